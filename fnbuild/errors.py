@@ -1,0 +1,176 @@
+"""One family of errors, and findings that point at a place in a file.
+
+Every error a user can meet is a `FnbuildError`: a message that says what failed and why, a hint
+that says what to do, the exit status of the command line and the HTTP status of the dashboard.
+`Diagnostic` and `Report` hold many findings at once, each with its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """A place in a text file. Lines and columns count from 1; the end column is exclusive."""
+
+    file: str
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}"
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """One finding. `excerpt` is the text of the span's first line, without its line break."""
+
+    severity: Severity
+    rule: str
+    message: str
+    span: Span | None = None
+    excerpt: str | None = None
+    hint: str | None = None
+
+    def render(self) -> str:
+        """The finding as people read it: place, severity and rule, the excerpt with a marker."""
+        place = f"{self.span}: " if self.span else ""
+        lines = [f"{place}{self.severity}[{self.rule}]: {self.message}"]
+        if self.span and self.excerpt is not None:
+            # A marker below a tab must use the same tab, or the two lines drift apart.
+            lead = "".join(c if c == "\t" else " " for c in self.excerpt[: self.span.column - 1])
+            stop = self.span.end_column
+            if self.span.end_line != self.span.line:
+                stop = len(self.excerpt) + 1
+            number = f"{self.span.line:>5}"
+            lines.append(f"{number} | {self.excerpt}")
+            lines.append(f"{' ' * 5} | {lead}{'^' * max(1, stop - self.span.column)}")
+        if self.hint:
+            lines.append(f"        {self.hint}")
+        return "\n".join(lines)
+
+
+@dataclass(slots=True)
+class Report:
+    """Findings in the order of their places."""
+
+    diagnostics: list[Diagnostic] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Diagnostic]:
+        return iter(self.diagnostics)
+
+    def __len__(self) -> int:
+        return len(self.diagnostics)
+
+    def add(self, diagnostic: Diagnostic) -> None:
+        self.diagnostics.append(diagnostic)
+
+    def extend(self, diagnostics: Iterable[Diagnostic]) -> None:
+        self.diagnostics.extend(diagnostics)
+
+    @property
+    def errors(self) -> list[Diagnostic]:
+        return [d for d in self.diagnostics if d.severity == "error"]
+
+    @property
+    def warnings(self) -> list[Diagnostic]:
+        return [d for d in self.diagnostics if d.severity == "warning"]
+
+    def sort(self) -> None:
+        self.diagnostics.sort(
+            key=lambda d: (d.span is None, d.span or Span("", 0, 0, 0, 0), d.severity)
+        )
+
+    def render(self) -> str:
+        return "\n".join(d.render() for d in self.diagnostics)
+
+
+class FnbuildError(Exception):
+    """The root of the family.
+
+    `detail` is text that belongs to the user, shown whole and first: the handler's own traceback
+    or the last lines of a failed command. `hint` is the remedy.
+    """
+
+    code: ClassVar[str] = "error"
+    exit_status: ClassVar[int] = 1
+    http_status: ClassVar[int] = 500
+
+    def __init__(self, message: str, *, hint: str | None = None, detail: str | None = None):
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.detail = detail
+
+
+class UsageError(FnbuildError):
+    """The command line or the request is wrong in itself."""
+
+    code = "usage"
+    exit_status = 2
+    http_status = 400
+
+
+class ConfigError(FnbuildError):
+    """A function's configuration has errors; `report` holds all of them."""
+
+    code = "config"
+    http_status = 400
+
+    def __init__(self, message: str, report: Report, *, hint: str | None = None):
+        super().__init__(message, hint=hint)
+        self.report = report
+
+
+class NotFoundError(FnbuildError):
+    """The named function, project, revision or file does not exist."""
+
+    code = "not-found"
+    http_status = 404
+
+
+class ConflictError(FnbuildError):
+    """Somebody else is changing the same thing, or the thing exists already."""
+
+    code = "conflict"
+    http_status = 409
+
+
+class PreconditionError(FnbuildError):
+    """The state of things forbids the change (Nuclio answers 412 in such cases)."""
+
+    code = "precondition"
+    http_status = 412
+
+
+class BuildError(FnbuildError):
+    """Code, environment or image could not be made; `detail` holds the failing step's output."""
+
+    code = "build"
+
+
+class NotReadyError(FnbuildError):
+    """A revision did not become ready; `detail` holds the handler's own traceback or last lines."""
+
+    code = "not-ready"
+    http_status = 503
+
+
+class PlatformError(FnbuildError):
+    """The platform could not do what was asked."""
+
+    code = "platform"
+
+
+class UnavailableError(FnbuildError):
+    """The platform, or a part of it, cannot be reached or is not installed."""
+
+    code = "unavailable"
+    http_status = 503

@@ -1,0 +1,216 @@
+"""Where functions run: the protocol that every platform follows, and the values that cross it.
+
+A platform turns a `Function` and an `Artifact` into a `Plan` without changing anything, and applies
+the plan. Platforms do not know one another; `lookup` finds one by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from fnbuild.errors import UnavailableError, UsageError
+from fnbuild.spec.types import Function
+
+Manifest = dict[str, Any]
+"""A resource as plain JSON values: what `--dry-run -o yaml` prints and `diff` compares."""
+
+State = Literal[
+    "building", "ready", "unhealthy", "error", "imported", "scaledToZero", "standby", "stopped"
+]
+"""Nuclio's function states, and `stopped` for a function whose processes are down on purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """What the build stage made: a folder with the code, or an image reference.
+
+    `digest` is the hash of the code (hex); equal digests mean equal code.
+    """
+
+    kind: Literal["folder", "image"]
+    reference: str
+    digest: str
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One change on the platform; `before` and `after` make the diff."""
+
+    verb: Literal["create", "update", "replace", "delete", "keep"]
+    target: str
+    before: Manifest | None = None
+    after: Manifest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything `apply` will do, and nothing it has done."""
+
+    function: Function
+    artifact: Artifact
+    steps: tuple[Step, ...]
+    warnings: tuple[str, ...] = ()
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def changes(self) -> tuple[Step, ...]:
+        return tuple(step for step in self.steps if step.verb != "keep")
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A function as the platform has it now.
+
+    `function` is the stored configuration; `revision` counts from 1; `replicas` is
+    (available, wanted); `http_port` is the live port on this machine or node, 0 when there is none.
+    """
+
+    function: Function
+    platform: str
+    state: State
+    message: str = ""
+    revision: int = 0
+    http_port: int = 0
+    internal_urls: tuple[str, ...] = ()
+    external_urls: tuple[str, ...] = ()
+    replicas: tuple[int, int] = (0, 0)
+    details: dict[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return self.function.metadata.name
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One recorded deploy of a function. `created` is an ISO 8601 time in UTC."""
+
+    number: int
+    created: str
+    state: Literal["active", "superseded", "failed"]
+    digest: str
+    function: Function
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    name: str
+    namespace: str
+    description: str = ""
+    owner: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LogRecord:
+    """One record of a function's log. `time` is in seconds since the epoch."""
+
+    time: float
+    level: str
+    message: str
+    worker: str | None = None
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+Progress = Callable[[str], None]
+"""Called with one short sentence whenever something begins or is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a platform can do; asked, never assumed."""
+
+    needs_image: bool
+    logs: bool = True
+    revisions: bool = True
+    node_selector: bool = False
+
+
+class Platform(Protocol):
+    """The shape of every platform. All names are function names within one namespace."""
+
+    name: str
+    capabilities: Capabilities
+
+    def plan(self, function: Function, artifact: Artifact, **options: Any) -> Plan:
+        """What a deploy would change. Reads the platform's state, changes nothing."""
+
+    def apply(self, plan: Plan, progress: Progress) -> Deployment:
+        """Do it and wait until the new revision is ready.
+
+        Raises `NotReadyError` with the handler's own words when it does not become ready (what ran
+        before keeps running) and `ConflictError` when another change of the function is under way.
+        """
+
+    def deployments(self, namespace: str, project: str | None = None) -> list[Deployment]:
+        """All functions of the namespace, by name."""
+
+    def deployment(self, namespace: str, name: str) -> Deployment:
+        """One function, or `NotFoundError`."""
+
+    def delete(self, namespace: str, name: str) -> bool:
+        """Remove the function and what belongs to it; False when there was none."""
+
+    def logs(
+        self,
+        namespace: str,
+        name: str,
+        *,
+        follow: bool = False,
+        since: float | None = None,
+        tail: int | None = None,
+    ) -> Iterator[LogRecord]:
+        """Records, oldest first. `since` is a time in seconds since the epoch."""
+
+    def revisions(self, namespace: str, name: str) -> list[Revision]:
+        """Recorded revisions, newest first."""
+
+    def rollback(
+        self, namespace: str, name: str, revision: int | None, progress: Progress
+    ) -> Deployment:
+        """Run a recorded revision again (the one before the active one when None)."""
+
+    def redeploy(self, namespace: str, name: str, progress: Progress) -> Deployment:
+        """Start the stored function again from its recorded code."""
+
+    def store_imported(self, function: Function) -> Deployment:
+        """Record a function in state `imported`, without code."""
+
+    def projects(self, namespace: str) -> list[Project]:
+        """All projects, by name; `default` is always there."""
+
+    def create_project(self, project: Project) -> bool:
+        """Record it; False when it existed already."""
+
+    def delete_project(self, namespace: str, name: str, *, cascade: bool) -> bool:
+        """Remove it; `PreconditionError` when it has functions and `cascade` is not set."""
+
+    def source(self, namespace: str, name: str, revision: int | None = None) -> Path | None:
+        """The folder with the recorded code of a revision, when the platform keeps it."""
+
+
+# The modules are imported on use: a platform may need packages that are slow to import.
+_PLATFORMS = {"process": "fnbuild.platforms.process"}
+_ALIASES = {"docker": "local"}
+_PLANNED = {"local": "a container engine", "kube": "Kubernetes"}
+
+
+def lookup(name: str) -> Platform:
+    """The platform called `name`. Its module offers `connect() -> Platform`."""
+    name = _ALIASES.get(name, name)
+    if name in _PLATFORMS:
+        platform: Platform = import_module(_PLATFORMS[name]).connect()
+        return platform
+    if name in _PLANNED:
+        raise UnavailableError(
+            f'this version of fnbuild cannot deploy to {_PLANNED[name]} (platform "{name}") yet',
+            hint="use --platform process, which needs no container engine",
+        )
+    known = ", ".join([*_PLATFORMS, *_PLANNED, "auto"])
+    raise UsageError(f'unknown platform "{name}"', hint=f"one of: {known}")

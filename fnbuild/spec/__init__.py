@@ -1,0 +1,1 @@
+"""What a function is: the values of function.yaml, its reader, its rules and CVAT's contract."""
