@@ -20,7 +20,7 @@ class Struct(msgspec.Struct, kw_only=True, frozen=True, rename="camel", omit_def
     extra: Raw = msgspec.field(default_factory=dict)
 
 
-class Metadata(Struct):
+class Metadata(Struct, frozen=True):
     """`labels` and `annotations` map strings to strings, whatever the file had."""
 
     name: str = ""
@@ -30,32 +30,32 @@ class Metadata(Struct):
     resource_version: str = ""
 
 
-class EnvVar(Struct):
+class EnvVar(Struct, frozen=True):
     name: str
     value: str = ""
     value_from: Raw | None = None
 
 
-class Resources(Struct):
+class Resources(Struct, frozen=True):
     """Quantities as Kubernetes writes them, always strings: `"1"`, `"500m"`, `"4Gi"`."""
 
     limits: dict[str, str] = msgspec.field(default_factory=dict)
     requests: dict[str, str] = msgspec.field(default_factory=dict)
 
 
-class Directive(Struct):
+class Directive(Struct, frozen=True):
     """One Dockerfile line: `kind` is the verb, `value` goes after it verbatim."""
 
     kind: str
     value: str = ""
 
 
-class Directives(Struct):
+class Directives(Struct, frozen=True):
     pre_copy: list[Directive] = msgspec.field(default_factory=list)
     post_copy: list[Directive] = msgspec.field(default_factory=list)
 
 
-class Build(Struct):
+class Build(Struct, frozen=True):
     """`functionSourceCode` is base64 as in Nuclio. `commands` win over `directives`."""
 
     path: str = ""
@@ -87,7 +87,7 @@ class Build(Struct):
     added_paths: Raw = msgspec.field(default_factory=dict)
 
 
-class Batch(Struct):
+class Batch(Struct, frozen=True):
     """`timeout` is a Go duration."""
 
     mode: str = ""
@@ -95,7 +95,7 @@ class Batch(Struct):
     timeout: str = "1s"
 
 
-class Trigger(Struct):
+class Trigger(Struct, frozen=True):
     """`numWorkers` is 0 when the file gave none; durations are Go durations."""
 
     kind: str = ""
@@ -119,16 +119,16 @@ class Trigger(Struct):
     attributes: Raw = msgspec.field(default_factory=dict)
 
 
-class Platform(Struct):
+class Platform(Struct, frozen=True):
     attributes: Raw = msgspec.field(default_factory=dict)
 
 
-class LoggerSink(Struct):
+class LoggerSink(Struct, frozen=True):
     level: str = ""
     sink: str = ""
 
 
-class Spec(Struct):
+class Spec(Struct, frozen=True):
     description: str = ""
     handler: str = ""
     runtime: str = ""
@@ -183,7 +183,7 @@ class Spec(Struct):
     dealer_uri: str = msgspec.field(default="", name="dealerURI")
 
 
-class Function(Struct):
+class Function(Struct, frozen=True):
     """A function as somebody wants it. `status` is there only when read back from an API."""
 
     metadata: Metadata = msgspec.field(default_factory=Metadata)
