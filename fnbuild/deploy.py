@@ -1,0 +1,238 @@
+"""The pipeline of a deploy: load, check, build, plan, apply.
+
+Each stage takes a value and gives a value, and only the last one changes anything: dry run, diff
+and export are the same stages, stopped earlier. The command line and the dashboard both call this.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from fnbuild.build import staging
+from fnbuild.errors import Report, UsageError
+from fnbuild.platforms import Artifact, Deployment, Plan, Platform, Progress, Project, lookup
+from fnbuild.spec import reader
+from fnbuild.spec.merge import merge
+from fnbuild.spec.rules import complete
+from fnbuild.spec.types import Function, Metadata, Raw, to_dict
+from fnbuild.store import data_dir
+
+PROJECT_LABEL = "nuclio.io/project-name"
+DEFAULT_NAMESPACE = "nuclio"
+DEFAULT_PROJECT = "default"
+
+# Nuclio's export writes these so that an import does not start anything by itself
+# (pkg/functionconfig/types.go, PrepareFunctionForExport); a deploy takes them off again.
+_SKIP_ANNOTATIONS = ("skip-build", "skip-deploy", "nuclio.io/previous-state")
+
+
+@dataclass(frozen=True, slots=True)
+class DeployRequest:
+    """What somebody asked for. `overrides` holds only what flags have set."""
+
+    path: Path | None = None
+    name: str | None = None
+    config_file: Path | None = None
+    namespace: str = DEFAULT_NAMESPACE
+    project: str | None = None
+    overrides: Function = field(default_factory=Function)
+    platform: str = "process"
+    strict: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A function read, merged with the flags and checked; `report` holds the warnings."""
+
+    loaded: reader.Loaded
+    function: Function
+    report: Report
+
+
+def choose_platform(name: str) -> tuple[Platform, str]:
+    """The platform, and why it was chosen, in words."""
+    if name == "auto":
+        return lookup("process"), "auto: no container engine and no cluster is supported yet"
+    return lookup(name), f"asked for by name: {name}"
+
+
+def prepare(request: DeployRequest) -> Prepared:
+    """Read and check. Raises `ConfigError` with every finding, `UsageError` without a path."""
+    overrides = _with_identity(request)
+    if request.path is None:
+        raise UsageError(
+            "there is nothing to deploy: no path was given",
+            hint="--path FOLDER names the folder with function.yaml and the code",
+        )
+    loaded = reader.load(
+        request.path,
+        config_file=request.config_file,
+        overrides=overrides,
+        strict=request.strict,
+    )
+    return Prepared(loaded, _without_skip(loaded.function), loaded.report)
+
+
+def plan(request: DeployRequest) -> Plan:
+    """What a deploy would change; nothing is built and nothing is changed."""
+    prepared = prepare(request)
+    platform, _ = choose_platform(request.platform)
+    digest = staging.digest(prepared.loaded)
+    artifact = Artifact("folder", str(prepared.loaded.folder), digest)
+    return platform.plan(prepared.function, artifact, **request.options)
+
+
+def deploy(request: DeployRequest, progress: Progress) -> Deployment:
+    """Do all of it and wait until the function is ready.
+
+    Raises `ConfigError`, `BuildError`, `ConflictError` or `NotReadyError`; whatever ran before
+    keeps running in each of these cases.
+    """
+    prepared = prepare(request)
+    platform, _ = choose_platform(request.platform)
+    ensure_project(platform, prepared.function, progress)
+    with _staged(prepared, progress) as artifact:
+        made = platform.plan(prepared.function, artifact, **request.options)
+        return platform.apply(made, progress)
+
+
+def update(
+    platform: Platform, namespace: str, name: str, overrides: Function, progress: Progress
+) -> Deployment:
+    """Change the stored configuration of a function and run it from its recorded code."""
+    current = platform.deployment(namespace, name)
+    folder = platform.source(namespace, name)
+    if folder is None:
+        raise UsageError(
+            f"the code of {name} is not recorded, so it cannot be updated",
+            hint=f"deploy it from its folder: fnbuild deploy {name} --path FOLDER",
+        )
+    function = complete(merge(overrides, current.function))
+    function = msgspec.structs.replace(function, metadata=_identity(function, namespace, name))
+    prepared = Prepared(reader.of_folder(function, folder), function, Report())
+    with _staged(prepared, progress) as artifact:
+        return platform.apply(platform.plan(function, artifact), progress)
+
+
+def ensure_project(platform: Platform, function: Function, progress: Progress) -> None:
+    """Make the function's project when it is missing, and say so (nuctl refuses instead)."""
+    name = function.metadata.labels.get(PROJECT_LABEL, DEFAULT_PROJECT)
+    if platform.create_project(Project(name, function.metadata.namespace)):
+        progress(f"created project {name}")
+
+
+def diff(made: Plan) -> str:
+    """The plan's changes as a unified diff of YAML; empty when nothing would change."""
+    parts: list[str] = []
+    for step in made.changes:
+        before = _lines(step.before)
+        after = _lines(step.after)
+        parts.extend(
+            difflib.unified_diff(
+                before, after, f"{step.target} (running)", f"{step.target} (planned)"
+            )
+        )
+    return "".join(parts)
+
+
+def export(function: Function, *, scrub: bool = True, cleanup_spec: bool = False) -> Raw:
+    """The configuration as nuctl exports it: ready to be imported elsewhere.
+
+    Scrubbing blanks the namespace and the triggers' passwords and secrets, as Nuclio does
+    (pkg/functionconfig/types.go).
+    """
+    raw = to_dict(function)
+    raw.pop("status", None)
+    metadata = raw.setdefault("metadata", {})
+    metadata.pop("resourceVersion", None)
+    annotations = metadata.setdefault("annotations", {})
+    annotations.update({"skip-build": "true", "skip-deploy": "true"})
+    spec = raw.setdefault("spec", {})
+    if scrub:
+        metadata.pop("namespace", None)
+        for trigger in spec.get("triggers", {}).values():
+            trigger.pop("password", None)
+            trigger.pop("secret", None)
+    if cleanup_spec:
+        spec.pop("runRegistry", None)
+        spec.get("build", {}).pop("registry", None)
+        if spec.get("build", {}).get("functionSourceCode"):
+            spec.pop("image", None)
+    return raw
+
+
+def import_function(platform: Platform, raw: Raw, namespace: str, origin: str) -> Deployment:
+    """Record an exported function in state `imported`; it starts at its first deploy."""
+    function = reader.from_raw(raw, origin)
+    function = msgspec.structs.replace(
+        function, metadata=_identity(function, namespace, function.metadata.name)
+    )
+    ensure_project(platform, function, lambda _: None)
+    return platform.store_imported(function)
+
+
+def _with_identity(request: DeployRequest) -> Function:
+    """The overrides, with the name, namespace and project of the request in them.
+
+    The namespace of the file never counts: nuctl overwrites it with its own flag.
+    """
+    metadata = request.overrides.metadata
+    labels = dict(metadata.labels)
+    if request.project:
+        labels[PROJECT_LABEL] = request.project
+    return msgspec.structs.replace(
+        request.overrides,
+        metadata=msgspec.structs.replace(
+            metadata,
+            name=request.name or metadata.name,
+            namespace=request.namespace,
+            labels=labels,
+        ),
+    )
+
+
+def _identity(function: Function, namespace: str, name: str) -> Metadata:
+    return msgspec.structs.replace(function.metadata, namespace=namespace, name=name)
+
+
+def _without_skip(function: Function) -> Function:
+    kept = {
+        key: value
+        for key, value in function.metadata.annotations.items()
+        if key not in _SKIP_ANNOTATIONS
+    }
+    labels = {PROJECT_LABEL: DEFAULT_PROJECT, **function.metadata.labels}
+    metadata = msgspec.structs.replace(function.metadata, annotations=kept, labels=labels)
+    return msgspec.structs.replace(function, metadata=metadata)
+
+
+@contextmanager
+def _staged(prepared: Prepared, progress: Progress) -> Iterator[Artifact]:
+    """An immutable copy of the code, gone again unless the platform took it over."""
+    area = data_dir() / "staging"
+    area.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = area / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    progress(f"staging {prepared.loaded.folder}")
+    try:
+        yield staging.stage(prepared.loaded, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _lines(manifest: Raw | None) -> list[str]:
+    if manifest is None:
+        return []
+    text: str = yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True)
+    return text.splitlines(keepends=True)
