@@ -1,0 +1,244 @@
+"""What every platform must do, whatever it runs functions on.
+
+A platform's own test module imports these tests and offers two fixtures: `platform` (a `Platform`
+with nothing deployed) and `platform_name` (its name for `DeployRequest`).
+"""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from fnbuild import deploy
+from fnbuild.errors import NotFoundError, NotReadyError, PreconditionError
+from fnbuild.platforms import Deployment, Platform, Project
+from fnbuild.spec import reader
+
+NAMESPACE = "nuclio"
+
+CONFIG = """\
+metadata:
+  name: greeter
+  annotations:
+    name: Greeter
+    type: detector
+    spec: |
+      [{"id": 1, "name": "face", "type": "rectangle"}]
+spec:
+  description: Says what it was told
+  handler: main:handler
+  runtime: python:3.11
+  eventTimeout: 30s
+  triggers:
+    myHttpTrigger:
+      kind: http
+      numWorkers: 1
+"""
+
+CODE = """\
+def init_context(context):
+    context.logger.info("the model is loaded")
+
+def handler(context, event):
+    return {"greeting": "WORD", "got": event.body}
+"""
+
+
+class Author:
+    """Writes and deploys one function, as a person with an editor would."""
+
+    def __init__(self, folder: Path, platform_name: str):
+        self.folder = folder
+        self.platform_name = platform_name
+        self.progress: list[str] = []
+        folder.mkdir()
+        (folder / "function.yaml").write_text(CONFIG)
+
+    def write(self, word: str) -> None:
+        (self.folder / "main.py").write_text(CODE.replace("WORD", word))
+
+    def request(self) -> deploy.DeployRequest:
+        return deploy.DeployRequest(
+            path=self.folder, project="cvat", platform=self.platform_name, namespace=NAMESPACE
+        )
+
+    def deploy(self, word: str) -> Deployment:
+        self.write(word)
+        return deploy.deploy(self.request(), self.progress.append)
+
+
+@pytest.fixture
+def author(tmp_path: Path, platform: Platform, platform_name: str) -> Author:
+    return Author(tmp_path / "greeter", platform_name)
+
+
+def ask(deployment: Deployment, body: object = None) -> dict[str, object]:
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{deployment.http_port}/",
+        data=json.dumps(body).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=20) as reply:
+        answer: dict[str, object] = json.load(reply)
+    return answer
+
+
+def test_a_deployed_function_answers_and_is_listed(platform: Platform, author: Author) -> None:
+    made = author.deploy("hello")
+    assert (made.state, made.revision, made.replicas) == ("ready", 1, (1, 1))
+    assert ask(made, {"a": 1}) == {"greeting": "hello", "got": {"a": 1}}
+
+    [listed] = platform.deployments(NAMESPACE)
+    assert listed.name == "greeter"
+    assert listed.http_port == made.http_port
+    assert listed.function.metadata.annotations["type"] == "detector"
+    assert listed.function.metadata.labels[deploy.PROJECT_LABEL] == "cvat"
+    assert listed.function.spec.description == "Says what it was told"
+    assert platform.deployment(NAMESPACE, "greeter").state == "ready"
+    assert platform.deployments(NAMESPACE, "another") == []
+    assert "created project cvat" in author.progress
+
+
+def test_a_plan_changes_nothing(platform: Platform, author: Author) -> None:
+    author.write("hello")
+    made = deploy.plan(author.request())
+    assert made.changes
+    assert platform.deployments(NAMESPACE) == []
+    assert "greeter" in deploy.diff(made)
+
+
+def test_nothing_to_change_means_an_empty_diff(platform: Platform, author: Author) -> None:
+    author.deploy("hello")
+    assert deploy.plan(author.request()).changes == ()
+    assert deploy.diff(deploy.plan(author.request())) == ""
+    author.write("goodbye")
+    assert deploy.diff(deploy.plan(author.request())) != ""
+
+
+def test_a_redeploy_keeps_the_port(platform: Platform, author: Author) -> None:
+    first = author.deploy("hello")
+    second = author.deploy("goodbye")
+    assert second.http_port == first.http_port
+    assert second.revision == 2
+    assert ask(second)["greeting"] == "goodbye"
+
+
+def test_a_revision_that_fails_leaves_the_old_one_serving(
+    platform: Platform, author: Author
+) -> None:
+    first = author.deploy("hello")
+    (author.folder / "main.py").write_text("import nowhere_to_be_found\n")
+    with pytest.raises(NotReadyError) as failure:
+        deploy.deploy(author.request(), author.progress.append)
+    assert "nowhere_to_be_found" in (failure.value.detail or "")
+    assert ask(first)["greeting"] == "hello"
+    assert platform.deployment(NAMESPACE, "greeter").state == "ready"
+    states = [revision.state for revision in platform.revisions(NAMESPACE, "greeter")]
+    assert states == ["failed", "active"]
+
+
+def test_a_first_deploy_that_fails_is_listed_with_its_reason(
+    platform: Platform, author: Author
+) -> None:
+    (author.folder / "main.py").write_text("import nowhere_to_be_found\n")
+    with pytest.raises(NotReadyError):
+        deploy.deploy(author.request(), author.progress.append)
+    listed = platform.deployment(NAMESPACE, "greeter")
+    assert listed.state in ("unhealthy", "error")
+    assert "nowhere_to_be_found" in listed.message
+    assert author.deploy("hello").state == "ready"
+
+
+def test_rollback_runs_the_revision_before(platform: Platform, author: Author) -> None:
+    author.deploy("hello")
+    author.deploy("goodbye")
+    rolled = platform.rollback(NAMESPACE, "greeter", None, author.progress.append)
+    assert ask(rolled)["greeting"] == "hello"
+    assert rolled.revision == 3
+    with pytest.raises(NotFoundError, match="99"):
+        platform.rollback(NAMESPACE, "greeter", 99, author.progress.append)
+
+
+def test_redeploy_starts_the_recorded_code_again(platform: Platform, author: Author) -> None:
+    first = author.deploy("hello")
+    author.write("never deployed")
+    again = platform.redeploy(NAMESPACE, "greeter", author.progress.append)
+    assert again.http_port == first.http_port
+    assert ask(again)["greeting"] == "hello"
+
+
+def test_the_recorded_code_is_kept(platform: Platform, author: Author) -> None:
+    author.deploy("hello")
+    folder = platform.source(NAMESPACE, "greeter")
+    assert folder is not None
+    assert (folder / "function.yaml").read_text() == CONFIG
+    assert "hello" in (folder / "main.py").read_text()
+
+
+def test_update_changes_the_configuration_only(platform: Platform, author: Author) -> None:
+    author.deploy("hello")
+    overrides = reader.from_raw({"spec": {"description": "newer"}}, "test")
+    overrides = msgspec.structs.replace(
+        overrides, spec=msgspec.structs.replace(overrides.spec, triggers={}, handler="", runtime="")
+    )
+    made = deploy.update(platform, NAMESPACE, "greeter", overrides, author.progress.append)
+    assert made.function.spec.description == "newer"
+    assert ask(made)["greeting"] == "hello"
+
+
+def test_logs_hold_what_the_handler_said(platform: Platform, author: Author) -> None:
+    author.deploy("hello")
+    messages = [record.message for record in platform.logs(NAMESPACE, "greeter")]
+    assert "the model is loaded" in messages
+
+
+def test_delete_removes_the_function(platform: Platform, author: Author) -> None:
+    author.deploy("hello")
+    assert platform.delete(NAMESPACE, "greeter") is True
+    assert platform.delete(NAMESPACE, "greeter") is False
+    assert platform.deployments(NAMESPACE) == []
+    for missing in _readers(platform):
+        with pytest.raises(NotFoundError, match="greeter"):
+            missing()
+
+
+def _readers(platform: Platform) -> list[Callable[[], object]]:
+    return [
+        lambda: platform.deployment(NAMESPACE, "greeter"),
+        lambda: platform.revisions(NAMESPACE, "greeter"),
+        lambda: list(platform.logs(NAMESPACE, "greeter")),
+        lambda: platform.redeploy(NAMESPACE, "greeter", print),
+    ]
+
+
+def test_projects(platform: Platform, author: Author) -> None:
+    assert [p.name for p in platform.projects(NAMESPACE)] == ["default"]
+    assert platform.create_project(Project("cvat", NAMESPACE, "for annotators")) is True
+    assert platform.create_project(Project("cvat", NAMESPACE)) is False
+    assert [p.name for p in platform.projects(NAMESPACE)] == ["cvat", "default"]
+    author.deploy("hello")
+    with pytest.raises(PreconditionError, match="cvat"):
+        platform.delete_project(NAMESPACE, "cvat", cascade=False)
+    assert platform.delete_project(NAMESPACE, "cvat", cascade=True) is True
+    assert platform.deployments(NAMESPACE) == []
+    assert platform.delete_project(NAMESPACE, "cvat", cascade=False) is False
+    with pytest.raises(PreconditionError, match="default"):
+        platform.delete_project(NAMESPACE, "default", cascade=False)
+
+
+def test_an_imported_function_waits_for_its_first_deploy(
+    platform: Platform, author: Author
+) -> None:
+    author.deploy("hello")
+    exported = deploy.export(platform.deployment(NAMESPACE, "greeter").function)
+    assert exported["metadata"]["annotations"]["skip-deploy"] == "true"
+    platform.delete(NAMESPACE, "greeter")
+    imported = deploy.import_function(platform, exported, NAMESPACE, "greeter.yaml")
+    assert imported.state == "imported"
+    assert platform.deployment(NAMESPACE, "greeter").state == "imported"
+    assert author.deploy("hello").state == "ready"
