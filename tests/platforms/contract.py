@@ -11,13 +11,12 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from fnbuild import deploy
 from fnbuild.errors import NotFoundError, NotReadyError, PreconditionError
 from fnbuild.platforms import Deployment, Platform, Project
-from fnbuild.spec import reader
+from fnbuild.spec.types import Function, Spec
 
 NAMESPACE = "nuclio"
 
@@ -182,10 +181,7 @@ def test_the_recorded_code_is_kept(platform: Platform, author: Author) -> None:
 
 def test_update_changes_the_configuration_only(platform: Platform, author: Author) -> None:
     author.deploy("hello")
-    overrides = reader.from_raw({"spec": {"description": "newer"}}, "test")
-    overrides = msgspec.structs.replace(
-        overrides, spec=msgspec.structs.replace(overrides.spec, triggers={}, handler="", runtime="")
-    )
+    overrides = Function(spec=Spec(description="newer"))
     made = deploy.update(platform, NAMESPACE, "greeter", overrides, author.progress.append)
     assert made.function.spec.description == "newer"
     assert ask(made)["greeting"] == "hello"
