@@ -1,7 +1,7 @@
 """Runs every shell and YAML block of README.md and docs/, in order, as a reader would.
 
 Blocks of one file share a folder (a fresh copy of the repository) and a data directory. A block
-whose info string names a file (```` ```yaml function.yaml ````) is written there first; a YAML block
+whose info string names a file (`yaml function.yaml`) is written there first; a YAML block
 that names none must be valid as function.yaml. `console` blocks show output and are not run.
 """
 
