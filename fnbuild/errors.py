@@ -150,6 +150,12 @@ class PreconditionError(FnbuildError):
     http_status = 412
 
 
+class StoreError(FnbuildError):
+    """What fnbuild remembers in its data directory could not be read or written."""
+
+    code = "store"
+
+
 class BuildError(FnbuildError):
     """Code, environment or image could not be made; `detail` holds the failing step's output."""
 

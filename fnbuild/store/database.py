@@ -1,0 +1,279 @@
+"""The store: projects, functions, their revisions and who did what, in one SQLite file.
+
+Every method is one transaction. Many processes may have the same file open; a process that is
+killed half way leaves what was there before.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, Unpack
+
+from fnbuild.datadir import data_dir, revision_dir
+from fnbuild.errors import NotFoundError, StoreError
+from fnbuild.store.rows import (
+    AuditRow,
+    FunctionChanges,
+    FunctionRow,
+    ProjectRow,
+    RevisionDraft,
+    RevisionRow,
+)
+from fnbuild.store.schema import connect, translated
+
+_UNFINISHED = "the deploy ended before the revision was ready"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class Store:
+    """One open database. Threads may share it; processes open their own."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._guard = threading.RLock()
+        self._connection = connect(path)
+
+    @classmethod
+    def open(cls) -> Self:
+        """The store of the data directory."""
+        return cls(data_dir() / "fnbuild.db")
+
+    def close(self) -> None:
+        with self._guard:
+            self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # Projects
+
+    def projects(self, namespace: str) -> list[ProjectRow]:
+        """Recorded projects by name; `default` is there only when somebody recorded it."""
+        sql = "SELECT * FROM projects WHERE namespace = ? ORDER BY name"
+        return [ProjectRow(**row) for row in self._select(sql, (namespace,))]
+
+    def add_project(self, project: ProjectRow) -> bool:
+        """Record it; False when there is one of that name."""
+        sql = "INSERT OR IGNORE INTO projects (namespace, name, description, owner)"
+        with self._transaction() as connection:
+            cursor = connection.execute(
+                f"{sql} VALUES (:namespace, :name, :description, :owner)", asdict(project)
+            )
+            return cursor.rowcount > 0
+
+    def delete_project(self, namespace: str, name: str) -> bool:
+        """Forget it; False when there was none. Its functions stay."""
+        sql = "DELETE FROM projects WHERE namespace = ? AND name = ?"
+        with self._transaction() as connection:
+            return connection.execute(sql, (namespace, name)).rowcount > 0
+
+    # Functions
+
+    def functions(self, namespace: str | None = None) -> list[FunctionRow]:
+        """The functions of a namespace, or of all, by namespace and name."""
+        sql = "SELECT * FROM functions WHERE ? IN (namespace, '') ORDER BY namespace, name"
+        return [self._function(row) for row in self._select(sql, (namespace or "",))]
+
+    def function(self, namespace: str, name: str) -> FunctionRow | None:
+        sql = "SELECT * FROM functions WHERE namespace = ? AND name = ?"
+        rows = self._select(sql, (namespace, name))
+        return self._function(rows[0]) if rows else None
+
+    def put_function(self, function: FunctionRow) -> None:
+        """Record the function as it is given, new or known."""
+        values = asdict(function) | {"config": _dump(function.config), "updated": _now()}
+        names = ", ".join(values)
+        marks = ", ".join(f":{name}" for name in values)
+        changes = ", ".join(f"{name} = excluded.{name}" for name in values)
+        with self._transaction() as connection:
+            connection.execute(
+                f"INSERT INTO functions ({names}) VALUES ({marks})"  # noqa: S608  our own names
+                f" ON CONFLICT (namespace, name) DO UPDATE SET {changes}",
+                values,
+            )
+
+    def update_function(
+        self, namespace: str, name: str, **changes: Unpack[FunctionChanges]
+    ) -> FunctionRow:
+        """Change some fields and give the row as it is then; `NotFoundError` when there is none."""
+        values: dict[str, Any] = {**changes, "updated": _now()}
+        if "config" in changes:
+            values["config"] = _dump(changes["config"])
+        assignments = ", ".join(f"{field} = :{field}" for field in values)
+        with self._transaction() as connection:
+            connection.execute(
+                f"UPDATE functions SET {assignments}"  # noqa: S608  names of a TypedDict
+                " WHERE namespace = :namespace AND name = :name",
+                {**values, "namespace": namespace, "name": name},
+            )
+            row = self.function(namespace, name)
+        if row is None:
+            raise NotFoundError(f"there is no function {name} in namespace {namespace}")
+        return row
+
+    def delete_function(self, namespace: str, name: str) -> bool:
+        """Forget the function and its revisions; False when there was none."""
+        sql = "DELETE FROM functions WHERE namespace = ? AND name = ?"
+        with self._transaction() as connection:
+            return connection.execute(sql, (namespace, name)).rowcount > 0
+
+    # Revisions
+
+    def revisions(self, namespace: str, name: str) -> list[RevisionRow]:
+        """All revisions of the function, newest first."""
+        sql = "SELECT * FROM revisions WHERE namespace = ? AND name = ? ORDER BY number DESC"
+        return [self._revision(row) for row in self._select(sql, (namespace, name))]
+
+    def revision(self, namespace: str, name: str, number: int) -> RevisionRow | None:
+        sql = "SELECT * FROM revisions WHERE namespace = ? AND name = ? AND number = ?"
+        rows = self._select(sql, (namespace, name, number))
+        return self._revision(rows[0]) if rows else None
+
+    def next_number(self, namespace: str, name: str) -> int:
+        """The number that `add_revision` would give now. Hold the function's lock."""
+        sql = "SELECT coalesce(max(number), 0) + 1 AS n FROM revisions"
+        rows = self._select(f"{sql} WHERE namespace = ? AND name = ?", (namespace, name))
+        return int(rows[0]["n"])
+
+    def add_revision(self, namespace: str, name: str, draft: RevisionDraft) -> RevisionRow:
+        """Record a revision under the next free number, and the function when it is new.
+
+        The revision counts as failed until `activate` says that it is ready, so a deploy that is
+        killed leaves a true record.
+        """
+        with self._transaction() as connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO functions VALUES"
+                " (?, ?, 'default', 'running', 0, 0, 0, 'building', '', ?, ?)",
+                (namespace, name, _dump(draft.config), _now()),
+            )
+            number = self.next_number(namespace, name)
+            code = draft.code or str(revision_dir(namespace, name, number) / "code")
+            values = (namespace, name, number, _now(), "failed", draft.digest, _dump(draft.config))
+            connection.execute(
+                "INSERT INTO revisions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (*values, code, draft.environment, draft.interpreter, _UNFINISHED),
+            )
+            row = self.revision(namespace, name, number)
+        assert row is not None
+        return row
+
+    def activate(
+        self, namespace: str, name: str, number: int, **changes: Unpack[FunctionChanges]
+    ) -> FunctionRow:
+        """Make the revision the active one and the one before superseded, in one step.
+
+        `changes` are changes of the function that belong to the same step.
+        """
+        key = (namespace, name)
+        with self._transaction() as connection:
+            connection.execute(
+                "UPDATE revisions SET state = 'superseded'"
+                " WHERE namespace = ? AND name = ? AND state = 'active'",
+                key,
+            )
+            cursor = connection.execute(
+                "UPDATE revisions SET state = 'active', message = ''"
+                " WHERE namespace = ? AND name = ? AND number = ?",
+                (*key, number),
+            )
+            if cursor.rowcount == 0:
+                raise NotFoundError(f"{name} has no revision {number}")
+            changes["revision"] = number
+            return self.update_function(namespace, name, **changes)
+
+    def fail(self, namespace: str, name: str, number: int, message: str) -> None:
+        """Record why a revision did not become ready, or stopped being the active one."""
+        with self._transaction() as connection:
+            connection.execute(
+                "UPDATE revisions SET state = 'failed', message = ?"
+                " WHERE namespace = ? AND name = ? AND number = ?",
+                (message, namespace, name, number),
+            )
+
+    def prune(self, namespace: str, name: str, keep: int) -> list[RevisionRow]:
+        """Forget all but the newest `keep` revisions and the active one; give what was forgotten.
+
+        The folders are the caller's to remove.
+        """
+        with self._transaction() as connection:
+            old = [r for r in self.revisions(namespace, name)[keep:] if r.state != "active"]
+            connection.executemany(
+                "DELETE FROM revisions WHERE namespace = ? AND name = ? AND number = ?",
+                [(namespace, name, row.number) for row in old],
+            )
+        return old
+
+    # Audit
+
+    def record(self, actor: str, action: str, target: str, outcome: str) -> None:
+        """Note who did what to what, and how it ended."""
+        with self._transaction() as connection:
+            connection.execute(
+                "INSERT INTO audit VALUES (?, ?, ?, ?, ?)", (_now(), actor, action, target, outcome)
+            )
+
+    def audit(self, limit: int = 100) -> list[AuditRow]:
+        """The newest notes, newest first."""
+        sql = "SELECT * FROM audit ORDER BY rowid DESC LIMIT ?"
+        return [AuditRow(**row) for row in self._select(sql, (limit,))]
+
+    # Inside
+
+    def _select(self, sql: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
+        with self._guard, translated(self.path):
+            return [dict(row) for row in self._connection.execute(sql, values)]
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._guard, translated(self.path):
+            connection = self._connection
+            if connection.in_transaction:  # a method that calls another is one step still
+                yield connection
+                return
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                connection.rollback()
+                raise
+
+    def _function(self, row: dict[str, Any]) -> FunctionRow:
+        return FunctionRow(**(row | {"config": self._load(row["config"])}))
+
+    def _revision(self, row: dict[str, Any]) -> RevisionRow:
+        row = row | {"config": self._load(row["config"]), "code": Path(row["code"])}
+        return RevisionRow(**row)
+
+    def _load(self, text: str) -> dict[str, Any]:
+        try:
+            value = json.loads(text)
+        except ValueError as error:
+            raise StoreError(f"{self.path} holds a configuration that is not JSON") from error
+        if not isinstance(value, dict):
+            raise StoreError(f"{self.path} holds a configuration that is not an object")
+        return value
+
+
+def _dump(config: dict[str, Any]) -> str:
+    return json.dumps(config, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,96 @@
+"""What the store gives out and takes in: one frozen value a table row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+Config = dict[str, Any]
+"""A function's configuration as `spec.types.to_dict` makes it; `spec.reader.from_raw` reads it."""
+
+Desired = Literal["running", "stopped", "imported"]
+RevisionState = Literal["active", "superseded", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectRow:
+    namespace: str
+    name: str
+    description: str = ""
+    owner: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionRow:
+    """`revision` is the active one, 0 when there is none; ports are 0 when none was given.
+
+    `updated` is an ISO 8601 time in UTC and is set by the store.
+    """
+
+    namespace: str
+    name: str
+    project: str = "default"
+    desired: Desired = "running"
+    revision: int = 0
+    http_port: int = 0
+    admin_port: int = 0
+    state: str = "building"
+    message: str = ""
+    config: Config = field(default_factory=dict)
+    updated: str = ""
+
+
+class FunctionChanges(TypedDict, total=False):
+    """The fields of a function that may change, each one optional."""
+
+    project: str
+    desired: Desired
+    revision: int
+    http_port: int
+    admin_port: int
+    state: str
+    message: str
+    config: Config
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionDraft:
+    """What a new revision starts with. `environment` is a Python's path, "" for the interpreter's.
+
+    `code` may be left empty: then it is `revisions/<number>/code` in the function's folder.
+    """
+
+    digest: str
+    config: Config
+    interpreter: str
+    environment: str = ""
+    code: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionRow:
+    """One deploy. A revision that never became ready stays `failed`, with the reason."""
+
+    namespace: str
+    name: str
+    number: int
+    created: str
+    state: RevisionState
+    digest: str
+    config: Config
+    code: Path
+    environment: str
+    interpreter: str
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """Who did what to what, and how it ended. `time` is in ISO 8601, UTC."""
+
+    time: str
+    actor: str
+    action: str
+    target: str
+    outcome: str

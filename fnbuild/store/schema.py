@@ -1,0 +1,159 @@
+"""Opening the database file, and bringing it to the schema that this version of fnbuild knows.
+
+A migration is a list of statements. Once released it never changes; what comes next is appended.
+Statements keep to SQLite 3.24, which the oldest systems with a Python 3.11 have.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fnbuild.datadir import make_private
+from fnbuild.errors import ConflictError, StoreError
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        """CREATE TABLE projects (
+            namespace TEXT NOT NULL, name TEXT NOT NULL,
+            description TEXT NOT NULL, owner TEXT NOT NULL,
+            PRIMARY KEY (namespace, name)
+        )""",
+        """CREATE TABLE functions (
+            namespace TEXT NOT NULL, name TEXT NOT NULL, project TEXT NOT NULL,
+            desired TEXT NOT NULL CHECK (desired IN ('running', 'stopped', 'imported')),
+            revision INTEGER NOT NULL, http_port INTEGER NOT NULL, admin_port INTEGER NOT NULL,
+            state TEXT NOT NULL, message TEXT NOT NULL, config TEXT NOT NULL,
+            updated TEXT NOT NULL,
+            PRIMARY KEY (namespace, name)
+        )""",
+        """CREATE TABLE revisions (
+            namespace TEXT NOT NULL, name TEXT NOT NULL, number INTEGER NOT NULL,
+            created TEXT NOT NULL,
+            state TEXT NOT NULL CHECK (state IN ('active', 'superseded', 'failed')),
+            digest TEXT NOT NULL, config TEXT NOT NULL, code TEXT NOT NULL,
+            environment TEXT NOT NULL, interpreter TEXT NOT NULL, message TEXT NOT NULL,
+            PRIMARY KEY (namespace, name, number),
+            FOREIGN KEY (namespace, name) REFERENCES functions ON DELETE CASCADE
+        )""",
+        # One active revision at most, whatever two processes do.
+        """CREATE UNIQUE INDEX one_active ON revisions (namespace, name)
+            WHERE state = 'active'""",
+        """CREATE TABLE audit (
+            time TEXT NOT NULL, actor TEXT NOT NULL, action TEXT NOT NULL,
+            target TEXT NOT NULL, outcome TEXT NOT NULL
+        )""",
+    ),
+)
+
+_BUSY_SECONDS = 20.0
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection to the database at `path`, which is made or migrated when need be."""
+    make_private(path.parent)
+    with translated(path):
+        _create(path)
+        connection = sqlite3.connect(
+            path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        try:
+            connection.row_factory = sqlite3.Row
+            connection.execute("PRAGMA journal_mode = WAL")
+            # In WAL mode NORMAL keeps the file whole through kill -9 and power loss alike; a power
+            # loss may take the last changes with it, never half of one.
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            _migrate(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def _create(path: Path) -> None:
+    # SQLite gives its -wal and -shm files the mode of the database: it must be right first.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    known = connection.execute(
+        "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'schema'"
+    ).fetchone()
+    if known is None:
+        return 0
+    row = connection.execute("SELECT coalesce(max(version), 0) FROM schema").fetchone()
+    return int(row[0])
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    newest = len(MIGRATIONS)
+    version = _version(connection)
+    if version < newest:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            version = _version(connection)  # another process may have done it meanwhile
+            if version == 0:
+                connection.execute(
+                    "CREATE TABLE IF NOT EXISTS schema"
+                    " (version INTEGER PRIMARY KEY, applied TEXT NOT NULL)"
+                )
+            for number in range(version + 1, newest + 1):
+                for statement in MIGRATIONS[number - 1]:
+                    connection.execute(statement)
+                connection.execute(
+                    "INSERT INTO schema VALUES (?, strftime('%Y-%m-%dT%H:%M:%SZ'))", (number,)
+                )
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.rollback()
+            raise
+    if version > newest:
+        raise StoreError(
+            f"{path} was written by a newer fnbuild (schema {version}, this one knows {newest})",
+            hint="update this fnbuild, or set FNBUILD_DATA_DIR to another directory",
+        )
+
+
+@contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn what SQLite and the file system say into an error that says what to do."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise _meaning(error, path) from error
+    except OSError as error:
+        raise StoreError(
+            f"cannot open {path}: {error.strerror}",
+            hint=f"{path.parent} must be a directory that you may write to",
+        ) from error
+
+
+def _meaning(error: sqlite3.DatabaseError, path: Path) -> StoreError | ConflictError:
+    # Errors that Python raises itself carry no code; the low byte is the primary code.
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+        return StoreError(
+            f"{path} is damaged ({error}); nothing was changed or deleted",
+            hint=f"put a backup in its place, or move it away (with {path.name}-wal and"
+            f" {path.name}-shm beside it) and deploy the functions again",
+        )
+    if code == sqlite3.SQLITE_FULL:
+        return StoreError(
+            f"no space left on the disk of {path}; nothing was changed",
+            hint="free some space, or set FNBUILD_DATA_DIR to a directory on another disk",
+        )
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return StoreError(
+            f"cannot write to {path} ({error})",
+            hint=f"{path.parent} and the files in it must be writable for you",
+        )
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return ConflictError(
+            f"{path} was in use by another process for {_BUSY_SECONDS:.0f} seconds",
+            hint="try again; if it stays so, look for a process that hangs",
+        )
+    return StoreError(f"{path}: {error}")
