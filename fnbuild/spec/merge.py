@@ -1,0 +1,65 @@
+"""One function out of two: what the winner says stands, the base fills the empty places.
+
+Nuclio's rules (pkg/functionconfig/reader.go): maps are joined key by key, variables by name, and a
+zero value cannot override.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from fnbuild.spec.types import EnvVar, Function, Struct, Trigger
+
+DEFAULT_HTTP = "default-http"
+"""The name of the http trigger that Nuclio inserts where there is none."""
+
+
+def merge(winner: Function, base: Function) -> Function:
+    """The two as one. Of two http triggers, one inserted by default gives way."""
+    merged: Function = _structs(winner, base)
+    triggers = merged.spec.triggers
+    http = [name for name, trigger in triggers.items() if trigger.kind == "http"]
+    if len(http) > 1 and DEFAULT_HTTP in http:
+        kept: dict[str, Trigger] = {k: v for k, v in triggers.items() if k != DEFAULT_HTTP}
+        spec = msgspec.structs.replace(merged.spec, triggers=kept)
+        merged = msgspec.structs.replace(merged, spec=spec)
+    return merged
+
+
+def _structs(winner: Any, base: Any) -> Any:
+    values = {
+        field.name: _values(getattr(winner, field.name), getattr(base, field.name))
+        for field in msgspec.structs.fields(winner)
+    }
+    return type(winner)(**values)
+
+
+def _values(winner: Any, base: Any) -> Any:
+    if isinstance(winner, Struct) and isinstance(base, Struct):
+        return _structs(winner, base)
+    if isinstance(winner, dict) and isinstance(base, dict):
+        return _maps(winner, base)
+    if isinstance(winner, list) and isinstance(base, list):
+        return _lists(winner, base)
+    if winner is None or (winner in ("", False, 0) and base is not None):
+        return base
+    return winner
+
+
+def _maps(winner: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in winner.items():
+        both = key in base and isinstance(value, dict | Struct)
+        result[key] = _values(value, base[key]) if both else value
+    return result
+
+
+def _lists(winner: list[Any], base: list[Any]) -> list[Any]:
+    if not winner or not base:
+        return winner or base
+    if isinstance(winner[0], EnvVar):
+        names = {variable.name for variable in winner}
+        return [*winner, *(variable for variable in base if variable.name not in names)]
+    return winner

@@ -1,0 +1,138 @@
+"""Reads a function's configuration: the file, then what stands in the source, defaults and rules.
+
+`check` finds everything that is wrong and raises nothing; `load` raises one error that holds it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fnbuild.errors import ConfigError, Report
+from fnbuild.spec import rules
+from fnbuild.spec.decode import Decoder
+from fnbuild.spec.locate import Located, display, locate, report_missing
+from fnbuild.spec.merge import merge
+from fnbuild.spec.nodes import from_value
+from fnbuild.spec.source import Source, decode, read_source
+from fnbuild.spec.syntax import read_tree
+from fnbuild.spec.types import Function
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A function as it will run, and where it came from.
+
+    `config_path` is None for a single source file and for a folder described by flags alone;
+    `source_file` is set when the path was one .py file. `text` is the configuration as written.
+    """
+
+    function: Function
+    report: Report
+    folder: Path
+    config_path: Path | None
+    source_file: Path | None
+    text: str
+
+
+def load(
+    path: Path,
+    *,
+    config_file: Path | None = None,
+    overrides: Function | None = None,
+    strict: bool = False,
+) -> Loaded:
+    """The function at a path: a folder, a .yaml file or a .py file; `overrides` come from flags.
+
+    Raises ConfigError whose report holds every finding.
+    """
+    loaded, report = check(path, config_file=config_file, overrides=overrides, strict=strict)
+    if loaded is None:
+        raise _failure(report, str(path))
+    return loaded
+
+
+def check(
+    path: Path,
+    *,
+    config_file: Path | None = None,
+    overrides: Function | None = None,
+    strict: bool = False,
+) -> tuple[Loaded | None, Report]:
+    """As `load`, without raising: no function when the report holds an error."""
+    report = Report()
+    located = locate(path, config_file, report)
+    if located is None:
+        return None, report
+    loaded = _Reading(located, report, strict).run(overrides)
+    report.sort()
+    return (None if report.errors else loaded), report
+
+
+def parse(text: str, file: str) -> tuple[Function, Report]:
+    """The function in a configuration's text, as written: without defaults and rules."""
+    report = Report()
+    function, _ = _read_text(decode(text.encode(), file, report), strict=False)
+    report.sort()
+    return function, report
+
+
+def from_raw(raw: dict[str, Any], origin: str) -> Function:
+    """The function in plain JSON values, as written; `origin` names where they came from.
+
+    Raises ConfigError.
+    """
+    source = Source("", origin)
+    try:
+        function = Decoder(source).read(Function, from_value(raw))
+    except ValueError as error:
+        source.error("too-deep", f"{origin}: {error}", None)
+        raise _failure(source.report, origin) from None
+    if source.report.errors:
+        raise _failure(source.report, origin)
+    assert isinstance(function, Function)
+    return function
+
+
+def _failure(report: Report, name: str) -> ConfigError:
+    errors = report.errors
+    if len(errors) == 1:
+        return ConfigError(f"{errors[0].message}", report, hint=errors[0].hint)
+    return ConfigError(f"the configuration of {name} has {len(errors)} errors", report)
+
+
+def _read_text(source: Source | None, *, strict: bool) -> tuple[Function, Decoder | None]:
+    if source is None:
+        return Function(), None
+    root = read_tree(source)
+    if root is None:
+        return Function(), None
+    decoder = Decoder(source, strict=strict)
+    function = decoder.read(Function, root)
+    return function, decoder
+
+
+class _Reading:
+    """One run of `check` over located files."""
+
+    def __init__(self, located: Located, report: Report, strict: bool):
+        self.located = located
+        self.report = report
+        self.strict = strict
+
+    def run(self, overrides: Function | None) -> Loaded | None:
+        located = self.located
+        function, text = Function(), ""
+        if located.config is not None:
+            name = display(located.config)
+            source = read_source(located.config, name, self.report)
+            function, _ = _read_text(source, strict=self.strict)
+            text = source.text if source else ""
+        elif located.source is None and not (overrides and overrides.spec.runtime):
+            report_missing(located.folder, self.report)
+            return None
+        if overrides is not None:
+            function = merge(overrides, function)
+        function = rules.complete(function, located.source or located.folder)
+        return Loaded(function, self.report, located.folder, located.config, located.source, text)

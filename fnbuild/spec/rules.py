@@ -1,0 +1,47 @@
+"""The values a function gets when it gives none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from fnbuild.spec.merge import DEFAULT_HTTP
+from fnbuild.spec.types import Function, Trigger
+
+DEFAULT_RUNTIME = "python:3.9"
+"""What Nuclio makes of a plain `python`."""
+
+
+def complete(function: Function, path: Path | None = None) -> Function:
+    """The function with Nuclio's defaults; `path` is its folder or its single source file."""
+    spec = function.spec
+    runtime = DEFAULT_RUNTIME if spec.runtime in ("", "python") else spec.runtime
+    handler = spec.handler or default_handler(path)
+    triggers = {key: _trigger(key, trigger) for key, trigger in spec.triggers.items()}
+    has_http = any(trigger.kind == "http" for trigger in triggers.values())
+    if not has_http and not spec.disable_default_http_trigger:
+        triggers[DEFAULT_HTTP] = Trigger(kind="http", name=DEFAULT_HTTP, num_workers=1)
+    spec = msgspec.structs.replace(spec, runtime=runtime, handler=handler, triggers=triggers)
+    return msgspec.structs.replace(function, spec=spec)
+
+
+def _trigger(key: str, trigger: Trigger) -> Trigger:
+    workers = trigger.num_workers or trigger.max_workers or 1
+    name = trigger.name or key
+    return msgspec.structs.replace(trigger, name=name, num_workers=workers, max_workers=0)
+
+
+def default_handler(path: Path | None) -> str:
+    """The handler of a function that names none.
+
+    Nuclio takes `<folder>:handler`; where that module is missing and main.py is there, main is it.
+    """
+    if path is None:
+        return "main:handler"
+    if path.suffix == ".py":
+        return f"{path.stem}:handler"
+    name = path.resolve().name
+    if not (path / f"{name}.py").is_file() and (path / "main.py").is_file():
+        return "main:handler"
+    return f"{name}:handler"
