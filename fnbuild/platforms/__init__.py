@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from fnbuild.build.artifact import Artifact as Artifact
 from fnbuild.errors import UnavailableError, UsageError
 from fnbuild.spec.types import Function
 
@@ -22,19 +23,6 @@ State = Literal[
     "building", "ready", "unhealthy", "error", "imported", "scaledToZero", "standby", "stopped"
 ]
 """Nuclio's function states, and `stopped` for a function whose processes are down on purpose."""
-
-
-@dataclass(frozen=True, slots=True)
-class Artifact:
-    """What the build stage made: a folder with the code, or an image reference.
-
-    `digest` is the hash of the code (hex); equal digests mean equal code.
-    """
-
-    kind: Literal["folder", "image"]
-    reference: str
-    digest: str
-    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""From a folder to something that can run: staged code, an interpreter and its packages."""

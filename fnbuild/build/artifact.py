@@ -1,0 +1,19 @@
+"""What the build stage hands to a platform."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """What the build stage made: a folder with the code, or an image reference.
+
+    `digest` is the hash of the code (hex); equal digests mean equal code.
+    """
+
+    kind: Literal["folder", "image"]
+    reference: str
+    digest: str
+    warnings: tuple[str, ...] = ()

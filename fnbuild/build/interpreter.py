@@ -1,0 +1,197 @@
+"""Which Python runs a function on this machine.
+
+In this order: NUCLIO_PYTHON_EXE_PATH of the function's env, when it exists here; an installed
+pythonX.Y that fits the runtime label; the interpreter below fnbuild's own. Anything but what was
+asked for is one warning. fnbuild's own packages are never in a function's sight: where fnbuild runs
+in a virtual environment, the interpreter that the environment was made from is taken.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from fnbuild.errors import BuildError
+from fnbuild.spec.types import Function
+
+OLDEST = (3, 6)
+_TIMEOUT_SECONDS = 10.0
+_QUESTION = (
+    "import sys, json; print(json.dumps({'path': sys.executable, 'prefix': sys.prefix,"
+    " 'version': list(sys.version_info[:3])}))"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Interpreter:
+    """An interpreter that was seen running. `asked` says that the function named its path."""
+
+    path: str
+    version: tuple[int, int, int]
+    warning: str | None = None
+    asked: bool = False
+
+    @property
+    def number(self) -> str:
+        """The version as people write it: `3.11.7`."""
+        return ".".join(map(str, self.version))
+
+    def __str__(self) -> str:
+        return f"Python {self.number} ({self.path})"
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What an interpreter says of itself."""
+
+    path: str
+    prefix: str
+    version: tuple[int, int, int]
+
+
+def choose(function: Function) -> Interpreter:
+    """The interpreter for the function's workers; `BuildError` when the one asked for is unfit."""
+    asked = _asked_path(function)
+    complaint = ""
+    if asked:
+        found = _named(asked)
+        if found:
+            _refuse_old(found, asked)
+            return Interpreter(found.path, found.version, asked=True)
+        complaint = f"NUCLIO_PYTHON_EXE_PATH={asked} does not exist here"
+    label = _label(function.spec.runtime)
+    if label is not None:
+        found = _installed(label)
+        if found:
+            warning = f"{complaint}; running on {_name(found)}" if complaint else None
+            return Interpreter(found.path, found.version, warning)
+        missing = f"function asks for {function.spec.runtime}, which is not installed here"
+        complaint = f"{complaint}; {missing}" if complaint else missing
+    own = _own()
+    warning = f"{complaint}; running on {_name(own)}" if complaint else None
+    return Interpreter(own.path, own.version, warning)
+
+
+def _asked_path(function: Function) -> str:
+    for variable in function.spec.env:
+        if variable.name == "NUCLIO_PYTHON_EXE_PATH":
+            return variable.value.strip()
+    return ""
+
+
+def _label(runtime: str) -> tuple[int, int] | None:
+    match = re.fullmatch(r"python:(\d+)\.(\d+)(?:\.\d+)?", runtime.strip())
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def _name(found: _Found) -> str:
+    return str(Interpreter(found.path, found.version))
+
+
+def _refuse_old(found: _Found, asked: str) -> None:
+    if found.version[:2] < OLDEST:
+        raise BuildError(
+            f"NUCLIO_PYTHON_EXE_PATH={asked} is {_name(found)}; functions need Python 3.6 or later",
+            hint="name another interpreter, or remove the variable",
+        )
+
+
+def _named(asked: str) -> _Found | None:
+    path = shutil.which(asked)
+    found = _ask(path) if path else None
+    versioned = re.fullmatch(r"python(\d+)\.(\d+)", asked)
+    if found is None and versioned:
+        found = _installed((int(versioned[1]), int(versioned[2])))
+    elif found is None and path:
+        raise BuildError(
+            f"NUCLIO_PYTHON_EXE_PATH={asked} does not run as a Python interpreter",
+            hint=f"try: {path} --version",
+        )
+    return found
+
+
+def _installed(version: tuple[int, int]) -> _Found | None:
+    own = _own()
+    for candidate in _candidates(version):
+        found = _ask(candidate)
+        if found is None or found.version[:2] != version:
+            continue
+        if found.prefix == sys.prefix != sys.base_prefix:
+            continue  # fnbuild's own environment, first in PATH because somebody activated it
+        return found
+    return own if own.version[:2] == version else None
+
+
+def _candidates(version: tuple[int, int]) -> Iterator[str]:
+    """Paths worth asking, in the order of PATH.
+
+    In place of a version manager's shims stands what pyenv installed; the shims themselves come
+    last, for they are slow and may have nothing to start.
+    """
+    name = f"python{version[0]}.{version[1]}"
+    places, shims = [], []
+    for folder in os.get_exec_path():
+        if Path(folder).name == "shims":
+            places += _pyenv_folders(version)
+            shims.append(folder)
+        elif os.path.isabs(folder):
+            places.append(folder)
+    places += [*_pyenv_folders(version), "/usr/local/bin", "/usr/bin", *shims]
+    for folder in dict.fromkeys(places):
+        path = os.path.join(folder, name)
+        if os.access(path, os.X_OK) and os.path.isfile(path):
+            yield path
+
+
+def _pyenv_folders(version: tuple[int, int]) -> list[str]:
+    root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+
+    def patch(folder: Path) -> int:
+        digits = re.fullmatch(r"\d+\.\d+\.(\d+)", folder.name)
+        return int(digits[1]) if digits else -1
+
+    folders = root.glob(f"versions/{version[0]}.{version[1]}.*")
+    return [str(folder / "bin") for folder in sorted(folders, key=patch, reverse=True)]
+
+
+def _own() -> _Found:
+    """The interpreter that fnbuild's environment was made from, or that runs fnbuild itself."""
+    major, minor, micro = sys.version_info[:3]
+    base = getattr(sys, "_base_executable", None) or sys.executable
+    path = base if os.access(base, os.X_OK) else sys.executable
+    return _Found(path, sys.base_prefix, (major, minor, micro))
+
+
+def _ask(path: str) -> _Found | None:
+    """What the program says of itself, or None when it is no working Python."""
+    try:
+        about = os.stat(path)
+    except OSError:
+        return None
+    return _answer(path, about.st_mtime_ns, about.st_size)
+
+
+@cache
+def _answer(path: str, mtime_ns: int, size: int) -> _Found | None:  # noqa: ARG001  what it depends on
+    # -E and -s: neither the caller's PYTHON* variables nor user packages may take part.
+    try:
+        done = subprocess.run(
+            [path, "-E", "-s", "-c", _QUESTION],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_TIMEOUT_SECONDS,
+            check=False,
+        )
+        raw = json.loads(done.stdout) if done.returncode == 0 else {}
+        major, minor, micro = raw["version"]
+        return _Found(str(raw["path"]), str(raw["prefix"]), (int(major), int(minor), int(micro)))
+    except (OSError, subprocess.TimeoutExpired, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,174 @@
+"""An immutable copy of a function's code: what `/opt/nuclio` shows while the revision runs.
+
+The whole contents of the folder are copied, as in Nuclio (pkg/processor/build/builder.go). What
+never belongs to a function stays behind: version control, byte code, virtual environments. The copy
+always has a `function.yaml` with the content of the file that was used, whatever its name, for
+handlers read their labels from it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import errno
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import msgspec
+import yaml
+
+from fnbuild.build.artifact import Artifact
+from fnbuild.build.tree import Contents, Entry, contents, hash_of, shown
+from fnbuild.datadir import data_dir, make_private
+from fnbuild.errors import BuildError, ConflictError
+from fnbuild.spec.types import Function, to_dict
+
+if TYPE_CHECKING:
+    from fnbuild.spec.reader import Loaded
+
+_CHUNK_BYTES = 1 << 30
+_CONFIG_NAME = "function.yaml"
+
+
+def digest(loaded: Loaded) -> str:
+    """The hash (hex) that `stage` would give the artifact. Nothing is copied."""
+    return hash_of(_collect(loaded))
+
+
+def stage(
+    loaded: Loaded, destination: Path, progress: Callable[[str], None] | None = None
+) -> Artifact:
+    """Copy the code to `destination`, which must not exist; it appears whole or not at all.
+
+    Raises `BuildError` when something cannot be copied (a full disk, an unreadable file, a link
+    that leaves the folder); then nothing is left behind.
+    """
+    found = _collect(loaded)
+    if os.path.lexists(destination):
+        raise ConflictError(f"{destination} exists already")
+    make_private(destination.parent)
+    _sweep(destination.parent)
+    temporary = destination.parent / f".staging-{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        _copy_all(found, temporary, progress)
+        code_hash = hash_of(found, temporary)
+        temporary.rename(destination)
+    except OSError as error:
+        raise BuildError(f"cannot write {destination}: {error.strerror}") from error
+    finally:
+        # After the rename there is nothing of that name.
+        shutil.rmtree(temporary, ignore_errors=True)
+    return Artifact("folder", str(destination), code_hash, tuple(found.warnings))
+
+
+def _collect(loaded: Loaded) -> Contents:
+    """Inline source wins over a single file, and that over the folder, as in Nuclio."""
+    inline = loaded.function.spec.build.function_source_code
+    if inline:
+        found = _inline(loaded.function, inline)
+    elif loaded.source_file is not None:
+        found = Contents()
+        found.add(Entry("file", loaded.source_file.name, loaded.source_file))
+    else:
+        found = contents(loaded.folder, excluded=data_dir())
+    config: Path | bytes | None = loaded.config_path
+    if config is None:
+        config = _written(loaded.function)
+    found.add(Entry("file", _CONFIG_NAME, config))
+    return found
+
+
+def _written(function: Function) -> bytes:
+    """The configuration as a file, for code that came with none."""
+    build = msgspec.structs.replace(function.spec.build, function_source_code="")
+    spec = msgspec.structs.replace(function.spec, build=build)
+    plain = to_dict(msgspec.structs.replace(function, spec=spec))
+    return yaml.safe_dump(plain, allow_unicode=True, sort_keys=False).encode()
+
+
+def _inline(function: Function, text: str) -> Contents:
+    try:
+        code = base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise BuildError(
+            f"spec.build.functionSourceCode is not base64: {error}",
+            hint="encode the source file: base64 -w0 main.py",
+        ) from error
+    module = function.spec.handler.partition(":")[0] or function.metadata.name
+    if not re.fullmatch(r"[\w|-]+(\.[\w|-]+)*", module):
+        raise BuildError(f"{module!r} (from spec.handler) cannot be the name of a Python module")
+    *packages, name = module.split(".")
+    found = Contents()
+    for depth in range(len(packages)):
+        found.add(Entry("folder", "/".join(packages[: depth + 1])))
+    path = "/".join([*packages, f"{name}.py"])
+    found.add(Entry("file", path, code.replace(b"\r\n", b"\n")))
+    return found
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the half copies of processes that were killed."""
+    for left in folder.glob(".staging-*-*"):
+        try:
+            os.kill(int(left.name.split("-")[1]), 0)
+        except (ProcessLookupError, ValueError):
+            shutil.rmtree(left, ignore_errors=True)
+        except PermissionError:
+            continue  # it lives, as somebody else's process
+
+
+def _copy_all(found: Contents, destination: Path, progress: Callable[[str], None] | None) -> None:
+    destination.mkdir(mode=0o755)
+    for count, entry in enumerate(found, 1):
+        path = destination / entry.path
+        try:
+            if entry.kind == "folder":
+                path.mkdir(mode=0o755)
+            elif entry.kind == "link":
+                path.symlink_to(entry.target)
+            else:
+                _copy(entry, path)
+        except OSError as error:
+            raise _meaning(error, entry, destination) from error
+        if progress is not None and count % 1000 == 0:
+            progress(f"copied {count} of {len(found.entries)} files")
+
+
+def _copy(entry: Entry, path: Path) -> None:
+    with path.open("xb") as copy:
+        if isinstance(entry.source, bytes):
+            copy.write(entry.source)
+        else:
+            with entry.source.open("rb") as original:
+                _transfer(original, copy)
+        os.fchmod(copy.fileno(), 0o555 if entry.executable else 0o444)
+
+
+def _transfer(original: IO[bytes], copy: IO[bytes]) -> None:
+    """Copy inside the kernel, which shares the blocks on file systems that can."""
+    if hasattr(os, "copy_file_range"):
+        try:
+            while os.copy_file_range(original.fileno(), copy.fileno(), _CHUNK_BYTES):
+                pass
+        except OSError as error:
+            # Refused between these two file systems: then byte by byte, from where it stopped.
+            if error.errno not in (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP):
+                raise
+    shutil.copyfileobj(original, copy, 1 << 20)
+
+
+def _meaning(error: OSError, entry: Entry, destination: Path) -> BuildError:
+    name = shown(entry.path)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return BuildError(
+            f"no space left in {destination.parent} while copying {name}",
+            hint="free some space, or set FNBUILD_DATA_DIR to a directory on another disk",
+        )
+    if isinstance(error, FileNotFoundError):
+        return BuildError(f"{name} vanished while it was copied", hint="try again")
+    return BuildError(f"cannot copy {name}: {error.strerror}")
