@@ -1,0 +1,184 @@
+"""What goes in and out of an application: `Request`, `Reply`, and the limits between them."""
+
+import json
+import re
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple, Union
+
+from .parser import Head
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+Body = Union[bytes, bytearray, memoryview]
+
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
+# The server alone decides how a message is framed and how long its connection lives.
+_FRAMING = frozenset(["content-length", "transfer-encoding", "connection", "keep-alive"])
+_LINE_BREAKS = str.maketrans("\r\n\0", "   ")
+_START_LINES = {
+    status.value: ("HTTP/1.1 %d %s" % (status.value, status.phrase)).encode("ascii")
+    for status in HTTPStatus
+    if status.value >= 200
+}
+# Handlers use few names; the cap is for one that makes them up.
+_PREFIXES_CAP = 1024
+_prefixes: Dict[str, bytes] = {}
+
+
+class Limits(NamedTuple):
+    """How much one connection may take. Sizes in bytes, times in seconds.
+
+    `max_body` is `maxRequestBodySize` and `max_head` is `readBufferSize` of the http trigger.
+    `head_timeout` counts from the first byte of a head, `body_timeout` and `write_timeout` from
+    the last byte that moved. Connections may stay idle without end unless `idle_timeout` is set.
+    A connection that the server closes is read on for `linger_timeout` and `linger_bytes`, so that
+    the client gets to read its answer.
+    """
+
+    max_body: int = 4 * 1024 * 1024
+    max_head: int = 16 * 1024
+    head_timeout: float = 60.0
+    body_timeout: float = 60.0
+    write_timeout: float = 60.0
+    idle_timeout: Optional[float] = None
+    linger_timeout: float = 5.0
+    linger_bytes: int = 64 * 1024 * 1024
+
+
+class Request:
+    """One request, its body read whole.
+
+    `target` is what stood in the request line, `path` its percent-decoded path, `query` the raw
+    text behind the question mark. `received` is `time.monotonic()` when the last byte was there.
+    """
+
+    __slots__ = (
+        "body", "connection", "head", "method", "path", "query", "received", "target",
+    )  # fmt: skip
+
+    def __init__(
+        self, head: Head, body: Union[bytes, bytearray], connection: "Connection", received: float
+    ) -> None:
+        self.head = head
+        self.method = head.method
+        self.target = head.target
+        self.path = head.path
+        self.query = head.query
+        self.body = body
+        self.connection = connection
+        self.received = received
+
+    @property
+    def version(self) -> str:
+        """`1.0` or `1.1`."""
+        return self.head.version
+
+    @property
+    def headers(self) -> List[Tuple[str, str]]:
+        """Names and values as they came, in their order."""
+        return list(self.head.fields)
+
+    @property
+    def keep_alive(self) -> bool:
+        """Whether the client wants to go on using this connection."""
+        return self.head.keep_alive
+
+    @property
+    def client(self) -> Optional[Tuple[str, int]]:
+        """The peer's address and port; None on a unix socket."""
+        return self.connection.client
+
+    def header(self, name: str, default: Optional[str] = None) -> Optional[str]:
+        """The header's value in any spelling of its name; of several the last."""
+        return self.head.lookup().get(name.lower(), default)
+
+
+class Reply:
+    """What goes back. The server adds Content-Length, Connection and Server by itself.
+
+    `close` ends the connection behind this reply.
+    """
+
+    __slots__ = ("body", "close", "headers", "status")
+
+    def __init__(
+        self,
+        status: int,
+        headers: Optional[List[Tuple[str, str]]] = None,
+        body: Body = b"",
+        close: bool = False,
+    ) -> None:
+        self.status = status
+        self.headers = headers if headers is not None else []
+        self.body = body
+        self.close = close
+
+    @classmethod
+    def json(
+        cls,
+        status: int,
+        value: Any,
+        headers: Optional[List[Tuple[str, str]]] = None,
+        close: bool = False,
+    ) -> "Reply":
+        """A reply whose body is `value` as JSON."""
+        fields = [("Content-Type", "application/json")] + (headers or [])
+        return cls(status, fields, json.dumps(value).encode("utf-8"), close)
+
+
+def encode_head(reply: Reply, keep_alive: bool, version: str) -> bytes:
+    """The bytes in front of the reply's body; ValueError names what HTTP cannot carry.
+
+    Line breaks inside values become spaces and what Latin-1 lacks goes out as UTF-8, as Nuclio's
+    server does (pkg/processor/trigger/http/trigger.go, valyala/fasthttp).
+    """
+    status = reply.status
+    parts = [_START_LINES.get(status) or _start_line(status)]
+    server = b"Server: nuclio"
+    for name, value in reply.headers:
+        prefix = _prefixes.get(name)
+        if prefix is None:
+            prefix = _learn(name)
+        if prefix == b"Server: ":
+            server = prefix + _encode(value)
+        elif prefix:
+            parts.append(prefix + _encode(value))
+    parts.append(server)
+    if status >= 200 and status != 204:
+        parts.append(b"Content-Length: %d" % len(reply.body))
+    if not keep_alive:
+        parts.append(b"Connection: close\r\n\r\n")
+    elif version == "1.0":
+        parts.append(b"Connection: keep-alive\r\n\r\n")
+    else:
+        parts.append(b"\r\n")
+    return b"\r\n".join(parts)
+
+
+def _encode(value: str) -> bytes:
+    if not value.isprintable():
+        value = value.translate(_LINE_BREAKS)
+    try:
+        return value.encode("latin-1")
+    except UnicodeEncodeError:
+        return value.encode("utf-8", "replace")
+
+
+def _start_line(status: int) -> bytes:
+    if not isinstance(status, int) or not 200 <= status <= 999:
+        raise ValueError("a reply's status must be a number from 200 to 999, not %r" % (status,))
+    return b"HTTP/1.1 %d Unknown" % status
+
+
+def _learn(name: str) -> bytes:
+    """The name with its colon, checked; empty for names that are the server's to write."""
+    if not isinstance(name, str) or not _NAME.match(name):
+        raise ValueError("%r cannot be the name of a header" % (name,))
+    lowered = name.lower()
+    prefix = b"" if lowered in _FRAMING else name.encode("ascii") + b": "
+    if lowered == "server":
+        prefix = b"Server: "
+    if len(_prefixes) < _PREFIXES_CAP:
+        _prefixes[name] = prefix
+    return prefix

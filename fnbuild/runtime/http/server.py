@@ -1,0 +1,201 @@
+"""The server: accepts on listening sockets it was given, and lets go of them without a loss.
+
+A listening socket may be shared with other processes and is never closed here. `pause` leaves new
+connections to whoever else accepts on it; `drain` then ends the own ones behind their last request.
+"""
+
+import asyncio
+import errno
+import socket
+from typing import Any, Awaitable, Callable, Dict, List, Optional, Set, Union
+
+from .connection import Connection
+from .messages import Limits, Reply, Request
+from .parser import HeadParser, Refusal
+
+__all__ = ["Connection", "Limits", "Reply", "Request", "Server"]
+
+# `async def app(request)`, or a plain function that gives a Reply or anything awaitable.
+# None ends the connection without an answer.
+App = Callable[[Request], Union[Reply, Awaitable[Optional[Reply]], None]]
+# Called with what went wrong and the exception behind it.
+OnError = Callable[[str, BaseException], None]
+# Called with a duplicate of the connection's socket, which the server then closes.
+Command = Callable[[socket.socket], None]
+
+_ACCEPTS_AT_ONCE = 16
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_EXHAUSTED_PAUSE = 0.5
+
+
+class Server:
+    """An HTTP server for one application.
+
+    `connections` counts what was accepted and is not closed yet, `in_flight` the requests the
+    application has, `refusals` the requests refused before it, by status. `on_error` is told of
+    exceptions the application let through. `commands` are lines that are no HTTP: a connection
+    whose first bytes are such a line (with its line feed) is handed to the function.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        limits: Optional[Limits] = None,
+        on_error: Optional[OnError] = None,
+        commands: Optional[Dict[bytes, Command]] = None,
+        loop: Optional[asyncio.AbstractEventLoop] = None,
+    ) -> None:
+        self.app = app
+        self.limits = limits or Limits()
+        self.loop = loop or asyncio.get_event_loop()
+        self.parser = HeadParser()
+        self.in_flight = 0
+        self.refusals: Dict[int, int] = {}
+        self.draining = False
+        self.expired = False
+        self._on_error = on_error
+        self._commands = commands or {}
+        self._connections: Set[Connection] = set()
+        self._listeners: Dict[str, socket.socket] = {}
+        self._accepting = True
+        self._retry: Optional[asyncio.TimerHandle] = None
+        self._expiry: Optional[asyncio.TimerHandle] = None
+        self._waiters: List[asyncio.Future[None]] = []
+
+    @property
+    def connections(self) -> int:
+        return len(self._connections)
+
+    # Accepting.
+
+    async def start(self, sock: socket.socket, name: str = "http") -> None:
+        """Accept on a listening socket, unless paused. Requests know its `name` by connection."""
+        sock.setblocking(False)
+        self._listeners[name] = sock
+        if self._accepting:
+            self.loop.add_reader(sock.fileno(), self._accept, name, sock)
+
+    def pause(self) -> None:
+        """Stop accepting. What queues up is for others on the same socket, or for `resume`."""
+        self._accepting = False
+        self._unwatch()
+
+    def resume(self) -> None:
+        """Accept again."""
+        self._accepting = True
+        self._watch()
+
+    def _watch(self) -> None:
+        self._retry = None
+        if self._accepting:
+            for name, sock in self._listeners.items():
+                self.loop.add_reader(sock.fileno(), self._accept, name, sock)
+
+    def _unwatch(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        for sock in self._listeners.values():
+            self.loop.remove_reader(sock.fileno())
+
+    def _accept(self, name: str, listener: socket.socket) -> None:
+        for _ in range(_ACCEPTS_AT_ONCE):
+            try:
+                sock, _address = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                # Another process on the same socket was quicker, or the client has left.
+                return
+            except OSError as error:
+                if error.errno not in _EXHAUSTED:
+                    raise
+                # The socket stays readable, so watching it on would spin until something closes.
+                self._unwatch()
+                self._retry = self.loop.call_later(_EXHAUSTED_PAUSE, self._watch)
+                self._report("cannot accept connections for the moment", error)
+                return
+            sock.setblocking(False)
+            connection = Connection(self, name)
+            self._connections.add(connection)
+            connection.opening = self.loop.create_task(self._open(connection, sock))
+
+    async def _open(self, connection: Connection, sock: socket.socket) -> None:
+        try:
+            await self.loop.connect_accepted_socket(lambda: connection, sock)
+        except OSError as error:
+            sock.close()
+            self.forget(connection)
+            self._report("an accepted connection could not be served", error)
+        finally:
+            connection.opening = None
+
+    # Ending.
+
+    async def drain(self, timeout: float) -> None:
+        """Stop accepting and return when no connection is left and no request is in flight.
+
+        Every connection ends with `Connection: close` on the reply to the last request that has
+        arrived on it. Idle ones are waited for, `timeout` seconds at most. Called again, the new
+        timeout counts.
+        """
+        self.pause()
+        self.draining = True
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self._expiry = self.loop.call_later(timeout, self._expire)
+        if self._connections or self.in_flight:
+            waiter = self.loop.create_future()
+            self._waiters.append(waiter)
+            await waiter
+        self._expiry.cancel()
+
+    def close(self) -> None:
+        """Stop accepting and cut every connection, whatever is under way on it."""
+        self.pause()
+        for connection in list(self._connections):
+            connection.abort()
+
+    def _expire(self) -> None:
+        self.expired = True
+        for connection in list(self._connections):
+            connection.retire()
+        # Again, for those on which bytes had just arrived that turned out to be no whole request.
+        self._expiry = self.loop.call_later(1.0, self._expire)
+
+    # What connections tell.
+
+    def forget(self, connection: Connection) -> None:
+        """The connection is closed."""
+        self._connections.discard(connection)
+        self.settled()
+
+    def settled(self) -> None:
+        """A connection or a request has come to its end."""
+        if self._waiters and not self._connections and not self.in_flight:
+            for waiter in self._waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+            self._waiters.clear()
+
+    def refused(self, refusal: Refusal) -> None:
+        """A request was answered without the application."""
+        self.refusals[refusal.status] = self.refusals.get(refusal.status, 0) + 1
+
+    def failed(self, request: Request, error: BaseException) -> Reply:
+        """The answer to a request whose application raised."""
+        self._report("the application failed at %s %s" % (request.method, request.path), error)
+        text = "%s: %s" % (type(error).__name__, error)
+        return Reply.json(500, {"error": "the request could not be served: " + text}, close=True)
+
+    def command(self, begun: bytes, transport: Any) -> bool:
+        """Run the command that a connection's first bytes are, if they are one."""
+        command = self._commands.get(begun)
+        if command is None:
+            return False
+        original = transport.get_extra_info("socket")
+        with socket.fromfd(original.fileno(), original.family, original.type) as twin:
+            command(twin)
+        return True
+
+    def _report(self, message: str, error: BaseException) -> None:
+        if self._on_error is not None:
+            self._on_error(message, error)
