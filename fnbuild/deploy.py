@@ -26,7 +26,7 @@ from fnbuild.spec import reader
 from fnbuild.spec.merge import merge
 from fnbuild.spec.rules import complete
 from fnbuild.spec.types import Function, Metadata, Raw, to_dict
-from fnbuild.store import data_dir
+from fnbuild.datadir import data_dir
 
 PROJECT_LABEL = "nuclio.io/project-name"
 DEFAULT_NAMESPACE = "nuclio"
@@ -121,7 +121,9 @@ def update(
         )
     function = complete(merge(overrides, current.function))
     function = msgspec.structs.replace(function, metadata=_identity(function, namespace, name))
-    prepared = Prepared(reader.of_folder(function, folder), function, Report())
+    report = Report()
+    loaded = reader.Loaded(function, report, folder, folder / "function.yaml", None, "")
+    prepared = Prepared(loaded, function, report)
     with _staged(prepared, progress) as artifact:
         return platform.apply(platform.plan(function, artifact), progress)
 
