@@ -1,0 +1,101 @@
+"""The program: the table of its commands, and the one place where errors become words.
+
+No import of what commands need may appear here: `fnbuild --help` and the shell completion read
+only this module, `lazy` and `session`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from fnbuild.cli.lazy import Entry, LazyGroup
+from fnbuild.cli.session import Session
+
+_WRITE = "Write and try"
+_SHIP = "Deploy"
+_WATCH = "Use and watch"
+_KEEP = "Projects, export and import"
+_SELF = "The program itself"
+
+
+def _entry(place: str, text: str, *aliases: str, section: str) -> Entry:
+    return Entry(f"fnbuild.cli.{place}", text, aliases, section)
+
+
+COMMANDS = {
+    "init": _entry("init:init", "Make a new function from a template.", section=_WRITE),
+    "validate": _entry("validate:validate", "Check function.yaml files.", section=_WRITE),
+    "run": _entry("run:run", "Run a function here, in the foreground.", section=_WRITE),
+    "deploy": _entry("deploy:deploy", "Build and deploy a function.", section=_SHIP),
+    "build": _entry("build:build", "Build a function's image.", "bu", section=_SHIP),
+    "diff": _entry("diff:diff", "Show what a deploy would change.", section=_SHIP),
+    "update": _entry("update:update", "Update a deployed function.", "upd", section=_SHIP),
+    "redeploy": _entry("redeploy:redeploy", "Deploy stored functions again.", section=_SHIP),
+    "rollback": _entry("history:rollback", "Go back to a recorded revision.", section=_SHIP),
+    "history": _entry("history:history", "List a function's revisions.", section=_SHIP),
+    "invoke": _entry("invoke:invoke", "Call a function.", section=_WATCH),
+    "get": _entry("get:get", "Show functions or projects.", section=_WATCH),
+    "logs": _entry("logs:logs", "Show a function's log.", section=_WATCH),
+    "delete": _entry("delete:delete", "Delete functions or projects.", "del", section=_WATCH),
+    "create": _entry("projects:create", "Create a project.", "cre", section=_KEEP),
+    "export": _entry("export:export", "Print functions or projects as YAML.", section=_KEEP),
+    "import": _entry("importing:import_", "Read what export printed.", section=_KEEP),
+    "beta": _entry("redeploy:beta", "nuctl's beta commands.", section=_KEEP),
+    "up": _entry("service:up", "Start the supervisor and its functions.", section=_SELF),
+    "down": _entry("service:down", "Stop all functions and the supervisor.", section=_SELF),
+    "version": _entry("about:version", "Show the version.", "ver", section=_SELF),
+    "completion": _entry("about:completion", "Print shell completion code.", section=_SELF),
+    "help": _entry("about:help_", "Show help for a command.", section=_SELF),
+}
+
+_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group(
+    cls=LazyGroup, entries=COMMANDS, context_settings=_SETTINGS, invoke_without_command=True
+)
+@click.option("--version", is_flag=True, help="Show the version and exit.")
+@click.pass_context
+def cli(ctx: click.Context, version: bool) -> None:
+    """Run vision models as services: nuctl's commands, and more.
+
+    A function is a folder with function.yaml and main.py. `fnbuild deploy --path FOLDER` makes it a
+    running service, `fnbuild invoke NAME --image FILE --draw OUT` shows what it sees.
+    """
+    ctx.ensure_object(Session)
+    if version:
+        from fnbuild import __version__
+
+        click.echo(f"fnbuild {__version__}")
+        ctx.exit(0)
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+        ctx.exit(0)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit status: 0 done, 1 failed, 2 wrong usage.
+
+    130 stands for an interrupt from the keyboard.
+    """
+    session = Session()
+    try:
+        status = cli.main(list(arguments), prog_name="fnbuild", standalone_mode=False, obj=session)
+        sys.stdout.flush()
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output is gone; a second error at interpreter exit would be noise.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:  # noqa: BLE001 - the edge: nobody above can show it to the user
+        from fnbuild.cli.failure import show
+
+        return show(error, verbose=session.verbose)
+    return status if isinstance(status, int) else 0

@@ -1,0 +1,77 @@
+"""`fnbuild delete`: functions and projects (pkg/nuctl/command/delete.go)."""
+
+from __future__ import annotations
+
+import click
+
+from fnbuild.cli.lazy import Command, Entry, LazyGroup
+from fnbuild.cli.names import function_name, project_name
+from fnbuild.cli.session import Session, note, pass_session
+
+_ENTRIES = {
+    "function": Entry(
+        "fnbuild.cli.delete:function", "Delete functions.", ("functions", "fu", "fn")
+    ),
+    "project": Entry(
+        "fnbuild.cli.delete:project", "Delete a project.", ("projects", "proj", "prj")
+    ),
+}
+
+
+@click.group(cls=LazyGroup, entries=_ENTRIES)
+def delete() -> None:
+    """Delete functions or projects."""
+
+
+@click.command(cls=Command)
+@click.argument("names", nargs=-1, required=True, shell_complete=function_name)
+@click.option(
+    "-f", "--force", is_flag=True, expose_value=False, help="Has no effect here: always so."
+)
+@click.option(
+    "--with-api-gateways", is_flag=True, expose_value=False, help="Has no effect here: none exist."
+)
+@pass_session
+def function(session: Session, names: tuple[str, ...]) -> None:
+    """Stop functions and remove them with their revisions and logs.
+
+    A function that is not there counts as deleted, as in nuctl.
+    """
+    platform = session.connect()
+    for name in names:
+        gone = platform.delete(session.namespace, name)
+        note(f"deleted {name}" if gone else f"{name} was not there (namespace {session.namespace})")
+
+
+@click.command(cls=Command)
+@click.argument("name", shell_complete=project_name)
+@click.option("-f", "--force", is_flag=True, help="The same as --strategy cascading.")
+@click.option(
+    "--strategy",
+    type=click.Choice(["restricted", "cascading", "check"]),
+    default="restricted",
+    show_default=True,
+    help="restricted: only when empty; cascading: with its functions; check: only look.",
+)
+@click.option(
+    "--wait", is_flag=True, expose_value=False, help="Has no effect here: delete always waits."
+)
+@click.option("--wait-timeout", metavar="DURATION", expose_value=False, help="Has no effect here.")
+@pass_session
+def project(session: Session, name: str, force: bool, strategy: str) -> None:
+    """Delete a project, and with `--strategy cascading` its functions too."""
+    from fnbuild.errors import PreconditionError
+
+    platform = session.connect()
+    if strategy == "check" and not force:
+        inside = platform.deployments(session.namespace, name)
+        if inside:
+            raise PreconditionError(
+                f"Project contains functions: {', '.join(one.name for one in inside)}",
+                hint="--strategy cascading deletes them too",
+            )
+        note(f"{name} can be deleted")
+        return
+    cascade = force or strategy == "cascading"
+    gone = platform.delete_project(session.namespace, name, cascade=cascade)
+    note(f"deleted project {name}" if gone else f"project {name} was not there")

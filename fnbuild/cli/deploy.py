@@ -1,0 +1,158 @@
+"""`fnbuild deploy`: read, build, run, and say where the function answers."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fnbuild.cli.flags import build_flags, configuration_flags, source_flags
+from fnbuild.cli.lazy import Command
+from fnbuild.cli.names import function_name, project_name
+from fnbuild.cli.output import output_option
+from fnbuild.cli.session import Session, interactive, note, pass_session, warn
+
+if TYPE_CHECKING:
+    from fnbuild.deploy import DeployRequest
+    from fnbuild.platforms import Deployment
+
+
+@click.command(cls=Command)
+@click.argument("name", required=False, shell_complete=function_name)
+@source_flags
+@click.option(
+    "--project-name",
+    metavar="NAME",
+    shell_complete=project_name,
+    help="Project of the function; made when missing.",
+)
+@output_option("name", "url", default="table")
+@click.option("--dry-run", is_flag=True, help="Print the plan and change nothing.")
+@click.option("--strict", is_flag=True, help="Unknown keys are errors.")
+@click.option("--force", is_flag=True, help="Deploy although nothing changed.")
+@click.option(
+    "--overlap", is_flag=True, help="Start the new workers beside the old ones, GPU or not."
+)
+@click.option("--listen", metavar="HOSTS", help="Addresses to listen on. [default: loopback]")
+@build_flags
+@configuration_flags
+@click.option("--input-image-file", metavar="FILE", help="Image archive to load and deploy.")
+@pass_session
+def deploy(session: Session, /, **flags: Any) -> None:
+    """Build and deploy a function, and wait until it is ready.
+
+    Flags win over the file, and the file over the `@nuclio.configure` block in the source. What
+    runs already keeps running until the new revision is ready.
+    """
+    if flags["input_image_file"]:
+        from fnbuild.platforms import lookup
+
+        lookup("local")
+    with request_of(session, flags) as request:
+        if flags["dry_run"]:
+            _show_plan(request, flags["output"])
+        else:
+            _deploy(request, flags["output"])
+
+
+@contextmanager
+def request_of(session: Session, flags: dict[str, Any]) -> Iterator[DeployRequest]:
+    """What the flags of deploy, diff and build ask for. Source text gets a folder of its own."""
+    from fnbuild.cli.overrides import overrides
+    from fnbuild.deploy import DeployRequest
+
+    request = DeployRequest(
+        path=_path(flags["path"]),
+        name=flags["name"],
+        config_file=flags["config_file"],
+        namespace=session.namespace,
+        project=flags.get("project_name"),
+        overrides=overrides(flags),
+        platform=session.platform,
+        strict=bool(flags.get("strict")),
+        options=_options(flags),
+    )
+    if not flags.get("source"):
+        yield request
+        return
+    with tempfile.TemporaryDirectory(prefix="fnbuild-source-") as folder:
+        yield replace(request, path=Path(folder))
+
+
+def say_deployed(made: Deployment, seconds: float | None = None) -> None:
+    """The end of a deploy, on stderr: warnings, state, address."""
+    from fnbuild.cli.listing import url
+
+    for text in made.warnings:
+        warn(text)
+    took = f" in {seconds:.1f} s" if seconds is not None else ""
+    where = f" at {url(made)}" if url(made) else ""
+    note(f"{made.name} is {made.state}{where} (revision {made.revision}{took})")
+
+
+def print_deployed(made: Deployment, output: str) -> None:
+    """The result on stdout."""
+    from fnbuild.cli.listing import show_functions, url
+
+    if output == "name":
+        click.echo(made.name)
+    elif output == "url":
+        click.echo(url(made))
+    else:
+        show_functions([made], output, explain=False)
+
+
+def _deploy(request: DeployRequest, output: str) -> None:
+    from fnbuild import deploy as pipeline
+    from fnbuild.cli.progress import Progress
+
+    prepared = pipeline.prepare(request)
+    if prepared.report.warnings:
+        note(prepared.report.render())
+    with Progress() as progress:
+        made = pipeline.deploy(request, progress)
+    say_deployed(made, progress.seconds)
+    print_deployed(made, output)
+
+
+def _show_plan(request: DeployRequest, output: str) -> None:
+    from fnbuild import deploy as pipeline
+    from fnbuild.cli.output import show_values, table
+
+    prepared = pipeline.prepare(request)
+    if prepared.report.warnings:
+        note(prepared.report.render())
+    made = pipeline.plan(request)
+    for text in made.warnings:
+        warn(text)
+    if output in ("json", "yaml"):
+        show_values([step.after for step in made.steps if step.after is not None], output)
+    elif output in ("name", "url"):
+        click.echo(made.function.metadata.name)
+    else:
+        rows = [[step.verb, step.target] for step in made.steps]
+        click.echo(table(["change", "what"], rows))
+    if interactive() and output == "table" and made.changes:
+        note("nothing was changed; `fnbuild diff` shows the differences")
+
+
+def _path(text: str | None) -> Path | None:
+    from fnbuild.errors import UsageError
+
+    if text and "://" in text:
+        raise UsageError(
+            f"--path {text} is a URL, which this version does not fetch",
+            hint="download it first and give its folder",
+        )
+    return Path(text) if text else None
+
+
+def _options(flags: dict[str, Any]) -> dict[str, Any]:
+    """Only what was asked for: platforms refuse options that they do not know."""
+    options = {key: flags.get(key) for key in ("force", "overlap", "listen")}
+    return {key: value for key, value in options.items() if value}

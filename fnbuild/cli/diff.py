@@ -1,0 +1,41 @@
+"""`fnbuild diff`: what a deploy would change, as a unified diff."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from fnbuild.cli.deploy import request_of
+from fnbuild.cli.flags import build_flags, configuration_flags, source_flags
+from fnbuild.cli.lazy import Command
+from fnbuild.cli.names import function_name
+from fnbuild.cli.session import Session, note, pass_session, warn
+
+_COLOURS = {"+": "green", "-": "red", "@": "cyan"}
+
+
+@click.command(cls=Command)
+@click.argument("name", required=False, shell_complete=function_name)
+@source_flags
+@click.option("--project-name", metavar="NAME", help="Project of the function.")
+@click.option("--exit-code", is_flag=True, help="Leave with status 1 when there are differences.")
+@build_flags
+@configuration_flags
+@pass_session
+@click.pass_context
+def diff(ctx: click.Context, session: Session, /, **flags: Any) -> None:
+    """Show how what runs differs from what a deploy with the same flags would run."""
+    from fnbuild import deploy as pipeline
+
+    with request_of(session, flags) as request:
+        made = pipeline.plan(request)
+    for text in made.warnings:
+        warn(text)
+    text = pipeline.diff(made)
+    for line in text.splitlines():
+        click.echo(click.style(line, fg=_COLOURS.get(line[:1])))
+    if not text:
+        note(f"no differences: {made.function.metadata.name} runs what is here")
+    elif flags["exit_code"]:
+        ctx.exit(1)

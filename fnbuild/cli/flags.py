@@ -1,0 +1,110 @@
+"""The flags of build, deploy and update, under nuctl's names (camel case where nuctl has it)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+SERVICE_TYPES = click.Choice(["ClusterIP", "NodePort", "LoadBalancer"])
+
+_SOURCE = [
+    click.option("-p", "--path", metavar="PATH", help="Folder, function.yaml or source file."),
+    click.option("--source", metavar="TEXT", help="The handler's source itself."),
+    click.option(
+        "-f",
+        "--file",
+        "config_file",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Configuration file, when it is not PATH/function.yaml.",
+    ),
+]
+
+_BUILD = [
+    click.option("-i", "--image", metavar="NAME", help="Name of the image to make."),
+    click.option(
+        "-r", "--registry", envvar="NUCTL_REGISTRY", metavar="URL", help="Registry to push to."
+    ),
+    click.option("--runtime", metavar="NAME", help="Runtime, such as python:3.11."),
+    click.option("--handler", metavar="MODULE:NAME", help="The handler, such as main:handler."),
+    click.option("--no-pull", is_flag=True, help="Pull no base images."),
+    click.option("--no-cleanup", is_flag=True, help="Keep the build's temporary folder."),
+    click.option("--offline", is_flag=True, help="Build without the network."),
+    click.option("--base-image", metavar="NAME", help="Base image."),
+    click.option("--onbuild-image", metavar="NAME", help="Onbuild image."),
+    click.option(
+        "--build-command", multiple=True, metavar="CMD", help="Build command. Repeatable."
+    ),
+    click.option("--build-runtime-attrs", metavar="JSON", help="Build attributes of the runtime."),
+    click.option("--build-code-entry-attrs", metavar="JSON", help="Code entry attributes."),
+    click.option("--code-entry-type", metavar="TYPE", help="Where the code comes from."),
+]
+
+
+def _number(name: str, text: str) -> Callable[[Decorated], Decorated]:
+    return click.option(name, type=int, default=-1, metavar="N", help=text)
+
+
+_CONFIGURATION = [
+    click.option("--desc", metavar="TEXT", help="Description."),
+    click.option("-l", "--labels", metavar="K=V,…", help="Labels."),
+    click.option("--annotations", metavar="K=V,…", help="Annotations."),
+    click.option("-e", "--env", multiple=True, metavar="NAME=VALUE", help="Variable. Repeatable."),
+    click.option("-d", "--disable", is_flag=True, help="Deploy it stopped."),
+    click.option(
+        "--triggers", metavar="JSON", help="Triggers by name; each replaces its namesake."
+    ),
+    click.option("--platform-config", metavar="JSON", help="Joined with spec.platform."),
+    click.option("--data-bindings", metavar="JSON", help="Data bindings by name."),
+    click.option("--runtime-attrs", metavar="JSON", help="Attributes of the runtime."),
+    click.option(
+        "--volume", multiple=True, metavar="SRC:DST[:ro]", help="Mount a host path. Repeatable."
+    ),
+    click.option("--resource-limit", multiple=True, metavar="NAME=QTY", help="Limit. Repeatable."),
+    click.option(
+        "--resource-request", multiple=True, metavar="NAME=QTY", help="Request. Repeatable."
+    ),
+    _number("--replicas", "Fixed number of replicas."),
+    _number("--min-replicas", "Fewest replicas."),
+    _number("--max-replicas", "Most replicas."),
+    _number("--target-cpu", "CPU percentage that scaling aims at."),
+    _number("--readiness-timeout", "Seconds to wait until the function is ready."),
+    _number("--run-as-user", "User id of the processes."),
+    _number("--run-as-group", "Group id of the processes."),
+    _number("--fsgroup", "Group id of mounted volumes."),
+    click.option("--nodeSelector", "node_selector", metavar="K=V,…", help="Labels of the node."),
+    click.option("--nodeName", "node_name", metavar="NAME", help="Run on this node."),
+    click.option("--priorityClassName", "priority_class_name", metavar="NAME", help="Priority."),
+    click.option("--preemptionPolicy", "preemption_policy", metavar="NAME", help="Preemption."),
+    click.option(
+        "--http-trigger-service-type",
+        type=SERVICE_TYPES,
+        envvar="NUCTL_DEFAULT_SERVICE_TYPE",
+        help="Kubernetes service of the HTTP trigger.",
+    ),
+    click.option("--run-image", metavar="NAME", help="Deploy this image, build nothing."),
+    click.option(
+        "--run-registry", envvar="NUCTL_RUN_REGISTRY", metavar="URL", help="Registry to run from."
+    ),
+    click.option("--logger-level", metavar="LEVEL", help="Log level of the function."),
+    click.option("--publish", is_flag=True, help="Has no effect, as in nuctl."),
+]
+
+
+def _apply(options: list[Callable[[Any], Any]]) -> Callable[[Decorated], Decorated]:
+    def decorate(function: Decorated) -> Decorated:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+source_flags = _apply(_SOURCE)
+build_flags = _apply(_BUILD)
+configuration_flags = _apply(_CONFIGURATION)

@@ -1,0 +1,84 @@
+"""`fnbuild get`: functions and projects, as nuctl lists them (pkg/nuctl/command/get.go)."""
+
+from __future__ import annotations
+
+import click
+
+from fnbuild.cli.lazy import Command, Entry, LazyGroup
+from fnbuild.cli.names import function_name, project_name
+from fnbuild.cli.output import output_option
+from fnbuild.cli.session import Session, pass_session
+
+_ENTRIES = {
+    "functions": Entry(
+        "fnbuild.cli.get:functions", "List functions, or show some.", ("function", "fu", "fn")
+    ),
+    "projects": Entry(
+        "fnbuild.cli.get:projects", "List projects, or show one.", ("project", "proj", "prj")
+    ),
+}
+
+
+@click.group(cls=LazyGroup, entries=_ENTRIES)
+def get() -> None:
+    """Show functions or projects."""
+
+
+@click.command(cls=Command)
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=function_name)
+@click.option("-l", "--labels", metavar="K=V,…", help="Only functions with these labels.")
+@click.option("--project-name", metavar="NAME", help="Only functions of this project.")
+@output_option()
+@pass_session
+def functions(
+    session: Session,
+    names: tuple[str, ...],
+    labels: str | None,
+    project_name: str | None,
+    output: str,
+) -> None:
+    """List all functions of the namespace, or show those named.
+
+    A name that is not there is an error; an empty list is not.
+    """
+    from fnbuild.cli.listing import show_functions
+    from fnbuild.cli.overrides import key_values
+    from fnbuild.errors import NotFoundError
+
+    platform = session.connect()
+    found = platform.deployments(session.namespace, project_name)
+    if labels:
+        wanted = key_values("--labels", labels).items()
+        found = [one for one in found if wanted <= one.function.metadata.labels.items()]
+    if names:
+        missing = [name for name in names if name not in {one.name for one in found}]
+        if missing:
+            raise NotFoundError(
+                f"No functions found: {', '.join(missing)} (namespace {session.namespace})",
+                hint="fnbuild get functions lists what there is",
+            )
+        found = [one for one in found if one.name in names]
+    if not found:
+        click.echo("No functions found" if output in ("table", "wide") else "[]")
+        return
+    show_functions(found, output, mask=session.mask_sensitive_fields)
+
+
+@click.command(cls=Command)
+@click.argument("name", required=False, shell_complete=project_name)
+@output_option()
+@pass_session
+def projects(session: Session, name: str | None, output: str) -> None:
+    """List all projects of the namespace, or show one."""
+    from fnbuild.cli.listing import show_projects
+    from fnbuild.errors import NotFoundError
+
+    found = session.connect().projects(session.namespace)
+    if name:
+        found = [one for one in found if one.name == name]
+        if not found:
+            raise NotFoundError(f"No projects found: {name} (namespace {session.namespace})")
+    if not found:
+        click.echo("No projects found" if output in ("table", "wide") else "[]")
+        return
+    show_projects(found, output)

@@ -1,0 +1,174 @@
+"""`fnbuild import`: what export printed, here or by nuctl (pkg/nuctl/command/import.go)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fnbuild.cli.lazy import Command, Entry, LazyGroup
+from fnbuild.cli.session import Session, note, pass_session
+
+if TYPE_CHECKING:
+    from fnbuild.platforms import Platform
+
+_ENTRIES = {
+    "functions": Entry("fnbuild.cli.importing:functions", "Functions.", ("function", "fu", "fn")),
+    "projects": Entry(
+        "fnbuild.cli.importing:projects", "Projects with functions.", ("project", "proj", "prj")
+    ),
+}
+
+_LARGEST = 64 * 2**20
+_file = click.argument(
+    "file", required=False, type=click.Path(path_type=Path, allow_dash=True), metavar="[FILE]"
+)
+_report = click.option("--save-report", is_flag=True, help="Write the outcome as JSON.")
+_report_path = click.option(
+    "--report-file-path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("nuctl-import-report.json"),
+    show_default=True,
+    help="Where the report goes.",
+)
+_autofix = click.option(
+    "--skip-autofix", is_flag=True, expose_value=False, help="Has no effect: nothing is changed."
+)
+
+
+@click.group(cls=LazyGroup, entries=_ENTRIES)
+def import_() -> None:
+    """Read functions or projects from a file or stdin."""
+
+
+@click.command(cls=Command)
+@_file
+@_report
+@_report_path
+@_autofix
+@pass_session
+@click.pass_context
+def functions(ctx: click.Context, session: Session, /, file: Path | None, **flags: Any) -> None:
+    """Record functions in state `imported`. They start at their first deploy."""
+    origin, raw = _read(file)
+    outcome = _store(session.connect(), session.namespace, _by_name(raw, "spec", origin), origin)
+    _finish(ctx, outcome, flags)
+
+
+@click.command(cls=Command)
+@_file
+@click.option("--skip", multiple=True, metavar="NAME", help="Leave a project out. Repeatable.")
+@click.option("--skip-label-selectors", metavar="K=V,…", help="Leave out projects by label.")
+@_report
+@_report_path
+@_autofix
+@pass_session
+@click.pass_context
+def projects(ctx: click.Context, session: Session, /, file: Path | None, **flags: Any) -> None:
+    """Make projects, and record their functions in state `imported`."""
+    from fnbuild.cli.overrides import key_values
+    from fnbuild.platforms import Project
+
+    origin, raw = _read(file)
+    unwanted = key_values("--skip-label-selectors", flags["skip_label_selectors"]).items()
+    platform = session.connect()
+    outcome: dict[str, str] = {}
+    for name, item in _by_name(raw, "project", origin).items():
+        project = _mapping(item.get("project"), f"{origin}: {name}")
+        meta = _mapping(project.get("meta") or project.get("metadata"), f"{origin}: {name}")
+        labels = meta.get("labels") or {}
+        if name in flags["skip"] or (unwanted and unwanted <= labels.items()):
+            note(f"skipped project {name}")
+            continue
+        spec = project.get("spec") or {}
+        made = platform.create_project(
+            Project(name, session.namespace, spec.get("description", ""), spec.get("owner", ""))
+        )
+        note(f"created project {name}" if made else f"project {name} exists already")
+        outcome |= _store(platform, session.namespace, item.get("functions") or {}, origin)
+    _finish(ctx, outcome, flags)
+
+
+def _store(
+    platform: Platform, namespace: str, functions: Mapping[str, Any], origin: str
+) -> dict[str, str]:
+    """Record each function; the failures by name, empty text for success."""
+    from fnbuild.cli.failure import tell
+    from fnbuild.deploy import import_function
+    from fnbuild.errors import FnbuildError
+
+    outcome: dict[str, str] = {}
+    for name, raw in functions.items():
+        try:
+            import_function(platform, _mapping(raw, f"{origin}: {name}"), namespace, origin)
+        except FnbuildError as error:
+            tell(error)
+            outcome[name] = error.message
+        else:
+            outcome[name] = ""
+            note(f"imported {name}")
+    return outcome
+
+
+def _read(file: Path | None) -> tuple[str, Any]:
+    """The text's name and the values in it; YAML, and so JSON too."""
+    import yaml
+
+    from fnbuild.errors import NotFoundError, UsageError
+
+    if file is None or str(file) == "-":
+        if sys.stdin.isatty():
+            raise UsageError("there is nothing to import", hint="name a file, or pipe one in")
+        origin, text = "stdin", sys.stdin.buffer.read(_LARGEST + 1)
+    else:
+        origin = str(file)
+        try:
+            with file.open("rb") as stream:
+                text = stream.read(_LARGEST + 1)
+        except FileNotFoundError:
+            raise NotFoundError(f"no such file: {file}") from None
+        except OSError as error:
+            raise UsageError(f"cannot read {file}: {error.strerror}") from None
+    if len(text) > _LARGEST:
+        raise UsageError(f"{origin} is larger than {_LARGEST // 2**20} MiB")
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        return origin, yaml.load(text, loader)  # noqa: S506 - it is the safe loader's C sibling
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UsageError(f"{origin} is not YAML: {error}") from None
+
+
+def _by_name(raw: Any, marker: str, origin: str) -> dict[str, Any]:
+    """Items by name: a map of them, or a single one, which has the key `marker`."""
+    items = _mapping(raw, origin)
+    if marker in items or "metadata" in items:
+        inner = items.get("project", items)
+        meta = inner.get("metadata") or inner.get("meta") or {}
+        return {str(meta.get("name", "")): items}
+    return {str(name): _mapping(item, f"{origin}: {name}") for name, item in items.items()}
+
+
+def _mapping(value: Any, place: str) -> dict[str, Any]:
+    from fnbuild.errors import UsageError
+
+    if not isinstance(value, dict):
+        raise UsageError(
+            f"{place} holds no function or project",
+            hint="import reads what `fnbuild export` or `nuctl export` printed",
+        )
+    return value
+
+
+def _finish(ctx: click.Context, outcome: dict[str, str], flags: dict[str, Any]) -> None:
+    failed = {name: failure for name, failure in sorted(outcome.items()) if failure}
+    if flags["save_report"]:
+        report: Path = flags["report_file_path"]
+        done = sorted(name for name in outcome if name not in failed)
+        report.write_text(json.dumps({"success": done, "failed": failed}, indent=2) + "\n")
+        note(f"report written to {report}")
+    if failed:
+        ctx.exit(1)

@@ -1,0 +1,173 @@
+"""One call of a function: what is sent, how, and what came back.
+
+Follows nuctl (pkg/nuctl/command/invoke.go, pkg/platform/abstract/invoker.go): POST when there is a
+body, else GET; without a content type the body's first bytes decide, and JSON counts as plain text.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import ssl
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from fnbuild.cli.listing import reason, url
+from fnbuild.errors import NotReadyError, PlatformError, UsageError
+from fnbuild.platforms import Deployment
+
+LOG_LEVEL_HEADER = "X-Nuclio-Log-Level"
+LOGS_HEADER = "X-Nuclio-Logs"
+
+_SIGNATURES = (
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"GIF8", "image/gif"),
+    (b"BM", "image/bmp"),
+    (b"%PDF-", "application/pdf"),
+    (b"PK\x03\x04", "application/zip"),
+    (b"\x1f\x8b\x08", "application/x-gzip"),
+    (b"<?xml", "text/xml"),
+    (b"<!DOCTYPE HTML", "text/html"),
+    (b"<html", "text/html"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What to send. `timeout` is in seconds."""
+
+    method: str
+    path: str = ""
+    body: bytes | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    timeout: float = 60.0
+    verify: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back. `seconds` is from connecting to the last byte."""
+
+    status: int
+    reason: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        return 200 <= self.status < 300
+
+    def header(self, name: str) -> str | None:
+        for key, value in self.headers:
+            if key.lower() == name.lower():
+                return value
+        return None
+
+    def logs(self) -> list[dict[str, Any]]:
+        """The function's log records of this call. A header that cannot be read holds none: long
+        logs do not fit into it, and functions of another maker do not send it."""
+        try:
+            records = json.loads(self.header(LOGS_HEADER) or "[]")
+        except ValueError:
+            return []
+        return [record for record in records if isinstance(record, dict)]
+
+
+def address(function: Deployment, via: str = "any") -> str:
+    """The function's URL, or why there is none."""
+    if via in ("external-ip", "loadbalancer", "domain-name") and not function.external_urls:
+        raise UsageError(f"{function.name} has no external address", hint="--via any")
+    found = url(function)
+    if found and function.state in ("ready", "scaledToZero"):
+        return found
+    why = f": {reason(function.message)}" if function.message else ""
+    raise NotReadyError(
+        f"{function.name} is {function.state}{why}",
+        hint=_REMEDIES.get(function.state, f"fnbuild logs {function.name} says more"),
+    )
+
+
+_REMEDIES = {
+    "stopped": "fnbuild up starts it again",
+    "imported": "it has no code here yet: fnbuild deploy --path FOLDER",
+    "building": "wait until it is ready: fnbuild get functions",
+}
+
+
+def send(target: str, call: Call) -> Answer:
+    """Send one request and read the whole reply. Raises `PlatformError` when nobody answers."""
+    parts = urlsplit(target)
+    if parts.hostname is None:
+        raise PlatformError(f"the function's address cannot be read: {target}")
+    connection: http.client.HTTPConnection
+    if parts.scheme == "https":
+        context = ssl.create_default_context()
+        if not call.verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        connection = http.client.HTTPSConnection(
+            parts.hostname, parts.port, timeout=call.timeout, context=context
+        )
+    else:
+        connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=call.timeout)
+    place = parts.path.rstrip("/") + "/" + call.path.lstrip("/")
+    began = time.monotonic()
+    try:
+        connection.request(call.method, place, body=call.body, headers=call.headers)
+        reply = connection.getresponse()
+        body = reply.read()
+    except TimeoutError:
+        raise PlatformError(
+            f"no answer from {target} within {call.timeout:g} s", hint="--timeout 5m waits longer"
+        ) from None
+    except (OSError, http.client.HTTPException) as error:
+        raise PlatformError(f"{target} does not answer: {error}") from error
+    finally:
+        connection.close()
+    seconds = time.monotonic() - began
+    return Answer(reply.status, reply.reason, tuple(reply.getheaders()), body, seconds)
+
+
+def content_type(body: bytes) -> str:
+    """The type that the first bytes tell, without parameters (as Go's DetectContentType)."""
+    start = body[:512].lstrip(b"\t\n\x0c\r ")
+    for signature, name in _SIGNATURES:
+        if start[: len(signature)].lower() == signature.lower():
+            return name
+    if body[:4] == b"RIFF" and body[8:12] == b"WEBP":
+        return "image/webp"
+    binary = any(byte < 32 and byte not in b"\t\n\x0c\r\x1b" for byte in body[:512])
+    return "application/octet-stream" if binary else "text/plain"
+
+
+def looks_like_json(body: bytes) -> bool:
+    """Whether the body is a JSON object or list."""
+    if body.lstrip()[:1] not in (b"{", b"["):
+        return False
+    try:
+        json.loads(body)
+    except ValueError:
+        return False
+    return True
+
+
+def log_lines(records: Iterable[dict[str, Any]]) -> Iterable[str]:
+    """The records of the logs header as people read them."""
+    from fnbuild.cli.logs import line
+    from fnbuild.platforms import LogRecord
+
+    known = ("time", "level", "message", "name", "worker", "worker_id")
+    for record in records:
+        yield line(
+            LogRecord(
+                time=float(record.get("time") or 0) / 1000,
+                level=str(record.get("level", "")),
+                message=str(record.get("message", "")),
+                fields={key: value for key, value in record.items() if key not in known},
+            )
+        )

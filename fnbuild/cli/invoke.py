@@ -1,0 +1,232 @@
+"""`fnbuild invoke`: nuctl's flags, and a picture in place of a hand-made body.
+
+The reply goes to stdout as it came. Everything else goes to stderr: the status, the function's log
+records, what CVAT would object to.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fnbuild.cli.lazy import Command
+from fnbuild.cli.names import function_name
+from fnbuild.cli.session import Session, interactive, note, pass_session, warn
+
+if TYPE_CHECKING:
+    from fnbuild.cli.invocation import Answer, Call
+    from fnbuild.cli.picture import Asked
+    from fnbuild.platforms import Deployment
+
+METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"]
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command(cls=Command)
+@click.argument("name", shell_complete=function_name)
+@click.option("-b", "--body", metavar="TEXT", help="The body. [default: stdin, when piped]")
+@click.option("-c", "--content-type", metavar="TYPE", help="The body's content type.")
+@click.option(
+    "-m",
+    "--method",
+    type=click.Choice(METHODS, case_sensitive=False),
+    help="[default: POST with a body, else GET]",
+)
+@click.option("-p", "--path", metavar="PATH", default="", help="Path and query at the function.")
+@click.option("-d", "--headers", multiple=True, metavar="K=V,…", help="Headers. Repeatable.")
+@click.option(
+    "-l",
+    "--log-level",
+    type=click.Choice(["none", "debug", "info", "warn", "error"]),
+    default="info",
+    show_default=True,
+    help="Which log records of the call to show.",
+)
+@click.option("-t", "--timeout", metavar="DURATION", default="60s", show_default=True)
+@click.option(
+    "--via",
+    type=click.Choice(["any", "external-ip", "loadbalancer", "domain-name"]),
+    default="any",
+    show_default=True,
+    help="Which of the function's addresses to call.",
+)
+@click.option("--external-ips", metavar="IP,…", hidden=True)
+@click.option("--skip-tls", is_flag=True, help="Accept any certificate.")
+@click.option("--raise-on-status", is_flag=True, help="A status other than 2xx is a failure.")
+@click.option("--image", type=_FILE, help="Send this picture as CVAT would.")
+@click.option("--threshold", type=float, help="Confidence below which CVAT wants no results.")
+@click.option("--points", metavar="X,Y …", multiple=True, help="Positive clicks (interactors).")
+@click.option("--neg-points", metavar="X,Y …", multiple=True, help="Negative clicks.")
+@click.option("--box", metavar="L,T,R,B", multiple=True, help="Box. Repeatable for trackers.")
+@click.option("--image1", type=_FILE, help="The second picture (re-identification).")
+@click.option("--box1", metavar="L,T,R,B", multiple=True, help="Box in the second picture.")
+@click.option("--max-distance", type=int, help="Farthest match in pixels (re-identification).")
+@click.option("--states", type=_FILE, help="A tracker's earlier reply, to go on from.")
+@click.option("--draw", type=_FILE, metavar="OUT", help="Draw the reply over the picture.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["raw", "json", "table"]),
+    default="raw",
+    show_default=True,
+    help="raw: the reply as it came; json: indented; table: the shapes in it.",
+)
+@pass_session
+def invoke(session: Session, /, name: str, **flags: Any) -> None:
+    """Call a function and print its reply.
+
+    With --image the request is what CVAT sends to a function of its kind, and --draw OUT shows what
+    came back: boxes, polygons, masks, skeletons.
+    """
+    from fnbuild.cli import invocation
+
+    _check_combination(flags)
+    platform = session.connect()
+    function = platform.deployment(session.namespace, name)
+    target = invocation.address(function, flags["via"])
+    asked = _picture(function, flags)
+    answer = invocation.send(target, _call(flags, asked))
+    _tell(answer, verbose=session.verbose)
+    if not answer.ok:
+        _refused(name, answer, strict=flags["raise_on_status"] or asked is not None)
+    elif asked is None:
+        _print(answer, flags["output"])
+    else:
+        _print_seen(asked, answer, flags)
+
+
+def _check_combination(flags: dict[str, Any]) -> None:
+    from fnbuild.errors import UsageError
+
+    if flags["image"] is None:
+        needing = ("draw", "points", "neg_points", "box", "threshold", "image1", "box1", "states")
+        for name in needing:
+            if flags[name] not in (None, ()):
+                raise UsageError(f"--{name.replace('_', '-')} needs a picture", hint="--image FILE")
+        if flags["output"] == "table":
+            raise UsageError("-o table shows the shapes in a reply; it needs --image FILE")
+    elif flags["body"] is not None:
+        raise UsageError("--image makes the body; it cannot go with --body")
+
+
+def _picture(function: Deployment, flags: dict[str, Any]) -> Asked | None:
+    if flags["image"] is None:
+        return None
+    from fnbuild.cli.picture import ask
+
+    asked = ask(function.function, flags)
+    for text in asked.request.notes:
+        note(text)
+    return asked
+
+
+def _call(flags: dict[str, Any], asked: Asked | None) -> Call:
+    from fnbuild.cli.invocation import LOG_LEVEL_HEADER, Call, content_type, looks_like_json
+    from fnbuild.cli.overrides import key_values
+    from fnbuild.errors import UsageError
+    from fnbuild.spec.quantities import duration
+
+    headers: dict[str, str] = {}
+    for text in flags["headers"]:
+        headers.update(key_values("--headers", text))
+    body = asked.request.body if asked else _body(flags)
+    given = {key.lower() for key in headers}
+    if flags["content_type"]:
+        headers = {k: v for k, v in headers.items() if k.lower() != "content-type"}
+        headers["Content-Type"] = flags["content_type"]
+    elif asked and "content-type" not in given:
+        headers["Content-Type"] = asked.request.content_type
+    elif body and "content-type" not in given:
+        headers["Content-Type"] = content_type(body)
+        if looks_like_json(body):
+            note(
+                "the body is JSON sent as text/plain, as nuctl does; "
+                "with -c application/json the handler gets it parsed"
+            )
+    if flags["log_level"] != "none":
+        headers[LOG_LEVEL_HEADER] = flags["log_level"]
+    try:
+        timeout = duration(flags["timeout"])
+    except ValueError as error:
+        raise UsageError(f"--timeout: {error}") from error
+    method = (flags["method"] or ("POST" if body else "GET")).upper()
+    return Call(method, flags["path"], body, headers, timeout, verify=not flags["skip_tls"])
+
+
+def _body(flags: dict[str, Any]) -> bytes | None:
+    if flags["body"] is not None:
+        text: str = flags["body"]
+        return text.encode()
+    try:
+        mode = os.fstat(sys.stdin.fileno()).st_mode
+    except (OSError, ValueError):
+        # There is no standard input at all.
+        return None
+    if stat.S_ISFIFO(mode) or stat.S_ISREG(mode):
+        return sys.stdin.buffer.read() or None
+    return None
+
+
+def _tell(answer: Answer, *, verbose: bool) -> None:
+    from fnbuild.cli.invocation import LOGS_HEADER, log_lines
+
+    for text in log_lines(answer.logs()):
+        note(text)
+    colour = "green" if answer.ok else "red"
+    status = click.style(f"{answer.status} {answer.reason}".rstrip(), fg=colour)
+    if verbose or interactive() or not answer.ok:
+        note(f"{status} in {answer.seconds * 1000:.0f} ms, {len(answer.body)} bytes")
+    if verbose:
+        for key, value in answer.headers:
+            if key.lower() != LOGS_HEADER.lower():
+                note(f"{key}: {value}")
+
+
+def _refused(name: str, answer: Answer, *, strict: bool) -> None:
+    """A reply that is no success: for a plain call it is a reply like any other, as in nuctl."""
+    if not strict:
+        _print(answer, "raw")
+        return
+    from fnbuild.errors import PlatformError
+
+    text = answer.body.decode("utf-8", "replace").strip()
+    raise PlatformError(
+        f"{name} answered {answer.status} {answer.reason}: {text or '(no body)'}",
+        hint=f"fnbuild logs {name} --errors says more" if answer.status >= 500 else None,
+    )
+
+
+def _print(answer: Answer, output: str) -> None:
+    import json
+
+    if output == "json":
+        try:
+            click.echo(json.dumps(json.loads(answer.body), indent=2, ensure_ascii=False))
+            return
+        except ValueError:
+            warn("the reply is not JSON; here it is as it came")
+    stdout = sys.stdout.buffer
+    stdout.write(answer.body)
+    if sys.stdout.isatty() and not answer.body.endswith(b"\n"):
+        stdout.write(b"\n")
+    stdout.flush()
+
+
+def _print_seen(asked: Asked, answer: Answer, flags: dict[str, Any]) -> None:
+    from fnbuild.cli import picture
+
+    seen = picture.read(asked, answer.body)
+    for problem in seen.problems:
+        note(str(problem))
+    if flags["draw"] is not None:
+        picture.draw(asked, seen, flags["draw"])
+        note(f"{picture.count(seen)} drawn to {flags['draw']}")
+    if flags["output"] == "table":
+        click.echo(picture.table(seen))
+    else:
+        _print(answer, flags["output"])

@@ -1,0 +1,122 @@
+"""How functions and projects look in listings: rows for people, nuctl's objects for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from fnbuild.cli import output
+from fnbuild.cli.session import note
+from fnbuild.deploy import PROJECT_LABEL
+from fnbuild.platforms import Deployment, Project
+from fnbuild.spec.types import Raw, to_dict
+
+_MASK = "********"
+_SECRET_KEYS = ("password", "secret", "accesskey", "token")
+
+
+def show_functions(
+    found: Sequence[Deployment], kind: str, *, mask: bool = False, explain: bool = True
+) -> None:
+    """Print functions as `table`, `wide`, `json` or `yaml`.
+
+    Below a table each function that is not well gets one line on stderr with the reason.
+    """
+    if kind in ("json", "yaml"):
+        output.show_values([function_object(one, mask=mask) for one in found], kind)
+        return
+    wide = kind == "wide"
+    ports = any(one.http_port for one in found)
+    header = ["namespace", "name", "project", "state", "replicas"]
+    header += ["node port"] if ports else []
+    header += ["labels", "internal invocation url", "external invocation urls"] if wide else []
+    click.echo(output.table(header, [_row(one, ports=ports, wide=wide) for one in found]))
+    for one in found if explain else ():
+        if one.message and one.state in ("unhealthy", "error"):
+            note(f"{one.name}: {reason(one.message)}")
+
+
+def function_object(one: Deployment, *, mask: bool = False) -> Raw:
+    """Nuclio's shape: metadata, spec and status. The status leaves empty values out, but never
+    httpPort, which CVAT reads without asking whether it is there."""
+    raw = to_dict(one.function)
+    status: Raw = {"state": one.state, "httpPort": one.http_port}
+    if one.message:
+        status["message"] = one.message
+    if one.internal_urls:
+        status["internalInvocationUrls"] = list(one.internal_urls)
+    if one.external_urls:
+        status["externalInvocationUrls"] = list(one.external_urls)
+    raw["status"] = status
+    if mask:
+        raw["spec"] = _masked(raw.get("spec", {}))
+    return raw
+
+
+def show_projects(found: Sequence[Project], kind: str) -> None:
+    """Print projects in the same four ways."""
+    if kind in ("json", "yaml"):
+        output.show_values([project_object(one) for one in found], kind)
+        return
+    header = ["namespace", "name"] + (["description", "owner"] if kind == "wide" else [])
+    rows = [
+        [one.namespace, one.name] + ([one.description, one.owner] if kind == "wide" else [])
+        for one in found
+    ]
+    click.echo(output.table(header, rows))
+
+
+def project_object(one: Project) -> Raw:
+    """nuctl prints a project's metadata under `meta` (the HTTP API under `metadata`)."""
+    spec = {"description": one.description, "owner": one.owner}
+    return {
+        "meta": {"name": one.name, "namespace": one.namespace},
+        "spec": {key: value for key, value in spec.items() if value},
+    }
+
+
+def reason(message: str) -> str:
+    """The one line of a message that says most: the last of a traceback, else the first."""
+    lines = [line.strip() for line in message.strip().splitlines() if line.strip()]
+    if not lines:
+        return ""
+    return lines[-1] if any(line.startswith("Traceback") for line in lines) else lines[0]
+
+
+def url(one: Deployment) -> str:
+    """Where a person on this machine reaches the function; empty when nowhere."""
+    for address in (*one.external_urls, *one.internal_urls):
+        return address if "://" in address else f"http://{address}"
+    return f"http://127.0.0.1:{one.http_port}" if one.http_port else ""
+
+
+def _row(one: Deployment, *, ports: bool, wide: bool) -> list[object]:
+    metadata = one.function.metadata
+    row: list[object] = [
+        metadata.namespace,
+        metadata.name,
+        metadata.labels.get(PROJECT_LABEL, ""),
+        one.state,
+        f"{one.replicas[0]}/{one.replicas[1]}",
+    ]
+    if ports:
+        row.append(one.http_port)
+    if wide:
+        labels = ",".join(f"{key}={value}" for key, value in sorted(metadata.labels.items()))
+        row += [labels, ", ".join(one.internal_urls), ", ".join(one.external_urls)]
+    return row
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: _MASK
+            if item and isinstance(item, str) and key.lower() in _SECRET_KEYS
+            else _masked(item)
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_masked(item) for item in value]
+    return value

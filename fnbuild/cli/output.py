@@ -1,0 +1,111 @@
+"""Results on stdout: nuctl's tables, JSON and YAML.
+
+Tables look like nuctl's (pkg/renderer): upper-case header, columns separated by `|`, no border.
+One item is printed as an object, many as a list.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+_NAMES = {"text": "table"}
+_COLOURS = {
+    "ready": "green",
+    "active": "green",
+    "unhealthy": "red",
+    "error": "red",
+    "failed": "red",
+    "imported": "yellow",
+    "stopped": "yellow",
+    "standby": "yellow",
+    "building": "cyan",
+}
+
+
+def output_option(
+    *more: str, default: str = "table", formats: Sequence[str] = ("table", "wide", "json", "yaml")
+) -> Callable[[Decorated], Decorated]:
+    """`-o`; `text` is nuctl's name for `table`."""
+    choices = [*formats, *more]
+    if "table" in choices and "text" not in choices:
+        choices.append("text")
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Choice(choices, case_sensitive=False),
+        default=default,
+        show_default=True,
+        callback=lambda _ctx, _param, value: (
+            _NAMES.get(value, value) if "table" in choices else value
+        ),
+        help="What to print.",
+    )
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Aligned columns; cells become one line each."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    widths = [
+        max(len(title), *(len(row[index]) for row in cells)) if cells else len(title)
+        for index, title in enumerate(header)
+    ]
+    lines = [_row([title.upper() for title in header], widths)]
+    lines += [_row(row, widths, colour=True) for row in cells]
+    return "\n".join(lines)
+
+
+def as_json(value: object) -> str:
+    """JSON indented with tabs, as nuctl prints it."""
+    return json.dumps(value, indent="\t", ensure_ascii=False)
+
+
+def as_yaml(value: object) -> str:
+    """YAML in the order of the keys, block scalars for text of several lines."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002
+            return True
+
+    def text(dumper: yaml.SafeDumper, data: str) -> yaml.ScalarNode:
+        style = "|" if "\n" in data else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+    Dumper.add_representer(str, text)
+    dumped: str = yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=True)
+    return dumped.rstrip("\n")
+
+
+def show_values(values: Sequence[object], output: str) -> None:
+    """Print as JSON or YAML: the object itself when there is one, else the list."""
+    show_value(values[0] if len(values) == 1 else list(values), output)
+
+
+def show_value(value: object, output: str) -> None:
+    """Print one value as JSON or YAML."""
+    click.echo(as_json(value) if output == "json" else as_yaml(value))
+
+
+def _row(cells: Sequence[str], widths: Sequence[int], *, colour: bool = False) -> str:
+    last = len(cells) - 1
+    padded = [
+        cell if index == last else cell.ljust(width)
+        for index, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    ]
+    if colour:
+        padded = [
+            click.style(text, fg=_COLOURS[cell]) if cell in _COLOURS else text
+            for cell, text in zip(cells, padded, strict=True)
+        ]
+    return " | ".join(padded).rstrip()
+
+
+def _cell(value: object) -> str:
+    text = "" if value is None else str(value)
+    return " ".join(text.split("\n")).strip()

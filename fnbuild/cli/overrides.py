@@ -1,0 +1,217 @@
+"""From the flags of deploy and build to the part of a function that they set.
+
+Flags are nuctl's (pkg/nuctl/command/deploy.go, build.go), with its rules: a flag that has Go's zero
+value, and -1 where a number may be zero, count as not given. The result holds only what was set, so
+that it wins over the file and leaves the rest alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from fnbuild.errors import UsageError
+from fnbuild.spec import reader
+from fnbuild.spec.types import Function, Raw
+
+Flags = Mapping[str, Any]
+"""Flag values by parameter name, as click gives them."""
+
+# Text and switches: what is empty or false was not given.
+_PLAIN = {
+    "desc": "spec.description",
+    "handler": "spec.handler",
+    "runtime": "spec.runtime",
+    "run_image": "spec.image",
+    "run_registry": "spec.runRegistry",
+    "node_name": "spec.nodeName",
+    "priority_class_name": "spec.priorityClassName",
+    "preemption_policy": "spec.preemptionPolicy",
+    "http_trigger_service_type": "spec.serviceType",
+    "disable": "spec.disable",
+    "publish": "spec.publish",
+    "image": "spec.build.image",
+    "registry": "spec.build.registry",
+    "base_image": "spec.build.baseImage",
+    "onbuild_image": "spec.build.onbuildImage",
+    "no_pull": "spec.build.noBaseImagesPull",
+    "no_cleanup": "spec.build.noCleanup",
+    "offline": "spec.build.offline",
+    "code_entry_type": "spec.build.codeEntryType",
+}
+
+# Numbers: -1 was not given, 0 was.
+_NUMBERS = {
+    "replicas": "spec.replicas",
+    "min_replicas": "spec.minReplicas",
+    "max_replicas": "spec.maxReplicas",
+    "target_cpu": "spec.targetCPU",
+    "readiness_timeout": "spec.readinessTimeoutSeconds",
+    "run_as_user": "spec.securityContext.runAsUser",
+    "run_as_group": "spec.securityContext.runAsGroup",
+    "fsgroup": "spec.securityContext.fsGroup",
+}
+
+_OBJECTS = {
+    "triggers": "spec.triggers",
+    "data_bindings": "spec.dataBindings",
+    "platform_config": "spec.platform",
+    "runtime_attrs": "spec.runtimeAttributes",
+    "build_runtime_attrs": "spec.build.runtimeAttributes",
+    "build_code_entry_attrs": "spec.build.codeEntryAttributes",
+}
+
+_MAPS = {
+    "labels": "metadata.labels",
+    "annotations": "metadata.annotations",
+    "node_selector": "spec.nodeSelector",
+}
+
+
+def overrides(flags: Flags) -> Function:
+    """What the flags set, as a function with nothing else in it. Raises `UsageError`."""
+    return reader.from_raw(raw_overrides(flags), "the command line")
+
+
+def raw_overrides(flags: Flags) -> Raw:
+    """The same as plain JSON values."""
+    raw: Raw = {}
+    for name, place in _PLAIN.items():
+        if flags.get(name):
+            _put(raw, place, flags[name])
+    for name, place in _NUMBERS.items():
+        value = flags.get(name)
+        if value is not None and value >= 0:
+            _put(raw, place, value)
+    for name, place in _OBJECTS.items():
+        _put_given(raw, place, json_object(_flag(name), flags.get(name)))
+    for name, place in _MAPS.items():
+        _put_given(raw, place, key_values(_flag(name), flags.get(name)))
+    _put_given(raw, "spec.env", environment(flags.get("env") or ()))
+    _put_given(raw, "spec.volumes", volumes(flags.get("volume") or ()))
+    for name, kind in (("resource_limit", "limits"), ("resource_request", "requests")):
+        _put_given(raw, f"spec.resources.{kind}", quantities(_flag(name), flags.get(name) or ()))
+    _put_given(raw, "spec.build.commands", list(flags.get("build_command") or ()))
+    if flags.get("logger_level"):
+        _put(raw, "spec.loggerSinks", [{"level": flags["logger_level"]}])
+    if flags.get("source"):
+        code = base64.b64encode(flags["source"].encode()).decode()
+        _put(raw, "spec.build.functionSourceCode", code)
+    return raw
+
+
+def key_values(flag: str, text: str | None) -> dict[str, str]:
+    """`k=v,k=v`; a value may contain `=` but no comma."""
+    result: dict[str, str] = {}
+    for part in (text or "").split(","):
+        if not part.strip():
+            continue
+        key, equals, value = part.strip().partition("=")
+        if not equals or not key:
+            raise _bad(flag, part, "key=value[,key=value...]")
+        result[key] = value
+    return result
+
+
+def environment(pairs: Iterable[str]) -> list[dict[str, str]]:
+    """`NAME=value`; a name that is given twice keeps its last value."""
+    result: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.strip():
+            raise _bad("--env", pair, "NAME=value")
+        result[name.strip()] = value
+    return [{"name": name, "value": value} for name, value in result.items()]
+
+
+def volumes(pairs: Iterable[str]) -> list[Raw]:
+    """`source:destination[:ro]`, as host paths named volume-1, volume-2 …"""
+    result: list[Raw] = []
+    for index, text in enumerate(pairs, 1):
+        source, _, rest = text.partition(":")
+        destination, _, mode = rest.partition(":")
+        if not source or not destination.startswith("/") or mode not in ("", "ro", "rw"):
+            raise _bad("--volume", text, "source:/destination[:ro]")
+        mount: Raw = {"name": f"volume-{index}", "mountPath": destination}
+        if mode == "ro":
+            mount["readOnly"] = True
+        result.append(
+            {
+                "volume": {"name": f"volume-{index}", "hostPath": {"path": source}},
+                "volumeMount": mount,
+            }
+        )
+    return result
+
+
+def quantities(flag: str, pairs: Iterable[str]) -> dict[str, str]:
+    """`name=quantity`, such as `cpu=500m`, `memory=2Gi`, `nvidia.com/gpu=1`."""
+    from fnbuild.spec.quantities import quantity
+
+    result: dict[str, str] = {}
+    for pair in pairs:
+        name, _, value = pair.partition("=")
+        if not name or not _accepted(quantity, value):
+            raise _bad(flag, pair, "name=quantity, such as memory=2Gi or nvidia.com/gpu=1")
+        result[name] = value
+    return result
+
+
+def json_object(flag: str, text: str | None) -> Raw:
+    """A JSON object; empty text is an empty one."""
+    if not text or not text.strip():
+        return {}
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UsageError(
+            f"{flag} is not JSON: {error.msg} at character {error.pos + 1}: {_short(text)}",
+            hint=f'write it as a JSON object in single quotes: {flag} \'{{"key": "value"}}\'',
+        ) from error
+    if not isinstance(value, dict):
+        raise UsageError(
+            f"{flag} must be a JSON object, not {type(value).__name__}: {_short(text)}"
+        )
+    return value
+
+
+def _accepted(check: Callable[[str], object], value: str) -> bool:
+    try:
+        check(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _put(raw: Raw, place: str, value: Any) -> None:
+    *parents, last = place.split(".")
+    for parent in parents:
+        raw = raw.setdefault(parent, {})
+    raw[last] = value
+
+
+def _put_given(raw: Raw, place: str, value: Any) -> None:
+    if value:
+        _put(raw, place, value)
+
+
+_CAMEL = {
+    "node_selector": "--nodeSelector",
+    "node_name": "--nodeName",
+    "priority_class_name": "--priorityClassName",
+    "preemption_policy": "--preemptionPolicy",
+}
+
+
+def _flag(name: str) -> str:
+    return _CAMEL.get(name, "--" + name.replace("_", "-"))
+
+
+def _bad(flag: str, value: str, form: str) -> UsageError:
+    return UsageError(f'{flag} "{_short(value)}" is not in the right form', hint=f"{flag} {form}")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,94 @@
+"""A picture as a question to a function, and the function's reply as a picture or a table."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fnbuild.check import draw as drawing
+from fnbuild.check import reply as replies
+from fnbuild.check.reply import Reading
+from fnbuild.check.request import Request, build, parse_box, parse_points, read_image
+from fnbuild.check.shapes import rows
+from fnbuild.cli import output
+from fnbuild.cli.session import warn
+from fnbuild.errors import NotFoundError, UsageError
+from fnbuild.spec import labels
+from fnbuild.spec.labels import Label
+from fnbuild.spec.types import Function
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request made of a picture, and the labels that the reply may have."""
+
+    request: Request
+    labels: list[Label]
+
+
+def ask(function: Function, flags: dict[str, Any]) -> Asked:
+    """The request CVAT would send to this function for these flags of invoke."""
+    if flags["draw"] is not None:
+        drawing.check_output(flags["draw"])
+    kind = labels.kind_of(function)
+    if kind is None:
+        declared = function.metadata.annotations.get("type")
+        said = f'the annotation type is "{declared}"' if declared else "there is no annotation type"
+        warn(f"{said}, so CVAT would not list this function; asked as a detector")
+        kind = "detector"
+    second = flags["image1"]
+    request = build(
+        kind,
+        read_image(flags["image"]),
+        threshold=flags["threshold"],
+        pos_points=[point for text in flags["points"] for point in parse_points(text)],
+        neg_points=[point for text in flags["neg_points"] for point in parse_points(text)],
+        boxes=[parse_box(text) for text in flags["box"]],
+        image1=read_image(second) if second else None,
+        boxes1=[parse_box(text) for text in flags["box1"]],
+        max_distance=flags["max_distance"],
+        shape_types=labels.tracked_types(function),
+        states=_states(flags["states"]) if flags["states"] else (),
+    )
+    return Asked(request, labels.of(function))
+
+
+def read(asked: Asked, body: bytes) -> Reading:
+    """What the reply holds, and what CVAT would object to."""
+    request = asked.request
+    return replies.read(request.kind, body, asked.labels, request.picture.size, request)
+
+
+def draw(asked: Asked, seen: Reading, out: Path) -> None:
+    """Write the picture with what was seen in it, and with what was asked about."""
+    request = asked.request
+    drawing.draw(request.picture.data, seen.shapes, asked.labels, out, request)
+
+
+def table(seen: Reading) -> str:
+    """The shapes in the reply; for re-identification the pairs."""
+    if seen.matches:
+        pairs = [[first, "-" if match < 0 else match] for first, match in enumerate(seen.matches)]
+        return output.table(["box", "match"], pairs)
+    return output.table(["label", "type", "confidence", "points"], rows(seen.shapes))
+
+
+def count(seen: Reading) -> str:
+    """`3 shapes`, `1 shape`."""
+    number = len(seen.shapes)
+    return f"{number} shape" + ("" if number == 1 else "s")
+
+
+def _states(path: Path) -> list[Any]:
+    try:
+        reply = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise NotFoundError(f"no such file: {path}") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--states {path} cannot be read: {error}") from None
+    states = reply.get("states") if isinstance(reply, dict) else reply
+    if not isinstance(states, list):
+        raise UsageError(f"--states {path} holds no list of states")
+    return states

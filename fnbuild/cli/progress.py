@@ -1,0 +1,54 @@
+"""What happens while a command works, on stderr: a moving line on a terminal, plain lines else."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Any
+
+import click
+
+from fnbuild.cli.session import interactive
+
+
+class Progress:
+    """A context manager that is called with one short sentence whenever something begins.
+
+    rich is imported only when a person watches: its import costs more than a whole `get`.
+    """
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._status: Any = None
+
+    def __enter__(self) -> Progress:
+        if interactive():
+            from rich.console import Console
+
+            self._status = Console(stderr=True, highlight=False).status("working")
+            self._status.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._status is not None:
+            self._status.stop()
+
+    def __call__(self, text: str) -> None:
+        if self._status is not None:
+            from rich.markup import escape
+
+            seconds = click.style(f"{self.seconds:5.1f} s", dim=True)
+            self._status.console.file.write(f"{seconds}  {text}\n")
+            self._status.update(escape(text))
+        else:
+            click.echo(f"  {text}", err=True)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the command began."""
+        return time.monotonic() - self._began

@@ -1,0 +1,46 @@
+"""`fnbuild up` and `fnbuild down`: the supervisor of the process platform."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import click
+
+from fnbuild.cli.lazy import Command
+from fnbuild.cli.output import output_option
+from fnbuild.cli.session import Session, note, pass_session
+
+if TYPE_CHECKING:
+    from fnbuild.platforms.process import ProcessPlatform
+
+
+@click.command(cls=Command)
+@output_option()
+@pass_session
+def up(session: Session, output: str) -> None:
+    """Start the supervisor, and with it every function that ought to run."""
+    from fnbuild.cli.listing import show_functions
+
+    platform = _supervised(session)
+    platform.up()
+    found = platform.deployments(session.namespace)
+    if found:
+        show_functions(found, output)
+    note("the supervisor runs" + ("" if found else "; no functions are deployed"))
+
+
+@click.command(cls=Command)
+@pass_session
+def down(session: Session) -> None:
+    """Stop every function and the supervisor. `fnbuild up` brings them back."""
+    _supervised(session).down()
+    note("all functions and the supervisor are stopped")
+
+
+def _supervised(session: Session) -> ProcessPlatform:
+    from fnbuild.errors import UsageError
+
+    platform = session.connect()
+    if platform.name != "process":
+        raise UsageError(f"platform {platform.name} has no supervisor of its own")
+    return cast("ProcessPlatform", platform)

@@ -1,0 +1,106 @@
+"""What every command knows: the options that hold for all verbs, before or after the verb."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from fnbuild.platforms import Platform
+
+DEFAULT_NAMESPACE = "nuclio"
+DEFAULT_PLATFORM = "process"
+
+
+def _platform_from_environment() -> str:
+    return (
+        os.environ.get("FNBUILD_PLATFORM") or os.environ.get("NUCTL_PLATFORM") or DEFAULT_PLATFORM
+    )
+
+
+@dataclass(slots=True)
+class Session:
+    """The global options of one run of the command line.
+
+    The platform and the namespace come from the environment when no option gave them, as with
+    nuctl (pkg/nuctl/command/nuctl.go); FNBUILD_PLATFORM goes before NUCTL_PLATFORM.
+    """
+
+    platform: str = field(default_factory=_platform_from_environment)
+    namespace: str = field(
+        default_factory=lambda: os.environ.get("NUCTL_NAMESPACE") or DEFAULT_NAMESPACE
+    )
+    kubeconfig: str | None = None
+    verbose: bool = False
+    concurrency: int = 1
+    mask_sensitive_fields: bool = False
+
+    def connect(self) -> Platform:
+        """The chosen platform. With `auto`, says on stderr what was chosen and why."""
+        from fnbuild.deploy import choose_platform
+
+        if self.kubeconfig:
+            os.environ["KUBECONFIG"] = self.kubeconfig
+        platform, reason = choose_platform(self.platform)
+        if self.platform == "auto":
+            note(f"platform {platform.name}: {reason}")
+        return platform
+
+
+def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    if value is not None and param.name:
+        setattr(ctx.ensure_object(Session), param.name, value)
+
+
+def _shared(*names: str, **attributes: Any) -> click.Option:
+    return click.Option(
+        list(names), default=None, expose_value=False, callback=_remember, **attributes
+    )
+
+
+GLOBAL_OPTIONS: tuple[click.Option, ...] = (
+    _shared(
+        "--platform",
+        metavar="NAME",
+        help="Where functions run: process, local (docker), kube or auto. "
+        "[default: process; env: FNBUILD_PLATFORM, NUCTL_PLATFORM]",
+    ),
+    _shared(
+        "-n",
+        "--namespace",
+        metavar="NAME",
+        help="Namespace of functions and projects. [default: nuclio; env: NUCTL_NAMESPACE]",
+    ),
+    _shared("-k", "--kubeconfig", metavar="FILE", help="Path of the kubeconfig file (kube only)."),
+    _shared("-v", "--verbose", "--debug", is_flag=True, help="Say more, with debug logs."),
+    _shared(
+        "--concurrency",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="How many functions at a time, where a command handles many.",
+    ),
+    _shared(
+        "--mask-sensitive-fields", is_flag=True, help="Mask passwords and secrets in what is shown."
+    ),
+)
+
+pass_session = click.make_pass_decorator(Session, ensure=True)
+
+
+def note(text: str) -> None:
+    """One line for the person, beside the result: on stderr."""
+    click.echo(text, err=True)
+
+
+def warn(text: str) -> None:
+    """A warning on stderr; the word is coloured on a terminal."""
+    click.echo(f"{click.style('warning', fg='yellow')}: {text}", err=True)
+
+
+def interactive() -> bool:
+    """Whether a person watches stderr."""
+    return sys.stderr.isatty()

@@ -1,0 +1,45 @@
+"""`fnbuild update function`: change the stored configuration and run the stored code with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from fnbuild.cli.deploy import print_deployed, say_deployed
+from fnbuild.cli.flags import build_flags, configuration_flags
+from fnbuild.cli.lazy import Command, Entry, LazyGroup
+from fnbuild.cli.names import function_name
+from fnbuild.cli.output import output_option
+from fnbuild.cli.session import Session, pass_session
+
+_ENTRIES = {
+    "function": Entry(
+        "fnbuild.cli.update:function", "Update a function.", ("functions", "fu", "fn")
+    )
+}
+
+
+@click.group(cls=LazyGroup, entries=_ENTRIES)
+def update() -> None:
+    """Update a deployed function without its folder."""
+
+
+@click.command(cls=Command)
+@click.argument("name", shell_complete=function_name)
+@output_option("name", "url")
+@build_flags
+@configuration_flags
+@pass_session
+def function(session: Session, /, name: str, output: str, **flags: Any) -> None:
+    """Redeploy a function from its recorded code, with the flags joined to its configuration."""
+    from fnbuild import deploy as pipeline
+    from fnbuild.cli.overrides import overrides
+    from fnbuild.cli.progress import Progress
+
+    changes = overrides(flags)
+    platform = session.connect()
+    with Progress() as progress:
+        made = pipeline.update(platform, session.namespace, name, changes, progress)
+    say_deployed(made, progress.seconds)
+    print_deployed(made, output)

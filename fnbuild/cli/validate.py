@@ -1,0 +1,60 @@
+"""`fnbuild validate`: every problem of every file, each at its place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from fnbuild.cli.lazy import Command
+from fnbuild.cli.session import note
+
+
+@click.command(cls=Command)
+@click.argument(
+    "paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH..."
+)
+@click.option("--fix", is_flag=True, help="Mend what can be mended without asking.")
+@click.option("--strict", is_flag=True, help="Unknown keys are errors.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["text", "json", "sarif"]),
+    default="text",
+    show_default=True,
+    help="How to print what was found.",
+)
+@click.pass_context
+def validate(
+    ctx: click.Context, paths: tuple[Path, ...], fix: bool, strict: bool, output: str
+) -> None:
+    """Check functions: folders with function.yaml, YAML files, or source files.
+
+    The exit status is 0 when there are only warnings.
+    """
+    from fnbuild.spec import reader
+    from fnbuild.spec.report import render
+
+    if fix:
+        _fix(paths)
+    reports = [reader.check(path, strict=strict)[1] for path in paths]
+    text = render(reports, output)
+    if text:
+        click.echo(text)
+    errors = sum(len(report.errors) for report in reports)
+    warnings = _count(sum(len(report.warnings) for report in reports), "warning")
+    note(f"{_count(len(paths), 'function')}: {_count(errors, 'error')}, {warnings}")
+    if errors:
+        ctx.exit(1)
+
+
+def _fix(paths: tuple[Path, ...]) -> None:
+    from fnbuild.spec.fix import fix
+
+    for path in paths:
+        for change in fix(path):
+            note(f"fixed {change}")
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" + ("" if number == 1 else "s")
