@@ -4,12 +4,12 @@ import base64
 import binascii
 import json
 
-from model_handler import ModelHandler, UnreadableImage
+from model_handler import ModelHandler, UnreadableImageError
 
 DEFAULT_THRESHOLD = 0.5
 
 
-class BadRequest(Exception):
+class BadRequestError(Exception):
     """The caller's mistake, told to the caller."""
 
 
@@ -23,7 +23,7 @@ def handler(context, event):
     try:
         image, threshold = read_request(event.body)
         shapes = context.user_data.model.infer(image, threshold)
-    except (BadRequest, UnreadableImage) as error:
+    except (BadRequestError, UnreadableImageError) as error:
         return reply(context, {"error": str(error)}, 400)
     return reply(context, shapes, 200)
 
@@ -31,17 +31,17 @@ def handler(context, event):
 def read_request(body):
     """The encoded image and the threshold of a request as CVAT sends it."""
     if not isinstance(body, dict):
-        raise BadRequest("send a JSON object, with the header Content-Type: application/json")
+        raise BadRequestError("send a JSON object, with the header Content-Type: application/json")
     if not isinstance(body.get("image"), str):
-        raise BadRequest('the key "image" is missing: the image file in base64')
+        raise BadRequestError('the key "image" is missing: the image file in base64')
     try:
         image = base64.b64decode(body["image"], validate=True)
     except (binascii.Error, ValueError):
-        raise BadRequest('"image" is not base64') from None
+        raise BadRequestError('"image" is not base64') from None
     # CVAT leaves the key out when the threshold is 0.
     threshold = body.get("threshold", DEFAULT_THRESHOLD)
     if not isinstance(threshold, (int, float)):
-        raise BadRequest('"threshold" must be a number from 0 to 1')
+        raise BadRequestError('"threshold" must be a number from 0 to 1')
     return image, threshold
 
 

@@ -12,7 +12,7 @@ CASCADE = "haarcascade_frontalface_default.xml"
 LONGEST_SIDE = 1600
 
 
-class UnreadableImage(ValueError):
+class UnreadableImageError(ValueError):
     """The bytes are no image that OpenCV can decode."""
 
 
@@ -37,7 +37,7 @@ class ModelHandler:
             outputRejectLevels=True,
         )
         found = []
-        for box, weight in zip(boxes, weights):
+        for box, weight in zip(boxes, weights, strict=True):
             confidence = probability(float(weight))
             if confidence >= threshold:
                 left, top, across, down = (value / scale for value in box.tolist())
@@ -47,7 +47,7 @@ class ModelHandler:
         return [
             {
                 # CVAT's functions send the confidence as a string.
-                "confidence": "{:.4f}".format(confidence),
+                "confidence": f"{confidence:.4f}",
                 "label": LABEL,
                 "points": [round(value, 1) for value in points],
                 "type": "rectangle",
@@ -64,12 +64,12 @@ def probability(weight):
 def decode(data):
     """Any image as 8-bit grey, turned upright by its EXIF tag: the detector needs no colours."""
     if not data:
-        raise UnreadableImage("the image is empty")
+        raise UnreadableImageError("the image is empty")
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
     except cv2.error:
         # A file that claims more pixels than OpenCV allows, for instance.
         image = None
     if image is None:
-        raise UnreadableImage("the image cannot be decoded; send JPEG, PNG, WebP, BMP or TIFF")
+        raise UnreadableImageError("the image cannot be decoded; send JPEG, PNG, WebP, BMP or TIFF")
     return image

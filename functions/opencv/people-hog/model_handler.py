@@ -15,7 +15,7 @@ LONGEST_SIDE = 640
 OVERLAP = 0.4
 
 
-class UnreadableImage(ValueError):
+class UnreadableImageError(ValueError):
     """The bytes are no image that OpenCV can decode."""
 
 
@@ -36,14 +36,14 @@ class ModelHandler:
             image, winStride=(4, 4), padding=(32, 32), scale=1.05, groupThreshold=0
         )
         found = []
-        for box, weight in zip(boxes, weights):
+        for box, weight in zip(boxes, weights, strict=True):
             confidence = probability(float(weight))
             if confidence >= threshold:
                 found.append((confidence, person(box.tolist(), scale, width, height)))
         return [
             {
                 # CVAT's functions send the confidence as a string.
-                "confidence": "{:.4f}".format(confidence),
+                "confidence": f"{confidence:.4f}",
                 "label": LABEL,
                 "points": [round(value, 1) for value in points],
                 "type": "rectangle",
@@ -93,12 +93,12 @@ def probability(weight):
 def decode(data):
     """Any image as 8-bit colours, turned upright by its EXIF tag."""
     if not data:
-        raise UnreadableImage("the image is empty")
+        raise UnreadableImageError("the image is empty")
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error:
         # A file that claims more pixels than OpenCV allows, for instance.
         image = None
     if image is None:
-        raise UnreadableImage("the image cannot be decoded; send JPEG, PNG, WebP, BMP or TIFF")
+        raise UnreadableImageError("the image cannot be decoded; send JPEG, PNG, WebP, BMP or TIFF")
     return image
