@@ -51,7 +51,7 @@ class Connection(asyncio.Protocol):
         self._buffer = b""
         self._at = 0  # where in the buffer the unread bytes begin
         self._head: Optional[Head] = None
-        self._body: Union[None, SizedBody, ChunkedBody] = None
+        self._body: Union[SizedBody, ChunkedBody, None] = None
         self._keep_alive = True
         self._begun = False  # whether a part of a head is there, and its deadline runs
         self._advancing = False

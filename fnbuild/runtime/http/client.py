@@ -1,0 +1,77 @@
+"""A small blocking client, over TCP or a unix socket, for talking to processors."""
+
+import http.client
+import os
+from typing import Dict, Mapping, NamedTuple, Optional, Union
+from urllib.parse import urlsplit
+
+from . import unix
+
+
+class Answer(NamedTuple):
+    """What came back. Of several headers of one name the last; names as they were sent."""
+
+    status: int
+    headers: Dict[str, str]
+    body: bytes
+
+    def header(self, name: str, default: Optional[str] = None) -> Optional[str]:
+        """The header's value in any spelling of its name."""
+        lowered = name.lower()
+        for key, value in self.headers.items():
+            if key.lower() == lowered:
+                return value
+        return default
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: unix.Path, timeout: Optional[float]) -> None:
+        super().__init__("localhost")
+        self._path = path
+        self._seconds = timeout
+
+    def connect(self) -> None:
+        self.sock = unix.connect(self._path, self._seconds)
+
+
+def request(  # noqa: PLR0913, PLR0917 - the parts of a request
+    method: str,
+    where: Union[str, "os.PathLike[str]"],
+    path: str = "/",
+    body: Optional[bytes] = None,
+    headers: Optional[Mapping[str, str]] = None,
+    timeout: Optional[float] = 30.0,
+) -> Answer:
+    """Send one request on a connection of its own.
+
+    `where` is `http://host:port` or the path of a unix socket. `timeout` is in seconds, for each
+    wait. OSError when nobody answers; ConnectionError when what answers is not whole HTTP.
+    """
+    connection = _connection(where, timeout)
+    fields = {"Connection": "close"}
+    fields.update(headers or {})
+    try:
+        try:
+            connection.request(method, path, body, fields)
+        except (BrokenPipeError, ConnectionResetError):
+            # The server may have answered before it took the whole body.
+            if connection.sock is None:
+                raise
+        response = connection.getresponse()
+        return Answer(response.status, dict(response.getheaders()), response.read())
+    except http.client.HTTPException as error:
+        raise ConnectionError("no whole HTTP answer from %s: %r" % (where, error)) from error
+    finally:
+        connection.close()
+
+
+def _connection(
+    where: Union[str, "os.PathLike[str]"], timeout: Optional[float]
+) -> http.client.HTTPConnection:
+    text = os.fspath(where)
+    if "://" not in text:
+        return _UnixConnection(text, timeout)
+    parts = urlsplit(text)
+    if parts.scheme != "http" or not parts.hostname or parts.path not in ("", "/"):
+        raise ValueError("%r is neither http://host:port nor the path of a socket" % text)
+    return http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=timeout)
