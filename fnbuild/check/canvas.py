@@ -164,7 +164,7 @@ def _overlap(one: Box, other: Box) -> bool:
 
 def _ink(ground: Colour) -> Colour:
     red, green, blue = ground
-    return DARK if 0.299 * red + 0.587 * green + 0.114 * blue > 120 else LIGHT
+    return DARK if 0.299 * red + 0.587 * green + 0.114 * blue > 150 else LIGHT
 
 
 @lru_cache(maxsize=64)

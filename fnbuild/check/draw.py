@@ -147,7 +147,8 @@ def _name(canvas: Canvas, shape: Shape, ink: Colour) -> None:
         return
     # A turned shape has its name over its highest corner, where its eye-catching edge is.
     at = min(pairs, key=lambda pair: pair[1]) if shape.rotation else (box[0], box[1])
-    canvas.plate(" ".join(parts), at, ink)
+    lift = canvas.line * 3 if shape.type in ("points", "skeleton") else 0.0
+    canvas.plate(" ".join(parts), (at[0], at[1] - lift), ink)
 
 
 def outline(shape: Shape) -> list[Point]:
