@@ -19,21 +19,22 @@ _PLACEHOLDER = "FUNCTION_NAME"
 _TEXT = {".yaml", ".py", ".md", ".txt", ".json"}
 
 
-class _Kinds(click.Choice[str]):
-    """The kinds there are templates for: looked up when asked, not at import."""
-
-    def __init__(self) -> None:
-        super().__init__([one.name for one in _templates()])
-
-
-def _templates() -> list[Traversable]:
+def templates() -> dict[str, Traversable]:
+    """The folders of the templates, by kind."""
     folder = files("fnbuild.cli") / "templates"
-    return sorted((one for one in folder.iterdir() if one.is_dir()), key=lambda one: one.name)
+    return {one.name: one for one in sorted(folder.iterdir(), key=str) if one.is_dir()}
 
 
 @click.command(cls=Command)
 @click.argument("directory", type=click.Path(path_type=Path), default=".", metavar="[NAME|DIR]")
-@click.option("--kind", type=_Kinds(), default="detector", show_default=True, help="What it does.")
+@click.option(
+    "--kind",
+    metavar="KIND",
+    default="detector",
+    show_default=True,
+    shell_complete=lambda _ctx, _param, start: [k for k in templates() if k.startswith(start)],
+    help="What it does: detector, interactor, tracker, reid …",
+)
 @click.option("--name", metavar="NAME", help="The function's name. [default: the folder's name]")
 def init(directory: Path, kind: str, name: str | None) -> None:
     """Write function.yaml, main.py and what else a function of the kind needs.
@@ -47,8 +48,13 @@ def init(directory: Path, kind: str, name: str | None) -> None:
             f'"{name}" cannot be the name of a function',
             hint="lower-case letters, digits and dashes, such as my-detector; --name gives another",
         )
-    template = next(one for one in _templates() if one.name == kind)
-    contents = {path: text.replace(_PLACEHOLDER, name) for path, text in _read(template).items()}
+    known = templates()
+    if kind not in known:
+        raise UsageError(
+            f'there is no template for kind "{kind}"', hint=f"one of: {', '.join(known)}"
+        )
+    texts = _read(known[kind])
+    contents = {path: text.replace(_PLACEHOLDER, name) for path, text in texts.items()}
     taken = [path for path in contents if (folder / path).exists()]
     if taken:
         raise ConflictError(

@@ -118,7 +118,12 @@ def send(target: str, call: Call) -> Answer:
     place = parts.path.rstrip("/") + "/" + call.path.lstrip("/")
     began = time.monotonic()
     try:
-        connection.request(call.method, place, body=call.body, headers=call.headers)
+        try:
+            connection.request(call.method, place, body=call.body, headers=call.headers)
+        except (BrokenPipeError, ConnectionResetError):
+            # A body that is too large is refused before it was sent whole: the answer is there.
+            if connection.sock is None:
+                raise
         reply = connection.getresponse()
         body = reply.read()
     except TimeoutError:

@@ -59,7 +59,9 @@ def line(record: LogRecord) -> str:
     """`HH:MM:SS.mmm (I) message {fields}`, in local time; the level is coloured on a terminal."""
     moment = time.strftime("%H:%M:%S", time.localtime(record.time))
     moment += f".{int(record.time * 1000) % 1000:03d}"
-    letter = click.style(f"({record.level[:1].upper() or '-'})", fg=_COLOURS.get(record.level))
+    letter = f"({record.level[:1].upper() or '-'})"
+    if record.level in _COLOURS:
+        letter = click.style(letter, fg=_COLOURS[record.level])
     worker = f" w{record.worker}" if record.worker is not None else ""
     fields = {key: value for key, value in record.fields.items() if key != "name"}
     more = f" {_short(fields)}" if fields else ""

@@ -1,0 +1,194 @@
+"""One processor in the foreground: started from the folder as it lies, reloaded, restarted.
+
+The listening socket belongs to this process and is handed down, so that the port stays the same and
+no connection is refused while the processor is replaced.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fnbuild.build import environment, interpreter, requirements, sdk
+from fnbuild.errors import NotReadyError, PlatformError
+from fnbuild.platforms import Progress
+from fnbuild.platforms.process.environment import scrubbed
+from fnbuild.platforms.process.settings import (
+    Place,
+    processor_config,
+    readiness_seconds,
+    wanted_port,
+    warnings_for,
+)
+from fnbuild.runtime.http import client
+from fnbuild.spec.reader import Loaded
+from fnbuild.spec.types import Function, Raw
+
+_POLL = 0.02
+_GRACE = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a processor needs besides the code: made once, and again when it changes."""
+
+    function: Function
+    config: Raw
+    warnings: tuple[str, ...]
+
+
+def prepare(loaded: Loaded, progress: Progress) -> Setting:
+    """Choose the interpreter and make the environment that the function asks for."""
+    function = loaded.function
+    chosen = interpreter.choose(function)
+    wanted = requirements.collect(function, loaded.folder)
+    python = environment.ensure(chosen, wanted, progress)
+    place = Place(0, str(loaded.folder), str(python or chosen.path), str(sdk.ensure(chosen)))
+    warnings = warnings_for(function, wanted)
+    if chosen.warning:
+        warnings = (chosen.warning, *warnings)
+    return Setting(function, processor_config(function, place), warnings)
+
+
+class Foreground:
+    """The processor and its socket. A context manager: leaving it ends the processor."""
+
+    def __init__(self, setting: Setting, host: str, port: int):
+        self._setting = setting
+        self._socket = _bind(host, port or wanted_port(setting.function))
+        self._folder = tempfile.TemporaryDirectory(prefix="fnbuild-run-")
+        self._process: subprocess.Popen[bytes] | None = None
+        self._generation = 0
+
+    def __enter__(self) -> Foreground:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self._socket.close()
+        self._folder.cleanup()
+
+    @property
+    def url(self) -> str:
+        host, port = self._socket.getsockname()[:2]
+        return f"http://{host}:{port}"
+
+    @property
+    def ended(self) -> int | None:
+        """The processor's exit status, None while it runs."""
+        return self._process.poll() if self._process else None
+
+    def start(self) -> None:
+        """Start a processor. Does not wait until it is ready."""
+        self._generation += 1
+        path = Path(self._folder.name) / f"processor-{self._generation}.json"
+        descriptor = self._socket.fileno()
+        listeners = {"http": {"fd": descriptor}, "admin": None, "control": self._control}
+        log = {**self._setting.config["log"], "format": "human"}
+        config = {**self._setting.config, "listeners": listeners, "log": log}
+        path.write_text(json.dumps(config))
+        path.chmod(0o600)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "fnbuild.runtime.processor", "--config", str(path)],
+            stdin=subprocess.DEVNULL,
+            env=scrubbed(os.environ),
+            pass_fds=[descriptor],
+        )
+
+    def wait_ready(self) -> float:
+        """Wait until all workers are ready; the seconds it took.
+
+        Raises `NotReadyError` with the handler's own words.
+        """
+        began = time.monotonic()
+        deadline = began + readiness_seconds(self._setting.function) + _GRACE
+        while time.monotonic() < deadline:
+            if self.ended is not None:
+                raise NotReadyError(f"the processor ended with exit status {self.ended}")
+            status = self._status()
+            if status.get("state") == "ready":
+                return time.monotonic() - began
+            if status.get("state") == "unhealthy":
+                name = self._setting.function.metadata.name
+                raise NotReadyError(
+                    f"{name} did not become ready", detail=str(status.get("message") or "") or None
+                )
+            time.sleep(_POLL)
+        raise NotReadyError("the function was not ready in time")
+
+    def reload(self, *, restart: bool) -> float:
+        """Swap the code, or restart the workers one by one; the seconds it took.
+
+        Raises `NotReadyError` with the traceback of the first worker that would not.
+        """
+        began = time.monotonic()
+        seconds = readiness_seconds(self._setting.function) + _GRACE
+        body = json.dumps({"restart": restart}).encode()
+        try:
+            _, _, reply = client.request("POST", self._control, "/reload", body, timeout=seconds)
+        except OSError as error:
+            raise PlatformError(f"the processor does not answer: {error}") from error
+        answers: dict[str, str] = json.loads(reply)["workers"]
+        for answer in answers.values():
+            if answer != "ok":
+                raise NotReadyError("the change does not load", detail=answer)
+        return time.monotonic() - began
+
+    def replace(self, setting: Setting) -> None:
+        """Start anew with another configuration, on the same socket."""
+        self.stop()
+        self._setting = setting
+        self.start()
+
+    def stop(self) -> None:
+        """End the processor: what is in flight finishes, then it is gone."""
+        process = self._process
+        if process is None or process.poll() is not None:
+            return
+        process.terminate()
+        try:
+            process.wait(max(_GRACE, self._longest_event) + _GRACE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    @property
+    def _longest_event(self) -> float:
+        triggers = self._setting.config["triggers"].values()
+        return max((float(one["termination_timeout"]) for one in triggers), default=0.0)
+
+    @property
+    def _control(self) -> str:
+        return str(Path(self._folder.name) / f"control-{self._generation}.sock")
+
+    def _status(self) -> dict[str, Any]:
+        try:
+            _, _, body = client.request("GET", self._control, "/status", timeout=_GRACE)
+            status: dict[str, Any] = json.loads(body)
+        except (OSError, ValueError):
+            # It has only just been started.
+            return {}
+        return status
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(512)
+    except OSError as error:
+        listener.close()
+        raise PlatformError(
+            f"cannot listen on {host}:{port}: {error.strerror}",
+            hint="--port takes another; 0 takes a free one" if port else None,
+        ) from error
+    return listener

@@ -1,0 +1,34 @@
+"""The command line as a function: arguments in; exit status, stdout and stderr out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from fnbuild.cli.app import run
+
+
+@dataclass(frozen=True)
+class Outcome:
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def fnbuild(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Outcome]:
+    """Runs a command line in this process."""
+    for name in ("FNBUILD_PLATFORM", "NUCTL_PLATFORM", "NUCTL_NAMESPACE", "NUCTL_REGISTRY"):
+        monkeypatch.delenv(name, raising=False)
+
+    def call(*arguments: object) -> Outcome:
+        capsys.readouterr()
+        status = run([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Outcome(status, captured.out, captured.err)
+
+    return call

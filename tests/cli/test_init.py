@@ -1,0 +1,62 @@
+"""New functions from templates."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fnbuild.cli.init import templates
+
+Fnbuild = Callable[..., Any]
+
+
+def test_there_is_a_template_for_each_kind_cvat_knows() -> None:
+    assert {"detector", "interactor", "tracker", "reid"} <= set(templates())
+
+
+@pytest.mark.parametrize("kind", sorted(templates()))
+def test_what_init_writes_is_a_valid_function(kind: str, tmp_path: Path, fnbuild: Fnbuild) -> None:
+    folder = tmp_path / "my-function"
+    made = fnbuild("init", folder, "--kind", kind)
+    assert made.status == 0, made.err
+    assert made.out == ""
+    assert f"wrote {folder}/function.yaml" in made.err
+    texts = {path.name: path.read_text() for path in folder.rglob("*") if path.is_file()}
+    assert "name: my-function\n" in texts["function.yaml"]
+    assert "FUNCTION_NAME" not in "".join(texts.values())
+    ast.parse(texts["main.py"])
+    checked = fnbuild("validate", folder, "--strict")
+    assert checked.status == 0, checked.out + checked.err
+    assert checked.err.endswith("1 function: 0 errors, 0 warnings\n"), checked.out
+
+
+def test_the_name_can_be_given_apart_from_the_folder(tmp_path: Path, fnbuild: Fnbuild) -> None:
+    assert fnbuild("init", tmp_path, "--name", "another").status == 0
+    assert "name: another\n" in (tmp_path / "function.yaml").read_text()
+
+
+def test_nothing_is_overwritten(tmp_path: Path, fnbuild: Fnbuild) -> None:
+    (tmp_path / "main.py").write_text("mine")
+    refused = fnbuild("init", tmp_path, "--name", "f")
+    assert refused.status == 1
+    assert "main.py" in refused.err
+    assert [path.name for path in tmp_path.iterdir()] == ["main.py"]
+
+
+@pytest.mark.parametrize("name", ["My_Function", "-f", "f.", "a" * 60])
+def test_a_name_that_cannot_be_one_is_refused(name: str, tmp_path: Path, fnbuild: Fnbuild) -> None:
+    refused = fnbuild("init", tmp_path / "f", f"--name={name}")
+    assert refused.status == 2
+    assert name in refused.err
+    assert not (tmp_path / "f").exists()
+
+
+def test_an_unknown_kind_names_the_known_ones(tmp_path: Path, fnbuild: Fnbuild) -> None:
+    refused = fnbuild("init", tmp_path / "f", "--kind", "oracle")
+    assert refused.status == 2
+    assert 'kind "oracle"' in refused.err
+    assert "detector, " in refused.err

@@ -1,0 +1,135 @@
+"""One call: content types, headers, what comes back."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from fnbuild.cli.invocation import Call, address, content_type, log_lines, looks_like_json, send
+from fnbuild.errors import FnbuildError, NotReadyError, PlatformError, UsageError
+from fnbuild.platforms import Deployment
+from fnbuild.spec.types import Function, Metadata
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(16)
+
+
+class _Echo(BaseHTTPRequestHandler):
+    """Answers with what it got."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.path.startswith("/hang"):
+            self.server.released.wait(20)  # type: ignore[attr-defined]
+        got = {"path": self.path, "headers": dict(self.headers), "body": body.decode("latin-1")}
+        reply = json.dumps(got).encode()
+        self.send_response(418 if self.path.startswith("/teapot") else 200)
+        self.send_header("Content-Length", str(len(reply)))
+        self.send_header(
+            "X-Nuclio-Logs",
+            '[{"time": 1700000000000.0, "level": "info", "message": "hello", "worker_id": "0",'
+            ' "name": "processor", "n": 3}]',
+        )
+        self.end_headers()
+        self.wfile.write(reply)
+
+    do_GET = do_POST  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def echo() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Echo) as server:
+        server.released = threading.Event()  # type: ignore[attr-defined]
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.released.set()  # type: ignore[attr-defined]
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"a": 1}', "text/plain"),
+        (b"hello", "text/plain"),
+        (b"", "text/plain"),
+        ("ä".encode(), "text/plain"),
+        (b"  <!doctype html><p>", "text/html"),
+        (PNG, "image/png"),
+        (b"\xff\xd8\xff\xe0", "image/jpeg"),
+        (b"RIFF\x00\x00\x00\x00WEBPVP8 ", "image/webp"),
+        (b"\x00\x01\x02", "application/octet-stream"),
+    ],
+)
+def test_content_types_are_guessed_as_nuctl_guesses(body: bytes, expected: str) -> None:
+    assert content_type(body) == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"), [(b' {"a": 1}', True), (b"[1]", True), (b"{a", False), (b"1", False)]
+)
+def test_json_is_noticed(body: bytes, expected: bool) -> None:
+    assert looks_like_json(body) is expected
+
+
+def test_what_is_sent_arrives(echo: str) -> None:
+    answer = send(echo, Call("POST", "a/b?c=d", b"body", {"X-Mine": "1"}))
+    got = json.loads(answer.body)
+    assert answer.ok
+    assert answer.seconds > 0
+    assert (got["path"], got["body"], got["headers"]["X-Mine"]) == ("/a/b?c=d", "body", "1")
+
+
+def test_the_address_may_have_a_path_of_its_own(echo: str) -> None:
+    assert json.loads(send(f"{echo}/ingress/", Call("GET", "/x")).body)["path"] == "/ingress/x"
+
+
+def test_logs_come_out_of_the_header(echo: str) -> None:
+    answer = send(echo, Call("POST"))
+    [shown] = log_lines(answer.logs())
+    assert shown.endswith('(I) hello {"n": 3}')
+
+
+def test_another_status_is_an_answer(echo: str) -> None:
+    answer = send(echo, Call("POST", "teapot"))
+    assert (answer.ok, answer.status) == (False, 418)
+
+
+def test_nobody_there_and_no_answer_are_clear_errors(echo: str) -> None:
+    with pytest.raises(PlatformError, match=r"no answer from .* within 0\.2 s"):
+        send(echo, Call("POST", "hang", timeout=0.2))
+    with pytest.raises(PlatformError, match="does not answer"):
+        send("http://127.0.0.1:1", Call("GET"))
+
+
+def _deployment(state: str, message: str = "") -> Deployment:
+    function = Function(metadata=Metadata(name="f", namespace="nuclio"))
+    return Deployment(function, "process", state, message, http_port=1234)  # type: ignore[arg-type]
+
+
+def test_the_address_of_a_function_that_runs() -> None:
+    assert address(_deployment("ready")) == "http://127.0.0.1:1234"
+
+
+@pytest.mark.parametrize(
+    ("state", "hint"),
+    [("stopped", "fnbuild up"), ("unhealthy", "fnbuild logs f"), ("imported", "fnbuild deploy")],
+)
+def test_a_function_that_does_not_run_says_what_to_do(state: str, hint: str) -> None:
+    with pytest.raises(NotReadyError) as failure:
+        address(_deployment(state, "Traceback …\nValueError: bad weights"))
+    assert "ValueError: bad weights" in failure.value.message
+    assert hint in (failure.value.hint or "")
+
+
+def test_an_address_that_there_is_not() -> None:
+    with pytest.raises(UsageError):
+        address(_deployment("ready"), "external-ip")
+    assert issubclass(UsageError, FnbuildError)

@@ -1,0 +1,154 @@
+"""How results look."""
+
+from __future__ import annotations
+
+import json
+
+import click
+import pytest
+import yaml
+
+from fnbuild.cli.listing import function_object, reason, show_functions, show_projects, url
+from fnbuild.cli.logs import line
+from fnbuild.cli.output import as_yaml, show_values, table
+from fnbuild.platforms import Deployment, LogRecord, Project
+from fnbuild.spec.types import Function, Metadata, Spec, Trigger
+
+TRACEBACK = """\
+Traceback (most recent call last):
+  File "/opt/nuclio/main.py", line 1, in <module>
+    import torch
+ModuleNotFoundError: No module named 'torch'
+"""
+
+
+def deployment(name: str, **changes: object) -> Deployment:
+    labels = {"nuclio.io/project-name": "cvat", "b": "1"}
+    function = Function(
+        metadata=Metadata(name=name, namespace="nuclio", labels=labels),
+        spec=Spec(
+            handler="main:handler",
+            triggers={"kafka": Trigger(kind="kafka-cluster", password="hunter2")},
+        ),
+    )
+    values: dict[str, object] = {
+        "function": function,
+        "platform": "process",
+        "state": "ready",
+        "revision": 1,
+        "http_port": 41234,
+        "replicas": (1, 1),
+        "external_urls": ("127.0.0.1:41234",),
+    }
+    return Deployment(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_tables_look_like_nuctls() -> None:
+    rows = [["face-haar", "ready"], ["x", "two\nlines"]]
+    assert click.unstyle(table(["name", "state"], rows)) == (
+        "NAME      | STATE\nface-haar | ready\nx         | two lines"
+    )
+    assert table(["name", "state"], []) == "NAME | STATE"
+
+
+def test_functions_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    broken = deployment("b", state="unhealthy", message=TRACEBACK, replicas=(0, 1))
+    show_functions([deployment("face-haar"), broken], "table")
+    shown = capsys.readouterr()
+    assert shown.out.splitlines() == [
+        "NAMESPACE | NAME      | PROJECT | STATE     | REPLICAS | NODE PORT",
+        "nuclio    | face-haar | cvat    | ready     | 1/1      | 41234",
+        "nuclio    | b         | cvat    | unhealthy | 0/1      | 41234",
+    ]
+    assert shown.err == "b: ModuleNotFoundError: No module named 'torch'\n"
+
+
+def test_the_port_column_is_there_only_when_there_are_ports(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    show_functions([deployment("f", http_port=0)], "table")
+    assert "NODE PORT" not in capsys.readouterr().out
+
+
+def test_wide_adds_labels_and_addresses(capsys: pytest.CaptureFixture[str]) -> None:
+    show_functions([deployment("f")], "wide")
+    header, row = capsys.readouterr().out.splitlines()
+    assert "| LABELS" in header
+    assert header.endswith("| INTERNAL INVOCATION URL | EXTERNAL INVOCATION URLS")
+    assert "b=1,nuclio.io/project-name=cvat" in row
+    assert row.endswith("127.0.0.1:41234")
+
+
+def test_one_function_is_an_object_and_two_are_a_list(capsys: pytest.CaptureFixture[str]) -> None:
+    show_functions([deployment("f")], "json")
+    one = json.loads(capsys.readouterr().out)
+    assert one["metadata"]["name"] == "f"
+    assert one["status"] == {
+        "state": "ready",
+        "httpPort": 41234,
+        "externalInvocationUrls": ["127.0.0.1:41234"],
+    }
+    show_functions([deployment("f"), deployment("g")], "yaml")
+    both = yaml.safe_load(capsys.readouterr().out)
+    assert [item["metadata"]["name"] for item in both] == ["f", "g"]
+
+
+def test_json_is_indented_with_tabs(capsys: pytest.CaptureFixture[str]) -> None:
+    show_values([{"a": "ä"}], "json")
+    assert capsys.readouterr().out == '{\n\t"a": "ä"\n}\n'
+
+
+def test_secrets_can_be_masked() -> None:
+    trigger = function_object(deployment("f"), mask=True)["spec"]["triggers"]["kafka"]
+    assert trigger["password"] == "********"
+    assert "hunter2" in str(function_object(deployment("f")))
+
+
+def test_a_function_without_port_still_says_so() -> None:
+    assert function_object(deployment("f", http_port=0))["status"]["httpPort"] == 0
+
+
+def test_projects(capsys: pytest.CaptureFixture[str]) -> None:
+    found = [Project("cvat", "nuclio", "for CVAT", "me")]
+    show_projects(found, "wide")
+    assert capsys.readouterr().out.splitlines() == [
+        "NAMESPACE | NAME | DESCRIPTION | OWNER",
+        "nuclio    | cvat | for CVAT    | me",
+    ]
+    show_projects(found, "json")
+    assert json.loads(capsys.readouterr().out) == {
+        "meta": {"name": "cvat", "namespace": "nuclio"},
+        "spec": {"description": "for CVAT", "owner": "me"},
+    }
+
+
+def test_text_of_several_lines_stays_readable_in_yaml() -> None:
+    value = {"spec": '[\n  {"name": "face"}\n]\n', "same": [{"a": 1}] * 2}
+    text = as_yaml(value)
+    assert "spec: |\n" in text
+    assert "&" not in text
+    assert yaml.safe_load(text) == value
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (TRACEBACK, "ModuleNotFoundError: No module named 'torch'"),
+        ("worker 0 ended\nmore", "worker 0 ended"),
+        ("", ""),
+    ],
+)
+def test_the_reason_is_the_line_that_says_most(message: str, expected: str) -> None:
+    assert reason(message) == expected
+
+
+def test_the_url_of_a_function() -> None:
+    assert url(deployment("f")) == "http://127.0.0.1:41234"
+    assert url(deployment("f", external_urls=("https://host/f",))) == "https://host/f"
+    assert url(deployment("f", external_urls=(), http_port=0)) == ""
+
+
+def test_log_lines() -> None:
+    record = LogRecord(1700000000.25, "warning", "slow", "1", {"name": "h", "ms": 12})
+    shown = click.unstyle(line(record))
+    assert shown.endswith('.250 (W) w1 slow {"ms": 12}')

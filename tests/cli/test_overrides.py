@@ -1,0 +1,197 @@
+"""Flags of deploy and build, and what they set."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+
+from fnbuild.cli.overrides import (
+    environment,
+    json_object,
+    key_values,
+    overrides,
+    quantities,
+    raw_overrides,
+    volumes,
+)
+from fnbuild.errors import UsageError
+from fnbuild.spec.types import EnvVar, Function, to_dict
+
+
+def test_no_flag_sets_nothing() -> None:
+    assert raw_overrides({}) == {}
+    assert overrides({}) == Function()
+
+
+def test_flags_with_go_zero_values_count_as_not_given() -> None:
+    given = {
+        "desc": "",
+        "disable": False,
+        "replicas": -1,
+        "triggers": "{}",
+        "env": (),
+        "labels": "",
+    }
+    assert raw_overrides(given) == {}
+
+
+def test_zero_is_a_number_of_replicas() -> None:
+    spec = overrides({"replicas": 0, "min_replicas": 0, "max_replicas": 3}).spec
+    assert (spec.replicas, spec.min_replicas, spec.max_replicas) == (0, 0, 3)
+
+
+def test_every_plain_flag_lands_in_its_place() -> None:
+    made = overrides(
+        {
+            "desc": "finds faces",
+            "handler": "main:handler",
+            "runtime": "python:3.11",
+            "run_image": "faces:1",
+            "run_registry": "registry:5000",
+            "node_name": "node-1",
+            "priority_class_name": "high",
+            "preemption_policy": "Never",
+            "http_trigger_service_type": "NodePort",
+            "disable": True,
+            "image": "faces",
+            "registry": "localhost:5000",
+            "base_image": "ubuntu:22.04",
+            "no_pull": True,
+            "offline": True,
+            "target_cpu": 75,
+            "readiness_timeout": 240,
+            "node_selector": "gpu=true,zone=a",
+            "labels": "team=vision",
+            "annotations": "type=detector",
+            "build_command": ("apt-get update", "pip install x"),
+            "logger_level": "warn",
+        }
+    )
+    assert to_dict(made) == {
+        "metadata": {"labels": {"team": "vision"}, "annotations": {"type": "detector"}},
+        "spec": {
+            "description": "finds faces",
+            "handler": "main:handler",
+            "runtime": "python:3.11",
+            "image": "faces:1",
+            "targetCPU": 75,
+            "build": {
+                "registry": "localhost:5000",
+                "image": "faces",
+                "baseImage": "ubuntu:22.04",
+                "noBaseImagesPull": True,
+                "offline": True,
+                "commands": ["apt-get update", "pip install x"],
+            },
+            "runRegistry": "registry:5000",
+            "loggerSinks": [{"level": "warn"}],
+            "readinessTimeoutSeconds": 240,
+            "serviceType": "NodePort",
+            "nodeSelector": {"gpu": "true", "zone": "a"},
+            "nodeName": "node-1",
+            "priorityClassName": "high",
+            "preemptionPolicy": "Never",
+            "disable": True,
+        },
+    }
+
+
+def test_user_and_groups_make_a_security_context() -> None:
+    made = overrides({"run_as_user": 1000, "run_as_group": 0, "fsgroup": -1})
+    assert made.spec.security_context == {"runAsUser": 1000, "runAsGroup": 0}
+
+
+def test_env_keeps_equals_signs_in_values_and_the_last_of_a_name() -> None:
+    assert environment(["A=1", "B=x=y=z", "A=2", "EMPTY="]) == [
+        {"name": "A", "value": "2"},
+        {"name": "B", "value": "x=y=z"},
+        {"name": "EMPTY", "value": ""},
+    ]
+    assert overrides({"env": ("A=1",)}).spec.env == [EnvVar(name="A", value="1")]
+
+
+@pytest.mark.parametrize("text", ["A", "=1", "  =1"])
+def test_env_in_the_wrong_form_says_the_right_one(text: str) -> None:
+    with pytest.raises(UsageError) as failure:
+        environment([text])
+    assert text in failure.value.message
+    assert failure.value.hint == "--env NAME=value"
+
+
+def test_volumes_become_host_paths() -> None:
+    assert volumes(["/data:/opt/data", "/models:/models:ro"]) == [
+        {
+            "volume": {"name": "volume-1", "hostPath": {"path": "/data"}},
+            "volumeMount": {"name": "volume-1", "mountPath": "/opt/data"},
+        },
+        {
+            "volume": {"name": "volume-2", "hostPath": {"path": "/models"}},
+            "volumeMount": {"name": "volume-2", "mountPath": "/models", "readOnly": True},
+        },
+    ]
+
+
+@pytest.mark.parametrize("text", ["/data", "/data:", ":/data", "/data:relative", "/a:/b:rx", "a=b"])
+def test_volume_in_the_wrong_form_says_the_right_one(text: str) -> None:
+    with pytest.raises(UsageError) as failure:
+        volumes([text])
+    assert failure.value.hint == "--volume source:/destination[:ro]"
+
+
+def test_resources() -> None:
+    made = overrides(
+        {"resource_limit": ("nvidia.com/gpu=1", "memory=2Gi"), "resource_request": ("cpu=500m",)}
+    )
+    assert made.spec.resources.limits == {"nvidia.com/gpu": "1", "memory": "2Gi"}
+    assert made.spec.resources.requests == {"cpu": "500m"}
+
+
+@pytest.mark.parametrize("text", ["memory", "memory=", "=1", "memory=lots", "cpu=1 Gi"])
+def test_resource_in_the_wrong_form_says_the_right_one(text: str) -> None:
+    with pytest.raises(UsageError) as failure:
+        quantities("--resource-limit", [text])
+    assert "name=quantity" in (failure.value.hint or "")
+
+
+def test_triggers_and_platform_config_are_json() -> None:
+    made = overrides(
+        {
+            "triggers": '{"myHttpTrigger": {"kind": "http", "maxWorkers": 3}}',
+            "platform_config": '{"attributes": {"network": "cvat_cvat"}}',
+        }
+    )
+    assert made.spec.triggers["myHttpTrigger"].max_workers == 3
+    assert made.spec.platform.attributes == {"network": "cvat_cvat"}
+
+
+@pytest.mark.parametrize("text", ["{", "nonsense", "{'a': 1}", "[1]", '"text"', "1"])
+def test_json_in_the_wrong_form_names_the_flag_and_the_text(text: str) -> None:
+    with pytest.raises(UsageError) as failure:
+        json_object("--triggers", text)
+    assert failure.value.message.startswith("--triggers")
+    assert text in failure.value.message
+
+
+def test_empty_json_is_an_empty_object() -> None:
+    assert json_object("--triggers", "  ") == {}
+    assert json_object("--triggers", None) == {}
+
+
+def test_labels_may_hold_equals_signs_but_need_a_key() -> None:
+    assert key_values("--labels", "a=b=c, d=e,,") == {"a": "b=c", "d": "e"}
+    for text in ("a", "=b", "a=b,c"):
+        with pytest.raises(UsageError):
+            key_values("--labels", text)
+
+
+def test_source_text_is_kept_as_base64() -> None:
+    code = "def handler(context, event):\n    return 'ä'\n"
+    encoded = overrides({"source": code}).spec.build.function_source_code
+    assert base64.b64decode(encoded).decode() == code
+
+
+def test_the_result_is_plain_json() -> None:
+    given = {"env": ("A=1",), "volume": ("/a:/b",), "triggers": '{"t": {"kind": "http"}}'}
+    assert json.loads(json.dumps(raw_overrides(given))) == raw_overrides(given)
