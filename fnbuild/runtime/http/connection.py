@@ -6,27 +6,36 @@ it stops reading. While an answer waits for a slow reader no further request is 
 
 import asyncio
 import fcntl
+import sys
 import termios
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Awaitable, Callable, Optional, Tuple, Union
 
-from .body import ChunkedBody, SizedBody, too_large
-from .messages import Reply, Request, encode_head
-from .parser import Head, Refusal, check_partial
+from .messages import Later, Reply, Request, encode_head
+from .parser import Head, Refusal
+from .reader import HEAD, NOTHING, PART_OF_HEAD
 
 if TYPE_CHECKING:
     from .server import Server
 
 # Where a connection stands.
-HEAD = "head"  # between requests, or a head is arriving
-BODY = "body"  # a body is arriving
-BUSY = "busy"  # the application has the request
+READ = "read"  # between requests, or one is arriving
+BUSY = "busy"  # the application has a request
 FLUSH = "flush"  # the answer waits for a slow reader
 LINGER = "linger"  # nothing more is answered; what still comes is thrown away
 CLOSED = "closed"
 
+# An application that needs no waiting is answered without a turn of the loop, where asyncio can.
+if sys.version_info >= (3, 12):
+    _begin: Callable[..., "asyncio.Task[None]"] = partial(asyncio.Task, eager_start=True)
+else:
+    _begin = asyncio.Task
+
 # Below this size head and body of a reply are worth joining, so that they leave as one packet.
 _JOINED = 64 * 1024
+
+_CUT_SHORT = Refusal(400, "the connection ended inside the request")
 
 
 class Connection(asyncio.Protocol):
@@ -44,25 +53,23 @@ class Connection(asyncio.Protocol):
         self.half_closed = False
         self.client: Optional[Tuple[str, int]] = None
         self.transport: Any = None
+        # The loop itself keeps tasks by weak references only.
+        self.opening: "Optional[asyncio.Task[None]]" = None
+        self._task: "Optional[asyncio.Task[None]]" = None
         self._loop = server.loop
         self._limits = server.limits
-        self._parse = server.parser.parse
-        self._state = HEAD
-        self._buffer = b""
-        self._at = 0  # where in the buffer the unread bytes begin
-        self._head: Optional[Head] = None
-        self._body: Union[SizedBody, ChunkedBody, None] = None
+        self._commands = bool(server.commands)
+        self._reader = server.new_reader()
+        self._request: Optional[Request] = None
+        self._state = READ
         self._keep_alive = True
-        self._begun = False  # whether a part of a head is there, and its deadline runs
         self._advancing = False
         self._reading = True
         self._writable = True
         self._discarded = 0
-        self._progress = 0.0
-        self._timer: Optional[asyncio.TimerHandle] = None
-        # The loop itself keeps tasks by weak references only.
-        self.opening: Optional[asyncio.Future[None]] = None
-        self._task: Optional[asyncio.Future[None]] = None
+        self._deadline: Optional[asyncio.TimerHandle] = None
+        self._awaited = NOTHING  # what the deadline is for
+        self._moved = 0
 
     # What asyncio calls.
 
@@ -74,39 +81,37 @@ class Connection(asyncio.Protocol):
         self._arm_idle()
 
     def data_received(self, data: bytes) -> None:
-        state = self._state
-        if state == LINGER:
+        if self._state == LINGER:
             self._discarded += len(data)
             if self._discarded > self._limits.linger_bytes:
                 self.transport.abort()
             return
-        self._buffer = self._buffer[self._at :] + data if self._buffer else data
-        self._at = 0
-        if state in (HEAD, BODY):
-            self._advance()
+        self._reader.feed(data)
+        if self._state == READ:
+            if self._commands and self.server.command(self._reader.begun(), self.transport):
+                self._close()
+            else:
+                self._advance()
         elif self._reading:
             self._reading = False
             self.transport.pause_reading()
 
     def eof_received(self) -> bool:
         self.half_closed = True
-        if self._state in (BUSY, FLUSH):
-            return True
-        if self._state == BODY or (self._state == HEAD and self._buffer):
-            self._refuse(Refusal(400, "the connection ended inside the request"))
-        return False
+        if self._state == READ and self._reader.have != NOTHING:
+            self._refuse(_CUT_SHORT)
+        return self._state in (BUSY, FLUSH)
 
     def connection_lost(self, _exc: Optional[Exception]) -> None:
         self.closed = True
         self._state = CLOSED
-        self._buffer = b""
-        self._body = None
         self._disarm()
+        self._reader = self.server.new_reader()
         self.server.forget(self)
 
     def pause_writing(self) -> None:
         self._writable = False
-        self._progress = self.transport.get_write_buffer_size()
+        self._moved = self.transport.get_write_buffer_size()
         self._arm(self._limits.write_timeout, self._write_over)
 
     def resume_writing(self) -> None:
@@ -115,143 +120,86 @@ class Connection(asyncio.Protocol):
             self._disarm()
             self._next()
 
-    # Reading.
+    # Reading and answering.
 
     def _advance(self) -> None:
-        """Read and answer as many requests as have arrived."""
+        """Answer as many requests as have arrived whole."""
+        reader = self._reader
         self._advancing = True
         try:
-            while self._at < len(self._buffer):
-                if self._state == HEAD:
-                    if not self._read_head():
-                        break
-                elif self._state == BODY:
-                    if not self._read_body():
-                        break
-                else:
-                    return
+            while self._state == READ:
+                request = reader.next()
+                if request is None:
+                    break
+                self._dispatch(request[0], request[1])
         except Refusal as refusal:
             self._refuse(refusal)
-            return
         finally:
             self._advancing = False
-        if self._at:
-            self._buffer = self._buffer[self._at :]
-            self._at = 0
-        if self._state in (HEAD, BODY):
-            self._more()
+        if self._state == READ:
+            self._await_more()
 
-    def _more(self) -> None:
-        """Everything read so far is used up."""
+    def _await_more(self) -> None:
+        """What has arrived is used up, or is a part of a request."""
+        have = self._reader.have
         if self.half_closed:
-            # The rest of what a half-closed client had sent was used up by earlier requests.
-            if self._buffer or self._state == BODY:
-                self._refuse(Refusal(400, "the connection ended inside the request"))
+            if have == NOTHING:
+                self._close()
             else:
-                self.transport.close()
-        elif not self._reading:
+                self._refuse(_CUT_SHORT)
+            return
+        if not self._reading:
             self._reading = True
             self.transport.resume_reading()
+        if have != self._awaited:
+            self._awaited = have
+            if have == PART_OF_HEAD:
+                self._arm(self._limits.head_timeout, self._head_over)
+            elif have == HEAD:
+                self._await_body()
+            else:
+                self._arm_idle()
 
-    def _read_head(self) -> bool:
-        """Read a head and what is there of its body; False when more bytes are needed."""
-        buffer = self._buffer
-        at = self._at
-        if buffer.startswith(b"\r\n", at):
-            # One empty line is forgiven: old clients send it behind a body.
-            at += 2
-        end = buffer.find(b"\r\n\r\n", at)
-        if (end if end >= 0 else len(buffer)) - at > self._limits.max_head:
-            raise Refusal(
-                431,
-                "the request's head has more than %d bytes; raise readBufferSize of the http "
-                "trigger to accept it" % self._limits.max_head,
-            )
-        if end < 0:
-            return self._await_head(buffer[at:])
-        if self._timer is not None:
-            self._disarm()
-        self._begun = False
-        head = self._parse(buffer[at:end])
-        at = end + 4
-        length = head.length
-        if length is not None:
-            if length > self._limits.max_body:
-                raise too_large(length, self._limits.max_body)
-            if len(buffer) - at >= length:
-                self._at = at + length
-                self._dispatch(head, buffer[at : self._at])
-                return True
-            self._body = SizedBody(length)
-        else:
-            self._body = ChunkedBody(self._limits.max_body, self._limits.max_head)
-        self._head = head
-        self._at = at
-        self._state = BODY
-        self._progress = self._loop.time()
+    def _await_body(self) -> None:
+        reader = self._reader
+        self._moved = reader.moved
         self._arm(self._limits.body_timeout, self._body_over)
-        if head.expects_continue and at == len(buffer):
+        if reader.head is not None and reader.head.expects_continue and not reader.moved:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        return True
-
-    def _await_head(self, begun: bytes) -> bool:
-        if self.server.command(begun, self.transport):
-            self._state = LINGER
-            self.transport.close()
-            return False
-        if begun and begun != b"\r":
-            check_partial(begun)
-        if not self._begun:
-            self._begun = True
-            self._arm(self._limits.head_timeout, self._head_over)
-        return False
-
-    def _read_body(self) -> bool:
-        """Feed the body; False when it needs more bytes."""
-        body = self._body
-        head = self._head
-        assert body is not None
-        assert head is not None
-        self._at = body.feed(self._buffer, self._at)
-        if not body.done:
-            self._progress = self._loop.time()
-            return False
-        self._disarm()
-        self._body = None
-        self._dispatch(head, body.data)
-        return True
-
-    # Answering.
 
     def _dispatch(self, head: Head, body: Union[bytes, bytearray]) -> None:
         self._state = BUSY
-        self._head = None
+        if self._deadline is not None:
+            self._disarm()
         request = Request(head, body, self, monotonic())
+        self._request = request
         self.server.in_flight += 1
         try:
             answer = self.server.app(request)
-        except Exception as error:  # noqa: BLE001 - whatever the application raises, the client gets an answer
+        except Exception as error:  # noqa: BLE001 - the client gets an answer, whatever happened
             answer = self.server.failed(request, error)
-        if answer is None or isinstance(answer, Reply):
-            self._answer(request, answer)
-        else:
-            self._task = self._loop.create_task(self._wait(request, answer))
+        if isinstance(answer, Reply) or answer is None:
+            self.answer(request, answer)
+        elif not isinstance(answer, Later):
+            self._task = _begin(self._wait(request, answer), loop=self._loop)
 
     async def _wait(self, request: Request, pending: Awaitable[Optional[Reply]]) -> None:
         reply = None
         try:
             reply = await pending
         except asyncio.CancelledError:
-            # The loop is ending; without an answer the connection must not look alive.
+            # The loop is ending: the connection ends too, without an answer.
             raise
-        except Exception as error:  # noqa: BLE001 - as in _dispatch
+        except Exception as error:  # noqa: BLE001 - the client gets an answer, whatever happened
             reply = self.server.failed(request, error)
         finally:
-            self._task = None
-            self._answer(request, reply)
+            self.answer(request, reply)
 
-    def _answer(self, request: Request, reply: Optional[Reply]) -> None:
-        """Write the reply and go on; None ends the connection without one."""
+    def answer(self, request: Request, reply: Optional[Reply]) -> None:
+        """Write the reply and go on; None ends the connection. A second answer is ignored."""
+        if self._request is not request:
+            return
+        self._request = None
         self.server.in_flight -= 1
         if self.closed:
             self.server.settled()
@@ -283,7 +231,7 @@ class Connection(asyncio.Protocol):
         """While draining a connection ends behind the last request that has arrived on it."""
         if not self.server.draining:
             return True
-        return not self.server.expired and (self._at < len(self._buffer) or self._arrived())
+        return not self.server.expired and (self._reader.unread > 0 or self._arrived())
 
     def _arrived(self) -> bool:
         """Whether bytes wait in the socket that were not read yet."""
@@ -295,15 +243,9 @@ class Connection(asyncio.Protocol):
         if not self._keep_alive:
             self._end()
             return
-        self._state = HEAD
-        if self._advancing:
-            return
-        if self._buffer:
+        self._state = READ
+        if not self._advancing:
             self._advance()
-        else:
-            self._more()
-        if self._state == HEAD and self._timer is None:
-            self._arm_idle()
 
     # Ending.
 
@@ -312,37 +254,43 @@ class Connection(asyncio.Protocol):
         self.server.refused(refusal)
         reply = Reply.json(refusal.status, {"error": refusal.message}, close=True)
         data = encode_head(reply, False, "1.1")
-        bare = self._head is not None and self._head.method == "HEAD"
+        head = self._reader.head
+        bare = head is not None and head.method == "HEAD"
         self.transport.write(data if bare else data + reply.body)
-        self._body = None
         self._linger()
 
     def _end(self) -> None:
-        """Close, and throw no answer away by it: unread bytes would turn the close into a reset."""
-        if self._at < len(self._buffer) or self._arrived() or self.server.draining:
+        """End behind an answer that announced it."""
+        # A close with bytes unread would be a reset, which can cost the client its answer. While
+        # draining the client did not ask for the end, so that more may be on its way.
+        if self._reader.unread or self._arrived() or self.server.draining:
             self._linger()
         else:
-            self._state = LINGER
-            self.transport.close()
+            self._close()
 
     def _linger(self) -> None:
         """Close for writing, and read on until the client has closed too, within limits."""
-        self._state = LINGER
-        self._buffer = b""
-        self._at = 0
         if self.half_closed:
-            self.transport.close()
+            self._close()
             return
+        self._state = LINGER
+        self._reader = self.server.new_reader()
         self._arm(self._limits.linger_timeout, self._linger_over)
         if not self._reading:
             self._reading = True
             self.transport.resume_reading()
         self.transport.write_eof()
 
+    def _close(self) -> None:
+        """Close as soon as everything is written."""
+        self._state = LINGER
+        self._arm(self._limits.linger_timeout, self._linger_over)
+        self.transport.close()
+
     def retire(self) -> None:
         """Close if the connection is idle and nothing has arrived on it."""
-        idle = self._state == HEAD and not self._buffer and self.transport is not None
-        if idle and not self._arrived():
+        idle = self._state == READ and self._reader.have == NOTHING
+        if idle and self.transport is not None and not self._arrived():
             self._linger()
 
     def abort(self) -> None:
@@ -353,14 +301,15 @@ class Connection(asyncio.Protocol):
     # Deadlines. One timer serves all, since a connection does one thing at a time.
 
     def _arm(self, seconds: float, callback: Callable[[], None]) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_later(seconds, callback)
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = self._loop.call_later(seconds, callback)
 
     def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        self._awaited = -1
 
     def _arm_idle(self) -> None:
         if self._limits.idle_timeout is not None:
@@ -372,23 +321,24 @@ class Connection(asyncio.Protocol):
 
     def _body_over(self) -> None:
         seconds = self._limits.body_timeout
-        left = self._progress + seconds - self._loop.time()
-        if left > 0:
-            self._arm(left, self._body_over)
+        if self._moved != self._reader.moved:
+            self._moved = self._reader.moved
+            self._arm(seconds, self._body_over)
         else:
             self._refuse(Refusal(408, "nothing more of the body came within %g s" % seconds))
 
     def _write_over(self) -> None:
         waiting = self.transport.get_write_buffer_size()
-        if waiting < self._progress:
-            self._progress = waiting
+        if waiting < self._moved:
+            self._moved = waiting
             self._arm(self._limits.write_timeout, self._write_over)
         else:
             self.transport.abort()
 
     def _linger_over(self) -> None:
         if self.transport.get_write_buffer_size():
-            self._progress = self.transport.get_write_buffer_size()
+            # The answer itself is still on its way to a slow reader.
+            self._moved = self.transport.get_write_buffer_size()
             self._arm(self._limits.write_timeout, self._write_over)
         else:
             self.transport.abort()

@@ -10,14 +10,15 @@ import socket
 from typing import Any, Awaitable, Callable, Dict, List, Optional, Set, Union
 
 from .connection import Connection
-from .messages import Limits, Reply, Request
+from .messages import LATER, Later, Limits, Reply, Request
 from .parser import HeadParser, Refusal
+from .reader import RequestReader
 
-__all__ = ["Connection", "Limits", "Reply", "Request", "Server"]
+__all__ = ["LATER", "Connection", "Limits", "Reply", "Request", "Server"]
 
-# `async def app(request)`, or a plain function that gives a Reply or anything awaitable.
-# None ends the connection without an answer.
-App = Callable[[Request], Union[Reply, Awaitable[Optional[Reply]], None]]
+# `async def app(request)`, or a plain function that gives a Reply, anything awaitable, or LATER.
+# A reply of None ends the connection without an answer.
+App = Callable[[Request], Union[Reply, Awaitable[Optional[Reply]], Later, None]]
 # Called with what went wrong and the exception behind it.
 OnError = Callable[[str, BaseException], None]
 # Called with a duplicate of the connection's socket, which the server then closes.
@@ -48,13 +49,13 @@ class Server:
         self.app = app
         self.limits = limits or Limits()
         self.loop = loop or asyncio.get_event_loop()
-        self.parser = HeadParser()
         self.in_flight = 0
         self.refusals: Dict[int, int] = {}
         self.draining = False
         self.expired = False
         self._on_error = on_error
-        self._commands = commands or {}
+        self.commands = commands or {}
+        self._parser = HeadParser()
         self._connections: Set[Connection] = set()
         self._listeners: Dict[str, socket.socket] = {}
         self._accepting = True
@@ -161,7 +162,11 @@ class Server:
         # Again, for those on which bytes had just arrived that turned out to be no whole request.
         self._expiry = self.loop.call_later(1.0, self._expire)
 
-    # What connections tell.
+    # What connections ask and tell.
+
+    def new_reader(self) -> RequestReader:
+        """A reader for one connection's requests."""
+        return RequestReader(self._parser, self.limits.max_head, self.limits.max_body)
 
     def forget(self, connection: Connection) -> None:
         """The connection is closed."""
@@ -188,7 +193,7 @@ class Server:
 
     def command(self, begun: bytes, transport: Any) -> bool:
         """Run the command that a connection's first bytes are, if they are one."""
-        command = self._commands.get(begun)
+        command = self.commands.get(begun)
         if command is None:
             return False
         original = transport.get_extra_info("socket")
