@@ -1,0 +1,152 @@
+"""The build commands and directives of a function, as simple commands with their places.
+
+`commands` win over `directives`, a command that ends in a backslash goes on in the next one, and
+`@nuclio.postCopy` divides them (pkg/processor/build/builder.go).
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fnbuild.build.shell import Command, commands, join_lines
+from fnbuild.spec.types import Build
+
+_POST_COPY = "@nuclio.postCopy"
+_RUN_FLAG = re.compile(r"--(mount|network|security)=\S+\s+")
+_SHELLS = ("sh", "bash", "dash", "zsh")
+_HEREDOC = re.compile(r"<<-?\s*(['\"]?)(\w+)\1\s*\n(.*?)(?:\n\s*\2\s*)?$", re.DOTALL)
+_WITHOUT_EFFECT = ("ARG", "LABEL", "MAINTAINER", "SHELL", "STOPSIGNAL", "EXPOSE", "CMD", "")
+HOME = "/opt/nuclio"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A simple command of a RUN, or (`kind` other than RUN) a whole directive.
+
+    `place` is its path in the configuration, `folder` the working directory it would have.
+    """
+
+    kind: str
+    place: str
+    words: tuple[str, ...]
+    folder: str = HOME
+    after: str = ""
+    unknown: bool = False
+
+    @property
+    def text(self) -> str:
+        """The line for messages: one line, and short."""
+        text = " ".join(" ".join(self.words).split())
+        text = text if self.kind == "RUN" else f"{self.kind} {text}"
+        return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+def lines(build: Build) -> Iterator[Line]:
+    """Every line in the order in which a container build would run it."""
+    variables = {name: value for name, value in build.args.items() if value}
+    folder = HOME
+    for place, kind, value in _directives(build):
+        if kind == "RUN":
+            inner = folder
+            for command in _run(value, variables):
+                if command.words[0] == "cd" and not command.unknown:
+                    inner = posixpath.join(inner, *command.words[1:2])
+                    continue
+                yield Line("RUN", place, command.words, inner, command.after, command.unknown)
+            continue
+        if kind in ("ENV", "ARG"):
+            _assign(kind, value, variables)
+        if kind == "WORKDIR":
+            folder = posixpath.normpath(posixpath.join(folder, value.strip()))
+        if kind in _WITHOUT_EFFECT or (kind == "WORKDIR" and folder == HOME):
+            continue
+        yield Line(kind, place, (value.strip(),), folder)
+
+
+def _directives(build: Build) -> Iterator[tuple[str, str, str]]:
+    """(place, kind, value) of each directive, with commands turned into RUN."""
+    if build.commands:
+        held = ""
+        for index, command in enumerate(build.commands):
+            if command.strip() == _POST_COPY:
+                continue
+            text = held + command
+            if text.rstrip().endswith("\\"):
+                held = text.rstrip()[:-1] + " "
+                continue
+            held = ""
+            yield f"spec.build.commands[{index}]", "RUN", text
+        if held:
+            yield f"spec.build.commands[{len(build.commands) - 1}]", "RUN", held
+        return
+    stages = (("preCopy", build.directives.pre_copy), ("postCopy", build.directives.post_copy))
+    for stage, directives in stages:
+        for index, directive in enumerate(directives):
+            place = f"spec.build.directives.{stage}[{index}]"
+            yield place, directive.kind.strip().upper(), directive.value
+
+
+def _run(value: str, variables: dict[str, str]) -> list[Command]:
+    text = value.strip()
+    while match := _RUN_FLAG.match(text):
+        text = text[match.end() :].lstrip()
+    if text.startswith("["):
+        try:
+            words = json.loads(text)
+        except ValueError:
+            words = None
+        if isinstance(words, list) and words and all(isinstance(word, str) for word in words):
+            return _unwrap(Command(tuple(words)), variables)
+    if match := _HEREDOC.match(text):
+        text = match[3]
+    found: list[Command] = []
+    for command in commands(text, variables):
+        found += _unwrap(command, variables)
+    return found
+
+
+def _unwrap(command: Command, variables: dict[str, str]) -> list[Command]:
+    """The commands inside `sh -c '…'`, or the command itself."""
+    words = command.words
+    is_shell = posixpath.basename(words[0]) in _SHELLS
+    if is_shell and len(words) >= 3 and re.fullmatch(r"-[a-z]*c", words[-2]):
+        return commands(words[-1], variables)
+    return [command]
+
+
+def _assign(kind: str, value: str, variables: dict[str, str]) -> None:
+    """Remember `ENV A=1 B="2 3"`, `ENV A 1` and `ARG A=1`; build args win over ARG."""
+    text = join_lines(value).strip()
+    first = text.split(None, 1)
+    if kind == "ENV" and len(first) == 2 and "=" not in first[0]:
+        variables[first[0]] = first[1]
+        return
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        return
+    for word in words:
+        name, equals, content = word.partition("=")
+        if not equals or (kind == "ARG" and name in variables):
+            continue
+        expanded = _expand(content, variables)
+        if expanded is not None:
+            variables[name] = expanded
+
+
+def _expand(text: str, variables: dict[str, str]) -> str | None:
+    missing = False
+
+    def value(match: re.Match[str]) -> str:
+        nonlocal missing
+        known = variables.get(match[1] or match[2])
+        missing = missing or known is None
+        return known or ""
+
+    expanded = re.sub(r"\$(?:(\w+)|\{(\w+)\})", value, text)
+    return None if missing or "${" in expanded else expanded

@@ -1,0 +1,167 @@
+"""Virtual environments for functions, made once for equal requirements and kept.
+
+An environment is known by a hash over the interpreter and everything that pip is told. It is made
+in its final place, because scripts in it know that place; `complete.json` is written last, and what
+lacks it is made anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+from fnbuild.build import pip
+from fnbuild.build.interpreter import Interpreter
+from fnbuild.build.pip import Progress
+from fnbuild.build.requirements import Requirements, Step
+from fnbuild.build.tree import contents, hash_of
+from fnbuild.datadir import Holder, data_dir, hold, make_private
+from fnbuild.errors import BuildError
+
+_FORMAT = 1
+_MARK = "complete.json"
+_VENV_TIMEOUT_SECONDS = 300.0
+
+
+def ensure(interpreter: Interpreter, requirements: Requirements, progress: Progress) -> Path | None:
+    """The Python of an environment that has what is required; None when nothing is.
+
+    When the environment is there, neither network nor pip is touched. Raises `BuildError` with
+    pip's own words in `detail`.
+    """
+    if not requirements.steps:
+        return None
+    folder = data_dir() / "environments" / _key(interpreter, requirements)
+    python = folder / "bin" / "python"
+    count = len(requirements.packages)
+    packages = f"{count} package{'' if count == 1 else 's'}"
+    if _is_complete(folder):
+        progress(f"environment with {packages} is there already")
+        return python
+
+    def wait(holder: Holder) -> None:
+        progress(f"waiting for {holder}, which makes the same environment")
+
+    with hold(folder.with_suffix(".lock"), "made", wait):
+        if not _is_complete(folder):
+            progress(f"making an environment with {packages} for Python {interpreter.number}")
+            try:
+                _make(folder, interpreter, requirements, progress)
+            except BaseException:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+    return python
+
+
+def _key(interpreter: Interpreter, requirements: Requirements) -> str:
+    known: dict[Path, str] = {}
+    steps = []
+    for step in requirements.steps:
+        for source in step.sources:
+            known.setdefault(source, _hash(source))
+        texts = [*step.arguments, "", *step.requirements, "", *step.constraints]
+        # A path differs from revision to revision; what lies there says more.
+        for source, digest in sorted(known.items(), reverse=True):
+            texts = [text.replace(str(source), digest) for text in texts]
+        steps.append([step.verb, *texts])
+    parts = [_FORMAT, interpreter.path, interpreter.version, interpreter.asked, steps]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def _hash(source: Path) -> str:
+    if source.is_dir():
+        return hash_of(contents(source))
+    with source.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_complete(folder: Path) -> bool:
+    # bin/python is a link: it breaks when the interpreter it was made from is removed.
+    return (folder / _MARK).is_file() and os.access(folder / "bin" / "python", os.X_OK)
+
+
+def _make(
+    folder: Path, interpreter: Interpreter, requirements: Requirements, progress: Progress
+) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
+    make_private(folder.parent)
+    _make_venv(folder, interpreter)
+    command = pip.command_for(str(folder / "bin" / "python"), interpreter)
+    for number, step in enumerate(requirements.steps):
+        _run_step(folder, number, step, command, progress)
+    about = {"interpreter": str(interpreter), "packages": list(requirements.packages)}
+    text = pip.redacted(json.dumps(about, indent=1))
+    (folder / _MARK).write_text(text, encoding="utf-8")
+
+
+def _make_venv(folder: Path, interpreter: Interpreter) -> None:
+    command = [interpreter.path, "-I", "-m", "venv"]
+    if pip.own_fits(interpreter.version[:2]):
+        # Quicker, and it works where Debian has split ensurepip off.
+        command.append("--without-pip")
+    if interpreter.asked:
+        # Whoever names an interpreter means the packages in it too, as those of a base image.
+        command.append("--system-site-packages")
+    try:
+        done = subprocess.run(
+            [*command, str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=pip.surroundings(),
+            timeout=_VENV_TIMEOUT_SECONDS,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise BuildError(f"cannot make an environment with {interpreter}: {error}") from error
+    if done.returncode != 0:
+        raise BuildError(
+            f"cannot make an environment with {interpreter}",
+            detail=done.stdout.strip(),
+            hint="the interpreter needs its venv module (on Debian: apt install python3-venv)",
+        )
+
+
+def _run_step(
+    folder: Path, number: int, step: Step, command: list[str], progress: Progress
+) -> None:
+    if step.verb == "uninstall":
+        words = ["uninstall", "-y", *step.arguments]
+        pip.run([*command, *words], f"{step.place}: pip cannot uninstall", progress, str(folder))
+        return
+    copies = folder / "sources"
+    texts = [list(step.arguments), list(step.requirements), list(step.constraints)]
+    for index, source in enumerate(step.sources):
+        copy = _copied(source, copies / str(index))
+        texts = [[text.replace(str(source), str(copy)) for text in part] for part in texts]
+    arguments, *files = texts
+    for option, lines in zip(("-r", "-c"), files, strict=True):
+        if lines:
+            path = folder / f"pip-{number}{option}.txt"
+            path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            arguments += [option, str(path)]
+    what = f"{step.place}: packages cannot be installed"
+    pip.run([*command, "install", *arguments], what, progress, str(folder))
+    shutil.rmtree(copies, ignore_errors=True)
+
+
+def _copied(source: Path, place: Path) -> Path:
+    """A copy to build from: a build writes beside its source, which must stay as it is."""
+    place.mkdir(parents=True)
+    copy = place / source.name
+    if source.is_file():
+        return Path(shutil.copyfile(source, copy))
+    ignored = shutil.ignore_patterns(".git", "__pycache__", "*.pyc")
+    shutil.copytree(source, copy, symlinks=True, ignore=ignored)
+    for path in copy.rglob("*"):
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode | stat.S_IWUSR)
+    return copy

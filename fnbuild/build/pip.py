@@ -1,0 +1,138 @@
+"""Runs pip: which one, in what surroundings, and what of its output people see."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import cache
+
+from fnbuild.build.interpreter import Interpreter
+from fnbuild.errors import BuildError
+
+Progress = Callable[[str], None]
+
+_NEWS = re.compile(
+    r"\s*(Collecting|Downloading|Building wheel for|Cloning|Installing collected packages:"
+    r"|Successfully installed) ?(.*)"
+)
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
+_KEPT_LINES = 400
+_TAIL_LINES = 15
+_NEWS_LENGTH = 160
+# Each of these would lead packages away from the environment, or pip to another interpreter.
+_UNWANTED = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_PYTHON", "PIP_REQUIRE_VIRTUALENV")
+
+
+@cache
+def own_version() -> tuple[int, int] | None:
+    """The version of the pip beside fnbuild, or None when there is none."""
+    try:
+        version = importlib.metadata.version("pip")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    match = re.match(r"(\d+)\.(\d+)", version)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+@cache
+def own_fits(version: tuple[int, int]) -> bool:
+    """Whether the pip beside fnbuild can install for another interpreter of that version."""
+    own = own_version()
+    if own is None or own < (22, 3):  # the first with --python
+        return False
+    needs = importlib.metadata.metadata("pip").json.get("requires_python", "")
+    match = re.search(r">=\s*(\d+)\.(\d+)", str(needs))
+    return match is not None and version >= (int(match[1]), int(match[2]))
+
+
+def own_command() -> list[str]:
+    """The pip beside fnbuild."""
+    return [sys.executable, "-I", "-m", "pip"]
+
+
+def command_for(python: str, interpreter: Interpreter) -> list[str]:
+    """How to run pip for the environment whose Python is at `python`."""
+    if own_fits(interpreter.version[:2]):
+        return [*own_command(), "--python", python]
+    return [python, "-I", "-m", "pip"]
+
+
+def surroundings() -> dict[str, str]:
+    """The caller's environment with its pip settings, less what would lead pip astray."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("PYTHON") and name not in (*_UNWANTED, "VIRTUAL_ENV")
+    }
+    return kept | {
+        "PIP_USER": "0",
+        "PIP_NO_INPUT": "1",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_PROGRESS_BAR": "off",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def run(command: Sequence[str], what: str, progress: Progress, folder: str) -> None:
+    """Run pip to its end in `folder`; `BuildError` with its own words when it fails.
+
+    `what` says in the message what could not be done.
+    """
+    kept: deque[str] = deque(maxlen=_KEPT_LINES)
+    errors: list[str] = []
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=surroundings(),
+            cwd=folder,
+            text=True,
+            errors="replace",
+        )
+    except OSError as error:
+        raise BuildError(f"cannot run {command[0]}: {error.strerror}") from error
+    assert process.stdout is not None
+    with process:
+        try:
+            for raw in process.stdout:
+                line = redacted(raw.rstrip())
+                kept.append(line)
+                if re.match(r"\s*(ERROR|error):", line):
+                    errors.append(line.strip())
+                news = _NEWS.match(line)
+                if news:
+                    subject = re.sub(r" \(from -r .*", "", news[2])
+                    progress(f"pip: {news[1]} {subject}"[:_NEWS_LENGTH])
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode != 0:
+        raise _failure(what, errors, list(kept))
+
+
+def _failure(what: str, errors: list[str], kept: list[str]) -> BuildError:
+    shown = list(dict.fromkeys(errors))
+    tail = [line for line in kept[-_TAIL_LINES:] if line.strip() and line.strip() not in shown]
+    detail = "\n".join([*shown, *tail])
+    text = "\n".join(kept)
+    hint = "the lines above are pip's own"
+    if re.search(r"NewConnectionError|Name or service not known|Temporary failure in name", text):
+        hint = "pip could not reach its package index: connect this machine, or set PIP_INDEX_URL"
+    elif "No space left on device" in text:
+        hint = "free some space, or set FNBUILD_DATA_DIR to a directory on another disk"
+    elif "No matching distribution" in text:
+        hint = "check the name and the version, and that it has packages for this Python"
+    reason = re.sub(r"^(ERROR|error):\s*", "", shown[0]) if shown else "pip failed"
+    return BuildError(f"{what}: {reason}", detail=detail, hint=hint)
+
+
+def redacted(text: str) -> str:
+    """The text without user names and passwords in its URLs."""
+    return _CREDENTIALS.sub("***@", text)

@@ -1,0 +1,199 @@
+"""Splits the shell text of a RUN directive into simple commands. Nothing is ever run by a shell.
+
+Enough of the shell is understood to find the commands and their words: quotes, escapes, comments,
+operators, redirections, variables with known values. What only a shell can tell (substitutions,
+unknown variables) marks the command, so that nobody acts on half of its meaning.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+_OPERATOR = re.compile(r"&&|\|\||;;|[;&|()\n]")
+_REDIRECTION = re.compile(r"&?>[>|&]?|<<?<?[-&]?")
+_VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::?-([^{}$`]*))?\})")
+# `numpy>=1.26` without quotes: a shell would write a file, but its author meant a version.
+_PACKAGE = re.compile(r"[A-Za-z][\w.-]*(\[[\w,.-]*\])?([<>=!~]=?[\w.*]+,)*$")
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A simple command. `unknown`: a word of it depends on what only a shell can tell.
+
+    `after` is the operator in front of it, empty for the first.
+    """
+
+    words: tuple[str, ...]
+    after: str = ""
+    unknown: bool = False
+
+
+def commands(text: str, variables: Mapping[str, str]) -> list[Command]:
+    """The simple commands of a shell text, in order."""
+    return _Reader(join_lines(text), variables).read()
+
+
+def join_lines(text: str) -> str:
+    """Lines that end in a backslash joined, comment lines between them dropped, as Docker does."""
+    joined: list[str] = []
+    open_line = False
+    for line in text.replace("\r\n", "\n").split("\n"):
+        if open_line and line.lstrip().startswith("#"):
+            continue
+        stripped = line.rstrip()
+        more = stripped.endswith("\\")
+        part = stripped[:-1] if more else line
+        if open_line:
+            joined[-1] += part
+        else:
+            joined.append(part)
+        open_line = more
+    return "\n".join(joined)
+
+
+@dataclass(slots=True)
+class _Reader:
+    text: str
+    variables: Mapping[str, str]
+    at: int = 0
+    word: str | None = None
+    words: list[str] = field(default_factory=list)
+    found: list[Command] = field(default_factory=list)
+    after: str = ""
+    unknown: bool = False
+    drop_next: bool = False
+
+    def read(self) -> list[Command]:
+        while self.at < len(self.text):
+            self._step()
+        self._end_command("")
+        return self.found
+
+    def _step(self) -> None:
+        char = self.text[self.at]
+        rest = self.text[self.at :]
+        if char in "<>" or rest.startswith("&>"):
+            self._redirection(rest)
+        elif operator := _OPERATOR.match(rest):
+            self.at += operator.end()
+            self._end_command(operator[0])
+        elif char.isspace():
+            self.at += 1
+            self._end_word()
+        elif char == "#" and self.word is None:
+            end = self.text.find("\n", self.at)
+            self.at = len(self.text) if end < 0 else end
+        elif char == "\\":
+            self._add(rest[1:2])
+            self.at += 2
+        elif char == "'":
+            end = self.text.find("'", self.at + 1)
+            end = len(self.text) if end < 0 else end
+            self._add(self.text[self.at + 1 : end])
+            self.at = end + 1
+        elif char == '"':
+            self.at += 1
+            self._double_quoted()
+        elif char in "$`":
+            self._dollar(split=True)
+        else:
+            self._add(char)
+            self.at += 1
+
+    def _add(self, text: str) -> None:
+        self.word = (self.word or "") + text
+
+    def _double_quoted(self) -> None:
+        self._add("")
+        while self.at < len(self.text):
+            char = self.text[self.at]
+            if char == '"':
+                self.at += 1
+                return
+            if char in "$`":
+                self._dollar(split=False)
+            elif char == "\\" and self.text[self.at + 1 : self.at + 2] in tuple('$`"\\'):
+                self._add(self.text[self.at + 1])
+                self.at += 2
+            else:
+                self._add(char)
+                self.at += 1
+
+    def _dollar(self, *, split: bool) -> None:
+        rest = self.text[self.at :]
+        if match := _VARIABLE.match(rest):
+            self.at += match.end()
+            value = self.variables.get(match[1] or match[2], match[3])
+            if value is None:
+                self.unknown = True
+                self._add(match[0])
+            elif split:
+                self._add_split(value)
+            else:
+                self._add(value)
+        elif rest.startswith(("$(", "${", "`")):
+            self.unknown = True
+            length = _length(rest)
+            self._add(rest[:length])
+            self.at += length
+        else:
+            self._add("$")
+            self.at += 1
+
+    def _add_split(self, value: str) -> None:
+        """The value of a variable outside quotes: a shell splits it into words."""
+        parts = value.split()
+        if value[:1].isspace():
+            self._end_word()
+        for index, part in enumerate(parts):
+            if index:
+                self._end_word()
+            self._add(part)
+        if parts and value[-1:].isspace():
+            self._end_word()
+
+    def _redirection(self, rest: str) -> None:
+        if self.word and _PACKAGE.match(self.word) and re.match(r"[<>]=?\d", rest):
+            self._add(rest[0])
+            self.at += 1
+            return
+        if self.word is not None and self.word.isdigit():
+            self.word = None  # the number of a descriptor
+        self._end_word()
+        match = _REDIRECTION.match(rest)
+        assert match is not None
+        self.at += match.end()
+        self.drop_next = True
+
+    def _end_word(self) -> None:
+        if self.word is not None:
+            if not self.drop_next:
+                self.words.append(self.word)
+            self.drop_next = False
+        self.word = None
+
+    def _end_command(self, operator: str) -> None:
+        self._end_word()
+        self.drop_next = False
+        if self.words:
+            self.found.append(Command(tuple(self.words), self.after, self.unknown))
+            self.words = []
+        self.unknown = False
+        if operator:
+            self.after = operator
+
+
+def _length(rest: str) -> int:
+    """The length of a substitution at the start of `rest`, to its end or that of the text."""
+    if rest[0] == "`":
+        end = rest.find("`", 1)
+        return len(rest) if end < 0 else end + 1
+    opening, closing = rest[1], {"(": ")", "{": "}"}[rest[1]]
+    depth = 0
+    for index, char in enumerate(rest):
+        depth += (char == opening) - (char == closing)
+        if depth == 0 and index > 1:
+            return index + 1
+    return len(rest)
