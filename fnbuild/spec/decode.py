@@ -52,8 +52,8 @@ class Decoder:
     def unknown(self, key: Node, path: Path, known: typing.Iterable[str]) -> None:
         """Report a key that Nuclio ignores: a warning, or an error when strict."""
         message, hint = hints.unknown_key(path, key.text, known)
-        severity: typing.Literal["error", "warning"] = "error" if self.strict else "warning"
-        self.source.find(severity, "unknown-key", message, key.span(self.source), hint)
+        report = self.source.error if self.strict else self.source.warning
+        report("unknown-key", message, key.span(self.source), hint)
 
 
 def _last_name(path: Path) -> str:
@@ -89,7 +89,7 @@ def _text(decoder: Decoder, node: Node, path: Path) -> Any:
     if node.value is not None and surprising:
         message = f"{node.text} is read as {shown(text)} here, as Nuclio does"
         hint = f'quote it to keep the text: "{node.text}"'
-        decoder.source.find("warning", "unquoted", message, node.span(decoder.source), hint)
+        decoder.source.warning("unquoted", message, node.span(decoder.source), hint)
     return text
 
 

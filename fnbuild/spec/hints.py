@@ -54,6 +54,12 @@ def closest(word: str, known: Iterable[str]) -> str | None:
     return candidates[found[0]] if found else None
 
 
+def meant(word: str, known: Iterable[str]) -> str | None:
+    """The question whether the likely word was meant, or None without one."""
+    found = closest(word, known)
+    return f"did you mean {found}?" if found else None
+
+
 def unknown_key(
     path: tuple[str | int, ...], key: str, known: Iterable[str]
 ) -> tuple[str, str | None]:

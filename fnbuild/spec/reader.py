@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,12 @@ from typing import Any
 from fnbuild.errors import ConfigError, Report
 from fnbuild.spec import rules
 from fnbuild.spec.decode import Decoder
+from fnbuild.spec.inline import read_inline
 from fnbuild.spec.locate import Located, display, locate, report_missing
 from fnbuild.spec.merge import merge
 from fnbuild.spec.nodes import from_value
 from fnbuild.spec.source import Source, decode, read_source
+from fnbuild.spec.subject import Subject
 from fnbuild.spec.syntax import read_tree
 from fnbuild.spec.types import Function
 
@@ -113,6 +117,15 @@ def _read_text(source: Source | None, *, strict: bool) -> tuple[Function, Decode
     return function, decoder
 
 
+def of_folder(function: Function, folder: Path) -> Loaded:
+    """A function whose configuration is known already, with the folder of its code."""
+    report = Report()
+    located = locate(folder, None, report)
+    if located is None:
+        raise _failure(report, str(folder))
+    return Loaded(function, report, located.folder, located.config, located.source, "")
+
+
 class _Reading:
     """One run of `check` over located files."""
 
@@ -120,19 +133,59 @@ class _Reading:
         self.located = located
         self.report = report
         self.strict = strict
+        self.layers: list[Decoder] = []
+        self.text = ""
 
     def run(self, overrides: Function | None) -> Loaded | None:
         located = self.located
-        function, text = Function(), ""
-        if located.config is not None:
-            name = display(located.config)
-            source = read_source(located.config, name, self.report)
-            function, _ = _read_text(source, strict=self.strict)
-            text = source.text if source else ""
-        elif located.source is None and not (overrides and overrides.spec.runtime):
+        described = located.config or located.source or (overrides and overrides.spec.runtime)
+        if not described:
             report_missing(located.folder, self.report)
             return None
-        if overrides is not None:
-            function = merge(overrides, function)
-        function = rules.complete(function, located.source or located.folder)
-        return Loaded(function, self.report, located.folder, located.config, located.source, text)
+        read = self._file()
+        if read is None:
+            return None
+        written = merge(overrides, read) if overrides is not None else read
+        inline = self._inline(written)
+        if inline is not None:
+            written = merge(written, inline)
+        code = located.source or located.folder
+        function = rules.complete(written, code)
+        rules.apply(Subject(function, written, self.report, self.layers, overrides, code))
+        return Loaded(
+            function, self.report, located.folder, located.config, located.source, self.text
+        )
+
+    def _file(self) -> Function | None:
+        """What the configuration file says; None when it cannot be read at all."""
+        if self.located.config is None:
+            return Function()
+        source = read_source(self.located.config, display(self.located.config), self.report)
+        function, decoder = _read_text(source, strict=self.strict)
+        if decoder is None or source is None:
+            return None
+        self.layers.append(decoder)
+        self.text = source.text
+        return function
+
+    def _inline(self, written: Function) -> Function | None:
+        """What the source code says about itself, if it is one file."""
+        if written.spec.build.function_source_code:
+            name, text = "functionSourceCode", _decoded(written.spec.build.function_source_code)
+        elif self.located.source is not None:
+            name = display(self.located.source)
+            text = self.located.source.read_bytes().decode("utf-8", "replace")
+        else:
+            return None
+        function, decoder = read_inline(text, name, self.report, strict=self.strict)
+        if decoder is not None:
+            self.layers.append(decoder)
+        return function
+
+
+def _decoded(code: str) -> str:
+    try:
+        return base64.b64decode("".join(code.split())).decode("utf-8", "replace")
+    except (binascii.Error, ValueError):
+        # Not base64: a rule says so.
+        return ""

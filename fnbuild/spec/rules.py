@@ -1,16 +1,65 @@
-"""The values a function gets when it gives none."""
+"""The values a function gets when it gives none, and what must hold between its values.
+
+Each rule is one function that adds findings to a `Subject`; `RULES` lists them all.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
+from fnbuild.spec import annotations as cvat
+from fnbuild.spec import function_rules, platform_rules, trigger_rules
 from fnbuild.spec.merge import DEFAULT_HTTP
+from fnbuild.spec.subject import Subject
 from fnbuild.spec.types import Function, Trigger
 
 DEFAULT_RUNTIME = "python:3.9"
 """What Nuclio makes of a plain `python`."""
+
+RULES: tuple[Callable[[Subject], None], ...] = (
+    function_rules.name,
+    function_rules.namespace,
+    function_rules.runtime,
+    function_rules.handler,
+    function_rules.event_timeout,
+    function_rules.variables,
+    function_rules.images,
+    function_rules.build,
+    function_rules.code_entry,
+    trigger_rules.kinds,
+    trigger_rules.one_http,
+    trigger_rules.workers,
+    trigger_rules.timeouts,
+    trigger_rules.acknowledgement,
+    trigger_rules.batch,
+    trigger_rules.http_attributes,
+    platform_rules.choices,
+    platform_rules.replicas,
+    platform_rules.ranges,
+    platform_rules.scaling,
+    platform_rules.resources,
+    platform_rules.labels,
+    platform_rules.volumes,
+    platform_rules.platform_attributes,
+    platform_rules.containers,
+    cvat.kind,
+    cvat.words,
+    cvat.numbers,
+    cvat.flags,
+    cvat.shapes,
+    cvat.time_limit,
+    cvat.reachable,
+    cvat.label_spec,
+)
+
+
+def apply(subject: Subject) -> None:
+    """Run every rule."""
+    for rule in RULES:
+        rule(subject)
 
 
 def complete(function: Function, path: Path | None = None) -> Function:

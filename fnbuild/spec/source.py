@@ -22,11 +22,11 @@ _SHOWN = 60
 class Source:
     """Decoded text of one file and the findings about it.
 
-    `file` is the name used in places; `line_offset` is added to lines for text that was taken from
-    the middle of another file, `column_offset` to columns.
+    `file` is the name used in places. For text that was taken from the middle of another file,
+    `line_offset` lines stand above it, and each of its lines follows a `prefix`.
     """
 
-    __slots__ = ("column_offset", "file", "line_offset", "lines", "report", "text")
+    __slots__ = ("file", "line_offset", "lines", "prefix", "report", "text")
 
     def __init__(
         self,
@@ -34,20 +34,20 @@ class Source:
         file: str,
         report: Report | None = None,
         line_offset: int = 0,
-        column_offset: int = 0,
+        prefix: str = "",
     ):
         self.text = text
         self.file = file
         self.report = Report() if report is None else report
         self.line_offset = line_offset
-        self.column_offset = column_offset
+        self.prefix = prefix
         self.lines = _LINE_BREAK.split(text)
 
     def span(self, line: int, column: int, end_line: int = 0, end_column: int = 0) -> Span:
         """A span from places counted from 0, as libyaml counts them."""
         if not end_line and not end_column:
             end_line, end_column = line, column + 1
-        rows, columns = self.line_offset + 1, self.column_offset + 1
+        rows, columns = self.line_offset + 1, len(self.prefix) + 1
         return Span(self.file, line + rows, column + columns, end_line + rows, end_column + columns)
 
     def span_at(self, index: int, length: int = 1) -> Span:
@@ -67,22 +67,24 @@ class Source:
         row = span.line - 1 - self.line_offset
         if not 0 <= row < len(self.lines):
             return None
-        return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", " " * self.column_offset + self.lines[row])
+        return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", self.prefix + self.lines[row])
 
-    def find(
+    def diagnostic(
         self,
         severity: Severity,
         rule: str,
         message: str,
         span: Span | None,
         hint: str | None = None,
-    ) -> None:
-        """Add a finding to the report."""
-        excerpt = self.excerpt(span) if span else None
-        self.report.add(Diagnostic(severity, rule, message, span, excerpt, hint))
+    ) -> Diagnostic:
+        """A finding about this text, with its excerpt."""
+        return Diagnostic(severity, rule, message, span, self.excerpt(span) if span else None, hint)
+
+    def warning(self, rule: str, message: str, span: Span | None, hint: str | None = None) -> None:
+        self.report.add(self.diagnostic("warning", rule, message, span, hint))
 
     def error(self, rule: str, message: str, span: Span | None, hint: str | None = None) -> None:
-        self.find("error", rule, message, span, hint)
+        self.report.add(self.diagnostic("error", rule, message, span, hint))
 
 
 def shown(value: object) -> str:

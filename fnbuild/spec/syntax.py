@@ -127,7 +127,7 @@ def with_line(source: Source, row: int, line: str) -> Source:
     """A source that differs in one line, with the same report."""
     start = _line_start(source, row)
     text = source.text[:start] + line + source.text[start + len(source.lines[row]) :]
-    return Source(text, source.file, source.report, source.line_offset, source.column_offset)
+    return Source(text, source.file, source.report, source.line_offset, source.prefix)
 
 
 def _line_start(source: Source, row: int) -> int:

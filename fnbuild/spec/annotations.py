@@ -1,0 +1,195 @@
+"""CVAT's contract with a function's annotations.
+
+An error hides the function, or all functions, in CVAT's list; a warning is a value that CVAT reads
+otherwise than it is meant. A function without the annotation `type` is none of CVAT's.
+"""
+
+from __future__ import annotations
+
+import json
+
+from fnbuild.spec.embedded import Embedded
+from fnbuild.spec.hints import closest, meant
+from fnbuild.spec.label_rules import check_labels
+from fnbuild.spec.labels import KINDS, TYPES
+from fnbuild.spec.nodes import Node
+from fnbuild.spec.quantities import duration
+from fnbuild.spec.source import Source, shown
+from fnbuild.spec.subject import Subject
+
+PROJECT_LABEL = "nuclio.io/project-name"
+CVAT_TIMEOUT = 120.0
+"""Seconds after which CVAT gives up on a call."""
+
+_PLACE = ("metadata", "annotations")
+_INTEGERS = ("version", "min_pos_points", "min_neg_points")
+_FLAGS = ("startswith_box", "startswith_box_optional")
+_KNOWN = (
+    "name", "type", "spec", "framework", "help_message", "animated_gif", "supported_shape_types",
+    "supports_text_prompt", *_INTEGERS, *_FLAGS,
+)  # fmt: skip
+
+
+def kind(subject: Subject) -> None:
+    """The annotation `type` is one of the four that CVAT knows."""
+    metadata = subject.function.metadata
+    given = metadata.annotations.get("type")
+    if given is None:
+        if metadata.labels.get(PROJECT_LABEL) == "cvat":
+            message = "CVAT does not show a function without the annotation `type`"
+            hint = f"add `type: detector` (or {', '.join(KINDS[1:])}) under metadata.annotations"
+            subject.warning("cvat-type", message, _PLACE, hint, "key")
+        return
+    if given not in KINDS:
+        message = f"CVAT hides a function of type {shown(given)}; it knows {', '.join(KINDS)}"
+        subject.error("cvat-type", message, (*_PLACE, "type"), meant(given, KINDS))
+
+
+def words(subject: Subject) -> None:
+    """Annotations that look like one of CVAT's but are not are likely misspelt."""
+    annotations = subject.function.metadata.annotations
+    if "type" not in annotations:
+        return
+    for key in annotations:
+        if key in _KNOWN or "/" in key:
+            continue
+        word = closest(key, _KNOWN)
+        if word and word not in annotations and len(key) > 3:
+            message = f"CVAT does not read the annotation {shown(key)}"
+            path = (*_PLACE, key)
+            subject.warning("cvat-annotation", message, path, f"did you mean {word}?", "key")
+
+
+def numbers(subject: Subject) -> None:
+    """Numbers are whole numbers: one that is not takes down CVAT's whole list."""
+    annotations = subject.function.metadata.annotations
+    if annotations.get("type") not in KINDS:
+        return
+    for key in _INTEGERS:
+        text = annotations.get(key)
+        if text is None:
+            continue
+        try:
+            number = int(text)
+        except ValueError:
+            message = f"{key} is a whole number, not {shown(text)}; CVAT lists no function at all"
+            subject.error("cvat-number", message, (*_PLACE, key))
+            continue
+        if key == "version" and number < 2 and annotations["type"] == "interactor":
+            message = "CVAT warns its users about interactors of a version below 2"
+            hint = "write `version: 2` when the reply is {'mask': …}"
+            subject.warning("cvat-version", message, (*_PLACE, key), hint)
+
+
+def flags(subject: Subject) -> None:
+    """CVAT takes every text that is not empty for true, `"false"` too."""
+    annotations = subject.function.metadata.annotations
+    if "type" not in annotations:
+        return
+    for key in _FLAGS:
+        text = annotations.get(key)
+        if text and text.strip().lower() in ("false", "no", "off", "0", "none", "null", "n", "f"):
+            message = f"CVAT reads {key} {shown(text)} as true, as every text that is not empty"
+            subject.warning("cvat-flag", message, (*_PLACE, key), f"remove {key} to mean false")
+
+
+def shapes(subject: Subject) -> None:
+    """A tracker that says which shapes it takes names at least one, and known ones."""
+    annotations = subject.function.metadata.annotations
+    text = annotations.get("supported_shape_types")
+    if text is None or annotations.get("type") != "tracker":
+        return
+    path = (*_PLACE, "supported_shape_types")
+    names = [name.strip() for name in text.split(",")]
+    if not any(names):
+        message = "supported_shape_types is empty; CVAT hides the tracker"
+        subject.error("cvat-shapes", message, path, "remove it, or write `rectangle`")
+        return
+    for name in names:
+        if name not in TYPES:
+            message = f"{shown(name)} is not a shape that CVAT tracks"
+            subject.warning("cvat-shapes", message, path, meant(name, TYPES))
+
+
+def time_limit(subject: Subject) -> None:
+    """CVAT waits two minutes; a function that may take longer works for nobody."""
+    text = subject.function.spec.event_timeout
+    if "type" not in subject.function.metadata.annotations or not text:
+        return
+    try:
+        seconds = duration(text)
+    except ValueError:
+        return
+    if seconds > CVAT_TIMEOUT:
+        message = f"eventTimeout is {text}, but CVAT gives up after {CVAT_TIMEOUT:.0f} seconds"
+        subject.warning("cvat-timeout", message, ("spec", "eventTimeout"))
+
+
+def reachable(subject: Subject) -> None:
+    """CVAT calls functions by HTTP."""
+    spec = subject.function.spec
+    if "type" not in subject.function.metadata.annotations:
+        return
+    if not any(trigger.kind == "http" for trigger in spec.triggers.values()):
+        path = ("spec", "disableDefaultHTTPTrigger")
+        subject.warning("cvat-http", "without an http trigger CVAT cannot call this function", path)
+
+
+def label_spec(subject: Subject) -> None:
+    """The annotation `spec` is a JSON list of labels."""
+    annotations = subject.function.metadata.annotations
+    text = annotations.get("spec", "")
+    if annotations.get("type") not in KINDS or not text.strip():
+        _no_labels(subject)
+        return
+    path = (*_PLACE, "spec")
+    place = subject.place(path)
+    source, node = (place[0], place[2]) if place else (Source("", ""), Node("scalar"))
+    if node.text != text:
+        # The text came from elsewhere: from flags, or from a plain word that was resolved.
+        node = Node("scalar")
+        node.text = text
+    embedded = Embedded(source, node)
+    try:
+        value = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        _bad_json(subject, embedded, error)
+        return
+    check_labels(subject, embedded, value)
+
+
+def _no_labels(subject: Subject) -> None:
+    annotations = subject.function.metadata.annotations
+    if annotations.get("type") != "detector" or "supports_text_prompt" in annotations:
+        return
+    message = "a detector without labels finds nothing that CVAT can show"
+    path = (*_PLACE, "spec")
+    hint = 'list them: `spec: |` and below it [{"name": "car", "type": "rectangle"}]'
+    subject.warning("cvat-no-labels", message, path, hint, "key")
+
+
+def _bad_json(subject: Subject, embedded: Embedded, error: Exception) -> None:
+    if not isinstance(error, json.JSONDecodeError):
+        message = "the label spec is nested too deeply"
+        subject.add(embedded.source.diagnostic("error", "cvat-json", message, embedded.whole()))
+        return
+    text, position = embedded.node.text, error.pos
+    cause, hint = error.msg[:1].lower() + error.msg[1:], None
+    rest = text[position:].lstrip()
+    before = text[:position].rstrip()
+    if before.endswith(",") and rest[:1] in ("]", "}"):
+        # Python before 3.13 points behind the comma, later ones at it.
+        position = len(before) - 1
+        cause, hint = "a comma before the end", "remove it: fnbuild validate --fix"
+    elif rest[:1] == "," and rest[1:].lstrip()[:1] in ("]", "}"):
+        cause, hint = "a comma before the end", "remove it: fnbuild validate --fix"
+    elif rest[:1] == "'":
+        cause, hint = "a single quote", "JSON is written with double quotes"
+    elif rest[:1] in ("#", "/"):
+        cause, hint = "a comment", "JSON has no comments"
+    elif rest[:1] in ("{", '"') and "delimiter" in error.msg and before[-1:] in ("}", '"', "]"):
+        cause, hint = "a comma is missing before this", None
+    message = f"the label spec is not JSON: {cause}; CVAT lists no function at all"
+    span = embedded.at_index(position)
+    finding = embedded.source.diagnostic("error", "cvat-json", message, span, hint)
+    subject.add(finding)

@@ -1,0 +1,231 @@
+"""Rules on what a function is: its name, runtime, handler, time limit, variables and build."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+
+from fnbuild.spec.hints import closest, meant
+from fnbuild.spec.quantities import duration
+from fnbuild.spec.source import shown
+from fnbuild.spec.subject import Subject
+
+RESERVED_NAMES = frozenset({"dashboard", "controller", "dlx", "scaler"})
+MAX_NAME = 63
+
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")
+_NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
+_HANDLER = re.compile(r"([\w|-]+(\.[\w|-]+)*):(\w+)\Z")
+_PYTHON = re.compile(r"python:(\d+)\.(\d+)(\.\d+)?\Z")
+_VARIABLE = re.compile(r"[A-Za-z_.-][A-Za-z0-9_.-]*\Z")
+_REFERENCE = re.compile(
+    r"([a-zA-Z0-9.-]+(:[0-9]+)?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*"
+    r"(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@[A-Za-z0-9+._-]+:[0-9a-fA-F]{32,})?\Z"
+)
+_REGISTRY = re.compile(r"(https?://)?[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]+)?(/[\w./-]*)?\Z")
+_VERBS = (
+    "ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "HEALTHCHECK", "LABEL",
+    "MAINTAINER", "ONBUILD", "RUN", "SHELL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR", "FROM",
+)  # fmt: skip
+_ENTRY_TYPES = ("sourceCode", "archive", "github", "git", "s3", "image", "jar")
+
+
+def name(subject: Subject) -> None:
+    """There is a name that Nuclio, Docker and CVAT's URLs take, and it is not a reserved one."""
+    path = ("metadata", "name")
+    text = subject.function.metadata.name
+    if not text:
+        if not subject.has(*path) or subject.place(path) is None:
+            hint = "add `name:` under `metadata`, or give a name on the command line"
+            subject.error("name-missing", "the function has no metadata.name", path, hint)
+        else:
+            subject.error("name-missing", "metadata.name is empty", path)
+    elif text in RESERVED_NAMES:
+        subject.error("name-reserved", f"{shown(text)} is reserved for a part of Nuclio", path)
+    elif not _NAME.match(text):
+        message = f"{shown(text)} cannot be a function's name"
+        hint = "letters, digits, '-', '_' and '.' make a name; it starts with a letter or a digit"
+        subject.error("name", message, path, hint)
+    elif len(text) > MAX_NAME:
+        message = f"the name has {len(text)} characters; {MAX_NAME} is the most"
+        subject.error("name", message, path)
+
+
+def namespace(subject: Subject) -> None:
+    """The namespace is a DNS label."""
+    text = subject.function.metadata.namespace
+    if text and not _NAMESPACE.match(text):
+        message = f"{shown(text)} cannot be a namespace"
+        hint = "up to 63 lower-case letters, digits and '-' make a namespace"
+        subject.error("namespace", message, ("metadata", "namespace"), hint)
+
+
+def runtime(subject: Subject) -> None:
+    """The runtime is Python, 3.6 or later. Nuclio itself offers fewer versions."""
+    path = ("spec", "runtime")
+    text = subject.written.spec.runtime
+    if text in ("", "python"):
+        return
+    found = _PYTHON.match(text)
+    if not found:
+        hint = "as in `runtime: python:3.9`"
+        if text.startswith("python"):
+            hint = (
+                f"a colon separates the version: python:{text.lstrip('pythonPYTHON:- ') or '3.9'}"
+            )
+        message = f"{shown(text)} is not a runtime that runs here; only Python is"
+        subject.error("runtime", message, path, hint)
+    elif (int(found[1]), int(found[2])) < (3, 6):
+        hint = "python:3.6 is the oldest that works"
+        subject.error("runtime", f"Python {found[1]}.{found[2]} is too old", path, hint)
+    elif int(found[1]) > 3:
+        subject.error("runtime", f"there is no Python {found[1]}.{found[2]}", path)
+
+
+def handler(subject: Subject) -> None:
+    """The handler is `module:function`, and the module is among the function's files."""
+    path = ("spec", "handler")
+    text = subject.function.spec.handler
+    found = _HANDLER.match(text)
+    if not found:
+        message = f"{shown(text)} is not a handler"
+        hint = "a handler is `module:function`, as in `main:handler`"
+        subject.error("handler", message, path, hint)
+        return
+    module = found[1]
+    if module.endswith(".py"):
+        hint = f"leave the .py out: {module.removesuffix('.py')}:{found[3]}"
+        subject.error("handler", "a handler names a module, not a file", path, hint)
+        return
+    _handler_module(subject, module)
+
+
+def _handler_module(subject: Subject, module: str) -> None:
+    code, build = subject.code, subject.function.spec.build
+    if (
+        code is None
+        or build.function_source_code
+        or build.code_entry_type not in ("", "sourceCode")
+    ):
+        return
+    folder = code if code.is_dir() else code.parent
+    base = folder.joinpath(*module.split("."))
+    if base.with_name(f"{base.name}.py").is_file() or (base / "__init__.py").is_file():
+        return
+    if base.is_dir() or subject.function.spec.image:
+        return
+    others = sorted(file.stem for file in folder.glob("*.py"))
+    word = closest(module, others) or (others[0] if len(others) == 1 else None)
+    hint = (
+        f"did you mean {word}:{subject.function.spec.handler.partition(':')[2]}?" if word else None
+    )
+    message = f"the handler's module {shown(module)} is not in {folder}"
+    subject.warning("handler-module", message, ("spec", "handler"), hint)
+
+
+def event_timeout(subject: Subject) -> None:
+    """The time limit of an event is a duration above zero."""
+    text = subject.function.spec.event_timeout
+    if text:
+        positive_duration(subject, "eventTimeout", text, ("spec", "eventTimeout"))
+
+
+def positive_duration(subject: Subject, what: str, text: str, path: tuple[str | int, ...]) -> None:
+    """Report a text that is not a Go duration above zero."""
+    hint = "as in 30s, 500ms or 1h30m"
+    if text.strip().replace(".", "", 1).isdigit():
+        hint = f"a duration needs its unit: {text.strip()}s"
+    try:
+        seconds = duration(text)
+    except ValueError:
+        subject.error("duration", f"{what}: {shown(text)} is not a duration", path, hint)
+        return
+    if seconds <= 0:
+        subject.error("duration", f"{what} must be above zero, not {text}", path)
+
+
+def variables(subject: Subject) -> None:
+    """Environment variables have usable names, each once."""
+    seen: set[str] = set()
+    for index, variable in enumerate(subject.written.spec.env):
+        path = ("spec", "env", index, "name")
+        if not _VARIABLE.match(variable.name):
+            message = f"{shown(variable.name)} cannot be the name of an environment variable"
+            subject.error("env-name", message, path)
+        if variable.name in seen:
+            message = f"the variable {shown(variable.name)} is set twice; the last one wins"
+            subject.warning("env-twice", message, path)
+        seen.add(variable.name)
+        if variable.value and variable.value_from:
+            message = f"{variable.name} has both value and valueFrom; Kubernetes takes one"
+            subject.error("env-two-values", message, ("spec", "env", index, "valueFrom"))
+
+
+def images(subject: Subject) -> None:
+    """Image names and registries are ones that Docker understands."""
+    spec, build = subject.function.spec, subject.function.spec.build
+    for path, text in (
+        (("spec", "image"), spec.image),
+        (("spec", "build", "image"), build.image),
+        (("spec", "build", "baseImage"), build.base_image),
+    ):
+        if text and not _REFERENCE.match(text):
+            hint = "as in registry.example.com:5000/team/name:tag, in lower case"
+            message = f"{shown(text)} is not the name of an image"
+            subject.error("image", message, path, hint)
+    for path, text in (
+        (("spec", "runRegistry"), spec.run_registry),
+        (("spec", "build", "registry"), build.registry),
+        (("spec", "build", "baseImageRegistry"), build.base_image_registry),
+    ):
+        if text and not _REGISTRY.match(text):
+            subject.error("registry", f"{shown(text)} is not the name of a registry", path)
+
+
+def build(subject: Subject) -> None:
+    """Commands and directives do not fight, and directives are Dockerfile verbs."""
+    spec = subject.function.spec.build
+    directives = spec.directives
+    place = ("spec", "build", "directives")
+    if spec.commands and (directives.pre_copy or directives.post_copy):
+        message = "directives are ignored, because build.commands are there too"
+        subject.warning("directives-ignored", message, place, "keep one of the two", "key")
+    for side, items in (("preCopy", directives.pre_copy), ("postCopy", directives.post_copy)):
+        for index, directive in enumerate(items):
+            path = (*place, side, index)
+            if directive.kind.upper() not in _VERBS:
+                hint = meant(directive.kind, _VERBS)
+                message = f"{shown(directive.kind)} is not a Dockerfile verb"
+                subject.error("directive", message, (*path, "kind"), hint)
+            elif not directive.value.strip():
+                message = f"{directive.kind} without a value"
+                subject.error("directive", message, (*path, "kind"))
+    if spec.mode not in ("", "neverBuild", "alwaysBuild"):
+        message = f"build.mode is neverBuild or alwaysBuild, not {shown(spec.mode)}"
+        subject.error("build-mode", message, ("spec", "build", "mode"))
+
+
+def code_entry(subject: Subject) -> None:
+    """The code's origin is one that Nuclio knows, with what it needs."""
+    spec = subject.function.spec.build
+    path = ("spec", "build", "codeEntryType")
+    kind, attributes = spec.code_entry_type, spec.code_entry_attributes
+    if kind and kind not in _ENTRY_TYPES:
+        message = f"{shown(kind)} is not a codeEntryType"
+        subject.error("code-entry", message, path, meant(kind, _ENTRY_TYPES))
+    needs = {"s3": ("s3Bucket", "s3ItemKey"), "github": ("branch",)}.get(kind, ())
+    for key in needs:
+        if not attributes.get(key):
+            message = f"codeEntryType {kind} needs codeEntryAttributes.{key}"
+            subject.error("code-entry", message, path)
+    if kind == "git" and not any(attributes.get(key) for key in ("branch", "tag", "reference")):
+        message = "codeEntryType git needs a branch, a tag or a reference in codeEntryAttributes"
+        subject.error("code-entry", message, path)
+    if spec.function_source_code:
+        try:
+            base64.b64decode("".join(spec.function_source_code.split()), validate=True)
+        except (binascii.Error, ValueError):
+            message = "functionSourceCode is not base64"
+            hint = "encode the file: base64 -w0 main.py"
+            subject.error("source-code", message, ("spec", "build", "functionSourceCode"), hint)

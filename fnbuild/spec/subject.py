@@ -1,0 +1,101 @@
+"""What a rule looks at: a function, where its values stand, and a report to add findings to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from fnbuild.errors import Diagnostic, Report, Span
+from fnbuild.spec.decode import Decoder
+from fnbuild.spec.nodes import Node
+from fnbuild.spec.source import Source
+from fnbuild.spec.types import Function, to_dict
+
+Part = Literal["key", "value"]
+
+
+@dataclass
+class Subject:
+    """`function` has its defaults, `written` has not; `layers` come from the strongest file on.
+
+    A value that came from flags has no place. `code` is the folder or the single source file, or
+    None when there is none to look into.
+    """
+
+    function: Function
+    written: Function
+    report: Report
+    layers: Sequence[Decoder] = ()
+    overrides: Function | None = None
+    code: Path | None = None
+    _flags: set[tuple[str | int, ...]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        if self.overrides is not None:
+            self._flags = set(_leaves(to_dict(self.overrides), ()))
+
+    def place(self, path: tuple[str | int, ...]) -> tuple[Source, Node | None, Node] | None:
+        """Source, key and value of a path, or of the nearest thing around it; None for flags."""
+        while path:
+            if path in self._flags:
+                return None
+            for layer in self.layers:
+                if path in layer.places:
+                    key, value = layer.places[path]
+                    return layer.source, key, value
+            path = path[:-1]
+        return None
+
+    def has(self, *path: str | int) -> bool:
+        """Whether a file gives this value (a flag may give it all the same)."""
+        return any(path in layer.places for layer in self.layers)
+
+    def error(
+        self,
+        rule: str,
+        message: str,
+        path: tuple[str | int, ...],
+        hint: str | None = None,
+        part: Part = "value",
+    ) -> None:
+        self.add(Diagnostic("error", rule, message, *self._where(path, part), hint))
+
+    def warning(
+        self,
+        rule: str,
+        message: str,
+        path: tuple[str | int, ...],
+        hint: str | None = None,
+        part: Part = "value",
+    ) -> None:
+        self.add(Diagnostic("warning", rule, message, *self._where(path, part), hint))
+
+    def _where(self, path: tuple[str | int, ...], part: Part) -> tuple[Span | None, str | None]:
+        """The span and the excerpt for a finding about a path."""
+        found = self.place(path)
+        if found is None:
+            return None, None
+        source, key, value = found
+        exact = any(path in layer.places for layer in self.layers)
+        # Of what stands around a missing value, the key says enough; so does that of a block.
+        node = key if key and (part == "key" or not exact or value.kind != "scalar") else value
+        span = node.span(source)
+        return span, source.excerpt(span) if span else None
+
+    def add(self, finding: Diagnostic) -> None:
+        """Add a finding, unless the reader found an error in the same place already."""
+        if finding.span and any(
+            other.span == finding.span and other.severity == "error" for other in self.report
+        ):
+            return
+        self.report.add(finding)
+
+
+def _leaves(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...]]:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _leaves(item, (*path, key))
+    else:
+        yield path
