@@ -12,10 +12,9 @@ import json
 import os
 import shutil
 import stat
-import subprocess
 from pathlib import Path
 
-from fnbuild.build import pip
+from fnbuild.build import pip, venv
 from fnbuild.build.interpreter import Interpreter
 from fnbuild.build.pip import Progress
 from fnbuild.build.requirements import Requirements, Step
@@ -25,7 +24,6 @@ from fnbuild.errors import BuildError
 
 _FORMAT = 1
 _MARK = "complete.json"
-_VENV_TIMEOUT_SECONDS = 300.0
 
 
 def ensure(interpreter: Interpreter, requirements: Requirements, progress: Progress) -> Path | None:
@@ -52,6 +50,9 @@ def ensure(interpreter: Interpreter, requirements: Requirements, progress: Progr
             progress(f"making an environment with {packages} for Python {interpreter.number}")
             try:
                 _make(folder, interpreter, requirements, progress)
+            except OSError as error:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise BuildError(f"cannot write {folder}: {error.strerror}") from error
             except BaseException:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
@@ -91,43 +92,13 @@ def _make(
     if folder.exists():
         shutil.rmtree(folder)
     make_private(folder.parent)
-    _make_venv(folder, interpreter)
+    venv.make(folder, interpreter, progress)
     command = pip.command_for(str(folder / "bin" / "python"), interpreter)
     for number, step in enumerate(requirements.steps):
         _run_step(folder, number, step, command, progress)
     about = {"interpreter": str(interpreter), "packages": list(requirements.packages)}
     text = pip.redacted(json.dumps(about, indent=1))
     (folder / _MARK).write_text(text, encoding="utf-8")
-
-
-def _make_venv(folder: Path, interpreter: Interpreter) -> None:
-    command = [interpreter.path, "-I", "-m", "venv"]
-    if pip.own_fits(interpreter.version[:2]):
-        # Quicker, and it works where Debian has split ensurepip off.
-        command.append("--without-pip")
-    if interpreter.asked:
-        # Whoever names an interpreter means the packages in it too, as those of a base image.
-        command.append("--system-site-packages")
-    try:
-        done = subprocess.run(
-            [*command, str(folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=pip.surroundings(),
-            timeout=_VENV_TIMEOUT_SECONDS,
-            text=True,
-            errors="replace",
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise BuildError(f"cannot make an environment with {interpreter}: {error}") from error
-    if done.returncode != 0:
-        raise BuildError(
-            f"cannot make an environment with {interpreter}",
-            detail=done.stdout.strip(),
-            hint="the interpreter needs its venv module (on Debian: apt install python3-venv)",
-        )
 
 
 def _run_step(
