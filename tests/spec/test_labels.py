@@ -1,0 +1,94 @@
+import json
+from pathlib import Path
+
+from fnbuild.spec import labels
+from fnbuild.spec.types import Function, Metadata
+
+SPECS = Path(__file__).resolve().parents[2] / "function-specs" / "labels"
+
+
+def function(**annotations: str) -> Function:
+    return Function(metadata=Metadata(name="f", annotations=annotations))
+
+
+def test_reads_every_part_of_a_label():
+    spec = [
+        {
+            "id": 7,
+            "name": "car",
+            "type": "rectangle",
+            "attributes": [
+                {"name": "doors", "input_type": "number", "values": ["2", "5", "1"]},
+                {"name": "parked", "input_type": "checkbox", "values": ["false"]},
+            ],
+        },
+        {"name": "thing"},
+    ]
+    car, thing = labels.of(function(spec=json.dumps(spec)))
+    assert (car.name, car.type, car.id) == ("car", "rectangle", 7)
+    assert car.attributes[0] == labels.Attribute("doors", "number", ("2", "5", "1"))
+    assert (thing.type, thing.id, thing.attributes) == ("any", None, ())
+
+
+def test_a_spec_that_cannot_be_read_gives_no_labels():
+    for text in ("", "   ", "[{'name': 'x'}]", '[{"name": "x"},]', '{"name": "x"}', "null", "3"):
+        assert labels.of(function(spec=text)) == []
+    assert labels.of(function()) == []
+
+
+def test_one_bad_label_does_not_hide_the_others():
+    assert [each.name for each in labels.parse('[3, {"name": 4}, {}, {"name": "x"}]')] == ["x"]
+
+
+def test_kinds_are_exact():
+    assert labels.kind_of(function(type="detector")) == "detector"
+    assert labels.kind_of(function(type="Detector")) is None
+    assert labels.kind_of(function()) is None
+
+
+def test_shape_types_of_a_tracker_are_stripped():
+    declared = function(supported_shape_types=" polygon, rectangle ,")
+    assert labels.tracked_types(declared) == ("polygon", "rectangle")
+    assert labels.tracked_types(function()) == ()
+
+
+def test_neighbouring_labels_differ_in_colour_and_colours_stay():
+    many = [labels.Label(str(i)) for i in range(80)]
+    once, again = labels.colours(many), labels.colours(list(many))
+    assert once == again
+    assert all(once[str(i)] != once[str(i + 1)] for i in range(79))
+    assert len(set(labels.PALETTE)) == len(labels.PALETTE)
+
+
+def test_a_label_without_a_spec_keeps_its_colour():
+    assert labels.colour("dog") == labels.colour("dog", {"cat": (1, 2, 3)})
+    assert labels.colour("cat", {"cat": (1, 2, 3)}) == (1, 2, 3)
+
+
+def test_edges_follow_the_names_in_the_svg():
+    svg = (
+        '<line x1="1" y1="2" x2="3" y2="4" data-type="edge" data-node-from="2" data-node-to="9">\n'
+        '<circle cx="1" cy="1" data-type="element node" data-node-id="2" data-label-name="head">'
+        '<circle cx="1" cy="1" data-type="element node" data-node-id="9" data-label-name="tail">'
+    )
+    assert labels.Label("fish", "skeleton", svg=svg).edges() == [("head", "tail")]
+    assert labels.Label("fish", svg="<no <<svg").edges() == []
+
+
+def test_the_shared_coco_classes():
+    coco = labels.parse((SPECS / "coco-80.json").read_text())
+    assert len({each.name for each in coco}) == 80
+    assert [each.id for each in coco] == list(range(80))
+    assert (coco[0].name, coco[79].name) == ("person", "toothbrush")
+
+
+def test_the_shared_keypoints_make_one_connected_figure():
+    (person,) = labels.parse((SPECS / "coco-17-keypoints.json").read_text())
+    names = {each.name for each in person.sublabels}
+    assert len(names) == 17
+    edges = person.edges()
+    assert len(edges) == 19
+    reached = {"nose"}
+    while grown := {b for a, b in edges + [e[::-1] for e in edges] if a in reached} - reached:
+        reached |= grown
+    assert reached == names
