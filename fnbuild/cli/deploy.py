@@ -62,7 +62,11 @@ def deploy(session: Session, /, **flags: Any) -> None:
 
 @contextmanager
 def request_of(session: Session, flags: dict[str, Any]) -> Iterator[DeployRequest]:
-    """What the flags of deploy, diff and build ask for. Source text gets a folder of its own."""
+    """What the flags of deploy and diff ask for.
+
+    Inline source gets a folder of its own. A name without a path is a function that the platform
+    has already: its stored configuration lies below the flags, its recorded code is the path.
+    """
     from fnbuild.cli.overrides import overrides
     from fnbuild.deploy import DeployRequest
 
@@ -77,11 +81,30 @@ def request_of(session: Session, flags: dict[str, Any]) -> Iterator[DeployReques
         strict=bool(flags.get("strict")),
         options=_options(flags),
     )
-    if not flags.get("source"):
+    if request.path is None and request.name and not flags["source"]:
+        request = _with_stored(session, request)
+    if request.path is not None or not request.overrides.spec.build.function_source_code:
         yield request
         return
     with tempfile.TemporaryDirectory(prefix="fnbuild-source-") as folder:
         yield replace(request, path=Path(folder))
+
+
+def _with_stored(session: Session, request: DeployRequest) -> DeployRequest:
+    from fnbuild.errors import NotFoundError
+    from fnbuild.spec.merge import merge
+
+    assert request.name is not None
+    platform = session.connect()
+    try:
+        stored = platform.deployment(session.namespace, request.name).function
+    except NotFoundError:
+        return request
+    return replace(
+        request,
+        path=platform.source(session.namespace, request.name),
+        overrides=merge(request.overrides, stored),
+    )
 
 
 def say_deployed(made: Deployment, seconds: float | None = None) -> None:
@@ -107,13 +130,20 @@ def print_deployed(made: Deployment, output: str) -> None:
         show_functions([made], output, explain=False)
 
 
+def say_findings(request: DeployRequest) -> None:
+    """Read the configuration once more for its warnings, on stderr; its errors are raised."""
+    from fnbuild.deploy import prepare
+
+    report = prepare(request).report
+    if report.warnings:
+        note(report.render())
+
+
 def _deploy(request: DeployRequest, output: str) -> None:
     from fnbuild import deploy as pipeline
     from fnbuild.cli.progress import Progress
 
-    prepared = pipeline.prepare(request)
-    if prepared.report.warnings:
-        note(prepared.report.render())
+    say_findings(request)
     with Progress() as progress:
         made = pipeline.deploy(request, progress)
     say_deployed(made, progress.seconds)
@@ -124,9 +154,7 @@ def _show_plan(request: DeployRequest, output: str) -> None:
     from fnbuild import deploy as pipeline
     from fnbuild.cli.output import show_values, table
 
-    prepared = pipeline.prepare(request)
-    if prepared.report.warnings:
-        note(prepared.report.render())
+    say_findings(request)
     made = pipeline.plan(request)
     for text in made.warnings:
         warn(text)

@@ -83,7 +83,8 @@ def address(function: Deployment, via: str = "any") -> str:
     if via in ("external-ip", "loadbalancer", "domain-name") and not function.external_urls:
         raise UsageError(f"{function.name} has no external address", hint="--via any")
     found = url(function)
-    if found and function.state in ("ready", "scaledToZero"):
+    # With some of its workers down a function is unhealthy, and answers all the same.
+    if found and (function.state in ("ready", "scaledToZero") or function.replicas[0]):
         return found
     why = f": {reason(function.message)}" if function.message else ""
     raise NotReadyError(

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from fnbuild.cli.lazy import Command
 from fnbuild.cli.session import note
+
+if TYPE_CHECKING:
+    from fnbuild.spec.report import Format
 
 
 @click.command(cls=Command)
@@ -26,7 +30,7 @@ from fnbuild.cli.session import note
 )
 @click.pass_context
 def validate(
-    ctx: click.Context, paths: tuple[Path, ...], fix: bool, strict: bool, output: str
+    ctx: click.Context, paths: tuple[Path, ...], fix: bool, strict: bool, output: Format
 ) -> None:
     """Check functions: folders with function.yaml, YAML files, or source files.
 

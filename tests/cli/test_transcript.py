@@ -1,0 +1,393 @@
+"""The main job, as a person types it: real processes, from the folder to the drawn picture."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from PIL import Image
+
+CONFIG = """\
+metadata:
+  name: squares
+  namespace: cvat
+  annotations:
+    name: Squares
+    type: detector
+    spec: |
+      [{"id": 1, "name": "square", "type": "rectangle"}]
+spec:
+  description: Finds one square
+  handler: main:handler
+  runtime: python:3.11
+  triggers:
+    http:
+      kind: http
+      numWorkers: 1
+"""
+
+CODE = """\
+import json
+
+def init_context(context):
+    context.user_data.calls = 0
+    print("loading the model")
+
+def handler(context, event):
+    context.user_data.calls += 1
+    context.logger.info("looking")
+    if event.path == "/fail":
+        raise ValueError("cannot see")
+    if not isinstance(event.body, dict):
+        return "got " + type(event.body).__name__
+    if "image" not in event.body:
+        return {"calls": context.user_data.calls, "version": 1}
+    found = [{"label": "square", "type": "rectangle", "points": [5, 5, 20, 20],
+              "confidence": "0.9"}]
+    return context.Response(body=json.dumps(found), content_type="application/json")
+"""
+
+
+@dataclass(frozen=True)
+class Done:
+    status: int
+    out: str
+    err: str
+
+
+class Person:
+    """Somebody at a shell, with a data directory of their own."""
+
+    def __init__(self, home: Path):
+        self.home = home
+        self.folder = home / "squares"
+        keep = ("PATH", "HOME", "LANG", "VIRTUAL_ENV", "XDG_CACHE_HOME")
+        self.environment = {key: os.environ[key] for key in keep if key in os.environ}
+        self.environment["FNBUILD_DATA_DIR"] = str(home / "data")
+
+    def write(self, code: str = CODE, config: str = CONFIG) -> None:
+        self.folder.mkdir(exist_ok=True)
+        (self.folder / "function.yaml").write_text(config)
+        (self.folder / "main.py").write_text(code)
+
+    def types(self, *words: object, stdin: bytes | None = None, status: int = 0) -> Done:
+        done = subprocess.run(
+            [sys.executable, "-m", "fnbuild", *map(str, words)],
+            input=stdin,
+            stdin=subprocess.DEVNULL if stdin is None else None,
+            capture_output=True,
+            cwd=self.home,
+            env=self.environment,
+            timeout=120,
+            check=False,
+        )
+        result = Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+        assert result.status == status, f"{words}: {result}"
+        assert "internal error" not in result.err
+        return result
+
+    def starts(self, *words: object) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-u", "-m", "fnbuild", *map(str, words)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=self.home,
+            env=self.environment,
+        )
+
+
+@pytest.fixture
+def person(tmp_path: Path) -> Iterator[Person]:
+    made = Person(tmp_path)
+    made.write()
+    yield made
+    made.types("down")
+
+
+@pytest.fixture(scope="module")
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
+    """A person with one function that runs, for what changes nothing."""
+    made = Person(tmp_path_factory.mktemp("deployed"))
+    made.write()
+    made.types("deploy", "--path", "squares", "--project-name", "cvat")
+    yield made
+    made.types("down")
+
+
+def test_deploy_says_what_it_does_and_prints_the_function(person: Person) -> None:
+    done = person.types("deploy", "-p", "squares", "--project-name", "cvat", "-o", "json")
+    made = json.loads(done.out)
+    assert made["metadata"]["name"] == "squares"
+    assert made["metadata"]["namespace"] == "nuclio"
+    assert made["status"]["state"] == "ready"
+    assert "created project cvat" in done.err
+    assert f"squares is ready at http://127.0.0.1:{made['status']['httpPort']}" in done.err
+    again = person.types("deploy", "-p", "squares", "-o", "name")
+    assert again.out == "squares\n"
+
+
+def test_get_lists_it(deployed: Person) -> None:
+    header, row = deployed.types("get", "functions").out.splitlines()
+    assert [cell.strip() for cell in header.split("|")] == [
+        *("NAMESPACE", "NAME", "PROJECT", "STATE", "REPLICAS", "NODE PORT"),
+    ]
+    assert [cell.strip() for cell in row.split("|")][:5] == [
+        *("nuclio", "squares", "cvat", "ready", "1/1"),
+    ]
+    one = json.loads(deployed.types("get", "fn", "squares", "-o", "json").out)
+    assert one["spec"]["handler"] == "main:handler"
+    assert deployed.types("get", "fn", "-n", "other").out == "No functions found\n"
+    assert "No functions found: nobody" in deployed.types("get", "fn", "nobody", status=1).err
+    projects = yaml.safe_load(deployed.types("get", "projects", "-o", "yaml").out)
+    assert {"cvat", "default"} <= {project["meta"]["name"] for project in projects}
+
+
+def test_invoke_as_nuctl_does(deployed: Person) -> None:
+    assert deployed.types("invoke", "squares", "-m", "GET").out.startswith("got ")
+    plain = deployed.types("invoke", "squares", "-b", "{}")
+    assert plain.out == "got bytes"
+    assert "-c application/json" in plain.err
+    done = deployed.types("invoke", "squares", "-c", "application/json", stdin=b'{"a": 1}')
+    assert json.loads(done.out)["version"] == 1
+    assert "looking" in done.err
+    quiet = deployed.types("invoke", "squares", "-l", "none", "-b", "x")
+    assert "looking" not in quiet.err
+
+
+def test_a_handler_that_fails(deployed: Person) -> None:
+    shown = deployed.types("invoke", "squares", "-p", "fail")
+    assert "cannot see" in shown.out
+    assert "500" in shown.err
+    strict = deployed.types("invoke", "squares", "-p", "fail", "--raise-on-status", status=1)
+    assert strict.out == ""
+    assert "squares answered 500" in strict.err
+    logs = deployed.types("logs", "squares", "--errors")
+    assert "ValueError: cannot see" in logs.out
+
+
+def test_a_picture_goes_in_and_a_picture_comes_out(deployed: Person) -> None:
+    Image.new("RGB", (40, 30), "white").save(deployed.home / "in.png")
+    words = ("invoke", "squares", "--image", "in.png")
+    raw = deployed.types(*words, "--draw", "out.png")
+    assert json.loads(raw.out)[0]["points"] == [5, 5, 20, 20]
+    assert "1 shape drawn to out.png" in raw.err
+    with Image.open(deployed.home / "out.png") as drawn:
+        assert drawn.size == (40, 30)
+        assert drawn.convert("RGB").getpixel((5, 12)) != (255, 255, 255)
+    header, row = deployed.types(*words, "-o", "table").out.splitlines()
+    assert [cell.strip() for cell in header.split("|")] == ["LABEL", "TYPE", "CONFIDENCE", "POINTS"]
+    assert [cell.strip() for cell in row.split("|")] == ["square", "rectangle", "0.90", "5,5 20,20"]
+    failed = deployed.types(*words, "-p", "fail", status=1)
+    assert "cannot see" in failed.err
+    assert "no such image file" in deployed.types("invoke", "squares", "--image", "x", status=1).err
+
+
+def test_logs_show_what_the_handler_printed(deployed: Person) -> None:
+    assert "loading the model" in deployed.types("logs", "squares").out
+    records = [
+        json.loads(line)
+        for line in deployed.types("logs", "squares", "--since", "1h", "-o", "json").out.split("\n")
+        if line
+    ]
+    assert all(record["time"] > 1e12 for record in records)
+    assert deployed.types("logs", "squares", "--tail", 1).out.count("\n") == 1
+    assert "nobody" in deployed.types("logs", "nobody", status=1).err
+
+
+def test_a_revision_that_fails_and_the_way_back(person: Person) -> None:
+    person.types("deploy", "-p", "squares")
+    person.write(CODE.replace('"version": 1', '"version": 2'))
+    changes = person.types("diff", "-p", "squares")
+    assert "+" in changes.out
+    plan = person.types("deploy", "-p", "squares", "--dry-run")
+    assert "update" in plan.out
+    person.types("deploy", "-p", "squares")
+    assert person.types("diff", "-p", "squares").out == ""
+
+    person.write("import nowhere_to_be_found\n")
+    failed = person.types("deploy", "-p", "squares", status=1)
+    assert "nowhere_to_be_found" in failed.err.split("error: ")[0]
+    rows = person.types("history", "squares").out.splitlines()[1:]
+    states = [row.split("|")[1].strip() for row in rows]
+    assert states == ["failed", "active", "superseded"]
+
+    person.types("rollback", "squares")
+    asked = person.types("invoke", "squares", "-b", "{}", "-c", "application/json")
+    assert json.loads(asked.out)["version"] == 1
+    history = json.loads(person.types("history", "squares", "-o", "json").out)
+    assert [one["state"] for one in history].count("active") == 1
+
+
+def test_export_delete_import_and_deploy_again(person: Person) -> None:
+    person.types("deploy", "-p", "squares", "-e", "COLOUR=blue")
+    text = person.types("export", "functions", "squares").out
+    exported = yaml.safe_load(text)
+    assert exported["metadata"]["annotations"]["skip-deploy"] == "true"
+    assert "namespace" not in exported["metadata"]
+    assert "deleted squares" in person.types("delete", "function", "squares").err
+    assert "was not there" in person.types("del", "fn", "squares").err
+
+    imported = person.types("import", "functions", stdin=text.encode())
+    assert "imported squares" in imported.err
+    assert "imported" in person.types("get", "functions").out
+    refused = person.types("invoke", "squares", status=1)
+    assert "fnbuild deploy" in refused.err
+    person.types("deploy", "squares", "-p", "squares")
+    assert "ready" in person.types("get", "functions").out
+
+
+def test_update_joins_flags_to_the_stored_function(person: Person) -> None:
+    person.types("deploy", "-p", "squares")
+    person.types("update", "function", "squares", "--env", "COLOUR=red", "--desc", "red ones")
+    spec = json.loads(person.types("get", "fn", "squares", "-o", "json").out)["spec"]
+    assert spec["env"] == [{"name": "COLOUR", "value": "red"}]
+    assert spec["description"] == "red ones"
+    assert "red ones" in person.types("deploy", "squares", "--dry-run", "-o", "yaml").out
+
+
+def test_functions_come_back_after_down_and_up(person: Person) -> None:
+    port = json.loads(person.types("deploy", "-p", "squares", "-o", "json").out)["status"]
+    person.types("down")
+    refused = person.types("invoke", "squares", status=1)
+    assert "fnbuild up" in refused.err
+    person.types("up")
+    again = json.loads(person.types("get", "fn", "squares", "-o", "json").out)["status"]
+    assert again["httpPort"] == port["httpPort"]
+    person.types("invoke", "squares", "-b", "x")
+    assert "squares is ready" in person.types("redeploy", "squares").err
+
+
+def test_projects(person: Person) -> None:
+    assert "created project p" in person.types("create", "project", "p", "--owner", "me").err
+    assert "exists already" in person.types("create", "project", "p").err
+    exported = yaml.safe_load(person.types("export", "projects", "p").out)
+    assert exported["project"]["spec"] == {"owner": "me"}
+    person.types("deploy", "-p", "squares", "--project-name", "p")
+    assert "squares" in person.types("delete", "project", "p", status=1).err
+    assert "squares" in person.types("del", "proj", "p", "--strategy", "check", status=1).err
+    person.types("delete", "project", "p", "--strategy", "cascading")
+    assert person.types("get", "functions").out == "No functions found\n"
+
+
+def test_inline_source(person: Person) -> None:
+    code = "def handler(context, event):\n    return 'inline'\n"
+    person.types("deploy", "one-liner", "--source", code, "--runtime", "python:3.11")
+    assert person.types("invoke", "one-liner").out == "inline"
+    exported = person.types("export", "functions", "one-liner").out
+    person.types("delete", "function", "one-liner")
+    person.types("import", "functions", stdin=exported.encode())
+    person.types("deploy", "one-liner")
+    assert person.types("invoke", "one-liner").out == "inline"
+
+
+class Watched:
+    """A function in the foreground, and what it says."""
+
+    def __init__(self, process: subprocess.Popen[str]):
+        self.process = process
+        self.said = ""
+        assert process.stdout is not None
+        os.set_blocking(process.stdout.fileno(), False)
+
+    def says(self, words: str, seconds: float = 60.0) -> str:
+        """Wait for the words; everything that was said since the last time."""
+        deadline = time.monotonic() + seconds
+        stdout: Any = self.process.stdout
+        while words not in self.said:
+            assert time.monotonic() < deadline, f"never said {words!r}:\n{self.said}"
+            self.said += stdout.read() or ""
+            time.sleep(0.02)
+        text, self.said = self.said, ""
+        return text
+
+
+@pytest.fixture
+def watched(person: Person) -> Iterator[Callable[..., Watched]]:
+    running: list[subprocess.Popen[str]] = []
+
+    def start(*words: object) -> Watched:
+        running.append(person.starts("run", *words))
+        return Watched(running[-1])
+
+    yield start
+    for process in running:
+        process.terminate()
+        process.wait(30)
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def _ask(url: str) -> Any:
+    request = urllib.request.Request(url, b"{}", {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as reply:
+        return json.load(reply)
+
+
+def _url(text: str) -> str:
+    return text.split(" is ready at ")[1].split(maxsplit=1)[0]
+
+
+def test_run_serves_the_folder_and_drains_on_ctrl_c(
+    person: Person, watched: Callable[..., Watched]
+) -> None:
+    running = watched("squares")
+    url = _url(running.says("is ready at"))
+    assert _ask(url) == {"calls": 1, "version": 1}
+    running.process.send_signal(signal.SIGINT)
+    assert running.process.wait(30) == 0
+
+
+def test_watch_swaps_code_and_keeps_the_model(
+    person: Person, watched: Callable[..., Watched]
+) -> None:
+    running = watched("--path", "squares", "--watch")
+    url = _url(running.says("Ctrl-C stops it"))
+    assert _ask(url) == {"calls": 1, "version": 1}
+
+    person.write(CODE.replace('"version": 1', '"version": 2'))
+    running.says("reloaded in")
+    assert _ask(url) == {"calls": 2, "version": 2}
+
+    person.write(CODE.replace("def handler", "def handler((("))
+    assert "SyntaxError" in running.says("error: the change does not load")
+    assert _ask(url) == {"calls": 3, "version": 2}
+
+    person.write(CODE.replace('"version": 1', '"version": 3'))
+    running.says("reloaded in")
+    (person.folder / "helper.txt").write_text("any other file")
+    running.says("restarted the workers in")
+    assert _ask(url) == {"calls": 1, "version": 3}
+
+
+def test_watch_keeps_the_old_configuration_while_the_new_one_is_wrong(
+    person: Person, watched: Callable[..., Watched]
+) -> None:
+    running = watched("squares", "--watch")
+    url = _url(running.says("Ctrl-C stops it"))
+    person.write(config=CONFIG.replace("main:handler", "main:other") + "  eventTimeout: soon\n")
+    assert "function.yaml" in running.says("error: ")
+    assert _ask(url)["version"] == 1
+    code = CODE.replace("def handler", "def other").replace('"version": 1', '"version": 4')
+    person.write(code, CONFIG.replace("main:handler", "main:other"))
+    assert _url(running.says("Ctrl-C stops it")) == url
+    assert _ask(url)["version"] == 4
+
+
+def test_run_without_watch_ends_when_the_model_does_not_load(person: Person) -> None:
+    person.write(CODE.replace('print("loading the model")', 'raise ValueError("no weights")'))
+    failed = person.types("run", "squares", status=1)
+    assert "ValueError: no weights" in failed.err + failed.out
+    assert "error: squares did not become ready" in failed.err
