@@ -1,0 +1,124 @@
+"""The commands' end of the supervisor's control socket; starts a supervisor where none runs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from typing import Any, BinaryIO
+
+import msgspec
+
+import fnbuild
+from fnbuild.datadir import data_dir
+from fnbuild.errors import UnavailableError
+from fnbuild.platforms import Progress
+from fnbuild.platforms.process.environment import scrubbed
+from fnbuild.platforms.process.layout import supervisor_log, supervisor_socket
+from fnbuild.platforms.process.protocol import Reply, Request, encode
+from fnbuild.runtime.http import unix
+
+_HELLO_SECONDS = 10.0
+_START_SECONDS = 30.0
+_PAUSE = 0.02
+
+
+def quiet(sentence: str) -> None:
+    """Progress that nobody wants to hear."""
+
+
+def call(verb: str, progress: Progress = quiet, **arguments: Any) -> dict[str, Any]:
+    """Ask the supervisor, starting one when there is none; waits as long as it takes.
+
+    Raises what the supervisor raised, `UnavailableError` when it cannot be reached.
+    """
+    ensure()
+    return _ask(verb, progress, arguments, None)
+
+
+def version() -> str | None:
+    """The version of the supervisor of this data directory; None when none runs."""
+    try:
+        return str(_ask("hello", quiet, {}, _HELLO_SECONDS)["version"])
+    except (FileNotFoundError, ConnectionRefusedError):
+        return None
+
+
+def ensure() -> None:
+    """See to it that a supervisor of this very version runs.
+
+    One of another version hands its functions over without stopping them.
+    """
+    running = version()
+    if running == fnbuild.__version__:
+        return
+    if running is not None:
+        _ask("handover", quiet, {}, _HELLO_SECONDS)
+        wait_until_gone()
+    _start()
+
+
+def wait_until_gone() -> None:
+    """Wait until no supervisor answers any more."""
+    deadline = time.monotonic() + _START_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(UnavailableError):
+            if version() is None:
+                return
+        time.sleep(_PAUSE)
+    raise UnavailableError("the supervisor does not end", hint=f"see {supervisor_log()}")
+
+
+def _start() -> None:
+    command = [sys.executable, "-m", "fnbuild.platforms.process.supervisor"]
+    try:
+        done = subprocess.run(
+            [*command, "--data-dir", str(data_dir())],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=scrubbed(os.environ),
+            cwd="/",
+            timeout=_START_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise UnavailableError(
+            f"the supervisor does not start: {error}", hint=f"see {supervisor_log()}"
+        ) from error
+    if done.returncode != 0:
+        raise UnavailableError(
+            "the supervisor does not start",
+            detail=done.stderr.decode(errors="replace").strip() or None,
+            hint=f"see {supervisor_log()}",
+        )
+
+
+def _ask(
+    verb: str, progress: Progress, arguments: dict[str, Any], seconds: float | None
+) -> dict[str, Any]:
+    with unix.connect(supervisor_socket(), _HELLO_SECONDS) as link:
+        link.settimeout(seconds)
+        try:
+            link.sendall(encode(Request(fnbuild.__version__, verb, arguments)))
+            with link.makefile("rb") as lines:
+                return _read(lines, progress)
+        except (TimeoutError, ConnectionError) as error:
+            raise UnavailableError(
+                "the supervisor does not answer", hint=f"see {supervisor_log()}"
+            ) from error
+
+
+def _read(lines: BinaryIO, progress: Progress) -> dict[str, Any]:
+    for line in lines:
+        reply = msgspec.json.decode(line, type=Reply)
+        if reply.error is not None:
+            raise reply.error.error()
+        if reply.result is not None:
+            return reply.result
+        if reply.progress is not None:
+            progress(reply.progress)
+    raise UnavailableError(
+        "the supervisor ended before it was done", hint=f"see {supervisor_log()}, then try again"
+    )

@@ -1,0 +1,110 @@
+"""Becoming a daemon: detached from the terminal, one a lock file, telling when it is up."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from fnbuild.errors import UnavailableError
+
+_LARGEST_LOG = 4 << 20
+_LOCK_SECONDS = 15.0
+_PAUSE = 0.05
+
+_parent: list[int] = []
+"""The pipe on which the command that started the daemon waits; empty once it was told."""
+
+
+def detach(log: Path) -> bool:
+    """Fork twice; True in the daemon, False in the caller once the daemon is up.
+
+    Raises `UnavailableError` in the caller when the daemon says why it did not start.
+    """
+    reading, writing = os.pipe()
+    if os.fork():
+        os.close(writing)
+        with os.fdopen(reading, "rb") as pipe:
+            said = pipe.read().decode(errors="replace")
+        os.wait()
+        if said != "ready":
+            raise UnavailableError(said or "it ended while it started")
+        return False
+    os.close(reading)
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    _parent.append(writing)
+    _redirect(log)
+    os.chdir("/")
+    return True
+
+
+def _redirect(log: Path) -> None:
+    mode = os.O_APPEND
+    with contextlib.suppress(FileNotFoundError):
+        mode = os.O_TRUNC if log.stat().st_size > _LARGEST_LOG else os.O_APPEND
+    sys.stdout.flush()
+    sys.stderr.flush()
+    sink = os.open(log, os.O_WRONLY | os.O_CREAT | mode | os.O_APPEND, 0o600)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(sink, 1)
+    os.dup2(sink, 2)
+    os.close(sink)
+    os.close(nothing)
+
+
+def tell_ready() -> None:
+    """Let the command that started the daemon return."""
+    _tell("ready")
+
+
+def tell_failure(reason: str) -> None:
+    """Let the command that started the daemon fail with this reason."""
+    if _parent:
+        _tell(reason)
+    else:
+        print(reason, file=sys.stderr)
+
+
+def _tell(word: str) -> None:
+    if _parent:
+        pipe = _parent.pop()
+        with contextlib.suppress(OSError):
+            os.write(pipe, word.encode())
+        os.close(pipe)
+
+
+@contextlib.contextmanager
+def single(path: Path, runs: Callable[[], bool]) -> Iterator[bool]:
+    """Hold the lock file; gives False when another daemon holds it and `runs`.
+
+    One that is about to end is waited for. Raises `UnavailableError` when it hangs.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        yield _acquired(descriptor, runs)
+    finally:
+        os.close(descriptor)
+
+
+def _acquired(descriptor: int, runs: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + _LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if runs():
+                return False
+            if time.monotonic() > deadline:
+                raise UnavailableError(
+                    "another supervisor of this data directory runs and does not answer"
+                ) from None
+            time.sleep(_PAUSE)
+        else:
+            return True

@@ -1,0 +1,113 @@
+"""What a deploy would change on this machine, as a value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fnbuild.build import interpreter, requirements
+from fnbuild.errors import UsageError
+from fnbuild.platforms import Artifact, Manifest, Plan, Step
+from fnbuild.platforms.process import settings
+from fnbuild.platforms.process.layout import Key
+from fnbuild.platforms.process.sockets import hosts_of
+from fnbuild.spec.types import Function, to_dict
+from fnbuild.store import FunctionRow, RevisionRow
+
+OPTIONS = frozenset({"force", "overlap", "listen"})
+
+
+def with_options(function: Function, options: dict[str, Any]) -> Function:
+    """The function with what the options say about it; `UsageError` for an unknown option."""
+    if unknown := set(options) - OPTIONS:
+        raise UsageError(f"the process platform knows no option {', '.join(sorted(unknown))}")
+    listen = options.get("listen")
+    if not listen:
+        return function
+    platform = function.spec.platform
+    attributes = {**platform.attributes, "listen": listen}
+    changed = msgspec.structs.replace(platform, attributes=attributes)
+    return msgspec.structs.replace(
+        function, spec=msgspec.structs.replace(function.spec, platform=changed)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """What there is now; `runs` says whether the active revision is up and well."""
+
+    row: FunctionRow | None
+    active: RevisionRow | None
+    runs: bool
+
+
+def make(function: Function, artifact: Artifact, current: Current, options: dict[str, Any]) -> Plan:
+    """The plan. Raises `UsageError` for values that this platform cannot use."""
+    row, active = current.row, current.active
+    function = with_options(function, options)
+    settings.restart_policy(function)
+    wanted = requirements.collect(function, Path(artifact.reference))
+    python = interpreter.choose(function)
+    _, listening = hosts_of(settings.listen_words(function))
+    warnings = [
+        *artifact.warnings,
+        *([python.warning] if python.warning else []),
+        *settings.warnings_for(function, wanted),
+        *listening,
+    ]
+    after = {"code": artifact.digest, "python": python.path, "packages": list(wanted.packages)}
+    before = _revision(active, after) if active else None
+    steps = (
+        _step(f"function {function.metadata.name}", row.config if row else None, to_dict(function)),
+        _step("revision", before, after),
+        _port(row, settings.wanted_port(function)),
+    )
+    same = all(step.verb == "keep" for step in steps) and not options.get("force")
+    if same and (current.runs or function.spec.disable):
+        processor = Step("keep", "processor")
+    else:
+        processor = _processor(function, active if current.runs else None, options)
+    return Plan(function, artifact, (*steps, processor), tuple(warnings), options)
+
+
+def _step(target: str, before: Manifest | None, after: Manifest) -> Step:
+    if before is None:
+        return Step("create", target, None, after)
+    if _comparable(before) == _comparable(after):
+        return Step("keep", target, before, after)
+    return Step("update", target, before, after)
+
+
+def _comparable(manifest: Manifest) -> Manifest:
+    """Without what differs from deploy to deploy and changes nothing."""
+    return {key: value for key, value in manifest.items() if key != "status"}
+
+
+def _revision(active: RevisionRow, after: Manifest) -> Manifest:
+    # Equal code asks for equal packages; of other code it is enough to see that it differs.
+    packages = after["packages"] if active.digest == after["code"] else []
+    python = after["python"] if active.environment else active.interpreter
+    return {"code": active.digest, "python": python, "packages": packages}
+
+
+def _port(row: FunctionRow | None, wanted: int) -> Step:
+    known = row.http_port if row else 0
+    before = {"port": known} if known else None
+    return _step("port", before, {"port": wanted or known or "a free one"})
+
+
+def _processor(function: Function, active: RevisionRow | None, options: dict[str, Any]) -> Step:
+    if function.spec.disable:
+        return Step("delete" if active else "keep", "processor")
+    if active is None:
+        return Step("create", "processor", None, {"order": "start"})
+    recreate = settings.wants_gpu(function) and not options.get("overlap")
+    order = "stop the old one, then start" if recreate else "start, then drain the old one"
+    return Step("replace", "processor", {"revision": active.number}, {"order": order})
+
+
+def key_of(function: Function) -> Key:
+    return Key(function.metadata.namespace, function.metadata.name)

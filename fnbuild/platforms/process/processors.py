@@ -1,0 +1,193 @@
+"""Processors as the supervisor sees them: started or adopted, watched, told to drain, ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from fnbuild.errors import PlatformError
+from fnbuild.platforms.process.environment import scrubbed
+from fnbuild.platforms.process.layout import Key, forget_launch
+from fnbuild.platforms.process.sockets import Listeners
+from fnbuild.platforms.process.status import (
+    Status,
+    Unreachable,
+    ask,
+    ask_status,
+    listening_pid,
+)
+
+_KILL_SECONDS = 5.0
+
+log = logging.getLogger(__name__)
+
+
+class Processor:
+    """One running processor. `ended` is set when its process is gone, whoever started it."""
+
+    def __init__(
+        self, key: Key, revision: int, pid: int, child: subprocess.Popen[bytes] | None = None
+    ):
+        self.key = key
+        self.revision = revision
+        self.pid = pid
+        self.control = key.control(revision)
+        self.ended = asyncio.Event()
+        self.draining = False
+        self.exit_status = 0
+        self.log_start = 0
+        self.started = time.monotonic()
+        self._child = child
+        self._pidfd = os.pidfd_open(pid)
+        asyncio.get_running_loop().add_reader(self._pidfd, self._on_end)
+
+    def __str__(self) -> str:
+        return f"processor of {self.key} revision {self.revision} (pid {self.pid})"
+
+    def _on_end(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        if self._child is not None:
+            self.exit_status = self._child.wait()
+        forget_launch(self.key, self.revision)
+        self.ended.set()
+        log.info("%s ended: %s", self, self.end_in_words)
+
+    @property
+    def end_in_words(self) -> str:
+        """How it ended; nobody but a parent learns the exit status of a process."""
+        if self._child is None:
+            return "ended"
+        if self.exit_status < 0:
+            with contextlib.suppress(ValueError):
+                return f"was ended by {signal.Signals(-self.exit_status).name}"
+        return f"ended with exit status {self.exit_status}"
+
+    async def status(self) -> Status | None:
+        """What it says about itself; None when it does not answer."""
+        try:
+            status = await ask_status(self.control)
+        except Unreachable:
+            return None
+        return status if status.pid == self.pid else None
+
+    async def drain(self) -> None:
+        """Ask it to end once its open connections are served; does not wait for that."""
+        self.draining = True
+        try:
+            await ask(self.control, "POST", "/drain")
+        except Unreachable:
+            self.signal(signal.SIGTERM)
+
+    async def stop(self, grace: float) -> None:
+        """End it now: what is in flight has `grace` seconds, idle connections have none."""
+        self.draining = True
+        self.signal(signal.SIGTERM)
+        if not await self.wait(grace):
+            await self.kill()
+
+    async def kill(self) -> None:
+        """End it without asking; its workers go with it."""
+        self.draining = True
+        self.signal(signal.SIGKILL)
+        if not await self.wait(_KILL_SECONDS):
+            raise PlatformError(f"{self} does not end, not even by SIGKILL")
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait for its end; False when it lives on."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.ended.wait(), seconds)
+        return self.ended.is_set()
+
+    def signal(self, number: signal.Signals) -> None:
+        if not self.ended.is_set():
+            # Through the descriptor: the number could be another process's by now.
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, number)
+
+    def release(self) -> None:
+        """Stop watching it and leave it running."""
+        if not self.ended.is_set():
+            asyncio.get_running_loop().remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            if self._child is not None:
+                # It outlives its parent on purpose; Python would complain about that.
+                self._child.returncode = 0
+
+
+def launch(key: Key, revision: int, listeners: Listeners, accept: str) -> Processor:
+    """Start the processor of a staged revision on the function's sockets.
+
+    Raises `PlatformError` when its configuration is gone or the process cannot be made.
+    """
+    try:
+        path = _write_launch(key, revision, listeners, accept)
+        sink = os.open(key.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            size = os.fstat(sink).st_size
+            child = subprocess.Popen(
+                [sys.executable, "-m", "fnbuild.runtime.processor", "--config", str(path)],
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=sink,
+                env=scrubbed(os.environ),
+                cwd="/",
+                pass_fds=listeners.descriptors,
+                start_new_session=True,
+            )
+        finally:
+            os.close(sink)
+    except (OSError, ValueError) as error:
+        raise PlatformError(f"cannot start revision {revision} of {key.name}: {error}") from error
+    processor = Processor(key, revision, child.pid, child)
+    processor.log_start = size
+    log.info("%s started", processor)
+    return processor
+
+
+def _write_launch(key: Key, revision: int, listeners: Listeners, accept: str) -> Path:
+    config = json.loads(key.config(revision).read_bytes())
+    control = key.control(revision)
+    control.unlink(missing_ok=True)
+    http = [{"fd": one.fileno()} for one in listeners.http]
+    config["accept"] = accept
+    config["listeners"] = {
+        "http": http[0] if len(http) == 1 else http,
+        "admin": {"fd": listeners.admin.fileno()},
+        "control": str(control),
+    }
+    path = key.launch(revision)
+    half = path.with_suffix(".new")
+    half.write_text(json.dumps(config, indent=1))
+    half.chmod(0o600)
+    half.replace(path)
+    return path
+
+
+async def adopt(key: Key, revision: int) -> Processor | None:
+    """The processor that another supervisor started, or None when it is gone.
+
+    Who listens on the control socket is told by the kernel, so a process that got the same number
+    by chance is never mistaken for it.
+    """
+    pid = listening_pid(key.control(revision))
+    if pid is None:
+        forget_launch(key, revision)
+        return None
+    try:
+        processor = Processor(key, revision, pid)
+    except ProcessLookupError:
+        forget_launch(key, revision)
+        return None
+    status = await processor.status()
+    processor.draining = status is not None and status.state == "draining"
+    log.info("%s adopted", processor)
+    return processor

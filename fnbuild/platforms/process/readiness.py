@@ -1,0 +1,83 @@
+"""Waiting until a new processor is ready, and saying why when it is not."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from fnbuild.errors import NotReadyError
+from fnbuild.platforms import Progress
+from fnbuild.platforms.process import functionlog
+from fnbuild.platforms.process.processors import Processor
+from fnbuild.platforms.process.settings import readiness_seconds
+from fnbuild.platforms.process.status import Status
+from fnbuild.spec.types import Function
+
+_FIRST_PAUSE = 0.02
+_LONGEST_PAUSE = 0.2
+_VERDICT_SECONDS = 3.0
+
+
+async def wait_ready(processor: Processor, function: Function, progress: Progress) -> Status:
+    """The status of the processor once all its workers are ready.
+
+    Raises `NotReadyError` when it ends, turns unhealthy (unless the function asks for the whole
+    time with `waitReadinessTimeoutBeforeFailure`) or is not ready in `readinessTimeoutSeconds`.
+    """
+    seconds = readiness_seconds(function)
+    # The processor keeps the same time and can say where the handler hangs: it goes first.
+    deadline = time.monotonic() + seconds + _VERDICT_SECONDS
+    pause = _FIRST_PAUSE
+    count, status = 0, None
+    while time.monotonic() < deadline:
+        if await processor.wait(pause):
+            raise _not_ready(processor, f"the processor {processor.end_in_words}", status)
+        pause = min(pause * 1.5, _LONGEST_PAUSE)
+        status = await processor.status() or status
+        if status is None:
+            continue
+        if status.state == "ready":
+            return status
+        if status.state == "unhealthy" and not function.spec.wait_readiness_timeout_before_failure:
+            raise _not_ready(processor, last_line(status.message), status)
+        ready = sum(worker.state in ("ready", "busy") for worker in status.workers)
+        if ready > count:
+            count = ready
+            progress(f"{ready} of {len(status.workers)} workers ready")
+    raise _not_ready(
+        processor,
+        f"it is still starting after {seconds:g} seconds",
+        status,
+        hint="a model that takes longer needs a larger spec.readinessTimeoutSeconds",
+    )
+
+
+def _not_ready(
+    processor: Processor, reason: str, status: Status | None, hint: str | None = None
+) -> NotReadyError:
+    said = status.message if status else ""
+    detail = said or functionlog.last_words(processor.key.log, processor.log_start)
+    name = processor.key.name
+    return NotReadyError(
+        f"revision {processor.revision} of {name} did not become ready: {reason}",
+        detail=detail or None,
+        hint=hint,
+    )
+
+
+def last_line(text: str) -> str:
+    """The line of a traceback that says what happened."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "a worker does not start"
+
+
+async def settle(processor: Processor, seconds: float) -> Status | None:
+    """The first status that is ready or unhealthy; the last one, or None, when time is up."""
+    deadline = time.monotonic() + seconds
+    status = None
+    while time.monotonic() < deadline and not processor.ended.is_set():
+        status = await processor.status() or status
+        if status and status.state in ("ready", "unhealthy"):
+            return status
+        await asyncio.sleep(_LONGEST_PAUSE)
+    return status

@@ -1,0 +1,95 @@
+"""Reading and changing what is on record about one function, under its lock."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+from collections.abc import Iterator
+
+from fnbuild.datadir import lock
+from fnbuild.errors import FnbuildError, NotFoundError
+from fnbuild.platforms import Deployment, Revision
+from fnbuild.platforms.process import view
+from fnbuild.platforms.process.layout import Key
+from fnbuild.spec.reader import from_raw
+from fnbuild.store import FunctionRow, RevisionRow, Store
+
+
+@contextlib.contextmanager
+def changing(key: Key, action: str, participle: str) -> Iterator[Store]:
+    """The store, while nobody else may change the function; who did what is noted."""
+    with Store.open() as store:
+        if action in ("rollback", "redeploy"):
+            existing(store, key)
+        with lock(*key, participle):
+            try:
+                yield store
+            except FnbuildError as error:
+                with contextlib.suppress(FnbuildError):
+                    store.record(_actor(), action, str(key), error.message)
+                raise
+            store.record(_actor(), action, str(key), "done")
+
+
+def _actor() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return "unknown"
+
+
+def settle(key: Key, store: Store, error: FnbuildError) -> None:
+    """Leave no function `building` for good when its supervisor could not say how it ended."""
+    row = store.function(*key)
+    if row is not None and row.revision == 0 and row.state == "building":
+        with contextlib.suppress(FnbuildError):
+            store.update_function(*key, state="error", message=error.message)
+
+
+def existing(store: Store, key: Key) -> FunctionRow:
+    row = store.function(*key)
+    if row is None:
+        raise NotFoundError(
+            f"there is no function {key.name} in namespace {key.namespace}",
+            hint="`fnbuild get functions` lists them",
+        )
+    return row
+
+
+def active(store: Store, row: FunctionRow) -> RevisionRow | None:
+    return store.revision(row.namespace, row.name, row.revision) if row.revision else None
+
+
+def newest(store: Store, key: Key) -> RevisionRow | None:
+    return next(iter(store.revisions(*key)), None)
+
+
+def recorded(store: Store, key: Key, number: int) -> RevisionRow:
+    row = store.revision(*key, number)
+    if row is None:
+        known = ", ".join(str(one.number) for one in store.revisions(*key))
+        raise NotFoundError(
+            f"{key.name} has no revision {number}", hint=f"recorded: {known or 'none'}"
+        )
+    return row
+
+
+def revision_to_roll_to(store: Store, key: Key, number: int | None) -> RevisionRow:
+    if number is not None:
+        return recorded(store, key, number)
+    active = existing(store, key).revision
+    for row in store.revisions(*key):
+        if row.number < active and row.state == "superseded":
+            return row
+    raise NotFoundError(f"{key.name} has no revision before the active one")
+
+
+def shown(store: Store, key: Key, warnings: tuple[str, ...] = ()) -> Deployment:
+    row = existing(store, key)
+    shown = view.deployment(row, active(store, row))
+    return view.with_warnings(shown, warnings)
+
+
+def shown_revision(row: RevisionRow) -> Revision:
+    function = from_raw(row.config, f"{row.name} revision {row.number}")
+    return Revision(row.number, row.created, row.state, row.digest, function, row.message)

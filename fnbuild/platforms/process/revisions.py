@@ -1,0 +1,133 @@
+"""Making revisions: code that never changes, the environment it needs, and how to start it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from fnbuild.build import environment, interpreter, requirements, sdk
+from fnbuild.datadir import data_dir, make_private, revision_dir
+from fnbuild.errors import BuildError
+from fnbuild.platforms import Artifact, Progress
+from fnbuild.platforms.process.layout import CONFIG_NAME, Key
+from fnbuild.platforms.process.settings import Place, processor_config
+from fnbuild.spec.types import Function, to_dict
+from fnbuild.store import RevisionDraft, RevisionRow, Store
+
+KEPT = 10
+
+
+def make(
+    key: Key, function: Function, artifact: Artifact, store: Store, progress: Progress
+) -> RevisionRow:
+    """Stage and record the next revision. The caller holds the function's lock.
+
+    A staged copy is taken over, other folders are copied. Raises `BuildError`, and leaves nothing.
+    """
+    clean(key, store)
+    number = store.next_number(*key)
+    folder = revision_dir(*key, number)
+    with _all_or_nothing(folder):
+        progress(f"staging revision {number}")
+        code = folder / "code"
+        _bring(Path(artifact.reference), code)
+        place, made = _prepare(function, number, code, progress)
+        _write_config(folder / CONFIG_NAME, function, place)
+        return store.add_revision(
+            *key,
+            RevisionDraft(
+                digest=artifact.digest,
+                config=to_dict(function),
+                interpreter=place.interpreter,
+                environment=str(made or ""),
+                code=str(code),
+            ),
+        )
+
+
+def _prepare(
+    function: Function, number: int, code: Path, progress: Progress
+) -> tuple[Place, Path | None]:
+    """The interpreter, with the environment and the SDK that it needs."""
+    python = interpreter.choose(function)
+    wanted = requirements.collect(function, code)
+    made = environment.ensure(python, wanted, progress)
+    place = Place(
+        number=number,
+        code=str(code),
+        interpreter=str(made or python.path),
+        sdk=str(sdk.ensure(python)),
+    )
+    return place, made
+
+
+def _bring(source: Path, code: Path) -> None:
+    make_private(code.parent.parent)
+    make_private(code.parent)
+    if source.is_relative_to(staging_area()):
+        source.rename(code)
+        return
+    recorded = source.is_relative_to(data_dir())
+    # Recorded code never changes, so two revisions may share its files.
+    copy = os.link if recorded else shutil.copy2
+    shutil.copytree(source, code, symlinks=True, copy_function=copy)
+
+
+def staging_area() -> Path:
+    return data_dir() / "staging"
+
+
+def staging_folder() -> Path:
+    """A name for a staged copy, which does not exist yet."""
+    return make_private(staging_area()) / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+def _write_config(path: Path, function: Function, place: Place) -> None:
+    # It holds the values of spec.env.
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(processor_config(function, place), file, indent=1)
+
+
+@contextlib.contextmanager
+def _all_or_nothing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError | shutil.Error):
+            raise _meaning(error, folder) from error
+        raise
+
+
+def _meaning(error: OSError | shutil.Error, folder: Path) -> BuildError:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return BuildError(
+            f"no space left in {folder.parent}",
+            hint="free some space, or set FNBUILD_DATA_DIR to a directory on another disk",
+        )
+    return BuildError(f"cannot stage the code in {folder}: {error}")
+
+
+def clean(key: Key, store: Store) -> None:
+    """Remove what deploys that were killed have left. The caller holds the function's lock."""
+    known = {str(row.number) for row in store.revisions(*key)}
+    for folder in key.revisions.glob("*"):
+        if folder.name not in known:
+            shutil.rmtree(folder, ignore_errors=True)
+    for folder in staging_area().glob("*-*"):
+        pid = folder.name.partition("-")[0]
+        if pid.isdigit() and not Path("/proc", pid).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def prune(key: Key, store: Store) -> None:
+    """Forget all but the newest revisions and the active one, with their code."""
+    for row in store.prune(*key, keep=KEPT):
+        shutil.rmtree(revision_dir(*key, row.number), ignore_errors=True)

@@ -1,0 +1,239 @@
+"""What a function's configuration means on this platform: the processor's configuration, the
+restart policy, where to listen, and which keys mean nothing here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Literal
+
+from fnbuild.build.requirements import Requirements
+from fnbuild.errors import UsageError
+from fnbuild.spec.quantities import duration, quantity
+from fnbuild.spec.types import Function, Raw, Trigger
+
+MOUNT = "/opt/nuclio"
+DRAIN_SECONDS = 60.0
+_READINESS_SECONDS = 120.0
+_AVAILABILITY_MILLISECONDS = 10000
+_TERMINATION_SECONDS = 10.0
+_GPU = "nvidia.com/gpu"
+
+PolicyName = Literal["always", "unless-stopped", "on-failure", "no"]
+_POLICIES: dict[str, PolicyName] = {
+    "always": "always",
+    "unless-stopped": "unless-stopped",
+    "on-failure": "on-failure",
+    "no": "no",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RestartPolicy:
+    """What happens when a processor ends by itself. `retries` is 0 for no limit.
+
+    Docker's names, as Nuclio's local platform takes them (pkg/platform/local/platform.go); the
+    default differs: Nuclio restarts nothing.
+    """
+
+    name: PolicyName = "always"
+    retries: int = 0
+
+    def allows(self, attempt: int, exit_status: int) -> bool:
+        """Whether to start again after `attempt` restarts in a row."""
+        if self.name == "on-failure":
+            return exit_status != 0 and (self.retries == 0 or attempt < self.retries)
+        return self.name != "no"
+
+
+def restart_policy(function: Function) -> RestartPolicy:
+    """`spec.platform.attributes.restartPolicy`: a name, or a map of name and maximumRetryCount."""
+    given = function.spec.platform.attributes.get("restartPolicy")
+    if not given:
+        return RestartPolicy()
+    values: Raw = given if isinstance(given, dict) else {"name": given}
+    name = values.get("name", "always")
+    # `no` without quotes is a bool in YAML.
+    name = "no" if name is False else name
+    if name not in _POLICIES:
+        raise UsageError(
+            f'spec.platform.attributes.restartPolicy: "{name}" is no restart policy',
+            hint=f"one of: {', '.join(_POLICIES)}",
+        )
+    retries = values.get("maximumRetryCount") or 0
+    if not isinstance(retries, int) or retries < 0:
+        raise UsageError(
+            "spec.platform.attributes.restartPolicy.maximumRetryCount must be a whole number,"
+            f" not {retries!r}"
+        )
+    return RestartPolicy(_POLICIES[name], retries)
+
+
+def wanted_port(function: Function) -> int:
+    """The port that the http trigger asks for, 0 when it leaves the choice to the platform."""
+    trigger = function.http_trigger()
+    if trigger is None:
+        return 0
+    given = trigger[1].attributes.get("port") or 0
+    try:
+        port = int(given)
+    except (TypeError, ValueError):
+        port = -1
+    if not 0 <= port <= 65535:
+        raise UsageError(
+            f"spec.triggers.{trigger[0]}.attributes.port: {given!r} is no port",
+            hint="a number from 1 to 65535; leave it out to get a free one that stays the same",
+        )
+    return port
+
+
+def listen_words(function: Function) -> str:
+    """`spec.platform.attributes.listen`, where a function listens beside loopback."""
+    return str(function.spec.platform.attributes.get("listen") or "loopback")
+
+
+def wants_gpu(function: Function) -> bool:
+    try:
+        return quantity(function.spec.resources.limits.get(_GPU, "0")) > Decimal(0)
+    except ValueError:
+        return False
+
+
+def readiness_seconds(function: Function) -> float:
+    return float(function.spec.readiness_timeout_seconds or _READINESS_SECONDS)
+
+
+def termination_seconds(function: Function) -> float:
+    """How long the slowest trigger lets its workers finish, in seconds."""
+    given = [_termination(trigger) for trigger in function.spec.triggers.values()]
+    return max(given, default=_TERMINATION_SECONDS)
+
+
+def _termination(trigger: Trigger) -> float:
+    text = trigger.worker_termination_timeout
+    return duration(text) if text else _TERMINATION_SECONDS
+
+
+def event_seconds(function: Function) -> float | None:
+    return duration(function.spec.event_timeout) if function.spec.event_timeout else None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one revision lives: code folder, interpreter of its workers, folder of nuclio_sdk."""
+
+    number: int
+    code: str
+    interpreter: str
+    sdk: str | None
+
+
+def processor_config(function: Function, place: Place) -> Raw:
+    """The processor's configuration but for its listeners, which the supervisor adds."""
+    spec, metadata = function.spec, function.metadata
+    return {
+        "function": {
+            "name": metadata.name,
+            "namespace": metadata.namespace,
+            "project": metadata.labels.get("nuclio.io/project-name", "default"),
+            "description": spec.description,
+            "version": str(spec.version if spec.version and spec.version > 0 else "latest"),
+            "revision": place.number,
+        },
+        "handler": spec.handler,
+        "code": place.code,
+        "mount": MOUNT,
+        "interpreter": place.interpreter,
+        "env": _environment(function),
+        "sdk_path": place.sdk,
+        "triggers": {
+            name: _trigger(trigger)
+            for name, trigger in spec.triggers.items()
+            if trigger.kind == "http"
+        },
+        "event_timeout": event_seconds(function),
+        "readiness_timeout": readiness_seconds(function),
+        "accept": "immediately",
+        "restart": "no" if restart_policy(function).name == "no" else "always",
+        "drain_timeout": DRAIN_SECONDS,
+        "log": {"level": _log_level(function), "format": "json"},
+    }
+
+
+def _environment(function: Function) -> dict[str, str]:
+    return {one.name: one.value for one in function.spec.env if one.value_from is None}
+
+
+def _trigger(trigger: Trigger) -> Raw:
+    milliseconds = trigger.worker_availability_timeout_milliseconds
+    return {
+        "kind": trigger.kind,
+        "num_workers": trigger.num_workers or trigger.max_workers or 1,
+        "availability_timeout_ms": (
+            _AVAILABILITY_MILLISECONDS if milliseconds is None else milliseconds
+        ),
+        "termination_timeout": _termination(trigger),
+        "attributes": trigger.attributes,
+    }
+
+
+def _log_level(function: Function) -> str:
+    levels = [sink.level for sink in function.spec.logger_sinks if sink.level]
+    return levels[0] if levels else "debug"
+
+
+def warnings_for(function: Function, requirements: Requirements) -> tuple[str, ...]:
+    """What the function asks for and does not get here, in as few sentences as possible."""
+    found = []
+    if requirements.ignored:
+        lines = "; ".join(str(one) for one in requirements.ignored)
+        found.append(f"these build lines need a container and are left out here: {lines}")
+    meaningless = _meaningless(function)
+    if meaningless:
+        found.append(f"without effect on the process platform: {', '.join(meaningless)}")
+    if hidden := [one.name for one in function.spec.env if one.value_from is not None]:
+        found.append(
+            f"env values from secrets or fields of a cluster are not set here: {', '.join(hidden)}"
+        )
+    if other := sorted({t.kind for t in function.spec.triggers.values() if t.kind != "http"}):
+        found.append(f"triggers of these kinds do not run here: {', '.join(other)}")
+    return tuple(found)
+
+
+def _meaningless(function: Function) -> list[str]:
+    """Keys of spec that are set and mean nothing without a container or a cluster."""
+    spec = function.spec
+    keys: dict[str, Any] = {
+        "nodeSelector": spec.node_selector,
+        "nodeName": spec.node_name,
+        "affinity": spec.affinity,
+        "tolerations": spec.tolerations,
+        "priorityClassName": spec.priority_class_name,
+        "resources.requests": spec.resources.requests,
+        "volumes": spec.volumes,
+        "devices": spec.devices,
+        "sidecars": spec.sidecars,
+        "initContainers": spec.init_containers,
+        "envFrom": spec.env_from,
+        "securityContext": spec.security_context,
+        "serviceAccount": spec.service_account,
+        "serviceType": spec.service_type,
+        "imagePullSecrets": spec.image_pull_secrets,
+        "runRegistry": spec.run_registry,
+        "scaleToZero": spec.scale_to_zero,
+        "autoScaleMetrics": spec.auto_scale_metrics,
+        "hostIPC": spec.host_ipc,
+    }
+    found = [key for key, value in keys.items() if value]
+    # The GPU limit does count: it decides in which order a redeploy starts and stops things.
+    found += [f"resources.limits.{key}" for key in spec.resources.limits if key != _GPU]
+    counts = {
+        "replicas": spec.replicas,
+        "minReplicas": spec.min_replicas,
+        "maxReplicas": spec.max_replicas,
+    }
+    found += [key for key, count in counts.items() if count is not None and count > 1]
+    if "network" in spec.platform.attributes:
+        found.append("platform.attributes.network")
+    return found

@@ -1,0 +1,237 @@
+"""The sockets of the process platform: what functions listen on, and how its parts find each other.
+
+The supervisor opens a function's listening sockets and lends them to processors, so a port never
+closes while a function has one. Fixed ports come from below the kernel's range for outgoing
+connections: a port from inside that range could be taken by any client after a restart.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import ipaddress
+import os
+import random
+import socket
+import struct
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fnbuild.errors import ConflictError, PlatformError, UsageError
+
+LOOPBACK = "127.0.0.1"
+_BRIDGE = "docker0"
+_LOWEST_PORT = 20000
+_BACKLOG = 4096
+_SIOCGIFADDR = 0x8915
+_LISTENING = "0A"
+
+
+@dataclass(slots=True)
+class Listeners:
+    """The open sockets of one function: its http trigger (one per address) and its admin port."""
+
+    http: list[socket.socket]
+    admin: socket.socket
+
+    @property
+    def port(self) -> int:
+        port: int = self.http[0].getsockname()[1]
+        return port
+
+    @property
+    def admin_port(self) -> int:
+        port: int = self.admin.getsockname()[1]
+        return port
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        return tuple(one.getsockname()[0] for one in self.http)
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        return (*(one.fileno() for one in self.http), self.admin.fileno())
+
+    def close(self, but: Listeners | None = None) -> None:
+        """Close them, except those that `but` holds too."""
+        kept = {id(one) for one in (*but.http, but.admin)} if but else set()
+        for one in (*self.http, self.admin):
+            if id(one) not in kept:
+                one.close()
+
+
+def hosts_of(listen: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The addresses that `listen` means, and warnings. Loopback is always among them.
+
+    `listen` is a comma-separated list of `loopback`, `docker` (the gateway of Docker's default
+    bridge, which containers reach as `host.docker.internal`) and IPv4 addresses.
+    """
+    hosts, warnings = [LOOPBACK], []
+    for word in (part.strip() for part in listen.split(",")):
+        if word in ("", "loopback", LOOPBACK):
+            continue
+        if word == "docker":
+            gateway = bridge_gateway()
+            if gateway is None:
+                warnings.append(
+                    f"there is no interface {_BRIDGE}, so containers cannot reach the function yet;"
+                    " deploy it again once Docker runs"
+                )
+            else:
+                hosts.append(gateway)
+            continue
+        hosts.append(_address(word))
+    if "0.0.0.0" in hosts:  # noqa: S104 (asked for by name)
+        hosts = ["0.0.0.0"]  # noqa: S104 (it includes the others)
+    return tuple(dict.fromkeys(hosts)), tuple(warnings)
+
+
+def _address(word: str) -> str:
+    try:
+        return str(ipaddress.IPv4Address(word))
+    except ValueError:
+        raise UsageError(
+            f'"{word}" is no place to listen on',
+            hint="a comma-separated list of loopback, docker and IPv4 addresses",
+        ) from None
+
+
+def bridge_gateway(interface: str = _BRIDGE) -> str | None:
+    """The IPv4 address of the interface, or None when it does not exist."""
+    request = struct.pack("256s", interface.encode()[:15])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        try:
+            answer = fcntl.ioctl(any_socket.fileno(), _SIOCGIFADDR, request)
+        except OSError:
+            return None
+    return socket.inet_ntoa(answer[20:24])
+
+
+def open_listeners(
+    hosts: Collection[str], port: int, admin_port: int, avoid: Collection[int] = ()
+) -> Listeners:
+    """Sockets on `port` of every host; 0 chooses a free port that is not in `avoid`.
+
+    Raises `ConflictError` when a fixed port is taken. The admin port is taken again where
+    possible and replaced where not: nothing outside refers to it for long.
+    """
+    http = bind(hosts, port) if port else _bind_free(hosts, avoid)
+    try:
+        admin = bind([LOOPBACK], admin_port) if admin_port else _bind_free([LOOPBACK], avoid)
+    except ConflictError:
+        admin = _bind_free([LOOPBACK], avoid)
+    except BaseException:
+        for one in http:
+            one.close()
+        raise
+    return Listeners(http, admin[0])
+
+
+def bind(hosts: Collection[str], port: int) -> list[socket.socket]:
+    """Listening sockets on one port of several addresses: all of them or `ConflictError`."""
+    made: list[socket.socket] = []
+    try:
+        for host in hosts:
+            made.append(_listen(host, port))
+    except OSError as cause:
+        for one in made:
+            one.close()
+        raise _bind_error(host, port, cause) from cause
+    return made
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((host, port))
+        made.listen(_BACKLOG)
+    except BaseException:
+        made.close()
+        raise
+    made.setblocking(False)
+    return made
+
+
+def _bind_error(host: str, port: int, cause: OSError) -> ConflictError | PlatformError:
+    if cause.errno == errno.EADDRINUSE:
+        holder = port_owner(port)
+        by = f" by {holder}" if holder else ""
+        return ConflictError(
+            f"port {port} on {host} is taken{by}",
+            hint="end that program, or set another port: spec.triggers.<name>.attributes.port",
+        )
+    if cause.errno == errno.EACCES:
+        return ConflictError(
+            f"port {port} needs more rights than this user has",
+            hint="set a port above 1023: spec.triggers.<name>.attributes.port",
+        )
+    return PlatformError(f"cannot listen on {host}:{port}: {cause.strerror}")
+
+
+def _bind_free(hosts: Collection[str], avoid: Collection[int]) -> list[socket.socket]:
+    highest = max(_LOWEST_PORT + 1000, _outgoing_range_start())
+    candidates = random.sample(range(_LOWEST_PORT, highest), 200)
+    for port in candidates:
+        if port in avoid:
+            continue
+        try:
+            return bind(hosts, port)
+        except ConflictError:
+            continue
+    raise PlatformError(f"found no free port from {_LOWEST_PORT} to {highest}")
+
+
+def _outgoing_range_start() -> int:
+    try:
+        text = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text()
+        return int(text.split()[0])
+    except (OSError, ValueError, IndexError):
+        return 32768
+
+
+def port_owner(port: int) -> str | None:
+    """Who listens on the port, as `name (pid N)`; None when /proc does not tell this user."""
+    inodes = _listening_inodes(port)
+    if not inodes:
+        return None
+    wanted = {f"socket:[{inode}]" for inode in inodes}
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit() and wanted & set(_open_files(process)):
+            return f"{_command(process)} (pid {process.name})"
+    return None
+
+
+def _listening_inodes(port: int) -> set[str]:
+    found = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError):
+            for line in Path(table).read_text().splitlines()[1:]:
+                part = line.split()
+                if part[3] == _LISTENING and int(part[1].rpartition(":")[2], 16) == port:
+                    found.add(part[9])
+    return found
+
+
+def _open_files(process: Path) -> Iterator[str]:
+    # Processes end while they are looked at, and other users' are closed to this one.
+    with contextlib.suppress(OSError):
+        for link in (process / "fd").iterdir():
+            with contextlib.suppress(OSError):
+                yield os.readlink(link)
+
+
+def _command(process: Path) -> str:
+    with contextlib.suppress(OSError):
+        return (process / "comm").read_text().strip()
+    return "a process"
+
+
+def peer_pid(connected: socket.socket) -> int:
+    """The process at the other end of a unix socket: for a client, the one that listens."""
+    size = struct.calcsize("3i")
+    credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    pid: int = struct.unpack("3i", credentials)[0]
+    return pid

@@ -1,0 +1,153 @@
+"""Asking a processor, over its control socket, how it is.
+
+The supervisor asks without blocking; commands ask in the plain way, so they tell the truth about
+functions even while no supervisor runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from fnbuild.platforms.process.sockets import peer_pid
+from fnbuild.runtime.http import unix
+
+_PATIENCE = 2.0
+_LARGEST_REPLY = 8 << 20
+
+ProcessorState = Literal["starting", "ready", "unhealthy", "draining", "stopped"]
+
+
+class WorkerStatus(msgspec.Struct, frozen=True):
+    id: int | str
+    state: str = ""
+    pid: int | None = None
+    restarts: int = 0
+    message: str = ""
+
+
+class Status(msgspec.Struct, frozen=True):
+    """What a processor says about itself; `message` holds the traceback when it is unhealthy."""
+
+    state: ProcessorState
+    pid: int
+    revision: int
+    message: str = ""
+    workers: list[WorkerStatus] = msgspec.field(default_factory=list)
+    connections: int = 0
+    in_flight: int = 0
+    mount: str | None = None
+    warnings: list[str] = msgspec.field(default_factory=list)
+
+    @property
+    def available(self) -> bool:
+        return self.state == "ready"
+
+
+class Unreachable(Exception):  # noqa: N818 (an answer, not a failure of the program)
+    """Nobody answers at a control socket; `gone` when nobody listens there at all."""
+
+    def __init__(self, gone: bool):
+        super().__init__("gone" if gone else "no answer")
+        self.gone = gone
+
+
+def _request(method: str, target: str) -> bytes:
+    head = f"{method} {target} HTTP/1.1\r\nHost: processor\r\nConnection: close\r\n"
+    return f"{head}Content-Length: 0\r\n\r\n".encode()
+
+
+def _body(reply: bytes) -> bytes:
+    head, found, body = reply.partition(b"\r\n\r\n")
+    status = head.split(b" ", 2)[1:2]
+    if not found or not status or not status[0].startswith(b"2"):
+        raise Unreachable(gone=False)
+    return body
+
+
+def _decoded(body: bytes) -> Status:
+    try:
+        return msgspec.json.decode(body, type=Status)
+    except msgspec.MsgspecError as error:
+        raise Unreachable(gone=False) from error
+
+
+def read_status(control: Path, patience: float = _PATIENCE) -> Status:
+    """The status of the processor at this control socket; waits `patience` seconds at most.
+
+    Raises `Unreachable`.
+    """
+    with _connect(control, patience) as link:
+        try:
+            link.sendall(_request("GET", "/status"))
+            reply = bytearray()
+            while len(reply) < _LARGEST_REPLY and (piece := link.recv(65536)):
+                reply += piece
+        except OSError as error:
+            raise Unreachable(gone=False) from error
+    return _decoded(_body(bytes(reply)))
+
+
+def _connect(control: Path, patience: float = _PATIENCE) -> socket.socket:
+    try:
+        return unix.connect(control, patience)
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        raise Unreachable(gone=True) from error
+    except OSError as error:
+        raise Unreachable(gone=False) from error
+
+
+def listening_pid(control: Path) -> int | None:
+    """The process that listens on the control socket, as the kernel knows it."""
+    try:
+        with _connect(control) as link:
+            return peer_pid(link)
+    except Unreachable:
+        return None
+
+
+async def ask(control: Path, method: str, target: str, patience: float = _PATIENCE) -> bytes:
+    """The body of the processor's reply; raises `Unreachable` unless it is a 2xx."""
+    try:
+        async with asyncio.timeout(patience):
+            return _body(await _exchange(control, _request(method, target)))
+    except OSError as error:
+        raise Unreachable(gone=False) from error
+
+
+async def ask_status(control: Path, patience: float = _PATIENCE) -> Status:
+    """As `read_status`, without blocking the event loop."""
+    return _decoded(await ask(control, "GET", "/status", patience))
+
+
+async def _exchange(control: Path, request: bytes) -> bytes:
+    loop = asyncio.get_running_loop()
+    # Connecting to a unix socket is over at once: it has a queue, and nobody far away.
+    with _connect(control) as link:
+        link.setblocking(False)
+        await loop.sock_sendall(link, request)
+        reply = bytearray()
+        while len(reply) < _LARGEST_REPLY and (piece := await loop.sock_recv(link, 65536)):
+            reply += piece
+    return bytes(reply)
+
+
+def borrow_listeners(control: Path) -> list[socket.socket]:
+    """The listening sockets of a running processor: those of http first, the admin one last.
+
+    This is how a new supervisor takes over from one that died. Raises `Unreachable`.
+    """
+    with _connect(control) as link:
+        try:
+            link.sendall(b"LISTENERS\n")
+            _, descriptors, _, _ = socket.recv_fds(link, 4096, 16)
+        except OSError as error:
+            raise Unreachable(gone=False) from error
+    sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+    for one in sockets:
+        one.setblocking(False)
+    return sockets

@@ -1,0 +1,196 @@
+"""The supervisor: one daemon a data directory, which owns every function's listening sockets.
+
+    python -m fnbuild.platforms.process.supervisor --data-dir DIRECTORY [--foreground]
+
+Without --foreground the command returns once the supervisor answers. SIGTERM ends the supervisor
+and leaves the processors serving, for the next one to adopt; `fnbuild down` ends them too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import fnbuild
+from fnbuild.errors import FnbuildError, UsageError
+from fnbuild.platforms import Progress
+from fnbuild.platforms.process import adoption, client, daemon
+from fnbuild.platforms.process.layout import Key, supervisor_lock, supervisor_log, supervisor_socket
+from fnbuild.platforms.process.readiness import settle
+from fnbuild.platforms.process.server import ControlServer
+from fnbuild.platforms.process.supervised import SupervisedFunction
+from fnbuild.store import FunctionRow, Store
+
+_TICK_SECONDS = 1.0
+_SETTLE_SECONDS = 120.0
+
+log = logging.getLogger(__name__)
+
+
+class Supervisor:
+    def __init__(self, store: Store):
+        self._store = store
+        self._functions: dict[Key, SupervisedFunction] = {}
+        self._server = ControlServer(supervisor_socket(), self._answer)
+        self._stopped = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve until told to stop; what runs then goes on running unless `down` ended it."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopped.set)
+        await self._adopt()
+        self._restore()
+        await self._server.start()
+        log.info("supervisor %s runs (pid %d)", fnbuild.__version__, os.getpid())
+        daemon.tell_ready()
+        watch = asyncio.create_task(self._watch())
+        await self._stopped.wait()
+        watch.cancel()
+        await self._server.close(but=None)
+        for function in self._functions.values():
+            function.release()
+        log.info("supervisor ends")
+
+    def _function(self, key: Key) -> SupervisedFunction:
+        return self._functions.setdefault(key, SupervisedFunction(key, self._store))
+
+    # What runs
+
+    async def _adopt(self) -> None:
+        for key, processors in (await adoption.find()).items():
+            row = self._store.function(*key)
+            await adoption.take(self._function(key), row, processors)
+
+    def _restore(self) -> None:
+        """Start what was running when the last supervisor, or the machine, went down."""
+        for row in self._store.functions():
+            # `stopped` was somebody's wish: only `up` ends that.
+            if row.state not in ("stopped", "standby"):
+                self._resume(row)
+
+    def _resume(self, row: FunctionRow) -> str | None:
+        """Start the function unless it runs or ought not to; the reason when that fails."""
+        if row.desired != "running" or row.revision == 0:
+            return None
+        key = Key(row.namespace, row.name)
+        try:
+            self._function(key).resume()
+        except FnbuildError as error:
+            log.warning("%s does not start: %s", key, error.message)
+            return error.message
+        return None
+
+    async def _watch(self) -> None:
+        while True:
+            for key, function in list(self._functions.items()):
+                try:
+                    await function.tick()
+                except Exception:  # one function's trouble must not leave the others unwatched
+                    log.exception("looking at %s failed", key)
+                if function.idle:
+                    del self._functions[key]
+            await asyncio.sleep(_TICK_SECONDS)
+
+    # What callers ask
+
+    async def _answer(
+        self, verb: str, arguments: dict[str, Any], progress: Progress
+    ) -> dict[str, Any]:
+        if verb == "hello":
+            return {"version": fnbuild.__version__, "pid": os.getpid()}
+        if verb == "switch":
+            return await self._switch(arguments, progress)
+        if verb == "stop":
+            return await self._stop(_key(arguments))
+        if verb == "up":
+            return await self._up(progress)
+        if verb == "down":
+            return await self._down(progress)
+        if verb == "handover":
+            asyncio.get_running_loop().call_later(0.05, self._stopped.set)
+            return {}
+        raise UsageError(f'the supervisor knows no verb "{verb}"')
+
+    async def _switch(self, arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
+        function = self._function(_key(arguments))
+        number, overlap = int(arguments["revision"]), bool(arguments.get("overlap"))
+        await function.switch(number, progress, overlap=overlap)
+        assert function.listeners is not None
+        return {"port": function.listeners.port}
+
+    async def _stop(self, key: Key) -> dict[str, Any]:
+        function = self._functions.get(key)
+        if function is not None:
+            await function.stop()
+            self._functions.pop(key, None)
+        return {}
+
+    async def _up(self, progress: Progress) -> dict[str, Any]:
+        rows = [row for row in self._store.functions() if row.desired == "running" and row.revision]
+        await asyncio.gather(*(self._bring_up(row, progress) for row in rows))
+        return {"functions": len(rows)}
+
+    async def _bring_up(self, row: FunctionRow, progress: Progress) -> None:
+        problem = self._resume(row)
+        if problem is not None:
+            progress(f"{row.name}: {problem}")
+            return
+        processor = self._function(Key(row.namespace, row.name)).active
+        status = await settle(processor, _SETTLE_SECONDS) if processor else None
+        state = status.state if status else "starting"
+        progress(f"{row.name}: {state} on http://127.0.0.1:{row.http_port}")
+
+    async def _down(self, progress: Progress) -> dict[str, Any]:
+        await self._server.close(but=asyncio.current_task())
+        functions = [one for one in self._functions.values() if not one.idle]
+        for function in functions:
+            progress(f"stopping {function.key.name}")
+        await asyncio.gather(*(function.stop() for function in functions))
+        # The answer goes out first: the caller waits for it.
+        asyncio.get_running_loop().call_later(0.05, self._stopped.set)
+        return {"functions": len(functions)}
+
+
+def _key(arguments: dict[str, Any]) -> Key:
+    return Key(str(arguments["namespace"]), str(arguments["name"]))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="fnbuild-supervisor", description=__doc__)
+    parser.add_argument("--data-dir", type=Path, required=True)
+    parser.add_argument("--foreground", action="store_true")
+    given = parser.parse_args()
+    os.environ["FNBUILD_DATA_DIR"] = str(given.data_dir.absolute())
+    try:
+        if not given.foreground and not daemon.detach(supervisor_log()):
+            return 0
+        with daemon.single(supervisor_lock(), lambda: client.version() is not None) as first:
+            if first:
+                _serve()
+            daemon.tell_ready()
+    except FnbuildError as error:
+        daemon.tell_failure(error.message)
+        return error.exit_status
+    return 0
+
+
+def _serve() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+
+    async def serve(store: Store) -> None:
+        await Supervisor(store).run()
+
+    with contextlib.closing(Store.open()) as store:
+        asyncio.run(serve(store))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

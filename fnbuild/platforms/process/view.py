@@ -1,0 +1,108 @@
+"""A function as it is right now: what is on record, corrected by what its processor says.
+
+A record can be older than the truth (the machine was restarted, the supervisor was killed), so the
+processor itself is asked whenever one ought to run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from fnbuild.platforms import Deployment, State
+from fnbuild.platforms.process import client
+from fnbuild.platforms.process.layout import Key
+from fnbuild.platforms.process.settings import listen_words
+from fnbuild.platforms.process.sockets import hosts_of
+from fnbuild.platforms.process.status import Status, Unreachable, read_status
+from fnbuild.spec.reader import from_raw
+from fnbuild.spec.types import Function
+from fnbuild.store import FunctionRow, RevisionRow
+
+PLATFORM = "process"
+_UP_HINT = "`fnbuild up` starts it"
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    state: State
+    message: str
+    status: Status | None = None
+
+
+def live(row: FunctionRow) -> Live:
+    """The state of the function as far as it can be found out now."""
+    if row.desired != "running":
+        return Live("imported" if row.desired == "imported" else "standby", row.message)
+    if row.revision == 0:
+        return Live(cast(State, row.state), row.message)
+    try:
+        status = read_status(Key(row.namespace, row.name).control(row.revision))
+    except Unreachable as problem:
+        return _unreachable(row, problem)
+    if status.state == "ready":
+        return Live("ready", "", status)
+    if status.state == "starting" and row.state != "unhealthy":
+        return Live("building", "its workers are starting", status)
+    return Live("unhealthy", status.message or row.message or status.state, status)
+
+
+def _unreachable(row: FunctionRow, problem: Unreachable) -> Live:
+    if not problem.gone:
+        return Live("unhealthy", "the processor does not answer")
+    if row.state == "stopped":
+        return Live("stopped", f"it was stopped; {_UP_HINT}")
+    if client.version() is None:
+        return Live("stopped", f"its processor and the supervisor do not run; {_UP_HINT}")
+    if row.state in ("unhealthy", "error", "building"):
+        return Live(cast(State, row.state), row.message)
+    return Live("unhealthy", "the processor has just ended")
+
+
+def deployment(row: FunctionRow, revision: RevisionRow | None) -> Deployment:
+    """The row as the platform protocol shows it; `revision` is the active one."""
+    function = from_raw(row.config, f"{row.namespace}/{row.name}")
+    now = live(row)
+    serves = now.state in ("ready", "unhealthy", "building", "error") and row.revision > 0
+    hosts = hosts_of(listen_words(function))[0]
+    urls = tuple(f"{host}:{row.http_port}" for host in hosts) if serves else ()
+    wanted = 0 if now.state in ("standby", "imported") else 1
+    return Deployment(
+        function=function,
+        platform=PLATFORM,
+        state=now.state,
+        message=now.message,
+        revision=row.revision,
+        http_port=row.http_port if serves else 0,
+        internal_urls=urls[:1],
+        external_urls=urls,
+        replicas=(int(now.state == "ready"), wanted),
+        details=_details(row, revision, now.status),
+        warnings=tuple(now.status.warnings) if now.status else (),
+    )
+
+
+def _details(
+    row: FunctionRow, revision: RevisionRow | None, status: Status | None
+) -> dict[str, Any]:
+    details: dict[str, Any] = {"port": row.http_port, "admin_port": row.admin_port}
+    if revision is not None:
+        details["python"] = revision.environment or revision.interpreter
+        details["code"] = str(revision.code)
+    if status is not None:
+        details["pid"] = status.pid
+        details["workers"] = [
+            {"id": str(one.id), "state": one.state, "pid": one.pid, "restarts": one.restarts}
+            for one in status.workers
+        ]
+        details["mount"] = status.mount
+    return details
+
+
+def project_of(function: Function) -> str:
+    return function.metadata.labels.get("nuclio.io/project-name", "default")
+
+
+def with_warnings(shown: Deployment, warnings: tuple[str, ...]) -> Deployment:
+    """The deployment with what its plan warned about, before what its processor says."""
+    return replace(shown, warnings=(*warnings, *shown.warnings))
