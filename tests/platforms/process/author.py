@@ -1,0 +1,95 @@
+"""Writing and deploying functions as a person would, and looking at what runs."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fnbuild import deploy
+from fnbuild.platforms import Deployment
+
+NAMESPACE = "nuclio"
+
+_CONFIG = """\
+metadata:
+  name: {name}
+spec:
+  handler: main:handler
+  runtime: python:3.11
+{spec}"""
+
+_CODE = """\
+def handler(context, event):
+    return "{word}"
+"""
+
+
+class Author:
+    def __init__(self, home: Path):
+        self.home = home
+        self.progress: list[str] = []
+
+    def write(self, word: str = "hello", *, name: str = "greeter", spec: str = "") -> Path:
+        """A function that answers every request with the word."""
+        return self.write_code(_CODE.format(word=word), name=name, spec=spec)
+
+    def write_code(self, code: str, *, name: str = "greeter", spec: str = "") -> Path:
+        folder = self.home / name
+        folder.mkdir(exist_ok=True)
+        lines = textwrap.indent(textwrap.dedent(spec).strip(), "  ")
+        (folder / "function.yaml").write_text(_CONFIG.format(name=name, spec=lines))
+        (folder / "main.py").write_text(textwrap.dedent(code))
+        return folder
+
+    def deploy(self, folder: Path, **options: Any) -> Deployment:
+        request = deploy.DeployRequest(path=folder, options=options)
+        return deploy.deploy(request, self.progress.append)
+
+
+def ask(port: int, path: str = "/", timeout: float = 20.0) -> str:
+    """The body of a 200 answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    try:
+        connection.request("GET", path)
+        reply = connection.getresponse()
+        text = reply.read().decode()
+        assert reply.status == 200, (reply.status, text)
+        return text
+    finally:
+        connection.close()
+
+
+def processes(data: Path) -> list[int]:
+    """Every supervisor, processor and worker of the data directory."""
+    return [int(one.name) for one in Path("/proc").iterdir() if _belongs(one, os.fsencode(data))]
+
+
+def _belongs(process: Path, data: bytes) -> bool:
+    if not process.name.isdigit():
+        return False
+    try:
+        words = (process / "cmdline").read_bytes().split(b"\0")
+        words.append(os.fsencode(os.readlink(process / "cwd")))
+    except OSError:
+        return False
+    return any(word.startswith(data) for word in words)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2][:3]
+    except OSError:
+        return False
+
+
+def wait_for(question: Callable[[], Any], seconds: float = 20.0) -> Any:
+    """Ask until the answer is true or time is up; gives the last answer."""
+    deadline = time.monotonic() + seconds
+    while not (answer := question()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return answer

@@ -1,0 +1,43 @@
+"""A data directory of its own for each test, whose processes all end with it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fnbuild.platforms.process import ProcessPlatform, connect
+from tests.platforms.process.author import Author, processes, wait_for
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A data directory; what still runs in it after `down` is a failure."""
+    place = tmp_path / "data"
+    monkeypatch.setenv("FNBUILD_DATA_DIR", str(place))
+    try:
+        yield place
+        connect().down()
+        wait_for(lambda: not processes(place))
+        assert processes(place) == []
+    finally:
+        for pid in processes(place):
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def platform(data: Path) -> ProcessPlatform:
+    return connect()
+
+
+@pytest.fixture
+def platform_name() -> str:
+    return "process"
+
+
+@pytest.fixture
+def author(tmp_path: Path, data: Path) -> Author:
+    return Author(tmp_path)

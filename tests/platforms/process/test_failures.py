@@ -1,0 +1,172 @@
+"""What goes wrong at a deploy: said in the handler's own words, and what ran before runs on."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from fnbuild.errors import BuildError, ConflictError, NotReadyError, UsageError
+from fnbuild.platforms.process import ProcessPlatform, sockets
+from tests.platforms.process.author import NAMESPACE, Author, alive, ask, processes, wait_for
+
+GPU = """
+resources:
+  limits:
+    nvidia.com/gpu: 1
+"""
+
+
+def test_a_broken_revision_is_ended_and_recorded(platform: ProcessPlatform, author: Author) -> None:
+    made = author.deploy(author.write("old"))
+    broken = author.write_code(
+        """
+        def init_context(context):
+            raise ValueError("the weights are missing")
+
+        def handler(context, event):
+            return ""
+        """
+    )
+    with pytest.raises(NotReadyError, match="ValueError: the weights are missing") as failure:
+        author.deploy(broken)
+    assert "in init_context" in (failure.value.detail or "")
+    assert ask(made.http_port) == "old"
+    newest = platform.revisions(NAMESPACE, "greeter")[0]
+    assert newest.state == "failed"
+    assert "the weights are missing" in newest.message
+    now = platform.deployment(NAMESPACE, "greeter")
+    assert (now.state, now.revision, now.details["pid"]) == ("ready", 1, made.details["pid"])
+
+
+def test_a_processor_that_ends_while_it_starts(author: Author) -> None:
+    folder = author.write_code("import os\nos.kill(os.getppid(), 9)\n")
+    with pytest.raises(NotReadyError, match="SIGKILL"):
+        author.deploy(folder)
+
+
+def test_init_context_that_hangs(platform: ProcessPlatform, author: Author) -> None:
+    made = author.deploy(author.write("old"))
+    folder = author.write_code(
+        """
+        import time
+
+        def init_context(context):
+            time.sleep(600)
+        """,
+        spec="readinessTimeoutSeconds: 1",
+    )
+    with pytest.raises(NotReadyError, match="init_context") as failure:
+        author.deploy(folder)
+    assert "time.sleep(600)" in (failure.value.detail or "")
+    assert ask(made.http_port) == "old"
+
+
+def test_a_first_deploy_that_fails_leaves_no_process_and_says_why(
+    data: Path, platform: ProcessPlatform, author: Author
+) -> None:
+    with pytest.raises(NotReadyError):
+        author.deploy(author.write_code("import nowhere_to_be_found\n"))
+    now = platform.deployment(NAMESPACE, "greeter")
+    assert now.state == "unhealthy"
+    assert "nowhere_to_be_found" in now.message
+    assert (now.http_port, now.replicas) == (0, (0, 1))
+    assert wait_for(lambda: len(processes(data)) == 1)  # the supervisor
+    platform.up()
+    assert platform.deployment(NAMESPACE, "greeter").state == "unhealthy"
+
+
+def test_a_gpu_function_stops_first_and_comes_back(
+    platform: ProcessPlatform, author: Author
+) -> None:
+    made = author.deploy(author.write("old", spec=GPU))
+    pid = made.details["pid"]
+    # The new one sees whether the old one is still there while it starts.
+    seen = f"import os\nprint('old processor:', os.path.exists('/proc/{pid}'))\n"
+    code = "def handler(context, event):\n    return 'new'\n"
+    again = author.deploy(author.write_code(seen + code, spec=GPU))
+    assert ask(again.http_port) == "new"
+    assert "stopping revision 1, which holds the GPU" in author.progress
+    assert "old processor: False" in [r.message for r in platform.logs(NAMESPACE, "greeter")]
+
+    with pytest.raises(NotReadyError):
+        author.deploy(author.write_code("import nowhere_to_be_found\n", spec=GPU))
+    assert ask(again.http_port) == "new"
+    assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
+    assert platform.deployment(NAMESPACE, "greeter").revision == 2
+
+
+def test_overlap_keeps_the_old_one_until_the_new_one_is_ready(
+    platform: ProcessPlatform, author: Author
+) -> None:
+    made = author.deploy(author.write("old", spec=GPU))
+    pid = made.details["pid"]
+    seen = f"import os\nprint('old processor:', os.path.exists('/proc/{pid}'))\n"
+    code = "def handler(context, event):\n    return 'new'\n"
+    author.deploy(author.write_code(seen + code, spec=GPU), overlap=True)
+    assert "old processor: True" in [r.message for r in platform.logs(NAMESPACE, "greeter")]
+    assert wait_for(lambda: not alive(pid))
+
+
+def with_port(port: int) -> str:
+    return f"triggers:\n  web:\n    kind: http\n    attributes:\n      port: {port}"
+
+
+def test_a_taken_port_names_who_has_it(platform: ProcessPlatform, author: Author) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ConflictError, match=rf"port {port} .* taken by .*pid \d+"):
+            author.deploy(author.write(spec=with_port(port)))
+    now = platform.deployment(NAMESPACE, "greeter")
+    assert now.state == "error"
+    assert str(port) in now.message
+    assert author.deploy(author.write(spec=with_port(port))).http_port == port
+
+
+def test_the_port_of_another_function(author: Author) -> None:
+    first = author.deploy(author.write(name="first"))
+    with pytest.raises(ConflictError, match="belongs to function first"):
+        author.deploy(author.write(name="second", spec=with_port(first.http_port)))
+
+
+def test_a_port_can_be_changed_and_stays_then(platform: ProcessPlatform, author: Author) -> None:
+    first = author.deploy(author.write("one"))
+    port = sockets.open_listeners(["127.0.0.1"], 0, 0)
+    wanted = port.port
+    port.close()
+    second = author.deploy(author.write("two", spec=with_port(wanted)))
+    assert second.http_port == wanted != first.http_port
+    assert ask(wanted) == "two"
+    third = author.deploy(author.write("three"))
+    assert third.http_port == wanted
+    with pytest.raises(ConnectionRefusedError):
+        ask(first.http_port)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (with_port(99999), "port"),
+        ("platform:\n  attributes:\n    restartPolicy: sometimes", "restart policy"),
+        ("platform:\n  attributes:\n    listen: everywhere", "no place to listen"),
+    ],
+)
+def test_values_without_meaning_are_refused(author: Author, spec: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        author.deploy(author.write(spec=spec))
+
+
+def test_a_requirement_that_does_not_exist(platform: ProcessPlatform, author: Author) -> None:
+    made = author.deploy(author.write("old"))
+    folder = author.write("new")
+    (folder / "requirements.txt").write_text("--no-index\nno-such-package-anywhere==1\n")
+    with pytest.raises(BuildError):
+        author.deploy(folder)
+    assert ask(made.http_port) == "old"
+    assert [one.number for one in platform.revisions(NAMESPACE, "greeter")] == [1]
+    source = platform.source(NAMESPACE, "greeter")
+    assert source is not None
+    assert [one.name for one in source.parent.parent.iterdir()] == ["1"]

@@ -1,0 +1,98 @@
+"""A redeploy under constant load loses no request."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+from dataclasses import dataclass, field
+
+from fnbuild.platforms.process import ProcessPlatform
+from tests.platforms.process.author import NAMESPACE, Author, alive, wait_for
+
+CLIENTS = 8
+IDLE = 4
+ROUNDS = 10
+
+
+class KeepAlive:
+    """A client that keeps its connection as long as the server does, and never tries twice."""
+
+    def __init__(self, port: int):
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+
+    def ask(self) -> tuple[int, str]:
+        self._connection.request("POST", "/", b"{}", {"Content-Type": "application/json"})
+        reply = self._connection.getresponse()
+        return reply.status, reply.read().decode()
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+@dataclass
+class Load:
+    """Eight clients that ask without a pause until told to stop."""
+
+    port: int
+    answers: list[tuple[int, str]] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _threads: list[threading.Thread] = field(default_factory=list)
+
+    def _run(self) -> None:
+        client = KeepAlive(self.port)
+        try:
+            while not self._stop.is_set():
+                self.answers.append(client.ask())
+        except (OSError, http.client.HTTPException) as error:
+            self.failures.append(repr(error))
+        finally:
+            client.close()
+
+    def __enter__(self) -> Load:
+        self._threads = [threading.Thread(target=self._run) for _ in range(CLIENTS)]
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def test_ten_redeploys_under_load_lose_no_request(platform: ProcessPlatform, author: Author) -> None:
+    spec = "triggers:\n  web:\n    kind: http\n    numWorkers: 2"
+    made = author.deploy(author.write("revision 1", spec=spec))
+    pids = [made.details["pid"]]
+    with Load(made.http_port) as load:
+        for number in range(2, ROUNDS + 2):
+            idle = [KeepAlive(made.http_port) for _ in range(IDLE)]
+            before = [client.ask() for client in idle]
+            made = author.deploy(author.write(f"revision {number}", spec=spec))
+            assert made.revision == number
+            pids.append(made.details["pid"])
+            # These connections are the old processor's still.
+            across = [client.ask() for client in idle]
+            after = [client.ask() for client in idle]
+            for client in idle:
+                client.close()
+            assert before == [(200, f"revision {number - 1}")] * IDLE
+            assert across == [(200, f"revision {number - 1}")] * IDLE
+            assert after == [(200, f"revision {number}")] * IDLE
+    assert load.failures == []
+    assert {status for status, _ in load.answers} == {200}
+    assert {text for _, text in load.answers} == {f"revision {n}" for n in range(1, ROUNDS + 2)}
+    assert wait_for(lambda: not any(alive(pid) for pid in pids[:-1]))
+    assert platform.deployment(NAMESPACE, "greeter").details["pid"] == pids[-1]
+
+
+def test_only_ten_revisions_are_kept(platform: ProcessPlatform, author: Author) -> None:
+    author.deploy(author.write())
+    for _ in range(11):
+        platform.redeploy(NAMESPACE, "greeter", author.progress.append)
+    kept = platform.revisions(NAMESPACE, "greeter")
+    assert [one.number for one in kept] == list(range(12, 2, -1))
+    folder = platform.source(NAMESPACE, "greeter")
+    assert folder is not None
+    assert {one.name for one in folder.parent.parent.iterdir()} == {str(n) for n in range(3, 13)}
