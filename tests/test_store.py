@@ -1,0 +1,459 @@
+"""The store: what it keeps, that kills cannot spoil it, and what it says when it fails."""
+
+import os
+import random
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from fnbuild.datadir import hold
+from fnbuild.errors import ConflictError, NotFoundError, StoreError, UsageError
+from fnbuild.store import (
+    FunctionRow,
+    ProjectRow,
+    RevisionDraft,
+    Store,
+    data_dir,
+    function_dir,
+    lock,
+    revision_dir,
+)
+
+CONFIG = {"metadata": {"name": "face"}, "spec": {"description": "Gesichter, 顔"}}
+DRAFT = RevisionDraft("d1g357", CONFIG, "/usr/bin/python3", "/env/bin/python")
+
+
+@pytest.fixture(autouse=True)
+def data(tmp_path, monkeypatch):
+    folder = tmp_path / "data"
+    monkeypatch.setenv("FNBUILD_DATA_DIR", str(folder))
+    return folder
+
+
+@pytest.fixture
+def store(data):
+    with Store.open() as store:
+        yield store
+
+
+def run(code: str, *args: str, **options) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *args], stdout=subprocess.PIPE, text=True, **options
+    )
+
+
+class TestDataDirectory:
+    def test_the_variable_decides(self, data):
+        assert data_dir() == data
+
+    def test_xdg_then_home(self, tmp_path, monkeypatch):
+        monkeypatch.delenv("FNBUILD_DATA_DIR")
+        monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "xdg"))
+        assert data_dir() == tmp_path / "xdg/fnbuild"
+        monkeypatch.setenv("XDG_DATA_HOME", "relative")
+        monkeypatch.setenv("HOME", str(tmp_path))
+        assert data_dir() == tmp_path / ".local/share/fnbuild"
+
+    def test_it_is_for_its_owner_alone(self, store, data):
+        store.record("me", "deploy", "face", "done")
+        assert stat.S_IMODE(data.stat().st_mode) == 0o700
+        files = list(data.glob("fnbuild.db*"))
+        assert len(files) == 3
+        assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+
+    def test_a_directory_that_was_there_keeps_its_mode(self, data):
+        data.mkdir(mode=0o755)
+        Store.open().close()
+        assert stat.S_IMODE(data.stat().st_mode) == 0o755
+
+    def test_a_file_in_its_place(self, data):
+        data.write_text("not a directory")
+        with pytest.raises(StoreError, match="cannot make the directory"):
+            Store.open()
+
+    @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\0b", "x" * 201])
+    def test_names_that_are_no_folder(self, name):
+        with pytest.raises(UsageError, match="cannot be a function name"):
+            function_dir("nuclio", name)
+        with pytest.raises(UsageError, match="cannot be a namespace"):
+            function_dir(name, "face")
+
+    def test_layout(self, data):
+        assert revision_dir("nuclio", "pth.sam_B", 3) == (
+            data / "functions/nuclio/pth.sam_B/revisions/3"
+        )
+
+
+class TestProjects:
+    def test_add_list_delete(self, store):
+        project = ProjectRow("nuclio", "cvat", "what CVAT calls", "ada")
+        assert store.add_project(project)
+        assert not store.add_project(ProjectRow("nuclio", "cvat", "another"))
+        assert store.add_project(ProjectRow("other", "cvat"))
+        assert store.projects("nuclio") == [project]
+        assert store.delete_project("nuclio", "cvat")
+        assert not store.delete_project("nuclio", "cvat")
+        assert store.projects("nuclio") == []
+
+
+class TestFunctions:
+    def test_what_goes_in_comes_out(self, store):
+        row = FunctionRow(
+            "nuclio", "face", "cvat", "stopped", 0, 8081, 9091, "error", "line\nline", CONFIG
+        )
+        store.put_function(row)
+        read = store.function("nuclio", "face")
+        assert read is not None
+        assert read.updated.endswith("Z")
+        assert read == FunctionRow(
+            **{f: getattr(row, f) for f in row.__slots__ if f != "updated"}, updated=read.updated
+        )
+
+    def test_put_replaces(self, store):
+        store.put_function(FunctionRow("nuclio", "face", http_port=1))
+        store.put_function(FunctionRow("nuclio", "face", http_port=2))
+        assert [row.http_port for row in store.functions("nuclio")] == [2]
+
+    def test_put_keeps_revisions(self, store):
+        store.add_revision("nuclio", "face", DRAFT)
+        store.put_function(FunctionRow("nuclio", "face"))
+        assert len(store.revisions("nuclio", "face")) == 1
+
+    def test_list_by_namespace_and_of_all(self, store):
+        for namespace, name in (("b", "two"), ("a", "two"), ("a", "one")):
+            store.put_function(FunctionRow(namespace, name))
+        assert [row.name for row in store.functions("a")] == ["one", "two"]
+        assert [(row.namespace, row.name) for row in store.functions()] == [
+            ("a", "one"),
+            ("a", "two"),
+            ("b", "two"),
+        ]
+        assert store.function("a", "three") is None
+
+    def test_update_changes_what_it_names(self, store):
+        store.put_function(FunctionRow("nuclio", "face", http_port=8081, message="old"))
+        row = store.update_function("nuclio", "face", state="ready", message="", config=CONFIG)
+        assert (row.state, row.message, row.http_port, row.config) == ("ready", "", 8081, CONFIG)
+        assert store.function("nuclio", "face") == row
+
+    def test_update_of_what_is_not_there(self, store):
+        with pytest.raises(NotFoundError, match="no function face in namespace nuclio"):
+            store.update_function("nuclio", "face", state="ready")
+
+    def test_delete_takes_the_revisions_along(self, store):
+        store.add_revision("nuclio", "face", DRAFT)
+        assert store.delete_function("nuclio", "face")
+        assert not store.delete_function("nuclio", "face")
+        assert store.revisions("nuclio", "face") == []
+        assert store.add_revision("nuclio", "face", DRAFT).number == 1
+
+
+class TestRevisions:
+    def test_a_new_one_counts_as_failed_until_it_is_active(self, store):
+        assert store.next_number("nuclio", "face") == 1
+        revision = store.add_revision("nuclio", "face", DRAFT)
+        assert (revision.number, revision.state) == (1, "failed")
+        assert "before the revision was ready" in revision.message
+        assert revision.code == revision_dir("nuclio", "face", 1) / "code"
+        assert (revision.config, revision.digest) == (CONFIG, "d1g357")
+        function = store.function("nuclio", "face")
+        assert function is not None
+        assert (function.state, function.revision) == ("building", 0)
+
+    def test_activate_supersedes_the_one_before(self, store):
+        store.add_revision("nuclio", "face", DRAFT)
+        store.activate("nuclio", "face", 1)
+        store.add_revision("nuclio", "face", RevisionDraft("x", {}, "p", code="/elsewhere"))
+        function = store.activate("nuclio", "face", 2, state="ready", http_port=8081)
+        assert (function.revision, function.state, function.http_port) == (2, "ready", 8081)
+        newest, oldest = store.revisions("nuclio", "face")
+        assert (newest.number, newest.state, newest.message) == (2, "active", "")
+        assert (oldest.number, oldest.state) == (1, "superseded")
+        assert newest.code == Path("/elsewhere")
+
+    def test_activate_again_an_old_one(self, store):
+        for number in (1, 2):
+            store.add_revision("nuclio", "face", DRAFT)
+            store.activate("nuclio", "face", number)
+        store.activate("nuclio", "face", 1)
+        states = [revision.state for revision in store.revisions("nuclio", "face")]
+        assert states == ["superseded", "active"]
+
+    def test_activate_what_is_not_there_changes_nothing(self, store):
+        store.add_revision("nuclio", "face", DRAFT)
+        store.activate("nuclio", "face", 1)
+        with pytest.raises(NotFoundError, match="face has no revision 7"):
+            store.activate("nuclio", "face", 7)
+        assert store.revision("nuclio", "face", 1).state == "active"
+
+    def test_fail_keeps_the_reason(self, store):
+        store.add_revision("nuclio", "face", DRAFT)
+        store.fail("nuclio", "face", 1, "ImportError: torch")
+        revision = store.revision("nuclio", "face", 1)
+        assert (revision.state, revision.message) == ("failed", "ImportError: torch")
+
+    def test_prune_keeps_the_newest_and_the_active(self, store):
+        for _ in range(5):
+            store.add_revision("nuclio", "face", DRAFT)
+        store.activate("nuclio", "face", 1)
+        gone = store.prune("nuclio", "face", keep=2)
+        assert [row.number for row in gone] == [3, 2]
+        assert [row.number for row in store.revisions("nuclio", "face")] == [5, 4, 1]
+        assert store.next_number("nuclio", "face") == 6
+
+
+def test_audit_gives_the_newest_first(store):
+    for target in ("one", "two", "three"):
+        store.record("ada", "deploy", target, "done")
+    assert [row.target for row in store.audit(2)] == ["three", "two"]
+    assert store.audit()[0].actor == "ada"
+
+
+ADD = """
+import sys
+from fnbuild.store import Store, RevisionDraft
+with Store.open() as store:
+    for _ in range(20):
+        store.add_revision("nuclio", "face", RevisionDraft("d", {}, "p"))
+"""
+
+
+class TestManyAtOnce:
+    def test_processes_that_start_together(self, data):
+        workers = [run(ADD) for _ in range(4)]
+        assert [worker.wait(60) for worker in workers] == [0, 0, 0, 0]
+        for worker in workers:
+            worker.stdout.close()
+        with Store.open() as store:
+            numbers = [row.number for row in store.revisions("nuclio", "face")]
+        assert numbers == list(range(80, 0, -1))
+
+    def test_threads_share_one_store(self, store):
+        def add():
+            for _ in range(25):
+                store.add_revision("nuclio", "face", DRAFT)
+
+        threads = [threading.Thread(target=add) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert store.next_number("nuclio", "face") == 101
+
+
+WRITE = """
+import sys
+from fnbuild.store import Store, RevisionDraft, FunctionRow
+with Store.open() as store:
+    while True:
+        row = store.add_revision("nuclio", "face", RevisionDraft("d", {"k": "v" * 3000}, "p"))
+        store.activate("nuclio", "face", row.number, state="ready", message=str(row.number))
+        print(row.number, flush=True)
+"""
+
+
+def test_a_killed_writer_never_spoils_the_database(data):
+    chance = random.Random(20)
+    for _ in range(20):
+        writer = run(WRITE)
+        promised = int(writer.stdout.readline())
+        time.sleep(chance.uniform(0, 0.03))
+        writer.send_signal(signal.SIGKILL)
+        rest = writer.stdout.read()
+        promised = max([promised, *(int(line) for line in rest.splitlines())])
+        writer.stdout.close()
+        writer.wait()
+        with Store.open() as store:
+            revisions = store.revisions("nuclio", "face")
+            active = [row.number for row in revisions if row.state == "active"]
+            function = store.function("nuclio", "face")
+        # What was told as done is there, and a half-made step is not.
+        assert [row.number for row in revisions] == list(range(len(revisions), 0, -1))
+        assert promised <= len(revisions) <= promised + 1
+        assert active == [function.revision]
+        assert function.message == str(function.revision)
+        assert function.revision >= promised
+        connection = sqlite3.connect(data / "fnbuild.db")
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        connection.close()
+
+
+class TestTrouble:
+    def test_a_newer_fnbuild_wrote_it(self, store, data):
+        store.close()
+        connection = sqlite3.connect(data / "fnbuild.db")
+        connection.execute("INSERT INTO schema VALUES (99, '2030-01-01')")
+        connection.commit()
+        connection.close()
+        with pytest.raises(StoreError, match=r"newer fnbuild \(schema 99, this one knows 1\)") as e:
+            Store.open()
+        assert "update this fnbuild" in e.value.hint
+
+    def test_a_file_that_is_no_database(self, data):
+        data.mkdir()
+        file = data / "fnbuild.db"
+        file.write_bytes(b"hello, world\n" * 1000)
+        with pytest.raises(StoreError, match=r"fnbuild\.db is damaged") as caught:
+            Store.open()
+        assert "deploy the functions again" in caught.value.hint
+        assert file.read_bytes() == b"hello, world\n" * 1000
+
+    def test_a_file_with_a_broken_middle(self, store, data):
+        for number in range(50):
+            store.put_function(FunctionRow("nuclio", f"f{number}", config={"k": "v" * 2000}))
+        store.close()
+        file = data / "fnbuild.db"
+        raw = bytearray(file.read_bytes())
+        raw[8192:] = os.urandom(len(raw) - 8192)
+        file.write_bytes(raw)
+        with pytest.raises(StoreError, match="is damaged"), Store.open() as broken:
+            broken.functions()
+        assert file.read_bytes() == raw
+
+    def test_an_empty_file_is_a_new_database(self, data):
+        data.mkdir()
+        (data / "fnbuild.db").touch()
+        with Store.open() as store:
+            assert store.functions() == []
+
+    def test_a_configuration_that_is_not_json(self, store, data):
+        store.put_function(FunctionRow("nuclio", "face"))
+        connection = sqlite3.connect(data / "fnbuild.db")
+        connection.execute("UPDATE functions SET config = '{'")
+        connection.commit()
+        connection.close()
+        with pytest.raises(StoreError, match="not JSON"):
+            store.functions()
+
+    def test_a_directory_without_write_permission(self):
+        # Folders of pytest are closed to everybody else, and the attempt is made as somebody else.
+        with tempfile.TemporaryDirectory() as parent:
+            data = Path(parent, "data")
+            Store(data / "fnbuild.db").close()
+            (data / "fnbuild.db").chmod(0o444)
+            Path(parent).chmod(0o755)
+            data.chmod(0o555)
+            done = subprocess.run(
+                [sys.executable, "-c", OPEN_AS_NOBODY],
+                env={**os.environ, "FNBUILD_DATA_DIR": str(data)},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            data.chmod(0o755)
+        assert done.returncode == 3, done.stderr
+        assert f"cannot open {data}/fnbuild.db: Permission denied" in done.stdout
+        assert "must be a directory that you may write to" in done.stdout
+
+    def test_a_full_disk(self, tiny_disk, monkeypatch):
+        monkeypatch.setenv("FNBUILD_DATA_DIR", str(tiny_disk / "data"))
+
+        def fill(store):
+            for number in range(1000):
+                row = FunctionRow("nuclio", f"f{number}", config={"k": "v" * 9999})
+                store.put_function(row)
+
+        with Store.open() as store:
+            store.put_function(FunctionRow("nuclio", "kept"))
+            with pytest.raises(StoreError, match="no space left on the disk"):
+                fill(store)
+            assert store.function("nuclio", "kept") is not None
+
+
+# Root may write everywhere, so it steps down; imports come first, for nobody may not read them.
+OPEN_AS_NOBODY = """
+import os, sys
+from fnbuild.errors import StoreError
+from fnbuild.store import Store
+if os.getuid() == 0:
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)
+try:
+    Store.open().functions()
+except StoreError as error:
+    print(error, error.hint)
+    sys.exit(3)
+"""
+
+HOLD = """
+import sys
+from fnbuild.store import lock
+with lock("nuclio", "face-haar", "deployed"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+class TestLock:
+    def test_the_second_is_told_who_holds_it(self):
+        holder = run(HOLD, stdin=subprocess.PIPE)
+        assert holder.stdout.readline() == "held\n"
+        told = rf"face-haar is being deployed by process {holder.pid} \(since \d\d:\d\d:\d\d\)"
+        with pytest.raises(ConflictError, match=told), lock("nuclio", "face-haar", "deleted"):
+            pass
+        with lock("nuclio", "other", "deployed"), lock("else", "face-haar", "deployed"):
+            pass
+        holder.communicate("")
+        with lock("nuclio", "face-haar", "deleted"):
+            pass
+
+    def test_death_gives_it_back(self):
+        holder = run(HOLD, stdin=subprocess.PIPE)
+        holder.stdout.readline()
+        holder.kill()
+        holder.communicate()
+        with lock("nuclio", "face-haar", "deleted"):
+            pass
+
+    def test_an_error_gives_it_back(self):
+        with pytest.raises(RuntimeError), lock("nuclio", "face", "deployed"):
+            raise RuntimeError
+        with lock("nuclio", "face", "deployed"):
+            pass
+
+    def test_two_threads_of_one_process(self):
+        with (
+            lock("nuclio", "face", "rolled back"),
+            pytest.raises(ConflictError, match="is being rolled back by process"),
+            lock("nuclio", "face", "deployed"),
+        ):
+            pass
+
+    def test_the_file_stays_and_names_nobody(self):
+        with lock("nuclio", "face", "deployed"):
+            pass
+        assert (function_dir("nuclio", "face") / "lock").read_text() == ""
+
+    def test_who_waited_for_a_removed_file_holds_the_new_one(self, tmp_path):
+        path = tmp_path / "locks" / "one"
+        waiting, held, done = threading.Event(), threading.Event(), threading.Event()
+
+        def wait():
+            with hold(path, "made", lambda holder: waiting.set()):
+                held.set()
+                done.wait(30)
+
+        thread = threading.Thread(target=wait)
+        with hold(path, "made", lambda holder: None):
+            thread.start()
+            assert waiting.wait(30)
+            path.unlink()
+        assert held.wait(30)
+        told = []
+
+        def refuse(holder):
+            told.append(holder)
+            raise InterruptedError
+
+        with pytest.raises(InterruptedError), hold(path, "made", refuse):
+            pass
+        done.set()
+        thread.join()
+        assert told[0].pid == os.getpid()
