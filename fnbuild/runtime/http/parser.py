@@ -120,7 +120,8 @@ def check_partial(raw: bytes) -> None:
     """Refuse the beginning of a head at once where no continuation could mend it."""
     if not _TOKEN.match(raw[:1].decode("latin-1")):
         raise Refusal(400, "this is not an HTTP request")
-    if raw.count(b"\n") != raw.count(b"\r\n"):
+    breaks = raw.count(b"\r\n")
+    if raw.count(b"\n") != breaks or raw.count(b"\r") - raw.endswith(b"\r") != breaks:
         raise Refusal(400, "lines of the request's head do not end in CR LF")
     if raw.translate(None, _PLAIN + b"\r\n"):
         raise Refusal(400, "the request's head has a control character")
