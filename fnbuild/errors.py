@@ -13,6 +13,9 @@ from typing import ClassVar, Literal
 
 Severity = Literal["error", "warning"]
 
+_WIDTH = 120
+"""Characters of an excerpt that are printed at most."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Span:
@@ -44,17 +47,26 @@ class Diagnostic:
         place = f"{self.span}: " if self.span else ""
         lines = [f"{place}{self.severity}[{self.rule}]: {self.message}"]
         if self.span and self.excerpt is not None:
-            # A marker below a tab must use the same tab, or the two lines drift apart.
-            lead = "".join(c if c == "\t" else " " for c in self.excerpt[: self.span.column - 1])
-            stop = self.span.end_column
-            if self.span.end_line != self.span.line:
-                stop = len(self.excerpt) + 1
-            number = f"{self.span.line:>5}"
-            lines.append(f"{number} | {self.excerpt}")
-            lines.append(f"{' ' * 5} | {lead}{'^' * max(1, stop - self.span.column)}")
+            lines.extend(_marked(self.span, self.excerpt))
         if self.hint:
             lines.append(f"        {self.hint}")
         return "\n".join(lines)
+
+
+def _marked(span: Span, excerpt: str) -> tuple[str, str]:
+    """The excerpt and the marker below it; of a long line, what stands around the place."""
+    start = span.column - 1
+    stop = span.end_column - 1 if span.end_line == span.line else len(excerpt)
+    cut = max(0, start - _WIDTH // 2) if len(excerpt) > _WIDTH else 0
+    shown = excerpt[cut : cut + _WIDTH]
+    # A marker below a tab must use the same tab, or the two lines drift apart.
+    lead = "".join(c if c == "\t" else " " for c in shown[: start - cut])
+    marker = "^" * max(1, min(stop - cut, len(shown)) - (start - cut))
+    if cut:
+        shown, lead = f"…{shown}", f" {lead}"
+    if cut + _WIDTH < len(excerpt):
+        shown += "…"
+    return f"{span.line:>5} | {shown}", f"{' ' * 5} | {lead}{marker}"
 
 
 @dataclass(slots=True)

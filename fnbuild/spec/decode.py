@@ -30,15 +30,22 @@ _INT64 = 2**63
 
 
 class Decoder:
-    """Reads one tree. `places` remembers the key and the value node of every path."""
+    """Reads one tree.
+
+    `places` remembers the key and the value node of every path. `unknown_keys` holds path, key and
+    the keys that are known there; `needless_quotes` the values whose quotes make them wrong.
+    """
 
     def __init__(self, source: Source, *, strict: bool = False):
         self.source = source
         self.strict = strict
         self.places: dict[Path, tuple[Node | None, Node]] = {}
+        self.unknown_keys: list[tuple[Path, Node, tuple[str, ...]]] = []
+        self.needless_quotes: list[Node] = []
 
     def read(self, cls: type[Struct], node: Node, path: Path = ()) -> Any:
         """A struct of this type; with findings of kind error, what could be read of it."""
+        self.places[path] = (None, node)
         result = _struct(cls)(self, node, path)
         return cls() if result is WRONG else result
 
@@ -49,8 +56,9 @@ class Decoder:
         self.source.error("wrong-type", message, node.span(self.source), hint)
         return WRONG
 
-    def unknown(self, key: Node, path: Path, known: typing.Iterable[str]) -> None:
+    def unknown(self, key: Node, path: Path, known: tuple[str, ...]) -> None:
         """Report a key that Nuclio ignores: a warning, or an error when strict."""
+        self.unknown_keys.append((path, key, known))
         message, hint = hints.unknown_key(path, key.text, known)
         report = self.source.error if self.strict else self.source.warning
         report("unknown-key", message, key.span(self.source), hint)
@@ -97,8 +105,9 @@ def _boolean(decoder: Decoder, node: Node, path: Path) -> Any:
     if isinstance(node.value, bool):
         return node.value
     hint = None
-    if node.kind == "scalar" and node.text.lower() in ("true", "false", "yes", "no"):
+    if isinstance(node.value, str) and node.text.lower() in ("true", "false", "yes", "no"):
         hint = f"remove the quotes: {node.text.lower()}"
+        decoder.needless_quotes.append(node)
     return decoder.wrong(node, path, "true or false", hint)
 
 
@@ -111,8 +120,9 @@ def _integer(decoder: Decoder, node: Node, path: Path) -> Any:
             return value
         return decoder.wrong(node, path, "a whole number of at most 64 bits")
     hint = None
-    if node.kind == "scalar" and node.text.strip().lstrip("-").isdigit():
+    if isinstance(value, str) and value.strip().lstrip("-").isdecimal():
         hint = f"remove the quotes: {node.text.strip()}"
+        decoder.needless_quotes.append(node)
     return decoder.wrong(node, path, "a whole number", hint)
 
 

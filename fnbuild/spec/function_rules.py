@@ -36,11 +36,8 @@ def name(subject: Subject) -> None:
     path = ("metadata", "name")
     text = subject.function.metadata.name
     if not text:
-        if not subject.has(*path) or subject.place(path) is None:
-            hint = "add `name:` under `metadata`, or give a name on the command line"
-            subject.error("name-missing", "the function has no metadata.name", path, hint)
-        else:
-            subject.error("name-missing", "metadata.name is empty", path)
+        hint = "add `name:` under `metadata`, or give a name on the command line"
+        subject.error("name-missing", "the function has no metadata.name", path, hint)
     elif text in RESERVED_NAMES:
         subject.error("name-reserved", f"{shown(text)} is reserved for a part of Nuclio", path)
     elif not _NAME.match(text):
@@ -74,7 +71,7 @@ def runtime(subject: Subject) -> None:
             hint = (
                 f"a colon separates the version: python:{text.lstrip('pythonPYTHON:- ') or '3.9'}"
             )
-        message = f"{shown(text)} is not a runtime that runs here; only Python is"
+        message = f"{shown(text)} is not a runtime; functions are Python, python:3.6 or later"
         subject.error("runtime", message, path, hint)
     elif (int(found[1]), int(found[2])) < (3, 6):
         hint = "python:3.6 is the oldest that works"
@@ -121,6 +118,8 @@ def _handler_module(subject: Subject, module: str) -> None:
         f"did you mean {word}:{subject.function.spec.handler.partition(':')[2]}?" if word else None
     )
     message = f"the handler's module {shown(module)} is not in {folder}"
+    if not subject.written.spec.handler:
+        message = f"no handler is given, and {shown(module)} is not in {folder}"
     subject.warning("handler-module", message, ("spec", "handler"), hint)
 
 

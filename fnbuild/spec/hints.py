@@ -47,16 +47,27 @@ _REMEDIES: dict[tuple[str, str], str] = {
 }
 
 
-def closest(word: str, known: Iterable[str]) -> str | None:
-    """The one known word that is likely meant, or None."""
+def closest(word: str, known: Iterable[str], cutoff: float = 0.72) -> str | None:
+    """The known word that is likely meant, or None; 1 is the strictest cut-off, 0 the laxest."""
     candidates = {name.lower(): name for name in known}
-    found = difflib.get_close_matches(word.lower()[:80], candidates, n=1, cutoff=0.72)
+    found = difflib.get_close_matches(word.lower()[:80], candidates, n=1, cutoff=cutoff)
     return candidates[found[0]] if found else None
 
 
+def renamed(path: tuple[str | int, ...], key: str, known: Iterable[str]) -> str | None:
+    """The key that was certainly meant, or None: a single candidate, close, and no other remedy."""
+    if (_group(path), key.lower()) == ("", "meta"):
+        return "metadata"
+    if (_group(path), key.lower()) in _REMEDIES:
+        return None
+    candidates = {name.lower(): name for name in known}
+    found = difflib.get_close_matches(key.lower()[:80], candidates, n=2, cutoff=0.8)
+    return candidates[found[0]] if len(found) == 1 else None
+
+
 def meant(word: str, known: Iterable[str]) -> str | None:
-    """The question whether the likely word was meant, or None without one."""
-    found = closest(word, known)
+    """The question whether the likely word of a short, closed list was meant, or None."""
+    found = closest(word, known, 0.6)
     return f"did you mean {found}?" if found else None
 
 

@@ -41,9 +41,10 @@ def read_inline(
     source = block(text, file, report)
     if source is None:
         return Function(), None
-    root = read_tree(source)
-    if root is None:
+    tree = read_tree(source)
+    if tree is None:
         return Function(), None
+    root, source = tree
     if root.kind == "map":
         for key, value in root.pairs:
             if key.text == _KEY:

@@ -146,7 +146,7 @@ class _Composer:
     def _scalar(self, event: Any) -> Node:
         node = _placed("scalar", event)
         node.text = event.value
-        node.style = event.style
+        node.style = event.style or None
         if event.tag in _RESOLVED_TAGS or (event.implicit[0] and event.tag is None):
             node.value = resolve(event.value)
         else:

@@ -109,8 +109,13 @@ def _failure(report: Report, name: str) -> ConfigError:
 def _read_text(source: Source | None, *, strict: bool) -> tuple[Function, Decoder | None]:
     if source is None:
         return Function(), None
-    root = read_tree(source)
-    if root is None:
+    tree = read_tree(source)
+    if tree is None:
+        return Function(), None
+    root, source = tree
+    if root.kind != "map":
+        message = "a function's configuration is a mapping with `metadata` and `spec`"
+        source.error("wrong-type", message, root.span(source))
         return Function(), None
     decoder = Decoder(source, strict=strict)
     function = decoder.read(Function, root)

@@ -62,6 +62,14 @@ class Source:
             line, start = line + 1, found.end()
         return line, index - start
 
+    def index(self, line: int, column: int) -> int:
+        """The index in the text of a place counted from 0."""
+        start = 0
+        for row in self.lines[:line]:
+            start += len(row)
+            start += 2 if self.text.startswith("\r\n", start) else 1
+        return start + column
+
     def excerpt(self, span: Span) -> str | None:
         """The span's first line, safe to print."""
         row = span.line - 1 - self.line_offset

@@ -38,14 +38,14 @@ class Subject:
 
     def place(self, path: tuple[str | int, ...]) -> tuple[Source, Node | None, Node] | None:
         """Source, key and value of a path, or of the nearest thing around it; None for flags."""
-        while path:
-            if path in self._flags:
+        for length in range(len(path), -1, -1):
+            part = path[:length]
+            if part in self._flags:
                 return None
             for layer in self.layers:
-                if path in layer.places:
-                    key, value = layer.places[path]
+                if part in layer.places:
+                    key, value = layer.places[part]
                     return layer.source, key, value
-            path = path[:-1]
         return None
 
     def has(self, *path: str | int) -> bool:

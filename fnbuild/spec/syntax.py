@@ -21,11 +21,15 @@ _MAX_WORK = 4_000_000
 """Characters that are parsed again at most while tabs are mended."""
 
 _INDENT = re.compile(r"[ \t]*")
+_OPENS = re.compile(r"(:|[:-] +[|>][+-]?)\s*(#.*)?$")
 _MISSING_SPACE = re.compile(r"\s*(- )?[A-Za-z_][\w.-]*:(?=[^\s/])")
 
 
-def read_tree(source: Source) -> Node | None:
-    """The root of a file's tree, or None; the source's report says what is wrong with it."""
+def read_tree(source: Source) -> tuple[Node, Source] | None:
+    """The root of a file's tree, or None; the source's report says what is wrong with it.
+
+    The source that comes back is the one that the nodes' places belong to: the tabs are mended.
+    """
     if conflict_markers(source):
         return None
     if not source.text.strip():
@@ -34,8 +38,9 @@ def read_tree(source: Source) -> Node | None:
     return _read(source)
 
 
-def _read(source: Source) -> Node | None:
+def _read(source: Source) -> tuple[Node, Source] | None:
     work, tabs = len(source.text), 0
+    learned: dict[str, int] = {}
     while True:
         before = len(source.report)
         try:
@@ -49,7 +54,7 @@ def _read(source: Source) -> Node | None:
                 return None
             report_tab(source, row)
             tabs += 1
-            mended = mend_tab(source, row)
+            mended = mend_tab(source, row, learned)
             work += len(source.text)
             if mended is None or tabs >= _MAX_TABS or work > _MAX_WORK:
                 return None
@@ -59,7 +64,7 @@ def _read(source: Source) -> Node | None:
             if not source.report.errors:
                 source.error("empty", "the file holds no values", source.span(0, 0))
             return None
-        return root
+        return root, source
 
 
 def tab_row(source: Source, error: yaml.YAMLError) -> int | None:
@@ -83,35 +88,43 @@ def report_tab(source: Source, row: int) -> None:
     source.error("tab", message, source.span(row, column, row, column + length), _FIX)
 
 
-def mend_tab(source: Source, row: int) -> Source | None:
-    """The text with this line indented by spaces so that the error moves on; None if none fits."""
+def mend_tab(source: Source, row: int, learned: dict[str, int]) -> Source | None:
+    """The text with this line indented by spaces so that the error moves on; None if none fits.
+
+    `learned` remembers what an indentation with tabs became, so that lines stay side by side.
+    """
     line = source.lines[row]
     rest = line.lstrip(" \t")
-    for width in _widths(source, row):
-        mended = with_line(source, row, " " * width + rest)
+    lead = line[: len(line) - len(rest)]
+    for width in _widths(source, row, learned.get(lead)):
+        mended = with_line(source, row, " " * width + rest if rest else "")
         try:
-            probe = Source(mended.text, mended.file)
-            compose(probe)
+            compose(Source(mended.text, mended.file))
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             if mark is None or mark.line <= row:
                 continue
+        if rest:
+            learned[lead] = width
         return mended
     return None
 
 
-def _widths(source: Source, row: int) -> list[int]:
-    """Indentations to try: a neighbour's that a tab of usual width gives, then the others."""
+def _widths(source: Source, row: int, learned: int | None) -> list[int]:
+    """Indentations to try, the likeliest first."""
     line = source.lines[row]
     lead = line[: len(line) - len(line.lstrip(" \t"))]
+    above = _width_of(source, range(row - 1, -1, -1))
+    below = _width_of(source, range(row + 1, len(source.lines)))
     expanded = [len(lead.expandtabs(width)) for width in (8, 4, 2)]
-    neighbours = [
-        _width_of(source, rows)
-        for rows in (range(row - 1, -1, -1), range(row + 1, len(source.lines)))
-    ]
-    both = [width for width in expanded if width in neighbours]
-    known = [width for width in neighbours if width is not None]
-    return list(dict.fromkeys(both + known + expanded))
+    known = [width for width in (above, below) if width is not None]
+    likely = [] if learned is None else [learned]
+    before = next((text for text in reversed(source.lines[:row]) if text.strip()), "")
+    if above is not None and _OPENS.search(before):
+        # A line that ends with ':' or '|' has what belongs to it further in.
+        likely += [above + 2, *(width for width in expanded if width > above)]
+    likely += [width for width in expanded if width in known]
+    return list(dict.fromkeys([*likely, *known, *expanded]))
 
 
 def _width_of(source: Source, rows: range) -> int | None:
@@ -125,17 +138,9 @@ def _width_of(source: Source, rows: range) -> int | None:
 
 def with_line(source: Source, row: int, line: str) -> Source:
     """A source that differs in one line, with the same report."""
-    start = _line_start(source, row)
+    start = source.index(row, 0)
     text = source.text[:start] + line + source.text[start + len(source.lines[row]) :]
     return Source(text, source.file, source.report, source.line_offset, source.prefix)
-
-
-def _line_start(source: Source, row: int) -> int:
-    start = 0
-    for line in source.lines[:row]:
-        start += len(line)
-        start += 2 if source.text.startswith("\r\n", start) else 1
-    return start
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +200,7 @@ def _open_quote(fault: _Fault) -> _Cause:
 
 
 def _escape(fault: _Fault) -> _Cause:
-    written = fault.line[fault.mark.column - 1 : fault.mark.column + 1]
+    written = fault.line[fault.mark.column : fault.mark.column + 2]
     hint = "a backslash has a meaning in double quotes; use single quotes"
     return f"unknown escape {shown(written)}", hint, fault.mark
 
