@@ -51,7 +51,9 @@ def prepare(loaded: Loaded, progress: Progress) -> Setting:
     chosen = interpreter.choose(function)
     wanted = requirements.collect(function, loaded.folder)
     python = environment.ensure(chosen, wanted, progress)
-    place = Place(0, str(loaded.folder), str(python or chosen.path), str(sdk.ensure(chosen)))
+    place = Place(
+        0, str(loaded.folder.resolve()), str(python or chosen.path), str(sdk.ensure(chosen))
+    )
     warnings = warnings_for(function, wanted)
     if chosen.warning:
         warnings = (chosen.warning, *warnings)
@@ -62,7 +64,7 @@ class Foreground:
     """The processor and its socket. A context manager: leaving it ends the processor."""
 
     def __init__(self, setting: Setting, host: str, port: int):
-        self._setting = setting
+        self.setting = setting
         self._socket = _bind(host, port or wanted_port(setting.function))
         self._folder = tempfile.TemporaryDirectory(prefix="fnbuild-run-")
         self._process: subprocess.Popen[bytes] | None = None
@@ -92,8 +94,8 @@ class Foreground:
         path = Path(self._folder.name) / f"processor-{self._generation}.json"
         descriptor = self._socket.fileno()
         listeners = {"http": {"fd": descriptor}, "admin": None, "control": self._control}
-        log = {**self._setting.config["log"], "format": "human"}
-        config = {**self._setting.config, "listeners": listeners, "log": log}
+        log = {**self.setting.config["log"], "format": "human"}
+        config = {**self.setting.config, "listeners": listeners, "log": log}
         path.write_text(json.dumps(config))
         path.chmod(0o600)
         self._process = subprocess.Popen(
@@ -109,7 +111,7 @@ class Foreground:
         Raises `NotReadyError` with the handler's own words.
         """
         began = time.monotonic()
-        deadline = began + readiness_seconds(self._setting.function) + _GRACE
+        deadline = began + readiness_seconds(self.setting.function) + _GRACE
         while time.monotonic() < deadline:
             if self.ended is not None:
                 raise NotReadyError(f"the processor ended with exit status {self.ended}")
@@ -117,7 +119,7 @@ class Foreground:
             if status.get("state") == "ready":
                 return time.monotonic() - began
             if status.get("state") == "unhealthy":
-                name = self._setting.function.metadata.name
+                name = self.setting.function.metadata.name
                 raise NotReadyError(
                     f"{name} did not become ready", detail=str(status.get("message") or "") or None
                 )
@@ -130,7 +132,7 @@ class Foreground:
         Raises `NotReadyError` with the traceback of the first worker that would not.
         """
         began = time.monotonic()
-        seconds = readiness_seconds(self._setting.function) + _GRACE
+        seconds = readiness_seconds(self.setting.function) + _GRACE
         body = json.dumps({"restart": restart}).encode()
         try:
             _, _, reply = client.request("POST", self._control, "/reload", body, timeout=seconds)
@@ -145,7 +147,7 @@ class Foreground:
     def replace(self, setting: Setting) -> None:
         """Start anew with another configuration, on the same socket."""
         self.stop()
-        self._setting = setting
+        self.setting = setting
         self.start()
 
     def stop(self) -> None:
@@ -162,7 +164,7 @@ class Foreground:
 
     @property
     def _longest_event(self) -> float:
-        triggers = self._setting.config["triggers"].values()
+        triggers = self.setting.config["triggers"].values()
         return max((float(one["termination_timeout"]) for one in triggers), default=0.0)
 
     @property

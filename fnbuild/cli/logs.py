@@ -65,7 +65,8 @@ def line(record: LogRecord) -> str:
     worker = f" w{record.worker}" if record.worker is not None else ""
     fields = {key: value for key, value in record.fields.items() if key != "name"}
     more = f" {_short(fields)}" if fields else ""
-    return f"{moment} {letter}{worker} {record.message}{more}"
+    first, newline, rest = record.message.rstrip("\n").partition("\n")
+    return f"{moment} {letter}{worker} {first}{more}{newline}{rest}"
 
 
 def _short(fields: dict[str, Any]) -> str:

@@ -90,22 +90,23 @@ def _load_change(
 ) -> Loaded:
     """Bring the change into the running processor; the configuration that holds from now on."""
     names = ", ".join(sorted(str(path.relative_to(loaded.folder)) for path in changed)[:3])
-    configuring = {loaded.config_path, loaded.source_file} | {
-        loaded.folder / name for name in _ENVIRONMENT_FILES
-    }
-    if processor.ended is not None or changed & configuring:
+    configuring = {loaded.config_path, *(loaded.folder / name for name in _ENVIRONMENT_FILES)}
+    if processor.ended is not None or changed & {*configuring, loaded.source_file}:
         fresh, setting = _read(request)
-        new_environment = loaded.source_file is None or fresh.function != loaded.function
-        if processor.ended is not None or new_environment:
+        same = (setting, fresh.text) == (processor.setting, loaded.text)
+        if processor.ended is not None or not same:
+            note(f"changed: {names}")
             processor.replace(setting)
             _say_ready(processor, fresh, processor.wait_ready())
             return fresh
-    restart = changed != {entry_module(loaded)}
-    try:
-        seconds = processor.reload(restart=restart)
-    finally:
+        # Saved without a change.
+        changed -= configuring
+    if changed:
         note(f"changed: {names}")
-    note(f"{'restarted the workers' if restart else 'reloaded'} in {seconds * 1000:.0f} ms")
+        restart = changed != {entry_module(loaded)}
+        seconds = processor.reload(restart=restart)
+        what = "restarted the workers" if restart else "reloaded"
+        note(f"{what} in {seconds * 1000:.0f} ms")
     return loaded
 
 

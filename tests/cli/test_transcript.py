@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -97,13 +98,12 @@ class Person:
         assert "internal error" not in result.err
         return result
 
-    def starts(self, *words: object) -> subprocess.Popen[str]:
+    def starts(self, *words: object) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [sys.executable, "-u", "-m", "fnbuild", *map(str, words)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
             cwd=self.home,
             env=self.environment,
         )
@@ -203,7 +203,8 @@ def test_logs_show_what_the_handler_printed(deployed: Person) -> None:
         if line
     ]
     assert all(record["time"] > 1e12 for record in records)
-    assert deployed.types("logs", "squares", "--tail", 1).out.count("\n") == 1
+    last = deployed.types("logs", "squares", "--tail", 1, "-o", "json").out.splitlines()
+    assert [json.loads(line)["message"] for line in last] == [records[-1]["message"]]
     assert "nobody" in deployed.types("logs", "nobody", status=1).err
 
 
@@ -296,27 +297,28 @@ def test_inline_source(person: Person) -> None:
 class Watched:
     """A function in the foreground, and what it says."""
 
-    def __init__(self, process: subprocess.Popen[str]):
+    def __init__(self, process: subprocess.Popen[bytes]):
         self.process = process
         self.said = ""
-        assert process.stdout is not None
-        os.set_blocking(process.stdout.fileno(), False)
 
     def says(self, words: str, seconds: float = 60.0) -> str:
         """Wait for the words; everything that was said since the last time."""
         deadline = time.monotonic() + seconds
-        stdout: Any = self.process.stdout
+        assert self.process.stdout is not None
+        pipe = self.process.stdout.fileno()
         while words not in self.said:
             assert time.monotonic() < deadline, f"never said {words!r}:\n{self.said}"
-            self.said += stdout.read() or ""
-            time.sleep(0.02)
+            if select.select([pipe], [], [], 0.1)[0]:
+                said = os.read(pipe, 65536)
+                assert said, f"ended before it said {words!r}:\n{self.said}"
+                self.said += said.decode()
         text, self.said = self.said, ""
         return text
 
 
 @pytest.fixture
 def watched(person: Person) -> Iterator[Callable[..., Watched]]:
-    running: list[subprocess.Popen[str]] = []
+    running: list[subprocess.Popen[bytes]] = []
 
     def start(*words: object) -> Watched:
         running.append(person.starts("run", *words))
