@@ -11,6 +11,9 @@ LABEL = "person"
 # are missed. A larger size finds smaller people, takes longer and raises more false alarms.
 LONGEST_SIDE = 540
 
+# The height of a person in that window. OpenCV crashes on images much lower than its window.
+LOWEST = 96
+
 # Two boxes that share more than this part of their common area show one person.
 OVERLAP = 0.4
 
@@ -31,6 +34,8 @@ class ModelHandler:
         scale = min(1.0, LONGEST_SIDE / max(height, width))
         if scale < 1:
             image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        if image.shape[0] < LOWEST:
+            return []
         # groupThreshold 0: overlapping boxes are settled below, by their weights.
         boxes, weights = self.detector.detectMultiScale(
             image, winStride=(4, 4), padding=(32, 32), scale=1.05, groupThreshold=0

@@ -1,0 +1,192 @@
+"""The OpenCV functions find on real photographs what is there."""
+
+import base64
+import io
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from fnbuild.check.reply import read
+from fnbuild.check.request import build, read_image
+from fnbuild.runtime.http.client import request
+from fnbuild.spec import labels
+from fnbuild.spec.reader import load
+
+OPENCV = Path(__file__).resolve().parents[2] / "functions" / "opencv"
+FACE, PEOPLE = OPENCV / "face-haar", OPENCV / "people-hog"
+
+# Measured on the photographs: from the hair line to the chin, and from head to shoes.
+ASTRONAUT = (182, 64, 270, 172)
+BUS_LEFT = (48, 398, 245, 902)
+BUS_RIGHT = (670, 380, 810, 880)
+
+
+def likeness(one, other):
+    across = min(one[2], other[2]) - max(one[0], other[0])
+    down = min(one[3], other[3]) - max(one[1], other[1])
+    shared = max(0, across) * max(0, down)
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    return shared / (sum(areas) - shared)
+
+
+def encoded(image, kind="PNG", **options):
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def detect(function, folder, image, **options):
+    """The shapes of a reply that CVAT has nothing to object to."""
+    sent = build("detector", image, **options)
+    status, content = function(sent.body)
+    assert status == 200, content
+    reading = read("detector", content, labels.of(load(folder).function), sent.picture.size, sent)
+    assert reading.problems == ()
+    return reading.shapes
+
+
+@pytest.fixture
+def faces(handler):
+    return handler(FACE)
+
+
+@pytest.fixture
+def people(handler):
+    return handler(PEOPLE)
+
+
+def test_the_astronauts_face_is_where_it_is(faces, photo):
+    (face,) = detect(faces, FACE, read_image(photo("astronaut.png")))
+    assert likeness(face.points, ASTRONAUT) > 0.7
+    assert face.confidence > 0.8
+
+
+@pytest.mark.parametrize("name", ["chelsea.png", "coffee.png", "brick.png"])
+def test_no_face_where_nobody_is(faces, photo, name):
+    assert detect(faces, FACE, read_image(photo(name))) == ()
+
+
+def test_both_faces_in_the_street_the_surest_first(faces, photo):
+    found = detect(faces, FACE, read_image(photo("bus.jpg")))
+    assert len(found) == 2
+    assert found[0].confidence >= found[1].confidence
+    assert likeness(found[0].points, (112, 410, 165, 470)) > 0.5
+
+
+def test_the_threshold_is_honoured(faces, people, photo):
+    astronaut, bus = read_image(photo("astronaut.png")), read_image(photo("bus.jpg"))
+    assert detect(faces, FACE, astronaut, threshold=0.999) == ()
+    few = detect(people, PEOPLE, bus, threshold=0.9)
+    many = detect(people, PEOPLE, bus, threshold=0.2)
+    assert 0 < len(few) < len(many)
+    assert all(each.confidence >= 0.9 for each in few)
+
+
+def variants(path):
+    """The same photograph in every form that people have them."""
+    image = Image.open(path).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    alpha = image.copy()
+    alpha.putalpha(255)
+    deep = image.convert("L").convert("I").point(lambda value: value * 256).convert("I;16")
+    lying = image.transpose(Image.Transpose.ROTATE_90)
+    return {
+        "grey": encoded(image.convert("L")),
+        "alpha": encoded(alpha),
+        "cmyk": encoded(image.convert("CMYK"), "JPEG"),
+        "palette": encoded(image.quantize(256)),
+        "16 bit": encoded(deep),
+        "turned by EXIF": encoded(lying, "JPEG", exif=exif),
+        "webp": encoded(image, "WEBP"),
+        "bmp": encoded(image, "BMP"),
+        "tiff": encoded(image, "TIFF"),
+    }
+
+
+def test_every_form_of_a_photograph_shows_the_face(faces, photo):
+    for form, data in variants(photo("astronaut.png")).items():
+        # As a caller sends it who turns nothing: the function turns it by EXIF itself.
+        content = base64.b64encode(data).decode()
+        status, shapes = faces({"image": content})
+        assert status == 200, form
+        assert len(shapes) >= 1, form
+        assert likeness(shapes[0]["points"], ASTRONAUT) > 0.65, form
+
+
+def test_every_form_of_a_photograph_shows_the_person(people, photo):
+    for form, data in variants(photo("bus.jpg")).items():
+        content = base64.b64encode(data).decode()
+        status, shapes = people({"image": content})
+        assert status == 200, form
+        assert max(likeness(each["points"], BUS_LEFT) for each in shapes) > 0.6, form
+
+
+def test_standing_people_are_found(people, photo):
+    found = detect(people, PEOPLE, read_image(photo("bus.jpg")))
+    for person in (BUS_LEFT, BUS_RIGHT):
+        assert max(likeness(each.points, person) for each in found) > 0.6
+    boxes = [each.points for each in found]
+    assert all(likeness(a, b) < 0.5 for a in boxes for b in boxes if a is not b)
+
+
+@pytest.mark.parametrize("name", ["chelsea.png", "coffee.png", "brick.png"])
+def test_no_person_where_nobody_is(people, photo, name):
+    assert detect(people, PEOPLE, read_image(photo(name))) == ()
+
+
+def test_a_large_photograph_is_scaled_and_the_boxes_scaled_back(faces, photo):
+    large = Image.open(photo("astronaut.png")).convert("RGB").resize((2560, 2560))
+    found = detect(faces, FACE, encoded(large, "JPEG"))
+    assert likeness(found[0].points, [5 * value for value in ASTRONAUT]) > 0.7
+
+
+@pytest.mark.parametrize("folder", [FACE, PEOPLE], ids=lambda folder: folder.name)
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"\x89PNG raw bytes", "Content-Type: application/json"),
+        ("text", "JSON object"),
+        (None, "JSON object"),
+        ([], "JSON object"),
+        ({}, '"image" is missing'),
+        ({"image": None}, '"image" is missing'),
+        ({"image": "***"}, "not base64"),
+        ({"image": "äöü"}, "not base64"),
+        ({"image": ""}, "empty"),
+        ({"image": "aGVsbG8="}, "cannot be decoded"),
+        ({"image": "aGVsbG8=", "threshold": "high"}, "threshold"),
+    ],
+)
+def test_a_callers_mistake_is_told_to_the_caller(handler, folder, body, said):
+    status, content = handler(folder)(body)
+    assert status == 400
+    assert said in content["error"]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (600, 1), (1, 600), (2000, 40), (60, 60), (97, 96)])
+def test_images_that_hold_nobody_do_not_fail(faces, people, size):
+    image = encoded(Image.effect_noise(size, 60).convert("RGB"))
+    assert detect(faces, FACE, image) == ()
+    assert detect(people, PEOPLE, image) == ()
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "place"),
+    [(FACE, "astronaut.png", ASTRONAUT), (PEOPLE, "bus.jpg", BUS_LEFT)],
+    ids=["face-haar", "people-hog"],
+)
+def test_the_running_service_finds_them(serve, photo, folder, name, place):
+    url = serve(folder)
+    sent = build("detector", read_image(photo(name)))
+    headers = {"Content-Type": sent.content_type}
+    answer = request("POST", url, "/", sent.body, headers)
+    assert answer.status == 200, answer.body
+    reading = read("detector", answer.body, labels.of(load(folder).function), sent.picture.size)
+    assert reading.problems == ()
+    assert max(likeness(each.points, place) for each in reading.shapes) > 0.6
+    wrong = request("POST", url, "/", b"raw", {"Content-Type": "image/png"})
+    assert wrong.status == 400
+    assert "application/json" in json.loads(wrong.body)["error"]
