@@ -57,6 +57,9 @@ PALETTE: tuple[Colour, ...] = (
     (120, 180, 255),
 )
 
+# Of what has no label, such as an interactor's mask: blue is the rarest colour of things.
+NAMELESS: Colour = (56, 140, 255)
+
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
@@ -138,7 +141,7 @@ def colour(name: str, known: dict[str, Colour] | None = None) -> Colour:
     """The colour of a label; one that follows from the name when the spec does not have it."""
     if known and name in known:
         return known[name]
-    return PALETTE[crc32(name.encode()) % len(PALETTE)] if name else PALETTE[0]
+    return PALETTE[crc32(name.encode()) % len(PALETTE)] if name else NAMELESS
 
 
 def _labels(items: Any) -> list[Label]:
