@@ -251,7 +251,7 @@ class ProcessPlatform:
     def _stop(self, key: Key) -> None:
         """End the function's processors, if there are any."""
         runs = any(one == key and listening_pid(key.control(number)) for one, number in launched())
-        if runs or client.version() is not None:
+        if runs or client.hello() is not None:
             client.call("stop", namespace=key.namespace, name=key.name)
 
     # All functions
@@ -266,10 +266,13 @@ class ProcessPlatform:
         They are started again by `up`.
         """
         runs = any(listening_pid(key.control(number)) for key, number in launched())
-        if not runs and client.version() is None:
+        if not runs and client.hello() is None:
             return 0
+        client.ensure()
+        supervisor = client.hello()
         stopped = int(client.call("down", progress)["functions"])
-        client.wait_until_gone()
+        if supervisor is not None:
+            client.wait_until_gone(supervisor)
         return stopped
 
     # Projects

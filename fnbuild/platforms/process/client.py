@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import msgspec
@@ -25,6 +26,14 @@ _START_SECONDS = 30.0
 _PAUSE = 0.02
 
 
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """A supervisor that answers."""
+
+    version: str
+    pid: int
+
+
 def quiet(sentence: str) -> None:
     """Progress that nobody wants to hear."""
 
@@ -38,12 +47,13 @@ def call(verb: str, progress: Progress = quiet, **arguments: Any) -> dict[str, A
     return _ask(verb, progress, arguments, None)
 
 
-def version() -> str | None:
-    """The version of the supervisor of this data directory; None when none runs."""
+def hello() -> Hello | None:
+    """Who supervises this data directory; None when nobody does."""
     try:
-        return str(_ask("hello", quiet, {}, _HELLO_SECONDS)["version"])
+        said = _ask("hello", quiet, {}, _HELLO_SECONDS)
     except (FileNotFoundError, ConnectionRefusedError):
         return None
+    return Hello(str(said["version"]), int(said["pid"]))
 
 
 def ensure() -> None:
@@ -51,21 +61,21 @@ def ensure() -> None:
 
     One of another version hands its functions over without stopping them.
     """
-    running = version()
-    if running == fnbuild.__version__:
-        return
+    running = hello()
     if running is not None:
+        if running.version == fnbuild.__version__:
+            return
         _ask("handover", quiet, {}, _HELLO_SECONDS)
-        wait_until_gone()
+        wait_until_gone(running)
     _start()
 
 
-def wait_until_gone() -> None:
-    """Wait until no supervisor answers any more."""
+def wait_until_gone(supervisor: Hello) -> None:
+    """Wait until this supervisor does not answer any more."""
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         with contextlib.suppress(UnavailableError):
-            if version() is None:
+            if hello() != supervisor:
                 return
         time.sleep(_PAUSE)
     raise UnavailableError("the supervisor does not end", hint=f"see {supervisor_log()}")

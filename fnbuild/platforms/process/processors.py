@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Literal
 
 from fnbuild.errors import PlatformError
 from fnbuild.platforms.process.environment import scrubbed
@@ -26,6 +27,9 @@ from fnbuild.platforms.process.status import (
 )
 
 _KILL_SECONDS = 5.0
+
+Accept = Literal["immediately", "when-ready"]
+"""Whether a processor takes connections, and answers 503, before its workers are ready."""
 
 log = logging.getLogger(__name__)
 
@@ -123,7 +127,7 @@ class Processor:
                 self._child.returncode = 0
 
 
-def launch(key: Key, revision: int, listeners: Listeners, accept: str) -> Processor:
+def launch(key: Key, revision: int, listeners: Listeners, accept: Accept) -> Processor:
     """Start the processor of a staged revision on the function's sockets.
 
     Raises `PlatformError` when its configuration is gone or the process cannot be made.
@@ -153,7 +157,7 @@ def launch(key: Key, revision: int, listeners: Listeners, accept: str) -> Proces
     return processor
 
 
-def _write_launch(key: Key, revision: int, listeners: Listeners, accept: str) -> Path:
+def _write_launch(key: Key, revision: int, listeners: Listeners, accept: Accept) -> Path:
     config = json.loads(key.config(revision).read_bytes())
     control = key.control(revision)
     control.unlink(missing_ok=True)

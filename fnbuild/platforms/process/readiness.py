@@ -66,8 +66,8 @@ def _not_ready(
 
 
 def last_line(text: str) -> str:
-    """The line of a traceback that says what happened."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    """The line of a traceback that says what happened: the last one that is not indented."""
+    lines = [line for line in text.splitlines() if line.strip() and not line[0].isspace()]
     return lines[-1] if lines else "a worker does not start"
 
 

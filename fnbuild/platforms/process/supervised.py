@@ -19,7 +19,7 @@ from fnbuild.platforms import Progress
 from fnbuild.platforms.process import functionlog
 from fnbuild.platforms.process.layout import Key
 from fnbuild.platforms.process.ports import listeners_for
-from fnbuild.platforms.process.processors import Processor, launch
+from fnbuild.platforms.process.processors import Accept, Processor, launch
 from fnbuild.platforms.process.readiness import wait_ready
 from fnbuild.platforms.process.settings import (
     DRAIN_SECONDS,
@@ -95,7 +95,7 @@ class SupervisedFunction:
             self.active = None
             await old.stop(self._grace(old))
             self._others.discard(old)
-        accept = "when-ready" if old is not None else "immediately"
+        accept: Accept = "when-ready" if old is not None else "immediately"
         progress(_starting(function))
         processor = launch(self.key, number, fresh, accept)
         self._others.add(processor)
@@ -140,7 +140,8 @@ class SupervisedFunction:
             fresh.close(but=self.listeners)
         if self.active is None:
             with contextlib.suppress(FnbuildError):
-                self._resume(self._row())
+                # It served a moment ago: requests can wait for it in the socket's queue.
+                self._resume(self._row(), "when-ready")
 
     def _record_failure(self, row: FunctionRow, number: int, error: BaseException) -> None:
         message = "the deploy was interrupted"
@@ -163,22 +164,22 @@ class SupervisedFunction:
         if not self._changing.locked():
             self._resume(self._row())
 
-    def _resume(self, row: FunctionRow) -> None:
+    def _resume(self, row: FunctionRow, accept: Accept = "immediately") -> None:
         if self.active or row.revision == 0 or row.desired != "running":
             return
         self._cancel_restart()
         try:
             function = self._function(row.revision)
             self.listeners = listeners_for(function, row, self.listeners, self._store)
-            self._start(row.revision)
+            self._start(row.revision, accept)
         except FnbuildError as error:
             self._report("error", error.message)
             self._close()
             raise
 
-    def _start(self, revision: int) -> None:
+    def _start(self, revision: int, accept: Accept = "immediately") -> None:
         assert self.listeners is not None
-        self.active = launch(self.key, revision, self.listeners, "immediately")
+        self.active = launch(self.key, revision, self.listeners, accept)
         self._silent = 0
         self._later(self._after_end(self.active))
 

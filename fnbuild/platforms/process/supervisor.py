@@ -172,7 +172,7 @@ def main() -> int:
     try:
         if not given.foreground and not daemon.detach(supervisor_log()):
             return 0
-        with daemon.single(supervisor_lock(), lambda: client.version() is not None) as first:
+        with daemon.single(supervisor_lock(), lambda: client.hello() is not None) as first:
             if first:
                 _serve()
             daemon.tell_ready()

@@ -52,7 +52,7 @@ def _unreachable(row: FunctionRow, problem: Unreachable) -> Live:
         return Live("unhealthy", "the processor does not answer")
     if row.state == "stopped":
         return Live("stopped", f"it was stopped; {_UP_HINT}")
-    if client.version() is None:
+    if client.hello() is None:
         return Live("stopped", f"its processor and the supervisor do not run; {_UP_HINT}")
     if row.state in ("unhealthy", "error", "building"):
         return Live(cast(State, row.state), row.message)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild.errors import BuildError, ConflictError, NotReadyError, UsageError
+from fnbuild.errors import BuildError, ConflictError, FnbuildError, NotReadyError
 from fnbuild.platforms.process import ProcessPlatform, sockets
 from tests.platforms.process.author import NAMESPACE, Author, alive, ask, processes, wait_for
 
@@ -54,12 +54,15 @@ def test_init_context_that_hangs(platform: ProcessPlatform, author: Author) -> N
 
         def init_context(context):
             time.sleep(600)
+
+        def handler(context, event):
+            return ""
         """,
         spec="readinessTimeoutSeconds: 1",
     )
-    with pytest.raises(NotReadyError, match="init_context") as failure:
+    with pytest.raises(NotReadyError, match="init_context did not finish") as failure:
         author.deploy(folder)
-    assert "time.sleep(600)" in (failure.value.detail or "")
+    assert "line 5 in init_context" in (failure.value.detail or "")
     assert ask(made.http_port) == "old"
 
 
@@ -149,13 +152,13 @@ def test_a_port_can_be_changed_and_stays_then(platform: ProcessPlatform, author:
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        (with_port(99999), "port"),
-        ("platform:\n  attributes:\n    restartPolicy: sometimes", "restart policy"),
+        (with_port(99999), "99999"),
+        ("platform:\n  attributes:\n    restartPolicy:\n      name: sometimes", "sometimes"),
         ("platform:\n  attributes:\n    listen: everywhere", "no place to listen"),
     ],
 )
 def test_values_without_meaning_are_refused(author: Author, spec: str, words: str) -> None:
-    with pytest.raises(UsageError, match=words):
+    with pytest.raises(FnbuildError, match=words):
         author.deploy(author.write(spec=spec))
 
 

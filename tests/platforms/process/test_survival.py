@@ -1,0 +1,196 @@
+"""What dies comes back, and nobody is told that it lives when it does not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+import fnbuild
+from fnbuild.errors import UnavailableError
+from fnbuild.platforms.process import ProcessPlatform, client
+from tests.platforms.process.author import NAMESPACE, Author, alive, ask, processes, wait_for
+
+
+def supervisor() -> int:
+    running = client.hello()
+    assert running is not None
+    return running.pid
+
+
+def end(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    assert wait_for(lambda: not alive(pid))
+
+
+def end_everything(data: Path) -> None:
+    for pid in processes(data):
+        os.kill(pid, signal.SIGKILL)
+    assert wait_for(lambda: not processes(data))
+
+
+def test_functions_serve_on_without_their_supervisor_and_are_adopted(
+    data: Path, platform: ProcessPlatform, author: Author
+) -> None:
+    made = author.deploy(author.write("one"))
+    first = supervisor()
+    end(first)
+    assert ask(made.http_port) == "one"
+    assert platform.deployment(NAMESPACE, "greeter").state == "ready"
+
+    platform.up()
+    assert supervisor() != first
+    again = platform.deployment(NAMESPACE, "greeter")
+    assert again.details["pid"] == made.details["pid"]
+    # The new supervisor has the sockets: it can switch, and start what dies.
+    second = author.deploy(author.write("two"))
+    assert second.http_port == made.http_port
+    assert ask(made.http_port) == "two"
+    assert wait_for(lambda: not alive(made.details["pid"]))
+    end(second.details["pid"])
+    assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
+    assert ask(made.http_port) == "two"
+
+
+def test_an_adopted_processor_that_dies_is_started_again(
+    platform: ProcessPlatform, author: Author
+) -> None:
+    made = author.deploy(author.write("one"))
+    end(supervisor())
+    platform.up()
+    end(made.details["pid"])
+    assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
+    assert ask(made.http_port) == "one"
+
+
+def test_functions_come_back_after_everything_was_killed(
+    data: Path, platform: ProcessPlatform, author: Author
+) -> None:
+    first = author.deploy(author.write("one", name="first"))
+    second = author.deploy(author.write("two", name="second"))
+    end_everything(data)
+    listed = platform.deployments(NAMESPACE)
+    assert [one.state for one in listed] == ["stopped", "stopped"]
+    assert "fnbuild up" in listed[0].message
+    assert (listed[0].http_port, listed[0].replicas) == (0, (0, 1))
+
+    said: list[str] = []
+    assert platform.up(said.append) == 2
+    assert sorted(said) == [
+        f"first: ready on http://127.0.0.1:{first.http_port}",
+        f"second: ready on http://127.0.0.1:{second.http_port}",
+    ]
+    assert ask(first.http_port) == "one"
+    assert ask(second.http_port) == "two"
+
+
+def test_a_deploy_after_a_restart_of_the_machine_brings_the_others_back(
+    data: Path, platform: ProcessPlatform, author: Author
+) -> None:
+    first = author.deploy(author.write("one", name="first"))
+    end_everything(data)
+    author.deploy(author.write("two", name="second"))
+    assert wait_for(lambda: platform.deployment(NAMESPACE, "first").state == "ready")
+    assert ask(first.http_port) == "one"
+
+
+def test_down_stops_and_up_starts(data: Path, platform: ProcessPlatform, author: Author) -> None:
+    made = author.deploy(author.write("one", name="first"))
+    assert platform.down() == 1
+    assert wait_for(lambda: not processes(data))
+    assert platform.deployment(NAMESPACE, "first").state == "stopped"
+    assert platform.down() == 0
+    # What was stopped on purpose is not started by another function's deploy.
+    author.deploy(author.write("two", name="second"))
+    assert platform.deployment(NAMESPACE, "first").state == "stopped"
+    platform.up()
+    assert platform.deployment(NAMESPACE, "first").state == "ready"
+    assert ask(made.http_port) == "one"
+
+
+def test_a_port_that_somebody_took_meanwhile(
+    data: Path, platform: ProcessPlatform, author: Author
+) -> None:
+    made = author.deploy(author.write("one"))
+    end_everything(data)
+    with socket.socket() as stranger:
+        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        stranger.bind(("127.0.0.1", made.http_port))
+        stranger.listen()
+        said: list[str] = []
+        platform.up(said.append)
+        assert f"port {made.http_port}" in said[0]
+        assert "taken by" in said[0]
+        now = platform.deployment(NAMESPACE, "greeter")
+        assert now.state == "error"
+        assert f"port {made.http_port}" in now.message
+    platform.up()
+    assert platform.deployment(NAMESPACE, "greeter").http_port == made.http_port
+    assert ask(made.http_port) == "one"
+
+
+def policy(name: str, count: int = 0) -> str:
+    lines = f"      name: {name}\n      maximumRetryCount: {count}"
+    return f"platform:\n  attributes:\n    restartPolicy:\n{lines}"
+
+
+def test_a_processor_that_dies_is_started_again(platform: ProcessPlatform, author: Author) -> None:
+    made = author.deploy(author.write("one"))
+    end(made.details["pid"])
+    assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
+    assert ask(made.http_port) == "one"
+    said = [record.message for record in platform.logs(NAMESPACE, "greeter")]
+    assert "the processor was ended by SIGKILL" in said
+
+
+@pytest.mark.parametrize("given", [policy('"no"'), policy("no")])
+def test_restart_policy_no(platform: ProcessPlatform, author: Author, given: str) -> None:
+    made = author.deploy(author.write("one", spec=given))
+    end(made.details["pid"])
+    assert wait_for(lambda: "restart policy" in platform.deployment(NAMESPACE, "greeter").message)
+    now = platform.deployment(NAMESPACE, "greeter")
+    assert now.state == "unhealthy"
+    assert "SIGKILL" in now.message
+    with pytest.raises(ConnectionRefusedError):
+        ask(made.http_port)
+    platform.up()
+    assert ask(made.http_port) == "one"
+
+
+def test_restart_policy_on_failure_counts(platform: ProcessPlatform, author: Author) -> None:
+    made = author.deploy(author.write("one", spec=policy("on-failure", 1)))
+    end(made.details["pid"])
+    assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
+    end(platform.deployment(NAMESPACE, "greeter").details["pid"])
+    assert wait_for(lambda: "restart policy" in platform.deployment(NAMESPACE, "greeter").message)
+
+
+def test_a_supervisor_of_another_version_hands_over(
+    data: Path, platform: ProcessPlatform, author: Author, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = author.deploy(author.write("one"))
+    old = supervisor()
+    # This program says that it is newer, and starts a supervisor that says what it really is.
+    monkeypatch.setattr(fnbuild, "__version__", "99.0.0")
+    with pytest.raises(UnavailableError, match=r"99\.0\.0") as failure:
+        platform.up()
+    assert failure.value.hint == "fnbuild down && fnbuild up"
+    monkeypatch.undo()
+    monkeypatch.setenv("FNBUILD_DATA_DIR", str(data))
+    assert supervisor() != old
+    assert ask(made.http_port) == "one"
+    assert platform.deployment(NAMESPACE, "greeter").details["pid"] == made.details["pid"]
+
+
+def test_a_disabled_function_stands_by(platform: ProcessPlatform, author: Author) -> None:
+    made = author.deploy(author.write("one"))
+    stopped = author.deploy(author.write("one", spec="disable: true"))
+    assert (stopped.state, stopped.http_port, stopped.replicas) == ("standby", 0, (0, 0))
+    assert wait_for(lambda: not alive(made.details["pid"]))
+    platform.up()
+    assert platform.deployment(NAMESPACE, "greeter").state == "standby"
+    back = author.deploy(author.write("one"))
+    assert (back.state, back.http_port) == ("ready", made.http_port)
