@@ -138,39 +138,24 @@ def build(  # noqa: PLR0913  (one keyword for each thing a person can give)
     """
     picture = image if isinstance(image, Picture) else upright(image)
     _belongs(kind, pos_points=pos_points or neg_points, image1=image1, boxes=boxes)
-    body: dict[str, Any] = {}
+    body: dict[str, Any] = {} if kind == "reid" else {"image": _base64(picture)}
     counts: tuple[int, ...] = ()
     if kind == "reid":
-        second = _second(image1)
         counts = len(boxes), len(boxes1)
-        body = {
-            "image0": _base64(picture),
-            "image1": _base64(second),
-            "boxes0": [_rectangle(i, 0, box) for i, box in enumerate(boxes)],
-            "boxes1": [_rectangle(i, 1, box) for i, box in enumerate(boxes1)],
-        }
+        body = _pair(picture, _second(image1), boxes, boxes1)
         if max_distance:
             body["max_distance"] = max_distance
-    else:
-        body = {"image": _base64(picture)}
-    if kind == "interactor":
+    elif kind == "interactor":
         body.update(_clicks(pos_points, neg_points, boxes))
-    if kind == "tracker":
+    elif kind == "tracker":
         shapes = [None] * len(states) if states else [_tracked(box, shape_types) for box in boxes]
         counts = (len(shapes),)
         body.update(shapes=shapes, states=list(states))
     if threshold:
         body["threshold"] = threshold
-    return Request(
-        kind,
-        json.dumps(body, separators=(",", ":")).encode(),
-        picture,
-        tuple(boxes),
-        tuple(pos_points),
-        tuple(neg_points),
-        counts,
-        bool(states),
-    )
+    text = json.dumps(body, separators=(",", ":")).encode()
+    clicks = tuple(pos_points), tuple(neg_points)
+    return Request(kind, text, picture, tuple(boxes), *clicks, counts, bool(states))
 
 
 def parse_points(text: str) -> list[Point]:
@@ -226,6 +211,17 @@ def _second(image1: Picture | bytes | None) -> Picture:
 
 def _base64(picture: Picture) -> str:
     return base64.b64encode(picture.data).decode("ascii")
+
+
+def _pair(
+    first: Picture, second: Picture, boxes: Sequence[Box], boxes1: Sequence[Box]
+) -> dict[str, Any]:
+    return {
+        "image0": _base64(first),
+        "image1": _base64(second),
+        "boxes0": [_rectangle(i, 0, box) for i, box in enumerate(boxes)],
+        "boxes1": [_rectangle(i, 1, box) for i, box in enumerate(boxes1)],
+    }
 
 
 def _clicks(pos: Sequence[Point], neg: Sequence[Point], boxes: Sequence[Box]) -> dict[str, Any]:
