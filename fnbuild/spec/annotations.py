@@ -125,6 +125,16 @@ def time_limit(subject: Subject) -> None:
         subject.warning("cvat-timeout", message, ("spec", "eventTimeout"))
 
 
+def description(subject: Subject) -> None:
+    """CVAT fails on a function that comes without the key: Nuclio leaves an empty one out."""
+    if subject.function.metadata.annotations.get("type") not in KINDS:
+        return
+    if not subject.function.spec.description:
+        message = "without a description CVAT lists no function at all when Nuclio serves this one"
+        hint = "add a line: `description: What it finds`"
+        subject.warning("cvat-description", message, ("spec", "description"), hint, "key")
+
+
 def reachable(subject: Subject) -> None:
     """CVAT calls functions by HTTP."""
     spec = subject.function.spec

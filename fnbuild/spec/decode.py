@@ -17,7 +17,7 @@ import msgspec
 from fnbuild.spec import hints
 from fnbuild.spec.nodes import Node
 from fnbuild.spec.scalars import as_text
-from fnbuild.spec.source import Source, shown
+from fnbuild.spec.source import Source, has_room, shown
 from fnbuild.spec.types import Resources, Struct
 
 Path = tuple[str | int, ...]
@@ -59,6 +59,8 @@ class Decoder:
     def unknown(self, key: Node, path: Path, known: tuple[str, ...]) -> None:
         """Report a key that Nuclio ignores: a warning, or an error when strict."""
         self.unknown_keys.append((path, key, known))
+        if not has_room(self.source.report, "error" if self.strict else "warning"):
+            return
         message, hint = hints.unknown_key(path, key.text, known)
         report = self.source.error if self.strict else self.source.warning
         report("unknown-key", message, key.span(self.source), hint)

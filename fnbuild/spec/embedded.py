@@ -10,6 +10,8 @@ from fnbuild.spec.source import Source
 
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)|''|\S", re.DOTALL)
 
+_LONGEST_COUNTED = 20_000
+
 
 class Embedded:
     """Maps places of a scalar's text to places of the file it stands in."""
@@ -38,6 +40,8 @@ class Embedded:
                 indent = len(self.source.lines[row]) - len(self.lines[line])
                 if indent >= 0:
                     return self._span(row, indent + column, length)
+            return self.whole()
+        if len(self.node.text) > _LONGEST_COUNTED:
             return self.whole()
         return self._by_count(line, column, length)
 

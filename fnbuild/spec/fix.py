@@ -23,7 +23,7 @@ from fnbuild.spec.hints import renamed
 from fnbuild.spec.locate import display, locate
 from fnbuild.spec.nodes import Node, compose
 from fnbuild.spec.source import Source, conflict_markers, read_source, shown
-from fnbuild.spec.syntax import mend_tab, tab_row
+from fnbuild.spec.tabs import TabMender, tab_row
 from fnbuild.spec.types import Function
 
 _BOM = b"\xef\xbb\xbf"
@@ -89,13 +89,13 @@ def mend(text: str, file: str) -> tuple[str, list[Fix]]:
 
 
 def _without_tabs(source: Source, fixes: list[Fix]) -> Source:
-    learned: dict[str, int] = {}
-    for _ in range(_MAX_ROUNDS):
+    mender = TabMender(20_000_000)
+    for _ in source.lines:
         try:
             compose(Source(source.text, source.file))
         except yaml.YAMLError as error:
             row = tab_row(source, error)
-            mended = None if row is None else mend_tab(source, row, learned)
+            mended = None if row is None else mender.mend(source, row)
             if mended is None or row is None:
                 return source
             fixes.append(Fix(source.file, row + 1, "tabs in the indentation became spaces"))

@@ -12,7 +12,7 @@ from fnbuild.spec.embedded import Embedded
 from fnbuild.spec.hints import closest, meant
 from fnbuild.spec.labels import INPUT_TYPES, TYPES
 from fnbuild.spec.nodes import Node, compose, from_value
-from fnbuild.spec.source import Source, shown
+from fnbuild.spec.source import Source, has_room, shown
 from fnbuild.spec.subject import Subject
 
 _HIDES_ALL = "CVAT lists no function at all"
@@ -181,6 +181,8 @@ class _Labels:
     def _find(
         self, severity: Severity, rule: str, message: str, node: Node, hint: str | None = None
     ) -> None:
+        if not has_room(self.subject.report, severity):
+            return
         span: Span | None = self.embedded.whole()
         if node.line >= 0:
             length = 1

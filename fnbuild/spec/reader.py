@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fnbuild.errors import ConfigError, Report
+from fnbuild.errors import ConfigError, Diagnostic, Report
 from fnbuild.spec import rules
 from fnbuild.spec.decode import Decoder
 from fnbuild.spec.inline import read_inline
 from fnbuild.spec.locate import Located, display, locate, report_missing
 from fnbuild.spec.merge import merge
 from fnbuild.spec.nodes import from_value
-from fnbuild.spec.source import Source, decode, read_source
+from fnbuild.spec.source import MAX_FINDINGS, Source, decode, has_room, read_source
 from fnbuild.spec.subject import Subject
 from fnbuild.spec.syntax import read_tree
 from fnbuild.spec.types import Function
@@ -71,6 +71,9 @@ def check(
         return None, report
     loaded = _Reading(located, report, strict).run(overrides)
     report.sort()
+    if not (has_room(report, "error") and has_room(report, "warning")):
+        message = f"there may be more; looking for faults ended after {MAX_FINDINGS} of a kind"
+        report.add(Diagnostic("warning", "too-many-findings", message))
     return (None if report.errors else loaded), report
 
 

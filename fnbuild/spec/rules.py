@@ -13,6 +13,7 @@ import msgspec
 from fnbuild.spec import annotations as cvat
 from fnbuild.spec import function_rules, platform_rules, trigger_rules
 from fnbuild.spec.merge import DEFAULT_HTTP
+from fnbuild.spec.source import has_room
 from fnbuild.spec.subject import Subject
 from fnbuild.spec.types import Function, Trigger
 
@@ -51,6 +52,7 @@ RULES: tuple[Callable[[Subject], None], ...] = (
     cvat.flags,
     cvat.shapes,
     cvat.time_limit,
+    cvat.description,
     cvat.reachable,
     cvat.label_spec,
 )
@@ -59,6 +61,8 @@ RULES: tuple[Callable[[Subject], None], ...] = (
 def apply(subject: Subject) -> None:
     """Run every rule."""
     for rule in RULES:
+        if not has_room(subject.report, "error"):
+            return
         rule(subject)
 
 

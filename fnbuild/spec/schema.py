@@ -87,7 +87,7 @@ def _struct(cls: type[Struct], definitions: dict[str, Any]) -> dict[str, Any]:
         properties[field.encode_name] = value
         if field.required:
             required.append(field.encode_name)
-    result: dict[str, Any] = {"type": "object", "properties": properties}
+    result: dict[str, Any] = {"type": ["object", "null"], "properties": properties}
     if required:
         result["required"] = required
     return result

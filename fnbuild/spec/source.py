@@ -17,6 +17,10 @@ _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _CONFLICT = re.compile(r"(<<<<<<<|=======|>>>>>>>|\|\|\|\|\|\|\|)( .*)?$")
 _SHOWN = 60
+_LONGEST_EXCERPT = 4000
+
+MAX_FINDINGS = 100
+"""Errors, and warnings, that are looked for: a hostile file has thousands, and nobody reads them."""
 
 
 class Source:
@@ -73,9 +77,11 @@ class Source:
     def excerpt(self, span: Span) -> str | None:
         """The span's first line, safe to print."""
         row = span.line - 1 - self.line_offset
-        if not 0 <= row < len(self.lines):
+        if not 0 <= row < len(self.lines) or span.column > _LONGEST_EXCERPT:
             return None
-        return _UNSAFE.sub("\N{REPLACEMENT CHARACTER}", self.prefix + self.lines[row])
+        return _UNSAFE.sub(
+            "\N{REPLACEMENT CHARACTER}", self.prefix + self.lines[row][:_LONGEST_EXCERPT]
+        )
 
     def diagnostic(
         self,
@@ -89,10 +95,19 @@ class Source:
         return Diagnostic(severity, rule, message, span, self.excerpt(span) if span else None, hint)
 
     def warning(self, rule: str, message: str, span: Span | None, hint: str | None = None) -> None:
-        self.report.add(self.diagnostic("warning", rule, message, span, hint))
+        if has_room(self.report, "warning"):
+            self.report.add(self.diagnostic("warning", rule, message, span, hint))
 
     def error(self, rule: str, message: str, span: Span | None, hint: str | None = None) -> None:
-        self.report.add(self.diagnostic("error", rule, message, span, hint))
+        if has_room(self.report, "error"):
+            self.report.add(self.diagnostic("error", rule, message, span, hint))
+
+
+def has_room(report: Report, severity: Severity) -> bool:
+    """Whether further findings of this severity are looked for."""
+    if len(report) < MAX_FINDINGS:
+        return True
+    return sum(finding.severity == severity for finding in report) < MAX_FINDINGS
 
 
 def shown(value: object) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from fnbuild.errors import Diagnostic, Report, Span
 from fnbuild.spec.decode import Decoder
 from fnbuild.spec.nodes import Node
-from fnbuild.spec.source import Source
+from fnbuild.spec.source import Source, has_room
 from fnbuild.spec.types import Function, to_dict
 
 Part = Literal["key", "value"]
@@ -31,8 +31,10 @@ class Subject:
     overrides: Function | None = None
     code: Path | None = None
     _flags: set[tuple[str | int, ...]] = field(default_factory=set)
+    _faulty: set[Span] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        self._faulty = {found.span for found in self.report.errors if found.span}
         if self.overrides is not None:
             self._flags = set(_leaves(to_dict(self.overrides), ()))
 
@@ -86,11 +88,8 @@ class Subject:
 
     def add(self, finding: Diagnostic) -> None:
         """Add a finding, unless the reader found an error in the same place already."""
-        if finding.span and any(
-            other.span == finding.span and other.severity == "error" for other in self.report
-        ):
-            return
-        self.report.add(finding)
+        if finding.span not in self._faulty and has_room(self.report, finding.severity):
+            self.report.add(finding)
 
 
 def _leaves(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...]]:

@@ -14,14 +14,8 @@ import yaml
 
 from fnbuild.spec.nodes import Node, compose
 from fnbuild.spec.source import Source, conflict_markers, shown
+from fnbuild.spec.tabs import TabMender, report_tab, tab_row
 
-_FIX = "replace it with spaces: fnbuild validate --fix"
-_MAX_TABS = 30
-_MAX_WORK = 4_000_000
-"""Characters that are parsed again at most while tabs are mended."""
-
-_INDENT = re.compile(r"[ \t]*")
-_OPENS = re.compile(r"(:|[:-] +[|>][+-]?)\s*(#.*)?$")
 _MISSING_SPACE = re.compile(r"\s*(- )?[A-Za-z_][\w.-]*:(?=[^\s/])")
 
 
@@ -39,8 +33,7 @@ def read_tree(source: Source) -> tuple[Node, Source] | None:
 
 
 def _read(source: Source) -> tuple[Node, Source] | None:
-    work, tabs = len(source.text), 0
-    learned: dict[str, int] = {}
+    mender = TabMender()
     while True:
         before = len(source.report)
         try:
@@ -53,10 +46,8 @@ def _read(source: Source) -> tuple[Node, Source] | None:
                 explain(source, error)
                 return None
             report_tab(source, row)
-            tabs += 1
-            mended = mend_tab(source, row, learned)
-            work += len(source.text)
-            if mended is None or tabs >= _MAX_TABS or work > _MAX_WORK:
+            mended = mender.mend(source, row)
+            if mended is None:
                 return None
             source = mended
             continue
@@ -65,82 +56,6 @@ def _read(source: Source) -> tuple[Node, Source] | None:
                 source.error("empty", "the file holds no values", source.span(0, 0))
             return None
         return root, source
-
-
-def tab_row(source: Source, error: yaml.YAMLError) -> int | None:
-    """The line (from 0) whose indentation holds the tab that this error is about, if it is one."""
-    mark = getattr(error, "problem_mark", None)
-    if mark is None or mark.line >= len(source.lines):
-        return None
-    line = source.lines[mark.line]
-    indent = _INDENT.match(line)
-    lead = indent.group() if indent else ""
-    if "\t" in lead and mark.column <= len(lead):
-        return int(mark.line)
-    return None
-
-
-def report_tab(source: Source, row: int) -> None:
-    line = source.lines[row]
-    column = line.index("\t")
-    length = len(line) - len(line[column:].lstrip("\t")) - column
-    message = "a tab in the indentation; YAML is indented with spaces"
-    source.error("tab", message, source.span(row, column, row, column + length), _FIX)
-
-
-def mend_tab(source: Source, row: int, learned: dict[str, int]) -> Source | None:
-    """The text with this line indented by spaces so that the error moves on; None if none fits.
-
-    `learned` remembers what an indentation with tabs became, so that lines stay side by side.
-    """
-    line = source.lines[row]
-    rest = line.lstrip(" \t")
-    lead = line[: len(line) - len(rest)]
-    for width in _widths(source, row, learned.get(lead)):
-        mended = with_line(source, row, " " * width + rest if rest else "")
-        try:
-            compose(Source(mended.text, mended.file))
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            if mark is None or mark.line <= row:
-                continue
-        if rest:
-            learned[lead] = width
-        return mended
-    return None
-
-
-def _widths(source: Source, row: int, learned: int | None) -> list[int]:
-    """Indentations to try, the likeliest first."""
-    line = source.lines[row]
-    lead = line[: len(line) - len(line.lstrip(" \t"))]
-    above = _width_of(source, range(row - 1, -1, -1))
-    below = _width_of(source, range(row + 1, len(source.lines)))
-    expanded = [len(lead.expandtabs(width)) for width in (8, 4, 2)]
-    known = [width for width in (above, below) if width is not None]
-    likely = [] if learned is None else [learned]
-    before = next((text for text in reversed(source.lines[:row]) if text.strip()), "")
-    if above is not None and _OPENS.search(before):
-        # A line that ends with ':' or '|' has what belongs to it further in.
-        likely += [above + 2, *(width for width in expanded if width > above)]
-    likely += [width for width in expanded if width in known]
-    return list(dict.fromkeys([*likely, *known, *expanded]))
-
-
-def _width_of(source: Source, rows: range) -> int | None:
-    for row in rows:
-        line = source.lines[row]
-        lead = line[: len(line) - len(line.lstrip(" \t"))]
-        if line.strip() and "\t" not in lead:
-            return len(lead)
-    return None
-
-
-def with_line(source: Source, row: int, line: str) -> Source:
-    """A source that differs in one line, with the same report."""
-    start = source.index(row, 0)
-    text = source.text[:start] + line + source.text[start + len(source.lines[row]) :]
-    return Source(text, source.file, source.report, source.line_offset, source.prefix)
 
 
 @dataclass(frozen=True, slots=True)
