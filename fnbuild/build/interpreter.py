@@ -144,7 +144,8 @@ def _candidates(version: tuple[int, int]) -> Iterator[str]:
             shims.append(folder)
         elif os.path.isabs(folder):
             places.append(folder)
-    places += [*_pyenv_folders(version), "/usr/local/bin", "/usr/bin", *shims]
+    places += [*_pyenv_folders(version), os.path.dirname(_own().path)]
+    places += ["/usr/local/bin", "/usr/bin", *shims]
     for folder in dict.fromkeys(places):
         path = os.path.join(folder, name)
         if os.access(path, os.X_OK) and os.path.isfile(path):
