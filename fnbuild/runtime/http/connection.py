@@ -111,7 +111,7 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._writable = False
-        self._moved = self.transport.get_write_buffer_size()
+        self._moved = self._unsent()
         self._arm(self._limits.write_timeout, self._write_over)
 
     def resume_writing(self) -> None:
@@ -231,12 +231,21 @@ class Connection(asyncio.Protocol):
         """While draining a connection ends behind the last request that has arrived on it."""
         if not self.server.draining:
             return True
-        return not self.server.expired and (self._reader.unread > 0 or self._arrived())
+        return not self.server.expired and (self._reader.unread > 0 or self._arrived() > 0)
 
-    def _arrived(self) -> bool:
-        """Whether bytes wait in the socket that were not read yet."""
+    def _arrived(self) -> int:
+        """How many bytes wait in the socket that were not read yet."""
+        return self._queue(termios.FIONREAD)
+
+    def _unsent(self) -> int:
+        """How many bytes the client has still to take, those in the kernel's buffer included."""
+        return int(self.transport.get_write_buffer_size()) + self._queue(termios.TIOCOUTQ)
+
+    def _queue(self, question: int) -> int:
         number = self.transport.get_extra_info("socket").fileno()
-        return number >= 0 and any(fcntl.ioctl(number, termios.FIONREAD, bytes(4)))
+        if number < 0:
+            return 0
+        return int.from_bytes(fcntl.ioctl(number, question, bytes(4)), sys.byteorder)
 
     def _next(self) -> None:
         """An answer is out: go on with the next request, or end."""
@@ -328,17 +337,17 @@ class Connection(asyncio.Protocol):
             self._refuse(Refusal(408, "nothing more of the body came within %g s" % seconds))
 
     def _write_over(self) -> None:
-        waiting = self.transport.get_write_buffer_size()
-        if waiting < self._moved:
-            self._moved = waiting
+        unsent = self._unsent()
+        if unsent < self._moved:
+            self._moved = unsent
             self._arm(self._limits.write_timeout, self._write_over)
         else:
             self.transport.abort()
 
     def _linger_over(self) -> None:
-        if self.transport.get_write_buffer_size():
+        self._moved = self._unsent()
+        if self._moved:
             # The answer itself is still on its way to a slow reader.
-            self._moved = self.transport.get_write_buffer_size()
             self._arm(self._limits.write_timeout, self._write_over)
         else:
             self.transport.abort()

@@ -89,7 +89,7 @@ class RequestReader:
         self.head = head
         self.moved = 0
         self.have = HEAD
-        self._at = at
+        self._used(at)
         return self._continue()
 
     def _skip_empty_lines(self) -> None:

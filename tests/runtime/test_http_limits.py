@@ -1,0 +1,183 @@
+"""Deadlines, memory and descriptors: what one client may cost."""
+
+import contextlib
+import json
+import socket
+import time
+
+import pytest
+
+from tests.runtime import interpreters
+from tests.runtime.http_wire import Process, serving, until
+
+MEGABYTE = 1 << 20
+# The oldest, one in between, and the newest that this machine has.
+FEW = [interpreters.every()[i] for i in (0, 3, 7)]
+
+SHORT = {"head_timeout": 0.4, "body_timeout": 0.4, "write_timeout": 0.4, "linger_timeout": 0.4}
+
+
+@pytest.fixture(scope="module", params=FEW)
+def hasty(request):
+    with serving(request.param, limits={**SHORT, "max_body": 64 * MEGABYTE}) as process:
+        yield process
+
+
+def test_slow_heads_end_in_408(hasty: Process):
+    with hasty.wire() as wire:
+        wire.ask("/echo", b"x").answer()
+        end = time.monotonic() + 15
+        # Bytes that keep coming do not prolong the deadline.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            for byte in b"GET / HTTP/1.1\r\nX: " + b"y" * 1000:
+                assert time.monotonic() < end
+                wire.send(bytes([byte]))
+                time.sleep(0.01)
+                if wire.left or not wire.silent(0.001):
+                    break
+        answer = wire.answer()
+        assert (answer.status, answer.closes) == (408, True)
+        assert "head did not arrive within 0.4 s" in answer.json["error"]
+        assert wire.ended()
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"Content-Length: 10\r\n\r\n12345",
+        b"Content-Length: 10\r\n\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n5\r\n123",
+    ],
+)
+def test_stalled_bodies_end_in_408(hasty: Process, start: bytes):
+    with hasty.wire() as wire:
+        answer = wire.send(b"POST /echo HTTP/1.1\r\nHost: test\r\n" + start).answer()
+        assert (answer.status, answer.closes) == (408, True)
+        assert wire.ended()
+
+
+def test_slow_bodies_that_move_are_waited_for(hasty: Process):
+    with hasty.wire() as wire:
+        wire.send(b"POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 12\r\n\r\n")
+        for byte in b"hello, world":
+            wire.send(bytes([byte]))
+            time.sleep(0.1)
+        assert wire.answer().body == b"hello, world"
+
+
+def test_idle_connections_are_left_alone(hasty: Process):
+    with hasty.wire() as fresh, hasty.wire() as used:
+        used.ask("/echo", b"x").answer()
+        # A line break behind a request begins nothing.
+        used.send(b"\r\n")
+        assert fresh.silent(1.0)
+        assert used.silent(0.01)
+        assert fresh.ask("/echo", b"1").answer().body == b"1"
+        assert used.ask("/echo", b"2").answer().body == b"2"
+
+
+def test_idle_connections_end_when_a_limit_is_set():
+    with serving(limits={"idle_timeout": 0.3}) as server, server.wire() as wire:
+        for _ in range(3):
+            assert wire.ask("/sleep?0.4").answer().status == 200
+        assert wire.ended()
+
+
+def test_clients_that_do_not_read_are_cut(hasty: Process):
+    for extra in ("", "Connection: close\r\n"):
+        with hasty.wire(receive_buffer=4096) as wire:
+            wire.ask("/big?60000000", extra=extra)
+            until(lambda: hasty.counts()["connections"] == 1, "the connection is cut")
+
+
+def test_clients_that_read_slowly_get_everything(hasty: Process):
+    with hasty.wire(receive_buffer=65536) as wire:
+        wire.ask("/big?6000000", extra="Connection: close\r\n")
+        got = 0
+        while data := wire.sock.recv(400_000):
+            got += len(data)
+            time.sleep(0.05)
+        assert got > 6_000_000
+
+
+def test_a_refused_client_that_never_ends_is_cut(hasty: Process):
+    with hasty.wire() as wire:
+        assert wire.ask("/echo", b"", "Content-Length: 1\r\n").answer().status == 400
+        assert wire.ended()
+        until(lambda: hasty.counts()["connections"] == 1, "the connection is cut")
+
+
+def test_pipelined_floods_stop_at_the_socket(hasty: Process):
+    one = b"POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 1000\r\n\r\n" + b"x" * 1000
+    with hasty.wire() as wire:
+        wire.ask("/hold")
+        wire.sock.settimeout(0.5)
+        taken = b""
+        with contextlib.suppress(TimeoutError):
+            while len(taken) < 64 * MEGABYTE:
+                taken += one[: wire.sock.send(one)] if len(taken) % len(one) == 0 else b""
+        # What was not taken by the server and the kernel's buffers waits at the client.
+        assert len(taken) < 32 * MEGABYTE
+        wire.sock.settimeout(20)
+        with hasty.wire() as other:
+            assert other.ask("/release").answer().status == 200
+        assert wire.answer().body == b"released"
+        for _ in range(len(taken) // len(one)):
+            assert wire.answer().body == b"x" * 1000
+
+
+def test_answers_are_not_heaped_up_for_a_slow_reader():
+    with serving(limits={"max_body": 64 * MEGABYTE}) as server:
+        before = server.counts()["rss"]
+        with server.wire(receive_buffer=4096) as wire:
+            for _ in range(30):
+                wire.ask("/big?20000000")
+            until(lambda: server.counts()["in_flight"] == 1, "the first request is answered")
+            # 600 MB were asked for; one answer at a time is held.
+            assert server.counts()["rss"] - before < 100 * MEGABYTE
+
+
+def test_announced_bodies_take_no_memory():
+    with serving(limits={"max_body": 64 * MEGABYTE}) as server, contextlib.ExitStack() as stack:
+        before = server.counts()["rss"]
+        for _ in range(20):
+            wire = stack.enter_context(server.wire())
+            wire.send(b"POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 60000000\r\n\r\nx")
+        until(lambda: server.counts()["connections"] == 21, "all are there")
+        assert server.counts()["rss"] - before < 60 * MEGABYTE
+
+
+@pytest.mark.parametrize("version", FEW)
+def test_running_out_of_descriptors_ends_when_some_are_free_again(version: str):
+    with serving(version, files=24) as server, contextlib.ExitStack() as stack:
+        wires = [stack.enter_context(server.wire()) for _ in range(40)]
+        for wire in wires:
+            wire.ask("/inspect")
+        until(lambda: not wires[0].silent(0.01), "the first is answered")
+        for number, wire in enumerate(wires):
+            # Each that leaves makes room for one that waits.
+            assert wire.answer().status == 200, number
+            wire.sock.close()
+        errors = server.counts()["errors"]
+        assert any("cannot accept connections" in line for line in errors)
+
+
+def test_many_small_chunks_are_bounded_in_time(hasty: Process):
+    chunked = b"1\r\nx\r\n" * 300_000
+    with hasty.wire() as wire:
+        wire.send(b"POST /inspect HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n")
+        started = time.monotonic()
+        assert wire.send(chunked, b"0\r\n\r\n").answer().json["size"] == 300_000
+        assert time.monotonic() - started < 15
+
+
+def test_the_client_sees_no_reset_behind_a_refusal(hasty: Process):
+    refused = 0
+    for _ in range(20):
+        with hasty.wire() as wire:
+            wire.ask("/echo", bytes(65 * MEGABYTE // 20), "Content-Length: 1\r\n")
+            answer = wire.answer()
+            refused += answer.status == 400 and bool(json.loads(answer.body)["error"])
+            wire.sock.shutdown(socket.SHUT_WR)
+            assert wire.ended()
+    assert refused == 20
