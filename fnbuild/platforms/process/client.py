@@ -22,6 +22,7 @@ from fnbuild.platforms.process.protocol import Reply, Request, encode
 from fnbuild.runtime.http import unix
 
 _HELLO_SECONDS = 10.0
+_DYING_SECONDS = 2.0
 _START_SECONDS = 30.0
 _PAUSE = 0.02
 
@@ -48,12 +49,22 @@ def call(verb: str, progress: Progress = quiet, **arguments: Any) -> dict[str, A
 
 
 def hello() -> Hello | None:
-    """Who supervises this data directory; None when nobody does."""
-    try:
-        said = _ask("hello", quiet, {}, _HELLO_SECONDS)
-    except (FileNotFoundError, ConnectionRefusedError):
-        return None
-    return Hello(str(said["version"]), int(said["pid"]))
+    """Who supervises this data directory; None when nobody does.
+
+    Raises `UnavailableError` when one does and does not answer.
+    """
+    deadline = time.monotonic() + _DYING_SECONDS
+    while True:
+        try:
+            said = _ask("hello", quiet, {}, _HELLO_SECONDS)
+            return Hello(str(said["version"]), int(said["pid"]))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return None
+        except UnavailableError:
+            # One that is just ending cuts its connections a moment before its socket is gone.
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE)
 
 
 def ensure() -> None:

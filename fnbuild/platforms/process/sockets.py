@@ -73,7 +73,7 @@ def hosts_of(listen: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
         if word in ("", "loopback", LOOPBACK):
             continue
         if word == "docker":
-            gateway = bridge_gateway()
+            gateway = bridge_gateway(_BRIDGE)
             if gateway is None:
                 warnings.append(
                     f"there is no interface {_BRIDGE}, so containers cannot reach the function yet;"
@@ -98,7 +98,7 @@ def _address(word: str) -> str:
         ) from None
 
 
-def bridge_gateway(interface: str = _BRIDGE) -> str | None:
+def bridge_gateway(interface: str) -> str | None:
     """The IPv4 address of the interface, or None when it does not exist."""
     request = struct.pack("256s", interface.encode()[:15])
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:

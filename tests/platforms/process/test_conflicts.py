@@ -1,0 +1,181 @@
+"""Two at once, one killed half way, a disk that is full: clear errors, and nothing is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from fnbuild.errors import BuildError, ConflictError, FnbuildError
+from fnbuild.platforms.process import ProcessPlatform
+from tests.platforms.process.author import NAMESPACE, Author, ask, processes, wait_for
+
+SLOW = """
+import os, time
+
+def init_context(context):
+    while not os.path.exists({gate!r}):
+        time.sleep(0.02)
+
+def handler(context, event):
+    return "slow"
+"""
+
+DEPLOY = """
+import sys
+from pathlib import Path
+from fnbuild import deploy
+
+deploy.deploy(deploy.DeployRequest(path=Path(sys.argv[1])), lambda text: print(text, flush=True))
+"""
+
+
+@contextmanager
+def slow_deploy(author: Author, gate: Path) -> Iterator[None]:
+    """A deploy that is under way inside, and ends well afterwards."""
+    folder = author.write_code(SLOW.format(gate=str(gate)))
+    thread = threading.Thread(target=author.deploy, args=(folder,))
+    thread.start()
+    try:
+        assert wait_for(lambda: "starting 1 worker" in author.progress)
+        yield
+    finally:
+        gate.touch()
+        thread.join()
+
+
+def test_a_second_change_is_refused_at_once(
+    tmp_path: Path, platform: ProcessPlatform, author: Author
+) -> None:
+    with slow_deploy(author, tmp_path / "gate"):
+        second = Author(tmp_path / "second")
+        second.home.mkdir()
+        words = rf"greeter is being deployed by process {os.getpid()} "
+        with pytest.raises(ConflictError, match=words):
+            second.deploy(second.write())
+        with pytest.raises(ConflictError, match=words):
+            platform.delete(NAMESPACE, "greeter")
+        with pytest.raises(ConflictError, match=words):
+            platform.redeploy(NAMESPACE, "greeter", author.progress.append)
+        # Looking is allowed, and so are other functions.
+        assert platform.deployment(NAMESPACE, "greeter").state == "building"
+        assert second.deploy(second.write(name="another")).state == "ready"
+    made = platform.deployment(NAMESPACE, "greeter")
+    assert (made.state, made.revision) == ("ready", 1)
+    assert ask(made.http_port) == "slow"
+
+
+def started_deploy(folder: Path) -> subprocess.Popen[str]:
+    """Another process that deploys, and is waiting for the workers."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", DEPLOY, str(folder)], stdout=subprocess.PIPE, text=True
+    )
+    assert child.stdout is not None
+    for line in child.stdout:
+        if line == "starting 1 worker\n":
+            return child
+    raise AssertionError("the deploy ended early")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_deploy_that_is_ended_half_way(
+    tmp_path: Path, data: Path, platform: ProcessPlatform, author: Author, number: signal.Signals
+) -> None:
+    made = author.deploy(author.write("old"))
+    before = processes(data)
+    gate = tmp_path / "gate"
+    with started_deploy(author.write_code(SLOW.format(gate=str(gate)))) as child:
+        child.send_signal(number)
+    assert wait_for(lambda: sorted(processes(data)) == sorted(before))
+    assert ask(made.http_port) == "old"
+    assert wait_for(lambda: "interrupted" in platform.revisions(NAMESPACE, "greeter")[0].message)
+    now = platform.deployment(NAMESPACE, "greeter")
+    assert (now.state, now.revision) == ("ready", 1)
+    assert author.deploy(author.write("new")).revision == 3
+
+
+def test_what_a_killed_deploy_left_is_removed_by_the_next(data: Path, author: Author) -> None:
+    author.deploy(author.write("one"))
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    half = data / "functions" / NAMESPACE / "greeter" / "revisions" / "2" / "code"
+    staged = data / "staging" / f"{gone.pid}-abcdef"
+    for folder in (half, staged):
+        folder.mkdir(parents=True)
+        (folder / "main.py").write_text("half")
+    made = author.deploy(author.write("two"))
+    assert (made.revision, ask(made.http_port)) == (2, "two")
+    assert list((data / "staging").iterdir()) == []
+
+
+def test_a_delete_ends_all_and_frees_the_port(
+    data: Path, platform: ProcessPlatform, author: Author
+) -> None:
+    made = author.deploy(author.write("one"))
+    assert platform.delete(NAMESPACE, "greeter") is True
+    with pytest.raises(ConnectionRefusedError):
+        ask(made.http_port)
+    assert len(processes(data)) == 1  # the supervisor
+    assert not (data / "functions" / NAMESPACE / "greeter").exists()
+    assert list((data / "run").glob("*greeter*")) == []
+
+
+def test_a_delete_without_a_supervisor(
+    data: Path, platform: ProcessPlatform, author: Author
+) -> None:
+    author.deploy(author.write("one"))
+    for pid in processes(data):
+        if b"supervisor" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            os.kill(pid, signal.SIGKILL)
+    assert platform.delete(NAMESPACE, "greeter") is True
+    assert platform.deployments(NAMESPACE) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: Path) -> Iterator[Path]:
+    """The data directory on a file system of 8 MiB."""
+    data.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "fnbuild-test", str(data)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small file system needs root")
+    try:
+        yield data
+    finally:
+        ProcessPlatform().down()
+        wait_for(lambda: not processes(data))
+        subprocess.run(["umount", "-l", str(data)], check=True)
+
+
+def test_a_full_disk_stops_the_deploy_only(
+    small_disk: Path, platform: ProcessPlatform, author: Author
+) -> None:
+    made = author.deploy(author.write("old"))
+    folder = author.write("new")
+    (folder / "weights.bin").write_bytes(b"\1" * (12 << 20))
+    with pytest.raises(BuildError, match="no space left"):
+        author.deploy(folder)
+    assert ask(made.http_port) == "old"
+    revisions = small_disk / "functions" / NAMESPACE / "greeter" / "revisions"
+    assert [one.name for one in revisions.iterdir()] == ["1"]
+    assert list((small_disk / "staging").iterdir()) == []
+
+    (folder / "weights.bin").unlink()
+    filler = small_disk / "filler"
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"\1" * 4096)
+    with pytest.raises(FnbuildError, match="space"):
+        author.deploy(folder)
+    assert ask(made.http_port) == "old"
+    assert [one.name for one in revisions.iterdir()] == ["1"]
+    filler.unlink()
+    again = author.deploy(folder)
+    assert ask(again.http_port) == "new"
