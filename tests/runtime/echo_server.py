@@ -115,11 +115,11 @@ class Echo:
         )
 
     def failed(self, message, error):
-        self.errors.append("%s: %r" % (message, error))
+        self.errors.append(f"{message}: {error!r}")
 
     def commands(self):
         drains = {
-            ("DRAIN %s\n" % seconds).encode(): lambda sock, s=seconds: self.drain(float(s))
+            f"DRAIN {seconds}\n".encode(): lambda sock, s=seconds: self.drain(float(s))
             for seconds in ("0.2", "1", "30")
         }
         drains[b"PAUSE\n"] = lambda sock: self.server.pause()
@@ -146,7 +146,7 @@ async def main(loop, options):
     echo.server = Server(echo, limits, on_error=echo.failed, commands=echo.commands(), loop=loop)
     for number, fd in enumerate(options["fd"]):
         echo.listener = socket.socket(fileno=fd)
-        await echo.server.start(echo.listener, name="http%d" % number)
+        await echo.server.start(echo.listener, name=f"http{number}")
     print("ready", flush=True)
     await echo.done
     # The last reply is written; were the listener closed or reading left over, this would show.

@@ -1,6 +1,7 @@
 """Reading requests, without sockets."""
 
 import hashlib
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -207,8 +208,8 @@ def messages(draw):
     lines += [name + ":" + draw(VALUES) for name in names]
     if draw(st.booleans()):
         lines.append("Transfer-Encoding: chunked")
-        cuts = sorted(draw(st.lists(st.integers(0, len(body)), max_size=4)) + [0, len(body)])
-        parts = [body[a:b] for a, b in zip(cuts, cuts[1:], strict=False) if b > a]
+        cuts = sorted([0, *draw(st.lists(st.integers(0, len(body)), max_size=4)), len(body)])
+        parts = [body[a:b] for a, b in pairwise(cuts) if b > a]
         framed = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
     else:
         framed = body

@@ -57,9 +57,8 @@ def test_answers_whatever_way_the_application_gives(server: Process):
         assert wire.ask("/big?3").answer().body == bytes(3)
         assert wire.ask("/bye").answer().closes
         assert wire.ended()
-    with server.wire() as wire:
-        with pytest.raises((AssertionError, ConnectionResetError)):
-            wire.ask("/none").answer()
+    with server.wire() as wire, pytest.raises((AssertionError, ConnectionResetError)):
+        wire.ask("/none").answer()
     assert server.counts()["in_flight"] == 1
 
 

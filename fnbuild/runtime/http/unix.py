@@ -24,8 +24,8 @@ def listen(path: Path, backlog: int = 128) -> socket.socket:
     folder, name = os.path.split(os.path.abspath(os.fspath(path)))
     if _answers(os.path.join(folder, name)):
         raise OSError(errno.EADDRINUSE, "another process listens on this socket", os.fspath(path))
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     directory = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     # Bound under a name that is short whatever the socket's own is called.
     first = ".%d-%d" % (os.getpid(), sock.fileno())
     try:

@@ -1,0 +1,197 @@
+"""The metrics and their text."""
+
+import math
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from fnbuild.runtime.metrics import Registry, TriggerMetrics
+from tests.runtime import interpreters
+from tests.runtime.http_wire import ROOT
+
+SAMPLE = re.compile(
+    r"([a-zA-Z_:][a-zA-Z0-9_:]*)"
+    r'(?:\{((?:[a-zA-Z_]\w*="(?:[^"\\\n]|\\[\\"n])*",?)*)\})? (NaN|[+-]Inf|-?[0-9.e+-]+)\Z'
+)
+LABEL = re.compile(r'([a-zA-Z_]\w*)="((?:[^"\\\n]|\\[\\"n])*)"')
+
+
+def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """Read the exposition text as a scraper does; AssertionError for what it would not take."""
+    assert text.endswith("\n")
+    found = {}
+    family = kind = ""
+    for line in text.splitlines():
+        if line.startswith("# HELP "):
+            family = line.split(" ", 3)[2]
+        elif line.startswith("# TYPE "):
+            assert line.split(" ")[2] == family
+            kind = line.split(" ")[3]
+            assert kind in ("counter", "gauge", "histogram")
+        else:
+            match = SAMPLE.match(line)
+            assert match, line
+            suffixes = ("_bucket", "_sum", "_count") if kind == "histogram" else ("",)
+            assert match[1] in [family + suffix for suffix in suffixes]
+            labels = tuple(
+                (name, re.sub(r"\\(.)", lambda m: {"n": "\n"}.get(m[1], m[1]), value))
+                for name, value in LABEL.findall(match[2] or "")
+            )
+            assert (match[1], labels) not in found, line
+            found[match[1], labels] = float(match[3])
+    return found
+
+
+def test_an_empty_registry_has_no_text():
+    assert Registry().text() == ""
+
+
+def test_counters_and_gauges():
+    registry = Registry({"function": "f"})
+    counter = registry.counter("requests_total", "Requests", ["code"])
+    counter.child(200).inc()
+    counter.child("200").inc(2)
+    counter.child(500)
+    gauge = registry.gauge("workers", "Workers").child()
+    gauge.set(3)
+    gauge.inc()
+    gauge.dec(0.5)
+    registry.gauge("connections", "Connections").child().read(lambda: 7)
+    assert registry.text() == (
+        "# HELP requests_total Requests\n"
+        "# TYPE requests_total counter\n"
+        'requests_total{function="f",code="200"} 3\n'
+        'requests_total{function="f",code="500"} 0\n'
+        "# HELP workers Workers\n"
+        "# TYPE workers gauge\n"
+        'workers{function="f"} 3.5\n'
+        "# HELP connections Connections\n"
+        "# TYPE connections gauge\n"
+        'connections{function="f"} 7\n'
+    )
+    counter.forget(500)
+    assert len(samples(registry.text())) == 3
+
+
+def test_histograms_count_up_to_each_bound():
+    registry = Registry()
+    histogram = registry.histogram("took", "Time", bounds=[0.5, 1, 10]).child()
+    for value in (0.1, 0.5, 0.6, 1, 5, 11, 1000):
+        histogram.observe(value)
+    found = samples(registry.text())
+    assert [found["took_bucket", (("le", le),)] for le in ("0.5", "1", "10", "+Inf")] == [
+        2,
+        4,
+        5,
+        7,
+    ]
+    assert found["took_count", ()] == 7
+    assert found["took_sum", ()] == pytest.approx(1018.2)
+
+
+def test_text_is_escaped():
+    registry = Registry({"function": 'a"b\\c\nd'})
+    registry.counter("x_total", "back\\slash and\nline", ["l"]).child('"\\\n').inc()
+    text = registry.text()
+    assert text.splitlines()[0] == "# HELP x_total back\\\\slash and\\nline"
+    assert samples(text) == {("x_total", (("function", 'a"b\\c\nd'), ("l", '"\\\n'))): 1}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(math.inf, "+Inf"), (-math.inf, "-Inf"), (math.nan, "NaN"), (1e300, repr(int(1e300)))],
+)
+def test_numbers_of_all_kinds(value: float, text: str):
+    registry = Registry()
+    registry.gauge("g", "G").child().set(value)
+    assert registry.text().splitlines()[-1] == f"g {text}"
+
+
+def test_misuse_is_told():
+    registry = Registry()
+    counter = registry.counter("a_total", "A", ["x"])
+    with pytest.raises(ValueError, match="there is a metric a_total already"):
+        registry.gauge("a_total", "A")
+    with pytest.raises(ValueError, match="cannot go down"):
+        counter.child("1").inc(-1)
+    with pytest.raises(ValueError, match="has the labels"):
+        counter.child()
+    for name in ("1a", "a-b", "", "a b"):
+        with pytest.raises(ValueError, match="cannot be the name of a metric"):
+            registry.counter(name, "X")
+    for label in ("1a", "a-b", "__a", "a:b", ""):
+        with pytest.raises(ValueError, match="cannot be the name of a label"):
+            registry.counter("b_total", "B", [label])
+    with pytest.raises(ValueError, match="cannot be the name of a label"):
+        registry.histogram("h", "H", ["le"])
+    with pytest.raises(ValueError, match="do not rise"):
+        registry.histogram("h", "H", bounds=[2, 1])
+
+
+def nuclio_names() -> str:
+    registry = Registry({"instance": "i", "namespace": "n", "function": "f", "project": "p"})
+    trigger = TriggerMetrics(registry).trigger("http", "myHttpTrigger")
+    trigger.asked(free=1, workers=4)
+    trigger.allocated(0)
+    trigger.asked(free=0, workers=4)
+    trigger.allocated(0.25)
+    trigger.asked(free=0, workers=4)
+    trigger.timed_out(10)
+    trigger.handled("0", 0.5, success=True)
+    trigger.handled("3", 0.125, success=False)
+    return registry.text()
+
+
+def test_triggers_have_the_names_that_nuclio_gives_them():
+    found = samples(nuclio_names())
+    constant = (("instance", "i"), ("namespace", "n"), ("function", "f"), ("project", "p"))
+    base = (*constant, ("trigger_kind", "http"), ("trigger_id", "myHttpTrigger"))
+
+    def value(name: str, *labels: tuple[str, str]) -> float:
+        return found["nuclio_processor_" + name, (*base, *labels)]
+
+    assert value("handled_events_total", ("result", "success")) == 1
+    assert value("handled_events_total", ("result", "failure")) == 1
+    assert value("worker_allocation_total", ("result", "success_immediate")) == 1
+    assert value("worker_allocation_total", ("result", "success_after_wait")) == 1
+    assert value("worker_allocation_total", ("result", "error_timeout")) == 1
+    assert value("worker_allocation_count") == 3
+    assert value("worker_allocation_wait_duration_milliseconds_sum") == 10250
+    assert value("worker_allocation_workers_available_percentage") == 25
+    duration = "handled_events_duration_milliseconds_"
+    assert value(duration + "sum", ("worker_index", "0")) == 500
+    assert value(duration + "count", ("worker_index", "0")) == 1
+    assert value(duration + "sum", ("worker_index", "3")) == 125
+    assert value(duration + "bucket", ("worker_index", "3"), ("le", "100")) == 0
+    assert value(duration + "bucket", ("worker_index", "3"), ("le", "200")) == 1
+
+
+SCRIPT = """
+from fnbuild.runtime.metrics import Registry, TriggerMetrics
+registry = Registry({"function": "f"})
+trigger = TriggerMetrics(registry).trigger("http", "h")
+trigger.asked(1, 2)
+trigger.allocated(0.0625)
+trigger.handled("0", 0.1, True)
+print(registry.text(), end="")
+"""
+
+
+@pytest.mark.parametrize("version", interpreters.every())
+def test_every_interpreter_writes_the_same(version: str):
+    def written(python: str | None) -> str:
+        assert python is not None
+        return subprocess.run(
+            [python, "-W", "error", "-c", SCRIPT],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+
+    text = written(interpreters.find(version))
+    assert text == written(sys.executable)
+    assert samples(text)
