@@ -55,7 +55,9 @@ class Wire:
         return self
 
     def ask(self, path: str, body: bytes = b"", extra: str = "", method: str = "POST") -> "Wire":
-        head = f"{method} {path} HTTP/1.1\r\nHost: test\r\n{extra}Content-Length: {len(body)}\r\n\r\n"
+        head = (
+            f"{method} {path} HTTP/1.1\r\nHost: test\r\n{extra}Content-Length: {len(body)}\r\n\r\n"
+        )
         return self.send(head.encode("latin-1") + body)
 
     def answer(self, to_head: bool = False) -> Answer:
