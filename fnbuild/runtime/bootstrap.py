@@ -1,0 +1,39 @@
+"""The script a worker process starts with.
+
+It loads the runtime by its own place on disk, so that nothing of it appears on the handler's
+sys.path and a handler's `http.py` or `config.py` cannot be mistaken for one of its modules.
+"""
+
+import sys
+
+
+def _load_package() -> None:
+    import os
+    from importlib.machinery import SourceFileLoader
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    here = os.path.dirname(os.path.abspath(__file__))
+    # Python put the script's folder first (unless PYTHONSAFEPATH is set).
+    if sys.path and os.path.abspath(sys.path[0]) == here:
+        del sys.path[0]
+    folder = os.path.dirname(here)
+    path = os.path.join(folder, "__init__.py")
+    spec = spec_from_file_location(
+        "fnbuild",
+        path,
+        loader=SourceFileLoader("fnbuild", path),
+        submodule_search_locations=[folder],
+    )
+    if spec is None or spec.loader is None:
+        raise SystemExit("%s cannot be loaded" % path)
+    package = module_from_spec(spec)
+    sys.modules["fnbuild"] = package
+    spec.loader.exec_module(package)
+
+
+# Guarded, since multiprocessing imports this file again in the processes that a handler spawns.
+if __name__ == "__main__":
+    _load_package()
+    from fnbuild.runtime.worker import main
+
+    main(sys.argv[1:])

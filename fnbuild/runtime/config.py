@@ -1,0 +1,211 @@
+"""The processor's configuration file: what it may hold, read and checked.
+
+    {"function": {"name", "namespace", "project", "description", "version", "revision": int},
+     "handler": "main:handler",
+     "code": "/folder",                  shown to the handler as `mount`
+     "mount": "/opt/nuclio" | null,      null: the code is used where it lies
+     "interpreter": "/usr/bin/python3",  of the workers
+     "env": {"KEY": "value"},            for the workers, on top of the processor's own
+     "sdk_path": "/folder" | null,       holds nuclio_sdk; last on the workers' sys.path
+     "triggers": {"NAME": {"kind": "http", "num_workers": 1, "availability_timeout_ms": 10000,
+                           "termination_timeout": 10.0, "attributes": {}}},
+     "event_timeout": 30.0 | null,       seconds
+     "readiness_timeout": 120.0,         seconds that init_context may take
+     "accept": "immediately" | "when-ready",
+     "restart": "always" | "no",         of workers that die
+     "drain_timeout": 60.0,              seconds that open connections are waited for
+     "listeners": {"http": {"fd": 3} | {"host": "127.0.0.1", "port": 8080}
+                           | a list of these, one for each address,
+                   "admin": the same | null, "control": "/path.sock" | null},
+     "log": {"level": "debug", "format": "auto" | "human" | "json"}}
+
+All but `handler`, `code` and `listeners.http` have defaults.
+"""
+
+import json
+import sys
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+from . import logs
+
+Values = Dict[str, Any]
+
+
+class ConfigFileError(Exception):
+    """The file cannot be used; the message names the key and the value."""
+
+
+class Listener:
+    """Where to listen: an inherited descriptor, or an address."""
+
+    def __init__(self, fd: Optional[int], host: str, port: int) -> None:
+        self.fd = fd
+        self.host = host
+        self.port = port
+
+    def to_dict(self) -> Values:
+        return {"fd": self.fd} if self.fd is not None else {"host": self.host, "port": self.port}
+
+
+class Trigger:
+    """One trigger. `availability_timeout` is in seconds here."""
+
+    def __init__(self, name: str, values: Values) -> None:
+        at = "triggers.%s" % name
+        self.name = name
+        self.kind = _get(values, at, "kind", str, "http")
+        self.num_workers = _get(values, at, "num_workers", int, 1)
+        self.availability_timeout = (
+            _get(values, at, "availability_timeout_ms", float, 10000.0) / 1000.0
+        )
+        self.termination_timeout = _get(values, at, "termination_timeout", float, 10.0)
+        self.attributes = _get(values, at, "attributes", dict, {})
+        if not 1 <= self.num_workers <= 10000:
+            raise ConfigFileError(
+                "%s.num_workers: %d is not between 1 and 10000" % (at, self.num_workers)
+            )
+
+    def to_dict(self) -> Values:
+        return {
+            "kind": self.kind,
+            "num_workers": self.num_workers,
+            "availability_timeout_ms": self.availability_timeout * 1000.0,
+            "termination_timeout": self.termination_timeout,
+            "attributes": self.attributes,
+        }
+
+
+class ProcessorConfig:
+    """The whole file; attributes are named as its keys."""
+
+    def __init__(self, values: Values) -> None:
+        if not isinstance(values, dict):
+            raise ConfigFileError("the configuration must be a JSON object")
+        self.function = _get(values, "", "function", dict, {})
+        self.handler = _get(values, "", "handler", str)
+        self.code = _get(values, "", "code", str)
+        self.mount = _get(values, "", "mount", str, None)
+        self.interpreter = _get(values, "", "interpreter", str, sys.executable)
+        self.env = {str(k): str(v) for k, v in _get(values, "", "env", dict, {}).items()}
+        self.sdk_path = _get(values, "", "sdk_path", str, None)
+        self.triggers = {
+            name: Trigger(name, trigger)
+            for name, trigger in _get(values, "", "triggers", dict, {}).items()
+        }
+        self.event_timeout = _get(values, "", "event_timeout", float, None)
+        self.readiness_timeout = _get(values, "", "readiness_timeout", float, 120.0)
+        self.accept = _choice(values, "accept", ["immediately", "when-ready"])
+        self.restart = _choice(values, "restart", ["always", "no"])
+        self.drain_timeout = _get(values, "", "drain_timeout", float, 60.0)
+        self._read_listeners(_get(values, "", "listeners", dict))
+        self._read_log(_get(values, "", "log", dict, {}))
+
+    def _read_listeners(self, values: Values) -> None:
+        given = values.get("http")
+        several = given if isinstance(given, list) else [given]
+        found = [_listener({"http": one}, "http") for one in several]
+        http = [one for one in found if one is not None]
+        if not http or len(http) < len(found):
+            raise ConfigFileError("listeners.http is missing")
+        self.http: List[Listener] = http
+        self.admin = _listener(values, "admin")
+        self.control: Optional[str] = _get(values, "listeners", "control", str, None)
+
+    def _read_log(self, values: Values) -> None:
+        self.log_level = _get(values, "log", "level", str, "debug")
+        if self.log_level not in logs.LEVELS:
+            raise ConfigFileError(
+                'log.level: "%s" is not one of %s' % (self.log_level, ", ".join(logs.LEVELS))
+            )
+        self.log_format = _choice(values, "format", ["auto", "human", "json"])
+
+    @property
+    def http_trigger(self) -> Trigger:
+        """The http trigger; Nuclio's default one when none is configured."""
+        for trigger in self.triggers.values():
+            if trigger.kind == "http":
+                return trigger
+        return Trigger("default-http", {})
+
+    @classmethod
+    def from_file(cls, path: str) -> "ProcessorConfig":
+        """Read and check the file at `path`; ConfigFileError when it is missing or wrong."""
+        try:
+            with open(path, "rb") as file:
+                values = json.loads(file.read().decode("utf-8"))
+        except OSError as problem:
+            raise ConfigFileError("%s cannot be read: %s" % (path, problem.strerror)) from None
+        except ValueError as problem:
+            raise ConfigFileError("%s is not JSON: %s" % (path, problem)) from None
+        try:
+            return cls(values)
+        except ConfigFileError as problem:
+            raise ConfigFileError("%s: %s" % (path, problem)) from None
+
+    def to_json(self) -> str:
+        """The file's text."""
+        values = {
+            "function": self.function,
+            "handler": self.handler,
+            "code": self.code,
+            "mount": self.mount,
+            "interpreter": self.interpreter,
+            "env": self.env,
+            "sdk_path": self.sdk_path,
+            "triggers": {name: trigger.to_dict() for name, trigger in self.triggers.items()},
+            "event_timeout": self.event_timeout,
+            "readiness_timeout": self.readiness_timeout,
+            "accept": self.accept,
+            "restart": self.restart,
+            "drain_timeout": self.drain_timeout,
+            "listeners": {
+                "http": _one_or_all([listener.to_dict() for listener in self.http]),
+                "admin": self.admin.to_dict() if self.admin else None,
+                "control": self.control,
+            },
+            "log": {"level": self.log_level, "format": self.log_format},
+        }
+        return json.dumps(values, indent=1, sort_keys=True)
+
+
+_REQUIRED = object()
+
+
+def _get(values: Values, at: str, key: str, kind: type, default: Any = _REQUIRED) -> Any:
+    name = "%s.%s" % (at, key) if at else key
+    if not isinstance(values, dict):
+        raise ConfigFileError("%s must be a JSON object" % at)
+    value = values.get(key)
+    if value is None:
+        if default is _REQUIRED:
+            raise ConfigFileError("%s is missing" % name)
+        return default
+    kinds: Tuple[type, ...] = (int, float) if kind is float else (kind,)
+    if not isinstance(value, kinds) or (isinstance(value, bool) and kind is not bool):
+        raise ConfigFileError("%s: %r is not a %s" % (name, value, kind.__name__))
+    return float(value) if isinstance(value, int) and kind is float else value
+
+
+def _choice(values: Values, key: str, choices: Sequence[str]) -> str:
+    value = values.get(key, choices[0])
+    if value not in choices:
+        raise ConfigFileError("%s: %r is not one of %s" % (key, value, ", ".join(choices)))
+    return str(value)
+
+
+def _one_or_all(values: List[Values]) -> Any:
+    return values[0] if len(values) == 1 else values
+
+
+def _listener(values: Values, key: str) -> Optional[Listener]:
+    found = _get(values, "listeners", key, dict, None)
+    if found is None:
+        return None
+    at = "listeners.%s" % key
+    if found.get("fd") is not None:
+        return Listener(_get(found, at, "fd", int), "", 0)
+    host = _get(found, at, "host", str, "127.0.0.1")
+    port = _get(found, at, "port", int)
+    if not 0 <= port <= 65535:
+        raise ConfigFileError("%s.port: %d is not between 0 and 65535" % (at, port))
+    return Listener(None, host, port)

@@ -1,0 +1,47 @@
+"""How worker processes end, in words for people."""
+
+import signal
+
+_MEANINGS = {
+    "SIGKILL": "likely out of memory",
+    "SIGSEGV": "a segmentation fault in a native library",
+    "SIGBUS": "a bus error: often a full /dev/shm or a truncated memory-mapped file",
+    "SIGABRT": "a native library gave up",
+    "SIGILL": "an instruction this processor lacks: a library built for another one",
+    "SIGFPE": "a division by zero in a native library",
+}
+
+
+def describe(worker: str, status: int) -> str:
+    """A sentence about a process that ended with `status` (negative: the signal's number)."""
+    if status >= 0:
+        how = "ended itself with exit code %d (os._exit, or a library that ends the process)"
+        return "worker %s %s" % (worker, how % status)
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        return "worker %s was killed by signal %d" % (worker, -status)
+    meaning = _MEANINGS.get(name, "")
+    verb = "crashed with" if name in ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE") else "was killed by"
+    text = "worker %s %s signal %d (%s)" % (worker, verb, -status, name)
+    return text + (", " + meaning if meaning else "")
+
+
+class Backoff:
+    """Seconds to wait before a start: 0 at first, then 0.5 doubling up to 30."""
+
+    LONGEST = 30.0
+
+    def __init__(self) -> None:
+        self._failures = 0
+
+    def reset(self) -> None:
+        """Forget the failures: the last run was stable."""
+        self._failures = 0
+
+    def next(self) -> float:
+        """The wait after one more failure."""
+        self._failures += 1
+        if self._failures == 1:
+            return 0.0
+        return float(min(self.LONGEST, 0.5 * 2 ** (self._failures - 2)))

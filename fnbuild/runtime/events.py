@@ -1,0 +1,146 @@
+"""What the handler gets as its event: the real nuclio_sdk.Event, made lazily.
+
+Body, headers and fields are worked out when the handler first looks at them. Names and shapes are
+those of Nuclio's http trigger (pkg/processor/trigger/http/event.go on valyala/fasthttp) and of
+nuclio_sdk/event.py.
+"""
+
+import datetime
+import json
+import sys
+from typing import Any, Callable, Dict, List, Tuple
+
+from . import wire
+
+_EPOCH = datetime.datetime(1970, 1, 1)
+_canonical: Dict[str, str] = {}
+_CANONICAL_CAP = 4096
+
+
+class Lazy:
+    """An attribute worked out on first access and then kept as the instance's own."""
+
+    def __init__(self, name: str, make: Callable[[Any], Any]) -> None:
+        self._name = name
+        self._make = make
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        if instance is None:
+            return self
+        value = self._make(instance)
+        instance.__dict__[self._name] = value
+        return value
+
+
+def make_event_class(sdk: Any) -> Any:
+    """The event class for the nuclio_sdk release at hand: `Event(meta, body, trigger)`.
+
+    `meta` is what `triggers.http` wrote; `trigger` is the shared TriggerInfo.
+    """
+
+    class Event(sdk.Event):  # type: ignore[misc]
+        def __init__(self, meta: wire.Meta, raw: bytes, trigger: Any) -> None:
+            sdk.Event.__init__(
+                self,
+                content_type=meta["ct"],
+                trigger=trigger,
+                _id=meta["id"],
+                method=meta["m"],
+                path=normal_path(meta["p"]),
+                size=len(raw),
+                timestamp=_EPOCH + datetime.timedelta(seconds=meta["t"]),
+                url=meta["u"],
+                shard_id=0,
+                num_shards=0,
+                _type="",
+                type_version="",
+                version="",
+            )
+            self._raw = raw
+            self._meta = meta
+            # Nuclio's defaults stand in the way of the lazy ones.
+            for name in ("body", "headers", "fields"):
+                self.__dict__.pop(name, None)
+
+        body = Lazy("body", lambda self: parse_body(self._raw, self.content_type))
+        headers = Lazy("headers", lambda self: canonical_headers(self._meta["h"]))
+        fields = Lazy("fields", lambda self: parse_query(self._meta["q"]))
+
+        def to_json(self) -> str:
+            # The SDK reads the instance's own attributes; these must exist by now.
+            _ = self.body, self.headers, self.fields
+            return str(sdk.Event.to_json(self))
+
+    Event.__qualname__ = "Event"
+    Event.__module__ = sdk.Event.__module__
+    return Event
+
+
+def is_json(content_type: str) -> bool:
+    """Whether a body of this type is parsed; parameters such as a charset make no difference."""
+    return content_type.partition(";")[0].strip().lower() == "application/json"
+
+
+def parse_body(raw: bytes, content_type: str) -> Any:
+    """The parsed JSON, or the bytes as they came; a note on stderr when they are no JSON."""
+    if not is_json(content_type):
+        return raw
+    try:
+        return json.loads(raw.decode("utf-8"))
+    except (ValueError, RecursionError) as problem:
+        sys.stderr.write("The body says it is JSON but is not, so it stays bytes: %s\n" % problem)
+        return raw
+
+
+def canonical(name: str) -> str:
+    """A header's name as fasthttp writes it: `x-nuclio-logs` becomes `X-Nuclio-Logs`."""
+    known = _canonical.get(name)
+    if known is None:
+        known = "-".join(part[:1].upper() + part[1:].lower() for part in name.split("-"))
+        if len(_canonical) < _CANONICAL_CAP:
+            _canonical[name] = known
+    return known
+
+
+def canonical_headers(pairs: List[Tuple[str, str]]) -> Dict[str, str]:
+    """Headers by canonical name; of several with one name the last."""
+    return {canonical(name): _text(value) for name, value in pairs}
+
+
+def parse_query(query: str) -> Dict[str, str]:
+    """The query's arguments, decoded; of several with one name the last."""
+    if not query:
+        return {}
+    from urllib.parse import unquote_plus
+
+    fields: Dict[str, str] = {}
+    for part in query.split("&"):
+        if part:
+            name, _, value = part.partition("=")
+            fields[unquote_plus(name)] = unquote_plus(value)
+    return fields
+
+
+def normal_path(path: str) -> str:
+    """The path without doubled slashes and dot segments, as fasthttp gives it."""
+    if "//" not in path and "/." not in path:
+        return path
+    parts: List[str] = []
+    for part in path.split("/"):
+        if part == "..":
+            if parts:
+                parts.pop()
+        elif part and part != ".":
+            parts.append(part)
+    tail = "/" if parts and path.endswith(("/", "/.", "/..")) else ""
+    return "/" + "/".join(parts) + tail
+
+
+def _text(value: str) -> str:
+    # The request parser gives one character per byte; most clients mean UTF-8.
+    if all(character < "\x80" for character in value):
+        return value
+    try:
+        return value.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return value

@@ -1,0 +1,355 @@
+"""One worker through all its processes: started, made ready, given events, ended, started again."""
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any, Callable, List, Optional
+
+from . import wire
+from .endings import Backoff, describe
+from .exchange import Exchange, Outcome, log_to, record_of
+from .logs import Record
+from .process import DUMP_SIGNAL, Owner, WorkerProcess
+
+if TYPE_CHECKING:
+    from .pool import Pool
+
+# How long a worker gets to print where it hangs before it is killed, in seconds.
+_DUMP_TIME = 0.15
+# A process that lived this long, or answered anything, was no failed start.
+_STABLE = 10.0
+
+Then = Callable[[], None]
+
+
+class Worker(Owner):
+    """`state`: starting, ready, busy, restarting (waiting for its back-off), unhealthy or stopped.
+
+    `message` says why it is not ready, in the handler's own words when there are any.
+    """
+
+    def __init__(self, pool: "Pool", number: int) -> None:
+        self.number = number
+        self.name = str(number)
+        self.state = "starting"
+        self.message = ""
+        self.restarts = 0
+        self.process: Optional[WorkerProcess] = None
+        self.exchange: Optional[Exchange] = None
+        self._pool = pool
+        self._log = pool.log
+        self._loop = pool.loop
+        self._backoff = Backoff()
+        self._deadline = 0.0
+        self._deadline_timer: Optional[asyncio.TimerHandle] = None
+        self._start_timer: Optional[asyncio.TimerHandle] = None
+        self._init_timer: Optional[asyncio.TimerHandle] = None
+        self._ready_at = 0.0
+        self._failure = ""
+        self._expired = False
+        self._dump: Optional[List[str]] = None
+        self._answers: List[asyncio.Future[str]] = []
+        self._ended: List[asyncio.Future[None]] = []
+        self._leaving = False
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid if self.process is not None else 0
+
+    def start(self) -> None:
+        """Start a process; what goes wrong is told by `state` and `message`."""
+        if self._start_timer is not None:
+            self._start_timer.cancel()
+            self._start_timer = None
+        self.state = "starting"
+        self._failure = ""
+        self._expired = False
+        self._leaving = False
+        self._ready_at = 0.0
+        self.process = WorkerProcess(self._loop, self)
+        self._loop.create_task(self._start(self.process))
+
+    async def _start(self, process: WorkerProcess) -> None:
+        config = self._pool.config
+        try:
+            await process.start(config, self.name, self._pool.env)
+        except (OSError, ValueError) as problem:
+            self.process = None
+            self._fail("%s cannot be started: %s" % (config.interpreter, problem))
+            self._restart_later()
+            return
+        process.send(wire.SETUP, self._setup())
+        limit = config.readiness_timeout
+        self._init_timer = self._loop.call_later(limit, self._init_hangs, limit)
+
+    def _setup(self) -> wire.Meta:
+        config, trigger = self._pool.config, self._pool.trigger
+        return {
+            "parent": self._pool.pid,
+            "handler": config.handler,
+            "code": config.code,
+            "mount": config.mount,
+            "sdk_path": config.sdk_path,
+            "namespace": config.function.get("namespace") or "nuclio",
+            "worker": self.name,
+            "trigger": {"kind": trigger.kind, "name": trigger.name},
+            "threshold": self._log.threshold,
+            "dump_signal": int(DUMP_SIGNAL),
+        }
+
+    def dispatch(self, meta: wire.Meta, body: wire.Body, exchange: Exchange) -> None:
+        """Give the worker an event; it must have been taken from the pool."""
+        if self.state != "ready" or self.process is None:
+            exchange.finish(Outcome(500, error="worker %s ended just now" % self.name))
+            return
+        self.state = "busy"
+        self.exchange = exchange
+        self.process.send(wire.EVENT, meta, body)
+        timeout = self._pool.config.event_timeout
+        if timeout is not None:
+            self._deadline = self._loop.time() + timeout
+            if self._deadline_timer is None:
+                self._deadline_timer = self._loop.call_at(self._deadline, self._check_deadline)
+
+    def _check_deadline(self) -> None:
+        # One timer per worker, moved only when it fires: most events end long before.
+        self._deadline_timer = None
+        if self.exchange is None or self._expired:
+            return
+        if self._loop.time() < self._deadline:
+            self._deadline_timer = self._loop.call_at(self._deadline, self._check_deadline)
+            return
+        self._expire(self.exchange)
+
+    def _expire(self, exchange: Exchange) -> None:
+        self._expired = True
+        seconds = self._pool.config.event_timeout
+        reason = "the event took longer than %g s (eventTimeout); worker %s was restarted" % (
+            seconds or 0,
+            self.name,
+        )
+        exchange.finish(Outcome(408, error=reason))
+
+        def report() -> None:
+            where = self._stack()
+            record = Record("error", reason + where, worker=self.name)
+            record.request_id = exchange.request_id
+            self._log.write(record)
+
+        self._kill_with_stack(report)
+
+    def _init_hangs(self, seconds: float) -> None:
+        def report() -> None:
+            self._failure = (
+                "worker %s: init_context did not finish within %g s (readiness timeout)"
+                % (self.name, seconds)
+            ) + self._stack()
+
+        self._kill_with_stack(report)
+
+    def _kill_with_stack(self, report: Then) -> None:
+        process = self.process
+        if process is None:
+            return
+        self._dump = []
+        process.signal(DUMP_SIGNAL)
+
+        def kill() -> None:
+            process.read_output()
+            report()
+            self._dump = None
+            process.kill()
+
+        self._loop.call_later(_DUMP_TIME, kill)
+
+    def _stack(self) -> str:
+        lines = stack_of(self._dump or [])
+        return "; it was here:\n" + "\n".join(lines) if lines else ""
+
+    def on_line(self, stream: str, line: str) -> None:
+        if stream == "stderr" and self._dump is not None:
+            self._dump.append(line)
+            return
+        log_to(self._log, Record("info", line, stream, self.name), self.exchange)
+
+    def on_message(self, message: wire.Message) -> None:
+        kind = message.kind
+        if kind == wire.REPLY:
+            self._on_reply(message)
+        elif kind == wire.RECORD:
+            log_to(self._log, record_of(message, self.name), self.exchange)
+        elif kind == wire.READY:
+            self._on_ready()
+        elif kind == wire.FAILED:
+            self._failure = message.meta["message"]
+        elif kind == wire.STARTED:
+            self._pool.worker_started(message.meta)
+        elif kind == wire.RELOADED and self._answers:
+            answer = self._answers.pop(0)
+            if not answer.done():
+                answer.set_result(message.meta["answer"])
+
+    def _on_ready(self) -> None:
+        self._cancel_init_timer()
+        self.message = ""
+        self._ready_at = self._loop.time()
+        self.state = "ready"
+        self._pool.worker_ready()
+        self._pool.release(self)
+
+    def _on_reply(self, message: wire.Message) -> None:
+        exchange, self.exchange = self.exchange, None
+        if exchange is None or self._expired:
+            return
+        if self.process is not None:
+            self.process.read_output()
+        self._backoff.reset()
+        self.state = "ready"
+        exchange.finish(Outcome.from_message(message))
+        if not self._leaving:
+            self._pool.release(self)
+
+    def on_end(self, status: int) -> None:
+        process, self.process = self.process, None
+        self._cancel_init_timer()
+        self._pool.withdraw(self)
+        self._settle(status)
+        reason = self._failure or describe(self.name, status)
+        if self._leaving or self._pool.stopping:
+            self.state = "stopped"
+        elif self._expired:
+            self._restart_now()
+        elif self._ready_at:
+            self._died(reason)
+        else:
+            last = "\n".join(process.last_lines) if process and not self._failure else ""
+            self._fail(reason + (" while it started\n" + last if last else ""))
+            self._restart_later()
+        for future in self._ended:
+            if not future.done():
+                future.set_result(None)
+        self._ended = []
+
+    def _settle(self, status: int) -> None:
+        reason = describe(self.name, status)
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            exchange.finish(Outcome(500, error=reason + " while it handled this event"))
+        for answer in self._answers:
+            if not answer.done():
+                answer.set_result(self._failure or reason)
+        self._answers = []
+
+    def _died(self, reason: str) -> None:
+        self._log.write(Record("error", reason, worker=self.name))
+        self.message = reason
+        if self._loop.time() - self._ready_at > _STABLE:
+            self._backoff.reset()
+        self.state = "restarting"
+        self._restart_later()
+
+    def _fail(self, reason: str) -> None:
+        """It never became ready."""
+        self.state = "unhealthy"
+        self.message = reason
+        self._log.write(Record("error", reason, worker=self.name))
+
+    def _restart_later(self) -> None:
+        if self._pool.config.restart == "no":
+            self.state = "unhealthy"
+            return
+        wait = self._backoff.next()
+        if self.state == "unhealthy" and wait == 0.0:
+            # A start that failed fails again at once; only a death in service is retried at once.
+            wait = self._backoff.next()
+        self._start_timer = self._loop.call_later(wait, self._restart_now)
+
+    def _restart_now(self) -> None:
+        if not self._pool.stopping:
+            self.restarts += 1
+            failed = self.state == "unhealthy"
+            self.start()
+            if failed:
+                # It stays unhealthy in the eyes of others until a start succeeds.
+                self.state = "unhealthy"
+
+    def _cancel_init_timer(self) -> None:
+        if self._init_timer is not None:
+            self._init_timer.cancel()
+            self._init_timer = None
+
+    async def reload(self) -> str:
+        """Swap the entry module in place: `ok` or why not. A worker that is down starts anew."""
+        if self.process is None or not self._ready_at:
+            return await self.restart()
+        answer: asyncio.Future[str] = self._loop.create_future()
+        self._answers.append(answer)
+        self.process.send(wire.RELOAD, {})
+        limit = self._pool.config.readiness_timeout
+        timer = self._loop.call_later(limit, self._init_hangs, limit)
+        try:
+            return await answer
+        finally:
+            timer.cancel()
+
+    async def restart(self) -> str:
+        """End the process after its event, start another, wait: `ok` or why it is not ready."""
+        await self._leave(self._pool.trigger.termination_timeout)
+        self.restarts += 1
+        self._backoff.reset()
+        self.start()
+        return await self._settled()
+
+    async def stop(self, timeout: float) -> None:
+        """End the process for good."""
+        if self._start_timer is not None:
+            self._start_timer.cancel()
+        await self._leave(timeout)
+        self.state = "stopped"
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+
+    async def _leave(self, timeout: float) -> None:
+        self._leaving = True
+        self._pool.withdraw(self)
+        process = self.process
+        if process is None:
+            return
+        ended: asyncio.Future[None] = self._loop.create_future()
+        self._ended.append(ended)
+        if self._ready_at:
+            process.send(wire.STOP, {})
+        else:
+            process.kill()
+        timer = self._loop.call_later(timeout, process.kill)
+        try:
+            await ended
+        finally:
+            timer.cancel()
+
+    async def _settled(self) -> str:
+        limit = time.monotonic() + self._pool.config.readiness_timeout + 5.0
+        while time.monotonic() < limit:
+            if self.state in ("ready", "busy"):
+                return "ok"
+            if self.state in ("unhealthy", "stopped"):
+                break
+            await asyncio.sleep(0.01)
+        return self.message or "worker %s is %s" % (self.name, self.state)
+
+    def to_dict(self) -> Any:
+        """The worker's line in the status."""
+        return {
+            "id": self.name,
+            "state": self.state,
+            "pid": self.pid,
+            "restarts": self.restarts,
+            "message": self.message,
+        }
+
+
+def stack_of(dump: List[str]) -> List[str]:
+    """faulthandler's dump turned into the order of a traceback, without the runtime's frames."""
+    frames = [line for line in dump if line.startswith("  File ") and "fnbuild/runtime" not in line]
+    return list(reversed(frames))

@@ -1,0 +1,147 @@
+"""Finds and loads the handler, and swaps its entry module for new code.
+
+The entry module is always compiled from its source: a cached file that is as old as the source by
+the clock's coarse tick could be the code of a moment ago.
+"""
+
+import importlib
+import importlib.util
+import linecache
+import os
+import re
+import sys
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from types import ModuleType
+from typing import Any, Callable, List, Optional, Tuple
+
+_HANDLER = re.compile(r"([\w\-./]+?)(?:\.py)?(?::(\w+))?\Z")
+
+
+class LoadError(Exception):
+    """The handler cannot be found; the message is for the function's author."""
+
+
+def parse(handler: str) -> Tuple[str, str]:
+    """Module and function of `main:handler`, `sub.module:function` or `main`."""
+    match = _HANDLER.match(handler)
+    if match is None or ".." in handler:
+        raise LoadError('"%s" is no handler; it must look like "main:handler"' % handler)
+    module = match.group(1).replace("/", ".").strip(".")
+    return module, match.group(2) or "handler"
+
+
+class Loader:
+    """Loads `handler` from `folder`; `module` is the entry module after `load`."""
+
+    def __init__(self, handler: str, folder: str) -> None:
+        self.module_name, self.function_name = parse(handler)
+        self.folder = folder
+        self.module: Optional[ModuleType] = None
+
+    def load(self) -> Callable[..., Any]:
+        """Import the entry module and return the handler; whatever its code raises gets out."""
+        spec = self._find()
+        known = sys.modules.get(self.module_name)
+        if known is not None and _same(known, spec):
+            # Its package, or a sibling, imported it already.
+            self.module = known
+        elif isinstance(spec.loader, SourceFileLoader):
+            self.module = self._execute(spec)
+        else:
+            self.module = importlib.import_module(self.module_name)
+        return self._function(self.module)
+
+    def reload(self) -> Callable[..., Any]:
+        """The handler of the module's new source; on any error the old module stays in place."""
+        linecache.checkcache()
+        module = self._execute(self._find())
+        try:
+            function = self._function(module)
+        except LoadError:
+            if self.module is not None:
+                self._publish(self.module)
+            raise
+        self.module = module
+        return function
+
+    def _find(self) -> ModuleSpec:
+        importlib.invalidate_caches()
+        parent, _, leaf = self.module_name.rpartition(".")
+        if parent:
+            try:
+                path = list(importlib.import_module(parent).__path__)
+            except ModuleNotFoundError as problem:
+                if problem.name != parent.partition(".")[0]:
+                    raise
+                raise LoadError(self._missing(parent.partition(".")[0])) from None
+            except AttributeError:
+                raise LoadError("%s is a module, not a folder of modules" % parent) from None
+            spec = PathFinder.find_spec(self.module_name, path)
+        else:
+            # The function's own folder first: its module may be called like one of Python's.
+            spec = PathFinder.find_spec(leaf, [self.folder]) or PathFinder.find_spec(leaf)
+        if spec is None or spec.loader is None:
+            raise LoadError(self._missing(leaf))
+        return spec
+
+    def _execute(self, spec: ModuleSpec) -> ModuleType:
+        module = importlib.util.module_from_spec(spec)
+        loader = spec.loader
+        if not isinstance(loader, SourceFileLoader):
+            raise LoadError("%s is not Python source and cannot be swapped" % spec.origin)
+        path = loader.get_filename(spec.name)
+        code = loader.source_to_code(loader.get_data(path), path)
+        before = sys.modules.get(spec.name)
+        if before is not None and not _same(before, spec):
+            # Named like a module of Python that others go on importing.
+            exec(code, module.__dict__)  # noqa: S102 - running the function's code is the purpose
+            return module
+        self._publish(module)
+        try:
+            exec(code, module.__dict__)  # noqa: S102 - running the function's code is the purpose
+        except BaseException:
+            if before is None:
+                sys.modules.pop(spec.name, None)
+            else:
+                self._publish(before)
+            raise
+        return module
+
+    def _publish(self, module: ModuleType) -> None:
+        sys.modules[self.module_name] = module
+        parent, _, leaf = self.module_name.rpartition(".")
+        if parent:
+            setattr(sys.modules[parent], leaf, module)
+
+    def _function(self, module: ModuleType) -> Callable[..., Any]:
+        name = self.function_name
+        file = os.path.basename(getattr(module, "__file__", None) or self.module_name)
+        function = getattr(module, name, None)
+        if callable(function):
+            return function  # type: ignore[no-any-return]
+        if hasattr(module, name):
+            kind = type(function).__name__
+            raise LoadError("%s in %s is a %s, not a function" % (name, file, kind))
+        names = [n for n, v in vars(module).items() if callable(v) and not n.startswith("__")]
+        raise LoadError("%s has no function %s%s" % (file, name, _likely(name, names)))
+
+    def _missing(self, leaf: str) -> str:
+        try:
+            entries = os.listdir(self.folder)
+        except OSError as problem:
+            return "the function's folder cannot be read: %s" % problem
+        names = [e[:-3] for e in entries if e.endswith(".py")]
+        names += [e for e in entries if os.path.isdir(os.path.join(self.folder, e))]
+        text = 'there is no module "%s" (%s.py) in the function\'s folder' % (leaf, leaf)
+        return text + _likely(leaf, names)
+
+
+def _same(module: ModuleType, spec: ModuleSpec) -> bool:
+    return getattr(module, "__file__", None) == spec.origin
+
+
+def _likely(word: str, words: List[str]) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(word, words, 1, 0.6)
+    return "; did you mean %s?" % close[0] if close else ""

@@ -1,0 +1,111 @@
+"""The processor's log: JSON lines for machines, short coloured lines on a terminal."""
+
+import json
+import os
+import time
+from typing import Any, Dict, Optional
+
+LEVELS = {"debug": 10, "info": 20, "warn": 30, "error": 40}
+
+_RESERVED = frozenset(["time", "level", "name", "message", "worker", "request_id"])
+_COLOURS = {"debug": "\x1b[2m", "info": "\x1b[36m", "warn": "\x1b[33m", "error": "\x1b[31m"}
+_PLAIN = "\x1b[0m"
+
+
+class Record:
+    """One line of the log. `time` is in milliseconds since the epoch."""
+
+    __slots__ = ("level", "message", "name", "request_id", "time", "variables", "worker")
+
+    def __init__(
+        self,
+        level: str,
+        message: str,
+        name: str = "processor",
+        worker: Optional[str] = None,
+        variables: Optional[Dict[str, Any]] = None,
+    ) -> None:
+        self.level = level
+        self.message = message
+        self.name = name
+        self.worker = worker
+        self.variables = variables or {}
+        self.request_id: Optional[str] = None
+        self.time = time.time() * 1000.0
+
+    def to_dict(self) -> Dict[str, Any]:
+        """The record with its variables at the top level; none of them hides a field."""
+        values: Dict[str, Any] = {
+            "time": round(self.time, 3),
+            "level": self.level,
+            "name": self.name,
+            "message": self.message,
+        }
+        if self.worker is not None:
+            values["worker"] = self.worker
+        if self.request_id is not None:
+            values["request_id"] = self.request_id
+        for key, value in self.variables.items():
+            values[key + "_" if key in _RESERVED else key] = value
+        return values
+
+
+class Log:
+    """Writes records to a descriptor; never raises, since a full disk must not end a function."""
+
+    def __init__(self, level: str = "debug", style: str = "auto", fd: int = 1) -> None:
+        self.level = level
+        self.threshold = LEVELS[level]
+        self._fd = fd
+        terminal = os.isatty(fd)
+        self._human = style == "human" or (style == "auto" and terminal)
+        self._colour = terminal and not os.environ.get("NO_COLOR")
+
+    def write(self, record: Record) -> None:
+        """Write the record unless its level is below the log's."""
+        if LEVELS.get(record.level, 10) < self.threshold:
+            return
+        text = self._render(record) if self._human else _to_json(record)
+        data = (text + "\n").encode("utf-8", "backslashreplace")
+        try:
+            while data:
+                data = data[os.write(self._fd, data) :]
+        except OSError:
+            pass
+
+    def debug(self, message: str, **variables: Any) -> None:
+        self.write(Record("debug", message, variables=variables))
+
+    def info(self, message: str, **variables: Any) -> None:
+        self.write(Record("info", message, variables=variables))
+
+    def warn(self, message: str, **variables: Any) -> None:
+        self.write(Record("warn", message, variables=variables))
+
+    def error(self, message: str, **variables: Any) -> None:
+        self.write(Record("error", message, variables=variables))
+
+    def _render(self, record: Record) -> str:
+        seconds = record.time / 1000.0
+        clock = time.strftime("%H:%M:%S", time.localtime(seconds))
+        who = record.name if record.worker is None else "worker %s" % record.worker
+        more = "".join(" %s=%s" % (k, _short(v)) for k, v in record.variables.items())
+        if record.request_id and record.level == "error":
+            more += " request_id=%s" % record.request_id
+        head = "%s.%03d %-5s" % (clock, int(record.time) % 1000, record.level)
+        if self._colour:
+            head = _COLOURS.get(record.level, "") + head + _PLAIN
+        return "%s %s | %s%s" % (head, who, record.message, more)
+
+
+def _to_json(record: Record) -> str:
+    try:
+        return json.dumps(record.to_dict(), ensure_ascii=False, default=repr)
+    except (TypeError, ValueError):
+        # A variable that holds itself has no JSON; its record is still worth a line.
+        record.variables = {k: repr(v) for k, v in record.variables.items()}
+        return json.dumps(record.to_dict(), ensure_ascii=False, default=repr)
+
+
+def _short(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=repr)

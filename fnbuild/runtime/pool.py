@@ -1,0 +1,181 @@
+"""Who gets which worker: first come, first served, one event in flight per worker.
+
+Waiting is bounded by the trigger's `workerAvailabilityTimeoutMilliseconds`, as in Nuclio
+(pkg/processor/worker/allocator.go).
+"""
+
+import asyncio
+import os
+import signal
+import time
+from collections import deque
+from typing import Any, Callable, Deque, Dict, List, Optional
+
+from .config import ProcessorConfig
+from .launch import environment
+from .lifecycle import Worker
+from .logs import Log
+
+Give = Callable[[Optional[Worker], float], None]
+
+
+class Waiter:
+    """Somebody in the queue for a worker."""
+
+    __slots__ = ("_began", "_give", "timer")
+
+    def __init__(self, give: Give) -> None:
+        self._give: Optional[Give] = give
+        self._began = time.monotonic()
+        self.timer: Optional[asyncio.TimerHandle] = None
+
+    def end(self, worker: Optional[Worker]) -> bool:
+        """End the wait; False when it was over already."""
+        give, self._give = self._give, None
+        if give is None:
+            return False
+        if self.timer is not None:
+            self.timer.cancel()
+        give(worker, time.monotonic() - self._began)
+        return True
+
+
+class Pool:
+    """All workers of the http trigger."""
+
+    def __init__(self, config: ProcessorConfig, log: Log) -> None:
+        self.config = config
+        self.log = log
+        self.loop = asyncio.get_event_loop()
+        self.pid = os.getpid()
+        self.trigger = config.http_trigger
+        self.env = environment(config, self.trigger.num_workers)
+        self.workers = [Worker(self, number) for number in range(self.trigger.num_workers)]
+        self.mount = "none"
+        self.warnings: List[str] = []
+        self.was_ready = False
+        self.stopping = False
+        self._idle: Deque[Worker] = deque()
+        self._waiters: Deque[Waiter] = deque()
+        self._on_ready: List[Callable[[], object]] = []
+
+    def start(self) -> None:
+        """Start every worker; returns at once."""
+        self.loop.add_signal_handler(signal.SIGCHLD, self._reap)
+        for worker in self.workers:
+            worker.start()
+
+    async def stop(self, timeout: float) -> None:
+        """End every worker: termination callback first, and the kill after `timeout` seconds."""
+        self.stopping = True
+        while self._waiters:
+            self._waiters.popleft().end(None)
+        await asyncio.gather(*[worker.stop(timeout) for worker in self.workers])
+
+    def kill(self) -> None:
+        """End every worker now."""
+        self.stopping = True
+        for worker in self.workers:
+            worker.kill()
+
+    def take(self) -> Optional[Worker]:
+        """The worker that has been idle longest, or None."""
+        while self._idle:
+            worker = self._idle.popleft()
+            if worker.state == "ready":
+                return worker
+        return None
+
+    def queue(self, timeout: float, give: Give) -> None:
+        """Call `give` with the next worker that becomes idle, or with None after the timeout.
+
+        `timeout` is in seconds, as is the second argument of `give`: how long the wait was.
+        """
+        waiter = Waiter(give)
+        if timeout <= 0 or self.stopping:
+            waiter.end(None)
+            return
+        self._waiters.append(waiter)
+        waiter.timer = self.loop.call_later(timeout, waiter.end, None)
+
+    def release(self, worker: Worker) -> None:
+        """The worker is idle now: it goes to who has waited longest."""
+        while self._waiters:
+            if self._waiters.popleft().end(worker):
+                return
+        self._idle.append(worker)
+
+    def withdraw(self, worker: Worker) -> None:
+        """The worker can take no events any more."""
+        if worker in self._idle:
+            self._idle.remove(worker)
+
+    @property
+    def serving(self) -> bool:
+        """Whether any worker takes events now, or will when it is done with its own."""
+        return any(worker.state in ("ready", "busy") for worker in self.workers)
+
+    @property
+    def available(self) -> int:
+        return sum(1 for worker in self.workers if worker.state == "ready")
+
+    def state(self) -> str:
+        """`starting`, `ready` or `unhealthy`.
+
+        Until all workers were ready once, one that failed makes the pool unhealthy; afterwards the
+        pool serves as long as any of them does.
+        """
+        if self.was_ready and self.serving:
+            return "ready"
+        if any(worker.state == "unhealthy" for worker in self.workers):
+            return "unhealthy"
+        return "starting"
+
+    def message(self) -> str:
+        """Why the pool is not ready: the first unhealthy worker's own words."""
+        for worker in self.workers:
+            if worker.state == "unhealthy" or (worker.message and self.state() != "ready"):
+                return worker.message
+        return ""
+
+    def when_ready(self, callback: Callable[[], object]) -> None:
+        """Call back once, when all workers have been ready."""
+        if self.was_ready:
+            callback()
+        else:
+            self._on_ready.append(callback)
+
+    def worker_ready(self) -> None:
+        """A worker finished init_context."""
+        if self.was_ready or not all(w.state in ("ready", "busy") for w in self.workers):
+            return
+        self.was_ready = True
+        self.log.info("The function is ready", workers=len(self.workers), mount=self.mount)
+        for callback in self._on_ready:
+            callback()
+        self._on_ready = []
+
+    def worker_started(self, facts: Dict[str, Any]) -> None:
+        """A worker told how it sees the machine; a warning is said once, not once per worker."""
+        self.mount = str(facts.get("mount", "none"))
+        for warning in facts.get("warnings", []):
+            if warning not in self.warnings:
+                self.warnings.append(warning)
+                self.log.warn(warning)
+
+    async def reload(self, restart: bool) -> Dict[str, str]:
+        """Bring new code into every worker: `ok` or the traceback, by worker id.
+
+        In place, all at the same time, keeping `context.user_data`; or, with `restart`, by ending
+        the workers one after the other.
+        """
+        if restart:
+            return {w.name: await w.restart() for w in self.workers}
+        names = [worker.name for worker in self.workers]
+        answers = await asyncio.gather(*[worker.reload() for worker in self.workers])
+        return dict(zip(names, answers))  # noqa: B905 - zip has no strict in 3.6
+
+    def _reap(self) -> None:
+        for worker in self.workers:
+            if worker.process is not None:
+                worker.process.reap()

@@ -1,0 +1,237 @@
+"""The processor: takes requests, gives them to workers, and keeps the workers alive.
+
+    python -m fnbuild.runtime.processor --config processor.json
+
+`config` describes the file. SIGTERM and SIGINT end it behind the requests under way, a second one
+at once.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import time
+from contextlib import suppress
+from typing import Any, Dict, List, Optional
+
+from . import listeners
+from .admin import Admin
+from .config import ConfigFileError, ProcessorConfig
+from .http import unix
+from .http.server import Server
+from .logs import Log
+from .metrics import Registry, TriggerMetrics
+from .pool import Pool
+from .triggers.http import HttpTrigger, limits
+
+# How long a signal waits for idle connections, in seconds.
+_IDLE_AT_SIGNAL = 1.0
+
+
+class Processor:
+    """See the module. `run` returns the exit status."""
+
+    def __init__(self, config: ProcessorConfig, log: Log) -> None:
+        self.config = config
+        self.log = log
+        self._loop = asyncio.get_event_loop()
+        self.pool = Pool(config, log)
+        self.registry = Registry(_labels(config))
+        trigger = config.http_trigger
+        counts = TriggerMetrics(self.registry).trigger(trigger.kind, trigger.name)
+        app = HttpTrigger(self.pool, counts)
+        self.http = Server(app, limits(trigger.attributes), self._failed)
+        self._started = time.time()
+        self._draining: Optional[asyncio.Task[None]] = None
+        self._finished: asyncio.Future[int] = self._loop.create_future()
+        self._signals = 0
+        self._sockets: List[socket.socket] = []
+        self._others: List[Server] = []
+        self._stopped = False
+        self._gauges()
+
+    async def run(self) -> int:
+        """Serve until told to end; ConfigFileError when a listener cannot be had."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._on_signal)
+        http = [listeners.open_listener(one, "http") for one in self.config.http]
+        self._sockets.extend(http)
+        await self._open_admin()
+        self._warn_of_triggers()
+        self.pool.start()
+        if self.config.accept == "immediately":
+            await self._accept(http)
+        else:
+            self.pool.when_ready(lambda: self._loop.create_task(self._accept(http)))
+        await self._open_control()
+        try:
+            return await self._finished
+        finally:
+            self._close()
+
+    async def _accept(self, http: List[socket.socket]) -> None:
+        for number, sock in enumerate(http):
+            await self.http.start(sock, "http-%d" % number)
+            name = sock.getsockname()
+            if isinstance(name, tuple):
+                self.log.info("Listening on http://%s:%d" % name[:2])
+
+    async def _open_admin(self) -> None:
+        if self.config.admin is None:
+            return
+        admin = listeners.open_listener(self.config.admin, "admin")
+        self._sockets.append(admin)
+        server = Server(Admin(self, control=False), on_error=self._failed)
+        self._others.append(server)
+        await server.start(admin, "admin")
+
+    async def _open_control(self) -> None:
+        if self.config.control is None:
+            return
+        try:
+            control = unix.listen(self.config.control)
+        except OSError as problem:
+            raise ConfigFileError(
+                "listeners.control: cannot listen on %s: %s"
+                % (self.config.control, problem.strerror)
+            ) from None
+        shared = list(self._sockets)
+        server = Server(
+            Admin(self, control=True),
+            on_error=self._failed,
+            commands={b"LISTENERS\n": lambda peer: listeners.send(peer, shared)},
+        )
+        self._others.append(server)
+        await server.start(control, "control")
+
+    def drain(self) -> None:
+        """Stop accepting; end when the last connection is gone or drain_timeout has passed."""
+        self._begin_end(self.config.drain_timeout)
+
+    def stop(self) -> None:
+        """End behind the requests under way; idle connections are hardly waited for."""
+        self._begin_end(_IDLE_AT_SIGNAL)
+
+    def _begin_end(self, idle: float) -> None:
+        if self._draining is not None:
+            # The new time counts for the drain under way.
+            self._loop.create_task(self.http.drain(idle))
+            return
+        self._draining = self._loop.create_task(self._end(idle))
+
+    async def _end(self, idle: float) -> None:
+        self.log.info("Draining", connections=self.http.connections)
+        patience = self.config.http_trigger.termination_timeout
+        cut = self._loop.call_later(idle + patience, self.http.close)
+        await self.http.drain(idle)
+        cut.cancel()
+        await self.pool.stop(patience)
+        self._finish(0)
+
+    def _finish(self, status: int) -> None:
+        self._stopped = True
+        if not self._finished.done():
+            self._finished.set_result(status)
+
+    def _on_signal(self) -> None:
+        self._signals += 1
+        if self._signals == 1:
+            self.stop()
+        else:
+            self.pool.kill()
+            self._finish(1)
+
+    def _close(self) -> None:
+        self.pool.kill()
+        self.http.close()
+        for server in self._others:
+            server.close()
+        if self.config.control is not None:
+            # The data directory may be gone, or may never have been there.
+            with suppress(OSError):
+                os.unlink(self.config.control)
+
+    def status(self) -> Dict[str, Any]:
+        """What GET /status shows."""
+        pool = self.pool
+        state = pool.state()
+        if self._stopped:
+            state = "stopped"
+        elif self._draining is not None:
+            state = "draining"
+        return {
+            "state": state,
+            "message": pool.message(),
+            "pid": os.getpid(),
+            "revision": self.config.function.get("revision"),
+            "started": self._started,
+            "workers": [worker.to_dict() for worker in pool.workers],
+            "connections": self.http.connections,
+            "in_flight": self.http.in_flight,
+            "mount": pool.mount,
+            "warnings": pool.warnings,
+        }
+
+    def _warn_of_triggers(self) -> None:
+        for trigger in self.config.triggers.values():
+            if trigger is not self.config.http_trigger:
+                text = 'trigger "%s" of kind "%s" is not served' % (trigger.name, trigger.kind)
+                self.pool.warnings.append(text)
+                self.log.warn(text)
+
+    def _failed(self, what: str, error: BaseException) -> None:
+        self.log.error("%s: %s: %s" % (what, type(error).__name__, error))
+
+    def _gauges(self) -> None:
+        prefix = "nuclio_processor_"
+        states = self.registry.gauge(prefix + "workers", "Workers, by state", ("state",))
+        for state in ("starting", "ready", "busy", "restarting", "unhealthy", "stopped"):
+            states.child(state).read(lambda state=state: self._count(state))
+        restarts = self.registry.gauge(
+            prefix + "worker_restarts", "Times a worker was started again", ("worker_index",)
+        )
+        for worker in self.pool.workers:
+            restarts.child(worker.name).read(lambda worker=worker: worker.restarts)
+        connections = self.registry.gauge(prefix + "connections", "Open http connections")
+        connections.child().read(lambda: self.http.connections)
+
+    def _count(self, state: str) -> int:
+        return sum(1 for worker in self.pool.workers if worker.state == state)
+
+
+def _labels(config: ProcessorConfig) -> Dict[str, str]:
+    function = config.function
+    return {
+        "instance": socket.gethostname(),
+        "namespace": str(function.get("namespace", "")),
+        "function": str(function.get("name", "")),
+        "project": str(function.get("project", "")),
+    }
+
+
+def main(arguments: List[str]) -> int:
+    """Run a processor: 0 after a drain, 1 when cut short or unable to listen, 2 for usage."""
+    if len(arguments) != 2 or arguments[0] != "--config":
+        sys.stderr.write("usage: python -m fnbuild.runtime.processor --config FILE\n")
+        return 2
+    try:
+        config = ProcessorConfig.from_file(arguments[1])
+    except ConfigFileError as problem:
+        sys.stderr.write("%s\n" % problem)
+        return 2
+    log = Log(config.log_level, config.log_format)
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        return loop.run_until_complete(Processor(config, log).run())
+    except ConfigFileError as problem:
+        log.error(str(problem))
+        sys.stderr.write("%s\n" % problem)
+        return 1
+    finally:
+        loop.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,55 @@
+"""Shows the function's folder as /opt/nuclio where the kernel allows no mount namespace.
+
+Python's own ways to open and look at files are wrapped, so that paths below the place lead to the
+folder. Libraries that open files in C do not see it; the processor warns of that once.
+"""
+
+import builtins
+import io
+import os
+from typing import Any, Callable
+
+Wrapped = Callable[..., Any]
+
+_NAMES = ("open", "stat", "lstat", "access", "listdir", "scandir", "chdir", "readlink")
+# Functions that os lists as able to do more than usual are looked up there by identity.
+_TABLES = ("supports_dir_fd", "supports_fd", "supports_follow_symlinks", "supports_effective_ids")
+
+
+class Prefix:
+    """Turns paths at or below `place` into paths at or below `folder`."""
+
+    def __init__(self, folder: str, place: str) -> None:
+        self._place = place.rstrip("/")
+        self._folder = folder
+
+    def lead(self, path: Any) -> Any:
+        if hasattr(path, "__fspath__"):
+            path = path.__fspath__()
+        if isinstance(path, bytes):
+            moved = self.lead(os.fsdecode(path))
+            return os.fsencode(moved)
+        if isinstance(path, str) and (path + "/").startswith(self._place + "/"):
+            return self._folder + path[len(self._place) :]
+        return path
+
+    def wrap(self, original: Wrapped) -> Wrapped:
+        def wrapper(path: Any = ".", *args: Any, **kwargs: Any) -> Any:
+            return original(self.lead(path), *args, **kwargs)
+
+        wrapper.__name__ = getattr(original, "__name__", "wrapper")
+        wrapper.__doc__ = original.__doc__
+        return wrapper
+
+
+def install(folder: str, place: str) -> None:
+    """Wrap the functions of this process."""
+    prefix = Prefix(folder, place)
+    io.open = builtins.open = prefix.wrap(io.open)
+    for name in _NAMES:
+        original = getattr(os, name)
+        wrapper = prefix.wrap(original)
+        for table in _TABLES:
+            if original in getattr(os, table):
+                getattr(os, table).add(wrapper)
+        setattr(os, name, wrapper)

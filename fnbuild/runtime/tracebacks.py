@@ -1,0 +1,58 @@
+"""The handler's own tracebacks: what people read when their code fails, without our frames."""
+
+import os
+import sys
+import traceback
+from types import TracebackType
+from typing import List, Optional
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def handler_frames(tb: Optional[TracebackType]) -> Optional[TracebackType]:
+    """The traceback from the first frame on that is not the runtime's or the import system's."""
+    while tb is not None:
+        name = tb.tb_frame.f_code.co_filename
+        if not name.startswith((_HERE, "<frozen importlib")):
+            return tb
+        tb = tb.tb_next
+    return None
+
+
+def render(error: BaseException) -> str:
+    """The whole traceback as Python prints it; never raises."""
+    try:
+        frames = handler_frames(error.__traceback__)
+        return "".join(traceback.format_exception(type(error), error, frames)).rstrip()
+    except Exception as problem:  # noqa: BLE001 - the exception's own __str__ may raise anything
+        return "%s (its traceback cannot be printed: %s)" % (type(error).__name__, type(problem))
+
+
+def last_line(error: BaseException) -> str:
+    """Type, message and the innermost place in the handler's code, in one line."""
+    text = type(error).__name__
+    message = words(error)
+    if message:
+        text += ": " + message
+    frames = handler_frames(error.__traceback__)
+    if frames is None:
+        return text
+    place = _innermost_own(traceback.extract_tb(frames))
+    return "%s (%s:%s, in %s)" % (text, os.path.basename(place.filename), place.lineno, place.name)
+
+
+def words(error: BaseException) -> str:
+    """The exception's message; never raises."""
+    try:
+        return str(error)
+    except Exception as problem:  # noqa: BLE001 - a broken __str__ must not end the worker
+        return "<%s while printing it>" % type(problem).__name__
+
+
+def _innermost_own(frames: List[traceback.FrameSummary]) -> traceback.FrameSummary:
+    """The last frame outside libraries, or the last of all."""
+    libraries = (sys.prefix + os.sep, sys.base_prefix + os.sep, "<frozen")
+    for frame in reversed(frames):
+        if not frame.filename.startswith(libraries):
+            return frame
+    return frames[-1]

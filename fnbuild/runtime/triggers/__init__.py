@@ -1,0 +1,1 @@
+"""What makes events: one module for each kind of trigger."""

@@ -1,0 +1,188 @@
+"""The worker process: one handler, one context, one event at a time.
+
+It is started by `bootstrap`, gets its settings as the first message, and ends with the processor:
+at the end of the socket when idle, by the kernel's signal when busy.
+"""
+
+import faulthandler
+import os
+import signal
+import socket
+import sys
+import time
+from typing import Any, Callable, List, Tuple
+
+from . import surroundings, tracebacks, wire
+from .coroutines import Coroutines, is_generator
+from .events import make_event_class
+from .loader import Loader, LoadError
+from .records import RecordHandler, make_logger
+from .responses import Answer, ReplyError, Responder, to_bytes
+
+
+class Worker:
+    """See the module."""
+
+    def __init__(self, channel: wire.Channel, setup: wire.Meta) -> None:
+        self._channel = channel
+        self._setup = setup
+        self._coroutines = Coroutines()
+        self._records = RecordHandler(channel, setup["threshold"])
+
+    def prepare(self) -> None:
+        """Load the handler and run init_context; whatever they raise gets out."""
+        sdk, encoder = surroundings.import_sdk(self._setup)
+        folder = surroundings.enter(self._setup)
+        self._sdk = sdk
+        self._event_class = make_event_class(sdk)
+        self._responder = Responder(sdk.Response, encoder)
+        trigger = self._setup["trigger"]
+        self._trigger = sdk.TriggerInfo(trigger["kind"], trigger["name"])
+        self._platform = sdk.Platform("local", namespace=self._setup["namespace"])
+        self._logger = make_logger(sdk, self._records)
+        self._context = sdk.Context(
+            self._logger, self._platform, self._setup["worker"], self._trigger
+        )
+        self._loader = Loader(self._setup["handler"], folder)
+        self._function = self._loader.load()
+        init_context = getattr(self._loader.module, "init_context", None)
+        if init_context is not None:
+            self._coroutines.resolve(init_context(self._context))
+
+    def serve(self) -> bool:
+        """Handle messages until the processor says stop (True) or is gone (False)."""
+        while True:
+            self._coroutines.wait(self._channel.sock)
+            message = self._channel.receive()
+            if message is None:
+                return False
+            kind = message.kind
+            if kind == wire.EVENT:
+                self._handle(message.meta, message.body)
+            elif kind == wire.RELOAD:
+                self._channel.send(wire.RELOADED, {"answer": self._reload()})
+            elif kind == wire.STOP:
+                return True
+            # Otherwise a large body would stay until the next one arrives.
+            del message
+
+    def _handle(self, meta: wire.Meta, body: bytes) -> None:
+        usual = self._records.threshold
+        self._records.threshold = min(usual, meta.get("l", usual))
+        began = time.perf_counter()
+        reply: wire.Meta = {}
+        try:
+            event = self._event_class(meta, body, self._trigger)
+            output = self._coroutines.resolve(self._function(self._context, event))
+            answer = self._answer(output)
+        except ReplyError as problem:
+            answer = self._refuse(str(problem))
+        # SystemExit and KeyboardInterrupt too: a handler's mistake costs one event, not a worker.
+        except BaseException as error:  # noqa: BLE001
+            answer = self._caught(error)
+            reply["x"] = 1
+        self._records.threshold = usual
+        reply.update(s=answer.status, h=answer.headers, d=time.perf_counter() - began)
+        self._channel.send(wire.REPLY, reply, answer.body)
+
+    def _answer(self, output: Any) -> Answer:
+        if is_generator(output):
+            return self._collect(output, None)
+        if isinstance(output, self._sdk.Response) and is_generator(output.body):
+            return self._collect(output.body, output)
+        return self._responder.answer(output)
+
+    def _collect(self, generator: Any, response: Any) -> Answer:
+        """A generator's reply: the first item says how, and the rest is appended to its body."""
+        items = self._coroutines.iterate(generator)
+        first = next(items, b"")
+        if response is not None:
+            response.body = getattr(first, "body", first)
+            first = response
+        answer = self._responder.answer(first)
+        parts = [answer.body]
+        parts += [to_bytes(getattr(item, "body", item)) for item in items]
+        answer.body = b"".join(parts)
+        return answer
+
+    def _refuse(self, reason: str) -> Answer:
+        self._logger.error(reason.replace("%", "%%"))
+        text = "The handler's reply is invalid: " + reason
+        return _failure(text)
+
+    def _caught(self, error: BaseException) -> Answer:
+        """Nuclio's words (_nuclio_wrapper.py) with the last line only; the whole is logged."""
+        said = 'Exception caught in handler - "%s": ' % tracebacks.words(error)
+        self._logger.error("%s", said + tracebacks.render(error))
+        return _failure(said + tracebacks.last_line(error))
+
+    def _reload(self) -> str:
+        try:
+            self._function = self._loader.reload()
+        except LoadError as problem:
+            return str(problem)
+        # The new code may raise anything while it is imported; the old one goes on serving.
+        except BaseException as error:  # noqa: BLE001
+            return tracebacks.render(error)
+        return "ok"
+
+    def terminate(self) -> None:
+        """Call the handler's termination callback."""
+        callback = getattr(self._platform, "_termination_callback", None)
+        if callback is not None:
+            self._coroutines.resolve(callback())
+
+
+def main(arguments: List[str]) -> None:
+    """Run a worker; `arguments` are those of `launch.command`."""
+    fd = int(arguments[arguments.index("--socket") + 1])
+    os.set_inheritable(fd, False)
+    sys.argv = [sys.argv[0]]
+    faulthandler.enable()
+    channel = wire.Channel(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=fd))
+    message = channel.receive()
+    if message is None:
+        return
+    setup = message.meta
+    faulthandler.register(setup["dump_signal"], all_threads=False)
+    facts = surroundings.settle(setup)
+    channel.send(wire.STARTED, facts)
+    worker = Worker(channel, setup)
+    done, problem = _guard(worker.prepare)
+    if not done:
+        _end(channel, problem)
+    channel.send(wire.READY, {})
+    if not worker.serve():
+        _end_orphaned()
+    done, problem = _guard(worker.terminate)
+    if not done:
+        sys.stderr.write("The termination callback failed: %s\n" % problem)
+
+
+def _guard(step: Callable[[], Any]) -> Tuple[bool, str]:
+    """Run the handler's code; what it raised, as text for people."""
+    try:
+        step()
+    except LoadError as problem:
+        return False, str(problem)
+    # Whatever the handler's code raises is its author's to read, and ends this process alone.
+    except BaseException as error:  # noqa: BLE001
+        return False, tracebacks.render(error)
+    return True, ""
+
+
+def _end(channel: wire.Channel, problem: str) -> None:
+    channel.send(wire.FAILED, {"message": problem})
+    # Threads that the handler's imports started must not keep a failed worker alive.
+    os._exit(1)
+
+
+def _end_orphaned() -> None:
+    if os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os._exit(0)
+
+
+def _failure(text: str) -> Answer:
+    body = text.encode("utf-8", "backslashreplace")
+    return Answer(500, [("Content-Type", "text/plain")], body)
