@@ -4,7 +4,6 @@ import os
 import random
 import signal
 import sqlite3
-import stat
 import subprocess
 import sys
 import tempfile
@@ -14,16 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild.datadir import hold
-from fnbuild.errors import ConflictError, NotFoundError, StoreError, UsageError
+from fnbuild.errors import NotFoundError, StoreError
 from fnbuild.store import (
     FunctionRow,
     ProjectRow,
     RevisionDraft,
     Store,
-    data_dir,
-    function_dir,
-    lock,
     revision_dir,
 )
 
@@ -48,48 +43,6 @@ def run(code: str, *args: str, **options) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-c", code, *args], stdout=subprocess.PIPE, text=True, **options
     )
-
-
-class TestDataDirectory:
-    def test_the_variable_decides(self, data):
-        assert data_dir() == data
-
-    def test_xdg_then_home(self, tmp_path, monkeypatch):
-        monkeypatch.delenv("FNBUILD_DATA_DIR")
-        monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "xdg"))
-        assert data_dir() == tmp_path / "xdg/fnbuild"
-        monkeypatch.setenv("XDG_DATA_HOME", "relative")
-        monkeypatch.setenv("HOME", str(tmp_path))
-        assert data_dir() == tmp_path / ".local/share/fnbuild"
-
-    def test_it_is_for_its_owner_alone(self, store, data):
-        store.record("me", "deploy", "face", "done")
-        assert stat.S_IMODE(data.stat().st_mode) == 0o700
-        files = list(data.glob("fnbuild.db*"))
-        assert len(files) == 3
-        assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
-
-    def test_a_directory_that_was_there_keeps_its_mode(self, data):
-        data.mkdir(mode=0o755)
-        Store.open().close()
-        assert stat.S_IMODE(data.stat().st_mode) == 0o755
-
-    def test_a_file_in_its_place(self, data):
-        data.write_text("not a directory")
-        with pytest.raises(StoreError, match="cannot make the directory"):
-            Store.open()
-
-    @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\0b", "x" * 201])
-    def test_names_that_are_no_folder(self, name):
-        with pytest.raises(UsageError, match="cannot be a function name"):
-            function_dir("nuclio", name)
-        with pytest.raises(UsageError, match="cannot be a namespace"):
-            function_dir(name, "face")
-
-    def test_layout(self, data):
-        assert revision_dir("nuclio", "pth.sam_B", 3) == (
-            data / "functions/nuclio/pth.sam_B/revisions/3"
-        )
 
 
 class TestProjects:
@@ -381,79 +334,3 @@ except StoreError as error:
     print(error, error.hint)
     sys.exit(3)
 """
-
-HOLD = """
-import sys
-from fnbuild.store import lock
-with lock("nuclio", "face-haar", "deployed"):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-class TestLock:
-    def test_the_second_is_told_who_holds_it(self):
-        holder = run(HOLD, stdin=subprocess.PIPE)
-        assert holder.stdout.readline() == "held\n"
-        told = rf"face-haar is being deployed by process {holder.pid} \(since \d\d:\d\d:\d\d\)"
-        with pytest.raises(ConflictError, match=told), lock("nuclio", "face-haar", "deleted"):
-            pass
-        with lock("nuclio", "other", "deployed"), lock("else", "face-haar", "deployed"):
-            pass
-        holder.communicate("")
-        with lock("nuclio", "face-haar", "deleted"):
-            pass
-
-    def test_death_gives_it_back(self):
-        holder = run(HOLD, stdin=subprocess.PIPE)
-        holder.stdout.readline()
-        holder.kill()
-        holder.communicate()
-        with lock("nuclio", "face-haar", "deleted"):
-            pass
-
-    def test_an_error_gives_it_back(self):
-        with pytest.raises(RuntimeError), lock("nuclio", "face", "deployed"):
-            raise RuntimeError
-        with lock("nuclio", "face", "deployed"):
-            pass
-
-    def test_two_threads_of_one_process(self):
-        with (
-            lock("nuclio", "face", "rolled back"),
-            pytest.raises(ConflictError, match="is being rolled back by process"),
-            lock("nuclio", "face", "deployed"),
-        ):
-            pass
-
-    def test_the_file_stays_and_names_nobody(self):
-        with lock("nuclio", "face", "deployed"):
-            pass
-        assert (function_dir("nuclio", "face") / "lock").read_text() == ""
-
-    def test_who_waited_for_a_removed_file_holds_the_new_one(self, tmp_path):
-        path = tmp_path / "locks" / "one"
-        waiting, held, done = threading.Event(), threading.Event(), threading.Event()
-
-        def wait():
-            with hold(path, "made", lambda holder: waiting.set()):
-                held.set()
-                done.wait(30)
-
-        thread = threading.Thread(target=wait)
-        with hold(path, "made", lambda holder: None):
-            thread.start()
-            assert waiting.wait(30)
-            path.unlink()
-        assert held.wait(30)
-        told = []
-
-        def refuse(holder):
-            told.append(holder)
-            raise InterruptedError
-
-        with pytest.raises(InterruptedError), hold(path, "made", refuse):
-            pass
-        done.set()
-        thread.join()
-        assert told[0].pid == os.getpid()
