@@ -40,6 +40,10 @@ class SizedBody:
         self._length = length
         self._at = 0
 
+    @property
+    def missing(self) -> int:
+        return self._length - self._at
+
     def feed(self, chunk: bytes, start: int = 0) -> int:
         """Take what belongs to the body from `chunk[start:]`; the index behind it comes back."""
         count = min(len(chunk) - start, self._length - self._at)
@@ -51,11 +55,11 @@ class SizedBody:
         return start + count
 
     def room(self) -> memoryview:
-        """Where the next bytes may be written in place, then told by `advance`."""
+        """Where the next bytes may be written in place; `filled` then tells how many were."""
         self._grow(self._at + 1)
         return memoryview(self.data)[self._at :]
 
-    def advance(self, count: int) -> None:
+    def filled(self, count: int) -> None:
         self._at += count
         self.done = self._at == self._length
 

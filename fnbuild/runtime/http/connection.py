@@ -12,6 +12,7 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Awaitable, Callable, Optional, Tuple, Union
 
+from .intake import intake
 from .messages import Later, Reply, Request, encode_head
 from .parser import Head, Refusal
 from .reader import HEAD, NOTHING, PART_OF_HEAD
@@ -68,6 +69,7 @@ class Connection(asyncio.Protocol):
         self._writable = True
         self._discarded = 0
         self._deadline: Optional[asyncio.TimerHandle] = None
+        self._intake: Optional[asyncio.BaseProtocol] = None
         self._awaited = NOTHING  # what the deadline is for
         self._moved = 0
 
@@ -102,10 +104,11 @@ class Connection(asyncio.Protocol):
             self._refuse(_CUT_SHORT)
         return self._state in (BUSY, FLUSH)
 
-    def connection_lost(self, _exc: Optional[Exception]) -> None:
+    def connection_lost(self, exc: Optional[Exception]) -> None:  # noqa: ARG002 - asyncio's name
         self.closed = True
         self._state = CLOSED
         self._disarm()
+        self._intake = None
         self._reader = self.server.new_reader()
         self.server.forget(self)
 
@@ -166,6 +169,19 @@ class Connection(asyncio.Protocol):
         self._arm(self._limits.body_timeout, self._body_over)
         if reader.head is not None and reader.head.expects_continue and not reader.moved:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._intake = intake(self, reader)
+        if self._intake is not None:
+            self.transport.set_protocol(self._intake)
+
+    def body_filled(self) -> None:
+        """The body that went past this protocol is whole."""
+        self._take_back()
+        self._advance()
+
+    def _take_back(self) -> None:
+        if self._intake is not None:
+            self._intake = None
+            self.transport.set_protocol(self)
 
     def _dispatch(self, head: Head, body: Union[bytes, bytearray]) -> None:
         self._state = BUSY
@@ -283,6 +299,7 @@ class Connection(asyncio.Protocol):
             self._close()
             return
         self._state = LINGER
+        self._take_back()
         self._reader = self.server.new_reader()
         self._arm(self._limits.linger_timeout, self._linger_over)
         if not self._reading:

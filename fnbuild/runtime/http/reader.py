@@ -92,6 +92,23 @@ class RequestReader:
         self._used(at)
         return self._continue()
 
+    @property
+    def missing(self) -> int:
+        """How many bytes the body still needs; 0 where nobody knows."""
+        return self._body.missing if isinstance(self._body, SizedBody) else 0
+
+    def room(self) -> memoryview:
+        """Where the next bytes of a body of known size may be written; `filled` then tells it."""
+        assert isinstance(self._body, SizedBody)
+        return self._body.room()
+
+    def filled(self, count: int) -> bool:
+        """So many bytes were written to `room`; whether the body is whole by that."""
+        assert isinstance(self._body, SizedBody)
+        self._body.filled(count)
+        self.moved += 1
+        return self._body.done
+
     def _skip_empty_lines(self) -> None:
         """Old clients send a line break behind a body; it belongs to nothing."""
         at = self._at
