@@ -61,8 +61,8 @@ class Flat:
 
     def _line(self, line: str, base: Path, place: str) -> str:
         if links := _LINKS.match(line):
-            local = base / links[1].strip()
-            return f"--find-links {local}" if local.exists() else line
+            local = inside(base / links[1].strip(), self.folder)
+            return f"--find-links {local}" if local else line
         editable = _EDITABLE.match(line)
         # What is installed is a copy in an environment; there is nothing to edit.
         line = editable[1].strip() if editable else line
@@ -71,7 +71,7 @@ class Flat:
         if not looks_local(name):
             return line
         path = inside(base / name, self.folder)
-        if path is None or not path.exists():
+        if path is None:
             raise BuildError(
                 f"{place}: {name} is not in the function's folder",
                 hint="add it to the folder, or name a published package",
@@ -94,8 +94,12 @@ def looks_local(name: str) -> bool:
 
 
 def inside(path: Path, folder: Path) -> Path | None:
-    """The real path, when it lies in the folder."""
-    real, root = path.resolve(), folder.resolve()
+    """The real path of what is there and lies in the folder, else None."""
+    try:
+        real = path.resolve(strict=True)
+    except (OSError, ValueError, RuntimeError):
+        return None  # nothing there, a name that no file can have, or a loop of links
+    root = folder.resolve()
     return real if real == root or root in real.parents else None
 
 

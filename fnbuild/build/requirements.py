@@ -164,7 +164,7 @@ class _Collector:
             places.insert(0, self.folder / posixpath.relpath(there, HOME))
         for place in places:
             path = inside(place, self.folder)
-            if path is not None and path.exists():
+            if path is not None:
                 return path
         return None
 

@@ -13,8 +13,11 @@ from dataclasses import dataclass, field
 
 _OPERATOR = re.compile(r"&&|\|\||;;|[;&|()\n]")
 _REDIRECTION = re.compile(r"&?>[>|&]?|<<?<?[-&]?")
+_PLAIN = re.compile(r"[^\s\\'\"$`<>&|;()#]+")
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::?-([^{}$`]*))?\})")
 # `numpy>=1.26` without quotes: a shell would write a file, but its author meant a version.
+_MAX_PIECES = 40
+_VERSION = re.compile(r"[<>]=?\d")
 _PACKAGE = re.compile(r"[A-Za-z][\w.-]*(\[[\w,.-]*\])?([<>=!~]=?[\w.*]+,)*$")
 
 
@@ -58,7 +61,7 @@ class _Reader:
     text: str
     variables: Mapping[str, str]
     at: int = 0
-    word: str | None = None
+    parts: list[str] | None = None  # of the word being read; None between words
     words: list[str] = field(default_factory=list)
     found: list[Command] = field(default_factory=list)
     after: str = ""
@@ -73,24 +76,24 @@ class _Reader:
 
     def _step(self) -> None:
         char = self.text[self.at]
-        rest = self.text[self.at :]
-        if char in "<>" or rest.startswith("&>"):
-            self._redirection(rest)
-        elif operator := _OPERATOR.match(rest):
-            self.at += operator.end()
+        if plain := _PLAIN.match(self.text, self.at):
+            self._add(plain[0])
+            self.at = plain.end()
+        elif char in "<>" or self.text.startswith("&>", self.at):
+            self._redirection()
+        elif operator := _OPERATOR.match(self.text, self.at):
+            self.at = operator.end()
             self._end_command(operator[0])
         elif char.isspace():
             self.at += 1
             self._end_word()
-        elif char == "#" and self.word is None:
-            end = self.text.find("\n", self.at)
-            self.at = len(self.text) if end < 0 else end
+        elif char == "#" and self.parts is None:
+            self.at = self._find("\n", self.at)
         elif char == "\\":
-            self._add(rest[1:2])
+            self._add(self.text[self.at + 1 : self.at + 2])
             self.at += 2
         elif char == "'":
-            end = self.text.find("'", self.at + 1)
-            end = len(self.text) if end < 0 else end
+            end = self._find("'", self.at + 1)
             self._add(self.text[self.at + 1 : end])
             self.at = end + 1
         elif char == '"':
@@ -102,8 +105,14 @@ class _Reader:
             self._add(char)
             self.at += 1
 
+    def _find(self, text: str, start: int) -> int:
+        end = self.text.find(text, start)
+        return len(self.text) if end < 0 else end
+
     def _add(self, text: str) -> None:
-        self.word = (self.word or "") + text
+        if self.parts is None:
+            self.parts = []
+        self.parts.append(text)
 
     def _double_quoted(self) -> None:
         self._add("")
@@ -122,9 +131,8 @@ class _Reader:
                 self.at += 1
 
     def _dollar(self, *, split: bool) -> None:
-        rest = self.text[self.at :]
-        if match := _VARIABLE.match(rest):
-            self.at += match.end()
+        if match := _VARIABLE.match(self.text, self.at):
+            self.at = match.end()
             value = self.variables.get(match[1] or match[2], match[3])
             if value is None:
                 self.unknown = True
@@ -133,11 +141,11 @@ class _Reader:
                 self._add_split(value)
             else:
                 self._add(value)
-        elif rest.startswith(("$(", "${", "`")):
+        elif self.text.startswith(("$(", "${", "`"), self.at):
             self.unknown = True
-            length = _length(rest)
-            self._add(rest[:length])
-            self.at += length
+            end = _end(self.text, self.at)
+            self._add(self.text[self.at : end])
+            self.at = end
         else:
             self._add("$")
             self.at += 1
@@ -154,25 +162,27 @@ class _Reader:
         if parts and value[-1:].isspace():
             self._end_word()
 
-    def _redirection(self, rest: str) -> None:
-        if self.word and _PACKAGE.match(self.word) and re.match(r"[<>]=?\d", rest):
-            self._add(rest[0])
+    def _redirection(self) -> None:
+        # No requirement has many pieces, and a hostile text may have a million.
+        word = "".join((self.parts or [])[:_MAX_PIECES])
+        if _PACKAGE.match(word) and _VERSION.match(self.text, self.at):
+            self._add(self.text[self.at])
             self.at += 1
             return
-        if self.word is not None and self.word.isdigit():
-            self.word = None  # the number of a descriptor
+        if word.isdigit():
+            self.parts = None  # the number of a descriptor
         self._end_word()
-        match = _REDIRECTION.match(rest)
+        match = _REDIRECTION.match(self.text, self.at)
         assert match is not None
-        self.at += match.end()
+        self.at = match.end()
         self.drop_next = True
 
     def _end_word(self) -> None:
-        if self.word is not None:
+        if self.parts is not None:
             if not self.drop_next:
-                self.words.append(self.word)
+                self.words.append("".join(self.parts))
             self.drop_next = False
-        self.word = None
+        self.parts = None
 
     def _end_command(self, operator: str) -> None:
         self._end_word()
@@ -185,15 +195,16 @@ class _Reader:
             self.after = operator
 
 
-def _length(rest: str) -> int:
-    """The length of a substitution at the start of `rest`, to its end or that of the text."""
-    if rest[0] == "`":
-        end = rest.find("`", 1)
-        return len(rest) if end < 0 else end + 1
-    opening, closing = rest[1], {"(": ")", "{": "}"}[rest[1]]
+def _end(text: str, start: int) -> int:
+    """Where the substitution that starts there ends, or the text."""
+    if text[start] == "`":
+        end = text.find("`", start + 1)
+        return len(text) if end < 0 else end + 1
+    opening = text[start + 1]
+    closing = {"(": ")", "{": "}"}[opening]
     depth = 0
-    for index, char in enumerate(rest):
-        depth += (char == opening) - (char == closing)
-        if depth == 0 and index > 1:
+    for index in range(start + 1, len(text)):
+        depth += (text[index] == opening) - (text[index] == closing)
+        if depth == 0:
             return index + 1
-    return len(rest)
+    return len(text)

@@ -1,6 +1,10 @@
 """What pip is asked to do, found in commands and directives as people write them."""
 
+import contextlib
+
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from fnbuild.build.requirements import collect
 from fnbuild.errors import BuildError
@@ -221,3 +225,41 @@ class TestFiles:
         )
         assert [step.arguments for step in found.steps] == [("a",)]
         assert found.ignored == ("git clone https://x/y", "pip install -r req.txt")
+
+
+WORDS = [
+    *("RUN", "ENV", "WORKDIR", "ARG", "pip", "python3", "-m", "install", "uninstall", "-r", "-c"),
+    *(
+        "-e",
+        "-f",
+        ".",
+        "..",
+        "/",
+        "/opt/nuclio",
+        "x.txt",
+        "a[b]",
+        "--index-url",
+        "--target",
+        "=",
+        "",
+    ),
+    *("&&", "||", ";", "'", '"', "$X", "$(", "`", "\\", "\n", "<<EOF", '["pip",', "]", "[", "\0"),
+    *("conda", "run", "sh", "-c", "cd", "sudo", "git", "#", ">", "2>&1", "é", "X=1", "{", "("),
+]
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.lists(st.sampled_from(WORDS), min_size=1, max_size=9), max_size=4))
+def test_whatever_is_written_ends_as_steps_or_one_clear_error(folder, lines):
+    function = asking(*(" ".join(line) for line in lines))
+    with contextlib.suppress(BuildError):
+        found = collect(function, folder)
+        for step in found.steps:
+            for source in step.sources:
+                assert folder.resolve() in [source, *source.parents]
+
+
+@pytest.mark.parametrize("name", ["./a\0b", "x" * 5000 + ".whl"])
+def test_names_that_no_file_can_have(folder, name):
+    with pytest.raises(BuildError, match="is not in the function's folder"):
+        collect(asking(f"RUN pip install {name}"), folder)

@@ -2,6 +2,7 @@
 
 import shlex
 import subprocess
+import time
 
 import pytest
 from hypothesis import given
@@ -116,3 +117,12 @@ def test_agrees_with_a_real_shell(text):
     )
     (command,) = commands(text, {"X": "one  two", "E": ""})
     assert "".join(f"{word}|" for word in command.words[2:]) == done.stdout
+
+
+@pytest.mark.parametrize(
+    "piece", ["a", "$a", "a>=1,", "'a'", "a ", "$(", '"$', "\\", "\\\n", "#", "a&&"]
+)
+def test_a_large_text_takes_no_time(piece):
+    started = time.monotonic()
+    commands(piece * 200_000, {"a": "b"})
+    assert time.monotonic() - started < 20
