@@ -14,23 +14,25 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
-from fnbuild.errors import ConflictError, FnbuildError, NotFoundError, NotReadyError
+from fnbuild.errors import FnbuildError
 from fnbuild.platforms import Progress
 from fnbuild.platforms.process import functionlog
 from fnbuild.platforms.process.layout import Key
 from fnbuild.platforms.process.ports import listeners_for
 from fnbuild.platforms.process.processors import Accept, Processor, launch
-from fnbuild.platforms.process.readiness import wait_ready
+from fnbuild.platforms.process.readiness import settle, wait_ready
+from fnbuild.platforms.process.record import Record
 from fnbuild.platforms.process.settings import (
     DRAIN_SECONDS,
+    readiness_seconds,
     restart_policy,
     termination_seconds,
     wants_gpu,
 )
 from fnbuild.platforms.process.sockets import Listeners
-from fnbuild.spec.reader import from_raw
+from fnbuild.platforms.process.status import Status
 from fnbuild.spec.types import Function
-from fnbuild.store import FunctionRow, Store
+from fnbuild.store import Store
 
 _FIRST_DELAY = 0.5
 _LONGEST_DELAY = 30.0
@@ -47,14 +49,13 @@ class SupervisedFunction:
         self.key = key
         self.active: Processor | None = None
         self.listeners: Listeners | None = None
-        self._store = store
+        self._record = Record(key, store)
         self._changing = asyncio.Lock()
         self._others: set[Processor] = set()  # that start or drain beside the active one
         self._tasks: set[asyncio.Task[None]] = set()
         self._restart: asyncio.Task[None] | None = None
         self._restarts = 0
         self._silent = 0
-        self._reported: tuple[str, str] | None = None
 
     @property
     def idle(self) -> bool:
@@ -69,21 +70,20 @@ class SupervisedFunction:
 
         Raises `NotReadyError` or `ConflictError` (a port is taken); what ran before runs on then.
         """
-        if self._changing.locked():
-            raise ConflictError(f"{self.key.name} is changing already", hint="try again soon")
         async with self._changing:
             self._cancel_restart()
-            row, fresh = self._row(), None
+            self._record.forget()
+            fresh = None
             try:
-                function = self._function(number)
-                fresh = listeners_for(function, row, self.listeners, self._store)
+                function = self._record.function(number)
+                fresh = self._listeners(function)
                 processor = await self._try(number, function, fresh, progress, overlap)
-                self._commit(processor, function, fresh)
+                self._record.activate(number, function, fresh)
             except BaseException as error:
                 await self._fall_back(number, fresh)
-                self._record_failure(row, number, error)
+                self._record.fail(number, error)
                 raise
-            self._replace(processor, fresh, progress)
+            await self._replace(processor, fresh, progress)
 
     async def _try(
         self, number: int, function: Function, fresh: Listeners, progress: Progress, overlap: bool
@@ -91,7 +91,7 @@ class SupervisedFunction:
         old = self.active
         if old is not None and wants_gpu(function) and not overlap:
             progress(f"stopping revision {old.revision}, which holds the GPU")
-            self._report("building", f"revision {number} is starting")
+            self._record.report("building", f"revision {number} is starting")
             self.active = None
             await old.stop(self._grace(old))
             self._others.discard(old)
@@ -102,24 +102,7 @@ class SupervisedFunction:
         await wait_ready(processor, function, progress)
         return processor
 
-    def _commit(self, processor: Processor, function: Function, fresh: Listeners) -> None:
-        row = self._store.revision(*self.key, processor.revision)
-        if row is None:
-            raise NotFoundError(f"{self.key.name} has no revision {processor.revision}")
-        self._store.activate(
-            *self.key,
-            processor.revision,
-            desired="running",
-            state="ready",
-            message="",
-            http_port=fresh.port,
-            admin_port=fresh.admin_port,
-            config=row.config,
-            project=function.metadata.labels.get("nuclio.io/project-name", "default"),
-        )
-        self._reported = ("ready", "")
-
-    def _replace(self, processor: Processor, fresh: Listeners, progress: Progress) -> None:
+    async def _replace(self, processor: Processor, fresh: Listeners, progress: Progress) -> None:
         old, kept = self.active, self.listeners
         self._others.discard(processor)
         self.active, self.listeners = processor, fresh
@@ -129,7 +112,8 @@ class SupervisedFunction:
             kept.close(but=fresh)
         if old is not None:
             progress(f"draining revision {old.revision}")
-            self._later(self._drain(old))
+            # Once it was told, no new connection reaches the old revision.
+            await asyncio.shield(self._see_off(old))
         progress(f"ready on http://{fresh.hosts[0]}:{fresh.port}")
 
     async def _fall_back(self, number: int, fresh: Listeners | None) -> None:
@@ -141,18 +125,7 @@ class SupervisedFunction:
         if self.active is None:
             with contextlib.suppress(FnbuildError):
                 # It served a moment ago: requests can wait for it in the socket's queue.
-                self._resume(self._row(), "when-ready")
-
-    def _record_failure(self, row: FunctionRow, number: int, error: BaseException) -> None:
-        message = "the deploy was interrupted"
-        if isinstance(error, FnbuildError):
-            message = "\n".join(part for part in (error.detail, error.message) if part)
-        try:
-            self._store.fail(*self.key, number, message)
-        except FnbuildError as problem:
-            log.warning("the failure of %s is not recorded: %s", self.key, problem)
-        if row.revision == 0:
-            self._report("unhealthy" if isinstance(error, NotReadyError) else "error", message)
+                self._resume("when-ready")
 
     # Coming back
 
@@ -162,22 +135,23 @@ class SupervisedFunction:
         Raises `ConflictError` when the function's port is taken by somebody else.
         """
         if not self._changing.locked():
-            self._resume(self._row())
+            self._restarts = 0
+            self._resume("immediately")
 
-    def _resume(self, row: FunctionRow, accept: Accept = "immediately") -> None:
+    def _resume(self, accept: Accept) -> None:
+        row = self._record.row()
         if self.active or row.revision == 0 or row.desired != "running":
             return
         self._cancel_restart()
         try:
-            function = self._function(row.revision)
-            self.listeners = listeners_for(function, row, self.listeners, self._store)
+            self.listeners = self._listeners(self._record.function(row.revision))
             self._start(row.revision, accept)
         except FnbuildError as error:
-            self._report("error", error.message)
+            self._record.report("error", error.message)
             self._close()
             raise
 
-    def _start(self, revision: int, accept: Accept = "immediately") -> None:
+    def _start(self, revision: int, accept: Accept) -> None:
         assert self.listeners is not None
         self.active = launch(self.key, revision, self.listeners, accept)
         self._silent = 0
@@ -189,14 +163,14 @@ class SupervisedFunction:
         self._later(self._after_end(processor))
 
     def adopt_draining(self, processor: Processor) -> None:
-        self._later(self._drain(processor))
+        self._see_off(processor)
 
     async def _after_end(self, processor: Processor) -> None:
         await processor.ended.wait()
         if processor is not self.active or processor.draining:
             return
         self.active = None
-        policy = restart_policy(self._function(processor.revision))
+        policy = restart_policy(self._record.function(processor.revision))
         words = f"the processor {processor.end_in_words}"
         functionlog.append(self.key.log, "error", words)
         said = functionlog.last_words(self.key.log, processor.log_start, 5)
@@ -205,10 +179,10 @@ class SupervisedFunction:
         if policy.allows(self._restarts, processor.exit_status):
             delay = min(_LONGEST_DELAY, _FIRST_DELAY * 2**self._restarts)
             self._restarts += 1
-            self._report("unhealthy", f"{words}; it starts again in {delay:g} s\n{said}")
+            self._record.report("unhealthy", f"{words}; it starts again in {delay:g} s\n{said}")
             self._restart = self._later(self._restart_after(delay, processor.revision))
         else:
-            self._report("unhealthy", f"{words}; restart policy: {policy.name}\n{said}")
+            self._record.report("unhealthy", f"{words}; restart policy: {policy.name}\n{said}")
             # Nobody will answer: refusing connections is better than letting them wait.
             self._close()
 
@@ -216,7 +190,14 @@ class SupervisedFunction:
         await asyncio.sleep(delay)
         self._restart = None
         if self.active is None and self.listeners is not None:
-            self._start(revision)
+            self._start(revision, "immediately")
+
+    async def settle(self) -> Status | None:
+        """Wait until it is known whether the active processor becomes ready."""
+        if self.active is None:
+            return None
+        seconds = readiness_seconds(self._record.function(self.active.revision))
+        return await settle(self.active, seconds)
 
     # Going
 
@@ -229,11 +210,16 @@ class SupervisedFunction:
             await asyncio.gather(*(one.stop(self._grace(one)) for one in found))
             self._others.clear()
             self._close()
-            self._report("stopped", "")
+            self._record.report("stopped", "")
 
-    async def _drain(self, processor: Processor) -> None:
+    def _see_off(self, processor: Processor) -> asyncio.Task[None]:
+        """Let it drain; the task is done when it was told to."""
         self._others.add(processor)
-        await processor.drain()
+        told = self._later(processor.drain())
+        self._later(self._wait_for_end(processor))
+        return told
+
+    async def _wait_for_end(self, processor: Processor) -> None:
         if not await processor.wait(DRAIN_SECONDS + self._grace(processor)):
             await processor.stop(self._grace(processor))
         self._others.discard(processor)
@@ -266,46 +252,28 @@ class SupervisedFunction:
             return
         self._silent = 0
         if status.state == "ready":
-            self._report("ready", "")
+            self._record.report("ready", "")
         elif status.state == "unhealthy":
-            self._report("unhealthy", status.message)
-        elif self._reported is None:
-            self._report("building", "")
+            self._record.report("unhealthy", status.message)
+        elif not self._record.reported:
+            self._record.report("building", "")
 
     async def _is_silent(self, processor: Processor) -> None:
         self._silent += 1
         if self._silent == _SILENT_TICKS:
-            self._report("unhealthy", "the processor does not answer")
+            self._record.report("unhealthy", "the processor does not answer")
         if self._silent == _HUNG_TICKS:
             functionlog.append(self.key.log, "error", "the processor hangs and is ended")
             processor.signal(signal.SIGKILL)
 
-    def _report(self, state: str, message: str) -> None:
-        if self._reported == (state, message):
-            return
-        try:
-            self._store.update_function(*self.key, state=state, message=message)
-            self._reported = (state, message)
-        except FnbuildError as error:
-            log.warning("the state of %s is not recorded: %s", self.key, error)
-
     # Inside
 
-    def _row(self) -> FunctionRow:
-        row = self._store.function(*self.key)
-        if row is None:
-            raise NotFoundError(f"there is no function {self.key.name}")
-        return row
-
-    def _function(self, number: int) -> Function:
-        row = self._store.revision(*self.key, number)
-        if row is None:
-            raise NotFoundError(f"{self.key.name} has no revision {number}")
-        return from_raw(row.config, f"{self.key.name} revision {number}")
+    def _listeners(self, function: Function) -> Listeners:
+        return listeners_for(function, self._record.row(), self.listeners, self._record.store)
 
     def _grace(self, processor: Processor) -> float:
         try:
-            return termination_seconds(self._function(processor.revision)) + _GRACE_SECONDS
+            return termination_seconds(self._record.function(processor.revision)) + _GRACE_SECONDS
         except FnbuildError:
             return _GRACE_SECONDS
 

@@ -19,19 +19,34 @@ from pathlib import Path
 from typing import Any
 
 import fnbuild
+from fnbuild.datadir import data_dir
 from fnbuild.errors import FnbuildError, UsageError
 from fnbuild.platforms import Progress
 from fnbuild.platforms.process import adoption, client, daemon
 from fnbuild.platforms.process.layout import Key, supervisor_lock, supervisor_log, supervisor_socket
-from fnbuild.platforms.process.readiness import settle
 from fnbuild.platforms.process.server import ControlServer
+from fnbuild.platforms.process.settings import RestartPolicy, restart_policy
 from fnbuild.platforms.process.supervised import SupervisedFunction
+from fnbuild.spec.reader import from_raw
 from fnbuild.store import FunctionRow, Store
 
 _TICK_SECONDS = 1.0
-_SETTLE_SECONDS = 120.0
 
 log = logging.getLogger(__name__)
+
+
+class Home:
+    """The data directory as it was at the start."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._identity = path.stat()
+
+    def is_gone(self) -> bool:
+        try:
+            return not os.path.samestat(self._path.stat(), self._identity)
+        except FileNotFoundError:
+            return True
 
 
 class Supervisor:
@@ -40,6 +55,7 @@ class Supervisor:
         self._functions: dict[Key, SupervisedFunction] = {}
         self._server = ControlServer(supervisor_socket(), self._answer)
         self._stopped = asyncio.Event()
+        self._home = Home(data_dir())
 
     async def run(self) -> None:
         """Serve until told to stop; what runs then goes on running unless `down` ended it."""
@@ -72,8 +88,8 @@ class Supervisor:
     def _restore(self) -> None:
         """Start what was running when the last supervisor, or the machine, went down."""
         for row in self._store.functions():
-            # `stopped` was somebody's wish: only `up` ends that.
-            if row.state not in ("stopped", "standby"):
+            # `stopped` was somebody's wish, as is the policy: only `up` overrules them.
+            if row.state != "stopped" and policy_of(row).name != "no":
                 self._resume(row)
 
     def _resume(self, row: FunctionRow) -> str | None:
@@ -89,15 +105,21 @@ class Supervisor:
         return None
 
     async def _watch(self) -> None:
-        while True:
-            for key, function in list(self._functions.items()):
-                try:
-                    await function.tick()
-                except Exception:  # one function's trouble must not leave the others unwatched
-                    log.exception("looking at %s failed", key)
-                if function.idle:
-                    del self._functions[key]
+        while not self._home.is_gone():
+            await asyncio.gather(*(self._tick(one) for one in list(self._functions.values())))
             await asyncio.sleep(_TICK_SECONDS)
+        # Nobody can reach the functions of a data directory that was removed.
+        log.warning("the data directory is gone")
+        await asyncio.gather(*(one.stop() for one in self._functions.values()))
+        self._stopped.set()
+
+    async def _tick(self, function: SupervisedFunction) -> None:
+        try:
+            await function.tick()
+        except Exception:  # one function's trouble must not leave the others unwatched
+            log.exception("looking at %s failed", function.key)
+        if function.idle:
+            self._functions.pop(function.key, None)
 
     # What callers ask
 
@@ -143,8 +165,7 @@ class Supervisor:
         if problem is not None:
             progress(f"{row.name}: {problem}")
             return
-        processor = self._function(Key(row.namespace, row.name)).active
-        status = await settle(processor, _SETTLE_SECONDS) if processor else None
+        status = await self._function(Key(row.namespace, row.name)).settle()
         state = status.state if status else "starting"
         progress(f"{row.name}: {state} on http://127.0.0.1:{row.http_port}")
 
@@ -157,6 +178,11 @@ class Supervisor:
         # The answer goes out first: the caller waits for it.
         asyncio.get_running_loop().call_later(0.05, self._stopped.set)
         return {"functions": len(functions)}
+
+
+def policy_of(row: FunctionRow) -> RestartPolicy:
+    """The restart policy on record."""
+    return restart_policy(from_raw(row.config, row.name))
 
 
 def _key(arguments: dict[str, Any]) -> Key:

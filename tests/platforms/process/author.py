@@ -65,19 +65,16 @@ def ask(port: int, path: str = "/", timeout: float = 20.0) -> str:
 
 
 def processes(data: Path) -> list[int]:
-    """Every supervisor, processor and worker of the data directory."""
-    return [int(one.name) for one in Path("/proc").iterdir() if _belongs(one, os.fsencode(data))]
+    """Every supervisor, processor and worker of the data directory, and commands that use it."""
+    mark = b"FNBUILD_DATA_DIR=" + os.fsencode(data)
+    return [int(one.name) for one in Path("/proc").iterdir() if _has(one, mark)]
 
 
-def _belongs(process: Path, data: bytes) -> bool:
-    if not process.name.isdigit():
-        return False
+def _has(process: Path, variable: bytes) -> bool:
     try:
-        words = (process / "cmdline").read_bytes().split(b"\0")
-        words.append(os.fsencode(os.readlink(process / "cwd")))
-    except OSError:
+        return variable in (process / "environ").read_bytes().split(b"\0")
+    except OSError:  # no process, or it has just ended
         return False
-    return any(word.startswith(data) for word in words)
 
 
 def alive(pid: int) -> bool:

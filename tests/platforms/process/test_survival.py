@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 from pathlib import Path
@@ -194,3 +195,10 @@ def test_a_disabled_function_stands_by(platform: ProcessPlatform, author: Author
     assert platform.deployment(NAMESPACE, "greeter").state == "standby"
     back = author.deploy(author.write("one"))
     assert (back.state, back.http_port) == ("ready", made.http_port)
+
+
+def test_all_ends_with_the_data_directory(data: Path, author: Author) -> None:
+    author.deploy(author.write("one"))
+    assert len(processes(data)) == 3
+    shutil.rmtree(data)
+    assert wait_for(lambda: not processes(data))
