@@ -122,6 +122,7 @@ class Worker(Owner):
 
     def _expire(self, exchange: Exchange) -> None:
         self._expired = True
+        self.state = "restarting"
         seconds = self._pool.config.event_timeout
         reason = "the event took longer than %g s (eventTimeout); worker %s was restarted" % (
             seconds or 0,
@@ -279,7 +280,7 @@ class Worker(Owner):
 
     async def reload(self) -> str:
         """Swap the entry module in place: `ok` or why not. A worker that is down starts anew."""
-        if self.process is None or not self._ready_at:
+        if self.process is None or not self._ready_at or self._expired:
             return await self.restart()
         answer: asyncio.Future[str] = self._loop.create_future()
         self._answers.append(answer)

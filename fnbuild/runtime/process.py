@@ -128,7 +128,7 @@ class WorkerProcess(asyncio.Protocol):
             os.close(err.far_end)
         self.pid = self._popen.pid
         ours.setblocking(False)
-        await self._loop.create_unix_connection(lambda: self, sock=ours)
+        await self._loop.create_unix_connection(lambda: self, None, sock=ours)
 
     def send(self, kind: int, meta: wire.Meta, body: wire.Body = b"") -> None:
         """Queue one message; what cannot be delivered is answered by `on_end`."""

@@ -1,0 +1,248 @@
+"""Starts real processors for handlers given as source text."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fnbuild.build import sdk
+from fnbuild.build.interpreter import Interpreter
+from fnbuild.runtime.http import client, unix
+from tests.runtime import interpreters
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 20.0
+
+
+def eventually(look: Callable[[], Any], seconds: float = PATIENCE) -> Any:
+    """The first true value that `look` gives."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = look()
+        if value:
+            return value
+        assert time.monotonic() < deadline, f"not within {seconds} s: {value!r}"
+        time.sleep(0.02)
+
+
+class Running:
+    """A processor under test. Its log goes to a file, read as records."""
+
+    def __init__(self, folder: Path, process: subprocess.Popen[bytes]) -> None:
+        self.folder = folder
+        self.code = folder / "code"
+        self.process = process
+        self.control = folder / "control.sock"
+        self.log_path = folder / "log"
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def url(self) -> str:
+        return self._url("http")
+
+    def _url(self, listener: str) -> str:
+        return f"http://127.0.0.1:{json.loads((self.folder / 'ports').read_text())[listener]}"
+
+    def send(
+        self, body: bytes | str = b"", path: str = "/", *, method: str = "POST", **headers: str
+    ) -> client.Answer:
+        """One request to the function; header names with `_` for `-`."""
+        data = body.encode() if isinstance(body, str) else body
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return client.request(method, self.url, path, data or None, named, timeout=PATIENCE)
+
+    def call(self, value: Any = None, path: str = "/", **headers: str) -> Any:
+        """Send JSON, expect 200, return the parsed reply."""
+        headers.setdefault("content_type", "application/json")
+        answer = self.send(json.dumps(value), path, **headers)
+        assert answer.status == 200, answer
+        return json.loads(answer.body)
+
+    def admin(self, path: str) -> client.Answer:
+        return client.request("GET", self._url("admin"), path, timeout=PATIENCE)
+
+    def tell(self, path: str, value: Any = None) -> client.Answer:
+        body = None if value is None else json.dumps(value).encode()
+        return client.request("POST", self.control, path, body, timeout=PATIENCE)
+
+    def connect(self) -> Any:
+        return unix.connect(self.control, PATIENCE)
+
+    def status(self) -> dict[str, Any]:
+        return json.loads(self.admin("/status").body)
+
+    def await_state(self, state: str) -> dict[str, Any]:
+        try:
+            return eventually(lambda: (s := self.status())["state"] == state and s)
+        except AssertionError:
+            pytest.fail(f"not {state}: {self.status()}\n{self.log_path.read_text()}")
+
+    def await_workers(self, *states: str) -> list[dict[str, Any]]:
+        def look() -> list[dict[str, Any]] | None:
+            workers = self.status()["workers"]
+            return workers if [w["state"] for w in workers] == list(states) else None
+
+        return eventually(look)
+
+    def write(self, source: str, name: str = "main.py") -> None:
+        (self.code / name).write_text(textwrap.dedent(source))
+
+    def records(self, **wanted: Any) -> list[dict[str, Any]]:
+        lines = self.log_path.read_text().splitlines()
+        records = [json.loads(line) for line in lines if line.startswith("{")]
+        return [r for r in records if all(r.get(k) == v for k, v in wanted.items())]
+
+    def await_record(self, text: str, **wanted: Any) -> dict[str, Any]:
+        def look() -> list[dict[str, Any]]:
+            return [r for r in self.records(**wanted) if text in r["message"]]
+
+        return eventually(look)[0]
+
+    def end(self) -> int:
+        """Have it stop; its exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+
+
+Serve = Callable[..., Running]
+
+
+def _sdk(version: str | None) -> Path:
+    """A folder with the nuclio_sdk that fits the interpreter."""
+    python = _python(version)
+    numbers = tuple(map(int, version.split("."))) if version else sys.version_info[:2]
+    return sdk.ensure(Interpreter(python, (*numbers, 0)))
+
+
+def _python(version: str | None) -> str:
+    found = interpreters.find(version) if version else sys.executable
+    assert found is not None
+    return found
+
+
+def _reserve() -> socket.socket:
+    sock = socket.socket()
+    sock.bind(("127.0.0.1", 0))
+    sock.listen(128)
+    sock.set_inheritable(True)
+    return sock
+
+
+def _config(folder: Path, python: str, changes: dict[str, Any]) -> dict[str, Any]:
+    trigger = {"kind": "http", "num_workers": changes.pop("workers", 1)}
+    trigger.update(changes.pop("trigger", {}))
+    config = {
+        "function": {"name": "under-test", "namespace": "nuclio", "project": "p", "revision": 7},
+        "handler": "main:handler",
+        "code": str(folder / "code"),
+        "interpreter": python,
+        "triggers": {"http": trigger},
+        "event_timeout": 30.0,
+        "readiness_timeout": 20.0,
+        "log": {"level": "debug", "format": "json"},
+    }
+    config.update(changes)
+    return config
+
+
+@contextlib.contextmanager
+def running(home: Path, source: str, version: str | None = None, **changes: Any) -> Iterator[Any]:
+    """A processor for one handler. `wait=None` does not wait until it is ready."""
+    folder = home
+    (folder / "code").mkdir()
+    (folder / "code" / "main.py").write_text(textwrap.dedent(source))
+    (folder / "code" / "function.yaml").write_text("metadata: {name: under-test}\n")
+    python = _python(version)
+    wait = changes.pop("wait", "ready")
+    for name, text in changes.pop("files", {}).items():
+        (folder / "code" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "code" / name).write_text(textwrap.dedent(text))
+    env = {**os.environ, **changes.pop("environ", {})}
+    changes.setdefault("sdk_path", str(_sdk(version)))
+    config = _config(folder, python, changes)
+    with _reserve() as http, _reserve() as admin:
+        ports = {"http": http.getsockname()[1], "admin": admin.getsockname()[1]}
+        (folder / "ports").write_text(json.dumps(ports))
+        config["listeners"] = {
+            "http": {"fd": http.fileno()},
+            "admin": {"fd": admin.fileno()},
+            "control": str(folder / "control.sock"),
+        }
+        (folder / "processor.json").write_text(json.dumps(config))
+        with (folder / "log").open("wb") as log:
+            process = subprocess.Popen(
+                [python, "-m", "fnbuild.runtime.processor", "--config", folder / "processor.json"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT,
+                env=env,
+                pass_fds=[http.fileno(), admin.fileno()],
+            )
+    one = Running(folder, process)
+    try:
+        if wait:
+            one.await_state(wait)
+        yield one
+    finally:
+        one.end()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cached_sdk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is fetched for the tests is kept apart from the user's own data."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FNBUILD_DATA_DIR", str(tmp_path_factory.getbasetemp() / "data"))
+        yield
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """`serve(source, **changes of processor.json)`: a processor that ends with the test."""
+    with contextlib.ExitStack() as stack:
+        count = iter(range(100))
+
+        def start(source: str, **changes: Any) -> Running:
+            home = tmp_path / str(next(count))
+            home.mkdir()
+            return stack.enter_context(running(home, source, **changes))
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+def serve_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
+    """The same, for a processor that serves all tests of a module."""
+    with contextlib.ExitStack() as stack:
+
+        def start(source: str, **changes: Any) -> Running:
+            home = tmp_path_factory.mktemp("processor")
+            return stack.enter_context(running(home, source, **changes))
+
+        yield start
+
+
+@pytest.fixture
+def soon() -> Callable[..., Any]:
+    """Poll until something is true."""
+    return eventually
