@@ -228,7 +228,7 @@ def _staged(prepared: Prepared, progress: Progress) -> Iterator[Artifact]:
     folder = area / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
     progress(f"staging {prepared.loaded.folder}")
     try:
-        yield staging.stage(prepared.loaded, folder)
+        yield staging.stage(prepared.loaded, folder, progress)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
