@@ -57,6 +57,8 @@ class _Labels:
         names: dict[str, Node] = {}
         ids: dict[str, Node] = {}
         for number, item in enumerate(items, 1):
+            if not has_room(self.subject.report, "error"):
+                return
             if item.kind != "map":
                 message = f"{what} {number} must be an object with a name; {_HIDES_ALL}"
                 self._find("error", "cvat-labels", message, item)

@@ -16,7 +16,7 @@ from fnbuild.spec.scalars import Scalar, as_text, resolve
 from fnbuild.spec.source import Source, shown
 
 MAX_DEPTH = 100
-MAX_VALUES = 50_000
+MAX_VALUES = 20_000
 
 _STR_TAG = "tag:yaml.org,2002:str"
 _RESOLVED_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("int", "float", "bool", "null")}

@@ -7,7 +7,7 @@ from typing import Any
 
 from fnbuild.spec.hints import meant
 from fnbuild.spec.quantities import quantity
-from fnbuild.spec.source import shown
+from fnbuild.spec.source import has_room, shown
 from fnbuild.spec.subject import Subject
 from fnbuild.spec.trigger_rules import SERVICE_TYPES
 
@@ -138,6 +138,8 @@ def labels(subject: Subject) -> None:
         (("spec", "nodeSelector"), spec.node_selector),
     ):
         for key, value in values.items():
+            if not has_room(subject.report, "error"):
+                return
             prefix, slash, rest = key.rpartition("/")
             if not _LABEL_NAME.match(rest) or (slash and not _LABEL_PREFIX.match(prefix)):
                 message = f"{shown(key)} is not a label's key"

@@ -155,8 +155,9 @@ class _Reading:
             return None
         written = merge(overrides, read) if overrides is not None else read
         inline = self._inline(written)
-        if inline is not None:
-            written = merge(written, inline)
+        if inline is None:
+            return None
+        written = merge(written, inline)
         code = located.source or located.folder
         function = rules.complete(written, code)
         rules.apply(Subject(function, written, self.report, self.layers, overrides, code))
@@ -177,17 +178,20 @@ class _Reading:
         return function
 
     def _inline(self, written: Function) -> Function | None:
-        """What the source code says about itself, if it is one file."""
+        """What the source code says about itself; None when that cannot be read."""
         if written.spec.build.function_source_code:
             name, text = "functionSourceCode", _decoded(written.spec.build.function_source_code)
         elif self.located.source is not None:
             name = display(self.located.source)
             text = self.located.source.read_bytes().decode("utf-8", "replace")
         else:
-            return None
+            return Function()
+        before = len(self.report.errors)
         function, decoder = read_inline(text, name, self.report, strict=self.strict)
         if decoder is not None:
             self.layers.append(decoder)
+        elif len(self.report.errors) > before:
+            return None
         return function
 
 

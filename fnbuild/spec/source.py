@@ -20,7 +20,7 @@ _SHOWN = 60
 _LONGEST_EXCERPT = 4000
 
 MAX_FINDINGS = 100
-"""Errors, and warnings, that are looked for: a hostile file has thousands, and nobody reads them."""
+"""Errors, and warnings, that are looked for at most: a hostile file has thousands."""
 
 
 class Source:
@@ -105,9 +105,13 @@ class Source:
 
 def has_room(report: Report, severity: Severity) -> bool:
     """Whether further findings of this severity are looked for."""
-    if len(report) < MAX_FINDINGS:
+    found = report.diagnostics
+    if len(found) < MAX_FINDINGS:
         return True
-    return sum(finding.severity == severity for finding in report) < MAX_FINDINGS
+    # Findings come in runs of one severity, so the last ones often tell already.
+    return any(finding.severity != severity for finding in found[-MAX_FINDINGS:]) and (
+        sum(finding.severity == severity for finding in found) < MAX_FINDINGS
+    )
 
 
 def shown(value: object) -> str:

@@ -62,7 +62,8 @@ class Subject:
         hint: str | None = None,
         part: Part = "value",
     ) -> None:
-        self.add(Diagnostic("error", rule, message, *self._where(path, part), hint))
+        if has_room(self.report, "error"):
+            self.add(Diagnostic("error", rule, message, *self._where(path, part), hint))
 
     def warning(
         self,
@@ -72,7 +73,8 @@ class Subject:
         hint: str | None = None,
         part: Part = "value",
     ) -> None:
-        self.add(Diagnostic("warning", rule, message, *self._where(path, part), hint))
+        if has_room(self.report, "warning"):
+            self.add(Diagnostic("warning", rule, message, *self._where(path, part), hint))
 
     def _where(self, path: tuple[str | int, ...], part: Part) -> tuple[Span | None, str | None]:
         """The span and the excerpt for a finding about a path."""

@@ -145,7 +145,9 @@ def _dash(fault: _Fault) -> _Cause:
 
 
 def _no_colon(fault: _Fault) -> _Cause:
-    return "a key without its ':'", None, fault.context
+    line = fault.source.lines[fault.context.line]
+    hint = "a space is missing after the ':'" if _MISSING_SPACE.match(line) else None
+    return "a key without its ':'", hint, fault.context
 
 
 _CAUSES: tuple[tuple[str, Callable[[_Fault], _Cause]], ...] = (

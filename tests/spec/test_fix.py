@@ -1,0 +1,118 @@
+"""Mending by span edits: what changes, what stays, and what is left alone."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from fnbuild.spec.fix import fix, mend
+from fnbuild.spec.reader import check
+from tests.spec.folder import GOOD, Folder
+
+REST = GOOD.partition("  name: fn\n")[2]
+HTTP = "  triggers:\n    web:\n      kind: http\n"
+
+
+def test_the_alphapose_tab(data: Path, tmp_path: Path) -> None:
+    config = tmp_path / "function.yaml"
+    config.write_bytes((data / "alphapose-tab.yaml").read_bytes())
+    done = fix(config)
+    assert [change.line for change in done] == [26, 59]
+    good = (data / "alphapose.yaml").read_text()
+    assert config.read_text() == good.replace("maxWorkers", "numWorkers")
+    assert not check(config)[1].errors
+    assert fix(config) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("  eventTimout: 3s # short", "  eventTimeout: 3s # short"),
+        (f"{HTTP}      maxWorkers: 2 # two", f"{HTTP}      numWorkers: 2 # two"),
+        (f'{HTTP}      numWorkers: "2"', f"{HTTP}      numWorkers: 2"),
+        ("  disable: 'False'", "  disable: False"),
+        ("  build:\n\tcommands:\n\t- a\n", "  build:\n    commands:\n    - a\n"),
+        ("\thandler2: x", "  handler2: x"),
+        ("  timeoutSeconds: 3", None),
+        ("  odd: 3", None),
+        ("  replicas: two", None),
+        (f"{HTTP}      maxWorkers: 2\n      numWorkers: 3", None),
+        ("  evenTimeout: 3s\n  eventTimeout: 4s", None),
+    ],
+)
+def test_edits(before: str, after: str | None) -> None:
+    text, done = mend(f"{GOOD}{before}\n", "f.yaml")
+    if after is None:
+        assert done == []
+        assert text == f"{GOOD}{before}\n"
+    else:
+        assert text == f"{GOOD}{after}\n"
+        assert done
+
+
+@pytest.mark.parametrize(
+    ("annotation", "after"),
+    [
+        ('startswith_box: "false"\n', ""),
+        ("startswith_box: false # no box\n", 'startswith_box: "" # no box\n'),
+        ("startswith_box_optional: no\n", ""),
+        ("startswith_box: true\n", "startswith_box: true\n"),
+        ('spec: |\n      [{"name": "a"},\n      ]\n', 'spec: |\n      [{"name": "a"}\n      ]\n'),
+        ('spec: \'[{"name": "a",}, ]\'\n', 'spec: \'[{"name": "a"} ]\'\n'),
+        ('spec: \'[{"name": "a"\'\n', 'spec: \'[{"name": "a"\'\n'),
+    ],
+)
+def test_annotations(annotation: str, after: str) -> None:
+    start = "metadata:\n  name: fn\n  annotations:\n    type: interactor\n"
+    text, _ = mend(f"{start}    {annotation}{REST}", "f.yaml")
+    lead = "    " if after else ""
+    assert text == f"{start}{lead}{after}{REST}"
+
+
+def test_meta_becomes_metadata() -> None:
+    text, _ = mend(GOOD.replace("metadata", "meta"), "f.yaml")
+    assert text == GOOD
+
+
+def test_tabs_of_a_whole_file_stay_side_by_side() -> None:
+    text = "metadata:\n\tname: fn\nspec:\n\tbuild:\n\t\tcommands: [a]\n\thandler: main:handler\n"
+    mended, done = mend(text, "f.yaml")
+    assert mended == text.replace("\t", "  ")
+    assert [change.line for change in done] == [2, 4, 5, 6]
+
+
+def test_conflicts_are_left_alone(folder: Folder) -> None:
+    text = f"<<<<<<< a\n{GOOD}=======\n\tx\n>>>>>>> b\n"
+    folder.config.write_text(text)
+    assert fix(folder.path) == []
+    assert folder.config.read_text() == text
+
+
+def test_mode_mark_and_line_ends_stay(folder: Folder) -> None:
+    text = "\ufeff" + GOOD.replace("handler:", "handlr:").replace("\n", "\r\n")
+    folder.config.write_bytes(text.encode())
+    os.chmod(folder.config, 0o640)
+    (change,) = fix(folder.path)
+    assert change.line == 5
+    assert folder.config.read_bytes() == text.replace("handlr", "handler").encode()
+    assert stat.S_IMODE(folder.config.stat().st_mode) == 0o640
+    assert sorted(entry.name for entry in folder.path.iterdir()) == ["function.yaml", "main.py"]
+
+
+def test_a_link_stays_a_link(folder: Folder, tmp_path: Path) -> None:
+    target = tmp_path / "shared.yaml"
+    target.write_text(GOOD.replace("handler:", "handlr:"))
+    folder.config.symlink_to(target)
+    assert len(fix(folder.path)) == 1
+    assert folder.config.is_symlink()
+    assert target.read_text() == GOOD
+
+
+def test_other_paths_are_left_alone(tmp_path: Path) -> None:
+    code = tmp_path / "main.py"
+    code.write_text("\tx = 1\n")
+    assert fix(code) == []
+    assert fix(tmp_path) == []
+    assert fix(tmp_path / "missing") == []
+    assert code.read_text() == "\tx = 1\n"

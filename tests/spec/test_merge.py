@@ -1,0 +1,92 @@
+from fnbuild.spec.merge import merge
+from fnbuild.spec.reader import from_raw
+from fnbuild.spec.types import Function, to_dict
+
+
+def joined(winner: dict, base: dict) -> dict:
+    return to_dict(merge(from_raw(winner, "flags"), from_raw(base, "file")))
+
+
+def test_the_winner_wins_and_the_base_fills() -> None:
+    result = joined(
+        {"metadata": {"name": "a"}, "spec": {"description": "x"}},
+        {"metadata": {"name": "b", "namespace": "n"}, "spec": {"handler": "m:h"}},
+    )
+    assert result["metadata"] == {"name": "a", "namespace": "n"}
+    assert result["spec"] == {"description": "x", "handler": "m:h"}
+
+
+def test_zero_values_do_not_override() -> None:
+    result = joined(
+        {"spec": {"handler": "", "disable": False, "replicas": 0}},
+        {"spec": {"handler": "m:h", "disable": True, "replicas": 2}},
+    )
+    assert result["spec"] == {"handler": "m:h", "disable": True, "replicas": 2}
+
+
+def test_maps_are_joined_by_key_and_triggers_within() -> None:
+    result = joined(
+        {"metadata": {"labels": {"a": "1"}}, "spec": {"triggers": {"t": {"numWorkers": 4}}}},
+        {
+            "metadata": {"labels": {"a": "2", "b": "3"}},
+            "spec": {
+                "triggers": {"t": {"kind": "http", "numWorkers": 1, "attributes": {"port": 1}}}
+            },
+        },
+    )
+    assert result["metadata"]["labels"] == {"a": "1", "b": "3"}
+    assert result["spec"]["triggers"] == {
+        "t": {"kind": "http", "numWorkers": 4, "attributes": {"port": 1}}
+    }
+
+
+def test_variables_are_appended_by_name() -> None:
+    result = joined(
+        {"spec": {"env": [{"name": "A", "value": "1"}]}},
+        {"spec": {"env": [{"name": "B", "value": "2"}, {"name": "A", "value": "3"}]}},
+    )
+    assert result["spec"]["env"] == [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]
+
+
+def test_platform_attributes_are_joined_deep() -> None:
+    policy = {"restartPolicy": {"name": "no"}}
+    result = joined(
+        {"spec": {"platform": {"attributes": policy}}},
+        {
+            "spec": {
+                "platform": {
+                    "attributes": {"restartPolicy": {"maximumRetryCount": 3}, "network": "n"}
+                }
+            }
+        },
+    )
+    assert result["spec"]["platform"]["attributes"] == {
+        "restartPolicy": {"name": "no", "maximumRetryCount": 3},
+        "network": "n",
+    }
+
+
+def test_other_lists_are_taken_whole() -> None:
+    result = joined(
+        {"spec": {"build": {"commands": ["a"]}}}, {"spec": {"build": {"commands": ["b", "c"]}}}
+    )
+    assert result["spec"]["build"]["commands"] == ["a"]
+
+
+def test_unknown_keys_survive() -> None:
+    result = joined({"spec": {"odd": 1}}, {"spec": {"even": 2}, "top": 3})
+    assert result == {"spec": {"odd": 1, "even": 2}, "top": 3}
+
+
+def test_a_default_http_trigger_gives_way() -> None:
+    result = joined(
+        {"spec": {"triggers": {"default-http": {"kind": "http"}}}},
+        {"spec": {"triggers": {"mine": {"kind": "http"}}}},
+    )
+    assert list(result["spec"]["triggers"]) == ["mine"]
+
+
+def test_merging_with_nothing_changes_nothing() -> None:
+    function = from_raw({"metadata": {"name": "a"}, "spec": {"env": [{"name": "A"}]}}, "x")
+    assert merge(function, Function()) == function
+    assert merge(Function(), function) == function

@@ -1,0 +1,201 @@
+"""Rules between values: each with a file that breaks it and the place that is named."""
+
+import pytest
+
+from fnbuild.spec import rules
+from fnbuild.spec.types import Function
+from tests.spec.folder import GOOD, Folder, at
+
+HTTP = "  triggers:\n    web:\n      kind: http\n"
+
+
+def named(name: str) -> str:
+    return GOOD.replace("fn", name)
+
+
+@pytest.mark.parametrize(
+    "name", ["a", "YOLO-v8-n", "sam2.1_hiera_large.pt", "pth.facebookresearch.sam", "0x", "a" * 63]
+)
+def test_names_that_people_use(folder: Folder, name: str) -> None:
+    assert folder.findings(named(name)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("'a b'", "name"), ("-a", "name"), ("a/b", "name"), ("../x", "name"), ("é", "name"),
+        ("a" * 64, "name"), ("dashboard", "name-reserved"), ("dlx", "name-reserved"),
+        ("''", "name-missing"), ("", "name-missing"),
+    ],
+)  # fmt: skip
+def test_names_that_cannot_be(folder: Folder, name: str, rule: str) -> None:
+    finding = folder.only(named(name))
+    assert (finding.severity, finding.rule) == ("error", rule)
+    assert at(finding)[0] in (1, 2)
+
+
+@pytest.mark.parametrize("label", ["python:3.6", "python:3.13", "python", "python:3.9.1"])
+def test_runtimes(folder: Folder, label: str) -> None:
+    assert folder.findings(GOOD.replace("python:3.9", label)) == []
+
+
+@pytest.mark.parametrize(
+    ("label", "hint"),
+    [
+        ("python:2.7", "python:3.6"), ("python:3.5", "python:3.6"), ("python3.8", "python:3.8"),
+        ("golang", "python:3.9"), ("nodejs:18", "python:3.9"), ("python:latest", "python:"),
+    ],
+)  # fmt: skip
+def test_runtimes_that_do_not_run(folder: Folder, label: str, hint: str) -> None:
+    finding = folder.only(GOOD.replace("python:3.9", label))
+    assert (finding.rule, at(finding)) == ("runtime", (4, 12))
+    assert hint in (finding.hint or "")
+
+
+@pytest.mark.parametrize("handler", ["main", "main:", ":handler", "main:a:b", "main.py:handler"])
+def test_handlers_that_are_none(folder: Folder, handler: str) -> None:
+    finding = folder.only(GOOD.replace("main:handler", f"'{handler}'"))
+    assert (finding.severity, finding.rule, at(finding)) == ("error", "handler", (5, 12))
+
+
+def test_a_handler_in_a_package(folder: Folder) -> None:
+    (folder.path / "app" / "api").mkdir(parents=True)
+    (folder.path / "app" / "api" / "serve.py").write_text("")
+    assert folder.findings(GOOD.replace("main:", "app.api.serve:")) == []
+
+
+def test_a_handler_whose_module_is_missing(folder: Folder) -> None:
+    finding = folder.only(GOOD.replace("main:", "mian:"))
+    assert (finding.severity, finding.rule) == ("warning", "handler-module")
+    assert finding.hint == "did you mean main:handler?"
+
+
+@pytest.mark.parametrize(
+    ("lines", "rule", "place", "words"),
+    [
+        ("  eventTimeout: 30", "duration", (6, 17), "is not a duration"),
+        ("  eventTimeout: 0s", "duration", (6, 17), "above zero"),
+        ("  eventTimeout: -1s", "duration", (6, 17), "above zero"),
+        ("  serviceType: Nodeport", "service-type", (6, 16), "ClusterIP, NodePort"),
+        ("  imagePullPolicy: always", "image-pull-policy", (6, 20), "Always"),
+        ("  preemptionMode: deny", "preemption-mode", (6, 19), "prevent"),
+        ("  loggerSinks: [{level: loud}]", "log-level", (6, 25), "debug"),
+        ("  minReplicas: 0", "replicas", (6, 16), "needs a maxReplicas"),
+        ("  minReplicas: 3\n  maxReplicas: 2", "replicas", (6, 16), "more than maxReplicas"),
+        ("  maxReplicas: 0", "replicas", (6, 16), "above zero"),
+        ("  replicas: -1", "range", (6, 13), "0 or more"),
+        ("  targetCPU: 101", "range", (6, 14), "0 to 100"),
+        ("  nodeSelector: {'a b': c}", "label", (6, 18), "label's key"),
+        ("  nodeSelector: {gpu: a b}", "label", (6, 23), "label's value"),
+        ("  image: Not An Image", "image", (6, 10), "not the name of an image"),
+        ("  build: {baseImage: Ubuntu:22.04}", "image", (6, 22), "not the name of an image"),
+        ("  build: {registry: 'a b'}", "registry", (6, 21), "not the name of a registry"),
+        ("  build: {mode: always}", "build-mode", (6, 17), "alwaysBuild"),
+        ("  build: {codeEntryType: gti}", "code-entry", (6, 26), "codeEntryType"),
+        ("  build: {codeEntryType: git}", "code-entry", (6, 26), "needs a branch"),
+        ("  build: {codeEntryType: github}", "code-entry", (6, 26), "branch"),
+        ("  build: {functionSourceCode: '%%'}", "source-code", (6, 31), "base64"),
+        ("  resources: {limits: {nvidia.com/gpu: 0.5}}", "gpu", (6, 40), "whole number"),
+        ("  resources: {limits: {cpu: 1}, requests: {cpu: 2}}", "resources", (6, 49), "above its"),
+        ("  resources: {limits: {cpu: -1}}", "bad-quantity", (6, 29), "negative"),
+        ("  volumes: [{volume: {name: a}}]", "volume", (6, 13), "volumeMount"),
+        (
+            "  volumes: [{volume: {name: a}, volumeMount: {name: b, mountPath: /x}}]",
+            "volume", (6, 53), "the same name",
+        ),
+        ("  env: [{name: A=B}]", "env-name", (6, 16), "environment variable"),
+        ("  sidecars: [{name: a}]", "container", (6, 14), "has no image"),
+        (
+            "  sidecars: [{name: a, image: b, ports: [{name: p, containerPort: 8080}]}]",
+            "container", (6, 42), "taken",
+        ),
+        ("  autoScaleMetrics: [{metricName: a, sourceType: Pods}]", "scale-metric", (6, 22), "thr"),
+        (
+            "  platform: {attributes: {restartPolicy: {name: allways}}}",
+            "restart-policy", (6, 49), "always",
+        ),
+        ("  platform: {attributes: {restartPolicy: always}}", "restart-policy", (6, 42), "mapping"),
+        ("  platform: {attributes: {healthCheckInterval: 5}}", "duration", (6, 48), "10s"),
+        (
+            "  build: {directives: {preCopy: [{kind: RUM, value: x}]}}",
+            "directive", (6, 41), "not a Dockerfile verb",
+        ),
+        ("  build: {directives: {preCopy: [{kind: RUN}]}}", "directive", (6, 41), "without a"),
+        (f"{HTTP}      name: other", "trigger-name", (9, 13), "calls itself"),
+        ("  triggers: {web: {kind: htpp}}", "trigger-kind", (6, 26), "not a kind"),
+        ("  triggers: {web: {numWorkers: 1}}", "trigger-kind", (6, 14), "has no kind"),
+        (f"{HTTP}    api: {{kind: http}}", "two-http-triggers", (9, 5), "second http trigger"),
+        (f"{HTTP}      numWorkers: 100001", "workers", (9, 19), "100000"),
+        (f"{HTTP}      maxWorkers: -1", "workers", (9, 19), "1 to"),
+        (f"{HTTP}      workerTerminationTimeout: 5", "duration", (9, 33), "not a duration"),
+        (f"{HTTP}      explicitAckMode: on", "ack-mode", (9, 24), "explicitOnly"),
+        (f"{HTTP}      batch: {{mode: enable, batchSize: 0}}", "batch", (9, 40), "above zero"),
+        (f"{HTTP}      batch: {{mode: enable, timeout: 1}}", "batch", (9, 38), "duration"),
+        (f"{HTTP}      attributes: {{port: 70000}}", "http-port", (9, 26), "65535"),
+        (f"{HTTP}      attributes: {{maxRequestBodySize: 32MB}}", "http-size", (9, 40), "bytes"),
+        (f"{HTTP}      attributes: {{reduceMemoryUsage: 1}}", "http-flag", (9, 39), "true or"),
+        (f"{HTTP}      attributes: {{serviceType: LoadBalancer}}", "service-type", (9, 33), "Node"),
+        (f"{HTTP}      attributes: {{ingresses: [a]}}", "ingresses", (9, 20), "mapping"),
+        (f"{HTTP}      attributes: {{ingresses: {{a: b}}}}", "ingresses", (9, 35), "mapping"),
+    ],
+)  # fmt: skip
+def test_errors(folder: Folder, lines: str, rule: str, place: tuple[int, int], words: str) -> None:
+    errors = [
+        finding for finding in folder.findings(f"{GOOD}{lines}\n") if finding.severity == "error"
+    ]
+    assert [(finding.rule, at(finding)) for finding in errors] == [(rule, place)]
+    assert words in f"{errors[0].message} {errors[0].hint}"
+
+
+@pytest.mark.parametrize(
+    ("lines", "rule", "place"),
+    [
+        (f"{HTTP}      numWorkers: 3\n      maxWorkers: 2", "workers-twice", (10, 19)),
+        (f"{HTTP}      numWorkers: 0", "workers", (9, 19)),
+        (f"{HTTP}      attributes: {{port: '32000'}}", "http-port", (9, 26)),
+        ("  env: [{name: A}, {name: A}]", "env-twice", (6, 27)),
+        ("  resources: {limits: {gpu: 1}}", "gpu", (6, 24)),
+        (
+            "  build: {commands: [a], directives: {preCopy: [{kind: RUN, value: x}]}}",
+            "directives-ignored", (6, 26),
+        ),
+        (f"{HTTP}      explicitAckMode: enable", "ack-mode", (9, 24)),
+    ],
+)  # fmt: skip
+def test_warnings(folder: Folder, lines: str, rule: str, place: tuple[int, int]) -> None:
+    finding = folder.only(f"{GOOD}{lines}\n")
+    assert (finding.severity, finding.rule, at(finding)) == ("warning", rule, place)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        f"{HTTP}      maxWorkers: 2",
+        f"{HTTP}      attributes: {{PORT: 0, mode: sync}}",
+        "  platform: {attributes: {restartPolicy: {name: no}, mountMode: volume}}",
+        "  platform: {attributes: {healthCheckInterval: 1m30s}}",
+        "  resources: {limits: {nvidia.com/gpu: 1, cpu: 500m}, requests: {cpu: 0.25}}",
+        "  build: {image: 'registry.example.com:5000/a/b:tag', baseImage: 'cvat.openvino.base'}",
+        "  build: {baseImage: 'python@sha256:" + "a" * 64 + "'}",
+        "  minReplicas: 0\n  maxReplicas: 3",
+        "  triggers: {tick: {kind: cron, attributes: {interval: 3s}}}",
+        "  build: {directives: {preCopy: [{kind: run, value: x}, {kind: SHELL, value: '[]'}]}}",
+    ],
+)
+def test_nothing_to_say(folder: Folder, lines: str) -> None:
+    assert folder.findings(f"{GOOD}{lines}\n") == []
+
+
+def test_namespaces(folder: Folder) -> None:
+    finding = folder.only(GOOD.replace("name: fn", "name: fn\n  namespace: ../up"))
+    assert (finding.rule, at(finding)) == ("namespace", (3, 14))
+
+
+def test_every_rule_is_listed_once_and_explained() -> None:
+    assert len(set(rules.RULES)) == len(rules.RULES)
+    assert all(rule.__doc__ for rule in rules.RULES)
+
+
+def test_complete_is_idempotent() -> None:
+    once = rules.complete(Function())
+    assert rules.complete(once) == once
