@@ -41,7 +41,8 @@ class ControlServer:
 
     async def start(self) -> None:
         listening = unix.listen(self._path)
-        self._server = await asyncio.start_unix_server(
+        # Not start_unix_server: from Python 3.13 on that one looks for the path it was bound to.
+        self._server = await asyncio.start_server(
             self._converse, sock=listening, limit=LONGEST_LINE
         )
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from fnbuild.errors import BuildError, ConflictError, FnbuildError
-from fnbuild.platforms.process import ProcessPlatform
+from fnbuild.platforms.process import ProcessPlatform, client
 from tests.platforms.process.author import NAMESPACE, Author, ask, processes, wait_for
 
 SLOW = """
@@ -76,7 +76,10 @@ def test_a_second_change_is_refused_at_once(
 def started_deploy(folder: Path) -> subprocess.Popen[str]:
     """Another process that deploys, and is waiting for the workers."""
     child = subprocess.Popen(
-        [sys.executable, "-c", DEPLOY, str(folder)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", DEPLOY, str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     )
     assert child.stdout is not None
     for line in child.stdout:
@@ -100,6 +103,25 @@ def test_a_deploy_that_is_ended_half_way(
     now = platform.deployment(NAMESPACE, "greeter")
     assert (now.state, now.revision) == ("ready", 1)
     assert author.deploy(author.write("new")).revision == 3
+
+
+def test_a_supervisor_that_is_killed_during_a_switch(
+    tmp_path: Path, data: Path, platform: ProcessPlatform, author: Author
+) -> None:
+    made = author.deploy(author.write("old"))
+    before = processes(data)
+    running = client.hello()
+    assert running is not None
+    with started_deploy(author.write_code(SLOW.format(gate=str(tmp_path / "gate")))) as child:
+        os.kill(running.pid, signal.SIGKILL)
+    assert child.returncode != 0
+    assert ask(made.http_port) == "old"
+    platform.up()
+    assert wait_for(lambda: len(processes(data)) == len(before))
+    now = platform.deployment(NAMESPACE, "greeter")
+    assert (now.state, now.revision, now.details["pid"]) == ("ready", 1, made.details["pid"])
+    assert [one.state for one in platform.revisions(NAMESPACE, "greeter")] == ["failed", "active"]
+    assert author.deploy(author.write("new")).http_port == made.http_port
 
 
 def test_what_a_killed_deploy_left_is_removed_by_the_next(data: Path, author: Author) -> None:

@@ -202,3 +202,32 @@ def test_all_ends_with_the_data_directory(data: Path, author: Author) -> None:
     assert len(processes(data)) == 3
     shutil.rmtree(data)
     assert wait_for(lambda: not processes(data))
+
+
+def test_a_processor_that_hangs(platform: ProcessPlatform, author: Author) -> None:
+    made = author.deploy(author.write("one"))
+    os.kill(made.details["pid"], signal.SIGSTOP)
+    try:
+        now = platform.deployment(NAMESPACE, "greeter")
+        assert (now.state, now.message) == ("unhealthy", "the processor does not answer")
+    finally:
+        os.kill(made.details["pid"], signal.SIGCONT)
+    assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
+
+
+def test_a_data_directory_with_a_long_path(
+    tmp_path: Path, author: Author, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / ("x" * 100) / ("y" * 100)
+    monkeypatch.setenv("FNBUILD_DATA_DIR", str(place))
+    platform = ProcessPlatform()
+    try:
+        made = author.deploy(author.write("one"))
+        assert ask(made.http_port) == "one"
+        end(supervisor())
+        platform.up()
+        assert platform.deployment(NAMESPACE, "greeter").details["pid"] == made.details["pid"]
+    finally:
+        platform.down()
+        assert wait_for(lambda: not processes(place))
+        monkeypatch.setenv("FNBUILD_DATA_DIR", str(tmp_path / "data"))
