@@ -12,6 +12,9 @@ from fnbuild.errors import ConfigError, FnbuildError
 def show(error: Exception, *, verbose: bool) -> int:
     """Write the error to stderr and return the exit status. Never a traceback of fnbuild's own,
     unless it is a bug and `verbose` asks for it."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message(), err=True)
+        return error.exit_code
     if isinstance(error, click.ClickException):
         if isinstance(error, click.UsageError) and error.ctx is not None:
             click.echo(error.ctx.get_usage(), err=True)
@@ -33,6 +36,9 @@ def tell(error: FnbuildError) -> None:
     """The parts of an error in the order people need them."""
     if isinstance(error, ConfigError) and len(error.report):
         click.echo(error.report.render(), err=True)
+        if error.report.diagnostics[-1].message == error.message:
+            # The only finding, and the error's own words: said already.
+            return
     if error.detail:
         click.echo(error.detail.rstrip(), err=True)
     _line("error", error.message)

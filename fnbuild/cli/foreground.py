@@ -6,8 +6,10 @@ no connection is refused while the processor is replaced.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -31,6 +33,9 @@ from fnbuild.platforms.process.settings import (
 from fnbuild.runtime.http import client
 from fnbuild.spec.reader import Loaded
 from fnbuild.spec.types import Function, Raw
+
+_LIBC = ctypes.CDLL(None)
+_PR_SET_PDEATHSIG = 1
 
 _POLL = 0.02
 _GRACE = 5.0
@@ -103,6 +108,10 @@ class Foreground:
             stdin=subprocess.DEVNULL,
             env=scrubbed(os.environ),
             pass_fds=[descriptor],
+            # Ctrl-C goes to every process of the terminal; the processor must get one signal only,
+            # for a second one would cut off what is in flight.
+            start_new_session=True,
+            preexec_fn=_end_with_parent,  # noqa: PLW1509 - there is one thread, and one system call
         )
 
     def wait_ready(self) -> float:
@@ -179,6 +188,11 @@ class Foreground:
             # It has only just been started.
             return {}
         return status
+
+
+def _end_with_parent() -> None:
+    """In the new process: be told to drain when `fnbuild run` dies, however it dies."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _bind(host: str, port: int) -> socket.socket:

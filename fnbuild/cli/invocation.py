@@ -87,6 +87,7 @@ def address(function: Deployment, via: str = "any") -> str:
     if found and (function.state in ("ready", "scaledToZero") or function.replicas[0]):
         return found
     why = f": {reason(function.message)}" if function.message else ""
+    why = "" if function.state == "stopped" else why
     raise NotReadyError(
         f"{function.name} is {function.state}{why}",
         hint=_REMEDIES.get(function.state, f"fnbuild logs {function.name} says more"),

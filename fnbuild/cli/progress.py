@@ -42,9 +42,9 @@ class Progress:
         if self._status is not None:
             from rich.markup import escape
 
-            seconds = click.style(f"{self.seconds:5.1f} s", dim=True)
-            self._status.console.file.write(f"{seconds}  {text}\n")
-            self._status.update(escape(text))
+            shown = escape(text)
+            self._status.console.print(f"[dim]{self.seconds:5.1f} s[/dim]  {shown}")
+            self._status.update(shown)
         else:
             click.echo(f"  {text}", err=True)
 

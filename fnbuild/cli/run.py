@@ -50,7 +50,8 @@ def run(session: Session, /, folder: Path | None, **flags: Any) -> None:
         namespace=session.namespace,
         overrides=overrides(flags),
     )
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
     loaded, setting = _read(request)
     with foreground.Foreground(setting, flags["host"], flags["port"]) as processor:
         try:
@@ -141,5 +142,5 @@ def _say_ready(processor: Foreground, loaded: Loaded, seconds: float) -> None:
 
 
 def _interrupt(*_: object) -> NoReturn:
-    # SIGTERM takes the same way out as Ctrl-C: the processor drains, nothing is left behind.
+    # The same way out as Ctrl-C: the processor drains, nothing is left behind.
     raise KeyboardInterrupt

@@ -120,7 +120,7 @@ def test_the_address_of_a_function_that_runs() -> None:
 
 @pytest.mark.parametrize(
     ("state", "hint"),
-    [("stopped", "fnbuild up"), ("unhealthy", "fnbuild logs f"), ("imported", "fnbuild deploy")],
+    [("error", "fnbuild logs f"), ("unhealthy", "fnbuild logs f"), ("imported", "fnbuild deploy")],
 )
 def test_a_function_that_does_not_run_says_what_to_do(state: str, hint: str) -> None:
     with pytest.raises(NotReadyError) as failure:

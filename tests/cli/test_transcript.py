@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ spec:
 
 CODE = """\
 import json
+import time
 
 def init_context(context):
     context.user_data.calls = 0
@@ -48,6 +50,9 @@ def init_context(context):
 def handler(context, event):
     context.user_data.calls += 1
     context.logger.info("looking")
+    if event.path == "/slow":
+        print("taking its time")
+        time.sleep(1)
     if event.path == "/fail":
         raise ValueError("cannot see")
     if not isinstance(event.body, dict):
@@ -106,6 +111,7 @@ class Person:
             stderr=subprocess.STDOUT,
             cwd=self.home,
             env=self.environment,
+            start_new_session=True,
         )
 
 
@@ -332,8 +338,8 @@ def watched(person: Person) -> Iterator[Callable[..., Watched]]:
         process.stdout.close()
 
 
-def _ask(url: str) -> Any:
-    request = urllib.request.Request(url, b"{}", {"Content-Type": "application/json"})
+def _ask(url: str, path: str = "/") -> Any:
+    request = urllib.request.Request(url + path, b"{}", {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=30) as reply:
         return json.load(reply)
 
@@ -348,8 +354,29 @@ def test_run_serves_the_folder_and_drains_on_ctrl_c(
     running = watched("squares")
     url = _url(running.says("is ready at"))
     assert _ask(url) == {"calls": 1, "version": 1}
-    running.process.send_signal(signal.SIGINT)
+    with ThreadPoolExecutor() as pool:
+        slow = pool.submit(_ask, url, "/slow")
+        running.says("taking its time")
+        # As a terminal does it: to every process of the group.
+        os.killpg(running.process.pid, signal.SIGINT)
+        assert slow.result() == {"calls": 2, "version": 1}
     assert running.process.wait(30) == 0
+
+
+def test_nothing_is_left_when_run_is_killed(
+    person: Person, watched: Callable[..., Watched]
+) -> None:
+    running = watched("squares")
+    url = _url(running.says("is ready at"))
+    running.process.kill()
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            _ask(url)
+        except OSError:
+            break
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_watch_swaps_code_and_keeps_the_model(
@@ -380,7 +407,7 @@ def test_watch_keeps_the_old_configuration_while_the_new_one_is_wrong(
     running = watched("squares", "--watch")
     url = _url(running.says("Ctrl-C stops it"))
     person.write(config=CONFIG.replace("main:handler", "main:other") + "  eventTimeout: soon\n")
-    assert "function.yaml" in running.says("error: ")
+    assert "function.yaml:" in running.says("error[duration]")
     assert _ask(url)["version"] == 1
     code = CODE.replace("def handler", "def other").replace('"version": 1', '"version": 4')
     person.write(code, CONFIG.replace("main:handler", "main:other"))
