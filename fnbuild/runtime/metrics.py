@@ -38,29 +38,19 @@ class Counter:
 
 
 class Gauge:
-    """A number that goes up and down, set or read from where it is kept."""
+    """A number that goes up and down, read from where it is kept; 0 until that is known."""
 
-    __slots__ = ("_read", "value")
+    __slots__ = ("_read",)
 
     def __init__(self) -> None:
-        self.value: Number = 0
         self._read: Optional[Callable[[], Number]] = None
-
-    def set(self, value: Number) -> None:
-        self.value = value
-
-    def inc(self, amount: Number = 1) -> None:
-        self.value += amount
-
-    def dec(self, amount: Number = 1) -> None:
-        self.value -= amount
 
     def read(self, function: Callable[[], Number]) -> None:
         """Ask `function` for the value whenever the metrics are asked for."""
         self._read = function
 
     def samples(self) -> List[Tuple[str, str, Number]]:
-        return [("", "", self.value if self._read is None else self._read())]
+        return [("", "", 0 if self._read is None else self._read())]
 
 
 class Histogram:
@@ -116,10 +106,6 @@ class Family:
         if key not in self._children:
             self._children[key] = self._make()
         return self._children[key]
-
-    def forget(self, *values: object) -> None:
-        """Drop a child, as of a worker that will not come back."""
-        self._children.pop(tuple(str(value) for value in values), None)
 
     def lines(self, constant: Sequence[str]) -> List[str]:
         """The family's text; `constant` are labels, already written, that every sample has."""

@@ -37,7 +37,7 @@ def url(server: Process) -> str:
 def test_asks_over_tcp(server: Process):
     answer = request("POST", url(server), "/inspect?a=b", b"body", {"X-One": "1"})
     assert answer.status == 200
-    assert answer.header("content-type") == answer.headers["Content-Type"] == "application/json"
+    assert answer.headers["Content-Type"] == "application/json"
     assert b'"size": 4' in answer.body
     assert b'["X-One", "1"]' in answer.body
     status, _, body = request("GET", url(server), "/nothing")

@@ -15,14 +15,6 @@ class Answer(NamedTuple):
     headers: Dict[str, str]
     body: bytes
 
-    def header(self, name: str, default: Optional[str] = None) -> Optional[str]:
-        """The header's value in any spelling of its name."""
-        lowered = name.lower()
-        for key, value in self.headers.items():
-            if key.lower() == lowered:
-                return value
-        return default
-
 
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: unix.Path, timeout: Optional[float]) -> None:

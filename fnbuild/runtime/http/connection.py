@@ -5,13 +5,12 @@ it stops reading. While an answer waits for a slow reader no further request is 
 """
 
 import asyncio
-import fcntl
 import sys
-import termios
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Awaitable, Callable, Optional, Tuple, Union
 
+from . import queues
 from .intake import intake
 from .messages import Later, Reply, Request, encode_head
 from .parser import Head, Refusal
@@ -80,7 +79,6 @@ class Connection(asyncio.Protocol):
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple):
             self.client = peer[:2]
-        self._arm_idle()
 
     def data_received(self, data: bytes) -> None:
         if self._state == LINGER:
@@ -114,7 +112,7 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._writable = False
-        self._moved = self._unsent()
+        self._moved = queues.unsent(self.transport)
         self._arm(self._limits.write_timeout, self._write_over)
 
     def resume_writing(self) -> None:
@@ -161,7 +159,7 @@ class Connection(asyncio.Protocol):
             elif have == HEAD:
                 self._await_body()
             else:
-                self._arm_idle()
+                self._disarm()
 
     def _await_body(self) -> None:
         reader = self._reader
@@ -247,21 +245,9 @@ class Connection(asyncio.Protocol):
         """While draining a connection ends behind the last request that has arrived on it."""
         if not self.server.draining:
             return True
-        return not self.server.expired and (self._reader.unread > 0 or self._arrived() > 0)
-
-    def _arrived(self) -> int:
-        """How many bytes wait in the socket that were not read yet."""
-        return self._queue(termios.FIONREAD)
-
-    def _unsent(self) -> int:
-        """How many bytes the client has still to take, those in the kernel's buffer included."""
-        return int(self.transport.get_write_buffer_size()) + self._queue(termios.TIOCOUTQ)
-
-    def _queue(self, question: int) -> int:
-        number = self.transport.get_extra_info("socket").fileno()
-        if number < 0:
-            return 0
-        return int.from_bytes(fcntl.ioctl(number, question, bytes(4)), sys.byteorder)
+        return not self.server.expired and (
+            self._reader.unread > 0 or queues.arrived(self.transport) > 0
+        )
 
     def _next(self) -> None:
         """An answer is out: go on with the next request, or end."""
@@ -288,7 +274,7 @@ class Connection(asyncio.Protocol):
         """End behind an answer that announced it."""
         # A close with bytes unread would be a reset, which can cost the client its answer. While
         # draining the client did not ask for the end, so that more may be on its way.
-        if self._reader.unread or self._arrived() or self.server.draining:
+        if self._reader.unread or queues.arrived(self.transport) or self.server.draining:
             self._linger()
         else:
             self._close()
@@ -316,7 +302,7 @@ class Connection(asyncio.Protocol):
     def retire(self) -> None:
         """Close if the connection is idle and nothing has arrived on it."""
         idle = self._state == READ and self._reader.have == NOTHING
-        if idle and self.transport is not None and not self._arrived():
+        if idle and self.transport is not None and not queues.arrived(self.transport):
             self._linger()
 
     def abort(self) -> None:
@@ -337,10 +323,6 @@ class Connection(asyncio.Protocol):
             self._deadline = None
         self._awaited = -1
 
-    def _arm_idle(self) -> None:
-        if self._limits.idle_timeout is not None:
-            self._arm(self._limits.idle_timeout, self.retire)
-
     def _head_over(self) -> None:
         seconds = self._limits.head_timeout
         self._refuse(Refusal(408, "the request's head did not arrive within %g s" % seconds))
@@ -354,7 +336,7 @@ class Connection(asyncio.Protocol):
             self._refuse(Refusal(408, "nothing more of the body came within %g s" % seconds))
 
     def _write_over(self) -> None:
-        unsent = self._unsent()
+        unsent = queues.unsent(self.transport)
         if unsent < self._moved:
             self._moved = unsent
             self._arm(self._limits.write_timeout, self._write_over)
@@ -362,7 +344,7 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
 
     def _linger_over(self) -> None:
-        self._moved = self._unsent()
+        self._moved = queues.unsent(self.transport)
         if self._moved:
             # The answer itself is still on its way to a slow reader.
             self._arm(self._limits.write_timeout, self._write_over)

@@ -41,7 +41,7 @@ class Limits(NamedTuple):
 
     `max_body` is `maxRequestBodySize` and `max_head` is `readBufferSize` of the http trigger.
     `head_timeout` counts from the first byte of a head, `body_timeout` and `write_timeout` from
-    the last byte that moved. Connections may stay idle without end unless `idle_timeout` is set.
+    the last byte that moved; between requests a connection may be idle without end.
     A connection that the server closes is read on for `linger_timeout` and `linger_bytes`, so that
     the client gets to read its answer.
     """
@@ -51,7 +51,6 @@ class Limits(NamedTuple):
     head_timeout: float = 60.0
     body_timeout: float = 60.0
     write_timeout: float = 60.0
-    idle_timeout: Optional[float] = None
     linger_timeout: float = 5.0
     linger_bytes: int = 64 * 1024 * 1024
 

@@ -1,11 +1,11 @@
 """The head of a request, read strictly: what two servers could read differently is refused.
 
-A head is checked as a whole with searches that run in C, then split into lines. Heads seen before
-are not read again: clients on a kept connection send the same one over and over.
+A head is checked as a whole with searches that run in C, then line by line. What was read before
+is remembered: clients on a kept connection send the same lines over and over.
 """
 
 import re
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple, TypeVar
 from urllib.parse import unquote
 
 # Bytes that no head may have besides its line breaks: control characters except the tab.
@@ -20,9 +20,16 @@ _DIGITS = re.compile(r"[0-9]{1,19}\Z")
 _FRAMING = frozenset(
     ["content-length", "transfer-encoding", "connection", "host", "expect"]
 )  # fmt: skip
-_NAMES_CAP = 1024
-_HEADS_CAP = 256
-_HEAD_KEPT = 1024
+# How many texts of which length a parser remembers, of each kind.
+_KEPT = 512
+_KEPT_LENGTH = 1024
+
+# Method, target, version, path, query.
+Start = Tuple[str, str, str, str, str]
+# Name and value, then the name in lower case if it decides how the message is read.
+Field = Tuple[Tuple[str, str], str]
+Key = TypeVar("Key", str, bytes)
+Value = TypeVar("Value")
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, no fault of the program
@@ -45,15 +52,11 @@ class Head:
         "method", "path", "query", "target", "version",
     )  # fmt: skip
 
-    def __init__(self, method: str, target: str, version: str) -> None:
-        self.method = method
-        self.target = target
-        self.version = version
-        self.path = ""
-        self.query = ""
-        self.fields: Tuple[Tuple[str, str], ...] = ()
+    def __init__(self, start: Start, fields: Tuple[Tuple[str, str], ...]) -> None:
+        self.method, self.target, self.version, self.path, self.query = start
+        self.fields = fields
         self.length: Optional[int] = 0
-        self.keep_alive = version != "1.0"
+        self.keep_alive = self.version != "1.0"
         self.expects_continue = False
         self._lookup: Optional[Dict[str, str]] = None
 
@@ -65,55 +68,49 @@ class Head:
 
 
 class HeadParser:
-    """Reads heads and remembers the small ones, so that a repeated head costs one look-up."""
+    """Reads heads, and remembers whole heads and their lines.
+
+    Clients repeat themselves: a head seen before costs one look-up, and of one that differs in a
+    line or two most lines do.
+    """
 
     def __init__(self) -> None:
-        self._names: Dict[str, str] = {}
         self._heads: Dict[bytes, Head] = {}
+        self._starts: Dict[str, Start] = {}
+        self._fields: Dict[str, Field] = {}
 
     def parse(self, raw: bytes) -> Head:
         """Read a head, given without the empty line that ends it. Raises Refusal."""
         head = self._heads.get(raw)
         if head is not None:
             return head
-        lines = raw.split(b"\r\n")
+        lines = raw.decode("latin-1").split("\r\n")
         if raw.translate(None, _PLAIN) != b"\r\n" * (len(lines) - 1):
             raise Refusal(400, "the request's head has a control character or a lone line break")
-        text = raw.decode("latin-1").split("\r\n")
-        head = _request_line(text[0])
-        framing = self._fields(head, text)
-        _apply(head, framing)
-        if len(raw) <= _HEAD_KEPT:
-            if len(self._heads) >= _HEADS_CAP:
-                # Cheaper than keeping an order; what is in use comes back at once.
-                self._heads.clear()
-            self._heads[bytes(raw)] = head
-        return head
-
-    def _fields(self, head: Head, lines: List[str]) -> List[Tuple[str, str]]:
-        """Fill in the fields and give back those that decide how the message is read."""
-        names = self._names
+        start = self._starts.get(lines[0])
+        if start is None:
+            start = _remember(self._starts, lines[0], _start(lines[0]))
         fields = []
         framing = []
+        known = self._fields
         for line in lines[1:]:
-            name, colon, value = line.partition(":")
-            lowered = names.get(name) or self._learn(name)
-            if not colon:
-                raise Refusal(400, "a header line has no colon")
-            value = value.strip(" \t")
-            fields.append((name, value))
-            if lowered in _FRAMING:
-                framing.append((lowered, value))
-        head.fields = tuple(fields)
-        return framing
+            field = known.get(line)
+            if field is None:
+                field = _remember(known, line, _field(line))
+            fields.append(field[0])
+            if field[1]:
+                framing.append(field)
+        return _remember(self._heads, raw, _head(start, tuple(fields), framing))
 
-    def _learn(self, name: str) -> str:
-        if not _TOKEN.match(name):
-            raise Refusal(400, "the name of a header is empty or has a character it may not have")
-        lowered = name.lower()
-        if len(self._names) < _NAMES_CAP:
-            self._names[name] = lowered
-        return lowered
+
+def _remember(memory: Dict[Key, Value], key: Key, value: Value) -> Value:
+    """Keep what was read from a text of ordinary length."""
+    if len(key) <= _KEPT_LENGTH:
+        if len(memory) >= _KEPT:
+            # Cheaper than keeping an order; what is in use comes back at once.
+            memory.clear()
+        memory[key] = value
+    return value
 
 
 def check_partial(raw: bytes) -> None:
@@ -129,12 +126,23 @@ def check_partial(raw: bytes) -> None:
 
 def check_field(line: bytes) -> None:
     """Refuse a line of a trailer that would be refused in a head."""
-    name, colon, _ = line.decode("latin-1").partition(":")
-    if line.translate(None, _PLAIN) or not colon or not _TOKEN.match(name):
-        raise Refusal(400, "a line of the trailer is not a header")
+    if line.translate(None, _PLAIN):
+        raise Refusal(400, "a line of the trailer has a control character")
+    _field(line.decode("latin-1"))
 
 
-def _request_line(line: str) -> Head:
+def _field(line: str) -> Field:
+    name, colon, value = line.partition(":")
+    if not colon:
+        raise Refusal(400, "a header line has no colon")
+    if not _TOKEN.match(name):
+        raise Refusal(400, "the name of a header is empty or has a character it may not have")
+    lowered = name.lower()
+    return (name, value.strip(" \t")), lowered if lowered in _FRAMING else ""
+
+
+def _start(line: str) -> Start:
+    """Take the request line apart: method, target, version, path and query."""
     parts = line.split(" ")
     if len(parts) != 3:
         raise Refusal(400, "the request line is not a method, a target and a version")
@@ -147,7 +155,6 @@ def _request_line(line: str) -> Head:
         raise Refusal(505, "%s is not spoken here, HTTP/1.1 is" % version)
     if not _TARGET.match(target):
         raise Refusal(400, "the request target is empty or has a character it may not have")
-    head = Head(method, target, version[5:])
     local = target
     if not target.startswith("/"):
         absolute = _ABSOLUTE.match(target)
@@ -155,16 +162,16 @@ def _request_line(line: str) -> Head:
             local = target[absolute.end() :]
         elif target != "*" or method != "OPTIONS":
             raise Refusal(400, "the request target is neither a path nor an http URL")
-    path, _, head.query = local.partition("?")
-    head.path = unquote(path) if "%" in path else path or "/"
-    return head
+    path, _, query = local.partition("?")
+    return method, target, version[5:], unquote(path) if "%" in path else path or "/", query
 
 
-def _apply(head: Head, framing: List[Tuple[str, str]]) -> None:
+def _head(start: Start, fields: Tuple[Tuple[str, str], ...], framing: List[Field]) -> Head:
     """Decide from the header how long the body is and how long the connection lives."""
+    head = Head(start, fields)
     single: Dict[str, str] = {}
     connection: List[str] = []
-    for name, value in framing:
+    for (_, value), name in framing:
         if name == "connection":
             connection += [token.strip(" \t").lower() for token in value.split(",")]
         elif name in single:
@@ -182,6 +189,7 @@ def _apply(head: Head, framing: List[Tuple[str, str]]) -> None:
         if expect.lower() != "100-continue":
             raise Refusal(417, "the expectation %r cannot be met, only 100-continue" % expect)
         head.expects_continue = True
+    return head
 
 
 def _apply_host(head: Head, host: Optional[str]) -> None:

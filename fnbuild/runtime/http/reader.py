@@ -124,10 +124,9 @@ class RequestReader:
                 "the request's head has more than %d bytes; raise readBufferSize of the http "
                 "trigger to accept it" % self._max_head,
             )
-        if begun:
-            if begun != b"\r":
-                check_partial(begun)
-            self.have = PART_OF_HEAD
+        if begun and begun != b"\r":
+            check_partial(begun)
+        self.have = PART_OF_HEAD if begun else NOTHING
 
     def _used(self, at: int) -> None:
         """Everything before `at` is used up."""

@@ -5,7 +5,6 @@ connections to whoever else accepts on it; `drain` then ends the own ones behind
 """
 
 import asyncio
-import errno
 import socket
 from typing import Any, Awaitable, Callable, Dict, List, Optional, Set, Union
 
@@ -25,8 +24,7 @@ OnError = Callable[[str, BaseException], None]
 Command = Callable[[socket.socket], None]
 
 _ACCEPTS_AT_ONCE = 16
-_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-_EXHAUSTED_PAUSE = 0.5
+_PAUSE_AFTER_ERROR = 0.5
 
 
 class Server:
@@ -107,11 +105,10 @@ class Server:
                 # Another process on the same socket was quicker, or the client has left.
                 return
             except OSError as error:
-                if error.errno not in _EXHAUSTED:
-                    raise
-                # The socket stays readable, so watching it on would spin until something closes.
+                # Most likely out of descriptors or memory. The socket stays readable meanwhile,
+                # so that watching it on would spin.
                 self._unwatch()
-                self._retry = self.loop.call_later(_EXHAUSTED_PAUSE, self._watch)
+                self._retry = self.loop.call_later(_PAUSE_AFTER_ERROR, self._watch)
                 self._report("cannot accept connections for the moment", error)
                 return
             sock.setblocking(False)
