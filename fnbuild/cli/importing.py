@@ -24,6 +24,7 @@ _ENTRIES = {
 }
 
 _LARGEST = 64 * 2**20
+_MOST_VALUES = 1_000_000
 _file = click.argument(
     "file", required=False, type=click.Path(path_type=Path, allow_dash=True), metavar="[FILE]"
 )
@@ -80,17 +81,33 @@ def projects(ctx: click.Context, session: Session, /, file: Path | None, **flags
     for name, item in _by_name(raw, "project", origin).items():
         project = _mapping(item.get("project"), f"{origin}: {name}")
         meta = _mapping(project.get("meta") or project.get("metadata"), f"{origin}: {name}")
-        labels = meta.get("labels") or {}
+        labels = _mapping(meta.get("labels") or {}, f"{origin}: {name}")
         if name in flags["skip"] or (unwanted and unwanted <= labels.items()):
             note(f"skipped project {name}")
             continue
-        spec = project.get("spec") or {}
+        spec = _mapping(project.get("spec") or {}, f"{origin}: {name}")
         made = platform.create_project(
-            Project(name, session.namespace, spec.get("description", ""), spec.get("owner", ""))
+            Project(name, session.namespace, _text(spec, "description"), _text(spec, "owner"))
         )
         note(f"created project {name}" if made else f"project {name} exists already")
-        outcome |= _store(platform, session.namespace, item.get("functions") or {}, origin)
+        members = _mapping(item.get("functions") or {}, f"{origin}: {name}")
+        for function in members.values():
+            _join(function, name)
+        outcome |= _store(platform, session.namespace, members, origin)
     _finish(ctx, outcome, flags)
+
+
+def _text(spec: dict[str, Any], key: str) -> str:
+    return str(spec.get(key) or "")
+
+
+def _join(function: Any, project: str) -> None:
+    """A function inside a project belongs to it, whatever its own label says."""
+    from fnbuild.deploy import PROJECT_LABEL
+
+    if isinstance(function, dict) and isinstance(function.get("metadata"), dict):
+        metadata = function["metadata"]
+        metadata["labels"] = {**(metadata.get("labels") or {}), PROJECT_LABEL: project}
 
 
 def _store(
@@ -137,17 +154,35 @@ def _read(file: Path | None) -> tuple[str, Any]:
         raise UsageError(f"{origin} is larger than {_LARGEST // 2**20} MiB")
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        return origin, yaml.load(text, loader)  # noqa: S506 - it is the safe loader's C sibling
+        values = yaml.load(text, loader)  # noqa: S506 - it is the safe loader's C sibling
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"{origin} is not YAML: {error}") from None
+    if _is_huge(values):
+        raise UsageError(
+            f"{origin} holds more than {_MOST_VALUES} values once aliases are followed"
+        )
+    return origin, values
+
+
+def _is_huge(value: Any) -> bool:
+    """Whether there are too many values to handle: a few aliases of aliases can make billions."""
+    count, waiting = 0, [value]
+    while waiting and count <= _MOST_VALUES:
+        one = waiting.pop()
+        count += 1
+        if isinstance(one, dict):
+            waiting.extend(one.values())
+        elif isinstance(one, list):
+            waiting.extend(one)
+    return bool(waiting)
 
 
 def _by_name(raw: Any, marker: str, origin: str) -> dict[str, Any]:
     """Items by name: a map of them, or a single one, which has the key `marker`."""
     items = _mapping(raw, origin)
     if marker in items or "metadata" in items:
-        inner = items.get("project", items)
-        meta = inner.get("metadata") or inner.get("meta") or {}
+        inner = _mapping(items.get("project", items), origin)
+        meta = _mapping(inner.get("metadata") or inner.get("meta"), origin)
         return {str(meta.get("name", "")): items}
     return {str(name): _mapping(item, f"{origin}: {name}") for name, item in items.items()}
 

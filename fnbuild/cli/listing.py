@@ -9,7 +9,7 @@ import click
 
 from fnbuild.cli import output
 from fnbuild.cli.session import note
-from fnbuild.deploy import PROJECT_LABEL
+from fnbuild.deploy import DEFAULT_PROJECT, PROJECT_LABEL
 from fnbuild.platforms import Deployment, Project
 from fnbuild.spec.types import Raw, to_dict
 
@@ -97,7 +97,7 @@ def _row(one: Deployment, *, ports: bool, wide: bool) -> list[object]:
     row: list[object] = [
         metadata.namespace,
         metadata.name,
-        metadata.labels.get(PROJECT_LABEL, ""),
+        metadata.labels.get(PROJECT_LABEL, DEFAULT_PROJECT),
         one.state,
         f"{one.replicas[0]}/{one.replicas[1]}",
     ]

@@ -1,0 +1,87 @@
+"""What import makes of files that export did not print."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Fnbuild = Callable[..., Any]
+
+FUNCTION = '{metadata: {name: f}, spec: {runtime: "python:3.11", handler: "main:handler"}}'
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FNBUILD_DATA_DIR", str(tmp_path / "data"))
+
+
+def _bomb() -> str:
+    lines = ["za: &a [x, x, x, x, x, x, x, x, x]"]
+    for last, name in zip("abcdefghi", "bcdefghij", strict=True):
+        lines.append(f"z{name}: &{name} [{', '.join([f'*{last}'] * 9)}]")
+    lines.append("metadata: {name: bomb}\nspec: {build: {dependencies: *j}}")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("what", "text"),
+    [
+        ("functions", ""),
+        ("functions", "metadata: [1]\nspec: 3\n"),
+        ("functions", "a: {spec: {}}\nb: 3\n"),
+        ("functions", "root:x:0:0"),
+        ("functions", "a: [unclosed"),
+        ("functions", _bomb()),
+        ("projects", "x: {project: {metadata: {name: x}, spec: [1]}}"),
+        ("projects", "x: {project: 1}"),
+        ("projects", "x: {project: {metadata: {name: x}}, functions: [1]}"),
+    ],
+)
+def test_what_cannot_be_imported_is_one_clear_error(
+    what: str, text: str, tmp_path: Path, fnbuild: Fnbuild
+) -> None:
+    file = tmp_path / "import.yaml"
+    file.write_text(text)
+    done = fnbuild("import", what, file)
+    assert done.status == 2, done.err
+    assert done.err.count("error: ") == 1
+    assert str(file) in done.err
+    assert "internal error" not in done.err
+
+
+def test_a_function_that_is_wrong_is_named_and_the_others_are_imported(
+    tmp_path: Path, fnbuild: Fnbuild
+) -> None:
+    file = tmp_path / "import.yaml"
+    wrong = FUNCTION.replace("spec: {", "spec: {replicas: many, ")
+    file.write_text(f"f: {FUNCTION}\ng: {wrong.replace('name: f', 'name: g')}\n")
+    report = tmp_path / "report.json"
+    done = fnbuild("import", "functions", file, "--save-report", "--report-file-path", str(report))
+    assert done.status == 1
+    assert "imported f" in done.err
+    assert "replicas" in done.err
+    assert '"g"' in report.read_text()
+    shown = fnbuild("get", "functions")
+    assert [row.split("|")[1].strip() for row in shown.out.splitlines()[1:]] == ["f"]
+    assert "imported" in shown.out
+
+
+def test_functions_of_a_project_belong_to_it(tmp_path: Path, fnbuild: Fnbuild) -> None:
+    file = tmp_path / "import.yaml"
+    file.write_text(
+        "p: {project: {meta: {name: p}, spec: {description: mine}},\n"
+        f"    functions: {{f: {FUNCTION}}}}}\n"
+        "q: {project: {metadata: {name: q, labels: {a: b}}}}\n"
+        "r: {project: {metadata: {name: r}}}\n"
+    )
+    done = fnbuild("import", "projects", file, "--skip", "r", "--skip-label-selectors", "a=b")
+    assert done.status == 0, done.err
+    assert "skipped project q" in done.err
+    assert "skipped project r" in done.err
+    assert "| p" in fnbuild("get", "functions", "f").out
+    names = fnbuild("get", "projects", "-o", "wide").out
+    assert "mine" in names
+    assert "q" not in names.split()
