@@ -31,9 +31,11 @@ def _load_package() -> None:
     spec.loader.exec_module(package)
 
 
-# Guarded, since multiprocessing imports this file again in the processes that a handler spawns.
-if __name__ == "__main__":
+# multiprocessing imports this file again in the processes that a handler spawns: they may use
+# fnbuild.vision like the handler itself, but are no workers.
+if __name__ in ("__main__", "__mp_main__"):
     _load_package()
+if __name__ == "__main__":
     from fnbuild.runtime.worker import main
 
     main(sys.argv[1:])

@@ -62,6 +62,11 @@ def make_event_class(sdk: Any) -> Any:
             for name in ("body", "headers", "fields"):
                 self.__dict__.pop(name, None)
 
+        @property
+        def raw_body(self) -> bytes:
+            """The body as it came; fnbuild.vision reads images from it."""
+            return self._raw
+
         body = Lazy("body", lambda self: parse_body(self._raw, self.content_type))
         headers = Lazy("headers", lambda self: canonical_headers(self._meta["h"]))
         fields = Lazy("fields", lambda self: parse_query(self._meta["q"]))

@@ -1,0 +1,49 @@
+"""For handlers: the image of a request as an array, and shapes as CVAT reads them.
+
+Runs on Python 3.6 and newer and needs nothing but an interpreter to be imported. Decoding uses
+OpenCV where the function's environment has it, else Pillow.
+
+    from fnbuild import vision
+
+    def handler(context, event):
+        try:
+            image = vision.decode(event)
+            threshold = vision.fields(event).get("threshold", 0.5)
+        except vision.ImageError as error:
+            return vision.reply(context, {"error": str(error)}, 400)
+        return vision.reply(context, [vision.rectangle("cat", (10, 20, 110, 90), 0.93)])
+"""
+
+from .decoding import MAX_PIXELS, decode, decode_image, open_image
+from .headers import ImageError
+from .request import fields, image_file
+from .shapes import (
+    ellipse,
+    mask,
+    points,
+    polygon,
+    polyline,
+    rectangle,
+    reply,
+    skeleton,
+    tag,
+)
+
+__all__ = [
+    "MAX_PIXELS",
+    "ImageError",
+    "decode",
+    "decode_image",
+    "ellipse",
+    "fields",
+    "image_file",
+    "mask",
+    "open_image",
+    "points",
+    "polygon",
+    "polyline",
+    "rectangle",
+    "reply",
+    "skeleton",
+    "tag",
+]

@@ -1,0 +1,170 @@
+"""Encoded images to pixels, alike whether OpenCV or Pillow does it.
+
+Images are turned upright by their EXIF tag, transparency is dropped, 16-bit values lose their lower
+byte, and of several frames the first counts.
+"""
+
+import contextlib
+import io
+import warnings
+from typing import Any, Iterator
+
+from .headers import KNOWN, ImageError, check_end, check_size, read_header
+from .request import image_file
+
+try:
+    import numpy
+except ImportError:
+    numpy = None  # type: ignore[assignment]
+try:
+    # Broken where libGL is missing, which is an ImportError too.
+    import cv2
+except ImportError:
+    cv2 = None  # type: ignore[assignment]
+
+# Half a gibibyte as RGB, and what Pillow refuses at the latest.
+MAX_PIXELS = 2**29 // 3
+
+_MODES = ("RGB", "BGR", "L")
+_ORIENTATION = 0x0112
+# EXIF's values as Pillow's numbers of transpositions.
+_TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
+
+
+def decode(
+    event: Any, key: str = "image", *, mode: str = "RGB", max_pixels: int = MAX_PIXELS
+) -> Any:
+    """The image of a request as a NumPy array of uint8, upright: height x width x 3.
+
+    The image is base64 at `key` of the JSON body, or the body itself. `mode` is "RGB", "BGR", or
+    "L" for grey (height x width). Raises `ImageError` for whatever is wrong with the request.
+    """
+    return decode_image(image_file(event, key), mode=mode, max_pixels=max_pixels)
+
+
+def decode_image(data: bytes, *, mode: str = "RGB", max_pixels: int = MAX_PIXELS) -> Any:
+    """The same for the bytes of an encoded image."""
+    _check_mode(mode, _MODES)
+    if numpy is None:
+        raise ImportError(
+            "decoding to an array needs NumPy in the function's environment; "
+            "open_image gives a Pillow image without it"
+        )
+    header = read_header(data)
+    check_size((header.width, header.height), max_pixels)
+    if cv2 is not None and (header.plain or not _has_pillow()):
+        if not header.plain:
+            raise ImageError(
+                "a %s file like this can be decoded only where Pillow is installed; "
+                "send a JPEG or PNG file" % header.kind
+            )
+        check_end(data, header)
+        return _by_opencv(data, header.kind, mode)
+    image = _by_pillow(data, "L" if mode == "L" else "RGB", max_pixels)
+    array = numpy.array(image)
+    return numpy.ascontiguousarray(array[:, :, ::-1]) if mode == "BGR" else array
+
+
+def open_image(
+    event: Any, key: str = "image", *, mode: str = "RGB", max_pixels: int = MAX_PIXELS
+) -> Any:
+    """The image of a request as an upright Pillow image of mode "RGB" or "L"; see `decode`."""
+    _check_mode(mode, ("RGB", "L"))
+    data = image_file(event, key)
+    header = read_header(data)
+    check_size((header.width, header.height), max_pixels)
+    return _by_pillow(data, mode, max_pixels)
+
+
+def _check_mode(mode: str, known: Any) -> None:
+    if mode not in known:
+        raise ValueError('"%s" is no mode; there are %s' % (mode, ", ".join(known)))
+
+
+def _by_opencv(data: bytes, kind: str, mode: str) -> Any:
+    # The decoder of JPEG makes grey and RGB by itself; both are quicker than a conversion.
+    jpeg_grey = mode == "L" and kind == "JPEG"
+    to_rgb = getattr(cv2, "IMREAD_COLOR_RGB", None) if mode == "RGB" else None
+    flags = cv2.IMREAD_GRAYSCALE if jpeg_grey else to_rgb or cv2.IMREAD_COLOR
+    try:
+        image = cv2.imdecode(numpy.frombuffer(data, numpy.uint8), flags)
+    except cv2.error:
+        image = None
+    if image is None:
+        raise ImageError("the image cannot be decoded; send an undamaged %s file" % KNOWN)
+    if mode == "L" and not jpeg_grey:
+        return cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
+    if mode == "RGB" and to_rgb is None:
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return image
+
+
+def _has_pillow() -> bool:
+    try:
+        import PIL.Image  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def _by_pillow(data: bytes, mode: str, max_pixels: int) -> Any:
+    try:
+        from PIL import Image
+    except ImportError:
+        raise ImportError(
+            "decoding images needs OpenCV (opencv-python-headless) or Pillow "
+            "in the function's environment"
+        ) from None
+    with _own_limits(Image):
+        try:
+            with Image.open(io.BytesIO(data)) as image:
+                check_size(image.size, max_pixels)
+                if mode == "L" and image.format in ("JPEG", "MPO"):
+                    image.draft("L", image.size)
+                image.load()
+                # Of a TIFF file Pillow forgets the tag when it is loaded: it has turned it then.
+                return _upright(_converted(image, mode), _orientation(image))
+        except (ImageError, MemoryError):
+            raise
+        # What a hostile file makes a decoder raise is not to be foreseen.
+        except Exception as error:  # noqa: BLE001
+            raise ImageError(
+                "the image cannot be decoded (%s); send an undamaged %s file" % (error, KNOWN)
+            ) from None
+
+
+@contextlib.contextmanager
+def _own_limits(pillow: Any) -> Iterator[None]:
+    """Pillow without its own limit of pixels, and without warnings about odd files."""
+    limit = pillow.MAX_IMAGE_PIXELS
+    pillow.MAX_IMAGE_PIXELS = None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        pillow.MAX_IMAGE_PIXELS = limit
+
+
+def _converted(image: Any, mode: str) -> Any:
+    if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
+        raise ImageError("the image has 32 bits a sample, which is no picture but a measurement")
+    if image.mode.startswith("I"):
+        # Pillow would cut off what is above 255.
+        image = image.convert("I").point(lambda value: value * (1.0 / 256)).convert("L")
+    # Pillow warns of a palette with transparency that it drops.
+    image.info.pop("transparency", None)
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _orientation(image: Any) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    # A damaged tag says nothing about the picture; OpenCV takes it so, too.
+    except Exception:  # noqa: BLE001
+        return 1
+
+
+def _upright(image: Any, orientation: int) -> Any:
+    turn = _TURNS.get(orientation)
+    return image if turn is None else image.transpose(turn)

@@ -1,0 +1,151 @@
+"""Shapes as CVAT reads them: dicts that the json module can write, whatever numbers came in.
+
+Coordinates are pixels of the whole image; they may be NumPy's or tensors' numbers.
+"""
+
+import json
+import math
+from typing import Any, Dict, Iterable, List, Mapping, Optional
+
+Shape = Dict[str, Any]
+
+
+def rectangle(label: str, box: Any, confidence: Any = None, *, rotation: Any = 0) -> Shape:
+    """A box of left, top, right, bottom; `rotation` in degrees, clockwise around its centre."""
+    return _turned(_shape("rectangle", label, _flat(box, 4, 4), confidence), rotation)
+
+
+def ellipse(
+    label: str, centre: Any, radii: Any, confidence: Any = None, *, rotation: Any = 0
+) -> Shape:
+    """An ellipse by its centre and its two radii along x and y; `rotation` as for rectangles."""
+    (x, y), (rx, ry) = _flat(centre, 2, 2), _flat(radii, 2, 2)
+    # CVAT wants the right end and the upper end.
+    return _turned(_shape("ellipse", label, [x, y, x + rx, y - ry], confidence), rotation)
+
+
+def polygon(label: str, corners: Any, confidence: Any = None) -> Shape:
+    """A closed outline of three points or more, as pairs or as a flat list."""
+    return _shape("polygon", label, _flat(corners, 6), confidence)
+
+
+def polyline(label: str, corners: Any, confidence: Any = None) -> Shape:
+    """An open line of two points or more, as pairs or as a flat list."""
+    return _shape("polyline", label, _flat(corners, 4), confidence)
+
+
+def points(label: str, places: Any, confidence: Any = None) -> Shape:
+    """One point or more, as pairs or as a flat list."""
+    return _shape("points", label, _flat(places, 2), confidence)
+
+
+def tag(label: str, confidence: Any = None) -> Shape:
+    """A label of the whole image."""
+    return _shape("tag", label, [], confidence)
+
+
+def mask(label: str, pixels: Any, confidence: Any = None) -> Shape:
+    """The pixels that are true in a mask of the whole image: an array or a list of rows.
+
+    Raises `ValueError` when none is: leave such a shape out.
+    """
+    shape = _shape("mask", label, [], confidence)
+    shape["mask"] = _array_crop(pixels) if hasattr(pixels, "nonzero") else _list_crop(pixels)
+    return shape
+
+
+def skeleton(
+    label: str,
+    places: Mapping[str, Any],
+    confidence: Any = None,
+    *,
+    hidden: Iterable[str] = (),
+) -> Shape:
+    """Named points, as the labels of the skeleton's elements; those in `hidden` are not visible."""
+    shape = _shape("skeleton", label, [], confidence)
+    unseen = frozenset(hidden)
+    shape["elements"] = [
+        {
+            "label": name,
+            "type": "points",
+            "points": _flat(place, 2, 2),
+            "outside": int(name in unseen),
+        }
+        for name, place in places.items()
+    ]
+    return shape
+
+
+def reply(context: Any, content: Any, status: int = 200) -> Any:
+    """The handler's reply: `content` as JSON."""
+    return context.Response(
+        body=json.dumps(content, allow_nan=False),
+        headers={},
+        content_type="application/json",
+        status_code=status,
+    )
+
+
+def _shape(kind: str, label: str, numbers: List[float], confidence: Any) -> Shape:
+    shape = {"label": str(label), "type": kind, "points": numbers}  # type: Shape
+    if confidence is not None:
+        # CVAT's own functions send it as a string.
+        shape["confidence"] = "%.4f" % _number(confidence)
+    return shape
+
+
+def _turned(shape: Shape, rotation: Any) -> Shape:
+    degrees = _number(rotation) % 360
+    if degrees:
+        shape["rotation"] = degrees
+    return shape
+
+
+def _flat(values: Any, least: int, most: Optional[int] = None) -> List[float]:
+    numbers = []  # type: List[float]
+    for value in values.tolist() if hasattr(values, "tolist") else values:
+        try:
+            numbers.append(_coordinate(value))
+        except TypeError:
+            numbers += [_coordinate(each) for each in value]
+    if len(numbers) < least or (most is not None and len(numbers) > most) or len(numbers) % 2:
+        wanted = "%d" % least if most else "%d or more, and always pairs," % least
+        raise ValueError("%s coordinates are needed, not %d" % (wanted, len(numbers)))
+    return numbers
+
+
+def _coordinate(value: Any) -> float:
+    # A hundredth of a pixel is finer than any model is, and replies stay small.
+    return round(_number(value), 2)
+
+
+def _number(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError("%r is no coordinate, no angle and no confidence" % number)
+    return number
+
+
+def _array_crop(pixels: Any) -> List[int]:
+    if hasattr(pixels, "cpu"):
+        pixels = pixels.cpu().numpy()
+    if pixels.ndim != 2:
+        raise ValueError("a mask has rows and columns, not %d dimensions" % pixels.ndim)
+    ys, xs = pixels.nonzero()
+    if not len(ys):
+        raise ValueError("the mask has no pixel")
+    box = [int(xs.min()), int(ys.min()), int(xs.max()), int(ys.max())]
+    left, top, right, bottom = box
+    crop = pixels[top : bottom + 1, left : right + 1] != 0
+    return crop.astype("uint8").ravel().tolist() + box  # type: ignore[no-any-return]
+
+
+def _list_crop(pixels: Any) -> List[int]:
+    rows = [[1 if value else 0 for value in row] for row in pixels]
+    used = [y for y, row in enumerate(rows) if 1 in row]
+    if not used:
+        raise ValueError("the mask has no pixel")
+    columns = [x for y in used for x, value in enumerate(rows[y]) if value]
+    box = [min(columns), used[0], max(columns), used[-1]]
+    flat = [value for row in rows[box[1] : box[3] + 1] for value in row[box[0] : box[2] + 1]]
+    return flat + box
