@@ -298,4 +298,13 @@ def test_commands_are_lines_that_are_no_http(tmp_path: Path):
         with server.wire() as wire:
             assert wire.send(b"LISTENER\n").answer().status == 400
         with server.wire() as wire:
+            wire.send(b"POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 6\r\n\r\n")
+            assert wire.silent(0.05)
+            assert wire.send(b"PAUSE\n").answer().body == b"PAUSE\n"
+        with server.wire() as wire:
+            wire.send(b"LISTEN")
+            assert wire.silent(0.05)
+            wire.send(b"ERS\n")
+            assert wire.sock.recv(10) == b"x"
+        with server.wire() as wire:
             assert wire.ask("/inspect").answer().json["client"] is None

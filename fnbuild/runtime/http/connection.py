@@ -88,7 +88,7 @@ class Connection(asyncio.Protocol):
             return
         self._reader.feed(data)
         if self._state == READ:
-            if self._commands and self.server.command(self._reader.begun(), self.transport):
+            if self._commands and self._is_command():
                 self._close()
             else:
                 self._advance()
@@ -120,6 +120,11 @@ class Connection(asyncio.Protocol):
         if self._state == FLUSH:
             self._disarm()
             self._next()
+
+    def _is_command(self) -> bool:
+        """Whether this was no HTTP but one of the server's commands, which has run then."""
+        reader = self._reader
+        return reader.head is None and self.server.command(reader.begun(), self.transport)
 
     # Reading and answering.
 

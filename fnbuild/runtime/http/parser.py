@@ -113,15 +113,20 @@ def _remember(memory: Dict[Key, Value], key: Key, value: Value) -> Value:
     return value
 
 
-def check_partial(raw: bytes) -> None:
-    """Refuse the beginning of a head at once where no continuation could mend it."""
-    if not _TOKEN.match(raw[:1].decode("latin-1")):
+def check_partial(begun: bytes, checked: int) -> int:
+    """Refuse the beginning of a head at once where no continuation could mend it.
+
+    The first `checked` bytes have passed before; what comes back is how many have now.
+    """
+    if not checked and not _TOKEN.match(begun[:1].decode("latin-1")):
         raise Refusal(400, "this is not an HTTP request")
+    raw = begun[checked:]
     breaks = raw.count(b"\r\n")
     if raw.count(b"\n") != breaks or raw.count(b"\r") - raw.endswith(b"\r") != breaks:
         raise Refusal(400, "lines of the request's head do not end in CR LF")
     if raw.translate(None, _PLAIN + b"\r\n"):
         raise Refusal(400, "the request's head has a control character")
+    return len(begun) - begun.endswith(b"\r")
 
 
 def check_field(line: bytes) -> None:

@@ -24,6 +24,7 @@ class RequestReader:
         "_at",
         "_body",
         "_buffer",
+        "_checked",
         "_max_body",
         "_max_head",
         "_parse",
@@ -41,6 +42,7 @@ class RequestReader:
         self._max_body = max_body
         self._buffer = b""
         self._at = 0  # where in the buffer the unread bytes begin
+        self._checked = 0  # how many bytes of a head that has begun need no further look
         self._body: Union[SizedBody, ChunkedBody, None] = None
 
     @property
@@ -73,6 +75,7 @@ class RequestReader:
             self._await_head()
             return None
         head = self._parse(buffer[at:end])
+        self._checked = 0
         at = end + 4
         length = head.length
         if length is None:
@@ -125,7 +128,7 @@ class RequestReader:
                 "trigger to accept it" % self._max_head,
             )
         if begun and begun != b"\r":
-            check_partial(begun)
+            self._checked = check_partial(begun, self._checked)
         self.have = PART_OF_HEAD if begun else NOTHING
 
     def _used(self, at: int) -> None:

@@ -32,8 +32,8 @@ class Server:
 
     `connections` counts what was accepted and is not closed yet, `in_flight` the requests the
     application has, `refusals` the requests refused before it, by status. `on_error` is told of
-    exceptions the application let through. `commands` are lines that are no HTTP: a connection
-    whose first bytes are such a line (with its line feed) is handed to the function.
+    exceptions the application let through. `commands` are lines that are no HTTP: where such a
+    line, with its line feed, comes in place of a request, the function gets the connection.
     """
 
     def __init__(
