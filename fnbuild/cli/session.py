@@ -47,7 +47,7 @@ class Session:
             os.environ["KUBECONFIG"] = self.kubeconfig
         platform, reason = choose_platform(self.platform)
         if self.platform == "auto":
-            note(f"platform {platform.name}: {reason}")
+            note(f"platform {platform.name} ({reason})")
         return platform
 
 

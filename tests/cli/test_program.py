@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -195,3 +197,31 @@ def test_a_reader_that_leaves_early_is_no_noise() -> None:
             check=True,
         )
         assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("fnbuild de", {"deploy", "delete"}),
+        ("fnbuild get f", {"functions"}),
+        ("fnbuild init --kind d", {"detector"}),
+        ("fnbuild invoke n", set()),
+    ],
+)
+def test_the_shell_completes(typed: str, expected: set[str], tmp_path: Path) -> None:
+    environment = {
+        **os.environ,
+        "FNBUILD_DATA_DIR": str(tmp_path),
+        "_FNBUILD_COMPLETE": "bash_complete",
+        "COMP_WORDS": typed,
+        "COMP_CWORD": str(len(typed.split()) - 1),
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", "from fnbuild.cli import main; main()"],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    assert done.stderr == ""
+    assert {line.partition(",")[2] for line in done.stdout.split()} == expected
