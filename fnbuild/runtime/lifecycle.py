@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, Callable, List, Optional
+from typing import TYPE_CHECKING, Any, Callable, List, Optional, Tuple
 
 from . import wire
 from .endings import Backoff, describe
@@ -35,6 +35,7 @@ class Worker(Owner):
         self.restarts = 0
         self.process: Optional[WorkerProcess] = None
         self.exchange: Optional[Exchange] = None
+        self._event: Optional[Tuple[wire.Meta, wire.Body]] = None
         self._pool = pool
         self._log = pool.log
         self._loop = pool.loop
@@ -98,12 +99,15 @@ class Worker(Owner):
 
     def dispatch(self, meta: wire.Meta, body: wire.Body, exchange: Exchange) -> None:
         """Give the worker an event; it must have been taken from the pool."""
-        if self.state != "ready" or self.process is None:
-            exchange.finish(Outcome(500, error="worker %s ended just now" % self.name))
+        process = self.process
+        if self.state != "ready" or process is None or not process.send(wire.EVENT, meta, body):
+            if self.state == "ready":
+                self.state = "restarting"
+            self._pool.dispatch_again(meta, body, exchange)
             return
         self.state = "busy"
         self.exchange = exchange
-        self.process.send(wire.EVENT, meta, body)
+        self._event = (meta, body)
         timeout = self._pool.config.event_timeout
         if timeout is not None:
             self._deadline = self._loop.time() + timeout
@@ -198,7 +202,7 @@ class Worker(Owner):
         self._pool.release(self)
 
     def _on_reply(self, message: wire.Message) -> None:
-        exchange, self.exchange = self.exchange, None
+        exchange, self.exchange, self._event = self.exchange, None, None
         if exchange is None or self._expired:
             return
         if self.process is not None:
@@ -213,7 +217,7 @@ class Worker(Owner):
         process, self.process = self.process, None
         self._cancel_init_timer()
         self._pool.withdraw(self)
-        self._settle(status)
+        self._settle(status, process is not None and process.event_unread)
         reason = self._failure or describe(self.name, status)
         if self._leaving or self._pool.stopping:
             self.state = "stopped"
@@ -230,10 +234,14 @@ class Worker(Owner):
                 future.set_result(None)
         self._ended = []
 
-    def _settle(self, status: int) -> None:
+    def _settle(self, status: int, unread: bool) -> None:
         reason = describe(self.name, status)
         exchange, self.exchange = self.exchange, None
-        if exchange is not None:
+        event, self._event = self._event, None
+        if exchange is not None and event is not None and unread and not self._expired:
+            # The handler never saw it: the worker was gone before it had read the event.
+            self._pool.dispatch_again(event[0], event[1], exchange)
+        elif exchange is not None:
             exchange.finish(Outcome(500, error=reason + " while it handled this event"))
         for answer in self._answers:
             if not answer.done():

@@ -11,7 +11,9 @@ import time
 from collections import deque
 from typing import Any, Callable, Deque, Dict, List, Optional
 
+from . import wire
 from .config import ProcessorConfig
+from .exchange import Exchange, Outcome
 from .launch import environment
 from .lifecycle import Worker
 from .logs import Log
@@ -86,7 +88,7 @@ class Pool:
                 return worker
         return None
 
-    def queue(self, timeout: float, give: Give) -> None:
+    def queue(self, timeout: float, give: Give, first: bool = False) -> None:
         """Call `give` with the next worker that becomes idle, or with None after the timeout.
 
         `timeout` is in seconds, as is the second argument of `give`: how long the wait was.
@@ -95,8 +97,26 @@ class Pool:
         if timeout <= 0 or self.stopping:
             waiter.end(None)
             return
-        self._waiters.append(waiter)
+        if first:
+            self._waiters.appendleft(waiter)
+        else:
+            self._waiters.append(waiter)
         waiter.timer = self.loop.call_later(timeout, waiter.end, None)
+
+    def dispatch_again(self, meta: wire.Meta, body: wire.Body, exchange: Exchange) -> None:
+        """Find another worker for an event whose worker ended before it had read it."""
+
+        def give(worker: Optional[Worker], _waited: float) -> None:
+            if worker is not None:
+                worker.dispatch(meta, body, exchange)
+            else:
+                exchange.finish(Outcome(503, error="no worker was there for this event in time"))
+
+        worker = self.take()
+        if worker is not None:
+            give(worker, 0.0)
+        else:
+            self.queue(max(self.trigger.availability_timeout, 1.0), give, first=True)
 
     def release(self, worker: Worker) -> None:
         """The worker is idle now: it goes to who has waited longest."""

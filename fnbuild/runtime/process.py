@@ -85,7 +85,10 @@ class LinePipe:
 
 
 class WorkerProcess(asyncio.Protocol):
-    """See the module. `pid` is also the number of its process group and session."""
+    """See the module. `pid` is also the number of its process group and session.
+
+    `event_unread` tells that it ended without having taken the whole of the last event.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, owner: Owner) -> None:
         self._loop = loop
@@ -95,6 +98,8 @@ class WorkerProcess(asyncio.Protocol):
         self._pipes: List[LinePipe] = []
         self._status: Optional[int] = None
         self._hung_up = False
+        self._last_sent = 0
+        self.event_unread = False
         self._ended = False
         self.last_lines: Deque[str] = deque(maxlen=20)
         self.started = loop.time()
@@ -130,16 +135,18 @@ class WorkerProcess(asyncio.Protocol):
         ours.setblocking(False)
         await self._loop.create_unix_connection(lambda: self, None, sock=ours)
 
-    def send(self, kind: int, meta: wire.Meta, body: wire.Body = b"") -> None:
-        """Queue one message; what cannot be delivered is answered by `on_end`."""
-        if self._transport is None or self._hung_up:
-            return
+    def send(self, kind: int, meta: wire.Meta, body: wire.Body = b"") -> bool:
+        """Queue one message; False when the process is known to be gone."""
+        if self._transport is None or self._transport.is_closing():
+            return False
+        self._last_sent = kind
         head = wire.encode_head(kind, meta, len(body))
         if len(body) < wire.JOINED_WRITE:
             self._transport.write(head + body)
         else:
             self._transport.write(head)
             self._transport.write(body)
+        return True
 
     def signal(self, number: int) -> None:
         """Send a signal to the process alone."""
@@ -181,8 +188,11 @@ class WorkerProcess(asyncio.Protocol):
         for message in self._reader.feed(data):
             self._owner.on_message(message)
 
-    def connection_lost(self, _exc: Optional[Exception]) -> None:
+    def connection_lost(self, exc: Optional[Exception]) -> None:
         self._hung_up = True
+        # The kernel resets a unix socket whose far end was closed with something still in it.
+        reset = isinstance(exc, (ConnectionResetError, BrokenPipeError))
+        self.event_unread = reset and self._last_sent == wire.EVENT
         self.reap()
         if self._status is not None:
             self._finish()

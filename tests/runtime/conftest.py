@@ -13,7 +13,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -35,6 +35,19 @@ def eventually(look: Callable[[], Any], seconds: float = PATIENCE) -> Any:
             return value
         assert time.monotonic() < deadline, f"not within {seconds} s: {value!r}"
         time.sleep(0.02)
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def header(self, name: str) -> str | None:
+        return {key.lower(): value for key, value in self.headers.items()}.get(name.lower())
+
+
+def ask(*request: Any) -> Answer:
+    return Answer(*client.request(*request, timeout=PATIENCE))
 
 
 class Running:
@@ -60,11 +73,11 @@ class Running:
 
     def send(
         self, body: bytes | str = b"", path: str = "/", *, method: str = "POST", **headers: str
-    ) -> client.Answer:
+    ) -> Answer:
         """One request to the function; header names with `_` for `-`."""
         data = body.encode() if isinstance(body, str) else body
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return client.request(method, self.url, path, data or None, named, timeout=PATIENCE)
+        return ask(method, self.url, path, data or None, named)
 
     def call(self, value: Any = None, path: str = "/", **headers: str) -> Any:
         """Send JSON, expect 200, return the parsed reply."""
@@ -73,12 +86,12 @@ class Running:
         assert answer.status == 200, answer
         return json.loads(answer.body)
 
-    def admin(self, path: str) -> client.Answer:
-        return client.request("GET", self._url("admin"), path, timeout=PATIENCE)
+    def admin(self, path: str) -> Answer:
+        return ask("GET", self._url("admin"), path)
 
-    def tell(self, path: str, value: Any = None) -> client.Answer:
+    def tell(self, path: str, value: Any = None) -> Answer:
         body = None if value is None else json.dumps(value).encode()
-        return client.request("POST", self.control, path, body, timeout=PATIENCE)
+        return ask("POST", self.control, path, body)
 
     def connect(self) -> Any:
         return unix.connect(self.control, PATIENCE)

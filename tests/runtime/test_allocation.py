@@ -1,0 +1,84 @@
+"""Who gets a worker, who waits, and who is sent away."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from typing import Any
+
+SLEEPY = """
+import time
+
+order = []
+
+
+def handler(context, event):
+    if event.path == "/order":
+        return order
+    order.append(event.path)
+    time.sleep(float(event.get_header("x-seconds") or 0))
+    return context.worker_id
+"""
+
+
+def together(one: Any, count: int, seconds: str, gap: float = 0.0) -> list[Any]:
+    answers: list[Any] = []
+    threads = []
+    for number in range(count):
+        path = f"/{number}"
+        threads.append(
+            threading.Thread(
+                target=lambda path=path: answers.append(one.send(path=path, x_seconds=seconds))
+            )
+        )
+        threads[-1].start()
+        time.sleep(gap)
+    for thread in threads:
+        thread.join()
+    return answers
+
+
+def test_no_wait_when_none_is_wanted(serve: Any) -> None:
+    one = serve(SLEEPY, trigger={"availability_timeout_ms": 0})
+    answers = together(one, 2, "0.5")
+    assert sorted(a.status for a in answers) == [200, 503]
+    refused = next(a for a in answers if a.status == 503)
+    assert refused.header("retry-after") == "1"
+    assert "workerAvailabilityTimeoutMilliseconds" in json.loads(refused.body)["error"]
+    assert one.send().status == 200
+
+
+def test_the_wait_has_an_end(serve: Any) -> None:
+    one = serve(SLEEPY, trigger={"availability_timeout_ms": 300})
+    answers = together(one, 3, "1")
+    assert sorted(a.status for a in answers) == [200, 503, 503]
+
+
+def test_first_come_first_served(serve: Any) -> None:
+    one = serve(SLEEPY)
+    answers = together(one, 6, "0.1", gap=0.05)
+    assert {a.status for a in answers} == {200}
+    assert json.loads(one.send(path="/order").body) == [f"/{n}" for n in range(6)]
+
+
+def test_every_worker_gets_its_share(serve: Any) -> None:
+    one = serve(SLEEPY, workers=3)
+    answers = together(one, 3, "0.5")
+    assert sorted(a.body for a in answers) == [b"0", b"1", b"2"]
+
+
+def test_a_client_that_left_costs_no_worker(serve: Any) -> None:
+    import socket
+
+    one = serve(SLEEPY)
+    port = int(one.url.rpartition(":")[2])
+    gone = []
+    for _ in range(5):
+        sock = socket.create_connection(("127.0.0.1", port))
+        sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX-Seconds: 0.2\r\n\r\n")
+        gone.append(sock)
+    for sock in gone:
+        sock.close()
+    assert one.send().status == 200
+    assert one.status()["in_flight"] == 0

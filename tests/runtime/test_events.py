@@ -1,0 +1,218 @@
+"""What the handler sees of a request, and of the world around it."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+import pytest
+
+from fnbuild.runtime import events
+
+HANDLER = """
+import os
+import sys
+import threading
+
+import nuclio_sdk
+
+
+def init_context(context):
+    context.user_data.init = {
+        "worker_id": context.worker_id,
+        "kind": context.trigger.kind,
+        "name": context.trigger.name,
+        "platform": context.platform.kind,
+        "namespace": context.platform.namespace,
+        "response": context.Response is nuclio_sdk.Response,
+        "real": type(context) is nuclio_sdk.Context,
+    }
+
+
+def handler(context, event):
+    what = event.path.strip("/")
+    if what == "context":
+        return context.user_data.init
+    if what == "world":
+        return {
+            "cwd": os.getcwd(),
+            "path": sys.path,
+            "argv": len(sys.argv),
+            "env": dict(os.environ),
+            "modules": sorted(m for m in sys.modules if m.startswith("fnbuild")),
+            "threads": threading.active_count(),
+        }
+    if what == "repr":
+        return repr(event)
+    if what == "set":
+        event.body = {"mine": 1}
+        return event.body
+    return {
+        "body": event.body.decode("latin-1") if isinstance(event.body, bytes) else event.body,
+        "kind": type(event.body).__name__,
+        "event": isinstance(event, nuclio_sdk.Event),
+        "headers": event.headers,
+        "missing": event.get_header("x-none"),
+        "found": event.get_header("X-CUSTOM"),
+        "fields": event.fields,
+        "path": event.path,
+        "url": event.url,
+        "method": event.method,
+        "size": event.size,
+        "id": event.id,
+        "content_type": event.content_type,
+        "timestamp": [event.timestamp.microsecond, event.timestamp.tzinfo],
+        "trigger": [event.trigger.kind, event.trigger.name],
+    }
+"""
+
+
+@pytest.fixture(scope="module")
+def one(serve_module: Any) -> Any:
+    return serve_module(HANDLER, env={"PYTHONPATH": "/opt/nuclio/extra:/nowhere", "MINE": "1"})
+
+
+def ask(one: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    return json.loads(one.send(*args, **kwargs).body)
+
+
+def test_the_context(one: Any) -> None:
+    assert ask(one, path="/context") == {
+        "worker_id": "0",
+        "kind": "http",
+        "name": "http",
+        "platform": "local",
+        "namespace": "nuclio",
+        "response": True,
+        "real": True,
+    }
+
+
+def test_attributes(one: Any) -> None:
+    seen = ask(one, b"12345", path="/a//b/../c%20d?x=1&y=a+b&x=2&flag", x_custom="hi")
+    assert seen["event"] is True
+    assert (seen["path"], seen["method"], seen["size"]) == ("/a/c d", "POST", 5)
+    assert seen["url"] == "/a//b/../c%20d?x=1&y=a+b&x=2&flag"
+    assert seen["fields"] == {"x": "2", "y": "a b", "flag": ""}
+    assert (seen["found"], seen["missing"]) == ("hi", None)
+    assert seen["headers"]["X-Custom"] == "hi"
+    assert seen["trigger"] == ["http", "http"]
+    assert seen["timestamp"] == [0, None]
+    assert len(seen["id"]) == 36
+    assert seen["id"][14] == "4"
+    assert seen["id"] != ask(one)["id"]
+
+
+@pytest.mark.parametrize(
+    "content_type", ["application/json", "application/json; charset=utf-8", "Application/JSON"]
+)
+def test_json_bodies_are_parsed(one: Any, content_type: str) -> None:
+    assert ask(one, b'{"a": 1}', content_type=content_type)["body"] == {"a": 1}
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/jsonlines", "image/png"])
+def test_other_bodies_stay_bytes(one: Any, content_type: str) -> None:
+    seen = ask(one, b'{"a": 1}', content_type=content_type)
+    assert (seen["kind"], seen["body"]) == ("bytes", '{"a": 1}')
+
+
+def test_broken_json_stays_bytes_with_a_note(one: Any) -> None:
+    seen = ask(one, b'{"a": ', content_type="application/json")
+    assert (seen["kind"], seen["body"]) == ("bytes", '{"a": ')
+    one.await_record("The body says it is JSON but is not", name="stderr")
+
+
+def test_the_whole_event_as_json(one: Any) -> None:
+    seen = ask(one, b'{"a": 1}', path="/repr", content_type="application/json")
+    assert seen["body"] == {"a": 1}
+    assert seen["headers"]["Content-Type"] == "application/json"
+
+
+def test_the_body_can_be_replaced(one: Any) -> None:
+    assert ask(one, b"old", path="/set") == {"mine": 1}
+
+
+def test_the_world_around_the_handler(one: Any) -> None:
+    world = ask(one, path="/world")
+    code = str(one.code)
+    assert world["cwd"] == code
+    assert world["path"][0] == code
+    assert "/opt/nuclio/extra" in world["path"]
+    assert world["path"][-1].endswith(os.path.join("sdk", world["path"][-1].rpartition("/")[2]))
+    own = os.path.dirname(os.path.dirname(os.path.abspath(events.__file__)))
+    assert not [path for path in world["path"] if path.startswith(own)]
+    assert world["threads"] == 1
+    env = world["env"]
+    assert env["NUCLIO_FUNCTION_NAME"] == "under-test"
+    assert env["NUCLIO_FUNCTION_HANDLER"] == env["NUCLIO_HANDLER"] == "main:handler"
+    assert env["NUCLIO_FUNCTION_VERSION"] == "latest"
+    assert env["NUCLIO_FUNCTION_DESCRIPTION"] == ""
+    assert env["MINE"] == "1"
+    assert env["OMP_NUM_THREADS"] == str(len(os.sched_getaffinity(0)))
+    assert env["PYTHONPATH"].split(":")[0] == code
+
+
+def test_own_thread_settings_stay(serve: Any) -> None:
+    one = serve(HANDLER, env={"OMP_NUM_THREADS": "3"}, workers=2)
+    env = ask(one, path="/world")["env"]
+    assert env["OMP_NUM_THREADS"] == "3"
+    assert env["MKL_NUM_THREADS"] == str(max(1, len(os.sched_getaffinity(0)) // 2))
+
+
+def test_modules_named_like_ours_and_pythons(serve: Any) -> None:
+    names = ["wire", "worker", "config", "loader", "events", "logs", "processor", "pool", "mount"]
+    handler = "".join(f"import {name}\n" for name in names)
+    handler += "import json\nfrom http.client import OK\n\n"
+    handler += "def handler(context, event):\n"
+    handler += f"    return [m.MINE for m in [{', '.join(names)}]]\n"
+    files = {f"{name}.py": f'MINE = "{name}"\n' for name in names}
+    files["http.py"] = handler
+    one = serve("", handler="http:handler", files=files)
+    assert one.call() == names
+
+
+def test_handlers_in_submodules_and_hyphenated_files(serve: Any) -> None:
+    source = "from . import part\ndef run(context, event):\n    return part.NAME\n"
+    files = {"sub/deep/mod.py": source, "sub/deep/part.py": 'NAME = "part"\n'}
+    assert serve("", handler="sub.deep.mod:run", files=files).send().body == b"part"
+    files = {"my-handler.py": "def handler(context, event):\n    return 'hyphen'\n"}
+    assert serve("", handler="my-handler:handler", files=files).send().body == b"hyphen"
+
+
+def test_async_init_context_and_background_tasks(serve: Any, soon: Any) -> None:
+    one = serve(
+        """
+        import asyncio
+
+        async def tick(context):
+            while True:
+                context.user_data.ticks += 1
+                await asyncio.sleep(0.01)
+
+        async def init_context(context):
+            context.user_data.ticks = 0
+            context.user_data.task = asyncio.ensure_future(tick(context))
+
+        async def handler(context, event):
+            return context.user_data.ticks
+        """
+    )
+    soon(lambda: int(one.send().body) > 5)
+
+
+def test_canonical_headers_and_paths() -> None:
+    pairs = [("x-nuclio-logs", "1"), ("ETAG", "a"), ("etag", "\xc3\xbc"), ("X-Raw", "\xff")]
+    assert events.canonical_headers(pairs) == {"X-Nuclio-Logs": "1", "Etag": "ü", "X-Raw": "\xff"}
+    paths = {"/": "/", "//": "/", "/a/./b/": "/a/b/", "/../a": "/a", "/a/..": "/", "/.a": "/.a"}
+    assert {path: events.normal_path(path) for path in paths} == paths
+
+
+def test_the_processors_own_path_is_kept_from_workers(serve: Any) -> None:
+    from tests.runtime.conftest import ROOT
+
+    one = serve(HANDLER, environ={"PYTHONPATH": f"{ROOT}{os.pathsep}/elsewhere"})
+    world = ask(one, path="/world")
+    assert "/elsewhere" in world["path"]
+    assert str(ROOT) not in world["path"] or sys.prefix.startswith(str(ROOT))

@@ -1,0 +1,305 @@
+"""What goes wrong in a worker: what its caller is told, and that everybody else is served."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DEADLY = """
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+
+
+def init_context(context):
+    context.user_data.count = 0
+
+
+def handler(context, event):
+    context.user_data.count += 1
+    what = event.path.strip("/")
+    if what == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if what == "segfault":
+        ctypes.string_at(0)
+    if what == "exit":
+        print("last words")
+        os._exit(7)
+    if what == "child":
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        open("child", "w").write(str(child.pid))
+        time.sleep(60)
+    if what == "fork":
+        if os.fork() == 0:
+            context.logger.info("from a copy")
+            time.sleep(600)
+        os._exit(1)
+    if what == "slow":
+        time.sleep(1.5)
+    return {"worker": context.worker_id, "pid": os.getpid(), "count": context.user_data.count}
+"""
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs; a zombie does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"
+
+
+def zombies_of(pid: int) -> list[str]:
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            name, _, rest = entry.read_text().rpartition(")")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        state, parent = rest.split()[:2]
+        if state == "Z" and int(parent) == pid:
+            found.append(name)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/kill", "worker 0 was killed by signal 9 (SIGKILL), likely out of memory"),
+        ("/segfault", "worker 0 crashed with signal 11 (SIGSEGV), a segmentation fault"),
+        ("/exit", "worker 0 ended itself with exit code 7"),
+    ],
+)
+def test_a_death_is_told_in_words(serve: Any, path: str, words: str) -> None:
+    one = serve(DEADLY)
+    before = one.call()["pid"]
+    answer = one.send(path=path, x_request_id="r-1")
+    assert answer.status == 500
+    told = json.loads(answer.body)
+    assert told["error"].startswith(words)
+    assert told["request_id"] == "r-1"
+    one.await_record(words, level="error")
+    after = one.call()
+    assert (after["pid"] != before, after["count"]) == (True, 1)
+    assert one.status()["workers"][0]["restarts"] == 1
+    assert zombies_of(one.pid) == []
+
+
+def test_what_a_crash_leaves_on_stderr_is_logged(serve: Any) -> None:
+    one = serve(DEADLY)
+    one.send(path="/segfault")
+    one.await_record("Segmentation fault", name="stderr")
+    one.send(path="/exit")
+    one.await_record("last words", name="stdout")
+
+
+def test_others_go_on_while_one_dies(serve: Any) -> None:
+    one = serve(DEADLY, workers=2)
+    slow = []
+    thread = threading.Thread(target=lambda: slow.append(one.send(path="/slow")))
+    thread.start()
+    for _ in range(3):
+        assert one.send(path="/exit").status == 500
+    thread.join()
+    assert slow[0].status == 200
+
+
+def test_a_copy_that_holds_the_socket_does_not_hide_the_death(serve: Any, soon: Any) -> None:
+    one = serve(DEADLY)
+    answer = one.send(path="/fork")
+    assert "exit code 1" in json.loads(answer.body)["error"]
+    one.call()
+    assert not [r for r in one.records(name="handler") if "from a copy" in r["message"]]
+
+
+def test_a_timeout_ends_the_whole_process_group(serve: Any, soon: Any) -> None:
+    one = serve(DEADLY, event_timeout=0.7, workers=2)
+    answer = one.send(path="/child")
+    assert answer.status == 408
+    child = int((one.code / "child").read_text())
+    soon(lambda: not alive(child))
+    assert one.call()["worker"] in "01"
+    one.await_workers("ready", "ready")
+    assert {one.call()["count"] for _ in range(2)} <= {1, 2, 3}
+
+
+def test_a_worker_killed_while_idle_costs_nothing(serve: Any) -> None:
+    one = serve(DEADLY)
+    for _ in range(10):
+        pid = one.call()["pid"]
+        os.kill(pid, signal.SIGKILL)
+        assert one.call()["pid"] != pid
+
+
+def test_no_orphans_when_the_processor_is_killed(serve: Any, soon: Any) -> None:
+    one = serve(DEADLY, workers=2)
+    pids = [worker["pid"] for worker in one.status()["workers"]]
+    busy = threading.Thread(target=lambda: _quietly(one))
+    busy.start()
+    soon(lambda: "busy" in [w["state"] for w in one.status()["workers"]])
+    one.process.kill()
+    one.process.wait()
+    busy.join()
+    soon(lambda: not any(alive(pid) for pid in pids))
+
+
+def _quietly(one: Any) -> None:
+    try:
+        one.send(path="/slow")
+    except OSError:
+        pass
+
+
+def test_an_init_context_that_raises(serve: Any) -> None:
+    one = serve(
+        """
+        def load(path):
+            raise FileNotFoundError("no weights at " + path)
+
+        def init_context(context):
+            load("model.onnx")
+
+        def handler(context, event):
+            return ""
+        """,
+        wait="unhealthy",
+    )
+    status = one.status()
+    assert status["message"].startswith("Traceback (most recent call last):")
+    assert 'load("model.onnx")' in status["message"]
+    assert status["message"].endswith("FileNotFoundError: no weights at model.onnx")
+    assert "fnbuild" not in status["message"]
+    assert one.await_record("no weights at")["level"] == "error"
+    answer = one.send()
+    assert answer.status == 503
+    assert "FileNotFoundError: no weights at model.onnx" in json.loads(answer.body)["error"]
+    assert one.admin("/ready").status == 503
+    assert one.admin("/live").status == 200
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("import nosuchmodule\n", "No module named 'nosuchmodule'"),
+        ("def handler(:\n", "SyntaxError"),
+        ("def handlr(context, event): pass\n", "no function handler; did you mean handlr?"),
+        ("handler = 3\n", "handler in main.py is a int, not a function"),
+        ("import os\nos._exit(9)\n", "worker 0 ended itself with exit code 9"),
+        ("raise SystemExit('no licence')\n", "SystemExit: no licence"),
+    ],
+)
+def test_a_handler_that_cannot_be_loaded(serve: Any, source: str, words: str) -> None:
+    one = serve(source, wait="unhealthy")
+    assert words in one.status()["message"]
+    assert "fnbuild" not in one.status()["message"]
+
+
+def test_a_missing_module_is_named_with_the_likely_one(serve: Any) -> None:
+    one = serve("", handler="mian:handler", wait="unhealthy")
+    message = one.status()["message"]
+    assert message.startswith('there is no module "mian" (mian.py)')
+    assert message.endswith("did you mean main?")
+
+
+def test_a_missing_interpreter(serve: Any) -> None:
+    one = serve("", interpreter="/nowhere/python", wait="unhealthy")
+    assert "/nowhere/python cannot be started" in one.status()["message"]
+
+
+def test_a_missing_sdk(serve: Any, tmp_path: Path) -> None:
+    python = _bare_python(tmp_path)
+    one = serve("", interpreter=python, sdk_path=str(tmp_path), wait="unhealthy")
+    assert "nuclio_sdk cannot be imported by" in one.status()["message"]
+
+
+def _bare_python(folder: Path) -> str:
+    import venv
+
+    venv.create(folder / "bare", with_pip=False)
+    return str(folder / "bare" / "bin" / "python")
+
+
+def test_an_init_context_that_hangs(serve: Any) -> None:
+    one = serve(
+        """
+        import time
+
+        def init_context(context):
+            time.sleep(600)
+
+        def handler(context, event):
+            return ""
+        """,
+        readiness_timeout=0.6,
+        wait=None,
+    )
+    answer = one.send()
+    assert answer.status == 503
+    assert "starting" in json.loads(answer.body)["error"]
+    message = one.await_state("unhealthy")["message"]
+    assert "init_context did not finish within 0.6 s" in message
+    assert 'main.py", line 5 in init_context' in message
+
+
+def test_a_failed_start_is_tried_again(serve: Any) -> None:
+    one = serve(
+        """
+        import os
+
+        def init_context(context):
+            if not os.path.exists("weights"):
+                raise RuntimeError("no weights yet")
+
+        def handler(context, event):
+            return "served"
+        """,
+        wait="unhealthy",
+    )
+    (one.code / "weights").touch()
+    one.await_state("ready")
+    assert one.send().body == b"served"
+    assert one.status()["message"] == ""
+
+
+def test_no_restart_when_told_so(serve: Any) -> None:
+    one = serve(DEADLY, restart="no")
+    assert one.send(path="/exit").status == 500
+    message = one.await_state("unhealthy")["message"]
+    assert "exit code 7" in message
+    assert "exit code 7" in json.loads(one.send().body)["error"]
+    assert one.status()["workers"][0]["pid"] == 0
+
+
+def test_a_timeout_restarts_even_so(serve: Any) -> None:
+    one = serve(DEADLY, restart="no", event_timeout=0.5)
+    assert one.send(path="/slow").status == 408
+    assert one.call()["count"] == 1
+
+
+def test_repeated_deaths_are_slowed_down() -> None:
+    from fnbuild.runtime.endings import Backoff
+
+    backoff = Backoff()
+    assert [backoff.next() for _ in range(9)] == [0, 0.5, 1, 2, 4, 8, 16, 30, 30]
+    backoff.reset()
+    assert backoff.next() == 0
+
+
+def test_a_death_in_service_is_made_good_at_once(serve: Any) -> None:
+    one = serve(DEADLY)
+    began = time.monotonic()
+    for _ in range(5):
+        one.call()
+        one.send(path="/exit")
+    one.call()
+    assert time.monotonic() - began < 10

@@ -1,0 +1,202 @@
+"""What a handler returns, and what the client then gets."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+HANDLER = """
+import http
+import sys
+
+
+class Odd(object):
+    def __repr__(self):
+        return "odd one"
+
+
+class Logged(object):
+    def __log__(self):
+        return {"seen": True}
+
+
+def chunks():
+    yield "first,"
+    yield b"second,"
+    yield 3
+
+
+async def later():
+    yield (202, "first,")
+    yield "second"
+
+
+def loop():
+    value = []
+    value.append(value)
+    return value
+
+
+CASES = {
+    "str": lambda c: "text \\u00fc",
+    "bytes": lambda c: b"\\x00\\xff",
+    "bytearray": lambda c: bytearray(b"\\x01"),
+    "dict": lambda c: {"a": [1, None]},
+    "list": lambda c: [{"label": "cat"}, 2],
+    "empty_list": lambda c: [],
+    "none": lambda c: None,
+    "int": lambda c: 42,
+    "triple": lambda c: (1, 2, 3),
+    "pair_text": lambda c: (201, "made"),
+    "pair_json": lambda c: (http.HTTPStatus.ACCEPTED, ["x"]),
+    "pair_bytes": lambda c: (200, b"\\xfe"),
+    "nan": lambda c: {"a": float("nan"), "b": float("-inf")},
+    "object": lambda c: {"a": Odd(), "b": Logged()},
+    "response": lambda c: c.Response(
+        body="x", headers={"X-A": 1, "X-B": True}, content_type="text/html", status_code="418"
+    ),
+    "response_dict": lambda c: c.Response(body={"a": 1}, content_type="text/html"),
+    "response_list": lambda c: c.Response(body=["a"]),
+    "response_type": lambda c: c.Response(body=b"x", headers={"content-type": "image/png"}),
+    "response_204": lambda c: c.Response(status_code=204),
+    "response_zero": lambda c: c.Response(body="x", status_code=0),
+    "several": lambda c: c.Response(body="", headers={"X-Many": ["a", "b"], "Content-Length": 9}),
+    "generator": lambda c: chunks(),
+    "async_generator": lambda c: later(),
+    "response_generator": lambda c: c.Response(body=chunks(), content_type="text/csv"),
+    "injection": lambda c: c.Response(body="", headers={"X-A": "a\\r\\nX-Evil: 1"}),
+    "injection_type": lambda c: c.Response(body="", content_type="a\\r\\nX-Evil: 1"),
+    "bad_name": lambda c: c.Response(body="", headers={"X A": "a"}),
+    "bad_headers": lambda c: c.Response(body="", headers="X-A: a"),
+    "bad_status": lambda c: ("ok", "text"),
+    "far_status": lambda c: (1000, "text"),
+    "bool_status": lambda c: (True, "text"),
+    "circle": lambda c: loop(),
+    "keys": lambda c: {(1, 2): 3},
+    "surrogate": lambda c: "\\ud800",
+    "exit": lambda c: sys.exit(3),
+    "broken": lambda c: broken(),
+}
+
+
+class Broken(Exception):
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+def broken():
+    raise Broken()
+
+
+def interrupt():
+    raise KeyboardInterrupt()
+
+
+CASES["interrupt"] = lambda c: interrupt()
+
+
+def handler(context, event):
+    return CASES[event.path.strip("/")](context)
+"""
+
+TEXT, JSON = "text/plain", "application/json"
+
+
+@pytest.fixture(scope="module")
+def one(serve_module: Any) -> Any:
+    return serve_module(HANDLER)
+
+
+GOOD: dict[str, tuple[int, str, bytes]] = {
+    "str": (200, TEXT, "text ü".encode()),
+    "bytes": (200, TEXT, b"\x00\xff"),
+    "bytearray": (200, TEXT, b"\x01"),
+    "dict": (200, JSON, b'{"a": [1, null]}'),
+    "list": (200, JSON, b'[{"label": "cat"}, 2]'),
+    "empty_list": (200, JSON, b"[]"),
+    "none": (200, TEXT, b"None"),
+    "int": (200, TEXT, b"42"),
+    "triple": (200, TEXT, b"(1, 2, 3)"),
+    "pair_text": (201, TEXT, b"made"),
+    "pair_json": (202, JSON, b'["x"]'),
+    "pair_bytes": (200, TEXT, b"\xfe"),
+    "nan": (200, JSON, b'{"a": "NaN", "b": "-Infinity"}'),
+    "object": (200, JSON, b'{"a": "odd one", "b": {"seen": true}}'),
+    "response": (418, "text/html", b"x"),
+    "response_dict": (200, JSON, b'{"a": 1}'),
+    "response_list": (200, JSON, b'["a"]'),
+    "response_type": (200, "image/png", b"x"),
+    "response_204": (204, TEXT, b""),
+    "response_zero": (200, TEXT, b"x"),
+    "generator": (200, TEXT, b"first,second,3"),
+    "async_generator": (202, TEXT, b"first,second"),
+    "response_generator": (200, "text/csv", b"first,second,3"),
+}
+
+
+@pytest.mark.parametrize("case", GOOD)
+def test_return_values(one: Any, case: str) -> None:
+    answer = one.send(path="/" + case)
+    assert (answer.status, answer.header("content-type"), answer.body) == GOOD[case]
+
+
+def test_header_values_become_text(one: Any) -> None:
+    answer = one.send(path="/response")
+    assert (answer.header("x-a"), answer.header("x-b")) == ("1", "True")
+
+
+def test_a_list_of_values_becomes_several_headers(one: Any) -> None:
+    answer = one.send(path="/several")
+    assert answer.header("x-many") == "b"
+    assert answer.header("content-length") == "0"
+
+
+BAD = {
+    "injection": "header X-A holds a line break",
+    "injection_type": "header Content-Type holds a line break",
+    "bad_name": "'X A' cannot be the name of a header",
+    "bad_headers": "headers are a str, not a dict",
+    "bad_status": "status 'ok' is no number",
+    "far_status": "status 1000 is not between 200 and 599",
+    "bool_status": "status True",
+    "circle": "cannot be written as JSON",
+    "keys": "cannot be written as JSON: TypeError",
+    "surrogate": "UTF-8 cannot carry",
+    "exit": "SystemExit: 3",
+    "interrupt": "KeyboardInterrupt",
+    "broken": "Broken",
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_invalid_replies_are_explained_and_cost_no_worker(one: Any, case: str) -> None:
+    answer = one.send(path="/" + case)
+    assert answer.status == 500
+    assert BAD[case] in answer.body.decode()
+    assert answer.header("x-evil") is None
+    assert one.send(path="/int").body == b"42"
+    assert one.status()["workers"][0]["restarts"] == 0
+
+
+def test_logs_come_back_when_asked_for(serve: Any) -> None:
+    one = serve(
+        """
+        def handler(context, event):
+            context.logger.debug("small")
+            context.logger.info_with("boxes", count=2)
+            context.logger.warn("x" * (5000 if event.path == "/much" else 1))
+            return ""
+        """
+    )
+    assert one.send().header("x-nuclio-logs") is None
+    records = json.loads(one.send(x_nuclio_log_level="info").header("x-nuclio-logs"))
+    assert [(r["level"], r["message"]) for r in records] == [("info", "boxes"), ("warn", "x")]
+    assert records[0]["count"] == 2
+    assert records[0]["time"] > 1e12
+    for level in ("", "nonsense", "debug"):
+        records = json.loads(one.send(x_nuclio_log_level=level).header("x-nuclio-logs"))
+        assert len(records) == 3, level
+    assert one.send(path="/much", x_nuclio_log_level="debug").header("x-nuclio-logs") is None
+    one.await_record("too large")
