@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from fnbuild import deploy
-from fnbuild.errors import NotFoundError, NotReadyError, PreconditionError
+from fnbuild.errors import NotFoundError, NotReadyError, PreconditionError, UsageError
 from fnbuild.platforms import Deployment, Platform, Project
 from fnbuild.spec.types import Function, Spec
 
@@ -216,6 +216,8 @@ def test_projects(platform: Platform, author: Author) -> None:
     assert [p.name for p in platform.projects(NAMESPACE)] == ["default"]
     assert platform.create_project(Project("cvat", NAMESPACE, "for annotators")) is True
     assert platform.create_project(Project("cvat", NAMESPACE)) is False
+    with pytest.raises(UsageError, match="Street Cameras"):
+        platform.create_project(Project("Street Cameras", NAMESPACE))
     assert [p.name for p in platform.projects(NAMESPACE)] == ["cvat", "default"]
     author.deploy("hello")
     with pytest.raises(PreconditionError, match="cvat"):

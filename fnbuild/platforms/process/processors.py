@@ -46,6 +46,7 @@ class Processor:
         self.control = key.control(revision)
         self.ended = asyncio.Event()
         self.draining = False
+        self._told_to_end = False
         self.exit_status = 0
         self.log_start = 0
         self.started = time.monotonic()
@@ -89,12 +90,16 @@ class Processor:
         try:
             await ask(self.control, "POST", "/drain")
         except Unreachable:
+            self._told_to_end = True
             self.signal(signal.SIGTERM)
 
     async def stop(self, grace: float) -> None:
         """End it now: what is in flight has `grace` seconds, idle connections have none."""
         self.draining = True
-        self.signal(signal.SIGTERM)
+        if not self._told_to_end:
+            # A second SIGTERM would cut off what is in flight.
+            self._told_to_end = True
+            self.signal(signal.SIGTERM)
         if not await self.wait(grace):
             await self.kill()
 

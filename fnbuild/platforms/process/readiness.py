@@ -81,3 +81,10 @@ async def settle(processor: Processor, seconds: float) -> Status | None:
             return status
         await asyncio.sleep(_LONGEST_PAUSE)
     return status
+
+
+def starting(function: Function) -> str:
+    """What begins when its processor starts, in words."""
+    trigger = function.http_trigger()
+    count = trigger[1].num_workers if trigger else 1
+    return f"starting {count} worker{'' if count == 1 else 's'}"

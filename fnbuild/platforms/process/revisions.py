@@ -34,7 +34,7 @@ def make(
     number = store.next_number(*key)
     folder = revision_dir(*key, number)
     with _all_or_nothing(folder):
-        progress(f"staging revision {number}")
+        progress(f"making revision {number}")
         code = folder / "code"
         _bring(Path(artifact.reference), code)
         place, made = _prepare(function, number, code, progress)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from fnbuild.build.requirements import Requirements
 from fnbuild.errors import UsageError
+from fnbuild.runtime.logs import LEVELS
 from fnbuild.spec.quantities import duration, quantity
 from fnbuild.spec.types import Function, Raw, Trigger
 
@@ -179,8 +180,8 @@ def _trigger(trigger: Trigger) -> Raw:
 
 
 def _log_level(function: Function) -> str:
-    levels = [sink.level for sink in function.spec.logger_sinks if sink.level]
-    return levels[0] if levels else "debug"
+    levels = [sink.level.lower() for sink in function.spec.logger_sinks]
+    return next((level for level in levels if level in LEVELS), "debug")
 
 
 def warnings_for(function: Function, requirements: Requirements) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from fnbuild.platforms.process import functionlog
 from fnbuild.platforms.process.layout import Key
 from fnbuild.platforms.process.ports import listeners_for
 from fnbuild.platforms.process.processors import Accept, Processor, launch
-from fnbuild.platforms.process.readiness import settle, wait_ready
+from fnbuild.platforms.process.readiness import settle, starting, wait_ready
 from fnbuild.platforms.process.record import Record
 from fnbuild.platforms.process.settings import (
     DRAIN_SECONDS,
@@ -93,10 +93,11 @@ class SupervisedFunction:
             progress(f"stopping revision {old.revision}, which holds the GPU")
             self._record.report("building", f"revision {number} is starting")
             self.active = None
+            self._others.add(old)
             await old.stop(self._grace(old))
             self._others.discard(old)
         accept: Accept = "when-ready" if old is not None else "immediately"
-        progress(_starting(function))
+        progress(starting(function))
         processor = launch(self.key, number, fresh, accept)
         self._others.add(processor)
         await wait_ready(processor, function, progress)
@@ -123,6 +124,11 @@ class SupervisedFunction:
         if fresh is not None:
             fresh.close(but=self.listeners)
         if self.active is None:
+            revision = self._record.row().revision
+            # Two processors of one revision would share their files in `run/`.
+            for processor in [one for one in self._others if one.revision == revision]:
+                await processor.stop(self._grace(processor))
+                self._others.discard(processor)
             with contextlib.suppress(FnbuildError):
                 # It served a moment ago: requests can wait for it in the socket's queue.
                 self._resume("when-ready")
@@ -287,9 +293,3 @@ class SupervisedFunction:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
-
-
-def _starting(function: Function) -> str:
-    trigger = function.http_trigger()
-    count = trigger[1].num_workers if trigger else 1
-    return f"starting {count} worker{'' if count == 1 else 's'}"

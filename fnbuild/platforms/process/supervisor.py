@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -31,6 +32,7 @@ from fnbuild.spec.reader import from_raw
 from fnbuild.store import FunctionRow, Store
 
 _TICK_SECONDS = 1.0
+_DESCRIPTORS = 65536
 
 log = logging.getLogger(__name__)
 
@@ -209,6 +211,9 @@ def main() -> int:
 
 
 def _serve() -> None:
+    # Processors inherit it: each open connection takes a descriptor, and 1024 are soon used up.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, _DESCRIPTORS), most))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
 
     async def serve(store: Store) -> None:

@@ -15,7 +15,10 @@ from pathlib import Path
 import pytest
 
 from fnbuild.errors import BuildError, ConflictError, FnbuildError
-from fnbuild.platforms.process import ProcessPlatform, client
+from fnbuild.platforms import Deployment
+from fnbuild.platforms.process import ProcessPlatform, client, status
+from fnbuild.platforms.process.layout import Key
+from fnbuild.platforms.process.status import Status
 from tests.platforms.process.author import NAMESPACE, Author, ask, processes, wait_for
 
 SLOW = """
@@ -73,8 +76,8 @@ def test_a_second_change_is_refused_at_once(
     assert ask(made.http_port) == "slow"
 
 
-def started_deploy(folder: Path) -> subprocess.Popen[str]:
-    """Another process that deploys, and is waiting for the workers."""
+def started_deploy(folder: Path, until: str = "starting 1 worker") -> subprocess.Popen[str]:
+    """Another process that deploys, and has said that it does this."""
     child = subprocess.Popen(
         [sys.executable, "-c", DEPLOY, str(folder)],
         stdout=subprocess.PIPE,
@@ -83,7 +86,7 @@ def started_deploy(folder: Path) -> subprocess.Popen[str]:
     )
     assert child.stdout is not None
     for line in child.stdout:
-        if line == "starting 1 worker\n":
+        if line.startswith(until):
             return child
     raise AssertionError("the deploy ended early")
 
@@ -103,6 +106,39 @@ def test_a_deploy_that_is_ended_half_way(
     now = platform.deployment(NAMESPACE, "greeter")
     assert (now.state, now.revision) == ("ready", 1)
     assert author.deploy(author.write("new")).revision == 3
+
+
+BUSY = """
+import time
+
+def handler(context, event):
+    time.sleep(1)
+    return "busy"
+"""
+
+
+def test_a_deploy_that_is_killed_while_the_old_revision_stops(
+    platform: ProcessPlatform, author: Author
+) -> None:
+    gpu = "resources:\n  limits:\n    nvidia.com/gpu: 1"
+    made = author.deploy(author.write_code(BUSY, spec=gpu))
+    answers: list[str] = []
+    asking = threading.Thread(target=lambda: answers.append(ask(made.http_port)))
+    asking.start()
+    assert wait_for(lambda: read_status(made).in_flight == 1)
+    with started_deploy(author.write(spec=gpu), until="stopping revision 1") as child:
+        child.kill()
+    asking.join()
+    assert answers == ["busy"]
+    assert ask(made.http_port) == "busy"
+    assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
+    now = platform.deployment(NAMESPACE, "greeter")
+    assert now.revision == 1
+    assert now.details["pid"] != made.details["pid"]
+
+
+def read_status(made: Deployment) -> Status:
+    return status.read_status(Key(NAMESPACE, made.name).control(made.revision))
 
 
 def test_a_supervisor_that_is_killed_during_a_switch(
