@@ -178,9 +178,11 @@ def export(function: Function, *, scrub: bool = True, cleanup_spec: bool = False
 def import_function(platform: Platform, raw: Raw, namespace: str, origin: str) -> Deployment:
     """Record an exported function in state `imported`; it starts at its first deploy."""
     function = reader.from_raw(raw, origin)
-    function = msgspec.structs.replace(
-        function, metadata=_identity(function, namespace, function.metadata.name)
+    metadata = msgspec.structs.replace(
+        _identity(function, namespace, function.metadata.name),
+        labels={PROJECT_LABEL: DEFAULT_PROJECT, **function.metadata.labels},
     )
+    function = msgspec.structs.replace(function, metadata=metadata)
     ensure_project(platform, function, lambda _: None)
     return platform.store_imported(function)
 

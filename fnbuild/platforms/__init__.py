@@ -6,6 +6,7 @@ the plan. Platforms do not know one another; `lookup` finds one by name.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -15,6 +16,8 @@ from typing import Any, Literal, Protocol
 from fnbuild.build.artifact import Artifact as Artifact
 from fnbuild.errors import UnavailableError, UsageError
 from fnbuild.spec.types import Function
+
+_DNS_1123 = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 
 Manifest = dict[str, Any]
 """A resource as plain JSON values: what `--dry-run -o yaml` prints and `diff` compares."""
@@ -89,10 +92,19 @@ class Revision:
 
 @dataclass(frozen=True, slots=True)
 class Project:
+    """`name` follows DNS-1123, as Nuclio asks (pkg/platform/abstract/project)."""
+
     name: str
     namespace: str
     description: str = ""
     owner: str = ""
+
+    def __post_init__(self) -> None:
+        if not _DNS_1123.fullmatch(self.name) or len(self.name) > 63:
+            raise UsageError(
+                f"{self.name!r} cannot be the name of a project",
+                hint="lower-case letters, digits and '-', 63 at most, as in 'street-cameras'",
+            )
 
 
 @dataclass(frozen=True, slots=True)
