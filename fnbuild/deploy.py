@@ -20,13 +20,13 @@ import msgspec
 import yaml
 
 from fnbuild.build import staging
+from fnbuild.datadir import data_dir
 from fnbuild.errors import Report, UsageError
 from fnbuild.platforms import Artifact, Deployment, Plan, Platform, Progress, Project, lookup
 from fnbuild.spec import reader
 from fnbuild.spec.merge import merge
 from fnbuild.spec.rules import complete
 from fnbuild.spec.types import Function, Metadata, Raw, to_dict
-from fnbuild.datadir import data_dir
 
 PROJECT_LABEL = "nuclio.io/project-name"
 DEFAULT_NAMESPACE = "nuclio"
