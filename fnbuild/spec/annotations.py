@@ -154,10 +154,12 @@ def label_spec(subject: Subject) -> None:
         return
     path = (*_PLACE, "spec")
     place = subject.place(path)
-    source, node = (place[0], place[2]) if place else (Source("", ""), Node("scalar"))
-    if node.text != text:
-        # The text came from elsewhere: from flags, or from a plain word that was resolved.
-        node = Node("scalar")
+    source, written = (place[0], place[2]) if place else (Source("", ""), Node("scalar"))
+    node = written
+    if written.text != text:
+        # The text came from flags, or from a plain word such as 3.10 that was resolved.
+        node = Node("scalar", written.line, written.column)
+        node.end_line, node.end_column = written.end_line, written.end_column
         node.text = text
     embedded = Embedded(source, node)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from pathlib import Path
 
 from fnbuild.spec.hints import closest, meant
 from fnbuild.spec.quantities import duration
@@ -100,17 +101,11 @@ def handler(subject: Subject) -> None:
 
 def _handler_module(subject: Subject, module: str) -> None:
     code, build = subject.code, subject.function.spec.build
-    if (
-        code is None
-        or build.function_source_code
-        or build.code_entry_type not in ("", "sourceCode")
-    ):
+    elsewhere = build.function_source_code or build.path not in ("", ".", "./")
+    if code is None or elsewhere or build.code_entry_type not in ("", "sourceCode"):
         return
     folder = code if code.is_dir() else code.parent
-    base = folder.joinpath(*module.split("."))
-    if base.with_name(f"{base.name}.py").is_file() or (base / "__init__.py").is_file():
-        return
-    if base.is_dir() or subject.function.spec.image:
+    if _importable(folder, module) or subject.function.spec.image:
         return
     others = sorted(file.stem for file in folder.glob("*.py"))
     word = closest(module, others) or (others[0] if len(others) == 1 else None)
@@ -121,6 +116,15 @@ def _handler_module(subject: Subject, module: str) -> None:
     if not subject.written.spec.handler:
         message = f"no handler is given, and {shown(module)} is not in {folder}"
     subject.warning("handler-module", message, ("spec", "handler"), hint)
+
+
+def _importable(folder: Path, module: str) -> bool:
+    base = folder.joinpath(*module.split("."))
+    try:
+        return base.with_name(f"{base.name}.py").is_file() or base.is_dir()
+    except OSError:
+        # No file can have such a name, or nobody may look.
+        return False
 
 
 def event_timeout(subject: Subject) -> None:

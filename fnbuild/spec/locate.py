@@ -42,10 +42,14 @@ def locate(path: Path, config_file: Path | None, report: Report) -> Located | No
 def display(path: Path) -> str:
     """A path as places show it: relative to the working directory where that is shorter."""
     text = str(path)
-    if path.is_absolute():
+    if not path.is_absolute():
+        return text
+    try:
         relative = os.path.relpath(path)
-        return text if relative.startswith("..") else relative
-    return text
+    except OSError:
+        # The working directory is gone.
+        return text
+    return text if relative.startswith("..") else relative
 
 
 def _error(report: Report, rule: str, message: str, hint: str | None = None) -> None:
@@ -68,8 +72,12 @@ def _folder(path: Path, config_file: Path | None, report: Report) -> Located | N
 def report_missing(folder: Path, report: Report) -> None:
     """Say that a folder has no configuration, and what else is there."""
     message = f"{display(folder)} holds no {NAMES[0]} (nor {NAMES[1]})"
-    others = sorted(p.name for p in folder.iterdir() if p.suffix in _CONFIG_SUFFIXES[:2])
     hint = "see: fnbuild init"
+    try:
+        others = sorted(p.name for p in folder.iterdir() if p.suffix in _CONFIG_SUFFIXES[:2])
+    except OSError as error:
+        _error(report, "unreadable", f"{display(folder)} cannot be read: {error.strerror}")
+        return
     if others:
         hint = f"name the file to use: --file {display(folder / others[0])}"
     _error(report, "missing-config", message, hint)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from fnbuild.spec.hints import meant
+from fnbuild.spec.hints import closest, meant
 from fnbuild.spec.quantities import quantity
 from fnbuild.spec.source import has_room, shown
 from fnbuild.spec.subject import Subject
@@ -15,6 +15,7 @@ _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?\Z")
 _LABEL_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?\Z")
 _LABEL_PREFIX = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?\Z")
 _RESTARTS = ("no", "always", "unless-stopped", "on-failure")
+_ATTRIBUTES = ("network", "restartPolicy", "healthCheckInterval", "mountMode", "processorMountMode")
 _PULLS = ("", "Always", "IfNotPresent", "Never")
 _PREEMPTION = ("", "allow", "constrain", "prevent", "none")
 _SOURCES = ("Resource", "Pods", "Object", "External", "ContainerResource")
@@ -179,6 +180,11 @@ def platform_attributes(subject: Subject) -> None:
     """What the platform is told: restarts and health checks."""
     attributes = subject.function.spec.platform.attributes
     path = ("spec", "platform", "attributes")
+    for key in attributes:
+        word = closest(key, _ATTRIBUTES)
+        if word and key.lower() != word.lower() and word not in attributes:
+            message = f"no platform reads the attribute {shown(key)}"
+            subject.warning("unknown-key", message, (*path, key), f"did you mean {word}?", "key")
     policy = attributes.get("restartPolicy")
     if policy is not None:
         _restart(subject, policy, (*path, "restartPolicy"))

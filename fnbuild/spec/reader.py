@@ -183,7 +183,12 @@ class _Reading:
             name, text = "functionSourceCode", _decoded(written.spec.build.function_source_code)
         elif self.located.source is not None:
             name = display(self.located.source)
-            text = self.located.source.read_bytes().decode("utf-8", "replace")
+            try:
+                text = self.located.source.read_bytes().decode("utf-8", "replace")
+            except OSError as error:
+                message = f"{name} cannot be read: {error.strerror}"
+                self.report.add(Diagnostic("error", "unreadable", message))
+                return None
         else:
             return Function()
         before = len(self.report.errors)

@@ -204,7 +204,7 @@ def main(good: Path, scratch: Path) -> None:
     judge(texts[0].encode(), scratch / "function.yaml")
     for number, data in enumerate(files):
         verdict = judge(data, scratch / "function.yaml")
-        if len(data) < 20_000:
+        if len(data) < 8_000:
             verdict["crash"] = verdict["crash"] or mended(data)
         verdict["number"] = number
         verdict["start"] = repr(data[:60])

@@ -207,6 +207,13 @@ def test_json_that_yaml_reads_otherwise(folder: Folder) -> None:
     assert finding.rule == "cvat-labels"
 
 
+@pytest.mark.parametrize("value", ["3.10", "yes", "12"])
+def test_a_spec_that_is_no_text(folder: Folder, value: str) -> None:
+    text = config("type: detector", "").replace("spec:", f"    spec: {value}\nspec:", 1)
+    error = next(finding for finding in folder.findings(text) if finding.severity == "error")
+    assert at(error) == (5, 11)
+
+
 def test_deeply_nested_json(folder: Folder) -> None:
     finding: Diagnostic = folder.only(block("[" * 100_000))
     assert finding.rule == "cvat-json"

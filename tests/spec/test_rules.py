@@ -155,6 +155,7 @@ def test_errors(folder: Folder, lines: str, rule: str, place: tuple[int, int], w
         (f"{HTTP}      attributes: {{port: '32000'}}", "http-port", (9, 26)),
         ("  env: [{name: A}, {name: A}]", "env-twice", (6, 27)),
         ("  resources: {limits: {gpu: 1}}", "gpu", (6, 24)),
+        ("  platform: {attributes: {restartPolcy: {name: no}}}", "unknown-key", (6, 27)),
         (
             "  build: {commands: [a], directives: {preCopy: [{kind: RUN, value: x}]}}",
             "directives-ignored", (6, 26),
@@ -184,6 +185,16 @@ def test_warnings(folder: Folder, lines: str, rule: str, place: tuple[int, int])
 )
 def test_nothing_to_say(folder: Folder, lines: str) -> None:
     assert folder.findings(f"{GOOD}{lines}\n") == []
+
+
+def test_a_handler_that_no_file_can_hold(folder: Folder) -> None:
+    assert folder.only(GOOD.replace("main:", "m" * 300 + ":")).rule == "handler-module"
+
+
+def test_code_that_comes_from_elsewhere(folder: Folder) -> None:
+    text = GOOD.replace("main:", "other:")
+    assert folder.findings(text + "  build: {path: 'https://example.com/code.zip'}\n") == []
+    assert folder.findings(text + "  image: ready/made:1\n") == []
 
 
 def test_namespaces(folder: Folder) -> None:
