@@ -49,6 +49,11 @@ def function_object(one: Deployment, *, mask: bool = False) -> Raw:
         status["internalInvocationUrls"] = list(one.internal_urls)
     if one.external_urls:
         status["externalInvocationUrls"] = list(one.external_urls)
+    # Beyond Nuclio's fields, which its clients pass over.
+    status["platform"] = one.platform
+    status["revision"] = one.revision
+    if one.details:
+        status["details"] = one.details
     raw["status"] = status
     if mask:
         raw["spec"] = _masked(raw.get("spec", {}))

@@ -87,6 +87,8 @@ def test_one_function_is_an_object_and_two_are_a_list(capsys: pytest.CaptureFixt
         "state": "ready",
         "httpPort": 41234,
         "externalInvocationUrls": ["127.0.0.1:41234"],
+        "platform": "process",
+        "revision": 1,
     }
     show_functions([deployment("f"), deployment("g")], "yaml")
     both = yaml.safe_load(capsys.readouterr().out)
