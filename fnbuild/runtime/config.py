@@ -117,7 +117,7 @@ class ProcessorConfig:
             raise ConfigFileError(
                 'log.level: "%s" is not one of %s' % (self.log_level, ", ".join(logs.LEVELS))
             )
-        self.log_format = _choice(values, "format", ["auto", "human", "json"])
+        self.log_format = _choice(values, "format", ["auto", "human", "json"], "log.")
 
     @property
     def http_trigger(self) -> Trigger:
@@ -186,10 +186,10 @@ def _get(values: Values, at: str, key: str, kind: type, default: Any = _REQUIRED
     return float(value) if isinstance(value, int) and kind is float else value
 
 
-def _choice(values: Values, key: str, choices: Sequence[str]) -> str:
+def _choice(values: Values, key: str, choices: Sequence[str], at: str = "") -> str:
     value = values.get(key, choices[0])
     if value not in choices:
-        raise ConfigFileError("%s: %r is not one of %s" % (key, value, ", ".join(choices)))
+        raise ConfigFileError("%s%s: %r is not one of %s" % (at, key, value, ", ".join(choices)))
     return str(value)
 
 

@@ -44,6 +44,7 @@ class Processor:
         self.http = Server(app, limits(trigger.attributes), self._failed)
         self._started = time.time()
         self._draining: Optional[asyncio.Task[None]] = None
+        self._cut: Optional[asyncio.TimerHandle] = None
         self._finished: asyncio.Future[int] = self._loop.create_future()
         self._signals = 0
         self._sockets: List[socket.socket] = []
@@ -114,20 +115,25 @@ class Processor:
         self._begin_end(_IDLE_AT_SIGNAL)
 
     def _begin_end(self, idle: float) -> None:
-        if self._draining is not None:
-            # The new time counts for the drain under way.
-            self._loop.create_task(self.http.drain(idle))
-            return
-        self._draining = self._loop.create_task(self._end(idle))
-
-    async def _end(self, idle: float) -> None:
-        self.log.info("Draining", connections=self.http.connections)
+        # Told again, the new time counts for the drain under way.
+        if self._cut is not None:
+            self._cut.cancel()
         patience = self.config.http_trigger.termination_timeout
-        cut = self._loop.call_later(idle + patience, self.http.close)
-        await self.http.drain(idle)
-        cut.cancel()
+        self._cut = self._loop.call_later(idle + patience, self._cut_off)
+        drained = self._loop.create_task(self.http.drain(idle))
+        if self._draining is None:
+            self._draining = self._loop.create_task(self._end(drained, patience))
+
+    async def _end(self, drained: "asyncio.Task[None]", patience: float) -> None:
+        self.log.info("Draining", connections=self.http.connections)
+        await drained
         await self.pool.stop(patience)
         self._finish(0)
+
+    def _cut_off(self) -> None:
+        self.log.warn("Ending %d requests that did not finish in time" % self.http.in_flight)
+        self.http.close()
+        self.pool.kill()
 
     def _finish(self, status: int) -> None:
         self._stopped = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -154,10 +155,8 @@ def test_no_orphans_when_the_processor_is_killed(serve: Any, soon: Any) -> None:
 
 
 def _quietly(one: Any) -> None:
-    try:
+    with contextlib.suppress(OSError):
         one.send(path="/slow")
-    except OSError:
-        pass
 
 
 def test_an_init_context_that_raises(serve: Any) -> None:

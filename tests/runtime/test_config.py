@@ -1,0 +1,99 @@
+"""The processor's configuration file, read and written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fnbuild.runtime.config import ConfigFileError, ProcessorConfig
+
+LEAST: dict[str, Any] = {
+    "handler": "main:handler",
+    "code": "/srv/code",
+    "listeners": {"http": {"port": 8080}},
+}
+
+
+def test_defaults() -> None:
+    config = ProcessorConfig(LEAST)
+    trigger = config.http_trigger
+    assert (trigger.kind, trigger.num_workers, trigger.availability_timeout) == ("http", 1, 10.0)
+    (http,) = config.http
+    assert (http.host, http.port, http.fd) == ("127.0.0.1", 8080, None)
+    assert (config.accept, config.restart, config.event_timeout) == ("immediately", "always", None)
+    assert (config.admin, config.control, config.mount) == (None, None, None)
+
+
+def test_what_is_written_reads_the_same(tmp_path: Path) -> None:
+    full = {
+        **LEAST,
+        "function": {"name": "f", "revision": 3},
+        "mount": "/opt/nuclio",
+        "interpreter": "/usr/bin/python3",
+        "env": {"A": "1"},
+        "sdk_path": "/sdk",
+        "triggers": {
+            "t": {"kind": "http", "num_workers": 4, "availability_timeout_ms": 0},
+            "c": {"kind": "cron"},
+        },
+        "event_timeout": 30,
+        "readiness_timeout": 60.5,
+        "accept": "when-ready",
+        "restart": "no",
+        "drain_timeout": 5,
+        "listeners": {"http": {"fd": 3}, "admin": {"host": "::1", "port": 1}, "control": "/c"},
+        "log": {"level": "warn", "format": "human"},
+    }
+    text = ProcessorConfig(full).to_json()
+    (tmp_path / "p.json").write_text(text)
+    again = ProcessorConfig.from_file(str(tmp_path / "p.json"))
+    assert again.to_json() == text
+    assert again.http_trigger.num_workers == 4
+    assert again.http_trigger.availability_timeout == 0
+    assert [listener.fd for listener in again.http] == [3]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"handler": None}, "handler is missing"),
+        ({"handler": 3}, "handler: 3 is not a str"),
+        ({"listeners": {}}, "listeners.http is missing"),
+        ({"listeners": {"http": {"port": "80"}}}, "listeners.http.port: '80' is not a int"),
+        ({"listeners": {"http": {"port": 70000}}}, "70000 is not between 0 and 65535"),
+        ({"accept": "later"}, "accept: 'later' is not one of immediately, when-ready"),
+        ({"log": {"format": "x"}}, "log.format: 'x' is not one of auto, human, json"),
+        ({"log": {"level": "loud"}}, 'log.level: "loud" is not one of debug, info, warn, error'),
+        ({"triggers": {"t": {"num_workers": 0}}}, "triggers.t.num_workers: 0 is not between"),
+        ({"triggers": {"t": {"num_workers": True}}}, "triggers.t.num_workers: True is not"),
+        ({"triggers": {"t": 3}}, "triggers.t must be a JSON object"),
+        ({"event_timeout": "30s"}, "event_timeout: '30s' is not a float"),
+        ({"env": []}, "env: [] is not a dict"),
+    ],
+)
+def test_faults_name_the_key_and_the_value(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigFileError) as caught:
+        ProcessorConfig({**LEAST, **change})
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "words"), [("{", "is not JSON"), ("[]", "must be a JSON object")])
+def test_files_that_are_no_configuration(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "p.json"
+    path.write_text(text)
+    with pytest.raises(ConfigFileError) as caught:
+        ProcessorConfig.from_file(str(path))
+    assert str(caught.value).startswith(str(path))
+    assert words in str(caught.value)
+
+
+def test_the_documented_file_is_complete() -> None:
+    from fnbuild.runtime import config
+
+    keys = json.loads(ProcessorConfig(LEAST).to_json())
+    assert config.__doc__ is not None
+    for key in keys:
+        assert f'"{key}"' in config.__doc__

@@ -1,0 +1,124 @@
+"""The processor's log, and the messages that carry records to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+from pathlib import Path
+from typing import Any
+
+from fnbuild.runtime import wire
+from fnbuild.runtime.logs import Log, Record
+
+
+def written(path: Path, style: str, *records: Record, level: str = "debug") -> list[str]:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    try:
+        log = Log(level, style, fd)
+        for record in records:
+            log.write(record)
+    finally:
+        os.close(fd)
+    return path.read_text().splitlines()
+
+
+def test_json_lines(tmp_path: Path) -> None:
+    record = Record("warn", "ünder\nlines", "handler", "1", {"count": 2, "level": "x", "o": {1}})
+    record.request_id = "r"
+    record.time = 1234.5678
+    (line,) = written(tmp_path / "log", "auto", record)
+    assert json.loads(line) == {
+        "time": 1234.568,
+        "level": "warn",
+        "name": "handler",
+        "message": "ünder\nlines",
+        "worker": "1",
+        "request_id": "r",
+        "count": 2,
+        "level_": "x",
+        "o": "{1}",
+    }
+
+
+def test_variables_that_have_no_json(tmp_path: Path) -> None:
+    circle: list[Any] = []
+    circle.append(circle)
+    lines = written(
+        tmp_path / "log",
+        "json",
+        Record("info", "m", variables={"a": circle}),
+        Record("info", "m", variables={"a": {(1, 2): 3}}),
+    )
+    assert [json.loads(line)["a"] for line in lines] == ["[[...]]", "{(1, 2): 3}"]
+
+
+def test_levels_below_the_wanted_are_dropped(tmp_path: Path) -> None:
+    levels = ["debug", "info", "warn", "error"]
+    lines = written(tmp_path / "log", "json", *[Record(n, n) for n in levels], level="warn")
+    assert [json.loads(line)["level"] for line in lines] == ["warn", "error"]
+
+
+def test_human_lines(tmp_path: Path) -> None:
+    record = Record("error", "no model", "handler", "0", {"path": "a b", "n": 1})
+    (line,) = written(tmp_path / "log", "human", record)
+    assert line.endswith("error worker 0 | no model path=a b n=1")
+    assert "\x1b" not in line
+
+
+def test_a_terminal_gets_colours(monkeypatch: Any) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    ours, theirs = pty.openpty()
+    try:
+        Log("debug", "auto", theirs).info("hello")
+        text = os.read(ours, 1000).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert "\x1b[36m" in text
+    assert "processor | hello" in text
+
+
+def test_a_full_disk_ends_nothing() -> None:
+    fd = os.open("/dev/full", os.O_WRONLY)
+    try:
+        Log("debug", "json", fd).info("lost")
+    finally:
+        os.close(fd)
+
+
+def test_messages_arrive_whole_in_any_pieces() -> None:
+    messages = [
+        (wire.EVENT, {"a": "ü", "n": [1]}, b""),
+        (wire.REPLY, {}, b"x" * 300),
+        (wire.RECORD, {"m": "y" * 200}, bytes(range(256))),
+    ]
+    stream = b"".join(wire.encode_head(k, m, len(b)) + b for k, m, b in messages)
+    for size in (1, 2, 7, 12, 13, 100, 301, len(stream)):
+        reader = wire.Reader()
+        found: list[Any] = []
+        for start in range(0, len(stream), size):
+            found += reader.feed(stream[start : start + size])
+        assert [tuple(message) for message in found] == messages
+
+
+def test_a_channel_takes_large_bodies_and_notices_the_end() -> None:
+    import threading
+
+    ours, theirs = wire.pair()
+    sender, receiver = wire.Channel(ours), wire.Channel(theirs)
+    body = os.urandom(3_000_000)
+
+    def send() -> None:
+        sender.send(wire.EVENT, {"n": 1}, body)
+        sender.send(wire.STOP, {})
+        ours.sendall(wire.HEADER.pack(wire.EVENT, 2, 100) + b"{}part")
+        ours.close()
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    assert receiver.receive() == (wire.EVENT, {"n": 1}, body)
+    assert receiver.receive() == (wire.STOP, {}, b"")
+    assert receiver.receive() is None
+    thread.join()
+    theirs.close()

@@ -1,0 +1,256 @@
+"""The function's folder at /opt/nuclio: for the worker, for C libraries, and for nobody else."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fnbuild.runtime import redirect
+from tests.runtime import interpreters
+from tests.runtime.conftest import ROOT
+
+READER = """
+import ctypes
+import os
+import subprocess
+import sys
+
+PLACE = "/opt/nuclio/function.yaml"
+
+
+def read_in_c(path):
+    libc = ctypes.CDLL(None)
+    libc.fopen.restype = ctypes.c_void_p
+    libc.fgets.argtypes = [ctypes.c_char_p, ctypes.c_int, ctypes.c_void_p]
+    file = libc.fopen(path.encode(), b"r")
+    line = ctypes.create_string_buffer(200)
+    return libc.fgets(line, 200, file) and line.value.decode() if file else None
+
+
+def handler(context, event):
+    return {
+        "open": open(PLACE).read(),
+        "c": read_in_c(PLACE),
+        "program": subprocess.run(["cat", PLACE], stdout=subprocess.PIPE).stdout.decode(),
+        "listed": sorted(os.listdir("/opt/nuclio")),
+        "cwd": os.getcwd(),
+        "file": __file__,
+        "path": sys.path[0],
+        "opt": sorted(os.listdir("/opt")),
+        "uid": os.getuid(),
+        "python": subprocess.run([sys.executable, "-c", "print(1)"]).returncode,
+    }
+"""
+
+YAML = "metadata: {name: under-test}\n"
+
+
+def can_mount() -> bool:
+    command = ["unshare", "--mount", "true"]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+needs_namespaces = pytest.mark.skipif(
+    not can_mount(), reason="this machine allows no mount namespaces"
+)
+
+
+def mounts() -> str:
+    return Path("/proc/self/mountinfo").read_text()
+
+
+@needs_namespaces
+@pytest.mark.parametrize("version", interpreters.every())
+def test_everybody_in_the_worker_sees_the_folder(serve: Any, version: str) -> None:
+    before, opt = mounts(), sorted(os.listdir("/opt"))
+    one = serve(READER, mount="/opt/nuclio", version=version)
+    seen = one.call()
+    assert seen["open"] == seen["c"] == seen["program"] == YAML
+    assert seen["listed"] == sorted({"function.yaml", "main.py", *seen["listed"]})
+    assert (seen["cwd"], seen["path"]) == ("/opt/nuclio", "/opt/nuclio")
+    assert seen["file"] == "/opt/nuclio/main.py"
+    assert seen["opt"] == sorted({*opt, "nuclio"})
+    assert seen["python"] == 0
+    assert one.status()["mount"] == "namespace"
+    assert one.status()["warnings"] == []
+    assert mounts() == before
+    assert sorted(os.listdir("/opt")) == opt
+
+
+@needs_namespaces
+def test_a_place_that_exists(serve: Any, tmp_path: Path) -> None:
+    place = tmp_path / "opt" / "nuclio"
+    place.mkdir(parents=True)
+    (place / "other").touch()
+    one = serve(READER.replace("/opt/nuclio", str(place)), mount=str(place))
+    seen = one.call()
+    assert seen["open"] == seen["c"] == YAML
+    assert "other" not in seen["listed"]
+    assert os.listdir(place) == ["other"]
+
+
+@needs_namespaces
+def test_what_lies_beside_the_place_stays(serve: Any, tmp_path: Path) -> None:
+    opt = tmp_path / "opt"
+    (opt / "tool" / "bin").mkdir(parents=True)
+    (opt / "file").write_text("text")
+    (opt / "link").symlink_to("tool/bin")
+    (opt / "broken").symlink_to("nowhere")
+    # The interpreter itself, and the function's folder, may lie there.
+    python = opt / "tool" / "bin" / "python"
+    subprocess.run(
+        [sys.executable, "-m", "venv", "--without-pip", opt / "tool"], check=True, timeout=60
+    )
+    one = serve(
+        f"""
+        import os, sys
+        def handler(context, event):
+            return {{
+                "python": sys.executable,
+                "runs": os.path.exists(sys.executable),
+                "entries": sorted(os.listdir({str(opt)!r})),
+                "file": open({str(opt / "file")!r}).read(),
+                "links": [os.readlink({str(opt)!r} + "/" + n) for n in ("link", "broken")],
+                "yaml": open({str(opt / "nuclio" / "function.yaml")!r}).read(),
+            }}
+        """,
+        mount=str(opt / "nuclio"),
+        interpreter=str(python),
+    )
+    assert one.call() == {
+        "python": str(python),
+        "runs": True,
+        "entries": ["broken", "file", "link", "nuclio", "tool"],
+        "file": "text",
+        "links": ["tool/bin", "nowhere"],
+        "yaml": YAML,
+    }
+    assert not (opt / "nuclio").exists()
+
+
+@needs_namespaces
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
+def test_a_plain_user_gets_it_too(tmp_path: Path) -> None:
+    python = "/usr/bin/python3"
+    if not Path(python).exists():
+        pytest.skip("no system Python that another user may run")
+    # Copied, since the user may not be able to read this checkout.
+    home = Path(tempfile.mkdtemp())
+    try:
+        shutil.copytree(ROOT / "fnbuild" / "runtime", home / "fnbuild" / "runtime")
+        (home / "code").mkdir()
+        (home / "code" / "function.yaml").write_text(YAML)
+        script = """
+            import json, os, sys
+            from fnbuild.runtime import mount
+            refusal = mount.show(sys.argv[1], "/opt/nuclio")
+            try:
+                text = open("/opt/nuclio/function.yaml").read()
+            except OSError as problem:
+                text = str(problem)
+            print(json.dumps([refusal, os.getuid(), os.getgid(), text]))
+        """
+        (home / "script.py").write_text(textwrap.dedent(script))
+        for path in [home, *home.rglob("*")]:
+            os.chown(path, 65534, 65534)
+        done = subprocess.run(
+            [python, str(home / "script.py"), str(home / "code")],
+            user=65534,
+            group=65534,
+            extra_groups=[],
+            env={"PYTHONPATH": str(home), "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    finally:
+        shutil.rmtree(home)
+    refusal, uid, gid, text = json.loads(done.stdout)
+    assert (uid, gid) == (65534, 65534)
+    if refusal is not None:
+        pytest.skip(f"this kernel lets plain users mount nothing: {refusal}")
+    assert text == YAML
+
+
+def test_a_refusal_leaves_everything_as_it_was(tmp_path: Path) -> None:
+    script = """
+        import json, sys
+        from fnbuild.runtime import mount
+        refusal = mount.show(sys.argv[1], "/nowhere/at/all")
+        print(json.dumps([refusal, open("/proc/self/mountinfo").read().count("/nowhere")]))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    refusal, count = json.loads(done.stdout)
+    assert refusal
+    assert count == 0
+
+
+def test_without_a_namespace_python_still_finds_it(serve: Any) -> None:
+    # There is no folder in which the place could be made, so no mount is possible.
+    place = "/nowhere/at/all"
+    one = serve(
+        """
+        import io, os, pathlib
+        def handler(context, event):
+            place = "/nowhere/at/all"
+            name = place + "/function.yaml"
+            return {
+                "open": open(name).read(),
+                "io": io.open(name, encoding="utf-8").read(),
+                "bytes": open(name.encode(), "rb").read().decode(),
+                "path": pathlib.Path(name).read_text(),
+                "exists": [os.path.exists(name), os.path.isdir(place), os.path.exists(place + "x")],
+                "stat": os.stat(name).st_size,
+                "fd": os.close(os.open(name, os.O_RDONLY)),
+                "listed": "main.py" in os.listdir(place) and "main.py" in
+                          [e.name for e in os.scandir(place)],
+                "relative": open("function.yaml").read(),
+            }
+        """,
+        mount=place,
+        workers=2,
+        env={"PYTHONPATH": place + "/lib"},
+    )
+    assert one.call() == {
+        **dict.fromkeys(["open", "io", "bytes", "path", "relative"], YAML),
+        "exists": [True, True, False],
+        "stat": len(YAML),
+        "fd": None,
+        "listed": True,
+    }
+    status = one.status()
+    assert status["mount"] == "patched-open"
+    assert len(status["warnings"]) == 1
+    assert "is shown to Python alone" in status["warnings"][0]
+    assert len(one.records(level="warn")) == 1
+
+
+def test_no_mount_wanted(serve: Any) -> None:
+    one = serve("import os\ndef handler(c, e):\n    return os.getcwd()\n")
+    assert one.send().body.decode() == str(one.code)
+    assert one.status()["mount"] == "none"
+
+
+def test_paths_are_led_by_whole_names() -> None:
+    prefix = redirect.Prefix("/srv/code", "/opt/nuclio")
+    assert prefix.lead("/opt/nuclio") == "/srv/code"
+    assert prefix.lead("/opt/nuclio/a/b") == "/srv/code/a/b"
+    assert prefix.lead(b"/opt/nuclio/a") == b"/srv/code/a"
+    assert prefix.lead(Path("/opt/nuclio/a")) == "/srv/code/a"
+    assert prefix.lead("/opt/nuclio2/a") == "/opt/nuclio2/a"
+    assert prefix.lead(3) == 3
