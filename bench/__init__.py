@@ -1,0 +1,8 @@
+"""Our processor and its peers under the same load, as ratios to what the handler alone can do.
+
+    python -m bench install      make the environments of the peers
+    python -m bench run          measure, and write the results as JSON
+    python -m bench report       write the results into docs/performance.md
+
+`catalog` says who is measured, `workloads` with what, `lifecycle` and `rounds` how.
+"""

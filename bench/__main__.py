@@ -1,0 +1,136 @@
+"""The command line of the bench; see `python -m bench --help`."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from . import catalog, environments, facts, lifecycle, report, rounds, workloads
+from .catalog import Server
+
+DOCUMENT = catalog.ROOT / "docs" / "performance.md"
+
+
+def say(text: str) -> None:
+    """Progress, with the time."""
+    print(f"{datetime.datetime.now():%H:%M:%S} {text}", file=sys.stderr, flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    install = verbs.add_parser("install", help="make the peers' environments")
+    install.add_argument("--environments", help="comma-separated; all by default")
+    run = verbs.add_parser("run", help="measure")
+    run.add_argument("--workloads", help="comma-separated; all by default")
+    run.add_argument("--servers", help="comma-separated; all by default; the limit always runs")
+    run.add_argument("--concurrency", default="1,2,8,32")
+    run.add_argument("--seconds", type=int, default=3, help="length of one slice")
+    run.add_argument("--rounds", type=int, default=5)
+    run.add_argument("--starts", type=int, default=3, help="how often each server starts alone")
+    run.add_argument("--lifecycle", default="echo,torch", help="workloads of the starts alone")
+    run.add_argument("-o", "--output", type=Path, default=Path("results.json"))
+    written = verbs.add_parser("report", help="write the table into docs/performance.md")
+    written.add_argument("results", type=Path)
+    written.add_argument("--document", type=Path, default=DOCUMENT)
+    return parser
+
+
+def main(arguments: list[str]) -> int:
+    """Run one verb; the exit status."""
+    options = _parser().parse_args(arguments)
+    # An end from outside takes the same way out as Ctrl-C, past everything that was started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        if options.verb == "install":
+            return _install(options.environments)
+        if options.verb == "run":
+            return _run(options, ["python -m bench", *arguments])
+        report.write(json.loads(options.results.read_text()), options.document)
+    except catalog.UnknownNameError as problem:
+        print(problem, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _install(names: str | None) -> int:
+    known = catalog.load().environments
+    wanted = names.split(",") if names else list(known)
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise catalog.UnknownNameError(f"no such environment: {', '.join(unknown)}")
+    problems = [environments.install(known[name], say) for name in wanted]
+    return 1 if any(problems) else 0
+
+
+def _run(options: argparse.Namespace, command: list[str]) -> int:
+    known = catalog.load()
+    chosen = catalog.choose(options.servers)
+    missing: dict[str, dict[str, str]] = {}
+    servers = _able(chosen, missing)
+    if not any(server.name == catalog.LIMIT for server in servers):
+        print(f"nothing can be measured: {missing['*'][catalog.LIMIT]}", file=sys.stderr)
+        return 1
+    results: dict[str, Any] = {
+        "command": " ".join(command),
+        "date": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
+        "facts": facts.collect(known),
+        "servers": {server.name: server.title for server in chosen},
+        "missing": missing,
+        "slices": [],
+        "lifecycle": [],
+    }
+    levels = tuple(int(level) for level in options.concurrency.split(","))
+    plan = rounds.Plan(levels, options.seconds, options.rounds)
+    names = workloads.choose(options.workloads)
+    alone = [name for name in options.lifecycle.split(",") if name in names]
+    began = time.monotonic()
+    for name in names:
+        workload = workloads.make(name)
+        for number in range(options.starts if name in alone else 0):
+            for server in servers:
+                record = lifecycle.measure(server, workload)
+                results["lifecycle"].append(record)
+                say(f"{name}: {server.name} alone, start {number + 1}: {_brief(record)}")
+        slices, failed = rounds.measure(servers, workload, plan, say)
+        results["slices"] += slices
+        if failed:
+            missing[name] = failed
+        results["seconds"] = time.monotonic() - began
+        # Written behind every workload: an interrupted run keeps what it has.
+        options.output.write_text(json.dumps(results, indent=1))
+    say(f"{options.output} is written")
+    return 0
+
+
+def _able(servers: list[Server], missing: dict[str, dict[str, str]]) -> list[Server]:
+    """Those that can be started here; the others are named with the reason under `*`."""
+    able = []
+    for server in servers:
+        reason = environments.obstacle(server, catalog.load())
+        if reason is None:
+            able.append(server)
+        else:
+            missing.setdefault("*", {})[server.name] = reason
+            say(f"{server.name} cannot be measured: {reason}")
+    return able
+
+
+def _brief(record: dict[str, Any]) -> str:
+    if "problem" in record:
+        return str(record["problem"])
+    restart = record.get("restart")
+    again = f", worker back after {restart:.2f} s" if restart else ""
+    return f"cold start {record['cold_start']:.2f} s, {record['pss_loaded']:.0f} MiB loaded{again}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

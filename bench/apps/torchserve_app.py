@@ -1,0 +1,11 @@
+"""The function as a torchserve handler; torchserve parses the JSON by itself."""
+
+import calling
+
+
+class Bench:
+    def initialize(self, _context):
+        calling.prepare()
+
+    def handle(self, batch, _context):
+        return [calling.call(request.get("body") or request.get("data")) for request in batch]

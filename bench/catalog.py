@@ -1,0 +1,97 @@
+"""Who is measured: what peers.toml says, as typed values."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+FOLDER = Path(__file__).resolve().parent
+ROOT = FOLDER.parent
+CACHE = ROOT / ".cache" / "bench"
+
+# The two rows every other row is read against, and our own.
+LIMIT = "limit"
+LIMIT_DEFAULT = "limit-default"
+OURS = "fnbuild"
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A virtual environment: the handler's libraries and what its servers need."""
+
+    name: str
+    requirements: tuple[str, ...]
+
+    @property
+    def folder(self) -> Path:
+        return CACHE / self.name
+
+    @property
+    def python(self) -> Path:
+        return self.folder / "bin" / "python"
+
+
+@dataclass(frozen=True)
+class Server:
+    """One row of the table. A `loop` calls the handler itself instead of serving HTTP."""
+
+    name: str
+    title: str
+    environment: str
+    command: tuple[str, ...]
+    kind: Literal["http", "loop"] = "http"
+    path: str = "/"
+    needs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """Everything in the file."""
+
+    workers: int
+    environments: dict[str, Environment]
+    servers: dict[str, Server]
+
+
+class UnknownNameError(Exception):
+    """A name on the command line that is not in the catalog."""
+
+
+@cache
+def load() -> Catalog:
+    """Read peers.toml."""
+    values = tomllib.loads((FOLDER / "peers.toml").read_text())
+    libraries = values["libraries"]["requirements"]
+    environments = {
+        name: Environment(name, (*libraries, *found["requirements"]))
+        for name, found in values["environments"].items()
+    }
+    servers = {
+        name: Server(
+            name,
+            found["title"],
+            found["environment"],
+            tuple(found["command"]),
+            found.get("kind", "http"),
+            found.get("path", "/"),
+            tuple(found.get("needs", ())),
+        )
+        for name, found in values["servers"].items()
+    }
+    return Catalog(values["workers"], environments, servers)
+
+
+def choose(names: str | None) -> list[Server]:
+    """The servers of a comma-separated list, or all; the limit is always among them."""
+    servers = load().servers
+    if names is None:
+        return list(servers.values())
+    wanted = {name.strip() for name in names.split(",")}
+    unknown = wanted - set(servers)
+    if unknown:
+        known = ", ".join(servers)
+        raise UnknownNameError(f"no such server: {', '.join(sorted(unknown))} (there are {known})")
+    return [server for name, server in servers.items() if name in wanted | {LIMIT}]

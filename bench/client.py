@@ -1,0 +1,56 @@
+"""Single requests for checks; no timing is taken from here."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+from typing import Any
+from urllib.parse import urlsplit
+
+from .workloads import Payload
+
+TIMEOUT = 60.0
+_THREADS = 8
+_REQUESTS_EACH = 4
+
+
+def ask(url: str, body: bytes) -> tuple[int, Any]:
+    """Status and parsed reply of one POST on a connection of its own; OSError without an answer."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=TIMEOUT)
+    try:
+        connection.request("POST", parts.path, body, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        data = response.read()
+    except http.client.HTTPException as problem:
+        raise ConnectionError(f"{type(problem).__name__}: {problem}") from problem
+    finally:
+        connection.close()
+    try:
+        return response.status, json.loads(data)
+    except ValueError:
+        return response.status, data
+
+
+def wrong(url: str, payloads: tuple[Payload, ...]) -> list[str]:
+    """Send every payload from several clients at a time; what came back wrong, in words."""
+    found: list[str] = []
+
+    def run(first: int) -> None:
+        for number in range(first, first + _REQUESTS_EACH):
+            payload = payloads[number % len(payloads)]
+            try:
+                status, reply = ask(url, payload.body)
+            except OSError as problem:
+                found.append(str(problem))
+                continue
+            if status != 200 or reply != payload.expected:
+                found.append(f"status {status}: {str(reply)[:120]}")
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(_THREADS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found

@@ -1,0 +1,70 @@
+"""What a server costs besides its requests, each server alone on the machine.
+
+Cold start, memory idle and loaded, CPU time while idle, and the time to a new worker behind one
+that was killed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Any
+
+from . import load, processes
+from .catalog import Server
+from .client import wrong
+from .servers import Running, StartError, alive, running
+from .workloads import Workload
+
+_WARM_UP_CONCURRENCY = 8
+_WARM_UP_SECONDS = 2
+_IDLE_SECONDS = 1.0
+_RESTART_TIMEOUT = 45.0
+_POLL = 0.002
+
+
+def measure(server: Server, workload: Workload) -> dict[str, Any]:
+    """Start the server, measure, end it: seconds and MiB, or `problem`."""
+    record: dict[str, Any] = {"server": server.name, "workload": workload.name}
+    try:
+        with running(server, workload) as started:
+            record["cold_start"] = started.cold_start
+            _observe(started, record)
+    except StartError as problem:
+        record["problem"] = str(problem)
+    return record
+
+
+def _observe(started: Running, record: dict[str, Any]) -> None:
+    processes.settle(started.pids)
+    before = processes.cpu(started.pids)
+    time.sleep(_IDLE_SECONDS)
+    record["idle_cpu"] = (processes.cpu(started.pids) - before) / _IDLE_SECONDS
+    record["pss_idle"] = processes.pss(started.pids)
+    if started.server.kind == "loop":
+        started.loop(_WARM_UP_SECONDS)
+    else:
+        found = wrong(started.url, started.workload.payloads)
+        if found:
+            raise StartError(f"{len(found)} wrong replies, such as: {found[0]}")
+        body = started.workload.body_file
+        load.run(started.url, body, _WARM_UP_CONCURRENCY, _WARM_UP_SECONDS)
+        processes.settle(started.pids)
+    record["processes"] = len(processes.family(started.mark))
+    record["pss_loaded"] = processes.pss(processes.family(started.mark))
+    if started.server.kind != "loop":
+        record["restart"] = _restart(started)
+
+
+def _restart(started: Running) -> float | None:
+    """Kill one worker: seconds until another process is ready; None when none comes."""
+    before = alive(started)
+    killed = time.monotonic()
+    os.kill(min(before), signal.SIGKILL)
+    while time.monotonic() < killed + _RESTART_TIMEOUT:
+        new = [ready for pid, ready in started.signed().items() if pid not in before]
+        if new:
+            return min(new) - killed
+        time.sleep(_POLL)
+    return None

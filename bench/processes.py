@@ -1,0 +1,89 @@
+"""The processes of one server, found by a mark in their environment: memory, CPU time, their end.
+
+The mark finds those too that left the group or lost their parent, and never anybody else's.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+MARK = "BENCH_MARK"
+
+_TICK = os.sysconf("SC_CLK_TCK")
+
+
+def family(mark: str) -> list[int]:
+    """The processes that carry the mark."""
+    wanted = f"{MARK}={mark}".encode()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                environment = (entry / "environ").read_bytes()
+            except OSError:
+                # It ended, or belongs to somebody else.
+                continue
+            if wanted in environment.split(b"\0"):
+                found.append(int(entry.name))
+    return found
+
+
+def pss(pids: list[int]) -> float:
+    """Memory in MiB, with each page shared by n processes counted as one n-th."""
+    total = 0
+    for pid in pids:
+        try:
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        except OSError:
+            continue
+        total += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return total / 1024
+
+
+def cpu(pids: list[int]) -> float:
+    """Seconds of CPU time, user and system, since they started."""
+    ticks = 0
+    for pid in pids:
+        try:
+            text = Path(f"/proc/{pid}/stat").read_text()
+        except OSError:
+            continue
+        fields = text.rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / _TICK
+
+
+def settle(pids: list[int], patience: float = 5.0) -> None:
+    """Wait until they are hardly busy any more, as they are with requests that nobody awaits."""
+    end = time.monotonic() + patience
+    pause = 0.1
+    before = cpu(pids)
+    while time.monotonic() < end:
+        time.sleep(pause)
+        now = cpu(pids)
+        if now - before <= 0.2 * pause:
+            return
+        before = now
+
+
+def end(mark: str, patience: float = 10.0) -> None:
+    """Ask every process with the mark to end, and kill what is still there after `patience`."""
+    _signal(family(mark), signal.SIGTERM)
+    deadline = time.monotonic() + patience
+    while family(mark):
+        if time.monotonic() > deadline:
+            _signal(family(mark), signal.SIGKILL)
+        time.sleep(0.05)
+        if time.monotonic() > deadline + patience:
+            raise RuntimeError(f"processes {family(mark)} cannot be ended")
+
+
+def _signal(pids: list[int], number: int) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            continue

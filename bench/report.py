@@ -1,0 +1,160 @@
+"""The results as Markdown, between two markers of a document."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .catalog import LIMIT
+from .figures import Figure, Figures
+from .goals import Verdict, judge
+from .workloads import TITLES
+
+BEGIN = "<!-- bench: begin -->"
+END = "<!-- bench: end -->"
+
+# Programs named in the head, as far as an environment has them.
+_NAMED = ("torch", "numpy", "pillow", "opencv-python-headless", "nuclio-sdk", "flask", "gunicorn",
+          "fastapi", "uvicorn", "starlette", "granian", "kserve", "torchserve", "litserve",
+          "bentoml")  # fmt: skip
+_MAIN_LEVEL = 8
+
+
+class MarkerError(Exception):
+    """The document lacks the place for the table."""
+
+
+def write(results: dict[str, Any], document: Path) -> None:
+    """Put the tables between the document's markers."""
+    text = document.read_text()
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise MarkerError(f"{document} has no {BEGIN} and {END}")
+    document.write_text(f"{before}{BEGIN}\n\n{render(results)}\n{END}{after}")
+
+
+def render(results: dict[str, Any]) -> str:
+    """All tables."""
+    figures = Figures(results)
+    parts = [_head(results), _summary(figures), _goals(judge(figures))]
+    parts += [_workload(figures, name) for name in figures.workloads]
+    parts += [_alone(figures, name) for name in figures.starts()]
+    parts.append(_missing(results))
+    return "\n".join(part for part in parts if part)
+
+
+def _head(results: dict[str, Any]) -> str:
+    facts = results["facts"]
+    found: dict[str, str] = {}
+    for versions in facts["versions"].values():
+        found = {**versions, **found}
+    programs = ", ".join(f"{name} {found[name]}" for name in _NAMED if name in found)
+    return (
+        f"Measured on {results['date']} at commit {facts['commit']} in "
+        f"{results['seconds'] / 60:.0f} minutes by\n\n"
+        f"```console\n$ {results['command']}\n```\n\n"
+        f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_gib']} GiB, Linux "
+        f"{facts['kernel']}, {facts['libc']}, Python {facts['python']}; "
+        f"{facts['workers']} workers each; load generator on the same cores: "
+        f"{facts['generator']}; load average at the start {facts['load_at_start']:.1f}, "
+        f"{_load(results)} while measuring.\n"
+        f"{programs}.\n"
+    )
+
+
+def _load(results: dict[str, Any]) -> str:
+    loads = [one["load"] for one in results["slices"]] or [0.0]
+    return f"{min(loads):.1f} to {max(loads):.1f}"
+
+
+def _summary(figures: Figures) -> str:
+    level = _MAIN_LEVEL if _MAIN_LEVEL in figures.levels else figures.levels[-1]
+    rows = []
+    for server, title in figures.servers.items():
+        cells = [_share(figures.figure(name, level, server), server) for name in figures.workloads]
+        rows.append([title, *cells])
+    heading = f"### Requests per second at concurrency {level}, and their share of the limit\n"
+    return f"{heading}\n{_table(['server', *figures.workloads], rows)}"
+
+
+def _goals(verdicts: list[Verdict]) -> str:
+    rows = []
+    for verdict in verdicts:
+        sign = "≤" if verdict.at_most else "≥"
+        value = "not measured" if verdict.value is None else f"{verdict.value:.2f}"
+        outcome = {True: "yes", False: "**no**", None: ""}[verdict.met]
+        rows.append([verdict.text, f"{sign} {verdict.wanted:g}", value, outcome])
+    return f"### What fnbuild is held to\n\n{_table(['', 'wanted', 'measured', 'met'], rows)}"
+
+
+def _workload(figures: Figures, name: str) -> str:
+    heads = ["server"]
+    for level in figures.levels:
+        heads.append(f"c {level}")
+    heads += [f"p50 / p99 ms, c {level}" for level in figures.levels] + ["CPU ms a request"]
+    rows = []
+    for server, title in figures.servers.items():
+        found = [figures.figure(name, level, server) for level in figures.levels]
+        if any(found):
+            rates = [_share(figure, server) for figure in found]
+            times = [_times(figure) for figure in found]
+            rows.append([title, *rates, *times, _cpu(found)])
+    return f"### {name}: {TITLES.get(name, name)}\n\n{_table(heads, rows)}"
+
+
+def _alone(figures: Figures, name: str) -> str:
+    heads = ["server", "cold start s", "worker back after s", "PSS idle MiB", "PSS loaded MiB"]
+    keys = {"cold_start": 2, "restart": 2, "pss_idle": 0, "pss_loaded": 0, "idle_cpu": 3}
+    rows = []
+    for server, title in figures.servers.items():
+        cells = [
+            "-" if (value := figures.alone(name, server, key)) is None else f"{value:.{digits}f}"
+            for key, digits in keys.items()
+        ]
+        if any(cell != "-" for cell in cells):
+            rows.append([title, *cells])
+    table = _table([*heads, "CPU while idle"], rows)
+    return f"### {name}: each server alone\n\n{table}"
+
+
+def _missing(results: dict[str, Any]) -> str:
+    lines = [
+        f"- {server} ({'all workloads' if workload == '*' else workload}): {reason}"
+        for workload, servers in results["missing"].items()
+        for server, reason in servers.items()
+    ]
+    problems = {
+        f"- {one['server']} ({one['workload']}, alone): {one['problem']}"
+        for one in results["lifecycle"]
+        if "problem" in one
+    }
+    lines += sorted(problems)
+    return "\n".join(["### Not measured", "", *lines, ""]) if lines else ""
+
+
+def _share(figure: Figure | None, server: str) -> str:
+    if figure is None:
+        return "-"
+    if not figure.rate:
+        return f"void: {figure.void[0]}"
+    rate = f"{figure.rate:,.0f}"
+    if server == LIMIT or figure.ratio is None:
+        return rate
+    share = f"{figure.ratio:.2f}" if figure.ratio >= 0.1 else f"{figure.ratio:.3f}"
+    return f"{rate} ({share})"
+
+
+def _times(figure: Figure | None) -> str:
+    return f"{figure.p50:.3g} / {figure.p99:.3g}" if figure and figure.rate else "-"
+
+
+def _cpu(found: list[Figure | None]) -> str:
+    spent = [figure.cpu_ms for figure in found if figure and figure.cpu_ms is not None]
+    return f"{spent[-1]:.3g}" if spent else "-"
+
+
+def _table(heads: list[str], rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    lines += ["| " + " | ".join(cell.replace("|", "/") for cell in row) + " |" for row in rows]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,108 @@
+"""Throughput and latency: all servers of a workload stay up and take turns in short slices.
+
+A round gives every server one slice at every concurrency, in an order that moves on by one each
+round, so that whatever else the machine does meets all of them. Ratios are taken within a round.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from . import load, processes
+from .catalog import Server
+from .client import ask, wrong
+from .servers import Running, StartError, running
+from .workloads import Workload
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how often; `seconds` is the length of one slice."""
+
+    concurrency: tuple[int, ...]
+    seconds: int
+    rounds: int
+
+
+def measure(
+    servers: list[Server], workload: Workload, plan: Plan, say: Say
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """Every slice as a record, and why servers are missing."""
+    missing: dict[str, str] = {}
+    with contextlib.ExitStack() as stack:
+        up = []
+        for server in servers:
+            try:
+                started = stack.enter_context(running(server, workload))
+                _check(started)
+            except StartError as problem:
+                missing[server.name] = str(problem)
+                say(f"{workload.name}: {server.name} cannot be measured: {problem}")
+            else:
+                up.append(started)
+        records = []
+        for number in range(plan.rounds):
+            for concurrency in plan.concurrency:
+                turn = number % len(up) if up else 0
+                for started in up[turn:] + up[:turn]:
+                    record = _slice(started, concurrency, plan.seconds)
+                    records.append({**record, "round": number})
+            say(f"{workload.name}: round {number + 1} of {plan.rounds}")
+    return records, missing
+
+
+def _check(started: Running) -> None:
+    if started.server.kind == "loop":
+        return
+    found = wrong(started.url, started.workload.payloads)
+    if found:
+        raise StartError(f"{len(found)} wrong replies, such as: {found[0]}")
+
+
+def _slice(started: Running, concurrency: int, seconds: int) -> dict[str, Any]:
+    """One server for a few seconds. `void` says why the figures do not count."""
+    pids = processes.family(started.mark)
+    before = processes.cpu(pids)
+    record: dict[str, Any] = {
+        "server": started.server.name,
+        "workload": started.workload.name,
+        "concurrency": concurrency,
+        "load": os.getloadavg()[0],
+    }
+    if started.server.kind == "loop":
+        parts = started.loop(seconds)
+        record.update(
+            requests=sum(part["requests"] for part in parts),
+            rate=sum(part["requests"] / part["seconds"] for part in parts),
+            p50=max(part["p50"] for part in parts),
+            p99=max(part["p99"] for part in parts),
+        )
+    else:
+        sample = load.run(started.url, started.workload.body_file, concurrency, seconds)
+        record.update(requests=sample.requests, rate=sample.rate, p50=sample.p50, p99=sample.p99)
+        processes.settle(pids)
+        void = _fault(started, sample)
+        if void:
+            record["void"] = void
+    busy = processes.cpu(pids) - before
+    record["cpu_ms"] = busy * 1000.0 / record["requests"] if record["requests"] else None
+    return record
+
+
+def _fault(started: Running, sample: load.Sample) -> str | None:
+    if sample.errors:
+        return ", ".join(f"{count} x {kind}" for kind, count in sample.errors.items())
+    if not sample.requests:
+        return "nothing was answered"
+    payload = started.workload.payloads[0]
+    try:
+        status, reply = ask(started.url, payload.body)
+    except OSError as problem:
+        return f"no reply behind the load: {problem}"
+    return None if status == 200 and reply == payload.expected else "a wrong reply behind the load"

@@ -1,0 +1,196 @@
+"""Servers started, found ready, and ended with every process they made."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import processes
+from .catalog import CACHE, FOLDER, Server, load
+from .client import ask
+from .workloads import Workload, variables
+
+READY_TIMEOUT = 90.0
+_POLL = 0.005
+
+
+class StartError(Exception):
+    """The server did not start, or does not answer as it must; the message says why."""
+
+
+@dataclass
+class Running:
+    """A server that answers. `cold_start` is from its command to its first right reply, seconds."""
+
+    server: Server
+    workload: Workload
+    port: int
+    mark: str
+    folder: Path
+    process: subprocess.Popen[bytes]
+    cold_start: float = 0.0
+    pids: list[int] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}{self.server.path}"
+
+    def signed(self) -> dict[int, float]:
+        """The handler's processes and when each was ready (time.monotonic)."""
+        found = {}
+        for path in (self.folder / "ready").iterdir():
+            if path.name.isdigit():
+                found[int(path.name)] = float(path.read_text())
+        return found
+
+    def loop(self, seconds: float) -> list[dict[str, float]]:
+        """Let a `loop` run; what each of its processes did."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{seconds}\n".encode())
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise StartError(f"{self.server.name} ended: {_last_words(self.folder)}")
+        found: list[dict[str, float]] = json.loads(line)
+        return found
+
+
+@contextlib.contextmanager
+def running(server: Server, workload: Workload) -> Iterator[Running]:
+    """The server with the workload's handler, ready; it is gone behind the block."""
+    folder = Path(tempfile.mkdtemp(prefix=f"bench-{server.name}-"))
+    (folder / "ready").mkdir()
+    mark = uuid.uuid4().hex
+    began = time.monotonic()
+    process = None
+    try:
+        port = _free_port()
+        process = _start(server, workload, folder, port, mark)
+        started = Running(server, workload, port, mark, folder, process)
+        _await_ready(started)
+        started.cold_start = time.monotonic() - began
+        _await_workers(started)
+        started.pids = processes.family(mark)
+        yield started
+    finally:
+        processes.end(mark)
+        if process is not None:
+            _reap(process)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(
+    server: Server, workload: Workload, folder: Path, port: int, mark: str
+) -> subprocess.Popen[bytes]:
+    catalog = load()
+    python = catalog.environments[server.environment].python
+    places = {
+        "python": python,
+        "own_python": sys.executable,
+        "bin": python.parent,
+        "apps": FOLDER / "apps",
+        "port": port,
+        "workers": catalog.workers,
+    }
+    environment = {
+        **os.environ,
+        **variables(workload.name, folder / "ready"),
+        processes.MARK: mark,
+        "BENCH_PORT": str(port),
+        "BENCH_WORKERS": str(catalog.workers),
+        "BENCH_FOLDER": str(folder),
+        "BENCH_BODY": str(workload.body_file),
+        "HOME": str(CACHE / "home"),
+    }
+    (CACHE / "home").mkdir(parents=True, exist_ok=True)
+    loops = server.kind == "loop"
+    with (folder / "log").open("wb") as log:
+        return subprocess.Popen(
+            [part.format(**places) for part in server.command],
+            env=environment,
+            cwd=FOLDER / "apps",
+            stdin=subprocess.PIPE if loops else subprocess.DEVNULL,
+            stdout=subprocess.PIPE if loops else log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+def _await_ready(started: Running) -> None:
+    if started.server.kind == "loop":
+        assert started.process.stdout is not None
+        if started.process.stdout.readline() != b"ready\n":
+            raise StartError(_last_words(started.folder))
+        return
+    deadline = time.monotonic() + READY_TIMEOUT
+    payload = started.workload.payloads[0]
+    last = "nothing listened"
+    while time.monotonic() < deadline:
+        if started.process.poll() is not None:
+            raise StartError(f"it ended while it started: {_last_words(started.folder)}")
+        try:
+            status, reply = ask(started.url, payload.body)
+        except OSError as problem:
+            last = str(problem)
+        else:
+            if status == 200 and reply == payload.expected:
+                return
+            last = f"status {status}: {str(reply)[:200]}"
+        time.sleep(_POLL)
+    raise StartError(
+        f"no right reply within {READY_TIMEOUT:.0f} s ({last}): {_last_words(started.folder)}"
+    )
+
+
+def _await_workers(started: Running) -> None:
+    """The first reply may come before every worker is there."""
+    workers = load().workers
+    deadline = time.monotonic() + READY_TIMEOUT
+    while len(alive(started)) < workers:
+        if time.monotonic() > deadline:
+            raise StartError(f"{len(alive(started))} of {workers} workers are ready")
+        time.sleep(_POLL)
+
+
+def alive(started: Running) -> dict[int, float]:
+    """The handler's processes that still run, and when each was ready."""
+    return {
+        pid: ready for pid, ready in started.signed().items() if Path(f"/proc/{pid}/stat").exists()
+    }
+
+
+def _reap(process: subprocess.Popen[bytes]) -> None:
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            with contextlib.suppress(OSError):
+                stream.close()
+    try:
+        process.wait(5.0)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+def _last_words(folder: Path) -> str:
+    lines = (folder / "log").read_text(errors="replace").strip().splitlines()
+    return " / ".join(lines[-4:]) or "it said nothing"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

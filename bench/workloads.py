@@ -1,0 +1,163 @@
+"""What is sent: the bodies of each workload, and the replies that the handler itself gives to them.
+
+The replies come from the handler called directly, in an environment of its own, once per payload.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .catalog import CACHE, FOLDER, ROOT, UnknownNameError, load
+
+# `-vision`: the handler takes the image from the request with fnbuild.vision instead of by hand.
+TITLES = {
+    "echo": "1 KB of JSON, returned",
+    "jpeg": "200 KB JPEG in JSON, decoded with Pillow",
+    "jpeg-vision": "the same, decoded with fnbuild.vision",
+    "torch": "the JPEG, decoded with Pillow, through a small torch CNN",
+    "torch-vision": "the same, decoded with fnbuild.vision",
+    "large": "8 MB of JSON, its base64 decoded",
+}
+
+_ECHO_BYTES = 1024
+_JPEG_BYTES = 200_000
+_LARGE_BYTES = 6_000_000
+# Different answers show a server that mixes up its clients.
+_VARIANTS = 4
+
+
+@dataclass(frozen=True)
+class Payload:
+    """One body and the value that must come back."""
+
+    body: bytes
+    expected: Any
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The first payload is the one that is timed; the others are for the check before."""
+
+    name: str
+    payloads: tuple[Payload, ...]
+
+    @property
+    def body_file(self) -> Path:
+        """The timed body, for programs that read it themselves."""
+        path = CACHE / "payloads" / f"{self.name}.json"
+        body = self.payloads[0].body
+        if not path.is_file() or path.read_bytes() != body:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(body)
+        return path
+
+
+def choose(names: str | None) -> list[str]:
+    """The workloads of a comma-separated list, or all that this checkout can run."""
+    known = [name for name in TITLES if not name.endswith("-vision") or has_vision()]
+    if names is None:
+        return known
+    wanted = [name.strip() for name in names.split(",")]
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        raise UnknownNameError(
+            f"no such workload: {', '.join(unknown)} (there are {', '.join(known)})"
+        )
+    return wanted
+
+
+def has_vision() -> bool:
+    """Whether the checkout has fnbuild.vision."""
+    return (ROOT / "fnbuild" / "vision.py").is_file()
+
+
+def make(name: str, python: Path | None = None) -> Workload:
+    """The workload with the replies that `python` (the shared environment's) works out."""
+    bodies = [json.dumps(value).encode() for value in _values(name)]
+    replies = _replies(name, bodies, python or load().environments["shared"].python)
+    return Workload(name, tuple(Payload(b, r) for b, r in zip(bodies, replies, strict=True)))
+
+
+def _values(name: str) -> list[dict[str, Any]]:
+    if name == "echo":
+        return [_echo(number) for number in range(_VARIANTS)]
+    if name == "large":
+        return [
+            {"data": base64.b64encode(bytes([number]) * (_LARGE_BYTES + number)).decode()}
+            for number in range(_VARIANTS)
+        ]
+    return [{"image": base64.b64encode(_jpeg(number)).decode()} for number in range(_VARIANTS)]
+
+
+def _echo(number: int) -> dict[str, Any]:
+    value = {"number": number, "labels": ["person", "car"], "points": [0.5, 12, 1e-3], "text": ""}
+    value["text"] = "x" * (_ECHO_BYTES - len(json.dumps(value)))
+    return value
+
+
+def _jpeg(number: int) -> bytes:
+    """A picture of 1280 x 720 (each variant a little lower) in about 200 KB."""
+    import numpy
+    from PIL import Image
+
+    random = numpy.random.default_rng(number)
+    height, width = 720 - 16 * number, 1280
+    coarse = random.integers(0, 256, (height // 16, width // 16, 3), dtype=numpy.uint8)
+    smooth = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+    grain = random.normal(0, 9, (height, width, 1))
+    pixels = (numpy.asarray(smooth) + grain).clip(0, 255).astype(numpy.uint8)
+    return min(
+        (_encoded(pixels, quality) for quality in range(30, 98, 2)),
+        key=lambda data: abs(len(data) - _JPEG_BYTES),
+    )
+
+
+def _encoded(pixels: Any, quality: int) -> bytes:
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", quality=quality)
+    return stream.getvalue()
+
+
+_DIRECT = """
+import calling, json, sys
+calling.prepare()
+for line in sys.stdin.buffer:
+    print(json.dumps(calling.call(line.rstrip(b"\\n"))))
+"""
+
+
+def _replies(name: str, bodies: list[bytes], python: Path) -> list[Any]:
+    ready = CACHE / "direct"
+    ready.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(
+        [str(python), "-c", _DIRECT],
+        input=b"\n".join(bodies),
+        env={**os.environ, **variables(name, ready)},
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"the handler cannot run {name}:\n{done.stderr.decode()}")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def variables(workload: str, ready: Path) -> dict[str, str]:
+    """The environment that the handler needs to find its modules and its workload."""
+    places = [FOLDER / "apps", FOLDER / "function"]
+    if workload.endswith("-vision"):
+        places.append(ROOT)
+    return {
+        "BENCH_WORKLOAD": workload,
+        "BENCH_READY": str(ready),
+        "PYTHONPATH": os.pathsep.join(map(str, places)),
+    }
