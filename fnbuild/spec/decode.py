@@ -16,6 +16,7 @@ import msgspec
 
 from fnbuild.spec import hints
 from fnbuild.spec.nodes import Node
+from fnbuild.spec.quantities import quantity
 from fnbuild.spec.scalars import as_text
 from fnbuild.spec.source import Source, has_room, shown
 from fnbuild.spec.types import Resources, Struct
@@ -246,7 +247,6 @@ def _values(cls: type[Struct], decoder: Decoder, node: Node, path: Path) -> dict
             if not path and key.text in ("apiVersion", "kind"):
                 continue
             decoder.unknown(key, path, wire_names(cls))
-            extra[key.text] = value.plain() if value.kind == "scalar" else None
             item = _anything(decoder, value, place)
             if item is not WRONG:
                 extra[key.text] = item
@@ -284,18 +284,14 @@ def _required(cls: type[Struct]) -> tuple[str, ...]:
 
 
 def _quantities(decoder: Decoder, values: dict[str, Any], path: Path) -> None:
-    from fnbuild.spec.quantities import quantity
-
     for side in ("limits", "requests"):
         for name, text in values.get(side, {}).items():
+            fault = ""
             try:
-                number = quantity(text)
+                if quantity(text) < 0:
+                    fault = f"{side} of {name} is negative: {text}"
             except ValueError as error:
-                place = decoder.places.get((*path, side, name))
-                span = place[1].span(decoder.source) if place else None
-                decoder.source.error("bad-quantity", f"{side} of {name}: {error}", span)
-                continue
-            if number < 0:
-                place = decoder.places.get((*path, side, name))
-                span = place[1].span(decoder.source) if place else None
-                decoder.source.error("bad-quantity", f"{side} of {name} is negative: {text}", span)
+                fault = f"{side} of {name}: {error}"
+            if fault:
+                node = decoder.places[(*path, side, name)][1]
+                decoder.source.error("bad-quantity", fault, node.span(decoder.source))

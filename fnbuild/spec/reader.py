@@ -125,15 +125,6 @@ def _read_text(source: Source | None, *, strict: bool) -> tuple[Function, Decode
     return function, decoder
 
 
-def of_folder(function: Function, folder: Path) -> Loaded:
-    """A function whose configuration is known already, with the folder of its code."""
-    report = Report()
-    located = locate(folder, None, report)
-    if located is None:
-        raise _failure(report, str(folder))
-    return Loaded(function, report, located.folder, located.config, located.source, "")
-
-
 class _Reading:
     """One run of `check` over located files."""
 

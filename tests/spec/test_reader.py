@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from fnbuild.errors import ConfigError
-from fnbuild.spec.reader import check, from_raw, load, of_folder, parse
+from fnbuild.spec.reader import check, from_raw, load, parse
 from fnbuild.spec.types import Function, Metadata, Spec, to_dict
 from tests.spec.folder import GOOD, Folder, at
 
@@ -286,10 +286,3 @@ def test_from_raw_raises_with_the_origin() -> None:
         from_raw({"spec": {"replicas": "x"}}, "the request")
     with pytest.raises(ConfigError, match="must be a mapping"):
         from_raw({"spec": []}, "the request")
-
-
-def test_of_folder(folder: Folder) -> None:
-    function = folder.good(GOOD).function
-    loaded = of_folder(function, folder.path)
-    assert (loaded.function, loaded.folder) == (function, folder.path)
-    assert loaded.config_path == folder.config
