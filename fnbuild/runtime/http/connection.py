@@ -34,6 +34,8 @@ else:
 
 # Below this size head and body of a reply are worth joining, so that they leave as one packet.
 _JOINED = 64 * 1024
+# How long an idle connection that was closed at a drain is read on for, in seconds.
+_RETIRED_LINGER = 0.5
 
 _CUT_SHORT = Refusal(400, "the connection ended inside the request")
 
@@ -309,6 +311,8 @@ class Connection(asyncio.Protocol):
         idle = self._state == READ and self._reader.have == NOTHING
         if idle and self.transport is not None and not queues.arrived(self.transport):
             self._linger()
+            # Only a request that is on its way this moment could still come; it gets no answer.
+            self._arm(min(_RETIRED_LINGER, self._limits.linger_timeout), self._linger_over)
 
     def abort(self) -> None:
         """Close at once, whatever is under way."""
