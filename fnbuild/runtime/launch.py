@@ -42,8 +42,6 @@ def environment(config: ProcessorConfig, workers: int) -> Dict[str, str]:
         NUCLIO_FUNCTION_VERSION=str(function.get("version") or "latest"),
         NUCLIO_FUNCTION_HANDLER=config.handler,
         NUCLIO_HANDLER=config.handler,
-        NUCLIO_FUNCTION_NAMESPACE=str(function.get("namespace", "")),
-        NUCLIO_FUNCTION_PROJECT=str(function.get("project", "")),
     )
     env.update(config.env)
     share = str(max(1, len(os.sched_getaffinity(0)) // max(1, workers)))

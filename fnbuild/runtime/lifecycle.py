@@ -2,23 +2,21 @@
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, Callable, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, List, Optional
 
 from . import wire
 from .endings import Backoff, describe
 from .exchange import Exchange, Outcome, log_to, record_of
+from .flight import Flight
+from .hang import Hang
 from .logs import Record
 from .process import DUMP_SIGNAL, Owner, WorkerProcess
 
 if TYPE_CHECKING:
     from .pool import Pool
 
-# How long a worker gets to print where it hangs before it is killed, in seconds.
-_DUMP_TIME = 0.15
 # A process that lived this long, or answered anything, was no failed start.
 _STABLE = 10.0
-
-Then = Callable[[], None]
 
 
 class Worker(Owner):
@@ -34,20 +32,17 @@ class Worker(Owner):
         self.message = ""
         self.restarts = 0
         self.process: Optional[WorkerProcess] = None
-        self.exchange: Optional[Exchange] = None
-        self._event: Optional[Tuple[wire.Meta, wire.Body]] = None
+        self.flight = Flight(pool.loop, pool.config.event_timeout, self._expire)
         self._pool = pool
         self._log = pool.log
         self._loop = pool.loop
         self._backoff = Backoff()
-        self._deadline = 0.0
-        self._deadline_timer: Optional[asyncio.TimerHandle] = None
         self._start_timer: Optional[asyncio.TimerHandle] = None
         self._init_timer: Optional[asyncio.TimerHandle] = None
         self._ready_at = 0.0
         self._failure = ""
         self._expired = False
-        self._dump: Optional[List[str]] = None
+        self._hang: Optional[Hang] = None
         self._answers: List[asyncio.Future[str]] = []
         self._ended: List[asyncio.Future[None]] = []
         self._leaving = False
@@ -64,6 +59,7 @@ class Worker(Owner):
         self.state = "starting"
         self._failure = ""
         self._expired = False
+        self._hang = None
         self._leaving = False
         self._ready_at = 0.0
         self.process = WorkerProcess(self._loop, self)
@@ -77,7 +73,10 @@ class Worker(Owner):
             self.process = None
             self._fail("%s cannot be started: %s" % (config.interpreter, problem))
             self._restart_later()
+            self._tell_ended()
             return
+        if self._leaving or self._pool.stopping:
+            process.kill()
         process.send(wire.SETUP, self._setup())
         limit = config.readiness_timeout
         self._init_timer = self._loop.call_later(limit, self._init_hangs, limit)
@@ -106,82 +105,49 @@ class Worker(Owner):
             self._pool.dispatch_again(meta, body, exchange)
             return
         self.state = "busy"
-        self.exchange = exchange
-        self._event = (meta, body)
-        timeout = self._pool.config.event_timeout
-        if timeout is not None:
-            self._deadline = self._loop.time() + timeout
-            if self._deadline_timer is None:
-                self._deadline_timer = self._loop.call_at(self._deadline, self._check_deadline)
-
-    def _check_deadline(self) -> None:
-        # One timer per worker, moved only when it fires: most events end long before.
-        self._deadline_timer = None
-        if self.exchange is None or self._expired:
-            return
-        if self._loop.time() < self._deadline:
-            self._deadline_timer = self._loop.call_at(self._deadline, self._check_deadline)
-            return
-        self._expire(self.exchange)
+        self.flight.begin(exchange, meta, body)
 
     def _expire(self, exchange: Exchange) -> None:
         self._expired = True
         self.state = "restarting"
-        seconds = self._pool.config.event_timeout
         reason = "the event took longer than %g s (eventTimeout); worker %s was restarted" % (
-            seconds or 0,
+            self._pool.config.event_timeout or 0,
             self.name,
         )
         exchange.finish(Outcome(408, error=reason))
 
-        def report() -> None:
-            where = self._stack()
-            record = Record("error", reason + where, worker=self.name)
+        def report(stack: str) -> None:
+            record = Record("error", reason + stack, worker=self.name)
             record.request_id = exchange.request_id
             self._log.write(record)
 
-        self._kill_with_stack(report)
+        self._end_hang(report)
 
     def _init_hangs(self, seconds: float) -> None:
-        def report() -> None:
+        def report(stack: str) -> None:
             self._failure = (
-                "worker %s: init_context did not finish within %g s (readiness timeout)"
-                % (self.name, seconds)
-            ) + self._stack()
+                "worker %s: init_context did not finish within %g s (readiness timeout)%s"
+                % (self.name, seconds, stack)
+            )
 
-        self._kill_with_stack(report)
+        self._end_hang(report)
 
-    def _kill_with_stack(self, report: Then) -> None:
-        process = self.process
-        if process is None:
-            return
-        self._dump = []
-        process.signal(DUMP_SIGNAL)
-
-        def kill() -> None:
-            process.read_output()
-            report()
-            self._dump = None
-            process.kill()
-
-        self._loop.call_later(_DUMP_TIME, kill)
-
-    def _stack(self) -> str:
-        lines = stack_of(self._dump or [])
-        return "; it was here:\n" + "\n".join(lines) if lines else ""
+    def _end_hang(self, report: Callable[[str], None]) -> None:
+        if self.process is not None and self._hang is None:
+            self._hang = Hang(self._loop, self.process, report)
 
     def on_line(self, stream: str, line: str) -> None:
-        if stream == "stderr" and self._dump is not None:
-            self._dump.append(line)
+        if stream == "stderr" and self._hang is not None:
+            self._hang.add(line)
             return
-        log_to(self._log, Record("info", line, stream, self.name), self.exchange)
+        log_to(self._log, Record("info", line, stream, self.name), self.flight.exchange)
 
     def on_message(self, message: wire.Message) -> None:
         kind = message.kind
         if kind == wire.REPLY:
             self._on_reply(message)
         elif kind == wire.RECORD:
-            log_to(self._log, record_of(message, self.name), self.exchange)
+            log_to(self._log, record_of(message, self.name), self.flight.exchange)
         elif kind == wire.READY:
             self._on_ready()
         elif kind == wire.FAILED:
@@ -202,14 +168,15 @@ class Worker(Owner):
         self._pool.release(self)
 
     def _on_reply(self, message: wire.Message) -> None:
-        exchange, self.exchange, self._event = self.exchange, None, None
-        if exchange is None or self._expired:
-            return
         if self.process is not None:
+            # What the handler printed is logged under its own request.
             self.process.read_output()
+        cargo = self.flight.end()
+        if cargo is None or self._expired:
+            return
         self._backoff.reset()
         self.state = "ready"
-        exchange.finish(Outcome.from_message(message))
+        cargo[0].finish(Outcome.from_message(message))
         if not self._leaving:
             self._pool.release(self)
 
@@ -229,6 +196,9 @@ class Worker(Owner):
             last = "\n".join(process.last_lines) if process and not self._failure else ""
             self._fail(reason + (" while it started\n" + last if last else ""))
             self._restart_later()
+        self._tell_ended()
+
+    def _tell_ended(self) -> None:
         for future in self._ended:
             if not future.done():
                 future.set_result(None)
@@ -236,13 +206,14 @@ class Worker(Owner):
 
     def _settle(self, status: int, unread: bool) -> None:
         reason = describe(self.name, status)
-        exchange, self.exchange = self.exchange, None
-        event, self._event = self._event, None
-        if exchange is not None and event is not None and unread and not self._expired:
-            # The handler never saw it: the worker was gone before it had read the event.
-            self._pool.dispatch_again(event[0], event[1], exchange)
-        elif exchange is not None:
-            exchange.finish(Outcome(500, error=reason + " while it handled this event"))
+        cargo = self.flight.end()
+        if cargo is not None:
+            exchange, meta, body = cargo
+            if unread and not self._expired:
+                # The handler never saw it: the worker was gone before it had read the event.
+                self._pool.dispatch_again(meta, body, exchange)
+            else:
+                exchange.finish(Outcome(500, error=reason + " while it handled this event"))
         for answer in self._answers:
             if not answer.done():
                 answer.set_result(self._failure or reason)
@@ -260,7 +231,11 @@ class Worker(Owner):
         """It never became ready."""
         self.state = "unhealthy"
         self.message = reason
-        self._log.write(Record("error", reason, worker=self.name))
+        if self._pool.first_seen(reason):
+            self._log.write(Record("error", reason, worker=self.name))
+        else:
+            last = reason.splitlines()[-1]
+            self._log.write(Record("error", "failed in the same way: " + last, worker=self.name))
 
     def _restart_later(self) -> None:
         if self._pool.config.restart == "no":
@@ -356,9 +331,3 @@ class Worker(Owner):
             "restarts": self.restarts,
             "message": self.message,
         }
-
-
-def stack_of(dump: List[str]) -> List[str]:
-    """faulthandler's dump turned into the order of a traceback, without the runtime's frames."""
-    frames = [line for line in dump if line.startswith("  File ") and "fnbuild/runtime" not in line]
-    return list(reversed(frames))

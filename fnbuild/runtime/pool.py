@@ -59,6 +59,8 @@ class Pool:
         self.stopping = False
         self._idle: Deque[Worker] = deque()
         self._waiters: Deque[Waiter] = deque()
+        self._last_failure = ""
+        self._reloading = asyncio.Lock()
         self._on_ready: List[Callable[[], object]] = []
 
     def start(self) -> None:
@@ -175,6 +177,12 @@ class Pool:
             callback()
         self._on_ready = []
 
+    def first_seen(self, failure: str) -> bool:
+        """Whether this failure to start is a new one: it is told whole once, not at every try."""
+        new = failure != self._last_failure
+        self._last_failure = failure
+        return new
+
     def worker_started(self, facts: Dict[str, Any]) -> None:
         """A worker told how it sees the machine; a warning is said once, not once per worker."""
         self.mount = str(facts.get("mount", "none"))
@@ -189,10 +197,12 @@ class Pool:
         In place, all at the same time, keeping `context.user_data`; or, with `restart`, by ending
         the workers one after the other.
         """
-        if restart:
-            return {w.name: await w.restart() for w in self.workers}
         names = [worker.name for worker in self.workers]
-        answers = await asyncio.gather(*[worker.reload() for worker in self.workers])
+        async with self._reloading:
+            if restart:
+                answers = [await worker.restart() for worker in self.workers]
+            else:
+                answers = list(await asyncio.gather(*[w.reload() for w in self.workers]))
         return dict(zip(names, answers))  # noqa: B905 - zip has no strict in 3.6
 
     def _reap(self) -> None:

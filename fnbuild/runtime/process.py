@@ -100,7 +100,7 @@ class WorkerProcess(asyncio.Protocol):
         self._hung_up = False
         self._last_sent = 0
         self.event_unread = False
-        self._ended = False
+        self.ended = False
         self.last_lines: Deque[str] = deque(maxlen=20)
         self.started = loop.time()
         self.pid = 0
@@ -181,7 +181,7 @@ class WorkerProcess(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
-        if self._ended:
+        if self.ended:
             self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
@@ -201,9 +201,9 @@ class WorkerProcess(asyncio.Protocol):
             self._loop.call_later(_LAST_WORDS, self.kill)
 
     def _finish(self) -> None:
-        if self._ended:
+        if self.ended:
             return
-        self._ended = True
+        self.ended = True
         for pipe in self._pipes:
             pipe.drain()
         if self._transport is not None:

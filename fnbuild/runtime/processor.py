@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from contextlib import suppress
 from typing import Any, Dict, List, Optional
 
@@ -216,6 +217,17 @@ def _labels(config: ProcessorConfig) -> Dict[str, str]:
     }
 
 
+def _fault(context: Dict[str, Any]) -> str:
+    """A fault of the processor itself, which ends neither it nor other requests."""
+    error = context.get("exception")
+    text = str(context.get("message"))
+    if error is None:
+        return text
+    return (
+        text + "\n" + "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    )
+
+
 def main(arguments: List[str]) -> int:
     """Run a processor: 0 after a drain, 1 when cut short or unable to listen, 2 for usage."""
     if len(arguments) != 2 or arguments[0] != "--config":
@@ -228,6 +240,7 @@ def main(arguments: List[str]) -> int:
         return 2
     log = Log(config.log_level, config.log_format)
     loop = asyncio.new_event_loop()
+    loop.set_exception_handler(lambda _loop, context: log.error(_fault(context)))
     asyncio.set_event_loop(loop)
     try:
         return loop.run_until_complete(Processor(config, log).run())
