@@ -4,7 +4,8 @@ import asyncio
 import os
 from typing import Callable, List
 
-from .process import DUMP_SIGNAL, WorkerProcess
+from .launch import DUMP_SIGNAL
+from .process import WorkerProcess
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 # How long it gets to print its stack, in seconds.

@@ -1,14 +1,19 @@
-"""How a worker process is started: its command line and its environment."""
+"""How a worker process is started: command line, environment, and its first message."""
 
 import os
+import signal
 from typing import Dict, List
 
+from . import wire
 from .config import ProcessorConfig
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _BOOTSTRAP = os.path.join(_HERE, "bootstrap.py")
 # The folder that holds the fnbuild package.
 _HOME = os.path.dirname(os.path.dirname(_HERE))
+
+# The worker prints its stack on this signal, which libraries hardly use.
+DUMP_SIGNAL = int(signal.SIGRTMIN) + 7
 
 # Libraries that start one thread per core in every process unless told otherwise.
 _THREADS = (
@@ -44,10 +49,32 @@ def environment(config: ProcessorConfig, workers: int) -> Dict[str, str]:
         NUCLIO_HANDLER=config.handler,
     )
     env.update(config.env)
+    if not any(env.get(name) for name in ("LC_ALL", "LC_CTYPE", "LANG")):
+        env["LANG"] = "C.UTF-8"
+    # A print of any text succeeds; Python 3.6 has ASCII for its streams in a bare environment.
+    if not env.get("PYTHONIOENCODING"):
+        env["PYTHONIOENCODING"] = "utf-8:backslashreplace"
     share = str(max(1, len(os.sched_getaffinity(0)) // max(1, workers)))
     for name in _THREADS:
         env.setdefault(name, share)
     return env
+
+
+def settings(config: ProcessorConfig, worker: str, threshold: int) -> wire.Meta:
+    """The SETUP message; `threshold` is the level below which records need not be sent."""
+    trigger = config.http_trigger
+    return {
+        "parent": os.getpid(),
+        "handler": config.handler,
+        "code": config.code,
+        "mount": config.mount,
+        "sdk_path": config.sdk_path,
+        "namespace": config.function.get("namespace") or "nuclio",
+        "worker": worker,
+        "trigger": {"kind": trigger.kind, "name": trigger.name},
+        "threshold": threshold,
+        "dump_signal": DUMP_SIGNAL,
+    }
 
 
 def _drop_own_path(env: Dict[str, str]) -> None:

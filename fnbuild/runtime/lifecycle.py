@@ -9,8 +9,9 @@ from .endings import Backoff, describe
 from .exchange import Exchange, Outcome, log_to, record_of
 from .flight import Flight
 from .hang import Hang
+from .launch import settings
 from .logs import Record
-from .process import DUMP_SIGNAL, Owner, WorkerProcess
+from .process import Owner, WorkerProcess
 
 if TYPE_CHECKING:
     from .pool import Pool
@@ -77,24 +78,9 @@ class Worker(Owner):
             return
         if self._leaving or self._pool.stopping:
             process.kill()
-        process.send(wire.SETUP, self._setup())
+        process.send(wire.SETUP, settings(config, self.name, self._log.threshold))
         limit = config.readiness_timeout
         self._init_timer = self._loop.call_later(limit, self._init_hangs, limit)
-
-    def _setup(self) -> wire.Meta:
-        config, trigger = self._pool.config, self._pool.trigger
-        return {
-            "parent": self._pool.pid,
-            "handler": config.handler,
-            "code": config.code,
-            "mount": config.mount,
-            "sdk_path": config.sdk_path,
-            "namespace": config.function.get("namespace") or "nuclio",
-            "worker": self.name,
-            "trigger": {"kind": trigger.kind, "name": trigger.name},
-            "threshold": self._log.threshold,
-            "dump_signal": int(DUMP_SIGNAL),
-        }
 
     def dispatch(self, meta: wire.Meta, body: wire.Body, exchange: Exchange) -> None:
         """Give the worker an event; it must have been taken from the pool."""

@@ -101,7 +101,7 @@ def _make_room(source: int, place: str) -> None:
     entries, links = _open_entries(parent)
     covered = False
     try:
-        _mount("fnbuild", parent, "tmpfs", 0, "mode=0755,size=1m")
+        _mount("fnbuild", parent, "tmpfs", 0, "mode=0755")
         covered = True
         for name, target in links:
             os.symlink(target, os.path.join(parent, name))

@@ -5,7 +5,6 @@ Waiting is bounded by the trigger's `workerAvailabilityTimeoutMilliseconds`, as 
 """
 
 import asyncio
-import os
 import signal
 import time
 from collections import deque
@@ -49,7 +48,6 @@ class Pool:
         self.config = config
         self.log = log
         self.loop = asyncio.get_event_loop()
-        self.pid = os.getpid()
         self.trigger = config.http_trigger
         self.env = environment(config, self.trigger.num_workers)
         self.workers = [Worker(self, number) for number in range(self.trigger.num_workers)]

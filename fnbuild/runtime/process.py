@@ -15,9 +15,6 @@ from . import wire
 from .config import ProcessorConfig
 from .launch import command
 
-# The worker dumps its stack on this signal; libraries hardly use it.
-DUMP_SIGNAL = signal.SIGRTMIN + 7
-
 # How long output of a dead worker is awaited when a grandchild still holds its socket, seconds.
 _LAST_WORDS = 0.2
 _LINE_CAP = 64 * 1024

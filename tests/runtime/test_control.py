@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -273,6 +274,27 @@ def test_reload_mends_a_function_that_could_not_start(serve: Any) -> None:
     one.write(HANDLER)
     assert one.tell("/reload").status == 200
     assert one.call()["loads"] == 1
+
+
+def test_reloads_at_the_same_time(serve: Any) -> None:
+    one = serve(HANDLER, workers=2)
+    answers: list[Any] = []
+    bodies = [{"restart": True}, {}, {"restart": True}, {}]
+    threads = [
+        threading.Thread(target=lambda body=body: answers.append(one.tell("/reload", body)))
+        for body in bodies
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [answer.status for answer in answers] == [200] * 4
+    one.await_workers("ready", "ready")
+    assert len(children(one.pid)) == 2
+
+
+def children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
 def test_a_reload_that_makes_no_sense(serve: Any) -> None:

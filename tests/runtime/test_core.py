@@ -26,6 +26,9 @@ def init_context(context):
 def handler(context, event):
     context.user_data.count += 1
     what = event.path.strip("/")
+    if what == "unicode":
+        print("\\u00fcml\\u00e4ut \\ud800")
+        return open("sibling.py").read() and "\\u00fc"
     if what == "json":
         return {"body": event.body, "count": context.user_data.count, "sibling": sibling.NAME}
     if what == "python":
@@ -73,7 +76,10 @@ def version(request: pytest.FixtureRequest) -> str:
 @pytest.fixture(scope="module")
 def one(serve_module: Any, version: str) -> Any:
     files = {"sibling.py": 'NAME = "beside"'}
-    return serve_module(HANDLER, version=version, workers=2, event_timeout=1.0, files=files)
+    environ = dict.fromkeys(["LC_ALL", "LC_CTYPE", "LANG", "PYTHONIOENCODING"], "")
+    return serve_module(
+        HANDLER, environ=environ, version=version, workers=2, event_timeout=1.0, files=files
+    )
 
 
 def test_it_runs_on_the_interpreter(one: Any, version: str) -> None:
@@ -124,6 +130,11 @@ def test_prints_and_records_are_logged(one: Any) -> None:
     assert (record["level"], record["request_id"]) == ("warn", "p-1")
     loaded = one.await_record("model loaded")
     assert (loaded["level"], loaded["size"]) == ("info", 3)
+
+
+def test_any_text_can_be_printed(one: Any) -> None:
+    assert one.send(path="/unicode").body == "ü".encode()
+    one.await_record("ümläut \\ud800", name="stdout")
 
 
 def test_a_worker_that_ends_costs_its_own_event(one: Any) -> None:
