@@ -33,7 +33,7 @@ class Coroutines:
     def wait(self, sock: socket.socket) -> None:
         """Let the handler's background tasks run until the next message is there."""
         loop = self._loop
-        if loop is None:
+        if loop is None or loop.is_closed():
             return
         readable = loop.create_future()
         loop.add_reader(sock.fileno(), lambda: readable.done() or readable.set_result(None))
@@ -43,7 +43,7 @@ class Coroutines:
             loop.remove_reader(sock.fileno())
 
     def _get_loop(self) -> Any:
-        if self._loop is None:
+        if self._loop is None or self._loop.is_closed():
             import asyncio
 
             try:
@@ -52,6 +52,8 @@ class Coroutines:
                     warnings.simplefilter("ignore", DeprecationWarning)
                     self._loop = asyncio.get_event_loop()
             except RuntimeError:
+                self._loop = None
+            if self._loop is None or self._loop.is_closed():
                 self._loop = asyncio.new_event_loop()
                 asyncio.set_event_loop(self._loop)
         return self._loop

@@ -81,6 +81,9 @@ class Worker:
         except BaseException as error:  # noqa: BLE001
             answer = self._caught(error)
             reply["x"] = 1
+        if self._channel.foreign:
+            # The handler forked, and this is the copy: the reply is the original's to give.
+            os._exit(0)
         self._records.threshold = usual
         reply.update(s=answer.status, h=answer.headers, d=time.perf_counter() - began)
         self._channel.send(wire.REPLY, reply, answer.body)

@@ -202,6 +202,58 @@ def test_async_init_context_and_background_tasks(serve: Any, soon: Any) -> None:
     soon(lambda: int(one.send().body) > 5)
 
 
+def test_handlers_may_use_processes_of_their_own(serve: Any) -> None:
+    one = serve(
+        """
+        import multiprocessing
+        import os
+        import sys
+
+        def square(number):
+            return number * number
+
+        def handler(context, event):
+            if event.path == "/fork":
+                child = os.fork()
+                if child == 0:
+                    return "a copy's reply goes nowhere"
+                return os.waitpid(child, 0)[1]
+            method = multiprocessing.get_context(event.path.strip("/"))
+            with method.Pool(2) as pool:
+                return pool.map(square, [1, 2, 3])
+        """,
+        mount="/opt/nuclio",
+    )
+    assert one.call(path="/spawn") == [1, 4, 9]
+    assert one.call(path="/forkserver") == [1, 4, 9]
+    assert one.send(path="/fork").body == b"0"
+    assert one.send(path="/fork").body == b"0"
+
+
+def test_event_loops_of_the_handlers_own(serve: Any) -> None:
+    one = serve(
+        """
+        import asyncio
+
+        async def answer(value):
+            await asyncio.sleep(0)
+            return value
+
+        def handler(context, event):
+            if event.path == "/run":
+                return asyncio.run(answer("own loop"))
+            if event.path == "/close":
+                asyncio.get_event_loop().close()
+                return "closed"
+            return answer("ours")
+        """
+    )
+    for path, reply in [("/run", b"own loop"), ("/", b"ours"), ("/run", b"own loop")] * 2:
+        assert one.send(path=path).body == reply
+    one.send(path="/close")
+    assert one.send().body == b"ours"
+
+
 def test_canonical_headers_and_paths() -> None:
     pairs = [("x-nuclio-logs", "1"), ("ETAG", "a"), ("etag", "\xc3\xbc"), ("X-Raw", "\xff")]
     assert events.canonical_headers(pairs) == {"X-Nuclio-Logs": "1", "Etag": "ü", "X-Raw": "\xff"}
