@@ -9,8 +9,6 @@ import io
 import os
 from typing import Any, Callable
 
-Wrapped = Callable[..., Any]
-
 _NAMES = ("open", "stat", "lstat", "access", "listdir", "scandir", "chdir", "readlink")
 # Functions that os lists as able to do more than usual are looked up there by identity.
 _TABLES = ("supports_dir_fd", "supports_fd", "supports_follow_symlinks", "supports_effective_ids")
@@ -33,22 +31,32 @@ class Prefix:
             return self._folder + path[len(self._place) :]
         return path
 
-    def wrap(self, original: Wrapped) -> Wrapped:
-        def wrapper(path: Any = ".", *args: Any, **kwargs: Any) -> Any:
-            return original(self.lead(path), *args, **kwargs)
 
-        wrapper.__name__ = getattr(original, "__name__", "wrapper")
-        wrapper.__doc__ = original.__doc__
-        return wrapper
+class Led:
+    """A function whose first argument is a path that is led first.
+
+    No Python function, since pathlib keeps these as attributes of a class, where a function would
+    become a method.
+    """
+
+    def __init__(self, prefix: Prefix, original: Callable[..., Any]) -> None:
+        self._prefix = prefix
+        self._original = original
+        self.__name__ = getattr(original, "__name__", "led")
+        self.__doc__ = original.__doc__
+
+    def __call__(self, path: Any = ".", *args: Any, **kwargs: Any) -> Any:
+        return self._original(self._prefix.lead(path), *args, **kwargs)
 
 
 def install(folder: str, place: str) -> None:
     """Wrap the functions of this process."""
     prefix = Prefix(folder, place)
-    io.open = builtins.open = prefix.wrap(io.open)
+    opener: Any = Led(prefix, io.open)
+    io.open = builtins.open = opener
     for name in _NAMES:
         original = getattr(os, name)
-        wrapper = prefix.wrap(original)
+        wrapper = Led(prefix, original)
         for table in _TABLES:
             if original in getattr(os, table):
                 getattr(os, table).add(wrapper)

@@ -51,7 +51,7 @@ def words(error: BaseException) -> str:
 
 def _innermost_own(frames: List[traceback.FrameSummary]) -> traceback.FrameSummary:
     """The last frame outside libraries, or the last of all."""
-    libraries = (sys.prefix + os.sep, sys.base_prefix + os.sep, "<frozen")
+    libraries = (_HERE, sys.prefix + os.sep, sys.base_prefix + os.sep, "<frozen")
     for frame in reversed(frames):
         if not frame.filename.startswith(libraries):
             return frame

@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -140,6 +141,49 @@ def test_a_worker_killed_while_idle_costs_nothing(serve: Any) -> None:
         pid = one.call()["pid"]
         os.kill(pid, signal.SIGKILL)
         assert one.call()["pid"] != pid
+
+
+def test_random_deaths_under_load_cost_their_own_events_only(serve: Any) -> None:
+    one = serve(
+        """
+        import time
+        def handler(context, event):
+            time.sleep(0.002)
+            return event.body
+        """,
+        workers=3,
+    )
+    random = Random(1)
+    stop = threading.Event()
+    outcomes: list[tuple[int, bytes, bytes]] = []
+
+    def load(number: int) -> None:
+        count = 0
+        while not stop.is_set():
+            count += 1
+            body = b"%d-%d " % (number, count) * random.choice([1, 1000, 40000])
+            answer = one.send(body)
+            outcomes.append((answer.status, body, answer.body))
+
+    threads = [threading.Thread(target=load, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    kills = 0
+    while kills < 20:
+        time.sleep(0.1)
+        pids = [w["pid"] for w in one.status()["workers"] if w["state"] in ("ready", "busy")]
+        with contextlib.suppress(IndexError, ProcessLookupError):
+            os.kill(random.choice(pids), signal.SIGKILL)
+            kills += 1
+    stop.set()
+    for thread in threads:
+        thread.join()
+    failed = [reply for status, _, reply in outcomes if status != 200]
+    assert len(failed) <= kills
+    assert all(b"SIGKILL" in reply for reply in failed)
+    assert all(reply == body for status, body, reply in outcomes if status == 200)
+    assert len(outcomes) > 100
+    one.await_workers("ready", "ready", "ready")
 
 
 def test_no_orphans_when_the_processor_is_killed(serve: Any, soon: Any) -> None:

@@ -200,7 +200,8 @@ def test_a_refusal_leaves_everything_as_it_was(tmp_path: Path) -> None:
     assert count == 0
 
 
-def test_without_a_namespace_python_still_finds_it(serve: Any) -> None:
+@pytest.mark.parametrize("version", interpreters.every())
+def test_without_a_namespace_python_still_finds_it(serve: Any, version: str) -> None:
     # There is no folder in which the place could be made, so no mount is possible.
     place = "/nowhere/at/all"
     one = serve(
@@ -220,9 +221,10 @@ def test_without_a_namespace_python_still_finds_it(serve: Any) -> None:
                 "listed": "main.py" in os.listdir(place) and "main.py" in
                           [e.name for e in os.scandir(place)],
                 "relative": open("function.yaml").read(),
-            }
+            } if event.path == "/" else open(place + "/missing").read()
         """,
         mount=place,
+        version=version,
         workers=2,
         env={"PYTHONPATH": place + "/lib"},
     )
@@ -233,6 +235,9 @@ def test_without_a_namespace_python_still_finds_it(serve: Any) -> None:
         "fd": None,
         "listed": True,
     }
+    error = one.send(path="/missing").body.decode()
+    assert "FileNotFoundError" in error
+    assert "(main.py:" in error
     status = one.status()
     assert status["mount"] == "patched-open"
     assert len(status["warnings"]) == 1
