@@ -1,11 +1,12 @@
 """The handler's own tracebacks: what people read when their code fails, without our frames."""
 
 import os
-import sys
+import re
 import traceback
 from types import TracebackType
 from typing import List, Optional
 
+_LIBRARY = re.compile(r"/(site-packages|dist-packages|lib/python\d[\d.]*)/")
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -51,8 +52,9 @@ def words(error: BaseException) -> str:
 
 def _innermost_own(frames: List[traceback.FrameSummary]) -> traceback.FrameSummary:
     """The last frame outside libraries, or the last of all."""
-    libraries = (_HERE, sys.prefix + os.sep, sys.base_prefix + os.sep, "<frozen")
     for frame in reversed(frames):
-        if not frame.filename.startswith(libraries):
+        if not frame.filename.startswith((_HERE, "<frozen")) and not _LIBRARY.search(
+            frame.filename
+        ):
             return frame
     return frames[-1]

@@ -97,6 +97,21 @@ def test_a_death_is_told_in_words(serve: Any, path: str, words: str) -> None:
     assert zombies_of(one.pid) == []
 
 
+def test_the_place_told_is_in_the_handlers_own_code(serve: Any) -> None:
+    one = serve(
+        """
+        import json
+
+        def handler(context, event):
+            return json.loads(event.body)["image"]
+        """
+    )
+    text = one.send(b"{").body.decode()
+    assert text.endswith("(main.py:5, in handler)")
+    record = one.await_record("Traceback")["message"]
+    assert "decoder.py" in record
+
+
 def test_what_a_crash_leaves_on_stderr_is_logged(serve: Any) -> None:
     one = serve(DEADLY)
     one.send(path="/segfault")
