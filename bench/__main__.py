@@ -13,6 +13,7 @@ from typing import Any
 
 from . import catalog, environments, facts, lifecycle, report, rounds, workloads
 from .catalog import Server
+from .servers import StartError
 
 DOCUMENT = catalog.ROOT / "docs" / "performance.md"
 
@@ -35,6 +36,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--rounds", type=int, default=5)
     run.add_argument("--starts", type=int, default=3, help="how often each server starts alone")
     run.add_argument("--lifecycle", default="echo,torch", help="workloads of the starts alone")
+    run.add_argument(
+        "--python", type=Path, help="an interpreter to use instead of the shared environment"
+    )
     run.add_argument("-o", "--output", type=Path, default=Path("results.json"))
     written = verbs.add_parser("report", help="write the table into docs/performance.md")
     written.add_argument("results", type=Path)
@@ -56,6 +60,9 @@ def main(arguments: list[str]) -> int:
     except catalog.UnknownNameError as problem:
         print(problem, file=sys.stderr)
         return 2
+    except (StartError, report.MarkerError) as problem:
+        print(problem, file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         return 130
     return 0
@@ -73,6 +80,8 @@ def _install(names: str | None) -> int:
 
 def _run(options: argparse.Namespace, command: list[str]) -> int:
     known = catalog.load()
+    if options.python is not None:
+        catalog.borrow(options.python)
     chosen = catalog.choose(options.servers)
     missing: dict[str, dict[str, str]] = {}
     servers = _able(chosen, missing)

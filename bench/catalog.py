@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -17,6 +17,9 @@ LIMIT = "limit"
 LIMIT_DEFAULT = "limit-default"
 OURS = "fnbuild"
 
+# The environment of the limit, of our workers, and of every peer that fits in.
+SHARED = "shared"
+
 
 @dataclass(frozen=True)
 class Environment:
@@ -24,6 +27,7 @@ class Environment:
 
     name: str
     requirements: tuple[str, ...]
+    borrowed: Path | None = None
 
     @property
     def folder(self) -> Path:
@@ -31,7 +35,8 @@ class Environment:
 
     @property
     def python(self) -> Path:
-        return self.folder / "bin" / "python"
+        """Its interpreter."""
+        return self.borrowed or self.folder / "bin" / "python"
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,12 @@ def load() -> Catalog:
         for name, found in values["servers"].items()
     }
     return Catalog(values["workers"], environments, servers)
+
+
+def borrow(python: Path) -> None:
+    """Let another interpreter stand for the shared environment, which need not be made then."""
+    environments = load().environments
+    environments[SHARED] = replace(environments[SHARED], borrowed=python)
 
 
 def choose(names: str | None) -> list[Server]:

@@ -37,6 +37,8 @@ def install(environment: Environment, say: Callable[[str], None]) -> str | None:
 
 def problem(environment: Environment) -> str | None:
     """Why the environment cannot be used, or None."""
+    if environment.borrowed is not None:
+        return None
     try:
         record = json.loads((environment.folder / _MARK).read_text())
     except (OSError, ValueError):

@@ -82,6 +82,14 @@ class Figures:
         ]
         return median(found) if found else None
 
+    def gone(self, workload: str, server: str) -> bool:
+        """Whether a killed worker was never replaced, in any of the starts."""
+        return any(
+            "restart" in one and one["restart"] is None
+            for one in self._lifecycle
+            if (one["workload"], one["server"]) == (workload, server)
+        )
+
     def starts(self) -> list[str]:
         """The workloads whose life cycle was measured."""
         return list(dict.fromkeys(one["workload"] for one in self._lifecycle))

@@ -20,7 +20,7 @@ from .workloads import Workload
 _WARM_UP_CONCURRENCY = 8
 _WARM_UP_SECONDS = 2
 _IDLE_SECONDS = 1.0
-_RESTART_TIMEOUT = 45.0
+_RESTART_TIMEOUT = 20.0
 _POLL = 0.002
 
 

@@ -15,9 +15,9 @@ MARK = "BENCH_MARK"
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
-def family(mark: str) -> list[int]:
-    """The processes that carry the mark."""
-    wanted = f"{MARK}={mark}".encode()
+def family(mark: str, name: str = MARK) -> list[int]:
+    """The processes that carry the mark under that name."""
+    wanted = f"{name}={mark}".encode()
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():

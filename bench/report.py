@@ -69,6 +69,8 @@ def _load(results: dict[str, Any]) -> str:
 
 
 def _summary(figures: Figures) -> str:
+    if not figures.levels:
+        return ""
     level = _MAIN_LEVEL if _MAIN_LEVEL in figures.levels else figures.levels[-1]
     rows = []
     for server, title in figures.servers.items():
@@ -108,14 +110,17 @@ def _alone(figures: Figures, name: str) -> str:
     keys = {"cold_start": 2, "restart": 2, "pss_idle": 0, "pss_loaded": 0, "idle_cpu": 3}
     rows = []
     for server, title in figures.servers.items():
-        cells = [
-            "-" if (value := figures.alone(name, server, key)) is None else f"{value:.{digits}f}"
-            for key, digits in keys.items()
-        ]
+        cells = [_figure(figures.alone(name, server, key), keys[key]) for key in keys]
+        if figures.gone(name, server):
+            cells[1] = "not back"
         if any(cell != "-" for cell in cells):
             rows.append([title, *cells])
     table = _table([*heads, "CPU while idle"], rows)
     return f"### {name}: each server alone\n\n{table}"
+
+
+def _figure(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
 
 
 def _missing(results: dict[str, Any]) -> str:

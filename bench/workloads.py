@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .catalog import CACHE, FOLDER, ROOT, UnknownNameError, load
+from .catalog import CACHE, FOLDER, ROOT, SHARED, UnknownNameError, load
 
 # `-vision`: the handler takes the image from the request with fnbuild.vision instead of by hand.
 TITLES = {
@@ -23,7 +23,8 @@ TITLES = {
     "jpeg-vision": "the same, decoded with fnbuild.vision",
     "torch": "the JPEG, decoded with Pillow, through a small torch CNN",
     "torch-vision": "the same, decoded with fnbuild.vision",
-    "large": "8 MB of JSON, its base64 decoded",
+    "large": "8 MB of JSON, its base64 decoded by hand",
+    "large-vision": "the same, decoded with fnbuild.vision",
 }
 
 _ECHO_BYTES = 1024
@@ -60,8 +61,8 @@ class Workload:
 
 
 def choose(names: str | None) -> list[str]:
-    """The workloads of a comma-separated list, or all that this checkout can run."""
-    known = [name for name in TITLES if not name.endswith("-vision") or has_vision()]
+    """The workloads of a comma-separated list, or all."""
+    known = list(TITLES)
     if names is None:
         return known
     wanted = [name.strip() for name in names.split(",")]
@@ -73,24 +74,19 @@ def choose(names: str | None) -> list[str]:
     return wanted
 
 
-def has_vision() -> bool:
-    """Whether the checkout has fnbuild.vision."""
-    return (ROOT / "fnbuild" / "vision.py").is_file()
-
-
 def make(name: str, python: Path | None = None) -> Workload:
     """The workload with the replies that `python` (the shared environment's) works out."""
     bodies = [json.dumps(value).encode() for value in _values(name)]
-    replies = _replies(name, bodies, python or load().environments["shared"].python)
+    replies = _replies(name, bodies, python or load().environments[SHARED].python)
     return Workload(name, tuple(Payload(b, r) for b, r in zip(bodies, replies, strict=True)))
 
 
 def _values(name: str) -> list[dict[str, Any]]:
     if name == "echo":
         return [_echo(number) for number in range(_VARIANTS)]
-    if name == "large":
+    if name.startswith("large"):
         return [
-            {"data": base64.b64encode(bytes([number]) * (_LARGE_BYTES + number)).decode()}
+            {"image": base64.b64encode(bytes([number]) * (_LARGE_BYTES + number)).decode()}
             for number in range(_VARIANTS)
         ]
     return [{"image": base64.b64encode(_jpeg(number)).decode()} for number in range(_VARIANTS)]

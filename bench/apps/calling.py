@@ -13,16 +13,19 @@ _context = SimpleNamespace(user_data=SimpleNamespace())
 
 
 class Call:
-    """An event: its body is parsed when the handler looks at it."""
+    """An event: its body is parsed when the handler looks at it.
 
-    def __init__(self, raw, content_type="application/json"):
-        self._raw = raw
+    Servers that parse by themselves give the value instead of bytes.
+    """
+
+    def __init__(self, body, content_type="application/json"):
+        self.raw_body = body if isinstance(body, bytes) else None
+        self._body = body
         self.content_type = content_type
 
     @property
     def body(self):
-        """The parsed JSON. Servers that parse by themselves give the value instead of bytes."""
-        return json.loads(self._raw) if isinstance(self._raw, bytes) else self._raw
+        return self._body if self.raw_body is None else json.loads(self.raw_body)
 
 
 def prepare():

@@ -15,8 +15,12 @@ def init_context(context):
     state = context.user_data
     workload = os.environ["BENCH_WORKLOAD"]
     state.handle = _HANDLERS[workload]
-    if workload not in ("echo", "large"):
+    if workload.startswith(("jpeg", "torch")):
         state.decode = _from_request() if workload.endswith("-vision") else _as_cvat_does()
+    if workload == "large-vision":
+        from fnbuild.vision import image_file
+
+        state.image_file = image_file
     if workload.startswith("torch"):
         from network import Detector
 
@@ -41,7 +45,14 @@ def _torch(state, event):
 
 
 def _large(_state, event):
-    data = base64.b64decode(event.body["data"])
+    return _measured(base64.b64decode(event.body["image"]))
+
+
+def _large_vision(state, event):
+    return _measured(state.image_file(event))
+
+
+def _measured(data):
     return {"size": len(data), "last": data[-1]}
 
 
@@ -52,6 +63,7 @@ _HANDLERS = {
     "torch": _torch,
     "torch-vision": _torch,
     "large": _large,
+    "large-vision": _large_vision,
 }
 
 

@@ -1,0 +1,64 @@
+"""Who is measured, and what is sent to them."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from base64 import b64decode
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from bench import catalog, workloads
+
+
+def test_every_server_has_an_environment_and_its_program() -> None:
+    known = catalog.load()
+    apps = {path.name for path in (catalog.FOLDER / "apps").iterdir()}
+    for server in known.servers.values():
+        assert server.environment in known.environments
+        for part in server.command:
+            if "{apps}/" in part:
+                assert Path(part).name in apps
+            if part.endswith((":app", ":Bench")):
+                assert part.partition(":")[0] + ".py" in apps
+
+
+def test_releases_are_pinned() -> None:
+    for environment in catalog.load().environments.values():
+        assert all("==" in requirement for requirement in environment.requirements)
+
+
+def test_the_limit_is_always_among_the_chosen() -> None:
+    assert [server.name for server in catalog.choose("flask,fnbuild")] == [
+        "limit", "fnbuild", "flask",
+    ]  # fmt: skip
+
+
+def test_unknown_names_are_refused_with_the_known_ones() -> None:
+    with pytest.raises(catalog.UnknownNameError, match=r"no such server: flusk .*flask"):
+        catalog.choose("flusk")
+    with pytest.raises(catalog.UnknownNameError, match=r"no such workload: ecco .*echo"):
+        workloads.choose("ecco")
+
+
+def test_echo_is_a_kilobyte_and_comes_back() -> None:
+    workload = workloads.make("echo", Path(sys.executable))
+    assert {len(payload.body) for payload in workload.payloads} == {1024}
+    assert [json.loads(payload.body) for payload in workload.payloads] == [
+        payload.expected for payload in workload.payloads
+    ]
+    assert workload.body_file.read_bytes() == workload.payloads[0].body
+
+
+@pytest.mark.parametrize("name", ["jpeg", "jpeg-vision"])
+def test_the_picture_has_its_size_and_every_variant_its_answer(name: str) -> None:
+    workload = workloads.make(name, Path(sys.executable))
+    first = b64decode(json.loads(workload.payloads[0].body)["image"])
+    assert 190_000 < len(first) < 210_000
+    assert Image.open(io.BytesIO(first)).size == (1280, 720)
+    assert workload.payloads[0].expected == {"shape": [720, 1280, 3]}
+    answers = [json.dumps(payload.expected) for payload in workload.payloads]
+    assert len(set(answers)) == len(answers)

@@ -1,0 +1,73 @@
+"""Processes found by their mark."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import uuid
+
+import pytest
+
+from bench import processes
+
+# Has a child in a session of its own that does not mind being asked to end.
+STUBBORN = """
+import os, signal, sys, time
+if os.fork() == 0:
+    os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+os.write(1, b"up\n")
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def mark() -> str:
+    return uuid.uuid4().hex
+
+
+def test_all_are_found_and_ended(mark: str) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", STUBBORN],
+        env={**os.environ, processes.MARK: mark},
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"up\n"
+    assert process.stdout.readline() == b"up\n"
+    found = processes.family(mark)
+    assert len(found) == 2
+    assert process.pid in found
+    assert 1 < processes.pss(found) < 200
+    ended = []
+    # The parent is this test's child: until it is reaped it is a zombie, without an environment.
+    processes.end(mark, patience=0.3)
+    ended = processes.family(mark)
+    process.stdout.close()
+    process.wait()
+    assert ended == []
+
+
+def test_cpu_time_is_counted_and_settles(mark: str) -> None:
+    work = "import time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass\n"
+    process = subprocess.Popen(
+        [sys.executable, "-c", work + "print('done', flush=True); input()"],
+        env={**os.environ, processes.MARK: mark},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    processes.settle([process.pid], patience=20.0)
+    deadline = time.monotonic() + 20
+    while processes.cpu([process.pid]) < 0.29 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert 0.29 <= processes.cpu([process.pid]) < 2.0
+    process.communicate(b"\n")
+
+
+def test_a_process_that_is_gone_counts_nothing() -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    assert processes.pss([process.pid]) == 0
+    assert processes.cpu([process.pid]) == 0

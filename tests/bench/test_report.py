@@ -1,0 +1,72 @@
+"""The tables in the document."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench import report
+from tests.bench.made import one_slice, results
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_only_what_is_between_the_markers_changes(tmp_path: Path) -> None:
+    document = tmp_path / "performance.md"
+    document.write_text(f"before\n{report.BEGIN}\nan earlier table\n{report.END}\nafter\n")
+    values = results(one_slice("limit", 0, 100), one_slice("fnbuild", 0, 90))
+    report.write(values, document)
+    first = document.read_text()
+    report.write(values, document)
+    assert document.read_text() == first
+    assert first.startswith("before\n")
+    assert first.endswith("\nafter\n")
+    assert "an earlier table" not in first
+    assert "| fnbuild | 90 (0.90) |" in first
+
+
+def test_a_document_without_markers_is_left_alone(tmp_path: Path) -> None:
+    document = tmp_path / "performance.md"
+    document.write_text("text\n")
+    with pytest.raises(report.MarkerError, match="has no <!-- bench: begin -->"):
+        report.write(results(), document)
+    assert document.read_text() == "text\n"
+
+
+def test_the_repositorys_document_has_its_markers() -> None:
+    text = (ROOT / "docs" / "performance.md").read_text()
+    assert 0 < text.find(report.BEGIN) < text.find(report.END)
+
+
+def test_the_head_names_machine_command_and_releases() -> None:
+    text = report.render(results(one_slice("limit", 0, 100)))
+    assert "$ python -m bench run\n" in text
+    assert "A processor, 2 cores, 8.0 GiB, Linux 6.1" in text
+    assert "flask 3.1.3, kserve 0.21.0." in text
+
+
+def test_missing_servers_are_named_with_their_reasons() -> None:
+    missing = {"*": {"torchserve": "java is not installed"}, "jpeg": {"kserve": "wrong replies"}}
+    lifecycle = [{"workload": "echo", "server": "flask", "problem": "it ended"}]
+    text = report.render(results(missing=missing, lifecycle=lifecycle))
+    assert "- torchserve (all workloads): java is not installed" in text
+    assert "- kserve (jpeg): wrong replies" in text
+    assert "- flask (echo, alone): it ended" in text
+
+
+def test_void_figures_and_workers_that_stay_away_are_said() -> None:
+    lifecycle = [
+        {"workload": "echo", "server": "flask", "cold_start": 1.0, "restart": None},
+        {"workload": "echo", "server": "fnbuild", "cold_start": 0.5, "restart": 0.25},
+    ]
+    text = report.render(
+        results(
+            one_slice("limit", 0, 100),
+            one_slice("flask", 0, 90, void="2 x read"),
+            lifecycle=lifecycle,
+        )
+    )
+    assert "| flask + gunicorn | void: 2 x read |" in text
+    assert "| flask + gunicorn | 1.00 | not back |" in text
+    assert "| fnbuild | 0.50 | 0.25 |" in text
