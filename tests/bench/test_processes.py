@@ -18,7 +18,7 @@ import os, signal, sys, time
 if os.fork() == 0:
     os.setsid()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-os.write(1, b"up\n")
+os.write(1, b"up\\n")
 time.sleep(60)
 """
 
