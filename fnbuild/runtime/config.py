@@ -43,9 +43,6 @@ class Listener:
         self.host = host
         self.port = port
 
-    def to_dict(self) -> Values:
-        return {"fd": self.fd} if self.fd is not None else {"host": self.host, "port": self.port}
-
 
 class Trigger:
     """One trigger. `availability_timeout` is in seconds here."""
@@ -64,15 +61,6 @@ class Trigger:
             raise ConfigFileError(
                 "%s.num_workers: %d is not between 1 and 10000" % (at, self.num_workers)
             )
-
-    def to_dict(self) -> Values:
-        return {
-            "kind": self.kind,
-            "num_workers": self.num_workers,
-            "availability_timeout_ms": self.availability_timeout * 1000.0,
-            "termination_timeout": self.termination_timeout,
-            "attributes": self.attributes,
-        }
 
 
 class ProcessorConfig:
@@ -142,31 +130,6 @@ class ProcessorConfig:
         except ConfigFileError as problem:
             raise ConfigFileError("%s: %s" % (path, problem)) from None
 
-    def to_json(self) -> str:
-        """The file's text."""
-        values = {
-            "function": self.function,
-            "handler": self.handler,
-            "code": self.code,
-            "mount": self.mount,
-            "interpreter": self.interpreter,
-            "env": self.env,
-            "sdk_path": self.sdk_path,
-            "triggers": {name: trigger.to_dict() for name, trigger in self.triggers.items()},
-            "event_timeout": self.event_timeout,
-            "readiness_timeout": self.readiness_timeout,
-            "accept": self.accept,
-            "restart": self.restart,
-            "drain_timeout": self.drain_timeout,
-            "listeners": {
-                "http": _one_or_all([listener.to_dict() for listener in self.http]),
-                "admin": self.admin.to_dict() if self.admin else None,
-                "control": self.control,
-            },
-            "log": {"level": self.log_level, "format": self.log_format},
-        }
-        return json.dumps(values, indent=1, sort_keys=True)
-
 
 _REQUIRED = object()
 
@@ -191,10 +154,6 @@ def _choice(values: Values, key: str, choices: Sequence[str], at: str = "") -> s
     if value not in choices:
         raise ConfigFileError("%s%s: %r is not one of %s" % (at, key, value, ", ".join(choices)))
     return str(value)
-
-
-def _one_or_all(values: List[Values]) -> Any:
-    return values[0] if len(values) == 1 else values
 
 
 def _listener(values: Values, key: str) -> Optional[Listener]:

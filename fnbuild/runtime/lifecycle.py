@@ -27,7 +27,6 @@ class Worker(Owner):
     """
 
     def __init__(self, pool: "Pool", number: int) -> None:
-        self.number = number
         self.name = str(number)
         self.state = "starting"
         self.message = ""

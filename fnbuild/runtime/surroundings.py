@@ -23,7 +23,7 @@ def settle(setup: wire.Meta) -> Dict[str, Any]:
     """
     folder, place = setup["code"], setup["mount"]
     setup["place"] = folder
-    facts: Dict[str, Any] = {"mount": "none", "warnings": [], "python": sys.version.split()[0]}
+    facts: Dict[str, Any] = {"mount": "none", "warnings": []}
     try:
         from . import mount
     except (ImportError, OSError, AttributeError) as problem:
