@@ -339,6 +339,16 @@ def test_a_taken_port(tmp_path: Any) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_a_limit_that_is_no_number(tmp_path: Path) -> None:
+    trigger = {"kind": "http", "attributes": {"maxRequestBodySize": "much"}}
+    listeners = {"http": {"port": 0}}
+    config = {"handler": "main", "code": str(tmp_path), "triggers": {"t": trigger}}
+    (tmp_path / "p.json").write_text(json.dumps({**config, "listeners": listeners}))
+    done = run("--config", str(tmp_path / "p.json"))
+    assert done.returncode == 1
+    assert done.stderr == "attributes.maxRequestBodySize: 'much' is no number of bytes\n"
+
+
 def test_usage(tmp_path: Any) -> None:
     assert run().returncode == 2
     done = run("--config", str(tmp_path / "none.json"))

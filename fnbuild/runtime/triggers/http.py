@@ -8,6 +8,7 @@ import os
 import time
 from typing import Any, Dict, List, Optional, Tuple, Union
 
+from ..config import ConfigFileError
 from ..exchange import Exchange, Outcome
 from ..http.messages import LATER, Later, Limits, Reply, Request
 from ..lifecycle import Worker
@@ -24,12 +25,23 @@ _RETRY = ("Retry-After", "1")
 
 
 def limits(attributes: Dict[str, Any]) -> Limits:
-    """The trigger's own limits, in bytes: maxRequestBodySize and readBufferSize."""
+    """The trigger's own limits, in bytes: maxRequestBodySize and readBufferSize.
+
+    ConfigFileError when one of them is no number.
+    """
     usual = Limits()
     return Limits(
-        max_body=int(attributes.get("maxRequestBodySize") or usual.max_body),
-        max_head=int(attributes.get("readBufferSize") or usual.max_head),
+        max_body=_size(attributes, "maxRequestBodySize", usual.max_body),
+        max_head=_size(attributes, "readBufferSize", usual.max_head),
     )
+
+
+def _size(attributes: Dict[str, Any], key: str, usual: int) -> int:
+    value = attributes.get(key) or usual
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise ConfigFileError("attributes.%s: %r is no number of bytes" % (key, value)) from None
 
 
 class HttpTrigger:
