@@ -25,6 +25,7 @@ except ImportError:
 # Half a gibibyte as RGB, and what Pillow refuses at the latest.
 MAX_PIXELS = 2**29 // 3
 
+_UNDECODABLE = "the image cannot be decoded%s; send an undamaged " + KNOWN + " file"
 _MODES = ("RGB", "BGR", "L")
 _ORIENTATION = 0x0112
 # EXIF's values as Pillow's numbers of transpositions.
@@ -91,7 +92,7 @@ def _by_opencv(data: bytes, kind: str, mode: str) -> Any:
     except cv2.error:
         image = None
     if image is None:
-        raise ImageError("the image cannot be decoded; send an undamaged %s file" % KNOWN)
+        raise ImageError(_UNDECODABLE % "")
     if mode == "L" and not jpeg_grey:
         return cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     if mode == "RGB" and to_rgb is None:
@@ -128,9 +129,9 @@ def _by_pillow(data: bytes, mode: str, max_pixels: int) -> Any:
             raise
         # What a hostile file makes a decoder raise is not to be foreseen.
         except Exception as error:  # noqa: BLE001
-            raise ImageError(
-                "the image cannot be decoded (%s); send an undamaged %s file" % (error, KNOWN)
-            ) from None
+            # Pillow's words for an unknown file name an object in memory.
+            reason = "" if "cannot identify" in str(error) else " (%s)" % error
+            raise ImageError(_UNDECODABLE % reason) from None
 
 
 @contextlib.contextmanager
