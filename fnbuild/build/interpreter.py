@@ -153,13 +153,16 @@ def _candidates(version: tuple[int, int]) -> Iterator[str]:
 
 
 def _pyenv_folders(version: tuple[int, int]) -> list[str]:
-    root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    root = Path(os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv"))
 
     def patch(folder: Path) -> int:
         digits = re.fullmatch(r"\d+\.\d+\.(\d+)", folder.name)
         return int(digits[1]) if digits else -1
 
-    folders = root.glob(f"versions/{version[0]}.{version[1]}.*")
+    try:
+        folders = list(root.glob(f"versions/{version[0]}.{version[1]}.*"))
+    except OSError:
+        return []  # another user's, perhaps: what nobody may look into has nothing to offer
     return [str(folder / "bin") for folder in sorted(folders, key=patch, reverse=True)]
 
 

@@ -17,7 +17,7 @@ _SKIPPED_NAMES = frozenset(
     (
         *(".git", ".hg", ".svn", ".bzr", ".DS_Store"),
         *("__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".ipynb_checkpoints"),
-        *(".tox", ".nox"),
+        *(".tox", ".nox", ".venv"),
     )
 )
 _SKIPPED_SUFFIXES = (".pyc", ".pyo")

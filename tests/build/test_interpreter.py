@@ -159,3 +159,17 @@ class TestNamedByTheFunction:
         path = fake(bare / "python2", (2, 7, 18))
         with pytest.raises(BuildError, match=r"is Python 2\.7\.18 .* need Python 3\.6 or later"):
             choose(function(exe=str(path)))
+
+
+def test_a_place_that_nobody_may_look_into_has_nothing_to_offer(tmp_path, bare, monkeypatch):
+    if os.getuid() != 0:
+        pytest.skip("only root can be sure that a folder is closed to somebody")
+    private = tmp_path / "private"
+    (private / ".pyenv" / "versions").mkdir(parents=True)
+    private.chmod(0o700)
+    monkeypatch.setenv("PYENV_ROOT", str(private / ".pyenv"))
+    os.seteuid(65534)
+    try:
+        assert interpreter._pyenv_folders((3, 9)) == []
+    finally:
+        os.seteuid(0)

@@ -15,9 +15,14 @@ import pytest
 import yaml
 
 from fnbuild.build.staging import digest, stage
-from fnbuild.errors import BuildError, ConflictError
-from fnbuild.spec.reader import of_folder
+from fnbuild.errors import BuildError, ConflictError, Report
+from fnbuild.spec.reader import Loaded
 from fnbuild.spec.types import Build, Function, Spec
+
+
+def described(function: Function, folder: Path) -> Loaded:
+    """A function that no rule has seen."""
+    return Loaded(function, Report(), folder, folder / "function.yaml", None, "")
 
 
 def names(folder: Path) -> list[str]:
@@ -77,7 +82,8 @@ class TestContents:
         assert stat.S_IMODE((copy / "main.py").stat().st_mode) == 0o444
         assert stat.S_IMODE((copy / "run.sh").stat().st_mode) == 0o555
 
-    def test_what_never_belongs_to_a_function(self, staged, write):
+    def test_what_never_belongs_to_a_function(self, staged, write, folder, tmp_path):
+        (folder / ".venv").symlink_to(tmp_path)
         write(".git/config")
         write("sub/.git", "gitdir: elsewhere")
         write("__pycache__/main.cpython-311.pyc")
@@ -160,14 +166,14 @@ class TestConfiguration:
     def test_inline_source_that_is_not_base64(self, folder, tmp_path, code):
         function = Function(spec=Spec(build=Build(function_source_code=code)))
         with pytest.raises(BuildError, match="functionSourceCode is not base64"):
-            stage(of_folder(function, folder), tmp_path / "copy")
+            stage(described(function, folder), tmp_path / "copy")
 
     @pytest.mark.parametrize("handler", ["../../etc/x:handler", "/tmp/x:handler", "a..b:handler"])
     def test_a_module_name_never_leads_out(self, folder, tmp_path, handler):
         build = Build(function_source_code="YQ==")
         function = Function(spec=Spec(handler=handler, build=build))
         with pytest.raises(BuildError, match="cannot be the name of a Python module"):
-            stage(of_folder(function, folder), tmp_path / "copy")
+            stage(described(function, folder), tmp_path / "copy")
 
 
 class TestLinks:
