@@ -29,6 +29,9 @@ def merge(winner: Function, base: Function) -> Function:
 
 
 def _structs(winner: Any, base: Any) -> Any:
+    if isinstance(winner, Trigger) and (winner.num_workers or winner.max_workers):
+        # One number under two names: numWorkers of the base must not beat maxWorkers of the winner.
+        base = msgspec.structs.replace(base, num_workers=0, max_workers=0)
     values = {
         field.name: _values(getattr(winner, field.name), getattr(base, field.name))
         for field in msgspec.structs.fields(winner)

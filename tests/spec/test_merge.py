@@ -1,3 +1,5 @@
+import pytest
+
 from fnbuild.spec.merge import merge
 from fnbuild.spec.reader import from_raw
 from fnbuild.spec.types import Function, to_dict
@@ -38,6 +40,18 @@ def test_maps_are_joined_by_key_and_triggers_within() -> None:
     assert result["spec"]["triggers"] == {
         "t": {"kind": "http", "numWorkers": 4, "attributes": {"port": 1}}
     }
+
+
+@pytest.mark.parametrize(
+    ("given", "below"),
+    [("maxWorkers", "numWorkers"), ("numWorkers", "maxWorkers"), ("maxWorkers", "maxWorkers")],
+)
+def test_the_number_of_workers_has_two_names(given: str, below: str) -> None:
+    result = joined(
+        {"spec": {"triggers": {"t": {given: 1}}}},
+        {"spec": {"triggers": {"t": {"kind": "http", below: 2}}}},
+    )
+    assert result["spec"]["triggers"] == {"t": {"kind": "http", given: 1}}
 
 
 def test_variables_are_appended_by_name() -> None:
