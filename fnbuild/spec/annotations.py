@@ -35,7 +35,8 @@ def kind(subject: Subject) -> None:
     metadata = subject.function.metadata
     given = metadata.annotations.get("type")
     if given is None:
-        if metadata.labels.get(PROJECT_LABEL) == "cvat":
+        labels = _are_labels(metadata.annotations.get("spec", ""))
+        if labels or metadata.labels.get(PROJECT_LABEL) == "cvat":
             message = "CVAT does not show a function without the annotation `type`"
             hint = f"add `type: detector` (or {', '.join(KINDS[1:])}) under metadata.annotations"
             subject.warning("cvat-type", message, _PLACE, hint, "key")
@@ -43,6 +44,15 @@ def kind(subject: Subject) -> None:
     if given not in KINDS:
         message = f"CVAT hides a function of type {shown(given)}; it knows {', '.join(KINDS)}"
         subject.error("cvat-type", message, (*_PLACE, "type"), meant(given, KINDS))
+
+
+def _are_labels(text: str) -> bool:
+    """Whether a text is a label spec, so that whoever wrote it had CVAT in mind."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, list) and any(isinstance(one, dict) and "name" in one for one in value)
 
 
 def words(subject: Subject) -> None:
@@ -130,7 +140,9 @@ def description(subject: Subject) -> None:
     if subject.function.metadata.annotations.get("type") not in KINDS:
         return
     if not subject.function.spec.description:
-        message = "without a description CVAT lists no function at all when Nuclio serves this one"
+        message = (
+            "there is no description; once Nuclio serves this function, CVAT lists none at all"
+        )
         hint = "add a line: `description: What it finds`"
         subject.warning("cvat-description", message, ("spec", "description"), hint, "key")
 

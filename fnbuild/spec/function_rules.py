@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+import sys
 from pathlib import Path
 
 from fnbuild.spec.hints import closest, meant
@@ -14,6 +15,7 @@ from fnbuild.spec.subject import Subject
 
 RESERVED_NAMES = frozenset({"dashboard", "controller", "dlx", "scaler"})
 MAX_NAME = 63
+_NEWEST = 15  # Python 3.15, of October 2026
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")
 _NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
@@ -79,6 +81,9 @@ def runtime(subject: Subject) -> None:
         subject.error("runtime", f"Python {found[1]}.{found[2]} is too old", path, hint)
     elif int(found[1]) > 3:
         subject.error("runtime", f"there is no Python {found[1]}.{found[2]}", path)
+    elif int(found[2]) > max(_NEWEST, sys.version_info.minor):
+        message = f"Python {found[1]}.{found[2]} is not known; the newest is 3.{_NEWEST}"
+        subject.warning("runtime", message, path)
 
 
 def handler(subject: Subject) -> None:

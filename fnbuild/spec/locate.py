@@ -71,7 +71,7 @@ def _folder(path: Path, config_file: Path | None, report: Report) -> Located | N
 
 def report_missing(folder: Path, report: Report) -> None:
     """Say that a folder has no configuration, and what else is there."""
-    message = f"{display(folder)} holds no {NAMES[0]} (nor {NAMES[1]})"
+    message = f"'{display(folder)}' holds no {NAMES[0]} (nor {NAMES[1]})"
     hint = "see: fnbuild init"
     try:
         others = sorted(p.name for p in folder.iterdir() if p.suffix in _CONFIG_SUFFIXES[:2])

@@ -81,6 +81,17 @@ def ranges(subject: Subject) -> None:
             subject.error("range", f"{key} is {bound}, not {number}", ("spec", key))
 
 
+def readiness(subject: Subject) -> None:
+    """A time of zero counts as not given, in the file as in a flag."""
+    key = "readinessTimeoutSeconds"
+    flags = subject.overrides.spec.readiness_timeout_seconds if subject.overrides else None
+    seconds = subject.function.spec.readiness_timeout_seconds
+    if 0 in (flags, seconds):
+        said = f"{seconds} seconds hold" if seconds else "the platform's own time holds"
+        message = f"{key}: 0 counts as not given; {said}"
+        subject.warning("readiness", message, ("spec", key))
+
+
 def scaling(subject: Subject) -> None:
     """Metrics that scale have a name, a known source and a threshold."""
     for index, metric in enumerate(subject.function.spec.auto_scale_metrics):

@@ -40,6 +40,7 @@ RULES: tuple[Callable[[Subject], None], ...] = (
     platform_rules.choices,
     platform_rules.replicas,
     platform_rules.ranges,
+    platform_rules.readiness,
     platform_rules.scaling,
     platform_rules.resources,
     platform_rules.labels,

@@ -99,9 +99,17 @@ def test_no_trigger_for_cvat_to_call(folder: Folder) -> None:
     assert folder.only(text).rule == "cvat-http"
 
 
+def test_labels_without_a_type(folder: Folder) -> None:
+    finding = folder.only(config("name: Faces"))
+    assert (finding.severity, finding.rule, at(finding)) == ("warning", "cvat-type", (3, 3))
+    assert "type: detector" in (finding.hint or "")
+
+
 def test_no_description(folder: Folder) -> None:
     text = config("type: detector").replace("  description: d\n", "")
-    assert folder.only(text).rule == "cvat-description"
+    finding = folder.only(text)
+    assert finding.rule == "cvat-description"
+    assert finding.message.startswith("there is no description;")
 
 
 def test_a_detector_without_labels(folder: Folder) -> None:

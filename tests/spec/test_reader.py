@@ -235,7 +235,8 @@ def test_another_file_by_name(folder: Folder) -> None:
 
 def test_a_folder_without_configuration(folder: Folder) -> None:
     (folder.path / "function-gpu.yaml").write_text(GOOD)
-    with pytest.raises(ConfigError, match=r"holds no function.yaml \(nor function.yml\)") as raised:
+    words = r"/fn' holds no function.yaml \(nor function.yml\)"
+    with pytest.raises(ConfigError, match=words) as raised:
         load(folder.path)
     assert "--file" in (raised.value.hint or "")
     assert "function-gpu.yaml" in (raised.value.hint or "")

@@ -3,7 +3,7 @@
 import pytest
 
 from fnbuild.spec import rules
-from fnbuild.spec.types import Function
+from fnbuild.spec.types import Function, Spec
 from tests.spec.folder import GOOD, Folder, at
 
 HTTP = "  triggers:\n    web:\n      kind: http\n"
@@ -50,6 +50,12 @@ def test_runtimes_that_do_not_run(folder: Folder, label: str, hint: str) -> None
     finding = folder.only(GOOD.replace("python:3.9", label))
     assert (finding.rule, at(finding)) == ("runtime", (4, 12))
     assert hint in (finding.hint or "")
+
+
+def test_a_runtime_that_is_not_there_yet(folder: Folder) -> None:
+    finding = folder.only(GOOD.replace("python:3.9", "python:3.99"))
+    assert (finding.severity, finding.rule, at(finding)) == ("warning", "runtime", (4, 12))
+    assert "3.99" in finding.message
 
 
 @pytest.mark.parametrize("handler", ["main", "main:", ":handler", "main:a:b", "main.py:handler"])
@@ -210,3 +216,12 @@ def test_every_rule_is_listed_once_and_explained() -> None:
 def test_complete_is_idempotent() -> None:
     once = rules.complete(Function())
     assert rules.complete(once) == once
+
+
+@pytest.mark.parametrize(("written", "held"), [("", "own time"), ("60", "60 seconds")])
+def test_no_time_to_become_ready(folder: Folder, written: str, held: str) -> None:
+    text = GOOD + (f"  readinessTimeoutSeconds: {written}\n" if written else "")
+    finding = folder.only(text, overrides=Function(spec=Spec(readiness_timeout_seconds=0)))
+    assert (finding.severity, finding.rule) == ("warning", "readiness")
+    assert held in finding.message
+    assert at(folder.only(GOOD + "  readinessTimeoutSeconds: 0\n")) == (6, 28)
