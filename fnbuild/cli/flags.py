@@ -56,9 +56,7 @@ _CONFIGURATION = [
     click.option("--annotations", metavar="K=V,…", help="Annotations."),
     click.option("-e", "--env", multiple=True, metavar="NAME=VALUE", help="Variable. Repeatable."),
     click.option("-d", "--disable", is_flag=True, help="Deploy it stopped."),
-    click.option(
-        "--triggers", metavar="JSON", help="Triggers by name; each replaces its namesake."
-    ),
+    click.option("--triggers", metavar="JSON", help="Triggers by name; their values win."),
     click.option("--platform-config", metavar="JSON", help="Joined with spec.platform."),
     click.option("--data-bindings", metavar="JSON", help="Data bindings by name."),
     click.option("--runtime-attrs", metavar="JSON", help="Attributes of the runtime."),

@@ -32,7 +32,7 @@ _ENVIRONMENT_FILES = ("requirements.txt",)
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("-e", "--env", multiple=True, metavar="NAME=VALUE", help="Variable. Repeatable.")
-@click.option("--triggers", metavar="JSON", help="Triggers by name; each replaces its namesake.")
+@click.option("--triggers", metavar="JSON", help="Triggers by name; their values win.")
 @pass_session
 def run(session: Session, /, folder: Path | None, **flags: Any) -> None:
     """Run a function here until Ctrl-C, from its folder (the current one when none is named).
