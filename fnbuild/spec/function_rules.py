@@ -104,13 +104,18 @@ def handler(subject: Subject) -> None:
     _handler_module(subject, module)
 
 
-def _handler_module(subject: Subject, module: str) -> None:
+def code_folder(subject: Subject) -> Path | None:
+    """The folder with the handler's module; None when the code is somewhere else."""
     code, build = subject.code, subject.function.spec.build
     elsewhere = build.function_source_code or build.path not in ("", ".", "./")
     if code is None or elsewhere or build.code_entry_type not in ("", "sourceCode"):
-        return
-    folder = code if code.is_dir() else code.parent
-    if _importable(folder, module) or subject.function.spec.image:
+        return None
+    return code if code.is_dir() else code.parent
+
+
+def _handler_module(subject: Subject, module: str) -> None:
+    folder = code_folder(subject)
+    if folder is None or _importable(folder, module) or subject.function.spec.image:
         return
     others = sorted(file.stem for file in folder.glob("*.py"))
     word = closest(module, others) or (others[0] if len(others) == 1 else None)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fnbuild.errors import ConfigError, Diagnostic, Report
-from fnbuild.spec import rules
+from fnbuild.spec import code_rules, rules
 from fnbuild.spec.decode import Decoder
 from fnbuild.spec.inline import read_inline
 from fnbuild.spec.locate import Located, display, locate, report_missing
@@ -63,13 +63,17 @@ def check(
     config_file: Path | None = None,
     overrides: Function | None = None,
     strict: bool = False,
+    code: bool = False,
 ) -> tuple[Loaded | None, Report]:
-    """As `load`, without raising: no function when the report holds an error."""
+    """As `load`, without raising: no function when the report holds an error.
+
+    With `code` the handler's module is looked into as well, without being run.
+    """
     report = Report()
     located = locate(path, config_file, report)
     if located is None:
         return None, report
-    loaded = _Reading(located, report, strict).run(overrides)
+    loaded = _Reading(located, report, strict).run(overrides, look_into_code=code)
     report.sort()
     if not (has_room(report, "error") and has_room(report, "warning")):
         message = f"there may be more; looking for faults ended after {MAX_FINDINGS} of a kind"
@@ -135,7 +139,7 @@ class _Reading:
         self.layers: list[Decoder] = []
         self.text = ""
 
-    def run(self, overrides: Function | None) -> Loaded | None:
+    def run(self, overrides: Function | None, *, look_into_code: bool) -> Loaded | None:
         located = self.located
         described = located.config or located.source or (overrides and overrides.spec.runtime)
         if not described:
@@ -151,7 +155,10 @@ class _Reading:
         written = merge(written, inline)
         code = located.source or located.folder
         function = rules.complete(written, code)
-        rules.apply(Subject(function, written, self.report, self.layers, overrides, code))
+        subject = Subject(function, written, self.report, self.layers, overrides, code)
+        rules.apply(subject)
+        if look_into_code:
+            code_rules.entry_module(subject)
         return Loaded(
             function, self.report, located.folder, located.config, located.source, self.text
         )
