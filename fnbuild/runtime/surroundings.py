@@ -1,4 +1,4 @@
-"""What a worker sees around the handler: the folder at /opt/nuclio, paths, the SDK."""
+"""What a worker has around the handler: the folder at /opt/nuclio, memory, paths, the SDK."""
 
 import importlib
 import os
@@ -6,7 +6,7 @@ import signal
 import sys
 from typing import Any, Dict, List, Tuple
 
-from . import redirect, wire
+from . import allocator, redirect, wire
 from .loader import LoadError
 
 _RESTRICTED = (
@@ -16,7 +16,7 @@ _RESTRICTED = (
 
 
 def settle(setup: wire.Meta) -> Dict[str, Any]:
-    """Show the folder at its place and tie this process to its parent.
+    """Show the folder at its place, tie this process to its parent, tune its memory.
 
     Returns what the processor reports: `mount` and `warnings`. `setup["place"]` is set to where the
     handler finds its folder.
@@ -41,6 +41,7 @@ def settle(setup: wire.Meta) -> Dict[str, Any]:
         facts["mount"] = "patched-open"
         facts["warnings"] = [_RESTRICTED % (place, refusal)]
         redirect.install(folder, place)
+    allocator.tune()
     return facts
 
 
