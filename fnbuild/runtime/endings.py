@@ -1,6 +1,7 @@
 """How worker processes end, in words for people."""
 
 import signal
+from typing import NamedTuple
 
 _MEANINGS = {
     "SIGKILL": "likely out of memory",
@@ -12,18 +13,38 @@ _MEANINGS = {
 }
 
 
-def describe(worker: str, status: int) -> str:
-    """A sentence about a process that ended with `status` (negative: the signal's number)."""
+class Trouble(NamedTuple):
+    """Why a worker is down: in one line, and with all that is known (a traceback, a stack)."""
+
+    reason: str
+    text: str
+
+    @classmethod
+    def of(cls, reason: str, more: str = "") -> "Trouble":
+        """A reason, and what belongs below it."""
+        return cls(reason, reason + "\n" + more if more else reason)
+
+
+def describe(worker: str, status: int, where: str = "") -> str:
+    """A sentence about a process that ended with `status` (negative: the signal's number).
+
+    `where` says what it was doing, as in `in init_context`.
+    """
     if status >= 0:
-        how = "ended itself with exit code %d (os._exit, or a library that ends the process)"
-        return "worker %s %s" % (worker, how % status)
+        how = "ended itself with exit code %d%s (os._exit, or a library that ends the process)"
+        return "worker %s %s" % (worker, how % (status, where and " " + where))
     try:
         name = signal.Signals(-status).name
     except ValueError:
-        return "worker %s was killed by signal %d" % (worker, -status)
+        name = "signal %d" % -status
     meaning = _MEANINGS.get(name, "")
-    verb = "crashed with" if name in ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE") else "was killed by"
-    text = "worker %s %s signal %d (%s)" % (worker, verb, -status, name)
+    crashed = name in ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE")
+    if where:
+        verb = "crashed" if crashed else "was killed"
+        text = "worker %s %s %s (%s)" % (worker, verb, where, name)
+    else:
+        verb = "crashed with" if crashed else "was killed by"
+        text = "worker %s %s signal %d (%s)" % (worker, verb, -status, name)
     return text + (", " + meaning if meaning else "")
 
 

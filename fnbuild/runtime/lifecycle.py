@@ -5,7 +5,8 @@ import time
 from typing import TYPE_CHECKING, Any, Callable, List, Optional
 
 from . import wire
-from .endings import Backoff, describe
+from .dumps import last_words, place
+from .endings import Backoff, Trouble, describe
 from .exchange import Exchange, Outcome, log_to, record_of
 from .flight import Flight
 from .hang import Hang
@@ -23,13 +24,13 @@ _STABLE = 10.0
 class Worker(Owner):
     """`state`: starting, ready, busy, restarting (waiting for its back-off), unhealthy or stopped.
 
-    `message` says why it is not ready, in the handler's own words when there are any.
+    `trouble` says why it is not ready, in the handler's own words when there are any.
     """
 
     def __init__(self, pool: "Pool", number: int) -> None:
         self.name = str(number)
         self.state = "starting"
-        self.message = ""
+        self.trouble: Optional[Trouble] = None
         self.restarts = 0
         self.process: Optional[WorkerProcess] = None
         self.flight = Flight(pool.loop, pool.config.event_timeout, self._expire)
@@ -40,7 +41,8 @@ class Worker(Owner):
         self._start_timer: Optional[asyncio.TimerHandle] = None
         self._init_timer: Optional[asyncio.TimerHandle] = None
         self._ready_at = 0.0
-        self._failure = ""
+        self._failure: Optional[Trouble] = None
+        self._imported = False
         self._expired = False
         self._hang: Optional[Hang] = None
         self._answers: List[asyncio.Future[str]] = []
@@ -57,7 +59,8 @@ class Worker(Owner):
             self._start_timer.cancel()
             self._start_timer = None
         self.state = "starting"
-        self._failure = ""
+        self._failure = None
+        self._imported = False
         self._expired = False
         self._hang = None
         self._leaving = False
@@ -71,7 +74,7 @@ class Worker(Owner):
             await process.start(config, self.name, self._pool.env)
         except (OSError, ValueError) as problem:
             self.process = None
-            self._fail("%s cannot be started: %s" % (config.interpreter, problem))
+            self._fail(Trouble.of("%s cannot be started: %s" % (config.interpreter, problem)))
             self._restart_later()
             self._tell_ended()
             return
@@ -99,25 +102,33 @@ class Worker(Owner):
             self._pool.config.event_timeout or 0,
             self.name,
         )
+        self.trouble = Trouble.of(reason)
         exchange.finish(Outcome(408, error=reason))
 
-        def report(stack: str) -> None:
-            record = Record("error", reason + stack, worker=self.name)
+        def report(frames: List[str]) -> None:
+            text = "\n".join([reason + ("; it was here:" if frames else ""), *frames])
+            record = Record("error", text, worker=self.name)
             record.request_id = exchange.request_id
             self._log.write(record)
 
         self._end_hang(report)
 
     def _init_hangs(self, seconds: float) -> None:
-        def report(stack: str) -> None:
-            self._failure = (
-                "worker %s: init_context did not finish within %g s (readiness timeout)%s"
-                % (self.name, seconds, stack)
-            )
+        what = "init_context" if self._imported else "the import of the handler"
+        if self._ready_at:
+            what = "the reload"
+
+        def report(frames: List[str]) -> None:
+            reason = "worker %s: %s did not finish within %g s (readiness timeout)"
+            reason = reason % (self.name, what, seconds)
+            where = place(frames)
+            if where:
+                reason += "; it was at " + where
+            self._failure = Trouble.of(reason, "\n".join(frames))
 
         self._end_hang(report)
 
-    def _end_hang(self, report: Callable[[str], None]) -> None:
+    def _end_hang(self, report: Callable[[List[str]], None]) -> None:
         if self.process is not None and self._hang is None:
             self._hang = Hang(self._loop, self.process, report)
 
@@ -136,9 +147,11 @@ class Worker(Owner):
         elif kind == wire.READY:
             self._on_ready()
         elif kind == wire.FAILED:
-            self._failure = message.meta["message"]
+            self._failure = Trouble(message.meta["reason"], message.meta["message"])
         elif kind == wire.STARTED:
             self._pool.worker_started(message.meta)
+        elif kind == wire.IMPORTED:
+            self._imported = True
         elif kind == wire.RELOADED and self._answers:
             answer = self._answers.pop(0)
             if not answer.done():
@@ -146,7 +159,10 @@ class Worker(Owner):
 
     def _on_ready(self) -> None:
         self._cancel_init_timer()
-        self.message = ""
+        if self.trouble is not None:
+            text = "worker %s is ready again" % self.name
+            self._log.write(Record("info", text, worker=self.name))
+            self.trouble = None
         self._ready_at = self._loop.time()
         self.state = "ready"
         self._pool.worker_ready()
@@ -169,17 +185,15 @@ class Worker(Owner):
         process, self.process = self.process, None
         self._cancel_init_timer()
         self._pool.withdraw(self)
-        self._settle(status, process is not None and process.event_unread)
-        reason = self._failure or describe(self.name, status)
+        lost = self._settle(status, process is not None and process.event_unread)
         if self._leaving or self._pool.stopping:
             self.state = "stopped"
         elif self._expired:
             self._restart_now()
         elif self._ready_at:
-            self._died(reason)
+            self._died(self._failure or Trouble.of(describe(self.name, status)), lost)
         else:
-            last = "\n".join(process.last_lines) if process and not self._failure else ""
-            self._fail(reason + (" while it started\n" + last if last else ""))
+            self._fail(self._failure or self._early_death(status, process))
             self._restart_later()
         self._tell_ended()
 
@@ -189,7 +203,14 @@ class Worker(Owner):
                 future.set_result(None)
         self._ended = []
 
-    def _settle(self, status: int, unread: bool) -> None:
+    def _early_death(self, status: int, process: Optional[WorkerProcess]) -> Trouble:
+        where = "in init_context" if self._imported else "while the handler was imported"
+        more = last_words(list(process.last_lines)) if process is not None else ""
+        return Trouble.of(describe(self.name, status, where), more)
+
+    def _settle(self, status: int, unread: bool) -> Optional[Exchange]:
+        """Answer who still waits for it; the event that was lost with it."""
+        lost: Optional[Exchange] = None
         reason = describe(self.name, status)
         cargo = self.flight.end()
         if cargo is not None:
@@ -198,33 +219,40 @@ class Worker(Owner):
                 # The handler never saw it: the worker was gone before it had read the event.
                 self._pool.dispatch_again(meta, body, exchange)
             else:
+                lost = exchange
                 exchange.finish(Outcome(500, error=reason + " while it handled this event"))
         for answer in self._answers:
             if not answer.done():
-                answer.set_result(self._failure or reason)
+                answer.set_result(self._failure.text if self._failure else reason)
         self._answers = []
+        return lost
 
-    def _died(self, reason: str) -> None:
-        self._log.write(Record("error", reason, worker=self.name))
-        self.message = reason
+    def _died(self, trouble: Trouble, lost: Optional[Exchange]) -> None:
+        record = Record("error", trouble.text, worker=self.name)
+        if lost is not None:
+            record.request_id = lost.request_id
+            record.message += " while it handled request " + lost.request_id
+        self._log.write(record)
+        self.trouble = trouble
         if self._loop.time() - self._ready_at > _STABLE:
             self._backoff.reset()
         self.state = "restarting"
         self._restart_later()
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, trouble: Trouble) -> None:
         """It never became ready."""
         self.state = "unhealthy"
-        self.message = reason
-        if self._pool.first_seen(reason):
-            self._log.write(Record("error", reason, worker=self.name))
-        else:
-            last = reason.splitlines()[-1]
-            self._log.write(Record("error", "failed in the same way: " + last, worker=self.name))
+        self.trouble = trouble
+        text = trouble.text
+        if not self._pool.first_seen(text):
+            text = "failed in the same way: " + trouble.reason
+        self._log.write(Record("error", text, worker=self.name))
+        self._pool.worker_failed()
 
     def _restart_later(self) -> None:
         if self._pool.config.restart == "no":
             self.state = "unhealthy"
+            self._pool.worker_failed()
             return
         wait = self._backoff.next()
         if self.state == "unhealthy" and wait == 0.0:
@@ -305,7 +333,7 @@ class Worker(Owner):
             if self.state in ("unhealthy", "stopped"):
                 break
             await asyncio.sleep(0.01)
-        return self.message or "worker %s is %s" % (self.name, self.state)
+        return self.trouble.text if self.trouble else "worker %s is %s" % (self.name, self.state)
 
     def to_dict(self) -> Any:
         """The worker's line in the status."""
@@ -314,5 +342,6 @@ class Worker(Owner):
             "state": self.state,
             "pid": self.pid,
             "restarts": self.restarts,
-            "message": self.message,
+            "reason": self.trouble.reason if self.trouble else "",
+            "message": self.trouble.text if self.trouble else "",
         }

@@ -14,6 +14,8 @@ from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import ModuleType
 from typing import Any, Callable, List, Optional, Tuple
 
+from .signatures import complaint
+
 _HANDLER = re.compile(r"([\w\-./]+?)(?:\.py)?(?::(\w+))?\Z")
 
 
@@ -118,6 +120,9 @@ class Loader:
         file = os.path.basename(getattr(module, "__file__", None) or self.module_name)
         function = getattr(module, name, None)
         if callable(function):
+            problem = complaint(function, name, ("context", "event"))
+            if problem:
+                raise LoadError(problem)
             return function  # type: ignore[no-any-return]
         if hasattr(module, name):
             kind = type(function).__name__

@@ -12,6 +12,7 @@ from typing import Any, Callable, Deque, Dict, List, Optional
 
 from . import wire
 from .config import ProcessorConfig
+from .endings import Trouble
 from .exchange import Exchange, Outcome
 from .launch import environment
 from .lifecycle import Worker
@@ -151,12 +152,12 @@ class Pool:
             return "unhealthy"
         return "starting"
 
-    def message(self) -> str:
-        """Why the pool is not ready: the first unhealthy worker's own words."""
+    def trouble(self) -> Optional[Trouble]:
+        """Why the pool, or a worker of it, is not ready: the first worker's own words."""
         for worker in self.workers:
-            if worker.state == "unhealthy" or (worker.message and self.state() != "ready"):
-                return worker.message
-        return ""
+            if worker.state == "unhealthy" or (worker.trouble and self.state() != "ready"):
+                return worker.trouble
+        return None
 
     def when_ready(self, callback: Callable[[], object]) -> None:
         """Call back once, when all workers have been ready."""
@@ -174,6 +175,11 @@ class Pool:
         for callback in self._on_ready:
             callback()
         self._on_ready = []
+
+    def worker_failed(self) -> None:
+        """A worker did not become ready: where none is left, nobody need wait for one."""
+        while self._waiters and self.state() == "unhealthy":
+            self._waiters.popleft().end(None)
 
     def first_seen(self, failure: str) -> bool:
         """Whether this failure to start is a new one: it is told whole once, not at every try."""

@@ -18,6 +18,8 @@ from .launch import command
 # How long output of a dead worker is awaited when a grandchild still holds its socket, seconds.
 _LAST_WORDS = 0.2
 _LINE_CAP = 64 * 1024
+# Of stderr, for the reason of a death: a crash dump begins with the innermost frame.
+_KEPT_LINES = 120
 
 
 class Owner:
@@ -62,6 +64,12 @@ class LinePipe:
             self._flush()
         return True
 
+    def read_event(self) -> None:
+        """Take what is there at the end of an event; a line without an end is one too."""
+        while self.open and self.read():
+            pass
+        self._flush()
+
     def drain(self) -> None:
         """Take everything that is there, and close."""
         while self.open and self.read():
@@ -98,7 +106,7 @@ class WorkerProcess(asyncio.Protocol):
         self._last_sent = 0
         self.event_unread = False
         self.ended = False
-        self.last_lines: Deque[str] = deque(maxlen=20)
+        self.last_lines: Deque[str] = deque(maxlen=_KEPT_LINES)
         self.started = loop.time()
         self.pid = 0
 
@@ -174,7 +182,7 @@ class WorkerProcess(asyncio.Protocol):
         """Take what it printed so far, so that it is logged before what comes next."""
         for pipe in self._pipes:
             if pipe.open:
-                pipe.read()
+                pipe.read_event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport

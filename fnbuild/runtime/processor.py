@@ -24,6 +24,7 @@ from .http.server import Server
 from .logs import Log
 from .metrics import Registry, TriggerMetrics
 from .pool import Pool
+from .refusals import Refusals
 from .triggers.http import HttpTrigger, limits
 
 # How long a signal waits for idle connections, in seconds.
@@ -41,8 +42,10 @@ class Processor:
         self.registry = Registry(_labels(config))
         trigger = config.http_trigger
         counts = TriggerMetrics(self.registry).trigger(trigger.kind, trigger.name)
-        app = HttpTrigger(self.pool, counts)
+        self._refusals = Refusals(self._loop, log)
+        app = HttpTrigger(self.pool, counts, self._refusals)
         self.http = Server(app, limits(trigger.attributes), self._failed)
+        self.http.on_refusal = self._refusals.note
         self._started = time.time()
         self._draining: Optional[asyncio.Task[None]] = None
         self._cut: Optional[asyncio.TimerHandle] = None
@@ -152,6 +155,7 @@ class Processor:
     def _close(self) -> None:
         self.pool.kill()
         self.http.close()
+        self._refusals.close()
         for server in self._others:
             server.close()
         if self.config.control is not None:
@@ -167,9 +171,11 @@ class Processor:
             state = "stopped"
         elif self._draining is not None:
             state = "draining"
+        trouble = pool.trouble()
         return {
             "state": state,
-            "message": pool.message(),
+            "reason": trouble.reason if trouble else "",
+            "message": trouble.text if trouble else "",
             "pid": os.getpid(),
             "revision": self.config.function.get("revision"),
             "started": self._started,

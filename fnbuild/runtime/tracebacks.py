@@ -53,8 +53,11 @@ def words(error: BaseException) -> str:
 def _innermost_own(frames: List[traceback.FrameSummary]) -> traceback.FrameSummary:
     """The last frame outside libraries, or the last of all."""
     for frame in reversed(frames):
-        if not frame.filename.startswith((_HERE, "<frozen")) and not _LIBRARY.search(
-            frame.filename
-        ):
+        if is_own(frame.filename):
             return frame
     return frames[-1]
+
+
+def is_own(filename: str) -> bool:
+    """Whether the file is the function's own: neither a library's nor the runtime's."""
+    return not filename.startswith((_HERE, "<frozen")) and not _LIBRARY.search(filename)

@@ -29,6 +29,7 @@ FAILED = 18
 RECORD = 19
 REPLY = 20
 RELOADED = 21
+IMPORTED = 22
 
 # Below this size one joined write is cheaper than two.
 JOINED_WRITE = 64 * 1024

@@ -10,7 +10,8 @@ import signal
 import socket
 import sys
 import time
-from typing import Any, Callable, List, Tuple
+from contextlib import suppress
+from typing import Any, Callable, Dict, List
 
 from . import surroundings, tracebacks, wire
 from .coroutines import Coroutines, is_generator
@@ -18,6 +19,7 @@ from .events import make_event_class
 from .loader import Loader, LoadError
 from .records import RecordHandler, make_logger
 from .responses import Answer, ReplyError, Responder, to_bytes
+from .signatures import complaint
 
 
 class Worker:
@@ -47,6 +49,10 @@ class Worker:
         self._function = self._loader.load()
         init_context = getattr(self._loader.module, "init_context", None)
         if init_context is not None:
+            problem = complaint(init_context, "init_context", ("context",))
+            if problem:
+                raise LoadError(problem)
+            self._channel.send(wire.IMPORTED, {})
             self._coroutines.resolve(init_context(self._context))
 
     def serve(self) -> bool:
@@ -85,6 +91,7 @@ class Worker:
             # The handler forked, and this is the copy: the reply is the original's to give.
             os._exit(0)
         self._records.threshold = usual
+        _flush()
         reply.update(s=answer.status, h=answer.headers, d=time.perf_counter() - began)
         self._channel.send(wire.REPLY, reply, answer.body)
 
@@ -151,33 +158,41 @@ def main(arguments: List[str]) -> None:
     facts = surroundings.settle(setup)
     channel.send(wire.STARTED, facts)
     worker = Worker(channel, setup)
-    done, problem = _guard(worker.prepare)
-    if not done:
+    problem = _guard(worker.prepare)
+    if problem:
         _end(channel, problem)
     channel.send(wire.READY, {})
     if not worker.serve():
         _end_orphaned()
-    done, problem = _guard(worker.terminate)
-    if not done:
-        sys.stderr.write("The termination callback failed: %s\n" % problem)
+    problem = _guard(worker.terminate)
+    if problem:
+        sys.stderr.write("The termination callback failed: %s\n" % problem["message"])
 
 
-def _guard(step: Callable[[], Any]) -> Tuple[bool, str]:
-    """Run the handler's code; what it raised, as text for people."""
+def _guard(step: Callable[[], Any]) -> Dict[str, str]:
+    """Run the handler's code; what it raised, in one line and whole, or nothing."""
     try:
         step()
     except LoadError as problem:
-        return False, str(problem)
+        return {"reason": str(problem), "message": str(problem)}
     # Whatever the handler's code raises is its author's to read, and ends this process alone.
     except BaseException as error:  # noqa: BLE001
-        return False, tracebacks.render(error)
-    return True, ""
+        return {"reason": tracebacks.last_line(error), "message": tracebacks.render(error)}
+    return {}
 
 
-def _end(channel: wire.Channel, problem: str) -> None:
-    channel.send(wire.FAILED, {"message": problem})
+def _end(channel: wire.Channel, problem: Dict[str, str]) -> None:
+    channel.send(wire.FAILED, problem)
     # Threads that the handler's imports started must not keep a failed worker alive.
     os._exit(1)
+
+
+def _flush() -> None:
+    """Let go of half a line, which is logged under the event that printed it."""
+    for stream in (sys.stdout, sys.stderr):
+        # The handler may have put anything in their place.
+        with suppress(AttributeError, OSError, ValueError):
+            stream.flush()
 
 
 def _end_orphaned() -> None:

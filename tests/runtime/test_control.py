@@ -94,7 +94,9 @@ def test_metrics(serve: Any) -> None:
 
 def test_health_is_there_before_the_model(serve: Any) -> None:
     one = serve(
-        "import time\ntime.sleep(1.5)\ndef handler(c, e):\n    return 'served'\n", wait=None
+        "import time\ntime.sleep(1.5)\ndef handler(c, e):\n    return 'served'\n",
+        wait=None,
+        trigger={"availability_timeout_ms": 10},
     )
     assert one.admin("/live").status == 200
     assert one.send(path="/__internal/health", method="GET").status == 200

@@ -308,9 +308,10 @@ def test_an_init_context_that_hangs(serve: Any) -> None:
         readiness_timeout=0.6,
         wait=None,
     )
+    # It waits for a worker, until it is clear that there will be none.
     answer = one.send()
     assert answer.status == 503
-    assert "starting" in json.loads(answer.body)["error"]
+    assert "init_context did not finish" in json.loads(answer.body)["error"]
     message = one.await_state("unhealthy")["message"]
     assert "init_context did not finish within 0.6 s" in message
     assert 'main.py", line 5 in init_context' in message

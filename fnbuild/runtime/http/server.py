@@ -20,6 +20,8 @@ __all__ = ["LATER", "Connection", "Limits", "Reply", "Request", "Server"]
 App = Callable[[Request], Union[Reply, Awaitable[Optional[Reply]], Later, None]]
 # Called with what went wrong and the exception behind it.
 OnError = Callable[[str, BaseException], None]
+# Called with the status and the reason.
+OnRefusal = Callable[[int, str], None]
 # Called with a duplicate of the connection's socket, which the server then closes.
 Command = Callable[[socket.socket], None]
 
@@ -31,9 +33,10 @@ class Server:
     """An HTTP server for one application.
 
     `connections` counts what was accepted and is not closed yet, `in_flight` the requests the
-    application has, `refusals` the requests refused before it, by status. `on_error` is told of
-    exceptions the application let through. `commands` are lines that are no HTTP: where such a
-    line, with its line feed, comes in place of a request, the function gets the connection.
+    application has, `refusals` the requests refused before it, by status; `on_refusal` is told of
+    them. `on_error` is told of exceptions the application let through. `commands` are lines that
+    are no HTTP: where such a line, with its line feed, comes in place of a request, the function
+    gets the connection.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Server:
         self.draining = False
         self.expired = False
         self._on_error = on_error
+        self.on_refusal: Optional[OnRefusal] = None
         self.commands = commands or {}
         self._parser = HeadParser()
         self._connections: Set[Connection] = set()
@@ -181,6 +185,8 @@ class Server:
     def refused(self, refusal: Refusal) -> None:
         """A request was answered without the application."""
         self.refusals[refusal.status] = self.refusals.get(refusal.status, 0) + 1
+        if self.on_refusal is not None:
+            self.on_refusal(refusal.status, refusal.message)
 
     def failed(self, request: Request, error: BaseException) -> Reply:
         """The answer to a request whose application raised."""

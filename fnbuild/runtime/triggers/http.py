@@ -15,6 +15,7 @@ from ..lifecycle import Worker
 from ..logs import LEVELS
 from ..metrics import OneTrigger
 from ..pool import Pool
+from ..refusals import Refusals
 
 HEALTH = "/__internal/health"
 
@@ -47,9 +48,10 @@ def _size(attributes: Dict[str, Any], key: str, usual: int) -> int:
 class HttpTrigger:
     """The application of the http listener."""
 
-    def __init__(self, pool: Pool, metrics: OneTrigger) -> None:
+    def __init__(self, pool: Pool, metrics: OneTrigger, refusals: Refusals) -> None:
         self._pool = pool
         self._metrics = metrics
+        self._refusals = refusals
         self._timeout = pool.trigger.availability_timeout
 
     def __call__(self, request: Request) -> Union[Reply, Later]:
@@ -60,7 +62,7 @@ class HttpTrigger:
         if worker is None:
             refusal = self._refusal()
             if refusal is not None:
-                return refused(503, refusal, request_id_of(request))
+                return self._unavailable(request, refusal)
         self._metrics.asked(pool.available, len(pool.workers))
         if worker is None:
             pool.queue(self._timeout, lambda one, waited: self._given(request, one, waited))
@@ -69,6 +71,11 @@ class HttpTrigger:
             self._dispatch(worker, request)
         return LATER
 
+    def _unavailable(self, request: Request, reason: str) -> Reply:
+        request_id = request_id_of(request)
+        self._refusals.note(503, reason, request_id)
+        return refused(503, reason, request_id)
+
     def _refusal(self) -> Optional[str]:
         """Why waiting for a worker would be in vain."""
         pool = self._pool
@@ -76,23 +83,26 @@ class HttpTrigger:
             return "the function is stopping"
         state = pool.state()
         if state == "unhealthy":
-            last = pool.message().strip().splitlines()[-1:]
-            return "the function is unhealthy: %s" % "".join(last)
-        if state == "starting" and not pool.was_ready and not pool.serving:
-            return "the function is starting: no worker has finished init_context yet"
+            trouble = pool.trouble()
+            return "the function is unhealthy: %s" % (trouble.reason if trouble else "")
         return None
+
+    def _waited_in_vain(self) -> str:
+        refusal = self._refusal()
+        if refusal is not None:
+            return refusal
+        pool = self._pool
+        if pool.was_ready or pool.serving:
+            why = "all %d workers were busy for" % len(pool.workers)
+        else:
+            why = "the function is starting: no worker became ready within"
+        milliseconds = round(self._timeout * 1000.0, 3)
+        return "%s %g ms (workerAvailabilityTimeoutMilliseconds)" % (why, milliseconds)
 
     def _given(self, request: Request, worker: Optional[Worker], waited: float) -> None:
         if worker is None:
             self._metrics.timed_out(waited)
-            if self._pool.stopping:
-                reason = "the function is stopping"
-            else:
-                reason = (
-                    "all %d workers were busy for %g ms (workerAvailabilityTimeoutMilliseconds)"
-                    % (len(self._pool.workers), round(self._timeout * 1000.0, 3))
-                )
-            request.answer(refused(503, reason, request_id_of(request)))
+            request.answer(self._unavailable(request, self._waited_in_vain()))
             return
         self._metrics.allocated(waited)
         if request.connection.closed:

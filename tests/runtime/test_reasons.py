@@ -1,0 +1,189 @@
+"""Why a worker is down, in one line that a person can act on, and what the log tells of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from typing import Any
+
+import pytest
+
+SEGFAULT = """
+import ctypes
+
+def load():
+    ctypes.string_at(0)
+
+def init_context(context):
+    load()
+
+def handler(context, event):
+    return ""
+"""
+
+
+def test_a_crash_in_init_context_shows_the_handlers_frames_only(serve: Any) -> None:
+    status = serve(SEGFAULT, wait="unhealthy").status()
+    assert status["reason"].startswith("worker 0 crashed in init_context (SIGSEGV)")
+    assert "\n" not in status["reason"]
+    lines = status["message"].splitlines()
+    assert lines[0] == status["reason"]
+    assert [line.partition(", ")[2] for line in lines if "main.py" in line] == [
+        "line 8 in init_context",
+        "line 5 in load",
+    ]
+    assert "fnbuild" not in status["message"]
+    assert "0x" not in status["message"]
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("def handler(:\n", "SyntaxError: invalid syntax (main.py, line 1)"),
+        ("raise ValueError('no weights')\n", "ValueError: no weights (main.py:1, in <module>)"),
+        ("import os\nos.kill(os.getpid(), 9)\n", "worker 0 was killed while the handler was"),
+        ("import os\nos._exit(3)\n", "worker 0 ended itself with exit code 3 while the handler"),
+    ],
+)
+def test_the_reason_of_a_failed_import(serve: Any, source: str, reason: str) -> None:
+    one = serve(source, wait="unhealthy")
+    assert one.status()["reason"].startswith(reason)
+    assert reason in json.loads(one.send().body)["error"]
+
+
+def test_a_hang_is_told_with_its_place(serve: Any) -> None:
+    source = """
+        import time
+
+        def wait():
+            time.sleep(600)
+
+        def init_context(context):
+            wait()
+
+        def handler(context, event):
+            return ""
+        """
+    one = serve(source, readiness_timeout=0.6, wait="unhealthy")
+    assert one.status()["reason"] == (
+        "worker 0: init_context did not finish within 0.6 s (readiness timeout);"
+        " it was at main.py:5, in wait"
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("\ndef handler(): pass\n", "main.py:2: handler() cannot be called as handler(context, ev"),
+        ("def handler(context, event, more): pass\n", "missing a required argument: 'more'"),
+        (
+            "def init_context(): pass\ndef handler(context, event): pass\n",
+            "main.py:1: init_context() cannot be called as init_context(context)",
+        ),
+    ],
+)
+def test_functions_with_other_parameters_are_refused(serve: Any, source: str, words: str) -> None:
+    assert words in serve(source, wait="unhealthy").status()["reason"]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def handler(*args): return 'served'",
+        "def handler(context, event, more=1): return 'served'",
+        "from functools import partial\nhandler = partial(lambda n, c, e: 'served', 1)",
+        "class Model:\n    def __call__(self, context, event): return 'served'\nhandler = Model()",
+        "from functools import wraps\n"
+        "def inner(context, event, model): return model\n"
+        "@wraps(inner)\n"
+        "def handler(*args): return inner(*args, 'served')",
+    ],
+)
+def test_other_callables_are_fine(serve: Any, source: str) -> None:
+    assert serve(source + "\n").send().body == b"served"
+
+
+MORTAL = """
+import os
+import signal
+import time
+
+def init_context(context):
+    while os.path.exists("gate"):
+        time.sleep(0.02)
+
+def handler(context, event):
+    if event.path == "/kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if event.path == "/slow":
+        time.sleep(1)
+    return str(os.getpid())
+"""
+
+
+def test_a_death_names_its_request_and_a_return_is_logged(serve: Any) -> None:
+    one = serve(MORTAL)
+    one.send(path="/kill", x_request_id="r-1")
+    record = one.await_record("while it handled request r-1", level="error")
+    assert (record["request_id"], record["worker"]) == ("r-1", "0")
+    one.await_record("worker 0 is ready again", level="info")
+    os.kill(one.status()["workers"][0]["pid"], signal.SIGKILL)
+    idle = one.await_record("worker 0 was killed", name="processor")
+    assert idle["message"].endswith("likely out of memory") or "request_id" in idle
+
+
+def test_requests_wait_for_a_worker_that_starts(serve: Any) -> None:
+    one = serve(MORTAL, files={"gate": ""}, wait=None, trigger={"availability_timeout_ms": 300})
+    refused = one.send()
+    assert refused.status == 503
+    assert "no worker became ready within 300 ms" in json.loads(refused.body)["error"]
+    assert one.status()["state"] == "starting"
+
+    patient = serve(MORTAL)
+    assert patient.send().status == 200
+
+
+def test_the_first_request_is_served_by_a_processor_that_starts(serve: Any) -> None:
+    one = serve("import time\ntime.sleep(0.5)\n" + MORTAL, wait=None)
+    assert one.send().status == 200
+
+
+def test_refusals_are_logged_and_a_flood_is_counted(serve: Any) -> None:
+    one = serve(MORTAL, trigger={"attributes": {"maxRequestBodySize": 10}})
+    for _ in range(5):
+        assert one.send(b"x" * 11).status == 413
+    record = one.await_record("a request was refused with 413: the request's body has 11 bytes")
+    assert record["level"] == "warn"
+    one.end()
+    counted = one.await_record("4 more requests were refused with 413")
+    assert counted["level"] == "warn"
+    assert len([r for r in one.records(level="warn") if "413" in r["message"]]) == 2
+
+
+def test_a_refusal_for_want_of_a_worker_is_logged(serve: Any) -> None:
+    one = serve(MORTAL, trigger={"availability_timeout_ms": 50})
+    busy = threading.Thread(target=lambda: one.send(path="/slow"))
+    busy.start()
+    one.await_workers("busy")
+    assert one.send(x_request_id="r-2").status == 503
+    busy.join()
+    record = one.await_record("refused with 503: all 1 workers were busy", request_id="r-2")
+    assert record["level"] == "warn"
+
+
+def test_half_a_line_is_logged_under_its_own_request(serve: Any) -> None:
+    one = serve(
+        """
+        import sys
+
+        def handler(context, event):
+            sys.stdout.write("half of " + event.path)
+            return ""
+        """
+    )
+    one.send(path="/1", x_request_id="first")
+    one.send(path="/2", x_request_id="second")
+    assert one.await_record("half of /1")["request_id"] == "first"
+    assert one.await_record("half of /2")["message"] == "half of /2"
