@@ -114,13 +114,17 @@ def _run_step(
         copy = _copied(source, copies / str(index))
         texts = [[text.replace(str(source), str(copy)) for text in part] for part in texts]
     arguments, *files = texts
-    for option, lines in zip(("-r", "-c"), files, strict=True):
+    written = {}
+    for option, lines, given in zip(
+        ("-r", "-c"), files, (step.requirements, step.constraints), strict=True
+    ):
         if lines:
             path = folder / f"pip-{number}{option}.txt"
             path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
             arguments += [option, str(path)]
+            written[str(path)] = [step.places.get(line, step.place) for line in given]
     what = f"{step.place}: packages cannot be installed"
-    pip.run([*command, "install", *arguments], what, progress, str(folder))
+    pip.run([*command, "install", *arguments], what, progress, str(folder), written)
     shutil.rmtree(copies, ignore_errors=True)
 
 

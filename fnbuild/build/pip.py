@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 from fnbuild.build.interpreter import Interpreter
@@ -78,10 +78,17 @@ def surroundings() -> dict[str, str]:
     }
 
 
-def run(command: Sequence[str], what: str, progress: Progress, folder: str) -> None:
+def run(
+    command: Sequence[str],
+    what: str,
+    progress: Progress,
+    folder: str,
+    written: Mapping[str, Sequence[str]] | None = None,
+) -> None:
     """Run pip to its end in `folder`; `BuildError` with its own words when it fails.
 
-    `what` says in the message what could not be done.
+    `what` says in the message what could not be done; `written` says of each line of a file that
+    was written for pip where the function's author wrote it.
     """
     kept: deque[str] = deque(maxlen=_KEPT_LINES)
     errors: list[str] = []
@@ -102,13 +109,13 @@ def run(command: Sequence[str], what: str, progress: Progress, folder: str) -> N
     with process:
         try:
             for raw in process.stdout:
-                line = redacted(raw.rstrip())
+                line = _at_home(redacted(raw.rstrip()), written or {})
                 kept.append(line)
                 if re.match(r"\s*(ERROR|error):", line):
                     errors.append(line.strip())
                 news = _NEWS.match(line)
                 if news:
-                    subject = re.sub(r" \(from -r .*", "", news[2])
+                    subject = re.sub(r" \(from .*", "", news[2])
                     progress(f"pip: {news[1]} {subject}"[:_NEWS_LENGTH])
         except BaseException:
             process.kill()
@@ -129,8 +136,29 @@ def _failure(what: str, errors: list[str], kept: list[str]) -> BuildError:
         hint = "free some space, or set FNBUILD_DATA_DIR to a directory on another disk"
     elif "No matching distribution" in text:
         hint = "check the name and the version, and that it has packages for this Python"
-    reason = re.sub(r"^(ERROR|error):\s*", "", shown[0]) if shown else "pip failed"
-    return BuildError(f"{what}: {reason}", detail=detail, hint=hint)
+    return BuildError(f"{what}: {_reason(shown)}", detail=detail, hint=hint)
+
+
+def _reason(errors: list[str]) -> str:
+    """The one line that says it best; what pip says first is often about something beside it."""
+    lines = [re.sub(r"^(ERROR|error):\s*", "", line) for line in errors]
+    best = [line for line in lines if line.startswith("No matching distribution")]
+    rest = [line for line in lines if not line.startswith("Ignored the following")]
+    return next(iter([*best, *rest, *lines]), "pip failed")
+
+
+def _at_home(line: str, written: Mapping[str, Sequence[str]]) -> str:
+    """The line with places of files that were written for pip as places in the author's files."""
+    for path, places in written.items():
+        if path not in line:
+            continue
+        name = re.escape(path)
+        for form in (rf"line (\d+) of {name}", rf"-r {name} \(line (\d+)\)", rf"{name}:(\d+)"):
+            for found in reversed(list(re.finditer(form, line))):
+                number = min(int(found[1]), len(places))
+                line = line[: found.start()] + places[number - 1] + line[found.end() :]
+        line = line.replace(path, places[0].partition(":")[0])
+    return line
 
 
 def redacted(text: str) -> str:

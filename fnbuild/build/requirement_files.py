@@ -23,13 +23,17 @@ _LARGEST_BYTES = 1024 * 1024
 
 @dataclass(slots=True)
 class Flat:
-    """Flat lines of files in `folder`, and the local packages that the lines name."""
+    """Flat lines of files in `folder`, and the local packages that the lines name.
+
+    `places` says of each line in which file it was written, and where there.
+    """
 
     folder: Path
     requirements: list[str] = field(default_factory=list)
     constraints: list[str] = field(default_factory=list)
     sources: list[Path] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
+    places: dict[str, str] = field(default_factory=dict)
 
     def read(self, path: Path, *, constraint: bool = False) -> None:
         """Add the lines of one file, by its real path, and of all the files it names."""
@@ -42,7 +46,9 @@ class Flat:
             if nested := _NESTED.match(line):
                 self._nested(nested, path, place, constraint)
             else:
-                target.append(self._line(line, path.parent, place))
+                flat = self._line(line, path.parent, place)
+                self.places.setdefault(flat, place)
+                target.append(flat)
 
     def _nested(self, match: re.Match[str], path: Path, place: str, constraint: bool) -> None:
         name = match[2].strip()

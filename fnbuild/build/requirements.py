@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -30,7 +31,7 @@ class Step:
     """One run of pip. `requirements` and `constraints` are the flat lines of the files it names.
 
     `packages` is what it is to install, for people; `sources` are folders and archives of the
-    function among that.
+    function among that. `places` says of a line in which file of the function it was written.
     """
 
     verb: Literal["install", "uninstall"]
@@ -40,6 +41,7 @@ class Step:
     constraints: tuple[str, ...] = ()
     sources: tuple[Path, ...] = ()
     packages: tuple[str, ...] = ()
+    places: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,7 @@ class _Collector:
             tuple(flat.constraints),
             tuple(flat.sources),
             tuple(packages),
+            flat.places,
         )
 
     def _operand(self, value: str, line: Line, flat: Flat) -> str:

@@ -49,6 +49,15 @@ def wheel(folder: Path, name: str, version: str = "1.0", requires: str = "") -> 
     return path
 
 
+def page(folder: Path, path: Path) -> str:
+    """The URL of an index that says which Python the package is for."""
+    name = path.name.partition("-")[0]
+    (folder / "simple" / name).mkdir(parents=True)
+    link = f'<a href="{path.as_uri()}" data-requires-python="&gt;=4">{path.name}</a>'
+    (folder / "simple" / name / "index.html").write_text(f"<!DOCTYPE html>{link}")
+    return (folder / "simple").as_uri()
+
+
 def run(python: Path, code: str) -> str:
     # From another folder than the test's own, which would be on the import path.
     return subprocess.check_output(
@@ -272,14 +281,33 @@ class TestTrouble:
         with pytest.raises(BuildError) as caught:
             ensure(here, asked("pip install no-such-package==1"), Told())
         assert str(caught.value) == (
-            "spec.build.commands[0]: packages cannot be installed: Could not find a version that"
-            " satisfies the requirement no-such-package==1 (from versions: none)"
+            "spec.build.commands[0]: packages cannot be installed: No matching distribution found"
+            " for no-such-package==1"
         )
         first, second, *_ = caught.value.detail.splitlines()
         assert first.startswith("ERROR: Could not find a version")
         assert second == "ERROR: No matching distribution found for no-such-package==1"
         assert "check the name" in caught.value.hint
         assert [path.suffix for path in (data / "environments").iterdir()] == [".lock"]
+
+    def test_a_line_that_is_no_requirement_is_named_as_it_was_written(self, here, asked, write):
+        write("requirements.txt", "# what it needs\n-r more.txt\n")
+        write("more.txt", "tiny\n\nnot a requirement\n")
+        with pytest.raises(BuildError) as caught:
+            ensure(here, asked(), Told())
+        assert "Invalid requirement" in str(caught.value)
+        assert "more.txt:3" in str(caught.value)
+        assert "environments" not in f"{caught.value} {caught.value.detail}"
+
+    def test_versions_for_other_pythons_are_not_the_reason(self, here, asked, wheels, monkeypatch):
+        elsewhere = wheels.parent / "elsewhere"
+        elsewhere.mkdir()
+        index = page(elsewhere, wheel(elsewhere, "tiny", "2.0"))
+        monkeypatch.delenv("PIP_NO_INDEX")
+        with pytest.raises(BuildError) as caught:
+            ensure(here, asked(f"pip install tiny==2.0 --index-url {index}"), Told())
+        assert "Ignored the following versions" in caught.value.detail
+        assert str(caught.value).endswith("No matching distribution found for tiny==2.0")
 
     def test_no_network_and_no_secret(self, here, asked, monkeypatch):
         monkeypatch.delenv("PIP_NO_INDEX")
