@@ -130,6 +130,13 @@ class UsageError(FnbuildError):
     http_status = 400
 
 
+class InputError(FnbuildError):
+    """A file that was given cannot be read or written, or is not what it ought to be."""
+
+    code = "input"
+    http_status = 400
+
+
 class ConfigError(FnbuildError):
     """A function's configuration has errors; `report` holds all of them."""
 

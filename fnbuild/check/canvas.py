@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Sequence
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont, ImageOps
@@ -17,8 +19,25 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 DARK: Colour = (16, 18, 22)
 LIGHT: Colour = (255, 255, 255)
 
-# The built-in font has Latin letters only; these are where systems keep the rest.
-WIDE_FONTS = ("NotoSansCJK-Regular.ttc", "DejaVuSans.ttf", "Arial Unicode.ttf", "arial.ttf")
+# Pillow's own font has the letters of ASCII and few others; these are where systems keep the rest.
+SYSTEM_FONTS = (
+    *("NotoSans-Regular.ttf", "DejaVuSans.ttf", "LiberationSans-Regular.ttf", "FreeSans.ttf"),
+    *("NotoSansCJK-Regular.ttc", "wqy-microhei.ttc", "wqy-zenhei.ttc", "DroidSansFallbackFull.ttf"),
+    *("NotoEmoji-Regular.ttf", "Symbola.ttf", "unifont.ttf", "unifont.otf"),
+    *("Arial Unicode.ttf", "arial.ttf"),
+)
+# Not a character: fonts draw their sign for what they lack.
+_NONE = "\uffff"
+
+
+@contextmanager
+def any_size() -> Iterator[None]:
+    """Let Pillow read pictures of any size: here they are the person's own, not a stranger's."""
+    largest, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = largest
 
 
 def open_rgb(data: bytes) -> Image.Image:
@@ -26,7 +45,7 @@ def open_rgb(data: bytes) -> Image.Image:
 
     Deep images are scaled by their brightest pixel; what is transparent lies on white.
     """
-    with Image.open(io.BytesIO(data)) as opened:
+    with any_size(), Image.open(io.BytesIO(data)) as opened:
         image = ImageOps.exif_transpose(opened)
     if image.mode.startswith("I") or image.mode == "F":
         deep = image.convert("F")
@@ -65,11 +84,15 @@ class Pen:
 
 
 class Canvas:
-    """An RGB image to draw on. `line` is the width of a line that fits the image's size."""
+    """An RGB image to draw on. `line` is the width of a line that fits the image's size.
+
+    `without_glyph` collects the letters that no font on this machine has.
+    """
 
     def __init__(self, image: Image.Image) -> None:
         self.image = image
         self.line = max(1.5, math.sqrt(image.width * image.height) / 300)
+        self.without_glyph: set[str] = set()
         self._plates: list[Box] = []
 
     def paint(
@@ -124,7 +147,8 @@ class Canvas:
     def plate(self, text: str, at: Point, colour: Colour, *, inside: bool = True) -> None:
         """Text on a plate above the point `at`, moved to where it fits and covers no other."""
         size = max(11.0, min(self.line * 7, self.image.height / 12))
-        font = _font(text, round(size))
+        font, lacking = font_for(text, round(size))
+        self.without_glyph |= lacking
         box = font.getbbox(text)
         # Plates of one height, whatever letters are in them.
         tall = font.getbbox("Ag|")
@@ -168,11 +192,32 @@ def _ink(ground: Colour) -> Colour:
 
 
 @lru_cache(maxsize=64)
-def _font(text: str, size: int) -> Font:
-    if any(ord(letter) > 0x24F for letter in text):
-        for name in WIDE_FONTS:
-            try:
-                return ImageFont.truetype(name, size)
-            except OSError:
-                continue
-    return ImageFont.load_default(size)
+def font_for(text: str, size: int) -> tuple[Font, frozenset[str]]:
+    """The font that has most of the text's letters, and the letters that it lacks."""
+    best: Font = ImageFont.load_default(size)
+    lacking = _lacking(best, text)
+    for name in SYSTEM_FONTS:
+        if not lacking:
+            break
+        try:
+            font = ImageFont.truetype(name, size)
+        except OSError:
+            continue
+        fewer = _lacking(font, text)
+        if len(fewer) < len(lacking):
+            best, lacking = font, fewer
+    return best, lacking
+
+
+def _lacking(font: Font, text: str) -> frozenset[str]:
+    # Joiners and accents have no shape of their own to look at.
+    letters = {letter for letter in text if unicodedata.category(letter)[0] in "LNPS"}
+    if text.isascii():
+        return frozenset()
+    sign = _shape(font, _NONE)
+    return frozenset(letter for letter in letters if _shape(font, letter) == sign)
+
+
+def _shape(font: Font, letter: str) -> tuple[tuple[int, int], bytes]:
+    mask = font.getmask(letter)
+    return mask.size, bytes(mask)

@@ -10,8 +10,8 @@ from PIL import Image
 
 from fnbuild.check.canvas import Canvas, open_rgb
 from fnbuild.check.request import Request
-from fnbuild.check.shapes import Box, Point, Shape, bounds
-from fnbuild.errors import UsageError
+from fnbuild.check.shapes import Box, Point, Shape, bounds, decimal
+from fnbuild.errors import InputError, NotFoundError, UsageError
 from fnbuild.spec.labels import Colour, Label, colour, colours
 
 # The edges of CVAT's cuboid: left front, right front, right back, left back, each top then bottom.
@@ -34,23 +34,29 @@ def draw(
     labels: list[Label],
     out: Path,
     sent: Request | None = None,
-) -> None:
+) -> str:
     """Draw the shapes over the encoded image and write `out`, in the format its suffix names.
 
-    `sent` adds the clicks and boxes that were asked about. Raises `UsageError` when the suffix is
-    none of an image or the file cannot be written.
+    `sent` adds the clicks and boxes that were asked about. Gives the letters that no font here has,
+    which became boxes. Raises `UsageError` when the suffix is none of an image, `InputError` when
+    the file cannot be written.
     """
     encoding = check_output(out)
-    picture = render(image, shapes, labels, sent)
+    canvas = _drawn(image, shapes, labels, sent)
+    picture = canvas.image
     best = {"quality": 92, "subsampling": 0} if encoding == "JPEG" else {}
     try:
         picture.save(out, encoding, **best)
     except OSError as error:
-        raise UsageError(f"cannot write the picture {out}: {error.strerror or error}") from None
+        raise InputError(f"cannot write the picture {out}: {error.strerror or error}") from None
+    return "".join(sorted(canvas.without_glyph))
 
 
 def check_output(out: Path) -> str:
-    """The format to write `out` in. Raises `UsageError`, best before any work is done."""
+    """The format to write `out` in, and that its folder is there: best asked before any work.
+
+    Raises `UsageError` or `NotFoundError`.
+    """
     encoding = FORMATS.get(out.suffix.lower())
     if encoding is None:
         raise UsageError(
@@ -58,7 +64,7 @@ def check_output(out: Path) -> str:
             hint=f"end it in {', '.join(FORMATS)}",
         )
     if not out.absolute().parent.is_dir():
-        raise UsageError(f"the folder {out.parent} does not exist")
+        raise NotFoundError(f"the folder of the picture does not exist: {out.parent}")
     return encoding
 
 
@@ -66,6 +72,12 @@ def render(
     image: bytes, shapes: Iterable[Shape], labels: list[Label], sent: Request | None = None
 ) -> Image.Image:
     """The picture itself."""
+    return _drawn(image, shapes, labels, sent).image
+
+
+def _drawn(
+    image: bytes, shapes: Iterable[Shape], labels: list[Label], sent: Request | None
+) -> Canvas:
     canvas = Canvas(open_rgb(image))
     known = colours(labels)
     by_name = {label.name: label for label in labels}
@@ -77,7 +89,7 @@ def render(
     # Names last, or the next shape would cover them.
     for shape in placed:
         _name(canvas, shape, colour(shape.label, known))
-    return canvas.image
+    return canvas
 
 
 def _painting_order(shape: Shape) -> float:
@@ -135,7 +147,7 @@ def _draw_prompts(canvas: Canvas, sent: Request) -> None:
 def _name(canvas: Canvas, shape: Shape, ink: Colour) -> None:
     parts = [shape.label] if shape.label else []
     if shape.confidence is not None:
-        parts.append(f"{shape.confidence:.2f}")
+        parts.append(decimal(shape.confidence, 2))
     if not parts:
         return
     if shape.type == "tag":

@@ -17,8 +17,9 @@ from typing import Any
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from fnbuild.check.canvas import any_size
 from fnbuild.check.shapes import Box, Point, Size
-from fnbuild.errors import NotFoundError, UsageError
+from fnbuild.errors import InputError, NotFoundError, UsageError
 from fnbuild.spec.labels import KINDS
 
 CONTENT_TYPE = "application/json"
@@ -66,34 +67,34 @@ class Request:
 
 
 def read_image(path: Path) -> Picture:
-    """The image file as CVAT would hand it on. Raises `NotFoundError` or `UsageError`."""
+    """The image file as CVAT would hand it on. Raises `NotFoundError` or `InputError`."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         raise NotFoundError(f"no such image file: {path}") from None
     except OSError as error:
-        raise UsageError(f"cannot read the image {path}: {error.strerror}") from None
+        raise InputError(f"cannot read the image {path}: {error.strerror}") from None
     return upright(data, str(path))
 
 
 def upright(data: bytes, name: str = "the image") -> Picture:
     """Check that the bytes are an image, and turn it upright when its EXIF tag asks for that."""
     if not data:
-        raise UsageError(f"{name} is empty")
+        raise InputError(f"{name} is empty")
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with any_size(), Image.open(io.BytesIO(data)) as image:
             # Before loading: Pillow turns TIFF files itself and forgets the tag.
             turned = image.getexif().get(ORIENTATION, 1) in range(2, 9)
             # Decoding now: a truncated file opens without complaint.
             image.load()
             return _upright(image, data, name, turned=turned)
     except UnidentifiedImageError:
-        raise UsageError(
+        raise InputError(
             f"{name} is not an image that can be read",
             hint="send a JPEG, PNG, WebP, BMP, GIF or TIFF file",
         ) from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UsageError(f"{name} cannot be decoded: {error}") from None
+    except (OSError, SyntaxError, ValueError, MemoryError) as error:
+        raise InputError(f"{name} cannot be decoded: {error or 'out of memory'}") from None
 
 
 def _upright(image: Image.Image, data: bytes, name: str, *, turned: bool) -> Picture:
@@ -205,7 +206,7 @@ def _belongs(kind: str, *, pos_points: object, image1: object, boxes: Sequence[B
 
 def _second(image1: Picture | bytes | None) -> Picture:
     if image1 is None:
-        raise UsageError("re-identification needs a second image")
+        raise UsageError("re-identification needs a second image", hint="`--image1 FILE` names it")
     return image1 if isinstance(image1, Picture) else upright(image1, "the second image")
 
 

@@ -65,10 +65,15 @@ class Shape:
         if self.type == "skeleton":
             seen = sum(not element.outside for element in self.elements)
             return f"{seen} of {len(self.elements)} points visible"
-        pairs = [f"{x:.0f},{y:.0f}" for x, y in self.pairs]
+        pairs = [f"{decimal(x, 0)},{decimal(y, 0)}" for x, y in self.pairs]
         more = f" … ({len(pairs)} points)" if len(pairs) > 4 else ""
         turned = f" turned {self.rotation:g}°" if self.rotation else ""
         return " ".join(pairs[:4]) + more + turned
+
+
+def decimal(value: float, digits: int) -> str:
+    """A number with so many digits after the point; one that no image holds in short form."""
+    return f"{value:.{digits}f}" if abs(value) < 1e7 else f"{value:.3g}"
 
 
 def rows(shapes: Iterable[Shape]) -> list[tuple[str, str, str, str]]:
@@ -77,7 +82,7 @@ def rows(shapes: Iterable[Shape]) -> list[tuple[str, str, str, str]]:
         (
             shape.label or "-",
             shape.type,
-            "-" if shape.confidence is None else f"{shape.confidence:.2f}",
+            "-" if shape.confidence is None else decimal(shape.confidence, 2),
             shape.summary() or "-",
         )
         for shape in shapes

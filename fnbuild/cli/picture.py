@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from fnbuild.check.request import Request, build, parse_box, parse_points, read_
 from fnbuild.check.shapes import rows
 from fnbuild.cli import output
 from fnbuild.cli.session import warn
-from fnbuild.errors import NotFoundError, UsageError
+from fnbuild.errors import InputError, NotFoundError, UsageError
 from fnbuild.spec import labels
 from fnbuild.spec.labels import Label
 from fnbuild.spec.types import Function
@@ -26,6 +27,16 @@ class Asked:
 
     request: Request
     labels: list[Label]
+
+
+def _threshold(value: float | None) -> float | None:
+    if value is None:
+        return None
+    if not math.isfinite(value):
+        raise UsageError(f"--threshold {value} is no number to compare with")
+    if not 0 <= value <= 1:
+        warn(f"--threshold {value:g}: confidences are from 0 to 1, so few functions understand it")
+    return value
 
 
 def ask(function: Function, flags: dict[str, Any]) -> Asked:
@@ -42,7 +53,7 @@ def ask(function: Function, flags: dict[str, Any]) -> Asked:
     request = build(
         kind,
         read_image(flags["image"]),
-        threshold=flags["threshold"],
+        threshold=_threshold(flags["threshold"]),
         pos_points=[point for text in flags["points"] for point in parse_points(text)],
         neg_points=[point for text in flags["neg_points"] for point in parse_points(text)],
         boxes=[parse_box(text) for text in flags["box"]],
@@ -64,7 +75,12 @@ def read(asked: Asked, body: bytes) -> Reading:
 def draw(asked: Asked, seen: Reading, out: Path) -> None:
     """Write the picture with what was seen in it, and with what was asked about."""
     request = asked.request
-    drawing.draw(request.picture.data, seen.shapes, asked.labels, out, request)
+    lacking = drawing.draw(request.picture.data, seen.shapes, asked.labels, out, request)
+    if lacking:
+        warn(
+            f"no font on this machine has the letters {lacking}, so the picture shows boxes;"
+            " a package such as fonts-noto-cjk or unifont brings them"
+        )
 
 
 def table(seen: Reading) -> str:
@@ -87,8 +103,8 @@ def _states(path: Path) -> list[Any]:
     except FileNotFoundError:
         raise NotFoundError(f"no such file: {path}") from None
     except (OSError, ValueError) as error:
-        raise UsageError(f"--states {path} cannot be read: {error}") from None
+        raise InputError(f"--states {path} cannot be read: {error}") from None
     states = reply.get("states") if isinstance(reply, dict) else reply
     if not isinstance(states, list):
-        raise UsageError(f"--states {path} holds no list of states")
+        raise InputError(f"--states {path} holds no list of states")
     return states

@@ -3,13 +3,14 @@
 import io
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageFont
 
-from fnbuild.check.canvas import open_rgb
+from fnbuild.check import canvas
+from fnbuild.check.canvas import font_for, open_rgb
 from fnbuild.check.draw import draw, outline, render
 from fnbuild.check.request import build
-from fnbuild.check.shapes import Mask, Shape
-from fnbuild.errors import UsageError
+from fnbuild.check.shapes import Mask, Shape, rows
+from fnbuild.errors import NotFoundError, UsageError
 from fnbuild.spec.labels import Label, colours
 
 GREY = (128, 128, 128)
@@ -164,11 +165,41 @@ def test_the_suffix_says_the_format(tmp_path, suffix):
         assert written.format == {"png": "PNG", "webp": "WEBP"}.get(suffix[1:].lower(), "JPEG")
 
 
+def test_letters_that_no_font_has_are_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(canvas, "SYSTEM_FONTS", ("no-such-font.ttf",))
+    canvas.font_for.cache_clear()
+    labels = [Label("Größe"), Label("cat")]
+    shapes = [Shape("rectangle", (50, 60, 150, 160), name) for name in ("Größe", "cat")]
+    assert draw(GROUND, shapes, labels, tmp_path / "out.png") == "ßö"
+    assert draw(GROUND, shapes[1:], labels, tmp_path / "out.png") == ""
+    canvas.font_for.cache_clear()
+
+
+def test_umlauts_come_from_a_font_that_has_them():
+    """As Debian's DejaVu does; a machine without it has nothing to show."""
+    try:
+        ImageFont.truetype("DejaVuSans.ttf", 20)
+    except OSError:
+        pytest.skip("there is no DejaVu font here")
+    canvas.font_for.cache_clear()
+    font, lacking = font_for("Größe", 20)
+    assert lacking == frozenset()
+    # Fonts draw one and the same sign for all that they lack.
+    assert bytes(font.getmask("ö")) != bytes(font.getmask("ß"))
+
+
+def test_numbers_that_no_image_holds_stay_short():
+    huge = Shape("rectangle", (1e300, 5, 12345.6, -1e300), "big", confidence=1e300)
+    assert rows([huge]) == [("big", "rectangle", "1e+300", "1e+300,5 12346,-1e+300")]
+    # Drawn all the same, wherever it may be.
+    assert picture(huge, Shape("polyline", (1e300, 5, 10, 10), "big")).size == SIZE
+
+
 def test_a_picture_that_cannot_be_written(tmp_path):
     for name in ("out", "out.xyz", "out.txt"):
         with pytest.raises(UsageError, match=name):
             draw(GROUND, [], LABELS, tmp_path / name)
-    with pytest.raises(UsageError, match="does not exist"):
+    with pytest.raises(NotFoundError, match="does not exist"):
         draw(GROUND, [], LABELS, tmp_path / "no" / "out.png")
 
 

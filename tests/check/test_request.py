@@ -5,8 +5,9 @@ import json
 import pytest
 from PIL import Image
 
+from fnbuild.check.canvas import open_rgb
 from fnbuild.check.request import build, parse_box, parse_points, read_image, upright
-from fnbuild.errors import NotFoundError, UsageError
+from fnbuild.errors import InputError, NotFoundError, UsageError
 
 
 def encoded(kind: str = "PNG", size=(40, 30), mode: str = "RGB", **options) -> bytes:
@@ -100,7 +101,7 @@ def test_what_does_not_belong_to_a_kind_is_refused(kind, options, said):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(NotFoundError, match=r"no\.png"):
         read_image(tmp_path / "no.png")
-    with pytest.raises(UsageError, match="cannot read"):
+    with pytest.raises(InputError, match="cannot read"):
         read_image(tmp_path)
 
 
@@ -108,12 +109,21 @@ def test_a_missing_file_is_named(tmp_path):
 def test_what_is_no_image_is_refused(tmp_path, data):
     path = tmp_path / "cat.jpg"
     path.write_bytes(data)
-    with pytest.raises(UsageError, match=r"cat\.jpg"):
+    with pytest.raises(InputError, match=r"cat\.jpg"):
         read_image(path)
 
 
+def test_a_picture_of_any_size_is_sent_and_drawn(tmp_path, monkeypatch):
+    """Pillow warns of 90 megapixels and refuses 180: here with a smaller limit."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert upright(PNG).size == (40, 30)
+    assert open_rgb(PNG).size == (40, 30)
+    # For everybody else the limit holds.
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
 def test_a_truncated_photograph_is_refused(photo):
-    with pytest.raises(UsageError, match="cannot be decoded"):
+    with pytest.raises(InputError, match="cannot be decoded"):
         upright(photo("bus.jpg").read_bytes()[:50_000])
 
 
