@@ -10,12 +10,12 @@ from pathlib import Path
 import click
 
 from fnbuild.cli.lazy import Command
-from fnbuild.cli.session import note
+from fnbuild.cli.session import note, warn
 from fnbuild.errors import ConflictError, UsageError
+from fnbuild.spec.function_rules import MAX_NAME, NAME
 
-# What Nuclio, CVAT and Kubernetes all take as a function's name.
-_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,51}[a-z0-9])?\Z")
-_PLACEHOLDER = "FUNCTION_NAME"
+# What Kubernetes takes; Nuclio, CVAT and the process platform take more.
+_EVERYWHERE = re.compile(r"[a-z0-9]([a-z0-9-]{0,51}[a-z0-9])?\Z")
 _TEXT = {".yaml", ".py", ".md", ".txt", ".json"}
 
 
@@ -43,18 +43,15 @@ def init(directory: Path, kind: str, name: str | None) -> None:
     """
     folder = directory.absolute()
     name = name or folder.name
-    if not _NAME.match(name):
-        raise UsageError(
-            f'"{name}" cannot be the name of a function',
-            hint="lower-case letters, digits and dashes, such as my-detector; --name gives another",
-        )
+    _check(name)
     known = templates()
     if kind not in known:
         raise UsageError(
             f'there is no template for kind "{kind}"', hint=f"one of: {', '.join(known)}"
         )
     texts = _read(known[kind])
-    contents = {path: text.replace(_PLACEHOLDER, name) for path, text in texts.items()}
+    words = {"FUNCTION_NAME": name, "IMAGE_NAME": _image(name)}
+    contents = {path: _filled(text, words) for path, text in texts.items()}
     taken = [path for path in contents if (folder / path).exists()]
     if taken:
         raise ConflictError(
@@ -66,6 +63,31 @@ def init(directory: Path, kind: str, name: str | None) -> None:
         target.write_text(text, encoding="utf-8")
         note(f"wrote {directory / path}")
     note(f"next: fnbuild run --path {directory} --watch")
+
+
+def _check(name: str) -> None:
+    if not NAME.match(name) or len(name) > MAX_NAME:
+        raise UsageError(
+            f'"{name}" cannot be the name of a function',
+            hint=f"letters, digits, '-', '_' and '.', {MAX_NAME} at most, such as my-detector;"
+            " `--name` gives another than the folder's",
+        )
+    if not _EVERYWHERE.match(name):
+        warn(
+            f'Kubernetes does not take the name "{name}": there it is up to 53 lower-case letters,'
+            " digits and dashes"
+        )
+
+
+def _image(name: str) -> str:
+    """The image of that name: lower case, one separator at a time, none at the end."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def _filled(text: str, words: dict[str, str]) -> str:
+    for placeholder, word in words.items():
+        text = text.replace(placeholder, word)
+    return text
 
 
 def _read(folder: Traversable, prefix: str = "") -> dict[str, str]:

@@ -17,7 +17,7 @@ RESERVED_NAMES = frozenset({"dashboard", "controller", "dlx", "scaler"})
 MAX_NAME = 63
 _NEWEST = 15  # Python 3.15, of October 2026
 
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")
+NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*\Z")
 _NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 _HANDLER = re.compile(r"([\w|-]+(\.[\w|-]+)*):(\w+)\Z")
 _PYTHON = re.compile(r"python:(\d+)\.(\d+)(\.\d+)?\Z")
@@ -43,7 +43,7 @@ def name(subject: Subject) -> None:
         subject.error("name-missing", "the function has no metadata.name", path, hint)
     elif text in RESERVED_NAMES:
         subject.error("name-reserved", f"{shown(text)} is reserved for a part of Nuclio", path)
-    elif not _NAME.match(text):
+    elif not NAME.match(text):
         message = f"{shown(text)} cannot be a function's name"
         hint = "letters, digits, '-', '_' and '.' make a name; it starts with a letter or a digit"
         subject.error("name", message, path, hint)

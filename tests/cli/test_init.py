@@ -27,7 +27,7 @@ def test_what_init_writes_is_a_valid_function(kind: str, tmp_path: Path, fnbuild
     assert f"wrote {folder}/function.yaml" in made.err
     texts = {path.name: path.read_text() for path in folder.rglob("*") if path.is_file()}
     assert "name: my-function\n" in texts["function.yaml"]
-    assert "FUNCTION_NAME" not in "".join(texts.values())
+    assert "_NAME" not in "".join(texts.values())
     ast.parse(texts["main.py"])
     checked = fnbuild("validate", folder, "--strict")
     assert checked.status == 0, checked.out + checked.err
@@ -47,7 +47,18 @@ def test_nothing_is_overwritten(tmp_path: Path, fnbuild: Fnbuild) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["main.py"]
 
 
-@pytest.mark.parametrize("name", ["My_Function", "-f", "f.", "a" * 60])
+@pytest.mark.parametrize("name", ["MyDetector", "yolo..v8_", "a" * 60])
+def test_a_name_that_only_kubernetes_refuses_is_taken_with_a_warning(
+    name: str, tmp_path: Path, fnbuild: Fnbuild
+) -> None:
+    made = fnbuild("init", tmp_path / name)
+    assert (made.status, "Kubernetes does not take the name" in made.err) == (0, True)
+    assert f"name: {name}\n" in (tmp_path / name / "function.yaml").read_text()
+    checked = fnbuild("validate", "--strict", tmp_path / name)
+    assert checked.status == 0, checked.out
+
+
+@pytest.mark.parametrize("name", ["my function", "-f", ".f", "a" * 64])
 def test_a_name_that_cannot_be_one_is_refused(name: str, tmp_path: Path, fnbuild: Fnbuild) -> None:
     refused = fnbuild("init", tmp_path / "f", f"--name={name}")
     assert refused.status == 2
