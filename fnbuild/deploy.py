@@ -21,7 +21,7 @@ import yaml
 
 from fnbuild.build import staging
 from fnbuild.datadir import data_dir
-from fnbuild.errors import Report, UsageError
+from fnbuild.errors import PreconditionError, Report, UsageError
 from fnbuild.platforms import Artifact, Deployment, Plan, Platform, Progress, Project, lookup
 from fnbuild.spec import reader
 from fnbuild.spec.merge import merge
@@ -39,7 +39,11 @@ _SKIP_ANNOTATIONS = ("skip-build", "skip-deploy", "nuclio.io/previous-state")
 
 @dataclass(frozen=True, slots=True)
 class DeployRequest:
-    """What somebody asked for. `overrides` holds only what flags have set."""
+    """What somebody asked for. `overrides` holds only what flags have set.
+
+    `enabled` runs a function whose configuration disables it: no override can say so, since what is
+    false does not override.
+    """
 
     path: Path | None = None
     name: str | None = None
@@ -49,6 +53,7 @@ class DeployRequest:
     overrides: Function = field(default_factory=Function)
     platform: str = "process"
     strict: bool = False
+    enabled: bool = False
     options: dict[str, Any] = field(default_factory=dict)
 
 
@@ -74,7 +79,7 @@ def prepare(request: DeployRequest) -> Prepared:
     if request.path is None:
         raise UsageError(
             "there is nothing to deploy: no path was given",
-            hint="--path FOLDER names the folder with function.yaml and the code",
+            hint="`--path FOLDER` names the folder with function.yaml and the code",
         )
     loaded = reader.load(
         request.path,
@@ -82,7 +87,8 @@ def prepare(request: DeployRequest) -> Prepared:
         overrides=overrides,
         strict=request.strict,
     )
-    return Prepared(loaded, _without_skip(loaded.function), loaded.report)
+    function = _without_skip(loaded.function)
+    return Prepared(loaded, _switched(function, request), loaded.report)
 
 
 def plan(request: DeployRequest) -> Plan:
@@ -108,18 +114,18 @@ def deploy(request: DeployRequest, progress: Progress) -> Deployment:
         return platform.apply(made, progress)
 
 
-def update(
-    platform: Platform, namespace: str, name: str, overrides: Function, progress: Progress
-) -> Deployment:
+def update(platform: Platform, request: DeployRequest, progress: Progress) -> Deployment:
     """Change the stored configuration of a function and run it from its recorded code."""
+    namespace, name = request.namespace, request.name
+    assert name is not None
     current = platform.deployment(namespace, name)
     folder = platform.source(namespace, name)
     if folder is None:
-        raise UsageError(
+        raise PreconditionError(
             f"the code of {name} is not recorded, so it cannot be updated",
-            hint=f"deploy it from its folder: fnbuild deploy {name} --path FOLDER",
+            hint=f"deploy it from its folder: `fnbuild deploy {name} --path FOLDER`",
         )
-    function = complete(merge(overrides, current.function))
+    function = _switched(complete(merge(request.overrides, current.function)), request)
     function = msgspec.structs.replace(function, metadata=_identity(function, namespace, name))
     report = Report()
     loaded = reader.Loaded(function, report, folder, folder / "function.yaml", None, "")
@@ -205,6 +211,13 @@ def _with_identity(request: DeployRequest) -> Function:
             labels=labels,
         ),
     )
+
+
+def _switched(function: Function, request: DeployRequest) -> Function:
+    if not request.enabled:
+        return function
+    spec = msgspec.structs.replace(function.spec, disable=False)
+    return msgspec.structs.replace(function, spec=spec)
 
 
 def _identity(function: Function, namespace: str, name: str) -> Metadata:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+
+INTERRUPTED = 130
+"""The exit status that shells give to what Ctrl-C has ended."""
+
 
 def main() -> None:
     """Run the command line of this process and leave with its exit status."""
-    import sys
+    try:
+        # In here, for Ctrl-C may come while the modules are read.
+        from fnbuild.cli.app import run
 
-    from fnbuild.cli.app import run
-
-    sys.exit(run(sys.argv[1:]))
+        status = run(sys.argv[1:])
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        status = INTERRUPTED
+    sys.exit(status)

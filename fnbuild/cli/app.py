@@ -12,8 +12,9 @@ from collections.abc import Sequence
 
 import click
 
-from fnbuild.cli.lazy import Entry, LazyGroup
-from fnbuild.cli.session import Session
+from fnbuild.cli import INTERRUPTED
+from fnbuild.cli.lazy import Entry, InterruptError, LazyGroup
+from fnbuild.cli.session import Session, colours, note
 
 _WRITE = "Write and try"
 _SHIP = "Deploy"
@@ -84,12 +85,19 @@ def run(arguments: Sequence[str]) -> int:
     """
     session = Session()
     try:
-        status = cli.main(list(arguments), prog_name="fnbuild", standalone_mode=False, obj=session)
+        status = cli.main(
+            list(arguments),
+            prog_name="fnbuild",
+            standalone_mode=False,
+            obj=session,
+            color=colours(),
+        )
         sys.stdout.flush()
     except click.exceptions.Exit as stop:
         return stop.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        return 130
+    except (InterruptError, click.Abort, KeyboardInterrupt):
+        note("interrupted")
+        return INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output is gone; a second error at interpreter exit would be noise.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

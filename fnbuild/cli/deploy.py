@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fnbuild.cli.flags import build_flags, configuration_flags, source_flags
-from fnbuild.cli.lazy import Command
+from fnbuild.cli.lazy import Command, switched_off
 from fnbuild.cli.names import function_name, project_name
 from fnbuild.cli.output import output_option
 from fnbuild.cli.session import Session, interactive, note, pass_session, warn
 
 if TYPE_CHECKING:
-    from fnbuild.deploy import DeployRequest
-    from fnbuild.platforms import Deployment
+    from fnbuild.deploy import DeployRequest, Prepared
+    from fnbuild.platforms import Deployment, Platform, Step
+
+ENABLE = "`fnbuild update function {} --disable=false` runs it again"
 
 
 @click.command(cls=Command)
@@ -43,21 +45,19 @@ if TYPE_CHECKING:
 @configuration_flags
 @click.option("--input-image-file", metavar="FILE", help="Image archive to load and deploy.")
 @pass_session
-def deploy(session: Session, /, **flags: Any) -> None:
+@click.pass_context
+def deploy(ctx: click.Context, session: Session, /, **flags: Any) -> None:
     """Build and deploy a function, and wait until it is ready.
 
     Flags win over the file, and the file over the `@nuclio.configure` block in the source. What
     runs already keeps running until the new revision is ready.
     """
-    if flags["input_image_file"]:
-        from fnbuild.platforms import lookup
-
-        lookup("local")
+    flags["enabled"] = switched_off(ctx, "disable")
     with request_of(session, flags) as request:
         if flags["dry_run"]:
             _show_plan(request, flags["output"])
         else:
-            _deploy(request, flags["output"])
+            _deploy(session, request, flags["output"])
 
 
 @contextmanager
@@ -67,9 +67,12 @@ def request_of(session: Session, flags: dict[str, Any]) -> Iterator[DeployReques
     Inline source gets a folder of its own. A name without a path is a function that the platform
     has already: its stored configuration lies below the flags, its recorded code is the path.
     """
+    from fnbuild.cli.folders import is_function
     from fnbuild.cli.overrides import overrides
     from fnbuild.deploy import DeployRequest
+    from fnbuild.errors import UsageError
 
+    _refuse_images(session, flags)
     request = DeployRequest(
         path=_path(flags["path"]),
         name=flags["name"],
@@ -79,11 +82,17 @@ def request_of(session: Session, flags: dict[str, Any]) -> Iterator[DeployReques
         overrides=overrides(flags),
         platform=session.platform,
         strict=bool(flags.get("strict")),
+        enabled=bool(flags.get("enabled")),
         options=_options(flags),
     )
     if request.path is None and request.name and not flags["source"]:
         request = _with_stored(session, request)
-    if request.path is not None or not request.overrides.spec.build.function_source_code:
+    inline = bool(request.overrides.spec.build.function_source_code)
+    if request.path is None and not inline and is_function(Path()):
+        raise UsageError(
+            "there is nothing to deploy: no path was given", hint="`--path .` is this folder"
+        )
+    if request.path is not None or not inline:
         yield request
         return
     with tempfile.TemporaryDirectory(prefix="fnbuild-source-") as folder:
@@ -107,6 +116,22 @@ def _with_stored(session: Session, request: DeployRequest) -> DeployRequest:
     )
 
 
+@contextmanager
+def still_serving(platform: Platform, namespace: str, name: str) -> Iterator[None]:
+    """Add to the failure of a deploy what runs in spite of it."""
+    from fnbuild.errors import BuildError, FnbuildError, NotReadyError
+
+    try:
+        yield
+    except (BuildError, NotReadyError) as error:
+        with suppress(FnbuildError):
+            left = platform.deployment(namespace, name)
+            if left.revision and left.replicas[0]:
+                serves = f"revision {left.revision} goes on serving"
+                error.hint = f"{error.hint}; {serves}" if error.hint else serves
+        raise
+
+
 def say_deployed(made: Deployment, seconds: float | None = None) -> None:
     """The end of a deploy, on stderr: warnings, state, address."""
     from fnbuild.cli.listing import url
@@ -116,6 +141,8 @@ def say_deployed(made: Deployment, seconds: float | None = None) -> None:
     took = f" in {seconds:.1f} s" if seconds is not None else ""
     where = f" at {url(made)}" if url(made) else ""
     note(f"{made.name} is {made.state}{where} (revision {made.revision}{took})")
+    if made.state == "standby":
+        note(f"it is disabled; {ENABLE.format(made.name)}")
 
 
 def print_deployed(made: Deployment, output: str) -> None:
@@ -130,21 +157,23 @@ def print_deployed(made: Deployment, output: str) -> None:
         show_functions([made], output, explain=False)
 
 
-def say_findings(request: DeployRequest) -> None:
+def say_findings(request: DeployRequest) -> Prepared:
     """Read the configuration once more for its warnings, on stderr; its errors are raised."""
     from fnbuild.deploy import prepare
 
-    report = prepare(request).report
-    if report.warnings:
-        note(report.render())
+    prepared = prepare(request)
+    if prepared.report.warnings:
+        note(prepared.report.render())
+    return prepared
 
 
-def _deploy(request: DeployRequest, output: str) -> None:
+def _deploy(session: Session, request: DeployRequest, output: str) -> None:
     from fnbuild import deploy as pipeline
     from fnbuild.cli.progress import Progress
 
-    say_findings(request)
-    with Progress() as progress:
+    prepared = say_findings(request)
+    platform, name = session.connect(), prepared.function.metadata.name
+    with Progress() as progress, still_serving(platform, session.namespace, name):
         made = pipeline.deploy(request, progress)
     say_deployed(made, progress.seconds)
     print_deployed(made, output)
@@ -152,14 +181,14 @@ def _deploy(request: DeployRequest, output: str) -> None:
 
 def _show_plan(request: DeployRequest, output: str) -> None:
     from fnbuild import deploy as pipeline
-    from fnbuild.cli.output import show_values, table
+    from fnbuild.cli.output import show_value, table
 
     say_findings(request)
     made = pipeline.plan(request)
     for text in made.warnings:
         warn(text)
     if output in ("json", "yaml"):
-        show_values([step.after for step in made.steps if step.after is not None], output)
+        show_value([_step(step) for step in made.steps], output)
     elif output in ("name", "url"):
         click.echo(made.function.metadata.name)
     else:
@@ -167,6 +196,28 @@ def _show_plan(request: DeployRequest, output: str) -> None:
         click.echo(table(["change", "what"], rows))
     if interactive() and output == "table" and made.changes:
         note("nothing was changed; `fnbuild diff` shows the differences")
+
+
+def _step(step: Step) -> dict[str, Any]:
+    shown: dict[str, Any] = {"verb": step.verb, "target": step.target}
+    if step.before is not None and step.before != step.after:
+        shown["before"] = step.before
+    if step.after is not None:
+        shown["after"] = step.after
+    return shown
+
+
+def _refuse_images(session: Session, flags: dict[str, Any]) -> None:
+    """Flags that name an image to run, where nothing can run images."""
+    from fnbuild.errors import UnavailableError
+
+    asked = [name for name in ("run_image", "input_image_file") if flags.get(name)]
+    if asked and session.platform in ("process", "auto"):
+        raise UnavailableError(
+            f"--{asked[0].replace('_', '-')} needs a container engine, which this version of"
+            " fnbuild does not use yet",
+            hint="`fnbuild deploy --path FOLDER` runs a function from its folder",
+        )
 
 
 def _path(text: str | None) -> Path | None:

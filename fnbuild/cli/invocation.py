@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from fnbuild.cli.deploy import ENABLE
 from fnbuild.cli.listing import reason, url
 from fnbuild.errors import NotReadyError, PlatformError, UsageError
 from fnbuild.platforms import Deployment
@@ -81,7 +82,7 @@ class Answer:
 def address(function: Deployment, via: str = "any") -> str:
     """The function's URL, or why there is none."""
     if via in ("external-ip", "loadbalancer", "domain-name") and not function.external_urls:
-        raise UsageError(f"{function.name} has no external address", hint="--via any")
+        raise UsageError(f"{function.name} has no external address", hint="`--via any` takes any")
     found = url(function)
     # With some of its workers down a function is unhealthy, and answers all the same.
     if found and (function.state in ("ready", "scaledToZero") or function.replicas[0]):
@@ -90,14 +91,16 @@ def address(function: Deployment, via: str = "any") -> str:
     why = "" if function.state == "stopped" else why
     raise NotReadyError(
         f"{function.name} is {function.state}{why}",
-        hint=_REMEDIES.get(function.state, f"fnbuild logs {function.name} says more"),
+        hint=_REMEDIES.get(function.state, _LOGS).format(function.name),
     )
 
 
+_LOGS = "`fnbuild logs {}` says more"
 _REMEDIES = {
-    "stopped": "fnbuild up starts it again",
-    "imported": "it has no code here yet: fnbuild deploy --path FOLDER",
-    "building": "wait until it is ready: fnbuild get functions",
+    "stopped": "`fnbuild up` starts it again",
+    "imported": "it has no code here yet: `fnbuild deploy --path FOLDER`",
+    "standby": f"it is disabled; {ENABLE}",
+    "building": "wait until it is ready: `fnbuild get functions`",
 }
 
 
@@ -130,7 +133,7 @@ def send(target: str, call: Call) -> Answer:
         body = reply.read()
     except TimeoutError:
         raise PlatformError(
-            f"no answer from {target} within {call.timeout:g} s", hint="--timeout 5m waits longer"
+            f"no answer from {target} within {call.timeout:g} s", hint="`--timeout 5m` waits longer"
         ) from None
     except (OSError, http.client.HTTPException) as error:
         raise PlatformError(f"{target} does not answer: {error}") from error

@@ -31,6 +31,17 @@ class Entry:
         return command
 
 
+class InterruptError(Exception):
+    """Ctrl-C inside a command, by a name that click does not know: at its own it prints a line."""
+
+
+# What Go's flags take as truth values (strconv.ParseBool).
+_TRUTH = {
+    **dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True),
+    **dict.fromkeys(("0", "f", "F", "false", "FALSE", "False"), False),
+}
+
+
 class _GlobalOptions(click.Command):
     """Takes the global options after the verb as well as before it, and lists them apart."""
 
@@ -51,7 +62,56 @@ class _GlobalOptions(click.Command):
 
 
 class Command(_GlobalOptions):
-    """A verb."""
+    """A verb. Its switches take a value after `=`, as nuctl's do: `--disable=false`.
+
+    One that was set to false looks like one that was left out; `switched_off` tells them apart.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        switches = {
+            name: param
+            for param in self.get_params(ctx)
+            if isinstance(param, click.Option) and param.is_flag and not param.secondary_opts
+            for name in param.opts
+        }
+        kept, off = _settle(args, switches, ctx)
+        rest = super().parse_args(ctx, kept)
+        for param in off:
+            assert param.name is not None
+            ctx.set_parameter_source(param.name, click.core.ParameterSource.COMMANDLINE)
+        return rest
+
+
+def _settle(
+    args: list[str], switches: Mapping[str, click.Option], ctx: click.Context
+) -> tuple[list[str], list[click.Option]]:
+    """The arguments with `--switch=true` as `--switch`, and the switches that end up false."""
+    kept: list[str] = []
+    off: list[click.Option] = []
+    for index, argument in enumerate(args):
+        if argument == "--":
+            return kept + args[index:], off
+        name, equals, value = argument.partition("=")
+        param = switches.get(name)
+        if param is None or (equals and value not in _TRUTH):
+            if param is not None:
+                raise click.BadParameter(f'"{value}" is neither true nor false', ctx, param)
+            kept.append(argument)
+            continue
+        # The last one counts.
+        off = [one for one in off if one is not param]
+        kept = [one for one in kept if switches.get(one) is not param]
+        if equals and not _TRUTH[value]:
+            off.append(param)
+        else:
+            kept.append(name)
+    return kept, off
+
+
+def switched_off(ctx: click.Context, name: str) -> bool:
+    """Whether the switch was given as `--name=false`, not merely left out."""
+    source = ctx.get_parameter_source(name)
+    return source is click.core.ParameterSource.COMMANDLINE and not ctx.params[name]
 
 
 class LazyGroup(_GlobalOptions, click.Group):
@@ -63,6 +123,12 @@ class LazyGroup(_GlobalOptions, click.Group):
         self._names = {
             alias: name for name, entry in self.entries.items() for alias in (name, *entry.aliases)
         }
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise InterruptError from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(self.entries)

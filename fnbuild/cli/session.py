@@ -16,6 +16,12 @@ DEFAULT_NAMESPACE = "nuclio"
 DEFAULT_PLATFORM = "process"
 
 
+class Whole(click.IntRange):
+    """A whole number; click's own name for it is "integer range", which errors then say."""
+
+    name = "integer"
+
+
 def _platform_from_environment() -> str:
     return (
         os.environ.get("FNBUILD_PLATFORM") or os.environ.get("NUCTL_PLATFORM") or DEFAULT_PLATFORM
@@ -79,7 +85,7 @@ GLOBAL_OPTIONS: tuple[click.Option, ...] = (
     _shared("-v", "--verbose", "--debug", is_flag=True, help="Say more, with debug logs."),
     _shared(
         "--concurrency",
-        type=click.IntRange(min=1),
+        type=Whole(min=1),
         metavar="N",
         help="How many functions at a time, where a command handles many.",
     ),
@@ -93,14 +99,26 @@ pass_session = click.make_pass_decorator(Session, ensure=True)
 
 def note(text: str) -> None:
     """One line for the person, beside the result: on stderr."""
-    click.echo(text, err=True)
+    click.echo(text, err=True, color=colours())
 
 
 def warn(text: str) -> None:
     """A warning on stderr; the word is coloured on a terminal."""
-    click.echo(f"{click.style('warning', fg='yellow')}: {text}", err=True)
+    note(f"{click.style('warning', fg='yellow')}: {text}")
+
+
+def colours() -> bool | None:
+    """False where nobody wants colours (https://no-color.org, terminals that have none).
+
+    None leaves it to click, which asks whether the output is a terminal.
+    """
+    return False if os.environ.get("NO_COLOR") or _dumb() else None
 
 
 def interactive() -> bool:
-    """Whether a person watches stderr."""
-    return sys.stderr.isatty()
+    """Whether a person watches stderr, on a terminal that can draw a moving line."""
+    return sys.stderr.isatty() and not _dumb()
+
+
+def _dumb() -> bool:
+    return os.environ.get("TERM") == "dumb"

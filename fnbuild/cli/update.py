@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 
-from fnbuild.cli.deploy import print_deployed, say_deployed
+from fnbuild.cli.deploy import print_deployed, say_deployed, still_serving
 from fnbuild.cli.flags import build_flags, configuration_flags
-from fnbuild.cli.lazy import Command, Entry, LazyGroup
+from fnbuild.cli.lazy import Command, Entry, LazyGroup, switched_off
 from fnbuild.cli.names import function_name
 from fnbuild.cli.output import output_option
 from fnbuild.cli.session import Session, pass_session
@@ -31,15 +31,24 @@ def update() -> None:
 @build_flags
 @configuration_flags
 @pass_session
-def function(session: Session, /, name: str, output: str, **flags: Any) -> None:
-    """Redeploy a function from its recorded code, with the flags joined to its configuration."""
+@click.pass_context
+def function(ctx: click.Context, session: Session, /, name: str, output: str, **flags: Any) -> None:
+    """Redeploy a function from its recorded code, with the flags joined to its configuration.
+
+    A function that is disabled runs again with `--disable=false`.
+    """
     from fnbuild import deploy as pipeline
     from fnbuild.cli.overrides import overrides
     from fnbuild.cli.progress import Progress
 
-    changes = overrides(flags)
+    request = pipeline.DeployRequest(
+        name=name,
+        namespace=session.namespace,
+        overrides=overrides(flags),
+        enabled=switched_off(ctx, "disable"),
+    )
     platform = session.connect()
-    with Progress() as progress:
-        made = pipeline.update(platform, session.namespace, name, changes, progress)
+    with Progress() as progress, still_serving(platform, session.namespace, name):
+        made = pipeline.update(platform, request, progress)
     say_deployed(made, progress.seconds)
     print_deployed(made, output)

@@ -34,25 +34,28 @@ def validate(
 ) -> None:
     """Check functions: folders with function.yaml, YAML files, or source files.
 
-    The exit status is 0 when there are only warnings.
+    Of a folder without a function.yaml, all functions below it are checked. The exit status is 0
+    when there are only warnings.
     """
+    from fnbuild.cli.folders import functions_of
     from fnbuild.spec import reader
     from fnbuild.spec.report import render
 
+    found = [one for path in paths for one in functions_of(path)]
     if fix:
-        _fix(paths)
-    reports = [reader.check(path, strict=strict)[1] for path in paths]
+        _fix(found)
+    reports = [reader.check(path, strict=strict, code=True)[1] for path in found]
     text = render(reports, output)
     if text:
         click.echo(text)
     errors = sum(len(report.errors) for report in reports)
     warnings = _count(sum(len(report.warnings) for report in reports), "warning")
-    note(f"{_count(len(paths), 'function')}: {_count(errors, 'error')}, {warnings}")
+    note(f"{_count(len(found), 'function')}: {_count(errors, 'error')}, {warnings}")
     if errors:
         ctx.exit(1)
 
 
-def _fix(paths: tuple[Path, ...]) -> None:
+def _fix(paths: list[Path]) -> None:
     from fnbuild.spec.fix import fix
 
     for path in paths:

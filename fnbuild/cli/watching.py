@@ -11,7 +11,7 @@ PERIOD = 0.1
 
 _SETTLE = 0.02
 
-_SKIPPED = frozenset(
+SKIPPED = frozenset(
     {".git", ".hg", ".svn", "__pycache__", ".venv", "venv", ".mypy_cache", ".ruff_cache"}
     | {".pytest_cache", ".idea", ".vscode", ".ipynb_checkpoints", "node_modules"}
 )
@@ -59,7 +59,7 @@ def _files(folder: str, prefix: str) -> Iterator[tuple[str, tuple[int, int, int]
         # Removed while we looked: its files count as gone.
         return
     for entry in entries:
-        if entry.name in _SKIPPED or entry.name.endswith(_TEMPORARY):
+        if entry.name in SKIPPED or entry.name.endswith(_TEMPORARY):
             continue
         try:
             if entry.is_dir(follow_symlinks=False):

@@ -182,7 +182,8 @@ def test_the_recorded_code_is_kept(platform: Platform, author: Author) -> None:
 def test_update_changes_the_configuration_only(platform: Platform, author: Author) -> None:
     author.deploy("hello")
     overrides = Function(spec=Spec(description="newer"))
-    made = deploy.update(platform, NAMESPACE, "greeter", overrides, author.progress.append)
+    request = deploy.DeployRequest(name="greeter", namespace=NAMESPACE, overrides=overrides)
+    made = deploy.update(platform, request, author.progress.append)
     assert made.function.spec.description == "newer"
     assert ask(made)["greeting"] == "hello"
 
