@@ -18,10 +18,16 @@ from fnbuild.cli.session import Session, pass_session
 @click.option("--output-image-file", metavar="FILE", help="Save the image as an archive.")
 @pass_session
 def build(session: Session, /, **_flags: Any) -> None:
-    """Build a function's image (needs a container engine).
+    """Build a function's image. Not in this version: it uses no container engine yet.
 
-    The process platform runs functions from their folder and needs no image.
+    The process platform needs no image: it runs functions from their folder.
     """
+    from fnbuild.errors import UnavailableError
     from fnbuild.platforms import lookup
 
-    lookup("local" if session.platform in ("process", "auto") else session.platform)
+    if session.platform not in ("process", "auto"):
+        lookup(session.platform)
+    raise UnavailableError(
+        "building images needs a container engine, which this version of fnbuild does not use yet",
+        hint="`fnbuild deploy --path FOLDER` runs a function from its folder, without an image",
+    )

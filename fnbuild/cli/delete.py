@@ -68,7 +68,7 @@ def project(session: Session, name: str, force: bool, strategy: str) -> None:
         if inside:
             raise PreconditionError(
                 f"Project contains functions: {', '.join(one.name for one in inside)}",
-                hint="--strategy cascading deletes them too",
+                hint="`--strategy cascading` deletes them too",
             )
         note(f"{name} can be deleted")
         return

@@ -205,6 +205,6 @@ def _bind(host: str, port: int) -> socket.socket:
         listener.close()
         raise PlatformError(
             f"cannot listen on {host}:{port}: {error.strerror}",
-            hint="--port takes another; 0 takes a free one" if port else None,
+            hint="`--port` takes another; 0 takes a free one" if port else None,
         ) from error
     return listener

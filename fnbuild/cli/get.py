@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from fnbuild.cli.lazy import Command, Entry, LazyGroup
 from fnbuild.cli.names import function_name, project_name
 from fnbuild.cli.output import output_option
 from fnbuild.cli.session import Session, pass_session
+
+if TYPE_CHECKING:
+    from fnbuild.platforms import Platform
 
 _ENTRIES = {
     "functions": Entry(
@@ -55,13 +60,23 @@ def functions(
         if missing:
             raise NotFoundError(
                 f"No functions found: {', '.join(missing)} (namespace {session.namespace})",
-                hint="fnbuild get functions lists what there is",
+                hint=_whereabouts(platform, session.namespace, missing[0]),
             )
         found = [one for one in found if one.name in names]
     if not found:
         click.echo("No functions found" if output in ("table", "wide") else "[]")
         return
     show_functions(found, output, mask=session.mask_sensitive_fields)
+
+
+def _whereabouts(platform: Platform, namespace: str, name: str) -> str | None:
+    from fnbuild.errors import NotFoundError
+
+    try:
+        platform.deployment(namespace, name)
+    except NotFoundError as error:
+        return error.hint
+    return f"{name} is there, but the other flags leave it out"
 
 
 @click.command(cls=Command)

@@ -8,7 +8,7 @@ from fnbuild.cli.deploy import print_deployed, say_deployed
 from fnbuild.cli.lazy import Command
 from fnbuild.cli.names import function_name
 from fnbuild.cli.output import output_option
-from fnbuild.cli.session import Session, pass_session
+from fnbuild.cli.session import Session, Whole, pass_session
 
 
 @click.command(cls=Command)
@@ -54,7 +54,7 @@ def history(session: Session, name: str, output: str) -> None:
 
 @click.command(cls=Command)
 @click.argument("name", shell_complete=function_name)
-@click.argument("revision", type=click.IntRange(min=1), required=False)
+@click.argument("revision", type=Whole(min=1), required=False)
 @output_option("name", "url")
 @pass_session
 def rollback(session: Session, name: str, revision: int | None, output: str) -> None:

@@ -135,7 +135,7 @@ def _read(file: Path | None) -> tuple[str, Any]:
     """The text's name and the values in it; YAML, and so JSON too."""
     import yaml
 
-    from fnbuild.errors import NotFoundError, UsageError
+    from fnbuild.errors import InputError, NotFoundError, UsageError
 
     if file is None or str(file) == "-":
         if sys.stdin.isatty():
@@ -149,16 +149,20 @@ def _read(file: Path | None) -> tuple[str, Any]:
         except FileNotFoundError:
             raise NotFoundError(f"no such file: {file}") from None
         except OSError as error:
-            raise UsageError(f"cannot read {file}: {error.strerror}") from None
+            raise InputError(f"cannot read {file}: {error.strerror}") from None
     if len(text) > _LARGEST:
-        raise UsageError(f"{origin} is larger than {_LARGEST // 2**20} MiB")
+        raise InputError(f"{origin} is larger than {_LARGEST // 2**20} MiB")
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         values = yaml.load(text, loader)  # noqa: S506 - it is the safe loader's C sibling
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{origin}:{mark.line + 1}:{mark.column + 1}" if mark else origin
+        raise InputError(f"{place}: this is not YAML: {error.problem or error.context}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UsageError(f"{origin} is not YAML: {error}") from None
+        raise InputError(f"{origin} is not YAML: {error}") from None
     if _is_huge(values):
-        raise UsageError(
+        raise InputError(
             f"{origin} holds more than {_MOST_VALUES} values once aliases are followed"
         )
     return origin, values
@@ -188,10 +192,10 @@ def _by_name(raw: Any, marker: str, origin: str) -> dict[str, Any]:
 
 
 def _mapping(value: Any, place: str) -> dict[str, Any]:
-    from fnbuild.errors import UsageError
+    from fnbuild.errors import InputError
 
     if not isinstance(value, dict):
-        raise UsageError(
+        raise InputError(
             f"{place} holds no function or project",
             hint="import reads what `fnbuild export` or `nuctl export` printed",
         )

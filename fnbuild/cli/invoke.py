@@ -59,7 +59,12 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--skip-tls", is_flag=True, help="Accept any certificate.")
 @click.option("--raise-on-status", is_flag=True, help="A status other than 2xx is a failure.")
 @click.option("--image", type=_FILE, help="Send this picture as CVAT would.")
-@click.option("--threshold", type=float, help="Confidence below which CVAT wants no results.")
+@click.option(
+    "--threshold",
+    type=float,
+    metavar="X",
+    help="Confidence from 0 to 1 that results must reach; 0 sends none, as CVAT does.",
+)
 @click.option("--points", metavar="X,Y …", multiple=True, help="Positive clicks (interactors).")
 @click.option("--neg-points", metavar="X,Y …", multiple=True, help="Negative clicks.")
 @click.option("--box", metavar="L,T,R,B", multiple=True, help="Box. Repeatable for trackers.")
@@ -77,11 +82,12 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
     help="raw: the reply as it came; json: indented; table: the shapes in it.",
 )
 @pass_session
-def invoke(session: Session, /, name: str, **flags: Any) -> None:
+@click.pass_context
+def invoke(ctx: click.Context, session: Session, /, name: str, **flags: Any) -> None:
     """Call a function and print its reply.
 
     With --image the request is what CVAT sends to a function of its kind, and --draw OUT shows what
-    came back: boxes, polygons, masks, skeletons.
+    came back: boxes, polygons, masks, skeletons. A reply that CVAT would refuse is a failure then.
     """
     from fnbuild.cli import invocation
 
@@ -96,8 +102,8 @@ def invoke(session: Session, /, name: str, **flags: Any) -> None:
         _refused(name, answer, strict=flags["raise_on_status"] or asked is not None)
     elif asked is None:
         _print(answer, flags["output"])
-    else:
-        _print_seen(asked, answer, flags)
+    elif not _print_seen(asked, answer, flags):
+        ctx.exit(1)
 
 
 def _check_combination(flags: dict[str, Any]) -> None:
@@ -107,7 +113,9 @@ def _check_combination(flags: dict[str, Any]) -> None:
         needing = ("draw", "points", "neg_points", "box", "threshold", "image1", "box1", "states")
         for name in needing:
             if flags[name] not in (None, ()):
-                raise UsageError(f"--{name.replace('_', '-')} needs a picture", hint="--image FILE")
+                raise UsageError(
+                    f"--{name.replace('_', '-')} needs a picture", hint="`--image FILE` gives it"
+                )
         if flags["output"] == "table":
             raise UsageError("-o table shows the shapes in a reply; it needs --image FILE")
     elif flags["body"] is not None:
@@ -197,18 +205,20 @@ def _refused(name: str, answer: Answer, *, strict: bool) -> None:
     text = answer.body.decode("utf-8", "replace").strip()
     raise PlatformError(
         f"{name} answered {answer.status} {answer.reason}: {text or '(no body)'}",
-        hint=f"fnbuild logs {name} --errors says more" if answer.status >= 500 else None,
+        hint=f"`fnbuild logs {name} --errors` says more" if answer.status >= 500 else None,
     )
 
 
 def _print(answer: Answer, output: str) -> None:
     import json
 
+    from fnbuild.cli.output import as_flat_json
+
     if output == "json":
         try:
-            click.echo(json.dumps(json.loads(answer.body), indent=2, ensure_ascii=False))
+            click.echo(as_flat_json(json.loads(answer.body)))
             return
-        except ValueError:
+        except (ValueError, RecursionError):
             warn("the reply is not JSON; here it is as it came")
     stdout = sys.stdout.buffer
     stdout.write(answer.body)
@@ -217,12 +227,14 @@ def _print(answer: Answer, output: str) -> None:
     stdout.flush()
 
 
-def _print_seen(asked: Asked, answer: Answer, flags: dict[str, Any]) -> None:
+def _print_seen(asked: Asked, answer: Answer, flags: dict[str, Any]) -> bool:
+    """Show what the reply holds; False when CVAT would refuse it."""
     from fnbuild.cli import picture
+    from fnbuild.cli.output import printable
 
     seen = picture.read(asked, answer.body)
     for problem in seen.problems:
-        note(str(problem))
+        note(printable(str(problem)))
     if flags["draw"] is not None:
         picture.draw(asked, seen, flags["draw"])
         note(f"{picture.count(seen)} drawn to {flags['draw']}")
@@ -230,3 +242,4 @@ def _print_seen(asked: Asked, answer: Answer, flags: dict[str, Any]) -> None:
         click.echo(picture.table(seen))
     else:
         _print(answer, flags["output"])
+    return not seen.violations

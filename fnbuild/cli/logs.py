@@ -10,7 +10,7 @@ import click
 
 from fnbuild.cli.lazy import Command
 from fnbuild.cli.names import function_name
-from fnbuild.cli.session import Session, pass_session
+from fnbuild.cli.session import Session, Whole, pass_session
 
 if TYPE_CHECKING:
     from fnbuild.platforms import LogRecord
@@ -24,7 +24,7 @@ _BAD = ("error", "critical", "fatal")
 @click.option("-f", "--follow", is_flag=True, help="Wait for more, until Ctrl-C.")
 @click.option("--errors", is_flag=True, help="Only errors.")
 @click.option("--since", metavar="DURATION", help="Only the last while, such as 10m or 1h30m.")
-@click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Only the last N records.")
+@click.option("--tail", type=Whole(min=0), metavar="N", help="Only the last N records.")
 @click.option(
     "-o",
     "--output",

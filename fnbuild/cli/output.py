@@ -65,6 +65,37 @@ def as_json(value: object) -> str:
     return json.dumps(value, indent="\t", ensure_ascii=False)
 
 
+def as_flat_json(value: Any, indent: str = "") -> str:
+    """JSON indented with two spaces; a list of plain values, such as points, takes one line."""
+    if isinstance(value, dict) and value:
+        opening, closing = "{}"
+        items = [
+            f"{_json(str(key))}: {as_flat_json(one, indent + '  ')}" for key, one in value.items()
+        ]
+    elif isinstance(value, list) and any(isinstance(one, dict | list) for one in value):
+        opening, closing = "[]"
+        items = [as_flat_json(one, indent + "  ") for one in value]
+    else:
+        return _json(value)
+    inside = f",\n{indent}  ".join(items)
+    return f"{opening}\n{indent}  {inside}\n{indent}{closing}"
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def printable(text: str) -> str:
+    """The text with what would steer a terminal written out, such as `\\x1b`."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else _escaped(one) for one in text)
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("unicode_escape").decode("ascii")
+
+
 def as_yaml(value: object) -> str:
     """YAML in the order of the keys, block scalars for text of several lines."""
     import yaml
@@ -108,4 +139,4 @@ def _row(cells: Sequence[str], widths: Sequence[int], *, colour: bool = False) -
 
 def _cell(value: object) -> str:
     text = "" if value is None else str(value)
-    return " ".join(text.split("\n")).strip()
+    return printable(" ".join(text.split("\n")).strip().replace("\t", " "))

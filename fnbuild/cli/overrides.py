@@ -168,7 +168,7 @@ def json_object(flag: str, text: str | None) -> Raw:
     except json.JSONDecodeError as error:
         raise UsageError(
             f"{flag} is not JSON: {error.msg} at character {error.pos + 1}: {_short(text)}",
-            hint=f'write it as a JSON object in single quotes: {flag} \'{{"key": "value"}}\'',
+            hint=f'write it as a JSON object in single quotes: `{flag} \'{{"key": "value"}}\'`',
         ) from error
     if not isinstance(value, dict):
         raise UsageError(
@@ -210,7 +210,9 @@ def _flag(name: str) -> str:
 
 
 def _bad(flag: str, value: str, form: str) -> UsageError:
-    return UsageError(f'{flag} "{_short(value)}" is not in the right form', hint=f"{flag} {form}")
+    return UsageError(
+        f'{flag} "{_short(value)}" is not in the right form', hint=f"write `{flag} {form}`"
+    )
 
 
 def _short(text: str) -> str:

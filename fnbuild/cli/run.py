@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from fnbuild.cli.lazy import Command
-from fnbuild.cli.session import Session, note, pass_session, warn
+from fnbuild.cli.session import Session, Whole, note, pass_session, warn
 
 if TYPE_CHECKING:
     from fnbuild.cli.foreground import Foreground, Setting
@@ -28,7 +28,7 @@ _ENVIRONMENT_FILES = ("requirements.txt",)
 )
 @click.option("--watch", is_flag=True, help="Load changes while it runs.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=0, help="Port. [default: the file's, or free]"
+    "--port", type=Whole(0, 65535), default=0, help="Port. [default: the file's, or free]"
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("-e", "--env", multiple=True, metavar="NAME=VALUE", help="Variable. Repeatable.")

@@ -46,10 +46,16 @@ def test_what_cannot_be_imported_is_one_clear_error(
     file = tmp_path / "import.yaml"
     file.write_text(text)
     done = fnbuild("import", what, file)
-    assert done.status == 2, done.err
+    assert done.status == 1, done.err
     assert done.err.count("error: ") == 1
     assert str(file) in done.err
     assert "internal error" not in done.err
+
+
+def test_wrong_yaml_is_told_at_its_place(tmp_path: Path, fnbuild: Fnbuild) -> None:
+    file = tmp_path / "import.yaml"
+    file.write_text("a:\n  b: [unclosed\n")
+    assert f"{file}:3:1: this is not YAML: " in fnbuild("import", "functions", file).err
 
 
 def test_a_function_that_is_wrong_is_named_and_the_others_are_imported(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +15,7 @@ import click
 import pytest
 
 from fnbuild.cli import app
-from fnbuild.cli.lazy import LazyGroup
+from fnbuild.cli.lazy import LazyGroup, switched_off
 from fnbuild.cli.session import GLOBAL_OPTIONS, Session
 from fnbuild.errors import BuildError, ConfigError, Diagnostic, Report, Span
 from fnbuild.errors import UsageError as WrongUse
@@ -112,7 +114,7 @@ def test_global_options_count_before_and_after_the_verb(monkeypatch: pytest.Monk
         ("deploy --triggers nonsense --path .", ["--triggers is not JSON"]),
         ("deploy --path https://example.com/f.zip", ["URL"]),
         ("deploy", ["no path"]),
-        ("invoke f --draw out.png", ["--draw needs a picture", "hint: --image FILE"]),
+        ("invoke f --draw out.png", ["--draw needs a picture", "hint: `--image FILE` gives it"]),
     ],
 )
 def test_wrong_usage_is_status_2(line: str, words: list[str], fnbuild: Fnbuild) -> None:
@@ -124,12 +126,21 @@ def test_wrong_usage_is_status_2(line: str, words: list[str], fnbuild: Fnbuild) 
     assert "Traceback" not in done.err
 
 
-@pytest.mark.parametrize("line", ["build f --path . -r localhost:5000", "get fn --platform docker"])
-def test_platforms_that_are_not_here_are_status_1(line: str, fnbuild: Fnbuild) -> None:
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("build f --path . -r localhost:5000", "`fnbuild deploy --path FOLDER` runs a function"),
+        ("build f --platform local", "use `--platform process`"),
+        ("get fn --platform docker", "use `--platform process`"),
+        ("deploy f --run-image faces:1", "`fnbuild deploy --path FOLDER` runs a function"),
+        ("deploy --input-image-file f.tar", "`fnbuild deploy --path FOLDER` runs a function"),
+    ],
+)
+def test_what_needs_an_engine_is_status_1(line: str, hint: str, fnbuild: Fnbuild) -> None:
     done = fnbuild(*line.split())
     assert done.status == 1
     assert "container engine" in done.err
-    assert "hint: use --platform process" in done.err
+    assert f"hint: {hint}" in done.err
 
 
 def _run_failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:
@@ -185,6 +196,112 @@ def test_exit_statuses(
         assert captured.err == (
             "error: internal error: ZeroDivisionError: by zero (run with -v for the traceback)\n"
         )
+
+
+def test_an_interrupt_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fnbuild.cli.about.version.callback", interrupted)
+    assert app.run(["version"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_an_interrupt_while_the_program_starts_is_one_line() -> None:
+    code = (
+        "import sys\n"
+        "class Impatient:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'click': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Impatient())\n"
+        "from fnbuild.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("variables", "coloured"),
+    [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False), ({"NO_COLOR": ""}, True)],
+)
+def test_colours_are_left_out_where_nobody_wants_them(
+    variables: dict[str, str], coloured: bool, tmp_path: Path
+) -> None:
+    """On a terminal, which a pipe is not."""
+    ours, theirs = os.openpty()
+    environment = {"PATH": os.environ["PATH"], "TERM": "xterm", **variables}
+    environment["FNBUILD_DATA_DIR"] = str(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-m", "fnbuild", "deploy"], stderr=theirs, env=environment, check=False
+    )
+    os.close(theirs)
+    said = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert done.returncode == 2
+    assert "error" in said
+    assert ("\x1b[31m" in said) is coloured
+
+
+@pytest.mark.parametrize(
+    ("line", "status", "words"),
+    [
+        ("deploy --disable=maybe", 2, '"maybe" is neither true nor false'),
+        ("logs f --tail x", 2, "'x' is not a valid integer.\n"),
+        ("deploy --dry-run=yes", 2, '"yes" is neither true nor false'),
+        ("deploy --disable=false --no-pull=T -d=0 --publish=1", 2, "no path was given"),
+        ("delete function nobody --force=false", 0, "nobody was not there"),
+    ],
+)
+@pytest.mark.usefixtures("empty")
+def test_switches_take_a_value_as_nuctls_do(
+    line: str, status: int, words: str, fnbuild: Fnbuild
+) -> None:
+    done = fnbuild(*line.split())
+    assert (done.status, words in done.err) == (status, True), done.err
+
+
+@pytest.mark.parametrize(
+    ("line", "disable", "off"),
+    [
+        ("--disable", True, False),
+        ("--disable=true", True, False),
+        ("--disable=false", False, True),
+        ("--disable --disable=false", False, True),
+        ("-d=F --disable", True, False),
+        ("", False, False),
+        ("-- --disable=false", False, False),
+    ],
+)
+def test_the_last_value_of_a_switch_counts(line: str, disable: bool, off: bool) -> None:
+    from fnbuild.cli.deploy import deploy
+
+    ctx = deploy.make_context("deploy", line.split())
+    assert (ctx.params["disable"], switched_off(ctx, "disable")) == (disable, off)
+
+
+def test_deploy_in_a_functions_folder_names_the_flag(
+    fnbuild: Fnbuild, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "`--path FOLDER`" in fnbuild("deploy").err
+    (tmp_path / "function.yml").write_text("metadata: {name: f}\n")
+    done = fnbuild("deploy")
+    assert (done.status, "hint: `--path .` is this folder" in done.err) == (2, True)
+
+
+def test_hints_set_commands_and_flags_in_backticks() -> None:
+    """One form for what a person may copy; braces stand for values."""
+    found = []
+    for path in sorted((Path(app.__file__).parent.parent).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.keyword) and node.arg == "hint":
+                text = re.sub("`[^`]*`", "", ast.unparse(node.value))
+                if re.search(r"fnbuild [a-z]|(?<![\w}-])--?[a-z]", text):
+                    found.append(f"{path.name}:{node.value.lineno}: {text}")
+    assert found == []
 
 
 def test_a_reader_that_leaves_early_is_no_noise() -> None:

@@ -34,6 +34,6 @@ def deletable(store: Store, namespace: str, name: str, *, cascade: bool) -> list
     if members and not cascade:
         raise PreconditionError(
             f"project {name} has functions: {', '.join(members)}",
-            hint="delete them first, or delete the project with --strategy cascading",
+            hint="delete them first, or delete the project with `--strategy cascading`",
         )
     return members

@@ -11,6 +11,7 @@ from fnbuild.errors import FnbuildError, NotFoundError
 from fnbuild.platforms import Deployment, Revision
 from fnbuild.platforms.process import view
 from fnbuild.platforms.process.layout import Key
+from fnbuild.spec.hints import closest
 from fnbuild.spec.reader import from_raw
 from fnbuild.store import FunctionRow, RevisionRow, Store
 
@@ -51,9 +52,22 @@ def existing(store: Store, key: Key) -> FunctionRow:
     if row is None:
         raise NotFoundError(
             f"there is no function {key.name} in namespace {key.namespace}",
-            hint="`fnbuild get functions` lists them",
+            hint=_whereabouts(store, key),
         )
     return row
+
+
+def _whereabouts(store: Store, key: Key) -> str:
+    """Where the function is that somebody did not find."""
+    rows = store.functions()
+    elsewhere = [row.namespace for row in rows if row.name == key.name]
+    if elsewhere:
+        return f"it is in namespace {' and '.join(elsewhere)}: `-n {elsewhere[0]}`"
+    close = closest(key.name, (row.name for row in rows if row.namespace == key.namespace))
+    if close:
+        return f'did you mean "{close}"?'
+    inside = key.namespace if key.namespace != "nuclio" else ""
+    return f"`fnbuild get functions{' -n ' + inside if inside else ''}` lists them"
 
 
 def active(store: Store, row: FunctionRow) -> RevisionRow | None:
@@ -77,11 +91,18 @@ def recorded(store: Store, key: Key, number: int) -> RevisionRow:
 def revision_to_roll_to(store: Store, key: Key, number: int | None) -> RevisionRow:
     if number is not None:
         return recorded(store, key, number)
-    active = existing(store, key).revision
-    for row in store.revisions(*key):
-        if row.number < active and row.state == "superseded":
-            return row
-    raise NotFoundError(f"{key.name} has no revision before the active one")
+    row = existing(store, key)
+    now = active(store, row)
+    if now is None:
+        raise NotFoundError(f"{key.name} has no active revision")
+    for one in store.revisions(*key):
+        served_before = one.number < now.source and one.state == "superseded"
+        if served_before and (one.digest, one.config) != (now.digest, now.config):
+            return one
+    raise NotFoundError(
+        f"no other revision of {key.name} served before revision {now.number}",
+        hint=f"`fnbuild history {key.name}` lists all; `fnbuild rollback {key.name} N` runs one",
+    )
 
 
 def shown(store: Store, key: Key, warnings: tuple[str, ...] = ()) -> Deployment:
@@ -92,4 +113,5 @@ def shown(store: Store, key: Key, warnings: tuple[str, ...] = ()) -> Deployment:
 
 def shown_revision(row: RevisionRow) -> Revision:
     function = from_raw(row.config, f"{row.name} revision {row.number}")
-    return Revision(row.number, row.created, row.state, row.digest, function, row.message)
+    message = ": ".join(part for part in (row.note, row.message) if part)
+    return Revision(row.number, row.created, row.state, row.digest, function, message)

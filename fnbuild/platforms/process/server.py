@@ -123,5 +123,5 @@ def _check_version(request: Request) -> None:
     if request.version != fnbuild.__version__ and request.verb not in TIMELESS:
         raise UnavailableError(
             f"the supervisor is fnbuild {fnbuild.__version__}, this is {request.version}",
-            hint="fnbuild down && fnbuild up",
+            hint="`fnbuild down && fnbuild up` replaces it",
         )
