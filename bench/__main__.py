@@ -16,6 +16,7 @@ from .catalog import Server
 from .servers import StartError
 
 DOCUMENT = catalog.ROOT / "docs" / "performance.md"
+RESULTS = catalog.CACHE / "results.json"
 
 
 def say(text: str) -> None:
@@ -39,9 +40,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--python", type=Path, help="an interpreter to use instead of the shared environment"
     )
-    run.add_argument("-o", "--output", type=Path, default=Path("results.json"))
+    run.add_argument("-o", "--output", type=Path, default=RESULTS)
     written = verbs.add_parser("report", help="write the table into docs/performance.md")
-    written.add_argument("results", type=Path)
+    written.add_argument("results", type=Path, nargs="?", default=RESULTS)
     written.add_argument("--document", type=Path, default=DOCUMENT)
     return parser
 
@@ -55,7 +56,7 @@ def main(arguments: list[str]) -> int:
         if options.verb == "install":
             return _install(options.environments)
         if options.verb == "run":
-            return _run(options, ["python -m bench", *arguments])
+            return _run(options, _command(arguments))
         report.write(json.loads(options.results.read_text()), options.document)
     except catalog.UnknownNameError as problem:
         print(problem, file=sys.stderr)
@@ -78,46 +79,62 @@ def _install(names: str | None) -> int:
     return 1 if any(problems) else 0
 
 
-def _run(options: argparse.Namespace, command: list[str]) -> int:
-    known = catalog.load()
+def _command(arguments: list[str]) -> str:
+    """What was asked for, without the file it goes to."""
+    kept = list(arguments)
+    for name in ("-o", "--output"):
+        if name in kept:
+            place = kept.index(name)
+            del kept[place : place + 2]
+    return " ".join(["python -m bench", *kept])
+
+
+def _run(options: argparse.Namespace, command: str) -> int:
     if options.python is not None:
         catalog.borrow(options.python)
     chosen = catalog.choose(options.servers)
+    names = workloads.choose(options.workloads)
     missing: dict[str, dict[str, str]] = {}
     servers = _able(chosen, missing)
     if not any(server.name == catalog.LIMIT for server in servers):
         print(f"nothing can be measured: {missing['*'][catalog.LIMIT]}", file=sys.stderr)
         return 1
     results: dict[str, Any] = {
-        "command": " ".join(command),
+        "command": command,
         "date": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
-        "facts": facts.collect(known),
+        "facts": facts.collect(catalog.load()),
         "servers": {server.name: server.title for server in chosen},
         "missing": missing,
         "slices": [],
         "lifecycle": [],
     }
-    levels = tuple(int(level) for level in options.concurrency.split(","))
-    plan = rounds.Plan(levels, options.seconds, options.rounds)
-    names = workloads.choose(options.workloads)
-    alone = [name for name in options.lifecycle.split(",") if name in names]
+    options.output.parent.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     for name in names:
-        workload = workloads.make(name)
-        for number in range(options.starts if name in alone else 0):
-            for server in servers:
-                record = lifecycle.measure(server, workload)
-                results["lifecycle"].append(record)
-                say(f"{name}: {server.name} alone, start {number + 1}: {_brief(record)}")
-        slices, failed = rounds.measure(servers, workload, plan, say)
-        results["slices"] += slices
-        if failed:
-            missing[name] = failed
+        _measure(name, servers, options, results)
         results["seconds"] = time.monotonic() - began
         # Written behind every workload: an interrupted run keeps what it has.
         options.output.write_text(json.dumps(results, indent=1))
     say(f"{options.output} is written")
     return 0
+
+
+def _measure(
+    name: str, servers: list[Server], options: argparse.Namespace, results: dict[str, Any]
+) -> None:
+    """One workload: every server alone, then all in turns."""
+    workload = workloads.make(name)
+    for number in range(options.starts if name in options.lifecycle.split(",") else 0):
+        for server in servers:
+            record = lifecycle.measure(server, workload)
+            results["lifecycle"].append(record)
+            say(f"{name}: {server.name} alone, start {number + 1}: {_brief(record)}")
+    levels = tuple(int(level) for level in options.concurrency.split(","))
+    plan = rounds.Plan(levels, options.seconds, options.rounds)
+    slices, failed = rounds.measure(servers, workload, plan, say)
+    results["slices"] += slices
+    if failed:
+        results["missing"][name] = failed
 
 
 def _able(servers: list[Server], missing: dict[str, dict[str, str]]) -> list[Server]:
