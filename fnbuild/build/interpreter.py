@@ -113,7 +113,7 @@ def _named(asked: str) -> _Found | None:
     elif found is None and path:
         raise BuildError(
             f"NUCLIO_PYTHON_EXE_PATH={asked} does not run as a Python interpreter",
-            hint=f"try: {path} --version",
+            hint=f"try: `{path} --version`",
         )
     return found
 

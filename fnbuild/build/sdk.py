@@ -34,7 +34,7 @@ def ensure(interpreter: Interpreter) -> Path:
         release = importlib.metadata.version("nuclio-sdk")
     except importlib.metadata.PackageNotFoundError as error:
         raise BuildError(
-            "nuclio-sdk is missing beside fnbuild", hint="pip install nuclio-sdk"
+            "nuclio-sdk is missing beside fnbuild", hint="`pip install nuclio-sdk` brings it"
         ) from error
     return _in_cache(release, _copy)
 

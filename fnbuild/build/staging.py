@@ -97,7 +97,7 @@ def _inline(function: Function, text: str) -> Contents:
     except (binascii.Error, ValueError) as error:
         raise BuildError(
             f"spec.build.functionSourceCode is not base64: {error}",
-            hint="encode the source file: base64 -w0 main.py",
+            hint="encode the source file: `base64 -w0 main.py`",
         ) from error
     module = function.spec.handler.partition(":")[0] or function.metadata.name
     if not re.fullmatch(r"[\w|-]+(\.[\w|-]+)*", module):

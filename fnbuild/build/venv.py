@@ -42,7 +42,7 @@ def make(folder: Path, interpreter: Interpreter, progress: pip.Progress) -> None
         raise BuildError(
             f"cannot make an environment with {interpreter}",
             detail=done.stdout.strip(),
-            hint="the interpreter needs its venv module (on Debian: apt install python3-venv)",
+            hint="the interpreter needs its venv module (on Debian: `apt install python3-venv`)",
         )
     about = _about(interpreter)
     (packages,) = folder.glob("lib/python*/site-packages")
