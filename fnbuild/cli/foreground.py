@@ -17,12 +17,18 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
+import click
+
 from fnbuild.build import environment, interpreter, requirements, sdk
+from fnbuild.cli.logs import Lines
+from fnbuild.cli.session import colours
 from fnbuild.errors import NotReadyError, PlatformError
 from fnbuild.platforms import Progress
 from fnbuild.platforms.process.environment import scrubbed
+from fnbuild.platforms.process.functionlog import parse
 from fnbuild.platforms.process.settings import (
     Place,
     processor_config,
@@ -39,6 +45,7 @@ _PR_SET_PDEATHSIG = 1
 
 _POLL = 0.02
 _GRACE = 5.0
+_LAST_WORDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +80,7 @@ class Foreground:
         self._socket = _bind(host, port or wanted_port(setting.function))
         self._folder = tempfile.TemporaryDirectory(prefix="fnbuild-run-")
         self._process: subprocess.Popen[bytes] | None = None
+        self._reader: Thread | None = None
         self._generation = 0
 
     def __enter__(self) -> Foreground:
@@ -99,13 +107,15 @@ class Foreground:
         path = Path(self._folder.name) / f"processor-{self._generation}.json"
         descriptor = self._socket.fileno()
         listeners = {"http": {"fd": descriptor}, "admin": None, "control": self._control}
-        log = {**self.setting.config["log"], "format": "human"}
+        log = {**self.setting.config["log"], "format": "json"}
         config = {**self.setting.config, "listeners": listeners, "log": log}
         path.write_text(json.dumps(config))
         path.chmod(0o600)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "fnbuild.runtime.processor", "--config", str(path)],
             stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             env=scrubbed(os.environ),
             pass_fds=[descriptor],
             # Ctrl-C goes to every process of the terminal; the processor must get one signal only,
@@ -113,6 +123,16 @@ class Foreground:
             start_new_session=True,
             preexec_fn=_end_with_parent,  # noqa: PLW1509 - there is one thread, and one system call
         )
+        self._reader = Thread(target=self._show, args=(self._process,), daemon=True)
+        self._reader.start()
+
+    def _show(self, process: subprocess.Popen[bytes]) -> None:
+        """Pass on what the processor says, in the form of `fnbuild logs`, until it ends."""
+        assert process.stdout is not None
+        lines = Lines()
+        with process.stdout as said:
+            for line in said:
+                click.echo(lines.line(parse(line, time.time())), color=colours())
 
     def wait_ready(self) -> float:
         """Wait until all workers are ready; the seconds it took.
@@ -123,6 +143,7 @@ class Foreground:
         deadline = began + readiness_seconds(self.setting.function) + _GRACE
         while time.monotonic() < deadline:
             if self.ended is not None:
+                self._read_out()
                 raise NotReadyError(f"the processor ended with exit status {self.ended}")
             status = self._status()
             if status.get("state") == "ready":
@@ -170,6 +191,12 @@ class Foreground:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        self._read_out()
+
+    def _read_out(self) -> None:
+        # A process that the handler started may hold the pipe open for ever.
+        if self._reader is not None:
+            self._reader.join(_LAST_WORDS)
 
     @property
     def _longest_event(self) -> float:

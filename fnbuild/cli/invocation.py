@@ -19,9 +19,13 @@ from fnbuild.cli.deploy import ENABLE
 from fnbuild.cli.listing import reason, url
 from fnbuild.errors import NotReadyError, PlatformError, UsageError
 from fnbuild.platforms import Deployment
+from fnbuild.runtime.human import Lines
 
 LOG_LEVEL_HEADER = "X-Nuclio-Log-Level"
 LOGS_HEADER = "X-Nuclio-Logs"
+
+# One call has one worker and one id: no news in each of its lines.
+_OWN = ("worker", "worker_id", "request_id")
 
 _SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -168,16 +172,6 @@ def looks_like_json(body: bytes) -> bool:
 
 def log_lines(records: Iterable[dict[str, Any]]) -> Iterable[str]:
     """The records of the logs header as people read them."""
-    from fnbuild.cli.logs import line
-    from fnbuild.platforms import LogRecord
-
-    known = ("time", "level", "message", "name", "worker", "worker_id")
+    lines = Lines(colour=True)
     for record in records:
-        yield line(
-            LogRecord(
-                time=float(record.get("time") or 0) / 1000,
-                level=str(record.get("level", "")),
-                message=str(record.get("message", "")),
-                fields={key: value for key, value in record.items() if key not in known},
-            )
-        )
+        yield lines.line({key: one for key, one in record.items() if key not in _OWN})

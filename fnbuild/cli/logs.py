@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fnbuild.cli import INTERRUPTED
 from fnbuild.cli.lazy import Command
 from fnbuild.cli.names import function_name
 from fnbuild.cli.session import Session, Whole, pass_session
+from fnbuild.runtime import human
 
 if TYPE_CHECKING:
     from fnbuild.platforms import LogRecord
 
-_COLOURS = {"error": "red", "critical": "red", "warning": "yellow", "warn": "yellow"}
 _BAD = ("error", "critical", "fatal")
 
 
@@ -34,8 +35,13 @@ _BAD = ("error", "critical", "fatal")
     help="Lines for people, or a JSON object a line.",
 )
 @pass_session
-def logs(session: Session, /, name: str, **flags: Any) -> None:
-    """Show a function's log, oldest record first."""
+@click.pass_context
+def logs(ctx: click.Context, session: Session, /, name: str, **flags: Any) -> None:
+    """Show a function's log, oldest record first.
+
+    A line has the time, the level's first letter, the worker, and the start of a request's id where
+    another request begins. `-o json` has every record whole.
+    """
     platform = session.connect()
     platform.deployment(session.namespace, name)
     since, errors, tail = flags["since"], flags["errors"], flags["tail"]
@@ -51,33 +57,28 @@ def logs(session: Session, /, name: str, **flags: Any) -> None:
         records = (record for record in records if record.level.lower() in _BAD)
         if tail is not None and not flags["follow"]:
             records = iter(deque(records, tail))
-    for record in records:
-        click.echo(_as_json(record) if flags["output"] == "json" else line(record))
+    show = _as_json if flags["output"] == "json" else Lines().line
+    try:
+        for record in records:
+            click.echo(show(record))
+    except KeyboardInterrupt:
+        if not flags["follow"]:
+            raise
+        # The usual way to stop following.
+        ctx.exit(INTERRUPTED)
 
 
-def line(record: LogRecord) -> str:
-    """`HH:MM:SS.mmm (I) message {fields}`, in local time; the level is coloured on a terminal."""
-    moment = time.strftime("%H:%M:%S", time.localtime(record.time))
-    moment += f".{int(record.time * 1000) % 1000:03d}"
-    letter = f"({record.level[:1].upper() or '-'})"
-    if record.level in _COLOURS:
-        letter = click.style(letter, fg=_COLOURS[record.level])
-    worker = f" w{record.worker}" if record.worker is not None else ""
-    fields = {key: value for key, value in record.fields.items() if key != "name"}
-    more = f" {_short(fields)}" if fields else ""
-    first, newline, rest = record.message.rstrip("\n").partition("\n")
-    return f"{moment} {letter}{worker} {first}{more}{newline}{rest}"
+class Lines:
+    """Log records as people read them; click takes the colours off where nobody wants them."""
+
+    def __init__(self) -> None:
+        self._lines = human.Lines(colour=True)
+
+    def line(self, record: LogRecord) -> str:
+        return self._lines.line(_values(record))
 
 
-def _short(fields: dict[str, Any]) -> str:
-    import json
-
-    return json.dumps(fields, ensure_ascii=False, default=str)
-
-
-def _as_json(record: LogRecord) -> str:
-    import json
-
+def _values(record: LogRecord) -> dict[str, Any]:
     raw: dict[str, Any] = {
         "time": round(record.time * 1000, 3),
         "level": record.level,
@@ -85,7 +86,13 @@ def _as_json(record: LogRecord) -> str:
     }
     if record.worker is not None:
         raw["worker"] = record.worker
-    return json.dumps({**raw, **record.fields}, ensure_ascii=False, default=str)
+    return {**raw, **record.fields}
+
+
+def _as_json(record: LogRecord) -> str:
+    import json
+
+    return json.dumps(_values(record), ensure_ascii=False, default=str)
 
 
 def _seconds(text: str) -> float:

@@ -45,6 +45,7 @@ def beta() -> None:
 @click.pass_context
 def redeploy(ctx: click.Context, session: Session, /, names: tuple[str, ...], **flags: Any) -> None:
     """Start functions again from their recorded code: those named, or all of the namespace."""
+    from fnbuild.cli.deploy import ENABLE
     from fnbuild.cli.failure import tell
     from fnbuild.errors import FnbuildError
 
@@ -65,6 +66,8 @@ def redeploy(ctx: click.Context, session: Session, /, names: tuple[str, ...], **
         else:
             outcome[name] = ""
             note(f"{name} is {made.state}")
+            if made.state == "standby":
+                note(f"it is disabled; {ENABLE.format(name)}")
 
     with ThreadPoolExecutor(session.concurrency) as pool:
         list(pool.map(one, chosen))

@@ -5,11 +5,11 @@ import os
 import time
 from typing import Any, Dict, Optional
 
+from .human import Lines
+
 LEVELS = {"debug": 10, "info": 20, "warn": 30, "error": 40}
 
 _RESERVED = frozenset(["time", "level", "name", "message", "worker", "request_id"])
-_COLOURS = {"debug": "\x1b[2m", "info": "\x1b[36m", "warn": "\x1b[33m", "error": "\x1b[31m"}
-_PLAIN = "\x1b[0m"
 
 
 class Record:
@@ -59,13 +59,14 @@ class Log:
         self._fd = fd
         terminal = os.isatty(fd)
         self._human = style == "human" or (style == "auto" and terminal)
-        self._colour = terminal and not os.environ.get("NO_COLOR")
+        plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+        self._lines = Lines(terminal and not plain)
 
     def write(self, record: Record) -> None:
         """Write the record unless its level is below the log's."""
         if LEVELS.get(record.level, 10) < self.threshold:
             return
-        text = self._render(record) if self._human else _to_json(record)
+        text = self._lines.line(_plain(record)) if self._human else _to_json(record)
         data = (text + "\n").encode("utf-8", "backslashreplace")
         try:
             while data:
@@ -85,27 +86,18 @@ class Log:
     def error(self, message: str, **variables: Any) -> None:
         self.write(Record("error", message, variables=variables))
 
-    def _render(self, record: Record) -> str:
-        seconds = record.time / 1000.0
-        clock = time.strftime("%H:%M:%S", time.localtime(seconds))
-        who = record.name if record.worker is None else "worker %s" % record.worker
-        more = "".join(" %s=%s" % (k, _short(v)) for k, v in record.variables.items())
-        if record.request_id and record.level == "error":
-            more += " request_id=%s" % record.request_id
-        head = "%s.%03d %-5s" % (clock, int(record.time) % 1000, record.level)
-        if self._colour:
-            head = _COLOURS.get(record.level, "") + head + _PLAIN
-        return "%s %s | %s%s" % (head, who, record.message, more)
-
 
 def _to_json(record: Record) -> str:
+    return json.dumps(_plain(record), ensure_ascii=False, default=repr)
+
+
+def _plain(record: Record) -> Dict[str, Any]:
+    """The record as values that can be written as JSON."""
+    values = record.to_dict()
     try:
-        return json.dumps(record.to_dict(), ensure_ascii=False, default=repr)
+        json.dumps(values, default=repr)
     except (TypeError, ValueError):
         # A variable that holds itself has no JSON; its record is still worth a line.
         record.variables = {k: repr(v) for k, v in record.variables.items()}
-        return json.dumps(record.to_dict(), ensure_ascii=False, default=repr)
-
-
-def _short(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, default=repr)
+        values = record.to_dict()
+    return values

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from fnbuild.cli.listing import function_object, reason, show_functions, show_projects, url
-from fnbuild.cli.logs import line
+from fnbuild.cli.logs import Lines
 from fnbuild.cli.output import as_yaml, show_values, table
 from fnbuild.platforms import Deployment, LogRecord, Project
 from fnbuild.spec.types import Function, Metadata, Spec, Trigger
@@ -152,5 +152,5 @@ def test_the_url_of_a_function() -> None:
 
 def test_log_lines() -> None:
     record = LogRecord(1700000000.25, "warning", "slow", "1", {"name": "h", "ms": 12})
-    shown = click.unstyle(line(record))
+    shown = click.unstyle(Lines().line(record))
     assert shown.endswith('.250 (W) w1 slow {"ms": 12}')

@@ -8,6 +8,8 @@ import pty
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from fnbuild.runtime import wire
 from fnbuild.runtime.logs import Log, Record
 
@@ -62,21 +64,30 @@ def test_levels_below_the_wanted_are_dropped(tmp_path: Path) -> None:
 def test_human_lines(tmp_path: Path) -> None:
     record = Record("error", "no model", "handler", "0", {"path": "a b", "n": 1})
     (line,) = written(tmp_path / "log", "human", record)
-    assert line.endswith("error worker 0 | no model path=a b n=1")
+    assert line.endswith(' (E) w0 no model {"path": "a b", "n": 1}')
     assert "\x1b" not in line
 
 
-def test_a_terminal_gets_colours(monkeypatch: Any) -> None:
+@pytest.mark.parametrize(
+    ("variables", "coloured"),
+    [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)],
+)
+def test_a_terminal_gets_colours(
+    variables: dict[str, str], coloured: bool, monkeypatch: Any
+) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
     ours, theirs = pty.openpty()
     try:
-        Log("debug", "auto", theirs).info("hello")
+        Log("debug", "auto", theirs).warn("hello")
         text = os.read(ours, 1000).decode()
     finally:
         os.close(ours)
         os.close(theirs)
-    assert "\x1b[36m" in text
-    assert "processor | hello" in text
+    assert ("\x1b[33m(W)\x1b[0m hello" in text) is coloured
+    assert coloured or "(W) hello" in text
 
 
 def test_a_full_disk_ends_nothing() -> None:
