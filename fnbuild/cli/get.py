@@ -9,7 +9,7 @@ import click
 from fnbuild.cli.lazy import Command, Entry, LazyGroup
 from fnbuild.cli.names import function_name, project_name
 from fnbuild.cli.output import output_option
-from fnbuild.cli.session import Session, pass_session
+from fnbuild.cli.session import Session, note, pass_session
 
 if TYPE_CHECKING:
     from fnbuild.platforms import Platform
@@ -67,6 +67,8 @@ def functions(
         click.echo("No functions found" if output in ("table", "wide") else "[]")
         return
     show_functions(found, output, mask=session.mask_sensitive_fields)
+    for text in platform.notices():
+        note(text)
 
 
 def _whereabouts(platform: Platform, namespace: str, name: str) -> str | None:

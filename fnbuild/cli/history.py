@@ -58,7 +58,10 @@ def history(session: Session, name: str, output: str) -> None:
 @output_option("name", "url")
 @pass_session
 def rollback(session: Session, name: str, revision: int | None, output: str) -> None:
-    """Run a recorded revision again: the one before the active one when none is given."""
+    """Run a recorded revision again.
+
+    When none is given, the newest that served before the code that runs now and differs from it.
+    """
     from fnbuild.cli.progress import Progress
 
     platform = session.connect()

@@ -22,7 +22,7 @@ def show_functions(
 ) -> None:
     """Print functions as `table`, `wide`, `json` or `yaml`.
 
-    Below a table each function that is not well gets one line on stderr with the reason.
+    Below a table stands on stderr, for functions that are not well, the reason in one line.
     """
     if kind in ("json", "yaml"):
         output.show_values([function_object(one, mask=mask) for one in found], kind)
@@ -33,9 +33,17 @@ def show_functions(
     header += ["node port"] if ports else []
     header += ["labels", "internal invocation url", "external invocation urls"] if wide else []
     click.echo(output.table(header, [_row(one, ports=ports, wide=wide) for one in found]))
-    for one in found if explain else ():
-        if one.message and one.state in ("unhealthy", "error"):
-            note(f"{one.name}: {reason(one.message)}")
+    if explain:
+        _explain(found)
+
+
+def _explain(found: Sequence[Deployment]) -> None:
+    by_reason: dict[str, list[str]] = {}
+    for one in found:
+        if one.message and one.state != "building":
+            by_reason.setdefault(reason(one.message), []).append(one.name)
+    for text, names in by_reason.items():
+        note(f"{', '.join(names)}: {text}")
 
 
 def function_object(one: Deployment, *, mask: bool = False) -> Raw:
@@ -83,11 +91,11 @@ def project_object(one: Project) -> Raw:
 
 
 def reason(message: str) -> str:
-    """The one line of a message that says most: the last of a traceback, else the first."""
+    """The one line of a message that says most: the first, but of a mere traceback the last."""
     lines = [line.strip() for line in message.strip().splitlines() if line.strip()]
     if not lines:
         return ""
-    return lines[-1] if any(line.startswith("Traceback") for line in lines) else lines[0]
+    return lines[-1] if lines[0].startswith(("Traceback", 'File "')) else lines[0]
 
 
 def url(one: Deployment) -> str:

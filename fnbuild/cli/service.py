@@ -18,14 +18,23 @@ if TYPE_CHECKING:
 @output_option()
 @pass_session
 def up(session: Session, output: str) -> None:
-    """Start the supervisor, and with it every function that ought to run."""
+    """Start the supervisor, and with it every function that ought to run.
+
+    A failure when one of them does not come up.
+    """
     from fnbuild.cli.listing import show_functions
+    from fnbuild.errors import PlatformError
 
     platform = _supervised(session)
-    platform.up()
+    started = platform.up()
     found = platform.deployments(session.namespace)
     if found:
         show_functions(found, output)
+    if started.failed:
+        count = f"{len(started.failed)} of {started.functions} functions"
+        raise PlatformError(
+            f"the supervisor runs, but {count} did not come up: {', '.join(started.failed)}"
+        )
     note("the supervisor runs" + ("" if found else "; no functions are deployed"))
 
 

@@ -148,6 +148,9 @@ class Platform(Protocol):
         before keeps running) and `ConflictError` when another change of the function is under way.
         """
 
+    def notices(self) -> list[str]:
+        """What is wrong with the platform itself, a sentence each; none when all is well."""
+
     def deployments(self, namespace: str, project: str | None = None) -> list[Deployment]:
         """All functions of the namespace, by name."""
 
@@ -174,7 +177,11 @@ class Platform(Protocol):
     def rollback(
         self, namespace: str, name: str, revision: int | None, progress: Progress
     ) -> Deployment:
-        """Run a recorded revision again (the one before the active one when None)."""
+        """Run a recorded revision again; it becomes a new one, whose message says where it is from.
+
+        With None that is the newest that served before the code that runs now, and differs from it:
+        a rollback of a rollback goes further back. `NotFoundError` when there is none.
+        """
 
     def redeploy(self, namespace: str, name: str, progress: Progress) -> Deployment:
         """Start the stored function again from its recorded code."""

@@ -170,12 +170,21 @@ class Store:
             code = draft.code or str(revision_dir(namespace, name, number) / "code")
             values = (namespace, name, number, _now(), "failed", draft.digest, _dump(draft.config))
             connection.execute(
-                "INSERT INTO revisions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO revisions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, '')",
                 (*values, code, draft.environment, draft.interpreter, _UNFINISHED),
             )
             row = self.revision(namespace, name, number)
         assert row is not None
         return row
+
+    def note(self, namespace: str, name: str, number: int, origin: int, note: str) -> None:
+        """Record which revision this one runs again, and why."""
+        with self._transaction() as connection:
+            connection.execute(
+                "UPDATE revisions SET origin = ?, note = ?"
+                " WHERE namespace = ? AND name = ? AND number = ?",
+                (origin, note, namespace, name, number),
+            )
 
     def activate(
         self, namespace: str, name: str, number: int, **changes: Unpack[FunctionChanges]

@@ -70,7 +70,11 @@ class RevisionDraft:
 
 @dataclass(frozen=True, slots=True)
 class RevisionRow:
-    """One deploy. A revision that never became ready stays `failed`, with the reason."""
+    """One deploy. A revision that never became ready stays `failed`, with the reason.
+
+    One that runs the code of another again has that one's number as `origin`, else 0, and says so
+    in its `note`.
+    """
 
     namespace: str
     name: str
@@ -83,6 +87,13 @@ class RevisionRow:
     environment: str
     interpreter: str
     message: str = ""
+    origin: int = 0
+    note: str = ""
+
+    @property
+    def source(self) -> int:
+        """The revision that first had this code and configuration."""
+        return self.origin or self.number
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             target TEXT NOT NULL, outcome TEXT NOT NULL
         )""",
     ),
+    (
+        "ALTER TABLE revisions ADD COLUMN origin INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE revisions ADD COLUMN note TEXT NOT NULL DEFAULT ''",
+    ),
 )
 
 _BUSY_SECONDS = 20.0

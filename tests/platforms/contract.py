@@ -159,8 +159,33 @@ def test_rollback_runs_the_revision_before(platform: Platform, author: Author) -
     rolled = platform.rollback(NAMESPACE, "greeter", None, author.progress.append)
     assert ask(rolled)["greeting"] == "hello"
     assert rolled.revision == 3
+    assert "rollback to revision 1" in platform.revisions(NAMESPACE, "greeter")[0].message
     with pytest.raises(NotFoundError, match="99"):
         platform.rollback(NAMESPACE, "greeter", 99, author.progress.append)
+
+
+def test_a_second_rollback_goes_further_back(platform: Platform, author: Author) -> None:
+    for word in ("one", "two", "three"):
+        author.deploy(word)
+
+    def back() -> object:
+        made = platform.rollback(NAMESPACE, "greeter", None, author.progress.append)
+        return ask(made)["greeting"]
+
+    assert back() == "two"
+    platform.redeploy(NAMESPACE, "greeter", author.progress.append)
+    assert back() == "one"
+    with pytest.raises(NotFoundError, match="served before"):
+        back()
+    # What was deployed anew counts from where it is.
+    author.deploy("four")
+    assert back() == "one"
+
+
+def test_a_platform_that_is_well_has_nothing_to_say(platform: Platform, author: Author) -> None:
+    assert platform.notices() == []
+    author.deploy("hello")
+    assert platform.notices() == []
 
 
 def test_redeploy_starts_the_recorded_code_again(platform: Platform, author: Author) -> None:

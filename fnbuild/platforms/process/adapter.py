@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,14 @@ from fnbuild.store import FunctionRow, RevisionRow, Store
 _ASKED_AT_ONCE = 8
 
 
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What `up` did: how many functions ought to run, and the names of those that do not."""
+
+    functions: int
+    failed: tuple[str, ...] = ()
+
+
 class ProcessPlatform:
     """Functions as supervised processes on this machine."""
 
@@ -76,8 +85,17 @@ class ProcessPlatform:
                 progress("nothing has changed, and the function runs")
             return records.shown(store, key, plan.warnings)
 
-    def _deploy(self, key: Key, plan: Plan, store: Store, progress: Progress) -> None:
+    def _deploy(
+        self,
+        key: Key,
+        plan: Plan,
+        store: Store,
+        progress: Progress,
+        source: revisions.Source | None = None,
+    ) -> None:
         made = revisions.make(key, plan.function, plan.artifact, store, progress)
+        if source is not None:
+            store.note(*key, made.number, source.revision, source.note)
         if plan.function.spec.disable:
             self._stand_by(key, made, store)
         else:
@@ -127,7 +145,8 @@ class ProcessPlatform:
         with records.changing(key, "rollback", "rolled back") as store:
             wanted = records.revision_to_roll_to(store, key, revision)
             progress(f"rolling back to the code and configuration of revision {wanted.number}")
-            return self._run_again(key, wanted, store, progress)
+            source = revisions.Source(wanted.source, f"rollback to revision {wanted.number}")
+            return self._run_again(key, wanted, store, progress, source)
 
     def redeploy(self, namespace: str, name: str, progress: Progress) -> Deployment:
         key = Key(namespace, name)
@@ -135,11 +154,19 @@ class ProcessPlatform:
             row = records.existing(store, key)
             recorded = records.active(store, row) or records.newest(store, key)
             if recorded is not None:
-                return self._run_again(key, recorded, store, progress)
+                source = revisions.Source(
+                    recorded.source, f"redeploy of revision {recorded.number}"
+                )
+                return self._run_again(key, recorded, store, progress, source)
             return self._deploy_inline(key, row, store, progress)
 
     def _run_again(
-        self, key: Key, recorded: RevisionRow, store: Store, progress: Progress
+        self,
+        key: Key,
+        recorded: RevisionRow,
+        store: Store,
+        progress: Progress,
+        source: revisions.Source,
     ) -> Deployment:
         if not recorded.code.is_dir():
             raise PreconditionError(
@@ -149,7 +176,7 @@ class ProcessPlatform:
         function = from_raw(recorded.config, f"{key.name} revision {recorded.number}")
         artifact = Artifact("folder", str(recorded.code), recorded.digest)
         plan = self._plan(store, function, artifact, {"force": True})
-        self._deploy(key, plan, store, progress)
+        self._deploy(key, plan, store, progress, source)
         return records.shown(store, key, plan.warnings)
 
     def _deploy_inline(
@@ -192,6 +219,10 @@ class ProcessPlatform:
             return records.shown(store, key)
 
     # Looking
+
+    def notices(self) -> list[str]:
+        with Store.open() as store:
+            return view.notices(store.functions())
 
     def deployments(self, namespace: str, project: str | None = None) -> list[Deployment]:
         with Store.open() as store, ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
@@ -256,9 +287,10 @@ class ProcessPlatform:
 
     # All functions
 
-    def up(self, progress: Progress = client.quiet) -> int:
-        """Start the supervisor and every function that ought to run; how many those are."""
-        return int(client.call("up", progress)["functions"])
+    def up(self, progress: Progress = client.quiet) -> Started:
+        """Start the supervisor and every function that ought to run."""
+        told = client.call("up", progress)
+        return Started(int(told["functions"]), tuple(told["failed"]))
 
     def down(self, progress: Progress = client.quiet) -> int:
         """End every processor, then the supervisor; how many functions ran.

@@ -39,7 +39,7 @@ async def wait_ready(processor: Processor, function: Function, progress: Progres
         if status.state == "ready":
             return status
         if status.state == "unhealthy" and not function.spec.wait_readiness_timeout_before_failure:
-            raise _not_ready(processor, last_line(status.message), status)
+            raise _not_ready(processor, status.reason or "a worker does not start", status)
         ready = sum(worker.state in ("ready", "busy") for worker in status.workers)
         if ready > count:
             count = ready
@@ -55,20 +55,17 @@ async def wait_ready(processor: Processor, function: Function, progress: Progres
 def _not_ready(
     processor: Processor, reason: str, status: Status | None, hint: str | None = None
 ) -> NotReadyError:
-    said = status.message if status else ""
-    detail = said or functionlog.last_words(processor.key.log, processor.log_start)
-    name = processor.key.name
-    return NotReadyError(
-        f"revision {processor.revision} of {name} did not become ready: {reason}",
-        detail=detail or None,
-        hint=hint,
-    )
+    if status is not None and status.reason:
+        detail = status.detail
+    else:
+        detail = functionlog.last_words(processor.key.log, processor.log_start)
+    failed = opening(processor.revision, processor.key.name)
+    return NotReadyError(failed + reason, detail=detail or None, hint=hint)
 
 
-def last_line(text: str) -> str:
-    """The line of a traceback that says what happened: the last one that is not indented."""
-    lines = [line for line in text.splitlines() if line.strip() and not line[0].isspace()]
-    return lines[-1] if lines else "a worker does not start"
+def opening(revision: int, name: str) -> str:
+    """What the message of each `NotReadyError` begins with; the reason follows."""
+    return f"revision {revision} of {name} did not become ready: "
 
 
 async def settle(processor: Processor, seconds: float) -> Status | None:

@@ -6,6 +6,7 @@ import logging
 
 from fnbuild.errors import FnbuildError, NotFoundError, NotReadyError
 from fnbuild.platforms.process.layout import Key
+from fnbuild.platforms.process.readiness import opening
 from fnbuild.platforms.process.sockets import Listeners
 from fnbuild.spec.reader import from_raw
 from fnbuild.spec.types import Function
@@ -54,10 +55,14 @@ class Record:
         self._reported = ("ready", "")
 
     def fail(self, number: int, error: BaseException) -> None:
-        """Note why the revision does not serve; of a function that never did, it is the state."""
+        """Note why the revision does not serve; of a function that never did, it is the state.
+
+        The first line is the reason.
+        """
         message = "the deploy was interrupted"
         if isinstance(error, FnbuildError):
-            message = "\n".join(part for part in (error.detail, error.message) if part)
+            reason = error.message.removeprefix(opening(number, self.key.name))
+            message = "\n".join(part for part in (reason, error.detail) if part)
         try:
             self.store.fail(*self.key, number, message)
             never_served = self.row().revision == 0

@@ -9,6 +9,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from fnbuild.build import environment, interpreter, requirements, sdk
@@ -21,6 +22,14 @@ from fnbuild.spec.types import Function, to_dict
 from fnbuild.store import RevisionDraft, RevisionRow, Store
 
 KEPT = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The revision whose code and configuration another one runs again, and the note of that."""
+
+    revision: int
+    note: str
 
 
 def make(

@@ -14,7 +14,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
-from fnbuild.errors import FnbuildError
+from fnbuild.errors import ConflictError, FnbuildError
 from fnbuild.platforms import Progress
 from fnbuild.platforms.process import functionlog
 from fnbuild.platforms.process.layout import Key
@@ -38,6 +38,7 @@ _FIRST_DELAY = 0.5
 _LONGEST_DELAY = 30.0
 _STEADY_SECONDS = 60.0
 _GRACE_SECONDS = 5.0
+_FIRST_RETRY = 1.0
 _SILENT_TICKS = 5
 _HUNG_TICKS = 60
 
@@ -55,6 +56,7 @@ class SupervisedFunction:
         self._tasks: set[asyncio.Task[None]] = set()
         self._restart: asyncio.Task[None] | None = None
         self._restarts = 0
+        self._retries = 0  # for a port that somebody else has
         self._silent = 0
 
     @property
@@ -73,7 +75,7 @@ class SupervisedFunction:
         async with self._changing:
             self._cancel_restart()
             self._record.forget()
-            fresh = None
+            before, fresh = self.active, None
             try:
                 function = self._record.function(number)
                 fresh = self._listeners(function)
@@ -82,8 +84,16 @@ class SupervisedFunction:
             except BaseException as error:
                 await self._fall_back(number, fresh)
                 self._record.fail(number, error)
+                self._say_what_serves(error, before)
                 raise
             await self._replace(processor, fresh, progress)
+
+    def _say_what_serves(self, error: BaseException, before: Processor | None) -> None:
+        if self.active is None or not isinstance(error, FnbuildError):
+            return
+        how = "goes on serving" if self.active is before else "starts again"
+        words = f"revision {self.active.revision} {how}"
+        error.hint = f"{words}; {error.hint}" if error.hint else words
 
     async def _try(
         self, number: int, function: Function, fresh: Listeners, progress: Progress, overlap: bool
@@ -141,7 +151,7 @@ class SupervisedFunction:
         Raises `ConflictError` when the function's port is taken by somebody else.
         """
         if not self._changing.locked():
-            self._restarts = 0
+            self._restarts = self._retries = 0
             self._resume("immediately")
 
     def _resume(self, accept: Accept) -> None:
@@ -153,9 +163,23 @@ class SupervisedFunction:
             self.listeners = self._listeners(self._record.function(row.revision))
             self._start(row.revision, accept)
         except FnbuildError as error:
-            self._record.report("error", error.message)
             self._close()
+            again = ""
+            if isinstance(error, ConflictError):
+                delay = min(_LONGEST_DELAY, _FIRST_RETRY * 2**self._retries)
+                self._retries += 1
+                self._restart = self._later(self._resume_after(delay, accept))
+                again = "; it is tried again until the port is free"
+            self._record.report("error", error.message + again)
             raise
+        self._retries = 0
+
+    async def _resume_after(self, delay: float, accept: Accept) -> None:
+        await asyncio.sleep(delay)
+        self._restart = None
+        # What went wrong is on record, and tried again.
+        with contextlib.suppress(FnbuildError):
+            self._resume(accept)
 
     def _start(self, revision: int, accept: Accept) -> None:
         assert self.listeners is not None
@@ -260,7 +284,7 @@ class SupervisedFunction:
         if status.state == "ready":
             self._record.report("ready", "")
         elif status.state == "unhealthy":
-            self._record.report("unhealthy", status.message)
+            self._record.report("unhealthy", status.words)
         elif not self._record.reported:
             self._record.report("building", "")
 

@@ -159,17 +159,21 @@ class Supervisor:
 
     async def _up(self, progress: Progress) -> dict[str, Any]:
         rows = [row for row in self._store.functions() if row.desired == "running" and row.revision]
-        await asyncio.gather(*(self._bring_up(row, progress) for row in rows))
-        return {"functions": len(rows)}
+        came = await asyncio.gather(*(self._bring_up(row, progress) for row in rows))
+        failed = [row.name for row, up in zip(rows, came, strict=True) if not up]
+        return {"functions": len(rows), "failed": failed}
 
-    async def _bring_up(self, row: FunctionRow, progress: Progress) -> None:
+    async def _bring_up(self, row: FunctionRow, progress: Progress) -> bool:
+        """Start the function unless it runs; whether it became ready."""
         problem = self._resume(row)
         if problem is not None:
             progress(f"{row.name}: {problem}")
-            return
+            return False
         status = await self._function(Key(row.namespace, row.name)).settle()
         state = status.state if status else "starting"
-        progress(f"{row.name}: {state} on http://127.0.0.1:{row.http_port}")
+        why = f": {status.reason}" if status and status.reason and not status.available else ""
+        progress(f"{row.name}: {state} on http://127.0.0.1:{row.http_port}{why}")
+        return status is not None and status.available
 
     async def _down(self, progress: Progress) -> dict[str, Any]:
         await self._server.close(but=asyncio.current_task())

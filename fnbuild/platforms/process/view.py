@@ -41,10 +41,10 @@ def live(row: FunctionRow) -> Live:
     except Unreachable as problem:
         return _unreachable(row, problem)
     if status.state == "ready":
-        return Live("ready", "", status)
+        return Live("ready", status.losses, status)
     if status.state == "starting" and row.state != "unhealthy":
         return Live("building", "its workers are starting", status)
-    return Live("unhealthy", status.message or row.message or status.state, status)
+    return Live("unhealthy", status.words or row.message or status.state, status)
 
 
 def _unreachable(row: FunctionRow, problem: Unreachable) -> Live:
@@ -57,6 +57,15 @@ def _unreachable(row: FunctionRow, problem: Unreachable) -> Live:
     if row.state in ("unhealthy", "error", "building"):
         return Live(cast(State, row.state), row.message)
     return Live("unhealthy", "the processor has just ended")
+
+
+def notices(rows: list[FunctionRow]) -> list[str]:
+    """What is wrong with the platform itself; `rows` are all functions."""
+    wanted = [row for row in rows if row.desired == "running" and row.revision]
+    # `down` ends the supervisor, and leaves every function `stopped`.
+    if all(row.state == "stopped" for row in wanted) or client.hello() is not None:
+        return []
+    return [f"the supervisor does not run, so nothing starts what ends; {_UP_HINT}"]
 
 
 def deployment(row: FunctionRow, revision: RevisionRow | None) -> Deployment:

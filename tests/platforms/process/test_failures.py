@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 from pathlib import Path
 
@@ -35,7 +37,9 @@ def test_a_broken_revision_is_ended_and_recorded(platform: ProcessPlatform, auth
     assert ask(made.http_port) == "old"
     newest = platform.revisions(NAMESPACE, "greeter")[0]
     assert newest.state == "failed"
-    assert "the weights are missing" in newest.message
+    reason = newest.message.splitlines()[0]
+    assert reason == "ValueError: the weights are missing (main.py:3, in init_context)"
+    assert failure.value.hint == "revision 1 goes on serving"
     now = platform.deployment(NAMESPACE, "greeter")
     assert (now.state, now.revision, now.details["pid"]) == ("ready", 1, made.details["pid"])
 
@@ -66,6 +70,70 @@ def test_init_context_that_hangs(platform: ProcessPlatform, author: Author) -> N
     assert ask(made.http_port) == "old"
 
 
+CRASHING = """
+import ctypes
+
+def init_context(context):
+    ctypes.string_at(0)
+
+def handler(context, event):
+    return ""
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "place"),
+    [
+        (CRASHING, "worker 0 crashed in init_context (SIGSEGV), a", "line 5 in init_context"),
+        ("def handler(:\n", "SyntaxError: invalid syntax (main.py, line 1)", "def handler(:"),
+        ("def handler(): pass\n", "main.py:1: handler() cannot be called as", None),
+    ],
+)
+def test_the_reason_is_one_line_everywhere(
+    platform: ProcessPlatform, author: Author, code: str, reason: str, place: str | None
+) -> None:
+    with pytest.raises(NotReadyError) as failure:
+        author.deploy(author.write_code(code))
+    opening = "revision 1 of greeter did not become ready: "
+    assert failure.value.message.startswith(opening + reason)
+    detail = failure.value.detail or ""
+    assert "\n" not in failure.value.message
+    assert place is None or place in detail
+    assert "fnbuild" not in detail
+    assert platform.deployment(NAMESPACE, "greeter").message.startswith(reason)
+    assert platform.revisions(NAMESPACE, "greeter")[0].message.startswith(reason)
+
+
+def test_a_worker_that_is_lost_is_shown(
+    tmp_path: Path, platform: ProcessPlatform, author: Author
+) -> None:
+    gate = tmp_path / "gate"
+    folder = author.write_code(
+        f"""
+        import os
+
+        def init_context(context):
+            if os.path.exists({str(gate)!r}):
+                raise ValueError("the model is gone")
+
+        def handler(context, event):
+            return ""
+        """,
+        spec="triggers:\n  web:\n    kind: http\n    numWorkers: 2",
+    )
+    made = author.deploy(folder)
+    assert (made.state, made.message) == ("ready", "")
+    gate.touch()
+    os.kill(made.details["workers"][1]["pid"], signal.SIGKILL)
+    words = "1 of 2 workers is down: ValueError: the model is gone"
+    assert wait_for(lambda: words in platform.deployment(NAMESPACE, "greeter").message)
+    assert platform.deployment(NAMESPACE, "greeter").state == "ready"
+    gate.unlink()
+    assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").message == "")
+    said = [record.message for record in platform.logs(NAMESPACE, "greeter")]
+    assert "worker 1 is ready again" in said
+
+
 def test_a_first_deploy_that_fails_leaves_no_process_and_says_why(
     data: Path, platform: ProcessPlatform, author: Author
 ) -> None:
@@ -93,8 +161,9 @@ def test_a_gpu_function_stops_first_and_comes_back(
     assert "stopping revision 1, which holds the GPU" in author.progress
     assert "old processor: False" in [r.message for r in platform.logs(NAMESPACE, "greeter")]
 
-    with pytest.raises(NotReadyError):
+    with pytest.raises(NotReadyError) as failure:
         author.deploy(author.write_code("import nowhere_to_be_found\n", spec=GPU))
+    assert failure.value.hint == "revision 2 starts again"
     assert ask(again.http_port) == "new"
     assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
     assert platform.deployment(NAMESPACE, "greeter").revision == 2

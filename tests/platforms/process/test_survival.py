@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 import fnbuild
+from fnbuild import deploy
 from fnbuild.errors import UnavailableError
 from fnbuild.platforms.process import ProcessPlatform, client
+from fnbuild.platforms.process.adapter import Started
 from tests.platforms.process.author import NAMESPACE, Author, alive, ask, processes, wait_for
 
 
@@ -79,7 +81,7 @@ def test_functions_come_back_after_everything_was_killed(
     assert (listed[0].http_port, listed[0].replicas) == (0, (0, 1))
 
     said: list[str] = []
-    assert platform.up(said.append) == 2
+    assert platform.up(said.append) == Started(2)
     assert sorted(said) == [
         f"first: ready on http://127.0.0.1:{first.http_port}",
         f"second: ready on http://127.0.0.1:{second.http_port}",
@@ -122,14 +124,16 @@ def test_a_port_that_somebody_took_meanwhile(
         stranger.bind(("127.0.0.1", made.http_port))
         stranger.listen()
         said: list[str] = []
-        platform.up(said.append)
+        assert platform.up(said.append) == Started(1, ("greeter",))
         assert f"port {made.http_port}" in said[0]
         assert "taken by" in said[0]
         now = platform.deployment(NAMESPACE, "greeter")
         assert now.state == "error"
         assert f"port {made.http_port}" in now.message
-    platform.up()
-    assert platform.deployment(NAMESPACE, "greeter").http_port == made.http_port
+        assert "tried again until the port is free" in now.message
+        assert now.http_port == made.http_port
+    # Nobody has to ask again.
+    assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
     assert ask(made.http_port) == "one"
 
 
@@ -155,6 +159,7 @@ def test_restart_policy_no(platform: ProcessPlatform, author: Author, given: str
     now = platform.deployment(NAMESPACE, "greeter")
     assert now.state == "unhealthy"
     assert "SIGKILL" in now.message
+    assert now.http_port == made.http_port
     with pytest.raises(ConnectionRefusedError):
         ask(made.http_port)
     platform.up()
@@ -178,7 +183,7 @@ def test_a_supervisor_of_another_version_hands_over(
     monkeypatch.setattr(fnbuild, "__version__", "99.0.0")
     with pytest.raises(UnavailableError, match=r"99\.0\.0") as failure:
         platform.up()
-    assert failure.value.hint == "fnbuild down && fnbuild up"
+    assert "fnbuild down && fnbuild up" in (failure.value.hint or "")
     monkeypatch.undo()
     monkeypatch.setenv("FNBUILD_DATA_DIR", str(data))
     assert supervisor() != old
@@ -195,6 +200,39 @@ def test_a_disabled_function_stands_by(platform: ProcessPlatform, author: Author
     assert platform.deployment(NAMESPACE, "greeter").state == "standby"
     back = author.deploy(author.write("one"))
     assert (back.state, back.http_port) == ("ready", made.http_port)
+
+
+def test_a_disabled_function_is_enabled_without_its_folder(
+    platform: ProcessPlatform, author: Author
+) -> None:
+    author.deploy(author.write("one", spec="disable: true"))
+    assert platform.redeploy(NAMESPACE, "greeter", author.progress.append).state == "standby"
+    request = deploy.DeployRequest(name="greeter", namespace=NAMESPACE, enabled=True)
+    made = deploy.update(platform, request, author.progress.append)
+    assert made.state == "ready"
+    assert ask(made.http_port) == "one"
+
+
+def test_a_supervisor_that_is_gone_is_noticed(
+    data: Path, platform: ProcessPlatform, author: Author
+) -> None:
+    made = author.deploy(author.write("one"))
+    assert platform.notices() == []
+    end(supervisor())
+    [notice] = platform.notices()
+    assert "the supervisor does not run" in notice
+    assert "fnbuild up" in notice
+    assert platform.deployment(NAMESPACE, "greeter").state == "ready"
+    end(made.details["pid"])
+    now = platform.deployment(NAMESPACE, "greeter")
+    assert now.state == "stopped"
+    assert "its processor and the supervisor do not run" in now.message
+
+    platform.up()
+    platform.down()
+    # That was somebody's wish.
+    assert platform.notices() == []
+    assert "it was stopped" in platform.deployment(NAMESPACE, "greeter").message
 
 
 def test_all_ends_with_the_data_directory(data: Path, author: Author) -> None:
