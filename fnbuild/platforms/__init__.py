@@ -30,7 +30,10 @@ State = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One change on the platform; `before` and `after` make the diff."""
+    """One change on the platform; `before` and `after` make the diff.
+
+    `replace` is how a change is made, not what changes: it is no part of a diff.
+    """
 
     verb: Literal["create", "update", "replace", "delete", "keep"]
     target: str
@@ -40,13 +43,17 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything `apply` will do, and nothing it has done."""
+    """Everything `apply` will do, and nothing it has done.
+
+    `left_out` are build lines that the platform cannot run: what a failure may come from.
+    """
 
     function: Function
     artifact: Artifact
     steps: tuple[Step, ...]
     warnings: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
     @property
     def changes(self) -> tuple[Step, ...]:
@@ -217,7 +224,7 @@ def lookup(name: str) -> Platform:
     if name in _PLANNED:
         raise UnavailableError(
             f'this version of fnbuild cannot deploy to {_PLANNED[name]} (platform "{name}") yet',
-            hint="use --platform process, which needs no container engine",
+            hint="use `--platform process`, which needs no container engine",
         )
     known = ", ".join([*_PLATFORMS, *_PLANNED, "auto"])
     raise UsageError(f'unknown platform "{name}"', hint=f"one of: {known}")

@@ -1,6 +1,5 @@
 """One event on its way: from the request to the worker and back."""
 
-import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from . import wire
@@ -13,10 +12,11 @@ class Outcome:
     """What became of an event.
 
     `error` is the processor's own sentence when no worker answered; `raised` says that the handler
-    raised. `duration` is the seconds the handler took.
+    raised. `duration` is the seconds the handler took, `begun` when it began (`time.monotonic`,
+    which all processes of a machine share); both 0 when no worker answered.
     """
 
-    __slots__ = ("body", "duration", "error", "headers", "raised", "status")
+    __slots__ = ("begun", "body", "duration", "error", "headers", "raised", "status")
 
     def __init__(
         self,
@@ -30,13 +30,15 @@ class Outcome:
         self.body = body
         self.error = error
         self.raised = False
+        self.begun = 0.0
         self.duration = 0.0
 
     @classmethod
     def from_message(cls, message: wire.Message) -> "Outcome":
         meta = message.meta
-        outcome = cls(meta["s"], [(name, value) for name, value in meta["h"]], message.body)
+        outcome = cls(meta["s"], meta["h"], message.body)
         outcome.raised = "x" in meta
+        outcome.begun = meta["b"]
         outcome.duration = meta["d"]
         return outcome
 
@@ -45,9 +47,10 @@ class Exchange:
     """The processor's side of one event in flight; `done` gets its outcome, once.
 
     With `level` (the request's X-Nuclio-Log-Level) the handler's records are kept for the reply.
+    `trace_id` is that of the trace the event belongs to, if it belongs to one.
     """
 
-    __slots__ = ("_done", "began", "level", "records", "request_id")
+    __slots__ = ("_done", "level", "records", "request_id", "trace_id")
 
     def __init__(
         self, done: Callable[["Exchange", Outcome], None], request_id: str, level: Optional[str]
@@ -56,7 +59,7 @@ class Exchange:
         self.request_id = request_id
         self.level = level
         self.records: List[Dict[str, Any]] = []
-        self.began = time.monotonic()
+        self.trace_id: Optional[str] = None
 
     def keep(self, record: Record) -> None:
         """Keep the record for the reply when the request asked for its level."""
@@ -64,6 +67,7 @@ class Exchange:
             item = record.to_dict()
             item.pop("worker", None)
             item.pop("request_id", None)
+            item.pop("trace_id", None)
             self.records.append(item)
 
     def finish(self, outcome: Outcome) -> None:
@@ -85,6 +89,7 @@ def log_to(log: Log, record: Record, exchange: Optional[Exchange]) -> None:
     """Log a worker's record, under its request when there is one."""
     if exchange is not None:
         record.request_id = exchange.request_id
+        record.trace_id = exchange.trace_id
         if record.name not in ("stdout", "stderr"):
             exchange.keep(record)
     log.write(record)

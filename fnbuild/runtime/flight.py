@@ -6,7 +6,7 @@ from typing import Callable, Optional, Tuple
 from . import wire
 from .exchange import Exchange
 
-Cargo = Tuple[Exchange, wire.Meta, wire.Body]
+Cargo = Tuple[Exchange, wire.Encoded, wire.Body]
 
 
 class Flight:
@@ -26,7 +26,7 @@ class Flight:
         self._deadline = 0.0
         self._timer: Optional[asyncio.TimerHandle] = None
 
-    def begin(self, exchange: Exchange, meta: wire.Meta, body: wire.Body) -> None:
+    def begin(self, exchange: Exchange, meta: wire.Encoded, body: wire.Body) -> None:
         """The worker has the event from now on."""
         self.exchange = exchange
         self._cargo = (exchange, meta, body)

@@ -34,7 +34,7 @@ class Hang:
         self._lines.append(line)
 
     def _end(self) -> None:
-        if self._process.ended:
+        if self._process.gone:
             return
         self._process.read_output()
         self._report(stack_of(self._lines))

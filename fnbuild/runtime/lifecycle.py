@@ -66,12 +66,12 @@ class Worker(Owner):
         self._leaving = False
         self._ready_at = 0.0
         self.process = WorkerProcess(self._loop, self)
-        self._loop.create_task(self._start(self.process))
+        self._loop.call_soon(self._start, self.process)
 
-    async def _start(self, process: WorkerProcess) -> None:
+    def _start(self, process: WorkerProcess) -> None:
         config = self._pool.config
         try:
-            await process.start(config, self.name, self._pool.env)
+            process.start(config, self.name, self._pool.env)
         except (OSError, ValueError) as problem:
             self.process = None
             self._fail(Trouble.of("%s cannot be started: %s" % (config.interpreter, problem)))
@@ -84,7 +84,7 @@ class Worker(Owner):
         limit = config.readiness_timeout
         self._init_timer = self._loop.call_later(limit, self._init_hangs, limit)
 
-    def dispatch(self, meta: wire.Meta, body: wire.Body, exchange: Exchange) -> None:
+    def dispatch(self, meta: wire.Encoded, body: wire.Body, exchange: Exchange) -> None:
         """Give the worker an event; it must have been taken from the pool."""
         process = self.process
         if self.state != "ready" or process is None or not process.send(wire.EVENT, meta, body):
@@ -177,9 +177,10 @@ class Worker(Owner):
             return
         self._backoff.reset()
         self.state = "ready"
-        cargo[0].finish(Outcome.from_message(message))
         if not self._leaving:
+            # First of all the worker gets something to do, if there is something.
             self._pool.release(self)
+        cargo[0].finish(Outcome.from_message(message))
 
     def on_end(self, status: int) -> None:
         process, self.process = self.process, None

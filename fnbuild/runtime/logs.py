@@ -9,13 +9,15 @@ from .human import Lines
 
 LEVELS = {"debug": 10, "info": 20, "warn": 30, "error": 40}
 
-_RESERVED = frozenset(["time", "level", "name", "message", "worker", "request_id"])
+_RESERVED = frozenset(["time", "level", "name", "message", "worker", "request_id", "trace_id"])
 
 
 class Record:
     """One line of the log. `time` is in milliseconds since the epoch."""
 
-    __slots__ = ("level", "message", "name", "request_id", "time", "variables", "worker")
+    __slots__ = (
+        "level", "message", "name", "request_id", "time", "trace_id", "variables", "worker",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -31,6 +33,7 @@ class Record:
         self.worker = worker
         self.variables = variables or {}
         self.request_id: Optional[str] = None
+        self.trace_id: Optional[str] = None
         self.time = time.time() * 1000.0
 
     def to_dict(self) -> Dict[str, Any]:
@@ -45,6 +48,8 @@ class Record:
             values["worker"] = self.worker
         if self.request_id is not None:
             values["request_id"] = self.request_id
+        if self.trace_id is not None:
+            values["trace_id"] = self.trace_id
         for key, value in self.variables.items():
             values[key + "_" if key in _RESERVED else key] = value
         return values

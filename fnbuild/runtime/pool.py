@@ -5,6 +5,7 @@ Waiting is bounded by the trigger's `workerAvailabilityTimeoutMilliseconds`, as 
 """
 
 import asyncio
+import math
 import signal
 import time
 from collections import deque
@@ -17,38 +18,33 @@ from .exchange import Exchange, Outcome
 from .launch import environment
 from .lifecycle import Worker
 from .logs import Log
+from .loop import Loop
 
 Give = Callable[[Optional[Worker], float], None]
 
 
 class Waiter:
-    """Somebody in the queue for a worker."""
+    """Somebody in the queue for a worker, until `deadline` (`time.monotonic`)."""
 
-    __slots__ = ("_began", "_give", "timer")
+    __slots__ = ("_began", "_give", "deadline")
 
-    def __init__(self, give: Give) -> None:
-        self._give: Optional[Give] = give
+    def __init__(self, give: Give, timeout: float) -> None:
+        self._give = give
         self._began = time.monotonic()
-        self.timer: Optional[asyncio.TimerHandle] = None
+        self.deadline = self._began + timeout
 
-    def end(self, worker: Optional[Worker]) -> bool:
-        """End the wait; False when it was over already."""
-        give, self._give = self._give, None
-        if give is None:
-            return False
-        if self.timer is not None:
-            self.timer.cancel()
-        give(worker, time.monotonic() - self._began)
-        return True
+    def end(self, worker: Optional[Worker]) -> None:
+        """End the wait."""
+        self._give(worker, time.monotonic() - self._began)
 
 
 class Pool:
     """All workers of the http trigger."""
 
-    def __init__(self, config: ProcessorConfig, log: Log) -> None:
+    def __init__(self, config: ProcessorConfig, log: Log, loop: Loop) -> None:
         self.config = config
         self.log = log
-        self.loop = asyncio.get_event_loop()
+        self.loop = loop
         self.trigger = config.http_trigger
         self.env = environment(config, self.trigger.num_workers)
         self.workers = [Worker(self, number) for number in range(self.trigger.num_workers)]
@@ -58,6 +54,8 @@ class Pool:
         self.stopping = False
         self._idle: Deque[Worker] = deque()
         self._waiters: Deque[Waiter] = deque()
+        self._alarm: Optional[asyncio.TimerHandle] = None
+        self._alarm_at = math.inf
         self._last_failure = ""
         self._reloading = asyncio.Lock()
         self._on_ready: List[Callable[[], object]] = []
@@ -94,7 +92,7 @@ class Pool:
 
         `timeout` is in seconds, as is the second argument of `give`: how long the wait was.
         """
-        waiter = Waiter(give)
+        waiter = Waiter(give, timeout)
         if timeout <= 0 or self.stopping:
             waiter.end(None)
             return
@@ -102,9 +100,34 @@ class Pool:
             self._waiters.appendleft(waiter)
         else:
             self._waiters.append(waiter)
-        waiter.timer = self.loop.call_later(timeout, waiter.end, None)
+        if waiter.deadline < self._alarm_at:
+            self._set_alarm(waiter.deadline)
 
-    def dispatch_again(self, meta: wire.Meta, body: wire.Body, exchange: Exchange) -> None:
+    @property
+    def waiting(self) -> int:
+        """How many wait for a worker."""
+        return len(self._waiters)
+
+    # One timer serves all who wait, since most get a worker long before it fires.
+
+    def _set_alarm(self, deadline: float) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_at = deadline
+        self._alarm = self.loop.call_later(max(0.0, deadline - time.monotonic()), self._on_alarm)
+
+    def _on_alarm(self) -> None:
+        self._alarm = None
+        self._alarm_at = math.inf
+        now = time.monotonic()
+        over = [waiter for waiter in self._waiters if waiter.deadline <= now]
+        self._waiters = deque(waiter for waiter in self._waiters if waiter.deadline > now)
+        if self._waiters:
+            self._set_alarm(min(waiter.deadline for waiter in self._waiters))
+        for waiter in over:
+            waiter.end(None)
+
+    def dispatch_again(self, meta: wire.Encoded, body: wire.Body, exchange: Exchange) -> None:
         """Find another worker for an event whose worker ended before it had read it."""
 
         def give(worker: Optional[Worker], _waited: float) -> None:
@@ -121,10 +144,10 @@ class Pool:
 
     def release(self, worker: Worker) -> None:
         """The worker is idle now: it goes to who has waited longest."""
-        while self._waiters:
-            if self._waiters.popleft().end(worker):
-                return
-        self._idle.append(worker)
+        if self._waiters:
+            self._waiters.popleft().end(worker)
+        else:
+            self._idle.append(worker)
 
     def withdraw(self, worker: Worker) -> None:
         """The worker can take no events any more."""
@@ -137,8 +160,9 @@ class Pool:
         return any(worker.state in ("ready", "busy") for worker in self.workers)
 
     @property
-    def available(self) -> int:
-        return sum(1 for worker in self.workers if worker.state == "ready")
+    def idle(self) -> int:
+        """How many workers wait for an event."""
+        return len(self._idle)
 
     def state(self) -> str:
         """`starting`, `ready` or `unhealthy`.

@@ -5,15 +5,18 @@ A process is started once. `Owner` is told what it says and, exactly once, how i
 
 import asyncio
 import os
+import select
 import signal
 import subprocess
 from collections import deque
 from contextlib import suppress
-from typing import Any, Callable, Deque, List, Optional
+from typing import Any, Callable, Deque, List, Optional, Union
 
 from . import wire
 from .config import ProcessorConfig
 from .launch import command
+from .loop import Loop
+from .stream import Stream, StreamOwner
 
 # How long output of a dead worker is awaited when a grandchild still holds its socket, seconds.
 _LAST_WORDS = 0.2
@@ -89,33 +92,36 @@ class LinePipe:
             self._on_line(text.decode("utf-8", "replace"))
 
 
-class WorkerProcess(asyncio.Protocol):
+class WorkerProcess(StreamOwner):
     """See the module. `pid` is also the number of its process group and session.
 
     `event_unread` tells that it ended without having taken the whole of the last event.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, owner: Owner) -> None:
+    def __init__(self, loop: Loop, owner: Owner) -> None:
         self._loop = loop
         self._owner = owner
         self._reader = wire.Reader()
-        self._transport: Any = None
+        self._stream: Optional[Stream] = None
         self._pipes: List[LinePipe] = []
+        self._printed = select.poll()
         self._status: Optional[int] = None
         self._hung_up = False
         self._last_sent = 0
         self.event_unread = False
-        self.ended = False
+        self.gone = False
         self.last_lines: Deque[str] = deque(maxlen=_KEPT_LINES)
         self.started = loop.time()
         self.pid = 0
 
-    async def start(self, config: ProcessorConfig, worker: str, env: Any) -> None:
+    def start(self, config: ProcessorConfig, worker: str, env: Any) -> None:
         """Start it; OSError when the interpreter cannot be run."""
         ours, theirs = wire.pair()
         out = LinePipe(self._loop, lambda line: self._on_line("stdout", line))
         err = LinePipe(self._loop, lambda line: self._on_line("stderr", line))
         self._pipes = [out, err]
+        for pipe in self._pipes:
+            self._printed.register(pipe.fd, select.POLLIN)
         try:
             self._popen = subprocess.Popen(
                 command(config, worker, theirs.fileno()),
@@ -137,20 +143,19 @@ class WorkerProcess(asyncio.Protocol):
             os.close(out.far_end)
             os.close(err.far_end)
         self.pid = self._popen.pid
-        ours.setblocking(False)
-        await self._loop.create_unix_connection(lambda: self, None, sock=ours)
+        self._stream = Stream(self._loop, ours, self)
 
-    def send(self, kind: int, meta: wire.Meta, body: wire.Body = b"") -> bool:
+    def send(self, kind: int, meta: Union[wire.Meta, wire.Encoded], body: wire.Body = b"") -> bool:
         """Queue one message; False when the process is known to be gone."""
-        if self._transport is None or self._transport.is_closing():
+        stream = self._stream
+        if stream is None or stream.closing:
             return False
         self._last_sent = kind
         head = wire.encode_head(kind, meta, len(body))
         if len(body) < wire.JOINED_WRITE:
-            self._transport.write(head + body)
+            stream.write(head + body)
         else:
-            self._transport.write(head)
-            self._transport.write(body)
+            stream.write_two(head, body)
         return True
 
     def signal(self, number: int) -> None:
@@ -173,30 +178,32 @@ class WorkerProcess(asyncio.Protocol):
         # Before the process is reaped its group's number cannot belong to anybody else.
         _kill_group(self.pid)
         self._status = self._popen.wait()
-        if self._hung_up or self._transport is None:
+        if self._hung_up or self._stream is None:
             self._finish()
         else:
             self._loop.call_later(_LAST_WORDS, self._finish)
 
     def read_output(self) -> None:
         """Take what it printed so far, so that it is logged before what comes next."""
+        # Most events print nothing: one look at both is cheaper than two reads in vain.
+        if not self._printed.poll(0):
+            return
         for pipe in self._pipes:
             if pipe.open:
                 pipe.read_event()
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
-        if self.ended:
-            self._transport.abort()
-
-    def data_received(self, data: bytes) -> None:
+    def received(self, data: bytes) -> None:
         for message in self._reader.feed(data):
             self._owner.on_message(message)
 
-    def connection_lost(self, exc: Optional[Exception]) -> None:
+    def ended(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+
+    def lost(self, error: Optional[Exception]) -> None:
         self._hung_up = True
         # The kernel resets a unix socket whose far end was closed with something still in it.
-        reset = isinstance(exc, (ConnectionResetError, BrokenPipeError))
+        reset = isinstance(error, (ConnectionResetError, BrokenPipeError))
         self.event_unread = reset and self._last_sent == wire.EVENT
         self.reap()
         if self._status is not None:
@@ -206,13 +213,13 @@ class WorkerProcess(asyncio.Protocol):
             self._loop.call_later(_LAST_WORDS, self.kill)
 
     def _finish(self) -> None:
-        if self.ended:
+        if self.gone:
             return
-        self.ended = True
+        self.gone = True
         for pipe in self._pipes:
             pipe.drain()
-        if self._transport is not None:
-            self._transport.abort()
+        if self._stream is not None:
+            self._stream.abort()
         assert self._status is not None
         self._owner.on_end(self._status)
 

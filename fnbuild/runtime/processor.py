@@ -16,15 +16,18 @@ import traceback
 from contextlib import suppress
 from typing import Any, Dict, List, Optional
 
-from . import listeners
+from . import allocator, listeners
 from .admin import Admin
 from .config import ConfigFileError, ProcessorConfig
 from .http import unix
 from .http.server import Server
 from .logs import Log
-from .metrics import Registry, TriggerMetrics
+from .loop import Loop
+from .metrics import Registry
 from .pool import Pool
 from .refusals import Refusals
+from .tracing import tracer_for
+from .trigger_metrics import TriggerMetrics
 from .triggers.http import HttpTrigger, limits
 
 # How long a signal waits for idle connections, in seconds.
@@ -34,18 +37,19 @@ _IDLE_AT_SIGNAL = 1.0
 class Processor:
     """See the module. `run` returns the exit status."""
 
-    def __init__(self, config: ProcessorConfig, log: Log) -> None:
+    def __init__(self, config: ProcessorConfig, log: Log, loop: Loop) -> None:
         self.config = config
         self.log = log
-        self._loop = asyncio.get_event_loop()
-        self.pool = Pool(config, log)
+        self._loop = loop
+        self.pool = Pool(config, log, loop)
         self.registry = Registry(_labels(config))
         trigger = config.http_trigger
         counts = TriggerMetrics(self.registry).trigger(trigger.kind, trigger.name)
         self._refusals = Refusals(self._loop, log)
-        app = HttpTrigger(self.pool, counts, self._refusals)
-        self.http = Server(app, limits(trigger.attributes), self._failed)
-        self.http.on_refusal = self._refusals.note
+        tracer = tracer_for(str(config.function.get("name", "")), log)
+        app = HttpTrigger(self.pool, counts, self._refusals, tracer)
+        self.http = Server(app, limits(trigger.attributes), self._failed, loop=loop)
+        self.http.on_refusal = self._on_refusal
         self._started = time.time()
         self._draining: Optional[asyncio.Task[None]] = None
         self._cut: Optional[asyncio.TimerHandle] = None
@@ -87,7 +91,7 @@ class Processor:
             return
         admin = listeners.open_listener(self.config.admin, "admin")
         self._sockets.append(admin)
-        server = Server(Admin(self, control=False), on_error=self._failed)
+        server = Server(Admin(self, control=False), on_error=self._failed, loop=self._loop)
         self._others.append(server)
         await server.start(admin, "admin")
 
@@ -106,6 +110,7 @@ class Processor:
             Admin(self, control=True),
             on_error=self._failed,
             commands={b"LISTENERS\n": lambda peer: listeners.send(peer, shared)},
+            loop=self._loop,
         )
         self._others.append(server)
         await server.start(control, "control")
@@ -208,6 +213,19 @@ class Processor:
             restarts.child(worker.name).read(lambda worker=worker: worker.restarts)
         connections = self.registry.gauge(prefix + "connections", "Open http connections")
         connections.child().read(lambda: self.http.connections)
+        waiting = self.registry.gauge(prefix + "waiting_events", "Events that wait for a worker")
+        waiting.child().read(lambda: self.pool.waiting)
+        self._refused = self.registry.counter(
+            prefix + "http_refusals_total",
+            "Requests that were refused before they became events, by status",
+            ("status",),
+        )
+        for status in (400, 408, 413, 431):
+            self._refused.child(status)
+
+    def _on_refusal(self, status: int, reason: str) -> None:
+        self._refused.child(status).inc()
+        self._refusals.note(status, reason)
 
     def _count(self, state: str) -> int:
         return sum(1 for worker in self.pool.workers if worker.state == state)
@@ -244,12 +262,13 @@ def main(arguments: List[str]) -> int:
     except ConfigFileError as problem:
         sys.stderr.write("%s\n" % problem)
         return 2
+    allocator.tune()
     log = Log(config.log_level, config.log_format)
-    loop = asyncio.new_event_loop()
+    loop = Loop()
     loop.set_exception_handler(lambda _loop, context: log.error(_fault(context)))
     asyncio.set_event_loop(loop)
     try:
-        return loop.run_until_complete(Processor(config, log).run())
+        return loop.run_until_complete(Processor(config, log, loop).run())
     except ConfigFileError as problem:
         log.error(str(problem))
         sys.stderr.write("%s\n" % problem)

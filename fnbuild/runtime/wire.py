@@ -14,6 +14,8 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 Body = Union[bytes, bytearray, memoryview]
 Meta = Dict[str, Any]
+# Meta as it goes over the socket: ASCII JSON.
+Encoded = bytes
 
 HEADER = struct.Struct("!BxxxIQ")
 
@@ -33,15 +35,21 @@ IMPORTED = 22
 
 # Below this size one joined write is cheaper than two.
 JOINED_WRITE = 64 * 1024
+_SEND_BUFFER = 1024 * 1024
 
 Message = NamedTuple("Message", [("kind", int), ("meta", Meta), ("body", bytes)])
 
 _encode = json.JSONEncoder(separators=(",", ":"), default=repr).encode
 
 
-def encode_head(kind: int, meta: Meta, size: int) -> bytes:
+def encode(meta: Meta) -> Encoded:
+    """The meta as it goes over the socket."""
+    return _encode(meta).encode("ascii")
+
+
+def encode_head(kind: int, meta: Union[Meta, Encoded], size: int) -> bytes:
     """Header and meta of a message whose body has `size` bytes."""
-    text = _encode(meta).encode("ascii")
+    text = meta if isinstance(meta, bytes) else encode(meta)
     return HEADER.pack(kind, len(text), size) + text
 
 
@@ -135,4 +143,9 @@ class Channel:
 
 def pair() -> Tuple[socket.socket, socket.socket]:
     """The two ends: the processor's and the worker's."""
-    return socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    for end in ends:
+        # With room for a whole picture one write does, where the other side need not wake up first.
+        # The kernel caps this as it sees fit.
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+    return ends

@@ -75,7 +75,7 @@ class Worker:
     def _handle(self, meta: wire.Meta, body: bytes) -> None:
         usual = self._records.threshold
         self._records.threshold = min(usual, meta.get("l", usual))
-        began = time.perf_counter()
+        began = time.monotonic()
         reply: wire.Meta = {}
         try:
             event = self._event_class(meta, body, self._trigger)
@@ -92,7 +92,7 @@ class Worker:
             os._exit(0)
         self._records.threshold = usual
         _flush()
-        reply.update(s=answer.status, h=answer.headers, d=time.perf_counter() - began)
+        reply.update(s=answer.status, h=answer.headers, b=began, d=time.monotonic() - began)
         self._channel.send(wire.REPLY, reply, answer.body)
 
     def _answer(self, output: Any) -> Answer:

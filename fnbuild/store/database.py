@@ -219,6 +219,11 @@ class Store:
                 (message, namespace, name, number),
             )
 
+    def environments(self) -> set[str]:
+        """The environment of every recorded revision that has one."""
+        sql = "SELECT DISTINCT environment FROM revisions WHERE environment != ''"
+        return {row["environment"] for row in self._select(sql, ())}
+
     def prune(self, namespace: str, name: str, keep: int) -> list[RevisionRow]:
         """Forget all but the newest `keep` revisions and the active one; give what was forgotten.
 

@@ -15,6 +15,7 @@ import socket
 import sys
 
 from fnbuild.runtime.http.server import LATER, Limits, Reply, Server
+from fnbuild.runtime.loop import Loop
 
 
 class Echo:
@@ -157,6 +158,6 @@ if __name__ == "__main__":
     settings = json.loads(sys.argv[1])
     if "files" in settings:
         resource.setrlimit(resource.RLIMIT_NOFILE, (settings["files"], settings["files"]))
-    the_loop = asyncio.new_event_loop()
+    the_loop = Loop()
     the_loop.run_until_complete(main(the_loop, settings))
     the_loop.close()

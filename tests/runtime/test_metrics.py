@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from fnbuild.runtime.metrics import Registry, TriggerMetrics
+from fnbuild.runtime.metrics import Registry
+from fnbuild.runtime.trigger_metrics import TriggerMetrics
 from tests.runtime import interpreters
 from tests.runtime.http_wire import ROOT
 
@@ -130,14 +131,16 @@ def test_misuse_is_told():
 def nuclio_names() -> str:
     registry = Registry({"instance": "i", "namespace": "n", "function": "f", "project": "p"})
     trigger = TriggerMetrics(registry).trigger("http", "myHttpTrigger")
-    trigger.asked(free=1, workers=4)
+    trigger.asked(free=1, workers=4, size=1000)
     trigger.allocated(0)
-    trigger.asked(free=0, workers=4)
+    trigger.asked(free=0, workers=4, size=0)
     trigger.allocated(0.25)
-    trigger.asked(free=0, workers=4)
+    trigger.asked(free=0, workers=4, size=300_000)
     trigger.timed_out(10)
+    trigger.turned_away()
     trigger.handled("0", 0.5, success=True)
     trigger.handled("3", 0.125, success=False)
+    trigger.spent(queue=1, handover=0.03, handler=100, reply=0.5)
     return registry.text()
 
 
@@ -154,6 +157,7 @@ def test_triggers_have_the_names_that_nuclio_gives_them():
     assert value("worker_allocation_total", ("result", "success_immediate")) == 1
     assert value("worker_allocation_total", ("result", "success_after_wait")) == 1
     assert value("worker_allocation_total", ("result", "error_timeout")) == 1
+    assert value("worker_allocation_total", ("result", "error_backlog")) == 1
     assert value("worker_allocation_count") == 3
     assert value("worker_allocation_wait_duration_milliseconds_sum") == 10250
     assert value("worker_allocation_workers_available_percentage") == 25
@@ -163,13 +167,19 @@ def test_triggers_have_the_names_that_nuclio_gives_them():
     assert value(duration + "sum", ("worker_index", "3")) == 125
     assert value(duration + "bucket", ("worker_index", "3"), ("le", "100")) == 0
     assert value(duration + "bucket", ("worker_index", "3"), ("le", "200")) == 1
+    assert value("request_body_bytes_sum") == 301_000
+    assert value("request_body_bytes_bucket", ("le", "1024")) == 2
+    for stage, spent in (("queue", 1), ("handover", 0.03), ("handler", 100), ("reply", 0.5)):
+        assert value("event_stage_duration_milliseconds_sum", ("stage", stage)) == spent
+    assert value("event_stage_duration_milliseconds_bucket", ("stage", "handover"), ("le", "0.05"))
 
 
 SCRIPT = """
-from fnbuild.runtime.metrics import Registry, TriggerMetrics
+from fnbuild.runtime.metrics import Registry
+from fnbuild.runtime.trigger_metrics import TriggerMetrics
 registry = Registry({"function": "f"})
 trigger = TriggerMetrics(registry).trigger("http", "h")
-trigger.asked(1, 2)
+trigger.asked(1, 2, 1000)
 trigger.allocated(0.0625)
 trigger.handled("0", 0.1, True)
 print(registry.text(), end="")

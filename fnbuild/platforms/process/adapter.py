@@ -82,7 +82,8 @@ class ProcessPlatform:
             if plan.changes:
                 self._deploy(key, plan, store, progress)
             else:
-                progress("nothing has changed, and the function runs")
+                stays = "is still disabled" if plan.function.spec.disable else "runs"
+                progress(f"nothing has changed, and the function {stays}")
             return records.shown(store, key, plan.warnings)
 
     def _deploy(
@@ -171,7 +172,7 @@ class ProcessPlatform:
         if not recorded.code.is_dir():
             raise PreconditionError(
                 f"the code of revision {recorded.number} of {key.name} is no longer there",
-                hint=f"deploy it from its folder: fnbuild deploy {key.name} --path FOLDER",
+                hint=f"deploy it from its folder: `fnbuild deploy {key.name} --path FOLDER`",
             )
         function = from_raw(recorded.config, f"{key.name} revision {recorded.number}")
         artifact = Artifact("folder", str(recorded.code), recorded.digest)
@@ -187,7 +188,7 @@ class ProcessPlatform:
         if not function.spec.build.function_source_code:
             raise PreconditionError(
                 f"no code of {key.name} is recorded",
-                hint=f"deploy it from its folder: fnbuild deploy {key.name} --path FOLDER",
+                hint=f"deploy it from its folder: `fnbuild deploy {key.name} --path FOLDER`",
             )
         folder = revisions.staging_folder()
         try:
@@ -205,7 +206,7 @@ class ProcessPlatform:
             if row is not None and row.desired != "imported":
                 raise ConflictError(
                     f"there is a function {key.name} in namespace {key.namespace} already",
-                    hint=f"delete it first: fnbuild delete function {key.name}",
+                    hint=f"delete it first: `fnbuild delete function {key.name}`",
                 )
             store.put_function(
                 FunctionRow(
@@ -277,6 +278,7 @@ class ProcessPlatform:
             self._stop(key)
             found = store.delete_function(*key)
             shutil.rmtree(function_dir(*key), ignore_errors=True)
+            revisions.prune_environments(store)
         return found
 
     def _stop(self, key: Key) -> None:

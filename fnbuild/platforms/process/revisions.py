@@ -9,15 +9,18 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fnbuild.build import environment, interpreter, requirements, sdk
 from fnbuild.datadir import data_dir, make_private, revision_dir
 from fnbuild.errors import BuildError
 from fnbuild.platforms import Artifact, Progress
+from fnbuild.platforms.process import functionlog
 from fnbuild.platforms.process.layout import CONFIG_NAME, Key
 from fnbuild.platforms.process.settings import Place, processor_config
+from fnbuild.platforms.process.view import project_of
+from fnbuild.spec.reader import from_raw
 from fnbuild.spec.types import Function, to_dict
 from fnbuild.store import RevisionDraft, RevisionRow, Store
 
@@ -37,7 +40,8 @@ def make(
 ) -> RevisionRow:
     """Stage and record the next revision. The caller holds the function's lock.
 
-    A staged copy is taken over, other folders are copied. Raises `BuildError`, and leaves nothing.
+    A staged copy is taken over, other folders are copied. Raises `BuildError`: where the code could
+    not be brought, nothing is left; where its environment could not be made, a failed revision is.
     """
     clean(key, store)
     number = store.next_number(*key)
@@ -46,17 +50,37 @@ def make(
         progress(f"making revision {number}")
         code = folder / "code"
         _bring(Path(artifact.reference), code)
-        place, made = _prepare(function, number, code, progress)
-        _write_config(folder / CONFIG_NAME, function, place)
-        return store.add_revision(
+        draft = RevisionDraft(artifact.digest, to_dict(function), interpreter="", code=str(code))
+        try:
+            # Until the revision is recorded, nobody can see that its environment is in use.
+            with environment.kept():
+                place, made = _prepare(function, number, code, progress)
+                _write_config(folder / CONFIG_NAME, function, place)
+                path = str(made or "")
+                ready = replace(draft, interpreter=place.interpreter, environment=path)
+                return store.add_revision(*key, ready)
+        except BuildError as error:
+            _record_failure(key, store, draft, error)
+            failure = error
+    raise failure
+
+
+def _record_failure(key: Key, store: Store, draft: RevisionDraft, error: BuildError) -> None:
+    """Note why the revision could not be made; of a function that never ran, it is the state."""
+    message = "\n".join(part for part in (error.detail, error.message) if part)
+    number = store.add_revision(*key, draft).number
+    store.fail(*key, number, message)
+    functionlog.append(key.log, "error", message)
+    row = store.function(*key)
+    if row is not None and row.revision == 0:
+        project = project_of(from_raw(draft.config, key.name))
+        store.update_function(
             *key,
-            RevisionDraft(
-                digest=artifact.digest,
-                config=to_dict(function),
-                interpreter=place.interpreter,
-                environment=str(made or ""),
-                code=str(code),
-            ),
+            desired="running",
+            state="error",
+            message=message,
+            config=draft.config,
+            project=project,
         )
 
 
@@ -138,5 +162,13 @@ def clean(key: Key, store: Store) -> None:
 
 def prune(key: Key, store: Store) -> None:
     """Forget all but the newest revisions and the active one, with their code."""
-    for row in store.prune(*key, keep=KEPT):
+    forgotten = store.prune(*key, keep=KEPT)
+    for row in forgotten:
         shutil.rmtree(revision_dir(*key, row.number), ignore_errors=True)
+    if forgotten:
+        prune_environments(store)
+
+
+def prune_environments(store: Store) -> None:
+    """Remove the Python environments that no recorded revision uses any more."""
+    environment.prune(lambda: {Path(text) for text in store.environments()})

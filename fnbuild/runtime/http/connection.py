@@ -5,13 +5,14 @@ it stops reading. While an answer waits for a slow reader no further request is 
 """
 
 import asyncio
+import socket
 import sys
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Awaitable, Callable, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Awaitable, Callable, Optional, Tuple, Union
 
+from ..stream import Stream, StreamOwner
 from . import queues
-from .intake import intake
 from .messages import Later, Reply, Request, encode_head
 from .parser import Head, Refusal
 from .reader import HEAD, NOTHING, PART_OF_HEAD
@@ -32,31 +33,39 @@ if sys.version_info >= (3, 12):
 else:
     _begin = asyncio.Task
 
-# Below this size head and body of a reply are worth joining, so that they leave as one packet.
-_JOINED = 64 * 1024
+# Below this size head and body of a reply are cheaper copied together than sent as two pieces.
+_JOINED = 16 * 1024
+# Bodies of which less than this is missing are in the next piece as a whole.
+_WORTHWHILE = 32 * 1024
+# So many requests that need no waiting are answered before other connections have their turn.
+_AT_ONCE = 16
 # How long an idle connection that was closed at a drain is read on for, in seconds.
 _RETIRED_LINGER = 0.5
 
 _CUT_SHORT = Refusal(400, "the connection ended inside the request")
 
 
-class Connection(asyncio.Protocol):
-    """The protocol of one accepted socket.
+class Connection(StreamOwner):
+    """One accepted socket.
 
     `listener` is the name of the listening socket it came by, `client` the peer's address and port
     (None on a unix socket). `closed` tells that nothing can be answered any more, `half_closed`
     that the client sends nothing more; most such clients are gone, some wait for their answer.
     """
 
-    def __init__(self, server: "Server", listener: str) -> None:
+    def __init__(
+        self,
+        server: "Server",
+        listener: str,
+        sock: socket.socket,
+        client: Optional[Tuple[str, int]],
+    ) -> None:
         self.server = server
         self.listener = listener
         self.closed = False
         self.half_closed = False
-        self.client: Optional[Tuple[str, int]] = None
-        self.transport: Any = None
+        self.client = client
         # The loop itself keeps tasks by weak references only.
-        self.opening: "Optional[asyncio.Task[None]]" = None
         self._task: "Optional[asyncio.Task[None]]" = None
         self._loop = server.loop
         self._limits = server.limits
@@ -67,26 +76,19 @@ class Connection(asyncio.Protocol):
         self._keep_alive = True
         self._advancing = False
         self._reading = True
-        self._writable = True
         self._discarded = 0
         self._deadline: Optional[asyncio.TimerHandle] = None
-        self._intake: Optional[asyncio.BaseProtocol] = None
         self._awaited = NOTHING  # what the deadline is for
         self._moved = 0
+        self.stream = Stream(server.loop, sock, self)
 
-    # What asyncio calls.
+    # What the stream calls.
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
-        peer = transport.get_extra_info("peername")
-        if isinstance(peer, tuple):
-            self.client = peer[:2]
-
-    def data_received(self, data: bytes) -> None:
+    def received(self, data: bytes) -> None:
         if self._state == LINGER:
             self._discarded += len(data)
             if self._discarded > self._limits.linger_bytes:
-                self.transport.abort()
+                self.stream.abort()
             return
         self._reader.feed(data)
         if self._state == READ:
@@ -96,56 +98,61 @@ class Connection(asyncio.Protocol):
                 self._advance()
         elif self._reading:
             self._reading = False
-            self.transport.pause_reading()
+            self.stream.pause()
 
-    def eof_received(self) -> bool:
+    def filled(self, count: int) -> None:
+        if self._reader.filled(count):
+            self.stream.into = None
+            self._advance()
+
+    def ended(self) -> None:
         self.half_closed = True
         if self._state == READ and self._reader.have != NOTHING:
             self._refuse(_CUT_SHORT)
-        return self._state in (BUSY, FLUSH)
+        elif self._state not in (BUSY, FLUSH):
+            self._close()
 
-    def connection_lost(self, exc: Optional[Exception]) -> None:  # noqa: ARG002 - asyncio's name
-        self.closed = True
-        self._state = CLOSED
-        self._disarm()
-        self._intake = None
-        self._reader = self.server.new_reader()
-        self.server.forget(self)
-
-    def pause_writing(self) -> None:
-        self._writable = False
-        self._moved = queues.unsent(self.transport)
-        self._arm(self._limits.write_timeout, self._write_over)
-
-    def resume_writing(self) -> None:
-        self._writable = True
+    def flushed(self) -> None:
         if self._state == FLUSH:
             self._disarm()
             self._next()
 
+    def lost(self, error: Optional[Exception]) -> None:  # noqa: ARG002 - the stream's name
+        self.closed = True
+        self._state = CLOSED
+        self._disarm()
+        self._reader = self.server.new_reader()
+        self.server.forget(self)
+
     def _is_command(self) -> bool:
         """Whether this was no HTTP but one of the server's commands, which has run then."""
         reader = self._reader
-        return reader.head is None and self.server.command(reader.begun(), self.transport)
+        return reader.head is None and self.server.command(reader.begun(), self.stream.sock)
 
     # Reading and answering.
 
     def _advance(self) -> None:
         """Answer as many requests as have arrived whole."""
         reader = self._reader
+        left = _AT_ONCE
         self._advancing = True
         try:
-            while self._state == READ:
+            while self._state == READ and left:
                 request = reader.next()
                 if request is None:
                     break
                 self._dispatch(request[0], request[1])
+                left -= 1
         except Refusal as refusal:
             self._refuse(refusal)
         finally:
             self._advancing = False
         if self._state == READ:
-            self._await_more()
+            if left:
+                self._await_more()
+            else:
+                self._state = BUSY
+                self._loop.call_soon(self._next)
 
     def _await_more(self) -> None:
         """What has arrived is used up, or is a part of a request."""
@@ -158,7 +165,7 @@ class Connection(asyncio.Protocol):
             return
         if not self._reading:
             self._reading = True
-            self.transport.resume_reading()
+            self.stream.resume()
         if have != self._awaited:
             self._awaited = have
             if have == PART_OF_HEAD:
@@ -173,20 +180,10 @@ class Connection(asyncio.Protocol):
         self._moved = reader.moved
         self._arm(self._limits.body_timeout, self._body_over)
         if reader.head is not None and reader.head.expects_continue and not reader.moved:
-            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self._intake = intake(self, reader)
-        if self._intake is not None:
-            self.transport.set_protocol(self._intake)
-
-    def body_filled(self) -> None:
-        """The body that went past this protocol is whole."""
-        self._take_back()
-        self._advance()
-
-    def _take_back(self) -> None:
-        if self._intake is not None:
-            self._intake = None
-            self.transport.set_protocol(self)
+            self.stream.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if reader.missing >= _WORTHWHILE:
+            # Straight to where it stays, which spares a copy and most of the reads.
+            self.stream.into = reader.room
 
     def _dispatch(self, head: Head, body: Union[bytes, bytearray]) -> None:
         self._state = BUSY
@@ -225,8 +222,9 @@ class Connection(asyncio.Protocol):
         if self.closed:
             self.server.settled()
             return
+        stream = self.stream
         if reply is None:
-            self.transport.abort()
+            stream.abort()
             return
         head = request.head
         keep_alive = head.keep_alive and not reply.close and self._may_go_on()
@@ -237,29 +235,32 @@ class Connection(asyncio.Protocol):
             data = encode_head(reply, keep_alive, head.version)
         self._keep_alive = keep_alive and not reply.close
         if head.method == "HEAD" or reply.status in (204, 304):
-            self.transport.write(data)
+            stream.write(data)
         elif len(reply.body) < _JOINED:
-            self.transport.write(data + reply.body)
+            stream.write(data + reply.body)
         else:
-            self.transport.write(data)
-            self.transport.write(reply.body)
-        if self._writable:
+            stream.write_two(data, reply.body)
+        if not stream.unsent:
             self._next()
         else:
             self._state = FLUSH
+            self._moved = queues.unsent(stream)
+            self._arm(self._limits.write_timeout, self._write_over)
 
     def _may_go_on(self) -> bool:
         """While draining a connection ends behind the last request that has arrived on it."""
         if not self.server.draining:
             return True
         return not self.server.expired and (
-            self._reader.unread > 0 or queues.arrived(self.transport) > 0
+            self._reader.unread > 0 or queues.arrived(self.stream) > 0
         )
 
     def _next(self) -> None:
         """An answer is out: go on with the next request, or end."""
         if not self._keep_alive:
             self._end()
+            return
+        if self.stream.closed:
             return
         self._state = READ
         if not self._advancing:
@@ -274,14 +275,14 @@ class Connection(asyncio.Protocol):
         data = encode_head(reply, False, "1.1")
         head = self._reader.head
         bare = head is not None and head.method == "HEAD"
-        self.transport.write(data if bare else data + reply.body)
+        self.stream.write(data if bare else data + reply.body)
         self._linger()
 
     def _end(self) -> None:
         """End behind an answer that announced it."""
         # A close with bytes unread would be a reset, which can cost the client its answer. While
         # draining the client did not ask for the end, so that more may be on its way.
-        if self._reader.unread or queues.arrived(self.transport) or self.server.draining:
+        if self._reader.unread or queues.arrived(self.stream) or self.server.draining:
             self._linger()
         else:
             self._close()
@@ -292,32 +293,31 @@ class Connection(asyncio.Protocol):
             self._close()
             return
         self._state = LINGER
-        self._take_back()
+        self.stream.into = None
         self._reader = self.server.new_reader()
         self._arm(self._limits.linger_timeout, self._linger_over)
         if not self._reading:
             self._reading = True
-            self.transport.resume_reading()
-        self.transport.write_eof()
+            self.stream.resume()
+        self.stream.write_eof()
 
     def _close(self) -> None:
         """Close as soon as everything is written."""
         self._state = LINGER
         self._arm(self._limits.linger_timeout, self._linger_over)
-        self.transport.close()
+        self.stream.close()
 
     def retire(self) -> None:
         """Close if the connection is idle and nothing has arrived on it."""
         idle = self._state == READ and self._reader.have == NOTHING
-        if idle and self.transport is not None and not queues.arrived(self.transport):
+        if idle and not queues.arrived(self.stream):
             self._linger()
             # Only a request that is on its way this moment could still come; it gets no answer.
             self._arm(min(_RETIRED_LINGER, self._limits.linger_timeout), self._linger_over)
 
     def abort(self) -> None:
         """Close at once, whatever is under way."""
-        if self.transport is not None:
-            self.transport.abort()
+        self.stream.abort()
 
     # Deadlines. One timer serves all, since a connection does one thing at a time.
 
@@ -345,17 +345,17 @@ class Connection(asyncio.Protocol):
             self._refuse(Refusal(408, "nothing more of the body came within %g s" % seconds))
 
     def _write_over(self) -> None:
-        unsent = queues.unsent(self.transport)
+        unsent = queues.unsent(self.stream)
         if unsent < self._moved:
             self._moved = unsent
             self._arm(self._limits.write_timeout, self._write_over)
         else:
-            self.transport.abort()
+            self.stream.abort()
 
     def _linger_over(self) -> None:
-        self._moved = queues.unsent(self.transport)
+        self._moved = queues.unsent(self.stream)
         if self._moved:
             # The answer itself is still on its way to a slow reader.
             self._arm(self._limits.write_timeout, self._write_over)
         else:
-            self.transport.abort()
+            self.stream.abort()

@@ -27,13 +27,15 @@ _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 _FRAMING = frozenset(["content-length", "transfer-encoding", "connection", "keep-alive"])
 _LINE_BREAKS = str.maketrans("\r\n\0", "   ")
 _START_LINES = {
-    status.value: ("HTTP/1.1 %d %s" % (status.value, status.phrase)).encode("ascii")
+    status.value: "HTTP/1.1 %d %s" % (status.value, status.phrase)
     for status in HTTPStatus
     if status.value >= 200
 }
 # Handlers use few names; the cap is for one that makes them up.
 _PREFIXES_CAP = 1024
-_prefixes: Dict[str, bytes] = {}
+_prefixes: Dict[str, str] = {}
+# What joins to the empty line behind a head.
+_END = ["", ""]
 
 
 class Limits(NamedTuple):
@@ -150,53 +152,62 @@ def encode_head(reply: Reply, keep_alive: bool, version: str) -> bytes:
     server does (pkg/processor/trigger/http/trigger.go, valyala/fasthttp).
     """
     status = reply.status
-    parts = [_START_LINES.get(status) or _start_line(status)]
-    server = b"Server: nuclio"
+    lines = [_START_LINES.get(status) or _start_line(status)]
+    server = "Server: nuclio"
     for name, value in reply.headers:
         prefix = _prefixes.get(name)
         if prefix is None:
             prefix = _learn(name)
-        if prefix == b"Server: ":
-            server = prefix + _encode(value)
+        if prefix == "Server: ":
+            server = prefix + value
         elif prefix:
-            parts.append(prefix + _encode(value))
-    parts.append(server)
+            lines.append(prefix + value)
+    lines.append(server)
     if not isinstance(reply.body, (bytes, bytearray, memoryview)):
         raise TypeError("a reply's body must be bytes, not %s" % type(reply.body).__name__)
     if status != 204:
-        parts.append(b"Content-Length: %d" % len(reply.body))
+        lines.append("Content-Length: %d" % len(reply.body))
     if not keep_alive:
-        parts.append(b"Connection: close\r\n\r\n")
+        lines.append("Connection: close")
     elif version == "1.0":
-        parts.append(b"Connection: keep-alive\r\n\r\n")
-    else:
-        parts.append(b"\r\n")
-    return b"\r\n".join(parts)
+        lines.append("Connection: keep-alive")
+    lines += _END
+    return _joined(lines)
 
 
-def _encode(value: str) -> bytes:
-    if not value.isprintable():
-        value = value.translate(_LINE_BREAKS)
+def _joined(lines: List[str]) -> bytes:
+    text = "\r\n".join(lines)
+    breaks = len(lines) - 1
+    if text.count("\n") != breaks or text.count("\r") != breaks or "\0" in text:
+        lines = [line.translate(_LINE_BREAKS) for line in lines]
+        text = "\r\n".join(lines)
     try:
-        return value.encode("latin-1")
+        return text.encode("latin-1")
     except UnicodeEncodeError:
-        return value.encode("utf-8", "replace")
+        return b"\r\n".join([_encode(line) for line in lines])
 
 
-def _start_line(status: int) -> bytes:
+def _encode(line: str) -> bytes:
+    try:
+        return line.encode("latin-1")
+    except UnicodeEncodeError:
+        return line.encode("utf-8", "replace")
+
+
+def _start_line(status: int) -> str:
     if not isinstance(status, int) or not 200 <= status <= 999:
         raise ValueError("a reply's status must be a number from 200 to 999, not %r" % (status,))
-    return b"HTTP/1.1 %d Unknown" % status
+    return "HTTP/1.1 %d Unknown" % status
 
 
-def _learn(name: str) -> bytes:
+def _learn(name: str) -> str:
     """The name with its colon, checked; empty for names that are the server's to write."""
     if not isinstance(name, str) or not _NAME.match(name):
         raise ValueError("%r cannot be the name of a header" % (name,))
     lowered = name.lower()
-    prefix = b"" if lowered in _FRAMING else name.encode("ascii") + b": "
+    prefix = "" if lowered in _FRAMING else name + ": "
     if lowered == "server":
-        prefix = b"Server: "
+        prefix = "Server: "
     if len(_prefixes) < _PREFIXES_CAP:
         _prefixes[name] = prefix
     return prefix

@@ -5,7 +5,7 @@ is remembered: clients on a kept connection send the same lines over and over.
 """
 
 import re
-from typing import Dict, List, Optional, Tuple, TypeVar
+from typing import Any, Dict, List, Optional, Tuple, TypeVar
 from urllib.parse import unquote
 
 # Bytes that no head may have besides its line breaks: control characters except the tab.
@@ -44,11 +44,12 @@ class Refusal(Exception):  # noqa: N818 - an answer, no fault of the program
 class Head:
     """A checked request line and header. Shared between equal requests, so never to be changed.
 
-    `length` is the body's size in bytes, or None when it comes in chunks.
+    `length` is the body's size in bytes, or None when it comes in chunks. `derived` is for the
+    application: what it works out from the head and wants to find again with an equal one.
     """
 
     __slots__ = (
-        "_lookup", "expects_continue", "fields", "keep_alive", "length",
+        "_lookup", "derived", "expects_continue", "fields", "keep_alive", "length",
         "method", "path", "query", "target", "version",
     )  # fmt: skip
 
@@ -58,6 +59,7 @@ class Head:
         self.length: Optional[int] = 0
         self.keep_alive = self.version != "1.0"
         self.expects_continue = False
+        self.derived: Any = None
         self._lookup: Optional[Dict[str, str]] = None
 
     def lookup(self) -> Dict[str, str]:

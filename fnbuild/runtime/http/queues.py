@@ -3,21 +3,21 @@
 import fcntl
 import sys
 import termios
-from typing import Any
+
+from ..stream import Stream
 
 
-def arrived(transport: Any) -> int:
+def arrived(stream: Stream) -> int:
     """How many bytes have arrived that were not read yet."""
-    return _ask(transport, termios.FIONREAD)
+    return _ask(stream, termios.FIONREAD)
 
 
-def unsent(transport: Any) -> int:
-    """How many bytes the peer has still to take, those in the transport's own buffer included."""
-    return int(transport.get_write_buffer_size()) + _ask(transport, termios.TIOCOUTQ)
+def unsent(stream: Stream) -> int:
+    """How many bytes the peer has still to take, those held back here included."""
+    return stream.unsent + _ask(stream, termios.TIOCOUTQ)
 
 
-def _ask(transport: Any, question: int) -> int:
-    number = transport.get_extra_info("socket").fileno()
-    if number < 0:
+def _ask(stream: Stream, question: int) -> int:
+    if stream.closed:
         return 0
-    return int.from_bytes(fcntl.ioctl(number, question, bytes(4)), sys.byteorder)
+    return int.from_bytes(fcntl.ioctl(stream.fd, question, bytes(4)), sys.byteorder)

@@ -6,8 +6,9 @@ connections to whoever else accepts on it; `drain` then ends the own ones behind
 
 import asyncio
 import socket
-from typing import Any, Awaitable, Callable, Dict, List, Optional, Set, Union
+from typing import Awaitable, Callable, Dict, List, Optional, Set, Union
 
+from ..loop import Loop
 from .connection import Connection
 from .messages import LATER, Later, Limits, Reply, Request
 from .parser import HeadParser, Refusal
@@ -45,11 +46,12 @@ class Server:
         limits: Optional[Limits] = None,
         on_error: Optional[OnError] = None,
         commands: Optional[Dict[bytes, Command]] = None,
-        loop: Optional[asyncio.AbstractEventLoop] = None,
+        *,
+        loop: Loop,
     ) -> None:
         self.app = app
         self.limits = limits or Limits()
-        self.loop = loop or asyncio.get_event_loop()
+        self.loop = loop
         self.in_flight = 0
         self.refusals: Dict[int, int] = {}
         self.draining = False
@@ -104,7 +106,7 @@ class Server:
     def _accept(self, name: str, listener: socket.socket) -> None:
         for _ in range(_ACCEPTS_AT_ONCE):
             try:
-                sock, _address = listener.accept()
+                sock, address = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 # Another process on the same socket was quicker, or the client has left.
                 return
@@ -115,20 +117,11 @@ class Server:
                 self._retry = self.loop.call_later(_PAUSE_AFTER_ERROR, self._watch)
                 self._report("cannot accept connections for the moment", error)
                 return
-            sock.setblocking(False)
-            connection = Connection(self, name)
-            self._connections.add(connection)
-            connection.opening = self.loop.create_task(self._open(connection, sock))
-
-    async def _open(self, connection: Connection, sock: socket.socket) -> None:
-        try:
-            await self.loop.connect_accepted_socket(lambda: connection, sock)
-        except OSError as error:
-            sock.close()
-            self.forget(connection)
-            self._report("an accepted connection could not be served", error)
-        finally:
-            connection.opening = None
+            client = None
+            if isinstance(address, tuple):
+                client = address[:2]
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._connections.add(Connection(self, name, sock, client))
 
     # Ending.
 
@@ -194,12 +187,11 @@ class Server:
         text = "%s: %s" % (type(error).__name__, error)
         return Reply.json(500, {"error": "the request could not be served: " + text}, close=True)
 
-    def command(self, begun: bytes, transport: Any) -> bool:
+    def command(self, begun: bytes, original: socket.socket) -> bool:
         """Run the command that a connection's first bytes are, if they are one."""
         command = self.commands.get(begun)
         if command is None:
             return False
-        original = transport.get_extra_info("socket")
         with socket.fromfd(original.fileno(), original.family, original.type) as twin:
             command(twin)
         return True

@@ -1,28 +1,34 @@
 """The http trigger: a request becomes an event, a worker's outcome becomes the reply.
 
-Statuses and headers follow Nuclio's (pkg/processor/trigger/http/trigger.go).
+Statuses and headers follow Nuclio's (pkg/processor/trigger/http/trigger.go). Every reply tells by
+`Server-Timing` where its milliseconds went. What waits for a worker is bounded: beyond `maxBacklog`
+requests, or `maxBacklogBytes` of their bodies, a request gets 503 at once.
 """
 
 import json
-import os
-import time
+from time import monotonic
 from typing import Any, Dict, List, Optional, Tuple, Union
 
 from ..config import ConfigFileError
-from ..exchange import Exchange, Outcome
+from ..exchange import Outcome
 from ..http.messages import LATER, Later, Limits, Reply, Request
 from ..lifecycle import Worker
-from ..logs import LEVELS
-from ..metrics import OneTrigger
 from ..pool import Pool
 from ..refusals import Refusals
+from ..tracing import Tracer
+from ..trigger_metrics import OneTrigger
+from .call import Call
+from .cors import cors_of
 
 HEALTH = "/__internal/health"
 
 # Nuclio drops the logs header whole when it would be larger, in bytes.
 _LOGS_CAP = 4096
-_REQUEST_ID_CAP = 128
 _RETRY = ("Retry-After", "1")
+# More than a function of any speed works off within the usual availability timeout of ten seconds
+# is worth little to those who wait, and their bodies cost memory meanwhile.
+_BACKLOG = 1024
+_BACKLOG_BYTES = 256 * 1024 * 1024
 
 
 def limits(attributes: Dict[str, Any]) -> Limits:
@@ -32,49 +38,88 @@ def limits(attributes: Dict[str, Any]) -> Limits:
     """
     usual = Limits()
     return Limits(
-        max_body=_size(attributes, "maxRequestBodySize", usual.max_body),
-        max_head=_size(attributes, "readBufferSize", usual.max_head),
+        max_body=_number(attributes, "maxRequestBodySize", usual.max_body),
+        max_head=_number(attributes, "readBufferSize", usual.max_head),
     )
 
 
-def _size(attributes: Dict[str, Any], key: str, usual: int) -> int:
+def _number(attributes: Dict[str, Any], key: str, usual: int, unit: str = "bytes") -> int:
     value = attributes.get(key) or usual
     try:
-        return int(value)
+        number = int(value)
     except (TypeError, ValueError):
-        raise ConfigFileError("attributes.%s: %r is no number of bytes" % (key, value)) from None
+        number = 0
+    if number < 1:
+        raise ConfigFileError("attributes.%s: %r is no number of %s" % (key, value, unit))
+    return number
 
 
 class HttpTrigger:
-    """The application of the http listener."""
+    """The application of the http listener. ConfigFileError when an attribute is wrong."""
 
-    def __init__(self, pool: Pool, metrics: OneTrigger, refusals: Refusals) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        metrics: OneTrigger,
+        refusals: Refusals,
+        tracer: Optional[Tracer] = None,
+    ) -> None:
+        attributes = pool.trigger.attributes
         self._pool = pool
         self._metrics = metrics
         self._refusals = refusals
+        self._tracer = tracer
         self._timeout = pool.trigger.availability_timeout
+        self._workers = len(pool.workers)
+        self._cors = cors_of(attributes)
+        self._backlog = _number(attributes, "maxBacklog", _BACKLOG, "requests")
+        self._backlog_bytes = _number(attributes, "maxBacklogBytes", _BACKLOG_BYTES)
+        self._waiting_bytes = 0
 
     def __call__(self, request: Request) -> Union[Reply, Later]:
+        if self._cors is not None:
+            answer = self._cors.check(request)
+            if answer is not None:
+                return answer
         if request.path.startswith(HEALTH):
             return Reply(200)
-        pool = self._pool
-        worker = pool.take()
+        call = Call(self, request)
+        worker = self._pool.take()
         if worker is None:
-            refusal = self._refusal()
+            refusal = self._refusal() or self._crowd(len(request.body))
             if refusal is not None:
-                return self._unavailable(request, refusal)
-        self._metrics.asked(pool.available, len(pool.workers))
+                return self._unavailable(call, refusal)
+        if self._tracer is not None:
+            call.span = self._tracer.start(request, call)
         if worker is None:
-            pool.queue(self._timeout, lambda one, waited: self._given(request, one, waited))
+            self._queue(call)
         else:
+            self._metrics.asked(self._pool.idle + 1, self._workers, len(request.body))
             self._metrics.allocated(0)
-            self._dispatch(worker, request)
+            call.dispatch(worker)
         return LATER
 
-    def _unavailable(self, request: Request, reason: str) -> Reply:
-        request_id = request_id_of(request)
-        self._refusals.note(503, reason, request_id)
-        return refused(503, reason, request_id)
+    # Waiting for a worker.
+
+    def _queue(self, call: Call) -> None:
+        size = len(call.request.body)
+        self._metrics.asked(0, self._workers, size)
+        self._waiting_bytes += size
+        self._pool.queue(self._timeout, call.given)
+
+    def given(self, call: Call, worker: Optional[Worker], waited: float) -> None:
+        """The wait for a worker is over, with or without one."""
+        self._waiting_bytes -= len(call.request.body)
+        if worker is None:
+            self._metrics.timed_out(waited)
+            self._end(call, self._unavailable(call, self._waited_in_vain()))
+            return
+        self._metrics.allocated(waited)
+        if call.request.connection.closed:
+            self._pool.release(worker)
+            self._end(call, None)
+        else:
+            call.dispatch(worker)
 
     def _refusal(self) -> Optional[str]:
         """Why waiting for a worker would be in vain."""
@@ -87,99 +132,85 @@ class HttpTrigger:
             return "the function is unhealthy: %s" % (trouble.reason if trouble else "")
         return None
 
+    def _crowd(self, size: int) -> Optional[str]:
+        """Why one more, with a body of `size` bytes, is too many to wait."""
+        waiting = self._pool.waiting
+        if waiting >= self._backlog:
+            reason = "%d requests wait for a worker already (maxBacklog)" % waiting
+        elif waiting and self._waiting_bytes + size > self._backlog_bytes:
+            reason = (
+                "%d requests with %d bytes wait for a worker already, and this one has %d more; "
+                "the limit is %d (maxBacklogBytes)"
+                % (waiting, self._waiting_bytes, size, self._backlog_bytes)
+            )
+        else:
+            return None
+        self._metrics.turned_away()
+        return reason
+
     def _waited_in_vain(self) -> str:
         refusal = self._refusal()
         if refusal is not None:
             return refusal
         pool = self._pool
         if pool.was_ready or pool.serving:
-            why = "all %d workers were busy for" % len(pool.workers)
+            why = "all %d workers were busy for" % self._workers
         else:
             why = "the function is starting: no worker became ready within"
         milliseconds = round(self._timeout * 1000.0, 3)
         return "%s %g ms (workerAvailabilityTimeoutMilliseconds)" % (why, milliseconds)
 
-    def _given(self, request: Request, worker: Optional[Worker], waited: float) -> None:
-        if worker is None:
-            self._metrics.timed_out(waited)
-            request.answer(self._unavailable(request, self._waited_in_vain()))
-            return
-        self._metrics.allocated(waited)
-        if request.connection.closed:
-            self._pool.release(worker)
-            request.answer(None)
-            return
-        self._dispatch(worker, request)
+    # Replies.
 
-    def _dispatch(self, worker: Worker, request: Request) -> None:
-        level = request.header("x-nuclio-log-level")
-        if level is not None and level not in LEVELS:
-            level = "debug"
-        name = worker.name
-
-        def done(exchange: Exchange, outcome: Outcome) -> None:
-            seconds = time.monotonic() - exchange.began
-            self._metrics.handled(name, seconds, outcome.status < 500)
-            request.answer(self._reply(exchange, outcome))
-
-        exchange = Exchange(done, request_id_of(request), level)
-        meta = event_of(request)
-        if level is not None:
-            meta["l"] = LEVELS[level]
-        worker.dispatch(meta, request.body, exchange)
-
-    def _reply(self, exchange: Exchange, outcome: Outcome) -> Reply:
+    def done(self, call: Any, outcome: Outcome) -> None:
+        """A worker has answered, or has come to its end."""
+        seconds = monotonic() - call.dispatched
+        self._metrics.handled(call.worker, seconds, outcome.status < 500)
         if outcome.error is not None:
-            return refused(outcome.status, outcome.error, exchange.request_id)
+            reply = self._failed(call, outcome.status, outcome.error)
+        else:
+            reply = self._reply(call, outcome)
+        self._end(call, reply, outcome)
+
+    def _end(self, call: Call, reply: Optional[Reply], outcome: Optional[Outcome] = None) -> None:
+        if call.span is not None:
+            call.span.end(reply, outcome)
+        call.request.answer(reply)
+
+    def _reply(self, call: Call, outcome: Outcome) -> Reply:
+        times = call.times(outcome)
+        self._metrics.spent(*times)
         headers = outcome.headers
-        headers.append(("X-Request-Id", exchange.request_id))
-        if exchange.level is not None:
-            logs = json.dumps(exchange.records, default=repr)
-            if len(logs) < _LOGS_CAP:
-                headers.append(("X-Nuclio-Logs", logs))
-            else:
-                self._pool.log.warn(
-                    "The handler's logs are too large for the X-Nuclio-Logs header",
-                    size=len(logs),
-                    limit=_LOGS_CAP,
-                )
+        if self._cors is not None:
+            headers += self._cors.headers(call.request, headers)
+        headers.append(("X-Request-Id", call.request_id))
+        timing = "queue;dur=%.3f, handover;dur=%.3f, handler;dur=%.3f, reply;dur=%.3f" % times
+        headers.append(("Server-Timing", timing))
+        if call.level is not None:
+            self._add_logs(call, headers)
         return Reply(outcome.status, headers, outcome.body)
 
+    def _add_logs(self, call: Call, headers: List[Tuple[str, str]]) -> None:
+        logs = json.dumps(call.records, default=repr)
+        if len(logs) < _LOGS_CAP:
+            headers.append(("X-Nuclio-Logs", logs))
+        else:
+            self._pool.log.warn(
+                "The handler's logs are too large for the X-Nuclio-Logs header",
+                size=len(logs),
+                limit=_LOGS_CAP,
+            )
 
-def refused(status: int, reason: str, request_id: str) -> Reply:
-    """A reply of the processor's own: the reason as JSON."""
-    headers: List[Tuple[str, str]] = [("X-Request-Id", request_id)]
-    if status == 503:
-        headers.append(_RETRY)
-    return Reply.json(status, {"error": reason, "request_id": request_id}, headers)
+    def _unavailable(self, call: Call, reason: str) -> Reply:
+        self._refusals.note(503, reason, call.request_id)
+        return self._failed(call, 503, reason)
 
-
-def event_of(request: Request) -> Dict[str, Any]:
-    """What a worker needs to make the event, besides the body; read by `events`."""
-    return {
-        "id": new_id(),
-        "m": request.method,
-        "p": request.path,
-        "q": request.query,
-        "u": request.target,
-        "h": request.head.fields,
-        "ct": request.header("content-type") or "",
-        "t": int(time.time()),
-    }
-
-
-def request_id_of(request: Request) -> str:
-    """The client's X-Request-Id, or a new one."""
-    given = request.header("x-request-id")
-    if given and len(given) <= _REQUEST_ID_CAP and given.isprintable():
-        return given
-    return new_id()
-
-
-def new_id() -> str:
-    """A random UUID (version 4); the uuid module starts other programs when 3.6 imports it."""
-    number = bytearray(os.urandom(16))
-    number[6] = number[6] & 0x0F | 0x40
-    number[8] = number[8] & 0x3F | 0x80
-    text = number.hex()
-    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
+    def _failed(self, call: Call, status: int, reason: str) -> Reply:
+        """A reply of the processor's own: the reason as JSON."""
+        headers: List[Tuple[str, str]] = [("X-Request-Id", call.request_id)]
+        if status == 503:
+            headers.append(_RETRY)
+        headers.append(("Server-Timing", "queue;dur=%.3f" % call.waited()))
+        if self._cors is not None:
+            headers += self._cors.headers(call.request, headers)
+        return Reply.json(status, {"error": reason, "request_id": call.request_id}, headers)

@@ -1,0 +1,121 @@
+"""Cross-origin requests: which web pages may call the function from a browser.
+
+The attribute `cors` of an http trigger, with Nuclio's defaults and statuses
+(pkg/processor/trigger/http/cors/cors.go). On purpose different: a request without Origin comes from
+no web page and is served; one from an origin that is not allowed gets 403 with the reason, where
+Nuclio answers 200 with nothing in it; the names in Access-Control-Request-Headers may be spaced in
+any way; and Access-Control-Allow-Credentials is on replies too, where browsers look for it.
+"""
+
+from typing import Any, Dict, FrozenSet, List, Optional, Tuple
+
+from ..config import ConfigFileError
+from ..http.messages import Reply, Request
+
+Headers = List[Tuple[str, str]]
+
+_METHODS = ("HEAD", "GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")
+_HEADERS = ("Accept", "Content-Length", "Content-Type", "Authorization", "X-Nuclio-Log-Level")
+_MAX_AGE = 5
+
+
+class Cors:
+    """What one trigger allows. `attributes` is the value of the attribute `cors`."""
+
+    def __init__(self, attributes: Dict[str, Any]) -> None:
+        # Nuclio decodes attributes whatever the case of their names.
+        values = {key.lower(): value for key, value in attributes.items()}
+        self._origins = _strings(values, "allowOrigins", ("*",))
+        methods = _strings(values, "allowMethods", _METHODS)
+        headers = _strings(values, "allowHeaders", _HEADERS)
+        self._methods: FrozenSet[str] = frozenset(methods)
+        self._headers: FrozenSet[str] = frozenset(name.lower() for name in headers)
+        credentials = _of_type(values, "allowCredentials", bool, False)
+        self._common: Headers = (
+            [("Access-Control-Allow-Credentials", "true")] if credentials else []
+        )
+        exposed = _strings(values, "exposeHeaders", ())
+        self._on_replies: Headers = [("Vary", "Origin"), *self._common]
+        if exposed:
+            self._on_replies.append(("Access-Control-Expose-Headers", ", ".join(exposed)))
+        self._on_preflights: Headers = [
+            ("Vary", "Origin"),
+            ("Vary", "Access-Control-Request-Method"),
+            ("Vary", "Access-Control-Request-Headers"),
+            ("Access-Control-Allow-Methods", ", ".join(methods)),
+            ("Access-Control-Allow-Headers", ", ".join(headers)),
+            (
+                "Access-Control-Max-Age",
+                "%d" % _of_type(values, "preflightMaxAgeSeconds", int, _MAX_AGE),
+            ),
+            *self._common,
+        ]
+
+    def check(self, request: Request) -> Optional[Reply]:
+        """The answer to a preflight and to what is not allowed; None for what is to be served."""
+        origin = request.header("origin")
+        asked = request.header("access-control-request-method")
+        if request.method == "OPTIONS" and asked is not None:
+            return self._preflight(request, origin, asked)
+        if origin is None or self._allows(origin):
+            return None
+        return _refused(403, "the origin %s is not among allowOrigins" % origin)
+
+    def headers(self, request: Request, reply: Headers) -> Headers:
+        """What a reply with these headers needs besides; what the handler set itself counts."""
+        origin = request.header("origin")
+        if origin is None:
+            return [("Vary", "Origin")]
+        own = {name.lower() for name, _ in reply}
+        added = [("Access-Control-Allow-Origin", origin), *self._on_replies]
+        return [pair for pair in added if pair[0] == "Vary" or pair[0].lower() not in own]
+
+    def _preflight(self, request: Request, origin: Optional[str], method: str) -> Reply:
+        if origin is None:
+            return _refused(400, "a preflight request must have the header Origin")
+        if not self._allows(origin):
+            return _refused(400, "the origin %s is not among allowOrigins" % origin)
+        if method not in self._methods:
+            return _refused(400, "the method %s is not among allowMethods" % method)
+        wanted = request.header("access-control-request-headers") or ""
+        for name in wanted.split(","):
+            if name.strip() and name.strip().lower() not in self._headers:
+                return _refused(400, "the header %s is not among allowHeaders" % name.strip())
+        return Reply(200, [("Access-Control-Allow-Origin", origin), *self._on_preflights])
+
+    def _allows(self, origin: str) -> bool:
+        return "*" in self._origins or origin in self._origins
+
+
+def cors_of(attributes: Dict[str, Any]) -> Optional[Cors]:
+    """The rules in a trigger's attributes, if there are any; ConfigFileError names faults."""
+    values = attributes.get("cors")
+    if values is None:
+        return None
+    if not isinstance(values, dict):
+        raise ConfigFileError("cors: %r is not an object" % (values,))
+    enabled = _of_type({key.lower(): v for key, v in values.items()}, "enabled", bool, False)
+    return Cors(values) if enabled else None
+
+
+def _refused(status: int, reason: str) -> Reply:
+    return Reply.json(status, {"error": "cors: " + reason}, [("Vary", "Origin")])
+
+
+def _of_type(values: Dict[str, Any], name: str, kind: type, default: Any) -> Any:
+    value = values.get(name.lower())
+    if value is None:
+        return default
+    if not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
+        raise ConfigFileError("cors.%s: %r is not a %s" % (name, value, kind.__name__))
+    return value
+
+
+def _strings(values: Dict[str, Any], name: str, default: Tuple[str, ...]) -> Tuple[str, ...]:
+    value = values.get(name.lower())
+    if value is None or value == []:
+        return default
+    found = [value] if isinstance(value, str) else value
+    if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
+        raise ConfigFileError("cors.%s: %r is not a list of strings" % (name, value))
+    return tuple(found)
