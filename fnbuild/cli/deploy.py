@@ -118,12 +118,12 @@ def _with_stored(session: Session, request: DeployRequest) -> DeployRequest:
 
 @contextmanager
 def still_serving(platform: Platform, namespace: str, name: str) -> Iterator[None]:
-    """Add to the failure of a deploy what runs in spite of it."""
-    from fnbuild.errors import BuildError, FnbuildError, NotReadyError
+    """Add to the failure of a build what runs in spite of it; later ones say so themselves."""
+    from fnbuild.errors import BuildError, FnbuildError
 
     try:
         yield
-    except (BuildError, NotReadyError) as error:
+    except BuildError as error:
         with suppress(FnbuildError):
             left = platform.deployment(namespace, name)
             if left.revision and left.replicas[0]:
