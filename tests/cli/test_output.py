@@ -10,7 +10,7 @@ import yaml
 
 from fnbuild.cli.listing import function_object, reason, show_functions, show_projects, url
 from fnbuild.cli.logs import Lines
-from fnbuild.cli.output import as_yaml, show_values, table
+from fnbuild.cli.output import as_flat_json, as_yaml, printable, show_values, table
 from fnbuild.platforms import Deployment, LogRecord, Project
 from fnbuild.spec.types import Function, Metadata, Spec, Trigger
 
@@ -49,6 +49,28 @@ def test_tables_look_like_nuctls() -> None:
         "NAME      | STATE\nface-haar | ready\nx         | two lines"
     )
     assert table(["name", "state"], []) == "NAME | STATE"
+
+
+def test_what_steers_a_terminal_is_written_out() -> None:
+    assert table(["label"], [["\x1b[31mcat\a\tö"]]) == "LABEL\n\\x1b[31mcat\\x07 ö"
+    assert printable("a\u202eb\n") == "a\\u202eb\\n"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ([1, 2.5, "a", None], '[1, 2.5, "a", null]'),
+        ([], "[]"),
+        ({}, "{}"),
+        ({"a": {}}, '{\n  "a": {}\n}'),
+        ([{"p": [1, 2]}], '[\n  {\n    "p": [1, 2]\n  }\n]'),
+        ([[1, 2], [3]], "[\n  [1, 2],\n  [3]\n]"),
+        ("ä", '"ä"'),
+    ],
+)
+def test_plain_lists_take_one_line(value: object, expected: str) -> None:
+    assert as_flat_json(value) == expected
+    assert json.loads(expected) == value
 
 
 def test_functions_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:

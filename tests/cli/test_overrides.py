@@ -117,7 +117,7 @@ def test_env_in_the_wrong_form_says_the_right_one(text: str) -> None:
     with pytest.raises(UsageError) as failure:
         environment([text])
     assert text in failure.value.message
-    assert failure.value.hint == "--env NAME=value"
+    assert failure.value.hint == "write `--env NAME=value`"
 
 
 def test_volumes_become_host_paths() -> None:
@@ -137,7 +137,7 @@ def test_volumes_become_host_paths() -> None:
 def test_volume_in_the_wrong_form_says_the_right_one(text: str) -> None:
     with pytest.raises(UsageError) as failure:
         volumes([text])
-    assert failure.value.hint == "--volume source:/destination[:ro]"
+    assert failure.value.hint == "write `--volume source:/destination[:ro]`"
 
 
 def test_resources() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import select
 import signal
 import subprocess
@@ -19,6 +21,8 @@ from typing import Any
 import pytest
 import yaml
 from PIL import Image
+
+from fnbuild.cli.app import run
 
 CONFIG = """\
 metadata:
@@ -53,6 +57,12 @@ def handler(context, event):
     if event.path == "/slow":
         print("taking its time")
         time.sleep(1)
+    if event.path == "/lines":
+        print("first\\nsecond\\nthird")
+    if event.path == "/odd":
+        return '[{"label": "square", "type": "rectangle", "points": [[5, 5], [20, 20]]}]'
+    if event.path == "/text":
+        return "no JSON at all"
     if event.path == "/fail":
         raise ValueError("cannot see")
     if not isinstance(event.body, dict):
@@ -88,8 +98,30 @@ class Person:
         (self.folder / "main.py").write_text(code)
 
     def types(self, *words: object, stdin: bytes | None = None, status: int = 0) -> Done:
+        """The command line, in this process when nothing is piped in: a third of the time."""
+        line = [str(word) for word in words]
+        result = self._here(line) if stdin is None else self.types_alone(*line, stdin=stdin)
+        assert result.status == status, f"{words}: {result}"
+        assert "internal error" not in result.err
+        return result
+
+    def _here(self, line: list[str]) -> Done:
+        out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
+        with pytest.MonkeyPatch.context() as patch, open(os.devnull) as nothing:
+            patch.chdir(self.home)
+            for name in os.environ.keys() - self.environment.keys():
+                patch.delenv(name)
+            for name, value in self.environment.items():
+                patch.setenv(name, value)
+            for name, stream in (("stdin", nothing), ("stdout", out), ("stderr", err)):
+                patch.setattr(sys, name, stream)
+            status = run(line)
+        return Done(status, _text(out), _text(err))
+
+    def types_alone(self, *words: str, stdin: bytes | None = None) -> Done:
+        """The command line in a process of its own, as a shell would run it."""
         done = subprocess.run(
-            [sys.executable, "-m", "fnbuild", *map(str, words)],
+            [sys.executable, "-m", "fnbuild", *words],
             input=stdin,
             stdin=subprocess.DEVNULL if stdin is None else None,
             capture_output=True,
@@ -98,10 +130,7 @@ class Person:
             timeout=120,
             check=False,
         )
-        result = Done(done.returncode, done.stdout.decode(), done.stderr.decode())
-        assert result.status == status, f"{words}: {result}"
-        assert "internal error" not in result.err
-        return result
+        return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     def starts(self, *words: object) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
@@ -113,6 +142,11 @@ class Person:
             env=self.environment,
             start_new_session=True,
         )
+
+
+def _text(stream: io.TextIOWrapper) -> str:
+    stream.seek(0)
+    return stream.read()
 
 
 @pytest.fixture
@@ -134,7 +168,7 @@ def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
 
 
 def test_deploy_says_what_it_does_and_prints_the_function(person: Person) -> None:
-    done = person.types("deploy", "-p", "squares", "--project-name", "cvat", "-o", "json")
+    done = person.types_alone("deploy", "-p", "squares", "--project-name", "cvat", "-o", "json")
     made = json.loads(done.out)
     assert made["metadata"]["name"] == "squares"
     assert made["metadata"]["namespace"] == "nuclio"
@@ -198,7 +232,65 @@ def test_a_picture_goes_in_and_a_picture_comes_out(deployed: Person) -> None:
     assert [cell.strip() for cell in row.split("|")] == ["square", "rectangle", "0.90", "5,5 20,20"]
     failed = deployed.types(*words, "-p", "fail", status=1)
     assert "cannot see" in failed.err
-    assert "no such image file" in deployed.types("invoke", "squares", "--image", "x", status=1).err
+    flat = deployed.types(*words, "-o", "json").out
+    assert '"points": [5, 5, 20, 20]' in flat
+    assert json.loads(flat) == json.loads(raw.out)
+
+
+@pytest.mark.parametrize("output", ["raw", "json", "table"])
+@pytest.mark.parametrize("path", ["odd", "text"])
+def test_a_reply_that_cvat_would_refuse_is_a_failure(
+    path: str, output: str, deployed: Person
+) -> None:
+    Image.new("RGB", (40, 30), "white").save(deployed.home / "in.png")
+    words = ("invoke", "squares", "-p", path, "-o", output)
+    seen = deployed.types(*words, "--image", "in.png", status=1)
+    assert "error: " in seen.err
+    assert seen.out
+    if output != "table":
+        # Without a picture nobody asked for a detection.
+        deployed.types(*words)
+
+
+def test_pictures_that_are_none_are_failures_and_not_wrong_usage(deployed: Person) -> None:
+    Image.new("RGB", (40, 30), "white").save(deployed.home / "in.png")
+    (deployed.home / "text.png").write_text("no picture")
+    for flags, said in (
+        ("--image missing.png", "no such image file"),
+        ("--image text.png", "is not an image"),
+        ("--image in.png --draw nowhere/out.png", "does not exist: nowhere"),
+        ("--image in.png --states text.png", "--states text.png cannot be read"),
+    ):
+        assert said in deployed.types("invoke", "squares", *flags.split(), status=1).err
+    words = ("invoke", "squares", "--image", "in.png")
+    assert "out.xyz" in deployed.types(*words, "--draw", "out.xyz", status=2).err
+    nan = deployed.types(*words, "--threshold", "nan", status=2)
+    assert "--threshold nan is no number" in nan.err
+    high = deployed.types(*words, "--threshold", "90")
+    assert "warning: --threshold 90: confidences are from 0 to 1" in high.err
+
+
+def test_a_name_that_is_not_there_has_a_likely_one(deployed: Person) -> None:
+    for verb in ("invoke", "logs", "history", "redeploy", "rollback", "get fn", "export fn"):
+        missed = deployed.types(*verb.split(), "sqares", status=1)
+        assert 'hint: did you mean "squares"?' in missed.err, verb
+        elsewhere = deployed.types(*verb.split(), "squares", "-n", "cvat", status=1)
+        assert "hint: it is in namespace nuclio: `-n nuclio`" in elsewhere.err, verb
+    assert (
+        "`fnbuild get functions -n cvat` lists"
+        in deployed.types("logs", "x", "-n", "cvat", status=1).err
+    )
+
+
+def test_a_dry_run_names_what_each_step_changes(deployed: Person) -> None:
+    words = ("deploy", "-p", "squares", "--project-name", "cvat", "--desc", "newer", "--dry-run")
+    steps = json.loads(deployed.types(*words, "-o", "json").out)
+    assert steps == yaml.safe_load(deployed.types(*words, "-o", "yaml").out)
+    function = steps[0]
+    assert (function["verb"], function["target"]) == ("update", "function squares")
+    assert function["before"]["spec"]["description"] == "Finds one square"
+    assert function["after"]["spec"]["description"] == "newer"
+    assert {step["target"] for step in steps} >= {"revision", "port", "processor"}
 
 
 def test_logs_show_what_the_handler_printed(deployed: Person) -> None:
@@ -209,8 +301,13 @@ def test_logs_show_what_the_handler_printed(deployed: Person) -> None:
         if line
     ]
     assert all(record["time"] > 1e12 for record in records)
+    deployed.types("invoke", "squares", "-p", "lines")
+    looking, *block = deployed.types("logs", "squares").out.splitlines()[-4:]
+    assert re.search(r" \(I\) w0 #[0-9a-f]{8} looking$", looking)
+    assert block[0].endswith(" (I) w0 first")
+    assert block[1:] == [" " * block[0].index("first") + word for word in ("second", "third")]
     last = deployed.types("logs", "squares", "--tail", 1, "-o", "json").out.splitlines()
-    assert [json.loads(line)["message"] for line in last] == [records[-1]["message"]]
+    assert [json.loads(line)["message"] for line in last] == ["third"]
     assert "nobody" in deployed.types("logs", "nobody", status=1).err
 
 
@@ -227,6 +324,7 @@ def test_a_revision_that_fails_and_the_way_back(person: Person) -> None:
     person.write("import nowhere_to_be_found\n")
     failed = person.types("deploy", "-p", "squares", status=1)
     assert "nowhere_to_be_found" in failed.err.split("error: ")[0]
+    assert "revision 2 goes on serving" in failed.err
     rows = person.types("history", "squares").out.splitlines()[1:]
     states = [row.split("|")[1].strip() for row in rows]
     assert states == ["failed", "active", "superseded"]
@@ -263,6 +361,24 @@ def test_update_joins_flags_to_the_stored_function(person: Person) -> None:
     assert spec["env"] == [{"name": "COLOUR", "value": "red"}]
     assert spec["description"] == "red ones"
     assert "red ones" in person.types("deploy", "squares", "--dry-run", "-o", "yaml").out
+
+
+def test_a_disabled_function_is_enabled_again_without_its_folder(person: Person) -> None:
+    person.types("deploy", "-p", "squares")
+    remedy = "it is disabled; `fnbuild update function squares --disable=false` runs it again"
+    assert remedy in person.types("update", "function", "squares", "--disable").err
+    assert remedy in person.types("invoke", "squares", status=1).err
+    assert remedy in person.types("redeploy", "squares").err
+    same = person.types("update", "function", "squares")
+    assert "is still disabled" in same.err
+    assert (
+        "squares is ready" in person.types("update", "function", "squares", "--disable=false").err
+    )
+    person.types("invoke", "squares")
+    # It wins over the file, too.
+    person.write(config=CONFIG + "  disable: true\n")
+    assert "squares is standby" in person.types("deploy", "-p", "squares").err
+    assert "squares is ready" in person.types("deploy", "-p", "squares", "--disable=false").err
 
 
 def test_functions_come_back_after_down_and_up(person: Person) -> None:
@@ -417,6 +533,7 @@ def test_watch_keeps_the_old_configuration_while_the_new_one_is_wrong(
 
 def test_run_without_watch_ends_when_the_model_does_not_load(person: Person) -> None:
     person.write(CODE.replace('print("loading the model")', 'raise ValueError("no weights")'))
-    failed = person.types("run", "squares", status=1)
+    failed = person.types_alone("run", "squares")
+    assert failed.status == 1
     assert "ValueError: no weights" in failed.err + failed.out
     assert "error: squares did not become ready" in failed.err

@@ -1,0 +1,46 @@
+"""Which functions validate checks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Fnbuild = Callable[..., Any]
+
+
+@pytest.fixture
+def library(tmp_path: Path, fnbuild: Fnbuild) -> Path:
+    """Two functions below a folder that is none, and things that are not looked into."""
+    for name in ("opencv/one", "two", "two/nested", ".git/three", ".venv/lib/four"):
+        fnbuild("init", tmp_path / "library" / name, "--kind", "http")
+    return tmp_path / "library"
+
+
+def test_all_functions_below_a_folder_are_checked(library: Path, fnbuild: Fnbuild) -> None:
+    assert fnbuild("validate", library).err == "2 functions: 0 errors, 0 warnings\n"
+    wrong = library / "opencv/one/function.yaml"
+    wrong.write_text(wrong.read_text() + "  replicas: many\n")
+    found = fnbuild("validate", library, library / "two")
+    assert (found.status, "3 functions: 1 error" in found.err) == (1, True)
+    assert str(wrong) in found.out
+
+
+def test_a_function_is_checked_itself_and_not_what_is_inside(
+    library: Path, fnbuild: Fnbuild
+) -> None:
+    assert fnbuild("validate", library / "two").err.startswith("1 function:")
+
+
+def test_a_folder_without_functions_is_an_error(tmp_path: Path, fnbuild: Fnbuild) -> None:
+    found = fnbuild("validate", tmp_path)
+    assert (found.status, "holds no function.yaml" in found.out) == (1, True)
+
+
+def test_fixes_reach_all_of_them(library: Path, fnbuild: Fnbuild) -> None:
+    file = library / "two/function.yaml"
+    file.write_text(file.read_text().replace("  name: two", "\tname: two"))
+    assert fnbuild("validate", library).status == 1
+    assert fnbuild("validate", library, "--fix").status == 0
