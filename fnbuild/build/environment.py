@@ -7,11 +7,14 @@ lacks it is made anew.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import shutil
 import stat
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fnbuild.build import pip, venv
@@ -57,6 +60,39 @@ def ensure(interpreter: Interpreter, requirements: Requirements, progress: Progr
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
     return python
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """Inside, no environment is removed: for whoever has one that is not on record yet."""
+    with _gate(fcntl.LOCK_SH):
+        yield
+
+
+def prune(used: Callable[[], Collection[Path]]) -> None:
+    """Remove the environments whose Python is not among the used ones.
+
+    While somebody is in `kept` nothing is removed, and `used` is asked when nobody is.
+    """
+    with suppress(BlockingIOError), _gate(fcntl.LOCK_EX | fcntl.LOCK_NB):
+        folders = {path.parent.parent for path in used()}
+        for mark in (data_dir() / "environments").glob(f"*/{_MARK}"):
+            if mark.parent not in folders:
+                # Without its mark it counts for nothing, should the rest survive.
+                mark.unlink(missing_ok=True)
+                shutil.rmtree(mark.parent, ignore_errors=True)
+                mark.parent.with_suffix(".lock").unlink(missing_ok=True)
+
+
+@contextmanager
+def _gate(operation: int) -> Iterator[None]:
+    path = make_private(data_dir() / "environments") / "gate"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, operation)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _key(interpreter: Interpreter, requirements: Requirements) -> str:

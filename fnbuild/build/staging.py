@@ -11,10 +11,12 @@ from __future__ import annotations
 import base64
 import binascii
 import errno
+import filecmp
 import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -32,30 +34,39 @@ if TYPE_CHECKING:
     from fnbuild.spec.reader import Loaded
 
 _CHUNK_BYTES = 1 << 30
+# What is smaller is copied: a handler that writes to a file of its own against all rules does no
+# harm to other revisions then.
+_SHARED_BYTES = 1 << 20
 _CONFIG_NAME = "function.yaml"
 
 
 def digest(loaded: Loaded) -> str:
     """The hash (hex) that `stage` would give the artifact. Nothing is copied."""
-    return hash_of(_collect(loaded))
+    return hash_of(files(loaded))
 
 
 def stage(
-    loaded: Loaded, destination: Path, progress: Callable[[str], None] | None = None
+    loaded: Loaded,
+    destination: Path,
+    progress: Callable[[str], None] | None = None,
+    previous: Path | None = None,
 ) -> Artifact:
     """Copy the code to `destination`, which must not exist; it appears whole or not at all.
+
+    Large files that are the same in `previous`, an earlier copy, are shared with it: weights do not
+    take their room once a revision. Nobody writes to either copy.
 
     Raises `BuildError` when something cannot be copied (a full disk, an unreadable file, a link
     that leaves the folder); then nothing is left behind.
     """
-    found = _collect(loaded)
+    found = files(loaded)
     if os.path.lexists(destination):
         raise ConflictError(f"{destination} exists already")
     make_private(destination.parent)
     _sweep(destination.parent)
     temporary = destination.parent / f".staging-{os.getpid()}-{secrets.token_hex(4)}"
     try:
-        _copy_all(found, temporary, progress)
+        _copy_all(found, temporary, progress, previous)
         code_hash = hash_of(found, temporary)
         temporary.rename(destination)
     except OSError as error:
@@ -66,8 +77,11 @@ def stage(
     return Artifact("folder", str(destination), code_hash, tuple(found.warnings))
 
 
-def _collect(loaded: Loaded) -> Contents:
-    """Inline source wins over a single file, and that over the folder, as in Nuclio."""
+def files(loaded: Loaded) -> Contents:
+    """What a copy would hold.
+
+    Inline source wins over a single file, and that over the folder, as in Nuclio.
+    """
     inline = loaded.function.spec.build.function_source_code
     if inline:
         found = _inline(loaded.function, inline)
@@ -122,7 +136,12 @@ def _sweep(folder: Path) -> None:
             continue  # it lives, as somebody else's process
 
 
-def _copy_all(found: Contents, destination: Path, progress: Callable[[str], None] | None) -> None:
+def _copy_all(
+    found: Contents,
+    destination: Path,
+    progress: Callable[[str], None] | None,
+    previous: Path | None,
+) -> None:
     destination.mkdir(mode=0o755)
     for count, entry in enumerate(found, 1):
         path = destination / entry.path
@@ -131,12 +150,32 @@ def _copy_all(found: Contents, destination: Path, progress: Callable[[str], None
                 path.mkdir(mode=0o755)
             elif entry.kind == "link":
                 path.symlink_to(entry.target)
-            else:
+            elif previous is None or not _shared(entry, previous / entry.path, path):
                 _copy(entry, path)
         except OSError as error:
             raise _meaning(error, entry, destination) from error
         if progress is not None and count % 1000 == 0:
             progress(f"copied {count} of {len(found.entries)} files")
+
+
+def _shared(entry: Entry, earlier: Path, path: Path) -> bool:
+    """Whether the file could be linked to an earlier copy that has the same content and mode."""
+    if isinstance(entry.source, bytes):
+        return False
+    try:
+        about = earlier.lstat()
+        if about.st_size < _SHARED_BYTES or about.st_mode != stat.S_IFREG | _mode(entry):
+            return False
+        if not filecmp.cmp(entry.source, earlier, shallow=False):
+            return False
+        path.hardlink_to(earlier)
+    except OSError:
+        return False  # not there, or on a file system that cannot: then it is copied
+    return True
+
+
+def _mode(entry: Entry) -> int:
+    return 0o555 if entry.executable else 0o444
 
 
 def _copy(entry: Entry, path: Path) -> None:
@@ -146,7 +185,7 @@ def _copy(entry: Entry, path: Path) -> None:
         else:
             with entry.source.open("rb") as original:
                 _transfer(original, copy)
-        os.fchmod(copy.fileno(), 0o555 if entry.executable else 0o444)
+        os.fchmod(copy.fileno(), _mode(entry))
 
 
 def _transfer(original: IO[bytes], copy: IO[bytes]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild.build.environment import ensure
+from fnbuild.build.environment import ensure, kept, prune
 from fnbuild.build.interpreter import Interpreter, choose
 from fnbuild.build.requirements import Requirements, collect
 from fnbuild.datadir import hold
@@ -276,6 +276,36 @@ class TestKeeping:
         assert told[0].startswith(f"waiting for process {os.getpid()} (since ")
 
 
+class TestPruning:
+    def test_only_what_nobody_uses_is_removed(self, here, asked, wheels):
+        for name in ("one", "two"):
+            wheel(wheels, name)
+        one, two = (ensure(here, asked(f"pip install {name}"), Told()) for name in ("one", "two"))
+        prune(lambda: {one})
+        assert run(one, "import one; print(one.version)") == "1.0"
+        assert not two.parent.parent.exists()
+        assert not two.parent.parent.with_suffix(".lock").exists()
+        assert ensure(here, asked("pip install two"), Told()) == two
+
+    def test_nothing_is_removed_while_somebody_has_one_that_is_not_on_record(
+        self, here, asked, wheels
+    ):
+        wheel(wheels, "tiny")
+        asks = []
+
+        def used() -> set[Path]:
+            asks.append(1)
+            return set()
+
+        with kept(), kept():
+            python = ensure(here, asked("pip install tiny"), Told())
+            prune(used)
+            assert python.exists()
+        assert asks == []
+        prune(used)
+        assert not python.exists()
+
+
 class TestTrouble:
     def test_pips_own_words_come_first(self, here, asked, data):
         with pytest.raises(BuildError) as caught:
@@ -361,7 +391,7 @@ def wait_for(condition, seconds: float = 60.0) -> None:
 MAKE = """
 import sys
 from pathlib import Path
-from fnbuild.build.environment import ensure
+from fnbuild.build.environment import ensure, kept, prune
 from fnbuild.build.interpreter import choose
 from fnbuild.build.requirements import collect
 from fnbuild.spec.types import Build, Function, Spec

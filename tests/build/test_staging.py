@@ -122,6 +122,33 @@ class TestContents:
         assert names(copy) == ["function.yaml", "main.py", "same"]
 
 
+class TestSharing:
+    def test_large_files_are_shared_when_they_are_the_same(self, staged, loaded, write, tmp_path):
+        write("weights.bin", b"\1" * (2 << 20))
+        write("small.bin", b"\1")
+        first, second = staged(), tmp_path / "second"
+        artifact = stage(loaded(), second, previous=first)
+        assert (second / "weights.bin").samefile(first / "weights.bin")
+        assert not (second / "small.bin").samefile(first / "small.bin")
+        assert artifact.digest == digest(loaded())
+
+    @pytest.mark.parametrize("change", ["content", "mode", "gone", "folder"])
+    def test_whatever_differs_is_copied(self, staged, loaded, write, tmp_path, change):
+        weights = write("weights.bin", b"\1" * (2 << 20))
+        first, second = staged(), tmp_path / "second"
+        if change == "content":
+            weights.write_bytes(b"\2" * (2 << 20))
+        elif change == "mode":
+            weights.chmod(0o755)
+        else:
+            (first / "weights.bin").unlink()
+            if change == "folder":
+                (first / "weights.bin").mkdir()
+        stage(loaded(), second, previous=first)
+        assert (second / "weights.bin").read_bytes() == weights.read_bytes()
+        assert (second / "weights.bin").stat().st_nlink == 1
+
+
 class TestConfiguration:
     def test_another_file_takes_the_name(self, staged, write, folder):
         gpu = write("function-gpu.yaml", (folder / "function.yaml").read_text() + "# gpu\n")

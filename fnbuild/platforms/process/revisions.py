@@ -67,7 +67,7 @@ def make(
 
 def _record_failure(key: Key, store: Store, draft: RevisionDraft, error: BuildError) -> None:
     """Note why the revision could not be made; of a function that never ran, it is the state."""
-    message = "\n".join(part for part in (error.detail, error.message) if part)
+    message = "\n".join(part for part in (error.message, error.detail) if part)
     number = store.add_revision(*key, draft).number
     store.fail(*key, number, message)
     functionlog.append(key.log, "error", message)
