@@ -6,31 +6,38 @@ and export are the same stages, stopped earlier. The command line and the dashbo
 
 from __future__ import annotations
 
-import difflib
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import yaml
 
+from fnbuild import difference, membership
 from fnbuild.build import staging
+from fnbuild.build.tree import contents
 from fnbuild.datadir import data_dir
-from fnbuild.errors import PreconditionError, Report, UsageError
-from fnbuild.platforms import Artifact, Deployment, Plan, Platform, Progress, Project, lookup
+from fnbuild.difference import Difference
+from fnbuild.errors import (
+    BuildError,
+    NotFoundError,
+    NotReadyError,
+    PreconditionError,
+    Report,
+    UsageError,
+)
+from fnbuild.membership import PROJECT_LABEL
+from fnbuild.platforms import Artifact, Deployment, Plan, Platform, Progress, lookup
 from fnbuild.spec import reader
 from fnbuild.spec.merge import merge
 from fnbuild.spec.rules import complete
 from fnbuild.spec.types import Function, Metadata, Raw, to_dict
 
-PROJECT_LABEL = "nuclio.io/project-name"
 DEFAULT_NAMESPACE = "nuclio"
-DEFAULT_PROJECT = "default"
 
 # Nuclio's export writes these so that an import does not start anything by itself
 # (pkg/functionconfig/types.go, PrepareFunctionForExport); a deploy takes them off again.
@@ -95,9 +102,27 @@ def plan(request: DeployRequest) -> Plan:
     """What a deploy would change; nothing is built and nothing is changed."""
     prepared = prepare(request)
     platform, _ = choose_platform(request.platform)
+    return _plan(platform, prepared, _current(platform, prepared.function), request)
+
+
+def _plan(
+    platform: Platform, prepared: Prepared, current: Deployment | None, request: DeployRequest
+) -> Plan:
+    function = membership.settled(prepared.function, current)
     digest = staging.digest(prepared.loaded)
     artifact = Artifact("folder", str(prepared.loaded.folder), digest)
-    return platform.plan(prepared.function, artifact, **request.options)
+    return platform.plan(function, artifact, **request.options)
+
+
+def diff(request: DeployRequest) -> Difference:
+    """The plan of a deploy, and how it differs from what runs."""
+    prepared = prepare(request)
+    platform, _ = choose_platform(request.platform)
+    current = _current(platform, prepared.function)
+    made = _plan(platform, prepared, current, request)
+    folder = _code(platform, current)
+    running = None if folder is None else contents(folder)
+    return difference.between(made, running, staging.files(prepared.loaded))
 
 
 def deploy(request: DeployRequest, progress: Progress) -> Deployment:
@@ -108,10 +133,28 @@ def deploy(request: DeployRequest, progress: Progress) -> Deployment:
     """
     prepared = prepare(request)
     platform, _ = choose_platform(request.platform)
-    ensure_project(platform, prepared.function, progress)
-    with _staged(prepared, progress) as artifact:
-        made = platform.plan(prepared.function, artifact, **request.options)
-        return platform.apply(made, progress)
+    current = _current(platform, prepared.function)
+    function = membership.settled(prepared.function, current)
+    membership.enter(platform, function, current, progress)
+    progress(f"staging {prepared.loaded.folder}")
+    with _staged(prepared.loaded, _code(platform, current), progress) as artifact:
+        made = platform.plan(function, artifact, **request.options)
+        return _apply(platform, made, progress)
+
+
+def _apply(platform: Platform, made: Plan, progress: Progress) -> Deployment:
+    """Apply the plan. Its warnings come first, so that they stand before what fails for them."""
+    for text in made.warnings:
+        progress(f"warning: {text}")
+    try:
+        done = platform.apply(made, progress)
+    except (BuildError, NotReadyError) as error:
+        if made.left_out:
+            lines = "; ".join(made.left_out)
+            reason = f"these build lines were left out here, which may be why: {lines}"
+            error.hint = f"{error.hint}; {reason}" if error.hint else reason
+        raise
+    return replace(done, warnings=tuple(one for one in done.warnings if one not in made.warnings))
 
 
 def update(platform: Platform, request: DeployRequest, progress: Progress) -> Deployment:
@@ -127,32 +170,11 @@ def update(platform: Platform, request: DeployRequest, progress: Progress) -> De
         )
     function = _switched(complete(merge(request.overrides, current.function)), request)
     function = msgspec.structs.replace(function, metadata=_identity(function, namespace, name))
-    report = Report()
-    loaded = reader.Loaded(function, report, folder, folder / "function.yaml", None, "")
-    prepared = Prepared(loaded, function, report)
-    with _staged(prepared, progress) as artifact:
-        return platform.apply(platform.plan(function, artifact), progress)
-
-
-def ensure_project(platform: Platform, function: Function, progress: Progress) -> None:
-    """Make the function's project when it is missing, and say so (nuctl refuses instead)."""
-    name = function.metadata.labels.get(PROJECT_LABEL, DEFAULT_PROJECT)
-    if platform.create_project(Project(name, function.metadata.namespace)):
-        progress(f"created project {name}")
-
-
-def diff(made: Plan) -> str:
-    """The plan's changes as a unified diff of YAML; empty when nothing would change."""
-    parts: list[str] = []
-    for step in made.changes:
-        before = _lines(step.before)
-        after = _lines(step.after)
-        parts.extend(
-            difflib.unified_diff(
-                before, after, f"{step.target} (running)", f"{step.target} (planned)"
-            )
-        )
-    return "".join(parts)
+    loaded = reader.Loaded(function, Report(), folder, folder / "function.yaml", None, "")
+    membership.enter(platform, function, current, progress)
+    progress("staging the recorded code")
+    with _staged(loaded, folder, progress) as artifact:
+        return _apply(platform, platform.plan(function, artifact), progress)
 
 
 def export(function: Function, *, scrub: bool = True, cleanup_spec: bool = False) -> Raw:
@@ -184,12 +206,9 @@ def export(function: Function, *, scrub: bool = True, cleanup_spec: bool = False
 def import_function(platform: Platform, raw: Raw, namespace: str, origin: str) -> Deployment:
     """Record an exported function in state `imported`; it starts at its first deploy."""
     function = reader.from_raw(raw, origin)
-    metadata = msgspec.structs.replace(
-        _identity(function, namespace, function.metadata.name),
-        labels={PROJECT_LABEL: DEFAULT_PROJECT, **function.metadata.labels},
-    )
-    function = msgspec.structs.replace(function, metadata=metadata)
-    ensure_project(platform, function, lambda _: None)
+    metadata = _identity(function, namespace, function.metadata.name)
+    function = membership.settled(msgspec.structs.replace(function, metadata=metadata), None)
+    membership.enter(platform, function, None, lambda _: None)
     return platform.store_imported(function)
 
 
@@ -230,26 +249,35 @@ def _without_skip(function: Function) -> Function:
         for key, value in function.metadata.annotations.items()
         if key not in _SKIP_ANNOTATIONS
     }
-    labels = {PROJECT_LABEL: DEFAULT_PROJECT, **function.metadata.labels}
-    metadata = msgspec.structs.replace(function.metadata, annotations=kept, labels=labels)
+    metadata = msgspec.structs.replace(function.metadata, annotations=kept)
     return msgspec.structs.replace(function, metadata=metadata)
 
 
+def _current(platform: Platform, function: Function) -> Deployment | None:
+    """The function as the platform has it already."""
+    try:
+        return platform.deployment(function.metadata.namespace, function.metadata.name)
+    except NotFoundError:
+        return None
+
+
+def _code(platform: Platform, current: Deployment | None) -> Path | None:
+    """The recorded code of the revision that is the active one."""
+    if current is None or not current.revision:
+        return None
+    return platform.source(current.function.metadata.namespace, current.name, current.revision)
+
+
 @contextmanager
-def _staged(prepared: Prepared, progress: Progress) -> Iterator[Artifact]:
-    """An immutable copy of the code, gone again unless the platform took it over."""
+def _staged(loaded: reader.Loaded, previous: Path | None, progress: Progress) -> Iterator[Artifact]:
+    """An immutable copy of the code, gone again unless the platform took it over.
+
+    What `previous`, the recorded code of a revision, has already is shared with it.
+    """
     area = data_dir() / "staging"
     area.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder = area / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    progress(f"staging {prepared.loaded.folder}")
     try:
-        yield staging.stage(prepared.loaded, folder, progress)
+        yield staging.stage(loaded, folder, progress, previous)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _lines(manifest: Raw | None) -> list[str]:
-    if manifest is None:
-        return []
-    text: str = yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True)
-    return text.splitlines(keepends=True)

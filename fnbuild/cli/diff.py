@@ -29,11 +29,11 @@ def diff(ctx: click.Context, session: Session, /, **flags: Any) -> None:
     from fnbuild import deploy as pipeline
 
     with request_of(session, flags) as request:
-        made = pipeline.plan(request)
-    for text in made.warnings:
-        warn(text)
-    text = pipeline.diff(made)
-    for line in text.splitlines():
+        found = pipeline.diff(request)
+    made, text = found.plan, found.text
+    for warning in made.warnings:
+        warn(warning)
+    for line in text.split("\n")[:-1]:
         click.echo(click.style(line, fg=_COLOURS.get(line[:1])))
     if not text:
         note(f"no differences: {made.function.metadata.name} runs what is here")

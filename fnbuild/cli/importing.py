@@ -103,7 +103,7 @@ def _text(spec: dict[str, Any], key: str) -> str:
 
 def _join(function: Any, project: str) -> None:
     """A function inside a project belongs to it, whatever its own label says."""
-    from fnbuild.deploy import PROJECT_LABEL
+    from fnbuild.membership import PROJECT_LABEL
 
     if isinstance(function, dict) and isinstance(function.get("metadata"), dict):
         metadata = function["metadata"]

@@ -9,7 +9,7 @@ import click
 
 from fnbuild.cli import output
 from fnbuild.cli.session import note
-from fnbuild.deploy import DEFAULT_PROJECT, PROJECT_LABEL
+from fnbuild.membership import DEFAULT_PROJECT, PROJECT_LABEL
 from fnbuild.platforms import Deployment, Project
 from fnbuild.spec.types import Raw, to_dict
 

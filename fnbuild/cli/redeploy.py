@@ -86,7 +86,7 @@ def _choose(
 
 
 def _wanted(one: Deployment, flags: dict[str, Any]) -> bool:
-    from fnbuild.deploy import PROJECT_LABEL
+    from fnbuild.membership import PROJECT_LABEL
 
     spec = one.function.spec
     return not (

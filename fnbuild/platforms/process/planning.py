@@ -9,11 +9,12 @@ from typing import Any
 import msgspec
 
 from fnbuild.build import interpreter, requirements
-from fnbuild.errors import UsageError
+from fnbuild.errors import FnbuildError, UsageError
 from fnbuild.platforms import Artifact, Manifest, Plan, Step
 from fnbuild.platforms.process import settings
 from fnbuild.platforms.process.layout import Key
 from fnbuild.platforms.process.sockets import hosts_of
+from fnbuild.spec.reader import from_raw
 from fnbuild.spec.types import Function, to_dict
 from fnbuild.store import FunctionRow, RevisionRow
 
@@ -70,7 +71,8 @@ def make(function: Function, artifact: Artifact, current: Current, options: dict
         processor = Step("keep", "processor")
     else:
         processor = _processor(function, active if current.runs else None, options)
-    return Plan(function, artifact, (*steps, processor), tuple(warnings), options)
+    changes = (*steps, processor)
+    return Plan(function, artifact, changes, tuple(warnings), options, wanted.ignored)
 
 
 def _step(target: str, before: Manifest | None, after: Manifest) -> Step:
@@ -87,9 +89,13 @@ def _comparable(manifest: Manifest) -> Manifest:
 
 
 def _revision(active: RevisionRow, after: Manifest) -> Manifest:
-    # Equal code asks for equal packages; of other code it is enough to see that it differs.
-    packages = after["packages"] if active.digest == after["code"] else []
+    # Which Python an environment was made from is not recorded.
     python = after["python"] if active.environment else active.interpreter
+    try:
+        function = from_raw(active.config, f"{active.name} revision {active.number}")
+        packages = list(requirements.collect(function, active.code).packages)
+    except FnbuildError:
+        packages = after["packages"]  # its code was tampered with; the hash tells
     return {"code": active.digest, "python": python, "packages": packages}
 
 
@@ -106,7 +112,7 @@ def _processor(function: Function, active: RevisionRow | None, options: dict[str
         return Step("create", "processor", None, {"order": "start"})
     recreate = settings.wants_gpu(function) and not options.get("overlap")
     order = "stop the old one, then start" if recreate else "start, then drain the old one"
-    return Step("replace", "processor", {"revision": active.number}, {"order": order})
+    return Step("replace", "processor", None, {"order": order})
 
 
 def key_of(function: Function) -> Key:

@@ -1,0 +1,120 @@
+"""How what a deploy would run differs from what runs: configuration as YAML, code file by file."""
+
+from __future__ import annotations
+
+import difflib
+import filecmp
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from fnbuild.build.tree import Contents, Entry, shown
+from fnbuild.platforms import Manifest, Plan
+
+_LARGEST_TEXT = 64 << 10
+_UNITS = ("bytes", "KiB", "MiB", "GiB")
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The plan that was compared, and its differences as a unified diff; empty when none."""
+
+    plan: Plan
+    text: str
+
+
+def between(plan: Plan, running: Contents | None, planned: Contents) -> Difference:
+    """Compare. `running` is the code that runs, None when nothing does or it is not kept."""
+    parts = list(_configuration(plan, hashes=running is None))
+    if running is not None:
+        parts += _files(running, planned)
+    return Difference(plan, "".join(parts))
+
+
+def _configuration(plan: Plan, *, hashes: bool) -> Iterator[str]:
+    for step in plan.changes:
+        if step.verb == "replace":
+            continue
+        before, after = (_lines(one, hashes=hashes) for one in (step.before, step.after))
+        names = (f"{step.target} (running)", f"{step.target} (planned)")
+        yield from difflib.unified_diff(before, after, *names)
+
+
+def _lines(manifest: Manifest | None, *, hashes: bool) -> list[str]:
+    if manifest is None:
+        return []
+    # Where the files are shown, their hash says nothing more.
+    kept = {key: value for key, value in manifest.items() if hashes or key != "code"}
+    text: str = yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
+    return text.splitlines(keepends=True)
+
+
+def _files(running: Contents, planned: Contents) -> Iterator[str]:
+    for path in sorted({*running.entries, *planned.entries}):
+        old, new = running.entries.get(path), planned.entries.get(path)
+        if not _same(old, new):
+            yield from _file(shown(path), old, new)
+
+
+def _same(old: Entry | None, new: Entry | None) -> bool:
+    if old is None or new is None:
+        # A folder comes and goes with what is in it.
+        return all(one is None or one.kind == "folder" for one in (old, new))
+    if (old.kind, old.executable, old.target) != (new.kind, new.executable, new.target):
+        return False
+    if isinstance(old.source, Path) and isinstance(new.source, Path):
+        return old.kind != "file" or filecmp.cmp(old.source, new.source, shallow=False)
+    return _bytes(old) == _bytes(new)
+
+
+def _file(path: str, old: Entry | None, new: Entry | None) -> Iterator[str]:
+    before, after = _text(old), _text(new)
+    if before is not None and after is not None and before != after:
+        yield from difflib.unified_diff(before, after, f"{path} (running)", f"{path} (planned)")
+    elif old is None:
+        yield f"+{path}: added ({_what(new)})\n"
+    elif new is None:
+        yield f"-{path}: removed ({_what(old)})\n"
+    else:
+        yield f"-{path}: {_what(old)}\n+{path}: changed ({_what(new)})\n"
+
+
+def _text(entry: Entry | None) -> list[str] | None:
+    """The lines of a text file that is short enough to be read; none where there is no file."""
+    if entry is None:
+        return []
+    if entry.kind != "file" or _size(entry) > _LARGEST_TEXT:
+        return None
+    try:
+        text = _bytes(entry).decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    if "\0" in text:
+        return None
+    lines = io.StringIO(text, newline="\n").readlines()
+    if lines and not lines[-1].endswith("\n"):
+        lines[-1] += "\n\\ No newline at end of file\n"
+    return lines
+
+
+def _what(entry: Entry | None) -> str:
+    if entry is None or entry.kind == "folder":
+        return "folder"
+    if entry.kind == "link":
+        return f"link to {shown(entry.target)}"
+    size, unit = float(_size(entry)), 0
+    while size >= 1024 and unit < len(_UNITS) - 1:
+        size, unit = size / 1024, unit + 1
+    number = f"{size:.0f}" if unit == 0 else f"{size:.1f}"
+    return f"{number} {_UNITS[unit]}{', executable' if entry.executable else ''}"
+
+
+def _size(entry: Entry) -> int:
+    return entry.source.stat().st_size if isinstance(entry.source, Path) else len(entry.source)
+
+
+def _bytes(entry: Entry) -> bytes:
+    return entry.source.read_bytes() if isinstance(entry.source, Path) else entry.source

@@ -1,0 +1,171 @@
+"""What a deploy makes before it starts anything: what is shared, recorded, said and removed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from fnbuild import deploy
+from fnbuild.build import environment
+from fnbuild.errors import BuildError, NotReadyError
+from fnbuild.platforms.process import ProcessPlatform
+from tests.platforms.process.author import NAMESPACE, Author, ask
+
+MISSING = "--no-index\nno-such-package-anywhere==1\n"
+
+
+def test_a_first_build_that_fails_leaves_a_function_in_error(
+    platform: ProcessPlatform, author: Author
+) -> None:
+    folder = author.write("hello")
+    (folder / "requirements.txt").write_text(MISSING)
+    with pytest.raises(BuildError):
+        author.deploy(folder)
+    now = platform.deployment(NAMESPACE, "greeter")
+    assert (now.state, now.revision) == ("error", 0)
+    assert "no-such-package-anywhere" in now.message.splitlines()[0]
+    [recorded] = platform.revisions(NAMESPACE, "greeter")
+    assert (recorded.state, recorded.message) == ("failed", now.message)
+    assert [one.message for one in platform.logs(NAMESPACE, "greeter")] == [now.message]
+    (folder / "requirements.txt").unlink()
+    made = author.deploy(folder)
+    assert (made.revision, ask(made.http_port)) == (2, "hello")
+
+
+def test_a_failed_build_is_tried_again_by_a_redeploy(
+    platform: ProcessPlatform, author: Author, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = author.write("hello")
+    (folder / "requirements.txt").write_text("tiny\n")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    with pytest.raises(BuildError):
+        author.deploy(folder)
+    source_package(tmp_path, "tiny")
+    made = platform.redeploy(NAMESPACE, "greeter", author.progress.append)
+    assert (made.state, ask(made.http_port)) == ("ready", "hello")
+
+
+def source_package(folder: Path, name: str) -> None:
+    """A wheel, as small as they get."""
+    import zipfile
+
+    about = f"{name}-1.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-1-py3-none-any.whl", "w") as archive:
+        archive.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
+        archive.writestr(
+            f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        archive.writestr(f"{about}/RECORD", "")
+
+
+APT = "build:\n  commands:\n    - apt-get install -y libgl1"
+
+
+def test_what_is_left_out_is_said_before_the_start_and_with_a_failure(author: Author) -> None:
+    made = author.deploy(author.write(spec=APT))
+    [warning] = [text for text in author.progress if text.startswith("warning: ")]
+    assert "apt-get install -y libgl1" in warning
+    assert author.progress.index(warning) < author.progress.index("starting 1 worker")
+    assert made.warnings == ()
+    with pytest.raises(NotReadyError) as failure:
+        author.deploy(author.write_code("import nowhere_to_be_found\n", spec=APT))
+    assert "left out here, which may be why: apt-get install" in (failure.value.hint or "")
+    with pytest.raises(NotReadyError) as failure:
+        author.deploy(author.write_code("import nowhere_to_be_found\n"))
+    assert "left out" not in (failure.value.hint or "")
+
+
+def test_a_function_stays_in_its_project_unless_told_otherwise(
+    platform: ProcessPlatform, author: Author
+) -> None:
+    folder = author.write("one")
+
+    def move(project: str | None) -> str:
+        author.progress.clear()
+        request = deploy.DeployRequest(path=folder, project=project)
+        return deploy.deploy(request, author.progress.append).function.metadata.labels[
+            "nuclio.io/project-name"
+        ]
+
+    assert move("cameras") == "cameras"
+    author.write("two")
+    assert move(None) == "cameras"
+    assert not [text for text in author.progress if "project" in text]
+    assert deploy.plan(deploy.DeployRequest(path=folder)).changes == ()
+    assert move("other") == "other"
+    assert "moving greeter from project cameras to project other" in author.progress
+    assert [one.name for one in platform.deployments(NAMESPACE, "other")] == ["greeter"]
+
+
+def test_large_files_that_stay_the_same_are_there_once(
+    platform: ProcessPlatform, author: Author
+) -> None:
+    folder = author.write("one")
+    (folder / "weights.bin").write_bytes(os.urandom(2 << 20))
+    author.deploy(folder)
+    first = platform.source(NAMESPACE, "greeter")
+    author.deploy(author.write("two"))
+    second = platform.source(NAMESPACE, "greeter")
+    assert first is not None
+    assert second is not None
+    assert (first / "weights.bin").samefile(second / "weights.bin")
+    assert not (first / "function.yaml").samefile(second / "function.yaml")
+    assert "one" in (first / "main.py").read_text()
+
+    (folder / "weights.bin").write_bytes(os.urandom(2 << 20))
+    author.deploy(folder)
+    third = platform.source(NAMESPACE, "greeter")
+    assert third is not None
+    assert not (third / "weights.bin").samefile(second / "weights.bin")
+
+
+def test_an_update_says_what_it_stages(platform: ProcessPlatform, author: Author) -> None:
+    author.deploy(author.write("one"))
+    author.progress.clear()
+    changes = deploy.DeployRequest(name="greeter").overrides
+    deploy.update(
+        platform, deploy.DeployRequest(name="greeter", overrides=changes), author.progress.append
+    )
+    assert author.progress[0] == "staging the recorded code"
+    assert not [text for text in author.progress if "revisions" in text]
+
+
+def environments(data: Path) -> list[Path]:
+    return sorted(path for path in (data / "environments").iterdir() if path.is_dir())
+
+
+def test_environments_go_with_the_last_function_that_uses_them(
+    data: Path, platform: ProcessPlatform, author: Author, tmp_path: Path
+) -> None:
+    source_package(tmp_path, "tiny")
+    for name in ("greeter", "another"):
+        folder = author.write(name=name)
+        (folder / "requirements.txt").write_text(f"--no-index\n--find-links {tmp_path}\ntiny\n")
+        author.deploy(folder)
+    [made] = environments(data)
+    platform.delete(NAMESPACE, "greeter")
+    assert environments(data) == [made]
+    with environment.kept():
+        platform.delete(NAMESPACE, "another")
+        assert environments(data) == [made]
+    author.deploy(author.write())
+    platform.delete(NAMESPACE, "greeter")
+    assert environments(data) == []
+    assert not made.with_suffix(".lock").exists()
+
+
+def test_environments_go_with_revisions_that_are_forgotten(
+    data: Path, author: Author, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fnbuild.platforms.process.revisions.KEPT", 1)
+    source_package(tmp_path, "tiny")
+    folder = author.write("one")
+    (folder / "requirements.txt").write_text(f"--no-index\n--find-links {tmp_path}\ntiny\n")
+    author.deploy(folder)
+    assert len(environments(data)) == 1
+    (folder / "requirements.txt").unlink()
+    author.deploy(folder)
+    assert environments(data) == []
