@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.runtime import interpreters
+
 SEGFAULT = """
 import ctypes
 
@@ -24,8 +26,9 @@ def handler(context, event):
 """
 
 
-def test_a_crash_in_init_context_shows_the_handlers_frames_only(serve: Any) -> None:
-    status = serve(SEGFAULT, wait="unhealthy").status()
+@pytest.mark.parametrize("version", interpreters.every())
+def test_a_crash_in_init_context_shows_the_handlers_frames_only(serve: Any, version: str) -> None:
+    status = serve(SEGFAULT, wait="unhealthy", version=version).status()
     assert status["reason"].startswith("worker 0 crashed in init_context (SIGSEGV)")
     assert "\n" not in status["reason"]
     lines = status["message"].splitlines()
@@ -53,7 +56,8 @@ def test_the_reason_of_a_failed_import(serve: Any, source: str, reason: str) -> 
     assert reason in json.loads(one.send().body)["error"]
 
 
-def test_a_hang_is_told_with_its_place(serve: Any) -> None:
+@pytest.mark.parametrize("version", interpreters.every())
+def test_a_hang_is_told_with_its_place(serve: Any, version: str) -> None:
     source = """
         import time
 
@@ -66,9 +70,9 @@ def test_a_hang_is_told_with_its_place(serve: Any) -> None:
         def handler(context, event):
             return ""
         """
-    one = serve(source, readiness_timeout=0.6, wait="unhealthy")
+    one = serve(source, readiness_timeout=1.5, wait="unhealthy", version=version)
     assert one.status()["reason"] == (
-        "worker 0: init_context did not finish within 0.6 s (readiness timeout);"
+        "worker 0: init_context did not finish within 1.5 s (readiness timeout);"
         " it was at main.py:5, in wait"
     )
 
