@@ -135,6 +135,7 @@ def test_connection_may_stand_in_several_headers():
         (b"0\r\n\r\n", b""),
         (b"5\r\nhello\r\n0\r\n\r\n", b"hello"),
         (b"5;name=value;other\r\nhello\r\n0;last\r\n\r\n", b"hello"),
+        (b'5;a="; \\" \\\\";b\r\nhello\r\n0\r\n\r\n', b"hello"),
         (b"00A\r\n0123456789\r\n000\r\n\r\n", b"0123456789"),
         (b"a\r\n0123456789\r\n1\r\n\n\r\n0\r\n\r\n", b"0123456789\n"),
         (b"2\r\n\r\n\r\n0\r\n\r\n", b"\r\n"),

@@ -13,8 +13,12 @@ from .parser import Refusal, check_field
 _FIRST = 1024 * 1024
 _FACTOR = 4
 
-_CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[\t -~\x80-\xff]*)?\Z")
-_CHUNK_LINE_BEGUN = re.compile(rb"[0-9A-Fa-f]{0,15}(?:;[\t -~\x80-\xff]*)?\r?\Z")
+_CHUNK_LINE = re.compile(
+    rb"([0-9A-Fa-f]{1,15})"
+    rb"(?:;[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
+    rb"(?:=(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+|\"(?:[\t !#-\[\]-~]|\\[\t -~])*\"))?)*\Z"
+)
+_CHUNK_LINE_BEGUN = re.compile(rb"[0-9A-Fa-f]{0,15}(?:;[\t -~]*)?\r?\Z")
 _CHUNK_LINE_CAP = 256
 # Framing beyond what the data itself warrants (extensions, chiefly) that one body may have.
 _EXCESS_CAP = 16 * 1024
@@ -118,7 +122,7 @@ class ChunkedBody:
             return -1
         match = _CHUNK_LINE.match(chunk, at, end)
         if not match:
-            raise Refusal(400, "the size of a chunk is not a hexadecimal number")
+            raise Refusal(400, "the line in front of a chunk is no hexadecimal size")
         size = int(match.group(1), 16)
         self._excess = max(0, self._excess + (end - at) - 16 - 2 * size)
         if self._excess > _EXCESS_CAP:

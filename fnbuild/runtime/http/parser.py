@@ -132,10 +132,11 @@ def check_partial(begun: bytes, checked: int) -> int:
 
 
 def check_field(line: bytes) -> None:
-    """Refuse a line of a trailer that would be refused in a head."""
+    """Refuse a line of a trailer that would be refused in a head, or that belongs into one."""
     if line.translate(None, _PLAIN):
         raise Refusal(400, "a line of the trailer has a control character")
-    _field(line.decode("latin-1"))
+    if _field(line.decode("latin-1"))[1]:
+        raise Refusal(400, "the trailer has a header that must stand in front of the body")
 
 
 def _field(line: str) -> Field:

@@ -1,0 +1,84 @@
+"""Ten thousand malformed streams over the wire: the right answers, no hang, no growth."""
+
+import os
+import socket
+from itertools import islice
+from pathlib import Path
+
+from fnbuild.runtime.http.parser import HeadParser, Refusal
+from fnbuild.runtime.http.reader import NOTHING, RequestReader
+from tests.runtime.http_wire import Process, Wire, serving, until
+from tests.runtime.mutation import streams
+
+MAX_BODY = 1 << 20
+AT_ONCE = 100
+
+
+def expected(raw: bytes) -> list[int]:
+    """The statuses that a client gets who sends this and nothing more."""
+    reader = RequestReader(HeadParser(), 16 * 1024, MAX_BODY)
+    reader.feed(raw)
+    statuses = []
+    try:
+        while (request := reader.next()) is not None:
+            statuses.append(200 if request[0].path == "/echo" else 404)
+            if not request[0].keep_alive:
+                return statuses
+    except Refusal as refusal:
+        return [*statuses, refusal.status]
+    return statuses if reader.have == NOTHING else [*statuses, 400]
+
+
+def answered(wire: Wire) -> list[int]:
+    """The statuses that come until the server closes; TimeoutError when it does not."""
+    data = b""
+    while got := wire.sock.recv(1 << 16):
+        data += got
+    statuses = []
+    while data:
+        head, _, data = data.partition(b"\r\n\r\n")
+        first, *lines = head.split(b"\r\n")
+        status = int(first.split(b" ", 2)[1])
+        if status != 100:
+            statuses.append(status)
+            headers = dict(line.lower().split(b": ", 1) for line in lines)
+            data = data[int(headers[b"content-length"]) :]
+    return statuses
+
+
+def resources(server: Process) -> tuple[int, int]:
+    """Resident kilobytes and open descriptors of the server, once it has no other client."""
+    until(lambda: server.counts()["connections"] == 1, "all connections are gone")
+    pid = server.popen.pid
+    status = Path(f"/proc/{pid}/status").read_text()
+    resident = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+    return int(resident.split()[1]), len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def flood(server: Process, batch: list[bytes]) -> None:
+    wires = []
+    for raw in batch:
+        wire = server.wire()
+        wire.send(raw)
+        wire.sock.shutdown(socket.SHUT_WR)
+        wires.append(wire)
+    for wire, raw in zip(wires, batch, strict=True):
+        with wire:
+            assert answered(wire) == expected(raw), raw
+
+
+def test_malformed_streams_cost_nothing_but_their_answers():
+    corpus = streams(10_000, seed=11)
+    with serving(limits={"max_body": MAX_BODY}) as server:
+        for _ in range(10):
+            flood(server, list(islice(corpus, AT_ONCE)))
+        kilobytes, descriptors = resources(server)
+        while batch := list(islice(corpus, AT_ONCE)):
+            flood(server, batch)
+        kilobytes_then, descriptors_then = resources(server)
+        assert descriptors_then == descriptors
+        assert kilobytes_then < kilobytes + 2048
+        # The server is as it was: neither errors of its own nor requests under way.
+        assert server.counts()["errors"] == []
+        with server.wire() as wire:
+            assert wire.ask("/echo", b"as ever").answer().body == b"as ever"
