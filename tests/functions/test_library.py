@@ -39,9 +39,10 @@ def test_a_function_is_whole(folder):
     readme = (folder / "README.md").read_text()
     assert f"fnbuild invoke {folder.name} " in readme
     assert f"fnbuild deploy --path {folder.relative_to(LIBRARY.parent)}" in readme
-    # pip must find wheels, now and in years: every package has a lower and an upper bound.
+    # pip must find wheels, now and in years: every package has a lower and an upper bound, or is
+    # pinned.
     for directive in function.spec.build.directives.pre_copy:
         if directive.value.startswith("pip install"):
             packages = re.findall(r"'([^']+)'", directive.value)
             assert packages
-            assert all(">=" in package and "<" in package for package in packages)
+            assert all("==" in each or (">=" in each and "<" in each) for each in packages)

@@ -1,0 +1,32 @@
+"""Finds circles, squares and triangles: the request and the reply."""
+
+from model_handler import ModelHandler
+
+from fnbuild import vision
+
+DEFAULT_THRESHOLD = 0.5
+
+
+def init_context(context):
+    # Runs once in each worker: what is loaded here serves every request.
+    model = ModelHandler()
+    context.user_data.model = model
+    context.logger.info(f"The network is loaded on {model.device_name}")
+
+
+def handler(context, event):
+    try:
+        image = vision.decode(event)
+        threshold = read_threshold(vision.fields(event))
+    except vision.ImageError as error:
+        return vision.reply(context, {"error": str(error)}, 400)
+    found = context.user_data.model.infer(image, threshold)
+    return vision.reply(context, [vision.rectangle(*each) for each in found])
+
+
+def read_threshold(fields):
+    # CVAT leaves the key out when the threshold is 0.
+    threshold = fields.get("threshold", DEFAULT_THRESHOLD)
+    if isinstance(threshold, bool) or not isinstance(threshold, (int, float)):
+        raise vision.ImageError('"threshold" must be a number from 0 to 1')
+    return threshold

@@ -1,0 +1,215 @@
+"""The shapes function measured on pictures it has never seen, and as a running service."""
+
+import base64
+import hashlib
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from fnbuild.check.reply import read
+from fnbuild.check.request import build
+from fnbuild.runtime.http.client import request
+from fnbuild.spec import labels
+from fnbuild.spec.reader import load
+from tests.functions.test_opencv import likeness
+
+FOLDER = Path(__file__).resolve().parents[2] / "functions" / "torch" / "shapes"
+SIZES = ((256, 256), (320, 240), (200, 150), (300, 400), (480, 270), (512, 384))
+UNSEEN = 240
+
+
+def picture(random, width, height):
+    """A picture by the function's own generator, which its training drew from other seeds."""
+    sys.path.insert(0, str(FOLDER))
+    try:
+        return importlib.import_module("shapes").picture(random, width, height)
+    finally:
+        sys.path.remove(str(FOLDER))
+        for name in ("shapes", "network"):
+            sys.modules.pop(name, None)
+
+
+def file_of(image, suffix=".png"):
+    return cv2.imencode(suffix, image[:, :, ::-1])[1].tobytes()
+
+
+@pytest.fixture(scope="module")
+def unseen():
+    """Encoded pictures, half of them as JPEG, and the shapes on them."""
+    random = np.random.default_rng(2027)
+    found = []
+    for i in range(UNSEEN):
+        image, shapes = picture(random, *SIZES[i % len(SIZES)])
+        found.append((file_of(image, (".png", ".jpg")[i % 2]), shapes))
+    return found
+
+
+@pytest.fixture
+def detector(handler):
+    return handler(FOLDER)
+
+
+def detect(function, data, **options):
+    """The shapes of a reply that CVAT has nothing to object to."""
+    sent = build("detector", data, **options)
+    status, content = function(sent.body)
+    assert status == 200, content
+    return reading_of(content, sent)
+
+
+def reading_of(content, sent):
+    reading = read("detector", content, labels.of(load(FOLDER).function), sent.picture.size, sent)
+    assert [str(problem) for problem in reading.problems] == []
+    return reading.shapes
+
+
+def hits(found, shapes):
+    """How many findings are right: the label, and a box that agrees by half or more."""
+    left = list(shapes)
+    count = 0
+    for each in found:
+        for shape in left:
+            if each.label == shape[0] and likeness(each.points, shape[1]) >= 0.5:
+                left.remove(shape)
+                count += 1
+                break
+    return count
+
+
+def test_precision_and_recall_on_unseen_pictures(detector, unseen):
+    right = answered = there = 0
+    for data, shapes in unseen:
+        found = detect(detector, data)
+        right += hits(found, shapes)
+        answered += len(found)
+        there += len(shapes)
+    assert there > 2 * UNSEEN
+    assert right / answered > 0.9, f"{right} of {answered} findings are right"
+    assert right / there > 0.9, f"{right} of {there} shapes are found"
+
+
+def test_empty_ground_has_no_shapes(detector):
+    ys, xs = np.mgrid[:240, :320]
+    for image in (np.full((240, 320, 3), 90), np.dstack([xs / 2, ys / 2, xs / 3])):
+        assert detect(detector, file_of(image.astype(np.uint8))) == ()
+
+
+def test_the_surest_first_and_the_threshold_honoured(detector, unseen):
+    many = few = 0
+    for data, _ in unseen[:30]:
+        all_of_them = detect(detector, data, threshold=0.05)
+        confidences = [each.confidence for each in all_of_them]
+        assert confidences == sorted(confidences, reverse=True)
+        sure = detect(detector, data, threshold=0.8)
+        assert all(each.confidence >= 0.8 for each in sure)
+        many, few = many + len(all_of_them), few + len(sure)
+    assert 0 < few < many
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 900), (900, 2), (31, 33), (3000, 2000)])
+def test_images_of_every_size(detector, size):
+    image = np.random.default_rng(1).integers(0, 255, (size[1], size[0], 3), np.uint8)
+    detect(detector, file_of(image))
+
+
+def test_scaling_and_padding_keep_places(detector):
+    image = np.full((300, 700, 3), (40, 90, 60), np.uint8)
+    cv2.circle(image, (620, 60), 40, (240, 210, 30), -1, cv2.LINE_AA)
+    for scale in (0.5, 1, 3):
+        scaled = cv2.resize(image, None, fx=scale, fy=scale)
+        (circle,) = detect(detector, file_of(scaled))
+        assert circle.label == "circle"
+        expected = [value * scale for value in (580, 20, 660, 100)]
+        assert likeness(circle.points, expected) > 0.75
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"raw", "neither a JSON object nor"),
+        (None, "no JSON object"),
+        ({}, '"image" is missing'),
+        ({"image": "***"}, "not base64"),
+        ({"image": ""}, "empty"),
+        ({"image": "aGVsbG8="}, "no JPEG, PNG"),
+        ({"image": "/9j/4AAQSkZJRgABAQAAAQ=="}, "truncated"),
+        ({"image": "aGVsbG8=", "threshold": "high"}, "no JPEG, PNG"),
+    ],
+)
+def test_a_callers_mistake_is_told_to_the_caller(detector, body, said):
+    status, content = detector(body)
+    assert status == 400
+    assert said in content["error"]
+
+
+@pytest.mark.parametrize("threshold", ["high", None, True, [0.5]])
+def test_a_threshold_that_is_none(detector, unseen, threshold):
+    image = base64.b64encode(unseen[0][0]).decode()
+    status, content = detector({"image": image, "threshold": threshold})
+    assert status == 400
+    assert "threshold" in content["error"]
+
+
+def test_the_running_service_finds_them(serve, unseen):
+    url = serve(FOLDER)
+    right = there = 0
+    for data, shapes in unseen[:12]:
+        sent = build("detector", data)
+        headers = {"Content-Type": sent.content_type}
+        answer = request("POST", url, "/", sent.body, headers)
+        assert answer.status == 200, answer.body
+        right += hits(reading_of(answer.body, sent), shapes)
+        there += len(shapes)
+        plain = request("POST", url, "/", data, {"Content-Type": "image/png"})
+        assert plain.body == answer.body
+    assert right / there > 0.8
+    refused = request("POST", url, "/", data[:500], {"Content-Type": "image/png"})
+    assert refused.status == 400
+
+
+def test_the_weights_are_those_that_the_readme_names():
+    weights = FOLDER / "shapes.pt"
+    assert weights.stat().st_size < 2_000_000
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    assert digest in (FOLDER / "README.md").read_text()
+
+
+def test_the_training_runs_and_repeats_itself(tmp_path):
+    made = []
+    for name in ("one.pt", "two.pt"):
+        command = [sys.executable, "train.py", "--steps", "2", "--batch", "2", "--processes", "0"]
+        done = subprocess.run(
+            [*command, "--output", tmp_path / name],
+            cwd=FOLDER,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "step 2 of 2, loss " in done.stdout
+        made.append(done.stdout.split("sha256 ")[1])
+    assert made[0] == made[1]
+
+
+def test_generated_pictures_are_what_they_say():
+    first, again = (picture(np.random.default_rng(3), 320, 240) for _ in range(2))
+    assert np.array_equal(first[0], again[0])
+    assert json.dumps(first[1]) == json.dumps(again[1])
+    random = np.random.default_rng(4)
+    seen = set()
+    for _ in range(60):
+        image, shapes = picture(random, 320, 240)
+        assert image.shape == (240, 320, 3)
+        for i, (label, box) in enumerate(shapes):
+            seen.add(label)
+            assert 0 < box[0] < box[2] < 320
+            assert 0 < box[1] < box[3] < 240
+            assert all(likeness(box, other) <= 0.02 for _, other in shapes[:i])
+    assert seen == {"circle", "square", "triangle"}
