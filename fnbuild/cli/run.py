@@ -40,6 +40,7 @@ def run(session: Session, /, folder: Path | None, **flags: Any) -> None:
     With --watch a change of the handler's module swaps the code and keeps `user_data`, so the model
     stays loaded; any other change restarts the workers; a change of function.yaml restarts all.
     """
+    from fnbuild.build import environment
     from fnbuild.cli import foreground
     from fnbuild.cli.overrides import overrides
     from fnbuild.deploy import DeployRequest
@@ -52,13 +53,15 @@ def run(session: Session, /, folder: Path | None, **flags: Any) -> None:
     )
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
-    loaded, setting = _read(request)
-    with foreground.Foreground(setting, flags["host"], flags["port"]) as processor:
-        try:
-            processor.start()
-            _serve(processor, request, loaded, watch=flags["watch"])
-        except KeyboardInterrupt:
-            note("stopping")
+    # Nothing records which environment it runs in.
+    with environment.kept():
+        loaded, setting = _read(request)
+        with foreground.Foreground(setting, flags["host"], flags["port"]) as processor:
+            try:
+                processor.start()
+                _serve(processor, request, loaded, watch=flags["watch"])
+            except KeyboardInterrupt:
+                note("stopping")
 
 
 def _serve(processor: Foreground, request: DeployRequest, loaded: Loaded, *, watch: bool) -> None:

@@ -22,6 +22,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from fnbuild.build import environment
 from fnbuild.cli.app import run
 
 CONFIG = """\
@@ -529,6 +530,22 @@ def test_watch_keeps_the_old_configuration_while_the_new_one_is_wrong(
     person.write(code, CONFIG.replace("main:handler", "main:other"))
     assert _url(running.says("Ctrl-C stops it")) == url
     assert _ask(url)["version"] == 4
+
+
+def test_what_runs_in_the_foreground_keeps_its_environment(
+    person: Person, watched: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = watched("squares")
+    running.says("Ctrl-C stops it")
+    monkeypatch.setenv("FNBUILD_DATA_DIR", person.environment["FNBUILD_DATA_DIR"])
+    asked: list[str] = []
+
+    def used() -> set[Path]:
+        asked.append("now")
+        return set()
+
+    environment.prune(used)
+    assert asked == []
 
 
 def test_run_without_watch_ends_when_the_model_does_not_load(person: Person) -> None:

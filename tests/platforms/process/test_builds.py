@@ -61,6 +61,22 @@ def source_package(folder: Path, name: str) -> None:
         archive.writestr(f"{about}/RECORD", "")
 
 
+def test_a_diff_is_about_what_changed_alone(author: Author, tmp_path: Path) -> None:
+    source_package(tmp_path, "tiny")
+    folder = author.write("one")
+    (folder / "requirements.txt").write_text(f"--no-index\n--find-links {tmp_path}\ntiny\n")
+    author.deploy(folder)
+    (folder / "main.py").write_text((folder / "main.py").read_text().replace("one", "two"))
+    (folder / "notes.txt").write_text("new\n")
+    assert deploy.diff(deploy.DeployRequest(path=folder)).text == (
+        "--- main.py (running)\n+++ main.py (planned)\n@@ -1,2 +1,2 @@\n"
+        ' def handler(context, event):\n-    return "one"\n+    return "two"\n'
+        "--- notes.txt (running)\n+++ notes.txt (planned)\n@@ -0,0 +1 @@\n+new\n"
+    )
+    (folder / "requirements.txt").unlink()
+    assert "-- tiny\n" in deploy.diff(deploy.DeployRequest(path=folder)).text
+
+
 APT = "build:\n  commands:\n    - apt-get install -y libgl1"
 
 
