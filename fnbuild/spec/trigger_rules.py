@@ -62,13 +62,19 @@ def workers(subject: Subject) -> None:
             if number > MAX_WORKERS or number < 0:
                 message = f"{name} is {number}; a trigger has 1 to {MAX_WORKERS} workers"
                 subject.error("workers", message, (*path, name))
-            elif number == 0 and subject.has(*path, name):
+            elif number == 0 and _is_written_zero(subject, (*path, name)):
                 message = f"{name}: 0 counts as not given, so there will be "
                 message += str(trigger.num_workers or trigger.max_workers or 1)
                 subject.warning("workers", message, (*path, name))
         if trigger.num_workers and trigger.max_workers:
             message = f"numWorkers ({trigger.num_workers}) wins; maxWorkers is its old name"
             subject.warning("workers-twice", message, (*path, "maxWorkers"), "remove maxWorkers")
+
+
+def _is_written_zero(subject: Subject, path: tuple[str, ...]) -> bool:
+    """Whether a file says zero; a number there that gave way to another is none of that."""
+    found = subject.place(path) if subject.has(*path) else None
+    return found is not None and found[2].value in (0, "0", None)
 
 
 def timeouts(subject: Subject) -> None:

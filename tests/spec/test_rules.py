@@ -3,7 +3,7 @@
 import pytest
 
 from fnbuild.spec import rules
-from fnbuild.spec.types import Function, Spec
+from fnbuild.spec.types import Function, Spec, Trigger
 from tests.spec.folder import GOOD, Folder, at
 
 HTTP = "  triggers:\n    web:\n      kind: http\n"
@@ -225,3 +225,17 @@ def test_no_time_to_become_ready(folder: Folder, written: str, held: str) -> Non
     assert (finding.severity, finding.rule) == ("warning", "readiness")
     assert held in finding.message
     assert at(folder.only(GOOD + "  readinessTimeoutSeconds: 0\n")) == (6, 28)
+
+
+@pytest.mark.parametrize(("written", "given"), [("num", "max"), ("max", "num"), ("max", "max")])
+def test_workers_of_a_flag_replace_those_of_the_file(
+    folder: Folder, written: str, given: str
+) -> None:
+    trigger = Trigger(**{f"{given}_workers": 1})  # type: ignore[arg-type]
+    loaded = folder.good(
+        f"{GOOD}{HTTP}      {written}Workers: 2\n",
+        overrides=Function(spec=Spec(triggers={"web": trigger})),
+    )
+    assert list(loaded.report) == []
+    assert loaded.function.spec.triggers["web"].num_workers == 1
+    assert loaded.function.spec.triggers["web"].kind == "http"
