@@ -46,7 +46,7 @@ class Current:
 
 
 def make(function: Function, artifact: Artifact, current: Current, options: dict[str, Any]) -> Plan:
-    """The plan. Raises `UsageError` for values that this platform cannot use."""
+    """The plan. Raises `InputError` for values that this platform cannot use."""
     row, active = current.row, current.active
     function = with_options(function, options)
     settings.restart_policy(function)

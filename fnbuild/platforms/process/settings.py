@@ -9,7 +9,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from fnbuild.build.requirements import Requirements
-from fnbuild.errors import UsageError
+from fnbuild.errors import InputError
 from fnbuild.runtime.logs import LEVELS
 from fnbuild.spec.quantities import duration, quantity
 from fnbuild.spec.types import Function, Raw, Trigger
@@ -58,13 +58,13 @@ def restart_policy(function: Function) -> RestartPolicy:
     # `no` without quotes is a bool in YAML.
     name = "no" if name is False else name
     if name not in _POLICIES:
-        raise UsageError(
+        raise InputError(
             f'spec.platform.attributes.restartPolicy: "{name}" is no restart policy',
             hint=f"one of: {', '.join(_POLICIES)}",
         )
     retries = values.get("maximumRetryCount") or 0
     if not isinstance(retries, int) or retries < 0:
-        raise UsageError(
+        raise InputError(
             "spec.platform.attributes.restartPolicy.maximumRetryCount must be a whole number,"
             f" not {retries!r}"
         )
@@ -82,7 +82,7 @@ def wanted_port(function: Function) -> int:
     except (TypeError, ValueError):
         port = -1
     if not 0 <= port <= 65535:
-        raise UsageError(
+        raise InputError(
             f"spec.triggers.{trigger[0]}.attributes.port: {given!r} is no port",
             hint="a number from 1 to 65535; leave it out to get a free one that stays the same",
         )

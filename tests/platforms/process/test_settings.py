@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from fnbuild.errors import ConflictError, NotReadyError, PlatformError, UsageError
+from fnbuild.errors import (
+    ConflictError,
+    InputError,
+    NotReadyError,
+    PlatformError,
+    UsageError,
+)
 from fnbuild.platforms.process import protocol, settings
 from fnbuild.runtime.config import ProcessorConfig
 from fnbuild.spec.reader import from_raw
@@ -42,7 +48,7 @@ def test_restart_policies(given: Any, expected: tuple[str, int]) -> None:
     "given", [{"name": "sometimes"}, {"name": "always", "maximumRetryCount": -1}]
 )
 def test_restart_policies_that_do_not_exist(given: Any) -> None:
-    with pytest.raises(UsageError, match="restartPolicy"):
+    with pytest.raises(InputError, match="restartPolicy"):
         settings.restart_policy(with_policy(given))
 
 
