@@ -469,7 +469,12 @@ def test_run_serves_the_folder_and_drains_on_ctrl_c(
     person: Person, watched: Callable[..., Watched]
 ) -> None:
     running = watched("squares")
-    url = _url(running.says("is ready at"))
+    said = running.says("Ctrl-C stops it")
+    if "loading the model" not in said:
+        said += running.says("loading the model\n")
+    # In the form of `fnbuild logs`.
+    assert re.search(r"^[0-9:]{8}\.[0-9]{3} \(I\) w0 loading the model$", said, re.MULTILINE)
+    url = _url(said)
     assert _ask(url) == {"calls": 1, "version": 1}
     with ThreadPoolExecutor() as pool:
         slow = pool.submit(_ask, url, "/slow")
