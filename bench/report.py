@@ -18,6 +18,8 @@ _NAMED = ("torch", "numpy", "pillow", "opencv-python-headless", "nuclio-sdk", "f
           "fastapi", "uvicorn", "starlette", "granian", "kserve", "torchserve", "litserve",
           "bentoml")  # fmt: skip
 _MAIN_LEVEL = 8
+# Load at the start, for each core, up to which the machine counts as quiet.
+_QUIET = 0.25
 
 
 class MarkerError(Exception):
@@ -59,7 +61,16 @@ def _head(results: dict[str, Any]) -> str:
         f"{facts['workers']} workers each; load generator on the same cores: "
         f"{facts['generator']}; load average at the start {facts['load_at_start']:.1f}, "
         f"{_load(results)} while measuring.\n"
-        f"{programs}.\n"
+        f"{programs}.\n{_warning(facts)}"
+    )
+
+
+def _warning(facts: dict[str, Any]) -> str:
+    if facts["load_at_start"] <= _QUIET * facts["cores"]:
+        return ""
+    return (
+        "\n**The machine was busy with other work**, so that these figures are rough: a share of "
+        "the limit above 1 is noise.\n"
     )
 
 
@@ -71,7 +82,7 @@ def _load(results: dict[str, Any]) -> str:
 def _summary(figures: Figures) -> str:
     if not figures.levels:
         return ""
-    level = _MAIN_LEVEL if _MAIN_LEVEL in figures.levels else figures.levels[-1]
+    level = _main_level(figures)
     rows = []
     for server, title in figures.servers.items():
         cells = [_share(figures.figure(name, level, server), server) for name in figures.workloads]
@@ -94,14 +105,18 @@ def _workload(figures: Figures, name: str) -> str:
     heads = ["server"]
     for level in figures.levels:
         heads.append(f"c {level}")
-    heads += [f"p50 / p99 ms, c {level}" for level in figures.levels] + ["CPU ms a request"]
+    heads += [f"p50 / p99 ms, c {level}" for level in figures.levels] + [
+        f"CPU ms a request, c {_main_level(figures)}"
+    ]
     rows = []
     for server, title in figures.servers.items():
         found = [figures.figure(name, level, server) for level in figures.levels]
         if any(found):
             rates = [_share(figure, server) for figure in found]
             times = [_times(figure) for figure in found]
-            rows.append([title, *rates, *times, _cpu(found)])
+            rows.append(
+                [title, *rates, *times, _cpu(figures.figure(name, _main_level(figures), server))]
+            )
     return f"### {name}: {TITLES.get(name, name)}\n\n{_table(heads, rows)}"
 
 
@@ -154,9 +169,12 @@ def _times(figure: Figure | None) -> str:
     return f"{figure.p50:.3g} / {figure.p99:.3g}" if figure and figure.rate else "-"
 
 
-def _cpu(found: list[Figure | None]) -> str:
-    spent = [figure.cpu_ms for figure in found if figure and figure.cpu_ms is not None]
-    return f"{spent[-1]:.3g}" if spent else "-"
+def _cpu(figure: Figure | None) -> str:
+    return f"{figure.cpu_ms:.3g}" if figure and figure.cpu_ms is not None else "-"
+
+
+def _main_level(figures: Figures) -> int:
+    return _MAIN_LEVEL if _MAIN_LEVEL in figures.levels else figures.levels[-1]
 
 
 def _table(heads: list[str], rows: list[list[str]]) -> str:

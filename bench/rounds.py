@@ -20,14 +20,20 @@ from .workloads import Workload
 
 Say = Callable[[str], None]
 
+_LONGER = 3
+
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and how often; `seconds` is the length of one slice."""
+    """How long and how often; `seconds` is the length of one slice of most workloads."""
 
     concurrency: tuple[int, ...]
     seconds: int
     rounds: int
+
+    def length(self, workload: str) -> int:
+        """Seconds of a slice: more where a request takes so long that few are done in one."""
+        return self.seconds * _LONGER if workload.startswith("large") else self.seconds
 
 
 def measure(
@@ -51,7 +57,7 @@ def measure(
             for concurrency in plan.concurrency:
                 turn = number % len(up) if up else 0
                 for started in up[turn:] + up[:turn]:
-                    record = _slice(started, concurrency, plan.seconds)
+                    record = _slice(started, concurrency, plan.length(workload.name))
                     records.append({**record, "round": number})
             say(f"{workload.name}: round {number + 1} of {plan.rounds}")
     return records, missing
@@ -77,6 +83,7 @@ def _slice(started: Running, concurrency: int, seconds: int) -> dict[str, Any]:
     }
     if started.server.kind == "loop":
         parts = started.loop(seconds)
+        busy = processes.cpu(pids) - before
         record.update(
             requests=sum(part["requests"] for part in parts),
             rate=sum(part["requests"] / part["seconds"] for part in parts),
@@ -86,11 +93,11 @@ def _slice(started: Running, concurrency: int, seconds: int) -> dict[str, Any]:
     else:
         sample = load.run(started.url, started.workload.body_file, concurrency, seconds)
         record.update(requests=sample.requests, rate=sample.rate, p50=sample.p50, p99=sample.p99)
+        busy = processes.cpu(pids) - before
         processes.settle(pids)
         void = _fault(started, sample)
         if void:
             record["void"] = void
-    busy = processes.cpu(pids) - before
     record["cpu_ms"] = busy * 1000.0 / record["requests"] if record["requests"] else None
     return record
 

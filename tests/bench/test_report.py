@@ -46,6 +46,13 @@ def test_the_head_names_machine_command_and_releases() -> None:
     assert "flask 3.1.3, kserve 0.21.0." in text
 
 
+def test_a_busy_machine_is_said() -> None:
+    values = results(one_slice("limit", 0, 100))
+    assert "busy" not in report.render(values)
+    values["facts"]["load_at_start"] = 1.7
+    assert "**The machine was busy with other work**" in report.render(values)
+
+
 def test_missing_servers_are_named_with_their_reasons() -> None:
     missing = {"*": {"torchserve": "java is not installed"}, "jpeg": {"kserve": "wrong replies"}}
     lifecycle = [{"workload": "echo", "server": "flask", "problem": "it ended"}]
