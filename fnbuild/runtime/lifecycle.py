@@ -297,6 +297,11 @@ class Worker(Owner):
         self.start()
         return await self._settled()
 
+    def drain(self) -> None:
+        """Have the handler's drain callback called, behind the event under way."""
+        if self.process is not None and self._ready_at:
+            self.process.send(wire.DRAIN, {})
+
     async def stop(self, timeout: float) -> None:
         """End the process for good."""
         if self._start_timer is not None:

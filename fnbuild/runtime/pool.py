@@ -73,6 +73,11 @@ class Pool:
             self._waiters.popleft().end(None)
         await asyncio.gather(*[worker.stop(timeout) for worker in self.workers])
 
+    def drain(self) -> None:
+        """Tell every worker that another processor takes over."""
+        for worker in self.workers:
+            worker.drain()
+
     def kill(self) -> None:
         """End every worker now."""
         self.stopping = True

@@ -116,7 +116,12 @@ class Processor:
         await server.start(control, "control")
 
     def drain(self) -> None:
-        """Stop accepting; end when the last connection is gone or drain_timeout has passed."""
+        """Stop accepting; end when the last connection is gone or drain_timeout has passed.
+
+        The workers' drain callbacks run once, their termination callbacks at the end.
+        """
+        if self._draining is None:
+            self.pool.drain()
         self._begin_end(self.config.drain_timeout)
 
     def stop(self) -> None:

@@ -24,6 +24,7 @@ SETUP = 1
 EVENT = 2
 RELOAD = 3
 STOP = 4
+DRAIN = 5
 # From a worker.
 STARTED = 16
 READY = 17

@@ -67,6 +67,8 @@ class Worker:
                 self._handle(message.meta, message.body)
             elif kind == wire.RELOAD:
                 self._channel.send(wire.RELOADED, {"answer": self._reload()})
+            elif kind == wire.DRAIN:
+                self.tell("drain")
             elif kind == wire.STOP:
                 return True
             # Otherwise a large body would stay until the next one arrives.
@@ -136,11 +138,15 @@ class Worker:
             return tracebacks.render(error)
         return "ok"
 
-    def terminate(self) -> None:
-        """Call the handler's termination callback."""
-        callback = getattr(self._platform, "_termination_callback", None)
-        if callback is not None:
-            self._coroutines.resolve(callback())
+    def tell(self, what: str) -> None:
+        """Call what the handler set for `drain` or `termination`; what it raises is logged."""
+        callback = getattr(self._platform, "_%s_callback" % what, None)
+        if callback is None:
+            return
+        problem = _guard(lambda: self._coroutines.resolve(callback()))
+        if problem:
+            sys.stderr.write("The %s callback failed: %s\n" % (what, problem["message"]))
+        _flush()
 
 
 def main(arguments: List[str]) -> None:
@@ -164,9 +170,7 @@ def main(arguments: List[str]) -> None:
     channel.send(wire.READY, {})
     if not worker.serve():
         _end_orphaned()
-    problem = _guard(worker.terminate)
-    if problem:
-        sys.stderr.write("The termination callback failed: %s\n" % problem["message"])
+    worker.tell("termination")
 
 
 def _guard(step: Callable[[], Any]) -> Dict[str, str]:

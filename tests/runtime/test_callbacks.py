@@ -1,0 +1,95 @@
+"""The handler's callbacks: at a drain, and at the end of its worker."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from tests.runtime import interpreters
+from tests.runtime.conftest import PATIENCE
+
+HANDLER = """
+import asyncio
+import json
+import os
+import sys
+import time
+
+
+def init_context(context):
+    async def drained():
+        await asyncio.sleep(0)
+        context.logger.info("drained")
+
+    def ended():
+        context.logger.info("ended")
+        what = os.environ.get("ENDING")
+        if what == "raise":
+            raise RuntimeError("the model is stuck")
+        if what == "hang":
+            time.sleep(600)
+
+    context.platform.set_drain_callback(drained)
+    context.platform.set_termination_callback(ended)
+
+
+def handler(context, event):
+    time.sleep(float(event.get_header("x-seconds") or 0))
+    context.logger.info("answered")
+    return "ok"
+"""
+
+
+def said(one: Any) -> list[str]:
+    words = ("answered", "drained", "ended")
+    return [r["message"] for r in one.records(name="handler") if r["message"] in words]
+
+
+@pytest.fixture(params=interpreters.every())
+def version(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def test_both_at_a_drain_and_behind_the_running_event(serve: Any, soon: Any, version: str) -> None:
+    one = serve(HANDLER, version=version)
+    answers: list[Any] = []
+    thread = threading.Thread(target=lambda: answers.append(one.send(x_seconds="0.5")))
+    thread.start()
+    soon(lambda: one.status()["workers"][0]["state"] == "busy")
+    one.tell("/drain")
+    one.tell("/drain")
+    thread.join()
+    assert answers[0].body == b"ok"
+    assert one.process.wait(PATIENCE) == 0
+    assert said(one) == ["answered", "drained", "ended"]
+
+
+def test_a_stop_is_no_drain(serve: Any) -> None:
+    one = serve(HANDLER, workers=2)
+    assert one.end() == 0
+    assert said(one) == ["ended", "ended"]
+
+
+def test_a_restart_of_workers_ends_them_first(serve: Any) -> None:
+    one = serve(HANDLER)
+    assert json.loads(one.tell("/reload", {"restart": True}).body)["ok"]
+    assert said(one) == ["ended"]
+
+
+def test_one_that_raises_is_logged(serve: Any) -> None:
+    one = serve(HANDLER, env={"ENDING": "raise"})
+    assert one.end() == 0
+    one.await_record("The termination callback failed", name="stderr")
+    one.await_record("the model is stuck", name="stderr")
+
+
+def test_one_that_hangs_is_cut_at_the_termination_timeout(serve: Any) -> None:
+    one = serve(HANDLER, env={"ENDING": "hang"}, trigger={"termination_timeout": 0.5})
+    began = time.monotonic()
+    assert one.end() == 0
+    assert 0.4 < time.monotonic() - began < 15
+    assert said(one) == ["ended"]
