@@ -46,7 +46,7 @@ class Processor:
         trigger = config.http_trigger
         counts = TriggerMetrics(self.registry).trigger(trigger.kind, trigger.name)
         self._refusals = Refusals(self._loop, log)
-        tracer = tracer_for(str(config.function.get("name", "")), log)
+        tracer = tracer_for(str(config.function.get("name", "")), config.env, log)
         app = HttpTrigger(self.pool, counts, self._refusals, tracer)
         self.http = Server(app, limits(trigger.attributes), self._failed, loop=loop)
         self.http.on_refusal = self._on_refusal

@@ -1,8 +1,8 @@
 """Traces across services: the W3C `traceparent` header, and OpenTelemetry spans where asked for.
 
 A trace's id stands in the log records of its requests. Spans are made when an `OTEL_` variable is
-set and the opentelemetry packages can be imported by the processor's interpreter; they are sent
-where those variables say, exactly as `opentelemetry-instrument` would have it.
+set and the processor's interpreter has the opentelemetry SDK, which those variables configure:
+OTEL_TRACES_EXPORTER (otlp), OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_TRACES_SAMPLER …
 """
 
 import os
@@ -86,31 +86,45 @@ class Tracer:
         return Span(span, self._trace, self._propagate)
 
 
-def tracer_for(function: str, log: Log) -> Optional[Tracer]:
-    """The tracer that the environment asks for, None where it asks for none."""
+def tracer_for(function: str, env: Dict[str, str], log: Log) -> Optional[Tracer]:
+    """The tracer that the function's variables or the processor's ask for, None without any."""
+    for name, value in env.items():
+        if name.startswith("OTEL_"):
+            os.environ[name] = value
     asked = [name for name in os.environ if name.startswith("OTEL_")]
     if not asked or os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return None
     try:
         propagate = import_module("opentelemetry.propagate")
         trace = import_module("opentelemetry.trace")
-    except ImportError:
-        log.warn("%s is set, but the processor has no opentelemetry-api: no spans" % min(asked))
+        # opentelemetry-instrument may have set one up before.
+        if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+            trace.set_tracer_provider(_provider(function))
+    except ImportError as problem:
+        log.warn("%s is set, but there are no spans: %s" % (min(asked), problem))
         return None
-    try:
-        _configure(function)
     except Exception as problem:  # noqa: BLE001 - whatever an exporter lacks, the function serves
         log.warn("OpenTelemetry cannot be set up, so there are no spans: %s" % problem)
         return None
     return Tracer(trace, propagate, function)
 
 
-def _configure(function: str) -> None:
-    """Set up the SDK by its own entry point, as opentelemetry-instrument does."""
+def _provider(function: str) -> Any:
+    """The SDK, which reads the rest of its variables itself, with the exporters asked for."""
+    sdk = import_module("opentelemetry.sdk.trace")
+    export = import_module("opentelemetry.sdk.trace.export")
     entry_points = import_module("importlib.metadata").entry_points
     os.environ.setdefault("OTEL_SERVICE_NAME", function)
-    points = entry_points()
-    group = "opentelemetry_configurator"
-    found = points.select(group=group) if hasattr(points, "select") else points.get(group, ())
-    for point in found:
-        point.load()().configure()
+    provider = sdk.TracerProvider()
+    for name in os.environ.get("OTEL_TRACES_EXPORTER", "otlp").split(","):
+        if name.strip() not in ("", "none"):
+            found = [p for p in _group(entry_points()) if p.name == name.strip()]
+            if not found:
+                raise LookupError("there is no exporter %s" % name.strip())
+            provider.add_span_processor(export.BatchSpanProcessor(found[0].load()()))
+    return provider
+
+
+def _group(points: Any) -> Any:
+    group = "opentelemetry_traces_exporter"
+    return points.select(group=group) if hasattr(points, "select") else points.get(group, ())

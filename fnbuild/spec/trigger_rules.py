@@ -20,8 +20,18 @@ _KINDS = (
 )  # fmt: skip
 _HTTP_ATTRIBUTES = (
     "port", "serviceType", "maxRequestBodySize", "readBufferSize", "reduceMemoryUsage",
-    "disablePortPublishing", "ingresses", "cors", "mode", "async",
+    "disablePortPublishing", "ingresses", "cors", "mode", "async", "maxBacklog", "maxBacklogBytes",
 )  # fmt: skip
+_CORS = {
+    "enabled": bool,
+    "allowOrigins": list,
+    "allowMethods": list,
+    "allowHeaders": list,
+    "exposeHeaders": list,
+    "allowCredentials": bool,
+    "preflightMaxAgeSeconds": int,
+}
+_SHAPES = {bool: "true or false", int: "a number", list: "a list of texts"}
 _ACK_MODES = ("", "enable", "disable", "explicitOnly")
 
 
@@ -147,17 +157,19 @@ def http_attributes(subject: Subject) -> None:
         _port(subject, given, path)
         _service(subject, given, path)
         _ingresses(subject, trigger, path)
+        _cors(subject, given, path)
 
 
 Given = dict[str, tuple[str, Any]]
 
 
 def _sizes(subject: Subject, given: Given, path: tuple[str, ...]) -> None:
-    for lower in ("maxrequestbodysize", "readbuffersize"):
+    for lower in ("maxrequestbodysize", "readbuffersize", "maxbacklog", "maxbacklogbytes"):
         name, value = given.get(lower, ("", 1))
         if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
-            message = f"{name} is a number of bytes above zero, not {shown(value)}"
-            hint = "as in `maxRequestBodySize: 33554432 # 32 MiB`"
+            what = "requests" if lower == "maxbacklog" else "bytes"
+            message = f"{name} is a number of {what} above zero, not {shown(value)}"
+            hint = "as in `maxRequestBodySize: 33554432 # 32 MiB`" if what == "bytes" else None
             subject.error("http-size", message, (*path, name), hint)
     for lower in ("reducememoryusage", "disableportpublishing"):
         name, value = given.get(lower, ("", False))
@@ -198,3 +210,30 @@ def _ingresses(subject: Subject, trigger: Trigger, path: tuple[str, ...]) -> Non
         elif not isinstance(ingress.get("paths", []), list):
             message = f"the paths of the ingress {shown(name)} are a list"
             subject.error("ingresses", message, (*path, "ingresses", name, "paths"))
+
+
+def _cors(subject: Subject, given: Given, path: tuple[str, ...]) -> None:
+    name, cors = given.get("cors", ("cors", None))
+    if cors is None:
+        return
+    if not isinstance(cors, dict):
+        message = f"cors is a mapping with `enabled: true`, not {shown(cors)}"
+        subject.error("cors", message, (*path, name))
+        return
+    kinds = {key.lower(): kind for key, kind in _CORS.items()}
+    for key, value in cors.items():
+        at = (*path, name, key)
+        kind = kinds.get(str(key).lower())
+        if kind is None:
+            message, hint = unknown_key((*path, name), key, _CORS)
+            subject.warning("unknown-key", message, at, hint, "key")
+        elif value is not None and not _is_cors_value(value, kind):
+            subject.error("cors", f"{key} is {_SHAPES[kind]}, not {shown(value)}", at)
+
+
+def _is_cors_value(value: Any, kind: type) -> bool:
+    if kind is list and isinstance(value, list):
+        return all(isinstance(item, str) for item in value)
+    if kind is list:
+        return isinstance(value, str)
+    return isinstance(value, kind) and isinstance(value, bool) is (kind is bool)

@@ -13,6 +13,7 @@ import os
 import resource
 import socket
 import sys
+import time
 
 from fnbuild.runtime.http.server import LATER, Limits, Reply, Server
 from fnbuild.runtime.loop import Loop
@@ -23,6 +24,7 @@ class Echo:
         self.loop = loop
         self.held = loop.create_future()
         self.errors = []
+        self.order = []
         self.server = None
         self.done = loop.create_future()
 
@@ -75,6 +77,14 @@ class Echo:
         self.held.set_result(None)
         self.held = self.loop.create_future()
         return Reply(200)
+
+    def on_block(self, request):
+        time.sleep(float(request.query))
+        return Reply(200)
+
+    def on_order(self, request):
+        self.order.append(request.query)
+        return Reply.json(200, self.order)
 
     def on_big(self, request):
         return Reply(200, [], bytes(int(request.query)))

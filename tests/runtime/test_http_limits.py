@@ -102,7 +102,7 @@ def test_clients_that_read_slowly_get_everything(hasty: Process):
         got = 0
         while data := wire.sock.recv(400_000):
             got += len(data)
-            time.sleep(0.05)
+            time.sleep(0.02)
         assert got > 6_000_000
 
 
@@ -130,6 +130,19 @@ def test_pipelined_floods_stop_at_the_socket(hasty: Process):
         assert wire.answer().body == b"released"
         for _ in range(len(taken) // len(one)):
             assert wire.answer().body == b"x" * 1000
+
+
+def test_pipelined_floods_leave_others_their_turn(hasty: Process):
+    with hasty.wire() as busy, hasty.wire() as greedy, hasty.wire() as modest:
+        # Meanwhile everything arrives.
+        busy.ask("/block?0.3")
+        time.sleep(0.1)
+        greedy.send(b"GET /order?greedy HTTP/1.1\r\nHost: test\r\n\r\n" * 500)
+        modest.ask("/order?modest")
+        order = modest.answer().json
+        assert order.index("modest") - order.index("greedy") <= 32
+        for _ in range(500):
+            greedy.answer()
 
 
 def test_answers_are_not_heaped_up_for_a_slow_reader():

@@ -1,8 +1,8 @@
 """The request parser against two others, h11 and httptools, as oracles.
 
-What ours accepts, both must accept and read as the same: method, target, version, headers, body, and
-where the next request begins. So what either of them refuses, ours refuses too. It may refuse what
-they accept, being the strictest of the three. The differences that are meant:
+What ours accepts, both must accept and read as the same: method, target, version, headers, body,
+and where the next request begins. So what either of them refuses, ours refuses too. It may refuse
+what they accept, being the strictest of the three. The differences that are meant:
 
 - Empty lines in front of a request are skipped (RFC 9112 2.2); h11 refuses them.
 - An HTTP/1.0 request may keep its connection by asking for it; h11 reads nothing behind one.

@@ -143,6 +143,11 @@ def test_a_handler_whose_module_is_missing(folder: Folder) -> None:
         (f"{HTTP}      attributes: {{serviceType: LoadBalancer}}", "service-type", (9, 33), "Node"),
         (f"{HTTP}      attributes: {{ingresses: [a]}}", "ingresses", (9, 20), "mapping"),
         (f"{HTTP}      attributes: {{ingresses: {{a: b}}}}", "ingresses", (9, 35), "mapping"),
+        (f"{HTTP}      attributes: {{maxBacklog: many}}", "http-size", (9, 32), "of requests"),
+        (f"{HTTP}      attributes: {{maxBacklogBytes: 0}}", "http-size", (9, 37), "of bytes"),
+        (f"{HTTP}      attributes: {{cors: true}}", "cors", (9, 26), "mapping"),
+        (f"{HTTP}      attributes: {{cors: {{enabled: 1}}}}", "cors", (9, 36), "true or false"),
+        (f"{HTTP}      attributes: {{cors: {{allowHeaders: [1]}}}}", "cors", (9, 27), "texts"),
     ],
 )  # fmt: skip
 def test_errors(folder: Folder, lines: str, rule: str, place: tuple[int, int], words: str) -> None:
@@ -162,6 +167,7 @@ def test_errors(folder: Folder, lines: str, rule: str, place: tuple[int, int], w
         ("  env: [{name: A}, {name: A}]", "env-twice", (6, 27)),
         ("  resources: {limits: {gpu: 1}}", "gpu", (6, 24)),
         ("  platform: {attributes: {restartPolcy: {name: no}}}", "unknown-key", (6, 27)),
+        (f"{HTTP}      attributes: {{cors: {{alowOrigins: a}}}}", "unknown-key", (9, 27)),
         (
             "  build: {commands: [a], directives: {preCopy: [{kind: RUN, value: x}]}}",
             "directives-ignored", (6, 26),

@@ -89,7 +89,7 @@ class Cors:
 
 def cors_of(attributes: Dict[str, Any]) -> Optional[Cors]:
     """The rules in a trigger's attributes, if there are any; ConfigFileError names faults."""
-    values = attributes.get("cors")
+    values = {name.lower(): value for name, value in attributes.items()}.get("cors")
     if values is None:
         return None
     if not isinstance(values, dict):

@@ -44,7 +44,9 @@ def limits(attributes: Dict[str, Any]) -> Limits:
 
 
 def _number(attributes: Dict[str, Any], key: str, usual: int, unit: str = "bytes") -> int:
-    value = attributes.get(key) or usual
+    # Nuclio decodes attributes whatever the case of their names.
+    values = {name.lower(): value for name, value in attributes.items()}
+    value = values.get(key.lower()) or usual
     try:
         number = int(value)
     except (TypeError, ValueError):

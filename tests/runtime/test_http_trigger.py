@@ -1,0 +1,267 @@
+"""The http trigger of a real processor: where time goes, what waits, traces."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from tests.runtime.http_wire import Wire
+
+HANDLER = """
+import time
+
+order = []
+
+
+def handler(context, event):
+    if event.path.startswith("/sleep"):
+        time.sleep(float(event.fields["s"]))
+    if event.path.startswith("/order"):
+        order.append(event.fields["n"])
+        return order
+    if event.path.startswith("/log"):
+        context.logger.info("looked at it")
+    if event.path.startswith("/own"):
+        return context.Response(headers={"Server-Timing": "model;dur=1"}, body="x")
+    return {"id": event.id, "traceparent": event.headers.get("Traceparent")}
+"""
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
+PREFIX = "nuclio_processor_"
+
+
+@pytest.fixture(scope="module")
+def one(serve_module: Any) -> Iterator[Any]:
+    return serve_module(HANDLER, trigger={"attributes": {"maxRequestBodySize": 100_000}})
+
+
+def wire_to(processor: Any) -> Wire:
+    return Wire(("127.0.0.1", int(processor.url.rsplit(":", 1)[1])))
+
+
+def metric(processor: Any, name: str, **labels: str) -> float:
+    """The sum of the samples of this name that have these labels."""
+    text = processor.admin("/metrics").body.decode()
+    found = re.findall(rf"^{PREFIX}{name}{{([^}}]*)}} (\S+)$", text, re.MULTILINE)
+    wanted = [f'{key}="{value}"' for key, value in labels.items()]
+    return sum(float(value) for pairs, value in found if all(w in pairs for w in wanted))
+
+
+def times(header: str) -> dict[str, float]:
+    return {name: float(ms) for name, ms in re.findall(r"(\w+);dur=([\d.]+)", header)}
+
+
+def test_replies_tell_where_their_time_went(one: Any) -> None:
+    began = time.monotonic()
+    answer = one.send(path="/sleep?s=0.1")
+    whole = (time.monotonic() - began) * 1000
+    spent = times(answer.header("server-timing"))
+    assert list(spent) == ["queue", "handover", "handler", "reply"]
+    assert spent["handler"] >= 100
+    assert all(0 <= ms < whole for ms in spent.values())
+    assert sum(spent.values()) <= whole
+    for stage in spent:
+        assert metric(one, "event_stage_duration_milliseconds_count", stage=stage) >= 1
+    assert metric(one, "event_stage_duration_milliseconds_sum", stage="handler") >= 100
+
+
+def test_a_handler_may_add_its_own_timing(one: Any) -> None:
+    with wire_to(one) as wire:
+        wire.ask("/own")
+        raw = b""
+        while b"\r\n\r\nx" not in raw:
+            raw += wire.sock.recv(4096)
+    lines = [line for line in raw.split(b"\r\n") if line.startswith(b"Server-Timing")]
+    assert lines[0] == b"Server-Timing: model;dur=1"
+    assert lines[1].startswith(b"Server-Timing: queue;dur=")
+
+
+def test_waiting_for_a_worker_shows_as_queue(one: Any) -> None:
+    with wire_to(one) as first, wire_to(one) as second:
+        first.ask("/sleep?s=0.2")
+        time.sleep(0.02)
+        second.ask("/")
+        assert times(first.answer().headers["server-timing"])["queue"] < 100
+        assert times(second.answer().headers["server-timing"])["queue"] > 100
+
+
+def test_bodies_and_refusals_are_counted(one: Any) -> None:
+    bodies = metric(one, "request_body_bytes_sum")
+    one.send(b"x" * 50_000)
+    assert metric(one, "request_body_bytes_sum") == bodies + 50_000
+    assert one.send(b"x" * 100_001).status == 413
+    with wire_to(one) as wire:
+        assert wire.send(b"GET / HTTP/1.1\r\n\r\n").answer().status == 400
+    assert metric(one, "http_refusals_total", status="413") == 1
+    assert metric(one, "http_refusals_total", status="400") == 1
+    assert metric(one, "http_refusals_total", status="431") == 0
+    assert metric(one, "waiting_events") == 0
+
+
+def test_the_event_has_the_id_of_the_request(one: Any) -> None:
+    answer = one.send()
+    assert json.loads(answer.body)["id"] == answer.header("x-request-id")
+    ids = {json.loads(one.send().body)["id"] for _ in range(200)}
+    assert len(ids) == 200
+    named = one.send(x_request_id="mine")
+    assert named.header("x-request-id") == "mine"
+    assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", json.loads(named.body)["id"])
+
+
+def test_traces_reach_the_handler_and_the_log(one: Any) -> None:
+    assert one.call(path="/log", traceparent=PARENT)["traceparent"] == PARENT
+    assert one.await_record("looked at it", trace_id=TRACE)["request_id"]
+    for wrong in (PARENT.upper(), PARENT[:-3], PARENT.replace(TRACE, "0" * 32), "ff" + PARENT[2:]):
+        one.call(path="/log", traceparent=wrong)
+    assert len(one.records(trace_id=TRACE)) == 1
+
+
+def test_the_logs_header_is_free_of_ids(one: Any) -> None:
+    answer = one.send(path="/log", traceparent=PARENT, x_nuclio_log_level="info")
+    (record,) = json.loads(answer.header("x-nuclio-logs"))
+    assert set(record) == {"time", "level", "name", "message"}
+
+
+def test_who_pipelines_has_no_more_workers_than_others(serve: Any) -> None:
+    one = serve(HANDLER)
+    with wire_to(one) as busy, wire_to(one) as greedy, wire_to(one) as modest:
+        busy.ask("/sleep?s=0.3")
+        time.sleep(0.05)
+        for number in range(30):
+            greedy.ask(f"/order?n={number}")
+        time.sleep(0.05)
+        modest.ask("/order?n=modest")
+        order = modest.answer().json
+        for _ in range(30):
+            greedy.answer()
+    assert order in (["0", "modest"], ["modest"])
+
+
+def test_a_full_backlog_is_told_at_once(serve: Any) -> None:
+    one = serve(HANDLER, trigger={"attributes": {"maxBacklog": 2}})
+    with ExitStack() as stack:
+        waiting = []
+        for _ in range(3):
+            waiting.append(stack.enter_context(wire_to(one)).ask("/sleep?s=0.5"))
+            time.sleep(0.02)
+        began = time.monotonic()
+        answer = one.send()
+        assert time.monotonic() - began < 0.4
+        assert answer.status == 503
+        assert answer.header("retry-after") == "1"
+        assert "2 requests wait for a worker already (maxBacklog)" in str(answer.body)
+        assert metric(one, "waiting_events") == 2
+        assert metric(one, "worker_allocation_total", result="error_backlog") == 1
+        assert [wire.answer().status for wire in waiting] == [200, 200, 200]
+    assert one.send().status == 200
+
+
+def test_a_backlog_is_bounded_in_bytes_too(serve: Any) -> None:
+    one = serve(HANDLER, trigger={"attributes": {"maxBacklogBytes": 100_000}})
+    with ExitStack() as stack:
+        waiting = []
+        # The second waits whatever its size, as nothing waits before it.
+        for size in (10, 200_000):
+            wire = stack.enter_context(wire_to(one))
+            waiting.append(wire.ask("/sleep?s=0.5", bytes(size)))
+            time.sleep(0.05)
+        refused = one.send(b"x")
+        assert refused.status == 503
+        assert "1 requests with 200000 bytes wait" in str(refused.body)
+        assert [wire.answer().status for wire in waiting] == [200, 200]
+    assert one.send(b"x").status == 200
+
+
+def test_a_crowd_beyond_the_workers_is_served_in_order(serve: Any) -> None:
+    one = serve(HANDLER, workers=2)
+    statuses = []
+
+    def ask() -> None:
+        with wire_to(one) as wire:
+            for _ in range(20):
+                statuses.append(wire.ask("/").answer().status)
+
+    threads = [threading.Thread(target=ask) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert statuses == [200] * 320
+    assert metric(one, "waiting_events") == 0
+
+
+def test_a_client_that_leaves_the_queue_costs_no_worker(serve: Any) -> None:
+    one = serve(HANDLER)
+    with wire_to(one) as busy:
+        busy.ask("/sleep?s=0.3")
+        time.sleep(0.05)
+        for _ in range(3):
+            with wire_to(one) as gone:
+                gone.ask("/order?n=gone")
+                gone.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        assert busy.answer().status == 200
+    assert one.call(path="/order?n=here") == ["here"]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "words"),
+    [
+        ({"maxBacklog": "many"}, "attributes.maxBacklog: 'many' is no number of requests"),
+        ({"maxBacklogBytes": -1}, "attributes.maxBacklogBytes: -1 is no number of bytes"),
+        ({"readBufferSize": [1]}, "attributes.readBufferSize: [1] is no number of bytes"),
+        ({"cors": True}, "cors: True is not an object"),
+        ({"cors": {"enabled": 1}}, "cors.enabled: 1 is not a bool"),
+        ({"cors": {"enabled": True, "allowMethods": [1]}}, "cors.allowMethods: [1] is not a list"),
+    ],
+)
+def test_wrong_attributes_are_named(serve: Any, attributes: Any, words: str) -> None:
+    one = serve(HANDLER, trigger={"attributes": attributes}, wait=None)
+    assert one.process.wait(20) == 1
+    assert words in one.log_path.read_text()
+    assert "Traceback" not in one.log_path.read_text()
+
+
+def test_the_head_may_be_as_large_as_the_read_buffer(serve: Any) -> None:
+    attributes = {"readbuffersize": 40_000, "reduceMemoryUsage": True, "port": 32001}
+    one = serve(HANDLER, trigger={"attributes": attributes})
+    assert one.send(x_large="y" * 39_000).status == 200
+    answer = one.send(x_large="y" * 41_000)
+    assert answer.status == 431
+    assert "40000 bytes" in str(answer.body)
+
+
+def test_spans_are_made_where_the_environment_asks_for_them(serve: Any) -> None:
+    one = serve(HANDLER, env={"OTEL_TRACES_EXPORTER": "console"})
+    seen = one.call(path="/log", traceparent=PARENT)["traceparent"]
+    assert seen.startswith(f"00-{TRACE}-")
+    assert seen != PARENT
+    own = json.loads(one.send().body)["traceparent"].split("-")[1]
+    assert own != TRACE
+    assert one.send(path="/sleep?s=x").status == 500
+    assert one.await_record("looked at it", trace_id=TRACE)
+    assert one.end() == 0
+    text = one.log_path.read_text()
+    spans = [json.loads(found) for found in re.findall(r"^\{\n.*?^\}", text, re.M | re.S)]
+    assert [span["attributes"]["http.response.status_code"] for span in spans] == [200, 200, 500]
+    assert spans[0]["name"] == "under-test"
+    assert spans[0]["kind"] == "SpanKind.SERVER"
+    assert spans[0]["context"]["trace_id"] == f"0x{TRACE}"
+    assert spans[0]["parent_id"] == "0x00f067aa0ba902b7"
+    assert seen.split("-")[2] in spans[0]["context"]["span_id"]
+    assert spans[1]["context"]["trace_id"] == f"0x{own}"
+    assert [span["status"]["status_code"] for span in spans] == ["UNSET", "UNSET", "ERROR"]
+
+
+def test_spans_that_cannot_be_made_cost_a_warning(serve: Any) -> None:
+    one = serve(HANDLER, environ={"OTEL_TRACES_EXPORTER": "nonsense"})
+    assert one.call(traceparent=PARENT)["traceparent"] == PARENT
+    assert one.await_record("there are no spans", level="warn")
