@@ -60,7 +60,7 @@ def _head(results: dict[str, Any]) -> str:
         f"{facts['kernel']}, {facts['libc']}, Python {facts['python']}; "
         f"{facts['workers']} workers each; load generator on the same cores: "
         f"{facts['generator']}; load average at the start {facts['load_at_start']:.1f}, "
-        f"{_load(results)} while measuring.\n"
+        f"{_load(results)} while measuring; {_lengths(results)}.\n"
         f"{programs}.\n{_warning(facts)}"
     )
 
@@ -77,6 +77,12 @@ def _warning(facts: dict[str, Any]) -> str:
 def _load(results: dict[str, Any]) -> str:
     loads = [one["load"] for one in results["slices"]] or [0.0]
     return f"{min(loads):.1f} to {max(loads):.1f}"
+
+
+def _lengths(results: dict[str, Any]) -> str:
+    rounds = len({one["round"] for one in results["slices"]})
+    lengths = sorted({one["seconds"] for one in results["slices"]})
+    return f"{rounds} rounds, slices of {' and '.join(map(str, lengths))} s"
 
 
 def _summary(figures: Figures) -> str:

@@ -79,6 +79,7 @@ def _slice(started: Running, concurrency: int, seconds: int) -> dict[str, Any]:
         "server": started.server.name,
         "workload": started.workload.name,
         "concurrency": concurrency,
+        "seconds": seconds,
         "load": os.getloadavg()[0],
     }
     if started.server.kind == "loop":

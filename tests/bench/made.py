@@ -13,6 +13,7 @@ def one_slice(server: str, number: int, rate: float, **more: Any) -> dict[str, A
         "server": server,
         "workload": "jpeg",
         "concurrency": 8,
+        "seconds": 3,
         "round": number,
         "requests": int(rate),
         "rate": rate,

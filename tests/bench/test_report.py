@@ -43,6 +43,7 @@ def test_the_head_names_machine_command_and_releases() -> None:
     text = report.render(results(one_slice("limit", 0, 100)))
     assert "$ python -m bench run\n" in text
     assert "A processor, 2 cores, 8.0 GiB, Linux 6.1" in text
+    assert "; 1 rounds, slices of 3 s.\n" in text
     assert "flask 3.1.3, kserve 0.21.0." in text
 
 
