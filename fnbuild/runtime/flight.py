@@ -5,8 +5,9 @@ from typing import Callable, Optional, Tuple
 
 from . import wire
 from .exchange import Exchange
+from .shared import Payload
 
-Cargo = Tuple[Exchange, wire.Encoded, wire.Body]
+Cargo = Tuple[Exchange, wire.Encoded, Payload]
 
 
 class Flight:
@@ -26,7 +27,7 @@ class Flight:
         self._deadline = 0.0
         self._timer: Optional[asyncio.TimerHandle] = None
 
-    def begin(self, exchange: Exchange, meta: wire.Encoded, body: wire.Body) -> None:
+    def begin(self, exchange: Exchange, meta: wire.Encoded, body: Payload) -> None:
         """The worker has the event from now on."""
         self.exchange = exchange
         self._cargo = (exchange, meta, body)

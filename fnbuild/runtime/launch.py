@@ -1,11 +1,11 @@
-"""How a worker process is started: command line, environment, and its first message."""
+"""How a worker process is started: command line, environment, and its first messages."""
 
 import os
 import signal
 from typing import Dict, List
 
 from . import wire
-from .config import ProcessorConfig
+from .config import ProcessorConfig, Trigger
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _BOOTSTRAP = os.path.join(_HERE, "bootstrap.py")
@@ -26,10 +26,13 @@ _THREADS = (
 )
 
 
-def command(config: ProcessorConfig, worker: str, fd: int) -> List[str]:
-    """The worker's command line; the function's name is there for people who look at `ps`."""
+def command(config: ProcessorConfig, fd: int) -> List[str]:
+    """The command line of a worker, or of what workers are copied from.
+
+    The function's name is there for people who look at `ps`.
+    """
     name = str(config.function.get("name", ""))
-    return [config.interpreter, "-u", _BOOTSTRAP, "--socket", str(fd), "--worker", worker, name]
+    return [config.interpreter, "-u", _BOOTSTRAP, "--socket", str(fd), name]
 
 
 def environment(config: ProcessorConfig, workers: int) -> Dict[str, str]:
@@ -60,9 +63,8 @@ def environment(config: ProcessorConfig, workers: int) -> Dict[str, str]:
     return env
 
 
-def settings(config: ProcessorConfig, worker: str, threshold: int) -> wire.Meta:
-    """The SETUP message; `threshold` is the level below which records need not be sent."""
-    trigger = config.http_trigger
+def settings(config: ProcessorConfig, template: bool) -> wire.Meta:
+    """The SETUP message: what to import, and whether to be copied for workers after that."""
     return {
         "parent": os.getpid(),
         "handler": config.handler,
@@ -70,10 +72,18 @@ def settings(config: ProcessorConfig, worker: str, threshold: int) -> wire.Meta:
         "mount": config.mount,
         "sdk_path": config.sdk_path,
         "namespace": config.function.get("namespace") or "nuclio",
+        "dump_signal": DUMP_SIGNAL,
+        "template": template,
+    }
+
+
+def role(trigger: Trigger, worker: str, threshold: int) -> wire.Meta:
+    """The BEGIN message; `threshold` is the level below which records need not be sent."""
+    return {
+        "parent": os.getpid(),
         "worker": worker,
         "trigger": {"kind": trigger.kind, "name": trigger.name},
         "threshold": threshold,
-        "dump_signal": DUMP_SIGNAL,
     }
 
 

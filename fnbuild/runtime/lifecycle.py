@@ -10,9 +10,11 @@ from .endings import Backoff, Trouble, describe
 from .exchange import Exchange, Outcome, log_to, record_of
 from .flight import Flight
 from .hang import Hang
-from .launch import settings
+from .launch import role
 from .logs import Record
-from .process import Owner, WorkerProcess
+from .process import WorkerProcess
+from .shared import Payload, SharedBody
+from .starter import Customer
 
 if TYPE_CHECKING:
     from .pool import Pool
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 _STABLE = 10.0
 
 
-class Worker(Owner):
+class Worker(Customer):
     """`state`: starting, ready, busy, restarting (waiting for its back-off), unhealthy or stopped.
 
     `trouble` says why it is not ready, in the handler's own words when there are any.
@@ -65,26 +67,24 @@ class Worker(Owner):
         self._hang = None
         self._leaving = False
         self._ready_at = 0.0
-        self.process = WorkerProcess(self._loop, self)
-        self._loop.call_soon(self._start, self.process)
+        self._pool.starter.request(self)
 
-    def _start(self, process: WorkerProcess) -> None:
-        config = self._pool.config
-        try:
-            process.start(config, self.name, self._pool.env)
-        except (OSError, ValueError) as problem:
-            self.process = None
-            self._fail(Trouble.of("%s cannot be started: %s" % (config.interpreter, problem)))
-            self._restart_later()
-            self._tell_ended()
-            return
+    def process_given(self, process: WorkerProcess) -> None:
+        """A process is there for it: begin."""
+        self.process = process
+        process.owner = self
         if self._leaving or self._pool.stopping:
             process.kill()
-        process.send(wire.SETUP, settings(config, self.name, self._log.threshold))
-        limit = config.readiness_timeout
+        process.send(wire.BEGIN, role(self._pool.trigger, self.name, self._log.threshold))
+        limit = self._pool.config.readiness_timeout
         self._init_timer = self._loop.call_later(limit, self._init_hangs, limit)
 
-    def dispatch(self, meta: wire.Encoded, body: wire.Body, exchange: Exchange) -> None:
+    def process_refused(self, trouble: Trouble) -> None:
+        """There is none for it."""
+        self._fail(trouble)
+        self._restart_later()
+
+    def dispatch(self, meta: wire.Encoded, body: Payload, exchange: Exchange) -> None:
         """Give the worker an event; it must have been taken from the pool."""
         process = self.process
         if self.state != "ready" or process is None or not process.send(wire.EVENT, meta, body):
@@ -175,6 +175,8 @@ class Worker(Owner):
         cargo = self.flight.end()
         if cargo is None or self._expired:
             return
+        if "k" in message.meta and isinstance(cargo[2], SharedBody):
+            cargo[2].keep()
         self._backoff.reset()
         self.state = "ready"
         if not self._leaving:
@@ -318,6 +320,7 @@ class Worker(Owner):
         self._pool.withdraw(self)
         process = self.process
         if process is None:
+            self._pool.starter.cancel(self)
             return
         ended: asyncio.Future[None] = self._loop.create_future()
         self._ended.append(ended)

@@ -19,6 +19,8 @@ from .launch import environment
 from .lifecycle import Worker
 from .logs import Log
 from .loop import Loop
+from .shared import Payload
+from .starter import Starter
 
 Give = Callable[[Optional[Worker], float], None]
 
@@ -47,6 +49,7 @@ class Pool:
         self.loop = loop
         self.trigger = config.http_trigger
         self.env = environment(config, self.trigger.num_workers)
+        self.starter = Starter(config, self.env, log, self.worker_started, loop)
         self.workers = [Worker(self, number) for number in range(self.trigger.num_workers)]
         self.mount = "none"
         self.warnings: List[str] = []
@@ -63,6 +66,7 @@ class Pool:
     def start(self) -> None:
         """Start every worker; returns at once."""
         self.loop.add_signal_handler(signal.SIGCHLD, self._reap)
+        self.starter.open()
         for worker in self.workers:
             worker.start()
 
@@ -71,6 +75,7 @@ class Pool:
         self.stopping = True
         while self._waiters:
             self._waiters.popleft().end(None)
+        self.starter.stop()
         await asyncio.gather(*[worker.stop(timeout) for worker in self.workers])
 
     def drain(self) -> None:
@@ -81,6 +86,7 @@ class Pool:
     def kill(self) -> None:
         """End every worker now."""
         self.stopping = True
+        self.starter.stop()
         for worker in self.workers:
             worker.kill()
 
@@ -132,7 +138,7 @@ class Pool:
         for waiter in over:
             waiter.end(None)
 
-    def dispatch_again(self, meta: wire.Encoded, body: wire.Body, exchange: Exchange) -> None:
+    def dispatch_again(self, meta: wire.Encoded, body: Payload, exchange: Exchange) -> None:
         """Find another worker for an event whose worker ended before it had read it."""
 
         def give(worker: Optional[Worker], _waited: float) -> None:
@@ -232,6 +238,7 @@ class Pool:
         """
         names = [worker.name for worker in self.workers]
         async with self._reloading:
+            self.starter.renew()
             if restart:
                 answers = [await worker.restart() for worker in self.workers]
             else:
@@ -239,6 +246,8 @@ class Pool:
         return dict(zip(names, answers))  # noqa: B905 - zip has no strict in 3.6
 
     def _reap(self) -> None:
-        for worker in self.workers:
-            if worker.process is not None:
-                worker.process.reap()
+        processes = [worker.process for worker in self.workers if worker.process is not None]
+        for process in processes:
+            process.reap()
+        pids = {process.pid for process in processes}
+        self.starter.reap(lambda pid: pid in pids)

@@ -6,16 +6,15 @@ A process is started once. `Owner` is told what it says and, exactly once, how i
 import asyncio
 import os
 import select
-import signal
 import subprocess
 from collections import deque
-from contextlib import suppress
-from typing import Any, Callable, Deque, List, Optional, Union
+from typing import Callable, Deque, Dict, Iterable, Optional, Tuple, Union
 
-from . import wire
+from . import children, wire
 from .config import ProcessorConfig
 from .launch import command
 from .loop import Loop
+from .shared import Payload, SharedBody
 from .stream import Stream, StreamOwner
 
 # How long output of a dead worker is awaited when a grandchild still holds its socket, seconds.
@@ -99,60 +98,81 @@ class WorkerProcess(StreamOwner):
     """
 
     def __init__(self, loop: Loop, owner: Owner) -> None:
-        self._loop = loop
-        self._owner = owner
-        self._reader = wire.Reader()
-        self._stream: Optional[Stream] = None
-        self._pipes: List[LinePipe] = []
-        self._printed = select.poll()
-        self._status: Optional[int] = None
-        self._hung_up = False
-        self._last_sent = 0
+        self.owner = owner
         self.event_unread = False
         self.gone = False
         self.last_lines: Deque[str] = deque(maxlen=_KEPT_LINES)
-        self.started = loop.time()
         self.pid = 0
-
-    def start(self, config: ProcessorConfig, worker: str, env: Any) -> None:
-        """Start it; OSError when the interpreter cannot be run."""
-        ours, theirs = wire.pair()
-        out = LinePipe(self._loop, lambda line: self._on_line("stdout", line))
-        err = LinePipe(self._loop, lambda line: self._on_line("stderr", line))
-        self._pipes = [out, err]
+        self._loop = loop
+        self._reader = wire.Reader()
+        ours, self._far_end = wire.pair()
+        self._stream = Stream(loop, ours, self)
+        self._pipes = [self._pipe("stdout"), self._pipe("stderr")]
+        self._printed = select.poll()
         for pipe in self._pipes:
             self._printed.register(pipe.fd, select.POLLIN)
+        self._popen: "Optional[subprocess.Popen[bytes]]" = None
+        self._status: Optional[int] = None
+        self._hung_up = False
+        self._last_sent = 0
+
+    def spawn(self, config: ProcessorConfig, env: Dict[str, str]) -> None:
+        """Start it afresh; OSError or ValueError when the interpreter cannot be run."""
+        fd, out, err = self._far_ends()
         try:
             self._popen = subprocess.Popen(
-                command(config, worker, theirs.fileno()),
+                command(config, fd),
                 stdin=subprocess.DEVNULL,
-                stdout=out.far_end,
-                stderr=err.far_end,
-                pass_fds=[theirs.fileno()],
+                stdout=out,
+                stderr=err,
+                pass_fds=[fd],
                 env=env,
                 cwd=config.code,
                 start_new_session=True,
             )
         except (OSError, ValueError):
-            ours.close()
-            out.close()
-            err.close()
+            self.give_up()
             raise
         finally:
-            theirs.close()
-            os.close(out.far_end)
-            os.close(err.far_end)
+            self._close_far_ends()
         self.pid = self._popen.pid
-        self._stream = Stream(self._loop, ours, self)
 
-    def send(self, kind: int, meta: Union[wire.Meta, wire.Encoded], body: wire.Body = b"") -> bool:
+    def copy_from(self, template: "WorkerProcess") -> bool:
+        """Ask a template for a copy, which `copied` then tells of; False when it is gone."""
+        head = wire.encode_head(wire.FORK + wire.WITH_FDS, {}, 0)
+        asked = template._stream.write_with(head, self._far_ends())
+        self._close_far_ends()
+        if not asked:
+            self.give_up()
+        return asked
+
+    def copied(self, pid: int, status: Optional[int]) -> None:
+        """The copy has this pid; with a status it has ended since."""
+        self.pid = pid
+        if status is not None:
+            self._end_soon(status)
+        elif self._hung_up:
+            self._loop.call_later(_LAST_WORDS, self.kill)
+
+    def give_up(self) -> None:
+        """Forget it before it ran; a copy that comes to life after all finds its socket closed."""
+        self.gone = True
+        self._close()
+
+    def send(self, kind: int, meta: Union[wire.Meta, wire.Encoded], body: Payload = b"") -> bool:
         """Queue one message; False when the process is known to be gone."""
         stream = self._stream
-        if stream is None or stream.closing:
+        if stream.closing:
             return False
         self._last_sent = kind
-        head = wire.encode_head(kind, meta, len(body))
-        if len(body) < wire.JOINED_WRITE:
+        size = len(body)
+        if isinstance(body, SharedBody):
+            head = wire.encode_head(kind + wire.WITH_FDS, meta, size)
+            if stream.write_with(head, (body.fd,)):
+                return True
+            body = body.view
+        head = wire.encode_head(kind, meta, size)
+        if size < wire.JOINED_WRITE:
             stream.write(head + body)
         else:
             stream.write_two(head, body)
@@ -166,22 +186,21 @@ class WorkerProcess(StreamOwner):
     def kill(self) -> None:
         """End it and every process of its group, at once."""
         if self._status is None and self.pid:
-            _kill_group(self.pid)
+            children.kill_group(self.pid)
 
     def reap(self) -> None:
         """Notice that it ended, if it did. Called on SIGCHLD."""
         if self._status is not None or not self.pid:
             return
-        found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        if found is None:
-            return
-        # Before the process is reaped its group's number cannot belong to anybody else.
-        _kill_group(self.pid)
-        self._status = self._popen.wait()
-        if self._hung_up or self._stream is None:
-            self._finish()
-        else:
-            self._loop.call_later(_LAST_WORDS, self._finish)
+        status = children.reap(self.pid)
+        if status is not None:
+            self._end_soon(status)
+
+    def _end_soon(self, status: int) -> None:
+        self._status = status
+        if self._popen is not None:
+            self._popen.returncode = status
+        self._loop.call_later(0.0 if self._hung_up else _LAST_WORDS, self._finish)
 
     def read_output(self) -> None:
         """Take what it printed so far, so that it is logged before what comes next."""
@@ -193,12 +212,22 @@ class WorkerProcess(StreamOwner):
                 pipe.read_event()
 
     def received(self, data: bytes) -> None:
-        for message in self._reader.feed(data):
-            self._owner.on_message(message)
+        self._tell(self._reader.feed(data))
+        if self._reader.long:
+            self._stream.into = self._reader.room
+
+    def filled(self, count: int) -> None:
+        messages = list(self._reader.filled(count))
+        if messages:
+            self._stream.into = None
+            self._tell(messages)
+
+    def _tell(self, messages: Iterable[wire.Message]) -> None:
+        for message in messages:
+            self.owner.on_message(message)
 
     def ended(self) -> None:
-        if self._stream is not None:
-            self._stream.close()
+        self._stream.close()
 
     def lost(self, error: Optional[Exception]) -> None:
         self._hung_up = True
@@ -216,20 +245,28 @@ class WorkerProcess(StreamOwner):
         if self.gone:
             return
         self.gone = True
+        self._close()
+        assert self._status is not None
+        self.owner.on_end(self._status)
+
+    def _close(self) -> None:
         for pipe in self._pipes:
             pipe.drain()
-        if self._stream is not None:
-            self._stream.abort()
-        assert self._status is not None
-        self._owner.on_end(self._status)
+        self._stream.abort()
+
+    def _far_ends(self) -> Tuple[int, int, int]:
+        out, err = self._pipes
+        return self._far_end.fileno(), out.far_end, err.far_end
+
+    def _close_far_ends(self) -> None:
+        self._far_end.close()
+        for pipe in self._pipes:
+            os.close(pipe.far_end)
+
+    def _pipe(self, stream: str) -> LinePipe:
+        return LinePipe(self._loop, lambda line: self._on_line(stream, line))
 
     def _on_line(self, stream: str, line: str) -> None:
         if stream == "stderr":
             self.last_lines.append(line)
-        self._owner.on_line(stream, line)
-
-
-def _kill_group(pid: int) -> None:
-    # The group may be empty, or a zombie already.
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
+        self.owner.on_line(stream, line)

@@ -26,6 +26,7 @@ from .loop import Loop
 from .metrics import Registry
 from .pool import Pool
 from .refusals import Refusals
+from .shared import SharedMemory
 from .tracing import tracer_for
 from .trigger_metrics import TriggerMetrics
 from .triggers.http import HttpTrigger, limits
@@ -50,6 +51,7 @@ class Processor:
         app = HttpTrigger(self.pool, counts, self._refusals, tracer)
         self.http = Server(app, limits(trigger.attributes), self._failed, loop=loop)
         self.http.on_refusal = self._on_refusal
+        self.http.sized = SharedMemory(loop).body
         self._started = time.time()
         self._draining: Optional[asyncio.Task[None]] = None
         self._cut: Optional[asyncio.TimerHandle] = None
@@ -193,6 +195,7 @@ class Processor:
             "connections": self.http.connections,
             "in_flight": self.http.in_flight,
             "mount": pool.mount,
+            "start": pool.starter.to_dict(),
             "warnings": pool.warnings,
         }
 

@@ -4,9 +4,10 @@ What asyncio's transports do, less their turns through the loop; and the next by
 straight to where they stay.
 """
 
+import array
 import socket
 from collections import deque
-from typing import Any, Callable, Deque, List, Optional, Union
+from typing import Any, Callable, Deque, List, Optional, Sequence, Union
 
 from .loop import Loop, Watched
 
@@ -155,6 +156,22 @@ class Stream(Watched):
             self._hold([memoryview(head)[sent:], body])
         elif sent < len(head) + len(body):
             self._hold([memoryview(body)[sent - len(head) :]])
+
+    def write_with(self, data: bytes, fds: Sequence[int]) -> bool:
+        """Send data with open descriptors; False, and nothing is sent, when there is no room."""
+        if self._held or self.closing:
+            return False
+        rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
+        try:
+            sent = self.sock.sendmsg([data], [rights])
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as error:
+            self._lose(error)
+            return False
+        if sent < len(data):
+            self._hold([memoryview(data)[sent:]])
+        return True
 
     def _hold(self, pieces: List[Any]) -> None:
         if self.closing:

@@ -4,6 +4,7 @@ import importlib
 import os
 import signal
 import sys
+from contextlib import suppress
 from typing import Any, Dict, List, Tuple
 
 from . import allocator, redirect, wire
@@ -30,10 +31,8 @@ def settle(setup: wire.Meta) -> Dict[str, Any]:
         refusal = "this Python has no ctypes: %s" % problem
     else:
         refusal = (mount.show(folder, place) or "") if place else ""
-        # Entering a user namespace would have cleared it, so it comes second.
-        mount.die_with_parent(signal.SIGKILL)
-    if os.getppid() != setup["parent"]:
-        os._exit(0)
+    # Entering a user namespace would have cleared it, so it comes second.
+    tie_to(setup["parent"])
     if place and not refusal:
         facts["mount"] = "namespace"
         setup["place"] = place
@@ -43,6 +42,16 @@ def settle(setup: wire.Meta) -> Dict[str, Any]:
         redirect.install(folder, place)
     allocator.tune()
     return facts
+
+
+def tie_to(parent: int) -> None:
+    """End when the processor ends. Copies of this process have to be tied again."""
+    with suppress(ImportError, OSError, AttributeError):
+        from . import mount
+
+        mount.die_with_parent(signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(0)
 
 
 def import_sdk(setup: wire.Meta) -> Tuple[Any, Any]:

@@ -1,16 +1,20 @@
 """What the processor and a worker say to each other over their socket pair.
 
 A message is one fixed header (kind, length of the meta, length of the body), the meta as JSON and
-the body as raw bytes. Bodies are never encoded or looked into, so a large image costs one write and
-one read.
+the body as raw bytes. Bodies are never encoded or looked into. A message may come with open
+descriptors: its body then lies in shared memory, or it is about the descriptors themselves.
 """
 
+import array
 import json
+import mmap
 import os
 import socket
 import struct
 import threading
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
+from collections import deque
+from json.encoder import encode_basestring_ascii
+from typing import Any, Callable, Deque, Dict, Iterator, NamedTuple, Optional, Tuple, Union
 
 Body = Union[bytes, bytearray, memoryview]
 Meta = Dict[str, Any]
@@ -18,6 +22,8 @@ Meta = Dict[str, Any]
 Encoded = bytes
 
 HEADER = struct.Struct("!BxxxIQ")
+# Added to the kind of a message that comes with descriptors.
+WITH_FDS = 128
 
 # From the processor.
 SETUP = 1
@@ -25,6 +31,8 @@ EVENT = 2
 RELOAD = 3
 STOP = 4
 DRAIN = 5
+BEGIN = 6
+FORK = 7
 # From a worker.
 STARTED = 16
 READY = 17
@@ -33,14 +41,34 @@ RECORD = 19
 REPLY = 20
 RELOADED = 21
 IMPORTED = 22
+# From a template.
+FORKABLE = 32
+UNFORKABLE = 33
+FORKED = 34
 
 # Below this size one joined write is cheaper than two.
 JOINED_WRITE = 64 * 1024
+# What one read takes at most; a message that is longer is read into memory of its own size.
+_CHUNK = 64 * 1024
+_FDS = 8
+_MSG_CMSG_CLOEXEC = 0x40000000
+_MAP_POPULATE = 0x8000
 _SEND_BUFFER = 1024 * 1024
 
-Message = NamedTuple("Message", [("kind", int), ("meta", Meta), ("body", bytes)])
+Message = NamedTuple("Message", [("kind", int), ("meta", Meta), ("body", Any)])
 
-_encode = json.JSONEncoder(separators=(",", ":"), default=repr).encode
+
+def _make_encode() -> Callable[[Any], str]:
+    """JSON as json.dumps writes it, without making an encoder for every message."""
+    usual = json.JSONEncoder(separators=(",", ":"), default=repr)
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return usual.encode
+    quick = make({}, repr, encode_basestring_ascii, None, ":", ",", False, False, True)
+    return lambda value: "".join(quick(value, 0))
+
+
+_encode = _make_encode()
 
 
 def encode(meta: Meta) -> Encoded:
@@ -55,52 +83,85 @@ def encode_head(kind: int, meta: Union[Meta, Encoded], size: int) -> bytes:
 
 
 class Reader:
-    """Cuts the processor's incoming chunks into messages."""
+    """Cuts the processor's incoming chunks into messages.
+
+    While a `long` message arrives its next bytes belong to `room`, and are told of by `filled`.
+    """
 
     def __init__(self) -> None:
-        self._chunks: List[bytes] = []
-        self._held = 0
-        self._wanted = HEADER.size
+        self.long = False
+        self._whole = bytearray()
+        self._at = 0
+        self._held = b""
+
+    def room(self) -> memoryview:
+        """Where the next bytes of a long message may be written."""
+        return memoryview(self._whole)[self._at :]
 
     def feed(self, data: bytes) -> Iterator[Message]:
-        """Every message that is complete now."""
-        if self._chunks:
-            self._chunks.append(data)
-            self._held += len(data)
-            if self._held < self._wanted:
-                return
-            data = b"".join(self._chunks)
-            self._chunks = []
+        """Every message that is complete with this chunk."""
+        if self._held:
+            data = self._held + data
+            self._held = b""
         start, end = 0, len(data)
-        while True:
-            self._wanted = HEADER.size
-            if end - start < self._wanted:
-                break
+        while end - start >= HEADER.size:
             kind, meta_size, body_size = HEADER.unpack_from(data, start)
-            self._wanted = HEADER.size + meta_size + body_size
-            if end - start < self._wanted:
-                break
             middle = start + HEADER.size + meta_size
-            meta = json.loads(data[start + HEADER.size : middle].decode("ascii"))
-            start += self._wanted
-            yield Message(kind, meta, data[middle:start])
-        if start < end:
-            self._chunks = [data[start:] if start else data]
-        self._held = end - start
+            stop = middle + body_size
+            if end < stop:
+                if stop - start > _CHUNK:
+                    self._begin(data, start, stop - start)
+                    return
+                break
+            yield Message(kind, _decode(data[start + HEADER.size : middle]), data[middle:stop])
+            start = stop
+        self._held = data[start:]
+
+    def filled(self, count: int) -> Iterator[Message]:
+        """So many bytes were written to `room`: the message, when that was the rest of it."""
+        self._at += count
+        if self._at == len(self._whole):
+            whole, self._whole = memoryview(self._whole), bytearray()
+            self.long = False
+            kind, meta_size, _ = HEADER.unpack_from(whole)
+            middle = HEADER.size + meta_size
+            yield Message(kind, _decode(bytes(whole[HEADER.size : middle])), whole[middle:])
+
+    def _begin(self, data: bytes, start: int, size: int) -> None:
+        self.long = True
+        self._at = len(data) - start
+        self._whole = bytearray(size)
+        self._whole[: self._at] = memoryview(data)[start:]
+
+
+def _decode(meta: bytes) -> Meta:
+    return json.loads(meta.decode("ascii")) if meta else {}
 
 
 class Channel:
-    """The worker's end: blocking, and safe for the handler's threads to log through."""
+    """The worker's end: blocking, and safe for the handler's threads to log through.
+
+    `fds` are descriptors that came with the last messages.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
+        self.fds: Deque[int] = deque()
         self._owner = os.getpid()
         self._lock = threading.Lock()
+        self._buffer = bytearray(_CHUNK)
+        self._view = memoryview(self._buffer)
+        self._start = self._end = 0
 
     @property
     def foreign(self) -> bool:
         """Whether this is a copy in a process that the handler forked, which must not write."""
         return os.getpid() != self._owner
+
+    @property
+    def pending(self) -> bool:
+        """Whether something was received that `receive` has not given yet."""
+        return self._end > self._start
 
     def send(self, kind: int, meta: Meta, body: Body = b"") -> None:
         """Write one message whole."""
@@ -113,33 +174,68 @@ class Channel:
                 self.sock.sendall(body)
 
     def receive(self) -> Optional[Message]:
-        """The next message, or None when the processor is gone."""
-        header = self._read(HEADER.size)
-        if header is None:
-            return None
-        kind, meta_size, body_size = HEADER.unpack(header)
-        meta = self._read(meta_size)
-        body = self._read(body_size)
-        if meta is None or body is None:
-            return None
-        return Message(kind, json.loads(meta.decode("ascii")), body)
+        """The next message, or None when the processor is gone.
 
-    def _read(self, size: int) -> Optional[bytes]:
-        # MSG_WAITALL fills one bytes object of the right size: no second copy of a large body.
-        if not size:
-            return b""
-        data = self.sock.recv(size, socket.MSG_WAITALL)
-        if len(data) == size:
-            return data
-        return self._read_rest(data, size)
+        A body in shared memory is given as an mmap, to be closed by whoever is done with it.
+        """
+        if not self._fill(HEADER.size):
+            return None
+        kind, meta_size, size = HEADER.unpack_from(self._buffer, self._start)
+        self._start += HEADER.size
+        meta = self._take(meta_size)
+        if meta is None:
+            return None
+        if kind >= WITH_FDS:
+            shared = self._map(size) if size else b""
+            return Message(kind - WITH_FDS, _decode(meta), shared)
+        body = self._take(size)
+        return None if body is None else Message(kind, _decode(meta), body)
 
-    def _read_rest(self, data: bytes, size: int) -> Optional[bytes]:
-        parts = [data]
-        missing = size - len(data)
-        while missing and parts[-1]:
-            parts.append(self.sock.recv(missing, socket.MSG_WAITALL))
-            missing -= len(parts[-1])
-        return None if missing else b"".join(parts)
+    def _fill(self, size: int) -> bool:
+        """Have `size` bytes, at most a chunk, in the buffer; False at the end of the stream."""
+        while self._end - self._start < size:
+            if self._start:
+                # What is left is short: the beginning of a message.
+                left = bytes(self._view[self._start : self._end])
+                self._buffer[: len(left)] = left
+                self._start, self._end = 0, len(left)
+            space = socket.CMSG_SPACE(4 * _FDS)
+            room = [self._view[self._end :]]
+            count, ancillary, _, _ = self.sock.recvmsg_into(room, space, _MSG_CMSG_CLOEXEC)
+            if not count:
+                return False
+            self._end += count
+            for _level, _type, data in ancillary:
+                fds = array.array("i")
+                fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+                self.fds.extend(fds)
+        return True
+
+    def _take(self, size: int) -> Optional[bytes]:
+        """The next `size` bytes."""
+        have = min(size, self._end - self._start)
+        part = bytes(self._view[self._start : self._start + have])
+        if have == size or size <= _CHUNK:
+            if have < size and not self._fill(size):
+                return None
+            part = bytes(self._view[self._start : self._start + size])
+            self._start += size
+            return part
+        self._start = self._end = 0
+        parts = [part]
+        while have < size and parts[-1]:
+            # This fills one object of the right size, so that joining is the only copy.
+            parts.append(self.sock.recv(size - have, socket.MSG_WAITALL))
+            have += len(parts[-1])
+        return b"".join(parts) if have == size else None
+
+    def _map(self, size: int) -> mmap.mmap:
+        fd = self.fds.popleft()
+        try:
+            flags = mmap.MAP_SHARED | _MAP_POPULATE
+            return mmap.mmap(fd, size, flags=flags, prot=mmap.PROT_READ)
+        finally:
+            os.close(fd)
 
 
 def pair() -> Tuple[socket.socket, socket.socket]:

@@ -1,10 +1,12 @@
 """The worker process: one handler, one context, one event at a time.
 
-It is started by `bootstrap`, gets its settings as the first message, and ends with the processor:
-at the end of the socket when idle, by the kernel's signal when busy.
+It is started by `bootstrap`, or copied from a process that has imported the handler already. Its
+settings come as the first message, which worker it is as the next. It ends with the processor: at
+the end of the socket when idle, by the kernel's signal when busy.
 """
 
 import faulthandler
+import mmap
 import os
 import signal
 import socket
@@ -13,52 +15,57 @@ import time
 from contextlib import suppress
 from typing import Any, Callable, Dict, List
 
-from . import surroundings, tracebacks, wire
+from . import forksafe, surroundings, tracebacks, wire
 from .coroutines import Coroutines, is_generator
-from .events import make_event_class
+from .events import Raw, make_event_class
 from .loader import Loader, LoadError
 from .records import RecordHandler, make_logger
 from .responses import Answer, ReplyError, Responder, to_bytes
 from .signatures import complaint
+from .template import Template
+
+# References to an event that nobody but this module has.
+_MINE = 2
 
 
 class Worker:
     """See the module."""
 
-    def __init__(self, channel: wire.Channel, setup: wire.Meta) -> None:
-        self._channel = channel
+    def __init__(self, setup: wire.Meta) -> None:
         self._setup = setup
         self._coroutines = Coroutines()
-        self._records = RecordHandler(channel, setup["threshold"])
 
-    def prepare(self) -> None:
-        """Load the handler and run init_context; whatever they raise gets out."""
-        sdk, encoder = surroundings.import_sdk(self._setup)
+    def load(self) -> None:
+        """Import the handler; whatever that raises gets out."""
+        self._sdk, encoder = surroundings.import_sdk(self._setup)
         folder = surroundings.enter(self._setup)
-        self._sdk = sdk
-        self._event_class = make_event_class(sdk)
-        self._responder = Responder(sdk.Response, encoder)
-        trigger = self._setup["trigger"]
-        self._trigger = sdk.TriggerInfo(trigger["kind"], trigger["name"])
-        self._platform = sdk.Platform("local", namespace=self._setup["namespace"])
-        self._logger = make_logger(sdk, self._records)
-        self._context = sdk.Context(
-            self._logger, self._platform, self._setup["worker"], self._trigger
-        )
+        self._event_class = make_event_class(self._sdk)
+        self._responder = Responder(self._sdk.Response, encoder)
         self._loader = Loader(self._setup["handler"], folder)
         self._function = self._loader.load()
+
+    def begin(self, channel: wire.Channel, role: wire.Meta) -> None:
+        """Be the worker that `role` says: run init_context; whatever it raises gets out."""
+        sdk = self._sdk
+        self._channel = channel
+        self._records = RecordHandler(channel, role["threshold"])
+        self._logger = make_logger(sdk, self._records)
+        self._trigger = sdk.TriggerInfo(role["trigger"]["kind"], role["trigger"]["name"])
+        self._platform = sdk.Platform("local", namespace=self._setup["namespace"])
+        self._context = sdk.Context(self._logger, self._platform, role["worker"], self._trigger)
         init_context = getattr(self._loader.module, "init_context", None)
         if init_context is not None:
             problem = complaint(init_context, "init_context", ("context",))
             if problem:
                 raise LoadError(problem)
-            self._channel.send(wire.IMPORTED, {})
+            channel.send(wire.IMPORTED, {})
             self._coroutines.resolve(init_context(self._context))
 
     def serve(self) -> bool:
         """Handle messages until the processor says stop (True) or is gone (False)."""
         while True:
-            self._coroutines.wait(self._channel.sock)
+            if not self._channel.pending:
+                self._coroutines.wait(self._channel.sock)
             message = self._channel.receive()
             if message is None:
                 return False
@@ -74,15 +81,16 @@ class Worker:
             # Otherwise a large body would stay until the next one arrives.
             del message
 
-    def _handle(self, meta: wire.Meta, body: bytes) -> None:
+    def _handle(self, meta: wire.Meta, body: Raw) -> None:
         usual = self._records.threshold
         self._records.threshold = min(usual, meta.get("l", usual))
         began = time.monotonic()
         reply: wire.Meta = {}
+        event = self._event_class(meta, body, self._trigger)
         try:
-            event = self._event_class(meta, body, self._trigger)
             output = self._coroutines.resolve(self._function(self._context, event))
             answer = self._answer(output)
+            del output
         except ReplyError as problem:
             answer = self._refuse(str(problem))
         # SystemExit and KeyboardInterrupt too: a handler's mistake costs one event, not a worker.
@@ -94,6 +102,12 @@ class Worker:
             os._exit(0)
         self._records.threshold = usual
         _flush()
+        if isinstance(body, mmap.mmap):
+            if sys.getrefcount(event) > _MINE:
+                event.detach()
+            del event
+            if not _close(body):
+                reply["k"] = 1
         reply.update(s=answer.status, h=answer.headers, b=began, d=time.monotonic() - began)
         self._channel.send(wire.REPLY, reply, answer.body)
 
@@ -161,10 +175,20 @@ def main(arguments: List[str]) -> None:
         return
     setup = message.meta
     faulthandler.register(setup["dump_signal"], all_threads=False)
-    facts = surroundings.settle(setup)
-    channel.send(wire.STARTED, facts)
-    worker = Worker(channel, setup)
-    problem = _guard(worker.prepare)
+    channel.send(wire.STARTED, surroundings.settle(setup))
+    opened = forksafe.descriptors()
+    worker = Worker(setup)
+    problem = _guard(worker.load)
+    if problem:
+        _end(channel, problem)
+    if setup["template"]:
+        channel = Template(channel, setup["place"], opened).serve()
+    message = channel.receive()
+    if message is None:
+        return
+    role = message.meta
+    surroundings.tie_to(role["parent"])
+    problem = _guard(lambda: worker.begin(channel, role))
     if problem:
         _end(channel, problem)
     channel.send(wire.READY, {})
@@ -189,6 +213,15 @@ def _end(channel: wire.Channel, problem: Dict[str, str]) -> None:
     channel.send(wire.FAILED, problem)
     # Threads that the handler's imports started must not keep a failed worker alive.
     os._exit(1)
+
+
+def _close(body: mmap.mmap) -> bool:
+    """Let go of a body in shared memory; False when the handler still has a view of it."""
+    try:
+        body.close()
+    except BufferError:
+        return False
+    return True
 
 
 def _flush() -> None:

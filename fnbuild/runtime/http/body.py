@@ -5,7 +5,7 @@ arrived, never with what a client merely announces.
 """
 
 import re
-from typing import Union
+from typing import Any, Union
 
 from .parser import Refusal, check_field
 
@@ -34,12 +34,13 @@ def too_large(size: Union[int, str], limit: int) -> Refusal:
 
 
 class SizedBody:
-    """A body of `length` bytes."""
+    """A body of `length` bytes; `data` is what becomes of it."""
 
-    __slots__ = ("_at", "_length", "data", "done")
+    __slots__ = ("_at", "_length", "_memory", "data", "done")
 
     def __init__(self, length: int) -> None:
-        self.data = bytearray(min(length, _FIRST))
+        self._memory: Union[bytearray, memoryview] = bytearray(min(length, _FIRST))
+        self.data: Any = self._memory
         self.done = False
         self._length = length
         self._at = 0
@@ -53,7 +54,7 @@ class SizedBody:
         count = min(len(chunk) - start, self._length - self._at)
         end = self._at + count
         self._grow(end)
-        self.data[self._at : end] = memoryview(chunk)[start : start + count]
+        self._memory[self._at : end] = memoryview(chunk)[start : start + count]
         self._at = end
         self.done = end == self._length
         return start + count
@@ -61,18 +62,19 @@ class SizedBody:
     def room(self) -> memoryview:
         """Where the next bytes may be written in place; `filled` then tells how many were."""
         self._grow(self._at + 1)
-        return memoryview(self.data)[self._at :]
+        return memoryview(self._memory)[self._at :]
 
     def filled(self, count: int) -> None:
         self._at += count
         self.done = self._at == self._length
 
     def _grow(self, end: int) -> None:
-        size = len(self.data)
+        memory = self._memory
+        size = len(memory)
         while size < end:
             size = min(size * _FACTOR, self._length)
-        if size != len(self.data):
-            self.data.extend(bytes(size - len(self.data)))
+        if size != len(memory) and isinstance(memory, bytearray):
+            memory.extend(bytes(size - len(memory)))
 
 
 class ChunkedBody:

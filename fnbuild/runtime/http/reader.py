@@ -1,6 +1,6 @@
 """From bytes to whole requests, without a socket in sight."""
 
-from typing import Optional, Tuple, Union
+from typing import Any, Callable, Optional, Tuple, Union
 
 from .body import ChunkedBody, SizedBody, too_large
 from .parser import Head, HeadParser, Refusal, check_partial
@@ -17,7 +17,8 @@ class RequestReader:
     """Takes bytes by `feed`, gives requests by `next`, in their order.
 
     `have` is how far the next request has come. `head` is its head once that is whole, while the
-    body is still arriving, and `moved` counts the pieces of that body.
+    body is still arriving, and `moved` counts the pieces of that body. `sized` gives the memory for
+    bodies of a known size.
     """
 
     __slots__ = (
@@ -28,18 +29,26 @@ class RequestReader:
         "_max_body",
         "_max_head",
         "_parse",
+        "_sized",
         "have",
         "head",
         "moved",
     )
 
-    def __init__(self, parser: HeadParser, max_head: int, max_body: int) -> None:
+    def __init__(
+        self,
+        parser: HeadParser,
+        max_head: int,
+        max_body: int,
+        sized: Callable[[int], SizedBody] = SizedBody,
+    ) -> None:
         self.have = NOTHING
         self.head: Optional[Head] = None
         self.moved = 0
         self._parse = parser.parse
         self._max_head = max_head
         self._max_body = max_body
+        self._sized = sized
         self._buffer = b""
         self._at = 0  # where in the buffer the unread bytes begin
         self._checked = 0  # how many bytes of a head that has begun need no further look
@@ -59,7 +68,7 @@ class RequestReader:
         """The bytes of a head that is not whole yet."""
         return self._buffer[self._at :]
 
-    def next(self) -> Optional[Tuple[Head, Union[bytes, bytearray]]]:
+    def next(self) -> Optional[Tuple[Head, Any]]:
         """The next whole request; None when it needs more bytes. Raises Refusal."""
         if self._body is not None:
             return self._continue()
@@ -88,7 +97,7 @@ class RequestReader:
             self.have = NOTHING
             return head, buffer[at : at + length]
         else:
-            self._body = SizedBody(length)
+            self._body = self._sized(length)
         self.head = head
         self.moved = 0
         self.have = HEAD
@@ -138,7 +147,7 @@ class RequestReader:
             at = 0
         self._at = at
 
-    def _continue(self) -> Optional[Tuple[Head, Union[bytes, bytearray]]]:
+    def _continue(self) -> Optional[Tuple[Head, Any]]:
         """Go on with a body."""
         body = self._body
         head = self.head

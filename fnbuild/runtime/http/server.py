@@ -9,6 +9,7 @@ import socket
 from typing import Awaitable, Callable, Dict, List, Optional, Set, Union
 
 from ..loop import Loop
+from .body import SizedBody
 from .connection import Connection
 from .messages import LATER, Later, Limits, Reply, Request
 from .parser import HeadParser, Refusal
@@ -21,6 +22,8 @@ __all__ = ["LATER", "Connection", "Limits", "Reply", "Request", "Server"]
 App = Callable[[Request], Union[Reply, Awaitable[Optional[Reply]], Later, None]]
 # Called with what went wrong and the exception behind it.
 OnError = Callable[[str, BaseException], None]
+# Gives the memory for a body of so many bytes.
+Sized = Callable[[int], SizedBody]
 # Called with the status and the reason.
 OnRefusal = Callable[[int, str], None]
 # Called with a duplicate of the connection's socket, which the server then closes.
@@ -37,7 +40,7 @@ class Server:
     application has, `refusals` the requests refused before it, by status; `on_refusal` is told of
     them. `on_error` is told of exceptions the application let through. `commands` are lines that
     are no HTTP: where such a line, with its line feed, comes in place of a request, the function
-    gets the connection.
+    gets the connection. `sized` gives the memory for bodies whose size is known before.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Server:
         self.expired = False
         self._on_error = on_error
         self.on_refusal: Optional[OnRefusal] = None
+        self.sized: Sized = SizedBody
         self.commands = commands or {}
         self._parser = HeadParser()
         self._connections: Set[Connection] = set()
@@ -160,7 +164,8 @@ class Server:
 
     def new_reader(self) -> RequestReader:
         """A reader for one connection's requests."""
-        return RequestReader(self._parser, self.limits.max_head, self.limits.max_body)
+        limits = self.limits
+        return RequestReader(self._parser, limits.max_head, limits.max_body, self.sized)
 
     def forget(self, connection: Connection) -> None:
         """The connection is closed."""

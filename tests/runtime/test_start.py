@@ -1,0 +1,192 @@
+"""How workers get their processes: copied from one that has imported the handler, or afresh."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fnbuild.runtime import forksafe
+from tests.runtime import interpreters
+
+HANDLER = """
+import os
+import random
+import sys
+import time
+
+STARTED = time.monotonic()
+PID = os.getpid()
+print("imported by one process")
+
+
+def handler(context, event):
+    what = event.path.strip("/")
+    if what == "exit":
+        os._exit(3)
+    return {
+        "worker": context.worker_id,
+        "pid": os.getpid(),
+        "importer": PID,
+        "parent": os.getppid(),
+        "session": os.getsid(0),
+        "random": random.random(),
+        "uptime": time.monotonic() - STARTED,
+    }
+"""
+
+# Each leaves something behind by which copies would disturb one another.
+UNSAFE = {
+    "threads": "import threading, time; threading.Thread(target=time.sleep, args=(600,)).start()",
+    "open: socket": "import socket; CONNECTION = socket.socketpair()",
+    "open: /": "LOG = open(__file__)",
+    "another process": "import subprocess; CHILD = subprocess.Popen(['sleep', '600'])",
+    "CUDA": "import torch",
+}
+FAKE_TORCH = "class cuda:\n    is_initialized = staticmethod(lambda: True)\n"
+
+
+def everyone(one: Any, count: int) -> list[dict[str, Any]]:
+    """What each of the workers says."""
+    said: dict[str, Any] = {}
+    deadline = time.monotonic() + 20
+    while len(said) < count:
+        assert time.monotonic() < deadline
+        answer = one.call()
+        said[answer["worker"]] = answer
+    return [said[name] for name in sorted(said)]
+
+
+@pytest.mark.parametrize("version", interpreters.every())
+def test_workers_are_copies_of_one_process(serve: Any, version: str) -> None:
+    one = serve(HANDLER, version=version, workers=3)
+    start = one.status()["start"]
+    assert start["by"] == "fork"
+    said = everyone(one, 3)
+    assert {answer["importer"] for answer in said} == {start["template"]}
+    assert [answer["pid"] for answer in said] == [w["pid"] for w in one.status()["workers"]]
+    assert len({answer["pid"] for answer in said}) == 3
+    assert all(answer["parent"] == one.pid for answer in said)
+    assert all(answer["session"] == answer["pid"] for answer in said)
+    assert len({answer["random"] for answer in said}) == 3
+    assert len(one.records(message="imported by one process")) == 1
+
+
+def test_a_restart_imports_nothing(serve: Any) -> None:
+    one = serve(HANDLER)
+    before = one.call()
+    assert one.send(path="/exit").status == 500
+    after = one.call()
+    assert after["pid"] != before["pid"]
+    assert after["importer"] == before["importer"]
+    assert len(one.records(message="imported by one process")) == 1
+
+
+@pytest.mark.parametrize("reason", UNSAFE)
+def test_what_cannot_be_copied_is_started_afresh(serve: Any, reason: str) -> None:
+    source = UNSAFE[reason] + "\n" + HANDLER
+    one = serve(source, workers=2, files={"torch.py": FAKE_TORCH})
+    start = one.status()["start"]
+    assert start["by"] == "spawn"
+    assert reason in start["reason"]
+    said = everyone(one, 2)
+    assert all(answer["importer"] == answer["pid"] for answer in said)
+    # The process that found out is one of them: its import is not wasted.
+    assert len(one.records(message="imported by one process")) == 2
+    one.send(path="/exit")
+    one.await_workers("ready", "ready")
+    one.await_record(reason, level="info")
+
+
+def test_libraries_that_end_their_threads_at_a_fork_do_no_harm(serve: Any) -> None:
+    one = serve(
+        """
+        import numpy
+
+        numpy.ones((300, 300)) @ numpy.ones((300, 300))
+
+        def handler(context, event):
+            return float((numpy.ones((300, 300)) @ numpy.ones((300, 300))).sum())
+        """,
+        env={"OPENBLAS_NUM_THREADS": "2"},
+    )
+    assert one.status()["start"]["by"] == "fork"
+    assert one.call() == 300.0**3
+
+
+def test_it_can_be_switched_off(serve: Any) -> None:
+    one = serve(HANDLER, workers=2, env={"FNBUILD_START": "spawn"})
+    assert one.status()["start"]["by"] == "spawn"
+    assert all(answer["importer"] == answer["pid"] for answer in everyone(one, 2))
+
+
+def test_new_code_is_never_copied_from_old(serve: Any) -> None:
+    one = serve(HANDLER)
+    one.write(HANDLER.replace("context.worker_id", "'new'"))
+    one.send(path="/exit")
+    assert one.call()["worker"] == "new"
+    one.write(HANDLER.replace("context.worker_id", "'newer'"))
+    assert json.loads(one.tell("/reload").body)["ok"]
+    assert one.call()["worker"] == "newer"
+    one.send(path="/exit")
+    assert one.call()["worker"] == "newer"
+
+
+def test_workers_outlive_what_they_were_copied_from(serve: Any, soon: Any) -> None:
+    one = serve(HANDLER)
+    before = one.call()
+    os.kill(one.status()["start"]["template"], signal.SIGKILL)
+    soon(lambda: one.status()["start"]["template"] == 0)
+    assert one.call()["pid"] == before["pid"]
+    one.send(path="/exit")
+    assert one.call()["importer"] not in (before["importer"], before["pid"])
+
+
+def test_nothing_is_left_behind(serve: Any, soon: Any) -> None:
+    one = serve(HANDLER, workers=2)
+    pids = [answer["pid"] for answer in everyone(one, 2)]
+    pids.append(one.status()["start"]["template"])
+    one.process.kill()
+    soon(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() for pid in pids))
+
+
+def test_orphans_of_a_handler_are_reaped(serve: Any, soon: Any) -> None:
+    one = serve(
+        """
+        import os
+
+        def handler(context, event):
+            if os.fork() == 0:
+                if os.fork() == 0:
+                    os.setsid()
+                os._exit(0)
+            os.wait()
+            return ""
+        """
+    )
+    for _ in range(5):
+        one.send()
+    own = {one.status()["start"]["template"], one.status()["workers"][0]["pid"]}
+    children = Path(f"/proc/{one.pid}/task/{one.pid}/children")
+    soon(lambda: set(map(int, children.read_text().split())) == own)
+
+
+def test_an_import_that_hangs(serve: Any) -> None:
+    one = serve(
+        "import time\ntime.sleep(600)\n", readiness_timeout=0.6, wait="unhealthy", workers=2
+    )
+    message = one.status()["message"]
+    assert "the import of the handler did not finish within 0.6 s" in message
+    assert 'main.py", line 2' in message
+
+
+def test_a_gpu_that_is_open_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forksafe, "_DEVICE", str(tmp_path))
+    before = forksafe.descriptors()
+    with (tmp_path / "nvidia0").open("wb"):
+        assert forksafe.obstacle(before) == "the handler's imports opened a GPU"
