@@ -79,6 +79,6 @@ class Admin:
             restart = bool(asked.get("restart", False))
         except (ValueError, AttributeError):
             return Reply.json(400, {"error": 'the body must be JSON such as {"restart": true}'})
-        answers = await self._processor.pool.reload(restart)
+        answers = await self._processor.pools.reload(restart)
         good = all(answer == "ok" for answer in answers.values())
         return Reply.json(200 if good else 500, {"ok": good, "workers": answers})

@@ -7,8 +7,10 @@
      "interpreter": "/usr/bin/python3",  of the workers
      "env": {"KEY": "value"},            for the workers, on top of the processor's own
      "sdk_path": "/folder" | null,       holds nuclio_sdk; last on the workers' sys.path
-     "triggers": {"NAME": {"kind": "http", "num_workers": 1, "availability_timeout_ms": 10000,
-                           "termination_timeout": 10.0, "attributes": {}}},
+     "triggers": {"NAME": {"kind": "http" | "cron", "num_workers": 1,
+                           "availability_timeout_ms": 10000, "termination_timeout": 10.0,
+                           "allocator": "",   triggers that name the same share their workers
+                           "attributes": {}}},
      "event_timeout": 30.0 | null,       seconds
      "readiness_timeout": 120.0,         seconds that init_context may take
      "accept": "immediately" | "when-ready",
@@ -29,6 +31,9 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 from . import logs
 
 Values = Dict[str, Any]
+
+# Kinds of triggers that can be served.
+SERVED = ("http", "cron")
 
 
 class ConfigFileError(Exception):
@@ -56,6 +61,7 @@ class Trigger:
             _get(values, at, "availability_timeout_ms", float, 10000.0) / 1000.0
         )
         self.termination_timeout = _get(values, at, "termination_timeout", float, 10.0)
+        self.allocator = _get(values, at, "allocator", str, "")
         self.attributes = _get(values, at, "attributes", dict, {})
         if not 1 <= self.num_workers <= 10000:
             raise ConfigFileError(
@@ -108,12 +114,35 @@ class ProcessorConfig:
         self.log_format = _choice(values, "format", ["auto", "human", "json"], "log.")
 
     @property
-    def http_trigger(self) -> Trigger:
-        """The http trigger; Nuclio's default one when none is configured."""
-        for trigger in self.triggers.values():
-            if trigger.kind == "http":
-                return trigger
-        return Trigger("default-http", {})
+    def served(self) -> List[Trigger]:
+        """The triggers of known kinds, http first; Nuclio's default one when there is none."""
+        found = [t for kind in SERVED for t in self.triggers.values() if t.kind == kind]
+        return found or [Trigger("default-http", {})]
+
+    @property
+    def http_trigger(self) -> Optional[Trigger]:
+        """The http trigger; None when there are other triggers only."""
+        first = self.served[0]
+        return first if first.kind == "http" else None
+
+    @property
+    def pools(self) -> List[List[Trigger]]:
+        """The triggers that share workers, together: each has its own unless it names others'."""
+        found: Dict[Tuple[str, str], List[Trigger]] = {}
+        for trigger in self.served:
+            own = ("named", trigger.allocator) if trigger.allocator else ("of", trigger.name)
+            found.setdefault(own, []).append(trigger)
+        return list(found.values())
+
+    @property
+    def num_workers(self) -> int:
+        """Workers of all pools; a shared pool has as many as the trigger that asks for most."""
+        return sum(max(one.num_workers for one in shared) for shared in self.pools)
+
+    @property
+    def termination_timeout(self) -> float:
+        """How long the slowest trigger lets its workers finish, in seconds."""
+        return float(max(trigger.termination_timeout for trigger in self.served))
 
     @classmethod
     def from_file(cls, path: str) -> "ProcessorConfig":

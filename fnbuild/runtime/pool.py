@@ -6,16 +6,14 @@ Waiting is bounded by the trigger's `workerAvailabilityTimeoutMilliseconds`, as 
 
 import asyncio
 import math
-import signal
 import time
 from collections import deque
-from typing import Any, Callable, Deque, Dict, List, Optional
+from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Sequence
 
 from . import wire
-from .config import ProcessorConfig
+from .config import ProcessorConfig, Trigger
 from .endings import Trouble
 from .exchange import Exchange, Outcome
-from .launch import environment
 from .lifecycle import Worker
 from .logs import Log
 from .loop import Loop
@@ -40,19 +38,33 @@ class Waiter:
         self._give(worker, time.monotonic() - self._began)
 
 
-class Pool:
-    """All workers of the http trigger."""
+class Common(NamedTuple):
+    """What all pools of a processor share.
 
-    def __init__(self, config: ProcessorConfig, log: Log, loop: Loop) -> None:
-        self.config = config
-        self.log = log
-        self.loop = loop
-        self.trigger = config.http_trigger
-        self.env = environment(config, self.trigger.num_workers)
-        self.starter = Starter(config, self.env, log, self.worker_started, loop)
-        self.workers = [Worker(self, number) for number in range(self.trigger.num_workers)]
-        self.mount = "none"
-        self.warnings: List[str] = []
+    `on_facts` gets what a new process tells of how it sees the machine.
+    """
+
+    config: ProcessorConfig
+    log: Log
+    loop: Loop
+    starter: Starter
+    on_facts: Callable[[Dict[str, Any]], None]
+
+
+class Pool:
+    """The workers of one trigger, or of those that share them; `trigger` is the first of these.
+
+    `numbers` are the workers' ids.
+    """
+
+    def __init__(self, common: Common, trigger: Trigger, numbers: Sequence[int]) -> None:
+        self.config = common.config
+        self.log = common.log
+        self.loop = common.loop
+        self.starter = common.starter
+        self.worker_started = common.on_facts
+        self.trigger = trigger
+        self.workers = [Worker(self, number) for number in numbers]
         self.was_ready = False
         self.stopping = False
         self._idle: Deque[Worker] = deque()
@@ -60,13 +72,10 @@ class Pool:
         self._alarm: Optional[asyncio.TimerHandle] = None
         self._alarm_at = math.inf
         self._last_failure = ""
-        self._reloading = asyncio.Lock()
         self._on_ready: List[Callable[[], object]] = []
 
     def start(self) -> None:
         """Start every worker; returns at once."""
-        self.loop.add_signal_handler(signal.SIGCHLD, self._reap)
-        self.starter.open()
         for worker in self.workers:
             worker.start()
 
@@ -75,7 +84,6 @@ class Pool:
         self.stopping = True
         while self._waiters:
             self._waiters.popleft().end(None)
-        self.starter.stop()
         await asyncio.gather(*[worker.stop(timeout) for worker in self.workers])
 
     def drain(self) -> None:
@@ -86,7 +94,6 @@ class Pool:
     def kill(self) -> None:
         """End every worker now."""
         self.stopping = True
-        self.starter.stop()
         for worker in self.workers:
             worker.kill()
 
@@ -206,7 +213,6 @@ class Pool:
         if self.was_ready or not all(w.state in ("ready", "busy") for w in self.workers):
             return
         self.was_ready = True
-        self.log.info("The function is ready", workers=len(self.workers), mount=self.mount)
         for callback in self._on_ready:
             callback()
         self._on_ready = []
@@ -222,14 +228,6 @@ class Pool:
         self._last_failure = failure
         return new
 
-    def worker_started(self, facts: Dict[str, Any]) -> None:
-        """A worker told how it sees the machine; a warning is said once, not once per worker."""
-        self.mount = str(facts.get("mount", "none"))
-        for warning in facts.get("warnings", []):
-            if warning not in self.warnings:
-                self.warnings.append(warning)
-                self.log.warn(warning)
-
     async def reload(self, restart: bool) -> Dict[str, str]:
         """Bring new code into every worker: `ok` or the traceback, by worker id.
 
@@ -237,17 +235,8 @@ class Pool:
         the workers one after the other.
         """
         names = [worker.name for worker in self.workers]
-        async with self._reloading:
-            self.starter.renew()
-            if restart:
-                answers = [await worker.restart() for worker in self.workers]
-            else:
-                answers = list(await asyncio.gather(*[w.reload() for w in self.workers]))
+        if restart:
+            answers = [await worker.restart() for worker in self.workers]
+        else:
+            answers = list(await asyncio.gather(*[w.reload() for w in self.workers]))
         return dict(zip(names, answers))  # noqa: B905 - zip has no strict in 3.6
-
-    def _reap(self) -> None:
-        processes = [worker.process for worker in self.workers if worker.process is not None]
-        for process in processes:
-            process.reap()
-        pids = {process.pid for process in processes}
-        self.starter.reap(lambda pid: pid in pids)

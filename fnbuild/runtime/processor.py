@@ -18,18 +18,19 @@ from typing import Any, Dict, List, Optional
 
 from . import allocator, listeners
 from .admin import Admin
-from .config import ConfigFileError, ProcessorConfig
+from .config import SERVED, ConfigFileError, ProcessorConfig, Trigger
 from .http import unix
 from .http.server import Server
 from .logs import Log
 from .loop import Loop
 from .metrics import Registry
-from .pool import Pool
+from .pools import Pools
 from .refusals import Refusals
 from .shared import SharedMemory
 from .tracing import tracer_for
 from .trigger_metrics import TriggerMetrics
-from .triggers.http import HttpTrigger, limits
+from .triggers.cron import CronTrigger
+from .triggers.http import HttpTrigger, limits, without_trigger
 
 # How long a signal waits for idle connections, in seconds.
 _IDLE_AT_SIGNAL = 1.0
@@ -42,16 +43,14 @@ class Processor:
         self.config = config
         self.log = log
         self._loop = loop
-        self.pool = Pool(config, log, loop)
+        self.pools = Pools(config, log, loop)
         self.registry = Registry(_labels(config))
-        trigger = config.http_trigger
-        counts = TriggerMetrics(self.registry).trigger(trigger.kind, trigger.name)
+        self._metrics = TriggerMetrics(self.registry)
         self._refusals = Refusals(self._loop, log)
-        tracer = tracer_for(str(config.function.get("name", "")), config.env, log)
-        app = HttpTrigger(self.pool, counts, self._refusals, tracer)
-        self.http = Server(app, limits(trigger.attributes), self._failed, loop=loop)
+        self.http = self._http_server()
         self.http.on_refusal = self._on_refusal
         self.http.sized = SharedMemory(loop).body
+        self._crons = [self._cron(one) for one in config.served if one.kind == "cron"]
         self._started = time.time()
         self._draining: Optional[asyncio.Task[None]] = None
         self._cut: Optional[asyncio.TimerHandle] = None
@@ -62,6 +61,19 @@ class Processor:
         self._stopped = False
         self._gauges()
 
+    def _http_server(self) -> Server:
+        trigger = self.config.http_trigger
+        if trigger is None:
+            return Server(without_trigger, limits({}), self._failed, loop=self._loop)
+        counts = self._metrics.trigger(trigger.kind, trigger.name)
+        tracer = tracer_for(str(self.config.function.get("name", "")), self.config.env, self.log)
+        app = HttpTrigger(self.pools.of(trigger), counts, self._refusals, tracer)
+        return Server(app, limits(trigger.attributes), self._failed, loop=self._loop)
+
+    def _cron(self, trigger: Trigger) -> CronTrigger:
+        counts = self._metrics.trigger(trigger.kind, trigger.name)
+        return CronTrigger(trigger, self.pools.of(trigger), counts)
+
     async def run(self) -> int:
         """Serve until told to end; ConfigFileError when a listener cannot be had."""
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -70,11 +82,12 @@ class Processor:
         self._sockets.extend(http)
         await self._open_admin()
         self._warn_of_triggers()
-        self.pool.start()
+        self.pools.when_ready(self._start_crons)
+        self.pools.start()
         if self.config.accept == "immediately":
             await self._accept(http)
         else:
-            self.pool.when_ready(lambda: self._loop.create_task(self._accept(http)))
+            self.pools.when_ready(lambda: self._loop.create_task(self._accept(http)))
         await self._open_control()
         try:
             return await self._finished
@@ -123,7 +136,7 @@ class Processor:
         The workers' drain callbacks run once, their termination callbacks at the end.
         """
         if self._draining is None:
-            self.pool.drain()
+            self.pools.drain()
         self._begin_end(self.config.drain_timeout)
 
     def stop(self) -> None:
@@ -134,7 +147,9 @@ class Processor:
         # Told again, the new time counts for the drain under way.
         if self._cut is not None:
             self._cut.cancel()
-        patience = self.config.http_trigger.termination_timeout
+        for cron in self._crons:
+            cron.stop()
+        patience = self.config.termination_timeout
         self._cut = self._loop.call_later(idle + patience, self._cut_off)
         drained = self._loop.create_task(self.http.drain(idle))
         if self._draining is None:
@@ -143,13 +158,13 @@ class Processor:
     async def _end(self, drained: "asyncio.Task[None]", patience: float) -> None:
         self.log.info("Draining", connections=self.http.connections)
         await drained
-        await self.pool.stop(patience)
+        await self.pools.stop(patience)
         self._finish(0)
 
     def _cut_off(self) -> None:
         self.log.warn("Ending %d requests that did not finish in time" % self.http.in_flight)
         self.http.close()
-        self.pool.kill()
+        self.pools.kill()
 
     def _finish(self, status: int) -> None:
         self._stopped = True
@@ -161,11 +176,13 @@ class Processor:
         if self._signals == 1:
             self.stop()
         else:
-            self.pool.kill()
+            self.pools.kill()
             self._finish(1)
 
     def _close(self) -> None:
-        self.pool.kill()
+        for cron in self._crons:
+            cron.stop()
+        self.pools.kill()
         self.http.close()
         self._refusals.close()
         for server in self._others:
@@ -177,13 +194,13 @@ class Processor:
 
     def status(self) -> Dict[str, Any]:
         """What GET /status shows."""
-        pool = self.pool
-        state = pool.state()
+        pools = self.pools
+        state = pools.state()
         if self._stopped:
             state = "stopped"
         elif self._draining is not None:
             state = "draining"
-        trouble = pool.trouble()
+        trouble = pools.trouble()
         return {
             "state": state,
             "reason": trouble.reason if trouble else "",
@@ -191,19 +208,25 @@ class Processor:
             "pid": os.getpid(),
             "revision": self.config.function.get("revision"),
             "started": self._started,
-            "workers": [worker.to_dict() for worker in pool.workers],
+            "workers": [worker.to_dict() for worker in pools.workers],
+            "triggers": [cron.to_dict() for cron in self._crons],
             "connections": self.http.connections,
             "in_flight": self.http.in_flight,
-            "mount": pool.mount,
-            "start": pool.starter.to_dict(),
-            "warnings": pool.warnings,
+            "mount": pools.mount,
+            "start": pools.starter.to_dict(),
+            "warnings": pools.warnings,
         }
+
+    def _start_crons(self) -> None:
+        if self._draining is None:
+            for cron in self._crons:
+                cron.start()
 
     def _warn_of_triggers(self) -> None:
         for trigger in self.config.triggers.values():
-            if trigger is not self.config.http_trigger:
+            if trigger.kind not in SERVED:
                 text = 'trigger "%s" of kind "%s" is not served' % (trigger.name, trigger.kind)
-                self.pool.warnings.append(text)
+                self.pools.warnings.append(text)
                 self.log.warn(text)
 
     def _failed(self, what: str, error: BaseException) -> None:
@@ -217,12 +240,12 @@ class Processor:
         restarts = self.registry.gauge(
             prefix + "worker_restarts", "Times a worker was started again", ("worker_index",)
         )
-        for worker in self.pool.workers:
+        for worker in self.pools.workers:
             restarts.child(worker.name).read(lambda worker=worker: worker.restarts)
         connections = self.registry.gauge(prefix + "connections", "Open http connections")
         connections.child().read(lambda: self.http.connections)
         waiting = self.registry.gauge(prefix + "waiting_events", "Events that wait for a worker")
-        waiting.child().read(lambda: self.pool.waiting)
+        waiting.child().read(lambda: self.pools.waiting)
         self._refused = self.registry.counter(
             prefix + "http_refusals_total",
             "Requests that were refused before they became events, by status",
@@ -236,7 +259,7 @@ class Processor:
         self._refusals.note(status, reason)
 
     def _count(self, state: str) -> int:
-        return sum(1 for worker in self.pool.workers if worker.state == state)
+        return sum(1 for worker in self.pools.workers if worker.state == state)
 
 
 def _labels(config: ProcessorConfig) -> Dict[str, str]:

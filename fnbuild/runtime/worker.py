@@ -86,7 +86,7 @@ class Worker:
         self._records.threshold = min(usual, meta.get("l", usual))
         began = time.monotonic()
         reply: wire.Meta = {}
-        event = self._event_class(meta, body, self._trigger)
+        event = self._event_class(meta, body, self._trigger_of(meta))
         try:
             output = self._coroutines.resolve(self._function(self._context, event))
             answer = self._answer(output)
@@ -110,6 +110,11 @@ class Worker:
                 reply["k"] = 1
         reply.update(s=answer.status, h=answer.headers, b=began, d=time.monotonic() - began)
         self._channel.send(wire.REPLY, reply, answer.body)
+
+    def _trigger_of(self, meta: wire.Meta) -> Any:
+        # A trigger that shares this worker with another says so with its events.
+        other = meta.get("tr")
+        return self._trigger if other is None else self._sdk.TriggerInfo(*other)
 
     def _answer(self, output: Any) -> Answer:
         if is_generator(output):

@@ -37,6 +37,7 @@ RULES: tuple[Callable[[Subject], None], ...] = (
     trigger_rules.acknowledgement,
     trigger_rules.batch,
     trigger_rules.http_attributes,
+    trigger_rules.cron_attributes,
     platform_rules.choices,
     platform_rules.replicas,
     platform_rules.ranges,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fnbuild.runtime.triggers.schedule import Schedule, ScheduleError
 from fnbuild.spec.function_rules import positive_duration
 from fnbuild.spec.hints import meant, unknown_key
 from fnbuild.spec.quantities import duration
@@ -32,6 +33,7 @@ _CORS = {
     "preflightMaxAgeSeconds": int,
 }
 _SHAPES = {bool: "true or false", int: "a number", list: "a list of texts"}
+_CRON_ATTRIBUTES = ("interval", "schedule", "event", "concurrencyPolicy", "jobBackoffLimit")
 _ACK_MODES = ("", "enable", "disable", "explicitOnly")
 
 
@@ -160,7 +162,47 @@ def http_attributes(subject: Subject) -> None:
         _cors(subject, given, path)
 
 
+def cron_attributes(subject: Subject) -> None:
+    """A cron trigger has an interval or a schedule that can be read."""
+    for key, trigger in subject.written.spec.triggers.items():
+        if trigger.kind != "cron":
+            continue
+        path = ("spec", "triggers", key, "attributes")
+        given = {name.lower(): (name, value) for name, value in trigger.attributes.items()}
+        for lower, (name, _) in given.items():
+            if lower not in {known.lower() for known in _CRON_ATTRIBUTES}:
+                message, hint = unknown_key(path, name, _CRON_ATTRIBUTES)
+                subject.warning("unknown-key", message, (*path, name), hint, "key")
+        interval, schedule = given.get("interval"), given.get("schedule")
+        if interval and interval[1]:
+            positive_duration(subject, "interval", str(interval[1]), (*path, interval[0]))
+            if schedule and schedule[1]:
+                message = "interval wins over schedule; a cron trigger has one of them"
+                subject.warning("cron", message, (*path, schedule[0]), "remove one of them")
+        elif schedule and schedule[1]:
+            try:
+                Schedule(str(schedule[1]))
+            except ScheduleError as error:
+                hint = "as in `schedule: '*/5 * * * *'`, every five minutes"
+                subject.error("cron", str(error), (*path, schedule[0]), hint)
+        else:
+            message = f"the cron trigger {shown(key)} has neither interval nor schedule"
+            subject.error("cron", message, path[:-1], "as in `attributes: {interval: 10m}`", "key")
+        _cron_event(subject, given, path)
+
+
 Given = dict[str, tuple[str, Any]]
+
+
+def _cron_event(subject: Subject, given: Given, path: tuple[str, ...]) -> None:
+    name, event = given.get("event", ("event", {}))
+    if not isinstance(event, dict):
+        subject.error("cron", "event is a mapping with `body` and `headers`", (*path, name))
+        return
+    headers = {str(key).lower(): value for key, value in event.items()}.get("headers")
+    if headers is not None and not isinstance(headers, dict):
+        message = "the headers of an event are a mapping of names to values"
+        subject.error("cron", message, (*path, name))
 
 
 def _sizes(subject: Subject, given: Given, path: tuple[str, ...]) -> None:

@@ -145,6 +145,20 @@ def test_a_handler_whose_module_is_missing(folder: Folder) -> None:
         (f"{HTTP}      attributes: {{ingresses: {{a: b}}}}", "ingresses", (9, 35), "mapping"),
         (f"{HTTP}      attributes: {{maxBacklog: many}}", "http-size", (9, 32), "of requests"),
         (f"{HTTP}      attributes: {{maxBacklogBytes: 0}}", "http-size", (9, 37), "of bytes"),
+        ("  triggers: {t: {kind: cron}}", "cron", (6, 14), "neither interval nor schedule"),
+        ("  triggers: {t: {kind: cron, attributes: {interval: 3}}}", "duration", (6, 53), "unit"),
+        (
+            "  triggers: {t: {kind: cron, attributes: {schedule: '* 25 * * *'}}}",
+            "cron", (6, 53), '"25" is no hour',
+        ),
+        (
+            "  triggers: {t: {kind: cron, attributes: {interval: 3s, event: [a]}}}",
+            "cron", (6, 57), "mapping",
+        ),
+        (
+            "  triggers: {t: {kind: cron, attributes: {interval: 3s, event: {headers: a}}}}",
+            "cron", (6, 57), "mapping",
+        ),
         (f"{HTTP}      attributes: {{cors: true}}", "cors", (9, 26), "mapping"),
         (f"{HTTP}      attributes: {{cors: {{enabled: 1}}}}", "cors", (9, 36), "true or false"),
         (f"{HTTP}      attributes: {{cors: {{allowHeaders: [1]}}}}", "cors", (9, 27), "texts"),
@@ -164,6 +178,14 @@ def test_errors(folder: Folder, lines: str, rule: str, place: tuple[int, int], w
         (f"{HTTP}      numWorkers: 3\n      maxWorkers: 2", "workers-twice", (10, 19)),
         (f"{HTTP}      numWorkers: 0", "workers", (9, 19)),
         (f"{HTTP}      attributes: {{port: '32000'}}", "http-port", (9, 26)),
+        (
+            "  triggers: {t: {kind: cron, attributes: {interval: 3s, schedule: '@daily'}}}",
+            "cron", (6, 67),
+        ),
+        (
+            "  triggers: {t: {kind: cron, attributes: {interval: 3s, evnt: {}}}}",
+            "unknown-key", (6, 57),
+        ),
         ("  env: [{name: A}, {name: A}]", "env-twice", (6, 27)),
         ("  resources: {limits: {gpu: 1}}", "gpu", (6, 24)),
         ("  platform: {attributes: {restartPolcy: {name: no}}}", "unknown-key", (6, 27)),
@@ -192,6 +214,7 @@ def test_warnings(folder: Folder, lines: str, rule: str, place: tuple[int, int])
         "  build: {baseImage: 'python@sha256:" + "a" * 64 + "'}",
         "  minReplicas: 0\n  maxReplicas: 3",
         "  triggers: {tick: {kind: cron, attributes: {interval: 3s}}}",
+        "  triggers: {tick: {kind: cron, attributes: {Schedule: '@daily', event: {body: a}}}}",
         "  build: {directives: {preCopy: [{kind: run, value: x}, {kind: SHELL, value: '[]'}]}}",
     ],
 )

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from fnbuild.build.requirements import Requirements
 from fnbuild.errors import InputError
+from fnbuild.runtime.config import SERVED
 from fnbuild.runtime.logs import LEVELS
 from fnbuild.spec.quantities import duration, quantity
 from fnbuild.spec.types import Function, Raw, Trigger
@@ -151,7 +152,7 @@ def processor_config(function: Function, place: Place) -> Raw:
         "triggers": {
             name: _trigger(trigger)
             for name, trigger in spec.triggers.items()
-            if trigger.kind == "http"
+            if trigger.kind in SERVED
         },
         "event_timeout": event_seconds(function),
         "readiness_timeout": readiness_seconds(function),
@@ -175,7 +176,18 @@ def _trigger(trigger: Trigger) -> Raw:
             _AVAILABILITY_MILLISECONDS if milliseconds is None else milliseconds
         ),
         "termination_timeout": _termination(trigger),
-        "attributes": trigger.attributes,
+        "allocator": trigger.worker_allocator_name,
+        "attributes": _attributes(trigger),
+    }
+
+
+def _attributes(trigger: Trigger) -> Raw:
+    """The trigger's attributes; the processor knows durations as seconds."""
+    if trigger.kind != "cron":
+        return trigger.attributes
+    return {
+        name: duration(str(value)) if name.lower() == "interval" and value else value
+        for name, value in trigger.attributes.items()
     }
 
 
@@ -197,7 +209,7 @@ def warnings_for(function: Function, requirements: Requirements) -> tuple[str, .
         found.append(
             f"env values from secrets or fields of a cluster are not set here: {', '.join(hidden)}"
         )
-    if other := sorted({t.kind for t in function.spec.triggers.values() if t.kind != "http"}):
+    if other := sorted({t.kind for t in function.spec.triggers.values()} - {*SERVED}):
         found.append(f"triggers of these kinds do not run here: {', '.join(other)}")
     return tuple(found)
 

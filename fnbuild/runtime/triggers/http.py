@@ -43,6 +43,13 @@ def limits(attributes: Dict[str, Any]) -> Limits:
     )
 
 
+def without_trigger(request: Request) -> Reply:
+    """The application where there is no http trigger: only health is there, as in Nuclio."""
+    if request.path.startswith(HEALTH):
+        return Reply(200, [], b"ok")
+    return Reply.json(404, {"error": "the function has no http trigger"})
+
+
 def _number(attributes: Dict[str, Any], key: str, usual: int, unit: str = "bytes") -> int:
     # Nuclio decodes attributes whatever the case of their names.
     values = {name.lower(): value for name, value in attributes.items()}

@@ -77,7 +77,12 @@ def test_the_processor_accepts_its_configuration() -> None:
                     "workerTerminationTimeout": "2s",
                     "attributes": {"maxRequestBodySize": 33554432},
                 },
-                "timer": {"kind": "cron", "attributes": {"interval": "1s"}},
+                "timer": {
+                    "kind": "cron",
+                    "workerAllocatorName": "mine",
+                    "attributes": {"interval": "1m30s"},
+                },
+                "stream": {"kind": "kafka-cluster"},
             },
         ),
         settings.Place(4, "/code", "/usr/bin/python3", "/sdk"),
@@ -88,8 +93,11 @@ def test_the_processor_accepts_its_configuration() -> None:
     assert (config.event_timeout, config.readiness_timeout) == (90.0, 7.0)
     assert config.env == {"A": "1"}
     assert config.log_level == "info"
-    assert list(config.triggers) == ["web"]
+    assert list(config.triggers) == ["web", "timer"]
+    timer = config.triggers["timer"]
+    assert (timer.allocator, timer.attributes) == ("mine", {"interval": 90.0})
     trigger = config.http_trigger
+    assert trigger is not None
     assert (trigger.num_workers, trigger.availability_timeout) == (3, 0.0)
     assert trigger.termination_timeout == 2.0
     assert trigger.attributes["maxRequestBodySize"] == 33554432

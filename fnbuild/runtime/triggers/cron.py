@@ -1,0 +1,195 @@
+"""The cron trigger: an event by the clock, at an interval or by a schedule.
+
+The attributes are Nuclio's (pkg/processor/trigger/cron/types.go), `interval` in seconds here:
+
+    {"interval": 60.0} or {"schedule": "*/5 * * * *"}, {"event": {"body", "headers", "method"}}
+
+Runs never pile up: one that is due while another still waits for a worker is skipped, and what was
+missed while the machine slept is not made up for.
+"""
+
+import asyncio
+import json
+import time
+from typing import Any, Dict, List, Optional, Tuple
+
+from .. import wire
+from ..config import ConfigFileError, Trigger
+from ..exchange import Exchange, Outcome
+from ..ids import new_id
+from ..lifecycle import Worker
+from ..logs import Record
+from ..pool import Pool
+from ..trigger_metrics import OneTrigger
+from .schedule import Schedule, ScheduleError
+
+# A clock that is set, or a machine that sleeps, is noticed within this time, in seconds.
+_LONGEST_SLEEP = 30.0
+
+
+class Run(Exchange):
+    """One event on its way."""
+
+    __slots__ = ("dispatched", "worker")
+
+    def __init__(self, trigger: "CronTrigger", worker: str) -> None:
+        Exchange.__init__(self, trigger.done, new_id(), None)
+        self.dispatched = time.monotonic()
+        self.worker = worker
+
+
+class CronTrigger:
+    """See the module. ConfigFileError when an attribute is wrong."""
+
+    def __init__(self, trigger: Trigger, pool: Pool, metrics: OneTrigger) -> None:
+        # Nuclio decodes attributes whatever the case of their names.
+        attributes = {key.lower(): value for key, value in trigger.attributes.items()}
+        self._trigger = trigger
+        self._pool = pool
+        self._metrics = metrics
+        self._interval, self._schedule = _times(trigger.name, attributes)
+        self._meta, self._body = _event(trigger, attributes.get("event"))
+        self._timer: Optional[asyncio.TimerHandle] = None
+        self._next = 0.0
+        self._waiting = False
+        self._runs = 0
+        self._skipped = 0
+        self._in_a_row = 0
+
+    def start(self) -> None:
+        """Begin: the first run comes after one interval, or when the schedule says."""
+        self._next = self._following()
+        self._arm()
+
+    def stop(self) -> None:
+        """No more runs; one that a worker has in hand goes on."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def to_dict(self) -> Dict[str, Any]:
+        """The trigger's line in the status; `next` in seconds since the epoch, null at rest."""
+        due = None
+        if self._timer is not None:
+            due = self._next
+            if self._schedule is None:
+                due += time.time() - time.monotonic()
+        return {
+            "name": self._trigger.name,
+            "kind": "cron",
+            "next": due,
+            "runs": self._runs,
+            "skipped": self._skipped,
+        }
+
+    # An interval is measured; a schedule goes by what the clock shows.
+
+    def _now(self) -> float:
+        return time.time() if self._schedule is not None else time.monotonic()
+
+    def _following(self) -> float:
+        now = self._now()
+        if self._schedule is not None:
+            return self._schedule.after(now) or now + _LONGEST_SLEEP
+        due = self._next + self._interval
+        return due if due > now else now + self._interval
+
+    def _arm(self) -> None:
+        wait = min(max(0.0, self._next - self._now()), _LONGEST_SLEEP)
+        self._timer = self._pool.loop.call_later(wait, self._wake)
+
+    def _wake(self) -> None:
+        due = self._now() >= self._next
+        if due:
+            self._next = self._following()
+        self._arm()
+        if due:
+            self._begin()
+
+    def _begin(self) -> None:
+        if self._waiting:
+            self._skip("the last run still waits for a worker")
+            return
+        pool = self._pool
+        worker = pool.take()
+        free = 0 if worker is None else pool.idle + 1
+        self._metrics.asked(free, len(pool.workers), len(self._body))
+        if worker is not None:
+            self._given(worker, 0.0)
+        else:
+            self._waiting = True
+            pool.queue(self._trigger.availability_timeout, self._given)
+
+    def _given(self, worker: Optional[Worker], waited: float) -> None:
+        self._waiting = False
+        if worker is None:
+            self._metrics.timed_out(waited)
+            self._skip("no worker was free within %g s" % self._trigger.availability_timeout)
+            return
+        self._metrics.allocated(waited)
+        self._runs += 1
+        if self._in_a_row > 1:
+            self._warn("%d runs were skipped" % self._in_a_row)
+        self._in_a_row = 0
+        run = Run(self, worker.name)
+        meta = dict(self._meta, id=run.request_id, t=int(time.time()))
+        worker.dispatch(wire.encode(meta), self._body, run)
+
+    def _skip(self, reason: str) -> None:
+        self._skipped += 1
+        self._in_a_row += 1
+        # Of many in a row the first is told at once, and their number at the end.
+        if self._in_a_row == 1 and not self._pool.stopping:
+            self._warn("a run was skipped: " + reason)
+
+    def _warn(self, text: str, run: Optional[Run] = None) -> None:
+        record = Record("warn", 'cron trigger "%s": %s' % (self._trigger.name, text))
+        record.request_id = run.request_id if run is not None else None
+        self._pool.log.write(record)
+
+    def done(self, run: Any, outcome: Outcome) -> None:
+        """A worker has answered, or has come to its end."""
+        seconds = time.monotonic() - run.dispatched
+        self._metrics.handled(run.worker, seconds, outcome.status < 500)
+        if outcome.error is not None:
+            self._warn("the run failed: " + outcome.error, run)
+        elif outcome.status >= 400 and not outcome.raised:
+            self._warn("the handler answered %d" % outcome.status, run)
+
+
+def _times(name: str, attributes: Dict[str, Any]) -> Tuple[float, Optional[Schedule]]:
+    at = "triggers.%s.attributes" % name
+    interval, schedule = attributes.get("interval"), attributes.get("schedule")
+    if interval:
+        if isinstance(interval, bool) or not isinstance(interval, (int, float)) or interval <= 0:
+            raise ConfigFileError("%s.interval: %r is no number of seconds" % (at, interval))
+        return float(interval), None
+    if not schedule:
+        raise ConfigFileError("%s: a cron trigger needs an interval or a schedule" % at)
+    try:
+        return 0.0, Schedule(str(schedule))
+    except ScheduleError as problem:
+        raise ConfigFileError("%s.schedule: %s" % (at, problem)) from None
+
+
+def _event(trigger: Trigger, value: Any) -> Tuple[wire.Meta, bytes]:
+    """What `events` reads, and the body: text as it is, anything else as JSON."""
+    given = value if isinstance(value, dict) else {}
+    values = {key.lower(): one for key, one in given.items()}
+    headers: List[List[str]] = [
+        [str(name), str(one)] for name, one in (values.get("headers") or {}).items()
+    ]
+    types = [one for name, one in headers if name.lower() == "content-type"]
+    body = values.get("body")
+    text = "" if body is None else body if isinstance(body, str) else json.dumps(body)
+    usual = "application/json" if isinstance(body, (dict, list)) else ""
+    meta: wire.Meta = {
+        "m": str(values.get("method") or ""),
+        "p": "/",
+        "q": "",
+        "u": "",
+        "h": headers,
+        "ct": types[-1] if types else usual,
+        "tr": [trigger.kind, trigger.name],
+    }
+    return meta, text.encode("utf-8")

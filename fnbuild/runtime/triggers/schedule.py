@@ -1,0 +1,155 @@
+"""When a cron trigger is due: crontab's five fields, or six with the seconds first.
+
+    minute hour day-of-month month day-of-week          */5 8-18 * * mon-fri
+    second minute hour day-of-month month day-of-week   0 30 2 1,15 * *
+
+Fields take `*` (or `?`), numbers, names (jan, mon), ranges `a-b`, steps `*/n`, `a-b/n` and `a/n`,
+and lists of these. When both day fields are restricted, a day that fits either is meant, as in
+crontab. `@hourly`, `@daily`, `@weekly`, `@monthly` and `@yearly` stand for their usual schedules.
+Times are the machine's local ones (the TZ of the processor).
+"""
+
+import calendar
+import time
+from typing import Dict, FrozenSet, List, NamedTuple, Optional, Tuple
+
+_MONTHS = {
+    name: number + 1
+    for number, name in enumerate(
+        ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+    )
+}
+# Sunday is 0, and 7 too.
+_DAYS = {"sun": 0, "mon": 1, "tue": 2, "wed": 3, "thu": 4, "fri": 5, "sat": 6}
+_MACROS = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+}
+# Between two 29th of February lie eight years at most.
+_YEARS = 9
+
+_Kind = NamedTuple("_Kind", [("name", str), ("low", int), ("high", int), ("names", Dict[str, int])])
+_KINDS = (
+    _Kind("second", 0, 59, {}),
+    _Kind("minute", 0, 59, {}),
+    _Kind("hour", 0, 23, {}),
+    _Kind("day of month", 1, 31, {}),
+    _Kind("month", 1, 12, _MONTHS),
+    _Kind("day of week", 0, 7, _DAYS),
+)
+
+
+class ScheduleError(ValueError):
+    """The text is no schedule; the message names the field and what it may hold."""
+
+
+class Schedule:
+    """A schedule read from its text; ScheduleError when it is none."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        fields = _MACROS.get(text.strip().lower(), text).split()
+        if text.strip().startswith("@") and len(fields) == 1:
+            known = ", ".join(sorted(_MACROS))
+            raise ScheduleError('"%s" is none of %s' % (text, known))
+        if len(fields) == 5:
+            fields = ["0", *fields]
+        if len(fields) != 6:
+            raise ScheduleError(
+                '"%s" has %d fields; a schedule has five (minute hour day month weekday), or six '
+                "with seconds first" % (text, len(fields))
+            )
+        parsed = [_field(kind, one) for kind, one in zip(_KINDS, fields)]  # noqa: B905
+        self._seconds, self._minutes, self._hours = (sorted(one) for one in parsed[:3])
+        self._days, self._months = parsed[3], parsed[4]
+        self._weekdays = frozenset(day % 7 for day in parsed[5])
+        self._either = fields[3][0] not in "*?" and fields[5][0] not in "*?"
+        if self.after(0.0) is None:
+            raise ScheduleError('"%s" never comes: no month has such a day' % text)
+
+    def after(self, moment: float) -> Optional[float]:
+        """The first time after `moment`; both in seconds since the epoch."""
+        now = time.localtime(moment)
+        for year in range(now.tm_year, now.tm_year + _YEARS):
+            for month in sorted(self._months):
+                if (year, month) < (now.tm_year, now.tm_mon):
+                    continue
+                for day in self._days_of(year, month):
+                    if (year, month, day) < now[:3]:
+                        continue
+                    found = self._on((year, month, day), moment)
+                    if found is not None:
+                        return found
+        return None
+
+    def _days_of(self, year: int, month: int) -> List[int]:
+        first, count = calendar.monthrange(year, month)
+        return [day for day in range(1, count + 1) if self._fits(day, (first + day) % 7)]
+
+    def _fits(self, day: int, weekday: int) -> bool:
+        by_day, by_weekday = day in self._days, weekday in self._weekdays
+        return (by_day or by_weekday) if self._either else (by_day and by_weekday)
+
+    def _on(self, date: Tuple[int, int, int], moment: float) -> Optional[float]:
+        """The first time of that day which comes after `moment`."""
+        now = time.localtime(moment)
+        for hour in self._hours:
+            if (date, hour) < (now[:3], now.tm_hour):
+                continue
+            for minute in self._minutes:
+                for second in self._seconds:
+                    clock = (hour, minute, second)
+                    at = time.mktime((*date, *clock, 0, 0, -1))
+                    # An hour that the clock skips in spring is no time of that day.
+                    if at > moment and time.localtime(at)[3:6] == clock:
+                        return at
+        return None
+
+
+def _field(kind: _Kind, text: str) -> FrozenSet[int]:
+    found: List[int] = []
+    for part in text.split(","):
+        found += _part(kind, part)
+    return frozenset(found)
+
+
+def _part(kind: _Kind, text: str) -> List[int]:
+    span, slash, step_text = text.partition("/")
+    step = 1
+    if slash:
+        step = int(step_text) if _is_number(step_text) else 0
+        if step < 1:
+            raise _wrong(kind, text, "a step is a number above zero")
+    if span in ("*", "?"):
+        return list(range(kind.low, kind.high + 1, step))
+    first, dash, last = span.partition("-")
+    low = _value(kind, first, text)
+    high = _value(kind, last, text) if dash else kind.high if slash else low
+    if low > high:
+        raise _wrong(kind, text, "the range goes backwards")
+    return list(range(low, high + 1, step))
+
+
+def _value(kind: _Kind, text: str, whole: str) -> int:
+    named = kind.names.get(text.lower())
+    if named is not None:
+        return named
+    if _is_number(text) and kind.low <= int(text) <= kind.high:
+        return int(text)
+    choices = "%d to %d" % (kind.low, kind.high)
+    if kind.names:
+        choices += " or " + ", ".join(kind.names)
+    raise _wrong(kind, whole, "it takes " + choices)
+
+
+def _is_number(text: str) -> bool:
+    return bool(text) and all(character in "0123456789" for character in text)
+
+
+def _wrong(kind: _Kind, text: str, why: str) -> ScheduleError:
+    return ScheduleError('"%s" is no %s: %s' % (text, kind.name, why))

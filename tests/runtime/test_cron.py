@@ -1,0 +1,167 @@
+"""Cron triggers, and several triggers in one function: whose workers run what."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from fnbuild.runtime.config import ConfigFileError, ProcessorConfig
+from fnbuild.runtime.triggers.cron import CronTrigger
+from tests.runtime import interpreters
+from tests.runtime.conftest import PATIENCE
+
+HANDLER = """
+import time
+
+
+def handler(context, event):
+    body = event.body if isinstance(event.body, (str, dict)) else event.body.decode()
+    context.logger.info_with(
+        "ran", kind=event.trigger.kind, by=event.trigger.name, worker=context.worker_id,
+        own=context.trigger.name, method=event.method, path=event.path, body=body,
+        mark=event.get_header("x-mark"), age=abs(time.time() - event.timestamp.timestamp()),
+    )
+    if event.get_header("x-mark") == "raise":
+        raise ValueError("no such label")
+    time.sleep(float(event.get_header("x-seconds") or 0))
+    return 404, "nothing to do"
+"""
+
+
+def triggers(**crons: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {"web": {"kind": "http", "num_workers": 1}}
+    for name, values in crons.items():
+        attributes = {"interval": 0.1, **values.pop("attributes", {})}
+        found[name] = {"kind": "cron", "attributes": attributes, **values}
+    return found
+
+
+@pytest.fixture(params=interpreters.every())
+def version(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def test_interval_and_event(serve: Any, soon: Any, version: str) -> None:
+    event = {"body": {"task": "sweep"}, "headers": {"X-Mark": 7}, "method": "PUT"}
+    crons = triggers(sweep={"attributes": {"event": event}})
+    one = serve(HANDLER, version=version, triggers=crons, environ={"TZ": "UTC"})
+    soon(lambda: len(one.records(message="ran")) >= 3)
+    record = one.records(message="ran")[0]
+    expected = {
+        "kind": "cron",
+        "by": "sweep",
+        "own": "sweep",
+        "worker": "1",
+        "method": "PUT",
+        "path": "/",
+        "body": {"task": "sweep"},
+        "mark": "7",
+    }
+    assert expected.items() <= record.items()
+    assert record["age"] < 60
+    one.await_record('cron trigger "sweep": the handler answered 404', level="warn")
+    # The http trigger has its own worker.
+    assert one.send().status == 404
+    (by_http,) = one.records(message="ran", kind="http")
+    assert (by_http["by"], by_http["worker"]) == ("web", "0")
+    status = one.status()
+    (shown,) = status["triggers"]
+    assert (shown["name"], shown["kind"]) == ("sweep", "cron")
+    assert shown["runs"] >= 3
+    assert abs(shown["next"] - time.time()) < 60
+    assert [worker["id"] for worker in status["workers"]] == ["0", "1"]
+    text = one.admin("/metrics").body.decode()
+    assert "nuclio_processor_handled_events_total{" in text
+    assert 'trigger_kind="cron",trigger_id="sweep"' in text
+
+
+def test_a_schedule_with_seconds(serve: Any, soon: Any) -> None:
+    crons = triggers(tick={"attributes": {"interval": None, "schedule": "* * * * * *"}})
+    one = serve(HANDLER, triggers=crons)
+    soon(lambda: len(one.records(message="ran")) >= 2)
+    assert one.status()["triggers"][0]["next"] % 1 == 0
+
+
+def test_runs_do_not_pile_up(serve: Any, soon: Any) -> None:
+    slow = {"event": {"headers": {"x-seconds": "1.5"}}}
+    one = serve(HANDLER, triggers=triggers(slow={"attributes": slow}))
+    one.await_record("a run was skipped: the last run still waits for a worker", level="warn")
+    one.await_record("runs were skipped", level="warn")
+    status = soon(lambda: (s := one.status()["triggers"][0])["runs"] >= 2 and s)
+    assert status["skipped"] > status["runs"]
+    # Many skipped runs are two lines.
+    told = [r for r in one.records(level="warn") if "skipped" in r["message"]]
+    assert len(told) <= 2 * status["runs"] + 2
+    assert one.end() == 0
+
+
+def test_workers_of_its_own_work_side_by_side(serve: Any, soon: Any) -> None:
+    slow = {"event": {"headers": {"x-seconds": "1"}}}
+    one = serve(HANDLER, triggers=triggers(slow={"num_workers": 3, "attributes": slow}))
+    soon(lambda: len({r["worker"] for r in one.records(message="ran")}) == 3)
+
+
+def test_a_named_pool_is_shared(serve: Any, soon: Any) -> None:
+    crons = triggers(first={"allocator": "pool"}, second={"allocator": "pool", "num_workers": 2})
+    crons["web"]["allocator"] = "pool"
+    one = serve(HANDLER, triggers=crons)
+    assert len(one.status()["workers"]) == 2
+    assert one.send().status == 404
+    soon(lambda: {r["by"] for r in one.records(message="ran")} == {"web", "first", "second"})
+    assert {r["own"] for r in one.records(message="ran")} == {"web"}
+    assert {r["worker"] for r in one.records(message="ran")} <= {"0", "1"}
+
+
+def test_failures_are_logged_under_their_run(serve: Any) -> None:
+    event = {"headers": {"x-mark": "raise"}}
+    one = serve(HANDLER, triggers=triggers(bad={"attributes": {"event": event}}))
+    record = one.await_record("no such label", level="error")
+    assert record["request_id"]
+
+
+def test_a_drain_ends_the_runs(serve: Any, soon: Any) -> None:
+    one = serve(HANDLER, triggers=triggers(tick={}), drain_timeout=1.0)
+    soon(lambda: one.records(message="ran"))
+    connection = one.connect()
+    one.tell("/drain")
+    assert one.status()["triggers"][0]["next"] is None
+    connection.close()
+    assert one.process.wait(PATIENCE) == 0
+
+
+def test_a_function_without_an_http_trigger(serve: Any, soon: Any) -> None:
+    crons = triggers(tick={})
+    del crons["web"]
+    one = serve(HANDLER, triggers=crons)
+    soon(lambda: one.records(message="ran"))
+    assert one.send(path="/__internal/health")[::2] == (200, b"ok")
+    assert json.loads(one.send().body) == {"error": "the function has no http trigger"}
+
+
+def test_reload_reaches_the_workers_of_all_triggers(serve: Any) -> None:
+    one = serve(HANDLER, triggers=triggers(tick={}))
+    for asked in ({}, {"restart": True}):
+        answer = json.loads(one.tell("/reload", asked).body)
+        assert answer == {"ok": True, "workers": {"0": "ok", "1": "ok"}}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "words"),
+    [
+        ({}, "triggers.t.attributes: a cron trigger needs an interval or a schedule"),
+        ({"interval": "5m"}, "triggers.t.attributes.interval: '5m' is no number of seconds"),
+        ({"schedule": "61 * * * *"}, 'triggers.t.attributes.schedule: "61" is no minute'),
+    ],
+)
+def test_what_is_no_cron_trigger(attributes: dict[str, Any], words: str) -> None:
+    given = {"t": {"kind": "cron", "attributes": attributes}}
+    listeners = {"http": {"port": 0}}
+    values = {"handler": "m:h", "code": "/", "triggers": given, "listeners": listeners}
+    config = ProcessorConfig(values)
+    unused: Any = None
+    with pytest.raises(ConfigFileError) as caught:
+        CronTrigger(config.served[0], unused, unused)
+    assert words in str(caught.value)
