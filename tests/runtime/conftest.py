@@ -143,7 +143,7 @@ Serve = Callable[..., Running]
 def _sdk(version: str | None) -> Path:
     """A folder with the nuclio_sdk that fits the interpreter."""
     python = _python(version)
-    numbers = tuple(map(int, version.split("."))) if version else sys.version_info[:2]
+    numbers = interpreters.numbers(version) if version else sys.version_info[:2]
     return sdk.ensure(Interpreter(python, (*numbers, 0)))
 
 

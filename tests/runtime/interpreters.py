@@ -5,10 +5,22 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 VERSIONS = ("3.6", "3.7", "3.8", "3.9", "3.10", "3.11", "3.12", "3.13")
+PYPY = "pypy3.9"
+# The oldest, one in between and the newest, for what hardly depends on the release.
+FEW = ("3.6", "3.9", "3.13")
+
+
+# "3.9", or "pypy3.9".
+_WHICH = """
+import sys
+name = "" if sys.implementation.name == "cpython" else sys.implementation.name
+print("%s%d.%d" % ((name,) + sys.version_info[:2]))
+"""
 
 
 @functools.cache
@@ -16,25 +28,35 @@ def find(version: str) -> str | None:
     """An interpreter of this version, from pyenv or the search path."""
     root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
     found = [str(p) for p in sorted(root.glob(f"versions/{version}.*/bin/python"))]
-    on_path = shutil.which(f"python{version}")
-    for python in [*found, *([on_path] if on_path else [])]:
+    names = (version, "pypy3") if version.startswith("pypy") else (f"python{version}",)
+    on_path = [path for path in map(shutil.which, names) if path]
+    for python in [*found, *on_path]:
         # A shim of pyenv exists for versions that are not installed, too.
-        asked = [python, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+        asked = [python, "-c", _WHICH]
         answer = subprocess.run(asked, capture_output=True, text=True, check=False)
         if answer.stdout.strip() == version:
             return python
     return None
 
 
-def every() -> list:
+def numbers(version: str) -> tuple[int, int]:
+    """The release's numbers, as in `sys.version_info`."""
+    major, minor = version.removeprefix("pypy").split(".")
+    return int(major), int(minor)
+
+
+def every(*others: str) -> list:
     """A parameter for each version; where it is missing the test is skipped and says so."""
-    return [
-        pytest.param(
-            version,
-            id=f"python{version}",
-            marks=pytest.mark.skipif(
-                find(version) is None, reason=f"no Python {version} on this machine"
-            ),
-        )
-        for version in VERSIONS
-    ]
+    return [_parameter(version) for version in (*VERSIONS, *others)]
+
+
+def few() -> list:
+    """Parameters for the oldest, one in between and the newest."""
+    return [_parameter(version) for version in FEW]
+
+
+def _parameter(version: str) -> Any:
+    name = version if version.startswith("pypy") else f"python{version}"
+    missing = find(version) is None
+    reason = f"no {name} on this machine"
+    return pytest.param(version, id=name, marks=pytest.mark.skipif(missing, reason=reason))

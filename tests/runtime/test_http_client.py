@@ -125,7 +125,7 @@ assert answer.status == 200 and b'"size": 100000' in answer.body, answer
 """
 
 
-@pytest.mark.parametrize("version", interpreters.every())
+@pytest.mark.parametrize("version", interpreters.every(interpreters.PYPY))
 def test_every_interpreter_asks_over_a_long_path(version: str, long_path: Path):
     python = interpreters.find(version)
     assert python is not None

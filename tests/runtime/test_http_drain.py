@@ -9,7 +9,7 @@ from tests.runtime import interpreters
 from tests.runtime.http_wire import DEADLINE, Process, Wire, listener, serving, until
 
 
-@pytest.fixture(params=interpreters.every())
+@pytest.fixture(params=interpreters.few())
 def version(request):
     return request.param
 

@@ -11,13 +11,11 @@ from tests.runtime import interpreters
 from tests.runtime.http_wire import Process, serving, until
 
 MEGABYTE = 1 << 20
-# The oldest, one in between, and the newest that this machine has.
-FEW = [interpreters.every()[i] for i in (0, 3, 7)]
 
 SHORT = {"head_timeout": 0.4, "body_timeout": 0.4, "write_timeout": 0.4, "linger_timeout": 0.4}
 
 
-@pytest.fixture(scope="module", params=FEW)
+@pytest.fixture(scope="module", params=interpreters.few())
 def hasty(request):
     with serving(request.param, limits={**SHORT, "max_body": 64 * MEGABYTE}) as process:
         yield process
@@ -166,7 +164,7 @@ def test_announced_bodies_take_no_memory():
         assert server.counts()["rss"] - before < 60 * MEGABYTE
 
 
-@pytest.mark.parametrize("version", FEW)
+@pytest.mark.parametrize("version", interpreters.few())
 def test_running_out_of_descriptors_ends_when_some_are_free_again(version: str):
     with serving(version, files=24) as server, contextlib.ExitStack() as stack:
         wires = [stack.enter_context(server.wire()) for _ in range(40)]

@@ -13,7 +13,7 @@ from tests.runtime.http_wire import Process, Wire, listener, serving, until
 from tests.runtime.malformed import FORMS
 
 
-@pytest.fixture(scope="module", params=interpreters.every())
+@pytest.fixture(scope="module", params=interpreters.every(interpreters.PYPY))
 def server(request):
     with serving(request.param, limits={"max_body": 8 << 20}) as process:
         yield process

@@ -13,6 +13,8 @@ from typing import Iterator, Union
 Path = Union[str, "os.PathLike[str]"]
 
 _LONGEST = 107
+# PyPy has no name for it.
+_O_PATH = getattr(os, "O_PATH", 0o10000000)
 
 
 def listen(path: Path, backlog: int = 128) -> socket.socket:
@@ -24,7 +26,7 @@ def listen(path: Path, backlog: int = 128) -> socket.socket:
     folder, name = os.path.split(os.path.abspath(os.fspath(path)))
     if _answers(os.path.join(folder, name)):
         raise OSError(errno.EADDRINUSE, "another process listens on this socket", os.fspath(path))
-    directory = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+    directory = os.open(folder, _O_PATH | os.O_DIRECTORY)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     # Bound under a name that is short whatever the socket's own is called.
     first = ".%d-%d" % (os.getpid(), sock.fileno())
@@ -69,7 +71,7 @@ def _short(path: Path) -> Iterator[str]:
     if len(os.fsencode(address)) <= _LONGEST:
         yield address
         return
-    descriptor = os.open(address, os.O_PATH)
+    descriptor = os.open(address, _O_PATH)
     try:
         yield "/proc/self/fd/%d" % descriptor
     finally:
