@@ -7,13 +7,10 @@ nuclio_sdk/event.py.
 
 import datetime
 import json
-import mmap
 import sys
-from typing import Any, Callable, Dict, List, Tuple, Union
+from typing import Any, Callable, Dict, List, Tuple
 
 from . import wire
-
-Raw = Union[bytes, mmap.mmap]
 
 _EPOCH = datetime.datetime(1970, 1, 1)
 _canonical: Dict[str, str] = {}
@@ -42,7 +39,7 @@ def make_event_class(sdk: Any) -> Any:
     """
 
     class Event(sdk.Event):  # type: ignore[misc]
-        def __init__(self, meta: wire.Meta, raw: Raw, trigger: Any) -> None:
+        def __init__(self, meta: wire.Meta, raw: bytes, trigger: Any) -> None:
             sdk.Event.__init__(
                 self,
                 content_type=meta["ct"],
@@ -59,7 +56,7 @@ def make_event_class(sdk: Any) -> Any:
                 type_version="",
                 version="",
             )
-            self._raw: Raw = raw
+            self._raw = raw
             self._meta = meta
             # Nuclio's defaults stand in the way of the lazy ones.
             for name in ("body", "headers", "fields"):
@@ -67,22 +64,8 @@ def make_event_class(sdk: Any) -> Any:
 
         @property
         def raw_body(self) -> bytes:
-            """The body as it came."""
-            if isinstance(self._raw, mmap.mmap):
-                self.detach()
-            return bytes(self._raw)
-
-        @property
-        def raw_buffer(self) -> Raw:
-            """The same without a copy: bytes, or an mmap that is closed behind the event.
-
-            fnbuild.vision reads images from it.
-            """
+            """The body as it came; fnbuild.vision reads images from it."""
             return self._raw
-
-        def detach(self) -> None:
-            """Have a body of one's own, since the one in shared memory goes with the event."""
-            self._raw = bytes(self._raw)
 
         body = Lazy("body", lambda self: parse_body(self._raw, self.content_type))
         headers = Lazy("headers", lambda self: canonical_headers(self._meta["h"]))
@@ -103,15 +86,15 @@ def is_json(content_type: str) -> bool:
     return content_type.partition(";")[0].strip().lower() == "application/json"
 
 
-def parse_body(raw: Raw, content_type: str) -> Any:
+def parse_body(raw: bytes, content_type: str) -> Any:
     """The parsed JSON, or the bytes as they came; a note on stderr when they are no JSON."""
     if not is_json(content_type):
-        return bytes(raw)
+        return raw
     try:
-        return json.loads(str(raw, "utf-8"))
+        return json.loads(raw.decode("utf-8"))
     except (ValueError, RecursionError) as problem:
         sys.stderr.write("The body says it is JSON but is not, so it stays bytes: %s\n" % problem)
-        return bytes(raw)
+        return raw
 
 
 def canonical(name: str) -> str:

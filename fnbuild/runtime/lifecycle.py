@@ -13,7 +13,7 @@ from .hang import Hang
 from .launch import role
 from .logs import Record
 from .process import WorkerProcess
-from .shared import Payload, SharedBody
+from .shared import Payload
 from .starter import Customer
 
 if TYPE_CHECKING:
@@ -175,8 +175,6 @@ class Worker(Customer):
         cargo = self.flight.end()
         if cargo is None or self._expired:
             return
-        if "k" in message.meta and isinstance(cargo[2], SharedBody):
-            cargo[2].keep()
         self._backoff.reset()
         self.state = "ready"
         if not self._leaving:

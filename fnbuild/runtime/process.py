@@ -8,13 +8,13 @@ import os
 import select
 import subprocess
 from collections import deque
-from typing import Callable, Deque, Dict, Iterable, Optional, Tuple, Union
+from typing import Callable, Deque, Dict, Iterable, Optional, Set, Tuple, Union
 
 from . import children, wire
 from .config import ProcessorConfig
 from .launch import command
 from .loop import Loop
-from .shared import Payload, SharedBody
+from .shared import Payload, Segment, SharedBody, Viewer
 from .stream import Stream, StreamOwner
 
 # How long output of a dead worker is awaited when a grandchild still holds its socket, seconds.
@@ -91,7 +91,7 @@ class LinePipe:
             self._on_line(text.decode("utf-8", "replace"))
 
 
-class WorkerProcess(StreamOwner):
+class WorkerProcess(StreamOwner, Viewer):
     """See the module. `pid` is also the number of its process group and session.
 
     `event_unread` tells that it ended without having taken the whole of the last event.
@@ -114,6 +114,7 @@ class WorkerProcess(StreamOwner):
         self._popen: "Optional[subprocess.Popen[bytes]]" = None
         self._status: Optional[int] = None
         self._hung_up = False
+        self._segments: Set[int] = set()
         self._last_sent = 0
 
     def spawn(self, config: ProcessorConfig, env: Dict[str, str]) -> None:
@@ -164,11 +165,11 @@ class WorkerProcess(StreamOwner):
         stream = self._stream
         if stream.closing:
             return False
-        self._last_sent = kind
+        if kind != wire.FORGET:
+            self._last_sent = kind
         size = len(body)
         if isinstance(body, SharedBody):
-            head = wire.encode_head(kind + wire.WITH_FDS, meta, size)
-            if stream.write_with(head, (body.fd,)):
+            if self._send_shared(kind, meta, body.segment, size):
                 return True
             body = body.view
         head = wire.encode_head(kind, meta, size)
@@ -177,6 +178,25 @@ class WorkerProcess(StreamOwner):
         else:
             stream.write_two(head, body)
         return True
+
+    def _send_shared(
+        self, kind: int, meta: Union[wire.Meta, wire.Encoded], segment: Segment, size: int
+    ) -> bool:
+        number = segment.number
+        if number in self._segments:
+            self._stream.write(wire.encode_head(kind, meta, size, number))
+            return True
+        head = wire.encode_head(kind + wire.WITH_FDS, meta, size, number)
+        if not self._stream.write_with(head, (segment.fd,)):
+            return False
+        self._segments.add(number)
+        segment.seen_by(self)
+        return True
+
+    def forget_segment(self, number: int) -> None:
+        """The memory is given back; the process still holds it."""
+        self._segments.discard(number)
+        self.send(wire.FORGET, {"segment": number})
 
     def signal(self, number: int) -> None:
         """Send a signal to the process alone."""

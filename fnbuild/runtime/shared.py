@@ -1,21 +1,25 @@
-"""Large bodies in shared memory: written by the processor once, seen by the worker in place.
+"""Large bodies in shared memory, which is written and read by turns.
 
-The memory is kept for the next body, since fresh pages cost more than the copy they would spare. A
-worker that holds on to a body says so, and that memory is never used again.
+The processor reads a body from its client straight to a segment; the worker, who sees the same
+memory, takes its copy from there. Segments are used again and again, since fresh pages cost more
+than the copies they spare.
 """
 
 import asyncio
 import fcntl
+import itertools
 import mmap
 import os
 import sys
 from typing import List, Optional, Union
+from weakref import WeakSet
 
 from . import wire
 from .http.body import SizedBody
 
-# Smaller bodies travel over the socket: there a copy costs less than a mapping.
-THRESHOLD = 128 * 1024
+# Smaller bodies travel over the socket. Measured, both ways cost the same CPU at 70 KB; at 120 KB
+# this one takes a fifth less.
+THRESHOLD = 96 * 1024
 
 # How many bodies at most lie in shared memory at a time, and how many bytes of free memory are
 # kept for the next ones, for how many seconds.
@@ -27,12 +31,24 @@ _GRAIN = 256 * 1024
 _CLOEXEC, _ALLOW_SEALING = 1, 2
 _ADD_SEALS, _SEAL_SHRINK = 1033, 2
 
+# Numbers fit into a message's header; 0 is none.
+_numbers = itertools.cycle(range(1, 1 << 16))
+
+
+class Viewer:
+    """A process that has mapped segments."""
+
+    def forget_segment(self, number: int) -> None:
+        """The segment is used no more."""
+
 
 class Segment:
     """A piece of memory with a descriptor. It cannot be made shorter by those who have that."""
 
     def __init__(self, size: int) -> None:
         self.size = size
+        self.number = next(_numbers)
+        self._viewers: "WeakSet[Viewer]" = WeakSet()
         self.fd = _memfd()
         try:
             os.ftruncate(self.fd, size)
@@ -42,34 +58,34 @@ class Segment:
             os.close(self.fd)
             raise
 
+    def seen_by(self, viewer: Viewer) -> None:
+        """The viewer has mapped it, and is told when it is closed."""
+        self._viewers.add(viewer)
+
     def close(self) -> None:
+        for viewer in self._viewers:
+            viewer.forget_segment(self.number)
         self.memory.close()
         os.close(self.fd)
 
 
 class SharedBody:
-    """A body of `len(body)` bytes: `view` shows them here, `fd` to others.
+    """A body of `len(body)` bytes: `view` shows them here, the segment to others.
 
     The memory is free for another body once nobody refers to this object any more.
     """
 
     def __init__(self, memory: "SharedMemory", segment: Segment, length: int) -> None:
-        self.fd = segment.fd
+        self.segment = segment
         self.view = memoryview(segment.memory)[:length]
         self._memory = memory
-        self._segment = segment
-        self._reusable = True
 
     def __len__(self) -> int:
         return len(self.view)
 
-    def keep(self) -> None:
-        """A worker still looks at it: the memory is not to be written again."""
-        self._reusable = False
-
     def __del__(self) -> None:
         self.view.release()
-        self._memory.give_back(self._segment, self._reusable)
+        self._memory.give_back(self.segment)
 
 
 Payload = Union[wire.Body, SharedBody]
@@ -108,11 +124,11 @@ class SharedMemory:
         except (OSError, ValueError):
             return None
 
-    def give_back(self, segment: Segment, reusable: bool) -> None:
+    def give_back(self, segment: Segment) -> None:
         """A body is done with."""
         self._used -= 1
         kept = sum(one.size for one in self._free)
-        if not reusable or kept + segment.size > _KEPT or self._loop.is_closed():
+        if kept + segment.size > _KEPT or self._loop.is_closed():
             segment.close()
             return
         self._free.append(segment)

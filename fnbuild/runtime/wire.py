@@ -1,8 +1,9 @@
 """What the processor and a worker say to each other over their socket pair.
 
-A message is one fixed header (kind, length of the meta, length of the body), the meta as JSON and
-the body as raw bytes. Bodies are never encoded or looked into. A message may come with open
-descriptors: its body then lies in shared memory, or it is about the descriptors themselves.
+A message is one fixed header (kind, segment, length of the meta, length of the body), the meta as
+JSON and the body as raw bytes. Bodies are never encoded or looked into. With a segment's number the
+body lies in that piece of shared memory. A message may come with open descriptors: that of a
+segment which the worker has not seen yet, or those that the message is about.
 """
 
 import array
@@ -21,7 +22,7 @@ Meta = Dict[str, Any]
 # Meta as it goes over the socket: ASCII JSON.
 Encoded = bytes
 
-HEADER = struct.Struct("!BxxxIQ")
+HEADER = struct.Struct("!BxHIQ")
 # Added to the kind of a message that comes with descriptors.
 WITH_FDS = 128
 
@@ -33,6 +34,7 @@ STOP = 4
 DRAIN = 5
 BEGIN = 6
 FORK = 7
+FORGET = 8
 # From a worker.
 STARTED = 16
 READY = 17
@@ -52,7 +54,6 @@ JOINED_WRITE = 64 * 1024
 _CHUNK = 64 * 1024
 _FDS = 8
 _MSG_CMSG_CLOEXEC = 0x40000000
-_MAP_POPULATE = 0x8000
 _SEND_BUFFER = 1024 * 1024
 
 Message = NamedTuple("Message", [("kind", int), ("meta", Meta), ("body", Any)])
@@ -76,10 +77,10 @@ def encode(meta: Meta) -> Encoded:
     return _encode(meta).encode("ascii")
 
 
-def encode_head(kind: int, meta: Union[Meta, Encoded], size: int) -> bytes:
+def encode_head(kind: int, meta: Union[Meta, Encoded], size: int, segment: int = 0) -> bytes:
     """Header and meta of a message whose body has `size` bytes."""
     text = meta if isinstance(meta, bytes) else encode(meta)
-    return HEADER.pack(kind, len(text), size) + text
+    return HEADER.pack(kind, segment, len(text), size) + text
 
 
 class Reader:
@@ -105,7 +106,7 @@ class Reader:
             self._held = b""
         start, end = 0, len(data)
         while end - start >= HEADER.size:
-            kind, meta_size, body_size = HEADER.unpack_from(data, start)
+            kind, _, meta_size, body_size = HEADER.unpack_from(data, start)
             middle = start + HEADER.size + meta_size
             stop = middle + body_size
             if end < stop:
@@ -123,7 +124,7 @@ class Reader:
         if self._at == len(self._whole):
             whole, self._whole = memoryview(self._whole), bytearray()
             self.long = False
-            kind, meta_size, _ = HEADER.unpack_from(whole)
+            kind, _, meta_size, _ = HEADER.unpack_from(whole)
             middle = HEADER.size + meta_size
             yield Message(kind, _decode(bytes(whole[HEADER.size : middle])), whole[middle:])
 
@@ -147,6 +148,7 @@ class Channel:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.fds: Deque[int] = deque()
+        self._segments: Dict[int, mmap.mmap] = {}
         self._owner = os.getpid()
         self._lock = threading.Lock()
         self._buffer = bytearray(_CHUNK)
@@ -174,22 +176,24 @@ class Channel:
                 self.sock.sendall(body)
 
     def receive(self) -> Optional[Message]:
-        """The next message, or None when the processor is gone.
-
-        A body in shared memory is given as an mmap, to be closed by whoever is done with it.
-        """
+        """The next message, or None when the processor is gone."""
         if not self._fill(HEADER.size):
             return None
-        kind, meta_size, size = HEADER.unpack_from(self._buffer, self._start)
+        kind, segment, meta_size, size = HEADER.unpack_from(self._buffer, self._start)
         self._start += HEADER.size
         meta = self._take(meta_size)
         if meta is None:
             return None
         if kind >= WITH_FDS:
-            shared = self._map(size) if size else b""
-            return Message(kind - WITH_FDS, _decode(meta), shared)
-        body = self._take(size)
+            kind -= WITH_FDS
+            if segment:
+                self._map(segment)
+        body = self._segments[segment][:size] if segment else self._take(size)
         return None if body is None else Message(kind, _decode(meta), body)
+
+    def forget(self, segment: int) -> None:
+        """The processor uses the segment no more."""
+        self._segments.pop(segment).close()
 
     def _fill(self, size: int) -> bool:
         """Have `size` bytes, at most a chunk, in the buffer; False at the end of the stream."""
@@ -229,11 +233,10 @@ class Channel:
             have += len(parts[-1])
         return b"".join(parts) if have == size else None
 
-    def _map(self, size: int) -> mmap.mmap:
+    def _map(self, segment: int) -> None:
         fd = self.fds.popleft()
         try:
-            flags = mmap.MAP_SHARED | _MAP_POPULATE
-            return mmap.mmap(fd, size, flags=flags, prot=mmap.PROT_READ)
+            self._segments[segment] = mmap.mmap(fd, 0, prot=mmap.PROT_READ)
         finally:
             os.close(fd)
 

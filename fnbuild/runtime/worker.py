@@ -6,7 +6,6 @@ the end of the socket when idle, by the kernel's signal when busy.
 """
 
 import faulthandler
-import mmap
 import os
 import signal
 import socket
@@ -17,15 +16,12 @@ from typing import Any, Callable, Dict, List
 
 from . import forksafe, surroundings, tracebacks, wire
 from .coroutines import Coroutines, is_generator
-from .events import Raw, make_event_class
+from .events import make_event_class
 from .loader import Loader, LoadError
 from .records import RecordHandler, make_logger
 from .responses import Answer, ReplyError, Responder, to_bytes
 from .signatures import complaint
 from .template import Template
-
-# References to an event that nobody but this module has.
-_MINE = 2
 
 
 class Worker:
@@ -76,21 +72,22 @@ class Worker:
                 self._channel.send(wire.RELOADED, {"answer": self._reload()})
             elif kind == wire.DRAIN:
                 self.tell("drain")
+            elif kind == wire.FORGET:
+                self._channel.forget(message.meta["segment"])
             elif kind == wire.STOP:
                 return True
             # Otherwise a large body would stay until the next one arrives.
             del message
 
-    def _handle(self, meta: wire.Meta, body: Raw) -> None:
+    def _handle(self, meta: wire.Meta, body: bytes) -> None:
         usual = self._records.threshold
         self._records.threshold = min(usual, meta.get("l", usual))
         began = time.monotonic()
         reply: wire.Meta = {}
-        event = self._event_class(meta, body, self._trigger_of(meta))
         try:
+            event = self._event_class(meta, body, self._trigger_of(meta))
             output = self._coroutines.resolve(self._function(self._context, event))
             answer = self._answer(output)
-            del output
         except ReplyError as problem:
             answer = self._refuse(str(problem))
         # SystemExit and KeyboardInterrupt too: a handler's mistake costs one event, not a worker.
@@ -102,12 +99,6 @@ class Worker:
             os._exit(0)
         self._records.threshold = usual
         _flush()
-        if isinstance(body, mmap.mmap):
-            if sys.getrefcount(event) > _MINE:
-                event.detach()
-            del event
-            if not _close(body):
-                reply["k"] = 1
         reply.update(s=answer.status, h=answer.headers, b=began, d=time.monotonic() - began)
         self._channel.send(wire.REPLY, reply, answer.body)
 
@@ -218,15 +209,6 @@ def _end(channel: wire.Channel, problem: Dict[str, str]) -> None:
     channel.send(wire.FAILED, problem)
     # Threads that the handler's imports started must not keep a failed worker alive.
     os._exit(1)
-
-
-def _close(body: mmap.mmap) -> bool:
-    """Let go of a body in shared memory; False when the handler still has a view of it."""
-    try:
-        body.close()
-    except BufferError:
-        return False
-    return True
 
 
 def _flush() -> None:

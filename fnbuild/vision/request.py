@@ -7,9 +7,8 @@ does. Whatever is unusual is left to a parse of the whole body.
 
 import binascii
 import json
-import mmap
 import os
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from .headers import KNOWN, ImageError, kind_of
 
@@ -29,9 +28,7 @@ _MOST_STRINGS = 2000
 _MARK = "cut-" + binascii.hexlify(os.urandom(16)).decode("ascii") + "-"
 
 _WHITESPACE = b" \t\r\n"
-_BYTES = (bytes, bytearray, memoryview, mmap.mmap)
-# What can be searched where it is.
-Raw = Union[bytes, mmap.mmap]
+_BYTES = (bytes, bytearray, memoryview)
 
 # `values` is the JSON object, in which a memoryview stands for a string that was cut out; `file`
 # is the whole body where that is an image file.
@@ -80,7 +77,7 @@ def content(event: Any, key: str = "image") -> Content:
 def _source(event: Any) -> Any:
     """The raw body as long as nobody has asked for the parsed one, which then is the cheaper."""
     if "body" not in getattr(event, "__dict__", {}):
-        raw = getattr(event, "raw_buffer", None) or getattr(event, "raw_body", None)
+        raw = getattr(event, "raw_body", None)
         if isinstance(raw, _BYTES):
             return raw
     return event.body
@@ -88,9 +85,9 @@ def _source(event: Any) -> Any:
 
 def _read(event: Any, source: Any, key: str) -> Content:
     if isinstance(source, _BYTES):
-        raw = source if isinstance(source, (bytes, mmap.mmap)) else bytes(source)
+        raw = source if isinstance(source, bytes) else bytes(source)
         if raw[:64].lstrip(_WHITESPACE)[:1] not in (b"{", b""):
-            return Content({}, _checked_file(bytes(raw)))
+            return Content({}, _checked_file(raw))
         values = _without_long_strings(raw, frozenset((key, *IMAGE_KEYS)))
         if values is not None:
             return Content(values, None)
@@ -109,18 +106,18 @@ def _checked_file(raw: bytes) -> bytes:
     return raw
 
 
-def _parsed(event: Any, raw: Raw) -> Any:
+def _parsed(event: Any, raw: bytes) -> Any:
     """The whole body through the JSON parser; by the event itself where that keeps the result."""
     body = event.body
     if not isinstance(body, _BYTES):
         return body
     try:
-        return json.loads(str(raw, "utf-8"))
+        return json.loads(raw.decode("utf-8"))
     except (ValueError, RecursionError):
         raise ImageError("the body is not valid JSON") from None
 
 
-def _without_long_strings(raw: Raw, keys: Iterable[str]) -> Optional[Dict[str, Any]]:
+def _without_long_strings(raw: bytes, keys: Iterable[str]) -> Optional[Dict[str, Any]]:
     """The body's object with views of the raw body at `keys`; None when it needs a full parse."""
     cut = _cut(raw, frozenset(key.encode("utf-8") for key in keys))
     if cut is None:
@@ -143,7 +140,7 @@ def _without_long_strings(raw: Raw, keys: Iterable[str]) -> Optional[Dict[str, A
     return values if found == len(places) else None
 
 
-def _cut(raw: Raw, keys: Iterable[bytes]) -> Optional[Tuple[bytes, List[Tuple[int, int]]]]:
+def _cut(raw: bytes, keys: Iterable[bytes]) -> Optional[Tuple[bytes, List[Tuple[int, int]]]]:
     """The body with marks instead of long strings at `keys`, and where those strings are.
 
     Goes from string to string, so that a quote inside a string is never taken for a delimiter.
@@ -176,7 +173,7 @@ def _cut(raw: Raw, keys: Iterable[bytes]) -> Optional[Tuple[bytes, List[Tuple[in
     return None
 
 
-def _string_end(raw: Raw, start: int) -> int:
+def _string_end(raw: bytes, start: int) -> int:
     """The place of the quote that ends the string whose text begins at `start`; -1 without one."""
     end = raw.find(b'"', start)
     while end > 0:

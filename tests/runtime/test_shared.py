@@ -23,10 +23,8 @@ kept = []
 
 def handler(context, event):
     what = event.path.strip("/")
-    if what == "kind":
-        return type(event.raw_buffer).__name__
-    if what == "keep-view":
-        kept.append(memoryview(event.raw_buffer)[1000:2000])
+    if what == "keep-body":
+        kept.append(event.raw_body)
     if what == "keep-event":
         kept.append(event)
     if what == "kept":
@@ -53,11 +51,6 @@ def one(request: pytest.FixtureRequest, serve_module: Any) -> Any:
     return serve_module(HANDLER, version=request.param)
 
 
-def test_a_large_body_is_where_the_processor_wrote_it(one: Any) -> None:
-    assert one.send(b"x" * SIZE, "/kind").body == b"mmap"
-    assert one.send(b"x" * 10_000, "/kind").body == b"bytes"
-
-
 def test_it_is_the_same_as_any_other(one: Any) -> None:
     for size in (shared.THRESHOLD - 1, shared.THRESHOLD, SIZE, 4_000_001):
         body = os.urandom(size)
@@ -73,11 +66,11 @@ def test_what_a_handler_keeps_stays_as_it_is(serve: Any) -> None:
     from hashlib import sha256
 
     one = serve(HANDLER)
-    one.send(bytes_of(1), "/keep-view")
+    one.send(bytes_of(1), "/keep-body")
     one.send(bytes_of(2), "/keep-event")
     for number in range(3, 8):
         one.send(bytes_of(number))
-    expected = [sha256(bytes_of(1, 1000)).hexdigest(), sha256(bytes_of(2)).hexdigest()]
+    expected = [sha256(bytes_of(1)).hexdigest(), sha256(bytes_of(2)).hexdigest()]
     assert json.loads(one.send(path="/kept").body) == expected
 
 
@@ -88,17 +81,24 @@ def test_an_event_that_was_not_read_finds_another_worker(serve: Any) -> None:
         assert one.send(bytes_of(number)).body == bytes_of(number)
 
 
+def segments_of(pid: int) -> set[str]:
+    """The segments that a process has mapped."""
+    lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    return {line.split()[4] for line in lines if "fnbuild-body" in line}
+
+
 def test_memory_is_used_again_and_given_back(serve: Any, soon: Any) -> None:
     one = serve(HANDLER)
-
-    def held() -> int:
-        files = Path(f"/proc/{one.pid}/fd").iterdir()
-        return sum("fnbuild-body" in os.readlink(file) for file in files if file.is_symlink())
-
+    worker = one.status()["workers"][0]["pid"]
+    one.send(bytes_of(1, shared.THRESHOLD - 1))
+    assert not segments_of(one.pid)
     for _ in range(20):
         one.send(bytes_of(1))
-    assert held() <= 2 * 2
-    soon(lambda: held() == 0)
+    assert 1 <= len(segments_of(one.pid)) <= 2
+    assert segments_of(worker) <= segments_of(one.pid)
+    assert segments_of(worker)
+    soon(lambda: not segments_of(one.pid) and not segments_of(worker))
+    assert one.send(bytes_of(2)).body == bytes_of(2)
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_nobody_can_cut_it_short(loop: asyncio.AbstractEventLoop) -> None:
     memory = shared.SharedMemory(loop)
     body = memory.body(SIZE).data
     with pytest.raises(PermissionError):
-        os.ftruncate(body.fd, 10)
+        os.ftruncate(body.segment.fd, 10)
 
 
 def test_without_it_bodies_take_the_socket(
