@@ -1,10 +1,12 @@
 """The processor's event loop: asyncio's own, with a short way for the sockets that carry requests.
 
-asyncio wraps each ready descriptor into a handle, queues it and runs it in a context, which costs
-as much as what a small request needs besides. Descriptors given to `watch` are called straight from
-the selector instead; everything else is asyncio as ever. Measured in the processor with an echo
-handler, this loop and `stream` take less of the CPU than uvloop with its own transports, so that
-no loop in C is asked for.
+asyncio wraps each ready descriptor into a handle, queues it and runs it in a context. Descriptors
+given to `watch` are called straight from the selector instead; everything else is asyncio as ever.
+
+That is why no loop in C is asked for. CPU for one small request on a kept connection, read and
+answered with nothing in between, at 1 and at 32 connections: 7.8 and 5.3 µs here and in `stream`,
+7.3 and 5.2 with uvloop, 21.7 and 5.9 with asyncio's transports (CPython 3.11). Beside the 35 to 55
+µs that an event costs the processor, uvloop would gain less than a hundredth.
 """
 
 import asyncio

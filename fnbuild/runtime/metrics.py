@@ -56,17 +56,15 @@ class Gauge:
 class Histogram:
     """How often values fell below each of the given upper bounds, and their sum."""
 
-    __slots__ = ("_bounds", "_counts", "count", "sum")
+    __slots__ = ("_bounds", "_counts", "sum")
 
     def __init__(self, bounds: Sequence[Number]) -> None:
         self._bounds = tuple(bounds)
         self._counts = [0] * (len(self._bounds) + 1)
-        self.count = 0
         self.sum: Number = 0
 
     def observe(self, value: Number) -> None:
         self._counts[bisect_left(self._bounds, value)] += 1
-        self.count += 1
         self.sum += value
 
     def samples(self) -> List[Tuple[str, str, Number]]:
@@ -75,9 +73,10 @@ class Histogram:
         for bound, count in zip(self._bounds, self._counts):  # noqa: B905 - zip has no strict in 3.6
             total += count
             rows.append(("_bucket", 'le="%s"' % _number(bound), total))
-        rows.append(("_bucket", 'le="+Inf"', self.count))
+        total += self._counts[-1]
+        rows.append(("_bucket", 'le="+Inf"', total))
         rows.append(("_sum", "", self.sum))
-        rows.append(("_count", "", self.count))
+        rows.append(("_count", "", total))
         return rows
 
 
