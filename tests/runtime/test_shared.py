@@ -46,7 +46,7 @@ def bytes_of(number: int, size: int = SIZE) -> bytes:
     return bytes([number]) * size
 
 
-@pytest.fixture(scope="module", params=interpreters.every())
+@pytest.fixture(scope="module", params=interpreters.every(interpreters.PYPY))
 def one(request: pytest.FixtureRequest, serve_module: Any) -> Any:
     return serve_module(HANDLER, version=request.param)
 
