@@ -10,6 +10,7 @@
      "triggers": {"NAME": {"kind": "http" | "cron", "num_workers": 1,
                            "availability_timeout_ms": 10000, "termination_timeout": 10.0,
                            "allocator": "",   triggers that name the same share their workers
+                           "batch": {"size": 10, "timeout": 1.0} | null,   of kind http
                            "attributes": {}}},
      "event_timeout": 30.0 | null,       seconds
      "readiness_timeout": 120.0,         seconds that init_context may take
@@ -26,7 +27,7 @@ All but `handler`, `code` and `listeners.http` have defaults.
 
 import json
 import sys
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from . import logs
 
@@ -49,6 +50,13 @@ class Listener:
         self.port = port
 
 
+class Batch(NamedTuple):
+    """Events that are handled together: so many at most, after so many seconds at the latest."""
+
+    size: int
+    timeout: float
+
+
 class Trigger:
     """One trigger. `availability_timeout` is in seconds here."""
 
@@ -61,6 +69,7 @@ class Trigger:
             _get(values, at, "availability_timeout_ms", float, 10000.0) / 1000.0
         )
         self.termination_timeout = _get(values, at, "termination_timeout", float, 10.0)
+        self.batch = _batch(values, at)
         self.allocator = _get(values, at, "allocator", str, "")
         self.attributes = _get(values, at, "attributes", dict, {})
         if not 1 <= self.num_workers <= 10000:
@@ -176,6 +185,17 @@ def _get(values: Values, at: str, key: str, kind: type, default: Any = _REQUIRED
     if not isinstance(value, kinds) or (isinstance(value, bool) and kind is not bool):
         raise ConfigFileError("%s: %r is not a %s" % (name, value, kind.__name__))
     return float(value) if isinstance(value, int) and kind is float else value
+
+
+def _batch(values: Values, at: str) -> Optional[Batch]:
+    found = _get(values, at, "batch", dict, None)
+    if found is None:
+        return None
+    at += ".batch"
+    batch = Batch(_get(found, at, "size", int, 10), _get(found, at, "timeout", float, 1.0))
+    if batch.size < 1 or batch.timeout < 0:
+        raise ConfigFileError("%s: %d events within %g s are no batch" % (at, *batch))
+    return batch
 
 
 def _choice(values: Values, key: str, choices: Sequence[str], at: str = "") -> str:

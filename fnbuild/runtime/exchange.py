@@ -13,10 +13,11 @@ class Outcome:
 
     `error` is the processor's own sentence when no worker answered; `raised` says that the handler
     raised. `duration` is the seconds the handler took, `begun` when it began (`time.monotonic`,
-    which all processes of a machine share); both 0 when no worker answered.
+    which all processes of a machine share); both 0 when no worker answered. `parts` are the status,
+    headers and size of each answer to a batch, whose bodies lie one behind the other.
     """
 
-    __slots__ = ("begun", "body", "duration", "error", "headers", "raised", "status")
+    __slots__ = ("begun", "body", "duration", "error", "headers", "parts", "raised", "status")
 
     def __init__(
         self,
@@ -32,6 +33,7 @@ class Outcome:
         self.raised = False
         self.begun = 0.0
         self.duration = 0.0
+        self.parts: Optional[List[Any]] = None
 
     @classmethod
     def from_message(cls, message: wire.Message) -> "Outcome":
@@ -40,6 +42,7 @@ class Outcome:
         outcome.raised = "x" in meta
         outcome.begun = meta["b"]
         outcome.duration = meta["d"]
+        outcome.parts = meta.get("a")
         return outcome
 
 

@@ -29,6 +29,7 @@ from .refusals import Refusals
 from .shared import SharedMemory
 from .tracing import tracer_for
 from .trigger_metrics import TriggerMetrics
+from .triggers.batch import BatchTrigger
 from .triggers.cron import CronTrigger
 from .triggers.http import HttpTrigger, limits, without_trigger
 
@@ -49,7 +50,6 @@ class Processor:
         self._refusals = Refusals(self._loop, log)
         self.http = self._http_server()
         self.http.on_refusal = self._on_refusal
-        self.http.sized = SharedMemory(loop).body
         self._crons = [self._cron(one) for one in config.served if one.kind == "cron"]
         self._started = time.time()
         self._draining: Optional[asyncio.Task[None]] = None
@@ -67,8 +67,12 @@ class Processor:
             return Server(without_trigger, limits({}), self._failed, loop=self._loop)
         counts = self._metrics.trigger(trigger.kind, trigger.name)
         tracer = tracer_for(str(self.config.function.get("name", "")), self.config.env, self.log)
-        app = HttpTrigger(self.pools.of(trigger), counts, self._refusals, tracer)
-        return Server(app, limits(trigger.attributes), self._failed, loop=self._loop)
+        kind = HttpTrigger if trigger.batch is None else BatchTrigger
+        app = kind(self.pools.of(trigger), counts, self._refusals, tracer)
+        server = Server(app, limits(trigger.attributes), self._failed, loop=self._loop)
+        if trigger.batch is None:
+            server.sized = SharedMemory(self._loop).body
+        return server
 
     def _cron(self, trigger: Trigger) -> CronTrigger:
         counts = self._metrics.trigger(trigger.kind, trigger.name)

@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 from typing import Any, Callable, Dict, List
 
-from . import forksafe, surroundings, tracebacks, wire
+from . import batches, forksafe, surroundings, tracebacks, wire
 from .coroutines import Coroutines, is_generator
 from .events import make_event_class
 from .loader import Loader, LoadError
@@ -66,7 +66,9 @@ class Worker:
             if message is None:
                 return False
             kind = message.kind
-            if kind == wire.EVENT:
+            if kind == wire.EVENT and "batch" in message.meta:
+                self._handle_batch(message.meta, message.body)
+            elif kind == wire.EVENT:
                 self._handle(message.meta, message.body)
             elif kind == wire.RELOAD:
                 self._channel.send(wire.RELOADED, {"answer": self._reload()})
@@ -101,6 +103,41 @@ class Worker:
         _flush()
         reply.update(s=answer.status, h=answer.headers, b=began, d=time.monotonic() - began)
         self._channel.send(wire.REPLY, reply, answer.body)
+
+    def _handle_batch(self, meta: wire.Meta, body: bytes) -> None:
+        """Several events at once: the handler gets a list of them and returns one of responses."""
+        usual = self._records.threshold
+        self._records.threshold = min(usual, meta.get("l", usual))
+        began = time.monotonic()
+        reply: wire.Meta = {}
+        found = batches.split(meta, body)
+        events = [self._event_class(one, raw, self._trigger) for one, raw in found]
+        try:
+            output = self._coroutines.resolve(self._function(self._context, events))
+            outputs = batches.match([event.id for event in events], output)
+            answers = [self._answer_part(one) for one in outputs]
+        except ReplyError as problem:
+            answers = [self._refuse(str(problem))] * len(events)
+        # As for one event: a handler's mistake costs this batch, not the worker.
+        except BaseException as error:  # noqa: BLE001
+            answers = [self._caught(error)] * len(events)
+            reply["x"] = 1
+        if self._channel.foreign:
+            os._exit(0)
+        self._records.threshold = usual
+        _flush()
+        parts = [[one.status, one.headers, len(one.body)] for one in answers]
+        reply.update(s=200, h=[], a=parts, b=began, d=time.monotonic() - began)
+        self._channel.send(wire.REPLY, reply, b"".join(one.body for one in answers))
+
+    def _answer_part(self, output: Any) -> Answer:
+        """The answer to one event of a batch; a wrong one costs no other."""
+        try:
+            if output is batches.MISSING:
+                raise ReplyError("its list has no response with this event's id as event_id")
+            return self._answer(output)
+        except ReplyError as problem:
+            return self._refuse(str(problem))
 
     def _trigger_of(self, meta: wire.Meta) -> Any:
         # A trigger that shares this worker with another says so with its events.

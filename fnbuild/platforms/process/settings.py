@@ -176,9 +176,17 @@ def _trigger(trigger: Trigger) -> Raw:
             _AVAILABILITY_MILLISECONDS if milliseconds is None else milliseconds
         ),
         "termination_timeout": _termination(trigger),
+        "batch": _batch(trigger),
         "allocator": trigger.worker_allocator_name,
         "attributes": _attributes(trigger),
     }
+
+
+def _batch(trigger: Trigger) -> Raw | None:
+    batch = trigger.batch
+    if batch is None or batch.mode != "enable" or trigger.kind != "http":
+        return None
+    return {"size": batch.batch_size, "timeout": duration(batch.timeout)}
 
 
 def _attributes(trigger: Trigger) -> Raw:

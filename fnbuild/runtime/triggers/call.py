@@ -83,14 +83,17 @@ class Call(Exchange):
 
     def dispatch(self, worker: Worker) -> None:
         """Give the event to the worker."""
+        worker.dispatch(self.assign(worker), self.request.body, self)
+
+    def assign(self, worker: Worker) -> bytes:
+        """The worker gets the event now: what it needs besides the body."""
         event = self._facts.event
         if self.span is not None:
             fields = self.span.carry(self.request.head.fields)
             event = self._facts.event_with(self.request.head, fields)
         self.worker = worker.name
         self.dispatched = monotonic()
-        meta = b'%s,"id":"%s","t":%d}' % (event, self._id.encode("ascii"), int(time.time()))
-        worker.dispatch(meta, self.request.body, self)
+        return b'%s,"id":"%s","t":%d}' % (event, self._id.encode("ascii"), int(time.time()))
 
     def waited(self) -> float:
         """The milliseconds until a worker was there, or until now."""

@@ -92,7 +92,10 @@ class HttpTrigger:
                 return answer
         if request.path.startswith(HEALTH):
             return Reply(200)
-        call = Call(self, request)
+        return self._admit(Call(self, request))
+
+    def _admit(self, call: Call) -> Union[Reply, Later]:
+        request = call.request
         worker = self._pool.take()
         if worker is None:
             refusal = self._refusal() or self._crowd(len(request.body))
@@ -143,7 +146,7 @@ class HttpTrigger:
 
     def _crowd(self, size: int) -> Optional[str]:
         """Why one more, with a body of `size` bytes, is too many to wait."""
-        waiting = self._pool.waiting
+        waiting = self._waiting()
         if waiting >= self._backlog:
             reason = "%d requests wait for a worker already (maxBacklog)" % waiting
         elif waiting and self._waiting_bytes + size > self._backlog_bytes:
@@ -156,6 +159,9 @@ class HttpTrigger:
             return None
         self._metrics.turned_away()
         return reason
+
+    def _waiting(self) -> int:
+        return self._pool.waiting
 
     def _waited_in_vain(self) -> str:
         refusal = self._refusal()

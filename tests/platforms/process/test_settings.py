@@ -76,6 +76,7 @@ def test_the_processor_accepts_its_configuration() -> None:
                     "workerAvailabilityTimeoutMilliseconds": 0,
                     "workerTerminationTimeout": "2s",
                     "attributes": {"maxRequestBodySize": 33554432},
+                    "batch": {"mode": "enable", "batchSize": 4, "timeout": "20ms"},
                 },
                 "timer": {
                     "kind": "cron",
@@ -98,6 +99,8 @@ def test_the_processor_accepts_its_configuration() -> None:
     assert (timer.allocator, timer.attributes) == ("mine", {"interval": 90.0})
     trigger = config.http_trigger
     assert trigger is not None
+    assert trigger.batch == (4, 0.02)
+    assert timer.batch is None
     assert (trigger.num_workers, trigger.availability_timeout) == (3, 0.0)
     assert trigger.termination_timeout == 2.0
     assert trigger.attributes["maxRequestBodySize"] == 33554432
