@@ -1,0 +1,324 @@
+"""Faults under load: workers killed at random, redeploys in between, or time alone.
+
+    python -m bench.faults --requests 100000 --kills 200 --redeploys 20
+    python -m bench.faults --minutes 30 --kills 0 --redeploys 0
+
+A function on the process platform, in a data directory of its own, gets mixed requests. A request
+may fail only because the worker that had it was killed, and its reply has to say so. Without kills
+and redeploys the memory of all processes has to stay as it is. The exit status is 1 if it does not
+hold.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import http.client
+import json
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import processes
+
+_NAME = "under-fault"
+_CONFIG = f"""
+metadata: {{name: {_NAME}}}
+spec:
+  handler: main:handler
+  runtime: "python:3.11"
+  triggers:
+    http: {{kind: http, numWorkers: %d}}
+"""
+_HANDLER = """
+VERSION = %d
+
+
+def handler(context, event):
+    headers = {"X-Version": VERSION}
+    return context.Response(body=event.body, headers=headers, content_type=event.content_type)
+"""
+# Sizes of bodies and how often each comes.
+_SIZES = (20, 2_000, 40_000, 300_000, 1_500_000)
+_WEIGHTS = (60, 20, 13, 5, 2)
+_PATIENCE = 30.0
+# What memory may grow by: a share, and MiB besides.
+_GROWTH = 0.05
+_SLACK = 2.0
+
+
+@dataclass
+class Plan:
+    """What is done to the function, for so many `requests` or `seconds` at least."""
+
+    requests: int = 0
+    seconds: float = 0.0
+    kills: int = 0
+    redeploys: int = 0
+    workers: int = 3
+    clients: int = 6
+    seed: int = 1
+
+
+@dataclass
+class Outcome:
+    """What came of it. `failures` are the reasons given, `wrong` what must not happen."""
+
+    requests: int = 0
+    kills: int = 0
+    redeploys: int = 0
+    seconds: float = 0.0
+    failures: list[str] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    memory: list[float] = field(default_factory=list)
+
+    def judge(self, steady: bool) -> list[str]:
+        """Everything that does not hold, in words; nothing when all is well."""
+        found = list(dict.fromkeys(self.wrong))
+        found += [f"without a killed worker: {f}" for f in self.failures if "SIGKILL" not in f]
+        if len(self.failures) > self.kills:
+            found.append(f"{len(self.failures)} requests failed for {self.kills} killed workers")
+        if steady and len(self.memory) >= 6:
+            third = len(self.memory) // 3
+            first = statistics.median(self.memory[:third])
+            last = statistics.median(self.memory[-third:])
+            if last > first * (1 + _GROWTH) + _SLACK:
+                found.append(f"memory went from {first:.1f} to {last:.1f} MiB")
+        return found
+
+
+class Function:
+    """The function under test: deployed, asked about, deployed again."""
+
+    def __init__(self, home: Path, workers: int) -> None:
+        self.data = home / "data"
+        self._folder = home / "code"
+        self._folder.mkdir()
+        (self._folder / "function.yaml").write_text(_CONFIG % workers)
+        self.version = 0
+        self.deploy()
+        details = json.loads(self._fnbuild("get", "function", _NAME, "-o", "json"))["status"]
+        self.port = int(details["httpPort"])
+        self._admin_port = int(details["details"]["admin_port"])
+
+    def deploy(self) -> None:
+        """Make the next version and deploy it."""
+        (self._folder / "main.py").write_text(_HANDLER % (self.version + 1))
+        self._fnbuild("deploy", "--path", str(self._folder))
+        self.version += 1
+
+    def pids(self) -> list[int]:
+        """The workers that serve."""
+        url = f"http://127.0.0.1:{self._admin_port}/status"
+        with urllib.request.urlopen(url, timeout=_PATIENCE) as reply:
+            workers = json.load(reply)["workers"]
+        return [worker["pid"] for worker in workers if worker["state"] in ("ready", "busy")]
+
+    def memory(self) -> float:
+        """PSS of all its processes in MiB."""
+        return processes.pss(processes.family(str(self.data), "FNBUILD_DATA_DIR"))
+
+    def end(self) -> None:
+        self._fnbuild("down")
+
+    def _fnbuild(self, *arguments: str) -> str:
+        program = Path(sys.executable).with_name("fnbuild")
+        environment = {**os.environ, "FNBUILD_DATA_DIR": str(self.data)}
+        done = subprocess.run(
+            [program, *arguments], env=environment, capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise RuntimeError(f"fnbuild {' '.join(arguments)}: {done.stderr}")
+        return done.stdout
+
+
+class Load:
+    """Clients that send mixed requests over connections kept alive, and look at every reply."""
+
+    def __init__(self, function: Function, plan: Plan, outcome: Outcome) -> None:
+        self._function = function
+        self._plan = plan
+        self._outcome = outcome
+        self._lock = threading.Lock()
+        self._began = time.monotonic()
+        self._last = threading.Event()
+        numbers = range(plan.clients)
+        self._threads = [threading.Thread(target=self._client, args=(n,)) for n in numbers]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def end(self) -> None:
+        """Go on to the end of the plan, and no further."""
+        self._last.set()
+        for thread in self._threads:
+            thread.join()
+
+    @property
+    def progress(self) -> float:
+        """How much of the plan is done, from 0 to 1."""
+        plan = self._plan
+        if plan.requests:
+            return self._outcome.requests / plan.requests
+        return (time.monotonic() - self._began) / plan.seconds
+
+    def _client(self, number: int) -> None:
+        rng = random.Random(self._plan.seed * 1000 + number)  # noqa: S311 - no secret
+        connection = self._connect()
+        seen = 0
+        while self.progress < 1.0 or not self._last.is_set():
+            body = rng.randbytes(16) * (rng.choices(_SIZES, _WEIGHTS)[0] // 16 + 1)
+            try:
+                seen = max(seen, self._ask(connection, body, seen))
+            except (OSError, http.client.HTTPException) as problem:
+                self._wrong(f"no reply: {problem!r}")
+                connection.close()
+                connection = self._connect()
+        connection.close()
+
+    def _connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self._function.port, timeout=_PATIENCE)
+
+    def _ask(self, connection: http.client.HTTPConnection, body: bytes, seen: int) -> int:
+        """One request; the version that answered it."""
+        headers = {"Content-Type": "application/octet-stream"}
+        connection.request("POST", "/", body, headers)
+        response = connection.getresponse()
+        reply = response.read()
+        with self._lock:
+            self._outcome.requests += 1
+        if response.status != 200:
+            with self._lock:
+                self._outcome.failures.append(reply.decode("utf-8", "replace"))
+        elif reply != body:
+            self._wrong("a reply is not what was sent")
+        version = int(response.headers.get("X-Version", seen))
+        if version < self._function.version - 1:
+            self._wrong("a version before the last one answered")
+        return version
+
+    def _wrong(self, what: str) -> None:
+        with self._lock:
+            self._outcome.wrong.append(what)
+
+
+def run(plan: Plan, say: Callable[[str], None] = lambda _text: None) -> Outcome:
+    """Carry out the plan."""
+    outcome = Outcome()
+    with _function(plan.workers) as function:
+        load = Load(function, plan, outcome)
+        began = time.monotonic()
+        load.start()
+        steps = [
+            threading.Thread(target=_kill, args=(function, load, plan, outcome)),
+            threading.Thread(target=_redeploy, args=(function, load, plan, outcome, say)),
+            threading.Thread(target=_watch, args=(function, load, outcome)),
+        ]
+        for step in steps:
+            step.start()
+        for step in steps:
+            step.join()
+        load.end()
+        outcome.seconds = time.monotonic() - began
+    return outcome
+
+
+@contextlib.contextmanager
+def _function(workers: int) -> Iterator[Function]:
+    with tempfile.TemporaryDirectory(prefix="faults-") as home:
+        function = Function(Path(home), workers)
+        try:
+            yield function
+        finally:
+            function.end()
+
+
+def _moments(count: int, load: Load) -> Iterator[int]:
+    """As many turns, spread evenly over the load."""
+    for number in range(count):
+        while load.progress < (number + 0.5) / count:
+            time.sleep(0.005)
+        yield number
+
+
+def _kill(function: Function, load: Load, plan: Plan, outcome: Outcome) -> None:
+    rng = random.Random(plan.seed)  # noqa: S311 - no secret
+    for _ in _moments(plan.kills, load):
+        pids = function.pids()
+        while not pids:
+            time.sleep(0.01)
+            pids = function.pids()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(rng.choice(pids), signal.SIGKILL)
+            outcome.kills += 1
+
+
+def _redeploy(
+    function: Function, load: Load, plan: Plan, outcome: Outcome, say: Callable[[str], None]
+) -> None:
+    for number in _moments(plan.redeploys, load):
+        try:
+            function.deploy()
+        except RuntimeError as problem:
+            outcome.wrong.append(str(problem))
+        else:
+            outcome.redeploys += 1
+        say(f"redeploy {number + 1} of {plan.redeploys} at {outcome.requests} requests")
+
+
+def _watch(function: Function, load: Load, outcome: Outcome) -> None:
+    # The first samples are from processes that are still warming up.
+    while load.progress < 0.1:
+        time.sleep(0.02)
+    following = 0.1
+    while load.progress < 1.0:
+        if load.progress >= following:
+            outcome.memory.append(function.memory())
+            following = load.progress + 0.02
+        time.sleep(0.02)
+
+
+def main(arguments: list[str]) -> int:
+    """Run it and tell; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bench.faults", description=__doc__)
+    parser.add_argument("--requests", type=int, default=100_000)
+    parser.add_argument("--minutes", type=float, help="instead of a number of requests")
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--redeploys", type=int, default=20)
+    parser.add_argument("--workers", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=1)
+    asked = parser.parse_args(arguments)
+    plan = Plan(
+        requests=0 if asked.minutes else asked.requests,
+        seconds=(asked.minutes or 0.0) * 60,
+        kills=asked.kills,
+        redeploys=asked.redeploys,
+        workers=asked.workers,
+        seed=asked.seed,
+    )
+    outcome = run(plan, lambda text: print(text, file=sys.stderr, flush=True))
+    faults = outcome.judge(steady=not plan.kills and not plan.redeploys)
+    print(
+        f"{outcome.requests} requests in {outcome.seconds:.0f} s, {outcome.kills} workers killed, "
+        f"{outcome.redeploys} redeploys, {len(outcome.failures)} requests failed; memory "
+        f"{outcome.memory[0] if outcome.memory else 0:.1f} MiB at first, "
+        f"{outcome.memory[-1] if outcome.memory else 0:.1f} at last"
+    )
+    for fault in faults:
+        print(f"WRONG: {fault}")
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
