@@ -237,7 +237,7 @@ def test_a_supervisor_that_is_gone_is_noticed(
 
 def test_all_ends_with_the_data_directory(data: Path, author: Author) -> None:
     author.deploy(author.write("one"))
-    assert len(processes(data)) == 3
+    assert len(processes(data)) >= 3, "supervisor, processor, worker"
     shutil.rmtree(data)
     assert wait_for(lambda: not processes(data))
 
