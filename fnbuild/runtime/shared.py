@@ -83,6 +83,9 @@ class SharedBody:
     def __len__(self) -> int:
         return len(self.view)
 
+    def __bytes__(self) -> bytes:
+        return bytes(self.view)
+
     def __del__(self) -> None:
         self.view.release()
         self._memory.give_back(self.segment)
