@@ -29,6 +29,7 @@ from fnbuild.errors import NotReadyError, PlatformError
 from fnbuild.platforms import Progress
 from fnbuild.platforms.process.environment import scrubbed
 from fnbuild.platforms.process.functionlog import parse
+from fnbuild.platforms.process.layout import run_dir
 from fnbuild.platforms.process.settings import (
     Place,
     processor_config,
@@ -109,6 +110,7 @@ class Foreground:
         listeners = {"http": {"fd": descriptor}, "admin": None, "control": self._control}
         log = {**self.setting.config["log"], "format": "json"}
         config = {**self.setting.config, "listeners": listeners, "log": log}
+        config["neighbours"] = str(run_dir())
         path.write_text(json.dumps(config))
         path.chmod(0o600)
         self._process = subprocess.Popen(

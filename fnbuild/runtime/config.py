@@ -16,6 +16,7 @@
      "readiness_timeout": 120.0,         seconds that init_context may take
      "accept": "immediately" | "when-ready",
      "restart": "always" | "no",         of workers that die
+     "neighbours": "/folder" | null,     what other processors were started with; see `neighbours`
      "drain_timeout": 60.0,              seconds that open connections are waited for
      "listeners": {"http": {"fd": 3} | {"host": "127.0.0.1", "port": 8080}
                            | a list of these, one for each address,
@@ -90,6 +91,7 @@ class ProcessorConfig:
         self.mount = _get(values, "", "mount", str, None)
         self.interpreter = _get(values, "", "interpreter", str, sys.executable)
         self.env = {str(k): str(v) for k, v in _get(values, "", "env", dict, {}).items()}
+        self.neighbours = _get(values, "", "neighbours", str, None)
         self.sdk_path = _get(values, "", "sdk_path", str, None)
         self.triggers = {
             name: Trigger(name, trigger)

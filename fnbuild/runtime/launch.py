@@ -78,6 +78,7 @@ def settings(config: ProcessorConfig, template: bool) -> wire.Meta:
         "code": config.code,
         "mount": config.mount,
         "sdk_path": config.sdk_path,
+        "neighbours": config.neighbours,
         "namespace": config.function.get("namespace") or "nuclio",
         "dump_signal": DUMP_SIGNAL,
         "template": template,

@@ -18,6 +18,7 @@ from . import batches, forksafe, surroundings, tracebacks, wire
 from .coroutines import Coroutines, is_generator
 from .events import make_event_class
 from .loader import Loader, LoadError
+from .neighbours import Neighbours
 from .records import RecordHandler, make_logger
 from .responses import Answer, ReplyError, Responder, to_bytes
 from .signatures import complaint
@@ -47,7 +48,7 @@ class Worker:
         self._records = RecordHandler(channel, role["threshold"])
         self._logger = make_logger(sdk, self._records)
         self._trigger = sdk.TriggerInfo(role["trigger"]["kind"], role["trigger"]["name"])
-        self._platform = sdk.Platform("local", namespace=self._setup["namespace"])
+        self._platform = self._make_platform()
         self._context = sdk.Context(self._logger, self._platform, role["worker"], self._trigger)
         init_context = getattr(self._loader.module, "init_context", None)
         if init_context is not None:
@@ -56,6 +57,11 @@ class Worker:
                 raise LoadError(problem)
             channel.send(wire.IMPORTED, {})
             self._coroutines.resolve(init_context(self._context))
+
+    def _make_platform(self) -> Any:
+        namespace, folder = self._setup["namespace"], self._setup["neighbours"]
+        provider = Neighbours(folder, namespace) if folder else None
+        return self._sdk.Platform("local", namespace, provider)
 
     def serve(self) -> bool:
         """Handle messages until the processor says stop (True) or is gone (False)."""

@@ -37,6 +37,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         "interpreter": "/usr/bin/python3",
         "env": {"A": "1"},
         "sdk_path": "/sdk",
+        "neighbours": "/run",
         "triggers": {
             "t": {"kind": "http", "num_workers": 4, "availability_timeout_ms": 0},
             "c": {"kind": "cron"},
@@ -53,6 +54,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     config = ProcessorConfig.from_file(str(tmp_path / "p.json"))
     assert (config.function["name"], config.mount, config.env) == ("f", "/opt/nuclio", {"A": "1"})
     assert (config.interpreter, config.sdk_path) == ("/usr/bin/python3", "/sdk")
+    assert config.neighbours == "/run"
     assert config.http_trigger.num_workers == 4
     assert config.http_trigger.availability_timeout == 0
     assert (config.event_timeout, config.readiness_timeout, config.drain_timeout) == (30, 60.5, 5)

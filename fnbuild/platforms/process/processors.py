@@ -16,7 +16,7 @@ from typing import Literal
 
 from fnbuild.errors import PlatformError
 from fnbuild.platforms.process.environment import scrubbed
-from fnbuild.platforms.process.layout import Key, forget_launch
+from fnbuild.platforms.process.layout import Key, forget_launch, run_dir
 from fnbuild.platforms.process.sockets import Listeners
 from fnbuild.platforms.process.status import (
     Status,
@@ -166,8 +166,9 @@ def _write_launch(key: Key, revision: int, listeners: Listeners, accept: Accept)
     config = json.loads(key.config(revision).read_bytes())
     control = key.control(revision)
     control.unlink(missing_ok=True)
-    http = [{"fd": one.fileno()} for one in listeners.http]
+    http = [{"fd": one.fileno(), "port": listeners.port} for one in listeners.http]
     config["accept"] = accept
+    config["neighbours"] = str(run_dir())
     config["listeners"] = {
         "http": http[0] if len(http) == 1 else http,
         "admin": {"fd": listeners.admin.fileno()},

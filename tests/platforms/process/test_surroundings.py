@@ -42,6 +42,23 @@ def test_the_callers_shell_stays_outside(
     assert own not in seen.get("PYTHONPATH", "").split(":")
 
 
+CALLER = """
+import nuclio_sdk
+
+def handler(context, event):
+    asked = nuclio_sdk.Event(body="?", method="POST", path="/", headers={})
+    return context.platform.call_function("greeter", asked, timeout=10).body
+"""
+
+
+def test_functions_call_each_other(platform: ProcessPlatform, author: Author) -> None:
+    author.deploy(author.write("one"))
+    caller = author.deploy(author.write_code(CALLER, name="caller"))
+    assert ask(caller.http_port) == "one"
+    author.deploy(author.write("two"))
+    assert ask(caller.http_port) == "two"
+
+
 def test_an_activated_environment_is_left_out_of_path() -> None:
     found = scrubbed({"PATH": "/env/bin:/usr/bin", "VIRTUAL_ENV": "/env", "SECRET": "x"})
     assert found["PATH"] == "/usr/bin"
@@ -144,6 +161,8 @@ build:
 triggers:
   web:
     kind: http
+  stream:
+    kind: kafka-cluster
   timer:
     kind: cron
     attributes:
@@ -164,7 +183,9 @@ def test_each_kind_of_key_without_meaning_is_one_warning(
         assert key in keys
     assert "nvidia.com/gpu" not in keys
     assert any("SECRET" in one for one in made.warnings)
-    assert any("cron" in one for one in made.warnings)
+    [kinds] = [one for one in made.warnings if "triggers of these kinds" in one]
+    assert "kafka-cluster" in kinds
+    assert "cron" not in kinds
 
 
 def test_a_deploy_without_a_change_changes_nothing(
