@@ -102,7 +102,8 @@ def _imported_files(folder: str) -> Dict[str, Tuple[Any, ...]]:
     """The function's own files that were imported, and what changes when one is written."""
     found: Dict[str, Tuple[Any, ...]] = {}
     for module in list(sys.modules.values()):
-        path = getattr(module, "__file__", None)
+        # Asked for by name, a module that loads itself lazily might do so.
+        path = getattr(module, "__dict__", {}).get("__file__")
         if isinstance(path, str) and path.startswith(folder + os.sep):
             try:
                 facts = os.stat(path)
