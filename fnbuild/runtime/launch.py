@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 from typing import Dict, List
 
 from . import wire
@@ -58,6 +59,8 @@ def environment(config: ProcessorConfig, workers: int) -> Dict[str, str]:
         NUCLIO_FUNCTION_HANDLER=config.handler,
         NUCLIO_HANDLER=config.handler,
     )
+    # On Kubernetes the pod's name is there already.
+    env.setdefault("NUCLIO_FUNCTION_INSTANCE", socket.gethostname())
     env.update(config.env)
     if not any(env.get(name) for name in ("LC_ALL", "LC_CTYPE", "LANG")):
         env["LANG"] = "C.UTF-8"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 from typing import Any
 
@@ -148,6 +149,7 @@ def test_the_world_around_the_handler(one: Any) -> None:
     assert env["NUCLIO_FUNCTION_NAME"] == "under-test"
     assert env["NUCLIO_FUNCTION_HANDLER"] == env["NUCLIO_HANDLER"] == "main:handler"
     assert env["NUCLIO_FUNCTION_VERSION"] == "latest"
+    assert env["NUCLIO_FUNCTION_INSTANCE"] == socket.gethostname()
     assert env["NUCLIO_FUNCTION_DESCRIPTION"] == ""
     assert env["MINE"] == "1"
     assert env["OMP_NUM_THREADS"] == str(len(os.sched_getaffinity(0)))

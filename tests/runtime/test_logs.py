@@ -133,3 +133,20 @@ def test_a_channel_takes_large_bodies_and_notices_the_end() -> None:
     assert receiver.receive() is None
     thread.join()
     theirs.close()
+
+
+SPEAKER = """
+def handler(context, event):
+    context.logger.info("for those who ask")
+    context.logger.warn("for everybody")
+    return ""
+"""
+
+
+def test_the_functions_level(serve: Any) -> None:
+    one = serve(SPEAKER, log={"level": "warn", "format": "json"})
+    kept = json.loads(one.send(x_nuclio_log_level="info").header("x-nuclio-logs") or "[]")
+    assert [record["message"] for record in kept] == ["for those who ask", "for everybody"]
+    one.send()
+    said = [record["message"] for record in one.records(name="handler")]
+    assert said == ["for everybody"] * 2

@@ -200,8 +200,9 @@ def _attributes(trigger: Trigger) -> Raw:
 
 
 def _log_level(function: Function) -> str:
+    """The most talkative level of all sinks: there is one log here, whatever they are called."""
     levels = [sink.level.lower() for sink in function.spec.logger_sinks]
-    return next((level for level in levels if level in LEVELS), "debug")
+    return min((one for one in levels if one in LEVELS), key=LEVELS.__getitem__, default="debug")
 
 
 def warnings_for(function: Function, requirements: Requirements) -> tuple[str, ...]:
@@ -255,6 +256,8 @@ def _meaningless(function: Function) -> list[str]:
         "maxReplicas": spec.max_replicas,
     }
     found += [key for key, count in counts.items() if count is not None and count > 1]
+    if any(sink.sink for sink in spec.logger_sinks):
+        found.append("loggerSinks.sink")
     if "network" in spec.platform.attributes:
         found.append("platform.attributes.network")
     return found

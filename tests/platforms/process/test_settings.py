@@ -68,7 +68,7 @@ def test_the_processor_accepts_its_configuration() -> None:
             eventTimeout="1m30s",
             readinessTimeoutSeconds=7,
             env=[{"name": "A", "value": "1"}, {"name": "B", "valueFrom": {"x": {}}}],
-            loggerSinks=[{"sink": "s"}, {"level": "Info"}],
+            loggerSinks=[{"sink": "s"}, {"level": "error"}, {"level": "Info"}],
             triggers={
                 "web": {
                     "kind": "http",
