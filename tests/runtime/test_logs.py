@@ -123,7 +123,7 @@ def test_a_channel_takes_large_bodies_and_notices_the_end() -> None:
     def send() -> None:
         sender.send(wire.EVENT, {"n": 1}, body)
         sender.send(wire.STOP, {})
-        ours.sendall(wire.HEADER.pack(wire.EVENT, 2, 100) + b"{}part")
+        ours.sendall(wire.HEADER.pack(wire.EVENT, 0, 2, 100) + b"{}part")
         ours.close()
 
     thread = threading.Thread(target=send)
