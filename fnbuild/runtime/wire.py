@@ -226,12 +226,16 @@ class Channel:
             self._start += size
             return part
         self._start = self._end = 0
+        # Nothing of it may be here yet, when the head came alone.
         parts = [part]
-        while have < size and parts[-1]:
+        while have < size:
             # This fills one object of the right size, so that joining is the only copy.
-            parts.append(self.sock.recv(size - have, socket.MSG_WAITALL))
-            have += len(parts[-1])
-        return b"".join(parts) if have == size else None
+            more = self.sock.recv(size - have, socket.MSG_WAITALL)
+            if not more:
+                return None
+            parts.append(more)
+            have += len(more)
+        return b"".join(parts)
 
     def _map(self, segment: int) -> None:
         fd = self.fds.popleft()
