@@ -49,6 +49,11 @@ class LinePipe:
         os.set_blocking(self.fd, False)
         loop.add_reader(self.fd, self.read)
 
+    @property
+    def holds(self) -> bool:
+        """Whether a line has begun that has not ended."""
+        return bool(self._held)
+
     def read(self) -> bool:
         """Take what is there, without waiting; False when there was nothing."""
         try:
@@ -224,8 +229,9 @@ class WorkerProcess(StreamOwner, Viewer):
 
     def read_output(self) -> None:
         """Take what it printed so far, so that it is logged before what comes next."""
-        # Most events print nothing: one look at both is cheaper than two reads in vain.
-        if not self._printed.poll(0):
+        # Most events print nothing: one look at both is cheaper than two reads in vain. Half a line
+        # may have been taken already, when it came before the reply.
+        if not self._printed.poll(0) and not any(pipe.holds for pipe in self._pipes):
             return
         for pipe in self._pipes:
             if pipe.open:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -123,12 +126,15 @@ def test_failures_are_logged_under_their_run(serve: Any) -> None:
 
 
 def test_a_drain_ends_the_runs(serve: Any, soon: Any) -> None:
-    one = serve(HANDLER, triggers=triggers(tick={}), drain_timeout=1.0)
+    one = serve(HANDLER, triggers=triggers(tick={}), drain_timeout=PATIENCE)
     soon(lambda: one.records(message="ran"))
-    connection = one.connect()
-    one.tell("/drain")
-    assert one.status()["triggers"][0]["next"] is None
-    connection.close()
+    # A connection that the processor has taken keeps it there until it closes.
+    client = http.client.HTTPConnection(urlsplit(one.url).netloc, timeout=PATIENCE)
+    with contextlib.closing(client):
+        client.request("GET", "/__internal/health")
+        client.getresponse().read()
+        one.tell("/drain")
+        assert one.status()["triggers"][0]["next"] is None
     assert one.process.wait(PATIENCE) == 0
 
 
