@@ -14,10 +14,13 @@ class Outcome:
     `error` is the processor's own sentence when no worker answered; `raised` says that the handler
     raised. `duration` is the seconds the handler took, `begun` when it began (`time.monotonic`,
     which all processes of a machine share); both 0 when no worker answered. `parts` are the status,
-    headers and size of each answer to a batch, whose bodies lie one behind the other.
+    headers and size of each answer to a batch, whose bodies lie one behind the other. `shared` is
+    one object for equal replies: what is derived from status and headers may be kept in it.
     """
 
-    __slots__ = ("begun", "body", "duration", "error", "headers", "parts", "raised", "status")
+    __slots__ = (
+        "begun", "body", "duration", "error", "headers", "parts", "raised", "shared", "status",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -34,15 +37,16 @@ class Outcome:
         self.begun = 0.0
         self.duration = 0.0
         self.parts: Optional[List[Any]] = None
+        self.shared: Optional[Dict[str, Any]] = None
 
     @classmethod
     def from_message(cls, message: wire.Message) -> "Outcome":
         meta = message.meta
         outcome = cls(meta["s"], meta["h"], message.body)
         outcome.raised = "x" in meta
-        outcome.begun = meta["b"]
-        outcome.duration = meta["d"]
+        outcome.begun, outcome.duration = message.times
         outcome.parts = meta.get("a")
+        outcome.shared = meta
         return outcome
 
 

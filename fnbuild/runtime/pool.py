@@ -23,19 +23,16 @@ from .starter import Starter
 Give = Callable[[Optional[Worker], float], None]
 
 
-class Waiter:
-    """Somebody in the queue for a worker, until `deadline` (`time.monotonic`)."""
+class Waiter(NamedTuple):
+    """Somebody in the queue for a worker, since `began` until `deadline` (`time.monotonic`)."""
 
-    __slots__ = ("_began", "_give", "deadline")
-
-    def __init__(self, give: Give, timeout: float) -> None:
-        self._give = give
-        self._began = time.monotonic()
-        self.deadline = self._began + timeout
+    give: Give
+    began: float
+    deadline: float
 
     def end(self, worker: Optional[Worker]) -> None:
         """End the wait."""
-        self._give(worker, time.monotonic() - self._began)
+        self.give(worker, time.monotonic() - self.began)
 
 
 class Common(NamedTuple):
@@ -110,7 +107,8 @@ class Pool:
 
         `timeout` is in seconds, as is the second argument of `give`: how long the wait was.
         """
-        waiter = Waiter(give, timeout)
+        now = time.monotonic()
+        waiter = Waiter(give, now, now + timeout)
         if timeout <= 0 or self.stopping:
             waiter.end(None)
             return

@@ -243,7 +243,7 @@ class WorkerProcess(StreamOwner, Viewer):
             self._stream.into = self._reader.room
 
     def filled(self, count: int) -> None:
-        messages = list(self._reader.filled(count))
+        messages = self._reader.filled(count)
         if messages:
             self._stream.into = None
             self._tell(messages)

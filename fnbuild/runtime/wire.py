@@ -3,7 +3,8 @@
 A message is one fixed header (kind, segment, length of the meta, length of the body), the meta as
 JSON and the body as raw bytes. Bodies are never encoded or looked into. With a segment's number the
 body lies in that piece of shared memory. A message may come with open descriptors: that of a
-segment which the worker has not seen yet, or those that the message is about.
+segment which the worker has not seen yet, or those that the message is about. Behind the meta of a
+reply stand its times, in binary, since without them most replies have the same meta.
 """
 
 import array
@@ -15,7 +16,7 @@ import struct
 import threading
 from collections import deque
 from json.encoder import encode_basestring_ascii
-from typing import Any, Callable, Deque, Dict, Iterator, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Tuple, Union
 
 Body = Union[bytes, bytearray, memoryview]
 Meta = Dict[str, Any]
@@ -56,7 +57,15 @@ _FDS = 8
 _MSG_CMSG_CLOEXEC = 0x40000000
 _SEND_BUFFER = 1024 * 1024
 
-Message = NamedTuple("Message", [("kind", int), ("meta", Meta), ("body", Any)])
+# `times` are those of a reply: when the handler began (`time.monotonic`) and how long it took.
+Message = NamedTuple(
+    "Message", [("kind", int), ("meta", Meta), ("body", Any), ("times", Tuple[float, float])]
+)
+_TIMES = struct.Struct("!dd")
+_NO_TIMES = (0.0, 0.0)
+# How many metas of replies of which length are remembered.
+_KEPT = 256
+_KEPT_LENGTH = 1024
 
 
 def _make_encode() -> Callable[[Any], str]:
@@ -77,6 +86,11 @@ def encode(meta: Meta) -> Encoded:
     return _encode(meta).encode("ascii")
 
 
+def encode_reply(meta: Meta, began: float, duration: float) -> Encoded:
+    """The meta of a reply with its times, in seconds."""
+    return encode(meta) + _TIMES.pack(began, duration)
+
+
 def encode_head(kind: int, meta: Union[Meta, Encoded], size: int, segment: int = 0) -> bytes:
     """Header and meta of a message whose body has `size` bytes."""
     text = meta if isinstance(meta, bytes) else encode(meta)
@@ -87,9 +101,11 @@ class Reader:
     """Cuts the processor's incoming chunks into messages.
 
     While a `long` message arrives its next bytes belong to `room`, and are told of by `filled`.
+    Equal metas of replies are one object, in which a reader may keep what it derives from them.
     """
 
     def __init__(self) -> None:
+        self._known: Dict[bytes, Meta] = {}
         self.long = False
         self._whole = bytearray()
         self._at = 0
@@ -99,8 +115,9 @@ class Reader:
         """Where the next bytes of a long message may be written."""
         return memoryview(self._whole)[self._at :]
 
-    def feed(self, data: bytes) -> Iterator[Message]:
+    def feed(self, data: bytes) -> List[Message]:
         """Every message that is complete with this chunk."""
+        found: List[Message] = []
         if self._held:
             data = self._held + data
             self._held = b""
@@ -112,21 +129,37 @@ class Reader:
             if end < stop:
                 if stop - start > _CHUNK:
                     self._begin(data, start, stop - start)
-                    return
+                    return found
                 break
-            yield Message(kind, _decode(data[start + HEADER.size : middle]), data[middle:stop])
+            meta = data[start + HEADER.size : middle]
+            found.append(self._message(kind, meta, data[middle:stop]))
             start = stop
         self._held = data[start:]
+        return found
 
-    def filled(self, count: int) -> Iterator[Message]:
+    def filled(self, count: int) -> List[Message]:
         """So many bytes were written to `room`: the message, when that was the rest of it."""
         self._at += count
-        if self._at == len(self._whole):
-            whole, self._whole = memoryview(self._whole), bytearray()
-            self.long = False
-            kind, _, meta_size, _ = HEADER.unpack_from(whole)
-            middle = HEADER.size + meta_size
-            yield Message(kind, _decode(bytes(whole[HEADER.size : middle])), whole[middle:])
+        if self._at < len(self._whole):
+            return []
+        whole, self._whole = memoryview(self._whole), bytearray()
+        self.long = False
+        kind, _, meta_size, _ = HEADER.unpack_from(whole)
+        middle = HEADER.size + meta_size
+        return [self._message(kind, bytes(whole[HEADER.size : middle]), whole[middle:])]
+
+    def _message(self, kind: int, raw: bytes, body: Any) -> Message:
+        if kind != REPLY:
+            return Message(kind, _decode(raw), body, _NO_TIMES)
+        text = raw[: -_TIMES.size]
+        meta = self._known.get(text)
+        if meta is None:
+            meta = _decode(text)
+            if len(text) <= _KEPT_LENGTH:
+                if len(self._known) >= _KEPT:
+                    self._known.clear()
+                self._known[text] = meta
+        return Message(kind, meta, body, _TIMES.unpack_from(raw, len(text)))
 
     def _begin(self, data: bytes, start: int, size: int) -> None:
         self.long = True
@@ -165,7 +198,7 @@ class Channel:
         """Whether something was received that `receive` has not given yet."""
         return self._end > self._start
 
-    def send(self, kind: int, meta: Meta, body: Body = b"") -> None:
+    def send(self, kind: int, meta: Union[Meta, Encoded], body: Body = b"") -> None:
         """Write one message whole."""
         head = encode_head(kind, meta, len(body))
         with self._lock:
@@ -189,7 +222,7 @@ class Channel:
             if segment:
                 self._map(segment)
         body = self._segments[segment][:size] if segment else self._take(size)
-        return None if body is None else Message(kind, _decode(meta), body)
+        return None if body is None else Message(kind, _decode(meta), body, _NO_TIMES)
 
     def forget(self, segment: int) -> None:
         """The processor uses the segment no more."""

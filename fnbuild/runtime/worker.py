@@ -107,8 +107,9 @@ class Worker:
             os._exit(0)
         self._records.threshold = usual
         _flush()
-        reply.update(s=answer.status, h=answer.headers, b=began, d=time.monotonic() - began)
-        self._channel.send(wire.REPLY, reply, answer.body)
+        reply.update(s=answer.status, h=answer.headers)
+        encoded = wire.encode_reply(reply, began, time.monotonic() - began)
+        self._channel.send(wire.REPLY, encoded, answer.body)
 
     def _handle_batch(self, meta: wire.Meta, body: bytes) -> None:
         """Several events at once: the handler gets a list of them and returns one of responses."""
@@ -133,8 +134,9 @@ class Worker:
         self._records.threshold = usual
         _flush()
         parts = [[one.status, one.headers, len(one.body)] for one in answers]
-        reply.update(s=200, h=[], a=parts, b=began, d=time.monotonic() - began)
-        self._channel.send(wire.REPLY, reply, b"".join(one.body for one in answers))
+        reply.update(s=200, h=[], a=parts)
+        encoded = wire.encode_reply(reply, began, time.monotonic() - began)
+        self._channel.send(wire.REPLY, encoded, b"".join(one.body for one in answers))
 
     def _answer_part(self, output: Any) -> Answer:
         """The answer to one event of a batch; a wrong one costs no other."""

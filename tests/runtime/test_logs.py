@@ -100,11 +100,15 @@ def test_a_full_disk_ends_nothing() -> None:
 
 def test_messages_arrive_whole_in_any_pieces() -> None:
     messages = [
-        (wire.EVENT, {"a": "ü", "n": [1]}, b""),
-        (wire.REPLY, {}, b"x" * 300),
-        (wire.RECORD, {"m": "y" * 200}, bytes(range(256))),
+        (wire.EVENT, {"a": "ü", "n": [1]}, b"", (0.0, 0.0)),
+        (wire.REPLY, {"s": 200}, b"x" * 300, (1.5, 0.25)),
+        (wire.RECORD, {"m": "y" * 200}, bytes(range(256)), (0.0, 0.0)),
+        (wire.REPLY, {"s": 200}, b"", (2.5, 0.125)),
     ]
-    stream = b"".join(wire.encode_head(k, m, len(b)) + b for k, m, b in messages)
+    stream = b""
+    for kind, meta, body, times in messages:
+        encoded = wire.encode_reply(meta, *times) if kind == wire.REPLY else meta
+        stream += wire.encode_head(kind, encoded, len(body)) + body
     for size in (1, 2, 7, 12, 13, 100, 301, len(stream)):
         reader = wire.Reader()
         found: list[Any] = []
@@ -128,8 +132,8 @@ def test_a_channel_takes_large_bodies_and_notices_the_end() -> None:
 
     thread = threading.Thread(target=send)
     thread.start()
-    assert receiver.receive() == (wire.EVENT, {"n": 1}, body)
-    assert receiver.receive() == (wire.STOP, {}, b"")
+    assert receiver.receive() == (wire.EVENT, {"n": 1}, body, (0.0, 0.0))
+    assert receiver.receive() == (wire.STOP, {}, b"", (0.0, 0.0))
     assert receiver.receive() is None
     thread.join()
     theirs.close()

@@ -263,8 +263,18 @@ class Connection(StreamOwner):
         if self.stream.closed:
             return
         self._state = READ
-        if not self._advancing:
-            self._advance()
+        if self._advancing or self._idle():
+            return
+        self._advance()
+
+    def _idle(self) -> bool:
+        """Whether there is nothing to do until more arrives."""
+        return (
+            self._reading
+            and self._awaited == NOTHING
+            and not self.half_closed
+            and not self._reader.unread
+        )
 
     # Ending.
 

@@ -3,7 +3,7 @@
 import json
 import re
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
 
 from .parser import Head
 
@@ -27,15 +27,13 @@ _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 _FRAMING = frozenset(["content-length", "transfer-encoding", "connection", "keep-alive"])
 _LINE_BREAKS = str.maketrans("\r\n\0", "   ")
 _START_LINES = {
-    status.value: "HTTP/1.1 %d %s" % (status.value, status.phrase)
+    status.value: ("HTTP/1.1 %d %s\r\n" % (status.value, status.phrase)).encode("ascii")
     for status in HTTPStatus
     if status.value >= 200
 }
 # Handlers use few names; the cap is for one that makes them up.
 _PREFIXES_CAP = 1024
 _prefixes: Dict[str, str] = {}
-# What joins to the empty line behind a head.
-_END = ["", ""]
 
 
 class Limits(NamedTuple):
@@ -115,10 +113,11 @@ class Request:
 class Reply:
     """What goes back. The server adds Content-Length, Connection and Server by itself.
 
-    `close` ends the connection behind this reply.
+    `close` ends the connection behind this reply. `lines`, made by `encode_lines`, take the place
+    of `headers` where there are any.
     """
 
-    __slots__ = ("body", "close", "headers", "status")
+    __slots__ = ("body", "close", "headers", "lines", "status")
 
     def __init__(
         self,
@@ -126,11 +125,13 @@ class Reply:
         headers: Optional[List[Tuple[str, str]]] = None,
         body: Body = b"",
         close: bool = False,
+        lines: bytes = b"",
     ) -> None:
         self.status = status
         self.headers = headers if headers is not None else []
         self.body = body
         self.close = close
+        self.lines = lines
 
     @classmethod
     def json(
@@ -146,36 +147,44 @@ class Reply:
 
 
 def encode_head(reply: Reply, keep_alive: bool, version: str) -> bytes:
-    """The bytes in front of the reply's body; ValueError names what HTTP cannot carry.
+    """The bytes in front of the reply's body; ValueError names what HTTP cannot carry."""
+    status = reply.status
+    start = _START_LINES.get(status) or _start_line(status)
+    body = reply.body
+    if not isinstance(body, (bytes, bytearray, memoryview)):
+        raise TypeError("a reply's body must be bytes, not %s" % type(body).__name__)
+    lines = reply.lines or encode_lines(reply.headers)
+    if not keep_alive:
+        end = b"Connection: close\r\n\r\n"
+    elif version == "1.0":
+        end = b"Connection: keep-alive\r\n\r\n"
+    else:
+        end = b"\r\n"
+    if status == 204:
+        return start + lines + end
+    return b"%s%sContent-Length: %d\r\n%s" % (start, lines, len(body), end)
+
+
+def encode_lines(headers: Iterable[Tuple[str, str]], server: bool = True) -> bytes:
+    """The header's lines, with Server among them unless told otherwise.
 
     Line breaks inside values become spaces and what Latin-1 lacks goes out as UTF-8, as Nuclio's
-    server does (pkg/processor/trigger/http/trigger.go, valyala/fasthttp).
+    server does (pkg/processor/trigger/http/trigger.go, valyala/fasthttp). ValueError for names that
+    HTTP cannot carry; those by which a message is framed are left out.
     """
-    status = reply.status
-    lines = [_START_LINES.get(status) or _start_line(status)]
-    server = "Server: nuclio"
-    for name, value in reply.headers:
+    last = "Server: nuclio" if server else None
+    lines: List[str] = []
+    for name, value in headers:
         prefix = _prefixes.get(name)
         if prefix is None:
             prefix = _learn(name)
         if prefix == "Server: ":
-            server = prefix + value
+            last = prefix + value
         elif prefix:
             lines.append(prefix + value)
-    lines.append(server)
-    if not isinstance(reply.body, (bytes, bytearray, memoryview)):
-        raise TypeError("a reply's body must be bytes, not %s" % type(reply.body).__name__)
-    if status != 204:
-        lines.append("Content-Length: %d" % len(reply.body))
-    if not keep_alive:
-        lines.append("Connection: close")
-    elif version == "1.0":
-        lines.append("Connection: keep-alive")
-    lines += _END
-    return _joined(lines)
-
-
-def _joined(lines: List[str]) -> bytes:
+    if last is not None:
+        lines.append(last)
+    lines.append("")
     text = "\r\n".join(lines)
     breaks = len(lines) - 1
     if text.count("\n") != breaks or text.count("\r") != breaks or "\0" in text:
@@ -194,10 +203,10 @@ def _encode(line: str) -> bytes:
         return line.encode("utf-8", "replace")
 
 
-def _start_line(status: int) -> str:
+def _start_line(status: int) -> bytes:
     if not isinstance(status, int) or not 200 <= status <= 999:
         raise ValueError("a reply's status must be a number from 200 to 999, not %r" % (status,))
-    return "HTTP/1.1 %d Unknown" % status
+    return b"HTTP/1.1 %d Unknown\r\n" % status
 
 
 def _learn(name: str) -> str:

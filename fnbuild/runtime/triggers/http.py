@@ -11,7 +11,7 @@ from typing import Any, Dict, List, Optional, Tuple, Union
 
 from ..config import ConfigFileError
 from ..exchange import Outcome
-from ..http.messages import LATER, Later, Limits, Reply, Request
+from ..http.messages import LATER, Later, Limits, Reply, Request, encode_lines
 from ..lifecycle import Worker
 from ..pool import Pool
 from ..refusals import Refusals
@@ -25,6 +25,10 @@ HEALTH = "/__internal/health"
 # Nuclio drops the logs header whole when it would be larger, in bytes.
 _LOGS_CAP = 4096
 _RETRY = ("Retry-After", "1")
+_OWN_LINES = (
+    b"X-Request-Id: %s\r\n"
+    b"Server-Timing: queue;dur=%.3f, handover;dur=%.3f, handler;dur=%.3f, reply;dur=%.3f\r\n"
+)
 # More than a function of any speed works off within the usual availability timeout of ten seconds
 # is worth little to those who wait, and their bodies cost memory meanwhile.
 _BACKLOG = 1024
@@ -184,7 +188,10 @@ class HttpTrigger:
         if outcome.error is not None:
             reply = self._failed(call, outcome.status, outcome.error)
         else:
-            reply = self._reply(call, outcome)
+            try:
+                reply = self._reply(call, outcome)
+            except ValueError as problem:
+                reply = self._failed(call, 500, "the reply cannot be sent: %s" % problem)
         self._end(call, reply, outcome)
 
     def _end(self, call: Call, reply: Optional[Reply], outcome: Optional[Outcome] = None) -> None:
@@ -195,26 +202,30 @@ class HttpTrigger:
     def _reply(self, call: Call, outcome: Outcome) -> Reply:
         times = call.times(outcome)
         self._metrics.spent(*times)
-        headers = outcome.headers
+        shared = outcome.shared
+        lines: Optional[bytes] = None if shared is None else shared.get("lines")
+        if lines is None:
+            lines = encode_lines(outcome.headers)
+            if shared is not None:
+                shared["lines"] = lines
         if self._cors is not None:
-            headers += self._cors.headers(call.request, headers)
-        headers.append(("X-Request-Id", call.request_id))
-        timing = "queue;dur=%.3f, handover;dur=%.3f, handler;dur=%.3f, reply;dur=%.3f" % times
-        headers.append(("Server-Timing", timing))
+            more = self._cors.headers(call.request, outcome.headers)
+            lines += encode_lines(more, server=False)
         if call.level is not None:
-            self._add_logs(call, headers)
-        return Reply(outcome.status, headers, outcome.body)
+            lines += encode_lines(self._logs(call), server=False)
+        lines += _OWN_LINES % (call.request_id.encode("latin-1"), *times)
+        return Reply(outcome.status, None, outcome.body, False, lines)
 
-    def _add_logs(self, call: Call, headers: List[Tuple[str, str]]) -> None:
+    def _logs(self, call: Call) -> List[Tuple[str, str]]:
         logs = json.dumps(call.records, default=repr)
         if len(logs) < _LOGS_CAP:
-            headers.append(("X-Nuclio-Logs", logs))
-        else:
-            self._pool.log.warn(
-                "The handler's logs are too large for the X-Nuclio-Logs header",
-                size=len(logs),
-                limit=_LOGS_CAP,
-            )
+            return [("X-Nuclio-Logs", logs)]
+        self._pool.log.warn(
+            "The handler's logs are too large for the X-Nuclio-Logs header",
+            size=len(logs),
+            limit=_LOGS_CAP,
+        )
+        return []
 
     def _unavailable(self, call: Call, reason: str) -> Reply:
         self._refusals.note(503, reason, call.request_id)
