@@ -38,6 +38,13 @@ def test_a_function_for_others(folder: Folder) -> None:
     assert folder.findings(text) == []
 
 
+def test_a_wrong_type_hides_no_other_finding(folder: Folder) -> None:
+    text = config("type: detectr\nmin_pos_points: x", '[{"name": "car"},]')
+    text = text.replace("  description: d\n", "")
+    rules = {finding.rule for finding in folder.findings(text)}
+    assert rules == {"cvat-type", "cvat-number", "cvat-json", "cvat-description"}
+
+
 def test_a_function_in_the_project_of_cvat(folder: Folder) -> None:
     text = config("name: x").replace(
         "  annotations:", "  labels: {nuclio.io/project-name: cvat}\n  annotations:"
