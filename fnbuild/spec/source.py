@@ -185,17 +185,27 @@ def _not_utf8(data: bytes, start: int, name: str, report: Report) -> None:
 
 
 def conflict_markers(source: Source) -> bool:
-    """Report what `git merge` left behind: every marker line. True when there are any."""
+    """Report what `git merge` left behind: one error a conflict. True when there are any."""
     if "<<<<<<<" not in source.text and ">>>>>>>" not in source.text:
         return False
-    found = False
+    conflicts: list[list[int]] = []
     for row, line in enumerate(source.lines):
         # Seven '=' alone may be an underline in a text block, so they count only beside the others.
-        if line[:1] in "<=>|" and _CONFLICT.match(line):
-            span = source.span(row, 0, row, len(line))
-            side = {"<": "start", "=": "middle", ">": "end", "|": "base"}[line[0]]
-            message = f"git conflict marker ({side}): the merge of this file is not finished"
-            hint = None if found else "keep one of the two sides and delete the marker lines"
-            source.error("conflict-marker", message, span, hint)
-            found = True
-    return found
+        if line[:1] not in "<=>|" or not _CONFLICT.match(line):
+            continue
+        # A marker line that was deleted by hand leaves a conflict without its start or its end.
+        if line[0] == "<" or not conflicts or source.lines[conflicts[-1][-1]][0] == ">":
+            conflicts.append([])
+        conflicts[-1].append(row)
+    for rows in conflicts:
+        first, *others = rows
+        span = source.span(first, 0, first, len(source.lines[first]))
+        message = "git conflict marker: the merge of this file is not finished"
+        if others:
+            numbers = [str(row + 1) for row in others]
+            *most, last = numbers
+            named = f"lines {', '.join(most)} and {last}" if most else f"line {last}"
+            message += f" (its other markers: {named})"
+        hint = "keep one of the two sides and delete the marker lines"
+        source.error("conflict-marker", message, span, hint)
+    return bool(conflicts)

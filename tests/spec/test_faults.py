@@ -37,13 +37,21 @@ def test_a_large_file_is_not_read(folder: Folder) -> None:
     assert finding.rule == "too-large"
 
 
-def test_conflict_markers_are_all_named(folder: Folder) -> None:
-    text = GOOD + "<<<<<<< HEAD\n  replicas: 1\n=======\n  replicas: 2\n>>>>>>> theirs\n"
-    found = folder.findings(text)
+def test_a_conflict_is_one_error_that_names_its_lines(folder: Folder) -> None:
+    one = "<<<<<<< HEAD\n  replicas: 1\n=======\n  replicas: 2\n>>>>>>> theirs\n"
+    found = folder.findings(GOOD + one + one)
     assert [(finding.rule, at(finding)[0]) for finding in found] == [
-        ("conflict-marker", 6), ("conflict-marker", 8), ("conflict-marker", 10)
+        ("conflict-marker", 6), ("conflict-marker", 11)
     ]  # fmt: skip
+    assert "lines 8 and 10" in found[0].message
+    assert "lines 13 and 15" in found[1].message
     assert "keep one of the two sides" in (found[0].hint or "")
+
+
+def test_what_is_left_of_a_conflict_is_one_error(folder: Folder) -> None:
+    finding = folder.only(GOOD + "=======\n  replicas: 2\n>>>>>>> theirs\n")
+    assert at(finding)[0] == 6
+    assert "line 8" in finding.message
 
 
 def test_a_line_of_equal_signs_is_no_conflict(folder: Folder) -> None:
