@@ -4,6 +4,7 @@
      "handler": "main:handler",
      "code": "/folder",                  shown to the handler as `mount`
      "mount": "/opt/nuclio" | null,      null: the code is used where it lies
+     "immutable": false,                 true: what the handler writes there never reaches `code`
      "interpreter": "/usr/bin/python3",  of the workers
      "env": {"KEY": "value"},            for the workers, on top of the processor's own
      "sdk_path": "/folder" | null,       holds nuclio_sdk; last on the workers' sys.path
@@ -89,6 +90,7 @@ class ProcessorConfig:
         self.handler = _get(values, "", "handler", str)
         self.code = _get(values, "", "code", str)
         self.mount = _get(values, "", "mount", str, None)
+        self.immutable = _get(values, "", "immutable", bool, False)
         self.interpreter = _get(values, "", "interpreter", str, sys.executable)
         self.env = {str(k): str(v) for k, v in _get(values, "", "env", dict, {}).items()}
         self.neighbours = _get(values, "", "neighbours", str, None)

@@ -80,6 +80,7 @@ def settings(config: ProcessorConfig, template: bool) -> wire.Meta:
         "handler": config.handler,
         "code": config.code,
         "mount": config.mount,
+        "immutable": config.immutable,
         "sdk_path": config.sdk_path,
         "neighbours": config.neighbours,
         "namespace": config.function.get("namespace") or "nuclio",

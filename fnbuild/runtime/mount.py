@@ -8,10 +8,12 @@ the process ends everything is gone with it.
 import ctypes
 import os
 import stat
-from typing import List, Optional, Tuple
+from typing import Callable, List, Optional, Tuple
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
+MS_RDONLY = 1
+MS_REMOUNT = 32
 MS_BIND = 4096
 MS_REC = 16384
 MS_SLAVE = 1 << 19
@@ -27,24 +29,25 @@ def die_with_parent(signal_number: int) -> None:
     _libc.prctl(PR_SET_PDEATHSIG, signal_number, 0, 0, 0)
 
 
-def show(folder: str, place: str) -> Optional[str]:
+def show(folder: str, place: str, immutable: bool = False) -> Optional[str]:
     """Make `folder` appear at `place`; None when done, else why the kernel refused.
 
-    After a refusal the process sees the file system as before.
+    With `immutable` nothing that is written there reaches the folder. After a refusal the process
+    sees the file system as before.
     """
     try:
         if os.geteuid() == 0:
             _unshare(CLONE_NEWNS)
         else:
-            _try_in_child(folder, place)
+            _try_in_child(folder, place, immutable)
             _enter_user_namespace()
-        _build(folder, place)
+        _build(folder, place, immutable)
     except OSError as problem:
         return "%s: %s" % (problem.filename or "mount", problem.strerror)
     return None
 
 
-def _try_in_child(folder: str, place: str) -> None:
+def _try_in_child(folder: str, place: str, immutable: bool) -> None:
     # A process that fails after it entered a user namespace cannot leave it, and may have lost its
     # user; so a copy of the process goes first.
     pid = os.fork()
@@ -52,7 +55,7 @@ def _try_in_child(folder: str, place: str) -> None:
         code = 1
         try:
             _enter_user_namespace()
-            _build(folder, place)
+            _build(folder, place, immutable)
             code = 0
         except OSError as problem:
             code = problem.errno or 1
@@ -77,20 +80,21 @@ def _enter_user_namespace() -> None:
             file.write(text)
 
 
-def _build(folder: str, place: str) -> None:
+def _build(folder: str, place: str, immutable: bool) -> None:
     source = os.open(folder, O_PATH)
     try:
         # A slave still sees what the machine mounts later, and gives nothing back.
         _mount(None, "/", None, MS_REC | MS_SLAVE)
+        put = _cover if immutable else _bind
         if os.path.isdir(place):
-            _bind(source, place)
+            put(source, place)
         else:
-            _make_room(source, place)
+            _make_room(source, place, put)
     finally:
         os.close(source)
 
 
-def _make_room(source: int, place: str) -> None:
+def _make_room(source: int, place: str, put: Callable[[int, str], None]) -> None:
     """Bind where no folder is yet, without making one on the real file system.
 
     A memory file system covers the parent folder; what was in there is bound back.
@@ -113,7 +117,7 @@ def _make_room(source: int, place: str) -> None:
                 os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
             _bind(fd, path)
         os.mkdir(place)
-        _bind(source, place)
+        put(source, place)
     except OSError:
         if covered:
             _libc.umount2(os.fsencode(parent), MNT_DETACH)
@@ -139,6 +143,38 @@ def _open_entries(parent: str) -> Tuple[List[Tuple[str, int, bool]], List[Tuple[
 
 def _bind(fd: int, target: str) -> None:
     _mount("/proc/self/fd/%d" % fd, target, None, MS_BIND | MS_REC)
+
+
+def _cover(source: int, place: str) -> None:
+    """Show the folder with a layer above it that takes what is written.
+
+    Where the kernel has no such layers for this user the folder can only be read.
+    """
+    _mount("fnbuild", place, "tmpfs", 0, "mode=0755")
+    upper, work = os.path.join(place, "upper"), os.path.join(place, "work")
+    for path in (upper, work):
+        os.mkdir(path)
+    os.chmod(upper, stat.S_IMODE(os.fstat(source).st_mode))
+    fds = [source, os.open(upper, O_PATH), os.open(work, O_PATH)]
+    data = "lowerdir=/proc/self/fd/%d,upperdir=/proc/self/fd/%d,workdir=/proc/self/fd/%d" % tuple(
+        fds
+    )
+    try:
+        # A plain user's layer may mark files in its own attributes alone.
+        for more in ("",) if os.geteuid() == 0 else (",userxattr", ""):
+            try:
+                _mount("fnbuild", place, "overlay", 0, data + more)
+                return
+            except OSError:
+                continue
+        _bind(source, place)
+        _mount(None, place, None, MS_REMOUNT | MS_BIND | MS_RDONLY)
+    except OSError:
+        _libc.umount2(os.fsencode(place), MNT_DETACH)
+        raise
+    finally:
+        for fd in fds[1:]:
+            os.close(fd)
 
 
 def _unshare(flags: int) -> None:

@@ -30,7 +30,7 @@ def settle(setup: wire.Meta) -> Dict[str, Any]:
     except (ImportError, OSError, AttributeError) as problem:
         refusal = "this Python has no ctypes: %s" % problem
     else:
-        refusal = (mount.show(folder, place) or "") if place else ""
+        refusal = (mount.show(folder, place, setup["immutable"]) or "") if place else ""
     # Entering a user namespace would have cleared it, so it comes second.
     tie_to(setup["parent"])
     if place and not refusal:

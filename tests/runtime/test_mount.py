@@ -98,6 +98,36 @@ def test_a_place_that_exists(serve: Any, tmp_path: Path) -> None:
     assert os.listdir(place) == ["other"]
 
 
+WRITER = """
+import os
+
+
+def handler(context, event):
+    with open("/opt/nuclio/weights.bin", "r+b") as file:
+        file.write(b"X")
+    with open("/opt/nuclio/downloaded", "a") as file:
+        file.write("x")
+    os.remove("/opt/nuclio/unwanted")
+    return [open("/opt/nuclio/weights.bin").read(), sorted(os.listdir("/opt/nuclio"))]
+"""
+
+
+@needs_namespaces
+@pytest.mark.skipif(os.getuid() != 0, reason="the files can be written by root alone")
+def test_an_immutable_folder_stays_as_it_is(serve: Any) -> None:
+    files = {"weights.bin": "weights", "unwanted": ""}
+    one = serve(WRITER, files=files, mount="/opt/nuclio", immutable=True)
+    text, listed = one.call()
+    assert text == "Xeights"
+    assert {"downloaded", "weights.bin"} <= set(listed)
+    assert "unwanted" not in listed
+    folder = one.folder / "code"
+    assert (folder / "weights.bin").read_text() == "weights"
+    assert (folder / "unwanted").exists()
+    assert not (folder / "downloaded").exists()
+    assert not (folder / "__pycache__").exists()
+
+
 @needs_namespaces
 def test_what_lies_beside_the_place_stays(serve: Any, tmp_path: Path) -> None:
     opt = tmp_path / "opt"
@@ -152,9 +182,10 @@ def test_a_plain_user_gets_it_too(tmp_path: Path) -> None:
         script = """
             import json, os, sys
             from fnbuild.runtime import mount
-            refusal = mount.show(sys.argv[1], "/opt/nuclio")
+            refusal = mount.show(sys.argv[1], "/opt/nuclio", immutable=True)
             try:
                 text = open("/opt/nuclio/function.yaml").read()
+                open("/opt/nuclio/downloaded", "w").close()
             except OSError as problem:
                 text = str(problem)
             print(json.dumps([refusal, os.getuid(), os.getgid(), text]))
@@ -172,6 +203,7 @@ def test_a_plain_user_gets_it_too(tmp_path: Path) -> None:
             text=True,
             check=True,
         )
+        left = os.listdir(home / "code")
     finally:
         shutil.rmtree(home)
     refusal, uid, gid, text = json.loads(done.stdout)
@@ -179,6 +211,7 @@ def test_a_plain_user_gets_it_too(tmp_path: Path) -> None:
     if refusal is not None:
         pytest.skip(f"this kernel lets plain users mount nothing: {refusal}")
     assert text == YAML
+    assert left == ["function.yaml"]
 
 
 def test_a_refusal_leaves_everything_as_it_was(tmp_path: Path) -> None:

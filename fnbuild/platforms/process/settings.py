@@ -146,6 +146,7 @@ def processor_config(function: Function, place: Place) -> Raw:
         "handler": spec.handler,
         "code": place.code,
         "mount": MOUNT,
+        "immutable": True,
         "interpreter": place.interpreter,
         "env": _environment(function),
         "sdk_path": place.sdk,
