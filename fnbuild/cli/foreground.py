@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
@@ -23,10 +24,9 @@ from typing import Any
 import click
 
 from fnbuild.build import environment, interpreter, requirements, sdk
-from fnbuild.cli.logs import Lines
 from fnbuild.cli.session import colours
 from fnbuild.errors import NotReadyError, PlatformError
-from fnbuild.platforms import Progress
+from fnbuild.platforms import LogRecord, Progress
 from fnbuild.platforms.process.environment import scrubbed
 from fnbuild.platforms.process.functionlog import parse
 from fnbuild.platforms.process.layout import run_dir
@@ -74,10 +74,14 @@ def prepare(loaded: Loaded, progress: Progress) -> Setting:
 
 
 class Foreground:
-    """The processor and its socket. A context manager: leaving it ends the processor."""
+    """The processor and its socket. A context manager: leaving it ends the processor.
 
-    def __init__(self, setting: Setting, host: str, port: int):
+    `write` makes a line for stdout of each record of its log.
+    """
+
+    def __init__(self, setting: Setting, host: str, port: int, write: Callable[[LogRecord], str]):
         self.setting = setting
+        self._write = write
         self._socket = _bind(host, port or wanted_port(setting.function))
         self._folder = tempfile.TemporaryDirectory(prefix="fnbuild-run-")
         self._process: subprocess.Popen[bytes] | None = None
@@ -129,12 +133,11 @@ class Foreground:
         self._reader.start()
 
     def _show(self, process: subprocess.Popen[bytes]) -> None:
-        """Pass on what the processor says, in the form of `fnbuild logs`, until it ends."""
+        """Pass on what the processor says, a line a record, until it ends."""
         assert process.stdout is not None
-        lines = Lines()
         with process.stdout as said:
             for line in said:
-                click.echo(lines.line(parse(line, time.time())), color=colours())
+                click.echo(self._write(parse(line, time.time())), color=colours())
 
     def wait_ready(self) -> float:
         """Wait until all workers are ready; the seconds it took.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,6 +21,15 @@ if TYPE_CHECKING:
 
 _BAD = ("error", "critical", "fatal")
 
+form_option = click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["human", "json"]),
+    help="Log lines for people, or a JSON object a line. "
+    "[default: human on a terminal, otherwise json]",
+)
+"""How log records are written, for the commands that write them."""
+
 
 @click.command(cls=Command)
 @click.argument("name", shell_complete=function_name)
@@ -26,21 +37,14 @@ _BAD = ("error", "critical", "fatal")
 @click.option("--errors", is_flag=True, help="Only errors.")
 @click.option("--since", metavar="DURATION", help="Only the last while, such as 10m or 1h30m.")
 @click.option("--tail", type=Whole(min=0), metavar="N", help="Only the last N records.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="Lines for people, or a JSON object a line.",
-)
+@form_option
 @pass_session
 @click.pass_context
 def logs(ctx: click.Context, session: Session, /, name: str, **flags: Any) -> None:
     """Show a function's log, oldest record first.
 
-    A line has the time, the level's first letter, the worker, and the start of a request's id where
-    another request begins. `-o json` has every record whole.
+    A line for people has the time, the level's first letter, the worker, and the start of a
+    request's id where another request begins; JSON has every record whole.
     """
     platform = session.connect()
     platform.deployment(session.namespace, name)
@@ -57,7 +61,7 @@ def logs(ctx: click.Context, session: Session, /, name: str, **flags: Any) -> No
         records = (record for record in records if record.level.lower() in _BAD)
         if tail is not None and not flags["follow"]:
             records = iter(deque(records, tail))
-    show = _as_json if flags["output"] == "json" else Lines().line
+    show = writer(flags["output"])
     try:
         for record in records:
             click.echo(show(record))
@@ -66,6 +70,12 @@ def logs(ctx: click.Context, session: Session, /, name: str, **flags: Any) -> No
             raise
         # The usual way to stop following.
         ctx.exit(INTERRUPTED)
+
+
+def writer(form: str | None) -> Callable[[LogRecord], str]:
+    """What makes a line of a record, in the given form or the one that fits stdout."""
+    form = form or ("human" if sys.stdout.isatty() else "json")
+    return _as_json if form == "json" else Lines().line
 
 
 class Lines:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from fnbuild.cli.lazy import Command
+from fnbuild.cli.logs import form_option, writer
 from fnbuild.cli.session import Session, Whole, note, pass_session, warn
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ _ENVIRONMENT_FILES = ("requirements.txt",)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("-e", "--env", multiple=True, metavar="NAME=VALUE", help="Variable. Repeatable.")
 @click.option("--triggers", metavar="JSON", help="Triggers by name; their values win.")
+@form_option
 @pass_session
 def run(session: Session, /, folder: Path | None, **flags: Any) -> None:
     """Run a function here until Ctrl-C, from its folder (the current one when none is named).
@@ -56,7 +58,8 @@ def run(session: Session, /, folder: Path | None, **flags: Any) -> None:
     # Nothing records which environment it runs in.
     with environment.kept():
         loaded, setting = _read(request)
-        with foreground.Foreground(setting, flags["host"], flags["port"]) as processor:
+        write = writer(flags["output"])
+        with foreground.Foreground(setting, flags["host"], flags["port"], write) as processor:
             try:
                 processor.start()
                 _serve(processor, request, loaded, watch=flags["watch"])

@@ -133,11 +133,11 @@ class Person:
         )
         return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
 
-    def starts(self, *words: object) -> subprocess.Popen[bytes]:
+    def starts(self, *words: object, stdout: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [sys.executable, "-u", "-m", "fnbuild", *map(str, words)],
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=subprocess.STDOUT,
             cwd=self.home,
             env=self.environment,
@@ -298,12 +298,12 @@ def test_logs_show_what_the_handler_printed(deployed: Person) -> None:
     assert "loading the model" in deployed.types("logs", "squares").out
     records = [
         json.loads(line)
-        for line in deployed.types("logs", "squares", "--since", "1h", "-o", "json").out.split("\n")
+        for line in deployed.types("logs", "squares", "--since", "1h").out.split("\n")
         if line
     ]
     assert all(record["time"] > 1e12 for record in records)
     deployed.types("invoke", "squares", "-p", "lines")
-    looking, *block = deployed.types("logs", "squares").out.splitlines()[-4:]
+    looking, *block = deployed.types("logs", "squares", "-o", "human").out.splitlines()[-4:]
     assert re.search(r" \(I\) w0 #[0-9a-f]{8} looking$", looking)
     assert block[0].endswith(" (I) w0 first")
     assert block[1:] == [" " * block[0].index("first") + word for word in ("second", "third")]
@@ -471,9 +471,10 @@ def test_run_serves_the_folder_and_drains_on_ctrl_c(
     running = watched("squares")
     said = running.says("Ctrl-C stops it")
     if "loading the model" not in said:
-        said += running.says("loading the model\n")
-    # In the form of `fnbuild logs`.
-    assert re.search(r"^[0-9:]{8}\.[0-9]{3} \(I\) w0 loading the model$", said, re.MULTILINE)
+        said += running.says('loading the model"')
+    line = next(line for line in said.splitlines() if "loading the model" in line)
+    # As with `fnbuild logs`, for nobody reads it on a terminal.
+    assert json.loads(line)["message"] == "loading the model"
     url = _url(said)
     assert _ask(url) == {"calls": 1, "version": 1}
     with ThreadPoolExecutor() as pool:
@@ -483,6 +484,30 @@ def test_run_serves_the_folder_and_drains_on_ctrl_c(
         os.killpg(running.process.pid, signal.SIGINT)
         assert slow.result() == {"calls": 2, "version": 1}
     assert running.process.wait(30) == 0
+
+
+def test_run_writes_lines_for_people_when_asked(
+    person: Person, watched: Callable[..., Watched]
+) -> None:
+    said = watched("squares", "-o", "human").says("loading the model\n")
+    assert re.search(r"^[0-9:]{8}\.[0-9]{3} \(I\) w0 loading the model$", said, re.MULTILINE)
+
+
+@pytest.mark.parametrize("verb", [("run", "squares"), ("logs", "squares", "-f")])
+def test_a_terminal_gets_lines_for_people(deployed: Person, verb: tuple[str, ...]) -> None:
+    ours, theirs = os.openpty()
+    process = deployed.starts(*verb, stdout=theirs)
+    os.close(theirs)
+    said = ""
+    deadline = time.monotonic() + 60
+    while "loading the model" not in said:
+        assert time.monotonic() < deadline, said
+        if select.select([ours], [], [], 0.1)[0]:
+            said += os.read(ours, 65536).decode()
+    process.terminate()
+    process.wait(30)
+    os.close(ours)
+    assert re.search(r"[0-9:]{8}\.[0-9]{3} \(I\) w0 loading the model", said)
 
 
 def test_nothing_is_left_when_run_is_killed(
