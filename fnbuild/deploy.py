@@ -111,7 +111,8 @@ def _plan(
     function = membership.settled(prepared.function, current)
     digest = staging.digest(prepared.loaded)
     artifact = Artifact("folder", str(prepared.loaded.folder), digest)
-    return platform.plan(function, artifact, **request.options)
+    made = platform.plan(function, artifact, **request.options)
+    return replace(made, steps=(*membership.steps(platform, function), *made.steps))
 
 
 def diff(request: DeployRequest) -> Difference:

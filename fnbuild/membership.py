@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from fnbuild.platforms import Deployment, Platform, Progress, Project
+from fnbuild.platforms import Deployment, Platform, Progress, Project, Step
 from fnbuild.spec.types import Function
 
 PROJECT_LABEL = "nuclio.io/project-name"
@@ -21,6 +21,13 @@ def settled(function: Function, current: Deployment | None) -> Function:
     labels = {PROJECT_LABEL: stays, **function.metadata.labels}
     metadata = msgspec.structs.replace(function.metadata, labels=labels)
     return msgspec.structs.replace(function, metadata=metadata)
+
+
+def steps(platform: Platform, function: Function) -> tuple[Step, ...]:
+    """What `enter` would do about the project."""
+    name = project_of(function)
+    known = platform.projects(function.metadata.namespace)
+    return () if name in [one.name for one in known] else (Step("create", f"project {name}"),)
 
 
 def enter(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import urllib.request
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,7 @@ def test_a_plan_changes_nothing(platform: Platform, author: Author) -> None:
     author.write("hello")
     made = deploy.plan(author.request())
     assert made.changes
+    assert ("create", "project cvat") in [(step.verb, step.target) for step in made.changes]
     assert platform.deployments(NAMESPACE) == []
     assert "greeter" in deploy.diff(author.request()).text
 
@@ -117,6 +119,17 @@ def test_nothing_to_change_means_an_empty_diff(platform: Platform, author: Autho
     assert deploy.diff(author.request()).text == ""
     author.write("goodbye")
     assert deploy.diff(author.request()).text != ""
+
+
+def test_a_new_configuration_of_the_same_code_is_a_revision(
+    platform: Platform, author: Author
+) -> None:
+    author.deploy("hello")
+    request = replace(author.request(), overrides=Function(spec=Spec(description="Repeats")))
+    verbs = {step.target: step.verb for step in deploy.plan(request).steps}
+    assert verbs["function greeter"] == "update"
+    assert verbs["revision"] != "keep"
+    assert deploy.deploy(request, author.progress.append).revision == 2
 
 
 def test_a_redeploy_keeps_the_port(platform: Platform, author: Author) -> None:

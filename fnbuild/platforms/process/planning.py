@@ -61,7 +61,7 @@ def make(function: Function, artifact: Artifact, current: Current, options: dict
     ]
     after = {"code": artifact.digest, "python": python.path, "packages": list(wanted.packages)}
     before = _revision(active, after) if active else None
-    steps = (
+    steps: tuple[Step, ...] = (
         _step(f"function {function.metadata.name}", row.config if row else None, to_dict(function)),
         _step("revision", before, after),
         _port(row, settings.wanted_port(function)),
@@ -71,8 +71,17 @@ def make(function: Function, artifact: Artifact, current: Current, options: dict
         processor = Step("keep", "processor")
     else:
         processor = _processor(function, active if current.runs else None, options)
+    if processor.verb != "keep":
+        steps = tuple(_made_anew(step) for step in steps)
     changes = (*steps, processor)
     return Plan(function, artifact, changes, tuple(warnings), options, wanted.ignored)
+
+
+def _made_anew(step: Step) -> Step:
+    """Whatever starts a processor is a revision of its own, of the same code too."""
+    if step.target != "revision" or step.verb != "keep":
+        return step
+    return Step("replace", step.target, step.before, step.after)
 
 
 def _step(target: str, before: Manifest | None, after: Manifest) -> Step:
