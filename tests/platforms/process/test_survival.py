@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,13 @@ def test_a_deploy_after_a_restart_of_the_machine_brings_the_others_back(
     author.deploy(author.write("two", name="second"))
     assert wait_for(lambda: platform.deployment(NAMESPACE, "first").state == "ready")
     assert ask(first.http_port) == "one"
+
+
+def test_a_supervisor_is_gone_when_its_process_is(data: Path) -> None:
+    # Like one that has closed its socket already: nobody answers, the process is still there.
+    with subprocess.Popen(["sleep", "0.5"]) as process:
+        client.wait_until_gone(client.Hello(fnbuild.__version__, process.pid))
+        assert process.poll() == 0
 
 
 def test_down_stops_and_up_starts(data: Path, platform: ProcessPlatform, author: Author) -> None:
