@@ -38,15 +38,15 @@ class Lines:
         message = str(values.get("message", "")).rstrip("\n")
         variables = {key: value for key, value in values.items() if key not in _KNOWN}
         more = " " + _json(variables) if variables else ""
-        first, newline, rest = message.partition("\n")
-        said = first + more + newline + rest
+        first, *rest = message.split("\n")
+        said = [first + more, *rest]
         same = self._origin == (worker, request)
         printed = (name, level) if name in PRINTED else None
         soon = 0 <= moment - self._time < _TOGETHER_MS
         goes_on = same and soon and printed is not None and printed == self._printed
         self._origin, self._printed, self._time = (worker, request), printed, moment
         if goes_on:
-            return " " * self._width + said
+            return "\n".join(" " * self._width + line for line in said)
         origin = "" if worker is None else " w%s" % worker
         if request and not same:
             origin += " #" + str(request)[:_ID_LETTERS]
@@ -55,7 +55,8 @@ class Lines:
         self._width = len(clock) + 1 + len(letter) + len(origin) + 1
         if self._colour and level in _COLOURS:
             letter = "\x1b[%sm%s\x1b[0m" % (_COLOURS[level], letter)
-        return "%s %s%s %s" % (clock, letter, origin, said)
+        head = "%s %s%s %s" % (clock, letter, origin, said[0])
+        return "\n".join([head, *(" " * self._width + line for line in said[1:])])
 
 
 def _clock(moment: float) -> str:

@@ -61,6 +61,12 @@ def test_what_is_printed_in_one_go_is_one_block() -> None:
     ]
 
 
+def test_the_lines_of_a_message_are_one_block() -> None:
+    width = len("09:15:02.000 (E) w1 ")
+    made = Lines().line(record("it failed:\n  File", name="handler", level="error", worker="1"))
+    assert made == "09:15:02.000 (E) w1 it failed:\n" + " " * width + "  File"
+
+
 @pytest.mark.parametrize(
     "other",
     [
