@@ -6,11 +6,14 @@ no connection is refused while the processor is replaced.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
+import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import tempfile
@@ -47,6 +50,7 @@ _PR_SET_PDEATHSIG = 1
 _POLL = 0.02
 _GRACE = 5.0
 _LAST_WORDS = 1.0
+_FOLDERS = "fnbuild-run-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,8 @@ class Foreground:
         self.setting = setting
         self._write = write
         self._socket = _bind(host, port or wanted_port(setting.function))
-        self._folder = tempfile.TemporaryDirectory(prefix="fnbuild-run-")
+        _sweep()
+        self._folder = tempfile.TemporaryDirectory(prefix=f"{_FOLDERS}{os.getpid()}-")
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: Thread | None = None
         self._generation = 0
@@ -220,6 +225,17 @@ class Foreground:
             # It has only just been started.
             return {}
         return status
+
+
+def _sweep() -> None:
+    """Remove what a `fnbuild run` of this user left that was killed before it could."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_FOLDERS}*-*"):
+        owner = path.name.removeprefix(_FOLDERS).partition("-")[0]
+        with contextlib.suppress(OSError):
+            info = path.lstat()
+            mine = stat.S_ISDIR(info.st_mode) and info.st_uid == os.geteuid()
+            if mine and owner.isdecimal() and not Path("/proc", owner).exists():
+                shutil.rmtree(path)
 
 
 def _end_with_parent() -> None:

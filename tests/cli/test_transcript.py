@@ -526,6 +526,24 @@ def test_nothing_is_left_when_run_is_killed(
         time.sleep(0.05)
 
 
+def test_the_next_run_removes_what_a_killed_one_left(
+    person: Person, watched: Callable[..., Watched]
+) -> None:
+    scratch = person.home / "scratch"
+    scratch.mkdir()
+    person.environment["TMPDIR"] = str(scratch)
+    first = watched("squares")
+    first.says("Ctrl-C stops it")
+    (theirs,) = scratch.glob("fnbuild-run-*")
+    second = watched("squares", "--port", 0)
+    second.says("Ctrl-C stops it")
+    assert theirs.is_dir()
+    first.process.kill()
+    first.process.wait(30)
+    watched("squares", "--port", 0).says("Ctrl-C stops it")
+    assert not theirs.exists()
+
+
 def test_watch_swaps_code_and_keeps_the_model(
     person: Person, watched: Callable[..., Watched]
 ) -> None:
