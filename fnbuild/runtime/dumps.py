@@ -4,7 +4,7 @@ import os
 import re
 from typing import List
 
-from .tracebacks import is_own
+from .tracebacks import is_own, outer_frames
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
 _FRAME = re.compile(r'  File "(.+)", line (\d+) in (.+)\Z')
@@ -18,11 +18,13 @@ def stack_of(dump: List[str]) -> List[str]:
     """The frames in the order of a traceback, without the runtime's."""
     frames: List[str] = []
     for line in _section(dump):
-        if line.startswith("  File ") and _HERE not in line:
+        if line.startswith("  File "):
             frames.append(line)
         elif frames and not line.startswith("  "):
             break
-    return list(reversed(frames))
+    frames.reverse()
+    outer = outer_frames([line.partition('"')[2].partition('"')[0] for line in frames])
+    return [line for line in frames[outer:] if _HERE not in line]
 
 
 def _section(dump: List[str]) -> List[str]:

@@ -8,16 +8,32 @@ from typing import List, Optional
 
 _LIBRARY = re.compile(r"/(site-packages|dist-packages|lib/python\d[\d.]*)/")
 _HERE = os.path.dirname(os.path.abspath(__file__))
+_EVENT_LOOP = re.compile(r"/lib/python\d[\d.]*t?/(asyncio/|selectors\.py$)")
+_OF_COROUTINES = os.path.join(_HERE, "coroutines.py")
 
 
 def handler_frames(tb: Optional[TracebackType]) -> Optional[TracebackType]:
-    """The traceback from the first frame on that is not the runtime's or the import system's."""
+    """The traceback from the first frame on that is not the runtime's or the import system's.
+
+    The event loop's frames are the runtime's as well, where it is the runtime that runs it.
+    """
+    frames = []
     while tb is not None:
-        name = tb.tb_frame.f_code.co_filename
-        if not name.startswith((_HERE, "<frozen importlib")):
-            return tb
+        frames.append(tb)
         tb = tb.tb_next
-    return None
+    outer = outer_frames([one.tb_frame.f_code.co_filename for one in frames])
+    return frames[outer] if outer < len(frames) else None
+
+
+def outer_frames(filenames: List[str]) -> int:
+    """How many frames, from the outermost on, lead to the handler's first."""
+    looping = False
+    for number, name in enumerate(filenames):
+        looping = looping or name == _OF_COROUTINES
+        ours = name.startswith((_HERE, "<frozen importlib"))
+        if not ours and not (looping and _EVENT_LOOP.search(name)):
+            return number
+    return len(filenames)
 
 
 def render(error: BaseException) -> str:
@@ -43,9 +59,10 @@ def last_line(error: BaseException) -> str:
 
 
 def words(error: BaseException) -> str:
-    """The exception's message; never raises."""
+    """The exception's message in one line; never raises."""
     try:
-        return str(error)
+        lines = (line.strip() for line in str(error).splitlines())
+        return " ".join(line for line in lines if line)
     except Exception as problem:  # noqa: BLE001 - a broken __str__ must not end the worker
         return "<%s while printing it>" % type(problem).__name__
 

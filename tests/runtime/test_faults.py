@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests.runtime import interpreters
+
 DEADLY = """
 import ctypes
 import os
@@ -110,6 +112,50 @@ def test_the_place_told_is_in_the_handlers_own_code(serve: Any) -> None:
     assert text.endswith("(main.py:5, in handler)")
     record = one.await_record("Traceback")["message"]
     assert "decoder.py" in record
+
+
+LOOPING = """
+import asyncio
+import sys
+import time
+
+
+async def load(path):
+    await asyncio.sleep(0)
+    if path == "/hang":
+        time.sleep(600)
+    raise ValueError("no weights\\n  at model.onnx")
+
+
+async def handler(context, event):
+    await asyncio.sleep(0)
+    if event.path == "/exit":
+        sys.exit(5)
+    await asyncio.wait_for(load(event.path), 60)
+"""
+
+
+@pytest.mark.parametrize("version", interpreters.every())
+def test_an_async_handlers_stack_begins_with_the_handler(serve: Any, version: str) -> None:
+    one = serve(LOOPING, version=version, event_timeout=3.0)
+    for path, words in (("/", "ValueError: no weights"), ("/exit", "SystemExit: 5")):
+        one.send(path=path, x_request_id=path)
+        said = one.await_record("Traceback", request_id=path)["message"]
+        assert words in said
+        first = next(line for line in said.splitlines() if line.startswith("  File "))
+        assert first.endswith("in handler")
+        assert "coroutines.py" not in said
+        assert "base_events" not in said
+    one.send(path="/hang")
+    said = one.await_record("it was here:")["message"]
+    assert "base_events" not in said
+    assert said.splitlines()[1].endswith(("in handler", "in load"))
+
+
+def test_a_message_of_several_lines_is_told_in_one(serve: Any) -> None:
+    text = serve(LOOPING).send(path="/").body.decode()
+    assert "\n" not in text
+    assert text.count("no weights at model.onnx") == 2
 
 
 def test_what_a_crash_leaves_on_stderr_is_logged(serve: Any) -> None:
