@@ -63,7 +63,17 @@ def ask(function: Function, flags: dict[str, Any]) -> Asked:
         shape_types=labels.tracked_types(function),
         states=_states(flags["states"]) if flags["states"] else (),
     )
+    _warn_outside(request)
     return Asked(request, labels.of(function))
+
+
+def _warn_outside(request: Request) -> None:
+    """Nobody can click beside a picture in CVAT, so such points are likely mistyped."""
+    width, height = request.picture.size
+    for flag, points in (("--points", request.pos_points), ("--neg-points", request.neg_points)):
+        for x, y in points:
+            if not (0 <= x <= width and 0 <= y <= height):
+                warn(f"{flag} {x:g},{y:g} is outside the picture, which is {width}x{height} pixels")
 
 
 def read(asked: Asked, body: bytes) -> Reading:
