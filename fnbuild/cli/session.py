@@ -82,7 +82,13 @@ GLOBAL_OPTIONS: tuple[click.Option, ...] = (
         help="Namespace of functions and projects. [default: nuclio; env: NUCTL_NAMESPACE]",
     ),
     _shared("-k", "--kubeconfig", metavar="FILE", help="Path of the kubeconfig file (kube only)."),
-    _shared("-v", "--verbose", "--debug", is_flag=True, help="Say more, with debug logs."),
+    _shared(
+        "-v",
+        "--verbose",
+        "--debug",
+        is_flag=True,
+        help="Show a reply's status and headers (invoke), and the traceback of an internal error.",
+    ),
     _shared(
         "--concurrency",
         type=Whole(min=1),
