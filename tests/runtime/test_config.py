@@ -34,6 +34,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         **LEAST,
         "function": {"name": "f", "revision": 3},
         "mount": "/opt/nuclio",
+        "immutable": True,
         "interpreter": "/usr/bin/python3",
         "env": {"A": "1"},
         "sdk_path": "/sdk",
@@ -54,7 +55,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     config = ProcessorConfig.from_file(str(tmp_path / "p.json"))
     assert (config.function["name"], config.mount, config.env) == ("f", "/opt/nuclio", {"A": "1"})
     assert (config.interpreter, config.sdk_path) == ("/usr/bin/python3", "/sdk")
-    assert config.neighbours == "/run"
+    assert (config.neighbours, config.immutable) == ("/run", True)
     assert config.http_trigger.num_workers == 4
     assert config.http_trigger.availability_timeout == 0
     assert (config.event_timeout, config.readiness_timeout, config.drain_timeout) == (30, 60.5, 5)

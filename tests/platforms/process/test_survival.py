@@ -122,6 +122,14 @@ def test_down_stops_and_up_starts(data: Path, platform: ProcessPlatform, author:
     assert ask(made.http_port) == "one"
 
 
+def takes(stranger: socket.socket, port: int) -> bool:
+    try:
+        stranger.bind(("127.0.0.1", port))
+    except OSError:
+        return False
+    return True
+
+
 def test_a_port_that_somebody_took_meanwhile(
     data: Path, platform: ProcessPlatform, author: Author
 ) -> None:
@@ -129,7 +137,8 @@ def test_a_port_that_somebody_took_meanwhile(
     end_everything(data)
     with socket.socket() as stranger:
         stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        stranger.bind(("127.0.0.1", made.http_port))
+        # A killed process loses its name before its sockets.
+        assert wait_for(lambda: takes(stranger, made.http_port))
         stranger.listen()
         said: list[str] = []
         assert platform.up(said.append) == Started(1, ("greeter",))
