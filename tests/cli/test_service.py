@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fnbuild.platforms.process import client, connect
-from tests.platforms.process.author import Author, alive, processes, wait_for
+from tests.platforms.process.author import Author, alive, processes, take_port, wait_for
 
 
 @pytest.fixture
@@ -52,9 +52,7 @@ def test_up_fails_when_a_function_does_not_come_up(
     made = author.deploy(author.write())
     kill(*processes(tmp_path / "data"))
     with socket.socket() as stranger:
-        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        stranger.bind(("127.0.0.1", made.http_port))
-        stranger.listen()
+        take_port(stranger, made.http_port)
         done = fnbuild("up")
     assert done.status == 1
     assert "1 of 1 functions did not come up: greeter" in done.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import socket
 import textwrap
 import time
 from collections.abc import Callable
@@ -90,3 +91,18 @@ def wait_for(question: Callable[[], Any], seconds: float = 20.0) -> Any:
     while not (answer := question()) and time.monotonic() < deadline:
         time.sleep(0.02)
     return answer
+
+
+def take_port(stranger: socket.socket, port: int) -> None:
+    """Listen on a port whose owner was killed: a process loses its name before its sockets."""
+    stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    assert wait_for(lambda: _binds(stranger, port))
+    stranger.listen()
+
+
+def _binds(stranger: socket.socket, port: int) -> bool:
+    try:
+        stranger.bind(("127.0.0.1", port))
+    except OSError:
+        return False
+    return True

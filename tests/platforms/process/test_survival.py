@@ -16,7 +16,15 @@ from fnbuild import deploy
 from fnbuild.errors import UnavailableError
 from fnbuild.platforms.process import ProcessPlatform, client
 from fnbuild.platforms.process.adapter import Started
-from tests.platforms.process.author import NAMESPACE, Author, alive, ask, processes, wait_for
+from tests.platforms.process.author import (
+    NAMESPACE,
+    Author,
+    alive,
+    ask,
+    processes,
+    take_port,
+    wait_for,
+)
 
 
 def supervisor() -> int:
@@ -122,24 +130,13 @@ def test_down_stops_and_up_starts(data: Path, platform: ProcessPlatform, author:
     assert ask(made.http_port) == "one"
 
 
-def takes(stranger: socket.socket, port: int) -> bool:
-    try:
-        stranger.bind(("127.0.0.1", port))
-    except OSError:
-        return False
-    return True
-
-
 def test_a_port_that_somebody_took_meanwhile(
     data: Path, platform: ProcessPlatform, author: Author
 ) -> None:
     made = author.deploy(author.write("one"))
     end_everything(data)
     with socket.socket() as stranger:
-        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # A killed process loses its name before its sockets.
-        assert wait_for(lambda: takes(stranger, made.http_port))
-        stranger.listen()
+        take_port(stranger, made.http_port)
         said: list[str] = []
         assert platform.up(said.append) == Started(1, ("greeter",))
         assert f"port {made.http_port}" in said[0]
