@@ -129,21 +129,10 @@ Progress = Callable[[str], None]
 """Called with one short sentence whenever something begins or is done."""
 
 
-@dataclass(frozen=True, slots=True)
-class Capabilities:
-    """What a platform can do; asked, never assumed."""
-
-    needs_image: bool
-    logs: bool = True
-    revisions: bool = True
-    node_selector: bool = False
-
-
 class Platform(Protocol):
     """The shape of every platform. All names are function names within one namespace."""
 
     name: str
-    capabilities: Capabilities
 
     def plan(self, function: Function, artifact: Artifact, **options: Any) -> Plan:
         """What a deploy would change. Reads the platform's state, changes nothing."""

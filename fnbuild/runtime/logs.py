@@ -79,9 +79,6 @@ class Log:
         except OSError:
             pass
 
-    def debug(self, message: str, **variables: Any) -> None:
-        self.write(Record("debug", message, variables=variables))
-
     def info(self, message: str, **variables: Any) -> None:
         self.write(Record("info", message, variables=variables))
 

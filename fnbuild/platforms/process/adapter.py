@@ -19,7 +19,6 @@ from fnbuild.errors import (
 )
 from fnbuild.platforms import (
     Artifact,
-    Capabilities,
     Deployment,
     LogRecord,
     Plan,
@@ -57,7 +56,6 @@ class ProcessPlatform:
     """Functions as supervised processes on this machine."""
 
     name = view.PLATFORM
-    capabilities = Capabilities(needs_image=False)
 
     # Deploying
 
