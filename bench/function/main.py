@@ -9,21 +9,23 @@ import io
 import os
 import time
 
+_WORKLOAD = os.environ["BENCH_WORKLOAD"]
+# At import, as CVAT's functions do by `from model_handler import ModelHandler`.
+if _WORKLOAD.startswith(("jpeg", "torch")) and not _WORKLOAD.endswith("-vision"):
+    import numpy
+    from PIL import Image
+if _WORKLOAD.endswith("-vision"):
+    from fnbuild import vision
+if _WORKLOAD.startswith("torch"):
+    from network import Detector
+
 
 def init_context(context):
-    """Import what the workload needs, make its model, and say that this process is ready."""
+    """Make the model, and say that this process is ready."""
     state = context.user_data
-    workload = os.environ["BENCH_WORKLOAD"]
-    state.handle = _HANDLERS[workload]
-    if workload.startswith(("jpeg", "torch")):
-        state.decode = _from_request() if workload.endswith("-vision") else _as_cvat_does()
-    if workload == "large-vision":
-        from fnbuild.vision import image_file
-
-        state.image_file = image_file
-    if workload.startswith("torch"):
-        from network import Detector
-
+    state.handle = _HANDLERS[_WORKLOAD]
+    state.decode = vision.decode if _WORKLOAD.endswith("-vision") else _as_cvat_does
+    if _WORKLOAD.startswith("torch"):
         state.detector = Detector()
     _sign(os.environ["BENCH_READY"])
 
@@ -48,8 +50,8 @@ def _large(_state, event):
     return _measured(base64.b64decode(event.body["image"]))
 
 
-def _large_vision(state, event):
-    return _measured(state.image_file(event))
+def _large_vision(_state, event):
+    return _measured(vision.image_file(event))
 
 
 def _measured(data):
@@ -67,21 +69,9 @@ _HANDLERS = {
 }
 
 
-def _as_cvat_does():
-    import numpy
-    from PIL import Image
-
-    def decode(event):
-        image = Image.open(io.BytesIO(base64.b64decode(event.body["image"])))
-        return numpy.array(image.convert("RGB"))
-
-    return decode
-
-
-def _from_request():
-    from fnbuild import vision
-
-    return vision.decode
+def _as_cvat_does(event):
+    image = Image.open(io.BytesIO(base64.b64decode(event.body["image"])))
+    return numpy.array(image.convert("RGB"))
 
 
 def _sign(folder):
