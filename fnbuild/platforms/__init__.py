@@ -133,6 +133,8 @@ class Platform(Protocol):
     """The shape of every platform. All names are function names within one namespace."""
 
     name: str
+    runs: Literal["folder", "image"]
+    """What an artifact has to be for `plan` and `apply`."""
 
     def plan(self, function: Function, artifact: Artifact, **options: Any) -> Plan:
         """What a deploy would change. Reads the platform's state, changes nothing."""

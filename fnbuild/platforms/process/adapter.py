@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fnbuild.build import staging
 from fnbuild.datadir import function_dir
@@ -56,6 +56,7 @@ class ProcessPlatform:
     """Functions as supervised processes on this machine."""
 
     name = view.PLATFORM
+    runs: Literal["folder", "image"] = "folder"
 
     # Deploying
 
