@@ -27,6 +27,7 @@ from typing import Any
 import click
 
 from fnbuild.build import environment, interpreter, requirements, sdk
+from fnbuild.build.processor import readiness_seconds
 from fnbuild.cli.session import colours
 from fnbuild.errors import NotReadyError, PlatformError
 from fnbuild.platforms import LogRecord, Progress
@@ -36,7 +37,6 @@ from fnbuild.platforms.process.layout import run_dir
 from fnbuild.platforms.process.settings import (
     Place,
     processor_config,
-    readiness_seconds,
     wanted_port,
     warnings_for,
 )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 
+from fnbuild.build.processor import readiness_seconds
 from fnbuild.errors import NotReadyError
 from fnbuild.platforms import Progress
 from fnbuild.platforms.process import functionlog
 from fnbuild.platforms.process.processors import Processor
-from fnbuild.platforms.process.settings import readiness_seconds
 from fnbuild.platforms.process.status import Status
 from fnbuild.spec.types import Function
 

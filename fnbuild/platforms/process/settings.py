@@ -1,5 +1,5 @@
-"""What a function's configuration means on this platform: the processor's configuration, the
-restart policy, where to listen, and which keys mean nothing here.
+"""What a function's configuration means on this platform: the processor's place, the restart
+policy, where to listen, and which keys mean nothing here.
 """
 
 from __future__ import annotations
@@ -8,18 +8,14 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
 
+from fnbuild.build import processor
 from fnbuild.build.requirements import Requirements
 from fnbuild.errors import InputError
 from fnbuild.runtime.config import SERVED
-from fnbuild.runtime.logs import LEVELS
-from fnbuild.spec.quantities import duration, quantity
-from fnbuild.spec.types import Function, Raw, Trigger
+from fnbuild.spec.quantities import quantity
+from fnbuild.spec.types import Function, Raw
 
 MOUNT = "/opt/nuclio"
-DRAIN_SECONDS = 60.0
-_READINESS_SECONDS = 120.0
-_AVAILABILITY_MILLISECONDS = 10000
-_TERMINATION_SECONDS = 10.0
 _GPU = "nvidia.com/gpu"
 
 PolicyName = Literal["always", "unless-stopped", "on-failure", "no"]
@@ -102,25 +98,6 @@ def wants_gpu(function: Function) -> bool:
         return False
 
 
-def readiness_seconds(function: Function) -> float:
-    return float(function.spec.readiness_timeout_seconds or _READINESS_SECONDS)
-
-
-def termination_seconds(function: Function) -> float:
-    """How long the slowest trigger lets its workers finish, in seconds."""
-    given = [_termination(trigger) for trigger in function.spec.triggers.values()]
-    return max(given, default=_TERMINATION_SECONDS)
-
-
-def _termination(trigger: Trigger) -> float:
-    text = trigger.worker_termination_timeout
-    return duration(text) if text else _TERMINATION_SECONDS
-
-
-def event_seconds(function: Function) -> float | None:
-    return duration(function.spec.event_timeout) if function.spec.event_timeout else None
-
-
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where one revision lives: code folder, interpreter of its workers, folder of nuclio_sdk."""
@@ -133,77 +110,21 @@ class Place:
 
 def processor_config(function: Function, place: Place) -> Raw:
     """The processor's configuration but for its listeners, which the supervisor adds."""
-    spec, metadata = function.spec, function.metadata
-    return {
-        "function": {
-            "name": metadata.name,
-            "namespace": metadata.namespace,
-            "project": metadata.labels.get("nuclio.io/project-name", "default"),
-            "description": spec.description,
-            "version": str(spec.version if spec.version and spec.version > 0 else "latest"),
-            "revision": place.number,
-        },
-        "handler": spec.handler,
+    made = processor.settings(function, place.number)
+    made["log"]["format"] = "json"
+    return made | {
         "code": place.code,
         "mount": MOUNT,
         "immutable": True,
         "interpreter": place.interpreter,
         "env": _environment(function),
         "sdk_path": place.sdk,
-        "triggers": {
-            name: _trigger(trigger)
-            for name, trigger in spec.triggers.items()
-            if trigger.kind in SERVED
-        },
-        "event_timeout": event_seconds(function),
-        "readiness_timeout": readiness_seconds(function),
         "accept": "immediately",
-        "restart": "no" if restart_policy(function).name == "no" else "always",
-        "drain_timeout": DRAIN_SECONDS,
-        "log": {"level": _log_level(function), "format": "json"},
     }
 
 
 def _environment(function: Function) -> dict[str, str]:
     return {one.name: one.value for one in function.spec.env if one.value_from is None}
-
-
-def _trigger(trigger: Trigger) -> Raw:
-    milliseconds = trigger.worker_availability_timeout_milliseconds
-    return {
-        "kind": trigger.kind,
-        "num_workers": trigger.num_workers or trigger.max_workers or 1,
-        "availability_timeout_ms": (
-            _AVAILABILITY_MILLISECONDS if milliseconds is None else milliseconds
-        ),
-        "termination_timeout": _termination(trigger),
-        "batch": _batch(trigger),
-        "allocator": trigger.worker_allocator_name,
-        "attributes": _attributes(trigger),
-    }
-
-
-def _batch(trigger: Trigger) -> Raw | None:
-    batch = trigger.batch
-    if batch is None or batch.mode != "enable" or trigger.kind != "http":
-        return None
-    return {"size": batch.batch_size, "timeout": duration(batch.timeout)}
-
-
-def _attributes(trigger: Trigger) -> Raw:
-    """The trigger's attributes; the processor knows durations as seconds."""
-    if trigger.kind != "cron":
-        return trigger.attributes
-    return {
-        name: duration(str(value)) if name.lower() == "interval" and value else value
-        for name, value in trigger.attributes.items()
-    }
-
-
-def _log_level(function: Function) -> str:
-    """The most talkative level of all sinks: there is one log here, whatever they are called."""
-    levels = [sink.level.lower() for sink in function.spec.logger_sinks]
-    return min((one for one in levels if one in LEVELS), key=LEVELS.__getitem__, default="debug")
 
 
 def warnings_for(function: Function, requirements: Requirements) -> tuple[str, ...]:

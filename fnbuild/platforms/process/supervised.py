@@ -14,6 +14,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
+from fnbuild.build.processor import DRAIN_SECONDS, readiness_seconds, termination_seconds
 from fnbuild.errors import ConflictError, FnbuildError
 from fnbuild.platforms import Progress
 from fnbuild.platforms.process import functionlog
@@ -22,13 +23,7 @@ from fnbuild.platforms.process.ports import listeners_for
 from fnbuild.platforms.process.processors import Accept, Processor, launch
 from fnbuild.platforms.process.readiness import settle, starting, wait_ready
 from fnbuild.platforms.process.record import Record
-from fnbuild.platforms.process.settings import (
-    DRAIN_SECONDS,
-    readiness_seconds,
-    restart_policy,
-    termination_seconds,
-    wants_gpu,
-)
+from fnbuild.platforms.process.settings import restart_policy, wants_gpu
 from fnbuild.platforms.process.sockets import Listeners
 from fnbuild.platforms.process.status import Status
 from fnbuild.spec.types import Function

@@ -108,9 +108,6 @@ def test_the_processor_accepts_its_configuration() -> None:
 
 
 def test_numbers_of_a_configuration() -> None:
-    assert settings.termination_seconds(function()) == 10.0
-    assert settings.readiness_seconds(function()) == 120.0
-    assert settings.event_seconds(function()) is None
     assert settings.wants_gpu(function(resources={"limits": {"nvidia.com/gpu": 1}}))
     assert not settings.wants_gpu(function(resources={"limits": {"nvidia.com/gpu": 0}}))
     assert settings.wanted_port(function()) == 0
