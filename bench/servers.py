@@ -77,7 +77,7 @@ def running(server: Server, workload: Workload) -> Iterator[Running]:
     began = time.monotonic()
     process = None
     try:
-        port = _free_port()
+        port = free_port()
         process = _start(server, workload, folder, port, mark)
         started = Running(server, workload, port, mark, folder, process)
         _await_ready(started)
@@ -189,7 +189,7 @@ def _last_words(folder: Path) -> str:
     return " / ".join(lines[-4:]) or "it said nothing"
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
