@@ -120,7 +120,7 @@ class Figures:
 
 
 class Ways:
-    """The function in a folder, deployed with fnbuild or by hand, in a data directory of its own."""
+    """The function in a folder, deployed with fnbuild or by hand."""
 
     def __init__(self, folder: Path) -> None:
         self.body = make("jpeg", Path(sys.executable)).payloads[0].body

@@ -6,32 +6,19 @@ and export are the same stages, stopped earlier. The command line and the dashbo
 
 from __future__ import annotations
 
-import os
-import shutil
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from fnbuild import difference, membership
+from fnbuild import artifacts, difference, membership
 from fnbuild.build import staging
 from fnbuild.build.tree import contents
-from fnbuild.datadir import data_dir
 from fnbuild.difference import Difference
-from fnbuild.errors import (
-    BuildError,
-    NotFoundError,
-    NotReadyError,
-    PreconditionError,
-    Report,
-    UsageError,
-)
+from fnbuild.errors import BuildError, NotFoundError, NotReadyError, Report, UsageError
 from fnbuild.membership import PROJECT_LABEL
-from fnbuild.platforms import Artifact, Deployment, Plan, Platform, Progress, lookup
+from fnbuild.platforms import Deployment, Plan, Platform, Progress, lookup
 from fnbuild.spec import reader
 from fnbuild.spec.merge import merge
 from fnbuild.spec.rules import complete
@@ -49,7 +36,7 @@ class DeployRequest:
     """What somebody asked for. `overrides` holds only what flags have set.
 
     `enabled` runs a function whose configuration disables it: no override can say so, since what is
-    false does not override.
+    false does not override. `image` is one that is there already, to be run instead of a build.
     """
 
     path: Path | None = None
@@ -61,16 +48,21 @@ class DeployRequest:
     platform: str = "process"
     strict: bool = False
     enabled: bool = False
+    image: str = ""
     options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A function read, merged with the flags and checked; `report` holds the warnings."""
+    """A function read, merged with the flags and checked; `report` holds the warnings.
+
+    With `image` it runs from that one, and nothing is built.
+    """
 
     loaded: reader.Loaded
     function: Function
     report: Report
+    image: str = ""
 
 
 def choose_platform(name: str) -> tuple[Platform, str]:
@@ -94,8 +86,23 @@ def prepare(request: DeployRequest) -> Prepared:
         overrides=overrides,
         strict=request.strict,
     )
-    function = _without_skip(loaded.function)
-    return Prepared(loaded, _switched(function, request), loaded.report)
+    function = _switched(_without_skip(loaded.function), request)
+    loaded = replace(loaded, function=function)
+    return Prepared(loaded, function, loaded.report, request.image or _entry_image(function))
+
+
+def _entry_image(function: Function) -> str:
+    """The image that the configuration says is the code (Nuclio's codeEntryType `image`)."""
+    build = function.spec.build
+    if build.code_entry_type != "image" and build.mode != "neverBuild":
+        return ""
+    if not function.spec.image:
+        why = "codeEntryType image" if build.code_entry_type == "image" else "mode neverBuild"
+        raise UsageError(
+            f"spec.build has {why}, but spec.image names no image",
+            hint="`--run-image NAME` names it",
+        )
+    return function.spec.image
 
 
 def plan(request: DeployRequest) -> Plan:
@@ -109,8 +116,8 @@ def _plan(
     platform: Platform, prepared: Prepared, current: Deployment | None, request: DeployRequest
 ) -> Plan:
     function = membership.settled(prepared.function, current)
-    digest = staging.digest(prepared.loaded)
-    artifact = Artifact("folder", str(prepared.loaded.folder), digest)
+    artifact = artifacts.planned(prepared.loaded, prepared.image, platform)
+    function = artifacts.described(function, artifact)
     made = platform.plan(function, artifact, **request.options)
     return replace(made, steps=(*membership.steps(platform, function), *made.steps))
 
@@ -137,8 +144,9 @@ def deploy(request: DeployRequest, progress: Progress) -> Deployment:
     current = _current(platform, prepared.function)
     function = membership.settled(prepared.function, current)
     membership.enter(platform, function, current, progress)
-    progress(f"staging {prepared.loaded.folder}")
-    with _staged(prepared.loaded, _code(platform, current), progress) as artifact:
+    previous = _code(platform, current) if platform.runs == "folder" else None
+    with artifacts.made(prepared.loaded, prepared.image, platform, previous, progress) as artifact:
+        function = artifacts.described(function, artifact)
         made = platform.plan(function, artifact, **request.options)
         return _apply(platform, made, progress)
 
@@ -163,18 +171,10 @@ def update(platform: Platform, request: DeployRequest, progress: Progress) -> De
     namespace, name = request.namespace, request.name
     assert name is not None
     current = platform.deployment(namespace, name)
-    folder = platform.source(namespace, name)
-    if folder is None:
-        raise PreconditionError(
-            f"the code of {name} is not recorded, so it cannot be updated",
-            hint=f"deploy it from its folder: `fnbuild deploy {name} --path FOLDER`",
-        )
     function = _switched(complete(merge(request.overrides, current.function)), request)
     function = msgspec.structs.replace(function, metadata=_identity(function, namespace, name))
-    loaded = reader.Loaded(function, Report(), folder, folder / "function.yaml", None, "")
-    membership.enter(platform, function, current, progress)
-    progress("staging the recorded code")
-    with _staged(loaded, folder, progress) as artifact:
+    with artifacts.recorded(platform, current, function, progress) as artifact:
+        membership.enter(platform, function, current, progress)
         return _apply(platform, platform.plan(function, artifact), progress)
 
 
@@ -267,18 +267,3 @@ def _code(platform: Platform, current: Deployment | None) -> Path | None:
     if current is None or not current.revision:
         return None
     return platform.source(current.function.metadata.namespace, current.name, current.revision)
-
-
-@contextmanager
-def _staged(loaded: reader.Loaded, previous: Path | None, progress: Progress) -> Iterator[Artifact]:
-    """An immutable copy of the code, gone again unless the platform took it over.
-
-    What `previous`, the recorded code of a revision, has already is shared with it.
-    """
-    area = data_dir() / "staging"
-    area.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder = area / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    try:
-        yield staging.stage(loaded, folder, progress, previous)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

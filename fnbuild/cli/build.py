@@ -1,33 +1,120 @@
-"""`fnbuild build`: nuctl's build, for platforms that run images."""
+"""`fnbuild build`: a function's image, without running it (pkg/nuctl/command/build.go)."""
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from fnbuild.cli.deploy import request_of, say_findings
 from fnbuild.cli.flags import build_flags, source_flags
 from fnbuild.cli.lazy import Command
-from fnbuild.cli.session import Session, pass_session
+from fnbuild.cli.output import output_option
+from fnbuild.cli.session import Session, note, pass_session, warn
+
+if TYPE_CHECKING:
+    from fnbuild.build.image.builder import Built
+    from fnbuild.build.image.engine import Engine
+
+_FOUND_BY_ITSELF = "the first of docker, podman and buildah that answers; env: FNBUILD_ENGINE"
 
 
 @click.command(cls=Command)
 @click.argument("name", required=False)
 @source_flags
+@output_option("name", default="table")
 @build_flags
-@click.option("--output-image-file", metavar="FILE", help="Save the image as an archive.")
+@click.option("--engine", metavar="NAME", help=f"What builds. [default: {_FOUND_BY_ITSELF}]")
+@click.option(
+    "--output-image-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Save the image as an archive.",
+)
+@click.option(
+    "--prepare-offline",
+    is_flag=True,
+    help="Fetch what later builds with --offline need, and build nothing.",
+)
 @pass_session
-def build(session: Session, /, **_flags: Any) -> None:
-    """Build a function's image. Not in this version: it uses no container engine yet.
+def build(session: Session, /, output: str, **flags: Any) -> None:
+    """Build a function's image, and push it when a registry is given.
 
     The process platform needs no image: it runs functions from their folder.
     """
-    from fnbuild.errors import UnavailableError
-    from fnbuild.platforms import lookup
+    from fnbuild import artifacts
+    from fnbuild.build.image.engine import choose
+    from fnbuild.cli.progress import Progress
 
-    if session.platform not in ("process", "auto"):
-        lookup(session.platform)
-    raise UnavailableError(
-        "building images needs a container engine, which this version of fnbuild does not use yet",
-        hint="`fnbuild deploy --path FOLDER` runs a function from its folder, without an image",
-    )
+    if flags["prepare_offline"]:
+        _prepare_offline()
+        return
+    engine = choose(flags["engine"])
+    with request_of(session, flags) as request:
+        prepared = say_findings(request)
+        with Progress() as progress:
+            built = artifacts.build(prepared.loaded, engine, progress)
+            if flags["output_image_file"]:
+                progress(f"saving {flags['output_image_file']}")
+                engine.save(built.reference, flags["output_image_file"])
+    for text in built.warnings:
+        warn(text)
+    note(f"built {built.reference} in {progress.seconds:.1f} s")
+    if built.pushed:
+        note(f"pushed {built.pushed} {built.pushed_digest}".rstrip())
+    _show(built, engine, output)
+
+
+def _show(built: Built, engine: Engine, output: str) -> None:
+    from fnbuild.build.image import report
+    from fnbuild.cli.output import show_value, table
+
+    if output == "name":
+        click.echo(built.pushed or built.reference)
+        return
+    size = report.of(engine, built.reference)
+    for text in size.advice:
+        note(text)
+    python = built.pythons.handler
+    if output in ("json", "yaml"):
+        show_value(
+            {
+                "image": built.reference,
+                "id": built.id,
+                "pushed": built.pushed,
+                "digest": built.pushed_digest,
+                "code": built.digest,
+                "python": {"path": python.path, "version": _version(python.version)},
+                **size.to_dict(),
+            },
+            output,
+        )
+        return
+    row = [built.reference, built.id.removeprefix("sha256:")[:12], _size(size.total)]
+    header = ["image", "id", "size", "python"]
+    click.echo(table(header, [[*row, f"{_version(python.version)} {python.path}"]]))
+    if output == "wide":
+        rows = [[_size(one.size), one.origin, one.created_by] for one in size.layers]
+        click.echo()
+        click.echo(table(["size", "from", "made by"], rows))
+
+
+def _version(numbers: tuple[int, ...]) -> str:
+    return ".".join(map(str, numbers))
+
+
+def _size(count: int) -> str:
+    value, unit = float(count), "B"
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000 or unit == "GB":
+            break
+        value /= 1000
+    return f"{value:.0f} {unit}" if value >= 100 or unit == "B" else f"{value:.1f} {unit}"
+
+
+def _prepare_offline() -> None:
+    from fnbuild.build import sdk
+
+    for folder in sdk.prepare():
+        note(f"nuclio_sdk {folder.name} is here")

@@ -72,7 +72,6 @@ def request_of(session: Session, flags: dict[str, Any]) -> Iterator[DeployReques
     from fnbuild.deploy import DeployRequest
     from fnbuild.errors import UsageError
 
-    _refuse_images(session, flags)
     request = DeployRequest(
         path=_path(flags["path"]),
         name=flags["name"],
@@ -83,11 +82,14 @@ def request_of(session: Session, flags: dict[str, Any]) -> Iterator[DeployReques
         platform=session.platform,
         strict=bool(flags.get("strict")),
         enabled=bool(flags.get("enabled")),
+        image=_image(flags),
         options=_options(flags),
     )
-    if request.path is None and request.name and not flags["source"]:
+    if request.path is None and request.name and not flags["source"] and not request.image:
         request = _with_stored(session, request)
-    inline = bool(request.overrides.spec.build.function_source_code)
+    if request.path is None and request.image:
+        request = replace(request, path=request.config_file, config_file=None)
+    inline = bool(request.overrides.spec.build.function_source_code) or bool(request.image)
     if request.path is None and not inline and is_function(Path()):
         raise UsageError(
             "there is nothing to deploy: no path was given", hint="`--path .` is this folder"
@@ -207,17 +209,26 @@ def _step(step: Step) -> dict[str, Any]:
     return shown
 
 
-def _refuse_images(session: Session, flags: dict[str, Any]) -> None:
-    """Flags that name an image to run, where nothing can run images."""
-    from fnbuild.errors import UnavailableError
+def _image(flags: dict[str, Any]) -> str:
+    """The image that the flags name, to be run as it is; an archive is loaded into the engine."""
+    from fnbuild.errors import InputError, UsageError
 
-    asked = [name for name in ("run_image", "input_image_file") if flags.get(name)]
-    if asked and session.platform in ("process", "auto"):
-        raise UnavailableError(
-            f"--{asked[0].replace('_', '-')} needs a container engine, which this version of"
-            " fnbuild does not use yet",
-            hint="`fnbuild deploy --path FOLDER` runs a function from its folder",
+    named, file = flags.get("run_image") or "", flags.get("input_image_file")
+    if not file:
+        return named
+    if named:
+        raise UsageError("--run-image and --input-image-file each name the image: give one of them")
+    from fnbuild.build.image.engine import choose
+
+    found = choose("docker").load(Path(file))
+    if len(found) != 1:
+        what = "several images" if found else "no image with a name"
+        raise InputError(
+            f"{file} holds {what}",
+            hint="load it by hand (`docker load`), and give the one to run: `--run-image NAME`",
         )
+    note(f"loaded {found[0]} from {file}")
+    return found[0]
 
 
 def _path(text: str | None) -> Path | None:

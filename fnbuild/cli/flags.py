@@ -33,6 +33,10 @@ _BUILD = [
     click.option("--runtime", metavar="NAME", help="Runtime, such as python:3.11."),
     click.option("--handler", metavar="MODULE:NAME", help="The handler, such as main:handler."),
     click.option("--no-pull", is_flag=True, help="Pull no base images."),
+    click.option("--no-cache", is_flag=True, help="Run every build step anew."),
+    click.option(
+        "--build-arg", multiple=True, metavar="NAME=VALUE", help="Build argument. Repeatable."
+    ),
     click.option("--no-cleanup", is_flag=True, help="Keep the build's temporary folder."),
     click.option("--offline", is_flag=True, help="Build without the network."),
     click.option("--base-image", metavar="NAME", help="Base image."),

@@ -37,6 +37,7 @@ _PLAIN = {
     "base_image": "spec.build.baseImage",
     "onbuild_image": "spec.build.onbuildImage",
     "no_pull": "spec.build.noBaseImagesPull",
+    "no_cache": "spec.build.noCache",
     "no_cleanup": "spec.build.noCleanup",
     "offline": "spec.build.offline",
     "code_entry_type": "spec.build.codeEntryType",
@@ -90,6 +91,7 @@ def raw_overrides(flags: Flags) -> Raw:
     for name, place in _MAPS.items():
         _put_given(raw, place, key_values(_flag(name), flags.get(name)))
     _put_given(raw, "spec.env", environment(flags.get("env") or ()))
+    _put_given(raw, "spec.build.args", arguments(flags.get("build_arg") or ()))
     _put_given(raw, "spec.volumes", volumes(flags.get("volume") or ()))
     for name, kind in (("resource_limit", "limits"), ("resource_request", "requests")):
         _put_given(raw, f"spec.resources.{kind}", quantities(_flag(name), flags.get(name) or ()))
@@ -117,13 +119,23 @@ def key_values(flag: str, text: str | None) -> dict[str, str]:
 
 def environment(pairs: Iterable[str]) -> list[dict[str, str]]:
     """`NAME=value`; a name that is given twice keeps its last value."""
+    result = _named("--env", pairs)
+    return [{"name": name, "value": value} for name, value in result.items()]
+
+
+def arguments(pairs: Iterable[str]) -> dict[str, str]:
+    """`NAME=value` of build arguments; an empty value takes the argument away."""
+    return _named("--build-arg", pairs)
+
+
+def _named(flag: str, pairs: Iterable[str]) -> dict[str, str]:
     result: dict[str, str] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name.strip():
-            raise _bad("--env", pair, "NAME=value")
+            raise _bad(flag, pair, "NAME=value")
         result[name.strip()] = value
-    return [{"name": name, "value": value} for name, value in result.items()]
+    return result
 
 
 def volumes(pairs: Iterable[str]) -> list[Raw]:

@@ -1,0 +1,124 @@
+"""From a function that was read to what its platform runs: a staged folder, or an image."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from fnbuild.build import staging
+from fnbuild.datadir import data_dir
+from fnbuild.errors import PreconditionError, Report, UnavailableError
+from fnbuild.platforms import Artifact, Deployment, Platform, Progress
+from fnbuild.spec.reader import Loaded
+from fnbuild.spec.types import Function
+
+# What makes images is imported on use: most deploys on this machine make none.
+if TYPE_CHECKING:
+    from fnbuild.build.image.builder import Built
+    from fnbuild.build.image.engine import Engine
+
+# Container platforms run what their own engine has.
+_ENGINE_OF = {"local": "docker"}
+
+
+def planned(loaded: Loaded, image: str, platform: Platform) -> Artifact:
+    """What `made` would give, as far as that is known before: nothing is copied or built."""
+    if platform.runs == "folder":
+        _refuse(image, platform)
+        return Artifact("folder", str(loaded.folder), staging.digest(loaded))
+    if image:
+        return Artifact("image", image, "")
+    from fnbuild.build.image import names
+
+    return Artifact("image", names.image_name(loaded.function), staging.digest(loaded))
+
+
+@contextmanager
+def made(
+    loaded: Loaded, image: str, platform: Platform, previous: Path | None, progress: Progress
+) -> Iterator[Artifact]:
+    """Stage the code and, where the platform runs images, build one; `image` is there already.
+
+    A staged copy is gone behind the block, unless the platform took it over. What `previous`, the
+    recorded code of a revision, has already is shared with it.
+    """
+    if platform.runs == "folder":
+        _refuse(image, platform)
+        progress(f"staging {loaded.folder}")
+        with staged(loaded, previous, progress) as artifact:
+            yield artifact
+    elif image:
+        yield Artifact("image", image, "")
+    else:
+        from fnbuild.build.image.engine import choose
+
+        built = build(loaded, choose(_ENGINE_OF.get(platform.name)), progress)
+        yield Artifact("image", built.reference, built.digest, built.warnings)
+
+
+def _refuse(image: str, platform: Platform) -> None:
+    if image:
+        raise UnavailableError(
+            f"the {platform.name} platform runs folders, and {image} is an image",
+            hint="`--platform local` runs images on a container engine; `--path FOLDER` a folder",
+        )
+
+
+def build(loaded: Loaded, engine: Engine, progress: Progress) -> Built:
+    """Build the function's image from its code as it is now."""
+    from fnbuild.build.image import builder
+
+    progress(f"staging {loaded.folder}")
+    with staged(loaded, None, progress) as code:
+        return builder.build(loaded, code, engine, progress)
+
+
+@contextmanager
+def staged(loaded: Loaded, previous: Path | None, progress: Progress) -> Iterator[Artifact]:
+    """An immutable copy of the code, gone behind the block unless a platform took it over."""
+    area = data_dir() / "staging"
+    area.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = area / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    try:
+        yield staging.stage(loaded, folder, progress, previous)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def described(function: Function, artifact: Artifact) -> Function:
+    """The function, with the image that it runs from."""
+    if artifact.kind == "folder":
+        return function
+    spec = msgspec.structs.replace(function.spec, image=artifact.reference)
+    return msgspec.structs.replace(function, spec=spec)
+
+
+@contextmanager
+def recorded(
+    platform: Platform, current: Deployment, function: Function, progress: Progress
+) -> Iterator[Artifact]:
+    """What a deployed function runs from, for another configuration of the same code."""
+    namespace, name = function.metadata.namespace, function.metadata.name
+    hint = f"deploy it from its folder: `fnbuild deploy {name} --path FOLDER`"
+    if platform.runs == "image":
+        image = current.function.spec.image
+        if not image:
+            raise PreconditionError(f"no image of {name} is recorded", hint=hint)
+        yield Artifact("image", image, str(current.details.get("digest", "")))
+        return
+    folder = platform.source(namespace, name)
+    if folder is None:
+        raise PreconditionError(
+            f"the code of {name} is not recorded, so it cannot be updated", hint=hint
+        )
+    loaded = Loaded(function, Report(), folder, folder / "function.yaml", None, "")
+    progress("staging the recorded code")
+    with staged(loaded, folder, progress) as artifact:
+        yield artifact

@@ -1,0 +1,242 @@
+"""Builds a function's image: base, what the user's lines make of it, Python, code, registry.
+
+The Dockerfile's beginning (everything before the code) is built first and asked for its Python,
+since the command of the image has to name one. The whole is built then, from the engine's cache.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fnbuild.build import processor, requirements
+from fnbuild.build.artifact import Artifact
+from fnbuild.build.image import context, cuda, dockerfile, names, pythons
+from fnbuild.build.image.dockerfile import Dockerfile
+from fnbuild.build.image.engine import BuildRequest, Engine, ImageFacts, StepError
+from fnbuild.build.image.pythons import Pythons
+from fnbuild.build.image.recipe import Directive, Recipe, recipe_of
+from fnbuild.datadir import data_dir, make_private
+from fnbuild.errors import BuildError
+from fnbuild.spec.places import span_of
+from fnbuild.spec.reader import Loaded
+from fnbuild.spec.types import Build, Function
+
+Progress = Callable[[str], None]
+
+DIGEST_LABEL = "fnbuild.io/digest"
+"""The label of an image that holds the hash of the code in it."""
+
+_TIMEOUT_SECONDS = 3600
+_DOCKERFILE = "Dockerfile.processor"
+_PYTHON_VARIABLE = "NUCLIO_PYTHON_EXE_PATH"
+_NETWORK_VARIABLE = "NUCLIO_DOCKER_BUILD_NETWORK"
+_FROM_CONTEXT = ("COPY", "ADD")
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """An image. `reference` is its name in the engine, `pushed` that in the registry, if any.
+
+    `digest` is the hash of the code, `pushed_digest` what the registry calls the image.
+    """
+
+    reference: str
+    id: str
+    digest: str
+    pythons: Pythons
+    pushed: str = ""
+    pushed_digest: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+def build(loaded: Loaded, code: Artifact, engine: Engine, progress: Progress) -> Built:
+    """Build the image of a staged function, and push it when it names a registry.
+
+    Raises `BuildError`: a failed step with its place in the configuration and its own output, a base
+    image that cannot be had, an image without a usable Python.
+    """
+    function = loaded.function
+    name = names.image_name(function)
+    making = _Making(loaded, Path(code.reference), engine, progress)
+    with _folder(function) as folder:
+        image, found = making.run(folder, name, code.digest)
+    pushed, digest = _push(function, name, engine, progress)
+    warnings = (*code.warnings, *making.warnings)
+    return Built(name, image, code.digest, found, pushed, digest, warnings)
+
+
+class _Making:
+    """One build under way."""
+
+    def __init__(self, loaded: Loaded, code: Path, engine: Engine, progress: Progress) -> None:
+        self._loaded = loaded
+        self._function = loaded.function
+        self._build = loaded.function.spec.build
+        self._code = code
+        self._engine = engine
+        self._progress = progress
+        self._fresh = self._build.no_cache
+        self.warnings: list[str] = []
+
+    def run(self, folder: Path, name: str, digest: str) -> tuple[str, Pythons]:
+        """The image's id, and its Pythons."""
+        wanted = requirements.collect(self._function, self._code)
+        base = self._build.base_image or cuda.base_image(self._function, wanted.packages)
+        facts = self._base(base)
+        made = context.make(folder, self._function, self._code, processor.settings(self._function))
+        self.warnings += made.warnings
+        recipe = recipe_of(
+            self._function,
+            base,
+            shell=facts.shell if facts else (),
+            heredocs=self._engine.heredocs,
+            requirements=_unread(wanted.files, self._code, self._build),
+            large=made.large,
+        )
+        prepared = self._prepare(recipe, folder, base)
+        try:
+            found = pythons.find(self._engine, prepared, self._handler(prepared))
+        except BuildError:
+            # What comes behind the code may install one.
+            if not recipe.post_copy:
+                raise
+            image = self._whole(recipe, folder, name, digest, pythons.USUAL)
+            found = pythons.find(self._engine, image, self._handler(image))
+            if found == pythons.USUAL:
+                return image, found
+        return self._whole(recipe, folder, name, digest, found), found
+
+    def _base(self, base: str) -> ImageFacts | None:
+        """Have the base image, or know that the engine fetches it by itself at the build."""
+        build, engine = self._build, self._engine
+        facts = engine.inspect(base)
+        never = build.no_base_images_pull or build.offline
+        if facts is None and never:
+            flag = "offline" if build.offline else "noBaseImagesPull"
+            raise BuildError(
+                f"the base image {base} is not here, and spec.build.{flag} forbids to fetch it",
+                hint=f"fetch it before (`{engine.name} pull {base}`), or load it from an archive",
+            )
+        if facts is None or (build.no_cache and not never):
+            try:
+                engine.pull(base, self._progress)
+            except BuildError as error:
+                if facts is None:
+                    raise
+                # Many base images exist on one machine only.
+                self.warnings.append(f"{error.message}; the base image that is here is used")
+        return engine.inspect(base) or facts
+
+    def _prepare(self, recipe: Recipe, folder: Path, base: str) -> str:
+        """What the lines before the code make of the base image."""
+        if not recipe.pre_copy:
+            return base
+        lines = dockerfile.prepared(recipe)
+        if any(_reads_context(one) for one in recipe.pre_copy):
+            return self._run(lines, folder, ())
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix="empty-") as empty:
+            return self._run(lines, Path(empty), ())
+
+    def _whole(self, recipe: Recipe, folder: Path, name: str, digest: str, found: Pythons) -> str:
+        context.add_runtime(folder, found)
+        lines = dockerfile.whole(recipe, found.handler)
+        return self._run(lines, folder, (name,), {DIGEST_LABEL: digest})
+
+    def _run(
+        self,
+        lines: Dockerfile,
+        folder: Path,
+        tags: tuple[str, ...],
+        labels: dict[str, str] | None = None,
+    ) -> str:
+        file = folder / _DOCKERFILE
+        file.write_text(lines.text)
+        build = self._build
+        request = BuildRequest(
+            context=folder,
+            dockerfile=file,
+            tags=tags,
+            args={name: value for name, value in build.args.items() if value},
+            labels=labels or {},
+            no_cache=self._fresh,
+            network=_network(build),
+            flags=tuple(build.flags),
+            timeout=_timeout(build),
+        )
+        try:
+            image = self._engine.build(request, self._progress)
+        except StepError as error:
+            raise self._placed(error, lines) from error
+        # What was made a moment ago is fresh enough for the build of the whole.
+        self._fresh = False
+        return image
+
+    def _placed(self, error: StepError, lines: Dockerfile) -> BuildError:
+        """The failure with the place of the line that the user wrote."""
+        step = error.step
+        place = lines.instructions[step].place if step is not None else ""
+        if not place:
+            return error
+        path = self._loaded.config_path
+        span = span_of(self._loaded.text, str(path), place) if path else None
+        where = f"{span}: {place}" if span else place
+        return BuildError(f"{where}: {error.message}", hint=error.hint, detail=error.detail)
+
+    def _handler(self, image: str) -> str | None:
+        """The interpreter that the function, or else its image, asks for by name."""
+        own = {one.name: one.value for one in self._function.spec.env}
+        facts = self._engine.inspect(image)
+        return own.get(_PYTHON_VARIABLE) or (facts.env if facts else {}).get(_PYTHON_VARIABLE)
+
+
+@contextmanager
+def _folder(function: Function) -> Iterator[Path]:
+    """The folder of the build context; it is kept where that is asked for."""
+    build = function.spec.build
+    area = Path(build.temp_dir) if build.temp_dir else make_private(data_dir() / "staging")
+    prefix = f"{os.getpid()}-image-"
+    if build.no_cleanup:
+        yield Path(tempfile.mkdtemp(dir=area, prefix="kept-image-"))
+        return
+    with tempfile.TemporaryDirectory(dir=area, prefix=prefix) as folder:
+        yield Path(folder)
+
+
+def _unread(files: tuple[Path, ...], code: Path, build: Build) -> str | None:
+    """The folder's requirements.txt, when no line of the user's reads it."""
+    usual = code / "requirements.txt"
+    lines = [*build.commands, *(one.value for one in build.directives.pre_copy)]
+    lines += [one.value for one in build.directives.post_copy]
+    named = any("requirements.txt" in line for line in lines)
+    return usual.name if usual in files and not named else None
+
+
+def _reads_context(directive: Directive) -> bool:
+    return directive.kind.upper() in _FROM_CONTEXT and "://" not in directive.value
+
+
+def _network(build: Build) -> str:
+    return "none" if build.offline else os.environ.get(_NETWORK_VARIABLE) or "default"
+
+
+def _timeout(build: Build) -> float | None:
+    """Nuclio's limit (pkg/processor/build/builder.go): an hour, none where it is not above 0."""
+    seconds = build.build_timeout_seconds
+    if seconds is None:
+        return _TIMEOUT_SECONDS
+    return float(seconds) if seconds > 0 else None
+
+
+def _push(function: Function, name: str, engine: Engine, progress: Progress) -> tuple[str, str]:
+    registry = function.spec.build.registry
+    if not registry:
+        return "", ""
+    target = names.with_registry(registry, name)
+    engine.tag(name, target)
+    progress(f"pushing {target}")
+    return target, engine.push(target, progress)
