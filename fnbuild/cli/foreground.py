@@ -31,15 +31,15 @@ from fnbuild.build.processor import readiness_seconds
 from fnbuild.cli.session import colours
 from fnbuild.errors import NotReadyError, PlatformError
 from fnbuild.platforms import LogRecord, Progress
+from fnbuild.platforms.loglines import parse
 from fnbuild.platforms.process.environment import scrubbed
-from fnbuild.platforms.process.functionlog import parse
 from fnbuild.platforms.process.layout import run_dir
 from fnbuild.platforms.process.settings import (
     Place,
     processor_config,
-    wanted_port,
     warnings_for,
 )
+from fnbuild.platforms.settings import wanted_port
 from fnbuild.runtime.http import client
 from fnbuild.spec.reader import Loaded
 from fnbuild.spec.types import Function, Raw

@@ -1,8 +1,4 @@
-"""A function's log: JSON lines that its processors append, read, followed and kept small.
-
-A line that is no JSON comes from below the processor's own logging (an interpreter that does not
-start, a library that crashes) and is the one people look for, so it becomes a record as it stands.
-"""
+"""A function's log: JSON lines that its processors append, read, followed and kept small."""
 
 from __future__ import annotations
 
@@ -14,9 +10,10 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from fnbuild.platforms import LogRecord
+from fnbuild.platforms.loglines import parse
 
 LARGEST = 16 << 20
 _POLL_SECONDS = 0.1
@@ -66,20 +63,6 @@ def last_words(path: Path, start: int, count: int = 20) -> str:
         return ""
     records = (parse(line, 0.0) for line in lines[-count:])
     return "\n".join(record.message for record in records)
-
-
-def parse(line: bytes, fallback_time: float) -> LogRecord:
-    """One line as a record; `fallback_time` is for lines that carry no time."""
-    try:
-        values: Any = json.loads(line)
-        time_ms = float(values.pop("time"))
-        level, message = str(values.pop("level")), str(values.pop("message"))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return LogRecord(fallback_time, "error", line.decode(errors="replace").rstrip())
-    worker = values.pop("worker", None)
-    return LogRecord(
-        time_ms / 1000, level, message, None if worker is None else str(worker), values
-    )
 
 
 def read(

@@ -6,14 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from fnbuild.build import interpreter, requirements
 from fnbuild.errors import FnbuildError, UsageError
 from fnbuild.platforms import Artifact, Manifest, Plan, Step
-from fnbuild.platforms.process import settings
+from fnbuild.platforms.addresses import hosts_of
 from fnbuild.platforms.process.layout import Key
-from fnbuild.platforms.process.sockets import hosts_of
+from fnbuild.platforms.process.settings import warnings_for
+from fnbuild.platforms.settings import (
+    listen_words,
+    restart_policy,
+    wanted_port,
+    wants_gpu,
+    with_listen,
+)
 from fnbuild.spec.reader import from_raw
 from fnbuild.spec.types import Function, to_dict
 from fnbuild.store import FunctionRow, RevisionRow
@@ -26,14 +31,7 @@ def with_options(function: Function, options: dict[str, Any]) -> Function:
     if unknown := set(options) - OPTIONS:
         raise UsageError(f"the process platform knows no option {', '.join(sorted(unknown))}")
     listen = options.get("listen")
-    if not listen:
-        return function
-    platform = function.spec.platform
-    attributes = {**platform.attributes, "listen": listen}
-    changed = msgspec.structs.replace(platform, attributes=attributes)
-    return msgspec.structs.replace(
-        function, spec=msgspec.structs.replace(function.spec, platform=changed)
-    )
+    return with_listen(function, listen) if listen else function
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +47,14 @@ def make(function: Function, artifact: Artifact, current: Current, options: dict
     """The plan. Raises `InputError` for values that this platform cannot use."""
     row, active = current.row, current.active
     function = with_options(function, options)
-    settings.restart_policy(function)
+    restart_policy(function)
     wanted = requirements.collect(function, Path(artifact.reference))
     python = interpreter.choose(function)
-    _, listening = hosts_of(settings.listen_words(function))
+    _, listening = hosts_of(listen_words(function))
     warnings = [
         *artifact.warnings,
         *([python.warning] if python.warning else []),
-        *settings.warnings_for(function, wanted),
+        *warnings_for(function, wanted),
         *listening,
     ]
     after = {"code": artifact.digest, "python": python.path, "packages": list(wanted.packages)}
@@ -64,7 +62,7 @@ def make(function: Function, artifact: Artifact, current: Current, options: dict
     steps: tuple[Step, ...] = (
         _step(f"function {function.metadata.name}", row.config if row else None, to_dict(function)),
         _step("revision", before, after),
-        _port(row, settings.wanted_port(function)),
+        _port(row, wanted_port(function)),
     )
     same = all(step.verb == "keep" for step in steps) and not options.get("force")
     if same and (current.runs or function.spec.disable):
@@ -119,7 +117,7 @@ def _processor(function: Function, active: RevisionRow | None, options: dict[str
         return Step("delete" if active else "keep", "processor")
     if active is None:
         return Step("create", "processor", None, {"order": "start"})
-    recreate = settings.wants_gpu(function) and not options.get("overlap")
+    recreate = wants_gpu(function) and not options.get("overlap")
     order = "stop the old one, then start" if recreate else "start, then drain the old one"
     return Step("replace", "processor", None, {"order": order})
 

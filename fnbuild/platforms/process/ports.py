@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from fnbuild.errors import ConflictError, PreconditionError
-from fnbuild.platforms.process.settings import listen_words, wanted_port
-from fnbuild.platforms.process.sockets import Listeners, bind, hosts_of, open_listeners
+from fnbuild.platforms.addresses import hosts_of
+from fnbuild.platforms.process.sockets import Listeners, bind, open_listeners
+from fnbuild.platforms.settings import listen_words, wanted_port
 from fnbuild.spec.types import Function
 from fnbuild.store import FunctionRow, Store
 

@@ -19,12 +19,12 @@ from fnbuild.platforms.process.environment import scrubbed
 from fnbuild.platforms.process.layout import Key, forget_launch, run_dir
 from fnbuild.platforms.process.sockets import Listeners
 from fnbuild.platforms.process.status import (
-    Status,
     Unreachable,
     ask,
     ask_status,
     listening_pid,
 )
+from fnbuild.platforms.processors import Status
 
 _KILL_SECONDS = 5.0
 

@@ -10,7 +10,7 @@ from fnbuild.errors import NotReadyError
 from fnbuild.platforms import Progress
 from fnbuild.platforms.process import functionlog
 from fnbuild.platforms.process.processors import Processor
-from fnbuild.platforms.process.status import Status
+from fnbuild.platforms.processors import Status
 from fnbuild.spec.types import Function
 
 _FIRST_PAUSE = 0.02

@@ -9,68 +9,15 @@ from __future__ import annotations
 import asyncio
 import socket
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
 from fnbuild.platforms.process.sockets import peer_pid
+from fnbuild.platforms.processors import Status
 from fnbuild.runtime.http import unix
 
 _PATIENCE = 2.0
 _LARGEST_REPLY = 8 << 20
-
-ProcessorState = Literal["starting", "ready", "unhealthy", "draining", "stopped"]
-
-
-class WorkerStatus(msgspec.Struct, frozen=True):
-    id: int | str
-    state: str = ""
-    pid: int | None = None
-    restarts: int = 0
-    reason: str = ""
-    message: str = ""
-
-
-class Status(msgspec.Struct, frozen=True):
-    """What a processor says about itself.
-
-    When it is unhealthy, `reason` is one line and `message` the traceback, or what else there is.
-    """
-
-    state: ProcessorState
-    pid: int
-    revision: int
-    reason: str = ""
-    message: str = ""
-    workers: list[WorkerStatus] = msgspec.field(default_factory=list)
-    connections: int = 0
-    in_flight: int = 0
-    mount: str | None = None
-    warnings: list[str] = msgspec.field(default_factory=list)
-
-    @property
-    def available(self) -> bool:
-        return self.state == "ready"
-
-    @property
-    def detail(self) -> str:
-        """The message without its first line, where that is the reason."""
-        return self.message.removeprefix(self.reason).lstrip("\n") if self.reason else self.message
-
-    @property
-    def words(self) -> str:
-        """The reason, and below it the detail."""
-        return "\n".join(part for part in (self.reason, self.detail) if part)
-
-    @property
-    def losses(self) -> str:
-        """Which part of the workers is down, and why; empty when all are well."""
-        down = [one for one in self.workers if one.reason and one.state not in ("ready", "busy")]
-        if not down:
-            return ""
-        verb = "is" if len(down) == 1 else "are"
-        count = f"{len(down)} of {len(self.workers)} workers {verb} down"
-        return f"{count}: {down[0].reason}"
 
 
 class Unreachable(Exception):  # noqa: N818 (an answer, not a failure of the program)

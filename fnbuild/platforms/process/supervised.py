@@ -23,9 +23,9 @@ from fnbuild.platforms.process.ports import listeners_for
 from fnbuild.platforms.process.processors import Accept, Processor, launch
 from fnbuild.platforms.process.readiness import settle, starting, wait_ready
 from fnbuild.platforms.process.record import Record
-from fnbuild.platforms.process.settings import restart_policy, wants_gpu
 from fnbuild.platforms.process.sockets import Listeners
-from fnbuild.platforms.process.status import Status
+from fnbuild.platforms.processors import Status
+from fnbuild.platforms.settings import restart_policy, wants_gpu
 from fnbuild.spec.types import Function
 from fnbuild.store import Store
 

@@ -26,8 +26,8 @@ from fnbuild.platforms import Progress
 from fnbuild.platforms.process import adoption, client, daemon
 from fnbuild.platforms.process.layout import Key, supervisor_lock, supervisor_log, supervisor_socket
 from fnbuild.platforms.process.server import ControlServer
-from fnbuild.platforms.process.settings import RestartPolicy, restart_policy
 from fnbuild.platforms.process.supervised import SupervisedFunction
+from fnbuild.platforms.settings import RestartPolicy, restart_policy
 from fnbuild.spec.reader import from_raw
 from fnbuild.store import FunctionRow, Store
 

@@ -10,11 +10,12 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from fnbuild.platforms import Deployment, State
+from fnbuild.platforms.addresses import hosts_of
 from fnbuild.platforms.process import client
 from fnbuild.platforms.process.layout import Key
-from fnbuild.platforms.process.settings import listen_words
-from fnbuild.platforms.process.sockets import hosts_of
-from fnbuild.platforms.process.status import Status, Unreachable, read_status
+from fnbuild.platforms.process.status import Unreachable, read_status
+from fnbuild.platforms.processors import Status
+from fnbuild.platforms.settings import listen_words
 from fnbuild.spec.reader import from_raw
 from fnbuild.spec.types import Function
 from fnbuild.store import FunctionRow, RevisionRow

@@ -18,7 +18,7 @@ from fnbuild.errors import BuildError, ConflictError, FnbuildError
 from fnbuild.platforms import Deployment
 from fnbuild.platforms.process import ProcessPlatform, client, status
 from fnbuild.platforms.process.layout import Key
-from fnbuild.platforms.process.status import Status
+from fnbuild.platforms.processors import Status
 from tests.platforms.process.author import NAMESPACE, Author, ask, processes, wait_for
 
 SLOW = """

@@ -8,7 +8,6 @@ import pytest
 
 from fnbuild.errors import (
     ConflictError,
-    InputError,
     NotReadyError,
     PlatformError,
     UsageError,
@@ -23,42 +22,6 @@ from fnbuild.spec.types import Function
 def function(**spec: Any) -> Function:
     base = {"handler": "main:handler", "runtime": "python:3.11"}
     return complete(from_raw({"metadata": {"name": "f"}, "spec": base | spec}, "test"))
-
-
-def with_policy(policy: Any) -> Function:
-    return function(platform={"attributes": {"restartPolicy": policy}})
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        (None, ("always", 0)),
-        ({"name": "unless-stopped"}, ("unless-stopped", 0)),
-        ({"name": False}, ("no", 0)),
-        ({"name": "on-failure", "maximumRetryCount": 3}, ("on-failure", 3)),
-        ("always", ("always", 0)),
-    ],
-)
-def test_restart_policies(given: Any, expected: tuple[str, int]) -> None:
-    found = settings.restart_policy(with_policy(given))
-    assert (found.name, found.retries) == expected
-
-
-@pytest.mark.parametrize(
-    "given", [{"name": "sometimes"}, {"name": "always", "maximumRetryCount": -1}]
-)
-def test_restart_policies_that_do_not_exist(given: Any) -> None:
-    with pytest.raises(InputError, match="restartPolicy"):
-        settings.restart_policy(with_policy(given))
-
-
-def test_when_a_restart_policy_allows_another_start() -> None:
-    assert settings.RestartPolicy("always").allows(1000, 0)
-    assert not settings.RestartPolicy("no").allows(0, 1)
-    limited = settings.RestartPolicy("on-failure", 2)
-    assert [limited.allows(attempt, 1) for attempt in range(4)] == [True, True, False, False]
-    assert not limited.allows(0, 0)
-    assert settings.RestartPolicy("on-failure").allows(1000, -9)
 
 
 def test_the_processor_accepts_its_configuration() -> None:
@@ -105,12 +68,6 @@ def test_the_processor_accepts_its_configuration() -> None:
     assert trigger.termination_timeout == 2.0
     assert trigger.attributes["maxRequestBodySize"] == 33554432
     assert [one.fd for one in config.http] == [3, 5]
-
-
-def test_numbers_of_a_configuration() -> None:
-    assert settings.wants_gpu(function(resources={"limits": {"nvidia.com/gpu": 1}}))
-    assert not settings.wants_gpu(function(resources={"limits": {"nvidia.com/gpu": 0}}))
-    assert settings.wanted_port(function()) == 0
 
 
 @pytest.mark.parametrize("kind", [ConflictError, NotReadyError, UsageError])

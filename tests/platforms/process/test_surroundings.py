@@ -13,6 +13,7 @@ import pytest
 import fnbuild
 from fnbuild import deploy
 from fnbuild.errors import PreconditionError, UsageError
+from fnbuild.platforms import addresses
 from fnbuild.platforms.process import ProcessPlatform, client, sockets
 from fnbuild.platforms.process.environment import scrubbed
 from tests.platforms.process.author import NAMESPACE, Author, ask, wait_for
@@ -104,22 +105,22 @@ def test_more_addresses_on_the_same_port(platform: ProcessPlatform, author: Auth
 
 
 def test_what_listen_means() -> None:
-    assert sockets.hosts_of("loopback") == (("127.0.0.1",), ())
-    assert sockets.hosts_of("10.0.0.1, loopback")[0] == ("127.0.0.1", "10.0.0.1")
-    assert sockets.hosts_of("loopback,0.0.0.0")[0] == ("0.0.0.0",)
+    assert addresses.hosts_of("loopback") == (("127.0.0.1",), ())
+    assert addresses.hosts_of("10.0.0.1, loopback")[0] == ("127.0.0.1", "10.0.0.1")
+    assert addresses.hosts_of("loopback,0.0.0.0")[0] == ("0.0.0.0",)
     with pytest.raises(UsageError, match="everywhere"):
-        sockets.hosts_of("everywhere")
-    assert sockets.bridge_gateway("lo") == "127.0.0.1"
-    assert sockets.bridge_gateway("nothing0") is None
+        addresses.hosts_of("everywhere")
+    assert addresses.bridge_gateway("lo") == "127.0.0.1"
+    assert addresses.bridge_gateway("nothing0") is None
 
 
 def test_docker_without_docker_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sockets, "_BRIDGE", "nothing0")
-    hosts, warnings = sockets.hosts_of("loopback,docker")
+    monkeypatch.setattr(addresses, "_BRIDGE", "nothing0")
+    hosts, warnings = addresses.hosts_of("loopback,docker")
     assert hosts == ("127.0.0.1",)
     assert "nothing0" in warnings[0]
-    monkeypatch.setattr(sockets, "_BRIDGE", "lo")
-    assert sockets.hosts_of("docker") == (("127.0.0.1",), ())
+    monkeypatch.setattr(addresses, "_BRIDGE", "lo")
+    assert addresses.hosts_of("docker") == (("127.0.0.1",), ())
 
 
 def test_ports_lie_below_those_of_outgoing_connections() -> None:
@@ -130,10 +131,10 @@ def test_ports_lie_below_those_of_outgoing_connections() -> None:
         assert 20000 <= made.port < max(21000, lowest)
         assert made.hosts == ("127.0.0.1", "127.0.0.2")
         assert made.admin_port != made.port
-        assert f"pid {os.getpid()}" in (sockets.port_owner(made.port) or "")
+        assert f"pid {os.getpid()}" in (addresses.port_owner(made.port) or "")
     finally:
         made.close()
-    assert sockets.port_owner(made_port) is None
+    assert addresses.port_owner(made_port) is None
 
 
 WITHOUT_MEANING = """
