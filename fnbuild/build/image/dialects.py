@@ -1,0 +1,173 @@
+"""How each builder writes: docker's classic one, BuildKit with --progress=plain, buildah's."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+
+from fnbuild.build.image.engine import Progress
+from fnbuild.build.image.steps import Steps
+
+_LAST_WORDS = 30
+_WRITING = "writing the image"
+
+
+class Classic(Steps):
+    """Docker's classic builder: `Step 3/9 : RUN …`, counting every instruction of the file."""
+
+    _STEP = re.compile(r"Step (\d+)/(\d+) : ")
+    _OWN = re.compile(
+        r" ---> |Removing intermediate container |Sending build context|Successfully built |"
+        r"Successfully tagged |DEPRECATED: The legacy|\s+Install the buildx|\s+https://docs\.docker\.com/go/buildx"
+        r"|# Executing \d+ build trigger|\[Warning\] "
+    )
+    _END = re.compile(r"The command '.*|Error response from daemon: .*|[A-Za-z]+ failed: .*")
+
+    def __init__(self, text: str, progress: Progress, *, offline: bool = False) -> None:
+        super().__init__(text, progress, offline=offline)
+        self._lines: deque[str] = deque(maxlen=_LAST_WORDS)
+
+    def take(self, line: str) -> None:
+        step = self._STEP.match(line)
+        if step:
+            # A step more than the file has comes of a label in the request.
+            number = int(step[1]) - 1
+            self._begin(number if number < len(self._instructions) else None)
+            self._lines.clear()
+        elif self._OWN.match(line):
+            if line == " ---> Using cache":
+                self._progress("  from the cache")
+        elif line:
+            self._lines.append(line)
+            if not self._END.match(line):
+                self._wrote(self._current, line)
+
+    def _failed(self) -> tuple[int | None, str]:
+        words = self._lines[-1] if self._lines else ""
+        kept = self._output[self._current]
+        if kept and kept[-1] == words:
+            # The client's last line is its own; it looks like any other.
+            kept.pop()
+        return self._current, words
+
+
+class BuildKit(Steps):
+    """BuildKit's plain progress: every line begins with the number of what wrote it.
+
+    It counts only the instructions that make a layer, from 1 in every stage.
+    """
+
+    _LINE = re.compile(r"#(\d+) (.*)")
+    _STEP = re.compile(r"\[(?:(\S+) )?(\d+)/(\d+)\] (.*)")
+    _OUTPUT = re.compile(r"\d+\.\d+ ?(.*)")
+    _OWN = re.compile(r"sha256:[0-9a-f]+( |$)|DONE |CANCELED|\.\.\.$|resolve |extracting ")
+    _LAYERS = ("FROM", "RUN", "COPY", "ADD", "WORKDIR")
+    _POINTER = re.compile(r"\s*(\d+) \| >>> ")
+
+    def __init__(self, text: str, progress: Progress, *, offline: bool = False) -> None:
+        super().__init__(text, progress, offline=offline)
+        self._vertices: dict[str, int | None] = {}
+        self._broken: int | None = None
+        self._pointed: int | None = None
+        self._words: deque[str] = deque(maxlen=_LAST_WORDS)
+
+    def take(self, line: str) -> None:
+        numbered = self._LINE.match(line)
+        if numbered is None:
+            pointer = self._POINTER.match(line)
+            if pointer and self._pointed is None:
+                self._pointed = int(pointer[1])
+            if line:
+                self._words.append(line)
+            return
+        self._numbered(numbered[1], numbered[2])
+
+    def _numbered(self, vertex: str, rest: str) -> None:
+        step = self._STEP.match(rest)
+        if step:
+            index = self._index(step[1] or "", int(step[2]), step[4])
+            self._vertices[vertex] = index
+            self._begin(index)
+        elif rest.startswith("exporting to image"):
+            self._progress(_WRITING)
+        elif vertex not in self._vertices or self._OWN.match(rest):
+            if rest.startswith("ERROR: "):
+                self._words.append(rest)
+        elif rest.startswith("CACHED"):
+            self._progress("  from the cache")
+        elif rest.startswith("ERROR: "):
+            self._broken = self._vertices[vertex]
+        elif output := self._OUTPUT.match(rest):
+            self._wrote(self._vertices[vertex], output[1])
+
+    def _index(self, stage: str, number: int, text: str) -> int | None:
+        """Where the step stands in the file; a base image's triggers shift the numbers."""
+        words = " ".join(text.split())
+        at = self._stage(stage)
+        layers = [
+            index
+            for index, one in enumerate(self._instructions)
+            if one.stage == at and one.kind in self._LAYERS
+        ]
+        counted = layers[number - 1] if number <= len(layers) else None
+        if counted is not None and self._instructions[counted].text == words:
+            return counted
+        same = [index for index in layers if self._instructions[index].text == words]
+        return same[0] if len(same) == 1 else counted
+
+    def _stage(self, name: str) -> int:
+        numbered = re.fullmatch(r"stage-(\d+)", name)
+        if numbered:
+            return int(numbered[1])
+        for one in self._instructions:
+            words = one.text.split()
+            if one.kind == "FROM" and words[-2].upper() == "AS" and words[-1].lower() == name:
+                return one.stage
+        return self._instructions[-1].stage if self._instructions else 0
+
+    def _failed(self) -> tuple[int | None, str]:
+        index = self._broken
+        if index is None and self._pointed is not None:
+            index = self._at_line(self._pointed)
+        return index, "\n".join(self._words)
+
+
+class Buildah(Steps):
+    """buildah and podman: `STEP 2/3: RUN …`, counting from 1 in every stage."""
+
+    _STEP = re.compile(r"(?:\[(\d+)/\d+\] )?STEP (\d+)(?:/\d+)?: (.*)")
+    _OWN = re.compile(
+        r"--> |COMMIT( |$)|Successfully tagged |Trying to pull |Getting image source |"
+        r"Copying (blob|config) |Writing manifest |Storing signatures|[0-9a-f]{64}$"
+    )
+    _END = re.compile(
+        r"Error: |[Ee]rror (building|creating|initializing)|time=\"|.*level=(error|warn)"
+    )
+
+    def __init__(self, text: str, progress: Progress, *, offline: bool = False) -> None:
+        super().__init__(text, progress, offline=offline)
+        self._words: deque[str] = deque(maxlen=_LAST_WORDS)
+
+    def take(self, line: str) -> None:
+        step = self._STEP.match(line)
+        if step:
+            self._begin(self._index(int(step[1] or 1) - 1, int(step[2]) - 1))
+            self._words.clear()
+        elif line.startswith("--> Using cache"):
+            self._progress("  from the cache")
+        elif line.startswith("COMMIT"):
+            self._progress(_WRITING)
+        elif self._END.match(line):
+            self._words.append(line)
+        elif line and not self._OWN.match(line):
+            self._wrote(self._current, line)
+
+    def _index(self, stage: int, number: int) -> int | None:
+        of_stage = [i for i, one in enumerate(self._instructions) if one.stage == stage]
+        return of_stage[number] if number < len(of_stage) else None
+
+    def _failed(self) -> tuple[int | None, str]:
+        words = "\n".join(self._words)
+        if not words and self._current is not None:
+            words = "\n".join(self._output[self._current])
+        return self._current, words

@@ -1,0 +1,114 @@
+"""buildah: builds images and nothing else, so a program runs in one of its working containers."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import tarfile
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from fnbuild.build.image.engine import ImageFacts, Layer, Ran
+from fnbuild.build.image.engines import client
+from fnbuild.build.image.engines.commands import facts, readable, too_long
+from fnbuild.build.image.engines.containers import Containers
+from fnbuild.build.image.engines.reasons import explained, installed
+from fnbuild.errors import InputError
+
+_NOT_THERE = re.compile(r"image not known|not found|no such image", re.IGNORECASE)
+_NO_PROGRAM = re.compile(r"executable file not found|no such file or directory")
+_NOT_FOUND = 127
+
+
+class Buildah(Containers):
+    name = "buildah"
+
+    def check(self) -> None:
+        _ = self._builder_version
+
+    def inspect(self, reference: str) -> ImageFacts | None:
+        raw = self._about(reference)
+        if raw is None:
+            return None
+        sizes = [layer["size"] for layer in json.loads(raw["Manifest"])["layers"]]
+        docker = raw["Docker"]
+        return facts(
+            {
+                "Id": raw["FromImageID"],
+                "Config": docker.get("config"),
+                "RootFS": {"Layers": docker["rootfs"]["diff_ids"]},
+                "Size": sum(sizes),
+                "Architecture": docker.get("architecture"),
+            }
+        )
+
+    def history(self, reference: str) -> list[Layer]:
+        raw = self._about(reference)
+        if raw is None:
+            raise explained(
+                f"the image {reference} cannot be read", "image not known", engine=self.name
+            )
+        sizes = [layer["size"] for layer in json.loads(raw["Manifest"])["layers"]]
+        lines = []
+        for entry in raw["Docker"]["history"]:
+            # Of the layers there is one for every line that is not empty.
+            size = sizes.pop(0) if sizes and not entry.get("empty_layer") else 0
+            lines.append(Layer(size, entry.get("created_by", "")))
+        return lines[::-1]
+
+    def run(self, image: str, command: Sequence[str], timeout: float = 30.0) -> Ran:
+        name = f"fnbuild-probe-{secrets.token_hex(8)}"
+        what = f"{command[0]} cannot be run in {image}"
+        try:
+            self._do(what, "from", "--pull-never", "--name", name, image)
+            words = ["run", "--network", "none", name, "--", *command]
+            done = client.capture([self.program, *words], self._environment(), timeout)
+        except TimeoutError:
+            raise too_long(image, command, timeout) from None
+        finally:
+            client.capture([self.program, "rm", name], self._environment())
+        if done.status != 0 and _NO_PROGRAM.search(done.err):
+            return Ran(_NOT_FOUND, done.out, done.err)
+        return done
+
+    def save(self, reference: str, file: Path) -> None:
+        what = f"the image {reference} cannot be written to {file}"
+        self._do(what, "push", reference, f"docker-archive:{file}:{reference}")
+
+    def load(self, file: Path) -> list[str]:
+        readable(file)
+        names = _names(file)
+        what = f"{file} cannot be loaded as an image"
+        self._do(what, "pull", f"docker-archive:{file}")
+        return names
+
+    @cached_property
+    def _builder_version(self) -> str:
+        installed(self.program)
+        done = self._call("version", "--json")
+        if done.status != 0:
+            raise explained("buildah does not answer", done.err, engine=self.name)
+        return str(json.loads(done.out)["version"])
+
+    def _about(self, reference: str) -> dict[str, Any] | None:
+        done = self._call("inspect", "--type", "image", reference)
+        if done.status == 0:
+            about: dict[str, Any] = json.loads(done.out)
+            return about
+        if _NOT_THERE.search(done.err):
+            return None
+        raise explained(f"the image {reference} cannot be read", done.err, engine=self.name)
+
+
+def _names(archive: Path) -> list[str]:
+    """The names of the images in an archive that `docker save` wrote, or its like."""
+    try:
+        with tarfile.open(archive) as opened:
+            member = opened.extractfile("manifest.json")
+            entries = json.load(member) if member else []
+        return [name for entry in entries for name in entry.get("RepoTags") or ()]
+    except (tarfile.TarError, KeyError, ValueError, OSError) as error:
+        raise InputError(f"{archive} is no archive of an image: {error}") from error

@@ -1,0 +1,99 @@
+"""docker: its command line finds the engine by DOCKER_HOST, a context or the usual socket.
+
+With BuildKit where client and server can do it: DOCKER_BUILDKIT decides when it is set. Clients
+before 23 bring BuildKit's protocol themselves and need a server of 18.09 or later; newer ones leave
+it to the buildx plugin, without which they build in the classic way.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+from fnbuild.build.image.dialects import BuildKit, Classic
+from fnbuild.build.image.engine import Layer, Progress
+from fnbuild.build.image.engines.commands import CommandLine
+from fnbuild.build.image.engines.reasons import explained, installed
+from fnbuild.build.image.steps import Steps
+
+_DIGEST = re.compile(r"\bdigest: (sha256:[0-9a-f]{64})\b")
+_FIRST_WITH_BUILDKIT = (18, 9)
+_FIRST_WITH_BUILDX = (23, 0)
+_FIRST_WITH_HEREDOCS = (23, 0)
+"""The first engine whose own Dockerfile frontend is 1.4 or later."""
+
+_FALSE = ("0", "f", "F", "false", "False", "FALSE")
+
+
+@dataclass(frozen=True, slots=True)
+class _Versions:
+    client: tuple[int, ...]
+    server: tuple[int, ...]
+
+
+class Docker(CommandLine):
+    name = "docker"
+
+    def check(self) -> None:
+        _ = self._versions
+
+    @property
+    def heredocs(self) -> bool:
+        return self.buildkit and self._versions.server >= _FIRST_WITH_HEREDOCS
+
+    @cached_property
+    def buildkit(self) -> bool:
+        """Whether BuildKit builds."""
+        asked = os.environ.get("DOCKER_BUILDKIT", "")
+        if asked:
+            return asked not in _FALSE
+        if self._versions.server < _FIRST_WITH_BUILDKIT:
+            return False
+        if self._versions.client < _FIRST_WITH_BUILDX:
+            return True
+        return self._call("buildx", "version").status == 0
+
+    def history(self, reference: str) -> list[Layer]:
+        words = ("history", "--no-trunc", "--human=false", "--format", "{{json .}}", reference)
+        out = self._do(f"the image {reference} cannot be read", *words)
+        lines = [json.loads(line) for line in out.splitlines() if line.strip()]
+        return [Layer(int(line["Size"]), line["CreatedBy"]) for line in lines]
+
+    def push(self, reference: str, progress: Progress) -> str:
+        what = f"the image {reference} cannot be pushed"
+        lines = self._transfer(["push", reference], what, reference, progress)
+        digests = [match[1] for line in lines if (match := _DIGEST.search(line))]
+        return digests[-1] if digests else ""
+
+    @cached_property
+    def _versions(self) -> _Versions:
+        installed(self.program)
+        done = self._call("version", "--format", "{{json .}}")
+        raw = json.loads(done.out) if done.out.startswith("{") else {}
+        if done.status != 0 or not raw.get("Server"):
+            raise explained("docker does not answer", done.err, engine=self.name)
+        client, server = raw["Client"]["Version"], raw["Server"]["Version"]
+        return _Versions(_numbers(client), _numbers(server))
+
+    def _steps(self, text: str, progress: Progress, *, offline: bool) -> Steps:
+        return (BuildKit if self.buildkit else Classic)(text, progress, offline=offline)
+
+    def _build_words(self) -> list[str]:
+        if not self.buildkit:
+            return ["build", "--force-rm"]
+        # A builder in a container of its own keeps what it built unless it is told otherwise.
+        load = ["--load"] if self._versions.client >= _FIRST_WITH_BUILDX else []
+        return ["build", "--progress", "plain", *load]
+
+    def _environment(self) -> dict[str, str]:
+        building = {"DOCKER_CLI_HINTS": "false", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
+        if "buildkit" in self.__dict__:
+            building["DOCKER_BUILDKIT"] = "1" if self.buildkit else "0"
+        return building
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
