@@ -45,6 +45,7 @@ class DeployRequest:
     namespace: str = DEFAULT_NAMESPACE
     project: str | None = None
     overrides: Function = field(default_factory=Function)
+    variant: str | None = None
     platform: str = "process"
     strict: bool = False
     enabled: bool = False
@@ -85,6 +86,7 @@ def prepare(request: DeployRequest) -> Prepared:
         config_file=request.config_file,
         overrides=overrides,
         strict=request.strict,
+        variant=request.variant,
     )
     function = _switched(_without_skip(loaded.function), request)
     loaded = replace(loaded, function=function)

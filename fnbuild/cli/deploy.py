@@ -79,6 +79,7 @@ def request_of(session: Session, flags: dict[str, Any]) -> Iterator[DeployReques
         namespace=session.namespace,
         project=flags.get("project_name"),
         overrides=overrides(flags),
+        variant=flags.get("variant"),
         platform=session.platform,
         strict=bool(flags.get("strict")),
         enabled=bool(flags.get("enabled")),

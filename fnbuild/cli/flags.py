@@ -12,8 +12,14 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 SERVICE_TYPES = click.Choice(["ClusterIP", "NodePort", "LoadBalancer"])
 
+variant_flag = click.option(
+    "--variant", metavar="NAME", help="Overlay that goes before the file: gpu, cpu, yours, a file."
+)
+
 _SOURCE = [
-    click.option("-p", "--path", metavar="PATH", help="Folder, function.yaml or source file."),
+    click.option(
+        "-p", "--path", metavar="PATH", help="Folder, function.yaml, source file, archive or URL."
+    ),
     click.option("--source", metavar="TEXT", help="The handler's source itself."),
     click.option(
         "-f",
@@ -23,6 +29,7 @@ _SOURCE = [
         metavar="FILE",
         help="Configuration file, when it is not PATH/function.yaml.",
     ),
+    variant_flag,
 ]
 
 _BUILD = [

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from fnbuild.cli.flags import variant_flag
 from fnbuild.cli.lazy import Command
 from fnbuild.cli.logs import form_option, writer
 from fnbuild.cli.session import Session, Whole, note, pass_session, warn
@@ -27,6 +28,7 @@ _ENVIRONMENT_FILES = ("requirements.txt",)
 @click.option(
     "-f", "--file", "config_file", type=click.Path(path_type=Path), help="Configuration file."
 )
+@variant_flag
 @click.option("--watch", is_flag=True, help="Load changes while it runs.")
 @click.option(
     "--port", type=Whole(0, 65535), default=0, help="Port. [default: the file's, or free]"
@@ -52,6 +54,7 @@ def run(session: Session, /, folder: Path | None, **flags: Any) -> None:
         config_file=flags["config_file"],
         namespace=session.namespace,
         overrides=overrides(flags),
+        variant=flags["variant"],
     )
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fnbuild.cli.flags import variant_flag
 from fnbuild.cli.lazy import Command
 from fnbuild.cli.session import note
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 )
 @click.option("--fix", is_flag=True, help="Mend what can be mended without asking.")
 @click.option("--strict", is_flag=True, help="Unknown keys are errors.")
+@variant_flag
 @click.option(
     "-o",
     "--output",
@@ -30,7 +32,12 @@ if TYPE_CHECKING:
 )
 @click.pass_context
 def validate(
-    ctx: click.Context, paths: tuple[Path, ...], fix: bool, strict: bool, output: Format
+    ctx: click.Context,
+    paths: tuple[Path, ...],
+    fix: bool,
+    strict: bool,
+    variant: str | None,
+    output: Format,
 ) -> None:
     """Check functions: folders with function.yaml, YAML files, or source files.
 
@@ -44,7 +51,7 @@ def validate(
     found = [one for path in paths for one in functions_of(path)]
     if fix:
         _fix(found)
-    reports = [reader.check(path, strict=strict, code=True)[1] for path in found]
+    reports = [reader.check(path, strict=strict, code=True, variant=variant)[1] for path in found]
     text = render(reports, output)
     if text:
         click.echo(text)

@@ -27,7 +27,7 @@ _REFERENCE = re.compile(
     r"(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(@[A-Za-z0-9+._-]+:[0-9a-fA-F]{32,})?\Z"
 )
 _REGISTRY = re.compile(r"(https?://)?[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]+)?(/[\w./-]*)?\Z")
-_VERBS = (
+VERBS = (
     "ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "HEALTHCHECK", "LABEL",
     "MAINTAINER", "ONBUILD", "RUN", "SHELL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR", "FROM",
 )  # fmt: skip
@@ -207,8 +207,8 @@ def build(subject: Subject) -> None:
     for side, items in (("preCopy", directives.pre_copy), ("postCopy", directives.post_copy)):
         for index, directive in enumerate(items):
             path = (*place, side, index)
-            if directive.kind.upper() not in _VERBS:
-                hint = meant(directive.kind, _VERBS)
+            if directive.kind.upper() not in VERBS:
+                hint = meant(directive.kind, VERBS)
                 message = f"{shown(directive.kind)} is not a Dockerfile verb"
                 subject.error("directive", message, (*path, "kind"), hint)
             elif not directive.value.strip():

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fnbuild.errors import ConfigError, Diagnostic, Report
-from fnbuild.spec import code_rules, rules
+from fnbuild.spec import code_rules, rules, variant
 from fnbuild.spec.decode import Decoder
 from fnbuild.spec.inline import read_inline
 from fnbuild.spec.locate import Located, display, locate, report_missing
@@ -46,24 +46,29 @@ def load(
     config_file: Path | None = None,
     overrides: Function | None = None,
     strict: bool = False,
+    variant: str | None = None,
 ) -> Loaded:
     """The function at a path: a folder, a .yaml file or a .py file; `overrides` come from flags.
 
-    Raises ConfigError whose report holds every finding.
+    `variant` names an overlay that goes before the file. Raises ConfigError whose report holds
+    every finding.
     """
-    loaded, report = check(path, config_file=config_file, overrides=overrides, strict=strict)
+    loaded, report = check(
+        path, config_file=config_file, overrides=overrides, strict=strict, variant=variant
+    )
     if loaded is None:
         raise _failure(report, str(path))
     return loaded
 
 
-def check(
+def check(  # noqa: PLR0913 - one keyword for each thing a person can give
     path: Path,
     *,
     config_file: Path | None = None,
     overrides: Function | None = None,
     strict: bool = False,
     code: bool = False,
+    variant: str | None = None,
 ) -> tuple[Loaded | None, Report]:
     """As `load`, without raising: no function when the report holds an error.
 
@@ -73,7 +78,8 @@ def check(
     located = locate(path, config_file, report)
     if located is None:
         return None, report
-    loaded = _Reading(located, report, strict).run(overrides, look_into_code=code)
+    reading = _Reading(located, report, strict, variant)
+    loaded = reading.run(overrides, look_into_code=code)
     report.sort()
     if not (has_room(report, "error") and has_room(report, "warning")):
         message = f"there may be more; looking for faults ended after {MAX_FINDINGS} of a kind"
@@ -132,10 +138,11 @@ def _read_text(source: Source | None, *, strict: bool) -> tuple[Function, Decode
 class _Reading:
     """One run of `check` over located files."""
 
-    def __init__(self, located: Located, report: Report, strict: bool):
+    def __init__(self, located: Located, report: Report, strict: bool, variant: str | None):
         self.located = located
         self.report = report
         self.strict = strict
+        self.variant = variant
         self.layers: list[Decoder] = []
         self.text = ""
 
@@ -148,11 +155,14 @@ class _Reading:
         read = self._file()
         if read is None:
             return None
-        written = merge(overrides, read) if overrides is not None else read
-        inline = self._inline(written)
+        inline = self._inline(merge(overrides, read) if overrides is not None else read)
         if inline is None:
             return None
-        written = merge(written, inline)
+        written = self._varied(merge(read, inline))
+        if written is None:
+            return None
+        if overrides is not None:
+            written = merge(overrides, written)
         code = located.source or located.folder
         function = rules.complete(written, code)
         subject = Subject(function, written, self.report, self.layers, overrides, code)
@@ -174,6 +184,23 @@ class _Reading:
         self.layers.append(decoder)
         self.text = source.text
         return function
+
+    def _varied(self, read: Function) -> Function | None:
+        """The function in its variant; None when the report says why there is none."""
+        if self.variant is None:
+            return read
+        path = variant.find(self.variant, self.located.folder, self.report)
+        if path is None:
+            return None
+        source = read_source(path, display(path), self.report)
+        overlay, decoder = _read_text(source, strict=self.strict)
+        if decoder is None:
+            return None
+        made, trigger = variant.laid_over(overlay, read)
+        if trigger is not None:
+            variant.rename_places(decoder, overlay, trigger)
+        self.layers.insert(0, decoder)
+        return made
 
     def _inline(self, written: Function) -> Function | None:
         """What the source code says about itself; None when that cannot be read."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from fnbuild.spec import annotations as cvat
-from fnbuild.spec import function_rules, platform_rules, trigger_rules
+from fnbuild.spec import function_rules, gpu_rules, platform_rules, trigger_rules
 from fnbuild.spec.merge import DEFAULT_HTTP
 from fnbuild.spec.source import has_room
 from fnbuild.spec.subject import Subject
@@ -44,6 +44,7 @@ RULES: tuple[Callable[[Subject], None], ...] = (
     platform_rules.readiness,
     platform_rules.scaling,
     platform_rules.resources,
+    gpu_rules.workers,
     platform_rules.labels,
     platform_rules.volumes,
     platform_rules.platform_attributes,

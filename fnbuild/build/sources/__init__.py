@@ -1,0 +1,1 @@
+"""Where a function's code comes from: a folder, an archive, a URL, a repository."""

@@ -1,0 +1,254 @@
+"""Opens what a path or a configuration names as code: what is elsewhere comes to a private folder.
+
+Follows Nuclio (pkg/processor/build/builder.go): archives are told by their content, a URL is one
+file or an archive, `codeEntryType` goes before the path.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from fnbuild.build.sources import archives, download, git
+from fnbuild.build.sources.limits import Limits, Progress
+from fnbuild.errors import InputError, Report
+from fnbuild.spec import reader
+from fnbuild.spec.locate import NAMES, locate
+from fnbuild.spec.types import Build, Raw
+
+_READ_AS_THEY_ARE = (".py", ".yaml", ".yml", ".json")
+_TYPES = ("archive", "github", "git", "s3")
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What to hand to the reader.
+
+    `path` is None when there is none (inline source, an image). `config_file` is set when the
+    configuration does not lie with the code that it names.
+    """
+
+    path: Path | None
+    config_file: Path | None = None
+
+
+@contextmanager
+def opened(
+    path: str | Path | None,
+    *,
+    build: Build | None = None,
+    config_file: Path | None = None,
+    progress: Progress = lambda _: None,
+    limits: Limits | None = None,
+) -> Iterator[Opened]:
+    """The code of a function, for as long as the context lasts.
+
+    A folder, a YAML file and a source file are given back as they are; an archive, a URL and a
+    repository come to a private temporary folder. `build` holds what flags say of the code;
+    without anything there, the configuration that is found at the path may name another place.
+
+    Raises `InputError`, `BuildError` or `UnavailableError`, with what was to be opened, the cause
+    and the remedy.
+    """
+    flags = Build() if build is None else build
+    with ExitStack() as stack:
+        room = _Room(stack, progress, Limits() if limits is None else limits)
+        if flags.code_entry_type in _TYPES:
+            url = flags.path or ("" if path is None else str(path))
+            yield Opened(room.entry(flags, url), config_file)
+            return
+        here = room.plain(path) if path is not None else None
+        found = _configured(here, config_file)
+        if found is None or flags.function_source_code:
+            yield Opened(here, config_file)
+            return
+        config, named = found
+        yield Opened(room.entry(named, named.path), config)
+
+
+def _configured(path: Path | None, config_file: Path | None) -> tuple[Path, Build] | None:
+    """The configuration that names a place elsewhere as its code's, and what it says of it."""
+    where = path if path is not None else config_file
+    located = locate(where, config_file, Report()) if where is not None else None
+    if located is None or located.config is None:
+        return None
+    try:
+        text = located.config.read_text("utf-8-sig", errors="replace")
+    except OSError:
+        return None  # the reader says so
+    if "path" not in text and "codeEntry" not in text:
+        return None
+    build = reader.parse(text, str(located.config))[0].spec.build
+    elsewhere = build.code_entry_type in _TYPES or (
+        not build.code_entry_type and download.is_url(build.path)
+    )
+    if not elsewhere or build.function_source_code:
+        return None
+    return located.config, build
+
+
+class _Room:
+    """A temporary folder, made when something comes into it, and how code gets there."""
+
+    def __init__(self, stack: ExitStack, progress: Progress, limits: Limits):
+        self._stack = stack
+        self._progress = progress
+        self._limits = limits
+
+    @cached_property
+    def _folder(self) -> Path:
+        made = tempfile.TemporaryDirectory(prefix="fnbuild-source-", ignore_cleanup_errors=True)
+        return Path(self._stack.enter_context(made))
+
+    def plain(self, path: str | Path) -> Path:
+        """A path of the command line."""
+        text = str(path)
+        if isinstance(path, str) and download.is_url(text):
+            return self._fetched(download.address(text), "")
+        place = Path(path)
+        if place.suffix.lower() in _READ_AS_THEY_ARE or not place.is_file():
+            return place
+        if archives.kind_of(place) is None:
+            return place  # the reader says what it can read
+        return self._unpacked(place, text, "")
+
+    def entry(self, build: Build, url: str) -> Path:
+        """What `codeEntryType` and its attributes name."""
+        attributes = build.code_entry_attributes
+        work_dir = str(attributes.get("workDir") or "")
+        if build.code_entry_type == "git":
+            root = self._folder / _repository(url)
+            git.clone(url, attributes, root, self._progress, self._limits)
+            return _inside(root, work_dir, url)
+        if build.code_entry_type == "github":
+            url = github_archive(url, str(attributes.get("branch") or ""))
+        elif build.code_entry_type == "s3":
+            url = s3_address(attributes)
+        if not download.is_url(url):
+            what = build.code_entry_type or "a path"
+            raise InputError(
+                f"codeEntryType {what} needs a URL in build.path, not {url!r}",
+                hint="as in `path: https://example.com/code.zip`",
+            )
+        headers = attributes.get("headers") or {}
+        if not isinstance(headers, dict):
+            raise InputError("codeEntryAttributes.headers is a mapping of names to values")
+        digest = str(attributes.get("sha256") or "")
+        return self._fetched(download.address(url, headers, digest), work_dir)
+
+    def _fetched(self, address: download.Address, work_dir: str) -> Path:
+        inbox = self._folder / "fetched"
+        inbox.mkdir()
+        file = download.fetch(address, inbox, self._progress, self._limits)
+        if archives.kind_of(file) is not None:
+            return self._unpacked(file, address.shown, work_dir)
+        if file.suffix.lower() in _READ_AS_THEY_ARE and not _is_page(file):
+            return file
+        raise InputError(
+            f"{address.shown} is neither an archive nor a .py or .yaml file{_looks(file)}",
+            hint="a .zip, .tar.gz, .tar.xz or .tar.bz2 with function.yaml in it, or one .py file",
+        )
+
+    def _unpacked(self, archive: Path, shown: str, work_dir: str) -> Path:
+        self._progress(f"unpacking {shown}")
+        root = self._folder / "code" / (archives.stem(archive.name) or "code")
+        root.parent.mkdir()
+        archives.unpack(archive, root, shown, self._limits)
+        return _inside(root, work_dir, shown)
+
+
+def _inside(root: Path, work_dir: str, shown: str) -> Path:
+    """The folder of the function in what was unpacked.
+
+    Archives often hold one folder with everything in it, and what is in there is meant.
+    """
+    only = _only_folder(root)
+    if not work_dir.strip("/. "):
+        return root if only is None or _holds_code(root) else only
+    parts = [part for part in work_dir.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise InputError(f"workDir {work_dir!r} leads out of {shown}")
+    for base in (root, only):
+        if base is None:
+            continue
+        place = base.joinpath(*parts)
+        if place.is_dir() and place.resolve().is_relative_to(root.resolve()):
+            return place
+    there = sorted(entry.name for entry in (only or root).iterdir() if entry.is_dir())
+    hint = f"folders there: {', '.join(there[:20])}" if there else "there are no folders in it"
+    raise InputError(f"workDir {work_dir!r} is not a folder of {shown}", hint=hint)
+
+
+def _only_folder(root: Path) -> Path | None:
+    entries = list(root.iterdir())
+    if len(entries) == 1 and entries[0].is_dir() and not entries[0].is_symlink():
+        return entries[0]
+    return None
+
+
+def _holds_code(root: Path) -> bool:
+    return any((root / name).is_file() for name in NAMES)
+
+
+def _repository(url: str) -> str:
+    """The name of a repository, for the folder it comes to."""
+    last = re.split(r"[/:]", url.rstrip("/"))[-1].removesuffix(".git")
+    return re.sub(r"[^\w.+-]", "_", last).lstrip(".") or "code"
+
+
+def github_archive(url: str, branch: str) -> str:
+    """The address of a repository's archive at GitHub, as Nuclio makes it. Raises `InputError`."""
+    parts = urllib.parse.urlsplit(url)
+    found = re.fullmatch(r"/([\w.-]+)/([\w.-]+?)(?:\.git)?/?", parts.path)
+    if parts.scheme != "https" or parts.netloc not in ("github.com", "www.github.com") or not found:
+        raise InputError(
+            f"codeEntryType github needs the address of a repository there, not {url!r}",
+            hint="as in `path: https://github.com/owner/repository`; codeEntryType git takes others",
+        )
+    if not branch:
+        raise InputError("codeEntryType github needs codeEntryAttributes.branch")
+    name = urllib.parse.quote(branch)
+    return f"https://api.github.com/repos/{found[1]}/{found[2]}/zipball/{name}"
+
+
+def s3_address(attributes: Raw) -> str:
+    """The public https address of an object in S3.
+
+    Raises `InputError` when it takes keys: requests are not signed here.
+    """
+    bucket, key = (str(attributes.get(name) or "") for name in ("s3Bucket", "s3ItemKey"))
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket) or not key:
+        raise InputError("codeEntryType s3 needs codeEntryAttributes.s3Bucket and .s3ItemKey")
+    region = str(attributes.get("s3Region") or "us-east-1")
+    if not re.fullmatch(r"[a-z0-9-]+", region):
+        raise InputError(f"codeEntryAttributes.s3Region: {region!r} is no region")
+    if attributes.get("s3AccessKeyId") or attributes.get("s3SecretAccessKey"):
+        raise InputError(
+            f"s3://{bucket}/{key} takes keys, and fnbuild does not sign requests to S3",
+            hint="make an address that is signed already, `aws s3 presign s3://BUCKET/KEY`, and use"
+            " it as `path` with `codeEntryType: archive`",
+        )
+    return f"https://{bucket}.s3.{region}.amazonaws.com/{urllib.parse.quote(key)}"
+
+
+def _looks(file: Path) -> str:
+    with file.open("rb") as content:
+        head = content.read(60)
+    if not head:
+        return ": it is empty"
+    if _is_page(file):
+        return ": it is a web page, such as one that asks to log in"
+    return f": it begins with {os.fsdecode(head[:24])!r}"
+
+
+def _is_page(file: Path) -> bool:
+    with file.open("rb") as content:
+        head = content.read(512).lstrip().lower()
+    return head.startswith((b"<!doctype html", b"<html"))
