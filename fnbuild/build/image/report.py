@@ -1,0 +1,185 @@
+"""What an image weighs, layer by layer, who made each, and what could be left out."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from fnbuild.build.image.engine import Engine, Layer
+from fnbuild.errors import BuildError, NotFoundError
+
+Maker = Literal["base", "function", "fnbuild"]
+
+_WHAT_SHOWN = 70
+_MIB = 1024 * 1024
+_WORTH = 5 * _MIB
+"""Bytes below which leftovers are not worth a line."""
+
+# Where fnbuild's own lines of the Dockerfile put things.
+_OWN = (
+    ("/opt/fnbuild", "runtime"),
+    ("/usr/local/bin/processor", "runtime"),
+    ("/etc/nuclio/config/processor", "configuration"),
+)
+_CODE = "/opt/nuclio"
+_TOOLS = re.compile(
+    r"\b(build-essential|g\+\+|gcc|clang|gfortran|cuda-toolkit\S*|cuda-nvcc\S*|cuda-compiler\S*|"
+    r"nvidia-cuda-toolkit|libc6-dev|base-devel|Development Tools)"
+)
+_INSTALLS = re.compile(
+    r"\b(apt-get|apt|apk|yum|dnf|microdnf|conda|mamba|micromamba)\b.*\b(install|add)\b"
+)
+_LEFTOVERS = {
+    "apt": ("/var/lib/apt/lists", "the package lists of apt", "rm -rf /var/lib/apt/lists/*"),
+    "pip": ("~/.cache/pip", "pip's cache", "pip install --no-cache-dir"),
+    "conda": ("/opt/conda/pkgs", "conda's package cache", "conda clean --all --yes"),
+}
+# One program in the image: sizes of folders that are left behind, compilers that are there.
+_LOOK = """
+import json, os, sys
+def weight(folder):
+    total = 0
+    for place, _, names in os.walk(os.path.expanduser(folder)):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(place, name)).st_size
+            except OSError:
+                pass
+    return total
+folders = os.environ.get("PATH", "").split(os.pathsep) + ["/usr/local/cuda/bin"]
+tools = [tool for tool in ("gcc", "g++", "clang", "nvcc")
+         if any(os.access(os.path.join(folder, tool), os.X_OK) for folder in folders)]
+print(json.dumps({"tools": tools, "weights": {name: weight(name) for name in sys.argv[1:]}}))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One layer; `size` in bytes, `what` is the instruction that made it."""
+
+    size: int
+    made_by: Maker
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """An image's parts, largest first, and advice, one sentence each."""
+
+    reference: str
+    size: int
+    parts: tuple[Part, ...]
+    advice: tuple[str, ...]
+
+
+def report(engine: Engine, reference: str, base: str = "", python: str = "python3") -> Report:
+    """Look at an image that the engine has. `base` is the image it was built from, if it is known;
+    `python` a Python in it, by which its files are looked at."""
+    image = engine.inspect(reference)
+    if image is None:
+        raise NotFoundError(f"{engine.name} has no image {reference}")
+    history = engine.history(reference)
+    own = len(history) - _of_base(engine, history, base)
+    parts = [
+        Part(one.size, _maker(one, index >= own), _what(one)) for index, one in enumerate(history)
+    ]
+    largest = sorted((one for one in parts if one.size), key=lambda one: -one.size)
+    tools, weights = _looked(engine, reference, python)
+    advice = (*_about_tools(base, parts, tools), *_about_leftovers(weights))
+    return Report(reference, sum(one.size for one in parts), tuple(largest), advice)
+
+
+def table(found: Report) -> str:
+    """The report as people read it."""
+    lines = [f"{found.reference}: {megabytes(found.size)} in {len(found.parts)} layers"]
+    for part in found.parts:
+        share = round(100 * part.size / found.size) if found.size else 0
+        what = part.what if len(part.what) <= _WHAT_SHOWN else f"{part.what[: _WHAT_SHOWN - 1]}…"
+        lines.append(f"{megabytes(part.size):>10} {share:>3} %  {part.made_by:<8}  {what}")
+    lines.extend(f"note: {one}" for one in found.advice)
+    return "\n".join(lines)
+
+
+def megabytes(size: int) -> str:
+    """The size in the units that registries and engines show."""
+    if size >= 1000**3:
+        return f"{size / 1000**3:.2f} GB"
+    return f"{size / 1000**2:.1f} MB" if size >= 100_000 else f"{size / 1000:.1f} kB"
+
+
+def _of_base(engine: Engine, history: Sequence[Layer], base: str) -> int:
+    """How many of the oldest lines came with the base image."""
+    if not base or engine.inspect(base) is None:
+        return 0
+    theirs = engine.history(base)
+    count = len(theirs)
+    return count if list(history[len(history) - count :]) == theirs else 0
+
+
+def _maker(layer: Layer, of_base: bool) -> Maker:
+    if of_base:
+        return "base"
+    return "fnbuild" if any(place in layer.created_by for place, _ in _OWN) else "function"
+
+
+def _what(layer: Layer) -> str:
+    """The instruction as it was written, as far as the engines keep it."""
+    for place, name in _OWN:
+        if place in layer.created_by:
+            return name
+    text = re.sub(r"\s*# buildkit$", "", " ".join(layer.created_by.split()))
+    text = re.sub(r"^RUN \|\d+ .*?(?=/bin/)", "RUN ", text)
+    text = re.sub(r"^\|\d+ .*?(?=/bin/)", "", text)
+    plain = re.sub(r"^(?:RUN )?/bin/(?:ba)?sh -c #\(nop\)\s+", "", text)
+    if plain == text:
+        plain = re.sub(r"^(?:RUN )?/bin/(?:ba)?sh -c ", "RUN ", text)
+    if re.match(r"(COPY|ADD) ", plain) and plain.rstrip(" /").endswith(_CODE):
+        return "code of the function"
+    return plain or "a layer without a history"
+
+
+def _looked(engine: Engine, reference: str, python: str) -> tuple[list[str], dict[str, int]]:
+    """Compilers and leftovers in the image; nothing where it cannot be looked at."""
+    folders = [folder for folder, _, _ in _LEFTOVERS.values()]
+    try:
+        done = engine.run(reference, [python, "-E", "-s", "-c", _LOOK, *folders])
+        seen = json.loads(done.out.splitlines()[-1])
+        return list(seen["tools"]), dict(seen["weights"])
+    except (BuildError, ValueError, KeyError, IndexError):
+        return [], {}
+
+
+def _about_tools(base: str, parts: Sequence[Part], tools: Sequence[str]) -> list[str]:
+    if "-devel" in base.rpartition("/")[2]:
+        runtime = "-runtime".join(base.rsplit("-devel", 1))
+        return [
+            f"the base image {base} carries a compiler tool chain; {runtime} has what a model needs"
+            " to run"
+        ]
+    for part in parts:
+        installed = _TOOLS.search(part.what)
+        if installed and _INSTALLS.search(part.what):
+            what = part.what if len(part.what) <= _WHAT_SHOWN else f"{part.what[:_WHAT_SHOWN]}…"
+            return [
+                f"{installed[1]} is installed and stays in the image ({megabytes(part.size)}:"
+                f" {what}); install, build and remove it in one RUN"
+            ]
+    if tools:
+        where = f"the base image {base}" if base else "the image"
+        return [
+            f"{where} carries a compiler tool chain ({', '.join(tools)}); a smaller base image"
+            " (slim, runtime) starts and pulls sooner"
+        ]
+    return []
+
+
+def _about_leftovers(weights: dict[str, int]) -> list[str]:
+    return [
+        f"left behind in the image: {what} ({megabytes(weights[folder])} in {folder});"
+        f" `{remedy}` in the RUN that makes them"
+        for folder, what, remedy in _LEFTOVERS.values()
+        if weights.get(folder, 0) >= _WORTH
+    ]

@@ -1,0 +1,257 @@
+"""A real container engine for tests: the one that is there, what is made in it, and its end.
+
+Everything that a test makes has a name from `Made`, and goes when the test is done. Nothing else is
+touched, for other people use the same engine at the same time.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from fnbuild.build.image import engine as engines
+from fnbuild.build.image.engine import BuildRequest, Engine
+from fnbuild.errors import UnavailableError
+
+PYTHON_IMAGE = "python:3.11"
+"""The base image with Python that tests build on: bookworm with pip."""
+
+LABEL = "fnbuild.test"
+"""Its value says which test made an image, and every step of its build."""
+
+_REGISTRY = "127.0.0.1:5000"
+_START_SECONDS = 20.0
+# `swordfish` by bcrypt, which is all that the registry reads.
+_PASSWORD_HASH = "$2b$05$wi.Gk0804TTx4lkg1G1f7OztLoQ75Nu9X8qGSjlRfoWTjtvGfpRYG"
+
+_PROGRAMS = ("sh", "sleep", "cat", "ls", "id")
+
+
+@functools.cache
+def _answering(name: str) -> Engine | str:
+    try:
+        return engines.choose(name)
+    except UnavailableError as error:
+        return f"{name} is missing: {error.message}"
+
+
+def require_engine(name: str = "docker") -> Engine:
+    """The engine of that name, or the test is skipped with what is missing."""
+    found = _answering(name)
+    if isinstance(found, str):
+        pytest.skip(found)
+    return found
+
+
+def require_image(engine: Engine, reference: str = PYTHON_IMAGE) -> str:
+    """The name of an image that the engine has, or the test is skipped."""
+    if engine.inspect(reference) is None:
+        pytest.skip(f"{engine.name} has no image {reference}: `{engine.name} pull {reference}`")
+    return reference
+
+
+def require_program(name: str) -> str:
+    """The path of a program, or the test is skipped."""
+    path = shutil.which(name)
+    if path is None:
+        pytest.skip(f"{name} is not installed")
+    return path
+
+
+@dataclass
+class Made:
+    """Names for what one test makes in an engine; all of it is removed with `remove`."""
+
+    engine: Engine
+    token: str = field(default_factory=lambda: secrets.token_hex(4))
+    images: list[str] = field(default_factory=list)
+
+    def name(self, word: str) -> str:
+        """A name that nobody else has: of a container, a volume, a function."""
+        return f"fnbuild-test-{word}-{self.token}"
+
+    def image(self, word: str, prefix: str = "", tag: str = "1") -> str:
+        """A reference that nobody else has; `prefix` is a registry with its slash."""
+        reference = f"{prefix}{self.name(word)}:{tag}"
+        self.images.append(reference)
+        return reference
+
+    @property
+    def label(self) -> str:
+        """The line of a Dockerfile behind FROM by which all its steps are found again."""
+        return f"LABEL {LABEL}={self.token}"
+
+    def build(self, folder: Path, lines: str, word: str = "image") -> str:
+        """Build an image of a Dockerfile's lines with the folder as context; its reference."""
+        reference = self.image(word)
+        request = BuildRequest(folder, self.dockerfile(folder, lines), (reference,))
+        self.engine.build(request, lambda _: None)
+        return reference
+
+    def dockerfile(self, folder: Path, lines: str) -> Path:
+        """A Dockerfile of these lines, with the label behind every FROM."""
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / "Dockerfile"
+        marked = []
+        for line in lines.splitlines():
+            marked.append(line)
+            if line.startswith("FROM "):
+                marked.append(self.label)
+        file.write_text("\n".join(marked) + "\n")
+        return file
+
+    def remove(self) -> None:
+        for reference in self.images:
+            call(self.engine, "rmi", "--force", reference)
+        if self.engine.name != "docker":
+            return
+        for kind in ("container", "volume"):
+            listed = call(self.engine, kind, "ls", "--quiet", "--filter", f"name={self.token}")
+            for one in listed.split():
+                call(self.engine, kind, "rm", "--force", one)
+        # The steps of a build that failed have no name, and go from the last to the first.
+        for _ in range(20):
+            ours = f"label={LABEL}={self.token}"
+            left = call(self.engine, "images", "--all", "--quiet", "--filter", ours).split()
+            if not left:
+                break
+            call(self.engine, "rmi", "--force", *dict.fromkeys(left))
+
+
+def call(engine: Engine, *words: str) -> str:
+    """What the engine's own client writes, whatever its status."""
+    done = subprocess.run([engine.name, *words], capture_output=True, text=True, check=False)
+    return done.stdout
+
+
+@contextmanager
+def making(engine: Engine) -> Iterator[Made]:
+    """What is made inside is removed at the end."""
+    made = Made(engine)
+    try:
+        yield made
+    finally:
+        made.remove()
+
+
+def small_base(made: Made, folder: Path) -> str:
+    """A base image of a few MB with a shell and little else, made from this machine's programs."""
+    root = folder / "root"
+    wanted = [require_program(name) for name in _PROGRAMS]
+    for path in [*wanted, *_libraries(wanted)]:
+        target = root / path.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    if not (root / "bin/sh").exists():
+        (root / "bin").mkdir(exist_ok=True)
+        shutil.copy("/bin/sh", root / "bin/sh")
+    return made.build(folder, "FROM scratch\nCOPY root /\nENV PATH=/usr/bin:/bin\n", "base")
+
+
+def _libraries(programs: list[str]) -> set[str]:
+    listed = subprocess.run(["ldd", *programs], capture_output=True, text=True, check=True)
+    words = listed.stdout.split()
+    return {word for word in words if word.startswith("/") and not word.endswith(":")}
+
+
+def until(what: str, ready: Callable[[], bool], seconds: float = _START_SECONDS) -> None:
+    """Wait for a condition, or fail with its name."""
+    deadline = time.monotonic() + seconds
+    while not ready():
+        if time.monotonic() > deadline:
+            pytest.fail(f"{what} did not happen within {seconds:g} s")
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+@dataclass(frozen=True)
+class Registry:
+    """A registry on this machine. `user` and `password` are empty when it asks for none."""
+
+    address: str
+    user: str = ""
+    password: str = ""
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://{address}/v2/", timeout=2):
+            return True
+    except urllib.error.HTTPError as error:
+        return error.code == 401
+    except OSError:
+        return False
+
+
+@contextmanager
+def registry(folder: Path, port: int, *, login: bool = False) -> Iterator[Registry]:
+    """The registry that is there, or one of our own on that port; with `login` always our own."""
+    if not login and _answers(_REGISTRY):
+        yield Registry(_REGISTRY)
+        return
+    program = require_program("docker-registry")
+    address = f"127.0.0.1:{port}"
+    settings: dict[str, object] = {
+        "version": "0.1",
+        "storage": {"filesystem": {"rootdirectory": str(folder / "registry")}},
+        "http": {"addr": address},
+        "log": {"level": "error", "accesslog": {"disabled": True}},
+    }
+    if login:
+        passwords = folder / "htpasswd"
+        passwords.write_text(f"ann:{_PASSWORD_HASH}\n")
+        settings["auth"] = {"htpasswd": {"realm": "tests", "path": str(passwords)}}
+    (folder / "registry.yml").write_text(json.dumps(settings))
+    with ExitStack() as stack:
+        process = subprocess.Popen(
+            [program, "serve", str(folder / "registry.yml")],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        stack.callback(process.wait)
+        stack.callback(process.terminate)
+        until("the registry's start", lambda: _answers(address))
+        yield Registry(address, *(("ann", "swordfish") if login else ()))
+
+
+@pytest.fixture
+def docker() -> Engine:
+    """The Docker engine that is there."""
+    return require_engine("docker")
+
+
+@pytest.fixture
+def made(docker: Engine) -> Iterator[Made]:
+    """Names in the Docker engine; what has them goes at the end of the test."""
+    with making(docker) as made:
+        yield made
+
+
+def has_network_namespaces() -> bool:
+    """Whether this user can cut a program off the network."""
+    if os.getuid() != 0 or shutil.which("unshare") is None:
+        return False
+    return (
+        subprocess.run(["unshare", "-n", "true"], capture_output=True, check=False).returncode == 0
+    )
