@@ -28,8 +28,16 @@ _OLD_SHA256 = "43270502883cdd8c80e43b449f3ed04a3cf504558c557c72495c725fc3bdd044"
 
 def ensure(interpreter: Interpreter) -> Path:
     """A folder that holds the nuclio_sdk fit for the interpreter. Nothing else is in it."""
-    if interpreter.version < (3, 7):
-        return _in_cache(_OLD_RELEASE, _fetch)
+    return ensure_for(interpreter.version)
+
+
+def ensure_for(version: tuple[int, int, int], offline: bool = False) -> Path:
+    """The same for a Python of that version, which may be in an image. Its name is the release.
+
+    Raises `BuildError` when the release cannot be had; `offline` forbids to fetch it.
+    """
+    if version < (3, 7):
+        return _in_cache(_OLD_RELEASE, _refuse if offline else _fetch)
     try:
         release = importlib.metadata.version("nuclio-sdk")
     except importlib.metadata.PackageNotFoundError as error:
@@ -37,6 +45,11 @@ def ensure(interpreter: Interpreter) -> Path:
             "nuclio-sdk is missing beside fnbuild", hint="`pip install nuclio-sdk` brings it"
         ) from error
     return _in_cache(release, _copy)
+
+
+def prepare() -> list[Path]:
+    """Every release, kept from now on, so that builds need no network for them."""
+    return [ensure_for(version) for version in ((3, 6, 0), (3, 7, 0))]
 
 
 def _in_cache(release: str, fill: Callable[[Path], None]) -> Path:
@@ -64,6 +77,13 @@ def _copy(folder: Path) -> None:
     source = spec.submodule_search_locations[0]
     ignored = shutil.ignore_patterns("__pycache__", "*.pyc", "test")
     shutil.copytree(source, folder / _PACKAGE, ignore=ignored)
+
+
+def _refuse(_folder: Path) -> None:
+    raise BuildError(
+        f"Python 3.6 needs nuclio-sdk {_OLD_RELEASE}, which is not here and may not be fetched",
+        hint="`fnbuild build --prepare-offline` fetches it ahead, on a machine with network",
+    )
 
 
 def _fetch(folder: Path) -> None:

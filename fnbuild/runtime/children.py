@@ -49,7 +49,7 @@ def reap(pid: int) -> Optional[int]:
 def reap_stray(known: Callable[[int], bool]) -> Optional[Tuple[int, int]]:
     """Reap one child that is not `known`: its pid and how it ended; None when there is none."""
     if not _CAN_PEEK:
-        return None
+        return _reap_listed(known)
     try:
         found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
@@ -58,6 +58,21 @@ def reap_stray(known: Callable[[int], bool]) -> Optional[Tuple[int, int]]:
     if found is None or known(found.si_pid):
         return None
     return found.si_pid, _exit_status(os.waitpid(found.si_pid, 0)[1])
+
+
+def _reap_listed(known: Callable[[int], bool]) -> Optional[Tuple[int, int]]:
+    try:
+        with open("/proc/thread-self/children") as file:
+            pids = [int(word) for word in file.read().split()]
+    except OSError:
+        return None
+    for pid in pids:
+        if not known(pid):
+            # It is a child of this process alone, which nobody else waits for.
+            found, status = os.waitpid(pid, os.WNOHANG)
+            if found:
+                return pid, _exit_status(status)
+    return None
 
 
 def kill_group(pid: int) -> None:

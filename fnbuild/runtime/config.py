@@ -7,7 +7,8 @@
      "immutable": false,                 true: what the handler writes there never reaches `code`
      "interpreter": "/usr/bin/python3",  of the workers
      "env": {"KEY": "value"},            for the workers, on top of the processor's own
-     "sdk_path": "/folder" | null,       holds nuclio_sdk; last on the workers' sys.path
+     "sdk_path": "/folder" | null,       holds nuclio_sdk, or a folder of it for each release; last
+                                         on the workers' sys.path
      "triggers": {"NAME": {"kind": "http" | "cron", "num_workers": 1,
                            "availability_timeout_ms": 10000, "termination_timeout": 10.0,
                            "allocator": "",   triggers that name the same share their workers
@@ -81,11 +82,12 @@ class Trigger:
 
 
 class ProcessorConfig:
-    """The whole file; attributes are named as its keys."""
+    """The whole file; attributes are named as its keys. `place` has values that it may lack."""
 
-    def __init__(self, values: Values) -> None:
+    def __init__(self, values: Values, place: Optional[Values] = None) -> None:
         if not isinstance(values, dict):
             raise ConfigFileError("the configuration must be a JSON object")
+        values = dict(place or {}, **values)
         self.function = _get(values, "", "function", dict, {})
         self.handler = _get(values, "", "handler", str)
         self.code = _get(values, "", "code", str)
@@ -158,7 +160,7 @@ class ProcessorConfig:
         return float(max(trigger.termination_timeout for trigger in self.served))
 
     @classmethod
-    def from_file(cls, path: str) -> "ProcessorConfig":
+    def from_file(cls, path: str, place: Optional[Values] = None) -> "ProcessorConfig":
         """Read and check the file at `path`; ConfigFileError when it is missing or wrong."""
         try:
             with open(path, "rb") as file:
@@ -168,7 +170,7 @@ class ProcessorConfig:
         except ValueError as problem:
             raise ConfigFileError("%s is not JSON: %s" % (path, problem)) from None
         try:
-            return cls(values)
+            return cls(values, place)
         except ConfigFileError as problem:
             raise ConfigFileError("%s: %s" % (path, problem)) from None
 

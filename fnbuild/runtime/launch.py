@@ -5,7 +5,7 @@ import signal
 import socket
 from typing import Dict, List
 
-from . import wire
+from . import cores, wire
 from .config import ProcessorConfig, Trigger
 
 _HERE = os.path.dirname(os.path.abspath(__file__))
@@ -36,13 +36,6 @@ def command(config: ProcessorConfig, fd: int) -> List[str]:
     return [config.interpreter, "-u", _BOOTSTRAP, "--socket", str(fd), name]
 
 
-def _cores() -> int:
-    # PyPy cannot tell which cores this process may use.
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def environment(config: ProcessorConfig, workers: int) -> Dict[str, str]:
     """The worker's environment: the processor's, what Nuclio gives, and the function's own.
 
@@ -67,7 +60,7 @@ def environment(config: ProcessorConfig, workers: int) -> Dict[str, str]:
     # A print of any text succeeds; Python 3.6 has ASCII for its streams in a bare environment.
     if not env.get("PYTHONIOENCODING"):
         env["PYTHONIOENCODING"] = "utf-8:backslashreplace"
-    share = str(max(1, _cores() // max(1, workers)))
+    share = str(max(1, cores.available() // max(1, workers)))
     for name in _THREADS:
         env.setdefault(name, share)
     return env

@@ -288,7 +288,7 @@ def _fault(context: Dict[str, Any]) -> str:
 
 
 def main(arguments: List[str]) -> int:
-    """Run a processor: 0 after a drain, 1 when cut short or unable to listen, 2 for usage."""
+    """Run a processor for a configuration file: as `serve`, and 2 for usage."""
     if len(arguments) != 2 or arguments[0] != "--config":
         sys.stderr.write("usage: python -m fnbuild.runtime.processor --config FILE\n")
         return 2
@@ -297,6 +297,11 @@ def main(arguments: List[str]) -> int:
     except ConfigFileError as problem:
         sys.stderr.write("%s\n" % problem)
         return 2
+    return serve(config)
+
+
+def serve(config: ProcessorConfig) -> int:
+    """Run a processor: 0 after a drain, 1 when cut short or unable to listen."""
     allocator.tune()
     log = Log(config.log_level, config.log_format)
     loop = Loop()

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 import signal
 import sys
 from contextlib import suppress
@@ -59,8 +60,9 @@ def import_sdk(setup: wire.Meta) -> Tuple[Any, Any]:
 
     So a handler's `http.py` or `logging.py` cannot break the SDK's own imports.
     """
-    if setup["sdk_path"] and setup["sdk_path"] not in sys.path:
-        sys.path.append(setup["sdk_path"])
+    path = _release(setup["sdk_path"]) if setup["sdk_path"] else ""
+    if path and path not in sys.path:
+        sys.path.append(path)
     try:
         sdk = importlib.import_module("nuclio_sdk")
         encoder = importlib.import_module("nuclio_sdk.json_encoder")
@@ -70,6 +72,18 @@ def import_sdk(setup: wire.Meta) -> Tuple[Any, Any]:
             % (sys.executable, sys.version.split()[0], problem)
         ) from None
     return sdk, encoder.Encoder
+
+
+def _release(folder: str) -> str:
+    """The folder itself, or the one in it whose release of nuclio_sdk is the best for this Python."""
+    releases = {}
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        number = tuple(map(int, re.findall("[0-9]+", name)))
+        # From 0.6 on it needs Python 3.7.
+        fits = number < (0, 6) or sys.version_info >= (3, 7)
+        if fits and os.path.isdir(os.path.join(folder, name, "nuclio_sdk")):
+            releases[number] = name
+    return os.path.join(folder, releases[max(releases)]) if releases else folder
 
 
 def enter(setup: wire.Meta) -> str:
