@@ -10,7 +10,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fnbuild.build import processor, requirements
@@ -32,10 +32,9 @@ DIGEST_LABEL = "fnbuild.io/digest"
 """The label of an image that holds the hash of the code in it."""
 
 _TIMEOUT_SECONDS = 3600
-_DOCKERFILE = "Dockerfile.processor"
-_PYTHON_VARIABLE = "NUCLIO_PYTHON_EXE_PATH"
+# In the context when a line of the user's may copy from it.
+_HANDLER = "handler"
 _NETWORK_VARIABLE = "NUCLIO_DOCKER_BUILD_NETWORK"
-_FROM_CONTEXT = ("COPY", "ADD")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +56,8 @@ class Built:
 def build(loaded: Loaded, code: Artifact, engine: Engine, progress: Progress) -> Built:
     """Build the image of a staged function, and push it when it names a registry.
 
-    Raises `BuildError`: a failed step with its place in the configuration and its own output, a base
-    image that cannot be had, an image without a usable Python.
+    Raises `BuildError`: a failed step with its place in the configuration and its own output, a
+    base image that cannot be had, an image without a usable Python.
     """
     function = loaded.function
     name = names.image_name(function)
@@ -86,7 +85,9 @@ class _Making:
     def run(self, folder: Path, name: str, digest: str) -> tuple[str, Pythons]:
         """The image's id, and its Pythons."""
         wanted = requirements.collect(self._function, self._code)
-        base = self._build.base_image or cuda.base_image(self._function, wanted.packages)
+        chosen = cuda.base_of(self._function, wanted.packages)
+        self.warnings += chosen.warnings
+        base = chosen.image
         facts = self._base(base)
         made = context.make(folder, self._function, self._code, processor.settings(self._function))
         self.warnings += made.warnings
@@ -97,7 +98,10 @@ class _Making:
             heredocs=self._engine.heredocs,
             requirements=_unread(wanted.files, self._code, self._build),
             large=made.large,
+            architecture=facts.architecture if facts else "amd64",
         )
+        setup = tuple(Directive("RUN", line, "") for line in chosen.setup)
+        recipe = replace(recipe, pre_copy=(*setup, *recipe.pre_copy))
         prepared = self._prepare(recipe, folder, base)
         try:
             found = pythons.find(self._engine, prepared, self._handler(prepared))
@@ -107,7 +111,7 @@ class _Making:
                 raise
             image = self._whole(recipe, folder, name, digest, pythons.USUAL)
             found = pythons.find(self._engine, image, self._handler(image))
-            if found == pythons.USUAL:
+            if found.processor.path == pythons.USUAL.processor.path:
                 return image, found
         return self._whole(recipe, folder, name, digest, found), found
 
@@ -137,13 +141,13 @@ class _Making:
         if not recipe.pre_copy:
             return base
         lines = dockerfile.prepared(recipe)
-        if any(_reads_context(one) for one in recipe.pre_copy):
+        if (folder / _HANDLER).is_dir():
             return self._run(lines, folder, ())
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix="empty-") as empty:
             return self._run(lines, Path(empty), ())
 
     def _whole(self, recipe: Recipe, folder: Path, name: str, digest: str, found: Pythons) -> str:
-        context.add_runtime(folder, found)
+        context.add_runtime(folder, found, offline=self._build.offline)
         lines = dockerfile.whole(recipe, found.handler)
         return self._run(lines, folder, (name,), {DIGEST_LABEL: digest})
 
@@ -154,7 +158,7 @@ class _Making:
         tags: tuple[str, ...],
         labels: dict[str, str] | None = None,
     ) -> str:
-        file = folder / _DOCKERFILE
+        file = folder / dockerfile.NAME
         file.write_text(lines.text)
         build = self._build
         request = BuildRequest(
@@ -167,6 +171,7 @@ class _Making:
             network=_network(build),
             flags=tuple(build.flags),
             timeout=_timeout(build),
+            pull=not (build.no_base_images_pull or build.offline),
         )
         try:
             image = self._engine.build(request, self._progress)
@@ -191,7 +196,7 @@ class _Making:
         """The interpreter that the function, or else its image, asks for by name."""
         own = {one.name: one.value for one in self._function.spec.env}
         facts = self._engine.inspect(image)
-        return own.get(_PYTHON_VARIABLE) or (facts.env if facts else {}).get(_PYTHON_VARIABLE)
+        return own.get(pythons.VARIABLE) or (facts.env if facts else {}).get(pythons.VARIABLE)
 
 
 @contextmanager
@@ -214,10 +219,6 @@ def _unread(files: tuple[Path, ...], code: Path, build: Build) -> str | None:
     lines += [one.value for one in build.directives.post_copy]
     named = any("requirements.txt" in line for line in lines)
     return usual.name if usual in files and not named else None
-
-
-def _reads_context(directive: Directive) -> bool:
-    return directive.kind.upper() in _FROM_CONTEXT and "://" not in directive.value
 
 
 def _network(build: Build) -> str:
