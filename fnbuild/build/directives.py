@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fnbuild.build.shell import Command, commands, join_lines
-from fnbuild.spec.types import Build
+from fnbuild.spec import types
 
 _POST_COPY = "@nuclio.postCopy"
 _RUN_FLAG = re.compile(r"--(mount|network|security)=\S+\s+")
@@ -22,6 +22,23 @@ _SHELLS = ("sh", "bash", "dash", "zsh")
 _HEREDOC = re.compile(r"<<-?\s*(['\"]?)(\w+)\1\s*\n(.*?)(?:\n\s*\2\s*)?$", re.DOTALL)
 _WITHOUT_EFFECT = ("ARG", "LABEL", "MAINTAINER", "SHELL", "STOPSIGNAL", "EXPOSE", "CMD", "")
 HOME = "/opt/nuclio"
+
+
+@dataclass(frozen=True, slots=True)
+class Directive:
+    """A line of a Dockerfile: `kind` is the verb in capitals, `place` where it was written."""
+
+    kind: str
+    value: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class Directives:
+    """What runs before and behind the copy of the code."""
+
+    pre_copy: tuple[Directive, ...] = ()
+    post_copy: tuple[Directive, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +63,13 @@ class Line:
         return text if len(text) <= 80 else f"{text[:79]}…"
 
 
-def lines(build: Build) -> Iterator[Line]:
+def lines(build: types.Build) -> Iterator[Line]:
     """Every line in the order in which a container build would run it."""
     variables = {name: value for name, value in build.args.items() if value}
     folder = HOME
-    for place, kind, value in _directives(build):
+    both = directives(build)
+    for directive in (*both.pre_copy, *both.post_copy):
+        place, kind, value = directive.place, directive.kind, directive.value
         if kind == "RUN":
             inner = folder
             for command in _run(value, variables):
@@ -68,27 +87,47 @@ def lines(build: Build) -> Iterator[Line]:
         yield Line(kind, place, (value.strip(),), folder)
 
 
-def _directives(build: Build) -> Iterator[tuple[str, str, str]]:
-    """(place, kind, value) of each directive, with commands turned into RUN."""
+def directives(build: types.Build) -> Directives:
+    """The function's directives, or its commands as RUN; in their order."""
     if build.commands:
+        return _of_commands(build.commands)
+    return Directives(
+        _side("preCopy", build.directives.pre_copy), _side("postCopy", build.directives.post_copy)
+    )
+
+
+def _side(name: str, given: list[types.Directive]) -> tuple[Directive, ...]:
+    place = f"spec.build.directives.{name}"
+    return tuple(
+        Directive(one.kind.strip().upper(), one.value, f"{place}[{index}]")
+        for index, one in enumerate(given)
+    )
+
+
+def _of_commands(given: list[str]) -> Directives:
+    pre_copy: list[Directive] = []
+    post_copy: list[Directive] = []
+    side, held, place = pre_copy, "", ""
+
+    def add(text: str) -> None:
+        side.append(Directive("RUN", text, place))
+
+    for index, command in enumerate(given):
+        if command.strip() == _POST_COPY:
+            if held:
+                add(held)
+            side, held = post_copy, ""
+            continue
+        place = f"spec.build.commands[{index}]"
+        text = held + command
+        if text.rstrip().endswith("\\"):
+            held = text.rstrip()[:-1] + " "
+            continue
         held = ""
-        for index, command in enumerate(build.commands):
-            if command.strip() == _POST_COPY:
-                continue
-            text = held + command
-            if text.rstrip().endswith("\\"):
-                held = text.rstrip()[:-1] + " "
-                continue
-            held = ""
-            yield f"spec.build.commands[{index}]", "RUN", text
-        if held:
-            yield f"spec.build.commands[{len(build.commands) - 1}]", "RUN", held
-        return
-    stages = (("preCopy", build.directives.pre_copy), ("postCopy", build.directives.post_copy))
-    for stage, directives in stages:
-        for index, directive in enumerate(directives):
-            place = f"spec.build.directives.{stage}[{index}]"
-            yield place, directive.kind.strip().upper(), directive.value
+        add(text)
+    if held:
+        add(held)
+    return Directives(tuple(pre_copy), tuple(post_copy))
 
 
 def _run(value: str, variables: dict[str, str]) -> list[Command]:

@@ -39,14 +39,17 @@ def commands(text: str, variables: Mapping[str, str]) -> list[Command]:
 
 
 def join_lines(text: str) -> str:
-    """Lines that end in a backslash joined, comment lines between them dropped, as Docker does."""
+    """Lines that end in a backslash joined, as Docker does.
+
+    Comments and empty lines between them are dropped. Two backslashes are one for the shell.
+    """
     joined: list[str] = []
     open_line = False
     for line in text.replace("\r\n", "\n").split("\n"):
-        if open_line and line.lstrip().startswith("#"):
+        if open_line and (not line.strip() or line.lstrip().startswith("#")):
             continue
         stripped = line.rstrip()
-        more = stripped.endswith("\\")
+        more = stripped.endswith("\\") and not stripped.endswith("\\\\")
         part = stripped[:-1] if more else line
         if open_line:
             joined[-1] += part
