@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.engine import Made, making, require_engine
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -37,3 +39,10 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.strip()}")
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture
+def made() -> Iterator[Made]:
+    """Names in the Docker engine that is there; what has them goes at the end of the test."""
+    with making(require_engine()) as made:
+        yield made

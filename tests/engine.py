@@ -235,19 +235,6 @@ def registry(folder: Path, port: int, *, login: bool = False) -> Iterator[Regist
         yield Registry(address, *(("ann", "swordfish") if login else ()))
 
 
-@pytest.fixture
-def docker() -> Engine:
-    """The Docker engine that is there."""
-    return require_engine("docker")
-
-
-@pytest.fixture
-def made(docker: Engine) -> Iterator[Made]:
-    """Names in the Docker engine; what has them goes at the end of the test."""
-    with making(docker) as made:
-        yield made
-
-
 def has_network_namespaces() -> bool:
     """Whether this user can cut a program off the network."""
     if os.getuid() != 0 or shutil.which("unshare") is None:

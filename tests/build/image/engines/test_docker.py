@@ -1,0 +1,82 @@
+"""docker keeps what every engine promises, with the classic builder and with BuildKit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from fnbuild.build.image.engines.docker import Docker
+from fnbuild.errors import UnavailableError
+from tests.build.image.engines.contract import *  # noqa: F403
+from tests.engine import Made, making, require_engine, small_base
+
+
+def _clients() -> list[str]:
+    """Every docker on PATH; their builders differ."""
+    places = [os.path.join(folder, "docker") for folder in os.get_exec_path()]
+    return [path for path in dict.fromkeys(places) if os.access(path, os.X_OK)]
+
+
+def _with_buildkit() -> Docker | None:
+    for path in _clients():
+        one = Docker(path)
+        if one.buildkit:
+            return one
+    return None
+
+
+@pytest.fixture(params=["classic", "buildkit"])
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Docker:
+    require_engine("docker")
+    if request.param == "classic":
+        monkeypatch.setenv("DOCKER_BUILDKIT", "0")
+        return Docker()
+    monkeypatch.delenv("DOCKER_BUILDKIT", raising=False)
+    found = _with_buildkit()
+    if found is None:
+        pytest.skip("BuildKit is missing: no docker here that builds with it")
+    return found
+
+
+@pytest.fixture
+def made(engine: Docker) -> Iterator[Made]:
+    with making(engine) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with making(require_engine("docker")) as made:
+        yield small_base(made, tmp_path_factory.mktemp("base"))
+
+
+def test_the_variable_chooses_the_builder(monkeypatch):
+    require_engine("docker")
+    for value, expected in (("0", False), ("false", False), ("1", True), ("true", True)):
+        monkeypatch.setenv("DOCKER_BUILDKIT", value)
+        assert Docker().buildkit is expected
+
+
+def test_an_engine_that_is_not_installed(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UnavailableError, match="docker is not installed"):
+        Docker().check()
+
+
+def test_an_engine_that_is_down(monkeypatch, tmp_path):
+    require_engine("docker")
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    with pytest.raises(UnavailableError, match=r"docker does not answer: .*none\.sock") as caught:
+        Docker().check()
+    assert "systemctl start docker" in caught.value.hint
+
+
+def test_a_context_that_is_not_there(monkeypatch, tmp_path):
+    require_engine("docker")
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.setenv("DOCKER_CONTEXT", "nosuchcontext")
+    with pytest.raises(UnavailableError, match="docker does not answer") as caught:
+        Docker().check()
+    assert "docker context ls" in caught.value.hint
