@@ -10,10 +10,12 @@ from typing import Literal
 class Artifact:
     """What the build stage made: a folder with the code, or an image reference.
 
-    `digest` is the hash of the code (hex); equal digests mean equal code.
+    `digest` is the hash of the code (hex); equal digests mean equal code. `id` is the engine's id
+    of an image, where the reference may mean another one by now.
     """
 
     kind: Literal["folder", "image"]
     reference: str
     digest: str
     warnings: tuple[str, ...] = ()
+    id: str = ""

@@ -201,9 +201,9 @@ class Platform(Protocol):
 
 
 # The modules are imported on use: a platform may need packages that are slow to import.
-_PLATFORMS = {"process": "fnbuild.platforms.process"}
+_PLATFORMS = {"process": "fnbuild.platforms.process", "local": "fnbuild.platforms.docker"}
 _ALIASES = {"docker": "local"}
-_PLANNED = {"local": "a container engine", "kube": "Kubernetes"}
+_PLANNED = {"kube": "Kubernetes"}
 
 
 def lookup(name: str) -> Platform:

@@ -219,9 +219,14 @@ def _settle(folder: Path) -> None:
         if entry.is_symlink():
             os.utime(entry, (layer.MTIME, layer.MTIME), follow_symlinks=False)
         elif entry.is_file():
-            time = layer.MTIME + _checksum(entry) % _TIMES
+            time = time_of(_checksum(entry))
             os.utime(entry, (time, time))
     _settle_folders(folder)
+
+
+def time_of(checksum: int) -> int:
+    """The time that a context gives a file, by the CRC-32 of its content."""
+    return layer.MTIME + checksum % _TIMES
 
 
 def _settle_folders(folder: Path) -> None:

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from fnbuild.errors import PreconditionError
-from fnbuild.platforms import Project
+from fnbuild.platforms import Project, projects
 from fnbuild.store import ProjectRow, Store
-
-_DEFAULT = "default"
 
 
 def every(store: Store, namespace: str) -> list[Project]:
     """All of the namespace, by name; `default` is there without being recorded."""
     found = {row.name: Project(**asdict(row)) for row in store.projects(namespace)}
-    found.setdefault(_DEFAULT, Project(_DEFAULT, namespace))
+    found.setdefault(projects.DEFAULT, Project(projects.DEFAULT, namespace))
     return [found[name] for name in sorted(found)]
 
 
 def create(store: Store, project: Project) -> bool:
     """Record it; False when there is one of that name, as there always is for `default`."""
-    if project.name == _DEFAULT:
+    if project.name == projects.DEFAULT:
         return False
     row = ProjectRow(project.namespace, project.name, project.description, project.owner)
     return store.add_project(row)
@@ -28,12 +25,5 @@ def create(store: Store, project: Project) -> bool:
 
 def deletable(store: Store, namespace: str, name: str, *, cascade: bool) -> list[str]:
     """The functions that go with the project; `PreconditionError` when it has to stay."""
-    if name == _DEFAULT:
-        raise PreconditionError("the project default cannot be deleted")
     members = [row.name for row in store.functions(namespace) if row.project == name]
-    if members and not cascade:
-        raise PreconditionError(
-            f"project {name} has functions: {', '.join(members)}",
-            hint="delete them first, or delete the project with `--strategy cascading`",
-        )
-    return members
+    return projects.deletable(name, members, cascade=cascade)

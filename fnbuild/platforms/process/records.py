@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from fnbuild.datadir import lock
 from fnbuild.errors import FnbuildError, NotFoundError
-from fnbuild.platforms import Deployment, Revision
+from fnbuild.platforms import Deployment, Revision, history
 from fnbuild.platforms.process import view
 from fnbuild.platforms.process.layout import Key
 from fnbuild.spec.hints import closest
@@ -92,17 +92,8 @@ def revision_to_roll_to(store: Store, key: Key, number: int | None) -> RevisionR
     if number is not None:
         return recorded(store, key, number)
     row = existing(store, key)
-    now = active(store, row)
-    if now is None:
-        raise NotFoundError(f"{key.name} has no active revision")
-    for one in store.revisions(*key):
-        served_before = one.number < now.source and one.state == "superseded"
-        if served_before and (one.digest, one.config) != (now.digest, now.config):
-            return one
-    raise NotFoundError(
-        f"no other revision of {key.name} served before revision {now.number}",
-        hint=f"`fnbuild history {key.name}` lists all; `fnbuild rollback {key.name} N` runs one",
-    )
+    superseded = (one for one in store.revisions(*key) if one.state == "superseded")
+    return history.before(key.name, active(store, row), superseded)
 
 
 def shown(store: Store, key: Key, warnings: tuple[str, ...] = ()) -> Deployment:

@@ -1,0 +1,238 @@
+"""The Docker platform as commands see it: `Platform`, on a container engine."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from fnbuild.datadir import function_dir
+from fnbuild.errors import ConflictError, NotFoundError, PreconditionError, UnavailableError
+from fnbuild.platforms import (
+    Artifact,
+    Deployment,
+    LogRecord,
+    Plan,
+    Progress,
+    Project,
+    Revision,
+    history,
+)
+from fnbuild.platforms.docker import code, deploys, engine, inventory, logs, records, view
+from fnbuild.platforms.docker.deploys import Source
+from fnbuild.platforms.docker.engine import Engine
+from fnbuild.platforms.docker.inventory import Known
+from fnbuild.platforms.docker.labels import Key, key_of
+from fnbuild.platforms.projects import deletable
+from fnbuild.spec.hints import closest
+from fnbuild.spec.types import Function
+
+_ASKED_AT_ONCE = 8
+_PROJECT = "nuclio.io/project-name"
+
+
+class DockerPlatform:
+    """Functions as containers, one each."""
+
+    name = view.PLATFORM
+    runs: Literal["folder", "image"] = "image"
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The engine, reached on first use."""
+        return engine.connect()
+
+    # Deploying
+
+    def plan(self, function: Function, artifact: Artifact, **options: Any) -> Plan:
+        known = inventory.function(self.engine, key_of(function))
+        return deploys.plan(self.engine, known, function, artifact, options)[0]
+
+    def apply(self, plan: Plan, progress: Progress) -> Deployment:
+        key = key_of(plan.function)
+        with deploys.changing(self.engine, key, "deployed") as known:
+            # Somebody may have deployed between the plan and the lock.
+            planned = deploys.plan(self.engine, known, plan.function, plan.artifact, plan.options)
+            plan = planned[0]
+            if plan.changes:
+                deploys.deploy(self.engine, known, planned, Source(), progress)
+            else:
+                stays = "is still disabled" if plan.function.spec.disable else "runs"
+                progress(f"nothing has changed, and the function {stays}")
+            return self._shown(key, plan.warnings)
+
+    def rollback(
+        self, namespace: str, name: str, revision: int | None, progress: Progress
+    ) -> Deployment:
+        key = Key(namespace, name)
+        self._existing(key)
+        with deploys.changing(self.engine, key, "rolled back") as known:
+            _refuse_foreign(known)
+            if revision is None:
+                served = (made for made in known.all if not made.failed)
+                wanted = history.before(name, known.active, served)
+            else:
+                wanted = records.recorded(known, revision)
+            progress(f"rolling back to the code and configuration of revision {wanted.number}")
+            source = Source(wanted.source, f"rollback to revision {wanted.number}")
+            warnings = deploys.run_again(self.engine, known, wanted, source, progress)
+            return self._shown(key, warnings)
+
+    def redeploy(self, namespace: str, name: str, progress: Progress) -> Deployment:
+        key = Key(namespace, name)
+        self._existing(key)
+        with deploys.changing(self.engine, key, "redeployed") as known:
+            _refuse_foreign(known)
+            recorded = known.active or next(iter(known.all), None)
+            if recorded is None:
+                raise records.without_code(key)
+            source = Source(recorded.source, f"redeploy of revision {recorded.number}")
+            warnings = deploys.run_again(self.engine, known, recorded, source, progress)
+            return self._shown(key, warnings)
+
+    def store_imported(self, function: Function) -> Deployment:
+        key = key_of(function)
+        with deploys.changing(self.engine, key, "imported") as known:
+            if known.containers or known.recorded:
+                raise ConflictError(
+                    f"there is a function {key.name} in namespace {key.namespace} already",
+                    hint=f"delete it first: `fnbuild delete function {key.name}`",
+                )
+            records.add_import(self.engine, function)
+            return self._shown(key)
+
+    # Looking
+
+    def notices(self) -> list[str]:
+        try:
+            _ = self.engine.version
+        except UnavailableError as error:
+            return [f"{error.message}; {error.hint}" if error.hint else error.message]
+        return []
+
+    def deployments(self, namespace: str, project: str | None = None) -> list[Deployment]:
+        known = inventory.functions(self.engine, namespace)
+        with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+            found = list(pool.map(lambda one: view.deployment(self.engine, one), known))
+        return [one for one in found if project in (None, _project_of(one.function))]
+
+    def deployment(self, namespace: str, name: str) -> Deployment:
+        return self._shown(Key(namespace, name))
+
+    def _shown(self, key: Key, warnings: tuple[str, ...] = ()) -> Deployment:
+        shown = view.deployment(self.engine, self._existing(key))
+        return replace(shown, warnings=(*warnings, *shown.warnings))
+
+    def _existing(self, key: Key) -> Known:
+        known = inventory.function(self.engine, key)
+        if not known.there:
+            raise NotFoundError(
+                f"there is no function {key.name} in namespace {key.namespace}",
+                hint=self._whereabouts(key),
+            )
+        return known
+
+    def _whereabouts(self, key: Key) -> str:
+        """Where the function is that somebody did not find."""
+        keys = [one.key for one in inventory.everywhere(self.engine)]
+        elsewhere = [one.namespace for one in keys if one.name == key.name]
+        if elsewhere:
+            return f"it is in namespace {' and '.join(elsewhere)}: `-n {elsewhere[0]}`"
+        close = closest(key.name, (one.name for one in keys if one.namespace == key.namespace))
+        if close:
+            return f'did you mean "{close}"?'
+        return f"`fnbuild get functions --platform {self.name} -n {key.namespace}` lists them"
+
+    def logs(
+        self,
+        namespace: str,
+        name: str,
+        *,
+        follow: bool = False,
+        since: float | None = None,
+        tail: int | None = None,
+    ) -> Iterator[LogRecord]:
+        key = Key(namespace, name)
+        self._existing(key)
+
+        def serving() -> str | None:
+            known = inventory.function(self.engine, key)
+            return known.container.id if known.container else None
+
+        return logs.read(self.engine, serving, follow=follow, since=since, tail=tail)
+
+    def revisions(self, namespace: str, name: str) -> list[Revision]:
+        return records.shown(self._existing(Key(namespace, name)))
+
+    def source(self, namespace: str, name: str, revision: int | None = None) -> Path | None:
+        known = self._existing(Key(namespace, name))
+        if revision is None:
+            made = known.active or next(iter(known.all), None)
+        else:
+            made = records.recorded(known, revision)
+        return code.extracted(self.engine, made) if made is not None else None
+
+    # Removing
+
+    def delete(self, namespace: str, name: str, *, image: bool = False) -> bool:
+        """As the protocol says; with `image` the names of its images go as well, and what nothing
+        else uses of them.
+        """
+        key = Key(namespace, name)
+        if not inventory.function(self.engine, key).there:
+            return False
+        with deploys.changing(self.engine, key, "deleted") as known:
+            _refuse_foreign(known)
+            for one in known.containers:
+                self.engine.stop(one.id)
+                self.engine.remove(one.id)
+            for made in known.all:
+                records.forget(self.engine, made)
+                if image:
+                    records.drop_image(self.engine, made)
+            records.drop_import(self.engine, key)
+            self.engine.remove_volume(key.container)
+            _forget_lock(key)
+        return known.there
+
+    # Projects
+
+    def projects(self, namespace: str) -> list[Project]:
+        return records.projects(self.engine, namespace)
+
+    def create_project(self, project: Project) -> bool:
+        return records.add_project(self.engine, project)
+
+    def delete_project(self, namespace: str, name: str, *, cascade: bool) -> bool:
+        functions = inventory.functions(self.engine, namespace)
+        members = [one.key.name for one in functions if _project_of(view.function_of(one)) == name]
+        for member in deletable(name, members, cascade=cascade):
+            self.delete(namespace, member)
+        return records.drop_project(self.engine, namespace, name)
+
+
+def _project_of(function: Function) -> str:
+    return function.metadata.labels.get(_PROJECT, "default")
+
+
+def _refuse_foreign(known: Known) -> None:
+    """Leave to Nuclio what Nuclio has deployed, unless somebody deploys over it."""
+    if known.foreign:
+        name = known.key.name
+        raise PreconditionError(
+            f"{name} was deployed by Nuclio, which keeps records of its own",
+            hint=f"use `nuctl` for it, or take it over: `fnbuild deploy {name} --path FOLDER`",
+        )
+
+
+def _forget_lock(key: Key) -> None:
+    """Remove the lock, and the function's folder unless another platform has something there."""
+    folder = function_dir(*key)
+    if [one.name for one in folder.iterdir()] == ["lock"]:
+        with contextlib.suppress(OSError):
+            (folder / "lock").unlink()
+            folder.rmdir()

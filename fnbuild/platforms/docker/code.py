@@ -1,0 +1,119 @@
+"""The code of a revision, taken from its image to the data directory.
+
+Only what the image got from the function's folder: contexts give files a time that follows from
+their content, and what other build lines put beside them (weights, mostly) has another one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import tarfile
+import uuid
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from fnbuild.build.image.context import time_of
+from fnbuild.build.image.layer import MTIME
+from fnbuild.datadir import data_dir, make_private
+from fnbuild.errors import PlatformError
+from fnbuild.platforms.docker.engine import Engine
+from fnbuild.platforms.docker.labels import Made
+from fnbuild.platforms.settings import MOUNT
+
+_CHUNK_BYTES = 1 << 20
+
+
+def extracted(engine: Engine, made: Made) -> Path | None:
+    """The folder with the code of a revision; None when its image is gone or holds none."""
+    cache = make_private(data_dir() / "images")
+    folder = cache / made.image_id.rpartition(":")[2][:32]
+    if folder.is_dir():
+        return folder
+    if not made.image_id or engine.image(made.image_id) is None:
+        return None
+    half = cache / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    try:
+        if not _extract(engine, made, half):
+            return None
+        # Two commands may do this at once: the content is the same.
+        with contextlib.suppress(OSError):
+            half.rename(folder)
+        return folder
+    except (OSError, tarfile.TarError) as error:
+        raise PlatformError(
+            f"the code of {made.key.name} cannot be taken from its image: {error}"
+        ) from error
+    finally:
+        shutil.rmtree(half, ignore_errors=True)
+
+
+def _extract(engine: Engine, made: Made, folder: Path) -> bool:
+    """Whether there was any code. A container that never starts is the way to an image's files."""
+    name = f"{made.key.candidate}-{uuid.uuid4().hex[:8]}"
+    container = engine.create(name, {"Image": made.image_id, "Cmd": ["processor"]})
+    try:
+        pieces = engine.get(container, MOUNT)
+        if pieces is None:
+            return False
+        folder.mkdir(mode=0o700)
+        with tarfile.open(fileobj=_Stream(pieces), mode="r|") as archive:
+            for member in archive:
+                _take(archive, member, folder)
+    finally:
+        engine.remove(container)
+    return any(folder.iterdir())
+
+
+def _take(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
+    _, slash, inside = member.name.partition("/")
+    if not slash or not inside:
+        return
+    found = tarfile.data_filter(member.replace(name=inside, deep=False), str(folder))
+    target = folder / found.name
+    if found.isdir() and member.mtime == MTIME:
+        target.mkdir(parents=True, exist_ok=True)
+    elif found.issym() and member.mtime == MTIME:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(found.linkname)
+    elif found.isreg() and (content := archive.extractfile(member)) is not None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if time_of(_copy(content, target)) != member.mtime:
+            target.unlink()
+            return
+        target.chmod(0o755 if member.mode & 0o100 else 0o644)
+
+
+def _copy(source: IO[bytes], target: Path) -> int:
+    """Copy to a file; the checksum of the content."""
+    checksum = 0
+    with target.open("wb") as file:
+        while chunk := source.read(_CHUNK_BYTES):
+            checksum = zlib.crc32(chunk, checksum)
+            file.write(chunk)
+    return checksum
+
+
+class _Stream(io.RawIOBase):
+    """Pieces of bytes as a file that can be read once."""
+
+    def __init__(self, pieces: Iterator[bytes]):
+        self._pieces = pieces
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        while size < 0 or len(self._rest) < size:
+            piece = next(self._pieces, b"")
+            if not piece:
+                break
+            self._rest += piece
+        size = len(self._rest) if size < 0 else size
+        taken, self._rest = self._rest[:size], self._rest[size:]
+        return taken

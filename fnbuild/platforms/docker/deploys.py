@@ -1,0 +1,209 @@
+"""Deploying on an engine: from a plan to the container that serves, with everything on record."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from fnbuild.build.processor import readiness_seconds
+from fnbuild.datadir import data_dir, lock
+from fnbuild.errors import (
+    ConflictError,
+    FnbuildError,
+    InputError,
+    NotFoundError,
+    NotReadyError,
+    PlatformError,
+)
+from fnbuild.platforms import Artifact, Plan, Progress
+from fnbuild.platforms.docker import inventory, planning, ports, records, view
+from fnbuild.platforms.docker.containers import Place, network_names
+from fnbuild.platforms.docker.engine import Engine
+from fnbuild.platforms.docker.inventory import Container, Known
+from fnbuild.platforms.docker.labels import OWNER, Key, Made
+from fnbuild.platforms.docker.readiness import opening
+from fnbuild.platforms.docker.switch import Switch
+from fnbuild.platforms.settings import wants_gpu
+from fnbuild.spec.types import Function, Raw
+
+# What a deploy of another machine takes beside the readiness of the function, in seconds.
+_FOREIGN_SECONDS = 180.0
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The revision whose code and configuration another one runs again, and the note of that.
+
+    A new one has no other: 0.
+    """
+
+    revision: int = 0
+    note: str = ""
+
+
+@contextmanager
+def changing(engine: Engine, key: Key, participle: str) -> Iterator[Known]:
+    """What there is of the function, while nobody else may change it.
+
+    The lock is of this data directory; a deploy from elsewhere is seen by its containers.
+    """
+    with lock(*key, participle):
+        yield _settled(engine, inventory.function(engine, key))
+
+
+def _settled(engine: Engine, known: Known) -> Known:
+    """Without what deploys that were killed have left, and under the function's own name."""
+    serving = known.container
+    left = [one for one in known.containers if one is not serving]
+    for one in left:
+        if one.labels.get(OWNER) != _owner() and _recent(engine, one):
+            raise ConflictError(
+                f"{known.key.name} is being deployed from elsewhere (container {one.name})",
+                hint="try again when it is done",
+            )
+        engine.remove(one.id)
+    if serving is not None and serving.made is not None and serving.name != known.key.container:
+        engine.rename(serving.id, known.key.container)
+        left.append(serving)
+    return inventory.function(engine, known.key) if left else known
+
+
+def _owner() -> str:
+    return f"{socket.gethostname()}:{data_dir()}"
+
+
+def _recent(engine: Engine, container: Container) -> bool:
+    """Whether the deploy that made it may still be under way."""
+    created = (engine.container(container.id) or {}).get("Created", "")
+    try:
+        age = (datetime.now(UTC) - datetime.fromisoformat(created)).total_seconds()
+    except ValueError:
+        return False
+    return age < readiness_seconds(container.function) + _FOREIGN_SECONDS
+
+
+def plan(
+    engine: Engine, known: Known, function: Function, artifact: Artifact, options: dict[str, Any]
+) -> tuple[Plan, Place]:
+    """What would change, and where the container would be."""
+    function = planning.with_options(function, artifact, options)
+    _refuse_stranger(engine, known)
+    image = engine.image(artifact.id or artifact.reference) or {}
+    hosts, warnings = ports.hosts(engine, function)
+    if known.foreign:
+        warnings += (
+            "Nuclio has deployed this function: its container is replaced, and Nuclio's dashboard"
+            " may still show what it remembers",
+        )
+    container = known.container
+    around = planning.Surroundings(
+        known=known,
+        well=container is not None and view.live(engine, known).state == "ready",
+        image_id=str(image.get("Id", "")),
+        networks=frozenset(engine.networks()),
+        hosts=hosts,
+        warnings=warnings,
+    )
+    place = _place(engine, known, function, hosts, image)
+    return planning.make(function, artifact, around, place, options), place
+
+
+def _refuse_stranger(engine: Engine, known: Known) -> None:
+    """Touch no container that has the function's name and is none of Nuclio's or fnbuild's."""
+    if any(one.name == known.key.container for one in known.containers):
+        return
+    if engine.container(known.key.container) is not None:
+        raise ConflictError(
+            f"there is a container {known.key.container}, which neither fnbuild nor Nuclio made",
+            hint=f"rename it (`docker rename {known.key.container} NAME`) or remove it, or give the"
+            " function another name",
+        )
+
+
+def _place(
+    engine: Engine, known: Known, function: Function, hosts: tuple[str, ...], image: Raw
+) -> Place:
+    port = 0
+    if ports.published(function):
+        port = ports.choose(engine, known.key, function, hosts, known.port)
+    return Place(
+        port=port,
+        hosts=hosts if port else (),
+        owner=_owner(),
+        image_user=str((image.get("Config") or {}).get("User") or ""),
+        log_driver=str(engine.info.get("LoggingDriver") or ""),
+        networks=network_names(function),
+    )
+
+
+def deploy(
+    engine: Engine, known: Known, planned: tuple[Plan, Place], source: Source, progress: Progress
+) -> None:
+    """Run what is planned and record how that went. The caller holds the function's lock."""
+    plan, place = planned
+    image = _image(engine, plan, progress)
+    made = planning.revision(known, plan.function, plan.artifact, image)
+    made = replace(made, source=source.revision or made.number, note=source.note, port=place.port)
+    progress(f"making revision {made.number}")
+    switch = Switch(engine, made, place, known.container, progress)
+    try:
+        if made.function.spec.disable:
+            switch.stand_by()
+        else:
+            switch.run(prove=bool(plan.options.get("overlap")) or not wants_gpu(made.function))
+    except BaseException as error:
+        _record_failure(engine, made, error)
+        raise
+    records.add(engine, made)
+    records.drop_import(engine, made.key)
+    records.prune(engine, inventory.function(engine, made.key))
+
+
+def _image(engine: Engine, plan: Plan, progress: Progress) -> str:
+    """The id of the image, fetched when the engine does not have it."""
+    reference, spec = plan.artifact.reference, plan.function.spec
+    found = engine.image(plan.artifact.id or reference)
+    if found is None:
+        if spec.image_pull_policy == "Never" or spec.build.offline:
+            raise NotFoundError(
+                f"the engine has no image {reference}",
+                hint="build it, load it (`docker load`), or let it be pulled",
+            )
+        progress(f"pulling {reference}")
+        engine.pull(reference)
+        found = engine.image(reference)
+    if found is None:
+        raise PlatformError(f"the engine has no image {reference} after it was pulled")
+    return str(found["Id"])
+
+
+def _record_failure(engine: Engine, made: Made, error: BaseException) -> None:
+    """Note why the revision does not serve. The first line is the reason."""
+    message = "the deploy was interrupted"
+    if isinstance(error, FnbuildError):
+        reason = error.message.removeprefix(opening(made))
+        message = "\n".join(part for part in (reason, error.detail) if part)
+    state = "unhealthy" if isinstance(error, NotReadyError) else "error"
+    if isinstance(error, ConflictError | InputError):
+        return  # nothing was tried
+    try:
+        records.add(engine, made.with_failure(state, message))
+    except FnbuildError as problem:
+        if isinstance(error, FnbuildError):
+            error.hint = f"{error.hint or ''}; it is not on record: {problem.message}".lstrip("; ")
+
+
+def run_again(
+    engine: Engine, known: Known, recorded: Made, source: Source, progress: Progress
+) -> tuple[str, ...]:
+    """Run a recorded revision as a new one; the warnings of its plan."""
+    if not recorded.image_id or engine.image(recorded.image_id) is None:
+        raise records.without_code(recorded.key)
+    artifact = Artifact("image", recorded.image, recorded.digest, id=recorded.image_id)
+    planned = plan(engine, known, recorded.function, artifact, {"force": True})
+    deploy(engine, known, planned, source, progress)
+    return planned[0].warnings

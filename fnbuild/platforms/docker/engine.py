@@ -1,0 +1,266 @@
+"""The container engine: its API as plain values, through the docker SDK, which is imported late."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from fnbuild.errors import UnavailableError
+from fnbuild.platforms.docker.faults import Missing, of_connection, told
+from fnbuild.spec.types import Raw
+
+_SECONDS = 60
+_DEFAULT_HOST = "unix:///var/run/docker.sock"
+_DESKTOP = "Docker Desktop"
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A command that ran in a container, and what it wrote to stdout."""
+
+    status: int
+    out: bytes
+
+
+def connect() -> Engine:
+    """The engine that DOCKER_HOST, DOCKER_CONTEXT or Docker's current context names, as for the
+    program `docker`. Raises `UnavailableError`.
+    """
+    try:
+        import docker
+    except ImportError as error:
+        raise UnavailableError(
+            "the Docker platform needs the Python package docker", hint="`pip install docker`"
+        ) from error
+    host, settings = _address(docker)
+    try:
+        api = docker.APIClient(base_url=host, version="auto", timeout=_SECONDS, **settings)
+    except docker.errors.DockerException as error:
+        raise of_connection(error, host) from error
+    return Engine(api, host)
+
+
+def _address(docker: Any) -> tuple[str, Raw]:
+    """The engine's address, and what else is needed to get there."""
+    if host := os.environ.get("DOCKER_HOST"):
+        settings = docker.utils.kwargs_from_env()
+        settings.pop("base_url", None)
+    else:
+        name = os.environ.get("DOCKER_CONTEXT")
+        context = docker.ContextAPI.get_context(name)
+        if context is None:
+            raise UnavailableError(
+                f"there is no Docker context {name}",
+                hint="`docker context ls` lists those there are",
+            )
+        host = str(context.Host or _DEFAULT_HOST).removeprefix("http+")
+        settings = {"tls": context.TLSConfig} if context.TLSConfig else {}
+    if host.startswith("ssh://"):
+        settings["use_ssh_client"] = True
+    return host, settings
+
+
+class Engine:
+    """One engine. Every method raises errors of fnbuild; `host` is its address."""
+
+    def __init__(self, api: Any, host: str):
+        self._api = api
+        self.host = host
+
+    @property
+    def local(self) -> bool:
+        """Whether it runs on this machine, so that its addresses and processes are this one's."""
+        return self.host.startswith("unix:") and not self.desktop
+
+    @cached_property
+    def info(self) -> Raw:
+        with told("tell about itself", self.host):
+            info: Raw = self._api.info()
+        return info
+
+    @property
+    def desktop(self) -> bool:
+        """Whether it runs in a virtual machine of Docker Desktop."""
+        return str(self.info.get("OperatingSystem")) == _DESKTOP
+
+    @property
+    def version(self) -> str:
+        return str(self.info.get("ServerVersion", ""))
+
+    # Containers
+
+    def containers(self, labels: Iterable[str] = ()) -> list[Raw]:
+        """What runs and what does not, as the engine lists it, with all of these labels."""
+        with told("list its containers", self.host):
+            found: list[Raw] = self._api.containers(all=True, filters={"label": [*labels]})
+        return found
+
+    def container(self, name: str) -> Raw | None:
+        """All about one container by its name or id; None when there is none."""
+        with contextlib.suppress(Missing), told(f"show container {name}", self.host):
+            found: Raw = self._api.inspect_container(name)
+            return found
+        return None
+
+    def create(self, name: str, config: Raw) -> str:
+        """Create a container from a body of the engine's API; its id."""
+        with told(f"create container {name}", self.host):
+            return str(self._api.create_container_from_config(config, name)["Id"])
+
+    def put(self, container: str, archive: bytes) -> None:
+        """Unpack a tar archive at the root of a container's file system."""
+        with told("put the configuration into the container", self.host):
+            self._api.put_archive(container, "/", archive)
+
+    def get(self, container: str, path: str) -> Iterator[bytes] | None:
+        """A folder of a container as a tar archive, in pieces; None when it is not there."""
+        with contextlib.suppress(Missing), told(f"read {path} of the container", self.host):
+            pieces: Iterator[bytes] = self._api.get_archive(container, path)[0]
+            return pieces
+        return None
+
+    def start(self, container: str) -> None:
+        with told("start the container", self.host):
+            self._api.start(container)
+
+    def stop(self, container: str, seconds: int | None = None) -> None:
+        """Stop it; what it has in hand gets the container's own time, or this many seconds."""
+        with contextlib.suppress(Missing), told("stop the container", self.host):
+            if seconds is None:
+                found = self._api.inspect_container(container)
+                seconds = int(found.get("Config", {}).get("StopTimeout") or 10)
+            self._api.stop(container, timeout=seconds)
+
+    def rename(self, container: str, name: str) -> None:
+        with told(f"rename the container to {name}", self.host):
+            self._api.rename(container, name)
+
+    def remove(self, container: str) -> None:
+        """Remove it, running or not, with the volumes that have no name of their own."""
+        with contextlib.suppress(Missing), told("remove the container", self.host):
+            self._api.remove_container(container, v=True, force=True)
+
+    def execute(self, container: str, command: Sequence[str]) -> Ran | None:
+        """Run a command in a running container; None when it does not run."""
+        from docker import errors
+
+        with contextlib.suppress(Missing), told("run a command in the container", self.host):
+            try:
+                made = self._api.exec_create(container, [*command], stderr=False)
+                out: bytes = self._api.exec_start(made["Id"])
+                status = self._api.exec_inspect(made["Id"])["ExitCode"]
+            except errors.APIError as error:
+                if error.status_code == 409:
+                    return None
+                raise
+            return Ran(-1 if status is None else int(status), out)
+        return None
+
+    def logs(
+        self, container: str, *, follow: bool, since: float | None, tail: int | None
+    ) -> Iterator[bytes]:
+        """Pieces of its log with the engine's times, oldest first; no lines yet."""
+        moment = since if since is not None and since > 0 else None
+        with contextlib.suppress(Missing), told("read the log of the container", self.host):
+            pieces = self._api.logs(
+                container,
+                stream=True,
+                follow=follow,
+                timestamps=True,
+                since=moment,
+                tail="all" if tail is None else tail,
+            )
+            try:
+                yield from pieces
+            finally:
+                pieces.close()
+
+    # Images
+
+    def image(self, reference: str) -> Raw | None:
+        """All about an image; None when the engine does not have it."""
+        from docker import errors
+
+        with told(f"show image {reference}", self.host), contextlib.suppress(errors.ImageNotFound):
+            found: Raw = self._api.inspect_image(reference)
+            return found
+        return None
+
+    def pull(self, reference: str) -> None:
+        from docker import errors
+
+        with told(f"pull {reference}", self.host):
+            repository, tag = docker_reference(reference)
+            try:
+                for line in self._api.pull(repository, tag=tag, stream=True, decode=True):
+                    if "error" in line:
+                        raise errors.APIError(line["error"], explanation=line["error"])
+            except errors.NotFound as error:
+                raise errors.APIError(str(error), explanation=error.explanation) from error
+
+    def tag(self, image: str, target: str) -> None:
+        repository, tag = docker_reference(target)
+        with told(f"tag the image as {target}", self.host):
+            self._api.tag(image, repository, tag)
+
+    def untag(self, reference: str) -> bool:
+        """Take a name from an image, which goes with its last one unless something uses it."""
+        from docker import errors
+
+        with contextlib.suppress(Missing), told(f"remove image {reference}", self.host):
+            try:
+                self._api.remove_image(reference)
+            except errors.ImageNotFound:
+                return False
+            except errors.APIError as error:
+                if error.status_code == 409:  # a container uses it
+                    return False
+                raise
+            return True
+        return False
+
+    # Volumes and networks
+
+    def volumes(self, labels: Iterable[str]) -> list[Raw]:
+        with told("list its volumes", self.host):
+            answer: Raw = self._api.volumes(filters={"label": [*labels]})
+        found: list[Raw] = answer.get("Volumes") or []
+        return found
+
+    def add_volume(self, name: str, labels: Mapping[str, str]) -> bool:
+        """Make an empty volume; False when there is one of that name with other labels."""
+        with told(f"make volume {name}", self.host):
+            made: Raw = self._api.create_volume(name, labels=dict(labels))
+        return bool(made.get("Labels") == dict(labels))
+
+    def remove_volume(self, name: str) -> None:
+        from docker import errors
+
+        with told(f"remove volume {name}", self.host), contextlib.suppress(errors.NotFound):
+            self._api.remove_volume(name)
+
+    def networks(self) -> dict[str, Raw]:
+        """All networks by name."""
+        with told("list its networks", self.host):
+            return {one["Name"]: one for one in self._api.networks()}
+
+    def join(self, container: str, network: str, alias: str) -> None:
+        """Connect the container to one more network, where it is found by `alias` too, if any."""
+        with told(f"connect the container to network {network}", self.host):
+            self._api.connect_container_to_network(
+                container, network, aliases=[alias] if alias else None
+            )
+
+
+def docker_reference(reference: str) -> tuple[str, str | None]:
+    """Repository and tag (or digest) of an image reference; `latest` without one."""
+    if "@" in reference:
+        repository, _, digest = reference.partition("@")
+        return repository, digest
+    head, slash, last = reference.rpartition("/")
+    name, colon, tag = last.partition(":")
+    return head + slash + name, tag if colon else "latest"

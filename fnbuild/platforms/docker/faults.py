@@ -1,0 +1,227 @@
+"""What goes wrong between fnbuild and the engine, in words, each with its remedy."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import re
+from collections.abc import Callable, Iterator
+
+from fnbuild.errors import (
+    ConflictError,
+    FnbuildError,
+    InputError,
+    NotFoundError,
+    PlatformError,
+    PreconditionError,
+    UnavailableError,
+)
+
+_PORT = re.compile(r"(?:Bind for|listen \w+) (\[?[0-9a-f.:]+\]?:\d+)")
+_NETWORK = re.compile(r"network (\S+) not found")
+
+_START_HINT = (
+    "start it (`systemctl start docker`), set DOCKER_HOST to one that runs, or use"
+    " `--platform process`, which needs none"
+)
+_TOOLKIT_HINT = (
+    "install the NVIDIA Container Toolkit, then `nvidia-ctk runtime configure --runtime=docker` and"
+    " restart the engine; without the limit nvidia.com/gpu the function runs on the CPU"
+)
+
+
+class Missing(Exception):  # noqa: N818 (an answer, not a failure of the program)
+    """The engine does not have the thing that was asked for."""
+
+
+@contextlib.contextmanager
+def told(doing: str, host: str) -> Iterator[None]:
+    """Raise what the SDK raises as errors of fnbuild, and `Missing` where something is not there.
+
+    `doing` completes the sentence "the engine could not …".
+    """
+    # The SDK is slow to import; whoever gets here has it already.
+    import requests
+    import urllib3
+    from docker import errors
+
+    try:
+        yield
+    except errors.NotFound as error:
+        if meaning := _known(str(error.explanation or "")):
+            raise meaning from error
+        raise Missing(str(error.explanation or error)) from error
+    except errors.APIError as error:
+        raise of_answer(doing, str(error.explanation or error)) from error
+    except (requests.Timeout, urllib3.exceptions.ReadTimeoutError) as error:
+        raise UnavailableError(
+            f"the engine at {host} does not answer in time", hint="is it overloaded, or its disk?"
+        ) from error
+    except (requests.RequestException, errors.DockerException, OSError) as error:
+        raise of_connection(error, host) from error
+
+
+def of_connection(error: BaseException, host: str) -> UnavailableError:
+    """No engine could be reached; what stands in the way is somewhere in the chain of causes."""
+    if _cause(error, PermissionError):
+        return UnavailableError(
+            f"this user may not talk to the container engine at {host}",
+            hint="`sudo usermod -aG docker $USER` and a new login allow it",
+        )
+    if _cause(error, FileNotFoundError):
+        return UnavailableError(
+            f"no container engine answers at {host}: there is no such socket", hint=_START_HINT
+        )
+    if _cause(error, ConnectionRefusedError):
+        return UnavailableError(
+            f"no container engine answers at {host}: the connection is refused", hint=_START_HINT
+        )
+    return UnavailableError(
+        f"no container engine answers at {host}", hint=_START_HINT, detail=str(error) or None
+    )
+
+
+def _cause(error: BaseException | None, kind: type[OSError]) -> bool:
+    """Whether an error of that kind is behind this one; the SDK wraps some as text only."""
+    numbers = {PermissionError: errno.EACCES, FileNotFoundError: errno.ENOENT}
+    text = f"{kind.__name__}({numbers.get(kind, errno.ECONNREFUSED)},"
+    while error is not None:
+        if isinstance(error, kind) or text in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def of_answer(doing: str, explanation: str) -> FnbuildError:
+    """What the engine refused to do, and why."""
+    return _known(explanation) or PlatformError(f"the engine could not {doing}: {explanation}")
+
+
+def _known(text: str) -> FnbuildError | None:
+    if _NETWORK.search(text):
+        return _network_missing(text)
+    for mark, make in _MEANINGS:
+        if mark in text:
+            return make(text)
+    return None
+
+
+def _port_taken(text: str) -> FnbuildError:
+    found = _PORT.search(text)
+    place = f"port {found[1].rpartition(':')[2]} on {found[1].rpartition(':')[0]}" if found else ""
+    return ConflictError(
+        f"{place or 'the port of the function'} is taken",
+        hint="end what has it, or set another port: spec.triggers.<name>.attributes.port",
+    )
+
+
+def _network_missing(text: str) -> FnbuildError:
+    found = _NETWORK.search(text)
+    return PreconditionError(
+        f"there is no network {found[1] if found else ''}".rstrip(),
+        hint="`docker network ls` lists those there are",
+    )
+
+
+def _fixed(
+    kind: type[FnbuildError], message: str, hint: str, *, quoted: bool = False
+) -> Callable[[str], FnbuildError]:
+    def make(text: str) -> FnbuildError:
+        return kind(message, hint=hint, detail=text if quoted else None)
+
+    return make
+
+
+_MEANINGS: tuple[tuple[str, Callable[[str], FnbuildError]], ...] = (
+    ("port is already allocated", _port_taken),
+    ("address already in use", _port_taken),
+    (
+        "cannot assign requested address",
+        _fixed(
+            InputError,
+            "the function is to listen on an address that this machine does not have",
+            "see `--listen` and spec.platform.attributes.listen",
+            quoted=True,
+        ),
+    ),
+    (
+        "could not select device driver",
+        _fixed(
+            PreconditionError,
+            "the function asks for a GPU, and the engine cannot give one to containers",
+            _TOOLKIT_HINT,
+        ),
+    ),
+    (
+        "nvidia-container-cli",
+        _fixed(
+            PreconditionError,
+            "the function asks for a GPU, and NVIDIA's container runtime could not give it one",
+            "`nvidia-smi` on the engine's machine tells whether the driver works",
+            quoted=True,
+        ),
+    ),
+    (
+        "no space left on device",
+        _fixed(
+            PlatformError,
+            "no space left on the engine's disk",
+            "`docker system df` shows what takes it, `docker image prune` removes unused images",
+        ),
+    ),
+    ("No such image", lambda text: NotFoundError(text[:1].lower() + text[1:])),
+    (
+        "is already in use by container",
+        _fixed(
+            ConflictError,
+            "another deploy of this function is under way",
+            "try again when it is done",
+            quoted=True,
+        ),
+    ),
+    (
+        "memory limit",
+        _fixed(
+            InputError,
+            "spec.resources.limits.memory is not a limit that the engine can keep",
+            "a quantity such as 512Mi or 4Gi",
+            quoted=True,
+        ),
+    ),
+    (
+        "Range of CPUs",
+        _fixed(
+            InputError,
+            "spec.resources.limits.cpu is not a number of CPUs that the engine's machine has",
+            "a quantity such as 500m or 2",
+            quoted=True,
+        ),
+    ),
+    (
+        "bind source path does not exist",
+        _fixed(
+            InputError,
+            "a folder of spec.volumes does not exist on the engine's machine",
+            "make it, or let hostPath.type be DirectoryOrCreate",
+            quoted=True,
+        ),
+    ),
+    (
+        "error gathering device information",
+        _fixed(
+            InputError,
+            "a device of spec.devices does not exist on the engine's machine",
+            "`ls /dev` there shows those there are",
+            quoted=True,
+        ),
+    ),
+    (
+        "executable file not found",
+        _fixed(
+            PreconditionError,
+            "the image has no program `processor`, so it is no image of a function",
+            "build it with `fnbuild build`, or deploy from the folder",
+            quoted=True,
+        ),
+    ),
+)

@@ -1,0 +1,205 @@
+"""What a deploy would change on the engine, as a value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from fnbuild.errors import PreconditionError, UsageError
+from fnbuild.platforms import Artifact, Manifest, Plan, Step
+from fnbuild.platforms.docker.containers import MACHINE, Place, create_body, network_names
+from fnbuild.platforms.docker.inventory import Known
+from fnbuild.platforms.docker.labels import Made, config_of, now
+from fnbuild.platforms.docker.volumes import volumes_of
+from fnbuild.platforms.settings import GPU, wanted_port, wants_gpu, with_listen
+from fnbuild.runtime.config import SERVED
+from fnbuild.spec.types import Function, Raw
+
+OPTIONS = frozenset({"force", "overlap", "listen"})
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the engine has that a plan depends on.
+
+    `well` says whether the function's container is up and ready, `image_id` what the reference
+    means now ("" when the engine does not have it), `hosts` where the port would be published.
+    """
+
+    known: Known
+    well: bool
+    image_id: str
+    networks: frozenset[str]
+    hosts: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def with_options(function: Function, artifact: Artifact, options: dict[str, Any]) -> Function:
+    """The function as it would be deployed; `UsageError` for an unknown option."""
+    if unknown := set(options) - OPTIONS:
+        raise UsageError(f"the Docker platform knows no option {', '.join(sorted(unknown))}")
+    spec = msgspec.structs.replace(function.spec, image=artifact.reference)
+    function = msgspec.structs.replace(function, spec=spec)
+    listen = options.get("listen")
+    return with_listen(function, listen) if listen else function
+
+
+def make(
+    function: Function,
+    artifact: Artifact,
+    around: Surroundings,
+    place: Place,
+    options: dict[str, Any],
+) -> Plan:
+    """The plan. Raises `InputError` for values that the engine cannot use, `PreconditionError`
+    when a network is missing.
+    """
+    _refuse_missing_networks(function, around.networks)
+    active = around.known.active
+    made = revision(around.known, function, artifact, around.image_id)
+    create_body(made, place)  # what the engine cannot use shows here
+    after = {"image": artifact.reference, "code": artifact.digest, "id": around.image_id}
+    before = _before(active, after)
+    steps = (
+        _step(
+            f"function {function.metadata.name}",
+            active.config if active else None,
+            made.config,
+        ),
+        _step("revision", before, after),
+        _port(around, function, place),
+    )
+    same = all(step.verb == "keep" for step in steps) and not options.get("force")
+    if same and (around.well or function.spec.disable):
+        container = Step("keep", "container")
+    else:
+        container = _container(function, around, options)
+    if container.verb != "keep":
+        steps = tuple(_made_anew(step) for step in steps)
+    warnings = (*artifact.warnings, *warnings_for(function), *around.warnings)
+    return Plan(function, artifact, (*steps, container), warnings, options)
+
+
+def revision(known: Known, function: Function, artifact: Artifact, image_id: str) -> Made:
+    """The revision that a deploy would make."""
+    number = known.next_number
+    return Made(
+        key=known.key,
+        number=number,
+        created=now(),
+        digest=artifact.digest,
+        image=artifact.reference,
+        image_id=image_id,
+        config=config_of(function),
+        source=number,
+    )
+
+
+def _refuse_missing_networks(function: Function, there: frozenset[str]) -> None:
+    missing = [one for one in network_names(function) if one not in there and one != "default"]
+    if missing:
+        raise PreconditionError(
+            f"there is no network {missing[0]}",
+            hint=f"`docker network create {missing[0]}` makes it;"
+            f" there are: {', '.join(sorted(there))}",
+        )
+
+
+def _before(active: Made | None, after: Manifest) -> Manifest | None:
+    if active is None:
+        return None
+    # An image that is yet to be built has no id to compare.
+    image_id = active.image_id if after["id"] else ""
+    return {"image": active.image, "code": active.digest, "id": image_id}
+
+
+def _step(target: str, before: Manifest | None, after: Manifest) -> Step:
+    if before is None:
+        return Step("create", target, None, after)
+    return Step("keep" if before == after else "update", target, before, after)
+
+
+def _made_anew(step: Step) -> Step:
+    """Whatever starts a container is a revision of its own, of the same image too."""
+    if step.target != "revision" or step.verb != "keep":
+        return step
+    return Step("replace", step.target, step.before, step.after)
+
+
+def _port(around: Surroundings, function: Function, place: Place) -> Step:
+    container, known = around.known.container, around.known.port
+    port: int | str = "none"
+    if place.port:
+        port = wanted_port(function) or known or "a free one"
+    after = {"port": port, "on": sorted(place.hosts)}
+    if container is None or container.made is None:
+        return _step("port", {"port": known} if known else None, after)
+    addresses = sorted({address for address, _ in container.published if ":" not in address})
+    if not container.running:
+        # It has no port now, and will be back at the one that it had.
+        addresses = after["on"] if known == place.port else []
+    return _step("port", {"port": known or "none", "on": addresses}, after)
+
+
+def _container(function: Function, around: Surroundings, options: dict[str, Any]) -> Step:
+    container = around.known.container
+    runs = container is not None and container.running
+    if function.spec.disable:
+        return Step("delete" if runs else "create", "container", None, {"order": "do not start"})
+    if not runs:
+        return Step("replace" if container else "create", "container", None, {"order": "start"})
+    recreate = wants_gpu(function) and not options.get("overlap")
+    order = "stop the old one, then start" if recreate else "prove a trial, then switch"
+    return Step("replace", "container", None, {"order": order})
+
+
+def warnings_for(function: Function) -> tuple[str, ...]:
+    """What the function asks for and does not get here, in as few sentences as possible."""
+    spec = function.spec
+    found = list(volumes_of(function).warnings)
+    if meaningless := _meaningless(function):
+        found.append(f"without effect on the Docker platform: {', '.join(meaningless)}")
+    if hidden := [one.name for one in spec.env if one.value_from is not None]:
+        found.append(
+            f"env values from secrets or fields of a cluster are not set here: {', '.join(hidden)}"
+        )
+    if other := sorted({t.kind for t in spec.triggers.values()} - {*SERVED}):
+        found.append(f"triggers of these kinds do not run here: {', '.join(other)}")
+    if MACHINE in network_names(function):
+        found.append("the network of the machine is shared: port 8080 is open on every interface")
+    return tuple(found)
+
+
+def _meaningless(function: Function) -> list[str]:
+    """Keys of spec that are set and mean nothing without a cluster."""
+    spec = function.spec
+    keys: Raw = {
+        "nodeSelector": spec.node_selector,
+        "nodeName": spec.node_name,
+        "affinity": spec.affinity,
+        "tolerations": spec.tolerations,
+        "priorityClassName": spec.priority_class_name,
+        "resources.requests": spec.resources.requests,
+        "sidecars": spec.sidecars,
+        "initContainers": spec.init_containers,
+        "envFrom": spec.env_from,
+        "serviceAccount": spec.service_account,
+        "serviceType": spec.service_type,
+        "imagePullSecrets": spec.image_pull_secrets,
+        "scaleToZero": spec.scale_to_zero,
+        "autoScaleMetrics": spec.auto_scale_metrics,
+    }
+    found = [key for key, value in keys.items() if value]
+    known = ("cpu", "memory", GPU)
+    found += [f"resources.limits.{key}" for key in spec.resources.limits if key not in known]
+    counts = {
+        "replicas": spec.replicas,
+        "minReplicas": spec.min_replicas,
+        "maxReplicas": spec.max_replicas,
+    }
+    found += [key for key, count in counts.items() if count is not None and count > 1]
+    if any(sink.sink for sink in spec.logger_sinks):
+        found.append("loggerSinks.sink")
+    return found

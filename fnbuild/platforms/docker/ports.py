@@ -1,0 +1,155 @@
+"""Which port and which addresses of the machine a container gets: the same port as ever.
+
+The port is always an explicit one. An engine that chooses by itself chooses anew at every start of
+the container, and CVAT goes on asking at the old one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+from collections.abc import Collection, Iterator
+
+from fnbuild.errors import ConflictError, PlatformError
+from fnbuild.platforms.addresses import (
+    LOOPBACK,
+    docker_gateway,
+    hosts_of,
+    outgoing_range_start,
+    port_owner,
+)
+from fnbuild.platforms.docker.containers import HTTP_PORT, MACHINE, NOTHING, network_names
+from fnbuild.platforms.docker.engine import Engine
+from fnbuild.platforms.docker.labels import FUNCTION, NAMESPACE, PORT, Key
+from fnbuild.platforms.settings import listen_words, wanted_port
+from fnbuild.spec.types import Function, Raw
+
+_DEFAULT = "loopback,docker"
+# Above are the node ports of a Kubernetes on the same machine.
+_LOWEST, _HIGHEST = 20000, 30000
+_DISABLED = "nuclio.io/disable-port-publishing"
+
+
+def published(function: Function) -> bool:
+    """Whether the function has a port of the machine at all."""
+    trigger = function.http_trigger()
+    if trigger is None or {MACHINE, NOTHING} & set(network_names(function)):
+        return False
+    off = trigger[1].attributes.get("disablePortPublishing")
+    return not (off is True or trigger[1].annotations.get(_DISABLED) == "true")
+
+
+def hosts(engine: Engine, function: Function) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The addresses that the port is published on, and warnings.
+
+    Loopback and the gateway of the default bridge, which `host.docker.internal` means inside
+    containers, unless `spec.platform.attributes.listen` says otherwise.
+    """
+    words = listen_words(function, "")
+    found, warnings = hosts_of(words or _DEFAULT, lambda: gateway(engine))
+    # In Docker Desktop's virtual machine, `host.docker.internal` leads to the machine's loopback.
+    return found, warnings if words else ()
+
+
+def gateway(engine: Engine) -> str | None:
+    """The address of the machine that containers reach; None where no port can be there."""
+    if engine.desktop:
+        return None
+    told = _told_gateway(engine)
+    if not engine.local:
+        return told
+    # A new engine does not tell before its first restart, and one without root has its bridge
+    # elsewhere: only an address that this machine has can be published on.
+    return next((one for one in (told, docker_gateway()) if one and _is_here(one)), None)
+
+
+def _told_gateway(engine: Engine) -> str | None:
+    bridge = engine.networks().get("bridge", {})
+    configs = (bridge.get("IPAM") or {}).get("Config") or []
+    return next((one["Gateway"] for one in configs if one.get("Gateway")), None)
+
+
+def _is_here(address: str) -> bool:
+    with contextlib.suppress(OSError), socket.socket() as probe:
+        probe.bind((address, 0))
+        return True
+    return False
+
+
+def choose(
+    engine: Engine, key: Key, function: Function, addresses: Collection[str], known: int
+) -> int:
+    """The port for the function; `known` is the one that it has had, 0 for none.
+
+    Raises `ConflictError` when somebody else has it.
+    """
+    port = wanted_port(function) or known
+    taken = {number: who for number, who in _taken(engine) if who != str(key)}
+    if not port:
+        return _free(engine, addresses, taken)
+    if port in taken:
+        raise ConflictError(
+            f"port {port} belongs to {taken[port]}",
+            hint="choose another port (spec.triggers.<name>.attributes.port), or delete that one",
+        )
+    if port != known:
+        _refuse_taken(engine, addresses, port)
+    return port
+
+
+def _refuse_taken(engine: Engine, addresses: Collection[str], port: int) -> None:
+    if engine.local and not _binds(addresses, port):
+        holder = port_owner(port)
+        raise ConflictError(
+            f"port {port} is taken{f' by {holder}' if holder else ''}",
+            hint="end that program, or set another port: spec.triggers.<name>.attributes.port",
+        )
+
+
+def _free(engine: Engine, addresses: Collection[str], taken: Collection[int]) -> int:
+    highest = max(_LOWEST + 1000, min(_HIGHEST, outgoing_range_start()))
+    for port in random.sample(range(_LOWEST, highest), 200):
+        if port not in taken and (not engine.local or _binds(addresses, port)):
+            return port
+    raise PlatformError(f"found no free port from {_LOWEST} to {highest}")
+
+
+def _binds(addresses: Collection[str], port: int) -> bool:
+    with contextlib.ExitStack() as stack:
+        for address in addresses:
+            probe = stack.enter_context(socket.socket())
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address, port))
+            except OSError:
+                return False
+    return True
+
+
+def _taken(engine: Engine) -> Iterator[tuple[int, str]]:
+    """Every port of the engine's containers, those that do not run included, and whose it is."""
+    for one in engine.containers():
+        labels = one.get("Labels") or {}
+        name = labels.get(FUNCTION)
+        who = f"{labels.get(NAMESPACE)}/{name}" if name else f"container {name_of(one)}"
+        if (port := int(labels.get(PORT) or 0)) > 0:
+            yield port, who
+        for entry in one.get("Ports") or []:
+            if entry.get("PublicPort"):
+                yield int(entry["PublicPort"]), who
+
+
+def name_of(listed: Raw) -> str:
+    """The name of a container in the engine's list."""
+    names = listed.get("Names") or [""]
+    return str(names[0]).removeprefix("/")
+
+
+def live(listed: Raw) -> tuple[tuple[str, int], ...]:
+    """(address, port) of the machine where a container of the engine's list answers now."""
+    return tuple(
+        (str(entry.get("IP") or LOOPBACK), int(entry["PublicPort"]))
+        for entry in listed.get("Ports") or []
+        if entry.get("PrivatePort") == HTTP_PORT and entry.get("PublicPort")
+    )

@@ -1,0 +1,113 @@
+"""From the container that serves to the next one, on the same port.
+
+A published port cannot move between containers, so the new one is proven first, without a port;
+then the old one ends what it has in hand, and the new one starts where it was. Whatever goes wrong,
+the old one is started again.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from fnbuild.errors import FnbuildError
+from fnbuild.platforms import Progress
+from fnbuild.platforms.docker.containers import Place, create_body, processor_archive
+from fnbuild.platforms.docker.engine import Engine
+from fnbuild.platforms.docker.inventory import Container
+from fnbuild.platforms.docker.labels import Made
+from fnbuild.platforms.docker.readiness import Wait
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """One revision about to run at its place, and the container that is there now."""
+
+    engine: Engine
+    made: Made
+    place: Place
+    old: Container | None
+    progress: Progress
+
+    def run(self, *, prove: bool) -> None:
+        """Raises `NotReadyError` or what the engine refuses; the old container runs again then.
+
+        With `prove` the revision has to become ready beside the old one before that is stopped.
+        """
+        if self._old_runs and prove:
+            self._prove()
+        successor = self._create(self.made.key.successor, self.place)
+        try:
+            self._take_over(successor)
+        except BaseException as error:
+            self.engine.remove(successor)
+            self._bring_back(error)
+            raise
+        self._settle(successor)
+
+    def stand_by(self) -> None:
+        """Make the container and leave it stopped; the old one goes."""
+        successor = self._create(self.made.key.successor, self.place)
+        if self.old is not None:
+            self.progress("stopping the container")
+            self.engine.stop(self.old.id)
+        self._settle(successor)
+
+    @property
+    def _old_runs(self) -> bool:
+        return self.old is not None and self.old.running
+
+    def _create(self, name: str, place: Place, *, candidate: bool = False) -> str:
+        body = create_body(self.made, place, candidate=candidate)
+        container = self.engine.create(name, body)
+        try:
+            self.engine.put(container, processor_archive(self.made))
+            for network in place.networks[1:]:
+                self.engine.join(container, network, "" if candidate else self.made.key.container)
+        except BaseException:
+            self.engine.remove(container)
+            raise
+        return container
+
+    def _prove(self) -> None:
+        """See the revision become ready in a container without a port, which goes again."""
+        self.progress("starting a trial container beside the one that serves")
+        place = self.place.unpublished()
+        trial = self._create(self.made.key.candidate, place, candidate=True)
+        try:
+            self.engine.start(trial)
+            Wait(self.engine, trial, self.made, self.progress).until_ready()
+        finally:
+            self.engine.remove(trial)
+
+    def _take_over(self, successor: str) -> None:
+        closed = time.monotonic()
+        if self.old is not None:
+            if self._old_runs:
+                self.progress("the old container ends what it has in hand")
+            self.engine.stop(self.old.id)
+        self.progress("starting the container")
+        self.engine.start(successor)
+        if self._old_runs:
+            seconds = time.monotonic() - closed
+            self.progress(f"the port was closed for {seconds:.2f} s")
+        Wait(self.engine, successor, self.made, self.progress).until_ready()
+
+    def _bring_back(self, reason: BaseException) -> None:
+        """Start the old container again; `reason` says so where that fails too."""
+        if self.old is None or not self._old_runs:
+            return
+        self.progress("starting the old container again")
+        try:
+            self.engine.start(self.old.id)
+        except FnbuildError as error:
+            if not isinstance(reason, FnbuildError):
+                raise
+            also = f"the old container does not start any more either: {error.message}"
+            reason.hint = f"{reason.hint}; {also}" if reason.hint else also
+
+    def _settle(self, successor: str) -> None:
+        """Give the new container the function's name; the old one goes."""
+        if self.old is not None:
+            self.engine.remove(self.old.id)
+        self.engine.rename(successor, self.made.key.container)
