@@ -6,6 +6,7 @@ import re
 from collections import deque
 
 from fnbuild.build.image.engine import Progress
+from fnbuild.build.image.instructions import image_of
 from fnbuild.build.image.steps import Steps
 
 _LAST_WORDS = 30
@@ -43,6 +44,8 @@ class Classic(Steps):
                 self._wrote(self._current, line)
 
     def _failed(self) -> tuple[int | None, str]:
+        if self._current is None:
+            return None, "\n".join(self._lines)
         words = self._lines[-1] if self._lines else ""
         kept = self._output[self._current]
         if kept and kept[-1] == words:
@@ -59,6 +62,7 @@ class BuildKit(Steps):
 
     _LINE = re.compile(r"#(\d+) (.*)")
     _STEP = re.compile(r"\[(?:(\S+) )?(\d+)/(\d+)\] (.*)")
+    _METADATA = re.compile(r"\[internal\] load metadata for (\S+)")
     _OUTPUT = re.compile(r"\d+\.\d+ ?(.*)")
     _OWN = re.compile(r"sha256:[0-9a-f]+( |$)|DONE |CANCELED|\.\.\.$|resolve |extracting ")
     _LAYERS = ("FROM", "RUN", "COPY", "ADD", "WORKDIR")
@@ -88,6 +92,8 @@ class BuildKit(Steps):
             index = self._index(step[1] or "", int(step[2]), step[4])
             self._vertices[vertex] = index
             self._begin(index)
+        elif base := self._METADATA.match(rest):
+            self._vertices[vertex] = self._from(base[1])
         elif rest.startswith("exporting to image"):
             self._progress(_WRITING)
         elif vertex not in self._vertices or self._OWN.match(rest):
@@ -97,6 +103,7 @@ class BuildKit(Steps):
             self._progress("  from the cache")
         elif rest.startswith("ERROR: "):
             self._broken = self._vertices[vertex]
+            self._words.append(rest)
         elif output := self._OUTPUT.match(rest):
             self._wrote(self._vertices[vertex], output[1])
 
@@ -114,6 +121,12 @@ class BuildKit(Steps):
             return counted
         same = [index for index in layers if self._instructions[index].text == words]
         return same[0] if len(same) == 1 else counted
+
+    def _from(self, image: str) -> int | None:
+        """The FROM of that image, whose name is the whole one: docker.io/library/python:3.11."""
+        bases = [i for i, one in enumerate(self._instructions) if one.kind == "FROM"]
+        same = [i for i in bases if image.endswith(image_of(self._instructions[i]))]
+        return (same or bases)[0] if len(same or bases) == 1 else None
 
     def _stage(self, name: str) -> int:
         numbered = re.fullmatch(r"stage-(\d+)", name)

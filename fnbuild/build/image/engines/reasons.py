@@ -17,9 +17,11 @@ _DECORATION = re.compile(
     r"time=\S+ level=\w+ msg=|(?:failed to solve|rpc error: code = \w+ desc =)[^:]*:\s*)+"
 )
 _NOISE = re.compile(
-    r"DEPRECATED: |\s*Install the buildx|\s*https://docs\.docker\.com/go/|See 'docker |"
+    r"DEPRECATED: |\s*Install the buildx|\s*https://docs\.docker\.com/go/|See 'docker |Usage:|"
     r"Run 'docker |WARN\[|time=\S+ level=warning|-+$"
 )
+
+_QUESTION = " Is the docker daemon running?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,4 +154,6 @@ def reason(text: str) -> str:
     """The engine's last own line, without what it puts before every error."""
     lines = [line.strip() for line in clean(text).splitlines()]
     told = [line for line in lines if line and not _NOISE.match(line)]
-    return _DECORATION.sub("", told[-1]).strip('"') if told else "it does not say why"
+    if not told:
+        return "it does not say why"
+    return _DECORATION.sub("", told[-1]).strip('"').removesuffix(_QUESTION)
