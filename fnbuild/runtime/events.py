@@ -32,14 +32,48 @@ class Lazy:
         return value
 
 
+class RawBody:
+    """The body of an event as it came, which may lie in memory that is shared with the processor.
+
+    Text is parsed straight from there, which spares a copy of the whole body.
+    """
+
+    _raw: wire.Body
+    content_type: str
+
+    @property
+    def raw_body(self) -> wire.Body:
+        """The body as it came; fnbuild.vision reads images from it."""
+        if isinstance(self._raw, memoryview):
+            self._keep(self._raw)
+        return self._raw
+
+    def parsed(self) -> Any:
+        """What the content type makes of it."""
+        found = parse_body(self._raw, self.content_type)
+        return self.raw_body if found is self._raw else found
+
+    def settle(self, held: bool) -> None:
+        """Let go of shared memory; an event that somebody still holds keeps its body."""
+        if isinstance(self._raw, memoryview):
+            if held:
+                self._keep(self._raw)
+            else:
+                self._raw.release()
+
+    def _keep(self, view: memoryview) -> None:
+        self._raw = bytes(view)
+        view.release()
+
+
 def make_event_class(sdk: Any) -> Any:
     """The event class for the nuclio_sdk release at hand: `Event(meta, body, trigger)`.
 
     `meta` is what `triggers.http` wrote; `trigger` is the shared TriggerInfo.
     """
 
-    class Event(sdk.Event):  # type: ignore[misc]
-        def __init__(self, meta: wire.Meta, raw: bytes, trigger: Any) -> None:
+    class Event(RawBody, sdk.Event):  # type: ignore[misc]
+        def __init__(self, meta: wire.Meta, raw: wire.Body, trigger: Any) -> None:
             sdk.Event.__init__(
                 self,
                 content_type=meta["ct"],
@@ -62,12 +96,7 @@ def make_event_class(sdk: Any) -> Any:
             for name in ("body", "headers", "fields"):
                 self.__dict__.pop(name, None)
 
-        @property
-        def raw_body(self) -> bytes:
-            """The body as it came; fnbuild.vision reads images from it."""
-            return self._raw
-
-        body = Lazy("body", lambda self: parse_body(self._raw, self.content_type))
+        body = Lazy("body", lambda self: self.parsed())
         headers = Lazy("headers", lambda self: canonical_headers(self._meta["h"]))
         fields = Lazy("fields", lambda self: parse_query(self._meta["q"]))
 
@@ -86,12 +115,12 @@ def is_json(content_type: str) -> bool:
     return content_type.partition(";")[0].strip().lower() == "application/json"
 
 
-def parse_body(raw: bytes, content_type: str) -> Any:
-    """The parsed JSON, or the bytes as they came; a note on stderr when they are no JSON."""
+def parse_body(raw: wire.Body, content_type: str) -> Any:
+    """The parsed JSON, or `raw` as it came; a note on stderr when that is no JSON."""
     if not is_json(content_type):
         return raw
     try:
-        return json.loads(raw.decode("utf-8"))
+        return json.loads(str(raw, "utf-8"))
     except (ValueError, RecursionError) as problem:
         sys.stderr.write("The body says it is JSON but is not, so it stays bytes: %s\n" % problem)
         return raw

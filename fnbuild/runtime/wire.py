@@ -209,7 +209,10 @@ class Channel:
                 self.sock.sendall(body)
 
     def receive(self) -> Optional[Message]:
-        """The next message, or None when the processor is gone."""
+        """The next message, or None when the processor is gone.
+
+        A body in shared memory is a view of it, to be released before the reply is sent.
+        """
         if not self._fill(HEADER.size):
             return None
         kind, segment, meta_size, size = HEADER.unpack_from(self._buffer, self._start)
@@ -221,7 +224,7 @@ class Channel:
             kind -= WITH_FDS
             if segment:
                 self._map(segment)
-        body = self._segments[segment][:size] if segment else self._take(size)
+        body = memoryview(self._segments[segment])[:size] if segment else self._take(size)
         return None if body is None else Message(kind, _decode(meta), body, _NO_TIMES)
 
     def forget(self, segment: int) -> None:

@@ -12,7 +12,7 @@ import socket
 import sys
 import time
 from contextlib import suppress
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Optional
 
 from . import batches, forksafe, surroundings, tracebacks, wire
 from .coroutines import Coroutines, is_generator
@@ -23,6 +23,17 @@ from .records import RecordHandler, make_logger
 from .responses import Answer, ReplyError, Responder, to_bytes
 from .signatures import complaint
 from .template import Template
+
+
+def _references() -> Optional[int]:
+    """What sys.getrefcount says of something that one local variable holds; None without it."""
+    if not hasattr(sys, "getrefcount"):
+        return None
+    probe = object()
+    return sys.getrefcount(probe)
+
+
+_ALONE = _references()
 
 
 class Worker:
@@ -87,11 +98,12 @@ class Worker:
             # Otherwise a large body would stay until the next one arrives.
             del message
 
-    def _handle(self, meta: wire.Meta, body: bytes) -> None:
+    def _handle(self, meta: wire.Meta, body: wire.Body) -> None:
         usual = self._records.threshold
         self._records.threshold = min(usual, meta.get("l", usual))
         began = time.monotonic()
         reply: wire.Meta = {}
+        event = None
         try:
             event = self._event_class(meta, body, self._trigger_of(meta))
             output = self._coroutines.resolve(self._function(self._context, event))
@@ -105,19 +117,24 @@ class Worker:
         if self._channel.foreign:
             # The handler forked, and this is the copy: the reply is the original's to give.
             os._exit(0)
+        if event is not None:
+            # With the reply the processor uses the body's memory anew.
+            event.settle(_ALONE is None or sys.getrefcount(event) > _ALONE)
         self._records.threshold = usual
         _flush()
         reply.update(s=answer.status, h=answer.headers)
         encoded = wire.encode_reply(reply, began, time.monotonic() - began)
         self._channel.send(wire.REPLY, encoded, answer.body)
 
-    def _handle_batch(self, meta: wire.Meta, body: bytes) -> None:
+    def _handle_batch(self, meta: wire.Meta, body: wire.Body) -> None:
         """Several events at once: the handler gets a list of them and returns one of responses."""
         usual = self._records.threshold
         self._records.threshold = min(usual, meta.get("l", usual))
         began = time.monotonic()
         reply: wire.Meta = {}
         found = batches.split(meta, body)
+        if isinstance(body, memoryview):
+            body.release()
         events = [self._event_class(one, raw, self._trigger) for one, raw in found]
         try:
             output = self._coroutines.resolve(self._function(self._context, events))
