@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,9 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
-@click.argument(
-    "paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH..."
-)
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--fix", is_flag=True, help="Mend what can be mended without asking.")
 @click.option("--strict", is_flag=True, help="Unknown keys are errors.")
 @variant_flag
@@ -32,26 +31,27 @@ if TYPE_CHECKING:
 )
 @click.pass_context
 def validate(
-    ctx: click.Context,
-    paths: tuple[Path, ...],
-    fix: bool,
-    strict: bool,
-    variant: str | None,
-    output: Format,
+    ctx: click.Context, /, paths: tuple[str, ...], fix: bool, output: Format, **how: Any
 ) -> None:
-    """Check functions: folders with function.yaml, YAML files, or source files.
+    """Check functions: folders with function.yaml, YAML files, source files, archives or URLs.
 
     Of a folder without a function.yaml, all functions below it are checked. The exit status is 0
     when there are only warnings.
     """
+    from fnbuild.build.sources.open import opened
     from fnbuild.cli.folders import functions_of
     from fnbuild.spec import reader
     from fnbuild.spec.report import render
 
-    found = [one for path in paths for one in functions_of(path)]
-    if fix:
-        _fix(found)
-    reports = [reader.check(path, strict=strict, code=True, variant=variant)[1] for path in found]
+    with ExitStack() as stack:
+        places = [stack.enter_context(opened(path, follow=False)).path for path in paths]
+        found = [one for place in places if place is not None for one in functions_of(place)]
+        if fix:
+            _fix(
+                found,
+                [path for path, place in zip(paths, places, strict=True) if place != Path(path)],
+            )
+        reports = [reader.check(path, code=True, **how)[1] for path in found]
     text = render(reports, output)
     if text:
         click.echo(text)
@@ -62,9 +62,12 @@ def validate(
         ctx.exit(1)
 
 
-def _fix(paths: list[Path]) -> None:
+def _fix(paths: list[Path], packed: list[str]) -> None:
+    from fnbuild.errors import UsageError
     from fnbuild.spec.fix import fix
 
+    if packed:
+        raise UsageError(f"{packed[0]} cannot be mended in place", hint="unpack it first")
     for path in paths:
         for change in fix(path):
             note(f"fixed {change}")

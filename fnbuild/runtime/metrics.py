@@ -122,6 +122,26 @@ class Family:
         return rows
 
 
+class Observed(Family):
+    """Gauges whose labels and values are read when the metrics are asked for; none show nothing."""
+
+    def __init__(
+        self,
+        name: str,
+        text: str,
+        labels: Sequence[str],
+        read: Callable[[], Mapping[Tuple[str, ...], Number]],
+    ) -> None:
+        super().__init__(name, "gauge", text, labels, Gauge)
+        self._read = read
+
+    def lines(self, constant: Sequence[str]) -> List[str]:
+        self._children.clear()
+        for values, number in self._read().items():
+            self.child(*values).read(lambda number=number: number)
+        return super().lines(constant) if self._children else []
+
+
 class Registry:
     """The metrics of one processor. `constant` labels are on every sample."""
 
@@ -136,6 +156,16 @@ class Registry:
     def gauge(self, name: str, text: str, labels: Sequence[str] = ()) -> Family:
         """A family of gauges."""
         return self._add(Family(name, "gauge", text, labels, Gauge))
+
+    def observed(
+        self,
+        name: str,
+        text: str,
+        labels: Sequence[str],
+        read: Callable[[], Mapping[Tuple[str, ...], Number]],
+    ) -> Family:
+        """A family of gauges: `read` gives the values by those of the labels, at every scrape."""
+        return self._add(Observed(name, text, labels, read))
 
     def histogram(
         self, name: str, text: str, labels: Sequence[str] = (), bounds: Sequence[Number] = ()

@@ -16,7 +16,7 @@ import traceback
 from contextlib import suppress
 from typing import Any, Dict, List, Optional
 
-from . import allocator, listeners
+from . import allocator, gpu, listeners
 from .admin import Admin
 from .config import SERVED, ConfigFileError, ProcessorConfig, Trigger
 from .http import unix
@@ -250,6 +250,8 @@ class Processor:
         connections.child().read(lambda: self.http.connections)
         waiting = self.registry.gauge(prefix + "waiting_events", "Events that wait for a worker")
         waiting.child().read(lambda: self.pools.waiting)
+        memory = gpu.GpuMemory(lambda: [worker.pid for worker in self.pools.workers])
+        self.registry.observed(gpu.METRIC, gpu.TEXT, gpu.LABELS, memory.read)
         self._refused = self.registry.counter(
             prefix + "http_refusals_total",
             "Requests that were refused before they became events, by status",

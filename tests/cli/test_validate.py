@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,3 +45,20 @@ def test_fixes_reach_all_of_them(library: Path, fnbuild: Fnbuild) -> None:
     file.write_text(file.read_text().replace("  name: two", "\tname: two"))
     assert fnbuild("validate", library).status == 1
     assert fnbuild("validate", library, "--fix").status == 0
+
+
+def test_an_archive_is_checked(library: Path, tmp_path: Path, fnbuild: Fnbuild) -> None:
+    for name in ("packed.zip", "packed.tar.gz"):
+        kind = "zip" if name.endswith("zip") else "gztar"
+        packed = shutil.make_archive(str(tmp_path / "packed"), kind, library / "two")
+        assert fnbuild("validate", packed).err == "1 function: 0 errors, 0 warnings\n"
+    found = fnbuild("validate", packed, "--fix")
+    assert (found.status, "in place" in found.err) == (2, True)
+    assert fnbuild("validate", "http://example.com/x.zip").status == 1
+
+
+def test_a_variant_is_checked(library: Path, fnbuild: Fnbuild) -> None:
+    folder = library / "two"
+    assert fnbuild("validate", folder, "--variant", "gpu").err.endswith("0 errors, 0 warnings\n")
+    found = fnbuild("validate", folder, "--variant", "gpuu")
+    assert (found.status, "did you mean gpu?" in found.out) == (1, True)

@@ -96,8 +96,8 @@ def _with_cuda(function: Function, packages: list[str]) -> Base:
         return Base(exact[0].image, exact[0].setup)
     pythons = ", ".join(row.python for row in plain)
     text = (
-        f"no image with CUDA has Python {python} (there is {pythons}), so {function.spec.runtime} is"
-        " the base image: the function's packages must bring CUDA's libraries, as"
+        f"no image with CUDA has Python {python} (there is {pythons}), so {function.spec.runtime}"
+        " is the base image: the function's packages must bring CUDA's libraries, as"
         " onnxruntime-gpu[cuda,cudnn] does; build.baseImage names another image"
     )
     return Base(function.spec.runtime, warnings=(text,))

@@ -139,7 +139,7 @@ def _unzip(archive: Path, tree: Tree) -> None:
 def _untar(archive: Path, kind: Kind, tree: Tree) -> None:
     with (
         _decompressed(archive, kind) as stream,
-        tarfile.open(fileobj=_Bounded(stream), mode="r:") as members,  # type: ignore[call-overload]
+        tarfile.open(fileobj=_Bounded(stream), mode="r:") as members,
     ):
         for info in members:
             if info.isdir():

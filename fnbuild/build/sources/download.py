@@ -25,6 +25,8 @@ _TELL_EVERY = 2.0
 _MOST_REDIRECTS = 5
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}\Z")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
+# Python's own words may hold the whole address of a redirect.
+_REASONS = http.client.responses
 _ABOUT_HASH = "as in https://example.com/code.zip#sha256=<64 hexadecimal digits>"
 
 
@@ -67,7 +69,7 @@ def address(url: str, headers: Mapping[str, Any] | None = None, sha256: str = ""
     if parts.scheme not in ("http", "https") or not host:
         raise InputError(
             f"{redacted(url)} is not fetched: code comes from https:// addresses",
-            hint="fetch it by other means, and give its folder or archive as --path",
+            hint="fetch it by other means, and give its folder or archive as `--path`",
         )
     sent = {name: str(value) for name, value in (headers or {}).items()}
     for name, value in sent.items():
@@ -108,7 +110,7 @@ def fetch(address: Address, folder: Path, progress: Progress, limits: Limits | N
     except urllib.error.HTTPError as error:
         error.close()
         raise InputError(
-            f"{address.shown} cannot be fetched: {error.code} {error.reason}",
+            f"{address.shown} cannot be fetched: {error.code} {_REASONS.get(error.code, '')}",
             hint=_about(error.code),
         ) from error
     except urllib.error.URLError as error:
@@ -175,15 +177,12 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         headers: Any,
         newurl: str,
     ) -> urllib.request.Request | None:
-        parts = urllib.parse.urlsplit(newurl)
         before = urllib.parse.urlsplit(req.full_url)
-        if parts.scheme not in ("http", "https"):
-            raise InputError(f"{self._address.shown} leads to {redacted(newurl)}, no web address")
-        _secure(newurl, self._address.sha256)
-        if _loopback(parts.hostname or "") and not _loopback(before.hostname or ""):
-            raise InputError(
-                f"{self._address.shown} leads to {redacted(newurl)}, on this machine itself"
-            )
+        try:
+            parts = self._checked(newurl, before.hostname or "")
+        except InputError:
+            fp.close()
+            raise
         made = super().redirect_request(req, fp, code, msg, headers, newurl)
         same = (parts.scheme, parts.netloc) == (before.scheme, before.netloc)
         if made is not None and same:
@@ -191,15 +190,31 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
                 made.add_unredirected_header(name, value)
         return made
 
+    def _checked(self, url: str, before: str) -> urllib.parse.SplitResult:
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme not in ("http", "https"):
+            raise InputError(f"{self._address.shown} leads to {redacted(url)}, no web address")
+        _secure(url, self._address.sha256)
+        if _loopback(parts.hostname or "") and not _loopback(before):
+            raise InputError(
+                f"{self._address.shown} leads to {redacted(url)}, on this machine itself"
+            )
+        return parts
+
 
 def _opener(address: Address) -> urllib.request.OpenerDirector:
-    opener = urllib.request.build_opener(_Redirects(address))
-    # Files and FTP are no code's origin, by way of a redirect either.
-    opener.handlers = [
-        one
-        for one in opener.handlers
-        if not isinstance(one, urllib.request.FileHandler | urllib.request.FTPHandler)
-    ]
+    # Not `build_opener`, which brings files and FTP along.
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler(),
+        urllib.request.HTTPHandler(),
+        urllib.request.HTTPSHandler(),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPErrorProcessor(),
+        urllib.request.UnknownHandler(),
+        _Redirects(address),
+    ):
+        opener.add_handler(handler)
     return opener
 
 
@@ -259,6 +274,8 @@ def _unreachable(address: Address, error: object) -> InputError:
 
 
 def _about(status: int) -> str:
+    if 300 <= status < 400:
+        return "it leads on too often, or to what is no web address"
     if status in (401, 403):
         return "codeEntryAttributes.headers is where credentials for it go, as Authorization"
     if status in (404, 410):

@@ -40,11 +40,12 @@ class Opened:
 
 
 @contextmanager
-def opened(
+def opened(  # noqa: PLR0913 - one keyword for each thing a person can give
     path: str | Path | None,
     *,
     build: Build | None = None,
     config_file: Path | None = None,
+    follow: bool = True,
     progress: Progress = lambda _: None,
     limits: Limits | None = None,
 ) -> Iterator[Opened]:
@@ -52,7 +53,8 @@ def opened(
 
     A folder, a YAML file and a source file are given back as they are; an archive, a URL and a
     repository come to a private temporary folder. `build` holds what flags say of the code;
-    without anything there, the configuration that is found at the path may name another place.
+    without anything there, the configuration that is found at the path may name another place,
+    which `follow` forbids.
 
     Raises `InputError`, `BuildError` or `UnavailableError`, with what was to be opened, the cause
     and the remedy.
@@ -65,8 +67,9 @@ def opened(
             yield Opened(room.entry(flags, url), config_file)
             return
         here = room.plain(path) if path is not None else None
-        found = _configured(here, config_file)
-        if found is None or flags.function_source_code:
+        asked = follow and not flags.function_source_code
+        found = _configured(here, config_file) if asked else None
+        if found is None:
             yield Opened(here, config_file)
             return
         config, named = found
@@ -170,9 +173,9 @@ def _inside(root: Path, work_dir: str, shown: str) -> Path:
     Archives often hold one folder with everything in it, and what is in there is meant.
     """
     only = _only_folder(root)
-    if not work_dir.strip("/. "):
-        return root if only is None or _holds_code(root) else only
     parts = [part for part in work_dir.split("/") if part not in ("", ".")]
+    if not parts:
+        return root if only is None or _holds_code(root) else only
     if ".." in parts:
         raise InputError(f"workDir {work_dir!r} leads out of {shown}")
     for base in (root, only):
@@ -210,7 +213,7 @@ def github_archive(url: str, branch: str) -> str:
     if parts.scheme != "https" or parts.netloc not in ("github.com", "www.github.com") or not found:
         raise InputError(
             f"codeEntryType github needs the address of a repository there, not {url!r}",
-            hint="as in `path: https://github.com/owner/repository`; codeEntryType git takes others",
+            hint="as in `path: https://github.com/owner/repository`; others are codeEntryType git",
         )
     if not branch:
         raise InputError("codeEntryType github needs codeEntryAttributes.branch")

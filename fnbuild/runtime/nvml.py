@@ -1,0 +1,91 @@
+"""What the driver of NVIDIA's GPUs knows of their memory, by its own library.
+
+Structures and calls are those of nvml.h.
+"""
+
+import ctypes
+from typing import Any, Dict, List, Tuple
+
+LIBRARY = "libnvidia-ml.so.1"
+
+_OK = 0
+_TOO_SMALL = 7
+_NOT_KNOWN = 2**64 - 1
+_UUID_BYTES = 96
+_MOST_PROCESSES = 4096
+
+
+class _ProcessInfo(ctypes.Structure):
+    """nvmlProcessInfo_t since its second version."""
+
+    _fields_ = [
+        ("pid", ctypes.c_uint),
+        ("used", ctypes.c_ulonglong),
+        ("gpu_instance", ctypes.c_uint),
+        ("compute_instance", ctypes.c_uint),
+    ]
+
+
+class NvmlError(Exception):
+    """The library is not there, or refuses."""
+
+
+class Nvml:
+    """The few calls that are needed. `library` is libnvidia-ml, loaded."""
+
+    def __init__(self, library: Any) -> None:
+        self._library = library
+        self._call("nvmlInit_v2")
+        count = ctypes.c_uint()
+        self._call("nvmlDeviceGetCount_v2", ctypes.byref(count))
+        self._devices = [self._device(index) for index in range(count.value)]
+
+    def processes(self) -> "List[Tuple[Tuple[str, str], Dict[int, int]]]":
+        """Of each GPU its number and its UUID, and the bytes that each process uses there."""
+        return [(names, self._used(handle)) for names, handle in self._devices]
+
+    def _device(self, index: int) -> Tuple[Tuple[str, str], Any]:
+        handle = ctypes.c_void_p()
+        self._call("nvmlDeviceGetHandleByIndex_v2", ctypes.c_uint(index), ctypes.byref(handle))
+        uuid = ctypes.create_string_buffer(_UUID_BYTES)
+        self._call("nvmlDeviceGetUUID", handle, uuid, ctypes.c_uint(_UUID_BYTES))
+        return (str(index), uuid.value.decode("ascii", "replace")), handle
+
+    def _used(self, handle: Any) -> Dict[int, int]:
+        room = 64
+        while room <= _MOST_PROCESSES:
+            count = ctypes.c_uint(room)
+            found = (_ProcessInfo * room)()
+            status = self._status(
+                "nvmlDeviceGetComputeRunningProcesses", handle, ctypes.byref(count), found
+            )
+            if status == _OK:
+                used: Dict[int, int] = {}
+                for one in found[: count.value]:
+                    if one.used == _NOT_KNOWN:
+                        raise NvmlError("the driver does not tell what a process uses")
+                    used[one.pid] = used.get(one.pid, 0) + one.used
+                return used
+            if status != _TOO_SMALL:
+                break
+            room *= 4
+        raise NvmlError("the processes of a GPU cannot be listed")
+
+    def _status(self, name: str, *arguments: Any) -> int:
+        # The third version came with driver 470, the second with 450; both fill the same structure.
+        for suffix in ("_v3", "_v2"):
+            function = getattr(self._library, name + suffix, None)
+            if function is not None:
+                return int(function(*arguments))
+        raise NvmlError("%s is not in the library" % name)
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        function = getattr(self._library, name, None)
+        status = -1 if function is None else int(function(*arguments))
+        if status != _OK:
+            raise NvmlError("%s gave %d" % (name, status))
+
+
+def load() -> Any:
+    """The library. OSError where there is no driver."""
+    return ctypes.CDLL(LIBRARY)

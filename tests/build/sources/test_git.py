@@ -1,0 +1,226 @@
+"""Code from git repositories, by the git program that is there."""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fnbuild.build.sources import git
+from fnbuild.build.sources.open import opened
+from fnbuild.errors import BuildError, InputError, UnavailableError
+from fnbuild.spec.types import Build
+from tests.build.sources.conftest import CONFIG, MAIN
+
+pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="there is no git program here")
+
+
+def run(folder: Path, *words: str) -> str:
+    who = ("-c", "user.name=a", "-c", "user.email=a@example.com", "-c", "commit.gpgsign=false")
+    done = subprocess.run(
+        ["git", *who, *words], cwd=folder, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """Two commits: the tag v1 and the branch dev are at the first, main at the second."""
+    folder = tmp_path / "repos" / "face.git"
+    (folder / "fn").mkdir(parents=True)
+    run(folder, "init", "--quiet", "-b", "main")
+    (folder / "fn" / "function.yaml").write_bytes(CONFIG)
+    (folder / "fn" / "main.py").write_bytes(MAIN)
+    run(folder, "add", ".")
+    run(folder, "commit", "--quiet", "-m", "one")
+    run(folder, "tag", "v1")
+    run(folder, "branch", "dev")
+    (folder / "fn" / "main.py").write_bytes(MAIN + b"# two\n")
+    run(folder, "commit", "--quiet", "-am", "two")
+    return folder
+
+
+@pytest.fixture
+def served(repository: Path) -> Iterator[tuple[str, list[str]]]:
+    """The repository by http, for those who say who they are; the paths that were asked for."""
+    asked: list[str] = []
+    wanted = "Basic " + base64.b64encode(b"me:s3cret").decode()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            if self.headers.get("Authorization") != wanted:
+                self.send_response(401)
+                self.send_header("WWW-Authenticate", "Basic realm=x")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            path, _, query = self.path.partition("?")
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            environment = {
+                **os.environ, "GIT_PROJECT_ROOT": str(repository.parent),
+                "GIT_HTTP_EXPORT_ALL": "1",
+                "PATH_INFO": path, "QUERY_STRING": query, "REQUEST_METHOD": self.command,
+                "CONTENT_TYPE": self.headers.get("Content-Type", ""), "REMOTE_USER": "me",
+                "CONTENT_LENGTH": str(len(body)),
+                "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
+                "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
+            }  # fmt: skip
+            done = subprocess.run(
+                ["git", "http-backend"],
+                input=body,
+                env=environment,
+                capture_output=True,
+                check=True,
+            )
+            head, _, content = done.stdout.partition(b"\r\n\r\n")
+            lines = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
+            self.send_response(int(lines.pop("Status", "200").split()[0]))
+            for name, value in lines.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_POST = do_GET  # noqa: N815 - the base class's name
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/face.git", asked
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def entry(url: str, **attributes: str) -> Build:
+    return Build(path=url, code_entry_type="git", code_entry_attributes=attributes)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "second"),
+    [
+        ({"branch": "main"}, True), ({"branch": "dev"}, False), ({"tag": "v1"}, False),
+        ({"reference": "refs/heads/main"}, True), ({"branch": "dev", "tag": "none"}, False),
+    ],
+)  # fmt: skip
+def test_a_commit(repository: Path, attributes: dict[str, str], second: bool) -> None:
+    build = entry(f"file://{repository}", workDir="fn", **attributes)
+    with opened(None, build=build) as found:
+        assert found.path is not None
+        assert found.path.parent.name == "face"
+        assert (b"two" in (found.path / "main.py").read_bytes()) is second
+        assert not (found.path.parent / ".git").exists()
+        place = found.path
+    assert not place.exists()
+
+
+def test_a_commit_by_its_hash(repository: Path) -> None:
+    run(repository, "config", "uploadpack.allowReachableSHA1InWant", "true")
+    first = run(repository, "rev-parse", "v1")
+    with opened(None, build=entry(f"file://{repository}", reference=first)) as found:
+        assert found.path is not None
+        # One folder with everything: it is meant.
+        assert found.path.name == "fn"
+
+
+def test_what_is_not_there(repository: Path) -> None:
+    with (
+        pytest.raises(BuildError, match="none") as raised,
+        opened(None, build=entry(f"file://{repository}", branch="none")),
+    ):
+        pass
+    assert raised.value.hint
+    with (
+        pytest.raises(BuildError, match="cannot fetch"),
+        opened(None, build=entry(f"file://{repository}-no", branch="main")),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [{}, {"branch": "--upload-pack=x"}, {"tag": "a b"}, {"reference": "a:b"}, {"branch": "a..b"}],
+)
+def test_references_that_are_none(repository: Path, attributes: dict[str, str]) -> None:
+    with pytest.raises(InputError), opened(None, build=entry(f"file://{repository}", **attributes)):
+        pass
+
+
+@pytest.mark.parametrize(
+    "url", ["ext::sh -c touch% /tmp/x", "http://example.com/x", "/etc", "--upload-pack=x", ""]
+)
+def test_addresses_that_are_none(url: str) -> None:
+    with pytest.raises(InputError), opened(None, build=entry(url, branch="main")):
+        pass
+
+
+def test_credentials(
+    served: tuple[str, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[str]] = []
+    original = subprocess.run
+
+    def watched(command: list[str], **options: Any) -> Any:
+        if "http-backend" not in command:
+            seen.append(command)
+        return original(command, **options)
+
+    monkeypatch.setattr(git.subprocess, "run", watched)
+    url, asked = served
+    git.clone(
+        url, {"branch": "main", "username": "me", "password": "s3cret"}, tmp_path / "a", print
+    )
+    assert (tmp_path / "a/fn/main.py").is_file()
+    inside = url.replace("//", "//me:s3cret@")
+    told: list[str] = []
+    git.clone(inside, {"branch": "dev"}, tmp_path / "b", told.append)
+    assert (tmp_path / "b/fn/main.py").is_file()
+    assert seen
+    assert "s3cret" not in f"{seen}{told}{asked}"
+
+
+@pytest.mark.parametrize("given", [{}, {"username": "me", "password": "wr0ng"}])
+def test_wrong_credentials(
+    served: tuple[str, list[str]], tmp_path: Path, given: dict[str, str]
+) -> None:
+    with pytest.raises(BuildError) as raised:
+        git.clone(served[0], {"branch": "main", **given}, tmp_path / "a", print)
+    error = raised.value
+    assert "username" in str(error.hint)
+    assert "wr0ng" not in f"{error}{error.detail}{error.hint}"
+
+
+def test_hooks_and_settings_of_the_user_do_not_count(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    hooks = home / "hooks"
+    hooks.mkdir(parents=True)
+    hook = hooks / "post-checkout"
+    hook.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    hook.chmod(0o755)
+    (home / ".gitconfig").write_text(f"[core]\nhooksPath = {hooks}\nautocrlf = true\n")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("GIT_DIR", "/nowhere")
+    git.clone(f"file://{repository}", {"branch": "main"}, tmp_path / "a", print)
+    assert b"\r" not in (tmp_path / "a/fn/main.py").read_bytes()
+    assert not (tmp_path / "ran").exists()
+
+
+def test_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(UnavailableError) as raised:
+        git.clone("https://example.com/x", {"branch": "main"}, tmp_path / "a", print)
+    assert raised.value.hint

@@ -1,0 +1,161 @@
+"""GPU memory of the workers, with a stand-in for the driver's library.
+
+There is no GPU and no compiler here, so the library is an object with its functions; what they fill
+are the structures that the real one gets.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from fnbuild.runtime.gpu import LABELS, METRIC, TEXT, GpuMemory
+from fnbuild.runtime.metrics import Registry
+from fnbuild.runtime.nvml import Nvml, NvmlError
+
+MIB = 1 << 20
+
+
+class Library:
+    """libnvidia-ml with these processes on each GPU: (process id, bytes)."""
+
+    def __init__(self, *gpus: list[tuple[int, int]], version: str = "_v3") -> None:
+        self.gpus = gpus
+        self.failing = ""
+        self.calls: list[str] = []
+        setattr(self, "nvmlDeviceGetComputeRunningProcesses" + version, self._processes)
+
+    def _called(self, name: str) -> int:
+        self.calls.append(name)
+        return 999 if self.failing == name else 0
+
+    def nvmlInit_v2(self) -> int:  # noqa: N802 - the library's names
+        return self._called("init")
+
+    def nvmlDeviceGetCount_v2(self, count: Any) -> int:  # noqa: N802
+        count._obj.value = len(self.gpus)
+        return self._called("count")
+
+    def nvmlDeviceGetHandleByIndex_v2(self, index: Any, handle: Any) -> int:  # noqa: N802
+        handle._obj.value = index.value + 1
+        return self._called("handle")
+
+    def nvmlDeviceGetUUID(self, handle: Any, buffer: Any, size: Any) -> int:  # noqa: N802
+        assert ctypes.sizeof(buffer) == size.value
+        buffer.value = b"GPU-%d" % handle.value
+        return self._called("uuid")
+
+    def _processes(self, handle: Any, count: Any, found: Any) -> int:
+        here = self.gpus[handle.value - 1]
+        room, count._obj.value = count._obj.value, len(here)
+        if room < len(here):
+            return 7
+        for one, (pid, used) in zip(found, here, strict=False):
+            one.pid, one.used = pid, used
+        return self._called("processes")
+
+
+@pytest.fixture
+def worker() -> Iterator[int]:
+    """A process that leads a group of its own."""
+    command = [sys.executable, "-c", "input()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as process:
+        yield process.pid
+        process.communicate(b"\n")
+
+
+def text(memory: GpuMemory) -> str:
+    registry = Registry({"function": "f"})
+    registry.observed(METRIC, TEXT, LABELS, memory.read)
+    return registry.text()
+
+
+def test_the_workers_memory_by_gpu(worker: int) -> None:
+    library = Library([(worker, 300 * MIB), (os.getpid(), 5 * MIB), (worker, MIB)], [])
+    memory = GpuMemory(lambda: [worker, 0], lambda: library)
+    lines = text(memory).splitlines()
+    assert lines[1] == f"# TYPE {METRIC} gauge"
+    assert lines[2:] == [
+        f'{METRIC}{{function="f",gpu="0",uuid="GPU-1"}} {301 * MIB}',
+        f'{METRIC}{{function="f",gpu="1",uuid="GPU-2"}} 0',
+    ]
+
+
+def test_the_library_is_asked_at_scrapes_alone(worker: int) -> None:
+    library = Library([(worker, MIB)])
+    memory = GpuMemory(lambda: [worker], lambda: library)
+    assert library.calls == []
+    for _ in range(3):
+        text(memory)
+    assert library.calls.count("init") == 1
+    assert library.calls.count("processes") == 3
+
+
+def test_an_older_driver(worker: int) -> None:
+    memory = GpuMemory(lambda: [worker], lambda: Library([(worker, MIB)], version="_v2"))
+    assert memory.read() == {("0", "GPU-1"): MIB}
+
+
+def test_many_processes(worker: int) -> None:
+    library = Library([(1, 1)] * 300 + [(worker, MIB)])
+    assert dict(Nvml(library).processes()[0][1]) == {1: 300, worker: MIB}
+    with pytest.raises(NvmlError):
+        Nvml(Library([(1, 1)] * 5000)).processes()
+
+
+def test_without_a_driver() -> None:
+    asked = []
+
+    def load() -> Any:
+        asked.append(1)
+        return ctypes.CDLL("libnvidia-ml-that-is-not-there.so.1")
+
+    memory = GpuMemory(lambda: [1], load)
+    assert text(memory) == ""
+    assert text(memory) == ""
+    assert asked == [1]
+
+
+@pytest.mark.parametrize("what", ["init", "count", "handle", "uuid", "processes"])
+def test_a_driver_that_refuses(what: str, worker: int) -> None:
+    library = Library([(worker, MIB)])
+    library.failing = what
+    assert text(GpuMemory(lambda: [worker], lambda: library)) == ""
+
+
+def test_a_library_without_the_calls() -> None:
+    assert text(GpuMemory(lambda: [1], object)) == ""
+
+
+def test_processes_that_this_container_does_not_know(worker: int) -> None:
+    # NVML names processes as the host knows them: nothing is better than a wrong zero.
+    foreign = Library([(2**22 + 5, 300 * MIB)])
+    assert text(GpuMemory(lambda: [worker], lambda: foreign)) == ""
+
+
+def test_memory_that_the_driver_does_not_tell(worker: int) -> None:
+    memory = GpuMemory(lambda: [worker], lambda: Library([(worker, 2**64 - 1)]))
+    assert memory.read() == {}
+
+
+def test_a_driver_that_takes_its_time(worker: int) -> None:
+    library, gate = Library([(worker, MIB)]), threading.Event()
+
+    def load() -> Any:
+        gate.wait(30)
+        return library
+
+    memory = GpuMemory(lambda: [worker], load)
+    assert memory.read() == {}
+    gate.set()
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread():
+            thread.join(30)
+    assert memory.read() == {("0", "GPU-1"): MIB}
