@@ -67,35 +67,40 @@ def build(session: Session, /, output: str, **flags: Any) -> None:
 
 
 def _show(built: Built, engine: Engine, output: str) -> None:
-    from fnbuild.build.image import report
+    from fnbuild.build.image.report import report
     from fnbuild.cli.output import show_value, table
 
     if output == "name":
         click.echo(built.pushed or built.reference)
         return
-    size = report.of(engine, built.reference)
-    for text in size.advice:
-        note(text)
     python = built.pythons.handler
+    found = report(engine, built.reference, built.base, python.path)
+    for text in found.advice:
+        note(text)
     if output in ("json", "yaml"):
         show_value(
             {
                 "image": built.reference,
                 "id": built.id,
+                "base": built.base,
                 "pushed": built.pushed,
                 "digest": built.pushed_digest,
                 "code": built.digest,
                 "python": {"path": python.path, "version": _version(python.version)},
-                **size.to_dict(),
+                "size": found.size,
+                "layers": [
+                    {"size": one.size, "from": one.made_by, "by": one.what} for one in found.parts
+                ],
+                "advice": list(found.advice),
             },
             output,
         )
         return
-    row = [built.reference, built.id.removeprefix("sha256:")[:12], _size(size.total)]
+    row = [built.reference, built.id.removeprefix("sha256:")[:12], _size(found.size)]
     header = ["image", "id", "size", "python"]
     click.echo(table(header, [[*row, f"{_version(python.version)} {python.path}"]]))
     if output == "wide":
-        rows = [[_size(one.size), one.origin, one.created_by] for one in size.layers]
+        rows = [[_size(one.size), one.made_by, one.what] for one in found.parts]
         click.echo()
         click.echo(table(["size", "from", "made by"], rows))
 

@@ -67,39 +67,54 @@ def request_of(session: Session, flags: dict[str, Any]) -> Iterator[DeployReques
     Inline source gets a folder of its own. A name without a path is a function that the platform
     has already: its stored configuration lies below the flags, its recorded code is the path.
     """
-    from fnbuild.cli.folders import is_function
+    from fnbuild.build.sources.open import opened
     from fnbuild.cli.overrides import overrides
     from fnbuild.deploy import DeployRequest
-    from fnbuild.errors import UsageError
 
     request = DeployRequest(
-        path=_path(flags["path"]),
         name=flags["name"],
-        config_file=flags["config_file"],
         namespace=session.namespace,
         project=flags.get("project_name"),
         overrides=overrides(flags),
-        variant=flags.get("variant"),
         platform=session.platform,
         strict=bool(flags.get("strict")),
         enabled=bool(flags.get("enabled")),
         image=_image(flags),
         options=_options(flags),
     )
-    if request.path is None and request.name and not flags["source"] and not request.image:
+    build = request.overrides.spec.build
+    with (
+        opened(
+            flags["path"], build=build, config_file=flags["config_file"], progress=note
+        ) as found,
+        tempfile.TemporaryDirectory(prefix="fnbuild-source-") as empty,
+    ):
+        request = replace(request, path=found.path, config_file=found.config_file)
+        yield _complete(session, request, Path(empty))
+
+
+def _complete(session: Session, request: DeployRequest, empty: Path) -> DeployRequest:
+    """The request with a path; `empty` is one for what has no folder."""
+    from fnbuild.cli.folders import is_function
+    from fnbuild.errors import UsageError
+
+    if request.path is not None:
+        return request
+    inline = bool(request.overrides.spec.build.function_source_code)
+    if request.name and not inline and not request.image:
         request = _with_stored(session, request)
-    if request.path is None and request.image:
-        request = replace(request, path=request.config_file, config_file=None)
-    inline = bool(request.overrides.spec.build.function_source_code) or bool(request.image)
-    if request.path is None and not inline and is_function(Path()):
+        inline = bool(request.overrides.spec.build.function_source_code)
+    if request.path is not None:
+        return request
+    if request.image and request.config_file is not None:
+        return replace(request, path=request.config_file, config_file=None)
+    if inline or request.image:
+        return replace(request, path=empty)
+    if is_function(Path()):
         raise UsageError(
             "there is nothing to deploy: no path was given", hint="`--path .` is this folder"
         )
-    if request.path is not None or not inline:
-        yield request
-        return
-    with tempfile.TemporaryDirectory(prefix="fnbuild-source-") as folder:
-        yield replace(request, path=Path(folder))
+    return request
 
 
 def _with_stored(session: Session, request: DeployRequest) -> DeployRequest:
@@ -230,17 +245,6 @@ def _image(flags: dict[str, Any]) -> str:
         )
     note(f"loaded {found[0]} from {file}")
     return found[0]
-
-
-def _path(text: str | None) -> Path | None:
-    from fnbuild.errors import UsageError
-
-    if text and "://" in text:
-        raise UsageError(
-            f"--path {text} is a URL, which this version does not fetch",
-            hint="download it first and give its folder",
-        )
-    return Path(text) if text else None
 
 
 def _options(flags: dict[str, Any]) -> dict[str, Any]:

@@ -46,6 +46,7 @@ class Built:
 
     reference: str
     id: str
+    base: str
     digest: str
     pythons: Pythons
     pushed: str = ""
@@ -66,7 +67,7 @@ def build(loaded: Loaded, code: Artifact, engine: Engine, progress: Progress) ->
         image, found = making.run(folder, name, code.digest)
     pushed, digest = _push(function, name, engine, progress)
     warnings = (*code.warnings, *making.warnings)
-    return Built(name, image, code.digest, found, pushed, digest, warnings)
+    return Built(name, image, making.base, code.digest, found, pushed, digest, warnings)
 
 
 class _Making:
@@ -80,6 +81,7 @@ class _Making:
         self._engine = engine
         self._progress = progress
         self._fresh = self._build.no_cache
+        self.base = ""
         self.warnings: list[str] = []
 
     def run(self, folder: Path, name: str, digest: str) -> tuple[str, Pythons]:
@@ -87,7 +89,7 @@ class _Making:
         wanted = requirements.collect(self._function, self._code)
         chosen = cuda.base_of(self._function, wanted.packages)
         self.warnings += chosen.warnings
-        base = chosen.image
+        self.base = base = chosen.image
         facts = self._base(base)
         made = context.make(folder, self._function, self._code, processor.settings(self._function))
         self.warnings += made.warnings
