@@ -38,6 +38,8 @@ _START_SECONDS = 20.0
 # `swordfish` by bcrypt, which is all that the registry reads.
 _PASSWORD_HASH = "$2b$05$wi.Gk0804TTx4lkg1G1f7OztLoQ75Nu9X8qGSjlRfoWTjtvGfpRYG"
 
+_CONTAINERS_CONF = Path(__file__).parent / "data" / "containers.conf"
+
 _PROGRAMS = ("sh", "sleep", "cat", "ls", "id")
 
 
@@ -51,6 +53,9 @@ def _answering(name: str) -> Engine | str:
 
 def require_engine(name: str = "docker") -> Engine:
     """The engine of that name, or the test is skipped with what is missing."""
+    if name != "docker":
+        # Without a right that containers seldom have, podman cannot raise limits as it likes to.
+        os.environ.setdefault("CONTAINERS_CONF", str(_CONTAINERS_CONF))
     found = _answering(name)
     if isinstance(found, str):
         pytest.skip(found)
@@ -115,14 +120,12 @@ class Made:
         return file
 
     def remove(self) -> None:
-        for reference in self.images:
-            call(self.engine, "rmi", "--force", reference)
-        if self.engine.name != "docker":
-            return
-        for kind in ("container", "volume"):
+        for kind in ("container", "volume") if self.engine.name == "docker" else ():
             listed = call(self.engine, kind, "ls", "--quiet", "--filter", f"name={self.token}")
             for one in listed.split():
                 call(self.engine, kind, "rm", "--force", one)
+        for reference in self.images:
+            call(self.engine, "rmi", "--force", reference)
         # The steps of a build that failed have no name, and go from the last to the first.
         for _ in range(20):
             ours = f"label={LABEL}={self.token}"

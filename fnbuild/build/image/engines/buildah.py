@@ -13,13 +13,16 @@ from typing import Any
 
 from fnbuild.build.image.engine import ImageFacts, Layer, Ran
 from fnbuild.build.image.engines import client
-from fnbuild.build.image.engines.commands import facts, readable, too_long
+from fnbuild.build.image.engines.commands import readable, too_long
 from fnbuild.build.image.engines.containers import Containers
 from fnbuild.build.image.engines.reasons import explained, installed
 from fnbuild.errors import InputError
 
 _NOT_THERE = re.compile(r"image not known|not found|no such image", re.IGNORECASE)
-_NO_PROGRAM = re.compile(r"executable file not found|no such file or directory")
+_NO_PROGRAM = re.compile(
+    r"(?:creating container|running subprocess)[^\n]*(?:executable file .*not found|no such file)"
+)
+_OWN_END = re.compile(r"(?:^|\n)Error: while running runtime: exit status \d+\s*$")
 _NOT_FOUND = 127
 
 
@@ -35,7 +38,7 @@ class Buildah(Containers):
             return None
         sizes = [layer["size"] for layer in json.loads(raw["Manifest"])["layers"]]
         docker = raw["Docker"]
-        return facts(
+        return self._facts(
             {
                 "Id": raw["FromImageID"],
                 "Config": docker.get("config"),
@@ -70,9 +73,8 @@ class Buildah(Containers):
             raise too_long(image, command, timeout) from None
         finally:
             client.capture([self.program, "rm", name], self._environment())
-        if done.status != 0 and _NO_PROGRAM.search(done.err):
-            return Ran(_NOT_FOUND, done.out, done.err)
-        return done
+        missing = done.status != 0 and _NO_PROGRAM.search(done.err)
+        return Ran(_NOT_FOUND if missing else done.status, done.out, _OWN_END.sub("\n", done.err))
 
     def save(self, reference: str, file: Path) -> None:
         what = f"the image {reference} cannot be written to {file}"

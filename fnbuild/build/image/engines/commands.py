@@ -64,7 +64,7 @@ class CommandLine:
     def inspect(self, reference: str) -> ImageFacts | None:
         done = self._call("image", "inspect", reference)
         if done.status == 0:
-            return facts(json.loads(done.out)[0])
+            return self._facts(json.loads(done.out)[0])
         if _MISSING.search(done.err):
             return None
         raise explained(f"the image {reference} cannot be read", done.err, engine=self.name)
@@ -130,6 +130,23 @@ class CommandLine:
 
     # What they share.
 
+    def _facts(self, raw: dict[str, Any]) -> ImageFacts:
+        """The facts in the answer to `image inspect`, which docker and podman give alike."""
+        config = raw.get("Config") or {}
+        return ImageFacts(
+            id=with_algorithm(raw["Id"]),
+            env=dict(pair.partition("=")[::2] for pair in config.get("Env") or ()),
+            entrypoint=tuple(config.get("Entrypoint") or ()),
+            command=tuple(config.get("Cmd") or ()),
+            user=config.get("User") or "",
+            workdir=config.get("WorkingDir") or "",
+            shell=tuple(config.get("Shell") or ()),
+            labels=dict(config.get("Labels") or {}),
+            layers=tuple((raw.get("RootFS") or {}).get("Layers") or ()),
+            size=int(raw.get("Size") or 0),
+            architecture=raw.get("Architecture") or "",
+        )
+
     def _require(self, images: Sequence[str]) -> None:
         for image in images:
             if self.inspect(image) is None:
@@ -182,24 +199,6 @@ class CommandLine:
 def with_algorithm(identity: str) -> str:
     """An image id as Docker writes it."""
     return identity if ":" in identity or not identity else f"sha256:{identity}"
-
-
-def facts(raw: dict[str, Any]) -> ImageFacts:
-    """The facts in the answer to `image inspect`, which docker and podman give alike."""
-    config = raw.get("Config") or {}
-    return ImageFacts(
-        id=with_algorithm(raw["Id"]),
-        env=dict(pair.partition("=")[::2] for pair in config.get("Env") or ()),
-        entrypoint=tuple(config.get("Entrypoint") or ()),
-        command=tuple(config.get("Cmd") or ()),
-        user=config.get("User") or "",
-        workdir=config.get("WorkingDir") or "",
-        shell=tuple(config.get("Shell") or ()),
-        labels=dict(config.get("Labels") or {}),
-        layers=tuple((raw.get("RootFS") or {}).get("Layers") or ()),
-        size=int(raw.get("Size") or 0),
-        architecture=raw.get("Architecture") or "",
-    )
 
 
 def too_long(image: str, command: Sequence[str], seconds: float) -> BuildError:

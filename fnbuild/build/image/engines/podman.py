@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from fnbuild.build.image.engine import Layer
+from fnbuild.build.image.engine import ImageFacts, Layer
 from fnbuild.build.image.engines.containers import Containers
 from fnbuild.build.image.engines.reasons import explained, installed
+
+_SHELL = re.compile(r"#\(nop\) SHELL (\[.*\])")
 
 
 class Podman(Containers):
@@ -20,7 +24,17 @@ class Podman(Containers):
     def history(self, reference: str) -> list[Layer]:
         words = ("history", "--no-trunc", "--format", "json", reference)
         out = self._do(f"the image {reference} cannot be read", *words)
-        return [Layer(int(line["size"]), line.get("createdBy", "")) for line in json.loads(out)]
+        lines = json.loads(out)
+        # Releases differ in how they write the name.
+        made_by = [line.get("CreatedBy") or line.get("createdBy") or "" for line in lines]
+        return [Layer(int(line["size"]), by) for line, by in zip(lines, made_by, strict=True)]
+
+    def _facts(self, raw: dict[str, Any]) -> ImageFacts:
+        # It keeps SHELL, and tells of it nowhere but in the history.
+        lines = [entry.get("created_by", "") for entry in raw.get("History") or ()]
+        shells = [match[1] for line in lines if (match := _SHELL.search(line))]
+        found = super()._facts(raw)
+        return replace(found, shell=tuple(json.loads(shells[-1]))) if shells else found
 
     @property
     def _builder_version(self) -> str:

@@ -267,8 +267,7 @@ def test_an_archive_brings_an_image_back(engine, made, base, build, tmp_path):
     engine.save(reference, archive)
     engine.remove(reference)
     assert engine.inspect(reference) is None
-    (loaded,) = engine.load(archive)
-    assert loaded.endswith(reference)
+    assert any(loaded.endswith(reference) for loaded in engine.load(archive))
     assert engine.inspect(reference).env["SAVED"] == made.token
 
 
