@@ -11,12 +11,13 @@ from typing import Any, Dict, List, Optional, Tuple, Union
 
 from ..config import ConfigFileError
 from ..exchange import Outcome
-from ..http.messages import LATER, Later, Limits, Reply, Request, encode_lines
+from ..http.messages import LATER, Body, Later, Limits, Reply, Request, encode_lines
 from ..lifecycle import Worker
 from ..pool import Pool
 from ..refusals import Refusals
 from ..tracing import Tracer
 from ..trigger_metrics import OneTrigger
+from . import files
 from .call import Call
 from .cors import cors_of
 
@@ -190,6 +191,9 @@ class HttpTrigger:
         else:
             try:
                 reply = self._reply(call, outcome)
+            except files.FileError as problem:
+                self._pool.log.error(str(problem))
+                reply = self._failed(call, 404, str(problem))
             except ValueError as problem:
                 reply = self._failed(call, 500, "the reply cannot be sent: %s" % problem)
         self._end(call, reply, outcome)
@@ -204,17 +208,28 @@ class HttpTrigger:
         self._metrics.spent(*times)
         shared = outcome.shared
         lines: Optional[bytes] = None if shared is None else shared.get("lines")
-        if lines is None:
-            lines = encode_lines(outcome.headers)
+        if shared is None or lines is None:
+            file = files.wanted(outcome.headers)
+            lines = encode_lines(outcome.headers if file is None else file.headers)
             if shared is not None:
-                shared["lines"] = lines
+                shared["lines"], shared["file"] = lines, file
+        else:
+            file = shared["file"]
         if self._cors is not None:
             more = self._cors.headers(call.request, outcome.headers)
             lines += encode_lines(more, server=False)
         if call.level is not None:
             lines += encode_lines(self._logs(call), server=False)
         lines += _OWN_LINES % (call.request_id.encode("latin-1"), *times)
-        return Reply(outcome.status, None, outcome.body, False, lines)
+        body = outcome.body if file is None else self._file(call, file)
+        return Reply(outcome.status, None, body, False, lines)
+
+    def _file(self, call: Call, file: files.Wanted) -> Body:
+        """The content of the file that the handler's reply names."""
+        if call.request.header(files.PATH) is not None:
+            raise ValueError("the request itself names a file")
+        pids = [worker.pid for worker in self._pool.workers if worker.name == call.worker]
+        return files.content(file, pids[0] if pids else 0)
 
     def _logs(self, call: Call) -> List[Tuple[str, str]]:
         logs = json.dumps(call.records, default=repr)
