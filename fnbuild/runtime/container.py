@@ -13,7 +13,6 @@ image is known here. Keys in the file go before these.
 import argparse
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -40,8 +39,6 @@ _LONGEST_PAUSE = 0.2
 
 def main() -> int:
     """Run one of the commands above: 0, 1 when it failed, 2 for usage and configuration."""
-    # The first process of a container ignores signals that it does not handle.
-    signal.signal(signal.SIGTERM, _leave)
     given = _parse()
     if given.health:
         return health.main()
@@ -50,10 +47,6 @@ def main() -> int:
     if given.wait is not None:
         return _wait(given.wait)
     return _serve(given.config)
-
-
-def _leave(number: int, _frame: object) -> None:
-    os._exit(128 + number)
 
 
 def _parse() -> argparse.Namespace:
@@ -80,7 +73,6 @@ def _serve(path: str) -> int:
     except ConfigFileError as problem:
         Log().error(str(problem))
         return 2
-    # What it imports takes long enough for a signal to come meanwhile.
     from .processor import serve
 
     return serve(config)

@@ -75,7 +75,7 @@ def import_sdk(setup: wire.Meta) -> Tuple[Any, Any]:
 
 
 def _release(folder: str) -> str:
-    """The folder itself, or the one in it whose release of nuclio_sdk is the best for this Python."""
+    """The folder itself, or the one in it whose release of nuclio_sdk is best for this Python."""
     releases = {}
     for name in os.listdir(folder) if os.path.isdir(folder) else ():
         number = tuple(map(int, re.findall("[0-9]+", name)))

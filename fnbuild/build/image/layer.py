@@ -43,6 +43,10 @@ sys.path.insert(0, "{HOME}")
 if sys.argv[1:] == ["--health"]:
     from fnbuild.runtime.health import main
 else:
+    import signal
+
+    # The first process of a container ignores signals that it does not handle.
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(128 + number))
     from fnbuild.runtime.container import main
 sys.exit(main())
 """

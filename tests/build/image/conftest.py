@@ -1,0 +1,183 @@
+"""Images of functions in the engine that is there, and containers of them without a network."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fnbuild.build import processor, sdk
+from fnbuild.build.image import layer
+from fnbuild.build.image.pythons import Python
+from fnbuild.spec.reader import from_raw
+from fnbuild.spec.rules import complete
+from tests.build.image import bases
+from tests.build.image.bases import BASES, docker
+from tests.engine import require_engine
+
+PATIENCE = 30.0
+
+DOCKERFILE = """\
+FROM {base}
+COPY artifacts/fnbuild /opt/fnbuild
+COPY artifacts/processor /usr/local/bin/processor
+COPY artifacts/config /etc/nuclio/config/processor
+COPY handler /opt/nuclio
+CMD ["processor"]
+"""
+
+# Run by the container's own Python, since there may be nothing else in it.
+_POST = """
+import sys
+from http.client import HTTPConnection
+connection = HTTPConnection("127.0.0.1", 8080, timeout=20)
+connection.request("POST", "/", sys.stdin.buffer.read(), {"Content-Type": "application/json"})
+reply = connection.getresponse()
+body = reply.read()
+sys.stdout.buffer.write(b"%d " % reply.status + body)
+"""
+
+
+class Container:
+    """A function in a container. `name` is the engine's; `python` runs the processor in it."""
+
+    def __init__(self, name: str, python: str) -> None:
+        self.name = name
+        self.python = python
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[bytes]:
+        """Run a program in it, with the words of its command line."""
+        command = ["docker", "exec", self.name, *words]
+        return subprocess.run(command, capture_output=True, check=False, timeout=PATIENCE)
+
+    def ask(self, source: str) -> Any:
+        """What Python code in it prints, as JSON."""
+        done = self.run(self.python, "-IS", "-c", source)
+        assert done.returncode == 0, done.stderr.decode()
+        return json.loads(done.stdout)
+
+    def wait(self) -> dict[str, Any]:
+        """Its status once it is known whether it is ready."""
+        return json.loads(self.run("processor", "--wait", "25").stdout)
+
+    def await_ready(self) -> dict[str, Any]:
+        """Its status; the test fails with its log when it does not become ready."""
+        status = self.wait()
+        assert status["state"] == "ready", f"{status}\n{self.log()}"
+        return status
+
+    def post(self, body: bytes) -> tuple[int, bytes]:
+        """Status and body of the function's reply."""
+        process = self.begin_post(body)
+        out, err = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, err.decode() + self.log()
+        status, _, reply = out.partition(b" ")
+        return int(status), reply
+
+    def begin_post(self, body: bytes) -> subprocess.Popen[bytes]:
+        """A client that prints status and body of the reply; its input is there already."""
+        words = ["docker", "exec", "-i", self.name, self.python, "-IS", "-c", _POST]
+        pipe = subprocess.PIPE
+        with tempfile.TemporaryFile() as file:
+            file.write(body)
+            file.seek(0)
+            return subprocess.Popen(words, stdin=file, stdout=pipe, stderr=pipe)
+
+    def call(self, value: Any = None) -> Any:
+        """Send JSON, expect 200, return the parsed reply."""
+        status, reply = self.post(json.dumps(value).encode())
+        assert status == 200, reply + self.log().encode()
+        return json.loads(reply)
+
+    def log(self) -> str:
+        done = subprocess.run(
+            ["docker", "logs", self.name], capture_output=True, text=True, check=False
+        )
+        return done.stdout + done.stderr
+
+    def state(self) -> dict[str, Any]:
+        """What the engine knows of its process."""
+        return json.loads(docker("inspect", "--format", "{{json .State}}", self.name))
+
+
+@pytest.fixture
+def engine() -> None:
+    """The test needs an engine."""
+    require_engine("docker")
+
+
+Make = Callable[..., str]
+Start = Callable[..., Container]
+
+
+@pytest.fixture(scope="session")
+def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every release of nuclio_sdk, fetched once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FNBUILD_DATA_DIR", str(tmp_path_factory.mktemp("releases")))
+        return sdk.prepare()[0].parent
+
+
+@pytest.fixture
+def make_image(engine: None, releases: Path, data: Path, tmp_path: Path) -> Iterator[Make]:
+    """`make_image(base, sources)`: a function's image on that base; it goes with the test."""
+    shutil.copytree(releases, data / "sdk")
+    made: list[str] = []
+
+    def make(base: str, sources: dict[str, str], **spec: Any) -> str:
+        context = tmp_path / f"context-{len(made)}"
+        write_context(context, base, sources, **spec)
+        reference = f"fnbuild-test-image-{uuid.uuid4().hex[:12]}"
+        docker("build", "-q", "-t", reference, context)
+        made.append(reference)
+        return reference
+
+    yield make
+    for reference in made:
+        docker("rmi", "-f", reference)
+
+
+def write_context(context: Path, base: str, sources: dict[str, str], **spec: Any) -> None:
+    """The build context of a function on that base, laid out as images of functions are."""
+    kind, artifacts = BASES[base], context / "artifacts"
+    number = kind.version
+    layer.write(
+        artifacts,
+        Python(kind.python, (3, 9, 0), "cpython"),
+        Python(kind.handler, number, kind.implementation),
+    )
+    raw = {"handler": "main:handler", "runtime": "python:3.11"} | spec
+    function = complete(from_raw({"metadata": {"name": "f"}, "spec": raw}, "test"))
+    (artifacts / "config").mkdir()
+    (artifacts / "config" / "processor.json").write_text(json.dumps(processor.settings(function)))
+    (context / "handler").mkdir()
+    for name, source in ({"function.yaml": "metadata: {name: f}\n"} | sources).items():
+        (context / "handler" / name).write_text(source)
+    (context / "Dockerfile").write_text(DOCKERFILE.format(base=bases.image(base)))
+
+
+@pytest.fixture
+def start(engine: None) -> Iterator[Start]:
+    """`start(image, base, *options)`: a container without a network; it goes with the test."""
+    with contextlib.ExitStack() as stack:
+
+        def begin(image: str, base: str, *options: str, command: tuple[str, ...] = ()) -> Container:
+            name = f"fnbuild-test-{uuid.uuid4().hex[:12]}"
+            asked = BASES[base].asked
+            more = ["--env", f"NUCLIO_PYTHON_EXE_PATH={asked}"] if asked else []
+            stack.callback(docker, "rm", "-f", "-v", name)
+            docker(
+                *("run", "-d", "--network", "none", "--name", name),
+                *(*more, *options, image, *command),
+            )
+            return Container(name, BASES[base].python)
+
+        yield begin

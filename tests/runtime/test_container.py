@@ -1,0 +1,259 @@
+"""`processor`, the program in an image, where it can be looked at without one."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fnbuild.build import sdk
+from tests.runtime import interpreters
+from tests.runtime.conftest import PATIENCE, ROOT, Serve, ask, eventually
+
+# The admin listener of an image has a fixed port, which several tests cannot have at a time.
+PROGRAM = """
+import sys
+sys.path.insert(0, {root!r})
+from fnbuild.runtime import container, health
+health.PORT = {port}
+sys.exit(container.main())
+"""
+READY = "def handler(context, event): return 'ok'"
+
+
+def program(port: int, *words: str, python: str = sys.executable, **environ: str) -> Any:
+    source = PROGRAM.format(root=str(ROOT), port=port)
+    return subprocess.Popen(
+        [python, "-IS", "-c", source, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environ},
+    )
+
+
+def run(port: int, *words: str, **more: Any) -> tuple[int, str, str]:
+    process = program(port, *words, **more)
+    out, err = process.communicate(timeout=PATIENCE)
+    return process.returncode, out, err
+
+
+def port_of(running: Any, listener: str = "admin") -> int:
+    return int(json.loads((running.folder / "ports").read_text())[listener])
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@pytest.fixture
+def admin() -> Iterator[Callable[[list[bytes]], int]]:
+    """`admin(answers)`: a listener that gives these answers in turn, then nobody is there."""
+    listeners = []
+
+    def begin(answers: list[bytes]) -> int:
+        listener = socket.create_server(("127.0.0.1", 0))
+        listeners.append(listener)
+
+        def serve() -> None:
+            for answer in answers:
+                connection, _address = listener.accept()
+                with connection:
+                    connection.recv(4096)
+                    connection.sendall(answer)
+            listener.close()
+
+        threading.Thread(target=serve, daemon=True).start()
+        return int(listener.getsockname()[1])
+
+    yield begin
+    for listener in listeners:
+        listener.close()
+
+
+def reply(status: int, value: Any) -> bytes:
+    return b"HTTP/1.1 %d Words\r\nA: b\r\n\r\n" % status + json.dumps(value).encode()
+
+
+@pytest.mark.parametrize("version", interpreters.every(interpreters.PYPY))
+def test_health_and_status_of_a_processor(version: str, serve: Serve) -> None:
+    one = serve(READY)
+    python = str(interpreters.find(version))
+    port = port_of(one)
+    assert run(port, "--health", python=python) == (0, "{}\n", "")
+    status, out, err = run(port, "--status", python=python)
+    assert (status, err) == (0, "")
+    assert json.loads(out)["state"] == "ready"
+    status, out, _err = run(port, "--wait", "5", python=python)
+    assert (status, json.loads(out)["state"]) == (0, "ready")
+
+
+def test_a_failing_function_is_unhealthy_with_its_reason(serve: Serve) -> None:
+    one = serve("raise ValueError('no weights')", wait="unhealthy")
+    status, out, _err = run(port_of(one), "--wait", "20")
+    assert (status, json.loads(out)["state"]) == (1, "unhealthy")
+    assert "no weights" in json.loads(out)["message"]
+    status, out, _err = run(port_of(one), "--health")
+    assert status == 1
+    assert "no weights" in out
+
+
+def test_where_nobody_answers(free_port: int) -> None:
+    status, out, _err = run(free_port, "--health")
+    assert (status, out.startswith(f"nothing answers at 127.0.0.1:{free_port}: ")) == (1, True)
+    status, out, err = run(free_port, "--status")
+    assert (status, out) == (1, "")
+    assert len(err.splitlines()) == 1
+    status, out, _err = run(free_port, "--wait", "0.1")
+    assert (status, json.loads(out)["state"]) == (1, "starting")
+
+
+def test_waiting_ends_with_the_processor(admin: Callable[[list[bytes]], int]) -> None:
+    starting = reply(200, {"state": "starting", "message": "here"})
+    status, out, _err = run(admin([starting, starting]), "--wait", "20")
+    assert (status, json.loads(out)) == (1, {"state": "stopped", "message": "here"})
+
+
+def test_waiting_outlives_a_processor_that_has_no_time(admin: Callable[[list[bytes]], int]) -> None:
+    port = admin([b"", b"HTTP/1.1 2", reply(200, {"state": "ready"})])
+    assert run(port, "--wait", "20")[0] == 0
+
+
+@pytest.fixture(scope="session")
+def releases() -> Path:
+    """The folder with every release of nuclio_sdk."""
+    return sdk.prepare()[0].parent
+
+
+@pytest.mark.parametrize("version", interpreters.few())
+def test_workers_choose_nuclio_sdk_by_their_own_python(
+    version: str, releases: Path, serve: Serve, tmp_path: Path
+) -> None:
+    folder = tmp_path / "sdk"
+    shutil.copytree(releases, folder)
+    (folder / "9.9.9").mkdir()
+    source = "import nuclio_sdk\ndef handler(context, event): return nuclio_sdk.__file__"
+    one = serve(source, version=version, sdk_path=str(folder))
+    release = Path(one.send().body.decode()).relative_to(folder).parts[0]
+    assert release == ("0.5.13" if version == "3.6" else max(os.listdir(releases)))
+
+
+@pytest.fixture
+def config(tmp_path: Path, free_port: int, releases: Path) -> Path:
+    """A configuration that names its own listeners, since a test has not the image's ports."""
+    (tmp_path / "main.py").write_text(
+        "import os, sys\ndef handler(context, event): return [sys.executable, sys.path[:2]]"
+    )
+    values = {
+        "handler": "main:handler",
+        "code": str(tmp_path),
+        "sdk_path": str(releases),
+        "listeners": {"http": {"port": free_port}},
+    }
+    path = tmp_path / "processor.json"
+    path.write_text(json.dumps(values))
+    return path
+
+
+@contextlib.contextmanager
+def serving(config: Path, port: int, **environ: str) -> Iterator[Any]:
+    """A processor, and what its function replied; it ends in the end."""
+    with program(0, "--config", str(config), **environ) as process:
+
+        def answers() -> Any:
+            try:
+                return ask("POST", f"http://127.0.0.1:{port}", "/")
+            except ConnectionRefusedError:
+                assert process.poll() is None, process.communicate()
+                return None
+
+        try:
+            found = eventually(answers)
+            assert found.status == 200, found
+            yield process, json.loads(found.body)
+        finally:
+            process.terminate()
+
+
+@pytest.mark.parametrize("asked", [sys.executable, "python-of-the-model"])
+def test_the_interpreter_that_is_asked_for(
+    asked: str, config: Path, free_port: int, tmp_path: Path
+) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python-of-the-model").symlink_to(sys.executable)
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    environ = {"NUCLIO_PYTHON_EXE_PATH": asked, "NUCLIO_PYTHON_PATH": "/extra:/more", "PATH": path}
+    with serving(config, free_port, **environ) as (process, said):
+        assert Path(said[0]).name == Path(asked).name
+        assert said[1] == [str(tmp_path), "/extra"]
+        process.send_signal(signal.SIGTERM)
+        records = [json.loads(line) for line in process.stdout.read().splitlines()]
+        assert process.wait(PATIENCE) == 0
+    assert {record["level"] for record in records} == {"info"}
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["python3", "python"], "python3"),
+        (["python"], "python"),
+        (["python2"], ""),
+        ([], ""),
+    ],
+)
+def test_without_one_the_path_is_searched(
+    names: list[str], expected: str, config: Path, free_port: int, tmp_path: Path
+) -> None:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in names:
+        if name == "python2":
+            (folder / "python").write_text("#!/bin/sh\nexit 1\n")
+            (folder / "python").chmod(0o755)
+        else:
+            (folder / name).symlink_to(sys.executable)
+    wanted = str(folder / expected) if expected else sys.executable
+    with serving(config, free_port, PATH=str(folder), NUCLIO_PYTHON_EXE_PATH="") as (_, said):
+        assert said[0] == wanted
+
+
+@pytest.mark.parametrize(
+    ("words", "environ", "expected"),
+    [
+        ([], {}, "/etc/nuclio/config/processor/processor.json cannot be read: No such file"),
+        (["--config", "CONFIG"], {"NUCLIO_PYTHON_EXE_PATH": "/no/python"}, "=/no/python is no "),
+        (["--config", "BROKEN"], {}, "is not JSON"),
+    ],
+)
+def test_what_cannot_be_served_is_said_in_one_line(
+    words: list[str], environ: dict[str, str], expected: str, config: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.json"
+    broken.write_text("{")
+    paths = {"CONFIG": str(config), "BROKEN": str(broken)}
+    status, out, err = run(0, *[paths.get(word, word) for word in words], **environ)
+    assert (status, err) == (2, "")
+    (line,) = out.splitlines()
+    record = json.loads(line)
+    assert (record["level"], record["name"]) == ("error", "processor")
+    assert expected in record["message"]
+
+
+def test_words_that_are_no_command() -> None:
+    status, out, err = run(0, "--heath")
+    assert (status, out) == (2, "")
+    assert "usage: processor" in err
