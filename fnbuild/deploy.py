@@ -67,10 +67,18 @@ class Prepared:
 
 
 def choose_platform(name: str) -> tuple[Platform, str]:
-    """The platform, and why it was chosen, in words."""
-    if name == "auto":
-        return lookup("process"), "auto: no container engine and no cluster is supported yet"
-    return lookup(name), f"asked for by name: {name}"
+    """The platform, and why it was chosen, in words.
+
+    `auto` takes Docker where an engine answers, else processes.
+    """
+    if name != "auto":
+        return lookup(name), f"asked for by name: {name}"
+    containers = lookup("local")
+    silent = containers.notices()
+    if not silent:
+        return containers, "auto: a container engine answers"
+    why, _, _ = silent[0].partition(";")
+    return lookup("process"), f"auto: {why}"
 
 
 def prepare(request: DeployRequest) -> Prepared:

@@ -22,6 +22,7 @@ from fnbuild.build.image.pythons import Pythons
 from fnbuild.build.image.recipe import Directive, Recipe, recipe_of
 from fnbuild.datadir import data_dir, make_private
 from fnbuild.errors import BuildError
+from fnbuild.spec.locate import display
 from fnbuild.spec.places import span_of
 from fnbuild.spec.reader import Loaded
 from fnbuild.spec.types import Build, Function
@@ -63,7 +64,7 @@ def build(loaded: Loaded, code: Artifact, engine: Engine, progress: Progress) ->
     function = loaded.function
     name = names.image_name(function)
     making = _Making(loaded, Path(code.reference), engine, progress)
-    with _folder(function) as folder:
+    with _folder(function, progress) as folder:
         image, found = making.run(folder, name, code.digest)
     pushed, digest = _push(function, name, engine, progress)
     warnings = (*code.warnings, *making.warnings)
@@ -189,8 +190,11 @@ class _Making:
         place = lines.instructions[step].place if step is not None else ""
         if not place:
             return error
-        path = self._loaded.config_path
-        span = span_of(self._loaded.text, str(path), place) if path else None
+        path, text = self._loaded.config_path, self._loaded.text
+        span = None
+        if path is not None:
+            name = display(path)
+            span = span_of(text, name, f"{place}.value") or span_of(text, name, place)
         where = f"{span}: {place}" if span else place
         return BuildError(f"{where}: {error.message}", hint=error.hint, detail=error.detail)
 
@@ -202,13 +206,15 @@ class _Making:
 
 
 @contextmanager
-def _folder(function: Function) -> Iterator[Path]:
+def _folder(function: Function, progress: Progress) -> Iterator[Path]:
     """The folder of the build context; it is kept where that is asked for."""
     build = function.spec.build
     area = Path(build.temp_dir) if build.temp_dir else make_private(data_dir() / "staging")
     prefix = f"{os.getpid()}-image-"
     if build.no_cleanup:
-        yield Path(tempfile.mkdtemp(dir=area, prefix="kept-image-"))
+        kept = Path(tempfile.mkdtemp(dir=area, prefix="kept-image-"))
+        progress(f"the build context stays in {kept}")
+        yield kept
         return
     with tempfile.TemporaryDirectory(dir=area, prefix=prefix) as folder:
         yield Path(folder)

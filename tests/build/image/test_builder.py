@@ -1,0 +1,243 @@
+"""A function's folder becomes an image, on the engine that is there; what fails says where."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from fnbuild import artifacts
+from fnbuild.build.image.builder import DIGEST_LABEL, Built
+from fnbuild.build.image.engine import Engine
+from fnbuild.errors import BuildError
+from fnbuild.spec import reader
+from fnbuild.spec.types import Function
+from tests.engine import (
+    PYTHON_IMAGE,
+    Made,
+    free_port,
+    making,
+    registry,
+    require_engine,
+    require_image,
+    small_base,
+)
+
+HANDLER = "def handler(context, event):\n    return 'here'\n"
+
+
+@pytest.fixture
+def engine() -> Engine:
+    found = require_engine()
+    require_image(found)
+    return found
+
+
+@pytest.fixture
+def made(engine: Engine) -> Iterator[Made]:
+    with making(engine) as made:
+        yield made
+
+
+@dataclass
+class Author:
+    """A person with one function, who builds it."""
+
+    made: Made
+    folder: Path
+    image: str
+    progress: list[str] = field(default_factory=list)
+
+    def write(self, build: str = "", env: str = "", base: str = PYTHON_IMAGE) -> None:
+        lines = [
+            f"metadata: {{name: {self.made.name('built')}}}",
+            "spec:",
+            "  handler: main:handler",
+            '  runtime: "python:3.11"',
+            *([f"  env: {env}"] if env else []),
+            "  build:",
+            f"    image: {self.image}",
+            f"    baseImage: {base}",
+            *(f"    {line}" for line in build.splitlines()),
+        ]
+        (self.folder / "function.yaml").write_text("\n".join(lines) + "\n")
+        (self.folder / "main.py").write_text(HANDLER)
+
+    def build(self, overrides: Function | None = None) -> Built:
+        loaded = reader.load(self.folder, overrides=overrides)
+        return artifacts.build(loaded, self.made.engine, self.progress.append)
+
+    def look(self, *command: str) -> str:
+        """What a program in the image writes."""
+        done = self.made.engine.run(self.image, command)
+        assert done.status == 0, done.err
+        return done.out
+
+
+@pytest.fixture
+def author(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Author:
+    monkeypatch.setenv("FNBUILD_DATA_DIR", str(tmp_path / "data"))
+    folder = tmp_path / "function"
+    folder.mkdir()
+    return Author(made, folder, made.image("function"))
+
+
+def test_the_image_has_code_configuration_and_program(author: Author, engine: Engine) -> None:
+    author.write()
+    built = author.build()
+    facts = engine.inspect(built.reference)
+    assert facts is not None
+    assert facts.command == ("processor",)
+    assert facts.labels[DIGEST_LABEL] == built.digest
+    assert built.pythons.handler.version[:2] == (3, 11)
+    assert author.look("cat", "/opt/nuclio/main.py") == HANDLER
+    assert "main:handler" in author.look("cat", "/etc/nuclio/config/processor/processor.json")
+    assert "processor of fnbuild" in author.look("/usr/local/bin/processor", "--version")
+
+
+def test_no_value_of_the_environment_gets_into_the_image(author: Author) -> None:
+    author.write()
+    overrides = reader.from_raw({"spec": {"env": [{"name": "TOKEN", "value": "hush"}]}}, "flags")
+    author.build(overrides)
+    found = author.look("sh", "-c", "grep -r hush /etc/nuclio /opt/nuclio /opt/fnbuild || true")
+    assert found == ""
+
+
+def test_a_line_that_fails_is_named_with_its_place(author: Author) -> None:
+    author.write(
+        "directives:\n"
+        "  preCopy:\n"
+        "    - {kind: ENV, value: A=1}\n"
+        "    - kind: RUN\n"
+        "      value: echo the reason; exit 3\n"
+    )
+    with pytest.raises(BuildError) as failure:
+        author.build()
+    assert "function.yaml:12:18: spec.build.directives.preCopy[1]" in failure.value.message
+    assert "the reason" in (failure.value.detail or "")
+
+
+def test_a_command_behind_the_code_is_named_too(author: Author) -> None:
+    author.write('commands: ["@nuclio.postCopy", "cat /opt/nuclio/missing.txt"]')
+    with pytest.raises(BuildError, match=r"spec.build.commands\[1\]") as failure:
+        author.build()
+    assert "missing.txt" in (failure.value.detail or "")
+
+
+def test_a_failed_build_leaves_the_earlier_image(author: Author, engine: Engine) -> None:
+    author.write()
+    before = author.build().id
+    author.write("commands: [exit 1]")
+    with pytest.raises(BuildError):
+        author.build()
+    facts = engine.inspect(author.image)
+    assert facts is not None
+    assert facts.id == before
+
+
+def test_an_image_without_python_says_what_was_looked_for(
+    author: Author, made: Made, tmp_path: Path
+) -> None:
+    author.write(base=small_base(made, tmp_path / "base"))
+    with pytest.raises(BuildError, match="no usable Python") as failure:
+        author.build()
+    assert "/usr/bin/python3" in failure.value.message
+    assert failure.value.hint is not None
+
+
+def test_a_python_that_only_a_line_behind_the_code_brings(
+    author: Author, made: Made, tmp_path: Path
+) -> None:
+    away = "cp -L /usr/bin/python3 /opt/away && rm -f /usr/bin/python* /usr/local/bin/python*"
+    base = made.build(tmp_path / "hidden", f"FROM {PYTHON_IMAGE}\nRUN {away}\n")
+    lines = (
+        "directives:\n"
+        "  postCopy:\n"
+        "    - {kind: RUN, value: ln -s /opt/away /usr/bin/python3}\n"
+    )
+    author.write(lines, base=base)
+    built = author.build()
+    assert built.pythons.handler.version[:2] == (3, 11)
+    assert "processor of fnbuild" in author.look("/usr/local/bin/processor", "--version")
+
+
+def test_an_interpreter_that_is_asked_for_must_be_there(author: Author) -> None:
+    author.write(env="[{name: NUCLIO_PYTHON_EXE_PATH, value: /opt/nowhere/python}]")
+    with pytest.raises(BuildError, match="/opt/nowhere/python"):
+        author.build()
+
+
+def test_requirements_that_no_line_installs(author: Author) -> None:
+    author.write()
+    (author.folder / "requirements.txt").write_text("colour-of-nothing==0.0.0\n")
+    with pytest.raises(BuildError) as failure:
+        author.build()
+    assert "colour-of-nothing" in (failure.value.detail or "")
+    author.write("commands: ['true # requirements.txt is not wanted']")
+    author.build()
+
+
+def test_a_base_image_that_is_not_there(author: Author, made: Made) -> None:
+    absent = f"127.0.0.1:{free_port()}/{made.name('absent')}:1"
+    author.write("noBaseImagesPull: true", base=absent)
+    with pytest.raises(BuildError, match="noBaseImagesPull") as failure:
+        author.build()
+    assert absent in failure.value.message
+    author.write("offline: true", base=absent)
+    with pytest.raises(BuildError, match="offline"):
+        author.build()
+
+
+def test_offline_lines_have_no_network(author: Author) -> None:
+    author.write(
+        "offline: true\n"
+        "commands:\n"
+        "  - python3 -c 'import socket; socket.create_connection((\"192.0.2.1\", 80), 3)'\n"
+    )
+    with pytest.raises(BuildError) as failure:
+        author.build()
+    assert "Network is unreachable" in (failure.value.detail or "")
+
+
+def test_build_arguments(author: Author) -> None:
+    author.write("args: {WORD: hello}\ncommands: ['echo $WORD > /word']")
+    author.build()
+    assert author.look("cat", "/word") == "hello\n"
+
+
+def test_a_registry_gets_the_image(author: Author, engine: Engine, tmp_path: Path) -> None:
+    with registry(tmp_path, free_port()) as place:
+        author.write(f"registry: {place.address}/")
+        built = author.build()
+        author.made.images.append(built.pushed)
+        assert built.pushed == f"{place.address}/{author.image}"
+        assert built.pushed_digest.startswith("sha256:")
+        engine.remove(built.pushed)
+        engine.pull(built.pushed, author.progress.append)
+        assert engine.inspect(built.pushed) is not None
+
+
+def test_the_context_is_kept_where_that_is_asked_for(author: Author, tmp_path: Path) -> None:
+    place = tmp_path / "kept"
+    place.mkdir()
+    author.write(f"noCleanup: true\ntempDir: {place}")
+    author.build()
+    [folder] = place.iterdir()
+    assert (folder / "Dockerfile.processor").read_text().startswith(f"FROM {PYTHON_IMAGE}")
+    assert any(str(folder) in line for line in author.progress)
+
+
+def test_only_the_code_is_made_anew_behind_an_edit(author: Author, engine: Engine) -> None:
+    author.write()
+    (author.folder / "weights.bin").write_bytes(b"w" * (2 << 20))
+    first = author.build()
+    (author.folder / "main.py").write_text(HANDLER.replace("here", "there"))
+    second = author.build()
+    before, after = (engine.inspect(one) for one in (first.id, second.id))
+    assert before is not None
+    assert after is not None
+    assert before.layers[:-1] == after.layers[:-1]
+    assert before.layers[-1] != after.layers[-1]
+    assert "there" in author.look("cat", "/opt/nuclio/main.py")
