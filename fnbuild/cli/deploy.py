@@ -76,6 +76,7 @@ def request_of(session: Session, flags: dict[str, Any]) -> Iterator[DeployReques
         namespace=session.namespace,
         project=flags.get("project_name"),
         overrides=overrides(flags),
+        variant=flags.get("variant"),
         platform=session.platform,
         strict=bool(flags.get("strict")),
         enabled=bool(flags.get("enabled")),
@@ -102,6 +103,12 @@ def _complete(session: Session, request: DeployRequest, empty: Path) -> DeployRe
         return request
     inline = bool(request.overrides.spec.build.function_source_code)
     if request.name and not inline and not request.image:
+        if request.variant is not None:
+            # The stored configuration is one variant already.
+            raise UsageError(
+                "a variant is one of a function's folder, and no path was given",
+                hint="`--path FOLDER` names the folder",
+            )
         request = _with_stored(session, request)
         inline = bool(request.overrides.spec.build.function_source_code)
     if request.path is not None:

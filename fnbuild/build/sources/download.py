@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import http.client
 import ipaddress
@@ -264,6 +265,8 @@ def _too_large(address: Address, limits: Limits) -> InputError:
 def _unreachable(address: Address, error: object) -> InputError:
     reason = str(getattr(error, "strerror", None) or error)
     hint = "see whether the address is right and reachable from here"
+    if getattr(error, "errno", 0) in (errno.ENOSPC, errno.EDQUOT):
+        hint = "set TMPDIR to a folder on a disk with more room"
     if isinstance(error, TimeoutError):
         reason = "no answer in time"
     elif isinstance(error, socket.gaierror):

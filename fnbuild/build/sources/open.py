@@ -110,6 +110,10 @@ class _Room:
         made = tempfile.TemporaryDirectory(prefix="fnbuild-source-", ignore_cleanup_errors=True)
         return Path(self._stack.enter_context(made))
 
+    def _corner(self) -> Path:
+        """An empty folder: what is opened may name something else that is to be opened."""
+        return Path(tempfile.mkdtemp(dir=self._folder))
+
     def plain(self, path: str | Path) -> Path:
         """A path of the command line."""
         text = str(path)
@@ -127,7 +131,7 @@ class _Room:
         attributes = build.code_entry_attributes
         work_dir = str(attributes.get("workDir") or "")
         if build.code_entry_type == "git":
-            root = self._folder / _repository(url)
+            root = self._corner() / _repository(url)
             git.clone(url, attributes, root, self._progress, self._limits)
             return _inside(root, work_dir, url)
         if build.code_entry_type == "github":
@@ -147,9 +151,7 @@ class _Room:
         return self._fetched(download.address(url, headers, digest), work_dir)
 
     def _fetched(self, address: download.Address, work_dir: str) -> Path:
-        inbox = self._folder / "fetched"
-        inbox.mkdir()
-        file = download.fetch(address, inbox, self._progress, self._limits)
+        file = download.fetch(address, self._corner(), self._progress, self._limits)
         if archives.kind_of(file) is not None:
             return self._unpacked(file, address.shown, work_dir)
         if file.suffix.lower() in _READ_AS_THEY_ARE and not _is_page(file):
@@ -161,8 +163,7 @@ class _Room:
 
     def _unpacked(self, archive: Path, shown: str, work_dir: str) -> Path:
         self._progress(f"unpacking {shown}")
-        root = self._folder / "code" / (archives.stem(archive.name) or "code")
-        root.parent.mkdir()
+        root = self._corner() / archives.stem(archive.name)
         archives.unpack(archive, root, shown, self._limits)
         return _inside(root, work_dir, shown)
 

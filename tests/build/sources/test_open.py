@@ -157,6 +157,16 @@ def test_a_configuration_names_its_code(web: Web, pack: Pack, folder: Path) -> N
         assert found == Opened(folder)
 
 
+def test_an_archive_that_names_another(web: Web, pack: Pack) -> None:
+    web.pages["/code.zip"] = Page(pack("code.zip", {"main.py": MAIN}).read_bytes())
+    build = b", build: {path: '%s/code.zip'}}" % web.url.encode()
+    first = pack("first.zip", {"function.yaml": CONFIG.rstrip(b"}\n") + build})
+    with opened(first) as found:
+        assert names(found.path) == ["main.py"]
+        assert found.config_file is not None
+        assert found.config_file.read_bytes().startswith(b"metadata: {name: face}")
+
+
 def test_entries_without_an_address() -> None:
     for kind in ("archive", "github"):
         error = fault(
@@ -190,9 +200,14 @@ def test_objects_in_s3() -> None:
             s3_address(given | wrong)
 
 
-def test_a_full_disk(pack: Pack, tiny_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk(
+    web: Web, pack: Pack, tiny_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tiny_disk))
-    error = fault(pack("x.tar", {"weights": os.urandom(2 << 20)}))
-    assert "No space left" in str(error)
-    assert "TMPDIR" in str(error.hint)
-    assert list(tiny_disk.iterdir()) == []
+    weights = pack("x.tar", {"weights": os.urandom(2 << 20)})
+    web.pages["/x.tar"] = Page(weights.read_bytes())
+    for path in (weights, f"{web.url}/x.tar"):
+        error = fault(path)
+        assert "No space left" in str(error)
+        assert "TMPDIR" in str(error.hint)
+        assert list(tiny_disk.iterdir()) == []
