@@ -44,7 +44,7 @@ _QUESTION = (
     " 'version': list(sys.version_info[:3]),"
     " 'implementation': 'pypy' if '__pypy__' in sys.builtin_module_names else 'cpython'}))"
 )
-_WHICH = 'for one in "$@"; do command -v "$one"; done'
+_WHICH = 'for one in "$@"; do command -v "$one"; done; exit 0'
 _NOT_THERE = 127
 _REMEMBERED = 300
 """Images whose Python is remembered at most."""

@@ -18,13 +18,20 @@ _MIB = 1024 * 1024
 _WORTH = 5 * _MIB
 """Bytes below which leftovers are not worth a line."""
 
-# Where fnbuild's own lines of the Dockerfile put things.
-_OWN = (
-    ("/opt/fnbuild", "runtime"),
-    ("/usr/local/bin/processor", "runtime"),
-    ("/etc/nuclio/config/processor", "configuration"),
-)
-_CODE = "/opt/nuclio"
+# fnbuild's own lines of the Dockerfile. BuildKit keeps the name of the tree that is copied; in the
+# history of the others only their order tells which is which.
+_HEALTH = re.compile(r"HEALTHCHECK .*/usr/local/bin/processor")
+_NAMED = re.compile(r"COPY artifacts/(\w+)/ / ")
+_TREE = re.compile(r"COPY dir:\w+ in / *$")
+_INSTALL = re.compile(r" -m pip install --no-cache-dir -r /opt/nuclio/")
+_WHAT: dict[str, tuple[Maker, str]] = {
+    "runtime": ("fnbuild", "runtime"),
+    "config": ("fnbuild", "configuration"),
+    "requirements": ("function", "requirements"),
+    "packages": ("function", "packages of requirements.txt"),
+    "large": ("function", "large files of the function"),
+    "code": ("function", "code of the function"),
+}
 _TOOLS = re.compile(
     r"\b(build-essential|g\+\+|gcc|clang|gfortran|cuda-toolkit\S*|cuda-nvcc\S*|cuda-compiler\S*|"
     r"nvidia-cuda-toolkit|libc6-dev|base-devel|Development Tools)"
@@ -82,10 +89,7 @@ def report(engine: Engine, reference: str, base: str = "", python: str = "python
     if image is None:
         raise NotFoundError(f"{engine.name} has no image {reference}")
     history = engine.history(reference)
-    own = len(history) - _of_base(engine, history, base)
-    parts = [
-        Part(one.size, _maker(one, index >= own), _what(one)) for index, one in enumerate(history)
-    ]
+    parts = _parts(history, _of_base(engine, history, base))
     largest = sorted((one for one in parts if one.size), key=lambda one: -one.size)
     tools, weights = _looked(engine, reference, python)
     advice = (*_about_tools(base, parts, tools), *_about_leftovers(weights))
@@ -119,26 +123,55 @@ def _of_base(engine: Engine, history: Sequence[Layer], base: str) -> int:
     return count if list(history[len(history) - count :]) == theirs else 0
 
 
-def _maker(layer: Layer, of_base: bool) -> Maker:
-    if of_base:
-        return "base"
-    return "fnbuild" if any(place in layer.created_by for place, _ in _OWN) else "function"
+def _parts(history: Sequence[Layer], of_base: int) -> list[Part]:
+    names = _names(history)
+    first_of_base = len(history) - of_base
+    parts = []
+    for index, layer in enumerate(history):
+        made_by: Maker
+        if index in names:
+            made_by, what = _WHAT[names[index]]
+        else:
+            made_by = "base" if index >= first_of_base else "function"
+            what = _instruction(layer.created_by)
+        parts.append(Part(layer.size, made_by, what))
+    return parts
 
 
-def _what(layer: Layer) -> str:
+def _names(history: Sequence[Layer]) -> dict[int, str]:
+    """Which lines of the history, newest first, are fnbuild's own or stand for the function's."""
+    lines = [layer.created_by for layer in history]
+    names = {
+        index: match[1]
+        for index, line in enumerate(lines)
+        if (match := _NAMED.match(line)) and match[1] in _WHAT
+    }
+    if names:
+        return names | {i: "packages" for i, line in enumerate(lines) if _INSTALL.search(line)}
+    health = next((index for index, line in enumerate(lines) if _HEALTH.search(line)), None)
+    if health is None:
+        return {}
+    run = []
+    for index in range(health + 1, len(lines)):
+        if not (_TREE.search(lines[index]) or _INSTALL.search(lines[index])):
+            break
+        run.append(index)
+    installs = [index for index in run if _INSTALL.search(lines[index])]
+    packages = ["packages", "requirements"] if installs else []
+    optional = (run.index(installs[0]) if installs else len(run) - 1) - 2
+    large = ["large"] if optional > 0 else []
+    order = ["code", "config", *large, *packages, "runtime"]
+    return dict(zip(run, order, strict=False))
+
+
+def _instruction(created_by: str) -> str:
     """The instruction as it was written, as far as the engines keep it."""
-    for place, name in _OWN:
-        if place in layer.created_by:
-            return name
-    text = re.sub(r"\s*# buildkit$", "", " ".join(layer.created_by.split()))
-    text = re.sub(r"^RUN \|\d+ .*?(?=/bin/)", "RUN ", text)
-    text = re.sub(r"^\|\d+ .*?(?=/bin/)", "", text)
-    plain = re.sub(r"^(?:RUN )?/bin/(?:ba)?sh -c #\(nop\)\s+", "", text)
-    if plain == text:
-        plain = re.sub(r"^(?:RUN )?/bin/(?:ba)?sh -c ", "RUN ", text)
-    if re.match(r"(COPY|ADD) ", plain) and plain.rstrip(" /").endswith(_CODE):
-        return "code of the function"
-    return plain or "a layer without a history"
+    text = re.sub(r"\s*# buildkit$", "", " ".join(created_by.split()))
+    text = re.sub(r"^(?:RUN )?\|\d+ .*?(?=/bin/)", "", text)
+    written = re.sub(r"^(?:/bin/\w+ -c )?#\(nop\) +", "", text)
+    if written == text:
+        written = re.sub(r"^(?:RUN )?/bin/\w+ -c ", "RUN ", text)
+    return written or "a layer without a history"
 
 
 def _looked(engine: Engine, reference: str, python: str) -> tuple[list[str], dict[str, int]]:
