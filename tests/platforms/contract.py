@@ -1,7 +1,8 @@
 """What every platform must do, whatever it runs functions on.
 
-A platform's own test module imports these tests and offers two fixtures: `platform` (a `Platform`
-with nothing deployed) and `platform_name` (its name for `DeployRequest`).
+A platform's own test module imports these tests and offers three fixtures: `platform` (a `Platform`
+with nothing deployed in `namespace`, which nobody else uses) and `platform_name` (its name for
+`DeployRequest`).
 """
 
 from __future__ import annotations
@@ -19,8 +20,6 @@ from fnbuild.errors import NotFoundError, NotReadyError, PreconditionError, Usag
 from fnbuild.platforms import Deployment, Platform, Project
 from fnbuild.spec.types import Function, Spec
 
-NAMESPACE = "nuclio"
-
 CONFIG = """\
 metadata:
   name: greeter
@@ -33,6 +32,9 @@ spec:
   description: Says what it was told
   handler: main:handler
   runtime: python:3.11
+  build:
+    image: NAMESPACE
+    noBaseImagesPull: true
   eventTimeout: 30s
   triggers:
     myHttpTrigger:
@@ -52,19 +54,21 @@ def handler(context, event):
 class Author:
     """Writes and deploys one function, as a person with an editor would."""
 
-    def __init__(self, folder: Path, platform_name: str):
+    def __init__(self, folder: Path, platform_name: str, namespace: str):
         self.folder = folder
         self.platform_name = platform_name
+        self.namespace = namespace
+        self.config = CONFIG.replace("NAMESPACE", namespace)
         self.progress: list[str] = []
         folder.mkdir()
-        (folder / "function.yaml").write_text(CONFIG)
+        (folder / "function.yaml").write_text(self.config)
 
     def write(self, word: str) -> None:
         (self.folder / "main.py").write_text(CODE.replace("WORD", word))
 
     def request(self) -> deploy.DeployRequest:
         return deploy.DeployRequest(
-            path=self.folder, project="cvat", platform=self.platform_name, namespace=NAMESPACE
+            path=self.folder, project="cvat", platform=self.platform_name, namespace=self.namespace
         )
 
     def deploy(self, word: str) -> Deployment:
@@ -73,8 +77,8 @@ class Author:
 
 
 @pytest.fixture
-def author(tmp_path: Path, platform: Platform, platform_name: str) -> Author:
-    return Author(tmp_path / "greeter", platform_name)
+def author(tmp_path: Path, platform: Platform, platform_name: str, namespace: str) -> Author:
+    return Author(tmp_path / "greeter", platform_name, namespace)
 
 
 def ask(deployment: Deployment, body: object = None) -> dict[str, object]:
@@ -93,14 +97,14 @@ def test_a_deployed_function_answers_and_is_listed(platform: Platform, author: A
     assert (made.state, made.revision, made.replicas) == ("ready", 1, (1, 1))
     assert ask(made, {"a": 1}) == {"greeting": "hello", "got": {"a": 1}}
 
-    [listed] = platform.deployments(NAMESPACE)
+    [listed] = platform.deployments(author.namespace)
     assert listed.name == "greeter"
     assert listed.http_port == made.http_port
     assert listed.function.metadata.annotations["type"] == "detector"
     assert listed.function.metadata.labels[deploy.PROJECT_LABEL] == "cvat"
     assert listed.function.spec.description == "Says what it was told"
-    assert platform.deployment(NAMESPACE, "greeter").state == "ready"
-    assert platform.deployments(NAMESPACE, "another") == []
+    assert platform.deployment(author.namespace, "greeter").state == "ready"
+    assert platform.deployments(author.namespace, "another") == []
     assert "created project cvat" in author.progress
 
 
@@ -109,7 +113,7 @@ def test_a_plan_changes_nothing(platform: Platform, author: Author) -> None:
     made = deploy.plan(author.request())
     assert made.changes
     assert ("create", "project cvat") in [(step.verb, step.target) for step in made.changes]
-    assert platform.deployments(NAMESPACE) == []
+    assert platform.deployments(author.namespace) == []
     assert "greeter" in deploy.diff(author.request()).text
 
 
@@ -149,8 +153,8 @@ def test_a_revision_that_fails_leaves_the_old_one_serving(
         deploy.deploy(author.request(), author.progress.append)
     assert "nowhere_to_be_found" in (failure.value.detail or "")
     assert ask(first)["greeting"] == "hello"
-    assert platform.deployment(NAMESPACE, "greeter").state == "ready"
-    states = [revision.state for revision in platform.revisions(NAMESPACE, "greeter")]
+    assert platform.deployment(author.namespace, "greeter").state == "ready"
+    states = [revision.state for revision in platform.revisions(author.namespace, "greeter")]
     assert states == ["failed", "active"]
 
 
@@ -160,7 +164,7 @@ def test_a_first_deploy_that_fails_is_listed_with_its_reason(
     (author.folder / "main.py").write_text("import nowhere_to_be_found\n")
     with pytest.raises(NotReadyError):
         deploy.deploy(author.request(), author.progress.append)
-    listed = platform.deployment(NAMESPACE, "greeter")
+    listed = platform.deployment(author.namespace, "greeter")
     assert listed.state in ("unhealthy", "error")
     assert "nowhere_to_be_found" in listed.message
     assert author.deploy("hello").state == "ready"
@@ -169,12 +173,12 @@ def test_a_first_deploy_that_fails_is_listed_with_its_reason(
 def test_rollback_runs_the_revision_before(platform: Platform, author: Author) -> None:
     author.deploy("hello")
     author.deploy("goodbye")
-    rolled = platform.rollback(NAMESPACE, "greeter", None, author.progress.append)
+    rolled = platform.rollback(author.namespace, "greeter", None, author.progress.append)
     assert ask(rolled)["greeting"] == "hello"
     assert rolled.revision == 3
-    assert "rollback to revision 1" in platform.revisions(NAMESPACE, "greeter")[0].message
+    assert "rollback to revision 1" in platform.revisions(author.namespace, "greeter")[0].message
     with pytest.raises(NotFoundError, match="99"):
-        platform.rollback(NAMESPACE, "greeter", 99, author.progress.append)
+        platform.rollback(author.namespace, "greeter", 99, author.progress.append)
 
 
 def test_a_second_rollback_goes_further_back(platform: Platform, author: Author) -> None:
@@ -182,11 +186,11 @@ def test_a_second_rollback_goes_further_back(platform: Platform, author: Author)
         author.deploy(word)
 
     def back() -> object:
-        made = platform.rollback(NAMESPACE, "greeter", None, author.progress.append)
+        made = platform.rollback(author.namespace, "greeter", None, author.progress.append)
         return ask(made)["greeting"]
 
     assert back() == "two"
-    platform.redeploy(NAMESPACE, "greeter", author.progress.append)
+    platform.redeploy(author.namespace, "greeter", author.progress.append)
     assert back() == "one"
     with pytest.raises(NotFoundError, match="served before"):
         back()
@@ -204,23 +208,23 @@ def test_a_platform_that_is_well_has_nothing_to_say(platform: Platform, author: 
 def test_redeploy_starts_the_recorded_code_again(platform: Platform, author: Author) -> None:
     first = author.deploy("hello")
     author.write("never deployed")
-    again = platform.redeploy(NAMESPACE, "greeter", author.progress.append)
+    again = platform.redeploy(author.namespace, "greeter", author.progress.append)
     assert again.http_port == first.http_port
     assert ask(again)["greeting"] == "hello"
 
 
 def test_the_recorded_code_is_kept(platform: Platform, author: Author) -> None:
     author.deploy("hello")
-    folder = platform.source(NAMESPACE, "greeter")
+    folder = platform.source(author.namespace, "greeter")
     assert folder is not None
-    assert (folder / "function.yaml").read_text() == CONFIG
+    assert (folder / "function.yaml").read_text() == author.config
     assert "hello" in (folder / "main.py").read_text()
 
 
 def test_update_changes_the_configuration_only(platform: Platform, author: Author) -> None:
     author.deploy("hello")
     overrides = Function(spec=Spec(description="newer"))
-    request = deploy.DeployRequest(name="greeter", namespace=NAMESPACE, overrides=overrides)
+    request = deploy.DeployRequest(name="greeter", namespace=author.namespace, overrides=overrides)
     made = deploy.update(platform, request, author.progress.append)
     assert made.function.spec.description == "newer"
     assert ask(made)["greeting"] == "hello"
@@ -228,54 +232,54 @@ def test_update_changes_the_configuration_only(platform: Platform, author: Autho
 
 def test_logs_hold_what_the_handler_said(platform: Platform, author: Author) -> None:
     author.deploy("hello")
-    messages = [record.message for record in platform.logs(NAMESPACE, "greeter")]
+    messages = [record.message for record in platform.logs(author.namespace, "greeter")]
     assert "the model is loaded" in messages
 
 
 def test_delete_removes_the_function(platform: Platform, author: Author) -> None:
     author.deploy("hello")
-    assert platform.delete(NAMESPACE, "greeter") is True
-    assert platform.delete(NAMESPACE, "greeter") is False
-    assert platform.deployments(NAMESPACE) == []
-    for missing in _readers(platform):
+    assert platform.delete(author.namespace, "greeter") is True
+    assert platform.delete(author.namespace, "greeter") is False
+    assert platform.deployments(author.namespace) == []
+    for missing in _readers(platform, author.namespace):
         with pytest.raises(NotFoundError, match="greeter"):
             missing()
 
 
-def _readers(platform: Platform) -> list[Callable[[], object]]:
+def _readers(platform: Platform, namespace: str) -> list[Callable[[], object]]:
     return [
-        lambda: platform.deployment(NAMESPACE, "greeter"),
-        lambda: platform.revisions(NAMESPACE, "greeter"),
-        lambda: list(platform.logs(NAMESPACE, "greeter")),
-        lambda: platform.redeploy(NAMESPACE, "greeter", print),
+        lambda: platform.deployment(namespace, "greeter"),
+        lambda: platform.revisions(namespace, "greeter"),
+        lambda: list(platform.logs(namespace, "greeter")),
+        lambda: platform.redeploy(namespace, "greeter", print),
     ]
 
 
 def test_projects(platform: Platform, author: Author) -> None:
-    assert [p.name for p in platform.projects(NAMESPACE)] == ["default"]
-    assert platform.create_project(Project("cvat", NAMESPACE, "for annotators")) is True
-    assert platform.create_project(Project("cvat", NAMESPACE)) is False
+    assert [p.name for p in platform.projects(author.namespace)] == ["default"]
+    assert platform.create_project(Project("cvat", author.namespace, "for annotators")) is True
+    assert platform.create_project(Project("cvat", author.namespace)) is False
     with pytest.raises(UsageError, match="Street Cameras"):
-        platform.create_project(Project("Street Cameras", NAMESPACE))
-    assert [p.name for p in platform.projects(NAMESPACE)] == ["cvat", "default"]
+        platform.create_project(Project("Street Cameras", author.namespace))
+    assert [p.name for p in platform.projects(author.namespace)] == ["cvat", "default"]
     author.deploy("hello")
     with pytest.raises(PreconditionError, match="cvat"):
-        platform.delete_project(NAMESPACE, "cvat", cascade=False)
-    assert platform.delete_project(NAMESPACE, "cvat", cascade=True) is True
-    assert platform.deployments(NAMESPACE) == []
-    assert platform.delete_project(NAMESPACE, "cvat", cascade=False) is False
+        platform.delete_project(author.namespace, "cvat", cascade=False)
+    assert platform.delete_project(author.namespace, "cvat", cascade=True) is True
+    assert platform.deployments(author.namespace) == []
+    assert platform.delete_project(author.namespace, "cvat", cascade=False) is False
     with pytest.raises(PreconditionError, match="default"):
-        platform.delete_project(NAMESPACE, "default", cascade=False)
+        platform.delete_project(author.namespace, "default", cascade=False)
 
 
 def test_an_imported_function_waits_for_its_first_deploy(
     platform: Platform, author: Author
 ) -> None:
     author.deploy("hello")
-    exported = deploy.export(platform.deployment(NAMESPACE, "greeter").function)
+    exported = deploy.export(platform.deployment(author.namespace, "greeter").function)
     assert exported["metadata"]["annotations"]["skip-deploy"] == "true"
-    platform.delete(NAMESPACE, "greeter")
-    imported = deploy.import_function(platform, exported, NAMESPACE, "greeter.yaml")
+    platform.delete(author.namespace, "greeter")
+    imported = deploy.import_function(platform, exported, author.namespace, "greeter.yaml")
     assert imported.state == "imported"
-    assert platform.deployment(NAMESPACE, "greeter").state == "imported"
+    assert platform.deployment(author.namespace, "greeter").state == "imported"
     assert author.deploy("hello").state == "ready"

@@ -12,7 +12,7 @@ import json
 import math
 import tarfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 from fnbuild.build.processor import DRAIN_SECONDS, settings, termination_seconds
@@ -35,18 +35,22 @@ _LOG = {"max-size": "16m", "max-file": "2"}
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a container goes: its port (0 for none) on these addresses, and what the engine is."""
+    """Where a container goes: its port (0 for none) on these addresses, and what the engine is.
+
+    `image` is a name of the image, where there is one that means it now.
+    """
 
     port: int
     hosts: Sequence[str]
     owner: str = ""
     image_user: str = ""
     log_driver: str = ""
+    image: str = ""
     networks: Sequence[str] = field(default_factory=tuple)
 
     def unpublished(self) -> Place:
         """The same without a port of the machine."""
-        return Place(0, (), self.owner, self.image_user, self.log_driver, self.networks)
+        return replace(self, port=0, hosts=())
 
 
 def create_body(made: Made, place: Place, *, candidate: bool = False) -> Raw:
@@ -61,7 +65,7 @@ def create_body(made: Made, place: Place, *, candidate: bool = False) -> Raw:
         labels[CANDIDATE] = "true"
         host["RestartPolicy"] = {"Name": "no"}
     body: Raw = {
-        "Image": made.image_id,
+        "Image": place.image or made.image_id,
         "Env": [f"{one.name}={one.value}" for one in function.spec.env if one.value_from is None],
         "Labels": labels,
         "ExposedPorts": {_tcp(HTTP_PORT): {}},

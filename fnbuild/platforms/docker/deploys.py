@@ -146,6 +146,8 @@ def deploy(
     """Run what is planned and record how that went. The caller holds the function's lock."""
     plan, place = planned
     image = _image(engine, plan, progress)
+    if (engine.image(plan.artifact.reference) or {}).get("Id") == image:
+        place = replace(place, image=plan.artifact.reference)
     made = planning.revision(known, plan.function, plan.artifact, image)
     made = replace(made, source=source.revision or made.number, note=source.note, port=place.port)
     progress(f"making revision {made.number}")

@@ -71,6 +71,9 @@ class Engine:
         self._api = api
         self.host = host
 
+    def close(self) -> None:
+        self._api.close()
+
     @property
     def local(self) -> bool:
         """Whether it runs on this machine, so that its addresses and processes are this one's."""

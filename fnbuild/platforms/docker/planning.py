@@ -62,7 +62,7 @@ def make(
     create_body(made, place)  # what the engine cannot use shows here
     after = {"image": artifact.reference, "code": artifact.digest, "id": around.image_id}
     before = _before(active, after)
-    steps = (
+    steps: tuple[Step, ...] = (
         _step(
             f"function {function.metadata.name}",
             active.config if active else None,
@@ -133,13 +133,14 @@ def _port(around: Surroundings, function: Function, place: Place) -> Step:
     port: int | str = "none"
     if place.port:
         port = wanted_port(function) or known or "a free one"
-    after = {"port": port, "on": sorted(place.hosts)}
+    hosts = sorted(place.hosts)
+    after = {"port": port, "on": hosts}
     if container is None or container.made is None:
         return _step("port", {"port": known} if known else None, after)
     addresses = sorted({address for address, _ in container.published if ":" not in address})
     if not container.running:
         # It has no port now, and will be back at the one that it had.
-        addresses = after["on"] if known == place.port else []
+        addresses = hosts if known == place.port else []
     return _step("port", {"port": known or "none", "on": addresses}, after)
 
 

@@ -7,6 +7,7 @@ is told by the function's container.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 from fnbuild.errors import ConflictError, NotFoundError, PreconditionError
 from fnbuild.platforms import Project, Revision
@@ -24,6 +25,8 @@ from fnbuild.platforms.docker.labels import (
 )
 from fnbuild.platforms.projects import DEFAULT
 from fnbuild.spec.types import Function
+
+RevisionState = Literal["active", "superseded", "failed"]
 
 KEPT = 10
 _DESCRIPTION = "fnbuild.io/description"
@@ -68,7 +71,9 @@ def shown(known: Known) -> list[Revision]:
 
 def _shown(made: Made, active: bool) -> Revision:
     message = ": ".join(part for part in (made.note, made.failure) if part)
-    state = "failed" if made.failed else "active" if active else "superseded"
+    state: RevisionState = "active" if active else "superseded"
+    if made.failed:
+        state = "failed"
     return Revision(made.number, made.created, state, made.digest, made.function, message)
 
 

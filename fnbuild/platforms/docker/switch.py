@@ -40,8 +40,7 @@ class Switch:
         try:
             self._take_over(successor)
         except BaseException as error:
-            self.engine.remove(successor)
-            self._bring_back(error)
+            self._undo(successor, error)
             raise
         self._settle(successor)
 
@@ -93,18 +92,22 @@ class Switch:
             self.progress(f"the port was closed for {seconds:.2f} s")
         Wait(self.engine, successor, self.made, self.progress).until_ready()
 
-    def _bring_back(self, reason: BaseException) -> None:
-        """Start the old container again; `reason` says so where that fails too."""
-        if self.old is None or not self._old_runs:
-            return
-        self.progress("starting the old container again")
-        try:
-            self.engine.start(self.old.id)
-        except FnbuildError as error:
-            if not isinstance(reason, FnbuildError):
-                raise
-            also = f"the old container does not start any more either: {error.message}"
+    def _undo(self, successor: str, reason: BaseException) -> None:
+        """Back to the old container; where that fails too, `reason` says so."""
+        failed = []
+        for step in (lambda: self.engine.remove(successor), self._bring_back):
+            try:
+                step()
+            except FnbuildError as error:
+                failed.append(error.message)
+        if failed and isinstance(reason, FnbuildError):
+            also = f"the old container could not be brought back: {failed[-1]}"
             reason.hint = f"{reason.hint}; {also}" if reason.hint else also
+
+    def _bring_back(self) -> None:
+        if self.old is not None and self._old_runs:
+            self.progress("starting the old container again")
+            self.engine.start(self.old.id)
 
     def _settle(self, successor: str) -> None:
         """Give the new container the function's name; the old one goes."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fnbuild.platforms.process import ProcessPlatform, connect
-from tests.platforms.process.author import Author, processes, wait_for
+from tests.platforms.process.author import NAMESPACE, Author, processes, wait_for
 
 
 @pytest.fixture
@@ -31,6 +31,11 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture
 def platform(data: Path) -> ProcessPlatform:
     return connect()
+
+
+@pytest.fixture
+def namespace() -> str:
+    return NAMESPACE
 
 
 @pytest.fixture

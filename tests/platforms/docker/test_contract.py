@@ -1,0 +1,3 @@
+"""The Docker platform keeps what every platform promises."""
+
+from tests.platforms.contract import *  # noqa: F403
