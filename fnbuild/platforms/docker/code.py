@@ -1,7 +1,7 @@
 """The code of a revision, taken from its image to the data directory.
 
-Only what the image got from the function's folder: contexts give files a time that follows from
-their content, and what other build lines put beside them (weights, mostly) has another one.
+Only what the image got from the function's folder, which has the one time of everything that fnbuild
+puts into images; what other build lines add there (weights, mostly) has another.
 """
 
 from __future__ import annotations
@@ -12,12 +12,9 @@ import os
 import shutil
 import tarfile
 import uuid
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
-from fnbuild.build.image.context import time_of
 from fnbuild.build.image.layer import MTIME
 from fnbuild.datadir import data_dir, make_private
 from fnbuild.errors import PlatformError
@@ -70,32 +67,20 @@ def _extract(engine: Engine, made: Made, folder: Path) -> bool:
 
 
 def _take(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
-    _, slash, inside = member.name.partition("/")
-    if not slash or not inside:
+    inside = member.name.partition("/")[2]
+    if not inside or member.mtime != MTIME:
         return
     found = tarfile.data_filter(member.replace(name=inside, deep=False), str(folder))
     target = folder / found.name
-    if found.isdir() and member.mtime == MTIME:
-        target.mkdir(parents=True, exist_ok=True)
-    elif found.issym() and member.mtime == MTIME:
-        target.parent.mkdir(parents=True, exist_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if found.isdir():
+        target.mkdir(exist_ok=True)
+    elif found.issym():
         target.symlink_to(found.linkname)
     elif found.isreg() and (content := archive.extractfile(member)) is not None:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if time_of(_copy(content, target)) != member.mtime:
-            target.unlink()
-            return
+        with target.open("wb") as file:
+            shutil.copyfileobj(content, file, _CHUNK_BYTES)
         target.chmod(0o755 if member.mode & 0o100 else 0o644)
-
-
-def _copy(source: IO[bytes], target: Path) -> int:
-    """Copy to a file; the checksum of the content."""
-    checksum = 0
-    with target.open("wb") as file:
-        while chunk := source.read(_CHUNK_BYTES):
-            checksum = zlib.crc32(chunk, checksum)
-            file.write(chunk)
-    return checksum
 
 
 class _Stream(io.RawIOBase):
