@@ -211,6 +211,10 @@ def build(subject: Subject) -> None:
                 hint = meant(directive.kind, VERBS)
                 message = f"{shown(directive.kind)} is not a Dockerfile verb"
                 subject.error("directive", message, (*path, "kind"), hint)
+            elif directive.kind.upper() == "FROM":
+                message = "FROM cannot stand in a directive: the code goes into one image"
+                hint = "spec.build.baseImage names the image that it starts from"
+                subject.error("directive", message, (*path, "kind"), hint)
             elif not directive.value.strip():
                 message = f"{directive.kind} without a value"
                 subject.error("directive", message, (*path, "kind"))

@@ -126,6 +126,10 @@ def test_a_handler_whose_module_is_missing(folder: Folder) -> None:
             "  build: {directives: {preCopy: [{kind: RUM, value: x}]}}",
             "directive", (6, 41), "not a Dockerfile verb",
         ),
+        (
+            "  build: {directives: {preCopy: [{kind: from, value: x}]}}",
+            "directive", (6, 41), "baseImage",
+        ),
         ("  build: {directives: {preCopy: [{kind: RUN}]}}", "directive", (6, 41), "without a"),
         (f"{HTTP}      name: other", "trigger-name", (9, 13), "calls itself"),
         ("  triggers: {web: {kind: htpp}}", "trigger-kind", (6, 26), "not a kind"),

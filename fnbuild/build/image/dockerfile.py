@@ -1,8 +1,7 @@
 """From a recipe to a Dockerfile, in the order of Nuclio's (pkg/processor/build/builder.go).
 
-The user's lines stand in it as they were written. Ours copy whole trees to `/`, in which every folder
-has its own mode and time: a folder that the engine made by itself would have the time of the build,
-and the layer another digest each time.
+The user's lines stand in it as they were written. Ours unpack archives at `/` instead of copying
+folders, so that their layers have the same digests each time (`archives`).
 """
 
 from __future__ import annotations
@@ -15,7 +14,13 @@ from typing import TYPE_CHECKING
 
 from fnbuild.build.directives import HOME, Directive
 from fnbuild.build.image.recipe import Recipe
-from fnbuild.build.image.run_forms import continued, exec_form, run_text, tidy
+from fnbuild.build.image.run_forms import (
+    continued,
+    ends_with_heredoc,
+    exec_form,
+    run_text,
+    tidy,
+)
 from fnbuild.errors import BuildError
 from fnbuild.spec.source import shown
 
@@ -24,9 +29,9 @@ if TYPE_CHECKING:
 
 NAME = "Dockerfile.processor"
 RUNTIME, REQUIREMENTS, LARGE, CONFIG, CODE = (
-    f"artifacts/{name}" for name in ("runtime", "requirements", "large", "config", "code")
+    f"artifacts/{name}.tar" for name in ("runtime", "requirements", "large", "config", "code")
 )
-"""The trees of the build context that are copied to `/`."""
+"""The archives of the build context."""
 
 # By its path: a PATH that the function sets need not lead there.
 _HEALTH = ("/usr/local/bin/processor", "--health")
@@ -85,20 +90,20 @@ def _before(recipe: Recipe) -> Iterator[Instruction]:
 
 def _copies(recipe: Recipe, python: Python) -> Iterator[Instruction]:
     """From what seldom changes to what often does: the engine makes everything behind a change."""
-    yield _tree(RUNTIME)
+    yield _unpack(RUNTIME)
     if recipe.requirements is not None:
         file = f"{HOME}/{recipe.requirements}"
-        yield _tree(REQUIREMENTS)
+        yield _unpack(REQUIREMENTS)
         words = (python.path, "-m", "pip", "install", "--no-cache-dir", "-r", file)
         yield Instruction(f"RUN {_exec(*words)}")
     if recipe.large:
-        yield _tree(LARGE)
-    yield _tree(CONFIG)
-    yield _tree(CODE)
+        yield _unpack(LARGE)
+    yield _unpack(CONFIG)
+    yield _unpack(CODE)
 
 
-def _tree(folder: str) -> Instruction:
-    return Instruction(f"COPY {folder}/ /")
+def _unpack(archive: str) -> Instruction:
+    return Instruction(f"ADD {archive} /")
 
 
 def _exec(*words: str) -> str:
@@ -137,13 +142,18 @@ class _Reader:
 
     def _written(self, one: Directive, text: str) -> str:
         """COPY and ADD of files whose content stands in the directive."""
-        if self._heredocs:
-            return text
-        raise BuildError(
-            f"{one.place}: the engine does not understand a heredoc in {one.kind}",
-            hint=f"put the file into the function's folder and write `{one.kind} handler/FILE …`,"
-            " or use an engine that does: Docker 23 or newer, podman or buildah 1.33 or newer",
-        )
+        if not self._heredocs:
+            raise BuildError(
+                f"{one.place}: the engine does not understand a heredoc in {one.kind}",
+                hint=f"put the file into the function's folder and write `{one.kind} handler/FILE"
+                " …`, or use an engine that does: Docker 23, podman 5, buildah 1.33, or newer",
+            )
+        if not ends_with_heredoc(text):
+            raise BuildError(
+                f"{one.place}: the heredoc does not end where the text ends",
+                hint="its last line is the word behind `<<` alone",
+            )
+        return text
 
     def _shell_of(self, one: Directive, text: str) -> tuple[str, ...]:
         words = exec_form("".join(text.split("\\\n")))

@@ -86,7 +86,8 @@ def _expression(pattern: str) -> str:
             made += "[^/]"
         elif char == "[":
             end = _class_end(pattern, at)
-            made += f"[{pattern[at:end]}]"
+            # To Python some doubled signs in a class may mean more one day, and it warns of them.
+            made += "[" + re.sub(r"(?<!\\)[\[&~|]", r"\\\g<0>", pattern[at:end]) + "]"
             at = end + 1
         elif char == "\\" and at < len(pattern):
             made += re.escape(pattern[at])

@@ -24,9 +24,11 @@ from fnbuild.spec.types import Function
 PREFIX_VARIABLE = "NUCLIO_DASHBOARD_IMAGE_NAME_PREFIX_TEMPLATE"
 """The environment variable with the prefix template, as Nuclio's dashboard reads it."""
 
-_HOST = r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?|\[[0-9a-fA-F:.]+\])(?::[0-9]+)?"
+_WORD = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
+# With a dot or a port, else it is the first folder of a name.
+_HOST = rf"(?:(?:{_WORD}(?:\.{_WORD})+|localhost|\[[0-9a-fA-F:.]+\])(?::[0-9]+)?|{_WORD}:[0-9]+)"
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-_REGISTRY = re.compile(rf"{_HOST}(?:/{_PART})*\Z")
+_REGISTRY = re.compile(rf"(?:{_HOST}|{_PART})(?:/{_PART})*\Z")
 _REFERENCE = re.compile(
     rf"(?P<name>(?:{_HOST}/)?{_PART}(?:/{_PART})*)"
     r"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}))?"

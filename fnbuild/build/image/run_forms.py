@@ -40,7 +40,7 @@ def run_text(value: str, place: str, shell: Sequence[str], heredocs: bool) -> st
     script = _script(text, place)
     if not heredocs or not _is_shell(shell[0]):
         return flags[0] + _exec(script, shell)
-    if _closed(text):
+    if ends_with_heredoc(text):
         return flags[0] + text
     mark = _mark(script)
     return f"{flags[0]}<<'{mark}'\n{script}\n{mark}"
@@ -116,16 +116,16 @@ def _body(text: str, opening: re.Match[str], place: str) -> str:
     return "\n".join(lines[:end])
 
 
-def _closed(text: str) -> bool:
-    """Whether it is a line with one heredoc that ends at the text's end and not before."""
-    first, _, rest = text.partition("\n")
+def ends_with_heredoc(text: str) -> bool:
+    """Whether it is one line with heredocs, the last of which ends where the text ends."""
+    first, *lines = text.split("\n")
     found = list(_OPENING.finditer(first))
-    if len(found) != 1 or _CONTINUED.search(first):
-        return False
-    lines = rest.split("\n")
-    if found[0][1]:
-        lines = [line.lstrip("\t") for line in lines]
-    return found[0][3] in lines and lines.index(found[0][3]) == len(lines) - 1
+    for opening in found:
+        ends = [line.lstrip("\t") if opening[1] else line for line in lines]
+        if opening[3] not in ends:
+            return False
+        lines = lines[ends.index(opening[3]) + 1 :]
+    return bool(found) and not lines and _CONTINUED.search(first) is None
 
 
 def _exec(script: str, shell: Sequence[str]) -> str:

@@ -1,0 +1,73 @@
+"""The same input gives layers with the same digests, whenever and wherever they are built."""
+
+import os
+import time
+from pathlib import Path
+
+from fnbuild.build.image import context
+from tests.build.image.builders import FOUNDATION, build, made
+
+__all__ = ["made"]
+
+LAYERS = ("runtime", "large", "config", "code")
+CONFIG = f"""\
+metadata: {{name: face}}
+spec:
+  handler: main:handler
+  runtime: python:3.11
+  build:
+    baseImage: {FOUNDATION}
+    directives:
+      preCopy:
+        - {{kind: WORKDIR, value: /opt/nuclio/early}}
+        - {{kind: RUN, value: date +%N > /opt/nuclio/early/now}}
+        - {{kind: COPY, value: handler/main.py /usr/local/bin/main.py}}
+"""
+
+
+def write(folder: Path, main: str) -> Path:
+    """A function with everything in its folder that a folder can hold."""
+    (folder / "sub/deep").mkdir(parents=True)
+    (folder / "empty").mkdir()
+    (folder / "function.yaml").write_text(CONFIG)
+    (folder / "main.py").write_text(main)
+    (folder / "sub/deep/model.py").write_text("x = 1\n")
+    (folder / "sub/weights.pt").write_bytes(b"w" * context.LARGE_BYTES)
+    (folder / "sub/run.sh").write_text("#!/bin/sh\n")
+    (folder / "sub/run.sh").chmod(0o755)
+    (folder / "link").symlink_to("sub")
+    (folder / "ü \n'\"$x").write_text("odd")
+    return folder
+
+
+def digests(made, reference):
+    """Those of fnbuild's own layers."""
+    own = made.engine.inspect(reference).layers[-len(LAYERS) :]
+    return dict(zip(LAYERS, own, strict=True))
+
+
+def test_again_elsewhere_and_later(made, tmp_path):
+    first = write(tmp_path / "one", "x = 1\n")
+    one = digests(made, build(made, first, no_cache=True))
+    second = write(tmp_path / "sub/another one", "x = 1\n")
+    earlier = time.time() - 1e6
+    for path in second.rglob("*"):
+        os.utime(path, (earlier, earlier), follow_symlinks=False)
+    two = digests(made, build(made, second, no_cache=True))
+    assert one == two
+
+
+def test_editing_the_handler_changes_one_layer(made, tmp_path):
+    one = digests(made, build(made, write(tmp_path / "one", "x = 1\n")))
+    two = digests(made, build(made, write(tmp_path / "two", "x = 2\n")))
+    assert {name for name in LAYERS if one[name] != two[name]} == {"code"}
+
+
+def test_what_is_in_the_image(made, tmp_path):
+    reference = build(made, write(tmp_path / "one", "x = 1\n"))
+    places = ("/opt", "/usr/local/bin", "/etc/nuclio")
+    words = ("find", *places, "-not", "-path", "/opt/fnbuild/*", "-printf", "%M %U:%G %p %l\\0")
+    listed = [line.rstrip() for line in made.engine.run(reference, words).out.split("\0")]
+    assert sorted(listed) == [
+        "",
+    ]
