@@ -11,7 +11,7 @@ from _socket import socket
 # `typing` would take as long as all the rest.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Tuple
+    from typing import List, Tuple
 
 # As in Nuclio's images, whose health check asks the same (pkg/processor/build/builder.go).
 HOST, PORT = "127.0.0.1", 8082
@@ -26,7 +26,7 @@ def ask(path: str) -> "Tuple[int, bytes]":
         connection.settimeout(_SECONDS)
         connection.connect((HOST, PORT))
         connection.sendall(b"GET %s HTTP/1.0\r\n\r\n" % path.encode("ascii"))
-        parts = []
+        parts: "List[bytes]" = []
         while not parts or parts[-1]:
             parts.append(connection.recv(65536))
     finally:

@@ -231,6 +231,15 @@ def test_without_one_the_path_is_searched(
         assert said[0] == wanted
 
 
+def test_spans_need_what_is_in_site_packages(config: Path, free_port: int) -> None:
+    """The processor's Python looks there only where an OTEL_ variable is set."""
+    pytest.importorskip("opentelemetry.sdk")
+    environ = {"OTEL_TRACES_EXPORTER": "none", "NUCLIO_PYTHON_EXE_PATH": sys.executable}
+    with serving(config, free_port, **environ) as (process, _):
+        process.terminate()
+        assert "there are no spans" not in process.stdout.read()
+
+
 @pytest.mark.parametrize(
     ("words", "environ", "expected"),
     [

@@ -163,7 +163,7 @@ def image(name: str) -> str:
     if base.copied and python is None:
         pytest.skip(f"no python{base.copied} on this machine")
     first = FOUNDATION if base is _DEBIAN else image(_DEBIAN.name)
-    recipe = f"{foundation}\n{first}\n{base.recipe}\n{_BARE}"
+    recipe = f"{foundation}\n{first}\n{base.copied}\n{base.recipe}\n{_BARE}"
     reference = f"fnbuild-test-base-{name}:{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
     with _alone():
         if _id(reference) is None:

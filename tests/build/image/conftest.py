@@ -16,7 +16,9 @@ import pytest
 
 from fnbuild.build import processor, sdk
 from fnbuild.build.image import layer
+from fnbuild.build.image.engine import Engine
 from fnbuild.build.image.pythons import Python
+from fnbuild.runtime import container
 from fnbuild.spec.reader import from_raw
 from fnbuild.spec.rules import complete
 from tests.build.image import bases
@@ -24,15 +26,6 @@ from tests.build.image.bases import BASES, docker
 from tests.engine import require_engine
 
 PATIENCE = 30.0
-
-DOCKERFILE = """\
-FROM {base}
-COPY artifacts/fnbuild /opt/fnbuild
-COPY artifacts/processor /usr/local/bin/processor
-COPY artifacts/config /etc/nuclio/config/processor
-COPY handler /opt/nuclio
-CMD ["processor"]
-"""
 
 # Run by the container's own Python, since there may be nothing else in it.
 _POST = """
@@ -109,9 +102,9 @@ class Container:
 
 
 @pytest.fixture
-def engine() -> None:
-    """The test needs an engine."""
-    require_engine("docker")
+def engine() -> Engine:
+    """The engine that is there; without one the test is skipped."""
+    return require_engine("docker")
 
 
 Make = Callable[..., str]
@@ -127,7 +120,7 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def make_image(engine: None, releases: Path, data: Path, tmp_path: Path) -> Iterator[Make]:
+def make_image(engine: Engine, releases: Path, data: Path, tmp_path: Path) -> Iterator[Make]:
     """`make_image(base, sources)`: a function's image on that base; it goes with the test."""
     shutil.copytree(releases, data / "sdk")
     made: list[str] = []
@@ -147,25 +140,27 @@ def make_image(engine: None, releases: Path, data: Path, tmp_path: Path) -> Iter
 
 def write_context(context: Path, base: str, sources: dict[str, str], **spec: Any) -> None:
     """The build context of a function on that base, laid out as images of functions are."""
-    kind, artifacts = BASES[base], context / "artifacts"
-    number = kind.version
-    layer.write(
-        artifacts,
-        Python(kind.python, (3, 9, 0), "cpython"),
-        Python(kind.handler, number, kind.implementation),
-    )
+    kind, root = BASES[base], context / "root"
+    processors = Python(kind.python, (3, 9, 0), "cpython")
+    layer.write(root / "opt", processors, Python(kind.handler, kind.version, kind.implementation))
+    program = root / "usr" / "local" / "bin" / "processor"
+    program.parent.mkdir(parents=True)
+    (root / "opt" / "processor").rename(program)
     raw = {"handler": "main:handler", "runtime": "python:3.11"} | spec
     function = complete(from_raw({"metadata": {"name": "f"}, "spec": raw}, "test"))
-    (artifacts / "config").mkdir()
-    (artifacts / "config" / "processor.json").write_text(json.dumps(processor.settings(function)))
-    (context / "handler").mkdir()
+    config = root / container.CONFIG.lstrip("/")
+    config.parent.mkdir(parents=True)
+    config.write_text(json.dumps(processor.settings(function)))
+    code = root / container.CODE.lstrip("/")
+    code.mkdir()
     for name, source in ({"function.yaml": "metadata: {name: f}\n"} | sources).items():
-        (context / "handler" / name).write_text(source)
-    (context / "Dockerfile").write_text(DOCKERFILE.format(base=bases.image(base)))
+        (code / name).write_text(source)
+    lines = (f"FROM {bases.image(base)}", "COPY root/ /", 'CMD ["processor"]')
+    (context / "Dockerfile").write_text("\n".join(lines) + "\n")
 
 
 @pytest.fixture
-def start(engine: None) -> Iterator[Start]:
+def start(engine: Engine) -> Iterator[Start]:
     """`start(image, base, *options)`: a container without a network; it goes with the test."""
     with contextlib.ExitStack() as stack:
 

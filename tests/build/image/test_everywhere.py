@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fnbuild.build.image import pythons
+from fnbuild.build.image.engine import Engine
 from tests.build.image import bases
 from tests.build.image.bases import BASES, docker
 from tests.build.image.conftest import Make, Start
@@ -83,6 +86,15 @@ def test_a_function_runs_on_it(base: str, make_image: Make, start: Start) -> Non
     assert not [r for r in records if r["level"] in ("warn", "error")]
     docker("stop", "--time", "10", one.name)
     assert one.state()["ExitCode"] == 0
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_its_pythons_are_found(base: str, engine: Engine, data: Path) -> None:
+    found = pythons.find(engine, bases.image(base), BASES[base].asked or None)
+    kind = BASES[base]
+    assert found.handler.version[:2] == kind.version[:2]
+    assert found.handler.implementation == kind.implementation
+    assert Path(found.handler.path).name.rstrip("0123456789.") in ("python", "pypy")
 
 
 def check_reply(base: str, reply: dict[str, Any]) -> None:
