@@ -112,7 +112,6 @@ def test_global_options_count_before_and_after_the_verb(monkeypatch: pytest.Monk
         ("get functions -o xml", ["xml"]),
         ("get functions --platform nowhere", ['unknown platform "nowhere"']),
         ("deploy --triggers nonsense --path .", ["--triggers is not JSON"]),
-        ("deploy --path https://example.com/f.zip", ["URL"]),
         ("deploy", ["no path"]),
         ("invoke f --draw out.png", ["--draw needs a picture", "hint: `--image FILE` gives it"]),
     ],
