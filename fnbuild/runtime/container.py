@@ -10,19 +10,21 @@ The configuration is what `fnbuild.build.processor` makes of the function; where
 image is known here. Keys in the file go before these.
 """
 
-import argparse
 import json
 import os
 import subprocess
 import sys
 import time
-from typing import Any, Dict, Optional
+from typing import TYPE_CHECKING, Any, Dict, Optional
 
 from fnbuild import __version__
 
 from . import health
 from .config import ConfigFileError, ProcessorConfig
 from .logs import Log
+
+if TYPE_CHECKING:
+    import argparse
 
 # As Nuclio lays out its images; the file is its processor.yaml as JSON.
 CONFIG = "/etc/nuclio/config/processor/processor.json"
@@ -39,6 +41,8 @@ _LONGEST_PAUSE = 0.2
 
 def main() -> int:
     """Run one of the commands above: 0, 1 when it failed, 2 for usage and configuration."""
+    if not sys.argv[1:]:
+        return _serve(CONFIG)
     given = _parse()
     if given.health:
         return health.main()
@@ -49,7 +53,10 @@ def main() -> int:
     return _serve(given.config)
 
 
-def _parse() -> argparse.Namespace:
+def _parse() -> "argparse.Namespace":
+    # It would be a tenth of the time that an image needs to start.
+    import argparse
+
     parser = argparse.ArgumentParser(prog="processor", description="Serve the function.")
     python = "%s %d.%d.%d" % (sys.implementation.name, *sys.version_info[:3])
     about = "processor of fnbuild %s (%s)" % (__version__, python)
