@@ -9,7 +9,7 @@ ARG PATH="/opt/argument/bin:${PATH}"
 LABEL org.example.a="1" \
 org.example.b="2"
 RUN test "$A $B $C $D$E $OLD $RELEASE" = '1 two words $A 45 as one text 12'
-RUN ["/bin/sh", "-c", "case \"$PATH\" in\n  /opt/argument/bin:/opt/own/bin:/*) ;;\n  *) exit 1 ;;\nesac"]
+RUN ["/bin/sh", "-c", "case \"$PATH\" in\n  /opt/own/bin:/* | /opt/argument/bin:/opt/own/bin:/*) ;;\n  *) exit 1 ;;\nesac"]
 ADD artifacts/runtime.tar /
 ADD artifacts/config.tar /
 ADD artifacts/code.tar /

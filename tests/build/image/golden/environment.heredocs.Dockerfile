@@ -11,7 +11,7 @@ org.example.b="2"
 RUN test "$A $B $C $D$E $OLD $RELEASE" = '1 two words $A 45 as one text 12'
 RUN <<'EOF'
 case "$PATH" in
-  /opt/argument/bin:/opt/own/bin:/*) ;;
+  /opt/own/bin:/* | /opt/argument/bin:/opt/own/bin:/*) ;;
   *) exit 1 ;;
 esac
 EOF

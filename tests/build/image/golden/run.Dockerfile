@@ -12,7 +12,7 @@ RUN ["touch", "/made/array"]
 RUN ["touch", "/made/long array"]
 RUN [ -f /made/plain ] && touch /made/brackets
 RUN touch /made/small
-RUN ["/bin/sh", "-c", "echo a\\\\\\\necho b > /made/backslashes"]
+RUN ["/bin/sh", "-c", "echo a\\\\\necho b > /made/backslashes"]
 RUN cd /made && ls plain one two three four five array 'long array' brackets small && test "$(cat backticks)" = x && test "$(cat backslashes)" = 'b'
 ADD artifacts/runtime.tar /
 ADD artifacts/config.tar /

@@ -13,7 +13,7 @@ RUN ["touch", "/made/long array"]
 RUN [ -f /made/plain ] && touch /made/brackets
 RUN touch /made/small
 RUN <<'EOF'
-echo a\\\
+echo a\\
 echo b > /made/backslashes
 EOF
 RUN cd /made && ls plain one two three four five array 'long array' brackets small && test "$(cat backticks)" = x && test "$(cat backslashes)" = 'b'
