@@ -16,12 +16,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from fnbuild.build.sources import archives, download, git
+from fnbuild.build.sources import archives, download, git, s3
 from fnbuild.build.sources.limits import Limits, Progress
 from fnbuild.errors import InputError, Report
 from fnbuild.spec import reader
 from fnbuild.spec.locate import NAMES, locate
-from fnbuild.spec.types import Build, Raw
+from fnbuild.spec.types import Build
 
 _READ_AS_THEY_ARE = (".py", ".yaml", ".yml", ".json")
 _TYPES = ("archive", "github", "git", "s3")
@@ -137,7 +137,7 @@ class _Room:
         if build.code_entry_type == "github":
             url = github_archive(url, str(attributes.get("branch") or ""))
         elif build.code_entry_type == "s3":
-            url = s3_address(attributes)
+            url = s3.address(attributes)
         if not download.is_url(url):
             what = build.code_entry_type or "a path"
             raise InputError(
@@ -220,26 +220,6 @@ def github_archive(url: str, branch: str) -> str:
         raise InputError("codeEntryType github needs codeEntryAttributes.branch")
     name = urllib.parse.quote(branch)
     return f"https://api.github.com/repos/{found[1]}/{found[2]}/zipball/{name}"
-
-
-def s3_address(attributes: Raw) -> str:
-    """The public https address of an object in S3.
-
-    Raises `InputError` when it takes keys: requests are not signed here.
-    """
-    bucket, key = (str(attributes.get(name) or "") for name in ("s3Bucket", "s3ItemKey"))
-    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", bucket) or not key:
-        raise InputError("codeEntryType s3 needs codeEntryAttributes.s3Bucket and .s3ItemKey")
-    region = str(attributes.get("s3Region") or "us-east-1")
-    if not re.fullmatch(r"[a-z0-9-]+", region):
-        raise InputError(f"codeEntryAttributes.s3Region: {region!r} is no region")
-    if attributes.get("s3AccessKeyId") or attributes.get("s3SecretAccessKey"):
-        raise InputError(
-            f"s3://{bucket}/{key} takes keys, and fnbuild does not sign requests to S3",
-            hint="make an address that is signed already, `aws s3 presign s3://BUCKET/KEY`, and use"
-            " it as `path` with `codeEntryType: archive`",
-        )
-    return f"https://{bucket}.s3.{region}.amazonaws.com/{urllib.parse.quote(key)}"
 
 
 def _looks(file: Path) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fnbuild.build.sources.open import Opened, github_archive, opened, s3_address
+from fnbuild.build.sources.open import Opened, github_archive, opened
 from fnbuild.errors import InputError
 from fnbuild.spec import reader
 from fnbuild.spec.types import Build
@@ -186,18 +186,6 @@ def test_addresses_at_github() -> None:
     for url in ("https://gitlab.com/a/b", "https://github.com/a", "http://github.com/a/b", "a/b"):
         with pytest.raises(InputError, match="github"):
             github_archive(url, "main")
-
-
-def test_objects_in_s3() -> None:
-    given = {"s3Bucket": "models", "s3ItemKey": "a b/x.zip", "s3Region": "eu-west-1"}
-    assert s3_address(given) == "https://models.s3.eu-west-1.amazonaws.com/a%20b/x.zip"
-    with pytest.raises(InputError, match="keys") as raised:
-        s3_address(given | {"s3AccessKeyId": "AKIA", "s3SecretAccessKey": "s3cret"})
-    assert "presign" in str(raised.value.hint)
-    assert "s3cret" not in f"{raised.value} {raised.value.hint}"
-    for wrong in ({"s3Bucket": "evil.com/x?"}, {"s3ItemKey": ""}, {"s3Region": "a/b"}):
-        with pytest.raises(InputError):
-            s3_address(given | wrong)
 
 
 def test_a_full_disk(
