@@ -31,7 +31,7 @@ class Classic(Steps):
     def take(self, line: str) -> None:
         step = self._STEP.match(line)
         if step:
-            # A step more than the file has comes of a label in the request.
+            # A step that the file does not have comes of a label in the request.
             number = int(step[1]) - 1
             self._begin(number if number < len(self._instructions) else None)
             self._lines.clear()
@@ -40,7 +40,7 @@ class Classic(Steps):
                 self._progress("  from the cache")
         elif line:
             self._lines.append(line)
-            if not self._END.match(line):
+            if self._current is not None and not self._END.match(line):
                 self._wrote(self._current, line)
 
     def _failed(self) -> tuple[int | None, str]:

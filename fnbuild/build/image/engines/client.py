@@ -10,14 +10,18 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from fnbuild.build.image.engine import Ran
 from fnbuild.errors import UnavailableError
 
 _PATIENCE_SECONDS = 3.0
 """How long a client that is told to end may take to tell its engine."""
+
+_PAUSE_SECONDS = 0.02
 
 
 def stream(
@@ -92,9 +96,48 @@ def _started(
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """End the client and what it started: asked first, since it has to tell its engine."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_PATIENCE_SECONDS)
+    """End the client and all that it started: asked first, since it has to tell its engine.
+
+    The step of a build under podman or buildah is in a process group of its own, and outlives a
+    client that is ended while it starts.
+    """
+    started = [handle for pid in _descendants(process.pid) if (handle := _handle(pid)) is not None]
+    try:
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+            deadline = time.monotonic() + _PATIENCE_SECONDS
+            while _is_there(process) and time.monotonic() < deadline:
+                time.sleep(_PAUSE_SECONDS)
+    finally:
+        for handle in started:
+            with suppress(ProcessLookupError, PermissionError):
+                signal.pidfd_send_signal(handle, signal.SIGKILL)
+            os.close(handle)
+
+
+def _is_there(process: subprocess.Popen[str]) -> bool:
+    """Whether anything is left of the client's group."""
+    process.poll()
+    try:
+        os.killpg(process.pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _descendants(pid: int) -> Iterator[int]:
+    """The children of a process, and theirs; none where the system does not tell."""
+    for file in Path("/proc", str(pid), "task").glob("*/children"):
+        with suppress(OSError):
+            for child in map(int, file.read_text().split()):
+                yield child
+                yield from _descendants(child)
+
+
+def _handle(pid: int) -> int | None:
+    """A descriptor that stands for the process even when another one has got its number."""
+    try:
+        return os.pidfd_open(pid)
+    except (OSError, AttributeError):  # gone, or a system other than Linux
+        return None
