@@ -22,6 +22,7 @@ from fnbuild.platforms import Deployment, Plan, Platform, Progress, lookup
 from fnbuild.spec import reader
 from fnbuild.spec.merge import merge
 from fnbuild.spec.rules import complete
+from fnbuild.spec.secrets import without_secrets
 from fnbuild.spec.types import Function, Metadata, Raw, to_dict
 
 DEFAULT_NAMESPACE = "nuclio"
@@ -191,8 +192,7 @@ def update(platform: Platform, request: DeployRequest, progress: Progress) -> De
 def export(function: Function, *, scrub: bool = True, cleanup_spec: bool = False) -> Raw:
     """The configuration as nuctl exports it: ready to be imported elsewhere.
 
-    Scrubbing blanks the namespace and the triggers' passwords and secrets, as Nuclio does
-    (pkg/functionconfig/types.go).
+    Scrubbing blanks the namespace and the secrets, as Nuclio does (pkg/functionconfig/types.go).
     """
     raw = to_dict(function)
     raw.pop("status", None)
@@ -203,9 +203,8 @@ def export(function: Function, *, scrub: bool = True, cleanup_spec: bool = False
     spec = raw.setdefault("spec", {})
     if scrub:
         metadata.pop("namespace", None)
-        for trigger in spec.get("triggers", {}).values():
-            trigger.pop("password", None)
-            trigger.pop("secret", None)
+        raw = without_secrets(raw)
+        spec = raw["spec"]
     if cleanup_spec:
         spec.pop("runRegistry", None)
         spec.get("build", {}).pop("registry", None)

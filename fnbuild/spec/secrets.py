@@ -1,0 +1,36 @@
+"""Which values of a configuration are secrets; what leaves this machine is without them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from fnbuild.spec.types import Raw
+
+_OF_TRIGGERS = ("password", "secret")
+_OF_CODE = (
+    "username", "password", "headers", "s3accesskeyid", "s3secretaccesskey", "s3sessiontoken",
+)  # fmt: skip
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
+
+
+def without_secrets(raw: Raw) -> Raw:
+    """A function's plain JSON values, without passwords of triggers and of where its code is.
+
+    Environment variables stay: a function cannot run without them.
+    """
+    spec = dict(raw.get("spec") or {})
+    if triggers := spec.get("triggers"):
+        spec["triggers"] = {name: _less(one, _OF_TRIGGERS) for name, one in triggers.items()}
+    if build := spec.get("build"):
+        build = dict(build)
+        if build.get("codeEntryAttributes"):
+            build["codeEntryAttributes"] = _less(build["codeEntryAttributes"], _OF_CODE)
+        if build.get("path"):
+            build["path"] = _CREDENTIALS.sub("", build["path"])
+        spec["build"] = build
+    return {**raw, "spec": spec} if "spec" in raw else dict(raw)
+
+
+def _less(values: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name.lower() not in names}
