@@ -96,24 +96,6 @@ def report(engine: Engine, reference: str, base: str = "", python: str = "python
     return Report(reference, sum(one.size for one in parts), tuple(largest), advice)
 
 
-def table(found: Report) -> str:
-    """The report as people read it."""
-    lines = [f"{found.reference}: {megabytes(found.size)} in {len(found.parts)} layers"]
-    for part in found.parts:
-        share = round(100 * part.size / found.size) if found.size else 0
-        what = part.what if len(part.what) <= _WHAT_SHOWN else f"{part.what[: _WHAT_SHOWN - 1]}…"
-        lines.append(f"{megabytes(part.size):>10} {share:>3} %  {part.made_by:<8}  {what}")
-    lines.extend(f"note: {one}" for one in found.advice)
-    return "\n".join(lines)
-
-
-def megabytes(size: int) -> str:
-    """The size in the units that registries and engines show."""
-    if size >= 1000**3:
-        return f"{size / 1000**3:.2f} GB"
-    return f"{size / 1000**2:.1f} MB" if size >= 100_000 else f"{size / 1000:.1f} kB"
-
-
 def _of_base(engine: Engine, history: Sequence[Layer], base: str) -> int:
     """How many of the oldest lines came with the base image."""
     if not base or engine.inspect(base) is None:
@@ -197,7 +179,7 @@ def _about_tools(base: str, parts: Sequence[Part], tools: Sequence[str]) -> list
         if installed and _INSTALLS.search(part.what):
             what = part.what if len(part.what) <= _WHAT_SHOWN else f"{part.what[:_WHAT_SHOWN]}…"
             return [
-                f"{installed[1]} is installed and stays in the image ({megabytes(part.size)}:"
+                f"{installed[1]} is installed and stays in the image ({_megabytes(part.size)}:"
                 f" {what}); install, build and remove it in one RUN"
             ]
     if tools:
@@ -211,8 +193,15 @@ def _about_tools(base: str, parts: Sequence[Part], tools: Sequence[str]) -> list
 
 def _about_leftovers(weights: dict[str, int]) -> list[str]:
     return [
-        f"left behind in the image: {what} ({megabytes(weights[folder])} in {folder});"
+        f"left behind in the image: {what} ({_megabytes(weights[folder])} in {folder});"
         f" `{remedy}` in the RUN that makes them"
         for folder, what, remedy in _LEFTOVERS.values()
         if weights.get(folder, 0) >= _WORTH
     ]
+
+
+def _megabytes(size: int) -> str:
+    """The size in the units that registries and engines show."""
+    if size >= 1000**3:
+        return f"{size / 1000**3:.2f} GB"
+    return f"{size / 1000**2:.1f} MB"

@@ -32,6 +32,7 @@ class CommandLine:
     """An engine behind its command line; `program` is a name on PATH, or a path."""
 
     name: ClassVar[str]
+    _remove_words: ClassVar[tuple[str, ...]] = ("rm", "--force")
 
     def __init__(self, program: str = "") -> None:
         self.program = program or self.name
@@ -85,7 +86,7 @@ class CommandLine:
         try:
             done = client.capture([self.program, *words], self._environment(), timeout)
         except BaseException as error:
-            client.capture([self.program, "rm", "--force", name], self._environment())
+            client.capture([self.program, *self._remove_words, name], self._environment())
             if isinstance(error, TimeoutError):
                 raise too_long(image, command, timeout) from None
             raise

@@ -17,6 +17,8 @@ _SHELL = re.compile(r"#\(nop\) SHELL (\[.*\])")
 
 class Podman(Containers):
     name = "podman"
+    # It asks a container to stop first, and waits for that.
+    _remove_words = ("rm", "--force", "--time", "0")
 
     def check(self) -> None:
         _ = self._about
