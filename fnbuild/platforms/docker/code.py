@@ -1,7 +1,7 @@
 """The code of a revision, taken from its image to the data directory.
 
-Only what the image got from the function's folder, which has the one time of everything that fnbuild
-puts into images; what other build lines add there (weights, mostly) has another.
+Only what the image got from the function's folder, which has the one time of everything that
+fnbuild puts into images; what other build lines add there (weights, mostly) has another.
 """
 
 from __future__ import annotations

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import signal
 
-from fnbuild.spec.quantities import quantity
 from fnbuild.spec.types import Function, Raw
 
 
@@ -14,7 +12,7 @@ def ended(state: Raw, function: Function) -> str:
     """How a container came to its end, behind the words "the container"."""
     status = int(state.get("ExitCode") or 0)
     if state.get("OOMKilled"):
-        return f"was killed: {memory(function)}"
+        return f"was killed, for it ran out of memory ({memory(function)})"
     if error := state.get("Error"):
         return f"did not start: {error}"
     if status in (126, 127):
@@ -26,12 +24,8 @@ def ended(state: Raw, function: Function) -> str:
 
 
 def memory(function: Function) -> str:
-    """Which memory ran out."""
+    """Which memory ran out, to stand in brackets."""
     limit = function.spec.resources.limits.get("memory")
     if not limit:
-        return "it ran out of memory, and the machine has no more"
-    mebibytes = math.floor(quantity(limit) / 2**20)
-    return (
-        f"it ran out of memory: spec.resources.limits.memory lets it have {limit}"
-        f" ({mebibytes} MiB), the model included"
-    )
+        return "it has no limit, so the machine has no more"
+    return f"spec.resources.limits.memory lets it have {limit} in all"

@@ -21,6 +21,7 @@ _SLICE_SECONDS = 10.0
 _PAUSE = 0.2
 # The processor keeps the same time and can say where the handler hangs: it goes first.
 _VERDICT_SECONDS = 3.0
+_OUT_OF_MEMORY = "out of memory"
 
 
 def opening(made: Made) -> str:
@@ -80,8 +81,10 @@ class Wait:
         whole_time = self.made.function.spec.wait_readiness_timeout_before_failure
         if status.state == "unhealthy" and not whole_time:
             reason = status.reason or "a worker does not start"
-            if state.get("OOMKilled"):
-                reason = f"{reason}; {memory(self.made.function)}"
+            if state.get("OOMKilled") and _OUT_OF_MEMORY not in reason:
+                reason = f"{reason}, likely {_OUT_OF_MEMORY}"
+            if _OUT_OF_MEMORY in reason:
+                reason = f"{reason} ({memory(self.made.function)})"
             raise self._not_ready(reason, status)
         ready = sum(worker.state in ("ready", "busy") for worker in status.workers)
         if ready > self._ready:

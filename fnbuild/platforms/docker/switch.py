@@ -108,6 +108,8 @@ class Switch:
         if self.old is not None and self._old_runs:
             self.progress("starting the old container again")
             self.engine.start(self.old.id)
+            if self.old.made is not None:
+                Wait(self.engine, self.old.id, self.old.made, self.progress).until_ready()
 
     def _settle(self, successor: str) -> None:
         """Give the new container the function's name; the old one goes."""

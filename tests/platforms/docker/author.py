@@ -30,6 +30,11 @@ def handler(context, event):
 """
 
 
+def config(name: str, image: str, spec: str = "") -> str:
+    """The text of a function.yaml; `spec` are more of its lines."""
+    return _CONFIG.format(name=name, image=image, spec=spec)
+
+
 class Author:
     def __init__(self, home: Path, platform: DockerPlatform, namespace: str, made: Made):
         self.home = home
@@ -47,8 +52,7 @@ class Author:
         folder.mkdir(parents=True, exist_ok=True)
         lines = textwrap.indent(textwrap.dedent(spec).strip(), "  ")
         image = self.made.name(name.lower().replace("_", "-").replace(".", "-"))
-        config = _CONFIG.format(name=name, spec=lines, image=image)
-        (folder / "function.yaml").write_text(config)
+        (folder / "function.yaml").write_text(config(name, image, lines))
         (folder / "main.py").write_text(textwrap.dedent(code))
         return folder
 

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from fnbuild import artifacts
 from fnbuild.build import sdk
 from fnbuild.datadir import make_private
 from fnbuild.platforms.docker import DockerPlatform, connect
+from fnbuild.spec import reader
 from tests.engine import Made, call, making, require_engine, require_image
-from tests.platforms.docker.author import Author
+from tests.platforms.docker.author import Author, config
 
 
 @pytest.fixture(scope="session")
@@ -34,11 +36,26 @@ def data(tmp_path: Path, fetched: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return place
 
 
-@pytest.fixture
-def made() -> Iterator[Made]:
+@pytest.fixture(scope="session")
+def shared_layers(fetched: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """An image that lasts as long as the tests, with the layers that all functions have in common:
+    who removes the last image on a layer takes it from those that are just being built on it.
+    """
     engine = require_engine()
     require_image(engine)
-    with making(engine) as names:
+    folder = tmp_path_factory.mktemp("shared")
+    with making(engine) as names, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FNBUILD_DATA_DIR", str(fetched.parent))
+        image = names.image("shared", tag="latest")
+        (folder / "function.yaml").write_text(config("shared", image.partition(":")[0]))
+        (folder / "main.py").write_text("def handler(context, event):\n    return 1\n")
+        artifacts.build(reader.load(folder), engine, lambda _: None)
+        yield
+
+
+@pytest.fixture
+def made(shared_layers: None) -> Iterator[Made]:
+    with making(require_engine()) as names:
         yield names
 
 

@@ -1,0 +1,94 @@
+"""What an engine refuses, in words. The answers are those of Docker 20.10 to 28."""
+
+from __future__ import annotations
+
+import pytest
+
+from fnbuild.errors import (
+    ConflictError,
+    FnbuildError,
+    InputError,
+    PlatformError,
+    PreconditionError,
+    UnavailableError,
+)
+from fnbuild.platforms.docker.endings import ended
+from fnbuild.platforms.docker.faults import of_answer, of_connection
+from fnbuild.spec.types import Function, Resources, Spec
+
+DRIVER = "driver failed programming external connectivity on endpoint x (ab): "
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "words"),
+    [
+        (
+            f"{DRIVER}Bind for 127.0.0.1:20000 failed: port is already allocated",
+            ConflictError,
+            "port 20000 on 127.0.0.1",
+        ),
+        (
+            f"{DRIVER}Error starting userland proxy: listen tcp4 127.0.0.1:20000: bind: address"
+            " already in use",
+            ConflictError,
+            "port 20000 on 127.0.0.1",
+        ),
+        (
+            'could not select device driver "" with capabilities: [[gpu]]',
+            PreconditionError,
+            "cannot give one to containers",
+        ),
+        ("write /var/lib/docker/x: no space left on device", PlatformError, "no space left"),
+        ("Minimum memory limit allowed is 6MB", InputError, "limits.memory"),
+        ("Range of CPUs is from 0.01 to 2.00", InputError, "limits.cpu"),
+        ("network cvat_cvat not found", PreconditionError, "network cvat_cvat"),
+        (
+            'invalid mount config for type "bind": bind source path does not exist: /x',
+            InputError,
+            "spec.volumes",
+        ),
+        (
+            'error gathering device information while adding custom device "/dev/x"',
+            InputError,
+            "spec.devices",
+        ),
+        (
+            'exec: "processor": executable file not found in $PATH: unknown',
+            PreconditionError,
+            "no program `processor`",
+        ),
+        ("something new", PlatformError, "could not start the container: something new"),
+    ],
+)
+def test_answers(answer: str, kind: type[FnbuildError], words: str) -> None:
+    error = of_answer("start the container", answer)
+    assert type(error) is kind
+    assert words in error.message
+    assert error.hint or error.message.endswith("something new")
+
+
+def test_an_engine_that_may_not_be_talked_to() -> None:
+    error = of_connection(PermissionError(13, "Permission denied"), "unix:///var/run/docker.sock")
+    assert isinstance(error, UnavailableError)
+    assert "may not talk" in error.message
+    assert "docker" in (error.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ({"ExitCode": 137, "OOMKilled": True}, "ran out of memory"),
+        ({"ExitCode": 137}, "SIGKILL"),
+        ({"ExitCode": 127}, "could not be run"),
+        ({"ExitCode": 3}, "exit status 3"),
+        ({"ExitCode": 128, "Error": "no such device"}, "no such device"),
+    ],
+)
+def test_ends_of_containers(state: dict[str, object], words: str) -> None:
+    assert words in ended(state, Function())
+
+
+def test_memory_that_ran_out_names_its_limit() -> None:
+    limited = Function(spec=Spec(resources=Resources(limits={"memory": "1Gi"})))
+    assert "1Gi" in ended({"OOMKilled": True}, limited)
+    assert "no limit" in ended({"OOMKilled": True}, Function())

@@ -1,0 +1,129 @@
+"""What a function's container goes through without fnbuild, and what is seen of it afterwards."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from fnbuild.errors import NotFoundError, NotReadyError
+from fnbuild.platforms.docker import DockerPlatform
+from tests.engine import until
+from tests.platforms.docker.author import Author, ask
+
+
+def answers(port: int, word: str) -> bool:
+    try:
+        return ask(port) == word
+    except OSError:
+        return False
+
+
+def test_a_container_that_was_restarted_keeps_its_port(author: Author) -> None:
+    made = author.deploy(author.write("hello"))
+    author.docker("restart", author.container())
+    until("the answer", lambda: answers(made.http_port, "hello"))
+    assert author.shown().http_port == made.http_port
+
+
+def test_a_processor_that_was_killed_is_started_again(author: Author) -> None:
+    made = author.deploy(author.write("hello"))
+    try:
+        os.kill(author.inspected()["State"]["Pid"], signal.SIGKILL)
+    except (PermissionError, ProcessLookupError):
+        pytest.skip("the engine's processes are not this machine's, or not this user's")
+    until("another start", lambda: author.inspected()["RestartCount"] == 1)
+    until("the answer", lambda: answers(made.http_port, "hello"))
+    assert author.shown().http_port == made.http_port
+
+
+def test_a_container_that_was_removed_by_hand_is_made_again(
+    author: Author, platform: DockerPlatform
+) -> None:
+    made = author.deploy(author.write("hello"))
+    author.docker("rm", "--force", author.container())
+    shown = author.shown()
+    assert (shown.state, shown.http_port) == ("unhealthy", 0)
+    assert "redeploy greeter" in shown.message
+    again = platform.redeploy(author.namespace, "greeter", author.progress.append)
+    assert again.http_port == made.http_port
+    assert ask(again.http_port) == "hello"
+
+
+def test_a_container_that_was_stopped_by_hand(author: Author) -> None:
+    author.deploy(author.write("hello"))
+    author.docker("stop", author.container())
+    shown = author.shown()
+    assert (shown.state, shown.http_port) == ("stopped", 0)
+    assert f"docker start {author.container()}" in shown.message
+
+
+def test_a_disabled_function_stands_by_and_comes_back(author: Author) -> None:
+    made = author.deploy(author.write("hello"))
+    off = author.deploy(author.write("hello", spec="disable: true"))
+    assert (off.state, off.http_port, off.replicas) == ("standby", 0, (0, 0))
+    assert author.inspected()["HostConfig"]["RestartPolicy"]["Name"] == "no"
+    back = author.deploy(author.write("hello"))
+    assert (back.state, back.http_port) == ("ready", made.http_port)
+
+
+def test_a_model_too_large_for_its_limit(author: Author) -> None:
+    code = """
+    model = []
+
+    def init_context(context):
+        for _ in range(400):
+            model.append(bytearray(1 << 20))
+
+    def handler(context, event):
+        return "hello"
+    """
+    spec = "resources: {limits: {memory: 64Mi}}"
+    with pytest.raises(NotReadyError) as failure:
+        author.deploy(author.write_code(code, spec=spec))
+    assert "out of memory (spec.resources.limits.memory lets it have 64Mi" in failure.value.message
+    shown = author.shown()
+    assert shown.state == "unhealthy"
+    assert "out of memory" in shown.message
+
+
+def test_a_processor_that_ends_at_once_shows_its_last_words(author: Author) -> None:
+    spec = """
+    env:
+    - {name: NUCLIO_PYTHON_EXE_PATH, value: /no/such/python}
+    """
+    with pytest.raises((NotReadyError, Exception)) as failure:
+        author.deploy(author.write("hello", spec=spec))
+    assert "/no/such/python" in str(failure.value) + str(getattr(failure.value, "detail", ""))
+
+
+def test_logs_go_on_in_the_next_container(author: Author, platform: DockerPlatform) -> None:
+    code = """
+    def init_context(context):
+        context.logger.info("WORD is loaded")
+
+    def handler(context, event):
+        return "WORD"
+    """
+    author.deploy(author.write_code(code.replace("WORD", "one")))
+    following = platform.logs(author.namespace, "greeter", follow=True)
+    heard = [next(one.message for one in following if "is loaded" in one.message)]
+    author.deploy(author.write_code(code.replace("WORD", "two")))
+    heard.append(next(one.message for one in following if "is loaded" in one.message))
+    assert heard == ["one is loaded", "two is loaded"]
+    platform.delete(author.namespace, "greeter")
+    assert [one.message for one in following if "is loaded" in one.message] == []
+
+
+def test_delete_takes_what_belongs_to_the_function(
+    author: Author, platform: DockerPlatform
+) -> None:
+    made = author.deploy(author.write("hello"))
+    image = made.details["image"]
+    assert platform.delete(author.namespace, "greeter", image=True) is True
+    assert author.docker("ps", "-aq", "--filter", f"name={author.namespace}") == ""
+    assert author.docker("volume", "ls", "-q", "--filter", f"name={author.namespace}") == ""
+    assert author.docker("images", "-q", image) == ""
+    with pytest.raises(NotFoundError):
+        author.shown()

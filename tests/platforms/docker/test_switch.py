@@ -1,0 +1,195 @@
+"""From one container to the next: what callers notice, and what happens when the new one fails."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from fnbuild.errors import ConflictError, NotReadyError, PreconditionError
+from fnbuild.platforms.docker import DockerPlatform, records
+from fnbuild.store import lock
+from tests.platforms.docker.author import Author, ask
+
+# The machine that tests run on may have much else to do; the bench has the real number.
+LONGEST_GAP = 20.0
+
+SLOW = """\
+import time
+
+def handler(context, event):
+    time.sleep(float(event.path.strip("/") or 0))
+    return "old"
+"""
+
+FAILS_THE_SECOND_TIME = """\
+import os
+
+def init_context(context):
+    if os.path.exists("/shared/seen"):
+        raise RuntimeError("there is room for one model only")
+    open("/shared/seen", "w").close()
+
+def handler(context, event):
+    return "new"
+"""
+
+
+class Caller(threading.Thread):
+    """Asks again and again; `gap` is the longest time between two answers."""
+
+    def __init__(self, port: int):
+        super().__init__(daemon=True)
+        self.port = port
+        self.gap = 0.0
+        self.words: set[str] = set()
+        self.wrong: set[int] = set()
+        self.done = threading.Event()
+
+    def run(self) -> None:
+        last = time.monotonic()
+        while not self.done.is_set():
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+            try:
+                connection.request("GET", "/")
+                reply = connection.getresponse()
+                self.words.add(reply.read().decode())
+                if reply.status != 200:
+                    self.wrong.add(reply.status)
+                self.gap = max(self.gap, time.monotonic() - last)
+                last = time.monotonic()
+            except (OSError, http.client.HTTPException):
+                time.sleep(0.01)
+            finally:
+                connection.close()
+            time.sleep(0.02)
+
+
+def test_what_callers_notice_of_a_redeploy(author: Author) -> None:
+    spec = "triggers: {web: {kind: http, numWorkers: 2}}"
+    first = author.deploy(author.write_code(SLOW, spec=spec))
+    caller = Caller(first.http_port)
+    caller.start()
+    answers: list[str] = []
+
+    def hold() -> None:
+        # Whoever is being served when the old container has to go is served to the end.
+        while not answers:
+            if any("ends what it has in hand" in line for line in author.progress):
+                return
+            got = ask(first.http_port, "/1.5")
+            if any("starting the container" in line for line in author.progress):
+                answers.append(got)
+
+    holder = threading.Thread(target=hold, daemon=True)
+    author.progress.clear()
+    holder.start()
+    second = author.deploy(author.write("new", spec=spec))
+    assert ask(second.http_port) == "new"
+    holder.join(30)
+    caller.done.set()
+    caller.join(30)
+
+    assert second.http_port == first.http_port
+    assert caller.words == {"old", "new"}
+    assert caller.wrong == set()
+    assert caller.gap < LONGEST_GAP
+    assert any(line.startswith("the port was closed for ") for line in author.progress)
+
+
+def test_a_request_in_hand_is_served_by_the_container_that_goes(author: Author) -> None:
+    first = author.deploy(author.write_code(SLOW))
+    answers: list[str] = []
+    asking = threading.Thread(
+        target=lambda: answers.append(ask(first.http_port, "/3", timeout=30)), daemon=True
+    )
+
+    def progress(sentence: str) -> None:
+        if sentence == "the old container ends what it has in hand":
+            asking.start()
+            time.sleep(0.3)  # the request has to be there before the signal
+
+    author.progress = Listener(progress)
+    author.deploy(author.write("new"))
+    asking.join(30)
+    assert answers == ["old"]
+
+
+class Listener(list[str]):
+    """Progress that somebody acts on."""
+
+    def __init__(self, heard: object):
+        super().__init__()
+        self.heard = heard
+
+    def append(self, sentence: str) -> None:
+        super().append(sentence)
+        assert callable(self.heard)
+        self.heard(sentence)
+
+
+def test_the_old_container_is_back_when_the_switch_itself_fails(
+    author: Author, tmp_path: Path
+) -> None:
+    first = author.deploy(author.write("old"))
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    spec = f"""
+    volumes:
+    - volume: {{name: v, hostPath: {{path: {shared}}}}}
+      volumeMount: {{name: v, mountPath: /shared}}
+    """
+    with pytest.raises(NotReadyError) as failure:
+        author.deploy(author.write_code(FAILS_THE_SECOND_TIME, spec=spec))
+    assert "room for one model only" in (failure.value.detail or "")
+    assert ask(first.http_port) == "old"
+    shown = author.shown()
+    assert (shown.state, shown.revision, shown.http_port) == ("ready", 1, first.http_port)
+    assert author.docker("ps", "-aq", "--filter", f"name={author.namespace}").count("\n") == 1
+
+
+def test_a_gpu_that_the_engine_cannot_give(author: Author) -> None:
+    first = author.deploy(author.write("old"))
+    if "nvidia" in author.docker("info", "--format", "{{json .Runtimes}}"):
+        pytest.skip("this engine has a GPU to give")
+    limits = 'resources: {limits: {"nvidia.com/gpu": 1}}'
+    with pytest.raises(PreconditionError, match="GPU") as failure:
+        author.deploy(author.write("new", spec=limits))
+    assert "Container Toolkit" in (failure.value.hint or "")
+    assert "starting a trial container beside the one that serves" not in author.progress
+    assert ask(first.http_port) == "old"
+
+
+def test_two_deploys_at_once(author: Author) -> None:
+    folder = author.write("hello")
+    with (
+        lock(author.namespace, "greeter", "deployed"),
+        pytest.raises(ConflictError, match="being deployed"),
+    ):
+        author.deploy(folder)
+
+
+def test_a_deploy_that_was_killed_is_cleared_up_after(author: Author) -> None:
+    author.deploy(author.write("hello"))
+    # As a deploy leaves it that was killed behind the start of the new container.
+    name = author.container()
+    author.docker("rename", name, f"{name}.fnbuild-next")
+    assert author.shown().state == "ready"
+    again = author.platform.redeploy(author.namespace, "greeter", author.progress.append)
+    assert again.details["container"] == name
+
+
+def test_only_the_newest_revisions_are_kept(
+    author: Author, platform: DockerPlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "KEPT", 1)
+    author.deploy(author.write("one"))
+    author.deploy(author.write("two"))
+    numbers = [one.number for one in platform.revisions(author.namespace, "greeter")]
+    assert numbers == [2]
+    kept = author.docker("images", "--format", "{{.Tag}}", "fnbuild-revisions")
+    assert f"{author.namespace}.greeter.2" in kept
+    assert f"{author.namespace}.greeter.1" not in kept
