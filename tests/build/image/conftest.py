@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import subprocess
 import tempfile
 import uuid
@@ -14,16 +13,13 @@ from typing import Any
 
 import pytest
 
-from fnbuild.build import processor, sdk
-from fnbuild.build.image import layer
+from fnbuild import artifacts
+from fnbuild.build import sdk
 from fnbuild.build.image.engine import Engine
-from fnbuild.build.image.pythons import Python
-from fnbuild.runtime import container
-from fnbuild.spec.reader import from_raw
-from fnbuild.spec.rules import complete
+from fnbuild.spec.reader import load
 from tests.build.image import bases
 from tests.build.image.bases import BASES, docker
-from tests.engine import require_engine
+from tests.engine import making, require_engine
 
 PATIENCE = 30.0
 
@@ -115,48 +111,47 @@ Start = Callable[..., Container]
 def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every release of nuclio_sdk, fetched once."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FNBUILD_DATA_DIR", str(tmp_path_factory.mktemp("releases")))
+        patch.setenv("FNBUILD_DATA_DIR", str(tmp_path_factory.mktemp("data")))
         return sdk.prepare()[0].parent
 
 
 @pytest.fixture
-def make_image(engine: Engine, releases: Path, data: Path, tmp_path: Path) -> Iterator[Make]:
+def make_image(
+    engine: Engine, releases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Make]:
     """`make_image(base, sources)`: a function's image on that base; it goes with the test."""
-    shutil.copytree(releases, data / "sdk")
-    made: list[str] = []
+    # What one test learns of a base image is known to the next.
+    monkeypatch.setenv("FNBUILD_DATA_DIR", str(releases.parent))
+    with making(engine) as made:
 
-    def make(base: str, sources: dict[str, str], **spec: Any) -> str:
-        context = tmp_path / f"context-{len(made)}"
-        write_context(context, base, sources, **spec)
-        reference = f"fnbuild-test-image-{uuid.uuid4().hex[:12]}"
-        docker("build", "-q", "-t", reference, context)
-        made.append(reference)
-        return reference
+        def make(base: str, sources: dict[str, str]) -> str:
+            reference = made.image(base)
+            folder = tmp_path / reference.replace(":", "-")
+            write_function(folder, base, sources, reference)
+            built = artifacts.build(load(folder), engine, lambda _: None)
+            assert built.pythons.handler.version[:2] == BASES[base].version[:2]
+            return built.reference
 
-    yield make
-    for reference in made:
-        docker("rmi", "-f", reference)
+        yield make
 
 
-def write_context(context: Path, base: str, sources: dict[str, str], **spec: Any) -> None:
-    """The build context of a function on that base, laid out as images of functions are."""
-    kind, root = BASES[base], context / "root"
-    processors = Python(kind.python, (3, 9, 0), "cpython")
-    layer.write(root / "opt", processors, Python(kind.handler, kind.version, kind.implementation))
-    program = root / "usr" / "local" / "bin" / "processor"
-    program.parent.mkdir(parents=True)
-    (root / "opt" / "processor").rename(program)
-    raw = {"handler": "main:handler", "runtime": "python:3.11"} | spec
-    function = complete(from_raw({"metadata": {"name": "f"}, "spec": raw}, "test"))
-    config = root / container.CONFIG.lstrip("/")
-    config.parent.mkdir(parents=True)
-    config.write_text(json.dumps(processor.settings(function)))
-    code = root / container.CODE.lstrip("/")
-    code.mkdir()
-    for name, source in ({"function.yaml": "metadata: {name: f}\n"} | sources).items():
-        (code / name).write_text(source)
-    lines = (f"FROM {bases.image(base)}", "COPY root/ /", 'CMD ["processor"]')
-    (context / "Dockerfile").write_text("\n".join(lines) + "\n")
+def write_function(folder: Path, base: str, sources: dict[str, str], reference: str) -> None:
+    """A function on that base, whose build may use no network."""
+    build = {"baseImage": bases.image(base), "image": reference, "offline": True}
+    asked = BASES[base].asked
+    config = {
+        "metadata": {"name": "f"},
+        "spec": {
+            "handler": "main:handler",
+            "runtime": "python:3.11",
+            "build": build,
+            "env": [{"name": "NUCLIO_PYTHON_EXE_PATH", "value": asked}] if asked else [],
+        },
+    }
+    folder.mkdir()
+    (folder / "function.yaml").write_text(json.dumps(config))
+    for name, source in sources.items():
+        (folder / name).write_text(source)
 
 
 @pytest.fixture
