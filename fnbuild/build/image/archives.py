@@ -12,27 +12,33 @@ import tarfile
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
+from fnbuild.build.image.folders import Folders
 from fnbuild.build.image.layer import MTIME
+
+Entry = tuple[str, Path | bytes]
+"""A path in the image, and the file, link or folder that is to be there, or a file's bytes."""
 
 _BUFFER_BYTES = 1 << 20
 
 
-def write(file: Path, entries: Iterable[tuple[str, Path | bytes]]) -> None:
-    """Write an archive of files, links and folders by their paths in the image, without the `/`.
+def write(file: Path, entries: Iterable[Entry], there: Folders | None = None) -> None:
+    """Write an archive of files, links and folders by their absolute paths in the image.
 
-    Everything is root's; modes are 0755 and, for files that nobody may execute, 0644.
+    Everything is root's; modes are 0755 and, for files that nobody may execute, 0644. `there` are
+    the folders that the image has, which stay as they are.
     """
-    given = dict(entries)
+    known = there or Folders()
+    given = {known.real(path).lstrip("/"): source for path, source in entries}
     folders = {str(one) for path in given for one in PurePosixPath(path).parents} - {"."}
     # Names are bytes, whatever their encoding is; this format keeps them.
-    with tarfile.open(
-        file, "w", format=tarfile.GNU_FORMAT, errors="surrogateescape", copybufsize=_BUFFER_BYTES
+    with tarfile.TarFile(
+        file, "w", format=tarfile.GNU_FORMAT, copybufsize=_BUFFER_BYTES
     ) as archive:
         for path in sorted({*given, *folders}, key=os.fsencode):
-            _add(archive, path, given.get(path))
+            _add(archive, path, given.get(path), known)
 
 
-def _add(archive: tarfile.TarFile, path: str, source: Path | bytes | None) -> None:
+def _add(archive: tarfile.TarFile, path: str, source: Path | bytes | None, known: Folders) -> None:
     entry = tarfile.TarInfo(path)
     entry.mtime = MTIME
     entry.mode = 0o755
@@ -41,6 +47,7 @@ def _add(archive: tarfile.TarFile, path: str, source: Path | bytes | None) -> No
         archive.addfile(entry, io.BytesIO(source))
     elif source is None or (source.is_dir() and not source.is_symlink()):
         entry.type = tarfile.DIRTYPE
+        entry.uid, entry.gid, entry.mode = known.owners.get(f"/{path}", (0, 0, 0o755))
         archive.addfile(entry)
     elif source.is_symlink():
         entry.type, entry.mode, entry.linkname = tarfile.SYMTYPE, 0o777, os.readlink(source)

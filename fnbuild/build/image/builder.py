@@ -12,16 +12,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast, get_args
 
 from fnbuild.build import processor, requirements
 from fnbuild.build.artifact import Artifact
-from fnbuild.build.image import context, cuda, dockerfile, names, pythons
+from fnbuild.build.image import cuda, dockerfile, names, pythons
+from fnbuild.build.image.context import Context
 from fnbuild.build.image.dockerfile import Dockerfile
-from fnbuild.build.image.engine import BuildRequest, Engine, ImageFacts, StepError
+from fnbuild.build.image.engine import BuildRequest, Engine, ImageFacts, Network, StepError
 from fnbuild.build.image.pythons import Pythons
 from fnbuild.build.image.recipe import Directive, Recipe, recipe_of
 from fnbuild.datadir import data_dir, make_private
-from fnbuild.errors import BuildError
+from fnbuild.errors import BuildError, UsageError
 from fnbuild.spec.locate import display
 from fnbuild.spec.places import span_of
 from fnbuild.spec.reader import Loaded
@@ -92,15 +94,15 @@ class _Making:
         self.warnings += chosen.warnings
         self.base = base = chosen.image
         facts = self._base(base)
-        made = context.make(folder, self._function, self._code, processor.settings(self._function))
-        self.warnings += made.warnings
+        self._context = Context(folder, self._function, self._code)
+        self.warnings += self._context.warnings
         recipe = recipe_of(
             self._function,
             base,
             shell=facts.shell if facts else (),
             heredocs=self._engine.heredocs,
             requirements=_unread(wanted.files, self._code, self._build),
-            large=made.large,
+            large=self._context.large,
             architecture=facts.architecture if facts else "amd64",
         )
         setup = tuple(Directive("RUN", line, "") for line in chosen.setup)
@@ -150,7 +152,7 @@ class _Making:
             return self._run(lines, Path(empty), ())
 
     def _whole(self, recipe: Recipe, folder: Path, name: str, digest: str, found: Pythons) -> str:
-        context.add_runtime(folder, found, offline=self._build.offline)
+        self._context.fill(processor.settings(self._function), found, offline=self._build.offline)
         lines = dockerfile.whole(recipe, found.handler)
         return self._run(lines, folder, (name,), {DIGEST_LABEL: digest})
 
@@ -229,8 +231,18 @@ def _unread(files: tuple[Path, ...], code: Path, build: Build) -> str | None:
     return usual.name if usual in files and not named else None
 
 
-def _network(build: Build) -> str:
-    return "none" if build.offline else os.environ.get(_NETWORK_VARIABLE) or "default"
+def _network(build: Build) -> Network:
+    """The network of RUN lines; the variable is Nuclio's (pkg/dockerclient/shell.go)."""
+    if build.offline:
+        return "none"
+    asked = os.environ.get(_NETWORK_VARIABLE) or "default"
+    for known in get_args(Network):
+        if asked == known:
+            return cast(Network, known)
+    raise UsageError(
+        f"{_NETWORK_VARIABLE}={asked} is no network of a build",
+        hint=f"one of: {', '.join(get_args(Network))}",
+    )
 
 
 def _timeout(build: Build) -> float | None:

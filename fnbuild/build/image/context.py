@@ -16,11 +16,11 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from fnbuild.build.directives import HOME, Directive, directives
 from fnbuild.build.image import archives, dockerfile, ignore, layer
+from fnbuild.build.image.folders import Folders
 from fnbuild.build.image.pythons import Pythons
 from fnbuild.build.requirement_files import Flat
 from fnbuild.build.tree import shown
@@ -28,77 +28,90 @@ from fnbuild.errors import BuildError
 from fnbuild.spec.types import Function, Raw
 
 LARGE_BYTES = 1 << 20
-CONFIG_PATH = "etc/nuclio/config/processor/processor.json"
-PROGRAM_PATH = "usr/local/bin/processor"
+CONFIG_PATH = "/etc/nuclio/config/processor/processor.json"
+PROGRAM_PATH = "/usr/local/bin/processor"
 
 _CONFIG_NAME = "function.yaml"
 _REQUIREMENTS = "requirements.txt"
-_HOME = HOME.lstrip("/")
 
 
-@dataclass(slots=True)
 class Context:
-    """What was laid out. `large`: there are large files; `warnings` are for the user."""
+    """The folder, made in two steps: user's lines before the code may read `handler/` already.
 
-    large: bool = False
-    warnings: list[str] = field(default_factory=list)
-
-
-def make(folder: Path, function: Function, code: Path, config: Raw) -> Context:
-    """Lay out everything but the runtime in `folder`, which is there and empty.
-
-    `code` is a staged copy, `config` the processor's configuration. Raises `BuildError` when
-    something cannot be written, `InputError` for a `.dockerignore` that cannot be understood.
+    `large`: there are large files; `warnings` are for the user.
     """
-    made = Context()
-    try:
-        paths = _kept(function, code, made)
-        large = [path for path in paths if _is_large(code / path)]
-        made.large = bool(large)
-        (folder / dockerfile.CODE).parent.mkdir()
-        _pack(folder / dockerfile.CODE, code, [path for path in paths if path not in {*large}])
-        if large:
-            _pack(folder / dockerfile.LARGE, code, large)
+
+    def __init__(self, folder: Path, function: Function, code: Path) -> None:
+        """Lay out what the user's lines may read. `folder` is there and empty.
+
+        `code` is a staged copy. Raises `BuildError` when something cannot be written, `InputError`
+        for a `.dockerignore` that cannot be understood.
+        """
+        self._folder = folder
+        self._code = code
+        self.warnings: list[str] = []
+        try:
+            self._paths = self._kept(function)
+            large = {path for path in self._paths if _is_large(code / path)}
+            self._large = [path for path in self._paths if path in large]
+            self._small = [path for path in self._paths if path not in large]
+            if _copies_from_context(function):
+                _lay_out(folder / "handler", code, self._paths)
+        except OSError as error:
+            raise _meaning(error, folder) from error
+
+    @property
+    def large(self) -> bool:
+        return bool(self._large)
+
+    def fill(self, config: Raw, pythons: Pythons, *, offline: bool = False) -> None:
+        """Write the archives, in place of earlier ones.
+
+        `config` is the processor's configuration, `pythons` those of the image before the code.
+        """
+        there = pythons.folders
         text = json.dumps(config, indent=1, sort_keys=True) + "\n"
-        archives.write(folder / dockerfile.CONFIG, [(CONFIG_PATH, text.encode())])
-        if (code / _REQUIREMENTS).is_file():
-            _pack(folder / dockerfile.REQUIREMENTS, code, _required(code))
-        if _copies_from_context(function):
-            _lay_out(folder / "handler", code, paths)
-    except OSError as error:
-        raise _meaning(error, folder) from error
-    return made
+        try:
+            (self._folder / dockerfile.CODE).parent.mkdir(exist_ok=True)
+            self._pack(dockerfile.CODE, self._small, there)
+            if self._large:
+                self._pack(dockerfile.LARGE, self._large, there)
+            if (self._code / _REQUIREMENTS).is_file():
+                self._pack(dockerfile.REQUIREMENTS, _required(self._code), there)
+            archives.write(self._folder / dockerfile.CONFIG, [(CONFIG_PATH, text.encode())], there)
+            self._add_runtime(pythons, offline)
+        except OSError as error:
+            raise _meaning(error, self._folder) from error
 
+    def _pack(self, name: str, paths: list[str], there: Folders) -> None:
+        entries = [(f"{HOME}/{path}", self._code / path) for path in paths]
+        archives.write(self._folder / name, entries, there)
 
-def add_runtime(folder: Path, pythons: Pythons, *, offline: bool = False) -> None:
-    """Add the runtime, in place of an earlier one."""
-    try:
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix="runtime-") as temporary:
+    def _add_runtime(self, pythons: Pythons, offline: bool) -> None:
+        with tempfile.TemporaryDirectory(dir=self._folder.parent, prefix="runtime-") as temporary:
             top = Path(temporary)
             layer.write(top, pythons.processor, pythons.handler, offline)
             home = top / "fnbuild"
-            entries = [(f"{layer.HOME[1:]}/{path}", home / path) for path in _paths(home)]
-            entries += [(layer.HOME[1:], home), (PROGRAM_PATH, top / "processor")]
-            archives.write(folder / dockerfile.RUNTIME, entries)
-    except OSError as error:
-        raise _meaning(error, folder) from error
+            entries = [(f"{layer.HOME}/{path}", home / path) for path in _paths(home)]
+            entries += [(layer.HOME, home), (PROGRAM_PATH, top / "processor")]
+            archives.write(self._folder / dockerfile.RUNTIME, entries, pythons.folders)
 
-
-def _kept(function: Function, code: Path, made: Context) -> list[str]:
-    """Relative paths of what belongs into the image."""
-    rules = ignore.read(code)
-    module = function.spec.handler.partition(":")[0].replace(".", "/")
-    needed = (_CONFIG_NAME, f"{module}.py", f"{module}/__init__.py")
-    kept = []
-    for path in _paths(code):
-        if rules.ignores(path):
-            if path not in needed:
-                continue
-            made.warnings.append(
-                f"{ignore.NAME} leaves out {shown(path)}, which the function needs; it is copied"
-            )
-        kept.append(path)
-    return kept
+    def _kept(self, function: Function) -> list[str]:
+        """Relative paths of what belongs into the image."""
+        rules = ignore.read(self._code)
+        module = function.spec.handler.partition(":")[0].replace(".", "/")
+        needed = (_CONFIG_NAME, f"{module}.py", f"{module}/__init__.py")
+        kept = []
+        for path in _paths(self._code):
+            if rules.ignores(path):
+                if path not in needed:
+                    continue
+                self.warnings.append(
+                    f"{ignore.NAME} leaves out {shown(path)}, which the function needs;"
+                    " it is copied"
+                )
+            kept.append(path)
+        return kept
 
 
 def _paths(folder: Path) -> list[str]:
@@ -114,12 +127,8 @@ def _is_large(path: Path) -> bool:
     return path.is_file() and not path.is_symlink() and path.stat().st_size >= LARGE_BYTES
 
 
-def _pack(file: Path, code: Path, paths: list[str]) -> None:
-    archives.write(file, [(f"{_HOME}/{path}", code / path) for path in paths])
-
-
 def _required(code: Path) -> list[str]:
-    """The requirements with what their lines name, so that they install before the code is there."""
+    """The requirements with what their lines name: they install before the code is there."""
     root = code.resolve()
     flat = Flat(root)
     try:

@@ -5,9 +5,9 @@
     a prefix template               nuclio/<prefix>processor:latest
     build.image                     <prefix><image>, with :latest when it has no tag
 
-Two things differ. The port of a registry is no tag: Nuclio splits `host:5000/a:t` wrongly. And names
-of functions that no image can have, such as `YOLO_v8`, get one that is theirs alone; Nuclio hands
-them to Docker, which refuses them.
+Two things differ. The port of a registry is no tag: Nuclio splits `host:5000/a:t` wrongly. And
+names of functions that no image can have, such as `YOLO_v8`, get one that is theirs alone; Nuclio
+hands them to Docker, which refuses them.
 """
 
 from __future__ import annotations

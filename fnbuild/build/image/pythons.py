@@ -12,11 +12,13 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fnbuild.build.image import folders
 from fnbuild.build.image.engine import Engine
+from fnbuild.build.image.folders import Folders
 from fnbuild.build.interpreter import OLDEST
 from fnbuild.datadir import data_dir
 from fnbuild.errors import BuildError
@@ -39,11 +41,14 @@ _USUAL_PLACES = (
     "/opt/pypy/bin/pypy3",
 )
 # Any Python answers it, the oldest too: what was found is said when it does not do.
-_QUESTION = (
-    "import json, sys; print(json.dumps({'path': sys.executable,"
-    " 'version': list(sys.version_info[:3]),"
-    " 'implementation': 'pypy' if '__pypy__' in sys.builtin_module_names else 'cpython'}))"
-)
+_QUESTION = f"""\
+import json, sys
+{folders.SOURCE}
+print(json.dumps({{"path": sys.executable,
+    "version": list(sys.version_info[:3]),
+    "implementation": "pypy" if "__pypy__" in sys.builtin_module_names else "cpython",
+    "folders": folders()}}))
+"""
 _WHICH = 'for one in "$@"; do command -v "$one"; done; exit 0'
 _NOT_THERE = 127
 _REMEMBERED = 300
@@ -70,10 +75,11 @@ class Python:
 
 @dataclass(frozen=True, slots=True)
 class Pythons:
-    """The two interpreters; mostly they are one."""
+    """The two interpreters; mostly they are one. `folders` are those that the image has."""
 
     processor: Python
     handler: Python
+    folders: Folders = field(default_factory=Folders)
 
 
 _USUAL = Python("/usr/bin/python3", (3, 11, 0), "cpython")
@@ -96,7 +102,7 @@ def find(engine: Engine, image: str, handler: str | None) -> Pythons:
         return known
     search = _Search(engine, image)
     python = search.named(handler) if handler else search.usual()
-    pythons = Pythons(python, python)
+    pythons = Pythons(python, python, search.folders)
     _remember(key, pythons)
     return pythons
 
@@ -108,6 +114,7 @@ class _Search:
         self._engine = engine
         self._image = image
         self._found: list[str] = []
+        self.folders = Folders()
 
     def named(self, path: str) -> Python:
         """The interpreter that was asked for, or a `BuildError`."""
@@ -161,7 +168,9 @@ class _Search:
         if done.status == _NOT_THERE:
             return None
         try:
-            python = _python(json.loads(done.out.splitlines()[-1]), program)
+            raw = json.loads(done.out.splitlines()[-1])
+            python = _python(raw, program)
+            self.folders = folders.parse(raw["folders"])
         except (ValueError, KeyError, TypeError, IndexError):
             words = [line.strip() for line in done.err.splitlines() if line.strip()]
             reason = words[-1] if words else f"status {done.status}"
@@ -198,7 +207,11 @@ def _remembered() -> dict[str, Pythons]:
     try:
         raw = json.loads(_file().read_bytes())
         return {
-            str(key): Pythons(_python(value["processor"]), _python(value["handler"]))
+            str(key): Pythons(
+                _python(value["processor"]),
+                _python(value["handler"]),
+                folders.parse(value["folders"]),
+            )
             for key, value in raw.items()
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

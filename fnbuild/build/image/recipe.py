@@ -58,7 +58,7 @@ class Recipe:
     large: bool = False
 
 
-def recipe_of(
+def recipe_of(  # noqa: PLR0913 - one keyword for each thing that others find out
     function: Function,
     base: str,
     *,

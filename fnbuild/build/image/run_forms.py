@@ -1,8 +1,8 @@
 """What stands behind a RUN: the user's own text wherever a Dockerfile can hold it.
 
-A Dockerfile knows no line breaks but those behind a backslash. Text with others (a script in quotes,
-a heredoc) reaches the shell whole all the same: as a heredoc where the engine understands them, else
-as the last word of the exec form.
+A Dockerfile knows no line breaks but those behind a backslash. Text with others (a script in
+quotes, a heredoc) reaches the shell whole all the same: as a heredoc where the engine understands
+them, else as the last word of the exec form.
 """
 
 from __future__ import annotations
@@ -67,9 +67,9 @@ def exec_form(text: str) -> list[str] | None:
 def continued(text: str, *, comments_end: bool = False) -> str | None:
     """The text when a Dockerfile can hold it as it is, that is on lines with a backslash each.
 
-    Empty lines between them are dropped, which builders warn of, and the backslash of the last line,
-    which would swallow the next instruction. With `comments_end` comments may follow the text. None
-    when there is another line break.
+    Empty lines between them are dropped, which builders warn of, and the backslash of the last
+    line, which would swallow the next instruction. With `comments_end` comments may follow the
+    text. None when there is another line break.
     """
     kept: list[str] = []
     comments: list[str] = []

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild.build.image import archives, context
+from fnbuild.build.image import archives
+from fnbuild.build.image.context import Context
 from fnbuild.build.image.dockerfile import NAME, RUNTIME, whole
 from fnbuild.build.image.engine import BuildRequest
 from fnbuild.build.image.engines.docker import Docker
-from fnbuild.build.image.pythons import USUAL
+from fnbuild.build.image.pythons import USUAL, Pythons
 from fnbuild.build.image.recipe import recipe_of
 from fnbuild.build.processor import settings
 from fnbuild.build.staging import stage
@@ -60,18 +61,25 @@ def _alone(builder: str) -> Iterator[None]:
         yield
 
 
-def build(made: Made, source: Path, *, no_cache: bool = False, runtime: bool = True) -> str:
+def build(
+    made: Made,
+    source: Path,
+    *,
+    no_cache: bool = False,
+    runtime: bool = True,
+    pythons: Pythons = USUAL,
+) -> str:
     """The image of the function in a folder; `runtime` is fnbuild's, else a file in its place."""
     loaded = load(source)
-    place = source.parent / f"{source.name}-context"
+    number = len(made.images)
+    place = source.parent / f"{source.name}-context-{number}"
     place.mkdir()
-    code = source.parent / f"{source.name}-code"
+    code = source.parent / f"{source.name}-code-{number}"
     stage(loaded, code)
-    laid = context.make(place, loaded.function, code, settings(loaded.function))
-    if runtime:
-        context.add_runtime(place, USUAL)
-    else:
-        archives.write(place / RUNTIME, [("runtime", b"")])
+    laid = Context(place, loaded.function, code)
+    laid.fill(settings(loaded.function), pythons)
+    if not runtime:
+        archives.write(place / RUNTIME, [("/runtime", b"")])
     given = loaded.function.spec.build
     recipe = recipe_of(
         loaded.function, given.base_image, heredocs=made.engine.heredocs, large=laid.large
@@ -79,7 +87,7 @@ def build(made: Made, source: Path, *, no_cache: bool = False, runtime: bool = T
     file = place / NAME
     first, _, rest = whole(recipe, USUAL.handler).text.partition("\n")
     file.write_text(f"{first}\n{made.label}\n{rest}")
-    reference = made.image(f"built-{len(made.images)}")
+    reference = made.image(f"built-{number}")
     arguments = {key: value for key, value in given.args.items() if value}
     request = BuildRequest(place, file, (reference,), arguments, no_cache=no_cache)
     made.engine.build(request, lambda _: None)

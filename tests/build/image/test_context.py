@@ -4,10 +4,12 @@ import json
 import os
 import stat
 import tarfile
+from dataclasses import replace
 
 import pytest
 
 from fnbuild.build.image import context, layer
+from fnbuild.build.image.folders import Folders
 from fnbuild.build.image.pythons import USUAL
 from fnbuild.build.staging import stage
 from fnbuild.errors import BuildError, InputError
@@ -32,12 +34,13 @@ spec:
 def lay_out(loaded, tmp_path):
     """Stages the folder and lays the context out in a new folder."""
 
-    def lay_out(name="context", config=None):
+    def lay_out(name="context", config=None, pythons=USUAL):
         found = loaded()
         folder, code = tmp_path / name, tmp_path / f"{name}-code"
         stage(found, code)
         folder.mkdir()
-        made = context.make(folder, found.function, code, config or {"handler": "main:handler"})
+        made = context.Context(folder, found.function, code)
+        made.fill(config or {"handler": "main:handler"}, pythons)
         return folder, made
 
     return lay_out
@@ -231,16 +234,32 @@ def test_the_configuration(lay_out):
 
 
 def test_the_runtime(lay_out):
-    made, _ = lay_out()
-    context.add_runtime(made, USUAL)
+    made, about = lay_out()
     found = packed(made, "runtime")
     program = found["usr/local/bin/processor"]
     assert {"opt/fnbuild/fnbuild/runtime/container.py", "opt/fnbuild/sdk"} <= {*found}
     assert {name.partition("/")[0] for name in found} == {"opt", "usr"}
     assert program.mode == 0o755
     before = everything(made)
-    context.add_runtime(made, USUAL)
+    about.fill({"handler": "main:handler"}, USUAL)
     assert everything(made) == before
+
+
+def test_folders_that_the_image_has_stay_as_they_are(lay_out):
+    owners = {"/opt": (0, 50, 0o2775), "/data/nuclio": (1000, 1001, 0o700), "/data": (2, 3, 0o711)}
+    there = Folders({"/opt/nuclio": "/data/nuclio"}, owners)
+    made, _ = lay_out(pythons=replace(USUAL, folders=there))
+    code = packed(made, "code")
+    about = {name: (one.uid, one.gid, one.mode) for name, one in code.items()}
+    assert about == {
+        "data": (2, 3, 0o711),
+        "data/nuclio": (1000, 1001, 0o700),
+        "data/nuclio/function.yaml": (0, 0, 0o644),
+        "data/nuclio/main.py": (0, 0, 0o644),
+    }
+    runtime = packed(made, "runtime")
+    assert (runtime["opt"].gid, runtime["opt"].mode) == (50, 0o2775)
+    assert (runtime["opt/fnbuild"].gid, runtime["opt/fnbuild"].mode) == (0, 0o755)
 
 
 def test_a_disk_that_is_full(lay_out, monkeypatch):
@@ -248,5 +267,5 @@ def test_a_disk_that_is_full(lay_out, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(tarfile.TarFile, "addfile", refuse)
-    with pytest.raises(BuildError, match="cannot write the build context .*No space left"):
+    with pytest.raises(BuildError, match=r"cannot write the build context .*No space left"):
         lay_out()

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 from fnbuild.build.image import context
+from fnbuild.build.image.pythons import find
 from tests.build.image.builders import FOUNDATION, build, made
 
 __all__ = ["made"]
@@ -93,3 +94,30 @@ def test_what_is_in_the_image(made, tmp_path):
         "drwxr-xr-x 0:0 /usr/local/bin",
         "lrwxrwxrwx 0:0 /opt/nuclio/link sub",
     ]
+
+
+def test_folders_keep_their_owners_and_links_lead_where_they_led(made, tmp_path):
+    lines = (
+        f"FROM {FOUNDATION}\nRUN useradd -u 1234 worker && mkdir -p /data/nuclio /opt"
+        " && ln -s /data/nuclio /opt/nuclio && chown worker /data/nuclio /usr/local/bin"
+        " && chmod 2775 /usr/local/bin && chmod 700 /data/nuclio\nUSER worker\n"
+    )
+    base = made.build(tmp_path / "base", lines, "base")
+    folder = write(tmp_path / "one", "x = 1\n")
+    (folder / "function.yaml").write_text(
+        CONFIG.split("    directives", maxsplit=1)[0].replace(FOUNDATION, base)
+    )
+    found = find(made.engine, base, None)
+    reference = build(made, folder, pythons=found)
+    places = ("/opt/nuclio", "/data/nuclio/main.py", "/usr/local/bin", "/data/nuclio", "/opt")
+    words = ("stat", "-c", "%A %u %n", *places)
+    assert made.engine.run(reference, words).out.splitlines() == [
+        "lrwxrwxrwx 0 /opt/nuclio",
+        "-rw-r--r-- 0 /data/nuclio/main.py",
+        "drwxrwsr-x 1234 /usr/local/bin",
+        "drwx------ 1234 /data/nuclio",
+        "drwxr-xr-x 0 /opt",
+    ]
+    assert digests(made, reference) == digests(
+        made, build(made, folder, pythons=found, no_cache=True)
+    )

@@ -17,7 +17,8 @@ from tests.engine import making, require_engine, small_base
 # A program that answers as a Python of that version does.
 _PRETENDER = """\
 #!/bin/sh
-echo '{"path": "%s", "version": [%s], "implementation": "cpython"}'
+echo '{"path": "%s", "version": [%s], "implementation": "cpython",'\\
+' "folders": {"places": {}, "owners": {}}}'
 """
 
 

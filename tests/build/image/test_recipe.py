@@ -202,5 +202,5 @@ class TestHealthInterval:
 
 @pytest.mark.parametrize("base", ["", "a b", "a\nRUN b", "Upper/case", "$BASE", "a AS b"])
 def test_what_is_no_base_image(base):
-    with pytest.raises(InputError, match="spec.build.baseImage: "):
+    with pytest.raises(InputError, match=r"spec\.build\.baseImage: "):
         recipe_of(function(), base)
