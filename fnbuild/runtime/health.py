@@ -1,6 +1,6 @@
 """Asks the processor of this container how it is: `processor --health`.
 
-A container engine starts this every second, for as long as the function lives. So it imports next
+A container engine starts this every few seconds while the function lives. So it imports next
 to nothing, and speaks as little HTTP as the processor takes.
 """
 
