@@ -153,25 +153,17 @@ class Buildah(Steps):
         r"--> |COMMIT( |$)|Successfully tagged |Trying to pull |Getting image source |"
         r"Copying (blob|config) |Writing manifest |Storing signatures|[0-9a-f]{64}$"
     )
-    _END = re.compile(
-        r"Error: |[Ee]rror (building|creating|initializing)|time=\"|.*level=(error|warn)"
-    )
-
-    def __init__(self, text: str, progress: Progress, *, offline: bool = False) -> None:
-        super().__init__(text, progress, offline=offline)
-        self._words: deque[str] = deque(maxlen=_LAST_WORDS)
+    _LOG = re.compile(r"time=\S+ level=(error|warning) ")
+    _END = re.compile(r"Error: |[Ee]rror (building|creating|initializing)")
 
     def take(self, line: str) -> None:
         step = self._STEP.match(line)
         if step:
             self._begin(self._index(int(step[1] or 1) - 1, int(step[2]) - 1))
-            self._words.clear()
         elif line.startswith("--> Using cache"):
             self._progress("  from the cache")
         elif line.startswith("COMMIT"):
             self._progress(_WRITING)
-        elif self._END.match(line):
-            self._words.append(line)
         elif line and not self._OWN.match(line):
             self._wrote(self._current, line)
 
@@ -180,7 +172,15 @@ class Buildah(Steps):
         return of_stage[number] if number < len(of_stage) else None
 
     def _failed(self) -> tuple[int | None, str]:
-        words = "\n".join(self._words)
-        if not words and self._current is not None:
-            words = "\n".join(self._output[self._current])
+        """Its own words are the last ones, from where they begin as its words do; a step may have
+        written such lines before."""
+        lines = list(self._output[self._current])
+        begins = [at for at, line in enumerate(lines) if self._END.match(line)]
+        at = begins[-1] if begins else max(len(lines) - 1, 0)
+        while at > 0 and self._LOG.match(lines[at - 1]):
+            at -= 1
+        words = "\n".join(lines[at:])
+        kept = self._output[self._current]
+        kept.clear()
+        kept.extend(lines[:at])
         return self._current, words

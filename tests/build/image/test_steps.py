@@ -146,6 +146,17 @@ def test_every_builder_tells_the_same_of_a_failure(dialect, recorded):
     assert not [line for line in said if "sha256" in line or "--->" in line or "DONE" in line]
 
 
+def test_an_error_that_the_step_itself_wrote_stays_in_its_output():
+    recorded = (
+        "STEP 1/2: FROM a\nSTEP 2/2: RUN x\nError: of the program\nmore of it\n"
+        'time="2026" level=error msg="unmounting"\n'
+        "Error: 2 errors occurred:\n\t* write: no space left on device\n\t* another\n"
+    )
+    error, _ = _follow(Buildah, recorded, "FROM a\nRUN x\n")
+    assert error.detail == "Error: of the program\nmore of it"
+    assert error.message == "step 2/2  RUN x failed: the disk of docker is full"
+
+
 def test_what_stands_in_the_dockerfile_wins_over_shifted_numbers():
     # The base image's triggers come before the file's own second instruction.
     recorded = (

@@ -77,8 +77,7 @@ class Buildah(Containers):
         return Ran(_NOT_FOUND if missing else done.status, done.out, _OWN_END.sub("\n", done.err))
 
     def save(self, reference: str, file: Path) -> None:
-        what = f"the image {reference} cannot be written to {file}"
-        self._do(what, "push", reference, f"docker-archive:{file}:{reference}")
+        self._write(reference, file, "push", reference, f"docker-archive:{file}:{reference}")
 
     def load(self, file: Path) -> list[str]:
         readable(file)

@@ -99,8 +99,7 @@ class CommandLine:
         raise NotImplementedError
 
     def save(self, reference: str, file: Path) -> None:
-        what = f"the image {reference} cannot be written to {file}"
-        self._do(what, "save", "--output", str(file), reference)
+        self._write(reference, file, "save", "--output", str(file), reference)
 
     def load(self, file: Path) -> list[str]:
         readable(file)
@@ -155,6 +154,16 @@ class CommandLine:
                     f"the image {image} is not here, and nothing may be fetched",
                     hint=f"fetch it before (`{self.name} pull {image}`) or load it from an archive",
                 )
+
+    def _write(self, reference: str, file: Path, *words: str) -> None:
+        done = client.capture([self.program, *words], self._environment())
+        if done.status == 0:
+            return
+        what = f"the image {reference} cannot be written to {file}"
+        if str(file.parent) in done.err and "no space left on device" in done.err:
+            # The full disk is not the engine's.
+            raise BuildError(f"{what}: no space left on device", hint="name a file on another disk")
+        raise explained(what, done.err, engine=self.name)
 
     def _ran(self, done: Ran, image: str, command: Sequence[str]) -> Ran:
         if done.status == _REFUSED and re.match(r"docker: |Error: |error ", done.err):

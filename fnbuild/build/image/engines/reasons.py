@@ -17,8 +17,8 @@ _DECORATION = re.compile(
     r"time=\S+ level=\w+ msg=|(?:failed to solve|rpc error: code = \w+ desc =)[^:]*:\s*)+"
 )
 _NOISE = re.compile(
-    r"DEPRECATED: |\s*Install the buildx|\s*https://docs\.docker\.com/go/|See 'docker |Usage:|"
-    r"Run 'docker |WARN\[|time=\S+ level=warning|-+$"
+    r"WARNING: |DEPRECATED: |\s*Install the buildx|\s*https://docs\.docker\.com/go/|Usage:|"
+    r"See '|Run 'docker |WARN\[|time=\S+ level=warning|-+$"
 )
 
 _QUESTION = " Is the docker daemon running?"

@@ -272,6 +272,11 @@ def test_an_archive_brings_an_image_back(engine, made, base, build, tmp_path):
     assert engine.inspect(reference).env["SAVED"] == made.token
 
 
+def test_an_archive_that_does_not_fit_names_its_disk(engine, base, tiny_disk):
+    with pytest.raises(BuildError, match=r"cannot be written to .*: no space left on device$"):
+        engine.save(base, tiny_disk / "image.tar")
+
+
 def test_what_is_no_archive_is_refused(engine, tmp_path):
     with pytest.raises(InputError, match=r"cannot read .*missing\.tar"):
         engine.load(tmp_path / "missing.tar")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 
 import pytest
 
+from fnbuild.build.image.engine import BuildRequest
 from fnbuild.build.image.engines.docker import Docker
-from fnbuild.errors import UnavailableError
+from fnbuild.errors import BuildError, UnavailableError
 from tests.build.image.engines.contract import *  # noqa: F403
 from tests.engine import Made, making, require_engine, small_base
 
@@ -71,6 +73,36 @@ def test_an_engine_that_is_down(monkeypatch, tmp_path):
     with pytest.raises(UnavailableError, match=r"docker does not answer: .*none\.sock") as caught:
         Docker().check()
     assert "systemctl start docker" in caught.value.hint
+
+
+def test_the_engine_of_a_context_is_taken(monkeypatch, tmp_path):
+    require_engine("docker")
+    where = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    make = ["docker", "context", "create", "tests", "--docker", f"host={where}"]
+    subprocess.run(make, check=True, capture_output=True)
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.setenv("DOCKER_CONTEXT", "tests")
+    Docker().check()
+
+
+def test_buildkit_without_its_plugin_is_explained(monkeypatch, tmp_path):
+    require_engine("docker")
+    monkeypatch.setenv("DOCKER_BUILDKIT", "0")
+    for path in _clients():
+        words = [path, "version", "--format", "{{.Client.Version}}"]
+        version = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        plugin = subprocess.run([path, "buildx", "version"], capture_output=True, check=False)
+        if int(version.partition(".")[0]) >= 23 and plugin.returncode != 0:
+            break
+    else:
+        pytest.skip("every docker here has what BuildKit needs")
+    monkeypatch.setenv("DOCKER_BUILDKIT", "1")
+    file = tmp_path / "Dockerfile"
+    file.write_text("FROM scratch\nENV A=1\n")
+    with pytest.raises(BuildError, match="this docker has no buildx to build with it") as caught:
+        Docker(path).build(BuildRequest(tmp_path, file, ()), lambda _: None)
+    assert "unset DOCKER_BUILDKIT" in caught.value.hint
 
 
 def test_a_context_that_is_not_there(monkeypatch, tmp_path):
