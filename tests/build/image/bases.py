@@ -131,6 +131,17 @@ BASES = {
             asked="/opt/conda/bin/python3.6",
             copied="3.6",
         ),
+        # No script can name it in its first line.
+        Base(
+            "odd-path",
+            'COPY ["python", "/opt/my model"]\n'
+            'ENV PATH="/opt/my model/bin:$PATH" LD_LIBRARY_PATH="/opt/my model/lib"\n'
+            f"RUN {_NO_PYTHON}",
+            python="/opt/my model/bin/python3",
+            handler="/opt/my model/bin/python3",
+            version=(3, 9, 0),
+            copied="3.9",
+        ),
         Base(
             "entrypoint",
             """\
@@ -156,7 +167,7 @@ WORKDIR /srv""",
 def image(name: str) -> str:
     """The reference of the base image, made unless the engine has it; else the test is skipped."""
     base = BASES[name]
-    foundation = _id(FOUNDATION)
+    foundation = image_id(FOUNDATION)
     if foundation is None:
         pytest.skip(f"the engine has no image {FOUNDATION}")
     python = interpreters.find(base.copied) if base.copied else None
@@ -165,8 +176,8 @@ def image(name: str) -> str:
     first = FOUNDATION if base is _DEBIAN else image(_DEBIAN.name)
     recipe = f"{foundation}\n{first}\n{base.copied}\n{base.recipe}\n{_BARE}"
     reference = f"fnbuild-test-base-{name}:{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
-    with _alone():
-        if _id(reference) is None:
+    with alone():
+        if image_id(reference) is None:
             _build(base, first, reference, python)
     return reference
 
@@ -176,12 +187,12 @@ def _build(base: Base, first: str, reference: str, python: str | None) -> None:
         context = Path(folder)
         (context / "bare.py").write_text(_BARE)
         if python:
-            _copy_python(python, context / "python")
+            copy_python(python, context / "python")
         (context / "Dockerfile").write_text(f"FROM {first}\n{base.recipe}\n")
         docker("build", "-q", "-t", reference, folder)
 
 
-def _copy_python(python: str, target: Path) -> None:
+def copy_python(python: str, target: Path) -> None:
     """A Python of this machine without what few programs use: it is to be small."""
     question = "import sys; print(sys.base_prefix, '%d.%d' % sys.version_info[:2])"
     answer = subprocess.check_output([python, "-c", question], text=True)
@@ -197,7 +208,8 @@ def _copy_python(python: str, target: Path) -> None:
         shutil.copy(library, target / "lib")
 
 
-def _id(reference: str) -> str | None:
+def image_id(reference: str) -> str | None:
+    """The id of an image, if the engine has it."""
     found = subprocess.run(
         ["docker", "image", "inspect", "--format", "{{.Id}}", reference],
         capture_output=True,
@@ -208,7 +220,7 @@ def _id(reference: str) -> str | None:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def alone() -> Iterator[None]:
     """One process makes base images at a time, so that none is made twice."""
     path = Path(tempfile.gettempdir(), f"fnbuild-test-bases-{os.getuid()}.lock")
     with path.open("w") as file:
