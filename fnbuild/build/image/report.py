@@ -18,11 +18,11 @@ _MIB = 1024 * 1024
 _WORTH = 5 * _MIB
 """Bytes below which leftovers are not worth a line."""
 
-# fnbuild's own lines of the Dockerfile. BuildKit keeps the name of the tree that is copied; in the
-# history of the others only their order tells which is which.
+# fnbuild's own lines of the Dockerfile. BuildKit keeps the name of the archive; in the history of
+# the others only their order tells which is which.
 _HEALTH = re.compile(r"HEALTHCHECK .*/usr/local/bin/processor")
-_NAMED = re.compile(r"COPY artifacts/(\w+)/ / ")
-_TREE = re.compile(r"COPY dir:\w+ in / *$")
+_NAMED = re.compile(r"ADD artifacts/(\w+)\.tar / ")
+_ARCHIVE = re.compile(r"ADD file:\w+ in / *$")
 _INSTALL = re.compile(r" -m pip install --no-cache-dir -r /opt/nuclio/")
 _WHAT: dict[str, tuple[Maker, str]] = {
     "runtime": ("fnbuild", "runtime"),
@@ -135,7 +135,7 @@ def _names(history: Sequence[Layer]) -> dict[int, str]:
         return {}
     run = []
     for index in range(health + 1, len(lines)):
-        if not (_TREE.search(lines[index]) or _INSTALL.search(lines[index])):
+        if not (_ARCHIVE.search(lines[index]) or _INSTALL.search(lines[index])):
             break
         run.append(index)
     installs = [index for index in run if _INSTALL.search(lines[index])]

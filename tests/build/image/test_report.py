@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fnbuild.build.image import archives
 from fnbuild.build.image.engine import Layer, Ran
 from fnbuild.build.image.report import report
 from fnbuild.errors import NotFoundError
@@ -34,12 +35,13 @@ def _file(folder, name, size):
 
 
 def test_layers_are_listed_by_size_with_who_made_them(engine, made, base, folder):
+    (folder / "artifacts").mkdir()
     for name, size in (("runtime", 500_000), ("config", 110_000), ("code", 300_000)):
-        _file(folder, f"artifacts/{name}/opt/{name}", size)
+        archives.write(folder / f"artifacts/{name}.tar", [(f"/opt/{name}", b"x" * size)])
     image = made.build(
         folder,
         f"FROM {base}\nRUN head -c 900000 /dev/zero > /weights\n"
-        "COPY artifacts/runtime/ /\nCOPY artifacts/config/ /\nCOPY artifacts/code/ /\n"
+        "ADD artifacts/runtime.tar /\nADD artifacts/config.tar /\nADD artifacts/code.tar /\n"
         'HEALTHCHECK CMD ["/usr/local/bin/processor", "--health"]\nCMD ["processor"]\n',
     )
     found = report(engine, image, base)
@@ -58,24 +60,24 @@ CLASSIC = """\
 /bin/sh -c #(nop)  CMD ["processor"]
 |1 X=1 /bin/sh -c echo $X
 /bin/sh -c #(nop)  HEALTHCHECK &{["CMD" "/usr/local/bin/processor" "--health"] "1s" "0s"}
-/bin/sh -c #(nop) COPY dir:c1 in / \n\
-/bin/sh -c #(nop) COPY dir:c2 in / \n\
-/bin/sh -c #(nop) COPY dir:c3 in / \n\
+/bin/sh -c #(nop) ADD file:c1 in / \n\
+/bin/sh -c #(nop) ADD file:c2 in / \n\
+/bin/sh -c #(nop) ADD file:c3 in / \n\
 /usr/bin/python3 -m pip install --no-cache-dir -r /opt/nuclio/requirements.txt
-/bin/sh -c #(nop) COPY dir:c4 in / \n\
-/bin/sh -c #(nop) COPY dir:c5 in / \n\
+/bin/sh -c #(nop) ADD file:c4 in / \n\
+/bin/sh -c #(nop) ADD file:c5 in / \n\
 /bin/sh -c #(nop) COPY dir:c6 in / \n\
 """
 BUILDKIT = """\
 CMD ["processor"]
 RUN |1 X=1 /bin/sh -c echo $X # buildkit
 HEALTHCHECK &{["CMD" "/usr/local/bin/processor" "--health"] "1s" "0s"}
-COPY artifacts/code/ / # buildkit
-COPY artifacts/config/ / # buildkit
-COPY artifacts/large/ / # buildkit
+ADD artifacts/code.tar / # buildkit
+ADD artifacts/config.tar / # buildkit
+ADD artifacts/large.tar / # buildkit
 RUN /usr/bin/python3 -m pip install --no-cache-dir -r /opt/nuclio/requirements.txt # buildkit
-COPY artifacts/requirements/ / # buildkit
-COPY artifacts/runtime/ / # buildkit
+ADD artifacts/requirements.tar / # buildkit
+ADD artifacts/runtime.tar / # buildkit
 COPY d/ / # buildkit
 """
 
