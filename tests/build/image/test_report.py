@@ -118,7 +118,7 @@ def test_the_order_tells_what_the_history_does_not(history):
 
 def test_the_order_without_what_may_be_missing():
     lines = CLASSIC.splitlines(keepends=True)
-    found = report(Recorded("".join([*lines[:5], lines[9], "RUN /bin/sh -c ls\n"])), "x").parts
+    found = report(Recorded("".join([*lines[:5], lines[8], "RUN /bin/sh -c ls\n"])), "x").parts
     assert [part.what for part in found[3:]] == [
         "code of the function",
         "configuration",
