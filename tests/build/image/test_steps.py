@@ -232,6 +232,16 @@ def test_a_build_that_says_nothing_is_an_error_all_the_same():
         assert error.message == "the image cannot be built: it does not say why"
 
 
+def test_a_build_that_is_too_late_says_where_it_was():
+    steps = Buildah("FROM a\nRUN sleep 60\n", lambda _: None)
+    assert steps.late(1.5).message == "the image was not built within 1.5 s"
+    for line in ("STEP 1/2: FROM a", "STEP 2/2: RUN sleep 60", "sleeping"):
+        steps.take(line)
+    error = steps.late(1.5)
+    assert error.message.endswith("within 1.5 s, at step 2/2  RUN sleep 60")
+    assert error.detail == "sleeping"
+
+
 def test_long_lines_are_cut_in_progress_and_whole_in_the_detail():
     line = "x" * 500
     recorded = f"STEP 1/2: FROM a\nSTEP 2/2: RUN {line}\n{line}\nError: x: exit status 1\n"

@@ -20,7 +20,8 @@ from fnbuild.errors import InputError
 
 _NOT_THERE = re.compile(r"image not known|not found|no such image", re.IGNORECASE)
 _NO_PROGRAM = re.compile(
-    r"(?:creating container|running subprocess)[^\n]*(?:executable file .*not found|no such file)"
+    r"(?:creating container|running subprocess)[^\n]*(?:executable file .*not found|no such file)",
+    re.IGNORECASE,
 )
 _OWN_END = re.compile(r"(?:^|\n)Error: while running runtime: exit status \d+\s*$")
 _NOT_FOUND = 127
