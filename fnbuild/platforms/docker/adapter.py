@@ -46,12 +46,6 @@ class DockerPlatform:
         """The engine, reached on first use."""
         return engine.connect()
 
-    def close(self) -> None:
-        """End the connections to the engine."""
-        if "engine" in self.__dict__:
-            self.engine.close()
-            del self.engine
-
     # Deploying
 
     def plan(self, function: Function, artifact: Artifact, **options: Any) -> Plan:

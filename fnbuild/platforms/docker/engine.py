@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from fnbuild.errors import UnavailableError
 from fnbuild.platforms.docker.faults import Missing, of_connection, told
+from fnbuild.runtime.http import unix
 from fnbuild.spec.types import Raw
 
 _SECONDS = 60
@@ -38,10 +41,17 @@ def connect() -> Engine:
         ) from error
     host, settings = _address(docker)
     try:
+        _knock(host)
         api = docker.APIClient(base_url=host, version="auto", timeout=_SECONDS, **settings)
-    except docker.errors.DockerException as error:
+    except (OSError, docker.errors.DockerException) as error:
         raise of_connection(error, host) from error
     return Engine(api, host)
+
+
+def _knock(host: str) -> None:
+    """See that somebody listens on a socket of this machine: the SDK leaves one open when not."""
+    if host.startswith("unix://"):
+        unix.connect(Path(host.removeprefix("unix://")), _SECONDS).close()
 
 
 def _address(docker: Any) -> tuple[str, Raw]:
@@ -65,14 +75,15 @@ def _address(docker: Any) -> tuple[str, Raw]:
 
 
 class Engine:
-    """One engine. Every method raises errors of fnbuild; `host` is its address."""
+    """One engine. Every method raises errors of fnbuild; `host` is its address.
+
+    `close` ends its connections, as the end of the object does.
+    """
 
     def __init__(self, api: Any, host: str):
         self._api = api
         self.host = host
-
-    def close(self) -> None:
-        self._api.close()
+        self.close = weakref.finalize(self, api.close)
 
     @property
     def local(self) -> bool:

@@ -70,7 +70,7 @@ def platform(made: Made, namespace: str, data: Path) -> Iterator[DockerPlatform]
     try:
         yield platform
     finally:
-        platform.close()
+        platform.engine.close()
         for container in call(
             made.engine, "ps", "--all", "--quiet", "--filter", f"name={namespace}"
         ).split():
