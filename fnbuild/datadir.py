@@ -6,6 +6,7 @@ functions/<namespace>/<name>/log.jsonl
 functions/<namespace>/<name>/revisions/<n>/{code/,processor.json}
 environments/<key>/                       a virtual environment, shared by equal requirements
 sdk/<version>/nuclio_sdk
+images/<id>/                              code taken from an image
 pythons.json                              which Python each image has, by its id
 run/                                      sockets of what runs
 """

@@ -27,13 +27,14 @@ _CHUNK_BYTES = 1 << 20
 
 def extracted(engine: Engine, made: Made) -> Path | None:
     """The folder with the code of a revision; None when its image is gone or holds none."""
-    cache = make_private(data_dir() / "images")
-    folder = cache / made.image_id.rpartition(":")[2][:32]
+    if not made.image_id:
+        return None
+    folder = _folder(made)
     if folder.is_dir():
         return folder
-    if not made.image_id or engine.image(made.image_id) is None:
+    if engine.image(made.image_id) is None:
         return None
-    half = cache / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    half = make_private(folder.parent) / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
     try:
         if not _extract(engine, made, half):
             return None
@@ -47,6 +48,16 @@ def extracted(engine: Engine, made: Made) -> Path | None:
         ) from error
     finally:
         shutil.rmtree(half, ignore_errors=True)
+
+
+def drop(made: Made) -> None:
+    """Remove the folder, which comes back when it is asked for."""
+    if made.image_id:
+        shutil.rmtree(_folder(made), ignore_errors=True)
+
+
+def _folder(made: Made) -> Path:
+    return data_dir() / "images" / made.image_id.rpartition(":")[2][:32]
 
 
 def _extract(engine: Engine, made: Made, folder: Path) -> bool:

@@ -11,6 +11,7 @@ from typing import Literal
 
 from fnbuild.errors import ConflictError, NotFoundError, PreconditionError
 from fnbuild.platforms import Project, Revision
+from fnbuild.platforms.docker import code
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.inventory import Known
 from fnbuild.platforms.docker.labels import (
@@ -53,6 +54,10 @@ def forget(engine: Engine, made: Made) -> None:
     """Remove a record; its image goes with it when nothing else uses it or names it."""
     engine.remove_volume(made.key.record(made.number))
     engine.untag(made.key.image(made.number))
+    code.drop(made)
+    found = engine.image(made.image_id) if made.image_id else None
+    if found is not None and not found.get("RepoTags") and not found.get("RepoDigests"):
+        engine.untag(made.image_id)  # that of a revision that failed has no name any more
 
 
 def prune(engine: Engine, known: Known) -> None:

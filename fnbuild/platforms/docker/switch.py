@@ -8,7 +8,9 @@ the old one is started again.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from fnbuild.errors import FnbuildError
 from fnbuild.platforms import Progress
@@ -95,7 +97,11 @@ class Switch:
     def _undo(self, successor: str, reason: BaseException) -> None:
         """Back to the old container; where that fails too, `reason` says so."""
         failed = []
-        for step in (lambda: self.engine.remove(successor), self._bring_back):
+        steps: tuple[Callable[[], None], ...] = (
+            partial(self.engine.remove, successor),
+            self._bring_back,
+        )
+        for step in steps:
             try:
                 step()
             except FnbuildError as error:

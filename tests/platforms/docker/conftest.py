@@ -11,7 +11,7 @@ import pytest
 from fnbuild import artifacts
 from fnbuild.build import sdk
 from fnbuild.datadir import make_private
-from fnbuild.platforms.docker import DockerPlatform, connect
+from fnbuild.platforms.docker import DockerPlatform, connect, inventory
 from fnbuild.spec import reader
 from tests.engine import Made, call, making, require_engine, require_image
 from tests.platforms.docker.author import Author, config
@@ -70,6 +70,9 @@ def platform(made: Made, namespace: str, data: Path) -> Iterator[DockerPlatform]
     try:
         yield platform
     finally:
+        for known in inventory.functions(platform.engine, namespace):
+            if not known.foreign:
+                platform.delete(namespace, known.key.name, image=True)
         platform.engine.close()
         for container in call(
             made.engine, "ps", "--all", "--quiet", "--filter", f"name={namespace}"
