@@ -69,6 +69,7 @@ class _MissingError(Exception):
 @dataclass(slots=True)
 class _Collector:
     folder: Path
+    image: bool = False
     steps: list[Step] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
@@ -95,7 +96,7 @@ class _Collector:
         try:
             step = self.step(words, line)
         except _MissingError as error:
-            if any(_BRINGS_FILES.search(text) for text in self.ignored):
+            if self.image or any(_BRINGS_FILES.search(text) for text in self.ignored):
                 self.ignore(line)
                 return
             raise BuildError(
@@ -172,12 +173,13 @@ class _Collector:
         return None
 
 
-def collect(function: Function, folder: Path) -> Requirements:
+def collect(function: Function, folder: Path, *, image: bool = False) -> Requirements:
     """Everything that pip is asked to do for the function whose code lies in `folder`.
 
-    Raises `BuildError` with the place when a file that is named is not there.
+    Raises `BuildError` with the place when a file that is named is not there; with `image` the line
+    is ignored instead, since the base image may have the file.
     """
-    found = _Collector(folder.resolve())
+    found = _Collector(folder.resolve(), image)
     for line in lines(function.spec.build):
         found.take(line)
     default = found.folder / "requirements.txt"

@@ -248,6 +248,13 @@ WORDS = [
 ]
 
 
+@pytest.mark.parametrize("line", ["RUN pip install -r /workspace/gone.txt", "RUN pip install ./a"])
+def test_a_file_that_may_be_in_the_image(folder, line):
+    found = collect(asking(line, "RUN pip install b"), folder, image=True)
+    assert found.ignored == (line.removeprefix("RUN "),)
+    assert found.packages == ("b",)
+
+
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.lists(st.sampled_from(WORDS), min_size=1, max_size=9), max_size=4))
 def test_whatever_is_written_ends_as_steps_or_one_clear_error(folder, lines):

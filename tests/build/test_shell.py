@@ -80,8 +80,19 @@ def test_the_operator_in_front():
     assert [c.after for c in commands("a && b || c\nd | e", {})] == ["", "&&", "||", "\n", "|"]
 
 
-def test_lines_are_joined_as_docker_does():
-    assert join_lines("a \\\n# gone\n  b\n# stays\nc") == "a   b\n# stays\nc"
+@pytest.mark.parametrize(
+    ("text", "joined"),
+    [
+        ("a \\\n b", "a  b"),
+        ("a \\  \n b", "a  b"),
+        ("a \\\n# comment\n\n  # another\nb", "a b"),
+        ("a\\\\\nb", "a\\\\\nb"),
+        ("a \\\n# gone\n  b\n# stays\nc", "a   b\n# stays\nc"),
+        ("a \\\r\nb", "a b"),
+    ],
+)
+def test_lines_are_joined_as_docker_does(text, joined):
+    assert join_lines(text) == joined
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=8)))

@@ -89,7 +89,7 @@ class _Making:
 
     def run(self, folder: Path, name: str, digest: str) -> tuple[str, Pythons]:
         """The image's id, and its Pythons."""
-        wanted = requirements.collect(self._function, self._code)
+        wanted = requirements.collect(self._function, self._code, image=True)
         chosen = cuda.base_of(self._function, wanted.packages)
         self.warnings += chosen.warnings
         self.base = base = chosen.image
