@@ -97,7 +97,7 @@ class Container:
         return json.loads(docker("inspect", "--format", "{{json .State}}", self.name))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def engine() -> Engine:
     """The engine that is there; without one the test is skipped."""
     return require_engine("docker")
@@ -115,20 +115,21 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return sdk.prepare()[0].parent
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def make_image(
-    engine: Engine, releases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, releases: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Make]:
-    """`make_image(base, sources)`: a function's image on that base; it goes with the test."""
-    # What one test learns of a base image is known to the next.
-    monkeypatch.setenv("FNBUILD_DATA_DIR", str(releases.parent))
+    """`make_image(base, sources)`: a function's image on that base, for the tests of a module."""
     with making(engine) as made:
 
         def make(base: str, sources: dict[str, str]) -> str:
-            reference = made.image(base)
-            folder = tmp_path / reference.replace(":", "-")
+            reference = made.image(f"{base}-{len(made.images)}")
+            folder = tmp_path_factory.mktemp("function")
             write_function(folder, base, sources, reference)
-            built = artifacts.build(load(folder), engine, lambda _: None)
+            with pytest.MonkeyPatch.context() as patch:
+                # What one build learns of a base image is known to the next.
+                patch.setenv("FNBUILD_DATA_DIR", str(releases.parent))
+                built = artifacts.build(load(folder), engine, lambda _: None)
             assert built.pythons.handler.version[:2] == BASES[base].version[:2]
             return built.reference
 
@@ -148,7 +149,6 @@ def write_function(folder: Path, base: str, sources: dict[str, str], reference: 
             "env": [{"name": "NUCLIO_PYTHON_EXE_PATH", "value": asked}] if asked else [],
         },
     }
-    folder.mkdir()
     (folder / "function.yaml").write_text(json.dumps(config))
     for name, source in sources.items():
         (folder / name).write_text(source)

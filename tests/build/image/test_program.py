@@ -43,7 +43,7 @@ def handler(context, event):
 """
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def ready(make_image: Make) -> str:
     return make_image("debian", {"main.py": READY})
 
