@@ -53,7 +53,7 @@ def build(session: Session, /, output: str, **flags: Any) -> None:
     engine = choose(flags["engine"])
     with request_of(session, flags) as request:
         prepared = say_findings(request)
-        with Progress() as progress:
+        with Progress(whole=session.verbose) as progress:
             built = artifacts.build(prepared.loaded, engine, progress)
             if flags["output_image_file"]:
                 progress(f"saving {flags['output_image_file']}")

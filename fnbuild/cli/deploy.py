@@ -198,7 +198,10 @@ def _deploy(session: Session, request: DeployRequest, output: str) -> None:
 
     prepared = say_findings(request)
     platform, name = session.connect(), prepared.function.metadata.name
-    with Progress() as progress, still_serving(platform, session.namespace, name):
+    with (
+        Progress(whole=session.verbose) as progress,
+        still_serving(platform, session.namespace, name),
+    ):
         made = pipeline.deploy(request, progress)
     say_deployed(made, progress.seconds)
     print_deployed(made, output)

@@ -14,10 +14,13 @@ from fnbuild.cli.session import interactive
 class Progress:
     """A context manager that is called with one short sentence whenever something begins.
 
-    rich is imported only when a person watches: its import costs more than a whole `get`.
+    A line that begins with two blanks is what a build step wrote: it is seen for a moment on a
+    terminal, and stays only with `whole`. rich is imported only when a person watches: its import
+    costs more than a whole `get`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, whole: bool = False) -> None:
+        self._whole = whole
         self._began = time.monotonic()
         self._status: Any = None
 
@@ -39,13 +42,15 @@ class Progress:
             self._status.stop()
 
     def __call__(self, text: str) -> None:
+        stays = self._whole or not text.startswith("  ")
         if self._status is not None:
             from rich.markup import escape
 
             shown = escape(text)
-            self._status.console.print(f"[dim]{self.seconds:5.1f} s[/dim]  {shown}")
-            self._status.update(shown)
-        else:
+            if stays:
+                self._status.console.print(f"[dim]{self.seconds:5.1f} s[/dim]  {shown}")
+            self._status.update(shown.strip())
+        elif stays:
             click.echo(f"  {text}", err=True)
 
     @property
