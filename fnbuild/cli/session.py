@@ -87,8 +87,8 @@ GLOBAL_OPTIONS: tuple[click.Option, ...] = (
         "--verbose",
         "--debug",
         is_flag=True,
-        help="Show a reply's status and headers (invoke), what build steps write (build, deploy), and "
-        "the traceback of an internal error.",
+        help="Show a reply's status and headers (invoke), what build steps write (build, deploy), "
+        "and the traceback of an internal error.",
     ),
     _shared(
         "--concurrency",
