@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, cast
 
-from fnbuild.errors import FnbuildError
 from fnbuild.platforms import Deployment, State
-from fnbuild.platforms.docker import asking, logs
+from fnbuild.platforms.docker import asking, gpus, logs
 from fnbuild.platforms.docker.containers import HTTP_PORT, MACHINE
 from fnbuild.platforms.docker.endings import ended
 from fnbuild.platforms.docker.engine import Engine
@@ -17,7 +16,6 @@ from fnbuild.platforms.settings import gpu_limit
 from fnbuild.spec.types import Function
 
 PLATFORM = "local"
-_GPU_DEVICE = "/dev/nvidiactl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +114,7 @@ def deployment(engine: Engine, known: Known) -> Deployment:
         external_urls=_external(container, port),
         replicas=(int(now.state == "ready"), wanted),
         details=_details(engine, known, now.status),
-        warnings=(*warnings, *_on_cpu(engine, container)),
+        warnings=(*warnings, *gpus.warnings_of(engine, container)),
     )
 
 
@@ -169,16 +167,3 @@ def _details(engine: Engine, known: Known, status: Status | None) -> dict[str, A
             for one in status.workers
         ]
     return details
-
-
-def _on_cpu(engine: Engine, container: Container | None) -> tuple[str, ...]:
-    """A warning when a function that asked for a GPU has none."""
-    if container is None or not container.running or not gpu_limit(container.function):
-        return ()
-    try:
-        ran = engine.execute(container.id, ["test", "-e", _GPU_DEVICE])
-    except FnbuildError:  # an image without `test`
-        return ()
-    if ran is None or ran.status != 1:
-        return ()
-    return ("it asks for a GPU and has none, so it runs on the CPU",)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from fnbuild.errors import (
@@ -14,6 +17,7 @@ from fnbuild.errors import (
 )
 from fnbuild.platforms.docker.endings import ended
 from fnbuild.platforms.docker.faults import of_answer, of_connection
+from fnbuild.platforms.docker.gpus import uses_device
 from fnbuild.spec.types import Function, Resources, Spec
 
 DRIVER = "driver failed programming external connectivity on endpoint x (ab): "
@@ -92,3 +96,12 @@ def test_memory_that_ran_out_names_its_limit() -> None:
     limited = Function(spec=Spec(resources=Resources(limits={"memory": "1Gi"})))
     assert "1Gi" in ended({"OOMKilled": True}, limited)
     assert "no limit" in ended({"OOMKilled": True}, Function())
+
+
+def test_whether_a_process_has_opened_a_device(tmp_path: Path) -> None:
+    device = tmp_path / "device0"
+    device.touch()
+    assert uses_device([os.getpid()], str(tmp_path / "device")) is False
+    with device.open():
+        assert uses_device([os.getpid()], str(tmp_path / "device")) is True
+    assert uses_device([2**22 + 1]) is None

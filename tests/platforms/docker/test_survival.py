@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from fnbuild.errors import NotFoundError, NotReadyError
+from fnbuild.errors import FnbuildError, NotFoundError, NotReadyError
 from fnbuild.platforms.docker import DockerPlatform
 from tests.engine import until
 from tests.platforms.docker.author import Author, ask
@@ -29,8 +29,10 @@ def test_a_container_that_was_restarted_keeps_its_port(author: Author) -> None:
 
 def test_a_processor_that_was_killed_is_started_again(author: Author) -> None:
     made = author.deploy(author.write("hello"))
+    processor = author.inspected()["State"]["Pid"]
+    assert processor in author.platform.engine.processes(author.container())
     try:
-        os.kill(author.inspected()["State"]["Pid"], signal.SIGKILL)
+        os.kill(processor, signal.SIGKILL)
     except (PermissionError, ProcessLookupError):
         pytest.skip("the engine's processes are not this machine's, or not this user's")
     until("another start", lambda: author.inspected()["RestartCount"] == 1)
@@ -93,9 +95,9 @@ def test_a_processor_that_ends_at_once_shows_its_last_words(author: Author) -> N
     env:
     - {name: NUCLIO_PYTHON_EXE_PATH, value: /no/such/python}
     """
-    with pytest.raises((NotReadyError, Exception)) as failure:
+    with pytest.raises(FnbuildError) as failure:
         author.deploy(author.write("hello", spec=spec))
-    assert "/no/such/python" in str(failure.value) + str(getattr(failure.value, "detail", ""))
+    assert "/no/such/python" in f"{failure.value}\n{failure.value.detail}"
 
 
 def test_logs_go_on_in_the_next_container(author: Author, platform: DockerPlatform) -> None:
