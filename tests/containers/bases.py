@@ -1,0 +1,125 @@
+"""Base images of whole functions, which the engine keeps for the next run under their hash."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import subprocess
+import sysconfig
+import tarfile
+import tempfile
+from importlib.metadata import Distribution, distribution
+from pathlib import Path
+from typing import IO
+
+import pytest
+from packaging.requirements import Requirement
+
+from tests.build.image.bases import alone, copy_python, docker, image_id
+from tests.engine import PYTHON_IMAGE
+from tests.runtime import interpreters
+
+# Which extensions the image's Python loads, and where it looks for packages.
+_ASK = "import sysconfig as s; print(s.get_config_var('SOABI'), s.get_path('purelib'))"
+
+# What running a model on a CPU needs of torch is in none of these.
+_LEFT_OUT = ("torch/include/", "torch/test/", "torch/share/", "torch/bin/test", "torch/bin/protoc")
+
+_CONDA = "/root/miniconda3"
+_ENVIRONMENT = f"{_CONDA}/envs/alphapose"
+_CONDA_IMAGE = f"""\
+FROM {PYTHON_IMAGE}
+COPY base {_CONDA}
+COPY environment {_ENVIRONMENT}
+RUN ln -s python3 {_CONDA}/bin/python && ln -s python3 {_ENVIRONMENT}/bin/python \\
+ && printf '%s\\n' {_CONDA}/lib {_ENVIRONMENT}/lib > /etc/ld.so.conf.d/conda.conf && ldconfig \\
+ && pip install -q --no-compile --only-binary :all: --python-version 3.6 \\
+      --target {_ENVIRONMENT}/lib/python3.6/site-packages numpy==1.19.5 pillow==8.4.0 \\
+ && rm -rf /usr/bin/python* /usr/bin/py3* /usr/bin/pip* /usr/lib/python3*
+ENV PATH={_CONDA}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+RUN useradd --create-home annotator
+WORKDIR /home/annotator
+USER annotator
+"""
+
+
+def with_torch() -> str:
+    """Python's image with torch, numpy and OpenCV as they are in the environment of the tests.
+
+    They are copied, since torch alone would be a download of hundreds of megabytes.
+    """
+    abi, place = docker("run", "--rm", PYTHON_IMAGE, "python3", "-c", _ASK).split()
+    if abi != sysconfig.get_config_var("SOABI"):
+        pytest.skip(f"{PYTHON_IMAGE} has a Python ({abi}) that this environment's torch is not for")
+    packages = _with_what_they_need("torch", "numpy", "opencv-python-headless")
+    names = "\n".join(sorted(f"{name} {one.version}" for name, one in packages.items()))
+    recipe = f"{image_id(PYTHON_IMAGE)}\n{place}\n{names}\n{_LEFT_OUT}"
+    reference = _reference("torch", recipe)
+    with alone():
+        if image_id(reference) is None:
+            _build_with(packages, place, reference)
+    return reference
+
+
+def conda() -> str:
+    """An image like those of models from Conda: its Pythons, 3.8 and 3.6, below the home of root.
+
+    The one of the model's environment has NumPy and Pillow; neither has pip.
+    """
+    pythons = {"base": interpreters.find("3.8"), "environment": interpreters.find("3.6")}
+    reference = _reference("conda", f"{image_id(PYTHON_IMAGE)}\n{_CONDA_IMAGE}")
+    with alone(), tempfile.TemporaryDirectory(prefix="fnbuild-test-") as folder:
+        if image_id(reference) is None:
+            for name, python in pythons.items():
+                if python is None:
+                    pytest.skip("no python3.8 and python3.6 on this machine")
+                copy_python(python, Path(folder, name))
+            Path(folder, "Dockerfile").write_text(_CONDA_IMAGE)
+            docker("build", "-q", "-t", reference, folder)
+    return reference
+
+
+def _reference(word: str, recipe: str) -> str:
+    return f"fnbuild-test-base-{word}:{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+
+
+def _with_what_they_need(*names: str) -> dict[str, Distribution]:
+    """The packages and all that they require without extras, by name."""
+    found: dict[str, Distribution] = {}
+    wanted = list(names)
+    while wanted:
+        name = wanted.pop()
+        if name in found:
+            continue
+        found[name] = distribution(name)
+        for line in found[name].requires or ():
+            needed = Requirement(line)
+            if needed.marker is None or needed.marker.evaluate({"extra": ""}):
+                wanted.append(needed.name)
+    return found
+
+
+def _build_with(packages: dict[str, Distribution], place: str, reference: str) -> None:
+    """Build from an archive that is written while the engine reads it."""
+    command = ["docker", "build", "-q", "-t", reference, "-"]
+    with tempfile.TemporaryFile() as log:
+        building = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
+        assert building.stdin is not None
+        with building.stdin as pipe:
+            _write(packages, f"FROM {PYTHON_IMAGE}\nCOPY packages {place}\n", pipe)
+        status = building.wait()
+        log.seek(0)
+        assert status == 0, log.read().decode()
+
+
+def _write(packages: dict[str, Distribution], dockerfile: str, pipe: IO[bytes]) -> None:
+    with tarfile.open(fileobj=pipe, mode="w|") as archive:
+        first = tarfile.TarInfo("Dockerfile")
+        first.size = len(dockerfile)
+        archive.addfile(first, io.BytesIO(dockerfile.encode()))
+        for package in packages.values():
+            for path in package.files or ():
+                # What lies elsewhere are programs, which nobody runs here.
+                unwanted = {"..", "tests"}.intersection(path.parts) or path.suffix == ".pyc"
+                if not unwanted and not str(path).startswith(_LEFT_OUT):
+                    archive.add(path.locate(), f"packages/{path}")

@@ -1,0 +1,117 @@
+"""The program as users run it, with a namespace of its own on the engine that is there."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fnbuild.build import sdk
+from tests.engine import Made, call, making, require_engine, require_image
+
+PROGRAM = Path(sys.executable).with_name("fnbuild")
+_PATIENCE = 300.0
+
+
+@dataclass
+class User:
+    """Somebody at a shell. The namespace is empty at the beginning, and again at the end."""
+
+    made: Made
+    environment: dict[str, str]
+
+    @property
+    def namespace(self) -> str:
+        return self.made.name("ns")
+
+    def run(
+        self, *words: str | Path, given: bytes = b"", at: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """What came of a command line; `given` is its input, `at` its folder."""
+        done = subprocess.run(
+            [str(word) for word in words],
+            input=given,
+            cwd=at,
+            env=self.environment,
+            capture_output=True,
+            timeout=_PATIENCE,
+            check=False,
+        )
+        return subprocess.CompletedProcess(
+            done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
+        )
+
+    def fnbuild(self, *words: str | Path, given: bytes = b"") -> str:
+        """What the program writes; its failure is the test's."""
+        done = self.run(PROGRAM, *words, given=given)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def deploy(self, *words: str | Path) -> str:
+        """Deploy a function to a container; its URL."""
+        return self.fnbuild("deploy", "--platform", "local", "-o", "url", *words).strip()
+
+    def shown(self, name: str) -> Any:
+        """What the program says about a function."""
+        return json.loads(
+            self.fnbuild("get", "function", name, "--platform", "local", "-o", "json")
+        )
+
+    def inspected(self, name: str) -> Any:
+        """What the engine's own client says about a function's container."""
+        return json.loads(call(self.made.engine, "inspect", self.container(name)))[0]
+
+    def container(self, name: str) -> str:
+        return f"nuclio-{self.namespace}-{name}"
+
+    def remove(self) -> None:
+        """Take away what the namespace has, and what the engine keeps of it."""
+        engine = self.made.engine
+        mine = f"name={self.namespace}"
+        for container in call(engine, "ps", "--all", "--quiet", "--filter", mine).split():
+            call(engine, "rm", "--force", "--volumes", container)
+        names = call(engine, "images", "--format", "{{.Repository}}:{{.Tag}}").split()
+        for image in names:
+            if self.made.token in image:
+                call(engine, "rmi", "--force", image)
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory with every release of nuclio_sdk; containers need nothing else from it."""
+    place = tmp_path_factory.mktemp("data")
+    place.chmod(0o700)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FNBUILD_DATA_DIR", str(place))
+        sdk.prepare()
+    return place
+
+
+@pytest.fixture
+def user(data: Path) -> Iterator[User]:
+    engine = require_engine()
+    require_image(engine)
+    with making(engine) as made:
+        kept = {name: value for name, value in os.environ.items() if not _is_ours(name)}
+        user = User(made, kept)
+        path = f"{PROGRAM.parent}{os.pathsep}{kept['PATH']}"
+        user.environment |= {
+            "FNBUILD_DATA_DIR": str(data),
+            "NUCTL_NAMESPACE": user.namespace,
+            "PATH": path,
+        }
+        try:
+            yield user
+        finally:
+            user.remove()
+
+
+def _is_ours(name: str) -> bool:
+    return name.startswith(("FNBUILD_", "NUCTL_", "NUCLIO_", "PYTEST_"))
