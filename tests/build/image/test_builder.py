@@ -152,11 +152,7 @@ def test_a_python_that_only_a_line_behind_the_code_brings(
 ) -> None:
     away = "cp -L /usr/bin/python3 /opt/away && rm -f /usr/bin/python* /usr/local/bin/python*"
     base = made.build(tmp_path / "hidden", f"FROM {PYTHON_IMAGE}\nRUN {away}\n")
-    lines = (
-        "directives:\n"
-        "  postCopy:\n"
-        "    - {kind: RUN, value: ln -s /opt/away /usr/bin/python3}\n"
-    )
+    lines = "directives:\n  postCopy:\n    - {kind: RUN, value: ln -s /opt/away /usr/bin/python3}\n"
     author.write(lines, base=base)
     built = author.build()
     assert built.pythons.handler.version[:2] == (3, 11)

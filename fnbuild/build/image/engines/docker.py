@@ -1,8 +1,8 @@
 """docker: its command line finds the engine by DOCKER_HOST, a context or the usual socket.
 
-With BuildKit where client and server can do it: DOCKER_BUILDKIT decides when it is set. Clients
-before 23 bring BuildKit's protocol themselves and need a server of 18.09 or later; newer ones leave
-it to the buildx plugin, without which they build in the classic way.
+With BuildKit from engines of 23 on, as Docker itself; DOCKER_BUILDKIT decides when it is set.
+Clients before 23 bring the protocol of BuildKit, and need a server of 18.09 or later; newer ones
+leave it to the buildx plugin, without which they build in the classic way.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from fnbuild.build.image.steps import Steps
 
 _DIGEST = re.compile(r"\bdigest: (sha256:[0-9a-f]{64})\b")
 _FIRST_WITH_BUILDKIT = (18, 9)
+# The BuildKit of 20.10 ends the whole engine now and then, when two builds of the same thing meet.
+_FIRST_BY_DEFAULT = (23,)
 _FIRST_WITH_BUILDX = (23, 0)
 _FIRST_WITH_HEREDOCS = (23, 0)
 """The first engine whose own Dockerfile frontend is 1.4 or later."""
@@ -50,10 +52,13 @@ class Docker(CommandLine):
         asked = os.environ.get("DOCKER_BUILDKIT", "")
         if asked:
             return asked not in _FALSE
-        if self._versions.server < _FIRST_WITH_BUILDKIT:
-            return False
+        return self._versions.server >= _FIRST_BY_DEFAULT and self.has_buildkit
+
+    @cached_property
+    def has_buildkit(self) -> bool:
+        """Whether client and server can build with it."""
         if self._versions.client < _FIRST_WITH_BUILDX:
-            return True
+            return self._versions.server >= _FIRST_WITH_BUILDKIT
         return self._call("buildx", "version").status == 0
 
     def history(self, reference: str) -> list[Layer]:

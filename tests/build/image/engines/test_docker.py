@@ -24,7 +24,7 @@ def _clients() -> list[str]:
 def _with_buildkit() -> Docker | None:
     for path in _clients():
         one = Docker(path)
-        if one.buildkit:
+        if one.has_buildkit:
             return one
     return None
 
@@ -35,7 +35,7 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> D
     if request.param == "classic":
         monkeypatch.setenv("DOCKER_BUILDKIT", "0")
         return Docker()
-    monkeypatch.delenv("DOCKER_BUILDKIT", raising=False)
+    monkeypatch.setenv("DOCKER_BUILDKIT", "1")
     found = _with_buildkit()
     if found is None:
         pytest.skip("BuildKit is missing: no docker here that builds with it")
