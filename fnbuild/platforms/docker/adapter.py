@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fnbuild.datadir import function_dir
-from fnbuild.errors import ConflictError, NotFoundError, PreconditionError, UnavailableError
+from fnbuild.errors import (
+    ConfigError,
+    ConflictError,
+    NotFoundError,
+    PreconditionError,
+    UnavailableError,
+)
 from fnbuild.platforms import (
     Artifact,
     Deployment,
@@ -29,7 +35,7 @@ from fnbuild.platforms.docker.inventory import Known
 from fnbuild.platforms.docker.labels import Key, key_of
 from fnbuild.platforms.projects import deletable
 from fnbuild.spec.hints import closest
-from fnbuild.spec.types import Function
+from fnbuild.spec.types import Function, Metadata
 
 _ASKED_AT_ONCE = 8
 _PROJECT = "nuclio.io/project-name"
@@ -117,8 +123,16 @@ class DockerPlatform:
     def deployments(self, namespace: str, project: str | None = None) -> list[Deployment]:
         known = inventory.functions(self.engine, namespace)
         with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
-            found = list(pool.map(lambda one: view.deployment(self.engine, one), known))
+            found = list(pool.map(self._listed, known))
         return [one for one in found if project in (None, _project_of(one.function))]
+
+    def _listed(self, known: Known) -> Deployment:
+        """The function, or why it cannot be shown: one must not hide the others."""
+        try:
+            return view.deployment(self.engine, known)
+        except ConfigError as error:
+            name = Metadata(name=known.key.name, namespace=known.key.namespace)
+            return Deployment(Function(metadata=name), self.name, "error", error.message)
 
     def deployment(self, namespace: str, name: str) -> Deployment:
         return self._shown(Key(namespace, name))
@@ -157,7 +171,9 @@ class DockerPlatform:
         tail: int | None = None,
     ) -> Iterator[LogRecord]:
         key = Key(namespace, name)
-        self._existing(key)
+        known = self._existing(key)
+        if known.container is None and not follow:
+            return records.failures(known)
 
         def serving() -> str | None:
             known = inventory.function(self.engine, key)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from fnbuild.errors import InputError, PlatformError
+from fnbuild.errors import InputError
 from fnbuild.spec.reader import from_raw
 from fnbuild.spec.types import Function, Raw, to_dict
 
@@ -187,7 +187,7 @@ def made_from(labels: Mapping[str, str]) -> Made | None:
         digest=labels.get(_DIGEST, ""),
         image=labels.get(_IMAGE, ""),
         image_id=labels.get(_IMAGE_ID, ""),
-        config=_json(labels.get(_CONFIG, "{}")),
+        config=_given(labels, _CONFIG),
         source=int(labels.get(_SOURCE) or number),
         port=int(labels.get(PORT) or 0),
         note=labels.get(_NOTE, ""),
@@ -196,26 +196,13 @@ def made_from(labels: Mapping[str, str]) -> Made | None:
     )
 
 
-def _json(text: str) -> Raw:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        raise PlatformError(
-            "a label that fnbuild wrote is no longer what it was",
-            hint="deploy the function again, or delete it",
-        )
-    return value
-
-
 def imported_labels(function: Function) -> dict[str, str]:
     key = key_of(function)
     return record_labels("imported", *key) | {_CONFIG: json.dumps(config_of(function))}
 
 
 def imported_from(labels: Mapping[str, str]) -> Function:
-    return from_raw(_json(labels.get(_CONFIG, "{}")), labels.get(RECORD_NAME, ""))
+    return from_raw(_given(labels, _CONFIG), labels.get(RECORD_NAME, ""))
 
 
 def config_of(function: Function) -> Raw:
@@ -239,7 +226,7 @@ def nuclio_function(labels: Mapping[str, str]) -> Function:
 
 
 def _given(labels: Mapping[str, str], label: str) -> Raw:
-    """What Nuclio wrote, or nothing: one strange container must not hide the others."""
+    """What a label says, or nothing: one strange container must not hide the others."""
     try:
         value = json.loads(labels.get(label, "{}"))
     except ValueError:

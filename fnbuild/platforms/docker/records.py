@@ -6,11 +6,12 @@ is told by the function's container.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import Literal
 
 from fnbuild.errors import ConflictError, NotFoundError, PreconditionError
-from fnbuild.platforms import Project, Revision
+from fnbuild.platforms import LogRecord, Project, Revision
 from fnbuild.platforms.docker import code
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.inventory import Known
@@ -80,6 +81,14 @@ def _shown(made: Made, active: bool) -> Revision:
     if made.failed:
         state = "failed"
     return Revision(made.number, made.created, state, made.digest, made.function, message)
+
+
+def failures(known: Known) -> Iterator[LogRecord]:
+    """What is left to say of a function that has no container: why its newest revision failed."""
+    for made in known.all[:1]:
+        if made.failed:
+            moment = datetime.fromisoformat(made.created).timestamp()
+            yield LogRecord(moment, "error", made.failure)
 
 
 def recorded(known: Known, number: int) -> Made:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
-from fnbuild.errors import FnbuildError, NotFoundError, NotReadyError
+from fnbuild.errors import NotFoundError, NotReadyError
 from fnbuild.platforms.docker import DockerPlatform
 from tests.engine import until
 from tests.platforms.docker.author import Author, ask
@@ -90,14 +91,19 @@ def test_a_model_too_large_for_its_limit(author: Author) -> None:
     assert "out of memory" in shown.message
 
 
-def test_a_processor_that_ends_at_once_shows_its_last_words(author: Author) -> None:
-    spec = """
-    env:
-    - {name: NUCLIO_PYTHON_EXE_PATH, value: /no/such/python}
+def test_a_processor_that_ends_at_once_shows_its_last_words(author: Author, tmp_path: Path) -> None:
+    nothing = tmp_path / "nothing"
+    nothing.mkdir()
+    spec = f"""
+    volumes:
+    - volume: {{name: v, hostPath: {{path: {nothing}}}}}
+      volumeMount: {{name: v, mountPath: /opt/fnbuild}}
     """
-    with pytest.raises(FnbuildError) as failure:
+    with pytest.raises(NotReadyError, match="exit status 1") as failure:
         author.deploy(author.write("hello", spec=spec))
-    assert "/no/such/python" in f"{failure.value}\n{failure.value.detail}"
+    assert "No module named 'fnbuild'" in (failure.value.detail or "")
+    [left] = author.platform.logs(author.namespace, "greeter")
+    assert "No module named 'fnbuild'" in left.message
 
 
 def test_logs_go_on_in_the_next_container(author: Author, platform: DockerPlatform) -> None:
