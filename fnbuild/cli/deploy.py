@@ -20,6 +20,7 @@ from fnbuild.cli.session import Session, interactive, note, pass_session, warn
 if TYPE_CHECKING:
     from fnbuild.deploy import DeployRequest, Prepared
     from fnbuild.platforms import Deployment, Platform, Step
+    from fnbuild.spec.types import Function
 
 ENABLE = "`fnbuild update function {} --disable=false` runs it again"
 
@@ -101,21 +102,17 @@ def _complete(session: Session, request: DeployRequest, empty: Path) -> DeployRe
 
     if request.path is not None:
         return request
-    inline = bool(request.overrides.spec.build.function_source_code)
-    if request.name and not inline and not request.image:
-        if request.variant is not None:
-            # The stored configuration is one variant already.
-            raise UsageError(
-                "a variant is one of a function's folder, and no path was given",
-                hint="`--path FOLDER` names the folder",
-            )
-        request = _with_stored(session, request)
-        inline = bool(request.overrides.spec.build.function_source_code)
-    if request.path is not None:
-        return request
     if request.image and request.config_file is not None:
         return replace(request, path=request.config_file, config_file=None)
-    if inline or request.image:
+    inline = bool(request.overrides.spec.build.function_source_code)
+    if request.name and not inline:
+        request = _with_stored(session, request)
+        inline = bool(request.overrides.spec.build.function_source_code)
+    if request.image:
+        return replace(request, path=empty, overrides=_of_image(request))
+    if request.path is not None:
+        return request
+    if inline:
         return replace(request, path=empty)
     if is_function(Path()):
         raise UsageError(
@@ -124,11 +121,32 @@ def _complete(session: Session, request: DeployRequest, empty: Path) -> DeployRe
     return request
 
 
+def _of_image(request: DeployRequest) -> Function:
+    """What flags say of an image's function, which must be enough."""
+    from msgspec.structs import replace as changed
+
+    from fnbuild.errors import UsageError
+
+    spec = request.overrides.spec
+    if not spec.handler:
+        raise UsageError(
+            f"{request.image} is to run, and nothing says what its handler is",
+            hint="`--handler MODULE:NAME` says it, or `--file FILE` names its function.yaml",
+        )
+    return changed(request.overrides, spec=changed(spec, runtime=spec.runtime or "python"))
+
+
 def _with_stored(session: Session, request: DeployRequest) -> DeployRequest:
-    from fnbuild.errors import NotFoundError
+    from fnbuild.errors import NotFoundError, UsageError
     from fnbuild.spec.merge import merge
 
     assert request.name is not None
+    if request.variant is not None:
+        # The stored configuration is one variant already.
+        raise UsageError(
+            "a variant is one of a function's folder, and no path was given",
+            hint="`--path FOLDER` names the folder",
+        )
     platform = session.connect()
     try:
         stored = platform.deployment(session.namespace, request.name).function

@@ -126,20 +126,39 @@ def test_wrong_usage_is_status_2(line: str, words: list[str], fnbuild: Fnbuild) 
 
 
 @pytest.mark.parametrize(
-    ("line", "hint"),
+    ("line", "words"),
     [
-        ("build f --path . -r localhost:5000", "`fnbuild deploy --path FOLDER` runs a function"),
-        ("build f --platform local", "use `--platform process`"),
-        ("get fn --platform docker", "use `--platform process`"),
-        ("deploy f --run-image faces:1", "`fnbuild deploy --path FOLDER` runs a function"),
-        ("deploy --input-image-file f.tar", "`fnbuild deploy --path FOLDER` runs a function"),
+        ("build --path FOLDER --engine docker", ["docker does not answer", "systemctl start"]),
+        ("get fn --platform docker", ["no container engine answers", "use `--platform process`"]),
+        ("deploy --path FOLDER --platform local", ["no container engine answers"]),
+        ("deploy f --run-image faces:1 --handler main:handler", ["runs folders", "`--platform local` runs images"]),
+        ("deploy --input-image-file f.tar", ["docker does not answer"]),
     ],
 )
-def test_what_needs_an_engine_is_status_1(line: str, hint: str, fnbuild: Fnbuild) -> None:
-    done = fnbuild(*line.split())
-    assert done.status == 1
-    assert "container engine" in done.err
-    assert f"hint: {hint}" in done.err
+def test_what_needs_an_engine_is_status_1(
+    line: str,
+    words: list[str],
+    fnbuild: Fnbuild,
+    empty: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
+    (tmp_path / "main.py").write_text("def handler(context, event):\n    return 1\n")
+    (tmp_path / "function.yaml").write_text(
+        "metadata: {name: alone}\nspec: {handler: main:handler, runtime: 'python:3.11'}\n"
+    )
+    done = fnbuild(*line.replace("FOLDER", str(tmp_path)).split())
+    assert done.status == 1, done.err
+    for word in words:
+        assert word in done.err
+    assert "Traceback" not in done.err
+
+
+def test_an_image_alone_does_not_say_what_its_handler_is(fnbuild: Fnbuild, empty: Path) -> None:
+    done = fnbuild("deploy", "f", "--run-image", "faces:1")
+    assert done.status == 2
+    assert "`--handler MODULE:NAME`" in done.err
 
 
 def _run_failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int:

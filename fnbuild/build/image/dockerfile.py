@@ -160,6 +160,6 @@ class _Reader:
         if not words:
             raise BuildError(
                 f"{one.place}: SHELL needs a JSON array, not {shown(text)}",
-                hint='write it with double quotes: ["/bin/bash", "-c"]',
+                hint='write it with double quotes: `["/bin/bash", "-c"]`',
             )
         return tuple(words)
