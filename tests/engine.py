@@ -124,7 +124,7 @@ class Made:
             listed = call(self.engine, kind, "ls", "--quiet", "--filter", f"name={self.token}")
             for one in listed.split():
                 call(self.engine, kind, "rm", "--force", one)
-        for reference in self.images:
+        for reference in dict.fromkeys([*self.images, *self._named()]):
             call(self.engine, "rmi", "--force", reference)
         # The steps of a build that failed have no name, and go from the last to the first.
         for _ in range(20):
@@ -133,6 +133,13 @@ class Made:
             if not left:
                 break
             call(self.engine, "rmi", "--force", *dict.fromkeys(left))
+
+    def _named(self) -> list[str]:
+        """The references of images that have our token in their names."""
+        if self.engine.name != "docker":
+            return []
+        names = call(self.engine, "images", "--format", "{{.Repository}}:{{.Tag}}").split()
+        return [name for name in names if self.token in name]
 
 
 def call(engine: Engine, *words: str) -> str:

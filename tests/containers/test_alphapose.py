@@ -1,7 +1,7 @@
 """A keypoint detector as its author published it, on an image with the layout of its base image.
 
-Its model needs a GPU and files that are nowhere any more: the code here answers in its place, on the
-libraries of its environment.
+Its model needs a GPU and files that are nowhere any more: the code here answers in its place, with
+libraries of its environment's age.
 """
 
 from __future__ import annotations

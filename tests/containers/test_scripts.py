@@ -16,7 +16,7 @@ import pytest
 
 from fnbuild.runtime.http.client import request
 from tests.containers.conftest import User
-from tests.engine import call
+from tests.engine import PYTHON_IMAGE, call
 
 SERVERLESS = Path(__file__).parent / "serverless"
 YOLO, SAM, OWN = (
@@ -24,7 +24,10 @@ YOLO, SAM, OWN = (
     "pth.facebookresearch.sam_vit.H",
     "YOLO-v8_n.100imgs",
 )
-PORT_COLUMN = 5
+REDIS = {
+    "CVAT_FUNCTIONS_REDIS_HOST": "cvat_redis_ondisk",
+    "CVAT_FUNCTIONS_REDIS_PORT": "6666",
+}
 
 
 @pytest.fixture
@@ -39,7 +42,8 @@ def cvat(user: User, tmp_path: Path) -> Iterator[Path]:
     user.environment |= {"BASES": bases, "NETWORK": network}
     call(user.made.engine, "network", "create", network)
     yield folder
-    user.remove()
+    # A network goes behind its containers.
+    user.made.remove()
     call(user.made.engine, "network", "rm", network)
 
 
@@ -60,7 +64,7 @@ def buildkit(user: User, tmp_path: Path) -> Iterator[None]:
 
 
 def _with_buildkit(folder: Path) -> str:
-    """The first folder of PATH with a docker that does as DOCKER_BUILDKIT says; "" if there is none."""
+    """The first folder of PATH with a docker that has BuildKit, or "" if there is none."""
     (folder / "Dockerfile").write_text("FROM scratch\nLABEL nothing=here\n")
     for place in os.get_exec_path():
         docker = Path(place, "docker")
@@ -73,12 +77,12 @@ def _with_buildkit(folder: Path) -> str:
 
 
 def _ports(table: str) -> dict[str, str]:
-    """The ports of the ready functions in what `get functions` prints."""
+    """The ports of the ready functions in the last table that was printed."""
     rows = [[cell.strip() for cell in line.split("|")] for line in table.splitlines()]
     header = ["NAMESPACE", "NAME", "PROJECT", "STATE", "REPLICAS", "NODE PORT"]
-    listed = rows[rows.index(header) + 1 :]
+    listed = rows[-rows[::-1].index(header) :]
     assert all(row[2:5] == ["cvat", "ready", "1/1"] for row in listed), table
-    return {row[1]: row[PORT_COLUMN] for row in listed}
+    return {row[1]: row[5] for row in listed}
 
 
 def _ask(port: str, body: Any = None) -> Any:
@@ -95,7 +99,7 @@ def test_the_script_deploys_every_function_and_may_be_run_again(
     assert first.returncode == 0, first.stderr
     ports = _ports(first.stdout)
     assert set(ports) == {YOLO, SAM, OWN}
-    redis = ["cvat_redis_ondisk", "6666"]
+    redis = list(REDIS.values())
     assert _ask(ports[YOLO], 1) == {"models": ["common", "yolo-v3-tf"], "redis": redis, "asked": 1}
     files = ["function-gpu.yaml", "function.yaml", "main.py"]
     assert _ask(ports[SAM], {"a": "ü"}) == {"files": files, "redis": redis, "asked": {"a": "ü"}}
@@ -121,3 +125,82 @@ def test_the_script_deploys_every_function_and_may_be_run_again(
     third = user.run("bash", cvat / "deploy_cpu.sh", cvat / "pytorch")
     assert third.returncode == 0, third.stderr
     assert third.stdout.count("is deployed") == 1
+
+
+def test_the_script_for_gpus_leaves_the_function_without_one_when_there_is_none(
+    user: User, cvat: Path, buildkit: None
+) -> None:
+    done = user.run("bash", cvat / "deploy_cpu.sh", cvat / "pytorch")
+    assert done.returncode == 0, done.stderr
+    port = _ports(done.stdout)[SAM]
+    done = user.run("bash", cvat / "deploy_gpu.sh")
+    if done.returncode == 0:
+        (asked,) = user.inspected(SAM)["HostConfig"]["DeviceRequests"]
+        assert ["gpu"] in asked["Capabilities"]
+    else:
+        assert "the function asks for a GPU, and the engine cannot give one" in done.stderr
+        assert "NVIDIA Container Toolkit" in done.stderr
+        assert "Traceback" not in done.stderr
+    assert _ask(port, 3)["asked"] == 3
+
+
+@pytest.fixture
+def own(user: User, cvat: Path) -> tuple[str | Path, ...]:
+    """The words that deploy one function of the folder from elsewhere."""
+    env = [word for name, value in REDIS.items() for word in ("--env", f"{name}={value}")]
+    path = cvat / "custom/YOLO-v8-n_100imgs/nuclio"
+    return ("deploy", "--project-name", "cvat", "--path", path, "--platform", "local", *env)
+
+
+def test_the_flags_of_the_documentation(
+    user: User, own: tuple[str | Path, ...], tmp_path: Path
+) -> None:
+    base = user.made.build(tmp_path / "base", f"FROM {PYTHON_IMAGE}\nENV OF_THE_BASE=yes\n", "base")
+    image = user.made.image("named", tag="from-a-flag")
+    triggers = json.dumps({"myHttpTrigger": {"maxWorkers": 3}})
+    common = tmp_path / "common"
+    common.mkdir()
+    (common / "shared.py").write_text("")
+    words = ("--base-image", base, "--desc", "Boxes of things", "--image", image)
+    more = ("--triggers", triggers, "--volume", f"{common}:/opt/nuclio/common")
+    user.fnbuild(*own, *words, *more)
+    shown = user.shown(OWN)
+    assert shown["spec"]["description"] == "Boxes of things"
+    assert shown["spec"]["image"] == image
+    assert shown["spec"]["build"]["baseImage"] == base
+    trigger = shown["spec"]["triggers"]["myHttpTrigger"]
+    assert (trigger["numWorkers"], trigger["attributes"]["maxRequestBodySize"]) == (3, 33554432)
+    facts = user.made.engine.inspect(image)
+    assert facts is not None
+    assert facts.env["OF_THE_BASE"] == "yes"
+    reply = user.fnbuild(
+        *("invoke", OWN, "-c", "application/json", "--platform", "local"), given=b'{"a": 1}'
+    )
+    assert json.loads(reply)["asked"] == {"a": 1}
+    assert json.loads(reply)["files"] == ["common", "function.yaml", "main.py"]
+
+    # The image of one function is another's, by its name alone.
+    ran = ("--run-image", image, "--runtime", "python:3.9", "--handler", "main:handler")
+    user.fnbuild("deploy", "copy", *ran, *own[-4:], "--platform", "local")
+    ports = user.fnbuild("get", "functions", "--platform", "local")
+    assert "| copy " in ports
+    reply = user.fnbuild("invoke", "copy", "-b", "2", "-c", "application/json", *own[5:7])
+    assert json.loads(reply)["asked"] == 2
+    assert "Client version" in user.fnbuild("version")
+
+    for name in ("copy", OWN):
+        user.fnbuild("delete", "function", name, "--platform", "local")
+        assert call(user.made.engine, "ps", "-aq", "--filter", f"name={user.container(name)}") == ""
+    assert OWN not in user.fnbuild("get", "functions", "--platform", "local")
+
+
+def test_a_gpu_by_flag(user: User, own: tuple[str | Path, ...]) -> None:
+    done = user.run("fnbuild", *own, "--resource-limit", "nvidia.com/gpu=1")
+    if done.returncode == 0:
+        (asked,) = user.inspected(OWN)["HostConfig"]["DeviceRequests"]
+        assert asked["Count"] == 1
+        return
+    assert "error: the function asks for a GPU, and the engine cannot give one" in done.stderr
+    assert "without the limit nvidia.com/gpu the function runs on the CPU" in done.stderr
+    user.fnbuild(*own)
+    assert user.shown(OWN)["status"]["state"] == "ready"

@@ -11,16 +11,21 @@ import os
 import re
 import shutil
 import subprocess
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from fnbuild.spec import reader
+from tests.docs.containers import containers
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w+)?[ ]*([^\n`]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+# What they say needs a container engine.
+ON_ENGINE = ("containers.md",)
 
 # The run of the whole test suite cannot be a step of itself; a clone needs the network.
 NOT_RUN = re.compile(r"^(scripts/test|git clone .*|cd fnbuild)$", re.MULTILINE)
@@ -69,6 +74,12 @@ def test_blocks(document: Path, tmp_path: Path) -> None:
         "FNBUILD_DATA_DIR": str(tmp_path / "data"),
         "PATH": f"{ROOT / '.venv/bin'}{os.pathsep}{os.environ['PATH']}",
     }
+    with containers() if document.name in ON_ENGINE else nullcontext({}) as more:
+        follow(document, folder, {**environment, **more})
+
+
+def follow(document: Path, folder: Path, environment: dict[str, str]) -> None:
+    """Do what the document says, in its order."""
     try:
         for block in blocks(document):
             place = f"{document.name}:{block.line}"

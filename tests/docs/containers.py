@@ -1,0 +1,52 @@
+"""What a document about containers runs on: the engine that is there, as its reader has it."""
+
+from __future__ import annotations
+
+import fcntl
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fnbuild.build.image.engine import Engine
+from tests.engine import PYTHON_IMAGE, call, making, require_engine, require_image
+
+# The base image of the library's functions; the one that is here has the same in it.
+_BASE = "python:3.11-slim-bookworm"
+# What the document makes under names that it shares with its readers.
+_IMAGES = ("face-haar:latest",)
+_NETWORK = "fnbuild-docs"
+
+
+@contextmanager
+def containers() -> Iterator[dict[str, str]]:
+    """Variables for a reader's shell; what was made with them is gone at the end."""
+    engine = require_engine()
+    require_image(engine)
+    with Path(tempfile.gettempdir(), "fnbuild-test-docs.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        before = {name: _id(engine, name) for name in (*_IMAGES, _BASE)}
+        with making(engine) as made:
+            try:
+                if not before[_BASE]:
+                    engine.tag(PYTHON_IMAGE, _BASE)
+                yield {"NUCTL_NAMESPACE": made.name("docs")}
+            finally:
+                made.remove()
+                call(engine, "network", "rm", _NETWORK)
+                for name, image in before.items():
+                    _restore(engine, name, image)
+
+
+def _restore(engine: Engine, name: str, image: str) -> None:
+    found = _id(engine, name)
+    if found == image:
+        return
+    call(engine, "rmi", name)
+    if image:
+        engine.tag(image, name)
+
+
+def _id(engine: Engine, name: str) -> str:
+    found = engine.inspect(name)
+    return found.id if found else ""
