@@ -111,7 +111,10 @@ def recorded(
         image = current.function.spec.image
         if not image:
             raise PreconditionError(f"no image of {name} is recorded", hint=hint)
-        yield Artifact("image", image, str(current.details.get("digest", "")))
+        details = current.details
+        # Behind a rollback the name may mean a newer image than the one that runs.
+        known = str(details.get("image_id", ""))
+        yield Artifact("image", image, str(details.get("digest", "")), id=known)
         return
     folder = platform.source(namespace, name)
     if folder is None:

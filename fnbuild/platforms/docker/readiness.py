@@ -21,6 +21,7 @@ _SLICE_SECONDS = 10.0
 _PAUSE = 0.2
 # The processor keeps the same time and can say where the handler hangs: it goes first.
 _VERDICT_SECONDS = 3.0
+_NEXT_END_SECONDS = 3.0
 _OUT_OF_MEMORY = "out of memory"
 
 
@@ -55,8 +56,7 @@ class Wait:
             ran = self.engine.execute(self.container, [PROGRAM, "--wait", patience])
             state = self._state()
             if ran is None or not state.get("Running") or state.get("Restarting"):
-                reason = f"the container {ended(state, self.made.function)}"
-                raise self._not_ready(reason, status)
+                raise self._not_ready(f"the container {self._end()}", status)
             status = decoded(ran.out) or status
             if self._verdict(status, state):
                 return
@@ -67,6 +67,17 @@ class Wait:
             status,
             hint="a model that takes longer needs a larger spec.readinessTimeoutSeconds",
         )
+
+    def _end(self) -> str:
+        """How the container ended. One that was started again does not tell before its next end."""
+        deadline = time.monotonic() + _NEXT_END_SECONDS
+        while True:
+            state = self._state()
+            if not state.get("Running") or state.get("Restarting"):
+                return ended(state, self.made.function)
+            if time.monotonic() > deadline:
+                return "ended, and was started again"
+            time.sleep(_PAUSE / 4)
 
     def _state(self) -> Raw:
         state: Raw = (self.engine.container(self.container) or {}).get("State") or {}

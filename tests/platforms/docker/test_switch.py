@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from fnbuild import deploy
 from fnbuild.errors import ConflictError, NotReadyError, PreconditionError
 from fnbuild.platforms.docker import DockerPlatform, records
+from fnbuild.spec.types import Function, Spec
 from fnbuild.store import lock
 from tests.platforms.docker.author import Author, ask
 
@@ -180,6 +182,21 @@ def test_a_deploy_that_was_killed_is_cleared_up_after(author: Author) -> None:
     assert author.shown().state == "ready"
     again = author.platform.redeploy(author.namespace, "greeter", author.progress.append)
     assert again.details["container"] == name
+
+
+def test_an_update_behind_a_rollback_keeps_the_code(
+    author: Author, platform: DockerPlatform
+) -> None:
+    author.deploy(author.write("one"))
+    author.deploy(author.write("two"))
+    platform.rollback(author.namespace, "greeter", None, author.progress.append)
+    asked = deploy.DeployRequest(
+        name="greeter",
+        namespace=author.namespace,
+        overrides=Function(spec=Spec(description="newer")),
+    )
+    made = deploy.update(platform, asked, author.progress.append)
+    assert (made.function.spec.description, ask(made.http_port)) == ("newer", "one")
 
 
 def test_only_the_newest_revisions_are_kept(
