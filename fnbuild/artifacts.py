@@ -60,7 +60,7 @@ def made(
         from fnbuild.build.image.engine import choose
 
         built = build(loaded, choose(_ENGINE_OF.get(platform.name)), progress)
-        yield Artifact("image", built.reference, built.digest, built.warnings)
+        yield Artifact("image", built.reference, built.digest, built.warnings, built.id)
 
 
 def _refuse(image: str, platform: Platform) -> None:

@@ -154,6 +154,10 @@ def deploy(request: DeployRequest, progress: Progress) -> Deployment:
     platform, _ = choose_platform(request.platform)
     current = _current(platform, prepared.function)
     function = membership.settled(prepared.function, current)
+    if platform.runs == "image":
+        # What cannot be deployed is told before a long build.
+        image = artifacts.planned(prepared.loaded, prepared.image, platform)
+        platform.plan(artifacts.described(function, image), image, **request.options)
     membership.enter(platform, function, current, progress)
     previous = _code(platform, current) if platform.runs == "folder" else None
     with artifacts.made(prepared.loaded, prepared.image, platform, previous, progress) as artifact:

@@ -67,55 +67,49 @@ def build(session: Session, /, output: str, **flags: Any) -> None:
 
 
 def _show(built: Built, engine: Engine, output: str) -> None:
-    from fnbuild.build.image.report import report
+    from fnbuild.build.image.report import megabytes, report
     from fnbuild.cli.output import show_value, table
 
     if output == "name":
         click.echo(built.pushed or built.reference)
         return
     python = built.pythons.handler
+    if output == "table":
+        facts = engine.inspect(built.id)
+        row = [built.reference, built.id.removeprefix("sha256:")[:12]]
+        size = megabytes(facts.size) if facts else ""
+        where = f"{_version(python.version)} {python.path}"
+        click.echo(table(["image", "id", "size", "python"], [[*row, size, where]]))
+        return
     found = report(engine, built.reference, built.base, python.path)
     for text in found.advice:
         note(text)
-    if output in ("json", "yaml"):
-        show_value(
-            {
-                "image": built.reference,
-                "id": built.id,
-                "base": built.base,
-                "pushed": built.pushed,
-                "digest": built.pushed_digest,
-                "code": built.digest,
-                "python": {"path": python.path, "version": _version(python.version)},
-                "size": found.size,
-                "layers": [
-                    {"size": one.size, "from": one.made_by, "by": one.what} for one in found.parts
-                ],
-                "advice": list(found.advice),
-            },
-            output,
-        )
-        return
-    row = [built.reference, built.id.removeprefix("sha256:")[:12], _size(found.size)]
-    header = ["image", "id", "size", "python"]
-    click.echo(table(header, [[*row, f"{_version(python.version)} {python.path}"]]))
     if output == "wide":
-        rows = [[_size(one.size), one.made_by, one.what] for one in found.parts]
-        click.echo()
+        rows = [[megabytes(one.size), one.made_by, one.what] for one in found.parts]
+        rows.append([megabytes(found.size), "", built.reference])
         click.echo(table(["size", "from", "made by"], rows))
+        return
+    show_value(
+        {
+            "image": built.reference,
+            "id": built.id,
+            "base": built.base,
+            "pushed": built.pushed,
+            "digest": built.pushed_digest,
+            "code": built.digest,
+            "python": {"path": python.path, "version": _version(python.version)},
+            "size": found.size,
+            "layers": [
+                {"size": one.size, "from": one.made_by, "by": one.what} for one in found.parts
+            ],
+            "advice": list(found.advice),
+        },
+        output,
+    )
 
 
 def _version(numbers: tuple[int, ...]) -> str:
     return ".".join(map(str, numbers))
-
-
-def _size(count: int) -> str:
-    value, unit = float(count), "B"
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000 or unit == "GB":
-            break
-        value /= 1000
-    return f"{value:.0f} {unit}" if value >= 100 or unit == "B" else f"{value:.1f} {unit}"
 
 
 def _prepare_offline() -> None:

@@ -31,15 +31,16 @@ def delete() -> None:
 @click.option(
     "--with-api-gateways", is_flag=True, expose_value=False, help="Has no effect here: none exist."
 )
+@click.option("--image", is_flag=True, help="Remove their images too (Docker).")
 @pass_session
-def function(session: Session, names: tuple[str, ...]) -> None:
+def function(session: Session, names: tuple[str, ...], image: bool) -> None:
     """Stop functions and remove them with their revisions and logs.
 
     A function that is not there counts as deleted, as in nuctl.
     """
     platform = session.connect()
     for name in names:
-        gone = platform.delete(session.namespace, name)
+        gone = platform.delete(session.namespace, name, image=image)
         note(f"deleted {name}" if gone else f"{name} was not there (namespace {session.namespace})")
 
 

@@ -41,7 +41,11 @@ ENABLE = "`fnbuild update function {} --disable=false` runs it again"
 @click.option(
     "--overlap", is_flag=True, help="Start the new workers beside the old ones, GPU or not."
 )
-@click.option("--listen", metavar="HOSTS", help="Addresses to listen on. [default: loopback]")
+@click.option(
+    "--listen",
+    metavar="HOSTS",
+    help="Where to listen: loopback, docker, IPv4 addresses. [default: loopback; containers: both]",
+)
 @build_flags
 @configuration_flags
 @click.option("--input-image-file", metavar="FILE", help="Image archive to load and deploy.")

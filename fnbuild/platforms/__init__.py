@@ -155,8 +155,11 @@ class Platform(Protocol):
     def deployment(self, namespace: str, name: str) -> Deployment:
         """One function, or `NotFoundError`."""
 
-    def delete(self, namespace: str, name: str) -> bool:
-        """Remove the function and what belongs to it; False when there was none."""
+    def delete(self, namespace: str, name: str, *, image: bool = False) -> bool:
+        """Remove the function and what belongs to it; False when there was none.
+
+        With `image` its images go too, where it runs from images and nothing else uses them.
+        """
 
     def logs(
         self,

@@ -131,15 +131,18 @@ def test_wrong_usage_is_status_2(line: str, words: list[str], fnbuild: Fnbuild) 
         ("build --path FOLDER --engine docker", ["docker does not answer", "systemctl start"]),
         ("get fn --platform docker", ["no container engine answers", "use `--platform process`"]),
         ("deploy --path FOLDER --platform local", ["no container engine answers"]),
-        ("deploy f --run-image faces:1 --handler main:handler", ["runs folders", "`--platform local` runs images"]),
+        (
+            "deploy f --run-image faces:1 --handler main:handler",
+            ["runs folders", "`--platform local` runs images"],
+        ),
         ("deploy --input-image-file f.tar", ["docker does not answer"]),
     ],
 )
+@pytest.mark.usefixtures("empty")
 def test_what_needs_an_engine_is_status_1(
     line: str,
     words: list[str],
     fnbuild: Fnbuild,
-    empty: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -107,7 +107,7 @@ class _Making:
         )
         setup = tuple(Directive("RUN", line, "") for line in chosen.setup)
         recipe = replace(recipe, pre_copy=(*setup, *recipe.pre_copy))
-        prepared = self._prepare(recipe, folder, base)
+        prepared = self._prepare(recipe, folder, facts.id if facts else base)
         try:
             found = pythons.find(self._engine, prepared, self._handler(prepared))
         except BuildError:
@@ -131,18 +131,19 @@ class _Making:
                 f"the base image {base} is not here, and spec.build.{flag} forbids to fetch it",
                 hint=f"fetch it before (`{engine.name} pull {base}`), or load it from an archive",
             )
-        if facts is None or (build.no_cache and not never):
-            try:
-                engine.pull(base, self._progress)
-            except BuildError as error:
-                if facts is None:
-                    raise
-                # Many base images exist on one machine only.
-                self.warnings.append(f"{error.message}; the base image that is here is used")
-        return engine.inspect(base) or facts
+        if facts is not None and (never or not build.no_cache):
+            return facts
+        try:
+            engine.pull(base, self._progress)
+        except BuildError as error:
+            if facts is None:
+                raise
+            # Many base images exist on one machine only.
+            self.warnings.append(f"{error.message}; the base image that is here is used")
+        return engine.inspect(base)
 
     def _prepare(self, recipe: Recipe, folder: Path, base: str) -> str:
-        """What the lines before the code make of the base image."""
+        """The id of what the lines before the code make of the base image."""
         if not recipe.pre_copy:
             return base
         lines = dockerfile.prepared(recipe)

@@ -179,7 +179,7 @@ def _about_tools(base: str, parts: Sequence[Part], tools: Sequence[str]) -> list
         if installed and _INSTALLS.search(part.what):
             what = part.what if len(part.what) <= _WHAT_SHOWN else f"{part.what[:_WHAT_SHOWN]}…"
             return [
-                f"{installed[1]} is installed and stays in the image ({_megabytes(part.size)}:"
+                f"{installed[1]} is installed and stays in the image ({megabytes(part.size)}:"
                 f" {what}); install, build and remove it in one RUN"
             ]
     if tools:
@@ -193,14 +193,14 @@ def _about_tools(base: str, parts: Sequence[Part], tools: Sequence[str]) -> list
 
 def _about_leftovers(weights: dict[str, int]) -> list[str]:
     return [
-        f"left behind in the image: {what} ({_megabytes(weights[folder])} in {folder});"
+        f"left behind in the image: {what} ({megabytes(weights[folder])} in {folder});"
         f" `{remedy}` in the RUN that makes them"
         for folder, what, remedy in _LEFTOVERS.values()
         if weights.get(folder, 0) >= _WORTH
     ]
 
 
-def _megabytes(size: int) -> str:
+def megabytes(size: int) -> str:
     """The size in the units that registries and engines show."""
     if size >= 1000**3:
         return f"{size / 1000**3:.2f} GB"

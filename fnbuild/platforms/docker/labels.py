@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from fnbuild.errors import InputError
 from fnbuild.spec.reader import from_raw
+from fnbuild.spec.secrets import without_secrets
 from fnbuild.spec.types import Function, Raw, to_dict
 
 PLATFORM = "nuclio.io/platform"
@@ -207,7 +208,8 @@ def imported_from(labels: Mapping[str, str]) -> Function:
 
 def config_of(function: Function) -> Raw:
     """The configuration as it is recorded: what somebody wants, without what was the case."""
-    return {key: value for key, value in to_dict(function).items() if key != "status"}
+    kept = {key: value for key, value in to_dict(function).items() if key != "status"}
+    return without_secrets(kept)
 
 
 def nuclio_function(labels: Mapping[str, str]) -> Function:

@@ -267,7 +267,7 @@ class ProcessPlatform:
 
     # Removing
 
-    def delete(self, namespace: str, name: str) -> bool:
+    def delete(self, namespace: str, name: str, *, image: bool = False) -> bool:  # noqa: ARG002 - there are none here
         key = Key(namespace, name)
         with Store.open() as store:
             known = store.function(*key) is not None

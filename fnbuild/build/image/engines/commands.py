@@ -36,6 +36,7 @@ class CommandLine:
 
     def __init__(self, program: str = "") -> None:
         self.program = program or self.name
+        self._seen: dict[str, ImageFacts] = {}
 
     def check(self) -> None:
         """`UnavailableError` when the engine is not installed or does not answer."""
@@ -63,9 +64,14 @@ class CommandLine:
             return with_algorithm(noted.read_text().strip())
 
     def inspect(self, reference: str) -> ImageFacts | None:
+        # What has an id by its content stays as it is.
+        if reference in self._seen:
+            return self._seen[reference]
         done = self._call("image", "inspect", reference)
         if done.status == 0:
-            return self._facts(json.loads(done.out)[0])
+            facts = self._facts(json.loads(done.out)[0])
+            self._seen[facts.id] = facts
+            return facts
         if _MISSING.search(done.err):
             return None
         raise explained(f"the image {reference} cannot be read", done.err, engine=self.name)

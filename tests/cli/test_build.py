@@ -1,0 +1,91 @@
+"""`fnbuild build` on the engine that is there: the image, and what is said of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Outcome
+from tests.engine import PYTHON_IMAGE, Made, require_image
+
+Fnbuild = Callable[..., Outcome]
+
+
+@pytest.fixture
+def image(made: Made) -> str:
+    require_image(made.engine)
+    return made.image("cli")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, image: str) -> Path:
+    folder = tmp_path / "function"
+    folder.mkdir()
+    (folder / "main.py").write_text("def handler(context, event):\n    return 1\n")
+    (folder / "function.yaml").write_text(
+        "metadata: {name: built}\n"
+        "spec:\n"
+        "  handler: main:handler\n"
+        "  runtime: 'python:3.11'\n"
+        "  build:\n"
+        f"    {{image: {image}, baseImage: '{PYTHON_IMAGE}', commands: [echo $WORD > /word]}}\n"
+    )
+    return folder
+
+
+def test_each_form_of_the_result(fnbuild: Fnbuild, empty: Path, folder: Path, image: str) -> None:
+    words = ("build", "--path", folder, "--engine", "docker")
+    done = fnbuild(*words, "-o", "name", "--build-arg", "WORD=hello")
+    assert (done.status, done.out) == (0, f"{image}\n"), done.err
+    assert f"built {image}" in done.err
+
+    done = fnbuild(*words)
+    assert done.status == 0, done.err
+    header, row = done.out.splitlines()
+    assert header.split() == ["IMAGE", "|", "ID", "|", "SIZE", "|", "PYTHON"]
+    assert row.startswith(image)
+
+    told = json.loads(fnbuild(*words, "-o", "json").out)
+    assert told["image"] == image
+    assert told["base"] == PYTHON_IMAGE
+    assert told["id"].startswith("sha256:")
+    assert {one["from"] for one in told["layers"]} == {"base", "function", "fnbuild"}
+
+    wide = fnbuild(*words, "-o", "wide").out
+    assert "echo $WORD > /word" in wide
+    assert wide.splitlines()[-1].endswith(image)
+
+
+def test_an_archive_of_it_runs_elsewhere(
+    fnbuild: Fnbuild, empty: Path, folder: Path, image: str, made: Made
+) -> None:
+    file = folder.parent / "image.tar"
+    done = fnbuild("build", "--path", folder, "--engine", "docker", "--output-image-file", file)
+    assert done.status == 0, done.err
+    made.engine.remove(image)
+    assert made.engine.load(file) == [image]
+
+
+def test_what_a_step_writes_is_told_when_it_fails_or_is_asked_for(
+    fnbuild: Fnbuild, empty: Path, folder: Path, made: Made
+) -> None:
+    config = folder / "function.yaml"
+    config.write_text(config.read_text().replace("echo $WORD > /word", "echo loud"))
+    words = ("build", "--path", folder, "--engine", "docker", "--no-cache", "--no-pull")
+    assert "    loud" not in fnbuild(*words).err
+    assert "    loud" in fnbuild(*words, "--verbose").err
+    config.write_text(config.read_text().replace("echo loud", "echo loud; exit 7"))
+    done = fnbuild(*words)
+    assert done.status == 1
+    assert "loud" in done.err
+    assert "function.yaml:6" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_an_engine_that_nobody_knows(fnbuild: Fnbuild, empty: Path, folder: Path) -> None:
+    done = fnbuild("build", "--path", folder, "--engine", "rocket")
+    assert done.status == 2
+    assert "docker, podman, buildah" in done.err
