@@ -15,6 +15,7 @@ from typing import IO
 import pytest
 from packaging.requirements import Requirement
 
+from fnbuild.spec.types import Function
 from tests.build.image.bases import alone, copy_python, docker, image_id
 from tests.engine import PYTHON_IMAGE
 from tests.runtime import interpreters
@@ -40,6 +41,57 @@ ENV PATH={_CONDA}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/b
 RUN useradd --create-home annotator
 WORKDIR /home/annotator
 USER annotator
+"""
+
+# Conda at its usual place. As the real one it takes no words with line breaks.
+_MINICONDA = f"""\
+USER root
+COPY conda /opt/conda/bin/conda
+RUN chmod 755 /opt/conda/bin/conda && ln -s {_CONDA}/bin/python3 /opt/conda/bin/python
+ENV PATH=/opt/conda/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+"""
+_CONDA_PROGRAM = f"""\
+#!/bin/sh
+command=$1; shift
+while :; do
+    case $1 in
+        -n) name=$2; shift 2;;
+        -*|python=*) shift;;
+        *) break;;
+    esac
+done
+case $command in
+    create) mkdir -p /opt/conda/envs && ln -s {_ENVIRONMENT} "/opt/conda/envs/$name";;
+    run) case "$*" in *"
+"*) echo "words with line breaks are not implemented" >&2; exit 1;; esac
+        export CONDA_DEFAULT_ENV="$name" PATH="/opt/conda/envs/$name/bin:$PATH"
+        exec "$@";;
+esac
+"""
+
+# Nothing is fetched: what is installed lies in the image already, at a place of its own.
+_BARE = f"""\
+FROM {PYTHON_IMAGE}
+COPY apt-get pip /opt/stand-in/
+RUN cp -L /usr/bin/python3 /opt/stand-in/python3 && rm -f /usr/bin/python* /usr/bin/pip* \\
+ && cd /opt/stand-in && chmod 755 apt-get pip && ln -sf /opt/stand-in/apt-get /usr/bin/apt-get
+"""
+_APT_GET = """\
+#!/bin/sh
+echo "apt-get $*" >> /opt/stand-in/asked
+for word; do
+    case $word in
+        python3|python3-pip) ln -sf /opt/stand-in/python3 /usr/bin/python3;;
+    esac
+    case $word in
+        python3-pip) ln -sf /opt/stand-in/pip /usr/bin/pip3; ln -sf pip3 /usr/bin/pip;;
+        python-is-python3) ln -sf python3 /usr/bin/python;;
+    esac
+done
+"""
+_PIP = """\
+#!/bin/sh
+echo "pip $*" >> /opt/stand-in/asked
 """
 
 
@@ -75,6 +127,40 @@ def conda() -> str:
                     pytest.skip("no python3.8 and python3.6 on this machine")
                 copy_python(python, Path(folder, name))
             Path(folder, "Dockerfile").write_text(_CONDA_IMAGE)
+            docker("build", "-q", "-t", reference, folder)
+    return reference
+
+
+def miniconda() -> str:
+    """An image with a `conda` that makes environments with Python 3.6 and runs words in them."""
+    return _from_files("miniconda", f"FROM {conda()}\n{_MINICONDA}", {"conda": _CONDA_PROGRAM})
+
+
+def bare() -> str:
+    """An image without Python, whose `apt-get` brings one and writes down what it was asked for."""
+    return _from_files("bare", _BARE, {"apt-get": _APT_GET, "pip": _PIP})
+
+
+def with_python() -> str:
+    """The same behind the installation of Python and pip."""
+    return _from_files("bare-python", f"FROM {bare()}\nRUN apt-get install python3-pip\n", {})
+
+
+def with_lines_of(function: Function) -> str:
+    """Python's image behind the function's own lines.
+
+    While the engine keeps it, the lines of a build on Python's image come from the engine's cache.
+    """
+    lines = "".join(f"{one.kind} {one.value}\n" for one in function.spec.build.directives.pre_copy)
+    return _from_files("library", f"FROM {PYTHON_IMAGE}\n{lines}", {})
+
+
+def _from_files(word: str, recipe: str, files: dict[str, str]) -> str:
+    reference = _reference(word, f"{image_id(PYTHON_IMAGE)}\n{recipe}\n{files}")
+    with alone(), tempfile.TemporaryDirectory(prefix="fnbuild-test-") as folder:
+        if image_id(reference) is None:
+            for name, text in {**files, "Dockerfile": recipe}.items():
+                Path(folder, name).write_text(text)
             docker("build", "-q", "-t", reference, folder)
     return reference
 

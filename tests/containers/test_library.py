@@ -15,6 +15,7 @@ from fnbuild.check.request import build, read_image
 from fnbuild.runtime.http.client import request
 from fnbuild.spec import labels
 from fnbuild.spec.reader import load
+from fnbuild.spec.types import Function
 from tests.containers import bases
 from tests.containers.conftest import User
 from tests.engine import PYTHON_IMAGE
@@ -47,32 +48,40 @@ def _shapes(_: Photo, ask: Callable[[bytes], tuple[Shape, ...]]) -> None:
 
 @dataclass(frozen=True)
 class Case:
-    """A base image that can be had here, and the judgement on the replies."""
+    """A base image that can be had here for a function, and the judgement on the replies."""
 
-    base: Callable[[], str]
+    base: Callable[[Function], str]
     judge: Callable[[Photo, Callable[[bytes], tuple[Shape, ...]]], None]
 
 
-def _python() -> str:
+def _python(function: Function) -> str:
+    # Two functions have one line: who removes the first image takes nothing from the second.
+    bases.with_lines_of(function)
     return PYTHON_IMAGE
+
+
+def _torch(_: Function) -> str:
+    return bases.with_torch()
 
 
 CASES = {
     "face-haar": Case(_python, _face),
     "people-hog": Case(_python, _people),
     # Its own line finds torch there already.
-    "shapes": Case(bases.with_torch, _shapes),
+    "shapes": Case(_torch, _shapes),
 }
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_it_answers_in_a_container(folder: Path, user: User, photo: Photo) -> None:
     name = folder.name
+    function = load(folder).function
     case = CASES[name]
     url = user.deploy(
-        *("--path", folder, "--base-image", case.base(), "--image", user.made.image(name))
+        *("--path", folder, "--base-image", case.base(function)),
+        *("--image", user.made.image(name)),
     )
-    declared = labels.of(load(folder).function)
+    declared = labels.of(function)
 
     def ask(image: bytes) -> tuple[Shape, ...]:
         sent = build("detector", image)

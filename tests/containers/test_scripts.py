@@ -169,7 +169,7 @@ def test_the_flags_of_the_documentation(
     assert shown["spec"]["image"] == image
     assert shown["spec"]["build"]["baseImage"] == base
     trigger = shown["spec"]["triggers"]["myHttpTrigger"]
-    assert (trigger["numWorkers"], trigger["attributes"]["maxRequestBodySize"]) == (3, 33554432)
+    assert (trigger["numWorkers"], trigger["attributes"]["maxRequestBodySize"]) == (3, 3355443200)
     facts = user.made.engine.inspect(image)
     assert facts is not None
     assert facts.env["OF_THE_BASE"] == "yes"

@@ -1,0 +1,116 @@
+"""Configurations as users write them, built and run for real on stand-ins for their base images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fnbuild.runtime.http.client import request
+from fnbuild.spec.reader import load
+from tests.build.image.bases import docker
+from tests.conftest import ROOT
+from tests.containers import bases
+from tests.containers.conftest import User
+from tests.engine import PYTHON_IMAGE
+
+FUNCTIONS = ROOT / "tests/data/functions"
+
+MAIN = """\
+import json
+import os
+import sys
+
+
+def handler(context, event):
+    found = {
+        "python": "%d.%d" % sys.version_info[:2],
+        "executable": sys.executable,
+        "environment": dict(os.environ),
+        "asked": event.body,
+    }
+    return context.Response(
+        body=json.dumps(found), headers={}, content_type="application/json", status_code=200
+    )
+"""
+
+
+def _python() -> str:
+    return PYTHON_IMAGE
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Callable[[str], Path]:
+    """`folder(name)`: the function of that name, with code that tells where it runs."""
+
+    def write(name: str) -> Path:
+        made = tmp_path / name
+        made.mkdir()
+        text = (FUNCTIONS / f"{name}.yaml").read_text()
+        (made / "function.yaml").write_text(text)
+        handler = load(FUNCTIONS / f"{name}.yaml").function.spec.handler
+        (made / f"{handler.partition(':')[0]}.py").write_text(MAIN)
+        return made
+
+    return write
+
+
+def _deploy(user: User, folder: Path, base: str) -> Any:
+    """What the deployed function answers."""
+    image = user.made.image(folder.name)
+    url = user.deploy("--path", folder, "--base-image", base, "--image", image)
+    answer = request("POST", url, "/", b'"x"', {"Content-Type": "application/json"})
+    assert answer.status == 200, answer.body
+    found = json.loads(answer.body)
+    assert found["asked"] == "x"
+    return found
+
+
+def test_an_environment_of_conda(user: User, folder: Callable[[str], Path]) -> None:
+    found = _deploy(user, folder("conda-mask"), bases.miniconda())
+    assert found["python"] == "3.6"
+    assert found["executable"] == "/opt/conda/envs/cells/bin/python3"
+    # The function's ENTRYPOINT runs the processor.
+    assert found["environment"]["CONDA_DEFAULT_ENV"] == "cells"
+    assert found["environment"]["PYTHONPATH"].endswith("/opt/nuclio/cells:/opt/nuclio")
+
+
+def test_a_base_image_without_python(user: User, folder: Callable[[str], Path]) -> None:
+    path = folder("sam-interactor")
+    found = _deploy(user, path, bases.bare())
+    assert found["python"] == "3.11"
+    assert found["environment"]["HF_TOKEN"] == ""
+    facts = user.made.engine.inspect(user.made.images[-1])
+    assert facts is not None
+    assert facts.workdir == "/opt/nuclio/sam"
+
+
+def test_keys_that_nobody_knows(user: User, folder: Callable[[str], Path]) -> None:
+    found = _deploy(user, folder("guessed-keys"), bases.with_python())
+    assert found["python"] == "3.11"
+    asked = docker("exec", user.container("tf-deep-guess"), "cat", "/opt/stand-in/asked")
+    assert asked.splitlines()[-2:] == ["apt-get update", "pip install tensorflow"]
+
+
+@pytest.mark.parametrize(
+    ("name", "base"),
+    [
+        ("reid", _python),
+        ("volumes", _python),
+        ("yolo-gpu", bases.bare),
+    ],
+)
+def test_is_built(
+    user: User, folder: Callable[[str], Path], name: str, base: Callable[[], str]
+) -> None:
+    """These need a GPU, files or ports of somebody's machine to run."""
+    image = user.made.image(name)
+    printed = user.fnbuild(
+        *("build", "--path", folder(name), "--base-image", base(), "--image", image, "-o", "json")
+    )
+    built = json.loads(printed)
+    assert built["image"] == image
+    assert built["python"]["version"].startswith("3.11.")
