@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from fnbuild.build import sdk
+from fnbuild.build.image.engine import Engine
 from tests.engine import Made, call, making, require_engine, require_image
 
 PROGRAM = Path(sys.executable).with_name("fnbuild")
@@ -73,7 +74,15 @@ class User:
 
 
 @pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def engine() -> Engine:
+    """The engine that is there, with an image that has Python."""
+    found = require_engine()
+    require_image(found)
+    return found
+
+
+@pytest.fixture(scope="session")
+def data(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data directory with every release of nuclio_sdk; containers need nothing else from it."""
     place = tmp_path_factory.mktemp("data")
     place.chmod(0o700)
@@ -84,9 +93,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def user(data: Path) -> Iterator[User]:
-    engine = require_engine()
-    require_image(engine)
+def user(engine: Engine, data: Path) -> Iterator[User]:
     with making(engine) as made:
         kept = {name: value for name, value in os.environ.items() if not _is_ours(name)}
         user = User(made, kept)
