@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -56,8 +55,6 @@ def run(session: Session, /, folder: Path | None, **flags: Any) -> None:
         overrides=overrides(flags),
         variant=flags["variant"],
     )
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
     # Nothing records which environment it runs in.
     with environment.kept():
         loaded, setting = _read(request)
@@ -148,8 +145,3 @@ def _read(request: DeployRequest) -> tuple[Loaded, Setting]:
 def _say_ready(processor: Foreground, loaded: Loaded, seconds: float) -> None:
     name = loaded.function.metadata.name
     note(f"{name} is ready at {processor.url} after {seconds:.1f} s (Ctrl-C stops it)")
-
-
-def _interrupt(*_: object) -> NoReturn:
-    # The same way out as Ctrl-C: the processor drains, nothing is left behind.
-    raise KeyboardInterrupt

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -242,6 +243,34 @@ def test_an_interrupt_while_the_program_starts_is_one_line() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
+_SIGNALLED = """
+import os, signal, sys
+from fnbuild import cli
+from fnbuild.cli import app
+def command(arguments):
+    try:
+        os.kill(os.getpid(), int(arguments[0]))
+        return 0
+    finally:
+        print("cleaned up")
+app.run = command
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_program_that_is_told_to_end_cleans_up(number: int) -> None:
+    command = [sys.executable, "-c", _SIGNALLED, str(int(number))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "cleaned up\n", "interrupted\n")
+
+
+def test_nohup_is_respected() -> None:
+    command = ["nohup", sys.executable, "-c", _SIGNALLED, str(int(signal.SIGHUP))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "cleaned up\n")
 
 
 @pytest.mark.parametrize(
