@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast, get_args
@@ -109,16 +109,27 @@ class _Making:
         recipe = replace(recipe, pre_copy=(*setup, *recipe.pre_copy))
         prepared = self._prepare(recipe, folder, facts.id if facts else base)
         try:
-            found = pythons.find(self._engine, prepared, self._handler(prepared))
+            found = self._pythons(prepared)
         except BuildError:
             # What comes behind the code may install one.
             if not recipe.post_copy:
                 raise
             image = self._whole(recipe, folder, name, digest, pythons.USUAL)
-            found = pythons.find(self._engine, image, self._handler(image))
+            found = self._pythons(image)
             if found.processor.path == pythons.USUAL.processor.path:
                 return image, found
-        return self._whole(recipe, folder, name, digest, found), found
+        image = self._whole(recipe, folder, name, digest, found)
+        if recipe.pre_copy:
+            self._forget(prepared)
+        return image, found
+
+    def _forget(self, prepared: str) -> None:
+        """BuildKit makes an image of its own of what was only to be looked at.
+
+        With the classic builder it is a part of the whole, which the engine does not remove.
+        """
+        with suppress(BuildError):
+            self._engine.remove(prepared)
 
     def _base(self, base: str) -> ImageFacts | None:
         """Have the base image, or know that the engine fetches it by itself at the build."""
@@ -201,11 +212,12 @@ class _Making:
         where = f"{span}: {place}" if span else place
         return BuildError(f"{where}: {error.message}", hint=error.hint, detail=error.detail)
 
-    def _handler(self, image: str) -> str | None:
-        """The interpreter that the function, or else its image, asks for by name."""
+    def _pythons(self, image: str) -> Pythons:
+        """The image's, one of which the function, or else the image, may ask for by name."""
         own = {one.name: one.value for one in self._function.spec.env}
         facts = self._engine.inspect(image)
-        return own.get(pythons.VARIABLE) or (facts.env if facts else {}).get(pythons.VARIABLE)
+        asked = own.get(pythons.VARIABLE) or (facts.env if facts else {}).get(pythons.VARIABLE)
+        return pythons.find(self._engine, image, asked)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from tests.engine import Made, making, require_engine, require_image
 FOUNDATION = "fnbuild/test-base:debian"
 
 
-def _docker(builder: str) -> Docker:
+def docker_of(builder: str) -> Docker:
     """The first docker on PATH that builds in this way, or the test is skipped."""
     for folder in os.get_exec_path():
         path = os.path.join(folder, "docker")
@@ -42,14 +42,14 @@ def made(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
     """Names in the engine, as each of its two builders."""
     require_engine("docker")
     monkeypatch.setenv("DOCKER_BUILDKIT", "0" if request.param == "classic" else "1")
-    engine = _docker(request.param)
+    engine = docker_of(request.param)
     require_image(engine, FOUNDATION)
-    with _alone(request.param), making(engine) as made:
+    with alone(request.param), making(engine) as made:
         yield made
 
 
 @contextmanager
-def _alone(builder: str) -> Iterator[None]:
+def alone(builder: str) -> Iterator[None]:
     """Old BuildKits bring the whole engine down when they build the same thing twice at once."""
     if builder == "classic":
         yield

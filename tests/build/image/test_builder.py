@@ -14,9 +14,11 @@ from fnbuild.build.image.engine import Engine
 from fnbuild.errors import BuildError
 from fnbuild.spec import reader
 from fnbuild.spec.types import Function
+from tests.build.image.builders import alone, docker_of
 from tests.engine import (
     PYTHON_IMAGE,
     Made,
+    call,
     free_port,
     making,
     registry,
@@ -237,3 +239,25 @@ def test_only_the_code_is_made_anew_behind_an_edit(author: Author, engine: Engin
     assert before.layers[:-1] == after.layers[:-1]
     assert before.layers[-1] != after.layers[-1]
     assert "there" in author.look("cat", "/opt/nuclio/main.py")
+
+
+def test_nothing_is_left_but_the_image(
+    author: Author, made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """BuildKit makes an image of each build that is asked for."""
+    buildkit = docker_of("buildkit")
+    monkeypatch.setenv("DOCKER_BUILDKIT", "1")
+    author.write(f"commands: ['echo {made.token} > /word']")
+    loaded = reader.load(author.folder)
+    with alone("buildkit"):
+        built = artifacts.build(loaded, buildkit, author.progress.append)
+    word = f"echo {made.token}"
+    left = call(made.engine, "images", "--quiet", "--no-trunc", "--filter", "dangling=true")
+    made_here = [
+        one
+        for one in left.split()
+        if any(word in layer.created_by for layer in made.engine.history(one))
+    ]
+    assert made_here == []
+    assert author.look("cat", "/word") == f"{made.token}\n"
+    assert made.engine.inspect(built.id) is not None
