@@ -23,7 +23,7 @@ from fnbuild.build.image.engine import BuildRequest, Engine, ImageFacts, Network
 from fnbuild.build.image.pythons import Pythons
 from fnbuild.build.image.recipe import Directive, Recipe, recipe_of
 from fnbuild.datadir import data_dir, make_private
-from fnbuild.errors import BuildError, UsageError
+from fnbuild.errors import BuildError, InputError, UsageError
 from fnbuild.spec.locate import display
 from fnbuild.spec.places import span_of
 from fnbuild.spec.reader import Loaded
@@ -224,7 +224,7 @@ class _Making:
 def _folder(function: Function, progress: Progress) -> Iterator[Path]:
     """The folder of the build context; it is kept where that is asked for."""
     build = function.spec.build
-    area = Path(build.temp_dir) if build.temp_dir else make_private(data_dir() / "staging")
+    area = _area(Path(build.temp_dir)) if build.temp_dir else make_private(data_dir() / "staging")
     prefix = f"{os.getpid()}-image-"
     if build.no_cleanup:
         kept = Path(tempfile.mkdtemp(dir=area, prefix="kept-image-"))
@@ -233,6 +233,19 @@ def _folder(function: Function, progress: Progress) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(dir=area, prefix=prefix) as folder:
         yield Path(folder)
+
+
+def _area(folder: Path) -> Path:
+    """The folder that was asked for, made when it is not there, as Nuclio's builder does."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Whoever may not write there hears of it here.
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise InputError(
+            f"spec.build.tempDir: cannot write to {folder}: {error.strerror}"
+        ) from error
+    return folder
 
 
 def _unread(files: tuple[Path, ...], code: Path, build: Build) -> str | None:

@@ -11,7 +11,7 @@ import pytest
 from fnbuild import artifacts
 from fnbuild.build.image.builder import DIGEST_LABEL, Built
 from fnbuild.build.image.engine import Engine
-from fnbuild.errors import BuildError
+from fnbuild.errors import BuildError, InputError
 from fnbuild.spec import reader
 from fnbuild.spec.types import Function
 from tests.build.image.builders import alone, docker_of
@@ -218,13 +218,20 @@ def test_a_registry_gets_the_image(author: Author, engine: Engine, tmp_path: Pat
 
 
 def test_the_context_is_kept_where_that_is_asked_for(author: Author, tmp_path: Path) -> None:
-    place = tmp_path / "kept"
-    place.mkdir()
+    place = tmp_path / "not" / "there yet"
     author.write(f"noCleanup: true\ntempDir: {place}")
     author.build()
     [folder] = place.iterdir()
     assert (folder / "Dockerfile.processor").read_text().startswith(f"FROM {PYTHON_IMAGE}")
     assert any(str(folder) in line for line in author.progress)
+
+
+def test_a_folder_for_the_context_that_cannot_be(author: Author, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    author.write(f"tempDir: {file}/below")
+    with pytest.raises(InputError, match=r"tempDir.*file/below: Not a directory"):
+        author.build()
 
 
 def test_only_the_code_is_made_anew_behind_an_edit(author: Author, engine: Engine) -> None:
