@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Literal
 
-from fnbuild.errors import ConflictError, NotFoundError, PreconditionError
+from fnbuild.build.image.names import with_registry
+from fnbuild.errors import ConflictError, FnbuildError, NotFoundError, PreconditionError
 from fnbuild.platforms import LogRecord, Project, Revision
 from fnbuild.platforms.docker import code
 from fnbuild.platforms.docker.engine import Engine
@@ -153,10 +154,20 @@ def _project_volume(namespace: str, name: str) -> str:
 
 
 def drop_image(engine: Engine, made: Made) -> None:
-    """Take the name that the image was deployed by, when it still means this image."""
-    found = engine.image(made.image) if made.image else None
-    if found is not None and found["Id"] == made.image_id:
-        engine.untag(made.image)
+    """Take the names that the image was deployed and pushed by, where they still mean it."""
+    for name in (made.image, _pushed(made)):
+        found = engine.image(name) if name else None
+        if found is not None and found["Id"] == made.image_id:
+            engine.untag(name)
+
+
+def _pushed(made: Made) -> str:
+    """The name of the image in the registry that it was built for, "" for none."""
+    try:
+        registry = made.function.spec.build.registry
+        return with_registry(registry, made.image) if registry and made.image else ""
+    except FnbuildError:  # an image that was not built here, with a registry that is none
+        return ""
 
 
 def without_code(key: Key) -> PreconditionError:

@@ -10,7 +10,7 @@ import pytest
 
 from fnbuild.errors import NotFoundError, NotReadyError
 from fnbuild.platforms.docker import DockerPlatform
-from tests.engine import until
+from tests.engine import free_port, registry, until
 from tests.platforms.docker.author import Author, ask
 
 
@@ -122,6 +122,23 @@ def test_logs_go_on_in_the_next_container(author: Author, platform: DockerPlatfo
     assert heard == ["one is loaded", "two is loaded"]
     platform.delete(author.namespace, "greeter")
     assert [one.message for one in following if "is loaded" in one.message] == []
+
+
+def test_delete_takes_the_name_in_the_registry_too(
+    author: Author, platform: DockerPlatform, tmp_path: Path
+) -> None:
+    folder = author.write("hello")
+    file = folder / "function.yaml"
+    with registry(tmp_path, free_port()) as place:
+        file.write_text(
+            file.read_text().replace("build:", f"build:\n    registry: {place.address}")
+        )
+        image = author.deploy(folder).details["image"]
+        pushed = f"{place.address}/{image}"
+        author.made.images.append(pushed)
+        assert author.docker("images", "-q", pushed) != ""
+        assert platform.delete(author.namespace, "greeter", image=True) is True
+        assert author.docker("images", "-q", pushed) == ""
 
 
 def test_delete_takes_what_belongs_to_the_function(
