@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -16,8 +19,11 @@ from fnbuild.errors import (
     UnavailableError,
 )
 from fnbuild.platforms.docker.endings import ended
+from fnbuild.platforms.docker.engine import Engine, Ran
 from fnbuild.platforms.docker.faults import of_answer, of_connection
-from fnbuild.platforms.docker.gpus import uses_device
+from fnbuild.platforms.docker.gpus import uses_device, warnings_of
+from fnbuild.platforms.docker.inventory import Container
+from fnbuild.platforms.docker.labels import Key, Made
 from fnbuild.spec.types import Function, Resources, Spec
 
 DRIVER = "driver failed programming external connectivity on endpoint x (ab): "
@@ -105,3 +111,33 @@ def test_whether_a_process_has_opened_a_device(tmp_path: Path) -> None:
     with device.open():
         assert uses_device([os.getpid()], str(tmp_path / "device")) is True
     assert uses_device([2**22 + 1]) is None
+
+
+@pytest.mark.parametrize(
+    ("limit", "status", "words"),
+    [
+        (1, 1, ("it asks for a GPU and has none, so it runs on the CPU",)),
+        (1, 0, ()),
+        (0, 1, ()),
+    ],
+)
+def test_a_function_without_the_gpu_that_it_asks_for_says_so(
+    limit: int, status: int, words: tuple[str, ...]
+) -> None:
+    config: dict[str, Any] = {"metadata": {"name": "f", "namespace": "n"}, "spec": {}}
+    if limit:
+        config["spec"]["resources"] = {"limits": {"nvidia.com/gpu": limit}}
+    made = Made(Key("n", "f"), 1, "", "", "", "", config, 1)
+    container = Container("id", "nuclio-n-f", "running", "Up", {}, made, "image")
+    assert warnings_of(cast("Engine", _Elsewhere(status)), container) == words
+
+
+@dataclass
+class _Elsewhere:
+    """An engine of another machine, where a command ends with this status."""
+
+    status: int
+    local: bool = False
+
+    def execute(self, _container: str, _command: Sequence[str]) -> Ran:
+        return Ran(self.status, b"")
