@@ -148,7 +148,10 @@ class Engine(Protocol):
         """Take the images of an archive and return their names."""
 
     def remove(self, reference: str) -> bool:
-        """Take the name away, and the image with its last name; False when it was not there."""
+        """Take the name away, and the image with its last name; False when it was not there.
+
+        By its id an image goes only when it has no name.
+        """
 
 
 def choose(name: str | None = None) -> Engine:

@@ -113,6 +113,8 @@ class CommandLine:
         return [match[1] for line in out.splitlines() if (match := _LOADED.match(line))]
 
     def remove(self, reference: str) -> bool:
+        if reference.startswith("sha256:") and self._may_have_names(reference):
+            return False
         done = self._call("rmi", reference)
         if done.status == 0:
             return True
@@ -152,6 +154,11 @@ class CommandLine:
             size=int(raw.get("Size") or 0),
             architecture=raw.get("Architecture") or "",
         )
+
+    def _may_have_names(self, identity: str) -> bool:
+        """Whether somebody calls the image by a name, which would go with it."""
+        done = self._call("image", "inspect", "--format", "{{json .RepoTags}}", identity)
+        return done.out.strip() not in ("[]", "null")
 
     def _require(self, images: Sequence[str]) -> None:
         for image in images:

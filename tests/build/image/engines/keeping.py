@@ -75,6 +75,13 @@ def test_names_come_and_go(engine, made, base):
     assert engine.inspect(base) is not None
 
 
+def test_an_image_with_a_name_does_not_go_by_its_id(engine, made, base, build):
+    reference = made.image("named")
+    built = build(f"FROM {base}\n{made.label}\nENV NAMED={made.token}\n", tags=(reference,))
+    assert engine.remove(built) is False
+    assert engine.inspect(reference).id == built
+
+
 def test_an_archive_brings_an_image_back(engine, made, base, build, tmp_path):
     reference = made.image("saved")
     build(f"FROM {base}\n{made.label}\nENV SAVED={made.token}\n", tags=(reference,))
