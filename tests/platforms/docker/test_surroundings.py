@@ -22,7 +22,7 @@ from fnbuild.platforms import Artifact, lookup
 from fnbuild.platforms.addresses import docker_gateway
 from fnbuild.platforms.docker import DockerPlatform, connect
 from fnbuild.spec.types import Function, Platform, Spec
-from tests.engine import PYTHON_IMAGE, Made, free_port
+from tests.engine import PYTHON_IMAGE, Made, call, free_port
 from tests.platforms.docker.author import Author, ask
 
 
@@ -224,6 +224,20 @@ def test_no_engine(host: str, words: str, data: Path, monkeypatch: pytest.Monkey
     assert host in failure.value.message
     assert "DOCKER_HOST" in (failure.value.hint or "")
     assert host in platform.notices()[0]
+
+
+def test_the_engine_of_a_context(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    (tmp_path / "config.json").write_text("{}")
+    call(made.engine, "context", "create", "tests", "--docker", f"host={host}")
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.setenv("DOCKER_CONTEXT", "tests")
+    engine = connect().engine
+    assert engine.host == host
+    assert engine.version
 
 
 def test_a_context_that_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:

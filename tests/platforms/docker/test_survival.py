@@ -91,6 +91,22 @@ def test_a_model_too_large_for_its_limit(author: Author) -> None:
     assert "out of memory" in shown.message
 
 
+def test_a_model_that_takes_too_long(author: Author) -> None:
+    code = """
+    import time
+
+    def init_context(context):
+        time.sleep(60)
+
+    def handler(context, event):
+        return "hello"
+    """
+    words = r"did not finish within 1 s.*main\.py:5, in init_context"
+    with pytest.raises(NotReadyError, match=words):
+        author.deploy(author.write_code(code, spec="readinessTimeoutSeconds: 1"))
+    assert author.shown().state == "unhealthy"
+
+
 def test_a_processor_that_ends_at_once_shows_its_last_words(author: Author, tmp_path: Path) -> None:
     nothing = tmp_path / "nothing"
     nothing.mkdir()
