@@ -114,9 +114,11 @@ class _Making:
             # What comes behind the code may install one.
             if not recipe.post_copy:
                 raise
-            image = self._whole(recipe, folder, name, digest, pythons.USUAL)
+            # The name keeps what it means until it is known that this one has a Python.
+            image = self._whole(recipe, folder, "", digest, pythons.USUAL)
             found = self._pythons(image)
             if found.processor.path == pythons.USUAL.processor.path:
+                self._engine.tag(image, name)
                 return image, found
         image = self._whole(recipe, folder, name, digest, found)
         if recipe.pre_copy:
@@ -166,7 +168,7 @@ class _Making:
     def _whole(self, recipe: Recipe, folder: Path, name: str, digest: str, found: Pythons) -> str:
         self._context.fill(processor.settings(self._function), found, offline=self._build.offline)
         lines = dockerfile.whole(recipe, found.handler)
-        return self._run(lines, folder, (name,), {DIGEST_LABEL: digest})
+        return self._run(lines, folder, (name,) if name else (), {DIGEST_LABEL: digest})
 
     def _run(
         self,

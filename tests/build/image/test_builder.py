@@ -139,6 +139,20 @@ def test_a_failed_build_leaves_the_earlier_image(author: Author, engine: Engine)
     assert facts.id == before
 
 
+def test_a_build_without_a_python_in_the_end_leaves_the_earlier_image(
+    author: Author, engine: Engine, made: Made, tmp_path: Path
+) -> None:
+    author.write()
+    before = author.build().id
+    lines = "directives: {postCopy: [{kind: LABEL, value: python=none}]}"
+    author.write(lines, base=small_base(made, tmp_path / "base"))
+    with pytest.raises(BuildError, match="no usable Python"):
+        author.build()
+    facts = engine.inspect(author.image)
+    assert facts is not None
+    assert facts.id == before
+
+
 def test_an_image_without_python_says_what_was_looked_for(
     author: Author, made: Made, tmp_path: Path
 ) -> None:
