@@ -266,6 +266,11 @@ def _image(flags: dict[str, Any]) -> str:
         return named
     if named:
         raise UsageError("--run-image and --input-image-file each name the image: give one of them")
+    if flags.get("dry_run"):
+        raise UsageError(
+            "--dry-run changes nothing, and --input-image-file loads an image into the engine",
+            hint="load it by hand (`docker load`), and name it: `--run-image NAME`",
+        )
     from fnbuild.build.image.engine import choose
 
     found = choose("docker").load(Path(file))

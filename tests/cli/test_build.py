@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,7 +67,18 @@ def test_an_archive_of_it_runs_elsewhere(
     done = fnbuild("build", "--path", folder, "--engine", "docker", "--output-image-file", file)
     assert done.status == 0, done.err
     made.engine.remove(image)
-    assert made.engine.load(file) == [image]
+    place = ("--platform", "local", "-n", made.name("ns"))
+    given = ("--file", folder / "function.yaml", "--input-image-file", file)
+    planned = fnbuild("deploy", "built", *given, *place, "--dry-run")
+    assert (planned.status, made.engine.inspect(image)) == (2, None), planned.err
+    try:
+        done = fnbuild("deploy", "built", *given, *place, "-o", "url")
+        assert done.status == 0, done.err
+        assert f"loaded {image}" in done.err
+        with urllib.request.urlopen(done.out.strip(), timeout=20) as reply:
+            assert reply.read() == b"1"
+    finally:
+        fnbuild("delete", "function", "built", *place, "--image")
 
 
 def test_what_a_step_writes_is_told_when_it_fails_or_is_asked_for(
