@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from fnbuild.errors import FnbuildError
@@ -61,6 +61,11 @@ class Switch:
     def _create(self, name: str, place: Place, *, candidate: bool = False) -> str:
         body = create_body(self.made, place, candidate=candidate)
         container = self.engine.create(name, body)
+        if (self.engine.container(container) or {}).get("Image") != self.made.image_id:
+            # The name means another image by now: somebody has built under it meanwhile.
+            self.engine.remove(container)
+            body = create_body(self.made, replace(place, image=""), candidate=candidate)
+            container = self.engine.create(name, body)
         try:
             self.engine.put(container, processor_archive(self.made))
             for network in place.networks[1:]:

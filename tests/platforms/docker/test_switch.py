@@ -174,6 +174,21 @@ def test_two_deploys_at_once(author: Author) -> None:
         author.deploy(folder)
 
 
+def test_a_name_that_means_another_image_meanwhile(author: Author) -> None:
+    author.deploy(author.write("old"))
+    old = author.inspected()["Image"]
+    folder = author.write("new")
+
+    def progress(text: str) -> None:
+        if text.startswith("starting a trial container"):
+            author.docker("tag", old, author.made.name("greeter"))
+
+    request = deploy.DeployRequest(path=folder, platform="local", namespace=author.namespace)
+    made = deploy.deploy(request, progress)
+    assert ask(made.http_port) == "new"
+    assert author.inspected()["Image"] != old
+
+
 def test_a_deploy_that_was_killed_is_cleared_up_after(author: Author) -> None:
     author.deploy(author.write("hello"))
     # As a deploy leaves it that was killed behind the start of the new container.
