@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from fnbuild.errors import UnavailableError
+from fnbuild.platforms.docker import contexts
 from fnbuild.platforms.docker.faults import Missing, of_connection, told
 from fnbuild.runtime.http import unix
 from fnbuild.spec.types import Raw
 
 _SECONDS = 60
-_DEFAULT_HOST = "unix:///var/run/docker.sock"
 _DESKTOP = "Docker Desktop"
 
 
@@ -42,10 +42,25 @@ def connect() -> Engine:
     host, settings = _address(docker)
     try:
         _knock(host)
-        api = docker.APIClient(base_url=host, version="auto", timeout=_SECONDS, **settings)
+        api = _client()(base_url=host, version="auto", timeout=_SECONDS, **settings)
     except (OSError, docker.errors.DockerException) as error:
         raise of_connection(error, host) from error
     return Engine(api, host)
+
+
+def _client() -> Any:
+    """The SDK's client, a class that stands on one which is imported late."""
+    import docker
+
+    class Client(docker.APIClient):  # type: ignore[misc]
+        def merge_environment_settings(
+            self, url: str, proxies: Any, stream: Any, verify: Any, cert: Any
+        ) -> Any:
+            # REQUESTS_CA_BUNDLE is not about the engine, whose authority is its own.
+            own = self.verify if verify is None else verify
+            return super().merge_environment_settings(url, proxies, stream, own, cert)
+
+    return Client
 
 
 def _knock(host: str) -> None:
@@ -60,18 +75,18 @@ def _address(docker: Any) -> tuple[str, Raw]:
         settings = docker.utils.kwargs_from_env()
         settings.pop("base_url", None)
     else:
-        name = os.environ.get("DOCKER_CONTEXT")
-        context = docker.ContextAPI.get_context(name)
-        if context is None:
-            raise UnavailableError(
-                f"there is no Docker context {name}",
-                hint="`docker context ls` lists those there are",
-            )
-        host = str(context.Host or _DEFAULT_HOST).removeprefix("http+")
-        settings = {"tls": context.TLSConfig} if context.TLSConfig else {}
+        found = contexts.place()
+        host = found.host.removeprefix("http+")
+        settings = {"tls": _tls(docker, found.tls)} if found.tls else {}
     if host.startswith("ssh://"):
         settings["use_ssh_client"] = True
     return host, settings
+
+
+def _tls(docker: Any, material: contexts.Material) -> Any:
+    return docker.tls.TLSConfig(
+        client_cert=material.own, ca_cert=material.ca or None, verify=material.verify
+    )
 
 
 class Engine:

@@ -22,7 +22,7 @@ from fnbuild.platforms import Artifact, lookup
 from fnbuild.platforms.addresses import docker_gateway
 from fnbuild.platforms.docker import DockerPlatform, connect
 from fnbuild.spec.types import Function, Platform, Spec
-from tests.engine import PYTHON_IMAGE, Made, call, free_port
+from tests.engine import PYTHON_IMAGE, Made, free_port
 from tests.platforms.docker.author import Author, ask
 
 
@@ -185,9 +185,10 @@ def test_what_nuclio_has_deployed_is_listed_and_left_alone(
     assert (shown.state, shown.http_port, shown.revision) == ("ready", port, 0)
     assert shown.function.metadata.annotations == {"type": "detector"}
     assert shown.details["deployed_by"] == "Nuclio"
-    for change in (platform.delete, lambda *key: platform.redeploy(*key, print)):
-        with pytest.raises(PreconditionError, match="Nuclio"):
-            change(author.namespace, "greeter")
+    with pytest.raises(PreconditionError, match="Nuclio"):
+        platform.delete(author.namespace, "greeter")
+    with pytest.raises(PreconditionError, match="Nuclio"):
+        platform.redeploy(author.namespace, "greeter", author.progress.append)
     # A deploy takes it over, and its port with it.
     made = author.deploy(author.write("hello"))
     assert (made.http_port, made.revision) == (port, 1)
@@ -224,27 +225,6 @@ def test_no_engine(host: str, words: str, data: Path, monkeypatch: pytest.Monkey
     assert host in failure.value.message
     assert "DOCKER_HOST" in (failure.value.hint or "")
     assert host in platform.notices()[0]
-
-
-def test_the_engine_of_a_context(
-    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    host = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
-    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
-    (tmp_path / "config.json").write_text("{}")
-    call(made.engine, "context", "create", "tests", "--docker", f"host={host}")
-    monkeypatch.delenv("DOCKER_HOST", raising=False)
-    monkeypatch.setenv("DOCKER_CONTEXT", "tests")
-    engine = connect().engine
-    assert engine.host == host
-    assert engine.version
-
-
-def test_a_context_that_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("DOCKER_HOST", raising=False)
-    monkeypatch.setenv("DOCKER_CONTEXT", "no-such-context")
-    with pytest.raises(UnavailableError, match="no-such-context"):
-        connect().deployments("nuclio")
 
 
 def test_both_names_of_the_platform() -> None:

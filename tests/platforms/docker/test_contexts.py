@@ -1,0 +1,181 @@
+"""The engine that a Docker context names: the program `docker` and the platform reach the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from fnbuild.build.image.engines.docker import Docker
+from fnbuild.errors import UnavailableError
+from fnbuild.platforms.docker import connect
+from tests.engine import call, require_engine, require_program
+
+SOCKET = "unix:///var/run/docker.sock"
+
+
+@dataclass
+class Contexts:
+    """Docker's own folder, empty at first, and contexts made in it by Docker's own program."""
+
+    folder: Path
+    host: str
+
+    def make(self, name: str, **endpoint: str) -> None:
+        words = ",".join(f"{key}={value}" for key, value in endpoint.items())
+        call(require_engine(), "context", "create", name, "--docker", words)
+        assert list(self.folder.glob("contexts/meta/*/meta.json"))
+
+
+@pytest.fixture
+def contexts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Contexts:
+    require_engine()
+    host = os.environ.get("DOCKER_HOST") or SOCKET
+    for name in ("DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return Contexts(tmp_path / ".docker", host)
+
+
+def same_engine(host: str) -> None:
+    """Both ways to the engine lead to the one at that address."""
+    engine = connect().engine
+    try:
+        assert engine.host == host
+        identity = engine.info["ID"]
+    finally:
+        engine.close()
+    builds = Docker()
+    builds.check()
+    assert call(builds, "info", "--format", "{{.ID}}").strip() == identity
+
+
+def test_a_context_without_a_configuration_beside_it(
+    contexts: Contexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contexts.make("tests", host=contexts.host)
+    (contexts.folder / "config.json").unlink(missing_ok=True)
+    monkeypatch.setenv("DOCKER_CONTEXT", "tests")
+    same_engine(contexts.host)
+
+
+def test_the_current_context(contexts: Contexts, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = contexts.folder.parent / "elsewhere"
+    monkeypatch.setenv("DOCKER_CONFIG", str(elsewhere))
+    contexts.folder = elsewhere
+    contexts.make("tests", host=contexts.host)
+    contexts.make("other", host="tcp://127.0.0.1:1")
+    call(require_engine(), "context", "use", "tests")
+    assert json.loads((elsewhere / "config.json").read_text())["currentContext"] == "tests"
+    same_engine(contexts.host)
+    monkeypatch.setenv("DOCKER_CONTEXT", "other")
+    with pytest.raises(UnavailableError, match="refused"):
+        connect().deployments("nuclio")
+
+
+def test_an_address_wins_over_a_context(
+    contexts: Contexts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contexts.make("other", host="tcp://127.0.0.1:1")
+    monkeypatch.setenv("DOCKER_CONTEXT", "other")
+    monkeypatch.setenv("DOCKER_HOST", contexts.host)
+    same_engine(contexts.host)
+
+
+def test_the_default_context(contexts: Contexts, monkeypatch: pytest.MonkeyPatch) -> None:
+    if contexts.host != SOCKET:
+        pytest.skip(f"the engine is not at {SOCKET}")
+    contexts.folder.mkdir()
+    (contexts.folder / "config.json").write_text("{")
+    same_engine(SOCKET)
+    monkeypatch.setenv("DOCKER_CONTEXT", "default")
+    same_engine(SOCKET)
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_a_context_that_does_not_exist(
+    contexts: Contexts, monkeypatch: pytest.MonkeyPatch, made: bool
+) -> None:
+    if made:
+        contexts.make("tests", host=contexts.host)
+    monkeypatch.setenv("DOCKER_CONTEXT", "no-such-context")
+    with pytest.raises(UnavailableError, match="no Docker context no-such-context"):
+        connect().deployments("nuclio")
+
+
+def test_a_context_that_cannot_be_read(contexts: Contexts, monkeypatch: pytest.MonkeyPatch) -> None:
+    contexts.make("tests", host=contexts.host)
+    [file] = contexts.folder.glob("contexts/meta/*/meta.json")
+    file.write_text("[]")
+    monkeypatch.setenv("DOCKER_CONTEXT", "tests")
+    with pytest.raises(UnavailableError, match="tests cannot be read") as failure:
+        connect().deployments("nuclio")
+    assert str(file) in (failure.value.hint or "")
+
+
+@pytest.fixture
+def guarded(contexts: Contexts, tmp_path: Path) -> Iterator[tuple[str, Path, Path]]:
+    """The engine behind TLS: address, certificate, key. The one certificate is everybody's."""
+    certificate, key = tmp_path / "own.pem", tmp_path / "own.key"
+    subject = ("-subj", "/CN=tests", "-addext", "subjectAltName=IP:127.0.0.1")
+    words = ("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject)
+    files = ("-keyout", str(key), "-out", str(certificate))
+    command = [require_program("openssl"), *words, *files]
+    subprocess.run(command, check=True, capture_output=True)
+    if not contexts.host.startswith("unix://"):
+        pytest.skip("the engine has no socket on this machine")
+    settings = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(certificate))
+    settings.verify_mode = ssl.CERT_REQUIRED
+    settings.load_cert_chain(certificate, key)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(
+            target=serve,
+            args=(listener, settings, contexts.host.removeprefix("unix://")),
+            daemon=True,
+        ).start()
+        yield f"tcp://127.0.0.1:{listener.getsockname()[1]}", certificate, key
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def serve(listener: socket.socket, settings: ssl.SSLContext, engine: str) -> None:
+    with suppress(OSError):
+        while True:
+            accepted = listener.accept()[0]
+            threading.Thread(target=pass_on, args=(accepted, settings, engine), daemon=True).start()
+
+
+def pass_on(accepted: socket.socket, settings: ssl.SSLContext, engine: str) -> None:
+    """One request and its answer: the client is asked to end the connection behind it."""
+    with (
+        suppress(OSError),
+        closing(accepted),
+        settings.wrap_socket(accepted, server_side=True) as client,
+        socket.socket(socket.AF_UNIX) as server,
+    ):
+        server.connect(engine)
+        server.sendall(client.recv(1 << 16).replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
+        while piece := server.recv(1 << 16):
+            client.sendall(piece)
+
+
+def test_a_context_with_tls(
+    contexts: Contexts, guarded: tuple[str, Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, certificate, key = guarded
+    contexts.make("tests", host=host, ca=str(certificate), cert=str(certificate), key=str(key))
+    (contexts.folder / "config.json").unlink(missing_ok=True)
+    monkeypatch.setenv("DOCKER_CONTEXT", "tests")
+    same_engine(host)
+    [own] = contexts.folder.glob("contexts/tls/*/docker/cert.pem")
+    own.unlink()
+    with pytest.raises(UnavailableError, match="no container engine answers"):
+        connect().deployments("nuclio")
