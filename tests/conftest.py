@@ -1,9 +1,11 @@
 """What tests of every part share."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,11 @@ import pytest
 from tests.engine import Made, making, require_engine
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# Whoever starts the tests in the background may have them ignored, and what tests start inherits it.
+with suppress(ValueError):  # not in the main thread
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@
                            "attributes": {}}},
      "event_timeout": 30.0 | null,       seconds
      "readiness_timeout": 120.0,         seconds that init_context may take
-     "accept": "immediately" | "when-ready",
+     "accept": "immediately" | "when-ready" | "when-settled",   settled: ready, or failed
      "restart": "always" | "no",         of workers that die
      "neighbours": "/folder" | null,     what other processors were started with; see `neighbours`
      "drain_timeout": 60.0,              seconds that open connections are waited for
@@ -103,7 +103,7 @@ class ProcessorConfig:
         }
         self.event_timeout = _get(values, "", "event_timeout", float, None)
         self.readiness_timeout = _get(values, "", "readiness_timeout", float, 120.0)
-        self.accept = _choice(values, "accept", ["immediately", "when-ready"])
+        self.accept = _choice(values, "accept", ["immediately", "when-ready", "when-settled"])
         self.restart = _choice(values, "restart", ["always", "no"])
         self.drain_timeout = _get(values, "", "drain_timeout", float, 60.0)
         self._read_listeners(_get(values, "", "listeners", dict))

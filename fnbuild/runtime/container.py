@@ -92,6 +92,8 @@ def _place() -> Dict[str, Any]:
         "code": CODE,
         "interpreter": interpreter(),
         "sdk_path": os.path.join(_HOME, "sdk"),
+        # Callers who come while the model loads wait for it, however long that takes.
+        "accept": "when-settled",
         "listeners": {
             "http": {"host": everywhere, "port": HTTP_PORT},
             "admin": {"host": everywhere, "port": health.PORT},

@@ -33,6 +33,8 @@ from .triggers.batch import BatchTrigger
 from .triggers.cron import CronTrigger
 from .triggers.http import HttpTrigger, limits, without_trigger
 
+# Between two looks at workers that load, in seconds.
+_LOOK = 0.02
 # How long a signal waits for idle connections, in seconds.
 _IDLE_AT_SIGNAL = 1.0
 
@@ -90,8 +92,10 @@ class Processor:
         self.pools.start()
         if self.config.accept == "immediately":
             await self._accept(http)
-        else:
+        elif self.config.accept == "when-ready":
             self.pools.when_ready(lambda: self._loop.create_task(self._accept(http)))
+        else:
+            self._loop.create_task(self._accept_when_settled(http))
         await self._open_control()
         try:
             return await self._finished
@@ -104,6 +108,15 @@ class Processor:
             name = sock.getsockname()
             if isinstance(name, tuple):
                 self.log.info("Listening on http://%s:%d" % name[:2])
+
+    async def _accept_when_settled(self, http: List[socket.socket]) -> None:
+        """Leave callers in the socket's queue until it is known whether there is anybody to serve.
+
+        Told by a look now and then, since the workers may fail in many ways.
+        """
+        while self.pools.state() == "starting":
+            await asyncio.sleep(_LOOK)
+        await self._accept(http)
 
     async def _open_admin(self) -> None:
         if self.config.admin is None:

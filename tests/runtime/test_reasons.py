@@ -154,6 +154,17 @@ def test_the_first_request_is_served_by_a_processor_that_starts(serve: Any) -> N
     assert one.send().status == 200
 
 
+@pytest.mark.parametrize(("end", "status"), [("pass", 200), ("raise ValueError('none')", 503)])
+def test_callers_may_wait_until_it_is_known_what_becomes_of_a_start(
+    end: str, status: int, serve: Any
+) -> None:
+    code = f"import time\ntime.sleep(0.5)\n{end}\n" + MORTAL
+    trigger = {"availability_timeout_ms": 50}
+    one = serve(code, wait=None, accept="when-settled", trigger=trigger)
+    reply = one.send()
+    assert reply.status == status, reply.body
+
+
 def test_refusals_are_logged_and_a_flood_is_counted(serve: Any) -> None:
     one = serve(MORTAL, trigger={"attributes": {"maxRequestBodySize": 10}})
     for _ in range(5):
