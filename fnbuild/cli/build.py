@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fnbuild.cli.deploy import request_of, say_findings
+from fnbuild.cli.asked import request_of
+from fnbuild.cli.deploy import say_findings
 from fnbuild.cli.flags import build_flags, source_flags
 from fnbuild.cli.lazy import Command
 from fnbuild.cli.output import output_option
@@ -48,9 +49,10 @@ def build(session: Session, /, output: str, **flags: Any) -> None:
     from fnbuild.cli.progress import Progress
 
     if flags["prepare_offline"]:
-        _prepare_offline()
+        _prepare_offline(session, flags)
         return
     engine = choose(flags["engine"])
+    _check_folder(flags["output_image_file"])
     with request_of(session, flags) as request:
         prepared = say_findings(request)
         with Progress(whole=session.verbose) as progress:
@@ -112,8 +114,29 @@ def _version(numbers: tuple[int, ...]) -> str:
     return ".".join(map(str, numbers))
 
 
-def _prepare_offline() -> None:
+def _prepare_offline(session: Session, flags: dict[str, Any]) -> None:
+    """Fetch the SDK and, of a function that is named, the base image."""
     from fnbuild.build import sdk
+    from fnbuild.build.image.base import fetch
+    from fnbuild.build.image.engine import choose
+    from fnbuild.cli.progress import Progress
 
     for folder in sdk.prepare():
         note(f"nuclio_sdk {folder.name} is here")
+    if not flags["path"] and not flags["config_file"]:
+        return
+    with request_of(session, flags) as request, Progress(whole=session.verbose) as progress:
+        prepared = say_findings(request)
+        base = fetch(prepared.loaded, choose(flags["engine"]), progress)
+    note(f"the base image {base} is here; lines that need the network fail with --offline")
+
+
+def _check_folder(file: Path | None) -> None:
+    """Told before a long build."""
+    from fnbuild.errors import InputError
+
+    if file is not None and not file.absolute().parent.is_dir():
+        raise InputError(
+            f"--output-image-file {file}: there is no folder {file.absolute().parent}",
+            hint=f"make it: `mkdir -p {file.absolute().parent}`",
+        )

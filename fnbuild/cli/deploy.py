@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from fnbuild.cli.asked import request_of
 from fnbuild.cli.flags import build_flags, configuration_flags, source_flags
 from fnbuild.cli.lazy import Command, switched_off
 from fnbuild.cli.names import function_name, project_name
@@ -20,7 +18,6 @@ from fnbuild.cli.session import Session, interactive, note, pass_session, warn
 if TYPE_CHECKING:
     from fnbuild.deploy import DeployRequest, Prepared
     from fnbuild.platforms import Deployment, Platform, Step
-    from fnbuild.spec.types import Function
 
 ENABLE = "`fnbuild update function {} --disable=false` runs it again"
 
@@ -63,104 +60,6 @@ def deploy(ctx: click.Context, session: Session, /, **flags: Any) -> None:
             _show_plan(request, flags["output"])
         else:
             _deploy(session, request, flags["output"])
-
-
-@contextmanager
-def request_of(session: Session, flags: dict[str, Any]) -> Iterator[DeployRequest]:
-    """What the flags of deploy and diff ask for.
-
-    Inline source gets a folder of its own. A name without a path is a function that the platform
-    has already: its stored configuration lies below the flags, its recorded code is the path.
-    """
-    from fnbuild.build.sources.open import opened
-    from fnbuild.cli.overrides import overrides
-    from fnbuild.deploy import DeployRequest
-
-    request = DeployRequest(
-        name=flags["name"],
-        namespace=session.namespace,
-        project=flags.get("project_name"),
-        overrides=overrides(flags),
-        variant=flags.get("variant"),
-        platform=session.platform,
-        strict=bool(flags.get("strict")),
-        enabled=bool(flags.get("enabled")),
-        image=_image(flags),
-        options=_options(flags),
-    )
-    build = request.overrides.spec.build
-    with (
-        opened(
-            flags["path"], build=build, config_file=flags["config_file"], progress=note
-        ) as found,
-        tempfile.TemporaryDirectory(prefix="fnbuild-source-") as empty,
-    ):
-        request = replace(request, path=found.path, config_file=found.config_file)
-        yield _complete(session, request, Path(empty))
-
-
-def _complete(session: Session, request: DeployRequest, empty: Path) -> DeployRequest:
-    """The request with a path; `empty` is one for what has no folder."""
-    from fnbuild.cli.folders import is_function
-    from fnbuild.errors import UsageError
-
-    if request.path is not None:
-        return request
-    if request.image and request.config_file is not None:
-        return replace(request, path=request.config_file, config_file=None)
-    inline = bool(request.overrides.spec.build.function_source_code)
-    if request.name and not inline:
-        request = _with_stored(session, request)
-        inline = bool(request.overrides.spec.build.function_source_code)
-    if request.image:
-        return replace(request, path=empty, overrides=_of_image(request))
-    if request.path is not None:
-        return request
-    if inline:
-        return replace(request, path=empty)
-    if is_function(Path()):
-        raise UsageError(
-            "there is nothing to deploy: no path was given", hint="`--path .` is this folder"
-        )
-    return request
-
-
-def _of_image(request: DeployRequest) -> Function:
-    """What flags say of an image's function, which must be enough."""
-    from msgspec.structs import replace as changed
-
-    from fnbuild.errors import UsageError
-
-    spec = request.overrides.spec
-    if not spec.handler:
-        raise UsageError(
-            f"{request.image} is to run, and nothing says what its handler is",
-            hint="`--handler MODULE:NAME` says it, or `--file FILE` names its function.yaml",
-        )
-    return changed(request.overrides, spec=changed(spec, runtime=spec.runtime or "python"))
-
-
-def _with_stored(session: Session, request: DeployRequest) -> DeployRequest:
-    from fnbuild.errors import NotFoundError, UsageError
-    from fnbuild.spec.merge import merge
-
-    assert request.name is not None
-    if request.variant is not None:
-        # The stored configuration is one variant already.
-        raise UsageError(
-            "a variant is one of a function's folder, and no path was given",
-            hint="`--path FOLDER` names the folder",
-        )
-    platform = session.connect()
-    try:
-        stored = platform.deployment(session.namespace, request.name).function
-    except NotFoundError:
-        return request
-    return replace(
-        request,
-        path=platform.source(session.namespace, request.name),
-        overrides=merge(request.overrides, stored),
-    )
 
 
 @contextmanager
@@ -255,36 +154,3 @@ def _step(step: Step) -> dict[str, Any]:
     if step.after is not None:
         shown["after"] = step.after
     return shown
-
-
-def _image(flags: dict[str, Any]) -> str:
-    """The image that the flags name, to be run as it is; an archive is loaded into the engine."""
-    from fnbuild.errors import InputError, UsageError
-
-    named, file = flags.get("run_image") or "", flags.get("input_image_file")
-    if not file:
-        return named
-    if named:
-        raise UsageError("--run-image and --input-image-file each name the image: give one of them")
-    if flags.get("dry_run"):
-        raise UsageError(
-            "--dry-run changes nothing, and --input-image-file loads an image into the engine",
-            hint="load it by hand (`docker load`), and name it: `--run-image NAME`",
-        )
-    from fnbuild.build.image.engine import choose
-
-    found = choose("docker").load(Path(file))
-    if len(found) != 1:
-        what = "several images" if found else "no image with a name"
-        raise InputError(
-            f"{file} holds {what}",
-            hint="load it by hand (`docker load`), and give the one to run: `--run-image NAME`",
-        )
-    note(f"loaded {found[0]} from {file}")
-    return found[0]
-
-
-def _options(flags: dict[str, Any]) -> dict[str, Any]:
-    """Only what was asked for: platforms refuse options that they do not know."""
-    options = {key: flags.get(key) for key in ("force", "overlap", "listen")}
-    return {key: value for key, value in options.items() if value}

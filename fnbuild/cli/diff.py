@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from fnbuild.cli.deploy import request_of
+from fnbuild.cli.asked import request_of
 from fnbuild.cli.flags import build_flags, configuration_flags, source_flags
 from fnbuild.cli.lazy import Command
 from fnbuild.cli.names import function_name

@@ -93,12 +93,15 @@ def address(function: Deployment, via: str = "any") -> str:
         return found
     why = f": {reason(function.message)}" if function.message else ""
     why = "" if function.state == "stopped" else why
+    remedy = _REMEDIES.get(function.state, _LOGS)
+    if function.state == "stopped" and function.platform != "process":
+        remedy = _REDEPLOY
     raise NotReadyError(
-        f"{function.name} is {function.state}{why}",
-        hint=_REMEDIES.get(function.state, _LOGS).format(function.name),
+        f"{function.name} is {function.state}{why}", hint=remedy.format(function.name)
     )
 
 
+_REDEPLOY = "`fnbuild redeploy {}` starts it again"
 _LOGS = "`fnbuild logs {}` says more"
 _REMEDIES = {
     "stopped": "`fnbuild up` starts it again",

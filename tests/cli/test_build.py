@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Outcome
-from tests.engine import PYTHON_IMAGE, Made, require_image
+from tests.engine import PYTHON_IMAGE, Made, free_port, require_image
 
 Fnbuild = Callable[..., Outcome]
 
@@ -101,3 +101,36 @@ def test_an_engine_that_nobody_knows(fnbuild: Fnbuild, empty: Path, folder: Path
     done = fnbuild("build", "--path", folder, "--engine", "rocket")
     assert done.status == 2
     assert "docker, podman, buildah" in done.err
+
+
+def test_a_file_that_has_no_folder_is_told_before_the_build(
+    fnbuild: Fnbuild, empty: Path, folder: Path
+) -> None:
+    words = ("build", "--path", folder, "--engine", "docker", "--output-image-file")
+    done = fnbuild(*words, folder / "nowhere" / "image.tar")
+    assert done.status == 1
+    assert "there is no folder" in done.err
+    assert "step 1/" not in done.err
+
+
+@pytest.mark.usefixtures("empty", "made")
+def test_what_later_builds_without_network_need(fnbuild: Fnbuild, folder: Path) -> None:
+    words = ("build", "--prepare-offline", "--path", folder, "--engine", "docker")
+    done = fnbuild(*words)
+    assert (done.status, done.out) == (0, ""), done.err
+    assert f"the base image {PYTHON_IMAGE} is here" in done.err
+    done = fnbuild(*words, "--base-image", f"127.0.0.1:{free_port()}/nothing:1")
+    assert done.status == 1
+    assert "cannot be pulled" in done.err
+
+
+@pytest.mark.usefixtures("empty")
+def test_inline_source_needs_nothing_else(fnbuild: Fnbuild, made: Made) -> None:
+    image = made.image("inline")
+    require_image(made.engine)
+    source = "def handler(context, event):\n    return 1\n"
+    words = ("build", "inline", "--source", source, "--image", image, "--engine", "docker")
+    done = fnbuild(*words, "--base-image", PYTHON_IMAGE, "-o", "name")
+    assert (done.status, done.out) == (0, f"{image}\n"), done.err
+    ran = made.engine.run(image, ["cat", "/opt/nuclio/main.py"])
+    assert ran.out == source

@@ -7,6 +7,7 @@ since the command of the image has to name one. The whole is built then, from th
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,9 +18,10 @@ from typing import cast, get_args
 from fnbuild.build import processor, requirements
 from fnbuild.build.artifact import Artifact
 from fnbuild.build.image import cuda, dockerfile, names, pythons
+from fnbuild.build.image.base import had
 from fnbuild.build.image.context import Context
 from fnbuild.build.image.dockerfile import Dockerfile
-from fnbuild.build.image.engine import BuildRequest, Engine, ImageFacts, Network, StepError
+from fnbuild.build.image.engine import BuildRequest, Engine, Network, StepError
 from fnbuild.build.image.pythons import Pythons
 from fnbuild.build.image.recipe import Directive, Recipe, recipe_of
 from fnbuild.datadir import data_dir, make_private
@@ -35,6 +37,7 @@ DIGEST_LABEL = "fnbuild.io/digest"
 """The label of an image that holds the hash of the code in it."""
 
 _TIMEOUT_SECONDS = 3600
+_STEP = re.compile(r"step (\d+)/")
 # In the context when a line of the user's may copy from it.
 _HANDLER = "handler"
 _NETWORK_VARIABLE = "NUCLIO_DOCKER_BUILD_NETWORK"
@@ -84,6 +87,7 @@ class _Making:
         self._engine = engine
         self._progress = progress
         self._fresh = self._build.no_cache
+        self._told = 0
         self.base = ""
         self.warnings: list[str] = []
 
@@ -91,9 +95,15 @@ class _Making:
         """The image's id, and its Pythons."""
         wanted = requirements.collect(self._function, self._code, image=True)
         chosen = cuda.base_of(self._function, wanted.packages)
-        self.warnings += chosen.warnings
         self.base = base = chosen.image
-        facts = self._base(base)
+        if base in (name, name.removesuffix(":latest")):
+            raise BuildError(
+                f"spec.build.image and spec.build.baseImage are both {base}: every build would"
+                " stand on the one before",
+                hint="give the image another name: `--image NAME`",
+            )
+        facts, warnings = had(base, self._build, self._engine, self._progress)
+        self.warnings += (*chosen.warnings, *warnings)
         self._context = Context(folder, self._function, self._code)
         self.warnings += self._context.warnings
         recipe = recipe_of(
@@ -133,28 +143,6 @@ class _Making:
         with suppress(BuildError):
             self._engine.remove(prepared)
 
-    def _base(self, base: str) -> ImageFacts | None:
-        """Have the base image, or know that the engine fetches it by itself at the build."""
-        build, engine = self._build, self._engine
-        facts = engine.inspect(base)
-        never = build.no_base_images_pull or build.offline
-        if facts is None and never:
-            flag = "offline" if build.offline else "noBaseImagesPull"
-            raise BuildError(
-                f"the base image {base} is not here, and spec.build.{flag} forbids to fetch it",
-                hint=f"fetch it before (`{engine.name} pull {base}`), or load it from an archive",
-            )
-        if facts is not None and (never or not build.no_cache):
-            return facts
-        try:
-            engine.pull(base, self._progress)
-        except BuildError as error:
-            if facts is None:
-                raise
-            # Many base images exist on one machine only.
-            self.warnings.append(f"{error.message}; the base image that is here is used")
-        return engine.inspect(base)
-
     def _prepare(self, recipe: Recipe, folder: Path, base: str) -> str:
         """The id of what the lines before the code make of the base image."""
         if not recipe.pre_copy:
@@ -193,12 +181,19 @@ class _Making:
             pull=not (build.no_base_images_pull or build.offline),
         )
         try:
-            image = self._engine.build(request, self._progress)
+            image = self._engine.build(request, self._tell)
         except StepError as error:
             raise self._placed(error, lines) from error
         # What was made a moment ago is fresh enough for the build of the whole.
         self._fresh = False
+        self._told = len(lines.instructions)
         return image
+
+    def _tell(self, text: str) -> None:
+        """Pass progress on, but for steps that were told of when the beginning was built."""
+        step = _STEP.match(text)
+        if step is None or int(step[1]) > self._told:
+            self._progress(text)
 
     def _placed(self, error: StepError, lines: Dockerfile) -> BuildError:
         """The failure with the place of the line that the user wrote."""
@@ -286,6 +281,12 @@ def _push(function: Function, name: str, engine: Engine, progress: Progress) -> 
     if not registry:
         return "", ""
     target = names.with_registry(registry, name)
+    known = engine.inspect(target)
     engine.tag(name, target)
     progress(f"pushing {target}")
-    return target, engine.push(target, progress)
+    try:
+        return target, engine.push(target, progress)
+    except BaseException:
+        if known is None:
+            engine.remove(target)
+        raise

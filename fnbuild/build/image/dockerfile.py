@@ -41,7 +41,10 @@ _HEREDOC = re.compile(r"(?:^|\s)<<-?['\"]?[A-Za-z_]")
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """One instruction, on one or more lines. `place` is that of the directive, "" for our own."""
+    """One instruction, on one or more lines.
+
+    `place` is that of the directive, or the file of requirements; "" for our own.
+    """
 
     text: str
     place: str = ""
@@ -95,7 +98,7 @@ def _copies(recipe: Recipe, python: Python) -> Iterator[Instruction]:
         file = f"{HOME}/{recipe.requirements}"
         yield _unpack(REQUIREMENTS)
         words = (python.path, "-m", "pip", "install", "--no-cache-dir", "-r", file)
-        yield Instruction(f"RUN {_exec(*words)}")
+        yield Instruction(f"RUN {_exec(*words)}", recipe.requirements)
     if recipe.large:
         yield _unpack(LARGE)
     yield _unpack(CONFIG)

@@ -187,6 +187,7 @@ def test_requirements_that_no_line_installs(author: Author) -> None:
     with pytest.raises(BuildError) as failure:
         author.build()
     assert "colour-of-nothing" in (failure.value.detail or "")
+    assert failure.value.message.startswith("requirements.txt: step ")
     author.write("commands: ['true # requirements.txt is not wanted']")
     author.build()
 
@@ -229,6 +230,31 @@ def test_a_registry_gets_the_image(author: Author, engine: Engine, tmp_path: Pat
         engine.remove(built.pushed)
         engine.pull(built.pushed, author.progress.append)
         assert engine.inspect(built.pushed) is not None
+
+
+def test_a_push_that_fails_leaves_no_name(author: Author, engine: Engine) -> None:
+    author.write(f"registry: 127.0.0.1:{free_port()}")
+    with pytest.raises(BuildError, match="cannot be pushed"):
+        author.build()
+    assert engine.inspect(author.image) is not None
+    listed = call(engine, "images", "--format", "{{.Repository}}")
+    assert [one for one in listed.split() if one.startswith("127") and author.image in one] == []
+
+
+def test_an_image_does_not_stand_on_itself(author: Author) -> None:
+    author.write(base=author.image)
+    with pytest.raises(BuildError, match="are both") as failure:
+        author.build()
+    assert "--image" in (failure.value.hint or "")
+
+
+def test_each_step_is_told_of_once(author: Author) -> None:
+    author.write("commands: [echo one, echo two]")
+    author.build()
+    told = [line.split("  ")[1] for line in author.progress if line.startswith("step ")]
+    assert told.count("RUN echo one") == 1
+    assert told.count("RUN echo two") == 1
+    assert told[-1] == 'CMD ["processor"]'
 
 
 def test_the_context_is_kept_where_that_is_asked_for(author: Author, tmp_path: Path) -> None:
