@@ -7,9 +7,10 @@ from collections import deque
 
 from fnbuild.build.image.engine import Progress
 from fnbuild.build.image.instructions import image_of
-from fnbuild.build.image.steps import Steps
+from fnbuild.build.image.steps import KEPT_LINES, Steps
 
 _LAST_WORDS = 30
+_KEPT_ERRORS = 10
 _WRITING = "writing the image"
 
 
@@ -23,32 +24,73 @@ class Classic(Steps):
         r"|# Executing \d+ build trigger|\[Warning\] "
     )
     _END = re.compile(r"The command '.*|Error response from daemon: .*|[A-Za-z]+ failed: .*")
+    _REMOVED = "Removing intermediate container "
+    _STDERR = re.compile("(\x1b\\[91m|\x1b\\[0m)")
+    """How the engine marks what a step wrote to stderr, and its end."""
 
     def __init__(self, text: str, progress: Progress, *, offline: bool = False) -> None:
         super().__init__(text, progress, offline=offline)
         self._lines: deque[str] = deque(maxlen=_LAST_WORDS)
+        self._ended = False
+        self._marked = False
+        self._to_stderr = False
+        self._written = 0
+        self._errors: deque[tuple[int, str]] = deque(maxlen=_KEPT_ERRORS)
 
     def take(self, line: str) -> None:
+        self._to_stderr = False
+        for part in self._STDERR.split(line):
+            if self._STDERR.match(part):
+                self._marked = part.endswith("91m")
+            elif part and self._marked:
+                self._to_stderr = True
+        super().take(line)
+
+    def _take(self, line: str) -> None:
         step = self._STEP.match(line)
         if step:
             # A step that the file does not have comes of a label in the request.
             number = int(step[1]) - 1
             self._begin(number if number < len(self._instructions) else None)
-            self._lines.clear()
+            self._clear()
         elif self._OWN.match(line):
-            if line == " ---> Using cache":
+            # Behind this a step writes no more; its triggers may be several containers.
+            self._ended = line.startswith(self._REMOVED)
+            if self._ended:
+                self._lines.clear()
+            elif line == " ---> Using cache":
                 self._progress("  from the cache")
         elif line:
             self._lines.append(line)
-            if self._current is not None and not self._END.match(line):
+            if self._current is not None and not self._ended and not self._END.match(line):
                 self._wrote(self._current, line)
+
+    def _clear(self) -> None:
+        self._lines.clear()
+        self._errors.clear()
+        self._written = 0
+        self._ended = False
+
+    def _wrote(self, index: int | None, line: str) -> None:
+        super()._wrote(index, line)
+        self._written += 1
+        if self._to_stderr:
+            self._errors.append((self._written, line))
+
+    def _detail(self, index: int | None) -> str | None:
+        """What went to stderr may come long before what was written to stdout earlier, since the
+        engine reads the two apart: its last lines are not lost behind the others."""
+        kept = super()._detail(index)
+        if not self._errors or self._errors[-1][0] > self._written - KEPT_LINES:
+            return kept
+        return "\n".join([*(line for _, line in self._errors), "…", kept or ""])
 
     def _failed(self) -> tuple[int | None, str]:
         if self._current is None:
             return None, "\n".join(self._lines)
         words = self._lines[-1] if self._lines else ""
         kept = self._output[self._current]
-        if kept and kept[-1] == words:
+        if not self._ended and kept and kept[-1] == words:
             # The client's last line is its own; it looks like any other.
             kept.pop()
         return self._current, words
@@ -75,7 +117,7 @@ class BuildKit(Steps):
         self._pointed: int | None = None
         self._words: deque[str] = deque(maxlen=_LAST_WORDS)
 
-    def take(self, line: str) -> None:
+    def _take(self, line: str) -> None:
         numbered = self._LINE.match(line)
         if numbered is None:
             pointer = self._POINTER.match(line)
@@ -156,7 +198,7 @@ class Buildah(Steps):
     _LOG = re.compile(r"time=\S+ level=(error|warning) ")
     _END = re.compile(r"Error: |[Ee]rror (building|creating|initializing)")
 
-    def take(self, line: str) -> None:
+    def _take(self, line: str) -> None:
         step = self._STEP.match(line)
         if step:
             self._begin(self._index(int(step[1] or 1) - 1, int(step[2]) - 1))

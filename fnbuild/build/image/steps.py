@@ -10,11 +10,12 @@ import re
 from collections import defaultdict, deque
 
 from fnbuild.build.image.engine import Progress, StepError
-from fnbuild.build.image.engines.reasons import explained, meaning
+from fnbuild.build.image.engines.reasons import clean, explained, meaning
 from fnbuild.build.image.instructions import image_of, instructions
 from fnbuild.errors import BuildError, FnbuildError, UnavailableError
 
-_KEPT_LINES = 40
+KEPT_LINES = 40
+"""Lines of a step's output that its failure shows."""
 _SHOWN = 100
 """Letters of an instruction that progress and messages show."""
 _OUTPUT_SHOWN = 160
@@ -33,7 +34,7 @@ _HINTS = {
 
 
 class Steps:
-    """Follows one build. `text` is the Dockerfile; lines come without escape codes."""
+    """Follows one build. `text` is the Dockerfile."""
 
     def __init__(self, text: str, progress: Progress, *, offline: bool = False) -> None:
         self._instructions = instructions(text)
@@ -41,12 +42,12 @@ class Steps:
         self._offline = offline
         self._current: int | None = None
         self._output: defaultdict[int | None, deque[str]] = defaultdict(
-            lambda: deque(maxlen=_KEPT_LINES)
+            lambda: deque(maxlen=KEPT_LINES)
         )
 
     def take(self, line: str) -> None:
-        """One more line of the engine's output."""
-        raise NotImplementedError
+        """One more line of the engine's output, as it came."""
+        self._take(clean(line))
 
     def late(self, seconds: float) -> BuildError:
         """The error for a build that was ended after so many seconds."""
@@ -70,10 +71,11 @@ class Steps:
         if index is None:
             return known or explained(what, words, engine=engine)
         one = self._instructions[index]
-        status = _STATUS.search(words)
-        if status and one.kind == "RUN":
-            message = f"{self._label(index)} ended with status {status[1]}"
-            hint = self._hint(index, status[1], engine)
+        # The command itself may hold such words, before the engine's own.
+        statuses = _STATUS.findall(words)
+        if statuses and one.kind == "RUN":
+            message = f"{self._label(index)} ended with status {statuses[-1]}"
+            hint = self._hint(index, statuses[-1], engine)
         else:
             what = f"{self._label(index)} failed"
             error = explained(what, words, engine=engine, reference=image_of(one))
@@ -81,6 +83,10 @@ class Steps:
         return StepError(
             message, step=index, instruction=one.text, hint=hint, detail=self._detail(index)
         )
+
+    def _take(self, line: str) -> None:
+        """One more line, without escape codes."""
+        raise NotImplementedError
 
     def _failed(self) -> tuple[int | None, str]:
         """The index of the instruction that failed, if it is known, and the engine's own words."""

@@ -157,6 +157,50 @@ def test_an_error_that_the_step_itself_wrote_stays_in_its_output():
     assert error.message == "step 2/2  RUN x failed: the disk of docker is full"
 
 
+LINES = "".join(f"{number}\n" for number in range(1, 61))
+CLOSING = "The command '/bin/sh -c seq 1 60\ncp a /b' returned a non-zero code: 1\n"
+
+
+def test_what_the_classic_builder_reads_too_early_from_stderr_is_not_lost():
+    recorded = (
+        "Step 1/2 : FROM a\n ---> 1\nStep 2/2 : RUN x\n ---> Running in 2\n"
+        "\x1b[91mcp: \x1b[0m\x1b[91mcannot stat 'a'\n"
+        f"\x1b[0m{LINES}Removing intermediate container 2\n{CLOSING}"
+    )
+    error, said = _follow(Classic, recorded, "FROM a\nRUN x\n")
+    shown = error.detail.splitlines()
+    assert shown[:2] == ["cp: cannot stat 'a'", "…"]
+    assert (shown[2], shown[-1]) == ("21", "60")
+    assert said.count("  cp: cannot stat 'a'") == 1
+
+
+def test_what_stderr_said_in_time_is_shown_once():
+    recorded = (
+        f"Step 1/2 : FROM a\nStep 2/2 : RUN x\n\x1b[91mearly\n\x1b[0m{LINES}"
+        f"\x1b[91mlate\n\x1b[0mRemoving intermediate container 2\n{CLOSING}"
+    )
+    error, _ = _follow(Classic, recorded, "FROM a\nRUN x\n")
+    shown = error.detail.splitlines()
+    assert (shown[0], shown[-1], shown.count("late")) == ("22", "late", 1)
+
+
+def test_closing_words_of_several_lines_are_no_output():
+    recorded = (
+        "Step 1/2 : FROM a\nStep 2/2 : RUN x\n ---> Running in 2\nexit status 9\n"
+        f"Removing intermediate container 2\n{CLOSING}"
+    )
+    error, said = _follow(Classic, recorded, "FROM a\nRUN x\n")
+    assert error.detail == "exit status 9"
+    assert error.message.endswith("ended with status 1")
+    assert said[-1] == "  exit status 9"
+
+
+def test_the_status_is_the_engines_not_one_in_the_command():
+    recorded = "STEP 1/2: FROM a\nSTEP 2/2: RUN x\nError: x 'exit status 9': exit status 1\n"
+    error, _ = _follow(Buildah, recorded, "FROM a\nRUN x\n")
+    assert error.message.endswith("ended with status 1")
+
+
 def test_what_stands_in_the_dockerfile_wins_over_shifted_numbers():
     # The base image's triggers come before the file's own second instruction.
     recorded = (

@@ -53,7 +53,7 @@ class CommandLine:
             try:
                 status = client.stream(
                     [self.program, *words, *request.flags, str(request.context)],
-                    lambda line: steps.take(clean(line)),
+                    steps.take,
                     self._environment(),
                     request.timeout,
                 )

@@ -71,6 +71,17 @@ def test_only_the_end_of_a_long_output_is_kept(engine, made, base, build):
     assert 20 <= len(kept) <= 40
 
 
+def test_the_failing_command_is_heard_behind_a_fast_one(base, build, made, lines):
+    command = "i=0; while [ $i -lt 60 ]; do echo line $i; i=$((i+1)); done\\ncat /no/such/file"
+    for _ in range(3):
+        lines.clear()
+        with pytest.raises(StepError) as caught:
+            build(f'FROM {base}\n{made.label}\nRUN ["sh", "-c", "{command}"]\n')
+        assert "cat: /no/such/file: No such file" in caught.value.detail
+        assert caught.value.detail.count("line 59") == 1
+        assert not any("returned a non-zero code" in line for line in lines)
+
+
 def test_a_step_of_a_later_stage_is_counted_in_the_whole_file(engine, made, base, build):
     with pytest.raises(StepError) as caught:
         build(
