@@ -103,17 +103,23 @@ def _end(process: subprocess.Popen[str]) -> None:
     """
     started = [handle for pid in _descendants(process.pid) if (handle := _handle(pid)) is not None]
     try:
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, number)
-            deadline = time.monotonic() + _PATIENCE_SECONDS
-            while _is_there(process) and time.monotonic() < deadline:
-                time.sleep(_PAUSE_SECONDS)
+        _signal(process, signal.SIGTERM)
     finally:
+        # Here behind a second Ctrl-C too, which ends the patience.
+        _signal(process, signal.SIGKILL)
         for handle in started:
             with suppress(ProcessLookupError, PermissionError):
                 signal.pidfd_send_signal(handle, signal.SIGKILL)
             os.close(handle)
+
+
+def _signal(process: subprocess.Popen[str], number: int) -> None:
+    """Tell the client's group to end, and wait until it has."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while _is_there(process) and time.monotonic() < deadline:
+        time.sleep(_PAUSE_SECONDS)
 
 
 def _is_there(process: subprocess.Popen[str]) -> bool:
