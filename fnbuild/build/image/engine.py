@@ -7,6 +7,7 @@ argument lists, never through a shell.
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,6 +110,13 @@ class Engine(Protocol):
         """docker, podman or buildah."""
 
     @property
+    def why(self) -> str:
+        """What those before it lack, when it was taken in their place: `docker is not installed`.
+
+        "" for the first, and for one that was asked for.
+        """
+
+    @property
     def heredocs(self) -> bool:
         """Whether it understands heredocs in a Dockerfile without fetching another frontend."""
 
@@ -157,7 +165,8 @@ class Engine(Protocol):
 def choose(name: str | None = None) -> Engine:
     """The engine of that name, else of FNBUILD_ENGINE, else the first that answers.
 
-    `UnavailableError` says of each what it lacks.
+    No other is taken for a docker that DOCKER_HOST or DOCKER_CONTEXT names and that does not
+    answer. `UnavailableError` says of each what it lacks.
     """
     # The siblings stand on this module's values.
     from fnbuild.build.image.engines.buildah import Buildah
@@ -181,11 +190,29 @@ def choose(name: str | None = None) -> Engine:
         try:
             engine.check()
         except UnavailableError as error:
+            if engine.name == "docker" and shutil.which(engine.program):
+                _refuse_others(error)
             lacks.append(error)
         else:
+            engine.why = "; ".join(error.message for error in lacks)
             return engine
     raise UnavailableError(
         "an image needs a container engine, and none answers: "
         + "; ".join(error.message for error in lacks),
         hint=lacks[0].hint,
     )
+
+
+def _refuse_others(error: UnavailableError) -> None:
+    """Raise when the environment says which docker is meant: an image elsewhere is none there."""
+    from fnbuild.build.image.engines.reasons import clean
+
+    for variable, place in (("DOCKER_HOST", "at {}"), ("DOCKER_CONTEXT", "in the context {}")):
+        named = os.environ.get(variable)
+        if named:
+            where = place.format(clean(named))
+            reason = error.message.removeprefix("docker does not answer: ")
+            raise UnavailableError(
+                f"docker does not answer {where} ({variable}): {reason}",
+                hint=f"start it, or unset {variable}; `FNBUILD_ENGINE=podman` builds with another",
+            ) from error

@@ -30,13 +30,26 @@ def test_one_that_is_asked_for_and_missing_is_an_error(monkeypatch, tmp_path, na
         choose(name)
 
 
-def test_without_any_each_says_what_it_lacks(monkeypatch, tmp_path):
-    broken = tmp_path / "docker"
-    broken.write_text(
-        "#!/bin/sh\necho 'Cannot connect to the Docker daemon at unix:///x' >&2\nexit 1\n"
-    )
-    broken.chmod(0o755)
+@pytest.fixture
+def programs(monkeypatch, tmp_path):
+    """Puts engines of a line of shell on a PATH of their own; the environment names no docker."""
     monkeypatch.setenv("PATH", str(tmp_path))
+    for variable in ("FNBUILD_ENGINE", "DOCKER_HOST", "DOCKER_CONTEXT"):
+        monkeypatch.delenv(variable, raising=False)
+
+    def put(name, line):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+
+    return put
+
+
+DOWN = "echo 'Cannot connect to the Docker daemon at unix:///x' >&2; exit 1"
+BUILDAH = """echo '{"version": "1.28.2"}'"""
+
+
+def test_without_any_each_says_what_it_lacks(programs):
+    programs("docker", DOWN)
     with pytest.raises(UnavailableError) as caught:
         choose()
     assert caught.value.message == (
@@ -45,3 +58,43 @@ def test_without_any_each_says_what_it_lacks(monkeypatch, tmp_path):
         " buildah is not installed"
     )
     assert "systemctl start docker" in caught.value.hint
+
+
+def test_the_one_in_the_place_of_others_says_why(programs):
+    programs("buildah", BUILDAH)
+    found = choose()
+    assert (found.name, found.why) == (
+        "buildah",
+        "docker is not installed; podman is not installed",
+    )
+    assert choose("buildah").why == ""
+    programs("docker", DOWN)
+    assert choose().why.startswith("docker does not answer: Cannot connect to the Docker daemon")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("DOCKER_HOST", "tcp://me:secret@far:2375", "at tcp://***@far:2375 (DOCKER_HOST): Cannot"),
+        ("DOCKER_CONTEXT", "far", "in the context far (DOCKER_CONTEXT): Cannot connect to the"),
+    ],
+)
+def test_no_other_is_taken_for_a_docker_that_is_named(
+    programs, monkeypatch, variable, value, words
+):
+    programs("docker", DOWN)
+    programs("buildah", BUILDAH)
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(UnavailableError) as caught:
+        choose()
+    assert f"docker does not answer {words}" in caught.value.message
+    assert f"unset {variable}" in caught.value.hint
+    assert choose("buildah").name == "buildah"
+    monkeypatch.setenv("FNBUILD_ENGINE", "buildah")
+    assert choose().name == "buildah"
+
+
+def test_without_docker_its_variables_say_nothing(programs, monkeypatch):
+    programs("buildah", BUILDAH)
+    monkeypatch.setenv("DOCKER_HOST", "unix:///x")
+    assert choose().why.startswith("docker is not installed")

@@ -36,6 +36,7 @@ class CommandLine:
 
     def __init__(self, program: str = "") -> None:
         self.program = program or self.name
+        self.why = ""
         self._seen: dict[str, ImageFacts] = {}
 
     def check(self) -> None:
