@@ -14,7 +14,7 @@ from tests.engine import Made, making, require_engine
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Whoever starts the tests in the background may have them ignored, and what tests start inherits it.
+# Who starts the tests in the background may have them ignored, and what tests start inherits that.
 with suppress(ValueError):  # not in the main thread
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
