@@ -14,6 +14,7 @@ from fnbuild.datadir import function_dir
 from fnbuild.errors import (
     ConfigError,
     ConflictError,
+    FnbuildError,
     NotFoundError,
     PreconditionError,
     UnavailableError,
@@ -28,7 +29,7 @@ from fnbuild.platforms import (
     Revision,
     history,
 )
-from fnbuild.platforms.docker import code, deploys, engine, inventory, logs, records, view
+from fnbuild.platforms.docker import code, connection, deploys, inventory, logs, records, view
 from fnbuild.platforms.docker.deploys import Source
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.inventory import Known
@@ -50,7 +51,7 @@ class DockerPlatform:
     @cached_property
     def engine(self) -> Engine:
         """The engine, reached on first use."""
-        return engine.connect()
+        return connection.connect()
 
     # Deploying
 
@@ -61,6 +62,7 @@ class DockerPlatform:
     def apply(self, plan: Plan, progress: Progress) -> Deployment:
         key = key_of(plan.function)
         with deploys.changing(self.engine, key, "deployed") as known:
+            deploys.pull(self.engine, plan, progress)
             # Somebody may have deployed between the plan and the lock.
             planned = deploys.plan(self.engine, known, plan.function, plan.artifact, plan.options)
             plan = planned[0]
@@ -95,7 +97,7 @@ class DockerPlatform:
             _refuse_foreign(known)
             recorded = known.active or next(iter(known.all), None)
             if recorded is None:
-                raise records.without_code(key)
+                raise records.without_code(key, known.imported)
             source = Source(recorded.source, f"redeploy of revision {recorded.number}")
             warnings = deploys.run_again(self.engine, known, recorded, source, progress)
             return self._shown(key, warnings)
@@ -130,8 +132,11 @@ class DockerPlatform:
         """The function, or why it cannot be shown: one must not hide the others."""
         try:
             return view.deployment(self.engine, known)
-        except ConfigError as error:
+        except UnavailableError:
+            raise
+        except FnbuildError as error:
             name = Metadata(name=known.key.name, namespace=known.key.namespace)
+            name.labels[_PROJECT] = _project(known)
             return Deployment(Function(metadata=name), self.name, "error", error.message)
 
     def deployment(self, namespace: str, name: str) -> Deployment:
@@ -211,7 +216,6 @@ class DockerPlatform:
                 if image:
                     records.drop_image(self.engine, made)
             records.drop_import(self.engine, key)
-            self.engine.remove_volume(key.container)
             _forget_lock(key)
         return known.there
 
@@ -225,10 +229,22 @@ class DockerPlatform:
 
     def delete_project(self, namespace: str, name: str, *, cascade: bool) -> bool:
         functions = inventory.functions(self.engine, namespace)
-        members = [one.key.name for one in functions if _project_of(view.function_of(one)) == name]
-        for member in deletable(name, members, cascade=cascade):
+        members = {one.key.name: one for one in functions if _project(one) == name}
+        doomed = deletable(name, list(members), cascade=cascade)
+        for member in doomed:
+            _refuse_foreign(members[member])
+        for member in doomed:
             self.delete(namespace, member)
         return records.drop_project(self.engine, namespace, name)
+
+
+def _project(known: Known) -> str:
+    """The project of a function, of one too whose configuration cannot be read."""
+    try:
+        return _project_of(view.function_of(known))
+    except ConfigError:
+        labels = known.containers[0].labels if known.containers else {}
+        return labels.get(_PROJECT, "default")
 
 
 def _project_of(function: Function) -> str:

@@ -10,7 +10,9 @@ import contextlib
 import io
 import os
 import shutil
+import socket
 import tarfile
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,10 +21,12 @@ from fnbuild.build.image.layer import MTIME
 from fnbuild.datadir import data_dir, make_private
 from fnbuild.errors import PlatformError
 from fnbuild.platforms.docker.engine import Engine
-from fnbuild.platforms.docker.labels import Made
+from fnbuild.platforms.docker.labels import READER, Made
 from fnbuild.platforms.settings import MOUNT
 
 _CHUNK_BYTES = 1 << 20
+# No reading takes as long as this, in seconds.
+_LONGEST_READING = 3600.0
 
 
 def extracted(engine: Engine, made: Made) -> Path | None:
@@ -62,8 +66,12 @@ def _folder(made: Made) -> Path:
 
 def _extract(engine: Engine, made: Made, folder: Path) -> bool:
     """Whether there was any code. A container that never starts is the way to an image's files."""
+    _sweep(engine)
     name = f"{made.key.candidate}-{uuid.uuid4().hex[:8]}"
-    container = engine.create(name, {"Image": made.image_id, "Cmd": ["processor"]})
+    labels = {READER: f"{socket.gethostname()}:{os.getpid()}"}
+    container = engine.create(
+        name, {"Image": made.image_id, "Cmd": ["processor"], "Labels": labels}
+    )
     try:
         pieces = engine.get(container, MOUNT)
         if pieces is None:
@@ -75,6 +83,25 @@ def _extract(engine: Engine, made: Made, folder: Path) -> bool:
     finally:
         engine.remove(container)
     return any(folder.iterdir())
+
+
+def _sweep(engine: Engine) -> None:
+    """Remove the containers of processes that were killed while they read."""
+    for listed in engine.containers((READER,)):
+        machine, _, pid = str(listed["Labels"][READER]).rpartition(":")
+        if time.time() - float(listed.get("Created") or 0) > _LONGEST_READING or (
+            machine == socket.gethostname() and not _alive(pid)
+        ):
+            engine.remove(listed["Id"])
+
+
+def _alive(pid: str) -> bool:
+    try:
+        with contextlib.suppress(PermissionError):  # it is somebody else's
+            os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    return True
 
 
 def _take(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:

@@ -23,15 +23,18 @@ from fnbuild.platforms import Artifact, Plan, Progress
 from fnbuild.platforms.docker import inventory, planning, ports, records, view
 from fnbuild.platforms.docker.containers import Place, network_names
 from fnbuild.platforms.docker.engine import Engine
+from fnbuild.platforms.docker.faults import PortTakenError
 from fnbuild.platforms.docker.inventory import Container, Known
 from fnbuild.platforms.docker.labels import OWNER, Key, Made
 from fnbuild.platforms.docker.readiness import opening
 from fnbuild.platforms.docker.switch import Switch
-from fnbuild.platforms.settings import wants_gpu
+from fnbuild.platforms.settings import wanted_port, wants_gpu
 from fnbuild.spec.types import Function, Raw
 
 # What a deploy of another machine takes beside the readiness of the function, in seconds.
 _FOREIGN_SECONDS = 180.0
+# How many free ports are tried that somebody takes before the container has it.
+_PORTS_TRIED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,20 +152,50 @@ def deploy(
     if (engine.image(plan.artifact.reference) or {}).get("Id") == image:
         place = replace(place, image=plan.artifact.reference)
     made = planning.revision(known, plan.function, plan.artifact, image)
-    made = replace(made, source=source.revision or made.number, note=source.note, port=place.port)
+    made = replace(made, source=source.revision or made.number, note=source.note)
     progress(f"making revision {made.number}")
-    switch = Switch(engine, made, place, known.container, progress)
-    try:
-        if made.function.spec.disable:
-            switch.stand_by()
-        else:
-            switch.run(prove=bool(plan.options.get("overlap")) or not wants_gpu(made.function))
-    except BaseException as error:
-        _record_failure(engine, made, error)
-        raise
+    drawn = bool(place.port) and not (wanted_port(plan.function) or known.port)
+    tries = _PORTS_TRIED if drawn else 1
+    while True:
+        made, tries = replace(made, port=place.port), tries - 1
+        try:
+            _switch(Switch(engine, made, place, known.container, progress), plan)
+            break
+        except BaseException as error:
+            if isinstance(error, PortTakenError) and tries:
+                progress(f"{error.message} by now, so it is another one")
+                port = ports.choose(engine, known.key, plan.function, place.hosts, 0)
+                place = replace(place, port=port)
+                continue
+            _record_failure(engine, made, error)
+            raise
     records.add(engine, made)
     records.drop_import(engine, made.key)
     records.prune(engine, inventory.function(engine, made.key))
+
+
+def _switch(switch: Switch, plan: Plan) -> None:
+    function = plan.function
+    if function.spec.disable:
+        switch.stand_by()
+    else:
+        switch.run(prove=bool(plan.options.get("overlap")) or not wants_gpu(function))
+
+
+def pull(engine: Engine, plan: Plan, progress: Progress) -> None:
+    """Fetch the image of a function that always wants the newest (imagePullPolicy); where that
+    fails, the one that is there does. What was built here is the newest there is.
+    """
+    reference, spec = plan.artifact.reference, plan.function.spec
+    if plan.artifact.id or spec.image_pull_policy != "Always" or spec.build.offline:
+        return
+    progress(f"pulling {reference}")
+    try:
+        engine.pull(reference)
+    except FnbuildError as error:
+        if engine.image(reference) is None:
+            raise
+        progress(f"warning: the image that is there is run, for {error.message}")
 
 
 def _image(engine: Engine, plan: Plan, progress: Progress) -> str:
@@ -173,7 +206,7 @@ def _image(engine: Engine, plan: Plan, progress: Progress) -> str:
         if spec.image_pull_policy == "Never" or spec.build.offline:
             raise NotFoundError(
                 f"the engine has no image {reference}",
-                hint="build it, load it (`docker load`), or let it be pulled",
+                hint="build it, load it (`docker load`), or let it be pulled: spec.imagePullPolicy",
             )
         progress(f"pulling {reference}")
         engine.pull(reference)
@@ -204,7 +237,7 @@ def run_again(
 ) -> tuple[str, ...]:
     """Run a recorded revision as a new one; the warnings of its plan."""
     if not recorded.image_id or engine.image(recorded.image_id) is None:
-        raise records.without_code(recorded.key)
+        raise records.without_code(recorded.key, recorded.config)
     artifact = Artifact("image", recorded.image, recorded.digest, id=recorded.image_id)
     planned = plan(engine, known, recorded.function, artifact, {"force": True})
     deploy(engine, known, planned, source, progress)

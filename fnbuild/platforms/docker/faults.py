@@ -30,6 +30,10 @@ _TOOLKIT_HINT = (
 )
 
 
+class PortTakenError(ConflictError):
+    """A port was free when it was chosen, and is somebody else's when the container starts."""
+
+
 class Missing(Exception):  # noqa: N818 (an answer, not a failure of the program)
     """The engine does not have the thing that was asked for."""
 
@@ -109,7 +113,7 @@ def _known(text: str) -> FnbuildError | None:
 def _port_taken(text: str) -> FnbuildError:
     found = _PORT.search(text)
     place = f"port {found[1].rpartition(':')[2]} on {found[1].rpartition(':')[0]}" if found else ""
-    return ConflictError(
+    return PortTakenError(
         f"{place or 'the port of the function'} is taken",
         hint="end what has it, or set another port: spec.triggers.<name>.attributes.port",
     )

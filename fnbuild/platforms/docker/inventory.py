@@ -44,8 +44,7 @@ class Container:
     @property
     def port(self) -> int:
         """The port it has or had, 0 for none."""
-        told = int(self.labels.get(own.PORT) or 0)
-        return told or next((port for _, port in self.published), 0)
+        return own.number(self.labels, own.PORT) or next((port for _, port in self.published), 0)
 
     @property
     def candidate(self) -> bool:
@@ -58,16 +57,18 @@ class Container:
 
 @dataclass(slots=True)
 class Known:
-    """All that the engine knows of one function; `recorded` is by number, newest first."""
+    """All that the engine knows of one function; `recorded` is by number, newest first;
+    `imported` is the configuration of a function that has only been imported.
+    """
 
     key: Key
     containers: list[Container] = field(default_factory=list)
     recorded: list[Made] = field(default_factory=list)
-    imported: Function | None = None
+    imported: Raw | None = None
 
     @property
     def there(self) -> bool:
-        return bool(self.containers or self.recorded or self.imported)
+        return bool(self.containers or self.recorded) or self.imported is not None
 
     @property
     def container(self) -> Container | None:

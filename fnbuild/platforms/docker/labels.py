@@ -38,6 +38,9 @@ _CONFIG = "fnbuild.io/function"
 _SOURCE = "fnbuild.io/source-revision"
 _NOTE = "fnbuild.io/note"
 
+# Of containers that are there to be read alone: the machine and the process that reads.
+READER = "fnbuild.io/reader"
+
 # Of records alone.
 RECORD = "fnbuild.io/record"
 RECORD_NAMESPACE = "fnbuild.io/namespace"
@@ -174,27 +177,35 @@ def nuclio_labels(key: Key, config: Raw) -> dict[str, str]:
 
 def made_from(labels: Mapping[str, str]) -> Made | None:
     """What a container or a record says of its revision; None when it is none of fnbuild's."""
-    if REVISION not in labels:
+    made = number(labels, REVISION)
+    if not made:
         return None
     key = Key(
         labels.get(RECORD_NAMESPACE) or labels.get(NAMESPACE, ""),
         labels.get(RECORD_NAME) or labels.get(FUNCTION, ""),
     )
-    number = int(labels[REVISION])
     return Made(
         key=key,
-        number=number,
+        number=made,
         created=labels.get(_CREATED, ""),
         digest=labels.get(_DIGEST, ""),
         image=labels.get(_IMAGE, ""),
         image_id=labels.get(_IMAGE_ID, ""),
         config=_given(labels, _CONFIG),
-        source=int(labels.get(_SOURCE) or number),
-        port=int(labels.get(PORT) or 0),
+        source=number(labels, _SOURCE) or made,
+        port=number(labels, PORT),
         note=labels.get(_NOTE, ""),
         failure=labels.get(_FAILURE, ""),
         state=labels.get(_STATE, ""),
     )
+
+
+def number(labels: Mapping[str, str], label: str) -> int:
+    """What a label says, 0 for nothing or for no number: one strange container must not hide the
+    others.
+    """
+    text = labels.get(label, "")
+    return int(text) if text.isdecimal() else 0
 
 
 def imported_labels(function: Function) -> dict[str, str]:
@@ -202,8 +213,8 @@ def imported_labels(function: Function) -> dict[str, str]:
     return record_labels("imported", *key) | {_CONFIG: json.dumps(config_of(function))}
 
 
-def imported_from(labels: Mapping[str, str]) -> Function:
-    return from_raw(_given(labels, _CONFIG), labels.get(RECORD_NAME, ""))
+def imported_from(labels: Mapping[str, str]) -> Raw:
+    return _given(labels, _CONFIG)
 
 
 def config_of(function: Function) -> Raw:
@@ -228,7 +239,7 @@ def nuclio_function(labels: Mapping[str, str]) -> Function:
 
 
 def _given(labels: Mapping[str, str], label: str) -> Raw:
-    """What a label says, or nothing: one strange container must not hide the others."""
+    """What a label says, or nothing where it is no object."""
     try:
         value = json.loads(labels.get(label, "{}"))
     except ValueError:

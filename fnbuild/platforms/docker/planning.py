@@ -189,6 +189,7 @@ def _meaningless(function: Function) -> list[str]:
         "serviceAccount": spec.service_account,
         "serviceType": spec.service_type,
         "imagePullSecrets": spec.image_pull_secrets,
+        "runRegistry": spec.run_registry,
         "scaleToZero": spec.scale_to_zero,
         "autoScaleMetrics": spec.auto_scale_metrics,
     }

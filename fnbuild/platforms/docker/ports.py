@@ -21,7 +21,7 @@ from fnbuild.platforms.addresses import (
 )
 from fnbuild.platforms.docker.containers import HTTP_PORT, MACHINE, NOTHING, network_names
 from fnbuild.platforms.docker.engine import Engine
-from fnbuild.platforms.docker.labels import FUNCTION, NAMESPACE, PORT, Key
+from fnbuild.platforms.docker.labels import FUNCTION, NAMESPACE, PORT, Key, number
 from fnbuild.platforms.settings import listen_words, wanted_port
 from fnbuild.spec.types import Function, Raw
 
@@ -133,7 +133,7 @@ def _taken(engine: Engine) -> Iterator[tuple[int, str]]:
         labels = one.get("Labels") or {}
         name = labels.get(FUNCTION)
         who = f"{labels.get(NAMESPACE)}/{name}" if name else f"container {name_of(one)}"
-        if (port := int(labels.get(PORT) or 0)) > 0:
+        if (port := number(labels, PORT)) > 0:
             yield port, who
         for entry in one.get("Ports") or []:
             if entry.get("PublicPort"):

@@ -27,7 +27,7 @@ from fnbuild.platforms.docker.labels import (
     record_labels,
 )
 from fnbuild.platforms.projects import DEFAULT
-from fnbuild.spec.types import Function
+from fnbuild.spec.types import Function, Raw
 
 RevisionState = Literal["active", "superseded", "failed"]
 
@@ -170,9 +170,13 @@ def _pushed(made: Made) -> str:
         return ""
 
 
-def without_code(key: Key) -> PreconditionError:
-    """What is said when there is nothing to run a function from."""
-    return PreconditionError(
-        f"no code of {key.name} is recorded",
-        hint=f"deploy it from its folder: `fnbuild deploy {key.name} --path FOLDER`",
-    )
+def without_code(key: Key, config: Raw | None) -> PreconditionError:
+    """What is said when there is nothing to run a function from; `config` is what is known of it.
+
+    Source code that is in there becomes an image by a deploy alone.
+    """
+    build = ((config or {}).get("spec") or {}).get("build") or {}
+    hint = f"deploy it from its folder: `fnbuild deploy {key.name} --path FOLDER`"
+    if build.get("functionSourceCode"):
+        hint = f"`fnbuild deploy {key.name}` builds it from the source in its configuration"
+    return PreconditionError(f"no code of {key.name} is recorded", hint=hint)

@@ -7,6 +7,7 @@ the old one is started again.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,6 +20,8 @@ from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.inventory import Container
 from fnbuild.platforms.docker.labels import Made
 from fnbuild.platforms.docker.readiness import Wait
+
+_NUCLIO_CONFIG = "/etc/nuclio/config/processor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +39,13 @@ class Switch:
 
         With `prove` the revision has to become ready beside the old one before that is stopped.
         """
-        if self._old_runs and prove:
-            self._prove()
-        successor = self._create(self.made.key.successor, self.place)
+        try:
+            if self._old_runs and prove:
+                self._prove()
+            successor = self._create(self.made.key.successor, self.place)
+        except FnbuildError as error:
+            self._say_what_serves(error, "goes on serving")
+            raise
         try:
             self._take_over(successor)
         except BaseException as error:
@@ -111,9 +118,20 @@ class Switch:
                 step()
             except FnbuildError as error:
                 failed.append(error.message)
-        if failed and isinstance(reason, FnbuildError):
+        if not isinstance(reason, FnbuildError):
+            return
+        if not failed:
+            self._say_what_serves(reason, "starts again")
+        else:
             also = f"the old container could not be brought back: {failed[-1]}"
             reason.hint = f"{reason.hint}; {also}" if reason.hint else also
+
+    def _say_what_serves(self, error: FnbuildError, how: str) -> None:
+        if self.old is None or not self._old_runs:
+            return
+        made = self.old.made
+        words = f"{f'revision {made.number}' if made else 'what Nuclio deployed'} {how}"
+        error.hint = f"{words}; {error.hint}" if error.hint else words
 
     def _bring_back(self) -> None:
         if self.old is not None and self._old_runs:
@@ -125,5 +143,20 @@ class Switch:
     def _settle(self, successor: str) -> None:
         """Give the new container the function's name; the old one goes."""
         if self.old is not None:
+            left = "" if self.old.made else self._config_of_nuclio(self.old.id)
             self.engine.remove(self.old.id)
+            if left:
+                with contextlib.suppress(FnbuildError):  # another container has it, too
+                    self.engine.remove_volume(left)
         self.engine.rename(successor, self.made.key.container)
+
+    def _config_of_nuclio(self, container: str) -> str:
+        """The volume with the processor's configuration that a container of Nuclio has, "" for
+        none. It has no labels: that it is mounted there tells whose it is.
+        """
+        mounts = (self.engine.container(container) or {}).get("Mounts") or []
+        for one in mounts:
+            if one.get("Destination") == _NUCLIO_CONFIG and one.get("Type") == "volume":
+                name = str(one.get("Name", ""))
+                return name if name == self.made.key.container else ""
+        return ""

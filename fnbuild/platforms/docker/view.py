@@ -13,6 +13,7 @@ from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.inventory import Container, Known
 from fnbuild.platforms.processors import Status
 from fnbuild.platforms.settings import gpu_limit
+from fnbuild.spec.reader import from_raw
 from fnbuild.spec.types import Function
 
 PLATFORM = "local"
@@ -125,7 +126,7 @@ def function_of(known: Known) -> Function:
     if (made := known.active or next(iter(known.recorded), None)) is not None:
         return made.function
     if known.imported is not None:
-        return known.imported
+        return from_raw(known.imported, known.key.name)
     return known.containers[0].function  # the candidate of a first deploy
 
 

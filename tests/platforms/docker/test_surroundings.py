@@ -7,6 +7,7 @@ import os
 import socket
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from fnbuild.errors import (
 )
 from fnbuild.platforms import Artifact, lookup
 from fnbuild.platforms.addresses import docker_gateway
-from fnbuild.platforms.docker import DockerPlatform, connect
+from fnbuild.platforms.docker import DockerPlatform, connect, ports
 from fnbuild.spec.types import Function, Platform, Spec
 from tests.engine import PYTHON_IMAGE, Made, free_port
 from tests.platforms.docker.author import Author, ask
@@ -75,6 +76,45 @@ def test_a_port_that_is_pinned(author: Author) -> None:
     assert ask(port) == "hello"
     with pytest.raises(ConflictError, match=f"belongs to {author.namespace}/greeter"):
         author.deploy(author.write("two", name="other", spec=spec.format(port)))
+
+
+def test_a_free_port_that_somebody_takes_meanwhile(
+    author: Author, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen: list[int] = []
+    free = ports._free
+    with socket.socket() as stranger:
+        stranger.bind(("127.0.0.1", 0))
+        stranger.listen()
+        taken: int = stranger.getsockname()[1]
+
+        def lose(*given: Any) -> int:
+            # The first choice is lost after it was made, as is the one for the plan before it.
+            chosen.append(taken if len(chosen) < 3 else free(*given))
+            return chosen[-1]
+
+        monkeypatch.setattr(ports, "_free", lose)
+        made = author.deploy(author.write("hello"))
+        assert made.http_port == chosen[-1] != taken
+        assert ask(made.http_port) == "hello"
+        assert any(f"port {taken} on 127.0.0.1 is taken" in line for line in author.progress)
+        assert author.inspected()["Config"]["Labels"]["fnbuild.io/port"] == str(made.http_port)
+        [only] = author.platform.revisions(author.namespace, "greeter")
+        assert (only.number, only.state) == (1, "active")
+
+        # Without end it is not tried.
+        monkeypatch.setattr(ports, "_free", lambda *_: taken)
+        with pytest.raises(ConflictError, match=str(taken)):
+            author.deploy(author.write("two", name="other"))
+    assert author.docker("ps", "-aq", "--filter", f"name={author.container('other')}") == ""
+
+
+def test_what_has_no_effect_is_said(author: Author) -> None:
+    spec = "runRegistry: registry.example\nnodeName: one"
+    author.write("hello", spec=spec)
+    [said] = [one for one in deploy.plan(request(author)).warnings if "without effect" in one]
+    assert "runRegistry" in said
+    assert "nodeName" in said
 
 
 def test_no_port_when_publishing_is_off(author: Author) -> None:

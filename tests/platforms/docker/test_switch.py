@@ -147,10 +147,30 @@ def test_the_old_container_is_back_when_the_switch_itself_fails(
     with pytest.raises(NotReadyError) as failure:
         author.deploy(author.write_code(FAILS_THE_SECOND_TIME, spec=spec))
     assert "room for one model only" in (failure.value.detail or "")
+    assert failure.value.hint == "revision 1 starts again"
     assert ask(first.http_port) == "old"
     shown = author.shown()
     assert (shown.state, shown.revision, shown.http_port) == ("ready", 1, first.http_port)
     assert author.docker("ps", "-aq", "--filter", f"name={author.namespace}").count("\n") == 1
+
+
+def test_a_revision_that_fails_says_which_one_serves(author: Author) -> None:
+    first = author.deploy(author.write("old"))
+    broken = """
+    def init_context(context):
+        raise ValueError("the weights are missing")
+
+    def handler(context, event):
+        return "new"
+    """
+    with pytest.raises(NotReadyError, match="revision 2 of greeter did not") as failure:
+        author.deploy(author.write_code(broken))
+    assert failure.value.hint == "revision 1 goes on serving"
+    assert ask(first.http_port) == "old"
+    author.docker("stop", author.container())
+    with pytest.raises(NotReadyError) as failure:
+        author.deploy(author.write_code(broken))
+    assert failure.value.hint is None
 
 
 def test_a_gpu_that_the_engine_cannot_give(author: Author) -> None:
@@ -161,6 +181,7 @@ def test_a_gpu_that_the_engine_cannot_give(author: Author) -> None:
     with pytest.raises(PreconditionError, match="GPU") as failure:
         author.deploy(author.write("new", spec=limits))
     assert "Container Toolkit" in (failure.value.hint or "")
+    assert (failure.value.hint or "").startswith("revision 1 ")
     assert "starting a trial container beside the one that serves" not in author.progress
     assert ask(first.http_port) == "old"
 

@@ -1,0 +1,135 @@
+"""Images that are there or elsewhere: what is pulled, and how code comes out of them again."""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fnbuild import deploy
+from fnbuild.cli.app import run
+from fnbuild.errors import FnbuildError, NotFoundError, PreconditionError
+from fnbuild.platforms import Deployment
+from fnbuild.platforms.docker import DockerPlatform
+from tests.conftest import ROOT
+from tests.engine import PYTHON_IMAGE, free_port, registry
+from tests.platforms.docker.author import Author, ask
+
+
+def run_image(author: Author, image: str, policy: str, *, offline: bool = False) -> Deployment:
+    """Deploy an image that was not built for it; `imagePullPolicy` is the policy."""
+    folder = author.write("unused", spec=f"imagePullPolicy: {policy}")
+    if offline:
+        file = folder / "function.yaml"
+        file.write_text(file.read_text().replace("  build:\n", "  build:\n    offline: true\n"))
+    request = deploy.DeployRequest(
+        path=folder, platform="local", namespace=author.namespace, image=image
+    )
+    author.progress.clear()
+    return deploy.deploy(request, author.progress.append)
+
+
+def built(author: Author, word: str) -> str:
+    """The image of a function that says the word."""
+    return str(author.deploy(author.write(word, name=word)).details["image"])
+
+
+def test_when_images_are_pulled(author: Author, tmp_path: Path) -> None:
+    old, new = built(author, "old"), built(author, "new")
+    with registry(tmp_path, free_port()) as place:
+        image = author.made.image("pulled", prefix=f"{place.address}/")
+        author.docker("tag", new, image)
+        author.docker("push", image)
+        author.docker("tag", old, image)
+        assert ask(run_image(author, image, "IfNotPresent").http_port) == "old"
+        assert ask(run_image(author, image, "Never").http_port) == "old"
+        assert ask(run_image(author, image, "Always", offline=True).http_port) == "old"
+        assert f"pulling {image}" not in author.progress
+        # The same name means another image now, which is a change.
+        assert ask(run_image(author, image, "Always").http_port) == "new"
+        assert f"pulling {image}" in author.progress
+        served = author.shown().revision
+        assert run_image(author, image, "Always").revision == served
+        assert f"pulling {image}" in author.progress
+
+        # What only the registry has is there for all but those who must not ask it.
+        author.platform.delete(author.namespace, "greeter", image=True)
+        assert author.docker("images", "-q", image) == ""
+        with pytest.raises(NotFoundError, match="has no image") as failure:
+            run_image(author, image, "Never")
+        assert "imagePullPolicy" in (failure.value.hint or "")
+        assert author.docker("images", "-q", image) == ""
+        assert ask(run_image(author, image, "IfNotPresent").http_port) == "new"
+
+
+def test_an_image_that_cannot_be_pulled_runs_when_it_is_there(author: Author) -> None:
+    image = author.made.image("alone", prefix="127.0.0.1:1/")
+    with pytest.raises(FnbuildError, match="alone"):
+        run_image(author, image, "Always")
+    author.docker("tag", built(author, "old"), image)
+    assert ask(run_image(author, image, "Always").http_port) == "old"
+    [warning] = [one for one in author.progress if one.startswith("warning: ")]
+    assert "the image that is there is run" in warning
+    assert "127.0.0.1:1" in warning
+
+
+READING = """
+import os, signal, sys
+from fnbuild.platforms.docker import code, connect
+code._take = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+connect().source(*sys.argv[1:])
+"""
+
+
+def test_what_reads_code_leaves_nothing_for_good(author: Author, platform: DockerPlatform) -> None:
+    author.deploy(author.write("hello"))
+    command = [sys.executable, "-c", READING, author.namespace, "greeter"]
+    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True)
+    assert done.returncode == -9, done.stderr
+
+    def readers() -> list[str]:
+        ours = ("--filter", f"name={author.namespace}", "--filter", "label=fnbuild.io/reader")
+        return author.docker("ps", "-aq", *ours).split()
+
+    [left] = readers()
+    alive = f"fnbuild.io/reader={author.docker('info', '--format', '{{.Name}}').strip()}:1"
+    name = ("--name", f"{author.container()}.other")
+    author.docker("create", *name, "--label", alive, PYTHON_IMAGE, "true")
+    assert [one.name for one in platform.deployments(author.namespace)] == ["greeter"]
+    folder = platform.source(author.namespace, "greeter")
+    assert folder is not None
+    assert "hello" in (folder / "main.py").read_text()
+    [kept] = readers()
+    assert kept != left
+
+
+def test_an_imported_function_with_its_source_in_it(
+    author: Author, platform: DockerPlatform
+) -> None:
+    source = b'def handler(context, event):\n    return "from inside"\n'
+    raw = {
+        "metadata": {"name": "greeter"},
+        "spec": {
+            "handler": "main:handler",
+            "runtime": "python:3.11",
+            "build": {
+                "functionSourceCode": base64.b64encode(source).decode(),
+                "image": author.made.name("inline"),
+                "noBaseImagesPull": True,
+            },
+        },
+    }
+    deploy.import_function(platform, raw, author.namespace, "test")
+    with pytest.raises(PreconditionError, match="no code of greeter") as failure:
+        platform.redeploy(author.namespace, "greeter", author.progress.append)
+    assert "`fnbuild deploy greeter`" in (failure.value.hint or "")
+    assert "--path" not in (failure.value.hint or "")
+    place = ["--platform", "local", "-n", author.namespace]
+    assert run(["deploy", "greeter", *place]) == 0
+    shown = author.shown()
+    assert (shown.revision, ask(shown.http_port)) == (1, "from inside")
+    again = platform.redeploy(author.namespace, "greeter", author.progress.append)
+    assert (again.revision, ask(again.http_port)) == (2, "from inside")

@@ -1,0 +1,77 @@
+"""What a configuration makes of the inside of a real container."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.engine import until
+from tests.platforms.docker.author import Author, ask
+
+WHO = """\
+import os
+
+def handler(context, event):
+    own = os.open("/dev/own", os.O_WRONLY) if os.path.exists("/dev/own") else None
+    return {
+        "user": os.getuid(),
+        "group": os.getgid(),
+        "groups": os.getgroups(),
+        "device": own is not None and os.fstat(own).st_rdev == os.stat("/dev/null").st_rdev,
+    }
+"""
+
+
+def health(author: Author) -> str:
+    return str(author.inspected()["State"]["Health"]["Status"])
+
+
+def test_users_groups_and_devices(author: Author) -> None:
+    spec = """
+    securityContext: {runAsUser: 1234, runAsGroup: 2345, fsGroup: 3456}
+    devices: ["/dev/null:/dev/own:rw"]
+    platform: {attributes: {healthCheckInterval: 1s}}
+    """
+    made = author.deploy(author.write_code(WHO, spec=spec))
+    found = json.loads(ask(made.http_port))
+    assert (found["user"], found["group"]) == (1234, 2345)
+    assert 3456 in found["groups"]
+    assert found["device"] is True
+    assert author.docker("exec", author.container(), "id", "-u").strip() == "1234"
+    assert author.docker("exec", author.container(), "id", "-g").strip() == "2345"
+    assert "3456" in author.docker("exec", author.container(), "id", "-G").split()
+    # Docker's own health check is run as that user, too.
+    until("the health check", lambda: health(author) == "healthy")
+
+
+def test_docker_sees_that_a_function_is_unwell(author: Author, tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    code = """
+    import os
+
+    if os.path.exists("/shared/broken"):
+        raise RuntimeError("it cannot be loaded any more")
+
+    def handler(context, event):
+        os._exit(1)
+    """
+    spec = f"""
+    platform: {{attributes: {{healthCheckInterval: 1s}}}}
+    volumes:
+    - volume: {{name: v, hostPath: {{path: {shared}}}}}
+      volumeMount: {{name: v, mountPath: /shared}}
+    """
+    made = author.deploy(author.write_code(code, spec=spec))
+    until("the health check", lambda: health(author) == "healthy")
+    (shared / "broken").touch()
+
+    def unwell() -> bool:
+        try:
+            ask(made.http_port)
+        except (AssertionError, OSError):
+            return health(author) == "unhealthy"
+        return False
+
+    until("the bad health", unwell, 40)
+    assert author.shown().state != "ready"

@@ -1,0 +1,117 @@
+"""Containers and volumes that are not what their labels or names say: they stand in no way."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from fnbuild import deploy
+from fnbuild.errors import NotFoundError, PreconditionError
+from fnbuild.platforms import Project
+from fnbuild.platforms.docker import DockerPlatform
+from tests.engine import PYTHON_IMAGE
+from tests.platforms.docker.author import Author, ask
+
+RUNS = ("python3", "-m", "http.server", "8080")
+
+
+def labelled(author: Author, name: str, **more: str) -> tuple[str, ...]:
+    """The words that give a container the labels of Nuclio, and more below the same prefix."""
+    spec = {"handler": "main:handler", "runtime": "python:3.9"}
+    labels = {
+        "nuclio.io/platform": "local",
+        "nuclio.io/namespace": author.namespace,
+        "nuclio.io/function-name": name,
+        "nuclio.io/function-spec": json.dumps(spec),
+    }
+    labels |= {key.replace("__", ".io/").replace("_", "-"): text for key, text in more.items()}
+    return tuple(part for key, text in labels.items() for part in ("--label", f"{key}={text}"))
+
+
+def stranger(author: Author, name: str, **more: str) -> None:
+    """A container that says it is a function, and what is wrong about it in `more`."""
+    words = labelled(author, name, **more)
+    author.docker("create", "--name", author.container(name), *words, PYTHON_IMAGE, *RUNS)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"nuclio__function_spec": '{"triggers": [], "env": 7}'},
+        {"nuclio__function_spec": "no JSON"},
+        {"fnbuild__revision": "newest", "fnbuild__port": "http"},
+        {"fnbuild__revision": "1", "fnbuild__function": '{"spec": [1]}'},
+    ],
+)
+def test_one_strange_container_hides_no_other(
+    author: Author, platform: DockerPlatform, more: dict[str, str]
+) -> None:
+    platform.create_project(Project("own", author.namespace))
+    stranger(author, "strange", **more)
+    folder = author.write("hello", spec="description: well")
+    request = deploy.DeployRequest(
+        path=folder, platform="local", namespace=author.namespace, project="own"
+    )
+    made = deploy.deploy(request, author.progress.append)
+    assert ask(made.http_port) == "hello"
+    shown = {one.name: one for one in platform.deployments(author.namespace)}
+    assert set(shown) == {"greeter", "strange"}
+    assert shown["greeter"].state == "ready"
+    assert shown["strange"].state != "ready"
+    assert [one.name for one in platform.deployments(author.namespace, "own")] == ["greeter"]
+    assert platform.delete_project(author.namespace, "own", cascade=True) is True
+    assert [one.name for one in platform.deployments(author.namespace)] == ["strange"]
+
+
+def test_a_strange_record_hides_no_other_and_can_be_deleted(
+    author: Author, platform: DockerPlatform
+) -> None:
+    labels = {
+        "fnbuild.io/record": "imported",
+        "fnbuild.io/namespace": author.namespace,
+        "fnbuild.io/name": "strange",
+        "fnbuild.io/function": '{"spec": [1]}',
+    }
+    words = [part for key, text in labels.items() for part in ("--label", f"{key}={text}")]
+    author.docker("volume", "create", *words, f"fnbuild-{author.namespace}.strange.imported")
+    author.deploy(author.write("hello"))
+    shown = {one.name: one for one in platform.deployments(author.namespace)}
+    assert (shown["greeter"].state, shown["strange"].state) == ("ready", "error")
+    assert "spec" in shown["strange"].message
+    assert platform.delete(author.namespace, "strange") is True
+    assert [one.name for one in platform.deployments(author.namespace)] == ["greeter"]
+
+
+def test_a_project_with_a_function_of_nuclio_loses_nothing(
+    author: Author, platform: DockerPlatform
+) -> None:
+    platform.create_project(Project("own", author.namespace))
+    stranger(author, "theirs", nuclio__project_name="own")
+    request = deploy.DeployRequest(
+        path=author.write("hello"), platform="local", namespace=author.namespace, project="own"
+    )
+    made = deploy.deploy(request, author.progress.append)
+    with pytest.raises(PreconditionError, match="theirs was deployed by Nuclio"):
+        platform.delete_project(author.namespace, "own", cascade=True)
+    assert ask(made.http_port) == "hello"
+
+
+def test_a_volume_that_only_has_the_name_stays(author: Author, platform: DockerPlatform) -> None:
+    author.docker("volume", "create", author.container())
+    author.deploy(author.write("hello"))
+    assert platform.delete(author.namespace, "greeter") is True
+    with pytest.raises(NotFoundError):
+        author.shown()
+    assert author.docker("volume", "ls", "-q", "--filter", f"name={author.container()}") != ""
+
+
+def test_the_volume_of_nuclio_goes_with_its_container(author: Author) -> None:
+    name = author.container()
+    volume = ("--volume", f"{name}:/etc/nuclio/config/processor:ro")
+    words = labelled(author, "greeter")
+    author.docker("run", "--detach", "--name", name, *words, *volume, PYTHON_IMAGE, *RUNS)
+    assert author.docker("volume", "ls", "-q", "--filter", f"name={name}").split() == [name]
+    made = author.deploy(author.write("hello"))
+    assert ask(made.http_port) == "hello"
+    assert name not in author.docker("volume", "ls", "-q", "--filter", f"name={name}").split()
