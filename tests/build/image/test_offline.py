@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -66,3 +67,27 @@ def test_a_line_that_needs_the_network_fails_with_its_own_words(build):
     assert "Temporary failure in name resolution" in failed["detail"]
     assert failed["message"].endswith("ended with status 1")
     assert "--offline" in failed["hint"]
+
+
+def test_a_whole_build_needs_no_network(made, tmp_path, releases):
+    require_image(require_engine(), PYTHON_IMAGE)
+    if not has_network_namespaces():
+        pytest.skip("a program cannot be cut off the network here: that needs root and unshare")
+    image = made.image("offline")
+    build = {"image": image, "baseImage": PYTHON_IMAGE, "commands": ["echo nothing is fetched"]}
+    config = {"metadata": {"name": "f"}, "spec": {"handler": "main:handler", "build": build}}
+    config["spec"]["runtime"] = "python:3.11"
+    (tmp_path / "function.yaml").write_text(json.dumps(config))
+    (tmp_path / "main.py").write_text("def handler(context, event):\n    return 1\n")
+    command = ["unshare", "-n", sys.executable, "-m", "fnbuild", "build", "--path", str(tmp_path)]
+    done = subprocess.run(
+        [*command, "--engine", "docker", "--offline", "--no-cache", "-o", "name"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+        env={**os.environ, "FNBUILD_DATA_DIR": str(releases.parent)},
+    )
+    assert (done.returncode, done.stdout) == (0, f"{image}\n"), done.stderr
+    facts = made.engine.inspect(image)
+    assert facts.command == ("processor",)
