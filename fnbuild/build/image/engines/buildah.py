@@ -15,8 +15,7 @@ from fnbuild.build.image.engine import ImageFacts, Layer, Ran
 from fnbuild.build.image.engines import client
 from fnbuild.build.image.engines.commands import readable, too_long
 from fnbuild.build.image.engines.containers import Containers
-from fnbuild.build.image.engines.reasons import explained, installed
-from fnbuild.errors import InputError
+from fnbuild.build.image.engines.reasons import explained, installed, no_image
 
 _NOT_THERE = re.compile(r"image not known|not found|no such image", re.IGNORECASE)
 _NO_PROGRAM = re.compile(
@@ -83,8 +82,7 @@ class Buildah(Containers):
     def load(self, file: Path) -> list[str]:
         readable(file)
         names = _names(file)
-        what = f"{file} cannot be loaded as an image"
-        self._do(what, "pull", f"docker-archive:{file}")
+        self._load(file, "pull", f"docker-archive:{file}")
         return names
 
     @cached_property
@@ -113,4 +111,4 @@ def _names(archive: Path) -> list[str]:
             entries = json.load(member) if member else []
         return [name for entry in entries for name in entry.get("RepoTags") or ()]
     except (tarfile.TarError, KeyError, ValueError, OSError) as error:
-        raise InputError(f"{archive} is no archive of an image: {error}") from error
+        raise no_image(archive, f"it is no archive of one: {error}") from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import shlex
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any, ClassVar
 
 from fnbuild.build.image.engine import BuildRequest, ImageFacts, Layer, Progress, Ran
 from fnbuild.build.image.engines import client
-from fnbuild.build.image.engines.reasons import clean, explained
+from fnbuild.build.image.engines.reasons import clean, explained, no_image, not_loaded
 from fnbuild.build.image.instructions import images_of
 from fnbuild.build.image.steps import Steps
 from fnbuild.errors import BuildError, InputError, UnavailableError
@@ -109,8 +110,7 @@ class CommandLine:
         self._write(reference, file, "save", "--output", str(file), reference)
 
     def load(self, file: Path) -> list[str]:
-        readable(file)
-        out = self._do(f"{file} cannot be loaded as an image", "load", "--input", str(file))
+        out = self._load(file, "load", "--input", str(file))
         return [match[1] for line in out.splitlines() if (match := _LOADED.match(line))]
 
     def remove(self, reference: str) -> bool:
@@ -169,7 +169,15 @@ class CommandLine:
                     hint=f"fetch it before (`{self.name} pull {image}`) or load it from an archive",
                 )
 
+    def _load(self, file: Path, *words: str) -> str:
+        readable(file)
+        done = client.capture([self.program, *words], self._environment())
+        if done.status != 0:
+            raise not_loaded(file, done.err or done.out, engine=self.name)
+        return done.out
+
     def _write(self, reference: str, file: Path, *words: str) -> None:
+        writable(file)
         done = client.capture([self.program, *words], self._environment())
         if done.status == 0:
             return
@@ -234,12 +242,25 @@ def too_long(image: str, command: Sequence[str], seconds: float) -> BuildError:
 
 
 def readable(file: Path) -> None:
-    """`InputError` when an archive is not there, before an engine says so in its own way."""
+    """`InputError` when an archive is not there or empty, before an engine says so in its way."""
     try:
-        with file.open("rb"):
-            pass
+        with file.open("rb") as archive:
+            begins = archive.read(1)
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror}") from error
+    if not begins:
+        raise no_image(file, "it is empty")
+
+
+def writable(file: Path) -> None:
+    """`InputError` when no archive can be written there, for want of a folder or because of one."""
+    if file.is_dir():
+        raise InputError(f"cannot write {file}: it is a folder", hint="name a file in it")
+    if not file.parent.is_dir():
+        raise InputError(
+            f"cannot write {file}: there is no folder {file.parent}",
+            hint=f"make it: `mkdir -p {shlex.quote(str(file.parent))}`",
+        )
 
 
 def _read(dockerfile: Path) -> str:

@@ -6,10 +6,11 @@ import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from fnbuild.build.image.engines.references import registry_of
 from fnbuild.build.pip import redacted
-from fnbuild.errors import BuildError, FnbuildError, UnavailableError
+from fnbuild.errors import BuildError, FnbuildError, InputError, UnavailableError
 
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _DECORATION = re.compile(
@@ -21,6 +22,10 @@ _NOISE = re.compile(
     r"See '|Run 'docker |WARN\[|time=\S+ level=warning|-+$"
 )
 
+_NO_IMAGE = re.compile(
+    r"docker-import-\d+|Error processing tar file|loading tar component|"
+    r"payload does not match any of the supported image formats"
+)
 _QUESTION = " Is the docker daemon running?"
 
 
@@ -148,6 +153,25 @@ def meaning(what: str, text: str, *, engine: str, reference: str = "") -> Fnbuil
             message = said if one.kind is UnavailableError else f"{what}: {said}"
             return one.kind(message, hint=one.hint.format(**names))
     return None
+
+
+def not_loaded(file: Path, text: str, *, engine: str) -> FnbuildError:
+    """The error for an archive that an engine did not take."""
+    what = f"{file} cannot be loaded as an image"
+    known = meaning(what, text, engine=engine)
+    if known is None and _NO_IMAGE.search(text):
+        return no_image(file, "it is no archive of one, or not a whole one")
+    return known or explained(what, text, engine=engine)
+
+
+def no_image(file: Path, why: str) -> InputError:
+    """The error for a file that holds no image."""
+    return InputError(
+        f"{file} cannot be loaded as an image: {why}",
+        hint="`docker save --output FILE IMAGE` writes such an archive, and so does"
+        " `fnbuild build --output-image-file FILE`; of an exported file system `docker import`"
+        " makes an image",
+    )
 
 
 def reason(text: str) -> str:

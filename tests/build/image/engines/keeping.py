@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import tarfile
 import threading
 import time
 
@@ -102,8 +103,30 @@ def test_what_is_no_archive_is_refused(engine, tmp_path):
     with pytest.raises(InputError, match=r"cannot read .*missing\.tar"):
         engine.load(tmp_path / "missing.tar")
     (tmp_path / "text.tar").write_text("no archive")
-    with pytest.raises((BuildError, InputError), match=r"text\.tar"):
-        engine.load(tmp_path / "text.tar")
+    (tmp_path / "empty.tar").write_bytes(b"")
+    with tarfile.open(tmp_path / "code.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "text.tar", "code/text")
+    for name in ("text.tar", "empty.tar", "code.tar.gz"):
+        with pytest.raises(InputError) as caught:
+            engine.load(tmp_path / name)
+        assert f"{tmp_path / name} cannot be loaded as an image: it is " in caught.value.message
+        assert "docker save" in caught.value.hint
+
+
+def test_an_archive_that_was_cut_off_is_refused(engine, made, base, tmp_path):
+    whole, part = tmp_path / "whole.tar", tmp_path / "part.tar"
+    engine.save(base, whole)
+    part.write_bytes(whole.read_bytes()[:200_000])
+    with pytest.raises(InputError, match=r"part\.tar cannot be loaded as an image: "):
+        engine.load(part)
+
+
+def test_an_archive_needs_a_folder(engine, base, tmp_path):
+    with pytest.raises(InputError, match="there is no folder") as caught:
+        engine.save(base, tmp_path / "a folder" / "image.tar")
+    assert caught.value.hint == f"make it: `mkdir -p '{tmp_path}/a folder'`"
+    with pytest.raises(InputError, match="it is a folder"):
+        engine.save(base, tmp_path)
 
 
 def test_the_history_says_who_made_each_layer(engine, made, base, build, context):
