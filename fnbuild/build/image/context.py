@@ -33,6 +33,8 @@ PROGRAM_PATH = "/usr/local/bin/processor"
 
 _CONFIG_NAME = "function.yaml"
 _REQUIREMENTS = "requirements.txt"
+_WHITEOUT = ".wh."
+"""How names begin by which a layer takes files of the layers below away (OCI image format)."""
 
 
 class Context:
@@ -44,8 +46,8 @@ class Context:
     def __init__(self, folder: Path, function: Function, code: Path) -> None:
         """Lay out what the user's lines may read. `folder` is there and empty.
 
-        `code` is a staged copy. Raises `BuildError` when something cannot be written, `InputError`
-        for a `.dockerignore` that cannot be understood.
+        `code` is a staged copy. Raises `BuildError` when something cannot be written or be in an
+        image, `InputError` for a `.dockerignore` that cannot be understood.
         """
         self._folder = folder
         self._code = code
@@ -109,6 +111,12 @@ class Context:
                 self.warnings.append(
                     f"{ignore.NAME} leaves out {shown(path)}, which the function needs;"
                     " it is copied"
+                )
+            if f"/{_WHITEOUT}" in f"/{path}":
+                raise BuildError(
+                    f"{shown(path)} cannot be in an image: to engines, a name that begins with"
+                    f" {_WHITEOUT} says that another file is deleted",
+                    hint=f"rename it, or name it in {ignore.NAME}",
                 )
             kept.append(path)
         return kept

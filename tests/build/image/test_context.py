@@ -107,6 +107,16 @@ class TestCode:
         assert entries[f"{HOME}link"].linkname == "odd/ü"
         assert entries[f"{HOME}folder link"].linkname == "odd"
 
+    @pytest.mark.parametrize("path", [".wh.model.py", "sub/.wh..wh..opq", ".wh.sub/model.py"])
+    def test_that_would_delete_another_is_refused(self, lay_out, write, path):
+        write(path, "x = 1\n")
+        with pytest.raises(BuildError) as caught:
+            lay_out()
+        assert caught.value.message.startswith(f"{path.removesuffix('/model.py')} cannot be in")
+        write(".dockerignore", "**/.wh.*\n")
+        made, _ = lay_out("again")
+        assert not any(".wh." in name for name in names(made))
+
 
 class TestLargeFiles:
     def test_have_an_archive_of_their_own(self, lay_out, write):
