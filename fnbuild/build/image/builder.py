@@ -6,6 +6,7 @@ since the command of the image has to name one. The whole is built then, from th
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import tempfile
@@ -13,7 +14,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast, get_args
 
 from fnbuild.build import processor, requirements
 from fnbuild.build.artifact import Artifact
@@ -21,11 +21,12 @@ from fnbuild.build.image import cuda, dockerfile, names, pythons
 from fnbuild.build.image.base import had
 from fnbuild.build.image.context import Context
 from fnbuild.build.image.dockerfile import Dockerfile
-from fnbuild.build.image.engine import BuildRequest, Engine, Network, StepError
+from fnbuild.build.image.engine import Engine, StepError
 from fnbuild.build.image.pythons import Pythons
 from fnbuild.build.image.recipe import Directive, Recipe, recipe_of
-from fnbuild.datadir import data_dir, make_private
-from fnbuild.errors import BuildError, InputError, UsageError
+from fnbuild.build.image.request import request_of
+from fnbuild.datadir import Holder, data_dir, hold, make_private
+from fnbuild.errors import BuildError, InputError
 from fnbuild.spec.locate import display
 from fnbuild.spec.places import span_of
 from fnbuild.spec.reader import Loaded
@@ -36,11 +37,9 @@ Progress = Callable[[str], None]
 DIGEST_LABEL = "fnbuild.io/digest"
 """The label of an image that holds the hash of the code in it."""
 
-_TIMEOUT_SECONDS = 3600
 _STEP = re.compile(r"step (\d+)/")
 # In the context when a line of the user's may copy from it.
 _HANDLER = "handler"
-_NETWORK_VARIABLE = "NUCLIO_DOCKER_BUILD_NETWORK"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +116,31 @@ class _Making:
         )
         setup = tuple(Directive("RUN", line, "") for line in chosen.setup)
         recipe = replace(recipe, pre_copy=(*setup, *recipe.pre_copy))
-        prepared = self._prepare(recipe, folder, facts.id if facts else base)
+        start = facts.id if facts else base
+        if not recipe.pre_copy:
+            return self._make(recipe, folder, start, name, digest)
+        with self._alone(start, dockerfile.prepared(recipe).text):
+            return self._make(recipe, folder, start, name, digest)
+
+    @contextmanager
+    def _alone(self, *beginning: str) -> Iterator[None]:
+        """Let no other build with the same beginning take its image away, or do the same work."""
+        key = hashlib.sha256("\0".join(beginning).encode()).hexdigest()
+        path = data_dir() / "run" / f"build-{key[:16]}.lock"
+
+        def wait(holder: Holder) -> None:
+            self._progress(f"waiting for {holder}, which builds with the same first lines")
+
+        with hold(path, "built", wait):
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+
+    def _make(
+        self, recipe: Recipe, folder: Path, start: str, name: str, digest: str
+    ) -> tuple[str, Pythons]:
+        prepared = self._prepare(recipe, folder, start)
         try:
             found = self._pythons(prepared)
         except BuildError:
@@ -167,19 +190,8 @@ class _Making:
     ) -> str:
         file = folder / dockerfile.NAME
         file.write_text(lines.text)
-        build = self._build
-        request = BuildRequest(
-            context=folder,
-            dockerfile=file,
-            tags=tags,
-            args={name: value for name, value in build.args.items() if value},
-            labels=labels or {},
-            no_cache=self._fresh,
-            network=_network(build),
-            flags=tuple(build.flags),
-            timeout=_timeout(build),
-            pull=not (build.no_base_images_pull or build.offline),
-        )
+        request = request_of(self._build, folder, file)
+        request = replace(request, tags=tags, labels=labels or {}, no_cache=self._fresh)
         try:
             image = self._engine.build(request, self._tell)
         except StepError as error:
@@ -252,28 +264,6 @@ def _unread(files: tuple[Path, ...], code: Path, build: Build) -> str | None:
     lines += [one.value for one in build.directives.post_copy]
     named = any("requirements.txt" in line for line in lines)
     return usual.name if usual in files and not named else None
-
-
-def _network(build: Build) -> Network:
-    """The network of RUN lines; the variable is Nuclio's (pkg/dockerclient/shell.go)."""
-    if build.offline:
-        return "none"
-    asked = os.environ.get(_NETWORK_VARIABLE) or "default"
-    for known in get_args(Network):
-        if asked == known:
-            return cast(Network, known)
-    raise UsageError(
-        f"{_NETWORK_VARIABLE}={asked} is no network of a build",
-        hint=f"one of: {', '.join(get_args(Network))}",
-    )
-
-
-def _timeout(build: Build) -> float | None:
-    """Nuclio's limit (pkg/processor/build/builder.go): an hour, none where it is not above 0."""
-    seconds = build.build_timeout_seconds
-    if seconds is None:
-        return _TIMEOUT_SECONDS
-    return float(seconds) if seconds > 0 else None
 
 
 def _push(function: Function, name: str, engine: Engine, progress: Progress) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -308,3 +309,16 @@ def test_nothing_is_left_but_the_image(
     assert made_here == []
     assert author.look("cat", "/word") == f"{made.token}\n"
     assert made.engine.inspect(built.id) is not None
+
+
+def test_builds_that_begin_alike_do_the_work_once(author: Author, made: Made) -> None:
+    author.write(f"commands: ['sleep 1; echo {made.token}; date +%N > /when']")
+    second = Author(made, author.folder.parent / "second", made.image("second"))
+    second.folder.mkdir()
+    second.write(f"commands: ['sleep 1; echo {made.token}; date +%N > /when']")
+    with ThreadPoolExecutor() as pool:
+        for built in [pool.submit(author.build), pool.submit(second.build)]:
+            built.result()
+    assert author.look("cat", "/when") == second.look("cat", "/when")
+    waited = [one for one in author.progress + second.progress if one.startswith("waiting for ")]
+    assert len(waited) == 1
