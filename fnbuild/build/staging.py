@@ -38,6 +38,7 @@ _CHUNK_BYTES = 1 << 30
 # harm to other revisions then.
 _SHARED_BYTES = 1 << 20
 _CONFIG_NAME = "function.yaml"
+_OWNER = re.compile(r"(?:\.staging-)?(\d+)-")
 
 
 def digest(loaded: Loaded) -> str:
@@ -63,7 +64,7 @@ def stage(
     if os.path.lexists(destination):
         raise ConflictError(f"{destination} exists already")
     make_private(destination.parent)
-    _sweep(destination.parent)
+    sweep(destination.parent)
     temporary = destination.parent / f".staging-{os.getpid()}-{secrets.token_hex(4)}"
     try:
         _copy_all(found, temporary, progress, previous)
@@ -125,12 +126,15 @@ def _inline(function: Function, text: str) -> Contents:
     return found
 
 
-def _sweep(folder: Path) -> None:
-    """Remove the half copies of processes that were killed."""
-    for left in folder.glob(".staging-*-*"):
+def sweep(folder: Path) -> None:
+    """Remove what processes that were killed have left in `folder`: names with their numbers."""
+    for left in folder.glob("*-*"):
+        named = _OWNER.match(left.name)
+        if named is None:
+            continue
         try:
-            os.kill(int(left.name.split("-")[1]), 0)
-        except (ProcessLookupError, ValueError):
+            os.kill(int(named[1]), 0)
+        except ProcessLookupError:
             shutil.rmtree(left, ignore_errors=True)
         except PermissionError:
             continue  # it lives, as somebody else's process

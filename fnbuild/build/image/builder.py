@@ -173,7 +173,7 @@ class _Making:
         lines = dockerfile.prepared(recipe)
         if (folder / _HANDLER).is_dir():
             return self._run(lines, folder, ())
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix="empty-") as empty:
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f"{os.getpid()}-") as empty:
             return self._run(lines, Path(empty), ())
 
     def _whole(self, recipe: Recipe, folder: Path, name: str, digest: str, found: Pythons) -> str:

@@ -90,7 +90,9 @@ class Context:
         archives.write(self._folder / name, entries, there)
 
     def _add_runtime(self, pythons: Pythons, offline: bool) -> None:
-        with tempfile.TemporaryDirectory(dir=self._folder.parent, prefix="runtime-") as temporary:
+        with tempfile.TemporaryDirectory(
+            dir=self._folder.parent, prefix=f"{os.getpid()}-"
+        ) as temporary:
             top = Path(temporary)
             layer.write(top, pythons.processor, pythons.handler, offline)
             home = top / "fnbuild"

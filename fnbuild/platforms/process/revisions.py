@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fnbuild.build import environment, interpreter, requirements, sdk
+from fnbuild.build import environment, interpreter, requirements, sdk, staging
 from fnbuild.datadir import data_dir, make_private, revision_dir
 from fnbuild.errors import BuildError
 from fnbuild.platforms import Artifact, Progress
@@ -154,10 +154,7 @@ def clean(key: Key, store: Store) -> None:
     for folder in key.revisions.glob("*"):
         if folder.name not in known:
             shutil.rmtree(folder, ignore_errors=True)
-    for folder in staging_area().glob("*-*"):
-        pid = folder.name.partition("-")[0]
-        if pid.isdigit() and not Path("/proc", pid).exists():
-            shutil.rmtree(folder, ignore_errors=True)
+    staging.sweep(staging_area())
 
 
 def prune(key: Key, store: Store) -> None:
