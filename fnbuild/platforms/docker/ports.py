@@ -11,7 +11,7 @@ import random
 import socket
 from collections.abc import Collection, Iterator
 
-from fnbuild.errors import ConflictError, PlatformError
+from fnbuild.errors import ConflictError, InputError, PlatformError
 from fnbuild.platforms.addresses import (
     LOOPBACK,
     docker_gateway,
@@ -48,6 +48,12 @@ def hosts(engine: Engine, function: Function) -> tuple[tuple[str, ...], tuple[st
     """
     words = listen_words(function, "")
     found, warnings = hosts_of(words or _DEFAULT, lambda: gateway(engine))
+    absent = [one for one in found if engine.local and not _is_here(one)]
+    if absent:
+        raise InputError(
+            f"this machine has no address {', '.join(absent)} to listen on",
+            hint="`--listen` takes loopback, docker and addresses that the machine has",
+        )
     # In Docker Desktop's virtual machine, `host.docker.internal` leads to the machine's loopback.
     return found, warnings if words else ()
 

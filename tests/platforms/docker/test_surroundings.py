@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fnbuild import deploy
-from fnbuild.errors import (
+from fnbuild.errors import InputError, (
     ConflictError,
     FnbuildError,
     PreconditionError,
@@ -59,6 +59,15 @@ def test_every_address_only_when_asked_for(author: Author) -> None:
     assert back.http_port == made.http_port
     bindings = author.inspected()["NetworkSettings"]["Ports"]["8080/tcp"]
     assert "0.0.0.0" not in {one["HostIp"] for one in bindings}
+
+
+def test_an_address_that_the_machine_lacks_touches_nothing(author: Author) -> None:
+    first = author.deploy(author.write("old"))
+    before = author.inspected()["Id"]
+    with pytest.raises(InputError, match=r"no address 198\.51\.100\.7"):
+        author.deploy(author.write("new"), listen="loopback,198.51.100.7")
+    assert author.inspected()["Id"] == before
+    assert ask(first.http_port) == "old"
 
 
 def test_a_port_that_is_pinned(author: Author) -> None:
