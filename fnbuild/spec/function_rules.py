@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from fnbuild.spec.hints import closest, meant
+from fnbuild.spec.locate import display
 from fnbuild.spec.quantities import duration
 from fnbuild.spec.source import shown
 from fnbuild.spec.subject import Subject
@@ -122,9 +123,10 @@ def _handler_module(subject: Subject, module: str) -> None:
     hint = (
         f"did you mean {word}:{subject.function.spec.handler.partition(':')[2]}?" if word else None
     )
-    message = f"the handler's module {shown(module)} is not in {folder}"
+    place = display(folder)
+    message = f"the handler's module {shown(module)} is not in {place}"
     if not subject.written.spec.handler:
-        message = f"no handler is given, and {shown(module)} is not in {folder}"
+        message = f"no handler is given, and {shown(module)} is not in {place}"
     subject.warning("handler-module", message, ("spec", "handler"), hint)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +12,8 @@ from fnbuild.errors import Diagnostic, Report
 
 NAMES = ("function.yaml", "function.yml")
 _CONFIG_SUFFIXES = (".yaml", ".yml", ".json")
+_ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".xz", ".txz", ".bz2", ".tbz2")
+_LISTED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +23,37 @@ class Located:
     folder: Path
     config: Path | None
     source: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    name: str
+    choice: str
+
+
+# Threads that read what another one has opened show the same.
+_ORIGINS: dict[Path, _Origin] = {}
+
+
+@contextmanager
+def made_of(folder: Path, name: str, choice: str) -> Iterator[None]:
+    """While this lasts, what lies below a temporary folder is shown as part of what it is made of.
+
+    `name` is that of an archive or a repository; `choice` says how to take one folder of it.
+    """
+    _ORIGINS[folder] = _Origin(name, choice)
+    try:
+        yield
+    finally:
+        del _ORIGINS[folder]
+
+
+def _origin(path: Path) -> tuple[_Origin, str] | None:
+    """What a path was made of, and where in it the path lies."""
+    for folder, origin in list(_ORIGINS.items()):
+        if path.is_relative_to(folder):
+            return origin, path.relative_to(folder).as_posix()
+    return None
 
 
 def locate(path: Path, config_file: Path | None, report: Report) -> Located | None:
@@ -40,7 +75,14 @@ def locate(path: Path, config_file: Path | None, report: Report) -> Located | No
 
 
 def display(path: Path) -> str:
-    """A path as places show it: relative to the working directory where that is shorter."""
+    """A path as places show it: relative to the working directory where that is shorter.
+
+    A file of an archive is shown as `code.zip:function.yaml`.
+    """
+    made = _origin(path)
+    if made:
+        origin, inside = made
+        return origin.name if inside == "." else f"{origin.name}:{inside}"
     text = str(path)
     if not path.is_absolute():
         return text
@@ -72,15 +114,39 @@ def _folder(path: Path, config_file: Path | None, report: Report) -> Located | N
 def report_missing(folder: Path, report: Report) -> None:
     """Say that a folder has no configuration, and what else is there."""
     message = f"'{display(folder)}' holds no {NAMES[0]} (nor {NAMES[1]})"
-    hint = "see: fnbuild init"
     try:
         others = sorted(p.name for p in folder.iterdir() if p.suffix in _CONFIG_SUFFIXES[:2])
+        hint = _remedy(folder, others)
     except OSError as error:
         _error(report, "unreadable", f"{display(folder)} cannot be read: {error.strerror}")
         return
-    if others:
-        hint = f"name the file to use: --file {display(folder / others[0])}"
     _error(report, "missing-config", message, hint)
+
+
+def _remedy(folder: Path, others: list[str]) -> str:
+    """What to do about a folder without a configuration. `others` are its YAML files."""
+    made = _origin(folder)
+    if others:
+        named = others[0] if made else display(folder / others[0])
+        return f"name the file to use: `--file {named}`"
+    if made is None:
+        functions = _functions(folder, "*")
+        named = ", ".join(display(folder / one) for one in functions)
+        return f"functions there: {named}" if functions else "`fnbuild init` makes one"
+    origin, inside = made
+    functions = _functions(folder, "**")
+    if functions:
+        above = "" if inside == "." else f"{inside}/"
+        return f"functions in it: {', '.join(above + one for one in functions)}; {origin.choice}"
+    entries = sorted(entry.name for entry in folder.iterdir())
+    listed = f"it holds {', '.join(entries[:_LISTED])}" if entries else "it is empty"
+    return f"{listed}; a configuration that lies elsewhere is named by `--file FILE`"
+
+
+def _functions(folder: Path, where: str) -> list[str]:
+    """Relative paths of the first folders with a configuration."""
+    found = {file.parent for name in NAMES for file in folder.glob(f"{where}/{name}")}
+    return sorted(one.relative_to(folder).as_posix() for one in found)[:_LISTED]
 
 
 def _explicit(folder: Path, config_file: Path, report: Report) -> Path | None:
@@ -103,7 +169,10 @@ def _file(path: Path, config_file: Path | None, report: Report) -> Located | Non
             return Located(path.parent, config, None) if config else None
         return Located(path.parent, path, None)
     message = f"{display(path)} is neither a folder, a .yaml file nor a .py file"
-    _error(report, "wrong-path", message, "unpack an archive and name its folder")
+    hint = None
+    if path.suffix.lower() in _ARCHIVE_SUFFIXES:
+        hint = "`fnbuild deploy`, `build` and `validate` take archives; here unpack it first"
+    _error(report, "wrong-path", message, hint)
     return None
 
 

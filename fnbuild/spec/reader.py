@@ -57,7 +57,7 @@ def load(
         path, config_file=config_file, overrides=overrides, strict=strict, variant=variant
     )
     if loaded is None:
-        raise _failure(report, str(path))
+        raise _failure(report, display(path))
     return loaded
 
 

@@ -257,8 +257,16 @@ def test_paths_that_are_no_function(tmp_path: Path) -> None:
         load(tmp_path / "detecto")
     assert "detector?" in (raised.value.hint or "")
     (tmp_path / "code.zip").write_bytes(b"PK")
-    with pytest.raises(ConfigError, match="neither a folder"):
+    with pytest.raises(ConfigError, match="neither a folder") as raised:
         load(tmp_path / "code.zip")
+    assert "unpack it first" in (raised.value.hint or "")
+    with pytest.raises(ConfigError, match="holds no function") as raised:
+        load(tmp_path)
+    assert raised.value.hint == "`fnbuild init` makes one"
+    (tmp_path / "detector/function.yaml").write_text(GOOD)
+    with pytest.raises(ConfigError, match="holds no function") as raised:
+        load(tmp_path)
+    assert raised.value.hint == f"functions there: {tmp_path / 'detector'}"
     assert check(Path("x" * 5000))[1].errors
 
 

@@ -20,11 +20,14 @@ from fnbuild.build.sources import archives, download, git, s3
 from fnbuild.build.sources.limits import Limits, Progress
 from fnbuild.errors import InputError, Report
 from fnbuild.spec import reader
-from fnbuild.spec.locate import NAMES, locate
+from fnbuild.spec.locate import NAMES, locate, made_of
 from fnbuild.spec.types import Build
 
 _READ_AS_THEY_ARE = (".py", ".yaml", ".yml", ".json")
 _TYPES = ("archive", "github", "git", "s3")
+_TAKEN = "a folder, a .yaml or .py file is taken, or a .zip, .tar, .tar.gz, .tar.xz or .tar.bz2"
+_UNPACK = "unpack it, and give one of these folders"
+_WORK_DIR = "`codeEntryAttributes: {workDir: FOLDER}` beside its `codeEntryType` takes one of them"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +125,11 @@ class _Room:
         place = Path(path)
         if place.suffix.lower() in _READ_AS_THEY_ARE or not place.is_file():
             return place
-        if archives.kind_of(place) is None:
-            return place  # the reader says what it can read
-        return self._unpacked(place, text, "")
+        if archives.kind_of(place) is not None:
+            return self._unpacked(place, text, "", _UNPACK)
+        if archives.stem(place.name) != place.name:
+            raise InputError(f"{text} is no archive that can be read{_looks(place)}", hint=_TAKEN)
+        return place  # the reader says what it can read
 
     def entry(self, build: Build, url: str) -> Path:
         """What `codeEntryType` and its attributes name."""
@@ -133,7 +138,8 @@ class _Room:
         if build.code_entry_type == "git":
             root = self._corner() / _repository(url)
             git.clone(url, attributes, root, self._progress, self._limits)
-            return _inside(root, work_dir, url)
+            shown = download.redacted(url)
+            return self._shown(root, work_dir, shown, _WORK_DIR)
         if build.code_entry_type == "github":
             url = github_archive(url, str(attributes.get("branch") or ""))
         elif build.code_entry_type == "s3":
@@ -153,7 +159,7 @@ class _Room:
     def _fetched(self, address: download.Address, work_dir: str) -> Path:
         file = download.fetch(address, self._corner(), self._progress, self._limits)
         if archives.kind_of(file) is not None:
-            return self._unpacked(file, address.shown, work_dir)
+            return self._unpacked(file, address.shown, work_dir, _WORK_DIR)
         if file.suffix.lower() in _READ_AS_THEY_ARE and not _is_page(file):
             return file
         raise InputError(
@@ -161,10 +167,14 @@ class _Room:
             hint="a .zip, .tar.gz, .tar.xz or .tar.bz2 with function.yaml in it, or one .py file",
         )
 
-    def _unpacked(self, archive: Path, shown: str, work_dir: str) -> Path:
+    def _unpacked(self, archive: Path, shown: str, work_dir: str, choice: str) -> Path:
         self._progress(f"unpacking {shown}")
         root = self._corner() / archives.stem(archive.name)
         archives.unpack(archive, root, shown, self._limits)
+        return self._shown(root, work_dir, shown, choice)
+
+    def _shown(self, root: Path, work_dir: str, shown: str, choice: str) -> Path:
+        self._stack.enter_context(made_of(root, shown, choice))
         return _inside(root, work_dir, shown)
 
 

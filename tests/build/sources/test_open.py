@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from fnbuild.build.sources.open import Opened, github_archive, opened
-from fnbuild.errors import InputError
+from fnbuild.errors import ConfigError, InputError
 from fnbuild.spec import reader
+from fnbuild.spec.locate import display
 from fnbuild.spec.types import Build
 from tests.build.sources.conftest import CONFIG, MAIN, Page, Web
 
@@ -79,6 +80,68 @@ def test_a_file_that_is_no_archive(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_text("hello")
     with opened(tmp_path / "x.txt") as found:
         assert found.path == tmp_path / "x.txt"  # the reader's own words follow
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [("x.zip", b"hello", "'hello'"), ("x.tar.gz", b"", "empty"), ("x.ZIP", b"<html>", "web page")],
+)
+def test_what_is_an_archive_by_its_name_alone(
+    tmp_path: Path, name: str, content: bytes, words: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    error = fault(tmp_path / name)
+    assert f"{name} is no archive that can be read: it " in str(error)
+    assert words in str(error)
+    assert ".tar.gz" in str(error.hint)
+
+
+def finding(path: Any) -> tuple[str, str]:
+    """What the reader says is wrong with the whole of a path, and the remedy."""
+    with opened(path) as found:
+        assert found.path is not None
+        with pytest.raises(ConfigError) as raised:
+            reader.load(found.path)
+    return raised.value.message, raised.value.hint or ""
+
+
+def test_an_archive_of_several_functions_says_where_they_are(
+    pack: Pack, web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = {"top/a/function.yaml": CONFIG, "top/b/nuclio/function.yml": CONFIG}
+    web.pages["/two.zip?key=secret"] = Page(pack("two.zip", files).read_bytes())
+    message, hint = finding("two.zip")
+    assert message == "'two.zip:top' holds no function.yaml (nor function.yml)"
+    assert hint.startswith("functions in it: top/a, top/b/nuclio; unpack it")
+    message, hint = finding(f"{web.url}/two.zip?key=secret")
+    assert message.startswith(f"'{web.url}/two.zip?…:top' holds no function.yaml")
+    assert "functions in it: top/a, top/b/nuclio; `codeEntryAttributes: {workDir: " in hint
+
+
+def test_an_archive_without_a_configuration_says_what_it_holds(pack: Pack) -> None:
+    archive = pack("code.tar", {"main.py": MAIN, "weights": b"x"})
+    message, hint = finding(archive)
+    assert message == f"'{archive}' holds no function.yaml (nor function.yml)"
+    assert hint.startswith("it holds main.py, weights; ")
+    assert "`--file face.yaml`" in finding(pack("other.zip", {"face.yaml": CONFIG}))[1]
+    assert finding(pack("empty.zip", {}))[1].startswith("it is empty")
+
+
+def test_findings_in_an_archive_name_it(
+    pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pack("face.zip", {"function.yaml": CONFIG.replace(b"runtime", b"runtme")})
+    with opened("face.zip") as found:
+        assert found.path is not None
+        place = found.path
+        report = reader.check(place)[1]
+    text = report.render()
+    assert "face.zip:function.yaml:2:33: " in text
+    assert "'main' is not in face.zip\n" in text
+    assert str(place) not in text
+    assert str(place) in display(place / "function.yaml")  # afterwards it is a path like any other
 
 
 def test_a_url_of_an_archive(web: Web, pack: Pack) -> None:
