@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from fnbuild import deploy
-from fnbuild.errors import InputError, (
+from fnbuild.errors import (
     ConflictError,
     FnbuildError,
+    InputError,
     PreconditionError,
     UnavailableError,
     UsageError,
@@ -227,7 +228,7 @@ def test_what_nuclio_has_deployed_is_listed_and_left_alone(
     }
     words = [part for key, value in labels.items() for part in ("--label", f"{key}={value}")]
     published = ("--publish", f"127.0.0.1:{port}:8080")
-    name = ("--name", author.container())
+    name = ("--name", author.container(), "--stop-timeout", "1")
     server = ("python3", "-m", "http.server", "8080")
     author.docker("run", "--detach", *name, *words, *published, PYTHON_IMAGE, *server)
     shown = author.shown()
