@@ -68,7 +68,7 @@ def _extract(engine: Engine, made: Made, folder: Path) -> bool:
     """Whether there was any code. A container that never starts is the way to an image's files."""
     _sweep(engine)
     name = f"{made.key.candidate}-{uuid.uuid4().hex[:8]}"
-    labels = {READER: f"{socket.gethostname()}:{os.getpid()}"}
+    labels = {READER: f"{_machine()}:{os.getpid()}"}
     container = engine.create(
         name, {"Image": made.image_id, "Cmd": ["processor"], "Labels": labels}
     )
@@ -90,9 +90,17 @@ def _sweep(engine: Engine) -> None:
     for listed in engine.containers((READER,)):
         machine, _, pid = str(listed["Labels"][READER]).rpartition(":")
         if time.time() - float(listed.get("Created") or 0) > _LONGEST_READING or (
-            machine == socket.gethostname() and not _alive(pid)
+            machine == _machine() and not _alive(pid)
         ):
             engine.remove(listed["Id"])
+
+
+def _machine() -> str:
+    """This machine, or the part of it where a number means one process."""
+    name = socket.gethostname()
+    with contextlib.suppress(OSError):
+        return f"{name}:{os.stat('/proc/self/ns/pid').st_ino}"
+    return name
 
 
 def _alive(pid: str) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 from fnbuild.build.processor import readiness_seconds
 from fnbuild.datadir import data_dir, lock
 from fnbuild.errors import (
+    ConfigError,
     ConflictError,
     FnbuildError,
     InputError,
@@ -84,9 +85,9 @@ def _recent(engine: Engine, container: Container) -> bool:
     created = (engine.container(container.id) or {}).get("Created", "")
     try:
         age = (datetime.now(UTC) - datetime.fromisoformat(created)).total_seconds()
-    except ValueError:
+        return age < readiness_seconds(container.function) + _FOREIGN_SECONDS
+    except (ValueError, ConfigError):
         return False
-    return age < readiness_seconds(container.function) + _FOREIGN_SECONDS
 
 
 def plan(

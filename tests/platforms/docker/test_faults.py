@@ -11,7 +11,6 @@ from typing import Any, cast
 import pytest
 
 from fnbuild.errors import (
-    ConflictError,
     FnbuildError,
     InputError,
     PlatformError,
@@ -20,7 +19,7 @@ from fnbuild.errors import (
 )
 from fnbuild.platforms.docker.endings import ended
 from fnbuild.platforms.docker.engine import Engine, Ran
-from fnbuild.platforms.docker.faults import of_answer, of_connection
+from fnbuild.platforms.docker.faults import PortTakenError, of_answer, of_connection
 from fnbuild.platforms.docker.gpus import uses_device, warnings_of
 from fnbuild.platforms.docker.inventory import Container
 from fnbuild.platforms.docker.labels import Key, Made
@@ -34,13 +33,13 @@ DRIVER = "driver failed programming external connectivity on endpoint x (ab): "
     [
         (
             f"{DRIVER}Bind for 127.0.0.1:20000 failed: port is already allocated",
-            ConflictError,
+            PortTakenError,
             "port 20000 on 127.0.0.1",
         ),
         (
             f"{DRIVER}Error starting userland proxy: listen tcp4 127.0.0.1:20000: bind: address"
             " already in use",
-            ConflictError,
+            PortTakenError,
             "port 20000 on 127.0.0.1",
         ),
         (

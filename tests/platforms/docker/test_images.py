@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -95,7 +97,9 @@ def test_what_reads_code_leaves_nothing_for_good(author: Author, platform: Docke
         return author.docker("ps", "-aq", *ours).split()
 
     [left] = readers()
-    alive = f"fnbuild.io/reader={author.docker('info', '--format', '{{.Name}}').strip()}:1"
+    labels = json.loads(author.docker("inspect", left))[0]["Config"]["Labels"]
+    mine = labels["fnbuild.io/reader"].rpartition(":")[0]
+    alive = f"fnbuild.io/reader={mine}:{os.getpid()}"
     name = ("--name", f"{author.container()}.other")
     author.docker("create", *name, "--label", alive, PYTHON_IMAGE, "true")
     assert [one.name for one in platform.deployments(author.namespace)] == ["greeter"]

@@ -110,7 +110,8 @@ def test_the_volume_of_nuclio_goes_with_its_container(author: Author) -> None:
     name = author.container()
     volume = ("--volume", f"{name}:/etc/nuclio/config/processor:ro")
     words = labelled(author, "greeter")
-    author.docker("run", "--detach", "--name", name, *words, *volume, PYTHON_IMAGE, *RUNS)
+    started = ("run", "--detach", "--stop-timeout", "1", "--name", name)
+    author.docker(*started, *words, *volume, PYTHON_IMAGE, *RUNS)
     assert author.docker("volume", "ls", "-q", "--filter", f"name={name}").split() == [name]
     made = author.deploy(author.write("hello"))
     assert ask(made.http_port) == "hello"
