@@ -23,7 +23,6 @@ class Classic(Steps):
         r"Successfully tagged |DEPRECATED: The legacy|\s+Install the buildx|\s+https://docs\.docker\.com/go/buildx"
         r"|# Executing \d+ build trigger|\[Warning\] "
     )
-    _END = re.compile(r"The command '.*|Error response from daemon: .*|[A-Za-z]+ failed: .*")
     _REMOVED = "Removing intermediate container "
     _STDERR = re.compile("(\x1b\\[91m|\x1b\\[0m)")
     """How the engine marks what a step wrote to stderr, and its end."""
@@ -62,7 +61,7 @@ class Classic(Steps):
                 self._progress("  from the cache")
         elif line:
             self._lines.append(line)
-            if self._current is not None and not self._ended and not self._END.match(line):
+            if self._current is not None and not self._ended:
                 self._wrote(self._current, line)
 
     def _clear(self) -> None:

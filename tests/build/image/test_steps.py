@@ -186,13 +186,13 @@ def test_what_stderr_said_in_time_is_shown_once():
 
 def test_closing_words_of_several_lines_are_no_output():
     recorded = (
-        "Step 1/2 : FROM a\nStep 2/2 : RUN x\n ---> Running in 2\nexit status 9\n"
+        "Step 1/2 : FROM a\nStep 2/2 : RUN x\n ---> Running in 2\nTests failed: 9\n"
         f"Removing intermediate container 2\n{CLOSING}"
     )
     error, said = _follow(Classic, recorded, "FROM a\nRUN x\n")
-    assert error.detail == "exit status 9"
+    assert error.detail == "Tests failed: 9"
     assert error.message.endswith("ended with status 1")
-    assert said[-1] == "  exit status 9"
+    assert said[-1] == "  Tests failed: 9"
 
 
 def test_the_status_is_the_engines_not_one_in_the_command():
