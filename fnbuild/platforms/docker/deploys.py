@@ -29,6 +29,7 @@ from fnbuild.platforms.docker.inventory import Container, Known
 from fnbuild.platforms.docker.labels import OWNER, Key, Made
 from fnbuild.platforms.docker.readiness import opening
 from fnbuild.platforms.docker.switch import Switch
+from fnbuild.platforms.docker.volumes import missing
 from fnbuild.platforms.settings import wanted_port, wants_gpu
 from fnbuild.spec.types import Function, Raw
 
@@ -97,7 +98,11 @@ def plan(
     function = planning.with_options(function, artifact, options)
     _refuse_stranger(engine, known)
     image = engine.image(artifact.id or artifact.reference) or {}
+    if not artifact.digest:
+        planning.refuse_other_program(artifact.reference, image)
     hosts, warnings = ports.hosts(engine, function)
+    if engine.local:
+        warnings += missing(function)
     if known.foreign:
         warnings += (
             "Nuclio has deployed this function: its container is replaced, and Nuclio's dashboard"
@@ -214,6 +219,8 @@ def _image(engine: Engine, plan: Plan, progress: Progress) -> str:
         found = engine.image(reference)
     if found is None:
         raise PlatformError(f"the engine has no image {reference} after it was pulled")
+    if not plan.artifact.digest:
+        planning.refuse_other_program(reference, found)
     return str(found["Id"])
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from fnbuild.errors import PreconditionError, UsageError
+from fnbuild.build.image.builder import DIGEST_LABEL
+from fnbuild.errors import InputError, PreconditionError, UsageError
 from fnbuild.platforms import Artifact, Manifest, Plan, Step
 from fnbuild.platforms.docker.containers import MACHINE, Place, create_body, network_names
 from fnbuild.platforms.docker.inventory import Known
@@ -95,6 +97,19 @@ def revision(known: Known, function: Function, artifact: Artifact, image_id: str
         config=config_of(function),
         source=number,
     )
+
+
+def refuse_other_program(reference: str, image: Raw) -> None:
+    """An image that was not built for a function would start, and never answer."""
+    config = image.get("Config") or {}
+    words = [*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())]
+    ours = DIGEST_LABEL in (config.get("Labels") or {})
+    if image and not ours and not any(posixpath.basename(word) == "processor" for word in words):
+        shown = " ".join(words) or "nothing"
+        raise InputError(
+            f"the image {reference} holds no function: it runs {shown}, not a processor",
+            hint="`fnbuild build --path FOLDER` makes one that does; nuctl's images do too",
+        )
 
 
 def _refuse_missing_networks(function: Function, there: frozenset[str]) -> None:

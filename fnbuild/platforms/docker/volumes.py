@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 from dataclasses import dataclass
 
@@ -48,6 +49,16 @@ def volumes_of(function: Function) -> Volumes:
     text = "volumes of these kinds exist in clusters alone and are left out here: "
     warnings = (text + ", ".join(left_out),) if left_out else ()
     return Volumes(tuple(binds), tuple(mounts), warnings)
+
+
+def missing(function: Function) -> tuple[str, ...]:
+    """What this machine does not have of the paths to be mounted, and the engine will make."""
+    found = []
+    for bind in volumes_of(function).binds:
+        source = bind.partition(":")[0]
+        if not os.path.lexists(source):
+            found.append(f"there is no {source} on this machine: the engine makes an empty folder")
+    return tuple(found)
 
 
 def _path(host: Raw, mount: Raw, target: str, place: str) -> str | Raw:

@@ -255,6 +255,28 @@ def test_an_image_that_nobody_has(author: Author, platform: DockerPlatform) -> N
     assert author.docker("ps", "-aq", "--filter", f"name={author.namespace}") == ""
 
 
+def test_an_image_of_another_program(author: Author) -> None:
+    request = deploy.DeployRequest(
+        path=author.write("old"), platform="local", namespace=author.namespace, image=PYTHON_IMAGE
+    )
+    for step in (deploy.plan, lambda one: deploy.deploy(one, author.progress.append)):
+        with pytest.raises(InputError, match="holds no function: it runs ") as failure:
+            step(request)
+        assert "fnbuild build" in (failure.value.hint or "")
+
+
+def test_a_path_that_the_machine_lacks_is_told_of(author: Author, tmp_path: Path) -> None:
+    absent = tmp_path / "absent"
+    volume = (
+        "volumes:\n"
+        f"  - volume: {{name: v, hostPath: {{path: {absent}}}}}\n"
+        "    volumeMount: {name: v, mountPath: /weights}"
+    )
+    folder = author.write("hello", spec=volume)
+    request = deploy.DeployRequest(path=folder, platform="local", namespace=author.namespace)
+    assert any(f"there is no {absent}" in one for one in deploy.plan(request).warnings)
+
+
 def test_options_that_do_not_exist(author: Author) -> None:
     with pytest.raises(UsageError, match="sideways"):
         author.deploy(author.write("hello"), sideways=True)
