@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -73,8 +74,8 @@ def capture(
 def _started(
     command: Sequence[str], environment: Mapping[str, str], *, merged: bool
 ) -> Iterator[subprocess.Popen[str]]:
-    try:
-        process = subprocess.Popen(
+    def start() -> subprocess.Popen[str]:
+        return subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -85,6 +86,9 @@ def _started(
             errors="replace",
             process_group=0,
         )
+
+    try:
+        process = _unbroken(start)
     except OSError as error:
         raise UnavailableError(f"{command[0]} does not run: {error.strerror}") from error
     with process:
@@ -92,6 +96,18 @@ def _started(
             yield process
         except BaseException:
             _end(process)
+            raise
+
+
+def _unbroken(start: Callable[[], subprocess.Popen[str]]) -> subprocess.Popen[str]:
+    """Start the client in a thread: a signal, which only the main one sees, in the midst of it
+    would leave a client that nobody knows."""
+    with ThreadPoolExecutor(1) as starter:
+        starting = starter.submit(start)
+        try:
+            return starting.result()
+        except KeyboardInterrupt:
+            _end(starting.result())
             raise
 
 

@@ -62,6 +62,32 @@ def test_a_signal_ends_the_client_and_all_that_it_started(how: str, number: int)
     assert not _running(mark)
 
 
+_STARTING = """
+import os, signal, subprocess, sys, time
+from fnbuild import cli
+from fnbuild.build.image.engines import client
+from fnbuild.cli import app
+popen = subprocess.Popen
+def started(*given, **options):
+    made = popen(*given, **options)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(0.3)
+    return made
+subprocess.Popen = started
+app.run = lambda arguments: client.capture(["sleep", f"61.{arguments[0]}"], {})
+cli.main()
+"""
+
+
+def test_a_signal_while_the_client_starts_leaves_none() -> None:
+    digits = str(int.from_bytes(os.urandom(4), "big"))
+    done = subprocess.run(
+        [sys.executable, "-c", _STARTING, digits], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+    assert not _running(f"61.{digits}")
+
+
 def test_a_second_signal_ends_the_patience() -> None:
     mark, process = _start("stream", "TERM")
     process.send_signal(signal.SIGTERM)
