@@ -46,13 +46,18 @@ def build(session: Session, /, output: str, **flags: Any) -> None:
     """
     from fnbuild import artifacts
     from fnbuild.build.image.engine import choose
+    from fnbuild.build.image.engines.commands import writable
     from fnbuild.cli.progress import Progress
 
     if flags["prepare_offline"]:
         _prepare_offline(session, flags)
         return
     engine = choose(flags["engine"])
-    _check_folder(flags["output_image_file"])
+    if engine.why:
+        note(f"building with {engine.name}: {engine.why}")
+    if flags["output_image_file"]:
+        # Told before a long build.
+        writable(flags["output_image_file"])
     with request_of(session, flags) as request:
         prepared = say_findings(request)
         with Progress(whole=session.verbose) as progress:
@@ -129,14 +134,3 @@ def _prepare_offline(session: Session, flags: dict[str, Any]) -> None:
         prepared = say_findings(request)
         base = fetch(prepared.loaded, choose(flags["engine"]), progress)
     note(f"the base image {base} is here; lines that need the network fail with --offline")
-
-
-def _check_folder(file: Path | None) -> None:
-    """Told before a long build."""
-    from fnbuild.errors import InputError
-
-    if file is not None and not file.absolute().parent.is_dir():
-        raise InputError(
-            f"--output-image-file {file}: there is no folder {file.absolute().parent}",
-            hint=f"make it: `mkdir -p {file.absolute().parent}`",
-        )
