@@ -7,6 +7,7 @@ with words of its own below the output that matters.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections import defaultdict, deque
 
 from fnbuild.build.image.engine import Progress, StepError
@@ -33,7 +34,7 @@ _HINTS = {
 }
 
 
-class Steps:
+class Steps(ABC):
     """Follows one build. `text` is the Dockerfile."""
 
     def __init__(self, text: str, progress: Progress, *, offline: bool = False) -> None:
@@ -84,13 +85,13 @@ class Steps:
             message, step=index, instruction=one.text, hint=hint, detail=self._detail(index)
         )
 
+    @abstractmethod
     def _take(self, line: str) -> None:
         """One more line, without escape codes."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _failed(self) -> tuple[int | None, str]:
         """The index of the instruction that failed, if it is known, and the engine's own words."""
-        raise NotImplementedError
 
     def _hint(self, index: int, status: str, engine: str) -> str | None:
         wrote = self._detail(index) or ""

@@ -11,6 +11,7 @@ import re
 import secrets
 import shlex
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,7 +30,7 @@ _REFUSED = 125
 """The status of `run` when the engine, not the program in the container, failed."""
 
 
-class CommandLine:
+class CommandLine(ABC):
     """An engine behind its command line; `program` is a name on PATH, or a path."""
 
     name: ClassVar[str]
@@ -40,9 +41,9 @@ class CommandLine:
         self.why = ""
         self._seen: dict[str, ImageFacts] = {}
 
+    @abstractmethod
     def check(self) -> None:
         """`UnavailableError` when the engine is not installed or does not answer."""
-        raise NotImplementedError
 
     def build(self, request: BuildRequest, progress: Progress) -> str:
         text = _read(request.dockerfile)
@@ -78,8 +79,9 @@ class CommandLine:
             return None
         raise explained(f"the image {reference} cannot be read", done.err, engine=self.name)
 
+    @abstractmethod
     def history(self, reference: str) -> list[Layer]:
-        raise NotImplementedError
+        """How the image came to be, newest first."""
 
     def pull(self, reference: str, progress: Progress) -> None:
         progress(f"pulling {reference}")
@@ -103,8 +105,9 @@ class CommandLine:
     def tag(self, source: str, target: str) -> None:
         self._do(f"the image {source} cannot be named {target}", "tag", source, target)
 
+    @abstractmethod
     def push(self, reference: str, progress: Progress) -> str:
-        raise NotImplementedError
+        """Send the image to its registry; the digest it has there."""
 
     def save(self, reference: str, file: Path) -> None:
         self._write(reference, file, "save", "--output", str(file), reference)
@@ -125,11 +128,13 @@ class CommandLine:
 
     # What differs.
 
+    @abstractmethod
     def _steps(self, text: str, progress: Progress, *, offline: bool) -> Steps:
-        raise NotImplementedError
+        """What reads the output of a build of this Dockerfile."""
 
+    @abstractmethod
     def _build_words(self) -> list[str]:
-        raise NotImplementedError
+        """The command of a build, without what the request says."""
 
     def _environment(self) -> dict[str, str]:
         return {}

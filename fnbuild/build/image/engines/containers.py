@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+from abc import abstractmethod
 from pathlib import Path
 
 from fnbuild.build.image.dialects import Buildah as Dialect
@@ -25,9 +26,9 @@ class Containers(CommandLine):
         return tuple(map(int, numbers)) >= _FIRST_WITH_HEREDOCS
 
     @property
+    @abstractmethod
     def _builder_version(self) -> str:
         """The version of buildah, or of the one inside podman."""
-        raise NotImplementedError
 
     def push(self, reference: str, progress: Progress) -> str:
         what = f"the image {reference} cannot be pushed"
