@@ -277,6 +277,7 @@ def _push(function: Function, name: str, engine: Engine, progress: Progress) -> 
     try:
         return target, engine.push(target, progress)
     except BaseException:
+        # However it ended, a name that no registry knows is of no use.
         if known is None:
             engine.remove(target)
         raise
