@@ -15,8 +15,8 @@ from fnbuild.platforms.docker.containers import MACHINE, Place, create_body, net
 from fnbuild.platforms.docker.inventory import Known
 from fnbuild.platforms.docker.labels import Made, config_of, now
 from fnbuild.platforms.docker.volumes import volumes_of
+from fnbuild.platforms.effects import without_cluster
 from fnbuild.platforms.settings import GPU, wanted_port, wants_gpu, with_listen
-from fnbuild.runtime.config import SERVED
 from fnbuild.spec.types import Function, Raw
 
 OPTIONS = frozenset({"force", "overlap", "listen"})
@@ -173,50 +173,8 @@ def _container(function: Function, around: Surroundings, options: dict[str, Any]
 
 def warnings_for(function: Function) -> tuple[str, ...]:
     """What the function asks for and does not get here, in as few sentences as possible."""
-    spec = function.spec
     found = list(volumes_of(function).warnings)
-    if meaningless := _meaningless(function):
-        found.append(f"without effect on the Docker platform: {', '.join(meaningless)}")
-    if hidden := [one.name for one in spec.env if one.value_from is not None]:
-        found.append(
-            f"env values from secrets or fields of a cluster are not set here: {', '.join(hidden)}"
-        )
-    if other := sorted({t.kind for t in spec.triggers.values()} - {*SERVED}):
-        found.append(f"triggers of these kinds do not run here: {', '.join(other)}")
+    found += without_cluster(function, "Docker", {}, ("cpu", "memory", GPU))
     if MACHINE in network_names(function):
         found.append("the network of the machine is shared: port 8080 is open on every interface")
     return tuple(found)
-
-
-def _meaningless(function: Function) -> list[str]:
-    """Keys of spec that are set and mean nothing without a cluster."""
-    spec = function.spec
-    keys: Raw = {
-        "nodeSelector": spec.node_selector,
-        "nodeName": spec.node_name,
-        "affinity": spec.affinity,
-        "tolerations": spec.tolerations,
-        "priorityClassName": spec.priority_class_name,
-        "resources.requests": spec.resources.requests,
-        "sidecars": spec.sidecars,
-        "initContainers": spec.init_containers,
-        "envFrom": spec.env_from,
-        "serviceAccount": spec.service_account,
-        "serviceType": spec.service_type,
-        "imagePullSecrets": spec.image_pull_secrets,
-        "runRegistry": spec.run_registry,
-        "scaleToZero": spec.scale_to_zero,
-        "autoScaleMetrics": spec.auto_scale_metrics,
-    }
-    found = [key for key, value in keys.items() if value]
-    known = ("cpu", "memory", GPU)
-    found += [f"resources.limits.{key}" for key in spec.resources.limits if key not in known]
-    counts = {
-        "replicas": spec.replicas,
-        "minReplicas": spec.min_replicas,
-        "maxReplicas": spec.max_replicas,
-    }
-    found += [key for key, count in counts.items() if count is not None and count > 1]
-    if any(sink.sink for sink in spec.logger_sinks):
-        found.append("loggerSinks.sink")
-    return found

@@ -1,0 +1,63 @@
+"""What a configuration asks for and does not get on one machine, in few sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from fnbuild.runtime.config import SERVED
+from fnbuild.spec.types import Function, Raw
+
+
+def without_cluster(
+    function: Function, platform: str, more: Raw, limits: Collection[str]
+) -> tuple[str, ...]:
+    """Warnings of a platform without a cluster.
+
+    `more` are further keys without effect on it, with their values; `limits` the resource limits
+    that do have one.
+    """
+    spec = function.spec
+    found = []
+    if meaningless := _meaningless(function, more, limits):
+        found.append(f"without effect on the {platform} platform: {', '.join(meaningless)}")
+    if hidden := [one.name for one in spec.env if one.value_from is not None]:
+        found.append(
+            f"env values from secrets or fields of a cluster are not set here: {', '.join(hidden)}"
+        )
+    if other := sorted({t.kind for t in spec.triggers.values()} - {*SERVED}):
+        found.append(f"triggers of these kinds do not run here: {', '.join(other)}")
+    return tuple(found)
+
+
+def _meaningless(function: Function, more: Raw, limits: Collection[str]) -> list[str]:
+    """Keys of spec that are set and mean nothing."""
+    spec = function.spec
+    keys: Raw = {
+        "nodeSelector": spec.node_selector,
+        "nodeName": spec.node_name,
+        "affinity": spec.affinity,
+        "tolerations": spec.tolerations,
+        "priorityClassName": spec.priority_class_name,
+        "resources.requests": spec.resources.requests,
+        "sidecars": spec.sidecars,
+        "initContainers": spec.init_containers,
+        "envFrom": spec.env_from,
+        "serviceAccount": spec.service_account,
+        "serviceType": spec.service_type,
+        "imagePullSecrets": spec.image_pull_secrets,
+        "runRegistry": spec.run_registry,
+        "scaleToZero": spec.scale_to_zero,
+        "autoScaleMetrics": spec.auto_scale_metrics,
+        **more,
+    }
+    found = [key for key, value in keys.items() if value]
+    found += [f"resources.limits.{key}" for key in spec.resources.limits if key not in limits]
+    counts = {
+        "replicas": spec.replicas,
+        "minReplicas": spec.min_replicas,
+        "maxReplicas": spec.max_replicas,
+    }
+    found += [key for key, count in counts.items() if count is not None and count > 1]
+    if any(sink.sink for sink in spec.logger_sinks):
+        found.append("loggerSinks.sink")
+    return found
