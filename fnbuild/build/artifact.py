@@ -11,7 +11,8 @@ class Artifact:
     """What the build stage made: a folder with the code, or an image reference.
 
     `digest` is the hash of the code (hex); equal digests mean equal code. `id` is the engine's id
-    of an image, where the reference may mean another one by now.
+    of an image, where the reference may mean another one by now; `pinned` is a reference that never
+    will, for platforms whose machines fetch the image themselves.
     """
 
     kind: Literal["folder", "image"]
@@ -19,3 +20,4 @@ class Artifact:
     digest: str
     warnings: tuple[str, ...] = ()
     id: str = ""
+    pinned: str = ""

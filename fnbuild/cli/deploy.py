@@ -80,12 +80,10 @@ def still_serving(platform: Platform, namespace: str, name: str) -> Iterator[Non
 
 def say_deployed(made: Deployment, seconds: float | None = None) -> None:
     """The end of a deploy, on stderr: warnings, state, address."""
-    from fnbuild.cli.listing import url
-
     for text in made.warnings:
         warn(text)
     took = f" in {seconds:.1f} s" if seconds is not None else ""
-    where = f" at {url(made)}" if url(made) else ""
+    where = f" at {made.url}" if made.url else ""
     note(f"{made.name} is {made.state}{where} (revision {made.revision}{took})")
     if made.state == "standby":
         note(f"it is disabled; {ENABLE.format(made.name)}")
@@ -93,12 +91,12 @@ def say_deployed(made: Deployment, seconds: float | None = None) -> None:
 
 def print_deployed(made: Deployment, output: str) -> None:
     """The result on stdout."""
-    from fnbuild.cli.listing import show_functions, url
+    from fnbuild.cli.listing import show_functions
 
     if output == "name":
         click.echo(made.name)
     elif output == "url":
-        click.echo(url(made))
+        click.echo(made.url)
     else:
         show_functions([made], output, explain=False)
 

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fnbuild.cli.deploy import ENABLE
-from fnbuild.cli.listing import reason, url
+from fnbuild.cli.listing import reason
 from fnbuild.errors import NotReadyError, PlatformError, UsageError
 from fnbuild.platforms import Deployment
 from fnbuild.runtime.human import Lines
@@ -83,14 +83,13 @@ class Answer:
         return [record for record in records if isinstance(record, dict)]
 
 
-def address(function: Deployment, via: str = "any") -> str:
-    """The function's URL, or why there is none."""
+def check(function: Deployment, url: str, via: str = "any") -> None:
+    """Raise unless the function, with this URL, is one that can be called."""
     if via in ("external-ip", "loadbalancer", "domain-name") and not function.external_urls:
         raise UsageError(f"{function.name} has no external address", hint="`--via any` takes any")
-    found = url(function)
     # With some of its workers down a function is unhealthy, and answers all the same.
-    if found and (function.state in ("ready", "scaledToZero") or function.replicas[0]):
-        return found
+    if url and (function.state == "ready" or function.replicas[0]):
+        return
     why = f": {reason(function.message)}" if function.message else ""
     why = "" if function.state == "stopped" else why
     remedy = _REMEDIES.get(function.state, _LOGS)
@@ -108,6 +107,7 @@ _REMEDIES = {
     "imported": "it has no code here yet: `fnbuild deploy --path FOLDER`",
     "standby": f"it is disabled; {ENABLE}",
     "building": "wait until it is ready: `fnbuild get functions`",
+    "scaledToZero": "it has no replicas: `fnbuild update function {} --replicas 1` runs one",
 }
 
 

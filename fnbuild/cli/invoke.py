@@ -94,9 +94,10 @@ def invoke(ctx: click.Context, session: Session, /, name: str, **flags: Any) -> 
     _check_combination(flags)
     platform = session.connect()
     function = platform.deployment(session.namespace, name)
-    target = invocation.address(function, flags["via"])
     asked = _picture(function, flags)
-    answer = invocation.send(target, _call(flags, asked))
+    with platform.reach(function) as target:
+        invocation.check(function, target, flags["via"])
+        answer = invocation.send(target, _call(flags, asked))
     _tell(answer, verbose=session.verbose)
     if not answer.ok:
         _refused(name, answer, strict=flags["raise_on_status"] or asked is not None)

@@ -98,13 +98,6 @@ def reason(message: str) -> str:
     return lines[-1] if lines[0].startswith(("Traceback", 'File "')) else lines[0]
 
 
-def url(one: Deployment) -> str:
-    """Where a person on this machine reaches the function; empty when nowhere."""
-    for address in (*one.external_urls, *one.internal_urls):
-        return address if "://" in address else f"http://{address}"
-    return f"http://127.0.0.1:{one.http_port}" if one.http_port else ""
-
-
 def _row(one: Deployment, *, ports: bool, wide: bool) -> list[object]:
     metadata = one.function.metadata
     row: list[object] = [

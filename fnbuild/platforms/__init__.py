@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from fnbuild.build.artifact import Artifact as Artifact
-from fnbuild.errors import UnavailableError, UsageError
+from fnbuild.errors import UsageError
 from fnbuild.spec.types import Function
 
 _DNS_1123 = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
@@ -46,6 +47,7 @@ class Plan:
     """Everything `apply` will do, and nothing it has done.
 
     `left_out` are build lines that the platform cannot run: what a failure may come from.
+    `manifests` are the resources as somebody would keep them in git, on platforms that have some.
     """
 
     function: Function
@@ -54,6 +56,7 @@ class Plan:
     warnings: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    manifests: tuple[Manifest, ...] = ()
 
     @property
     def changes(self) -> tuple[Step, ...]:
@@ -83,6 +86,13 @@ class Deployment:
     @property
     def name(self) -> str:
         return self.function.metadata.name
+
+    @property
+    def url(self) -> str:
+        """Where somebody on this machine finds the function; "" when nowhere."""
+        for address in (*self.external_urls, *self.internal_urls):
+            return address if "://" in address else f"http://{address}"
+        return f"http://127.0.0.1:{self.http_port}" if self.http_port else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +165,9 @@ class Platform(Protocol):
     def deployment(self, namespace: str, name: str) -> Deployment:
         """One function, or `NotFoundError`."""
 
+    def reach(self, deployment: Deployment) -> AbstractContextManager[str]:
+        """A URL by which this machine reaches the function, while the block lasts; "" for none."""
+
     def delete(self, namespace: str, name: str, *, image: bool = False) -> bool:
         """Remove the function and what belongs to it; False when there was none.
 
@@ -204,9 +217,13 @@ class Platform(Protocol):
 
 
 # The modules are imported on use: a platform may need packages that are slow to import.
-_PLATFORMS = {"process": "fnbuild.platforms.process", "local": "fnbuild.platforms.docker"}
-_ALIASES = {"docker": "local"}
-_PLANNED = {"kube": "Kubernetes"}
+_PLATFORMS = {
+    "process": "fnbuild.platforms.process",
+    "local": "fnbuild.platforms.docker",
+    "kube": "fnbuild.platforms.kube",
+    "nuclio": "fnbuild.platforms.nuclio",
+}
+_ALIASES = {"docker": "local", "kubernetes": "kube"}
 
 
 def lookup(name: str) -> Platform:
@@ -215,10 +232,5 @@ def lookup(name: str) -> Platform:
     if name in _PLATFORMS:
         platform: Platform = import_module(_PLATFORMS[name]).connect()
         return platform
-    if name in _PLANNED:
-        raise UnavailableError(
-            f'this version of fnbuild cannot deploy to {_PLANNED[name]} (platform "{name}") yet',
-            hint="use `--platform process`, which needs no container engine",
-        )
-    known = ", ".join([*_PLATFORMS, *_PLANNED, "auto"])
+    known = ", ".join([*_PLATFORMS, "auto"])
     raise UsageError(f'unknown platform "{name}"', hint=f"one of: {known}")

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from fnbuild.cli.invocation import Call, address, content_type, log_lines, looks_like_json, send
+from fnbuild.cli.invocation import Call, check, content_type, log_lines, looks_like_json, send
 from fnbuild.errors import FnbuildError, NotReadyError, PlatformError, UsageError
 from fnbuild.platforms import Deployment
 from fnbuild.spec.types import Function, Metadata
@@ -117,8 +117,10 @@ def _deployment(state: str, message: str = "") -> Deployment:
     return Deployment(function, "process", state, message, http_port=1234)  # type: ignore[arg-type]
 
 
-def test_the_address_of_a_function_that_runs() -> None:
-    assert address(_deployment("ready")) == "http://127.0.0.1:1234"
+def test_a_function_that_runs_can_be_called() -> None:
+    function = _deployment("ready")
+    assert function.url == "http://127.0.0.1:1234"
+    check(function, function.url)
 
 
 @pytest.mark.parametrize(
@@ -127,12 +129,12 @@ def test_the_address_of_a_function_that_runs() -> None:
 )
 def test_a_function_that_does_not_run_says_what_to_do(state: str, hint: str) -> None:
     with pytest.raises(NotReadyError) as failure:
-        address(_deployment(state, "Traceback …\nValueError: bad weights"))
+        check(_deployment(state, "Traceback …\nValueError: bad weights"), "")
     assert "ValueError: bad weights" in failure.value.message
     assert hint in (failure.value.hint or "")
 
 
 def test_an_address_that_there_is_not() -> None:
     with pytest.raises(UsageError):
-        address(_deployment("ready"), "external-ip")
+        check(_deployment("ready"), "http://127.0.0.1:1234", "external-ip")
     assert issubclass(UsageError, FnbuildError)

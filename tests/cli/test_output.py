@@ -8,7 +8,7 @@ import click
 import pytest
 import yaml
 
-from fnbuild.cli.listing import function_object, reason, show_functions, show_projects, url
+from fnbuild.cli.listing import function_object, reason, show_functions, show_projects
 from fnbuild.cli.logs import Lines
 from fnbuild.cli.output import as_flat_json, as_yaml, printable, show_values, table
 from fnbuild.platforms import Deployment, LogRecord, Project
@@ -167,9 +167,9 @@ def test_the_reason_is_the_line_that_says_most(message: str, expected: str) -> N
 
 
 def test_the_url_of_a_function() -> None:
-    assert url(deployment("f")) == "http://127.0.0.1:41234"
-    assert url(deployment("f", external_urls=("https://host/f",))) == "https://host/f"
-    assert url(deployment("f", external_urls=(), http_port=0)) == ""
+    assert deployment("f").url == "http://127.0.0.1:41234"
+    assert deployment("f", external_urls=("https://host/f",)).url == "https://host/f"
+    assert deployment("f", external_urls=(), http_port=0).url == ""
 
 
 def test_log_lines() -> None:

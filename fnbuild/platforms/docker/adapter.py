@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -165,6 +166,9 @@ class DockerPlatform:
         if close:
             return f'did you mean "{close}"?'
         return f"`fnbuild get functions --platform {self.name} -n {key.namespace}` lists them"
+
+    def reach(self, deployment: Deployment) -> AbstractContextManager[str]:
+        return nullcontext(deployment.url)
 
     def logs(
         self,

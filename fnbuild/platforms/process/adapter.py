@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -250,6 +251,9 @@ class ProcessPlatform:
             else:
                 recorded = records.recorded(store, key, revision)
         return recorded.code if recorded is not None and recorded.code.is_dir() else None
+
+    def reach(self, deployment: Deployment) -> AbstractContextManager[str]:
+        return nullcontext(deployment.url)
 
     def logs(
         self,

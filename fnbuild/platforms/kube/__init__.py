@@ -1,0 +1,1 @@
+"""Functions as Deployments and Services of a Kubernetes cluster."""

@@ -1,0 +1,1 @@
+"""Functions inside a Nuclio that is there already."""
