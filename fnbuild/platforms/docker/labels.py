@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from fnbuild.errors import InputError
+from fnbuild.platforms.recorded import config_of
 from fnbuild.spec.reader import from_raw
-from fnbuild.spec.secrets import without_secrets
-from fnbuild.spec.types import Function, Raw, to_dict
+from fnbuild.spec.types import Function, Raw
 
 PLATFORM = "nuclio.io/platform"
 NAMESPACE = "nuclio.io/namespace"
@@ -215,12 +215,6 @@ def imported_labels(function: Function) -> dict[str, str]:
 
 def imported_from(labels: Mapping[str, str]) -> Raw:
     return _given(labels, _CONFIG)
-
-
-def config_of(function: Function) -> Raw:
-    """The configuration as it is recorded: what somebody wants, without what was the case."""
-    kept = {key: value for key, value in to_dict(function).items() if key != "status"}
-    return without_secrets(kept)
 
 
 def nuclio_function(labels: Mapping[str, str]) -> Function:

@@ -13,9 +13,10 @@ from fnbuild.errors import InputError, PreconditionError, UsageError
 from fnbuild.platforms import Artifact, Manifest, Plan, Step
 from fnbuild.platforms.docker.containers import MACHINE, Place, create_body, network_names
 from fnbuild.platforms.docker.inventory import Known
-from fnbuild.platforms.docker.labels import Made, config_of, now
+from fnbuild.platforms.docker.labels import Made, now
 from fnbuild.platforms.docker.volumes import volumes_of
 from fnbuild.platforms.effects import without_cluster
+from fnbuild.platforms.recorded import config_of
 from fnbuild.platforms.settings import GPU, wanted_port, wants_gpu, with_listen
 from fnbuild.spec.types import Function, Raw
 

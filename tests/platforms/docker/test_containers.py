@@ -12,8 +12,9 @@ import pytest
 from fnbuild.errors import InputError
 from fnbuild.platforms.docker import containers
 from fnbuild.platforms.docker.containers import Place, create_body, network_names
-from fnbuild.platforms.docker.labels import Key, Made, config_of, key_of, made_from
+from fnbuild.platforms.docker.labels import Key, Made, key_of, made_from
 from fnbuild.platforms.docker.volumes import volumes_of
+from fnbuild.platforms.recorded import config_of
 from fnbuild.spec.reader import from_raw
 from fnbuild.spec.rules import complete
 from fnbuild.spec.types import Function, Raw

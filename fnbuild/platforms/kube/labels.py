@@ -1,0 +1,345 @@
+"""Names, labels and annotations: what the cluster remembers of a function and its revision.
+
+Objects have Nuclio's names and labels (pkg/platform/kube/functionres/lazy.go), so that its tools
+and CVAT's users find them, and fnbuild's own, which hold everything that a later command has to
+know. The Deployment alone tells what runs; the record of older revisions holds the same as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from fnbuild.errors import InputError
+from fnbuild.platforms import recorded
+from fnbuild.platforms.settings import wants_gpu
+from fnbuild.spec.reader import from_raw
+from fnbuild.spec.types import Function, Raw
+
+CONTAINER = "nuclio"
+"""The name of the function's own container."""
+
+# Labels of every object.
+CLASS = "nuclio.io/class"
+APP = "nuclio.io/app"
+FUNCTION = "nuclio.io/function-name"
+VERSION = "nuclio.io/function-version"
+PROJECT = "nuclio.io/project-name"
+MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGER = "fnbuild"
+OURS = f"{CLASS}=function,{MANAGED_BY}={MANAGER}"
+"""Selects what belongs to functions that fnbuild deployed."""
+
+# Labels of what only records something: `imported`, `project`, `revisions`.
+RECORD = "fnbuild.io/record"
+
+# Annotations of the pods.
+CONFIG = "nuclio.io/function-config"
+PROCESSOR = "fnbuild.io/processor"
+STAMP = "nuclio.io/image-hash"
+
+# Annotations of the Deployment.
+REVISION = "fnbuild.io/revision"
+OWNER = "fnbuild.io/owner"
+_DIGEST = "fnbuild.io/digest"
+_IMAGE = "fnbuild.io/image"
+_CREATED = "fnbuild.io/created"
+_SOURCE = "fnbuild.io/source-revision"
+_NOTE = "fnbuild.io/note"
+OF_REVISIONS = (REVISION, _CREATED, _SOURCE, _NOTE, OWNER)
+"""Those that tell when and by whom; the rest follows from the function."""
+
+_LONGEST_NAME = 63
+_MOST_SOURCE = 64 << 10
+_MOST_ANNOTATIONS = 256 << 10
+_LONGEST_MESSAGE = 16 << 10
+_DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
+_PART = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
+_VALUE = re.compile(rf"({_PART})?")
+_KEY = re.compile(rf"([a-z0-9]([a-z0-9.-]{{0,251}}[a-z0-9])?/)?{_PART}")
+
+
+class Key(NamedTuple):
+    """One function among all namespaces."""
+
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+    @property
+    def object(self) -> str:
+        """The name of all its objects."""
+        return f"nuclio-{self.name}"
+
+    @property
+    def selector(self) -> dict[str, str]:
+        """The labels by which a Deployment knows its pods. They never change."""
+        return {
+            CLASS: "function",
+            APP: "functionres",
+            FUNCTION: self.name,
+            VERSION: "latest",
+        }
+
+
+def key_of(function: Function) -> Key:
+    """Raises `InputError` for names that Kubernetes does not take."""
+    key = Key(function.metadata.namespace, function.metadata.name)
+    for word, text, name in (
+        ("namespace", key.namespace, key.namespace),
+        ("function name", key.name, key.object),
+    ):
+        if not _DNS_LABEL.fullmatch(text):
+            raise InputError(
+                f"{text!r} cannot be a {word} in Kubernetes",
+                hint="lower-case letters, digits and '-', as in 'face-detector'",
+            )
+        if len(name) > _LONGEST_NAME:
+            most = _LONGEST_NAME - (len(name) - len(text))
+            raise InputError(
+                f"the {word} {text!r} has {len(text)} characters; in Kubernetes it may have {most}",
+                hint=f"shorten it by {len(text) - most}",
+            )
+    return key
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """One revision, as its Deployment and its record have it.
+
+    `image` is the name that people know, `pinned` an exact reference of the same thing, "" when
+    there is none; see `runs`. `source` is the revision whose code it is. `stamp` differs when a
+    restart of the same thing was asked for; with `overlap` old and new pods may hold GPUs at the
+    same time. `failure` says why it does not serve; its state is then `state`. `owner` is who
+    deployed it.
+    """
+
+    key: Key
+    number: int
+    created: str
+    digest: str
+    image: str
+    pinned: str
+    config: Raw
+    source: int
+    note: str = ""
+    stamp: str = ""
+    overlap: bool = False
+    failure: str = ""
+    state: str = ""
+    owner: str = ""
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.state)
+
+    @property
+    def function(self) -> Function:
+        return from_raw(self.config, f"{self.key.name} revision {self.number}")
+
+    @property
+    def runs(self) -> str:
+        """The image's reference as the container has it."""
+        reference = self.pinned or self.image
+        registry = (self.config.get("spec") or {}).get("runRegistry")
+        return in_registry(reference, registry) if registry else reference
+
+    def with_failure(self, state: str, message: str) -> Made:
+        """The revision as it is recorded when it did not become ready."""
+        return replace(self, state=state, failure=message[:_LONGEST_MESSAGE])
+
+    def to_json(self) -> str:
+        """What the record has of it."""
+        return json.dumps(asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Made | None:
+        """The reverse; None for what nobody can read: it must not hide the others."""
+        try:
+            values = json.loads(text)
+            values["key"] = Key(*values["key"])
+            return cls(**{name: values[name] for name in cls.__slots__ if name in values})
+        except (ValueError, TypeError, KeyError):
+            return None
+
+    @classmethod
+    def of_deployment(cls, deployment: Raw) -> Made | None:
+        """What a Deployment says of its revision; None when it is none of fnbuild's.
+
+        `number` is 0 for one that somebody applied from a file.
+        """
+        metadata = deployment.get("metadata") or {}
+        labels: Raw = metadata.get("labels") or {}
+        annotations: Raw = metadata.get("annotations") or {}
+        template = deployment["spec"]["template"]
+        about: Raw = template["metadata"].get("annotations") or {}
+        config = _object(about, CONFIG)
+        if labels.get(MANAGED_BY) != MANAGER or not config:
+            return None
+        key = Key(metadata.get("namespace", ""), labels.get(FUNCTION, ""))
+        # What was applied from a file may be in another namespace than the file's author had.
+        config["metadata"] = {**(config.get("metadata") or {}), "namespace": key.namespace}
+        number, digest = _number(annotations, REVISION), annotations.get(_DIGEST, "")
+        image, pinned = _images(annotations, template["spec"])
+        made = cls(
+            key=key,
+            number=number,
+            created=annotations.get(_CREATED, ""),
+            digest=digest,
+            image=image,
+            pinned=pinned,
+            config=config,
+            source=_number(annotations, _SOURCE) or number,
+            note=annotations.get(_NOTE, ""),
+            stamp=_stamp(about, digest),
+            owner=annotations.get(OWNER, ""),
+        )
+        return replace(made, overlap=_overlaps(made.function, deployment["spec"]))
+
+    def annotations(self) -> dict[str, str]:
+        """The Deployment's own. All of them are short, and none is the pods' concern."""
+        given = {
+            REVISION: str(self.number) if self.number else "",
+            _CREATED: self.created,
+            _SOURCE: str(self.source) if self.source else "",
+            _NOTE: self.note,
+            OWNER: self.owner,
+            _DIGEST: self.digest,
+            _IMAGE: self.image,
+        }
+        return {name: text for name, text in given.items() if text}
+
+    def labels(self) -> dict[str, str]:
+        """Those of all its objects and pods. Raises `InputError` for ones Kubernetes does not take."""
+        given = (self.config.get("metadata") or {}).get("labels") or {}
+        found = {PROJECT: "default"} | given | self.key.selector | {MANAGED_BY: MANAGER}
+        _check_labels(found)
+        return found
+
+    def pod_annotations(self, processor: Raw) -> dict[str, str]:
+        """The user's, the configuration and the processor's settings.
+
+        The same function has the same, so that deploying it again restarts nothing. A tag that may
+        move says nothing of what it means: the code's digest stands beside it. Raises `InputError`
+        for what Kubernetes does not take.
+        """
+        given = (self.config.get("metadata") or {}).get("annotations") or {}
+        stamp = self.stamp or ("" if self.pinned else self.digest)
+        found = {
+            **given,
+            CONFIG: text_of(self.config),
+            PROCESSOR: text_of(processor),
+            **({STAMP: stamp} if stamp else {}),
+        }
+        _check_annotations(found)
+        return found
+
+
+def config_of(function: Function) -> Raw:
+    """The configuration as it is recorded, without secrets; without code that is too long for
+    an annotation, which is in the image anyway.
+    """
+    config = recorded.config_of(function)
+    build = (config.get("spec") or {}).get("build") or {}
+    if len(build.get("functionSourceCode", "")) > _MOST_SOURCE:
+        less = {key: value for key, value in build.items() if key != "functionSourceCode"}
+        config["spec"] = {**config["spec"], "build": less}
+    return config
+
+
+def text_of(values: Raw) -> str:
+    """JSON that is the same for the same values, whatever order somebody wrote them in."""
+    return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def in_registry(reference: str, registry: str) -> str:
+    """An image's reference with another registry; done twice it is the same.
+
+    The part before the first `/` is a registry when it has a dot, a colon or is `localhost`, as
+    everywhere (github.com/distribution/reference).
+    """
+    registry = registry.rstrip("/")
+    first, slash, rest = reference.partition("/")
+    if reference.startswith(f"{registry}/"):
+        return reference
+    has_one = bool(slash) and (first == "localhost" or "." in first or ":" in first)
+    return f"{registry}/{rest if has_one else reference}"
+
+
+def _check_labels(labels: Mapping[str, str]) -> None:
+    for key, value in labels.items():
+        if not _KEY.fullmatch(key):
+            raise InputError(
+                f"metadata.labels: {key!r} is no label's key in Kubernetes",
+                hint="letters, digits, '-', '_' and '.', as in 'team' or 'example.org/team'",
+            )
+        if not _VALUE.fullmatch(value):
+            raise InputError(
+                f"metadata.labels.{key}: {value!r} is no label's value in Kubernetes",
+                hint="up to 63 letters, digits, '-', '_' and '.'; an annotation takes any text",
+            )
+
+
+def _check_annotations(annotations: Mapping[str, str]) -> None:
+    for key in annotations:
+        if not _KEY.fullmatch(key):
+            raise InputError(
+                f"metadata.annotations: {key!r} is no annotation's key in Kubernetes",
+                hint="letters, digits, '-', '_' and '.', as in 'type' or 'example.org/type'",
+            )
+    sizes = {key: len(key.encode()) + len(text.encode()) for key, text in annotations.items()}
+    total = sum(sizes.values())
+    if total > _MOST_ANNOTATIONS:
+        own = {key: size for key, size in sizes.items() if key not in (CONFIG, PROCESSOR)}
+        largest = max(own, key=lambda key: own[key], default="")
+        what = f"; the largest of metadata.annotations is {largest!r}" if largest else ""
+        raise InputError(
+            f"the configuration takes {total >> 10} KiB as annotations of a pod, and Kubernetes"
+            f" takes {_MOST_ANNOTATIONS >> 10}{what}",
+            hint="move long texts into files beside the handler; annotations count twice",
+        )
+
+
+def _images(annotations: Raw, pod: Raw) -> tuple[str, str]:
+    """The name that people know, and the exact reference where what runs is one."""
+    own = [one for one in pod.get("containers") or [] if one.get("name") == CONTAINER]
+    runs = own[0].get("image", "") if own else ""
+    image = annotations.get(_IMAGE) or runs
+    exact = bool(own) and own[0].get("imagePullPolicy") != "Always"
+    return image, runs if exact or runs != image else ""
+
+
+def _stamp(about: Raw, digest: str) -> str:
+    stamp: str = about.get(STAMP, "")
+    return "" if stamp == digest else stamp
+
+
+def _overlaps(function: Function, spec: Raw) -> bool:
+    """A function with a GPU is replaced with a gap unless somebody asked for none."""
+    strategy = (spec.get("strategy") or {}).get("type")
+    given = function.spec.deployment_strategy
+    return wants_gpu(function) and not given and strategy == "RollingUpdate"
+
+
+def _number(values: Mapping[str, Any], name: str) -> int:
+    """0 for nothing or for no number: one strange object must not hide the others."""
+    text = str(values.get(name, ""))
+    return int(text) if text.isdecimal() else 0
+
+
+def _object(values: Mapping[str, Any], name: str) -> Raw:
+    try:
+        value = json.loads(values.get(name, "{}"))
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
