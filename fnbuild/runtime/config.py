@@ -20,6 +20,7 @@
      "restart": "always" | "no",         of workers that die
      "neighbours": "/folder" | null,     what other processors were started with; see `neighbours`
      "drain_timeout": 60.0,              seconds that open connections are waited for
+     "linger": 0,                        seconds behind SIGTERM in which everything is still served
      "listeners": {"http": {"fd": 3} | {"host": "127.0.0.1", "port": 8080}
                            | a list of these, one for each address,
                    "admin": the same | null, "control": "/path.sock" | null},
@@ -106,6 +107,7 @@ class ProcessorConfig:
         self.accept = _choice(values, "accept", ["immediately", "when-ready", "when-settled"])
         self.restart = _choice(values, "restart", ["always", "no"])
         self.drain_timeout = _get(values, "", "drain_timeout", float, 60.0)
+        self.linger = _get(values, "", "linger", float, 0.0)
         self._read_listeners(_get(values, "", "listeners", dict))
         self._read_log(_get(values, "", "log", dict, {}))
 

@@ -3,7 +3,8 @@
     python -m fnbuild.runtime.processor --config processor.json
 
 `config` describes the file. SIGTERM and SIGINT end it behind the requests under way, a second one
-at once.
+at once. Where `linger` is given, SIGTERM begins with that: whoever sends requests may not know yet
+that another processor has taken over.
 """
 
 import asyncio
@@ -56,6 +57,7 @@ class Processor:
         self._started = time.time()
         self._draining: Optional[asyncio.Task[None]] = None
         self._cut: Optional[asyncio.TimerHandle] = None
+        self._lingering: Optional[asyncio.TimerHandle] = None
         self._finished: asyncio.Future[int] = self._loop.create_future()
         self._signals = 0
         self._sockets: List[socket.socket] = []
@@ -83,7 +85,7 @@ class Processor:
     async def run(self) -> int:
         """Serve until told to end; ConfigFileError when a listener cannot be had."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self._on_signal)
+            self._loop.add_signal_handler(number, self._on_signal, number)
         http = [listeners.open_listener(one, "http") for one in self.config.http]
         self._sockets.extend(http)
         await self._open_admin()
@@ -164,6 +166,7 @@ class Processor:
         # Told again, the new time counts for the drain under way.
         if self._cut is not None:
             self._cut.cancel()
+        self._end_linger()
         for cron in self._crons:
             cron.stop()
         patience = self.config.termination_timeout
@@ -188,13 +191,34 @@ class Processor:
         if not self._finished.done():
             self._finished.set_result(status)
 
-    def _on_signal(self) -> None:
+    def _on_signal(self, number: int) -> None:
         self._signals += 1
-        if self._signals == 1:
+        if self._signals == 1 and number == signal.SIGTERM and self._may_linger():
+            self._linger()
+        elif self._signals == 1 or self._lingering is not None:
             self.stop()
         else:
             self.pools.kill()
             self._finish(1)
+
+    def _may_linger(self) -> bool:
+        """Whether that was asked for, and there is anybody to serve."""
+        serves = self._draining is None and self.pools.state() != "starting"
+        return self.config.linger > 0 and serves
+
+    def _linger(self) -> None:
+        """Serve on, new connections too, for as long as others may not know of the end."""
+        seconds = self.config.linger
+        self.log.info("Serving %g s more before the end" % seconds)
+        for cron in self._crons:
+            cron.stop()
+        self.http.part()
+        self._lingering = self._loop.call_later(seconds, self.stop)
+
+    def _end_linger(self) -> None:
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
 
     def _close(self) -> None:
         for cron in self._crons:
@@ -235,7 +259,7 @@ class Processor:
         }
 
     def _start_crons(self) -> None:
-        if self._draining is None:
+        if self._draining is None and self._lingering is None:
             for cron in self._crons:
                 cron.start()
 

@@ -248,8 +248,8 @@ class Connection(StreamOwner):
             self._arm(self._limits.write_timeout, self._write_over)
 
     def _may_go_on(self) -> bool:
-        """While draining a connection ends behind the last request that has arrived on it."""
-        if not self.server.draining:
+        """While parting a connection ends behind the last request that has arrived on it."""
+        if not self.server.parting:
             return True
         return not self.server.expired and (
             self._reader.unread > 0 or queues.arrived(self.stream) > 0
@@ -291,8 +291,8 @@ class Connection(StreamOwner):
     def _end(self) -> None:
         """End behind an answer that announced it."""
         # A close with bytes unread would be a reset, which can cost the client its answer. While
-        # draining the client did not ask for the end, so that more may be on its way.
-        if self._reader.unread or queues.arrived(self.stream) or self.server.draining:
+        # parting the client did not ask for the end, so that more may be on its way.
+        if self._reader.unread or queues.arrived(self.stream) or self.server.parting:
             self._linger()
         else:
             self._close()

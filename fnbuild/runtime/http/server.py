@@ -57,7 +57,7 @@ class Server:
         self.loop = loop
         self.in_flight = 0
         self.refusals: Dict[int, int] = {}
-        self.draining = False
+        self.parting = False
         self.expired = False
         self._on_error = on_error
         self.on_refusal: Optional[OnRefusal] = None
@@ -129,6 +129,10 @@ class Server:
 
     # Ending.
 
+    def part(self) -> None:
+        """Go on, but keep no connection: each ends behind the last request that has arrived."""
+        self.parting = True
+
     async def drain(self, timeout: float) -> None:
         """Stop accepting and return when no connection is left and no request is in flight.
 
@@ -137,7 +141,7 @@ class Server:
         timeout counts.
         """
         self.pause()
-        self.draining = True
+        self.part()
         if self._expiry is not None:
             self._expiry.cancel()
         self._expiry = self.loop.call_later(timeout, self._expire)

@@ -1,0 +1,173 @@
+"""A processor that was told to end goes on serving while others may still send it requests."""
+
+from __future__ import annotations
+
+import http.client
+import operator
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.runtime import interpreters
+from tests.runtime.conftest import PATIENCE, Running
+
+HANDLER = """
+import time
+
+
+def handler(context, event):
+    time.sleep(float(event.get_header("x-seconds") or 0))
+    return "served"
+"""
+LINGER = 1.5
+
+
+Connect = Callable[[Running], http.client.HTTPConnection]
+
+
+@pytest.fixture
+def connected() -> Iterator[Connect]:
+    """Opens connections that stay open until the test ends, unless the processor closes them."""
+    opened: list[http.client.HTTPConnection] = []
+
+    def connect(one: Running) -> http.client.HTTPConnection:
+        opened.append(http.client.HTTPConnection(one.url[len("http://") :], timeout=PATIENCE))
+        return opened[-1]
+
+    yield connect
+    for connection in opened:
+        connection.close()
+
+
+def asked(connection: http.client.HTTPConnection, path: str = "/", **headers: str) -> Any:
+    """The reply with its body read, on a connection that may stay open."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    connection.request("GET", path, headers=named)
+    reply = connection.getresponse()
+    reply.read()
+    return reply
+
+
+def told(one: Running, number: int = signal.SIGTERM) -> float:
+    """Send a signal that begins the lingering; when that was."""
+    one.process.send_signal(number)
+    one.await_record("Serving 1.5 s more before the end")
+    return time.monotonic()
+
+
+@pytest.mark.parametrize("version", interpreters.few())
+def test_it_serves_on_and_keeps_no_connection(version: str, serve: Any, connected: Connect) -> None:
+    one = serve(HANDLER, version=version, linger=LINGER)
+    used, idle = connected(one), connected(one)
+    assert asked(used).getheader("connection") != "close"
+    assert asked(idle).status == 200
+    began = told(one)
+    # Those that were there, and those that come.
+    for connection in (used, connected(one)):
+        reply = asked(connection)
+        assert (reply.status, reply.getheader("connection")) == (200, "close")
+    assert asked(connected(one), "/__internal/health").status == 200
+    assert one.admin("/ready").status == 200
+    assert one.status()["state"] == "ready"
+    assert one.process.poll() is None
+    # The drain behind it waits for idle connections as it always does.
+    assert one.process.wait(PATIENCE) == 0
+    assert time.monotonic() - began >= LINGER
+
+
+def test_a_request_under_way_at_its_end_is_answered(serve: Any, connected: Connect) -> None:
+    one = serve(HANDLER, linger=LINGER)
+    told(one)
+    assert asked(connected(one), x_seconds="2.5").status == 200
+    assert one.process.wait(PATIENCE) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_another_signal_ends_it(serve: Any, connected: Connect, number: int) -> None:
+    one = serve(HANDLER, linger=60.0)
+    one.process.send_signal(signal.SIGTERM)
+    one.await_record("Serving 60 s more before the end")
+    thread = threading.Thread(target=lambda: replies.append(asked(connected(one), x_seconds="1")))
+    replies: list[Any] = []
+    thread.start()
+    one.await_workers("busy")
+    one.process.send_signal(number)
+    thread.join(PATIENCE)
+    assert replies[0].status == 200
+    assert one.process.wait(PATIENCE) == 0
+
+
+def test_an_interrupt_does_not_begin_it(serve: Any) -> None:
+    one = serve(HANDLER, linger=60.0)
+    one.process.send_signal(signal.SIGINT)
+    assert one.process.wait(PATIENCE) == 0
+    assert not one.records(message="Serving 60 s more before the end")
+
+
+def test_nobody_is_served_before_the_model_is_there(serve: Any) -> None:
+    one = serve("import time\ntime.sleep(60)\n" + HANDLER, wait="starting", linger=60.0)
+    assert one.end() == 0
+
+
+def test_cron_triggers_are_at_rest_meanwhile(serve: Any) -> None:
+    cron = {"kind": "cron", "attributes": {"interval": 0.1}}
+    one = serve("def handler(context, event): print('ran')", triggers={"tick": cron}, linger=60.0)
+    one.await_record("ran")
+    one.process.send_signal(signal.SIGTERM)
+    one.await_record("Serving 60 s more before the end")
+    assert one.status()["triggers"][0]["next"] is None
+
+
+def test_a_switch_with_a_late_balancer_loses_nothing(
+    serve: Any, connected: Connect, soon: Any
+) -> None:
+    """Clients that keep connections and never try twice; new ones go to the old processor first."""
+    target = serve(HANDLER, linger=3.0)
+    failures: list[str] = []
+    answered = [0] * 4
+    stop = threading.Event()
+
+    def client(number: int) -> None:
+        try:
+            while not stop.is_set():
+                connection = connected(target)
+                closes = False
+                while not closes and not stop.is_set():
+                    reply = asked(connection)
+                    assert reply.status == 200
+                    answered[number] += 1
+                    closes = reply.getheader("connection") == "close"
+                connection.close()
+        except (OSError, AssertionError, http.client.HTTPException) as error:
+            failures.append(repr(error))
+
+    def everybody_was_served() -> None:
+        marks = [count + 20 for count in answered]
+        soon(lambda: failures or all(map(operator.gt, answered, marks)))
+
+    threads = [threading.Thread(target=client, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for _ in range(2):
+        old, new = target, serve(HANDLER, linger=3.0)
+        old.process.send_signal(signal.SIGTERM)
+        everybody_was_served()
+        target = new
+        assert old.process.wait(PATIENCE) == 0
+        everybody_was_served()
+    stop.set()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert failures == []
+
+
+def test_without_it_the_end_begins_at_once(serve: Any) -> None:
+    one = serve(HANDLER)
+    began = time.monotonic()
+    assert one.end() == 0
+    assert time.monotonic() - began < LINGER
+    assert not [each for each in one.records() if "before the end" in each["message"]]
