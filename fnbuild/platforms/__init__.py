@@ -7,7 +7,7 @@ the plan. Platforms do not know one another; `lookup` finds one by name.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -135,6 +135,19 @@ class LogRecord:
     fields: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at to tell whether functions can be built and run.
+
+    `area` is one of `examination.AREAS`; `remedy` says what to do, "" where nothing is to be done.
+    """
+
+    area: str
+    state: Literal["ok", "warning", "failure", "skipped"]
+    message: str
+    remedy: str = ""
+
+
 Progress = Callable[[str], None]
 """Called with one short sentence whenever something begins or is done."""
 
@@ -158,6 +171,20 @@ class Platform(Protocol):
 
     def notices(self) -> list[str]:
         """What is wrong with the platform itself, a sentence each; none when all is well."""
+
+    def examine(
+        self,
+        namespace: str,
+        *,
+        areas: Collection[str] = (),
+        image: str = "",
+        architecture: str = "",
+    ) -> Iterator[Finding]:
+        """What can be said of the platform's health, one by one as it is found out.
+
+        Changes nothing that stays. `areas` are those to look at, all when empty. `image` is one that
+        was just pushed, to be pulled by the platform; `architecture` (`amd64`) is what builds make.
+        """
 
     def deployments(self, namespace: str, project: str | None = None) -> list[Deployment]:
         """All functions of the namespace, by name."""
