@@ -4,6 +4,7 @@
     processor --health             exit status 0 when every worker is ready
     processor --status             the status as JSON
     processor --wait SECONDS       the same, once it is known whether the function is ready
+    processor --invoke URL         call another function once; exit status 0 when the reply is 2xx
     processor --version
 
 The configuration is what `fnbuild.build.processor` makes of the function; where things lie in an
@@ -15,7 +16,7 @@ import os
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Dict, Optional
+from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
 
 from fnbuild import __version__
 
@@ -50,6 +51,11 @@ def main() -> int:
         return _status()
     if given.wait is not None:
         return _wait(given.wait)
+    if given.invoke is not None:
+        from . import invocation
+
+        headers = dict(given.header)
+        return invocation.main(given.invoke, given.method, headers, given.body, given.timeout)
     return _serve(given.config)
 
 
@@ -66,7 +72,20 @@ def _parse() -> "argparse.Namespace":
     one.add_argument("--health", action="store_true", help="whether every worker is ready")
     one.add_argument("--status", action="store_true", help="print the status as JSON")
     one.add_argument("--wait", metavar="SECONDS", type=float, help="wait until ready or failed")
+    one.add_argument("--invoke", metavar="URL", help="call another function once")
+    call = parser.add_argument_group("of --invoke")
+    call.add_argument("--method", default="", help="default: POST with a body, else GET")
+    call.add_argument("--header", metavar="K=V", type=_header, action="append", default=[])
+    call.add_argument("--body", metavar="TEXT", default="")
+    call.add_argument("--timeout", metavar="SECONDS", type=float, default=600.0)
     return parser.parse_args()
+
+
+def _header(text: str) -> Tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise ValueError(text)
+    return name, value
 
 
 def _serve(path: str) -> int:

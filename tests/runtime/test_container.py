@@ -266,3 +266,53 @@ def test_words_that_are_no_command() -> None:
     status, out, err = run(0, "--heath")
     assert (status, out) == (2, "")
     assert "usage: processor" in err
+
+
+ECHO = """
+import json
+def handler(context, event):
+    header = event.get_header("x-nuclio-invoke-trigger")
+    print(json.dumps([event.method, event.path, event.fields, header, event.body.decode()]))
+    status = int(event.get_header("x-status") or 204)
+    return context.Response(body="no\\nluck", status_code=status)
+"""
+
+
+@pytest.mark.parametrize("version", interpreters.every(interpreters.PYPY))
+def test_one_call_of_a_function(version: str, serve: Serve) -> None:
+    one = serve(ECHO)
+    python = str(interpreters.find(version))
+    words = ["--header", "X-Nuclio-Invoke-Trigger=cron", "--body", "täglich"]
+    assert run(0, "--invoke", f"{one.url}/a?b=c", *words, python=python) == (0, "", "")
+    record = one.await_record('"POST"')
+    assert json.loads(record["message"]) == ["POST", "/a", {"b": "c"}, "cron", "täglich"]
+    status, out, err = run(0, "--invoke", one.url, "--header", "X-Status=503", python=python)
+    assert (status, out, err) == (1, "", f"{one.url}: status 503: no luck\n")
+    assert run(0, "--invoke", one.url, "--method", "DELETE", python=python)[0] == 0
+    assert one.await_record('"DELETE"')
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://127.0.0.1:{port}/", "Connection refused"),
+        ("http://nobody.invalid/", "Name or service not known"),
+        ("ftp://127.0.0.1/", "'ftp://127.0.0.1' is neither"),
+        ("http://127.0.0.1:nine/", "nine"),
+    ],
+)
+def test_a_call_that_fails_says_why_in_one_line(url: str, expected: str, free_port: int) -> None:
+    status, out, err = run(0, "--invoke", url.format(port=free_port))
+    assert (status, out, len(err.splitlines())) == (1, "", 1)
+    assert expected in err
+
+
+def test_a_call_does_not_wait_for_ever(free_port: int) -> None:
+    with socket.create_server(("127.0.0.1", free_port)):
+        status, _out, err = run(0, "--invoke", f"http://127.0.0.1:{free_port}", "--timeout", "0.2")
+    assert (status, err) == (1, f"http://127.0.0.1:{free_port}: timed out\n")
+
+
+def test_a_header_has_a_name_and_a_value() -> None:
+    status, _out, err = run(0, "--invoke", "http://127.0.0.1", "--header", "cron")
+    assert (status, "invalid" in err) == (2, True)
