@@ -182,8 +182,8 @@ class Platform(Protocol):
     ) -> Iterator[Finding]:
         """What can be said of the platform's health, one by one as it is found out.
 
-        Changes nothing that stays. `areas` are those to look at, all when empty. `image` is one that
-        was just pushed, to be pulled by the platform; `architecture` (`amd64`) is what builds make.
+        Changes nothing that stays. `areas` are those to look at, all when empty. `image` was just
+        pushed, to be pulled by the platform; `architecture` (`amd64`) is what builds make.
         """
 
     def deployments(self, namespace: str, project: str | None = None) -> list[Deployment]:

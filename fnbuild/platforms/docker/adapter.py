@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -23,6 +23,7 @@ from fnbuild.errors import (
 from fnbuild.platforms import (
     Artifact,
     Deployment,
+    Finding,
     LogRecord,
     Plan,
     Progress,
@@ -30,7 +31,16 @@ from fnbuild.platforms import (
     Revision,
     history,
 )
-from fnbuild.platforms.docker import code, connection, deploys, inventory, logs, records, view
+from fnbuild.platforms.docker import (
+    code,
+    connection,
+    deploys,
+    doctor,
+    inventory,
+    logs,
+    records,
+    view,
+)
 from fnbuild.platforms.docker.deploys import Source
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.inventory import Known
@@ -122,6 +132,16 @@ class DockerPlatform:
         except UnavailableError as error:
             return [f"{error.message}; {error.hint}" if error.hint else error.message]
         return []
+
+    def examine(
+        self,
+        namespace: str,  # noqa: ARG002 - the engine is the same for all
+        *,
+        areas: Collection[str] = (),
+        image: str = "",  # noqa: ARG002 - the engine that builds is the one that runs
+        architecture: str = "",  # noqa: ARG002
+    ) -> Iterator[Finding]:
+        return doctor.examine(lambda: self.engine, areas)
 
     def deployments(self, namespace: str, project: str | None = None) -> list[Deployment]:
         known = inventory.functions(self.engine, namespace)

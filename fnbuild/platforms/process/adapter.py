@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from fnbuild.errors import (
 from fnbuild.platforms import (
     Artifact,
     Deployment,
+    Finding,
     LogRecord,
     Plan,
     Progress,
@@ -29,6 +30,7 @@ from fnbuild.platforms import (
 )
 from fnbuild.platforms.process import (
     client,
+    doctor,
     functionlog,
     planning,
     projects,
@@ -224,6 +226,16 @@ class ProcessPlatform:
     def notices(self) -> list[str]:
         with Store.open() as store:
             return view.notices(store.functions())
+
+    def examine(
+        self,
+        namespace: str,  # noqa: ARG002 - what it stands on is the same for all
+        *,
+        areas: Collection[str] = (),
+        image: str = "",  # noqa: ARG002 - it runs folders
+        architecture: str = "",  # noqa: ARG002
+    ) -> Iterator[Finding]:
+        return doctor.examine(areas)
 
     def deployments(self, namespace: str, project: str | None = None) -> list[Deployment]:
         with Store.open() as store, ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:

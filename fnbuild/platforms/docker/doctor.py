@@ -1,0 +1,92 @@
+"""Whether functions can run in containers here: what `fnbuild doctor` says of the engine."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+
+from fnbuild.platforms import Finding, gpus
+from fnbuild.platforms.addresses import docker_gateway
+from fnbuild.platforms.docker.engine import Engine
+from fnbuild.platforms.examination import Check, examined, room, wanted
+from fnbuild.spec.types import Raw
+
+_AREA = "docker"
+_HOOK = "nvidia-container-runtime-hook"
+_TOOLKIT = (
+    "install the NVIDIA Container Toolkit, then `nvidia-ctk runtime configure --runtime=docker` and"
+    " restart the engine"
+)
+
+
+def examine(connect: Callable[[], Engine], areas: Collection[str] = ()) -> Iterator[Finding]:
+    """All that can be said, one by one; `connect` reaches the engine."""
+    reached: list[Engine] = []
+
+    def about() -> Iterator[Finding]:
+        engine = connect()
+        said = list(_engine(engine))
+        reached.append(engine)
+        yield from said
+
+    for finding in examined((Check(_AREA, about),)):
+        # The others need an engine too, and would only say again that there is none.
+        if wanted(_AREA, areas) or finding.state == "failure":
+            yield finding
+    if reached:
+        engine = reached[0]
+        checks = (
+            Check("gpu", lambda: _gpu(engine)),
+            Check("disk", lambda: _disk(engine)),
+        )
+        yield from examined(checks, areas)
+
+
+def _engine(engine: Engine) -> Iterator[Finding]:
+    info = engine.info
+    where = f"{info.get('OSType', 'linux')}/{info.get('Architecture', '?')}"
+    yield Finding(_AREA, "ok", f"the engine {engine.version} answers at {engine.host} ({where})")
+    if info.get("OSType", "linux") != "linux":
+        yield Finding(
+            _AREA,
+            "failure",
+            f"the engine runs {info['OSType']} containers, and functions are Linux ones",
+            "switch the engine to Linux containers",
+        )
+    if engine.local and docker_gateway() is None:
+        yield Finding(
+            _AREA,
+            "warning",
+            "this machine has no interface docker0: other containers, such as CVAT's, cannot reach"
+            " functions as host.docker.internal",
+            "let them join the functions' network: spec.platform.attributes.network",
+        )
+
+
+def _gpu(engine: Engine) -> Iterator[Finding]:
+    if offers_gpus(engine.info) or (engine.local and shutil.which(_HOOK)):
+        yield Finding("gpu", "ok", "the engine can give GPUs to containers")
+    elif engine.local and gpus.on_the_bus():
+        text = "this machine has a GPU, and the engine cannot give it to containers"
+        yield Finding("gpu", "warning", text, _TOOLKIT)
+    else:
+        yield Finding("gpu", "ok", "the engine has no GPU to give: functions run on the CPU")
+
+
+def offers_gpus(info: Raw) -> bool:
+    """Whether NVIDIA's runtime is registered with the engine, or its GPUs by CDI."""
+    devices = info.get("DiscoveredDevices") or ()
+    return "nvidia" in (info.get("Runtimes") or {}) or any(
+        str(one.get("ID", "")).startswith("nvidia.com/gpu") for one in devices
+    )
+
+
+def _disk(engine: Engine) -> Iterator[Finding]:
+    root = str(engine.info.get("DockerRootDir") or "")
+    if not engine.local or not root or not Path(root).exists():
+        text = f"the engine's disk is not this machine's: {engine.host}"
+        yield Finding("disk", "skipped", text)
+        return
+    remedy = "`docker system df` shows what takes it, `docker image prune` removes unused images"
+    yield room("the engine's images", root, remedy)
