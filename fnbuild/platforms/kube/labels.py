@@ -150,9 +150,7 @@ class Made:
     @property
     def runs(self) -> str:
         """The image's reference as the container has it."""
-        reference = self.pinned or self.image
-        registry = (self.config.get("spec") or {}).get("runRegistry")
-        return in_registry(reference, registry) if registry else reference
+        return self.pinned or self.image
 
     def with_failure(self, state: str, message: str) -> Made:
         """The revision as it is recorded when it did not become ready."""
@@ -220,11 +218,20 @@ class Made:
         return {name: text for name, text in given.items() if text}
 
     def labels(self) -> dict[str, str]:
-        """Those of all its objects and pods. Raises `InputError` for ones Kubernetes does not take."""
+        """Those of all its objects and pods. `InputError` for ones Kubernetes does not take."""
         given = (self.config.get("metadata") or {}).get("labels") or {}
         found = {PROJECT: "default"} | given | self.key.selector | {MANAGED_BY: MANAGER}
         _check_labels(found)
         return found
+
+    def metadata(self, annotations: Mapping[str, str] | None = None, name: str = "") -> Raw:
+        """Of one of its objects."""
+        metadata: Raw = {
+            "name": name or self.key.object,
+            "namespace": self.key.namespace,
+            "labels": self.labels(),
+        }
+        return metadata | ({"annotations": dict(annotations)} if annotations else {})
 
     def pod_annotations(self, processor: Raw) -> dict[str, str]:
         """The user's, the configuration and the processor's settings.
@@ -260,20 +267,6 @@ def config_of(function: Function) -> Raw:
 def text_of(values: Raw) -> str:
     """JSON that is the same for the same values, whatever order somebody wrote them in."""
     return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-
-
-def in_registry(reference: str, registry: str) -> str:
-    """An image's reference with another registry; done twice it is the same.
-
-    The part before the first `/` is a registry when it has a dot, a colon or is `localhost`, as
-    everywhere (github.com/distribution/reference).
-    """
-    registry = registry.rstrip("/")
-    first, slash, rest = reference.partition("/")
-    if reference.startswith(f"{registry}/"):
-        return reference
-    has_one = bool(slash) and (first == "localhost" or "." in first or ":" in first)
-    return f"{registry}/{rest if has_one else reference}"
 
 
 def _check_labels(labels: Mapping[str, str]) -> None:

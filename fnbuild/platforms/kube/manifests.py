@@ -1,0 +1,99 @@
+"""From a revision to the resources that serve it, as pure functions.
+
+Every object is called `nuclio-<function>`, as Nuclio's are. The Deployment holds everything that a
+later command has to know; the record of older revisions is not among these.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+
+from fnbuild.platforms import Manifest
+from fnbuild.platforms.cluster.kinds import Kind
+from fnbuild.platforms.kube.labels import OF_REVISIONS, Made
+from fnbuild.platforms.kube.pods import template
+from fnbuild.platforms.kube.service import service
+from fnbuild.platforms.settings import wants_gpu
+from fnbuild.spec.types import Function, Raw
+
+CRON_MODE = "NUCLIO_CRON_TRIGGER_CREATION_MODE"
+"""Nuclio's variable: `kube` makes CronJobs of cron triggers, `processor` leaves them to pods."""
+
+
+def _cron_mode() -> str:
+    return os.environ.get(CRON_MODE, "")
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the cluster has that resources depend on.
+
+    `hpa` and `cron_job` are the kinds that it serves. `node_port` is the live one, 0 for none;
+    `pull_secret` the secret for functions that name none. `replicas` is for the moment in which an
+    autoscaler takes over: what there are; None leaves the number to it. `cron_mode` is where cron
+    triggers of functions run that do not say.
+    """
+
+    hpa: Kind
+    cron_job: Kind
+    node_port: int = 0
+    pull_secret: str = ""
+    replicas: int | None = None
+    cron_mode: str = field(default_factory=_cron_mode)
+
+
+def manifests(made: Made, around: Surroundings) -> tuple[Manifest, ...]:
+    """Service, Deployment, autoscaler, Ingress and CronJobs, as far as the function has them.
+
+    Raises `InputError` for values that cannot work.
+    """
+    function = made.function
+    found = [service(made, function, around.node_port), _deployment(made, function, around)]
+    return tuple(found)
+
+
+def portable(made: Made, around: Surroundings) -> tuple[Manifest, ...]:
+    """The same to be kept in git: only what follows from the function and its image.
+
+    Without revision, time, owner, live node port or restart stamp. The same function gives the same
+    bytes.
+    """
+    plain = replace(made, stamp="")
+    found = manifests(plain, replace(around, node_port=0, replicas=None))
+    return tuple(_without_revision(one) for one in found)
+
+
+def _without_revision(manifest: Manifest) -> Manifest:
+    metadata = dict(manifest["metadata"])
+    annotations = metadata.pop("annotations", {})
+    kept = {name: text for name, text in annotations.items() if name not in OF_REVISIONS}
+    return {**manifest, "metadata": metadata | ({"annotations": kept} if kept else {})}
+
+
+def _deployment(made: Made, function: Function, around: Surroundings) -> Raw:
+    spec: Raw = {
+        "replicas": 0 if function.spec.disable else 1,
+        "selector": {"matchLabels": made.key.selector},
+        "strategy": _strategy(made, function),
+        "template": template(made, function, around.pull_secret, cron_jobs=False),
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": made.metadata(made.annotations()),
+        "spec": spec,
+    }
+
+
+def _strategy(made: Made, function: Function) -> Raw:
+    """New pods before old ones go; with GPUs the reverse, for the old pod holds the one there is.
+
+    Nuclio does the same with GPUs and leaves the rest to Kubernetes, which may take a quarter of
+    the old pods away first.
+    """
+    if function.spec.deployment_strategy:
+        return function.spec.deployment_strategy
+    if wants_gpu(function) and not made.overlap:
+        return {"type": "Recreate"}
+    return {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"}}

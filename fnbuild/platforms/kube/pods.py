@@ -1,0 +1,163 @@
+"""The template of a function's pods, as a pure function.
+
+What Nuclio makes of a configuration (pkg/platform/kube/functionres/lazy.go), with its names, ports
+and probes. The same function has the same template, whenever and wherever it is made: an unchanged
+deploy restarts nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from fnbuild.build.processor import DRAIN_SECONDS, settings, termination_seconds
+from fnbuild.platforms.kube import hardening
+from fnbuild.platforms.kube.labels import CONTAINER, Made
+from fnbuild.platforms.kube.volumes import volumes_of
+from fnbuild.spec.quantities import quantity
+from fnbuild.spec.types import EnvVar, Function, Raw
+
+HTTP = "http"
+HTTP_PORT = 8080
+ADMIN_PORT = 8082
+LINGER = 5.0
+"""Seconds in which an ending pod takes requests from who does not know of its end yet."""
+
+_MARGIN = 5
+_LEAST = {"cpu": "25m", "memory": "1Mi"}
+
+
+def template(made: Made, function: Function, pull_secret: str, *, cron_jobs: bool) -> Raw:
+    """What a Deployment has as `spec.template`. With `cron_jobs` the cron triggers run elsewhere.
+
+    Raises `InputError` for values that cannot work.
+    """
+    return {
+        "metadata": {
+            "labels": made.labels(),
+            "annotations": made.pod_annotations(_processor(function, cron_jobs=cron_jobs)),
+        },
+        "spec": _pod(made, function, pull_secret),
+    }
+
+
+def _processor(function: Function, *, cron_jobs: bool) -> Raw:
+    """The processor's configuration, without the revision: a new number alone restarts nothing."""
+    found = settings(function, 0) | {"linger": LINGER}
+    if cron_jobs:
+        triggers = found["triggers"].items()
+        found["triggers"] = {name: one for name, one in triggers if one["kind"] != "cron"}
+    return found
+
+
+def stop_seconds(function: Function) -> int:
+    """How long a pod may take to end what it has in hand, in seconds."""
+    longest = max(DRAIN_SECONDS, termination_seconds(function))
+    return math.ceil(LINGER + longest) + _MARGIN
+
+
+def _pod(made: Made, function: Function, pull_secret: str) -> Raw:
+    spec = function.spec
+    volumes = volumes_of(function)
+    secret = spec.image_pull_secrets or pull_secret
+    # Named even where it is the default one: an account that was taken away would stay otherwise,
+    # in the older field that the API server keeps beside this one.
+    pod: Raw = {"serviceAccountName": spec.service_account or "default"}
+    if not spec.service_account:
+        pod["automountServiceAccountToken"] = False
+    given: Raw = {
+        "imagePullSecrets": [{"name": secret}] if secret else [],
+        "nodeName": spec.node_name,
+        "nodeSelector": dict(spec.node_selector),
+        "affinity": spec.affinity,
+        "tolerations": spec.tolerations,
+        "priorityClassName": spec.priority_class_name,
+        "preemptionPolicy": spec.preemption_policy,
+        "hostIPC": spec.host_ipc,
+    }
+    pod |= {name: value for name, value in given.items() if value}
+    pod["securityContext"] = hardening.of_pod(function)
+    pod["terminationGracePeriodSeconds"] = stop_seconds(function)
+    if spec.init_containers:
+        pod["initContainers"] = [_other(function, one) for one in spec.init_containers]
+    pod["containers"] = [
+        _container(made, function, volumes.mounts),
+        *(_other(function, one) for one in spec.sidecars),
+    ]
+    pod["volumes"] = list(volumes.volumes)
+    return pod
+
+
+def _container(made: Made, function: Function, mounts: Iterable[Raw]) -> Raw:
+    spec = function.spec
+    container: Raw = {
+        "name": CONTAINER,
+        "image": made.runs,
+        "imagePullPolicy": spec.image_pull_policy or ("IfNotPresent" if made.pinned else "Always"),
+        "ports": [{"name": HTTP, "containerPort": HTTP_PORT, "protocol": "TCP"}],
+        "env": environment(function),
+    }
+    if spec.env_from:
+        container["envFrom"] = spec.env_from
+    return container | {
+        "resources": resources(function),
+        "readinessProbe": {
+            "httpGet": {"path": "/__internal/health", "port": HTTP_PORT},
+            "periodSeconds": 1,
+            "timeoutSeconds": 1,
+            "failureThreshold": 10,
+        },
+        "livenessProbe": {
+            "httpGet": {"path": "/live", "port": ADMIN_PORT},
+            "initialDelaySeconds": 10,
+            "periodSeconds": 5,
+            "timeoutSeconds": 3,
+        },
+        "securityContext": hardening.of_function(function),
+        "volumeMounts": list(mounts),
+    }
+
+
+def environment(function: Function) -> list[Raw]:
+    """The function's variables and Nuclio's own, each name once: as in Nuclio, the last wins."""
+    own = [
+        {"name": "NUCLIO_FUNCTION_NAME", "value": function.metadata.name},
+        {"name": "NUCLIO_FUNCTION_VERSION", "value": "latest"},
+        {
+            "name": "NUCLIO_FUNCTION_INSTANCE",
+            "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}},
+        },
+    ]
+    given = [_variable(one) for one in function.spec.env]
+    return list({one["name"]: one for one in [*given, *own]}.values())
+
+
+def _variable(one: EnvVar) -> Raw:
+    if one.value_from is not None:
+        return {"name": one.name, "valueFrom": one.value_from}
+    return {"name": one.name, "value": one.value}
+
+
+def resources(function: Function) -> Raw:
+    """Limits and requests, with Nuclio's least requests where neither says anything."""
+    limits = dict(function.spec.resources.limits)
+    least = {name: text for name, text in _LEAST.items() if _fits(text, limits.get(name))}
+    found = {"limits": limits, "requests": least | function.spec.resources.requests}
+    return {name: value for name, value in found.items() if value}
+
+
+def _fits(text: str, limit: str | None) -> bool:
+    """Whether a request stays within its limit; above it, Kubernetes takes the limit for it."""
+    return limit is None or quantity(text) <= quantity(limit)
+
+
+def _other(function: Function, container: Raw) -> Raw:
+    """An init container or a sidecar, with the function's variables where it has not its own."""
+    env: list[Raw] = container.get("env") or []
+    names = {one.get("name") for one in env}
+    merged = [*env, *(one for one in environment(function) if one["name"] not in names)]
+    found = {**container, "env": merged}
+    found["securityContext"] = hardening.of_other(function, container)
+    if container.get("ports"):
+        found["ports"] = [{"protocol": "TCP", **port} for port in container["ports"]]
+    return found
