@@ -35,6 +35,10 @@ HTTP_PORT = 8080
 _EXECUTABLE = "NUCLIO_PYTHON_EXE_PATH"
 _HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
+# The same file once more: Nuclio's controller mounts a folder of its own, with its processor.yaml,
+# over the usual place (pkg/platform/kube/functionres/lazy.go).
+SPARE_CONFIG = os.path.join(_HOME, "processor.json")
+
 # Between two looks, in seconds: the first soon, for most functions are ready soon.
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 0.2
@@ -94,11 +98,15 @@ def _serve(path: str) -> int:
         import site
 
         site.main()
+    hidden = path == CONFIG and not os.path.exists(path) and os.path.exists(SPARE_CONFIG)
     try:
-        config = ProcessorConfig.from_file(path, _place())
+        config = ProcessorConfig.from_file(SPARE_CONFIG if hidden else path, _place())
     except ConfigFileError as problem:
         Log().error(str(problem))
         return 2
+    if hidden:
+        text = "%s is not there: the configuration that was built in is used, %s"
+        Log(config.log_level, config.log_format).info(text % (path, SPARE_CONFIG))
     from .processor import serve
 
     return serve(config)

@@ -60,6 +60,9 @@ def environment(config: ProcessorConfig, workers: int) -> Dict[str, str]:
     # A print of any text succeeds; Python 3.6 has ASCII for its streams in a bare environment.
     if not env.get("PYTHONIOENCODING"):
         env["PYTHONIOENCODING"] = "utf-8:backslashreplace"
+    # A container's user whom the image does not know has `/` for a home, and may not write there.
+    if env.get("HOME", "/") == "/" and not os.access("/", os.W_OK):
+        env["HOME"] = "/tmp"  # noqa: S108 - caches of libraries, each container's own
     share = str(max(1, cores.available() // max(1, workers)))
     for name in _THREADS:
         env.setdefault(name, share)

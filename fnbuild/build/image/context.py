@@ -28,7 +28,9 @@ from fnbuild.errors import BuildError
 from fnbuild.spec.types import Function, Raw
 
 LARGE_BYTES = 1 << 20
-CONFIG_PATH = "/etc/nuclio/config/processor/processor.json"
+CONFIG_PATHS = ("/etc/nuclio/config/processor/processor.json", f"{layer.HOME}/processor.json")
+"""Where the processor looks for its configuration, in this order."""
+
 PROGRAM_PATH = "/usr/local/bin/processor"
 
 _CONFIG_NAME = "function.yaml"
@@ -80,7 +82,8 @@ class Context:
                 self._pack(dockerfile.LARGE, self._large, there)
             if (self._code / _REQUIREMENTS).is_file():
                 self._pack(dockerfile.REQUIREMENTS, _required(self._code), there)
-            archives.write(self._folder / dockerfile.CONFIG, [(CONFIG_PATH, text.encode())], there)
+            copies = [(path, text.encode()) for path in CONFIG_PATHS]
+            archives.write(self._folder / dockerfile.CONFIG, copies, there)
             self._add_runtime(pythons, offline)
         except OSError as error:
             raise _meaning(error, self._folder) from error

@@ -239,6 +239,9 @@ def test_the_configuration(lay_out):
     made, _ = lay_out(config={"b": 1, "a": {"d": "ü", "c": None}})
     assert json.loads(content(made, "config", CONFIG)) == {"a": {"c": None, "d": "ü"}, "b": 1}
     assert packed(made, "config")[CONFIG].mode == 0o644
+    # Once more where no volume of Nuclio's hides it.
+    spare = content(made, "config", "opt/fnbuild/processor.json")
+    assert spare == content(made, "config", CONFIG)
     other, _ = lay_out("other", config={"a": {"c": None, "d": "ü"}, "b": 1})
     assert everything(made) == everything(other)
 
