@@ -46,6 +46,7 @@ COMMANDS = {
     "export": _entry("export:export", "Print functions or projects as YAML.", section=_KEEP),
     "import": _entry("importing:import_", "Read what export printed.", section=_KEEP),
     "beta": _entry("redeploy:beta", "nuctl's beta commands.", section=_KEEP),
+    "doctor": _entry("doctor:doctor", "Find what is wrong here, and its remedy.", section=_SELF),
     "up": _entry("service:up", "Start the supervisor and its functions.", section=_SELF),
     "down": _entry("service:down", "Stop all functions and the supervisor.", section=_SELF),
     "version": _entry("about:version", "Show the version.", "ver", section=_SELF),

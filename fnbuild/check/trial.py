@@ -1,0 +1,107 @@
+"""A tiny image that proves that an engine builds, a registry takes and a cluster fetches.
+
+It holds one small file, unlike any other's, so that nobody has it already, and no program.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import tempfile
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from fnbuild.build.image.engine import BuildRequest, Engine, choose
+from fnbuild.build.image.engines.references import registry_of
+from fnbuild.build.image.names import with_registry
+from fnbuild.errors import FnbuildError, UnavailableError
+from fnbuild.platforms import Finding
+
+BUILD_SECONDS = 120.0
+PUSH_SECONDS = 60.0
+
+_DOCKERFILE = "FROM scratch\nCOPY made /fnbuild-doctor\n"
+_FORGET_SECONDS = 3.0
+
+
+class Trial:
+    """The image, from its build to its end.
+
+    `pushed` is the exact reference that a registry has, "" before; `architecture` is what the
+    engine builds for (`amd64`).
+    """
+
+    def __init__(self, registry: str, *, needed: bool) -> None:
+        self._token = secrets.token_hex(6)
+        self._registry = registry
+        self._needed = needed
+        self._engine: Engine | None = None
+        self._reference = ""
+        self._digest = ""
+        self.pushed = ""
+        self.architecture = ""
+
+    def build(self) -> Iterator[Finding]:
+        """Build it with the engine that `fnbuild build` would take."""
+        try:
+            engine = choose()
+        except UnavailableError as error:
+            state = "failure" if self._needed else "warning"
+            yield Finding("engine", state, error.message, error.hint or "")
+            return
+        reference = with_registry(self._registry, f"fnbuild-doctor:{self._token}", "--registry")
+        with tempfile.TemporaryDirectory(prefix="fnbuild-") as folder:
+            file = Path(folder, "Dockerfile")
+            file.write_text(_DOCKERFILE)
+            Path(folder, "made").write_text(self._token)
+            self._engine, self._reference = engine, reference
+            request = BuildRequest(
+                Path(folder), file, (reference,), network="none", timeout=BUILD_SECONDS
+            )
+            engine.build(request, lambda _: None)
+        facts = engine.inspect(reference)
+        self.architecture = facts.architecture if facts else ""
+        reason = f", since {engine.why}" if engine.why else ""
+        text = f"{engine.name} builds images for linux/{self.architecture or '?'}{reason}"
+        yield Finding("engine", "ok", text)
+
+    def push(self) -> Iterator[Finding]:
+        """Send it to the registry; it leaves the engine, so that a pull is one."""
+        engine = self._engine
+        if engine is None or not self.architecture:
+            yield Finding("registry", "skipped", "without an engine that builds nothing is pushed")
+            return
+        self._digest = engine.push(self._reference, lambda _: None)
+        engine.remove(self._reference)
+        repository = self._reference.rpartition(":")[0]
+        self.pushed = f"{repository}@{self._digest}" if self._digest else self._reference
+        yield Finding("registry", "ok", f"{engine.name} pushes to {self._registry}")
+
+    def remove(self) -> Finding | None:
+        """Remove it everywhere; a finding when the registry keeps it."""
+        if self._engine is not None:
+            with contextlib.suppress(FnbuildError):
+                self._engine.remove(self._reference)
+        if not self.pushed or self._forgotten():
+            return None
+        return Finding(
+            "registry",
+            "ok",
+            f"the registry deletes nothing unasked: it keeps {self._reference}, of a few bytes",
+        )
+
+    def _forgotten(self) -> bool:
+        """Whether the registry removed it, which most do for nobody without a login."""
+        host = registry_of(self._reference)
+        path = self._reference.removeprefix(f"{host}/").rpartition(":")[0]
+        for scheme in ("https", "http"):
+            request = urllib.request.Request(  # noqa: S310 - one of the two above
+                f"{scheme}://{host}/v2/{path}/manifests/{self._digest}", method="DELETE"
+            )
+            with (
+                contextlib.suppress(OSError),
+                urllib.request.urlopen(request, timeout=_FORGET_SECONDS),  # noqa: S310
+            ):
+                return True
+        return False

@@ -1,0 +1,128 @@
+"""`fnbuild doctor`: what stands in the way of building and running functions, with its remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
+
+import click
+
+from fnbuild.cli.lazy import Command
+from fnbuild.cli.output import output_option
+from fnbuild.cli.session import DEFAULT_NAMESPACE, Session, note, pass_session
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    from fnbuild.platforms import Finding
+
+
+def _area(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
+    from fnbuild.platforms.examination import AREAS
+
+    return [
+        CompletionItem(name, help=text)
+        for name, text in AREAS.items()
+        if name.startswith(incomplete)
+    ]
+
+
+@click.command(cls=Command)
+@click.argument("areas", nargs=-1, metavar="[AREA]...", shell_complete=_area)
+@click.option(
+    "-r",
+    "--registry",
+    envvar="NUCTL_REGISTRY",
+    default="",
+    metavar="URL",
+    help="Registry to try: a tiny image is pushed, and pulled by the cluster.",
+)
+@output_option()
+@pass_session
+@click.pass_context
+def doctor(
+    ctx: click.Context, session: Session, /, areas: tuple[str, ...], registry: str, output: str
+) -> None:
+    """Examine this machine, its engines and the cluster, and say how to mend what is wrong.
+
+    Without --platform all is looked at that is there. An AREA is one of clock, disk, engine,
+    registry, process, docker, gpu, kubeconfig, rights, nodes, node-ports, storage and nuclio. The
+    exit status is 1 when there is a failure, and 0 when there are only warnings.
+    """
+    from fnbuild.check.doctor import Asked, examine
+    from fnbuild.cli.progress import Progress
+
+    platform = session.platform if _chosen(ctx) else ""
+    asked = Asked(
+        namespace=lambda name: _namespace(session, name),
+        platform="" if platform == "auto" else platform,
+        registry=registry,
+        areas=frozenset(areas),
+    )
+    found = []
+    with Progress(whole=session.verbose) as progress:
+        for finding in examine(asked):
+            # Two blanks: seen on a terminal while it lasts, since the table says it again.
+            progress(f"  {finding.area}: {finding.message}")
+            found.append(finding)
+    _show(found, output)
+    if any(finding.state == "failure" for finding in found):
+        ctx.exit(1)
+
+
+def _chosen(ctx: click.Context) -> bool:
+    """Whether --platform was given, before the verb or behind it.
+
+    What the environment says is where functions go, not what is worth a look.
+    """
+    given = click.core.ParameterSource.COMMANDLINE
+    place: click.Context | None = ctx
+    while place is not None:
+        if place.get_parameter_source("platform") is given:
+            return True
+        place = place.parent
+    return False
+
+
+def _namespace(session: Session, platform: str) -> str:
+    from fnbuild.errors import FnbuildError
+
+    try:
+        return replace(session, platform=platform).namespace
+    except FnbuildError:
+        # The platform itself has more to say of a kubeconfig that cannot be read.
+        return DEFAULT_NAMESPACE
+
+
+def _show(found: list[Finding], output: str) -> None:
+    from fnbuild.cli.output import show_value, table
+
+    counts = {state: sum(one.state == state for one in found) for state in ("failure", "warning")}
+    worst = next((state for state, count in counts.items() if count), "ok")
+    if output in ("json", "yaml"):
+        show_value({"state": worst, "findings": [asdict(one) for one in found]}, output)
+        return
+    wide = output == "wide"
+    header = ["state", "area", "what", *(["remedy"] if wide else [])]
+    rows = [[one.state, one.area, one.message, *([one.remedy] if wide else [])] for one in found]
+    click.echo(table(header, rows))
+    if not wide:
+        for text in _remedies(found):
+            note(text)
+    note(", ".join(_count(count, state) for state, count in counts.items()))
+
+
+def _remedies(found: list[Finding]) -> Iterator[str]:
+    """What to do, once each, behind what it is for."""
+    told = dict.fromkeys(
+        (one.area, one.remedy) for one in found if one.remedy and one.state != "ok"
+    )
+    for area, remedy in told:
+        yield f"{click.style(area, fg='cyan')}: {remedy}"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number or 'no'} {word}" + ("" if number == 1 else "s")

@@ -1,0 +1,92 @@
+"""`fnbuild doctor`: its table, its JSON, its exit status."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fnbuild.cli import app
+from tests.cli.conftest import Outcome
+
+Fnbuild = Callable[..., Outcome]
+
+
+@pytest.fixture(autouse=True)
+def _alone(empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No cluster and no engine, whatever this machine has."""
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "no-such-file"))
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+    monkeypatch.delenv("FNBUILD_ENGINE", raising=False)
+
+
+def test_a_machine_without_engine_and_cluster_is_well_enough(fnbuild: Fnbuild) -> None:
+    done = fnbuild("doctor", "-o", "json")
+    told = json.loads(done.out)
+    assert (done.status, told["state"]) == (0, "warning"), done.err
+    assert all(set(one) == {"area", "state", "message", "remedy"} for one in told["findings"])
+    by_area = {one["area"]: one["state"] for one in told["findings"]}
+    assert by_area["clock"] == "ok"
+    assert (by_area["engine"], by_area["kubeconfig"]) == ("warning", "skipped")
+    assert "docker" not in by_area
+    assert not any(one["state"] == "failure" for one in told["findings"])
+
+
+def test_a_table_and_what_to_do(fnbuild: Fnbuild) -> None:
+    done = fnbuild("doctor", "engine", "clock", "--platform", "local")
+    assert done.status == 1
+    header, clock, engine = done.out.splitlines()[:3]
+    assert [word.strip() for word in header.split("|")] == ["STATE", "AREA", "WHAT"]
+    assert clock.startswith("ok ")
+    assert engine.startswith("failure ")
+    assert "engine: start it" in done.err
+    assert "1 failure" in done.err or "2 failures" in done.err
+
+    wide = fnbuild("doctor", "engine", "-o", "wide", "--platform", "local")
+    assert wide.out.splitlines()[0].endswith("REMEDY")
+    assert "start it" in wide.out
+    assert "engine: " not in wide.err
+
+
+def test_the_platform_of_the_environment_is_no_question(
+    fnbuild: Fnbuild, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FNBUILD_PLATFORM", "local")
+    assert fnbuild("doctor", "engine").status == 0
+    assert fnbuild("--platform", "local", "doctor", "engine").status == 1
+    assert fnbuild("doctor", "engine", "--platform", "auto").status == 0
+
+
+def test_only_processes(fnbuild: Fnbuild) -> None:
+    done = fnbuild("doctor", "--platform", "process", "-o", "json")
+    assert done.status == 0, done.out
+    areas = {one["area"] for one in json.loads(done.out)["findings"]}
+    assert areas == {"clock", "disk", "process", "gpu"}
+
+
+def test_wrong_words(fnbuild: Fnbuild) -> None:
+    done = fnbuild("doctor", "gpx")
+    assert done.status == 2
+    assert 'nothing is called "gpx"' in done.err
+    assert fnbuild("doctor", "--platform", "moon").status == 2
+
+
+def test_a_data_directory_that_cannot_be_made(
+    fnbuild: Fnbuild, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("FNBUILD_DATA_DIR", str(tmp_path / "file" / "data"))
+    done = fnbuild("doctor", "disk", "--platform", "process")
+    assert done.status == 1
+    assert str(tmp_path / "file" / "data") in done.out
+    assert "FNBUILD_DATA_DIR" in done.err
+
+
+def test_every_area_is_in_the_help(fnbuild: Fnbuild) -> None:
+    from fnbuild.platforms.examination import AREAS
+
+    told = " ".join(fnbuild("doctor", "--help").out.split())
+    assert all(f"{area}" in told for area in AREAS)
+    assert "doctor" in app.COMMANDS
