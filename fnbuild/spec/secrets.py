@@ -7,10 +7,12 @@ from typing import Any
 
 from fnbuild.spec.types import Raw
 
-_OF_TRIGGERS = ("password", "secret")
-_OF_CODE = (
+OF_TRIGGERS = ("password", "secret")
+OF_CODE = (
     "username", "password", "headers", "s3accesskeyid", "s3secretaccesskey", "s3sessiontoken",
 )  # fmt: skip
+"""Names of keys, in lower case."""
+
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 
 
@@ -21,15 +23,20 @@ def without_secrets(raw: Raw) -> Raw:
     """
     spec = dict(raw.get("spec") or {})
     if triggers := spec.get("triggers"):
-        spec["triggers"] = {name: _less(one, _OF_TRIGGERS) for name, one in triggers.items()}
+        spec["triggers"] = {name: _less(one, OF_TRIGGERS) for name, one in triggers.items()}
     if build := spec.get("build"):
         build = dict(build)
         if build.get("codeEntryAttributes"):
-            build["codeEntryAttributes"] = _less(build["codeEntryAttributes"], _OF_CODE)
+            build["codeEntryAttributes"] = _less(build["codeEntryAttributes"], OF_CODE)
         if build.get("path"):
-            build["path"] = _CREDENTIALS.sub("", build["path"])
+            build["path"] = without_credentials(build["path"])
         spec["build"] = build
     return {**raw, "spec": spec} if "spec" in raw else dict(raw)
+
+
+def without_credentials(url: str) -> str:
+    """An address without the user's name and password in it."""
+    return _CREDENTIALS.sub("", url)
 
 
 def _less(values: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

@@ -25,6 +25,8 @@ from fnbuild.build.image.pythons import Pythons
 from fnbuild.build.requirement_files import Flat
 from fnbuild.build.tree import shown
 from fnbuild.errors import BuildError
+from fnbuild.spec.redact import redacted
+from fnbuild.spec.source import MAX_BYTES
 from fnbuild.spec.types import Function, Raw
 
 LARGE_BYTES = 1 << 20
@@ -34,6 +36,7 @@ CONFIG_PATHS = ("/etc/nuclio/config/processor/processor.json", f"{layer.HOME}/pr
 PROGRAM_PATH = "/usr/local/bin/processor"
 
 _CONFIG_NAME = "function.yaml"
+_CONFIG_SUFFIXES = (".yaml", ".yml")
 _REQUIREMENTS = "requirements.txt"
 _WHITEOUT = ".wh."
 """How names begin by which a layer takes files of the layers below away (OCI image format)."""
@@ -59,8 +62,9 @@ class Context:
             large = {path for path in self._paths if _is_large(code / path)}
             self._large = [path for path in self._paths if path in large]
             self._small = [path for path in self._paths if path not in large]
+            self._redacted = _redacted(code, self._paths)
             if _copies_from_context(function):
-                _lay_out(folder / "handler", code, self._paths)
+                _lay_out(folder / "handler", code, self._paths, self._redacted)
         except OSError as error:
             raise _meaning(error, folder) from error
 
@@ -89,7 +93,8 @@ class Context:
             raise _meaning(error, self._folder) from error
 
     def _pack(self, name: str, paths: list[str], there: Folders) -> None:
-        entries = [(f"{HOME}/{path}", self._code / path) for path in paths]
+        sources = [self._redacted.get(path, self._code / path) for path in paths]
+        entries = [(f"{HOME}/{path}", each) for path, each in zip(paths, sources, strict=True)]
         archives.write(self._folder / name, entries, there)
 
     def _add_runtime(self, pythons: Pythons, offline: bool) -> None:
@@ -169,8 +174,29 @@ def _reads_context(one: Directive) -> bool:
     return one.kind in ("COPY", "ADD", "ONBUILD") and "--from=" not in one.value
 
 
-def _lay_out(handler: Path, code: Path, paths: list[str]) -> None:
-    """The code as a folder. Large files are links to the staged ones: they may be very large."""
+def _redacted(code: Path, paths: list[str]) -> dict[str, bytes]:
+    """Configuration files that hold secrets, as they go into the image: without them.
+
+    Beside the one that is used lie others, as a rule: its original, and those of variants.
+    """
+    found = {}
+    for path in paths:
+        file = code / path
+        if "/" in path or file.suffix not in _CONFIG_SUFFIXES or not file.is_file():
+            continue
+        with file.open("rb") as opened:
+            data = opened.read(MAX_BYTES + 1)
+        left = redacted(data, path)
+        if left != data:
+            found[path] = left
+    return found
+
+
+def _lay_out(handler: Path, code: Path, paths: list[str], others: dict[str, bytes]) -> None:
+    """The code as a folder; `others` are files with other bytes than the staged ones.
+
+    Large files are links to those: they may be very large.
+    """
     handler.mkdir()
     for path in paths:
         source, target = code / path, handler / path
@@ -179,6 +205,9 @@ def _lay_out(handler: Path, code: Path, paths: list[str]) -> None:
             target.symlink_to(os.readlink(source))
         elif source.is_dir():
             target.mkdir(exist_ok=True)
+        elif path in others:
+            target.write_bytes(others[path])
+            target.chmod(0o644)
         elif not (_is_large(source) and _linked(source, target)):
             shutil.copyfile(source, target)
             target.chmod(0o755 if source.stat().st_mode & 0o100 else 0o644)

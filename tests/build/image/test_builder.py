@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -106,6 +107,22 @@ def test_no_value_of_the_environment_gets_into_the_image(author: Author) -> None
     author.build(overrides)
     found = author.look("sh", "-c", "grep -r hush /etc/nuclio /opt/nuclio /opt/fnbuild || true")
     assert found == ""
+
+
+def test_no_password_of_the_configuration_gets_into_the_image(author: Author) -> None:
+    author.write(
+        "codeEntryAttributes: {branch: a-hu5h, password: hu5h-1, headers: {Token: [hu5h-2]}}\n"
+        "directives: {preCopy: [{kind: COPY, value: handler/function.yaml /etc/copy.yaml}]}"
+    )
+    file = author.folder / "function.yaml"
+    file.write_text(file.read_text() + "  triggers: {web: {kind: http, secret: hu5h-3}}\n")
+    author.build()
+    layers = subprocess.Popen(["docker", "save", author.image], stdout=subprocess.PIPE)
+    assert layers.stdout is not None
+    with layers, layers.stdout as stream:
+        words = ("grep", "-aoE", "a-hu5h|hu5h-.")
+        found = subprocess.run(words, stdin=stream, capture_output=True, check=True)
+    assert set(found.stdout.split()) == {b"a-hu5h"}
 
 
 def test_a_line_that_fails_is_named_with_its_place(author: Author) -> None:

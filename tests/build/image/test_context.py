@@ -178,6 +178,33 @@ class TestHandler:
         assert not (lay_out()[0] / "handler").exists()
 
 
+class TestSecrets:
+    SECRET = COPIES + "  triggers: {web: {kind: http, password: s3cret}}  # a remark\n"
+    BLANK = SECRET.replace("s3cret", '""')
+
+    def test_of_configurations_are_in_no_copy(self, lay_out, write, tmp_path):
+        for name in ("function.yaml", "function-gpu.yml", "sub/function.yaml"):
+            write(name, self.SECRET)
+        made, _ = lay_out()
+        for name, expected in {
+            "function.yaml": self.BLANK,
+            "function-gpu.yml": self.BLANK,
+            # That is another function's, or no function's.
+            "sub/function.yaml": self.SECRET,
+        }.items():
+            assert content(made, "code", HOME + name).decode() == expected
+            assert (made / "handler" / name).read_text() == expected
+        assert (tmp_path / "context-code/function.yaml").read_text() == self.SECRET
+
+    def test_others_are_left_alone(self, lay_out, write):
+        text = COPIES + "  triggers: {web: {kind: http, password: ''}}   \r\n\r\n"
+        write("function.yaml", text)
+        write("labels.yaml", "- [")
+        made, _ = lay_out()
+        assert content(made, "code", f"{HOME}function.yaml").decode() == text
+        assert content(made, "code", f"{HOME}labels.yaml") == b"- ["
+
+
 class TestIgnored:
     def test_what_the_function_s_file_says(self, lay_out, write):
         write(".dockerignore", "data\n*.md\n!keep.md\n**/*.tmp\n")

@@ -1,0 +1,90 @@
+"""A configuration file without its secrets: for copies that others can read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from operator import itemgetter
+
+import yaml
+
+from fnbuild.errors import Report
+from fnbuild.spec.nodes import Node
+from fnbuild.spec.secrets import OF_CODE, OF_TRIGGERS, without_credentials
+from fnbuild.spec.source import Source, decode
+from fnbuild.spec.syntax import read_tree
+
+
+def redacted(data: bytes, file: str) -> bytes:
+    """The bytes of the file with an empty text for each secret, and a code path without a password.
+
+    The same bytes when there is none, or when they are no YAML; `file` is a name for messages.
+    """
+    source = decode(data, file, Report())
+    read = read_tree(source) if source is not None else None
+    if read is None:
+        return data
+    root, source = read
+    secrets = list(_secrets(root))
+    if not secrets:
+        return data
+    text = _edited(source, secrets)
+    again = read_tree(Source(text, file))
+    if again is None or any(_secrets(again[0])):
+        # What is written in a roundabout way cannot be cut out of the text.
+        for node, rest in secrets:
+            node.value = rest
+        text = yaml.safe_dump(root.plain(), allow_unicode=True, sort_keys=False)
+    return text.encode()
+
+
+def _secrets(root: Node) -> Iterator[tuple[Node, str]]:
+    """The texts that hold one, as `fnbuild.spec.secrets` knows them, and what is to be left."""
+    spec = _value(root, "spec")
+    for _, trigger in _pairs(_value(spec, "triggers")):
+        for key, value in _pairs(trigger):
+            if key.text.lower() in OF_TRIGGERS:
+                yield from _texts(value)
+    build = _value(spec, "build")
+    for key, value in _pairs(_value(build, "codeEntryAttributes")):
+        if key.text.lower() in OF_CODE:
+            yield from _texts(value)
+    path = _value(build, "path")
+    if path is not None and (rest := without_credentials(path.text)) != path.text:
+        yield path, rest
+
+
+def _pairs(node: Node | None) -> list[tuple[Node, Node]]:
+    return node.pairs if node is not None else []
+
+
+def _value(node: Node | None, key: str) -> Node | None:
+    """Keys match whatever their case, as in Nuclio (pkg/functionconfig/reader.go)."""
+    found = (value for name, value in _pairs(node) if name.text.lower() == key.lower())
+    return next(found, None)
+
+
+def _texts(node: Node) -> Iterator[tuple[Node, str]]:
+    """The scalars of a value that say anything, each to become empty."""
+    if node.kind == "scalar":
+        if node.text:
+            yield node, ""
+        return
+    for inner in (*node.items, *(value for _, value in node.pairs)):
+        yield from _texts(inner)
+
+
+def _edited(source: Source, secrets: list[tuple[Node, str]]) -> str:
+    """The text with the secrets cut out where they stand; two names for one are one place."""
+    text = source.text
+    places = {source.index(node.line, node.column): (node, rest) for node, rest in secrets}
+    for start, (node, rest) in sorted(places.items(), key=itemgetter(0), reverse=True):
+        written = text[start : source.index(node.end_line, node.end_column)].rstrip()
+        left = without_credentials(written) if rest else _blanked(written)
+        text = text[:start] + left + text[start + len(written) :]
+    return text
+
+
+def _blanked(written: str) -> str:
+    # Others may refer to its anchor.
+    anchor = written.partition(" ")[0] + " " if written.startswith("&") else ""
+    return f'{anchor}""'

@@ -1,0 +1,136 @@
+"""A configuration file loses its secrets and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from fnbuild.spec.redact import redacted
+
+FILE = """\
+# What it is for: s3cr-not
+metadata: {name: f}   # a name
+spec:
+  env:
+    - {name: PASSWORD, value: kept}
+  triggers:
+    web:
+      kind: http
+      password:   "s3cret"  # told to nobody
+      Secret: 's3cret'
+      numWorkers: 2
+    tick: {kind: cron, secret: s3cret, attributes: {interval: 1s}}
+    my.dotted: {kind: http, password: s3cret:8}
+  build:
+    path: https://me:s3cret@example.com/x.git   # where it is
+    codeEntryAttributes:
+      branch: main
+      username: s3cret
+      headers:
+        Authorization: Bearer s3cret
+        X-Other:
+          - s3cret
+
+      # The next one is a block.
+      password: |
+        s3cret
+        s3cret
+
+      s3SecretAccessKey: >-
+        s3cret
+          s3cret
+      # and this stays
+      s3SessionToken: s3cret
+        s3cret
+      workDir: fn
+"""
+EXPECTED = """\
+# What it is for: s3cr-not
+metadata: {name: f}   # a name
+spec:
+  env:
+    - {name: PASSWORD, value: kept}
+  triggers:
+    web:
+      kind: http
+      password:   ""  # told to nobody
+      Secret: ""
+      numWorkers: 2
+    tick: {kind: cron, secret: "", attributes: {interval: 1s}}
+    my.dotted: {kind: http, password: ""}
+  build:
+    path: https://example.com/x.git   # where it is
+    codeEntryAttributes:
+      branch: main
+      username: ""
+      headers:
+        Authorization: ""
+        X-Other:
+          - ""
+
+      # The next one is a block.
+      password: ""
+
+      s3SecretAccessKey: ""
+      # and this stays
+      s3SessionToken: ""
+      workDir: fn
+"""
+
+
+@pytest.mark.parametrize("break_", ["\n", "\r\n"])
+def test_only_the_secrets_go(break_: str) -> None:
+    text = redacted(FILE.replace("\n", break_).encode(), "function.yaml").decode()
+    assert text == EXPECTED.replace("\n", break_)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xff\xfe",
+        b"spec: {triggers: {web: {password: }}}",
+        b"spec:\r\n  triggers: {web: {password: '', numWorkers: 2}}   \r\n\r\n",
+        b"\xef\xbb\xbfspec: {build: {path: 'https://example.com/x', codeEntryAttributes: {a: b}}}",
+        b"spec: [password, secret]",
+        b"- password: here\n",
+        b"password: here\nspec: {triggers: 5, build: [1]}",
+        b"spec: {triggers: {web: {password: s3cret}}\n",
+    ],
+)
+def test_a_file_without_any_is_left_alone(data: bytes) -> None:
+    assert redacted(data, "function.yaml") == data
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "pw: &pw s3cret\nspec: {triggers: {web: {password: *pw}, tick: {secret: *pw}}}\n",
+            'pw: &pw ""\nspec: {triggers: {web: {password: *pw}, tick: {secret: *pw}}}\n',
+        ),
+        (
+            "spec:\n  triggers:\n    a: &a\n      kind: http\n      secret: s3cret\n"
+            "    b:\n      <<: *a\n",
+            'spec:\n  triggers:\n    a: &a\n      kind: http\n      secret: ""\n'
+            "    b:\n      <<: *a\n",
+        ),
+        ("SPEC: {Triggers: {w: {PASSWORD: !!str 5}}}", 'SPEC: {Triggers: {w: {PASSWORD: ""}}}'),
+        (
+            "spec: {triggers: {web: {secret: 'http://me:s3cret@here'}}}",
+            'spec: {triggers: {web: {secret: ""}}}',
+        ),
+        ('{"spec": {"triggers": {"web": {"secret": "s3cret"}}}}',
+         '{"spec": {"triggers": {"web": {"secret": ""}}}}'),
+    ],
+)  # fmt: skip
+def test_other_ways_to_write_one(text: str, expected: str) -> None:
+    assert redacted(text.encode(), "function.yaml").decode() == expected
+
+
+def test_what_cannot_be_cut_out_is_written_anew() -> None:
+    text = 'metadata: {name: ü}\nspec: {build: {path: "https:\\/\\/me:s3cret@example.com/x"}}\n'
+    assert yaml.safe_load(redacted(text.encode(), "function.yaml")) == {
+        "metadata": {"name": "ü"},
+        "spec": {"build": {"path": "https://example.com/x"}},
+    }
