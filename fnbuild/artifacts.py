@@ -24,8 +24,10 @@ if TYPE_CHECKING:
     from fnbuild.build.image.builder import Built
     from fnbuild.build.image.engine import Engine
 
-# Container platforms run what their own engine has.
+# These platforms run what this machine's engine has; the others' machines fetch it from a registry.
 _ENGINE_OF = {"local": "docker"}
+# Letters of an image's id that tell it from every other of its name.
+_ID_LETTERS = 12
 
 
 def planned(loaded: Loaded, image: str, platform: Platform) -> Artifact:
@@ -35,9 +37,19 @@ def planned(loaded: Loaded, image: str, platform: Platform) -> Artifact:
         return Artifact("folder", str(loaded.folder), staging.digest(loaded))
     if image:
         return Artifact("image", image, "")
+    return Artifact("image", _reference(loaded.function, platform), staging.digest(loaded))
+
+
+def _reference(function: Function, platform: Platform) -> str:
+    """The name by which the platform finds the image of the function once it is built."""
     from fnbuild.build.image import names
 
-    return Artifact("image", names.image_name(loaded.function), staging.digest(loaded))
+    name = names.image_name(function)
+    if platform.name in _ENGINE_OF:
+        return name
+    if function.spec.run_registry:
+        return names.with_registry(function.spec.run_registry, name, "spec.runRegistry")
+    return names.with_registry(function.spec.build.registry, name)
 
 
 @contextmanager
@@ -59,15 +71,31 @@ def made(
     else:
         from fnbuild.build.image.engine import choose
 
-        built = build(loaded, choose(_ENGINE_OF.get(platform.name)), progress)
-        yield Artifact("image", built.reference, built.digest, built.warnings, built.id)
+        engine = choose(_ENGINE_OF.get(platform.name))
+        built = build(loaded, engine, progress)
+        reference = _reference(loaded.function, platform)
+        pinned = "" if platform.name in _ENGINE_OF else _pinned(reference, built, engine)
+        yield Artifact("image", reference, built.digest, built.warnings, built.id, pinned)
+
+
+def _pinned(reference: str, built: Built, engine: Engine) -> str:
+    """The image by its digest in the registry; without a registry, by a name of its own."""
+    from fnbuild.build.image import names
+
+    name = names.check_reference(reference, "the image")["name"]
+    if built.pushed:
+        return f"{name}@{built.pushed_digest}" if built.pushed_digest else ""
+    own = f"{name}:{built.id.removeprefix('sha256:')[:_ID_LETTERS]}"
+    engine.tag(built.id, own)
+    return own
 
 
 def _refuse(image: str, platform: Platform) -> None:
     if image:
         raise UnavailableError(
             f"the {platform.name} platform runs folders, and {image} is an image",
-            hint="`--platform local` runs images on a container engine; `--path FOLDER` a folder",
+            hint="`--platform local` runs images on a container engine, `--platform kube` in a"
+            " cluster; `--path FOLDER` names a folder",
         )
 
 
@@ -113,8 +141,8 @@ def recorded(
             raise PreconditionError(f"no image of {name} is recorded", hint=hint)
         details = current.details
         # Behind a rollback the name may mean a newer image than the one that runs.
-        known = str(details.get("image_id", ""))
-        yield Artifact("image", image, str(details.get("digest", "")), id=known)
+        known, pinned = str(details.get("image_id", "")), str(details.get("pinned", ""))
+        yield Artifact("image", image, str(details.get("digest", "")), id=known, pinned=pinned)
         return
     folder = platform.source(namespace, name)
     if folder is None:

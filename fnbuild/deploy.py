@@ -70,16 +70,24 @@ class Prepared:
 def choose_platform(name: str) -> tuple[Platform, str]:
     """The platform, and why it was chosen, in words.
 
-    `auto` takes Docker where an engine answers, else processes.
+    `auto` takes the cluster where one is configured and answers, else Docker where an engine
+    answers, else processes.
     """
     if name != "auto":
         return lookup(name), f"asked for by name: {name}"
+    # Imported on use: most commands name their platform.
+    from fnbuild.platforms.cluster import connection
+
+    silent: list[str] = []
+    if connection.configured():
+        cluster = lookup("kube")
+        if not (silent := cluster.notices()):
+            return cluster, "auto: a cluster is configured and answers"
     containers = lookup("local")
-    silent = containers.notices()
-    if not silent:
-        return containers, "auto: a container engine answers"
-    why, _, _ = silent[0].partition(";")
-    return lookup("process"), f"auto: {why}"
+    if not (mute := containers.notices()):
+        return containers, f"auto: {'; '.join([*silent, 'a container engine answers'])}"
+    whys = (text.partition(";")[0] for text in (*silent, *mute))
+    return lookup("process"), f"auto: {'; '.join(whys)}"
 
 
 def prepare(request: DeployRequest) -> Prepared:

@@ -113,14 +113,15 @@ def _with_stored(session: Session, request: DeployRequest) -> DeployRequest:
         )
     platform = session.connect()
     try:
-        stored = platform.deployment(session.namespace, request.name).function
+        known = platform.deployment(session.namespace, request.name)
     except NotFoundError:
         return request
+    stored = known.function
     path = platform.source(session.namespace, request.name)
     image = request.image
     if path is None and not image and platform.runs == "image":
-        # An export names the image that it ran from.
-        image = stored.spec.image
+        # The very one that runs; an export names the image that it ran from.
+        image = str(known.details.get("pinned") or stored.spec.image)
     return replace(request, path=path, image=image, overrides=merge(request.overrides, stored))
 
 
@@ -153,5 +154,6 @@ def _image(flags: dict[str, Any]) -> str:
 
 def _options(flags: dict[str, Any]) -> dict[str, Any]:
     """Only what was asked for: platforms refuse options that they do not know."""
-    options = {key: flags.get(key) for key in ("force", "overlap", "listen")}
+    names = ("force", "overlap", "listen", "keep_failed", "force_conflicts")
+    options = {key: flags.get(key) for key in names}
     return {key: value for key, value in options.items() if value}

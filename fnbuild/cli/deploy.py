@@ -17,7 +17,7 @@ from fnbuild.cli.session import Session, interactive, note, pass_session, warn
 
 if TYPE_CHECKING:
     from fnbuild.deploy import DeployRequest, Prepared
-    from fnbuild.platforms import Deployment, Platform, Step
+    from fnbuild.platforms import Deployment, Manifest, Platform, Step
 
 ENABLE = "`fnbuild update function {} --disable=false` runs it again"
 
@@ -37,6 +37,12 @@ ENABLE = "`fnbuild update function {} --disable=false` runs it again"
 @click.option("--force", is_flag=True, help="Deploy although nothing changed.")
 @click.option(
     "--overlap", is_flag=True, help="Start the new workers beside the old ones, GPU or not."
+)
+@click.option(
+    "--keep-failed", is_flag=True, help="Leave a failed revision in the cluster, to look at it."
+)
+@click.option(
+    "--force-conflicts", is_flag=True, help="Take over what others have changed in the cluster."
 )
 @click.option(
     "--listen",
@@ -134,7 +140,9 @@ def _show_plan(request: DeployRequest, output: str) -> None:
     made = pipeline.plan(request)
     for text in made.warnings:
         warn(text)
-    if output in ("json", "yaml"):
+    if output in ("json", "yaml") and made.manifests:
+        _show_manifests(made.manifests, output)
+    elif output in ("json", "yaml"):
         show_value([_step(step) for step in made.steps], output)
     elif output in ("name", "url"):
         click.echo(made.function.metadata.name)
@@ -143,6 +151,16 @@ def _show_plan(request: DeployRequest, output: str) -> None:
         click.echo(table(["change", "what"], rows))
     if interactive() and output == "table" and made.changes:
         note("nothing was changed; `fnbuild diff` shows the differences")
+
+
+def _show_manifests(manifests: tuple[Manifest, ...], output: str) -> None:
+    """Resources as kubectl takes them: YAML documents, or a List as JSON."""
+    from fnbuild.cli.output import show_documents, show_value
+
+    if output == "yaml":
+        show_documents(manifests)
+    else:
+        show_value({"apiVersion": "v1", "kind": "List", "items": list(manifests)}, output)
 
 
 def _step(step: Step) -> dict[str, Any]:

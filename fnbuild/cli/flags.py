@@ -96,6 +96,7 @@ _CONFIGURATION = [
         envvar="NUCTL_DEFAULT_SERVICE_TYPE",
         help="Kubernetes service of the HTTP trigger.",
     ),
+    click.option("--hardened", is_flag=True, help="Pods without root and with a read-only disk."),
     click.option("--run-image", metavar="NAME", help="Deploy this image, build nothing."),
     click.option(
         "--run-registry", envvar="NUCTL_RUN_REGISTRY", metavar="URL", help="Registry to run from."

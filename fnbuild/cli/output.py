@@ -113,6 +113,11 @@ def as_yaml(value: object) -> str:
     return dumped.rstrip("\n")
 
 
+def show_documents(values: Sequence[object]) -> None:
+    """Print as YAML documents, one after the other."""
+    click.echo("\n---\n".join(as_yaml(value) for value in values))
+
+
 def show_values(values: Sequence[object], output: str) -> None:
     """Print as JSON or YAML: the object itself when there is one, else the list."""
     show_value(values[0] if len(values) == 1 else list(values), output)

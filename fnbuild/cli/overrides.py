@@ -31,6 +31,7 @@ _PLAIN = {
     "preemption_policy": "spec.preemptionPolicy",
     "http_trigger_service_type": "spec.serviceType",
     "disable": "spec.disable",
+    "hardened": "spec.platform.attributes.hardened",
     "publish": "spec.publish",
     "image": "spec.build.image",
     "registry": "spec.build.registry",
@@ -79,6 +80,9 @@ def overrides(flags: Flags) -> Function:
 def raw_overrides(flags: Flags) -> Raw:
     """The same as plain JSON values."""
     raw: Raw = {}
+    # Whole objects first: other flags set single values in them.
+    for name, place in _OBJECTS.items():
+        _put_given(raw, place, json_object(_flag(name), flags.get(name)))
     for name, place in _PLAIN.items():
         if flags.get(name):
             _put(raw, place, flags[name])
@@ -86,8 +90,6 @@ def raw_overrides(flags: Flags) -> Raw:
         value = flags.get(name)
         if value is not None and value >= 0:
             _put(raw, place, value)
-    for name, place in _OBJECTS.items():
-        _put_given(raw, place, json_object(_flag(name), flags.get(name)))
     for name, place in _MAPS.items():
         _put_given(raw, place, key_values(_flag(name), flags.get(name)))
     _put_given(raw, "spec.env", environment(flags.get("env") or ()))

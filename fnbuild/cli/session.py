@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 DEFAULT_NAMESPACE = "nuclio"
 DEFAULT_PLATFORM = "process"
+_IN_CLUSTERS = ("kube", "kubernetes", "nuclio")
 
 
 class Whole(click.IntRange):
@@ -37,24 +39,33 @@ class Session:
     """
 
     platform: str = field(default_factory=_platform_from_environment)
-    namespace: str = field(
-        default_factory=lambda: os.environ.get("NUCTL_NAMESPACE") or DEFAULT_NAMESPACE
-    )
-    kubeconfig: str | None = None
     verbose: bool = False
     concurrency: int = 1
     mask_sensitive_fields: bool = False
+    given_namespace: str = field(default_factory=lambda: os.environ.get("NUCTL_NAMESPACE", ""))
 
     def connect(self) -> Platform:
         """The chosen platform. With `auto`, says on stderr what was chosen and why."""
         from fnbuild.deploy import choose_platform
 
-        if self.kubeconfig:
-            os.environ["KUBECONFIG"] = self.kubeconfig
         platform, reason = choose_platform(self.platform)
         if self.platform == "auto":
             note(f"platform {platform.name} ({reason})")
+            self.platform = platform.name
         return platform
+
+    @property
+    def namespace(self) -> str:
+        """The one that was given; in a cluster the context's; else Nuclio's own."""
+        if self.given_namespace:
+            return self.given_namespace
+        if self.platform == "auto":
+            self.connect()
+        if self.platform in _IN_CLUSTERS:
+            from fnbuild.platforms.cluster.connection import default_namespace
+
+            return default_namespace() or DEFAULT_NAMESPACE
+        return DEFAULT_NAMESPACE
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
@@ -62,26 +73,49 @@ def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
         setattr(ctx.ensure_object(Session), param.name, value)
 
 
+def _set(variable: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    """Hand a value to whoever connects to a cluster, as its environment variable."""
+
+    def remember(_: click.Context, __: click.Parameter, value: Any) -> None:
+        if value is not None:
+            os.environ[variable] = value
+
+    return remember
+
+
 def _shared(*names: str, **attributes: Any) -> click.Option:
-    return click.Option(
-        list(names), default=None, expose_value=False, callback=_remember, **attributes
-    )
+    attributes = {"callback": _remember, **attributes}
+    return click.Option(list(names), default=None, expose_value=False, **attributes)
 
 
 GLOBAL_OPTIONS: tuple[click.Option, ...] = (
     _shared(
         "--platform",
         metavar="NAME",
-        help="Where functions run: process, local (docker), kube or auto. "
+        help="Where functions run: process, local (docker), kube, nuclio or auto. "
         "[default: process; env: FNBUILD_PLATFORM, NUCTL_PLATFORM]",
     ),
     _shared(
         "-n",
         "--namespace",
+        "given_namespace",
         metavar="NAME",
-        help="Namespace of functions and projects. [default: nuclio; env: NUCTL_NAMESPACE]",
+        help="Namespace of functions and projects. "
+        "[default: in a cluster the context's, else nuclio; env: NUCTL_NAMESPACE]",
     ),
-    _shared("-k", "--kubeconfig", metavar="FILE", help="Path of the kubeconfig file (kube only)."),
+    _shared(
+        "-k",
+        "--kubeconfig",
+        metavar="FILE",
+        callback=_set("KUBECONFIG"),
+        help="Kubeconfig file of the cluster. [default: ~/.kube/config; env: KUBECONFIG]",
+    ),
+    _shared(
+        "--context",
+        metavar="NAME",
+        callback=_set("FNBUILD_CONTEXT"),
+        help="Context of the kubeconfig file. [default: its current one; env: FNBUILD_CONTEXT]",
+    ),
     _shared(
         "-v",
         "--verbose",

@@ -195,3 +195,9 @@ def test_source_text_is_kept_as_base64() -> None:
 def test_the_result_is_plain_json() -> None:
     given = {"env": ("A=1",), "volume": ("/a:/b",), "triggers": '{"t": {"kind": "http"}}'}
     assert json.loads(json.dumps(raw_overrides(given))) == raw_overrides(given)
+
+
+def test_hardening_is_one_attribute_beside_the_others() -> None:
+    given = {"hardened": True, "platform_config": '{"attributes": {"network": "a"}}'}
+    attributes = overrides(given).spec.platform.attributes
+    assert attributes == {"network": "a", "hardened": True}
