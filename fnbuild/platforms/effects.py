@@ -24,9 +24,13 @@ def without_cluster(
         found.append(
             f"env values from secrets or fields of a cluster are not set here: {', '.join(hidden)}"
         )
-    if other := sorted({t.kind for t in spec.triggers.values()} - {*SERVED}):
-        found.append(f"triggers of these kinds do not run here: {', '.join(other)}")
-    return tuple(found)
+    return (*found, *strange_triggers(function))
+
+
+def strange_triggers(function: Function) -> tuple[str, ...]:
+    """A warning of triggers that no processor serves."""
+    other = sorted({trigger.kind for trigger in function.spec.triggers.values()} - {*SERVED})
+    return (f"triggers of these kinds do not run here: {', '.join(other)}",) if other else ()
 
 
 def _meaningless(function: Function, more: Raw, limits: Collection[str]) -> list[str]:

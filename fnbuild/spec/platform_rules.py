@@ -15,7 +15,10 @@ _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?\Z")
 _LABEL_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?\Z")
 _LABEL_PREFIX = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?\Z")
 _RESTARTS = ("no", "always", "unless-stopped", "on-failure")
-_ATTRIBUTES = ("network", "restartPolicy", "healthCheckInterval", "mountMode", "processorMountMode")
+_ATTRIBUTES = (
+    "network", "restartPolicy", "healthCheckInterval", "mountMode", "processorMountMode",
+    "cronTriggerCreationMode", "hardened",
+)  # fmt: skip
 _PULLS = ("", "Always", "IfNotPresent", "Never")
 _PREEMPTION = ("", "allow", "constrain", "prevent", "none")
 _SOURCES = ("Resource", "Pods", "Object", "External", "ContainerResource")

@@ -13,7 +13,7 @@ from fnbuild.spec.subject import Subject
 from fnbuild.spec.types import Trigger
 
 MAX_WORKERS = 100_000
-SERVICE_TYPES = ("ClusterIP", "NodePort")
+SERVICE_TYPES = ("ClusterIP", "NodePort", "LoadBalancer")
 
 _KINDS = (
     "http", "cron", "kafka-cluster", "kafka", "nats", "rabbit-mq", "mqtt", "iotCoreMqtt", "kinesis",
@@ -21,7 +21,8 @@ _KINDS = (
 )  # fmt: skip
 _HTTP_ATTRIBUTES = (
     "port", "serviceType", "maxRequestBodySize", "readBufferSize", "reduceMemoryUsage",
-    "disablePortPublishing", "ingresses", "cors", "mode", "async", "maxBacklog", "maxBacklogBytes",
+    "disablePortPublishing", "ingresses", "ingressClassName", "cors", "mode", "async", "maxBacklog",
+    "maxBacklogBytes",
 )  # fmt: skip
 _CORS = {
     "enabled": bool,
@@ -233,7 +234,7 @@ def _port(subject: Subject, given: Given, path: tuple[str, ...]) -> None:
 def _service(subject: Subject, given: Given, path: tuple[str, ...]) -> None:
     name, value = given.get("servicetype", ("serviceType", ""))
     if value not in ("", None, *SERVICE_TYPES):
-        message = f"serviceType is ClusterIP or NodePort, not {shown(value)}"
+        message = f"serviceType is one of {', '.join(SERVICE_TYPES)}; not {shown(value)}"
         subject.error("service-type", message, (*path, name))
 
 

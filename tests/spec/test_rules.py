@@ -144,7 +144,7 @@ def test_a_handler_whose_module_is_missing(folder: Folder) -> None:
         (f"{HTTP}      attributes: {{port: 70000}}", "http-port", (9, 26), "65535"),
         (f"{HTTP}      attributes: {{maxRequestBodySize: 32MB}}", "http-size", (9, 40), "bytes"),
         (f"{HTTP}      attributes: {{reduceMemoryUsage: 1}}", "http-flag", (9, 39), "true or"),
-        (f"{HTTP}      attributes: {{serviceType: LoadBalancer}}", "service-type", (9, 33), "Node"),
+        (f"{HTTP}      attributes: {{serviceType: ExternalName}}", "service-type", (9, 33), "Node"),
         (f"{HTTP}      attributes: {{ingresses: [a]}}", "ingresses", (9, 20), "mapping"),
         (f"{HTTP}      attributes: {{ingresses: {{a: b}}}}", "ingresses", (9, 35), "mapping"),
         (f"{HTTP}      attributes: {{maxBacklog: many}}", "http-size", (9, 32), "of requests"),

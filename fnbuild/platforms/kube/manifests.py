@@ -6,23 +6,18 @@ later command has to know; the record of older revisions is not among these.
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from fnbuild.platforms import Manifest
 from fnbuild.platforms.cluster.kinds import Kind
+from fnbuild.platforms.kube import scaling
+from fnbuild.platforms.kube.cron import cron_jobs, in_jobs
+from fnbuild.platforms.kube.ingress import ingress
 from fnbuild.platforms.kube.labels import OF_REVISIONS, Made
 from fnbuild.platforms.kube.pods import template
 from fnbuild.platforms.kube.service import service
 from fnbuild.platforms.settings import wants_gpu
 from fnbuild.spec.types import Function, Raw
-
-CRON_MODE = "NUCLIO_CRON_TRIGGER_CREATION_MODE"
-"""Nuclio's variable: `kube` makes CronJobs of cron triggers, `processor` leaves them to pods."""
-
-
-def _cron_mode() -> str:
-    return os.environ.get(CRON_MODE, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +26,7 @@ class Surroundings:
 
     `hpa` and `cron_job` are the kinds that it serves. `node_port` is the live one, 0 for none;
     `pull_secret` the secret for functions that name none. `replicas` is for the moment in which an
-    autoscaler takes over: what there are; None leaves the number to it. `cron_mode` is where cron
-    triggers of functions run that do not say.
+    autoscaler takes over: what there are; None leaves the number to it.
     """
 
     hpa: Kind
@@ -40,7 +34,6 @@ class Surroundings:
     node_port: int = 0
     pull_secret: str = ""
     replicas: int | None = None
-    cron_mode: str = field(default_factory=_cron_mode)
 
 
 def manifests(made: Made, around: Surroundings) -> tuple[Manifest, ...]:
@@ -50,6 +43,11 @@ def manifests(made: Made, around: Surroundings) -> tuple[Manifest, ...]:
     """
     function = made.function
     found = [service(made, function, around.node_port), _deployment(made, function, around)]
+    if scaling.scales(function):
+        found.append(scaling.autoscaler(made, function, around.hpa))
+    if (made_ingress := ingress(made, function)) is not None:
+        found.append(made_ingress)
+    found += cron_jobs(made, function, around.cron_job, around.pull_secret)
     return tuple(found)
 
 
@@ -72,11 +70,12 @@ def _without_revision(manifest: Manifest) -> Manifest:
 
 
 def _deployment(made: Made, function: Function, around: Surroundings) -> Raw:
-    spec: Raw = {
-        "replicas": 0 if function.spec.disable else 1,
+    number = scaling.replicas(function, around.replicas)
+    spec: Raw = {} if number is None else {"replicas": number}
+    spec |= {
         "selector": {"matchLabels": made.key.selector},
         "strategy": _strategy(made, function),
-        "template": template(made, function, around.pull_secret, cron_jobs=False),
+        "template": template(made, function, around.pull_secret, cron_jobs=in_jobs(function)),
     }
     return {
         "apiVersion": "apps/v1",

@@ -59,23 +59,14 @@ def stop_seconds(function: Function) -> int:
 def _pod(made: Made, function: Function, pull_secret: str) -> Raw:
     spec = function.spec
     volumes = volumes_of(function)
-    secret = spec.image_pull_secrets or pull_secret
     # Named even where it is the default one: an account that was taken away would stay otherwise,
     # in the older field that the API server keeps beside this one.
     pod: Raw = {"serviceAccountName": spec.service_account or "default"}
     if not spec.service_account:
         pod["automountServiceAccountToken"] = False
-    given: Raw = {
-        "imagePullSecrets": [{"name": secret}] if secret else [],
-        "nodeName": spec.node_name,
-        "nodeSelector": dict(spec.node_selector),
-        "affinity": spec.affinity,
-        "tolerations": spec.tolerations,
-        "priorityClassName": spec.priority_class_name,
-        "preemptionPolicy": spec.preemption_policy,
-        "hostIPC": spec.host_ipc,
-    }
-    pod |= {name: value for name, value in given.items() if value}
+    pod |= placement(function, pull_secret)
+    if spec.host_ipc:
+        pod["hostIPC"] = True
     pod["securityContext"] = hardening.of_pod(function)
     pod["terminationGracePeriodSeconds"] = stop_seconds(function)
     if spec.init_containers:
@@ -88,12 +79,33 @@ def _pod(made: Made, function: Function, pull_secret: str) -> Raw:
     return pod
 
 
+def placement(function: Function, pull_secret: str) -> Raw:
+    """Where pods of the function may run and how they come to its image."""
+    spec = function.spec
+    secret = spec.image_pull_secrets or pull_secret
+    given: Raw = {
+        "imagePullSecrets": [{"name": secret}] if secret else [],
+        "nodeName": spec.node_name,
+        "nodeSelector": dict(spec.node_selector),
+        "affinity": spec.affinity,
+        "tolerations": spec.tolerations,
+        "priorityClassName": spec.priority_class_name,
+        "preemptionPolicy": spec.preemption_policy,
+    }
+    return {name: value for name, value in given.items() if value}
+
+
+def pull_policy(made: Made, function: Function) -> str:
+    """The function's own; else a name that may move is asked for at every start, as in Nuclio."""
+    return function.spec.image_pull_policy or ("IfNotPresent" if made.pinned else "Always")
+
+
 def _container(made: Made, function: Function, mounts: Iterable[Raw]) -> Raw:
     spec = function.spec
     container: Raw = {
         "name": CONTAINER,
         "image": made.runs,
-        "imagePullPolicy": spec.image_pull_policy or ("IfNotPresent" if made.pinned else "Always"),
+        "imagePullPolicy": pull_policy(made, function),
         "ports": [{"name": HTTP, "containerPort": HTTP_PORT, "protocol": "TCP"}],
         "env": environment(function),
     }

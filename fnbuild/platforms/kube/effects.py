@@ -1,0 +1,123 @@
+"""What a configuration asks for and does not get in a cluster, and what may surprise there."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from fnbuild.platforms.effects import strange_triggers
+from fnbuild.platforms.kube import cron, scaling
+from fnbuild.platforms.kube.service import NODE_PORTS, service_type
+from fnbuild.platforms.kube.volumes import volumes_of
+from fnbuild.platforms.settings import GPU, restart_policy, wanted_port
+from fnbuild.spec.types import Function, Raw
+
+_OF_GPUS = re.compile(r"gpu|nvidia|accelerator|cuda", re.IGNORECASE)
+_SECRET = re.compile(
+    r"passw(or)?d|secret|token|credential|(api|access|private|account|auth)_?key", re.IGNORECASE
+)
+
+
+def warnings_for(function: Function) -> tuple[str, ...]:
+    """One sentence each. Raises `InputError` for values that cannot work."""
+    found = [
+        *_of_gpus(function),
+        *_of_volumes(function),
+        *_of_ports(function),
+        *_of_scaling(function),
+        *_of_restarts(function),
+        *strange_triggers(function),
+    ]
+    if meaningless := _meaningless(function):
+        found.insert(0, f"without effect on the kube platform: {', '.join(meaningless)}")
+    return tuple(found)
+
+
+def literal_secrets(function: Function) -> tuple[str, ...]:
+    """What is to be said of manifests that go into git: values in them that look like secrets."""
+    names = [one.name for one in function.spec.env if one.value and _SECRET.search(one.name)]
+    for container in [*function.spec.init_containers, *function.spec.sidecars]:
+        for one in container.get("env") or []:
+            if one.get("value") and _SECRET.search(str(one.get("name"))):
+                names.append(f"{one['name']} of {container.get('name')}")
+    if not names:
+        return ()
+    one = len(names) == 1
+    return (
+        f"the manifests have the {'value' if one else 'values'} of {', '.join(names)} in clear:"
+        f" for git, put {'it' if one else 'them'} into a Secret and name that with"
+        " `valueFrom: {secretKeyRef: {name: …, key: …}}`",
+    )
+
+
+def _of_gpus(function: Function) -> list[str]:
+    spec = function.spec
+    if spec.resources.limits.get(GPU):
+        return []
+    chosen = [f"{key}={value}" for key, value in spec.node_selector.items()]
+    chosen = [f"nodeSelector {one}" for one in chosen if _OF_GPUS.search(one)]
+    if spec.affinity and _OF_GPUS.search(json.dumps(spec.affinity.get("nodeAffinity"))):
+        chosen.append("affinity")
+    if not chosen:
+        return []
+    return [
+        f"{chosen[0]} chooses a node with a GPU, and no GPU is asked for: the container may then"
+        f" see no GPU; `--resource-limit {GPU}=1` asks for one"
+    ]
+
+
+def _of_volumes(function: Function) -> list[str]:
+    left_out = volumes_of(function).left_out
+    if not left_out:
+        return []
+    return [
+        "folders of a node are not mounted, for pods may run on any node:"
+        f" {', '.join(left_out)}; a persistentVolumeClaim follows them"
+    ]
+
+
+def _of_ports(function: Function) -> list[str]:
+    wanted = wanted_port(function)
+    if not wanted or wanted in NODE_PORTS or service_type(function) == "ClusterIP":
+        return []
+    return [
+        f"port {wanted} is for a single machine: node ports are {NODE_PORTS.start} to"
+        f" {NODE_PORTS.stop - 1}, and the cluster chooses one that stays"
+    ]
+
+
+def _of_scaling(function: Function) -> list[str]:
+    found = []
+    spec = function.spec
+    if spec.min_replicas == 0 and spec.replicas is None and scaling.bounds(function)[0] > 0:
+        found.append(
+            "minReplicas 0 counts as 1: nothing wakes a function here that has no pods;"
+            " `--replicas 0` stops it by hand"
+        )
+    if scaling.bounds(function)[1] > 1 and cron.triggers(function) and not cron.in_jobs(function):
+        found.append(
+            "every replica runs the cron triggers for itself;"
+            " spec.platform.attributes.cronTriggerCreationMode: kube runs them once"
+        )
+    return found
+
+
+def _of_restarts(function: Function) -> list[str]:
+    name = restart_policy(function).name
+    if name in ("always", "unless-stopped"):
+        return []
+    return [f"restartPolicy {name} means nothing here: a cluster starts ended containers again"]
+
+
+def _meaningless(function: Function) -> list[str]:
+    """Keys of spec that are set and mean nothing here."""
+    spec = function.spec
+    keys: Raw = {
+        "devices": spec.devices,
+        "scaleToZero": spec.scale_to_zero,
+        "preemptionMode": spec.preemption_mode not in ("", "none"),
+        "runtimeAttributes": spec.runtime_attributes,
+        "dataBindings": spec.data_bindings,
+        "loggerSinks.sink": any(sink.sink for sink in spec.logger_sinks),
+    }
+    return [key for key, value in keys.items() if value]

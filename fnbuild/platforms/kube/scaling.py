@@ -1,0 +1,129 @@
+"""How many pods a function has, and the autoscaler that decides it.
+
+Nuclio's rules (pkg/functionconfig/types.go, pkg/platform/kube/functionres/lazy.go), but for zero:
+nothing wakes a function here that has no pods, so none is sent to sleep.
+"""
+
+from __future__ import annotations
+
+from fnbuild.errors import InputError
+from fnbuild.platforms.cluster.kinds import HPA_V1, Kind
+from fnbuild.platforms.kube.labels import CONTAINER, Made
+from fnbuild.spec.types import Function, Raw
+
+_TARGET_CPU = 75
+
+
+def bounds(function: Function) -> tuple[int, int]:
+    """The least and the most pods; both 0 for a function that is stopped by hand."""
+    spec = function.spec
+    if spec.disable:
+        return 0, 0
+    if spec.replicas is not None:
+        return spec.replicas, spec.replicas
+    least, most = spec.min_replicas, spec.max_replicas
+    if least is None:
+        least = 1 if most is None else most
+    if most is None:
+        most = least
+    return (least if most == 0 else max(1, least)), most
+
+
+def scales(function: Function) -> bool:
+    """Whether an autoscaler decides how many there are."""
+    least, most = bounds(function)
+    return least != most
+
+
+def replicas(function: Function, live: int | None) -> int | None:
+    """The number that the Deployment asks for; None leaves it to the autoscaler.
+
+    `live` is there while an autoscaler takes over: the number must not fall back to 1 meanwhile.
+    """
+    least, most = bounds(function)
+    if least == most:
+        return least
+    return None if live is None else min(max(live, least), most)
+
+
+def needs_metrics(function: Function) -> bool:
+    """Whether the autoscaler looks at more than CPU, which its first version cannot."""
+    spec = function.spec
+    return bool(spec.custom_scaling_metric_specs or spec.auto_scale_metrics)
+
+
+def autoscaler(made: Made, function: Function, kind: Kind) -> Raw:
+    """The HorizontalPodAutoscaler in the form of a kind.
+
+    Raises `InputError` for metrics that the kind does not know.
+    """
+    least, most = bounds(function)
+    spec: Raw = {
+        "scaleTargetRef": _target(made),
+        "minReplicas": least,
+        "maxReplicas": most,
+    }
+    if kind == HPA_V1:
+        if needs_metrics(function):
+            raise InputError(
+                "the cluster scales by CPU alone, and the function names other metrics",
+                hint="without spec.autoScaleMetrics and spec.customScalingMetricSpecs,"
+                " spec.targetCPU decides",
+            )
+        spec["targetCPUUtilizationPercentage"] = _cpu(function)
+    else:
+        spec["metrics"] = _metrics(made, function)
+    return {"apiVersion": kind.api, "kind": kind.name, "metadata": made.metadata(), "spec": spec}
+
+
+def _target(made: Made) -> Raw:
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "name": made.key.object}
+
+
+def _cpu(function: Function) -> int:
+    return function.spec.target_cpu or _TARGET_CPU
+
+
+def _metrics(made: Made, function: Function) -> list[Raw]:
+    """As they are given; else Nuclio's metrics; else CPU. The forms of v2 and v2beta2 are one."""
+    spec = function.spec
+    if spec.custom_scaling_metric_specs:
+        return spec.custom_scaling_metric_specs
+    if spec.auto_scale_metrics:
+        return [_metric(made, one) for one in spec.auto_scale_metrics]
+    return [_resource("cpu", {"type": "Utilization", "averageUtilization": _cpu(function)})]
+
+
+def _resource(name: str, target: Raw) -> Raw:
+    return {"type": "Resource", "resource": {"name": name, "target": target}}
+
+
+def _metric(made: Made, given: Raw) -> Raw:
+    """One of `spec.autoScaleMetrics`: metricName, windowSize, threshold, sourceType, displayType.
+
+    Metrics that are not of Kubernetes itself have the window in their names, as Nuclio's own have:
+    `requests_per_1m` (scaler-types: GetKubernetesMetricName).
+    """
+    source, name = str(given.get("sourceType") or ""), str(given.get("metricName") or "")
+    threshold = given.get("threshold") or 0
+    average: Raw = {"type": "AverageValue", "averageValue": str(threshold)}
+    if given.get("displayType") == "percentage":
+        average = {"type": "Utilization", "averageUtilization": threshold}
+    if source == "Resource":
+        return _resource(name, average)
+    if source == "ContainerResource":
+        target = {"name": name, "container": CONTAINER, "target": average}
+        return {"type": source, "containerResource": target}
+    window = given.get("windowSize")
+    metric = {"name": f"{name}_per_{window}" if window else name}
+    target = {"type": "AverageValue", "averageValue": str(threshold)}
+    if source == "Object":
+        value = {"type": "Value", "value": str(threshold)}
+        about = {"describedObject": _target(made), "metric": metric, "target": value}
+        return {"type": source, "object": about}
+    if source in ("Pods", "External"):
+        return {"type": source, source.lower(): {"metric": metric, "target": target}}
+    raise InputError(
+        f"spec.autoScaleMetrics: {source!r} is no source of the metric {name!r}",
+        hint="one of: Resource, ContainerResource, Pods, Object, External",
+    )
