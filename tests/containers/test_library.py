@@ -2,98 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from fnbuild.check.reply import Shape, read
-from fnbuild.check.request import build, read_image
-from fnbuild.runtime.http.client import request
-from fnbuild.spec import labels
 from fnbuild.spec.reader import load
-from fnbuild.spec.types import Function
-from tests.containers import bases
+from tests.containers import library
 from tests.containers.conftest import User
-from tests.engine import PYTHON_IMAGE
 from tests.functions.test_library import FOLDERS
-from tests.functions.test_opencv import ASTRONAUT, BUS_LEFT, likeness
-from tests.functions.test_shapes import file_of, hits, picture
-
-Photo = Callable[[str], Path]
-
-
-def _face(photo: Photo, ask: Callable[[bytes], tuple[Shape, ...]]) -> None:
-    (face,) = ask(read_image(photo("astronaut.png")))
-    assert likeness(face.points, ASTRONAUT) > 0.7
-
-
-def _people(photo: Photo, ask: Callable[[bytes], tuple[Shape, ...]]) -> None:
-    found = ask(read_image(photo("bus.jpg")))
-    assert max(likeness(each.points, BUS_LEFT) for each in found) > 0.6
-
-
-def _shapes(_: Photo, ask: Callable[[bytes], tuple[Shape, ...]]) -> None:
-    random = np.random.default_rng(2028)
-    right = there = 0
-    for _ in range(12):
-        image, shapes = picture(random, 320, 240)
-        right += hits(ask(file_of(image)), shapes)
-        there += len(shapes)
-    assert right / there > 0.8
-
-
-@dataclass(frozen=True)
-class Case:
-    """A base image that can be had here for a function, and the judgement on the replies."""
-
-    base: Callable[[Function], str]
-    judge: Callable[[Photo, Callable[[bytes], tuple[Shape, ...]]], None]
-
-
-def _python(function: Function) -> str:
-    # Two functions have one line: who removes the first image takes nothing from the second.
-    bases.with_lines_of(function)
-    return PYTHON_IMAGE
-
-
-def _torch(_: Function) -> str:
-    return bases.with_torch()
-
-
-CASES = {
-    "face-haar": Case(_python, _face),
-    "people-hog": Case(_python, _people),
-    # Its own line finds torch there already.
-    "shapes": Case(_torch, _shapes),
-}
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
-def test_it_answers_in_a_container(folder: Path, user: User, photo: Photo) -> None:
+def test_it_answers_in_a_container(folder: Path, user: User, photo: library.Photo) -> None:
     name = folder.name
-    function = load(folder).function
-    case = CASES[name]
+    base = library.CASES[name].base(load(folder).function)
     url = user.deploy(
-        *("--path", folder, "--base-image", case.base(function)),
+        *("--path", folder, "--base-image", base),
         *("--image", user.made.image(name)),
     )
-    declared = labels.of(function)
-
-    def ask(image: bytes) -> tuple[Shape, ...]:
-        sent = build("detector", image)
-        headers = {"Content-Type": sent.content_type}
-        answer = request("POST", url, "/", sent.body, headers)
-        assert answer.status == 200, answer.body
-        reading = read("detector", answer.body, declared, sent.picture.size, sent)
-        assert [str(problem) for problem in reading.problems] == []
-        return reading.shapes
-
-    case.judge(photo, ask)
-    wrong = request("POST", url, "/", b"raw", {"Content-Type": "text/plain"})
-    assert wrong.status == 400
-    assert json.loads(wrong.body)["error"]
+    library.check(folder, url, photo)
     assert user.shown(name)["status"]["state"] == "ready"
