@@ -1,0 +1,146 @@
+"""Asking a cluster how the pods of a function are: their events, their processors, their logs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import msgspec
+
+from fnbuild.platforms import LogRecord
+from fnbuild.platforms.cluster import kinds
+from fnbuild.platforms.cluster.api import Cluster
+from fnbuild.platforms.cluster.faults import ForbiddenError
+from fnbuild.platforms.kube import containers, reasons
+from fnbuild.platforms.kube.labels import CONTAINER
+from fnbuild.platforms.kube.reasons import Standing
+from fnbuild.platforms.loglines import parse
+from fnbuild.platforms.processors import Status
+from fnbuild.spec.types import Raw
+
+_ADMIN_PORT = 8082
+_ASKED_AT_ONCE = 8
+_LINES_READ = 200
+_LINES_SHOWN = 20
+
+T = TypeVar("T")
+
+
+def standing(cluster: Cluster, deployment: Raw, pods: Sequence[Raw], now: float) -> Standing:
+    """How far the rollout of one Deployment is, with all that can be asked about its pods."""
+    newest = [pod for pod in reasons.of_newest(deployment, pods) if not containers.is_ready(pod)]
+    if reasons.rolled_out(deployment) or not newest:
+        return reasons.standing(deployment, pods, (), now)
+    return reasons.standing(
+        deployment,
+        pods,
+        events_of(cluster, newest),
+        now,
+        nodes_of(cluster) if any(not pod["spec"].get("nodeName") for pod in newest) else None,
+        statuses=statuses_of(cluster, newest),
+    )
+
+
+def events_of(cluster: Cluster, pods: Sequence[Raw]) -> list[Raw]:
+    """The events of these pods; none where it is forbidden to read them."""
+
+    def of_one(pod: Raw) -> list[Raw]:
+        about = f"involvedObject.uid={pod['metadata']['uid']}"
+        return cluster.list(kinds.EVENT, pod["metadata"]["namespace"], fields=about)
+
+    return [one for some in _each(_allowed(of_one, []), pods) for one in some]
+
+
+def warnings(cluster: Cluster, namespace: str) -> list[Raw]:
+    """The events of a namespace that tell of trouble; none where it is forbidden to read them."""
+    try:
+        return cluster.list(kinds.EVENT, namespace, fields="type=Warning")
+    except ForbiddenError:
+        return []
+
+
+def nodes_of(cluster: Cluster) -> list[Raw] | None:
+    """All nodes; None where it is forbidden to see them."""
+    try:
+        return cluster.list(kinds.NODE, None)
+    except ForbiddenError:
+        return None
+
+
+def statuses_of(cluster: Cluster, pods: Iterable[Raw]) -> dict[str, Status]:
+    """What the processors say that run in these pods and answer, by pod."""
+    asked = [pod["metadata"] for pod in pods if containers.runs(pod)]
+    said = _each(lambda one: status_of(cluster, one["namespace"], one["name"]), asked)
+    return {
+        str(one["name"]): status
+        for one, status in zip(asked, said, strict=True)
+        if status is not None
+    }
+
+
+def status_of(cluster: Cluster, namespace: str, pod: str) -> Status | None:
+    """What the processor of a pod says; None when it is none of fnbuild's, does not answer, or
+    may not be asked.
+    """
+    try:
+        body = cluster.proxy(namespace, pod, _ADMIN_PORT, "/status")
+        return None if body is None else msgspec.json.decode(body, type=Status)
+    except (ForbiddenError, msgspec.MsgspecError):
+        return None
+
+
+def last_words(cluster: Cluster, namespace: str, pod: str, container: str = CONTAINER) -> str:
+    """What a container that is not well has said about it: the handler's own traceback from the
+    processor's status, else the last errors of its log, else its last lines. "" for nothing.
+    """
+    if container == CONTAINER:
+        status = status_of(cluster, namespace, pod)
+        if status is not None and status.state != "ready" and status.message:
+            return status.detail or status.message
+    now = _read(cluster, namespace, pod, container, previous=False)
+    if errors := _errors(now):
+        return errors
+    before = _read(cluster, namespace, pod, container, previous=True)
+    return _errors(before) or _text(now or before)
+
+
+def _read(
+    cluster: Cluster, namespace: str, pod: str, container: str, *, previous: bool
+) -> list[LogRecord]:
+    try:
+        lines = cluster.logs(
+            namespace, pod, container=container, tail=_LINES_READ, previous=previous
+        )
+        return [parse(line, moment) for moment, line in lines]
+    except ForbiddenError:
+        return []
+
+
+def _errors(records: list[LogRecord]) -> str:
+    """The last traceback, else the last lines that tell of errors. Workers often say the same."""
+    errors = [one for one in records if one.level == "error"]
+    whole = next((one.message for one in reversed(errors) if "\n" in one.message), "")
+    return whole or _text(errors)
+
+
+def _text(records: list[LogRecord]) -> str:
+    return "\n".join(one.message for one in records[-_LINES_SHOWN:])
+
+
+def _allowed(asking: Callable[[Raw], T], otherwise: T) -> Callable[[Raw], T]:
+    def ask(about: Raw) -> T:
+        try:
+            return asking(about)
+        except ForbiddenError:
+            return otherwise
+
+    return ask
+
+
+def _each(asking: Callable[[Raw], T], about: Sequence[Raw]) -> list[T]:
+    """The answers about each, in order."""
+    if len(about) < 2:
+        return [asking(one) for one in about]
+    with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+        return list(pool.map(asking, about))

@@ -1,0 +1,303 @@
+"""What keeps the containers of one pod from being ready."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from fnbuild.platforms.kube import endings, missing, pulling
+from fnbuild.platforms.kube.findings import Finding, seconds
+from fnbuild.platforms.kube.labels import CONTAINER
+from fnbuild.platforms.processors import Status
+from fnbuild.spec.types import Raw
+
+_MOUNT_SECONDS = 5.0
+"""How long something may be missing that others are about to make."""
+
+_RECENT_SECONDS = 600.0
+"""The kubelet forgets earlier ends of a container that has run for so long."""
+
+_CODE = re.compile(r"statuscode: (\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What is known beside the pods; see `reasons.standing`."""
+
+    events: Sequence[Raw]
+    now: float
+    nodes: list[Raw] | None
+    statuses: Mapping[str, Status]
+
+    def of(self, pod: Raw) -> list[Raw]:
+        """The pod's events, the newest first."""
+        uid = pod["metadata"].get("uid")
+        mine = [one for one in self.events if (one.get("involvedObject") or {}).get("uid") == uid]
+        return sorted(mine, key=last_time, reverse=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Container:
+    """One container of a pod: its status, its part of the pod's spec, its events."""
+
+    pod: Raw
+    status: Raw
+    spec: Raw
+    events: list[Raw]
+    look: Look
+    name: str
+    """How sentences call it."""
+
+    @property
+    def restarts(self) -> int:
+        return int(self.status.get("restartCount") or 0)
+
+    @property
+    def image(self) -> str:
+        return str(self.spec.get("image") or "")
+
+    @property
+    def namespace(self) -> str:
+        return str(self.pod["metadata"]["namespace"])
+
+    def said(self, *reasons: str) -> list[Raw]:
+        return [one for one in self.events if one.get("reason") in reasons]
+
+
+def last_time(event: Raw) -> float:
+    """When an event happened last. The scheduler's have another field than the kubelet's."""
+    series = event.get("series") or {}
+    for stamp in (
+        series.get("lastObservedTime"),
+        event.get("lastTimestamp"),
+        event.get("eventTime"),
+    ):
+        if (moment := seconds(stamp)) is not None:
+            return moment
+    return 0.0
+
+
+def is_ready(pod: Raw) -> bool:
+    return any(
+        one.get("type") == "Ready" and one.get("status") == "True"
+        for one in (pod.get("status") or {}).get("conditions") or []
+    )
+
+
+def runs(pod: Raw) -> bool:
+    """Whether the function's own container runs."""
+    return any(
+        one.get("name") == CONTAINER and "running" in (one.get("state") or {})
+        for one in (pod.get("status") or {}).get("containerStatuses") or []
+    )
+
+
+def restarts_of(pod: Raw) -> int:
+    listed = (pod.get("status") or {}).get("containerStatuses") or []
+    return sum(int(one.get("restartCount") or 0) for one in listed)
+
+
+def state_of(pod: Raw) -> str:
+    """The pod's state in a word, as `kubectl get pods` has it."""
+    status: Raw = pod.get("status") or {}
+    if "deletionTimestamp" in pod["metadata"]:
+        return "Terminating"
+    for one in status.get("containerStatuses") or []:
+        state = one.get("state") or {}
+        for part in ("waiting", "terminated"):
+            if reason := (state.get(part) or {}).get("reason"):
+                return str(reason)
+    if status.get("phase") == "Running":
+        return "Ready" if is_ready(pod) else "Running"
+    return str(status.get("reason") or status.get("phase") or "")
+
+
+def keeping(pod: Raw, look: Look) -> Finding:
+    """What keeps a pod that has a node from being ready."""
+    first: Finding | None = None
+    for one in _containers(pod, look, "init"):
+        if (found := _initial(one)) is not None:
+            return found
+    for one in _containers(pod, look, ""):
+        found = _finding(one)
+        if found is not None and found.fatal:
+            return found
+        first = first or found
+    return first or Finding("its pod is about to be ready")
+
+
+def _containers(pod: Raw, look: Look, kind: str) -> Iterator[_Container]:
+    """Those of one kind, in the order in which they count; all, before any has a status."""
+    specs = pod["spec"].get("initContainers" if kind else "containers") or []
+    listed = (pod.get("status") or {}).get(
+        f"{kind}ContainerStatuses" if kind else "containerStatuses"
+    )
+    statuses = {one["name"]: one for one in listed or []}
+    events = look.of(pod)
+    if not kind:
+        specs = sorted(specs, key=lambda spec: spec["name"] != CONTAINER)
+    for spec in specs:
+        name = spec["name"]
+        called = "the container" if name == CONTAINER else f"container {name}"
+        yield _Container(
+            pod=pod,
+            status=statuses.get(name) or {},
+            spec=spec,
+            events=[one for one in events if _is_about(one, name)],
+            look=look,
+            name=f"init container {name}" if kind else called,
+        )
+
+
+def _is_about(event: Raw, container: str) -> bool:
+    path = str((event.get("involvedObject") or {}).get("fieldPath") or "")
+    return not path or path.endswith(f"{{{container}}}")
+
+
+def _initial(one: _Container) -> Finding | None:
+    """None when the containers behind it may start."""
+    state: Raw = one.status.get("state") or {}
+    if "running" in state:
+        # One of those that go on running beside the others.
+        if one.spec.get("restartPolicy") == "Always" and one.status.get("started"):
+            return None
+        return _ended_before(one) or Finding(f"{one.name} is running")
+    if "terminated" in state and int(state["terminated"].get("exitCode") or 0) == 0:
+        return None
+    return _finding(one)
+
+
+def _finding(one: _Container) -> Finding | None:
+    """What keeps one container from being ready; None when it is."""
+    state: Raw = one.status.get("state") or {}
+    if one.status.get("ready"):
+        return None
+    if "terminated" in state:
+        return _terminated(one, state["terminated"])
+    if "running" in state:
+        return _ended_before(one) or _running(one)
+    return _waiting(one, state.get("waiting") or {})
+
+
+def _waiting(one: _Container, waiting: Raw) -> Finding:
+    reason, message = str(waiting.get("reason") or ""), str(waiting.get("message") or "")
+    if reason in pulling.WAITING:
+        return _not_pulled(one, message)
+    if reason == "CreateContainerConfigError":
+        return missing.cannot_configure(message, one.namespace).become(fatal=True)
+    if reason == "CrashLoopBackOff":
+        last = (one.status.get("lastState") or {}).get("terminated") or {}
+        return _terminated(one, last)
+    if reason not in ("", "ContainerCreating", "PodInitializing"):
+        found = endings.not_started(message or reason)
+        return Finding(f"{one.name} {found.text}", found.hint, fatal=True)
+    return _creating(one)
+
+
+def _not_pulled(one: _Container, message: str) -> Finding:
+    events = [str(event.get("message") or "") for event in one.said("Failed", "InspectFailed")]
+    secrets = one.pod["spec"].get("imagePullSecrets") or []
+    return pulling.cannot_pull(
+        one.image,
+        [message, *events],
+        secrets=tuple(str(secret.get("name")) for secret in secrets),
+        namespace=one.namespace,
+    )
+
+
+def _creating(one: _Container) -> Finding:
+    mounts = one.said("FailedMount", "FailedAttachVolume", "FailedMapVolume")
+    # The kubelet's summary of a volume that did not come says less than the events before it.
+    mounts.sort(key=lambda event: "timed out waiting" in str(event.get("message")))
+    if mounts:
+        found = missing.cannot_mount(str(mounts[0].get("message") or ""), one.namespace)
+        began = seconds(mounts[0].get("firstTimestamp")) or last_time(mounts[0])
+        return found.become(fatal=bool(found.hint) and one.look.now - began >= _MOUNT_SECONDS)
+    newest = next(iter(one.said("Pulling", "Pulled", "FailedCreatePodSandBox")), None)
+    if newest is not None and newest["reason"] == "Pulling":
+        return Finding(f"pulling {one.image}")
+    if newest is not None and newest["reason"] == "FailedCreatePodSandBox":
+        return Finding(f"the node cannot make the pod: {newest.get('message')}")
+    return Finding(f"{one.name} is being created")
+
+
+def _terminated(one: _Container, state: Raw) -> Finding:
+    """It has ended, or waits to be started after it did."""
+    found = endings.ended(state, one.spec)
+    ends = one.restarts + ("terminated" in (one.status.get("state") or {}))
+    times = f", {ends} times" if ends > 1 else ""
+    return Finding(
+        f"{one.name} {_by_probe(one, state) or found.text}{times}",
+        found.hint,
+        fatal=ends > 1 or state.get("reason") == "OOMKilled",
+        container=one.spec["name"],
+    )
+
+
+def _ended_before(one: _Container) -> Finding | None:
+    """It runs again, but will not for long."""
+    last = (one.status.get("lastState") or {}).get("terminated") or {}
+    ended = seconds(last.get("finishedAt"))
+    if ended is None or one.look.now - ended > _RECENT_SECONDS:
+        return None
+    if one.restarts > 1 or last.get("reason") == "OOMKilled":
+        return _terminated(one, last).become(fatal=True)
+    return None
+
+
+def _by_probe(one: _Container, state: Raw) -> str:
+    """That the kubelet ended it itself, and why; "" when it did not."""
+    if state.get("reason") == "OOMKilled" or int(state.get("exitCode") or 0) not in (0, 137, 143):
+        return ""
+    for probe in ("liveness", "startup"):
+        if any(
+            f"failed {probe} probe" in str(event.get("message")) for event in one.said("Killing")
+        ):
+            return f"was ended, for its {probe} probe failed{_probe(one, probe)}"
+    return ""
+
+
+def _probe(one: _Container, probe: str) -> str:
+    """What the probe was answered, as `: …`."""
+    for event in one.said("Unhealthy"):
+        message = str(event.get("message") or "")
+        if message.lower().startswith(probe):
+            return f": {_answer(message.partition(': ')[2])}"
+    return ""
+
+
+def _answer(text: str) -> str:
+    if code := _CODE.search(text):
+        return f"HTTP status {code[1]}"
+    if "connection refused" in text:
+        return "nothing listens there"
+    if "context deadline exceeded" in text or "Client.Timeout" in text:
+        return "no answer in time"
+    return text.strip()
+
+
+def _running(one: _Container) -> Finding:
+    status = one.look.statuses.get(one.pod["metadata"]["name"])
+    if status is not None and one.spec["name"] == CONTAINER:
+        return _as_it_says(one, status)
+    if answer := _probe(one, "readiness"):
+        text = f"{one.name} runs, its readiness probe fails{answer}"
+        return Finding(text, container=one.spec["name"])
+    return Finding(f"{one.name} has started", container=one.spec["name"])
+
+
+def _as_it_says(one: _Container, status: Status) -> Finding:
+    """What fnbuild's processor knows better than any probe."""
+    if status.state == "unhealthy":
+        return endings.out_of_memory(
+            Finding(status.reason or "a worker does not start", fatal=True, container=CONTAINER),
+            one.spec,
+        )
+    if status.state == "starting":
+        ready = sum(worker.state in ("ready", "busy") for worker in status.workers)
+        done = f", {ready} of {len(status.workers)} workers ready" if ready else ""
+        return Finding(f"init_context is running{done}")
+    if status.state == "ready":
+        return Finding("its workers are ready")
+    return Finding("it is ending")

@@ -1,0 +1,198 @@
+"""What the cluster has of functions, found by Nuclio's names and labels in few requests.
+
+All that is asked for one namespace is asked at the same time: the cluster needs longer for one
+answer than for several at once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from fnbuild.platforms.cluster import kinds
+from fnbuild.platforms.cluster.api import Cluster
+from fnbuild.platforms.cluster.faults import ForbiddenError
+from fnbuild.platforms.kube import labels as own
+from fnbuild.platforms.kube.labels import Key, Made
+from fnbuild.spec.types import Raw
+
+IMPORTED = "function"
+"""The key of an imported function's ConfigMap below which its configuration is, as JSON."""
+
+OF_FUNCTIONS = f"{own.CLASS}=function"
+_OF_IMPORTS = f"{own.RECORD}=imported"
+_PREFIX = "nuclio-"
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Known:
+    """All that the cluster has of one function.
+
+    `record` is the ConfigMap of its name: the revisions, or an import; where many functions are
+    listed only imports are read. `hpa` is read for one function alone. Objects of that name that
+    are none of fnbuild's are here as well: see `foreign`.
+    """
+
+    key: Key
+    deployment: Raw | None = None
+    service: Raw | None = None
+    ingress: Raw | None = None
+    hpa: Raw | None = None
+    record: Raw | None = None
+
+    @property
+    def there(self) -> bool:
+        """Whether this is a function at all, of fnbuild or of somebody else."""
+        return _is_function(self.deployment) or any(
+            ours(one) for one in (self.deployment, self.service, self.record)
+        )
+
+    @property
+    def foreign(self) -> bool:
+        """Whether an object of that name is somebody else's, who may be Nuclio itself."""
+        return any(one is not None and not ours(one) for one in self._objects())
+
+    @property
+    def strangers(self) -> list[str]:
+        """Those objects, as `Deployment nuclio-NAME`."""
+        return [
+            f"{one['kind']} {one['metadata']['name']}"
+            for one in self._objects()
+            if one is not None and not ours(one)
+        ]
+
+    def _objects(self) -> Iterator[Raw | None]:
+        yield from (self.deployment, self.service, self.ingress, self.hpa, self.record)
+
+    @property
+    def imported(self) -> Raw | None:
+        """The configuration of a function that has only been imported."""
+        if self.record is None or labels_of(self.record).get(own.RECORD) != "imported":
+            return None
+        return _read((self.record.get("data") or {}).get(IMPORTED, ""))
+
+    @property
+    def made(self) -> Made | None:
+        """The revision that runs, or is to run; None without a Deployment of fnbuild's.
+
+        Raises `ConfigError` for a configuration that cannot be read.
+        """
+        return Made.of_deployment(self.deployment) if self.deployment is not None else None
+
+    @property
+    def project(self) -> str:
+        """As a label says it: it can be read where the configuration cannot."""
+        some = (self.deployment, self.service, self.record)
+        found = (labels_of(one).get(own.PROJECT) for one in some if one is not None)
+        return next(filter(None, found), "default")
+
+
+def functions(cluster: Cluster, namespace: str) -> list[Known]:
+    """All functions of the namespace by name, those of other makers as well."""
+    listed = together(
+        lambda: cluster.list(kinds.DEPLOYMENT, namespace, labels=OF_FUNCTIONS),
+        lambda: cluster.list(kinds.SERVICE, namespace, labels=OF_FUNCTIONS),
+        lambda: _allowed(lambda: cluster.list(kinds.INGRESS, namespace, labels=OF_FUNCTIONS)),
+        lambda: cluster.list(kinds.CONFIG_MAP, namespace, labels=_OF_IMPORTS),
+    )
+    deployments, services, ingresses, records = (
+        {_name(one): one for one in some} for some in listed
+    )
+    made = [*deployments, *(name for name, one in services.items() if ours(one)), *records]
+    return [
+        Known(
+            Key(namespace, name.removeprefix(_PREFIX)),
+            deployments.get(name),
+            services.get(name),
+            ingresses.get(name),
+            record=records.get(name),
+        )
+        for name in sorted(set(made))
+        if name.startswith(_PREFIX)
+    ]
+
+
+def function(cluster: Cluster, key: Key) -> Known:
+    """What there is of one function; nothing when `there` is false."""
+    deployment, service, ingress, hpa, record = together(
+        lambda: cluster.get(kinds.DEPLOYMENT, key.namespace, key.object),
+        lambda: cluster.get(kinds.SERVICE, key.namespace, key.object),
+        lambda: _allowed_one(lambda: cluster.get(kinds.INGRESS, key.namespace, key.object)),
+        # Every cluster serves this version, whatever the object was made with.
+        lambda: _allowed_one(lambda: cluster.get(kinds.HPA_V1, key.namespace, key.object)),
+        lambda: cluster.get(kinds.CONFIG_MAP, key.namespace, key.object),
+    )
+    return Known(key, deployment, service, ingress, hpa, record)
+
+
+def everywhere(cluster: Cluster) -> list[Key]:
+    """The functions of all namespaces, for who looks for one; none where that is forbidden."""
+    listed = together(
+        lambda: _allowed(lambda: cluster.list(kinds.DEPLOYMENT, None, labels=OF_FUNCTIONS)),
+        lambda: _allowed(lambda: cluster.list(kinds.CONFIG_MAP, None, labels=_OF_IMPORTS)),
+    )
+    return sorted(
+        {
+            Key(one["metadata"]["namespace"], _name(one).removeprefix(_PREFIX))
+            for some in listed
+            for one in some
+        }
+    )
+
+
+def pods(cluster: Cluster, key: Key) -> list[Raw]:
+    """All pods of one function, of every revision."""
+    return cluster.list(
+        kinds.POD, key.namespace, labels=f"{OF_FUNCTIONS},{own.FUNCTION}={key.name}"
+    )
+
+
+def together(*questions: Callable[[], T]) -> list[T]:
+    """The answers in the order of the questions, which are asked at the same time."""
+    with ThreadPoolExecutor(len(questions)) as pool:
+        return [asked.result() for asked in [pool.submit(one) for one in questions]]
+
+
+def ours(one: Raw | None) -> bool:
+    """Whether fnbuild has made the object."""
+    return one is not None and labels_of(one).get(own.MANAGED_BY) == own.MANAGER
+
+
+def labels_of(one: Raw) -> dict[str, str]:
+    return one["metadata"].get("labels") or {}
+
+
+def _is_function(deployment: Raw | None) -> bool:
+    return deployment is not None and labels_of(deployment).get(own.CLASS) == "function"
+
+
+def _name(one: Raw) -> str:
+    return str(one["metadata"]["name"])
+
+
+def _read(text: str) -> Raw:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _allowed(asking: Callable[[], list[Raw]]) -> list[Raw]:
+    """Nothing where it is forbidden: what only adds to the picture must not hide it."""
+    try:
+        return asking()
+    except ForbiddenError:
+        return []
+
+
+def _allowed_one(asking: Callable[[], Raw | None]) -> Raw | None:
+    try:
+        return asking()
+    except ForbiddenError:
+        return None

@@ -1,0 +1,235 @@
+"""What the cluster says of a rollout: pods and events in, sentences out. It asks nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fnbuild.platforms.kube import containers, refusals, scheduling
+from fnbuild.platforms.kube.containers import Look
+from fnbuild.platforms.kube.findings import Finding, seconds
+from fnbuild.platforms.processors import Status
+from fnbuild.spec.types import Raw
+
+_PATIENCE = 15.0
+"""Seconds until a pod that no node takes counts as one that none will take."""
+
+_SHORT_PATIENCE = 5.0
+"""The same for what the cluster refuses: new namespaces lack their service account for a moment."""
+
+_HASH = "pod-template-hash"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far a rollout is.
+
+    `words` say what is going on, one short sentence each; `failure` why it will not become ready,
+    "" while it may, and `hint` what to do about that; `pod` and `container` are those whose log
+    says more, "" when none does.
+    """
+
+    ready: bool
+    words: tuple[str, ...] = ()
+    failure: str = ""
+    hint: str = ""
+    pod: str = ""
+    container: str = ""
+
+
+def standing(  # noqa: PLR0913, PLR0917 (each is a value of its own)
+    deployment: Raw,
+    pods: Sequence[Raw],
+    events: Sequence[Raw],
+    now: float,
+    nodes: list[Raw] | None = None,
+    statuses: Mapping[str, Status] | None = None,
+) -> Standing:
+    """How far the newest revision of a Deployment is; pods of older ones do not count.
+
+    `now` is in seconds since the epoch, by the cluster's clock. `nodes` make the scheduler's
+    words clearer, None when they are unknown. `statuses` are what processors say, by pod.
+    """
+    if rolled_out(deployment):
+        return Standing(True)
+    if _generation(deployment, "observedGeneration") < int(deployment["metadata"]["generation"]):
+        return Standing(False, ("the cluster takes up the change",))
+    newest = of_newest(deployment, pods)
+    look = Look(events, now, nodes, statuses or {})
+    running = [pod for pod in newest if _active(pod)]
+    found = [(pod, one) for pod in running if (one := _of_pod(pod, look)) is not None]
+    refusal = _refusal(deployment, now)
+    evicted = _evicted(newest)
+    said = [one for one in (refusal, evicted) if one is not None] + [one for _, one in found]
+    fatal = next((one for one in said if one.fatal), None)
+    telling = next(
+        ((pod, one) for pod, one in found if one.container and fatal in (None, one)), None
+    )
+    words = [*_progress(deployment, pods, newest, running), *(one.text for one in said)]
+    return Standing(
+        ready=False,
+        words=tuple(dict.fromkeys(words)),
+        failure=fatal.text if fatal else "",
+        hint=fatal.hint if fatal else "",
+        pod=telling[0]["metadata"]["name"] if telling else "",
+        container=telling[1].container if telling else "",
+    )
+
+
+def rolled_out(deployment: Raw) -> bool:
+    """Whether all wanted pods are new and available, and no old one is left, as
+    `kubectl rollout status` sees it.
+    """
+    status: Raw = deployment.get("status") or {}
+    if _generation(deployment, "observedGeneration") < int(deployment["metadata"]["generation"]):
+        return False
+    updated, wanted = int(status.get("updatedReplicas") or 0), wanted_replicas(deployment)
+    return (
+        updated >= wanted
+        and int(status.get("replicas") or 0) <= updated
+        and int(status.get("availableReplicas") or 0) >= updated
+    )
+
+
+def wanted_replicas(deployment: Raw) -> int:
+    return int(deployment["spec"].get("replicas", 1))
+
+
+def condition(one: Raw, kind: str) -> Raw:
+    """A condition of an object's status by its type; empty when it has none."""
+    listed: list[Raw] = (one.get("status") or {}).get("conditions") or []
+    return next((each for each in listed if each.get("type") == kind), {})
+
+
+def _generation(deployment: Raw, name: str) -> int:
+    return int((deployment.get("status") or {}).get(name) or 0)
+
+
+def of_newest(deployment: Raw, pods: Sequence[Raw]) -> list[Raw]:
+    """The pods of the Deployment's newest ReplicaSet, the oldest first.
+
+    They are told by the template, which has everything that tells revisions apart: who watches a
+    rollout need not ask for ReplicaSets, which carry a whole template each.
+    """
+    template = deployment["spec"]["template"]
+    alike = [pod for pod in pods if _is_made_of(template, pod)]
+    # What is not compared (a pull secret, say) may differ too: then the newest pods count.
+    newest = max(alike, key=_created, default=None)
+    if newest is None:
+        return []
+    mark = _labels(newest).get(_HASH)
+    return sorted((pod for pod in alike if _labels(pod).get(_HASH) == mark), key=_created)
+
+
+def _is_made_of(template: Raw, pod: Raw) -> bool:
+    metadata = pod["metadata"]
+    for part in ("labels", "annotations"):
+        given, wanted = metadata.get(part) or {}, template["metadata"].get(part) or {}
+        if any(given.get(key) != value for key, value in wanted.items()):
+            return False
+    images = {one["name"]: one.get("image") for one in pod["spec"]["containers"]}
+    return all(
+        images.get(one["name"]) == one.get("image") for one in template["spec"]["containers"]
+    )
+
+
+def _created(pod: Raw) -> str:
+    return str(pod["metadata"].get("creationTimestamp") or "")
+
+
+def _labels(pod: Raw) -> dict[str, str]:
+    return pod["metadata"].get("labels") or {}
+
+
+def _active(pod: Raw) -> bool:
+    ended = (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded")
+    return not ended and "deletionTimestamp" not in pod["metadata"]
+
+
+def _progress(
+    deployment: Raw, pods: Sequence[Raw], newest: list[Raw], running: list[Raw]
+) -> list[str]:
+    """What the numbers of pods say."""
+    wanted = wanted_replicas(deployment)
+    ready = sum(containers.is_ready(pod) for pod in running)
+    known = {pod["metadata"]["name"] for pod in newest}
+    old = [pod for pod in pods if pod["metadata"]["name"] not in known]
+    words = []
+    if wanted > 1:
+        words.append(f"{ready} of {wanted} replicas ready")
+    if old and not running and _recreates(deployment):
+        words.append(f"waiting for the old pod{'s' if len(old) > 1 else ''} to end")
+    elif old and ready >= wanted:
+        words.append("the new replicas are ready, the old ones end")
+    elif not running and wanted:
+        words.append("its pod is being created")
+    return words
+
+
+def _recreates(deployment: Raw) -> bool:
+    return (deployment["spec"].get("strategy") or {}).get("type") == "Recreate"
+
+
+def _refusal(deployment: Raw, now: float) -> Finding | None:
+    """Why the cluster does not make the pods at all."""
+    failed = condition(deployment, "ReplicaFailure")
+    if failed.get("status") != "True":
+        return None
+    namespace = str(deployment["metadata"]["namespace"])
+    found = refusals.refused(str(failed.get("message") or ""), namespace)
+    return found.become(fatal=_lasts(failed.get("lastTransitionTime"), now))
+
+
+def _lasts(since: str | None, now: float, patience: float = _SHORT_PATIENCE) -> bool:
+    began = seconds(since)
+    return began is not None and now - began >= patience
+
+
+def _evicted(newest: list[Raw]) -> Finding | None:
+    some = [pod for pod in newest if (pod.get("status") or {}).get("reason") == "Evicted"]
+    if not some:
+        return None
+    why = str(some[-1]["status"].get("message") or "the node is short of something").strip(" .")
+    hint = "`kubectl describe nodes` shows what they are short of; see spec.resources, spec.volumes"
+    return Finding(f"its pod was evicted: {why[:1].lower()}{why[1:]}", hint, len(some) > 1)
+
+
+def _of_pod(pod: Raw, look: Look) -> Finding | None:
+    """What keeps one pod from being ready; None when nothing does."""
+    if containers.is_ready(pod):
+        return None
+    if lost := _lost(pod, look.nodes):
+        return lost
+    scheduled = condition(pod, "PodScheduled")
+    if scheduled.get("status") == "False":
+        return _not_scheduled(pod, scheduled, look)
+    if not pod["spec"].get("nodeName"):
+        return Finding("waiting for a node")
+    return containers.keeping(pod, look)
+
+
+def _not_scheduled(pod: Raw, scheduled: Raw, look: Look) -> Finding:
+    if scheduled.get("reason") == "SchedulingGated":
+        return Finding("its pod is held back by scheduling gates")
+    found = scheduling.unschedulable(str(scheduled.get("message") or ""), pod, look.nodes)
+    grows = any(event.get("reason") == "TriggeredScaleUp" for event in look.of(pod))
+    if grows:
+        return Finding(f"{found.text}; the cluster adds a node")
+    return found.become(fatal=_lasts(scheduled.get("lastTransitionTime"), look.now, _PATIENCE))
+
+
+def _lost(pod: Raw, nodes: list[Raw] | None) -> Finding | None:
+    name = pod["spec"].get("nodeName")
+    status: Raw = pod.get("status") or {}
+    gone = status.get("reason") == "NodeLost" or status.get("phase") == "Unknown"
+    for node in nodes or []:
+        if node["metadata"]["name"] == name:
+            gone = gone or condition(node, "Ready").get("status") != "True"
+    if not gone:
+        return None
+    return Finding(f"its node {name} does not answer", f"`kubectl describe node {name}`")
+
+
+def summary(words: Sequence[str]) -> str:
+    """The sentences as one."""
+    return "; ".join(words)

@@ -1,0 +1,236 @@
+"""Why no node takes a pod: the scheduler's message in the words of function.yaml.
+
+The scheduler counts nodes by what stands against them ("0/3 nodes are available: 2 Insufficient
+memory, 1 node(s) didn't match Pod's node affinity."); its wording differs between versions, and
+what is meant (which label, how much memory) is in the pod and in the nodes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from fnbuild.platforms.kube.findings import Finding, listed
+from fnbuild.platforms.settings import GPU
+from fnbuild.spec.quantities import quantity
+from fnbuild.spec.types import Raw
+
+_HEAD = re.compile(r"(\d+)/(\d+) nodes are available: ")
+# Newer schedulers add what they think of preemption.
+_TAIL = re.compile(r"\.? preemption: .*$|\.$", re.DOTALL)
+_PART = re.compile(r"(?:(\d+) )?(.+?)(?=, \d+ |$)", re.DOTALL)
+_TAINT = re.compile(r"taint \{([^:}]+): ?([^}]*)\}")
+_CLAIM = re.compile(r'persistentvolumeclaim "([^"]+)" (.+)')
+
+_NODE_TAINTS = {
+    "not-ready": "not ready",
+    "unreachable": "out of reach",
+    "disk-pressure": "short of disk",
+    "memory-pressure": "short of memory",
+    "pid-pressure": "short of process ids",
+    "network-unavailable": "without a network",
+    "unschedulable": "closed to new pods",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """One thing that stands against `count` of `total` nodes."""
+
+    text: str
+    count: int
+    total: int
+    pod: Raw
+    nodes: list[Raw] | None
+
+    @property
+    def all(self) -> bool:
+        return self.count >= self.total
+
+    @property
+    def some(self) -> str:
+        """The nodes it is about, where it is not all of them."""
+        return f"{self.count} of {self.total} nodes"
+
+
+def unschedulable(message: str, pod: Raw, nodes: list[Raw] | None = None) -> Finding:
+    """What the scheduler's message means. `nodes` are those of the cluster, None when unknown."""
+    head = _HEAD.search(message)
+    if head is None:
+        return _whole(message)
+    total = int(head[2])
+    parts = _PART.findall(_TAIL.sub("", message[head.end() :]))
+    cases = [_Case(text, int(count or total), total, pod, nodes) for count, text in parts]
+    found = [_finding(case) for case in cases]
+    if not found:
+        return _whole(message)
+    fit = f" (0/{total} nodes fit)"
+    hints = dict.fromkeys(one.hint for one in found if one.hint)
+    return Finding("; ".join(dict.fromkeys(one.text for one in found)) + fit, "; ".join(hints))
+
+
+def _whole(message: str) -> Finding:
+    if "no nodes available" in message:
+        return Finding("the cluster has no node", "`kubectl get nodes` lists them")
+    return _claim(message) or Finding(message.rstrip(".") or "no node takes the pod yet")
+
+
+def _finding(case: _Case) -> Finding:
+    for mark, make in _MEANINGS:
+        if mark in case.text:
+            return make(case)
+    return _claim(case.text) or Finding(
+        case.text if case.all else f"{case.some}: {case.text.removeprefix('node(s) ')}"
+    )
+
+
+def _selector(case: _Case) -> Finding:
+    spec = case.pod.get("spec") or {}
+    labels = [f"{key}={value}" for key, value in (spec.get("nodeSelector") or {}).items()]
+    if case.nodes is not None and len(labels) > 1:
+        # Those that no node has are the ones to look at.
+        labels = [label for label in labels if not _carried(label, case.nodes)] or labels
+    if not labels:
+        text = "no node fits" if case.all else f"{case.some} do not fit"
+        return Finding(f"{text} spec.affinity", "`kubectl get nodes --show-labels` shows theirs")
+    words = f"the label {labels[0]}" if len(labels) == 1 else f"the labels {listed(labels)}"
+    text = f"no node has {words}" if case.all else f"{case.some} lack {words}"
+    example = f"`kubectl label node NODE {' '.join(labels)}`"
+    return Finding(text, f"label one: {example}; or change spec.nodeSelector")
+
+
+def _carried(label: str, nodes: list[Raw]) -> bool:
+    key, _, value = label.partition("=")
+    return any((node["metadata"].get("labels") or {}).get(key) == value for node in nodes)
+
+
+def _insufficient(case: _Case) -> Finding:
+    resource = case.text.split()[-1]
+    asked = _asked(case.pod, resource)
+    amount = f"{asked} {resource}" if asked else f"enough {resource}"
+    text = f"no node has {amount} free" if case.all else f"{case.some} have less than {amount} free"
+    most = _most(case.nodes, resource)
+    if most is not None:
+        lacking = not asked or quantity(most) < quantity(asked)
+        text += f", the largest has {most} in all" if lacking else ", others use it"
+    if resource == GPU:
+        return Finding(
+            text,
+            "`kubectl describe nodes` shows what they offer and who uses it; without NVIDIA's"
+            " device plugin they offer none",
+        )
+    return Finding(text, "ask for less in spec.resources.requests, or make room")
+
+
+def _asked(pod: Raw, resource: str) -> str:
+    """The most that one of the pod's containers asks for; "" when none does."""
+    found = []
+    for container in (pod.get("spec") or {}).get("containers") or []:
+        resources = container.get("resources") or {}
+        given = (resources.get("requests") or {}).get(resource) or (
+            resources.get("limits") or {}
+        ).get(resource)
+        if given:
+            found.append(str(given))
+    return max(found, key=quantity, default="")
+
+
+def _most(nodes: list[Raw] | None, resource: str) -> str | None:
+    """What the node with the most of it offers in all; None when unknown."""
+    if not nodes:
+        return None
+    offered = [
+        str(((node.get("status") or {}).get("allocatable") or {}).get(resource, "0"))
+        for node in nodes
+    ]
+    return max(offered, key=quantity)
+
+
+def _taint(case: _Case) -> Finding:
+    found = _TAINT.search(case.text)
+    if found is None:
+        return Finding(f"{case.some} have taints that spec.tolerations does not tolerate")
+    key, value = found[1].strip(), found[2].strip()
+    who = "every node is" if case.all else f"{case.some} are"
+    if key.startswith("node.kubernetes.io/"):
+        state = _NODE_TAINTS.get(key.partition("/")[2], key)
+        return Finding(f"{who} {state}", "`kubectl describe nodes` says why")
+    taint = f"{key}={value}" if value else key
+    who = "every node has" if case.all else f"{case.some} have"
+    tolerated = f"key {key}, value {value}" if value else f"key {key}, operator Exists"
+    return Finding(
+        f"{who} the taint {taint}, which the function does not tolerate",
+        f"an entry of spec.tolerations with {tolerated}",
+    )
+
+
+def _fixed(every: str, hint: str) -> Callable[[_Case], Finding]:
+    """`every` completes the sentence "every node …" and "2 of 3 nodes …"."""
+
+    def make(case: _Case) -> Finding:
+        return Finding(f"{'all nodes' if case.all else case.some} {every}", hint)
+
+    return make
+
+
+def _claim(text: str) -> Finding | None:
+    if found := _CLAIM.search(text):
+        name, what = found[1], found[2].rstrip(".")
+        if what == "not found":
+            return Finding(
+                f"the PersistentVolumeClaim {name} does not exist",
+                f"create it, or correct spec.volumes; `kubectl get pvc {name}` shows it then",
+            )
+        return Finding(f"the PersistentVolumeClaim {name} {what}")
+    return None
+
+
+def _unbound(case: _Case) -> Finding:
+    claims = list(_claims(case.pod))
+    words = listed([f"PersistentVolumeClaim {name}" for name in claims] or ["a claim"])
+    name = claims[0] if claims else "NAME"
+    return Finding(
+        f"{words} has no volume yet",
+        f"`kubectl describe pvc {name}` says why: no PersistentVolume fits, or there is no storage"
+        " class that makes one",
+    )
+
+
+def _claims(pod: Raw) -> Iterator[str]:
+    for volume in (pod.get("spec") or {}).get("volumes") or []:
+        if claim := volume.get("persistentVolumeClaim"):
+            yield str(claim.get("claimName"))
+
+
+_MEANINGS: tuple[tuple[str, Callable[[_Case], Finding]], ...] = (
+    ("node selector", _selector),
+    ("Pod's node affinity", _selector),
+    ("Insufficient ", _insufficient),
+    ("taint", _taint),
+    ("unbound immediate PersistentVolumeClaims", _unbound),
+    (
+        "were unschedulable",
+        _fixed("are closed to new pods", "`kubectl uncordon NODE` opens one again"),
+    ),
+    (
+        "Too many pods",
+        _fixed("have as many pods as they take", "delete some, or add a node"),
+    ),
+    (
+        "volume node affinity conflict",
+        _fixed("cannot mount its volume", "the PersistentVolume is bound to other nodes"),
+    ),
+    (
+        "available persistent volumes to bind",
+        _fixed("have no PersistentVolume for its claim", "`kubectl get pv` lists them"),
+    ),
+    (
+        "requested node name",
+        _fixed("have another name than spec.nodeName", "`kubectl get nodes` lists the names"),
+    ),
+    (
+        "free ports",
+        _fixed("have its host port taken", "another hostPort, or fewer replicas"),
+    ),
+)

@@ -1,0 +1,268 @@
+"""A function as it is right now: what its Deployment, its Service and its pods say."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from fnbuild.errors import FnbuildError, UnavailableError
+from fnbuild.platforms import Deployment, State
+from fnbuild.platforms.cluster import kinds
+from fnbuild.platforms.cluster.api import Cluster
+from fnbuild.platforms.kube import addresses, asking, containers, inventory, reasons
+from fnbuild.platforms.kube import labels as own
+from fnbuild.platforms.kube.asking import last_words
+from fnbuild.platforms.kube.inventory import Known
+from fnbuild.platforms.kube.labels import Made
+from fnbuild.platforms.kube.reasons import Standing
+from fnbuild.platforms.processors import Status
+from fnbuild.platforms.settings import gpu_limit
+from fnbuild.spec.reader import from_raw
+from fnbuild.spec.types import Function, Metadata, Raw
+
+PLATFORM = "kube"
+
+_ASKED_AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Live:
+    state: State
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What was asked about one function; `pods` are None where nobody needed them."""
+
+    cluster: Cluster
+    hosts: tuple[str, ...]
+    pods: list[Raw] | None = None
+    standing: Standing | None = None
+    statuses: dict[str, Status] = field(default_factory=dict)
+
+
+def deployment(cluster: Cluster, known: Known) -> Deployment:
+    """The function as the platform protocol shows it, with its pods."""
+    hosts = addresses.hosts(cluster, [known])
+    if known.deployment is None:
+        return _shown(known, _Look(cluster, hosts))
+    pods = inventory.pods(cluster, known.key)
+    standing = asking.standing(cluster, known.deployment, pods, time.time())
+    newest = reasons.of_newest(known.deployment, pods)
+    said = asking.statuses_of(cluster, newest) if inventory.ours(known.deployment) else {}
+    return _shown(known, _Look(cluster, hosts, pods, standing, said))
+
+
+def deployments(cluster: Cluster, known: list[Known]) -> list[Deployment]:
+    """Functions of one namespace, in the same order. One that cannot be shown hides no other.
+
+    Pods are looked at only when some function is not fully available.
+    """
+    hosts = addresses.hosts(cluster, known)
+    look = _Look(cluster, hosts)
+    unsettled = [one for one in known if one.deployment and not _settled(one.deployment)]
+    looks = _looks(look, unsettled) if unsettled else {}
+    with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+        return list(pool.map(lambda one: _listed(one, looks.get(one.key.name, look)), known))
+
+
+def _settled(deployment: Raw) -> bool:
+    return reasons.rolled_out(deployment) or not reasons.wanted_replicas(deployment)
+
+
+def _looks(look: _Look, unsettled: list[Known]) -> dict[str, _Look]:
+    """What is to be known of functions that are not fully available, by name."""
+    cluster, namespace = look.cluster, unsettled[0].key.namespace
+    pods, events, nodes = inventory.together(
+        lambda: cluster.list(kinds.POD, namespace, labels=inventory.OF_FUNCTIONS),
+        lambda: asking.warnings(cluster, namespace),
+        lambda: asking.nodes_of(cluster),
+    )
+    by_name: dict[str, list[Raw]] = {one.key.name: [] for one in unsettled}
+    for pod in pods or []:
+        by_name.get(inventory.labels_of(pod).get(own.FUNCTION, ""), []).append(pod)
+    said = asking.statuses_of(
+        cluster,
+        [pod for some in by_name.values() for pod in some if not containers.is_ready(pod)],
+    )
+    found = {}
+    for one in unsettled:
+        if one.deployment is not None:
+            mine = by_name[one.key.name]
+            standing = reasons.standing(
+                one.deployment, mine, events or [], time.time(), nodes, statuses=said
+            )
+            found[one.key.name] = _Look(cluster, look.hosts, mine, standing)
+    return found
+
+
+def _listed(known: Known, look: _Look) -> Deployment:
+    try:
+        return _shown(known, look)
+    except UnavailableError:
+        raise
+    except FnbuildError as error:
+        return Deployment(_unread(known), PLATFORM, "error", error.message)
+
+
+def _unread(known: Known) -> Function:
+    name = Metadata(name=known.key.name, namespace=known.key.namespace)
+    name.labels[own.PROJECT] = known.project
+    return Function(metadata=name)
+
+
+def _shown(known: Known, look: _Look) -> Deployment:
+    made = known.made
+    function = made.function if made else function_of(known)
+    now = _live(known, function, look)
+    status: Raw = (known.deployment or {}).get("status") or {}
+    wanted = reasons.wanted_replicas(known.deployment) if known.deployment else 0
+    warnings = [text for one in look.statuses.values() for text in one.warnings]
+    return Deployment(
+        function=function,
+        platform=PLATFORM,
+        state=now.state,
+        message=now.message,
+        revision=made.number if made else 0,
+        http_port=addresses.node_port(known.service),
+        internal_urls=addresses.inside(known),
+        external_urls=addresses.outside(known, look.hosts),
+        replicas=(int(status.get("availableReplicas") or 0), wanted),
+        details=_details(known, made, function, look),
+        warnings=tuple(dict.fromkeys(warnings)),
+    )
+
+
+def function_of(known: Known) -> Function:
+    """The configuration that the function has, or would have when it is deployed.
+
+    Raises `ConfigError` for one that cannot be read.
+    """
+    if (made := known.made) is not None:
+        return made.function
+    if known.deployment is not None:
+        return _of_nuclio(known)
+    if (imported := known.imported) is not None:
+        return from_raw(imported, known.key.name)
+    return _unread(known)
+
+
+def _of_nuclio(known: Known) -> Function:
+    """What Nuclio writes about a function into its pods."""
+    template = (known.deployment or {})["spec"]["template"]["metadata"]
+    try:
+        config = json.loads((template.get("annotations") or {}).get(own.CONFIG, ""))
+    except ValueError:
+        return _unread(known)
+    if not isinstance(config, dict):
+        return _unread(known)
+    metadata = {**(config.get("metadata") or {}), "name": known.key.name}
+    metadata["namespace"] = known.key.namespace
+    return from_raw({**config, "metadata": metadata}, known.key.name)
+
+
+def _live(known: Known, function: Function, look: _Look) -> _Live:
+    deployment, name = known.deployment, known.key.name
+    if deployment is None:
+        if known.imported is not None:
+            return _Live("imported")
+        return _Live("unhealthy", f"its Deployment was removed; `fnbuild redeploy {name}` helps")
+    if not reasons.wanted_replicas(deployment):
+        return _Live("standby") if function.spec.disable else _Live("scaledToZero")
+    standing = look.standing
+    if standing is None or standing.ready:
+        return _Live("ready", "; ".join(_losses(look.statuses)))
+    return _not_all(deployment, standing, look)
+
+
+def _losses(statuses: dict[str, Status]) -> list[str]:
+    return [f"{pod}: {one.losses}" for pod, one in statuses.items() if one.losses]
+
+
+def _not_all(deployment: Raw, standing: Standing, look: _Look) -> _Live:
+    """The state of a function that is on its way, or has lost some of its pods."""
+    newest = reasons.of_newest(deployment, look.pods or [])
+    serving = any(containers.is_ready(pod) for pod in newest)
+    if standing.failure:
+        if serving:
+            return _Live("ready", _lines(*standing.words))
+        old = "pods of an older revision go on serving" if _available(deployment) else ""
+        words = ""
+        if standing.container:
+            namespace = deployment["metadata"]["namespace"]
+            words = last_words(look.cluster, namespace, standing.pod, standing.container)
+        return _Live("unhealthy", _lines(standing.failure, standing.hint, old, words))
+    words = "; ".join(standing.words)
+    progressing: Raw = reasons.condition(deployment, "Progressing")
+    if serving and progressing.get("reason") == "NewReplicaSetAvailable":
+        return _Live("ready", words)
+    if progressing.get("status") == "False" and not _available(deployment):
+        return _Live("unhealthy", words)
+    return _Live("building", words)
+
+
+def _available(deployment: Raw) -> int:
+    return int((deployment.get("status") or {}).get("availableReplicas") or 0)
+
+
+def _lines(*parts: str) -> str:
+    return "\n".join(part for part in parts if part)
+
+
+def _details(known: Known, made: Made | None, function: Function, look: _Look) -> dict[str, Any]:
+    cluster = look.cluster
+    details: dict[str, Any] = {"server": cluster.server, "context": cluster.context}
+    if made is not None:
+        details |= {"image": made.image, "pinned": made.pinned, "digest": made.digest}
+    elif known.deployment is not None:
+        details["image"] = _image(known.deployment)
+    if known.service is not None:
+        details["service"] = known.service["spec"].get("type", "ClusterIP")
+    if known.foreign and known.deployment is not None and made is None:
+        details["deployed_by"] = _maker(known.deployment)
+    if count := gpu_limit(function):
+        details["gpu"] = count
+    if known.hpa is not None:
+        details["autoscaling"] = _autoscaling(known.hpa)
+    if look.pods is not None:
+        details["pods"] = _pods(look.pods, known.deployment or {})
+    return {key: value for key, value in details.items() if value}
+
+
+def _image(deployment: Raw) -> str:
+    found = deployment["spec"]["template"]["spec"]["containers"]
+    return next((one.get("image", "") for one in found if one["name"] == own.CONTAINER), "")
+
+
+def _maker(deployment: Raw) -> str:
+    return inventory.labels_of(deployment).get(own.MANAGED_BY) or "Nuclio"
+
+
+def _autoscaling(hpa: Raw) -> Raw:
+    spec, status = hpa["spec"], hpa.get("status") or {}
+    return {
+        "min": spec.get("minReplicas", 1),
+        "max": spec.get("maxReplicas"),
+        "current": status.get("currentReplicas", 0),
+        "wanted": status.get("desiredReplicas", 0),
+    }
+
+
+def _pods(pods: Sequence[Raw], deployment: Raw) -> list[Raw]:
+    newest = {pod["metadata"]["name"] for pod in reasons.of_newest(deployment, pods)}
+    return [
+        {
+            "name": pod["metadata"]["name"],
+            "state": containers.state_of(pod),
+            "current": pod["metadata"]["name"] in newest,
+            "node": pod["spec"].get("nodeName", ""),
+            "restarts": containers.restarts_of(pod),
+            "started": (pod.get("status") or {}).get("startTime", ""),
+        }
+        for pod in pods
+    ]
