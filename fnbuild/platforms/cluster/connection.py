@@ -1,0 +1,134 @@
+"""The way to a cluster: a kubeconfig's context, or the service account of the pod that this is in.
+
+The official client reads credentials of every sort (certificates, tokens, plugins); it is slow to
+import, so late.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from fnbuild.errors import UnavailableError
+from fnbuild.platforms.cluster import kubeconfig
+from fnbuild.platforms.cluster.api import Cluster
+from fnbuild.platforms.cluster.kubeconfig import Context
+from fnbuild.platforms.cluster.unreachable import Place
+from fnbuild.platforms.cluster.wire import Wire, plugin_words
+
+_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+"""Where a pod finds its account's token, its namespace and the API's authority."""
+
+
+def connect() -> Cluster:
+    """The cluster of FNBUILD_CONTEXT or the current context of the kubeconfig, or the one around.
+
+    Nothing is asked of it yet. Raises `UnavailableError` with what was looked for.
+    """
+    context = kubeconfig.chosen()
+    try:
+        import kubernetes.client  # noqa: F401 (the first import says whether it is there)
+    except ImportError as error:
+        raise UnavailableError(
+            "clusters need the Python package kubernetes", hint="`pip install kubernetes`"
+        ) from error
+    if context is not None:
+        return _of_context(context)
+    if _in_cluster():
+        return _of_pod()
+    looked = ", ".join(map(str, kubeconfig.wanted()))
+    raise UnavailableError(
+        f"there is no Kubernetes cluster to go to: {looked} does not exist or is empty, and this"
+        " does not run in a pod with an account",
+        hint="`--kubeconfig FILE` or KUBECONFIG names one; without a cluster: `--platform local`",
+    )
+
+
+def configured() -> bool:
+    """Whether there is a kubeconfig or a pod's account. Asks no server."""
+    return bool(kubeconfig.files()) or _in_cluster()
+
+
+def default_namespace() -> str:
+    """The namespace of the context, or the pod's own; "" when there is none."""
+    context = kubeconfig.chosen()
+    if context is not None:
+        return context.namespace
+    return _own_namespace() if _in_cluster() else ""
+
+
+def _in_cluster() -> bool:
+    return bool(os.environ.get("KUBERNETES_SERVICE_HOST")) and (_ACCOUNT / "token").is_file()
+
+
+def _own_namespace() -> str:
+    try:
+        return (_ACCOUNT / "namespace").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _of_context(context: Context) -> Cluster:
+    from kubernetes.client import Configuration
+    from kubernetes.config import load_kube_config, load_kube_config_from_dict
+
+    place = Place(str(context.cluster["server"]).rstrip("/"), context.name, str(context.file))
+    if (error := kubeconfig.missing_plugin(context)) is not None:
+        raise error
+    configuration = Configuration()
+    with plugin_words(context.plugin):
+        try:
+            if "auth-provider" in context.user:
+                # Its tokens are renewed in the file that they are from.
+                load_kube_config(
+                    os.pathsep.join(map(str, kubeconfig.files())), context.name, configuration
+                )
+            else:
+                load_kube_config_from_dict(context.as_config(), context.name, configuration)
+        except Exception as error:  # noqa: BLE001 (of every kind, and with keys in their texts)
+            raise _unusable(error, place) from None
+    if "proxy-url" not in context.cluster:
+        _past_proxies(configuration)
+    return Cluster(Wire(configuration, place, context.plugin), context.name, context.namespace)
+
+
+def _unusable(error: Exception, place: Place) -> UnavailableError:
+    text = str(error)
+    named = text if text.startswith("File does not exist") else type(error).__name__
+    return UnavailableError(
+        f"the kubeconfig {place.file} cannot be used for context {place.context}: {named}",
+        hint="`kubectl config view` shows it; does `kubectl version` work with it?",
+    )
+
+
+def _of_pod() -> Cluster:
+    from kubernetes.client import Configuration
+    from kubernetes.config.incluster_config import InClusterConfigLoader
+
+    configuration = Configuration()
+    loader = InClusterConfigLoader(
+        token_filename=str(_ACCOUNT / "token"), cert_filename=str(_ACCOUNT / "ca.crt")
+    )
+    try:
+        loader.load_and_set(configuration)
+    except Exception as error:
+        raise UnavailableError(
+            f"the account of this pod in {_ACCOUNT} cannot be used: {error}"
+        ) from error
+    _past_proxies(configuration)
+    place = Place(configuration.host)
+    return Cluster(Wire(configuration, place), "", _own_namespace(), in_cluster=True)
+
+
+def _past_proxies(configuration: Any) -> None:
+    """No proxy of the environment is between this machine and itself, as for Go's programs."""
+    host = urlsplit(configuration.host).hostname or ""
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    if loopback:
+        configuration.proxy = None

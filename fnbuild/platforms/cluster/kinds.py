@@ -1,0 +1,105 @@
+"""The kinds of objects that fnbuild has to do with, and where an API server has them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from fnbuild.errors import InputError
+from fnbuild.spec.types import Raw
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind in one version of its API. `api` is a manifest's apiVersion: "v1", "apps/v1"."""
+
+    api: str
+    name: str
+    plural: str
+    namespaced: bool = True
+
+    @property
+    def group(self) -> str:
+        """The API group; "" for the core."""
+        return self.api.rpartition("/")[0]
+
+    @property
+    def resource(self) -> str:
+        """The resource as kubectl and RBAC name it: `deployments.apps`, `pods`."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    @property
+    def root(self) -> str:
+        """The path of the API version, whose discovery tells what is served."""
+        return f"/apis/{self.api}" if self.group else f"/api/{self.api}"
+
+    def path(self, namespace: str | None, name: str = "", subresource: str = "") -> str:
+        """The path of one object, or of all; `namespace` None for all namespaces."""
+        parts = [self.root]
+        if self.namespaced and namespace is not None:
+            parts += ["namespaces", quote(namespace, safe="")]
+        parts.append(self.plural)
+        if name:
+            parts.append(quote(name, safe=":"))
+        if subresource:
+            parts.append(subresource)
+        return "/".join(parts)
+
+
+NAMESPACE = Kind("v1", "Namespace", "namespaces", namespaced=False)
+NODE = Kind("v1", "Node", "nodes", namespaced=False)
+PERSISTENT_VOLUME = Kind("v1", "PersistentVolume", "persistentvolumes", namespaced=False)
+POD = Kind("v1", "Pod", "pods")
+SERVICE = Kind("v1", "Service", "services")
+CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
+SECRET = Kind("v1", "Secret", "secrets")
+SERVICE_ACCOUNT = Kind("v1", "ServiceAccount", "serviceaccounts")
+PERSISTENT_VOLUME_CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
+RESOURCE_QUOTA = Kind("v1", "ResourceQuota", "resourcequotas")
+LIMIT_RANGE = Kind("v1", "LimitRange", "limitranges")
+EVENT = Kind("v1", "Event", "events")
+
+DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
+REPLICA_SET = Kind("apps/v1", "ReplicaSet", "replicasets")
+DAEMON_SET = Kind("apps/v1", "DaemonSet", "daemonsets")
+
+INGRESS = Kind("networking.k8s.io/v1", "Ingress", "ingresses")
+NETWORK_POLICY = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
+
+HPA_V2 = Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+HPA_V2BETA2 = Kind("autoscaling/v2beta2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+HPA_V1 = Kind("autoscaling/v1", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+
+CRON_JOB = Kind("batch/v1", "CronJob", "cronjobs")
+CRON_JOB_V1BETA1 = Kind("batch/v1beta1", "CronJob", "cronjobs")
+JOB = Kind("batch/v1", "Job", "jobs")
+
+ROLE = Kind("rbac.authorization.k8s.io/v1", "Role", "roles")
+ROLE_BINDING = Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings")
+ACCESS_REVIEW = Kind(
+    "authorization.k8s.io/v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews", False
+)
+CRD = Kind(
+    "apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", False
+)
+
+# Nuclio's own: hack/k8s/helm/nuclio/templates/crd.
+NUCLIO_FUNCTION = Kind("nuclio.io/v1beta1", "NuclioFunction", "nucliofunctions")
+NUCLIO_PROJECT = Kind("nuclio.io/v1beta1", "NuclioProject", "nuclioprojects")
+NUCLIO_FUNCTION_EVENT = Kind("nuclio.io/v1beta1", "NuclioFunctionEvent", "nucliofunctionevents")
+NUCLIO_API_GATEWAY = Kind("nuclio.io/v1beta1", "NuclioAPIGateway", "nuclioapigateways")
+
+_KNOWN = {
+    (kind.api, kind.name): kind for kind in tuple(globals().values()) if isinstance(kind, Kind)
+}
+
+
+def of(manifest: Raw) -> Kind:
+    """The kind of a manifest, by its apiVersion and kind; `InputError` for one of another sort."""
+    api, name = str(manifest.get("apiVersion", "")), str(manifest.get("kind", ""))
+    try:
+        return _KNOWN[api, name]
+    except KeyError:
+        raise InputError(
+            f"fnbuild has nothing to do with objects of kind {name or '(none)'} ({api or 'no API'})"
+        ) from None

@@ -1,0 +1,216 @@
+"""A real Kubernetes cluster for tests: the one that is there, namespaces of one's own, one image.
+
+Everything that a test makes is in a namespace of its own, which goes when the test is done. Nothing
+else is touched, for other people use the same cluster at the same time.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import http.client
+import json
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from fnbuild import artifacts
+from fnbuild.build import sdk
+from fnbuild.errors import FnbuildError
+from fnbuild.platforms.cluster import connection, kinds
+from fnbuild.platforms.cluster.api import Cluster
+from fnbuild.spec import reader
+from fnbuild.spec.types import Raw
+from tests.engine import making, require_engine, require_image, until
+
+_FUNCTION = """\
+metadata:
+  name: greeter
+spec:
+  handler: main:handler
+  runtime: python:3.11
+  build:
+    image: {image}
+    noBaseImagesPull: true
+"""
+
+_CODE = """\
+def handler(context, event):
+    context.logger.info_with("asked", path=event.path)
+    return "hello"
+"""
+
+
+@functools.cache
+def _answering() -> Cluster | str:
+    try:
+        cluster = connection.connect()
+        assert cluster.version
+        if not cluster.may("create", kinds.NAMESPACE, ""):
+            return f"the tests may not make namespaces in {cluster.server}"
+    except FnbuildError as error:
+        return f"no cluster: {error.message}"
+    return cluster
+
+
+def require_cluster() -> Cluster:
+    """The cluster of the current kubeconfig, or the test is skipped with what is missing."""
+    found = _answering()
+    if isinstance(found, str):
+        pytest.skip(found)
+    return found
+
+
+@contextmanager
+def own_namespace(cluster: Cluster) -> Iterator[str]:
+    """A namespace that nobody else has; it is deleted behind the block, without waiting."""
+    name = f"fnbuild-test-{secrets.token_hex(4)}"
+    cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    try:
+        # Pods need the account, which the cluster makes a little later.
+        until(
+            f"the account of namespace {name}",
+            lambda: (
+                bool((cluster.get(kinds.SERVICE_ACCOUNT, name, "default") or {}).get("secrets"))
+                or not _has_token_secrets(cluster)
+            ),
+        )
+        yield name
+    finally:
+        _delete(cluster, name)
+
+
+def _has_token_secrets(cluster: Cluster) -> bool:
+    """Whether accounts get a secret with a token by themselves, as they did up to 1.23."""
+    return int(cluster.version.split(".")[1].rstrip("+")) < 24
+
+
+def _delete(cluster: Cluster, namespace: str) -> None:
+    # Nothing of a test has to end well: without the grace period the node is free sooner.
+    for pod in cluster.list(kinds.POD, namespace):
+        cluster.wire.answer(
+            "DELETE",
+            kinds.POD.path(namespace, pod["metadata"]["name"]),
+            body={"gracePeriodSeconds": 1},
+        )
+    cluster.delete(kinds.NAMESPACE, "", namespace)
+
+
+@contextmanager
+def function_image(folder: Path, code: str = _CODE) -> Iterator[str]:
+    """The image of a small function, in the engine from which the node takes its images.
+
+    A pod has to say `imagePullPolicy: IfNotPresent` or `Never` to get it without a push.
+    """
+    engine = require_engine()
+    require_image(engine)
+    with making(engine) as names, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FNBUILD_DATA_DIR", str(folder / "data"))
+        sdk.ensure_for((3, 11, 0))
+        image = names.image("cluster", tag="latest")
+        source = folder / "greeter"
+        source.mkdir()
+        (source / "function.yaml").write_text(_FUNCTION.format(image=image.partition(":")[0]))
+        (source / "main.py").write_text(code)
+        artifacts.build(reader.load(source), engine, lambda _: None)
+        yield image
+
+
+def node_address(cluster: Cluster) -> str:
+    """The address of a node, as pods and this machine reach it."""
+    for node in cluster.list(kinds.NODE, None):
+        for address in node["status"].get("addresses") or []:
+            if address["type"] == "InternalIP":
+                return str(address["address"])
+    pytest.skip("no node of the cluster tells its address")
+
+
+def ask(address: str, path: str = "/", *, seconds: float = 20.0) -> str:
+    """The body of the first 200 answer at `host:port`: a node port lags the Ready condition."""
+    found: list[str] = []
+    last = ["nobody answered"]
+
+    def answered() -> bool:
+        connection = http.client.HTTPConnection(address, timeout=seconds)
+        try:
+            connection.request("GET", path)
+            reply = connection.getresponse()
+            text = reply.read().decode(errors="replace")
+        except OSError as error:
+            last[0] = str(error)
+            return False
+        finally:
+            connection.close()
+        if reply.status == 200:
+            found.append(text)
+        last[0] = f"{reply.status} {text}"
+        return bool(found)
+
+    try:
+        until(f"an answer at {address}{path}", answered, seconds)
+    except pytest.fail.Exception as error:
+        pytest.fail(f"{error}: {last[0]}")
+    return found[0]
+
+
+def kubeconfig_of(
+    cluster: Cluster, namespace: str, account: str, rules: list[Raw], file: Path
+) -> Path:
+    """Make an account that may do what the rules (of RBAC) say, and write a kubeconfig of it."""
+    about = {"name": account, "namespace": namespace}
+    cluster.create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": about})
+    if rules:
+        rbac = {"apiVersion": kinds.ROLE.api, "metadata": about}
+        cluster.create({**rbac, "kind": "Role", "rules": rules})
+        binding = {
+            **rbac,
+            "kind": "RoleBinding",
+            "subjects": [{"kind": "ServiceAccount", **about}],
+            "roleRef": {
+                "apiGroup": kinds.ROLE.group,
+                "kind": "Role",
+                "name": account,
+            },
+        }
+        cluster.create(binding)
+    entry: Raw = {"server": cluster.server}
+    if (authority := cluster.wire.configuration.ssl_ca_cert) is not None:
+        text = Path(authority).read_bytes()
+        entry["certificate-authority-data"] = base64.b64encode(text).decode()
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": account,
+        "clusters": [{"name": "tests", "cluster": entry}],
+        "users": [{"name": account, "user": {"token": _token(cluster, namespace, account)}}],
+        "contexts": [
+            {
+                "name": account,
+                "context": {"cluster": "tests", "user": account, "namespace": namespace},
+            }
+        ],
+    }
+    file.write_text(json.dumps(config))
+    file.chmod(0o600)
+    return file
+
+
+def _token(cluster: Cluster, namespace: str, account: str) -> str:
+    """A token of the account: a secret of its own, which every version of Kubernetes fills."""
+    name = f"{account}-token"
+    about = {
+        "name": name,
+        "namespace": namespace,
+        "annotations": {"kubernetes.io/service-account.name": account},
+    }
+    kind = "kubernetes.io/service-account-token"
+    cluster.create({"apiVersion": "v1", "kind": "Secret", "metadata": about, "type": kind})
+
+    def data() -> Raw:
+        return (cluster.get(kinds.SECRET, namespace, name) or {}).get("data") or {}
+
+    until(f"the token of {account}", lambda: "token" in data())
+    return base64.b64decode(data()["token"]).decode()
