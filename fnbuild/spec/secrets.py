@@ -39,5 +39,21 @@ def without_credentials(url: str) -> str:
     return _CREDENTIALS.sub("", url)
 
 
+def _trigger(given: Raw) -> Raw:
+    trigger = _less(given, _OF_TRIGGERS)
+    if trigger.get("url"):
+        trigger["url"] = _CREDENTIALS.sub("", trigger["url"])
+    # What a cron trigger sends is the function's own affair.
+    if trigger.get("attributes") and trigger.get("kind") not in ("http", "cron"):
+        trigger["attributes"] = _deeply(trigger["attributes"])
+    return trigger
+
+
+def _deeply(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _deeply(one) for name, one in _less(value, _OF_ATTRIBUTES).items()}
+    return value
+
+
 def _less(values: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name.lower() not in names}

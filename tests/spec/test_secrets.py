@@ -11,7 +11,15 @@ RAW = {
     "spec": {
         "env": [{"name": "KEPT", "value": "v"}],
         "triggers": {
-            "web": {"kind": "http", "password": "s3cret", "secret": "s3cret", "numWorkers": 2}
+            "web": {"kind": "http", "password": "s3cret", "secret": "s3cret", "numWorkers": 2},
+            "topic": {
+                "kind": "kafka-cluster", "url": "kafka://me:s3cret@broker:9092",
+                "attributes": {
+                    "topics": ["a"], "accessKey": "s3cret",
+                    "sasl": {"user": "me", "password": "s3cret", "oauth": {"clientSecret": "s3cret"}},
+                },
+            },
+            "night": {"kind": "cron", "attributes": {"event": {"body": {"password": "kept"}}}},
         },
         "build": {
             "path": "https://me:s3cret@example.com/x.git",
@@ -35,7 +43,15 @@ def test_without_secrets() -> None:
         "codeEntryType": "git",
         "codeEntryAttributes": {"branch": "main", "workDir": "fn"},
     }
-    assert plain["spec"]["triggers"] == {"web": {"kind": "http", "numWorkers": 2}}
+    assert plain["spec"]["triggers"] == {
+        "web": {"kind": "http", "numWorkers": 2},
+        "topic": {
+            "kind": "kafka-cluster",
+            "url": "kafka://broker:9092",
+            "attributes": {"topics": ["a"], "sasl": {"user": "me", "oauth": {}}},
+        },
+        "night": RAW["spec"]["triggers"]["night"],
+    }
     assert plain["spec"]["env"] == RAW["spec"]["env"]
     assert json.dumps(RAW) == before
 
