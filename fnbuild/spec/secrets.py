@@ -11,6 +11,11 @@ OF_TRIGGERS = ("password", "secret")
 OF_CODE = (
     "username", "password", "headers", "s3accesskeyid", "s3secretaccesskey", "s3sessiontoken",
 )  # fmt: skip
+# Of brokers and streams, at any depth; Nuclio's list is in pkg/platformconfig/types.go.
+_OF_ATTRIBUTES = (
+    "password", "secret", "clientsecret", "accesskey", "accesskeyid", "accesscertificate",
+    "secretaccesskey", "sharedaccesskeyvalue", "credentials",
+)  # fmt: skip
 """Names of keys, in lower case."""
 
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
@@ -23,7 +28,7 @@ def without_secrets(raw: Raw) -> Raw:
     """
     spec = dict(raw.get("spec") or {})
     if triggers := spec.get("triggers"):
-        spec["triggers"] = {name: _less(one, OF_TRIGGERS) for name, one in triggers.items()}
+        spec["triggers"] = {name: _trigger(one) for name, one in triggers.items()}
     if build := spec.get("build"):
         build = dict(build)
         if build.get("codeEntryAttributes"):
@@ -40,9 +45,9 @@ def without_credentials(url: str) -> str:
 
 
 def _trigger(given: Raw) -> Raw:
-    trigger = _less(given, _OF_TRIGGERS)
+    trigger = _less(given, OF_TRIGGERS)
     if trigger.get("url"):
-        trigger["url"] = _CREDENTIALS.sub("", trigger["url"])
+        trigger["url"] = without_credentials(trigger["url"])
     # What a cron trigger sends is the function's own affair.
     if trigger.get("attributes") and trigger.get("kind") not in ("http", "cron"):
         trigger["attributes"] = _deeply(trigger["attributes"])

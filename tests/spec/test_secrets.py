@@ -16,7 +16,9 @@ RAW = {
                 "kind": "kafka-cluster", "url": "kafka://me:s3cret@broker:9092",
                 "attributes": {
                     "topics": ["a"], "accessKey": "s3cret",
-                    "sasl": {"user": "me", "password": "s3cret", "oauth": {"clientSecret": "s3cret"}},
+                    "sasl": {
+                        "user": "me", "password": "s3cret", "oauth": {"clientSecret": "s3cret"}
+                    },
                 },
             },
             "night": {"kind": "cron", "attributes": {"event": {"body": {"password": "kept"}}}},
