@@ -166,15 +166,24 @@ class ProcessorConfig:
         """Read and check the file at `path`; ConfigFileError when it is missing or wrong."""
         try:
             with open(path, "rb") as file:
-                values = json.loads(file.read().decode("utf-8"))
+                data = file.read()
         except OSError as problem:
             raise ConfigFileError("%s cannot be read: %s" % (path, problem.strerror)) from None
+        return cls.from_json(data, path, place)
+
+    @classmethod
+    def from_json(
+        cls, data: bytes, origin: str, place: Optional[Values] = None
+    ) -> "ProcessorConfig":
+        """The same from JSON that is at hand; `origin` says where it was."""
+        try:
+            values = json.loads(data.decode("utf-8"))
         except ValueError as problem:
-            raise ConfigFileError("%s is not JSON: %s" % (path, problem)) from None
+            raise ConfigFileError("%s is not JSON: %s" % (origin, problem)) from None
         try:
             return cls(values, place)
         except ConfigFileError as problem:
-            raise ConfigFileError("%s: %s" % (path, problem)) from None
+            raise ConfigFileError("%s: %s" % (origin, problem)) from None
 
 
 _REQUIRED = object()

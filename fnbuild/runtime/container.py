@@ -39,6 +39,9 @@ _HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__
 # over the usual place (pkg/platform/kube/functionres/lazy.go).
 SPARE_CONFIG = os.path.join(_HOME, "processor.json")
 
+# Goes before the spare file: the same JSON, from whoever deploys through Nuclio.
+CONFIG_VARIABLE = "FNBUILD_PROCESSOR"
+
 # Between two looks, in seconds: the first soon, for most functions are ready soon.
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 0.2
@@ -98,18 +101,28 @@ def _serve(path: str) -> int:
         import site
 
         site.main()
-    hidden = path == CONFIG and not os.path.exists(path) and os.path.exists(SPARE_CONFIG)
     try:
-        config = ProcessorConfig.from_file(SPARE_CONFIG if hidden else path, _place())
+        config, origin = _config(path)
     except ConfigFileError as problem:
         Log().error(str(problem))
         return 2
-    if hidden:
-        text = "%s is not there: the configuration that was built in is used, %s"
-        Log(config.log_level, config.log_format).info(text % (path, SPARE_CONFIG))
+    if origin != path:
+        text = "%s is not there: the configuration is that of %s"
+        Log(config.log_level, config.log_format).info(text % (path, origin))
     from .processor import serve
 
     return serve(config)
+
+
+def _config(path: str) -> Tuple[ProcessorConfig, str]:
+    """The configuration, and where it is from."""
+    if path != CONFIG or os.path.exists(path):
+        return ProcessorConfig.from_file(path, _place()), path
+    given = os.environ.get(CONFIG_VARIABLE, "").encode("utf-8")
+    if given:
+        return ProcessorConfig.from_json(given, CONFIG_VARIABLE, _place()), CONFIG_VARIABLE
+    spare = SPARE_CONFIG if os.path.exists(SPARE_CONFIG) else path
+    return ProcessorConfig.from_file(spare, _place()), spare
 
 
 def _place() -> Dict[str, Any]:

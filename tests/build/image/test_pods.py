@@ -10,6 +10,7 @@ import pytest
 
 from tests.build.image.bases import docker
 from tests.build.image.conftest import Make, Start
+from tests.engine import until
 
 CONFIG = "/etc/nuclio/config/processor"
 HARDENED = (
@@ -92,6 +93,17 @@ def test_its_configuration_is_there_when_a_volume_hides_it(image: Image, start: 
     first = json.loads(one.log().splitlines()[0])
     assert first["level"] == "info"
     assert first["message"].startswith(f"{CONFIG}/processor.json is not there: ")
+
+
+def test_a_variable_goes_before_what_was_built_in(image: Image, start: Start) -> None:
+    given = {"handler": "helper:helped", "log": {"format": "json"}, "drain_timeout": "soon"}
+    variable = f"FNBUILD_PROCESSOR={json.dumps(given)}"
+    one = start(image("debian"), "debian", "--tmpfs", CONFIG, "--env", variable)
+    until("its end", lambda: not one.state()["Running"])
+    assert "FNBUILD_PROCESSOR: drain_timeout: 'soon' is not a float" in one.log()
+    # Where Nuclio does not hide it, the usual place counts.
+    other = start(image("debian"), "debian", "--env", variable)
+    assert other.await_ready()
 
 
 def test_the_usual_configuration_comes_first(image: Image, start: Start) -> None:
