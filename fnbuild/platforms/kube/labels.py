@@ -98,7 +98,7 @@ def key_of(function: Function) -> Key:
         if not _DNS_LABEL.fullmatch(text):
             raise InputError(
                 f"{text!r} cannot be a {word} in Kubernetes",
-                hint="lower-case letters, digits and '-', as in 'face-detector'",
+                hint=f"lower-case letters, digits and '-', as in {_suggested(text)!r}",
             )
         if len(name) > _LONGEST_NAME:
             most = _LONGEST_NAME - (len(name) - len(text))
@@ -107,6 +107,10 @@ def key_of(function: Function) -> Key:
                 hint=f"shorten it by {len(text) - most}",
             )
     return key
+
+
+def _suggested(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "face-detector"
 
 
 def now() -> str:
