@@ -204,7 +204,8 @@ class Registry:
     password: str = ""
 
 
-def _answers(address: str) -> bool:
+def registry_answers(address: str) -> bool:
+    """Whether a registry is there, with a login or without."""
     try:
         with urllib.request.urlopen(f"http://{address}/v2/", timeout=2):
             return True
@@ -217,7 +218,7 @@ def _answers(address: str) -> bool:
 @contextmanager
 def registry(folder: Path, port: int, *, login: bool = False) -> Iterator[Registry]:
     """The registry that is there, or one of our own on that port; with `login` always our own."""
-    if not login and _answers(_REGISTRY):
+    if not login and registry_answers(_REGISTRY):
         yield Registry(_REGISTRY)
         return
     program = require_program("docker-registry")
@@ -241,7 +242,7 @@ def registry(folder: Path, port: int, *, login: bool = False) -> Iterator[Regist
         )
         stack.callback(process.wait)
         stack.callback(process.terminate)
-        until("the registry's start", lambda: _answers(address))
+        until("the registry's start", lambda: registry_answers(address))
         yield Registry(address, *(("ann", "swordfish") if login else ()))
 
 

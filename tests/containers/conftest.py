@@ -95,7 +95,7 @@ def data(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def user(engine: Engine, data: Path) -> Iterator[User]:
     with making(engine) as made:
-        kept = {name: value for name, value in os.environ.items() if not _is_ours(name)}
+        kept = {name: value for name, value in os.environ.items() if not is_ours(name)}
         user = User(made, kept)
         user.environment |= {
             "FNBUILD_DATA_DIR": str(data),
@@ -105,5 +105,6 @@ def user(engine: Engine, data: Path) -> Iterator[User]:
         yield user
 
 
-def _is_ours(name: str) -> bool:
+def is_ours(name: str) -> bool:
+    """Whether an environment variable changes what the program does."""
     return name.startswith(("FNBUILD_", "NUCTL_", "NUCLIO_", "PYTEST_"))
