@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import catalog, environments, facts, lifecycle, report, rounds, workloads
+from . import catalog, environments, facts, lifecycle, markdown, report, rounds, workloads
 from .catalog import Server
 from .servers import StartError
 
@@ -61,7 +61,7 @@ def main(arguments: list[str]) -> int:
     except catalog.UnknownNameError as problem:
         print(problem, file=sys.stderr)
         return 2
-    except (StartError, report.MarkerError) as problem:
+    except (StartError, markdown.MarkerError) as problem:
         print(problem, file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -29,6 +29,7 @@ from pathlib import Path
 from . import load
 from .catalog import ROOT
 from .client import ask
+from .markdown import insert, table
 from .servers import free_port
 from .workloads import make
 
@@ -279,7 +280,7 @@ def _serve(ways: Ways, rounds: int, seconds: int, figures: Figures) -> None:
 
 def render(figures: Figures, rounds: int) -> str:
     """The table, as Markdown."""
-    rows = [("", "fnbuild", "by hand", "beyond it")]
+    rows = []
     for what, title in (
         ("deploy", "first deploy, until the first answer"),
         ("build behind an edit", "build behind an edit of main.py"),
@@ -287,17 +288,15 @@ def render(figures: Figures, rounds: int) -> str:
         ("gap", "longest time without an answer meanwhile"),
     ):
         own, hand = figures.median(what), figures.median(f"{what} by hand")
-        rows.append((title, f"{own:.2f} s", f"{hand:.2f} s", f"{own - hand:+.2f} s"))
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    lines.insert(1, "|---|---|---|---|")
+        rows.append([title, f"{own:.2f} s", f"{hand:.2f} s", f"{own - hand:+.2f} s"])
     process, container = (statistics.median(figures.rates[one]) for one in ("process", "container"))
     now = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC"
     cores = len(os.sched_getaffinity(0))
     return (
         f"Measured on {now} on {cores} cores, medians of {rounds} rounds, Docker "
         f"{_engine()}, by\n\n```console\n$ python -m bench.containers --rounds {rounds}\n```\n\n"
-        + "\n".join(lines)
-        + f"\n\nThe JPEG workload at concurrency {_CONCURRENCY}: {process:.0f} requests per second"
+        + table(["", "fnbuild", "by hand", "beyond it"], rows)
+        + f"\nThe JPEG workload at concurrency {_CONCURRENCY}: {process:.0f} requests per second"
         f" on the process platform, {container:.0f} in a container ({container / process:.2f}).\n"
     )
 
@@ -336,10 +335,7 @@ def main(arguments: list[str]) -> int:
     text = render(figures, options.rounds)
     print(text)
     if options.write:
-        whole = _DOCUMENT.read_text()
-        before, _, rest = whole.partition(BEGIN)
-        _, _, after = rest.partition(END)
-        _DOCUMENT.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}")
+        insert(text, _DOCUMENT, BEGIN, END)
     return 0
 
 

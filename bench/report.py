@@ -8,6 +8,7 @@ from typing import Any
 from .catalog import LIMIT
 from .figures import Figure, Figures
 from .goals import Verdict, judge
+from .markdown import insert, table
 from .workloads import TITLES
 
 BEGIN = "<!-- bench: begin -->"
@@ -22,18 +23,9 @@ _MAIN_LEVEL = 8
 _QUIET = 0.25
 
 
-class MarkerError(Exception):
-    """The document lacks the place for the table."""
-
-
 def write(results: dict[str, Any], document: Path) -> None:
     """Put the tables between the document's markers."""
-    text = document.read_text()
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise MarkerError(f"{document} has no {BEGIN} and {END}")
-    document.write_text(f"{before}{BEGIN}\n\n{render(results)}\n{END}{after}")
+    insert(render(results), document, BEGIN, END)
 
 
 def render(results: dict[str, Any]) -> str:
@@ -94,7 +86,7 @@ def _summary(figures: Figures) -> str:
         cells = [_share(figures.figure(name, level, server), server) for name in figures.workloads]
         rows.append([title, *cells])
     heading = f"### Requests per second at concurrency {level}, and their share of the limit\n"
-    return f"{heading}\n{_table(['server', *figures.workloads], rows)}"
+    return f"{heading}\n{table(['server', *figures.workloads], rows)}"
 
 
 def _goals(verdicts: list[Verdict]) -> str:
@@ -104,7 +96,7 @@ def _goals(verdicts: list[Verdict]) -> str:
         value = "not measured" if verdict.value is None else f"{verdict.value:.2f}"
         outcome = {True: "yes", False: "**no**", None: ""}[verdict.met]
         rows.append([verdict.text, f"{sign} {verdict.wanted:g}", value, outcome])
-    return f"### What fnbuild is held to\n\n{_table(['', 'wanted', 'measured', 'met'], rows)}"
+    return f"### What fnbuild is held to\n\n{table(['', 'wanted', 'measured', 'met'], rows)}"
 
 
 def _workload(figures: Figures, name: str) -> str:
@@ -123,7 +115,7 @@ def _workload(figures: Figures, name: str) -> str:
             rows.append(
                 [title, *rates, *times, _cpu(figures.figure(name, _main_level(figures), server))]
             )
-    return f"### {name}: {TITLES.get(name, name)}\n\n{_table(heads, rows)}"
+    return f"### {name}: {TITLES.get(name, name)}\n\n{table(heads, rows)}"
 
 
 def _alone(figures: Figures, name: str) -> str:
@@ -136,8 +128,8 @@ def _alone(figures: Figures, name: str) -> str:
             cells[1] = "not back"
         if any(cell != "-" for cell in cells):
             rows.append([title, *cells])
-    table = _table([*heads, "CPU while idle"], rows)
-    return f"### {name}: each server alone\n\n{table}"
+    heads.append("CPU while idle")
+    return f"### {name}: each server alone\n\n{table(heads, rows)}"
 
 
 def _figure(value: float | None, digits: int) -> str:
@@ -181,9 +173,3 @@ def _cpu(figure: Figure | None) -> str:
 
 def _main_level(figures: Figures) -> int:
     return _MAIN_LEVEL if _MAIN_LEVEL in figures.levels else figures.levels[-1]
-
-
-def _table(heads: list[str], rows: list[list[str]]) -> str:
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    lines += ["| " + " | ".join(cell.replace("|", "/") for cell in row) + " |" for row in rows]
-    return "\n".join(lines) + "\n"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import report
+from bench import markdown, report
 from tests.bench.made import one_slice, results
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +29,7 @@ def test_only_what_is_between_the_markers_changes(tmp_path: Path) -> None:
 def test_a_document_without_markers_is_left_alone(tmp_path: Path) -> None:
     document = tmp_path / "performance.md"
     document.write_text("text\n")
-    with pytest.raises(report.MarkerError, match="has no <!-- bench: begin -->"):
+    with pytest.raises(markdown.MarkerError, match="has no <!-- bench: begin -->"):
         report.write(results(), document)
     assert document.read_text() == "text\n"
 
