@@ -71,14 +71,14 @@ def _there(areas: frozenset[str]) -> Iterator[Platform]:
     """The platforms that can be examined without having been asked for."""
     yield lookup("process")
     containers = lookup("local")
-    if any(wanted(area, areas) for area in ("docker", "gpu", "disk")) and not containers.notices():
+    if wanted(areas, "docker", "gpu", "disk") and not containers.notices():
         yield containers
     if connection.configured():
         yield lookup("kube")
 
 
 def _no_cluster(areas: frozenset[str]) -> Iterator[Finding]:
-    if any(wanted(area, areas) for area in ("kubeconfig", "rights", "nodes", "node-ports")):
+    if wanted(areas, "kubeconfig", "rights", "nodes", "node-ports", "storage"):
         yield Finding(
             "kubeconfig",
             "skipped",
@@ -90,14 +90,14 @@ def _no_cluster(areas: frozenset[str]) -> Iterator[Finding]:
 def _images(trial: Trial, asked: Asked, *, clusters: bool) -> Iterator[Finding]:
     """Whether images can be built, and pushed when a registry is named."""
     areas = asked.areas
-    pushing = bool(asked.registry) and wanted("registry", areas)
-    if wanted("engine", areas) or pushing or (clusters and wanted("nodes", areas)):
+    pushing = bool(asked.registry) and wanted(areas, "registry")
+    if wanted(areas, "engine") or pushing or (clusters and wanted(areas, "nodes")):
         for finding in examined((Check("engine", trial.build, BUILD_SECONDS),)):
-            if wanted("engine", areas) or (pushing and finding.state != "ok"):
+            if wanted(areas, "engine") or (pushing and finding.state != "ok"):
                 yield finding
     if pushing:
         yield from examined((Check("registry", trial.push, PUSH_SECONDS),))
-    elif wanted("registry", areas) and (clusters or areas):
+    elif wanted(areas, "registry") and (clusters or areas):
         yield Finding(
             "registry",
             "skipped",

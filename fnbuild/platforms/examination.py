@@ -52,9 +52,9 @@ class Check:
     seconds: float = SECONDS
 
 
-def wanted(area: str, areas: Collection[str]) -> bool:
-    """Whether the area is among those asked for; with none asked for, all are."""
-    return not areas or area in areas
+def wanted(areas: Collection[str], *some: str) -> bool:
+    """Whether any of these is among the areas asked for; with none asked for, all are."""
+    return not areas or not set(some).isdisjoint(areas)
 
 
 def examined(
@@ -68,7 +68,7 @@ def examined(
     a moment to clear up.
     """
     for check in checks:
-        if wanted(check.area, areas):
+        if wanted(areas, check.area):
             yield from _run(check, over or threading.Event())
 
 

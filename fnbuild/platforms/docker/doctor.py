@@ -22,6 +22,8 @@ _TOOLKIT = (
 
 def examine(connect: Callable[[], Engine], areas: Collection[str] = ()) -> Iterator[Finding]:
     """All that can be said, one by one; `connect` reaches the engine."""
+    if not wanted(areas, _AREA, "gpu", "disk"):
+        return
     reached: list[Engine] = []
 
     def about() -> Iterator[Finding]:
@@ -32,7 +34,7 @@ def examine(connect: Callable[[], Engine], areas: Collection[str] = ()) -> Itera
 
     for finding in examined((Check(_AREA, about),)):
         # The others need an engine too, and would only say again that there is none.
-        if wanted(_AREA, areas) or finding.state == "failure":
+        if wanted(areas, _AREA) or finding.state == "failure":
             yield finding
     if reached:
         engine = reached[0]

@@ -1,0 +1,238 @@
+"""Whether functions can run in the cluster: what `fnbuild doctor` says of it."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+
+from fnbuild.platforms import Finding
+from fnbuild.platforms.cluster import kinds, kubeconfig, rights
+from fnbuild.platforms.cluster.api import Cluster
+from fnbuild.platforms.cluster.faults import ForbiddenError
+from fnbuild.platforms.examination import Check, examined, wanted
+from fnbuild.platforms.kube import nodeports, nodes, trial
+from fnbuild.platforms.kube.findings import listed, seconds
+from fnbuild.platforms.kube.labels import OURS
+from fnbuild.platforms.kube.rights import RIGHTS
+from fnbuild.spec.types import Raw
+
+_AREA = "kubeconfig"
+_AREAS = (_AREA, "rights", "nodes", "gpu", "clock", "storage", "node-ports", "registry")
+_OLDEST = (1, 20)
+_LEASES = "kube-node-lease"
+_DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
+_SKEW_SECONDS = 5.0
+# Nodes renew every 10 s, and count as ready for 40 s after the last time.
+_STALE_SECONDS = 60.0
+_CLOCK_REMEDY = "let all machines keep their clocks by NTP; tokens and certificates depend on it"
+
+
+def examine(
+    connect: Callable[[], Cluster],
+    namespace: str,
+    areas: Collection[str] = (),
+    image: str = "",
+    architecture: str = "",
+) -> Iterator[Finding]:
+    """All that can be said, one by one; `connect` reaches the cluster, see `Platform.examine`."""
+    return _Examination(connect, namespace).findings(areas, image, architecture)
+
+
+class _Examination:
+    """One look at one cluster, and what was seen so far."""
+
+    def __init__(self, connect: Callable[[], Cluster], namespace: str):
+        self._connect = connect
+        self._namespace = namespace
+        self._cluster: Cluster | None = None
+        self._there = False
+        self._nodes: list[Raw] | None = None
+
+    def findings(self, areas: Collection[str], image: str, architecture: str) -> Iterator[Finding]:
+        if not wanted(areas, *_AREAS):
+            return
+        for finding in examined((Check(_AREA, self._reached),)):
+            if wanted(areas, _AREA) or finding.state == "failure":
+                yield finding
+        if self._cluster is None:
+            return
+        cluster, over = self._cluster, threading.Event()
+        checks = [
+            Check("rights", lambda: rights.findings(cluster, self._namespace, RIGHTS)),
+            Check("nodes", lambda: self._ready(architecture)),
+            Check("gpu", self._gpus),
+            Check("clock", self._clocks),
+            Check("storage", self._storage),
+            Check("node-ports", self._node_ports),
+        ]
+        if image:
+            pull = Check("registry", lambda: self._pull(image, over), trial.SECONDS + 15)
+            checks.append(pull)
+        yield from examined(checks, areas, over)
+
+    def _reached(self) -> Iterator[Finding]:
+        cluster = self._connect()
+        context = kubeconfig.chosen()
+        where = "this pod's own cluster"
+        if not cluster.in_cluster and context is not None:
+            where = f"context {context.name} of {context.file}"
+        version = cluster.version
+        self._cluster = cluster
+        text = f"Kubernetes {version} answers at {cluster.server} ({where})"
+        number = tuple(map(int, re.findall(r"\d+", version)[:2]))
+        if number < _OLDEST:
+            oldest = ".".join(map(str, _OLDEST))
+            remedy = f"fnbuild is tried with {oldest} and later"
+            yield Finding(_AREA, "warning", text, remedy)
+        else:
+            yield Finding(_AREA, "ok", text)
+        yield from self._namespace_there(cluster)
+
+    def _namespace_there(self, cluster: Cluster) -> Iterator[Finding]:
+        name = self._namespace
+        try:
+            found = cluster.get(kinds.NAMESPACE, "", name)
+        except ForbiddenError:
+            # Whoever may look at one namespace only sees no namespaces.
+            self._there = True
+            return
+        if found is None:
+            text = f'there is no namespace "{name}"'
+            remedy = f"`kubectl create namespace {name}`, or name another one with `-n`"
+            yield Finding(_AREA, "failure", text, remedy)
+        elif (found.get("status") or {}).get("phase") == "Terminating":
+            text = f'namespace "{name}" is being deleted'
+            yield Finding(_AREA, "failure", text, "wait until it is gone, or use another one")
+        else:
+            self._there = True
+            yield Finding(_AREA, "ok", f'namespace "{name}" is there')
+
+    def _known_nodes(self) -> list[Raw]:
+        assert self._cluster is not None
+        if self._nodes is None:
+            self._nodes = self._cluster.list(kinds.NODE, None)
+        return self._nodes
+
+    def _ready(self, architecture: str) -> Iterator[Finding]:
+        try:
+            known = self._known_nodes()
+        except ForbiddenError as error:
+            yield _unseen("nodes", error)
+            return
+        yield from nodes.ready(known)
+        if architecture and known:
+            yield from nodes.architecture(known, architecture)
+
+    def _gpus(self) -> Iterator[Finding]:
+        assert self._cluster is not None
+        try:
+            known = self._known_nodes()
+        except ForbiddenError as error:
+            yield _unseen("gpu", error)
+            return
+        plugins: list[Raw] = []
+        with contextlib.suppress(ForbiddenError):
+            every = self._cluster.list(kinds.DAEMON_SET, None)
+            plugins = [one for one in every if nodes.is_plugin(one)]
+        yield from nodes.gpus(known, plugins)
+
+    def _clocks(self) -> Iterator[Finding]:
+        assert self._cluster is not None
+        before = time.time()
+        server = self._cluster.wire.date()
+        here = (before + time.time()) / 2
+        if server is None:
+            yield Finding("clock", "skipped", "the API server does not tell its time")
+            return
+        # It tells whole seconds, so half a one is added on average.
+        skew = server + 0.5 - here
+        if abs(skew) > _SKEW_SECONDS:
+            text = f"the API server's clock is {abs(skew):.0f} s {_side(skew)} this machine's"
+            yield Finding("clock", "warning", text, _CLOCK_REMEDY)
+        else:
+            yield Finding("clock", "ok", "the API server's clock and this machine's agree")
+        with contextlib.suppress(ForbiddenError):
+            leases = self._cluster.list(kinds.LEASE, _LEASES)
+            yield from node_clocks(leases, here + skew)
+
+    def _storage(self) -> Iterator[Finding]:
+        assert self._cluster is not None
+        try:
+            classes = self._cluster.list(kinds.STORAGE_CLASS, None)
+        except ForbiddenError as error:
+            yield _unseen("storage", error)
+            return
+        names = [
+            str(one["metadata"]["name"]) + (" (default)" if _is_default(one) else "")
+            for one in classes
+        ]
+        if not names:
+            text = "no storage class: a claim of spec.volumes needs a volume made by hand"
+        elif any(map(_is_default, classes)):
+            text = f"volumes can be had of storage class {listed(sorted(names), 'or')}"
+        else:
+            text = f"claims have to name a storage class, {listed(sorted(names), 'or')}"
+        yield Finding("storage", "ok", text)
+
+    def _pull(self, image: str, over: threading.Event) -> Iterator[Finding]:
+        assert self._cluster is not None
+        if self._there:
+            yield from trial.findings(self._cluster, self._namespace, image, over)
+        else:
+            text = f'no pull was tried, for there is no namespace "{self._namespace}"'
+            yield Finding("registry", "skipped", text)
+
+    def _node_ports(self) -> Iterator[Finding]:
+        assert self._cluster is not None
+        try:
+            known = self._known_nodes()
+        except ForbiddenError as error:
+            yield _unseen("node-ports", error)
+            return
+        services: list[Raw] = []
+        with contextlib.suppress(ForbiddenError):
+            services = self._cluster.list(kinds.SERVICE, self._namespace, labels=OURS)
+        yield from nodeports.findings(known, services)
+
+
+def node_clocks(leases: list[Raw], now: float) -> Iterator[Finding]:
+    """Of the leases that nodes renew by their own clocks: which are ahead, which behind.
+
+    `now` is the API server's time in seconds since the epoch.
+    """
+    wrong = False
+    for lease in leases:
+        renewed = seconds((lease.get("spec") or {}).get("renewTime"))
+        if renewed is None or -_STALE_SECONDS < (skew := renewed - now) < _SKEW_SECONDS:
+            continue
+        wrong = True
+        name = lease["metadata"]["name"]
+        if skew > 0:
+            text = f"the clock of node {name} is {skew:.0f} s ahead of the API server's"
+        else:
+            text = (
+                f"node {name} gives a sign of life {-skew:.0f} s old: its clock is behind, or it"
+                " does not answer"
+            )
+        yield Finding("clock", "warning", text, _CLOCK_REMEDY)
+    if leases and not wrong:
+        count = f"{len(leases)} node{'' if len(leases) == 1 else 's'}"
+        yield Finding("clock", "ok", f"the clock of {count} agrees with the API server's")
+
+
+def _side(skew: float) -> str:
+    return "ahead of" if skew > 0 else "behind"
+
+
+def _is_default(storage_class: Raw) -> bool:
+    annotations = storage_class["metadata"].get("annotations") or {}
+    return annotations.get(_DEFAULT_CLASS) == "true"
+
+
+def _unseen(area: str, error: ForbiddenError) -> Finding:
+    return Finding(
+        area, "skipped", f"this could not be looked at: {error.message}", error.hint or ""
+    )

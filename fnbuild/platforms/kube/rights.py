@@ -1,0 +1,38 @@
+"""What fnbuild does in a namespace of a cluster, as rights that its user needs."""
+
+from __future__ import annotations
+
+from fnbuild.platforms.cluster import kinds
+from fnbuild.platforms.cluster.rights import Right
+
+_READ = ("get", "list")
+_CHANGE = ("create", "patch", "delete")
+
+RIGHTS = (
+    Right(kinds.DEPLOYMENT, (*_READ, "watch", *_CHANGE)),
+    Right(kinds.SERVICE, (*_READ, *_CHANGE)),
+    Right(kinds.CONFIG_MAP, (*_READ, *_CHANGE, "update")),
+    Right(kinds.POD, (*_READ, "watch")),
+    Right(kinds.EVENT, ("list",), "a deploy that fails says less of the reason"),
+    Right(kinds.HPA_V1, (*_READ, *_CHANGE), "functions do not scale by load"),
+    Right(kinds.INGRESS, (*_READ, *_CHANGE), "functions get no ingress"),
+    Right(kinds.CRON_JOB, (*_READ, *_CHANGE), "cron triggers cannot be CronJobs"),
+    Right(kinds.POD, ("get",), "`logs` shows nothing", "log"),
+    Right(
+        kinds.POD, ("get",), "a failing init_context is told by the log, not by its words", "proxy"
+    ),
+    Right(
+        kinds.POD,
+        ("get", "create"),
+        "`invoke` needs a node port that this machine reaches",
+        "portforward",
+    ),
+    Right(
+        kinds.NODE,
+        ("list",),
+        "nodes cannot be examined, and their addresses are not known",
+        everywhere=True,
+        role="",
+    ),
+)
+"""In the order of their weight."""
