@@ -101,6 +101,15 @@ def lock(namespace: str, name: str, what: str) -> Iterator[None]:
         yield
 
 
+def drop_lock(namespace: str, name: str) -> None:
+    """Remove the lock, and the function's folder unless there is something else in it."""
+    folder = function_dir(namespace, name)
+    with suppress(OSError):
+        if [one.name for one in folder.iterdir()] == ["lock"]:
+            (folder / "lock").unlink()
+            folder.rmdir()
+
+
 @contextmanager
 def hold(path: Path, what: str, taken: Callable[[Holder], None]) -> Iterator[None]:
     """Hold the lock file at `path`.

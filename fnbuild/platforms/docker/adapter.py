@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -11,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from fnbuild.datadir import function_dir
+from fnbuild.datadir import drop_lock
 from fnbuild.errors import (
     ConfigError,
     ConflictError,
@@ -240,7 +239,7 @@ class DockerPlatform:
                 if image:
                     records.drop_image(self.engine, made)
             records.drop_import(self.engine, key)
-            _forget_lock(key)
+            drop_lock(*key)
         return known.there
 
     # Projects
@@ -283,12 +282,3 @@ def _refuse_foreign(known: Known) -> None:
             f"{name} was deployed by Nuclio, which keeps records of its own",
             hint=f"use `nuctl` for it, or take it over: `fnbuild deploy {name} --path FOLDER`",
         )
-
-
-def _forget_lock(key: Key) -> None:
-    """Remove the lock, and the function's folder unless another platform has something there."""
-    folder = function_dir(*key)
-    if [one.name for one in folder.iterdir()] == ["lock"]:
-        with contextlib.suppress(OSError):
-            (folder / "lock").unlink()
-            folder.rmdir()

@@ -1,1 +1,14 @@
-"""Functions as Deployments and Services of a Kubernetes cluster."""
+"""The Kubernetes platform: functions as Deployments of the cluster that the kubeconfig names.
+
+The Deployment alone says what runs; a ConfigMap remembers older revisions, imports and projects.
+Any machine and data directory that reaches the cluster sees the same.
+"""
+
+from fnbuild.platforms.kube.adapter import KubePlatform
+
+__all__ = ["KubePlatform", "connect"]
+
+
+def connect() -> KubePlatform:
+    """The platform; the cluster is reached on first use."""
+    return KubePlatform()

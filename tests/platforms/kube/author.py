@@ -1,56 +1,71 @@
-"""Functions and revisions for tests of what is made of them."""
+"""Writing and deploying functions as a person would."""
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
-import msgspec
+from fnbuild import deploy
+from fnbuild.platforms import Deployment
+from fnbuild.platforms.cluster import kinds
+from fnbuild.platforms.kube import KubePlatform
+from fnbuild.spec.types import Raw
 
-from fnbuild.platforms.cluster.kinds import CRON_JOB_V1BETA1, HPA_V1, HPA_V2BETA2, Kind
-from fnbuild.platforms.kube.labels import Made, config_of, key_of
-from fnbuild.platforms.kube.manifests import Surroundings
-from fnbuild.platforms.kube.scaling import needs_metrics
-from fnbuild.spec.reader import from_raw, load
-from fnbuild.spec.rules import complete
-from fnbuild.spec.types import Function
+_CONFIG = """\
+metadata:
+  name: {name}
+spec:
+  handler: main:handler
+  runtime: python:3.11
+  build:
+    image: {image}
+    noBaseImagesPull: true
+{spec}"""
 
-NAMESPACE = "fnbuild-test"
-DIGEST = "c0de" * 16
-IMAGE = "registry.example.com/fnbuild/{}:latest"
-PINNED = "registry.example.com/fnbuild/{}@sha256:" + "1a" * 32
-
-
-def function(name: str = "greeter", labels: dict[str, str] | None = None, **spec: Any) -> Function:
-    """A function as the reader completes it."""
-    metadata = {"name": name, "namespace": NAMESPACE, "labels": labels or {}}
-    raw = {"metadata": metadata, "spec": {"handler": "main:handler", **spec}}
-    return complete(from_raw(raw, name))
-
-
-def loaded(path: Path, variant: str | None = None) -> Function:
-    """The function of a file, in the tests' namespace."""
-    found = load(path, variant=variant).function
-    metadata = msgspec.structs.replace(found.metadata, namespace=NAMESPACE)
-    return msgspec.structs.replace(found, metadata=metadata)
+_CODE = """\
+def handler(context, event):
+    return "{word}"
+"""
 
 
-def made(function: Function, **values: Any) -> Made:
-    """Revision 7 of it, from an image in a registry."""
-    name = function.metadata.name
-    given: dict[str, Any] = {
-        "number": 7,
-        "created": "2026-01-02T03:04:05.678Z",
-        "digest": DIGEST,
-        "image": IMAGE.format(name),
-        "pinned": PINNED.format(name),
-        "source": 7,
-        "owner": "machine:/data",
-    }
-    return Made(key=key_of(function), config=config_of(function), **(given | values))
+def config(name: str, image: str, spec: str = "") -> str:
+    """The text of a function.yaml; `spec` are more of its lines."""
+    return _CONFIG.format(name=name, image=image, spec=spec)
 
 
-def surroundings(function: Function, **values: Any) -> Surroundings:
-    """A cluster of today's oldest kind: without autoscaling/v2 and batch/v1 CronJobs."""
-    hpa: Kind = HPA_V2BETA2 if needs_metrics(function) else HPA_V1
-    return Surroundings(**({"hpa": hpa, "cron_job": CRON_JOB_V1BETA1} | values))
+class Author:
+    def __init__(self, home: Path, platform: KubePlatform, namespace: str):
+        self.home = home
+        self.platform = platform
+        self.namespace = namespace
+        self.progress: list[str] = []
+
+    def write(self, word: str = "hello", *, name: str = "greeter", spec: str = "") -> Path:
+        """A function that answers every request with the word."""
+        return self.write_code(_CODE.format(word=word), name=name, spec=spec)
+
+    def write_code(self, code: str, *, name: str = "greeter", spec: str = "") -> Path:
+        folder = self.home / "functions" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = textwrap.indent(textwrap.dedent(spec).strip(), "  ")
+        (folder / "function.yaml").write_text(config(name, f"{self.namespace}-{name}", lines))
+        (folder / "main.py").write_text(textwrap.dedent(code))
+        return folder
+
+    def request(self, folder: Path, **options: Any) -> deploy.DeployRequest:
+        return deploy.DeployRequest(
+            path=folder, platform="kube", namespace=self.namespace, options=options
+        )
+
+    def deploy(self, folder: Path, **options: Any) -> Deployment:
+        return deploy.deploy(self.request(folder, **options), self.progress.append)
+
+    def shown(self, name: str = "greeter") -> Deployment:
+        return self.platform.deployment(self.namespace, name)
+
+    def live(self, name: str = "greeter") -> Raw:
+        """The function's Deployment in the cluster."""
+        found = self.platform.cluster.get(kinds.DEPLOYMENT, self.namespace, f"nuclio-{name}")
+        assert found is not None
+        return found

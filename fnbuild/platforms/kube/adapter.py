@@ -1,0 +1,256 @@
+"""The Kubernetes platform as commands see it: `Platform`, on a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from fnbuild.errors import ConflictError, FnbuildError, NotFoundError, UsageError
+from fnbuild.platforms import (
+    Artifact,
+    Deployment,
+    Finding,
+    LogRecord,
+    Plan,
+    Progress,
+    Project,
+    Revision,
+    history,
+)
+from fnbuild.platforms.cluster import connection, logs
+from fnbuild.platforms.cluster.api import Cluster
+from fnbuild.platforms.kube import (
+    claims,
+    doctor,
+    inventory,
+    planning,
+    reaching,
+    records,
+    rollout,
+    view,
+)
+from fnbuild.platforms.kube.inventory import Known
+from fnbuild.platforms.kube.labels import Key, Made, key_of, now
+from fnbuild.platforms.kube.planning import Again, Planned
+from fnbuild.platforms.kube.rollout import Rollout
+from fnbuild.platforms.projects import deletable
+from fnbuild.spec.hints import closest
+from fnbuild.spec.types import Function
+
+_REMOVING_SECONDS = 60.0
+_IMPORTING_SECONDS = 30.0
+
+
+class KubePlatform:
+    """Functions as Deployments, one each."""
+
+    name = view.PLATFORM
+    runs: Literal["folder", "image"] = "image"
+
+    @cached_property
+    def cluster(self) -> Cluster:
+        """The cluster, reached on first use."""
+        return connection.connect()
+
+    # Deploying
+
+    def plan(self, function: Function, artifact: Artifact, **options: Any) -> Plan:
+        known = inventory.function(self.cluster, key_of(function))
+        return planning.plan(self.cluster, known, function, artifact, options).plan
+
+    def apply(self, plan: Plan, progress: Progress) -> Deployment:
+        key, seconds = key_of(plan.function), rollout.claim_seconds(plan.function)
+        with claims.claimed(self.cluster, key, "deployed", seconds) as claim:
+            previous = rollout.settle(claim)
+            # Somebody may have deployed between the plan and the claim.
+            planned = planning.plan(
+                self.cluster, claim.known, plan.function, plan.artifact, plan.options
+            )
+            if planned.plan.changes:
+                Rollout(self.cluster, claim, planned, previous, progress).run()
+            else:
+                stays = "is still disabled" if plan.function.spec.disable else "runs"
+                progress(f"nothing has changed, and the function {stays}")
+        return self._deployed(planned)
+
+    def rollback(
+        self, namespace: str, name: str, revision: int | None, progress: Progress
+    ) -> Deployment:
+        key = Key(namespace, name)
+        known = self._own(key)
+        if revision is None:
+            served = (made for made in records.revisions(known) if not made.failed)
+            wanted = history.before(name, known.made, served)
+        else:
+            wanted = records.revision(known, revision)
+        progress(f"rolling back to the code and configuration of revision {wanted.number}")
+        note = f"rollback to revision {wanted.number}"
+        return self._run_again(wanted, "rolled back", note, wanted.stamp, progress)
+
+    def redeploy(self, namespace: str, name: str, progress: Progress) -> Deployment:
+        key = Key(namespace, name)
+        known = self._own(key)
+        recorded = known.made or next(iter(records.revisions(known)), None)
+        if recorded is None:
+            raise records.without_code(key, known.imported)
+        note = f"redeploy of revision {recorded.number}"
+        return self._run_again(recorded, "redeployed", note, now(), progress)
+
+    def _run_again(
+        self, wanted: Made, participle: str, note: str, stamp: str, progress: Progress
+    ) -> Deployment:
+        """Run a recorded revision as a new one."""
+        key, function = wanted.key, wanted.function
+        again = Again(wanted.source, note, stamp, wanted.overlap)
+        artifact = Artifact("image", wanted.image, wanted.digest, pinned=wanted.pinned)
+        seconds = rollout.claim_seconds(function)
+        with claims.claimed(self.cluster, key, participle, seconds) as claim:
+            previous = rollout.settle(claim)
+            planned = planning.plan(self.cluster, claim.known, function, artifact, {}, again)
+            Rollout(self.cluster, claim, planned, previous, progress).run()
+        return self._deployed(planned)
+
+    def _deployed(self, planned: Planned) -> Deployment:
+        shown = self._shown(planned.known.key)
+        if planned.plan.changes:
+            reaching.turn(shown)
+        return replace(shown, warnings=(*planned.plan.warnings, *shown.warnings))
+
+    def store_imported(self, function: Function) -> Deployment:
+        key = key_of(function)
+        with claims.claimed(self.cluster, key, "imported", _IMPORTING_SECONDS) as claim:
+            if claim.known.deployment is not None or claim.made:
+                raise ConflictError(
+                    f"there is a function {key.name} in namespace {key.namespace} already",
+                    hint=f"delete it first: `fnbuild delete function {key.name}`",
+                )
+            claim.add_import(function)
+        return self._shown(key)
+
+    # Looking
+
+    def notices(self) -> list[str]:
+        try:
+            _ = self.cluster.version
+        except FnbuildError as error:
+            return [f"{error.message}; {error.hint}" if error.hint else error.message]
+        return []
+
+    def examine(
+        self,
+        namespace: str,
+        *,
+        areas: Collection[str] = (),
+        image: str = "",
+        architecture: str = "",
+    ) -> Iterator[Finding]:
+        return doctor.examine(lambda: self.cluster, namespace, areas, image, architecture)
+
+    def deployments(self, namespace: str, project: str | None = None) -> list[Deployment]:
+        known = inventory.functions(self.cluster, namespace)
+        wanted = [one for one in known if project in (None, one.project)]
+        return view.deployments(self.cluster, wanted)
+
+    def deployment(self, namespace: str, name: str) -> Deployment:
+        return self._shown(Key(namespace, name))
+
+    def _shown(self, key: Key) -> Deployment:
+        return view.deployment(self.cluster, self._existing(key))
+
+    def _own(self, key: Key) -> Known:
+        """A function that is not somebody else's."""
+        known = self._existing(key)
+        claims.refuse_foreign(known)
+        return known
+
+    def _existing(self, key: Key) -> Known:
+        known = inventory.function(self.cluster, key)
+        if not known.there:
+            raise NotFoundError(
+                f"there is no function {key.name} in namespace {key.namespace}",
+                hint=self._whereabouts(key),
+            )
+        return known
+
+    def _whereabouts(self, key: Key) -> str:
+        """Where the function is that somebody did not find."""
+        keys = inventory.everywhere(self.cluster)
+        elsewhere = [one.namespace for one in keys if one.name == key.name]
+        if elsewhere:
+            return f"it is in namespace {' and '.join(elsewhere)}: `-n {elsewhere[0]}`"
+        close = closest(key.name, (one.name for one in keys if one.namespace == key.namespace))
+        if close:
+            return f'did you mean "{close}"?'
+        return f"`fnbuild get functions --platform {self.name} -n {key.namespace}` lists them"
+
+    def reach(self, deployment: Deployment) -> AbstractContextManager[str]:
+        return reaching.reached(self.cluster, deployment)
+
+    def logs(
+        self,
+        namespace: str,
+        name: str,
+        *,
+        follow: bool = False,
+        since: float | None = None,
+        tail: int | None = None,
+    ) -> Iterator[LogRecord]:
+        key = Key(namespace, name)
+        known = self._existing(key)
+
+        def pods() -> list[str]:
+            return [one["metadata"]["name"] for one in inventory.pods(self.cluster, key)]
+
+        if not follow and not pods():
+            return records.failures(known)
+        return logs.read(self.cluster, namespace, pods, follow=follow, since=since, tail=tail)
+
+    def revisions(self, namespace: str, name: str) -> list[Revision]:
+        return records.shown(self._existing(Key(namespace, name)))
+
+    def source(self, namespace: str, name: str, revision: int | None = None) -> Path | None:
+        """None: the code is in the image, which is in a registry and not here."""
+        known = self._existing(Key(namespace, name))
+        if revision is not None:
+            records.revision(known, revision)
+        return None
+
+    # Removing
+
+    def delete(self, namespace: str, name: str, *, image: bool = False) -> bool:
+        if image:
+            raise UsageError(
+                "images in a registry are not removed from here",
+                hint="leave out `--image`; the registry's own tools remove images",
+            )
+        key = Key(namespace, name)
+        if not inventory.function(self.cluster, key).there:
+            return False
+        with claims.claimed(self.cluster, key, "deleted", _REMOVING_SECONDS) as claim:
+            rollout.remove(self.cluster, claim)
+        return True
+
+    # Projects
+
+    def projects(self, namespace: str) -> list[Project]:
+        return records.projects(self.cluster, namespace)
+
+    def create_project(self, project: Project) -> bool:
+        return records.add_project(self.cluster, project)
+
+    def delete_project(self, namespace: str, name: str, *, cascade: bool) -> bool:
+        members = {
+            one.key.name: one
+            for one in inventory.functions(self.cluster, namespace)
+            if one.project == name
+        }
+        doomed = deletable(name, list(members), cascade=cascade)
+        for member in doomed:
+            claims.refuse_foreign(members[member])
+        for member in doomed:
+            self.delete(namespace, member)
+        return records.drop_project(self.cluster, namespace, name)

@@ -1,0 +1,266 @@
+"""What a deploy would change in the cluster, as a value.
+
+The cluster itself is asked by a dry run what its objects would become: what it refuses, and what
+others have changed since, is told before anything is touched.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import msgspec
+
+from fnbuild.errors import UsageError
+from fnbuild.platforms import Artifact, Manifest, Plan, Step
+from fnbuild.platforms.cluster.api import Cluster
+from fnbuild.platforms.kube import asking, claims, inventory, records
+from fnbuild.platforms.kube import labels as own
+from fnbuild.platforms.kube.effects import literal_secrets, warnings_for
+from fnbuild.platforms.kube.inventory import Known
+from fnbuild.platforms.kube.labels import Made, config_of, key_of, now
+from fnbuild.platforms.kube.manifests import Surroundings, manifests, portable
+from fnbuild.platforms.kube.reasons import rolled_out
+from fnbuild.platforms.kube.surroundings import identity, look
+from fnbuild.spec.types import Function, Raw
+
+OPTIONS = frozenset({"force", "overlap", "force_conflicts", "keep_failed"})
+_AT_ONCE = 6
+# What the cluster and its clients write into metadata, which nobody has asked for.
+_NOISE = ("managedFields", "uid", "resourceVersion", "generation", "creationTimestamp", "selfLink")
+_NOISY_ANNOTATIONS = (
+    *own.OF_REVISIONS,
+    "deployment.kubernetes.io/revision",
+    "kubectl.kubernetes.io/last-applied-configuration",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """What makes a revision of a recorded one: whose code it is, and the note of that.
+
+    With another `stamp` than the recorded one's its pods start anew.
+    """
+
+    source: int
+    note: str
+    stamp: str
+    overlap: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan with what it takes to do it.
+
+    `wanted` are the manifests in the order in which they are applied, `unwanted` live objects that
+    go when the new revision serves.
+    """
+
+    plan: Plan
+    known: Known
+    made: Made
+    around: Surroundings
+    wanted: tuple[Manifest, ...]
+    unwanted: tuple[Raw, ...]
+
+    @property
+    def forces(self) -> bool:
+        """Whether fields that somebody else has changed are taken over."""
+        return bool(self.plan.options.get("force_conflicts"))
+
+    def changes(self, manifest: Manifest) -> bool:
+        """Whether the manifest differs from what is there."""
+        return any(step.target == target(manifest) for step in self.plan.changes)
+
+
+def plan(  # noqa: PLR0913, PLR0917 (what is there, what is wanted, how)
+    cluster: Cluster,
+    known: Known,
+    function: Function,
+    artifact: Artifact,
+    options: dict[str, Any],
+    again: Again | None = None,
+) -> Planned:
+    """Raises `InputError` for what Kubernetes does not take, `NotFoundError` without the namespace,
+    `ForbiddenError` without the rights and `ConflictError` where others have changed the objects.
+    """
+    function = _with_options(function, artifact, options)
+    key_of(function)
+    claims.refuse_foreign(known)
+    live = look(cluster, known, function)
+    ill = known.deployment is not None and not rolled_out(known.deployment)
+    made = _revision(known, function, artifact, options, again)
+    if ill and again is None and _fails(cluster, known):
+        made = replace(made, stamp=now())
+    wanted = manifests(made, live.around)
+    force = bool(options.get("force_conflicts"))
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        after = list(pool.map(lambda one: cluster.apply(one, dry_run=True, force=force), wanted))
+    places = {identity(one) for one in wanted}
+    unwanted = tuple(one for one in live.objects if identity(one) not in places)
+    steps = (
+        *_told(known, made, artifact),
+        *(_step(target(one), live.found(one), one) for one in after),
+        *(Step("delete", target(one), shown(one)) for one in unwanted),
+    )
+    if again is not None or ill:
+        steps = tuple(_made_anew(step) for step in steps)
+    warnings = (
+        *artifact.warnings,
+        *warnings_for(function),
+        *literal_secrets(function),
+        *_of_image(function, artifact),
+    )
+    portables = portable(made, live.around)
+    done = Plan(function, artifact, _as_revision(steps), warnings, options, manifests=portables)
+    return Planned(done, known, made, live.around, wanted, unwanted)
+
+
+def target(manifest: Raw) -> str:
+    """What a step calls an object: `deployment nuclio-NAME`."""
+    return f"{str(manifest['kind']).lower()} {manifest['metadata']['name']}"
+
+
+def shown(manifest: Raw) -> Manifest:
+    """An object without what the cluster alone knows of it: what somebody would write."""
+    metadata = {key: value for key, value in manifest["metadata"].items() if key not in _NOISE}
+    annotations = metadata.pop("annotations", None) or {}
+    kept = {key: text for key, text in annotations.items() if key not in _NOISY_ANNOTATIONS}
+    if kept:
+        metadata["annotations"] = kept
+    rest = {key: value for key, value in manifest.items() if key not in ("metadata", "status")}
+    return {
+        "apiVersion": rest.pop("apiVersion", ""),
+        "kind": rest.pop("kind", ""),
+        "metadata": metadata,
+        **rest,
+    }
+
+
+def _with_options(function: Function, artifact: Artifact, options: dict[str, Any]) -> Function:
+    if unknown := set(options) - OPTIONS:
+        raise UsageError(
+            f"the Kubernetes platform knows no option {', '.join(sorted(unknown))}",
+            hint="where a function listens, its service says: `--http-trigger-service-type`"
+            if "listen" in unknown
+            else None,
+        )
+    spec = msgspec.structs.replace(function.spec, image=artifact.reference)
+    return msgspec.structs.replace(function, spec=spec)
+
+
+def _revision(
+    known: Known,
+    function: Function,
+    artifact: Artifact,
+    options: dict[str, Any],
+    again: Again | None,
+) -> Made:
+    """The revision that a deploy would make."""
+    number = max((one.number for one in records.revisions(known)), default=0) + 1
+    if known.made is not None and not known.made.number:
+        number += 1  # what was applied from a file gets one, too
+    made = Made(
+        key=known.key,
+        number=number,
+        created=now(),
+        digest=artifact.digest,
+        image=artifact.reference,
+        pinned=_pinned(known.made, artifact),
+        config=config_of(function),
+        source=number,
+        overlap=bool(options.get("overlap")),
+        owner=claims.owner(),
+    )
+    if again is not None:
+        return replace(
+            made,
+            source=again.source,
+            note=again.note,
+            stamp=again.stamp,
+            overlap=again.overlap,
+        )
+    if options.get("force"):
+        return replace(made, stamp=now())
+    active = known.made
+    if active is not None and (active.config, active.pinned) == (made.config, made.pinned):
+        # The same again restarts nothing, behind a restart that was asked for either.
+        return replace(made, stamp=active.stamp)
+    return made
+
+
+def _pinned(active: Made | None, artifact: Artifact) -> str:
+    """The exact reference; of an image that is yet to be built, that of the same code's."""
+    if artifact.pinned or not artifact.digest or active is None:
+        return artifact.pinned
+    same = (active.digest, active.image) == (artifact.digest, artifact.reference)
+    return active.pinned if same else ""
+
+
+def _told(known: Known, made: Made, artifact: Artifact) -> tuple[Step, ...]:
+    """What changes in words of functions, before the objects."""
+    active = known.made
+    after = {"image": made.image, "code": made.digest, "id": artifact.pinned}
+    before, config = None, None
+    if active is not None:
+        # An image that is yet to be built has no exact reference to compare.
+        exact = active.pinned if artifact.pinned else ""
+        before = {"image": active.image, "code": active.digest, "id": exact}
+        config = active.config
+    return (
+        _compared(f"function {made.key.name}", config, made.config),
+        _compared("revision", before, after),
+    )
+
+
+def _fails(cluster: Cluster, known: Known) -> bool:
+    """Whether what runs will not get better by itself, so that only new pods may."""
+    if known.deployment is None:
+        return False
+    pods = inventory.pods(cluster, known.key)
+    return bool(asking.standing(cluster, known.deployment, pods, time.time()).failure)
+
+
+def _step(name: str, live: Raw | None, after: Raw) -> Step:
+    return _compared(name, shown(live) if live is not None else None, shown(after))
+
+
+def _compared(name: str, before: Manifest | None, after: Manifest) -> Step:
+    if before is None:
+        return Step("create", name, None, after)
+    return Step("keep" if before == after else "update", name, before, after)
+
+
+def _made_anew(step: Step) -> Step:
+    """A revision that has to start, though what it is has not changed."""
+    if step.verb == "keep" and step.target.startswith("deployment "):
+        return Step("replace", step.target, step.before, step.after)
+    return step
+
+
+def _as_revision(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """Whatever changes something is a revision of its own, of the same image too."""
+    if all(step.verb == "keep" for step in steps):
+        return steps
+    return tuple(
+        Step("replace", step.target, step.before, step.after)
+        if step.target == "revision" and step.verb == "keep"
+        else step
+        for step in steps
+    )
+
+
+def _of_image(function: Function, artifact: Artifact) -> tuple[str, ...]:
+    """A warning of an image that was built here and that only this machine's engine has."""
+    spec = function.spec
+    if not artifact.digest or spec.run_registry or spec.build.registry:
+        return ()
+    first, slash, _ = artifact.reference.partition("/")
+    if slash and (first == "localhost" or "." in first or ":" in first):
+        return ()
+    return (
+        f"the image {artifact.reference} is only in this machine's engine, which the nodes may not"
+        " share: `-r REGISTRY` pushes it to where they can pull it",
+    )

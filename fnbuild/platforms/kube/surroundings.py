@@ -1,0 +1,107 @@
+"""What the cluster has that a plan depends on: the objects that are there, and what it serves."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from fnbuild.platforms.cluster import kinds
+from fnbuild.platforms.cluster.api import Cluster
+from fnbuild.platforms.cluster.faults import ForbiddenError
+from fnbuild.platforms.cluster.kinds import Kind
+from fnbuild.platforms.kube import addresses, inventory
+from fnbuild.platforms.kube import labels as own
+from fnbuild.platforms.kube.inventory import Known
+from fnbuild.platforms.kube.labels import Key
+from fnbuild.platforms.kube.manifests import Surroundings
+from fnbuild.spec.types import Function, Raw
+
+PULL_SECRET = "registry-credentials"  # noqa: S105 (a name, and Nuclio's)
+"""The secret with which nodes pull the images of functions that name none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """The objects of one function that are there now."""
+
+    around: Surroundings
+    objects: tuple[Raw, ...]
+
+    def found(self, manifest: Raw) -> Raw | None:
+        """The live object that the manifest would change."""
+        place = identity(manifest)
+        return next((one for one in self.objects if identity(one) == place), None)
+
+
+def identity(manifest: Raw) -> tuple[str, str]:
+    """Which object of a namespace it is, whatever version of its API it was read from."""
+    return str(manifest["kind"]), str(manifest["metadata"]["name"])
+
+
+def look(cluster: Cluster, known: Known, function: Function) -> Live:
+    """Everything else that has to be known of the cluster, asked for at the same time."""
+    key = known.key
+    with ThreadPoolExecutor(3) as pool:
+        hpa = pool.submit(_hpa_kind, cluster, function)
+        crons = pool.submit(cron_jobs, cluster, key)
+        secret = pool.submit(_pull_secret, cluster, key, function)
+        kind, (cron_kind, jobs) = hpa.result(), crons.result()
+        around = Surroundings(
+            hpa=kind,
+            cron_job=cron_kind,
+            node_port=addresses.node_port(known.service),
+            pull_secret=secret.result(),
+            replicas=_replicas(known),
+        )
+    autoscaler = known.hpa
+    if autoscaler is not None and kind is not kinds.HPA_V1:
+        autoscaler = cluster.get(kind, key.namespace, key.object)
+    some = (known.service, known.deployment, autoscaler, known.ingress, *jobs)
+    return Live(around, tuple(one for one in some if one is not None))
+
+
+def _hpa_kind(cluster: Cluster, function: Function) -> Kind:
+    """v1 knows of nothing but the CPU."""
+    spec = function.spec
+    if not (spec.auto_scale_metrics or spec.custom_scaling_metric_specs):
+        return kinds.HPA_V2 if cluster.serves(kinds.HPA_V2) else kinds.HPA_V1
+    some = (kinds.HPA_V2, kinds.HPA_V2BETA2)
+    return next((kind for kind in some if cluster.serves(kind)), kinds.HPA_V1)
+
+
+def cron_jobs(cluster: Cluster, key: Key) -> tuple[Kind, list[Raw]]:
+    """The kind that the cluster serves, and the function's own of it."""
+    kind = kinds.CRON_JOB if cluster.serves(kinds.CRON_JOB) else kinds.CRON_JOB_V1BETA1
+    try:
+        listed = cluster.list(kind, key.namespace, labels=f"{own.OURS},{own.FUNCTION}={key.name}")
+    except ForbiddenError:
+        return kind, []
+    return kind, [one for one in listed if inventory.ours(one)]
+
+
+def _pull_secret(cluster: Cluster, key: Key, function: Function) -> str:
+    if function.spec.image_pull_secrets:
+        return ""
+    try:
+        found = cluster.get(kinds.SECRET, key.namespace, PULL_SECRET)
+    except ForbiddenError:
+        return ""
+    return PULL_SECRET if found is not None else ""
+
+
+def _replicas(known: Known) -> int | None:
+    """How many there are, as long as the number is still fnbuild's.
+
+    Who stops to apply a field that nobody else has set gives it back to the cluster, which would
+    make it 1; an autoscaler that has changed it has made it its own.
+    """
+    if known.deployment is None or not _applied(known.deployment, "f:replicas"):
+        return None
+    return int(known.deployment["spec"].get("replicas", 1))
+
+
+def _applied(deployment: Raw, name: str) -> bool:
+    for one in deployment["metadata"].get("managedFields") or []:
+        if one.get("manager") == own.MANAGER and one.get("operation") == "Apply":
+            return name in ((one.get("fieldsV1") or {}).get("f:spec") or {})
+    return False
