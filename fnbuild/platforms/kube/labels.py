@@ -8,15 +8,14 @@ know. The Deployment alone tells what runs; the record of older revisions holds 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from fnbuild.errors import InputError
 from fnbuild.platforms import recorded
-from fnbuild.platforms.settings import wants_gpu
+from fnbuild.platforms.kube import allowed
+from fnbuild.platforms.settings import GPU
 from fnbuild.spec.reader import from_raw
 from fnbuild.spec.types import Function, Raw
 
@@ -53,14 +52,8 @@ _NOTE = "fnbuild.io/note"
 OF_REVISIONS = (REVISION, _CREATED, _SOURCE, _NOTE, OWNER)
 """Those that tell when and by whom; the rest follows from the function."""
 
-_LONGEST_NAME = 63
 _MOST_SOURCE = 64 << 10
-_MOST_ANNOTATIONS = 256 << 10
 _LONGEST_MESSAGE = 16 << 10
-_DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
-_PART = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
-_VALUE = re.compile(rf"({_PART})?")
-_KEY = re.compile(rf"([a-z0-9]([a-z0-9.-]{{0,251}}[a-z0-9])?/)?{_PART}")
 
 
 class Key(NamedTuple):
@@ -91,26 +84,9 @@ class Key(NamedTuple):
 def key_of(function: Function) -> Key:
     """Raises `InputError` for names that Kubernetes does not take."""
     key = Key(function.metadata.namespace, function.metadata.name)
-    for word, text, name in (
-        ("namespace", key.namespace, key.namespace),
-        ("function name", key.name, key.object),
-    ):
-        if not _DNS_LABEL.fullmatch(text):
-            raise InputError(
-                f"{text!r} cannot be a {word} in Kubernetes",
-                hint=f"lower-case letters, digits and '-', as in {_suggested(text)!r}",
-            )
-        if len(name) > _LONGEST_NAME:
-            most = _LONGEST_NAME - (len(name) - len(text))
-            raise InputError(
-                f"the {word} {text!r} has {len(text)} characters; in Kubernetes it may have {most}",
-                hint=f"shorten it by {len(text) - most}",
-            )
+    allowed.check_name("namespace", key.namespace)
+    allowed.check_name("function name", key.name, key.object)
     return key
-
-
-def _suggested(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "face-detector"
 
 
 def now() -> str:
@@ -192,8 +168,8 @@ class Made:
         # What was applied from a file may be in another namespace than the file's author had.
         config["metadata"] = {**(config.get("metadata") or {}), "namespace": key.namespace}
         number, digest = _number(annotations, REVISION), annotations.get(_DIGEST, "")
-        image, pinned = _images(annotations, template["spec"])
-        made = cls(
+        image, pinned = _images(annotations, template["spec"], config)
+        return cls(
             key=key,
             number=number,
             created=annotations.get(_CREATED, ""),
@@ -204,9 +180,9 @@ class Made:
             source=_number(annotations, _SOURCE) or number,
             note=annotations.get(_NOTE, ""),
             stamp=_stamp(about, digest),
+            overlap=_overlaps(config, deployment["spec"]),
             owner=annotations.get(OWNER, ""),
         )
-        return replace(made, overlap=_overlaps(made.function, deployment["spec"]))
 
     def annotations(self) -> dict[str, str]:
         """The Deployment's own. All of them are short, and none is the pods' concern."""
@@ -225,7 +201,7 @@ class Made:
         """Those of all its objects and pods. `InputError` for ones Kubernetes does not take."""
         given = (self.config.get("metadata") or {}).get("labels") or {}
         found = {PROJECT: "default"} | given | self.key.selector | {MANAGED_BY: MANAGER}
-        _check_labels(found)
+        allowed.check_labels(found)
         return found
 
     def metadata(self, annotations: Mapping[str, str] | None = None, name: str = "") -> Raw:
@@ -252,20 +228,27 @@ class Made:
             PROCESSOR: text_of(processor),
             **({STAMP: stamp} if stamp else {}),
         }
-        _check_annotations(found)
+        allowed.check_annotations(found, own=(CONFIG, PROCESSOR))
         return found
 
 
 def config_of(function: Function) -> Raw:
-    """The configuration as it is recorded, without secrets; without code that is too long for
-    an annotation, which is in the image anyway.
+    """The configuration as it is recorded: without secrets, and without what only tells one deploy
+    from another, as exports have it. Code that is too long is left out: it is in the image anyway.
     """
     config = recorded.config_of(function)
-    build = (config.get("spec") or {}).get("build") or {}
+    spec, build = (
+        dict(config.get("spec") or {}),
+        dict((config.get("spec") or {}).get("build") or {}),
+    )
+    metadata = dict(config.get("metadata") or {})
+    metadata.pop("resourceVersion", None)
+    spec.pop("imageHash", None)
+    build.pop("timestamp", None)
     if len(build.get("functionSourceCode", "")) > _MOST_SOURCE:
-        less = {key: value for key, value in build.items() if key != "functionSourceCode"}
-        config["spec"] = {**config["spec"], "build": less}
-    return config
+        del build["functionSourceCode"]
+    spec = {**spec, "build": build} if build else {k: v for k, v in spec.items() if k != "build"}
+    return {**config, "metadata": metadata, "spec": spec}
 
 
 def text_of(values: Raw) -> str:
@@ -273,47 +256,14 @@ def text_of(values: Raw) -> str:
     return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
-def _check_labels(labels: Mapping[str, str]) -> None:
-    for key, value in labels.items():
-        if not _KEY.fullmatch(key):
-            raise InputError(
-                f"metadata.labels: {key!r} is no label's key in Kubernetes",
-                hint="letters, digits, '-', '_' and '.', as in 'team' or 'example.org/team'",
-            )
-        if not _VALUE.fullmatch(value):
-            raise InputError(
-                f"metadata.labels.{key}: {value!r} is no label's value in Kubernetes",
-                hint="up to 63 letters, digits, '-', '_' and '.'; an annotation takes any text",
-            )
-
-
-def _check_annotations(annotations: Mapping[str, str]) -> None:
-    for key in annotations:
-        if not _KEY.fullmatch(key):
-            raise InputError(
-                f"metadata.annotations: {key!r} is no annotation's key in Kubernetes",
-                hint="letters, digits, '-', '_' and '.', as in 'type' or 'example.org/type'",
-            )
-    sizes = {key: len(key.encode()) + len(text.encode()) for key, text in annotations.items()}
-    total = sum(sizes.values())
-    if total > _MOST_ANNOTATIONS:
-        own = {key: size for key, size in sizes.items() if key not in (CONFIG, PROCESSOR)}
-        largest = max(own, key=lambda key: own[key], default="")
-        what = f"; the largest of metadata.annotations is {largest!r}" if largest else ""
-        raise InputError(
-            f"the configuration takes {total >> 10} KiB as annotations of a pod, and Kubernetes"
-            f" takes {_MOST_ANNOTATIONS >> 10}{what}",
-            hint="move long texts into files beside the handler; annotations count twice",
-        )
-
-
-def _images(annotations: Raw, pod: Raw) -> tuple[str, str]:
+def _images(annotations: Raw, pod: Raw, config: Raw) -> tuple[str, str]:
     """The name that people know, and the exact reference where what runs is one."""
     own = [one for one in pod.get("containers") or [] if one.get("name") == CONTAINER]
-    runs = own[0].get("image", "") if own else ""
-    image = annotations.get(_IMAGE) or runs
-    exact = bool(own) and own[0].get("imagePullPolicy") != "Always"
-    return image, runs if exact or runs != image else ""
+    runs = str(own[0].get("image", "")) if own else ""
+    image = str(annotations.get(_IMAGE) or runs)
+    chosen = (config.get("spec") or {}).get("imagePullPolicy")
+    exact = bool(own) and not chosen and own[0].get("imagePullPolicy") != "Always"
+    return image, runs if exact or runs != image or "@" in runs else ""
 
 
 def _stamp(about: Raw, digest: str) -> str:
@@ -321,11 +271,12 @@ def _stamp(about: Raw, digest: str) -> str:
     return "" if stamp == digest else stamp
 
 
-def _overlaps(function: Function, spec: Raw) -> bool:
+def _overlaps(config: Raw, spec: Raw) -> bool:
     """A function with a GPU is replaced with a gap unless somebody asked for none."""
-    strategy = (spec.get("strategy") or {}).get("type")
-    given = function.spec.deployment_strategy
-    return wants_gpu(function) and not given and strategy == "RollingUpdate"
+    given = config.get("spec") or {}
+    if given.get("deploymentStrategy") or (spec.get("strategy") or {}).get("type") == "Recreate":
+        return False
+    return bool(((given.get("resources") or {}).get("limits") or {}).get(GPU))
 
 
 def _number(values: Mapping[str, Any], name: str) -> int:

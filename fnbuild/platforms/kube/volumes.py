@@ -46,7 +46,8 @@ def volumes_of(function: Function) -> Volumes:
         if "hostPath" in volume:
             left_out.append(f"{name} ({(volume['hostPath'] or {}).get('path', '')})")
             continue
-        if volumes.setdefault(name, {"name": name, **volume}) != {"name": name, **volume}:
+        own = name in (PROCESSOR, _SCRATCH)
+        if own or volumes.setdefault(name, {"name": name, **volume}) != {"name": name, **volume}:
             raise InputError(f"spec.volumes[{number}]: {name!r} is another volume already")
         mounts.append({"name": name, **mount})
     found = [volumes[name] for name in sorted(volumes)]

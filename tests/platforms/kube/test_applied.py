@@ -16,7 +16,7 @@ from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.kube.manifests import manifests
 from fnbuild.spec.types import Raw
 from tests.cluster import own_namespace, require_cluster
-from tests.platforms.kube import author
+from tests.platforms.kube import specimens
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -38,8 +38,8 @@ def moved(manifest: Raw, namespace: str) -> Raw:
 
 def deployed(cluster: Cluster, namespace: str, name: str, **spec: Any) -> dict[str, Raw]:
     """What the cluster has by kind once a function is applied there. Without pods it is quick."""
-    one = author.function(name, **({"replicas": 0} | spec))
-    found = manifests(author.made(one), author.surroundings(one))
+    one = specimens.function(name, **({"replicas": 0} | spec))
+    found = manifests(specimens.made(one), specimens.surroundings(one))
     return {each["kind"]: cluster.apply(moved(each, namespace)) for each in found}
 
 

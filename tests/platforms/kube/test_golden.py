@@ -14,7 +14,7 @@ import pytest
 from fnbuild.cli.output import as_yaml
 from fnbuild.platforms.kube.manifests import manifests, portable
 from fnbuild.spec.types import Function, Raw
-from tests.platforms.kube import author
+from tests.platforms.kube import specimens
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent.parent
@@ -38,7 +38,7 @@ SOURCES = _sources()
 
 
 def function(name: str) -> Function:
-    return author.loaded(*SOURCES[name])
+    return specimens.loaded(*SOURCES[name])
 
 
 def text_of(some: tuple[Raw, ...]) -> str:
@@ -49,7 +49,7 @@ def text_of(some: tuple[Raw, ...]) -> str:
 @pytest.mark.parametrize("name", SOURCES)
 def test_the_manifests(name: str) -> None:
     one = function(name)
-    text = text_of(portable(author.made(one), author.surroundings(one)))
+    text = text_of(portable(specimens.made(one), specimens.surroundings(one)))
     path = GOLDEN / f"{name}.yaml"
     if os.environ.get(WRITE):
         path.write_text(text)
@@ -61,9 +61,9 @@ def test_the_manifests(name: str) -> None:
 def test_twice_they_are_the_same(name: str) -> None:
     """Whatever revision it is, whoever deploys it and whatever port is live."""
     one = function(name)
-    first = portable(author.made(one), author.surroundings(one))
-    later = author.made(one, number=8, created="later", source=3, owner="other", stamp="again")
-    second = portable(later, author.surroundings(one, node_port=30123, replicas=5))
+    first = portable(specimens.made(one), specimens.surroundings(one))
+    later = specimens.made(one, number=8, created="later", source=3, owner="other", stamp="again")
+    second = portable(later, specimens.surroundings(one, node_port=30123, replicas=5))
     assert text_of(first) == text_of(second)
 
 
@@ -71,25 +71,25 @@ def test_twice_they_are_the_same(name: str) -> None:
 def test_a_new_number_restarts_nothing(name: str) -> None:
     """The pods' template is the same, and nothing that Kubernetes makes pods by differs."""
     one = function(name)
-    around = author.surroundings(one)
-    some = manifests(author.made(one), around)
-    others = manifests(author.made(one, number=9, created="later", note="again"), around)
+    around = specimens.surroundings(one)
+    some = manifests(specimens.made(one), around)
+    others = manifests(specimens.made(one, number=9, created="later", note="again"), around)
     for before, after in zip(some, others, strict=True):
         assert before["spec"] == after["spec"]
 
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_the_deployment_tells_its_revision(name: str) -> None:
-    one = author.made(function(name), note="back to 5", source=5)
-    found = manifests(one, author.surroundings(one.function))
+    one = specimens.made(function(name), note="back to 5", source=5)
+    found = manifests(one, specimens.surroundings(one.function))
     deployment = next(manifest for manifest in found if manifest["kind"] == "Deployment")
     assert type(one).of_deployment(deployment) == one
 
 
 def test_no_secret_is_in_them() -> None:
     one = function("secrets")
-    made = author.made(one)
-    around = author.surroundings(one)
+    made = specimens.made(one)
+    around = specimens.surroundings(one)
     assert "LEAKED" in SOURCES["secrets"][0].read_text()
     for some in (manifests(made, around), portable(made, around)):
         assert "LEAKED" not in text_of(some)
