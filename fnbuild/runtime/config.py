@@ -16,7 +16,8 @@
                            "attributes": {}}},
      "event_timeout": 30.0 | null,       seconds
      "readiness_timeout": 120.0,         seconds that init_context may take
-     "accept": "immediately" | "when-ready" | "when-settled",   settled: ready, or failed
+     "accept": "immediately" | "when-ready" | "when-settled" | "ready-or-end",
+                                         settled: ready, or failed; the last ends when failed
      "restart": "always" | "no",         of workers that die
      "neighbours": "/folder" | null,     what other processors were started with; see `neighbours`
      "drain_timeout": 60.0,              seconds that open connections are waited for
@@ -36,6 +37,8 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 from . import logs
 
 Values = Dict[str, Any]
+
+_ACCEPT = ("immediately", "when-ready", "when-settled", "ready-or-end")
 
 # Kinds of triggers that can be served.
 SERVED = ("http", "cron")
@@ -104,7 +107,7 @@ class ProcessorConfig:
         }
         self.event_timeout = _get(values, "", "event_timeout", float, None)
         self.readiness_timeout = _get(values, "", "readiness_timeout", float, 120.0)
-        self.accept = _choice(values, "accept", ["immediately", "when-ready", "when-settled"])
+        self.accept = _choice(values, "accept", _ACCEPT)
         self.restart = _choice(values, "restart", ["always", "no"])
         self.drain_timeout = _get(values, "", "drain_timeout", float, 60.0)
         self.linger = _get(values, "", "linger", float, 0.0)

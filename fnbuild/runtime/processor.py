@@ -118,7 +118,11 @@ class Processor:
         """
         while self.pools.state() == "starting":
             await asyncio.sleep(_LOOK)
-        await self._accept(http)
+        if self.config.accept == "ready-or-end" and self.pools.state() == "unhealthy":
+            # Whoever started it waits for the end of a function that fails, as Nuclio does.
+            self._finish(1)
+        else:
+            await self._accept(http)
 
     async def _open_admin(self) -> None:
         if self.config.admin is None:

@@ -120,6 +120,14 @@ def test_accept_when_ready(serve: Any) -> None:
     assert one.send().body == b"served"
 
 
+def test_ready_or_end(serve: Any) -> None:
+    one = serve("import nowhere_to_be_found\n", wait=None, accept="ready-or-end")
+    assert one.process.wait(PATIENCE) == 1
+    one.await_record("nowhere_to_be_found", level="error")
+    well = serve("def handler(c, e):\n    return 'served'\n", wait=None, accept="ready-or-end")
+    assert well.send().body == b"served"
+
+
 def test_drain_serves_open_connections_to_their_end(serve: Any, keep_alive: Any) -> None:
     one = serve(HANDLER)
     idle, busy = keep_alive(one), keep_alive(one)
