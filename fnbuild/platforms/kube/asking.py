@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -27,8 +27,17 @@ _LINES_SHOWN = 20
 T = TypeVar("T")
 
 
-def standing(cluster: Cluster, deployment: Raw, pods: Sequence[Raw], now: float) -> Standing:
-    """How far the rollout of one Deployment is, with all that can be asked about its pods."""
+def standing(
+    cluster: Cluster,
+    deployment: Raw,
+    pods: Sequence[Raw],
+    now: float,
+    statuses: Mapping[str, Status] | None = None,
+) -> Standing:
+    """How far the rollout of one Deployment is, with all that can be asked about its pods.
+
+    `statuses` are what their processors say; with None they are asked.
+    """
     newest = [pod for pod in reasons.of_newest(deployment, pods) if not containers.is_ready(pod)]
     if reasons.rolled_out(deployment) or not newest:
         return reasons.standing(deployment, pods, (), now)
@@ -38,7 +47,7 @@ def standing(cluster: Cluster, deployment: Raw, pods: Sequence[Raw], now: float)
         events_of(cluster, newest),
         now,
         nodes_of(cluster) if any(not pod["spec"].get("nodeName") for pod in newest) else None,
-        statuses=statuses_of(cluster, newest),
+        statuses_of(cluster, newest) if statuses is None else statuses,
     )
 
 
@@ -69,25 +78,45 @@ def nodes_of(cluster: Cluster) -> list[Raw] | None:
 
 
 def statuses_of(cluster: Cluster, pods: Iterable[Raw]) -> dict[str, Status]:
-    """What the processors say that run in these pods and answer, by pod."""
-    asked = [pod["metadata"] for pod in pods if containers.runs(pod)]
-    said = _each(lambda one: status_of(cluster, one["namespace"], one["name"]), asked)
+    """What the processors say that run in these pods, by pod."""
+    asked = [pod for pod in pods if containers.runs(pod)]
+    said = _each(lambda pod: _status(cluster, pod), asked)
     return {
-        str(one["name"]): status
-        for one, status in zip(asked, said, strict=True)
+        str(pod["metadata"]["name"]): status
+        for pod, status in zip(asked, said, strict=True)
         if status is not None
     }
 
 
-def status_of(cluster: Cluster, namespace: str, pod: str) -> Status | None:
-    """What the processor of a pod says; None when it is none of fnbuild's, does not answer, or
-    may not be asked.
-    """
+def _status(cluster: Cluster, pod: Raw) -> Status | None:
+    namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
     try:
-        body = cluster.proxy(namespace, pod, _ADMIN_PORT, "/status")
+        return _answer(cluster, namespace, name)
+    except ForbiddenError:
+        return None if containers.is_ready(pod) else _failure(cluster, namespace, name)
+
+
+def _answer(cluster: Cluster, namespace: str, pod: str) -> Status | None:
+    """None when it is no processor of fnbuild's, or does not answer."""
+    body = cluster.proxy(namespace, pod, _ADMIN_PORT, "/status")
+    try:
         return None if body is None else msgspec.json.decode(body, type=Status)
-    except (ForbiddenError, msgspec.MsgspecError):
+    except msgspec.MsgspecError:
         return None
+
+
+def _failure(cluster: Cluster, namespace: str, pod: str) -> Status | None:
+    """What the log of a processor that may not be asked tells: that a worker could not start.
+
+    The handler's own records have other names, and those of requests a request's id.
+    """
+    for one in reversed(_read(cluster, namespace, pod, CONTAINER, previous=False)):
+        about = one.worker is not None and one.fields.get("name") == "processor"
+        if one.level == "error" and about and "request_id" not in one.fields:
+            lines = one.message.strip().splitlines() or [""]
+            reason = lines[-1] if lines[0].startswith("Traceback") else lines[0]
+            return Status("unhealthy", 0, 0, reason, one.message)
+    return None
 
 
 def last_words(cluster: Cluster, namespace: str, pod: str, container: str = CONTAINER) -> str:
@@ -95,7 +124,7 @@ def last_words(cluster: Cluster, namespace: str, pod: str, container: str = CONT
     processor's status, else the last errors of its log, else its last lines. "" for nothing.
     """
     if container == CONTAINER:
-        status = status_of(cluster, namespace, pod)
+        status = _answered(cluster, namespace, pod)
         if status is not None and status.state != "ready" and status.message:
             return status.detail or status.message
     now = _read(cluster, namespace, pod, container, previous=False)
@@ -103,6 +132,13 @@ def last_words(cluster: Cluster, namespace: str, pod: str, container: str = CONT
         return errors
     before = _read(cluster, namespace, pod, container, previous=True)
     return _errors(before) or _text(now or before)
+
+
+def _answered(cluster: Cluster, namespace: str, pod: str) -> Status | None:
+    try:
+        return _answer(cluster, namespace, pod)
+    except ForbiddenError:
+        return None
 
 
 def _read(

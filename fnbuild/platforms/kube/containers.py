@@ -34,6 +34,7 @@ class Look:
         """The pod's events, the newest first."""
         uid = pod["metadata"].get("uid")
         mine = [one for one in self.events if (one.get("involvedObject") or {}).get("uid") == uid]
+        mine.reverse()  # the cluster lists them in their order, and its times are whole seconds
         return sorted(mine, key=last_time, reverse=True)
 
 
@@ -188,7 +189,7 @@ def _waiting(one: _Container, waiting: Raw) -> Finding:
         return missing.cannot_configure(message, one.namespace).become(fatal=True)
     if reason == "CrashLoopBackOff":
         last = (one.status.get("lastState") or {}).get("terminated") or {}
-        return _terminated(one, last)
+        return _terminated(one, last).become(fatal=True)
     if reason not in ("", "ContainerCreating", "PodInitializing"):
         found = endings.not_started(message or reason)
         return Finding(f"{one.name} {found.text}", found.hint, fatal=True)
@@ -225,8 +226,8 @@ def _creating(one: _Container) -> Finding:
 def _terminated(one: _Container, state: Raw) -> Finding:
     """It has ended, or waits to be started after it did."""
     found = endings.ended(state, one.spec)
-    ends = one.restarts + ("terminated" in (one.status.get("state") or {}))
-    times = f", {ends} times" if ends > 1 else ""
+    ends = one.restarts + ("running" not in (one.status.get("state") or {}))
+    times = f", {ends} times so far" if ends > 1 else ""
     return Finding(
         f"{one.name} {_by_probe(one, state) or found.text}{times}",
         found.hint,
@@ -251,10 +252,8 @@ def _by_probe(one: _Container, state: Raw) -> str:
     if state.get("reason") == "OOMKilled" or int(state.get("exitCode") or 0) not in (0, 137, 143):
         return ""
     for probe in ("liveness", "startup"):
-        if any(
-            f"failed {probe} probe" in str(event.get("message")) for event in one.said("Killing")
-        ):
-            return f"was ended, for its {probe} probe failed{_probe(one, probe)}"
+        if answer := _probe(one, probe):
+            return f"was ended, for its {probe} probe failed{answer}"
     return ""
 
 

@@ -45,7 +45,7 @@ def cannot_mount(message: str, namespace: str) -> Finding:
 
 def cannot_configure(message: str, namespace: str) -> Finding:
     """What the kubelet's CreateContainerConfigError means."""
-    if found := _absent(message, namespace, "spec.env and spec.envFrom"):
+    if found := _absent(message, namespace, "spec.env or spec.envFrom"):
         return found
     if key := _KEY.search(message):
         name, kind, of = key.groups()

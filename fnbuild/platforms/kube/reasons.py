@@ -58,14 +58,15 @@ def standing(  # noqa: PLR0913, PLR0917 (each is a value of its own)
     look = Look(events, now, nodes, statuses or {})
     running = [pod for pod in newest if _active(pod)]
     found = [(pod, one) for pod in running if (one := _of_pod(pod, look)) is not None]
-    refusal = _refusal(deployment, now)
+    refusal = _refusal(deployment, now) or _paused(deployment)
     evicted = _evicted(newest)
     said = [one for one in (refusal, evicted) if one is not None] + [one for _, one in found]
     fatal = next((one for one in said if one.fatal), None)
     telling = next(
         ((pod, one) for pod, one in found if one.container and fatal in (None, one)), None
     )
-    words = [*_progress(deployment, pods, newest, running), *(one.text for one in said)]
+    words = [] if refusal else _progress(deployment, pods, newest, running)
+    words += [one.text for one in said]
     return Standing(
         ready=False,
         words=tuple(dict.fromkeys(words)),
@@ -152,13 +153,15 @@ def _progress(
     """What the numbers of pods say."""
     wanted = wanted_replicas(deployment)
     ready = sum(containers.is_ready(pod) for pod in running)
-    known = {pod["metadata"]["name"] for pod in newest}
-    old = [pod for pod in pods if pod["metadata"]["name"] not in known]
+    names = {pod["metadata"]["name"] for pod in newest}
+    old = [pod for pod in pods if pod["metadata"]["name"] not in names]
+    ending = [pod for pod in pods if "deletionTimestamp" in pod["metadata"]]
     words = []
     if wanted > 1:
         words.append(f"{ready} of {wanted} replicas ready")
-    if old and not running and _recreates(deployment):
-        words.append(f"waiting for the old pod{'s' if len(old) > 1 else ''} to end")
+    if not running and (old or ending) and _recreates(deployment):
+        several = len({pod["metadata"]["name"] for pod in [*old, *ending]}) > 1
+        words.append(f"waiting for the old pod{'s' if several else ''} to end")
     elif old and ready >= wanted:
         words.append("the new replicas are ready, the old ones end")
     elif not running and wanted:
@@ -178,6 +181,14 @@ def _refusal(deployment: Raw, now: float) -> Finding | None:
     namespace = str(deployment["metadata"]["namespace"])
     found = refusals.refused(str(failed.get("message") or ""), namespace)
     return found.become(fatal=_lasts(failed.get("lastTransitionTime"), now))
+
+
+def _paused(deployment: Raw) -> Finding | None:
+    if not deployment["spec"].get("paused"):
+        return None
+    name, namespace = deployment["metadata"]["name"], deployment["metadata"]["namespace"]
+    resume = f"`kubectl rollout resume deployment/{name} -n {namespace}`"
+    return Finding("the rollout is paused", f"{resume} goes on with it", fatal=True)
 
 
 def _lasts(since: str | None, now: float, patience: float = _SHORT_PATIENCE) -> bool:

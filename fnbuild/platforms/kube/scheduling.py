@@ -113,7 +113,7 @@ def _insufficient(case: _Case) -> Finding:
     most = _most(case.nodes, resource)
     if most is not None:
         lacking = not asked or quantity(most) < quantity(asked)
-        text += f", the largest has {most} in all" if lacking else ", others use it"
+        text += f", they have {_short(most)} at most" if lacking else ", others use it"
     if resource == GPU:
         return Finding(
             text,
@@ -145,6 +145,13 @@ def _most(nodes: list[Raw] | None, resource: str) -> str | None:
         for node in nodes
     ]
     return max(offered, key=quantity)
+
+
+def _short(amount: str) -> str:
+    """Kubelets tell memory in Ki, whatever its size."""
+    if not amount.endswith("Ki") or not amount[:-2].isdecimal():
+        return amount
+    return f"{int(amount[:-2]) >> 10}Mi"
 
 
 def _taint(case: _Case) -> Finding:

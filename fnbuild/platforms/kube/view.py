@@ -52,9 +52,9 @@ def deployment(cluster: Cluster, known: Known) -> Deployment:
     if known.deployment is None:
         return _shown(known, _Look(cluster, hosts))
     pods = inventory.pods(cluster, known.key)
-    standing = asking.standing(cluster, known.deployment, pods, time.time())
     newest = reasons.of_newest(known.deployment, pods)
     said = asking.statuses_of(cluster, newest) if inventory.ours(known.deployment) else {}
+    standing = asking.standing(cluster, known.deployment, pods, time.time(), said)
     return _shown(known, _Look(cluster, hosts, pods, standing, said))
 
 
@@ -86,9 +86,9 @@ def _looks(look: _Look, unsettled: list[Known]) -> dict[str, _Look]:
     by_name: dict[str, list[Raw]] = {one.key.name: [] for one in unsettled}
     for pod in pods or []:
         by_name.get(inventory.labels_of(pod).get(own.FUNCTION, ""), []).append(pod)
+    ours = [one.key.name for one in unsettled if inventory.ours(one.deployment)]
     said = asking.statuses_of(
-        cluster,
-        [pod for some in by_name.values() for pod in some if not containers.is_ready(pod)],
+        cluster, [pod for name in ours for pod in by_name[name] if not containers.is_ready(pod)]
     )
     found = {}
     for one in unsettled:
