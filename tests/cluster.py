@@ -22,6 +22,7 @@ from fnbuild.build import sdk
 from fnbuild.errors import FnbuildError
 from fnbuild.platforms.cluster import connection, kinds
 from fnbuild.platforms.cluster.api import Cluster
+from fnbuild.platforms.cluster.wire import Call
 from fnbuild.spec import reader
 from fnbuild.spec.types import Raw
 from tests.engine import making, require_engine, require_image, until
@@ -91,11 +92,8 @@ def _has_token_secrets(cluster: Cluster) -> bool:
 def _delete(cluster: Cluster, namespace: str) -> None:
     # Nothing of a test has to end well: without the grace period the node is free sooner.
     for pod in cluster.list(kinds.POD, namespace):
-        cluster.wire.answer(
-            "DELETE",
-            kinds.POD.path(namespace, pod["metadata"]["name"]),
-            body={"gracePeriodSeconds": 1},
-        )
+        path = kinds.POD.path(namespace, pod["metadata"]["name"])
+        cluster.wire.answer(Call("DELETE", path, {}, {"gracePeriodSeconds": 1}))
     cluster.delete(kinds.NAMESPACE, "", namespace)
 
 

@@ -11,13 +11,14 @@ from fnbuild.errors import NotFoundError
 from fnbuild.platforms.cluster import faults, following, kinds
 from fnbuild.platforms.cluster.faults import GoneError, Request
 from fnbuild.platforms.cluster.kinds import Kind
-from fnbuild.platforms.cluster.wire import APPLY, MERGE, Query, Wire
+from fnbuild.platforms.cluster.wire import APPLY, MERGE, Call, Query, Wire
 from fnbuild.spec.types import Raw
 
 MANAGER = "fnbuild"
 """What fnbuild is called among those that manage fields of objects."""
 
 _PAGE = 500
+_OURS = {"fieldManager": MANAGER}
 
 _Objects = list[Raw]
 # In the class, `list` is a method.
@@ -42,13 +43,15 @@ class Cluster:
     @cached_property
     def version(self) -> str:
         """The server's version, as in "v1.20.2"."""
-        return str(self.wire.json("GET", "/version", self._request("get")).get("gitVersion", ""))
+        return str(
+            self.wire.json(Call("GET", "/version"), self._request("get")).get("gitVersion", "")
+        )
 
     def serves(self, kind: Kind) -> bool:
         """Whether the server has this kind in this version of its API; asked once."""
         if kind.root not in self._served:
             try:
-                found = self.wire.json("GET", kind.root, self._request("get", kind))
+                found = self.wire.json(Call("GET", kind.root), self._request("get", kind))
             except NotFoundError:
                 found = {}
             self._served[kind.root] = {str(one["name"]) for one in found.get("resources") or []}
@@ -60,7 +63,7 @@ class Cluster:
         """One object; None when there is none."""
         request = self._request("get", kind, namespace, name)
         try:
-            return self.wire.json("GET", kind.path(namespace, name), request)
+            return self.wire.json(Call("GET", kind.path(namespace, name)), request)
         except NotFoundError:
             return None
 
@@ -80,7 +83,7 @@ class Cluster:
         items: _Objects = []
         while True:
             try:
-                page = self.wire.json("GET", path, request, query=query)
+                page = self.wire.json(Call("GET", path, query), request)
             except GoneError:  # the pages took too long: all at once
                 items, query = [], _selectors(labels, fields)
                 continue
@@ -104,14 +107,10 @@ class Cluster:
 
         Ends after `seconds`. A change may be told twice, and none is left out.
         """
+        call = Call("GET", kind.path(namespace), _selectors(labels, fields))
+        source = following.Source(self.wire, call, self._request("watch", kind, namespace), kind)
         return following.watch(
-            self.wire,
-            kind,
-            kind.path(namespace),
-            self._request("watch", kind, namespace),
-            _selectors(labels, fields),
-            lambda: self._listed(kind, namespace, labels, fields),
-            seconds,
+            source, lambda: self._listed(kind, namespace, labels, fields), seconds
         )
 
     # Writing
@@ -121,45 +120,40 @@ class Cluster:
 
         Fields that others manage: `FieldConflictError`, unless `force` takes them over.
         """
-        query = {"fieldManager": MANAGER, "force": str(force).lower()}
+        query = {**_OURS, "force": str(force).lower()}
         if dry_run:
             query["dryRun"] = "All"
         _, path, request = self._target("patch", manifest)
-        return self.wire.json(
-            "PATCH", path, request, query=query, body=manifest, content_type=APPLY
-        )
+        return self.wire.json(Call("PATCH", path, query, manifest, APPLY), request)
 
     def create(self, manifest: Raw) -> Raw:
         kind, _, request = self._target("create", manifest)
-        path = kind.path(request.namespace)
-        query = {"fieldManager": MANAGER}
-        return self.wire.json("POST", path, request, query=query, body=manifest)
+        return self.wire.json(Call("POST", kind.path(request.namespace), _OURS, manifest), request)
 
     def replace(self, manifest: Raw) -> Raw:
         """Put it in place of what is there; `StaleError` when that is not what was read."""
         _, path, request = self._target("update", manifest)
-        query = {"fieldManager": MANAGER}
-        return self.wire.json("PUT", path, request, query=query, body=manifest)
+        return self.wire.json(Call("PUT", path, _OURS, manifest), request)
 
     def patch(self, kind: Kind, namespace: str, name: str, body: Raw) -> Raw:
         """A JSON merge patch (RFC 7386)."""
         request = self._request("patch", kind, namespace, name)
-        path, query = kind.path(namespace, name), {"fieldManager": MANAGER}
-        return self.wire.json("PATCH", path, request, query=query, body=body, content_type=MERGE)
+        call = Call("PATCH", kind.path(namespace, name), _OURS, body, MERGE)
+        return self.wire.json(call, request)
 
     def delete(self, kind: Kind, namespace: str, name: str) -> bool:
         """Remove it, and in the background what belongs to it; False when there was none."""
         request = self._request("delete", kind, namespace, name)
-        body = {"propagationPolicy": "Background"}
+        call = Call("DELETE", kind.path(namespace, name), {}, {"propagationPolicy": "Background"})
         try:
-            self.wire.json("DELETE", kind.path(namespace, name), request, body=body)
+            self.wire.json(call, request)
         except NotFoundError:
             return False
         return True
 
     # Pods
 
-    def logs(
+    def logs(  # noqa: PLR0913 (what the API offers)
         self,
         namespace: str,
         pod: str,
@@ -175,27 +169,41 @@ class Cluster:
         None of them when pod, container or log is not there (yet). `follow` goes on until the
         container ends.
         """
+        source = self.log_source(
+            namespace, pod, container=container, since=since, tail=tail, previous=previous
+        )
+        for moment_ns, line in following.log(source, follow=follow):
+            if since is None or moment_ns / 1e9 >= since:
+                yield moment_ns / 1e9, line
+
+    def log_source(  # noqa: PLR0913
+        self,
+        namespace: str,
+        pod: str,
+        *,
+        container: str,
+        since: float | None = None,
+        tail: int | None = None,
+        previous: bool = False,
+    ) -> following.Source:
+        """The same, not asked for yet; `since` is rounded down to whole seconds."""
         query: Query = {"container": container}
-        if follow:
-            query["follow"] = "true"
         if previous:
             query["previous"] = "true"
         if tail is not None:
             query["tailLines"] = str(tail)
-        if since is not None:  # the server knows whole seconds only
+        if since is not None:
             moment = datetime.fromtimestamp(max(0.0, since), UTC)
             query["sinceTime"] = moment.strftime("%Y-%m-%dT%H:%M:%SZ")
         request = self._request("get", kinds.POD, namespace, pod, "log")
-        path = kinds.POD.path(namespace, pod, "log")
-        for moment_ns, line in following.log(self.wire, path, request, query):
-            if since is None or moment_ns >= since * 1e9:
-                yield moment_ns / 1e9, line
+        call = Call("GET", kinds.POD.path(namespace, pod, "log"), query)
+        return following.Source(self.wire, call, request, kinds.POD)
 
     def proxy(self, namespace: str, pod: str, port: int, path: str) -> bytes | None:
         """What the pod answers to a GET on this port; None when it does not answer."""
         request = self._request("get", kinds.POD, namespace, pod, "proxy")
         where = kinds.POD.path(namespace, f"{pod}:{port}", "proxy") + "/" + path.lstrip("/")
-        status, answer = self.wire.answer("GET", where, patient=False)
+        status, answer = self.wire.answer(Call("GET", where), patient=False)
         if status in {401, 403} and faults.status_of(answer):
             raise self.wire.refused(status, answer, request)
         if status >= 400 and (faults.status_of(answer) or b"trying to reach service" in answer):
@@ -219,8 +227,7 @@ class Cluster:
             "spec": {"resourceAttributes": {k: v for k, v in attributes.items() if v}},
         }
         request = self._request("create", kinds.ACCESS_REVIEW)
-        path = kinds.ACCESS_REVIEW.path(None)
-        found = self.wire.json("POST", path, request, body=review)
+        found = self.wire.json(Call("POST", kinds.ACCESS_REVIEW.path(None), {}, review), request)
         return bool((found.get("status") or {}).get("allowed"))
 
     def _target(self, verb: str, manifest: Raw) -> tuple[Kind, str, Request]:

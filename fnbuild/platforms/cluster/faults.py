@@ -34,6 +34,8 @@ _WEBHOOK = re.compile(
 _WEBHOOK_DEAD = re.compile(r'failed calling webhook "([^"]+)": (.*)', re.S)
 _MANAGER = re.compile(r'conflicts? with "([^"]*)"')
 _UNDECLARED = re.compile(r"(\.[^\s:]+): field not declared in schema")
+# Server-side apply also makes what is not there yet, and that is another right.
+_TOGETHER = {"patch": "patch,create"}
 _ACCOUNT = re.compile(r"system:serviceaccount:([^:]+):(.+)")
 
 
@@ -108,18 +110,45 @@ def status_of(body: bytes) -> Raw:
     return found if isinstance(found, dict) and found.get("kind") == "Status" else {}
 
 
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """An answer other than 2xx: its Status (empty when it holds none) and the message."""
+
+    code: int
+    status: Raw
+    text: str
+    request: Request
+
+    @property
+    def details(self) -> Raw:
+        return self.status.get("details") or {}
+
+    @property
+    def thing(self) -> str:
+        return self.request.thing
+
+    @property
+    def doing(self) -> str:
+        return f"{self.request.verb} {self.request.thing}"
+
+    @property
+    def causes(self) -> list[Raw]:
+        return [cause for cause in self.details.get("causes") or [] if isinstance(cause, dict)]
+
+
 def translate(status: int, body: bytes, request: Request) -> FnbuildError:
     """The error that an answer other than 2xx means."""
     found = status_of(body)
     text = str(found.get("message") or "") or _plain(body) or f"HTTP status {status}"
-    if (known := _webhook(text, request)) is not None:
+    refusal = _Refusal(status, found, text, request)
+    if (known := _webhook(refusal)) is not None:
         return known
     make = _BY_STATUS.get(status)
     if make is not None:
-        return make(found, text, request)
+        return make(refusal)
     if status >= 500:
-        return _of_server(status, text, request)
-    return PlatformError(f"the cluster refuses to {request.verb} {request.thing}: {text}")
+        return _of_server(refusal)
+    return PlatformError(f"the cluster refuses to {refusal.doing}: {text}")
 
 
 def _plain(body: bytes) -> str:
@@ -127,20 +156,15 @@ def _plain(body: bytes) -> str:
     return "" if text.startswith("<") else text[:500]
 
 
-def _causes(found: Raw) -> list[Raw]:
-    details = found.get("details") or {}
-    return [cause for cause in details.get("causes") or [] if isinstance(cause, dict)]
-
-
-def _webhook(text: str, request: Request) -> FnbuildError | None:
-    if denied := _WEBHOOK.search(text):
+def _webhook(refusal: _Refusal) -> FnbuildError | None:
+    if denied := _WEBHOOK.search(refusal.text):
         said = (denied[2] or "").strip()
         return PreconditionError(
-            f"the admission webhook {denied[1]} of the cluster refuses {request.thing}"
+            f"the admission webhook {denied[1]} of the cluster refuses {refusal.thing}"
             + (f": {said}" if said else ""),
             hint="it is a rule of this cluster: whoever runs it knows what it asks for",
         )
-    if dead := _WEBHOOK_DEAD.search(text):
+    if dead := _WEBHOOK_DEAD.search(refusal.text):
         return PlatformError(
             f"the admission webhook {dead[1]} of the cluster does not work: {dead[2].strip()}",
             hint="`kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations`",
@@ -148,34 +172,34 @@ def _webhook(text: str, request: Request) -> FnbuildError | None:
     return None
 
 
-def _bad_request(found: Raw, text: str, request: Request) -> FnbuildError:
-    return _unknown_field(text, request) or InputError(
-        f"the cluster cannot read {request.thing}: {text}"
+def _bad_request(refusal: _Refusal) -> FnbuildError:
+    return _unknown_field(refusal) or InputError(
+        f"the cluster cannot read {refusal.thing}: {refusal.text}"
     )
 
 
-def _unknown_field(text: str, request: Request) -> FnbuildError | None:
-    fields = _UNDECLARED.findall(text)
+def _unknown_field(refusal: _Refusal) -> FnbuildError | None:
+    fields = _UNDECLARED.findall(refusal.text)
     if not fields:
         return None
     listed = ", ".join(dict.fromkeys(fields))
     return InputError(
-        f"this cluster does not know what {request.thing} asks for: {listed}",
+        f"this cluster does not know what {refusal.thing} asks for: {listed}",
         hint="`kubectl explain` shows what it knows; leave the setting out, or correct it",
     )
 
 
-def _unauthorized(found: Raw, text: str, request: Request) -> FnbuildError:
+def _unauthorized(refusal: _Refusal) -> FnbuildError:
     return UnauthorizedError(
-        f"the cluster at {request.where} does not accept this user's credentials",
+        f"the cluster at {refusal.request.where} does not accept this user's credentials",
         hint="log in again; `kubectl auth can-i --list` tells whether it works",
     )
 
 
-def _forbidden(found: Raw, text: str, request: Request) -> FnbuildError:
-    denied = _DENIED.search(text)
+def _forbidden(refusal: _Refusal) -> FnbuildError:
+    denied = _DENIED.search(refusal.text)
     if denied is None:
-        return _not_admitted(text, request)
+        return _not_admitted(refusal)
     group, namespace = denied["group"] or "", denied["namespace"] or ""
     resource = f"{denied['resource']}.{group}" if group else denied["resource"]
     if "/" in denied["resource"] and group:
@@ -195,106 +219,96 @@ def _grant(user: str, verb: str, resource: str, namespace: str) -> str:
     who = f"--serviceaccount={found[1]}:{found[2]}" if found else f"--user='{user}'"
     kind, at = ("role", f" -n {namespace}") if namespace else ("clusterrole", "")
     return (
-        f"an administrator can allow it: `kubectl create {kind} {role} --verb={verb}"
-        f" --resource={resource}{at}`, then `kubectl create {kind}binding {role}"
-        f" --{kind}={role} {who}{at}`"
+        f"an administrator can allow it: `kubectl create {kind} {role}"
+        f" --verb={_TOGETHER.get(verb, verb)} --resource={resource}{at}`, then"
+        f" `kubectl create {kind}binding {role} --{kind}={role} {who}{at}`"
     )
 
 
-def _not_admitted(text: str, request: Request) -> FnbuildError:
+def _not_admitted(refusal: _Refusal) -> FnbuildError:
     """403 without a lack of rights: admission refuses the object."""
-    if "exceeded quota" in text or "failed quota" in text:
+    # In front of that is the object's name.
+    said = refusal.text.partition(" is forbidden: ")[2] or refusal.text
+    if "exceeded quota" in refusal.text or "failed quota" in refusal.text:
         return PreconditionError(
-            f"{request.thing} does not fit into a quota: {_tail(text)}",
-            hint=f"`kubectl describe quota -n {request.namespace}` shows what is used",
+            f"{refusal.thing} does not fit into a quota: {said}",
+            hint=f"`kubectl describe quota -n {refusal.request.namespace}` shows what is used",
         )
-    if "being terminated" in text:
+    if "being terminated" in refusal.text:
         return PreconditionError(
-            f'namespace "{request.namespace}" is being deleted',
+            f'namespace "{refusal.request.namespace}" is being deleted',
             hint="wait until it is gone, or use another one",
         )
-    return PreconditionError(f"the cluster does not admit {request.thing}: {_tail(text)}")
+    return PreconditionError(f"the cluster does not admit {refusal.thing}: {said}")
 
 
-def _tail(text: str) -> str:
-    """A message without the object's name in front of it."""
-    return text.partition(" is forbidden: ")[2] or text
-
-
-def _not_found(found: Raw, text: str, request: Request) -> FnbuildError:
-    details = found.get("details") or {}
+def _not_found(refusal: _Refusal) -> FnbuildError:
+    details, request = refusal.details, refusal.request
     if details.get("kind") == "namespaces":
         name = details.get("name") or request.namespace
         return NotFoundError(
-            f'there is no namespace "{name}" in the cluster {request.where}'.rstrip(),
+            f'there is no namespace "{name}" in the cluster at {request.where}',
             hint=f"`kubectl create namespace {name}`, or name another one with `-n`",
         )
-    if not details.get("name") and request.kind is not None and not request.name:
-        return _not_served(request)
-    if not found and request.kind is not None:
-        return _not_served(request)
-    return NotFoundError(f"there is no {request.thing} in namespace {request.namespace}")
+    if request.kind is not None and not details.get("name"):
+        return NotFoundError(
+            f"the cluster at {request.where} has no {request.kind.plural} of {request.kind.api}",
+            hint=f"`kubectl api-resources --api-group={request.kind.group}` shows what it has",
+        )
+    return NotFoundError(f"there is no {refusal.thing} in namespace {request.namespace}")
 
 
-def _not_served(request: Request) -> FnbuildError:
-    assert request.kind is not None
-    return NotFoundError(
-        f"the cluster {request.where} has no {request.kind.plural} of {request.kind.api}",
-        hint=f"`kubectl api-resources --api-group={request.kind.group}` shows what it has",
-    )
-
-
-def _conflict(found: Raw, text: str, request: Request) -> FnbuildError:
-    causes = [one for one in _causes(found) if one.get("reason") == "FieldManagerConflict"]
+def _conflict(refusal: _Refusal) -> FnbuildError:
+    causes = [one for one in refusal.causes if one.get("reason") == "FieldManagerConflict"]
     if causes:
         names = [_MANAGER.search(str(one.get("message", ""))) for one in causes]
         managers = tuple(dict.fromkeys(name[1] for name in names if name))
         fields = tuple(dict.fromkeys(str(one.get("field", "")) for one in causes))
         return FieldConflictError(
-            f"{request.thing} has fields that {' and '.join(managers) or 'another manager'}"
+            f"{refusal.thing} has fields that {' and '.join(managers) or 'another manager'}"
             f" manages: {', '.join(fields)}",
             managers,
             fields,
         )
-    if found.get("reason") == "AlreadyExists":
-        return ConflictError(f"{request.thing} exists already")
+    if refusal.status.get("reason") == "AlreadyExists":
+        return ConflictError(f"{refusal.thing} exists already")
     return StaleError(
-        f"{request.thing} was changed by somebody else at the same time", hint="try again"
+        f"{refusal.thing} was changed by somebody else at the same time", hint="try again"
     )
 
 
-def _gone(found: Raw, text: str, request: Request) -> FnbuildError:
-    return GoneError(f"the cluster has forgotten an older state of {request.thing}: {text}")
+def _gone(refusal: _Refusal) -> FnbuildError:
+    return GoneError(f"the cluster no longer knows an older state of {refusal.thing}")
 
 
-def _invalid(found: Raw, text: str, request: Request) -> FnbuildError:
+def _invalid(refusal: _Refusal) -> FnbuildError:
     problems = [
         f"{one['field']}: {one.get('message', '')}" if one.get("field") else one.get("message", "")
-        for one in _causes(found)
+        for one in refusal.causes
     ]
-    said = "; ".join(dict.fromkeys(map(str, problems))) or text
-    return InputError(f"the cluster refuses {request.thing}: {said}")
+    said = "; ".join(dict.fromkeys(map(str, problems))) or refusal.text
+    return InputError(f"the cluster refuses {refusal.thing}: {said}")
 
 
-def _busy(found: Raw, text: str, request: Request) -> FnbuildError:
+def _busy(refusal: _Refusal) -> FnbuildError:
     return UnavailableError(
-        f"the cluster at {request.where} has too much to do to {request.verb} {request.thing}",
+        f"the cluster at {refusal.request.where} has too much to do to {refusal.doing}",
         hint="try again in a minute",
     )
 
 
-def _of_server(status: int, text: str, request: Request) -> FnbuildError:
-    if (known := _unknown_field(text, request)) is not None:
+def _of_server(refusal: _Refusal) -> FnbuildError:
+    if (known := _unknown_field(refusal)) is not None:
         return known
-    kind = UnavailableError if status in {502, 503, 504} else PlatformError
+    kind = UnavailableError if refusal.code in {502, 503, 504} else PlatformError
     return kind(
-        f"the cluster at {request.where} could not {request.verb} {request.thing}"
-        f" (HTTP status {status})",
-        detail=text,
+        f"the cluster at {refusal.request.where} could not {refusal.doing}"
+        f" (HTTP status {refusal.code})",
+        detail=refusal.text,
     )
 
 
-_BY_STATUS: dict[int, Callable[[Raw, str, Request], FnbuildError]] = {
+_BY_STATUS: dict[int, Callable[[_Refusal], FnbuildError]] = {
     400: _bad_request,
     401: _unauthorized,
     403: _forbidden,

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -14,25 +17,33 @@ import msgspec
 from fnbuild.errors import InputError, NotFoundError, UnavailableError
 from fnbuild.platforms.cluster.faults import GoneError, Request
 from fnbuild.platforms.cluster.kinds import Kind
-from fnbuild.platforms.cluster.wire import Query, Wire
+from fnbuild.platforms.cluster.wire import Call, Wire
 from fnbuild.spec.types import Raw
 
 _PIECE = 65536
+_DOCKER_PIECE = 16 * 1024
+_STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:)(\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d) ")
 _PAUSE_SECONDS = 0.2
 _PATIENCE_SECONDS = 15.0
 
 Listed = Callable[[], tuple[list[Raw], str]]
 
 
-def watch(  # noqa: PLR0913 (what a watch consists of)
-    wire: Wire,
-    kind: Kind,
-    path: str,
-    request: Request,
-    query: Query,
-    listed: Listed,
-    seconds: float,
-) -> Iterator[tuple[str, Raw]]:
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is followed, and how it is asked for."""
+
+    wire: Wire
+    call: Call
+    request: Request
+    kind: Kind
+
+    def opened(self, silence: float | None, **query: str) -> AbstractContextManager[Any]:
+        call = replace(self.call, query=self.call.query | query)
+        return self.wire.stream(call, self.request, silence)
+
+
+def watch(source: Source, listed: Listed, seconds: float) -> Iterator[tuple[str, Raw]]:
     """What `listed` finds, then what changes, for so many seconds.
 
     A watch whose place in history is gone begins anew with a list, and what vanished meanwhile is
@@ -50,33 +61,31 @@ def watch(  # noqa: PLR0913 (what a watch consists of)
             if before is None or _version(before) != _version(item):
                 yield "ADDED" if before is None else "MODIFIED", item
         known = found
-        for change, item in _changes(wire, path, request, query, version, end):
+        for change, item in _changes(source, version, end):
             if change == "DELETED":
                 known.pop(_uid(item), None)
             else:
                 known[_uid(item)] = item
-            yield change, {"apiVersion": kind.api, "kind": kind.name, **item}
+            yield change, {"apiVersion": source.kind.api, "kind": source.kind.name, **item}
         if time.monotonic() >= end:
             return
 
 
-def _changes(  # noqa: PLR0913
-    wire: Wire, path: str, request: Request, query: Query, version: str, end: float
-) -> Iterator[tuple[str, Raw]]:
+def _changes(source: Source, version: str, end: float) -> Iterator[tuple[str, Raw]]:
     """Changes since a version, until the end or until the server no longer knows that version."""
     answered = time.monotonic()
     while (left := end - time.monotonic()) > 0:
-        asked = query | {
+        asked = {
             "watch": "1",
             "resourceVersion": version,
             "allowWatchBookmarks": "true",
             "timeoutSeconds": str(math.ceil(left)),
         }
         try:
-            with wire.stream(path, request, asked, left) as reply:
+            with source.opened(left, **asked) as reply:
                 answered = time.monotonic()
                 for line in lines(reply):
-                    change, item = _event(wire, line, request)
+                    change, item = _event(source, line)
                     version = _version(item)
                     if change != "BOOKMARK":
                         yield change, item
@@ -90,11 +99,12 @@ def _changes(  # noqa: PLR0913
         time.sleep(max(0.0, min(_PAUSE_SECONDS, end - time.monotonic())))
 
 
-def _event(wire: Wire, line: bytes, request: Request) -> tuple[str, Raw]:
+def _event(source: Source, line: bytes) -> tuple[str, Raw]:
     event = msgspec.json.decode(line)
     change, item = str(event["type"]), event["object"]
     if change == "ERROR":
-        raise wire.refused(int(item.get("code") or 500), msgspec.json.encode(item), request)
+        status = int(item.get("code") or 500)
+        raise source.wire.refused(status, msgspec.json.encode(item), source.request)
     return change, item
 
 
@@ -106,39 +116,42 @@ def _version(item: Raw) -> str:
     return str(item["metadata"].get("resourceVersion", ""))
 
 
-def log(wire: Wire, path: str, request: Request, query: Query) -> Iterator[tuple[int, bytes]]:
+def log(source: Source, *, follow: bool = False) -> Iterator[tuple[int, bytes]]:
     """Lines of a container's log with the node's time in nanoseconds since the epoch.
 
-    Nothing when pod or container is not there, or has not begun.
+    Nothing when pod or container is not there, or has not begun: the server says 400 then.
     """
     with (
         contextlib.suppress(NotFoundError, InputError),
-        opened(wire, path, request, query) as reply,
+        source.opened(None, timestamps="true", follow=str(follow).lower()) as reply,
     ):
         yield from stamped(reply)
 
 
-def opened(
-    wire: Wire, path: str, request: Request, query: Query
-) -> contextlib.AbstractContextManager[Any]:
-    """The answer with a log. The server says 400 of a container that has no log (yet)."""
-    return wire.stream(path, request, query | {"timestamps": "true"}, None)
-
-
 def stamped(reply: Any) -> Iterator[tuple[int, bytes]]:
     """The lines of a log, each with the time that the node wrote in front of it."""
-    minute, start = b"", 0
+    minute: tuple[bytes, bytes] | None = None
+    start = moment = 0
     for line in lines(reply):
-        stamp, _, text = line.partition(b" ")
-        try:
-            if stamp[:17] != minute:
-                moment = datetime.fromisoformat(stamp[:17].decode() + "00+00:00")
-                minute, start = stamp[:17], int(moment.timestamp()) * 10**9
-            seconds, _, fraction = stamp[17:].removesuffix(b"Z").partition(b".")
-            moment_ns = start + int(seconds) * 10**9 + int(fraction.ljust(9, b"0") or b"0")
-        except ValueError:
-            moment_ns, text = time.time_ns(), line
-        yield moment_ns, text
+        stamp = _STAMP.match(line)
+        if stamp is None:  # of an older node, or none of its lines: it belongs to the one before
+            yield moment, line
+            continue
+        if (stamp[1], stamp[4]) != minute:
+            minute = stamp[1], stamp[4]
+            begun = datetime.fromisoformat((stamp[1] + b"00" + stamp[4]).decode())
+            start = int(begun.timestamp()) * 10**9
+        moment = start + int(stamp[2]) * 10**9 + int((stamp[3] or b"").ljust(9, b"0"))
+        yield moment, _joined(line[stamp.end() :])
+
+
+def _joined(text: bytes) -> bytes:
+    """A long line in one: Docker keeps it in pieces, and nodes write a time before each."""
+    pieces, at = [], 0
+    while stamp := _STAMP.match(text, at + _DOCKER_PIECE):
+        pieces.append(text[at : at + _DOCKER_PIECE])
+        at = stamp.end()
+    return b"".join([*pieces, text[at:]]) if pieces else text
 
 
 def lines(reply: Any) -> Iterator[bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import socket
 import ssl
 import time
 from dataclasses import dataclass
@@ -30,12 +31,11 @@ def explain(error: BaseException, place: Place, proxy: str = "") -> FnbuildError
     """What urllib3, websocket-client or the operating system raised, in words."""
     import urllib3.exceptions as failures
 
-    verification = _within(error, ssl.SSLCertVerificationError)
-    if verification is not None:
-        return _distrusted(verification, place)
-    if _within(error, ssl.SSLError) is not None:
+    if (distrust := _within(error, ssl.SSLCertVerificationError)) is not None:
+        return _distrusted(distrust, place)
+    if (failed := _within(error, ssl.SSLError)) is not None:
         return UnavailableError(
-            f"no TLS connection to the Kubernetes API at {place}: {_within(error, ssl.SSLError)}",
+            f"no TLS connection to the Kubernetes API at {place}: {failed}",
             hint="is it an https address, and are the client certificate and its key a pair?",
         )
     if isinstance(error, failures.ProxyError):
@@ -43,22 +43,24 @@ def explain(error: BaseException, place: Place, proxy: str = "") -> FnbuildError
             f"the proxy {_without_password(proxy)} does not lead to the Kubernetes API at {place}",
             hint="NO_PROXY with the server's address goes around it",
         )
-    if isinstance(error, failures.NameResolutionError):
-        return _unreachable(place, "the server's name is not known")
-    if _within(error, ConnectionRefusedError) is not None or "refused" in str(error):
-        return _unreachable(place, "the connection is refused")
-    if isinstance(error, failures.TimeoutError | TimeoutError):
-        return _unreachable(place, "it does not answer in time")
     if isinstance(error, FileNotFoundError | PermissionError):
         return UnavailableError(f"{error.filename} cannot be read: {error.strerror}")
-    return _unreachable(place, str(error))
-
-
-def _unreachable(place: Place, why: str) -> UnavailableError:
     return UnavailableError(
-        f"no Kubernetes API answers at {place}: {why}",
+        f"no Kubernetes API answers at {place}: {_reason(error)}",
         hint="does the cluster run? `--context` and `--kubeconfig` name another one",
     )
+
+
+def _reason(error: BaseException) -> str:
+    import urllib3.exceptions as failures
+
+    if isinstance(error, failures.NameResolutionError | socket.gaierror):
+        return "the server's name is not known"
+    if _within(error, ConnectionRefusedError) is not None or "refused" in str(error):
+        return "the connection is refused"
+    if isinstance(error, failures.TimeoutError | TimeoutError):
+        return "it does not answer in time"
+    return str(error) or type(error).__name__
 
 
 def _distrusted(error: ssl.SSLCertVerificationError, place: Place) -> UnavailableError:
@@ -117,7 +119,7 @@ def expired(certificate: str | None) -> str:
 
 
 def _end_of_validity(der: bytes) -> str:
-    """`notAfter` as YYYYMMDDHHMMSSZ (RFC 5280, 4.1): Python's ssl reads peers' certificates only."""
+    """`notAfter` as YYYYMMDDHHMMSSZ (RFC 5280, 4.1); Python's ssl reads only those of peers."""
     inner = _elements(_elements(_elements(der)[0][1])[0][1])
     fields = inner[1:] if inner[0][0] == 0xA0 else inner  # without the version
     kind, value = _elements(fields[3][1])[1]

@@ -10,6 +10,8 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -34,6 +36,17 @@ _LONGEST_PAUSE_SECONDS = 5.0
 _CONNECTIONS = 64
 
 Query = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One HTTP request; `body` goes as JSON, whatever its type is called."""
+
+    method: str
+    path: str
+    query: Query = field(default_factory=dict)
+    body: Raw | None = None
+    content_type: str = JSON
 
 
 class Wire:
@@ -62,20 +75,9 @@ class Wire:
             return str(setting["value"])
         return None
 
-    def json(
-        self,
-        method: str,
-        path: str,
-        request: Request,
-        *,
-        query: Query | None = None,
-        body: Raw | None = None,
-        content_type: str = JSON,
-    ) -> Raw:
-        """The answer to a request; errors of fnbuild for all that is no 2xx."""
-        status, answer = self.answer(
-            method, path, query=query, body=body, content_type=content_type
-        )
+    def json(self, call: Call, request: Request) -> Raw:
+        """The answer to a call; errors of fnbuild for all that is no 2xx."""
+        status, answer = self.answer(call)
         if not 200 <= status < 300:
             raise self.refused(status, answer, request)
         try:
@@ -87,52 +89,48 @@ class Wire:
             ) from None
         return found
 
-    def answer(
-        self,
-        method: str,
-        path: str,
-        *,
-        query: Query | None = None,
-        body: Raw | None = None,
-        content_type: str = JSON,
-        patient: bool = True,
-    ) -> tuple[int, bytes]:
+    def answer(self, call: Call, *, patient: bool = True) -> tuple[int, bytes]:
         """Status and body. Repeated, if `patient`, where nothing can have been done twice."""
-        data = None if body is None else msgspec.json.encode(body)
         for attempt in range(_ATTEMPTS):
             last = attempt == _ATTEMPTS - 1 or not patient
             try:
-                reply = self._send(method, path, query, data, content_type, _ANSWER_SECONDS)
+                reply = self._send(call, _ANSWER_SECONDS)
             except _Cut as error:
-                if method != "GET" or last:
+                if call.method != "GET" or last:
                     raise unreachable.explain(error.reason, self.place) from error.reason
                 time.sleep(_PAUSE_SECONDS * 2**attempt)
                 continue
-            if last or not _again(method, reply.status, reply.data):
+            if last or not _again(call.method, reply.status, reply.data):
                 return reply.status, reply.data
             time.sleep(_pause(reply.headers.get("Retry-After"), attempt))
         raise AssertionError("the last attempt returns or raises")
 
+    def date(self) -> float | None:
+        """The server's time in whole seconds since the epoch; None when it tells none."""
+        try:
+            told = self._send(Call("GET", "/version"), _ANSWER_SECONDS).headers.get("Date", "")
+        except _Cut as error:
+            raise unreachable.explain(error.reason, self.place) from error.reason
+        try:
+            return parsedate_to_datetime(told).timestamp()
+        except ValueError:
+            return None
+
     @contextlib.contextmanager
-    def stream(
-        self, path: str, request: Request, query: Query, silence: float | None
-    ) -> Iterator[Any]:
+    def stream(self, call: Call, request: Request, silence: float | None) -> Iterator[Any]:
         """An answer that is read while it comes: urllib3's. `silence` is in seconds; an answer
         that pauses longer ends with its TimeoutError.
         """
-        reply = self._opened(path, query, silence)
+        try:
+            reply = self._send(call, silence, preload=False)
+        except _Cut as error:
+            raise unreachable.explain(error.reason, self.place) from error.reason
         try:
             if not 200 <= reply.status < 300:
                 raise self.refused(reply.status, reply.read(), request)
             yield reply
         finally:
             reply.close()
-
-    def _opened(self, path: str, query: Query, silence: float | None) -> Any:
-        try:
-            return self._send("GET", path, query, None, JSON, silence, preload=False)
-        except _Cut as error:
-            raise unreachable.explain(error.reason, self.place) from error.reason
 
     def refused(self, status: int, answer: bytes, request: Request) -> FnbuildError:
         """The error that an answer means."""
@@ -143,30 +141,24 @@ class Wire:
             )
         return faults.translate(status, answer, request)
 
-    def _send(
-        self,
-        method: str,
-        path: str,
-        query: Query | None,
-        data: bytes | None,
-        content_type: str,
-        seconds: float | None,
-        preload: bool = True,
-    ) -> Any:
+    def _send(self, call: Call, seconds: float | None, preload: bool = True) -> Any:
         import urllib3
 
         headers = {"Accept": JSON, "User-Agent": f"fnbuild/{__version__}"}
         if preload:
             headers["Accept-Encoding"] = "gzip"
+        data = None if call.body is None else msgspec.json.encode(call.body)
         if data is not None:
-            headers["Content-Type"] = content_type
+            headers["Content-Type"] = call.content_type
         if (proof := self.authorization()) is not None:
             headers["authorization"] = proof
-        url = self.configuration.host + path + (f"?{urlencode(query)}" if query else "")
+        url = self.configuration.host + call.path
+        if call.query:
+            url += f"?{urlencode(call.query)}"
         limits = urllib3.Timeout(connect=_CONNECT_SECONDS, read=seconds)
         try:
             return self._pool.request(
-                method,
+                call.method,
                 url,
                 body=data,
                 headers=headers,

@@ -1,0 +1,191 @@
+"""The log of a function as one: the lines of all its pods, by the time that the nodes gave them."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from fnbuild.errors import FnbuildError, InputError, NotFoundError, UnavailableError
+from fnbuild.platforms import LogRecord
+from fnbuild.platforms.cluster import following
+from fnbuild.platforms.cluster.api import Cluster
+from fnbuild.platforms.loglines import parse
+
+_POLL_SECONDS = 0.5
+_GATHER_SECONDS = 0.1
+_PATIENCE_SECONDS = 30.0
+_AHEAD = 10_000
+"""Lines that wait until somebody takes them."""
+_CONTAINER = "nuclio"
+
+
+class _Line(NamedTuple):
+    time_ns: int
+    pod: str
+    text: bytes
+
+
+def read(  # noqa: PLR0913 (what a log can be asked for)
+    cluster: Cluster,
+    namespace: str,
+    pods: Callable[[], list[str] | None],
+    *,
+    follow: bool,
+    since: float | None,
+    tail: int | None,
+) -> Iterator[LogRecord]:
+    """Records of all pods, oldest first, with the pod's name as field `pod`.
+
+    `pods` tells which there are now, and with None that there will be no more. `tail` counts
+    records of all pods together. `follow` goes on, with pods that are new too, until then.
+    """
+    there = pods()
+    if there is None:
+        return
+    # Where following goes on, of each pod: behind what the history has.
+    ends = dict.fromkeys(there, int((since or 0) * 1e9))
+    # Of no lines at all, the last one still tells where to go on.
+    last = None if tail is None else max(tail, 1)
+    sources = {
+        pod: cluster.log_source(namespace, pod, container=_CONTAINER, since=since, tail=last)
+        for pod in there
+    }
+    history = heapq.merge(*(_past(source, pod, since, ends) for pod, source in sources.items()))
+    for line in history if tail is None else deque(history, maxlen=tail):
+        yield _record(line)
+    if follow:
+        yield from _Followers(cluster, namespace, pods, ends).records()
+
+
+def _past(
+    source: following.Source, pod: str, since: float | None, ends: dict[str, int]
+) -> Iterator[_Line]:
+    """What a pod's log has now; `ends` learns how far that is."""
+    for moment, text in following.log(source):
+        if since is None or moment / 1e9 >= since:
+            ends[pod] = moment
+            yield _Line(moment, pod, text)
+
+
+def _record(line: _Line) -> LogRecord:
+    found = parse(line.text, line.time_ns / 1e9)
+    return replace(found, fields={**found.fields, "pod": line.pod})
+
+
+class _Followers:
+    """A thread for each pod that reads its log, and what they have read."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        namespace: str,
+        pods: Callable[[], list[str] | None],
+        ends: dict[str, int],
+    ):
+        self._cluster = cluster
+        self._namespace = namespace
+        self._pods = pods
+        self._ends = ends
+        self._there = set(ends)
+        self._threads: dict[str, threading.Thread] = {}
+        self._replies: dict[str, Any] = {}
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._found: queue.Queue[_Line | FnbuildError] = queue.Queue(_AHEAD)
+        self._heard = time.monotonic()
+
+    def records(self) -> Iterator[LogRecord]:
+        """Records as they come, in order of time as far as they come together."""
+        try:
+            while self._renew():
+                yield from map(_record, self._gathered(_POLL_SECONDS))
+            yield from map(_record, self._gathered(0))
+        finally:
+            self._stop()
+
+    def _renew(self) -> bool:
+        """Follow the pods that are new; whether there may be more to come."""
+        try:
+            there = self._pods()
+        except UnavailableError:
+            if time.monotonic() - self._heard > _PATIENCE_SECONDS:
+                raise
+            return True
+        self._heard = time.monotonic()
+        if there is None:
+            return False
+        self._there = set(there)
+        self._threads = {pod: one for pod, one in self._threads.items() if one.is_alive()}
+        for pod in self._there - self._threads.keys():
+            thread = threading.Thread(target=self._follow, args=(pod,), daemon=True)
+            self._threads[pod] = thread
+            thread.start()
+        return True
+
+    def _gathered(self, seconds: float) -> list[_Line]:
+        """What comes within that time, in order of time; less is waited once something came."""
+        lines: list[_Line] = []
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                found = self._found.get(timeout=max(0.0, end - time.monotonic()))
+            except queue.Empty:
+                return sorted(lines)
+            if isinstance(found, FnbuildError):
+                raise found
+            if not lines:
+                end = min(end, time.monotonic() + _GATHER_SECONDS)
+            lines.append(found)
+
+    def _follow(self, pod: str) -> None:
+        while pod in self._there and not self._stopped.is_set():
+            try:
+                self._read(pod)
+            except (NotFoundError, InputError, UnavailableError):
+                pass  # it has not begun, is gone, or the server is away for a moment
+            except FnbuildError as error:
+                self._put(error)
+                return
+            self._stopped.wait(_POLL_SECONDS)
+
+    def _read(self, pod: str) -> None:
+        """The log of the pod's container until it ends."""
+        end = self._ends.get(pod, 0)
+        source = self._cluster.log_source(
+            self._namespace, pod, container=_CONTAINER, since=end / 1e9 if end else None
+        )
+        with source.opened(None, timestamps="true", follow="true") as reply:
+            with self._lock:
+                if self._stopped.is_set():
+                    return
+                self._replies[pod] = reply
+            try:
+                for moment, text in following.stamped(reply):
+                    if moment > self._ends.get(pod, 0):
+                        self._ends[pod] = moment
+                        self._put(_Line(moment, pod, text))
+            finally:
+                with self._lock:
+                    del self._replies[pod]
+
+    def _put(self, found: _Line | FnbuildError) -> None:
+        while not self._stopped.is_set():
+            with contextlib.suppress(queue.Full):
+                self._found.put(found, timeout=_POLL_SECONDS)
+                return
+
+    def _stop(self) -> None:
+        with self._lock:
+            self._stopped.set()
+            for reply in self._replies.values():
+                with contextlib.suppress(OSError, ValueError):
+                    reply.shutdown()
+        for thread in self._threads.values():
+            thread.join(_POLL_SECONDS)
