@@ -1,0 +1,79 @@
+"""The program as users run it, with a namespace of its own on the cluster that is there."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fnbuild.build.image.engine import Engine
+from fnbuild.platforms.cluster import kinds
+from fnbuild.platforms.cluster.api import Cluster
+from tests.cluster import own_namespace, require_cluster
+from tests.containers import conftest as containers
+from tests.containers.conftest import PROGRAM, User
+from tests.engine import making, registry_answers
+
+engine, data = containers.engine, containers.data
+
+
+@dataclass
+class OnCluster(User):
+    """Somebody at a shell, with a kubeconfig."""
+
+    cluster: Cluster
+    space: str
+
+    @property
+    def namespace(self) -> str:
+        return self.space
+
+    def deploying(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
+        """What came of a deploy, which must end well; its output is the function's URL."""
+        done = self.run(PROGRAM, "deploy", "--platform", "kube", "-o", "url", *words)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    def deploy(self, *words: str | Path) -> str:
+        """Deploy a function; its URL."""
+        return self.deploying(*words).stdout.strip()
+
+    def shown(self, name: str) -> Any:
+        words = ("get", "function", name, "--platform", "kube", "-o", "json")
+        return json.loads(self.fnbuild(*words))
+
+    def live(self, kind: kinds.Kind, name: str) -> Any:
+        """An object as the cluster has it."""
+        found = self.cluster.get(kind, self.space, name)
+        assert found is not None, f"no {kind.name} {name}"
+        return found
+
+    def pods(self, function: str) -> list[Any]:
+        labels = f"nuclio.io/function-name={function}"
+        return self.cluster.list(kinds.POD, self.space, labels=labels)
+
+
+@pytest.fixture(scope="session")
+def user(engine: Engine, data: Path) -> Iterator[OnCluster]:
+    """One namespace for everything here: making one takes longer than a function."""
+    cluster = require_cluster()
+    with making(engine) as made, own_namespace(cluster) as namespace:
+        kept = {name: value for name, value in os.environ.items() if not containers.is_ours(name)}
+        path = f"{PROGRAM.parent}{os.pathsep}{kept['PATH']}"
+        own = {"FNBUILD_DATA_DIR": str(data), "NUCTL_NAMESPACE": namespace, "PATH": path}
+        yield OnCluster(made, kept | own, cluster, namespace)
+
+
+@pytest.fixture(scope="session")
+def registry() -> str:
+    """The address of the registry that engine and nodes know by the same name."""
+    address = os.environ.get("REGISTRY", "127.0.0.1:5000")
+    if not registry_answers(address):
+        pytest.skip(f"no registry answers at {address}; REGISTRY names another")
+    return address

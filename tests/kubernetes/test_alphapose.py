@@ -1,0 +1,81 @@
+"""A keypoint detector on a cluster, deployed with the command line of its author."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fnbuild.platforms.cluster import kinds
+from fnbuild.spec.types import Raw
+from tests.build.image.bases import docker, image_id
+from tests.containers import alphapose
+from tests.containers.conftest import PROGRAM
+from tests.kubernetes.conftest import OnCluster
+
+GPU = "nvidia.com/gpu"
+
+
+@pytest.fixture
+def node(user: OnCluster) -> Raw:
+    """The node for GPU functions."""
+    nodes = user.cluster.list(kinds.NODE, None, labels="gpu=true")
+    if not nodes:
+        pytest.skip("no node of the cluster has the label gpu=true")
+    return nodes[0]
+
+
+@pytest.fixture
+def names(registry: str) -> Iterator[None]:
+    with alphapose.names():
+        yield
+        pushed = f"{registry}/{alphapose.IMAGE}"
+        if image_id(pushed):
+            docker("rmi", "--force", pushed)
+
+
+def test_it_runs_where_its_author_wanted_it(
+    user: OnCluster, node: Raw, names: None, registry: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "alphapose"
+    alphapose.write(folder)
+    words = (
+        *("deploy", "--project-name", "cvat", "-n", user.namespace, "--path", "."),
+        *("--platform", "kube", "-r", registry, "--http-trigger-service-type", "NodePort"),
+    )
+    refused = user.run(PROGRAM, *words, at=folder)
+    assert refused.returncode == 1
+    assert "function.yaml:26:1" in refused.stderr
+    user.fnbuild("validate", "--fix", folder)
+
+    done = user.run(PROGRAM, *words, "-o", "url", at=folder)
+    assert done.returncode == 0, done.stderr
+    # The selector brings it to the machine, but only a limit brings the device to it.
+    assert "may see no GPU" in done.stderr
+    url = done.stdout.strip()
+    headers = alphapose.ask(url, folder)
+    assert headers["x-python"] == f"{alphapose.PYTHON} 3.6"
+    (pod,) = user.pods("alphapose")
+    assert pod["spec"]["nodeName"] == node["metadata"]["name"]
+    assert GPU not in str(pod["spec"]["containers"][0]["resources"])
+    service = user.live(kinds.SERVICE, "nuclio-alphapose")["spec"]
+    assert service["type"] == "NodePort"
+    port = service["ports"][0]["nodePort"]
+    assert url.endswith(f":{port}")
+    shown = user.shown("alphapose")
+    assert shown["metadata"]["labels"]["nuclio.io/project-name"] == "cvat"
+    assert shown["status"]["httpPort"] == port
+
+    if GPU not in node["status"]["allocatable"]:
+        pytest.skip(f"the node with the label advertises no {GPU}")
+    again = user.run(PROGRAM, *words, "--resource-limit", f"{GPU}=1", "-o", "url", at=folder)
+    assert again.returncode == 0, again.stderr
+    assert "may see no GPU" not in again.stderr
+    assert again.stdout.strip() == url
+    assert alphapose.ask(url, folder)["x-place"].startswith("root ")
+    deployment = user.live(kinds.DEPLOYMENT, "nuclio-alphapose")["spec"]
+    # Two models would need two devices.
+    assert deployment["strategy"] == {"type": "Recreate"}
+    limits = deployment["template"]["spec"]["containers"][0]["resources"]["limits"]
+    assert limits == {GPU: "1"}

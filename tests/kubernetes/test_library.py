@@ -1,0 +1,30 @@
+"""Every function of the library is built, runs on the cluster and answers on its node port."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fnbuild.spec.reader import load
+from tests.containers import library
+from tests.functions.test_library import FOLDERS
+from tests.kubernetes.conftest import OnCluster
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_it_answers_on_its_node_port(
+    folder: Path, user: OnCluster, registry: str, photo: library.Photo
+) -> None:
+    name = folder.name
+    base = library.CASES[name].base(load(folder).function)
+    # A push of torch would take as long as all the rest, and the node has the engine's images.
+    pushed = () if name == "shapes" else ("--registry", registry)
+    url = user.deploy(
+        *("--path", folder, "--base-image", base),
+        *("--image", user.made.image(name), *pushed),
+    )
+    library.check(folder, url, photo)
+    shown = user.shown(name)
+    assert shown["status"]["state"] == "ready"
+    assert url.endswith(f":{shown['status']['httpPort']}")
