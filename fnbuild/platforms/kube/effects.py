@@ -14,7 +14,8 @@ from fnbuild.spec.types import Function, Raw
 
 _OF_GPUS = re.compile(r"gpu|nvidia|accelerator|cuda", re.IGNORECASE)
 _SECRET = re.compile(
-    r"passw(or)?d|secret|token|credential|(api|access|private|account|auth)_?key", re.IGNORECASE
+    r"passw(or)?d|passphrase|secret|credential|(^|_)token$|(api|access|private|account|auth)_?key",
+    re.IGNORECASE,
 )
 
 
