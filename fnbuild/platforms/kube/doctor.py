@@ -48,7 +48,6 @@ class _Examination:
         self._connect = connect
         self._namespace = namespace
         self._cluster: Cluster | None = None
-        self._there = False
         self._nodes: list[Raw] | None = None
 
     def findings(self, areas: Collection[str], image: str, architecture: str) -> Iterator[Finding]:
@@ -61,6 +60,7 @@ class _Examination:
             return
         cluster, over = self._cluster, threading.Event()
         checks = [
+            Check(_AREA, self._namespace_there),
             Check("rights", lambda: rights.findings(cluster, self._namespace, RIGHTS)),
             Check("nodes", lambda: self._ready(architecture)),
             Check("gpu", self._gpus),
@@ -89,26 +89,27 @@ class _Examination:
             yield Finding(_AREA, "warning", text, remedy)
         else:
             yield Finding(_AREA, "ok", text)
-        yield from self._namespace_there(cluster)
 
-    def _namespace_there(self, cluster: Cluster) -> Iterator[Finding]:
+    def _namespace_there(self) -> Iterator[Finding]:
+        yield self._lacking() or Finding(_AREA, "ok", f'namespace "{self._namespace}" is there')
+
+    def _lacking(self) -> Finding | None:
+        """What is wrong with the namespace, as far as it can be seen."""
+        assert self._cluster is not None
         name = self._namespace
         try:
-            found = cluster.get(kinds.NAMESPACE, "", name)
+            found = self._cluster.get(kinds.NAMESPACE, "", name)
         except ForbiddenError:
             # Whoever may look at one namespace only sees no namespaces.
-            self._there = True
-            return
+            return None
         if found is None:
             text = f'there is no namespace "{name}"'
             remedy = f"`kubectl create namespace {name}`, or name another one with `-n`"
-            yield Finding(_AREA, "failure", text, remedy)
-        elif (found.get("status") or {}).get("phase") == "Terminating":
+            return Finding(_AREA, "failure", text, remedy)
+        if (found.get("status") or {}).get("phase") == "Terminating":
             text = f'namespace "{name}" is being deleted'
-            yield Finding(_AREA, "failure", text, "wait until it is gone, or use another one")
-        else:
-            self._there = True
-            yield Finding(_AREA, "ok", f'namespace "{name}" is there')
+            return Finding(_AREA, "failure", text, "wait until it is gone, or use another one")
+        return None
 
     def _known_nodes(self) -> list[Raw]:
         assert self._cluster is not None
@@ -179,11 +180,10 @@ class _Examination:
 
     def _pull(self, image: str, over: threading.Event) -> Iterator[Finding]:
         assert self._cluster is not None
-        if self._there:
-            yield from trial.findings(self._cluster, self._namespace, image, over)
+        if lacking := self._lacking():
+            yield Finding("registry", "skipped", f"no pull was tried: {lacking.message}")
         else:
-            text = f'no pull was tried, for there is no namespace "{self._namespace}"'
-            yield Finding("registry", "skipped", text)
+            yield from trial.findings(self._cluster, self._namespace, image, over)
 
     def _node_ports(self) -> Iterator[Finding]:
         assert self._cluster is not None

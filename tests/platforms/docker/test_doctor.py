@@ -1,0 +1,58 @@
+"""What the doctor says of the engine that is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fnbuild.platforms.docker import connect, doctor
+from fnbuild.platforms.gpus import on_the_bus
+from tests.engine import Made
+
+
+def test_an_engine_that_is_well(made: Made) -> None:
+    platform = connect()
+    found = list(platform.examine("nuclio"))
+    assert not [one for one in found if one.state == "failure"]
+    assert platform.engine.version in found[0].message
+    assert platform.engine.host in found[0].message
+    assert {one.area for one in found} == {"docker", "gpu", "disk"}
+    assert {one.area for one in platform.examine("nuclio", areas=["gpu"])} == {"gpu"}
+    platform.engine.close()
+
+
+def test_an_engine_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+    (found,) = connect().examine("nuclio")
+    assert (found.area, found.state) == ("docker", "failure")
+    assert "/nowhere/docker.sock" in found.message
+    assert "DOCKER_HOST" in found.remedy
+    assert list(connect().examine("nuclio", areas=["rights"])) == []
+
+
+@pytest.mark.parametrize(
+    ("info", "expected"),
+    [
+        ({"Runtimes": {"runc": {}}}, False),
+        ({"Runtimes": {"runc": {}, "nvidia": {}}}, True),
+        ({"DiscoveredDevices": [{"Source": "cdi", "ID": "nvidia.com/gpu=0"}]}, True),
+        ({"DiscoveredDevices": [{"Source": "cdi", "ID": "example.com/device=0"}]}, False),
+        ({}, False),
+    ],
+)
+def test_gpus_of_an_engine(info: dict[str, object], expected: bool) -> None:
+    assert doctor.offers_gpus(info) is expected
+
+
+def test_gpus_on_the_bus(tmp_path: Path) -> None:
+    for name, vendor, kind in (
+        ("0000:01:00.0", "0x10de", "0x030200"),
+        ("0000:01:00.1", "0x10de", "0x040300"),  # its sound
+        ("0000:02:00.0", "0x8086", "0x030000"),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "vendor").write_text(f"{vendor}\n")
+        (tmp_path / name / "class").write_text(f"{kind}\n")
+    assert on_the_bus(tmp_path) == ["0000:01:00.0"]
+    assert on_the_bus(tmp_path / "none") == []
