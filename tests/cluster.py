@@ -11,6 +11,7 @@ import functools
 import http.client
 import json
 import secrets
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -126,13 +127,23 @@ def node_address(cluster: Cluster) -> str:
     pytest.skip("no node of the cluster tells its address")
 
 
+def require_local_node(cluster: Cluster) -> None:
+    """A node is this machine, so that it finds registries on the loopback; else skip the test."""
+    with socket.socket() as probe:
+        try:
+            probe.bind((node_address(cluster), 0))
+        except OSError:
+            pytest.skip("no node of the cluster is this machine, whose registries are its own")
+
+
 def ask(address: str, path: str = "/", *, seconds: float = 20.0) -> str:
     """The body of the first 200 answer at `host:port`: a node port lags the Ready condition."""
     found: list[str] = []
     last = ["nobody answered"]
 
     def answered() -> bool:
-        connection = http.client.HTTPConnection(address, timeout=seconds)
+        # A connection that was opened too early may hang for good.
+        connection = http.client.HTTPConnection(address, timeout=min(3.0, seconds))
         try:
             connection.request("GET", path)
             reply = connection.getresponse()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -16,13 +17,18 @@ from fnbuild.check.doctor import Asked
 from fnbuild.errors import UnavailableError, UsageError
 from fnbuild.platforms import Finding
 from fnbuild.platforms.examination import AREAS, Check, examined, room
+from tests.cluster import own_namespace, require_cluster, require_local_node
 from tests.engine import Made, call, free_port, registry, until
 
 GIB = 1 << 30
 
 
+KUBECONFIG = os.environ.get("KUBECONFIG", "")
+
+
 @pytest.fixture(autouse=True)
-def _data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A data directory of its own, and no cluster."""
     monkeypatch.setenv("FNBUILD_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "no-such-file"))
     monkeypatch.delenv("FNBUILD_ENGINE", raising=False)
@@ -208,3 +214,23 @@ def test_what_is_not_there_is_skipped() -> None:
     (found,) = told(asked("registry"))
     assert (found.area, found.state) == ("registry", "skipped")
     assert "--registry" in found.remedy
+
+
+# Everything
+
+
+def test_a_whole_machine_with_its_cluster(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", KUBECONFIG)
+    cluster = require_cluster()
+    require_local_node(cluster)
+    with registry(tmp_path, free_port()) as place, own_namespace(cluster) as namespace:
+        found = told(Asked(lambda _: namespace, registry=place.address))
+    assert not [one for one in found if one.state == "failure"], found
+    assert {"clock", "disk", "engine", "process", "docker", "kubeconfig"} <= {
+        one.area for one in found
+    }
+    # Pushed by the engine, pulled by a node.
+    assert states(found, "registry") == ["ok", "ok"]
+    assert [one.message for one in found if one.message.startswith("node ")]

@@ -50,13 +50,13 @@ def examine(
 
 def _in_cluster(cluster: Cluster, namespace: str, areas: Collection[str]) -> Iterator[Finding]:
     checks = (
-        Check(_AREA, lambda: _controller(cluster, namespace)),
+        Check(_AREA, lambda: controller(cluster, namespace)),
         Check("rights", lambda: rights.findings(cluster, namespace, RIGHTS)),
     )
     yield from examined(checks, areas)
 
 
-def _controller(cluster: Cluster, namespace: str) -> Iterator[Finding]:
+def controller(cluster: Cluster, namespace: str) -> Iterator[Finding]:
     """Nuclio's chart calls it RELEASE-controller or nuclio-controller, in whichever namespace."""
     try:
         deployments = cluster.list(kinds.DEPLOYMENT, None)

@@ -22,7 +22,7 @@ from fnbuild.platforms.cluster import connection, kinds
 from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.kube import doctor, nodeports, nodes, trial
 from fnbuild.spec.types import Raw
-from tests.cluster import kubeconfig_of, node_address
+from tests.cluster import kubeconfig_of, require_local_node
 from tests.engine import Made, Registry, call, free_port, registry, require_program, until
 
 
@@ -142,12 +142,7 @@ def test_missing_rights_are_named_and_can_be_given(
 
 @pytest.fixture
 def near(cluster: Cluster) -> None:
-    """The node is this machine, so that it finds registries on the loopback."""
-    with socket.socket() as probe:
-        try:
-            probe.bind((node_address(cluster), 0))
-        except OSError:
-            pytest.skip("no node of the cluster is this machine, whose registries are for it alone")
+    require_local_node(cluster)
 
 
 def pushed(made: Made, folder: Path, word: str, place: Registry) -> str:
