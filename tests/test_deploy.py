@@ -2,16 +2,47 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from fnbuild.deploy import DeployRequest, choose_platform, deploy, prepare
 from fnbuild.errors import UnavailableError, UsageError
-from tests.engine import require_engine
+from tests.cluster import require_cluster
+from tests.engine import free_port, require_engine
 
 
-def test_auto_takes_containers_where_an_engine_answers() -> None:
+@pytest.fixture
+def no_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+def test_auto_takes_the_cluster_that_is_configured_and_answers() -> None:
+    require_cluster()
+    platform, reason = choose_platform("auto")
+    assert (platform.name, platform.runs) == ("kube", "image")
+    assert "a cluster is configured and answers" in reason
+
+
+def test_auto_passes_over_a_cluster_that_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_engine()
+    config = tmp_path / "config"
+    entry = {"name": "gone", "cluster": {"server": f"http://127.0.0.1:{free_port()}"}}
+    context = {"name": "gone", "context": {"cluster": "gone", "user": "me"}}
+    contexts = {"clusters": [entry], "users": [{"name": "me", "user": {}}], "contexts": [context]}
+    config.write_text(json.dumps({"current-context": "gone", **contexts}))
+    monkeypatch.setenv("KUBECONFIG", str(config))
+    platform, reason = choose_platform("auto")
+    assert platform.name == "local"
+    assert "gone" in reason
+    assert reason.endswith("a container engine answers")
+
+
+def test_auto_takes_containers_where_an_engine_answers(no_cluster: None) -> None:
     require_engine()
     platform, reason = choose_platform("auto")
     assert (platform.name, platform.runs) == ("local", "image")
@@ -19,7 +50,7 @@ def test_auto_takes_containers_where_an_engine_answers() -> None:
 
 
 def test_auto_takes_processes_where_none_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_cluster: None
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
     platform, reason = choose_platform("auto")

@@ -18,14 +18,15 @@ from pathlib import Path
 import pytest
 
 from fnbuild.spec import reader
+from tests.docs.cluster import cluster
 from tests.docs.containers import containers
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w+)?[ ]*([^\n`]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
-# What they say needs a container engine.
-ON_ENGINE = ("containers.md",)
+# What documents need beside this machine.
+NEEDS = {"containers.md": lambda _: containers(), "kubernetes.md": cluster}
 
 # The run of the whole test suite cannot be a step of itself; a clone needs the network.
 NOT_RUN = re.compile(r"^(scripts/test|git clone .*|cd fnbuild)$", re.MULTILINE)
@@ -74,7 +75,8 @@ def test_blocks(document: Path, tmp_path: Path) -> None:
         "FNBUILD_DATA_DIR": str(tmp_path / "data"),
         "PATH": f"{ROOT / '.venv/bin'}{os.pathsep}{os.environ['PATH']}",
     }
-    with containers() if document.name in ON_ENGINE else nullcontext({}) as more:
+    needed = NEEDS.get(document.name, lambda _: nullcontext({}))
+    with needed(tmp_path) as more:
         follow(document, folder, {**environment, **more})
 
 
