@@ -164,7 +164,7 @@ _MEANINGS: tuple[tuple[re.Pattern[str], Callable[[_Case], Finding]], ...] = tupl
         (r"gave HTTP response to HTTPS client", _plain),
         (r"x509:|certificate", _untrusted),
         (r"toomanyrequests|rate limit", _limited),
-        (r"no matching manifest|exec format error", _other_machine),
+        (r"no matching manifest|no match for platform", _other_machine),
         (r"no space left", _full),
         (r"manifest unknown|name unknown|manifest for .* not found|: not found$", _absent),
         (r"repository does not exist or may require|insufficient_scope", _absent_or_denied),

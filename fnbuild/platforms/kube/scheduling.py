@@ -19,7 +19,8 @@ from fnbuild.spec.types import Raw
 _HEAD = re.compile(r"(\d+)/(\d+) nodes are available: ")
 # Newer schedulers add what they think of preemption.
 _TAIL = re.compile(r"\.? preemption: .*$|\.$", re.DOTALL)
-_PART = re.compile(r"(?:(\d+) )?(.+?)(?=, \d+ |$)", re.DOTALL)
+_BETWEEN = re.compile(r", (?=\d+ )")
+_PART = re.compile(r"(?:(\d+) )?(.*)", re.DOTALL)
 _TAINT = re.compile(r"taint \{([^:}]+): ?([^}]*)\}")
 _CLAIM = re.compile(r'persistentvolumeclaim "([^"]+)" (.+)')
 
@@ -60,11 +61,10 @@ def unschedulable(message: str, pod: Raw, nodes: list[Raw] | None = None) -> Fin
     if head is None:
         return _whole(message)
     total = int(head[2])
-    parts = _PART.findall(_TAIL.sub("", message[head.end() :]))
-    cases = [_Case(text, int(count or total), total, pod, nodes) for count, text in parts]
-    found = [_finding(case) for case in cases]
-    if not found:
-        return _whole(message)
+    found = []
+    for part in _BETWEEN.split(_TAIL.sub("", message[head.end() :])):
+        count, text = _PART.findall(part)[0]
+        found.append(_finding(_Case(text, int(count or total), total, pod, nodes)))
     fit = f" (0/{total} nodes fit)"
     hints = dict.fromkeys(one.hint for one in found if one.hint)
     return Finding("; ".join(dict.fromkeys(one.text for one in found)) + fit, "; ".join(hints))
@@ -80,9 +80,11 @@ def _finding(case: _Case) -> Finding:
     for mark, make in _MEANINGS:
         if mark in case.text:
             return make(case)
-    return _claim(case.text) or Finding(
-        case.text if case.all else f"{case.some}: {case.text.removeprefix('node(s) ')}"
-    )
+    if (claim := _claim(case.text)) is not None:
+        return claim
+    if case.text.startswith("node(s) "):
+        return Finding(f"{case.some} {case.text.removeprefix('node(s) ')}")
+    return Finding(case.text if case.all else f"{case.some}: {case.text}")
 
 
 def _selector(case: _Case) -> Finding:

@@ -1,0 +1,294 @@
+"""What a cluster says, as it was recorded (tests/data/kube), in sentences."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fnbuild.platforms.kube import reasons
+from fnbuild.platforms.kube.reasons import Standing
+from fnbuild.platforms.processors import Status, WorkerStatus
+from fnbuild.spec.types import Raw
+
+DATA = Path(__file__).resolve().parents[2] / "data" / "kube"
+NODES: list[Raw] = json.loads((DATA / "nodes.json").read_text())
+
+OUT_OF_MEMORY = (
+    "the container was killed, for it ran out of memory"
+    " (spec.resources.limits.memory lets it have 48Mi in all)"
+)
+
+# What keeps it from ever being ready, a part of the remedy, the container whose log says more.
+FAILURES = {
+    "as-root": ("the image runs as root, and runAsNonRoot forbids it", "runAsUser", ""),
+    "configmap-env-missing": ("the ConfigMap absent does not exist", "configmap absent", ""),
+    "configmap-volume-missing": (
+        "volume v: the ConfigMap absent does not exist",
+        "kubectl create configmap absent -n vision",
+        "",
+    ),
+    "crash": ("the container ended with exit status 1, 9 times so far", "", "nuclio"),
+    "ended-twice": ("the container ended with exit status 1, 2 times so far", "", "nuclio"),
+    "evicted": (
+        'its pod was evicted: usage of EmptyDir volume "v" exceeds the limit "1Mi"',
+        "spec.volumes",
+        "",
+    ),
+    "hostpath-missing": (
+        "volume v: /no/such/folder is not a directory on the node",
+        "DirectoryOrCreate",
+        "",
+    ),
+    "image-name": ('"Not/Valid:Name:x" is no name of an image', "REGISTRY/NAME:TAG", ""),
+    "image-never": (
+        "the node has no image nothere:1, and spec.imagePullPolicy Never forbids to pull it",
+        "IfNotPresent",
+        "",
+    ),
+    "image-not-found": (
+        "the registry 127.0.0.1:5000 has no image 127.0.0.1:5000/none:1",
+        "-r REGISTRY",
+        "",
+    ),
+    "init-failing": (
+        "init container fetch ended with exit status 4, 9 times so far",
+        "",
+        "fetch",
+    ),
+    "limit-range": (
+        "a limit range of namespace vision refuses its resources: maximum memory usage per"
+        " Container is 512Mi, but limit is 640Mi",
+        "spec.resources",
+        "",
+    ),
+    "no-account": ("the service account absent does not exist", "spec.serviceAccount", ""),
+    "no-cpu": ("no node has 100 cpu free, they have 2 at most (0/1 nodes fit)", "requests", ""),
+    "no-gpu": (
+        "no node has 9 nvidia.com/gpu free, they have 0 at most (0/1 nodes fit)",
+        "device plugin",
+        "",
+    ),
+    "no-node-label": (
+        "no node has the label zone=far (0/1 nodes fit)",
+        "kubectl label node NODE zone=far",
+        "",
+    ),
+    "no-priority": ("there is no priority class absent", "spec.priorityClassName", ""),
+    "no-program": (
+        "the container did not start: the image has no program /no/such/program, 9 times so far",
+        "",
+        "nuclio",
+    ),
+    "not-alive": (
+        "the container was ended, for its liveness probe failed: HTTP status 404, 12 times so far",
+        "",
+        "nuclio",
+    ),
+    "oom": (f"{OUT_OF_MEMORY}, 9 times so far", "spec.resources.limits.memory", "nuclio"),
+    "pvc-missing": (
+        "the PersistentVolumeClaim absent does not exist (0/1 nodes fit)",
+        "kubectl get pvc absent",
+        "",
+    ),
+    "pvc-unbound": (
+        "PersistentVolumeClaim unbound has no volume yet (0/1 nodes fit)",
+        "kubectl describe pvc unbound",
+        "",
+    ),
+    "quota": (
+        "the quota small of namespace vision does not allow another pod"
+        " (pods=1 more, pods=1 used, pods=1 allowed)",
+        "Recreate",
+        "",
+    ),
+    "registry-login": (
+        "the registry 127.0.0.1:5555 wants a login for the image 127.0.0.1:5555/private:1",
+        "kubectl create secret docker-registry registry-credentials -n vision",
+        "",
+    ),
+    "registry-plain-http": (
+        "the registry 172.17.0.1:5556 speaks plain HTTP, and the nodes ask it by HTTPS",
+        "insecure-registries",
+        "",
+    ),
+    "registry-refused": (
+        "the nodes cannot reach the registry 127.0.0.1:5999: connection refused",
+        "on a node, 127.0.0.1:5999 is the node itself",
+        "",
+    ),
+    "rolling": (
+        "the registry 127.0.0.1:5000 has no image 127.0.0.1:5000/none:2",
+        "-r REGISTRY",
+        "",
+    ),
+    "secret-key-missing": ("the Secret some has no key token", "spec.env asks for it", ""),
+    "secret-missing": ("the Secret absent does not exist", "kubectl create secret generic", ""),
+    "secret-volume-missing": (
+        "volume v: the Secret absent does not exist",
+        "spec.volumes asks for it",
+        "",
+    ),
+    "signal": ("the container was ended by SIGSEGV, 2 times so far", "", "nuclio"),
+}
+
+# What is said while it may still become ready.
+UNDER_WAY = {
+    "init-running": "init container fetch is running",
+    "just-missing": "volume v: the ConfigMap absent does not exist",
+    "just-unschedulable": "no node has the label zone=far (0/1 nodes fit)",
+    "not-listening": "the container runs, its readiness probe fails: nothing listens there",
+    "not-ready": "the container runs, its readiness probe fails: HTTP status 404",
+    "pulling": "pulling 127.0.0.1:5000/none:1",
+    "recreate": "waiting for the old pod to end",
+    "started": "the container has started",
+}
+
+
+def recording(name: str) -> Any:
+    return json.loads((DATA / f"{name}.json").read_text())
+
+
+def standing(said: Any, later: float = 0.0, **more: Any) -> Standing:
+    return reasons.standing(
+        said["deployment"], said["pods"], said["events"], said["now"] + later, NODES, **more
+    )
+
+
+def test_every_recording_is_looked_at() -> None:
+    there = {path.stem for path in DATA.glob("*.json")} - {"nodes", "well"}
+    assert there == set(FAILURES) | set(UNDER_WAY)
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_why_it_will_not_be_ready(name: str) -> None:
+    text, hint, container = FAILURES[name]
+    found = standing(recording(name))
+    assert (found.failure, found.container) == (text, container)
+    assert hint in found.hint
+    assert found.failure in found.words
+    assert not found.ready
+    assert bool(found.pod) is bool(container)
+
+
+@pytest.mark.parametrize("name", UNDER_WAY)
+def test_what_is_going_on(name: str) -> None:
+    found = standing(recording(name))
+    assert found == Standing(False, (UNDER_WAY[name],), "", "", found.pod, found.container)
+
+
+def test_a_function_that_is_well() -> None:
+    assert standing(recording("well")) == Standing(True)
+
+
+@pytest.mark.parametrize(("name", "patience"), [("just-missing", 5), ("just-unschedulable", 15)])
+def test_what_others_may_make_is_waited_for(name: str, patience: float) -> None:
+    said = recording(name)
+    assert not standing(said).failure
+    assert standing(said, patience).failure == UNDER_WAY[name]
+
+
+def test_a_cluster_that_grows_is_waited_for() -> None:
+    said = recording("no-node-label")
+    pod = said["pods"][0]["metadata"]
+    about = {"kind": "Pod", "name": pod["name"], "uid": pod["uid"]}
+    said["events"].append({"reason": "TriggeredScaleUp", "type": "Normal", "involvedObject": about})
+    found = standing(said)
+    assert not found.failure
+    assert found.words[0].endswith("; the cluster adds a node")
+
+
+def test_a_change_that_the_cluster_has_not_seen_yet() -> None:
+    said = recording("well")
+    said["deployment"]["metadata"]["generation"] += 1
+    assert standing(said) == Standing(False, ("the cluster takes up the change",))
+
+
+def test_a_paused_rollout() -> None:
+    said = recording("started")
+    said["deployment"]["spec"]["paused"] = True
+    found = standing(said)
+    assert found.failure == "the rollout is paused"
+    assert "kubectl rollout resume deployment/nuclio-not-listening -n vision" in found.hint
+
+
+def test_pods_of_older_revisions_do_not_count() -> None:
+    said = recording("rolling")
+    newest = reasons.of_newest(said["deployment"], said["pods"])
+    assert len(said["pods"]) == 2
+    assert [pod["spec"]["containers"][0]["image"] for pod in newest] == ["127.0.0.1:5000/none:2"]
+
+
+def test_of_pods_of_the_same_template_the_newest_count() -> None:
+    said = recording("started")
+    older = copy.deepcopy(said["pods"][0])
+    older["metadata"] |= {"name": "older", "creationTimestamp": "2020-01-01T00:00:00Z"}
+    older["metadata"]["labels"]["pod-template-hash"] = "other"
+    newest = reasons.of_newest(said["deployment"], [older, *said["pods"]])
+    assert newest == said["pods"]
+
+
+def test_a_second_eviction_is_one_too_many() -> None:
+    said = recording("evicted")
+    said["pods"] = said["pods"][1:]
+    found = standing(said)
+    assert not found.failure
+    assert found.words[0].startswith("its pod was evicted: usage")
+
+
+def test_a_node_that_does_not_answer() -> None:
+    said = recording("not-ready")
+    away = copy.deepcopy(NODES)
+    away[0]["status"]["conditions"] = [{"type": "Ready", "status": "Unknown"}]
+    found = reasons.standing(
+        said["deployment"], said["pods"], said["events"], said["now"], away, None
+    )
+    assert found.words == ("its node node1 does not answer",)
+
+
+def test_some_replicas_are_ready() -> None:
+    said = recording("quota")
+    said["deployment"]["status"]["conditions"] = []
+    assert standing(said).words == ("1 of 2 replicas ready",)
+
+
+def test_without_nodes_the_selector_is_told_all_the_same() -> None:
+    said = recording("no-node-label")
+    found = reasons.standing(said["deployment"], said["pods"], said["events"], said["now"])
+    assert found.failure == "no node has the label zone=far (0/1 nodes fit)"
+
+
+# What the processor says
+
+
+def told(state: Any, reason: str = "", workers: tuple[str, ...] = ()) -> Standing:
+    said = recording("started")
+    some = [WorkerStatus(number, state) for number, state in enumerate(workers)]
+    status = Status(state, 1, 1, reason, f"{reason}\nTraceback", some)
+    return standing(said, statuses={said["pods"][0]["metadata"]["name"]: status})
+
+
+def test_init_context_is_running() -> None:
+    assert told("starting").words == ("init_context is running",)
+    found = told("starting", workers=("ready", "starting"))
+    assert found.words == ("init_context is running, 1 of 2 workers ready",)
+    assert not found.failure
+
+
+def test_init_context_failed() -> None:
+    found = told("unhealthy", "ValueError: no weights")
+    assert found.failure == "ValueError: no weights"
+    assert (found.pod, found.container) != ("", "")
+
+
+def test_a_worker_out_of_memory() -> None:
+    found = told("unhealthy", "worker 0 was killed (SIGKILL), likely out of memory")
+    assert found.failure.endswith("likely out of memory (it has no limit, so the node has no more)")
+    assert "spec.resources.limits.memory" in found.hint
+
+
+def test_a_pod_that_is_about_to_be_taken_up() -> None:
+    assert told("ready").words == ("its workers are ready",)
