@@ -11,6 +11,7 @@ import tempfile
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from fnbuild.build.image.engine import BuildRequest, Engine, choose
 from fnbuild.build.image.engines.references import registry_of
@@ -47,7 +48,7 @@ class Trial:
         try:
             engine = choose()
         except UnavailableError as error:
-            state = "failure" if self._needed else "warning"
+            state: Literal["failure", "warning"] = "failure" if self._needed else "warning"
             yield Finding("engine", state, error.message, error.hint or "")
             return
         reference = with_registry(self._registry, f"fnbuild-doctor:{self._token}", "--registry")

@@ -225,6 +225,7 @@ def test_a_whole_machine_with_its_cluster(
     monkeypatch.setenv("KUBECONFIG", KUBECONFIG)
     cluster = require_cluster()
     require_local_node(cluster)
+    before = _ids(made)
     with registry(tmp_path, free_port()) as place, own_namespace(cluster) as namespace:
         found = told(Asked(lambda _: namespace, registry=place.address))
     assert not [one for one in found if one.state == "failure"], found
@@ -234,3 +235,11 @@ def test_a_whole_machine_with_its_cluster(
     # Pushed by the engine, pulled by a node.
     assert states(found, "registry") == ["ok", "ok"]
     assert [one.message for one in found if one.message.startswith("node ")]
+    # The node keeps what it has pulled until it needs the room.
+    for image in _ids(made) - before:
+        call(made.engine, "rmi", "--force", image)
+
+
+def _ids(made: Made) -> set[str]:
+    words = ("images", "--quiet", "--filter", "reference=*/fnbuild-doctor")
+    return set(call(made.engine, *words).split())
