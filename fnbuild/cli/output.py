@@ -18,9 +18,13 @@ _NAMES = {"text": "table"}
 _COLOURS = {
     "ready": "green",
     "active": "green",
+    "ok": "green",
     "unhealthy": "red",
     "error": "red",
     "failed": "red",
+    "failure": "red",
+    "warning": "yellow",
+    "skipped": "cyan",
     "imported": "yellow",
     "stopped": "yellow",
     "standby": "yellow",
