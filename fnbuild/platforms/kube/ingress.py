@@ -40,7 +40,8 @@ def ingress(made: Made, function: Function) -> Raw | None:
     given = trigger.attributes.get("ingresses") or {}
     if not given:
         return None
-    rules, secrets = [], []
+    rules: list[Raw] = []
+    secrets: list[Raw] = []
     for key, one in given.items():
         place = f"spec.triggers.{name}.attributes.ingresses.{key}"
         if not isinstance(one, dict):
@@ -69,7 +70,7 @@ def _annotations(trigger: Trigger) -> dict[str, str]:
 
 
 def _rule(made: Made, function: Function, given: Raw, host: str, place: str) -> Raw:
-    backend = {"service": {"name": made.key.object, "port": {"name": HTTP}}}
+    backend: Raw = {"service": {"name": made.key.object, "port": {"name": HTTP}}}
     kind = given.get("pathType") or "ImplementationSpecific"
     paths = [
         {"path": _path(function, str(path), place), "pathType": kind, "backend": backend}

@@ -132,7 +132,7 @@ def _container(made: Made, function: Function, mounts: Iterable[Raw]) -> Raw:
 
 def environment(function: Function) -> list[Raw]:
     """The function's variables and Nuclio's own, each name once: as in Nuclio, the last wins."""
-    own = [
+    own: list[Raw] = [
         {"name": "NUCLIO_FUNCTION_NAME", "value": function.metadata.name},
         {"name": "NUCLIO_FUNCTION_VERSION", "value": "latest"},
         {

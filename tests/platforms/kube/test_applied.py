@@ -15,15 +15,10 @@ from fnbuild.platforms.cluster import kinds
 from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.kube.manifests import manifests
 from fnbuild.spec.types import Raw
-from tests.cluster import own_namespace, require_cluster
+from tests.cluster import own_namespace
 from tests.platforms.kube import specimens
 
 GOLDEN = Path(__file__).parent / "golden"
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Cluster:
-    return require_cluster()
 
 
 @pytest.fixture(scope="module")
