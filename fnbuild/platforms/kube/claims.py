@@ -32,7 +32,7 @@ KEPT = 10
 
 # The cluster takes a ConfigMap of 1 MiB.
 _LARGEST = 900_000
-_CLAIM = "fnbuild.io/deploying"
+_CLAIM = inventory.CLAIM
 _TRIES = 5
 
 

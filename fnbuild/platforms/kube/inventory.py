@@ -23,6 +23,9 @@ IMPORTED = "function"
 """The key of an imported function's ConfigMap below which its configuration is, as JSON."""
 
 OF_FUNCTIONS = f"{own.CLASS}=function"
+CLAIM = "fnbuild.io/deploying"
+"""The annotation of the ConfigMap while somebody changes the function, as JSON; see `claims`."""
+
 _OF_IMPORTS = f"{own.RECORD}=imported"
 _PREFIX = "nuclio-"
 
@@ -75,6 +78,12 @@ class Known:
         if self.record is None or labels_of(self.record).get(own.RECORD) != "imported":
             return None
         return _read((self.record.get("data") or {}).get(IMPORTED, ""))
+
+    def claimed(self, now: float) -> bool:
+        """Whether somebody changes the function; `now` is in seconds since the epoch."""
+        annotations = (self.record or {}).get("metadata", {}).get("annotations") or {}
+        until = _read(annotations.get(CLAIM, "")).get("until")
+        return isinstance(until, int | float) and until > now
 
     @property
     def made(self) -> Made | None:

@@ -7,13 +7,13 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from fnbuild.errors import FnbuildError, UnavailableError
 from fnbuild.platforms import Deployment, State
 from fnbuild.platforms.cluster import kinds
 from fnbuild.platforms.cluster.api import Cluster
-from fnbuild.platforms.kube import addresses, asking, containers, inventory, reasons
+from fnbuild.platforms.kube import addresses, asking, containers, inventory, reasons, records
 from fnbuild.platforms.kube import labels as own
 from fnbuild.platforms.kube.asking import last_words
 from fnbuild.platforms.kube.inventory import Known
@@ -149,7 +149,8 @@ def function_of(known: Known) -> Function:
         return _of_nuclio(known)
     if (imported := known.imported) is not None:
         return from_raw(imported, known.key.name)
-    return _unread(known)
+    newest = next(iter(records.revisions(known)), None)
+    return _unread(known) if newest is None else newest.function
 
 
 def _of_nuclio(known: Known) -> Function:
@@ -167,17 +168,27 @@ def _of_nuclio(known: Known) -> Function:
 
 
 def _live(known: Known, function: Function, look: _Look) -> _Live:
-    deployment, name = known.deployment, known.key.name
+    deployment = known.deployment
     if deployment is None:
-        if known.imported is not None:
-            return _Live("imported")
-        return _Live("unhealthy", f"its Deployment was removed; `fnbuild redeploy {name}` helps")
+        return _without_deployment(known)
     if not reasons.wanted_replicas(deployment):
         return _Live("standby") if function.spec.disable else _Live("scaledToZero")
     standing = look.standing
     if standing is None or standing.ready:
         return _Live("ready", "; ".join(_losses(look.statuses)))
     return _not_all(deployment, standing, look)
+
+
+def _without_deployment(known: Known) -> _Live:
+    if known.claimed(time.time()):
+        return _Live("building", "its first deploy is under way")
+    if known.imported is not None:
+        return _Live("imported")
+    newest = next(iter(records.revisions(known)), None)
+    if newest is not None and newest.failed:
+        return _Live(cast(State, newest.state), newest.failure)
+    again = f"`fnbuild redeploy {known.key.name}` makes it again"
+    return _Live("unhealthy", f"its Deployment was removed; {again}")
 
 
 def _losses(statuses: dict[str, Status]) -> list[str]:
