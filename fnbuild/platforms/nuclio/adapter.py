@@ -1,0 +1,262 @@
+"""The Nuclio platform as commands see it: `Platform`, inside a Nuclio that is there."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from fnbuild.build.processor import readiness_seconds
+from fnbuild.datadir import lock
+from fnbuild.errors import (
+    ConfigError,
+    ConflictError,
+    FnbuildError,
+    NotFoundError,
+    PreconditionError,
+)
+from fnbuild.platforms import (
+    Artifact,
+    Deployment,
+    Finding,
+    LogRecord,
+    Plan,
+    Progress,
+    Project,
+    Revision,
+)
+from fnbuild.platforms.nuclio import doctor, doors, planning, rollout, view
+from fnbuild.platforms.nuclio.body import imported, wanted
+from fnbuild.platforms.nuclio.doors import Door
+from fnbuild.platforms.nuclio.records import (
+    PROJECT,
+    Key,
+    facts_of,
+    key_of,
+    metadata_of,
+    project_of,
+)
+from fnbuild.platforms.nuclio.rollout import Rollout
+from fnbuild.platforms.projects import DEFAULT, deletable
+from fnbuild.spec.hints import closest
+from fnbuild.spec.types import Function, Metadata, Raw
+
+
+class NuclioPlatform:
+    """Functions of a Nuclio: its dashboard's, or its controller's in a cluster.
+
+    Nuclio remembers one configuration of each function, so there is one revision of each.
+    """
+
+    name = view.PLATFORM
+    runs: Literal["folder", "image"] = "image"
+
+    @cached_property
+    def door(self) -> Door:
+        """The way in, found on first use."""
+        return doors.find()
+
+    # Deploying
+
+    def plan(self, function: Function, artifact: Artifact, **options: Any) -> Plan:
+        stored = self.door.function(key_of(function))
+        return self._planned(stored, function, artifact, options)
+
+    def _planned(
+        self, stored: Raw | None, function: Function, artifact: Artifact, options: dict[str, Any]
+    ) -> Plan:
+        labels = self.door.keeps_labels
+        return planning.make(function, artifact, stored, options, keeps_labels=labels)
+
+    def apply(self, plan: Plan, progress: Progress) -> Deployment:
+        function = plan.function
+        key = key_of(function)
+        with lock(*key, "deployed"):
+            stored = self.door.function(key)
+            rollout.refuse_busy(key, stored)
+            # Somebody may have deployed between the plan and the lock.
+            plan = self._planned(stored, function, plan.artifact, plan.options)
+            if not plan.changes:
+                progress("nothing has changed, and the function runs")
+                return self._shown(key, plan.warnings)
+            number = facts_of(stored).number + 1 if stored else 1
+            progress(f"handing revision {number} to {self.door.place}")
+            keep_failed = bool(plan.options.get("keep_failed"))
+            order = wanted(function, plan.artifact, number)
+            self._rollout(function, progress).deploy(order, stored, keep_failed=keep_failed)
+            return self._shown(key, plan.warnings)
+
+    def _rollout(self, function: Function, progress: Progress) -> Rollout:
+        return Rollout(self.door, key_of(function), readiness_seconds(function), progress)
+
+    def rollback(
+        self,
+        namespace: str,
+        name: str,
+        revision: int | None,  # noqa: ARG002 - there is one
+        progress: Progress,  # noqa: ARG002
+    ) -> Deployment:
+        self._existing(Key(namespace, name))
+        raise PreconditionError(
+            f"Nuclio keeps one revision of a function, so there is none of {name} to go back to",
+            hint="deploy the earlier image again: `fnbuild deploy NAME --run-image IMAGE`",
+        )
+
+    def redeploy(self, namespace: str, name: str, progress: Progress) -> Deployment:
+        key = Key(namespace, name)
+        self._existing(key)
+        with lock(*key, "redeployed"):
+            stored = self._existing(key)
+            rollout.refuse_busy(key, stored)
+            if not (stored.get("spec") or {}).get("image"):
+                raise PreconditionError(
+                    f"Nuclio has no image of {name}, so there is nothing to start",
+                    hint=f"deploy it from its folder: `fnbuild deploy {name} --path FOLDER`",
+                )
+            self._rollout(view.function_of(stored), progress).redeploy(stored)
+            return self._shown(key)
+
+    def store_imported(self, function: Function) -> Deployment:
+        key = key_of(function)
+        with lock(*key, "imported"):
+            if self.door.function(key) is not None:
+                raise ConflictError(
+                    f"there is a function {key.name} in namespace {key.namespace} already",
+                    hint=f"delete it first: `fnbuild delete function {key.name}`",
+                )
+            self.door.add_imported(imported(function))
+            self._rollout(function, lambda _: None).imported()
+            return self._shown(key)
+
+    # Looking
+
+    def notices(self) -> list[str]:
+        try:
+            self.door.check()
+        except FnbuildError as error:
+            return [f"{error.message}; {error.hint}" if error.hint else error.message]
+        return []
+
+    def examine(
+        self,
+        namespace: str,
+        *,
+        areas: Collection[str] = (),
+        image: str = "",  # noqa: ARG002 - Nuclio pulls it as the cluster does: `--platform kube`
+        architecture: str = "",  # noqa: ARG002
+    ) -> Iterator[Finding]:
+        return doctor.examine(lambda: self.door, namespace, areas)
+
+    def deployments(self, namespace: str, project: str | None = None) -> list[Deployment]:
+        found = self.door.functions(namespace)
+        replicas = self.door.replicas(namespace) if found else {}
+        return [
+            self._listed(one, replicas.get(str(metadata_of(one).get("name"))))
+            for one in found
+            if project in (None, project_of(one))
+        ]
+
+    def _listed(self, stored: Raw, replicas: tuple[int, int] | None) -> Deployment:
+        """The function, or why it cannot be shown: one must not hide the others."""
+        try:
+            return view.deployment(stored, replicas, self.door.place)
+        except ConfigError as error:
+            metadata = metadata_of(stored)
+            name = Metadata(
+                name=str(metadata.get("name")),
+                namespace=str(metadata.get("namespace")),
+                labels={PROJECT: project_of(stored)},
+            )
+            return Deployment(Function(metadata=name), self.name, "error", error.message)
+
+    def deployment(self, namespace: str, name: str) -> Deployment:
+        return self._shown(Key(namespace, name))
+
+    def _shown(self, key: Key, warnings: tuple[str, ...] = ()) -> Deployment:
+        stored = self._existing(key)
+        replicas = self.door.replicas(*key).get(key.name)
+        shown = view.deployment(stored, replicas, self.door.place)
+        return replace(shown, warnings=(*warnings, *shown.warnings))
+
+    def _existing(self, key: Key) -> Raw:
+        stored = self.door.function(key)
+        if stored is None:
+            raise NotFoundError(
+                f"there is no function {key.name} in namespace {key.namespace}",
+                hint=self._whereabouts(key),
+            )
+        return stored
+
+    def _whereabouts(self, key: Key) -> str:
+        """Which name was meant, perhaps."""
+        names = [str(metadata_of(one).get("name")) for one in self.door.functions(key.namespace)]
+        if close := closest(key.name, names):
+            return f'did you mean "{close}"?'
+        return f"`fnbuild get functions --platform {self.name} -n {key.namespace}` lists them"
+
+    def reach(self, deployment: Deployment) -> AbstractContextManager[str]:
+        return self.door.reach(deployment)
+
+    def logs(
+        self,
+        namespace: str,
+        name: str,
+        *,
+        follow: bool = False,
+        since: float | None = None,
+        tail: int | None = None,
+    ) -> Iterator[LogRecord]:
+        key = Key(namespace, name)
+        self._existing(key)
+        return self.door.logs(key, follow=follow, since=since, tail=tail)
+
+    def revisions(self, namespace: str, name: str) -> list[Revision]:
+        return view.revisions(self._existing(Key(namespace, name)))
+
+    def source(
+        self,
+        namespace: str,  # noqa: ARG002
+        name: str,  # noqa: ARG002
+        revision: int | None = None,  # noqa: ARG002
+    ) -> Path | None:
+        """None: the code is in the image alone."""
+        return None
+
+    # Removing
+
+    def delete(self, namespace: str, name: str, *, image: bool = False) -> bool:  # noqa: ARG002
+        """As the protocol says; images are the registry's and stay."""
+        key = Key(namespace, name)
+        if self.door.function(key) is None:
+            return False
+        with lock(*key, "deleted"):
+            self.door.delete(key)
+            rollout.gone(self.door, key)
+        return True
+
+    # Projects
+
+    def projects(self, namespace: str) -> list[Project]:
+        found = {one.name: one for one in self.door.projects(namespace)}
+        found.setdefault(DEFAULT, Project(DEFAULT, namespace))
+        return [found[name] for name in sorted(found)]
+
+    def create_project(self, project: Project) -> bool:
+        if project.name in [one.name for one in self.door.projects(project.namespace)]:
+            return False
+        self.door.create_project(project)
+        return True
+
+    def delete_project(self, namespace: str, name: str, *, cascade: bool) -> bool:
+        functions = self.door.functions(namespace)
+        members = [one for one in functions if project_of(one) == name]
+        names = [str(metadata_of(one).get("name")) for one in members]
+        for doomed in deletable(name, names, cascade=cascade):
+            self.delete(namespace, doomed)
+        if name not in [one.name for one in self.door.projects(namespace)]:
+            return False
+        self.door.delete_project(namespace, name)
+        return True

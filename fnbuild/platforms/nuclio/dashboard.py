@@ -1,0 +1,168 @@
+"""Nuclio through its dashboard's API (pkg/dashboard/resource/)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from urllib.parse import quote, urlencode
+
+from fnbuild.errors import NotFoundError, UnavailableError
+from fnbuild.platforms import Deployment, LogRecord, Project
+from fnbuild.platforms.nuclio import reaching, streams
+from fnbuild.platforms.nuclio.body import taken_as_it_is
+from fnbuild.platforms.nuclio.client import Address, Client
+from fnbuild.platforms.nuclio.records import Key, metadata_of
+from fnbuild.spec.types import Raw
+
+_FUNCTIONS = "/api/functions"
+_PROJECTS = "/api/projects"
+_LAST_LINES = 50
+
+
+class Dashboard:
+    """A door; see `doors.Door`."""
+
+    # On Kubernetes; Nuclio on one machine takes new ones (pkg/platform/kube/client/deployer.go).
+    keeps_labels = True
+
+    def __init__(self, address: Address):
+        self.client = Client(address)
+        self.place = f"the Nuclio dashboard at {address.url}"
+
+    def check(self) -> None:
+        self.client.expect(dict, self.client.json("GET", "/api/versions"))
+
+    # Functions
+
+    def functions(self, namespace: str) -> list[Raw]:
+        found = self.client.json("GET", _FUNCTIONS, headers=_in(namespace))
+        listed = self.client.expect(dict, found or {})
+        return [one for _, one in sorted(listed.items()) if isinstance(one, dict)]
+
+    def function(self, key: Key) -> Raw | None:
+        try:
+            found = self.client.json("GET", _path(key), headers=_in(key.namespace))
+        except NotFoundError:
+            return None
+        function: Raw = self.client.expect(dict, found)
+        return function
+
+    def create(self, function: Raw) -> None:
+        self._send("POST", _FUNCTIONS, taken_as_it_is(function, exists=False))
+
+    def replace(self, stored: Raw, function: Raw) -> None:
+        version = metadata_of(stored).get("resourceVersion")
+        metadata = {**metadata_of(function), **({"resourceVersion": version} if version else {})}
+        body = taken_as_it_is({**function, "metadata": metadata}, exists=True)
+        self._send("PUT", _path(_key(stored)), body)
+
+    def _send(self, method: str, path: str, function: Raw) -> None:
+        metadata = metadata_of(function)
+        body = {"metadata": metadata, "spec": function.get("spec") or {}}
+        self.client.json(method, path, headers=_in(metadata["namespace"]), body=body)
+
+    def redeploy(self, stored: Raw) -> None:
+        key = _key(stored)
+        headers = _in(key.namespace)
+        self.client.json("PATCH", _path(key), headers=headers, body={"desiredState": "ready"})
+
+    def add_imported(self, function: Raw) -> None:
+        self._send("POST", _FUNCTIONS, function)
+
+    def delete(self, key: Key) -> None:
+        headers = {**_in(key.namespace), "X-Nuclio-Delete-Function-Ignore-State-Validation": "true"}
+        body = {"metadata": {"name": key.name, "namespace": key.namespace}}
+        self.client.json("DELETE", _FUNCTIONS, headers=headers, body=body)
+
+    # Projects
+
+    def projects(self, namespace: str) -> list[Project]:
+        found = self.client.json("GET", _PROJECTS, headers=_in_project(namespace))
+        listed = self.client.expect(dict, found or {})
+        return [
+            Project(name, namespace, spec.get("description") or "", spec.get("owner") or "")
+            for name, one in sorted(listed.items())
+            for spec in [one.get("spec") or {}]
+        ]
+
+    def create_project(self, project: Project) -> None:
+        spec = {"description": project.description, "owner": project.owner}
+        body = {
+            "metadata": {"name": project.name, "namespace": project.namespace},
+            "spec": {key: text for key, text in spec.items() if text},
+        }
+        self.client.json("POST", _PROJECTS, headers=_in_project(project.namespace), body=body)
+
+    def delete_project(self, namespace: str, name: str) -> None:
+        headers = {**_in_project(namespace), "X-Nuclio-Delete-Project-Strategy": "restricted"}
+        body = {"metadata": {"name": name, "namespace": namespace}}
+        self.client.json("DELETE", _PROJECTS, headers=headers, body=body)
+
+    # What runs
+
+    def replicas(
+        self,
+        namespace: str,  # noqa: ARG002
+        name: str = "",  # noqa: ARG002
+    ) -> Mapping[str, tuple[int, int]]:
+        """Nothing: the dashboard names replicas one function at a time, and not whether they are
+        ready.
+        """
+        return {}
+
+    def unserved(self, stored: Raw) -> bool:  # noqa: ARG002 - a dashboard acts itself
+        return False
+
+    def obstacle(self, key: Key) -> str:  # noqa: ARG002 - it does not tell
+        return ""
+
+    def last_words(self, key: Key) -> str:
+        try:
+            records = list(self.logs(key, follow=False, since=None, tail=_LAST_LINES))
+        except (NotFoundError, UnavailableError):
+            return ""
+        return "\n".join(one.message for one in records if one.level == "error")
+
+    def replica_names(self, key: Key) -> list[str]:
+        found = self.client.json("GET", f"{_path(key)}/replicas", headers=_in(key.namespace))
+        named = self.client.expect(dict, found).get("names") or []
+        return [str(name) for name in self.client.expect(list, named)]
+
+    def logs(
+        self, key: Key, *, follow: bool, since: float | None, tail: int | None
+    ) -> Iterator[LogRecord]:
+        def lines(replica: str) -> Iterator[bytes]:
+            asked = {"follow": "true" if follow else "false"}
+            if since is not None:
+                asked["since"] = f"{max(1, round(time.time() - since))}s"
+            if tail is not None:
+                asked["tailLines"] = str(tail)
+            path = f"{_path(key)}/logs/{quote(replica, safe='')}?{urlencode(asked)}"
+            silence = None if follow else streams.SILENCE_SECONDS
+            with self.client.open(
+                "GET", path, headers=_in(key.namespace), silence=silence
+            ) as reply:
+                yield from reply
+
+        return streams.merged(self.replica_names(key), lines, follow=follow, tail=tail)
+
+    def reach(self, deployment: Deployment) -> AbstractContextManager[str]:
+        return reaching.by_dashboard(self.client.address, deployment)
+
+
+def _path(key: Key) -> str:
+    return f"{_FUNCTIONS}/{quote(key.name, safe='')}"
+
+
+def _key(stored: Raw) -> Key:
+    metadata = metadata_of(stored)
+    return Key(metadata.get("namespace", ""), metadata.get("name", ""))
+
+
+def _in(namespace: str) -> dict[str, str]:
+    return {"X-Nuclio-Function-Namespace": namespace}
+
+
+def _in_project(namespace: str) -> dict[str, str]:
+    return {"X-Nuclio-Project-Namespace": namespace}

@@ -1,0 +1,130 @@
+"""A function of Nuclio as the platform protocol shows it."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from fnbuild.platforms import Deployment, Revision, State
+from fnbuild.platforms.nuclio.records import (
+    PROCESSOR_VARIABLE,
+    Facts,
+    facts_of,
+    metadata_of,
+    state_of,
+    status_of,
+    without_own,
+)
+from fnbuild.spec.reader import from_raw
+from fnbuild.spec.types import Function, Raw
+
+PLATFORM = "nuclio"
+
+_AS_THEY_ARE = ("ready", "unhealthy", "error", "imported", "scaledToZero")
+# What was the case: of no interest to whoever deploys the function again.
+_OF_STATUS = ("imageHash",)
+
+
+def function_of(stored: Raw) -> Function:
+    """The configuration, without what fnbuild and Nuclio wrote beside it.
+
+    The image is the one that people know. Raises `ConfigError`.
+    """
+    metadata, spec, known = metadata_of(stored), dict(stored.get("spec") or {}), facts_of(stored)
+    for name in _OF_STATUS:
+        spec.pop(name, None)
+    env = [
+        one
+        for one in spec.get("env") or []
+        if not (isinstance(one, dict) and one.get("name") == PROCESSOR_VARIABLE)
+    ]
+    spec.pop("env", None)
+    if env:
+        spec["env"] = env
+    if known.image:
+        spec["image"] = known.image
+    raw = {
+        "metadata": {
+            "name": metadata.get("name", ""),
+            "namespace": metadata.get("namespace", ""),
+            "labels": metadata.get("labels") or {},
+            "annotations": without_own(metadata.get("annotations") or {}),
+        },
+        "spec": spec,
+    }
+    return from_raw(raw, str(metadata.get("name", "")))
+
+
+def state(stored: Raw) -> State:
+    """Nuclio's state; all the ways of being on the way count as building."""
+    word = state_of(stored)
+    if word == "ready" and (stored.get("spec") or {}).get("disable"):
+        return "standby"
+    return cast(State, word) if word in _AS_THEY_ARE else "building"
+
+
+def deployment(stored: Raw, replicas: tuple[int, int] | None, place: str) -> Deployment:
+    """The function as it is; `replicas` is None where nobody knows of them."""
+    status, known = status_of(stored), facts_of(stored)
+    now = state(stored)
+    return Deployment(
+        function=function_of(stored),
+        platform=PLATFORM,
+        state=now,
+        message=str(status.get("message") or ""),
+        revision=known.number,
+        http_port=_port(status),
+        internal_urls=_urls(status.get("internalInvocationUrls")),
+        external_urls=_urls(status.get("externalInvocationUrls")),
+        replicas=_wanted(stored, now) if replicas is None else replicas,
+        details=_details(stored, known, place),
+    )
+
+
+def _port(status: Raw) -> int:
+    port = status.get("httpPort")
+    return port if isinstance(port, int) else 0
+
+
+def _urls(given: Any) -> tuple[str, ...]:
+    return tuple(str(one) for one in given if one) if isinstance(given, list) else ()
+
+
+def _wanted(stored: Raw, now: State) -> tuple[int, int]:
+    """What the configuration asks for, which a ready function has."""
+    spec = stored.get("spec") or {}
+    if now in ("standby", "imported", "scaledToZero"):
+        return 0, 0
+    given = spec.get("replicas") if spec.get("replicas") is not None else spec.get("minReplicas")
+    wanted = given if isinstance(given, int) else 1
+    return (wanted if now == "ready" else 0), wanted
+
+
+def _details(stored: Raw, known: Facts, place: str) -> dict[str, Any]:
+    details: dict[str, Any] = {"nuclio": place, "nuclio_state": state_of(stored)}
+    runs = status_of(stored).get("containerImage") or (stored.get("spec") or {}).get("image")
+    if runs:
+        details["image"] = runs
+    if known.number:
+        details |= {"digest": known.digest, "pinned": known.pinned, "created": known.created}
+    else:
+        details["deployed_by"] = "another client of Nuclio"
+    return details
+
+
+def revisions(stored: Raw) -> list[Revision]:
+    """The one that Nuclio has; none of what others deployed."""
+    known = facts_of(stored)
+    if not known.number:
+        return []
+    failed = state(stored) in ("error", "unhealthy")
+    message = str(status_of(stored).get("message") or "")
+    return [
+        Revision(
+            known.number,
+            known.created,
+            "failed" if failed else "active",
+            known.digest,
+            function_of(stored),
+            message if failed else "",
+        )
+    ]

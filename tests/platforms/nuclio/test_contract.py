@@ -1,0 +1,45 @@
+"""The Nuclio platform keeps what every platform promises, through a dashboard; where Nuclio keeps
+less than the others, it says so.
+"""
+
+import pytest
+
+from fnbuild import deploy
+from fnbuild.errors import NotReadyError, PreconditionError
+from fnbuild.platforms import Platform
+from tests.platforms.contract import *  # noqa: F403
+from tests.platforms.contract import Author, ask
+
+
+def test_rollback_runs_the_revision_before(platform: Platform, author: Author) -> None:
+    author.deploy("hello")
+    with pytest.raises(PreconditionError, match="Nuclio keeps one revision") as refused:
+        platform.rollback(author.namespace, "greeter", None, author.progress.append)
+    assert "--run-image" in (refused.value.hint or "")
+    [only] = platform.revisions(author.namespace, "greeter")
+    assert (only.number, only.state) == (1, "active")
+
+
+def test_a_second_rollback_goes_further_back() -> None:
+    """There is no first one."""
+
+
+def test_the_recorded_code_is_kept(platform: Platform, author: Author) -> None:
+    author.deploy("hello")
+    assert platform.source(author.namespace, "greeter") is None
+
+
+def test_a_revision_that_fails_leaves_the_old_one_serving(
+    platform: Platform, author: Author
+) -> None:
+    first = author.deploy("hello")
+    (author.folder / "main.py").write_text("import nowhere_to_be_found\n")
+    with pytest.raises(NotReadyError) as failure:
+        deploy.deploy(author.request(), author.progress.append)
+    assert "revision 1 goes on serving" in failure.value.message, failure.value.hint
+    assert "nowhere_to_be_found" in (failure.value.detail or "")
+    assert ask(first)["greeting"] == "hello"
+    now = platform.deployment(author.namespace, "greeter")
+    assert (now.state, now.revision) == ("ready", 1)
+    [only] = platform.revisions(author.namespace, "greeter")
+    assert only.state == "active"
