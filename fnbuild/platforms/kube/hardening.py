@@ -14,7 +14,7 @@ _NOBODY = 65532
 
 def hardened(function: Function) -> bool:
     """`spec.platform.attributes.hardened`, which the flag `--hardened` sets."""
-    return function.spec.platform.attributes.get("hardened") is True
+    return str(function.spec.platform.attributes.get("hardened")).lower() == "true"
 
 
 def of_pod(function: Function) -> Raw:

@@ -50,7 +50,7 @@ def _processor(function: Function, *, cron_jobs: bool) -> Raw:
     return found
 
 
-def stop_seconds(function: Function) -> int:
+def _stop_seconds(function: Function) -> int:
     """How long a pod may take to end what it has in hand, in seconds."""
     longest = max(DRAIN_SECONDS, termination_seconds(function))
     return math.ceil(LINGER + longest) + _MARGIN
@@ -68,7 +68,7 @@ def _pod(made: Made, function: Function, pull_secret: str) -> Raw:
     if spec.host_ipc:
         pod["hostIPC"] = True
     pod["securityContext"] = hardening.of_pod(function)
-    pod["terminationGracePeriodSeconds"] = stop_seconds(function)
+    pod["terminationGracePeriodSeconds"] = _stop_seconds(function)
     if spec.init_containers:
         pod["initContainers"] = [_other(function, one) for one in spec.init_containers]
     pod["containers"] = [

@@ -152,7 +152,7 @@ def test_the_grace_period_follows_the_slowest_trigger() -> None:
 
 
 def test_hardening_gives_way_to_the_function() -> None:
-    hard = {"platform": {"attributes": {"hardened": True}}}
+    hard: Raw = {"platform": {"attributes": {"hardened": "true"}}}
     theirs = {"seccompProfile": {"type": "Unconfined"}, "runAsUser": 0}
     assert pod(securityContext=theirs)["securityContext"] == theirs
     assert pod(securityContext=theirs, **hard)["securityContext"] == theirs
