@@ -37,11 +37,12 @@ OURS = f"{CLASS}=function,{MANAGED_BY}={MANAGER}"
 RECORD = "fnbuild.io/record"
 
 # Annotations of the pods.
-CONFIG = "nuclio.io/function-config"
 PROCESSOR = "fnbuild.io/processor"
 STAMP = "nuclio.io/image-hash"
 
-# Annotations of the Deployment.
+# Annotations of the Deployment. The function is not the pods': a change of what does not concern
+# them, such as their number, must not start them anew. Nuclio has it here too.
+CONFIG = "nuclio.io/function-config"
 REVISION = "fnbuild.io/revision"
 OWNER = "fnbuild.io/owner"
 _DIGEST = "fnbuild.io/digest"
@@ -161,12 +162,12 @@ class Made:
         annotations: Raw = metadata.get("annotations") or {}
         template = deployment["spec"]["template"]
         about: Raw = template["metadata"].get("annotations") or {}
-        config = _object(about, CONFIG)
+        config = _object(annotations, CONFIG)
         if labels.get(MANAGED_BY) != MANAGER or not config:
             return None
         key = Key(metadata.get("namespace", ""), labels.get(FUNCTION, ""))
         # What was applied from a file may be in another namespace than the file's author had.
-        config["metadata"] = {**(config.get("metadata") or {}), "namespace": key.namespace}
+        config["metadata"] = {**_part(config, "metadata"), "namespace": key.namespace}
         number, digest = _number(annotations, REVISION), annotations.get(_DIGEST, "")
         image, pinned = _images(annotations, template["spec"], config)
         return cls(
@@ -185,7 +186,7 @@ class Made:
         )
 
     def annotations(self) -> dict[str, str]:
-        """The Deployment's own. All of them are short, and none is the pods' concern."""
+        """The Deployment's own. Raises `InputError` where they are too long."""
         given = {
             REVISION: str(self.number) if self.number else "",
             _CREATED: self.created,
@@ -194,8 +195,11 @@ class Made:
             OWNER: self.owner,
             _DIGEST: self.digest,
             _IMAGE: self.image,
+            CONFIG: text_of(self.config),
         }
-        return {name: text for name, text in given.items() if text}
+        found = {name: text for name, text in given.items() if text}
+        allowed.check_annotations(found, own=(CONFIG,))
+        return found
 
     def labels(self) -> dict[str, str]:
         """Those of all its objects and pods. `InputError` for ones Kubernetes does not take."""
@@ -214,7 +218,7 @@ class Made:
         return metadata | ({"annotations": dict(annotations)} if annotations else {})
 
     def pod_annotations(self, processor: Raw) -> dict[str, str]:
-        """The user's, the configuration and the processor's settings.
+        """The user's and the processor's settings.
 
         The same function has the same, so that deploying it again restarts nothing. A tag that may
         move says nothing of what it means: the code's digest stands beside it. Raises `InputError`
@@ -224,11 +228,10 @@ class Made:
         stamp = self.stamp or ("" if self.pinned else self.digest)
         found = {
             **given,
-            CONFIG: text_of(self.config),
             PROCESSOR: text_of(processor),
             **({STAMP: stamp} if stamp else {}),
         }
-        allowed.check_annotations(found, own=(CONFIG, PROCESSOR))
+        allowed.check_annotations(found, own=(PROCESSOR,))
         return found
 
 
@@ -261,7 +264,7 @@ def _images(annotations: Raw, pod: Raw, config: Raw) -> tuple[str, str]:
     own = [one for one in pod.get("containers") or [] if one.get("name") == CONTAINER]
     runs = str(own[0].get("image", "")) if own else ""
     image = str(annotations.get(_IMAGE) or runs)
-    chosen = (config.get("spec") or {}).get("imagePullPolicy")
+    chosen = _part(config, "spec").get("imagePullPolicy")
     exact = bool(own) and not chosen and own[0].get("imagePullPolicy") != "Always"
     return image, runs if exact or runs != image or "@" in runs else ""
 
@@ -273,10 +276,18 @@ def _stamp(about: Raw, digest: str) -> str:
 
 def _overlaps(config: Raw, spec: Raw) -> bool:
     """A function with a GPU is replaced with a gap unless somebody asked for none."""
-    given = config.get("spec") or {}
+    given = _part(config, "spec")
     if given.get("deploymentStrategy") or (spec.get("strategy") or {}).get("type") == "Recreate":
         return False
-    return bool(((given.get("resources") or {}).get("limits") or {}).get(GPU))
+    return bool(_part(given, "resources", "limits").get(GPU))
+
+
+def _part(values: Raw, *names: str) -> Raw:
+    """A part of a configuration that nobody has checked; nothing where it is no object."""
+    for name in names:
+        found = values.get(name)
+        values = found if isinstance(found, dict) else {}
+    return values
 
 
 def _number(values: Mapping[str, Any], name: str) -> int:

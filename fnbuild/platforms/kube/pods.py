@@ -24,6 +24,7 @@ LINGER = 5.0
 """Seconds in which an ending pod takes requests from who does not know of its end yet."""
 
 _MARGIN = 5
+_OF_SERVICES = ("port", "serviceType", "disablePortPublishing", "ingresses", "ingressClassName")
 _LEAST = {"cpu": "25m", "memory": "1Mi"}
 
 
@@ -42,12 +43,21 @@ def template(made: Made, function: Function, pull_secret: str, *, cron_jobs: boo
 
 
 def _processor(function: Function, *, cron_jobs: bool) -> Raw:
-    """The processor's configuration, without the revision: a new number alone restarts nothing."""
-    found = settings(function, 0) | {"linger": LINGER}
-    if cron_jobs:
-        triggers = found["triggers"].items()
-        found["triggers"] = {name: one for name, one in triggers if one["kind"] != "cron"}
+    """The processor's configuration, without the revision and what concerns the Service alone: such
+    a change restarts nothing.
+    """
+    # Before its workers are ready nobody answers the readiness probe, behind a failure either.
+    found = settings(function, 0) | {"linger": LINGER, "accept": "when-ready"}
+    found["triggers"] = {
+        name: {**one, "attributes": _less(one["attributes"])}
+        for name, one in found["triggers"].items()
+        if one["kind"] != "cron" or not cron_jobs
+    }
     return found
+
+
+def _less(attributes: Raw) -> Raw:
+    return {name: value for name, value in attributes.items() if name not in _OF_SERVICES}
 
 
 def _stop_seconds(function: Function) -> int:

@@ -148,22 +148,30 @@ def function_of(known: Known) -> Function:
     if known.deployment is not None:
         return _of_nuclio(known)
     if (imported := known.imported) is not None:
-        return from_raw(imported, known.key.name)
+        return _named(known, imported)
     newest = next(iter(records.revisions(known)), None)
     return _unread(known) if newest is None else newest.function
 
 
 def _of_nuclio(known: Known) -> Function:
-    """What Nuclio writes about a function into its pods."""
-    template = (known.deployment or {})["spec"]["template"]["metadata"]
+    """What Nuclio writes about a function into its Deployment, which is the spec alone
+    (pkg/platform/kube/functionres/lazy.go: serializeFunctionJSON).
+    """
+    about = (known.deployment or {})["metadata"]
     try:
-        config = json.loads((template.get("annotations") or {}).get(own.CONFIG, ""))
+        config = json.loads((about.get("annotations") or {}).get(own.CONFIG, ""))
     except ValueError:
         return _unread(known)
     if not isinstance(config, dict):
         return _unread(known)
-    metadata = {**(config.get("metadata") or {}), "name": known.key.name}
-    metadata["namespace"] = known.key.namespace
+    return _named(known, config if "spec" in config else {"spec": config})
+
+
+def _named(known: Known, config: Raw) -> Function:
+    """A configuration as that of this function, whatever name it was written for."""
+    given = config.get("metadata") or {}
+    name = {"name": known.key.name, "namespace": known.key.namespace}
+    metadata = {**given, **name} if isinstance(given, dict) else given
     return from_raw({**config, "metadata": metadata}, known.key.name)
 
 

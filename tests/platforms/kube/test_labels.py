@@ -91,17 +91,20 @@ def test_annotations_that_kubernetes_does_not_take() -> None:
     made = specimens.made(annotated({"a note": "x"}))
     with pytest.raises(InputError, match=r"metadata\.annotations: 'a note' is no annotation's key"):
         made.pod_annotations({})
-    fits = specimens.made(annotated({"spec": "x" * (120 << 10)}))
-    assert len(fits.pod_annotations({})["spec"]) == 120 << 10
-    long = specimens.made(annotated({"spec": "x" * (140 << 10), "help": "x"}))
-    with pytest.raises(InputError, match=r"takes 280 KiB .* takes 256; the largest .* 'spec'"):
+    fits = specimens.made(annotated({"spec": "x" * (250 << 10)}))
+    assert len(fits.pod_annotations({})["spec"]) == 250 << 10
+    assert fits.annotations()
+    long = specimens.made(annotated({"spec": "x" * (260 << 10), "help": "x"}))
+    with pytest.raises(InputError, match=r"takes 260 KiB .* takes 256; the largest .* 'spec'"):
         long.pod_annotations({})
+    with pytest.raises(InputError, match=r"takes 260 KiB .* takes 256"):
+        long.annotations()
 
 
 def test_the_configuration_is_the_annotation_whatever_the_user_wrote() -> None:
-    made = specimens.made(annotated({CONFIG: "theirs", PROCESSOR: "theirs", "type": "detector"}))
+    made = specimens.made(annotated({PROCESSOR: "theirs", "type": "detector"}))
     found = made.pod_annotations({"a": 1})
-    assert json.loads(found[CONFIG]) == made.config
+    assert json.loads(made.annotations()[CONFIG]) == made.config
     assert found[PROCESSOR] == '{"a":1}'
     assert found["type"] == "detector"
 
@@ -109,7 +112,7 @@ def test_the_configuration_is_the_annotation_whatever_the_user_wrote() -> None:
 def test_the_order_of_keys_makes_no_difference() -> None:
     one = specimens.made(annotated({"a": "1", "b": "2"}))
     other = specimens.made(annotated({"b": "2", "a": "1"}))
-    assert one.pod_annotations({})[CONFIG] == other.pod_annotations({})[CONFIG]
+    assert one.annotations() == other.annotations()
 
 
 def test_the_recorded_configuration() -> None:
@@ -186,7 +189,8 @@ def test_a_deployment_from_a_file_has_no_number() -> None:
     """Somebody applied the manifests, with kustomize to another namespace perhaps."""
     live = deployment(specimens.made(specimens.function()))
     live["metadata"]["namespace"] = "elsewhere"
-    live["metadata"]["annotations"] = {}
+    config = live["metadata"]["annotations"][CONFIG]
+    live["metadata"]["annotations"] = {CONFIG: config}
     found = Made.of_deployment(live)
     assert found is not None
     assert (found.key, found.number, found.source) == (Key("elsewhere", "greeter"), 0, 0)
@@ -200,5 +204,5 @@ def test_deployments_of_others() -> None:
     foreign["metadata"]["labels"][MANAGED_BY] = "helm"
     assert Made.of_deployment(foreign) is None
     for text in ("", "[]", "{"):
-        live["spec"]["template"]["metadata"]["annotations"][CONFIG] = text
+        live["metadata"]["annotations"][CONFIG] = text
         assert Made.of_deployment(live) is None

@@ -110,6 +110,23 @@ def test_strategies() -> None:
     assert overlap["rollingUpdate"] == rolling
 
 
+def test_what_does_not_concern_pods_restarts_none() -> None:
+    before = objects()["Deployment"]["template"]
+    some: list[Raw] = [
+        {"replicas": 3},
+        {"minReplicas": 1, "maxReplicas": 4, "targetCPU": 50},
+        {"disable": True},
+        {"serviceType": "ClusterIP"},
+        {"readinessTimeoutSeconds": 120},
+        {"deploymentStrategy": {"type": "Recreate"}},
+    ]
+    for spec in some:
+        assert objects(**spec)["Deployment"]["template"] == before
+    plain = objects(triggers=http())["Deployment"]["template"]
+    for attributes in ({"port": 31000}, {"serviceType": "ClusterIP"}, {"ingresses": {"a": {}}}):
+        assert objects(triggers=http(**attributes))["Deployment"]["template"] == plain
+
+
 def test_the_image() -> None:
     image, pinned = specimens.IMAGE.format("greeter"), specimens.PINNED.format("greeter")
     for values, spec, runs, policy in (
