@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fnbuild.platforms.kube import containers, refusals, scheduling
 from fnbuild.platforms.kube.containers import Look
@@ -112,9 +113,12 @@ def of_newest(deployment: Raw, pods: Sequence[Raw]) -> list[Raw]:
     They are told by the template, which has everything that tells revisions apart: who watches a
     rollout need not ask for ReplicaSets, which carry a whole template each.
     """
-    template = deployment["spec"]["template"]
-    alike = [pod for pod in pods if _is_made_of(template, pod)]
-    # What is not compared (a pull secret, say) may differ too: then the newest pods count.
+    template: Raw = deployment["spec"]["template"]
+    alike = [pod for pod in pods if _within(template, pod)]
+    if not alike:
+        # Admission may have changed them, such as their images: then the newest that look like it.
+        look = {"metadata": template["metadata"]}
+        alike = [pod for pod in pods if _within(look, pod)]
     newest = max(alike, key=_created, default=None)
     if newest is None:
         return []
@@ -122,16 +126,15 @@ def of_newest(deployment: Raw, pods: Sequence[Raw]) -> list[Raw]:
     return sorted((pod for pod in alike if _labels(pod).get(_HASH) == mark), key=_created)
 
 
-def _is_made_of(template: Raw, pod: Raw) -> bool:
-    metadata = pod["metadata"]
-    for part in ("labels", "annotations"):
-        given, wanted = metadata.get(part) or {}, template["metadata"].get(part) or {}
-        if any(given.get(key) != value for key, value in wanted.items()):
-            return False
-    images = {one["name"]: one.get("image") for one in pod["spec"]["containers"]}
-    return all(
-        images.get(one["name"]) == one.get("image") for one in template["spec"]["containers"]
-    )
+def _within(part: Any, whole: Any) -> bool:
+    """Whether everything in `part` is in `whole`, which may have more: what admission adds."""
+    if isinstance(part, dict):
+        known = whole if isinstance(whole, dict) else {}
+        return all(_within(value, known.get(key)) for key, value in part.items())
+    if isinstance(part, list):
+        known = whole if isinstance(whole, list) else []
+        return all(any(_within(one, other) for other in known) for one in part)
+    return bool(part == whole) or part is None
 
 
 def _created(pod: Raw) -> str:

@@ -164,7 +164,9 @@ def _of_nuclio(known: Known) -> Function:
         return _unread(known)
     if not isinstance(config, dict):
         return _unread(known)
-    return _named(known, config if "spec" in config else {"spec": config})
+    if "spec" in config:
+        return _named(known, config)
+    return _named(known, {"metadata": {"labels": {own.PROJECT: known.project}}, "spec": config})
 
 
 def _named(known: Known, config: Raw) -> Function:

@@ -231,6 +231,31 @@ def test_of_pods_of_the_same_template_the_newest_count() -> None:
     assert newest == said["pods"]
 
 
+def test_pods_whose_images_admission_has_changed() -> None:
+    said = recording("rolling")
+    for pod in said["pods"]:
+        image = pod["spec"]["containers"][0]["image"]
+        pod["spec"]["containers"][0]["image"] = f"mirror.example.com/{image}"
+    newest = reasons.of_newest(said["deployment"], said["pods"])
+    assert [one["spec"]["containers"][0]["image"] for one in newest] == [
+        "mirror.example.com/127.0.0.1:5000/none:2"
+    ]
+
+
+def test_pods_that_differ_in_their_resources_alone() -> None:
+    """As those of a revision with more memory, and of the one to which a failed rollout returns."""
+    said = recording("started")
+    old, new = said["pods"][0], copy.deepcopy(said["pods"][0])
+    new["metadata"] |= {"name": "new", "creationTimestamp": "2036-01-01T00:00:00Z"}
+    new["metadata"]["labels"]["pod-template-hash"] = "other"
+    for one, memory in ((old, "1Gi"), (new, "2Gi")):
+        one["spec"]["containers"][0]["resources"] = {"limits": {"memory": memory}}
+    template = said["deployment"]["spec"]["template"]["spec"]["containers"][0]
+    for memory, pod in (("1Gi", old), ("2Gi", new)):
+        template["resources"] = {"limits": {"memory": memory}}
+        assert reasons.of_newest(said["deployment"], [old, new]) == [pod]
+
+
 def test_a_second_eviction_is_one_too_many() -> None:
     said = recording("evicted")
     said["pods"] = said["pods"][1:]
