@@ -1,7 +1,7 @@
 """One function out of two: what the winner says stands, the base fills the empty places.
 
 Nuclio's rules (pkg/functionconfig/reader.go): maps are joined key by key, variables by name, and a
-zero value cannot override.
+zero value cannot override, but for numbers of replicas: none is what somebody asks for.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from typing import Any
 
 import msgspec
 
-from fnbuild.spec.types import EnvVar, Function, Struct, Trigger
+from fnbuild.spec.types import EnvVar, Function, Spec, Struct, Trigger
+
+_COUNTS = ("replicas", "min_replicas")
 
 DEFAULT_HTTP = "default-http"
 """The name of the http trigger that Nuclio inserts where there is none."""
@@ -36,6 +38,9 @@ def _structs(winner: Any, base: Any) -> Any:
         field.name: _values(getattr(winner, field.name), getattr(base, field.name))
         for field in msgspec.structs.fields(winner)
     }
+    if isinstance(winner, Spec):
+        counts = {name: getattr(winner, name) for name in _COUNTS}
+        values |= {name: count for name, count in counts.items() if count is not None}
     return type(winner)(**values)
 
 

@@ -20,10 +20,15 @@ def test_the_winner_wins_and_the_base_fills() -> None:
 
 def test_zero_values_do_not_override() -> None:
     result = joined(
-        {"spec": {"handler": "", "disable": False, "replicas": 0}},
-        {"spec": {"handler": "m:h", "disable": True, "replicas": 2}},
+        {"spec": {"handler": "", "disable": False, "targetCPU": 0}},
+        {"spec": {"handler": "m:h", "disable": True, "targetCPU": 50}},
     )
-    assert result["spec"] == {"handler": "m:h", "disable": True, "replicas": 2}
+    assert result["spec"] == {"handler": "m:h", "disable": True, "targetCPU": 50}
+
+
+def test_no_replicas_are_a_number_of_replicas() -> None:
+    result = joined({"spec": {"replicas": 0}}, {"spec": {"replicas": 2, "minReplicas": 1}})
+    assert result["spec"] == {"replicas": 0, "minReplicas": 1}
 
 
 def test_maps_are_joined_by_key_and_triggers_within() -> None:
