@@ -76,8 +76,8 @@ def _of_context(context: Context) -> Cluster:
     from kubernetes.config import load_kube_config, load_kube_config_from_dict
 
     place = Place(str(context.cluster["server"]).rstrip("/"), context.name, str(context.file))
-    if (error := kubeconfig.missing_plugin(context)) is not None:
-        raise error
+    if (missing := kubeconfig.missing_plugin(context)) is not None:
+        raise missing
     configuration = Configuration()
     with plugin_words(context.plugin):
         try:

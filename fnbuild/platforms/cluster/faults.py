@@ -36,6 +36,7 @@ _MANAGER = re.compile(r'conflicts? with "([^"]*)"')
 _UNDECLARED = re.compile(r"(\.[^\s:]+): field not declared in schema")
 # Server-side apply also makes what is not there yet, and that is another right.
 _TOGETHER = {"patch": "patch,create"}
+_MISTYPED = re.compile(r"(\.\S+): (expected \w+)")
 _ACCOUNT = re.compile(r"system:serviceaccount:([^:]+):(.+)")
 
 
@@ -173,20 +174,26 @@ def _webhook(refusal: _Refusal) -> FnbuildError | None:
 
 
 def _bad_request(refusal: _Refusal) -> FnbuildError:
-    return _unknown_field(refusal) or InputError(
+    return _untyped(refusal) or InputError(
         f"the cluster cannot read {refusal.thing}: {refusal.text}"
     )
 
 
-def _unknown_field(refusal: _Refusal) -> FnbuildError | None:
+def _untyped(refusal: _Refusal) -> FnbuildError | None:
+    """Fields that are not in the schema, or not of its types: 400 or, of older servers, 500."""
     fields = _UNDECLARED.findall(refusal.text)
-    if not fields:
+    if fields:
+        listed = ", ".join(dict.fromkeys(fields))
+        return InputError(
+            f"this cluster does not know what {refusal.thing} asks for: {listed}",
+            hint="`kubectl explain` shows what it knows; leave the setting out, or correct it",
+        )
+    wrong = _MISTYPED.findall(refusal.text)
+    if not wrong:
         return None
-    listed = ", ".join(dict.fromkeys(fields))
-    return InputError(
-        f"this cluster does not know what {refusal.thing} asks for: {listed}",
-        hint="`kubectl explain` shows what it knows; leave the setting out, or correct it",
-    )
+    # Behind that is the value, which may be a secret.
+    said = "; ".join(f"{where}: {what}" for where, what in wrong)
+    return InputError(f"the cluster refuses {refusal.thing}: {said}")
 
 
 def _unauthorized(refusal: _Refusal) -> FnbuildError:
@@ -298,7 +305,7 @@ def _busy(refusal: _Refusal) -> FnbuildError:
 
 
 def _of_server(refusal: _Refusal) -> FnbuildError:
-    if (known := _unknown_field(refusal)) is not None:
+    if (known := _untyped(refusal)) is not None:
         return known
     kind = UnavailableError if refusal.code in {502, 503, 504} else PlatformError
     return kind(

@@ -185,7 +185,7 @@ class _Followers:
         with self._lock:
             self._stopped.set()
             for reply in self._replies.values():
-                with contextlib.suppress(OSError, ValueError):
+                with contextlib.suppress(OSError, ValueError, RuntimeError):  # it ended itself
                     reply.shutdown()
         for thread in self._threads.values():
             thread.join(_POLL_SECONDS)

@@ -14,7 +14,7 @@ from fnbuild.platforms.cluster import kinds, logs
 from fnbuild.platforms.cluster.api import Cluster
 from tests.cluster import own_namespace
 from tests.engine import until
-from tests.platforms.cluster.pods import START_SECONDS, phase, pod, until_phase
+from tests.platforms.cluster.pods import START_SECONDS, pod, until_phase
 
 _TALKER = """
     import time
@@ -129,4 +129,3 @@ def test_following_goes_on_behind_the_tail(
         assert numbers[0] > 2
         began = time.monotonic()
     assert time.monotonic() - began < 2, "threads that wait for lines end at once"
-    assert phase(cluster, cluster_namespace, "one") == "Running"
