@@ -28,13 +28,14 @@ _SKEW_SECONDS = 5.0
 class Asked:
     """What is to be examined.
 
-    Without a `platform` all that are there are; `namespace` tells a platform's. Without `areas`,
-    all.
+    Without a `platform` all that are there are; `namespace` tells a platform's. `run_registry` is
+    the registry as the cluster knows it, if that differs. Without `areas`, all.
     """
 
     namespace: Callable[[str], str]
     platform: str = ""
     registry: str = ""
+    run_registry: str = ""
     areas: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
@@ -46,7 +47,7 @@ def examine(asked: Asked) -> Iterator[Finding]:
     """All findings, one by one as they are made."""
     platforms = [lookup(asked.platform)] if asked.platform else list(_there(asked.areas))
     yield from examined((Check("clock", clock), Check("disk", disk)), asked.areas)
-    trial = Trial(asked.registry, needed=bool(asked.platform))
+    trial = Trial(asked.registry, asked.run_registry, needed=bool(asked.platform))
     try:
         if asked.platform != "process":
             yield from _images(
@@ -71,10 +72,17 @@ def _there(areas: frozenset[str]) -> Iterator[Platform]:
     """The platforms that can be examined without having been asked for."""
     yield lookup("process")
     containers = lookup("local")
-    if wanted(areas, "docker", "gpu", "disk") and not containers.notices():
+    if wanted(areas, "docker", "gpu", "disk") and not _silent(containers):
         yield containers
     if connection.configured():
         yield lookup("kube")
+
+
+def _silent(platform: Platform) -> bool:
+    def troubles() -> list[Finding]:
+        return [Finding("docker", "skipped", text) for text in platform.notices()]
+
+    return any(examined((Check("docker", troubles),)))
 
 
 def _no_cluster(areas: frozenset[str]) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ from typing import Literal
 from fnbuild.build.image.engine import BuildRequest, Engine, choose
 from fnbuild.build.image.engines.references import registry_of
 from fnbuild.build.image.names import with_registry
-from fnbuild.errors import FnbuildError, UnavailableError
+from fnbuild.errors import FnbuildError, UsageError
 from fnbuild.platforms import Finding
 
 BUILD_SECONDS = 120.0
@@ -29,13 +29,15 @@ _FORGET_SECONDS = 3.0
 class Trial:
     """The image, from its build to its end.
 
-    `pushed` is the exact reference that a registry has, "" before; `architecture` is what the
-    engine builds for (`amd64`).
+    `pushed` is the exact reference by which nodes get it, "" before the push, with `run_registry`
+    in place of the registry if that is given; `architecture` is what the engine builds for
+    (`amd64`). Without an engine there is a failure if one is `needed`.
     """
 
-    def __init__(self, registry: str, *, needed: bool) -> None:
+    def __init__(self, registry: str, run_registry: str = "", *, needed: bool) -> None:
         self._token = secrets.token_hex(6)
         self._registry = registry
+        self._run_registry = run_registry
         self._needed = needed
         self._engine: Engine | None = None
         self._reference = ""
@@ -47,11 +49,13 @@ class Trial:
         """Build it with the engine that `fnbuild build` would take."""
         try:
             engine = choose()
-        except UnavailableError as error:
+        except UsageError:
+            raise
+        except FnbuildError as error:
             state: Literal["failure", "warning"] = "failure" if self._needed else "warning"
             yield Finding("engine", state, error.message, error.hint or "")
             return
-        reference = with_registry(self._registry, f"fnbuild-doctor:{self._token}", "--registry")
+        reference = self._name(self._registry, "--registry")
         with tempfile.TemporaryDirectory(prefix="fnbuild-") as folder:
             file = Path(folder, "Dockerfile")
             file.write_text(_DOCKERFILE)
@@ -67,6 +71,9 @@ class Trial:
         text = f"{engine.name} builds images for linux/{self.architecture or '?'}{reason}"
         yield Finding("engine", "ok", text)
 
+    def _name(self, registry: str, key: str) -> str:
+        return with_registry(registry, f"fnbuild-doctor:{self._token}", key)
+
     def push(self) -> Iterator[Finding]:
         """Send it to the registry; it leaves the engine, so that a pull is one."""
         engine = self._engine
@@ -75,8 +82,8 @@ class Trial:
             return
         self._digest = engine.push(self._reference, lambda _: None)
         engine.remove(self._reference)
-        repository = self._reference.rpartition(":")[0]
-        self.pushed = f"{repository}@{self._digest}" if self._digest else self._reference
+        name = self._name(self._run_registry or self._registry, "--run-registry")
+        self.pushed = f"{name.rpartition(':')[0]}@{self._digest}" if self._digest else name
         yield Finding("registry", "ok", f"{engine.name} pushes to {self._registry}")
 
     def remove(self) -> Finding | None:

@@ -40,11 +40,18 @@ def _area(_: click.Context, __: click.Parameter, incomplete: str) -> list[Comple
     metavar="URL",
     help="Registry to try: a tiny image is pushed, and pulled by the cluster.",
 )
+@click.option(
+    "--run-registry",
+    envvar="NUCTL_RUN_REGISTRY",
+    default="",
+    metavar="URL",
+    help="The registry as the cluster knows it, where that differs.",
+)
 @output_option()
 @pass_session
 @click.pass_context
 def doctor(
-    ctx: click.Context, session: Session, /, areas: tuple[str, ...], registry: str, output: str
+    ctx: click.Context, session: Session, /, areas: tuple[str, ...], output: str, **given: str
 ) -> None:
     """Examine this machine, its engines and the cluster, and say how to mend what is wrong.
 
@@ -59,7 +66,8 @@ def doctor(
     asked = Asked(
         namespace=lambda name: _namespace(session, name),
         platform="" if platform == "auto" else platform,
-        registry=registry,
+        registry=given["registry"],
+        run_registry=given["run_registry"],
         areas=frozenset(areas),
     )
     found = []

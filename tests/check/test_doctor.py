@@ -14,6 +14,7 @@ import pytest
 
 from fnbuild.check import doctor
 from fnbuild.check.doctor import Asked
+from fnbuild.check.trial import Trial
 from fnbuild.errors import UnavailableError, UsageError
 from fnbuild.platforms import Finding
 from fnbuild.platforms.examination import AREAS, Check, examined, room
@@ -35,7 +36,7 @@ def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def asked(*areas: str, platform: str = "", registry: str = "") -> Asked:
-    return Asked(lambda _: "nuclio", platform, registry, frozenset(areas))
+    return Asked(lambda _: "nuclio", platform, registry, areas=frozenset(areas))
 
 
 def told(request: Asked) -> list[Finding]:
@@ -167,6 +168,13 @@ def test_no_engine_matters_only_where_one_is_needed(monkeypatch: pytest.MonkeyPa
     assert told(asked("engine", platform="process")) == []
 
 
+def test_an_engine_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FNBUILD_ENGINE", "shovel")
+    (found,) = told(asked("engine"))
+    assert (found.state, "FNBUILD_ENGINE=shovel" in found.message) == ("failure", True)
+    assert "podman" in found.remedy
+
+
 def test_a_push_leaves_nothing_behind(tmp_path: Path, made: Made) -> None:
     before = _images(made)
     with registry(tmp_path, free_port()) as place:
@@ -180,6 +188,14 @@ def test_a_push_leaves_nothing_behind(tmp_path: Path, made: Made) -> None:
 def _images(made: Made) -> set[str]:
     named = call(made.engine, "images", "--format", "{{.Repository}}:{{.Tag}}").split()
     return {name for name in named if "fnbuild-doctor" in name}
+
+
+def test_the_cluster_may_know_the_registry_by_another_name(tmp_path: Path, made: Made) -> None:
+    with registry(tmp_path, free_port()) as place:
+        trial = Trial(place.address, "registry.inside:5000/team", needed=True)
+        assert [one.state for one in (*trial.build(), *trial.push())] == ["ok", "ok"]
+        assert trial.pushed.startswith("registry.inside:5000/team/fnbuild-doctor@sha256:")
+        assert trial.remove() is None
 
 
 def test_a_registry_that_asks_for_a_login(

@@ -132,7 +132,11 @@ def _outcome(cluster: Cluster, pull: Pull, over: threading.Event) -> Finding:
 
 def judge(seen: Raw, pull: Pull) -> Finding | None:
     """What the pod's status says of the pull; None while that is open."""
-    for container in (seen.get("status") or {}).get("containerStatuses") or []:
+    status = seen.get("status") or {}
+    if status.get("phase") == "Failed" and not status.get("containerStatuses"):
+        why = status.get("message") or status.get("reason") or "it does not say why"
+        return Finding(_AREA, "failure", f"a node refused the pod that pulls: {why}")
+    for container in status.get("containerStatuses") or []:
         state = container.get("state") or {}
         waiting = state.get("waiting") or {}
         reason = str(waiting.get("reason") or "")
@@ -142,13 +146,13 @@ def judge(seen: Raw, pull: Pull) -> Finding | None:
                 # While it backs off it says nothing; the words come again with the next try.
                 return None
             logins = (pull.secret,) if pull.secret else ()
-            why = pulling.cannot_pull(
+            said = pulling.cannot_pull(
                 pull.image, [message], secrets=logins, namespace=pull.namespace
             )
-            return Finding(_AREA, "failure", why.text, why.hint)
+            return Finding(_AREA, "failure", said.text, said.hint)
         if container.get("imageID") or state.keys() - {"waiting"} or reason not in _BEFORE:
             node = (seen.get("spec") or {}).get("nodeName")
-            return Finding(_AREA, "ok", f"node {node} pulls from the registry")
+            return Finding(_AREA, "ok", f"node {node} pulls {pull.image.partition('@')[0]}")
     return None
 
 

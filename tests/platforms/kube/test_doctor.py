@@ -407,3 +407,10 @@ def test_what_a_pod_says_of_its_image(state: Raw, image_id: str, expected: str |
     }
     found = trial.judge(seen, trial.Pull("registry.example/one:1", "ns", "one"))
     assert (found and found.state) == expected
+
+
+def test_a_pod_that_its_node_refuses() -> None:
+    seen = {"status": {"phase": "Failed", "reason": "OutOfcpu", "message": "not enough cpu"}}
+    found = trial.judge(seen, trial.Pull("registry.example/one:1", "ns", "one"))
+    assert found is not None
+    assert (found.state, "not enough cpu" in found.message) == ("failure", True)
