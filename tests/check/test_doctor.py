@@ -248,6 +248,7 @@ def test_a_whole_machine_with_its_cluster(
     assert {"clock", "disk", "engine", "process", "docker", "kubeconfig"} <= {
         one.area for one in found
     }
+    assert {one.area for one in found} <= AREAS.keys()
     # Pushed by the engine, pulled by a node.
     assert states(found, "registry") == ["ok", "ok"]
     assert [one.message for one in found if one.message.startswith("node ")]
