@@ -113,13 +113,21 @@ def _failure(cluster: Cluster, namespace: str, pod: str) -> Status | None:
 
     The handler's own records have other names, and those of requests a request's id.
     """
-    for one in reversed(_read(cluster, namespace, pod, CONTAINER, previous=False)):
-        about = one.worker is not None and one.fields.get("name") == "processor"
-        if one.level == "error" and about and "request_id" not in one.fields:
-            lines = one.message.strip().splitlines() or [""]
-            reason = lines[-1] if lines[0].startswith("Traceback") else lines[0]
-            return Status("unhealthy", 0, 0, reason, one.message)
-    return None
+    texts = [
+        one.message.strip()
+        for one in _read(cluster, namespace, pod, CONTAINER, previous=False)
+        if one.level == "error"
+        and one.worker is not None
+        and one.fields.get("name") == "processor"
+        and "request_id" not in one.fields
+    ]
+    if not texts:
+        return None
+    # A worker that fails like another one says it in a line.
+    text = next((one for one in reversed(texts) if "\n" in one), texts[-1])
+    lines = text.splitlines()
+    reason = lines[-1] if lines[0].startswith("Traceback") else lines[0]
+    return Status("unhealthy", 0, 0, reason, text)
 
 
 def last_words(cluster: Cluster, namespace: str, pod: str, container: str = CONTAINER) -> str:
