@@ -132,8 +132,8 @@ def _within(part: Any, whole: Any) -> bool:
         known = whole if isinstance(whole, dict) else {}
         return all(_within(value, known.get(key)) for key, value in part.items())
     if isinstance(part, list):
-        known = whole if isinstance(whole, list) else []
-        return all(any(_within(one, other) for other in known) for one in part)
+        others = whole if isinstance(whole, list) else []
+        return all(any(_within(one, other) for other in others) for one in part)
     return bool(part == whole) or part is None
 
 
