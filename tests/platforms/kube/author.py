@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from fnbuild import deploy
-from fnbuild.platforms import Deployment
+from fnbuild.platforms import Artifact, Deployment, Plan
 from fnbuild.platforms.cluster import kinds
 from fnbuild.platforms.kube import KubePlatform
-from fnbuild.spec.types import Raw
+from fnbuild.spec.reader import from_raw
+from fnbuild.spec.rules import complete
+from fnbuild.spec.types import Function, Raw
 
 _CONFIG = """\
 metadata:
@@ -32,6 +34,17 @@ def handler(context, event):
 def config(name: str, image: str, spec: str = "") -> str:
     """The text of a function.yaml; `spec` are more of its lines."""
     return _CONFIG.format(name=name, image=image, spec=spec)
+
+
+def function_of(namespace: str, name: str, image: str, **spec: Any) -> Function:
+    """A function of an image; `env` may be a mapping, `labels` go to its metadata."""
+    env = [{"name": key, "value": value} for key, value in spec.pop("env", {}).items()]
+    raw = {
+        "metadata": {"name": name, "namespace": namespace, "labels": spec.pop("labels", {})},
+        "spec": {"handler": "main:handler", "runtime": "python:3.11", "env": env, **spec},
+    }
+    raw["spec"].setdefault("image", image)
+    return complete(from_raw(raw, name))
 
 
 class Author:
@@ -60,6 +73,19 @@ class Author:
 
     def deploy(self, folder: Path, **options: Any) -> Deployment:
         return deploy.deploy(self.request(folder, **options), self.progress.append)
+
+    def run(self, image: str, name: str = "greeter", **spec: Any) -> Deployment:
+        """Deploy an image that is there; `options` among the keys of spec are those of the plan."""
+        options = spec.pop("options", {})
+        made = self.planned(image, name, options, **spec)
+        return self.platform.apply(made, self.progress.append)
+
+    def planned(
+        self, image: str, name: str = "greeter", options: Raw | None = None, **spec: Any
+    ) -> Plan:
+        function = function_of(self.namespace, name, image, **spec)
+        artifact = Artifact("image", image, "", pinned=image)
+        return self.platform.plan(function, artifact, **(options or {}))
 
     def shown(self, name: str = "greeter") -> Deployment:
         return self.platform.deployment(self.namespace, name)

@@ -14,7 +14,7 @@ from fnbuild.datadir import make_private
 from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.kube import KubePlatform, connect
 from fnbuild.spec import reader
-from tests.cluster import own_namespace, require_cluster
+from tests.cluster import function_image, own_namespace, require_cluster
 from tests.engine import call, making, require_engine, require_image
 from tests.platforms.kube.author import Author, config
 
@@ -79,6 +79,35 @@ def platform(namespace: str, shared_layers: None, data: Path) -> Iterator[KubePl
         # Containers of pods that are still ending have theirs as long as they need it.
         for image in listed:
             call(engine, "rmi", "--force", image)
+
+
+FAULTY = """\
+import os, sys, time
+
+FAULT = os.environ.get("FAULT", "")
+
+def init_context(context):
+    if FAULT == "raise":
+        raise ValueError("the weights are missing")
+    if FAULT == "memory":
+        context.user_data.model = bytearray(400 << 20)
+    if FAULT == "hang":
+        time.sleep(3600)
+
+def handler(context, event):
+    return os.environ.get("WORD", "hello")
+"""
+
+
+@pytest.fixture(scope="session")
+def image(
+    shared_layers: None, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The image of a function that answers with WORD and fails as FAULT says, both of its
+    environment.
+    """
+    with function_image(tmp_path_factory.mktemp("image"), FAULTY) as name:
+        yield name
 
 
 @pytest.fixture
