@@ -53,7 +53,10 @@ def configured() -> bool:
 
 
 def default_namespace() -> str:
-    """The namespace of the context, or the pod's own; "" when there is none."""
+    """The namespace of the context, or the pod's own; "" when there is none.
+
+    Raises `UnavailableError` for a kubeconfig that cannot be read.
+    """
     context = kubeconfig.chosen()
     if context is not None:
         return context.namespace

@@ -14,7 +14,9 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from copy import copy
 from typing import Any
+from urllib.parse import urlsplit
 
 from fnbuild.errors import FnbuildError
 from fnbuild.platforms.cluster import kinds, unreachable
@@ -222,9 +224,14 @@ def _open(cluster: Cluster, namespace: str, pod: str, port: int) -> Any:
     headers = {"sec-websocket-protocol": _PROTOCOL}
     if (proof := wire.authorization()) is not None:
         headers["authorization"] = proof
+    configuration = copy(wire.configuration)
+    if not configuration.proxy:
+        # Without any, websocket-client looks for one in the environment by rules of its own.
+        configuration.proxy = "http://none:1"
+        configuration.no_proxy = urlsplit(url).hostname
     try:
         tunnel = create_websocket(
-            wire.configuration, get_websocket_url(url, [("ports", str(port))]), headers
+            configuration, get_websocket_url(url, [("ports", str(port))]), headers
         )
     except WebSocketBadStatusException as error:
         raise wire.refused(error.status_code, error.resp_body or b"", request) from error

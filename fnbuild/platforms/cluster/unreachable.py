@@ -44,7 +44,8 @@ def explain(error: BaseException, place: Place, proxy: str = "") -> FnbuildError
             hint="NO_PROXY with the server's address goes around it",
         )
     if isinstance(error, FileNotFoundError | PermissionError):
-        return UnavailableError(f"{error.filename} cannot be read: {error.strerror}")
+        named = error.filename or "a certificate or key of the kubeconfig"
+        return UnavailableError(f"{named} cannot be read: {error.strerror}")
     return UnavailableError(
         f"no Kubernetes API answers at {place}: {_reason(error)}",
         hint="does the cluster run? `--context` and `--kubeconfig` name another one",

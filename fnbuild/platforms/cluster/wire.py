@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -203,8 +204,14 @@ def plugin_words(plugin: str) -> Iterator[None]:
         yield
         return
     said: list[str] = []
+    own = threading.get_ident()
+
+    def heard(record: logging.LogRecord) -> None:
+        if record.module == "kube_config" and record.thread == own:
+            said.append(record.getMessage())
+
     handler = logging.Handler(logging.ERROR)
-    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    handler.emit = heard  # type: ignore[method-assign]
     root = logging.getLogger()
     root.addHandler(handler)
     try:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -125,6 +126,19 @@ def test_a_port_without_a_listener_ends_the_connection(cluster: Cluster, echo: s
             post(url, b"x")
         with pytest.raises((OSError, http.client.HTTPException)):
             post(url, b"x")
+
+
+def test_proxies_do_not_stand_before_this_machine(
+    cluster: Cluster, echo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if urlsplit(cluster.server).hostname != "127.0.0.1":
+        pytest.skip("the cluster's API is on another machine")
+    for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "example.com")
+    with forwarded(cluster, echo, "echo") as url:
+        assert post(url, b"x") == (200, b"x")
 
 
 def test_it_ends_with_the_block(cluster: Cluster, echo: str) -> None:
