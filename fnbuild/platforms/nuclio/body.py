@@ -9,6 +9,7 @@ from fnbuild.platforms import Artifact
 from fnbuild.platforms.nuclio.comparing import compared, skeleton
 from fnbuild.platforms.nuclio.records import (
     PROCESSOR_VARIABLE,
+    SKIP,
     Facts,
     now,
     registry_of,
@@ -27,8 +28,9 @@ _DRAIN_SECONDS = 20
 def wanted(function: Function, artifact: Artifact, number: int) -> Raw:
     """The function as it is handed to Nuclio, but for what `taken_as_it_is` adds.
 
-    The image is an exact one where there is one, with the registry that it is in as runRegistry:
-    where that is empty, a dashboard puts its own before the name (pkg/dashboard/resource).
+    What an export wrote to hold a deploy back is left out, as nuctl does. The image is an exact one
+    where there is one, with the registry that it is in as runRegistry: where that is empty, a
+    dashboard puts its own before the name (pkg/dashboard/resource).
     """
     raw = given(function)
     spec = raw.setdefault("spec", {})
@@ -42,7 +44,8 @@ def wanted(function: Function, artifact: Artifact, number: int) -> Raw:
     spec["env"] = [*spec.get("env", []), _processor(function)]
     facts = Facts(number, now(), artifact.digest, artifact.reference, artifact.pinned, fields)
     metadata = raw.setdefault("metadata", {})
-    metadata["annotations"] = metadata.get("annotations", {}) | facts.annotations()
+    kept = {k: text for k, text in metadata.get("annotations", {}).items() if k not in SKIP}
+    metadata["annotations"] = kept | facts.annotations()
     return raw
 
 

@@ -168,7 +168,10 @@ class Rollout:
 
     def _failed(self, found: Raw) -> NotReadyError:
         told = words.own_errors(str(status_of(found).get("message") or ""))
-        reason, detail = words.failure(found, "" if told else self.door.last_words(self.key))
+        last = "" if told else self.door.last_words(self.key)
+        reason, detail = words.failure(found, last)
+        if not (told or last) and (obstacle := self.door.obstacle(self.key)):
+            reason = f"{obstacle} ({reason})"
         return NotReadyError(f"{self.key.name} did not become ready: {reason}", detail=detail)
 
     def _go_back(self, before: Raw, ours: Ours, error: NotReadyError) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,29 @@ from fnbuild.build import sdk
 from fnbuild.datadir import make_private
 from fnbuild.platforms.nuclio import NuclioPlatform, connect
 from fnbuild.spec import reader
+from tests.cluster import own_namespace, require_cluster
 from tests.engine import Made, making, require_engine, require_image
+from tests.platforms.nuclio.controller import controlling, require_resources
 from tests.platforms.nuclio.dashboard import Nuclio, serve
+from tests.platforms.nuclio.world import World
 
+GREETER = """\
+import os
+
+
+def init_context(context):
+    context.logger.info("the model is loaded")
+
+
+def handler(context, event):
+    context.logger.info("asked")
+    return {{"word": "{word}", "greeting": os.environ.get("GREETING", ""), "got": event.body}}
+"""
+CODES = {
+    "one": GREETER.format(word="one"),
+    "two": GREETER.format(word="two"),
+    "broken": "import nowhere_to_be_found\n",
+}
 CONFIG = """\
 metadata:
   name: shared
@@ -48,24 +69,29 @@ def data(tmp_path: Path, fetched: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 
 @pytest.fixture(scope="session")
-def image(fetched: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """An image of a function that lasts as long as the tests, as do the layers that it shares with
-    those of others.
+def images(fetched: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Images of functions by the word that they answer; the one called `broken` cannot start.
+
+    They last as long as the tests, as do the layers that they share with those of others.
     """
     engine = require_engine()
     require_image(engine)
-    folder = tmp_path_factory.mktemp("shared")
     with making(engine) as names, pytest.MonkeyPatch.context() as patch:
         patch.setenv("FNBUILD_DATA_DIR", str(fetched.parent))
-        reference = names.image("shared", tag="latest")
-        (folder / "function.yaml").write_text(CONFIG.format(image=reference.partition(":")[0]))
-        (folder / "main.py").write_text("def handler(context, event):\n    return 'shared'\n")
-        artifacts.build(reader.load(folder), engine, lambda _: None)
-        yield reference
+        found = {}
+        for word, code in CODES.items():
+            folder = tmp_path_factory.mktemp(word)
+            found[word] = names.image(word, tag="latest")
+            (folder / "function.yaml").write_text(
+                CONFIG.format(image=found[word].partition(":")[0])
+            )
+            (folder / "main.py").write_text(code)
+            artifacts.build(reader.load(folder), engine, lambda _: None)
+        yield found
 
 
 @pytest.fixture
-def made(image: str) -> Iterator[Made]:
+def made(images: dict[str, str]) -> Iterator[Made]:
     with making(require_engine()) as names:
         yield names
 
@@ -75,10 +101,10 @@ def namespace(made: Made) -> str:
     return made.name("ns")
 
 
-@pytest.fixture
-def nuclio(tmp_path: Path, namespace: str) -> Iterator[Nuclio]:
-    """A dashboard with its default project, in the environment."""
-    nuclio = Nuclio(tmp_path / "nuclio")
+@contextmanager
+def dashboard(folder: Path, namespace: str) -> Iterator[Nuclio]:
+    """A dashboard with its default project, which the environment names."""
+    nuclio = Nuclio(folder / "nuclio")
     nuclio.create_project({"metadata": {"name": "default", "namespace": namespace}})
     server = serve(nuclio)
     try:
@@ -90,6 +116,28 @@ def nuclio(tmp_path: Path, namespace: str) -> Iterator[Nuclio]:
         server.server_close()
         nuclio.end()
     assert nuclio.broken == []
+
+
+@pytest.fixture
+def nuclio(tmp_path: Path, namespace: str) -> Iterator[Nuclio]:
+    with dashboard(tmp_path, namespace) as nuclio:
+        yield nuclio
+
+
+@pytest.fixture(params=["dashboard", "resources"])
+def world(
+    request: pytest.FixtureRequest, tmp_path: Path, made: Made, images: dict[str, str], data: Path
+) -> Iterator[World]:
+    """A Nuclio behind each of the two doors."""
+    if request.param == "dashboard":
+        namespace = made.name("ns")
+        with dashboard(tmp_path, namespace) as nuclio:
+            yield World(connect(), namespace, images, nuclio)
+        return
+    cluster = require_cluster()
+    require_resources(cluster)
+    with own_namespace(cluster) as namespace, controlling(cluster, namespace):
+        yield World(connect(), namespace, images)
 
 
 @pytest.fixture

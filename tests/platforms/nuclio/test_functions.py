@@ -1,0 +1,200 @@
+"""Functions inside a Nuclio: the same through its dashboard and through its resources."""
+
+from __future__ import annotations
+
+import pytest
+
+from fnbuild import deploy
+from fnbuild.errors import ConflictError, NotFoundError, NotReadyError, PreconditionError
+from fnbuild.platforms import Artifact, Project
+from fnbuild.spec.types import Function, Spec
+from fnbuild.platforms.nuclio.records import PROVISIONED, state_of
+from tests.engine import until
+from tests.platforms.nuclio.world import World
+
+
+def test_from_its_first_deploy_to_its_end(world: World) -> None:
+    function = world.function(env=[{"name": "GREETING", "value": "hello"}])
+    made = world.deploy("one", function)
+    assert (made.state, made.revision, made.replicas) == ("ready", 1, (1, 1))
+    assert world.ask(made, {"a": 1}) == {"word": "one", "greeting": "hello", "got": {"a": 1}}
+    assert "created project cvat" in world.progress
+
+    # What Nuclio filled in is no difference.
+    assert world.plan("one", function).changes == ()
+    assert world.deploy("one", function).revision == 1
+    assert world.progress[-1] == "nothing has changed, and the function runs"
+
+    second = world.deploy("two", function)
+    assert (second.revision, second.http_port) == (2, made.http_port)
+    assert world.ask(second)["word"] == "two"
+    messages = [one.message for one in world.platform.logs(world.namespace, "greeter")]
+    assert "the model is loaded" in messages
+    assert any("the configuration is that of FNBUILD_PROCESSOR" in text for text in messages)
+
+    again = world.platform.redeploy(world.namespace, "greeter", world.progress.append)
+    assert (again.state, again.revision) == ("ready", 2)
+    assert world.ask(again)["word"] == "two"
+
+    assert world.platform.delete(world.namespace, "greeter") is True
+    assert world.platform.delete(world.namespace, "greeter") is False
+    with pytest.raises(NotFoundError, match="greeter"):
+        world.shown()
+
+
+def test_what_fails_is_told_and_what_served_goes_on(world: World) -> None:
+    first = world.deploy("one")
+    with pytest.raises(NotReadyError) as failure:
+        world.deploy("broken")
+    assert "ModuleNotFoundError" in failure.value.message
+    assert "revision 1 goes on serving" in failure.value.message
+    assert "import nowhere_to_be_found" in (failure.value.detail or "")
+    assert "going back to revision 1" in world.progress
+    now = world.shown()
+    assert (now.state, now.revision, now.http_port) == ("ready", 1, first.http_port)
+    assert world.ask(now)["word"] == "one"
+
+    with pytest.raises(NotReadyError, match="ModuleNotFoundError"):
+        world.deploy("broken", keep_failed=True)
+    now = world.shown()
+    assert (now.state in ("error", "unhealthy"), now.revision) == (True, 2)
+    assert "nowhere_to_be_found" in now.message
+    [only] = world.platform.revisions(world.namespace, "greeter")
+    assert (only.number, only.state) == (2, "failed")
+
+
+def test_a_change_of_the_configuration_alone(world: World) -> None:
+    world.deploy("one", world.function(env=[{"name": "GREETING", "value": "hello"}]))
+    request = deploy.DeployRequest(
+        name="greeter",
+        namespace=world.namespace,
+        overrides=Function(spec=Spec(description="newer")),
+    )
+    made = deploy.update(world.platform, request, world.progress.append)
+    assert (made.revision, made.function.spec.description) == (2, "newer")
+    assert made.function.spec.image == world.images["one"]
+    assert world.ask(made)["greeting"] == "hello"
+    # What is taken away is a difference as well.
+    plan = world.plan("one", world.function())
+    [step] = [one for one in plan.steps if one.target == "function greeter"]
+    assert step.verb == "update"
+    assert step.before is not None
+    assert step.before["spec"]["env"] == {"GREETING": "hello"}
+    assert step.before["spec"]["description"] == "newer"
+
+    made = world.deploy("one", world.function(disable=True))
+    assert (made.state, made.replicas) == ("standby", (0, 0))
+
+
+def test_what_nuctl_deployed_is_listed_exported_and_taken_over(world: World) -> None:
+    code = "ZGVmIGhhbmRsZXIoYywgZSk6CiAgICByZXR1cm4gMQo="
+    build = {"functionSourceCode": code, "codeEntryType": "sourceCode", "baseImage": "python:3.9"}
+    world.add_foreign("eyes", image=world.images["one"], build=build, description="Finds eyes")
+    world.add_foreign("odd", resources="lots of them")
+    world.deploy("one")
+    listed = world.platform.deployments(world.namespace)
+    assert [one.name for one in listed] == ["eyes", "greeter", "odd"]
+    eyes, _, odd = listed
+    assert (eyes.state, eyes.revision, eyes.http_port) == ("ready", 0, 31999)
+    assert eyes.details["deployed_by"] == "another client of Nuclio"
+    assert eyes.function.metadata.annotations["framework"] == "opencv"
+    assert (odd.state, "resources" in odd.message) == ("error", True)
+    assert [one.name for one in world.platform.deployments(world.namespace, "cvat")] == [
+        "eyes", "greeter", "odd",
+    ]  # fmt: skip
+    assert world.platform.deployments(world.namespace, "another") == []
+
+    exported = deploy.export(eyes.function)
+    assert exported["spec"]["image"] == world.images["one"]
+    assert exported["spec"]["build"]["functionSourceCode"] == code
+    assert "imageHash" not in exported["spec"]
+    world.platform.delete(world.namespace, "eyes")
+    imported = deploy.import_function(world.platform, exported, world.namespace, "eyes.yaml")
+    assert imported.state == "imported"
+    assert imported.function.spec.build.function_source_code == code
+    with pytest.raises(ConflictError, match="already"):
+        deploy.import_function(world.platform, exported, world.namespace, "eyes.yaml")
+
+    # Without a build its image runs, and the code that came with it stays.
+    made = deploy.update(
+        world.platform,
+        deploy.DeployRequest(name="eyes", namespace=world.namespace),
+        world.progress.append,
+    )
+    assert (made.state, made.revision) == ("ready", 1)
+    assert world.ask(made)["word"] == "one"
+    assert world.shown("eyes").function.spec.build.function_source_code == code
+
+
+def test_an_imported_function_starts_from_its_image(world: World) -> None:
+    world.platform.create_project(Project("cvat", world.namespace))
+    there = {"image": world.images["one"], "imagePullPolicy": "IfNotPresent"}
+    world.platform.store_imported(world.function(**there))
+    with pytest.raises(PreconditionError, match="one revision"):
+        world.platform.rollback(world.namespace, "greeter", None, print)
+    made = world.platform.redeploy(world.namespace, "greeter", world.progress.append)
+    assert made.state == "ready"
+    world.platform.delete(world.namespace, "greeter")
+    world.platform.store_imported(world.function())
+    with pytest.raises(PreconditionError, match="no image"):
+        world.platform.redeploy(world.namespace, "greeter", world.progress.append)
+
+
+def test_somebody_else_is_deploying_it(world: World) -> None:
+    world.add_foreign("greeter", state="building", image=world.images["one"])
+    assert world.shown().state == "building"
+    with pytest.raises(ConflictError, match="building") as refused:
+        world.deploy("one")
+    assert "fnbuild delete function greeter" in (refused.value.hint or "")
+    with pytest.raises(ConflictError, match="building"):
+        world.platform.redeploy(world.namespace, "greeter", print)
+    assert world.platform.delete(world.namespace, "greeter") is True
+
+
+def test_a_function_that_changed_meanwhile_stays(world: World) -> None:
+    world.add_foreign("greeter", image=world.images["one"])
+    stored = world.stored()
+    old = {**stored, "metadata": {**stored["metadata"], "resourceVersion": "1"}}
+    changed = {**stored, "spec": {**stored["spec"], "description": "newer"}}
+    world.platform.door.replace(stored, changed)
+    until("its rollout", lambda: state_of(world.stored()) in PROVISIONED)
+    with pytest.raises(ConflictError):
+        world.platform.door.replace(old, stored)
+
+
+def test_names_of_nuclios_own_parts(world: World) -> None:
+    with pytest.raises(PreconditionError, match="part of Nuclio"):
+        world.plan("one", world.function("dashboard"))
+
+
+def test_projects(world: World) -> None:
+    def names() -> list[str]:
+        return [one.name for one in world.platform.projects(world.namespace)]
+
+    assert names() == ["default"]
+    world.add_foreign("eyes", image=world.images["one"])
+    assert names() == ["cvat", "default"]
+    with pytest.raises(PreconditionError, match="eyes"):
+        world.platform.delete_project(world.namespace, "cvat", cascade=False)
+    assert world.platform.delete_project(world.namespace, "cvat", cascade=True) is True
+    assert world.platform.delete_project(world.namespace, "cvat", cascade=False) is False
+    assert (names(), world.platform.deployments(world.namespace)) == (["default"], [])
+
+
+def test_a_log_that_is_followed(world: World) -> None:
+    made = world.deploy("one")
+    records = world.platform.logs(world.namespace, "greeter", follow=True)
+    assert next(records)
+    world.ask(made)
+    said = next(one for one in records if one.message == "asked")
+    assert said.fields["pod"].startswith("nuclio-")
+
+
+def test_an_image_that_is_not_there(world: World) -> None:
+    missing = Artifact("image", "127.0.0.1:1/nowhere:1", "", pinned="127.0.0.1:1/nowhere:1")
+    function = world.function(readinessTimeoutSeconds=3)
+    plan = world.platform.plan(function, missing)
+    world.platform.create_project(Project("cvat", world.namespace))
+    with pytest.raises(NotReadyError) as failure:
+        world.platform.apply(plan, world.progress.append)
+    assert "127.0.0.1:1" in " ".join([failure.value.message, *world.progress])
