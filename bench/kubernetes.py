@@ -1,0 +1,213 @@
+"""A cluster beside what is typed by hand: `kubectl apply` of the same manifests.
+
+    python -m bench.kubernetes
+
+Deploys of one function whose image is pushed, by `fnbuild` and by `kubectl apply` with `kubectl
+rollout status` in turns, until the first answer on the node port; the listing of 50 and of 500
+functions; and what clients that send nothing twice lose while the function is rolled out, its pods
+end, and its node port moves. All of it in namespaces of its own, on the cluster of the kubeconfig.
+The tables go into docs/performance.md with `--write`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import json
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .catalog import ROOT
+from .containers import Figures
+from .markdown import insert, table
+from .site import OBJECT, SELDOM, Site, answers, kubectl, pods, until
+from .steady import Clients
+
+BEGIN = "<!-- kubernetes: begin -->"
+END = "<!-- kubernetes: end -->"
+
+_DOCUMENT = ROOT / "docs" / "performance.md"
+_NODE_PORTS = range(30000, 32768)
+_SIZES = (50, 500)
+_LISTINGS = 5
+# So many answers are waited for before something happens, and behind it.
+_ANSWERS = 100
+
+
+@dataclass
+class Loss:
+    """What came of the load while something happened: sums, and the longest gap in seconds."""
+
+    requests: int = 0
+    lost: int = 0
+    gap: float = 0.0
+    reasons: set[str] = field(default_factory=set)
+
+    @contextlib.contextmanager
+    def watched(self, url: str) -> Iterator[Clients]:
+        """Load from before the block until behind it, which counts here."""
+        with Clients(url) as clients:
+            until("the load", lambda: clients.answered.total() > _ANSWERS)
+            yield clients
+            enough = clients.answered.total() + _ANSWERS
+            until("load behind it", lambda: clients.answered.total() > enough)
+        self.requests += clients.total
+        self.lost += clients.lost.total()
+        self.gap = max(self.gap, clients.gap)
+        self.reasons |= {text.partition(":")[0] for text in clients.lost}
+
+
+def measure_deploys(site: Site, rounds: int, say: Callable[[str], None]) -> Figures:
+    """First deploys, both ways in turns."""
+    figures = Figures()
+    for number in range(rounds):
+        figures.time("deploy", site.deploy)
+        figures.time("deploy by hand", site.apply)
+        site.remove()
+        say(f"deploys: round {number + 1} of {rounds}")
+    return figures
+
+
+def measure_listings(site: Site, say: Callable[[str], None]) -> Figures:
+    """Listings of so many functions, beside kubectl's of their Deployments."""
+    figures = Figures()
+    there = 0
+    for size in _SIZES:
+        site.fill(there, size)
+        there = size
+        for _ in range(_LISTINGS):
+            figures.time(f"{size}", lambda: site.fnbuild("get", "functions"))
+            figures.time(f"{size} by hand", lambda: kubectl("get", "deployments", "-n", site.own))
+        say(f"{size} functions listed")
+    kubectl("delete", "deployments,services", "-n", site.own, "--all", "--wait=false")
+    return figures
+
+
+def measure_losses(site: Site, rounds: int, say: Callable[[str], None]) -> dict[str, Loss]:
+    """What is lost by what happens, with one replica and with two."""
+    found: dict[str, Loss] = {}
+    for replicas in (1, 2):
+        turns = _Turns(site, replicas)
+        for what, happen in turns.happenings.items():
+            name = f"{what}, {replicas} replica{'s'[: replicas - 1]}"
+            loss = found[name] = Loss()
+            for _ in range(rounds):
+                turns.take(happen, loss)
+            say(f"{name}: {loss.lost} of {loss.requests} lost")
+    return found
+
+
+class _Turns:
+    """What happens to a function with so many replicas."""
+
+    def __init__(self, site: Site, replicas: int) -> None:
+        self._site = site
+        self._replicas = replicas
+        self._many = ("--replicas", str(replicas))
+        self._url = site.deploy(*self._many)
+        self.happenings: dict[str, Callable[[Clients], None]] = {
+            "a rollout": self._roll_out,
+            "a pod is deleted": lambda _: self._end_pod(),
+            "a pod is killed": lambda _: self._end_pod("--grace-period=0", "--force"),
+            "the node port moves": self._move,
+        }
+
+    def take(self, happen: Callable[[Clients], None], loss: Loss) -> None:
+        """Let it happen under load, until nothing moves any more."""
+        with loss.watched(self._url) as clients:
+            happen(clients)
+            until("calm", self._is_calm, SELDOM)
+
+    def _is_calm(self) -> bool:
+        path = "jsonpath={.status.readyReplicas}"
+        ready = kubectl("get", "deployment", "-n", self._site.own, OBJECT, "-o", path)
+        return int(ready or 0) == len(pods(self._site.own)) == self._replicas
+
+    def _roll_out(self, _: Clients) -> None:
+        self._site.deploy(*self._many, "--env", f"TURN={time.time_ns()}")
+
+    def _end_pod(self, *how: str) -> None:
+        kubectl("delete", "-n", self._site.own, pods(self._site.own)[0], "--wait=false", *how)
+
+    def _move(self, clients: Clients) -> None:
+        """Callers use the new port as soon as something answers there."""
+        path = "jsonpath={.items[*].spec.ports[*].nodePort}"
+        taken = set(kubectl("get", "services", "--all-namespaces", "-o", path).split())
+        port = next(one for one in reversed(_NODE_PORTS) if str(one) not in taken)
+        trigger = {"http": {"kind": "http", "attributes": {"port": port}}}
+        words = (*self._many, "--triggers", json.dumps(trigger))
+        thread = threading.Thread(target=self._site.deploy, args=words)
+        thread.start()
+        self._url = f"{self._url.rpartition(':')[0]}:{port}"
+        until("an answer on the new port", lambda: answers(self._url))
+        clients.url = self._url
+        thread.join()
+
+
+def render(deploys: Figures, listings: Figures, losses: dict[str, Loss], rounds: int) -> str:
+    """The tables, as Markdown."""
+    now = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC"
+    own, hand = deploys.median("deploy"), deploys.median("deploy by hand")
+    first = [["first deploy, until the first answer", *_times(own, hand), f"{own - hand:+.2f} s"]]
+    for size in _SIZES:
+        own, hand = listings.median(f"{size}"), listings.median(f"{size} by hand")
+        first.append([f"{size} functions listed", *_times(own, hand), f"{own - hand:+.2f} s"])
+    second = [
+        [
+            what,
+            str(loss.requests),
+            str(loss.lost) + (f" ({', '.join(sorted(loss.reasons))})" if loss.lost else ""),
+            f"{loss.gap:.2f} s",
+        ]
+        for what, loss in losses.items()
+    ]
+    return (
+        f"Measured on {now} on {len(os.sched_getaffinity(0))} cores, medians of {rounds} rounds,"
+        f" Kubernetes {_version()} with one node, load average {os.getloadavg()[2]:.1f}, by\n\n"
+        f"```console\n$ python -m bench.kubernetes --rounds {rounds}\n```\n\n"
+        + table(["", "fnbuild", "kubectl", "beyond it"], first)
+        + "\nUnder load, in all rounds together:\n\n"
+        + table(["", "requests", "lost", "longest time without an answer"], second)
+    )
+
+
+def _times(*seconds: float) -> list[str]:
+    return [f"{one:.2f} s" for one in seconds]
+
+
+def _version() -> str:
+    return str(json.loads(kubectl("version", "-o", "json"))["serverVersion"]["gitVersion"])
+
+
+def main(arguments: list[str]) -> int:
+    """Measure and print the tables; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bench.kubernetes", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--write", action="store_true", help="put the tables into the document")
+    options = parser.parse_args(arguments)
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-kubernetes-"))
+        site = stack.enter_context(Site(Path(folder)).opened())
+        deploys = measure_deploys(site, options.rounds, say)
+        losses = measure_losses(site, options.rounds, say)
+        listings = measure_listings(site, say)
+    text = render(deploys, listings, losses, options.rounds)
+    print(text)
+    if options.write:
+        insert(text, _DOCUMENT, BEGIN, END)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,157 @@
+"""A function on the cluster of the kubeconfig, and the same function by hand beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import yaml
+
+from .client import ask
+
+NAME = "fnbuild-bench"
+OBJECT = f"nuclio-{NAME}"
+
+_REGISTRY = os.environ.get("REGISTRY", "127.0.0.1:5000")
+_PATIENCE = 120.0
+_LOOK = 0.005
+SELDOM = 0.3
+"""Between two looks by a program that would keep a core busy, in seconds."""
+
+_CONFIG = f"""
+metadata: {{name: {NAME}}}
+spec:
+  handler: main:handler
+  runtime: "python:3.11"
+  build: {{image: {NAME}, baseImage: "python:3.11", noBaseImagesPull: true}}
+"""
+_HANDLER = "def handler(context, event):\n    return 'here'\n"
+
+
+class Site:
+    """One function in a namespace, and the same by hand in another; the registry has its image."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "function"
+        self._folder.mkdir()
+        (self._folder / "function.yaml").write_text(_CONFIG)
+        (self._folder / "main.py").write_text(_HANDLER)
+        self._by_hand = folder / "manifests.yaml"
+        self._env = {**os.environ, "FNBUILD_DATA_DIR": str(folder / "data")}
+        token = os.urandom(3).hex()
+        self.own, self.hand = f"fnbuild-bench-{token}", f"fnbuild-bench-{token}-hand"
+        self._image = ""
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Site]:
+        """Make namespaces, image and manifests; the namespaces go behind the block."""
+        try:
+            for one in (self.own, self.hand):
+                kubectl("create", "namespace", one)
+            source = ("--path", str(self._folder), "--registry", _REGISTRY)
+            self.fnbuild("deploy", *source)
+            text = self.fnbuild("deploy", *source, "--dry-run", "-o", "yaml")
+            self.manifests = list(yaml.safe_load_all(text))
+            for one in self.manifests:
+                one["metadata"].pop("namespace", None)
+            deployment = next(one for one in self.manifests if one["kind"] == "Deployment")
+            self._image = deployment["spec"]["template"]["spec"]["containers"][0]["image"]
+            self._by_hand.write_text(yaml.safe_dump_all(self.manifests))
+            self.remove()
+            yield self
+        finally:
+            for one in (self.own, self.hand):
+                kubectl("delete", "namespace", one, "--wait=false", "--ignore-not-found")
+
+    def fnbuild(self, *words: str) -> str:
+        """What it writes."""
+        command = [sys.executable, "-m", "fnbuild", *words, "--platform", "kube", "-n", self.own]
+        return run(command, env=self._env)
+
+    def deploy(self, *words: str) -> str:
+        """Deploy the image and wait for the first answer; the URL."""
+        image = (
+            "--run-image",
+            self._image,
+            "--runtime",
+            "python:3.11",
+            "--handler",
+            "main:handler",
+        )
+        url = self.fnbuild("deploy", NAME, *image, "-o", "url", *words).strip()
+        until("an answer", lambda: answers(url))
+        return url
+
+    def apply(self) -> None:
+        """The same by hand."""
+        kubectl("apply", "-n", self.hand, "-f", str(self._by_hand))
+        kubectl("rollout", "status", "-n", self.hand, f"deployment/{OBJECT}")
+        path = "jsonpath={.spec.ports[0].nodePort}"
+        port = kubectl("get", "service", "-n", self.hand, OBJECT, "-o", path)
+        path = "jsonpath={.items[0].status.addresses[0].address}"
+        url = f"http://{kubectl('get', 'nodes', '-o', path)}:{port}"
+        until("an answer", lambda: answers(url))
+
+    def remove(self) -> None:
+        """Nothing runs any more, in either namespace."""
+        self.fnbuild("delete", "function", NAME)
+        kubectl("delete", "deployment,service", "-n", self.hand, "--all", "--wait=false")
+        until("the end", lambda: not pods(self.own) and not pods(self.hand), SELDOM)
+
+    def fill(self, first: int, end: int) -> None:
+        """Add functions without pods, with names by their numbers."""
+        items = []
+        for manifest in self.manifests:
+            text = json.dumps(manifest)
+            for number in range(first, end):
+                one = json.loads(text.replace(NAME, f"many-{number}"))
+                if one["kind"] == "Deployment":
+                    one["spec"]["replicas"] = 0
+                else:
+                    one["spec"]["type"] = "ClusterIP"
+                items.append(one)
+        whole = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+        run(["kubectl", "create", "-n", self.own, "-f", "-"], given=whole)
+
+
+def kubectl(*words: str) -> str:
+    """Run the cluster's own client; RuntimeError with its words when it fails."""
+    return run(["kubectl", *words])
+
+
+def run(command: list[str], env: dict[str, str] | None = None, given: str = "") -> str:
+    """What a program writes; RuntimeError with its words when it fails."""
+    done = subprocess.run(
+        command, env=env, input=given, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr}")
+    return done.stdout
+
+
+def pods(namespace: str) -> list[str]:
+    """Names of the pods, of those that end too."""
+    return kubectl("get", "pods", "-n", namespace, "-o", "name").split()
+
+
+def answers(url: str) -> bool:
+    """Whether the function replies."""
+    try:
+        return ask(f"{url}/", b"")[0] == 200
+    except OSError:
+        return False
+
+
+def until(what: str, ready: Callable[[], bool], pause: float = _LOOK) -> None:
+    """Wait for a condition, looking so often (seconds); RuntimeError with its name."""
+    deadline = time.monotonic() + _PATIENCE
+    while not ready():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{what} did not come within {_PATIENCE:g} s")
+        time.sleep(pause)
