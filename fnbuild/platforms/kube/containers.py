@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fnbuild.platforms.kube import endings, missing, pulling
 from fnbuild.platforms.kube.findings import Finding, seconds
@@ -177,7 +177,8 @@ def _finding(one: _Container) -> Finding | None:
     if "terminated" in state:
         return _terminated(one, state["terminated"])
     if "running" in state:
-        return _ended_before(one) or _running(one)
+        before, now = _ended_before(one), _running(one)
+        return now if before is None or (now.fatal and not before.fatal) else before
     return _waiting(one, state.get("waiting") or {})
 
 
@@ -208,14 +209,16 @@ def _not_pulled(one: _Container, message: str) -> Finding:
 
 
 def _creating(one: _Container) -> Finding:
+    newest = next(iter(one.said("Pulling", "Pulled", "FailedCreatePodSandBox")), None)
     mounts = one.said("FailedMount", "FailedAttachVolume", "FailedMapVolume")
+    if newest is not None:  # what comes behind the mounts
+        mounts = [event for event in mounts if last_time(event) >= last_time(newest)]
     # The kubelet's summary of a volume that did not come says less than the events before it.
     mounts.sort(key=lambda event: "timed out waiting" in str(event.get("message")))
     if mounts:
         found = missing.cannot_mount(str(mounts[0].get("message") or ""), one.namespace)
         began = seconds(mounts[0].get("firstTimestamp")) or last_time(mounts[0])
         return found.become(fatal=bool(found.hint) and one.look.now - began >= _MOUNT_SECONDS)
-    newest = next(iter(one.said("Pulling", "Pulled", "FailedCreatePodSandBox")), None)
     if newest is not None and newest["reason"] == "Pulling":
         return Finding(f"pulling {one.image}")
     if newest is not None and newest["reason"] == "FailedCreatePodSandBox":
@@ -237,14 +240,13 @@ def _terminated(one: _Container, state: Raw) -> Finding:
 
 
 def _ended_before(one: _Container) -> Finding | None:
-    """It runs again, but will not for long."""
+    """That it ended not long ago; it will again when that was not the first time."""
     last = (one.status.get("lastState") or {}).get("terminated") or {}
     ended = seconds(last.get("finishedAt"))
     if ended is None or one.look.now - ended > _RECENT_SECONDS:
         return None
-    if one.restarts > 1 or last.get("reason") == "OOMKilled":
-        return _terminated(one, last).become(fatal=True)
-    return None
+    found = _terminated(one, last)
+    return found if found.fatal else replace(found, text=f"{found.text}, and runs again")
 
 
 def _by_probe(one: _Container, state: Raw) -> str:

@@ -50,6 +50,18 @@ def test_an_init_container_without_its_image() -> None:
     assert found.failure == "the registry docker.io has no image a"
 
 
+def test_a_first_end_is_told() -> None:
+    said: Any = recording("started")
+    (status,) = said["pods"][0]["status"]["containerStatuses"]
+    last = {"exitCode": 1, "finishedAt": "2026-11-20T14:59:00Z"}
+    status |= {"restartCount": 1, "lastState": {"terminated": last}}
+    found = standing(said)
+    assert found.words == ("the container ended with exit status 1, and runs again",)
+    assert not found.failure
+    last["reason"] = "OOMKilled"
+    assert standing(said).failure.startswith("the container was killed, for it ran out of memory")
+
+
 def test_an_end_long_ago_is_forgotten() -> None:
     said: Any = recording("started")
     (status,) = said["pods"][0]["status"]["containerStatuses"]
@@ -120,6 +132,24 @@ def test_what_else_cannot_be_mounted() -> None:
     found = cannot_mount(key, "vision")
     assert found.text == "volume v: the key a.pem does not exist in what it mounts"
     assert cannot_mount("something new.", "vision").text == "something new"
+
+
+def test_a_mount_that_came_late() -> None:
+    said: Any = recording("pulling")
+    (pod,) = said["pods"]
+    about = {"kind": "Pod", "name": pod["metadata"]["name"], "uid": pod["metadata"]["uid"]}
+    event = {
+        "reason": "FailedMount",
+        "type": "Warning",
+        "message": 'MountVolume.SetUp failed for volume "v" : configmap "c" not found',
+        "firstTimestamp": "2026-11-20T14:00:00Z",
+        "lastTimestamp": "2026-11-20T14:00:00Z",
+        "involvedObject": about,
+    }
+    said["events"].append(event)
+    assert standing(said).words == ("pulling 127.0.0.1:5000/none:1",)
+    event["lastTimestamp"] = "2026-11-20T23:00:00Z"
+    assert standing(said).failure == "volume v: the ConfigMap c does not exist"
 
 
 def test_users_that_are_not_numbers() -> None:
