@@ -91,11 +91,11 @@ def _has_token_secrets(cluster: Cluster) -> bool:
 
 
 def _delete(cluster: Cluster, namespace: str) -> None:
-    # Nothing of a test has to end well: without the grace period the node is free sooner.
+    cluster.delete(kinds.NAMESPACE, "", namespace)
+    # From here on nothing new is made in it, and pods of a test need not end well.
     for pod in cluster.list(kinds.POD, namespace):
         path = kinds.POD.path(namespace, pod["metadata"]["name"])
         cluster.wire.answer(Call("DELETE", path, {}, {"gracePeriodSeconds": 1}))
-    cluster.delete(kinds.NAMESPACE, "", namespace)
 
 
 @contextmanager
