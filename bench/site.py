@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import subprocess
@@ -10,10 +11,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import yaml
-
-from .client import ask
 
 NAME = "fnbuild-bench"
 OBJECT = f"nuclio-{NAME}"
@@ -21,6 +21,7 @@ OBJECT = f"nuclio-{NAME}"
 _REGISTRY = os.environ.get("REGISTRY", "127.0.0.1:5000")
 _PATIENCE = 120.0
 _LOOK = 0.005
+_REPLY = 0.5
 SELDOM = 0.3
 """Between two looks by a program that would keep a core busy, in seconds."""
 
@@ -141,11 +142,20 @@ def pods(namespace: str) -> list[str]:
 
 
 def answers(url: str) -> bool:
-    """Whether the function replies."""
+    """Whether the function replies, and soon.
+
+    A connection that comes while kube-proxy changes its rules may end at kube-proxy's own socket,
+    which holds the port and never answers.
+    """
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=_REPLY)
     try:
-        return ask(f"{url}/", b"")[0] == 200
-    except OSError:
+        connection.request("POST", "/", b"")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
         return False
+    finally:
+        connection.close()
 
 
 def until(what: str, ready: Callable[[], bool], pause: float = _LOOK) -> None:

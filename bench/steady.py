@@ -12,15 +12,16 @@ import time
 from collections import Counter
 from urllib.parse import urlsplit
 
-_TIMEOUT = 30.0
+_TIMEOUT = 5.0
 
 
 class Clients:
     """Begins with `with`, ends with its block.
 
     `answered` counts replies of status 200 by their text, `lost` all other ends of a request by
-    what went wrong; `gap` is the longest time between two answers, in seconds. New connections go
-    to `url`, which may change; `pause` is what every client rests between two requests.
+    what went wrong, 5 s without a reply among them; `gap` is the longest time between two answers,
+    in seconds. New connections go to `url`, which may change; `pause` is what every client rests
+    between two requests.
     """
 
     def __init__(self, url: str, number: int = 6, pause: float = 0.01) -> None:

@@ -10,6 +10,7 @@ import pytest
 from fnbuild.platforms.cluster import kinds
 from fnbuild.spec.types import Raw
 from tests.build.image.bases import docker, image_id
+from tests.cluster import ask
 from tests.containers import alphapose
 from tests.containers.conftest import PROGRAM
 from tests.kubernetes.conftest import OnCluster
@@ -54,6 +55,8 @@ def test_it_runs_where_its_author_wanted_it(
     # The selector brings it to the machine, but only a limit brings the device to it.
     assert "see no GPU" in done.stderr
     url = done.stdout.strip()
+    # The rules of a new node port come a little later than the pod.
+    ask(url.removeprefix("http://"), "/__internal/health")
     headers = alphapose.ask(url, folder)
     assert headers["x-python"] == f"{alphapose.PYTHON} 3.6"
     (pod,) = user.pods("alphapose")
@@ -73,6 +76,7 @@ def test_it_runs_where_its_author_wanted_it(
     assert again.returncode == 0, again.stderr
     assert "see no GPU" not in again.stderr
     assert again.stdout.strip() == url
+    ask(url.removeprefix("http://"), "/__internal/health")
     assert alphapose.ask(url, folder)["x-place"].startswith("root ")
     deployment = user.live(kinds.DEPLOYMENT, "nuclio-alphapose")["spec"]
     # Two models would need two devices.
