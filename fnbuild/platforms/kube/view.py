@@ -120,8 +120,9 @@ def _shown(known: Known, look: _Look) -> Deployment:
     made = known.made
     function = made.function if made else function_of(known)
     now = _live(known, function, look)
-    status: Raw = (known.deployment or {}).get("status") or {}
     wanted = reasons.wanted_replicas(known.deployment) if known.deployment else 0
+    # More than are wanted are on their way out, and may be gone before somebody asks them.
+    available = min(_available(known.deployment or {}), wanted)
     warnings = [text for one in look.statuses.values() for text in one.warnings]
     return Deployment(
         function=function,
@@ -132,7 +133,7 @@ def _shown(known: Known, look: _Look) -> Deployment:
         http_port=addresses.node_port(known.service),
         internal_urls=addresses.inside(known),
         external_urls=addresses.outside(known, look.hosts),
-        replicas=(int(status.get("availableReplicas") or 0), wanted),
+        replicas=(available, wanted),
         details=_details(known, made, function, look),
         warnings=tuple(dict.fromkeys(warnings)),
     )
