@@ -202,9 +202,15 @@ def claimed(cluster: Cluster, key: Key, participle: str, seconds: float) -> Iter
 
 def refuse_foreign(known: Known) -> None:
     """Touch nothing that has the function's name and is somebody else's."""
+    name = known.key.name
+    if known.of_project:
+        raise ConflictError(
+            f"a function {name} would have the ConfigMap {known.key.object}, which is that of"
+            f" {name.replace('-', ' ', 1)}",
+            hint="give the function another name",
+        )
     if not known.foreign:
         return
-    name = known.key.name
     raise ConflictError(
         f"{' and '.join(known.strangers)} in namespace {known.key.namespace}"
         f" {'is' if len(known.strangers) == 1 else 'are'} none of fnbuild's",

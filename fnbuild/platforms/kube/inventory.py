@@ -51,9 +51,15 @@ class Known:
     @property
     def there(self) -> bool:
         """Whether this is a function at all, of fnbuild or of somebody else."""
+        record = None if self.of_project else self.record
         return _is_function(self.deployment) or any(
-            ours(one) for one in (self.deployment, self.service, self.record)
+            ours(one) for one in (self.deployment, self.service, record)
         )
+
+    @property
+    def of_project(self) -> bool:
+        """Whether the ConfigMap of its name is a project's: that of `project-x` is of project x."""
+        return self.record is not None and labels_of(self.record).get(own.RECORD) == "project"
 
     @property
     def foreign(self) -> bool:

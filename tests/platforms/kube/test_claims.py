@@ -1,0 +1,217 @@
+"""Who may change a function just now, and what is left by those who were killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from fnbuild.datadir import make_private
+from fnbuild.errors import ConflictError
+from fnbuild.platforms import Artifact
+from fnbuild.platforms.cluster import kinds
+from fnbuild.platforms.cluster.api import Cluster
+from fnbuild.platforms.cluster.faults import ForbiddenError
+from fnbuild.platforms.kube import KubePlatform, claims
+from fnbuild.platforms.kube import labels as own
+from fnbuild.platforms.kube.claims import Claim, claimed
+from fnbuild.platforms.kube.inventory import Known
+from fnbuild.platforms.kube.labels import REVISION, Key, Made
+from fnbuild.spec.types import Raw
+from tests.cluster import ask, kubeconfig_of
+from tests.engine import until
+from tests.platforms.kube.author import Author, function_of
+
+DEPLOYING = """\
+import sys
+from tests.platforms.kube.author import Author
+from fnbuild.platforms.kube import connect
+from pathlib import Path
+
+namespace, image, home = sys.argv[1:]
+Author(Path(home), connect(), namespace).run(image, env={"FAULT": "hang"})
+"""
+
+
+@pytest.fixture
+def key(namespace: str, data: Path) -> Key:
+    return Key(namespace, "greeter")
+
+
+def record(cluster: Cluster, key: Key) -> Raw | None:
+    return cluster.get(kinds.CONFIG_MAP, key.namespace, key.object)
+
+
+def made(key: Key, number: int, **more: str) -> Made:
+    return Made(key, number, "2026-01-01T00:00:00Z", "c0de", "i", "", {"spec": {}}, number, **more)
+
+
+def claim_of_another(cluster: Cluster, key: Key, seconds: float) -> None:
+    said = own.text_of(
+        {"owner": "elsewhere:/data", "participle": "deployed", "until": time.time() + seconds}
+    )
+    about = {
+        "name": key.object,
+        "namespace": key.namespace,
+        "labels": {own.MANAGED_BY: own.MANAGER, own.RECORD: "revisions"},
+        "annotations": {"fnbuild.io/deploying": said},
+    }
+    cluster.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": about})
+
+
+def test_a_claim_that_recorded_nothing_leaves_nothing(cluster: Cluster, key: Key) -> None:
+    with claimed(cluster, key, "deployed", 60):
+        found = record(cluster, key)
+        assert found is not None
+        assert "fnbuild.io/deploying" in found["metadata"]["annotations"]
+    assert record(cluster, key) is None
+
+
+def test_what_was_recorded_is_read_again(cluster: Cluster, key: Key) -> None:
+    with claimed(cluster, key, "deployed", 60) as claim:
+        claim.add(made(key, 1))
+    with claimed(cluster, key, "deployed", 60) as claim:
+        assert claim.made == {1: made(key, 1)}
+        assert claim.next_number == 2
+    found = record(cluster, key)
+    assert found is not None
+    assert "fnbuild.io/deploying" not in found["metadata"].get("annotations", {})
+
+
+def test_the_newest_revisions_are_kept_and_find_room(cluster: Cluster, key: Key) -> None:
+    with claimed(cluster, key, "deployed", 60) as claim:
+        for number in range(1, 20):
+            claim.add(made(key, number))
+    kept = sorted(int(name) for name in (record(cluster, key) or {})["data"])
+    assert kept == list(range(10, 20))
+    with claimed(cluster, key, "deployed", 60) as claim:
+        for number in range(20, 30):
+            claim.add(made(key, number, note="x" * 200_000))
+    kept = sorted(int(name) for name in (record(cluster, key) or {})["data"])
+    assert kept == [26, 27, 28, 29]
+
+
+def test_another_owners_claim_stands_until_it_ends(cluster: Cluster, key: Key) -> None:
+    claim_of_another(cluster, key, seconds=100)
+    with (
+        pytest.raises(ConflictError, match="is being deployed from elsewhere:/data") as failure,
+        claimed(cluster, key, "deployed", 60),
+    ):
+        pass
+    assert "its claim ends in" in (failure.value.hint or "")
+    cluster.delete(kinds.CONFIG_MAP, key.namespace, key.object)
+    claim_of_another(cluster, key, seconds=-1)
+    with claimed(cluster, key, "deployed", 60) as claim:
+        claim.add(made(key, 1))
+
+
+def test_of_two_that_claim_at_once_one_is_refused(cluster: Cluster, key: Key) -> None:
+    with claimed(cluster, key, "deployed", 60) as claim:
+        claim.add(made(key, 1))
+    both = [Claim.of(cluster, Known(key, record=record(cluster, key))) for _ in range(2)]
+    both[0].take("deployed", 60)
+    with pytest.raises(ConflictError, match="somebody else"):
+        both[1].take("deployed", 60)
+
+
+def test_a_lock_of_this_machine_stands_as_well(cluster: Cluster, key: Key) -> None:
+    with (
+        claimed(cluster, key, "deployed", 60),
+        pytest.raises(ConflictError, match="being deployed by process"),
+        claimed(cluster, key, "deleted", 60),
+    ):
+        pass
+
+
+def test_a_record_that_somebody_touches_meanwhile_is_written(cluster: Cluster, key: Key) -> None:
+    with claimed(cluster, key, "deployed", 60) as claim:
+        claim.add(made(key, 1))
+        body = {"metadata": {"labels": {"team": "blue"}}}
+        cluster.patch(kinds.CONFIG_MAP, key.namespace, key.object, body)
+    found = record(cluster, key)
+    assert found is not None
+    assert found["metadata"]["labels"]["team"] == "blue"
+    assert list(found["data"]) == ["1"]
+
+
+def test_who_may_not_write_records_hears_of_it_before_anything_changes(
+    author: Author, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules: list[Raw] = [
+        {"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list", "watch"]},
+        {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["*"]},
+        {"apiGroups": [""], "resources": ["services"], "verbs": ["*"]},
+    ]
+    cluster = author.platform.cluster
+    file = kubeconfig_of(cluster, author.namespace, "half", rules, tmp_path / "kubeconfig")
+    monkeypatch.setenv("KUBECONFIG", str(file))
+    author.platform = KubePlatform()
+    with pytest.raises(ForbiddenError, match="may not create configmaps"):
+        author.run(image)
+    assert cluster.list(kinds.DEPLOYMENT, author.namespace) == []
+
+
+def test_a_deploy_that_was_killed_is_mended_by_the_next(
+    author: Author, image: str, tmp_path: Path, data: Path
+) -> None:
+    author.run(image)
+    words = [sys.executable, "-c", DEPLOYING, author.namespace, image, str(tmp_path)]
+    process = subprocess.Popen(words, env={**os.environ, "PYTHONPATH": os.getcwd()})
+    try:
+        until(
+            "the second revision",
+            lambda: author.live()["metadata"]["annotations"][REVISION] == "2",
+            seconds=60,
+        )
+        process.send_signal(signal.SIGKILL)
+    finally:
+        process.kill()
+        process.wait()
+    shown = author.shown()
+    assert ask(shown.external_urls[0]) == "hello"
+
+    # From elsewhere it looks as if it were still under way; from here it is known to be over.
+    other = make_private(tmp_path / "elsewhere")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FNBUILD_DATA_DIR", str(other))
+        with pytest.raises(ConflictError, match="is being deployed from"):
+            author.run(image, env={"WORD": "three"})
+    again = author.run(image, env={"WORD": "three"})
+    assert (again.state, again.revision) == ("ready", 3)
+    found = author.platform.revisions(author.namespace, "greeter")
+    assert [one.state for one in found] == ["active", "failed", "superseded"]
+    assert "interrupted" in found[1].message
+
+
+def test_many_deploys_at_once(author: Author, image: str) -> None:
+    platform, namespace = author.platform, author.namespace
+    start = threading.Barrier(12)
+
+    def one(name: str) -> str:
+        function = function_of(namespace, name, image)
+        start.wait(30)
+        try:
+            plan = platform.plan(function, Artifact("image", image, "", pinned=image))
+            return platform.apply(plan, lambda _: None).state
+        except ConflictError as error:
+            return "conflict" if "is being" in error.message else error.message
+
+    names = ["same"] * 8 + [f"other-{number}" for number in range(4)]
+    with ThreadPoolExecutor(len(names)) as pool:
+        ended = list(pool.map(one, names))
+    assert ended[8:] == ["ready"] * 4
+    assert Counter(ended[:8])["ready"] >= 1
+    assert set(ended[:8]) <= {"ready", "conflict"}
+    assert platform.deployment(namespace, "same").state == "ready"
+
+
+def test_the_owner_is_a_machine_and_its_data_directory(data: Path) -> None:
+    assert claims.owner().endswith(f":{data}")

@@ -1,0 +1,197 @@
+"""What a deploy would change, as the cluster itself says it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fnbuild.errors import ConflictError, InputError, NotFoundError, UsageError
+from fnbuild.platforms import Artifact, Plan
+from fnbuild.platforms.cluster import kinds
+from fnbuild.platforms.cluster.faults import FieldConflictError, ForbiddenError
+from fnbuild.platforms.cluster.wire import MERGE, Call
+from fnbuild.platforms.kube import KubePlatform
+from fnbuild.platforms.kube.planning import shown
+from fnbuild.spec.types import Raw
+from tests.cluster import kubeconfig_of
+from tests.platforms.kube.author import Author, function_of
+
+READ = {"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list", "watch"]}
+
+
+def verbs(plan: Plan) -> dict[str, str]:
+    return {step.target: step.verb for step in plan.steps}
+
+
+def test_a_first_deploy_creates(author: Author, image: str) -> None:
+    plan = author.planned(image)
+    assert verbs(plan) == {
+        "function greeter": "create",
+        "revision": "create",
+        "service nuclio-greeter": "create",
+        "deployment nuclio-greeter": "create",
+    }
+    [deployment] = [one for one in plan.steps if one.target == "deployment nuclio-greeter"]
+    assert deployment.after is not None
+    assert "status" not in deployment.after
+    assert not {"uid", "managedFields", "generation"} & deployment.after["metadata"].keys()
+    assert author.platform.deployments(author.namespace) == []
+    found = author.platform.cluster.get(kinds.CONFIG_MAP, author.namespace, "nuclio-greeter")
+    assert found is None
+
+
+def test_what_is_kept_changed_and_removed(author: Author, image: str) -> None:
+    scaled: Raw = {"minReplicas": 1, "maxReplicas": 2}
+    author.run(image, **scaled)
+    assert set(verbs(author.planned(image, **scaled)).values()) == {"keep"}
+
+    # An autoscaler that is there decides the number of pods: the rest of the plan is quiet of it.
+    more = author.planned(image, **{**scaled, "maxReplicas": 3})
+    changed = {step.target: step.verb for step in more.changes}
+    assert changed == {
+        "function greeter": "update",
+        "revision": "replace",
+        "deployment nuclio-greeter": "update",
+        "horizontalpodautoscaler nuclio-greeter": "update",
+    }
+    gone = verbs(author.planned(image))
+    assert gone["horizontalpodautoscaler nuclio-greeter"] == "delete"
+
+    author.run(image)
+    cluster = author.platform.cluster
+    assert cluster.get(kinds.HPA_V1, author.namespace, "nuclio-greeter") is None
+    assert verbs(author.planned(image, options={"force": True}))["revision"] == "replace"
+
+
+def test_an_autoscaler_that_comes_leaves_the_pods_alone(author: Author, image: str) -> None:
+    author.run(image, replicas=2)
+    made = author.run(image, minReplicas=2, maxReplicas=3)
+    assert made.replicas == (2, 2)
+    # It has not changed the number yet, so that is still fnbuild's: leaving it out makes it 1.
+    again = author.run(image, minReplicas=2, maxReplicas=3, env={"WORD": "two"})
+    assert again.replicas == (2, 2)
+
+
+def test_manifests_for_git_are_the_same_every_time(author: Author, image: str) -> None:
+    first = author.planned(image)
+    author.run(image)
+    author.platform.redeploy(author.namespace, "greeter", author.progress.append)
+    assert author.planned(image).manifests == first.manifests
+    assert "nodePort" not in str(first.manifests)
+    assert [one["kind"] for one in first.manifests] == ["Service", "Deployment"]
+
+
+def test_an_image_that_is_yet_to_be_built_is_known_by_its_code(author: Author, image: str) -> None:
+    platform, function = author.platform, function_of(author.namespace, "greeter", image)
+    built = Artifact("image", image, "c0de", pinned=image)
+    platform.apply(platform.plan(function, built), author.progress.append)
+    assert platform.plan(function, Artifact("image", image, "c0de")).changes == ()
+    assert platform.plan(function, Artifact("image", image, "0ther")).changes != ()
+
+
+def test_an_image_that_only_this_machine_has(author: Author, image: str) -> None:
+    function = function_of(author.namespace, "greeter", image)
+    made_here = author.platform.plan(function, Artifact("image", image, "c0de"))
+    assert any("`-r REGISTRY`" in one for one in made_here.warnings)
+    pushed = Artifact("image", f"127.0.0.1:5000/{image}", "c0de")
+    assert author.platform.plan(function, pushed).warnings == ()
+
+
+def test_values_that_look_like_secrets_are_named(author: Author, image: str) -> None:
+    plan = author.planned(image, env={"API_TOKEN": "12345"})
+    assert any("API_TOKEN" in one for one in plan.warnings)
+
+
+def test_options_that_nobody_knows(author: Author, image: str) -> None:
+    with pytest.raises(UsageError, match="listen") as failure:
+        author.planned(image, options={"listen": "docker"})
+    assert "service-type" in (failure.value.hint or "")
+
+
+def test_names_that_kubernetes_does_not_take(author: Author, image: str) -> None:
+    with pytest.raises(InputError, match="YOLO_v8"):
+        author.planned(image, "YOLO_v8")
+    with pytest.raises(InputError, match="may have 56"):
+        author.planned(image, "x" * 57)
+
+
+def test_a_namespace_that_is_not_there(author: Author, image: str) -> None:
+    function = function_of("fnbuild-test-none", "greeter", image)
+    with pytest.raises(NotFoundError, match="fnbuild-test-none") as failure:
+        author.platform.plan(function, Artifact("image", image, ""))
+    assert "kubectl create namespace fnbuild-test-none" in (failure.value.hint or "")
+
+
+def test_what_the_cluster_refuses_is_told_by_the_plan(author: Author, image: str) -> None:
+    volume = {"volume": {"name": "a"}, "volumeMount": {"name": "b", "mountPath": "/b"}}
+    with pytest.raises(InputError, match="volumeMounts"):
+        author.planned(image, volumes=[volume])
+
+
+def test_fields_that_somebody_else_has_changed(author: Author, image: str) -> None:
+    author.run(image)
+    # As `kubectl edit` does it.
+    path = kinds.DEPLOYMENT.path(author.namespace, "nuclio-greeter")
+    body = {"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 9}}}}
+    call = Call("PATCH", path, {"fieldManager": "kubectl-edit"}, body, MERGE)
+    status, _ = author.platform.cluster.wire.answer(call)
+    assert status == 200
+    with pytest.raises(FieldConflictError, match="kubectl-edit") as failure:
+        author.run(image, env={"WORD": "two"})
+    assert failure.value.fields == (".spec.template.spec.terminationGracePeriodSeconds",)
+    assert "--force-conflicts" in (failure.value.hint or "")
+    [revision] = author.platform.revisions(author.namespace, "greeter")
+    assert revision.number == 1
+    made = author.run(image, env={"WORD": "two"}, options={"force_conflicts": True})
+    assert made.revision == 2
+    assert author.live()["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] != 9
+
+
+def test_objects_that_are_somebody_elses(author: Author, image: str) -> None:
+    about = {"name": "nuclio-greeter", "namespace": author.namespace}
+    spec = {"ports": [{"port": 80, "protocol": "TCP"}]}
+    author.platform.cluster.create(
+        {"apiVersion": "v1", "kind": "Service", "metadata": about, "spec": spec}
+    )
+    with pytest.raises(ConflictError, match="Service nuclio-greeter") as failure:
+        author.planned(image)
+    assert "--platform nuclio" in (failure.value.hint or "")
+
+
+def test_rights_that_are_missing_are_told_before_anything_changes(
+    author: Author, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = author.platform.cluster
+    file = kubeconfig_of(cluster, author.namespace, "reader", [READ], tmp_path / "kubeconfig")
+    monkeypatch.setenv("KUBECONFIG", str(file))
+    author.platform = KubePlatform()
+    with pytest.raises(ForbiddenError, match=r"may not (create|patch) (services|deployments)"):
+        author.run(image)
+    assert "kubectl create role" in str(_hint(author, image))
+    assert cluster.list(kinds.DEPLOYMENT, author.namespace) == []
+    assert cluster.list(kinds.SERVICE, author.namespace) == []
+
+
+def _hint(author: Author, image: str) -> str | None:
+    with pytest.raises(ForbiddenError) as failure:
+        author.planned(image)
+    return failure.value.hint
+
+
+def test_what_is_shown_of_an_object() -> None:
+    noisy: Raw = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": "nuclio-a",
+            "uid": "1",
+            "annotations": {"fnbuild.io/revision": "7", "mine": "yes"},
+        },
+        "status": {"replicas": 1},
+    }
+    assert shown(noisy) == {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "nuclio-a", "annotations": {"mine": "yes"}},
+    }
