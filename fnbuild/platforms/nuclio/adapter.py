@@ -102,7 +102,7 @@ class NuclioPlatform:
         self._existing(Key(namespace, name))
         raise PreconditionError(
             f"Nuclio keeps one revision of a function, so there is none of {name} to go back to",
-            hint="deploy the earlier image again: `fnbuild deploy NAME --run-image IMAGE`",
+            hint=f"deploy the earlier image again: `fnbuild deploy {name} --run-image IMAGE`",
         )
 
     def redeploy(self, namespace: str, name: str, progress: Progress) -> Deployment:
@@ -162,7 +162,7 @@ class NuclioPlatform:
     def _listed(self, stored: Raw, replicas: tuple[int, int] | None) -> Deployment:
         """The function, or why it cannot be shown: one must not hide the others."""
         try:
-            return view.deployment(stored, replicas, self.door.place)
+            return view.deployment(stored, replicas, self.door)
         except ConfigError as error:
             metadata = metadata_of(stored)
             name = Metadata(
@@ -178,7 +178,7 @@ class NuclioPlatform:
     def _shown(self, key: Key, warnings: tuple[str, ...] = ()) -> Deployment:
         stored = self._existing(key)
         replicas = self.door.replicas(*key).get(key.name)
-        shown = view.deployment(stored, replicas, self.door.place)
+        shown = view.deployment(stored, replicas, self.door)
         return replace(shown, warnings=(*warnings, *shown.warnings))
 
     def _existing(self, key: Key) -> Raw:

@@ -69,15 +69,16 @@ def projected(stored: Any, after: Any, fields: Any, place: str = "") -> Any:
         return _leaf(stored, after, place)
     wanted = after if isinstance(after, dict) else {}
     given = fields if isinstance(fields, dict) else {}
+    # In the order of what is wanted, so that order is no difference.
     return {
         key: projected(
-            value,
+            stored[key],
             wanted.get(key),
             None if fields is None else given.get(key, {}),
             place if place == _QUANTITIES else key,
         )
-        for key, value in stored.items()
-        if fields is None or key in wanted or key in given
+        for key in dict.fromkeys([*wanted, *stored])
+        if key in stored and (fields is None or key in wanted or key in given)
     }
 
 

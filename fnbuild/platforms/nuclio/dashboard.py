@@ -29,6 +29,7 @@ class Dashboard:
     def __init__(self, address: Address):
         self.client = Client(address)
         self.place = f"the Nuclio dashboard at {address.url}"
+        self.host = address.host
 
     def check(self) -> None:
         self.client.expect(dict, self.client.json("GET", "/api/versions"))

@@ -20,6 +20,9 @@ class Door(Protocol):
     place: str
     """Where Nuclio is, in words."""
 
+    host: str
+    """The machine of the functions' ports, "" where there are several."""
+
     keeps_labels: bool
     """Whether a function that exists keeps the labels that it was made with."""
 

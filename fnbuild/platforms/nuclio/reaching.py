@@ -19,7 +19,6 @@ from fnbuild.platforms import Deployment
 from fnbuild.platforms.nuclio.client import Address
 
 _CONNECT_SECONDS = 1.0
-_EVERY_INTERFACE = "0.0.0.0"  # noqa: S104 - as Nuclio writes it where it knows no address
 _INVOCATIONS = "/api/function_invocations"
 # The caller has a time limit of its own, which ends before.
 _LONGEST_CALL = 3600
@@ -33,14 +32,9 @@ def direct(deployment: Deployment, hosts: Iterable[str]) -> str:
 
     `hosts` are machines that may have its port.
     """
-    hosts = [one for one in hosts if one]
-    given = []
-    for one in deployment.external_urls:
-        url = one if "://" in one else f"http://{one}"
-        if urlsplit(url).hostname != _EVERY_INTERFACE:
-            given.append(url)
+    given = [one if "://" in one else f"http://{one}" for one in deployment.external_urls]
     if deployment.http_port:
-        given += [f"http://{_bracketed(host)}:{deployment.http_port}" for host in hosts]
+        given += [f"http://{_bracketed(one)}:{deployment.http_port}" for one in hosts if one]
     return next((url for url in dict.fromkeys(given) if _takes_connections(url)), "")
 
 

@@ -43,6 +43,7 @@ class Resources:
     """A door; see `doors.Door`."""
 
     keeps_labels = False
+    host = ""
 
     def __init__(self, cluster: Cluster):
         self.cluster = cluster

@@ -193,10 +193,8 @@ class Rollout:
     def _tell(self, found: Raw) -> None:
         """What is new: the state, Nuclio's records of the deploy, what keeps pods from running."""
         records = [one for one in status_of(found).get("logs") or [] if isinstance(one, dict)]
-        texts = [str(one.get("message") or "") for one in records]
-        texts.append(_STATES.get(state_of(found), ""))
-        texts.append(self.door.obstacle(self.key))
-        for text in texts:
+        said = [str(one.get("message") or "") for one in records]
+        for text in (_STATES.get(state_of(found), ""), *said, self.door.obstacle(self.key)):
             if text and text not in self._told:
                 self._told.add(text)
                 self.progress(text)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any, cast
 
 from fnbuild.platforms import Deployment, Revision, State
+from fnbuild.platforms.nuclio.doors import Door
 from fnbuild.platforms.nuclio.records import (
     PROCESSOR_VARIABLE,
     Facts,
     facts_of,
     metadata_of,
+    registry_of,
     state_of,
     status_of,
     without_own,
@@ -20,8 +22,7 @@ from fnbuild.spec.types import Function, Raw
 PLATFORM = "nuclio"
 
 _AS_THEY_ARE = ("ready", "unhealthy", "error", "imported", "scaledToZero")
-# What was the case: of no interest to whoever deploys the function again.
-_OF_STATUS = ("imageHash",)
+_EVERY_INTERFACE = "0.0.0.0"  # noqa: S104 - as Nuclio writes it where it knows no address
 
 
 def function_of(stored: Raw) -> Function:
@@ -30,8 +31,9 @@ def function_of(stored: Raw) -> Function:
     The image is the one that people know. Raises `ConfigError`.
     """
     metadata, spec, known = metadata_of(stored), dict(stored.get("spec") or {}), facts_of(stored)
-    for name in _OF_STATUS:
-        spec.pop(name, None)
+    spec.pop("imageHash", None)  # of no interest to whoever deploys the function again
+    if known.number:
+        _less_own(spec, known)
     env = [
         one
         for one in spec.get("env") or []
@@ -40,8 +42,6 @@ def function_of(stored: Raw) -> Function:
     spec.pop("env", None)
     if env:
         spec["env"] = env
-    if known.image:
-        spec["image"] = known.image
     raw = {
         "metadata": {
             "name": metadata.get("name", ""),
@@ -54,6 +54,15 @@ def function_of(stored: Raw) -> Function:
     return from_raw(raw, str(metadata.get("name", "")))
 
 
+def _less_own(spec: Raw, known: Facts) -> None:
+    """Take out what a deploy filled in: see `body.wanted`."""
+    if spec.get("runRegistry") == registry_of(str(spec.get("image") or "")):
+        spec.pop("runRegistry", None)
+    if known.pinned and spec.get("imagePullPolicy") == "IfNotPresent":
+        spec.pop("imagePullPolicy")
+    spec["image"] = known.image
+
+
 def state(stored: Raw) -> State:
     """Nuclio's state; all the ways of being on the way count as building."""
     word = state_of(stored)
@@ -62,7 +71,7 @@ def state(stored: Raw) -> State:
     return cast(State, word) if word in _AS_THEY_ARE else "building"
 
 
-def deployment(stored: Raw, replicas: tuple[int, int] | None, place: str) -> Deployment:
+def deployment(stored: Raw, replicas: tuple[int, int] | None, door: Door) -> Deployment:
     """The function as it is; `replicas` is None where nobody knows of them."""
     status, known = status_of(stored), facts_of(stored)
     now = state(stored)
@@ -74,9 +83,12 @@ def deployment(stored: Raw, replicas: tuple[int, int] | None, place: str) -> Dep
         revision=known.number,
         http_port=_port(status),
         internal_urls=_urls(status.get("internalInvocationUrls")),
-        external_urls=_urls(status.get("externalInvocationUrls")),
+        external_urls=tuple(
+            one.replace(_EVERY_INTERFACE, door.host) if door.host else one
+            for one in _urls(status.get("externalInvocationUrls"))
+        ),
         replicas=_wanted(stored, now) if replicas is None else replicas,
-        details=_details(stored, known, place),
+        details=_details(stored, known, door.place),
     )
 
 

@@ -7,8 +7,8 @@ import pytest
 from fnbuild import deploy
 from fnbuild.errors import ConflictError, NotFoundError, NotReadyError, PreconditionError
 from fnbuild.platforms import Artifact, Project
-from fnbuild.spec.types import Function, Spec
 from fnbuild.platforms.nuclio.records import PROVISIONED, state_of
+from fnbuild.spec.types import Function, Spec
 from tests.engine import until
 from tests.platforms.nuclio.world import World
 

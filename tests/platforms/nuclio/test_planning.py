@@ -1,0 +1,169 @@
+"""What of a function is compared, and how it is handed over."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from fnbuild.errors import UsageError
+from fnbuild.platforms import Artifact, Plan
+from fnbuild.platforms.nuclio.body import imported, taken_as_it_is, wanted
+from fnbuild.platforms.nuclio.planning import make
+from fnbuild.platforms.nuclio.view import function_of
+from fnbuild.spec.reader import from_raw
+from fnbuild.spec.rules import complete
+from fnbuild.spec.types import Function
+
+Raw = dict[str, Any]
+
+PINNED = "registry.example:5000/boxes@sha256:" + "0" * 64
+ARTIFACT = Artifact("image", "registry.example:5000/boxes:1", "abc", pinned=PINNED)
+
+
+def function(labels: Raw | None = None, **spec: Any) -> Function:
+    metadata = {"name": "boxes", "namespace": "nuclio", "labels": labels or {}}
+    least = {"handler": "main:handler", "runtime": "python:3.11"}
+    return complete(from_raw({"metadata": metadata, "spec": {**least, **spec}}, "boxes"))
+
+
+def stored(made: Function, artifact: Artifact = ARTIFACT, state: str = "ready") -> Raw:
+    return {**wanted(made, artifact, 1), "status": {"state": state}}
+
+
+def plan(made: Function, there: Raw | None, *, keeps_labels: bool = False, **options: Any) -> Plan:
+    return make(made, ARTIFACT, there, options, keeps_labels=keeps_labels)
+
+
+def verbs(made: Plan) -> dict[str, str]:
+    return {step.target: step.verb for step in made.steps}
+
+
+def test_what_nuclio_writes_in_its_own_way_is_no_difference() -> None:
+    broker = {"kind": "kafka-cluster", "password": "swordfish", "attributes": {"topics": ["a"]}}
+    made = function(
+        resources={"limits": {"cpu": "1000m", "memory": "1Gi"}},
+        triggers={"broker": broker},
+        env=[{"name": "A", "value": "1"}],
+    )
+    there = stored(made)
+    spec = there["spec"]
+    spec["resources"] = {"limits": {"cpu": "1", "memory": "1024Mi"}, "requests": {"cpu": "25m"}}
+    spec["triggers"]["broker"] |= {"password": "$ref:/spec/triggers/broker", "class": "async"}
+    spec["env"].insert(0, {"name": "OF_THE_PLATFORM", "value": "1"})
+    spec |= {"minReplicas": 1, "eventTimeout": "", "imageHash": "17", "version": -1}
+    assert plan(made, there).changes == ()
+
+
+def test_secrets_count_and_are_not_shown() -> None:
+    def of(password: str) -> Function:
+        broker = {"kind": "kafka-cluster", "password": password, "attributes": {"topics": ["a"]}}
+        return function(triggers={"broker": broker})
+
+    changed = plan(of("swordfish"), stored(of("trout")))
+    assert verbs(changed)["function boxes"] == "update"
+    shown = json.dumps([[step.before, step.after] for step in changed.steps])
+    shown += json.dumps(changed.manifests)
+    assert "swordfish" not in shown
+    assert "trout" not in shown
+    assert wanted(of("swordfish"), ARTIFACT, 1)["spec"]["triggers"]["broker"]["password"]
+
+
+def test_what_was_given_before_and_is_not_now_is_a_difference() -> None:
+    there = stored(function(nodeSelector={"gpu": "true"}, eventTimeout="30s"))
+    [step] = [one for one in plan(function(), there).steps if one.verb == "update"]
+    assert step.before is not None
+    assert step.before["spec"]["nodeSelector"] == {"gpu": "true"}
+    assert step.after is not None
+    assert "nodeSelector" not in step.after["spec"]
+
+
+def test_of_what_others_deployed_everything_counts() -> None:
+    made = function()
+    there = stored(made)
+    there["metadata"]["annotations"] = {}
+    there["spec"]["priorityClassName"] = "high"
+    [step] = [one for one in plan(made, there).steps if one.target == "function boxes"]
+    assert (step.verb, (step.before or {})["spec"]["priorityClassName"]) == ("update", "high")
+
+
+def test_another_image_and_what_is_not_well_are_deployed() -> None:
+    made = function()
+    assert verbs(plan(made, None)) == {
+        "function boxes": "create",
+        "revision": "create",
+        "rollout": "create",
+    }
+    older = Artifact("image", ARTIFACT.reference, "older", pinned=PINNED)
+    changed = verbs(plan(made, stored(made, older)))
+    assert changed == {"function boxes": "keep", "revision": "update", "rollout": "replace"}
+    for state in ("error", "unhealthy", "imported"):
+        again = verbs(plan(made, stored(made, state=state)))
+        assert again == {"function boxes": "keep", "revision": "replace", "rollout": "replace"}
+    assert verbs(plan(made, stored(made), force=True))["rollout"] == "replace"
+    # An image that is yet to be built has no exact name.
+    yet = Artifact("image", ARTIFACT.reference, "abc")
+    assert make(made, yet, stored(made), {}, keeps_labels=False).changes == ()
+    with pytest.raises(UsageError, match="listen"):
+        plan(made, None, listen="docker")
+
+
+def test_labels_stay_where_nuclio_keeps_them() -> None:
+    there = stored(function({"team": "a"}))
+    changed = plan(function({"team": "b"}), there, keeps_labels=True)
+    assert changed.changes == ()
+    assert "team=a stays as it is" in changed.warnings[0]
+    assert verbs(plan(function({"team": "b"}), there))["function boxes"] == "update"
+
+
+def test_the_image_and_its_registry() -> None:
+    spec = wanted(function(), ARTIFACT, 1)["spec"]
+    assert (spec["image"], spec["runRegistry"]) == (PINNED, "registry.example:5000")
+    assert spec["imagePullPolicy"] == "IfNotPresent"
+    inside = function(runRegistry="inside:5000/")
+    spec = wanted(inside, Artifact("image", "registry.example:5000/boxes:1", ""), 1)["spec"]
+    assert (spec["image"], spec["runRegistry"]) == ("inside:5000/boxes:1", "inside:5000")
+    assert "imagePullPolicy" not in spec
+    bare = Artifact("image", "boxes:1", "abc")
+    assert "runRegistry" not in wanted(function(), bare, 1)["spec"]
+    assert "in no registry" in make(function(), bare, None, {}, keeps_labels=False).warnings[0]
+
+
+def test_what_was_handed_over_comes_back_as_it_was() -> None:
+    made = function(env=[{"name": "A", "value": "it's"}], description="Finds boxes")
+    shown = function_of(stored(made))
+    assert shown.spec.image == ARTIFACT.reference
+    assert shown.spec.run_registry == shown.spec.image_pull_policy == ""
+    assert [one.name for one in shown.spec.env] == ["A"]
+    assert shown.metadata.annotations == {}
+    [_, variable] = wanted(made, ARTIFACT, 1)["spec"]["env"]
+    assert "'" not in variable["value"]
+    assert json.loads(variable["value"])["handler"] == "main:handler"
+
+
+def test_nothing_is_built() -> None:
+    build = {"path": "/tmp/x", "image": "boxes", "functionSourceCode": "eA==", "baseImage": "a"}
+    raw = wanted(function(build=build), ARTIFACT, 1)
+    assert taken_as_it_is(raw, exists=False)["spec"]["build"] == {
+        "baseImage": "a",
+        "codeEntryType": "image",
+    }
+    assert taken_as_it_is(raw, exists=True)["spec"]["build"] == {**build, "mode": "neverBuild"}
+    assert raw["spec"]["build"] == build
+
+
+def test_a_manifest_for_git() -> None:
+    [manifest] = plan(function({"team": "a"}), None).manifests
+    assert manifest["apiVersion"] == "nuclio.io/v1beta1"
+    assert manifest["metadata"]["labels"] == {"team": "a"}
+    assert manifest["metadata"]["annotations"] == {}
+    assert manifest["status"] == {"state": "waitingForResourceConfiguration"}
+    assert manifest == plan(function({"team": "a"}), None).manifests[0]
+
+
+def test_an_import_waits() -> None:
+    raw = imported(function())
+    assert raw["metadata"]["annotations"] == {"skip-build": "true", "skip-deploy": "true"}
+    again = wanted(from_raw(raw, "boxes"), ARTIFACT, 1)
+    assert "skip-deploy" not in again["metadata"]["annotations"]
