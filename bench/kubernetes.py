@@ -21,6 +21,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +38,7 @@ _DOCUMENT = ROOT / "docs" / "performance.md"
 _NODE_PORTS = range(30000, 32768)
 _SIZES = (50, 500)
 _LISTINGS = 5
+_CROWD = 20
 # So many answers are waited for before something happens, and behind it.
 _ANSWERS = 100
 
@@ -86,8 +88,19 @@ def measure_listings(site: Site, say: Callable[[str], None]) -> Figures:
             figures.time(f"{size}", lambda: site.fnbuild("get", "functions"))
             figures.time(f"{size} by hand", lambda: kubectl("get", "deployments", "-n", site.own))
         say(f"{size} functions listed")
-    kubectl("delete", "deployments,services", "-n", site.own, "--all", "--wait=false")
+    site.clear()
     return figures
+
+
+def measure_crowd(site: Site, say: Callable[[str], None]) -> float:
+    """How many seconds a crowd of deploys at the same time takes until the last one answers."""
+    began = time.monotonic()
+    with ThreadPoolExecutor(_CROWD) as pool:
+        list(pool.map(lambda number: site.deploy(name=f"crowd-{number}"), range(_CROWD)))
+    seconds = time.monotonic() - began
+    say(f"{_CROWD} deploys at the same time: {seconds:.1f} s")
+    site.clear()
+    return seconds
 
 
 def measure_losses(site: Site, rounds: int, say: Callable[[str], None]) -> dict[str, Loss]:
@@ -151,7 +164,9 @@ class _Turns:
         thread.join()
 
 
-def render(deploys: Figures, listings: Figures, losses: dict[str, Loss], rounds: int) -> str:
+def render(
+    deploys: Figures, crowd: float, listings: Figures, losses: dict[str, Loss], rounds: int
+) -> str:
     """The tables, as Markdown."""
     now = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC"
     own, hand = deploys.median("deploy"), deploys.median("deploy by hand")
@@ -173,6 +188,7 @@ def render(deploys: Figures, listings: Figures, losses: dict[str, Loss], rounds:
         f" Kubernetes {_version()} with one node, load average {os.getloadavg()[2]:.1f}, by\n\n"
         f"```console\n$ python -m bench.kubernetes --rounds {rounds}\n```\n\n"
         + table(["", "fnbuild", "kubectl", "beyond it"], first)
+        + f"\n{_CROWD} deploys at the same time: all answer after {crowd:.1f} s.\n"
         + "\nUnder load, in all rounds together:\n\n"
         + table(["", "requests", "lost", "longest time without an answer"], second)
     )
@@ -201,8 +217,9 @@ def main(arguments: list[str]) -> int:
         site = stack.enter_context(Site(Path(folder)).opened())
         deploys = measure_deploys(site, options.rounds, say)
         losses = measure_losses(site, options.rounds, say)
+        crowd = measure_crowd(site, say)
         listings = measure_listings(site, say)
-    text = render(deploys, listings, losses, options.rounds)
+    text = render(deploys, crowd, listings, losses, options.rounds)
     print(text)
     if options.write:
         insert(text, _DOCUMENT, BEGIN, END)

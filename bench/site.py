@@ -100,9 +100,15 @@ class Site:
         until("an answer", lambda: answers(url))
 
     def remove(self) -> None:
-        """Nothing runs any more, in either namespace."""
+        """The function is gone from both namespaces."""
         self.fnbuild("delete", "function", NAME)
-        kubectl("delete", "deployment,service", "-n", self.hand, "--all", "--wait=false")
+        self.clear()
+
+    def clear(self) -> None:
+        """Nothing runs any more, in either namespace."""
+        for one in (self.own, self.hand):
+            ours = ("-l", "nuclio.io/function-name", "-n", one, "--wait=false")
+            kubectl("delete", "deployment,service,configmap", *ours)
         until("the end", lambda: not pods(self.own) and not pods(self.hand), SELDOM)
 
     def fill(self, first: int, end: int) -> None:
