@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from fnbuild.errors import UsageError
@@ -41,6 +42,7 @@ def make(
     if unknown := set(options) - OPTIONS:
         raise UsageError(f"the nuclio platform knows no option {', '.join(sorted(unknown))}")
     known = facts_of(stored) if stored else Facts()
+    artifact = as_known(artifact, stored)
     raw = wanted(function, artifact, known.number + 1)
     warnings = [*artifact.warnings, *_warnings(artifact)]
     config, revision = _configuration(function, raw, stored, known), _revision(artifact, stored)
@@ -53,6 +55,15 @@ def make(
     steps = _with_rollout((config, revision), stored, force=bool(options.get("force")))
     manifest = portable(raw)
     return Plan(function, artifact, steps, tuple(warnings), options, manifests=(manifest,))
+
+
+def as_known(artifact: Artifact, stored: Raw | None) -> Artifact:
+    """The artifact by its own name again, where it is the image that is deployed already."""
+    known = facts_of(stored) if stored else Facts()
+    if not known.pinned or artifact.reference != known.pinned:
+        return artifact
+    digest = artifact.digest or known.digest
+    return replace(artifact, reference=known.image, digest=digest, pinned=known.pinned)
 
 
 def portable(raw: Raw) -> Manifest:

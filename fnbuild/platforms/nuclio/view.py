@@ -26,10 +26,7 @@ _EVERY_INTERFACE = "0.0.0.0"  # noqa: S104 - as Nuclio writes it where it knows 
 
 
 def function_of(stored: Raw) -> Function:
-    """The configuration, without what fnbuild and Nuclio wrote beside it.
-
-    The image is the one that people know. Raises `ConfigError`.
-    """
+    """The configuration, without what fnbuild and Nuclio wrote beside it. Raises `ConfigError`."""
     metadata, spec, known = metadata_of(stored), dict(stored.get("spec") or {}), facts_of(stored)
     spec.pop("imageHash", None)  # of no interest to whoever deploys the function again
     if known.number:
@@ -55,12 +52,13 @@ def function_of(stored: Raw) -> Function:
 
 
 def _less_own(spec: Raw, known: Facts) -> None:
-    """Take out what a deploy filled in: see `body.wanted`."""
+    """Take out what a deploy filled in: see `body.wanted`. The image stays the exact one: the name
+    that people know may mean another by now.
+    """
     if spec.get("runRegistry") == registry_of(str(spec.get("image") or "")):
         spec.pop("runRegistry", None)
     if known.pinned and spec.get("imagePullPolicy") == "IfNotPresent":
         spec.pop("imagePullPolicy")
-    spec["image"] = known.image
 
 
 def state(stored: Raw) -> State:
@@ -113,9 +111,8 @@ def _wanted(stored: Raw, now: State) -> tuple[int, int]:
 
 def _details(stored: Raw, known: Facts, place: str) -> dict[str, Any]:
     details: dict[str, Any] = {"nuclio": place, "nuclio_state": state_of(stored)}
-    runs = status_of(stored).get("containerImage") or (stored.get("spec") or {}).get("image")
-    if runs:
-        details["image"] = runs
+    if known.image:
+        details["image"] = known.image
     if known.number:
         details |= {"digest": known.digest, "pinned": known.pinned, "created": known.created}
     else:

@@ -109,6 +109,15 @@ def test_another_image_and_what_is_not_well_are_deployed() -> None:
         plan(made, None, listen="docker")
 
 
+def test_the_deployed_image_has_its_name_again() -> None:
+    made = function()
+    there = stored(made)
+    exactly = Artifact("image", function_of(there).spec.image, "")
+    same = make(made, exactly, there, {}, keeps_labels=False)
+    assert same.changes == ()
+    assert same.artifact == ARTIFACT
+
+
 def test_labels_stay_where_nuclio_keeps_them() -> None:
     there = stored(function({"team": "a"}))
     changed = plan(function({"team": "b"}), there, keeps_labels=True)
@@ -133,7 +142,7 @@ def test_the_image_and_its_registry() -> None:
 def test_what_was_handed_over_comes_back_as_it_was() -> None:
     made = function(env=[{"name": "A", "value": "it's"}], description="Finds boxes")
     shown = function_of(stored(made))
-    assert shown.spec.image == ARTIFACT.reference
+    assert shown.spec.image == PINNED
     assert shown.spec.run_registry == shown.spec.image_pull_policy == ""
     assert [one.name for one in shown.spec.env] == ["A"]
     assert shown.metadata.annotations == {}
