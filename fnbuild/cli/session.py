@@ -61,7 +61,9 @@ class Session:
             return self.given_namespace
         if self.platform == "auto":
             self.connect()
-        if self.platform in _IN_CLUSTERS:
+        # A dashboard's Nuclio may be in no cluster, or in another one.
+        elsewhere = self.platform == "nuclio" and os.environ.get("FNBUILD_NUCLIO_URL")
+        if self.platform in _IN_CLUSTERS and not elsewhere:
             from fnbuild.platforms.cluster.connection import default_namespace
 
             return default_namespace() or DEFAULT_NAMESPACE

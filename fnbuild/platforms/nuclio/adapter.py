@@ -247,7 +247,10 @@ class NuclioPlatform:
     def create_project(self, project: Project) -> bool:
         if project.name in [one.name for one in self.door.projects(project.namespace)]:
             return False
-        self.door.create_project(project)
+        try:
+            self.door.create_project(project)
+        except ConflictError:
+            return False  # somebody was quicker
         return True
 
     def delete_project(self, namespace: str, name: str, *, cascade: bool) -> bool:

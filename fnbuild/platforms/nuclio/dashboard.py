@@ -18,6 +18,7 @@ from fnbuild.spec.types import Raw
 _FUNCTIONS = "/api/functions"
 _PROJECTS = "/api/projects"
 _LAST_LINES = 50
+_POLL_SECONDS = 0.5
 
 
 class Dashboard:
@@ -133,20 +134,47 @@ class Dashboard:
     def logs(
         self, key: Key, *, follow: bool, since: float | None, tail: int | None
     ) -> Iterator[LogRecord]:
-        def lines(replica: str) -> Iterator[bytes]:
-            asked = {"follow": "true" if follow else "false"}
-            if since is not None:
-                asked["since"] = f"{max(1, round(time.time() - since))}s"
-            if tail is not None:
-                asked["tailLines"] = str(tail)
-            path = f"{_path(key)}/logs/{quote(replica, safe='')}?{urlencode(asked)}"
-            silence = None if follow else streams.SILENCE_SECONDS
-            with self.client.open(
-                "GET", path, headers=_in(key.namespace), silence=silence
-            ) as reply:
-                yield from reply
+        if follow:
+            return self._followed(key, since, tail)
+        return streams.past(
+            {one: self._lines(key, one, since, tail) for one in self.replica_names(key)}, tail
+        )
 
-        return streams.merged(self.replica_names(key), lines, follow=follow, tail=tail)
+    def _followed(self, key: Key, since: float | None, tail: int | None) -> Iterator[LogRecord]:
+        """On and on: replicas that end have successors, until the function is gone."""
+        seen: set[str] = set()
+        while self.function(key) is not None:
+            began, names = time.time(), self.replica_names(key)
+            # All that a successor says is new.
+            lines = {
+                one: self._lines(key, one, since, tail, follow=True)
+                if not seen or one in seen
+                else self._lines(key, one, None, None, follow=True)
+                for one in names
+            }
+            yield from streams.followed(lines)
+            seen.update(names)
+            since, tail = max(began, time.time() - _POLL_SECONDS), None
+            time.sleep(_POLL_SECONDS)
+
+    def _lines(
+        self,
+        key: Key,
+        replica: str,
+        since: float | None,
+        tail: int | None,
+        follow: bool = False,
+    ) -> Iterator[bytes]:
+        """The lines of one replica's log, asked for when the first is wanted."""
+        asked = {"follow": "true" if follow else "false"}
+        if since is not None:
+            asked["since"] = f"{max(1, round(time.time() - since))}s"
+        if tail is not None:
+            asked["tailLines"] = str(tail)
+        path = f"{_path(key)}/logs/{quote(replica, safe='')}?{urlencode(asked)}"
+        silence = None if follow else streams.SILENCE_SECONDS
+        with self.client.open("GET", path, headers=_in(key.namespace), silence=silence) as reply:
+            yield from reply
 
     def reach(self, deployment: Deployment) -> AbstractContextManager[str]:
         return reaching.by_dashboard(self.client.address, deployment)

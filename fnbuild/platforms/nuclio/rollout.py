@@ -26,7 +26,7 @@ from fnbuild.platforms.nuclio.records import (
 from fnbuild.spec.types import Raw
 
 _POLL_SECONDS = 0.25
-_SLOWEST_POLL_SECONDS = 2.0
+_SLOWEST_POLL_SECONDS = 1.0
 # A controller acts at once; this long nobody waits for one that is not there.
 _CONTROLLER_SECONDS = 15.0
 # What Nuclio needs beside the function's own time to become ready.

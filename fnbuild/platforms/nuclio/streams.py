@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from heapq import merge
 
 from fnbuild.errors import FnbuildError
@@ -13,26 +14,24 @@ from fnbuild.platforms import LogRecord
 from fnbuild.platforms.loglines import parse
 
 SILENCE_SECONDS = 30.0
-_WAITING_LINES = 1000
+_AHEAD = 1000
+_LOOK_SECONDS = 0.5
 
-Lines = Callable[[str], Iterator[bytes]]
-"""The lines of a replica by its name, as they come."""
+Lines = Mapping[str, Iterator[bytes]]
+"""The lines of replicas by their names."""
 
 
-def merged(
-    replicas: list[str], lines: Lines, *, follow: bool, tail: int | None
-) -> Iterator[LogRecord]:
-    """All records by time, `tail` of them at most; with `follow` as they come, until all end."""
-    if follow:
-        return _followed(replicas, lines)
-    together = list(merge(*(_records(one, lines) for one in replicas), key=lambda one: one.time))
+def past(lines: Lines, tail: int | None) -> Iterator[LogRecord]:
+    """All records by time; the last `tail` of them."""
+    streams = (_records(replica, one) for replica, one in lines.items())
+    together = list(merge(*streams, key=lambda one: one.time))
     return iter(together if tail is None else together[max(0, len(together) - tail) :])
 
 
-def _records(replica: str, lines: Lines) -> Iterator[LogRecord]:
+def _records(replica: str, lines: Iterator[bytes]) -> Iterator[LogRecord]:
     # A line without a time belongs to the one before it.
     last = 0.0
-    for line in lines(replica):
+    for line in lines:
         if text := line.strip(b"\r\n"):
             record = parse(text, last or time.time())
             record.fields["pod"] = replica
@@ -40,28 +39,49 @@ def _records(replica: str, lines: Lines) -> Iterator[LogRecord]:
             yield record
 
 
-def _followed(replicas: list[str], lines: Lines) -> Iterator[LogRecord]:
-    """Records of all as they come; a thread reads each, for none may wait for another."""
-    waiting: queue.Queue[LogRecord | FnbuildError | None] = queue.Queue(_WAITING_LINES)
+def followed(lines: Lines) -> Iterator[LogRecord]:
+    """Records as they come, until all streams end."""
+    readers = _Readers()
+    for replica, stream in lines.items():
+        # A thread reads each, for none may wait for another.
+        threading.Thread(target=readers.read, args=(replica, stream), daemon=True).start()
+    try:
+        yield from readers.records(len(lines))
+    finally:
+        readers.unwanted.set()
 
-    def read(replica: str) -> None:
+
+class _Readers:
+    """What threads have read and nobody has taken yet."""
+
+    def __init__(self) -> None:
+        self.unwanted = threading.Event()
+        self._waiting: queue.Queue[LogRecord | FnbuildError | None] = queue.Queue(_AHEAD)
+
+    def records(self, running: int) -> Iterator[LogRecord]:
+        while running:
+            found = self._waiting.get()
+            if isinstance(found, FnbuildError):
+                raise found
+            if found is None:
+                running -= 1
+            else:
+                yield found
+
+    def read(self, replica: str, stream: Iterator[bytes]) -> None:
         try:
-            for record in _records(replica, lines):
-                waiting.put(record)
+            for record in _records(replica, stream):
+                self._put(record)
+                if self.unwanted.is_set():
+                    return
         except FnbuildError as error:
-            waiting.put(error)
+            self._put(error)
         except (OSError, ValueError):
-            pass  # the replica has ended, or nobody reads any more
-        waiting.put(None)
+            pass  # the replica has ended
+        self._put(None)
 
-    for one in replicas:
-        threading.Thread(target=read, args=(one,), daemon=True).start()
-    running = len(replicas)
-    while running:
-        found = waiting.get()
-        if found is None:
-            running -= 1
-        elif isinstance(found, FnbuildError):
-            raise found
-        else:
-            yield found
+    def _put(self, found: LogRecord | FnbuildError | None) -> None:
+        while not self.unwanted.is_set():
+            with contextlib.suppress(queue.Full):
+                self._waiting.put(found, timeout=_LOOK_SECONDS)
+                return

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from fnbuild import deploy
+from fnbuild.datadir import lock
 from fnbuild.errors import ConflictError, NotFoundError, NotReadyError, PreconditionError
 from fnbuild.platforms import Artifact, Project
-from fnbuild.platforms.nuclio.records import PROVISIONED, state_of
+from fnbuild.platforms.nuclio.records import PROVISIONED, Key, state_of
 from fnbuild.spec.types import Function, Spec
 from tests.engine import until
 from tests.platforms.nuclio.world import World
@@ -151,6 +152,25 @@ def test_somebody_else_is_deploying_it(world: World) -> None:
     assert world.platform.delete(world.namespace, "greeter") is True
 
 
+def test_two_deploys_at_once(world: World) -> None:
+    with (
+        lock(world.namespace, "greeter", "deployed"),
+        pytest.raises(ConflictError, match="being deployed"),
+    ):
+        world.deploy("one")
+
+
+def test_it_is_deleted_while_it_is_deployed(world: World) -> None:
+    world.platform.create_project(Project("cvat", world.namespace))
+
+    def progress(text: str) -> None:
+        if text.startswith("Nuclio "):
+            world.platform.door.delete(Key(world.namespace, "greeter"))
+
+    with pytest.raises(ConflictError, match="somebody has deleted greeter"):
+        world.platform.apply(world.plan("one"), progress)
+
+
 def test_a_function_that_changed_meanwhile_stays(world: World) -> None:
     world.add_foreign("greeter", image=world.images["one"])
     stored = world.stored()
@@ -188,6 +208,12 @@ def test_a_log_that_is_followed(world: World) -> None:
     world.ask(made)
     said = next(one for one in records if one.message == "asked")
     assert said.fields["pod"].startswith("nuclio-")
+    # What takes its place is followed as well.
+    again = world.deploy("two")
+    world.ask(again, "to the second")
+    assert next(one for one in records if one.message == "asked")
+    world.platform.delete(world.namespace, "greeter")
+    assert all(one.message != "asked" for one in records)
 
 
 def test_an_image_that_is_not_there(world: World) -> None:
