@@ -32,6 +32,7 @@ WAITING = "waitingForResourceConfiguration"
 PROVISIONED = frozenset({"ready", "error", "unhealthy", "scaledToZero", "imported"})
 """The states in which nothing is under way (pkg/functionconfig/types.go)."""
 
+_OF_KUBECTL = "kubectl.kubernetes.io/last-applied-configuration"
 _OWN = "fnbuild.io/"
 _REVISION = f"{_OWN}revision"
 _CREATED = f"{_OWN}created"
@@ -125,8 +126,12 @@ def project_of(stored: Raw) -> str:
 
 
 def without_own(annotations: Mapping[str, str]) -> dict[str, str]:
-    """The annotations that are not fnbuild's own."""
-    return {name: text for name, text in annotations.items() if not name.startswith(_OWN)}
+    """The annotations that are not fnbuild's own, nor kubectl's copy of the whole with secrets."""
+    return {
+        name: text
+        for name, text in annotations.items()
+        if not name.startswith(_OWN) and name != _OF_KUBECTL
+    }
 
 
 def registry_of(image: str) -> str:
