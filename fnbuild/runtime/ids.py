@@ -1,6 +1,11 @@
-"""Random identifiers for events and requests."""
+"""Identifiers: random ones of events and requests, and that of the processor's machine."""
 
 import os
+import socket
+import zlib
+
+INSTANCE_HEADER = "X-Fnbuild-Instance"
+"""Tells which of many answers a health check; `instance` says what is in it."""
 
 # The random bytes of this many identifiers are asked from the kernel at once.
 _BATCH = 128
@@ -26,3 +31,8 @@ def new_id() -> str:
         text[17:20],
         text[20:],
     )
+
+
+def instance(host: str = "") -> str:
+    """What tells machines and pods apart without naming them; by default this one."""
+    return "%08x" % zlib.crc32((host or socket.gethostname()).encode("utf-8"))

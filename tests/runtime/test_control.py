@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from fnbuild.runtime import ids
 from tests.runtime.conftest import PATIENCE, ROOT
 
 HANDLER = """
@@ -58,7 +59,9 @@ def test_health_and_status(serve: Any) -> None:
     one = serve(HANDLER, workers=2)
     assert one.admin("/live").status == 200
     assert one.admin("/ready").status == 200
-    assert one.send(path="/__internal/health", method="GET").status == 200
+    health = one.send(path="/__internal/health", method="GET")
+    assert health.status == 200
+    assert health.header("x-fnbuild-instance") == ids.instance(socket.gethostname())
     status = one.status()
     assert status["state"] == "ready"
     assert status["pid"] == one.pid

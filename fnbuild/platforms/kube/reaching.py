@@ -14,13 +14,14 @@ from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.cluster.forward import forwarded
 from fnbuild.platforms.kube import containers, inventory
 from fnbuild.platforms.kube.labels import Key
+from fnbuild.runtime.ids import INSTANCE_HEADER, instance
 
 _CONNECT_SECONDS = 1.0
 _HEALTH = "/__internal/health"
 # How long nodes take at most to send requests to new pods alone, and how many good answers in a
 # row tell that they do: of two pods each gets every second connection, by chance.
-_TURNING_SECONDS = 3.0
-_ANSWERS = 8
+_TURNING_SECONDS = 5.0
+_ANSWERS = 10
 _PAUSE_SECONDS = 0.05
 
 
@@ -46,17 +47,19 @@ def reached(cluster: Cluster, deployment: Deployment) -> Iterator[str]:
 
 
 def turn(deployment: Deployment) -> None:
-    """Wait until the node port leads to pods that stay, as far as can be seen from here.
+    """Wait until the node port leads to the newest pods alone, as far as can be seen from here.
 
     The cluster calls a pod ready a moment before its nodes send it requests, and they go on a
     moment with one that ends: who asks right behind a deploy would be answered by the old one, or
     by nobody.
     """
-    address = _open(deployment, refused=True)
+    pods = deployment.details.get("pods") or []
+    newest = {instance(pod["name"]) for pod in pods if pod["current"]}
+    address = _open(deployment, refused=True) if newest else ""
     deadline = time.monotonic() + _TURNING_SECONDS
     good = 0
     while address and good < _ANSWERS and time.monotonic() < deadline:
-        good = good + 1 if _stays(address) else 0
+        good = good + 1 if _is_one_of(newest, address) else 0
         if not good:
             time.sleep(_PAUSE_SECONDS)
 
@@ -85,15 +88,16 @@ def _takes(address: str, *, refused: bool) -> bool:
         return False
 
 
-def _stays(address: str) -> bool:
-    """Whether a pod answers that does not say goodbye, as those do that end."""
+def _is_one_of(newest: set[str], address: str) -> bool:
+    """Whether one of these pods answers; of an image of others, one that says no goodbye."""
     connection = http.client.HTTPConnection(address, timeout=_CONNECT_SECONDS)
     try:
         connection.request("GET", _HEALTH)
         reply = connection.getresponse()
         reply.read()
-        return reply.status < 500 and not reply.will_close
     except (OSError, http.client.HTTPException):
         return False
     finally:
         connection.close()
+    whose = reply.headers.get(INSTANCE_HEADER)
+    return whose in newest if whose else reply.status < 500 and not reply.will_close

@@ -119,7 +119,9 @@ def of_newest(deployment: Raw, pods: Sequence[Raw]) -> list[Raw]:
         # Admission may have changed them, such as their images: then the newest that look like it.
         look = {"metadata": template["metadata"]}
         alike = [pod for pod in pods if _within(look, pod)]
-    newest = max(alike, key=_created, default=None)
+    # Those of a revision that has the same and more are alike as well: the least are its own.
+    least = min(map(_size, alike), default=0)
+    newest = max((pod for pod in alike if _size(pod) == least), key=_created, default=None)
     if newest is None:
         return []
     mark = _labels(newest).get(_HASH)
@@ -135,6 +137,18 @@ def _within(part: Any, whole: Any) -> bool:
         others = whole if isinstance(whole, list) else []
         return all(any(_within(one, other) for other in others) for one in part)
     return bool(part == whole) or part is None
+
+
+def _size(pod: Raw) -> int:
+    """How much somebody has asked of a pod; which node it has is not among it."""
+    spec = {key: value for key, value in pod["spec"].items() if key != "nodeName"}
+    return _values([pod["metadata"].get("annotations"), _labels(pod), spec])
+
+
+def _values(some: Any) -> int:
+    if isinstance(some, dict):
+        return sum(map(_values, some.values()))
+    return sum(map(_values, some)) if isinstance(some, list) else 1
 
 
 def _created(pod: Raw) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Dict, List, Optional, Tuple, Union
 from ..config import ConfigFileError
 from ..exchange import Outcome
 from ..http.messages import LATER, Body, Later, Limits, Reply, Request, encode_lines
+from ..ids import INSTANCE_HEADER, instance
 from ..lifecycle import Worker
 from ..pool import Pool
 from ..refusals import Refusals
@@ -51,7 +52,7 @@ def limits(attributes: Dict[str, Any]) -> Limits:
 def without_trigger(request: Request) -> Reply:
     """The application where there is no http trigger: only health is there, as in Nuclio."""
     if request.path.startswith(HEALTH):
-        return Reply(200, [], b"ok")
+        return Reply(200, [(INSTANCE_HEADER, instance())], b"ok")
     return Reply.json(404, {"error": "the function has no http trigger"})
 
 
@@ -96,7 +97,7 @@ class HttpTrigger:
             if answer is not None:
                 return answer
         if request.path.startswith(HEALTH):
-            return Reply(200)
+            return Reply(200, [(INSTANCE_HEADER, instance())])
         return self._admit(Call(self, request))
 
     def _admit(self, call: Call) -> Union[Reply, Later]:

@@ -256,6 +256,16 @@ def test_pods_that_differ_in_their_resources_alone() -> None:
         assert reasons.of_newest(said["deployment"], [old, new]) == [pod]
 
 
+def test_pods_that_have_the_same_and_more() -> None:
+    """As those of a failed revision, which was given one more variable."""
+    said = recording("started")
+    old, new = said["pods"][0], copy.deepcopy(said["pods"][0])
+    new["metadata"] |= {"name": "new", "creationTimestamp": "2036-01-01T00:00:00Z"}
+    new["metadata"]["labels"]["pod-template-hash"] = "other"
+    new["spec"]["containers"][0].setdefault("env", []).append({"name": "MORE", "value": "1"})
+    assert reasons.of_newest(said["deployment"], [old, new]) == [old]
+
+
 def test_a_second_eviction_is_one_too_many() -> None:
     said = recording("evicted")
     said["pods"] = said["pods"][1:]
