@@ -219,8 +219,12 @@ def test_a_log_that_is_followed(world: World) -> None:
 def test_an_image_that_is_not_there(world: World) -> None:
     missing = Artifact("image", "127.0.0.1:1/nowhere:1", "", pinned="127.0.0.1:1/nowhere:1")
     function = world.function(readinessTimeoutSeconds=3)
-    plan = world.platform.plan(function, missing)
     world.platform.create_project(Project("cvat", world.namespace))
     with pytest.raises(NotReadyError) as failure:
-        world.platform.apply(plan, world.progress.append)
-    assert "127.0.0.1:1" in " ".join([failure.value.message, *world.progress])
+        world.platform.apply(world.platform.plan(function, missing), world.progress.append)
+    if world.nuclio is not None:
+        assert "127.0.0.1:1" in failure.value.message
+        return
+    # The node may say it later than Nuclio had patience here.
+    key = Key(world.namespace, "greeter")
+    until("the reason", lambda: "127.0.0.1:1/nowhere" in world.platform.door.obstacle(key))
