@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import ipaddress
 import json
 import os
 import ssl
@@ -84,6 +85,13 @@ def _authorization(user: str | None, password: str | None) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
     """A page to log in at is no answer, and credentials are for one address."""
 
@@ -96,7 +104,9 @@ class Client:
 
     def __init__(self, address: Address):
         self.address = address
-        self._opener = urllib.request.build_opener(_NoRedirects)
+        # No proxy of the environment is between this machine and itself.
+        past = [urllib.request.ProxyHandler({})] if _is_loopback(address.host) else []
+        self._opener = urllib.request.build_opener(_NoRedirects, *past)
 
     def json(
         self,

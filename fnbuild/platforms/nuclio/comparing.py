@@ -28,11 +28,17 @@ def compared(raw: Raw) -> Raw:
     metadata, spec = metadata_of(raw), dict(raw.get("spec") or {})
     for name in _NOT_COMPARED:
         spec.pop(name, None)
-    build = {k: one for k, one in (spec.pop("build", None) or {}).items() if k not in _NOT_OF_BUILD}
-    variables = {one.get("name", ""): _variable(one) for one in spec.pop("env", None) or []}
+    # What others wrote may be of any type.
+    build, env = spec.pop("build", None), spec.pop("env", None)
+    build = {k: one for k, one in _mapping(build).items() if k not in _NOT_OF_BUILD}
+    triggers = _mapping(spec.pop("triggers", None))
+    given = [one for one in env if isinstance(one, dict)] if isinstance(env, list) else []
+    variables = {str(one.get("name")): _variable(one) for one in given}
     variables.pop(PROCESSOR_VARIABLE, None)
     if build:
         spec["build"] = build
+    if triggers:
+        spec["triggers"] = {name: _mapping(one) for name, one in triggers.items()}
     if variables:
         spec["env"] = variables
     return {
@@ -44,6 +50,10 @@ def compared(raw: Raw) -> Raw:
         | ({"build": build} if build else {})
         | ({"env": variables} if variables else {}),
     }
+
+
+def _mapping(value: Any) -> Raw:
+    return value if isinstance(value, dict) else {}
 
 
 def _variable(one: Raw) -> Any:

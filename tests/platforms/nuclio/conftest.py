@@ -17,7 +17,8 @@ from fnbuild.spec import reader
 from tests.cluster import own_namespace, require_cluster
 from tests.engine import Made, making, require_engine, require_image
 from tests.platforms.nuclio.controller import controlling, require_resources
-from tests.platforms.nuclio.dashboard import Nuclio, serve
+from tests.platforms.nuclio.dashboard import serve
+from tests.platforms.nuclio.machine import Nuclio
 from tests.platforms.nuclio.world import World
 
 GREETER = """\

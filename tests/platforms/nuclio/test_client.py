@@ -24,7 +24,8 @@ from fnbuild.platforms.nuclio.client import Address, Client
 from fnbuild.platforms.nuclio.dashboard import Dashboard
 from fnbuild.platforms.nuclio.doors import find
 from tests.engine import free_port
-from tests.platforms.nuclio.dashboard import Nuclio, serve
+from tests.platforms.nuclio.dashboard import serve
+from tests.platforms.nuclio.machine import Nuclio
 
 VARIABLES = ("URL", "USER", "PASSWORD", "TOKEN")
 
@@ -81,6 +82,8 @@ def named(monkeypatch: pytest.MonkeyPatch, **values: str) -> Dashboard:
 
 
 def test_user_and_password(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # A proxy does not lead back to this machine.
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
     with guarded(tmp_path, credentials="ann:sword/fish") as place:
         with pytest.raises(UnauthorizedError) as refused:
             named(monkeypatch, url=f"http://{place}").check()

@@ -8,9 +8,11 @@ from fnbuild import deploy
 from fnbuild.datadir import lock
 from fnbuild.errors import ConflictError, NotFoundError, NotReadyError, PreconditionError
 from fnbuild.platforms import Artifact, Project
+from fnbuild.platforms.nuclio import NuclioPlatform
 from fnbuild.platforms.nuclio.records import PROVISIONED, Key, state_of
 from fnbuild.spec.types import Function, Spec
 from tests.engine import until
+from tests.platforms.nuclio.machine import Nuclio, docker
 from tests.platforms.nuclio.world import World
 
 
@@ -228,3 +230,16 @@ def test_an_image_that_is_not_there(world: World) -> None:
     # The node may say it later than Nuclio had patience here.
     key = Key(world.namespace, "greeter")
     until("the reason", lambda: "127.0.0.1:1/nowhere" in world.platform.door.obstacle(key))
+
+
+def test_a_dashboard_with_a_registry_of_its_own(
+    nuclio: Nuclio, platform: NuclioPlatform, namespace: str, images: dict[str, str]
+) -> None:
+    nuclio.run_registry = "registry.invalid"
+    tagged = f"localhost/{images['one']}"
+    docker("tag", images["one"], tagged)
+    world = World(platform, namespace, {"one": tagged}, nuclio)
+    made = world.deploy("one")
+    assert (made.state, made.function.spec.image) == ("ready", tagged)
+    assert not any("in no registry" in text for text in world.progress)
+    assert "in no registry" in World(platform, namespace, images).plan("two").warnings[0]

@@ -88,6 +88,12 @@ def test_of_what_others_deployed_everything_counts() -> None:
     assert (step.verb, (step.before or {})["spec"]["priorityClassName"]) == ("update", "high")
 
 
+def test_what_others_wrote_may_be_odd() -> None:
+    there = stored(function())
+    there["spec"] |= {"env": "A=b", "build": "no", "triggers": ["http"], "resources": 3}
+    assert verbs(plan(function(), there))["function boxes"] == "update"
+
+
 def test_another_image_and_what_is_not_well_are_deployed() -> None:
     made = function()
     assert verbs(plan(made, None)) == {

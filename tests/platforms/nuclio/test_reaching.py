@@ -11,7 +11,7 @@ import pytest
 
 from fnbuild.platforms.nuclio import NuclioPlatform
 from tests.engine import free_port
-from tests.platforms.nuclio.dashboard import Nuclio
+from tests.platforms.nuclio.machine import Nuclio
 from tests.platforms.nuclio.world import World, ask
 
 

@@ -17,7 +17,7 @@ from fnbuild.platforms.nuclio.resources import Resources
 from fnbuild.spec.reader import from_raw
 from fnbuild.spec.rules import complete
 from fnbuild.spec.types import Function
-from tests.platforms.nuclio.dashboard import Nuclio
+from tests.platforms.nuclio.machine import Nuclio
 
 Raw = dict[str, Any]
 

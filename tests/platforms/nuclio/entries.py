@@ -1,0 +1,94 @@
+"""What a Nuclio on one machine has of a function: checked, filled in, shown."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+import urllib.request
+from typing import Any
+
+Raw = dict[str, Any]
+
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?")
+
+
+class RefusedError(Exception):
+    """What the API answers with this status."""
+
+    def __init__(self, status: int, error: str):
+        super().__init__(error)
+        self.status = status
+
+
+def parts(body: Raw) -> tuple[Raw, Raw]:
+    if not isinstance(body.get("metadata"), dict):
+        raise RefusedError(400, "Function metadata must be provided")
+    if not isinstance(body.get("spec"), dict):
+        raise RefusedError(500, "Timed out waiting for creation state to be set")
+    if not _NAME.fullmatch(body["metadata"].get("name", "")):
+        raise RefusedError(400, "Function name is not valid")
+    return body["metadata"], body["spec"]
+
+
+def version(one: Raw | None) -> int:
+    return int(one["metadata"]["resourceVersion"]) if one else 0
+
+
+def record(message: str) -> Raw:
+    return {"time": time.time() * 1000, "level": "info", "name": "dashboard", "message": message}
+
+
+def enriched(spec: Raw) -> Raw:
+    """With what Nuclio fills in, so that what comes back is more than what was sent."""
+    triggers = {
+        name: {
+            "class": "sync",
+            "numWorkers": 1,
+            "workerAvailabilityTimeoutMilliseconds": 10000,
+            "workerTerminationTimeout": "10s",
+            **trigger,
+            "name": name,
+        }
+        for name, trigger in (spec.get("triggers") or {}).items()
+    }
+    if not any(one.get("kind") == "http" for one in triggers.values()):
+        triggers["default-http"] = {"kind": "http", "name": "default-http", "numWorkers": 1}
+    resources = {"requests": {"cpu": "25m", "memory": "1Mi"}, **(spec.get("resources") or {})}
+    return {
+        "eventTimeout": "",
+        "minReplicas": 1,
+        "maxReplicas": 1,
+        "targetCPU": 75,
+        "securityContext": {},
+        "loggerSinks": [{"level": "debug"}],
+        **spec,
+        "version": -1,
+        "alias": "latest",
+        "imageHash": str(time.time_ns()),
+        "triggers": triggers,
+        "resources": resources,
+    }
+
+
+def shown(one: Raw) -> Raw:
+    """As an answer has it: without empty annotations, and cut off from what is stored."""
+    found: Raw = json.loads(json.dumps(one))
+    if not found["metadata"].get("annotations"):
+        found["metadata"].pop("annotations", None)
+    return found
+
+
+def healthy(port: int) -> bool:
+    try:
+        url = f"http://127.0.0.1:{port}/__internal/health"
+        with urllib.request.urlopen(url, timeout=1) as reply:
+            return bool(reply.status == 200)
+    except OSError:
+        return False
+
+
+def log_of(name: str) -> str:
+    done = subprocess.run(["docker", "logs", name], capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
