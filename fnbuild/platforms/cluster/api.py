@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cached_property
 
-from fnbuild.errors import NotFoundError
+from fnbuild.errors import NotFoundError, UnavailableError
 from fnbuild.platforms.cluster import faults, following, kinds
 from fnbuild.platforms.cluster.faults import GoneError, Request
 from fnbuild.platforms.cluster.kinds import Kind
@@ -18,6 +18,8 @@ MANAGER = "fnbuild"
 """What fnbuild is called among those that manage fields of objects."""
 
 _PAGE = 500
+# The API server waits half a minute for a pod that is gone.
+_POD_SECONDS = 3.0
 _OURS = {"fieldManager": MANAGER}
 
 _Objects = list[Raw]
@@ -200,10 +202,15 @@ class Cluster:
         return following.Source(self.wire, call, request, kinds.POD)
 
     def proxy(self, namespace: str, pod: str, port: int, path: str) -> bytes | None:
-        """What the pod answers to a GET on this port; None when it does not answer."""
+        """What the pod answers to a GET on this port; None when it does not answer soon."""
         request = self._request("get", kinds.POD, namespace, pod, "proxy")
         where = kinds.POD.path(namespace, f"{pod}:{port}", "proxy") + "/" + path.lstrip("/")
-        status, answer = self.wire.answer(Call("GET", where), patient=False)
+        try:
+            status, answer = self.wire.answer(
+                Call("GET", where), patient=False, seconds=_POD_SECONDS
+            )
+        except UnavailableError:
+            return None
         if status in {401, 403} and faults.status_of(answer):
             raise self.wire.refused(status, answer, request)
         if status >= 400 and (faults.status_of(answer) or b"trying to reach service" in answer):

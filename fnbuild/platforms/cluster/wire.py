@@ -90,12 +90,14 @@ class Wire:
             ) from None
         return found
 
-    def answer(self, call: Call, *, patient: bool = True) -> tuple[int, bytes]:
+    def answer(
+        self, call: Call, *, patient: bool = True, seconds: float = _ANSWER_SECONDS
+    ) -> tuple[int, bytes]:
         """Status and body. Repeated, if `patient`, where nothing can have been done twice."""
         for attempt in range(_ATTEMPTS):
             last = attempt == _ATTEMPTS - 1 or not patient
             try:
-                reply = self._send(call, _ANSWER_SECONDS)
+                reply = self._send(call, seconds)
             except _Cut as error:
                 if call.method != "GET" or last:
                     raise unreachable.explain(error.reason, self.place) from error.reason

@@ -54,7 +54,7 @@ def turn(deployment: Deployment) -> None:
     by nobody.
     """
     pods = deployment.details.get("pods") or []
-    newest = {instance(pod["name"]) for pod in pods if pod["current"]}
+    newest = {instance(pod["name"]) for pod in pods if pod["current"] and pod["state"] == "Ready"}
     address = _open(deployment, refused=True) if newest else ""
     deadline = time.monotonic() + _TURNING_SECONDS
     good = 0

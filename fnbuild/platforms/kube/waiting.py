@@ -7,7 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from fnbuild.build.processor import readiness_seconds
-from fnbuild.errors import ConflictError, FnbuildError, NotFoundError, NotReadyError
+from fnbuild.errors import (
+    ConflictError,
+    FnbuildError,
+    NotFoundError,
+    NotReadyError,
+    UnavailableError,
+)
 from fnbuild.platforms import Progress
 from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.kube import asking, reasons
@@ -52,14 +58,19 @@ class Wait:
         if seconds is None:
             seconds = readiness_seconds(self.made.function)
         began = time.monotonic()
+        away: FnbuildError | None = None
         with Watched(self.cluster, self.made.key) as watched:
             while (passed := time.monotonic() - began) < seconds + _VERDICT_SECONDS:
                 watched.wait(_ASK_SECONDS)
-                if self._ready(watched, passed):
-                    return
+                try:
+                    if self._ready(watched, passed):
+                        return
+                except UnavailableError as error:
+                    away = error
+                    self._say(["the cluster does not answer just now"])
                 time.sleep(_PAUSE_SECONDS)
-            if watched.fault is not None and self._last is None:
-                raise watched.fault
+            if self._last is None and (away := watched.fault or away) is not None:
+                raise away
         raise self._late(seconds)
 
     def _ready(self, watched: Watched, passed: float) -> bool:
