@@ -75,7 +75,7 @@ class Site:
         command = [sys.executable, "-m", "fnbuild", *words, "--platform", "kube", "-n", self.own]
         return run(command, env=self._env)
 
-    def deploy(self, *words: str) -> str:
+    def deploy(self, *words: str, name: str = NAME) -> str:
         """Deploy the image and wait for the first answer; the URL."""
         image = (
             "--run-image",
@@ -85,7 +85,7 @@ class Site:
             "--handler",
             "main:handler",
         )
-        url = self.fnbuild("deploy", NAME, *image, "-o", "url", *words).strip()
+        url = self.fnbuild("deploy", name, *image, "-o", "url", *words).strip()
         until("an answer", lambda: answers(url))
         return url
 
