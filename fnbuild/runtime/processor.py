@@ -63,6 +63,7 @@ class Processor:
         self._sockets: List[socket.socket] = []
         self._others: List[Server] = []
         self._stopped = False
+        self._accepts = False
         self._gauges()
 
     def _http_server(self) -> Server:
@@ -105,6 +106,7 @@ class Processor:
             self._close()
 
     async def _accept(self, http: List[socket.socket]) -> None:
+        self._accepts = True
         for number, sock in enumerate(http):
             await self.http.start(sock, "http-%d" % number)
             name = sock.getsockname()
@@ -207,8 +209,8 @@ class Processor:
 
     def _may_linger(self) -> bool:
         """Whether that was asked for, and there is anybody to serve."""
-        serves = self._draining is None and self.pools.state() != "starting"
-        return self.config.linger > 0 and serves
+        serves = self._accepts and self.pools.state() != "starting"
+        return self.config.linger > 0 and self._draining is None and serves
 
     def _linger(self) -> None:
         """Serve on, new connections too, for as long as others may not know of the end."""

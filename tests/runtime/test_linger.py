@@ -113,6 +113,13 @@ def test_nobody_is_served_before_the_model_is_there(serve: Any) -> None:
     assert one.end() == 0
 
 
+def test_nobody_is_served_where_none_ever_was(serve: Any) -> None:
+    broken = "def init_context(context):\n    1 / 0\n"
+    one = serve(broken + HANDLER, wait="unhealthy", linger=60.0, accept="when-ready")
+    one.process.send_signal(signal.SIGTERM)
+    assert one.process.wait(PATIENCE) == 0
+
+
 def test_cron_triggers_are_at_rest_meanwhile(serve: Any) -> None:
     cron = {"kind": "cron", "attributes": {"interval": 0.1}}
     one = serve("def handler(context, event): print('ran')", triggers={"tick": cron}, linger=60.0)
