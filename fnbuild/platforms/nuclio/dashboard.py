@@ -119,9 +119,9 @@ class Dashboard:
     def obstacle(self, key: Key) -> str:  # noqa: ARG002 - it does not tell
         return ""
 
-    def last_words(self, key: Key) -> str:
+    def last_words(self, key: Key, since: float) -> str:
         try:
-            records = list(self.logs(key, follow=False, since=None, tail=_LAST_LINES))
+            records = list(self.logs(key, follow=False, since=since, tail=_LAST_LINES))
         except (NotFoundError, UnavailableError):
             return ""
         return "\n".join(one.message for one in records if one.level == "error")

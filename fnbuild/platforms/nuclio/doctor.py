@@ -23,6 +23,7 @@ RIGHTS = (
     Right(kinds.DEPLOYMENT, ("get", "list"), "replicas are not known", role="view"),
     Right(kinds.POD, ("get", "list"), "a failing pod is not explained", role="view"),
     Right(kinds.POD, ("get",), "`logs` shows nothing", "log", role="view"),
+    Right(kinds.POD, ("create",), "`invoke` needs a port that is open here", "portforward"),
 )
 
 

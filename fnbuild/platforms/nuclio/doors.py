@@ -65,8 +65,8 @@ class Door(Protocol):
     def obstacle(self, key: Key) -> str:
         """What keeps its replicas from running right now, a sentence; "" when nothing is seen."""
 
-    def last_words(self, key: Key) -> str:
-        """The last errors that its newest replica wrote."""
+    def last_words(self, key: Key, since: float) -> str:
+        """The last errors in its newest replica's log; `since` is in seconds since the epoch."""
 
     def logs(
         self, key: Key, *, follow: bool, since: float | None, tail: int | None

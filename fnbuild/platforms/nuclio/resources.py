@@ -187,18 +187,19 @@ class Resources:
             pods = self._pods(key)
         except ForbiddenError:
             return ""
-        words = (_standing(pod) for pod in pods if not metadata_of(pod).get("deletionTimestamp"))
+        newest = [pod for pod in pods if _stamp(pod) == _stamp(pods[0])]
+        words = (_standing(pod) for pod in newest if not metadata_of(pod).get("deletionTimestamp"))
         return next((text for text in words if text), "")
 
-    def last_words(self, key: Key) -> str:
+    def last_words(self, key: Key, since: float) -> str:
         try:
-            newest = self._pods(key)[:1]
+            newest = [metadata_of(pod)["name"] for pod in self._pods(key)[:1]]
             records = logs.read(
                 self.cluster,
                 key.namespace,
-                lambda: [metadata_of(pod)["name"] for pod in newest],
+                lambda: newest,
                 follow=False,
-                since=None,
+                since=since,
                 tail=_LAST_LINES,
             )
             return "\n".join(one.message for one in records if one.level == "error")
@@ -256,6 +257,11 @@ def _replicas(deployment: Raw) -> tuple[int, int]:
 
 def _made_at(pod: Raw) -> str:
     return str(metadata_of(pod).get("creationTimestamp") or "")
+
+
+def _stamp(pod: Raw) -> str:
+    """Which order a pod is of."""
+    return str((metadata_of(pod).get("annotations") or {}).get(_HASH_OF_PODS, ""))
 
 
 def _is_ready(pod: Raw) -> bool:

@@ -34,6 +34,8 @@ _NUCLIO_SECONDS = 60.0
 _GONE_SECONDS = 60.0
 # A state from before an order may be read for a moment behind it.
 _STALE_SECONDS = 3.0
+# Nuclio's clock may be this much behind.
+_SKEW_SECONDS = 5.0
 _SERVED = ("ready", "scaledToZero")
 
 _STATES = {
@@ -81,6 +83,7 @@ class Rollout:
         self.key = key
         self.seconds = seconds
         self.progress = progress
+        self._began = time.time() - _SKEW_SECONDS
         self._told: set[str] = set()
 
     def deploy(self, function: Raw, stored: Raw | None, *, keep_failed: bool) -> None:
@@ -162,13 +165,13 @@ class Rollout:
             raise NotReadyError(
                 f"{self.key.name} is not ready after {waited:.0f} s; Nuclio says {state_of(found)}"
                 + (f" ({obstacle})" if obstacle else ""),
-                detail=self.door.last_words(self.key) or None,
+                detail=self.door.last_words(self.key, self._began) or None,
                 hint="Nuclio may still go on: `fnbuild get functions` shows what comes of it",
             )
 
     def _failed(self, found: Raw) -> NotReadyError:
         told = words.own_errors(str(status_of(found).get("message") or ""))
-        last = "" if told else self.door.last_words(self.key)
+        last = "" if told else self.door.last_words(self.key, self._began)
         reason, detail = words.failure(found, last)
         if not (told or last) and (obstacle := self.door.obstacle(self.key)):
             reason = f"{obstacle} ({reason})"
