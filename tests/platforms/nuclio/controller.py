@@ -81,8 +81,9 @@ def _definition(kind: Kind, singular: str) -> Raw:
 
 
 @contextmanager
-def controlling(cluster: Cluster, namespace: str) -> Iterator[Controller]:
-    controller = Controller(cluster, namespace)
+def controlling(cluster: Cluster, namespace: str, *, quiet: bool = False) -> Iterator[Controller]:
+    """A quiet one says of failures that there are some."""
+    controller = Controller(cluster, namespace, quiet)
     thread = threading.Thread(target=controller.run, daemon=True)
     thread.start()
     try:
@@ -95,7 +96,8 @@ def controlling(cluster: Cluster, namespace: str) -> Iterator[Controller]:
 class Controller:
     """Looks at the functions of a namespace again and again."""
 
-    def __init__(self, cluster: Cluster, namespace: str):
+    def __init__(self, cluster: Cluster, namespace: str, quiet: bool):
+        self.quiet = quiet
         self.cluster = cluster
         self.namespace = namespace
         self.stopped = threading.Event()
@@ -151,14 +153,13 @@ class Controller:
     def _outcome(self, function: Raw) -> Raw:
         name, spec = function["metadata"]["name"], function["spec"]
         deadline = time.monotonic() + float(spec.get("readinessTimeoutSeconds") or 60)
-        said = ""
         while time.monotonic() < deadline and not self.stopped.wait(_LOOK):
             deployment = self.cluster.get(DEPLOYMENT, self.namespace, f"nuclio-{name}") or {}
             if _available(deployment):
                 return self._ready(function)
             pods = self._pods(function)
             if any(_crashes(pod) for pod in pods):
-                said = "".join(self._log(pod) for pod in pods)
+                said = "" if self.quiet else "".join(self._log(pod) for pod in pods)
                 message = f"NuclioFunction in unhealthy state:\n\nPod logs:\n\n* {said}"
                 return {"state": "unhealthy", "message": message}
         return {"state": "unhealthy", "message": "Function wasn't ready in time"}

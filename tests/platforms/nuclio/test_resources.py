@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild.errors import UnavailableError
+from fnbuild.errors import NotReadyError, UnavailableError
 from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.cluster.kinds import NUCLIO_FUNCTION
 from fnbuild.platforms.nuclio import connect, rollout
 from fnbuild.platforms.nuclio.resources import Resources
 from fnbuild.spec.types import Raw
-from tests.platforms.nuclio.controller import require_resources
+from tests.platforms.nuclio.controller import controlling, require_resources
 from tests.platforms.nuclio.world import World
 
 
@@ -52,3 +52,10 @@ def test_what_others_wrote_about_an_object_stays(alone: World) -> None:
     assert now["metadata"]["labels"] == {"a": "b"}
     assert now["status"] == {"state": "waitingForResourceConfiguration", "httpPort": 31999}
     door.cluster.patch(NUCLIO_FUNCTION, alone.namespace, "eyes", {"metadata": {"finalizers": []}})
+
+
+def test_a_pods_own_words_where_nuclio_has_none(alone: World, cluster: Cluster) -> None:
+    with controlling(cluster, alone.namespace, quiet=True):
+        with pytest.raises(NotReadyError, match="ModuleNotFoundError") as failure:
+            alone.deploy("broken")
+        assert "import nowhere_to_be_found" in (failure.value.detail or "")
