@@ -1,10 +1,14 @@
-"""A redeploy while clients that never try twice send requests all the time."""
+"""Redeploys while clients that never try twice send requests all the time."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from bench.steady import Clients
+from tests.containers.conftest import PROGRAM
 from tests.engine import until
 from tests.kubernetes.conftest import OnCluster
 
@@ -17,21 +21,42 @@ spec:
 """
 HANDLER = "def handler(context, event):\n    return 'version {}'\n"
 
+Write = Callable[[str], Path]
 
-def test_a_rollout_loses_no_request(user: OnCluster, tmp_path: Path) -> None:
+
+@pytest.fixture
+def write(user: OnCluster, tmp_path: Path) -> Write:
+    """`write(source)`: the function's folder with that handler."""
     (tmp_path / "function.yaml").write_text(CONFIG.format(image=user.made.image("steady")))
 
-    def deploy(version: int) -> str:
-        (tmp_path / "main.py").write_text(HANDLER.format(version))
-        return user.deploy("--path", tmp_path)
+    def write(source: str) -> Path:
+        (tmp_path / "main.py").write_text(source)
+        return tmp_path
 
-    url = deploy(1)
+    return write
+
+
+def test_a_rollout_loses_no_request(user: OnCluster, write: Write) -> None:
+    url = user.deploy("--path", write(HANDLER.format(1)))
     with Clients(url) as clients:
-        until("the load", lambda: clients.answered["version 1"] > 50)
-        assert deploy(2) == url
-        until("the new version", lambda: clients.answered["version 2"] > 50)
+
+        def answered(version: int, more: int = 50) -> None:
+            enough = clients.answered[f"version {version}"] + more
+            until(f"version {version}", lambda: clients.answered[f"version {version}"] > enough)
+
+        answered(1)
+        assert user.deploy("--path", write(HANDLER.format(2))) == url
+        answered(2)
         until("the end of the old pod", lambda: len(user.pods("steady")) == 1, 30.0)
-        before = clients.answered["version 2"]
-        until("load behind it", lambda: clients.answered["version 2"] > before + 50)
+        answered(2)
+
+        # One that fails has served nobody, and goes again.
+        broken = write("raise ValueError('no weights')\n" + HANDLER.format(3))
+        words = ("deploy", "--platform", "kube", "--path", broken)
+        failed = user.run(PROGRAM, *words)
+        assert failed.returncode == 1
+        assert "ValueError: no weights" in failed.stderr
+        assert "goes on serving" in failed.stderr
+        answered(2)
     assert clients.lost == {}
     assert set(clients.answered) == {"version 1", "version 2"}
