@@ -68,8 +68,7 @@ class NuclioPlatform:
     def _planned(
         self, stored: Raw | None, function: Function, artifact: Artifact, options: dict[str, Any]
     ) -> Plan:
-        labels = self.door.keeps_labels
-        return planning.make(function, artifact, stored, options, keeps_labels=labels)
+        return planning.make(function, artifact, stored, options, self.door)
 
     def apply(self, plan: Plan, progress: Progress) -> Deployment:
         function = plan.function

@@ -20,6 +20,9 @@ from fnbuild.spec.types import Function, Raw, to_dict
 # With any of these Nuclio builds, unless it is told not to, which it refuses for a new function.
 _BUILT_FROM = ("path", "functionSourceCode", "image")
 _NEVER_BUILD = "neverBuild"
+FILLED_IN = ("runRegistry", "imagePullPolicy")
+"""What a deploy sets where nobody gave it."""
+
 # Requests still come for a while after a pod was told to end, and it has 30 s for that.
 _LINGER_SECONDS = 5
 _DRAIN_SECONDS = 20
@@ -35,6 +38,7 @@ def wanted(function: Function, artifact: Artifact, number: int) -> Raw:
     raw = given(function)
     spec = raw.setdefault("spec", {})
     fields = skeleton(compared(raw))
+    fields["spec"].update({name: 1 for name in FILLED_IN if spec.get(name)})
     image = artifact.pinned or artifact.reference
     spec["image"], registry = _in_registry(image, function.spec.run_registry)
     if registry:

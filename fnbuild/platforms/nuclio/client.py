@@ -85,7 +85,8 @@ def _authorization(user: str | None, password: str | None) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether it is this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -105,7 +106,7 @@ class Client:
     def __init__(self, address: Address):
         self.address = address
         # No proxy of the environment is between this machine and itself.
-        past = [urllib.request.ProxyHandler({})] if _is_loopback(address.host) else []
+        past = [urllib.request.ProxyHandler({})] if is_loopback(address.host) else []
         self._opener = urllib.request.build_opener(_NoRedirects, *past)
 
     def json(

@@ -46,9 +46,7 @@ def compared(raw: Raw) -> Raw:
             "labels": metadata.get("labels") or {},
             "annotations": without_own(metadata.get("annotations") or {}),
         },
-        "spec": spec
-        | ({"build": build} if build else {})
-        | ({"env": variables} if variables else {}),
+        "spec": spec,
     }
 
 

@@ -11,7 +11,7 @@ from fnbuild.errors import NotFoundError, UnavailableError
 from fnbuild.platforms import Deployment, LogRecord, Project
 from fnbuild.platforms.nuclio import reaching, streams
 from fnbuild.platforms.nuclio.body import taken_as_it_is
-from fnbuild.platforms.nuclio.client import Address, Client
+from fnbuild.platforms.nuclio.client import Address, Client, is_loopback
 from fnbuild.platforms.nuclio.records import Key, metadata_of
 from fnbuild.spec.types import Raw
 
@@ -31,6 +31,7 @@ class Dashboard:
         self.client = Client(address)
         self.place = f"the Nuclio dashboard at {address.url}"
         self.host = address.host
+        self.here = is_loopback(address.host)
 
     def check(self) -> None:
         self.client.expect(dict, self.client.json("GET", "/api/versions"))

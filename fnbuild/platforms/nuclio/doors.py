@@ -23,6 +23,9 @@ class Door(Protocol):
     host: str
     """The machine of the functions' ports, "" where there are several."""
 
+    here: bool
+    """Whether it seems to be on this machine, and so to have the images of its engine."""
+
     keeps_labels: bool
     """Whether a function that exists keeps the labels that it was made with."""
 

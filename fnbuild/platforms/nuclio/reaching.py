@@ -24,6 +24,7 @@ _INVOCATIONS = "/api/function_invocations"
 _LONGEST_CALL = 3600
 _OF_ONE_HOP = (
     "host", "connection", "keep-alive", "transfer-encoding", "content-length", "te", "upgrade",
+    "server", "date",
 )  # fmt: skip
 
 

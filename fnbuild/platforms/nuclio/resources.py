@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from fnbuild.errors import FnbuildError, PlatformError, UnavailableError
+from fnbuild.errors import ConflictError, FnbuildError, PlatformError, UnavailableError
 from fnbuild.platforms import Deployment, LogRecord, Project
 from fnbuild.platforms.cluster import logs
-from fnbuild.platforms.cluster.api import Cluster
+from fnbuild.platforms.cluster.api import MANAGER, Cluster
 from fnbuild.platforms.cluster.faults import ForbiddenError
 from fnbuild.platforms.cluster.forward import forwarded
 from fnbuild.platforms.cluster.kinds import DEPLOYMENT, NUCLIO_FUNCTION, NUCLIO_PROJECT, POD
@@ -44,6 +44,7 @@ class Resources:
 
     keeps_labels = False
     host = ""
+    here = False
 
     def __init__(self, cluster: Cluster):
         self.cluster = cluster
@@ -69,7 +70,18 @@ class Resources:
         return self.cluster.get(NUCLIO_FUNCTION, *key)
 
     def create(self, function: Raw) -> None:
+        self._refuse_other_platform(metadata_of(function))
         self._make(function, {"state": WAITING})
+
+    def _refuse_other_platform(self, metadata: Raw) -> None:
+        """Nuclio's controller would take over what has the same name."""
+        key = Key(metadata["namespace"], metadata["name"])
+        labels = metadata_of(self._deployment(key) or {}).get("labels") or {}
+        if labels.get("app.kubernetes.io/managed-by") == MANAGER:
+            raise ConflictError(
+                f"{key.name} runs in namespace {key.namespace} without Nuclio already",
+                hint=f"delete it there first: `fnbuild delete function {key.name} --platform kube`",
+            )
 
     def add_imported(self, function: Raw) -> None:
         self._make(function, {"state": "imported"})

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any, cast
 
 from fnbuild.platforms import Deployment, Revision, State
+from fnbuild.platforms.nuclio.body import FILLED_IN
 from fnbuild.platforms.nuclio.doors import Door
 from fnbuild.platforms.nuclio.records import (
     PROCESSOR_VARIABLE,
     Facts,
     facts_of,
     metadata_of,
-    registry_of,
     state_of,
     status_of,
     without_own,
@@ -52,13 +52,13 @@ def function_of(stored: Raw) -> Function:
 
 
 def _less_own(spec: Raw, known: Facts) -> None:
-    """Take out what a deploy filled in: see `body.wanted`. The image stays the exact one: the name
-    that people know may mean another by now.
+    """Take out what a deploy filled in. The image stays the exact one: the name that people know
+    may mean another by now.
     """
-    if spec.get("runRegistry") == registry_of(str(spec.get("image") or "")):
-        spec.pop("runRegistry", None)
-    if known.pinned and spec.get("imagePullPolicy") == "IfNotPresent":
-        spec.pop("imagePullPolicy")
+    given = (known.fields or {}).get("spec") or {}
+    for name in FILLED_IN:
+        if name not in given:
+            spec.pop(name, None)
 
 
 def state(stored: Raw) -> State:

@@ -10,6 +10,8 @@ import pytest
 from fnbuild.errors import UsageError
 from fnbuild.platforms import Artifact, Plan
 from fnbuild.platforms.nuclio.body import imported, taken_as_it_is, wanted
+from fnbuild.platforms.nuclio.client import Address
+from fnbuild.platforms.nuclio.dashboard import Dashboard
 from fnbuild.platforms.nuclio.planning import make
 from fnbuild.platforms.nuclio.view import function_of
 from fnbuild.spec.reader import from_raw
@@ -32,8 +34,16 @@ def stored(made: Function, artifact: Artifact = ARTIFACT, state: str = "ready") 
     return {**wanted(made, artifact, 1), "status": {"state": state}}
 
 
+class Far(Dashboard):
+    """A dashboard that nobody asks anything."""
+
+    def __init__(self, *, keeps_labels: bool = False):
+        super().__init__(Address("http://nuclio.example:8070"))
+        self.keeps_labels = keeps_labels
+
+
 def plan(made: Function, there: Raw | None, *, keeps_labels: bool = False, **options: Any) -> Plan:
-    return make(made, ARTIFACT, there, options, keeps_labels=keeps_labels)
+    return make(made, ARTIFACT, there, options, Far(keeps_labels=keeps_labels))
 
 
 def verbs(made: Plan) -> dict[str, str]:
@@ -110,7 +120,7 @@ def test_another_image_and_what_is_not_well_are_deployed() -> None:
     assert verbs(plan(made, stored(made), force=True))["rollout"] == "replace"
     # An image that is yet to be built has no exact name.
     yet = Artifact("image", ARTIFACT.reference, "abc")
-    assert make(made, yet, stored(made), {}, keeps_labels=False).changes == ()
+    assert make(made, yet, stored(made), {}, Far()).changes == ()
     with pytest.raises(UsageError, match="listen"):
         plan(made, None, listen="docker")
 
@@ -119,7 +129,7 @@ def test_the_deployed_image_has_its_name_again() -> None:
     made = function()
     there = stored(made)
     exactly = Artifact("image", function_of(there).spec.image, "")
-    same = make(made, exactly, there, {}, keeps_labels=False)
+    same = make(made, exactly, there, {}, Far())
     assert same.changes == ()
     assert same.artifact == ARTIFACT
 
@@ -142,12 +152,15 @@ def test_the_image_and_its_registry() -> None:
     assert "imagePullPolicy" not in spec
     bare = Artifact("image", "boxes:1", "abc")
     assert "runRegistry" not in wanted(function(), bare, 1)["spec"]
-    assert "in no registry" in make(function(), bare, None, {}, keeps_labels=False).warnings[0]
+    assert "in no registry" in make(function(), bare, None, {}, Far()).warnings[0]
+    assert make(function(), bare, None, {}, Dashboard(Address("http://[::1]:8070"))).warnings == ()
 
 
 def test_what_was_handed_over_comes_back_as_it_was() -> None:
     made = function(env=[{"name": "A", "value": "it's"}], description="Finds boxes")
     there = stored(made)
+    given = function_of(stored(function(imagePullPolicy="IfNotPresent", runRegistry="a.b"))).spec
+    assert (given.image_pull_policy, given.run_registry) == ("IfNotPresent", "a.b")
     there["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"] = "{}"
     shown = function_of(there)
     assert shown.spec.image == PINNED

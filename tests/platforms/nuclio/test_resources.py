@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild.errors import NotReadyError, UnavailableError
+from fnbuild.errors import ConflictError, NotReadyError, UnavailableError
 from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.cluster.kinds import NUCLIO_FUNCTION
 from fnbuild.platforms.nuclio import connect, rollout
@@ -59,3 +59,28 @@ def test_a_pods_own_words_where_nuclio_has_none(alone: World, cluster: Cluster) 
         with pytest.raises(NotReadyError, match="ModuleNotFoundError") as failure:
             alone.deploy("broken")
         assert "import nowhere_to_be_found" in (failure.value.detail or "")
+
+
+def test_a_function_that_runs_without_nuclio_is_left_alone(alone: World, cluster: Cluster) -> None:
+    labels = {"app.kubernetes.io/managed-by": "fnbuild"}
+    pod: Raw = {"containers": [{"name": "nuclio", "image": alone.images["one"]}]}
+    cluster.create(
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {
+                "name": "nuclio-greeter",
+                "namespace": alone.namespace,
+                "labels": labels,
+            },
+            "spec": {
+                "replicas": 0,
+                "selector": {"matchLabels": labels},
+                "template": {"metadata": {"labels": labels}, "spec": pod},
+            },
+        }
+    )
+    with pytest.raises(ConflictError, match="without Nuclio") as refused:
+        alone.deploy("one")
+    assert "--platform kube" in (refused.value.hint or "")
+    assert alone.platform.deployments(alone.namespace) == []
