@@ -48,6 +48,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
         "accept": "when-ready",
         "restart": "no",
         "drain_timeout": 5,
+        "linger": 3,
         "listeners": {"http": {"fd": 3}, "admin": {"host": "::1", "port": 1}, "control": "/c"},
         "log": {"level": "warn", "format": "human"},
     }
@@ -59,7 +60,7 @@ def test_every_key_is_read(tmp_path: Path) -> None:
     assert config.http_trigger.num_workers == 4
     assert config.http_trigger.availability_timeout == 0
     assert (config.event_timeout, config.readiness_timeout, config.drain_timeout) == (30, 60.5, 5)
-    assert (config.accept, config.restart) == ("when-ready", "no")
+    assert (config.accept, config.restart, config.linger) == ("when-ready", "no", 3)
     assert [listener.fd for listener in config.http] == [3]
     assert config.admin is not None
     assert (config.admin.host, config.admin.port, config.control) == ("::1", 1, "/c")
