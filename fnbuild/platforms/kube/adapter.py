@@ -60,7 +60,8 @@ class KubePlatform:
 
     def plan(self, function: Function, artifact: Artifact, **options: Any) -> Plan:
         known = inventory.function(self.cluster, key_of(function))
-        return planning.plan(self.cluster, known, function, artifact, options).plan
+        planned = planning.plan(self.cluster, known, function, artifact, options, preview=True)
+        return planned.plan
 
     def apply(self, plan: Plan, progress: Progress) -> Deployment:
         key, seconds = key_of(plan.function), rollout.claim_seconds(plan.function)

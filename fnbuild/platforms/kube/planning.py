@@ -55,7 +55,8 @@ class Planned:
     """A plan with what it takes to do it.
 
     `wanted` are the manifests in the order in which they are applied, `unwanted` live objects that
-    go when the new revision serves.
+    go when the new revision serves. `scaled` says that one of these, an autoscaler, has set the
+    number of pods: until it is gone, that is left alone.
     """
 
     plan: Plan
@@ -64,6 +65,13 @@ class Planned:
     around: Surroundings
     wanted: tuple[Manifest, ...]
     unwanted: tuple[Raw, ...]
+    scaled: bool = False
+
+    @property
+    def deployment(self) -> Manifest:
+        """The Deployment as it is applied first."""
+        manifest = next(one for one in self.wanted if one["kind"] == "Deployment")
+        return without_replicas(manifest) if self.scaled else manifest
 
     @property
     def forces(self) -> bool:
@@ -82,8 +90,12 @@ def plan(  # noqa: PLR0913, PLR0917 (what is there, what is wanted, how)
     artifact: Artifact,
     options: dict[str, Any],
     again: Again | None = None,
+    *,
+    preview: bool = False,
 ) -> Planned:
-    """Raises `InputError` for what Kubernetes does not take, `NotFoundError` without the namespace,
+    """`preview` tells what a deploy would do whose image is yet to be built.
+
+    Raises `InputError` for what Kubernetes does not take, `NotFoundError` without the namespace,
     `ForbiddenError` without the rights and `ConflictError` where others have changed the objects.
     """
     function = _with_options(function, artifact, options)
@@ -94,12 +106,14 @@ def plan(  # noqa: PLR0913, PLR0917 (what is there, what is wanted, how)
     made = _revision(known, function, artifact, options, again)
     if ill and again is None and _fails(cluster, known):
         made = replace(made, stamp=now())
-    wanted = manifests(made, live.around)
-    force = bool(options.get("force_conflicts"))
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        after = list(pool.map(lambda one: cluster.apply(one, dry_run=True, force=force), wanted))
+    wanted = manifests(_as_if_built(made, known.made, artifact) if preview else made, live.around)
     places = {identity(one) for one in wanted}
     unwanted = tuple(one for one in live.objects if identity(one) not in places)
+    scaled = live.around.replicas is None and any(_is_autoscaler(one) for one in unwanted)
+    force = bool(options.get("force_conflicts"))
+    tried = (without_replicas(one) if scaled else one for one in wanted)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        after = list(pool.map(lambda one: cluster.apply(one, dry_run=True, force=force), tried))
     steps = (
         *_told(known, made, artifact),
         *(_step(target(one), live.found(one), one) for one in after),
@@ -115,7 +129,19 @@ def plan(  # noqa: PLR0913, PLR0917 (what is there, what is wanted, how)
     )
     portables = portable(made, live.around)
     done = Plan(function, artifact, _as_revision(steps), warnings, options, manifests=portables)
-    return Planned(done, known, made, live.around, wanted, unwanted)
+    return Planned(done, known, made, live.around, wanted, unwanted, scaled)
+
+
+def without_replicas(manifest: Manifest) -> Manifest:
+    """A Deployment that leaves the number of its pods to others; anything else as it is."""
+    if manifest["kind"] != "Deployment":
+        return manifest
+    spec = {key: value for key, value in manifest["spec"].items() if key != "replicas"}
+    return {**manifest, "spec": spec}
+
+
+def _is_autoscaler(one: Raw) -> bool:
+    return bool(one["kind"] == "HorizontalPodAutoscaler")
 
 
 def target(manifest: Raw) -> str:
@@ -197,6 +223,14 @@ def _pinned(active: Made | None, artifact: Artifact) -> str:
         return artifact.pinned
     same = (active.digest, active.image) == (artifact.digest, artifact.reference)
     return active.pinned if same else ""
+
+
+def _as_if_built(made: Made, active: Made | None, artifact: Artifact) -> Made:
+    """With an exact reference where a build will give one: nothing shall be told to change that
+    will not.
+    """
+    unbuilt = artifact.digest and not artifact.id and not made.pinned
+    return replace(made, pinned=made.image) if unbuilt and (not active or active.pinned) else made
 
 
 def _told(known: Known, made: Made, artifact: Artifact) -> tuple[Step, ...]:

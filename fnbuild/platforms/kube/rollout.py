@@ -107,8 +107,7 @@ class Rollout:
                 self._apply([manifest])
         # From here on it may have changed, whatever is heard of it.
         self._applied = True
-        deployment = _deployment(self.planned.wanted)
-        self.cluster.apply(deployment, force=self.planned.forces)
+        self.cluster.apply(self.planned.deployment, force=self.planned.forces)
 
     def _finish(self) -> None:
         """Bring everything else in line with the revision that serves."""
@@ -122,6 +121,9 @@ class Rollout:
                 self.progress(f"removing {kind.lower()} {name}")
                 namespace = self.planned.known.key.namespace
                 self.cluster.delete(kinds.of(one), namespace, name)
+            if self.planned.scaled:
+                # Now nobody else decides how many pods there are.
+                self.cluster.apply(_deployment(self.planned.wanted), force=True)
         except FnbuildError as error:
             self._add(error, f"revision {self.planned.made.number} serves; deploy again to end it")
             raise
@@ -166,20 +168,19 @@ class Rollout:
         return current is not None and current.number == self.planned.made.number
 
     def _back_to(self, previous: Made, error: BaseException) -> None:
-        around = replace(self.planned.around, replicas=None)
         self.progress(f"going back to revision {previous.number}")
+        deployment = _deployment(manifests(previous, self.planned.around))
         # What somebody else has changed meanwhile must not keep the function down.
-        live = self.cluster.apply(_deployment(manifests(previous, around)), force=True)
-        wait = Wait(self.cluster, previous, _silence)
+        live = self.cluster.apply(deployment, force=True)
         if previous.function.spec.disable:
             return
         if int((live.get("status") or {}).get("availableReplicas") or 0):
             self._add(error, f"revision {previous.number} goes on serving")
             with suppress(FnbuildError):  # the failed pods may take their time
-                wait.until_ready(seconds=_SETTLING_SECONDS)
+                Wait(self.cluster, previous, _silence).until_ready(seconds=_SETTLING_SECONDS)
         else:
             if isinstance(error, FnbuildError):
-                wait.until_ready()
+                Wait(self.cluster, previous, self.progress).until_ready()
             self._add(error, f"revision {previous.number} starts again")
 
     def _record(self, error: BaseException) -> None:
@@ -202,4 +203,4 @@ def _deployment(some: Iterable[Manifest]) -> Manifest:
 
 
 def _silence(_: str) -> None:
-    """What goes on while something comes back is not what people wait for."""
+    """What serves all the time has nothing to say."""

@@ -73,6 +73,25 @@ def test_an_autoscaler_that_comes_leaves_the_pods_alone(author: Author, image: s
     assert again.replicas == (2, 2)
 
 
+def test_an_autoscaler_that_goes_leaves_its_number_to_the_function(
+    author: Author, image: str
+) -> None:
+    author.run(image, minReplicas=1, maxReplicas=3)
+    # As the autoscaler does it.
+    patch(author, {"spec": {"replicas": 2}}, manager="kube-controller-manager")
+    assert author.run(image, minReplicas=1, maxReplicas=3, env={"WORD": "two"}).replicas[1] == 2
+    author.run(image, replicas=1)
+    assert author.live()["spec"]["replicas"] == 1
+
+
+def patch(author: Author, body: Raw, manager: str) -> None:
+    """Change the function's Deployment as somebody else."""
+    path = kinds.DEPLOYMENT.path(author.namespace, "nuclio-greeter")
+    call = Call("PATCH", path, {"fieldManager": manager}, body, MERGE)
+    status, answer = author.platform.cluster.wire.answer(call)
+    assert status == 200, answer
+
+
 def test_manifests_for_git_are_the_same_every_time(author: Author, image: str) -> None:
     first = author.planned(image)
     author.run(image)
@@ -87,7 +106,11 @@ def test_an_image_that_is_yet_to_be_built_is_known_by_its_code(author: Author, i
     built = Artifact("image", image, "c0de", pinned=image)
     platform.apply(platform.plan(function, built), author.progress.append)
     assert platform.plan(function, Artifact("image", image, "c0de")).changes == ()
-    assert platform.plan(function, Artifact("image", image, "0ther")).changes != ()
+    changed = platform.plan(function, Artifact("image", image, "0ther"))
+    [deployment] = [one for one in changed.changes if one.target.startswith("deployment")]
+    assert "imagePullPolicy': 'IfNotPresent'" in str(deployment.after)
+    # For git an image that may change under its name is one to be fetched again.
+    assert "imagePullPolicy': 'Always'" in str(changed.manifests)
 
 
 def test_an_image_that_only_this_machine_has(author: Author, image: str) -> None:
@@ -131,12 +154,8 @@ def test_what_the_cluster_refuses_is_told_by_the_plan(author: Author, image: str
 
 def test_fields_that_somebody_else_has_changed(author: Author, image: str) -> None:
     author.run(image)
-    # As `kubectl edit` does it.
-    path = kinds.DEPLOYMENT.path(author.namespace, "nuclio-greeter")
     body = {"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 9}}}}
-    call = Call("PATCH", path, {"fieldManager": "kubectl-edit"}, body, MERGE)
-    status, _ = author.platform.cluster.wire.answer(call)
-    assert status == 200
+    patch(author, body, manager="kubectl-edit")
     with pytest.raises(FieldConflictError, match="kubectl-edit") as failure:
         author.run(image, env={"WORD": "two"})
     assert failure.value.fields == (".spec.template.spec.terminationGracePeriodSeconds",)
