@@ -74,8 +74,7 @@ class KubePlatform:
             if planned.plan.changes:
                 Rollout(self.cluster, claim, planned, previous, progress).run()
             else:
-                stays = "is still disabled" if plan.function.spec.disable else "runs"
-                progress(f"nothing has changed, and the function {stays}")
+                progress(_unchanged(plan))
         return self._deployed(planned)
 
     def rollback(
@@ -255,3 +254,12 @@ class KubePlatform:
         for member in doomed:
             self.delete(namespace, member)
         return records.drop_project(self.cluster, namespace, name)
+
+
+def _unchanged(plan: Plan) -> str:
+    """What is said instead of a rollout. A tag may mean another image by now: nobody here knows."""
+    if plan.function.spec.disable:
+        return "nothing has changed, and the function is still disabled"
+    exact = plan.artifact.digest or plan.artifact.pinned or "@" in plan.artifact.reference
+    more = f"; `--force` starts it with what {plan.artifact.reference} means now"
+    return f"nothing has changed, and the function runs{'' if exact else more}"

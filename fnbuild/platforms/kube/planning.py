@@ -16,7 +16,7 @@ import msgspec
 from fnbuild.errors import UsageError
 from fnbuild.platforms import Artifact, Manifest, Plan, Step
 from fnbuild.platforms.cluster.api import Cluster
-from fnbuild.platforms.kube import asking, claims, inventory, records
+from fnbuild.platforms.kube import asking, claims, records
 from fnbuild.platforms.kube import labels as own
 from fnbuild.platforms.kube.effects import literal_secrets, warnings_for
 from fnbuild.platforms.kube.inventory import Known
@@ -102,9 +102,10 @@ def plan(  # noqa: PLR0913, PLR0917 (what is there, what is wanted, how)
     key_of(function)
     claims.refuse_foreign(known)
     live = look(cluster, known, function)
-    ill = known.deployment is not None and not rolled_out(known.deployment)
     made = _revision(known, function, artifact, options, again)
-    if ill and again is None and _fails(cluster, known):
+    runs = known.deployment
+    ill = runs is not None and not rolled_out(runs)
+    if runs is not None and ill and again is None and _fails(cluster, runs, live.pods):
         made = replace(made, stamp=now())
     wanted = manifests(_as_if_built(made, known.made, artifact) if preview else made, live.around)
     places = {identity(one) for one in wanted}
@@ -249,12 +250,9 @@ def _told(known: Known, made: Made, artifact: Artifact) -> tuple[Step, ...]:
     )
 
 
-def _fails(cluster: Cluster, known: Known) -> bool:
+def _fails(cluster: Cluster, deployment: Raw, pods: list[Raw]) -> bool:
     """Whether what runs will not get better by itself, so that only new pods may."""
-    if known.deployment is None:
-        return False
-    pods = inventory.pods(cluster, known.key)
-    return bool(asking.standing(cluster, known.deployment, pods, time.time()).failure)
+    return bool(asking.standing(cluster, deployment, pods, time.time()).failure)
 
 
 def _step(name: str, live: Raw | None, after: Raw) -> Step:

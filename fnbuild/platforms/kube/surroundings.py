@@ -22,10 +22,11 @@ PULL_SECRET = "registry-credentials"  # noqa: S105 (a name, and Nuclio's)
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """The objects of one function that are there now."""
+    """The objects of one function that are there now, and its pods."""
 
     around: Surroundings
     objects: tuple[Raw, ...]
+    pods: list[Raw]
 
     def found(self, manifest: Raw) -> Raw | None:
         """The live object that the manifest would change."""
@@ -41,7 +42,9 @@ def identity(manifest: Raw) -> tuple[str, str]:
 def look(cluster: Cluster, known: Known, function: Function) -> Live:
     """Everything else that has to be known of the cluster, asked for at the same time."""
     key = known.key
-    with ThreadPoolExecutor(3) as pool:
+    with ThreadPoolExecutor(4) as pool:
+        # Who deploys has to see pods, and hears that he may not before anything is changed.
+        pods = pool.submit(inventory.pods, cluster, key)
         hpa = pool.submit(_hpa_kind, cluster, function)
         crons = pool.submit(cron_jobs, cluster, key)
         secret = pool.submit(_pull_secret, cluster, key, function)
@@ -57,7 +60,7 @@ def look(cluster: Cluster, known: Known, function: Function) -> Live:
     if autoscaler is not None and kind is not kinds.HPA_V1:
         autoscaler = cluster.get(kind, key.namespace, key.object)
     some = (known.service, known.deployment, autoscaler, known.ingress, *jobs)
-    return Live(around, tuple(one for one in some if one is not None))
+    return Live(around, tuple(one for one in some if one is not None), pods.result())
 
 
 def _hpa_kind(cluster: Cluster, function: Function) -> Kind:
