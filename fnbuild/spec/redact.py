@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from operator import itemgetter
 
 import yaml
 
 from fnbuild.errors import Report
 from fnbuild.spec.nodes import Node
-from fnbuild.spec.secrets import OF_CODE, OF_TRIGGERS, without_credentials
+from fnbuild.spec.secrets import (
+    OF_ATTRIBUTES,
+    OF_CODE,
+    OF_TRIGGERS,
+    OWN_KINDS,
+    without_credentials,
+)
 from fnbuild.spec.source import Source, decode
 from fnbuild.spec.syntax import read_tree
 
@@ -41,16 +47,30 @@ def _secrets(root: Node) -> Iterator[tuple[Node, str]]:
     """The texts that hold one, as `fnbuild.spec.secrets` knows them, and what is to be left."""
     spec = _value(root, "spec")
     for _, trigger in _pairs(_value(spec, "triggers")):
-        for key, value in _pairs(trigger):
-            if key.text.lower() in OF_TRIGGERS:
-                yield from _texts(value)
+        yield from _named(trigger, OF_TRIGGERS)
+        yield from _address(_value(trigger, "url"))
+        kind = _value(trigger, "kind")
+        if kind is None or kind.text not in OWN_KINDS:
+            yield from _named(_value(trigger, "attributes"), OF_ATTRIBUTES, deeply=True)
     build = _value(spec, "build")
-    for key, value in _pairs(_value(build, "codeEntryAttributes")):
-        if key.text.lower() in OF_CODE:
+    yield from _named(_value(build, "codeEntryAttributes"), OF_CODE)
+    yield from _address(_value(build, "path"))
+
+
+def _named(
+    node: Node | None, names: Collection[str], *, deeply: bool = False
+) -> Iterator[tuple[Node, str]]:
+    """The texts of the values with these names."""
+    for key, value in _pairs(node):
+        if key.text.lower() in names:
             yield from _texts(value)
-    path = _value(build, "path")
-    if path is not None and (rest := without_credentials(path.text)) != path.text:
-        yield path, rest
+        elif deeply:
+            yield from _named(value, names, deeply=True)
+
+
+def _address(node: Node | None) -> Iterator[tuple[Node, str]]:
+    if node is not None and (rest := without_credentials(node.text)) != node.text:
+        yield node, rest
 
 
 def _pairs(node: Node | None) -> list[tuple[Node, Node]]:

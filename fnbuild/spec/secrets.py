@@ -12,11 +12,14 @@ OF_CODE = (
     "username", "password", "headers", "s3accesskeyid", "s3secretaccesskey", "s3sessiontoken",
 )  # fmt: skip
 # Of brokers and streams, at any depth; Nuclio's list is in pkg/platformconfig/types.go.
-_OF_ATTRIBUTES = (
+OF_ATTRIBUTES = (
     "password", "secret", "clientsecret", "accesskey", "accesskeyid", "accesscertificate",
     "secretaccesskey", "sharedaccesskeyvalue", "credentials",
 )  # fmt: skip
 """Names of keys, in lower case."""
+
+OWN_KINDS = ("http", "cron")
+"""Kinds of triggers whose attributes are the function's own affair, such as what a clock sends."""
 
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 
@@ -48,15 +51,14 @@ def _trigger(given: Raw) -> Raw:
     trigger = _less(given, OF_TRIGGERS)
     if trigger.get("url"):
         trigger["url"] = without_credentials(trigger["url"])
-    # What a cron trigger sends is the function's own affair.
-    if trigger.get("attributes") and trigger.get("kind") not in ("http", "cron"):
+    if trigger.get("attributes") and trigger.get("kind") not in OWN_KINDS:
         trigger["attributes"] = _deeply(trigger["attributes"])
     return trigger
 
 
 def _deeply(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _deeply(one) for name, one in _less(value, _OF_ATTRIBUTES).items()}
+        return {name: _deeply(one) for name, one in _less(value, OF_ATTRIBUTES).items()}
     return value
 
 

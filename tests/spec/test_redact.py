@@ -21,6 +21,13 @@ spec:
       numWorkers: 2
     tick: {kind: cron, secret: s3cret, attributes: {interval: 1s}}
     my.dotted: {kind: http, password: s3cret:8}
+    queue:
+      kind: kafka-cluster
+      url: kafka://me:s3cret@broker:9092  # the broker
+      attributes:
+        sasl: {enable: true, user: me, password: s3cret}
+        topics: [frames]
+        accessKey: s3cret
   build:
     path: https://me:s3cret@example.com/x.git   # where it is
     codeEntryAttributes:
@@ -58,6 +65,13 @@ spec:
       numWorkers: 2
     tick: {kind: cron, secret: "", attributes: {interval: 1s}}
     my.dotted: {kind: http, password: ""}
+    queue:
+      kind: kafka-cluster
+      url: kafka://broker:9092  # the broker
+      attributes:
+        sasl: {enable: true, user: me, password: ""}
+        topics: [frames]
+        accessKey: ""
   build:
     path: https://example.com/x.git   # where it is
     codeEntryAttributes:
