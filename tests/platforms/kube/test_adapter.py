@@ -88,6 +88,14 @@ def test_nothing_starts_anew_for_nothing(author: Author, image: str) -> None:
     assert author.live()["spec"]["template"] == forced
 
 
+def test_a_tag_that_may_mean_another_image_by_now(author: Author, image: str) -> None:
+    function = function_of(author.namespace, "greeter", image, replicas=0)
+    for _ in range(2):
+        plan = author.platform.plan(function, Artifact("image", image, ""))
+        author.platform.apply(plan, author.progress.append)
+    assert author.progress[-1].startswith("nothing has changed, and the function runs; `--force`")
+
+
 def test_history_goes_back_and_says_so(author: Author, image: str) -> None:
     author.run(image)
     author.run(image, env={"WORD": "two"})

@@ -182,20 +182,20 @@ def test_rights_that_are_missing_are_told_before_anything_changes(
     author: Author, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cluster = author.platform.cluster
-    file = kubeconfig_of(cluster, author.namespace, "reader", [READ], tmp_path / "kubeconfig")
-    monkeypatch.setenv("KUBECONFIG", str(file))
-    author.platform = KubePlatform()
-    with pytest.raises(ForbiddenError, match=r"may not (create|patch) (services|deployments)"):
-        author.run(image)
-    assert "kubectl create role" in str(_hint(author, image))
+    names = ["services", "deployments", "configmaps", "ingresses", "horizontalpodautoscalers"]
+    podless: Raw = {"apiGroups": ["*"], "resources": names, "verbs": ["*"]}
+    for account, rule, missing in (
+        ("reader", READ, r"may not patch (services|deployments\.apps)"),
+        ("podless", podless, "may not list pods"),
+    ):
+        file = kubeconfig_of(cluster, author.namespace, account, [rule], tmp_path / account)
+        monkeypatch.setenv("KUBECONFIG", str(file))
+        author.platform = KubePlatform()
+        with pytest.raises(ForbiddenError, match=missing) as failure:
+            author.run(image)
+        assert "kubectl create role" in (failure.value.hint or "")
     assert cluster.list(kinds.DEPLOYMENT, author.namespace) == []
     assert cluster.list(kinds.SERVICE, author.namespace) == []
-
-
-def _hint(author: Author, image: str) -> str | None:
-    with pytest.raises(ForbiddenError) as failure:
-        author.planned(image)
-    return failure.value.hint
 
 
 def test_what_is_shown_of_an_object() -> None:
