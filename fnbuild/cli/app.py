@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import click
 
-from fnbuild.cli import INTERRUPTED
+from fnbuild.cli import INTERRUPTED, typed
 from fnbuild.cli.lazy import Entry, InterruptError, LazyGroup
 from fnbuild.cli.session import Session, colours, note
 
@@ -85,6 +85,7 @@ def run(arguments: Sequence[str]) -> int:
     130 stands for an interrupt from the keyboard.
     """
     session = Session()
+    typed.forget()
     try:
         status = cli.main(
             list(arguments),

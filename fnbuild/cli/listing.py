@@ -11,6 +11,7 @@ from fnbuild.cli import output
 from fnbuild.cli.session import note
 from fnbuild.membership import DEFAULT_PROJECT, PROJECT_LABEL
 from fnbuild.platforms import Deployment, Project
+from fnbuild.spec.secrets import looks_secret
 from fnbuild.spec.types import Raw, to_dict
 
 _MASK = "********"
@@ -117,6 +118,8 @@ def _row(one: Deployment, *, ports: bool, wide: bool) -> list[object]:
 
 def _masked(value: Any) -> Any:
     if isinstance(value, dict):
+        if isinstance(value.get("value"), str) and looks_secret(str(value.get("name"))):
+            value = {**value, "value": _MASK}
         return {
             key: _MASK
             if item and isinstance(item, str) and key.lower() in _SECRET_KEYS

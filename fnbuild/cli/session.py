@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fnbuild.cli import typed
+
 if TYPE_CHECKING:
     from fnbuild.platforms import Platform
 
 DEFAULT_NAMESPACE = "nuclio"
 DEFAULT_PLATFORM = "process"
+_OF_PLACES = ("platform", "given_namespace")
 _IN_CLUSTERS = ("kube", "kubernetes", "nuclio")
 
 
@@ -73,14 +76,17 @@ class Session:
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     if value is not None and param.name:
         setattr(ctx.ensure_object(Session), param.name, value)
+        if param.name in _OF_PLACES:
+            typed.remember(param.opts[0], value)
 
 
 def _set(variable: str) -> Callable[[click.Context, click.Parameter, Any], None]:
     """Hand a value to whoever connects to a cluster, as its environment variable."""
 
-    def remember(_: click.Context, __: click.Parameter, value: Any) -> None:
+    def remember(_: click.Context, param: click.Parameter, value: Any) -> None:
         if value is not None:
             os.environ[variable] = value
+            typed.remember(param.opts[0], value)
 
     return remember
 
@@ -142,7 +148,7 @@ pass_session = click.make_pass_decorator(Session, ensure=True)
 
 def note(text: str) -> None:
     """One line for the person, beside the result: on stderr."""
-    click.echo(text, err=True, color=colours())
+    click.echo(typed.completed(text), err=True, color=colours())
 
 
 def warn(text: str) -> None:

@@ -21,6 +21,10 @@ OF_ATTRIBUTES = (
 OWN_KINDS = ("http", "cron")
 """Kinds of triggers whose attributes are the function's own affair, such as what a clock sends."""
 
+_VARIABLE = re.compile(
+    r"passw(or)?d|passphrase|secret|credential|(^|_)token$|(api|access|private|account|auth)_?key",
+    re.IGNORECASE,
+)
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 
 
@@ -40,6 +44,11 @@ def without_secrets(raw: Raw) -> Raw:
             build["path"] = without_credentials(build["path"])
         spec["build"] = build
     return {**raw, "spec": spec} if "spec" in raw else dict(raw)
+
+
+def looks_secret(variable: str) -> bool:
+    """Whether an environment variable of that name holds a secret, as far as a name can tell."""
+    return _VARIABLE.search(variable) is not None
 
 
 def without_credentials(url: str) -> str:

@@ -12,7 +12,7 @@ from fnbuild.cli.listing import function_object, reason, show_functions, show_pr
 from fnbuild.cli.logs import Lines
 from fnbuild.cli.output import as_flat_json, as_yaml, printable, show_values, table
 from fnbuild.platforms import Deployment, LogRecord, Project
-from fnbuild.spec.types import Function, Metadata, Spec, Trigger
+from fnbuild.spec.types import EnvVar, Function, Metadata, Spec, Trigger
 
 TRACEBACK = """\
 Traceback (most recent call last):
@@ -28,6 +28,7 @@ def deployment(name: str, **changes: object) -> Deployment:
         metadata=Metadata(name=name, namespace="nuclio", labels=labels),
         spec=Spec(
             handler="main:handler",
+            env=[EnvVar(name="DB_PASSWORD", value="hunter2"), EnvVar(name="MODE", value="fast")],
             triggers={"kafka": Trigger(kind="kafka-cluster", password="hunter2")},
         ),
     )
@@ -123,8 +124,10 @@ def test_json_is_indented_with_tabs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_secrets_can_be_masked() -> None:
-    trigger = function_object(deployment("f"), mask=True)["spec"]["triggers"]["kafka"]
-    assert trigger["password"] == "********"
+    shown = function_object(deployment("f"), mask=True)["spec"]
+    assert shown["triggers"]["kafka"]["password"] == "********"
+    assert [one["value"] for one in shown["env"]] == ["********", "fast"]
+    assert "hunter2" not in str(shown)
     assert "hunter2" in str(function_object(deployment("f")))
 
 

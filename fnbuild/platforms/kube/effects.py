@@ -10,13 +10,10 @@ from fnbuild.platforms.kube import cron, scaling
 from fnbuild.platforms.kube.service import NODE_PORTS, service_type
 from fnbuild.platforms.kube.volumes import volumes_of
 from fnbuild.platforms.settings import GPU, restart_policy, wanted_port
+from fnbuild.spec.secrets import looks_secret
 from fnbuild.spec.types import Function, Raw
 
 _OF_GPUS = re.compile(r"gpu|nvidia|accelerator|cuda", re.IGNORECASE)
-_SECRET = re.compile(
-    r"passw(or)?d|passphrase|secret|credential|(^|_)token$|(api|access|private|account|auth)_?key",
-    re.IGNORECASE,
-)
 
 
 def warnings_for(function: Function) -> tuple[str, ...]:
@@ -36,10 +33,10 @@ def warnings_for(function: Function) -> tuple[str, ...]:
 
 def literal_secrets(function: Function) -> tuple[str, ...]:
     """What is to be said of manifests that go into git: values in them that look like secrets."""
-    names = [one.name for one in function.spec.env if one.value and _SECRET.search(one.name)]
+    names = [one.name for one in function.spec.env if one.value and looks_secret(one.name)]
     for container in [*function.spec.init_containers, *function.spec.sidecars]:
         for one in container.get("env") or []:
-            if one.get("value") and _SECRET.search(str(one.get("name"))):
+            if one.get("value") and looks_secret(str(one.get("name"))):
                 names.append(f"{one['name']} of {container.get('name')}")
     if not names:
         return ()
