@@ -62,18 +62,19 @@ def settle(claim: Claim) -> Made | None:
 
 
 def remove(cluster: Cluster, claim: Claim) -> None:
-    """Delete everything of a function; its pods end behind this call."""
-    key = claim.known.key
-    crons, jobs = cron_jobs(cluster, key)
-    doomed = [
-        (kinds.INGRESS, key.object),
-        (kinds.SERVICE, key.object),
-        (kinds.HPA_V1, key.object),
-        *((crons, one["metadata"]["name"]) for one in jobs),
-        (kinds.DEPLOYMENT, key.object),
-    ]
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        list(pool.map(lambda one: cluster.delete(one[0], key.namespace, one[1]), doomed))
+    """Delete everything of a function that is there; its pods end behind this call.
+
+    What only some functions have goes first, the Deployment last: who may not delete one of them
+    has lost nothing.
+    """
+    known, namespace = claim.known, claim.known.key.namespace
+    crons, jobs = cron_jobs(cluster, known.key)
+    extras = [(kinds.INGRESS, known.ingress), (kinds.HPA_V1, known.hpa)]
+    extras += [(crons, one) for one in jobs]
+    for some in (extras, [(kinds.SERVICE, known.service)], [(kinds.DEPLOYMENT, known.deployment)]):
+        there = [(kind, str(one["metadata"]["name"])) for kind, one in some if one is not None]
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            list(pool.map(lambda one: cluster.delete(one[0], namespace, one[1]), there))
     claim.forget = True
 
 

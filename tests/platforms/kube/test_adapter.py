@@ -11,9 +11,11 @@ from fnbuild.errors import ConflictError, NotFoundError, PreconditionError, Usag
 from fnbuild.platforms import Artifact, Project
 from fnbuild.platforms.cluster import kinds
 from fnbuild.platforms.cluster.api import Cluster
+from fnbuild.platforms.cluster.faults import ForbiddenError
 from fnbuild.platforms.kube import KubePlatform
 from fnbuild.platforms.kube import labels as own
-from tests.cluster import ask, own_namespace
+from fnbuild.spec.types import Raw
+from tests.cluster import ask, kubeconfig_of, own_namespace
 from tests.engine import until
 from tests.platforms.kube.author import Author, function_of
 
@@ -61,6 +63,46 @@ def test_everything_goes_with_a_function(author: Author, image: str) -> None:
     assert left(author) == there
     assert author.platform.delete(author.namespace, "greeter") is True
     assert left(author) == []
+
+
+def test_who_has_rights_on_plain_functions_alone_deploys_and_deletes_them(
+    author: Author, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules: list[Raw] = [
+        {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["*"]},
+        {"apiGroups": [""], "resources": ["services", "configmaps", "pods"], "verbs": ["*"]},
+    ]
+    full = author.platform
+    file = kubeconfig_of(full.cluster, author.namespace, "plain", rules, tmp_path / "config")
+    with monkeypatch.context() as patch:
+        patch.setenv("KUBECONFIG", str(file))
+        author.platform = KubePlatform()
+        assert author.run(image).state == "ready"
+        assert author.platform.delete(author.namespace, "greeter") is True
+    author.platform = full
+    assert left(author) == []
+
+
+def test_who_may_not_delete_all_of_a_function_deletes_nothing(
+    author: Author, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    author.run(image, replicas=0, triggers=EVERYTHING["triggers"])
+    there = left(author)
+    rules: list[Raw] = [
+        {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["*"]},
+        {"apiGroups": [""], "resources": ["services", "configmaps", "pods"], "verbs": ["*"]},
+        {"apiGroups": ["networking.k8s.io"], "resources": ["ingresses"], "verbs": ["get"]},
+    ]
+    full = author.platform
+    file = kubeconfig_of(full.cluster, author.namespace, "reader", rules, tmp_path / "config")
+    with monkeypatch.context() as patch:
+        patch.setenv("KUBECONFIG", str(file))
+        author.platform = KubePlatform()
+        with pytest.raises(ForbiddenError, match="may not delete ingresses"):
+            author.platform.delete(author.namespace, "greeter")
+    author.platform = full
+    assert left(author) == there
+    assert author.platform.revisions(author.namespace, "greeter")
 
 
 def test_what_the_next_revision_does_not_have_goes(author: Author, image: str) -> None:
