@@ -135,7 +135,8 @@ def _plan(
     platform: Platform, prepared: Prepared, current: Deployment | None, request: DeployRequest
 ) -> Plan:
     function = membership.settled(prepared.function, current)
-    artifact = artifacts.planned(prepared.loaded, prepared.image, platform)
+    ready = artifacts.given(prepared.image, current)
+    artifact = artifacts.planned(prepared.loaded, ready, platform, exactly=True)
     function = artifacts.described(function, artifact)
     made = platform.plan(function, artifact, **request.options)
     return replace(made, steps=(*membership.steps(platform, function), *made.steps))
@@ -146,7 +147,8 @@ def diff(request: DeployRequest) -> Difference:
     prepared = prepare(request)
     platform, _ = choose_platform(request.platform)
     current = _current(platform, prepared.function)
-    made = _plan(platform, prepared, current, request)
+    options = request.options | {"show_conflicts": True}
+    made = _plan(platform, prepared, current, replace(request, options=options))
     folder = _code(platform, current)
     running = None if folder is None else contents(folder)
     return difference.between(made, running, staging.files(prepared.loaded))
@@ -162,13 +164,14 @@ def deploy(request: DeployRequest, progress: Progress) -> Deployment:
     platform, _ = choose_platform(request.platform)
     current = _current(platform, prepared.function)
     function = membership.settled(prepared.function, current)
+    ready = artifacts.given(prepared.image, current)
     if platform.runs == "image":
         # What cannot be deployed is told before a long build.
-        image = artifacts.planned(prepared.loaded, prepared.image, platform)
+        image = artifacts.planned(prepared.loaded, ready, platform)
         platform.plan(artifacts.described(function, image), image, **request.options)
     membership.enter(platform, function, current, progress)
     previous = _code(platform, current) if platform.runs == "folder" else None
-    with artifacts.made(prepared.loaded, prepared.image, platform, previous, progress) as artifact:
+    with artifacts.made(prepared.loaded, ready, platform, previous, progress) as artifact:
         function = artifacts.described(function, artifact)
         made = platform.plan(function, artifact, **request.options)
         return _apply(platform, made, progress)
@@ -198,7 +201,8 @@ def update(platform: Platform, request: DeployRequest, progress: Progress) -> De
     function = msgspec.structs.replace(function, metadata=_identity(function, namespace, name))
     with artifacts.recorded(platform, current, function, progress) as artifact:
         membership.enter(platform, function, current, progress)
-        return _apply(platform, platform.plan(function, artifact), progress)
+        made = platform.plan(function, artifact, **request.options)
+        return _apply(platform, made, progress)
 
 
 def export(function: Function, *, scrub: bool = True, cleanup_spec: bool = False) -> Raw:

@@ -37,7 +37,7 @@ def request_of(session: Session, flags: dict[str, Any]) -> Iterator[DeployReques
         strict=bool(flags.get("strict")),
         enabled=bool(flags.get("enabled")),
         image=_image(flags),
-        options=_options(flags),
+        options=options_of(flags),
     )
     build = request.overrides.spec.build
     with (
@@ -152,8 +152,8 @@ def _image(flags: dict[str, Any]) -> str:
     return found[0]
 
 
-def _options(flags: dict[str, Any]) -> dict[str, Any]:
-    """Only what was asked for: platforms refuse options that they do not know."""
+def options_of(flags: dict[str, Any]) -> dict[str, Any]:
+    """The options of a plan, only those asked for: platforms refuse what they do not know."""
     names = ("force", "overlap", "listen", "keep_failed", "force_conflicts")
     options = {key: flags.get(key) for key in names}
     return {key: value for key, value in options.items() if value}

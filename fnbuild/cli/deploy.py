@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fnbuild.cli.asked import request_of
-from fnbuild.cli.flags import build_flags, configuration_flags, source_flags
+from fnbuild.cli.flags import (
+    build_flags,
+    configuration_flags,
+    force_conflicts_flag,
+    keep_failed_flag,
+    source_flags,
+)
 from fnbuild.cli.lazy import Command, switched_off
 from fnbuild.cli.names import function_name, project_name
 from fnbuild.cli.output import output_option
@@ -38,12 +44,8 @@ ENABLE = "`fnbuild update function {} --disable=false` runs it again"
 @click.option(
     "--overlap", is_flag=True, help="Start the new workers beside the old ones, GPU or not."
 )
-@click.option(
-    "--keep-failed", is_flag=True, help="Leave a failed revision in the cluster, to look at it."
-)
-@click.option(
-    "--force-conflicts", is_flag=True, help="Take over what others have changed in the cluster."
-)
+@keep_failed_flag
+@force_conflicts_flag
 @click.option(
     "--listen",
     metavar="HOSTS",
@@ -135,16 +137,24 @@ def _deploy(session: Session, request: DeployRequest, output: str) -> None:
 def _show_plan(request: DeployRequest, output: str) -> None:
     from fnbuild import deploy as pipeline
     from fnbuild.cli.output import show_value, table
+    from fnbuild.errors import UsageError
 
+    if output == "url":
+        raise UsageError(
+            "a plan has no URL: nothing is deployed yet",
+            hint="leave out `--dry-run`, or ask for something else: `-o yaml`",
+        )
     say_findings(request)
     made = pipeline.plan(request)
     for text in made.warnings:
         warn(text)
     if output in ("json", "yaml") and made.manifests:
         _show_manifests(made.manifests, output)
+        for text in made.needs:
+            note(text)
     elif output in ("json", "yaml"):
         show_value([_step(step) for step in made.steps], output)
-    elif output in ("name", "url"):
+    elif output == "name":
         click.echo(made.function.metadata.name)
     else:
         rows = [[step.verb, step.target] for step in made.steps]

@@ -16,6 +16,13 @@ variant_flag = click.option(
     "--variant", metavar="NAME", help="Overlay that goes before the file: gpu, cpu, yours, a file."
 )
 
+keep_failed_flag = click.option(
+    "--keep-failed", is_flag=True, help="Leave a failed revision in the cluster, to look at it."
+)
+force_conflicts_flag = click.option(
+    "--force-conflicts", is_flag=True, help="Take over what others have changed in the cluster."
+)
+
 _SOURCE = [
     click.option(
         "-p", "--path", metavar="PATH", help="Folder, function.yaml, source file, archive or URL."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from fnbuild.cli.deploy import print_deployed, say_deployed
+from fnbuild.cli.flags import force_conflicts_flag
 from fnbuild.cli.lazy import Command
 from fnbuild.cli.names import function_name
 from fnbuild.cli.output import output_option
@@ -55,9 +56,12 @@ def history(session: Session, name: str, output: str) -> None:
 @click.command(cls=Command)
 @click.argument("name", shell_complete=function_name)
 @click.argument("revision", type=Whole(min=1), required=False)
+@force_conflicts_flag
 @output_option("name", "url")
 @pass_session
-def rollback(session: Session, name: str, revision: int | None, output: str) -> None:
+def rollback(
+    session: Session, name: str, revision: int | None, output: str, *, force_conflicts: bool
+) -> None:
     """Run a recorded revision again.
 
     When none is given, the newest that served before the code that runs now and differs from it.
@@ -66,6 +70,8 @@ def rollback(session: Session, name: str, revision: int | None, output: str) -> 
 
     platform = session.connect()
     with Progress() as progress:
-        made = platform.rollback(session.namespace, name, revision, progress)
+        made = platform.rollback(
+            session.namespace, name, revision, progress, force_conflicts=force_conflicts
+        )
     say_deployed(made, progress.seconds)
     print_deployed(made, output)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fnbuild.cli.flags import force_conflicts_flag
 from fnbuild.cli.lazy import Command, Entry, LazyGroup
 from fnbuild.cli.names import function_name
 from fnbuild.cli.session import Session, note, pass_session
@@ -38,6 +39,7 @@ def beta() -> None:
     show_default=True,
     help="Where the report goes.",
 )
+@force_conflicts_flag
 @click.option("--api-url", metavar="URL", hidden=True)
 @click.option("-w", "--wait", is_flag=True, hidden=True, expose_value=False)
 @click.option("--wait-timeout", metavar="DURATION", hidden=True, expose_value=False)
@@ -59,7 +61,9 @@ def redeploy(ctx: click.Context, session: Session, /, names: tuple[str, ...], **
 
     def one(name: str) -> None:
         try:
-            made = platform.redeploy(session.namespace, name, lambda _: None)
+            made = platform.redeploy(
+                session.namespace, name, lambda _: None, force_conflicts=flags["force_conflicts"]
+            )
         except FnbuildError as error:
             tell(error)
             outcome[name] = error.message

@@ -6,8 +6,14 @@ from typing import Any
 
 import click
 
+from fnbuild.cli.asked import options_of
 from fnbuild.cli.deploy import print_deployed, say_deployed, still_serving
-from fnbuild.cli.flags import build_flags, configuration_flags
+from fnbuild.cli.flags import (
+    build_flags,
+    configuration_flags,
+    force_conflicts_flag,
+    keep_failed_flag,
+)
 from fnbuild.cli.lazy import Command, Entry, LazyGroup, switched_off
 from fnbuild.cli.names import function_name
 from fnbuild.cli.output import output_option
@@ -28,6 +34,8 @@ def update() -> None:
 @click.command(cls=Command)
 @click.argument("name", shell_complete=function_name)
 @output_option("name", "url")
+@keep_failed_flag
+@force_conflicts_flag
 @build_flags
 @configuration_flags
 @pass_session
@@ -46,6 +54,7 @@ def function(ctx: click.Context, session: Session, /, name: str, output: str, **
         namespace=session.namespace,
         overrides=overrides(flags),
         enabled=switched_off(ctx, "disable"),
+        options=options_of(flags),
     )
     platform = session.connect()
     with Progress() as progress, still_serving(platform, session.namespace, name):

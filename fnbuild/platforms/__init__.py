@@ -23,6 +23,12 @@ _DNS_1123 = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 Manifest = dict[str, Any]
 """A resource as plain JSON values: what `--dry-run -o yaml` prints and `diff` compares."""
 
+OF_CONFLICTS = frozenset({"force_conflicts", "show_conflicts"})
+"""Options of a plan about what others have changed on the platform: take it over instead of
+failing, or tell of it in a warning, for a plan that is only shown. Where nobody else writes they do
+nothing.
+"""
+
 State = Literal[
     "building", "ready", "unhealthy", "error", "imported", "scaledToZero", "standby", "stopped"
 ]
@@ -47,7 +53,8 @@ class Plan:
     """Everything `apply` will do, and nothing it has done.
 
     `left_out` are build lines that the platform cannot run: what a failure may come from.
-    `manifests` are the resources as somebody would keep them in git, on platforms that have some.
+    `manifests` are the resources as somebody would keep them in git, on platforms that have some;
+    `needs` says what they need beside them, a sentence each.
     """
 
     function: Function
@@ -57,6 +64,7 @@ class Plan:
     options: dict[str, Any] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
     manifests: tuple[Manifest, ...] = ()
+    needs: tuple[str, ...] = ()
 
     @property
     def changes(self) -> tuple[Step, ...]:
@@ -216,15 +224,24 @@ class Platform(Protocol):
         """Recorded revisions, newest first."""
 
     def rollback(
-        self, namespace: str, name: str, revision: int | None, progress: Progress
+        self,
+        namespace: str,
+        name: str,
+        revision: int | None,
+        progress: Progress,
+        *,
+        force_conflicts: bool = False,
     ) -> Deployment:
         """Run a recorded revision again; it becomes a new one, whose message says where it is from.
 
         With None that is the newest that served before the code that runs now, and differs from it:
         a rollback of a rollback goes further back. `NotFoundError` when there is none.
+        `force_conflicts` is the option of that name, see `OF_CONFLICTS`.
         """
 
-    def redeploy(self, namespace: str, name: str, progress: Progress) -> Deployment:
+    def redeploy(
+        self, namespace: str, name: str, progress: Progress, *, force_conflicts: bool = False
+    ) -> Deployment:
         """Start the stored function again from its recorded code."""
 
     def store_imported(self, function: Function) -> Deployment:

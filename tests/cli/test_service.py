@@ -66,7 +66,7 @@ def test_history_says_where_a_rollback_came_from(
     author.deploy(author.write("two"))
     assert fnbuild("rollback", "greeter").status == 0
     assert "rollback to revision 1" in fnbuild("history", "greeter").out
-    again = fnbuild("rollback", "greeter")
+    again = fnbuild("rollback", "greeter", "--force-conflicts")
     assert again.status == 1
     assert "served before" in again.err
 

@@ -84,7 +84,13 @@ class DockerPlatform:
             return self._shown(key, plan.warnings)
 
     def rollback(
-        self, namespace: str, name: str, revision: int | None, progress: Progress
+        self,
+        namespace: str,
+        name: str,
+        revision: int | None,
+        progress: Progress,
+        *,
+        force_conflicts: bool = False,  # noqa: ARG002 - nobody else writes here
     ) -> Deployment:
         key = Key(namespace, name)
         self._existing(key)
@@ -100,7 +106,14 @@ class DockerPlatform:
             warnings = deploys.run_again(self.engine, known, wanted, source, progress)
             return self._shown(key, warnings)
 
-    def redeploy(self, namespace: str, name: str, progress: Progress) -> Deployment:
+    def redeploy(
+        self,
+        namespace: str,
+        name: str,
+        progress: Progress,
+        *,
+        force_conflicts: bool = False,  # noqa: ARG002
+    ) -> Deployment:
         key = Key(namespace, name)
         self._existing(key)
         with deploys.changing(self.engine, key, "redeployed") as known:

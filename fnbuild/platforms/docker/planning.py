@@ -10,7 +10,7 @@ import msgspec
 
 from fnbuild.build.image.builder import DIGEST_LABEL
 from fnbuild.errors import InputError, PreconditionError, UsageError
-from fnbuild.platforms import Artifact, Manifest, Plan, Step
+from fnbuild.platforms import OF_CONFLICTS, Artifact, Manifest, Plan, Step
 from fnbuild.platforms.docker.containers import MACHINE, Place, create_body, network_names
 from fnbuild.platforms.docker.inventory import Known
 from fnbuild.platforms.docker.labels import Made, now
@@ -20,7 +20,7 @@ from fnbuild.platforms.recorded import config_of
 from fnbuild.platforms.settings import GPU, wanted_port, wants_gpu, with_listen
 from fnbuild.spec.types import Function, Raw
 
-OPTIONS = frozenset({"force", "overlap", "listen"})
+OPTIONS = frozenset({"force", "overlap", "listen"}) | OF_CONFLICTS
 
 
 @dataclass(frozen=True, slots=True)

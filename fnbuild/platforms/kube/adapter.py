@@ -78,7 +78,13 @@ class KubePlatform:
         return self._deployed(planned)
 
     def rollback(
-        self, namespace: str, name: str, revision: int | None, progress: Progress
+        self,
+        namespace: str,
+        name: str,
+        revision: int | None,
+        progress: Progress,
+        *,
+        force_conflicts: bool = False,
     ) -> Deployment:
         key = Key(namespace, name)
         known = self._own(key)
@@ -89,28 +95,42 @@ class KubePlatform:
             wanted = records.revision(known, revision)
         progress(f"rolling back to the code and configuration of revision {wanted.number}")
         note = f"rollback to revision {wanted.number}"
-        return self._run_again(wanted, "rolled back", note, wanted.stamp, progress)
+        again = Again(wanted.source, note, wanted.stamp, wanted.overlap)
+        return self._run_again(
+            wanted, "rolled back", again, progress, force_conflicts=force_conflicts
+        )
 
-    def redeploy(self, namespace: str, name: str, progress: Progress) -> Deployment:
+    def redeploy(
+        self, namespace: str, name: str, progress: Progress, *, force_conflicts: bool = False
+    ) -> Deployment:
         key = Key(namespace, name)
         known = self._own(key)
         recorded = known.made or next(iter(records.revisions(known)), None)
         if recorded is None:
             raise records.without_code(key, known.imported)
         note = f"redeploy of revision {recorded.number}"
-        return self._run_again(recorded, "redeployed", note, now(), progress)
+        again = Again(recorded.source, note, now(), recorded.overlap)
+        return self._run_again(
+            recorded, "redeployed", again, progress, force_conflicts=force_conflicts
+        )
 
     def _run_again(
-        self, wanted: Made, participle: str, note: str, stamp: str, progress: Progress
+        self,
+        wanted: Made,
+        participle: str,
+        again: Again,
+        progress: Progress,
+        *,
+        force_conflicts: bool,
     ) -> Deployment:
         """Run a recorded revision as a new one."""
         key, function = wanted.key, wanted.function
-        again = Again(wanted.source, note, stamp, wanted.overlap)
+        options = {"force_conflicts": force_conflicts}
         artifact = Artifact("image", wanted.image, wanted.digest, pinned=wanted.pinned)
         seconds = rollout.claim_seconds(function)
         with claims.claimed(self.cluster, key, participle, seconds) as claim:
             previous = rollout.settle(claim)
-            planned = planning.plan(self.cluster, claim.known, function, artifact, {}, again)
+            planned = planning.plan(self.cluster, claim.known, function, artifact, options, again)
             Rollout(self.cluster, claim, planned, previous, progress).run()
         return self._deployed(planned)
 

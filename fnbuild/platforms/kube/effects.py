@@ -10,7 +10,6 @@ from fnbuild.platforms.kube import cron, scaling
 from fnbuild.platforms.kube.service import NODE_PORTS, service_type
 from fnbuild.platforms.kube.volumes import volumes_of
 from fnbuild.platforms.settings import GPU, restart_policy, wanted_port
-from fnbuild.spec.secrets import looks_secret
 from fnbuild.spec.types import Function, Raw
 
 _OF_GPUS = re.compile(r"gpu|nvidia|accelerator|cuda", re.IGNORECASE)
@@ -29,23 +28,6 @@ def warnings_for(function: Function) -> tuple[str, ...]:
     if meaningless := _meaningless(function):
         found.insert(0, f"without effect on the kube platform: {', '.join(meaningless)}")
     return tuple(found)
-
-
-def literal_secrets(function: Function) -> tuple[str, ...]:
-    """What is to be said of manifests that go into git: values in them that look like secrets."""
-    names = [one.name for one in function.spec.env if one.value and looks_secret(one.name)]
-    for container in [*function.spec.init_containers, *function.spec.sidecars]:
-        for one in container.get("env") or []:
-            if one.get("value") and looks_secret(str(one.get("name"))):
-                names.append(f"{one['name']} of {container.get('name')}")
-    if not names:
-        return ()
-    one = len(names) == 1
-    return (
-        f"the manifests have the {'value' if one else 'values'} of {', '.join(names)} in clear:"
-        f" for git, put {'it' if one else 'them'} into a Secret and name that with"
-        " `valueFrom: {secretKeyRef: {name: …, key: …}}`",
-    )
 
 
 def _of_gpus(function: Function) -> list[str]:
@@ -79,8 +61,8 @@ def _of_ports(function: Function) -> list[str]:
     if not wanted or wanted in NODE_PORTS or service_type(function) == "ClusterIP":
         return []
     return [
-        f"port {wanted} is for a single machine: node ports are {NODE_PORTS.start} to"
-        f" {NODE_PORTS.stop - 1}, and the cluster chooses one that stays"
+        f"port {wanted} is not used: it is outside of the node ports that clusters usually have,"
+        f" {NODE_PORTS.start} to {NODE_PORTS.stop - 1}; the cluster chooses one, which stays"
     ]
 
 

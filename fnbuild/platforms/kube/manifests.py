@@ -12,11 +12,13 @@ from fnbuild.platforms import Manifest
 from fnbuild.platforms.cluster.kinds import Kind
 from fnbuild.platforms.kube import scaling
 from fnbuild.platforms.kube.cron import cron_jobs, in_jobs
+from fnbuild.platforms.kube.findings import listed
 from fnbuild.platforms.kube.ingress import ingress
 from fnbuild.platforms.kube.labels import OF_REVISIONS, Made
 from fnbuild.platforms.kube.pods import template
 from fnbuild.platforms.kube.service import service
 from fnbuild.platforms.settings import wants_gpu
+from fnbuild.spec.references import References
 from fnbuild.spec.types import Function, Raw
 
 
@@ -54,12 +56,27 @@ def manifests(made: Made, around: Surroundings) -> tuple[Manifest, ...]:
 def portable(made: Made, around: Surroundings) -> tuple[Manifest, ...]:
     """The same to be kept in git: only what follows from the function and its image.
 
-    Without revision, time, owner, live node port or restart stamp. The same function gives the same
-    bytes.
+    Without revision, time, owner, live node port or restart stamp, and without values of variables
+    that look like secrets: see `needs`. The same function gives the same bytes.
     """
-    plain = replace(made, stamp="")
+    plain = replace(made, stamp="", config=References(made.key.object).replaced(made.config))
     found = manifests(plain, replace(around, node_port=0, replicas=None))
     return tuple(_without_revision(one) for one in found)
+
+
+def needs(made: Made) -> tuple[str, ...]:
+    """What `portable` manifests need beside them in the cluster, a sentence each."""
+    references = References(made.key.object)
+    references.replaced(made.config)
+    if not references.keys:
+        return ()
+    name, namespace = made.key.object, made.key.namespace
+    literals = " ".join(f"--from-literal={key}=…" for key in references.keys)
+    return (
+        f"the manifests take {listed(list(references.keys))} from the Secret {name}, for they look"
+        f" like secrets: `kubectl create secret generic {name} -n {namespace} {literals}` makes it"
+        f" (`--from-file={references.keys[0]}=FILE` keeps a value off the command line)",
+    )
 
 
 def _without_revision(manifest: Manifest) -> Manifest:

@@ -14,19 +14,19 @@ from typing import Any
 import msgspec
 
 from fnbuild.errors import UsageError
-from fnbuild.platforms import Artifact, Manifest, Plan, Step
+from fnbuild.platforms import OF_CONFLICTS, Artifact, Manifest, Plan, Step
 from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.kube import asking, claims, records
 from fnbuild.platforms.kube import labels as own
-from fnbuild.platforms.kube.effects import literal_secrets, warnings_for
+from fnbuild.platforms.kube.effects import warnings_for
 from fnbuild.platforms.kube.inventory import Known
 from fnbuild.platforms.kube.labels import Made, config_of, key_of, now
-from fnbuild.platforms.kube.manifests import Surroundings, manifests, portable
+from fnbuild.platforms.kube.manifests import Surroundings, manifests, needs, portable
 from fnbuild.platforms.kube.reasons import rolled_out
 from fnbuild.platforms.kube.surroundings import identity, look
 from fnbuild.spec.types import Function, Raw
 
-OPTIONS = frozenset({"force", "overlap", "force_conflicts", "keep_failed"})
+OPTIONS = frozenset({"force", "overlap", "keep_failed"}) | OF_CONFLICTS
 _AT_ONCE = 6
 # What the cluster and its clients write into metadata, which nobody has asked for.
 _NOISE = ("managedFields", "uid", "resourceVersion", "generation", "creationTimestamp", "selfLink")
@@ -125,11 +125,17 @@ def plan(  # noqa: PLR0913, PLR0917 (what is there, what is wanted, how)
     warnings = (
         *artifact.warnings,
         *warnings_for(function),
-        *literal_secrets(function),
         *_of_image(function, artifact),
     )
-    portables = portable(made, live.around)
-    done = Plan(function, artifact, _as_revision(steps), warnings, options, manifests=portables)
+    done = Plan(
+        function,
+        artifact,
+        _as_revision(steps),
+        warnings,
+        options,
+        manifests=portable(made, live.around),
+        needs=needs(made),
+    )
     return Planned(done, known, made, live.around, wanted, unwanted, scaled)
 
 

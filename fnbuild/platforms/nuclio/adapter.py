@@ -97,6 +97,8 @@ class NuclioPlatform:
         name: str,
         revision: int | None,  # noqa: ARG002 - there is one
         progress: Progress,  # noqa: ARG002
+        *,
+        force_conflicts: bool = False,  # noqa: ARG002 - Nuclio itself takes the last one's word
     ) -> Deployment:
         self._existing(Key(namespace, name))
         raise PreconditionError(
@@ -104,7 +106,14 @@ class NuclioPlatform:
             hint=f"deploy the earlier image again: `fnbuild deploy {name} --run-image IMAGE`",
         )
 
-    def redeploy(self, namespace: str, name: str, progress: Progress) -> Deployment:
+    def redeploy(
+        self,
+        namespace: str,
+        name: str,
+        progress: Progress,
+        *,
+        force_conflicts: bool = False,  # noqa: ARG002
+    ) -> Deployment:
         key = Key(namespace, name)
         self._existing(key)
         with lock(*key, "redeployed"):

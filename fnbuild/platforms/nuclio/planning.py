@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from fnbuild.errors import UsageError
-from fnbuild.platforms import Artifact, Manifest, Plan, Step
+from fnbuild.platforms import OF_CONFLICTS, Artifact, Manifest, Plan, Step
 from fnbuild.platforms.nuclio.body import wanted
 from fnbuild.platforms.nuclio.comparing import compared, projected
 from fnbuild.platforms.nuclio.doors import Door
@@ -22,7 +22,7 @@ from fnbuild.platforms.nuclio.records import (
 from fnbuild.spec.secrets import without_secrets
 from fnbuild.spec.types import Function, Raw
 
-OPTIONS = frozenset({"force", "keep_failed"})
+OPTIONS = frozenset({"force", "keep_failed"}) | OF_CONFLICTS
 
 _WELL = ("ready", "scaledToZero")
 

@@ -142,7 +142,13 @@ class ProcessPlatform:
         )
 
     def rollback(
-        self, namespace: str, name: str, revision: int | None, progress: Progress
+        self,
+        namespace: str,
+        name: str,
+        revision: int | None,
+        progress: Progress,
+        *,
+        force_conflicts: bool = False,  # noqa: ARG002 - nobody else writes here
     ) -> Deployment:
         key = Key(namespace, name)
         with records.changing(key, "rollback", "rolled back") as store:
@@ -151,7 +157,14 @@ class ProcessPlatform:
             source = revisions.Source(wanted.source, f"rollback to revision {wanted.number}")
             return self._run_again(key, wanted, store, progress, source)
 
-    def redeploy(self, namespace: str, name: str, progress: Progress) -> Deployment:
+    def redeploy(
+        self,
+        namespace: str,
+        name: str,
+        progress: Progress,
+        *,
+        force_conflicts: bool = False,  # noqa: ARG002
+    ) -> Deployment:
         key = Key(namespace, name)
         with records.changing(key, "redeploy", "redeployed") as store:
             row = records.existing(store, key)

@@ -8,7 +8,7 @@ from typing import Any
 
 from fnbuild.build import interpreter, requirements
 from fnbuild.errors import FnbuildError, UsageError
-from fnbuild.platforms import Artifact, Manifest, Plan, Step
+from fnbuild.platforms import OF_CONFLICTS, Artifact, Manifest, Plan, Step
 from fnbuild.platforms.addresses import hosts_of
 from fnbuild.platforms.process.layout import Key
 from fnbuild.platforms.process.settings import warnings_for
@@ -23,7 +23,7 @@ from fnbuild.spec.reader import from_raw
 from fnbuild.spec.types import Function, to_dict
 from fnbuild.store import FunctionRow, RevisionRow
 
-OPTIONS = frozenset({"force", "overlap", "listen"})
+OPTIONS = frozenset({"force", "overlap", "listen"}) | OF_CONFLICTS
 
 
 def with_options(function: Function, options: dict[str, Any]) -> Function:

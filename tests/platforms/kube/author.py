@@ -9,6 +9,7 @@ from typing import Any
 from fnbuild import deploy
 from fnbuild.platforms import Artifact, Deployment, Plan
 from fnbuild.platforms.cluster import kinds
+from fnbuild.platforms.cluster.wire import MERGE, Call
 from fnbuild.platforms.kube import KubePlatform
 from fnbuild.spec.reader import from_raw
 from fnbuild.spec.rules import complete
@@ -89,6 +90,13 @@ class Author:
 
     def shown(self, name: str = "greeter") -> Deployment:
         return self.platform.deployment(self.namespace, name)
+
+    def edit(self, body: Raw, manager: str = "kubectl-edit") -> None:
+        """Change the function's Deployment as somebody else."""
+        path = kinds.DEPLOYMENT.path(self.namespace, "nuclio-greeter")
+        call = Call("PATCH", path, {"fieldManager": manager}, body, MERGE)
+        status, answer = self.platform.cluster.wire.answer(call)
+        assert status == 200, answer
 
     def live(self, name: str = "greeter") -> Raw:
         """The function's Deployment in the cluster."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fnbuild.cli.output import as_yaml
-from fnbuild.platforms.kube.manifests import manifests, portable
+from fnbuild.platforms.kube.manifests import manifests, needs, portable
 from fnbuild.spec.types import Function, Raw
 from tests.platforms.kube import specimens
 
@@ -93,6 +93,23 @@ def test_no_secret_is_in_them() -> None:
     assert "LEAKED" in SOURCES["secrets"][0].read_text()
     for some in (manifests(made, around), portable(made, around)):
         assert "LEAKED" not in text_of(some)
+
+
+def test_values_of_variables_that_look_like_secrets_are_for_the_cluster_alone() -> None:
+    one = function("secret-variables")
+    made, around = specimens.made(one), specimens.surroundings(one)
+    text = text_of(portable(made, around))
+    assert "LEAKED" not in text
+    assert text_of(manifests(made, around)).count("LEAKED-own") > 2
+    [said] = needs(made)
+    assert "LEAKED" not in said
+    for key in ("DB_PASSWORD", "proxy.DB_PASSWORD", "API_TOKEN", "BROKER", "FETCH_SECRET"):
+        assert f"--from-literal={key}=…" in said
+        assert f"key: {key}" in text
+    assert "MODEL" not in said
+    assert f"kubectl create secret generic nuclio-secret-variables -n {one.metadata.namespace}" in (
+        said
+    )
 
 
 def test_no_file_is_left_of_a_function_that_went() -> None:

@@ -10,7 +10,6 @@ from fnbuild.errors import ConflictError, InputError, NotFoundError, UsageError
 from fnbuild.platforms import Artifact, Plan
 from fnbuild.platforms.cluster import kinds
 from fnbuild.platforms.cluster.faults import FieldConflictError, ForbiddenError
-from fnbuild.platforms.cluster.wire import MERGE, Call
 from fnbuild.platforms.kube import KubePlatform
 from fnbuild.platforms.kube.planning import shown
 from fnbuild.spec.types import Raw
@@ -78,18 +77,10 @@ def test_an_autoscaler_that_goes_leaves_its_number_to_the_function(
 ) -> None:
     author.run(image, minReplicas=1, maxReplicas=3)
     # As the autoscaler does it.
-    patch(author, {"spec": {"replicas": 2}}, manager="kube-controller-manager")
+    author.edit({"spec": {"replicas": 2}}, manager="kube-controller-manager")
     assert author.run(image, minReplicas=1, maxReplicas=3, env={"WORD": "two"}).replicas[1] == 2
     author.run(image, replicas=1)
     assert author.live()["spec"]["replicas"] == 1
-
-
-def patch(author: Author, body: Raw, manager: str) -> None:
-    """Change the function's Deployment as somebody else."""
-    path = kinds.DEPLOYMENT.path(author.namespace, "nuclio-greeter")
-    call = Call("PATCH", path, {"fieldManager": manager}, body, MERGE)
-    status, answer = author.platform.cluster.wire.answer(call)
-    assert status == 200, answer
 
 
 def test_manifests_for_git_are_the_same_every_time(author: Author, image: str) -> None:
@@ -155,7 +146,7 @@ def test_what_the_cluster_refuses_is_told_by_the_plan(author: Author, image: str
 def test_fields_that_somebody_else_has_changed(author: Author, image: str) -> None:
     author.run(image)
     body = {"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 9}}}}
-    patch(author, body, manager="kubectl-edit")
+    author.edit(body, manager="kubectl-edit")
     with pytest.raises(FieldConflictError, match="kubectl-edit") as failure:
         author.run(image, env={"WORD": "two"})
     assert failure.value.fields == (".spec.template.spec.terminationGracePeriodSeconds",)

@@ -1,0 +1,65 @@
+"""A function for git: variables that hold a secret name a key of a Secret instead of a value."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from fnbuild.spec.secrets import looks_secret
+from fnbuild.spec.types import Raw
+
+_LOGIN = re.compile(r"://[^/@\s:]*:[^/@\s]+@")
+
+
+@dataclass(slots=True)
+class References:
+    """References to one Secret; `keys` are those that it needs, once something was replaced."""
+
+    secret: str
+    _values: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(self._values)
+
+    def replaced(self, raw: Raw) -> Raw:
+        """A function's plain JSON values without values of variables that look like secrets: its
+        own, those of init containers and sidecars. Build arguments that do are left out, for the
+        image is built.
+        """
+        spec = dict(raw.get("spec") or {})
+        if spec.get("env"):
+            spec["env"] = self._variables(spec["env"], "")
+        for kind in ("initContainers", "sidecars"):
+            if spec.get(kind):
+                spec[kind] = [self._container(one) for one in spec[kind]]
+        build = spec.get("build") or {}
+        if build.get("args"):
+            kept = {key: text for key, text in build["args"].items() if not _secret(key, text)}
+            spec["build"] = {**build, "args": kept}
+        return {**raw, "spec": spec}
+
+    def _container(self, container: Raw) -> Raw:
+        if not container.get("env"):
+            return container
+        name = str(container.get("name", ""))
+        return {**container, "env": self._variables(container["env"], name)}
+
+    def _variables(self, some: list[Raw], container: str) -> list[Raw]:
+        return [self._variable(one, container) for one in some]
+
+    def _variable(self, one: Raw, container: str) -> Raw:
+        name, value = str(one.get("name", "")), one.get("value")
+        if not value or not _secret(name, value):
+            return one
+        same = not container or self._values.get(name, value) == value
+        key = name if same else f"{container}.{name}"
+        self._values[key] = value
+        rest = {part: given for part, given in one.items() if part != "value"}
+        return {**rest, "valueFrom": {"secretKeyRef": {"name": self.secret, "key": key}}}
+
+
+def _secret(name: str, value: Any) -> bool:
+    """By its name, or as an address with a password in it."""
+    return looks_secret(name) or _LOGIN.search(str(value)) is not None
