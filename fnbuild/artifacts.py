@@ -30,14 +30,57 @@ _ENGINE_OF = {"local": "docker"}
 _ID_LETTERS = 12
 
 
-def planned(loaded: Loaded, image: str, platform: Platform) -> Artifact:
-    """What `made` would give, as far as that is known before: nothing is copied or built."""
-    if platform.runs == "folder":
-        _refuse(image, platform)
-        return Artifact("folder", str(loaded.folder), staging.digest(loaded))
-    if image:
+def given(image: str, current: Deployment | None) -> Artifact | None:
+    """An image that is there already and shall run, None for none.
+
+    The one that runs exactly, as `current` has it, keeps its name and the digest of its code.
+    """
+    if not image:
+        return None
+    known = current.details if current is not None else {}
+    if image != known.get("pinned"):
         return Artifact("image", image, "")
-    return Artifact("image", _reference(loaded.function, platform), staging.digest(loaded))
+    name, digest = str(known.get("image") or image), str(known.get("digest", ""))
+    return Artifact("image", name, digest, pinned=image)
+
+
+def planned(
+    loaded: Loaded, ready: Artifact | None, platform: Platform, *, exactly: bool = False
+) -> Artifact:
+    """What `made` would give, as far as that is known before: nothing is copied or built.
+
+    With `exactly`, an image that was built and pushed from the same code before is asked for.
+    """
+    if platform.runs == "folder":
+        _refuse(ready, platform)
+        return Artifact("folder", str(loaded.folder), staging.digest(loaded))
+    if ready is not None:
+        return ready
+    reference, digest = _reference(loaded.function, platform), staging.digest(loaded)
+    pinned = _pushed(loaded.function, reference, digest) if exactly else ""
+    return Artifact("image", reference, digest, pinned=pinned)
+
+
+def _pushed(function: Function, reference: str, digest: str) -> str:
+    """The exact reference of the image as it was pushed, "" unless it has this code in it."""
+    from fnbuild.build.image import names
+    from fnbuild.build.image.builder import DIGEST_LABEL
+    from fnbuild.build.image.engine import choose
+
+    registry = function.spec.build.registry
+    if not registry:
+        return ""
+    target = names.with_registry(registry, names.image_name(function))
+    try:
+        facts = choose().inspect(target)
+    except UnavailableError:
+        return ""
+    if facts is None or facts.labels.get(DIGEST_LABEL) != digest:
+        return ""
+    name = names.check_reference(target, "the image")["name"]
+    own = names.check_reference(reference, "the image")["name"]
+    found = (one.removeprefix(f"{name}@") for one in facts.digests if one.startswith(f"{name}@"))
+    return next((f"{own}@{one}" for one in found), "")
 
 
 def _reference(function: Function, platform: Platform) -> str:
@@ -54,20 +97,24 @@ def _reference(function: Function, platform: Platform) -> str:
 
 @contextmanager
 def made(
-    loaded: Loaded, image: str, platform: Platform, previous: Path | None, progress: Progress
+    loaded: Loaded,
+    ready: Artifact | None,
+    platform: Platform,
+    previous: Path | None,
+    progress: Progress,
 ) -> Iterator[Artifact]:
-    """Stage the code and, where the platform runs images, build one; `image` is there already.
+    """Stage the code and, where the platform runs images, build one, unless it is `ready` already.
 
     A staged copy is gone behind the block, unless the platform took it over. What `previous`, the
     recorded code of a revision, has already is shared with it.
     """
     if platform.runs == "folder":
-        _refuse(image, platform)
+        _refuse(ready, platform)
         progress(f"staging {loaded.folder}")
         with staged(loaded, previous, progress) as artifact:
             yield artifact
-    elif image:
-        yield Artifact("image", image, "")
+    elif ready is not None:
+        yield ready
     else:
         from fnbuild.build.image.engine import choose
 
@@ -90,10 +137,10 @@ def _pinned(reference: str, built: Built, engine: Engine) -> str:
     return own
 
 
-def _refuse(image: str, platform: Platform) -> None:
-    if image:
+def _refuse(ready: Artifact | None, platform: Platform) -> None:
+    if ready is not None:
         raise UnavailableError(
-            f"the {platform.name} platform runs folders, and {image} is an image",
+            f"the {platform.name} platform runs folders, and {ready.reference} is an image",
             hint="`--platform local` runs images on a container engine, `--platform kube` in a"
             " cluster; `--path FOLDER` names a folder",
         )

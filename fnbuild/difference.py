@@ -48,7 +48,8 @@ def _lines(manifest: Manifest | None, *, hashes: bool) -> list[str]:
         return []
     # Where the files are shown, their hash says nothing more.
     kept = {key: value for key, value in manifest.items() if hashes or key != "code"}
-    text: str = yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)
+    # In one order: what runs comes from elsewhere than what is planned.
+    text: str = yaml.safe_dump(kept, sort_keys=True, allow_unicode=True)
     return text.splitlines(keepends=True)
 
 

@@ -66,7 +66,10 @@ class StepError(BuildError):
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """What an image says of itself. `id` and `layers` are digests, `size` is in bytes."""
+    """What an image says of itself. `id` and `layers` are digests, `size` is in bytes.
+
+    `digests` are its references by digest, in the registries that it came from or went to.
+    """
 
     id: str
     env: dict[str, str]
@@ -79,6 +82,7 @@ class ImageFacts:
     layers: tuple[str, ...]
     size: int
     architecture: str
+    digests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

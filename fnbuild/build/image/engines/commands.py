@@ -159,6 +159,7 @@ class CommandLine(ABC):
             layers=tuple((raw.get("RootFS") or {}).get("Layers") or ()),
             size=int(raw.get("Size") or 0),
             architecture=raw.get("Architecture") or "",
+            digests=tuple(raw.get("RepoDigests") or ()),
         )
 
     def _may_have_names(self, identity: str) -> bool:
