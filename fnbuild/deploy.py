@@ -29,7 +29,8 @@ DEFAULT_NAMESPACE = "nuclio"
 
 # Nuclio's export writes these so that an import does not start anything by itself
 # (pkg/functionconfig/types.go, PrepareFunctionForExport); a deploy takes them off again.
-_SKIP_ANNOTATIONS = ("skip-build", "skip-deploy", "nuclio.io/previous-state")
+_PREVIOUS_STATE = "nuclio.io/previous-state"
+_SKIP_ANNOTATIONS = ("skip-build", "skip-deploy", _PREVIOUS_STATE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,8 +206,11 @@ def update(platform: Platform, request: DeployRequest, progress: Progress) -> De
         return _apply(platform, made, progress)
 
 
-def export(function: Function, *, scrub: bool = True, cleanup_spec: bool = False) -> Raw:
-    """The configuration as nuctl exports it: ready to be imported elsewhere.
+def export(
+    function: Function, *, state: str = "", scrub: bool = True, cleanup_spec: bool = False
+) -> Raw:
+    """The configuration as nuctl exports it: ready to be imported elsewhere. `state` is the
+    function's own, which Nuclio notes down.
 
     Scrubbing blanks the namespace and the secrets, as Nuclio does (pkg/functionconfig/types.go).
     """
@@ -216,6 +220,8 @@ def export(function: Function, *, scrub: bool = True, cleanup_spec: bool = False
     metadata.pop("resourceVersion", None)
     annotations = metadata.setdefault("annotations", {})
     annotations.update({"skip-build": "true", "skip-deploy": "true"})
+    if state:
+        annotations[_PREVIOUS_STATE] = state
     spec = raw.setdefault("spec", {})
     if scrub:
         metadata.pop("namespace", None)

@@ -50,7 +50,9 @@ def functions(
     if not found:
         raise NotFoundError(f"No functions found (namespace {session.namespace})")
     exported = {
-        one.name: pipeline.export(one.function, scrub=not no_scrub, cleanup_spec=cleanup_spec)
+        one.name: pipeline.export(
+            one.function, state=one.state, scrub=not no_scrub, cleanup_spec=cleanup_spec
+        )
         for one in found
     }
     show_value(exported[found[0].name] if len(found) == 1 else exported, output)
@@ -80,7 +82,10 @@ def projects(
             "project": project_object(one),
             "functions": {
                 function.name: pipeline.export(
-                    function.function, scrub=not no_scrub, cleanup_spec=cleanup_spec
+                    function.function,
+                    state=function.state,
+                    scrub=not no_scrub,
+                    cleanup_spec=cleanup_spec,
                 )
                 for function in platform.deployments(session.namespace, one.name)
             },

@@ -342,6 +342,7 @@ def test_export_delete_import_and_deploy_again(person: Person) -> None:
     text = person.types("export", "functions", "squares").out
     exported = yaml.safe_load(text)
     assert exported["metadata"]["annotations"]["skip-deploy"] == "true"
+    assert exported["metadata"]["annotations"]["nuclio.io/previous-state"] == "ready"
     assert "namespace" not in exported["metadata"]
     assert "deleted squares" in person.types("delete", "function", "squares").err
     assert "was not there" in person.types("del", "fn", "squares").err
