@@ -197,9 +197,10 @@ def _untyped(refusal: _Refusal) -> FnbuildError | None:
 
 
 def _unauthorized(refusal: _Refusal) -> FnbuildError:
+    at = f" -n {refusal.request.namespace}" if refusal.request.namespace else ""
     return UnauthorizedError(
         f"the cluster at {refusal.request.where} does not accept this user's credentials",
-        hint="log in again; `kubectl auth can-i --list` tells whether it works",
+        hint=f"log in again; `kubectl auth can-i --list{at}` tells whether it works",
     )
 
 

@@ -49,6 +49,8 @@ class _Container:
     look: Look
     name: str
     """How sentences call it."""
+    place: str
+    """Where the configuration has it, "" for the function's own."""
 
     @property
     def restarts(self) -> int:
@@ -140,14 +142,19 @@ def _containers(pod: Raw, look: Look, kind: str) -> Iterator[_Container]:
         specs = sorted(specs, key=lambda spec: spec["name"] != CONTAINER)
     for spec in specs:
         name = spec["name"]
-        called = "the container" if name == CONTAINER else f"container {name}"
+        called, place = f"sidecar {name}", "spec.sidecars"
+        if kind:
+            called, place = f"init container {name}", "spec.initContainers"
+        elif name == CONTAINER:
+            called, place = "the container", ""
         yield _Container(
             pod=pod,
             status=statuses.get(name) or {},
             spec=spec,
             events=[one for one in events if _is_about(one, name)],
             look=look,
-            name=f"init container {name}" if kind else called,
+            name=called,
+            place=place,
         )
 
 
@@ -200,12 +207,15 @@ def _waiting(one: _Container, waiting: Raw) -> Finding:
 def _not_pulled(one: _Container, message: str) -> Finding:
     events = [str(event.get("message") or "") for event in one.said("Failed", "InspectFailed")]
     secrets = one.pod["spec"].get("imagePullSecrets") or []
-    return pulling.cannot_pull(
+    found = pulling.cannot_pull(
         one.image,
         [message, *events],
         secrets=tuple(str(secret.get("name")) for secret in secrets),
         namespace=one.namespace,
+        policy=str(one.spec.get("imagePullPolicy") or ""),
+        place=one.place,
     )
+    return replace(found, text=f"{one.name}: {found.text}") if one.place else found
 
 
 def _creating(one: _Container) -> Finding:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fnbuild.platforms.kube.findings import Finding
 
@@ -35,6 +35,7 @@ class _Case:
     secrets: tuple[str, ...]
     namespace: str
     text: str
+    place: str
 
     @property
     def registry(self) -> str:
@@ -49,16 +50,28 @@ class _Case:
         return self.registry.partition(":")[0] in ("localhost", "127.0.0.1")
 
 
-def cannot_pull(
-    image: str, messages: list[str], *, secrets: tuple[str, ...] = (), namespace: str = ""
+def cannot_pull(  # noqa: PLR0913 (all that tells)
+    image: str,
+    messages: list[str],
+    *,
+    secrets: tuple[str, ...] = (),
+    namespace: str = "",
+    policy: str = "",
+    place: str = "",
 ) -> Finding:
-    """`messages` are the kubelet's, the newest first; `secrets` those with logins that it used."""
+    """`messages` are the kubelet's, the newest first; `secrets` those with logins that it used.
+
+    `policy` is the container's for pulling. `place` is where the configuration names the image, as
+    in `spec.sidecars`, when it is not the function's own.
+    """
     texts = [_WRAPPED.sub("", _BACK_OFF.sub("", one)).strip() for one in messages]
     text = next((one for one in texts if one and one not in WAITING), "")
-    case = _Case(image, secrets, namespace, text)
+    case = _Case(image, secrets, namespace, text, place)
     for mark, make in _MEANINGS:
         if mark.search(text):
-            return make(case).become(fatal=True)
+            found = make(case).become(fatal=True)
+            there = policy == "Always" and make in _FROM_REGISTRIES
+            return replace(found, hint=f"{found.hint}; {_there(case)}") if there else found
     words = f"the image {image} cannot be pulled"
     return Finding(f"{words}: {text}" if text else words, fatal=True)
 
@@ -66,7 +79,10 @@ def cannot_pull(
 def _absent(case: _Case) -> Finding:
     return Finding(
         f"the registry {case.registry} has no image {case.image}",
-        "deploy from the folder, which builds and pushes it (`-r REGISTRY`), or correct the name",
+        f"correct the name in {case.place}, or push it there"
+        if case.place
+        else "deploy from the folder, which builds and pushes it (`-r REGISTRY`), or correct the"
+        " name",
     )
 
 
@@ -74,7 +90,22 @@ def _absent_or_denied(case: _Case) -> Finding:
     return Finding(
         f"the registry {case.registry} does not give the image {case.image}: there is none of that"
         " name, or it wants a login",
-        f"`-r REGISTRY` names a registry that the cluster can pull from; {_login(case)}",
+        f"{_elsewhere(case)}; {_login(case)}",
+    )
+
+
+def _elsewhere(case: _Case) -> str:
+    """Another registry to pull from."""
+    if case.place:
+        return f"{case.place} names the image: correct it, or name one that the cluster can pull"
+    return "`-r REGISTRY` names a registry that the cluster can pull from"
+
+
+def _there(case: _Case) -> str:
+    """A registry is asked though the node may have the image."""
+    return (
+        f"{case.place or 'spec'} with `imagePullPolicy: IfNotPresent` runs an image that the nodes"
+        " have already"
     )
 
 
@@ -122,6 +153,8 @@ def _unreachable(case: _Case) -> Finding:
         "`-r REGISTRY` names where images are pushed, spec.runRegistry another address where the"
         " nodes pull them"
     )
+    if case.place:
+        hint = _elsewhere(case)
     if case.on_node:
         hint = f"on a node, {case.registry} is the node itself; {hint}"
     return Finding(f"{text}: {cause[1]}" if cause else text, hint)
@@ -137,7 +170,9 @@ def _limited(case: _Case) -> Finding:
 def _other_machine(case: _Case) -> Finding:
     return Finding(
         f"the image {case.image} is not made for the node's processor: {case.text}",
-        "build it for the nodes: build.flags `--platform linux/amd64` or linux/arm64",
+        f"{case.place} has to name one for the nodes, linux/amd64 or linux/arm64"
+        if case.place
+        else "build it for the nodes: build.flags `--platform linux/amd64` or linux/arm64",
     )
 
 
@@ -150,11 +185,14 @@ def _name(case: _Case) -> Finding:
 
 
 def _never(case: _Case) -> Finding:
+    whose = "its " if case.place else "spec."
     return Finding(
-        f"the node has no image {case.image}, and spec.imagePullPolicy Never forbids to pull it",
+        f"the node has no image {case.image}, and {whose}imagePullPolicy Never forbids to pull it",
         "IfNotPresent or Always pulls it",
     )
 
+
+_FROM_REGISTRIES = (_absent, _absent_or_denied, _denied, _unreachable, _limited)
 
 _MEANINGS: tuple[tuple[re.Pattern[str], Callable[[_Case], Finding]], ...] = tuple(
     (re.compile(mark, re.IGNORECASE), make)

@@ -59,7 +59,7 @@ def unschedulable(message: str, pod: Raw, nodes: list[Raw] | None = None) -> Fin
     """What the scheduler's message means. `nodes` are those of the cluster, None when unknown."""
     head = _HEAD.search(message)
     if head is None:
-        return _whole(message)
+        return _whole(message, pod)
     total = int(head[2])
     found = []
     for part in _BETWEEN.split(_TAIL.sub("", message[head.end() :])):
@@ -70,17 +70,17 @@ def unschedulable(message: str, pod: Raw, nodes: list[Raw] | None = None) -> Fin
     return Finding("; ".join(dict.fromkeys(one.text for one in found)) + fit, "; ".join(hints))
 
 
-def _whole(message: str) -> Finding:
+def _whole(message: str, pod: Raw) -> Finding:
     if "no nodes available" in message:
         return Finding("the cluster has no node", "`kubectl get nodes` lists them")
-    return _claim(message) or Finding(message.rstrip(".") or "no node takes the pod yet")
+    return _claim(message, pod) or Finding(message.rstrip(".") or "no node takes the pod yet")
 
 
 def _finding(case: _Case) -> Finding:
     for mark, make in _MEANINGS:
         if mark in case.text:
             return make(case)
-    if (claim := _claim(case.text)) is not None:
+    if (claim := _claim(case.text, case.pod)) is not None:
         return claim
     if case.text.startswith("node(s) "):
         return Finding(f"{case.some} {case.text.removeprefix('node(s) ')}")
@@ -183,13 +183,15 @@ def _fixed(every: str, hint: str) -> Callable[[_Case], Finding]:
     return make
 
 
-def _claim(text: str) -> Finding | None:
+def _claim(text: str, pod: Raw) -> Finding | None:
     if found := _CLAIM.search(text):
         name, what = found[1], found[2].rstrip(".")
+        namespace = pod["metadata"]["namespace"]
         if what == "not found":
             return Finding(
                 f"the PersistentVolumeClaim {name} does not exist",
-                f"create it, or correct spec.volumes; `kubectl get pvc {name}` shows it then",
+                f"create it, or correct spec.volumes; `kubectl get pvc {name} -n {namespace}`"
+                " shows it then",
             )
         return Finding(f"the PersistentVolumeClaim {name} {what}")
     return None
@@ -198,11 +200,11 @@ def _claim(text: str) -> Finding | None:
 def _unbound(case: _Case) -> Finding:
     claims = list(_claims(case.pod))
     words = listed([f"PersistentVolumeClaim {name}" for name in claims] or ["a claim"])
-    name = claims[0] if claims else "NAME"
+    name, namespace = claims[0] if claims else "NAME", case.pod["metadata"]["namespace"]
     return Finding(
         f"{words} has no volume yet",
-        f"`kubectl describe pvc {name}` says why: no PersistentVolume fits, or there is no storage"
-        " class that makes one",
+        f"`kubectl describe pvc {name} -n {namespace}` says why: no PersistentVolume fits, or there"
+        " is no storage class that makes one",
     )
 
 

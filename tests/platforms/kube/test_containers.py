@@ -30,7 +30,7 @@ def test_a_sidecar_that_ends() -> None:
     last = {"terminated": {"exitCode": 1, "finishedAt": "2026-11-20T14:58:36Z"}}
     status = {"name": "proxy", "state": state, "lastState": last, "restartCount": 4}
     found = beside("started", "", {"name": "proxy"}, status)
-    assert found.failure == "container proxy ended with exit status 1, 5 times so far"
+    assert found.failure == "sidecar proxy ended with exit status 1, 5 times so far"
     assert found.container == "proxy"
 
 
@@ -47,7 +47,18 @@ def test_an_init_container_without_its_image() -> None:
     message = 'Back-off pulling image "a": ErrImagePull: manifest unknown'
     state = {"waiting": {"reason": "ImagePullBackOff", "message": message}}
     found = beside("started", "init", {"name": "fetch"}, {"name": "fetch", "state": state})
-    assert found.failure == "the registry docker.io has no image a"
+    assert found.failure == "init container fetch: the registry docker.io has no image a"
+    assert found.hint == "correct the name in spec.initContainers, or push it there"
+
+
+def test_a_sidecar_without_its_image() -> None:
+    message = "Error response from daemon: dial tcp 10.0.0.2:443: connect: connection refused"
+    state = {"waiting": {"reason": "ErrImagePull", "message": message}}
+    spec = {"name": "proxy", "imagePullPolicy": "Always"}
+    found = beside("started", "", spec, {"name": "proxy", "state": state})
+    assert found.failure.startswith("sidecar proxy: the nodes cannot reach the registry docker.io")
+    assert "-r REGISTRY" not in found.hint
+    assert "spec.sidecars with `imagePullPolicy: IfNotPresent` runs an image" in found.hint
 
 
 def test_a_first_end_is_told() -> None:

@@ -88,6 +88,14 @@ def test_a_login_that_is_not_accepted() -> None:
     assert "-n vision --docker-server=registry.example.com" in found.hint
 
 
+def test_a_registry_that_need_not_be_asked() -> None:
+    message = "dial tcp: lookup registry.example.com on 10.0.0.2:53: no such host"
+    words = "spec with `imagePullPolicy: IfNotPresent` runs an image that the nodes have already"
+    assert words in cannot_pull(IMAGE, [message], policy="Always").hint
+    assert words not in cannot_pull(IMAGE, [message], policy="IfNotPresent").hint
+    assert words not in cannot_pull(IMAGE, ["no space left on device"], policy="Always").hint
+
+
 def test_an_image_that_was_never_pushed() -> None:
     message = (
         "Error response from daemon: pull access denied for fnbuild/faces, repository does not"

@@ -143,3 +143,15 @@ def test_a_gpu_that_no_node_offers() -> None:
     found = unschedulable(message, some, [node(cpu="4")])
     assert found.text == "no node has 1 nvidia.com/gpu free, they have 0 at most (0/1 nodes fit)"
     assert "device plugin" in found.hint
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        'persistentvolumeclaim "weights" not found',
+        "0/1 nodes are available: 1 pod has unbound immediate PersistentVolumeClaims.",
+    ],
+)
+def test_commands_about_claims_are_for_the_namespace(message: str) -> None:
+    some = pod(volumes=[{"persistentVolumeClaim": {"claimName": "weights"}}])
+    assert "pvc weights -n vision`" in unschedulable(message, some).hint
