@@ -41,10 +41,16 @@ _ACCOUNT = re.compile(r"system:serviceaccount:([^:]+):(.+)")
 
 
 class ForbiddenError(FnbuildError):
-    """The cluster knows the user, who lacks a right."""
+    """The cluster knows the user, who lacks a right. `grant` says how to give it."""
 
     code = "forbidden"
     http_status = 403
+
+    def __init__(self, message: str, grant: str):
+        super().__init__(
+            message, hint=f"{grant}; `fnbuild doctor rights` lists all that is missing at once"
+        )
+        self.grant = grant
 
 
 class UnauthorizedError(UnavailableError):
@@ -216,7 +222,7 @@ def _forbidden(refusal: _Refusal) -> FnbuildError:
     place = f' in namespace "{namespace}"' if namespace else " in all namespaces"
     return ForbiddenError(
         f'user "{denied["user"]}" may not {denied["verb"]} {resource}{place}',
-        hint=_grant(denied["user"], denied["verb"], resource, namespace),
+        _grant(denied["user"], denied["verb"], resource, namespace),
     )
 
 
@@ -253,17 +259,20 @@ def _not_admitted(refusal: _Refusal) -> FnbuildError:
 def _not_found(refusal: _Refusal) -> FnbuildError:
     details, request = refusal.details, refusal.request
     if details.get("kind") == "namespaces":
-        name = details.get("name") or request.namespace
-        return NotFoundError(
-            f'there is no namespace "{name}" in the cluster at {request.where}',
-            hint=f"`kubectl create namespace {name}`, or name another one with `-n`",
-        )
+        return no_namespace(str(details.get("name") or request.namespace), request)
     if request.kind is not None and not details.get("name"):
         return NotFoundError(
             f"the cluster at {request.where} has no {request.kind.plural} of {request.kind.api}",
             hint=f"`kubectl api-resources --api-group={request.kind.group}` shows what it has",
         )
     return NotFoundError(f"there is no {refusal.thing} in namespace {request.namespace}")
+
+
+def no_namespace(name: str, request: Request) -> NotFoundError:
+    return NotFoundError(
+        f'there is no namespace "{name}" in the cluster at {request.where}',
+        hint=f"`kubectl create namespace {name}`, or name another one with `-n`",
+    )
 
 
 def _conflict(refusal: _Refusal) -> FnbuildError:

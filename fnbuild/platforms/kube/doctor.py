@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 
 from fnbuild.platforms import Finding
 from fnbuild.platforms.cluster import kinds, kubeconfig, rights
@@ -49,6 +50,7 @@ class _Examination:
         self._namespace = namespace
         self._cluster: Cluster | None = None
         self._nodes: list[Raw] | None = None
+        self._nodes_told = False
 
     def findings(self, areas: Collection[str], image: str, architecture: str) -> Iterator[Finding]:
         if not wanted(areas, *_AREAS):
@@ -59,6 +61,7 @@ class _Examination:
         if self._cluster is None:
             return
         cluster, over = self._cluster, threading.Event()
+        self._nodes_told = wanted(areas, "rights")
         checks = [
             Check(_AREA, self._namespace_there),
             Check("rights", lambda: rights.findings(cluster, self._namespace, RIGHTS)),
@@ -117,11 +120,19 @@ class _Examination:
             self._nodes = self._cluster.list(kinds.NODE, None)
         return self._nodes
 
+    def _without_nodes(self, area: str, error: ForbiddenError) -> Finding:
+        """That nodes cannot be seen; how to mend that is said once."""
+        found = _unseen(area, error)
+        if self._nodes_told:
+            return replace(found, remedy="")
+        self._nodes_told = True
+        return found
+
     def _ready(self, architecture: str) -> Iterator[Finding]:
         try:
             known = self._known_nodes()
         except ForbiddenError as error:
-            yield _unseen("nodes", error)
+            yield self._without_nodes("nodes", error)
             return
         yield from nodes.ready(known)
         if architecture and known:
@@ -132,7 +143,7 @@ class _Examination:
         try:
             known = self._known_nodes()
         except ForbiddenError as error:
-            yield _unseen("gpu", error)
+            yield self._without_nodes("gpu", error)
             return
         plugins: list[Raw] = []
         with contextlib.suppress(ForbiddenError):
@@ -190,7 +201,7 @@ class _Examination:
         try:
             known = self._known_nodes()
         except ForbiddenError as error:
-            yield _unseen("node-ports", error)
+            yield self._without_nodes("node-ports", error)
             return
         services: list[Raw] = []
         with contextlib.suppress(ForbiddenError):
@@ -234,5 +245,5 @@ def _is_default(storage_class: Raw) -> bool:
 
 def _unseen(area: str, error: ForbiddenError) -> Finding:
     return Finding(
-        area, "skipped", f"this could not be looked at: {error.message}", error.hint or ""
+        area, "skipped", f"this could not be looked at: {error.message}", error.grant
     )

@@ -52,7 +52,7 @@ def findings(
         cluster.create(pod(pull))
     except ForbiddenError as error:
         text = f"no pull was tried: {error.message}"
-        yield Finding(_AREA, "skipped", text, error.hint or "")
+        yield Finding(_AREA, "skipped", text, error.grant)
         return
     except PreconditionError as error:
         refusal = refusals.refused(error.message, namespace)

@@ -66,7 +66,7 @@ def controller(cluster: Cluster, namespace: str) -> Iterator[Finding]:
             deployments = cluster.list(kinds.DEPLOYMENT, namespace)
         except ForbiddenError as error:
             text = f"whether a controller runs cannot be seen: {error.message}"
-            yield Finding(_AREA, "skipped", text, error.hint or "")
+            yield Finding(_AREA, "skipped", text, error.grant)
             return
     there = [one for one in deployments if _CONTROLLER in str(one["metadata"]["name"])]
     if not there:

@@ -83,6 +83,8 @@ def test_missing_rights_are_named_with_the_commands_that_give_them(
         f" --resource=deployments.apps -n {cluster_namespace}`"
     ) in hint
     assert f"--serviceaccount={cluster_namespace}:ann -n {cluster_namespace}`" in hint
+    assert hint.endswith("`fnbuild doctor rights` lists all that is missing at once")
+    assert "doctor" not in caught.value.grant
 
 
 def test_missing_rights_on_parts_of_pods(cluster_namespace: str, reader: Cluster) -> None:

@@ -122,6 +122,11 @@ def test_missing_rights_are_named_and_can_be_given(
     # What cannot be seen is no failure of the cluster's.
     assert [one.state for one in only(found, "nodes")] == ["skipped"]
     assert not [one for one in found if one.state == "failure" and one.area != "rights"]
+    # One remedy is enough.
+    for some in (found, told(cluster_namespace, "nodes", "gpu", "node-ports")):
+        assert (
+            sum("-list-nodes" in one.remedy or "fnbuild-nodes" in one.remedy for one in some) == 1
+        )
 
     # The remedies do what they promise.
     monkeypatch.setenv("KUBECONFIG", own)
