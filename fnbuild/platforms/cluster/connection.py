@@ -128,10 +128,13 @@ def _of_pod() -> Cluster:
 
 def _past_proxies(configuration: Any) -> None:
     """No proxy of the environment is between this machine and itself, as for Go's programs."""
-    host = urlsplit(configuration.host).hostname or ""
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = host == "localhost"
-    if loopback:
+    if is_loopback(urlsplit(configuration.host).hostname or ""):
         configuration.proxy = None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether the address or name of a host means this machine itself."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

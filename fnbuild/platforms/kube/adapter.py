@@ -137,7 +137,7 @@ class KubePlatform:
     def _deployed(self, planned: Planned) -> Deployment:
         shown = self._shown(planned.known.key)
         if planned.plan.changes:
-            reaching.turn(shown)
+            reaching.turn(self.cluster, shown)
         return replace(shown, warnings=(*planned.plan.warnings, *shown.warnings))
 
     def store_imported(self, function: Function) -> Deployment:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
+from fnbuild.platforms.cluster import kinds
 from fnbuild.platforms.cluster.api import Cluster
-from fnbuild.platforms.kube import asking
+from fnbuild.platforms.cluster.connection import is_loopback
+from fnbuild.platforms.cluster.faults import ForbiddenError
+from fnbuild.platforms.kube import asking, inventory
 from fnbuild.platforms.kube.inventory import Known
 from fnbuild.spec.types import Raw
 
@@ -17,12 +20,12 @@ _GIVEN = "NUCTL_EXTERNAL_IP_ADDRESSES"
 _MOST_HOSTS = 3
 
 
-def hosts(cluster: Cluster, known: list[Known]) -> tuple[str, ...]:
+def hosts(cluster: Cluster, known: list[Known], pods: Iterable[Raw] = ()) -> tuple[str, ...]:
     """The addresses at which node ports answer; none when no function has one.
 
     What NUCTL_EXTERNAL_IP_ADDRESSES lists, as for nuctl; else nodes, by an external address where
-    they have one; the API server's host where it is forbidden to see nodes. Three of them are
-    enough: every node answers for every function.
+    they have one; where it is forbidden to see nodes, those of which pods tell, these or else any.
+    Three of them are enough: every node answers for every function.
     """
     if given := [one.strip() for one in os.environ.get(_GIVEN, "").split(",") if one.strip()]:
         return tuple(given)
@@ -30,13 +33,30 @@ def hosts(cluster: Cluster, known: list[Known]) -> tuple[str, ...]:
         return ()
     nodes = asking.nodes_of(cluster)
     if nodes is None:
-        host = urlsplit(cluster.server).hostname
-        return (host,) if host else ()
+        return _without_nodes(cluster, list(pods) or _pods(cluster, known[0].key.namespace))
     ready = [node for node in nodes if _is_ready(node)]
     for kind in ("ExternalIP", "InternalIP"):
         if found := [one for node in ready for one in _addresses(node, kind)]:
             return tuple(found[:_MOST_HOSTS])
     return ()
+
+
+def _without_nodes(cluster: Cluster, pods: Iterable[Raw]) -> tuple[str, ...]:
+    """The nodes that the pods are on, and this machine where the API server is on it. Any other
+    host of the API server may be a load balancer's, which has no node ports.
+    """
+    found = [str((pod.get("status") or {}).get("hostIP") or "") for pod in pods]
+    nodes = list(dict.fromkeys(filter(None, found)))[:_MOST_HOSTS]
+    host = urlsplit(cluster.server).hostname or ""
+    here = not cluster.in_cluster and is_loopback(host)
+    return tuple(dict.fromkeys([*nodes, host] if here else nodes))
+
+
+def _pods(cluster: Cluster, namespace: str) -> list[Raw]:
+    try:
+        return cluster.list(kinds.POD, namespace, labels=inventory.OF_FUNCTIONS)
+    except ForbiddenError:
+        return []
 
 
 def _is_ready(node: Raw) -> bool:

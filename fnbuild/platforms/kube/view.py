@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from fnbuild.errors import FnbuildError, UnavailableError
@@ -40,7 +40,7 @@ class _Look:
     """What was asked about one function; `pods` are None where nobody needed them."""
 
     cluster: Cluster
-    hosts: tuple[str, ...]
+    hosts: tuple[str, ...] = ()
     pods: list[Raw] | None = None
     standing: Standing | None = None
     statuses: dict[str, Status] = field(default_factory=dict)
@@ -48,10 +48,10 @@ class _Look:
 
 def deployment(cluster: Cluster, known: Known) -> Deployment:
     """The function as the platform protocol shows it, with its pods."""
-    hosts = addresses.hosts(cluster, [known])
     if known.deployment is None:
-        return _shown(known, _Look(cluster, hosts))
+        return _shown(known, _Look(cluster, addresses.hosts(cluster, [known])))
     pods = inventory.pods(cluster, known.key)
+    hosts = addresses.hosts(cluster, [known], pods)
     newest = reasons.of_newest(known.deployment, pods)
     said = asking.statuses_of(cluster, newest) if inventory.ours(known.deployment) else {}
     standing = asking.standing(cluster, known.deployment, pods, time.time(), said)
@@ -63,21 +63,26 @@ def deployments(cluster: Cluster, known: list[Known]) -> list[Deployment]:
 
     Pods are looked at only when some function is not fully available.
     """
-    hosts = addresses.hosts(cluster, known)
-    look = _Look(cluster, hosts)
     unsettled = [one for one in known if one.deployment and not _settled(one.deployment)]
-    looks = _looks(look, unsettled) if unsettled else {}
+    looks = _looks(cluster, unsettled) if unsettled else {}
+    pods = [pod for look in looks.values() for pod in look.pods or ()]
+    hosts = addresses.hosts(cluster, known, pods)
+    plain = _Look(cluster)
+
+    def listed(one: Known) -> Deployment:
+        return _listed(one, replace(looks.get(one.key.name, plain), hosts=hosts))
+
     with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
-        return list(pool.map(lambda one: _listed(one, looks.get(one.key.name, look)), known))
+        return list(pool.map(listed, known))
 
 
 def _settled(deployment: Raw) -> bool:
     return reasons.rolled_out(deployment) or not reasons.wanted_replicas(deployment)
 
 
-def _looks(look: _Look, unsettled: list[Known]) -> dict[str, _Look]:
+def _looks(cluster: Cluster, unsettled: list[Known]) -> dict[str, _Look]:
     """What is to be known of functions that are not fully available, by name."""
-    cluster, namespace = look.cluster, unsettled[0].key.namespace
+    namespace = unsettled[0].key.namespace
     pods, events, nodes = inventory.together(
         lambda: cluster.list(kinds.POD, namespace, labels=inventory.OF_FUNCTIONS),
         lambda: asking.warnings(cluster, namespace),
@@ -97,7 +102,7 @@ def _looks(look: _Look, unsettled: list[Known]) -> dict[str, _Look]:
             standing = reasons.standing(
                 one.deployment, mine, events or [], time.time(), nodes, statuses=said
             )
-            found[one.key.name] = _Look(cluster, look.hosts, mine, standing)
+            found[one.key.name] = _Look(cluster, pods=mine, standing=standing)
     return found
 
 

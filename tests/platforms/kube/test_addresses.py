@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
+import pytest
+
+from fnbuild.platforms.cluster import kinds
+from fnbuild.platforms.cluster.api import Cluster
+from fnbuild.platforms.cluster.faults import ForbiddenError
+from fnbuild.platforms.cluster.kinds import Kind
 from fnbuild.platforms.kube import addresses
 from fnbuild.platforms.kube.inventory import Known
 from fnbuild.platforms.kube.labels import Key
@@ -72,3 +79,35 @@ def test_an_ingress_for_every_host() -> None:
     assert addresses.outside(Known(KEY, {}, service(), made), ()) == ("203.0.113.7/faces",)
     nobody = ingress(rule("", "/faces"))
     assert addresses.outside(Known(KEY, {}, service(), nobody), ()) == ()
+
+
+@pytest.mark.parametrize(
+    ("server", "in_cluster", "pods", "expected"),
+    [
+        ("https://10.96.0.1:443", True, ("10.0.0.7", "10.0.0.7", ""), ("10.0.0.7",)),
+        ("https://10.96.0.1:443", True, (), ()),
+        ("https://lb.example.com", False, ("10.0.0.7",), ("10.0.0.7",)),
+        ("https://lb.example.com", False, (), ()),
+        ("https://127.0.0.1:6443", False, ("172.18.0.2",), ("172.18.0.2", "127.0.0.1")),
+        ("https://[::1]:6443", False, (), ("::1",)),
+    ],
+)
+def test_hosts_without_rights_on_nodes(
+    server: str, in_cluster: bool, pods: tuple[str, ...], expected: tuple[str, ...]
+) -> None:
+    cluster = cast(Cluster, _Blind(server, in_cluster, pods))
+    assert addresses.hosts(cluster, [Known(KEY, {}, service(30123))]) == expected
+
+
+@dataclass
+class _Blind:
+    """A cluster of which somebody may see pods and no nodes."""
+
+    server: str
+    in_cluster: bool
+    hosts: tuple[str, ...]
+
+    def list(self, kind: Kind, *_: object, **__: object) -> list[Raw]:
+        if kind is kinds.NODE:
+            raise ForbiddenError("not nodes", "")
+        return [{"status": {"hostIP": host}} for host in self.hosts]

@@ -142,7 +142,7 @@ def test_all_of_them(cluster: Cluster, place: str) -> None:
 
 
 def test_somebody_with_few_rights(cluster: Cluster, place: str, tmp_path: Path) -> None:
-    """Without processors, events and nodes the log tells why, and the API's host is a node's."""
+    """Without processors, events and nodes the log tells why, and pods where they are."""
     settled(cluster, place, "raising", lambda one: one.state == "unhealthy")
     file = kubeconfig_of(cluster, place, "reader", READER, tmp_path / "config")
     with pytest.MonkeyPatch.context() as patch:
@@ -153,10 +153,10 @@ def test_somebody_with_few_rights(cluster: Cluster, place: str, tmp_path: Path) 
         assert raising.message.startswith(f"{MISSING}\nTraceback (most recent call last):\n")
         well = shown(narrow, place, "well")
         assert well.state == "ready"
-        host = cluster.server.partition("://")[2].rpartition(":")[0]
-        assert well.external_urls == (f"{host}:{well.http_port}",)
-        found = {one.name: one.state for one in view.deployments(narrow, _known(narrow, place))}
-        assert (found["raising"], found["well"]) == ("unhealthy", "ready")
+        assert f"{node_address(cluster)}:{well.http_port}" == well.external_urls[0]
+        found = {one.name: one for one in view.deployments(narrow, _known(narrow, place))}
+        assert (found["raising"].state, found["well"].state) == ("unhealthy", "ready")
+        assert found["well"].external_urls == well.external_urls
 
 
 def _known(cluster: Cluster, namespace: str) -> list[inventory.Known]:
