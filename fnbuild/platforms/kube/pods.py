@@ -107,7 +107,8 @@ def placement(function: Function, pull_secret: str) -> Raw:
 
 def pull_policy(made: Made, function: Function) -> str:
     """The function's own; else a name that may move is asked for at every start, as in Nuclio."""
-    return function.spec.image_pull_policy or ("IfNotPresent" if made.pinned else "Always")
+    exact = made.pinned or "@" in made.runs
+    return function.spec.image_pull_policy or ("IfNotPresent" if exact else "Always")
 
 
 def _container(made: Made, function: Function, mounts: Iterable[Raw]) -> Raw:

@@ -132,6 +132,7 @@ def test_the_image() -> None:
     for values, spec, runs, policy in (
         ({}, {}, pinned, "IfNotPresent"),
         ({"pinned": ""}, {}, image, "Always"),
+        ({"pinned": "", "image": pinned}, {}, pinned, "IfNotPresent"),
         ({}, {"imagePullPolicy": "Never"}, pinned, "Never"),
     ):
         found = objects(values=values, **spec)["Deployment"]["template"]["spec"]["containers"][0]
