@@ -109,7 +109,7 @@ def _row(one: Deployment, *, ports: bool, wide: bool) -> list[object]:
         f"{one.replicas[0]}/{one.replicas[1]}",
     ]
     if ports:
-        row.append(one.http_port)
+        row.append(one.http_port or "")
     if wide:
         labels = ",".join(f"{key}={value}" for key, value in sorted(metadata.labels.items()))
         row += [labels, ", ".join(one.internal_urls), ", ".join(one.external_urls)]

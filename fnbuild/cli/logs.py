@@ -13,11 +13,18 @@ import click
 from fnbuild.cli import INTERRUPTED
 from fnbuild.cli.lazy import Command
 from fnbuild.cli.names import function_name
-from fnbuild.cli.session import Session, Whole, pass_session
+from fnbuild.cli.session import Session, Whole, note, pass_session
 from fnbuild.runtime import human
 
 if TYPE_CHECKING:
-    from fnbuild.platforms import LogRecord
+    from fnbuild.platforms import Deployment, LogRecord
+
+_NOT_RUNNING = {
+    "imported": "was imported and never deployed: it has no log",
+    "scaledToZero": "is scaled to zero: nothing runs that could write",
+    "standby": "is disabled: nothing runs that could write",
+    "stopped": "is stopped: nothing runs that could write",
+}
 
 _BAD = ("error", "critical", "fatal")
 
@@ -47,7 +54,7 @@ def logs(ctx: click.Context, session: Session, /, name: str, **flags: Any) -> No
     request's id where another request begins; JSON has every record whole.
     """
     platform = session.connect()
-    platform.deployment(session.namespace, name)
+    shown = platform.deployment(session.namespace, name)
     since, errors, tail = flags["since"], flags["errors"], flags["tail"]
     records = platform.logs(
         session.namespace,
@@ -62,14 +69,30 @@ def logs(ctx: click.Context, session: Session, /, name: str, **flags: Any) -> No
         if tail is not None and not flags["follow"]:
             records = iter(deque(records, tail))
     show = writer(flags["output"])
+    silent = True
+    if flags["follow"] and (why := _why_silent(shown)):
+        note(why)
     try:
         for record in records:
+            silent = False
             click.echo(show(record))
     except KeyboardInterrupt:
         if not flags["follow"]:
             raise
         # The usual way to stop following.
         ctx.exit(INTERRUPTED)
+    if silent and not flags["follow"] and tail != 0:
+        asked = " that was asked for" if since or errors else ""
+        note(_why_silent(shown) or f"{name} has written nothing{asked}")
+
+
+def _why_silent(one: Deployment) -> str:
+    """Why a function writes nothing now; "" when it may."""
+    from fnbuild.cli.listing import reason
+
+    if one.state in _NOT_RUNNING:
+        return f"{one.name} {_NOT_RUNNING[one.state]}"
+    return f"{one.name} is {one.state}: {reason(one.message)}" if one.message else ""
 
 
 def writer(form: str | None) -> Callable[[LogRecord], str]:

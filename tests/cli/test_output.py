@@ -91,6 +91,10 @@ def test_the_port_column_is_there_only_when_there_are_ports(
 ) -> None:
     show_functions([deployment("f", http_port=0)], "table")
     assert "NODE PORT" not in capsys.readouterr().out
+    show_functions([deployment("f", http_port=0), deployment("g")], "table")
+    without, with_one = capsys.readouterr().out.splitlines()[1:]
+    assert without.endswith("|")
+    assert with_one.endswith("| 41234")
 
 
 def test_wide_adds_labels_and_addresses(capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,10 +39,9 @@ def connect() -> Cluster:
         return _of_context(context)
     if _in_cluster():
         return _of_pod()
-    looked = ", ".join(map(str, kubeconfig.wanted()))
     raise UnavailableError(
-        f"there is no Kubernetes cluster to go to: {looked} does not exist or is empty, and this"
-        " does not run in a pod with an account",
+        f"there is no Kubernetes cluster to go to: {kubeconfig.lacking()}, and this does not run in"
+        " a pod with an account",
         hint="`--kubeconfig FILE` or KUBECONFIG names one; without a cluster: `--platform local`",
     )
 

@@ -23,6 +23,8 @@ from fnbuild.spec.types import Raw
 _PIECE = 65536
 _DOCKER_PIECE = 16 * 1024
 _STAMP = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:)(\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d) ")
+# What a node says in a log when the container is gone.
+_OF_NODE = b"unable to retrieve container logs for "
 _PAUSE_SECONDS = 0.2
 _PATIENCE_SECONDS = 15.0
 
@@ -134,8 +136,10 @@ def stamped(reply: Any) -> Iterator[tuple[int, bytes]]:
     start = moment = 0
     for line in lines(reply):
         stamp = _STAMP.match(line)
-        if stamp is None:  # of an older node, or none of its lines: it belongs to the one before
-            yield moment, line
+        if stamp is None:
+            # Of an older node it belongs to the one before; else the node itself says something.
+            if moment and not line.startswith(_OF_NODE):
+                yield moment, line
             continue
         if (stamp[1], stamp[4]) != minute:
             minute = stamp[1], stamp[4]

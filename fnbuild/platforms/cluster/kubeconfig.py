@@ -78,6 +78,17 @@ def files() -> list[Path]:
     return [file for file in wanted() if file.exists()]
 
 
+def lacking() -> str:
+    """What is wrong with each of the files that are looked for, when there is no context."""
+    return ", ".join(f"{file} {_lack(file)}" for file in wanted())
+
+
+def _lack(file: Path) -> str:
+    if not file.exists():
+        return "does not exist"
+    return "has no contexts" if _read(file) else "is empty"
+
+
 def chosen() -> Context | None:
     """The context that FNBUILD_CONTEXT names, or else the current one; None without a kubeconfig.
 

@@ -69,6 +69,12 @@ def _of_ports(function: Function) -> list[str]:
 def _of_scaling(function: Function) -> list[str]:
     found = []
     spec = function.spec
+    given = {"minReplicas": spec.min_replicas, "maxReplicas": spec.max_replicas}
+    others = [f"{key} {one}" for key, one in given.items() if one not in (None, spec.replicas)]
+    if spec.replicas and others:
+        found.append(
+            f"replicas {spec.replicas} goes before {' and '.join(others)}: nothing scales it"
+        )
     if spec.min_replicas == 0 and spec.replicas is None and scaling.bounds(function)[0] > 0:
         found.append(
             "minReplicas 0 counts as 1: nothing wakes a function here that has no pods;"

@@ -74,7 +74,11 @@ def test_no_kubeconfig(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert str(tmp_path / ".kube/config") in refused().message
     assert connection.default_namespace() == ""
     monkeypatch.setenv("KUBECONFIG", "/nowhere/a:/nowhere/b")
-    assert "/nowhere/a, /nowhere/b" in refused().message
+    assert "/nowhere/a does not exist, /nowhere/b does not exist, and" in refused().message
+    write("", {"apiVersion": "v1", "kind": "Config", "clusters": []})
+    said = refused().message
+    assert "config-0 is empty, " in said
+    assert "config-1 has no contexts, and this does not run in a pod" in said
 
 
 def test_the_current_context_or_the_one_asked_for(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from fnbuild.cli.app import run
+from fnbuild.errors import NotReadyError
 from tests.platforms.kube.author import Author
 
 Commands = Callable[..., tuple[int, str, str]]
@@ -47,3 +48,32 @@ def test_every_verb_that_meets_a_conflict_can_take_it_over(
         status, _, said = fnbuild(*verb, "--force-conflicts")
         assert status == 0, said
     assert author.shown().revision == 4
+
+
+def test_what_is_said_of_a_log_with_nothing_in_it(
+    author: Author, image: str, fnbuild: Commands
+) -> None:
+    author.run(image, replicas=0)
+    for more in ((), ("--errors",)):
+        status, printed, said = fnbuild("logs", "greeter", *more)
+        assert (status, printed) == (0, "")
+        assert said == "greeter is scaled to zero: nothing runs that could write\n"
+    with pytest.raises(NotReadyError):
+        author.run("registry.invalid/fnbuild-test/none:1", "broken")
+    status, printed, said = fnbuild("logs", "broken")
+    assert (status, printed) == (0, "")
+    assert said.startswith("broken is unhealthy: the nodes cannot reach the registry")
+
+
+def test_manifests_for_git_name_a_secret(author: Author, image: str, fnbuild: Commands) -> None:
+    what = ("greeter", "--run-image", image, "--handler", "main:handler", "-e", "API_TOKEN=hidden")
+    status, printed, said = fnbuild("deploy", *what, "--dry-run", "-o", "yaml")
+    assert status == 0, said
+    assert "hidden" not in printed + said
+    assert said.count("API_TOKEN from the Secret nuclio-greeter") == 1
+    assert f"-n {author.namespace} --from-literal=API_TOKEN=…" in said
+    status, _, said = fnbuild("deploy", *what, "--dry-run")
+    assert (status, "Secret" in said) == (0, False)
+    status, printed, said = fnbuild("deploy", *what, "--dry-run", "-o", "url")
+    assert (status, printed) == (2, "")
+    assert "a plan has no URL" in said

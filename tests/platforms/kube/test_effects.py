@@ -34,6 +34,11 @@ FOLDER = {
         ({"devices": ["/dev/video0"]}, "without effect on the kube platform: devices"),
         ({"scaleToZero": {"scaleResources": []}, "runtimeAttributes": {"a": 1}}, "scaleToZero, ru"),
         ({"minReplicas": 0, "maxReplicas": 2}, "minReplicas 0 counts as 1"),
+        ({"replicas": 1, "minReplicas": 2}, "replicas 1 goes before minReplicas 2"),
+        (
+            {"replicas": 2, "minReplicas": 1, "maxReplicas": 3},
+            "replicas 2 goes before minReplicas 1 and maxReplicas 3",
+        ),
         ({"triggers": {"a": {"kind": "kafka"}}}, "these kinds do not run here: kafka"),
         (
             {"triggers": {"web": {"kind": "http", "attributes": {"port": 8070}}}},
@@ -61,7 +66,8 @@ def test_one_sentence(spec: Raw, text: str) -> None:
         {},
         {"nodeSelector": {"gpu": "true"}, "resources": GPU},
         {"nodeSelector": {"zone": "east"}},
-        {"replicas": 2, "minReplicas": 0},
+        {"replicas": 2, "minReplicas": 2, "maxReplicas": 2},
+        {"replicas": 0, "minReplicas": 1},
         {"triggers": {"web": {"kind": "http", "attributes": {"port": 31000}}}},
         {
             "serviceType": "ClusterIP",
