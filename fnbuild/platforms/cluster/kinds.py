@@ -52,6 +52,7 @@ PERSISTENT_VOLUME = Kind("v1", "PersistentVolume", "persistentvolumes", namespac
 POD = Kind("v1", "Pod", "pods")
 SERVICE = Kind("v1", "Service", "services")
 CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
+ENDPOINTS = Kind("v1", "Endpoints", "endpoints")
 SECRET = Kind("v1", "Secret", "secrets")
 SERVICE_ACCOUNT = Kind("v1", "ServiceAccount", "serviceaccounts")
 PERSISTENT_VOLUME_CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")

@@ -204,9 +204,11 @@ class _Examination:
             yield self._without_nodes("node-ports", error)
             return
         services: list[Raw] = []
+        endpoints: list[Raw] | None = None
         with contextlib.suppress(ForbiddenError):
             services = self._cluster.list(kinds.SERVICE, self._namespace, labels=OURS)
-        yield from nodeports.findings(known, services)
+            endpoints = self._cluster.list(kinds.ENDPOINTS, self._namespace, labels=OURS)
+        yield from nodeports.findings(known, services, endpoints)
 
 
 def node_clocks(leases: list[Raw], now: float) -> Iterator[Finding]:
@@ -244,6 +246,4 @@ def _is_default(storage_class: Raw) -> bool:
 
 
 def _unseen(area: str, error: ForbiddenError) -> Finding:
-    return Finding(
-        area, "skipped", f"this could not be looked at: {error.message}", error.grant
-    )
+    return Finding(area, "skipped", f"this could not be looked at: {error.message}", error.grant)

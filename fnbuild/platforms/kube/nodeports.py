@@ -14,46 +14,71 @@ from fnbuild.spec.types import Raw
 _AREA = "node-ports"
 _SECONDS = 1.5
 _MOST_NODES = 8
+_MOST_PORTS = 4
 _IN_THE_RANGE = 32767
 _BLOCKED = (
     "let this machine and CVAT's reach TCP 30000-32767 of the nodes (firewall, security group), or"
     " use `--http-trigger-service-type LoadBalancer` or an ingress; `fnbuild invoke` goes through"
     " the API server meanwhile"
 )
+_UNFORWARDED = (
+    "is kube-proxy, or what does its work, well on every node (`kubectl get pods -n kube-system -o"
+    " wide`)? If it is, " + _BLOCKED
+)
 
 Answer = Literal["open", "closed", "silent"]
 
 
-def findings(nodes: Sequence[Raw], services: Sequence[Raw]) -> Iterator[Finding]:
+def findings(
+    nodes: Sequence[Raw], services: Sequence[Raw], endpoints: Sequence[Raw] | None = None
+) -> Iterator[Finding]:
     """One finding for a function's node port when there is one; else for the way to the nodes.
 
-    `services` are those of functions. Without any, a port on which nobody listens tells as much of
-    the way: a node that refuses the connection has been reached.
+    `services` and `endpoints` are those of functions; with None nobody knows which have ready pods.
+    Without any, a port on which nobody listens tells as much of the way: a node that refuses the
+    connection has been reached.
     """
     hosts = [host for node in nodes[:_MOST_NODES] for host in addresses(node)]
     if not hosts:
         text = "no node tells an address by which it could be reached"
         yield Finding(_AREA, "skipped", text)
         return
-    for service in services:
-        for port in _ports(service):
-            reached = _asked(hosts, port)
-            where = [host for host, answer in reached.items() if answer == "open"]
-            if where:
-                name = service["metadata"]["name"]
-                text = f"node port {port} of {name} answers at {', '.join(where)}"
-                yield Finding(_AREA, "ok", text)
-                return
+    serving = [one for one in services if endpoints is None or _name(one) in _ready(endpoints)]
+    ports = [(_name(one), port) for one in serving for port in _ports(one)][:_MOST_PORTS]
+    for name, port in ports:
+        reached = _asked(hosts, port)
+        where = [host for host, answer in reached.items() if answer == "open"]
+        if where:
+            text = f"node port {port} of {name} answers at {', '.join(where)}"
+            yield Finding(_AREA, "ok", text)
+            return
     reached = _asked(hosts, _IN_THE_RANGE)
     where = [host for host, answer in reached.items() if answer != "silent"]
-    if where:
+    if not where:
+        text = f"node ports do not answer from here: {', '.join(reached)} is silent"
+        yield Finding(_AREA, "warning", text, _BLOCKED)
+    elif ports and endpoints is not None:
+        name, port = ports[0]
+        text = f"node port {port} of {name} does not answer, and its pods are ready"
+        yield Finding(_AREA, "warning", f"{text}: asked at {', '.join(hosts)}", _UNFORWARDED)
+    else:
         text = f"{', '.join(where)} can be reached; there is no function to be called yet"
         if services:
             text = f"{', '.join(where)} can be reached; no function there answers now"
         yield Finding(_AREA, "ok", text)
-    else:
-        text = f"node ports do not answer from here: {', '.join(reached)} is silent"
-        yield Finding(_AREA, "warning", text, _BLOCKED)
+
+
+def _name(one: Raw) -> str:
+    return str(one["metadata"]["name"])
+
+
+def _ready(endpoints: Sequence[Raw]) -> set[str]:
+    """The Services that have pods to send requests to: `addresses` are those of ready ones."""
+    return {
+        _name(one)
+        for one in endpoints
+        if any(some.get("addresses") for some in one.get("subsets") or [])
+    }
 
 
 def _ports(service: Raw) -> list[int]:

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from fnbuild.platforms.cluster import kinds
 from fnbuild.platforms.cluster.rights import Right
+from fnbuild.platforms.kube.surroundings import PULL_SECRET
 
 _READ = ("get", "list")
+_UNWATCHED = "a deploy looks once a second instead, and ends a little later"
 _CHANGE = ("create", "patch", "delete")
 
 RIGHTS = (
-    Right(kinds.DEPLOYMENT, (*_READ, "watch", *_CHANGE)),
+    Right(kinds.DEPLOYMENT, (*_READ, *_CHANGE)),
     Right(kinds.SERVICE, (*_READ, *_CHANGE)),
     Right(kinds.CONFIG_MAP, (*_READ, *_CHANGE, "update")),
-    Right(kinds.POD, (*_READ, "watch")),
+    Right(kinds.POD, _READ),
+    Right(kinds.DEPLOYMENT, ("watch",), _UNWATCHED),
+    Right(kinds.POD, ("watch",), _UNWATCHED),
+    Right(
+        kinds.SECRET,
+        ("get",),
+        f"functions do not find the secret {PULL_SECRET}; spec.imagePullSecrets names it",
+    ),
     Right(kinds.EVENT, ("list",), "a deploy that fails says less of the reason"),
     Right(kinds.HPA_V1, (*_READ, *_CHANGE), "functions do not scale by load"),
     Right(kinds.INGRESS, (*_READ, *_CHANGE), "functions get no ingress"),

@@ -115,6 +115,7 @@ def test_missing_rights_are_named_and_can_be_given(
         "horizontalpodautoscalers.autoscaling",
         "ingresses.networking.k8s.io",
         "cronjobs.batch",
+        "secrets",
         "pods/proxy",
         "pods/portforward",
         "nodes",
@@ -140,6 +141,28 @@ def test_missing_rights_are_named_and_can_be_given(
         return [one.message.split(" in ")[0].split()[-1] for one in left] == ["nodes"]
 
     until("the rights", given)
+
+
+def test_rights_without_which_a_deploy_works_are_no_failure(
+    cluster: Cluster, cluster_namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verbs = ["get", "list", "create", "patch", "update", "delete"]
+    rules: list[Raw] = [
+        {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": verbs},
+        {"apiGroups": [""], "resources": ["services", "configmaps", "pods"], "verbs": verbs},
+    ]
+    file = kubeconfig_of(cluster, cluster_namespace, "still", rules, tmp_path / "config")
+    monkeypatch.setenv("KUBECONFIG", str(file))
+    found = told(cluster_namespace, "rights")
+    assert {one.state for one in found} == {"warning"}
+    watching = [one for one in found if "may not watch" in one.message]
+    assert [one.message.partition(" watch ")[2].split()[0] for one in watching] == [
+        "deployments.apps",
+        "pods",
+    ]
+    assert all("once a second instead" in one.message for one in watching)
+    (secret,) = (one for one in found if "may not get secrets" in one.message)
+    assert "registry-credentials" in secret.message
 
 
 # Pulling
@@ -370,6 +393,15 @@ def test_a_node_port_that_answers() -> None:
     assert (found.state, f"port {port} of nuclio-one" in found.message) == ("ok", True)
     (found,) = nodeports.findings([at("127.0.0.1")], [service])
     assert (found.state, "no function there answers" in found.message) == ("ok", True)
+    about = {"metadata": {"name": "nuclio-one"}}
+    unready = {**about, "subsets": [{"notReadyAddresses": [{"ip": "10.0.0.7"}]}]}
+    (found,) = nodeports.findings([at("127.0.0.1")], [service], [unready])
+    assert (found.state, "no function there answers" in found.message) == ("ok", True)
+    ready = {**about, "subsets": [{"addresses": [{"ip": "10.0.0.7"}]}]}
+    (found,) = nodeports.findings([at("127.0.0.1")], [service], [ready])
+    assert found.state == "warning"
+    assert f"port {port} of nuclio-one does not answer" in found.message
+    assert "kube-proxy" in found.remedy
     (found,) = nodeports.findings([at("127.0.0.1")], [])
     assert (found.state, "no function to be called" in found.message) == ("ok", True)
 
