@@ -67,6 +67,14 @@ class GoneError(ConflictError):
     """The server no longer has the version of a list that was asked for."""
 
 
+class FieldsError(InputError):
+    """An object is not as it has to be; `fields` are the paths of what is wrong in it."""
+
+    def __init__(self, message: str, fields: tuple[str, ...], hint: str | None = None):
+        super().__init__(message, hint=hint)
+        self.fields = fields
+
+
 class FieldConflictError(ConflictError):
     """Somebody else manages fields that were to be set.
 
@@ -190,8 +198,9 @@ def _untyped(refusal: _Refusal) -> FnbuildError | None:
     fields = _UNDECLARED.findall(refusal.text)
     if fields:
         listed = ", ".join(dict.fromkeys(fields))
-        return InputError(
+        return FieldsError(
             f"this cluster does not know what {refusal.thing} asks for: {listed}",
+            tuple(dict.fromkeys(fields)),
             hint="`kubectl explain` shows what it knows; leave the setting out, or correct it",
         )
     wrong = _MISTYPED.findall(refusal.text)
@@ -199,7 +208,8 @@ def _untyped(refusal: _Refusal) -> FnbuildError | None:
         return None
     # Behind that is the value, which may be a secret.
     said = "; ".join(f"{where}: {what}" for where, what in wrong)
-    return InputError(f"the cluster refuses {refusal.thing}: {said}")
+    fields = tuple(where for where, _ in wrong)
+    return FieldsError(f"the cluster refuses {refusal.thing}: {said}", fields)
 
 
 def _unauthorized(refusal: _Refusal) -> FnbuildError:
@@ -304,7 +314,8 @@ def _invalid(refusal: _Refusal) -> FnbuildError:
         for one in refusal.causes
     ]
     said = "; ".join(dict.fromkeys(map(str, problems))) or refusal.text
-    return InputError(f"the cluster refuses {refusal.thing}: {said}")
+    fields = tuple(str(one["field"]) for one in refusal.causes if one.get("field"))
+    return FieldsError(f"the cluster refuses {refusal.thing}: {said}", fields)
 
 
 def _busy(refusal: _Refusal) -> FnbuildError:
