@@ -90,7 +90,7 @@ class KubePlatform:
         known = self._own(key)
         if revision is None:
             served = (made for made in records.revisions(known) if not made.failed)
-            wanted = history.before(name, known.made, served)
+            wanted = history.before(name, records.active(known), served)
         else:
             wanted = records.revision(known, revision)
         progress(f"rolling back to the code and configuration of revision {wanted.number}")
@@ -105,7 +105,7 @@ class KubePlatform:
     ) -> Deployment:
         key = Key(namespace, name)
         known = self._own(key)
-        recorded = known.made or next(iter(records.revisions(known)), None)
+        recorded = records.active(known) or next(iter(records.revisions(known)), None)
         if recorded is None:
             raise records.without_code(key, known.imported)
         note = f"redeploy of revision {recorded.number}"

@@ -66,11 +66,6 @@ class Claim:
             "" if imported is None else own.text_of(imported),
         )
 
-    @property
-    def next_number(self) -> int:
-        active = self.known.made
-        return max([*self.made, active.number if active else 0], default=0) + 1
-
     def add_import(self, function: Function) -> None:
         self.imported = own.text_of(config_of(function))
 

@@ -193,8 +193,6 @@ def _revision(
 ) -> Made:
     """The revision that a deploy would make."""
     number = max((one.number for one in records.revisions(known)), default=0) + 1
-    if known.made is not None and not known.made.number:
-        number += 1  # what was applied from a file gets one, too
     made = Made(
         key=known.key,
         number=number,

@@ -7,6 +7,7 @@ Serving needs none of it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from typing import Literal
 
@@ -39,18 +40,28 @@ def recorded(known: Known) -> list[Made]:
 def revisions(known: Known) -> list[Made]:
     """Every revision, newest first; what runs counts before it is recorded, too."""
     found = {made.number: made for made in recorded(known)}
-    active = known.made
-    if active is not None and active.number:
-        found.setdefault(active.number, active)
+    if (now := active(known)) is not None:
+        found.setdefault(now.number, now)
     return [found[number] for number in sorted(found, reverse=True)]
+
+
+def active(known: Known) -> Made | None:
+    """The revision that runs, or is to run. What was applied from a file has the number under which
+    the next deploy records it.
+    """
+    made = known.made
+    if made is None or made.number or known.deployment is None:
+        return made
+    number = max((one.number for one in recorded(known)), default=0) + 1
+    created = made.created or str(known.deployment["metadata"].get("creationTimestamp", ""))
+    return replace(made, number=number, source=number, created=created, note="applied from a file")
 
 
 def shown(known: Known) -> list[Revision]:
     """All revisions, newest first."""
-    active = known.made
+    now = active(known)
     return [
-        _shown(made, active is not None and made.number == active.number)
-        for made in revisions(known)
+        _shown(made, now is not None and made.number == now.number) for made in revisions(known)
     ]
 
 

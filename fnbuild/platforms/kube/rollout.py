@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from fnbuild.build.processor import readiness_seconds
 from fnbuild.errors import ConflictError, FnbuildError, NotFoundError, NotReadyError
@@ -41,14 +41,10 @@ def settle(claim: Claim) -> Made | None:
     """Put on record what runs, if it is not; the revision to go back to, None when there is none.
 
     A deploy that was killed has left a Deployment that no record knows of: it counts as one that
-    served when its pods are ready, as a failure when not. What was applied from a file has no
-    number yet.
+    served when its pods are ready, as a failure when not.
     """
-    active, deployment = claim.known.made, claim.known.deployment
+    active, deployment = records.active(claim.known), claim.known.deployment
     if active is not None and deployment is not None:
-        if not active.number:
-            number = claim.next_number
-            active = replace(active, number=number, source=number, note="applied from a file")
         known = claim.made.get(active.number)
         if rolled_out(deployment):
             claim.add(active)

@@ -222,6 +222,11 @@ def test_what_was_applied_from_a_file_is_a_revision_too(author: Author, image: s
     for manifest in author.planned(image).manifests:
         cluster.apply(manifest)
     until("the pods", lambda: author.shown().state == "ready", seconds=60)
+    (only,) = author.platform.revisions(author.namespace, "greeter")
+    assert (only.number, only.state, only.message) == (1, "active", "applied from a file")
+    assert only.created
+    with pytest.raises(NotFoundError, match="served before revision 1"):
+        author.platform.rollback(author.namespace, "greeter", None, author.progress.append)
     author.run(image, env={"WORD": "two"})
     found = author.platform.revisions(author.namespace, "greeter")
     assert [(one.number, one.state, one.message) for one in found] == [
