@@ -19,6 +19,7 @@ from fnbuild.difference import Difference
 from fnbuild.errors import BuildError, NotFoundError, NotReadyError, Report, UsageError
 from fnbuild.membership import PROJECT_LABEL
 from fnbuild.platforms import Deployment, Plan, Platform, Progress, lookup
+from fnbuild.platforms.recorded import PREVIOUS_STATE, without_skip
 from fnbuild.spec import reader
 from fnbuild.spec.merge import merge
 from fnbuild.spec.rules import complete
@@ -26,11 +27,6 @@ from fnbuild.spec.secrets import without_secrets
 from fnbuild.spec.types import Function, Metadata, Raw, to_dict
 
 DEFAULT_NAMESPACE = "nuclio"
-
-# Nuclio's export writes these so that an import does not start anything by itself
-# (pkg/functionconfig/types.go, PrepareFunctionForExport); a deploy takes them off again.
-_PREVIOUS_STATE = "nuclio.io/previous-state"
-_SKIP_ANNOTATIONS = ("skip-build", "skip-deploy", _PREVIOUS_STATE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +102,7 @@ def prepare(request: DeployRequest) -> Prepared:
         strict=request.strict,
         variant=request.variant,
     )
-    function = _switched(_without_skip(loaded.function), request)
+    function = _switched(without_skip(loaded.function), request)
     loaded = replace(loaded, function=function)
     return Prepared(loaded, function, loaded.report, request.image or _entry_image(function))
 
@@ -207,10 +203,16 @@ def update(platform: Platform, request: DeployRequest, progress: Progress) -> De
 
 
 def export(
-    function: Function, *, state: str = "", scrub: bool = True, cleanup_spec: bool = False
+    function: Function,
+    *,
+    state: str = "",
+    image: str = "",
+    scrub: bool = True,
+    cleanup_spec: bool = False,
 ) -> Raw:
     """The configuration as nuctl exports it: ready to be imported elsewhere. `state` is the
-    function's own, which Nuclio notes down.
+    function's own, which Nuclio notes down. `image` is the exact reference of what runs where there
+    is one: where it is from a registry, it stands for the name that may mean another image by then.
 
     Scrubbing blanks the namespace and the secrets, as Nuclio does (pkg/functionconfig/types.go).
     """
@@ -221,8 +223,10 @@ def export(
     annotations = metadata.setdefault("annotations", {})
     annotations.update({"skip-build": "true", "skip-deploy": "true"})
     if state:
-        annotations[_PREVIOUS_STATE] = state
+        annotations[PREVIOUS_STATE] = state
     spec = raw.setdefault("spec", {})
+    if "@sha256:" in image:
+        spec["image"] = image
     if scrub:
         metadata.pop("namespace", None)
         raw = without_secrets(raw)
@@ -273,16 +277,6 @@ def _switched(function: Function, request: DeployRequest) -> Function:
 
 def _identity(function: Function, namespace: str, name: str) -> Metadata:
     return msgspec.structs.replace(function.metadata, namespace=namespace, name=name)
-
-
-def _without_skip(function: Function) -> Function:
-    kept = {
-        key: value
-        for key, value in function.metadata.annotations.items()
-        if key not in _SKIP_ANNOTATIONS
-    }
-    metadata = msgspec.structs.replace(function.metadata, annotations=kept)
-    return msgspec.structs.replace(function, metadata=metadata)
 
 
 def _current(platform: Platform, function: Function) -> Deployment | None:

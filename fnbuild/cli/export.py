@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from fnbuild.cli.lazy import Command, Entry, LazyGroup
 from fnbuild.cli.names import function_name, project_name
 from fnbuild.cli.output import output_option
 from fnbuild.cli.session import Session, pass_session
+
+if TYPE_CHECKING:
+    from fnbuild.platforms import Deployment
+    from fnbuild.spec.types import Raw
 
 _ENTRIES = {
     "functions": Entry("fnbuild.cli.export:functions", "Functions.", ("function", "fu", "fn")),
@@ -37,7 +43,6 @@ def functions(
     session: Session, names: tuple[str, ...], output: str, no_scrub: bool, cleanup_spec: bool
 ) -> None:
     """Print one function, or several as a map by name."""
-    from fnbuild import deploy as pipeline
     from fnbuild.cli.output import show_value
     from fnbuild.errors import NotFoundError
 
@@ -50,10 +55,7 @@ def functions(
     if not found:
         raise NotFoundError(f"No functions found (namespace {session.namespace})")
     exported = {
-        one.name: pipeline.export(
-            one.function, state=one.state, scrub=not no_scrub, cleanup_spec=cleanup_spec
-        )
-        for one in found
+        one.name: _exported(one, scrub=not no_scrub, cleanup_spec=cleanup_spec) for one in found
     }
     show_value(exported[found[0].name] if len(found) == 1 else exported, output)
 
@@ -68,7 +70,6 @@ def projects(
     session: Session, name: str | None, output: str, no_scrub: bool, cleanup_spec: bool
 ) -> None:
     """Print one project with its functions, or all as a map by name."""
-    from fnbuild import deploy as pipeline
     from fnbuild.cli.listing import project_object
     from fnbuild.cli.output import show_value
     from fnbuild.errors import NotFoundError
@@ -81,12 +82,7 @@ def projects(
         one.name: {
             "project": project_object(one),
             "functions": {
-                function.name: pipeline.export(
-                    function.function,
-                    state=function.state,
-                    scrub=not no_scrub,
-                    cleanup_spec=cleanup_spec,
-                )
+                function.name: _exported(function, scrub=not no_scrub, cleanup_spec=cleanup_spec)
                 for function in platform.deployments(session.namespace, one.name)
             },
             "functionEvents": {},
@@ -95,3 +91,12 @@ def projects(
         for one in found
     }
     show_value(exported[name] if name else exported, output)
+
+
+def _exported(one: Deployment, *, scrub: bool, cleanup_spec: bool) -> Raw:
+    from fnbuild import deploy as pipeline
+
+    image = str(one.details.get("pinned", ""))
+    return pipeline.export(
+        one.function, state=one.state, image=image, scrub=scrub, cleanup_spec=cleanup_spec
+    )

@@ -45,6 +45,7 @@ from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.inventory import Known
 from fnbuild.platforms.docker.labels import Key, key_of
 from fnbuild.platforms.projects import deletable
+from fnbuild.platforms.recorded import of_import
 from fnbuild.spec.hints import closest
 from fnbuild.spec.types import Function, Metadata
 
@@ -115,7 +116,11 @@ class DockerPlatform:
         force_conflicts: bool = False,  # noqa: ARG002
     ) -> Deployment:
         key = Key(namespace, name)
-        self._existing(key)
+        known = self._existing(key)
+        if known.imported is not None and not known.all:
+            found = of_import(view.function_of(known))
+            if found is not None:
+                return self.apply(self.plan(*found), progress)
         with deploys.changing(self.engine, key, "redeployed") as known:
             _refuse_foreign(known)
             recorded = known.active or next(iter(known.all), None)

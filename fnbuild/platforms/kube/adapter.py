@@ -38,6 +38,7 @@ from fnbuild.platforms.kube.labels import Key, Made, key_of, now
 from fnbuild.platforms.kube.planning import Again, Planned
 from fnbuild.platforms.kube.rollout import Rollout
 from fnbuild.platforms.projects import deletable
+from fnbuild.platforms.recorded import of_import
 from fnbuild.spec.hints import closest
 from fnbuild.spec.types import Function
 
@@ -107,12 +108,20 @@ class KubePlatform:
         known = self._own(key)
         recorded = records.active(known) or next(iter(records.revisions(known)), None)
         if recorded is None:
-            raise records.without_code(key, known.imported)
+            return self._run_imported(known, progress, force_conflicts=force_conflicts)
         note = f"redeploy of revision {recorded.number}"
         again = Again(recorded.source, note, now(), recorded.overlap)
         return self._run_again(
             recorded, "redeployed", again, progress, force_conflicts=force_conflicts
         )
+
+    def _run_imported(
+        self, known: Known, progress: Progress, *, force_conflicts: bool
+    ) -> Deployment:
+        found = None if known.imported is None else of_import(view.function_of(known))
+        if found is None:
+            raise records.without_code(known.key, known.imported)
+        return self.apply(self.plan(*found, force_conflicts=force_conflicts), progress)
 
     def _run_again(
         self,
@@ -172,6 +181,8 @@ class KubePlatform:
 
     def deployments(self, namespace: str, project: str | None = None) -> list[Deployment]:
         known = inventory.functions(self.cluster, namespace)
+        if not known:
+            inventory.require_namespace(self.cluster, namespace)
         wanted = [one for one in known if project in (None, one.project)]
         return view.deployments(self.cluster, wanted)
 

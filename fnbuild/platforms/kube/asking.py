@@ -46,9 +46,14 @@ def standing(
         pods,
         events_of(cluster, newest),
         now,
-        nodes_of(cluster) if any(not pod["spec"].get("nodeName") for pod in newest) else None,
+        nodes_of(cluster) if any(map(_is_without_node, newest)) else None,
         statuses_of(cluster, newest) if statuses is None else statuses,
     )
+
+
+def _is_without_node(pod: Raw) -> bool:
+    """Whether no kubelet has taken the pod, be it that it has no node or one that is not there."""
+    return not (pod["spec"].get("nodeName") and (pod.get("status") or {}).get("startTime"))
 
 
 def events_of(cluster: Cluster, pods: Sequence[Raw]) -> list[Raw]:

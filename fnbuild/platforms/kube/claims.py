@@ -20,7 +20,7 @@ from fnbuild.errors import ConflictError, FnbuildError
 from fnbuild.platforms.cluster import kinds
 from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.cluster.faults import StaleError
-from fnbuild.platforms.kube import inventory, records
+from fnbuild.platforms.kube import addresses, inventory, records
 from fnbuild.platforms.kube import labels as own
 from fnbuild.platforms.kube.inventory import IMPORTED, Known
 from fnbuild.platforms.kube.labels import Key, Made, config_of
@@ -46,13 +46,15 @@ class Claim:
     """The right to change one function, which one deploy has at a time, and its open record.
 
     `known` is what there was when it was taken, `made` the revisions on record by number. What is
-    added is written when the claim is given back; with `forget` the record goes instead.
+    added is written when the claim is given back, with `node_port`; with `forget` the record goes
+    instead.
     """
 
     cluster: Cluster
     known: Known
     made: dict[int, Made] = field(default_factory=dict)
     imported: str = ""
+    node_port: int = 0
     forget: bool = False
     _text: str = ""
 
@@ -64,6 +66,7 @@ class Claim:
             known,
             {made.number: made for made in records.recorded(known)},
             "" if imported is None else own.text_of(imported),
+            addresses.node_port(known.service) or known.node_port,
         )
 
     def add_import(self, function: Function) -> None:
@@ -131,6 +134,8 @@ class Claim:
         metadata.pop("managedFields", None)
         annotations = dict(metadata.get("annotations") or {})
         annotations.pop(_CLAIM, None)
+        if self.node_port:
+            annotations[inventory.NODE_PORT] = str(self.node_port)
         manifest = {
             "apiVersion": "v1",
             "kind": "ConfigMap",
@@ -198,12 +203,6 @@ def claimed(cluster: Cluster, key: Key, participle: str, seconds: float) -> Iter
 def refuse_foreign(known: Known) -> None:
     """Touch nothing that has the function's name and is somebody else's."""
     name = known.key.name
-    if known.of_project:
-        raise ConflictError(
-            f"a function {name} would have the ConfigMap {known.key.object}, which is that of"
-            f" {name.replace('-', ' ', 1)}",
-            hint="give the function another name",
-        )
     if not known.foreign:
         return
     raise ConflictError(

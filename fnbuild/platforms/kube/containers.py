@@ -23,17 +23,26 @@ _CODE = re.compile(r"statuscode: (\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What is known beside the pods; see `reasons.standing`."""
+    """What is known beside the pods; see `reasons.standing`.
+
+    `since` is when the function was changed last, in seconds since the epoch: what was so before
+    may have been mended by that.
+    """
 
     events: Sequence[Raw]
     now: float
     nodes: list[Raw] | None
     statuses: Mapping[str, Status]
+    since: float = 0.0
 
     def of(self, pod: Raw) -> list[Raw]:
-        """The pod's events, the newest first."""
+        """The pod's events since then, the newest first."""
         uid = pod["metadata"].get("uid")
-        mine = [one for one in self.events if (one.get("involvedObject") or {}).get("uid") == uid]
+        mine = [
+            one
+            for one in self.events
+            if (one.get("involvedObject") or {}).get("uid") == uid and last_time(one) >= self.since
+        ]
         mine.reverse()  # the cluster lists them in their order, and its times are whole seconds
         return sorted(mine, key=last_time, reverse=True)
 
@@ -228,6 +237,7 @@ def _creating(one: _Container) -> Finding:
     if mounts:
         found = missing.cannot_mount(str(mounts[0].get("message") or ""), one.namespace)
         began = seconds(mounts[0].get("firstTimestamp")) or last_time(mounts[0])
+        began = max(began, one.look.since)
         return found.become(fatal=bool(found.hint) and one.look.now - began >= _MOUNT_SECONDS)
     if newest is not None and newest["reason"] == "Pulling":
         return Finding(f"pulling {one.image}")

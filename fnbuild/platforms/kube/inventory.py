@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from fnbuild.platforms.cluster import kinds
 from fnbuild.platforms.cluster.api import Cluster
-from fnbuild.platforms.cluster.faults import ForbiddenError
+from fnbuild.platforms.cluster.faults import ForbiddenError, Request, no_namespace
 from fnbuild.platforms.kube import labels as own
 from fnbuild.platforms.kube.labels import Key, Made
 from fnbuild.spec.types import Raw
@@ -23,6 +23,9 @@ IMPORTED = "function"
 """The key of an imported function's ConfigMap below which its configuration is, as JSON."""
 
 OF_FUNCTIONS = f"{own.CLASS}=function"
+NODE_PORT = "fnbuild.io/node-port"
+"""The annotation of the ConfigMap that keeps the function's node port, should its Service go."""
+
 CLAIM = "fnbuild.io/deploying"
 """The annotation of the ConfigMap while somebody changes the function, as JSON; see `claims`."""
 
@@ -37,7 +40,8 @@ class Known:
     """All that the cluster has of one function.
 
     `record` is the ConfigMap of its name: the revisions, or an import; where many functions are
-    listed only imports are read. `hpa` is read for one function alone. Objects of that name that
+    listed only imports are read, and those of functions whose Deployment is gone. `hpa` is read for
+    one function alone. Objects of that name that
     are none of fnbuild's are here as well: see `foreign`.
     """
 
@@ -51,15 +55,9 @@ class Known:
     @property
     def there(self) -> bool:
         """Whether this is a function at all, of fnbuild or of somebody else."""
-        record = None if self.of_project else self.record
         return _is_function(self.deployment) or any(
-            ours(one) for one in (self.deployment, self.service, record)
+            ours(one) for one in (self.deployment, self.service, self.record)
         )
-
-    @property
-    def of_project(self) -> bool:
-        """Whether the ConfigMap of its name is a project's: that of `project-x` is of project x."""
-        return self.record is not None and labels_of(self.record).get(own.RECORD) == "project"
 
     @property
     def foreign(self) -> bool:
@@ -87,9 +85,19 @@ class Known:
 
     def claimed(self, now: float) -> bool:
         """Whether somebody changes the function; `now` is in seconds since the epoch."""
-        annotations = (self.record or {}).get("metadata", {}).get("annotations") or {}
-        until = _read(annotations.get(CLAIM, "")).get("until")
+        until = _read(self._noted(CLAIM)).get("until")
         return isinstance(until, int | float) and until > now
+
+    @property
+    def node_port(self) -> int:
+        """The node port that the function had when it was last changed; 0 for none."""
+        text = self._noted(NODE_PORT)
+        return int(text) if text.isdecimal() else 0
+
+    def _noted(self, name: str) -> str:
+        """An annotation of the record."""
+        annotations = (self.record or {}).get("metadata", {}).get("annotations") or {}
+        return str(annotations.get(name, ""))
 
     @property
     def made(self) -> Made | None:
@@ -119,6 +127,10 @@ def functions(cluster: Cluster, namespace: str) -> list[Known]:
         {_name(one): one for one in some} for some in listed
     )
     made = [*deployments, *(name for name, one in services.items() if ours(one)), *records]
+    for name in set(made) - {*deployments, *records}:
+        # What is there without its Deployment, the record tells.
+        if (record := cluster.get(kinds.CONFIG_MAP, namespace, name)) is not None:
+            records[name] = record
     return [
         Known(
             Key(namespace, name.removeprefix(_PREFIX)),
@@ -143,6 +155,17 @@ def function(cluster: Cluster, key: Key) -> Known:
         lambda: cluster.get(kinds.CONFIG_MAP, key.namespace, key.object),
     )
     return Known(key, deployment, service, ingress, hpa, record)
+
+
+def require_namespace(cluster: Cluster, namespace: str) -> None:
+    """Raises `NotFoundError` when there is none; who may not see namespaces hears nothing."""
+    try:
+        found = cluster.get(kinds.NAMESPACE, "", namespace)
+    except ForbiddenError:
+        return
+    if found is None:
+        asked = Request("list", server=cluster.server, context=cluster.context)
+        raise no_namespace(namespace, asked)
 
 
 def everywhere(cluster: Cluster) -> list[Key]:

@@ -45,13 +45,14 @@ STAMP = "nuclio.io/image-hash"
 CONFIG = "nuclio.io/function-config"
 REVISION = "fnbuild.io/revision"
 OWNER = "fnbuild.io/owner"
+PINNED = "fnbuild.io/pinned"
 _DIGEST = "fnbuild.io/digest"
 _IMAGE = "fnbuild.io/image"
 _CREATED = "fnbuild.io/created"
 _SOURCE = "fnbuild.io/source-revision"
 _NOTE = "fnbuild.io/note"
-OF_REVISIONS = (REVISION, _CREATED, _SOURCE, _NOTE, OWNER)
-"""Those that tell when and by whom; the rest follows from the function."""
+OF_REVISIONS = (REVISION, _CREATED, _SOURCE, _NOTE, OWNER, PINNED)
+"""Those that tell when, by whom and of which very image; the rest follows from the function."""
 
 _MOST_SOURCE = 64 << 10
 _LONGEST_MESSAGE = 16 << 10
@@ -198,6 +199,7 @@ class Made:
             CONFIG: text_of(self.config),
         }
         found = {name: text for name, text in given.items() if text}
+        found[PINNED] = self.pinned
         allowed.check_annotations(found, own=(CONFIG,))
         return found
 
@@ -260,13 +262,28 @@ def text_of(values: Raw) -> str:
 
 
 def _images(annotations: Raw, pod: Raw, config: Raw) -> tuple[str, str]:
-    """The name that people know, and the exact reference where what runs is one."""
-    own = [one for one in pod.get("containers") or [] if one.get("name") == CONTAINER]
-    runs = str(own[0].get("image", "")) if own else ""
+    """The name that people know, and the exact reference where there is one.
+
+    The pods' own image is asked only of what was applied from a file: it may be anybody's.
+    """
+    own = _own_container(pod)
+    runs = str(own.get("image", ""))
     image = str(annotations.get(_IMAGE) or runs)
+    if PINNED in annotations:
+        return image, str(annotations[PINNED])
     chosen = _part(config, "spec").get("imagePullPolicy")
-    exact = bool(own) and not chosen and own[0].get("imagePullPolicy") != "Always"
+    exact = bool(own) and not chosen and own.get("imagePullPolicy") != "Always"
     return image, runs if exact or runs != image or "@" in runs else ""
+
+
+def image_of(deployment: Raw) -> str:
+    """The image that the function's own container has in the pods' template; "" for none."""
+    return str(_own_container(deployment["spec"]["template"]["spec"]).get("image", ""))
+
+
+def _own_container(pod: Raw) -> Raw:
+    found: list[Raw] = pod.get("containers") or []
+    return next((one for one in found if one.get("name") == CONTAINER), {})
 
 
 def _stamp(about: Raw, digest: str) -> str:

@@ -12,12 +12,10 @@ from fnbuild.platforms import Manifest
 from fnbuild.platforms.cluster.kinds import Kind
 from fnbuild.platforms.kube import scaling
 from fnbuild.platforms.kube.cron import cron_jobs, in_jobs
-from fnbuild.platforms.kube.findings import listed
 from fnbuild.platforms.kube.ingress import ingress
 from fnbuild.platforms.kube.labels import OF_REVISIONS, Made
-from fnbuild.platforms.kube.pods import template
+from fnbuild.platforms.kube.pods import strategy, template
 from fnbuild.platforms.kube.service import service
-from fnbuild.platforms.settings import wants_gpu
 from fnbuild.spec.references import References
 from fnbuild.spec.types import Function, Raw
 
@@ -68,15 +66,7 @@ def needs(made: Made) -> tuple[str, ...]:
     """What `portable` manifests need beside them in the cluster, a sentence each."""
     references = References(made.key.object)
     references.replaced(made.config)
-    if not references.keys:
-        return ()
-    name, namespace = made.key.object, made.key.namespace
-    literals = " ".join(f"--from-literal={key}=…" for key in references.keys)
-    return (
-        f"the manifests take {listed(list(references.keys))} from the Secret {name}, for they look"
-        f" like secrets: `kubectl create secret generic {name} -n {namespace} {literals}` makes it"
-        f" (`--from-file={references.keys[0]}=FILE` keeps a value off the command line)",
-    )
+    return references.needs(made.key.namespace)
 
 
 def _without_revision(manifest: Manifest) -> Manifest:
@@ -91,7 +81,7 @@ def _deployment(made: Made, function: Function, around: Surroundings) -> Raw:
     spec: Raw = {} if number is None else {"replicas": number}
     spec |= {
         "selector": {"matchLabels": made.key.selector},
-        "strategy": _strategy(made, function),
+        "strategy": strategy(made, function),
         "template": template(made, function, around.pull_secret, cron_jobs=in_jobs(function)),
     }
     return {
@@ -100,16 +90,3 @@ def _deployment(made: Made, function: Function, around: Surroundings) -> Raw:
         "metadata": made.metadata(made.annotations()),
         "spec": spec,
     }
-
-
-def _strategy(made: Made, function: Function) -> Raw:
-    """New pods before old ones go; with GPUs the reverse, for the old pod holds the one there is.
-
-    Nuclio does the same with GPUs and leaves the rest to Kubernetes, which may take a quarter of
-    the old pods away first.
-    """
-    if function.spec.deployment_strategy:
-        return function.spec.deployment_strategy
-    if wants_gpu(function) and not made.overlap:
-        return {"type": "Recreate"}
-    return {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"}}

@@ -13,16 +13,18 @@ from typing import Any
 
 import msgspec
 
-from fnbuild.errors import UsageError
+from fnbuild.errors import InputError, UsageError
 from fnbuild.platforms import OF_CONFLICTS, Artifact, Manifest, Plan, Step
 from fnbuild.platforms.cluster.api import Cluster
-from fnbuild.platforms.kube import asking, claims, records
+from fnbuild.platforms.cluster.faults import FieldConflictError, FieldsError
+from fnbuild.platforms.kube import asking, claims, origins, records, scaling
 from fnbuild.platforms.kube import labels as own
 from fnbuild.platforms.kube.effects import warnings_for
 from fnbuild.platforms.kube.inventory import Known
 from fnbuild.platforms.kube.labels import Made, config_of, key_of, now
 from fnbuild.platforms.kube.manifests import Surroundings, manifests, needs, portable
-from fnbuild.platforms.kube.reasons import rolled_out
+from fnbuild.platforms.kube.reasons import rolled_out, wanted_replicas
+from fnbuild.platforms.kube.service import service
 from fnbuild.platforms.kube.surroundings import identity, look
 from fnbuild.spec.types import Function, Raw
 
@@ -32,6 +34,7 @@ _AT_ONCE = 6
 _NOISE = ("managedFields", "uid", "resourceVersion", "generation", "creationTimestamp", "selfLink")
 _NOISY_ANNOTATIONS = (
     *own.OF_REVISIONS,
+    own.CONFIG,  # told as the function
     "deployment.kubernetes.io/revision",
     "kubectl.kubernetes.io/last-applied-configuration",
 )
@@ -107,17 +110,17 @@ def plan(  # noqa: PLR0913, PLR0917 (what is there, what is wanted, how)
     ill = runs is not None and not rolled_out(runs)
     if runs is not None and ill and again is None and _fails(cluster, runs, live.pods):
         made = replace(made, stamp=now())
-    wanted = manifests(_as_if_built(made, known.made, artifact) if preview else made, live.around)
+    around = _around(cluster, known, made, live.around)
+    wanted = manifests(_as_if_built(made, known.made, artifact) if preview else made, around)
     places = {identity(one) for one in wanted}
     unwanted = tuple(one for one in live.objects if identity(one) not in places)
-    scaled = live.around.replicas is None and any(_is_autoscaler(one) for one in unwanted)
-    force = bool(options.get("force_conflicts"))
+    scaled = around.replicas is None and any(_is_autoscaler(one) for one in unwanted)
     tried = (without_replicas(one) if scaled else one for one in wanted)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        after = list(pool.map(lambda one: cluster.apply(one, dry_run=True, force=force), tried))
+        after = list(pool.map(lambda one: _tried(cluster, function, one, options), tried))
     steps = (
         *_told(known, made, artifact),
-        *(_step(target(one), live.found(one), one) for one in after),
+        *(_step(target(one), live.found(one), one) for one, _ in after),
         *(Step("delete", target(one), shown(one)) for one in unwanted),
     )
     if again is not None or ill:
@@ -126,6 +129,8 @@ def plan(  # noqa: PLR0913, PLR0917 (what is there, what is wanted, how)
         *artifact.warnings,
         *warnings_for(function),
         *_of_image(function, artifact),
+        *_of_scale(known, made, again is not None),
+        *(text for _, text in after if text),
     )
     done = Plan(
         function,
@@ -133,10 +138,37 @@ def plan(  # noqa: PLR0913, PLR0917 (what is there, what is wanted, how)
         _as_revision(steps),
         warnings,
         options,
-        manifests=portable(made, live.around),
+        manifests=portable(made, around),
         needs=needs(made),
     )
-    return Planned(done, known, made, live.around, wanted, unwanted, scaled)
+    return Planned(done, known, made, around, wanted, unwanted, scaled)
+
+
+def _around(cluster: Cluster, known: Known, made: Made, around: Surroundings) -> Surroundings:
+    """A Service that was removed gets its node port again, unless somebody else has it by now."""
+    if known.service is not None or not around.node_port:
+        return around
+    try:
+        cluster.apply(service(made, made.function, around.node_port), dry_run=True)
+    except InputError:
+        return replace(around, node_port=0)
+    return around
+
+
+def _tried(
+    cluster: Cluster, function: Function, manifest: Manifest, options: dict[str, Any]
+) -> tuple[Raw, str]:
+    """What the object would become, and what is to be said of that."""
+    force = bool(options.get("force_conflicts"))
+    try:
+        return cluster.apply(manifest, dry_run=True, force=force), ""
+    except FieldsError as error:
+        raise origins.explained(cluster, function, manifest, error) from error
+    except FieldConflictError as error:
+        if not options.get("show_conflicts"):
+            raise
+        after = cluster.apply(manifest, dry_run=True, force=True)
+        return after, f"{error.message}; `--force-conflicts` takes them over"
 
 
 def without_replicas(manifest: Manifest) -> Manifest:
@@ -286,6 +318,20 @@ def _as_revision(steps: tuple[Step, ...]) -> tuple[Step, ...]:
         else step
         for step in steps
     )
+
+
+def _of_scale(known: Known, made: Made, again: bool) -> tuple[str, ...]:
+    """A warning of a number of pods that somebody has set by hand and that is undone."""
+    live, active = known.deployment, known.made
+    if live is None or active is None or known.hpa is not None:
+        return ()
+    now, number = wanted_replicas(live), scaling.replicas(made.function, None)
+    if number is None or now == number or number != scaling.replicas(active.function, None):
+        return ()
+    keeps = f"`--replicas {now}` keeps them"
+    if again:
+        keeps = f"`fnbuild update function {known.key.name} --replicas {now}` brings them back"
+    return (f"somebody has scaled it to {now}; this makes it {number}: {keeps}",)
 
 
 def _of_image(function: Function, artifact: Artifact) -> tuple[str, ...]:

@@ -14,15 +14,16 @@ from fnbuild.build.processor import DRAIN_SECONDS, settings, termination_seconds
 from fnbuild.platforms.kube import hardening
 from fnbuild.platforms.kube.labels import CONTAINER, Made
 from fnbuild.platforms.kube.volumes import volumes_of
+from fnbuild.platforms.settings import wants_gpu
 from fnbuild.spec.quantities import quantity
 from fnbuild.spec.types import EnvVar, Function, Raw
 
 HTTP = "http"
 HTTP_PORT = 8080
 ADMIN_PORT = 8082
-LINGER = 5.0
-"""Seconds in which an ending pod takes requests from who does not know of its end yet."""
 
+_LINGER = 5.0
+_SHORT_LINGER = 1.0
 _MARGIN = 5
 _OF_SERVICES = ("port", "serviceType", "disablePortPublishing", "ingresses", "ingressClassName")
 _LEAST = {"cpu": "25m", "memory": "1Mi"}
@@ -33,21 +34,45 @@ def template(made: Made, function: Function, pull_secret: str, *, cron_jobs: boo
 
     Raises `InputError` for values that cannot work.
     """
+    linger = _linger(made, function)
+    processor = _processor(function, linger, cron_jobs=cron_jobs)
     return {
         "metadata": {
             "labels": made.labels(),
-            "annotations": made.pod_annotations(_processor(function, cron_jobs=cron_jobs)),
+            "annotations": made.pod_annotations(processor),
         },
-        "spec": _pod(made, function, pull_secret),
+        "spec": _pod(made, function, pull_secret, _stop_seconds(function, linger)),
     }
 
 
-def _processor(function: Function, *, cron_jobs: bool) -> Raw:
+def strategy(made: Made, function: Function) -> Raw:
+    """New pods before old ones go; with GPUs the reverse, for the old pod holds the one there is.
+
+    Nuclio does the same with GPUs and leaves the rest to Kubernetes, which may take a quarter of
+    the old pods away first.
+    """
+    if function.spec.deployment_strategy:
+        return function.spec.deployment_strategy
+    if wants_gpu(function) and not made.overlap:
+        return {"type": "Recreate"}
+    return {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"}}
+
+
+def _linger(made: Made, function: Function) -> float:
+    """How long an ending pod takes requests from who does not know of its end yet, in seconds.
+
+    Where the next one waits for that end it only makes the gap longer.
+    """
+    recreates = strategy(made, function).get("type") == "Recreate"
+    return _SHORT_LINGER if recreates else _LINGER
+
+
+def _processor(function: Function, linger: float, *, cron_jobs: bool) -> Raw:
     """The processor's configuration, without the revision and what concerns the Service alone: such
     a change restarts nothing.
     """
     # Before its workers are ready nobody answers the readiness probe, behind a failure either.
-    found = settings(function, 0) | {"linger": LINGER, "accept": "when-ready"}
+    found = settings(function, 0) | {"linger": linger, "accept": "when-ready"}
     found["triggers"] = {
         name: {**one, "attributes": _less(one["attributes"])}
         for name, one in found["triggers"].items()
@@ -60,13 +85,13 @@ def _less(attributes: Raw) -> Raw:
     return {name: value for name, value in attributes.items() if name not in _OF_SERVICES}
 
 
-def _stop_seconds(function: Function) -> int:
+def _stop_seconds(function: Function, linger: float) -> int:
     """How long a pod may take to end what it has in hand, in seconds."""
     longest = max(DRAIN_SECONDS, termination_seconds(function))
-    return math.ceil(LINGER + longest) + _MARGIN
+    return math.ceil(linger + longest) + _MARGIN
 
 
-def _pod(made: Made, function: Function, pull_secret: str) -> Raw:
+def _pod(made: Made, function: Function, pull_secret: str, stop_seconds: int) -> Raw:
     spec = function.spec
     volumes = volumes_of(function)
     # Named even where it is the default one: an account that was taken away would stay otherwise,
@@ -78,7 +103,7 @@ def _pod(made: Made, function: Function, pull_secret: str) -> Raw:
     if spec.host_ipc:
         pod["hostIPC"] = True
     pod["securityContext"] = hardening.of_pod(function)
-    pod["terminationGracePeriodSeconds"] = _stop_seconds(function)
+    pod["terminationGracePeriodSeconds"] = stop_seconds
     if spec.init_containers:
         pod["initContainers"] = [_other(function, one) for one in spec.init_containers]
     pod["containers"] = [

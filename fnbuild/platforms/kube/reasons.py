@@ -9,6 +9,7 @@ from typing import Any
 from fnbuild.platforms.kube import containers, refusals, scheduling
 from fnbuild.platforms.kube.containers import Look
 from fnbuild.platforms.kube.findings import Finding, seconds
+from fnbuild.platforms.kube.labels import MANAGER
 from fnbuild.platforms.processors import Status
 from fnbuild.spec.types import Raw
 
@@ -17,6 +18,9 @@ _PATIENCE = 15.0
 
 _SHORT_PATIENCE = 5.0
 """The same for what the cluster refuses: new namespaces lack their service account for a moment."""
+
+_NODE_NAMES = "`kubectl get nodes` lists the names that spec.nodeName may have"
+_MOST_NAMES = 5
 
 _HASH = "pod-template-hash"
 
@@ -56,10 +60,10 @@ def standing(  # noqa: PLR0913, PLR0917 (each is a value of its own)
     if _generation(deployment, "observedGeneration") < int(deployment["metadata"]["generation"]):
         return Standing(False, ("the cluster takes up the change",))
     newest = of_newest(deployment, pods)
-    look = Look(events, now, nodes, statuses or {})
-    running = [pod for pod in newest if _active(pod)]
+    look = Look(events, now, nodes, statuses or {}, _applied(deployment))
+    running = [pod for pod in newest if active(pod)]
     found = [(pod, one) for pod in running if (one := _of_pod(pod, look)) is not None]
-    refusal = _refusal(deployment, now) or _paused(deployment)
+    refusal = _refusal(deployment, running, look) or _paused(deployment)
     evicted = _evicted(newest)
     said = [one for one in (refusal, evicted) if one is not None] + [one for _, one in found]
     fatal = next((one for one in said if one.fatal), None)
@@ -116,9 +120,11 @@ def of_newest(deployment: Raw, pods: Sequence[Raw]) -> list[Raw]:
     template: Raw = deployment["spec"]["template"]
     alike = [pod for pod in pods if _within(template, pod)]
     if not alike:
-        # Admission may have changed them, such as their images: then the newest that look like it.
+        # Admission may have changed them, such as their images: then the newest that look like it,
+        # unless the cluster says that it has made none.
         look = {"metadata": template["metadata"]}
-        alike = [pod for pod in pods if _within(look, pod)]
+        made = (deployment.get("status") or {}).get("updatedReplicas")
+        alike = [pod for pod in pods if made and _within(look, pod)]
     # Those of a revision that has the same and more are alike as well: the least are its own.
     least = min(map(_size, alike), default=0)
     newest = max((pod for pod in alike if _size(pod) == least), key=_created, default=None)
@@ -159,7 +165,8 @@ def _labels(pod: Raw) -> dict[str, str]:
     return pod["metadata"].get("labels") or {}
 
 
-def _active(pod: Raw) -> bool:
+def active(pod: Raw) -> bool:
+    """Whether the pod has not ended and is not about to."""
     ended = (pod.get("status") or {}).get("phase") in ("Failed", "Succeeded")
     return not ended and "deletionTimestamp" not in pod["metadata"]
 
@@ -190,14 +197,30 @@ def _recreates(deployment: Raw) -> bool:
     return (deployment["spec"].get("strategy") or {}).get("type") == "Recreate"
 
 
-def _refusal(deployment: Raw, now: float) -> Finding | None:
-    """Why the cluster does not make the pods at all."""
+def _applied(deployment: Raw) -> float:
+    """When fnbuild has changed it last, by the cluster's clock; 0 when nobody knows."""
+    for one in deployment["metadata"].get("managedFields") or []:
+        if one.get("manager") == MANAGER and one.get("operation") == "Apply":
+            return seconds(one.get("time")) or 0.0
+    return 0.0
+
+
+def _refusal(deployment: Raw, running: list[Raw], look: Look) -> Finding | None:
+    """Why the cluster does not make the pods at all; `running` are those of the newest ReplicaSet.
+
+    The Deployment goes on telling of an older ReplicaSet until the newest one has something to say.
+    """
     failed = condition(deployment, "ReplicaFailure")
     if failed.get("status") != "True":
         return None
-    namespace = str(deployment["metadata"]["namespace"])
-    found = refusals.refused(str(failed.get("message") or ""), namespace)
-    return found.become(fatal=_lasts(failed.get("lastTransitionTime"), now))
+    message, namespace = str(failed.get("message") or ""), str(deployment["metadata"]["namespace"])
+    if running:
+        mark = f"-{_labels(running[0]).get(_HASH)}-"
+        of_older = mark not in refusals.pod_of(message, mark)
+        if of_older or len(running) >= wanted_replicas(deployment):
+            return None
+    found = refusals.refused(message, namespace)
+    return found.become(fatal=_lasts(failed.get("lastTransitionTime"), look))
 
 
 def _paused(deployment: Raw) -> Finding | None:
@@ -208,9 +231,10 @@ def _paused(deployment: Raw) -> Finding | None:
     return Finding("the rollout is paused", f"{resume} goes on with it", fatal=True)
 
 
-def _lasts(since: str | None, now: float, patience: float = _SHORT_PATIENCE) -> bool:
+def _lasts(since: str | None, look: Look, patience: float = _SHORT_PATIENCE) -> bool:
+    """Whether something has been so for long; what was so before the last change starts anew."""
     began = seconds(since)
-    return began is not None and now - began >= patience
+    return began is not None and look.now - max(began, look.since) >= patience
 
 
 def _evicted(newest: list[Raw]) -> Finding | None:
@@ -226,8 +250,8 @@ def _of_pod(pod: Raw, look: Look) -> Finding | None:
     """What keeps one pod from being ready; None when nothing does."""
     if containers.is_ready(pod):
         return None
-    if lost := _lost(pod, look.nodes):
-        return lost
+    if found := _lost(pod, look.nodes) or _not_taken(pod, look):
+        return found
     scheduled = condition(pod, "PodScheduled")
     if scheduled.get("status") == "False":
         return _not_scheduled(pod, scheduled, look)
@@ -239,11 +263,29 @@ def _of_pod(pod: Raw, look: Look) -> Finding | None:
 def _not_scheduled(pod: Raw, scheduled: Raw, look: Look) -> Finding:
     if scheduled.get("reason") == "SchedulingGated":
         return Finding("its pod is held back by scheduling gates")
-    found = scheduling.unschedulable(str(scheduled.get("message") or ""), pod, look.nodes)
+    message = str(scheduled.get("message") or "")
+    found = scheduling.unschedulable(message, pod, look.nodes)
     grows = any(event.get("reason") == "TriggeredScaleUp" for event in look.of(pod))
     if grows:
         return Finding(f"{found.text}; the cluster adds a node")
-    return found.become(fatal=_lasts(scheduled.get("lastTransitionTime"), look.now, _PATIENCE))
+    patience = _SHORT_PATIENCE if scheduling.lacks_claim(message) else _PATIENCE
+    return found.become(fatal=_lasts(scheduled.get("lastTransitionTime"), look, patience))
+
+
+def _not_taken(pod: Raw, look: Look) -> Finding | None:
+    """A pod that names its node passes the scheduler by, and waits there for the kubelet alone."""
+    name, status = pod["spec"].get("nodeName"), pod.get("status") or {}
+    if not name or status.get("startTime") or status.get("conditions"):
+        return None
+    if look.nodes is None:
+        found = Finding(f"no kubelet takes the pod on node {name}", _NODE_NAMES)
+        return found.become(fatal=_lasts(_created(pod), look, _PATIENCE))
+    names = [str(node["metadata"]["name"]) for node in look.nodes]
+    if name in names:
+        return Finding(f"waiting for node {name} to take the pod")
+    shown = ", ".join(names[:_MOST_NAMES]) + (", …" if len(names) > _MOST_NAMES else "")
+    found = Finding(f"there is no node {name}", f"spec.nodeName has to be one of: {shown}")
+    return found.become(fatal=_lasts(_created(pod), look))
 
 
 def _lost(pod: Raw, nodes: list[Raw] | None) -> Finding | None:

@@ -24,7 +24,8 @@ from fnbuild.spec.types import Raw
 RevisionState = Literal["active", "superseded", "failed"]
 
 _PROJECTS = f"{own.RECORD}=project"
-_PREFIX = "nuclio-project-"
+# No object of a function has a dot in its name.
+_PREFIX = "nuclio-project."
 
 
 # Revisions

@@ -9,6 +9,7 @@ from fnbuild.platforms.kube.findings import Finding
 _FORBIDDEN = re.compile(
     r'^(?:\(combined from similar events\): )?(?:Error creating: )?pods "[^"]*" is forbidden: '
 )
+_POD = re.compile(r'pods "([^"]*)"')
 _LEAD = re.compile(r"^(?:\(combined from similar events\): )?(?:Error creating: )?")
 _QUOTA = re.compile(
     r"exceeded quota: (\S+), requested: (.+?), used: (.+?), limited: (.+)$", re.DOTALL
@@ -25,6 +26,12 @@ def refused(message: str, namespace: str) -> Finding:
     """What the message of a failed creation of pods means. All of them are fatal."""
     text = _LEAD.sub("", _FORBIDDEN.sub("", message)).strip()
     return _meaning(text, namespace).become(fatal=True)
+
+
+def pod_of(message: str, default: str) -> str:
+    """The name of the pod, or its beginning, that was refused; `default` where it is not told."""
+    found = _POD.search(message)
+    return found[1] if found else default
 
 
 def _meaning(text: str, namespace: str) -> Finding:  # noqa: PLR0911 (one per kind of refusal)

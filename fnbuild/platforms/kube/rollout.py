@@ -16,6 +16,7 @@ from fnbuild.errors import ConflictError, FnbuildError, NotFoundError, NotReadyE
 from fnbuild.platforms import Manifest, Progress
 from fnbuild.platforms.cluster import kinds
 from fnbuild.platforms.cluster.api import Cluster
+from fnbuild.platforms.kube import addresses, records
 from fnbuild.platforms.kube.claims import Claim
 from fnbuild.platforms.kube.labels import Made
 from fnbuild.platforms.kube.manifests import manifests
@@ -130,8 +131,11 @@ class Rollout:
         return not made_already and self.planned.changes(manifest)
 
     def _apply(self, some: Iterable[Manifest]) -> None:
+        forces = self.planned.forces
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            list(pool.map(lambda one: self.cluster.apply(one, force=self.planned.forces), some))
+            for one in pool.map(lambda one: self.cluster.apply(one, force=forces), some):
+                if one["kind"] == "Service":
+                    self.claim.node_port = addresses.node_port(one)
 
     # Back
 

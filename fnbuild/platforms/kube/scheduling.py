@@ -24,6 +24,8 @@ _PART = re.compile(r"(?:(\d+) )?(.*)", re.DOTALL)
 _TAINT = re.compile(r"taint \{([^:}]+): ?([^}]*)\}")
 _CLAIM = re.compile(r'persistentvolumeclaim "([^"]+)" (.+)')
 
+_NO_CLAIM = "not found"
+
 _NODE_TAINTS = {
     "not-ready": "not ready",
     "unreachable": "out of reach",
@@ -68,6 +70,12 @@ def unschedulable(message: str, pod: Raw, nodes: list[Raw] | None = None) -> Fin
     fit = f" (0/{total} nodes fit)"
     hints = dict.fromkeys(one.hint for one in found if one.hint)
     return Finding("; ".join(dict.fromkeys(one.text for one in found)) + fit, "; ".join(hints))
+
+
+def lacks_claim(message: str) -> bool:
+    """Whether a PersistentVolumeClaim does not exist: no node that is added brings it."""
+    found = _CLAIM.search(message)
+    return found is not None and found[2].rstrip(".") == _NO_CLAIM
 
 
 def _whole(message: str, pod: Raw) -> Finding:
@@ -187,7 +195,7 @@ def _claim(text: str, pod: Raw) -> Finding | None:
     if found := _CLAIM.search(text):
         name, what = found[1], found[2].rstrip(".")
         namespace = pod["metadata"]["namespace"]
-        if what == "not found":
+        if what == _NO_CLAIM:
             return Finding(
                 f"the PersistentVolumeClaim {name} does not exist",
                 f"create it, or correct spec.volumes; `kubectl get pvc {name} -n {namespace}`"

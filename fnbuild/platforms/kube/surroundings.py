@@ -52,7 +52,7 @@ def look(cluster: Cluster, known: Known, function: Function) -> Live:
         around = Surroundings(
             hpa=kind,
             cron_job=cron_kind,
-            node_port=addresses.node_port(known.service),
+            node_port=addresses.node_port(known.service) if known.service else known.node_port,
             pull_secret=secret.result(),
             replicas=_replicas(known),
         )

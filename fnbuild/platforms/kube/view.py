@@ -9,11 +9,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
+from fnbuild.build.processor import readiness_seconds
 from fnbuild.errors import FnbuildError, UnavailableError
 from fnbuild.platforms import Deployment, State
 from fnbuild.platforms.cluster import kinds
 from fnbuild.platforms.cluster.api import Cluster
-from fnbuild.platforms.kube import addresses, asking, containers, inventory, reasons, records
+from fnbuild.platforms.kube import (
+    addresses,
+    asking,
+    containers,
+    findings,
+    inventory,
+    reasons,
+    records,
+)
 from fnbuild.platforms.kube import labels as own
 from fnbuild.platforms.kube.asking import last_words
 from fnbuild.platforms.kube.inventory import Known
@@ -133,7 +142,7 @@ def _shown(known: Known, look: _Look) -> Deployment:
         function=function,
         platform=PLATFORM,
         state=now.state,
-        message=now.message,
+        message=_lines(now.message, *_changed(known, made)),
         revision=made.number if made else 0,
         http_port=addresses.node_port(known.service),
         internal_urls=addresses.inside(known),
@@ -192,7 +201,7 @@ def _live(known: Known, function: Function, look: _Look) -> _Live:
     standing = look.standing
     if standing is None or standing.ready:
         return _Live("ready", "; ".join(_losses(look.statuses)))
-    return _not_all(deployment, standing, look)
+    return _not_all(deployment, standing, look, readiness_seconds(function))
 
 
 def _without_deployment(known: Known) -> _Live:
@@ -201,7 +210,10 @@ def _without_deployment(known: Known) -> _Live:
     if known.imported is not None:
         return _Live("imported")
     newest = next(iter(records.revisions(known)), None)
-    if newest is not None and newest.failed:
+    if newest is None:
+        gone = f"`fnbuild delete function {known.key.name}` removes it"
+        return _Live("unhealthy", f"nothing is left of it but its service; {gone}")
+    if newest.failed:
         return _Live(cast(State, newest.state), newest.failure)
     again = f"`fnbuild redeploy {known.key.name}` makes it again"
     return _Live("unhealthy", f"its Deployment was removed; {again}")
@@ -211,10 +223,15 @@ def _losses(statuses: dict[str, Status]) -> list[str]:
     return [f"{pod}: {one.losses}" for pod, one in statuses.items() if one.losses]
 
 
-def _not_all(deployment: Raw, standing: Standing, look: _Look) -> _Live:
-    """The state of a function that is on its way, or has lost some of its pods."""
-    newest = reasons.of_newest(deployment, look.pods or [])
-    serving = any(containers.is_ready(pod) for pod in newest)
+def _not_all(deployment: Raw, standing: Standing, look: _Look, patience: float) -> _Live:
+    """The state of a function that is on its way, or has lost some of its pods.
+
+    `patience` is how long its pods may take to become ready, in seconds.
+    """
+    newest = [pod for pod in look.pods or [] if reasons.active(pod)]
+    newest = reasons.of_newest(deployment, newest)
+    # A pod that is about to end is ready until it does.
+    serving = bool(_available(deployment)) and any(containers.is_ready(pod) for pod in newest)
     if standing.failure:
         if serving:
             return _Live("ready", _lines(*standing.words))
@@ -228,13 +245,37 @@ def _not_all(deployment: Raw, standing: Standing, look: _Look) -> _Live:
     progressing: Raw = reasons.condition(deployment, "Progressing")
     if serving and progressing.get("reason") == "NewReplicaSetAvailable":
         return _Live("ready", words)
-    if progressing.get("status") == "False" and not _available(deployment):
+    over = progressing.get("status") == "False" or not _young(newest, patience)
+    if over and not _available(deployment):
         return _Live("unhealthy", words)
     return _Live("building", words)
 
 
+def _young(pods: Sequence[Raw], patience: float) -> bool:
+    """Whether one of the pods may still become ready by itself, or they are yet to be made."""
+    made = (findings.seconds(pod["metadata"].get("creationTimestamp")) for pod in pods)
+    return not pods or any(one is not None and time.time() - one < patience for one in made)
+
+
 def _available(deployment: Raw) -> int:
     return int((deployment.get("status") or {}).get("availableReplicas") or 0)
+
+
+def _changed(known: Known, made: Made | None) -> list[str]:
+    """What somebody has changed by other means: the function is not what its revision was."""
+    if made is None or known.deployment is None:
+        return []
+    again, found = f"`fnbuild redeploy {known.key.name}", []
+    runs = own.image_of(known.deployment)
+    if runs != made.runs:
+        what = f"revision {made.number}" if made.number else "its configuration"
+        found.append(
+            f"the container runs {runs}, which is not what {what} runs: somebody has changed it;"
+            f" {again} --force-conflicts` puts {made.runs} back"
+        )
+    if known.service is None:
+        found.append(f"its service was removed; {again}` makes it again")
+    return found
 
 
 def _lines(*parts: str) -> str:
@@ -247,7 +288,7 @@ def _details(known: Known, made: Made | None, function: Function, look: _Look) -
     if made is not None:
         details |= {"image": made.image, "pinned": made.pinned, "digest": made.digest}
     elif known.deployment is not None:
-        details["image"] = _image(known.deployment)
+        details["image"] = own.image_of(known.deployment)
     if known.service is not None:
         details["service"] = known.service["spec"].get("type", "ClusterIP")
     if known.foreign and known.deployment is not None and made is None:
@@ -259,11 +300,6 @@ def _details(known: Known, made: Made | None, function: Function, look: _Look) -
     if look.pods is not None:
         details["pods"] = _pods(look.pods, known.deployment or {})
     return {key: value for key, value in details.items() if value}
-
-
-def _image(deployment: Raw) -> str:
-    found = deployment["spec"]["template"]["spec"]["containers"]
-    return next((one.get("image", "") for one in found if one["name"] == own.CONTAINER), "")
 
 
 def _maker(deployment: Raw) -> str:

@@ -85,9 +85,11 @@ class Wait:
             return True
         standing = asking.standing(self.cluster, deployment, watched.pods, time.time())
         self._last = standing
-        self._say(standing.words)
         whole_time = self.made.function.spec.wait_readiness_timeout_before_failure
-        if standing.failure and not whole_time:
+        over = bool(standing.failure) and not whole_time
+        # What the error says is not said before it.
+        self._say(one for one in standing.words if not over or one != standing.failure)
+        if over:
             raise NotReadyError(
                 opening(self.made) + standing.failure,
                 detail=self._last_words(standing),

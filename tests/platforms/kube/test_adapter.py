@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from fnbuild import deploy
 from fnbuild.errors import ConflictError, NotFoundError, PreconditionError, UsageError
 from fnbuild.platforms import Artifact, Project
 from fnbuild.platforms.cluster import kinds
@@ -164,7 +165,11 @@ def test_a_function_that_is_elsewhere_or_has_another_name(
     with pytest.raises(NotFoundError) as failure:
         author.platform.deployment(author.namespace, "greter")
     assert failure.value.hint == 'did you mean "greeter"?'
+    with pytest.raises(NotFoundError, match="no namespace") as failure:
+        author.platform.deployments("fnbuild-test-none")
+    assert "kubectl create namespace fnbuild-test-none" in (failure.value.hint or "")
     with own_namespace(cluster) as other:
+        assert author.platform.deployments(other) == []
         with pytest.raises(NotFoundError) as failure:
             author.platform.deployment(other, "greeter")
         assert author.namespace in (failure.value.hint or "")
@@ -238,7 +243,7 @@ def test_what_was_applied_from_a_file_is_a_revision_too(author: Author, image: s
 
 
 def test_an_import_does_not_stand_in_for_what_runs(author: Author, image: str) -> None:
-    function = function_of(author.namespace, "greeter", image)
+    function = function_of(author.namespace, "greeter", "")
     assert author.platform.store_imported(function).state == "imported"
     assert author.platform.store_imported(function).state == "imported"
     with pytest.raises(PreconditionError, match="no code of greeter is recorded"):
@@ -246,6 +251,42 @@ def test_an_import_does_not_stand_in_for_what_runs(author: Author, image: str) -
     author.run(image)
     with pytest.raises(ConflictError, match="already"):
         author.platform.store_imported(function)
+
+
+def test_an_import_runs_from_the_image_that_it_names(author: Author) -> None:
+    exact = f"127.0.0.1:5000/fnbuild-test-none@sha256:{'1a' * 32}"
+    function = function_of(author.namespace, "greeter", "127.0.0.1:5000/none:1", replicas=0)
+    raw = deploy.export(function, state="ready", image=exact)
+    assert raw["spec"]["image"] == exact
+    deploy.import_function(author.platform, raw, author.namespace, "greeter.yaml")
+    made = author.platform.redeploy(author.namespace, "greeter", author.progress.append)
+    assert (made.state, made.revision) == ("scaledToZero", 1)
+    assert "skip-deploy" not in made.function.metadata.annotations
+    [container] = author.live()["spec"]["template"]["spec"]["containers"]
+    assert (container["image"], container["imagePullPolicy"]) == (exact, "IfNotPresent")
+    local = "fnbuild-test-none:1a1a"
+    assert deploy.export(function, image=local)["spec"]["image"] == "127.0.0.1:5000/none:1"
+
+
+def test_a_service_that_was_removed_comes_again(author: Author, image: str) -> None:
+    cluster = author.platform.cluster
+
+    def removed() -> int:
+        cluster.delete(kinds.SERVICE, author.namespace, "nuclio-greeter")
+        for one in (author.shown(), *author.platform.deployments(author.namespace)):
+            assert "its service was removed; `fnbuild redeploy greeter`" in one.message
+        made = author.platform.redeploy(author.namespace, "greeter", author.progress.append)
+        assert made.message == ""
+        return made.http_port
+
+    port = author.run(image, replicas=0).http_port
+    assert removed() == port
+    cluster.delete(kinds.SERVICE, author.namespace, "nuclio-greeter")
+    taken = {"port": 80, "nodePort": port, "protocol": "TCP"}
+    about = {"name": "another", "namespace": author.namespace}
+    spec = {"type": "NodePort", "ports": [taken]}
+    cluster.create({"apiVersion": "v1", "kind": "Service", "metadata": about, "spec": spec})
+    assert removed() not in (0, port)
 
 
 def test_functions_of_others_are_shown_and_left_alone(author: Author, image: str) -> None:
@@ -272,11 +313,11 @@ def test_functions_of_others_are_shown_and_left_alone(author: Author, image: str
             refused()
 
 
-def test_a_project_and_a_function_of_the_same_record(author: Author, image: str) -> None:
-    """Both would have the ConfigMap nuclio-project-x."""
+def test_a_project_and_a_function_of_nearly_the_same_record(author: Author, image: str) -> None:
     author.platform.create_project(Project("x", author.namespace))
     with pytest.raises(NotFoundError):
         author.platform.deployment(author.namespace, "project-x")
-    with pytest.raises(ConflictError, match="project x"):
-        author.run(image, "project-x")
+    assert author.run(image, "project-x", replicas=0).revision == 1
     assert [one.name for one in author.platform.projects(author.namespace)] == ["default", "x"]
+    assert author.platform.delete_project(author.namespace, "x", cascade=False) is True
+    assert author.shown("project-x").revision == 1

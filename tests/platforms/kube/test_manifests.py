@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -110,6 +111,19 @@ def test_strategies() -> None:
     assert overlap["rollingUpdate"] == rolling
 
 
+def test_who_waits_for_the_end_of_the_old_pod_waits_no_longer_than_it_has_to() -> None:
+    def seconds(**spec: Any) -> tuple[float, int]:
+        template = objects(**spec)["Deployment"]["template"]
+        processor = json.loads(template["metadata"]["annotations"]["fnbuild.io/processor"])
+        return processor["linger"], template["spec"]["terminationGracePeriodSeconds"]
+
+    gpu = {"limits": {"nvidia.com/gpu": "1"}}
+    linger, stop = seconds()
+    assert seconds(resources=gpu) == (1, stop - linger + 1)
+    assert seconds(resources=gpu, values={"overlap": True}) == (linger, stop)
+    assert seconds(deploymentStrategy={"type": "Recreate"})[0] == 1
+
+
 def test_what_does_not_concern_pods_restarts_none() -> None:
     before = objects()["Deployment"]["template"]
     some: list[Raw] = [
@@ -118,7 +132,6 @@ def test_what_does_not_concern_pods_restarts_none() -> None:
         {"disable": True},
         {"serviceType": "ClusterIP"},
         {"readinessTimeoutSeconds": 120},
-        {"deploymentStrategy": {"type": "Recreate"}},
     ]
     for spec in some:
         assert objects(**spec)["Deployment"]["template"] == before

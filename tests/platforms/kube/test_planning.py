@@ -10,6 +10,7 @@ from fnbuild.errors import ConflictError, InputError, NotFoundError, UsageError
 from fnbuild.platforms import Artifact, Plan
 from fnbuild.platforms.cluster import kinds
 from fnbuild.platforms.cluster.faults import FieldConflictError, ForbiddenError
+from fnbuild.platforms.cluster.wire import MERGE, Call
 from fnbuild.platforms.kube import KubePlatform
 from fnbuild.platforms.kube.planning import shown
 from fnbuild.spec.types import Raw
@@ -156,6 +157,49 @@ def test_fields_that_somebody_else_has_changed(author: Author, image: str) -> No
     made = author.run(image, env={"WORD": "two"}, options={"force_conflicts": True})
     assert made.revision == 2
     assert author.live()["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] != 9
+
+
+def test_an_image_that_somebody_else_has_set(author: Author, image: str) -> None:
+    author.run(image, replicas=0)
+    [container] = author.live()["spec"]["template"]["spec"]["containers"]
+    other = {**container, "image": "127.0.0.1:5000/fnbuild-test-other:1"}
+    author.edit({"spec": {"template": {"spec": {"containers": [other]}}}}, manager="kubectl-set")
+    message = author.shown().message
+    assert f"the container runs {other['image']}, which is not what revision 1 runs" in message
+    assert "`fnbuild redeploy greeter --force-conflicts`" in message
+    assert author.shown().details["pinned"] == image
+
+    told = author.planned(image, options={"show_conflicts": True}, replicas=0)
+    assert set(verbs(told).values()) == {"keep", "update", "replace"}
+    [step] = [one for one in told.changes if one.target == "deployment nuclio-greeter"]
+    assert (other["image"] in str(step.before), other["image"] in str(step.after)) == (True, False)
+    assert any("kubectl-set" in one and "--force-conflicts" in one for one in told.warnings)
+
+    for refused in (
+        lambda: author.run(image, replicas=0),
+        lambda: author.run(image, replicas=0, env={"WORD": "two"}),
+        lambda: author.platform.redeploy(author.namespace, "greeter", print),
+    ):
+        with pytest.raises(FieldConflictError, match="kubectl-set"):
+            refused()
+    made = author.platform.redeploy(author.namespace, "greeter", print, force_conflicts=True)
+    assert (made.message, made.revision) == ("", 2)
+    assert author.live()["spec"]["template"]["spec"]["containers"][0]["image"] == image
+
+
+def test_a_number_of_pods_that_somebody_has_set(author: Author, image: str) -> None:
+    author.run(image, replicas=0)
+    path = f"{kinds.DEPLOYMENT.path(author.namespace, 'nuclio-greeter')}/scale"
+    call = Call("PATCH", path, {}, {"spec": {"replicas": 1}}, MERGE)
+    assert author.platform.cluster.wire.answer(call)[0] == 200
+    plan = author.planned(image, replicas=0, env={"WORD": "two"})
+    assert "somebody has scaled it to 1; this makes it 0: `--replicas 1` keeps them" in (
+        plan.warnings
+    )
+    assert author.planned(image, replicas=1).warnings == ()
+    made = author.platform.redeploy(author.namespace, "greeter", print)
+    assert any("fnbuild update function greeter --replicas 1" in one for one in made.warnings)
+    assert author.planned(image, replicas=0).warnings == ()
 
 
 def test_objects_that_are_somebody_elses(author: Author, image: str) -> None:

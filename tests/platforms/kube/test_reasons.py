@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fnbuild.platforms.kube import reasons
+from fnbuild.platforms.kube.findings import seconds
 from fnbuild.platforms.kube.reasons import Standing
 from fnbuild.platforms.processors import Status, WorkerStatus
 from fnbuild.spec.types import Raw
@@ -189,6 +191,69 @@ def test_what_others_may_make_is_waited_for(name: str, patience: float) -> None:
     said = recording(name)
     assert not standing(said).failure
     assert standing(said, patience).failure == UNDER_WAY[name]
+
+
+def test_a_volume_that_does_not_exist_comes_with_no_node() -> None:
+    said = recording("pvc-missing")
+    began = reasons.condition(said["pods"][0], "PodScheduled")["lastTransitionTime"]
+    said["now"] = seconds(began)
+    assert not standing(said, 4).failure
+    assert standing(said, 6).failure == FAILURES["pvc-missing"][0]
+
+
+def applied_at(said: Any, later: float) -> None:
+    """The function was changed so many seconds behind what is recorded."""
+    moment = datetime.fromtimestamp(said["now"] + later, UTC).isoformat()
+    change = {"manager": "fnbuild", "operation": "Apply", "time": moment}
+    said["deployment"]["metadata"]["managedFields"] = [change]
+
+
+@pytest.mark.parametrize("name", ["no-account", "no-node-label", "configmap-volume-missing"])
+def test_what_was_so_before_the_last_change_is_waited_for_again(name: str) -> None:
+    said = recording(name)
+    applied_at(said, -1)
+    assert not standing(said).failure
+
+
+def test_the_words_about_an_older_replica_set() -> None:
+    said, pods = recording("no-account"), recording("started")["pods"]
+    template = said["deployment"]["spec"]["template"]
+    pods[0]["metadata"] |= {
+        "labels": template["metadata"]["labels"] | {"pod-template-hash": "newer"},
+        "annotations": template["metadata"].get("annotations") or {},
+    }
+    pods[0]["spec"] |= template["spec"]
+    assert standing({**said, "pods": pods}, 60).words == ("the container has started",)
+
+
+def test_pods_of_another_template_while_there_are_none_of_the_newest() -> None:
+    said = recording("crash")
+    said["deployment"]["spec"]["template"]["spec"]["containers"][0]["image"] = "another"
+    assert "9 times so far" in standing(said).failure  # admission may have changed it
+    said["deployment"]["status"].pop("updatedReplicas")
+    assert standing(said).words == ("its pod is being created",)
+
+
+def test_a_node_that_is_not_there() -> None:
+    said = recording("pulling")
+    pod = said["pods"][0]
+    pod["spec"]["nodeName"], pod["status"] = "nonode", {"phase": "Pending"}
+    said["now"] = seconds(pod["metadata"]["creationTimestamp"])
+    assert standing(said).words == ("there is no node nonode",)
+    assert not standing(said).failure
+    found = standing(said, 5)
+    assert found.failure == "there is no node nonode"
+    assert NODES[0]["metadata"]["name"] in found.hint
+
+    def blind(later: float) -> Standing:
+        """As who may not see nodes."""
+        now = said["now"] + later
+        return reasons.standing(said["deployment"], said["pods"], said["events"], now)
+
+    assert not blind(5).failure
+    assert blind(15).failure == "no kubelet takes the pod on node nonode"
+    pod["spec"]["nodeName"] = NODES[0]["metadata"]["name"]
+    assert not standing(said, 60).failure
 
 
 def test_a_cluster_that_grows_is_waited_for() -> None:

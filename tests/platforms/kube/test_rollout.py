@@ -99,6 +99,26 @@ def test_a_node_selector_that_no_node_fits(author: Author, image: str) -> None:
     assert "kubectl label node" in (failure.value.hint or "")
 
 
+def test_a_node_that_is_not_there(author: Author, image: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(NotReadyError, match="there is no node nonode") as failure:
+        author.run(image, nodeName="nonode")
+    assert time.monotonic() - began < SOON
+    assert "spec.nodeName has to be one of: " in (failure.value.hint or "")
+
+
+def test_what_was_missing_is_there_at_the_next_try(author: Author, image: str) -> None:
+    """The older ReplicaSet goes on saying that it is not."""
+    with pytest.raises(NotReadyError, match="the service account robot does not exist"):
+        author.run(image, serviceAccount="robot")
+    about = {"name": "robot", "namespace": author.namespace}
+    author.platform.cluster.create(
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": about}
+    )
+    made = author.platform.redeploy(author.namespace, "greeter", author.progress.append)
+    assert (made.state, made.revision) == ("ready", 2)
+
+
 def test_a_failed_revision_stays_when_asked_for(author: Author, image: str) -> None:
     author.run(image)
     with pytest.raises(NotReadyError) as failure:

@@ -186,6 +186,18 @@ def test_a_revision_that_fails_beside_one_that_serves(
     assert sorted(pod["current"] for pod in one.details["pods"]) == [False, True]
 
 
+def test_a_pod_that_is_about_to_end_does_not_count(
+    cluster: Cluster, namespace: str, image: str
+) -> None:
+    """It serves on for some seconds, and is ready as long."""
+    applied(cluster, namespace, "well", image)
+    settled(cluster, namespace, "well", lambda one: one.state == "ready")
+    for pod in inventory.pods(cluster, Key(namespace, "well")):
+        cluster.delete(kinds.POD, namespace, pod["metadata"]["name"])
+    gone = settled(cluster, namespace, "well", lambda one: one.replicas == (0, 1))
+    assert gone.state == "building"
+
+
 def test_one_of_two_replicas(cluster: Cluster, namespace: str, image: str) -> None:
     """A second pod finds no room; the first one goes on."""
     quota: Raw = {
