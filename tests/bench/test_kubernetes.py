@@ -29,7 +29,7 @@ def test_the_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Kubernetes v1.20.2" in text
     assert "| first deploy, until the first answer | 2.00 s | 1.00 s | +1.00 s |" in text
     assert "| 500 functions listed | 0.50 s | 0.50 s | +0.00 s |" in text
-    assert "all answer after 12.3 s" in text
+    assert "| 20 deploys at the same time, until the last answer | 12.30 s |  |  |" in text
     assert "| a rollout, 1 replica | 100 | 0 | 0.00 s |" in text
     reasons = "3 (ConnectionRefusedError, TimeoutError)"
     assert f"| a pod is killed, 1 replica | 200 | {reasons} | 0.25 s |" in text
