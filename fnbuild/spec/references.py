@@ -23,6 +23,18 @@ class References:
     def keys(self) -> tuple[str, ...]:
         return tuple(self._values)
 
+    def needs(self, namespace: str) -> tuple[str, ...]:
+        """What somebody has to know who keeps the function in git: how to make the Secret."""
+        if not self.keys:
+            return ()
+        literals = " ".join(f"--from-literal={key}=…" for key in self.keys)
+        return (
+            f"the manifests take {', '.join(self.keys)} from the Secret {self.secret}, for they"
+            f" look like secrets: `kubectl create secret generic {self.secret} -n {namespace}"
+            f" {literals}` makes it (`--from-file={self.keys[0]}=FILE` keeps a value off the"
+            " command line)",
+        )
+
     def replaced(self, raw: Raw) -> Raw:
         """A function's plain JSON values without values of variables that look like secrets: its
         own, those of init containers and sidecars. Build arguments that do are left out, for the

@@ -19,6 +19,7 @@ from fnbuild.platforms.nuclio.records import (
     state_of,
     without_own,
 )
+from fnbuild.spec.references import References
 from fnbuild.spec.secrets import without_secrets
 from fnbuild.spec.types import Function, Raw
 
@@ -51,8 +52,12 @@ def make(
         )
         config = _without_labels(config)
     steps = _with_rollout((config, revision), stored, force=bool(options.get("force")))
-    manifest = portable(raw)
-    return Plan(function, artifact, steps, tuple(warnings), options, manifests=(manifest,))
+    references = References(f"nuclio-{function.metadata.name}")
+    manifest = portable(references.replaced(raw))
+    needs = references.needs(function.metadata.namespace)
+    return Plan(
+        function, artifact, steps, tuple(warnings), options, manifests=(manifest,), needs=needs
+    )
 
 
 def as_known(artifact: Artifact, stored: Raw | None) -> Artifact:

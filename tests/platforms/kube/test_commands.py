@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 
 import pytest
 
 from fnbuild.cli.app import run
 from fnbuild.errors import NotReadyError
-from tests.platforms.kube.author import Author
+from tests.engine import require_program
+from tests.platforms.kube.author import Author, config
 
 Commands = Callable[..., tuple[int, str, str]]
 
@@ -63,6 +65,29 @@ def test_what_is_said_of_a_log_with_nothing_in_it(
     status, printed, said = fnbuild("logs", "broken")
     assert (status, printed) == (0, "")
     assert said.startswith("broken is unhealthy: the nodes cannot reach the registry")
+
+
+def test_what_was_applied_from_git_is_taken_over_when_asked(
+    author: Author, image: str, fnbuild: Commands
+) -> None:
+    kubectl = require_program("kubectl")
+    file = author.home / "function.yaml"
+    file.write_text(config("greeter", image, "  imagePullPolicy: IfNotPresent\n"))
+    what = ("greeter", "-f", str(file), "--run-image", image)
+    _, printed, _ = fnbuild("deploy", *what, "--dry-run", "-o", "yaml")
+    applied = [kubectl, "apply", "-n", author.namespace, "-f", "-"]
+    subprocess.run(applied, input=printed.encode(), check=True, capture_output=True)
+    status, _, said = fnbuild("deploy", *what, "-e", "WORD=two")
+    assert status == 1
+    assert "that kubectl-client-side-apply manages" in said
+    status, printed, said = fnbuild("diff", *what, "-e", "WORD=two")
+    assert status == 0
+    assert "warning: " in said
+    assert "kubectl-client-side-apply" in said
+    assert "WORD" in printed
+    status, _, said = fnbuild("deploy", *what, "-e", "WORD=two", "--force-conflicts")
+    assert status == 0, said
+    assert fnbuild("invoke", "greeter")[1].strip() == "two"
 
 
 def test_manifests_for_git_name_a_secret(author: Author, image: str, fnbuild: Commands) -> None:

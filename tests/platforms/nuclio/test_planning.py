@@ -192,6 +192,15 @@ def test_a_manifest_for_git() -> None:
     assert manifest == plan(function({"team": "a"}), None).manifests[0]
 
 
+def test_manifests_for_git_take_secrets_from_the_cluster() -> None:
+    given = function({}, env=[{"name": "API_TOKEN", "value": "hidden"}])
+    made = plan(given, None)
+    assert "hidden" not in json.dumps(made.manifests)
+    [said] = made.needs
+    assert "kubectl create secret generic nuclio-" in said
+    assert "--from-literal=API_TOKEN=…" in said
+
+
 def test_an_import_waits() -> None:
     raw = imported(function())
     assert raw["metadata"]["annotations"] == {"skip-build": "true", "skip-deploy": "true"}
