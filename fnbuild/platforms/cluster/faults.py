@@ -195,12 +195,12 @@ def _bad_request(refusal: _Refusal) -> FnbuildError:
 
 def _untyped(refusal: _Refusal) -> FnbuildError | None:
     """Fields that are not in the schema, or not of its types: 400 or, of older servers, 500."""
-    fields = _UNDECLARED.findall(refusal.text)
+    fields = tuple(dict.fromkeys(_UNDECLARED.findall(refusal.text)))
     if fields:
-        listed = ", ".join(dict.fromkeys(fields))
+        listed = ", ".join(fields)
         return FieldsError(
             f"this cluster does not know what {refusal.thing} asks for: {listed}",
-            tuple(dict.fromkeys(fields)),
+            fields,
             hint="`kubectl explain` shows what it knows; leave the setting out, or correct it",
         )
     wrong = _MISTYPED.findall(refusal.text)
@@ -208,8 +208,8 @@ def _untyped(refusal: _Refusal) -> FnbuildError | None:
         return None
     # Behind that is the value, which may be a secret.
     said = "; ".join(f"{where}: {what}" for where, what in wrong)
-    fields = tuple(where for where, _ in wrong)
-    return FieldsError(f"the cluster refuses {refusal.thing}: {said}", fields)
+    places = tuple(where for where, _ in wrong)
+    return FieldsError(f"the cluster refuses {refusal.thing}: {said}", places)
 
 
 def _unauthorized(refusal: _Refusal) -> FnbuildError:
