@@ -48,24 +48,17 @@ class Kind:
 
 NAMESPACE = Kind("v1", "Namespace", "namespaces", namespaced=False)
 NODE = Kind("v1", "Node", "nodes", namespaced=False)
-PERSISTENT_VOLUME = Kind("v1", "PersistentVolume", "persistentvolumes", namespaced=False)
 POD = Kind("v1", "Pod", "pods")
 SERVICE = Kind("v1", "Service", "services")
 CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
 ENDPOINTS = Kind("v1", "Endpoints", "endpoints")
 SECRET = Kind("v1", "Secret", "secrets")
-SERVICE_ACCOUNT = Kind("v1", "ServiceAccount", "serviceaccounts")
-PERSISTENT_VOLUME_CLAIM = Kind("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
-RESOURCE_QUOTA = Kind("v1", "ResourceQuota", "resourcequotas")
-LIMIT_RANGE = Kind("v1", "LimitRange", "limitranges")
 EVENT = Kind("v1", "Event", "events")
 
 DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
-REPLICA_SET = Kind("apps/v1", "ReplicaSet", "replicasets")
 DAEMON_SET = Kind("apps/v1", "DaemonSet", "daemonsets")
 
 INGRESS = Kind("networking.k8s.io/v1", "Ingress", "ingresses")
-NETWORK_POLICY = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
 
 HPA_V2 = Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 HPA_V2BETA2 = Kind("autoscaling/v2beta2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
@@ -73,24 +66,16 @@ HPA_V1 = Kind("autoscaling/v1", "HorizontalPodAutoscaler", "horizontalpodautosca
 
 CRON_JOB = Kind("batch/v1", "CronJob", "cronjobs")
 CRON_JOB_V1BETA1 = Kind("batch/v1beta1", "CronJob", "cronjobs")
-JOB = Kind("batch/v1", "Job", "jobs")
 
-ROLE = Kind("rbac.authorization.k8s.io/v1", "Role", "roles")
-ROLE_BINDING = Kind("rbac.authorization.k8s.io/v1", "RoleBinding", "rolebindings")
 ACCESS_REVIEW = Kind(
     "authorization.k8s.io/v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews", False
 )
 STORAGE_CLASS = Kind("storage.k8s.io/v1", "StorageClass", "storageclasses", False)
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
-CRD = Kind(
-    "apiextensions.k8s.io/v1", "CustomResourceDefinition", "customresourcedefinitions", False
-)
 
 # Nuclio's own: hack/k8s/helm/nuclio/templates/crd.
 NUCLIO_FUNCTION = Kind("nuclio.io/v1beta1", "NuclioFunction", "nucliofunctions")
 NUCLIO_PROJECT = Kind("nuclio.io/v1beta1", "NuclioProject", "nuclioprojects")
-NUCLIO_FUNCTION_EVENT = Kind("nuclio.io/v1beta1", "NuclioFunctionEvent", "nucliofunctionevents")
-NUCLIO_API_GATEWAY = Kind("nuclio.io/v1beta1", "NuclioAPIGateway", "nuclioapigateways")
 
 _KNOWN = {
     (kind.api, kind.name): kind for kind in tuple(globals().values()) if isinstance(kind, Kind)

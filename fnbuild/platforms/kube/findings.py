@@ -21,9 +21,6 @@ class Finding:
     def become(self, *, fatal: bool) -> Finding:
         return replace(self, fatal=fatal)
 
-    def told_by(self, container: str) -> Finding:
-        return replace(self, container=container)
-
 
 def seconds(stamp: str | None) -> float | None:
     """A time of the cluster's in seconds since the epoch; None for none."""

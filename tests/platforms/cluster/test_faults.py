@@ -34,7 +34,7 @@ from fnbuild.platforms.cluster.faults import (
 )
 from fnbuild.platforms.cluster.forward import forwarded
 from fnbuild.spec.types import Raw
-from tests.cluster import kubeconfig_of
+from tests.cluster import RESOURCE_QUOTA, create, kubeconfig_of
 from tests.engine import until
 from tests.platforms.cluster.pods import pod
 
@@ -181,11 +181,10 @@ def test_values_that_the_cluster_does_not_take(cluster: Cluster, cluster_namespa
 
 def test_a_quota_that_is_used_up(cluster: Cluster, cluster_namespace: str) -> None:
     about = {"name": "few", "namespace": cluster_namespace}
-    quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": about}
-    cluster.create({**quota, "spec": {"hard": {"pods": "0"}}})
+    create(cluster, RESOURCE_QUOTA, about, spec={"hard": {"pods": "0"}})
     until(
         "counting",
-        lambda: bool((cluster.get(kinds.RESOURCE_QUOTA, cluster_namespace, "few") or {})["status"]),
+        lambda: bool((cluster.get(RESOURCE_QUOTA, cluster_namespace, "few") or {})["status"]),
     )
     with pytest.raises(PreconditionError, match="pod one does not fit into a quota: exceeded"):
         cluster.create(pod(cluster_namespace, "one", "fnbuild/none", "1"))

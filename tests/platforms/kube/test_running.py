@@ -8,7 +8,7 @@ from fnbuild.platforms.cluster import kinds
 from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.kube.manifests import manifests
 from fnbuild.spec.types import Function, Raw
-from tests.cluster import ask, node_address
+from tests.cluster import JOB, ask, create, node_address
 from tests.engine import until
 from tests.platforms.kube import specimens
 
@@ -66,13 +66,8 @@ def test_hardened_and_called_by_a_cron_job(
     status = cluster.proxy(namespace, pod["metadata"]["name"], 8082, "/status")
     assert status is not None
     assert json.loads(status)["state"] == "ready"
-    job = {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {"name": "by-hand", "namespace": namespace},
-        "spec": found["CronJob"]["spec"]["jobTemplate"]["spec"],
-    }
-    cluster.create(job)
+    about = {"name": "by-hand", "namespace": namespace}
+    create(cluster, JOB, about, spec=found["CronJob"]["spec"]["jobTemplate"]["spec"])
     caller = one_pod(cluster, namespace, "job-name=by-hand", "Succeeded")
     assert "nuclio.io/class" not in caller["metadata"]["labels"]
     lines = [line.decode() for _, line in cluster.logs(namespace, pod["metadata"]["name"])]

@@ -14,8 +14,7 @@ from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.kube import inventory, view
 from fnbuild.platforms.kube.labels import Key
 from fnbuild.platforms.kube.manifests import manifests
-from fnbuild.spec.types import Raw
-from tests.cluster import ask, kubeconfig_of, node_address, own_namespace
+from tests.cluster import RESOURCE_QUOTA, ask, create, kubeconfig_of, node_address, own_namespace
 from tests.engine import until
 from tests.platforms.kube import specimens
 
@@ -144,6 +143,7 @@ def test_all_of_them(cluster: Cluster, place: str) -> None:
 def test_somebody_with_few_rights(cluster: Cluster, place: str, tmp_path: Path) -> None:
     """Without processors, events and nodes the log tells why, and pods where they are."""
     settled(cluster, place, "raising", lambda one: one.state == "unhealthy")
+    settled(cluster, place, "well", lambda one: one.state == "ready")
     file = kubeconfig_of(cluster, place, "reader", READER, tmp_path / "config")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KUBECONFIG", str(file))
@@ -200,13 +200,8 @@ def test_a_pod_that_is_about_to_end_does_not_count(
 
 def test_one_of_two_replicas(cluster: Cluster, namespace: str, image: str) -> None:
     """A second pod finds no room; the first one goes on."""
-    quota: Raw = {
-        "apiVersion": "v1",
-        "kind": "ResourceQuota",
-        "metadata": {"name": "small", "namespace": namespace},
-        "spec": {"hard": {"pods": "1"}},
-    }
-    cluster.create(quota)
+    about = {"name": "small", "namespace": namespace}
+    create(cluster, RESOURCE_QUOTA, about, spec={"hard": {"pods": "1"}})
     applied(cluster, namespace, "two", image, replicas=2)
     one = settled(
         cluster, namespace, "two", lambda one: (one.state, one.replicas) == ("ready", (1, 2))

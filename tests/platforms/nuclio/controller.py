@@ -20,7 +20,6 @@ from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.cluster.faults import StaleError
 from fnbuild.platforms.cluster.kinds import (
     CONFIG_MAP,
-    CRD,
     DEPLOYMENT,
     NUCLIO_FUNCTION,
     NUCLIO_PROJECT,
@@ -28,6 +27,7 @@ from fnbuild.platforms.cluster.kinds import (
     SERVICE,
     Kind,
 )
+from tests.cluster import CRD, create
 from tests.engine import until
 
 Raw = dict[str, Any]
@@ -42,8 +42,8 @@ def require_resources(cluster: Cluster) -> None:
     tests may be using them.
     """
     for kind, singular in _SINGULAR.items():
-        with suppress(FnbuildError):  # it is there, or somebody was quicker
-            cluster.create(_definition(kind, singular))
+        # It may be there, or somebody be quicker.
+        create(cluster, CRD, {"name": f"{kind.plural}.{kind.group}"}, spec=_spec(kind, singular))
     until("Nuclio's resources", lambda: all(_served(cluster, kind) for kind in _SINGULAR))
 
 
@@ -55,28 +55,23 @@ def _served(cluster: Cluster, kind: Kind) -> bool:
     return True
 
 
-def _definition(kind: Kind, singular: str) -> Raw:
+def _spec(kind: Kind, singular: str) -> Raw:
     """As hack/k8s/helm/nuclio/templates/crd has it: spec and status are open."""
     anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     group, _, version = kind.api.partition("/")
     schema = {"type": "object", "properties": {"spec": anything, "status": anything}}
     return {
-        "apiVersion": CRD.api,
-        "kind": CRD.name,
-        "metadata": {"name": f"{kind.plural}.{group}"},
-        "spec": {
-            "group": group,
-            "scope": "Namespaced",
-            "names": {"kind": kind.name, "plural": kind.plural, "singular": singular},
-            "versions": [
-                {
-                    "name": version,
-                    "served": True,
-                    "storage": True,
-                    "schema": {"openAPIV3Schema": schema},
-                }
-            ],
-        },
+        "group": group,
+        "scope": "Namespaced",
+        "names": {"kind": kind.name, "plural": kind.plural, "singular": singular},
+        "versions": [
+            {
+                "name": version,
+                "served": True,
+                "storage": True,
+                "schema": {"openAPIV3Schema": schema},
+            }
+        ],
     }
 
 
