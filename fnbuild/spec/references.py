@@ -27,12 +27,12 @@ class References:
         """What somebody has to know who keeps the function in git: how to make the Secret."""
         if not self.keys:
             return ()
+        like = "it looks like a secret" if len(self.keys) == 1 else "they look like secrets"
         literals = " ".join(f"--from-literal={key}=…" for key in self.keys)
         return (
-            f"the manifests take {', '.join(self.keys)} from the Secret {self.secret}, for they"
-            f" look like secrets: `kubectl create secret generic {self.secret} -n {namespace}"
-            f" {literals}` makes it (`--from-file={self.keys[0]}=FILE` keeps a value off the"
-            " command line)",
+            f"the manifests take {', '.join(self.keys)} from the Secret {self.secret}, for {like}:"
+            f" `kubectl create secret generic {self.secret} -n {namespace} {literals}` makes that"
+            f" (`--from-file={self.keys[0]}=FILE` keeps a value off the command line)",
         )
 
     def replaced(self, raw: Raw) -> Raw:

@@ -104,7 +104,7 @@ def _elsewhere(case: _Case) -> str:
 def _there(case: _Case) -> str:
     """A registry is asked though the node may have the image."""
     return (
-        f"{case.place or 'spec'} with `imagePullPolicy: IfNotPresent` runs an image that the nodes"
+        f"`imagePullPolicy: IfNotPresent` in {case.place or 'spec'} runs an image that the nodes"
         " have already"
     )
 

@@ -58,7 +58,7 @@ def test_a_sidecar_without_its_image() -> None:
     found = beside("started", "", spec, {"name": "proxy", "state": state})
     assert found.failure.startswith("sidecar proxy: the nodes cannot reach the registry docker.io")
     assert "-r REGISTRY" not in found.hint
-    assert "spec.sidecars with `imagePullPolicy: IfNotPresent` runs an image" in found.hint
+    assert "`imagePullPolicy: IfNotPresent` in spec.sidecars runs an image" in found.hint
 
 
 def test_a_first_end_is_told() -> None:

@@ -90,7 +90,7 @@ def test_a_login_that_is_not_accepted() -> None:
 
 def test_a_registry_that_need_not_be_asked() -> None:
     message = "dial tcp: lookup registry.example.com on 10.0.0.2:53: no such host"
-    words = "spec with `imagePullPolicy: IfNotPresent` runs an image that the nodes have already"
+    words = "`imagePullPolicy: IfNotPresent` in spec runs an image that the nodes have already"
     assert words in cannot_pull(IMAGE, [message], policy="Always").hint
     assert words not in cannot_pull(IMAGE, [message], policy="IfNotPresent").hint
     assert words not in cannot_pull(IMAGE, ["no space left on device"], policy="Always").hint
