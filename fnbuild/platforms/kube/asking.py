@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TypeVar
 
 import msgspec
@@ -12,7 +13,8 @@ from fnbuild.platforms import LogRecord
 from fnbuild.platforms.cluster import kinds
 from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.cluster.faults import ForbiddenError
-from fnbuild.platforms.kube import containers, reasons
+from fnbuild.platforms.kube import containers, missing, reasons
+from fnbuild.platforms.kube.findings import Finding
 from fnbuild.platforms.kube.labels import CONTAINER
 from fnbuild.platforms.kube.reasons import Standing
 from fnbuild.platforms.loglines import parse
@@ -48,6 +50,7 @@ def standing(
         now,
         nodes_of(cluster) if any(map(_is_without_node, newest)) else None,
         statuses_of(cluster, newest) if statuses is None else statuses,
+        absent_of(cluster, [pod for pod in newest if containers.waits_for_volumes(pod, now)]),
     )
 
 
@@ -67,6 +70,20 @@ def events_of(cluster: Cluster, pods: Sequence[Raw]) -> list[Raw]:
             return []
 
     return [one for some in _each(of_one, pods) for one in some]
+
+
+def absent_of(cluster: Cluster, pods: Iterable[Raw]) -> dict[str, Finding]:
+    """The first thing that is not there and that a volume needs, by pod; a kubelet with many events
+    to tell may tell of it a minute later.
+    """
+    found: dict[str, Finding] = {}
+    for pod in pods:
+        name, namespace = str(pod["metadata"]["name"]), str(pod["metadata"]["namespace"])
+        for one in missing.sources(pod):
+            with suppress(ForbiddenError):
+                if cluster.get(one.kind, namespace, one.name) is None:
+                    found.setdefault(name, one.absent(namespace))
+    return found
 
 
 def warnings(cluster: Cluster, namespace: str) -> list[Raw]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from fnbuild.platforms.kube import endings, missing, pulling
 from fnbuild.platforms.kube.findings import Finding, seconds
@@ -26,7 +26,7 @@ class Look:
     """What is known beside the pods; see `reasons.standing`.
 
     `since` is when the function was changed last, in seconds since the epoch: what was so before
-    may have been mended by that.
+    may have been mended by that. `absent` is what volumes need that is not there, by pod.
     """
 
     events: Sequence[Raw]
@@ -34,6 +34,7 @@ class Look:
     nodes: list[Raw] | None
     statuses: Mapping[str, Status]
     since: float = 0.0
+    absent: Mapping[str, Finding] = field(default_factory=dict)
 
     def of(self, pod: Raw) -> list[Raw]:
         """The pod's events since then, the newest first."""
@@ -102,6 +103,22 @@ def runs(pod: Raw) -> bool:
     return any(
         one.get("name") == CONTAINER and "running" in (one.get("state") or {})
         for one in (pod.get("status") or {}).get("containerStatuses") or []
+    )
+
+
+def waits_for_volumes(pod: Raw, now: float, since: float = 0.0) -> bool:
+    """Whether no container of a pod with a node has begun, for longer than volumes take."""
+    status: Raw = pod.get("status") or {}
+    listed = [
+        *(status.get("initContainerStatuses") or []),
+        *(status.get("containerStatuses") or []),
+    ]
+    waiting = [((one.get("state") or {}).get("waiting") or {}).get("reason") for one in listed]
+    began = seconds(status.get("startTime"))
+    return (
+        began is not None
+        and now - max(began, since) >= _MOUNT_SECONDS
+        and all(reason in ("ContainerCreating", "PodInitializing") for reason in waiting)
     )
 
 
@@ -239,6 +256,9 @@ def _creating(one: _Container) -> Finding:
         began = seconds(mounts[0].get("firstTimestamp")) or last_time(mounts[0])
         began = max(began, one.look.since)
         return found.become(fatal=bool(found.hint) and one.look.now - began >= _MOUNT_SECONDS)
+    absent = one.look.absent.get(str(one.pod["metadata"]["name"]))
+    if absent is not None and newest is None:
+        return absent.become(fatal=waits_for_volumes(one.pod, one.look.now, one.look.since))
     if newest is not None and newest["reason"] == "Pulling":
         return Finding(f"pulling {one.image}")
     if newest is not None and newest["reason"] == "FailedCreatePodSandBox":

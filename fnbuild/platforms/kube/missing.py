@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 
+from fnbuild.platforms.cluster.kinds import CONFIG_MAP, SECRET, Kind
 from fnbuild.platforms.kube.findings import Finding
+from fnbuild.spec.types import Raw
 
 _KINDS = {"secret": "Secret", "configmap": "ConfigMap"}
 _VOLUME = re.compile(r'^MountVolume\.\w+ failed for volume "([^"]+)" ?: ?')
@@ -71,11 +75,38 @@ def _absent(message: str, namespace: str, place: str) -> Finding | None:
     found = _OBJECT.search(message)
     if found is None:
         return None
-    kind, name = _KINDS[found[1].lower()], found[2]
+    return _not_there(_KINDS[found[1].lower()], found[2], namespace, place)
+
+
+def _not_there(kind: str, name: str, namespace: str, place: str) -> Finding:
     return Finding(
         f"the {kind} {name} does not exist",
         f"`kubectl create {_CREATED[kind]} {name} -n {namespace} …` makes it; {place} asks for it",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A Secret or a ConfigMap that a volume cannot do without."""
+
+    volume: str
+    kind: Kind
+    name: str
+
+    def absent(self, namespace: str) -> Finding:
+        """What the kubelet says of it at last, which has much else to tell."""
+        found = _not_there(self.kind.name, self.name, namespace, "spec.volumes")
+        return Finding(f"volume {self.volume}: {found.text}", found.hint)
+
+
+def sources(pod: Raw) -> Iterator[Source]:
+    for volume in pod["spec"].get("volumes") or []:
+        for part in (volume, *((volume.get("projected") or {}).get("sources") or [])):
+            for field, kind in (("secret", SECRET), ("configMap", CONFIG_MAP)):
+                given = part.get(field) or {}
+                name = given.get("secretName") or given.get("name")
+                if name and not given.get("optional"):
+                    yield Source(str(volume["name"]), kind, str(name))
 
 
 _CREATED = {"Secret": "secret generic", "ConfigMap": "configmap"}

@@ -49,18 +49,20 @@ def standing(  # noqa: PLR0913, PLR0917 (each is a value of its own)
     now: float,
     nodes: list[Raw] | None = None,
     statuses: Mapping[str, Status] | None = None,
+    absent: Mapping[str, Finding] | None = None,
 ) -> Standing:
     """How far the newest revision of a Deployment is; pods of older ones do not count.
 
     `now` is in seconds since the epoch, by the cluster's clock. `nodes` make the scheduler's
-    words clearer, None when they are unknown. `statuses` are what processors say, by pod.
+    words clearer, None when they are unknown. `statuses` are what processors say, by pod, and
+    `absent` what volumes need that is not there.
     """
     if rolled_out(deployment):
         return Standing(True)
     if _generation(deployment, "observedGeneration") < int(deployment["metadata"]["generation"]):
         return Standing(False, ("the cluster takes up the change",))
     newest = of_newest(deployment, pods)
-    look = Look(events, now, nodes, statuses or {}, _applied(deployment))
+    look = Look(events, now, nodes, statuses or {}, _applied(deployment), absent or {})
     running = [pod for pod in newest if active(pod)]
     found = [(pod, one) for pod in running if (one := _of_pod(pod, look)) is not None]
     refusal = _refusal(deployment, running, look) or _paused(deployment)

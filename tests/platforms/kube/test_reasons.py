@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fnbuild.platforms.kube import reasons
+from fnbuild.platforms.kube import containers, missing, reasons
 from fnbuild.platforms.kube.findings import seconds
 from fnbuild.platforms.kube.reasons import Standing
 from fnbuild.platforms.processors import Status, WorkerStatus
@@ -254,6 +254,34 @@ def test_a_node_that_is_not_there() -> None:
     assert blind(15).failure == "no kubelet takes the pod on node nonode"
     pod["spec"]["nodeName"] = NODES[0]["metadata"]["name"]
     assert not standing(said, 60).failure
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("configmap-volume-missing", {"configMap": {"name": "absent"}}),
+        ("secret-volume-missing", {"secret": {"secretName": "absent"}}),
+        ("secret-volume-missing", {"projected": {"sources": [{"secret": {"name": "absent"}}]}}),
+    ],
+)
+def test_what_a_volume_needs_before_the_kubelet_tells(name: str, source: Raw) -> None:
+    said = recording(name)
+    said["events"] = []
+    pod = said["pods"][0]
+    optional = {"name": "w", "secret": {"secretName": "perhaps", "optional": True}}
+    pod["spec"]["volumes"] = [{"name": "x", "emptyDir": {}}, optional, {"name": "v", **source}]
+    pod["status"]["startTime"] = pod["metadata"]["creationTimestamp"]
+    said["now"] = seconds(pod["status"]["startTime"])
+    [missed] = [one.absent("vision") for one in missing.sources(pod)]
+    absent = {pod["metadata"]["name"]: missed}
+    assert not standing(said, 4, absent=absent).failure
+    found = standing(said, 5, absent=absent)
+    assert found.failure == FAILURES[name][0]
+    assert FAILURES[name][1] in found.hint
+    assert not containers.waits_for_volumes(pod, said["now"] + 4)
+    assert containers.waits_for_volumes(pod, said["now"] + 5)
+    running = recording("started")["pods"][0]
+    assert not containers.waits_for_volumes(running, said["now"] + 3600)
 
 
 def test_a_cluster_that_grows_is_waited_for() -> None:

@@ -101,6 +101,17 @@ def test_a_node_selector_that_no_node_fits(author: Author, image: str) -> None:
     assert "kubectl label node" in (failure.value.hint or "")
 
 
+def test_a_volume_of_what_is_not_there(author: Author, image: str) -> None:
+    """Told within seconds, however late the kubelet's event is."""
+    volume = {"name": "v", "projected": {"sources": [{"configMap": {"name": "absent"}}]}}
+    mount = {"name": "v", "mountPath": "/v"}
+    began = time.monotonic()
+    with pytest.raises(NotReadyError, match="volume v: the ConfigMap absent does not") as failure:
+        author.run(image, volumes=[{"volume": volume, "volumeMount": mount}])
+    assert time.monotonic() - began < SOON / 2
+    assert "kubectl create configmap absent" in (failure.value.hint or "")
+
+
 def test_a_node_that_is_not_there(author: Author, image: str) -> None:
     began = time.monotonic()
     with pytest.raises(NotReadyError, match="there is no node nonode") as failure:
