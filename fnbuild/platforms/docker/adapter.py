@@ -125,7 +125,7 @@ class DockerPlatform:
             _refuse_foreign(known)
             recorded = known.active or next(iter(known.all), None)
             if recorded is None:
-                raise records.without_code(key, known.imported)
+                raise history.without_code(name, known.imported)
             source = Source(recorded.source, f"redeploy of revision {recorded.number}")
             warnings = deploys.run_again(self.engine, known, recorded, source, progress)
             return self._shown(key, warnings)
@@ -219,7 +219,7 @@ class DockerPlatform:
         key = Key(namespace, name)
         known = self._existing(key)
         if known.container is None and not follow:
-            return records.failures(known)
+            return history.failures(known.all)
 
         def serving() -> str | None:
             known = inventory.function(self.engine, key)

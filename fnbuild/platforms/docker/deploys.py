@@ -20,7 +20,7 @@ from fnbuild.errors import (
     NotReadyError,
     PlatformError,
 )
-from fnbuild.platforms import Artifact, Plan, Progress
+from fnbuild.platforms import Artifact, Plan, Progress, history
 from fnbuild.platforms.docker import inventory, planning, ports, records, view
 from fnbuild.platforms.docker.containers import Place, network_names
 from fnbuild.platforms.docker.engine import Engine
@@ -245,7 +245,7 @@ def run_again(
 ) -> tuple[str, ...]:
     """Run a recorded revision as a new one; the warnings of its plan."""
     if not recorded.image_id or engine.image(recorded.image_id) is None:
-        raise records.without_code(recorded.key, recorded.config)
+        raise history.without_code(recorded.key.name, recorded.config)
     artifact = Artifact("image", recorded.image, recorded.digest, id=recorded.image_id)
     planned = plan(engine, known, recorded.function, artifact, {"force": True})
     deploy(engine, known, planned, source, progress)

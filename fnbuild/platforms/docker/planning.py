@@ -18,6 +18,7 @@ from fnbuild.platforms.docker.volumes import volumes_of
 from fnbuild.platforms.effects import without_cluster
 from fnbuild.platforms.recorded import config_of
 from fnbuild.platforms.settings import GPU, wanted_port, wants_gpu, with_listen
+from fnbuild.platforms.steps import REVISION, as_revision, compared
 from fnbuild.spec.types import Function, Raw
 
 OPTIONS = frozenset({"force", "overlap", "listen"}) | OF_CONFLICTS
@@ -66,12 +67,12 @@ def make(
     after = {"image": artifact.reference, "code": artifact.digest, "id": around.image_id}
     before = _before(active, after)
     steps: tuple[Step, ...] = (
-        _step(
+        compared(
             f"function {function.metadata.name}",
             active.config if active else None,
             made.config,
         ),
-        _step("revision", before, after),
+        compared(REVISION, before, after),
         _port(around, function, place),
     )
     same = all(step.verb == "keep" for step in steps) and not options.get("force")
@@ -80,7 +81,7 @@ def make(
     else:
         container = _container(function, around, options)
     if container.verb != "keep":
-        steps = tuple(_made_anew(step) for step in steps)
+        steps = as_revision(steps)
     warnings = (*artifact.warnings, *warnings_for(function), *around.warnings)
     return Plan(function, artifact, (*steps, container), warnings, options)
 
@@ -131,19 +132,6 @@ def _before(active: Made | None, after: Manifest) -> Manifest | None:
     return {"image": active.image, "code": active.digest, "id": image_id}
 
 
-def _step(target: str, before: Manifest | None, after: Manifest) -> Step:
-    if before is None:
-        return Step("create", target, None, after)
-    return Step("keep" if before == after else "update", target, before, after)
-
-
-def _made_anew(step: Step) -> Step:
-    """Whatever starts a container is a revision of its own, of the same image too."""
-    if step.target != "revision" or step.verb != "keep":
-        return step
-    return Step("replace", step.target, step.before, step.after)
-
-
 def _port(around: Surroundings, function: Function, place: Place) -> Step:
     container, known = around.known.container, around.known.port
     port: int | str = "none"
@@ -152,12 +140,12 @@ def _port(around: Surroundings, function: Function, place: Place) -> Step:
     hosts = sorted(place.hosts)
     after = {"port": port, "on": hosts}
     if container is None or container.made is None:
-        return _step("port", {"port": known} if known else None, after)
+        return compared("port", {"port": known} if known else None, after)
     addresses = sorted({address for address, _ in container.published if ":" not in address})
     if not container.running:
         # It has no port now, and will be back at the one that it had.
         addresses = hosts if known == place.port else []
-    return _step("port", {"port": known or "none", "on": addresses}, after)
+    return compared("port", {"port": known or "none", "on": addresses}, after)
 
 
 def _container(function: Function, around: Surroundings, options: dict[str, Any]) -> Step:

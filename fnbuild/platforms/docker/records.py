@@ -6,13 +6,11 @@ is told by the function's container.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from datetime import datetime
-from typing import Literal
+from collections.abc import Iterable
 
 from fnbuild.build.image.names import with_registry
-from fnbuild.errors import ConflictError, FnbuildError, NotFoundError, PreconditionError
-from fnbuild.platforms import LogRecord, Project, Revision
+from fnbuild.errors import ConflictError, FnbuildError
+from fnbuild.platforms import Project, Revision, history
 from fnbuild.platforms.docker import code
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.inventory import Known
@@ -27,9 +25,7 @@ from fnbuild.platforms.docker.labels import (
     record_labels,
 )
 from fnbuild.platforms.projects import DEFAULT
-from fnbuild.spec.types import Function, Raw
-
-RevisionState = Literal["active", "superseded", "failed"]
+from fnbuild.spec.types import Function
 
 KEPT = 10
 _DESCRIPTION = "fnbuild.io/description"
@@ -72,34 +68,12 @@ def prune(engine: Engine, known: Known) -> None:
 
 def shown(known: Known) -> list[Revision]:
     """All revisions, newest first."""
-    active = known.active
-    return [_shown(made, active is not None and made.number == active.number) for made in known.all]
-
-
-def _shown(made: Made, active: bool) -> Revision:
-    message = ": ".join(part for part in (made.note, made.failure) if part)
-    state: RevisionState = "active" if active else "superseded"
-    if made.failed:
-        state = "failed"
-    return Revision(made.number, made.created, state, made.digest, made.function, message)
-
-
-def failures(known: Known) -> Iterator[LogRecord]:
-    """What is left to say of a function that has no container: why its newest revision failed."""
-    for made in known.all[:1]:
-        if made.failed:
-            moment = datetime.fromisoformat(made.created).timestamp()
-            yield LogRecord(moment, "error", made.failure)
+    return history.shown(known.all, known.active)
 
 
 def recorded(known: Known, number: int) -> Made:
-    found = next((made for made in known.all if made.number == number), None)
-    if found is None:
-        numbers = ", ".join(str(made.number) for made in known.all)
-        raise NotFoundError(
-            f"{known.key.name} has no revision {number}", hint=f"recorded: {numbers or 'none'}"
-        )
-    return found
+    """The revision of that number, or `NotFoundError`."""
+    return history.numbered(known.key.name, known.all, number)
 
 
 # Imported functions
@@ -168,15 +142,3 @@ def _pushed(made: Made) -> str:
         return with_registry(registry, made.image) if registry and made.image else ""
     except FnbuildError:  # an image that was not built here, with a registry that is none
         return ""
-
-
-def without_code(key: Key, config: Raw | None) -> PreconditionError:
-    """What is said when there is nothing to run a function from; `config` is what is known of it.
-
-    Source code that is in there becomes an image by a deploy alone.
-    """
-    build = ((config or {}).get("spec") or {}).get("build") or {}
-    hint = f"deploy it from its folder: `fnbuild deploy {key.name} --path FOLDER`"
-    if build.get("functionSourceCode"):
-        hint = f"`fnbuild deploy {key.name}` builds it from the source in its configuration"
-    return PreconditionError(f"no code of {key.name} is recorded", hint=hint)

@@ -120,7 +120,7 @@ class KubePlatform:
     ) -> Deployment:
         found = None if known.imported is None else of_import(view.function_of(known))
         if found is None:
-            raise records.without_code(known.key, known.imported)
+            raise history.without_code(known.key.name, known.imported)
         return self.apply(self.plan(*found, force_conflicts=force_conflicts), progress)
 
     def _run_again(
@@ -237,7 +237,7 @@ class KubePlatform:
             return [one["metadata"]["name"] for one in inventory.pods(self.cluster, key)]
 
         if not follow and not pods():
-            return records.failures(known)
+            return history.failures(records.revisions(known))
         return logs.read(self.cluster, namespace, pods, follow=follow, since=since, tail=tail)
 
     def revisions(self, namespace: str, name: str) -> list[Revision]:

@@ -26,6 +26,7 @@ from fnbuild.platforms.kube.manifests import Surroundings, manifests, needs, por
 from fnbuild.platforms.kube.reasons import rolled_out, wanted_replicas
 from fnbuild.platforms.kube.service import service
 from fnbuild.platforms.kube.surroundings import identity, look
+from fnbuild.platforms.steps import REVISION, anew, as_revision, compared
 from fnbuild.spec.types import Function, Raw
 
 OPTIONS = frozenset({"force", "overlap", "keep_failed"}) | OF_CONFLICTS
@@ -124,7 +125,8 @@ def plan(  # noqa: PLR0913, PLR0917 (what is there, what is wanted, how)
         *(Step("delete", target(one), shown(one)) for one in unwanted),
     )
     if again is not None or ill:
-        steps = tuple(_made_anew(step) for step in steps)
+        whole = "deployment "
+        steps = tuple(anew(one) if one.target.startswith(whole) else one for one in steps)
     warnings = (
         *artifact.warnings,
         *warnings_for(function),
@@ -135,7 +137,7 @@ def plan(  # noqa: PLR0913, PLR0917 (what is there, what is wanted, how)
     done = Plan(
         function,
         artifact,
-        _as_revision(steps),
+        steps if all(one.verb == "keep" for one in steps) else as_revision(steps),
         warnings,
         options,
         manifests=portable(made, around),
@@ -281,8 +283,8 @@ def _told(known: Known, made: Made, artifact: Artifact) -> tuple[Step, ...]:
         before = {"image": active.image, "code": active.digest, "id": exact}
         config = active.config
     return (
-        _compared(f"function {made.key.name}", config, made.config),
-        _compared("revision", before, after),
+        compared(f"function {made.key.name}", config, made.config),
+        compared(REVISION, before, after),
     )
 
 
@@ -292,32 +294,7 @@ def _fails(cluster: Cluster, deployment: Raw, pods: list[Raw]) -> bool:
 
 
 def _step(name: str, live: Raw | None, after: Raw) -> Step:
-    return _compared(name, shown(live) if live is not None else None, shown(after))
-
-
-def _compared(name: str, before: Manifest | None, after: Manifest) -> Step:
-    if before is None:
-        return Step("create", name, None, after)
-    return Step("keep" if before == after else "update", name, before, after)
-
-
-def _made_anew(step: Step) -> Step:
-    """A revision that has to start, though what it is has not changed."""
-    if step.verb == "keep" and step.target.startswith("deployment "):
-        return Step("replace", step.target, step.before, step.after)
-    return step
-
-
-def _as_revision(steps: tuple[Step, ...]) -> tuple[Step, ...]:
-    """Whatever changes something is a revision of its own, of the same image too."""
-    if all(step.verb == "keep" for step in steps):
-        return steps
-    return tuple(
-        Step("replace", step.target, step.before, step.after)
-        if step.target == "revision" and step.verb == "keep"
-        else step
-        for step in steps
-    )
+    return compared(name, shown(live) if live is not None else None, shown(after))
 
 
 def _of_scale(known: Known, made: Made, again: bool) -> tuple[str, ...]:

@@ -6,22 +6,17 @@ Serving needs none of it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime
-from typing import Literal
 
-from fnbuild.errors import ConflictError, NotFoundError, PreconditionError
-from fnbuild.platforms import LogRecord, Project, Revision
+from fnbuild.errors import ConflictError
+from fnbuild.platforms import Project, Revision, history
 from fnbuild.platforms.cluster import kinds
 from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.kube import labels as own
 from fnbuild.platforms.kube.inventory import Known
-from fnbuild.platforms.kube.labels import Key, Made
+from fnbuild.platforms.kube.labels import Made
 from fnbuild.platforms.projects import DEFAULT
 from fnbuild.spec.types import Raw
-
-RevisionState = Literal["active", "superseded", "failed"]
 
 _PROJECTS = f"{own.RECORD}=project"
 # No object of a function has a dot in its name.
@@ -60,50 +55,12 @@ def active(known: Known) -> Made | None:
 
 def shown(known: Known) -> list[Revision]:
     """All revisions, newest first."""
-    now = active(known)
-    return [
-        _shown(made, now is not None and made.number == now.number) for made in revisions(known)
-    ]
-
-
-def _shown(made: Made, active: bool) -> Revision:
-    message = ": ".join(part for part in (made.note, made.failure) if part)
-    state: RevisionState = "active" if active else "superseded"
-    if made.failed:
-        state = "failed"
-    return Revision(made.number, made.created, state, made.digest, made.function, message)
+    return history.shown(revisions(known), active(known))
 
 
 def revision(known: Known, number: int) -> Made:
     """The revision of that number, or `NotFoundError`."""
-    all_of_them = revisions(known)
-    found = next((made for made in all_of_them if made.number == number), None)
-    if found is None:
-        numbers = ", ".join(str(made.number) for made in all_of_them)
-        raise NotFoundError(
-            f"{known.key.name} has no revision {number}", hint=f"recorded: {numbers or 'none'}"
-        )
-    return found
-
-
-def failures(known: Known) -> Iterator[LogRecord]:
-    """What is left to say of a function without pods: why its newest revision failed."""
-    for made in revisions(known)[:1]:
-        if made.failed:
-            moment = datetime.fromisoformat(made.created).timestamp()
-            yield LogRecord(moment, "error", made.failure)
-
-
-def without_code(key: Key, config: Raw | None) -> PreconditionError:
-    """What is said when there is nothing to run a function from; `config` is what is known of it.
-
-    Source code that is in there becomes an image by a deploy alone.
-    """
-    build = ((config or {}).get("spec") or {}).get("build") or {}
-    hint = f"deploy it from its folder: `fnbuild deploy {key.name} --path FOLDER`"
-    if build.get("functionSourceCode"):
-        hint = f"`fnbuild deploy {key.name}` builds it from the source in its configuration"
-    return PreconditionError(f"no code of {key.name} is recorded", hint=hint)
+    return history.numbered(known.key.name, revisions(known), number)
 
 
 # Projects

@@ -19,6 +19,7 @@ from fnbuild.platforms.settings import (
     wants_gpu,
     with_listen,
 )
+from fnbuild.platforms.steps import REVISION, as_revision
 from fnbuild.spec.reader import from_raw
 from fnbuild.spec.types import Function, to_dict
 from fnbuild.store import FunctionRow, RevisionRow
@@ -61,7 +62,7 @@ def make(function: Function, artifact: Artifact, current: Current, options: dict
     before = _revision(active, after) if active else None
     steps: tuple[Step, ...] = (
         _step(f"function {function.metadata.name}", row.config if row else None, to_dict(function)),
-        _step("revision", before, after),
+        _step(REVISION, before, after),
         _port(row, wanted_port(function)),
     )
     same = all(step.verb == "keep" for step in steps) and not options.get("force")
@@ -70,16 +71,9 @@ def make(function: Function, artifact: Artifact, current: Current, options: dict
     else:
         processor = _processor(function, active if current.runs else None, options)
     if processor.verb != "keep":
-        steps = tuple(_made_anew(step) for step in steps)
+        steps = as_revision(steps)
     changes = (*steps, processor)
     return Plan(function, artifact, changes, tuple(warnings), options, wanted.ignored)
-
-
-def _made_anew(step: Step) -> Step:
-    """Whatever starts a processor is a revision of its own, of the same code too."""
-    if step.target != "revision" or step.verb != "keep":
-        return step
-    return Step("replace", step.target, step.before, step.after)
 
 
 def _step(target: str, before: Manifest | None, after: Manifest) -> Step:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fnbuild.errors import NotFoundError
+from fnbuild.platforms import history
 from fnbuild.platforms.kube import records
 from fnbuild.platforms.kube.inventory import Known
 from fnbuild.platforms.kube.labels import Key, Made
@@ -52,13 +53,6 @@ def test_a_revision_that_is_not_on_record() -> None:
 
 def test_why_a_function_without_pods_failed() -> None:
     failed = made(2).with_failure("error", "the deploy was interrupted")
-    [record] = records.failures(known(made(1), failed))
+    [record] = history.failures(records.revisions(known(made(1), failed)))
     assert (record.level, record.message) == ("error", "the deploy was interrupted")
-    assert list(records.failures(known(failed, made(3)))) == []
-
-
-def test_code_that_is_in_the_configuration() -> None:
-    plain = records.without_code(KEY, None)
-    assert "--path FOLDER" in (plain.hint or "")
-    inline = records.without_code(KEY, {"spec": {"build": {"functionSourceCode": "ZGVm"}}})
-    assert "builds it from the source" in (inline.hint or "")
+    assert list(history.failures(records.revisions(known(failed, made(3))))) == []
