@@ -110,6 +110,19 @@ def test_what_reads_code_leaves_nothing_for_good(author: Author, platform: Docke
     assert kept != left
 
 
+def test_an_import_runs_from_the_image_that_it_names(
+    author: Author, platform: DockerPlatform
+) -> None:
+    made = author.deploy(author.write())
+    raw = deploy.export(made.function, state=made.state)
+    platform.delete(author.namespace, "greeter")
+    deploy.import_function(platform, raw, author.namespace, "test")
+    again = platform.redeploy(author.namespace, "greeter", author.progress.append)
+    assert (again.state, again.revision) == ("ready", 1)
+    assert "skip-deploy" not in again.function.metadata.annotations
+    assert ask(again.http_port) == "hello"
+
+
 def test_an_imported_function_with_its_source_in_it(
     author: Author, platform: DockerPlatform
 ) -> None:
