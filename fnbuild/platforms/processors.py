@@ -6,6 +6,11 @@ from typing import Literal
 
 import msgspec
 
+from fnbuild.runtime.health import PORT
+
+ADMIN_PORT = PORT
+"""Where a processor in a container says how it is; it is not for callers of the function."""
+
 ProcessorState = Literal["starting", "ready", "unhealthy", "draining", "stopped"]
 
 

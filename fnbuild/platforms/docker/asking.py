@@ -13,9 +13,8 @@ import msgspec
 
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.inventory import Container
-from fnbuild.platforms.processors import Status
+from fnbuild.platforms.processors import ADMIN_PORT, Status
 
-_ADMIN_PORT = 8082
 PROGRAM = "/usr/local/bin/processor"
 _PATIENCE = 2.0
 
@@ -34,7 +33,7 @@ def status_of(engine: Engine, container: Container) -> Status | None:
 
 def _over_http(address: str) -> Status | None:
     with contextlib.suppress(OSError, http.client.HTTPException):
-        connection = http.client.HTTPConnection(address, _ADMIN_PORT, timeout=_PATIENCE)
+        connection = http.client.HTTPConnection(address, ADMIN_PORT, timeout=_PATIENCE)
         with contextlib.closing(connection):
             connection.request("GET", "/status")
             return decoded(connection.getresponse().read())

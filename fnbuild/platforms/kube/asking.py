@@ -18,10 +18,9 @@ from fnbuild.platforms.kube.findings import Finding
 from fnbuild.platforms.kube.labels import CONTAINER
 from fnbuild.platforms.kube.reasons import Standing
 from fnbuild.platforms.loglines import parse
-from fnbuild.platforms.processors import Status
+from fnbuild.platforms.processors import ADMIN_PORT, Status
 from fnbuild.spec.types import Raw
 
-_ADMIN_PORT = 8082
 _ASKED_AT_ONCE = 8
 _LINES_READ = 200
 _LINES_SHOWN = 20
@@ -123,7 +122,7 @@ def _status(cluster: Cluster, pod: Raw) -> Status | None:
 
 def _answer(cluster: Cluster, namespace: str, pod: str) -> Status | None:
     """None when it is no processor of fnbuild's, or does not answer."""
-    body = cluster.proxy(namespace, pod, _ADMIN_PORT, "/status")
+    body = cluster.proxy(namespace, pod, ADMIN_PORT, "/status")
     try:
         return None if body is None else msgspec.json.decode(body, type=Status)
     except msgspec.MsgspecError:

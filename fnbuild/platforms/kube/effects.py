@@ -6,7 +6,7 @@ import json
 import re
 
 from fnbuild.platforms.effects import strange_triggers
-from fnbuild.platforms.kube import cron, scaling
+from fnbuild.platforms.kube import cron, nodes, scaling
 from fnbuild.platforms.kube.service import NODE_PORTS, service_type
 from fnbuild.platforms.kube.volumes import volumes_of
 from fnbuild.platforms.settings import GPU, restart_policy, wanted_port
@@ -34,7 +34,8 @@ def _of_gpus(function: Function) -> list[str]:
     spec = function.spec
     if spec.resources.limits.get(GPU):
         return []
-    chosen = [f"{key}={value}" for key, value in spec.node_selector.items()]
+    some = spec.node_selector.items()
+    chosen = [f"{key}={value}" for key, value in some if not nodes.says_no(value)]
     chosen = [f"nodeSelector {one}" for one in chosen if _OF_GPUS.search(one)]
     if spec.affinity and _OF_GPUS.search(json.dumps(spec.affinity.get("nodeAffinity"))):
         chosen.append("affinity")

@@ -33,6 +33,11 @@ _PLUGIN_REMEDY = (
 )
 
 
+def says_no(value: str) -> bool:
+    """Whether the value of a label means that the node has not what the label is about."""
+    return value.lower() in _NO
+
+
 def ready(nodes: Sequence[Raw]) -> Iterator[Finding]:
     """Whether nodes take pods, and what they are short of."""
     well = [node for node in nodes if _condition(node, "Ready") == "True" and not _closed(node)]
@@ -141,7 +146,7 @@ def addresses(node: Raw) -> list[str]:
 def _gpu_label(node: Raw) -> str:
     labels = node["metadata"].get("labels") or {}
     for key in _GPU_LABELS:
-        if str(labels.get(key, "")).lower() not in _NO:
+        if not says_no(str(labels.get(key, ""))):
             return f"{key}={labels[key]}"
     return ""
 

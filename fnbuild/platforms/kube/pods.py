@@ -14,13 +14,13 @@ from fnbuild.build.processor import DRAIN_SECONDS, settings, termination_seconds
 from fnbuild.platforms.kube import hardening
 from fnbuild.platforms.kube.labels import CONTAINER, Made
 from fnbuild.platforms.kube.volumes import volumes_of
+from fnbuild.platforms.processors import ADMIN_PORT
 from fnbuild.platforms.settings import wants_gpu
 from fnbuild.spec.quantities import quantity
 from fnbuild.spec.types import EnvVar, Function, Raw
 
 HTTP = "http"
 HTTP_PORT = 8080
-ADMIN_PORT = 8082
 
 _LINGER = 5.0
 _SHORT_LINGER = 1.0

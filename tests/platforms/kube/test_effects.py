@@ -66,6 +66,7 @@ def test_one_sentence(spec: Raw, text: str) -> None:
         {},
         {"nodeSelector": {"gpu": "true"}, "resources": GPU},
         {"nodeSelector": {"zone": "east"}},
+        {"nodeSelector": {"gpu": "false", "nvidia.com/gpu.present": "0"}},
         {"replicas": 2, "minReplicas": 2, "maxReplicas": 2},
         {"replicas": 0, "minReplicas": 1},
         {"triggers": {"web": {"kind": "http", "attributes": {"port": 31000}}}},
