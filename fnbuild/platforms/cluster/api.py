@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 
 from fnbuild.errors import NotFoundError, UnavailableError
-from fnbuild.platforms.cluster import faults, following, kinds
+from fnbuild.platforms.cluster import answers, following, kinds
 from fnbuild.platforms.cluster.faults import GoneError, Request
 from fnbuild.platforms.cluster.kinds import Kind
 from fnbuild.platforms.cluster.wire import APPLY, MERGE, Call, Query, Wire
@@ -211,9 +211,9 @@ class Cluster:
             )
         except UnavailableError:
             return None
-        if status in {401, 403} and faults.status_of(answer):
+        if status in {401, 403} and answers.status_of(answer):
             raise self.wire.refused(status, answer, request)
-        if status >= 400 and (faults.status_of(answer) or b"trying to reach service" in answer):
+        if status >= 400 and (answers.status_of(answer) or b"trying to reach service" in answer):
             return None
         return answer
 

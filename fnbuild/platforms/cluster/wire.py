@@ -20,8 +20,8 @@ import msgspec
 
 from fnbuild import __version__
 from fnbuild.errors import FnbuildError, UnavailableError
-from fnbuild.platforms.cluster import faults, unreachable
-from fnbuild.platforms.cluster.faults import Request
+from fnbuild.platforms.cluster import answers, unreachable
+from fnbuild.platforms.cluster.faults import Request, UnauthorizedError
 from fnbuild.platforms.cluster.unreachable import Place
 from fnbuild.spec.types import Raw
 
@@ -138,11 +138,11 @@ class Wire:
     def refused(self, status: int, answer: bytes, request: Request) -> FnbuildError:
         """The error that an answer means."""
         if status == 401 and (day := unreachable.expired(self.configuration.cert_file)):
-            return faults.UnauthorizedError(
+            return UnauthorizedError(
                 f"the client certificate for {self.place} ended on {day}",
                 hint="fetch the kubeconfig again, or let the cluster's administrator renew it",
             )
-        return faults.translate(status, answer, request)
+        return answers.translate(status, answer, request)
 
     def _send(self, call: Call, seconds: float | None, preload: bool = True) -> Any:
         import urllib3
@@ -189,7 +189,7 @@ def _again(method: str, status: int, answer: bytes) -> bool:
     if status == 429:
         return True
     if status == 409:  # a quota was counted at the same time; the object was not made
-        details = faults.status_of(answer).get("details") or {}
+        details = answers.status_of(answer).get("details") or {}
         return bool(details.get("kind") == "resourcequotas")
     return method == "GET" and status in {500, 502, 503, 504}
 

@@ -18,11 +18,11 @@ from fnbuild.platforms import OF_CONFLICTS, Artifact, Manifest, Plan, Step
 from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.cluster.faults import FieldConflictError, FieldsError
 from fnbuild.platforms.kube import asking, claims, origins, records, scaling
-from fnbuild.platforms.kube import labels as own
 from fnbuild.platforms.kube.effects import warnings_for
 from fnbuild.platforms.kube.inventory import Known
 from fnbuild.platforms.kube.labels import Made, config_of, key_of, now
 from fnbuild.platforms.kube.manifests import Surroundings, manifests, needs, portable
+from fnbuild.platforms.kube.objects import shown, target, without_replicas
 from fnbuild.platforms.kube.reasons import rolled_out, wanted_replicas
 from fnbuild.platforms.kube.service import service
 from fnbuild.platforms.kube.surroundings import identity, look
@@ -31,14 +31,6 @@ from fnbuild.spec.types import Function, Raw
 
 OPTIONS = frozenset({"force", "overlap", "keep_failed"}) | OF_CONFLICTS
 _AT_ONCE = 6
-# What the cluster and its clients write into metadata, which nobody has asked for.
-_NOISE = ("managedFields", "uid", "resourceVersion", "generation", "creationTimestamp", "selfLink")
-_NOISY_ANNOTATIONS = (
-    *own.OF_REVISIONS,
-    own.CONFIG,  # told as the function
-    "deployment.kubernetes.io/revision",
-    "kubectl.kubernetes.io/last-applied-configuration",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,37 +165,8 @@ def _tried(
         return after, f"{error.message}; `--force-conflicts` takes them over"
 
 
-def without_replicas(manifest: Manifest) -> Manifest:
-    """A Deployment that leaves the number of its pods to others; anything else as it is."""
-    if manifest["kind"] != "Deployment":
-        return manifest
-    spec = {key: value for key, value in manifest["spec"].items() if key != "replicas"}
-    return {**manifest, "spec": spec}
-
-
 def _is_autoscaler(one: Raw) -> bool:
     return bool(one["kind"] == "HorizontalPodAutoscaler")
-
-
-def target(manifest: Raw) -> str:
-    """What a step calls an object: `deployment nuclio-NAME`."""
-    return f"{str(manifest['kind']).lower()} {manifest['metadata']['name']}"
-
-
-def shown(manifest: Raw) -> Manifest:
-    """An object without what the cluster alone knows of it: what somebody would write."""
-    metadata = {key: value for key, value in manifest["metadata"].items() if key not in _NOISE}
-    annotations = metadata.pop("annotations", None) or {}
-    kept = {key: text for key, text in annotations.items() if key not in _NOISY_ANNOTATIONS}
-    if kept:
-        metadata["annotations"] = kept
-    rest = {key: value for key, value in manifest.items() if key not in ("metadata", "status")}
-    return {
-        "apiVersion": rest.pop("apiVersion", ""),
-        "kind": rest.pop("kind", ""),
-        "metadata": metadata,
-        **rest,
-    }
 
 
 def _with_options(function: Function, artifact: Artifact, options: dict[str, Any]) -> Function:

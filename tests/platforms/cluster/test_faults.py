@@ -24,13 +24,13 @@ from fnbuild.errors import (
     UnavailableError,
 )
 from fnbuild.platforms.cluster import connection, kinds
+from fnbuild.platforms.cluster.answers import translate
 from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.cluster.faults import (
     FieldConflictError,
     ForbiddenError,
     Request,
     StaleError,
-    translate,
 )
 from fnbuild.platforms.cluster.forward import forwarded
 from fnbuild.spec.types import Raw

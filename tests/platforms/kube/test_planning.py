@@ -12,7 +12,7 @@ from fnbuild.platforms.cluster import kinds
 from fnbuild.platforms.cluster.faults import FieldConflictError, ForbiddenError
 from fnbuild.platforms.cluster.wire import MERGE, Call
 from fnbuild.platforms.kube import KubePlatform
-from fnbuild.platforms.kube.planning import shown
+from fnbuild.platforms.kube.objects import shown
 from fnbuild.spec.types import Raw
 from tests.cluster import kubeconfig_of
 from tests.platforms.kube.author import Author, function_of
