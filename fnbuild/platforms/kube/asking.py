@@ -13,7 +13,7 @@ from fnbuild.platforms import LogRecord
 from fnbuild.platforms.cluster import kinds
 from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.cluster.faults import ForbiddenError
-from fnbuild.platforms.kube import containers, missing, reasons
+from fnbuild.platforms.kube import missing, podstates, reasons
 from fnbuild.platforms.kube.findings import Finding
 from fnbuild.platforms.kube.labels import CONTAINER
 from fnbuild.platforms.kube.reasons import Standing
@@ -39,7 +39,7 @@ def standing(
 
     `statuses` are what their processors say; with None they are asked.
     """
-    newest = [pod for pod in reasons.of_newest(deployment, pods) if not containers.is_ready(pod)]
+    newest = [pod for pod in reasons.of_newest(deployment, pods) if not podstates.is_ready(pod)]
     if reasons.rolled_out(deployment) or not newest:
         return reasons.standing(deployment, pods, (), now)
     return reasons.standing(
@@ -49,7 +49,7 @@ def standing(
         now,
         nodes_of(cluster) if any(map(_is_without_node, newest)) else None,
         statuses_of(cluster, newest) if statuses is None else statuses,
-        absent_of(cluster, [pod for pod in newest if containers.waits_for_volumes(pod, now)]),
+        absent_of(cluster, [pod for pod in newest if podstates.waits_for_volumes(pod, now)]),
     )
 
 
@@ -103,7 +103,7 @@ def nodes_of(cluster: Cluster) -> list[Raw] | None:
 
 def statuses_of(cluster: Cluster, pods: Iterable[Raw]) -> dict[str, Status]:
     """What the processors say that run in these pods, by pod."""
-    asked = [pod for pod in pods if containers.runs(pod)]
+    asked = [pod for pod in pods if podstates.runs(pod)]
     said = _each(lambda pod: _status(cluster, pod), asked)
     return {
         str(pod["metadata"]["name"]): status
@@ -117,7 +117,7 @@ def _status(cluster: Cluster, pod: Raw) -> Status | None:
     try:
         return _answer(cluster, namespace, name)
     except ForbiddenError:
-        return None if containers.is_ready(pod) else _failure(cluster, namespace, name)
+        return None if podstates.is_ready(pod) else _failure(cluster, namespace, name)
 
 
 def _answer(cluster: Cluster, namespace: str, pod: str) -> Status | None:

@@ -14,7 +14,7 @@ from http import HTTPStatus
 from fnbuild.platforms import Deployment
 from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.cluster.forward import forwarded
-from fnbuild.platforms.kube import containers, inventory
+from fnbuild.platforms.kube import inventory, podstates
 from fnbuild.platforms.kube.labels import Key
 from fnbuild.runtime.ids import INSTANCE_HEADER, instance
 
@@ -38,7 +38,7 @@ def reached(cluster: Cluster, deployment: Deployment) -> Iterator[str]:
     serving = [
         pod["metadata"]
         for pod in inventory.pods(cluster, key)
-        if containers.is_ready(pod) and "deletionTimestamp" not in pod["metadata"]
+        if podstates.is_ready(pod) and "deletionTimestamp" not in pod["metadata"]
     ]
     if not serving:
         yield ""

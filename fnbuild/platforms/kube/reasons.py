@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fnbuild.platforms.kube import containers, refusals, scheduling
+from fnbuild.platforms.kube import containers, podstates, refusals, scheduling
 from fnbuild.platforms.kube.containers import Look
 from fnbuild.platforms.kube.findings import Finding, seconds
 from fnbuild.platforms.kube.labels import MANAGER
@@ -178,7 +178,7 @@ def _progress(
 ) -> list[str]:
     """What the numbers of pods say."""
     wanted = wanted_replicas(deployment)
-    ready = sum(containers.is_ready(pod) for pod in running)
+    ready = sum(podstates.is_ready(pod) for pod in running)
     names = {pod["metadata"]["name"] for pod in newest}
     old = [pod for pod in pods if pod["metadata"]["name"] not in names]
     ending = [pod for pod in pods if "deletionTimestamp" in pod["metadata"]]
@@ -250,7 +250,7 @@ def _evicted(newest: list[Raw]) -> Finding | None:
 
 def _of_pod(pod: Raw, look: Look) -> Finding | None:
     """What keeps one pod from being ready; None when nothing does."""
-    if containers.is_ready(pod):
+    if podstates.is_ready(pod):
         return None
     if found := _lost(pod, look.nodes) or _not_taken(pod, look):
         return found

@@ -17,9 +17,9 @@ from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.kube import (
     addresses,
     asking,
-    containers,
     findings,
     inventory,
+    podstates,
     reasons,
     records,
 )
@@ -102,7 +102,7 @@ def _looks(cluster: Cluster, unsettled: list[Known]) -> dict[str, _Look]:
         by_name.get(inventory.labels_of(pod).get(own.FUNCTION, ""), []).append(pod)
     ours = [one.key.name for one in unsettled if inventory.ours(one.deployment)]
     said = asking.statuses_of(
-        cluster, [pod for name in ours for pod in by_name[name] if not containers.is_ready(pod)]
+        cluster, [pod for name in ours for pod in by_name[name] if not podstates.is_ready(pod)]
     )
     found = {}
     for one in unsettled:
@@ -231,7 +231,7 @@ def _not_all(deployment: Raw, standing: Standing, look: _Look, patience: float) 
     newest = [pod for pod in look.pods or [] if reasons.active(pod)]
     newest = reasons.of_newest(deployment, newest)
     # A pod that is about to end is ready until it does.
-    serving = bool(_available(deployment)) and any(containers.is_ready(pod) for pod in newest)
+    serving = bool(_available(deployment)) and any(podstates.is_ready(pod) for pod in newest)
     if standing.failure:
         if serving:
             return _Live("ready", _lines(*standing.words))
@@ -321,10 +321,10 @@ def _pods(pods: Sequence[Raw], deployment: Raw) -> list[Raw]:
     return [
         {
             "name": pod["metadata"]["name"],
-            "state": containers.state_of(pod),
+            "state": podstates.state_of(pod),
             "current": pod["metadata"]["name"] in newest,
             "node": pod["spec"].get("nodeName", ""),
-            "restarts": containers.restarts_of(pod),
+            "restarts": podstates.restarts_of(pod),
             "started": (pod.get("status") or {}).get("startTime", ""),
         }
         for pod in pods

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fnbuild.platforms.kube import containers, reasons
+from fnbuild.platforms.kube import podstates, reasons
 from fnbuild.platforms.kube.endings import ended, not_started
 from fnbuild.platforms.kube.missing import cannot_configure, cannot_mount
 from fnbuild.platforms.kube.reasons import Standing
@@ -95,12 +95,12 @@ def test_an_end_long_ago_is_forgotten() -> None:
     ],
 )
 def test_the_state_of_a_pod_in_a_word(name: str, state: str) -> None:
-    assert containers.state_of(recording(name)["pods"][0]) == state
+    assert podstates.state_of(recording(name)["pods"][0]) == state
 
 
 def test_restarts() -> None:
     (pod,) = recording("crash")["pods"]
-    assert containers.restarts_of(pod) == 8
+    assert podstates.restarts_of(pod) == 8
     assert not reasons.condition(pod, "Nothing")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fnbuild.platforms.kube import containers, missing, reasons
+from fnbuild.platforms.kube import missing, podstates, reasons
 from fnbuild.platforms.kube.findings import seconds
 from fnbuild.platforms.kube.reasons import Standing
 from fnbuild.platforms.processors import Status, WorkerStatus
@@ -278,10 +278,10 @@ def test_what_a_volume_needs_before_the_kubelet_tells(name: str, source: Raw) ->
     found = standing(said, 5, absent=absent)
     assert found.failure == FAILURES[name][0]
     assert FAILURES[name][1] in found.hint
-    assert not containers.waits_for_volumes(pod, said["now"] + 4)
-    assert containers.waits_for_volumes(pod, said["now"] + 5)
+    assert not podstates.waits_for_volumes(pod, said["now"] + 4)
+    assert podstates.waits_for_volumes(pod, said["now"] + 5)
     running = recording("started")["pods"][0]
-    assert not containers.waits_for_volumes(running, said["now"] + 3600)
+    assert not podstates.waits_for_volumes(running, said["now"] + 3600)
 
 
 def test_a_cluster_that_grows_is_waited_for() -> None:
