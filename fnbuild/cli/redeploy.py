@@ -69,6 +69,8 @@ def redeploy(ctx: click.Context, session: Session, /, names: tuple[str, ...], **
             outcome[name] = error.message
         else:
             outcome[name] = ""
+            for text in made.warnings:
+                note(f"warning: {name}: {text}")
             note(f"{name} is {made.state}")
             if made.state == "standby":
                 note(f"it is disabled; {ENABLE.format(name)}")

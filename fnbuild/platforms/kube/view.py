@@ -142,7 +142,7 @@ def _shown(known: Known, look: _Look) -> Deployment:
         function=function,
         platform=PLATFORM,
         state=now.state,
-        message=_lines(now.message, *_changed(known, made)),
+        message=_lines(*_changed(known, made), now.message),
         revision=made.number if made else 0,
         http_port=addresses.node_port(known.service),
         internal_urls=addresses.inside(known),
