@@ -25,6 +25,7 @@ from fnbuild.platforms.cluster import connection, logs
 from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.kube import (
     claims,
+    configuration,
     doctor,
     inventory,
     planning,
@@ -118,7 +119,7 @@ class KubePlatform:
     def _run_imported(
         self, known: Known, progress: Progress, *, force_conflicts: bool
     ) -> Deployment:
-        found = None if known.imported is None else of_import(view.function_of(known))
+        found = None if known.imported is None else of_import(configuration.function_of(known))
         if found is None:
             raise history.without_code(known.key.name, known.imported)
         return self.apply(self.plan(*found, force_conflicts=force_conflicts), progress)

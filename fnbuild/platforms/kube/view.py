@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,13 +24,13 @@ from fnbuild.platforms.kube import (
 )
 from fnbuild.platforms.kube import labels as own
 from fnbuild.platforms.kube.asking import last_words
+from fnbuild.platforms.kube.configuration import function_of, unread
 from fnbuild.platforms.kube.inventory import Known
 from fnbuild.platforms.kube.labels import Made
 from fnbuild.platforms.kube.reasons import Standing
 from fnbuild.platforms.processors import Status
 from fnbuild.platforms.settings import gpu_limit
-from fnbuild.spec.reader import from_raw
-from fnbuild.spec.types import Function, Metadata, Raw
+from fnbuild.spec.types import Function, Raw
 
 PLATFORM = "kube"
 
@@ -121,13 +120,7 @@ def _listed(known: Known, look: _Look) -> Deployment:
     except UnavailableError:
         raise
     except FnbuildError as error:
-        return Deployment(_unread(known), PLATFORM, "error", error.message)
-
-
-def _unread(known: Known) -> Function:
-    name = Metadata(name=known.key.name, namespace=known.key.namespace)
-    name.labels[own.PROJECT] = known.project
-    return Function(metadata=name)
+        return Deployment(unread(known), PLATFORM, "error", error.message)
 
 
 def _shown(known: Known, look: _Look) -> Deployment:
@@ -151,45 +144,6 @@ def _shown(known: Known, look: _Look) -> Deployment:
         details=_details(known, made, function, look),
         warnings=tuple(dict.fromkeys(warnings)),
     )
-
-
-def function_of(known: Known) -> Function:
-    """The configuration that the function has, or would have when it is deployed.
-
-    Raises `ConfigError` for one that cannot be read.
-    """
-    if (made := known.made) is not None:
-        return made.function
-    if known.deployment is not None:
-        return _of_nuclio(known)
-    if (imported := known.imported) is not None:
-        return _named(known, imported)
-    newest = next(iter(records.revisions(known)), None)
-    return _unread(known) if newest is None else newest.function
-
-
-def _of_nuclio(known: Known) -> Function:
-    """What Nuclio writes about a function into its Deployment, which is the spec alone
-    (pkg/platform/kube/functionres/lazy.go: serializeFunctionJSON).
-    """
-    about = (known.deployment or {})["metadata"]
-    try:
-        config = json.loads((about.get("annotations") or {}).get(own.CONFIG, ""))
-    except ValueError:
-        return _unread(known)
-    if not isinstance(config, dict):
-        return _unread(known)
-    if "spec" in config:
-        return _named(known, config)
-    return _named(known, {"metadata": {"labels": {own.PROJECT: known.project}}, "spec": config})
-
-
-def _named(known: Known, config: Raw) -> Function:
-    """A configuration as that of this function, whatever name it was written for."""
-    given = config.get("metadata") or {}
-    name = {"name": known.key.name, "namespace": known.key.namespace}
-    metadata = {**given, **name} if isinstance(given, dict) else given
-    return from_raw({**config, "metadata": metadata}, known.key.name)
 
 
 def _live(known: Known, function: Function, look: _Look) -> _Live:
