@@ -24,6 +24,7 @@ from fnbuild.platforms.kube import addresses, inventory, records
 from fnbuild.platforms.kube import labels as own
 from fnbuild.platforms.kube.inventory import IMPORTED, Known
 from fnbuild.platforms.kube.labels import Key, Made, config_of
+from fnbuild.platforms.kube.texts import text_of
 from fnbuild.platforms.projects import DEFAULT
 from fnbuild.spec.types import Function, Raw
 
@@ -65,12 +66,12 @@ class Claim:
             cluster,
             known,
             {made.number: made for made in records.recorded(known)},
-            "" if imported is None else own.text_of(imported),
+            "" if imported is None else text_of(imported),
             addresses.node_port(known.service) or known.node_port,
         )
 
     def add_import(self, function: Function) -> None:
-        self.imported = own.text_of(config_of(function))
+        self.imported = text_of(config_of(function))
 
     def add(self, made: Made) -> None:
         """Record a revision; with one that serves, an import is one no more."""
@@ -89,7 +90,7 @@ class Claim:
             "participle": participle,
             "until": round(time.time() + seconds, 3),
         }
-        self._text = own.text_of(claim)
+        self._text = text_of(claim)
         _refuse_another(self.known)
         try:
             self._write(self._text)

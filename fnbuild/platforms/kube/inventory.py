@@ -6,7 +6,6 @@ answer than for several at once.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.cluster.faults import ForbiddenError, Request, no_namespace
 from fnbuild.platforms.kube import labels as own
 from fnbuild.platforms.kube.labels import Key, Made
+from fnbuild.platforms.kube.texts import object_of
 from fnbuild.spec.types import Raw
 
 IMPORTED = "function"
@@ -81,11 +81,11 @@ class Known:
         """The configuration of a function that has only been imported."""
         if self.record is None or labels_of(self.record).get(own.RECORD) != "imported":
             return None
-        return _read((self.record.get("data") or {}).get(IMPORTED, ""))
+        return object_of((self.record.get("data") or {}).get(IMPORTED, ""))
 
     def claimed(self, now: float) -> bool:
         """Whether somebody changes the function; `now` is in seconds since the epoch."""
-        until = _read(self._noted(CLAIM)).get("until")
+        until = object_of(self._noted(CLAIM)).get("until")
         return isinstance(until, int | float) and until > now
 
     @property
@@ -211,14 +211,6 @@ def _is_function(deployment: Raw | None) -> bool:
 
 def _name(one: Raw) -> str:
     return str(one["metadata"]["name"])
-
-
-def _read(text: str) -> Raw:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 def _allowed(asking: Callable[[], list[Raw]]) -> list[Raw]:

@@ -11,10 +11,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fnbuild.platforms import recorded
 from fnbuild.platforms.kube import allowed
+from fnbuild.platforms.kube.texts import number, object_of, part, text_of
 from fnbuild.platforms.settings import GPU
 from fnbuild.spec.reader import from_raw
 from fnbuild.spec.types import Function, Raw
@@ -163,23 +164,23 @@ class Made:
         annotations: Raw = metadata.get("annotations") or {}
         template = deployment["spec"]["template"]
         about: Raw = template["metadata"].get("annotations") or {}
-        config = _object(annotations, CONFIG)
+        config = object_of(annotations.get(CONFIG, ""))
         if labels.get(MANAGED_BY) != MANAGER or not config:
             return None
         key = Key(metadata.get("namespace", ""), labels.get(FUNCTION, ""))
         # What was applied from a file may be in another namespace than the file's author had.
-        config["metadata"] = {**_part(config, "metadata"), "namespace": key.namespace}
-        number, digest = _number(annotations, REVISION), annotations.get(_DIGEST, "")
+        config["metadata"] = {**part(config, "metadata"), "namespace": key.namespace}
+        revision, digest = number(annotations, REVISION), annotations.get(_DIGEST, "")
         image, pinned = _images(annotations, template["spec"], config)
         return cls(
             key=key,
-            number=number,
+            number=revision,
             created=annotations.get(_CREATED, ""),
             digest=digest,
             image=image,
             pinned=pinned,
             config=config,
-            source=_number(annotations, _SOURCE) or number,
+            source=number(annotations, _SOURCE) or revision,
             note=annotations.get(_NOTE, ""),
             stamp=_stamp(about, digest),
             overlap=_overlaps(config, deployment["spec"]),
@@ -256,11 +257,6 @@ def config_of(function: Function) -> Raw:
     return {**config, "metadata": metadata, "spec": spec}
 
 
-def text_of(values: Raw) -> str:
-    """JSON that is the same for the same values, whatever order somebody wrote them in."""
-    return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-
-
 def _images(annotations: Raw, pod: Raw, config: Raw) -> tuple[str, str]:
     """The name that people know, and the exact reference where there is one.
 
@@ -271,7 +267,7 @@ def _images(annotations: Raw, pod: Raw, config: Raw) -> tuple[str, str]:
     image = str(annotations.get(_IMAGE) or runs)
     if PINNED in annotations:
         return image, str(annotations[PINNED])
-    chosen = _part(config, "spec").get("imagePullPolicy")
+    chosen = part(config, "spec").get("imagePullPolicy")
     exact = bool(own) and not chosen and own.get("imagePullPolicy") != "Always"
     return image, runs if exact or runs != image or "@" in runs else ""
 
@@ -293,29 +289,7 @@ def _stamp(about: Raw, digest: str) -> str:
 
 def _overlaps(config: Raw, spec: Raw) -> bool:
     """A function with a GPU is replaced with a gap unless somebody asked for none."""
-    given = _part(config, "spec")
+    given = part(config, "spec")
     if given.get("deploymentStrategy") or (spec.get("strategy") or {}).get("type") == "Recreate":
         return False
-    return bool(_part(given, "resources", "limits").get(GPU))
-
-
-def _part(values: Raw, *names: str) -> Raw:
-    """A part of a configuration that nobody has checked; nothing where it is no object."""
-    for name in names:
-        found = values.get(name)
-        values = found if isinstance(found, dict) else {}
-    return values
-
-
-def _number(values: Mapping[str, Any], name: str) -> int:
-    """0 for nothing or for no number: one strange object must not hide the others."""
-    text = str(values.get(name, ""))
-    return int(text) if text.isdecimal() else 0
-
-
-def _object(values: Mapping[str, Any], name: str) -> Raw:
-    try:
-        value = json.loads(values.get(name, "{}"))
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
+    return bool(part(given, "resources", "limits").get(GPU))

@@ -24,6 +24,7 @@ from fnbuild.platforms.kube import labels as own
 from fnbuild.platforms.kube.claims import Claim, claimed
 from fnbuild.platforms.kube.inventory import Known
 from fnbuild.platforms.kube.labels import REVISION, Key, Made
+from fnbuild.platforms.kube.texts import text_of
 from fnbuild.spec.types import Raw
 from tests.cluster import ask, kubeconfig_of
 from tests.engine import until
@@ -54,7 +55,7 @@ def made(key: Key, number: int, **more: str) -> Made:
 
 
 def claim_of_another(cluster: Cluster, key: Key, seconds: float) -> None:
-    said = own.text_of(
+    said = text_of(
         {"owner": "elsewhere:/data", "participle": "deployed", "until": time.time() + seconds}
     )
     about = {
