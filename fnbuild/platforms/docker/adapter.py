@@ -15,7 +15,6 @@ from fnbuild.errors import (
     ConfigError,
     ConflictError,
     FnbuildError,
-    NotFoundError,
     PreconditionError,
     UnavailableError,
 )
@@ -46,7 +45,7 @@ from fnbuild.platforms.docker.inventory import Known
 from fnbuild.platforms.docker.labels import Key, key_of
 from fnbuild.platforms.projects import deletable
 from fnbuild.platforms.recorded import of_import
-from fnbuild.spec.hints import closest
+from fnbuild.platforms.whereabouts import not_found
 from fnbuild.spec.types import Function, Metadata
 
 _ASKED_AT_ONCE = 8
@@ -187,22 +186,9 @@ class DockerPlatform:
     def _existing(self, key: Key) -> Known:
         known = inventory.function(self.engine, key)
         if not known.there:
-            raise NotFoundError(
-                f"there is no function {key.name} in namespace {key.namespace}",
-                hint=self._whereabouts(key),
-            )
+            there = [one.key for one in inventory.everywhere(self.engine)]
+            raise not_found(self.name, *key, there)
         return known
-
-    def _whereabouts(self, key: Key) -> str:
-        """Where the function is that somebody did not find."""
-        keys = [one.key for one in inventory.everywhere(self.engine)]
-        elsewhere = [one.namespace for one in keys if one.name == key.name]
-        if elsewhere:
-            return f"it is in namespace {' and '.join(elsewhere)}: `-n {elsewhere[0]}`"
-        close = closest(key.name, (one.name for one in keys if one.namespace == key.namespace))
-        if close:
-            return f'did you mean "{close}"?'
-        return f"`fnbuild get functions --platform {self.name} -n {key.namespace}` lists them"
 
     def reach(self, deployment: Deployment) -> AbstractContextManager[str]:
         return nullcontext(deployment.url)

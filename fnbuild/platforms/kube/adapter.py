@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from fnbuild.errors import ConflictError, FnbuildError, NotFoundError, UsageError
+from fnbuild.errors import ConflictError, FnbuildError, UsageError
 from fnbuild.platforms import (
     Artifact,
     Deployment,
@@ -40,7 +40,7 @@ from fnbuild.platforms.kube.planning import Again, Planned
 from fnbuild.platforms.kube.rollout import Rollout
 from fnbuild.platforms.projects import deletable
 from fnbuild.platforms.recorded import of_import
-from fnbuild.spec.hints import closest
+from fnbuild.platforms.whereabouts import not_found
 from fnbuild.spec.types import Function
 
 _REMOVING_SECONDS = 60.0
@@ -202,22 +202,8 @@ class KubePlatform:
     def _existing(self, key: Key) -> Known:
         known = inventory.function(self.cluster, key)
         if not known.there:
-            raise NotFoundError(
-                f"there is no function {key.name} in namespace {key.namespace}",
-                hint=self._whereabouts(key),
-            )
+            raise not_found(self.name, *key, inventory.everywhere(self.cluster))
         return known
-
-    def _whereabouts(self, key: Key) -> str:
-        """Where the function is that somebody did not find."""
-        keys = inventory.everywhere(self.cluster)
-        elsewhere = [one.namespace for one in keys if one.name == key.name]
-        if elsewhere:
-            return f"it is in namespace {' and '.join(elsewhere)}: `-n {elsewhere[0]}`"
-        close = closest(key.name, (one.name for one in keys if one.namespace == key.namespace))
-        if close:
-            return f'did you mean "{close}"?'
-        return f"`fnbuild get functions --platform {self.name} -n {key.namespace}` lists them"
 
     def reach(self, deployment: Deployment) -> AbstractContextManager[str]:
         return reaching.reached(self.cluster, deployment)

@@ -15,7 +15,6 @@ from fnbuild.errors import (
     ConfigError,
     ConflictError,
     FnbuildError,
-    NotFoundError,
     PreconditionError,
 )
 from fnbuild.platforms import (
@@ -41,7 +40,7 @@ from fnbuild.platforms.nuclio.records import (
 )
 from fnbuild.platforms.nuclio.rollout import Rollout
 from fnbuild.platforms.projects import DEFAULT, deletable
-from fnbuild.spec.hints import closest
+from fnbuild.platforms.whereabouts import not_found
 from fnbuild.spec.types import Function, Metadata, Raw
 
 
@@ -192,18 +191,10 @@ class NuclioPlatform:
     def _existing(self, key: Key) -> Raw:
         stored = self.door.function(key)
         if stored is None:
-            raise NotFoundError(
-                f"there is no function {key.name} in namespace {key.namespace}",
-                hint=self._whereabouts(key),
-            )
+            names = [metadata_of(one).get("name") for one in self.door.functions(key.namespace)]
+            there = [(key.namespace, str(name)) for name in names]
+            raise not_found(self.name, *key, there)
         return stored
-
-    def _whereabouts(self, key: Key) -> str:
-        """Which name was meant, perhaps."""
-        names = [str(metadata_of(one).get("name")) for one in self.door.functions(key.namespace)]
-        if close := closest(key.name, names):
-            return f'did you mean "{close}"?'
-        return f"`fnbuild get functions --platform {self.name} -n {key.namespace}` lists them"
 
     def reach(self, deployment: Deployment) -> AbstractContextManager[str]:
         return self.door.reach(deployment)

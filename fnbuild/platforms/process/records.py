@@ -11,7 +11,7 @@ from fnbuild.errors import FnbuildError, NotFoundError
 from fnbuild.platforms import Deployment, Revision, history
 from fnbuild.platforms.process import view
 from fnbuild.platforms.process.layout import Key
-from fnbuild.spec.hints import closest
+from fnbuild.platforms.whereabouts import not_found
 from fnbuild.spec.reader import from_raw
 from fnbuild.store import FunctionRow, RevisionRow, Store
 
@@ -50,24 +50,9 @@ def settle(key: Key, store: Store, error: FnbuildError) -> None:
 def existing(store: Store, key: Key) -> FunctionRow:
     row = store.function(*key)
     if row is None:
-        raise NotFoundError(
-            f"there is no function {key.name} in namespace {key.namespace}",
-            hint=_whereabouts(store, key),
-        )
+        there = [(one.namespace, one.name) for one in store.functions()]
+        raise not_found("process", *key, there)
     return row
-
-
-def _whereabouts(store: Store, key: Key) -> str:
-    """Where the function is that somebody did not find."""
-    rows = store.functions()
-    elsewhere = [row.namespace for row in rows if row.name == key.name]
-    if elsewhere:
-        return f"it is in namespace {' and '.join(elsewhere)}: `-n {elsewhere[0]}`"
-    close = closest(key.name, (row.name for row in rows if row.namespace == key.namespace))
-    if close:
-        return f'did you mean "{close}"?'
-    inside = key.namespace if key.namespace != "nuclio" else ""
-    return f"`fnbuild get functions{' -n ' + inside if inside else ''}` lists them"
 
 
 def active(store: Store, row: FunctionRow) -> RevisionRow | None:
