@@ -1,13 +1,21 @@
-"""What tests of all platforms on a cluster share: the cluster, a namespace, one image."""
+"""What tests of several platforms share: data directories, images, the cluster."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from fnbuild import artifacts
+from fnbuild.build import sdk
+from fnbuild.datadir import make_private
 from fnbuild.platforms.cluster.api import Cluster
+from fnbuild.spec import reader
 from tests.cluster import function_image, own_namespace, require_cluster
+from tests.engine import making, require_engine, require_image
+from tests.platforms.folders import config
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +36,39 @@ def greeter_image(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) ->
     """The image of a function that answers `hello`, which the node has without a push."""
     with function_image(tmp_path_factory.mktemp("greeter")) as image:
         yield image
+
+
+@pytest.fixture(scope="session")
+def fetched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The part of a data directory that is fetched from elsewhere."""
+    place = tmp_path_factory.mktemp("fetched")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FNBUILD_DATA_DIR", str(place))
+        sdk.ensure_for((3, 11, 0))
+    return place / "sdk"
+
+
+@pytest.fixture
+def data(tmp_path: Path, fetched: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data directory that no other test uses."""
+    place = make_private(tmp_path / "data")
+    shutil.copytree(fetched, place / "sdk")
+    monkeypatch.setenv("FNBUILD_DATA_DIR", str(place))
+    return place
+
+
+@pytest.fixture(scope="session")
+def shared_layers(fetched: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """An image that lasts as long as the tests, with the layers that all functions have in common:
+    who removes the last image on a layer takes it from those that are just being built on it.
+    """
+    engine = require_engine()
+    require_image(engine)
+    folder = tmp_path_factory.mktemp("shared")
+    with making(engine) as names, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FNBUILD_DATA_DIR", str(fetched.parent))
+        image = names.image("shared", tag="latest")
+        (folder / "function.yaml").write_text(config("shared", image.partition(":")[0]))
+        (folder / "main.py").write_text("def handler(context, event):\n    return 1\n")
+        artifacts.build(reader.load(folder), engine, lambda _: None)
+        yield

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -12,49 +11,18 @@ from fnbuild import deploy
 from fnbuild.platforms import Deployment
 from fnbuild.platforms.docker import DockerPlatform
 from tests.engine import Made, call
-
-_CONFIG = """\
-metadata:
-  name: {name}
-spec:
-  handler: main:handler
-  runtime: python:3.11
-  build:
-    image: {image}
-    noBaseImagesPull: true
-{spec}"""
-
-_CODE = """\
-def handler(context, event):
-    return "{word}"
-"""
+from tests.platforms.folders import Folders
 
 
-def config(name: str, image: str, spec: str = "") -> str:
-    """The text of a function.yaml; `spec` are more of its lines."""
-    return _CONFIG.format(name=name, image=image, spec=spec)
-
-
-class Author:
+class Author(Folders):
     def __init__(self, home: Path, platform: DockerPlatform, namespace: str, made: Made):
-        self.home = home
+        super().__init__(
+            home, lambda name: made.name(name.lower().replace("_", "-").replace(".", "-"))
+        )
         self.platform = platform
         self.namespace = namespace
         self.made = made
         self.progress: list[str] = []
-
-    def write(self, word: str = "hello", *, name: str = "greeter", spec: str = "") -> Path:
-        """A function that answers every request with the word."""
-        return self.write_code(_CODE.format(word=word), name=name, spec=spec)
-
-    def write_code(self, code: str, *, name: str = "greeter", spec: str = "") -> Path:
-        folder = self.home / "functions" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        lines = textwrap.indent(textwrap.dedent(spec).strip(), "  ")
-        image = self.made.name(name.lower().replace("_", "-").replace(".", "-"))
-        (folder / "function.yaml").write_text(config(name, image, lines))
-        (folder / "main.py").write_text(textwrap.dedent(code))
-        return folder
 
     def deploy(self, folder: Path, **options: Any) -> Deployment:
         request = deploy.DeployRequest(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -14,27 +13,7 @@ from fnbuild.platforms.kube import KubePlatform
 from fnbuild.spec.reader import from_raw
 from fnbuild.spec.rules import complete
 from fnbuild.spec.types import Function, Raw
-
-_CONFIG = """\
-metadata:
-  name: {name}
-spec:
-  handler: main:handler
-  runtime: python:3.11
-  build:
-    image: {image}
-    noBaseImagesPull: true
-{spec}"""
-
-_CODE = """\
-def handler(context, event):
-    return "{word}"
-"""
-
-
-def config(name: str, image: str, spec: str = "") -> str:
-    """The text of a function.yaml; `spec` are more of its lines."""
-    return _CONFIG.format(name=name, image=image, spec=spec)
+from tests.platforms.folders import Folders
 
 
 def function_of(namespace: str, name: str, image: str, **spec: Any) -> Function:
@@ -48,24 +27,12 @@ def function_of(namespace: str, name: str, image: str, **spec: Any) -> Function:
     return complete(from_raw(raw, name))
 
 
-class Author:
+class Author(Folders):
     def __init__(self, home: Path, platform: KubePlatform, namespace: str):
-        self.home = home
+        super().__init__(home, lambda name: f"{namespace}-{name}")
         self.platform = platform
         self.namespace = namespace
         self.progress: list[str] = []
-
-    def write(self, word: str = "hello", *, name: str = "greeter", spec: str = "") -> Path:
-        """A function that answers every request with the word."""
-        return self.write_code(_CODE.format(word=word), name=name, spec=spec)
-
-    def write_code(self, code: str, *, name: str = "greeter", spec: str = "") -> Path:
-        folder = self.home / "functions" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        lines = textwrap.indent(textwrap.dedent(spec).strip(), "  ")
-        (folder / "function.yaml").write_text(config(name, f"{self.namespace}-{name}", lines))
-        (folder / "main.py").write_text(textwrap.dedent(code))
-        return folder
 
     def request(self, folder: Path, **options: Any) -> deploy.DeployRequest:
         return deploy.DeployRequest(

@@ -2,62 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from fnbuild import artifacts
-from fnbuild.build import sdk
-from fnbuild.datadir import make_private
 from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.kube import KubePlatform, connect
-from fnbuild.spec import reader
-from tests.cluster import function_image, own_namespace, require_cluster
-from tests.engine import call, making, require_engine, require_image
-from tests.platforms.kube.author import Author, config
-
-
-@pytest.fixture(scope="session")
-def fetched(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The part of a data directory that is fetched from elsewhere."""
-    place = tmp_path_factory.mktemp("fetched")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FNBUILD_DATA_DIR", str(place))
-        sdk.ensure_for((3, 11, 0))
-    return place / "sdk"
-
-
-@pytest.fixture
-def data(tmp_path: Path, fetched: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data directory that no other test uses."""
-    place = make_private(tmp_path / "data")
-    shutil.copytree(fetched, place / "sdk")
-    monkeypatch.setenv("FNBUILD_DATA_DIR", str(place))
-    return place
-
-
-@pytest.fixture(scope="session")
-def shared_layers(fetched: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """An image that lasts as long as the tests, with the layers that all functions have in common:
-    who removes the last image on a layer takes it from those that are just being built on it.
-    """
-    engine = require_engine()
-    require_image(engine)
-    folder = tmp_path_factory.mktemp("shared")
-    with making(engine) as names, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FNBUILD_DATA_DIR", str(fetched.parent))
-        image = names.image("shared", tag="latest")
-        (folder / "function.yaml").write_text(config("shared", image.partition(":")[0]))
-        (folder / "main.py").write_text("def handler(context, event):\n    return 1\n")
-        artifacts.build(reader.load(folder), engine, lambda _: None)
-        yield
-
-
-@pytest.fixture(scope="session")
-def cluster() -> Cluster:
-    return require_cluster()
+from tests.cluster import function_image, own_namespace
+from tests.engine import call, require_engine
+from tests.platforms.kube.author import Author
 
 
 @pytest.fixture

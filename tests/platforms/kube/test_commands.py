@@ -10,7 +10,8 @@ import pytest
 from fnbuild.cli.app import run
 from fnbuild.errors import NotReadyError
 from tests.engine import require_program
-from tests.platforms.kube.author import Author, config
+from tests.platforms.folders import config
+from tests.platforms.kube.author import Author
 
 Commands = Callable[..., tuple[int, str, str]]
 
