@@ -165,7 +165,7 @@ def _forbidden(refusal: _Refusal) -> FnbuildError:
     place = f' in namespace "{namespace}"' if namespace else " in all namespaces"
     return ForbiddenError(
         f'user "{denied["user"]}" may not {denied["verb"]} {resource}{place}',
-        _grant(denied["user"], denied["verb"], resource, namespace),
+        grant=_grant(denied["user"], denied["verb"], resource, namespace),
     )
 
 

@@ -15,15 +15,17 @@ from fnbuild.platforms.cluster.kinds import Kind
 
 
 class ForbiddenError(FnbuildError):
-    """The cluster knows the user, who lacks a right. `grant` says how to give it."""
+    """The user is known, and lacks a right. `grant` says how a cluster's administrator gives it."""
 
     code = "forbidden"
     http_status = 403
 
-    def __init__(self, message: str, grant: str):
-        super().__init__(
-            message, hint=f"{grant}; `fnbuild doctor rights` lists all that is missing at once"
-        )
+    def __init__(
+        self, message: str, *, grant: str = "", hint: str | None = None, detail: str | None = None
+    ):
+        if grant:
+            hint = f"{grant}; `fnbuild doctor rights` lists all that is missing at once"
+        super().__init__(message, hint=hint, detail=detail)
         self.grant = grant
 
 

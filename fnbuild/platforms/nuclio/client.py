@@ -34,6 +34,7 @@ from fnbuild.platforms.cluster.faults import ForbiddenError, UnauthorizedError
 URL_VARIABLE = "FNBUILD_NUCLIO_URL"
 _USER_VARIABLE = "FNBUILD_NUCLIO_USER"
 _PASSWORD_VARIABLE = "FNBUILD_NUCLIO_PASSWORD"  # noqa: S105 - the name of it
+_CREDENTIALS = f"{_TOKEN_VARIABLE}, or {_USER_VARIABLE} and {_PASSWORD_VARIABLE},"
 _TOKEN_VARIABLE = "FNBUILD_NUCLIO_TOKEN"  # noqa: S105
 
 # A dashboard answers a deploy when its builder has begun, a minute later at most.
@@ -169,15 +170,20 @@ class Client:
         if 300 <= error.code < 400:
             return UnavailableError(
                 f"the Nuclio dashboard at {self.address.url} sends elsewhere, perhaps to log in",
-                hint=f"{_TOKEN_VARIABLE}, or {_USER_VARIABLE} and {_PASSWORD_VARIABLE}, say who"
-                " asks; the address may need https",
+                hint=f"{_CREDENTIALS} say who asks; the address may need https",
             )
         if error.code == 401:
             return UnauthorizedError(
                 f"the Nuclio dashboard at {self.address.url} asks who you are",
-                hint=f"set {_TOKEN_VARIABLE}, or {_USER_VARIABLE} and {_PASSWORD_VARIABLE}",
+                hint=f"set {_CREDENTIALS} to say it",
             )
         said = said or f"HTTP status {error.code}"
+        if error.code == 403:
+            return ForbiddenError(
+                f"Nuclio: {said}",
+                hint=f"{_CREDENTIALS} say who asks",
+                detail=stack,
+            )
         make = _BY_STATUS.get(error.code, PlatformError)
         if error.code in (502, 503, 504):
             return UnavailableError(
@@ -212,7 +218,6 @@ class Client:
 
 _BY_STATUS: dict[int, type[FnbuildError]] = {
     400: InputError,
-    403: ForbiddenError,
     404: NotFoundError,
     409: ConflictError,
     412: PreconditionError,

@@ -99,8 +99,9 @@ def test_user_and_password(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
 
 def test_a_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with guarded(tmp_path, token="swordfish") as place:
-        with pytest.raises(ForbiddenError, match="Authorization"):
+        with pytest.raises(ForbiddenError, match="Authorization") as refused:
             named(monkeypatch, url=f"http://{place}").check()
+        assert "FNBUILD_NUCLIO_TOKEN" in (refused.value.hint or "")
         named(monkeypatch, token="swordfish").check()
 
 
