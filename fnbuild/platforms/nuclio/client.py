@@ -34,8 +34,8 @@ from fnbuild.platforms.cluster.faults import ForbiddenError, UnauthorizedError
 URL_VARIABLE = "FNBUILD_NUCLIO_URL"
 _USER_VARIABLE = "FNBUILD_NUCLIO_USER"
 _PASSWORD_VARIABLE = "FNBUILD_NUCLIO_PASSWORD"  # noqa: S105 - the name of it
-_CREDENTIALS = f"{_TOKEN_VARIABLE}, or {_USER_VARIABLE} and {_PASSWORD_VARIABLE},"
 _TOKEN_VARIABLE = "FNBUILD_NUCLIO_TOKEN"  # noqa: S105
+_CREDENTIALS = f"{_TOKEN_VARIABLE}, or {_USER_VARIABLE} and {_PASSWORD_VARIABLE},"
 
 # A dashboard answers a deploy when its builder has begun, a minute later at most.
 _ANSWER_SECONDS = 90.0
