@@ -8,15 +8,13 @@ from fnbuild.errors import NotFoundError
 from fnbuild.spec.hints import closest
 
 
-def not_found(
-    platform: str, namespace: str, name: str, known: Iterable[tuple[str, str]]
-) -> NotFoundError:
+def not_found(namespace: str, name: str, known: Iterable[tuple[str, str]]) -> NotFoundError:
     """The error with its remedy; `known` are the functions there are, by namespace and name."""
     message = f"there is no function {name} in namespace {namespace}"
     places = list(known)
     elsewhere = [space for space, one in places if one == name]
     close = closest(name, (one for space, one in places if space == namespace))
-    hint = f"`fnbuild get functions --platform {platform} -n {namespace}` lists them"
+    hint = "`fnbuild get functions` lists them"
     if elsewhere:
         hint = f"it is in namespace {' and '.join(elsewhere)}: `-n {elsewhere[0]}`"
     elif close:

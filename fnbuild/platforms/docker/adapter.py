@@ -187,7 +187,7 @@ class DockerPlatform:
         known = inventory.function(self.engine, key)
         if not known.there:
             there = [one.key for one in inventory.everywhere(self.engine)]
-            raise not_found(self.name, *key, there)
+            raise not_found(*key, there)
         return known
 
     def reach(self, deployment: Deployment) -> AbstractContextManager[str]:

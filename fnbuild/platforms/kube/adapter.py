@@ -202,7 +202,7 @@ class KubePlatform:
     def _existing(self, key: Key) -> Known:
         known = inventory.function(self.cluster, key)
         if not known.there:
-            raise not_found(self.name, *key, inventory.everywhere(self.cluster))
+            raise not_found(*key, inventory.everywhere(self.cluster))
         return known
 
     def reach(self, deployment: Deployment) -> AbstractContextManager[str]:

@@ -193,7 +193,7 @@ class NuclioPlatform:
         if stored is None:
             names = [metadata_of(one).get("name") for one in self.door.functions(key.namespace)]
             there = [(key.namespace, str(name)) for name in names]
-            raise not_found(self.name, *key, there)
+            raise not_found(*key, there)
         return stored
 
     def reach(self, deployment: Deployment) -> AbstractContextManager[str]:

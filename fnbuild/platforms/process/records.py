@@ -51,7 +51,7 @@ def existing(store: Store, key: Key) -> FunctionRow:
     row = store.function(*key)
     if row is None:
         there = [(one.namespace, one.name) for one in store.functions()]
-        raise not_found("process", *key, there)
+        raise not_found(*key, there)
     return row
 
 
