@@ -109,5 +109,5 @@ class _Blind:
 
     def list(self, kind: Kind, *_: object, **__: object) -> list[Raw]:
         if kind is kinds.NODE:
-            raise ForbiddenError("not nodes", "")
+            raise ForbiddenError("not nodes")
         return [{"status": {"hostIP": host}} for host in self.hosts]
