@@ -108,6 +108,7 @@ def _unusable(error: Exception, place: Place) -> UnavailableError:
 
 def _of_pod() -> Cluster:
     from kubernetes.client import Configuration
+    from kubernetes.config import ConfigException
     from kubernetes.config.incluster_config import InClusterConfigLoader
 
     configuration = Configuration()
@@ -116,7 +117,7 @@ def _of_pod() -> Cluster:
     )
     try:
         loader.load_and_set(configuration)
-    except Exception as error:
+    except (ConfigException, OSError) as error:
         raise UnavailableError(
             f"the account of this pod in {_ACCOUNT} cannot be used: {error}"
         ) from error

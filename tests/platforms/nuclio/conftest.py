@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,12 +9,11 @@ from pathlib import Path
 import pytest
 
 from fnbuild import artifacts
-from fnbuild.build import sdk
-from fnbuild.datadir import make_private
 from fnbuild.platforms.nuclio import NuclioPlatform, connect
 from fnbuild.spec import reader
 from tests.cluster import own_namespace, require_cluster
 from tests.engine import Made, making, require_engine, require_image
+from tests.platforms.folders import config
 from tests.platforms.nuclio.controller import controlling, require_resources
 from tests.platforms.nuclio.dashboard import serve
 from tests.platforms.nuclio.machine import Nuclio
@@ -38,35 +36,6 @@ CODES = {
     "two": GREETER.format(word="two"),
     "broken": "import nowhere_to_be_found\n",
 }
-CONFIG = """\
-metadata:
-  name: shared
-spec:
-  handler: main:handler
-  runtime: python:3.11
-  build:
-    image: {image}
-    noBaseImagesPull: true
-"""
-
-
-@pytest.fixture(scope="session")
-def fetched(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The part of a data directory that is fetched from elsewhere."""
-    place = tmp_path_factory.mktemp("fetched")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FNBUILD_DATA_DIR", str(place))
-        sdk.ensure_for((3, 11, 0))
-    return place / "sdk"
-
-
-@pytest.fixture
-def data(tmp_path: Path, fetched: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data directory that no other test uses."""
-    place = make_private(tmp_path / "data")
-    shutil.copytree(fetched, place / "sdk")
-    monkeypatch.setenv("FNBUILD_DATA_DIR", str(place))
-    return place
 
 
 @pytest.fixture(scope="session")
@@ -84,7 +53,7 @@ def images(fetched: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             folder = tmp_path_factory.mktemp(word)
             found[word] = names.image(word, tag="latest")
             (folder / "function.yaml").write_text(
-                CONFIG.format(image=found[word].partition(":")[0])
+                config("shared", image=found[word].partition(":")[0])
             )
             (folder / "main.py").write_text(code)
             artifacts.build(reader.load(folder), engine, lambda _: None)
