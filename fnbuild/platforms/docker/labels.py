@@ -12,9 +12,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 from fnbuild.errors import InputError
+from fnbuild.platforms import keys
 from fnbuild.platforms.recorded import config_of
 from fnbuild.spec.reader import from_raw
 from fnbuild.spec.types import Function, Raw
@@ -53,14 +53,10 @@ _LONGEST_TAG = 128
 _LONGEST_MESSAGE = 16 << 10
 
 
-class Key(NamedTuple):
-    """One function among all namespaces."""
+class Key(keys.Key):
+    """A function, and the names of its containers, records and images."""
 
-    namespace: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}"
+    __slots__ = ()
 
     @property
     def container(self) -> str:

@@ -11,9 +11,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import NamedTuple
 
-from fnbuild.platforms import recorded
+from fnbuild.platforms import keys, recorded
 from fnbuild.platforms.kube import allowed
 from fnbuild.platforms.kube.texts import number, object_of, part, text_of
 from fnbuild.platforms.settings import GPU
@@ -59,14 +58,10 @@ _MOST_SOURCE = 64 << 10
 _LONGEST_MESSAGE = 16 << 10
 
 
-class Key(NamedTuple):
-    """One function among all namespaces."""
+class Key(keys.Key):
+    """A function, and the names by which the cluster knows it."""
 
-    namespace: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}"
+    __slots__ = ()
 
     @property
     def object(self) -> str:

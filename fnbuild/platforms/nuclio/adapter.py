@@ -27,12 +27,12 @@ from fnbuild.platforms import (
     Project,
     Revision,
 )
+from fnbuild.platforms.keys import Key
 from fnbuild.platforms.nuclio import doctor, doors, planning, rollout, view
 from fnbuild.platforms.nuclio.body import imported, wanted
 from fnbuild.platforms.nuclio.doors import Door
 from fnbuild.platforms.nuclio.records import (
     PROJECT,
-    Key,
     facts_of,
     key_of,
     metadata_of,

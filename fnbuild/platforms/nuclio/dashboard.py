@@ -9,10 +9,11 @@ from urllib.parse import quote, urlencode
 
 from fnbuild.errors import NotFoundError, UnavailableError
 from fnbuild.platforms import Deployment, LogRecord, Project
+from fnbuild.platforms.keys import Key
 from fnbuild.platforms.nuclio import reaching, streams
 from fnbuild.platforms.nuclio.body import taken_as_it_is
 from fnbuild.platforms.nuclio.client import Address, Client, is_loopback
-from fnbuild.platforms.nuclio.records import Key, metadata_of
+from fnbuild.platforms.nuclio.records import metadata_of
 from fnbuild.spec.types import Raw
 
 _FUNCTIONS = "/api/functions"

@@ -9,8 +9,8 @@ from typing import Protocol
 from fnbuild.errors import UnavailableError
 from fnbuild.platforms import Deployment, LogRecord, Project
 from fnbuild.platforms.cluster import connection
+from fnbuild.platforms.keys import Key
 from fnbuild.platforms.nuclio.client import URL_VARIABLE, Address
-from fnbuild.platforms.nuclio.records import Key
 from fnbuild.spec.types import Raw
 
 

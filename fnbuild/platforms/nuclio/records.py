@@ -10,9 +10,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 from fnbuild.errors import PreconditionError
+from fnbuild.platforms.keys import Key
 from fnbuild.spec.function_rules import RESERVED_NAMES
 from fnbuild.spec.types import Function, Raw
 
@@ -40,13 +40,6 @@ _DIGEST = f"{_OWN}digest"
 _IMAGE = f"{_OWN}image"
 _PINNED = f"{_OWN}pinned"
 _FIELDS = f"{_OWN}fields"
-
-
-class Key(NamedTuple):
-    """One function among all namespaces."""
-
-    namespace: str
-    name: str
 
 
 def key_of(function: Function) -> Key:

@@ -19,12 +19,12 @@ from fnbuild.platforms.cluster.api import MANAGER, Cluster
 from fnbuild.platforms.cluster.faults import ForbiddenError
 from fnbuild.platforms.cluster.forward import forwarded
 from fnbuild.platforms.cluster.kinds import DEPLOYMENT, NUCLIO_FUNCTION, NUCLIO_PROJECT, POD
+from fnbuild.platforms.keys import Key
 from fnbuild.platforms.nuclio import reaching
 from fnbuild.platforms.nuclio.records import (
     FUNCTION_LABEL,
     SKIP,
     WAITING,
-    Key,
     metadata_of,
     state_of,
     status_of,

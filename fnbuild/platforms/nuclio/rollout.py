@@ -12,12 +12,12 @@ from fnbuild.errors import (
     UnavailableError,
 )
 from fnbuild.platforms import Progress
+from fnbuild.platforms.keys import Key
 from fnbuild.platforms.nuclio import words
 from fnbuild.platforms.nuclio.doors import Door
 from fnbuild.platforms.nuclio.records import (
     PROVISIONED,
     WAITING,
-    Key,
     facts_of,
     metadata_of,
     state_of,

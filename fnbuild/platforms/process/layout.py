@@ -10,23 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
 from fnbuild.datadir import data_dir, function_dir, make_private, revision_dir
+from fnbuild.platforms import keys
 
 CONFIG_NAME = "processor.json"
 
 
-class Key(NamedTuple):
-    """One function among all namespaces."""
+class Key(keys.Key):
+    """A function, and where it is kept."""
 
-    namespace: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.namespace}/{self.name}"
+    __slots__ = ()
 
     @property
     def log(self) -> Path:

@@ -8,8 +8,9 @@ from fnbuild import deploy
 from fnbuild.datadir import lock
 from fnbuild.errors import ConflictError, NotFoundError, NotReadyError, PreconditionError
 from fnbuild.platforms import Artifact, Project
+from fnbuild.platforms.keys import Key
 from fnbuild.platforms.nuclio import NuclioPlatform
-from fnbuild.platforms.nuclio.records import PROVISIONED, Key, state_of
+from fnbuild.platforms.nuclio.records import PROVISIONED, state_of
 from fnbuild.spec.types import Function, Spec
 from tests.engine import until
 from tests.platforms.nuclio.machine import Nuclio, docker

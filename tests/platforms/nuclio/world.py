@@ -95,7 +95,7 @@ class World:
         door.cluster.create({**kind, "metadata": metadata, "spec": spec, "status": status})
 
     def stored(self, name: str = "greeter") -> Raw:
-        from fnbuild.platforms.nuclio.records import Key
+        from fnbuild.platforms.keys import Key
 
         found = self.platform.door.function(Key(self.namespace, name))
         assert found is not None
