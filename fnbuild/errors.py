@@ -162,6 +162,10 @@ class ConflictError(FnbuildError):
     http_status = 409
 
 
+class BusyError(ConflictError):
+    """Somebody else is changing the same thing just now: nothing was tried, and later it may go."""
+
+
 class PreconditionError(FnbuildError):
     """The state of things forbids the change (Nuclio answers 412 in such cases)."""
 

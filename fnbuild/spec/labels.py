@@ -126,10 +126,9 @@ def of(function: Function) -> list[Label]:
 def parse(text: str) -> list[Label]:
     """The labels of a JSON text."""
     try:
-        items = json.loads(text) if text.strip() else []
-    except ValueError:
+        return _labels(json.loads(text) if text.strip() else [])
+    except (ValueError, RecursionError):
         return []
-    return _labels(items)
 
 
 def colours(labels: list[Label]) -> dict[str, Colour]:

@@ -45,7 +45,7 @@ def made_of(folder: Path, name: str, choice: str) -> Iterator[None]:
     try:
         yield
     finally:
-        del _ORIGINS[folder]
+        _ORIGINS.pop(folder, None)  # somebody else who had it open may have ended before
 
 
 def _origin(path: Path) -> tuple[_Origin, str] | None:

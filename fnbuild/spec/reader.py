@@ -40,24 +40,30 @@ class Loaded:
     text: str
 
 
-def load(
+def load(  # noqa: PLR0913 - one keyword for each thing a person can give
     path: Path,
     *,
     config_file: Path | None = None,
     overrides: Function | None = None,
     strict: bool = False,
     variant: str | None = None,
+    base: Function | None = None,
 ) -> Loaded:
     """The function at a path: a folder, a .yaml file or a .py file; `overrides` come from flags.
 
-    `variant` names an overlay that goes before the file. Raises ConfigError whose report holds
-    every finding.
+    `variant` names an overlay that goes before the file; `base` lies below everything. Raises
+    ConfigError whose report holds every finding.
     """
     loaded, report = check(
-        path, config_file=config_file, overrides=overrides, strict=strict, variant=variant
+        path,
+        config_file=config_file,
+        overrides=overrides,
+        strict=strict,
+        variant=variant,
+        base=base,
     )
     if loaded is None:
-        raise _failure(report, display(path))
+        raise failure(report, display(path))
     return loaded
 
 
@@ -69,6 +75,7 @@ def check(  # noqa: PLR0913 - one keyword for each thing a person can give
     strict: bool = False,
     code: bool = False,
     variant: str | None = None,
+    base: Function | None = None,
 ) -> tuple[Loaded | None, Report]:
     """As `load`, without raising: no function when the report holds an error.
 
@@ -79,12 +86,32 @@ def check(  # noqa: PLR0913 - one keyword for each thing a person can give
     if located is None:
         return None, report
     reading = _Reading(located, report, strict, variant)
-    loaded = reading.run(overrides, look_into_code=code)
+    loaded = reading.run(overrides, base, look_into_code=code)
+    _finish(report)
+    return (None if report.errors else loaded), report
+
+
+def check_text(data: bytes, file: str, *, strict: bool = False) -> tuple[Function | None, Report]:
+    """As `check` of a configuration file without a folder: the file system is not looked at.
+
+    `data` is the file's content, `file` its name in places. The function is there, with its
+    defaults, in spite of errors, unless they leave nothing to read.
+    """
+    report = Report()
+    reading = _Reading(Located(Path(), None, None), report, strict, None)
+    read = reading.text_of(decode(data, file, report))
+    function = None
+    if read is not None and (inline := reading.inline(read)) is not None:
+        function = reading.completed(merge(read, inline), None, None).function
+    _finish(report)
+    return function, report
+
+
+def _finish(report: Report) -> None:
     report.sort()
     if not (has_room(report, "error") and has_room(report, "warning")):
         message = f"there may be more; looking for faults ended after {MAX_FINDINGS} of a kind"
         report.add(Diagnostic("warning", "too-many-findings", message))
-    return (None if report.errors else loaded), report
 
 
 def parse(text: str, file: str) -> tuple[Function, Report]:
@@ -105,14 +132,15 @@ def from_raw(raw: dict[str, Any], origin: str) -> Function:
         function = Decoder(source).read(Function, from_value(raw))
     except ValueError as error:
         source.error("too-deep", f"{origin}: {error}", None)
-        raise _failure(source.report, origin) from None
+        raise failure(source.report, origin) from None
     if source.report.errors:
-        raise _failure(source.report, origin)
+        raise failure(source.report, origin)
     assert isinstance(function, Function)
     return function
 
 
-def _failure(report: Report, name: str) -> ConfigError:
+def failure(report: Report, name: str) -> ConfigError:
+    """The error of a report that holds some."""
     errors = report.errors
     if len(errors) == 1:
         return ConfigError(f"{errors[0].message}", report, hint=errors[0].hint)
@@ -146,7 +174,9 @@ class _Reading:
         self.layers: list[Decoder] = []
         self.text = ""
 
-    def run(self, overrides: Function | None, *, look_into_code: bool) -> Loaded | None:
+    def run(
+        self, overrides: Function | None, base: Function | None, *, look_into_code: bool
+    ) -> Loaded | None:
         located = self.located
         described = located.config or located.source or (overrides and overrides.spec.runtime)
         if not described:
@@ -155,29 +185,42 @@ class _Reading:
         read = self._file()
         if read is None:
             return None
-        inline = self._inline(merge(overrides, read) if overrides is not None else read)
+        inline = self.inline(merge(overrides, read) if overrides is not None else read)
         if inline is None:
             return None
         written = self._varied(merge(read, inline))
         if written is None:
             return None
+        if base is not None:
+            written = merge(written, base)
         if overrides is not None:
             written = merge(overrides, written)
-        code = located.source or located.folder
-        function = rules.complete(written, code)
-        subject = Subject(function, written, self.report, self.layers, overrides, code)
-        rules.apply(subject)
+        subject = self.completed(written, overrides, located.source or located.folder)
         if look_into_code:
             code_rules.entry_module(subject)
+        function = subject.function
         return Loaded(
             function, self.report, located.folder, located.config, located.source, self.text
         )
+
+    def completed(
+        self, written: Function, overrides: Function | None, code: Path | None
+    ) -> Subject:
+        """The function with its defaults, after all rules; `code` is its folder or source file."""
+        function = rules.complete(written, code)
+        subject = Subject(function, written, self.report, self.layers, overrides, code)
+        rules.apply(subject)
+        return subject
 
     def _file(self) -> Function | None:
         """What the configuration file says; None when it cannot be read at all."""
         if self.located.config is None:
             return Function()
-        source = read_source(self.located.config, display(self.located.config), self.report)
+        name = display(self.located.config)
+        return self.text_of(read_source(self.located.config, name, self.report))
+
+    def text_of(self, source: Source | None) -> Function | None:
+        """What a configuration's text says; None when it cannot be read at all."""
         function, decoder = _read_text(source, strict=self.strict)
         if decoder is None or source is None:
             return None
@@ -202,7 +245,7 @@ class _Reading:
         self.layers.insert(0, decoder)
         return made
 
-    def _inline(self, written: Function) -> Function | None:
+    def inline(self, written: Function) -> Function | None:
         """What the source code says about itself; None when that cannot be read."""
         if written.spec.build.function_source_code:
             name, text = "functionSourceCode", _decoded(written.spec.build.function_source_code)

@@ -65,7 +65,16 @@ def _named(
         if key.text.lower() in names:
             yield from _texts(value)
         elif deeply:
-            yield from _named(value, names, deeply=True)
+            yield from _deeply(value, names)
+
+
+def _deeply(node: Node, names: Collection[str]) -> Iterator[tuple[Node, str]]:
+    """The same at any depth, and addresses with a password."""
+    if node.kind == "scalar":
+        yield from _address(node)
+    for item in node.items:
+        yield from _deeply(item, names)
+    yield from _named(node, names, deeply=True)
 
 
 def _address(node: Node | None) -> Iterator[tuple[Node, str]]:

@@ -82,6 +82,12 @@ def test_the_shared_coco_classes():
     assert (coco[0].name, coco[79].name) == ("person", "toothbrush")
 
 
+def test_a_spec_that_is_nested_without_end_has_no_labels():
+    assert labels.parse("[" * 100_000) == []
+    deep = '[{"name": "x", "sublabels": ' * 400 + "[]" + "}]" * 400
+    assert isinstance(labels.parse(deep), list)
+
+
 def test_the_shared_keypoints_make_one_connected_figure():
     (person,) = labels.parse((SPECS / "coco-17-keypoints.json").read_text())
     names = {each.name for each in person.sublabels}

@@ -26,6 +26,7 @@ spec:
       url: kafka://me:s3cret@broker:9092  # the broker
       attributes:
         sasl: {enable: true, user: me, password: s3cret}
+        more: [{host: h, password: s3cret}, "amqp://me:s3cret@h"]
         topics: [frames]
         accessKey: s3cret
   build:
@@ -70,6 +71,7 @@ spec:
       url: kafka://broker:9092  # the broker
       attributes:
         sasl: {enable: true, user: me, password: ""}
+        more: [{host: h, password: ""}, "amqp://h"]
         topics: [frames]
         accessKey: ""
   build:

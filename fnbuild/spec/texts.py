@@ -1,0 +1,20 @@
+"""Configuration as text that people read and change."""
+
+from __future__ import annotations
+
+
+def as_yaml(value: object) -> str:
+    """YAML in the order of the keys, block scalars for text of several lines."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002
+            return True
+
+    def text(dumper: yaml.SafeDumper, data: str) -> yaml.ScalarNode:
+        style = "|" if "\n" in data else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+    Dumper.add_representer(str, text)
+    dumped: str = yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=True)
+    return dumped.rstrip("\n")
