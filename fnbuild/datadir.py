@@ -7,6 +7,9 @@ functions/<namespace>/<name>/revisions/<n>/{code/,processor.json}
 environments/<key>/                       a virtual environment, shared by equal requirements
 sdk/<version>/nuclio_sdk
 images/<id>/                              code taken from an image
+uploads/<id>/                             code that clients sent to a dashboard
+dashboards/<id>.lock                      held by a dashboard as long as it runs
+dashboards/<id>.tmp/                      what it needs for a moment
 pythons.json                              which Python each image has, by its id
 run/                                      sockets of what runs
 """
@@ -23,7 +26,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from fnbuild.errors import ConflictError, StoreError, UsageError
+from fnbuild.errors import BusyError, StoreError, UsageError
 
 
 def data_dir() -> Path:
@@ -84,7 +87,7 @@ class Holder:
 
 @contextmanager
 def lock(namespace: str, name: str, what: str) -> Iterator[None]:
-    """Hold the function's lock, or raise `ConflictError` at once.
+    """Hold the function's lock, or raise `BusyError` at once.
 
     `what` is a past participle for the message of whoever comes second: `deployed`, `deleted`. The
     kernel gives the lock back when the holder dies, however it dies.
@@ -92,13 +95,33 @@ def lock(namespace: str, name: str, what: str) -> Iterator[None]:
     path = function_dir(namespace, name) / "lock"
 
     def refuse(holder: Holder) -> None:
-        raise ConflictError(
+        raise BusyError(
             f"{name} is being {holder.what} by {holder}",
             hint="try again when it is done; the lock ends with the process that holds it",
         )
 
     with hold(path, what, refuse):
         yield
+
+
+def other_holder(namespace: str, name: str) -> Holder | None:
+    """The other process that changes the function just now, None when none does."""
+    try:
+        descriptor = os.open(function_dir(namespace, name) / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        holder = _holder(descriptor)
+        if holder.pid in (0, os.getpid()):
+            return None
+        # A holder that was killed has left its name. A lock without a name is not tried: whoever
+        # takes it at this moment must not be refused for a look.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return holder
+    finally:
+        os.close(descriptor)
+    return None
 
 
 def drop_lock(namespace: str, name: str) -> None:

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from fnbuild.datadir import data_dir, function_dir, hold, lock, revision_dir
+from fnbuild.datadir import data_dir, function_dir, hold, lock, other_holder, revision_dir
 from fnbuild.errors import ConflictError, StoreError, UsageError
 from fnbuild.store import Store
 
@@ -99,6 +99,18 @@ class TestLock:
         holder.communicate()
         with lock("nuclio", "face-haar", "deleted"):
             pass
+
+    def test_others_can_be_told_of_it(self):
+        assert other_holder("nuclio", "face-haar") is None
+        with lock("nuclio", "face-haar", "deployed"):
+            assert other_holder("nuclio", "face-haar") is None  # it is this process
+        holder = holding()
+        holder.stdout.readline()
+        found = other_holder("nuclio", "face-haar")
+        assert (found.pid, found.what) == (holder.pid, "deployed")
+        holder.kill()
+        holder.communicate()
+        assert other_holder("nuclio", "face-haar") is None
 
     def test_an_error_gives_it_back(self):
         with pytest.raises(RuntimeError), lock("nuclio", "face", "deployed"):

@@ -240,6 +240,21 @@ def test_a_killed_writer_never_spoils_the_database(data):
         connection.close()
 
 
+def test_a_second_store_of_one_process_leaves_the_first_its_locks(store):
+    """Closing any descriptor of a file drops the locks that its process has on it."""
+    Store.open().close()
+    code = (
+        "from fnbuild.store import FunctionRow, Store\n"
+        "with Store.open() as store:\n"
+        "    print(*(row.name for row in store.functions()))\n"
+        "    store.put_function(FunctionRow('nuclio', 'theirs'))\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    store.put_function(FunctionRow("nuclio", "ours"))
+    with run(code) as second:
+        assert second.communicate()[0].split() == ["ours", "theirs"]
+
+
 def test_a_database_of_an_older_fnbuild_is_brought_forward(data, monkeypatch):
     with monkeypatch.context() as older:
         older.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:1])
@@ -330,8 +345,8 @@ class TestTrouble:
             )
             data.chmod(0o755)
         assert done.returncode == 3, done.stderr
-        assert f"cannot open {data}/fnbuild.db: Permission denied" in done.stdout
-        assert "must be a directory that you may write to" in done.stdout
+        assert f"cannot write to {data}/fnbuild.db" in done.stdout
+        assert "must be writable for you" in done.stdout
 
     def test_a_full_disk(self, tiny_disk, monkeypatch):
         monkeypatch.setenv("FNBUILD_DATA_DIR", str(tiny_disk / "data"))

@@ -2,6 +2,13 @@
 
 from fnbuild.datadir import data_dir, function_dir, lock, revision_dir
 from fnbuild.store.database import Store
+from fnbuild.store.operations import (
+    LineRow,
+    OperationDraft,
+    OperationRecords,
+    OperationRow,
+    OperationState,
+)
 from fnbuild.store.rows import (
     AuditRow,
     Config,
@@ -20,6 +27,11 @@ __all__ = [
     "Desired",
     "FunctionChanges",
     "FunctionRow",
+    "LineRow",
+    "OperationDraft",
+    "OperationRecords",
+    "OperationRow",
+    "OperationState",
     "ProjectRow",
     "RevisionDraft",
     "RevisionRow",

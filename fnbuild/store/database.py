@@ -69,21 +69,30 @@ class Store:
     def projects(self, namespace: str) -> list[ProjectRow]:
         """Recorded projects by name; `default` is there only when somebody recorded it."""
         sql = "SELECT * FROM projects WHERE namespace = ? ORDER BY name"
-        return [ProjectRow(**row) for row in self._select(sql, (namespace,))]
+        return [ProjectRow(**row) for row in self.select(sql, (namespace,))]
 
     def add_project(self, project: ProjectRow) -> bool:
         """Record it; False when there is one of that name."""
         sql = "INSERT OR IGNORE INTO projects (namespace, name, description, owner)"
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             cursor = connection.execute(
                 f"{sql} VALUES (:namespace, :name, :description, :owner)", asdict(project)
+            )
+            return cursor.rowcount > 0
+
+    def update_project(self, project: ProjectRow) -> bool:
+        """Record it anew; False when there is none of that name."""
+        sql = "UPDATE projects SET description = :description, owner = :owner"
+        with self.transaction() as connection:
+            cursor = connection.execute(
+                f"{sql} WHERE namespace = :namespace AND name = :name", asdict(project)
             )
             return cursor.rowcount > 0
 
     def delete_project(self, namespace: str, name: str) -> bool:
         """Forget it; False when there was none. Its functions stay."""
         sql = "DELETE FROM projects WHERE namespace = ? AND name = ?"
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             return connection.execute(sql, (namespace, name)).rowcount > 0
 
     # Functions
@@ -91,11 +100,11 @@ class Store:
     def functions(self, namespace: str | None = None) -> list[FunctionRow]:
         """The functions of a namespace, or of all, by namespace and name."""
         sql = "SELECT * FROM functions WHERE ? IN (namespace, '') ORDER BY namespace, name"
-        return [self._function(row) for row in self._select(sql, (namespace or "",))]
+        return [self._function(row) for row in self.select(sql, (namespace or "",))]
 
     def function(self, namespace: str, name: str) -> FunctionRow | None:
         sql = "SELECT * FROM functions WHERE namespace = ? AND name = ?"
-        rows = self._select(sql, (namespace, name))
+        rows = self.select(sql, (namespace, name))
         return self._function(rows[0]) if rows else None
 
     def put_function(self, function: FunctionRow) -> None:
@@ -104,7 +113,7 @@ class Store:
         names = ", ".join(values)
         marks = ", ".join(f":{name}" for name in values)
         changes = ", ".join(f"{name} = excluded.{name}" for name in values)
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.execute(
                 f"INSERT INTO functions ({names}) VALUES ({marks})"  # noqa: S608  our own names
                 f" ON CONFLICT (namespace, name) DO UPDATE SET {changes}",
@@ -119,7 +128,7 @@ class Store:
         if "config" in changes:
             values["config"] = _dump(changes["config"])
         assignments = ", ".join(f"{field} = :{field}" for field in values)
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.execute(
                 f"UPDATE functions SET {assignments}"  # noqa: S608  names of a TypedDict
                 " WHERE namespace = :namespace AND name = :name",
@@ -133,7 +142,7 @@ class Store:
     def delete_function(self, namespace: str, name: str) -> bool:
         """Forget the function and its revisions; False when there was none."""
         sql = "DELETE FROM functions WHERE namespace = ? AND name = ?"
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             return connection.execute(sql, (namespace, name)).rowcount > 0
 
     # Revisions
@@ -141,17 +150,17 @@ class Store:
     def revisions(self, namespace: str, name: str) -> list[RevisionRow]:
         """All revisions of the function, newest first."""
         sql = "SELECT * FROM revisions WHERE namespace = ? AND name = ? ORDER BY number DESC"
-        return [self._revision(row) for row in self._select(sql, (namespace, name))]
+        return [self._revision(row) for row in self.select(sql, (namespace, name))]
 
     def revision(self, namespace: str, name: str, number: int) -> RevisionRow | None:
         sql = "SELECT * FROM revisions WHERE namespace = ? AND name = ? AND number = ?"
-        rows = self._select(sql, (namespace, name, number))
+        rows = self.select(sql, (namespace, name, number))
         return self._revision(rows[0]) if rows else None
 
     def next_number(self, namespace: str, name: str) -> int:
         """The number that `add_revision` would give now. Hold the function's lock."""
         sql = "SELECT coalesce(max(number), 0) + 1 AS n FROM revisions"
-        rows = self._select(f"{sql} WHERE namespace = ? AND name = ?", (namespace, name))
+        rows = self.select(f"{sql} WHERE namespace = ? AND name = ?", (namespace, name))
         return int(rows[0]["n"])
 
     def add_revision(self, namespace: str, name: str, draft: RevisionDraft) -> RevisionRow:
@@ -160,7 +169,7 @@ class Store:
         The revision counts as failed until `activate` says that it is ready, so a deploy that is
         killed leaves a true record.
         """
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.execute(
                 "INSERT OR IGNORE INTO functions VALUES"
                 " (?, ?, 'default', 'running', 0, 0, 0, 'building', '', ?, ?)",
@@ -179,7 +188,7 @@ class Store:
 
     def note(self, namespace: str, name: str, number: int, origin: int, note: str) -> None:
         """Record which revision this one runs again, and why."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.execute(
                 "UPDATE revisions SET origin = ?, note = ?"
                 " WHERE namespace = ? AND name = ? AND number = ?",
@@ -194,7 +203,7 @@ class Store:
         `changes` are changes of the function that belong to the same step.
         """
         key = (namespace, name)
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.execute(
                 "UPDATE revisions SET state = 'superseded'"
                 " WHERE namespace = ? AND name = ? AND state = 'active'",
@@ -212,7 +221,7 @@ class Store:
 
     def fail(self, namespace: str, name: str, number: int, message: str) -> None:
         """Record why a revision did not become ready, or stopped being the active one."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.execute(
                 "UPDATE revisions SET state = 'failed', message = ?"
                 " WHERE namespace = ? AND name = ? AND number = ?",
@@ -222,14 +231,14 @@ class Store:
     def environments(self) -> set[str]:
         """The environment of every recorded revision that has one."""
         sql = "SELECT DISTINCT environment FROM revisions WHERE environment != ''"
-        return {row["environment"] for row in self._select(sql, ())}
+        return {row["environment"] for row in self.select(sql, ())}
 
     def prune(self, namespace: str, name: str, keep: int) -> list[RevisionRow]:
         """Forget all but the newest `keep` revisions and the active one; give what was forgotten.
 
         The folders are the caller's to remove.
         """
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             old = [r for r in self.revisions(namespace, name)[keep:] if r.state != "active"]
             connection.executemany(
                 "DELETE FROM revisions WHERE namespace = ? AND name = ? AND number = ?",
@@ -241,7 +250,7 @@ class Store:
 
     def record(self, actor: str, action: str, target: str, outcome: str) -> None:
         """Note who did what to what, and how it ended."""
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             connection.execute(
                 "INSERT INTO audit VALUES (?, ?, ?, ?, ?)", (_now(), actor, action, target, outcome)
             )
@@ -249,16 +258,23 @@ class Store:
     def audit(self, limit: int = 100) -> list[AuditRow]:
         """The newest notes, newest first."""
         sql = "SELECT * FROM audit ORDER BY rowid DESC LIMIT ?"
-        return [AuditRow(**row) for row in self._select(sql, (limit,))]
+        return [AuditRow(**row) for row in self.select(sql, (limit,))]
 
-    # Inside
+    @property
+    def version(self) -> int:
+        """A number that differs once somebody else has changed anything in the file."""
+        return int(self.select("PRAGMA data_version", ())[0]["data_version"])
 
-    def _select(self, sql: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
+    # For the tables that have a module of their own
+
+    def select(self, sql: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
+        """The rows of a query."""
         with self._guard, translated(self.path):
             return [dict(row) for row in self._connection.execute(sql, values)]
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """One step: all of the block is done, or none of it."""
         with self._guard, translated(self.path):
             connection = self._connection
             if connection.in_transaction:  # a method that calls another is one step still
@@ -271,6 +287,8 @@ class Store:
             except BaseException:
                 connection.rollback()
                 raise
+
+    # Inside
 
     def _function(self, row: dict[str, Any]) -> FunctionRow:
         return FunctionRow(**(row | {"config": self._load(row["config"])}))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from fnbuild.datadir import make_private
@@ -51,6 +51,38 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE revisions ADD COLUMN origin INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE revisions ADD COLUMN note TEXT NOT NULL DEFAULT ''",
     ),
+    (
+        """CREATE TABLE operations (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            namespace TEXT NOT NULL, name TEXT NOT NULL, platform TEXT NOT NULL,
+            action TEXT NOT NULL, actor TEXT NOT NULL, owner TEXT NOT NULL,
+            state TEXT NOT NULL CHECK (state IN ('waiting', 'running', 'done', 'failed')),
+            message TEXT NOT NULL, started TEXT NOT NULL, ended TEXT NOT NULL,
+            revision INTEGER NOT NULL, config TEXT NOT NULL
+        )""",
+        "CREATE INDEX operations_of ON operations (namespace, name)",
+        # One change of a function at a time, whatever two dashboards do.
+        """CREATE UNIQUE INDEX one_operation ON operations (namespace, name)
+            WHERE state IN ('waiting', 'running')""",
+        """CREATE TABLE operation_lines (
+            operation INTEGER NOT NULL REFERENCES operations (id) ON DELETE CASCADE,
+            number INTEGER NOT NULL, time INTEGER NOT NULL,
+            level TEXT NOT NULL, message TEXT NOT NULL,
+            PRIMARY KEY (operation, number)
+        )""",
+        """CREATE TABLE function_events (
+            namespace TEXT NOT NULL, name TEXT NOT NULL, body TEXT NOT NULL,
+            PRIMARY KEY (namespace, name)
+        )""",
+    ),
+    (
+        """CREATE TABLE tokens (
+            role TEXT PRIMARY KEY CHECK (role IN ('read', 'write')),
+            digest TEXT NOT NULL, created TEXT NOT NULL
+        )""",
+    ),
+    # 1 for a change that failed because somebody else was at the function.
+    ("ALTER TABLE operations ADD COLUMN refused INTEGER NOT NULL DEFAULT 0",),
 )
 
 _BUSY_SECONDS = 20.0
@@ -79,8 +111,10 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def _create(path: Path) -> None:
-    # SQLite gives its -wal and -shm files the mode of the database: it must be right first.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    # SQLite gives its -wal and -shm files the mode of the database: it must be right first. One
+    # that is there is not opened: closing it would drop the locks of this process's connections.
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def _version(connection: sqlite3.Connection) -> int:
