@@ -7,15 +7,17 @@ the plan. Platforms do not know one another; `lookup` finds one by name.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
+from threading import Event
 from typing import Any, Literal, Protocol
 
 from fnbuild.build.artifact import Artifact as Artifact
 from fnbuild.errors import UsageError
+from fnbuild.platforms.keys import Key as Key
 from fnbuild.spec.types import Function
 
 _DNS_1123 = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
@@ -77,6 +79,8 @@ class Deployment:
 
     `function` is the stored configuration; `revision` counts from 1; `replicas` is
     (available, wanted); `http_port` is the live port on this machine or node, 0 when there is none.
+    `changing` says who else changes it now, as in "being deployed from HOST:DIR"; "" for nobody
+    and for this process.
     """
 
     function: Function
@@ -90,6 +94,13 @@ class Deployment:
     replicas: tuple[int, int] = (0, 0)
     details: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    changing: str = ""
+
+    def while_changed(self, by: str) -> Deployment:
+        """The same while somebody else changes it, as `changing` says; `by` may be ""."""
+        if not by:
+            return self
+        return replace(self, state="building", message=f"it is {by}", changing=by)
 
     @property
     def name(self) -> str:
@@ -144,10 +155,31 @@ class LogRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Statistics:
+    """What one processor has counted since it began, and how its workers are now.
+
+    `requests` are all that it was sent, `errors` those among them that failed, timed out, were
+    refused or found no worker. `durations` is a histogram of the time that events took in a worker:
+    upper bounds in milliseconds, the last one infinite, with how many took no longer; together they
+    took `milliseconds`. `workers` counts by state; `gpu_memory` is in bytes, None where nobody can
+    tell.
+    """
+
+    requests: int = 0
+    errors: int = 0
+    durations: tuple[tuple[float, int], ...] = ()
+    milliseconds: float = 0.0
+    workers: Mapping[str, int] = field(default_factory=dict)
+    restarts: int = 0
+    gpu_memory: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One thing that was looked at to tell whether functions can be built and run.
 
-    `area` is one of `examination.AREAS`; `remedy` says what to do, "" where nothing is to be done.
+    `area` is one of `examination.AREAS`, or the name of what was looked at; `remedy` says what to
+    do, "" where nothing is to be done.
     """
 
     area: str
@@ -174,7 +206,7 @@ class Platform(Protocol):
         """Do it and wait until the new revision is ready.
 
         Raises `NotReadyError` with the handler's own words when it does not become ready (what ran
-        before keeps running) and `ConflictError` when another change of the function is under way.
+        before keeps running) and `BusyError` when another change of the function is under way.
         """
 
     def notices(self) -> list[str]:
@@ -195,10 +227,19 @@ class Platform(Protocol):
         """
 
     def deployments(self, namespace: str, project: str | None = None) -> list[Deployment]:
-        """All functions of the namespace, by name."""
+        """All functions of the namespace, by name.
+
+        One that somebody else changes just now is `building`, whatever serves meanwhile, and
+        `changing` says who that is; so it is where a function is asked for alone.
+        """
 
     def deployment(self, namespace: str, name: str) -> Deployment:
         """One function, or `NotFoundError`."""
+
+    def changes(self) -> int:
+        """A number that differs once functions may have changed; the same for ever on platforms
+        that tell nobody. Waits for nothing, so that it can be asked before each list.
+        """
 
     def reach(self, deployment: Deployment) -> AbstractContextManager[str]:
         """A URL by which this machine reaches the function, while the block lasts; "" for none."""
@@ -209,7 +250,7 @@ class Platform(Protocol):
         With `image` its images go too, where it runs from images and nothing else uses them.
         """
 
-    def logs(
+    def logs(  # noqa: PLR0913 - what a log can be asked for
         self,
         namespace: str,
         name: str,
@@ -217,8 +258,24 @@ class Platform(Protocol):
         follow: bool = False,
         since: float | None = None,
         tail: int | None = None,
+        until: Event | None = None,
     ) -> Iterator[LogRecord]:
-        """Records, oldest first. `since` is a time in seconds since the epoch."""
+        """Records, oldest first. `since` is a time in seconds since the epoch.
+
+        With `follow` it goes on with what comes, and ends soon after `until` is set.
+        """
+
+    def replicas(self, namespace: str, name: str) -> list[str]:
+        """The names of what runs of the function and has a log of its own; `NotFoundError`.
+
+        Where there are several, the field `pod` of a log record names the one it is from.
+        """
+
+    def statistics(self, deployment: Deployment) -> dict[str, Statistics]:
+        """What the function's processors have counted, each by a name that no other one has.
+
+        Only those that answer at once: where none does, or none of them counts, there are none.
+        """
 
     def revisions(self, namespace: str, name: str) -> list[Revision]:
         """Recorded revisions, newest first."""
@@ -247,11 +304,27 @@ class Platform(Protocol):
     def store_imported(self, function: Function) -> Deployment:
         """Record a function in state `imported`, without code."""
 
+    def lapsed(self) -> list[Key]:
+        """Functions of all namespaces that ought to run, do not, and do not come back unless
+        `restore` brings them: none that somebody has stopped, or that is being changed.
+        """
+
+    def restore(self, progress: Progress, function: Key | None = None) -> tuple[str, ...]:
+        """Start again what ought to run and does not, with what it needs for that; the names of
+        functions that are ready again.
+
+        With `function` that one alone; its failure is then raised, `BusyError` when another
+        change of it is under way. Without, failures are told to `progress`.
+        """
+
     def projects(self, namespace: str) -> list[Project]:
         """All projects, by name; `default` is always there."""
 
     def create_project(self, project: Project) -> bool:
         """Record it; False when it existed already."""
+
+    def update_project(self, project: Project) -> bool:
+        """Record its description and owner anew; False when there is none of that name."""
 
     def delete_project(self, namespace: str, name: str, *, cascade: bool) -> bool:
         """Remove it; `PreconditionError` when it has functions and `cascade` is not set."""
@@ -271,10 +344,15 @@ _ALIASES = {"docker": "local", "kubernetes": "kube"}
 
 
 def lookup(name: str) -> Platform:
-    """The platform called `name`. Its module offers `connect() -> Platform`."""
+    """The platform called `name`, whose changes are recorded as `audited` says.
+
+    Its module offers `connect() -> Platform`.
+    """
+    from fnbuild.platforms.audited import audited
+
     name = _ALIASES.get(name, name)
     if name in _PLATFORMS:
         platform: Platform = import_module(_PLATFORMS[name]).connect()
-        return platform
+        return audited(platform)
     known = ", ".join([*_PLATFORMS, "auto"])
     raise UsageError(f'unknown platform "{name}"', hint=f"one of: {known}")

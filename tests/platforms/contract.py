@@ -8,6 +8,8 @@ with nothing deployed in `namespace`, which nobody else uses) and `platform_name
 from __future__ import annotations
 
 import json
+import math
+import threading
 import urllib.request
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +19,7 @@ import pytest
 
 from fnbuild import deploy
 from fnbuild.errors import NotFoundError, NotReadyError, PreconditionError, UsageError
-from fnbuild.platforms import Deployment, Platform, Project
+from fnbuild.platforms import Deployment, Key, Platform, Project
 from fnbuild.spec.types import Function, Spec
 
 CONFIG = """\
@@ -221,6 +223,16 @@ def test_the_recorded_code_is_kept(platform: Platform, author: Author) -> None:
     assert "hello" in (folder / "main.py").read_text()
 
 
+def test_nothing_is_restored_that_runs(platform: Platform, author: Author) -> None:
+    made = author.deploy("hello")
+    ours = Key(author.namespace, "greeter")
+    assert ours not in platform.lapsed()
+    assert platform.restore(author.progress.append, ours) in ((), ("greeter",))
+    again = platform.deployment(author.namespace, "greeter")
+    assert (again.revision, again.http_port) == (made.revision, made.http_port)
+    assert ask(made)["greeting"] == "hello"
+
+
 def test_update_changes_the_configuration_only(platform: Platform, author: Author) -> None:
     author.deploy("hello")
     overrides = Function(spec=Spec(description="newer"))
@@ -234,6 +246,42 @@ def test_logs_hold_what_the_handler_said(platform: Platform, author: Author) -> 
     author.deploy("hello")
     messages = [record.message for record in platform.logs(author.namespace, "greeter")]
     assert "the model is loaded" in messages
+
+
+def test_replicas_have_names(platform: Platform, author: Author) -> None:
+    author.deploy("hello")
+    [name] = platform.replicas(author.namespace, "greeter")
+    assert name
+
+
+def test_processors_tell_what_they_count(platform: Platform, author: Author) -> None:
+    made = author.deploy("hello")
+    [before] = platform.statistics(made).values()
+    assert (before.requests, before.errors) == (0, 0)
+    for _ in range(3):
+        ask(made)
+    [now] = platform.statistics(made).values()
+    assert (now.requests, now.errors, now.restarts) == (3, 0, 0)
+    assert now.durations[-1] == (math.inf, 3)
+    assert sum(now.workers.values()) == 1
+
+
+def test_a_log_that_is_followed_ends_when_told(platform: Platform, author: Author) -> None:
+    author.deploy("hello")
+    ended, seen = threading.Event(), threading.Event()
+
+    def follow() -> None:
+        records = platform.logs(author.namespace, "greeter", follow=True, until=ended)
+        for one in records:
+            if one.message == "the model is loaded":
+                seen.set()
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    assert seen.wait(20)
+    ended.set()
+    thread.join(5)
+    assert not thread.is_alive()
 
 
 def test_delete_removes_the_function(platform: Platform, author: Author) -> None:
@@ -251,6 +299,7 @@ def _readers(platform: Platform, namespace: str) -> list[Callable[[], object]]:
         lambda: platform.deployment(namespace, "greeter"),
         lambda: platform.revisions(namespace, "greeter"),
         lambda: list(platform.logs(namespace, "greeter")),
+        lambda: platform.replicas(namespace, "greeter"),
         lambda: platform.redeploy(namespace, "greeter", print),
     ]
 
@@ -262,6 +311,10 @@ def test_projects(platform: Platform, author: Author) -> None:
     with pytest.raises(UsageError, match="Street Cameras"):
         platform.create_project(Project("Street Cameras", author.namespace))
     assert [p.name for p in platform.projects(author.namespace)] == ["cvat", "default"]
+    told = Project("cvat", author.namespace, "for all of us", "mia")
+    assert platform.update_project(told) is True
+    assert told in platform.projects(author.namespace)
+    assert platform.update_project(Project("nobodys", author.namespace)) is False
     author.deploy("hello")
     with pytest.raises(PreconditionError, match="cvat"):
         platform.delete_project(author.namespace, "cvat", cascade=False)

@@ -35,6 +35,10 @@ class Kind:
 
     def path(self, namespace: str | None, name: str = "", subresource: str = "") -> str:
         """The path of one object, or of all; `namespace` None for all namespaces."""
+        for one in (namespace, name):
+            if one in (".", ".."):
+                # Percent-encoding leaves them as they are, and they lead to another object.
+                raise InputError(f"{one!r} cannot be a name in a cluster")
         parts = [self.root]
         if self.namespaced and namespace is not None:
             parts += ["namespaces", quote(namespace, safe="")]

@@ -40,11 +40,13 @@ def read(  # noqa: PLR0913 (what a log can be asked for)
     follow: bool,
     since: float | None,
     tail: int | None,
+    until: threading.Event | None = None,
 ) -> Iterator[LogRecord]:
     """Records of all pods, oldest first, with the pod's name as field `pod`.
 
     `pods` tells which there are now, and with None that there will be no more. `tail` counts
-    records of all pods together. `follow` goes on, with pods that are new too, until then.
+    records of all pods together. `follow` goes on, with pods that are new too, until then or
+    until `until` is set.
     """
     there = pods()
     if there is None:
@@ -61,7 +63,8 @@ def read(  # noqa: PLR0913 (what a log can be asked for)
     for line in history if tail is None else deque(history, maxlen=tail):
         yield _record(line)
     if follow:
-        yield from _Followers(cluster, namespace, pods, ends).records()
+        followers = _Followers(cluster, namespace, pods, ends)
+        yield from followers.records(until or threading.Event())
 
 
 def _past(
@@ -101,10 +104,10 @@ class _Followers:
         self._found: queue.Queue[_Line | FnbuildError] = queue.Queue(_AHEAD)
         self._heard = time.monotonic()
 
-    def records(self) -> Iterator[LogRecord]:
+    def records(self, until: threading.Event) -> Iterator[LogRecord]:
         """Records as they come, in order of time as far as they come together."""
         try:
-            while self._renew():
+            while not until.is_set() and self._renew():
                 yield from map(_record, self._gathered(_POLL_SECONDS))
             yield from map(_record, self._gathered(0))
         finally:

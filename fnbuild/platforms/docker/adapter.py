@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from threading import Event
 from typing import Any, Literal
 
 from fnbuild.datadir import drop_lock
@@ -27,22 +28,28 @@ from fnbuild.platforms import (
     Progress,
     Project,
     Revision,
+    Statistics,
     history,
+    keys,
 )
 from fnbuild.platforms.docker import (
+    asking,
     code,
     connection,
     deploys,
     doctor,
     inventory,
+    lapses,
     logs,
     records,
+    standpoint,
     view,
 )
 from fnbuild.platforms.docker.deploys import Source
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.inventory import Known
 from fnbuild.platforms.docker.labels import Key, key_of
+from fnbuild.platforms.docker.noticing import Noticing
 from fnbuild.platforms.projects import deletable
 from fnbuild.platforms.recorded import of_import
 from fnbuild.platforms.whereabouts import not_found
@@ -62,6 +69,10 @@ class DockerPlatform:
     def engine(self) -> Engine:
         """The engine, reached on first use."""
         return connection.connect()
+
+    @cached_property
+    def _noticing(self) -> Noticing:
+        return Noticing(lambda: self.engine)
 
     # Deploying
 
@@ -140,6 +151,15 @@ class DockerPlatform:
             records.add_import(self.engine, function)
             return self._shown(key)
 
+    def lapsed(self) -> list[keys.Key]:
+        return [*lapses.found(self.engine)]
+
+    def restore(self, progress: Progress, function: keys.Key | None = None) -> tuple[str, ...]:
+        if function is None:
+            return tuple(lapses.restored(self.engine, progress))
+        came = lapses.bring_back(self.engine, Key(*function), progress)
+        return (function.name,) if came else ()
+
     # Looking
 
     def notices(self) -> list[str]:
@@ -190,10 +210,17 @@ class DockerPlatform:
             raise not_found(*key, there)
         return known
 
-    def reach(self, deployment: Deployment) -> AbstractContextManager[str]:
-        return nullcontext(deployment.url)
+    def changes(self) -> int:
+        return self._noticing.count()
 
-    def logs(
+    def reach(self, deployment: Deployment) -> AbstractContextManager[str]:
+        home = self.engine.home
+        if home is None:
+            return nullcontext(deployment.url)
+        found = standpoint.way(home, deployment.internal_urls, deployment.external_urls)
+        return nullcontext(f"http://{found}" if found else "")
+
+    def logs(  # noqa: PLR0913 - what a log can be asked for
         self,
         namespace: str,
         name: str,
@@ -201,6 +228,7 @@ class DockerPlatform:
         follow: bool = False,
         since: float | None = None,
         tail: int | None = None,
+        until: Event | None = None,
     ) -> Iterator[LogRecord]:
         key = Key(namespace, name)
         known = self._existing(key)
@@ -211,7 +239,16 @@ class DockerPlatform:
             known = inventory.function(self.engine, key)
             return known.container.id if known.container else None
 
-        return logs.read(self.engine, serving, follow=follow, since=since, tail=tail)
+        return logs.read(self.engine, serving, follow=follow, since=since, tail=tail, until=until)
+
+    def replicas(self, namespace: str, name: str) -> list[str]:
+        container = self._existing(Key(namespace, name)).container
+        return [container.name] if container else []
+
+    def statistics(self, deployment: Deployment) -> dict[str, Statistics]:
+        addresses = [one.rpartition(":")[0] for one in deployment.internal_urls]
+        found = asking.statistics_of(self.engine, addresses)
+        return {str(deployment.details["container_id"]): found} if found else {}
 
     def revisions(self, namespace: str, name: str) -> list[Revision]:
         return records.shown(self._existing(Key(namespace, name)))
@@ -237,6 +274,10 @@ class DockerPlatform:
             _refuse_foreign(known)
             for one in known.containers:
                 self.engine.stop(one.id)
+            for made in known.all:
+                # First what is on record: without its container it would count as lost.
+                self.engine.remove_volume(made.key.record(made.number))
+            for one in known.containers:
                 self.engine.remove(one.id)
             for made in known.all:
                 records.forget(self.engine, made)
@@ -253,6 +294,9 @@ class DockerPlatform:
 
     def create_project(self, project: Project) -> bool:
         return records.add_project(self.engine, project)
+
+    def update_project(self, project: Project) -> bool:
+        return records.update_project(self.engine, project)
 
     def delete_project(self, namespace: str, name: str, *, cascade: bool) -> bool:
         functions = inventory.functions(self.engine, namespace)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
-from fnbuild.build.processor import readiness_seconds
-from fnbuild.datadir import data_dir, lock
+from fnbuild.datadir import lock
 from fnbuild.errors import (
-    ConfigError,
+    BusyError,
     ConflictError,
     FnbuildError,
     InputError,
@@ -21,20 +18,18 @@ from fnbuild.errors import (
     PlatformError,
 )
 from fnbuild.platforms import Artifact, Plan, Progress, history
-from fnbuild.platforms.docker import inventory, planning, ports, records, view
+from fnbuild.platforms.docker import inventory, others, planning, ports, records, view
 from fnbuild.platforms.docker.containers import Place, network_names
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.faults import PortTakenError
-from fnbuild.platforms.docker.inventory import Container, Known
-from fnbuild.platforms.docker.labels import OWNER, Key, Made
+from fnbuild.platforms.docker.inventory import Known
+from fnbuild.platforms.docker.labels import Key, Made
 from fnbuild.platforms.docker.readiness import opening
 from fnbuild.platforms.docker.switch import Switch
 from fnbuild.platforms.docker.volumes import missing
 from fnbuild.platforms.settings import wanted_port, wants_gpu
 from fnbuild.spec.types import Function, Raw
 
-# What a deploy of another machine takes beside the readiness of the function, in seconds.
-_FOREIGN_SECONDS = 180.0
 # How many free ports are tried that somebody takes before the container has it.
 _PORTS_TRIED = 5
 
@@ -63,32 +58,18 @@ def changing(engine: Engine, key: Key, participle: str) -> Iterator[Known]:
 def _settled(engine: Engine, known: Known) -> Known:
     """Without what deploys that were killed have left, and under the function's own name."""
     serving = known.container
+    if (other := others.of_deploy(engine, known)) is not None:
+        raise BusyError(
+            f"{known.key.name} is being deployed from elsewhere (container {other.name})",
+            hint="try again when it is done",
+        )
     left = [one for one in known.containers if one is not serving]
     for one in left:
-        if one.labels.get(OWNER) != _owner() and _recent(engine, one):
-            raise ConflictError(
-                f"{known.key.name} is being deployed from elsewhere (container {one.name})",
-                hint="try again when it is done",
-            )
         engine.remove(one.id)
     if serving is not None and serving.made is not None and serving.name != known.key.container:
         engine.rename(serving.id, known.key.container)
         left.append(serving)
     return inventory.function(engine, known.key) if left else known
-
-
-def _owner() -> str:
-    return f"{socket.gethostname()}:{data_dir()}"
-
-
-def _recent(engine: Engine, container: Container) -> bool:
-    """Whether the deploy that made it may still be under way."""
-    created = (engine.container(container.id) or {}).get("Created", "")
-    try:
-        age = (datetime.now(UTC) - datetime.fromisoformat(created)).total_seconds()
-        return age < readiness_seconds(container.function) + _FOREIGN_SECONDS
-    except (ValueError, ConfigError):
-        return False
 
 
 def plan(
@@ -142,7 +123,7 @@ def _place(
     return Place(
         port=port,
         hosts=hosts if port else (),
-        owner=_owner(),
+        owner=others.owner(),
         image_user=str((image.get("Config") or {}).get("User") or ""),
         log_driver=str(engine.info.get("LoggingDriver") or ""),
         networks=network_names(function),
@@ -238,6 +219,22 @@ def _record_failure(engine: Engine, made: Made, error: BaseException) -> None:
     except FnbuildError as problem:
         if isinstance(error, FnbuildError):
             error.hint = f"{error.hint or ''}; it is not on record: {problem.message}".lstrip("; ")
+
+
+def make_again(engine: Engine, known: Known, made: Made, progress: Progress) -> str:
+    """Make and start the container of the active revision, which somebody has removed; its id.
+
+    It is the same revision: nothing new is recorded. The caller holds the function's lock.
+    """
+    image = engine.image(made.image_id) if made.image_id else None
+    if image is None:
+        raise history.without_code(known.key.name, made.config)
+    _refuse_stranger(engine, known)
+    hosts, _ = ports.hosts(engine, made.function)
+    place = _place(engine, known, made.function, hosts, image)
+    if (engine.image(made.image) or {}).get("Id") == made.image_id:
+        place = replace(place, image=made.image)
+    return Switch(engine, replace(made, port=place.port), place, None, progress).make_again()
 
 
 def run_again(

@@ -7,8 +7,10 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from threading import Event, Thread
 from typing import Any
 
+from fnbuild.platforms.docker import standpoint
 from fnbuild.platforms.docker.faults import Missing, told
 from fnbuild.spec.types import Raw
 
@@ -37,7 +39,20 @@ class Engine:
     @property
     def local(self) -> bool:
         """Whether it runs on this machine, so that its addresses and processes are this one's."""
-        return self.host.startswith("unix:") and not self.desktop
+        here = self.host.startswith("unix:") and not self.desktop
+        return here and self.home is None and not standpoint.in_pod()
+
+    @cached_property
+    def home(self) -> Raw | None:
+        """The container of this engine that this process runs in; None when it is in none."""
+        own = standpoint.container_id()
+        return self.container(own) if own else None
+
+    def reaches(self, address: str) -> bool:
+        """Whether this process gets to a container at this address of the engine's networks."""
+        if self.home is not None:
+            return standpoint.reaches(self.home, address)
+        return self.local
 
     @cached_property
     def info(self) -> Raw:
@@ -53,6 +68,18 @@ class Engine:
     @property
     def version(self) -> str:
         return str(self.info.get("ServerVersion", ""))
+
+    def events(self) -> Iterator[Raw]:
+        """What happens to containers and volumes from now on, until the engine ends."""
+        kinds = {"type": ["container", "volume"]}
+        with told("tell what happens", self.host):
+            stream: Iterator[Raw] = self._api.events(filters=kinds, decode=True)
+
+        def read() -> Iterator[Raw]:
+            with told("tell what happens", self.host):
+                yield from stream
+
+        return read()
 
     # Containers
 
@@ -131,9 +158,17 @@ class Engine:
         return []
 
     def logs(
-        self, container: str, *, follow: bool, since: float | None, tail: int | None
+        self,
+        container: str,
+        *,
+        follow: bool,
+        since: float | None,
+        tail: int | None,
+        until: Event | None = None,
     ) -> Iterator[bytes]:
-        """Pieces of its log with the engine's times, oldest first; no lines yet."""
+        """Pieces of its log with the engine's times, oldest first; no lines yet. They end when
+        `until` is set.
+        """
         moment = since if since is not None and since > 0 else None
         with contextlib.suppress(Missing), told("read the log of the container", self.host):
             pieces = self._api.logs(
@@ -144,6 +179,9 @@ class Engine:
                 since=moment,
                 tail="all" if tail is None else tail,
             )
+            if follow and until is not None:
+                # The engine may be silent for long; only an end of the connection is heard.
+                Thread(target=_close_at, args=(until, pieces), daemon=True).start()
             try:
                 yield from pieces
             finally:
@@ -224,6 +262,12 @@ class Engine:
             self._api.connect_container_to_network(
                 container, network, aliases=[alias] if alias else None
             )
+
+
+def _close_at(end: Event, pieces: Any) -> None:
+    end.wait()
+    with contextlib.suppress(OSError):
+        pieces.close()
 
 
 def docker_reference(reference: str) -> tuple[str, str | None]:

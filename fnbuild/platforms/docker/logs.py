@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from threading import Event
 
 from fnbuild.platforms import LogRecord
 from fnbuild.platforms.docker.engine import Engine
@@ -14,29 +15,32 @@ _POLL_SECONDS = 0.3
 _LAST_WORDS = 20
 
 
-def read(
+def read(  # noqa: PLR0913 - what a log can be asked for
     engine: Engine,
     serving: Callable[[], str | None],
     *,
     follow: bool,
     since: float | None,
     tail: int | None,
+    until: Event | None = None,
 ) -> Iterator[LogRecord]:
     """Records, oldest first; `serving` tells the id of the container that has the log now.
 
-    With `follow` it goes on, from container to container, until `serving` tells of none.
+    With `follow` it goes on, from container to container, until `serving` tells of none or `until`
+    is set.
     """
-    seen = ""
-    while (container := serving()) is not None:
+    seen, until = "", until or Event()
+    while not until.is_set() and (container := serving()) is not None:
         if seen and container != seen:
             since = None  # all that a successor says is new
         seen = container
-        yield from _records(engine.logs(container, follow=follow, since=since, tail=tail))
+        pieces = engine.logs(container, follow=follow, since=since, tail=tail, until=until)
+        yield from _records(pieces)
         if not follow:
             return
         # It has ended: it may be started again, or another one takes its place.
         since, tail = time.time(), None
-        time.sleep(_POLL_SECONDS)
+        until.wait(_POLL_SECONDS)
 
 
 def _records(pieces: Iterable[bytes]) -> Iterator[LogRecord]:

@@ -108,9 +108,19 @@ def projects(engine: Engine, namespace: str) -> list[Project]:
 def add_project(engine: Engine, project: Project) -> bool:
     if _has(projects(engine, project.namespace), project.name):
         return False
+    return _record_project(engine, project)
+
+
+def _record_project(engine: Engine, project: Project) -> bool:
     labels = record_labels("project", project.namespace, project.name)
     labels |= {_DESCRIPTION: project.description, _PROJECT_OWNER: project.owner}
     return engine.add_volume(_project_volume(project.namespace, project.name), labels)
+
+
+def update_project(engine: Engine, project: Project) -> bool:
+    """Labels never change: the record is made anew."""
+    known = drop_project(engine, project.namespace, project.name)
+    return known and _record_project(engine, project)
 
 
 def drop_project(engine: Engine, namespace: str, name: str) -> bool:

@@ -53,6 +53,16 @@ class Switch:
             raise
         self._settle(successor)
 
+    def make_again(self) -> str:
+        """Make the container where there is none, and start it; its id. It stays, ready or not."""
+        container = self._create(self.made.key.container, self.place)
+        try:
+            self.engine.start(container)
+        except BaseException:
+            self.engine.remove(container)
+            raise
+        return container
+
     def stand_by(self) -> None:
         """Make the container and leave it stopped; the old one goes."""
         successor = self._create(self.made.key.successor, self.place)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from fnbuild.platforms import Deployment, State
-from fnbuild.platforms.docker import asking, gpus, logs
+from fnbuild.platforms.docker import asking, gpus, logs, others
 from fnbuild.platforms.docker.containers import HTTP_PORT, MACHINE
 from fnbuild.platforms.docker.endings import ended
 from fnbuild.platforms.docker.engine import Engine
@@ -31,7 +31,7 @@ def live(engine: Engine, known: Known) -> Live:
     container = known.container
     if container is None:
         return _without_container(known)
-    if container.function.spec.disable and not container.running:
+    if not container.running and container.function.spec.disable:
         return Live("standby")
     if container.running:
         return _running(engine, container)
@@ -98,14 +98,14 @@ def _failed(state: dict[str, Any]) -> bool:
 def deployment(engine: Engine, known: Known) -> Deployment:
     """The function as the platform protocol shows it."""
     container, active = known.container, known.active
-    now = live(engine, known)
+    now, function = live(engine, known), function_of(known)
     port = _http_port(container)
     inside = [one for one in container.networks.values() if one] if container else []
     serves = container is not None and container.running
     wanted = 0 if now.state in ("standby", "imported") else 1
     warnings = now.status.warnings if now.status else []
     return Deployment(
-        function=function_of(known),
+        function=function,
         platform=PLATFORM,
         state=now.state,
         message=now.message,
@@ -114,9 +114,9 @@ def deployment(engine: Engine, known: Known) -> Deployment:
         internal_urls=tuple(f"{one}:{HTTP_PORT}" for one in inside) if serves else (),
         external_urls=_external(container, port),
         replicas=(int(now.state == "ready"), wanted),
-        details=_details(engine, known, now.status),
+        details=_details(engine, known, function, now.status),
         warnings=(*warnings, *gpus.warnings_of(engine, container)),
-    )
+    ).while_changed(others.change_of(engine, known))
 
 
 def function_of(known: Known) -> Function:
@@ -146,7 +146,9 @@ def _external(container: Container | None, port: int) -> tuple[str, ...]:
     return tuple(sorted({f"{host}:{number}" for host, number in found if ":" not in host}))
 
 
-def _details(engine: Engine, known: Known, status: Status | None) -> dict[str, Any]:
+def _details(
+    engine: Engine, known: Known, function: Function, status: Status | None
+) -> dict[str, Any]:
     container, active = known.container, known.active
     details: dict[str, Any] = {"engine": f"Docker {engine.version}"}
     if container is not None:
@@ -160,7 +162,7 @@ def _details(engine: Engine, known: Known, status: Status | None) -> dict[str, A
         details |= {"image": active.image, "image_id": active.image_id, "digest": active.digest}
     if known.foreign:
         details["deployed_by"] = "Nuclio"
-    if count := gpu_limit(function_of(known)):
+    if count := gpu_limit(function):
         details["gpu"] = count
     if status is not None:
         details["workers"] = [

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from threading import Event
 from typing import Any, Literal
 
 from fnbuild.errors import ConflictError, FnbuildError, UsageError
@@ -19,11 +20,14 @@ from fnbuild.platforms import (
     Progress,
     Project,
     Revision,
+    Statistics,
     history,
+    keys,
 )
 from fnbuild.platforms.cluster import connection, logs
 from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.kube import (
+    asking,
     claims,
     configuration,
     doctor,
@@ -67,7 +71,7 @@ class KubePlatform:
 
     def apply(self, plan: Plan, progress: Progress) -> Deployment:
         key, seconds = key_of(plan.function), rollout.claim_seconds(plan.function)
-        with claims.claimed(self.cluster, key, "deployed", seconds) as claim:
+        with claims.claimed(self.cluster, key, "deployed", seconds, plan.function) as claim:
             previous = rollout.settle(claim)
             # Somebody may have deployed between the plan and the claim.
             planned = planning.plan(
@@ -161,6 +165,16 @@ class KubePlatform:
             claim.add_import(function)
         return self._shown(key)
 
+    def lapsed(self) -> list[keys.Key]:
+        return []  # the cluster sees to that itself
+
+    def restore(
+        self,
+        progress: Progress,  # noqa: ARG002
+        function: keys.Key | None = None,  # noqa: ARG002
+    ) -> tuple[str, ...]:
+        return ()
+
     # Looking
 
     def notices(self) -> list[str]:
@@ -205,10 +219,13 @@ class KubePlatform:
             raise not_found(*key, inventory.everywhere(self.cluster))
         return known
 
+    def changes(self) -> int:
+        return 0
+
     def reach(self, deployment: Deployment) -> AbstractContextManager[str]:
         return reaching.reached(self.cluster, deployment)
 
-    def logs(
+    def logs(  # noqa: PLR0913 - what a log can be asked for
         self,
         namespace: str,
         name: str,
@@ -216,16 +233,31 @@ class KubePlatform:
         follow: bool = False,
         since: float | None = None,
         tail: int | None = None,
+        until: Event | None = None,
     ) -> Iterator[LogRecord]:
         key = Key(namespace, name)
         known = self._existing(key)
 
         def pods() -> list[str]:
-            return [one["metadata"]["name"] for one in inventory.pods(self.cluster, key)]
+            return self._pods(key)
 
         if not follow and not pods():
             return history.failures(records.revisions(known))
-        return logs.read(self.cluster, namespace, pods, follow=follow, since=since, tail=tail)
+        return logs.read(
+            self.cluster, namespace, pods, follow=follow, since=since, tail=tail, until=until
+        )
+
+    def replicas(self, namespace: str, name: str) -> list[str]:
+        self._existing(Key(namespace, name))
+        return self._pods(Key(namespace, name))
+
+    def statistics(self, deployment: Deployment) -> dict[str, Statistics]:
+        metadata = deployment.function.metadata
+        key = Key(metadata.namespace, metadata.name)
+        return asking.statistics_of(self.cluster, key.namespace, self._pods(key))
+
+    def _pods(self, key: Key) -> list[str]:
+        return [str(one["metadata"]["name"]) for one in inventory.pods(self.cluster, key)]
 
     def revisions(self, namespace: str, name: str) -> list[Revision]:
         return records.shown(self._existing(Key(namespace, name)))
@@ -259,6 +291,9 @@ class KubePlatform:
 
     def create_project(self, project: Project) -> bool:
         return records.add_project(self.cluster, project)
+
+    def update_project(self, project: Project) -> bool:
+        return records.update_project(self.cluster, project)
 
     def delete_project(self, namespace: str, name: str, *, cascade: bool) -> bool:
         members = {

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
-from fnbuild.platforms import LogRecord
+from fnbuild.platforms import LogRecord, Statistics
 from fnbuild.platforms.cluster import kinds
 from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.cluster.faults import ForbiddenError
@@ -19,12 +19,14 @@ from fnbuild.platforms.kube.labels import CONTAINER
 from fnbuild.platforms.kube.reasons import Standing
 from fnbuild.platforms.loglines import parse
 from fnbuild.platforms.processors import ADMIN_PORT, Status
+from fnbuild.platforms.statistics import parsed
 from fnbuild.spec.types import Raw
 
 _ASKED_AT_ONCE = 8
 _LINES_READ = 200
 _LINES_SHOWN = 20
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 
@@ -129,6 +131,20 @@ def _answer(cluster: Cluster, namespace: str, pod: str) -> Status | None:
         return None
 
 
+def statistics_of(cluster: Cluster, namespace: str, pods: Sequence[str]) -> dict[str, Statistics]:
+    """What the processors of these pods count; those that may not be asked tell nothing."""
+
+    def of_one(pod: str) -> Statistics | None:
+        try:
+            body = cluster.proxy(namespace, pod, ADMIN_PORT, "/metrics")
+        except ForbiddenError:
+            return None
+        return parsed(body.decode(errors="replace")) if body else None
+
+    found = zip(pods, _each(of_one, pods), strict=True)
+    return {pod: statistics for pod, statistics in found if statistics is not None}
+
+
 def _failure(cluster: Cluster, namespace: str, pod: str) -> Status | None:
     """What the log of a processor that may not be asked tells: that a worker could not start.
 
@@ -196,7 +212,7 @@ def _text(records: list[LogRecord]) -> str:
     return "\n".join(one.message for one in records[-_LINES_SHOWN:])
 
 
-def _each(asking: Callable[[Raw], T], about: Sequence[Raw]) -> list[T]:
+def _each(asking: Callable[[A], T], about: Sequence[A]) -> list[T]:
     """The answers about each, in order."""
     if len(about) < 2:
         return [asking(one) for one in about]

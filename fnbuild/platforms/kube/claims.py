@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from fnbuild.datadir import data_dir, drop_lock, lock
-from fnbuild.errors import ConflictError, FnbuildError
+from fnbuild.datadir import data_dir, drop_lock, lock, other_holder
+from fnbuild.errors import BusyError, ConflictError, FnbuildError
 from fnbuild.platforms.cluster import kinds
 from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.cluster.faults import StaleError
@@ -46,9 +46,9 @@ def owner() -> str:
 class Claim:
     """The right to change one function, which one deploy has at a time, and its open record.
 
-    `known` is what there was when it was taken, `made` the revisions on record by number. What is
-    added is written when the claim is given back, with `node_port`; with `forget` the record goes
-    instead.
+    `known` is what there was when it was taken, `made` the revisions on record by number, `wanted`
+    the function that is to come, for others to see while there is none yet. What is added is
+    written when the claim is given back, with `node_port`; with `forget` the record goes instead.
     """
 
     cluster: Cluster
@@ -57,6 +57,7 @@ class Claim:
     imported: str = ""
     node_port: int = 0
     forget: bool = False
+    wanted: Function | None = None
     _text: str = ""
 
     @classmethod
@@ -82,7 +83,7 @@ class Claim:
     def take(self, participle: str, seconds: float) -> None:
         """Note in the cluster who changes the function, until `seconds` from now.
 
-        Raises `ConflictError` when somebody else does.
+        Raises `BusyError` when somebody else does.
         """
         claim = {
             "owner": owner(),
@@ -97,7 +98,7 @@ class Claim:
         except ConflictError as error:
             self._look_again()
             _refuse_another(self.known)
-            raise ConflictError(
+            raise BusyError(
                 f"{self.known.key.name} is being changed by somebody else just now",
                 hint="try again when that is done",
             ) from error
@@ -144,25 +145,35 @@ class Claim:
                 **metadata,
                 "name": self.known.key.object,
                 "namespace": self.known.key.namespace,
-                "labels": (metadata.get("labels") or {}) | self._labels(),
+                "labels": (metadata.get("labels") or {}) | self._labels(changing=bool(claim)),
                 "annotations": annotations | ({_CLAIM: claim} if claim else {}),
             },
-            "data": self._data(),
+            "data": self._data() | (self._coming() if claim else {}),
         }
         write = self.cluster.replace if live else self.cluster.create
         self.known.record = write(manifest)
 
-    def _labels(self) -> dict[str, str]:
+    def _labels(self, *, changing: bool) -> dict[str, str]:
         config = self.made[max(self.made)].config if self.made else {}
+        if not self.made and self.wanted is not None:
+            config = config_of(self.wanted)
         if self.imported:
             config = json.loads(self.imported)
         labels = (config.get("metadata") or {}).get("labels") or {}
+        kind = "imported" if self.imported else "revisions"
         return {
             own.MANAGED_BY: own.MANAGER,
-            own.RECORD: "imported" if self.imported else "revisions",
+            own.RECORD: inventory.CHANGING if changing else kind,
             own.FUNCTION: self.known.key.name,
             own.PROJECT: labels.get(own.PROJECT) or DEFAULT,
         }
+
+    def _coming(self) -> dict[str, str]:
+        """What a first deploy is to bring; nothing when it finds no room."""
+        if self.made or self.imported or self.wanted is None:
+            return {}
+        text = text_of(config_of(self.wanted))
+        return {inventory.WANTED: text} if len(text.encode()) < _LARGEST else {}
 
     def _data(self) -> dict[str, str]:
         """The newest revisions, as many as are kept and find room, and the one that runs."""
@@ -179,17 +190,20 @@ class Claim:
 
 
 @contextmanager
-def claimed(cluster: Cluster, key: Key, participle: str, seconds: float) -> Iterator[Claim]:
+def claimed(
+    cluster: Cluster, key: Key, participle: str, seconds: float, wanted: Function | None = None
+) -> Iterator[Claim]:
     """Hold the function's lock and its claim in the cluster; see `Claim`.
 
-    Raises `ConflictError` when somebody else is changing the function, or when objects of its name
-    are none of fnbuild's. What a deploy of this data directory has left that was killed is taken
-    over.
+    Raises `BusyError` when somebody else is changing the function, `ConflictError` when objects of
+    its name are none of fnbuild's. What a deploy of this data directory has left that was killed is
+    taken over.
     """
     with lock(*key, participle):
         known = inventory.function(cluster, key)
         refuse_foreign(known)
         claim = Claim.of(cluster, known)
+        claim.wanted = wanted
         claim.take(participle, seconds)
         try:
             yield claim
@@ -224,17 +238,31 @@ def _give_back_behind(claim: Claim, error: BaseException) -> None:
             error.hint = f"{error.hint}; {also}" if error.hint else also
 
 
+def change_of(known: Known) -> str:
+    """Who else changes the function now, as in "being deployed from HOST:DIR"; "" for nobody and
+    for this process.
+
+    A claim of this data directory may be what is left of a process that was killed: its lock tells.
+    """
+    if not known.claimed(time.time()):
+        return ""
+    if known.claim.get("owner") != owner():
+        return _by_another(known.claim)
+    holder = other_holder(*known.key)
+    return f"being {holder.what} by {holder}" if holder is not None else ""
+
+
+def _by_another(claim: Raw) -> str:
+    return f"being {claim.get('participle', 'changed')} from {claim.get('owner', 'elsewhere')}"
+
+
 def _refuse_another(known: Known) -> None:
-    claim = _claim(known.record) if known.record is not None else ""
-    try:
-        said = json.loads(claim or "{}")
-        whose, left = said["owner"], float(said["until"]) - time.time()
-    except (ValueError, KeyError, TypeError):
+    now = time.time()
+    if not known.claimed(now) or known.claim.get("owner") == owner():
         return
-    if whose == owner() or left < 0:
-        return
-    raise ConflictError(
-        f"{known.key.name} is being {said.get('participle', 'changed')} from {whose}",
+    left = known.claim["until"] - now
+    raise BusyError(
+        f"{known.key.name} is {_by_another(known.claim)}",
         hint=f"try again when that is done; if it was killed, its claim ends in {left:.0f} s",
     )
 

@@ -23,7 +23,10 @@ def function_of(known: Known) -> Function:
     if (imported := known.imported) is not None:
         return _named(known, imported)
     newest = next(iter(records.revisions(known)), None)
-    return unread(known) if newest is None else newest.function
+    if newest is not None:
+        return newest.function
+    wanted = known.wanted
+    return unread(known) if wanted is None else _named(known, wanted)
 
 
 def _of_nuclio(known: Known) -> Function:

@@ -29,7 +29,15 @@ NODE_PORT = "fnbuild.io/node-port"
 CLAIM = "fnbuild.io/deploying"
 """The annotation of the ConfigMap while somebody changes the function, as JSON; see `claims`."""
 
+CHANGING = "changing"
+"""What the record's label of its kind says meanwhile, so that lists find it."""
+
+WANTED = "wanted"
+"""The key of the ConfigMap below which a function's configuration is while its first deploy is
+under way, as JSON."""
+
 _OF_IMPORTS = f"{own.RECORD}=imported"
+_OF_LISTS = f"{own.RECORD} in (imported,{CHANGING})"
 _PREFIX = "nuclio-"
 
 T = TypeVar("T")
@@ -40,9 +48,9 @@ class Known:
     """All that the cluster has of one function.
 
     `record` is the ConfigMap of its name: the revisions, or an import; where many functions are
-    listed only imports are read, and those of functions whose Deployment is gone. `hpa` is read for
-    one function alone. Objects of that name that
-    are none of fnbuild's are here as well: see `foreign`.
+    listed only those of imports are read, of functions that are being changed, and of those whose
+    Deployment is gone. `hpa` is read for one function alone. Objects of that name that are none of
+    fnbuild's are here as well: see `foreign`.
     """
 
     key: Key
@@ -79,14 +87,28 @@ class Known:
     @property
     def imported(self) -> Raw | None:
         """The configuration of a function that has only been imported."""
-        if self.record is None or labels_of(self.record).get(own.RECORD) != "imported":
-            return None
-        return object_of((self.record.get("data") or {}).get(IMPORTED, ""))
+        text = self._data.get(IMPORTED)
+        return None if text is None else object_of(text)
+
+    @property
+    def wanted(self) -> Raw | None:
+        """The configuration that its first deploy is to bring, which may be under way."""
+        text = self._data.get(WANTED)
+        return None if text is None else object_of(text)
+
+    @property
+    def _data(self) -> Raw:
+        return (self.record or {}).get("data") or {}
 
     def claimed(self, now: float) -> bool:
         """Whether somebody changes the function; `now` is in seconds since the epoch."""
-        until = object_of(self._noted(CLAIM)).get("until")
+        until = self.claim.get("until")
         return isinstance(until, int | float) and until > now
+
+    @property
+    def claim(self) -> Raw:
+        """What was noted by who changed the function last, unless that has ended well."""
+        return object_of(self._noted(CLAIM))
 
     @property
     def node_port(self) -> int:
@@ -121,7 +143,7 @@ def functions(cluster: Cluster, namespace: str) -> list[Known]:
         lambda: cluster.list(kinds.DEPLOYMENT, namespace, labels=OF_FUNCTIONS),
         lambda: cluster.list(kinds.SERVICE, namespace, labels=OF_FUNCTIONS),
         lambda: _allowed(lambda: cluster.list(kinds.INGRESS, namespace, labels=OF_FUNCTIONS)),
-        lambda: cluster.list(kinds.CONFIG_MAP, namespace, labels=_OF_IMPORTS),
+        lambda: cluster.list(kinds.CONFIG_MAP, namespace, labels=_OF_LISTS),
     )
     deployments, services, ingresses, records = (
         {_name(one): one for one in some} for some in listed

@@ -125,9 +125,9 @@ def _denied(case: _Case) -> Finding:
 def _login(case: _Case) -> str:
     namespace = f" -n {case.namespace}" if case.namespace else ""
     return (
-        f"`kubectl create secret docker-registry registry-credentials{namespace}"
-        f" --docker-server={case.registry} --docker-username=USER --docker-password=PASSWORD` is"
-        " used for every function there; spec.imagePullSecrets names another"
+        f"`fnbuild create registry-secret --platform kube{namespace} --registry {case.registry}"
+        " --username USER` keeps one that every function there uses; spec.imagePullSecrets names"
+        " another"
     )
 
 

@@ -79,7 +79,36 @@ def add_project(cluster: Cluster, project: Project) -> bool:
     """Record it; False when it existed already."""
     if project.name == DEFAULT or _project(cluster, project.namespace, project.name) is not None:
         return False
-    manifest: Raw = {
+    try:
+        cluster.create(_manifest(project))
+    except ConflictError:
+        if _project(cluster, project.namespace, project.name) is None:
+            raise ConflictError(
+                f"there is a ConfigMap {_PREFIX}{project.name} already, which is no project's",
+                hint="give the project another name",
+            ) from None
+        return False
+    return True
+
+
+def update_project(cluster: Cluster, project: Project) -> bool:
+    """Record it anew; False when there is none of that name."""
+    found = _project(cluster, project.namespace, project.name)
+    if found is not None:
+        cluster.replace({**found, "data": _manifest(project)["data"]})
+    elif project.name == DEFAULT:  # there without being recorded
+        cluster.create(_manifest(project))
+    return found is not None or project.name == DEFAULT
+
+
+def drop_project(cluster: Cluster, namespace: str, name: str) -> bool:
+    if _project(cluster, namespace, name) is None:
+        return False
+    return cluster.delete(kinds.CONFIG_MAP, namespace, _PREFIX + name)
+
+
+def _manifest(project: Project) -> Raw:
+    return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {
@@ -93,22 +122,6 @@ def add_project(cluster: Cluster, project: Project) -> bool:
         },
         "data": {"description": project.description, "owner": project.owner},
     }
-    try:
-        cluster.create(manifest)
-    except ConflictError:
-        if _project(cluster, project.namespace, project.name) is None:
-            raise ConflictError(
-                f"there is a ConfigMap {_PREFIX}{project.name} already, which is no project's",
-                hint="give the project another name",
-            ) from None
-        return False
-    return True
-
-
-def drop_project(cluster: Cluster, namespace: str, name: str) -> bool:
-    if _project(cluster, namespace, name) is None:
-        return False
-    return cluster.delete(kinds.CONFIG_MAP, namespace, _PREFIX + name)
 
 
 def _project(cluster: Cluster, namespace: str, name: str) -> Raw | None:

@@ -16,6 +16,7 @@ from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.kube import (
     addresses,
     asking,
+    claims,
     findings,
     inventory,
     podstates,
@@ -143,7 +144,7 @@ def _shown(known: Known, look: _Look) -> Deployment:
         replicas=(available, wanted),
         details=_details(known, made, function, look),
         warnings=tuple(dict.fromkeys(warnings)),
-    )
+    ).while_changed(claims.change_of(known))
 
 
 def _live(known: Known, function: Function, look: _Look) -> _Live:
@@ -166,6 +167,8 @@ def _without_deployment(known: Known) -> _Live:
     newest = next(iter(records.revisions(known)), None)
     if newest is None:
         gone = f"`fnbuild delete function {known.key.name}` removes it"
+        if known.wanted is not None:
+            return _Live("error", f"its first deploy was interrupted; deploy it again, or {gone}")
         return _Live("unhealthy", f"nothing is left of it but its service; {gone}")
     if newest.failed:
         return _Live(cast(State, newest.state), newest.failure)

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from threading import Event
 from typing import Any, Literal
 
 from fnbuild.build.processor import readiness_seconds
@@ -26,6 +27,7 @@ from fnbuild.platforms import (
     Progress,
     Project,
     Revision,
+    Statistics,
 )
 from fnbuild.platforms.keys import Key
 from fnbuild.platforms.nuclio import doctor, doors, planning, rollout, view
@@ -72,7 +74,7 @@ class NuclioPlatform:
     def apply(self, plan: Plan, progress: Progress) -> Deployment:
         function = plan.function
         key = key_of(function)
-        with lock(*key, "deployed"):
+        with _alone(key, "deployed"):
             stored = self.door.function(key)
             rollout.refuse_busy(key, stored)
             # Somebody may have deployed between the plan and the lock.
@@ -115,7 +117,7 @@ class NuclioPlatform:
     ) -> Deployment:
         key = Key(namespace, name)
         self._existing(key)
-        with lock(*key, "redeployed"):
+        with _alone(key, "redeployed"):
             stored = self._existing(key)
             rollout.refuse_busy(key, stored)
             if not (stored.get("spec") or {}).get("image"):
@@ -128,7 +130,7 @@ class NuclioPlatform:
 
     def store_imported(self, function: Function) -> Deployment:
         key = key_of(function)
-        with lock(*key, "imported"):
+        with _alone(key, "imported"):
             if self.door.function(key) is not None:
                 raise ConflictError(
                     f"there is a function {key.name} in namespace {key.namespace} already",
@@ -137,6 +139,16 @@ class NuclioPlatform:
             self.door.add_imported(imported(function))
             self._rollout(function, lambda _: None).imported()
             return self._shown(key)
+
+    def lapsed(self) -> list[Key]:
+        return []  # Nuclio sees to that itself
+
+    def restore(
+        self,
+        progress: Progress,  # noqa: ARG002
+        function: Key | None = None,  # noqa: ARG002
+    ) -> tuple[str, ...]:
+        return ()
 
     # Looking
 
@@ -196,10 +208,13 @@ class NuclioPlatform:
             raise not_found(*key, there)
         return stored
 
+    def changes(self) -> int:
+        return 0
+
     def reach(self, deployment: Deployment) -> AbstractContextManager[str]:
         return self.door.reach(deployment)
 
-    def logs(
+    def logs(  # noqa: PLR0913 - what a log can be asked for
         self,
         namespace: str,
         name: str,
@@ -207,10 +222,20 @@ class NuclioPlatform:
         follow: bool = False,
         since: float | None = None,
         tail: int | None = None,
+        until: Event | None = None,
     ) -> Iterator[LogRecord]:
         key = Key(namespace, name)
         self._existing(key)
-        return self.door.logs(key, follow=follow, since=since, tail=tail)
+        return self.door.logs(key, follow=follow, since=since, tail=tail, until=until)
+
+    def replicas(self, namespace: str, name: str) -> list[str]:
+        key = Key(namespace, name)
+        self._existing(key)
+        return self.door.replica_names(key)
+
+    def statistics(self, deployment: Deployment) -> dict[str, Statistics]:
+        metadata = deployment.function.metadata
+        return self.door.statistics(Key(metadata.namespace, metadata.name))
 
     def revisions(self, namespace: str, name: str) -> list[Revision]:
         return view.revisions(self._existing(Key(namespace, name)))
@@ -231,7 +256,7 @@ class NuclioPlatform:
         key = Key(namespace, name)
         if self.door.function(key) is None:
             return False
-        with lock(*key, "deleted"):
+        with _alone(key, "deleted"):
             self.door.delete(key)
             rollout.gone(self.door, key)
         return True
@@ -252,6 +277,12 @@ class NuclioPlatform:
             return False  # somebody was quicker
         return True
 
+    def update_project(self, project: Project) -> bool:
+        if project.name not in [one.name for one in self.door.projects(project.namespace)]:
+            return False
+        self.door.update_project(project)
+        return True
+
     def delete_project(self, namespace: str, name: str, *, cascade: bool) -> bool:
         functions = self.door.functions(namespace)
         members = [one for one in functions if project_of(one) == name]
@@ -262,3 +293,8 @@ class NuclioPlatform:
             return False
         self.door.delete_project(namespace, name)
         return True
+
+
+def _alone(key: Key, participle: str) -> AbstractContextManager[None]:
+    """A lock beside other platforms': a dashboard on this machine holds theirs as it deploys."""
+    return lock(f"nuclio@{key.namespace}", key.name, participle)

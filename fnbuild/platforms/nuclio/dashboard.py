@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
+from threading import Event
 from urllib.parse import quote, urlencode
 
 from fnbuild.errors import NotFoundError, UnavailableError
-from fnbuild.platforms import Deployment, LogRecord, Project
+from fnbuild.platforms import Deployment, LogRecord, Project, Statistics
 from fnbuild.platforms.keys import Key
 from fnbuild.platforms.nuclio import reaching, streams
 from fnbuild.platforms.nuclio.body import taken_as_it_is
@@ -91,12 +92,13 @@ class Dashboard:
         ]
 
     def create_project(self, project: Project) -> None:
-        spec = {"description": project.description, "owner": project.owner}
-        body = {
-            "metadata": {"name": project.name, "namespace": project.namespace},
-            "spec": {key: text for key, text in spec.items() if text},
-        }
-        self.client.json("POST", _PROJECTS, headers=_in_project(project.namespace), body=body)
+        headers = _in_project(project.namespace)
+        self.client.json("POST", _PROJECTS, headers=headers, body=_project(project))
+
+    def update_project(self, project: Project) -> None:
+        headers = _in_project(project.namespace)
+        path = f"{_PROJECTS}/{project.name}"
+        self.client.json("PUT", path, headers=headers, body=_project(project))
 
     def delete_project(self, namespace: str, name: str) -> None:
         headers = {**_in_project(namespace), "X-Nuclio-Delete-Project-Strategy": "restricted"}
@@ -133,19 +135,31 @@ class Dashboard:
         named = self.client.expect(dict, found).get("names") or []
         return [str(name) for name in self.client.expect(list, named)]
 
+    def statistics(self, key: Key) -> dict[str, Statistics]:  # noqa: ARG002
+        """None: the dashboard does not pass the processors' metrics on."""
+        return {}
+
     def logs(
-        self, key: Key, *, follow: bool, since: float | None, tail: int | None
+        self,
+        key: Key,
+        *,
+        follow: bool,
+        since: float | None,
+        tail: int | None,
+        until: Event | None = None,
     ) -> Iterator[LogRecord]:
         if follow:
-            return self._followed(key, since, tail)
+            return self._followed(key, since, tail, until or Event())
         return streams.past(
             {one: self._lines(key, one, since, tail) for one in self.replica_names(key)}, tail
         )
 
-    def _followed(self, key: Key, since: float | None, tail: int | None) -> Iterator[LogRecord]:
+    def _followed(
+        self, key: Key, since: float | None, tail: int | None, until: Event
+    ) -> Iterator[LogRecord]:
         """On and on: replicas that end have successors, until the function is gone."""
         seen: set[str] = set()
-        while self.function(key) is not None:
+        while not until.is_set() and self.function(key) is not None:
             began, names = time.time(), self.replica_names(key)
             # All that a successor says is new.
             lines = {
@@ -154,10 +168,10 @@ class Dashboard:
                 else self._lines(key, one, None, None, follow=True)
                 for one in names
             }
-            yield from streams.followed(lines)
+            yield from streams.followed(lines, until)
             seen.update(names)
             since, tail = max(began, time.time() - _POLL_SECONDS), None
-            time.sleep(_POLL_SECONDS)
+            until.wait(_POLL_SECONDS)
 
     def _lines(
         self,
@@ -193,6 +207,14 @@ def _key(stored: Raw) -> Key:
 
 def _in(namespace: str) -> dict[str, str]:
     return {"X-Nuclio-Function-Namespace": namespace}
+
+
+def _project(project: Project) -> Raw:
+    spec = {"description": project.description, "owner": project.owner}
+    return {
+        "metadata": {"name": project.name, "namespace": project.namespace},
+        "spec": {key: text for key, text in spec.items() if text},
+    }
 
 
 def _in_project(namespace: str) -> dict[str, str]:

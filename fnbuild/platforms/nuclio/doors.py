@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
+from threading import Event
 from typing import Protocol
 
 from fnbuild.errors import UnavailableError
-from fnbuild.platforms import Deployment, LogRecord, Project
+from fnbuild.platforms import Deployment, LogRecord, Project, Statistics
 from fnbuild.platforms.cluster import connection
 from fnbuild.platforms.keys import Key
 from fnbuild.platforms.nuclio.client import URL_VARIABLE, Address
@@ -56,11 +57,20 @@ class Door(Protocol):
 
     def create_project(self, project: Project) -> None: ...
 
+    def update_project(self, project: Project) -> None:
+        """Put its description and owner in place of those that are there."""
+
     def delete_project(self, namespace: str, name: str) -> None:
         """Remove a project that has no functions any more."""
 
     def replicas(self, namespace: str, name: str = "") -> Mapping[str, tuple[int, int]]:
         """(available, wanted) of functions by name, of one or all, as far as that is known."""
+
+    def replica_names(self, key: Key) -> list[str]:
+        """What runs of a function, by the names that its log has."""
+
+    def statistics(self, key: Key) -> dict[str, Statistics]:
+        """See `Platform.statistics`."""
 
     def unserved(self, stored: Raw) -> bool:
         """Whether nobody has begun to act on a function that waits, as far as that is known."""
@@ -72,8 +82,15 @@ class Door(Protocol):
         """The last errors in its newest replica's log; `since` is in seconds since the epoch."""
 
     def logs(
-        self, key: Key, *, follow: bool, since: float | None, tail: int | None
-    ) -> Iterator[LogRecord]: ...
+        self,
+        key: Key,
+        *,
+        follow: bool,
+        since: float | None,
+        tail: int | None,
+        until: Event | None = None,
+    ) -> Iterator[LogRecord]:
+        """See `Platform.logs`."""
 
     def reach(self, deployment: Deployment) -> AbstractContextManager[str]:
         """See `Platform.reach`."""

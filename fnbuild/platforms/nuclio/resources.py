@@ -9,11 +9,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from threading import Event
 from typing import Any
 from urllib.parse import urlsplit
 
 from fnbuild.errors import ConflictError, FnbuildError, PlatformError, UnavailableError
-from fnbuild.platforms import Deployment, LogRecord, Project
+from fnbuild.platforms import Deployment, LogRecord, Project, Statistics
 from fnbuild.platforms.cluster import logs
 from fnbuild.platforms.cluster.api import MANAGER, Cluster
 from fnbuild.platforms.cluster.faults import ForbiddenError
@@ -29,6 +30,8 @@ from fnbuild.platforms.nuclio.records import (
     state_of,
     status_of,
 )
+from fnbuild.platforms.processors import ADMIN_PORT
+from fnbuild.platforms.statistics import parsed
 from fnbuild.spec.types import Raw
 
 _LAST_LINES = 100
@@ -150,6 +153,12 @@ class Resources:
             }
         )
 
+    def update_project(self, project: Project) -> None:
+        found = self.cluster.get(NUCLIO_PROJECT, project.namespace, project.name)
+        if found is not None:
+            spec = {"description": project.description, "owner": project.owner}
+            self.cluster.replace({**found, "spec": {**(found.get("spec") or {}), **spec}})
+
     def delete_project(self, namespace: str, name: str) -> None:
         self.cluster.delete(NUCLIO_PROJECT, namespace, name)
 
@@ -194,6 +203,18 @@ class Resources:
         found = self.cluster.list(POD, key.namespace, labels=f"{FUNCTION_LABEL}={key.name}")
         return sorted(found, key=_made_at, reverse=True)
 
+    def replica_names(self, key: Key) -> list[str]:
+        return [str(metadata_of(pod)["name"]) for pod in self._pods(key)]
+
+    def statistics(self, key: Key) -> dict[str, Statistics]:
+        """Of pods with our images; Nuclio's own processors have their metrics elsewhere."""
+        found = {}
+        for pod in self.replica_names(key):
+            body = self.cluster.proxy(key.namespace, pod, ADMIN_PORT, "/metrics")
+            if body and (statistics := parsed(body.decode(errors="replace"))):
+                found[pod] = statistics
+        return found
+
     def obstacle(self, key: Key) -> str:
         try:
             pods = self._pods(key)
@@ -219,14 +240,28 @@ class Resources:
             return ""
 
     def logs(
-        self, key: Key, *, follow: bool, since: float | None, tail: int | None
+        self,
+        key: Key,
+        *,
+        follow: bool,
+        since: float | None,
+        tail: int | None,
+        until: Event | None = None,
     ) -> Iterator[LogRecord]:
         def pods() -> list[str] | None:
             if self.cluster.get(NUCLIO_FUNCTION, *key) is None:
                 return None
-            return [metadata_of(pod)["name"] for pod in self._pods(key)]
+            return self.replica_names(key)
 
-        return logs.read(self.cluster, key.namespace, pods, follow=follow, since=since, tail=tail)
+        return logs.read(
+            self.cluster,
+            key.namespace,
+            pods,
+            follow=follow,
+            since=since,
+            tail=tail,
+            until=until,
+        )
 
     @contextmanager
     def reach(self, deployment: Deployment) -> Iterator[str]:

@@ -75,6 +75,14 @@ def gone(door: Door, key: Key) -> None:
         time.sleep(_POLL_SECONDS)
 
 
+def _kept(found: Raw) -> bool:
+    """Whether the order failed and left it as it was before. Nuclio keeps what failed; fnbuild's
+    own dashboard keeps what serves, and says so in `status.operation`.
+    """
+    operation = status_of(found).get("operation")
+    return isinstance(operation, dict) and operation.get("state") == "failed"
+
+
 class Rollout:
     """One order to Nuclio; `seconds` are the function's to become ready."""
 
@@ -141,7 +149,13 @@ class Rollout:
                 if state_of(found) in PROVISIONED:
                     raise self._failed(found)
                 self._tell(found)
-            elif facts_of(found).number and waited > _STALE_SECONDS:
+            elif _kept(found):
+                raise self._failed(found)
+            elif (
+                facts_of(found).number
+                and waited > _STALE_SECONDS
+                and state_of(found) in PROVISIONED
+            ):
                 raise ConflictError(
                     f"somebody else has deployed {self.key.name} meanwhile, as revision"
                     f" {facts_of(found).number}"

@@ -39,14 +39,14 @@ def _records(replica: str, lines: Iterator[bytes]) -> Iterator[LogRecord]:
             yield record
 
 
-def followed(lines: Lines) -> Iterator[LogRecord]:
-    """Records as they come, until all streams end."""
+def followed(lines: Lines, until: threading.Event) -> Iterator[LogRecord]:
+    """Records as they come, until all streams end or `until` is set."""
     readers = _Readers()
     for replica, stream in lines.items():
         # A thread reads each, for none may wait for another.
         threading.Thread(target=readers.read, args=(replica, stream), daemon=True).start()
     try:
-        yield from readers.records(len(lines))
+        yield from readers.records(len(lines), until)
     finally:
         readers.unwanted.set()
 
@@ -58,9 +58,12 @@ class _Readers:
         self.unwanted = threading.Event()
         self._waiting: queue.Queue[LogRecord | FnbuildError | None] = queue.Queue(_AHEAD)
 
-    def records(self, running: int) -> Iterator[LogRecord]:
-        while running:
-            found = self._waiting.get()
+    def records(self, running: int, until: threading.Event) -> Iterator[LogRecord]:
+        while running and not until.is_set():
+            try:
+                found = self._waiting.get(timeout=_LOOK_SECONDS)
+            except queue.Empty:
+                continue
             if isinstance(found, FnbuildError):
                 raise found
             if found is None:

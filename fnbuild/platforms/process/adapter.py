@@ -7,16 +7,16 @@ from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from threading import Event
 from typing import Any, Literal
 
-from fnbuild.build import staging
 from fnbuild.datadir import function_dir
 from fnbuild.errors import (
+    ConfigError,
     ConflictError,
-    FnbuildError,
-    PreconditionError,
-    Report,
+    NotReadyError,
 )
 from fnbuild.platforms import (
     Artifact,
@@ -27,9 +27,12 @@ from fnbuild.platforms import (
     Progress,
     Project,
     Revision,
+    Statistics,
+    keys,
 )
 from fnbuild.platforms.process import (
     client,
+    deploys,
     doctor,
     functionlog,
     planning,
@@ -39,10 +42,10 @@ from fnbuild.platforms.process import (
     view,
 )
 from fnbuild.platforms.process.layout import Key, launched
-from fnbuild.platforms.process.status import listening_pid
-from fnbuild.spec.reader import Loaded, from_raw
-from fnbuild.spec.types import Function, to_dict
-from fnbuild.store import FunctionRow, RevisionRow, Store
+from fnbuild.platforms.process.status import Unreachable, listening_pid, read
+from fnbuild.platforms.statistics import parsed
+from fnbuild.spec.types import Function, Metadata, to_dict
+from fnbuild.store import FunctionRow, Store
 
 _ASKED_AT_ONCE = 8
 
@@ -65,81 +68,19 @@ class ProcessPlatform:
 
     def plan(self, function: Function, artifact: Artifact, **options: Any) -> Plan:
         with Store.open() as store:
-            return self._plan(store, function, artifact, options)
-
-    def _plan(
-        self, store: Store, function: Function, artifact: Artifact, options: dict[str, Any]
-    ) -> Plan:
-        row = store.function(*planning.key_of(function))
-        active = records.active(store, row) if row else None
-        runs = row is not None and view.live(row).state == "ready"
-        current = planning.Current(row, active, runs)
-        return planning.make(function, artifact, current, options)
+            return deploys.plan(store, function, artifact, options)
 
     def apply(self, plan: Plan, progress: Progress) -> Deployment:
         key = planning.key_of(plan.function)
-        with records.changing(key, "deploy", "deployed") as store:
+        with records.changing(key, "deployed") as store:
             # Somebody may have deployed between the plan and the lock.
-            plan = self._plan(store, plan.function, plan.artifact, plan.options)
+            plan = deploys.plan(store, plan.function, plan.artifact, plan.options)
             if plan.changes:
-                self._deploy(key, plan, store, progress)
+                deploys.deploy(key, plan, store, progress)
             else:
                 stays = "is still disabled" if plan.function.spec.disable else "runs"
                 progress(f"nothing has changed, and the function {stays}")
             return records.shown(store, key, plan.warnings)
-
-    def _deploy(
-        self,
-        key: Key,
-        plan: Plan,
-        store: Store,
-        progress: Progress,
-        source: revisions.Source | None = None,
-    ) -> None:
-        made = revisions.make(key, plan.function, plan.artifact, store, progress)
-        if source is not None:
-            store.note(*key, made.number, source.revision, source.note)
-        if plan.function.spec.disable:
-            self._stand_by(key, made, store)
-        else:
-            self._switch(key, made, store, progress, overlap=bool(plan.options.get("overlap")))
-        revisions.prune(key, store)
-
-    def _switch(
-        self, key: Key, made: RevisionRow, store: Store, progress: Progress, *, overlap: bool
-    ) -> None:
-        row = store.function(*key)
-        if row is not None and row.revision == 0:
-            # Nothing of it ever ran: until something does, the newest try is what it is.
-            project = view.project_of(from_raw(made.config, key.name))
-            store.update_function(
-                *key, config=made.config, project=project, desired="running", state="building"
-            )
-        try:
-            client.call(
-                "switch",
-                progress,
-                namespace=key.namespace,
-                name=key.name,
-                revision=made.number,
-                overlap=overlap,
-            )
-        except FnbuildError as error:
-            records.settle(key, store, error)
-            raise
-
-    def _stand_by(self, key: Key, made: RevisionRow, store: Store) -> None:
-        self._stop(key)
-        project = view.project_of(from_raw(made.config, key.name))
-        store.activate(
-            *key,
-            made.number,
-            desired="stopped",
-            state="standby",
-            message="",
-            config=made.config,
-            project=project,
-        )
 
     def rollback(
         self,
@@ -151,11 +92,11 @@ class ProcessPlatform:
         force_conflicts: bool = False,  # noqa: ARG002 - nobody else writes here
     ) -> Deployment:
         key = Key(namespace, name)
-        with records.changing(key, "rollback", "rolled back") as store:
+        with records.changing(key, "rolled back", known=True) as store:
             wanted = records.revision_to_roll_to(store, key, revision)
             progress(f"rolling back to the code and configuration of revision {wanted.number}")
             source = revisions.Source(wanted.source, f"rollback to revision {wanted.number}")
-            return self._run_again(key, wanted, store, progress, source)
+            return deploys.run_again(key, wanted, store, progress, source)
 
     def redeploy(
         self,
@@ -166,57 +107,19 @@ class ProcessPlatform:
         force_conflicts: bool = False,  # noqa: ARG002
     ) -> Deployment:
         key = Key(namespace, name)
-        with records.changing(key, "redeploy", "redeployed") as store:
+        with records.changing(key, "redeployed", known=True) as store:
             row = records.existing(store, key)
             recorded = records.active(store, row) or records.newest(store, key)
             if recorded is not None:
                 source = revisions.Source(
                     recorded.source, f"redeploy of revision {recorded.number}"
                 )
-                return self._run_again(key, recorded, store, progress, source)
-            return self._deploy_inline(key, row, store, progress)
-
-    def _run_again(
-        self,
-        key: Key,
-        recorded: RevisionRow,
-        store: Store,
-        progress: Progress,
-        source: revisions.Source,
-    ) -> Deployment:
-        if not recorded.code.is_dir():
-            raise PreconditionError(
-                f"the code of revision {recorded.number} of {key.name} is no longer there",
-                hint=f"deploy it from its folder: `fnbuild deploy {key.name} --path FOLDER`",
-            )
-        function = from_raw(recorded.config, f"{key.name} revision {recorded.number}")
-        artifact = Artifact("folder", str(recorded.code), recorded.digest)
-        plan = self._plan(store, function, artifact, {"force": True})
-        self._deploy(key, plan, store, progress, source)
-        return records.shown(store, key, plan.warnings)
-
-    def _deploy_inline(
-        self, key: Key, row: FunctionRow, store: Store, progress: Progress
-    ) -> Deployment:
-        """The first deploy of an imported function that carries its source code in itself."""
-        function = from_raw(row.config, key.name)
-        if not function.spec.build.function_source_code:
-            raise PreconditionError(
-                f"no code of {key.name} is recorded",
-                hint=f"deploy it from its folder: `fnbuild deploy {key.name} --path FOLDER`",
-            )
-        folder = revisions.staging_folder()
-        try:
-            artifact = staging.stage(Loaded(function, Report(), folder, None, None, ""), folder)
-            plan = self._plan(store, function, artifact, {"force": True})
-            self._deploy(key, plan, store, progress)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-        return records.shown(store, key, plan.warnings)
+                return deploys.run_again(key, recorded, store, progress, source)
+            return deploys.deploy_inline(key, row, store, progress)
 
     def store_imported(self, function: Function) -> Deployment:
         key = planning.key_of(function)
-        with records.changing(key, "import", "imported") as store:
+        with records.changing(key, "imported") as store:
             row = store.function(*key)
             if row is not None and row.desired != "imported":
                 raise ConflictError(
@@ -253,9 +156,16 @@ class ProcessPlatform:
     def deployments(self, namespace: str, project: str | None = None) -> list[Deployment]:
         with Store.open() as store, ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
             rows = [row for row in store.functions(namespace) if project in (None, row.project)]
-            return list(
-                pool.map(lambda row: view.deployment(row, records.active(store, row)), rows)
-            )
+            return list(pool.map(lambda row: self._listed(store, row), rows))
+
+    def _listed(self, store: Store, row: FunctionRow) -> Deployment:
+        """The function, or why it cannot be shown: one must not hide the others."""
+        try:
+            return view.deployment(row, records.active(store, row))
+        except ConfigError as error:
+            labels = {view.PROJECT: row.project}
+            name = Metadata(name=row.name, namespace=row.namespace, labels=labels)
+            return Deployment(Function(metadata=name), self.name, "error", error.message)
 
     def deployment(self, namespace: str, name: str) -> Deployment:
         with Store.open() as store:
@@ -277,10 +187,18 @@ class ProcessPlatform:
                 recorded = records.recorded(store, key, revision)
         return recorded.code if recorded is not None and recorded.code.is_dir() else None
 
+    def changes(self) -> int:
+        return self._watched.version
+
+    @cached_property
+    def _watched(self) -> Store:
+        """The store, open for as long as somebody watches it."""
+        return Store.open()
+
     def reach(self, deployment: Deployment) -> AbstractContextManager[str]:
         return nullcontext(deployment.url)
 
-    def logs(
+    def logs(  # noqa: PLR0913 - what a log can be asked for
         self,
         namespace: str,
         name: str,
@@ -288,11 +206,26 @@ class ProcessPlatform:
         follow: bool = False,
         since: float | None = None,
         tail: int | None = None,
+        until: Event | None = None,
     ) -> Iterator[LogRecord]:
         key = Key(namespace, name)
         with Store.open() as store:
             records.existing(store, key)
-        return functionlog.read(key.log, follow=follow, since=since, tail=tail)
+        return functionlog.read(key.log, follow=follow, since=since, tail=tail, until=until)
+
+    def replicas(self, namespace: str, name: str) -> list[str]:
+        with Store.open() as store:
+            row = records.existing(store, Key(namespace, name))
+        return [name] if row.desired == "running" and row.revision else []
+
+    def statistics(self, deployment: Deployment) -> dict[str, Statistics]:
+        metadata, number = deployment.function.metadata, deployment.revision
+        control = Key(metadata.namespace, metadata.name).control(number)
+        try:
+            found = parsed(read(control, "/metrics").decode())
+        except (Unreachable, UnicodeDecodeError):
+            return {}
+        return {f"{metadata.name} {number}": found} if found else {}
 
     # Removing
 
@@ -302,20 +235,37 @@ class ProcessPlatform:
             known = store.function(*key) is not None
         if not known and not function_dir(*key).is_dir():
             return False
-        with records.changing(key, "delete", "deleted") as store:
-            self._stop(key)
+        with records.changing(key, "deleted") as store:
+            deploys.stop(key)
             found = store.delete_function(*key)
             shutil.rmtree(function_dir(*key), ignore_errors=True)
             revisions.prune_environments(store)
         return found
 
-    def _stop(self, key: Key) -> None:
-        """End the function's processors, if there are any."""
-        runs = any(one == key and listening_pid(key.control(number)) for one, number in launched())
-        if runs or client.hello() is not None:
-            client.call("stop", namespace=key.namespace, name=key.name)
-
     # All functions
+
+    def lapsed(self) -> list[keys.Key]:
+        with Store.open() as store:
+            return [*view.lapsed(store.functions())]
+
+    def restore(self, progress: Progress, function: keys.Key | None = None) -> tuple[str, ...]:
+        if view.is_ending():
+            return ()
+        if function is None:
+            missed = {one.name for one in self.lapsed()}
+            return tuple(one for one in client.call("restore", progress)["ready"] if one in missed)
+        with records.held(Key(*function), "started again") as row:
+            if not view.ought_to_run(row):
+                return ()
+        told = client.call("restore", progress, namespace=row.namespace, name=row.name)
+        if told["functions"] and not told["ready"]:
+            now = self.deployment(*function)
+            raise NotReadyError(
+                f"{row.name} was started, but is {now.state}",
+                detail=now.message or None,
+                hint=f"`fnbuild logs {row.name}` shows what it said",
+            )
+        return tuple(told["ready"])
 
     def up(self, progress: Progress = client.quiet) -> Started:
         """Start the supervisor and every function that ought to run."""
@@ -346,6 +296,10 @@ class ProcessPlatform:
     def create_project(self, project: Project) -> bool:
         with Store.open() as store:
             return projects.create(store, project)
+
+    def update_project(self, project: Project) -> bool:
+        with Store.open() as store:
+            return projects.update(store, project)
 
     def delete_project(self, namespace: str, name: str, *, cascade: bool) -> bool:
         with Store.open() as store:

@@ -93,6 +93,21 @@ def single(path: Path, runs: Callable[[], bool]) -> Iterator[bool]:
         os.close(descriptor)
 
 
+def is_held(path: Path) -> bool:
+    """Whether a daemon holds the lock file: one that starts, runs or ends."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def _acquired(descriptor: int, runs: Callable[[], bool]) -> bool:
     deadline = time.monotonic() + _LOCK_SECONDS
     while True:

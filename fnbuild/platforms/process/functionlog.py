@@ -7,9 +7,9 @@ import json
 import os
 import shutil
 import time
-from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Event
 from typing import BinaryIO
 
 from fnbuild.platforms import LogRecord
@@ -17,6 +17,7 @@ from fnbuild.platforms.loglines import parse
 
 LARGEST = 16 << 20
 _POLL_SECONDS = 0.1
+_ROTATION_SECONDS = 1.0
 _TAIL_BYTES = 64 << 10
 
 
@@ -30,14 +31,18 @@ def rotate(path: Path, largest: int = LARGEST) -> bool:
 
     The file itself stays, emptied: processors hold it open in append mode and go on writing to it.
     """
+    half = path.with_name(path.name + ".new")
     try:
         if path.stat().st_size <= largest:
             return False
-        half = path.with_name(path.name + ".new")
-        shutil.copyfile(path, half)
-        half.chmod(0o600)
-        half.replace(older(path))
-        os.truncate(path, 0)
+        with path.open("rb") as source, half.open("wb", buffering=0) as target:
+            half.chmod(0o600)
+            shutil.copyfileobj(source, target)
+            half.replace(older(path))
+            # What was written meanwhile: between its end and this line there is next to nothing.
+            while piece := source.read():
+                target.write(piece)
+            os.truncate(path, 0)
     except FileNotFoundError:
         return False
     return True
@@ -66,55 +71,109 @@ def last_words(path: Path, start: int, count: int = 20) -> str:
 
 
 def read(
-    path: Path, *, follow: bool = False, since: float | None = None, tail: int | None = None
+    path: Path,
+    *,
+    follow: bool = False,
+    since: float | None = None,
+    tail: int | None = None,
+    until: Event | None = None,
 ) -> Iterator[LogRecord]:
     """Records, oldest first, the rotated file's before; `since` in seconds since the epoch.
 
-    With `follow` it goes on with what is written until the file itself is gone.
+    With `follow` it goes on with what is written until the file itself is gone, or `until` is set.
     """
     with contextlib.ExitStack() as stack:
+        files, aside = _opened(path, stack)
+        if tail is not None:
+            _forward(files, tail)
+        last = 0.0
+        for line in _lines(path, files, aside, (until or Event()) if follow else None):
+            record = parse(line, last or time.time())
+            last = record.time
+            if since is None or last >= since:
+                yield record
+
+
+def _opened(path: Path, stack: contextlib.ExitStack) -> tuple[list[BinaryIO], int]:
+    """The files that there are, the rotated one first, and its inode."""
+    while True:
         files: list[BinaryIO] = []
+        aside = _inode(older(path))
         for one in (older(path), path):
             with contextlib.suppress(FileNotFoundError):
                 files.append(stack.enter_context(one.open("rb")))
-        records = _records(files, whole_lines=follow)
-        if since is not None:
-            moment = since
-            records = (record for record in records if record.time >= moment)
-        if tail is not None:
-            records = iter(deque(records, maxlen=tail))
-        yield from records
-        if follow and files:
-            yield from _followed(path, files[-1])
+        if _inode(older(path)) == aside:  # else a rotation came between
+            return files, aside
 
 
-def _records(files: list[BinaryIO], *, whole_lines: bool) -> Iterator[LogRecord]:
-    last = 0.0
-    for file in files:
-        for line in file:
-            if whole_lines and not line.endswith(b"\n"):
-                file.seek(-len(line), os.SEEK_CUR)  # the rest is still to be written
-                break
-            record = parse(line, last)
-            last = record.time
-            yield record
+def _inode(path: Path) -> int:
+    """Which file has that name now; 0 for none."""
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return 0
 
 
-def _followed(path: Path, file: BinaryIO) -> Iterator[LogRecord]:
-    last = time.time()
-    rest = b""
-    while True:
-        piece = file.readline()
-        if piece.endswith(b"\n"):
-            record = parse(rest + piece, last)
-            rest, last = b"", record.time
-            yield record
-            continue
-        rest += piece
-        if os.fstat(file.fileno()).st_size < file.tell():
-            file.seek(0)  # emptied by a rotation
-            rest = b""
-            continue
-        if not path.exists():
-            return
-        time.sleep(_POLL_SECONDS)
+def _forward(files: list[BinaryIO], tail: int) -> None:
+    """Go on to where the last `tail` lines begin, in whichever of the files that is."""
+    for file in reversed(files):
+        tail -= _forward_one(file, tail)
+
+
+def _forward_one(file: BinaryIO, lines: int) -> int:
+    """Go to the beginning of the last `lines` lines; how many of them the file has."""
+    end = file.seek(0, os.SEEK_END)
+    if not end or not lines:
+        return 0
+    # What ends the last line does not begin one.
+    file.seek(end - 1)
+    position = end - 1 if file.read(1) == b"\n" else end
+    missing = lines
+    while position:
+        size = min(_TAIL_BYTES, position)
+        position -= size
+        file.seek(position)
+        piece = file.read(size)
+        if (breaks := piece.count(b"\n")) >= missing:
+            file.seek(position + len(piece.rsplit(b"\n", missing)[0]) + 1)
+            return lines
+        missing -= breaks
+    file.seek(0)
+    return lines - missing + 1
+
+
+def _lines(path: Path, files: list[BinaryIO], aside: int, until: Event | None) -> Iterator[bytes]:
+    """The lines of the files; of the last one, with `until`, those that are still to come, too.
+
+    `aside` is the inode of the rotated file.
+    """
+    for file in files[:-1]:
+        yield from file
+    for file in files[-1:]:
+        while until is None or not until.is_set():
+            position = file.tell()
+            line = file.readline()
+            if (now := _inode(older(path))) != aside:
+                # What was just read may be newer already: all that was is in the rotated file.
+                aside = now
+                yield from _moved(path, position)
+                file.seek(0, os.SEEK_END)  # by way of the end, for that empties the buffer
+                file.seek(0)
+            elif line.endswith(b"\n") or (line and until is None):
+                yield line
+            elif until is None or not path.exists():
+                return
+            else:
+                file.seek(position)  # the rest of a line is still to be written
+                until.wait(_POLL_SECONDS)
+
+
+def _moved(path: Path, position: int) -> list[bytes]:
+    """The lines of the rotated file from that position on, once the rotation is over."""
+    with contextlib.suppress(FileNotFoundError), older(path).open("rb") as file:
+        ends = time.monotonic() + _ROTATION_SECONDS
+        while path.stat().st_size >= os.fstat(file.fileno()).st_size and time.monotonic() < ends:
+            time.sleep(_POLL_SECONDS / 100)
+        file.seek(position)
+        return file.readlines()
+    return []

@@ -23,6 +23,14 @@ def create(store: Store, project: Project) -> bool:
     return store.add_project(row)
 
 
+def update(store: Store, project: Project) -> bool:
+    """Record it anew; False when there is none of that name. `default` is always there."""
+    row = ProjectRow(project.namespace, project.name, project.description, project.owner)
+    if project.name == projects.DEFAULT:
+        store.add_project(row)
+    return store.update_project(row)
+
+
 def deletable(store: Store, namespace: str, name: str, *, cascade: bool) -> list[str]:
     """The functions that go with the project; `PreconditionError` when it has to stay."""
     members = [row.name for row in store.functions(namespace) if row.project == name]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 from collections.abc import Iterator
 
 from fnbuild.datadir import lock
@@ -17,26 +16,22 @@ from fnbuild.store import FunctionRow, RevisionRow, Store
 
 
 @contextlib.contextmanager
-def changing(key: Key, action: str, participle: str) -> Iterator[Store]:
-    """The store, while nobody else may change the function; who did what is noted."""
+def changing(key: Key, participle: str, *, known: bool = False) -> Iterator[Store]:
+    """The store, while nobody else may change the function, which has to be there if `known`."""
     with Store.open() as store:
-        if action in ("rollback", "redeploy"):
+        if known:
             existing(store, key)
         with lock(*key, participle):
-            try:
-                yield store
-            except FnbuildError as error:
-                with contextlib.suppress(FnbuildError):
-                    store.record(_actor(), action, str(key), error.message)
-                raise
-            store.record(_actor(), action, str(key), "done")
+            yield store
 
 
-def _actor() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        return "unknown"
+@contextlib.contextmanager
+def held(key: Key, participle: str) -> Iterator[FunctionRow]:
+    """The function, while nobody else may change it; `NotFoundError` when it is gone by then."""
+    with Store.open() as store:
+        existing(store, key)
+        with lock(*key, participle):
+            yield existing(store, key)
 
 
 def settle(key: Key, store: Store, error: FnbuildError) -> None:

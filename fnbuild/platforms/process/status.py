@@ -53,15 +53,20 @@ def read_status(control: Path, patience: float = _PATIENCE) -> Status:
 
     Raises `Unreachable`.
     """
+    return _decoded(read(control, "/status", patience))
+
+
+def read(control: Path, target: str, patience: float = _PATIENCE) -> bytes:
+    """The body of the processor's reply to a GET; raises `Unreachable` unless it is a 2xx."""
     with _connect(control, patience) as link:
         try:
-            link.sendall(_request("GET", "/status"))
+            link.sendall(_request("GET", target))
             reply = bytearray()
             while len(reply) < _LARGEST_REPLY and (piece := link.recv(65536)):
                 reply += piece
         except OSError as error:
             raise Unreachable(gone=False) from error
-    return _decoded(_body(bytes(reply)))
+    return _body(bytes(reply))
 
 
 def _connect(control: Path, patience: float = _PATIENCE) -> socket.socket:

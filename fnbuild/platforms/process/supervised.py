@@ -15,7 +15,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from fnbuild.build.processor import DRAIN_SECONDS, readiness_seconds, termination_seconds
-from fnbuild.errors import ConflictError, FnbuildError
+from fnbuild.errors import ConflictError, FnbuildError, PlatformError
 from fnbuild.platforms import Progress
 from fnbuild.platforms.process import functionlog
 from fnbuild.platforms.process.layout import Key
@@ -51,7 +51,7 @@ class SupervisedFunction:
         self._tasks: set[asyncio.Task[None]] = set()
         self._restart: asyncio.Task[None] | None = None
         self._restarts = 0
-        self._retries = 0  # for a port that somebody else has
+        self._retries = 0  # for a port that somebody else has, or a machine that has no room
         self._silent = 0
 
     @property
@@ -160,11 +160,12 @@ class SupervisedFunction:
         except FnbuildError as error:
             self._close()
             again = ""
-            if isinstance(error, ConflictError):
+            if isinstance(error, ConflictError | PlatformError):
                 delay = min(_LONGEST_DELAY, _FIRST_RETRY * 2**self._retries)
                 self._retries += 1
                 self._restart = self._later(self._resume_after(delay, accept))
-                again = "; it is tried again until the port is free"
+                taken = isinstance(error, ConflictError)
+                again = "; it is tried again" + (" until the port is free" if taken else "")
             self._record.report("error", error.message + again)
             raise
         self._retries = 0

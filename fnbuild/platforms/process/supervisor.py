@@ -27,8 +27,7 @@ from fnbuild.platforms.process import adoption, client, daemon
 from fnbuild.platforms.process.layout import Key, supervisor_lock, supervisor_log, supervisor_socket
 from fnbuild.platforms.process.server import ControlServer
 from fnbuild.platforms.process.supervised import SupervisedFunction
-from fnbuild.platforms.settings import RestartPolicy, restart_policy
-from fnbuild.spec.reader import from_raw
+from fnbuild.platforms.process.view import ought_to_run
 from fnbuild.store import FunctionRow, Store
 
 _TICK_SECONDS = 1.0
@@ -90,8 +89,7 @@ class Supervisor:
     def _restore(self) -> None:
         """Start what was running when the last supervisor, or the machine, went down."""
         for row in self._store.functions():
-            # `stopped` was somebody's wish, as is the policy: only `up` overrules them.
-            if row.state != "stopped" and policy_of(row).name != "no":
+            if ought_to_run(row):
                 self._resume(row)
 
     def _resume(self, row: FunctionRow) -> str | None:
@@ -134,8 +132,9 @@ class Supervisor:
             return await self._switch(arguments, progress)
         if verb == "stop":
             return await self._stop(_key(arguments))
-        if verb == "up":
-            return await self._up(progress)
+        if verb in ("up", "restore"):
+            bring = self._up(progress) if verb == "up" else self._bring_back(arguments, progress)
+            return await bring
         if verb == "down":
             return await self._down(progress)
         if verb == "handover":
@@ -159,9 +158,22 @@ class Supervisor:
 
     async def _up(self, progress: Progress) -> dict[str, Any]:
         rows = [row for row in self._store.functions() if row.desired == "running" and row.revision]
+        return await self._start(rows, progress)
+
+    async def _bring_back(self, arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
+        """As `up`, without what somebody has stopped; of one function or of all."""
+        wanted = _key(arguments) if arguments else None
+        rows = [row for row in self._store.functions() if ought_to_run(row)]
+        some = [row for row in rows if wanted in (None, (row.namespace, row.name))]
+        return await self._start(some, progress)
+
+    async def _start(self, rows: list[FunctionRow], progress: Progress) -> dict[str, Any]:
         came = await asyncio.gather(*(self._bring_up(row, progress) for row in rows))
-        failed = [row.name for row, up in zip(rows, came, strict=True) if not up]
-        return {"functions": len(rows), "failed": failed}
+        return {
+            "functions": len(rows),
+            "ready": [row.name for row, up in zip(rows, came, strict=True) if up],
+            "failed": [row.name for row, up in zip(rows, came, strict=True) if not up],
+        }
 
     async def _bring_up(self, row: FunctionRow, progress: Progress) -> bool:
         """Start the function unless it runs; whether it became ready."""
@@ -184,11 +196,6 @@ class Supervisor:
         # The answer goes out first: the caller waits for it.
         asyncio.get_running_loop().call_later(0.05, self._stopped.set)
         return {"functions": len(functions)}
-
-
-def policy_of(row: FunctionRow) -> RestartPolicy:
-    """The restart policy on record."""
-    return restart_policy(from_raw(row.config, row.name))
 
 
 def _key(arguments: dict[str, Any]) -> Key:

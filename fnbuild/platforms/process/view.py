@@ -9,18 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
+from fnbuild.datadir import other_holder
 from fnbuild.platforms import Deployment, State
 from fnbuild.platforms.addresses import hosts_of
-from fnbuild.platforms.process import client
-from fnbuild.platforms.process.layout import Key
-from fnbuild.platforms.process.status import Unreachable, read_status
+from fnbuild.platforms.process import client, daemon
+from fnbuild.platforms.process.layout import Key, supervisor_lock
+from fnbuild.platforms.process.status import Unreachable, listening_pid, read_status
 from fnbuild.platforms.processors import Status
-from fnbuild.platforms.settings import listen_words
+from fnbuild.platforms.settings import listen_words, restart_policy
 from fnbuild.spec.reader import from_raw
 from fnbuild.spec.types import Function
 from fnbuild.store import FunctionRow, RevisionRow
 
 PLATFORM = "process"
+PROJECT = "nuclio.io/project-name"
 _UP_HINT = "`fnbuild up` starts it"
 
 
@@ -60,6 +62,29 @@ def _unreachable(row: FunctionRow, problem: Unreachable) -> Live:
     return Live("unhealthy", "the processor has just ended")
 
 
+def ought_to_run(row: FunctionRow) -> bool:
+    """Whether the function is to be running without anybody asking for it.
+
+    `stopped` was somebody's wish, as is the policy: only `up` overrules them.
+    """
+    if row.desired != "running" or row.revision == 0 or row.state == "stopped":
+        return False
+    return restart_policy(from_raw(row.config, row.name)).name != "no"
+
+
+def lapsed(rows: list[FunctionRow]) -> list[Key]:
+    """Those that ought to run and do not. While there is a supervisor it sees to them itself."""
+    if daemon.is_held(supervisor_lock()):
+        return []
+    keys = [(Key(row.namespace, row.name), row.revision) for row in rows if ought_to_run(row)]
+    return [key for key, revision in keys if listening_pid(key.control(revision)) is None]
+
+
+def is_ending() -> bool:
+    """Whether a supervisor starts or ends just now: `fnbuild down` takes a while."""
+    return daemon.is_held(supervisor_lock()) and client.hello() is None
+
+
 def notices(rows: list[FunctionRow]) -> list[str]:
     """What is wrong with the platform itself; `rows` are all functions."""
     wanted = [row for row in rows if row.desired == "running" and row.revision]
@@ -89,7 +114,12 @@ def deployment(row: FunctionRow, revision: RevisionRow | None) -> Deployment:
         replicas=(int(now.state == "ready"), wanted),
         details=_details(row, revision, now.status),
         warnings=tuple(now.status.warnings) if now.status else (),
-    )
+    ).while_changed(_change_of(row))
+
+
+def _change_of(row: FunctionRow) -> str:
+    holder = other_holder(row.namespace, row.name)
+    return f"being {holder.what} by {holder}" if holder is not None else ""
 
 
 def _details(
@@ -110,7 +140,7 @@ def _details(
 
 
 def project_of(function: Function) -> str:
-    return function.metadata.labels.get("nuclio.io/project-name", "default")
+    return function.metadata.labels.get(PROJECT, "default")
 
 
 def with_warnings(shown: Deployment, warnings: tuple[str, ...]) -> Deployment:

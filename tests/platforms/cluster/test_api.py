@@ -187,3 +187,9 @@ def test_importing_it_does_not_import_the_official_client() -> None:
     root = Path(__file__).parents[3]
     environment = {**os.environ, "PYTHONPATH": str(root)}
     subprocess.run([sys.executable, "-c", program], check=True, env=environment)
+
+
+@pytest.mark.parametrize(("namespace", "name"), [("..", "a"), (".", ""), ("a", ".."), (None, "..")])
+def test_a_name_that_would_lead_elsewhere(namespace: str | None, name: str) -> None:
+    with pytest.raises(InputError, match="cannot be a name"):
+        kinds.POD.path(namespace, name)

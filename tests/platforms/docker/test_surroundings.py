@@ -300,7 +300,7 @@ def test_no_engine(host: str, words: str, data: Path, monkeypatch: pytest.Monkey
 
 
 def test_both_names_of_the_platform() -> None:
-    assert type(lookup("docker")) is type(lookup("local")) is DockerPlatform
+    assert lookup("docker").name == lookup("local").name == DockerPlatform.name
 
 
 def test_the_processor_is_reached_at_the_port_alone(author: Author) -> None:

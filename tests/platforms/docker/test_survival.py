@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild.errors import NotFoundError, NotReadyError
-from fnbuild.platforms.docker import DockerPlatform
+from fnbuild.datadir import lock, make_private
+from fnbuild.errors import BusyError, ConflictError, NotFoundError, NotReadyError, PreconditionError
+from fnbuild.platforms import Deployment, Key
+from fnbuild.platforms.docker import DockerPlatform, inventory
+from fnbuild.spec.types import Raw
 from tests.engine import free_port, registry, until
 from tests.platforms.docker.author import Author, ask
 
@@ -52,6 +55,129 @@ def test_a_container_that_was_removed_by_hand_is_made_again(
     again = platform.redeploy(author.namespace, "greeter", author.progress.append)
     assert again.http_port == made.http_port
     assert ask(again.http_port) == "hello"
+
+
+def test_a_container_that_was_removed_by_hand_is_restored(
+    author: Author, platform: DockerPlatform
+) -> None:
+    made = author.deploy(author.write("hello"))
+    ours = Key(author.namespace, "greeter")
+    assert ours not in platform.lapsed()
+    assert platform.restore(author.progress.append, ours) == ()
+    author.docker("rm", "--force", author.container())
+    assert ours in platform.lapsed()
+    assert platform.restore(author.progress.append, ours) == ("greeter",)
+    assert ours not in platform.lapsed()
+    again = author.shown()
+    assert (again.state, again.http_port, again.revision) == ("ready", made.http_port, 1)
+    assert ask(again.http_port) == "hello"
+    # It is the function that it was: a deploy of the same finds nothing to do.
+    assert author.deploy(author.write("hello")).revision == 1
+    assert author.deploy(author.write("goodbye")).revision == 2
+
+
+def test_without_its_image_it_is_not_restored(author: Author, platform: DockerPlatform) -> None:
+    author.deploy(author.write("hello"))
+    image = author.inspected()["Image"]
+    author.docker("rm", "--force", author.container())
+    author.docker("rmi", "--force", image)
+    with pytest.raises(PreconditionError, match="no code of greeter"):
+        platform.restore(author.progress.append, Key(author.namespace, "greeter"))
+    assert Key(author.namespace, "greeter") in platform.lapsed()
+
+
+def test_what_somebody_has_stopped_or_disabled_has_not_lapsed(
+    author: Author, platform: DockerPlatform
+) -> None:
+    ours = Key(author.namespace, "greeter")
+    author.deploy(author.write("hello"))
+    for words in (("pause",), ("unpause",), ("stop",), ("start",), ("kill",), ("start",)):
+        author.docker(*words, author.container())
+        assert ours not in platform.lapsed(), words
+        assert platform.restore(author.progress.append, ours) == ()
+    author.deploy(author.write("hello", spec="disable: true"))
+    assert ours not in platform.lapsed()
+    author.docker("rm", "--force", author.container())
+    assert ours not in platform.lapsed()
+    platform.delete(*ours)
+    assert ours not in platform.lapsed()
+
+
+def test_what_a_killed_deploy_has_left_between_two_containers(
+    author: Author, platform: DockerPlatform
+) -> None:
+    ours = Key(author.namespace, "greeter")
+    made = author.deploy(author.write("hello"))
+    author.docker("stop", author.container())
+    # The successor was made and never started.
+    engine = platform.engine
+    [listed] = engine.containers((f"nuclio.io/namespace={author.namespace}",))
+    config = {
+        "Image": listed["ImageID"],
+        "Labels": {**listed["Labels"], "fnbuild.io/revision": "2"},
+    }
+    engine.create(f"{author.container()}.fnbuild-next", config)
+    assert ours in platform.lapsed()
+    assert platform.restore(author.progress.append, ours) == ("greeter",)
+    assert ask(made.http_port) == "hello"
+    assert len(engine.containers((f"nuclio.io/namespace={author.namespace}",))) == 1
+    assert ours not in platform.lapsed()
+
+
+def test_nothing_is_restored_that_somebody_changes(
+    author: Author, platform: DockerPlatform
+) -> None:
+    author.deploy(author.write("hello"))
+    author.docker("rm", "--force", author.container())
+    ours = Key(author.namespace, "greeter")
+    with lock(*ours, "deployed"), pytest.raises(ConflictError, match="being deployed"):
+        platform.restore(author.progress.append, ours)
+    assert ours in platform.lapsed()
+
+
+def test_a_deploy_from_elsewhere_is_seen_by_its_container(
+    author: Author, platform: DockerPlatform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ours = Key(author.namespace, "greeter")
+    folder = author.write("hello")
+    author.deploy(folder)
+    engine, looks = platform.engine, list[Deployment]()
+    create = engine.create
+
+    def creating(name: str, config: Raw) -> str:
+        made = create(name, config)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("FNBUILD_DATA_DIR", str(make_private(tmp_path / "elsewhere")))
+            looks.extend([platform.deployment(*ours), *platform.deployments(author.namespace)])
+            with pytest.raises(BusyError, match="is being deployed from elsewhere"):
+                platform.redeploy(*ours, author.progress.append)
+        return made
+
+    monkeypatch.setattr(engine, "create", creating)
+    author.platform.redeploy(*ours, author.progress.append)
+    assert len(looks) >= 2
+    for one in looks:
+        assert (one.state, one.replicas, one.revision) == ("building", (1, 1), 1)
+        assert one.message == f"it is {one.changing}"
+        assert one.changing.startswith("being deployed from ")
+    assert author.shown().changing == ""
+
+
+def test_all_that_has_lapsed_is_restored_but_what_cannot_be(
+    author: Author, platform: DockerPlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Whatever else is missing on this engine is missed by others.
+    monkeypatch.setattr(
+        "fnbuild.platforms.docker.lapses.inventory.everywhere",
+        lambda engine: inventory.functions(engine, author.namespace),
+    )
+    for name in ("greeter", "other"):
+        author.deploy(author.write("hello", name=name))
+        author.docker("rm", "--force", author.container(name))
+    with lock(author.namespace, "other", "deployed"):
+        said: list[str] = []
+        assert platform.restore(said.append) == ("greeter",)
+    assert any(line.startswith("other: other is being deployed") for line in said)
 
 
 def test_a_container_that_was_stopped_by_hand(author: Author) -> None:

@@ -220,7 +220,7 @@ def test_pulls_are_judged_by_what_the_cluster_says(
     assert f"cannot reach the registry {nobody}" in silent.message
     assert closed.state == "failure"
     assert "wants a login" in closed.message
-    assert "kubectl create secret docker-registry registry-credentials" in closed.remedy
+    assert "fnbuild create registry-secret --platform kube" in closed.remedy
     assert all(one.remedy for one in (missing, silent, closed))
     until("the end of the pods", lambda: not _pods(cluster, cluster_namespace), 60)
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild.cli.output import as_yaml
 from fnbuild.platforms.kube.manifests import manifests, needs, portable
+from fnbuild.spec.texts import as_yaml
 from fnbuild.spec.types import Function, Raw
 from tests.platforms.kube import specimens
 

@@ -182,6 +182,32 @@ def test_a_first_deploy_under_way(cluster: Cluster, shared: str) -> None:
     assert not known.claimed(time.time() + 61)
 
 
+def test_a_function_that_somebody_else_changes(cluster: Cluster, namespace: str) -> None:
+    said = {"owner": "there:/data", "participle": "rolled back", "until": time.time() + 60}
+    applied(cluster, namespace, "old")
+    made(cluster, namespace, record("old", "changing", {}, json.dumps(said)))
+    coming = {"spec": {"description": "it comes"}}
+    data = {"wanted": json.dumps(coming)}
+    made(cluster, namespace, record("new", "changing", data, json.dumps(said)))
+    made(cluster, namespace, record("dead", "changing", data, json.dumps(said | {"until": 1})))
+    for one in ("dead", "new", "old"):
+        known = inventory.function(cluster, Key(namespace, one))
+        [listed] = [
+            each
+            for each in view.deployments(cluster, inventory.functions(cluster, namespace))
+            if each.name == one
+        ]
+        for shown in (listed, view.deployment(cluster, known)):
+            if one == "dead":
+                assert (shown.state, shown.changing) == ("error", "")
+                assert "its first deploy was interrupted" in shown.message
+            else:
+                assert shown.state == "building"
+                assert shown.message == "it is being rolled back from there:/data"
+            if one != "old":
+                assert shown.function.spec.description == "it comes"
+
+
 @pytest.mark.parametrize("config", ["no JSON", "7", '{"spec": [1]}', '{"spec": {"env": 7}}'])
 def test_one_strange_function_hides_no_other(cluster: Cluster, namespace: str, config: str) -> None:
     applied(cluster, namespace, "well")

@@ -85,7 +85,8 @@ def test_a_login_that_is_not_accepted() -> None:
         "the registry registry.example.com does not accept the login of secret mine for the image"
         f" {IMAGE}"
     )
-    assert "-n vision --docker-server=registry.example.com" in found.hint
+    assert "create registry-secret" in found.hint
+    assert "-n vision --registry registry.example.com" in found.hint
 
 
 def test_a_registry_that_need_not_be_asked() -> None:

@@ -109,7 +109,7 @@ FAILURES = {
     ),
     "registry-login": (
         "the registry 127.0.0.1:5555 wants a login for the image 127.0.0.1:5555/private:1",
-        "kubectl create secret docker-registry registry-credentials -n vision",
+        "fnbuild create registry-secret --platform kube -n vision --registry 127.0.0.1:5555",
         "",
     ),
     "registry-plain-http": (

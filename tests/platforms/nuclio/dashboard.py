@@ -110,6 +110,9 @@ class _Api(BaseHTTPRequestHandler):
             self._json(200, self.nuclio.listed_projects(self._namespace("Project")))
         elif self.command == "POST":
             self._json(201, self.nuclio.create_project(_read(body)))
+        elif self.command == "PUT":
+            self.nuclio.replace_project(_read(body))
+            self._empty(204)
         else:
             strategy = self.headers.get("X-Nuclio-Delete-Project-Strategy", "restricted")
             self.nuclio.delete_project(_read(body), strategy)

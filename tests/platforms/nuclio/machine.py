@@ -266,6 +266,14 @@ class Nuclio:
             self.projects[key] = made
         return made
 
+    def replace_project(self, body: Raw) -> None:
+        metadata = body.get("metadata") or {}
+        key = (metadata.get("namespace") or "nuclio", metadata.get("name", ""))
+        with self.lock:
+            if key not in self.projects:
+                raise RefusedError(404, "Project not found")
+            self.projects[key] = {**self.projects[key], "spec": body.get("spec") or {}}
+
     def delete_project(self, body: Raw, strategy: str) -> None:
         metadata = body.get("metadata") or {}
         key = (metadata.get("namespace") or "nuclio", metadata.get("name", ""))

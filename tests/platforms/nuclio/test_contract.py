@@ -28,6 +28,11 @@ def test_the_recorded_code_is_kept(platform: Platform, author: Author) -> None:
     assert platform.source(author.namespace, "greeter") is None
 
 
+def test_processors_tell_what_they_count(platform: Platform, author: Author) -> None:
+    """Not through a dashboard, which does not pass it on."""
+    assert platform.statistics(author.deploy("hello")) == {}
+
+
 def test_a_revision_that_fails_leaves_the_old_one_serving(
     platform: Platform, author: Author
 ) -> None:

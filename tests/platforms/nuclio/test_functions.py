@@ -157,7 +157,7 @@ def test_somebody_else_is_deploying_it(world: World) -> None:
 
 def test_two_deploys_at_once(world: World) -> None:
     with (
-        lock(world.namespace, "greeter", "deployed"),
+        lock(f"nuclio@{world.namespace}", "greeter", "deployed"),
         pytest.raises(ConflictError, match="being deployed"),
     ):
         world.deploy("one")

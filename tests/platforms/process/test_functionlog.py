@@ -44,6 +44,18 @@ def test_since_and_tail(log: Path) -> None:
     assert messages(functionlog.read(log, since=1.0, tail=0)) == []
 
 
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("tail", [0, 1, 2, 7, 400, 1100, 1999, 2000, 3000])
+def test_tails_of_every_length(log: Path, tail: int, whole: bool) -> None:
+    """In one file and in both, at the edges of what is read at once and of the files."""
+    lines = [line(f"{number} {'x' * (number % 190)}") for number in range(2000)]
+    functionlog.older(log).write_bytes(b"".join(lines[:1000]))
+    log.write_bytes(b"".join(lines[1000:])[: None if whole else -1])
+    wanted = [str(number) for number in range(2000)][2000 - min(tail, 2000) :]
+    found = messages(functionlog.read(log, tail=tail))
+    assert [one.split()[0] for one in found] == wanted
+
+
 def test_no_log_yet(log: Path) -> None:
     assert messages(functionlog.read(log)) == []
     assert functionlog.last_words(log, 0) == ""
@@ -85,6 +97,33 @@ def test_following_goes_through_a_rotation(log: Path) -> None:
     log.unlink()
     thread.join(10)
     assert not thread.is_alive()
+
+
+def test_nothing_is_lost_to_a_slow_reader(log: Path) -> None:
+    """What it had not read before a rotation is in the other file."""
+    log.write_bytes(b"")
+    ended, go_on = threading.Event(), threading.Event()
+    seen: list[str] = []
+
+    def follow() -> None:
+        for record in functionlog.read(log, follow=True, until=ended):
+            seen.append(record.message)
+            assert go_on.wait(20)
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    with log.open("ab", buffering=0) as writer:
+        # More than a reader takes from the file at once.
+        writer.write(b"".join(line(str(n)) for n in range(1000)))
+        assert wait_for(lambda: seen == ["0"])
+        functionlog.rotate(log, largest=1)
+        writer.write(b"".join(line(str(n)) for n in range(1000, 1200)))
+        go_on.set()
+        assert wait_for(lambda: len(seen) >= 1200)
+    ended.set()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert seen == [str(n) for n in range(1200)]
 
 
 def test_the_logs_of_a_function(platform: ProcessPlatform, author: Author) -> None:

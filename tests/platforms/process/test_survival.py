@@ -13,9 +13,12 @@ import pytest
 
 import fnbuild
 from fnbuild import deploy
-from fnbuild.errors import UnavailableError
-from fnbuild.platforms.process import ProcessPlatform, client
+from fnbuild.datadir import lock
+from fnbuild.errors import ConflictError, NotReadyError, UnavailableError
+from fnbuild.platforms import Key
+from fnbuild.platforms.process import ProcessPlatform, client, daemon
 from fnbuild.platforms.process.adapter import Started
+from fnbuild.platforms.process.layout import supervisor_lock
 from tests.platforms.process.author import (
     NAMESPACE,
     Author,
@@ -283,3 +286,83 @@ def test_a_data_directory_with_a_long_path(
         platform.down()
         assert wait_for(lambda: not processes(place))
         monkeypatch.setenv("FNBUILD_DATA_DIR", str(tmp_path / "data"))
+
+
+def test_what_has_lapsed_is_restored(data: Path, platform: ProcessPlatform, author: Author) -> None:
+    first = author.deploy(author.write("one", name="first"))
+    author.deploy(author.write("two", name="second"))
+    assert platform.lapsed() == []
+    end_everything(data)
+    assert platform.lapsed() == [(NAMESPACE, "first"), (NAMESPACE, "second")]
+
+    said: list[str] = []
+    assert platform.restore(said.append, Key(NAMESPACE, "first")) == ("first",)
+    assert said == [f"first: ready on http://127.0.0.1:{first.http_port}"]
+    # The supervisor that this needs brings the other one back by itself.
+    assert platform.lapsed() == []
+    assert wait_for(lambda: platform.deployment(NAMESPACE, "second").state == "ready")
+    end_everything(data)
+    assert platform.restore(said.append) == ("first", "second")
+
+
+def test_what_was_stopped_has_not_lapsed(
+    data: Path, platform: ProcessPlatform, author: Author
+) -> None:
+    author.deploy(author.write("one", name="first"))
+    platform.down()
+    assert wait_for(lambda: not processes(data))
+    assert platform.lapsed() == []
+    assert platform.restore(print, Key(NAMESPACE, "first")) == ()
+    assert platform.restore(print) == ()
+    assert platform.deployment(NAMESPACE, "first").state == "stopped"
+
+
+def test_nothing_is_restored_while_a_supervisor_ends(
+    data: Path, platform: ProcessPlatform, author: Author
+) -> None:
+    author.deploy(author.write("one"))
+    end_everything(data)
+    # Like one that has closed its socket already, and ends what runs.
+    with daemon.single(supervisor_lock(), lambda: False) as first:
+        assert first
+        assert platform.lapsed() == []
+        assert platform.restore(print) == ()
+        assert platform.restore(print, Key(NAMESPACE, "greeter")) == ()
+    assert platform.lapsed() == [(NAMESPACE, "greeter")]
+
+
+def test_nothing_is_restored_that_somebody_changes(
+    data: Path, platform: ProcessPlatform, author: Author
+) -> None:
+    author.deploy(author.write("one"))
+    end_everything(data)
+    with lock(NAMESPACE, "greeter", "deployed"), pytest.raises(ConflictError, match="being deploy"):
+        platform.restore(print, Key(NAMESPACE, "greeter"))
+    assert processes(data) == []
+
+
+def test_a_function_that_does_not_become_ready_again(
+    data: Path, platform: ProcessPlatform, author: Author
+) -> None:
+    made = author.deploy(author.write("one"))
+    end_everything(data)
+    code = Path(made.details["code"]) / "main.py"
+    code.chmod(0o600)
+    code.write_text("raise RuntimeError('the weights are gone')\n")
+    with pytest.raises(NotReadyError, match="greeter was started") as failure:
+        platform.restore(print, Key(NAMESPACE, "greeter"))
+    assert "the weights are gone" in (failure.value.detail or "")
+
+
+def test_a_function_that_cannot_be_started_is_tried_again(
+    data: Path, platform: ProcessPlatform, author: Author
+) -> None:
+    author.deploy(author.write("one"))
+    config = data / "functions" / NAMESPACE / "greeter" / "revisions" / "1" / "processor.json"
+    away = config.rename(config.with_suffix(".away"))
+    end_everything(data)
+    with pytest.raises(NotReadyError):
+        platform.restore(print, Key(NAMESPACE, "greeter"))
+    assert "it is tried again" in platform.deployment(NAMESPACE, "greeter").message
+    away.rename(config)
+    assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")

@@ -1,0 +1,82 @@
+"""Functions whose containers are gone or down although nobody has asked for that.
+
+Who stops a container means it, and after an engine's restart its restart policies do their work.
+What is left: a container that was removed by hand, one that the engine could not start, and what a
+deploy that was killed between two containers leaves behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from fnbuild.errors import ConfigError, FnbuildError
+from fnbuild.platforms import Progress
+from fnbuild.platforms.docker import deploys, inventory
+from fnbuild.platforms.docker.engine import Engine
+from fnbuild.platforms.docker.inventory import Container, Known
+from fnbuild.platforms.docker.labels import Key
+from fnbuild.platforms.docker.readiness import Wait
+
+
+def found(engine: Engine) -> list[Key]:
+    """All of the engine's."""
+    return [one.key for one in inventory.everywhere(engine) if _has_lapsed(engine, one)]
+
+
+def _has_lapsed(engine: Engine, known: Known) -> bool:
+    active = known.active
+    with contextlib.suppress(ConfigError):
+        if active is None or active.function.spec.disable:
+            return False  # Nuclio's own, a first deploy, or one that stands by
+        if known.container is None:
+            return not known.containers
+        return _is_down(engine, known, known.container)
+    return False
+
+
+def _is_down(engine: Engine, known: Known, container: Container) -> bool:
+    if container.state == "created":
+        # On record, so its deploy has ended: it was made again, and not started.
+        return any(made == container.made for made in known.recorded)
+    if container.state != "exited":
+        return False
+    if any(not one.candidate for one in known.containers if one is not container):
+        return True  # its successor was made and never took over
+    state = (engine.container(container.id) or {}).get("State") or {}
+    return bool(state.get("Error"))
+
+
+def bring_back(engine: Engine, key: Key, progress: Progress) -> bool:
+    """Have the function run as before; False when it does, or ought not to.
+
+    Raises `ConflictError` while somebody else changes it, `NotReadyError` and what the engine
+    refuses.
+    """
+    if not _has_lapsed(engine, inventory.function(engine, key)):
+        return False
+    with deploys.changing(engine, key, "started again") as known:
+        made, container = known.active, known.container
+        if made is None or (container is not None and container.running):
+            return False
+        if container is None:
+            progress(f"its container is gone: making it again from revision {made.number}")
+            started = deploys.make_again(engine, known, made, progress)
+        else:
+            progress("its container is down: starting it")
+            engine.start(container.id)
+            started = container.id
+    # From here on the container is on its own, and may be changed by others.
+    Wait(engine, started, made, progress).until_ready()
+    progress("the function is ready")
+    return True
+
+
+def restored(engine: Engine, progress: Progress) -> Iterator[str]:
+    """Bring back all that are found; one that fails does not keep the others."""
+    for key in found(engine):
+        try:
+            if bring_back(engine, key, progress):
+                yield key.name
+        except FnbuildError as error:
+            progress(f"{key.name}: {error.message}")

@@ -1,0 +1,126 @@
+"""What a deploy on the process platform does: a new revision, and the switch to it."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+from fnbuild.build import staging
+from fnbuild.errors import FnbuildError, PreconditionError, Report
+from fnbuild.platforms import Artifact, Deployment, Plan, Progress
+from fnbuild.platforms.process import client, planning, records, revisions, view
+from fnbuild.platforms.process.layout import Key, launched
+from fnbuild.platforms.process.status import listening_pid
+from fnbuild.spec.reader import Loaded, from_raw
+from fnbuild.spec.types import Function
+from fnbuild.store import FunctionRow, RevisionRow, Store
+
+
+def plan(store: Store, function: Function, artifact: Artifact, options: dict[str, Any]) -> Plan:
+    """The plan against what is on record and runs now."""
+    row = store.function(*planning.key_of(function))
+    active = records.active(store, row) if row else None
+    runs = row is not None and view.live(row).state == "ready"
+    current = planning.Current(row, active, runs)
+    return planning.make(function, artifact, current, options)
+
+
+def deploy(
+    key: Key,
+    planned: Plan,
+    store: Store,
+    progress: Progress,
+    source: revisions.Source | None = None,
+) -> None:
+    """Make the revision and switch to it; `source` is the one that it runs again."""
+    made = revisions.make(key, planned.function, planned.artifact, store, progress)
+    if source is not None:
+        store.note(*key, made.number, source.revision, source.note)
+    if planned.function.spec.disable:
+        _stand_by(key, made, store)
+    else:
+        _switch(key, made, store, progress, overlap=bool(planned.options.get("overlap")))
+    revisions.prune(key, store)
+
+
+def _switch(
+    key: Key, made: RevisionRow, store: Store, progress: Progress, *, overlap: bool
+) -> None:
+    row = store.function(*key)
+    if row is not None and row.revision == 0:
+        # Nothing of it ever ran: until something does, the newest try is what it is.
+        project = view.project_of(from_raw(made.config, key.name))
+        store.update_function(
+            *key, config=made.config, project=project, desired="running", state="building"
+        )
+    try:
+        client.call(
+            "switch",
+            progress,
+            namespace=key.namespace,
+            name=key.name,
+            revision=made.number,
+            overlap=overlap,
+        )
+    except FnbuildError as error:
+        records.settle(key, store, error)
+        raise
+
+
+def _stand_by(key: Key, made: RevisionRow, store: Store) -> None:
+    stop(key)
+    project = view.project_of(from_raw(made.config, key.name))
+    store.activate(
+        *key,
+        made.number,
+        desired="stopped",
+        state="standby",
+        message="",
+        config=made.config,
+        project=project,
+    )
+
+
+def run_again(
+    key: Key,
+    recorded: RevisionRow,
+    store: Store,
+    progress: Progress,
+    source: revisions.Source,
+) -> Deployment:
+    """Run a recorded revision as a new one."""
+    if not recorded.code.is_dir():
+        raise PreconditionError(
+            f"the code of revision {recorded.number} of {key.name} is no longer there",
+            hint=f"deploy it from its folder: `fnbuild deploy {key.name} --path FOLDER`",
+        )
+    function = from_raw(recorded.config, f"{key.name} revision {recorded.number}")
+    artifact = Artifact("folder", str(recorded.code), recorded.digest)
+    made = plan(store, function, artifact, {"force": True})
+    deploy(key, made, store, progress, source)
+    return records.shown(store, key, made.warnings)
+
+
+def deploy_inline(key: Key, row: FunctionRow, store: Store, progress: Progress) -> Deployment:
+    """The first deploy of an imported function that carries its source code in itself."""
+    function = from_raw(row.config, key.name)
+    if not function.spec.build.function_source_code:
+        raise PreconditionError(
+            f"no code of {key.name} is recorded",
+            hint=f"deploy it from its folder: `fnbuild deploy {key.name} --path FOLDER`",
+        )
+    folder = revisions.staging_folder()
+    try:
+        artifact = staging.stage(Loaded(function, Report(), folder, None, None, ""), folder)
+        made = plan(store, function, artifact, {"force": True})
+        deploy(key, made, store, progress)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return records.shown(store, key, made.warnings)
+
+
+def stop(key: Key) -> None:
+    """End the function's processors, if there are any."""
+    runs = any(one == key and listening_pid(key.control(number)) for one, number in launched())
+    if runs or client.hello() is not None:
+        client.call("stop", namespace=key.namespace, name=key.name)
