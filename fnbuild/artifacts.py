@@ -16,6 +16,7 @@ from fnbuild.build import staging
 from fnbuild.datadir import data_dir
 from fnbuild.errors import PreconditionError, Report, UnavailableError
 from fnbuild.platforms import Artifact, Deployment, Platform, Progress
+from fnbuild.spec.locate import display
 from fnbuild.spec.reader import Loaded
 from fnbuild.spec.types import Function
 
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from fnbuild.build.image.engine import Engine
 
 # These platforms run what this machine's engine has; the others' machines fetch it from a registry.
-_ENGINE_OF = {"local": "docker"}
+ENGINE_OF = {"local": "docker"}
+"""Which engine makes the images of a platform; for one that is not here, any will do."""
 # Letters of an image's id that tell it from every other of its name.
 _ID_LETTERS = 12
 
@@ -88,7 +90,7 @@ def _reference(function: Function, platform: Platform) -> str:
     from fnbuild.build.image import names
 
     name = names.image_name(function)
-    if platform.name in _ENGINE_OF:
+    if platform.name in ENGINE_OF:
         return name
     if function.spec.run_registry:
         return names.with_registry(function.spec.run_registry, name, "spec.runRegistry")
@@ -110,7 +112,7 @@ def made(
     """
     if platform.runs == "folder":
         _refuse(ready, platform)
-        progress(f"staging {loaded.folder}")
+        progress(f"staging {display(loaded.folder)}")
         with staged(loaded, previous, progress) as artifact:
             yield artifact
     elif ready is not None:
@@ -118,10 +120,10 @@ def made(
     else:
         from fnbuild.build.image.engine import choose
 
-        engine = choose(_ENGINE_OF.get(platform.name))
+        engine = choose(ENGINE_OF.get(platform.name))
         built = build(loaded, engine, progress)
         reference = _reference(loaded.function, platform)
-        pinned = "" if platform.name in _ENGINE_OF else _pinned(reference, built, engine)
+        pinned = "" if platform.name in ENGINE_OF else _pinned(reference, built, engine)
         yield Artifact("image", reference, built.digest, built.warnings, built.id, pinned)
 
 
@@ -150,7 +152,7 @@ def build(loaded: Loaded, engine: Engine, progress: Progress) -> Built:
     """Build the function's image from its code as it is now."""
     from fnbuild.build.image import builder
 
-    progress(f"staging {loaded.folder}")
+    progress(f"staging {display(loaded.folder)}")
     with staged(loaded, None, progress) as code:
         return builder.build(loaded, code, engine, progress)
 

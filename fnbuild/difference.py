@@ -1,4 +1,6 @@
-"""How what a deploy would run differs from what runs: configuration as YAML, code file by file."""
+"""How what a deploy would run differs from what runs, and revisions from one another:
+configuration as YAML, code file by file.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +19,11 @@ from fnbuild.platforms import Manifest, Plan
 _LARGEST_TEXT = 64 << 10
 _UNITS = ("bytes", "KiB", "MiB", "GiB")
 
+Sides = tuple[str, str]
+"""What the two sides are called, the older first."""
+
+_DEPLOY: Sides = ("running", "planned")
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:
@@ -30,8 +37,24 @@ def between(plan: Plan, running: Contents | None, planned: Contents) -> Differen
     """Compare. `running` is the code that runs, None when nothing does or it is not kept."""
     parts = list(_configuration(plan, hashes=running is None))
     if running is not None:
-        parts += _files(running, planned)
+        parts.append(of_code(running, planned))
     return Difference(plan, "".join(parts))
+
+
+def of_code(old: Contents, new: Contents, sides: Sides = _DEPLOY) -> str:
+    """The files that differ, as a unified diff; "" when none does."""
+    paths = sorted({*old.entries, *new.entries})
+    return "".join(
+        line
+        for path in paths
+        for line in _file(shown(path), old.entries.get(path), new.entries.get(path), sides)
+    )
+
+
+def of_values(name: str, old: Manifest, new: Manifest, sides: Sides) -> str:
+    """What differs in plain values called `name`, as a unified diff of their YAML."""
+    lines = _lines(old, hashes=True), _lines(new, hashes=True)
+    return "".join(difflib.unified_diff(*lines, *_named(name, sides)))
 
 
 def _configuration(plan: Plan, *, hashes: bool) -> Iterator[str]:
@@ -39,8 +62,11 @@ def _configuration(plan: Plan, *, hashes: bool) -> Iterator[str]:
         if step.verb == "replace":
             continue
         before, after = (_lines(one, hashes=hashes) for one in (step.before, step.after))
-        names = (f"{step.target} (running)", f"{step.target} (planned)")
-        yield from difflib.unified_diff(before, after, *names)
+        yield from difflib.unified_diff(before, after, *_named(step.target, _DEPLOY))
+
+
+def _named(name: str, sides: Sides) -> tuple[str, str]:
+    return f"{name} ({sides[0]})", f"{name} ({sides[1]})"
 
 
 def _lines(manifest: Manifest | None, *, hashes: bool) -> list[str]:
@@ -53,13 +79,6 @@ def _lines(manifest: Manifest | None, *, hashes: bool) -> list[str]:
     return text.splitlines(keepends=True)
 
 
-def _files(running: Contents, planned: Contents) -> Iterator[str]:
-    for path in sorted({*running.entries, *planned.entries}):
-        old, new = running.entries.get(path), planned.entries.get(path)
-        if not _same(old, new):
-            yield from _file(shown(path), old, new)
-
-
 def _same(old: Entry | None, new: Entry | None) -> bool:
     if old is None or new is None:
         # A folder comes and goes with what is in it.
@@ -67,14 +86,21 @@ def _same(old: Entry | None, new: Entry | None) -> bool:
     if (old.kind, old.executable, old.target) != (new.kind, new.executable, new.target):
         return False
     if isinstance(old.source, Path) and isinstance(new.source, Path):
-        return old.kind != "file" or filecmp.cmp(old.source, new.source, shallow=False)
+        # Large files that stay the same from one revision to the next are one on the disk.
+        return (
+            old.kind != "file"
+            or old.source.samefile(new.source)
+            or filecmp.cmp(old.source, new.source, shallow=False)
+        )
     return _bytes(old) == _bytes(new)
 
 
-def _file(path: str, old: Entry | None, new: Entry | None) -> Iterator[str]:
+def _file(path: str, old: Entry | None, new: Entry | None, sides: Sides) -> Iterator[str]:
+    if _same(old, new):
+        return
     before, after = _text(old), _text(new)
     if before is not None and after is not None and before != after:
-        yield from difflib.unified_diff(before, after, f"{path} (running)", f"{path} (planned)")
+        yield from difflib.unified_diff(before, after, *_named(path, sides))
     elif old is None:
         yield f"+{path}: added ({_what(new)})\n"
     elif new is None:

@@ -6,10 +6,12 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 
-from fnbuild.check.reply import Shape, read
+from fnbuild.check.reply import Reading, read
 from fnbuild.check.request import build, read_image
 from fnbuild.runtime.http.client import request
 from fnbuild.spec import labels
@@ -21,26 +23,42 @@ from tests.functions.test_opencv import ASTRONAUT, BUS_LEFT, likeness
 from tests.functions.test_shapes import file_of, hits, picture
 
 Photo = Callable[[str], Path]
+Ask = Callable[..., Reading]
 
 
-def _face(photo: Photo, ask: Callable[[bytes], tuple[Shape, ...]]) -> None:
-    (face,) = ask(read_image(photo("astronaut.png")))
+def _face(photo: Photo, ask: Ask) -> None:
+    (face,) = ask(read_image(photo("astronaut.png"))).shapes
     assert likeness(face.points, ASTRONAUT) > 0.7
 
 
-def _people(photo: Photo, ask: Callable[[bytes], tuple[Shape, ...]]) -> None:
-    found = ask(read_image(photo("bus.jpg")))
+def _people(photo: Photo, ask: Ask) -> None:
+    found = ask(read_image(photo("bus.jpg"))).shapes
     assert max(likeness(each.points, BUS_LEFT) for each in found) > 0.6
 
 
-def _shapes(_: Photo, ask: Callable[[bytes], tuple[Shape, ...]]) -> None:
+def _shapes(_: Photo, ask: Ask) -> None:
     random = np.random.default_rng(2028)
     right = there = 0
     for _ in range(12):
         image, shapes = picture(random, 320, 240)
-        right += hits(ask(file_of(image)), shapes)
+        right += hits(ask(file_of(image)).shapes, shapes)
         there += len(shapes)
     assert right / there > 0.8
+
+
+def _cut_out(photo: Photo, ask: Ask) -> None:
+    (found,) = ask(read_image(photo("coffee.png")), boxes=[(130, 40, 470, 350)]).shapes
+    assert found.mask is not None
+    assert found.mask.area > 30_000
+
+
+def _followed(photo: Photo, ask: Ask) -> None:
+    first = cv2.imread(str(photo("astronaut.png")))
+    second = cv2.warpAffine(first, np.array([[1.0, 0, 9], [0, 1, 4]]), (512, 512))
+    left, top, right, bottom = ASTRONAUT
+    states = ask(file_of(first[:, :, ::-1]), boxes=[ASTRONAUT]).states
+    (box,) = ask(file_of(second[:, :, ::-1]), states=states).shapes
+    assert likeness(box.points, (left + 9, top + 4, right + 9, bottom + 4)) > 0.9
 
 
 @dataclass(frozen=True)
@@ -48,11 +66,11 @@ class Case:
     """A base image that can be had here for a function, and the judgement on the replies."""
 
     base: Callable[[Function], str]
-    judge: Callable[[Photo, Callable[[bytes], tuple[Shape, ...]]], None]
+    judge: Callable[[Photo, Ask], None]
 
 
 def _python(function: Function) -> str:
-    # Two functions have one line: who removes the first image takes nothing from the second.
+    # Several functions have one line: who removes the first image takes nothing from the second.
     bases.with_lines_of(function)
     return PYTHON_IMAGE
 
@@ -64,6 +82,8 @@ def _torch(_: Function) -> str:
 CASES = {
     "face-haar": Case(_python, _face),
     "people-hog": Case(_python, _people),
+    "grabcut": Case(_python, _cut_out),
+    "optical-flow": Case(_python, _followed),
     # Its own line finds torch there already.
     "shapes": Case(_torch, _shapes),
 }
@@ -71,16 +91,19 @@ CASES = {
 
 def check(folder: Path, url: str, photo: Photo) -> None:
     """Have the function at `url` judge pictures, and refuse what is none."""
-    declared = labels.of(load(folder).function)
+    function = load(folder).function
+    kind = labels.kind_of(function)
+    assert kind
+    options = {"shape_types": labels.tracked_types(function)} if kind == "tracker" else {}
 
-    def ask(image: bytes) -> tuple[Shape, ...]:
-        sent = build("detector", image)
+    def ask(image: Any, **given: Any) -> Reading:
+        sent = build(kind, image, **options, **given)
         headers = {"Content-Type": sent.content_type}
         answer = request("POST", url, "/", sent.body, headers)
         assert answer.status == 200, answer.body
-        reading = read("detector", answer.body, declared, sent.picture.size, sent)
+        reading = read(kind, answer.body, labels.of(function), sent.picture.size, sent)
         assert [str(problem) for problem in reading.problems] == []
-        return reading.shapes
+        return reading
 
     CASES[folder.name].judge(photo, ask)
     wrong = request("POST", url, "/", b"raw", {"Content-Type": "text/plain"})

@@ -28,6 +28,7 @@ _SHA256 = re.compile(r"[0-9a-fA-F]{64}\Z")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
 # Python's own words may hold the whole address of a redirect.
 _REASONS = http.client.responses
+ABOUT_PASSWORDS = "a password in it is written with %2F for /, %40 for @, %23 for # and %3F for ?"
 _ABOUT_HASH = "as in https://example.com/code.zip#sha256=<64 hexadecimal digits>"
 
 
@@ -64,7 +65,8 @@ def address(url: str, headers: Mapping[str, Any] | None = None, sha256: str = ""
         parts = urllib.parse.urlsplit(url.strip())
         host, port = parts.hostname or "", parts.port
     except ValueError as error:
-        raise InputError(f"{redacted(url)} is not a URL: {error}") from error
+        # Python's words may hold a part of the password.
+        raise InputError(f"{redacted(url)} is not a URL", hint=ABOUT_PASSWORDS) from error
     given = dict(urllib.parse.parse_qsl(parts.fragment)).get("sha256", "")
     wanted = _agreed(redacted(url), given, sha256)
     if parts.scheme not in ("http", "https") or not host:
@@ -92,7 +94,8 @@ def address(url: str, headers: Mapping[str, Any] | None = None, sha256: str = ""
 def redacted(url: str) -> str:
     """The URL without what may be secret: user, password, query and fragment."""
     base, mark, _ = re.split(r"#", url, maxsplit=1)[0].partition("?")
-    return re.sub(r"(?<=://)[^/@]*@", "", base) + ("?…" if mark else "")
+    # A password may have a slash that nobody wrote as %2F.
+    return re.sub(r"(?<=://)(?:[^/@]*:.*|[^/@]*)@", "", base) + ("?…" if mark else "")
 
 
 def fetch(address: Address, folder: Path, progress: Progress, limits: Limits | None = None) -> Path:

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fnbuild.build.pip import redacted
+from fnbuild.build import pip
+from fnbuild.build.sources.download import ABOUT_PASSWORDS, redacted
 from fnbuild.build.sources.limits import Limits, Progress
 from fnbuild.errors import BuildError, InputError, UnavailableError
 
@@ -52,7 +53,7 @@ def clone(
     wanted = reference(attributes)
     place, secret = _address(url, attributes)
     seconds = (Limits() if limits is None else limits).whole
-    progress(f"fetching {wanted} of {place}")
+    progress(f"fetching {wanted} of {redacted(place)}")
     destination.mkdir()
     for words in (
         ("init", "--quiet"),
@@ -72,7 +73,7 @@ def _address(url: str, attributes: Mapping[str, Any]) -> tuple[str, tuple[str, s
         parts = urllib.parse.urlsplit(url)
         host, port = parts.hostname or "", parts.port
     except ValueError as error:
-        raise InputError(f"{redacted(url)} is not a URL: {error}") from error
+        raise InputError(f"{redacted(url)} is not a URL", hint=ABOUT_PASSWORDS) from error
     local = host in ("localhost", "127.0.0.1", "::1")
     if parts.scheme not in _SCHEMES and not (parts.scheme == "http" and local):
         raise InputError(
@@ -140,11 +141,17 @@ def _run(
             hint="install git, or clone the repository elsewhere and give its folder",
         ) from error
     except subprocess.TimeoutExpired as error:
-        raise BuildError(f"{place} did not come within {seconds:.0f} s") from error
+        raise BuildError(f"{redacted(place)} did not come within {seconds:.0f} s") from error
     if done.returncode:
-        text = redacted(done.stderr.strip())
+        text = _harmless(done.stderr.strip(), place)
         last = (text.splitlines() or ["git failed"])[-1].removeprefix("fatal: ")
         hint = "see whether the address and the branch, tag or reference are right"
         if _ASKED.search(text):
             hint = "codeEntryAttributes.username and .password are what the server asks for"
-        raise BuildError(f"cannot fetch {place}: {last}", detail=text, hint=hint)
+        raise BuildError(f"cannot fetch {redacted(place)}: {last}", detail=text, hint=hint)
+
+
+def _harmless(text: str, place: str) -> str:
+    """Git's words without credentials and without the query of the address."""
+    query = "?" + place.partition("?")[2]
+    return pip.redacted(text.replace(query, "?…") if len(query) > 1 else text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -169,6 +170,16 @@ def test_nobody_listens(get: Callable[..., bytes]) -> None:
 def test_redacted() -> None:
     assert redacted("https://u:p@h/a?k=1#sha256=2") == "https://h/a?…"
     assert redacted("https://h/a#x") == "https://h/a"
+    assert redacted("http://user:TOP/S@CRET@h/a") == "http://h/a"
+    assert redacted("https://h/a@v1/x") == "https://h/a@v1/x"
+
+
+def test_a_password_with_a_slash_is_not_told() -> None:
+    with pytest.raises(InputError) as raised:
+        address("http://user:TOP/SECRETPW@example.com/x.zip")
+    error = raised.value
+    assert not {"TOP", "SECRETPW"} & set(re.findall(r"\w+", f"{error} {error.detail}"))
+    assert "%2F" in str(error.hint)
 
 
 @pytest.mark.parametrize(

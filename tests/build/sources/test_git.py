@@ -202,6 +202,16 @@ def test_wrong_credentials(
     assert "wr0ng" not in f"{error}{error.detail}{error.hint}"
 
 
+def test_the_query_of_an_address_is_not_told(tmp_path: Path) -> None:
+    told: list[str] = []
+    url = "http://127.0.0.1:1/x.git?token=TOPSECRETPW"
+    with pytest.raises(BuildError) as raised:
+        git.clone(url, {"branch": "main"}, tmp_path / "a", told.append)
+    error = raised.value
+    assert "127.0.0.1:1/x.git" in f"{error}"
+    assert "TOPSECRETPW" not in f"{told}{error}{error.detail}{error.hint}"
+
+
 def test_hooks_and_settings_of_the_user_do_not_count(
     repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
