@@ -1,0 +1,75 @@
+"""Which dashboards of a data directory are alive: each holds a lock as long as it lives.
+
+Beside its lock each has a folder for what it needs for a moment, which goes with it.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shutil
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+from fnbuild.datadir import Holder, data_dir, hold, make_private
+
+_NAME = re.compile(r"[0-9a-f]{16}\Z")
+
+
+class _AliveError(Exception):
+    """Somebody has the lock."""
+
+
+class Owner:
+    """One dashboard. `name` is what others know it by."""
+
+    def __init__(self) -> None:
+        self.name = secrets.token_hex(8)
+        self._held = ExitStack()
+
+    def appear(self) -> None:
+        """Be alive from now on, and clear away those that are not."""
+        self._held.enter_context(hold(_lock(self.name), "served", _refuse))
+        for path in _folder().glob("*.lock"):
+            self.lives(path.stem)
+        # What is killed half way leaves its temporary files where they are found again.
+        tempfile.tempdir = str(make_private(_temporary(self.name)))
+
+    def vanish(self) -> None:
+        """Be gone, in order."""
+        tempfile.tempdir = None
+        _clear(self.name)
+        self._held.close()
+
+    def lives(self, name: str) -> bool:
+        """Whether the dashboard of that name runs; what is left of a dead one is removed."""
+        if not _NAME.match(name) or not _lock(name).exists():
+            return False
+        try:
+            with hold(_lock(name), "looked at", _refuse):
+                _clear(name)
+        except _AliveError:
+            return True
+        return False
+
+
+def _clear(name: str) -> None:
+    shutil.rmtree(_temporary(name), ignore_errors=True)
+    _lock(name).unlink(missing_ok=True)
+
+
+def _folder() -> Path:
+    return data_dir() / "dashboards"
+
+
+def _lock(name: str) -> Path:
+    return _folder() / f"{name}.lock"
+
+
+def _temporary(name: str) -> Path:
+    return _folder() / f"{name}.tmp"
+
+
+def _refuse(_: Holder) -> None:
+    raise _AliveError

@@ -1,0 +1,125 @@
+"""Functions as Nuclio's clients list and get them (pkg/dashboard/resource/function.go)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import anyio.to_thread
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from fnbuild.dashboard import objects
+from fnbuild.dashboard.answers import json_response
+from fnbuild.dashboard.endpoints import Endpoint, services_of
+from fnbuild.dashboard.inventory import in_project
+from fnbuild.dashboard.listed import Listed
+from fnbuild.dashboard.namespaces import named_in
+from fnbuild.spec.types import Raw
+
+NAMESPACE = "x-nuclio-function-namespace"
+NAME = "x-nuclio-function-name"
+PROJECT = "x-nuclio-project-name"
+
+_KEPT = 16
+"""Ways of asking whose answers are kept: filters are the clients' own words, without end."""
+
+_CLEAN = "x-nuclio-skip-spec-cleanup"  # whatever it says, Nuclio cleans the spec when it is there
+_HEADERS = {
+    NAMESPACE: "The namespace; the dashboard's own without.",
+    PROJECT: "Only functions of this project.",
+    _CLEAN: "With `export`, leave the registry out, whatever the value.",
+    "?export": "`true` leaves the status out, as `nuctl export` does.",
+}
+
+
+def namespace_of(request: Request) -> str:
+    """The namespace that a request is about."""
+    return named_in(request, NAMESPACE)
+
+
+def of_cvat(request: Request) -> bool:
+    """Whether CVAT asks. One function that it cannot read takes down its whole list."""
+    agent = request.headers.get("user-agent", "")
+    return agent.startswith("CVAT/") or "x-nuclio-invoke-via" in request.headers
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What a list is asked for: which functions, and how much of each."""
+
+    for_cvat: bool
+    project: str
+    name: str
+    export: bool
+    clean: bool
+
+    @classmethod
+    def by(cls, request: Request) -> _Wanted:
+        headers = request.headers
+        return cls(
+            of_cvat(request),
+            headers.get(PROJECT, ""),
+            headers.get(NAME, ""),
+            request.query_params.get("export", "").lower() == "true",
+            _CLEAN in headers,
+        )
+
+    def takes(self, one: Listed) -> bool:
+        if self.name not in ("", one.name) or not in_project(one, self.project):
+            return False
+        return one.for_cvat or not self.for_cvat
+
+    def object(self, one: Listed) -> Raw:
+        if self.export:
+            return objects.exported(one, cleanup_spec=self.clean)
+        return objects.function_object(one)
+
+
+async def functions(request: Request) -> Response:
+    """The functions as an object by name; the bytes are made once for each state of the list."""
+    view = await services_of(request).inventory.view(namespace_of(request))
+    wanted = _Wanted.by(request)
+    if (body := view.encoded.get(wanted)) is None:
+        chosen = {one.name: wanted.object(one) for one in view.listed if wanted.takes(one)}
+        body = msgspec.json.encode(chosen)
+        if len(view.encoded) < _KEPT:
+            view.encoded[wanted] = body
+    return Response(body, media_type="application/json")
+
+
+async def function(request: Request) -> Response:
+    """One function, as it is at this moment."""
+    services = services_of(request)
+    namespace, name = namespace_of(request), request.path_params["name"]
+    found = await services.inventory.function(namespace, name)
+    wanted = _Wanted.by(request)
+    if wanted.export:
+        return json_response(wanted.object(found))
+    logs: list[Raw] = []
+    if found.operation is not None:
+        lines = await anyio.to_thread.run_sync(services.operations.lines, found.operation)
+        logs = [{**line, "name": found.operation.action} for line in lines]
+    return json_response(objects.function_object(found, logs=logs))
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    Endpoint(
+        "/api/functions",
+        ("GET",),
+        "read",
+        functions,
+        "List functions, as an object by name.",
+        parameters={**_HEADERS, NAME: "Only the function of this name."},
+        gives={"application/json": {"type": "object"}},
+    ),
+    Endpoint(
+        "/api/functions/{name}",
+        ("GET",),
+        "read",
+        function,
+        "Get a function: metadata, spec and status.",
+        parameters=_HEADERS,
+        gives={"application/json": {"type": "object"}},
+    ),
+)

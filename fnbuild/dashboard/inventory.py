@@ -1,0 +1,294 @@
+"""The functions of every platform in one list, kept fresh while somebody asks.
+
+Each platform is asked on its own and in the background, so that a silent one keeps nobody waiting.
+A change that is made here, or that a platform tells of, makes the next list wait for new answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from fnbuild.dashboard import listed as listing
+from fnbuild.dashboard.asking import ask
+from fnbuild.dashboard.feeds import PATIENCE, Feed
+from fnbuild.dashboard.listed import Listed
+from fnbuild.dashboard.operations import Operations
+from fnbuild.dashboard.presence import INTERVAL, Candidate, Presence
+from fnbuild.dashboard.settings import Settings
+from fnbuild.errors import FnbuildError, NotFoundError
+from fnbuild.membership import project_of
+from fnbuild.platforms import Deployment, Platform
+
+AGE = 1.0
+"""Seconds that a list is old at most."""
+
+_PAUSE = 0.75
+"""Seconds between two questions to the platforms while somebody is interested."""
+
+_GLANCE = 0.1
+"""Seconds between two looks at whether a platform knows of a change."""
+
+_INTEREST = 10.0
+"""Seconds after the last question during which lists are kept fresh without one."""
+
+
+@dataclass(slots=True, eq=False)
+class View:
+    """The list of one namespace; a new one whenever anything differs.
+
+    `encoded` keeps what was made of it, by whatever its maker asks for it with.
+    """
+
+    listed: tuple[Listed, ...] = ()
+    encoded: dict[Any, bytes] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class _Space:
+    """A namespace that somebody asks about."""
+
+    name: str
+    view: View = field(default_factory=View)
+    feeds: dict[str, Feed] = field(default_factory=dict)
+    versions: list[int] = field(default_factory=list)
+    asked: float = 0.0
+    watchers: set[asyncio.Event] = field(default_factory=set)
+    hurry: asyncio.Event = field(default_factory=asyncio.Event)
+    keeper: asyncio.Task[None] | None = None
+
+
+class Inventory:
+    """For use on the event loop that runs it, but for `changed` and `last`."""
+
+    def __init__(self, settings: Settings, operations: Operations):
+        self._settings = settings
+        self._operations = operations
+        self._presence = Presence(settings)
+        self._spaces: dict[str, _Space] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._met = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.on_change: list[Callable[[], None]] = []
+        """Called when a list differs from the one before. Nobody is asked for their sake."""
+
+    async def start(self) -> None:
+        """Begin what works in the background."""
+        self._loop = asyncio.get_running_loop()
+        self._operations.on_change.append(self.changed)
+        self._begin(self._meet())
+
+    async def stop(self) -> None:
+        """End it."""
+        for task in list(self._tasks):
+            task.cancel()
+        for space in list(self._spaces.values()):
+            for feed in space.feeds.values():
+                await feed.close()
+        with contextlib.suppress(ValueError):
+            self._operations.on_change.remove(self.changed)
+
+    def _begin(self, work: Any) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _meet(self) -> None:
+        """See which platforms are there, again and again."""
+        while True:
+            await self._presence.ask()
+            self._met.set()
+            await asyncio.sleep(INTERVAL)
+
+    # Platforms
+
+    async def met(self) -> None:
+        """Return once every platform has been asked, or has kept silent."""
+        await self._met.wait()
+
+    def platform(self, name: str = "") -> Platform:
+        """One by name, the default without; `UsageError` for one that is not shown here."""
+        return self._presence.platform(name)
+
+    def shown(self) -> list[tuple[Platform, list[str]]]:
+        """The platforms that are there, the default first, with what is wrong with each."""
+        return [(one.platform, self._troubles(one)) for one in self._presence.shown]
+
+    def _troubles(self, one: Candidate) -> list[str]:
+        """What it said of itself, or that it says nothing now."""
+        space = self._spaces.get(self._settings.namespace)
+        feed = space.feeds.get(one.platform.name) if space is not None else None
+        if feed is not None and feed.silence and not one.notices:
+            return [f"it {feed.silence}"]
+        return list(one.notices)
+
+    # Lists
+
+    async def functions(self, namespace: str, project: str | None = None) -> list[Listed]:
+        """All functions by name, or those of a project."""
+        view = await self.view(namespace)
+        return [one for one in view.listed if in_project(one, project)]
+
+    async def view(self, namespace: str) -> View:
+        """The list, `AGE` old at most."""
+        space = self._space(namespace)
+        space.asked = time.monotonic()
+        await self._refresh(space, AGE)
+        if not self._forget(space) and space.keeper is None:
+            space.keeper = self._begin(self._keep(space))
+        return space.view
+
+    def _forget(self, space: _Space) -> bool:
+        """Anybody can ask about any namespace; nothing is kept of those where nothing is."""
+        wanted = space.view.listed or space.watchers or space.keeper
+        if wanted or space.name == self._settings.namespace:
+            return False
+        if self._spaces.get(space.name) is space:
+            del self._spaces[space.name]
+        return True
+
+    def last(self, namespace: str) -> list[Listed]:
+        """The functions as they were last known; asks nobody."""
+        space = self._spaces.get(namespace)
+        return list(space.view.listed) if space is not None else []
+
+    @property
+    def namespaces(self) -> set[str]:
+        """The dashboard's own, and those that somebody has asked about."""
+        return {self._settings.namespace, *self._spaces}
+
+    def changed(self) -> None:
+        """Let the next list be fresh, and tell who watches. May be called from any thread."""
+        for space in list(self._spaces.values()):
+            for feed in list(space.feeds.values()):
+                feed.changed()
+            if self._loop is not None and not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(space.hurry.set)
+
+    async def watch(self, namespace: str = "") -> AsyncGenerator[None, None]:
+        """Once now, then at every difference of the namespace's list."""
+        space = self._space(namespace or self._settings.namespace)
+        bell = asyncio.Event()
+        space.watchers.add(bell)
+        try:
+            await self.view(space.name)
+            bell.set()
+            while True:
+                await bell.wait()
+                bell.clear()
+                yield
+        finally:
+            space.watchers.discard(bell)
+            self._forget(space)
+
+    def _space(self, namespace: str) -> _Space:
+        return self._spaces.setdefault(namespace, _Space(namespace))
+
+    async def _keep(self, space: _Space) -> None:
+        """Ask the platforms again and again while somebody wants to know."""
+        try:
+            while space.watchers or time.monotonic() - space.asked < _INTEREST:
+                await self._pause(space)
+                await self._refresh(space, _PAUSE / 2)
+        finally:
+            space.keeper = None
+            self._forget(space)
+
+    async def _pause(self, space: _Space) -> None:
+        """Wait until it is time to ask again, or there is a reason to."""
+        ends = time.monotonic() + _PAUSE
+        while time.monotonic() < ends:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(space.hurry.wait(), _GLANCE)
+            if space.hurry.is_set() or any(feed.notice() for feed in space.feeds.values()):
+                break
+        space.hurry.clear()
+
+    async def _refresh(self, space: _Space, age: float) -> None:
+        await self._met.wait()
+        feeds = self._feeds(space)
+        await asyncio.gather(*(feed.fresh(age) for feed in feeds))
+        versions = [feed.version for feed in feeds]
+        if versions == space.versions:
+            return
+        space.versions = versions
+        found = [one for feed in feeds for one in feed.deployments]
+        operations = self._operations.every(space.name)
+        now = tuple(listing.together(found, operations, self._presence.default.name))
+        if now != space.view.listed:
+            space.view = View(now)
+            for bell in space.watchers:
+                bell.set()
+            for tell in self.on_change:
+                tell()
+
+    def _feeds(self, space: _Space) -> list[Feed]:
+        """The namespace's feeds, the default platform's first."""
+        for one in self._presence.shown:
+            name = one.platform.name
+            if name not in space.feeds:
+                space.feeds[name] = Feed(one.platform, space.name)
+        return list(space.feeds.values())
+
+    # One function
+
+    async def function(self, namespace: str, name: str) -> Listed:
+        """The function as it is now. `NotFoundError` when no platform has it, nor will."""
+        await self._met.wait()
+        plain, _, chosen = name.partition("@")
+        for platform in self._order(namespace, plain, chosen):
+            found = await self._asked(platform, namespace, plain)
+            if found is None:
+                continue
+            if chosen and (first := self._first(namespace, plain)) not in ("", platform.name):
+                return listing.shadowed(found, first)
+            return listing.of(found, self._operations.newest(namespace, plain))
+        operation = self._operations.newest(namespace, plain)
+        if operation is not None and not chosen:
+            coming = listing.announced(operation, self._presence.default.name)
+            if coming is not None:
+                return coming
+        raise NotFoundError("Function not found", hint=f"no platform has {name!r} in {namespace}")
+
+    def _first(self, namespace: str, name: str) -> str:
+        """The platform whose function of that name comes first, "" when none is known."""
+        return next((one.platform for one in self.last(namespace) if one.name == name), "")
+
+    def _order(self, namespace: str, name: str, chosen: str) -> Iterator[Platform]:
+        """Where to look for a function: where it is, as far as a fresh list tells, comes first."""
+        if chosen:
+            yield self.platform(chosen)
+            return
+        space = self._spaces.get(namespace)
+        kept = space is not None and space.keeper is not None
+        first = self._first(namespace, name) if kept else ""
+        shown = [one.platform for one in self._presence.shown]
+        yield from sorted(shown, key=lambda one: one.name != first)
+
+    async def _asked(self, platform: Platform, namespace: str, name: str) -> Deployment | None:
+        """What the platform says; what it said last when it is silent."""
+        space = self._spaces.get(namespace)
+        feed = space.feeds.get(platform.name) if space is not None else None
+        try:
+            if feed is None or not feed.silence:
+                async with asyncio.timeout(PATIENCE):
+                    return await ask(platform.deployment, namespace, name)
+        except NotFoundError:
+            return None
+        except (FnbuildError, TimeoutError):
+            pass
+        known = (one.deployment for one in self.last(namespace))
+        return next((one for one in known if _is(one, platform, name)), None)
+
+
+def _is(one: Deployment, platform: Platform, name: str) -> bool:
+    return one.platform == platform.name and one.name == name
+
+
+def in_project(one: Listed, project: str | None) -> bool:
+    return project in (None, "", project_of(one.deployment.function))

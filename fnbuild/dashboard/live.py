@@ -1,0 +1,118 @@
+"""The list of functions as a stream: what a page shows without asking again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import ClassVar
+from weakref import WeakSet
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from fnbuild.dashboard import objects
+from fnbuild.dashboard.answers import RefusedError
+from fnbuild.dashboard.endpoints import Endpoint, services_of
+from fnbuild.dashboard.functions import NAMESPACE, namespace_of
+from fnbuild.dashboard.inventory import Inventory, View
+from fnbuild.dashboard.listed import Listed
+from fnbuild.spec.types import Raw
+
+_INTERVAL = 0.5
+"""Seconds between two lists at least."""
+
+_SILENCE = 15.0
+"""Seconds after which a comment keeps the connection from looking dead to those in between."""
+
+
+_AT_ONCE = 100
+"""Streams that are open at most: each keeps a connection, and a namespace being asked about."""
+
+
+class _Stream(StreamingResponse):
+    """One that counts while it is open."""
+
+    _open: ClassVar[WeakSet[_Stream]] = WeakSet()
+
+    def __init__(self, events: AsyncIterator[bytes]):
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+        self._open.add(self)
+
+    @classmethod
+    def room(cls) -> bool:
+        return len(cls._open) < _AT_ONCE
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._open.discard(self)
+
+
+async def live(request: Request) -> Response:
+    """Server-sent events: `functions` with the whole list, at once and after every change."""
+    inventory, namespace = services_of(request).inventory, namespace_of(request)
+    if not _Stream.room():
+        raise RefusedError(
+            503,
+            f"{_AT_ONCE} pages follow the list here already",
+            hint="close some, or ask /api/functions from time to time",
+            headers={"Retry-After": "10"},
+        )
+    return _Stream(_events(inventory, namespace))
+
+
+async def _events(inventory: Inventory, namespace: str) -> AsyncIterator[bytes]:
+    yield b"retry: 1000\n\n"
+    sent, watching = 0.0, inventory.watch(namespace)
+    change = asyncio.ensure_future(anext(watching))
+    try:
+        while True:
+            done, _ = await asyncio.wait({change}, timeout=_SILENCE)
+            if not done:
+                yield b": still here\n\n"
+                continue
+            change.result()
+            await asyncio.sleep(max(0.0, sent + _INTERVAL - time.monotonic()))
+            sent = time.monotonic()
+            yield _event(await inventory.view(namespace))
+            change = asyncio.ensure_future(anext(watching))
+    finally:
+        change.cancel()
+        await asyncio.gather(change, return_exceptions=True)
+        await watching.aclose()
+
+
+def _event(view: View) -> bytes:
+    if (event := view.encoded.get("live")) is None:
+        listed = {one.name: _without_code(one) for one in view.listed}
+        event = b"event: functions\ndata: %b\n\n" % msgspec.json.encode({"functions": listed})
+        view.encoded["live"] = event
+    return event
+
+
+def _without_code(one: Listed) -> Raw:
+    raw = objects.function_object(one)
+    build = raw["spec"].get("build")
+    if build:
+        raw["spec"]["build"] = {
+            key: value for key, value in build.items() if key != "functionSourceCode"
+        }
+    return raw
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    Endpoint(
+        "/api/live",
+        ("GET",),
+        "read",
+        live,
+        "Follow the list of functions: an event `functions` at once and after every change.",
+        parameters={NAMESPACE: "The namespace; the dashboard's own without."},
+        gives={"text/event-stream": {"type": "string"}},
+    ),
+)

@@ -1,0 +1,218 @@
+"""A deploy by API before it begins: everything that can be wrong with it is found here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from fnbuild import artifacts, membership
+from fnbuild import deploy as pipeline
+from fnbuild.dashboard.bodies import Body
+from fnbuild.dashboard.secrets import with_stored
+from fnbuild.dashboard.services import Services
+from fnbuild.dashboard.sources import Kind, Source, kind_of
+from fnbuild.deploy import DeployRequest, Prepared
+from fnbuild.errors import (
+    ConfigError,
+    ConflictError,
+    Diagnostic,
+    FnbuildError,
+    NotFoundError,
+    PreconditionError,
+    Report,
+    UsageError,
+)
+from fnbuild.membership import DEFAULT_PROJECT, project_of
+from fnbuild.platforms import Deployment, Platform, Progress
+from fnbuild.spec.function_rules import RESERVED_NAMES
+from fnbuild.spec.locate import NAMES
+from fnbuild.spec.merge import merge
+from fnbuild.spec.reader import check_text, failure
+from fnbuild.spec.types import Function, Spec
+
+SKIP_DEPLOY = "skip-deploy"
+_WITHOUT_FOLDER = ("inline", "image", "recorded")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What is going to be done. `function` is the one that is wanted."""
+
+    action: str
+    function: Function
+    work: Callable[[Progress], object]
+
+
+def deploy(services: Services, platform: Platform, body: Body) -> Change:
+    """The deploy that a body asks for. Raises what is wrong with it; changes nothing."""
+    metadata = body.function.metadata
+    if metadata.name in RESERVED_NAMES:
+        raise PreconditionError(
+            f"{metadata.name!r} is the name of a part of Nuclio", hint="give it another name"
+        )
+    current = current_of(platform, metadata.namespace, metadata.name)
+    refuse_stale(metadata.resource_version, current)
+    function = with_stored(body.function, current.function if current else None)
+    metadata = msgspec.structs.replace(function.metadata, resource_version="")
+    function = msgspec.structs.replace(function, metadata=metadata)
+    refuse_missing_project(services, platform, membership.settled(function, current))
+    if metadata.annotations.get(SKIP_DEPLOY, "").lower() == "true":
+        return _import(platform, function, current)
+    kind = _kind(function, current, body)
+    if body.yaml and kind in _WITHOUT_FOLDER:
+        _, report = check_text(body.text, NAMES[0])
+        if report.errors:
+            raise failure(report, NAMES[0])
+    if kind == "recorded" and current is not None:
+        function = _over_recorded(function, current)
+    source = Source(kind, services.settings, services.uploads, services.library)
+    request = DeployRequest(
+        name=metadata.name or None,
+        namespace=metadata.namespace,
+        overrides=function,
+        platform=platform.name,
+    )
+    opened = source.opened if kind in ("upload", "library") else source.checked
+    with opened(request) as known:
+        prepared = pipeline.prepare(known)
+        if prepared.image and platform.runs == "folder":
+            artifacts.planned(prepared.loaded, artifacts.given(prepared.image, current), platform)
+    if not metadata.name:
+        refuse_existing(services, platform, prepared.function)
+    wanted = membership.settled(prepared.function, current)
+    if kind == "recorded" and current is not None:
+        return Change(
+            _action(current.function, wanted),
+            wanted,
+            _recorded(platform, current, wanted, prepared),
+        )
+    return Change("deploy", wanted, _deployed(source, request, prepared))
+
+
+def current_of(platform: Platform, namespace: str, name: str) -> Deployment | None:
+    """The function as the platform has it, None when it has none of that name."""
+    try:
+        return platform.deployment(namespace, name) if name else None
+    except NotFoundError:
+        return None
+
+
+def refuse_stale(version: str, current: Deployment | None) -> None:
+    """`ConflictError` when somebody has changed the function since it was seen in that version."""
+    if version and current is not None and version != str(current.revision):
+        raise ConflictError(
+            f"{current.name} is at version {current.revision}, and this change is of {version}",
+            hint="get the function, and make the change on it as it is now",
+        )
+
+
+def refuse_existing(services: Services, platform: Platform, function: Function) -> None:
+    """`ConflictError` for a new function whose name is taken."""
+    namespace, name = function.metadata.namespace, function.metadata.name
+    known = services.operations.newest(namespace, name)
+    announced = known is not None and known.function is not None and known.action != "delete"
+    if announced or current_of(platform, namespace, name) is not None:
+        raise already_there(name)
+
+
+def already_there(name: str) -> ConflictError:
+    return ConflictError(
+        "Cannot create two functions with the same name",
+        hint=f"PUT /api/functions/{name} changes the one that is there",
+    )
+
+
+def refuse_missing_project(services: Services, platform: Platform, function: Function) -> None:
+    """`PreconditionError` for a project that no platform has: a dashboard makes none by itself."""
+    wanted, namespace = project_of(function), function.metadata.namespace
+    if wanted == DEFAULT_PROJECT:
+        return
+    others = [one for one, notices in services.inventory.shown() if not notices]
+    for one in (platform, *(other for other in others if other.name != platform.name)):
+        try:
+            if wanted in [project.name for project in one.projects(namespace)]:
+                return
+        except FnbuildError:
+            if one is platform:
+                raise
+    raise PreconditionError(f"Project does not exist: {wanted}", hint="POST /api/projects makes it")
+
+
+def _kind(function: Function, current: Deployment | None, body: Body) -> Kind:
+    """Where the code is; where nothing says so, that and everything else that is wrong."""
+    try:
+        return kind_of(function, current)
+    except UsageError as error:
+        report = Report([Diagnostic("error", "no-code", error.message, hint=error.hint)])
+        found = check_text(body.text, NAMES[0])[1]
+        report.extend(one if body.yaml else replace(one, span=None, excerpt=None) for one in found)
+        raise ConfigError(error.message, report, hint=error.hint) from error
+
+
+def _import(platform: Platform, function: Function, current: Deployment | None) -> Change:
+    if current is not None and current.state != "imported":
+        raise ConflictError(
+            f"{current.name} is there already, so it cannot be imported", hint="delete it first"
+        )
+    function = membership.settled(function, current)
+
+    def work(progress: Progress) -> Deployment:
+        membership.enter(platform, function, current, progress)
+        return platform.store_imported(function)
+
+    return Change("import", function, work)
+
+
+def _action(known: Function, wanted: Function) -> str:
+    """What another configuration for the same code is called."""
+    if known.spec.disable == wanted.spec.disable:
+        return "update"
+    return "disable" if wanted.spec.disable else "enable"
+
+
+def _over_recorded(function: Function, current: Deployment) -> Function:
+    """What was asked for, with what belongs to the code that the function has."""
+    known, asked = current.function.spec, function.spec
+    build = merge(Function(spec=Spec(build=asked.build)), Function(spec=Spec(build=known.build)))
+    spec = msgspec.structs.replace(
+        asked,
+        build=build.spec.build,
+        handler=asked.handler or known.handler,
+        runtime=asked.runtime or known.runtime,
+        image=known.image,
+    )
+    return msgspec.structs.replace(function, spec=spec)
+
+
+def _recorded(
+    platform: Platform, current: Deployment, function: Function, prepared: Prepared
+) -> Callable[[Progress], Deployment]:
+    def work(progress: Progress) -> Deployment:
+        # The code stays where it is recorded.
+        _tell(prepared, progress, unseen="handler-module")
+        return pipeline.reconfigure(platform, current, function, {}, progress)
+
+    return work
+
+
+def _deployed(
+    source: Source, request: DeployRequest, prepared: Prepared
+) -> Callable[[Progress], Deployment]:
+    # A name that stood in the code's own configuration is the one that was looked at.
+    request = replace(request, name=prepared.function.metadata.name)
+
+    def work(progress: Progress) -> Deployment:
+        _tell(prepared, progress)
+        with source.opened(request, progress) as known:
+            return pipeline.deploy(known, progress)
+
+    return work
+
+
+def _tell(prepared: Prepared, progress: Progress, *, unseen: str = "") -> None:
+    """What was found, but for the rule of what nobody has looked at."""
+    for one in prepared.report.warnings:
+        if one.rule != unseen:
+            progress(f"warning: {one.message}")

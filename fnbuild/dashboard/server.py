@@ -1,0 +1,235 @@
+"""Listening: the dashboard's addresses, its health address, and its end.
+
+Every address has a server of its own on one application, since what may be read without a token
+depends on the address. SIGTERM and SIGINT end streams at once, let requests that run come to their
+end, then stop what works in the background.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import anyio
+import uvicorn
+from starlette.applications import Starlette
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fnbuild.dashboard import app as assembly
+from fnbuild.dashboard.guard import OPEN
+from fnbuild.dashboard.inventory import Inventory
+from fnbuild.dashboard.settings import Address, Settings
+from fnbuild.dashboard.tokens import Tokens
+from fnbuild.errors import UnavailableError, UsageError
+from fnbuild.store import Store
+
+GRACE_SECONDS = 30
+"""How long requests that run may still take once the dashboard is told to end."""
+
+# Platforms are asked in threads. Python's own interval, ten times as long, is what a request may
+# have to wait for each of them at each of its steps.
+_SWITCH_SECONDS = 0.0005
+_INVOCATIONS = "/api/function_invocations"
+_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - as asked
+_REMEDIES = {
+    errno.EADDRINUSE: "another program has the port: take another one, or end that program",
+    errno.EADDRNOTAVAIL: "HOST has to be an address of this machine: `ip address` lists them",
+    errno.EACCES: "take a port from 1024 on: those below are the administrator's",
+}
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Addresses and a new token are told on stderr."""
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    with Store.open() as store, ExitStack() as opened:
+        sockets = [opened.enter_context(_listening(one)) for one in settings.listen]
+        health = opened.enter_context(_listening(settings.health)) if settings.health else None
+        asyncio.run(_serve(settings, store, sockets, health))
+
+
+def _tell_changes() -> None:
+    """Every change is a line on stderr, too."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s audit: %(message)s"))
+    logger = logging.getLogger("fnbuild.audit")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    logger.propagate = False
+
+
+async def _serve(
+    settings: Settings, store: Store, sockets: list[socket.socket], health: socket.socket | None
+) -> None:
+    app = assembly.create(settings, store)
+    tokens: Tokens = app.state.services.tokens
+    streams = Streams(app)
+    servers = [
+        (_Server(_Door(streams, open=address.open)), one)
+        for address, one in zip(settings.listen, sockets, strict=True)
+    ]
+    if health is not None:
+        servers.append((_Server(Starlette(routes=assembly.health_routes())), health))
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        streams.end()
+        for server, _ in servers:
+            server.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end)
+    async with app.router.lifespan_context(app), asyncio.TaskGroup() as group:
+        for server, one in servers:
+            group.create_task(server.serve([one]))
+        _tell(settings, tokens, sockets, health)
+        # Behind them: that a token was made is said there.
+        _tell_changes()
+        await _tell_silence(settings, app.state.services.inventory)
+
+
+async def _tell_silence(settings: Settings, inventory: Inventory) -> None:
+    """Which of the platforms that were asked for do not answer; processes need no engine."""
+    await inventory.met()
+    asked = {settings.platform, *settings.platforms} - {"process"}
+    for platform, notices in inventory.shown():
+        if notices and platform.name in asked:
+            words = f"the platform {platform.name} does not answer now: {notices[0]}"
+            print(words, file=sys.stderr, flush=True)
+
+
+def _tell(
+    settings: Settings, tokens: Tokens, sockets: list[socket.socket], health: socket.socket | None
+) -> None:
+    lines = []
+    for kind, needed in (("write", True), ("read", settings.read_token)):
+        if needed and (token := tokens.ensure("write" if kind == "write" else "read")):
+            lines.append(f"the {kind} token, shown only now: {token}")
+    for address, one in zip(settings.listen, sockets, strict=True):
+        reading = "reading needs no token" if address.open else "reading needs a token"
+        beside = ", and at every address of this machine" if _is_everywhere(one) else ""
+        lines.append(f"the dashboard is at {_url(one)}{beside} ({reading})")
+    if health is not None:
+        lines.append(f"its health is at {_url(health)}/ready")
+    if not all(address.loopback for address in settings.listen):
+        lines.append(
+            "it speaks plain HTTP, so tokens can be read on their way to it: for others than this"
+            " machine, put a proxy with TLS before it"
+        )
+    print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+def _is_everywhere(listening: socket.socket) -> bool:
+    return listening.getsockname()[0] in _EVERYWHERE
+
+
+def _url(listening: socket.socket) -> str:
+    """An address that this machine's clients can use."""
+    host, port = listening.getsockname()[:2]
+    host = _EVERYWHERE.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+@contextmanager
+def _listening(address: Address) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        made = socket.create_server((address.host, address.port), family=family, backlog=512)
+    except (OSError, UnicodeError) as error:
+        number = getattr(error, "errno", None) or -1
+        if number < 0:  # the resolver's own, or a name that it cannot be asked for
+            raise _unknown(address) from error
+        raise UnavailableError(
+            f"cannot listen on {address}: {os.strerror(number)}", hint=_REMEDIES.get(number)
+        ) from error
+    with made:
+        # What is accepted inherits it. Without, each reply waits 40 ms for the caller's kernel.
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        yield made
+
+
+def _unknown(address: Address) -> UsageError:
+    return UsageError(
+        f"cannot listen on {address}: {address.host} is no host that is known here",
+        hint="HOST:PORT, as in 127.0.0.1:8070, with an address of this machine",
+    )
+
+
+class _Server(uvicorn.Server):
+    """One address; signals are for all of them together."""
+
+    def __init__(self, app: ASGIApp):
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http="h11",
+                ws="none",
+                lifespan="off",
+                interface="asgi3",
+                log_config=None,
+                log_level="error",
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                timeout_graceful_shutdown=GRACE_SECONDS,
+            )
+        )
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class _Door:
+    """Says of each request whether it came by an address that is open for reading."""
+
+    def __init__(self, app: ASGIApp, *, open: bool):  # noqa: A002 - as in Address
+        self._app = app
+        self._open = open
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[OPEN] = self._open
+        await self._app(scope, receive, send)
+
+
+class Streams:
+    """Ends answers that would go on for ever, such as logs that are followed, when it is told to.
+
+    Those are answers to GET of unknown length, but for what comes from a function.
+    """
+
+    def __init__(self, app: ASGIApp):
+        self._app = app
+        self._running: set[anyio.CancelScope] = set()
+
+    def end(self) -> None:
+        for one in self._running:
+            one.cancel()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] != "GET" or scope["path"].startswith(_INVOCATIONS):
+            await self._app(scope, receive, send)
+            return
+        with anyio.CancelScope() as cancelled:
+
+            async def watched(message: Message) -> None:
+                if message["type"] == "http.response.start" and not _has_length(message):
+                    self._running.add(cancelled)
+                await send(message)
+
+            try:
+                await self._app(scope, receive, watched)
+            finally:
+                self._running.discard(cancelled)
+        if cancelled.cancelled_caught:
+            await send({"type": "http.response.body", "body": b""})
+
+
+def _has_length(message: Message) -> bool:
+    return any(name.lower() == b"content-length" for name, _ in message["headers"])

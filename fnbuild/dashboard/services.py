@@ -1,0 +1,74 @@
+"""What the handlers of one dashboard share, and the order in which it starts and stops."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from fnbuild.dashboard.inventory import Inventory
+from fnbuild.dashboard.library import Library
+from fnbuild.dashboard.operations import Operations
+from fnbuild.dashboard.reconcile import Reconciler
+from fnbuild.dashboard.relay import Relay
+from fnbuild.dashboard.sampling import Sampling
+from fnbuild.dashboard.settings import Settings
+from fnbuild.dashboard.tokens import Attempts, Tokens
+from fnbuild.dashboard.uploads import Uploads
+from fnbuild.store import Store
+
+
+@dataclass(slots=True)
+class Services:
+    settings: Settings
+    store: Store
+    tokens: Tokens
+    attempts: Attempts
+    operations: Operations
+    inventory: Inventory
+    relay: Relay
+    sampling: Sampling
+    reconciler: Reconciler
+    uploads: Uploads
+    library: Library
+
+    @classmethod
+    def of(cls, settings: Settings, store: Store) -> Services:
+        operations = Operations(store)
+        inventory = Inventory(settings, operations)
+        return cls(
+            settings,
+            store,
+            # Every request asks them, and must not wait for what threads write.
+            Tokens(Store(store.path)),
+            Attempts(),
+            operations,
+            inventory,
+            Relay(inventory),
+            Sampling(inventory, settings),
+            Reconciler(inventory, operations),
+            Uploads(),
+            Library(settings.library),
+        )
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Everything that works in the background, while the block lasts."""
+        parts = (
+            self.operations,
+            self.uploads,
+            self.inventory,
+            self.relay,
+            self.sampling,
+            self.reconciler,
+        )
+        started = []
+        try:
+            for part in parts:
+                await part.start()
+                started.append(part)
+            yield
+        finally:
+            for part in reversed(started):
+                await part.stop()
+            self.tokens.close()

@@ -1,0 +1,103 @@
+"""What a function did in the last minutes, and its last errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio.to_thread
+from starlette.requests import Request
+from starlette.responses import Response
+
+from fnbuild.dashboard.answers import json_response
+from fnbuild.dashboard.endpoints import Endpoint, services_of
+from fnbuild.dashboard.functions import NAMESPACE, namespace_of
+from fnbuild.dashboard.sampling import INTERVAL, Sample
+from fnbuild.errors import FnbuildError
+from fnbuild.platforms import Deployment, LogRecord, Platform, Statistics
+from fnbuild.spec.types import Raw
+
+_LINES_READ = 2000
+_ERRORS_SHOWN = 20
+
+
+async def statistics(request: Request) -> Response:
+    """Samples of the last 15 minutes, the workers now, and the last errors, newest first."""
+    services, namespace = services_of(request), namespace_of(request)
+    listed = await services.inventory.function(namespace, request.path_params["name"])
+    platform = services.inventory.platform(listed.platform)
+    now, errors = await anyio.to_thread.run_sync(_asked, platform, namespace, listed.deployment)
+    memory = [one.gpu_memory for one in now.values() if one.gpu_memory is not None]
+    history = services.sampling.history(namespace, listed.name)
+    return json_response(
+        {
+            "interval": INTERVAL,
+            "samples": [_sample(one) for one in history.samples],
+            "workers": listed.deployment.details.get("workers") or _workers(now),
+            "restarts": sum(one.restarts for one in now.values()),
+            "gpuMemory": sum(memory) if memory else None,
+            "errors": [_error(one) for one in errors],
+        }
+    )
+
+
+def _asked(
+    platform: Platform, namespace: str, deployment: Deployment
+) -> tuple[dict[str, Statistics], list[LogRecord]]:
+    return platform.statistics(deployment), _errors(platform, namespace, deployment.name)
+
+
+def _workers(now: dict[str, Statistics]) -> list[Raw]:
+    """The workers of several replicas, of which no more is known than their states."""
+    return [
+        {"id": f"{replica} {number}", "state": state}
+        for replica, one in now.items()
+        for number, state in enumerate(
+            state for state, count in one.workers.items() for _ in range(count)
+        )
+    ]
+
+
+def _errors(platform: Platform, namespace: str, name: str) -> list[LogRecord]:
+    """The last errors of the function's log, newest first."""
+    try:
+        records = [
+            one for one in platform.logs(namespace, name, tail=_LINES_READ) if one.level == "error"
+        ]
+    except FnbuildError:
+        return []  # it has no log yet, or not any more
+    return records[: -_ERRORS_SHOWN - 1 : -1]
+
+
+def _sample(one: Sample) -> Raw:
+    """Percentiles as they are likely to be; `bounds` are what they lie between for sure."""
+    found = dict(zip(("p50", "p95", "p99"), one.quantiles or (None, None, None), strict=True))
+    return {
+        "time": one.time,
+        "requests": one.requests,
+        "errors": one.errors,
+        **{name: value and value.likely for name, value in found.items()},
+        "bounds": {name: value and [value.least, value.most] for name, value in found.items()},
+        "busy": one.busy,
+        "workers": one.workers,
+    }
+
+
+def _error(record: LogRecord) -> Raw:
+    found: dict[str, Any] = {"time": record.time, "message": record.message}
+    for name, field in (("requestId", "request_id"), ("status", "status")):
+        if field in record.fields:
+            found[name] = record.fields[field]
+    return found
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    Endpoint(
+        "/api/functions/{name}/statistics",
+        ("GET",),
+        "read",
+        statistics,
+        "What a function did in the last 15 minutes, and its last errors.",
+        parameters={NAMESPACE: "The namespace; the dashboard's own without."},
+        gives={"application/json": {"type": "object"}},
+    ),
+)

@@ -1,0 +1,148 @@
+"""What Nuclio's clients ask about the dashboard itself, answered as an empty Nuclio would.
+
+The shapes are those of pkg/dashboard/resource/frontend.go, versions.go, namespaces.go,
+externalipaddresses.go, apigateway.go and v3iostream.go.
+"""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from fnbuild.dashboard.answers import json_body, json_response
+from fnbuild.dashboard.endpoints import Endpoint, Handler, services_of
+from fnbuild.dashboard.objects import redacted
+from fnbuild.errors import NotFoundError, PreconditionError
+
+NUCLIO = "1.15.9"
+"""The release of Nuclio whose behaviour is matched. Clients compare it to learn what they may use:
+mlrun leaves out what came later than the label it is told."""
+
+_WINDOWS = ("1m", "2m", "5m", "10m", "30m", "1h", "2h", "4h", "8h", "12h", "24h")
+_MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+async def frontend_spec(request: Request) -> Response:
+    """What Nuclio's page needs to know."""
+    settings = services_of(request).settings
+    spec = {
+        "externalIPAddresses": list(settings.external_ips),
+        "namespace": settings.namespace,
+        "defaultHTTPIngressHostTemplate": "",
+        "imageNamePrefixTemplate": "",
+        "scaleToZero": {
+            "mode": "disabled",
+            "inactivityWindowPresets": list(_WINDOWS),
+            "scaleResources": [],
+        },
+        "defaultFunctionConfig": {"attributes": redacted(settings.defaults)},
+        "platformKind": services_of(request).inventory.platform().name,
+        "allowedAuthenticationModes": ["none", "basicAuth", "accessKey"],
+        "validFunctionPriorityClassNames": [],
+        "defaultFunctionPodResources": {},
+        "autoScaleMetrics": {},
+        "disableDefaultHttpTrigger": False,
+        "logsScreenEnabled": True,
+    }
+    return json_response({"frontendSpec": spec})
+
+
+async def versions(_: Request) -> Response:
+    """The release of Nuclio that is matched, fnbuild's own, and the machine."""
+    machine = platform.machine()
+    known = {
+        "label": NUCLIO,
+        "fnbuild": metadata.version("fnbuild"),
+        "gitCommit": "",
+        "os": platform.system().lower(),
+        "arch": _MACHINES.get(machine, machine),
+    }
+    return json_response({"dashboard": known})
+
+
+async def namespaces(request: Request) -> Response:
+    """The dashboard's own namespace: others are there for whoever names them."""
+    names = [services_of(request).settings.namespace]
+    return json_response({"namespaces": {"names": names}})
+
+
+async def external_ip_addresses(request: Request) -> Response:
+    """Where functions are found from elsewhere, as the dashboard was told; else where the client
+    found the dashboard, for nuclio-jupyter takes the first without asking whether there is one."""
+    addresses = list(services_of(request).settings.external_ips) or [request.url.hostname or ""]
+    return json_response({"externalIPAddresses": {"addresses": addresses}})
+
+
+async def nothing(_: Request) -> Response:
+    """An empty list."""
+    return json_response({})
+
+
+async def no_gateway(request: Request) -> Response:
+    raise NotFoundError(
+        f"there is no API gateway {request.path_params['id']}",
+        hint="a function's trigger of kind http has an ingress of its own",
+    )
+
+
+async def refuse_gateway(_: Request) -> Response:
+    """Nuclio makes gateways on Kubernetes alone, and fails elsewhere."""
+    raise PreconditionError(
+        "there are no API gateways here",
+        hint="a function's trigger of kind http has an ingress of its own",
+    )
+
+
+async def delete_gateway(_: Request) -> Response:
+    """None is there, and clients delete what may be gone."""
+    return Response(status_code=204)
+
+
+async def shard_lags(request: Request) -> Response:
+    """The lags of a stream's shards; there are no streams."""
+    await json_body(request)
+    return json_response({})
+
+
+def _endpoint(path: str, handler: Handler, summary: str, *, method: str = "GET") -> Endpoint:
+    return Endpoint(path, (method,), "read", handler, summary, gives=_OBJECT)
+
+
+def _changing(
+    path: str, method: str, handler: Handler, summary: str, *, status: int = 412
+) -> Endpoint:
+    takes = {} if path.endswith("}") and method == "DELETE" else _OBJECT
+    return Endpoint(path, (method,), "write", handler, summary, takes=takes, status=status)
+
+
+_OBJECT = {"application/json": {"type": "object"}}
+_GATEWAYS, _GATEWAY = "/api/api_gateways", "/api/api_gateways/{id}"
+_NONE = "Refused: there are no API gateways."
+_GONE = "Delete an API gateway: there are none."
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    _endpoint("/api/frontend_spec", frontend_spec, "What Nuclio's page needs to know."),
+    _endpoint("/api/versions", versions, "The release of Nuclio that is matched, and fnbuild's."),
+    _endpoint("/api/namespaces", namespaces, "The dashboard's namespace."),
+    _endpoint(
+        "/api/external_ip_addresses",
+        external_ip_addresses,
+        "Addresses at which functions are found from elsewhere.",
+    ),
+    _endpoint(_GATEWAYS, nothing, "List API gateways: there are none."),
+    _endpoint(_GATEWAY, no_gateway, "Get an API gateway: there are none."),
+    _changing(_GATEWAYS, "POST", refuse_gateway, _NONE),
+    _changing(_GATEWAY, "PUT", refuse_gateway, _NONE),
+    _changing(_GATEWAYS, "DELETE", delete_gateway, _GONE, status=204),
+    _changing(_GATEWAY, "DELETE", delete_gateway, _GONE, status=204),
+    _endpoint("/api/v3io_streams", nothing, "List V3IO streams: there are none."),
+    _endpoint(
+        "/api/v3io_streams/get_shard_lags",
+        shard_lags,
+        "Get the lags of a stream's shards: there are no streams.",
+        method="POST",
+    ),
+)
