@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fnbuild.check.problems import Problems, likely, named, shown
+from fnbuild.check.problems import Problems, named, shown
 from fnbuild.spec.labels import Attribute, Label
 
 
@@ -32,7 +32,7 @@ def read_attributes(
             problems.warning(
                 f"{place}.name",
                 f'"{name}" is not an attribute of "{label.name}" in the spec: CVAT drops it',
-                likely(name, known),
+                problems.likely(name, known),
             )
     return tuple(found)
 

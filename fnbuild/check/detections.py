@@ -6,12 +6,12 @@ The rules are those of CVAT's server (cvat/apps/lambda_manager and the serialize
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fnbuild.check import masks
 from fnbuild.check.attributes import read_attributes
-from fnbuild.check.problems import Problems, likely, named, number, numbers, shown
+from fnbuild.check.problems import Problems, named, number, numbers, shown
 from fnbuild.check.shapes import Shape, Size
 from fnbuild.spec.labels import Label
 
@@ -34,6 +34,7 @@ class Detections:
     labels: dict[str, Label]
     size: Size
     problems: Problems
+    _known: dict[str, dict[str, Label]] = field(default_factory=dict, init=False)
 
     def read(self, reply: Any) -> list[Shape]:
         if not isinstance(reply, list):
@@ -99,7 +100,7 @@ class Detections:
         elif isinstance(kind, str) and kind.lower() == "tag":
             return "tag"
         elif kind not in TYPES:
-            hint = likely(kind, TYPES) if isinstance(kind, str) else None
+            hint = self.problems.likely(kind, TYPES) if isinstance(kind, str) else None
             self.problems.error(f"{path}.type", f"{shown(kind)} is no shape type", hint)
         else:
             return str(kind)
@@ -121,7 +122,7 @@ class Detections:
             self.problems.warning(
                 f"{path}.label",
                 f'"{name}" is not in the spec: CVAT drops it without a word',
-                likely(name, known),
+                self.problems.likely(name, known),
             )
         return name
 
@@ -141,20 +142,28 @@ class Detections:
         if not isinstance(elements, list) or not elements:
             self.problems.error(f"{path}.elements", "a skeleton needs a list of at least 1 element")
             return None
-        known = {each.name: each for each in label.sublabels} if label else {}
+        known = self._sublabels(label) if label else {}
         found: list[Shape] = []
+        names: set[str] = set()
         for i, element in enumerate(elements):
             point = self._element(element, f"{path}.elements[{i}]", known, i)
             if point is None:
                 continue
-            if any(point.label == other.label for other in found):
+            if point.label in names:
                 self.problems.warning(
                     f"{path}.elements[{i}].label", f'"{point.label}" is there twice'
                 )
+            names.add(point.label)
             found.append(point)
         if found and all(point.outside for point in found):
             self.problems.warning(path, "all elements are outside: CVAT drops the skeleton")
         return replace(shape, elements=tuple(found)) if found else None
+
+    def _sublabels(self, label: Label) -> dict[str, Label]:
+        """By name; made once, as each item of a reply may have the same label."""
+        if label.name not in self._known:
+            self._known[label.name] = {each.name: each for each in label.sublabels}
+        return self._known[label.name]
 
     def _element(
         self, element: Any, path: str, known: dict[str, Label], index: int

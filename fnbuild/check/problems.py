@@ -5,9 +5,16 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Literal
+
+# Comparing words is slow, and a reply may have a wrong word in every item: this many known words
+# are looked through for one reply, and a suggestion counts as twenty of them at least.
+_COMPARED = 2000
+_LEAST_COMPARED = 20
+_MOST_KNOWN = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +41,31 @@ class Problems:
     """Findings in the order they were made."""
 
     items: list[Problem] = field(default_factory=list)
+    _to_compare: int = field(default=_COMPARED, init=False)
 
     def error(self, path: str, message: str, hint: str | None = None) -> None:
         self.items.append(Problem("error", path, message, hint))
 
     def warning(self, path: str, message: str, hint: str | None = None) -> None:
         self.items.append(Problem("warning", path, message, hint))
+
+    def likely(self, word: str, known: Collection[str]) -> str | None:
+        """A hint that names the known word closest to this one, or a few of the known ones.
+
+        None once a reply has had many of them: 100, and fewer where many words are known.
+        """
+        if not known or self._to_compare <= 0:
+            return None
+        if len(known) <= _MOST_KNOWN:
+            self._to_compare -= max(len(known), _LEAST_COMPARED)
+            by_case = {each.lower(): each for each in known}
+            close = difflib.get_close_matches(word[:80].lower(), by_case, n=1, cutoff=0.6)
+            if close:
+                return f'did you mean "{by_case[close[0]]}"?'
+        else:
+            self._to_compare -= _LEAST_COMPARED
+        more = ", …" if len(known) > 6 else ""
+        return f"known: {', '.join(islice(known, 6))}{more}"
 
 
 def shown(value: Any) -> str:
@@ -56,19 +82,6 @@ def named(value: Any) -> str:
         return "a boolean"
     names = {dict: "an object", list: "a list", str: "a string", int: "a number", float: "a number"}
     return names.get(type(value), type(value).__name__)
-
-
-def likely(word: str, known: Iterable[str]) -> str | None:
-    """A hint that names the known word closest to this one, or a few of the known ones."""
-    words = list(known)
-    by_case = {each.lower(): each for each in words}
-    close = difflib.get_close_matches(word.lower(), by_case, n=1, cutoff=0.6)
-    if close:
-        return f'did you mean "{by_case[close[0]]}"?'
-    if not words:
-        return None
-    more = ", …" if len(words) > 6 else ""
-    return f"known: {', '.join(words[:6])}{more}"
 
 
 def number(value: Any) -> bool:
