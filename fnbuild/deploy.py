@@ -31,7 +31,7 @@ DEFAULT_NAMESPACE = "nuclio"
 
 @dataclass(frozen=True, slots=True)
 class DeployRequest:
-    """What somebody asked for. `overrides` holds only what flags have set.
+    """What somebody asked for. `overrides` holds only what flags have set; `base` lies below all.
 
     `enabled` runs a function whose configuration disables it: no override can say so, since what is
     false does not override. `image` is one that is there already, to be run instead of a build.
@@ -43,6 +43,7 @@ class DeployRequest:
     namespace: str = DEFAULT_NAMESPACE
     project: str | None = None
     overrides: Function = field(default_factory=Function)
+    base: Function | None = None
     variant: str | None = None
     platform: str = "process"
     strict: bool = False
@@ -101,6 +102,7 @@ def prepare(request: DeployRequest) -> Prepared:
         overrides=overrides,
         strict=request.strict,
         variant=request.variant,
+        base=request.base,
     )
     function = _switched(without_skip(loaded.function), request)
     loaded = replace(loaded, function=function)
@@ -191,14 +193,25 @@ def _apply(platform: Platform, made: Plan, progress: Progress) -> Deployment:
 
 def update(platform: Platform, request: DeployRequest, progress: Progress) -> Deployment:
     """Change the stored configuration of a function and run it from its recorded code."""
-    namespace, name = request.namespace, request.name
-    assert name is not None
-    current = platform.deployment(namespace, name)
+    assert request.name is not None
+    current = platform.deployment(request.namespace, request.name)
     function = _switched(complete(merge(request.overrides, current.function)), request)
-    function = msgspec.structs.replace(function, metadata=_identity(function, namespace, name))
+    metadata = _identity(function, request.namespace, request.name)
+    function = msgspec.structs.replace(function, metadata=metadata)
+    return reconfigure(platform, current, function, request.options, progress)
+
+
+def reconfigure(
+    platform: Platform,
+    current: Deployment,
+    function: Function,
+    options: dict[str, Any],
+    progress: Progress,
+) -> Deployment:
+    """Run a function from its recorded code by another configuration, which is complete."""
     with artifacts.recorded(platform, current, function, progress) as artifact:
         membership.enter(platform, function, current, progress)
-        made = platform.plan(function, artifact, **request.options)
+        made = platform.plan(function, artifact, **options)
         return _apply(platform, made, progress)
 
 

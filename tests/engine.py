@@ -120,9 +120,10 @@ class Made:
         return file
 
     def remove(self) -> None:
-        for kind in ("container", "volume") if self.engine.name == "docker" else ():
-            listed = call(self.engine, kind, "ls", "--quiet", "--filter", f"name={self.token}")
-            for one in listed.split():
+        kinds = {"container": ("--all",), "volume": ()} if self.engine.name == "docker" else {}
+        for kind, flags in kinds.items():
+            ours = ("--filter", f"name={self.token}")
+            for one in call(self.engine, kind, "ls", "--quiet", *flags, *ours).split():
                 call(self.engine, kind, "rm", "--force", one)
         for reference in dict.fromkeys([*self.images, *self._named()]):
             call(self.engine, "rmi", "--force", reference)

@@ -42,10 +42,13 @@ COMMANDS = {
     "get": _entry("get:get", "Show functions or projects.", section=_WATCH),
     "logs": _entry("logs:logs", "Show a function's log.", section=_WATCH),
     "delete": _entry("delete:delete", "Delete functions or projects.", "del", section=_WATCH),
-    "create": _entry("projects:create", "Create a project.", "cre", section=_KEEP),
+    "create": _entry("projects:create", "Create projects and secrets.", "cre", section=_KEEP),
     "export": _entry("export:export", "Print functions or projects as YAML.", section=_KEEP),
     "import": _entry("importing:import_", "Read what export printed.", section=_KEEP),
     "beta": _entry("redeploy:beta", "nuctl's beta commands.", section=_KEEP),
+    "dashboard": _entry(
+        "dashboard:dashboard", "Serve Nuclio's dashboard API and a web page.", section=_SELF
+    ),
     "doctor": _entry("doctor:doctor", "Find what is wrong here, and its remedy.", section=_SELF),
     "up": _entry("service:up", "Start the supervisor and its functions.", section=_SELF),
     "down": _entry("service:down", "Stop all functions and the supervisor.", section=_SELF),

@@ -38,6 +38,11 @@ ENABLE = "`fnbuild update function {} --disable=false` runs it again"
     help="Project of the function; made when missing.",
 )
 @output_option("name", "url", default="table")
+@click.option(
+    "--recursive",
+    is_flag=True,
+    help="Deploy every function below PATH; FILE is then a name: 'function-gpu.yaml'.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan and change nothing.")
 @click.option("--strict", is_flag=True, help="Unknown keys are errors.")
 @click.option("--force", is_flag=True, help="Deploy although nothing changed.")
@@ -63,6 +68,11 @@ def deploy(ctx: click.Context, session: Session, /, **flags: Any) -> None:
     runs already keeps running until the new revision is ready.
     """
     flags["enabled"] = switched_off(ctx, "disable")
+    if flags["recursive"]:
+        from fnbuild.cli.recursive import deploy_below
+
+        deploy_below(ctx, session, flags)
+        return
     with request_of(session, flags) as request:
         if flags["dry_run"]:
             _show_plan(request, flags["output"])

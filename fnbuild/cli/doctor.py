@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -30,7 +30,24 @@ def _area(_: click.Context, __: click.Parameter, incomplete: str) -> list[Comple
     ]
 
 
-@click.command(cls=Command)
+class _Doctor(Command):
+    """`doctor`, whose first word may be a command of its own."""
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        if args[:1] == ["cvat"]:
+            from fnbuild.cli.doctor_cvat import cvat
+
+            return cvat.make_context(f"{info_name} cvat", args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+
+@click.command(cls=_Doctor)
 @click.argument("areas", nargs=-1, metavar="[AREA]...", shell_complete=_area)
 @click.option(
     "-r",
@@ -58,6 +75,8 @@ def doctor(
     Without --platform all is looked at that is there. An AREA is one of clock, disk, engine,
     registry, process, docker, gpu, kubeconfig, rights, nodes, node-ports, storage and nuclio. The
     exit status is 1 when there is a failure, and 0 when there are only warnings.
+
+    `fnbuild doctor cvat --url http://HOST:8070` examines a dashboard as CVAT uses it.
     """
     from fnbuild.check.doctor import Asked, examine
     from fnbuild.cli.progress import Progress
@@ -76,7 +95,7 @@ def doctor(
             # Two blanks: seen on a terminal while it lasts, since the table says it again.
             progress(f"  {finding.area}: {finding.message}")
             found.append(finding)
-    _show(found, output)
+    show(found, output)
     if any(finding.state == "failure" for finding in found):
         ctx.exit(1)
 
@@ -105,7 +124,8 @@ def _namespace(session: Session, platform: str) -> str:
         return DEFAULT_NAMESPACE
 
 
-def _show(found: list[Finding], output: str) -> None:
+def show(found: list[Finding], output: str) -> None:
+    """The findings as a table or an object, and what to do about them."""
     from fnbuild.cli.output import show_value, table
 
     counts = {state: sum(one.state == state for one in found) for state in ("failure", "warning")}

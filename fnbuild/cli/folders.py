@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from fnbuild.cli.watching import SKIPPED
@@ -32,3 +33,17 @@ def _below(folder: Path) -> Iterator[Path]:
             yield Path(place)
             # What lies inside a function is its own.
             folders.clear()
+
+
+def configurations(top: Path, patterns: Sequence[str]) -> list[Path]:
+    """Every configuration file below a folder, by path; one inside another function's folder too.
+
+    A folder gives its files of the first pattern that fits any. Links to folders are not followed,
+    as CVAT's scripts do not (shell patterns, `**`), so that none is found twice or for ever.
+    """
+    found: list[Path] = []
+    for place, folders, files in os.walk(top):
+        folders[:] = [name for name in folders if name not in SKIPPED]
+        fitting = ([one for one in files if fnmatchcase(one, each)] for each in patterns)
+        found += (Path(place, name) for name in next(filter(None, fitting), ()))
+    return sorted(found)

@@ -1,4 +1,6 @@
-"""`fnbuild get`: functions and projects, as nuctl lists them (pkg/nuctl/command/get.go)."""
+"""`fnbuild get`: functions and projects, as nuctl lists them (pkg/nuctl/command/get.go), and who
+changed them.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ import click
 from fnbuild.cli.lazy import Command, Entry, LazyGroup
 from fnbuild.cli.names import function_name, project_name
 from fnbuild.cli.output import output_option
-from fnbuild.cli.session import Session, note, pass_session
+from fnbuild.cli.session import Session, Whole, note, pass_session
 
 if TYPE_CHECKING:
     from fnbuild.platforms import Platform
@@ -21,12 +23,13 @@ _ENTRIES = {
     "projects": Entry(
         "fnbuild.cli.get:projects", "List projects, or show one.", ("project", "proj", "prj")
     ),
+    "audit": Entry("fnbuild.cli.get:audit", "List who changed what."),
 }
 
 
 @click.group(cls=LazyGroup, entries=_ENTRIES)
 def get() -> None:
-    """Show functions or projects."""
+    """Show functions, projects, or who changed them."""
 
 
 @click.command(cls=Command)
@@ -99,3 +102,29 @@ def projects(session: Session, name: str | None, output: str) -> None:
         click.echo("No projects found" if output in ("table", "wide") else "[]")
         return
     show_projects(found, output)
+
+
+@click.command(cls=Command)
+@click.option(
+    "--limit", type=Whole(min=1), default=100, show_default=True, metavar="N", help="At most."
+)
+@output_option()
+@pass_session
+def audit(_: Session, limit: int, output: str) -> None:
+    """List the changes that were made from here, on all platforms, newest first.
+
+    That is by this command line and by dashboards with the same data directory.
+    """
+    from dataclasses import asdict
+
+    from fnbuild.cli.output import show_value, table
+    from fnbuild.store import Store
+
+    with Store.open() as store:
+        rows = [asdict(row) for row in store.audit(limit)]
+    if output in ("json", "yaml"):
+        show_value(rows, output)
+    elif rows:
+        click.echo(table(list(rows[0]), [list(row.values()) for row in rows]))
+    else:
+        click.echo("No changes found")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -55,9 +54,11 @@ def import_() -> None:
 @click.pass_context
 def functions(ctx: click.Context, session: Session, /, file: Path | None, **flags: Any) -> None:
     """Record functions in state `imported`. They start at their first deploy."""
+    from fnbuild.cli.outcomes import finish
+
     origin, raw = _read(file)
     outcome = _store(session.connect(), session.namespace, _by_name(raw, "spec", origin), origin)
-    _finish(ctx, outcome, flags)
+    finish(ctx, outcome, flags["report_file_path"] if flags["save_report"] else None)
 
 
 @click.command(cls=Command)
@@ -71,6 +72,7 @@ def functions(ctx: click.Context, session: Session, /, file: Path | None, **flag
 @click.pass_context
 def projects(ctx: click.Context, session: Session, /, file: Path | None, **flags: Any) -> None:
     """Make projects, and record their functions in state `imported`."""
+    from fnbuild.cli.outcomes import finish
     from fnbuild.cli.overrides import key_values
     from fnbuild.platforms import Project
 
@@ -94,7 +96,7 @@ def projects(ctx: click.Context, session: Session, /, file: Path | None, **flags
         for function in members.values():
             _join(function, name)
         outcome |= _store(platform, session.namespace, members, origin)
-    _finish(ctx, outcome, flags)
+    finish(ctx, outcome, flags["report_file_path"] if flags["save_report"] else None)
 
 
 def _text(spec: dict[str, Any], key: str) -> str:
@@ -114,21 +116,16 @@ def _store(
     platform: Platform, namespace: str, functions: Mapping[str, Any], origin: str
 ) -> dict[str, str]:
     """Record each function; the failures by name, empty text for success."""
-    from fnbuild.cli.failure import tell
+    from fnbuild.cli.outcomes import each
     from fnbuild.deploy import import_function
-    from fnbuild.errors import FnbuildError
 
-    outcome: dict[str, str] = {}
-    for name, raw in functions.items():
-        try:
-            import_function(platform, _mapping(raw, f"{origin}: {name}"), namespace, origin)
-        except FnbuildError as error:
-            tell(error)
-            outcome[name] = error.message
-        else:
-            outcome[name] = ""
-            note(f"imported {name}")
-    return outcome
+    def one(item: tuple[str, Any]) -> None:
+        name, raw = item
+        import_function(platform, _mapping(raw, f"{origin}: {name}"), namespace, origin)
+        note(f"imported {name}")
+
+    outcomes = each(list(functions.items()), one)
+    return {name: one.failure for name, one in zip(functions, outcomes, strict=True)}
 
 
 def _read(file: Path | None) -> tuple[str, Any]:
@@ -200,14 +197,3 @@ def _mapping(value: Any, place: str) -> dict[str, Any]:
             hint="import reads what `fnbuild export` or `nuctl export` printed",
         )
     return value
-
-
-def _finish(ctx: click.Context, outcome: dict[str, str], flags: dict[str, Any]) -> None:
-    failed = {name: failure for name, failure in sorted(outcome.items()) if failure}
-    if flags["save_report"]:
-        report: Path = flags["report_file_path"]
-        done = sorted(name for name in outcome if name not in failed)
-        report.write_text(json.dumps({"success": done, "failed": failed}, indent=2) + "\n")
-        note(f"report written to {report}")
-    if failed:
-        ctx.exit(1)

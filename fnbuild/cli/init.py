@@ -63,6 +63,8 @@ def init(directory: Path, kind: str, name: str | None) -> None:
         target.write_text(text, encoding="utf-8")
         note(f"wrote {directory / path}")
     note(f"next: fnbuild run --path {directory} --watch")
+    project = "" if kind == "http" else " --project-name cvat"
+    note(f"then: fnbuild deploy --path {directory}{project}")
 
 
 def _check(name: str) -> None:

@@ -7,12 +7,13 @@ from typing import Any
 
 import click
 
+from fnbuild.check import cvat_model
 from fnbuild.cli import output
 from fnbuild.cli.session import note
-from fnbuild.membership import DEFAULT_PROJECT, PROJECT_LABEL
-from fnbuild.platforms import Deployment, Project
+from fnbuild.membership import DEFAULT_PROJECT, PROJECT_LABEL, project_of
+from fnbuild.platforms import Deployment, Project, objects
 from fnbuild.spec.secrets import looks_secret
-from fnbuild.spec.types import Raw, to_dict
+from fnbuild.spec.types import Raw
 
 _MASK = "********"
 _SECRET_KEYS = ("password", "secret", "accesskey", "token")
@@ -41,29 +42,34 @@ def show_functions(
 def _explain(found: Sequence[Deployment]) -> None:
     by_reason: dict[str, list[str]] = {}
     for one in found:
-        if one.message and one.state != "building":
+        if one.message and (one.changing or one.state != "building"):
             by_reason.setdefault(reason(one.message), []).append(one.name)
+    for one in found:
+        if words := _set_aside(one) or _absence(one):
+            by_reason.setdefault(f"not in CVAT's list: {words}", []).append(one.name)
     for text, names in by_reason.items():
         note(f"{', '.join(names)}: {text}")
 
 
+def _set_aside(one: Deployment) -> str:
+    """Why CVAT does not show a function that is meant for it."""
+    annotations = one.function.metadata.annotations
+    return cvat_model.of_annotations(annotations).words if "type" in annotations else ""
+
+
+def _absence(one: Deployment) -> str:
+    """Why CVAT does not show a function that nothing is wrong with."""
+    function = one.function
+    return cvat_model.absence(function.metadata.annotations, project_of(function))
+
+
 def function_object(one: Deployment, *, mask: bool = False) -> Raw:
-    """Nuclio's shape: metadata, spec and status. The status leaves empty values out, but never
-    httpPort, which CVAT reads without asking whether it is there."""
-    raw = to_dict(one.function)
-    status: Raw = {"state": one.state, "httpPort": one.http_port}
-    if one.message:
-        status["message"] = one.message
-    if one.internal_urls:
-        status["internalInvocationUrls"] = list(one.internal_urls)
-    if one.external_urls:
-        status["externalInvocationUrls"] = list(one.external_urls)
-    # Beyond Nuclio's fields, which its clients pass over.
-    status["platform"] = one.platform
-    status["revision"] = one.revision
-    if one.details:
-        status["details"] = one.details
-    raw["status"] = status
+    """Nuclio's shape, with the values of secrets hidden when they are to be masked."""
+    raw = objects.function_object(one)
+    if words := _set_aside(one):
+        raw["status"]["setAside"] = words
+    if words := _absence(one):
+        raw["status"]["notes"] = [f"not in CVAT's list: {words}"]
     if mask:
         raw["spec"] = _masked(raw.get("spec", {}))
     return raw

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 import click
 
+from fnbuild.spec.texts import as_yaml
+
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 _NAMES = {"text": "table"}
@@ -98,23 +100,6 @@ def printable(text: str) -> str:
 
 def _escaped(letter: str) -> str:
     return letter.encode("unicode_escape").decode("ascii")
-
-
-def as_yaml(value: object) -> str:
-    """YAML in the order of the keys, block scalars for text of several lines."""
-    import yaml
-
-    class Dumper(yaml.SafeDumper):
-        def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002
-            return True
-
-    def text(dumper: yaml.SafeDumper, data: str) -> yaml.ScalarNode:
-        style = "|" if "\n" in data else None
-        return dumper.represent_scalar("tag:yaml.org,2002:str", data, style=style)
-
-    Dumper.add_representer(str, text)
-    dumped: str = yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=True)
-    return dumped.rstrip("\n")
 
 
 def show_documents(values: Sequence[object]) -> None:

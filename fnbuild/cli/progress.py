@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
 from types import TracebackType
 from typing import Any
 
@@ -23,6 +26,7 @@ class Progress:
         self._whole = whole
         self._began = time.monotonic()
         self._status: Any = None
+        self._writing = Lock()
 
     def __enter__(self) -> Progress:
         if interactive():
@@ -52,6 +56,18 @@ class Progress:
             self._status.update(shown.strip())
         elif stays:
             click.echo(f"  {text}", err=True)
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Take the moving line away while something else is written; one at a time."""
+        with self._writing:
+            if self._status is not None:
+                self._status.stop()
+            try:
+                yield
+            finally:
+                if self._status is not None:
+                    self._status.start()
 
     @property
     def seconds(self) -> float:

@@ -1,4 +1,4 @@
-"""`fnbuild create project` (pkg/nuctl/command/create.go)."""
+"""`fnbuild create` (pkg/nuctl/command/create.go)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from fnbuild.cli.session import Session, note, pass_session
 _ENTRIES = {
     "project": Entry(
         "fnbuild.cli.projects:project", "Create a project.", ("projects", "proj", "prj")
-    )
+    ),
+    "registry-secret": Entry(
+        "fnbuild.cli.registry_secret:registry_secret", "Keep a registry's login in a cluster."
+    ),
 }
 
 
 @click.group(cls=LazyGroup, entries=_ENTRIES)
 def create() -> None:
-    """Create a project."""
+    """Create a project, or a secret for a registry."""
 
 
 @click.command(cls=Command)

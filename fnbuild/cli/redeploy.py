@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,8 +46,7 @@ def beta() -> None:
 def redeploy(ctx: click.Context, session: Session, /, names: tuple[str, ...], **flags: Any) -> None:
     """Start functions again from their recorded code: those named, or all of the namespace."""
     from fnbuild.cli.deploy import ENABLE
-    from fnbuild.cli.failure import tell
-    from fnbuild.errors import FnbuildError
+    from fnbuild.cli.outcomes import each, finish
 
     if flags["api_url"]:
         note("--api-url is not used: the platform is asked directly")
@@ -57,30 +54,20 @@ def redeploy(ctx: click.Context, session: Session, /, names: tuple[str, ...], **
     chosen = _choose(platform, session.namespace, names, flags)
     if not chosen:
         note("no functions to redeploy")
-    outcome: dict[str, str] = {}
 
     def one(name: str) -> None:
-        try:
-            made = platform.redeploy(
-                session.namespace, name, lambda _: None, force_conflicts=flags["force_conflicts"]
-            )
-        except FnbuildError as error:
-            tell(error)
-            outcome[name] = error.message
-        else:
-            outcome[name] = ""
-            for text in made.warnings:
-                note(f"warning: {name}: {text}")
-            note(f"{name} is {made.state}")
-            if made.state == "standby":
-                note(f"it is disabled; {ENABLE.format(name)}")
+        made = platform.redeploy(
+            session.namespace, name, lambda _: None, force_conflicts=flags["force_conflicts"]
+        )
+        for text in made.warnings:
+            note(f"warning: {name}: {text}")
+        note(f"{name} is {made.state}")
+        if made.state == "standby":
+            note(f"it is disabled; {ENABLE.format(name)}")
 
-    with ThreadPoolExecutor(session.concurrency) as pool:
-        list(pool.map(one, chosen))
-    if flags["save_report"]:
-        _write_report(flags["report_file_path"], outcome)
-    if any(outcome.values()):
-        ctx.exit(1)
+    outcomes = each(chosen, one, session.concurrency)
+    failures = {name: one.failure for name, one in zip(chosen, outcomes, strict=True)}
+    finish(ctx, failures, flags["report_file_path"] if flags["save_report"] else None)
 
 
 def _choose(
@@ -102,12 +89,3 @@ def _wanted(one: Deployment, flags: dict[str, Any]) -> bool:
         or (flags["exclude_functions_with_gpu"] and "nvidia.com/gpu" in spec.resources.limits)
         or (spec.disable and not flags["imported_only"])
     )
-
-
-def _write_report(path: Path, outcome: dict[str, str]) -> None:
-    report = {
-        "success": sorted(name for name, failure in outcome.items() if not failure),
-        "failed": {name: failure for name, failure in sorted(outcome.items()) if failure},
-    }
-    path.write_text(json.dumps(report, indent=2) + "\n")
-    note(f"report written to {path}")

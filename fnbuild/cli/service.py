@@ -8,7 +8,7 @@ import click
 
 from fnbuild.cli.lazy import Command
 from fnbuild.cli.output import output_option
-from fnbuild.cli.session import Session, note, pass_session
+from fnbuild.cli.session import Session, note, pass_session, warn
 
 if TYPE_CHECKING:
     from fnbuild.platforms.process import ProcessPlatform
@@ -30,6 +30,9 @@ def up(session: Session, output: str) -> None:
     found = platform.deployments(session.namespace)
     if found:
         show_functions(found, output)
+    never = [one.name for one in found if not one.revision and one.state != "imported"]
+    if never:
+        warn(f"not started, for no deploy has ever brought them up: {', '.join(never)}")
     if started.failed:
         count = f"{len(started.failed)} of {started.functions} functions"
         raise PlatformError(

@@ -27,6 +27,8 @@ def test_what_init_writes_is_a_valid_function(kind: str, tmp_path: Path, fnbuild
     assert f"wrote {folder}/function.yaml" in made.err
     texts = {path.name: path.read_text() for path in folder.rglob("*") if path.is_file()}
     assert "name: my-function\n" in texts["function.yaml"]
+    project = "" if kind == "http" else " --project-name cvat"
+    assert made.err.endswith(f"then: fnbuild deploy --path {folder}{project}\n")
     assert "_NAME" not in "".join(texts.values())
     ast.parse(texts["main.py"])
     checked = fnbuild("validate", folder, "--strict")

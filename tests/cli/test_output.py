@@ -10,7 +10,7 @@ import yaml
 
 from fnbuild.cli.listing import function_object, reason, show_functions, show_projects
 from fnbuild.cli.logs import Lines
-from fnbuild.cli.output import as_flat_json, as_yaml, printable, show_values, table
+from fnbuild.cli.output import as_flat_json, printable, show_values, table
 from fnbuild.platforms import Deployment, LogRecord, Project
 from fnbuild.spec.types import EnvVar, Function, Metadata, Spec, Trigger
 
@@ -25,7 +25,9 @@ ModuleNotFoundError: No module named 'torch'
 def deployment(name: str, **changes: object) -> Deployment:
     labels = {"nuclio.io/project-name": "cvat", "b": "1"}
     function = Function(
-        metadata=Metadata(name=name, namespace="nuclio", labels=labels),
+        metadata=Metadata(
+            name=name, namespace="nuclio", labels=labels, annotations={"type": "detector"}
+        ),
         spec=Spec(
             handler="main:handler",
             env=[EnvVar(name="DB_PASSWORD", value="hunter2"), EnvVar(name="MODE", value="fast")],
@@ -151,14 +153,6 @@ def test_projects(capsys: pytest.CaptureFixture[str]) -> None:
         "meta": {"name": "cvat", "namespace": "nuclio"},
         "spec": {"description": "for CVAT", "owner": "me"},
     }
-
-
-def test_text_of_several_lines_stays_readable_in_yaml() -> None:
-    value = {"spec": '[\n  {"name": "face"}\n]\n', "same": [{"a": 1}] * 2}
-    text = as_yaml(value)
-    assert "spec: |\n" in text
-    assert "&" not in text
-    assert yaml.safe_load(text) == value
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,19 @@ def test_up_fails_when_a_function_does_not_come_up(
     assert f"greeter: port {made.http_port} on 127.0.0.1 is taken by" in done.err
 
 
+def test_up_names_what_has_never_come_up(
+    fnbuild: Callable[..., Any], author: Author, tmp_path: Path
+) -> None:
+    author.deploy(author.write())
+    stillborn = tmp_path / "stillborn"
+    assert fnbuild("init", stillborn, "--kind", "http").status == 0
+    (stillborn / "main.py").write_text("raise RuntimeError('no weights')\n")
+    assert fnbuild("deploy", "--path", stillborn).status == 1
+    done = fnbuild("up")
+    assert done.status == 0
+    assert "not started, for no deploy has ever brought them up: stillborn" in done.err
+
+
 def test_history_says_where_a_rollback_came_from(
     fnbuild: Callable[..., Any], author: Author
 ) -> None:

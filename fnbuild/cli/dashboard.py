@@ -1,0 +1,164 @@
+"""`fnbuild dashboard`: Nuclio's dashboard API and a web page, over every platform that is there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from fnbuild.cli.lazy import Command, Entry, LazyGroup
+from fnbuild.cli.session import DEFAULT_PLATFORM, Session, pass_session
+
+_ENTRIES = {
+    "token": Entry("fnbuild.cli.dashboard:token", "Make or renew the dashboard's tokens."),
+}
+
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+
+def _address(*names: str, text: str, **more: Any) -> Callable[[Decorated], Decorated]:
+    return click.option(*names, metavar="HOST:PORT", help=text, **more)
+
+
+@click.group(cls=LazyGroup, entries=_ENTRIES, invoke_without_command=True)
+@_address(
+    "--listen",
+    "--listen-addr",
+    multiple=True,
+    envvar="FNBUILD_DASHBOARD_LISTEN",
+    text="Listen here. Repeatable. [default: 127.0.0.1:8070]",
+)
+@_address(
+    "--open",
+    "open_",
+    multiple=True,
+    envvar="FNBUILD_DASHBOARD_OPEN",
+    text="Listen here too, without a token for reading and invoking. Repeatable.",
+)
+@_address(
+    "--health",
+    envvar="FNBUILD_DASHBOARD_HEALTH",
+    text="Answer /live and /ready here; none for nowhere. [default: 127.0.0.1:8082]",
+)
+@click.option("--read-token", is_flag=True, help="Reading needs a token everywhere.")
+@click.option(
+    "--allowed-host",
+    "allowed_hosts",
+    multiple=True,
+    envvar="FNBUILD_DASHBOARD_ALLOWED_HOST",
+    metavar="NAME",
+    help="A name by which browsers may come. Repeatable.",
+)
+@click.option(
+    "--library",
+    envvar="FNBUILD_DASHBOARD_LIBRARY",
+    metavar="DIR",
+    help="A folder of functions to deploy from. [default: fnbuild's own]",
+)
+@click.option(
+    "--config",
+    envvar="FNBUILD_DASHBOARD_CONFIG",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Settings and defaults of functions; flags win.",
+)
+@click.option(
+    "-r",
+    "--registry",
+    envvar="NUCLIO_DASHBOARD_REGISTRY_URL",
+    metavar="URL",
+    help="Registry to push to.",
+)
+@click.option(
+    "--run-registry",
+    envvar="NUCLIO_DASHBOARD_RUN_REGISTRY_URL",
+    metavar="URL",
+    help="Registry to run from.",
+)
+@click.option(
+    "--no-pull",
+    is_flag=True,
+    envvar="NUCLIO_DASHBOARD_NO_PULL_BASE_IMAGES",
+    help="Pull no base images.",
+)
+@click.option(
+    "--offline", is_flag=True, envvar="NUCLIO_DASHBOARD_OFFLINE", help="Build without the network."
+)
+@click.option(
+    "--external-ip-addresses",
+    envvar="NUCLIO_DASHBOARD_EXTERNAL_IP_ADDRESSES",
+    metavar="A,B",
+    help="What clients are told to reach functions by.",
+)
+@click.option(
+    "--show",
+    "platforms",
+    multiple=True,
+    metavar="PLATFORM",
+    help="Show this platform's functions. Repeatable. [default: all that are there]",
+)
+@click.pass_context
+def dashboard(ctx: click.Context, /, **flags: Any) -> None:
+    """Serve Nuclio's dashboard API and a web page.
+
+    Reading and invoking need no token on this machine's own address; changing anything needs the
+    token that is shown at the first start.
+    """
+    if ctx.invoked_subcommand is None:
+        _serve(ctx.find_object(Session) or Session(), flags)
+
+
+def _serve(session: Session, flags: dict[str, Any]) -> None:
+    from fnbuild.dashboard import server, settings
+
+    config = flags.pop("config")
+    below = settings.read(config) if config else settings.Given()
+    given: dict[str, Any] = {
+        "open": list(flags.pop("open_")),
+        "external_ip_addresses": _listed(flags.pop("external_ip_addresses")),
+        "platform": _platform(session, below.platform),
+        "namespace": _namespace(session, below.namespace),
+    }
+    for name, value in flags.items():
+        if value is not None:
+            given[name] = list(value) if isinstance(value, tuple) else value
+    server.serve(settings.make(settings.Given(**given), below))
+
+
+def _listed(text: str | None) -> list[str]:
+    return [one.strip() for one in (text or "").split(",") if one.strip()]
+
+
+def _platform(session: Session, configured: str) -> str:
+    if session.platform == DEFAULT_PLATFORM and configured:
+        session.platform = configured
+    if session.platform == "auto":
+        session.connect()
+    return session.platform
+
+
+def _namespace(session: Session, configured: str) -> str:
+    given = session.given_namespace or os.environ.get("NUCLIO_DASHBOARD_NAMESPACE", "")
+    return given or configured or session.namespace
+
+
+@click.command(cls=Command)
+@click.option("--new", is_flag=True, help="Make a new one; the old one and its sessions end.")
+@click.option("--read", "reading", is_flag=True, help="The token for reading, not for changing.")
+@pass_session
+def token(_: Session, new: bool, reading: bool) -> None:
+    """Print a token of the dashboard, which is made when there is none.
+
+    Only a digest is kept, so one that was made before cannot be shown again.
+    """
+    from fnbuild.dashboard.tokens import Kind, Tokens
+    from fnbuild.store import Store
+
+    kind: Kind = "read" if reading else "write"
+    with Store.open() as store:
+        tokens = Tokens(store)
+        click.echo(tokens.renew(kind) if new else tokens.first(kind))

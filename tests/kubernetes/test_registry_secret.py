@@ -1,0 +1,121 @@
+"""`create registry-secret` on the cluster: nodes pull with it, and nothing shows the password."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fnbuild.platforms.cluster import kinds
+from tests.cluster import require_local_node
+from tests.containers.conftest import PROGRAM
+from tests.engine import PYTHON_IMAGE, Registry, free_port
+from tests.engine import registry as registry_of
+from tests.kubernetes.conftest import OnCluster
+
+CREATE = ("create", "registry-secret", "--platform", "kube")
+CODE = "def handler(context, event):\n    return 'pulled'\n"
+
+
+@pytest.fixture
+def closed(user: OnCluster, tmp_path: Path) -> Iterator[Registry]:
+    """A registry that wants a login, known to the nodes; the shell's docker is logged in."""
+    require_local_node(user.cluster)
+    with registry_of(tmp_path, free_port(), login=True) as place:
+        user.environment["DOCKER_CONFIG"] = str(tmp_path)
+        login = ("docker", "login", place.address, "--username", place.user, "--password-stdin")
+        done = user.run(*login, given=place.password.encode())
+        assert done.returncode == 0, done.stderr
+        yield place
+        del user.environment["DOCKER_CONFIG"]
+
+
+def _auths(user: OnCluster, name: str) -> dict[str, dict[str, str]]:
+    secret = user.live(kinds.SECRET, name)
+    assert secret["type"] == "kubernetes.io/dockerconfigjson"
+    auths: dict[str, dict[str, str]] = json.loads(
+        base64.b64decode(secret["data"][".dockerconfigjson"])
+    )["auths"]
+    return auths
+
+
+def test_nodes_pull_with_it_from_the_next_deploy_on(
+    user: OnCluster, closed: Registry, tmp_path: Path
+) -> None:
+    code = tmp_path / "private"
+    code.mkdir()
+    (code / "main.py").write_text(CODE)
+    name = user.made.name("private")
+    words = ("--path", code / "main.py", "--image", name, "-r", closed.address, "--base-image")
+    user.made.images += [f"{name}:latest", f"{closed.address}/{name}:latest"]
+    user.fnbuild("build", "private", *words, PYTHON_IMAGE)
+    for image in user.made.images[-2:]:
+        subprocess.run(["docker", "rmi", "--force", image], capture_output=True, check=True)
+
+    image = f"{closed.address}/{name}:latest"
+    deploy = ("deploy", "private", "--platform", "kube", "--run-image", image)
+    how = ("--runtime", "python:3.11", "--handler", "main:handler")
+    done = user.run(PROGRAM, *deploy, *how)
+    assert done.returncode == 1
+    assert "wants a login" in done.stderr
+    assert "fnbuild create registry-secret --platform kube" in done.stderr
+
+    given = f"{closed.password}\n".encode()
+    words = (*CREATE, "--server", f"http://{closed.address}/", "--username", closed.user)
+    done = user.run(PROGRAM, *words, "--password-stdin", given=given)
+    assert done.returncode == 0, done.stderr
+    assert closed.password not in done.stdout + done.stderr
+    assert "created secret registry-credentials" in done.stderr
+    assert set(_auths(user, "registry-credentials")) == {closed.address}
+    user.fnbuild(*deploy, *how)
+    reply = user.fnbuild("invoke", "private", "--platform", "kube")
+    assert reply.strip() == "pulled"
+    user.fnbuild("delete", "function", "private", "--platform", "kube")
+    words = ("delete", "secret", "registry-credentials", "--namespace", user.namespace)
+    subprocess.run(["kubectl", *words], capture_output=True, check=True)
+
+
+def test_it_is_written_again_and_another_name_is_its_own(user: OnCluster, tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("first\n")
+    words = (*CREATE, "hub", "--registry", "docker.io", "--username", "ann")
+    done = user.run(PROGRAM, *words, "--password-file", file, "--email", "ann@example.com")
+    assert done.returncode == 0, done.stderr
+    assert "created secret hub" in done.stderr
+    assert "spec.imagePullSecrets" in done.stderr
+    (entry,) = _auths(user, "hub").items()
+    auth = base64.b64encode(b"ann:first").decode()
+    own = {"username": "ann", "password": "first", "email": "ann@example.com", "auth": auth}
+    assert entry == ("https://index.docker.io/v1/", own)
+
+    done = user.run(PROGRAM, *words, "--password", "second")
+    assert done.returncode == 0, done.stderr
+    assert "updated secret hub" in done.stderr
+    assert "warning: a password in a command line" in done.stderr
+    assert "second" not in done.stderr
+    assert _auths(user, "hub")["https://index.docker.io/v1/"]["password"] == "second"
+
+
+@pytest.mark.parametrize(
+    ("words", "given", "message"),
+    [
+        (["--registry", "127.0.0.1:5000"], "", "there is no password"),
+        (["--registry", "127.0.0.1:5000", "--password-stdin"], "\n", "the password is empty"),
+        (["--registry", "a b", "--password-stdin"], "x", "not the name of a registry"),
+        (["--registry", "a", "--password-stdin", "--password", "x"], "x", "from one place"),
+        (["--registry", "a", "--password-file", "/missing"], "", "cannot read the password"),
+        (["--registry", "a", "--password-stdin", "--platform", "local"], "x", "has no secrets"),
+        (["--registry", "a", "--password-stdin", "-n", "fnbuild-nobody"], "x", "fnbuild-nobody"),
+    ],
+)
+def test_what_cannot_be_is_told(
+    words: list[str], given: str, message: str, user: OnCluster
+) -> None:
+    done = user.run(PROGRAM, *CREATE, "--username", "ann", *words, given=given.encode())
+    assert done.returncode in (1, 2)
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
