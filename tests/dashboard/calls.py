@@ -1,0 +1,82 @@
+"""Functions by API, as tests ask for them: bodies, states, answers."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from tests.dashboard.conftest import Dashboard
+from tests.dashboard.waiting import until
+
+ANSWER = "def handler(context, event):\n    return {text!r}\n"
+IGNORE_STATE = {"x-nuclio-delete-function-ignore-state-validation": "true"}
+WAIT = {"x-nuclio-wait-function-action": "true"}
+
+
+def encoded(code: str) -> str:
+    return base64.b64encode(code.encode()).decode()
+
+
+def inline(name: str, code: str, **spec: Any) -> dict[str, Any]:
+    """A function of inline code."""
+    build = {"functionSourceCode": encoded(code)}
+    return {
+        "metadata": {"name": name},
+        "spec": {"handler": "main:handler", "runtime": "python:3.11", "build": build, **spec},
+    }
+
+
+def answering(name: str, text: str, **spec: Any) -> dict[str, Any]:
+    """A function that answers with a text."""
+    return inline(name, ANSWER.format(text=text), **spec)
+
+
+def function(dashboard: Dashboard, name: str) -> dict[str, Any]:
+    answer = dashboard.request("GET", f"/api/functions/{name}")
+    assert answer.status == 200, answer.text
+    found: dict[str, Any] = answer.json
+    return found
+
+
+def status(dashboard: Dashboard, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = function(dashboard, name)["status"]
+    return found
+
+
+def settled(dashboard: Dashboard, name: str) -> dict[str, Any]:
+    """The status as a client sees it who polls until something has come of it."""
+    until(lambda: status(dashboard, name)["state"] != "building", f"{name} is settled", 90)
+    return status(dashboard, name)
+
+
+def deployed(dashboard: Dashboard, body: dict[str, Any], method: str = "POST") -> dict[str, Any]:
+    """The status of a function that was deployed by its body and is ready."""
+    answer = dashboard.request(method, "/api/functions", json=body, headers=WAIT)
+    assert answer.status == 202, answer.text
+    found = settled(dashboard, body["metadata"]["name"])
+    assert found["state"] == "ready", found
+    return found
+
+
+def invoked(dashboard: Dashboard, name: str) -> str:
+    headers = {"x-nuclio-function-name": name}
+    answer = dashboard.request("POST", "/api/function_invocations", headers=headers)
+    assert answer.status == 200, answer.text
+    return answer.text
+
+
+def operation(dashboard: Dashboard, name: str) -> dict[str, Any]:
+    """The newest change of a function, with its lines."""
+    answer = dashboard.request("GET", f"/api/functions/{name}/operation")
+    assert answer.status == 200, answer.text
+    found: dict[str, Any] = answer.json
+    return found
+
+
+@contextmanager
+def gone_at_the_end(dashboard: Dashboard, name: str) -> Iterator[str]:
+    """The name; what has it is deleted behind the block."""
+    yield name
+    dashboard.request("DELETE", f"/api/functions/{name}", headers=IGNORE_STATE)

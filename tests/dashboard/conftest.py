@@ -1,0 +1,320 @@
+"""Real dashboards, as processes on loopback, with data directories of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import urllib3
+
+from fnbuild.build import sdk
+
+PATIENCE = 60.0
+_ADDRESS = re.compile(r"^the dashboard is at ([^\s,]+)", re.MULTILINE)
+_HEALTH = re.compile(r"^its health is at (\S+)/ready$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+
+@dataclass
+class Dashboard:
+    """A dashboard that runs. `urls` are its addresses in order; `output` is what it has said;
+    `session` is a cookie that a test may keep.
+    """
+
+    urls: list[str]
+    health: str
+    token: str
+    data_dir: Path
+    process: subprocess.Popen[str]
+    errors: Path
+    session: str = ""
+    pool: urllib3.PoolManager = field(default_factory=lambda: urllib3.PoolManager(retries=False))
+
+    @property
+    def url(self) -> str:
+        return self.urls[0]
+
+    @property
+    def output(self) -> str:
+        return self.errors.read_text()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return environment(self.data_dir)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: Any = None,
+        body: bytes | str | None = None,
+        headers: Mapping[str, str] | None = None,
+        token: bool = True,
+        timeout: float = PATIENCE,
+    ) -> Answer:
+        """One request, with the write token unless `token` is false."""
+        sent = dict(headers or {})
+        if token:
+            sent.setdefault("Authorization", f"Bearer {self.token}")
+        answer = self.pool.request(
+            method,
+            path if "://" in path else self.url + path,
+            body=body,
+            headers=sent,
+            timeout=timeout,
+            redirect=False,
+            **({} if json is None else {"json": json}),
+        )
+        return Answer(answer.status, answer.headers, answer.data)
+
+    def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """`fnbuild` on this dashboard's data directory."""
+        done = subprocess.run(
+            [sys.executable, "-m", "fnbuild", *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert not check or done.returncode == 0, f"{arguments}\n{done.stdout}\n{done.stderr}"
+        return done
+
+    def deploy(self, folder: Path, *flags: str) -> str:
+        """Deploy the folder by the command line; gives its name."""
+        self.cli("deploy", "--path", str(folder), *flags)
+        return folder.name
+
+    def kill(self) -> None:
+        """End it without a word, as a crash does."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        """End it in order; gives its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE)
+
+
+def environment(data_dir: Path, **more: str) -> dict[str, str]:
+    """What commands on that data directory run with."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("FNBUILD_", "NUCLIO_", "NUCTL_"))
+    }
+    return {**kept, "FNBUILD_DATA_DIR": str(data_dir), **more}
+
+
+@contextmanager
+def running(
+    data_dir: Path, *flags: str, listen: bool = True, env: Mapping[str, str] | None = None
+) -> Iterator[Dashboard]:
+    """A dashboard on free ports; with `listen` false `flags` have to name its addresses."""
+    surroundings = environment(data_dir, **(env or {}))
+    command = [sys.executable, "-m", "fnbuild", "dashboard"]
+    token = surroundings.get("FNBUILD_DASHBOARD_TOKEN") or _token(command, data_dir)
+    where = ["--listen", "127.0.0.1:0"] if listen else []
+    number = sum(1 for _ in data_dir.parent.glob(f"{data_dir.name}.dashboard*"))
+    errors = data_dir.parent / f"{data_dir.name}.dashboard{number}"
+    with errors.open("w") as stream:
+        process = subprocess.Popen(
+            [*command, *where, "--health", "127.0.0.1:0", *flags],
+            env=surroundings,
+            stderr=stream,
+            stdout=stream,
+            stdin=subprocess.DEVNULL,
+            text=True,
+        )
+    try:
+        urls, health = _addresses(process, errors)
+        yield Dashboard(urls, health, token, data_dir, process, errors)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(PATIENCE)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _token(command: list[str], data_dir: Path) -> str:
+    """The data directory's token, which is made and put beside it once."""
+    kept = data_dir.parent / f"{data_dir.name}.token"
+    if not kept.exists():
+        made = subprocess.run(
+            [*command, "token"],
+            env=environment(data_dir),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        kept.write_text(made.stdout.strip())
+    return kept.read_text()
+
+
+def _addresses(process: subprocess.Popen[str], errors: Path) -> tuple[list[str], str]:
+    """Where it listens, once it says so."""
+    from tests.dashboard.waiting import until
+
+    def told() -> bool:
+        return process.poll() is not None or _HEALTH.search(errors.read_text()) is not None
+
+    until(told, "the dashboard starts", PATIENCE)
+    said = errors.read_text()
+    found = _HEALTH.search(said)
+    assert found is not None, f"the dashboard ended with {process.poll()}:\n{said}"
+    return _ADDRESS.findall(said), found.group(1)
+
+
+Started = Callable[..., AbstractContextManager[Dashboard]]
+
+
+@pytest.fixture(scope="session")
+def fetched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The part of a data directory that is fetched from elsewhere."""
+    place = tmp_path_factory.mktemp("fetched")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FNBUILD_DATA_DIR", str(place))
+        sdk.ensure_for((3, 11, 0))
+    return place / "sdk"
+
+
+def new_data_dir(home: Path, fetched: Path) -> Path:
+    """A data directory below `home`, with what every deploy would fetch."""
+    place = home / "data"
+    place.mkdir(mode=0o700)
+    shutil.copytree(fetched, place / "sdk")
+    return place
+
+
+@pytest.fixture
+def started(tmp_path: Path, fetched: Path) -> Iterator[Started]:
+    """Starts dashboards of the test's own: `with started("--read-token") as dashboard`.
+
+    They share a data directory; its functions end with the test. Keywords as `running` has them.
+    """
+    place = new_data_dir(tmp_path, fetched)
+
+    def start(*flags: str, **more: Any) -> AbstractContextManager[Dashboard]:
+        more.setdefault("data_dir", place)
+        return running(more.pop("data_dir"), "--show", "process", *flags, **more)
+
+    yield start
+    end_functions(place)
+
+
+@pytest.fixture(scope="session")
+def dashboard(tmp_path_factory: pytest.TempPathFactory, fetched: Path) -> Iterator[Dashboard]:
+    """One dashboard for all tests that leave it as they found it, with the process platform."""
+    place = new_data_dir(tmp_path_factory.mktemp("dashboard"), fetched)
+    with running(place, "--show", "process") as made:
+        yield made
+    end_functions(place)
+
+
+def end_functions(data_dir: Path) -> None:
+    """Stop the supervisor and all that it runs."""
+    subprocess.run(
+        [sys.executable, "-m", "fnbuild", "down"],
+        env=environment(data_dir),
+        capture_output=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+
+
+_ECHO = """\
+def handler(context, event):
+    context.logger.info_with("asked", path=event.path)
+    return context.Response(
+        body=event.body, content_type=event.content_type, headers={"X-Path": event.path}
+    )
+"""
+
+_DETECTOR = """\
+import json
+
+
+def handler(context, event):
+    found = [
+        {"confidence": "0.9", "label": "person", "points": [10, 20, 110, 220], "type": "rectangle"},
+        {"confidence": "0.4", "label": "car", "points": [30, 40, 90, 80], "type": "rectangle"},
+    ]
+    return context.Response(body=json.dumps(found), content_type="application/json")
+"""
+
+_DETECTOR_ANNOTATIONS = """\
+  annotations:
+    name: Two boxes
+    type: detector
+    framework: numpy
+    spec: |
+      [
+        {"id": 1, "name": "person", "type": "rectangle"},
+        {"id": 2, "name": "car", "type": "rectangle"}
+      ]
+"""
+
+
+def write_function(
+    home: Path, name: str, code: str = _ECHO, *, annotations: str = "", spec: str = ""
+) -> Path:
+    """The folder of a function; `annotations` and `spec` are lines of YAML, spec's unindented."""
+    folder = home / name
+    folder.mkdir(parents=True)
+    lines = [
+        "metadata:",
+        f"  name: {name}",
+        *annotations.rstrip().splitlines(),
+        "spec:",
+        f"  description: {name} of the tests",
+        "  handler: main:handler",
+        "  runtime: python:3.11",
+        textwrap.indent(textwrap.dedent(spec).strip(), "  "),
+    ]
+    (folder / "function.yaml").write_text("\n".join(lines).rstrip() + "\n")
+    (folder / "main.py").write_text(code)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def greeter(dashboard: Dashboard, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A function that answers with the request's body, and its path as `X-Path`; its name."""
+    return dashboard.deploy(write_function(tmp_path_factory.mktemp("functions"), "greeter"))
+
+
+@pytest.fixture(scope="session")
+def detector(dashboard: Dashboard, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A function that CVAT knows as a detector and that finds the same two boxes each time."""
+    home = tmp_path_factory.mktemp("functions")
+    folder = write_function(home, "two-boxes", _DETECTOR, annotations=_DETECTOR_ANNOTATIONS)
+    return dashboard.deploy(folder)

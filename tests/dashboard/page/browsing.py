@@ -1,0 +1,74 @@
+"""A real browser on a real dashboard's page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request
+
+from tests.dashboard.conftest import Dashboard
+
+WIDE = {"width": 1200, "height": 800}
+PHONE = {"width": 360, "height": 740}
+
+
+@contextmanager
+def opened(
+    browser: Browser, dashboard: Dashboard, *, signed_in: bool = True, at: str = "/", **options: Any
+) -> Iterator[Page]:
+    """The page at the hash route `at`, in a browser context of its own with those options.
+
+    Behind the block stands that no script failed, that the content policy had nothing to forbid and
+    that nothing but the dashboard was asked for anything.
+    """
+    options.setdefault("viewport", WIDE)
+    context = browser.new_context(**options)
+    failures: list[str] = []
+    asked: set[str] = set()
+
+    def console(message: ConsoleMessage) -> None:
+        if "Content Security Policy" in message.text:
+            failures.append(message.text)
+
+    def request(one: Request) -> None:
+        parts = urlsplit(one.url)
+        if parts.scheme not in ("blob", "data"):
+            asked.add(f"{parts.scheme}://{parts.netloc}")
+
+    page = None
+    try:
+        if signed_in:
+            answer = context.request.post(
+                f"{dashboard.url}/api/session", data={"token": dashboard.token}
+            )
+            assert answer.status == 204, answer.text()
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.on("pageerror", lambda error: failures.append(str(error)))
+        page.on("console", console)
+        page.on("request", request)
+        page.goto(f"{dashboard.url}/#{at}")
+        yield page
+    except BaseException:
+        shown = "" if page is None else page.inner_text("body")
+        print("what went wrong on the page:", *failures, "what it shows:", shown, sep="\n")
+        raise
+    finally:
+        context.close()
+    assert not failures, "\n".join(failures)
+    assert asked <= {dashboard.url}, asked
+
+
+def go(page: Page, route: str) -> None:
+    """Another hash route of the page that is open."""
+    page.evaluate("hash => { location.hash = hash }", f"#{route}")
+
+
+def stored(dashboard: Dashboard, name: str) -> Any:
+    """The function as the command line has it; None when it has none of that name."""
+    done = dashboard.cli("get", "function", name, "-o", "json", check=False)
+    return json.loads(done.stdout) if done.returncode == 0 else None

@@ -1,0 +1,49 @@
+"""The browser of the tests of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.dashboard.conftest import Dashboard
+from tests.dashboard.page import seclusion
+from tests.dashboard.page.browsing import opened
+
+CHROMIUM = Path("/usr/bin/chromium")
+
+
+# Not for the session: while it runs, no other test of the process can have an event loop.
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Chromium, without a window and, where that is possible, in a network of its own."""
+    if not CHROMIUM.exists():
+        pytest.skip(f"Chromium is missing: there is no {CHROMIUM} (Debian's package chromium)")
+    if not seclusion.possible():
+        print("Chromium shares this machine's network: it aborts requests when interfaces change")
+    program = seclusion.launcher(CHROMIUM, tmp_path_factory.mktemp("browser"))
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=program, args=["--no-sandbox", "--disable-gpu"]
+        )
+        expect.set_options(timeout=15_000)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, dashboard: Dashboard) -> Iterator[Page]:
+    """The page of the dashboard that all tests share, signed in."""
+    with opened(browser, dashboard) as page:
+        yield page
+
+
+@pytest.fixture
+def made(dashboard: Dashboard) -> Iterator[list[str]]:
+    """Names of functions that go at the end of the test."""
+    names: list[str] = []
+    yield names
+    if names:
+        dashboard.cli("delete", "function", *names, check=False)

@@ -1,0 +1,154 @@
+"""Starts a browser in a network namespace of its own: it sees loopback, and no interface else.
+
+Chromium aborts what it is loading (net::ERR_NETWORK_CHANGED) whenever an interface of its network
+appears or goes, as those of containers do that other tests run at the same time. And a page that
+works here needs nothing from any network but its dashboard.
+
+`launcher` writes the program that a test gives out as the browser. Run by it, this file listens in
+the new namespace, leaves the listening socket to a child that stays outside, and becomes the
+browser. The child speaks SOCKS 5 (RFC 1928) there and connects to loopback, to nothing else; it
+dies with the browser. The pipes of --remote-debugging-pipe stay the browser's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import fcntl
+import os
+import shlex
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from contextlib import closing, suppress
+from pathlib import Path
+
+# From Linux's sched.h, prctl.h, sockios.h and if.h.
+CLONE_NEWNET = 0x4000_0000
+CLONE_NEWUSER = 0x1000_0000
+PR_SET_PDEATHSIG = 1
+SIOCSIFFLAGS = 0x8914
+IFF_UP = 1
+
+OUTSIDE = ("127.0.0.1", "localhost", "::1")
+PORT = 1080
+# Without the second one Chromium asks no proxy for what is on loopback.
+FLAGS = (f"--proxy-server=socks5://127.0.0.1:{PORT}", "--proxy-bypass-list=<-loopback>")
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def launcher(browser: Path, folder: Path) -> Path:
+    """A program in `folder` that starts the browser; in the network of all where it has to be."""
+    path = folder / "secluded-browser"
+    command = [sys.executable, "-I", __file__, str(browser)]
+    path.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
+    path.chmod(0o755)
+    return path
+
+
+def possible() -> bool:
+    """Whether this user may make a network namespace here."""
+    return subprocess.run([sys.executable, "-I", __file__], check=False).returncode == 0
+
+
+def start(browser: str, *arguments: str) -> None:
+    """Become the browser."""
+    ours, theirs = socket.socketpair()
+    parent = os.getpid()
+    child = os.fork()
+    if not child:
+        stay_outside(parent, theirs)
+    theirs.close()
+    flags: tuple[str, ...] = ()
+    with ours, suppress(OSError):
+        seclude()
+        with socket.create_server(("127.0.0.1", PORT)) as listening:
+            socket.send_fds(ours, [b"."], [listening.fileno()])
+        flags = FLAGS
+    os.execv(browser, [browser, *flags, *arguments])
+
+
+def seclude() -> None:
+    """Go into a new namespace, where loopback is up. Raises OSError where that is forbidden."""
+    user, group = os.getuid(), os.getgid()
+    if libc.unshare(CLONE_NEWNET):
+        if libc.unshare(CLONE_NEWNET | CLONE_NEWUSER):
+            raise OSError(ctypes.get_errno(), "unshare")
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
+        Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", IFF_UP))
+
+
+def stay_outside(parent: int, channel: socket.socket) -> None:
+    """What the child does: it connects what the browser asks for, and ends with the browser."""
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in range(3):
+        os.dup2(nowhere, descriptor)
+    mine = channel.fileno()
+    # The browser's pipes have ended when the browser has: nobody else may hold them.
+    os.closerange(3, mine)
+    os.closerange(mine + 1, os.sysconf("SC_OPEN_MAX"))
+    _, sockets, _, _ = socket.recv_fds(channel, 1, 1)
+    if sockets and os.getppid() == parent:
+        loop = asyncio.new_event_loop()
+        server = asyncio.start_server(connected, sock=socket.socket(fileno=sockets[0]))
+        loop.run_until_complete(server)
+        loop.run_forever()
+    os._exit(0)
+
+
+async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """One connection of the browser's, until either side ends it."""
+    with closing(writer), suppress(OSError, asyncio.IncompleteReadError):
+        host, port = await asked_for(reader, writer)
+        try:
+            if host not in OUTSIDE:
+                raise ConnectionRefusedError(host)
+            there, to_there = await asyncio.open_connection(host, port)
+        except OSError:
+            writer.write(b"\x05\x05\x00\x01" + bytes(6))
+            await writer.drain()
+            return
+        with closing(to_there):
+            writer.write(b"\x05\x00\x00\x01" + bytes(6))
+            both = pump(reader, to_there), pump(there, writer)
+            ways = [asyncio.create_task(way) for way in both]
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            for way in ways:
+                way.cancel()
+
+
+async def asked_for(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> tuple[str, int]:
+    """The host and the port that a client wants to be connected to."""
+    _, methods = await reader.readexactly(2)
+    await reader.readexactly(methods)
+    writer.write(b"\x05\x00")
+    _, _, _, kind = await reader.readexactly(4)
+    if kind == 3:
+        host = (await reader.readexactly((await reader.readexactly(1))[0])).decode()
+    else:
+        family, length = (socket.AF_INET, 4) if kind == 1 else (socket.AF_INET6, 16)
+        host = socket.inet_ntop(family, await reader.readexactly(length))
+    return host, int.from_bytes(await reader.readexactly(2), "big")
+
+
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+            await writer.drain()
+
+
+if __name__ == "__main__":
+    if sys.argv[1:]:
+        start(*sys.argv[1:])
+    try:
+        seclude()
+    except OSError:
+        sys.exit(1)

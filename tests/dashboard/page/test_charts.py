@@ -1,0 +1,80 @@
+"""Latency and errors as charts, and as a table for who does not see them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from playwright.sync_api import Page, expect
+
+from tests.dashboard.conftest import Dashboard, write_function
+from tests.dashboard.page.browsing import go
+
+_CODE = """\
+import time
+
+
+def handler(context, event):
+    if event.path == "/slow":
+        time.sleep(1.5)
+    if event.body:
+        raise ValueError("not this one")
+    return "fine"
+"""
+
+
+def test_requests_and_errors_are_drawn_and_read(
+    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
+) -> None:
+    name = dashboard.deploy(write_function(tmp_path, "page-charted", _CODE))
+    made.append(name)
+    go(page, f"/functions/{name}/charts")
+    headers = {"x-nuclio-function-name": name}
+    samples = page.locator("table.figures tbody tr")
+    # Counting begins with the first look at a function.
+    expect(samples.first).to_be_attached(timeout=45_000)
+    for body in ("", "", "", "bad"):
+        dashboard.request("POST", "/api/function_invocations", body=body, headers=headers)
+    tiles = page.locator(".tiles")
+    expect(tiles).to_contain_text(re.compile(r"Requests since \d\d:\d\d:\d\d4"), timeout=20_000)
+    expect(tiles).to_contain_text(re.compile(r"Errors since \d\d:\d\d:\d\d1"))
+    requests = page.get_by_role("img", name="Requests and errors")
+    expect(requests.locator(".bar-requests")).not_to_have_count(0)
+    expect(requests.locator(".bar-errors")).not_to_have_count(0)
+    latency = page.get_by_role("img", name="Latency")
+    expect(latency.locator(".p95")).not_to_have_count(0)
+    page.get_by_text("The figures as a table").click()
+    expect(samples.filter(has_text="4")).not_to_have_count(0)
+
+    latency.focus()
+    page.keyboard.press("ArrowLeft")
+    expect(latency.locator(".cursor")).to_have_count(1)
+    expect(page.locator("#read-latency")).to_contain_text("p95")
+    expect(page.get_by_role("heading", name="Last errors").locator("..")).to_contain_text(
+        "not this one"
+    )
+
+
+def test_figures_say_what_is_known(
+    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
+) -> None:
+    name = dashboard.deploy(write_function(tmp_path, "page-figures", _CODE))
+    made.append(name)
+    go(page, f"/functions/{name}/charts")
+    page.get_by_text("The figures as a table").click()
+    samples = page.locator("table.figures tbody tr")
+    expect(samples.first).to_be_attached(timeout=45_000)
+    headers = {"x-nuclio-function-name": name}
+    slow = {**headers, "x-nuclio-path": "/slow"}
+    dashboard.request("POST", "/api/function_invocations", headers=slow)
+    # A single request is known exactly, whatever bucket it is in.
+    expect(page.locator("#read-latency")).to_have_text(
+        re.compile(r"^Last, at [\d:]+: p50 1,5\d\d ms, p95 1,5\d\d ms, p99 1,5\d\d ms$"),
+        timeout=20_000,
+    )
+    expect(page.locator(".tiles")).to_contain_text(re.compile(r"p95 at [\d:]+1,5\d\d ms"))
+    for _ in range(20):
+        dashboard.request("POST", "/api/function_invocations", headers=headers)
+    expect(page.locator("#read-latency")).to_have_text(
+        re.compile(r"p50 (\u2264 |\d+\u2013)\d+ ms"), timeout=20_000
+    )

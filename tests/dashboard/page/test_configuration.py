@@ -1,0 +1,139 @@
+"""The editor of a function's configuration in a real browser."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from playwright.sync_api import Locator, Page, expect
+
+from tests.dashboard.conftest import Dashboard, write_function
+from tests.dashboard.page.browsing import go, stored
+from tests.dashboard.waiting import until
+
+
+def edited(page: Page, name: str, before: str, after: str) -> Locator:
+    """Open the configuration and exchange a part of it, as typing does; the editor."""
+    go(page, f"/functions/{name}/configuration")
+    area = page.get_by_role("textbox", name=f"Configuration of {name}")
+    expect(area).to_have_value(re.compile(re.escape(before)))
+    text = area.input_value()
+    area.fill(text.replace(before, after))
+    return area
+
+
+def test_findings_stand_at_their_lines_while_one_types(page: Page, greeter: str) -> None:
+    area = edited(page, greeter, "  handler:", "  handlr:")
+    line = area.input_value().split("\n").index("  handlr: main:handler") + 1
+    findings = page.get_by_role("list", name="Findings")
+    expect(findings).to_contain_text(f"Line {line}:")
+    expect(findings).to_contain_text("handlr")
+    expect(page.locator(f".band[data-line='{line}']")).to_have_count(1)
+    number, text = page.locator(".numbers > div").nth(line - 1), page.locator("textarea.source")
+    assert number.evaluate("one => one.dataset.shape")
+    # The number stands beside its line.
+    inset = text.evaluate("one => one.getBoundingClientRect().top + 8")
+    top = number.evaluate("one => one.getBoundingClientRect().top")
+    assert abs(top - (inset + (line - 1) * 20)) < 2
+
+    area.press("Control+Home")
+    area.press("F8")
+    assert (
+        area.evaluate("one => one.value.slice(0, one.selectionStart).split('\\n').length") == line
+    )
+    expect(page.get_by_role("status").filter(has_text=f"Line {line}: ")).to_be_visible()
+
+    page.get_by_role("button", name="Discard changes").click()
+    page.get_by_role("dialog").get_by_role("button", name="Discard").click()
+    expect(findings.get_by_role("listitem")).to_have_count(0)
+    assert "  handler: main:handler" in area.input_value()
+
+
+def test_what_is_saved_is_deployed(
+    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
+) -> None:
+    name = dashboard.deploy(write_function(tmp_path, "page-saved"))
+    made.append(name)
+    area = edited(page, name, f"{name} of the tests", "Another word")
+    area.press("Control+s")
+    expect(page.get_by_role("log", name="Output")).to_contain_text("ready on")
+    found = stored(dashboard, name)
+    assert found["spec"]["description"] == "Another word"
+    assert found["status"]["revision"] == 2
+    assert dashboard.cli("invoke", name, "--body", "still").stdout.strip() == "still"
+    expect(page.get_by_role("button", name="Save and deploy")).to_be_disabled()
+
+
+def test_a_save_that_is_refused_keeps_the_text_and_says_where(
+    page: Page, dashboard: Dashboard, greeter: str
+) -> None:
+    before = stored(dashboard, greeter)["status"]["revision"]
+    area = edited(page, greeter, "runtime: python:3.11", "runtime: cobol")
+    page.get_by_role("button", name="Save and deploy").click()
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text("cobol")
+    expect(page.get_by_role("list", name="Findings")).to_contain_text("cobol")
+    assert "runtime: cobol" in area.input_value()
+    assert stored(dashboard, greeter)["status"]["revision"] == before
+    # Another tab and back: nothing is lost.
+    page.get_by_role("link", name="Overview").click()
+    page.get_by_role("link", name="Configuration").click()
+    expect(page.get_by_text("your changes from before")).to_be_visible()
+    assert "runtime: cobol" in area.input_value()
+
+
+def test_another_name_is_refused_at_its_line(
+    page: Page, dashboard: Dashboard, greeter: str
+) -> None:
+    before = stored(dashboard, greeter)["status"]["revision"]
+    area = edited(page, greeter, f"name: {greeter}", "name: other")
+    line = area.input_value().split("\n").index("  name: other") + 1
+    findings = page.get_by_role("list", name="Findings")
+    expect(findings).to_contain_text(f"Line {line}: the name cannot be changed here")
+    area.press("Control+s")
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text("the name cannot be changed here")
+    expect(alert.locator(".problem-hint")).to_contain_text(f"leave the name {greeter}")
+    assert stored(dashboard, greeter)["status"]["revision"] == before
+    assert stored(dashboard, "other") is None
+    page.get_by_role("button", name="Discard changes").click()
+    page.get_by_role("dialog").get_by_role("button", name="Discard").click()
+    expect(findings.get_by_role("listitem")).to_have_count(0)
+
+
+def test_a_text_whose_deploy_failed_is_told_from_what_serves(
+    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
+) -> None:
+    name = dashboard.deploy(write_function(tmp_path, "page-held"))
+    made.append(name)
+    edited(page, name, "handler: main:handler", "handler: main:nothing")
+    page.get_by_role("button", name="Save and deploy").click()
+    told = page.get_by_text("its deploy failed, and revision 1 goes on serving")
+    expect(told).to_be_visible()
+    page.get_by_role("link", name="Revisions").click()
+    rows = page.get_by_role("table", name=f"Revisions of {name}").locator("tbody tr")
+    expect(rows.filter(has_text="failed")).to_have_count(1)
+    expect(page.get_by_role("button", name="Roll back to it")).to_have_count(0)
+    page.get_by_role("link", name="Configuration").click()
+    expect(told).to_be_visible()
+    page.get_by_role("button", name="Discard changes").click()
+    page.get_by_role("dialog").get_by_role("button", name="Discard").click()
+    expect(told).to_have_count(0)
+    assert dashboard.cli("invoke", name, "--body", "still").stdout.strip() == "still"
+
+
+def test_a_secret_is_not_shown_and_stays(
+    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
+) -> None:
+    code = (
+        "import os\n\n\ndef handler(context, event):\n"
+        '    return os.environ["MODEL_TOKEN"] + os.environ["SIZE"]\n'
+    )
+    spec = "env:\n  - {name: MODEL_TOKEN, value: hush-hush}\n  - {name: SIZE, value: small}"
+    name = dashboard.deploy(write_function(tmp_path, "page-secret", code, spec=spec))
+    made.append(name)
+    area = edited(page, name, "value: small", "value: large")
+    assert "hush-hush" not in page.content() + area.input_value()
+    page.get_by_role("button", name="Save and deploy").click()
+    expect(page.get_by_role("log", name="Output")).to_contain_text("ready on")
+    until(lambda: dashboard.cli("invoke", name).stdout.strip() == "hush-hushlarge", "it is served")

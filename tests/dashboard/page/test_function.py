@@ -1,0 +1,236 @@
+"""What can be done with one function on its page, verified by the command line."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from tests.dashboard.calls import WAIT, inline
+from tests.dashboard.conftest import Dashboard, write_function
+from tests.dashboard.page.browsing import go, opened, stored
+from tests.dashboard.waiting import until
+
+_ONE_LIFE = """\
+platform:
+  attributes:
+    restartPolicy:
+      name: "no"
+"""
+
+
+def sure(page: Page, answer: str) -> None:
+    """Answer the question that is asked."""
+    dialog = page.get_by_role("dialog", name=re.compile(r"\?$"))
+    dialog.get_by_role("button", name=answer, exact=True).click()
+    expect(dialog).to_have_count(0)
+
+
+def row(page: Page, name: str) -> Locator:
+    link = page.get_by_role("link", name=name, exact=True)
+    return page.get_by_role("row").filter(has=link)
+
+
+def test_redeploy_disable_enable_and_delete(
+    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
+) -> None:
+    name = dashboard.deploy(write_function(tmp_path, "page-actions"))
+    made.append(name)
+    go(page, f"/functions/{name}")
+    head = page.locator(".head").first
+
+    before = stored(dashboard, name)["status"]["details"]["pid"]
+    page.get_by_role("button", name="Redeploy").click()
+    sure(page, "Redeploy")
+    expect(page.get_by_role("log", name="Output")).to_contain_text("ready on")
+    expect(head).to_contain_text("ready")
+    assert stored(dashboard, name)["status"]["details"]["pid"] != before
+
+    page.get_by_role("button", name="Disable").click()
+    sure(page, "Disable")
+    expect(head).to_contain_text("standby")
+    expect(page.get_by_role("region", name=f"Disabling {name}")).to_contain_text("done")
+    assert stored(dashboard, name)["status"]["state"] == "standby"
+
+    page.get_by_role("button", name="Enable").click()
+    expect(head).to_contain_text("ready")
+    assert stored(dashboard, name)["status"]["state"] == "ready"
+    assert dashboard.cli("invoke", name, "--body", "again").stdout.strip() == "again"
+
+    page.get_by_role("button", name="Delete").click()
+    sure(page, "Cancel")
+    assert stored(dashboard, name) is not None
+    page.get_by_role("button", name="Delete").click()
+    sure(page, "Delete")
+    expect(page.get_by_role("heading", name="Functions", exact=True)).to_be_visible()
+    expect(row(page, name)).to_have_count(0)
+    assert stored(dashboard, name) is None
+
+
+def test_a_killed_processor_shows_within_5_seconds(
+    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
+) -> None:
+    name = dashboard.deploy(write_function(tmp_path, "page-killed", spec=_ONE_LIFE))
+    made.append(name)
+    expect(row(page, name)).to_contain_text("ready")
+    os.kill(stored(dashboard, name)["status"]["details"]["pid"], signal.SIGKILL)
+    killed = time.monotonic()
+    expect(row(page, name)).not_to_contain_text("ready", timeout=5_000)
+    assert time.monotonic() - killed < 5
+    expect(row(page, name)).to_contain_text("0/1")
+    assert stored(dashboard, name)["status"]["state"] != "ready"
+    go(page, f"/functions/{name}")
+    expect(page.get_by_role("region", name="State")).to_contain_text("ended")
+
+
+def test_what_is_deployed_elsewhere_appears_and_goes(
+    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
+) -> None:
+    folder = write_function(tmp_path, "page-elsewhere")
+    made.append(folder.name)
+    dashboard.deploy(folder)
+    expect(row(page, folder.name)).to_contain_text("ready", timeout=5_000)
+    dashboard.cli("delete", "function", folder.name)
+    expect(row(page, folder.name)).to_have_count(0, timeout=5_000)
+
+
+def test_its_port_url_and_replicas_are_those_of_the_command_line(
+    page: Page, dashboard: Dashboard, detector: str
+) -> None:
+    go(page, f"/functions/{detector}")
+    status = stored(dashboard, detector)["status"]
+    reach = page.get_by_role("region", name="Where to reach it")
+    expect(reach).to_contain_text(str(status["httpPort"]))
+    expect(reach.get_by_role("link")).to_have_attribute(
+        "href", f"http://127.0.0.1:{status['httpPort']}"
+    )
+    expect(page.get_by_role("region", name="State")).to_contain_text("1/1")
+    expect(page.locator(".head").first).to_contain_text("Two boxes")
+
+
+def test_its_last_errors_are_on_its_page_and_in_the_list(
+    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
+) -> None:
+    code = 'def handler(context, event):\n    raise ValueError("no picture")\n'
+    name = dashboard.deploy(write_function(tmp_path, "page-errors", code))
+    made.append(name)
+    dashboard.cli("invoke", name, check=False)
+    go(page, f"/functions/{name}")
+    expect(page.get_by_role("region", name="Last errors")).to_contain_text("no picture")
+    go(page, "/")
+    expect(row(page, name)).to_contain_text("Last error")
+    expect(row(page, name)).to_contain_text("no picture")
+
+
+def test_what_is_set_aside_says_why(page: Page, dashboard: Dashboard, made: list[str]) -> None:
+    notes = {"type": "detector", "version": "one", "skip-deploy": "true"}
+    function = {"metadata": {"name": "page-aside", "annotations": notes}, "spec": {"image": "none"}}
+    made.append("page-aside")
+    assert dashboard.request("POST", "/api/functions", json=function).status == 202
+    expect(row(page, "page-aside")).to_contain_text("set aside")
+    page.get_by_role("button", name="Set aside").click()
+    expect(row(page, "page-aside")).to_contain_text('version is "one"')
+
+
+def test_what_cvat_does_not_ask_for_says_so_in_passing(
+    page: Page, dashboard: Dashboard, made: list[str]
+) -> None:
+    notes = {"type": "detector", "spec": "[]", "skip-deploy": "true"}
+    function = {"metadata": {"name": "page-note", "annotations": notes}, "spec": {"image": "none"}}
+    made.append("page-note")
+    assert dashboard.request("POST", "/api/functions", json=function).status == 202
+    words = "CVAT asks for the project cvat, and it is in default"
+    expect(row(page, "page-note")).to_contain_text(words)
+    expect(row(page, "page-note")).not_to_contain_text("set aside")
+    go(page, "/functions/page-note")
+    expect(page.get_by_role("region", name="State")).to_contain_text(words)
+
+
+def test_a_change_without_a_session_asks_for_the_token_and_goes_on(
+    browser: Browser, dashboard: Dashboard, tmp_path: Path, made: list[str]
+) -> None:
+    name = dashboard.deploy(write_function(tmp_path, "page-token"))
+    made.append(name)
+    with opened(browser, dashboard, signed_in=False, at=f"/functions/{name}") as page:
+        page.get_by_role("button", name="Redeploy").click()
+        sure(page, "Redeploy")
+        asked = page.get_by_role("dialog", name="This change needs the token")
+        asked.get_by_role("textbox").fill("not the token")
+        asked.get_by_role("button", name="Sign in").click()
+        expect(asked.get_by_role("alert")).to_contain_text("not the dashboard's token")
+        asked.get_by_role("textbox").fill(dashboard.token)
+        asked.get_by_role("button", name="Sign in").click()
+        expect(page.get_by_role("log", name="Output")).to_contain_text("ready on")
+        go(page, "/session")
+        page.get_by_role("button", name="Sign out").click()
+        expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+        go(page, f"/functions/{name}")
+        page.get_by_role("button", name="Delete").click()
+        sure(page, "Delete")
+        asked.get_by_role("button", name="Cancel").click()
+        expect(page.get_by_role("alert").filter(has_text="token")).to_be_visible()
+    assert stored(dashboard, name) is not None
+
+
+def test_a_function_that_is_not_there_says_so(page: Page) -> None:
+    go(page, "/functions/page-nowhere")
+    expect(page.get_by_role("alert")).to_contain_text("not found")
+    expect(page.get_by_role("link", name="All functions")).to_be_visible()
+
+
+def test_a_function_that_goes_while_it_is_looked_at_says_so(
+    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
+) -> None:
+    name = dashboard.deploy(write_function(tmp_path, "page-going"))
+    made.append(name)
+    go(page, f"/functions/{name}")
+    expect(page.get_by_role("region", name="State")).to_contain_text("1/1")
+    dashboard.cli("delete", "function", name)
+    expect(page.get_by_role("alert")).to_contain_text("not there any more")
+    until(lambda: stored(dashboard, name) is None, "it is deleted")
+
+
+def test_a_failure_beside_what_serves_is_said_once(
+    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
+) -> None:
+    name = dashboard.deploy(write_function(tmp_path, "page-fails-once"))
+    made.append(name)
+    body = inline(
+        name, "def handler(context, event):\n    pass\n\n\nraise ValueError('no weights')\n"
+    )
+    answer = dashboard.request("PUT", "/api/functions", json=body)
+    assert answer.status == 202, answer.text
+    expect(row(page, name)).to_contain_text("revision 1 goes on serving")
+    expect(row(page, name)).not_to_contain_text("Last error")
+    go(page, f"/functions/{name}")
+    main = page.get_by_role("main")
+    expect(main.get_by_role("alert")).to_contain_text("ValueError: no weights")
+    expect(main).to_contain_text("The last change failed; revision 1 goes on serving.")
+    expect(main.get_by_text("None that the dashboard has seen.")).to_be_visible()
+    assert main.inner_text().count("Traceback") == 1
+
+
+def test_errors_that_say_the_same_stand_together(
+    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
+) -> None:
+    code = "def handler(context, event):\n    raise ValueError('no such picture')\n"
+    name = dashboard.deploy(write_function(tmp_path, "page-errors", code))
+    made.append(name)
+    for _ in range(3):
+        headers = {"x-nuclio-function-name": name}
+        dashboard.request("POST", "/api/function_invocations", headers=headers)
+    go(page, f"/functions/{name}")
+    errors = page.get_by_role("region", name="Last errors")
+    expect(errors).to_contain_text(re.compile(r"3., last \d\d:\d\d:\d\d"))
+    expect(errors.get_by_role("listitem")).to_have_count(1)
+    expect(errors.locator("summary")).to_contain_text("no such picture")
+    expect(errors.locator("summary")).not_to_contain_text("Traceback")
+    change = {"desiredState": "ready"}
+    dashboard.request("PATCH", f"/api/functions/{name}", json=change, headers=WAIT)
+    expect(errors).to_contain_text("None since the last change.")
+    errors.get_by_text("Before the last change (3)").click()
+    expect(errors.get_by_text("no such picture").first).to_be_visible()

@@ -1,0 +1,103 @@
+"""The live log in a real browser."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.dashboard.conftest import Dashboard, write_function
+from tests.dashboard.page.browsing import go
+
+RECORDS = 300
+
+_TALKER = f"""\
+import time
+
+
+def handler(context, event):
+    if event.body:
+        getattr(context.logger, event.headers.get("X-Level", "info"))(event.body.decode())
+        return ""
+    for number in range({RECORDS}):
+        context.logger.info_with("tick", number=number)
+        time.sleep(1 / 50)
+    return ""
+"""
+
+
+@pytest.fixture(scope="module")
+def talker(dashboard: Dashboard, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A function that logs what it is sent, or 50 records a second."""
+    home = tmp_path_factory.mktemp("functions")
+    name = dashboard.deploy(write_function(home, "page-talker", _TALKER))
+    yield name
+    dashboard.cli("delete", "function", name)
+
+
+def say(dashboard: Dashboard, talker: str, text: str, level: str = "info") -> None:
+    headers = {"x-nuclio-function-name": talker, "X-Level": level}
+    assert (
+        dashboard.request("POST", "/api/function_invocations", body=text, headers=headers).status
+        == 200
+    )
+
+
+def texts(page: Page) -> list[str]:
+    return page.locator(".records li").evaluate_all(
+        "all => all.map(one => one.querySelector('.text').textContent)"
+    )
+
+
+def test_fifty_records_a_second_arrive_without_a_gap(
+    page: Page, dashboard: Dashboard, talker: str
+) -> None:
+    go(page, f"/functions/{talker}/logs")
+    say(dashboard, talker, "before")
+    expect(page.locator(".records")).to_contain_text("before")
+    asking = threading.Thread(
+        target=dashboard.request,
+        args=("POST", "/api/function_invocations"),
+        kwargs={"headers": {"x-nuclio-function-name": talker}},
+    )
+    asking.start()
+    expect(page.locator(".records")).to_contain_text(f"number={RECORDS - 1}", timeout=40_000)
+    asking.join()
+    numbers = [one.split("number=")[1] for one in texts(page) if one.startswith("tick")]
+    assert [int(one.split()[0]) for one in numbers] == list(range(RECORDS))
+    # It stays at its end, and what is on the page has a bound.
+    assert page.locator(".records").evaluate(
+        "one => one.scrollHeight - one.scrollTop - one.clientHeight < 24"
+    )
+
+
+def test_levels_text_and_pause_choose_what_is_shown(
+    page: Page, dashboard: Dashboard, talker: str
+) -> None:
+    go(page, f"/functions/{talker}/logs")
+    say(dashboard, talker, "something green")
+    say(dashboard, talker, "something amber", "warn")
+    say(dashboard, talker, "something red", "error")
+    records = page.locator(".records")
+    expect(records).to_contain_text("something red")
+    page.get_by_label("Level").select_option("Errors")
+    expect(records).not_to_contain_text("something amber")
+    expect(records).to_contain_text("something red")
+    page.get_by_label("Level").select_option("All levels")
+    page.keyboard.press("/")
+    page.get_by_role("searchbox", name="Filter by text").fill("something AMBER")
+    expect(records.get_by_role("listitem")).to_have_count(1)
+    page.keyboard.press("Escape")
+    expect(records).to_contain_text("something green")
+
+    page.get_by_role("button", name="Pause").click()
+    say(dashboard, talker, "while it was paused")
+    expect(page.get_by_text("1 new while paused")).to_be_visible()
+    expect(records).not_to_contain_text("while it was paused")
+    page.get_by_role("button", name="Go on").click()
+    expect(records).to_contain_text("while it was paused")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save as file").click()
+    assert "while it was paused" in download.value.path().read_text()

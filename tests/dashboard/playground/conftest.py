@@ -1,0 +1,69 @@
+"""A dashboard with functions of the library, and of every kind, to play with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser
+
+from tests.dashboard.conftest import (
+    Dashboard,
+    end_functions,
+    new_data_dir,
+    running,
+    write_function,
+)
+from tests.dashboard.page.browsing import opened
+from tests.dashboard.page.conftest import browser  # noqa: F401  (a fixture)
+from tests.dashboard.playground.playing import Playground
+
+LIBRARY = Path(__file__).resolve().parents[3] / "functions"
+OWN = Path(__file__).parent / "functions"
+
+
+@pytest.fixture(scope="session")
+def gallery(tmp_path_factory: pytest.TempPathFactory, fetched: Path) -> Iterator[Dashboard]:
+    """A dashboard of its own: functions of other tests are not in the way here."""
+    home = tmp_path_factory.mktemp("gallery")
+    place = new_data_dir(home, fetched)
+    with running(place, "--show", "process") as made:
+        made.deploy(OWN / "every-shape")
+        made.deploy(OWN / "faults")
+        made.deploy(write_function(home, "plain"))
+        for name in ("face-haar", "grabcut", "optical-flow"):
+            made.deploy(LIBRARY / "opencv" / name)
+        made.cli("init", str(home / "again"), "--kind", "reid")
+        made.deploy(home / "again")
+        grabcut = str(LIBRARY / "opencv" / "grabcut")
+        made.cli("deploy", "grabcut-rows", "--path", grabcut, "--env", "MASK_FORMAT=rows")
+        yield made
+    end_functions(place)
+
+
+Play = Callable[..., Playground]
+
+
+@pytest.fixture
+def play(browser: Browser, gallery: Dashboard) -> Iterator[Play]:  # noqa: F811
+    """Opens the playground of a function; keywords are the browser context's."""
+    with ExitStack() as pages:
+
+        def play_with(name: str, **options: Any) -> Playground:
+            at = f"/functions/{name}/playground"
+            page = pages.enter_context(opened(browser, gallery, signed_in=False, at=at, **options))
+            return Playground(page, name)
+
+        yield play_with
+
+
+@pytest.fixture(scope="session")
+def scenery(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A grey picture of 400 x 300, on which every colour is one that was drawn."""
+    path = tmp_path_factory.mktemp("scenery") / "grey.png"
+    Image.new("RGB", (400, 300), (90, 90, 90)).save(path)
+    return path

@@ -1,0 +1,410 @@
+"""Functions that are created, changed, started again and deleted by API, as processes."""
+
+from __future__ import annotations
+
+import json
+import threading
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from tests.dashboard.calls import (
+    IGNORE_STATE,
+    WAIT,
+    answering,
+    deployed,
+    encoded,
+    function,
+    gone_at_the_end,
+    inline,
+    invoked,
+    operation,
+    settled,
+    status,
+)
+from tests.dashboard.conftest import Dashboard, Started
+from tests.dashboard.waiting import until
+
+BROKEN = """\
+def init_context(context):
+    raise RuntimeError("no weights")
+
+
+def handler(context, event):
+    pass
+"""
+SLOW = """\
+import time
+
+
+def init_context(context):
+    time.sleep(3)
+
+
+def handler(context, event):
+    return "slow"
+"""
+
+
+@pytest.fixture
+def name(dashboard: Dashboard) -> Iterator[str]:
+    """A name of the test's own; what has it goes at the end."""
+    with gone_at_the_end(dashboard, f"changed-{uuid.uuid4().hex[:8]}") as made:
+        yield made
+
+
+def answers(dashboard: Dashboard, name: str, text: str) -> None:
+    """A connection from before may bring one more answer of the revision before."""
+    until(lambda: invoked(dashboard, name) == text, f"{name} answers {text}", 5)
+
+
+def test_a_new_function_is_building_at_once_and_serves_soon(
+    dashboard: Dashboard, name: str
+) -> None:
+    answer = dashboard.request("POST", "/api/functions", json=answering(name, "one"))
+    assert (answer.status, answer.body) == (202, b"")
+    assert status(dashboard, name)["state"] == "building"
+    found = settled(dashboard, name)
+    assert (found["state"], found["platform"]) == ("ready", "process")
+    assert found["httpPort"] > 0
+    assert invoked(dashboard, name) == "one"
+    assert name in dashboard.cli("get", "functions").stdout
+
+
+def test_a_client_that_waits_is_answered_when_it_serves(dashboard: Dashboard, name: str) -> None:
+    answer = dashboard.request("POST", "/api/functions", json=answering(name, "one"), headers=WAIT)
+    assert answer.status == 202
+    assert status(dashboard, name)["state"] == "ready"
+
+
+def test_a_client_that_waits_is_answered_with_what_the_change_failed_with(
+    dashboard: Dashboard, name: str
+) -> None:
+    body = inline(name, "def handler(context, event)\n    return 1\n")
+    answer = dashboard.request("POST", "/api/functions", json=body, headers=WAIT)
+    assert answer.status == 503, answer.text
+    assert name in answer.json["error"]
+    assert answer.json["code"] == "not-ready"
+    assert "SyntaxError" in answer.json["errorStackTrace"]
+    assert status(dashboard, name)["state"] == "error"
+
+
+def test_a_name_that_is_taken_is_a_conflict_and_put_changes_what_has_it(
+    dashboard: Dashboard, name: str
+) -> None:
+    deployed(dashboard, answering(name, "one"), "PUT")
+    answer = dashboard.request("POST", "/api/functions", json=answering(name, "two"))
+    assert answer.status == 409
+    assert answer.json["error"] == "Cannot create two functions with the same name"
+    assert invoked(dashboard, name) == "one"
+    assert deployed(dashboard, answering(name, "two"), "PUT")["revision"] == 2
+    answers(dashboard, name, "two")
+
+
+def test_put_takes_the_name_in_the_body_before_the_one_in_the_path(
+    dashboard: Dashboard, name: str
+) -> None:
+    path = "/api/functions/another-name"
+    answer = dashboard.request("PUT", path, json=answering(name, "one"), headers=WAIT)
+    assert answer.status == 202
+    assert invoked(dashboard, name) == "one"
+    assert dashboard.request("GET", path).status == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "wanted", "said"),
+    [
+        ({"metadata": {"name": "x1"}}, 400, "no spec"),
+        ({"spec": {}}, 400, "no metadata"),
+        ({"metadata": {"name": "x1"}, "spec": {}}, 400, "what the code"),
+        (answering("x/1", "one"), 400, "cannot be a function's name"),
+        (answering("", "one"), 400, "no metadata.name"),
+        (answering("dashboard", "one"), 412, "part of Nuclio"),
+        (answering("x1", "one", runtime="golang"), 400, "not a runtime"),
+        (answering("x1", "one", triggers={"a": {"kind": 7}}), 400, "kind"),
+        (
+            {"metadata": {"name": "x1"}, "spec": {"build": {"path": "/etc"}}},
+            400,
+            "paths of this machine are not opened",
+        ),
+        (
+            {"metadata": {"name": "x1"}, "spec": {"image": "nginx", "handler": "main:handler"}},
+            503,
+            "is an image",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_request_is_answered_at_once_and_changes_nothing(
+    dashboard: Dashboard, body: dict[str, object], wanted: int, said: str
+) -> None:
+    answer = dashboard.request("POST", "/api/functions", json=body)
+    assert answer.status == wanted, answer.text
+    assert said in answer.json["error"] + str(answer.json["diagnostics"])
+    assert answer.json["hint"] or answer.json["diagnostics"]
+    assert dashboard.request("GET", "/api/functions/x1/operation").status == 404
+    assert "x1" not in dashboard.request("GET", "/api/functions").json
+
+
+@pytest.mark.parametrize("kind", ["json", "yaml"])
+def test_without_code_all_that_is_wrong_is_told(dashboard: Dashboard, kind: str) -> None:
+    body = {"metadata": {"name": "x1"}, "spec": {"runtime": "pythn:3.11", "replicass": 2}}
+    text = json.dumps(body, indent=1)
+    headers = {"content-type": f"application/{kind}"}
+    answer = dashboard.request("POST", "/api/functions", body=text, headers=headers)
+    assert answer.status == 400
+    assert "what the code" in answer.json["error"]
+    found = {one["rule"]: one for one in answer.json["diagnostics"]}
+    assert set(found) == {"no-code", "runtime", "unknown-key"}
+    assert "pythn:3.11" in found["runtime"]["message"]
+    assert "replicass" in found["unknown-key"]["message"]
+    assert found["runtime"]["line"] == (6 if kind == "yaml" else 0)
+
+
+def test_a_project_has_to_exist_and_the_header_goes_before_the_label(
+    dashboard: Dashboard, name: str
+) -> None:
+    project = f"of-{name}"
+    headers = {"x-nuclio-project-name": project, **WAIT}
+    body = answering(name, "one")
+    body["metadata"]["labels"] = {"nuclio.io/project-name": "another"}
+    answer = dashboard.request("POST", "/api/functions", json=body, headers=headers)
+    assert answer.status == 412
+    assert answer.json["error"].startswith("Project does not exist")
+    dashboard.cli("create", "project", project)
+    answer = dashboard.request("POST", "/api/functions", json=body, headers=headers)
+    assert answer.status == 202, answer.text
+    labels = function(dashboard, name)["metadata"]["labels"]
+    assert labels["nuclio.io/project-name"] == project
+
+
+def test_yaml_is_taken_and_its_errors_stand_at_their_lines(dashboard: Dashboard, name: str) -> None:
+    code = encoded("def handler(context, event):\n    return 'from yaml'\n")
+    text = (
+        f"metadata:\n  name: {name}\n  namespace: elsewhere\nspec:\n  handler: main:handler\n"
+        f"  runtime: RUNTIME\n  build:\n    functionSourceCode: {code}\n"
+    )
+    headers = {"content-type": "application/yaml", **WAIT}
+    wrong = dashboard.request(
+        "POST", "/api/functions", body=text.replace("RUNTIME", "golang"), headers=headers
+    )
+    assert wrong.status == 400
+    (finding,) = wrong.json["diagnostics"]
+    assert (finding["rule"], finding["line"], finding["file"]) == ("runtime", 6, "function.yaml")
+    right = text.replace("RUNTIME", "python:3.11")
+    answer = dashboard.request("POST", "/api/functions", body=right, headers=headers)
+    assert answer.status == 202, answer.text
+    assert invoked(dashboard, name) == "from yaml"
+
+
+def test_one_change_of_a_function_at_a_time(dashboard: Dashboard, name: str) -> None:
+    deployed(dashboard, answering(name, "one"))
+    dashboard.request("PUT", "/api/functions", json=inline(name, SLOW))
+    for method, path, body in (
+        ("PUT", "/api/functions", answering(name, "two")),
+        ("PATCH", f"/api/functions/{name}", {"desiredState": "ready"}),
+        ("DELETE", "/api/functions", {"metadata": {"name": name}}),
+        ("POST", f"/api/functions/{name}/rollback", {}),
+    ):
+        answer = dashboard.request(method, path, json=body)
+        assert answer.status == 412, (method, answer.text)
+        assert "provisioned" in answer.json["error"]
+    assert settled(dashboard, name)["state"] == "ready"
+    answers(dashboard, name, "slow")
+
+
+def test_of_many_who_create_the_same_function_one_does(dashboard: Dashboard, name: str) -> None:
+    answers: list[int] = []
+
+    def ask(text: str) -> None:
+        answer = dashboard.request("POST", "/api/functions", json=answering(name, text))
+        answers.append(answer.status)
+
+    threads = [threading.Thread(target=ask, args=(str(number),)) for number in range(8)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert sorted(answers)[0] == 202
+    assert set(sorted(answers)[1:]) <= {409, 412}
+    assert settled(dashboard, name)["state"] == "ready"
+
+
+def test_a_first_deploy_that_fails_is_an_error_with_the_traceback_and_can_be_mended(
+    dashboard: Dashboard, name: str
+) -> None:
+    dashboard.request("POST", "/api/functions", json=inline(name, BROKEN))
+    found = settled(dashboard, name)
+    assert found["state"] == "error"
+    assert "no weights" in found["message"]
+    assert any("no weights" in one["message"] for one in found["logs"])
+    assert deployed(dashboard, answering(name, "mended"), "PUT")["state"] == "ready"
+    assert invoked(dashboard, name) == "mended"
+
+
+def test_after_a_deploy_that_fails_the_one_before_serves_and_clients_learn_of_it(
+    dashboard: Dashboard, name: str
+) -> None:
+    port = deployed(dashboard, answering(name, "one"))["httpPort"]
+    dashboard.request("PUT", "/api/functions", json=inline(name, BROKEN))
+    found = settled(dashboard, name)
+    assert found["state"] == "error"
+    assert "no weights" in found["message"]
+    assert "revision 1 goes on serving" in found["message"]
+    assert (found["httpPort"], found["replicas"]["available"]) == (port, 1)
+    assert invoked(dashboard, name) == "one"
+    # What the command line does is a change as well: the failure is past then.
+    dashboard.cli("redeploy", name)
+    until(lambda: status(dashboard, name)["state"] == "ready", "the failure is past")
+
+
+def test_a_version_that_is_not_the_newest_is_a_conflict(dashboard: Dashboard, name: str) -> None:
+    deployed(dashboard, answering(name, "one"))
+    deployed(dashboard, answering(name, "two"), "PUT")
+    assert function(dashboard, name)["metadata"]["resourceVersion"] == "2"
+    for version, wanted in (("1", 409), ("2", 202)):
+        body = answering(name, "three")
+        body["metadata"]["resourceVersion"] = version
+        answer = dashboard.request("PUT", "/api/functions", json=body, headers=WAIT)
+        assert answer.status == wanted, answer.text
+    old = {"metadata": {"name": name, "resourceVersion": "1"}}
+    assert dashboard.request("DELETE", "/api/functions", json=old).status == 409
+    answers(dashboard, name, "three")
+
+
+def test_what_is_redacted_and_sent_back_stays_and_nothing_else_does(
+    dashboard: Dashboard, name: str
+) -> None:
+    code = "import os\n\n\ndef handler(context, event):\n    return os.environ['API_KEY']\n"
+    env = [{"name": "API_KEY", "value": "first"}, {"name": "PLAIN", "value": "1"}]
+    deployed(dashboard, inline(name, code, env=env))
+    shown = function(dashboard, name)
+    assert shown["spec"]["env"][0] == {"name": "API_KEY", "value": "[redacted]"}
+    shown["spec"]["env"][1]["value"] = "2"
+    deployed(dashboard, shown, "PUT")
+    assert invoked(dashboard, name) == "first"
+    assert function(dashboard, name)["spec"]["env"][1]["value"] == "2"
+    shown = function(dashboard, name)
+    shown["spec"]["env"][0]["name"] = "OTHER_KEY"
+    answer = dashboard.request("PUT", "/api/functions", json=shown)
+    assert answer.status == 400
+    assert "OTHER_KEY" in answer.json["error"]
+
+
+def test_a_function_from_a_folder_is_changed_without_its_code(
+    dashboard: Dashboard, greeter: str
+) -> None:
+    shown = function(dashboard, greeter)
+    before = shown["spec"].get("env")
+    shown["spec"]["env"] = [{"name": "COLOUR", "value": "blue"}]
+    deployed(dashboard, shown, "PUT")
+    shown = function(dashboard, greeter)
+    assert shown["spec"]["env"] == [{"name": "COLOUR", "value": "blue"}]
+    shown["spec"]["env"] = before or []
+    deployed(dashboard, shown, "PUT")
+    assert "env" not in function(dashboard, greeter)["spec"]
+
+
+def test_a_function_that_is_disabled_stands_by_and_runs_again(
+    dashboard: Dashboard, name: str
+) -> None:
+    """To Nuclio's clients it is ready all the while, with spec.disable."""
+    deployed(dashboard, answering(name, "one"))
+    for disable, wanted in ((True, "standby"), (False, "ready")):
+        body = answering(name, "one", disable=disable)
+        assert dashboard.request("PUT", "/api/functions", json=body, headers=WAIT).status == 202
+        found = function(dashboard, name)
+        assert (found["status"]["state"], found["status"]["detailedState"]) == ("ready", wanted)
+        told = [one["message"] for one in operation(dashboard, name)["lines"]]
+        assert not any("not in the function" in text for text in told), told
+        assert found["spec"].get("disable", False) == disable
+        assert f" {wanted} " in dashboard.cli("get", "functions", name).stdout
+
+
+def test_patch_starts_again_and_refuses_what_cannot_be(dashboard: Dashboard, name: str) -> None:
+    path = f"/api/functions/{name}"
+    assert dashboard.request("PATCH", path, json={"desiredState": "ready"}).status == 404
+    deployed(dashboard, answering(name, "one"))
+
+    def patched(headers: dict[str, str] | None = None, **body: str) -> int:
+        return dashboard.request("PATCH", path, json=body, headers=headers or {}).status
+
+    assert patched() == 204
+    assert patched(desiredState="error") == 400
+    assert patched(desiredState="scaledToZero") == 412
+    imported_only = {"x-nuclio-imported-function-only": "true", **WAIT}
+    assert patched(imported_only, desiredState="ready") == 202
+    assert status(dashboard, name)["revision"] == 1
+    assert patched(WAIT, desiredState="ready") == 202
+    assert (status(dashboard, name)["revision"], invoked(dashboard, name)) == (2, "one")
+
+
+def test_an_imported_function_waits_until_it_is_asked_for(dashboard: Dashboard, name: str) -> None:
+    body = answering(name, "at last")
+    body["metadata"]["annotations"] = {"skip-build": "true", "skip-deploy": "true"}
+    assert dashboard.request("POST", "/api/functions", json=body, headers=WAIT).status == 202
+    assert status(dashboard, name)["state"] == "imported"
+    path = f"/api/functions/{name}"
+    answer = dashboard.request("PATCH", path, json={"desiredState": "ready"}, headers=WAIT)
+    assert answer.status == 202
+    assert invoked(dashboard, name) == "at last"
+
+
+def test_deleting_answers_when_it_is_gone_also_when_it_never_was(
+    dashboard: Dashboard, name: str
+) -> None:
+    named = {"metadata": {"name": name}}
+    assert dashboard.request("DELETE", "/api/functions", json=named).status == 204
+    deployed(dashboard, answering(name, "one"))
+    assert dashboard.request("DELETE", "/api/functions", json=named).status == 204
+    assert dashboard.request("GET", f"/api/functions/{name}").status == 404
+    assert operation(dashboard, name)["action"] == "delete"
+    assert dashboard.request("DELETE", "/api/functions", json={"metadata": {}}).status == 400
+
+
+def test_deleting_in_spite_of_a_change_waits_for_its_end(dashboard: Dashboard, name: str) -> None:
+    dashboard.request("POST", "/api/functions", json=inline(name, SLOW))
+    named = {"metadata": {"name": name}}
+    answer = dashboard.request("DELETE", "/api/functions", json=named, headers=IGNORE_STATE)
+    assert answer.status == 204, answer.text
+    assert dashboard.request("GET", f"/api/functions/{name}").status == 404
+
+
+def test_reading_is_open_here_and_changing_is_not(dashboard: Dashboard, name: str) -> None:
+    for method, path in (("POST", ""), ("PUT", ""), ("DELETE", ""), ("PATCH", f"/{name}")):
+        answer = dashboard.request(
+            method, f"/api/functions{path}", json=answering(name, "one"), token=False
+        )
+        assert answer.status == 401, (method, answer.text)
+    assert dashboard.request("GET", f"/api/functions/{name}").status == 404
+
+
+def test_a_namespace_is_the_headers_else_the_bodys_else_the_dashboards(
+    dashboard: Dashboard, name: str
+) -> None:
+    body = answering(name, "one")
+    body["metadata"]["namespace"] = "of-the-body"
+    for headers, wanted in (({"x-nuclio-function-namespace": "of-the-header"}, "of-the-header"),
+                            ({}, "of-the-body")):  # fmt: skip
+        answer = dashboard.request("POST", "/api/functions", json=body, headers={**headers, **WAIT})
+        assert answer.status == 202, answer.text
+        there = {"x-nuclio-function-namespace": wanted}
+        found = dashboard.request("GET", f"/api/functions/{name}", headers=there)
+        assert found.json["metadata"]["namespace"] == wanted
+        assert dashboard.request("DELETE", f"/api/functions/{name}", headers=there).status == 204
+
+
+def test_what_the_dashboard_is_told_lies_below_every_function(
+    started: Started, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    config = tmp_path_factory.mktemp("config") / "dashboard.yaml"
+    config.write_text(
+        "defaults:\n  spec:\n    eventTimeout: 7s\n    env:\n      - {name: LOW, value: '1'}\n"
+    )
+    with started("--config", str(config), "--no-pull", "--offline") as own:
+        deployed(own, answering("below", "one", env=[{"name": "HIGH", "value": "2"}]))
+        spec = function(own, "below")["spec"]
+        assert spec["eventTimeout"] == "7s"
+        assert {one["name"]: one["value"] for one in spec["env"]} == {"LOW": "1", "HIGH": "2"}
+        assert spec["build"]["noBaseImagesPull"] is True
+        assert spec["build"]["offline"] is True

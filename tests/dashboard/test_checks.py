@@ -1,0 +1,78 @@
+"""Replies are judged by API as `fnbuild invoke --image` judges them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from fnbuild.check.reply import read
+from tests.dashboard.conftest import Dashboard
+
+SPEC = '[{"name": "face", "type": "rectangle"}]'
+BOX = {"label": "face", "type": "rectangle", "points": [1, 2, 30, 40]}
+
+
+def findings(dashboard: Dashboard, reply: str, **more: Any) -> list[dict[str, str]]:
+    asked = {"kind": "detector", "spec": SPEC, "reply": reply, "width": 64, "height": 48, **more}
+    answer = dashboard.request("POST", "/api/checks", json=asked, token=False)
+    assert answer.status == 200, answer.text
+    found: list[dict[str, str]] = answer.json["findings"]
+    return found
+
+
+def test_a_good_reply(dashboard: Dashboard) -> None:
+    assert findings(dashboard, json.dumps([BOX])) == []
+
+
+def test_the_findings_are_those_of_the_command_line(dashboard: Dashboard) -> None:
+    reply = json.dumps([{**BOX, "label": "fase"}, {**BOX, "points": [1, 2, 3]}, {"type": "mask"}])
+    problems = read("detector", reply, [], (64, 48)).problems
+    found = findings(dashboard, reply, spec="")
+    assert [one["message"] for one in found] == [one.message for one in problems]
+    mended = findings(dashboard, reply)[0]
+    assert mended["severity"] == "warning"
+    assert mended["path"] == "[0].label"
+    assert "face" in mended["hint"]
+
+
+@pytest.mark.parametrize("reply", ["", "None", "{'a': 1}", "[" * 100_000, "\ud7ff\x00", "[NaN]"])
+def test_whatever_a_function_says_is_judged(dashboard: Dashboard, reply: str) -> None:
+    assert findings(dashboard, reply)[0]["severity"] == "error"
+
+
+def test_a_spec_that_is_nested_without_end(dashboard: Dashboard) -> None:
+    assert len(findings(dashboard, json.dumps([BOX]), spec="[" * 100_000)) == 1
+
+
+def test_what_was_sent_counts(dashboard: Dashboard) -> None:
+    reply = json.dumps({"states": [1]})
+    assert findings(dashboard, reply, kind="tracker", counts=[1]) == []
+    (less,) = findings(dashboard, reply, kind="tracker", counts=[2])
+    assert "1 entries for 2 shapes" in less["message"]
+    (follows,) = findings(dashboard, reply, kind="tracker", counts=[1], follows=True)
+    assert follows["path"] == "shapes"
+    assert findings(dashboard, "[0, -1]", kind="reid", counts=[2, 1]) == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"kind": "classifier"},
+        {"kind": None},
+        {"kind": []},
+        {"reply": [BOX]},
+        {"width": 0},
+        {"height": "48"},
+        {"width": True},
+        {"counts": [-1]},
+        {"counts": 2},
+        {"counts": [True]},
+    ],
+)
+def test_a_question_that_is_none(dashboard: Dashboard, wrong: dict[str, Any]) -> None:
+    asked = {"kind": "detector", "reply": "[]", "width": 64, "height": 48, **wrong}
+    answer = dashboard.request("POST", "/api/checks", json=asked, token=False)
+    assert answer.status == 400
+    assert answer.json["error"]

@@ -1,0 +1,222 @@
+"""Functions by API on a container engine: built from code, run from images, killed half way."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.dashboard.calls import (
+    IGNORE_STATE,
+    WAIT,
+    deployed,
+    function,
+    inline,
+    invoked,
+    operation,
+    settled,
+    status,
+)
+from tests.dashboard.conftest import Dashboard, environment, new_data_dir, running
+from tests.dashboard.waiting import until
+from tests.engine import Made, call, making, require_engine, require_image
+
+ROUNDS = 4
+LONGEST = 4.0
+CODE = """\
+import os
+
+
+def handler(context, event):
+    return "it says " + os.environ.get("WORD", "nothing")
+"""
+
+
+@dataclass
+class Machine:
+    """A container engine with a namespace of the tests' own, and dashboards that deploy to it."""
+
+    made: Made
+    data_dir: Path
+    namespace: str
+    config: Path
+    image: str
+
+    def dashboard(self) -> AbstractContextManager[Dashboard]:
+        return running(
+            self.data_dir,
+            "--config",
+            str(self.config),
+            env={"NUCLIO_DASHBOARD_NAMESPACE": self.namespace},
+        )
+
+    def of_image(self, name: str, word: str) -> dict[str, Any]:
+        """A function that runs from the image and says a word."""
+        return {
+            "metadata": {"name": name},
+            "spec": {
+                "handler": "main:handler",
+                "runtime": "python:3.11",
+                "image": self.image,
+                "env": [{"name": "WORD", "value": word}],
+                "build": {"codeEntryType": "image"},
+            },
+        }
+
+    def containers(self) -> list[str]:
+        named = f"name={self.namespace}"
+        listed = call(self.made.engine, "ps", "--all", "--filter", named, "--format", "{{.Names}}")
+        return listed.split()
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory, fetched: Path) -> Iterator[Machine]:
+    engine = require_engine()
+    require_image(engine)
+    home = tmp_path_factory.mktemp("machine")
+    config = home / "dashboard.yaml"
+    config.write_text("platform: local\nplatforms: [local]\nnoPull: true\n")
+    with making(engine) as made:
+        image = made.image("built", tag="latest")
+        namespace = made.name("ns")
+        machine = Machine(made, new_data_dir(home, fetched), namespace, config, image)
+        yield machine
+        kept = f"reference=fnbuild-revisions:{namespace}.*"
+        listed = call(engine, "images", "--filter", kept, "--format", "{{.Repository}}:{{.Tag}}")
+        for one in listed.split():
+            call(engine, "rmi", "--force", one)
+
+
+@pytest.fixture(scope="module")
+def built(machine: Machine) -> Machine:
+    """The machine, once it has the image: made by a dashboard from code."""
+    with machine.dashboard() as dashboard:
+        body = inline("built", CODE)
+        body["spec"]["build"] |= {
+            "image": machine.image.partition(":")[0],
+            "baseImage": "python:3.11",
+        }
+        assert dashboard.request("POST", "/api/functions", json=body).status == 202
+        assert status(dashboard, "built")["state"] == "building"
+        found = settled(dashboard, "built")
+        assert found["state"] == "ready", found
+        assert invoked(dashboard, "built") == "it says nothing"
+        lines = [one["message"] for one in operation(dashboard, "built")["lines"]]
+        assert any(line.startswith("  ") for line in lines), "what the steps wrote is told"
+        assert function(dashboard, "built")["spec"]["image"] == machine.image
+        assert dashboard.request("DELETE", "/api/functions/built").status == 204
+    return machine
+
+
+def test_code_that_cannot_be_built_is_an_error_with_the_steps_own_words(machine: Machine) -> None:
+    with machine.dashboard() as dashboard:
+        body = inline("unbuilt", CODE)
+        body["spec"]["build"] |= {
+            "image": machine.made.name("unbuilt"),
+            "baseImage": "python:3.11",
+            "commands": ["echo it stops here && false"],
+        }
+        dashboard.request("POST", "/api/functions", json=body)
+        found = settled(dashboard, "unbuilt")
+        assert found["state"] == "error"
+        assert "false" in found["message"]
+        assert any("it stops here" in one["message"] for one in found["logs"])
+        assert "unbuilt" in dashboard.request("GET", "/api/functions").json
+        assert dashboard.request("DELETE", "/api/functions/unbuilt").status == 204
+        assert dashboard.request("GET", "/api/functions/unbuilt").status == 404
+
+
+def test_whenever_it_is_killed_containers_are_what_is_told_of_them(built: Machine) -> None:
+    chance = random.Random(20261120)
+    texts = {"it says nothing yet"}
+    for round_ in range(ROUNDS):
+        with built.dashboard() as dashboard:
+            if round_ == 0:
+                deployed(dashboard, built.of_image("often", "nothing yet"))
+            check(dashboard, texts)
+            body = built.of_image("often", f"round {round_}")
+            answer = dashboard.request("PUT", "/api/functions", json=body)
+            assert answer.status == 202, answer.text
+            texts.add(f"it says round {round_}")
+            time.sleep(chance.uniform(0, LONGEST))
+            dashboard.kill()
+    with built.dashboard() as dashboard:
+        check(dashboard, texts)
+        body = built.of_image("often", "at last")
+        answer = dashboard.request("PUT", "/api/functions", json=body, headers=WAIT)
+        assert answer.status == 202, answer.text
+        assert status(dashboard, "often")["state"] == "ready", status(dashboard, "often")
+        until(lambda: invoked(dashboard, "often") == "it says at last", "the new answer", 5)
+        assert len(built.containers()) == 1
+        dashboard.request("DELETE", "/api/functions/often", headers=IGNORE_STATE)
+        assert built.containers() == []
+
+
+def check(dashboard: Dashboard, texts: set[str]) -> None:
+    """The function serves old or new code, or it is told that it does not serve."""
+    found = settled(dashboard, "often")
+    assert operation(dashboard, "often")["state"] in ("done", "failed")
+    if found["replicas"]["available"]:
+        assert invoked(dashboard, "often") in texts
+    else:
+        assert found["state"] in ("error", "unhealthy"), found
+    assert "often" in dashboard.request("GET", "/api/functions").json
+
+
+# The command line's own way into a Nuclio
+
+
+def test_the_command_line_deploys_through_a_dashboard_as_through_nuclios(built: Machine) -> None:
+    with built.dashboard() as dashboard:
+
+        def run(*words: str, token: str = dashboard.token) -> subprocess.CompletedProcess[str]:
+            surroundings = environment(
+                built.data_dir, FNBUILD_NUCLIO_URL=dashboard.url, FNBUILD_NUCLIO_TOKEN=token
+            )
+            place = ("--platform", "nuclio", "-n", built.namespace)
+            return subprocess.run(
+                [sys.executable, "-m", "fnbuild", *words, *place],
+                env=surroundings,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=120,
+            )
+
+        def done(*words: str) -> str:
+            ended = run(*words)
+            assert ended.returncode == 0, ended.stdout + ended.stderr
+            return ended.stdout
+
+        words = ("deploy", "through", "--run-image", built.image, "--handler", "main:handler")
+        refused = run(*words, token="wrong")
+        assert refused.returncode == 1
+        assert "FNBUILD_NUCLIO_TOKEN" in refused.stderr
+        done(*words, "--env", "WORD=one")
+        assert invoked(dashboard, "through") == "it says one"
+        done(*words, "--env", "WORD=two")
+        until(lambda: invoked(dashboard, "through") == "it says two", "the second word", 5)
+        assert "through" in done("get", "functions")
+        assert "it says two" in done("invoke", "through")
+        assert "ready" in done("get", "function", "through")
+        failed = run(*words, "--env", "WORD=three", "--handler", "main:missing")
+        assert failed.returncode == 1
+        assert "missing" in failed.stderr
+        assert "goes on serving" in failed.stderr
+        assert invoked(dashboard, "through") == "it says two"
+        done("redeploy", "through")
+        done(*words, "--disable")
+        assert "standby" in done("get", "function", "through")
+        done("create", "project", "through-it")
+        assert "through-it" in done("get", "projects")
+        done("delete", "project", "through-it")
+        done("delete", "function", "through")
+        assert dashboard.request("GET", "/api/functions/through").status == 404

@@ -1,0 +1,210 @@
+"""`fnbuild doctor cvat` against real dashboards, and against what is none."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.dashboard.conftest import Dashboard, Started, write_function
+from tests.dashboard.models import LABELS, annotations, write_models
+
+_MISREAD = """\
+import json
+
+
+def handler(context, event):
+    found = {"label": "thing", "type": "rectangle", "points": [1, 2, 3, 4]}
+    return context.Response(body=json.dumps(found), content_type="application/json")
+"""
+_RAISES = """\
+def handler(context, event):
+    raise ValueError("no weights")
+"""
+
+
+@pytest.fixture(scope="module")
+def patients(dashboard: Dashboard, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """In the project ward: a tracker and an interactor that are well, and two detectors that are
+    not. In another one: a detector."""
+    home = tmp_path_factory.mktemp("patients")
+    labels = annotations(type="detector", spec=json.dumps(LABELS[:1]))
+    folders = [
+        *write_models(home, "clicker", "shaper"),
+        write_function(home, "misread", _MISREAD, annotations=labels),
+        write_function(home, "raises", _RAISES, annotations=labels),
+    ]
+    elsewhere = write_function(home, "elsewhere", _RAISES, annotations=labels)
+    for folder in folders:
+        dashboard.deploy(folder, "--project-name", "ward")
+    dashboard.deploy(elsewhere, "--project-name", "corridor")
+    yield
+    for folder in (*folders, elsewhere):
+        dashboard.cli("delete", "function", folder.name)
+
+
+def findings(dashboard: Dashboard, *flags: str) -> tuple[int, list[Any]]:
+    """The exit status, and the findings."""
+    done = dashboard.cli("doctor", "cvat", "-o", "json", *flags, check=False)
+    return done.returncode, json.loads(done.stdout)["findings"]
+
+
+def of(found: list[Any], area: str, state: str) -> str:
+    return "\n".join(
+        one["message"] for one in found if (one["area"], one["state"]) == (area, state)
+    )
+
+
+@pytest.mark.usefixtures("patients")
+def test_it_says_what_is_wrong_with_each(dashboard: Dashboard) -> None:
+    status, found = findings(dashboard, "--url", dashboard.url, "--project", "ward")
+    assert status == 1
+    assert "lists 4 of the project ward" in of(found, "dashboard", "ok")
+    for name in ("clicker", "shaper"):
+        assert "through the dashboard: it answers" in of(found, name, "ok")
+        assert "directly at localhost:" in of(found, name, "ok")
+        assert "open to this machine alone" in of(found, name, "warning")
+        assert not of(found, name, "failure")
+    assert "CVAT misreads its reply" in of(found, "misread", "failure")
+    assert "it answers 500" in of(found, "raises", "failure")
+    assert "no weights" in of(found, "raises", "failure")
+    told = of(found, "dashboard", "warning").splitlines()
+    assert "in the project corridor, and CVAT asks for ward: elsewhere" in told
+    assert not of(found, "elsewhere", "warning")
+    assert all(one["remedy"] for one in found if one["state"] in ("failure", "warning"))
+
+
+@pytest.mark.usefixtures("patients")
+def test_one_function_alone_with_a_real_picture(
+    dashboard: Dashboard, photo: Callable[[str], Path]
+) -> None:
+    where = ("--url", dashboard.url, "--project", "ward")
+    picture = ("--image", str(photo("rocket.jpg")))
+    status, found = findings(dashboard, *where, *picture, "--function", "clicker")
+    assert status == 0
+    assert {one["area"] for one in found} == {"dashboard", "clicker"}
+    status, found = findings(dashboard, *where, "--function", "elsewhere")
+    assert status == 1
+    assert "corridor" in of(found, "elsewhere", "failure")
+    status, found = findings(dashboard, *where, "--function", "cliker")
+    assert status == 1
+    assert [one["remedy"] for one in found if one["area"] == "cliker"] == [
+        'did you mean "clicker"?'
+    ]
+
+
+@pytest.mark.usefixtures("patients")
+def test_nothing_for_cvat_is_a_failure(dashboard: Dashboard) -> None:
+    """With one remedy for all that are well in another project."""
+    status, found = findings(dashboard, "--url", dashboard.url, "--project", "nowhere")
+    assert status == 1
+    assert "finds nothing to show in the project nowhere" in of(found, "dashboard", "failure")
+    (ward,) = [one for one in found if "in the project ward" in one["message"]]
+    assert ward["message"].endswith(": clicker, misread, raises, shaper")
+    assert "--project-name nowhere" in ward["remedy"]
+
+
+@pytest.mark.usefixtures("patients")
+def test_the_table_and_what_to_do(dashboard: Dashboard) -> None:
+    where = ("--url", dashboard.url, "--project", "ward", "--function", "shaper")
+    done = dashboard.cli("doctor", "cvat", *where)
+    assert done.stdout.splitlines()[0].split(" | ")[0].strip() == "STATE"
+    assert "listen `loopback,docker`" in done.stderr
+    assert "remedy" in dashboard.cli("doctor", "cvat", *where, "-o", "yaml").stdout
+
+
+def test_where_no_direct_way_leads(dashboard: Dashboard, detector: str) -> None:
+    where = ("--url", dashboard.url, "--project", "default", "--function", detector)
+    status, found = findings(dashboard, *where, "--direct-host", "127.0.0.9")
+    assert status == 1
+    assert "nobody listens there" in of(found, detector, "failure")
+    assert "through the dashboard: it answers" in of(found, detector, "ok")
+
+
+def test_a_dashboard_that_asks_for_a_token(started: Started) -> None:
+    with started("--read-token") as dashboard:
+        status, found = findings(dashboard, "--url", dashboard.url)
+        assert status == 1
+        assert "asks for a token, and CVAT sends none" in of(found, "dashboard", "failure")
+        assert "--open" in found[0]["remedy"]
+
+
+def test_nobody_is_there(dashboard: Dashboard) -> None:
+    status, found = findings(dashboard, "--url", "http://127.0.0.1:9")
+    assert status == 1
+    assert "nobody listens there" in of(found, "dashboard", "failure")
+    wrong = dashboard.cli("doctor", "cvat", "--url", "nuclio:8070", check=False)
+    assert wrong.returncode == 2
+    assert "write http://HOST:8070" in wrong.stderr
+
+
+class _Nuclio(BaseHTTPRequestHandler):
+    """Answers to every GET with the list of functions that a Nuclio of old would give, or with the
+    one that is asked for."""
+
+    answer: Any
+
+    def do_GET(self) -> None:
+        answer, name = self.answer, self.path.rpartition("/")[2]
+        one = answer.get(name, answer) if isinstance(answer, dict) else answer
+        body = json.dumps(one).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing is written down."""
+
+
+@pytest.fixture
+def nuclio() -> Iterator[Callable[[Any], str]]:
+    """Serves a value as the list of functions; gives the address."""
+    servers = []
+
+    def serve(value: Any) -> str:
+        handler = type("Handler", (_Nuclio,), {"answer": value})
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        servers.append(server)
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield serve
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_one_function_takes_the_list_of_nuclio_down(
+    dashboard: Dashboard, nuclio: Callable[[Any], str]
+) -> None:
+    plain = {"metadata": {"name": "plain"}, "spec": {}, "status": {"state": "ready"}}
+    odd = {
+        "metadata": {"name": "odd", "annotations": {"type": "classifier"}},
+        "spec": {"description": ""},
+        "status": {},
+    }
+    status, found = findings(dashboard, "--url", nuclio({"plain": plain, "odd": odd}))
+    assert status == 1
+    assert "metadata has no annotations" in of(found, "plain", "failure")
+    assert "CVAT passes it over" in of(found, "odd", "warning")
+    assert "CVAT shows no function" in of(found, "dashboard", "failure")
+    status, found = findings(dashboard, "--url", nuclio([plain]))
+    assert "does not list functions by name" in of(found, "dashboard", "failure")
+
+
+def test_a_disabled_function_is_ready_to_nuclio(
+    dashboard: Dashboard, nuclio: Callable[[Any], str]
+) -> None:
+    off = {
+        "metadata": {"name": "off", "annotations": {"type": "detector"}},
+        "spec": {"description": "", "disable": True},
+        "status": {"state": "ready", "httpPort": 0},
+    }
+    _, found = findings(dashboard, "--url", nuclio({"off": off}))
+    assert "CVAT shows it, although it is standby" in of(found, "off", "warning")

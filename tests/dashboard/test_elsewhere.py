@@ -1,0 +1,188 @@
+"""Functions that somebody else changes just now: a dashboard of another data directory, which sees
+the same cluster, or a process that holds the lock of this one.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster import function_image, own_namespace, require_cluster
+from tests.dashboard.calls import answering, deployed, inline, invoked, operation, settled, status
+from tests.dashboard.conftest import Dashboard, Started, new_data_dir, running
+from tests.dashboard.waiting import until
+
+SLOW = """\
+import os
+import time
+
+
+def init_context(context):
+    time.sleep(float(os.environ["SECONDS"]))
+
+
+def handler(context, event):
+    return os.environ["WORD"]
+"""
+
+HOLDING = """\
+import sys
+from fnbuild.datadir import lock
+
+with lock("nuclio", sys.argv[1], "deployed"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+Pair = tuple[Dashboard, Dashboard]
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    require_cluster()
+    with function_image(tmp_path_factory.mktemp("slow"), SLOW) as name:
+        yield name
+
+
+@pytest.fixture
+def pair(tmp_path: Path, fetched: Path) -> Iterator[Pair]:
+    """Two dashboards on one cluster, each with a data directory of its own."""
+    config = tmp_path / "dashboard.yaml"
+    config.write_text("platform: kube\nplatforms: [kube]\nnoPull: true\n")
+    homes = [tmp_path / one for one in ("one", "two")]
+    for home in homes:
+        home.mkdir()
+    with own_namespace(require_cluster()) as namespace:
+        env = {"NUCLIO_DASHBOARD_NAMESPACE": namespace}
+        one, two = (
+            running(new_data_dir(home, fetched), "--config", str(config), env=env) for home in homes
+        )
+        with one as first, two as second:
+            yield first, second
+            first.request("DELETE", "/api/functions/slow")
+
+
+def of_image(image: str, word: str, seconds: float) -> dict[str, Any]:
+    values = {"WORD": word, "SECONDS": str(seconds)}
+    return {
+        "metadata": {"name": "slow"},
+        "spec": {
+            "handler": "main:handler",
+            "runtime": "python:3.11",
+            "image": image,
+            "imagePullPolicy": "IfNotPresent",
+            "description": "takes its time",
+            "env": [{"name": name, "value": value} for name, value in values.items()],
+            "build": {"codeEntryType": "image"},
+        },
+    }
+
+
+def listed(dashboard: Dashboard) -> dict[str, Any]:
+    answer = dashboard.request("GET", "/api/functions")
+    assert answer.status == 200, answer.text
+    found: dict[str, Any] = answer.json
+    return found
+
+
+def is_building(dashboard: Dashboard) -> bool:
+    return "slow" in (found := listed(dashboard)) and found["slow"]["status"]["state"] == "building"
+
+
+def refused(dashboard: Dashboard, body: dict[str, Any]) -> None:
+    """Every change is, at once and with the reason."""
+    for method, path, sent in (
+        ("PUT", "/api/functions", body),
+        ("POST", "/api/functions", body),
+        ("PATCH", "/api/functions/slow", {"desiredState": "ready"}),
+        ("DELETE", "/api/functions/slow", None),
+    ):
+        answer = dashboard.request(method, path, json=sent)
+        assert answer.status == 412, (method, answer.status, answer.text)
+        assert "being deployed from" in answer.json["hint"]
+
+
+def test_a_change_by_one_dashboard_is_under_way_for_the_other(pair: Pair, image: str) -> None:
+    one, two = pair
+    body = of_image(image, "first", 6)
+    assert one.request("POST", "/api/functions", json=body).status == 202
+    until(lambda: is_building(two), "the other lists a first deploy", 20)
+    shown = listed(two)["slow"]
+    assert shown["spec"]["description"] == "takes its time"
+    assert "being deployed from" in shown["status"]["message"]
+    assert status(two, "slow")["state"] == "building"
+    refused(two, body)
+    assert settled(two, "slow")["state"] == "ready"
+    until(lambda: status(one, "slow")["operation"]["state"] != "running", "it has ended", 20)
+    assert status(one, "slow")["state"] == status(two, "slow")["state"] == "ready"
+
+    again = of_image(image, "second", 8)
+    assert one.request("PUT", "/api/functions", json=again).status == 202
+    until(lambda: status(two, "slow")["state"] == "building", "it is under way for the other", 20)
+    refused(two, again)
+    until(lambda: is_building(two), "so it is in the list", 5)
+    # What serves goes on meanwhile.
+    assert status(two, "slow")["replicas"]["available"] == 1
+    assert invoked(two, "slow") == "first"
+    assert settled(two, "slow")["state"] == "ready"
+    until(lambda: invoked(two, "slow") == "second", "the new one serves", 20)
+    assert (status(two, "slow")["revision"], status(two, "slow")["message"]) == (2, "")
+
+
+@contextmanager
+def held(dashboard: Dashboard, name: str) -> Iterator[int]:
+    """The function's lock is another process's, which has this id."""
+    command = [sys.executable, "-c", HOLDING, name]
+    with subprocess.Popen(
+        command,
+        env=dashboard.environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process.pid
+        process.stdin.close()
+
+
+def test_a_change_by_a_command_line_is_under_way(started: Started) -> None:
+    with started() as own:
+        deployed(own, answering("mine", "one"))
+        with held(own, "mine") as process:
+            found = status(own, "mine")
+            assert found["state"] == "building"
+            assert f"being deployed by process {process}" in found["message"]
+            assert "building" in own.cli("get", "functions").stdout
+            assert invoked(own, "mine") == "one"
+            answer = own.request("PUT", "/api/functions", json=answering("mine", "two"))
+            assert answer.status == 412
+            assert str(process) in answer.json["hint"]
+        assert status(own, "mine")["state"] == "ready"
+
+
+def test_a_change_that_is_refused_late_is_no_failure_of_the_function(started: Started) -> None:
+    with started() as own:
+        deployed(own, answering("mine", "one"))
+        # They take all places, so that the change waits.
+        waits = "import time\ntime.sleep(4)\n\n\ndef handler(context, event):\n    return 1\n"
+        for number in range(4):
+            own.request("POST", "/api/functions", json=inline(f"other-{number}", waits))
+        assert own.request("PUT", "/api/functions", json=answering("mine", "two")).status == 202
+        assert operation(own, "mine")["state"] == "waiting"
+        with held(own, "mine"):
+            until(lambda: operation(own, "mine")["state"] == "failed", "it is refused", 60)
+            assert "is being deployed by process" in operation(own, "mine")["message"]
+        found = status(own, "mine")
+        assert found["state"] == "ready"
+        assert "was refused: mine is being deployed by process" in found["message"]
+        assert found["operation"]["state"] == "failed"
+        deployed(own, answering("mine", "two"), "PUT")
+        assert status(own, "mine")["message"] == ""

@@ -1,0 +1,214 @@
+"""Functions as Nuclio's clients list and get them, from a real dashboard."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cvat import Cvat
+from tests.dashboard.conftest import Dashboard, write_function
+from tests.dashboard.models import annotations
+from tests.dashboard.waiting import until
+
+SECRET = "hunter2-of-the-tests"
+CVAT = {"User-Agent": "CVAT/2.64.1 python-requests/2.32"}
+
+
+@pytest.fixture(scope="module")
+def secretive(dashboard: Dashboard, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A function with secrets in its configuration, in a project of its own."""
+    spec = f"""\
+        runRegistry: registry.example:5000
+        env:
+          - name: DB_PASSWORD
+            value: {SECRET}
+          - name: LEVEL
+            value: high
+        triggers:
+          queue:
+            kind: kafka-cluster
+            url: https://me:{SECRET}@broker
+            password: {SECRET}
+          http:
+            kind: http
+        """
+    folder = write_function(tmp_path_factory.mktemp("functions"), "secretive", spec=spec)
+    return dashboard.deploy(folder, "--project-name", "hidden")
+
+
+def listed(dashboard: Dashboard, **headers: str) -> dict[str, Any]:
+    names = {f"x-nuclio-{key.replace('_', '-')}": value for key, value in headers.items()}
+    answer = dashboard.request("GET", "/api/functions", headers=names)
+    assert answer.status == 200
+    assert answer.headers["Content-Type"].startswith("application/json")
+    assert isinstance(answer.json, dict)
+    return dict(answer.json)
+
+
+def got(dashboard: Dashboard, name: str, query: str = "", **headers: str) -> Any:
+    answer = dashboard.request("GET", f"/api/functions/{name}{query}", headers=headers)
+    assert answer.status == 200, answer.text
+    return answer.json
+
+
+def test_a_function_has_all_that_clients_read(dashboard: Dashboard, greeter: str) -> None:
+    for found in (listed(dashboard)[greeter], got(dashboard, greeter)):
+        assert found["metadata"]["name"] == greeter
+        assert found["metadata"]["namespace"] == "nuclio"
+        assert found["metadata"]["labels"] == {"nuclio.io/project-name": "default"}
+        assert found["metadata"]["annotations"] == {}
+        assert found["spec"]["description"] == "greeter of the tests"
+        assert found["spec"]["eventTimeout"] == ""
+        status = found["status"]
+        assert (status["state"], status["message"]) == ("ready", "")
+        assert status["externalInvocationUrls"] == [f"127.0.0.1:{status['httpPort']}"]
+        assert status["internalInvocationUrls"]
+        assert status["platform"] == "process"
+        assert str(status["revision"]) == found["metadata"]["resourceVersion"]
+        assert status["replicas"] == {"available": 1, "wanted": 1}
+        assert status["gpu"] == 0
+        assert "setAside" not in status
+
+
+def test_filters_by_project_namespace_and_name(
+    dashboard: Dashboard, greeter: str, secretive: str
+) -> None:
+    assert listed(dashboard, project_name="hidden").keys() == {secretive}
+    assert greeter in listed(dashboard, project_name="default")
+    assert listed(dashboard, project_name="nobody's") == {}
+    assert listed(dashboard, function_name=greeter).keys() == {greeter}
+    assert listed(dashboard, function_namespace="elsewhere") == {}
+    elsewhere = {"X-Nuclio-Function-Namespace": "elsewhere"}
+    missing = dashboard.request("GET", f"/api/functions/{greeter}", headers=elsewhere)
+    assert (missing.status, missing.json["error"]) == (404, "Function not found")
+
+
+def test_trailing_slashes_do_not_count(dashboard: Dashboard, greeter: str) -> None:
+    assert greeter in dashboard.request("GET", "/api/functions/").json
+    assert dashboard.request("GET", f"/api/functions/{greeter}/").status == 200
+
+
+def test_export_has_no_status(dashboard: Dashboard, greeter: str) -> None:
+    exported = dashboard.request("GET", "/api/functions?export=true").json[greeter]
+    for one in (exported, got(dashboard, greeter, "?export=true")):
+        assert one.keys() == {"metadata", "spec"}
+        assert "namespace" not in one["metadata"]
+        assert one["metadata"]["annotations"]["skip-deploy"] == "true"
+
+
+def test_an_export_is_cleaned_on_request(dashboard: Dashboard, secretive: str) -> None:
+    header = {"X-Nuclio-Skip-Spec-Cleanup": "false"}  # whatever it says, as with Nuclio
+    for path in (f"/api/functions/{secretive}?export=true", "/api/functions?export=true"):
+        kept, cleaned = (
+            dashboard.request("GET", path, headers=headers).text for headers in ({}, header)
+        )
+        assert "registry.example" in kept
+        assert "registry.example" not in cleaned
+
+
+def test_no_secret_is_in_any_answer(dashboard: Dashboard, secretive: str) -> None:
+    for path in ("", "?export=true", f"/{secretive}", f"/{secretive}?export=true"):
+        answer = dashboard.request("GET", f"/api/functions{path}")
+        assert secretive in answer.text
+        assert SECRET not in answer.text
+    env = {one["name"]: one["value"] for one in got(dashboard, secretive)["spec"]["env"]}
+    assert env == {"DB_PASSWORD": "[redacted]", "LEVEL": "high"}
+
+
+def test_one_bad_function_hides_no_other(
+    dashboard: Dashboard, detector: str, greeter: str, tmp_path: Path
+) -> None:
+    bad = annotations(type="detector", spec='[{"name": "car"},]')
+    folder = write_function(tmp_path, "broken-labels", annotations=bad)
+    # The command line refuses it; a function that was recorded long ago may be like that.
+    raw = {
+        "metadata": {
+            "name": "broken-labels",
+            "annotations": {"type": "detector", "spec": '[{"name": "car"},]'},
+        },
+        "spec": {"handler": "main:handler", "runtime": "python:3.11"},
+    }
+    assert dashboard.cli("deploy", "--path", str(folder), check=False).returncode == 1
+    recorded = tmp_path / "exported.json"
+    recorded.write_text(json.dumps(raw))
+    dashboard.cli("import", "functions", str(recorded))
+    try:
+        everything = listed(dashboard)
+        reason = everything["broken-labels"]["status"]["setAside"]
+        assert "CVAT lists no function at all: the annotation `spec` is not JSON" in reason
+        seen = dashboard.request("GET", "/api/functions", headers=CVAT, token=False).json
+        assert detector in seen
+        assert not {"broken-labels", greeter} & seen.keys()
+        Cvat(dashboard.url).list()
+        told = dashboard.cli("get", "functions")
+        assert "broken-labels: not in CVAT's list:" in told.stderr
+        assert "setAside" in dashboard.cli("get", "functions", "-o", "json").stdout
+    finally:
+        dashboard.cli("delete", "function", "broken-labels")
+
+
+_MODEL = "  annotations:\n    type: detector\n    spec: '[]'\n"
+
+
+@pytest.mark.parametrize(
+    ("project", "annotations", "words"),
+    [
+        ("cvat", "", "it has no annotation `type`; add `type: detector`"),
+        ("street", _MODEL, "CVAT asks for the project cvat, and it is in street"),
+        ("cvat", _MODEL, ""),
+        ("street", "", ""),
+    ],
+)
+def test_what_cvat_does_not_ask_for_says_so(
+    dashboard: Dashboard, tmp_path: Path, project: str, annotations: str, words: str
+) -> None:
+    """Nothing is wrong with it, so it is not set aside."""
+    folder = write_function(tmp_path, "quiet-one", annotations=annotations)
+    dashboard.deploy(folder, "--project-name", project)
+    try:
+        told = dashboard.cli("get", "functions", "quiet-one")
+        shown = json.loads(dashboard.cli("get", "functions", "quiet-one", "-o", "json").stdout)
+        seen = dashboard.request(
+            "GET", "/api/functions", headers={**CVAT, "x-nuclio-project-name": "cvat"}
+        ).json
+        for status in (got(dashboard, "quiet-one")["status"], shown["status"]):
+            assert "setAside" not in status
+            assert [f"not in CVAT's list: {words}" in one for one in status.get("notes", [])] == (
+                [True] if words else []
+            )
+        assert (f"quiet-one: not in CVAT's list: {words}" in told.stderr) == bool(words)
+        assert ("quiet-one" in seen) == (project == "cvat" and bool(annotations))
+    finally:
+        dashboard.cli("delete", "function", "quiet-one")
+
+
+def test_a_change_elsewhere_is_in_the_next_list(
+    dashboard: Dashboard, greeter: str, tmp_path: Path
+) -> None:
+    assert greeter in listed(dashboard)
+    folder = write_function(tmp_path, "passing-by")
+    for _ in range(2):
+        dashboard.deploy(folder)
+        assert listed(dashboard)["passing-by"]["status"]["state"] == "ready"
+        dashboard.cli("delete", "function", "passing-by")
+        assert "passing-by" not in listed(dashboard)
+
+
+def test_a_list_asks_for_no_token_on_an_open_address(dashboard: Dashboard) -> None:
+    assert dashboard.request("GET", "/api/functions", token=False).status == 200
+
+
+def test_a_single_function_is_as_it_is_now(dashboard: Dashboard, greeter: str) -> None:
+    before = got(dashboard, greeter)["status"]
+    dashboard.cli("redeploy", greeter)
+    after = got(dashboard, greeter)["status"]
+    assert after["revision"] == before["revision"] + 1
+    assert after["httpPort"] == before["httpPort"]
+    until(
+        lambda: listed(dashboard)[greeter]["status"]["revision"] == after["revision"],
+        "the list has the new revision",
+        2,
+    )

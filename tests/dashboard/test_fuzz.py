@@ -1,0 +1,145 @@
+"""Thousands of requests that make no sense: no 500, no hang, and nothing has changed.
+
+`FNBUILD_FUZZ` is how many, `FNBUILD_FUZZ_SEED` with which seed; a failure names the request.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.dashboard.conftest import Dashboard, end_functions, new_data_dir, running, write_function
+from tests.dashboard.hostile import Hostile
+from tests.runtime.malformed import FORMS
+
+COUNT = int(os.environ.get("FNBUILD_FUZZ", "10000"))
+SEED = int(os.environ.get("FNBUILD_FUZZ_SEED", "0")) or time.time_ns() % 1_000_000_000
+AT_ONCE = 8
+PATIENCE = 15.0
+ECHO = "def handler(context, event):\n    return event.body\n"
+# They have no end: their head is all that is waited for.
+_ENDLESS = re.compile(rb"content-type: (text/event-stream|text/plain)", re.IGNORECASE)
+_KEPT = ("functions", "revisions", "projects", "function_events", "tokens")
+_ALL = (*_KEPT, "operations", "operation_lines", "audit")
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory, fetched: Path) -> Iterator[Dashboard]:
+    """A dashboard of these tests alone, with one function."""
+    home = tmp_path_factory.mktemp("fuzz")
+    place = new_data_dir(home, fetched)
+    with running(place, "--show", "process") as made:
+        made.deploy(write_function(home, "known", ECHO))
+        # Wrong tokens will soon keep the right one from being looked at, but no session.
+        begun = made.request("POST", "/api/session", json={"token": made.token})
+        made.session = begun.headers["set-cookie"].partition(";")[0]
+        yield made
+    end_functions(place)
+
+
+def state(dashboard: Dashboard, tables: tuple[str, ...]) -> dict[str, object]:
+    """What the database holds, which files functions have, and which processes serve them."""
+    connection = sqlite3.connect(dashboard.data_dir / "fnbuild.db")
+    try:
+        found: dict[str, object] = {
+            table: sorted(map(repr, connection.execute(f"SELECT * FROM {table}")))
+            for table in tables
+        }
+    finally:
+        connection.close()
+    functions = dashboard.data_dir / "functions"
+    found["files"] = sorted(
+        str(one) for one in functions.rglob("*") if "__pycache__" not in str(one)
+    )
+    listed = dashboard.request("GET", "/api/functions", token=False).json
+    found["pids"] = {name: one["status"]["details"]["pid"] for name, one in listed.items()}
+    return found
+
+
+def exchange(dashboard: Dashboard, wire: bytes) -> tuple[int, bytes]:
+    """The status and the start of what comes back; 0 when the connection just ends."""
+    host, port = dashboard.url.removeprefix("http://").split(":")
+    received = b""
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
+        try:
+            connection.sendall(wire)
+            while part := connection.recv(65536):
+                received += part
+                if b"\r\n\r\n" in received and _ENDLESS.search(received):
+                    break
+        except (ConnectionResetError, BrokenPipeError):
+            pass  # refused while the body was still on its way
+        except TimeoutError:
+            pytest.fail(f"no end after {PATIENCE:.0f} s: {wire[:2000]!r}")
+    found = re.match(rb"(?:HTTP/1\.1 100 [^\r]*\r\n\r\n)?HTTP/1\.1 (\d{3}) ", received)
+    return (int(found.group(1)) if found else 0), received[:2000]
+
+
+def send(dashboard: Dashboard, wires: list[bytes]) -> Counter[int]:
+    """How often each status came; a failure for the first answer that must not be."""
+
+    def one(wire: bytes) -> int:
+        status, received = exchange(dashboard, wire)
+        assert status not in (500, 501), (
+            f"{wire[:3000]!r}\n{received!r}\n{dashboard.output[-3000:]}"
+        )
+        return status
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return Counter(pool.map(one, wires))
+
+
+def check_health(dashboard: Dashboard) -> None:
+    assert dashboard.process.poll() is None
+    assert "Traceback" not in dashboard.output, dashboard.output
+    answer = dashboard.request(
+        "POST",
+        "/api/function_invocations",
+        body=b"hello",
+        headers={"X-Nuclio-Function-Name": "known"},
+    )
+    assert (answer.status, answer.body) == (200, b"hello")
+
+
+def test_whoever_has_no_token_changes_nothing(target: Dashboard) -> None:
+    print(f"seed {SEED}")
+    before = state(target, _ALL)
+    source = Hostile(SEED, "known")
+    statuses = send(target, [source.request().wire for _ in range(COUNT // 2)])
+    print(sorted(statuses.items()))
+    assert statuses[401] > COUNT // 20
+    check_health(target)
+    assert state(target, _ALL) == before
+
+
+def test_requests_without_sense_change_nothing(target: Dashboard) -> None:
+    print(f"seed {SEED}")
+    before = state(target, _KEPT)
+    source = Hostile(SEED + 1, "known")
+    statuses = send(target, [source.request(target.session).wire for _ in range(COUNT // 2)])
+    print(sorted(statuses.items()))
+    assert statuses[400] > COUNT // 40
+    check_health(target)
+    assert state(target, _KEPT) == before
+
+
+@pytest.mark.parametrize("wire", [one[1] for one in FORMS], ids=[one[0] for one in FORMS])
+def test_malformed_requests_end(target: Dashboard, wire: bytes) -> None:
+    host, port = target.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as connection:
+        try:
+            connection.sendall(wire)
+            connection.shutdown(socket.SHUT_WR)
+            received = connection.recv(65536)
+        except ConnectionResetError:
+            received = b""
+    assert not received.startswith(b"HTTP/1.1 5"), received

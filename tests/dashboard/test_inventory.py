@@ -1,0 +1,280 @@
+"""One list over processes and a real engine, with CVAT asking for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cvat import Cvat, Task
+from tests.dashboard.conftest import Dashboard, end_functions, new_data_dir, running
+from tests.dashboard.models import frame, write_models
+from tests.dashboard.waiting import until
+from tests.engine import PYTHON_IMAGE, Made, call, making, require_engine, require_image
+from tests.platforms import conftest as platforms
+
+Json = Any
+PATIENCE = 60.0
+shared_layers = platforms.shared_layers
+
+_SERVER = """\
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'[{"label": "thing", "type": "rectangle", "points": [1, 2, 3, 4]}]')
+
+
+HTTPServer(("0.0.0.0", 8080), Handler).serve_forever()
+"""
+
+
+class Both:
+    """A dashboard over processes and an engine, in a namespace of its own."""
+
+    def __init__(self, dashboard: Dashboard, made: Made, namespace: str):
+        self.dashboard = dashboard
+        self.made = made
+        self.namespace = namespace
+
+    def deploy(self, folder: Path, platform: str) -> None:
+        flags = ("--platform", platform, "-n", self.namespace)
+        self.dashboard.cli(*flags, "deploy", "--path", str(folder), "--project-name", "cvat")
+
+    def delete(self, name: str, platform: str) -> None:
+        self.dashboard.cli("--platform", platform, "-n", self.namespace, "delete", "function", name)
+
+    def listed(self) -> Json:
+        return self.dashboard.request("GET", "/api/functions").json
+
+    def session(self) -> Json:
+        return self.dashboard.request("GET", "/api/session").json
+
+    def docker(self, *words: str) -> str:
+        return call(self.made.engine, *words)
+
+    def stranger(self, name: str, annotations: Json) -> str:
+        """A container with the labels of Nuclio's, on a random port; gives its name."""
+        container = self.made.name(f"stranger-{name}")
+        labels = {
+            "nuclio.io/platform": "local",
+            "nuclio.io/namespace": self.namespace,
+            "nuclio.io/function-name": name,
+            "nuclio.io/project-name": "cvat",
+            "nuclio.io/annotations": json.dumps(annotations),
+            "nuclio.io/function-spec": json.dumps({"handler": "main:handler"}),
+        }
+        flags = [word for key, value in labels.items() for word in ("--label", f"{key}={value}")]
+        where = ("--detach", "--name", container, "--publish", "127.0.0.1::8080")
+        self.docker("run", *where, *flags, PYTHON_IMAGE, "python", "-u", "-c", _SERVER)
+        return container
+
+
+class Line:
+    """The engine at another socket, where it can fall silent."""
+
+    def __init__(self, path: Path):
+        place = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+        self._place = place.removeprefix("unix://")
+        if not self._place.startswith("/"):
+            pytest.skip(f"the engine is not at a socket of this machine: {place}")
+        self.speaks = threading.Event()
+        self.speaks.set()
+        self._threads: list[threading.Thread] = []
+        self._listening = socket.socket(socket.AF_UNIX)
+        self._listening.bind(str(path))
+        self._listening.listen(100)
+        self._start(self._serve)
+
+    def close(self) -> None:
+        self.speaks.set()
+        with suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)
+        for one in self._threads:
+            one.join(PATIENCE)
+        self._listening.close()
+
+    def _start(self, work: Callable[..., None], *arguments: socket.socket) -> threading.Thread:
+        thread = threading.Thread(target=work, args=arguments, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+        return thread
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                self._start(self._join, self._listening.accept()[0])
+
+    def _join(self, near: socket.socket) -> None:
+        with near, socket.socket(socket.AF_UNIX) as far:
+            far.connect(self._place)
+            back = self._start(self._pump, far, near)
+            self._pump(near, far)
+            back.join()
+
+    def _pump(self, one: socket.socket, other: socket.socket) -> None:
+        with suppress(OSError):
+            while piece := one.recv(65536):
+                self.speaks.wait()
+                other.sendall(piece)
+        for end in (one, other):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Iterator[Line]:
+    line = Line(tmp_path / "engine.sock")
+    yield line
+    line.close()
+
+
+@pytest.fixture(scope="module")
+def both(
+    tmp_path_factory: pytest.TempPathFactory, fetched: Path, shared_layers: None
+) -> Iterator[Both]:
+    home = tmp_path_factory.mktemp("both")
+    with making(require_engine()) as made:
+        require_image(made.engine, PYTHON_IMAGE)
+        namespace = made.name("both")
+        place = new_data_dir(home, fetched)
+        env = {"NUCLIO_DASHBOARD_NAMESPACE": namespace}
+        with running(place, "--show", "process", "--show", "local", env=env) as dashboard:
+            yield Both(dashboard, made, namespace)
+        end_functions(place)
+
+
+@pytest.fixture(scope="module")
+def picture(photo: Callable[[str], Path]) -> Task:
+    return Task([frame(photo("astronaut.png"), at) for at in range(3)])
+
+
+@pytest.fixture(scope="module")
+def contained(both: Both, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A detector and a tracker in containers."""
+    home = tmp_path_factory.mktemp("contained")
+    names = ("finder", "follower")
+    for name in names:
+        build = f"build: {{image: '{both.made.image(name)}', noBaseImagesPull: true}}\n"
+        both.deploy(write_models(home, name, build=build)[0], "local")
+    yield
+    for name in names:
+        both.delete(name, "local")
+
+
+@pytest.mark.parametrize("way", ["dashboard", "direct"])
+@pytest.mark.usefixtures("contained")
+def test_cvat_uses_functions_in_containers(both: Both, picture: Task, way: Any) -> None:
+    cvat = Cvat(both.dashboard.url, invoke_method=way, namespace=both.namespace)
+    assert {"finder", "follower"} <= cvat.list().keys()
+    found = cvat.detect("finder", picture, 0)
+    assert [one["label"] for one in found] == ["thing", "area", "outline", "body", "whole"]
+    states = cvat.init_tracking("follower", picture, 0, [[1, 2, 30, 40]])
+    states, shapes = cvat.track("follower", picture, 1, states)
+    assert shapes == [{"type": "rectangle", "points": [2, 2, 31, 40]}]
+    assert len(cvat.annotate("finder", picture).saved) == 3
+
+
+@pytest.mark.usefixtures("contained")
+def test_the_default_platform_comes_first(both: Both, tmp_path: Path) -> None:
+    folder = write_models(tmp_path, "finder")[0]
+    both.deploy(folder, "process")
+    try:
+        listed = both.listed()
+        assert listed["finder"]["status"]["platform"] == "process"
+        aside = listed["finder@local"]
+        assert aside["metadata"]["name"] == "finder@local"
+        assert "on the platform process comes first" in aside["status"]["setAside"]
+        assert "finder@local" not in Cvat(both.dashboard.url, namespace=both.namespace).list()
+        single = both.dashboard.request("GET", "/api/functions/finder@local").json
+        assert single["status"]["platform"] == "local"
+        assert single["status"]["setAside"] == aside["status"]["setAside"]
+    finally:
+        both.delete("finder", "process")
+    assert both.listed()["finder"]["status"]["platform"] == "local"
+
+
+def test_a_port_that_changes_is_looked_up(both: Both, picture: Task) -> None:
+    labels = json.dumps([{"name": "thing", "type": "rectangle"}])
+    container = both.stranger("wanderer", {"type": "detector", "spec": labels})
+    cvat = Cvat(both.dashboard.url, invoke_method="direct", namespace=both.namespace)
+    ports = set()
+    for _ in range(2):
+        until(lambda: _answers(cvat, picture), "it answers at its port", PATIENCE)
+        ports.add(cvat.get("wanderer").port)
+        assert cvat.list()["wanderer"].port in ports
+        both.docker("stop", "--time", "0", container)
+        until(lambda: both.listed()["wanderer"]["status"]["httpPort"] == 0, "it has none", 5)
+        both.docker("start", container)
+    both.docker("rm", "--force", container)
+    until(lambda: "wanderer" not in both.listed(), "it is gone", 5)
+    assert len(ports) == 2
+
+
+def _answers(cvat: Cvat, picture: Task) -> bool:
+    with suppress(Exception):
+        return len(cvat.detect("wanderer", picture, 0)) == 1
+    return False
+
+
+@pytest.mark.usefixtures("contained")
+def test_what_others_started_hides_nothing(both: Both) -> None:
+    broken: dict[str, Json] = {
+        "commas": {"type": "detector", "spec": '[{"name": "car"},]'},
+        "versions": {"type": "interactor", "version": "1.0"},
+        "capitals": {"type": "Detector"},
+        "numbers": {"type": "detector", "version": 2, "spec": None},
+        "nothing": None,
+    }
+    containers = [both.stranger(name, value) for name, value in broken.items()]
+    try:
+        seen = Cvat(both.dashboard.url, namespace=both.namespace).list()
+        assert seen.keys() == {"finder", "follower", "numbers"}
+        reasons = {name: one["status"].get("setAside", "") for name, one in both.listed().items()}
+        assert "is not JSON" in reasons["commas"]
+        assert '`version` is "1.0"' in reasons["versions"]
+        assert '"Detector"' in reasons["capitals"]
+        assert reasons["finder"] == reasons["numbers"] == reasons["nothing"] == ""
+    finally:
+        both.docker("rm", "--force", *containers)
+
+
+@pytest.mark.usefixtures("contained")
+def test_an_engine_that_falls_silent(both: Both, line: Line, tmp_path: Path, fetched: Path) -> None:
+    """What it said last stands, with a word about that, and the others' functions are fresh."""
+    env = {
+        "NUCLIO_DASHBOARD_NAMESPACE": both.namespace,
+        "DOCKER_HOST": f"unix://{tmp_path / 'engine.sock'}",
+    }
+    place = new_data_dir(tmp_path, fetched)
+    with running(place, "--show", "process", "--show", "local", env=env) as dashboard:
+        alone = Both(dashboard, both.made, both.namespace)
+        assert alone.listed()["finder"]["status"]["message"] == ""
+        line.speaks.clear()
+        until(
+            lambda: "has not answered" in alone.listed()["finder"]["status"]["message"],
+            "it is known to be silent",
+            10,
+        )
+        told = {one["name"]: one["notices"] for one in alone.session()["platforms"]}
+        assert "has not answered" in str(told["local"])
+        began = time.monotonic()
+        assert alone.listed()["finder"]["status"]["httpPort"]
+        assert "finder" in Cvat(dashboard.url, namespace=both.namespace).list()
+        assert dashboard.request("GET", "/api/functions/finder").status == 200
+        assert time.monotonic() - began < 2
+        line.speaks.set()
+        until(lambda: not alone.listed()["finder"]["status"]["message"], "it speaks again", 20)
+        line.speaks.clear()

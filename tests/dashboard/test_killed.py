@@ -1,0 +1,112 @@
+"""Dashboards that are killed at any moment of a deploy, and what the next one finds."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.dashboard.calls import WAIT, answering, operation, status
+from tests.dashboard.conftest import Dashboard, end_functions, new_data_dir, running
+from tests.dashboard.waiting import until
+
+ROUNDS = 20
+FUNCTIONS = ("first", "second", "third")
+LONGEST = 2.0
+"""Seconds: about what three deploys take."""
+
+
+def answer_of(dashboard: Dashboard, name: str) -> str | None:
+    """What the function answers; None where nothing serves."""
+    headers = {"x-nuclio-function-name": name}
+    answer = dashboard.request("POST", "/api/function_invocations", headers=headers)
+    return answer.text if answer.status == 200 else None
+
+
+def settled(dashboard: Dashboard, name: str) -> dict[str, Any] | None:
+    """The function once nothing is under way; None when there is none."""
+
+    def quiet() -> bool:
+        answer = dashboard.request("GET", f"/api/functions/{name}")
+        return answer.status == 404 or answer.json["status"]["state"] != "building"
+
+    until(quiet, f"{name} is settled", 60)
+    answer = dashboard.request("GET", f"/api/functions/{name}")
+    found: dict[str, Any] | None = answer.json if answer.status == 200 else None
+    return found
+
+
+def test_whenever_it_is_killed_the_truth_is_left(tmp_path: Path, fetched: Path) -> None:
+    """Each round kills a dashboard at some moment of three deploys; the next one looks at what is
+    left, and deploys on."""
+    place = new_data_dir(tmp_path, fetched)
+    chance = random.Random(20261120)
+    before: dict[str, set[str | None]] = {name: {None} for name in FUNCTIONS}
+    ends: list[str] = []
+    try:
+        for round_ in range(ROUNDS):
+            with running(place, "--show", "process") as dashboard:
+                ends += check(dashboard, before, round_ - 1)
+                for name in FUNCTIONS:
+                    text = f"{name} of round {round_}"
+                    answer = dashboard.request("PUT", "/api/functions", json=answering(name, text))
+                    assert answer.status == 202, answer.text
+                    before[name].add(text)
+                time.sleep(chance.uniform(0, LONGEST))
+                dashboard.kill()
+        with running(place, "--show", "process") as dashboard:
+            ends += check(dashboard, before, ROUNDS - 1)
+            check_the_next_deploys(dashboard)
+            check_nothing_is_left(place)
+    finally:
+        end_functions(place)
+    assert {"done", "failed"} <= set(ends), "none was killed in the middle, or all of them were"
+
+
+def check(dashboard: Dashboard, before: dict[str, set[str | None]], round_: int) -> list[str]:
+    """Every function answers with old or new code, and all that is told of it is so; gives how the
+    changes ended that the one before was killed in.
+    """
+    ends = []
+    for name, texts in before.items():
+        found = settled(dashboard, name)
+        change = dashboard.request("GET", f"/api/functions/{name}/operation")
+        if change.status == 200:
+            assert change.json["state"] in ("done", "failed")
+            ends.append(change.json["state"])
+        answer = answer_of(dashboard, name)
+        assert answer in texts, f"{name} answers {answer!r}, which is none of {texts}"
+        listed = dashboard.request("GET", "/api/functions").json
+        assert (name in listed) == (found is not None)
+        if found is None:
+            assert answer is None
+        elif answer is not None:
+            state, message = found["status"]["state"], found["status"]["message"]
+            assert state == "ready" or "goes on serving" in message, (state, message)
+            assert found["status"]["replicas"]["available"] == 1
+        # The supervisor lives on, and may still bring what the dashboard has asked it for.
+        texts.intersection_update({answer, f"{name} of round {round_}"})
+    return ends
+
+
+def check_the_next_deploys(dashboard: Dashboard) -> None:
+    for name in FUNCTIONS:
+        body = answering(name, f"{name} at last")
+        answer = dashboard.request("PUT", "/api/functions", json=body, headers=WAIT)
+        assert answer.status == 202, answer.text
+        assert operation(dashboard, name)["state"] == "done", operation(dashboard, name)
+        assert status(dashboard, name)["state"] == "ready"
+        until(lambda name=name: answer_of(dashboard, name) == f"{name} at last", "its answer", 5)
+
+
+def check_nothing_is_left(place: Path) -> None:
+    """Of 21 dashboards one is there; of code on its way, nothing."""
+    assert len(list((place / "dashboards").glob("*.lock"))) == 1
+    (folder,) = (place / "dashboards").glob("*.tmp")
+    assert list(folder.iterdir()) == []
+    assert list((place / "staging").iterdir()) == []
+    for name in FUNCTIONS:
+        revisions = place / "functions" / "nuclio" / name / "revisions"
+        kept = [one for one in revisions.iterdir() if not one.name.isdigit()]
+        assert kept == []

@@ -1,0 +1,247 @@
+"""Logs of functions through the dashboard."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fnbuild.platforms.process import functionlog
+from tests.dashboard.conftest import Dashboard, Started, write_function
+from tests.dashboard.waiting import until
+
+TALKER = """\
+def handler(context, event):
+    asked = event.body
+    for number in range(asked["first"], asked["first"] + asked["count"]):
+        getattr(context.logger, asked.get("level", "info"))("line %d" % number)
+"""
+
+
+@pytest.fixture(scope="module")
+def talker(dashboard: Dashboard, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return dashboard.deploy(write_function(tmp_path_factory.mktemp("functions"), "talker", TALKER))
+
+
+@pytest.fixture
+def folder(dashboard: Dashboard, tmp_path: Path) -> Iterator[Path]:
+    """A function of the test's own."""
+    made = write_function(tmp_path, "chatter", TALKER)
+    dashboard.deploy(made)
+    yield made
+    dashboard.cli("delete", "function", "chatter")
+
+
+def say(dashboard: Dashboard, name: str, first: int, count: int, level: str = "info") -> None:
+    answer = dashboard.request(
+        "POST",
+        "/api/function_invocations",
+        json={"first": first, "count": count, "level": level},
+        headers={"X-Nuclio-Function-Name": name},
+        token=False,
+    )
+    assert answer.status == 200, answer.text
+
+
+def records(dashboard: Dashboard, name: str, query: str = "") -> list[Any]:
+    answer = dashboard.request("GET", f"/api/functions/{name}/logs{query}", token=False)
+    assert answer.status == 200, answer.text
+    found: list[Any] = answer.json["records"]
+    return found
+
+
+class Following:
+    """Somebody who follows a log; `text` is what came."""
+
+    def __init__(self, dashboard: Dashboard, path: str):
+        self.text = b""
+        self._answer = dashboard.pool.request(
+            "GET", dashboard.url + path, preload_content=False, timeout=60
+        )
+        assert self._answer.status == 200
+        self.type = self._answer.headers["Content-Type"]
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        with contextlib.suppress(Exception):  # the end, in one way or another
+            while piece := self._answer.read1():
+                self.text += piece
+
+    @property
+    def records(self) -> list[Any]:
+        whole = self.text[: self.text.rfind(b"\n\n") + 2].split(b"\n\n")
+        events = [one.split(b"\n") for one in whole if one.startswith(b"event: record")]
+        return [json.loads(lines[1].removeprefix(b"data: ")) for lines in events]
+
+    @property
+    def numbers(self) -> list[int]:
+        found = (re.fullmatch(r"line (\d+)", one["message"]) for one in self.records)
+        return [int(one[1]) for one in found if one]
+
+    def leave(self) -> None:
+        self._answer.shutdown()
+        self._thread.join(10)
+        self._answer.close()
+
+
+@contextlib.contextmanager
+def following(dashboard: Dashboard, path: str) -> Iterator[Following]:
+    one = Following(dashboard, path)
+    try:
+        yield one
+    finally:
+        one.leave()
+
+
+def test_replicas_have_names(dashboard: Dashboard, talker: str) -> None:
+    answer = dashboard.request("GET", f"/api/functions/{talker}/replicas", token=False)
+    assert answer.json == {"names": [talker]}
+
+
+def test_records(dashboard: Dashboard, talker: str) -> None:
+    say(dashboard, talker, 70, 2)
+    *_, one, two = records(dashboard, talker)
+    assert (one["message"], two["message"]) == ("line 70", "line 71")
+    assert (two["level"], two["worker"]) == ("info", "0")
+    assert abs(two["time"] - time.time()) < 60
+    assert two["fields"]["request_id"]
+
+
+def test_the_last_ones(dashboard: Dashboard, talker: str) -> None:
+    say(dashboard, talker, 0, 5)
+    assert [one["message"] for one in records(dashboard, talker, "?tail=2")] == ["line 3", "line 4"]
+    assert records(dashboard, talker, "?tail=0") == []
+
+
+def test_since(dashboard: Dashboard, talker: str) -> None:
+    say(dashboard, talker, 0, 1)
+    moment = time.time()
+    say(dashboard, talker, 1, 1)
+    written = datetime.fromtimestamp(moment, UTC).isoformat().replace("+00:00", "Z")
+    for since in (str(moment), written):
+        found = records(dashboard, talker, f"?since={since}")
+        assert [one["message"] for one in found] == ["line 1"]
+    assert len(records(dashboard, talker, "?since=10m")) > 2
+
+
+def test_levels(dashboard: Dashboard, talker: str) -> None:
+    say(dashboard, talker, 5, 1, "debug")
+    say(dashboard, talker, 6, 1, "error")
+    assert {one["level"] for one in records(dashboard, talker, "?level=error")} == {"error"}
+    assert "line 5" in [one["message"] for one in records(dashboard, talker, "?level=debug")]
+    assert "line 5" not in [one["message"] for one in records(dashboard, talker, "?level=info")]
+
+
+@pytest.mark.parametrize("query", ["tail=-1", "tail=x", "since=yesterday", "level=loud"])
+def test_what_makes_no_sense(dashboard: Dashboard, talker: str, query: str) -> None:
+    answer = dashboard.request("GET", f"/api/functions/{talker}/logs?{query}", token=False)
+    assert answer.status == 400
+    assert query.partition("=")[0] in answer.json["error"]
+
+
+def test_one_replicas_log_is_text(dashboard: Dashboard, talker: str) -> None:
+    say(dashboard, talker, 0, 3)
+    path = f"/api/functions/{talker}/logs/{talker}?follow=false&tailLines=2"
+    answer = dashboard.request("GET", path, token=False)
+    assert answer.headers["Content-Type"].startswith("text/plain")
+    lines = [json.loads(line) for line in answer.text.splitlines()]
+    assert [one["message"] for one in lines] == ["line 1", "line 2"]
+    assert lines[0]["time"] > 1e12
+
+
+def test_one_replicas_log_is_followed_unless_told_otherwise(
+    dashboard: Dashboard, talker: str
+) -> None:
+    with following(dashboard, f"/api/functions/{talker}/logs/{talker}?tailLines=0") as one:
+        say(dashboard, talker, 900, 1)
+        until(lambda: b"line 900" in one.text, "the line arrives", 5)
+
+
+@pytest.mark.parametrize("path", ["nobody/logs", "nobody/replicas", "nobody/logs/nobody"])
+def test_unknown_functions(dashboard: Dashboard, path: str) -> None:
+    assert dashboard.request("GET", f"/api/functions/{path}", token=False).status == 404
+
+
+def test_unknown_replicas(dashboard: Dashboard, talker: str) -> None:
+    answer = dashboard.request("GET", f"/api/functions/{talker}/logs/another", token=False)
+    assert answer.status == 404
+    assert talker in answer.json["hint"]
+
+
+def test_no_line_is_lost_or_doubled(dashboard: Dashboard, folder: Path) -> None:
+    """1,000 lines, faster than 50 a second, with rotations and a redeploy among them."""
+    log = dashboard.data_dir / "functions" / "nuclio" / "chatter" / "log.jsonl"
+    path = "/api/functions/chatter/logs?follow=true&tail=0"
+    with following(dashboard, path) as one, following(dashboard, path) as other:
+        assert one.type.startswith("text/event-stream")
+        redeploy = threading.Thread(target=dashboard.deploy, args=(folder, "--env", "A=1"))
+        for first in range(0, 1000, 10):
+            if first == 300:
+                redeploy.start()
+            if first % 250 == 200:
+                # Else 16 MB lie between two rotations: nobody who reads misses both.
+                for follower in (one, other) if first > 200 else ():
+                    until(lambda at=first, seen=follower: at - 250 in seen.numbers, "read", 10)
+                functionlog.rotate(log, largest=1)
+            say(dashboard, "chatter", first, 10)
+        redeploy.join()
+        for follower in (one, other):
+            until(lambda seen=follower: 999 in seen.numbers, "the last line arrives", 10)
+            assert follower.numbers == list(range(1000))
+
+
+def test_what_was_said_before_comes_first(dashboard: Dashboard, talker: str) -> None:
+    say(dashboard, talker, 500, 3)
+    with following(dashboard, f"/api/functions/{talker}/logs?follow=true&tail=2") as one:
+        say(dashboard, talker, 503, 1)
+        until(lambda: len(one.numbers) >= 3, "the lines arrive", 5)
+        assert one.numbers == [501, 502, 503]
+
+
+def test_half_a_character_is_no_end(dashboard: Dashboard, tmp_path: Path) -> None:
+    """A lone surrogate, which a handler may log, has no form in UTF-8."""
+    code = 'def handler(context, event):\n    context.logger.info("odd \\\\ud800 word")\n'
+    name = dashboard.deploy(write_function(tmp_path, "odd", code.replace("\\\\", "\\")))
+    dashboard.request(
+        "POST", "/api/function_invocations", headers={"X-Nuclio-Function-Name": name}, token=False
+    )
+    assert any(one["message"].startswith("odd ") for one in records(dashboard, name))
+    dashboard.cli("delete", "function", name)
+
+
+def _threads(dashboard: Dashboard) -> int:
+    return len(list(Path(f"/proc/{dashboard.process.pid}/task").iterdir()))
+
+
+def test_who_leaves_leaves_nothing_behind(dashboard: Dashboard, greeter: str) -> None:
+    path = f"/api/functions/{greeter}/logs?follow=true&tail=1"
+    with following(dashboard, path):
+        pass
+    before = _threads(dashboard)
+    with contextlib.ExitStack() as stack:
+        for _ in range(20):
+            stack.enter_context(following(dashboard, path))
+        until(lambda: _threads(dashboard) >= before + 15, "the logs are followed", 5)
+    # Nothing is written to that log meanwhile.
+    until(lambda: _threads(dashboard) <= before + 3, "the threads end", 5)
+
+
+def test_there_is_an_end_of_followers(started: Started, tmp_path: Path) -> None:
+    with started() as dashboard, contextlib.ExitStack() as stack:
+        dashboard.deploy(write_function(tmp_path, "quiet"))
+        path = "/api/functions/quiet/logs?follow=true"
+        for _ in range(100):
+            stack.enter_context(following(dashboard, path))
+        answer = dashboard.request("GET", path, token=False)
+        assert answer.status == 503
+        assert "100 logs" in answer.json["error"]
+        assert records(dashboard, "quiet")

@@ -1,0 +1,297 @@
+"""What is killed, rebooted or removed by hand comes back, and what somebody stopped does not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.dashboard.conftest import Dashboard, Started, new_data_dir, running, write_function
+from tests.dashboard.waiting import until
+from tests.engine import Made, call, making, require_engine
+from tests.platforms import conftest as platforms
+
+PATIENCE = 60.0
+
+shared_layers = platforms.shared_layers
+
+
+def processes(data_dir: Path) -> dict[int, str]:
+    """The supervisor and the processors of a data directory: their command lines by number."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            if entry.name.isdigit() and str(data_dir).encode() in (
+                line := (entry / "cmdline").read_bytes()
+            ):
+                words = line.replace(b"\0", b" ").decode()
+                if " fnbuild.platforms.process.supervisor " in words or ".processor " in words:
+                    found[int(entry.name)] = words
+    return found
+
+
+def reboot(data_dir: Path) -> None:
+    """End all that runs functions at once and without a word."""
+    for pid in processes(data_dir):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    until(lambda: not processes(data_dir), "everything is dead")
+
+
+def state(dashboard: Dashboard, name: str) -> str:
+    answer = dashboard.request("GET", f"/api/functions/{name}", token=False)
+    return str(answer.json["status"]["state"]) if answer.status == 200 else str(answer.status)
+
+
+def operation(dashboard: Dashboard, name: str) -> dict[str, object]:
+    answer = dashboard.request("GET", f"/api/functions/{name}", token=False)
+    found: dict[str, object] = answer.json["status"].get("operation") or {}
+    return found
+
+
+def is_ready(dashboard: Dashboard, name: str) -> Callable[[], bool]:
+    return lambda: state(dashboard, name) == "ready"
+
+
+def answers(dashboard: Dashboard, name: str) -> bool:
+    found = dashboard.request(
+        "POST", "/api/function_invocations", headers={"x-nuclio-function-name": name}, body="hi"
+    )
+    return (found.status, found.body) == (200, b"hi")
+
+
+def test_functions_come_back_when_everything_was_killed(started: Started, tmp_path: Path) -> None:
+    with started() as dashboard:
+        for name in ("one", "two"):
+            dashboard.deploy(write_function(tmp_path, name))
+        port = dashboard.request("GET", "/api/functions/one").json["status"]["httpPort"]
+        reboot(dashboard.data_dir)
+        assert state(dashboard, "one") in ("unhealthy", "building")
+        for name in ("one", "two"):
+            until(is_ready(dashboard, name), f"{name} is ready", PATIENCE)
+            assert answers(dashboard, name)
+        shown = dashboard.request("GET", "/api/functions/one").json["status"]
+        assert (shown["httpPort"], shown["revision"]) == (port, 1)
+        notes = dashboard.request("GET", "/api/audit").json["audit"]
+        made = [one for one in notes if one["action"] == "restore"]
+        assert {one["actor"] for one in made} == {"reconcile"}
+        assert made[0]["target"].startswith("process nuclio/")
+
+
+def test_a_dashboard_that_starts_brings_functions_back(started: Started, tmp_path: Path) -> None:
+    with started() as dashboard:
+        dashboard.deploy(write_function(tmp_path, "one"))
+    reboot(dashboard.data_dir)
+    with started() as dashboard:
+        until(is_ready(dashboard, "one"), "it is ready", PATIENCE)
+        until(lambda: operation(dashboard, "one").get("state") == "done", "the change is done")
+        assert operation(dashboard, "one")["action"] == "restore"
+        told = dashboard.request("GET", "/api/functions/one/operation").json
+        assert any("ready" in line["message"] for line in told["lines"])
+        assert answers(dashboard, "one")
+
+
+def test_what_is_to_stay_down_stays_down(started: Started, tmp_path: Path) -> None:
+    with started() as dashboard:
+        spec = "platform: {attributes: {restartPolicy: {name: 'no'}}}"
+        dashboard.deploy(write_function(tmp_path, "left-alone", spec=spec))
+        dashboard.deploy(write_function(tmp_path, "wanted"))
+        reboot(dashboard.data_dir)
+        until(is_ready(dashboard, "wanted"), "the other one is ready", PATIENCE)
+        assert state(dashboard, "left-alone") == "unhealthy"
+        assert operation(dashboard, "left-alone") == {}
+
+
+def test_a_supervisor_that_was_killed_is_replaced(started: Started, tmp_path: Path) -> None:
+    with started() as dashboard:
+        dashboard.deploy(write_function(tmp_path, "one"))
+        pid = dashboard.request("GET", "/api/functions/one").json["status"]["details"]["pid"]
+        [supervisor] = [
+            number
+            for number, words in processes(dashboard.data_dir).items()
+            if "process.supervisor" in words
+        ]
+        os.kill(supervisor, signal.SIGKILL)
+        until(
+            lambda: (
+                {supervisor, pid} < {supervisor, *processes(dashboard.data_dir)}
+                and len(processes(dashboard.data_dir)) == 2
+            ),
+            "there is another supervisor",
+            PATIENCE,
+        )
+        # The function has noticed nothing of it.
+        shown = dashboard.request("GET", "/api/functions/one").json["status"]
+        assert (shown["state"], shown["details"]["pid"]) == ("ready", pid)
+        assert "operation" not in shown
+
+
+# On an engine
+
+
+class Engine:
+    """A dashboard with functions on the engine that is there, in a namespace of their own."""
+
+    def __init__(self, made: Made, home: Path):
+        self.made = made
+        self.home = home
+        self.namespace = made.name("reconcile")
+        self.dashboard: Dashboard
+
+    def deploy(self, name: str, *flags: str) -> int:
+        """Deploy a function; the port that it has."""
+        spec = f"build: {{image: '{self.made.image(name)}', noBaseImagesPull: true}}"
+        folder = write_function(self.home, name, spec=spec)
+        self.dashboard.cli(*self.flags, "deploy", "--path", str(folder), *flags)
+        return int(self.status(name)["httpPort"])
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        return ("--platform", "local", "--namespace", self.namespace)
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {"NUCLIO_DASHBOARD_NAMESPACE": self.namespace}
+
+    def status(self, name: str) -> dict[str, Any]:
+        answer = self.dashboard.request("GET", f"/api/functions/{name}", token=False)
+        found: dict[str, Any] = answer.json.get("status", {})
+        return found
+
+    def container(self, name: str) -> str:
+        return f"nuclio-{self.namespace}-{name}"
+
+    def docker(self, *words: str) -> str:
+        return call(self.made.engine, *words)
+
+    def is_back(self, name: str) -> Callable[[], bool]:
+        return lambda: self.status(name).get("state") == "ready"
+
+
+@pytest.fixture(scope="module")
+def engine(
+    tmp_path_factory: pytest.TempPathFactory, fetched: Path, shared_layers: None
+) -> Iterator[Engine]:
+    home = tmp_path_factory.mktemp("engine")
+    with making(require_engine()) as made:
+        one = Engine(made, home)
+        flags = ("--show", "local")
+        with running(new_data_dir(home, fetched), *flags, env=one.env) as dashboard:
+            one.dashboard = dashboard
+            yield one
+
+
+def test_a_container_that_was_removed_by_hand_is_made_again(engine: Engine) -> None:
+    port = engine.deploy("removed")
+    engine.docker("rm", "--force", engine.container("removed"))
+    until(lambda: engine.status("removed")["state"] != "ready", "it is missed")
+    until(engine.is_back("removed"), "it is back", PATIENCE)
+    shown = engine.status("removed")
+    assert (shown["httpPort"], shown["revision"]) == (port, 1)
+    until(lambda: answers(engine.dashboard, "removed"), "it answers", 10)
+    told = engine.dashboard.request("GET", "/api/functions/removed/operation").json
+    assert (told["action"], told["actor"], told["state"]) == ("restore", "reconcile", "done")
+    assert "its container is gone" in told["lines"][0]["message"]
+    engine.dashboard.cli(*engine.flags, "delete", "function", "removed")
+
+
+def test_a_container_that_was_stopped_stays_stopped(engine: Engine) -> None:
+    engine.deploy("stopped")
+    engine.deploy("beside")
+    engine.docker("stop", "--time", "1", engine.container("stopped"))
+    engine.docker("rm", "--force", engine.container("beside"))
+    until(lambda: engine.status("beside")["state"] != "ready", "the other one is missed")
+    until(engine.is_back("beside"), "the other one is back", PATIENCE)
+    found = engine.status("stopped")
+    assert (found["state"], found["detailedState"]) == ("unhealthy", "stopped")
+    assert "operation" not in engine.status("stopped")
+    for name in ("stopped", "beside"):
+        engine.dashboard.cli(*engine.flags, "delete", "function", name)
+
+
+def test_a_container_that_could_not_start_is_tried_again(engine: Engine) -> None:
+    port = engine.deploy("crowded")
+    engine.docker("stop", engine.container("crowded"))
+    with socket.socket() as stranger:
+        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        until(lambda: _takes(stranger, port), "the port is free")
+        engine.docker("start", engine.container("crowded"))
+        until(
+            lambda: operation(engine.dashboard, "crowded").get("state") == "failed",
+            "it could not start",
+            PATIENCE,
+        )
+        assert str(port) in str(engine.status("crowded")["message"])
+    until(engine.is_back("crowded"), "it is back once the port is free", PATIENCE)
+    engine.dashboard.cli(*engine.flags, "delete", "function", "crowded")
+
+
+def _takes(stranger: socket.socket, port: int) -> bool:
+    try:
+        stranger.bind(("127.0.0.1", port))
+        stranger.listen()
+    except OSError:
+        return False
+    return True
+
+
+def test_an_engine_that_comes_later(engine: Engine, tmp_path: Path, fetched: Path) -> None:
+    engine.deploy("patient")
+    late = tmp_path / "late.sock"
+    env = {**engine.env, "DOCKER_HOST": f"unix://{late}"}
+    with running(new_data_dir(tmp_path, fetched), "--show", "local", env=env) as dashboard:
+        engine.dashboard.kill()
+        engine.docker("rm", "--force", engine.container("patient"))
+        engine.dashboard = dashboard
+        assert engine.dashboard.request("GET", "/api/functions").status == 200
+        with passing_on(late):
+            until(engine.is_back("patient"), "it is back", PATIENCE)
+            until(lambda: answers(dashboard, "patient"), "it answers", 10)
+            dashboard.cli(*engine.flags, "delete", "function", "patient")
+
+
+@contextmanager
+def passing_on(path: Path) -> Iterator[None]:
+    """The engine at another socket, for as long as the context lasts."""
+    place = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").removeprefix("unix://")
+    if not place.startswith("/"):
+        pytest.skip(f"the engine is not at a socket of this machine: {place}")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen(32)
+        threading.Thread(target=_serve, args=(listening, place), daemon=True).start()
+        yield
+        with suppress(OSError):
+            listening.shutdown(socket.SHUT_RDWR)
+
+
+def _serve(listening: socket.socket, place: str) -> None:
+    while True:
+        try:
+            near = listening.accept()[0]
+        except OSError:
+            return
+        threading.Thread(target=_join, args=(near, place), daemon=True).start()
+
+
+def _join(near: socket.socket, place: str) -> None:
+    with near, socket.socket(socket.AF_UNIX) as far:
+        far.connect(place)
+        back = threading.Thread(target=_pump, args=(far, near), daemon=True)
+        back.start()
+        _pump(near, far)
+        back.join()
+
+
+def _pump(one: socket.socket, other: socket.socket) -> None:
+    with suppress(OSError):
+        while piece := one.recv(65536):
+            other.sendall(piece)
+        other.shutdown(socket.SHUT_WR)

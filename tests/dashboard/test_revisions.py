@@ -1,0 +1,176 @@
+"""What is on record about a function, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.dashboard.conftest import Dashboard, write_function
+from tests.dashboard.waiting import until
+
+CODE = "def handler(context, event):\n    return 'WORD'\n"
+SPEC = """
+eventTimeout: 30s
+env:
+- {name: PLAIN, value: seen}
+- {name: API_TOKEN, value: s3cret}
+"""
+WAIT = {"x-nuclio-wait-function-action": "true"}
+
+
+@pytest.fixture(scope="module")
+def reviser(dashboard: Dashboard, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A function with two revisions, which differ in code and configuration."""
+    home = tmp_path_factory.mktemp("functions")
+    folder = write_function(home, "reviser", CODE.replace("WORD", "one"), spec=SPEC)
+    dashboard.deploy(folder)
+    (folder / "main.py").write_text(CODE.replace("WORD", "two"))
+    config = folder / "function.yaml"
+    config.write_text(config.read_text().replace("30s", "40s"))
+    yield dashboard.deploy(folder)
+    dashboard.cli("delete", "function", "reviser")
+
+
+def get(dashboard: Dashboard, path: str) -> dict[str, Any]:
+    answer = dashboard.request("GET", f"/api/functions/{path}", token=False)
+    assert answer.status == 200, answer.text
+    found: dict[str, Any] = answer.json
+    return found
+
+
+def said(dashboard: Dashboard, name: str) -> str:
+    headers = {"x-nuclio-function-name": name}
+    return dashboard.request("POST", "/api/function_invocations", headers=headers).text
+
+
+def numbers(dashboard: Dashboard, name: str) -> list[tuple[int, str]]:
+    found = get(dashboard, f"{name}/revisions")["revisions"]
+    return [(one["number"], one["state"]) for one in found]
+
+
+def test_the_configuration_is_yaml_without_secrets(dashboard: Dashboard, reviser: str) -> None:
+    answer = dashboard.request("GET", f"/api/functions/{reviser}/configuration", token=False)
+    assert answer.headers["content-type"].startswith("application/yaml")
+    assert "s3cret" not in answer.text
+    raw = yaml.safe_load(answer.text)
+    assert raw["metadata"]["name"] == reviser
+    assert raw["spec"]["eventTimeout"] == "40s"
+    assert raw["spec"]["env"] == [
+        {"name": "PLAIN", "value": "seen"},
+        {"name": "API_TOKEN", "value": "[redacted]"},
+    ]
+    found = dashboard.request("POST", "/api/validations", body=answer.body).json
+    assert [one for one in found["diagnostics"] if one["severity"] == "error"] == []
+
+
+def test_revisions_are_listed_and_compared(dashboard: Dashboard, reviser: str) -> None:
+    assert numbers(dashboard, reviser)[-2:] == [(2, "active"), (1, "superseded")] or (
+        numbers(dashboard, reviser)[-2:] == [(2, "superseded"), (1, "superseded")]
+    )
+    found = get(dashboard, f"{reviser}/revisions/2/difference")
+    assert (found["from"], found["to"]) == (1, 2)
+    configuration, code = str(found["configuration"]), str(found["code"])
+    assert "--- function.yaml (revision 1)\n+++ function.yaml (revision 2)\n" in configuration
+    assert "-  eventTimeout: 30s\n+  eventTimeout: 40s\n" in configuration
+    assert "--- main.py (revision 1)\n+++ main.py (revision 2)\n" in code
+    assert "-    return 'one'\n+    return 'two'\n" in code
+    assert "s3cret" not in configuration + code
+
+    back = get(dashboard, f"{reviser}/revisions/1/difference?with=2")
+    assert (back["from"], back["to"]) == (2, 1)
+    assert "-    return 'two'\n+    return 'one'\n" in str(back["code"])
+    same = get(dashboard, f"{reviser}/revisions/1/difference")
+    assert same == {"from": 1, "to": 1, "configuration": "", "code": ""}
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("reviser/revisions/99/difference", 404),
+        ("reviser/revisions/1/difference?with=99", 404),
+        ("reviser/revisions/one/difference", 400),
+        ("reviser/revisions/-1/difference", 400),
+        ("reviser/revisions/1/difference?with=", 400),
+        ("reviser/revisions/%D9%A1/difference", 400),
+        ("reviser/revisions/1e3/difference", 400),
+        ("nobody/revisions", 404),
+        ("nobody/configuration", 404),
+        ("nobody/revisions/1/difference", 404),
+    ],
+)
+def test_what_is_not_there(dashboard: Dashboard, reviser: str, path: str, status: int) -> None:
+    answer = dashboard.request("GET", f"/api/functions/{path}")
+    assert answer.status == status, answer.text
+    assert answer.json["error"]
+
+
+def test_back_to_a_revision(dashboard: Dashboard, reviser: str) -> None:
+    path = f"/api/functions/{reviser}/rollback"
+    before = numbers(dashboard, reviser)
+    assert said(dashboard, reviser) == "two"
+    begun = dashboard.request("POST", path, json={"revision": 1})
+    assert begun.status == 202
+    assert begun.json["action"] == "rollback"
+    until(
+        lambda: get(dashboard, reviser)["status"]["state"] == "ready",
+        "it has rolled back",
+    )
+    until(lambda: said(dashboard, reviser) == "one", "it says one", 5)
+    told = get(dashboard, f"{reviser}/operation")
+    assert (told["action"], told["state"]) == ("rollback", "done")
+    assert any("revision 1" in line["message"] for line in told["lines"])
+    listed = get(dashboard, f"{reviser}/revisions")["revisions"]
+    assert len(listed) == len(before) + 1
+    assert "rollback to revision 1" in listed[0]["message"]
+    notes = dashboard.request("GET", "/api/audit").json["audit"]
+    note = next(one for one in notes if one["action"] == "rollback")
+    assert note["target"] == f"process nuclio/{reviser}"
+    assert note["actor"].startswith("token write from 127.0.0.1")
+
+
+def test_back_without_a_number(dashboard: Dashboard, reviser: str) -> None:
+    path = f"/api/functions/{reviser}/rollback"
+    dashboard.request("POST", path, json={"revision": 2}, headers=WAIT)
+    until(lambda: said(dashboard, reviser) == "two", "it says two", 5)
+    done = dashboard.request("POST", path, json={"revision": None}, headers=WAIT)
+    assert (done.status, done.json["state"]) == (202, "done")
+    until(lambda: said(dashboard, reviser) == "one", "it says one", 5)
+    again = dashboard.request("POST", path, json={}, headers=WAIT)
+    assert again.status == 404, again.text
+    assert "served before" in again.json["error"]
+    shown = get(dashboard, reviser)["status"]
+    assert shown["state"] == "error"
+    assert "served before" in shown["message"]
+    assert said(dashboard, reviser) == "one"
+    dashboard.request("POST", path, json={"revision": 2}, headers=WAIT)
+
+
+def test_a_rollback_that_cannot_be(dashboard: Dashboard, reviser: str) -> None:
+    path = f"/api/functions/{reviser}/rollback"
+    before = numbers(dashboard, reviser)
+    for body, status in (
+        ({"revision": 99}, 404),
+        ({"revision": "one"}, 400),
+        ({"revision": True}, 400),
+        ({"revision": -1}, 400),
+        ({"revision": [1]}, 400),
+        ([], 400),
+    ):
+        assert dashboard.request("POST", path, json=body).status == status
+    assert dashboard.request("POST", path, json={"revision": 1}, token=False).status == 401
+    missing = "/api/functions/nobody/rollback"
+    assert dashboard.request("POST", missing, json={"revision": 1}).status == 404
+    assert numbers(dashboard, reviser) == before
+
+
+def test_the_way_back_on_the_command_line_is_seen(dashboard: Dashboard, reviser: str) -> None:
+    count = len(numbers(dashboard, reviser))
+    dashboard.cli("rollback", reviser, "1")
+    assert len(numbers(dashboard, reviser)) == count + 1
+    assert "return 'one'" in str(
+        get(dashboard, f"{reviser}/revisions/{count + 1}/difference?with=2")["code"]
+    )
+    dashboard.cli("rollback", reviser, "2")

@@ -1,0 +1,128 @@
+"""How a dashboard is set up: addresses, the configuration file, and what goes before what."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fnbuild.dashboard import settings
+from fnbuild.dashboard.settings import Address, Given, make
+from fnbuild.errors import ConfigError, InputError, UsageError
+from tests.dashboard.conftest import Started
+
+SAMPLE = Path(__file__).parents[2] / "dashboard-config/dashboard.yaml"
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("127.0.0.1:80", "127.0.0.1", 80),
+        ("127.0.0.1", "127.0.0.1", 8070),
+        (":9000", "0.0.0.0", 9000),
+        ("[::1]:9000", "::1", 9000),
+        ("[::]", "::", 8070),
+        ("::1", "::1", 8070),
+        ("localhost:0", "localhost", 0),
+    ],
+)
+def test_addresses(text: str, host: str, port: int) -> None:
+    assert settings.address(text, 8070) == Address(host, port)
+
+
+@pytest.mark.parametrize("text", ["a:b", "a:-1", "a:65536", "a:٣", "[::1]:x", "12", "12:8070"])
+def test_what_is_no_address(text: str) -> None:
+    with pytest.raises(UsageError) as failure:
+        settings.address(text, 8070)
+    assert text in failure.value.message
+
+
+def test_only_loopback_is_open_by_itself() -> None:
+    given = Given(listen=["127.0.0.1:1", "[::1]:2", "localhost:3", ":4", "10.0.0.1:5"])
+    made = make(given, Given())
+    assert [one.open for one in made.listen] == [True, True, True, False, False]
+    assert not any(one.open for one in make(Given(read_token=True), given).listen)
+
+
+def test_an_address_for_cvat_comes_beside_the_usual_one() -> None:
+    made = make(Given(open=["172.17.0.1:8070"]), Given())
+    assert made.listen == (
+        Address("127.0.0.1", 8070, open=True),
+        Address("172.17.0.1", 8070, open=True),
+    )
+    again = make(Given(listen=[":8070"], open=[":8070"]), Given())
+    assert again.listen == (Address("0.0.0.0", 8070, open=True),)
+
+
+def test_no_health_address() -> None:
+    assert make(Given(health="none"), Given()).health is None
+    assert make(Given(health=":1"), Given()).health == Address("0.0.0.0", 1)
+
+
+def test_flags_go_before_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "lab.yaml"
+    file.write_text("registry: there:5000\nnamespace: lab\nallowedHosts: [lab.example]\n")
+    made = make(Given(registry="here:5000"), settings.read(file))
+    assert (made.registry, made.namespace) == ("here:5000", "lab")
+    assert made.allowed_hosts == {"lab.example"}
+
+
+def test_the_sample_says_what_holds_without_it() -> None:
+    assert make(Given(), settings.read(SAMPLE)) == make(Given(), Given())
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        ("registri: x\nlibary: y", ["1:1 unknown-key", "2:1 unknown-key"]),
+        ("listen: 8070", ["1:9 wrong-type"]),
+        ("- a", ["1:1 wrong-type"]),
+        ("a: [", ["1:5 syntax"]),
+        ("\x00", ["1:1 binary"]),
+        ("defaults:\n  spec: []", ["2:9 wrong-type"]),
+        ("defaults: {spec: {replicass: 1}}", ["1:19 unknown-key"]),
+    ],
+)
+def test_a_file_that_is_wrong(tmp_path: Path, text: str, places: list[str]) -> None:
+    """Everything that is wrong with it is told at once, at its place."""
+    file = tmp_path / "lab.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as failure:
+        settings.read(file)
+    found = failure.value.report.errors
+    assert all(one.span is not None and one.span.file == str(file) for one in found)
+    assert [f"{one.span.line}:{one.span.column} {one.rule}" for one in found if one.span] == places
+
+
+def test_a_file_that_says_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "lab.yaml"
+    for text in ("", "# nothing yet\n"):
+        file.write_text(text)
+        assert settings.read(file) == Given()
+    with pytest.raises(ConfigError, match="cannot be read"):
+        settings.read(tmp_path / "none.yaml")
+
+
+def test_defaults_are_those_of_the_flags_else_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "lab.yaml"
+    file.write_text("defaults: {spec: {eventTimeout: 7s}}\n")
+    assert make(Given(), settings.read(file)).defaults == {"spec": {"eventTimeout": "7s"}}
+
+
+def test_a_library_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no folder"):
+        make(Given(library=str(tmp_path / "none")), Given())
+
+
+def test_variables_of_nuclio_and_of_its_own(started: Started) -> None:
+    env = {
+        "NUCLIO_DASHBOARD_EXTERNAL_IP_ADDRESSES": "10.0.0.1, 10.0.0.2",
+        "NUCLIO_DASHBOARD_NAMESPACE": "lab",
+        "FNBUILD_DASHBOARD_ALLOWED_HOST": "one.example two.example",
+    }
+    with started(env=env) as dashboard:
+        found = dashboard.request("GET", "/api/external_ip_addresses").json
+        assert found["externalIPAddresses"]["addresses"] == ["10.0.0.1", "10.0.0.2"]
+        assert dashboard.request("GET", "/api/session").json["namespace"] == "lab"
+        for host in ("one.example", "two.example"):
+            assert dashboard.request("GET", "/live", headers={"Host": host}).status == 200

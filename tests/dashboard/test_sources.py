@@ -1,0 +1,258 @@
+"""Where the code of a deploy by API comes from: URLs, repositories, the library."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fnbuild.dashboard.sources import kind_of
+from fnbuild.errors import UsageError
+from fnbuild.platforms import Deployment
+from fnbuild.spec.reader import from_raw
+from tests.build.sources.conftest import Page, Web, web  # noqa: F401 - a fixture
+from tests.build.sources.test_git import repository, served  # noqa: F401 - fixtures
+from tests.dashboard.calls import (
+    WAIT,
+    answering,
+    deployed,
+    gone_at_the_end,
+    invoked,
+    operation,
+    settled,
+)
+from tests.dashboard.conftest import Dashboard, Started, write_function
+from tests.dashboard.test_uploads import CODE, configured, zipped
+
+
+@pytest.fixture
+def name(dashboard: Dashboard) -> Iterator[str]:
+    with gone_at_the_end(dashboard, f"from-{uuid.uuid4().hex[:8]}") as made:
+        yield made
+
+
+def of(name: str, **build: Any) -> dict[str, Any]:
+    return {"metadata": {"name": name}, "spec": {"build": build}}
+
+
+@pytest.mark.parametrize("kind", ["archive", ""])
+def test_an_archive_comes_from_its_url_with_the_headers_it_needs(
+    dashboard: Dashboard,
+    name: str,
+    web: Web,  # noqa: F811
+    kind: str,
+) -> None:
+    files = {"function.yaml": configured("other"), "main.py": CODE.format(text="fetched")}
+    web.pages["/code.zip"] = Page(zipped({f"top/{path}": text for path, text in files.items()}))
+    body = of(name, path=f"{web.url}/code.zip", codeEntryType=kind)
+    body["spec"]["build"]["codeEntryAttributes"] = {"headers": {"X-Key": "s3cret"}}
+    deployed(dashboard, body)
+    assert invoked(dashboard, name) == "fetched"
+    assert web.seen[0][1]["X-Key"] == "s3cret"
+    assert any("fetching" in one["message"] for one in operation(dashboard, name)["lines"])
+    shown = dashboard.request("GET", f"/api/functions/{name}")
+    assert "s3cret" not in shown.text
+    assert shown.json["spec"]["description"] == "as sent"
+
+
+def test_a_url_without_anything_fails_in_the_change_and_says_so(
+    dashboard: Dashboard,
+    name: str,
+    web: Web,  # noqa: F811
+) -> None:
+    body = of(name, path=f"{web.url}/none.zip", codeEntryType="archive")
+    answer = dashboard.request("POST", "/api/functions", json=body, headers=WAIT)
+    assert answer.status == 400, answer.text
+    found = settled(dashboard, name)
+    assert found["state"] == "error"
+    assert "404" in found["message"]
+    assert answer.json["error"] in found["message"]
+    # Nothing of it is anywhere but here, and it can be deleted like every other function.
+    assert name in dashboard.request("GET", "/api/functions").json
+    assert dashboard.request("DELETE", f"/api/functions/{name}").status == 204
+    assert dashboard.request("GET", f"/api/functions/{name}").status == 404
+    assert name not in dashboard.request("GET", "/api/functions").json
+
+
+def test_a_repository_is_cloned_and_its_password_is_seen_nowhere(
+    dashboard: Dashboard,
+    name: str,
+    served: tuple[str, list[str]],  # noqa: F811
+) -> None:
+    attributes = {"branch": "main", "workDir": "fn", "username": "me", "password": "s3cret"}
+    deployed(
+        dashboard,
+        of(name, path=served[0], codeEntryType="git", codeEntryAttributes=attributes),
+    )
+    assert invoked(dashboard, name) == "ok"
+    for path in ("", "/operation"):
+        assert "s3cret" not in dashboard.request("GET", f"/api/functions/{name}{path}").text
+    assert "s3cret" not in (dashboard.data_dir / "fnbuild.db").read_bytes().decode("latin-1")
+
+
+@pytest.mark.parametrize("url", ["file:///etc", "FILE:///etc", "/etc", "../etc"])
+def test_a_repository_on_this_machine_is_none_for_clients(
+    dashboard: Dashboard, name: str, url: str
+) -> None:
+    body = of(name, path=url, codeEntryType="git", codeEntryAttributes={"branch": "main"})
+    answer = dashboard.request("POST", "/api/functions", json=body, headers=WAIT)
+    assert answer.status == 400, answer.text
+    assert any(words in answer.json["error"] for words in ("not an address", "not opened"))
+
+
+def test_the_library_is_offered_and_deployed_from(
+    started: Started, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    library = tmp_path_factory.mktemp("library")
+    annotations = "  annotations:\n    name: First of them\n    type: detector\n    spec: '[]'\n"
+    write_function(
+        library / "cv", "first", CODE.format(text="of the library"), annotations=annotations
+    )
+    write_function(library, "second")
+    (library / "broken").mkdir()
+    (library / "broken" / "function.yaml").write_text("metadata: [")
+    with started("--library", str(library)) as own:
+        found = own.request("GET", "/api/library", token=False).json["functions"]
+        assert list(found) == ["cv/first", "second"]
+        first = found["cv/first"]
+        assert (first["title"], first["type"], first["files"]) == ("First of them", "detector", 2)
+        assert first["description"] == "first of the tests"
+        deployed(own, of("mine", path="library:cv/first"))
+        assert invoked(own, "mine") == "of the library"
+        for wanted in ("library:none", "library:../library/second", "library:"):
+            answer = own.request("POST", "/api/functions", json=of("other", path=wanted))
+            assert answer.status == 404, wanted
+            assert "cv/first" in answer.json["hint"]
+
+
+def test_templates_are_the_library_and_are_rendered_with_values(
+    started: Started, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    library = tmp_path_factory.mktemp("library")
+    write_function(library, "small", CODE.format(text="of a template"))
+    large = write_function(library, "large")
+    (large / "more.py").write_text("")
+    with started("--library", str(library)) as own:
+        found = own.request("GET", "/api/function_templates").json
+        assert list(found) == ["large", "small"]
+        assert found["large"]["spec"]["build"]["path"] == "library:large"
+        deployed(own, found["small"])
+        assert invoked(own, "small") == "of a template"
+        only = own.request(
+            "GET", "/api/function_templates", headers={"x-nuclio-filter-contains": "SMALL"}
+        )
+        assert list(only.json) == ["small"]
+        template = "metadata: {name: {{ .name }}}\nspec: {handler: '{{ .module }}:handler'}"
+
+        def rendered(**values: str) -> Any:
+            body = {"template": template, "values": values}
+            return own.request("POST", "/api/function_templates/render", json=body, token=False)
+
+        assert rendered(name="made", module="main").json == {
+            "metadata": {"name": "made"},
+            "spec": {"handler": "main:handler"},
+        }
+        assert rendered(name="made").status == 400
+        assert "'module'" in rendered(name="made").json["error"]
+        template = "{{ range .x }}"
+        assert rendered().status == 400
+
+
+@pytest.mark.parametrize(
+    ("template", "status"),
+    [
+        ("metadata: {name: {{- .x -}}}", 200),
+        ("{{ .big }}" * 1000, 400),
+        ("#" + "{{}}" * 300_000, 400),
+        ("{{" + " " * 100_000, 400),
+        ("{{ " * 100_000, 400),
+    ],
+)
+def test_a_template_is_rendered_in_bounds(dashboard: Dashboard, template: str, status: int) -> None:
+    body = {"template": template, "values": {"x": "y", "big": "#" * 100_000}}
+    path = "/api/function_templates/render"
+    answer = dashboard.request("POST", path, json=body, token=False, timeout=20)
+    assert answer.status == status, answer.text[:500]
+    if template.startswith(("{{ .big", "#")):
+        assert "more than 1 MiB" in answer.json["error"]
+
+
+def test_without_a_library_there_are_no_functions_in_it(dashboard: Dashboard) -> None:
+    for path in ("library", "function_templates"):
+        answer = dashboard.request("GET", f"/api/{path}")
+        assert answer.status == 200
+        assert isinstance(answer.json, dict)
+
+
+def test_many_deploys_of_one_upload_at_once(dashboard: Dashboard, name: str) -> None:
+    files = {"function.yaml": configured("any"), "main.py": CODE.format(text="shared")}
+    path = dashboard.request("POST", "/api/uploads", body=zipped(files)).json["path"]
+    names = [f"{name}-{number}" for number in range(3)]
+    for one in names:
+        assert dashboard.request("POST", "/api/functions", json=of(one, path=path)).status == 202
+    for one in names:
+        assert settled(dashboard, one)["state"] == "ready"
+        assert invoked(dashboard, one) == "shared"
+        dashboard.request("DELETE", f"/api/functions/{one}")
+
+
+def test_nothing_is_left_of_code_on_its_way(dashboard: Dashboard, name: str) -> None:
+    deployed(dashboard, answering(name, "one"))
+    left = [
+        path
+        for place in ("dashboards", "staging")
+        for path in (dashboard.data_dir / place).rglob("*")
+        if path.suffix not in (".lock", ".tmp")
+    ]
+    assert left == []
+
+
+# Which of several sources counts
+
+
+def known(**build: Any) -> Deployment:
+    raw = {"metadata": {"name": "it"}, "spec": {"image": "it:latest", "build": build}}
+    return Deployment(from_raw(raw, "it"), "local", "ready", revision=1)
+
+
+@pytest.mark.parametrize(
+    ("spec", "current", "wanted"),
+    [
+        ({"build": {"functionSourceCode": "eA=="}}, None, "inline"),
+        ({"build": {"functionSourceCode": "eA==", "codeEntryType": "image"}}, None, "image"),
+        ({"build": {"functionSourceCode": "eA==", "mode": "neverBuild"}}, None, "image"),
+        ({"image": "a:1"}, None, "image"),
+        ({"build": {"path": "https://example.com/code.zip"}}, None, "elsewhere"),
+        ({"build": {"codeEntryType": "s3"}}, None, "elsewhere"),
+        ({"build": {"path": "upload:x"}}, None, "upload"),
+        ({"build": {"path": "library:x"}}, None, "library"),
+        ({}, known(), "recorded"),
+        ({"image": "it:latest"}, known(), "recorded"),
+        ({"image": "another:1"}, known(), "image"),
+        ({"build": {"path": "/home/me/it"}}, known(path="/home/me/it"), "recorded"),
+        ({"build": {"path": "/etc"}}, known(path="/home/me/it"), None),
+        ({"build": {"path": "./it"}}, None, None),
+        ({}, None, None),
+    ],
+)
+def test_what_the_code_of_a_function_is(
+    spec: dict[str, Any], current: Deployment | None, wanted: str | None
+) -> None:
+    function = from_raw({"metadata": {"name": "it"}, "spec": spec}, "it")
+    if wanted is None:
+        with pytest.raises(UsageError):
+            kind_of(function, current)
+    else:
+        assert kind_of(function, current) == wanted
+
+
+def test_a_library_is_no_way_out_of_its_folder(started: Started, tmp_path: Path) -> None:
+    library = tmp_path / "library"
+    write_function(library, "inside")
+    outside = write_function(tmp_path / "outside", "secret")
+    (library / "link").symlink_to(outside)
+    with started("--library", str(library)) as own:
+        assert list(own.request("GET", "/api/library").json["functions"]) == ["inside"]

@@ -1,0 +1,87 @@
+"""What functions did in the last minutes."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.dashboard.conftest import Dashboard, write_function
+from tests.dashboard.waiting import until
+
+FAILING = """\
+import time
+
+
+def handler(context, event):
+    time.sleep(0.02)
+    if event.path == "/fails":
+        raise ValueError("no such picture")
+    return "fine"
+"""
+
+
+@pytest.fixture
+def failing(dashboard: Dashboard, tmp_path: Path) -> Iterator[str]:
+    name = dashboard.deploy(write_function(tmp_path, "failing", FAILING))
+    yield name
+    dashboard.cli("delete", "function", name)
+
+
+def ask(dashboard: Dashboard, name: str, path: str = "") -> int:
+    headers = {"X-Nuclio-Function-Name": name, "X-Nuclio-Path": path}
+    answer = dashboard.request("POST", "/api/function_invocations", headers=headers, token=False)
+    return answer.status
+
+
+def statistics(dashboard: Dashboard, name: str) -> Any:
+    answer = dashboard.request("GET", f"/api/functions/{name}/statistics", token=False)
+    assert answer.status == 200, answer.text
+    return answer.json
+
+
+def test_requests_become_samples(dashboard: Dashboard, failing: str) -> None:
+    # The list is what tells that there is a new function.
+    dashboard.request("GET", "/api/functions", token=False)
+    until(lambda: statistics(dashboard, failing)["samples"], "there is a sample", 20)
+    assert {ask(dashboard, failing) for _ in range(10)} == {200}
+    assert [ask(dashboard, failing, "fails") for _ in range(2)] == [500, 500]
+
+    def total(name: str) -> int:
+        return sum(one[name] for one in statistics(dashboard, failing)["samples"])
+
+    until(lambda: total("requests") >= 12, "the requests are in a sample", 15)
+    found = statistics(dashboard, failing)
+    assert (total("requests"), total("errors")) == (12, 2)
+    assert found["interval"] == 5
+    [busy, *_] = [one for one in found["samples"] if one["requests"]]
+    assert 10 < busy["p50"] <= busy["p95"] <= busy["p99"]
+    assert busy["workers"] == 1
+    for quiet in (one for one in found["samples"] if not one["requests"]):
+        assert quiet["p50"] is None
+    assert found["gpuMemory"] is None
+
+
+def test_the_last_errors_come_first(dashboard: Dashboard, failing: str) -> None:
+    assert statistics(dashboard, failing)["errors"] == []
+    ask(dashboard, failing, "fails")
+    ask(dashboard, failing)
+    until(lambda: statistics(dashboard, failing)["errors"], "the error is told", 5)
+    error = statistics(dashboard, failing)["errors"][0]
+    assert "no such picture" in error["message"]
+    assert error["requestId"]
+
+
+def test_workers_and_their_restarts(dashboard: Dashboard, failing: str) -> None:
+    [worker] = statistics(dashboard, failing)["workers"]
+    assert worker["state"] == "ready"
+    os.kill(worker["pid"], signal.SIGKILL)
+    until(lambda: statistics(dashboard, failing)["restarts"] == 1, "the restart is told", 10)
+
+
+def test_unknown_functions(dashboard: Dashboard) -> None:
+    assert dashboard.request("GET", "/api/functions/nobody/statistics").status == 404

@@ -1,0 +1,70 @@
+"""What Nuclio's clients ask about the dashboard itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fnbuild import __version__
+from tests.dashboard.conftest import Dashboard, Started
+
+
+def value(dashboard: Dashboard, path: str) -> Any:
+    answer = dashboard.request("GET", path, token=False)
+    assert answer.status == 200
+    return answer.json
+
+
+def test_the_dashboard_tells_of_itself(dashboard: Dashboard) -> None:
+    spec = value(dashboard, "/api/frontend_spec")["frontendSpec"]
+    assert spec["namespace"] == "nuclio"
+    assert spec["platformKind"] == "process"
+    assert spec["scaleToZero"]["mode"] == "disabled"
+    assert spec["defaultFunctionConfig"]["attributes"] == {}
+    version = value(dashboard, "/api/versions")["dashboard"]
+    assert version.keys() == {"label", "fnbuild", "gitCommit", "os", "arch"}
+    assert (version["label"], version["fnbuild"]) == ("1.15.9", __version__)
+    assert version["os"] == "linux"
+    assert value(dashboard, "/api/namespaces") == {"namespaces": {"names": ["nuclio"]}}
+
+
+def test_addresses_are_those_it_was_told(dashboard: Dashboard, started: Started) -> None:
+    own = {"externalIPAddresses": {"addresses": ["127.0.0.1"]}}
+    assert value(dashboard, "/api/external_ip_addresses") == own
+    with started("--external-ip-addresses", "192.0.2.1,192.0.2.2") as told:
+        addresses = value(told, "/api/external_ip_addresses")["externalIPAddresses"]["addresses"]
+        assert addresses == ["192.0.2.1", "192.0.2.2"]
+        spec = value(told, "/api/frontend_spec")["frontendSpec"]
+        assert spec["externalIPAddresses"] == addresses
+
+
+@pytest.mark.parametrize("path", ["/api/api_gateways", "/api/v3io_streams"])
+def test_what_there_is_none_of_is_an_empty_object(dashboard: Dashboard, path: str) -> None:
+    assert value(dashboard, path) == {}
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("POST", "/api/api_gateways"), ("PUT", "/api/api_gateways/any")]
+)
+def test_no_gateway_is_made(dashboard: Dashboard, method: str, path: str) -> None:
+    gateway = {"metadata": {"name": "any"}, "spec": {"host": "any.example"}}
+    answer = dashboard.request(method, path, json=gateway)
+    assert (answer.status, answer.json["error"]) == (412, "there are no API gateways here")
+    assert answer.json["hint"]
+    assert dashboard.request(method, path, json=gateway, token=False).status == 401
+
+
+def test_a_gateway_that_is_not_there_is_deleted(dashboard: Dashboard) -> None:
+    body = {"metadata": {"name": "any"}}
+    assert dashboard.request("DELETE", "/api/api_gateways", json=body).status == 204
+    assert dashboard.request("DELETE", "/api/api_gateways/any").status == 204
+    assert dashboard.request("DELETE", "/api/api_gateways/any", token=False).status == 401
+
+
+def test_no_gateway_and_no_shards(dashboard: Dashboard) -> None:
+    assert dashboard.request("GET", "/api/api_gateways/any").status == 404
+    lags = dashboard.request("POST", "/api/v3io_streams/get_shard_lags", json={}, token=False)
+    assert (lags.status, lags.json) == (200, {})
+    broken = dashboard.request("POST", "/api/v3io_streams/get_shard_lags", body="[")
+    assert broken.status == 400

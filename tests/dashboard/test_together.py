@@ -1,0 +1,232 @@
+"""Two dashboards and several command lines at once on one data directory."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.dashboard.calls import WAIT, answering, invoked
+from tests.dashboard.conftest import (
+    Dashboard,
+    end_functions,
+    new_data_dir,
+    running,
+    write_function,
+)
+from tests.dashboard.waiting import until
+
+REFUSED = (409, 412)
+"""What whoever comes second may be told: it exists already, or somebody is at it."""
+
+_CODE = "def handler(context, event):\n    return {text!r}\n"
+
+Pair = tuple[Dashboard, Dashboard]
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory, fetched: Path) -> Iterator[Pair]:
+    """Two dashboards with one data directory."""
+    place = new_data_dir(tmp_path_factory.mktemp("together"), fetched)
+    with running(place, "--show", "process") as one, running(place, "--show", "process") as two:
+        yield one, two
+    end_functions(place)
+
+
+def shown(dashboard: Dashboard) -> dict[str, tuple[str, int, int]]:
+    """State, port and revision of each function, as a list has them."""
+    answer = dashboard.request("GET", "/api/functions", token=False)
+    assert answer.status == 200, answer.text
+    return {
+        name: (one["status"]["state"], one["status"]["httpPort"], one["status"]["revision"])
+        for name, one in answer.json.items()
+    }
+
+
+def listed(dashboard: Dashboard) -> set[str]:
+    """The functions as the command line lists them."""
+    rows = dashboard.cli("get", "functions", check=False).stdout.splitlines()
+    return {row.split("|")[1].strip() for row in rows if row.startswith("nuclio")}
+
+
+def settled(pair: Pair) -> dict[str, tuple[str, int, int]]:
+    """What both dashboards show once nothing is under way any more."""
+    one, two = pair
+
+    def calm() -> bool:
+        return all(state != "building" for state, _, _ in shown(one).values())
+
+    until(calm, "nothing is under way", 120)
+    until(lambda: shown(one) == shown(two), "both show the same", 10)
+    return shown(one)
+
+
+@contextmanager
+def watching(pair: Pair) -> Iterator[None]:
+    """Lists are asked for all the time meanwhile, and all of them can be read."""
+    over = threading.Event()
+    wrong: list[str] = []
+
+    def look(dashboard: Dashboard) -> None:
+        while not over.wait(0.05):
+            for path in ("/api/functions", "/api/projects", "/api/audit"):
+                answer = dashboard.request("GET", path)
+                if answer.status != 200:
+                    wrong.append(f"{path}: {answer.status} {answer.text}")
+
+    threads = [threading.Thread(target=look, args=(one,)) for one in pair]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert wrong == []
+    assert not any("Traceback" in dashboard.output for dashboard in pair)
+
+
+def at_once(work: list[Callable[[], Any]]) -> list[Any]:
+    """Begin all of it together; what came of each."""
+    gate = threading.Barrier(len(work))
+
+    def one(task: Callable[[], Any]) -> Any:
+        gate.wait()
+        return task()
+
+    with ThreadPoolExecutor(len(work)) as pool:
+        return [done.result() for done in [pool.submit(one, task) for task in work]]
+
+
+def put(dashboard: Dashboard, name: str, text: str, method: str = "PUT") -> Callable[[], int]:
+    body = answering(name, text)
+    return lambda: dashboard.request(method, "/api/functions", json=body, headers=WAIT).status
+
+
+def deploy(dashboard: Dashboard, folder: Path) -> Callable[[], int]:
+    """By the command line; 202 and 412 as a dashboard would answer."""
+
+    def run() -> int:
+        done = dashboard.cli("deploy", "--path", str(folder), check=False)
+        if done.returncode:
+            assert "is being" in done.stderr, done.stderr
+        return 412 if done.returncode else 202
+
+    return run
+
+
+def delete(dashboard: Dashboard, name: str) -> Callable[[], int]:
+    return lambda: dashboard.request("DELETE", f"/api/functions/{name}").status
+
+
+def remove(dashboard: Dashboard, name: str) -> Callable[[], int]:
+    """By the command line."""
+
+    def run() -> int:
+        done = dashboard.cli("delete", "function", name, check=False)
+        if done.returncode:
+            assert "is being" in done.stderr, done.stderr
+        return 412 if done.returncode else 204
+
+    return run
+
+
+def test_everybody_deploys_one_function(pair: Pair, tmp_path: Path) -> None:
+    one, two = pair
+    folder = write_function(tmp_path, "shared", _CODE.format(text="by command line"))
+    with watching(pair):
+        for number in range(2):
+            came = at_once(
+                [
+                    put(one, "shared", f"one {number}"),
+                    put(two, "shared", f"two {number}"),
+                    put(one, "shared", f"one again {number}", "POST"),
+                    deploy(one, folder),
+                    deploy(two, folder),
+                ]
+            )
+            assert set(came) <= {202, *REFUSED}
+            assert 202 in came
+            state, port, _ = settled(pair)["shared"]
+            # Whoever was refused by a lock half way says so; what runs goes on.
+            assert state in ("ready", "error")
+            assert port
+            assert invoked(one, "shared") == invoked(two, "shared")
+    revisions = one.request("GET", "/api/functions/shared/revisions").json["revisions"]
+    assert [each["state"] for each in revisions].count("active") == 1
+    assert len({each["number"] for each in revisions}) == len(revisions)
+    assert listed(one) == set(shown(one))
+    assert delete(one, "shared")() == 204
+
+
+def test_everybody_deploys_functions_of_their_own(pair: Pair, tmp_path: Path) -> None:
+    one, two = pair
+    names = [f"many-{number}" for number in range(9)]
+    folders = [write_function(tmp_path, name, _CODE.format(text=name)) for name in names[6:]]
+    with watching(pair):
+        came = at_once(
+            [
+                *(put(one, name, name, "POST") for name in names[:3]),
+                *(put(two, name, name, "POST") for name in names[3:6]),
+                *(deploy(one, folder) for folder in folders),
+            ]
+        )
+        assert came == [202] * 9
+        found = settled(pair)
+    assert {name: found[name][0] for name in names} == dict.fromkeys(names, "ready")
+    assert len({found[name][1] for name in names}) == 9
+    for name in names:
+        assert invoked(two, name) == name
+    assert listed(two) == set(found)
+    with watching(pair):
+        gone = at_once([delete((one, two)[n % 2], name) for n, name in enumerate(names)])
+    assert gone == [204] * 9
+    until(lambda: not set(names) & {*shown(one), *shown(two)}, "they are gone", 10)
+
+
+def test_deletes_while_others_deploy(pair: Pair, tmp_path: Path) -> None:
+    one, two = pair
+    folder = write_function(tmp_path, "torn", _CODE.format(text="torn"))
+    with watching(pair):
+        for number in range(2):
+            came = at_once(
+                [
+                    put(one, "torn", f"torn {number}"),
+                    delete(two, "torn"),
+                    deploy(two, folder),
+                    remove(one, "torn"),
+                    delete(one, "torn"),
+                ]
+            )
+            assert set(came) <= {202, 204, *REFUSED}
+            found = settled(pair).get("torn")
+            if found is not None and found[0] == "ready":
+                assert invoked(one, "torn").startswith("torn")
+    assert listed(one) <= set(shown(one))
+    assert delete(one, "torn")() == 204
+    until(lambda: "torn" not in {*shown(one), *shown(two), *listed(one)}, "it is gone", 10)
+
+
+def test_projects_are_made_once(pair: Pair) -> None:
+    one, two = pair
+    body = {"metadata": {"name": "contested"}, "spec": {}}
+
+    def make(dashboard: Dashboard) -> Callable[[], int]:
+        return lambda: dashboard.request("POST", "/api/projects", json=body).status
+
+    came = at_once([make(one), make(two), make(one), make(two)])
+    assert sorted(came) == [201, 409, 409, 409]
+    gone = at_once(
+        [
+            lambda: one.request("DELETE", "/api/projects", json=body).status,
+            lambda: two.request("DELETE", "/api/projects", json=body).status,
+        ]
+    )
+    assert set(gone) <= {204, 404}
+    assert "contested" not in two.request("GET", "/api/projects").json

@@ -1,0 +1,246 @@
+"""Code that is sent to the dashboard: archives and files, what is in them, how long they stay."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import shutil
+import tarfile
+import threading
+import time
+import uuid
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+
+from fnbuild.dashboard.uploads import MOST, Uploads, upload
+from fnbuild.errors import InputError, NotFoundError
+from tests.dashboard.calls import WAIT, deployed, gone_at_the_end, invoked
+from tests.dashboard.conftest import Answer, Dashboard
+
+CODE = "def handler(context, event):\n    return {text!r}\n"
+
+
+@pytest.fixture
+def name(dashboard: Dashboard) -> Iterator[str]:
+    with gone_at_the_end(dashboard, f"sent-{uuid.uuid4().hex[:8]}") as made:
+        yield made
+
+
+def configured(name: str) -> str:
+    return (
+        f"metadata:\n  name: {name}\n  namespace: elsewhere\n"
+        "spec:\n  handler: main:handler\n  runtime: python:3.11\n  description: as sent\n"
+    )
+
+
+def zipped(files: dict[str, str]) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for path, text in files.items():
+            archive.writestr(path, text)
+    return content.getvalue()
+
+
+def tarred(files: dict[str, str], mode: str) -> bytes:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode=f"w:{mode}") as archive:
+        for path, text in files.items():
+            member = tarfile.TarInfo(path)
+            member.size = len(text.encode())
+            archive.addfile(member, io.BytesIO(text.encode()))
+    return content.getvalue()
+
+
+def sent(dashboard: Dashboard, body: bytes, name: str = "") -> Answer:
+    headers = {"x-fnbuild-file-name": name} if name else {}
+    return dashboard.request("POST", "/api/uploads", body=body, headers=headers)
+
+
+def at(path: str, name: str = "") -> dict[str, dict[str, object]]:
+    """The body of a deploy of what was sent."""
+    return {"metadata": {"name": name} if name else {}, "spec": {"build": {"path": path}}}
+
+
+@pytest.mark.parametrize("pack", ["zip", "tar", "tar.gz", "folder in a tar.xz"])
+def test_an_archive_is_deployed_by_the_path_that_its_upload_gets(
+    dashboard: Dashboard, name: str, pack: str
+) -> None:
+    files = {"function.yaml": configured(name), "main.py": CODE.format(text=pack)}
+    if pack == "zip":
+        body = zipped(files)
+    elif pack == "folder in a tar.xz":
+        body = tarred({f"inner/{path}": text for path, text in files.items()}, "xz")
+    else:
+        body = tarred(files, pack.partition(".")[2])
+    answer = sent(dashboard, body)
+    assert answer.status == 201, answer.text
+    found = answer.json
+    assert (found["name"], found["configuration"]) == (name, configured(name))
+    assert found["metadata"]["name"] == name
+    assert found["path"].startswith("upload:")
+    assert not [one for one in found["diagnostics"] if one["severity"] == "error"]
+    answer = dashboard.request("POST", "/api/functions", json=at(found["path"]), headers=WAIT)
+    assert answer.status == 202, answer.text
+    assert invoked(dashboard, name) == pack
+    shown = dashboard.request("GET", f"/api/functions/{name}").json
+    assert (shown["spec"]["description"], shown["spec"].get("build", {}).get("path")) == (
+        "as sent",
+        None,
+    )
+
+
+def test_what_the_body_says_lies_over_what_was_sent(dashboard: Dashboard, name: str) -> None:
+    files = {"function.yaml": configured("in-the-file"), "main.py": CODE.format(text="sent")}
+    body = at(sent(dashboard, zipped(files)).json["path"], name)
+    body["spec"]["description"] = "of the body"
+    deployed(dashboard, body)
+    shown = dashboard.request("GET", f"/api/functions/{name}").json
+    assert (shown["spec"]["description"], shown["spec"]["handler"]) == (
+        "of the body",
+        "main:handler",
+    )
+
+
+def test_one_file_of_code_is_an_upload_and_its_configuration_comes_with_the_deploy(
+    dashboard: Dashboard, name: str
+) -> None:
+    answer = sent(dashboard, CODE.format(text="one file").encode(), "answer.py")
+    assert answer.status == 201, answer.text
+    body = at(answer.json["path"], name)
+    body["spec"] |= {"handler": "answer:handler", "runtime": "python:3.11"}
+    deployed(dashboard, body)
+    assert invoked(dashboard, name) == "one file"
+
+
+def test_of_several_functions_one_is_named(dashboard: Dashboard, name: str) -> None:
+    files = {}
+    for place in ("cv/first", "cv/second", "other"):
+        files[f"{place}/function.yaml"] = configured(f"{name}-x")
+        files[f"{place}/main.py"] = CODE.format(text=place)
+    found = sent(dashboard, zipped(files)).json
+    places = [one["path"].removeprefix(found["path"]) for one in found["functions"]]
+    assert places == ["/cv/first", "/cv/second", "/other"]
+    answer = dashboard.request("POST", "/api/functions", json=at(found["path"], name))
+    assert answer.status == 400
+    assert f"{found['path']}/cv/second" in answer.json["hint"]
+    deployed(dashboard, at(f"{found['path']}/cv/second", name))
+    assert invoked(dashboard, name) == "cv/second"
+    for path in (f"{found['path']}/../..", f"{found['path']}/cv", "upload:../x", "upload:"):
+        answer = dashboard.request("POST", "/api/functions", json=at(path, f"{name}-y"))
+        assert answer.status == 404, (path, answer.text)
+
+
+def test_findings_in_what_was_sent_stand_at_their_lines(dashboard: Dashboard, name: str) -> None:
+    text = configured(name).replace("python:3.11", "golang")
+    found = sent(dashboard, zipped({"function.yaml": text, "main.py": ""})).json
+    assert [(one["rule"], one["line"]) for one in found["diagnostics"]][:1] == [("runtime", 6)]
+    answer = dashboard.request("POST", "/api/functions", json=at(found["path"]))
+    assert answer.status == 400
+    assert answer.json["diagnostics"][0]["rule"] == "runtime"
+    assert "uploads" not in answer.text
+
+
+def test_what_cannot_be_code_is_refused(dashboard: Dashboard) -> None:
+    before = set((dashboard.data_dir / "uploads").glob("*"))
+    for body, file, said in (
+        (b"hello", "", "neither an archive"),
+        (b"", "", "neither an archive"),
+        (b"7z\xbc\xaf\x27\x1c", "", "7-Zip"),
+        (zipped({"../out": "x"}), "", "leads out"),
+        (zipped({}), "", "empty"),
+        (zipped({"face.png": "no code"}), "faces.zip", "faces.zip has neither Python code"),
+        (b"x", "../main.py", "plain file name"),
+    ):
+        answer = sent(dashboard, body, file)
+        assert answer.status == 400, (said, answer.text)
+        assert said in answer.json["error"]
+        assert answer.json["hint"] or said == "empty"
+    assert set((dashboard.data_dir / "uploads").glob("*")) == before
+    assert dashboard.request("POST", "/api/uploads", body=b"x", token=False).status == 401
+
+
+def test_a_bomb_is_refused_before_it_fills_the_disk(dashboard: Dashboard) -> None:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("zeros", bytes(128 << 20))
+    answer = sent(dashboard, content.getvalue())
+    assert answer.status == 400
+    assert "fill a disk" in answer.json["error"]
+
+
+def test_what_was_refused_is_removed_without_keeping_others_waiting(
+    uploads: Uploads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+    remove = shutil.rmtree
+
+    def removed(*given: Any, **more: Any) -> None:
+        threads.append(threading.current_thread())
+        remove(*given, **more)
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"hello", "more_body": False}
+
+    monkeypatch.setattr(shutil, "rmtree", removed)
+    app = SimpleNamespace(state=SimpleNamespace(services=SimpleNamespace(uploads=uploads)))
+    request = Request({"type": "http", "method": "POST", "headers": [], "app": app}, receive)
+    with pytest.raises(InputError, match="neither an archive"):
+        asyncio.run(upload(request))
+    assert threads
+    assert threading.main_thread() not in threads
+    assert list((tmp_path / "uploads").iterdir()) == []
+
+
+@pytest.fixture
+def uploads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Uploads:
+    monkeypatch.setenv("FNBUILD_DATA_DIR", str(tmp_path))
+    return Uploads()
+
+
+def kept(uploads: Uploads, home: Path) -> tuple[str, Path]:
+    folder = home / "uploads" / f"{os.getpid()}-in"
+    (folder / "content").mkdir(parents=True)
+    (folder / "content" / "main.py").write_text("")
+    name = uploads.keep(folder)
+    return name, home / "uploads" / name
+
+
+def test_uploads_go_after_an_hour_but_not_while_they_are_used(
+    uploads: Uploads, tmp_path: Path
+) -> None:
+    old, folder = kept(uploads, tmp_path)
+    used, used_folder = kept(uploads, tmp_path)
+    young, young_folder = kept(uploads, tmp_path)
+    hours_ago = time.time() - 7200
+    for one in (folder, used_folder):
+        os.utime(one, (hours_ago, hours_ago))
+    with uploads.opened(used):
+        uploads.sweep()
+        assert [one.exists() for one in (folder, used_folder, young_folder)] == [False, True, True]
+    uploads.sweep()
+    assert [one.exists() for one in (used_folder, young_folder)] == [False, True]
+    with pytest.raises(NotFoundError), uploads.opened(old):
+        pass
+    with uploads.opened(young) as path:
+        assert path.name == "main.py"
+
+
+def test_the_oldest_goes_when_there_are_too_many_and_so_does_what_was_never_whole(
+    uploads: Uploads, tmp_path: Path
+) -> None:
+    folders = [kept(uploads, tmp_path)[1] for _ in range(MOST)]
+    for number, one in enumerate(folders):
+        os.utime(one, (time.time() - 600 + number,) * 2)
+    half = tmp_path / "uploads" / "4194303-half"
+    half.mkdir()
+    kept(uploads, tmp_path)
+    assert not folders[0].exists()
+    assert all(one.exists() for one in folders[1:])
+    assert not half.exists()
