@@ -1,0 +1,266 @@
+"""The compose file beside CVAT's: a stand-in for CVAT finds functions and invokes them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+from tests.dashboard_config.conftest import CONFIG, Images, said, until_healthy
+from tests.engine import PYTHON_IMAGE, Made, call, free_port, require_program, until
+
+TOKEN = "a-token-of-these-tests-0123456789abcdef"
+FILE = CONFIG / "compose" / "docker-compose.fnbuild.yml"
+
+CODE = """\
+import json, os
+
+def handler(context, event):
+    found = [{"label": "cat", "type": "rectangle", "points": [1, 2, 30, 40], "confidence": "0.9",
+              "attributes": [{"name": "redis", "value": os.environ["CVAT_FUNCTIONS_REDIS_HOST"]}]}]
+    return context.Response(body=json.dumps(found), content_type="application/json")
+"""
+LABELS = [
+    {
+        "name": "cat",
+        "type": "rectangle",
+        "attributes": [{"name": "redis", "input_type": "text", "values": []}],
+    }
+]
+
+# What CVAT's server does with its environment.
+ASKING = """\
+import json, os, sys
+sys.path.insert(0, "/tests")
+from cvat import Cvat, Task
+
+own = os.environ
+url = "{CVAT_NUCLIO_SCHEME}://{CVAT_NUCLIO_HOST}:{CVAT_NUCLIO_PORT}".format(**own)
+way = sys.argv[1] if len(sys.argv) > 1 else own["CVAT_NUCLIO_INVOKE_METHOD"]
+cvat = Cvat(url, way, own["CVAT_NUCLIO_FUNCTION_NAMESPACE"], "host.docker.internal",
+            float(own["CVAT_NUCLIO_DEFAULT_TIMEOUT"]))
+found = {name: cvat.detect(name, Task([b"picture"]), 0) for name in cvat.list()}
+print(json.dumps({"way": way, "found": found}))
+"""
+
+
+@dataclass
+class Beside:
+    """CVAT's containers with a dashboard beside them."""
+
+    made: Made
+    images: Images
+    port: int
+    network: str
+
+    @property
+    def nuclio(self) -> str:
+        return self.made.name("nuclio")
+
+    def ask(self, service: str, *words: str) -> Any:
+        """What CVAT gets in one of its services; its own way to invoke, or the one given."""
+        command = ["docker", "exec", self.made.name(service), "python", "-c", ASKING, *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{done.stderr}\n{said(self.nuclio)}"
+        return json.loads(done.stdout)
+
+    def api(self, method: str, path: str, body: Any = None, token: str = TOKEN) -> tuple[int, Any]:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        data = None if body is None else json.dumps(body).encode()
+        asked = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}", data, headers, method=method
+        )
+        try:
+            with urllib.request.urlopen(asked, timeout=60) as answer:
+                text = answer.read()
+                return answer.status, json.loads(text or b"null")
+        except urllib.error.HTTPError as error:
+            return error.code, json.loads(error.read() or b"null")
+
+    def deploy(self, name: str, **spec: Any) -> dict[str, Any]:
+        """Deploy by the API, and wait for its end; the function as it is then."""
+        body = {
+            "metadata": {
+                "name": name,
+                "labels": {"nuclio.io/project-name": "cvat"},
+                "annotations": {"name": name, "type": "detector", "spec": json.dumps(LABELS)},
+            },
+            "spec": {
+                "handler": "main:handler",
+                "runtime": "python:3.11",
+                "build": {
+                    "functionSourceCode": base64.b64encode(CODE.encode()).decode(),
+                    "baseImage": PYTHON_IMAGE,
+                    "image": self.made.image(name).partition(":")[0],
+                },
+                **spec,
+            },
+        }
+        status, answer = self.api("POST", "/api/functions", body)
+        assert status == 202, answer
+        found: dict[str, Any] = {}
+
+        def done() -> bool:
+            found.update(self.api("GET", f"/api/functions/{name}")[1])
+            return found["status"]["state"] not in ("building", "")
+
+        until(f"the deploy of {name}", done, 120)
+        return found
+
+
+@pytest.fixture(scope="module")
+def beside(images: Images, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Beside]:
+    program = _compose()
+    folder = tmp_path_factory.mktemp("cvat")
+    made = Made(images.engine)
+    project, port = made.name("cvat"), free_port()
+    found = Beside(made, images, port, f"{project}_cvat")
+    _write(folder, images, found)
+    files = [folder / "docker-compose.yml", FILE, folder / "tests.yml"]
+    words = [*program, "-p", project, *(word for one in files for word in ("-f", str(one)))]
+    own = {
+        "FNBUILD_DASHBOARD_IMAGE": images.docker,
+        "FNBUILD_DASHBOARD_PORT": str(port),
+        "FNBUILD_DASHBOARD_TOKEN": TOKEN,
+    }
+    how: dict[str, Any] = {"cwd": folder, "env": {**os.environ, **own}, "capture_output": True}
+    try:
+        up = subprocess.run([*words, "up", "-d"], check=False, text=True, **how)
+        assert up.returncode == 0, up.stderr
+        until_healthy(images.engine, found.nuclio)
+        yield found
+    finally:
+        # Functions are in CVAT's network, and go before it.
+        for name in call(
+            images.engine, "ps", "-aq", "--filter", f"network={found.network}"
+        ).split():
+            call(images.engine, "rm", "--force", "--volumes", name)
+        subprocess.run([*words, "down", "-v"], check=False, **how)
+        made.remove()
+
+
+def _compose() -> list[str]:
+    """The words that begin a command of compose: of the engine's plugin, else the older program."""
+    plugin = ["docker", "compose"]
+    done = subprocess.run([*plugin, "version"], capture_output=True, check=False)
+    return plugin if done.returncode == 0 else [require_program("docker-compose")]
+
+
+def _write(folder: Path, images: Images, beside: Beside) -> None:
+    """A folder like CVAT's, and a file by which nothing has a name that others use."""
+    service = {
+        "image": images.plain,
+        "entrypoint": ["sleep", "3600"],
+        "networks": ["cvat"],
+        "volumes": [f"{ROOT}/tests/cvat.py:/tests/cvat.py:ro"],
+        "environment": {"CVAT_HOST": "localhost"},
+    }
+    names = ("cvat_server", "cvat_worker_annotation")
+    config = yaml.safe_load((CONFIG / "compose" / "cvat.yaml").read_text())
+    config["defaults"]["spec"]["platform"]["attributes"]["network"] = beside.network
+    config["namespace"] = beside.made.name("ns")
+    (folder / "cvat.yaml").write_text(yaml.safe_dump(config))
+    for file, services in {
+        "docker-compose.yml": dict.fromkeys(names, service),
+        "tests.yml": {
+            **{one: {"container_name": beside.made.name(one)} for one in names},
+            "nuclio": {
+                "container_name": beside.nuclio,
+                "volumes": [f"{folder}/cvat.yaml:/usr/share/fnbuild/cvat.yaml:ro"],
+            },
+        },
+    }.items():
+        networks = {"networks": {"cvat": {}}} if file == "docker-compose.yml" else {}
+        (folder / file).write_text(yaml.safe_dump({"services": services, **networks}))
+    # CVAT asks for a namespace, which is not the one of everybody else who tests here.
+    own = yaml.safe_load((folder / "tests.yml").read_text())
+    for one in names:
+        own["services"][one]["environment"] = {
+            "CVAT_NUCLIO_FUNCTION_NAMESPACE": config["namespace"]
+        }
+    (folder / "tests.yml").write_text(yaml.safe_dump(own))
+
+
+def _shapes(answer: Any, name: str) -> tuple[Any, ...]:
+    (shape,) = answer["found"][name]
+    return shape["label"], shape["points"], shape["attributes"]
+
+
+def test_functions_deployed_by_the_page_are_models_of_cvat(beside: Beside) -> None:
+    status, answer = beside.api("POST", "/api/projects", {"metadata": {"name": "cvat"}})
+    assert status == 201, answer
+    deployed = beside.deploy("near")
+    assert deployed["status"]["state"] == "ready", deployed["status"]
+    # On the engine's own bridge the dashboard reaches it by its port, as CVAT does directly.
+    away = {"platform": {"attributes": {"network": "bridge"}}}
+    deployed = beside.deploy("away", **away)
+    assert deployed["status"]["state"] == "ready", deployed["status"]
+
+    expected = ("cat", [1, 2, 30, 40])
+    for service in ("cvat_server", "cvat_worker_annotation"):
+        by_dashboard = beside.ask(service)
+        assert by_dashboard["way"] == "dashboard"
+        assert set(by_dashboard["found"]) == {"near", "away"}
+        direct = beside.ask(service, "direct")
+        for name in ("near", "away"):
+            assert _shapes(by_dashboard, name)[:2] == expected
+            assert _shapes(direct, name) == _shapes(by_dashboard, name)
+        assert "cvat_redis_ondisk" in json.dumps(by_dashboard)
+    _examined(beside)
+
+
+def _examined(beside: Beside) -> None:
+    """What the documents say to ask with finds nothing wrong."""
+    host = "host.docker.internal"
+    words = [
+        "docker",
+        "run",
+        "--rm",
+        "--network",
+        beside.network,
+        "--add-host",
+        f"{host}:host-gateway",
+    ]
+    asking = ["doctor", "cvat", "--url", "http://nuclio:8070", "--direct-host", host]
+    mine = ["--namespace", beside.made.name("ns")]
+    image = beside.images.plain
+    done = subprocess.run(
+        [*words, image, *asking, *mine], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "near" in done.stdout
+
+
+def test_a_write_wants_the_token_by_every_way(beside: Beside) -> None:
+    assert beside.api("GET", "/api/functions", token="")[0] == 200
+    assert beside.api("POST", "/api/functions", {}, token="")[0] == 401
+    assert beside.api("POST", "/api/functions", {}, token="wrong")[0] == 401
+    assert TOKEN not in said(beside.nuclio)
+
+
+def test_the_variables_are_those_that_cvat_reads(beside: Beside) -> None:
+    services = yaml.safe_load(FILE.read_text())["services"]
+    assert services["cvat_server"]["environment"] == {
+        "CVAT_SERVERLESS": 1,
+        "CVAT_NUCLIO_SCHEME": "http",
+        "CVAT_NUCLIO_HOST": "nuclio",
+        "CVAT_NUCLIO_PORT": 8070,
+        "CVAT_NUCLIO_FUNCTION_NAMESPACE": "nuclio",
+        "CVAT_NUCLIO_DEFAULT_TIMEOUT": 120,
+        "CVAT_NUCLIO_INVOKE_METHOD": "${CVAT_NUCLIO_INVOKE_METHOD:-dashboard}",
+    }
+    assert services["nuclio"]["ports"] == ["127.0.0.1:${FNBUILD_DASHBOARD_PORT:-8070}:8070"]
+    # CVAT's own variables stay.
+    command = ["docker", "exec", beside.made.name("cvat_server"), "printenv", "CVAT_HOST"]
+    assert subprocess.run(command, capture_output=True, check=True).stdout == b"localhost\n"

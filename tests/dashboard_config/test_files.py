@@ -1,0 +1,95 @@
+"""The configuration file and the systemd unit, as far as they can be tried without installing."""
+
+from __future__ import annotations
+
+import configparser
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import yaml
+
+from fnbuild.dashboard import settings
+from fnbuild.dashboard.settings import Settings
+from fnbuild.spec.types import to_dict
+from tests.conftest import ROOT
+from tests.dashboard import conftest as dashboards
+from tests.dashboard.conftest import Started
+from tests.dashboard_config.conftest import CONFIG
+from tests.engine import require_program
+
+started, fetched = dashboards.started, dashboards.fetched
+
+UNIT = CONFIG / "systemd" / "fnbuild-dashboard.service"
+
+
+def _uncommented(text: str) -> str:
+    """The sample with the keys that are commented out at its end."""
+    before, _, after = text.partition("defaults: {}\n")
+    return before + "".join(line.removeprefix("# ") + "\n" for line in after.splitlines())
+
+
+def test_the_sample_says_what_holds_without_it() -> None:
+    sample = settings.read(CONFIG / "dashboard.yaml")
+    assert replace(settings.make(sample, settings.Given()), library=None) == Settings()
+    known = {one.encode_name for one in msgspec.structs.fields(settings.Given)}
+    flags = {"listen", "open", "health", "readToken"}
+    written = yaml.safe_load((CONFIG / "dashboard.yaml").read_text()).keys()
+    assert written == known - flags - {"extra"}
+
+
+def test_defaults_that_the_samples_show_are_parts_of_a_function(tmp_path: Path) -> None:
+    file = tmp_path / "dashboard.yaml"
+    file.write_text(_uncommented((CONFIG / "dashboard.yaml").read_text()))
+    for path in (file, CONFIG / "compose" / "cvat.yaml"):
+        # A key that no function has is refused.
+        defaults = settings.read(path).defaults
+        assert defaults is not None
+        assert to_dict(defaults)["spec"]
+
+
+def test_a_dashboard_starts_with_the_sample(started: Started) -> None:
+    library = str(ROOT / "functions")
+    with started("--config", str(CONFIG / "dashboard.yaml"), "--library", library) as dashboard:
+        answer = dashboard.request("GET", "/api/library", token=False)
+        assert answer.status == 200
+        assert answer.json["functions"]
+
+
+def _unit() -> configparser.ConfigParser:
+    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    parser.optionxform = str  # type: ignore[assignment, method-assign]
+    parser.read(UNIT)
+    return parser
+
+
+def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+    program = require_program("systemd-analyze")
+    # It wants the program to be there.
+    unit = tmp_path / UNIT.name
+    unit.write_text(UNIT.read_text().replace("/opt/fnbuild/bin/fnbuild", sys.executable))
+    done = subprocess.run(
+        [program, "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False
+    )
+    told = [line for line in done.stderr.splitlines() if UNIT.name in line]
+    assert not told
+    assert done.returncode == 0, done.stderr
+
+
+def test_functions_outlive_the_dashboard_that_started_them() -> None:
+    service = _unit()["Service"]
+    assert service["KillMode"] == "process"
+    assert service["Restart"] == "always"
+    assert "PrivateTmp" not in service
+    # Their own namespaces are those that the runtime makes.
+    assert service["RestrictNamespaces"] == "user mnt"
+    words = service["ExecStart"].split()
+    help_ = subprocess.run(
+        [sys.executable, "-m", "fnbuild", *words[1:2], "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert all(word in help_ for word in words[1:] if word.startswith("--"))
