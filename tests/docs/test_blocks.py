@@ -113,6 +113,21 @@ def run(script: str, folder: Path, environment: dict[str, str], place: str) -> N
     assert done.returncode == 0, f"{place}\n{script}\n{done.stdout}\n{done.stderr}"
 
 
+@pytest.mark.parametrize("name", ["README.md", "docs/functions.md", "docs/dashboard.md"])
+def test_what_cvat_is_to_see_is_deployed_to_its_project(name: str) -> None:
+    deploys = re.findall(r"^fnbuild deploy --path .*$", (ROOT / name).read_text(), re.MULTILINE)
+    assert deploys[0].endswith(" --project-name cvat"), deploys[0]
+
+
+def test_a_picture_has_the_same_words_wherever_it_is_shown() -> None:
+    words: dict[Path, set[str]] = {}
+    for document in DOCUMENTS:
+        for text, path in re.findall(r"!\[(.*?)\]\((.*?)\)", document.read_text()):
+            words.setdefault((document.parent / path).resolve(), set()).add(text)
+    assert {path.name: len(texts) for path, texts in words.items() if len(texts) > 1} == {}
+    assert ROOT / "docs/dashboard.jpg" in words
+
+
 def test_documents_name_only_scripts_that_exist() -> None:
     for document in DOCUMENTS:
         for name in re.findall(r"\bscripts/[a-z-]+", document.read_text()):

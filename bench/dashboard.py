@@ -1,0 +1,291 @@
+"""The dashboard over a hundred functions: its list, what it adds to a request, its log, its page.
+
+    python -m bench.dashboard
+
+Half of the functions run as processes, half in containers; all do next to nothing. The list is
+asked for while the dashboard keeps it fresh. A JPEG goes to a function directly and through the
+dashboard in turns. A function writes fifty lines a second while the page shows its log. The table
+goes into docs/performance.md with `--write`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime
+import http.client
+import json
+import os
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .catalog import ROOT
+from .crowd import CHATTY, ECHO, Crowd, Dashboard, await_true
+from .markdown import insert, table
+
+BEGIN = "<!-- dashboard: begin -->"
+END = "<!-- dashboard: end -->"
+
+_DOCUMENT = ROOT / "docs" / "performance.md"
+_CHROMIUM = Path("/usr/bin/chromium")
+_JPEG = 200 * 1024
+_LARGE = 32 << 20
+_LARGE_ONES = 8
+_LINES_A_SECOND = 50
+_LOADS = 5
+_FIRST_ROW = """
+new MutationObserver((_, observer) => {
+  if (document.body?.textContent.includes("process-1")) {
+    window.firstRow = performance.now();
+    observer.disconnect();
+  }
+}).observe(document, { childList: true, subtree: true, characterData: true });
+"""
+_TRANSFERRED = """
+[...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
+  .filter((one) => !new URL(one.name).pathname.startsWith("/api/"))
+  .reduce((sum, one) => sum + one.transferSize, 0)
+"""
+
+
+@dataclass
+class Times:
+    """Milliseconds of the same thing, again and again."""
+
+    values: list[float] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def one(self) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.values.append((time.perf_counter() - began) * 1000)
+
+    def share(self, part: float) -> float:
+        """The value below which that part of them lies."""
+        found = sorted(self.values)
+        return found[min(len(found) - 1, int(len(found) * part))]
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.values)
+
+
+@dataclass
+class Figures:
+    """What was measured; `log` is (written, shown) lines, `page` (ms, bytes)."""
+
+    functions: int
+    listed: Times
+    direct: Times
+    relayed: Times
+    peak: float
+    log: tuple[int, int]
+    page: tuple[float, int] | None
+
+
+def measure_list(dashboard: Dashboard, seconds: float) -> Times:
+    """The list, asked for as often as a client could that does nothing else in between."""
+    times = Times()
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        with times.one():
+            dashboard.ask("GET", "/api/functions")
+        time.sleep(0.02)
+    return times
+
+
+def measure_relay(dashboard: Dashboard, rounds: int) -> tuple[Times, Times]:
+    """The same request directly and through the dashboard, in turns."""
+    port = dashboard.functions()[ECHO]["status"]["httpPort"]
+    function = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    body = os.urandom(_JPEG)
+    direct, relayed = Times(), Times()
+    for number in range(rounds + 10):
+        if number == 10:  # both ways are warm
+            direct.values.clear()
+            relayed.values.clear()
+        with direct.one():
+            function.request("POST", "/", body, {"Content-Type": "image/jpeg"})
+            function.getresponse().read()
+        with relayed.one():
+            dashboard.invoke(ECHO, body)
+    return direct, relayed
+
+
+def measure_memory(dashboard: Dashboard) -> float:
+    """The dashboard's most memory while large bodies go through it, two at a time."""
+    body = bytes(_LARGE)
+
+    def send(_: int) -> None:
+        one = Dashboard(dashboard.port, dashboard.pid)
+        if one.invoke(ECHO, body) != str(_LARGE).encode():
+            raise RuntimeError("a large body did not arrive whole")
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(send, range(_LARGE_ONES)))
+    return dashboard.peak
+
+
+def measure_log(dashboard: Dashboard, seconds: float) -> tuple[int, int]:
+    """How many lines were written, and how many of them came to somebody who follows the log."""
+    lines: list[str] = []
+    connection = http.client.HTTPConnection("127.0.0.1", dashboard.port, timeout=60)
+    connection.request("GET", f"/api/functions/{CHATTY}/logs?follow=true&tail=0")
+    stream = connection.getresponse()
+
+    def follow() -> None:
+        for line in stream:
+            if line.startswith(b"data: "):
+                lines.append(str(json.loads(line[6:])["message"]))
+
+    threading.Thread(target=follow, daemon=True).start()
+    total = int(seconds * _LINES_A_SECOND)
+    _talk(dashboard, total)
+    with contextlib.suppress(RuntimeError):
+        await_true("the last line", lambda: f"line {total - 1}" in lines)
+    said = [one for one in lines if one.startswith("line ")]
+    return total, len(said) if len(set(said)) == len(said) else -1
+
+
+def _talk(dashboard: Dashboard, total: int) -> None:
+    """Write numbered lines, ten at a time, as many a second as are to be shown."""
+    began = time.monotonic()
+    for first in range(0, total, 10):
+        time.sleep(max(0.0, began + first / _LINES_A_SECOND - time.monotonic()))
+        dashboard.chat(first, 10)
+
+
+def measure_page(dashboard: Dashboard, seconds: float) -> tuple[tuple[float, int], tuple[int, int]]:
+    """Until the page shows the first functions, in ms, with the bytes for it (medians, nothing
+    cached); and how many lines were written while its log was open, and shown.
+    """
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        options: dict[str, Any] = {"executable_path": _CHROMIUM, "args": ["--no-sandbox"]}
+        browser = playwright.chromium.launch(**options)
+        loads = [_load(browser.new_context().new_page(), dashboard.url) for _ in range(_LOADS)]
+        page = browser.new_context().new_page()
+        page.goto(f"{dashboard.url}/#/functions/{CHATTY}/logs")
+        total = int(seconds * _LINES_A_SECOND)
+        talker = Dashboard(dashboard.port, dashboard.pid)
+        shown = page.locator("ol.records li", has_text="line ")
+        talker.chat(total, 1)
+        await_true("the log", shown.count)
+        before = shown.count()
+        thread = threading.Thread(target=_talk, args=(talker, total))
+        thread.start()
+        thread.join()
+        page.wait_for_timeout(2000)
+        lines = total, shown.count() - before
+        browser.close()
+    times, sizes = zip(*loads, strict=True)
+    return (statistics.median(times), int(statistics.median(sizes))), lines
+
+
+def _load(page: Any, url: str) -> tuple[float, int]:
+    page.add_init_script(_FIRST_ROW)
+    page.goto(url)
+    first = await_true("the first function", lambda: page.evaluate("window.firstRow"))
+    page.wait_for_load_state("load")
+    size = page.evaluate(_TRANSFERRED)
+    page.context.close()
+    return float(first), int(size)
+
+
+def measure(crowd: Crowd, rounds: int, seconds: float, say: Callable[[str], None]) -> Figures:
+    """All of it, with a dashboard of its own for what leaves traces in memory."""
+    with crowd.dashboard() as dashboard:
+        peak = measure_memory(dashboard)
+        say(f"most memory with large bodies: {peak:.0f} MiB")
+    with crowd.dashboard() as dashboard:
+        count = len(dashboard.functions())
+        listed = measure_list(dashboard, seconds)
+        say(f"list of {count}: p95 {listed.share(0.95):.1f} ms")
+        direct, relayed = measure_relay(dashboard, rounds)
+        say(f"relayed beyond direct: {relayed.share(0.5) - direct.share(0.5):.2f} ms")
+        log, page = measure_log(dashboard, seconds), None
+        say(f"lines: {log[1]} of {log[0]} to a client")
+        if _CHROMIUM.exists():
+            page, log = measure_page(dashboard, seconds)
+            say(f"page: {page[0]:.0f} ms, {page[1]} bytes; lines: {log[1]} of {log[0]}")
+    return Figures(count, listed, direct, relayed, peak, log, page)
+
+
+def render(figures: Figures, command: str) -> str:
+    """The table, as Markdown."""
+    now = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC"
+    direct, relayed = figures.direct, figures.relayed
+    rows = [
+        [
+            f"`GET /api/functions` with {figures.functions} functions, p95 (median)",
+            f"{figures.listed.share(0.95):.1f} ms ({figures.listed.share(0.5):.1f} ms)",
+            "30 ms",
+        ],
+        [
+            "a 200 KB body through the dashboard beyond directly, median (mean)",
+            f"{relayed.share(0.5) - direct.share(0.5):+.2f} ms"
+            f" ({relayed.mean - direct.mean:+.2f} ms)",
+            "2 ms",
+        ],
+        [
+            f"the dashboard's most memory behind {_LARGE_ONES} bodies of 32 MiB, two at a time",
+            f"{figures.peak:.0f} MiB",
+            "80 MiB",
+        ],
+        [
+            f"lines of a log shown, at {_LINES_A_SECOND} a second",
+            f"{figures.log[1]} of {figures.log[0]}",
+            "all",
+        ],
+    ]
+    if figures.page is not None:
+        rows += [
+            [
+                "the page until it shows functions, nothing cached",
+                f"{figures.page[0]:.0f} ms",
+                "300 ms",
+            ],
+            ["what it transfers", f"{figures.page[1] / 1000:.0f} KB", "200 KB"],
+        ]
+    return (
+        f"Measured on {now} on {len(os.sched_getaffinity(0))} cores, load average"
+        f" {os.getloadavg()[2]:.1f}, by\n\n```console\n$ {command}\n```\n\n"
+        + table(["", "measured", "goal"], rows)
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Measure and print the table; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bench.dashboard", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=1000, help="requests each way")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of lists, and of lines")
+    parser.add_argument("--functions", type=int, default=50, help="on each of the platforms")
+    parser.add_argument("--write", action="store_true", help="put the table into the document")
+    options = parser.parse_args(arguments)
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-dashboard-"))
+        crowd = Crowd(Path(folder), options.functions, say)
+        figures = measure(stack.enter_context(crowd.opened()), options.rounds, options.seconds, say)
+    told = [one for one in arguments if one != "--write"]
+    text = render(figures, " ".join(["python -m bench.dashboard", *told]))
+    print(text)
+    if options.write:
+        insert(text, _DOCUMENT, BEGIN, END)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
