@@ -440,12 +440,18 @@ def test_a_reader_that_does_not_read_stops_the_function(
 def test_an_idle_connection_that_was_closed_is_not_used(
     relaying: Relaying, upstream: Serve
 ) -> None:
+    closed = threading.Semaphore(0)
+
     def talk(link: socket.socket) -> None:
         head(link)
-        reply(link)  # and closes, which it did not announce
+        reply(link)
+        link.close()  # which it did not announce
+        closed.release()
 
     place = upstream(talk)
-    assert [relaying.ask(place, body=b"x").status for _ in range(20)] == [200] * 20
+    for _ in range(20):
+        assert relaying.ask(place, body=b"x").status == 200
+        assert closed.acquire(timeout=PATIENCE)
 
 
 def test_connections_are_used_again(relaying: Relaying, upstream: Serve) -> None:

@@ -9,22 +9,19 @@ from typing import TypeVar
 
 import msgspec
 
-from fnbuild.platforms import LogRecord, Statistics
-from fnbuild.platforms.cluster import kinds
+from fnbuild.platforms import Statistics
+from fnbuild.platforms.cluster import kinds, lastwords
 from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.cluster.faults import ForbiddenError
 from fnbuild.platforms.kube import missing, podstates, reasons
 from fnbuild.platforms.kube.findings import Finding
 from fnbuild.platforms.kube.labels import CONTAINER
 from fnbuild.platforms.kube.reasons import Standing
-from fnbuild.platforms.loglines import parse
 from fnbuild.platforms.processors import ADMIN_PORT, Status
 from fnbuild.platforms.statistics import parsed
 from fnbuild.spec.types import Raw
 
 _ASKED_AT_ONCE = 8
-_LINES_READ = 200
-_LINES_SHOWN = 20
 
 A = TypeVar("A")
 T = TypeVar("T")
@@ -152,7 +149,7 @@ def _failure(cluster: Cluster, namespace: str, pod: str) -> Status | None:
     """
     texts = [
         one.message.strip()
-        for one in _read(cluster, namespace, pod, CONTAINER, previous=False)
+        for one in lastwords.records(cluster, namespace, pod, CONTAINER)
         if one.level == "error"
         and one.worker is not None
         and one.fields.get("name") == "processor"
@@ -175,11 +172,7 @@ def last_words(cluster: Cluster, namespace: str, pod: str, container: str = CONT
         status = _answered(cluster, namespace, pod)
         if status is not None and status.state != "ready" and status.message:
             return status.detail or status.message
-    now = _read(cluster, namespace, pod, container, previous=False)
-    if errors := _errors(now):
-        return errors
-    before = _read(cluster, namespace, pod, container, previous=True)
-    return _errors(before) or _text(now or before)
+    return lastwords.of(cluster, namespace, pod, container)
 
 
 def _answered(cluster: Cluster, namespace: str, pod: str) -> Status | None:
@@ -187,29 +180,6 @@ def _answered(cluster: Cluster, namespace: str, pod: str) -> Status | None:
         return _answer(cluster, namespace, pod)
     except ForbiddenError:
         return None
-
-
-def _read(
-    cluster: Cluster, namespace: str, pod: str, container: str, *, previous: bool
-) -> list[LogRecord]:
-    try:
-        lines = cluster.logs(
-            namespace, pod, container=container, tail=_LINES_READ, previous=previous
-        )
-        return [parse(line, moment) for moment, line in lines]
-    except ForbiddenError:
-        return []
-
-
-def _errors(records: list[LogRecord]) -> str:
-    """The last traceback, else the last lines that tell of errors. Workers often say the same."""
-    errors = [one for one in records if one.level == "error"]
-    whole = next((one.message for one in reversed(errors) if "\n" in one.message), "")
-    return whole or _text(errors)
-
-
-def _text(records: list[LogRecord]) -> str:
-    return "\n".join(one.message for one in records[-_LINES_SHOWN:])
 
 
 def _each(asking: Callable[[A], T], about: Sequence[A]) -> list[T]:

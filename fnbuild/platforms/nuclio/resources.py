@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from fnbuild.errors import ConflictError, FnbuildError, PlatformError, UnavailableError
 from fnbuild.platforms import Deployment, LogRecord, Project, Statistics
-from fnbuild.platforms.cluster import logs
+from fnbuild.platforms.cluster import lastwords, logs
 from fnbuild.platforms.cluster.api import MANAGER, Cluster
 from fnbuild.platforms.cluster.faults import ForbiddenError
 from fnbuild.platforms.cluster.forward import forwarded
@@ -34,7 +34,6 @@ from fnbuild.platforms.processors import ADMIN_PORT
 from fnbuild.platforms.statistics import parsed
 from fnbuild.spec.types import Raw
 
-_LAST_LINES = 100
 _HASH = "imageHash"
 _HASH_OF_PODS = "nuclio.io/image-hash"
 # What stays in the status of a function that is deployed again, as with Nuclio's own deployer.
@@ -226,18 +225,14 @@ class Resources:
 
     def last_words(self, key: Key, since: float) -> str:
         try:
-            newest = [metadata_of(pod)["name"] for pod in self._pods(key)[:1]]
-            records = logs.read(
-                self.cluster,
-                key.namespace,
-                lambda: newest,
-                follow=False,
-                since=since,
-                tail=_LAST_LINES,
-            )
-            return "\n".join(one.message for one in records if one.level == "error")
+            newest = [str(metadata_of(pod)["name"]) for pod in self._pods(key)[:1]]
+            words = [
+                lastwords.of(self.cluster, key.namespace, pod, since=since, only_errors=True)
+                for pod in newest
+            ]
         except FnbuildError:
             return ""
+        return "".join(words)
 
     def logs(
         self,

@@ -45,6 +45,8 @@ def end_everything(data: Path) -> None:
     for pid in processes(data):
         os.kill(pid, signal.SIGKILL)
     assert wait_for(lambda: not processes(data))
+    # A process is gone from the list before the last of its files is closed.
+    assert wait_for(lambda: not daemon.is_held(supervisor_lock()))
 
 
 def test_functions_serve_on_without_their_supervisor_and_are_adopted(

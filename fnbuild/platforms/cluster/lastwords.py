@@ -1,0 +1,62 @@
+"""What a container that failed has said last: now, or before the node started it again."""
+
+from __future__ import annotations
+
+from fnbuild.platforms import LogRecord
+from fnbuild.platforms.cluster.api import Cluster
+from fnbuild.platforms.cluster.faults import ForbiddenError
+from fnbuild.platforms.loglines import parse
+
+_LINES_READ = 200
+_LINES_SHOWN = 20
+
+
+def records(  # noqa: PLR0913 (what a log is asked for)
+    cluster: Cluster,
+    namespace: str,
+    pod: str,
+    container: str = "nuclio",
+    *,
+    since: float | None = None,
+    previous: bool = False,
+) -> list[LogRecord]:
+    """The last of a container's log; none when it has none, or when nobody may read it."""
+    try:
+        lines = cluster.logs(
+            namespace, pod, container=container, since=since, tail=_LINES_READ, previous=previous
+        )
+        return [parse(line, moment) for moment, line in lines]
+    except ForbiddenError:
+        return []
+
+
+def of(  # noqa: PLR0913 (as above)
+    cluster: Cluster,
+    namespace: str,
+    pod: str,
+    container: str = "nuclio",
+    *,
+    since: float | None = None,
+    only_errors: bool = False,
+) -> str:
+    """The last traceback, else the last lines that tell of errors, else the last lines at all.
+
+    A container that has just begun again has yet to fail: what it said before counts then. "" for
+    nothing.
+    """
+    now = records(cluster, namespace, pod, container, since=since)
+    if errors := _errors(now):
+        return errors
+    before = records(cluster, namespace, pod, container, since=since, previous=True)
+    return _errors(before) or ("" if only_errors else _text(now or before))
+
+
+def _errors(found: list[LogRecord]) -> str:
+    """Workers often say the same, so one traceback is enough."""
+    errors = [one for one in found if one.level == "error"]
+    whole = next((one.message for one in reversed(errors) if "\n" in one.message), "")
+    return whole or _text(errors)
+
+
+def _text(found: list[LogRecord]) -> str:
+    return "\n".join(one.message for one in found[-_LINES_SHOWN:])
