@@ -11,6 +11,7 @@ import asyncio
 import errno
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -23,6 +24,7 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fnbuild.dashboard import app as assembly
+from fnbuild.dashboard.connections import Connection
 from fnbuild.dashboard.guard import OPEN
 from fnbuild.dashboard.inventory import Inventory
 from fnbuild.dashboard.settings import Address, Settings
@@ -36,6 +38,7 @@ GRACE_SECONDS = 30
 # Platforms are asked in threads. Python's own interval, ten times as long, is what a request may
 # have to wait for each of them at each of its steps.
 _SWITCH_SECONDS = 0.0005
+_DESCRIPTORS = 65536
 _INVOCATIONS = "/api/function_invocations"
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - as asked
 _REMEDIES = {
@@ -48,6 +51,9 @@ _REMEDIES = {
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Addresses and a new token are told on stderr."""
     sys.setswitchinterval(_SWITCH_SECONDS)
+    # A connection takes a descriptor, and one that invokes a function takes two.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, _DESCRIPTORS), most))
     with Store.open() as store, ExitStack() as opened:
         sockets = [opened.enter_context(_listening(one)) for one in settings.listen]
         health = opened.enter_context(_listening(settings.health)) if settings.health else None
@@ -168,7 +174,7 @@ class _Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http="h11",
+                http=Connection,
                 ws="none",
                 lifespan="off",
                 interface="asgi3",
