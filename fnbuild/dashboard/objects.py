@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,6 +55,8 @@ def _status(listed: Listed, status: Raw, logs: Sequence[Raw]) -> Raw:
     }
     status.setdefault("internalInvocationUrls", [])
     status.setdefault("externalInvocationUrls", [])
+    if details := status.get("details"):
+        status["details"] = {key: value for key, value in details.items() if not _is_path(value)}
     if image := deployment.details.get("image"):
         status["containerImage"] = image
     if logs:
@@ -77,6 +80,11 @@ def _status(listed: Listed, status: Raw, logs: Sequence[Raw]) -> Raw:
             "message": one.message,
         }
     return status
+
+
+def _is_path(value: Any) -> bool:
+    """Whether it says where something lies on this machine, which is no client's affair."""
+    return isinstance(value, str) and os.path.isabs(value)
 
 
 def exported(listed: Listed, *, cleanup_spec: bool = False) -> Raw:

@@ -1,12 +1,16 @@
-"""No answer, log or file of the dashboard's own has a secret of a function or the token."""
+"""No answer, log or file of the dashboard's own has a secret of a function or the token.
+
+Nor does an answer say where things lie on this machine.
+"""
 
 from __future__ import annotations
 
 import base64
+import json
 from pathlib import Path
 
 from fnbuild.dashboard.app import ENDPOINTS
-from tests.dashboard.conftest import Dashboard, Started
+from tests.dashboard.conftest import Dashboard, Started, write_function
 
 SECRET = "hunter2-is-a-secret"
 CONFIG = f"""\
@@ -72,3 +76,21 @@ def test_answers_do_not_have_them(started: Started, tmp_path: Path) -> None:
         assert env == dict.fromkeys(names, "[redacted]")
         assert SECRET not in dashboard.output
         assert dashboard.token not in dashboard.output
+
+
+def test_answers_have_no_paths_of_this_machine(started: Started, tmp_path: Path) -> None:
+    sources = tmp_path / "sources"
+    well = write_function(sources, "well")
+    unwell = write_function(sources, "unwell", "raise RuntimeError('no')\n")
+    with started() as dashboard:
+        dashboard.deploy(well)
+        dashboard.cli("deploy", "--path", str(unwell), check=False)
+        where = dashboard.cli("get", "function", "well", "-o", "json").stdout
+        details = json.loads(where)["status"]["details"]
+        paths = [str(tmp_path), details["code"], details["python"]]
+        failed = "/api/functions/unwell"
+        answers = [*every_answer(dashboard, "well"), (failed, dashboard.request("GET", failed).body)]
+        for path, body in answers:
+            assert not [one for one in paths if one.encode() in body], path
+        shown = dashboard.request("GET", "/api/functions/well").json["status"]["details"]
+        assert shown == {key: one for key, one in details.items() if one not in paths}
