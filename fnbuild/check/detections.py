@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fnbuild.check import masks
-from fnbuild.check.attributes import read_attributes
+from fnbuild.check.attributes import Attributes
 from fnbuild.check.problems import Problems, named, number, numbers, shown
 from fnbuild.check.shapes import Shape, Size
 from fnbuild.spec.labels import Label
@@ -35,6 +35,10 @@ class Detections:
     size: Size
     problems: Problems
     _known: dict[str, dict[str, Label]] = field(default_factory=dict, init=False)
+    _attributes: Attributes = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._attributes = Attributes(self.problems)
 
     def read(self, reply: Any) -> list[Shape]:
         if not isinstance(reply, list):
@@ -71,7 +75,7 @@ class Detections:
             type=kind,
             label=name,
             confidence=read_confidence(item, path, self.problems),
-            attributes=read_attributes(item, path, label, self.problems),
+            attributes=self._attributes.read(item, path, label),
             rotation=self._rotation(item, path),
             index=index,
         )
@@ -182,7 +186,7 @@ class Detections:
             self.problems.error(
                 f"{path}.points", f"an element is one point, not {len(points)} numbers"
             )
-        attributes = read_attributes(element, path, known.get(name), self.problems)
+        attributes = self._attributes.read(element, path, known.get(name))
         confidence = read_confidence(element, path, self.problems)
         return Shape(
             type="points",
