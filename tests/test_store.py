@@ -48,11 +48,14 @@ def run(code: str, *args: str, **options) -> subprocess.Popen:
 
 class TestProjects:
     def test_add_list_delete(self, store):
-        project = ProjectRow("nuclio", "cvat", "what CVAT calls", "ada")
+        project = ProjectRow("nuclio", "cvat", "what CVAT calls", "ada", {"a": "ä"}, {"b": "1"})
         assert store.add_project(project)
         assert not store.add_project(ProjectRow("nuclio", "cvat", "another"))
         assert store.add_project(ProjectRow("other", "cvat"))
         assert store.projects("nuclio") == [project]
+        changed = ProjectRow("nuclio", "cvat", labels={"a": "2"})
+        assert store.update_project(changed)
+        assert store.projects("nuclio") == [changed]
         assert store.delete_project("nuclio", "cvat")
         assert not store.delete_project("nuclio", "cvat")
         assert store.projects("nuclio") == []
@@ -268,9 +271,11 @@ def test_a_database_of_an_older_fnbuild_is_brought_forward(data, monkeypatch):
         "INSERT INTO revisions VALUES"
         " ('nuclio', 'face', 1, '', 'active', 'd1g357', '{}', '', '', '', '')"
     )
+    connection.execute("INSERT INTO projects VALUES ('nuclio', 'cvat', 'what CVAT calls', 'ada')")
     connection.commit()
     connection.close()
     with Store.open() as store:
+        assert store.projects("nuclio") == [ProjectRow("nuclio", "cvat", "what CVAT calls", "ada")]
         first = store.revision("nuclio", "face", 1)
         assert (first.source, first.note) == (1, "")
         second = store.add_revision("nuclio", "face", DRAFT)

@@ -88,8 +88,16 @@ def projects(ctx: click.Context, session: Session, /, file: Path | None, **flags
             note(f"skipped project {name}")
             continue
         spec = _mapping(project.get("spec") or {}, f"{origin}: {name}")
+        annotations = _mapping(meta.get("annotations") or {}, f"{origin}: {name}")
         made = platform.create_project(
-            Project(name, session.namespace, _text(spec, "description"), _text(spec, "owner"))
+            Project(
+                name,
+                session.namespace,
+                _text(spec, "description"),
+                _text(spec, "owner"),
+                {key: str(one) for key, one in labels.items()},
+                {key: str(one) for key, one in annotations.items()},
+            )
         )
         note(f"created project {name}" if made else f"project {name} exists already")
         members = _mapping(item.get("functions") or {}, f"{origin}: {name}")

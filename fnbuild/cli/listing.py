@@ -90,11 +90,8 @@ def show_projects(found: Sequence[Project], kind: str) -> None:
 
 def project_object(one: Project) -> Raw:
     """nuctl prints a project's metadata under `meta` (the HTTP API under `metadata`)."""
-    spec = {"description": one.description, "owner": one.owner}
-    return {
-        "meta": {"name": one.name, "namespace": one.namespace},
-        "spec": {key: value for key, value in spec.items() if value},
-    }
+    raw = objects.project_object(one)
+    return {"meta": raw["metadata"], "spec": raw["spec"]}
 
 
 def reason(message: str) -> str:

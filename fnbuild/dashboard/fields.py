@@ -14,6 +14,14 @@ def text_of(values: Raw, key: str, what: str) -> str:
     return value or ""
 
 
+def texts_of(values: Raw, key: str, what: str) -> dict[str, str]:
+    """The texts by name at `key`, none without."""
+    value = values.get(key) or {}
+    if not isinstance(value, dict) or not all(isinstance(one, str) for one in value.values()):
+        raise UsageError(f"`{key}` of {what} are texts by name", hint='as in {"team": "harbour"}')
+    return value
+
+
 def mapping_of(values: Raw, key: str, what: str, hint: str) -> Raw:
     """The object at `key`."""
     value = values.get(key)

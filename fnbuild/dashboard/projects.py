@@ -19,7 +19,7 @@ from fnbuild.dashboard.answers import json_body, json_response
 from fnbuild.dashboard.asking import ask
 from fnbuild.dashboard.changes import begin_delete
 from fnbuild.dashboard.endpoints import Endpoint, services_of
-from fnbuild.dashboard.fields import mapping_of, text_of
+from fnbuild.dashboard.fields import mapping_of, text_of, texts_of
 from fnbuild.dashboard.listed import Listed
 from fnbuild.dashboard.namespaces import check_namespace, named_in
 from fnbuild.dashboard.services import Services
@@ -31,7 +31,7 @@ from fnbuild.errors import (
     UsageError,
 )
 from fnbuild.membership import DEFAULT_PROJECT
-from fnbuild.platforms import Platform, Project
+from fnbuild.platforms import Platform, Project, objects
 from fnbuild.spec.types import Raw
 
 NAMESPACE = "x-nuclio-project-namespace"
@@ -49,8 +49,14 @@ async def known(services: Services, namespace: str) -> dict[str, Project]:
     for _, listed in await _listed(services, namespace):
         for one in listed:
             first = found.get(one.name, one)
-            described = first.description or one.description
-            found[one.name] = Project(one.name, namespace, described, first.owner or one.owner)
+            found[one.name] = Project(
+                one.name,
+                namespace,
+                first.description or one.description,
+                first.owner or one.owner,
+                one.labels | first.labels,
+                one.annotations | first.annotations,
+            )
     found.setdefault(DEFAULT_PROJECT, Project(DEFAULT_PROJECT, namespace))
     return {name: found[name] for name in sorted(found)}
 
@@ -109,7 +115,7 @@ async def create(request: Request) -> Response:
 
 
 async def update(request: Request) -> Response:
-    """Put a description and an owner in place of those that are there, on each platform."""
+    """Put the project in place of what is there, on each platform."""
     services = services_of(request)
     project = _read(request, await json_body(request))
     named = request.path_params.get("name", project.name)
@@ -202,12 +208,7 @@ async def _one(services: Services, namespace: str, name: str) -> Project:
 
 def project_object(project: Project) -> Raw:
     """Nuclio's shape. Clients read `spec` without asking whether it is there."""
-    spec = {"description": project.description, "owner": project.owner}
-    return {
-        "metadata": {"name": project.name, "namespace": project.namespace},
-        "spec": {key: text for key, text in spec.items() if text},
-        "status": {},
-    }
+    return {**objects.project_object(project), "status": {}}
 
 
 def _read(request: Request, body: Raw) -> Project:
@@ -221,6 +222,8 @@ def _read(request: Request, body: Raw) -> Project:
         namespace,
         text_of(spec, "description", _WHAT),
         text_of(spec, "owner", _WHAT),
+        texts_of(metadata, "labels", _WHAT),
+        texts_of(metadata, "annotations", _WHAT),
     )
 
 

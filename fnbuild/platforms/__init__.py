@@ -134,6 +134,8 @@ class Project:
     namespace: str
     description: str = ""
     owner: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+    annotations: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not _DNS_1123.fullmatch(self.name) or len(self.name) > 63:
@@ -324,7 +326,7 @@ class Platform(Protocol):
         """Record it; False when it existed already."""
 
     def update_project(self, project: Project) -> bool:
-        """Record its description and owner anew; False when there is none of that name."""
+        """Put all of it in place of what is recorded; False when there is none of that name."""
 
     def delete_project(self, namespace: str, name: str, *, cascade: bool) -> bool:
         """Remove it; `PreconditionError` when it has functions and `cascade` is not set."""

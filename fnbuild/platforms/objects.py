@@ -1,8 +1,10 @@
-"""A function as Nuclio's clients read it: metadata, spec and status in plain JSON values."""
+"""Functions and projects as Nuclio's clients read them, in plain JSON values."""
 
 from __future__ import annotations
 
-from fnbuild.platforms import Deployment
+from typing import Any
+
+from fnbuild.platforms import Deployment, Project
 from fnbuild.spec.types import Raw, to_dict
 
 
@@ -24,3 +26,32 @@ def function_object(one: Deployment) -> Raw:
         status["details"] = one.details
     raw["status"] = status
     return raw
+
+
+def project_object(one: Project) -> Raw:
+    """Nuclio's shape (pkg/platform/types.go) without a status; the metadata and the spec leave
+    empty values out."""
+    metadata = {"labels": one.labels, "annotations": one.annotations}
+    spec = {"description": one.description, "owner": one.owner}
+    named = {"name": one.name, "namespace": one.namespace}
+    return {
+        "metadata": named | {key: texts for key, texts in metadata.items() if texts},
+        "spec": {key: text for key, text in spec.items() if text},
+    }
+
+
+def project_of(raw: Raw, name: str, namespace: str) -> Project:
+    """The project that a Nuclio has under that name."""
+    metadata, spec = raw.get("metadata") or {}, raw.get("spec") or {}
+    return Project(
+        name,
+        namespace,
+        spec.get("description") or "",
+        spec.get("owner") or "",
+        _texts(metadata.get("labels")),
+        _texts(metadata.get("annotations")),
+    )
+
+
+def _texts(given: Any) -> dict[str, str]:
+    return {key: str(one) for key, one in (given or {}).items()}

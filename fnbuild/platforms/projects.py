@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
 from fnbuild.errors import PreconditionError
@@ -20,3 +21,14 @@ def deletable(name: str, functions: Iterable[str], *, cascade: bool) -> list[str
             hint="delete them first, or delete the project with `--strategy cascading`",
         )
     return members
+
+
+def texts_of(text: str | None) -> dict[str, str]:
+    """Labels or annotations that are kept as JSON where others could change them."""
+    try:
+        found = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    return {key: one for key, one in found.items() if isinstance(one, str)}

@@ -69,25 +69,24 @@ class Store:
     def projects(self, namespace: str) -> list[ProjectRow]:
         """Recorded projects by name; `default` is there only when somebody recorded it."""
         sql = "SELECT * FROM projects WHERE namespace = ? ORDER BY name"
-        return [ProjectRow(**row) for row in self.select(sql, (namespace,))]
+        return [self._project(row) for row in self.select(sql, (namespace,))]
 
     def add_project(self, project: ProjectRow) -> bool:
         """Record it; False when there is one of that name."""
-        sql = "INSERT OR IGNORE INTO projects (namespace, name, description, owner)"
+        values = _project_values(project)
+        names, marks = ", ".join(values), ", ".join(f":{name}" for name in values)
+        sql = f"INSERT OR IGNORE INTO projects ({names}) VALUES ({marks})"  # noqa: S608  our names
         with self.transaction() as connection:
-            cursor = connection.execute(
-                f"{sql} VALUES (:namespace, :name, :description, :owner)", asdict(project)
-            )
-            return cursor.rowcount > 0
+            return connection.execute(sql, values).rowcount > 0
 
     def update_project(self, project: ProjectRow) -> bool:
         """Record it anew; False when there is none of that name."""
-        sql = "UPDATE projects SET description = :description, owner = :owner"
+        sql = (
+            "UPDATE projects SET description = :description, owner = :owner, labels = :labels,"
+            " annotations = :annotations WHERE namespace = :namespace AND name = :name"
+        )
         with self.transaction() as connection:
-            cursor = connection.execute(
-                f"{sql} WHERE namespace = :namespace AND name = :name", asdict(project)
-            )
-            return cursor.rowcount > 0
+            return connection.execute(sql, _project_values(project)).rowcount > 0
 
     def delete_project(self, namespace: str, name: str) -> bool:
         """Forget it; False when there was none. Its functions stay."""
@@ -290,6 +289,10 @@ class Store:
 
     # Inside
 
+    def _project(self, row: dict[str, Any]) -> ProjectRow:
+        texts = {key: self._load(row[key]) for key in ("labels", "annotations")}
+        return ProjectRow(**(row | texts))
+
     def _function(self, row: dict[str, Any]) -> FunctionRow:
         return FunctionRow(**(row | {"config": self._load(row["config"])}))
 
@@ -305,6 +308,11 @@ class Store:
         if not isinstance(value, dict):
             raise StoreError(f"{self.path} holds a configuration that is not an object")
         return value
+
+
+def _project_values(project: ProjectRow) -> dict[str, str]:
+    texts = {"labels": _dump(project.labels), "annotations": _dump(project.annotations)}
+    return asdict(project) | texts
 
 
 def _dump(config: dict[str, Any]) -> str:

@@ -19,6 +19,8 @@ class ProjectRow:
     name: str
     description: str = ""
     owner: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+    annotations: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
     # 1 for a change that failed because somebody else was at the function.
     ("ALTER TABLE operations ADD COLUMN refused INTEGER NOT NULL DEFAULT 0",),
+    (
+        "ALTER TABLE projects ADD COLUMN labels TEXT NOT NULL DEFAULT '{}'",
+        "ALTER TABLE projects ADD COLUMN annotations TEXT NOT NULL DEFAULT '{}'",
+    ),
 )
 
 _BUSY_SECONDS = 20.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,38 @@ def test_a_project_is_made_changed_and_deleted(dashboard: Dashboard) -> None:
     assert delete(dashboard, "harbour") == 404
 
 
+def test_labels_and_annotations_are_kept(dashboard: Dashboard) -> None:
+    body = project("marked", description="with marks")
+    body["metadata"] |= {"labels": {"team": "ships"}, "annotations": {"why": "ä b", "n": "{}"}}
+    assert dashboard.request("POST", PATH, json=body).json == {**body, "status": {}}
+    assert dashboard.request("GET", f"{PATH}/marked").json == {**body, "status": {}}
+    assert dashboard.request("GET", PATH).json["marked"] == {**body, "status": {}}
+    exported = dashboard.request("GET", f"{PATH}/marked?export=true").json
+    assert exported["project"] == body
+    # The command line's own way to say it.
+    ours = json.loads(dashboard.cli("export", "project", "marked", "-o", "json").stdout)
+    assert ours["project"] == {"meta": body["metadata"], "spec": body["spec"]}
+    assert delete(dashboard, "marked") == 204
+    assert dashboard.request("POST", f"{PATH}?import=true", json=exported).status == 201
+    assert dashboard.request("GET", f"{PATH}/marked").json == {**body, "status": {}}
+
+    body["metadata"]["labels"] = {"team": "cranes"}
+    del body["metadata"]["annotations"]
+    assert dashboard.request("PUT", f"{PATH}/marked", json=body).status == 204
+    assert dashboard.request("GET", f"{PATH}/marked").json == {**body, "status": {}}
+    assert delete(dashboard, "marked") == 204
+
+
+def test_the_command_line_imports_them(dashboard: Dashboard, tmp_path: Path) -> None:
+    meta = {"name": "brought", "labels": {"team": "ships"}, "annotations": {"why": "so"}}
+    file = tmp_path / "project.json"
+    file.write_text(json.dumps({"project": {"meta": meta, "spec": {}}, "functions": {}}))
+    dashboard.cli("import", "projects", str(file))
+    found = dashboard.request("GET", f"{PATH}/brought").json
+    assert found["metadata"] == {**meta, "namespace": "nuclio"}
+    assert delete(dashboard, "brought") == 204
+
+
 def test_the_default_project_is_there_and_stays(dashboard: Dashboard) -> None:
     for namespace in ("nuclio", "another"):
         headers = {"x-nuclio-project-namespace": namespace}
@@ -76,6 +109,8 @@ def test_the_default_project_is_there_and_stays(dashboard: Dashboard) -> None:
         project("a" * 64),
         {"metadata": {"name": "fine"}, "spec": "x"},
         {"metadata": {"name": "fine"}, "spec": {"description": ["x"]}},
+        {"metadata": {"name": "fine", "labels": ["x"]}},
+        {"metadata": {"name": "fine", "annotations": {"x": 1}}},
     ],
 )
 def test_what_is_no_project_is_refused(dashboard: Dashboard, body: dict[str, Any]) -> None:
@@ -130,7 +165,6 @@ def test_a_function_that_only_failed_goes_with_its_project(dashboard: Dashboard)
             in ("error", "unhealthy")
         ),
         "it fails",
-        60,
     )
     assert delete(dashboard, "hopeless") == 412
     assert delete(dashboard, "hopeless", "cascading") == 204

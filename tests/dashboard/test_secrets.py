@@ -89,7 +89,10 @@ def test_answers_have_no_paths_of_this_machine(started: Started, tmp_path: Path)
         details = json.loads(where)["status"]["details"]
         paths = [str(tmp_path), details["code"], details["python"]]
         failed = "/api/functions/unwell"
-        answers = [*every_answer(dashboard, "well"), (failed, dashboard.request("GET", failed).body)]
+        answers = [
+            *every_answer(dashboard, "well"),
+            (failed, dashboard.request("GET", failed).body),
+        ]
         for path, body in answers:
             assert not [one for one in paths if one.encode() in body], path
         shown = dashboard.request("GET", "/api/functions/well").json["status"]["details"]

@@ -311,9 +311,16 @@ def test_projects(platform: Platform, author: Author) -> None:
     with pytest.raises(UsageError, match="Street Cameras"):
         platform.create_project(Project("Street Cameras", author.namespace))
     assert [p.name for p in platform.projects(author.namespace)] == ["cvat", "default"]
-    told = Project("cvat", author.namespace, "for all of us", "mia")
+    told = Project("cvat", author.namespace, "for all of us", "mia", {"team": "x"}, {"why": "ä b"})
     assert platform.update_project(told) is True
     assert told in platform.projects(author.namespace)
+    born = Project("born", author.namespace, labels={"team": "y"}, annotations={"why": "{}"})
+    assert platform.create_project(born) is True
+    assert platform.projects(author.namespace)[0] == born
+    bare = Project("born", author.namespace)
+    assert platform.update_project(bare) is True
+    assert platform.projects(author.namespace)[0] == bare
+    assert platform.delete_project(author.namespace, "born", cascade=False) is True
     assert platform.update_project(Project("nobodys", author.namespace)) is False
     author.deploy("hello")
     with pytest.raises(PreconditionError, match="cvat"):

@@ -6,6 +6,7 @@ is told by the function's container.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
 from fnbuild.build.image.names import with_registry
@@ -24,12 +25,14 @@ from fnbuild.platforms.docker.labels import (
     key_of,
     record_labels,
 )
-from fnbuild.platforms.projects import DEFAULT
+from fnbuild.platforms.projects import DEFAULT, texts_of
 from fnbuild.spec.types import Function
 
 KEPT = 10
 _DESCRIPTION = "fnbuild.io/description"
 _PROJECT_OWNER = "fnbuild.io/project-owner"
+_PROJECT_LABELS = "fnbuild.io/project-labels"
+_PROJECT_ANNOTATIONS = "fnbuild.io/project-annotations"
 _IMPORTED = "imported"
 
 
@@ -100,7 +103,12 @@ def projects(engine: Engine, namespace: str) -> list[Project]:
         labels = volume["Labels"]
         name = labels.get(RECORD_NAME, "")
         found[name] = Project(
-            name, namespace, labels.get(_DESCRIPTION, ""), labels.get(_PROJECT_OWNER, "")
+            name,
+            namespace,
+            labels.get(_DESCRIPTION, ""),
+            labels.get(_PROJECT_OWNER, ""),
+            texts_of(labels.get(_PROJECT_LABELS)),
+            texts_of(labels.get(_PROJECT_ANNOTATIONS)),
         )
     return [found[name] for name in sorted(found)]
 
@@ -114,6 +122,10 @@ def add_project(engine: Engine, project: Project) -> bool:
 def _record_project(engine: Engine, project: Project) -> bool:
     labels = record_labels("project", project.namespace, project.name)
     labels |= {_DESCRIPTION: project.description, _PROJECT_OWNER: project.owner}
+    labels |= {
+        _PROJECT_LABELS: json.dumps(project.labels),
+        _PROJECT_ANNOTATIONS: json.dumps(project.annotations),
+    }
     return engine.add_volume(_project_volume(project.namespace, project.name), labels)
 
 

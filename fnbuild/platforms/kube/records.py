@@ -6,6 +6,7 @@ Serving needs none of it.
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 from fnbuild.errors import ConflictError
@@ -15,7 +16,7 @@ from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.kube import labels as own
 from fnbuild.platforms.kube.inventory import Known
 from fnbuild.platforms.kube.labels import Made
-from fnbuild.platforms.projects import DEFAULT
+from fnbuild.platforms.projects import DEFAULT, texts_of
 from fnbuild.spec.types import Raw
 
 _PROJECTS = f"{own.RECORD}=project"
@@ -71,7 +72,14 @@ def projects(cluster: Cluster, namespace: str) -> list[Project]:
     found = {DEFAULT: Project(DEFAULT, namespace)}
     for one in cluster.list(kinds.CONFIG_MAP, namespace, labels=_PROJECTS):
         name, data = one["metadata"]["name"].removeprefix(_PREFIX), one.get("data") or {}
-        found[name] = Project(name, namespace, data.get("description", ""), data.get("owner", ""))
+        found[name] = Project(
+            name,
+            namespace,
+            data.get("description", ""),
+            data.get("owner", ""),
+            texts_of(data.get("labels")),
+            texts_of(data.get("annotations")),
+        )
     return [found[name] for name in sorted(found)]
 
 
@@ -120,7 +128,13 @@ def _manifest(project: Project) -> Raw:
                 own.PROJECT: project.name,
             },
         },
-        "data": {"description": project.description, "owner": project.owner},
+        # Labels of a project need not be such as a cluster takes.
+        "data": {
+            "description": project.description,
+            "owner": project.owner,
+            "labels": json.dumps(project.labels),
+            "annotations": json.dumps(project.annotations),
+        },
     }
 
 

@@ -9,7 +9,7 @@ from threading import Event
 from urllib.parse import quote, urlencode
 
 from fnbuild.errors import NotFoundError, UnavailableError
-from fnbuild.platforms import Deployment, LogRecord, Project, Statistics
+from fnbuild.platforms import Deployment, LogRecord, Project, Statistics, objects
 from fnbuild.platforms.keys import Key
 from fnbuild.platforms.nuclio import reaching, streams
 from fnbuild.platforms.nuclio.body import taken_as_it_is
@@ -85,20 +85,16 @@ class Dashboard:
     def projects(self, namespace: str) -> list[Project]:
         found = self.client.json("GET", _PROJECTS, headers=_in_project(namespace))
         listed = self.client.expect(dict, found or {})
-        return [
-            Project(name, namespace, spec.get("description") or "", spec.get("owner") or "")
-            for name, one in sorted(listed.items())
-            for spec in [one.get("spec") or {}]
-        ]
+        return [objects.project_of(one, name, namespace) for name, one in sorted(listed.items())]
 
     def create_project(self, project: Project) -> None:
         headers = _in_project(project.namespace)
-        self.client.json("POST", _PROJECTS, headers=headers, body=_project(project))
+        self.client.json("POST", _PROJECTS, headers=headers, body=objects.project_object(project))
 
     def update_project(self, project: Project) -> None:
         headers = _in_project(project.namespace)
         path = f"{_PROJECTS}/{project.name}"
-        self.client.json("PUT", path, headers=headers, body=_project(project))
+        self.client.json("PUT", path, headers=headers, body=objects.project_object(project))
 
     def delete_project(self, namespace: str, name: str) -> None:
         headers = {**_in_project(namespace), "X-Nuclio-Delete-Project-Strategy": "restricted"}
@@ -207,14 +203,6 @@ def _key(stored: Raw) -> Key:
 
 def _in(namespace: str) -> dict[str, str]:
     return {"X-Nuclio-Function-Namespace": namespace}
-
-
-def _project(project: Project) -> Raw:
-    spec = {"description": project.description, "owner": project.owner}
-    return {
-        "metadata": {"name": project.name, "namespace": project.namespace},
-        "spec": {key: text for key, text in spec.items() if text},
-    }
 
 
 def _in_project(namespace: str) -> dict[str, str]:

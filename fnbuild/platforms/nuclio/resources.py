@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fnbuild.errors import ConflictError, FnbuildError, PlatformError, UnavailableError
-from fnbuild.platforms import Deployment, LogRecord, Project, Statistics
+from fnbuild.platforms import Deployment, LogRecord, Project, Statistics, objects
 from fnbuild.platforms.cluster import lastwords, logs
 from fnbuild.platforms.cluster.api import MANAGER, Cluster
 from fnbuild.platforms.cluster.faults import ForbiddenError
@@ -131,32 +131,23 @@ class Resources:
     def projects(self, namespace: str) -> list[Project]:
         self.check()
         return [
-            Project(
-                metadata_of(one)["name"],
-                namespace,
-                spec.get("description") or "",
-                spec.get("owner") or "",
-            )
+            objects.project_of(one, metadata_of(one)["name"], namespace)
             for one in self.cluster.list(NUCLIO_PROJECT, namespace)
-            for spec in [one.get("spec") or {}]
         ]
 
     def create_project(self, project: Project) -> None:
-        spec = {"description": project.description, "owner": project.owner}
-        self.cluster.create(
-            {
-                "apiVersion": NUCLIO_PROJECT.api,
-                "kind": NUCLIO_PROJECT.name,
-                "metadata": {"name": project.name, "namespace": project.namespace},
-                "spec": {key: text for key, text in spec.items() if text},
-            }
-        )
+        kind = {"apiVersion": NUCLIO_PROJECT.api, "kind": NUCLIO_PROJECT.name}
+        self.cluster.create({**kind, **objects.project_object(project)})
 
     def update_project(self, project: Project) -> None:
         found = self.cluster.get(NUCLIO_PROJECT, project.namespace, project.name)
         if found is not None:
+            # As Nuclio does (pkg/platform/abstract/project/internalc/kube).
+            texts = {"labels": project.labels, "annotations": project.annotations}
             spec = {"description": project.description, "owner": project.owner}
-            self.cluster.replace({**found, "spec": {**(found.get("spec") or {}), **spec}})
+            metadata = {**metadata_of(found), **texts}
+            spec = {**(found.get("spec") or {}), **spec}
+            self.cluster.replace({**found, "metadata": metadata, "spec": spec})
 
     def delete_project(self, namespace: str, name: str) -> None:
         self.cluster.delete(NUCLIO_PROJECT, namespace, name)

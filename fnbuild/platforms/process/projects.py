@@ -19,16 +19,19 @@ def create(store: Store, project: Project) -> bool:
     """Record it; False when there is one of that name, as there always is for `default`."""
     if project.name == projects.DEFAULT:
         return False
-    row = ProjectRow(project.namespace, project.name, project.description, project.owner)
-    return store.add_project(row)
+    return store.add_project(_row(project))
 
 
 def update(store: Store, project: Project) -> bool:
     """Record it anew; False when there is none of that name. `default` is always there."""
-    row = ProjectRow(project.namespace, project.name, project.description, project.owner)
+    row = _row(project)
     if project.name == projects.DEFAULT:
         store.add_project(row)
     return store.update_project(row)
+
+
+def _row(project: Project) -> ProjectRow:
+    return ProjectRow(**asdict(project))
 
 
 def deletable(store: Store, namespace: str, name: str, *, cascade: bool) -> list[str]:

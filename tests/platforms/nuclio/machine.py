@@ -272,7 +272,8 @@ class Nuclio:
         with self.lock:
             if key not in self.projects:
                 raise RefusedError(404, "Project not found")
-            self.projects[key] = {**self.projects[key], "spec": body.get("spec") or {}}
+            known = {"metadata": metadata, "spec": body.get("spec") or {}}
+            self.projects[key] = {**self.projects[key], **known}
 
     def delete_project(self, body: Raw, strategy: str) -> None:
         metadata = body.get("metadata") or {}

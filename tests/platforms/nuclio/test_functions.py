@@ -197,6 +197,9 @@ def test_projects(world: World) -> None:
     assert names() == ["default"]
     world.add_foreign("eyes", image=world.images["one"])
     assert names() == ["cvat", "default"]
+    told = Project("cvat", world.namespace, "all", "mia", {"team": "x"}, {"why": "ä b"})
+    assert world.platform.update_project(told) is True
+    assert told in world.platform.projects(world.namespace)
     with pytest.raises(PreconditionError, match="eyes"):
         world.platform.delete_project(world.namespace, "cvat", cascade=False)
     assert world.platform.delete_project(world.namespace, "cvat", cascade=True) is True
