@@ -34,6 +34,7 @@ from fnbuild.platforms.process import (
     client,
     deploys,
     doctor,
+    downs,
     functionlog,
     planning,
     projects,
@@ -275,8 +276,10 @@ class ProcessPlatform:
     def down(self, progress: Progress = client.quiet) -> int:
         """End every processor, then the supervisor; how many functions ran.
 
-        They are started again by `up`.
+        They are started again by `up`. What a change that is under way was about to start stays
+        down, too.
         """
+        downs.mark()
         runs = any(listening_pid(key.control(number)) for key, number in launched())
         if not runs and client.hello() is None:
             return 0

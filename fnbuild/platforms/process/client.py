@@ -46,7 +46,10 @@ def call(verb: str, progress: Progress = quiet, **arguments: Any) -> dict[str, A
     Raises what the supervisor raised, `UnavailableError` when it cannot be reached.
     """
     ensure()
-    return _ask(verb, progress, arguments, None)
+    try:
+        return _ask(verb, progress, arguments, None)
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        raise UnavailableError("the supervisor has just ended", hint="try again") from error
 
 
 def hello() -> Hello | None:

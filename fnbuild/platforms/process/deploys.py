@@ -8,7 +8,7 @@ from typing import Any
 from fnbuild.build import staging
 from fnbuild.errors import FnbuildError, PreconditionError, Report
 from fnbuild.platforms import Artifact, Deployment, Plan, Progress
-from fnbuild.platforms.process import client, planning, records, revisions, view
+from fnbuild.platforms.process import client, downs, planning, records, revisions, view
 from fnbuild.platforms.process.layout import Key, launched
 from fnbuild.platforms.process.status import listening_pid
 from fnbuild.spec.reader import Loaded, from_raw
@@ -33,18 +33,20 @@ def deploy(
     source: revisions.Source | None = None,
 ) -> None:
     """Make the revision and switch to it; `source` is the one that it runs again."""
+    began = downs.last()
     made = revisions.make(key, planned.function, planned.artifact, store, progress)
     if source is not None:
         store.note(*key, made.number, source.revision, source.note)
     if planned.function.spec.disable:
         _stand_by(key, made, store)
     else:
-        _switch(key, made, store, progress, overlap=bool(planned.options.get("overlap")))
+        overlap = bool(planned.options.get("overlap"))
+        _switch(key, made, store, progress, began=began, overlap=overlap)
     revisions.prune(key, store)
 
 
-def _switch(
-    key: Key, made: RevisionRow, store: Store, progress: Progress, *, overlap: bool
+def _switch(  # noqa: PLR0913 - what the supervisor is told
+    key: Key, made: RevisionRow, store: Store, progress: Progress, *, began: int, overlap: bool
 ) -> None:
     row = store.function(*key)
     if row is not None and row.revision == 0:
@@ -54,12 +56,14 @@ def _switch(
             *key, config=made.config, project=project, desired="running", state="building"
         )
     try:
+        downs.check(began, key.name)  # here too, or a supervisor would be started to refuse it
         client.call(
             "switch",
             progress,
             namespace=key.namespace,
             name=key.name,
             revision=made.number,
+            began=began,
             overlap=overlap,
         )
     except FnbuildError as error:

@@ -1,6 +1,7 @@
 """Where the process platform keeps its files inside the data directory.
 
 run/supervisor.sock, run/supervisor.lock        one supervisor a data directory
+run/down                                        made anew by each `fnbuild down`
 run/<namespace>.<name>.<revision>.sock          the control socket of a processor
 run/<namespace>.<name>.<revision>.json          the configuration that processor was started with
 supervisor.log                                  what the supervisor itself has to say
@@ -52,6 +53,10 @@ def supervisor_socket() -> Path:
 
 def supervisor_lock() -> Path:
     return run_dir() / "supervisor.lock"
+
+
+def down_mark() -> Path:
+    return run_dir() / "down"
 
 
 def supervisor_log() -> Path:

@@ -38,6 +38,7 @@ class ControlServer:
         self._answer = answer
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     async def start(self) -> None:
         listening = unix.listen(self._path)
@@ -48,6 +49,7 @@ class ControlServer:
 
     async def close(self, but: asyncio.Task[Any] | None = None) -> None:
         """Take no more requests and give up those under way, except the one of task `but`."""
+        self._closed = True
         if self._server is not None:
             self._server.close()
         self._path.unlink(missing_ok=True)
@@ -69,7 +71,8 @@ class ControlServer:
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, ValueError, asyncio.LimitOverrunError):
             line = await reader.readline()
-            if line:
+            # One that was let in a moment before the end, and asks only now, would undo it.
+            if line and not self._closed:
                 await self._serve(line, reader, writer)
         writer.close()
         with contextlib.suppress(OSError):

@@ -23,7 +23,7 @@ import fnbuild
 from fnbuild.datadir import data_dir
 from fnbuild.errors import FnbuildError, UsageError
 from fnbuild.platforms import Progress
-from fnbuild.platforms.process import adoption, client, daemon
+from fnbuild.platforms.process import adoption, client, daemon, downs
 from fnbuild.platforms.process.layout import Key, supervisor_lock, supervisor_log, supervisor_socket
 from fnbuild.platforms.process.server import ControlServer
 from fnbuild.platforms.process.supervised import SupervisedFunction
@@ -143,7 +143,9 @@ class Supervisor:
         raise UsageError(f'the supervisor knows no verb "{verb}"')
 
     async def _switch(self, arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
-        function = self._function(_key(arguments))
+        key = _key(arguments)
+        downs.check(int(arguments["began"]), key.name)
+        function = self._function(key)
         number, overlap = int(arguments["revision"]), bool(arguments.get("overlap"))
         await function.switch(number, progress, overlap=overlap)
         assert function.listeners is not None
@@ -157,8 +159,10 @@ class Supervisor:
         return {}
 
     async def _up(self, progress: Progress) -> dict[str, Any]:
-        rows = [row for row in self._store.functions() if row.desired == "running" and row.revision]
-        return await self._start(rows, progress)
+        return await self._start(self._wanted(), progress)
+
+    def _wanted(self) -> list[FunctionRow]:
+        return [row for row in self._store.functions() if row.desired == "running" and row.revision]
 
     async def _bring_back(self, arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
         """As `up`, without what somebody has stopped; of one function or of all."""
@@ -189,13 +193,17 @@ class Supervisor:
 
     async def _down(self, progress: Progress) -> dict[str, Any]:
         await self._server.close(but=asyncio.current_task())
-        functions = [one for one in self._functions.values() if not one.idle]
-        for function in functions:
+        running = [one for one in self._functions.values() if not one.idle]
+        for function in running:
             progress(f"stopping {function.key.name}")
-        await asyncio.gather(*(function.stop() for function in functions))
+        ending = set(running)
+        # Those that have ended by themselves, too: nothing but `up` is to start them now.
+        with contextlib.suppress(FnbuildError):
+            ending |= {self._function(Key(row.namespace, row.name)) for row in self._wanted()}
+        await asyncio.gather(*(function.stop() for function in ending))
         # The answer goes out first: the caller waits for it.
         asyncio.get_running_loop().call_later(0.05, self._stopped.set)
-        return {"functions": len(functions)}
+        return {"functions": len(running)}
 
 
 def _key(arguments: dict[str, Any]) -> Key:

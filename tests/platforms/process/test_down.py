@@ -1,0 +1,131 @@
+"""What `down` has stopped stays down, whatever was under way."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fnbuild import deploy
+from fnbuild.errors import ConflictError, UnavailableError
+from fnbuild.platforms import Progress
+from fnbuild.platforms.process import ProcessPlatform, client, daemon, downs
+from fnbuild.platforms.process.layout import supervisor_lock
+from fnbuild.platforms.process.protocol import Request, encode
+from fnbuild.platforms.process.server import ControlServer
+from fnbuild.runtime.http import unix
+from tests.platforms.process.author import NAMESPACE, Author, ask, processes, refuses, wait_for
+from tests.platforms.process.test_survival import end, policy
+
+
+def down_once(platform: ProcessPlatform) -> Progress:
+    """The progress of a change; in the midst of it everything is stopped, from elsewhere."""
+
+    def progress(sentence: str) -> None:
+        if sentence.startswith("making revision"):
+            platform.down()
+
+    return progress
+
+
+def test_a_redeploy_that_is_under_way_starts_nothing(
+    data: Path, platform: ProcessPlatform, author: Author
+) -> None:
+    made = author.deploy(author.write("one"))
+    with pytest.raises(ConflictError, match="`fnbuild down` has stopped everything meanwhile"):
+        platform.redeploy(NAMESPACE, "greeter", down_once(platform))
+    assert client.hello() is None
+    assert wait_for(lambda: not processes(data))
+    now = platform.deployment(NAMESPACE, "greeter")
+    assert (now.state, now.revision) == ("stopped", 1)
+    assert platform.lapsed() == []
+    platform.up()
+    assert ask(made.http_port) == "one"
+    assert platform.redeploy(NAMESPACE, "greeter", author.progress.append).state == "ready"
+
+
+def test_a_first_deploy_that_is_under_way_starts_nothing(
+    data: Path, platform: ProcessPlatform, author: Author
+) -> None:
+    request = deploy.DeployRequest(path=author.write("one"))
+    with pytest.raises(ConflictError, match="down"):
+        deploy.deploy(request, down_once(platform))
+    assert client.hello() is None
+    assert processes(data) == []
+    now = platform.deployment(NAMESPACE, "greeter")
+    assert (now.state, now.revision) == ("error", 0)
+    assert "`fnbuild down` has stopped everything meanwhile" in now.message
+
+
+def test_a_supervisor_refuses_what_was_begun_before(
+    platform: ProcessPlatform, author: Author
+) -> None:
+    made = author.deploy(author.write("one"))
+    began = downs.last()
+    downs.mark()
+    with pytest.raises(ConflictError, match="greeter was not started"):
+        client.call(
+            "switch", namespace=NAMESPACE, name="greeter", revision=1, began=began, overlap=False
+        )
+    assert platform.deployment(NAMESPACE, "greeter").details["pid"] == made.details["pid"]
+
+
+def test_what_has_failed_for_good_is_not_started_with_another(
+    data: Path, platform: ProcessPlatform, author: Author
+) -> None:
+    made = author.deploy(author.write("one", spec=policy("on-failure", 1)))
+    end(made.details["pid"])
+    assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
+    end(platform.deployment(NAMESPACE, "greeter").details["pid"])
+    assert wait_for(lambda: "restart policy" in platform.deployment(NAMESPACE, "greeter").message)
+    assert platform.down() == 0
+    assert wait_for(lambda: not processes(data))
+    author.deploy(author.write("two", name="second"))
+    assert platform.deployment(NAMESPACE, "greeter").state == "stopped"
+    assert refuses(made.http_port)
+    platform.up()
+    assert ask(made.http_port) == "one"
+
+
+def test_who_was_let_in_before_the_end_and_asks_behind_it_is_not_heard(data: Path) -> None:
+    asked: list[str] = []
+
+    async def answer(verb: str, arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
+        asked.append(verb)
+        return {}
+
+    def served() -> bool:
+        names = [getattr(task.get_coro(), "__name__", "") for task in asyncio.all_tasks()]
+        return "_converse" in names
+
+    async def talk() -> bytes:
+        path = data.parent / "control.sock"
+        server = ControlServer(path, answer)
+        await server.start()
+        with unix.connect(path) as link:
+            link.setblocking(False)
+            async with asyncio.timeout(20):
+                while not served():
+                    await asyncio.sleep(0.01)
+                await server.close()
+                loop = asyncio.get_running_loop()
+                await loop.sock_sendall(link, encode(Request("any", "restore")))
+                return await loop.sock_recv(link, 4096)
+
+    assert asyncio.run(talk()) == b""
+    assert asked == []
+
+
+def test_a_supervisor_that_ends_between_two_questions(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.ensure()
+    running = client.hello()
+    assert running is not None
+    monkeypatch.setattr(client, "ensure", lambda: None)  # it was there a moment ago
+    end(running.pid)
+    assert wait_for(lambda: not daemon.is_held(supervisor_lock()))
+    with pytest.raises(UnavailableError, match="has just ended"):
+        client.call("restore")
