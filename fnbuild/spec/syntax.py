@@ -12,10 +12,13 @@ from typing import Any
 
 import yaml
 
+from fnbuild.spec.indentation import fitting, is_too_deep, text_column
 from fnbuild.spec.nodes import Node, compose
 from fnbuild.spec.source import Source, conflict_markers, shown
 from fnbuild.spec.tabs import TabMender, report_tab, tab_row
 
+_UNFITTING = "the indentation of this line fits no key or item above it"
+_ENDS = {'"': "closing quote", "'": "closing quote", "]": "closing bracket", "}": "closing brace"}
 _MISSING_SPACE = re.compile(r"\s*(- )?[A-Za-z_][\w.-]*:(?=[^\s/])")
 
 
@@ -68,6 +71,14 @@ class _Fault:
     line: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A place as libyaml's marks are, counted from 0."""
+
+    line: int
+    column: int
+
+
 _Cause = tuple[str, str | None, Any]
 """Message, remedy and mark of a syntax error."""
 
@@ -99,6 +110,9 @@ def _colon(fault: _Fault) -> _Cause:
         hint = "a value with ': ' in it needs quotes"
     elif above is not None and _MISSING_SPACE.match(source.lines[above]):
         hint = f"a space is missing after the ':' on line {above + 1 + source.line_offset}"
+    elif is_too_deep(source, row) and (columns := fitting(source, row)):
+        message = "this line is indented further than what it stands beside"
+        return message, columns, _Text(row, text_column(fault.line))
     elif above is not None and ":" not in source.lines[above]:
         hint = f"a ':' is missing on line {above + 1 + source.line_offset}"
     return "a ':' cannot stand here", hint, fault.mark
@@ -131,16 +145,24 @@ def _flow(fault: _Fault) -> _Cause:
 
 
 def _key(fault: _Fault) -> _Cause:
-    if fault.line[: fault.mark.column].rstrip().endswith(('"', "'")):
-        return "text follows the closing quote", "put the whole value in quotes", fault.mark
-    number = fault.context.line + 1 + fault.source.line_offset
-    hint = f"the keys beside it start in column {fault.context.column + 1} (line {number})"
-    return "the indentation of this line fits no key above it", hint, fault.mark
+    before = fault.line[: fault.mark.column].rstrip()
+    if before:
+        end = _ENDS.get(before[-1], "value")
+        return f"text follows the {end}", "put the whole value in quotes", fault.mark
+    columns = fitting(fault.source, fault.mark.line)
+    if columns is None and fault.line[fault.mark.column :].startswith("- "):
+        return "an item of a list cannot stand beside keys", "a list has a key above it", fault.mark
+    span = fault.source.span(fault.context.line, fault.context.column)
+    hint = f"the keys beside it start in column {span.column} (line {span.line})"
+    return _UNFITTING, columns or hint, fault.mark
 
 
 def _dash(fault: _Fault) -> _Cause:
-    number = fault.context.line + 1 + fault.source.line_offset
-    hint = f"the list from line {number} has its '- ' in column {fault.context.column + 1}"
+    columns = fitting(fault.source, fault.mark.line)
+    if columns and not fault.line[: fault.mark.column].strip():
+        return _UNFITTING, columns, fault.mark
+    span = fault.source.span(fault.context.line, fault.context.column)
+    hint = f"the list from line {span.line} has its '- ' in column {span.column}"
     return "a list item must start with '- '", hint, fault.mark
 
 
