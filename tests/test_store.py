@@ -183,10 +183,29 @@ with Store.open() as store:
 """
 
 
+OPEN = """
+import sys, time
+from pathlib import Path
+from fnbuild.store import Store
+began, *folders = sys.argv[1:]
+for number, folder in enumerate(folders):
+    time.sleep(max(0.0, float(began) + number * 0.05 - time.monotonic()))
+    Store(Path(folder, "fnbuild.db")).close()
+"""
+
+
 class TestManyAtOnce:
+    def test_processes_that_make_the_database_at_the_same_moment(self, tmp_path):
+        folders = [str(tmp_path / str(number)) for number in range(60)]
+        began = str(time.monotonic() + 2)
+        workers = [run(OPEN, began, *folders) for _ in range(6)]
+        assert [worker.wait(180) for worker in workers] == [0] * 6
+        for worker in workers:
+            worker.stdout.close()
+
     def test_processes_that_start_together(self, data):
         workers = [run(ADD) for _ in range(4)]
-        assert [worker.wait(60) for worker in workers] == [0, 0, 0, 0]
+        assert [worker.wait(180) for worker in workers] == [0, 0, 0, 0]
         for worker in workers:
             worker.stdout.close()
         with Store.open() as store:

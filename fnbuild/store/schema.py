@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -90,6 +91,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 
 _BUSY_SECONDS = 20.0
+_RETRY_SECONDS = 0.01
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -102,7 +104,7 @@ def connect(path: Path) -> sqlite3.Connection:
         )
         try:
             connection.row_factory = sqlite3.Row
-            connection.execute("PRAGMA journal_mode = WAL")
+            _log_ahead(connection)
             # In WAL mode NORMAL keeps the file whole through kill -9 and power loss alike; a power
             # loss may take the last changes with it, never half of one.
             connection.execute("PRAGMA synchronous = NORMAL")
@@ -119,6 +121,22 @@ def _create(path: Path) -> None:
     # that is there is not opened: closing it would drop the locks of this process's connections.
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+
+
+def _log_ahead(connection: sqlite3.Connection) -> None:
+    """Switch to WAL mode. While others switch a new database at the same moment, SQLite refuses at
+    once, whatever the time-out.
+    """
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(_RETRY_SECONDS)
+        else:
+            return
 
 
 def _version(connection: sqlite3.Connection) -> int:
@@ -174,9 +192,13 @@ def translated(path: Path) -> Iterator[None]:
         ) from error
 
 
+def _code(error: sqlite3.DatabaseError) -> int:
+    """SQLite's primary code, which is the low byte; errors that Python raises itself carry none."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
 def _meaning(error: sqlite3.DatabaseError, path: Path) -> StoreError | ConflictError:
-    # Errors that Python raises itself carry no code; the low byte is the primary code.
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    code = _code(error)
     if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
         return StoreError(
             f"{path} is damaged ({error}); nothing was changed or deleted",
