@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -24,9 +25,15 @@ from tests.runtime import interpreters
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 20.0
+"""Seconds that something may take which has to end by itself, or be told to.
+
+What ends in spite of that ends later: see the drain's and the lingering's own times in tests.
+"""
+
+_WAITED = 120.0
 
 
-def eventually(look: Callable[[], Any], seconds: float = PATIENCE) -> Any:
+def eventually(look: Callable[[], Any], seconds: float = _WAITED) -> Any:
     """The first true value that `look` gives."""
     deadline = time.monotonic() + seconds
     while True:
@@ -47,7 +54,7 @@ class Answer(NamedTuple):
 
 
 def ask(*request: Any) -> Answer:
-    return Answer(*client.request(*request, timeout=PATIENCE))
+    return Answer(*client.request(*request, timeout=_WAITED))
 
 
 class Running:
@@ -112,6 +119,16 @@ class Running:
 
         return eventually(look)
 
+    def await_waiting(self, count: int) -> None:
+        """Wait until so many requests wait for a worker."""
+
+        def look() -> bool:
+            text = self.admin("/metrics").body.decode()
+            found = re.findall(r"^nuclio_processor_waiting_events{.*} (\S+)$", text, re.MULTILINE)
+            return sum(map(float, found)) == count
+
+        eventually(look)
+
     def write(self, source: str, name: str = "main.py") -> None:
         (self.code / name).write_text(textwrap.dedent(source))
 
@@ -171,7 +188,7 @@ def _config(folder: Path, python: str, changes: dict[str, Any]) -> dict[str, Any
         "interpreter": python,
         "triggers": {"http": trigger},
         "event_timeout": 30.0,
-        "readiness_timeout": 20.0,
+        "readiness_timeout": 60.0,
         "log": {"level": "debug", "format": "json"},
     }
     config.update(changes)

@@ -131,7 +131,7 @@ class Echo:
     def commands(self):
         drains = {
             f"DRAIN {seconds}\n".encode(): lambda sock, s=seconds: self.drain(float(s))
-            for seconds in ("0.2", "1", "30")
+            for seconds in ("0.2", "1", "600")
         }
         drains[b"PAUSE\n"] = lambda sock: self.server.pause()
         drains[b"RESUME\n"] = lambda sock: self.server.resume()

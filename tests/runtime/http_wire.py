@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from tests.runtime import interpreters
 
 ROOT = Path(__file__).resolve().parents[2]
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 class Answer(NamedTuple):

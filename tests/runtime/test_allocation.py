@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 SLEEPY = """
@@ -22,7 +22,7 @@ def handler(context, event):
 """
 
 
-def together(one: Any, count: int, seconds: str, gap: float = 0.0) -> list[Any]:
+def together(one: Any, count: int, seconds: str) -> list[Any]:
     answers: list[Any] = []
     threads = []
     for number in range(count):
@@ -33,7 +33,6 @@ def together(one: Any, count: int, seconds: str, gap: float = 0.0) -> list[Any]:
             )
         )
         threads[-1].start()
-        time.sleep(gap)
     for thread in threads:
         thread.join()
     return answers
@@ -41,7 +40,7 @@ def together(one: Any, count: int, seconds: str, gap: float = 0.0) -> list[Any]:
 
 def test_no_wait_when_none_is_wanted(serve: Any) -> None:
     one = serve(SLEEPY, trigger={"availability_timeout_ms": 0})
-    answers = together(one, 2, "0.5")
+    answers = together(one, 2, "3")
     assert sorted(a.status for a in answers) == [200, 503]
     refused = next(a for a in answers if a.status == 503)
     assert refused.header("retry-after") == "1"
@@ -51,24 +50,29 @@ def test_no_wait_when_none_is_wanted(serve: Any) -> None:
 
 def test_the_wait_has_an_end(serve: Any) -> None:
     one = serve(SLEEPY, trigger={"availability_timeout_ms": 300})
-    answers = together(one, 3, "1")
+    answers = together(one, 3, "4")
     assert sorted(a.status for a in answers) == [200, 503, 503]
 
 
 def test_first_come_first_served(serve: Any) -> None:
     one = serve(SLEEPY)
-    answers = together(one, 6, "0.1", gap=0.05)
-    assert {a.status for a in answers} == {200}
+    with ThreadPoolExecutor(6) as pool:
+        answers = [pool.submit(one.send, path="/0", x_seconds="4")]
+        one.await_workers("busy")
+        for number in range(1, 6):
+            answers.append(pool.submit(one.send, path=f"/{number}"))
+            one.await_waiting(number)
+    assert {answer.result().status for answer in answers} == {200}
     assert json.loads(one.send(path="/order").body) == [f"/{n}" for n in range(6)]
 
 
 def test_every_worker_gets_its_share(serve: Any) -> None:
     one = serve(SLEEPY, workers=3)
-    answers = together(one, 3, "0.5")
+    answers = together(one, 3, "3")
     assert sorted(a.body for a in answers) == [b"0", b"1", b"2"]
 
 
-def test_a_client_that_left_costs_no_worker(serve: Any) -> None:
+def test_a_client_that_left_costs_no_worker(serve: Any, soon: Any) -> None:
     import socket
 
     one = serve(SLEEPY)
@@ -81,4 +85,4 @@ def test_a_client_that_left_costs_no_worker(serve: Any) -> None:
     for sock in gone:
         sock.close()
     assert one.send().status == 200
-    assert one.status()["in_flight"] == 0
+    soon(lambda: one.status()["in_flight"] == 0)

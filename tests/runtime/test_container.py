@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from fnbuild.build import sdk
+from tests import engine
 from tests.runtime import interpreters
 from tests.runtime.conftest import PATIENCE, ROOT, Serve, ask, eventually
 
@@ -45,7 +46,7 @@ def program(port: int, *words: str, python: str = sys.executable, **environ: str
 
 def run(port: int, *words: str, **more: Any) -> tuple[int, str, str]:
     process = program(port, *words, **more)
-    out, err = process.communicate(timeout=PATIENCE)
+    out, err = process.communicate(timeout=3 * PATIENCE)
     return process.returncode, out, err
 
 
@@ -55,9 +56,7 @@ def port_of(running: Any, listener: str = "admin") -> int:
 
 @pytest.fixture
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    return engine.free_port()
 
 
 @pytest.fixture

@@ -150,7 +150,7 @@ def test_an_event_that_takes_too_long(one: Any, version: str) -> None:
     answer = one.send(path="/sleep")
     assert answer.status == 408
     assert "eventTimeout" in json.loads(answer.body)["error"]
-    assert 0.9 < time.monotonic() - began < 5
+    assert 0.9 < time.monotonic() - began < 30
     record = one.await_record("eventTimeout")
     # PyPy tells where the function begins.
     place = line("def handler" if version.startswith("pypy") else "time.sleep")

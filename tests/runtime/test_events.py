@@ -135,6 +135,24 @@ def test_the_body_can_be_replaced(one: Any) -> None:
     assert ask(one, b"old", path="/set") == {"mine": 1}
 
 
+def test_events_of_equal_requests_share_nothing(serve: Any) -> None:
+    """Even though what equal requests have in common is worked out once."""
+    server = serve("""
+def handler(context, event):
+    seen = [event.path, len(event.headers), len(event.fields), event.size]
+    own = sorted(vars(event))
+    event.headers["X-Mine"] = "1"
+    event.fields["mine"] = 1
+    event.path = "/moved"
+    return {"seen": seen, "own": own, "id": event.id}
+""")
+    answers = [ask(server, b"xyz", path="/there?a=1") for _ in range(3)]
+    assert len({one["id"] for one in answers}) == 3
+    assert answers[0]["seen"] == answers[1]["seen"] == answers[2]["seen"]
+    assert answers[0]["own"] == answers[1]["own"] == answers[2]["own"]
+    assert ask(server, b"longer", path="/there?a=1")["seen"][-1] == 6
+
+
 def test_the_world_around_the_handler(one: Any) -> None:
     world = ask(one, path="/world")
     code = str(one.code)

@@ -149,7 +149,7 @@ def test_others_are_served_meanwhile_and_a_client_may_go(one: Any, tmp_path: Pat
         assert client.recv(12) == b"HTTP/1.1 206"
         began = time.monotonic()
         assert ask(one, path="main.py").status == 206
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
     assert not file.exists()
     assert ask(one, path="main.py").status == 206
 

@@ -145,7 +145,7 @@ def test_memory_that_the_driver_does_not_tell(worker: int) -> None:
     assert memory.read() == {}
 
 
-def test_a_driver_that_takes_its_time(worker: int) -> None:
+def test_a_driver_that_takes_its_time(worker: int, soon: Any) -> None:
     library, gate = Library([(worker, MIB)]), threading.Event()
 
     def load() -> Any:
@@ -155,7 +155,4 @@ def test_a_driver_that_takes_its_time(worker: int) -> None:
     memory = GpuMemory(lambda: [worker], load)
     assert memory.read() == {}
     gate.set()
-    for thread in threading.enumerate():
-        if thread is not threading.current_thread():
-            thread.join(30)
-    assert memory.read() == {("0", "GPU-1"): MIB}
+    assert soon(memory.read) == {("0", "GPU-1"): MIB}

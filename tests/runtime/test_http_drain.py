@@ -21,15 +21,15 @@ def server(version):
 
 
 def test_a_drain_without_connections_ends_at_once(server: Process):
-    server.command("DRAIN 30")
+    server.command("DRAIN 600")
     assert server.drained() == 0
 
 
 def test_requests_in_flight_are_answered(server: Process):
     with server.wire() as wire:
-        wire.ask("/sleep?0.3", extra="X-N: 1\r\n")
+        wire.ask("/sleep?1.5", extra="X-N: 1\r\n")
         until(lambda: server.counts()["in_flight"] == 2, "the request is in flight")
-        server.command("DRAIN 30")
+        server.command("DRAIN 600")
         answer = wire.answer()
         assert (answer.body, answer.closes) == (b"1", True)
         assert wire.ended()
@@ -40,7 +40,7 @@ def test_idle_connections_are_waited_for(server: Process):
     with server.wire() as fresh, server.wire() as used:
         used.ask("/echo", b"x").answer()
         until(lambda: server.counts()["connections"] == 3, "all are accepted")
-        server.command("DRAIN 30")
+        server.command("DRAIN 600")
         assert used.silent()
         assert fresh.silent()
         for wire in (used, fresh):
@@ -63,7 +63,7 @@ def test_idle_connections_end_with_the_time_out(server: Process):
 
 def test_requests_in_flight_outlast_the_time_out(server: Process):
     with server.wire() as wire:
-        wire.ask("/sleep?0.8", extra="X-N: 1\r\n")
+        wire.ask("/sleep?1.5", extra="X-N: 1\r\n")
         until(lambda: server.counts()["in_flight"] == 2, "the request is in flight")
         server.command("DRAIN 0.2")
         assert wire.answer().body == b"1"
@@ -88,12 +88,12 @@ def test_a_request_half_arrived_is_answered(server: Process):
 
 def test_pipelined_requests_that_have_arrived_are_answered(server: Process):
     with server.wire() as wire:
-        wire.ask("/sleep?0.3")
+        wire.ask("/sleep?1.5")
         # More than one read's worth, so that some waits in the kernel when the drain begins.
         for _ in range(60):
             wire.ask("/echo", b"x" * 10_000)
         until(lambda: server.counts()["in_flight"] == 2, "the request is in flight")
-        server.command("DRAIN 30")
+        server.command("DRAIN 600")
         answers = [wire.answer() for _ in range(61)]
         assert [answer.status for answer in answers] == [200] * 61
         assert [answer.closes for answer in answers] == [False] * 60 + [True]
@@ -106,7 +106,7 @@ def test_a_second_drain_shortens_the_first(server: Process):
         until(lambda: server.counts()["connections"] == 2, "the connection is accepted")
         with server.wire() as control:
             until(lambda: server.counts()["connections"] == 3, "so is the other")
-            server.command("DRAIN 30")
+            server.command("DRAIN 600")
             control.send(b"DRAIN 0.2\n")
             assert control.ended()
         assert wire.ended()
@@ -149,7 +149,7 @@ def test_two_processes_share_a_listener(version: str):
 
         until(asked, "both have served")
         with Wire(sock.getsockname()) as wire:
-            wire.send(b"DRAIN 30\n")
+            wire.send(b"DRAIN 600\n")
             assert wire.ended()
 
         def ended() -> bool:
@@ -208,7 +208,7 @@ def _drain(process: Process, address: object) -> None:
     for _ in range(1000):
         with Wire(address) as wire:
             if wire.ask("/inspect").answer().json["pid"] == process.popen.pid:
-                wire.send(b"DRAIN 30\n")
+                wire.send(b"DRAIN 600\n")
                 assert wire.ended()
                 return
     raise AssertionError("the server was never reached")

@@ -8,11 +8,11 @@ import time
 import pytest
 
 from tests.runtime import interpreters
-from tests.runtime.http_wire import Process, serving, until
+from tests.runtime.http_wire import DEADLINE, Process, serving, until
 
 MEGABYTE = 1 << 20
 
-SHORT = {"head_timeout": 0.4, "body_timeout": 0.4, "write_timeout": 0.4, "linger_timeout": 0.4}
+SHORT = {"head_timeout": 1.0, "body_timeout": 1.0, "write_timeout": 1.0, "linger_timeout": 1.0}
 
 
 @pytest.fixture(scope="module", params=interpreters.few())
@@ -24,7 +24,7 @@ def hasty(request):
 def test_slow_heads_end_in_408(hasty: Process):
     with hasty.wire() as wire:
         wire.ask("/echo", b"x").answer()
-        end = time.monotonic() + 15
+        end = time.monotonic() + 60
         # Bytes that keep coming do not prolong the deadline.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             for byte in b"GET / HTTP/1.1\r\nX: " + b"y" * 1000:
@@ -35,7 +35,7 @@ def test_slow_heads_end_in_408(hasty: Process):
                     break
         answer = wire.answer()
         assert (answer.status, answer.closes) == (408, True)
-        assert "head did not arrive within 0.4 s" in answer.json["error"]
+        assert "head did not arrive within 1 s" in answer.json["error"]
         assert wire.ended()
 
 
@@ -65,12 +65,19 @@ def test_large_bodies_that_break_off(hasty: Process):
         assert wire.ended()
 
 
-def test_slow_bodies_that_move_are_waited_for(hasty: Process):
-    with hasty.wire() as wire:
+@pytest.fixture
+def patient():
+    """Waits long enough for a client that pauses, and less than what moves slowly takes."""
+    with serving(limits={"body_timeout": 3.0, "write_timeout": 3.0}) as process:
+        yield process
+
+
+def test_slow_bodies_that_move_are_waited_for(patient: Process):
+    with patient.wire() as wire:
         wire.send(b"POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 12\r\n\r\n")
         for byte in b"hello, world":
             wire.send(bytes([byte]))
-            time.sleep(0.1)
+            time.sleep(0.3)
         assert wire.answer().body == b"hello, world"
 
 
@@ -81,7 +88,7 @@ def test_idle_connections_are_left_alone(hasty: Process):
         used.send(b"\r")
         time.sleep(0.05)
         used.send(b"\n\r\n")
-        assert fresh.silent(1.0)
+        assert fresh.silent(1.5)
         assert used.silent(0.01)
         assert fresh.ask("/echo", b"1").answer().body == b"1"
         assert used.ask("/echo", b"2").answer().body == b"2"
@@ -94,13 +101,15 @@ def test_clients_that_do_not_read_are_cut(hasty: Process):
             until(lambda: hasty.counts()["connections"] == 1, "the connection is cut")
 
 
-def test_clients_that_read_slowly_get_everything(hasty: Process):
-    with hasty.wire(receive_buffer=65536) as wire:
+def test_clients_that_read_slowly_get_everything(patient: Process):
+    with patient.wire(receive_buffer=65536) as wire:
         wire.ask("/big?6000000", extra="Connection: close\r\n")
         got = 0
+        began = time.monotonic()
         while data := wire.sock.recv(400_000):
             got += len(data)
-            time.sleep(0.02)
+            time.sleep(0.1)
+        assert time.monotonic() - began > 3, "it was not slow"
         assert got > 6_000_000
 
 
@@ -116,25 +125,25 @@ def test_pipelined_floods_stop_at_the_socket(hasty: Process):
     with hasty.wire() as wire:
         wire.ask("/hold")
         wire.sock.settimeout(0.5)
-        taken = b""
+        taken = 0
         with contextlib.suppress(TimeoutError):
-            while len(taken) < 64 * MEGABYTE:
-                taken += one[: wire.sock.send(one)] if len(taken) % len(one) == 0 else b""
+            while taken < 64 * MEGABYTE and taken % len(one) == 0:
+                taken += wire.sock.send(one)
         # What was not taken by the server and the kernel's buffers waits at the client.
-        assert len(taken) < 32 * MEGABYTE
-        wire.sock.settimeout(20)
+        assert taken < 32 * MEGABYTE
+        wire.sock.settimeout(DEADLINE)
         with hasty.wire() as other:
             assert other.ask("/release").answer().status == 200
         assert wire.answer().body == b"released"
-        for _ in range(len(taken) // len(one)):
+        for _ in range(taken // len(one)):
             assert wire.answer().body == b"x" * 1000
 
 
 def test_pipelined_floods_leave_others_their_turn(hasty: Process):
     with hasty.wire() as busy, hasty.wire() as greedy, hasty.wire() as modest:
         # Meanwhile everything arrives.
-        busy.ask("/block?0.3")
-        time.sleep(0.1)
+        busy.ask("/block?2")
+        time.sleep(0.3)
         greedy.send(b"GET /order?greedy HTTP/1.1\r\nHost: test\r\n\r\n" * 500)
         modest.ask("/order?modest")
         order = modest.answer().json
@@ -185,7 +194,7 @@ def test_many_small_chunks_are_bounded_in_time(hasty: Process):
         wire.send(b"POST /inspect HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n")
         started = time.monotonic()
         assert wire.send(chunked, b"0\r\n\r\n").answer().json["size"] == 300_000
-        assert time.monotonic() - started < 15
+        assert time.monotonic() - started < 45
 
 
 def test_the_client_sees_no_reset_behind_a_refusal(hasty: Process):

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from fnbuild.runtime import wire
+from fnbuild.runtime.channel import Channel
 from fnbuild.runtime.logs import Log, Record
 
 
@@ -121,7 +122,7 @@ def test_a_channel_takes_large_bodies_and_notices_the_end() -> None:
     import threading
 
     ours, theirs = wire.pair()
-    sender, receiver = wire.Channel(ours), wire.Channel(theirs)
+    sender, receiver = Channel(ours), Channel(theirs)
     body = os.urandom(3_000_000)
 
     def send() -> None:

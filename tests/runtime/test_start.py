@@ -54,7 +54,7 @@ FAKE_TORCH = "class cuda:\n    is_initialized = staticmethod(lambda: True)\n"
 def everyone(one: Any, count: int) -> list[dict[str, Any]]:
     """What each of the workers says."""
     said: dict[str, Any] = {}
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while len(said) < count:
         assert time.monotonic() < deadline
         answer = one.call()
@@ -178,10 +178,10 @@ def test_orphans_of_a_handler_are_reaped(serve: Any, soon: Any) -> None:
 
 def test_an_import_that_hangs(serve: Any) -> None:
     one = serve(
-        "import time\ntime.sleep(600)\n", readiness_timeout=0.6, wait="unhealthy", workers=2
+        "import time\ntime.sleep(600)\n", readiness_timeout=4.0, wait="unhealthy", workers=2
     )
     message = one.status()["message"]
-    assert "the import of the handler did not finish within 0.6 s" in message
+    assert "the import of the handler did not finish within 4 s" in message
     assert 'main.py", line 2' in message
 
 

@@ -54,7 +54,7 @@ class Pair:
     def __init__(self, loop: Loop) -> None:
         self.loop = loop
         ours, self.peer = socket.socketpair()
-        self.peer.settimeout(5)
+        self.peer.settimeout(60)
         self.owner = Owner()
         self.stream = Stream(loop, ours, self.owner)
 
@@ -63,7 +63,7 @@ class Pair:
             while not condition():
                 await asyncio.sleep(0.001)
 
-        self.loop.run_until_complete(asyncio.wait_for(poll(), 5))
+        self.loop.run_until_complete(asyncio.wait_for(poll(), 60))
 
     def take(self, count: int) -> bytes:
         """Read so much at the other end while the loop runs."""
