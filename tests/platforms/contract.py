@@ -167,7 +167,7 @@ def test_a_first_deploy_that_fails_is_listed_with_its_reason(
     with pytest.raises(NotReadyError):
         deploy.deploy(author.request(), author.progress.append)
     listed = platform.deployment(author.namespace, "greeter")
-    assert listed.state in ("unhealthy", "error")
+    assert listed.state == "error"
     assert "nowhere_to_be_found" in listed.message
     assert author.deploy("hello").state == "ready"
 

@@ -14,7 +14,6 @@ from fnbuild.errors import (
     FnbuildError,
     InputError,
     NotFoundError,
-    NotReadyError,
     PlatformError,
 )
 from fnbuild.platforms import Artifact, Plan, Progress, history
@@ -211,11 +210,10 @@ def _record_failure(engine: Engine, made: Made, error: BaseException) -> None:
     if isinstance(error, FnbuildError):
         reason = error.message.removeprefix(opening(made))
         message = "\n".join(part for part in (reason, error.detail) if part)
-    state = "unhealthy" if isinstance(error, NotReadyError) else "error"
     if isinstance(error, ConflictError | InputError):
         return  # nothing was tried
     try:
-        records.add(engine, made.with_failure(state, message))
+        records.add(engine, made.with_failure(message))
     except FnbuildError as problem:
         if isinstance(error, FnbuildError):
             error.hint = f"{error.hint or ''}; it is not on record: {problem.message}".lstrip("; ")

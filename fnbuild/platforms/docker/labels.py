@@ -130,9 +130,9 @@ class Made:
     def function(self) -> Function:
         return from_raw(self.config, f"{self.key.name} revision {self.number}")
 
-    def with_failure(self, state: str, message: str) -> Made:
+    def with_failure(self, message: str) -> Made:
         """The revision as it is recorded when it did not become ready."""
-        return replace(self, state=state, failure=message[:_LONGEST_MESSAGE])
+        return replace(self, state="error", failure=message[:_LONGEST_MESSAGE])
 
     def labels(self) -> dict[str, str]:
         """What containers and records have in common."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from fnbuild.platforms import Deployment, State
 from fnbuild.platforms.docker import asking, gpus, logs, others
@@ -49,8 +49,7 @@ def _without_container(known: Known) -> Live:
     if any(one.candidate for one in known.containers):
         return Live("building", "its first deploy is under way")
     if known.recorded:
-        newest = known.recorded[0]
-        return Live(cast(State, newest.state), newest.failure)
+        return Live("error", known.recorded[0].failure)
     return Live("imported")
 
 

@@ -130,9 +130,9 @@ class Made:
         """The image's reference as the container has it."""
         return self.pinned or self.image
 
-    def with_failure(self, state: str, message: str) -> Made:
+    def with_failure(self, message: str) -> Made:
         """The revision as it is recorded when it did not become ready."""
-        return replace(self, state=state, failure=message[:_LONGEST_MESSAGE])
+        return replace(self, state="error", failure=message[:_LONGEST_MESSAGE])
 
     def to_json(self) -> str:
         """What the record has of it."""

@@ -54,6 +54,12 @@ def active(known: Known) -> Made | None:
     return replace(made, number=number, source=number, created=created, note="applied from a file")
 
 
+def never_served(known: Known) -> bool:
+    """Whether no revision on record ever became ready; False where none is on record."""
+    made = recorded(known)
+    return bool(made) and all(one.failed for one in made)
+
+
 def shown(known: Known) -> list[Revision]:
     """All revisions, newest first."""
     return history.shown(revisions(known), active(known))

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from fnbuild.build.processor import readiness_seconds
-from fnbuild.errors import ConflictError, FnbuildError, NotFoundError, NotReadyError
+from fnbuild.errors import ConflictError, FnbuildError, NotFoundError
 from fnbuild.platforms import Manifest, Progress
 from fnbuild.platforms.cluster import kinds
 from fnbuild.platforms.cluster.api import Cluster
@@ -51,7 +51,7 @@ def settle(claim: Claim) -> Made | None:
             claim.add(active)
             return active
         if known is None:
-            claim.add(active.with_failure("error", "its deploy was interrupted"))
+            claim.add(active.with_failure("its deploy was interrupted"))
         elif not known.failed:
             return known
     served = (made for made in claim.made.values() if not made.failed)
@@ -191,8 +191,7 @@ class Rollout:
         if isinstance(error, FnbuildError):
             reason = error.message.removeprefix(opening(made))
             message = "\n".join(part for part in (reason, error.detail) if part)
-        state = "unhealthy" if isinstance(error, NotReadyError) else "error"
-        self.claim.add(made.with_failure(state, message))
+        self.claim.add(made.with_failure(message))
 
     def _add(self, error: BaseException, words: str) -> None:
         if isinstance(error, FnbuildError):

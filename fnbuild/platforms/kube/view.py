@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any
 
 from fnbuild.build.processor import readiness_seconds
 from fnbuild.errors import FnbuildError, UnavailableError
@@ -156,7 +156,10 @@ def _live(known: Known, function: Function, look: _Look) -> _Live:
     standing = look.standing
     if standing is None or standing.ready:
         return _Live("ready", "; ".join(_losses(look.statuses)))
-    return _not_all(deployment, standing, look, readiness_seconds(function))
+    now = _not_all(deployment, standing, look, readiness_seconds(function))
+    if now.state == "unhealthy" and records.never_served(known):
+        return replace(now, state="error")
+    return now
 
 
 def _without_deployment(known: Known) -> _Live:
@@ -171,7 +174,7 @@ def _without_deployment(known: Known) -> _Live:
             return _Live("error", f"its first deploy was interrupted; deploy it again, or {gone}")
         return _Live("unhealthy", f"nothing is left of it but its service; {gone}")
     if newest.failed:
-        return _Live(cast(State, newest.state), newest.failure)
+        return _Live("error", newest.failure)
     again = f"`fnbuild redeploy {known.key.name}` makes it again"
     return _Live("unhealthy", f"its Deployment was removed; {again}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from fnbuild.errors import FnbuildError, NotFoundError, NotReadyError
+from fnbuild.errors import FnbuildError, NotFoundError
 from fnbuild.platforms.process.layout import Key
 from fnbuild.platforms.process.readiness import opening
 from fnbuild.platforms.process.sockets import Listeners
@@ -70,7 +70,7 @@ class Record:
             log.warning("the failure of %s is not recorded: %s", self.key, problem)
             return
         if never_served:
-            self.report("unhealthy" if isinstance(error, NotReadyError) else "error", message)
+            self.report("error", message)
 
     def report(self, state: str, message: str) -> None:
         """Note the function's state, where it is another than the last one reported."""

@@ -70,7 +70,7 @@ def test_what_nuclio_and_its_users_look_for_is_there() -> None:
 def test_labels_tell_everything_about_a_revision() -> None:
     one = made(function(description="d"))
     assert made_from(one.container_labels()) == one
-    failed = one.with_failure("unhealthy", "why")
+    failed = one.with_failure("why")
     assert made_from(failed.record_labels()) == failed
     assert one.function == function(description="d")
     assert made_from({"nuclio.io/function-name": "f"}) is None

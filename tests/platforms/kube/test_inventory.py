@@ -168,7 +168,7 @@ def test_a_deployment_that_was_removed(cluster: Cluster, shared: str) -> None:
 
 
 def test_a_first_deploy_that_failed(cluster: Cluster, shared: str) -> None:
-    one = specimens.made(specimens.function("failed")).with_failure("error", "no weights")
+    one = specimens.made(specimens.function("failed")).with_failure("no weights")
     made(cluster, shared, record("failed", "revisions", {"7": one.to_json()}))
     shown = view.deployment(cluster, inventory.function(cluster, Key(shared, "failed")))
     assert (shown.state, shown.message) == ("error", "no weights")

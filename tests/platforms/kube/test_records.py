@@ -27,7 +27,7 @@ def known(*some: Made, **more: str) -> Known:
 
 
 def test_revisions_are_read_newest_first() -> None:
-    failed = made(2).with_failure("unhealthy", "no weights\nTraceback")
+    failed = made(2).with_failure("no weights\nTraceback")
     some = known(made(1), failed, made(3, note="rollback to revision 1"))
     assert records.revisions(some) == [made(3, note="rollback to revision 1"), failed, made(1)]
     shown = records.shown(some)
@@ -51,8 +51,15 @@ def test_a_revision_that_is_not_on_record() -> None:
     assert failure.value.hint == "recorded: 2, 1"
 
 
+def test_whether_anything_ever_served() -> None:
+    failed = made(1).with_failure("no weights")
+    assert records.never_served(known(failed))
+    assert not records.never_served(known(failed, made(2)))
+    assert not records.never_served(Known(KEY))
+
+
 def test_why_a_function_without_pods_failed() -> None:
-    failed = made(2).with_failure("error", "the deploy was interrupted")
+    failed = made(2).with_failure("the deploy was interrupted")
     [record] = history.failures(records.revisions(known(made(1), failed)))
     assert (record.level, record.message) == ("error", "the deploy was interrupted")
     assert list(history.failures(records.revisions(known(failed, made(3))))) == []

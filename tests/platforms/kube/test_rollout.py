@@ -146,7 +146,7 @@ def test_a_first_revision_that_fails_stays(author: Author, image: str) -> None:
         author.run(image, env={"FAULT": "raise"})
     assert "serving" not in (failure.value.hint or "")
     shown = author.shown()
-    assert (shown.state, shown.revision) == ("unhealthy", 1)
+    assert (shown.state, shown.revision) == ("error", 1)
     assert "the weights are missing" in shown.message
     assert author.run(image).revision == 2
     assert states(author) == ["active", "failed"]

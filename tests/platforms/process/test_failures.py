@@ -140,12 +140,12 @@ def test_a_first_deploy_that_fails_leaves_no_process_and_says_why(
     with pytest.raises(NotReadyError):
         author.deploy(author.write_code("import nowhere_to_be_found\n"))
     now = platform.deployment(NAMESPACE, "greeter")
-    assert now.state == "unhealthy"
+    assert now.state == "error"
     assert "nowhere_to_be_found" in now.message
     assert (now.http_port, now.replicas) == (0, (0, 1))
     assert wait_for(lambda: len(processes(data)) == 1)  # the supervisor
     platform.up()
-    assert platform.deployment(NAMESPACE, "greeter").state == "unhealthy"
+    assert platform.deployment(NAMESPACE, "greeter").state == "error"
 
 
 def test_a_gpu_function_stops_first_and_comes_back(
