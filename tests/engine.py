@@ -122,8 +122,8 @@ class Made:
     def remove(self) -> None:
         kinds = {"container": ("--all",), "volume": ()} if self.engine.name == "docker" else {}
         for kind, flags in kinds.items():
-            ours = ("--filter", f"name={self.token}")
-            for one in call(self.engine, kind, "ls", "--quiet", *flags, *ours).split():
+            named = ("--filter", f"name={self.token}")
+            for one in call(self.engine, kind, "ls", "--quiet", *flags, *named).split():
                 call(self.engine, kind, "rm", "--force", one)
         for reference in dict.fromkeys([*self.images, *self._named()]):
             call(self.engine, "rmi", "--force", reference)
