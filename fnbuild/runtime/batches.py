@@ -9,12 +9,17 @@ from .responses import ReplyError
 MISSING = object()
 
 
-def split(meta: wire.Meta, body: Any) -> List[Tuple[wire.Meta, bytes]]:
-    """The events' metas and bodies, as `triggers.batch` joined them."""
-    found: List[Tuple[wire.Meta, bytes]] = []
+# Meta, body, and mark: id and time.
+Part = Tuple[wire.Meta, bytes, Tuple[str, int]]
+
+
+def split(meta: wire.Meta, body: Any) -> List[Part]:
+    """The events, as `triggers.batch` joined them."""
+    found: List[Part] = []
     start = 0
-    for one, size in zip(meta["batch"], meta["sizes"]):  # noqa: B905 - no strict in 3.6
-        found.append((one, bytes(body[start : start + size])))
+    parts = zip(meta["batch"], meta["sizes"], meta["marks"])  # noqa: B905 - no strict in 3.6
+    for one, size, mark in parts:
+        found.append((one, bytes(body[start : start + size]), mark))
         start += size
     return found
 

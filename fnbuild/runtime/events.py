@@ -15,6 +15,8 @@ from . import wire
 _EPOCH = datetime.datetime(1970, 1, 1)
 _canonical: Dict[str, str] = {}
 _CANONICAL_CAP = 4096
+# Where events find in their meta what they have in common.
+_USUAL = "usual"
 
 
 class Lazy:
@@ -67,22 +69,34 @@ class RawBody:
 
 
 def make_event_class(sdk: Any) -> Any:
-    """The event class for the nuclio_sdk release at hand: `Event(meta, body, trigger)`.
+    """The event class for the nuclio_sdk release at hand: `Event(meta, body, trigger, mark)`.
 
-    `meta` is what `triggers.http` wrote; `trigger` is the shared TriggerInfo.
+    `meta` is what `triggers.http` wrote, shared by all events with an equal one; `trigger` is the
+    shared TriggerInfo, `mark` the event's id and its time in seconds since the epoch.
     """
 
     class Event(RawBody, sdk.Event):  # type: ignore[misc]
-        def __init__(self, meta: wire.Meta, raw: wire.Body, trigger: Any) -> None:
+        def __init__(
+            self, meta: wire.Meta, raw: wire.Body, trigger: Any, mark: Tuple[str, int]
+        ) -> None:
+            values = self.__dict__
+            usual = meta.get(_USUAL)
+            if usual is None:
+                usual = meta[_USUAL] = self._attributes(meta)
+            values.update(usual)
+            values["id"] = mark[0]
+            values["timestamp"] = _EPOCH + datetime.timedelta(seconds=mark[1])
+            values["size"] = len(raw)
+            values["trigger"] = trigger
+            values["_raw"] = raw
+
+        def _attributes(self, meta: wire.Meta) -> Dict[str, Any]:
+            """What the SDK makes of an event, as far as equal metas have it in common."""
             sdk.Event.__init__(
                 self,
                 content_type=meta["ct"],
-                trigger=trigger,
-                _id=meta["id"],
                 method=meta["m"],
                 path=normal_path(meta["p"]),
-                size=len(raw),
-                timestamp=_EPOCH + datetime.timedelta(seconds=meta["t"]),
                 url=meta["u"],
                 shard_id=0,
                 num_shards=0,
@@ -90,11 +104,11 @@ def make_event_class(sdk: Any) -> Any:
                 type_version="",
                 version="",
             )
-            self._raw = raw
-            self._meta = meta
             # Nuclio's defaults stand in the way of the lazy ones.
-            for name in ("body", "headers", "fields"):
-                self.__dict__.pop(name, None)
+            lazy = ("body", "headers", "fields")
+            found = {key: value for key, value in self.__dict__.items() if key not in lazy}
+            self.__dict__.clear()
+            return dict(found, _meta=meta)
 
         body = Lazy("body", lambda self: self.parsed())
         headers = Lazy("headers", lambda self: canonical_headers(self._meta["h"]))

@@ -44,7 +44,7 @@ class Outcome:
         meta = message.meta
         outcome = cls(meta["s"], meta["h"], message.body)
         outcome.raised = "x" in meta
-        outcome.begun, outcome.duration = message.times
+        outcome.begun, outcome.duration = message.mark
         outcome.parts = meta.get("a")
         outcome.shared = meta
         return outcome

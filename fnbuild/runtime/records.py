@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any, Dict
 
 from . import wire
+from .channel import Channel
 
 _NAMES = {
     logging.DEBUG: "debug",
@@ -23,7 +24,7 @@ class RecordHandler(logging.Handler):
     Records below `threshold` stay here; a request that asks for logs lowers it for its time.
     """
 
-    def __init__(self, channel: wire.Channel, threshold: int) -> None:
+    def __init__(self, channel: Channel, threshold: int) -> None:
         logging.Handler.__init__(self)
         self._channel = channel
         self.threshold = threshold

@@ -11,18 +11,19 @@ import sys
 from typing import Any, Dict, List, Tuple
 
 from . import forksafe, wire
+from .channel import Channel
 
 
 class Template:
     """`opened` are the descriptors that were open before the handler was imported."""
 
-    def __init__(self, channel: wire.Channel, folder: str, opened: Dict[int, str]) -> None:
+    def __init__(self, channel: Channel, folder: str, opened: Dict[int, str]) -> None:
         self._channel = channel
         self._opened = opened
         self._folder = folder
         self._files = _imported_files(folder)
 
-    def serve(self) -> wire.Channel:
+    def serve(self) -> Channel:
         """Copy on demand; returns in a process that is to be a worker, with that one's channel."""
         channel = self._channel
         reason = forksafe.obstacle(self._opened)
@@ -84,7 +85,7 @@ def _become_orphan(writer: int) -> None:
     os.write(writer, b"%d" % os.getpid())
 
 
-def _take_ends(ends: List[int]) -> wire.Channel:
+def _take_ends(ends: List[int]) -> Channel:
     sock, out, err = ends
     os.dup2(out, 1)
     os.dup2(err, 2)
@@ -95,7 +96,7 @@ def _take_ends(ends: List[int]) -> wire.Channel:
         seed = getattr(sys.modules.get(name), "seed", None)
         if seed is not None:
             seed()
-    return wire.Channel(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=sock))
+    return Channel(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=sock))
 
 
 def _imported_files(folder: str) -> Dict[str, Tuple[Any, ...]]:

@@ -3,20 +3,16 @@
 A message is one fixed header (kind, segment, length of the meta, length of the body), the meta as
 JSON and the body as raw bytes. Bodies are never encoded or looked into. With a segment's number the
 body lies in that piece of shared memory. A message may come with open descriptors: that of a
-segment which the worker has not seen yet, or those that the message is about. Behind the meta of a
-reply stand its times, in binary, since without them most replies have the same meta.
+segment which the worker has not seen yet, or those that the message is about. Behind the meta of an
+event and of a reply stands its mark in binary: what differs each time, so that most metas are one
+that was seen before.
 """
 
-import array
 import json
-import mmap
-import os
 import socket
 import struct
-import threading
-from collections import deque
 from json.encoder import encode_basestring_ascii
-from typing import Any, Callable, Deque, Dict, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, Dict, List, NamedTuple, Tuple, Union
 
 Body = Union[bytes, bytearray, memoryview]
 Meta = Dict[str, Any]
@@ -52,18 +48,15 @@ FORKED = 34
 # Below this size one joined write is cheaper than two.
 JOINED_WRITE = 64 * 1024
 # What one read takes at most; a message that is longer is read into memory of its own size.
-_CHUNK = 64 * 1024
-_FDS = 8
-_MSG_CMSG_CLOEXEC = 0x40000000
+CHUNK = 64 * 1024
 _SEND_BUFFER = 1024 * 1024
 
-# `times` are those of a reply: when the handler began (`time.monotonic`) and how long it took.
-Message = NamedTuple(
-    "Message", [("kind", int), ("meta", Meta), ("body", Any), ("times", Tuple[float, float])]
-)
-_TIMES = struct.Struct("!dd")
-_NO_TIMES = (0.0, 0.0)
-# How many metas of replies of which length are remembered.
+# `mark` of an event: its id, and its time in seconds since the epoch; of a reply: when the handler
+# began (`time.monotonic`), and how many seconds it took; of other messages nothing.
+Message = NamedTuple("Message", [("kind", int), ("meta", Meta), ("body", Any), ("mark", Any)])
+_EVENT_MARK = struct.Struct("!36sQ")
+_REPLY_MARK = struct.Struct("!dd")
+# How many metas of which length are remembered.
 _KEPT = 256
 _KEPT_LENGTH = 1024
 
@@ -81,14 +74,19 @@ def _make_encode() -> Callable[[Any], str]:
 _encode = _make_encode()
 
 
-def encode(meta: Meta) -> Encoded:
-    """The meta as it goes over the socket."""
+def encode(meta: Any) -> Encoded:
+    """The meta, or a part of it, as it goes over the socket."""
     return _encode(meta).encode("ascii")
 
 
-def encode_reply(meta: Meta, began: float, duration: float) -> Encoded:
+def encode_event(meta: Encoded, identity: str, moment: float) -> Encoded:
+    """The meta of an event with its id, a UUID, and its time in seconds since the epoch."""
+    return meta + _EVENT_MARK.pack(identity.encode("ascii"), int(moment))
+
+
+def encode_reply(meta: Encoded, began: float, duration: float) -> Encoded:
     """The meta of a reply with its times, in seconds."""
-    return encode(meta) + _TIMES.pack(began, duration)
+    return meta + _REPLY_MARK.pack(began, duration)
 
 
 def encode_head(kind: int, meta: Union[Meta, Encoded], size: int, segment: int = 0) -> bytes:
@@ -97,15 +95,65 @@ def encode_head(kind: int, meta: Union[Meta, Encoded], size: int, segment: int =
     return HEADER.pack(kind, segment, len(text), size) + text
 
 
-class Reader:
-    """Cuts the processor's incoming chunks into messages.
+class Replies:
+    """The metas of replies, of which most handlers have few kinds."""
 
-    While a `long` message arrives its next bytes belong to `room`, and are told of by `filled`.
-    Equal metas of replies are one object, in which a reader may keep what it derives from them.
+    def __init__(self) -> None:
+        self._known: Dict[Any, Encoded] = {}
+
+    def encode(self, status: int, headers: List[Tuple[str, str]], raised: bool) -> Encoded:
+        """The meta without its mark; `raised` tells that the handler raised."""
+        key = (status, raised, tuple(headers))
+        known = self._known.get(key)
+        if known is None:
+            meta: Meta = {"s": status, "h": headers}
+            known = encode(dict(meta, x=1) if raised else meta)
+            if len(known) <= _KEPT_LENGTH:
+                if len(self._known) >= _KEPT:
+                    self._known.clear()
+                self._known[key] = known
+        return known
+
+
+class Memory:
+    """Metas that were read before. Equal ones are one object, in which a reader may keep what it
+    derives from them.
     """
 
     def __init__(self) -> None:
         self._known: Dict[bytes, Meta] = {}
+
+    def event(self, raw: bytes) -> Tuple[Meta, Tuple[str, int]]:
+        """Meta and mark of an event."""
+        text = raw[: -_EVENT_MARK.size]
+        identity, moment = _EVENT_MARK.unpack_from(raw, len(text))
+        return self._read(text), (identity.decode("ascii"), moment)
+
+    def reply(self, raw: bytes) -> Tuple[Meta, Tuple[float, float]]:
+        """Meta and mark of a reply."""
+        text = raw[: -_REPLY_MARK.size]
+        began, duration = _REPLY_MARK.unpack_from(raw, len(text))
+        return self._read(text), (began, duration)
+
+    def _read(self, text: bytes) -> Meta:
+        meta = self._known.get(text)
+        if meta is None:
+            meta = decode(text)
+            if len(text) <= _KEPT_LENGTH:
+                if len(self._known) >= _KEPT:
+                    self._known.clear()
+                self._known[text] = meta
+        return meta
+
+
+class Reader:
+    """Cuts the processor's incoming chunks into messages.
+
+    While a `long` message arrives its next bytes belong to `room`, and are told of by `filled`.
+    """
+
+    def __init__(self) -> None:
+        self._memory = Memory()
         self.long = False
         self._whole = bytearray()
         self._at = 0
@@ -127,7 +175,7 @@ class Reader:
             middle = start + HEADER.size + meta_size
             stop = middle + body_size
             if end < stop:
-                if stop - start > _CHUNK:
+                if stop - start > CHUNK:
                     self._begin(data, start, stop - start)
                     return found
                 break
@@ -150,16 +198,9 @@ class Reader:
 
     def _message(self, kind: int, raw: bytes, body: Any) -> Message:
         if kind != REPLY:
-            return Message(kind, _decode(raw), body, _NO_TIMES)
-        text = raw[: -_TIMES.size]
-        meta = self._known.get(text)
-        if meta is None:
-            meta = _decode(text)
-            if len(text) <= _KEPT_LENGTH:
-                if len(self._known) >= _KEPT:
-                    self._known.clear()
-                self._known[text] = meta
-        return Message(kind, meta, body, _TIMES.unpack_from(raw, len(text)))
+            return Message(kind, decode(raw), body, None)
+        meta, mark = self._memory.reply(raw)
+        return Message(kind, meta, body, mark)
 
     def _begin(self, data: bytes, start: int, size: int) -> None:
         self.long = True
@@ -168,117 +209,9 @@ class Reader:
         self._whole[: self._at] = memoryview(data)[start:]
 
 
-def _decode(meta: bytes) -> Meta:
+def decode(meta: bytes) -> Meta:
+    """The meta from the socket, without a mark."""
     return json.loads(meta.decode("ascii")) if meta else {}
-
-
-class Channel:
-    """The worker's end: blocking, and safe for the handler's threads to log through.
-
-    `fds` are descriptors that came with the last messages.
-    """
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        self.fds: Deque[int] = deque()
-        self._segments: Dict[int, mmap.mmap] = {}
-        self._owner = os.getpid()
-        self._lock = threading.Lock()
-        self._buffer = bytearray(_CHUNK)
-        self._view = memoryview(self._buffer)
-        self._start = self._end = 0
-
-    @property
-    def foreign(self) -> bool:
-        """Whether this is a copy in a process that the handler forked, which must not write."""
-        return os.getpid() != self._owner
-
-    @property
-    def pending(self) -> bool:
-        """Whether something was received that `receive` has not given yet."""
-        return self._end > self._start
-
-    def send(self, kind: int, meta: Union[Meta, Encoded], body: Body = b"") -> None:
-        """Write one message whole."""
-        head = encode_head(kind, meta, len(body))
-        with self._lock:
-            if len(body) < JOINED_WRITE:
-                self.sock.sendall(head + body)
-            else:
-                self.sock.sendall(head)
-                self.sock.sendall(body)
-
-    def receive(self) -> Optional[Message]:
-        """The next message, or None when the processor is gone.
-
-        A body in shared memory is a view of it, to be released before the reply is sent.
-        """
-        if not self._fill(HEADER.size):
-            return None
-        kind, segment, meta_size, size = HEADER.unpack_from(self._buffer, self._start)
-        self._start += HEADER.size
-        meta = self._take(meta_size)
-        if meta is None:
-            return None
-        if kind >= WITH_FDS:
-            kind -= WITH_FDS
-            if segment:
-                self._map(segment)
-        body = memoryview(self._segments[segment])[:size] if segment else self._take(size)
-        return None if body is None else Message(kind, _decode(meta), body, _NO_TIMES)
-
-    def forget(self, segment: int) -> None:
-        """The processor uses the segment no more."""
-        self._segments.pop(segment).close()
-
-    def _fill(self, size: int) -> bool:
-        """Have `size` bytes, at most a chunk, in the buffer; False at the end of the stream."""
-        while self._end - self._start < size:
-            if self._start:
-                # What is left is short: the beginning of a message.
-                left = bytes(self._view[self._start : self._end])
-                self._buffer[: len(left)] = left
-                self._start, self._end = 0, len(left)
-            space = socket.CMSG_SPACE(4 * _FDS)
-            room = [self._view[self._end :]]
-            count, ancillary, _, _ = self.sock.recvmsg_into(room, space, _MSG_CMSG_CLOEXEC)
-            if not count:
-                return False
-            self._end += count
-            for _level, _type, data in ancillary:
-                fds = array.array("i")
-                fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
-                self.fds.extend(fds)
-        return True
-
-    def _take(self, size: int) -> Optional[bytes]:
-        """The next `size` bytes."""
-        have = min(size, self._end - self._start)
-        part = bytes(self._view[self._start : self._start + have])
-        if have == size or size <= _CHUNK:
-            if have < size and not self._fill(size):
-                return None
-            part = bytes(self._view[self._start : self._start + size])
-            self._start += size
-            return part
-        self._start = self._end = 0
-        # Nothing of it may be here yet, when the head came alone.
-        parts = [part]
-        while have < size:
-            # This fills one object of the right size, so that joining is the only copy.
-            more = self.sock.recv(size - have, socket.MSG_WAITALL)
-            if not more:
-                return None
-            parts.append(more)
-            have += len(more)
-        return b"".join(parts)
-
-    def _map(self, segment: int) -> None:
-        fd = self.fds.popleft()
-        try:
-            self._segments[segment] = mmap.mmap(fd, 0, prot=mmap.PROT_READ)
-        finally:
-            os.close(fd)
 
 
 def pair() -> Tuple[socket.socket, socket.socket]:

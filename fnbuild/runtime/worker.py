@@ -11,10 +11,10 @@ import signal
 import socket
 import sys
 import time
-from contextlib import suppress
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from . import batches, forksafe, surroundings, tracebacks, wire
+from .channel import Channel
 from .coroutines import Coroutines, is_generator
 from .events import make_event_class
 from .loader import Loader, LoadError
@@ -42,6 +42,7 @@ class Worker:
     def __init__(self, setup: wire.Meta) -> None:
         self._setup = setup
         self._coroutines = Coroutines()
+        self._replies = wire.Replies()
 
     def load(self) -> None:
         """Import the handler; whatever that raises gets out."""
@@ -52,7 +53,7 @@ class Worker:
         self._loader = Loader(self._setup["handler"], folder)
         self._function = self._loader.load()
 
-    def begin(self, channel: wire.Channel, role: wire.Meta) -> None:
+    def begin(self, channel: Channel, role: wire.Meta) -> None:
         """Be the worker that `role` says: run init_context; whatever it raises gets out."""
         sdk = self._sdk
         self._channel = channel
@@ -86,7 +87,7 @@ class Worker:
             if kind == wire.EVENT and "batch" in message.meta:
                 self._handle_batch(message.meta, message.body)
             elif kind == wire.EVENT:
-                self._handle(message.meta, message.body)
+                self._handle(message.meta, message.body, message.mark)
             elif kind == wire.RELOAD:
                 self._channel.send(wire.RELOADED, {"answer": self._reload()})
             elif kind == wire.DRAIN:
@@ -98,14 +99,14 @@ class Worker:
             # Otherwise a large body would stay until the next one arrives.
             del message
 
-    def _handle(self, meta: wire.Meta, body: wire.Body) -> None:
+    def _handle(self, meta: wire.Meta, body: wire.Body, mark: Tuple[str, int]) -> None:
         usual = self._records.threshold
         self._records.threshold = min(usual, meta.get("l", usual))
         began = time.monotonic()
-        reply: wire.Meta = {}
+        raised = False
         event = None
         try:
-            event = self._event_class(meta, body, self._trigger_of(meta))
+            event = self._event_class(meta, body, self._trigger_of(meta), mark)
             output = self._coroutines.resolve(self._function(self._context, event))
             answer = self._answer(output)
         except ReplyError as problem:
@@ -113,7 +114,7 @@ class Worker:
         # SystemExit and KeyboardInterrupt too: a handler's mistake costs one event, not a worker.
         except BaseException as error:  # noqa: BLE001
             answer = self._caught(error)
-            reply["x"] = 1
+            raised = True
         if self._channel.foreign:
             # The handler forked, and this is the copy: the reply is the original's to give.
             os._exit(0)
@@ -122,8 +123,8 @@ class Worker:
             event.settle(_ALONE is None or sys.getrefcount(event) > _ALONE)
         self._records.threshold = usual
         _flush()
-        reply.update(s=answer.status, h=answer.headers)
-        encoded = wire.encode_reply(reply, began, time.monotonic() - began)
+        told = self._replies.encode(answer.status, answer.headers, raised)
+        encoded = wire.encode_reply(told, began, time.monotonic() - began)
         self._channel.send(wire.REPLY, encoded, answer.body)
 
     def _handle_batch(self, meta: wire.Meta, body: wire.Body) -> None:
@@ -135,7 +136,7 @@ class Worker:
         found = batches.split(meta, body)
         if isinstance(body, memoryview):
             body.release()
-        events = [self._event_class(one, raw, self._trigger) for one, raw in found]
+        events = [self._event_class(one, raw, self._trigger, mark) for one, raw, mark in found]
         try:
             output = self._coroutines.resolve(self._function(self._context, events))
             outputs = batches.match([event.id for event in events], output)
@@ -152,7 +153,7 @@ class Worker:
         _flush()
         parts = [[one.status, one.headers, len(one.body)] for one in answers]
         reply.update(s=200, h=[], a=parts)
-        encoded = wire.encode_reply(reply, began, time.monotonic() - began)
+        encoded = wire.encode_reply(wire.encode(reply), began, time.monotonic() - began)
         self._channel.send(wire.REPLY, encoded, b"".join(one.body for one in answers))
 
     def _answer_part(self, output: Any) -> Answer:
@@ -227,7 +228,7 @@ def main(arguments: List[str]) -> None:
     os.set_inheritable(fd, False)
     sys.argv = [sys.argv[0]]
     faulthandler.enable()
-    channel = wire.Channel(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=fd))
+    channel = Channel(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=fd))
     message = channel.receive()
     if message is None:
         return
@@ -267,7 +268,7 @@ def _guard(step: Callable[[], Any]) -> Dict[str, str]:
     return {}
 
 
-def _end(channel: wire.Channel, problem: Dict[str, str]) -> None:
+def _end(channel: Channel, problem: Dict[str, str]) -> None:
     channel.send(wire.FAILED, problem)
     # Threads that the handler's imports started must not keep a failed worker alive.
     os._exit(1)
@@ -277,8 +278,10 @@ def _flush() -> None:
     """Let go of half a line, which is logged under the event that printed it."""
     for stream in (sys.stdout, sys.stderr):
         # The handler may have put anything in their place.
-        with suppress(AttributeError, OSError, ValueError):
+        try:  # noqa: SIM105 - `suppress` takes five times as long, and every event comes by here
             stream.flush()
+        except (AttributeError, OSError, ValueError):
+            pass
 
 
 def _end_orphaned() -> None:

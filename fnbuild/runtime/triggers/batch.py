@@ -5,8 +5,10 @@ timeout. Each request gets its own reply, by the event's id (pkg/processor/trigg
 """
 
 import asyncio
+import time
 from typing import Any, List, Optional, Union
 
+from .. import wire
 from ..exchange import Exchange, Outcome
 from ..http.messages import LATER, Later, Reply
 from ..ids import new_id
@@ -33,12 +35,14 @@ class Batch(Exchange):
     def give_to(self, worker: Worker) -> None:
         """Send it to the worker as one message."""
         metas = b",".join([call.assign(worker) for call in self.calls])
+        now = int(time.time())
+        marks = wire.encode([(call.event_id, now) for call in self.calls])
         bodies = [bytes(call.request.body) for call in self.calls]
         sizes = ",".join(str(len(body)) for body in bodies).encode("ascii")
         wanted = [LEVELS[call.level] for call in self.calls if call.level is not None]
         level = b',"l":%d' % min(wanted) if wanted else b""
-        meta = b'{"batch":[%s],"sizes":[%s]%s}' % (metas, sizes, level)
-        worker.dispatch(meta, b"".join(bodies), self)
+        meta = b'{"batch":[%s],"sizes":[%s],"marks":%s%s}' % (metas, sizes, marks, level)
+        worker.dispatch(wire.encode_event(meta, new_id(), now), b"".join(bodies), self)
 
 
 class BatchTrigger(HttpTrigger):

@@ -22,7 +22,7 @@ _REQUEST_ID_CAP = 128
 class Facts:
     """What a request's head says about its event; kept with the head, as equal heads share it.
 
-    `event` is the beginning of the event's meta, to which `Call` adds what differs each time.
+    `event` is the event's meta, to which `Call` adds the mark, which differs each time.
     """
 
     __slots__ = ("event", "level", "request_id", "trace_id")
@@ -51,24 +51,24 @@ class Facts:
         }
         if self.level is not None:
             meta["l"] = LEVELS[self.level]
-        return wire.encode(meta)[:-1]
+        return wire.encode(meta)
 
 
 class Call(Exchange):
     """One request, from its last byte to its reply.
 
-    Its id is the client's X-Request-Id, or else the event's own.
+    The request's id is the client's X-Request-Id, or else the event's own.
     """
 
-    __slots__ = ("_facts", "_id", "_trigger", "dispatched", "request", "span", "worker")
+    __slots__ = ("_facts", "_trigger", "dispatched", "event_id", "request", "span", "worker")
 
     def __init__(self, trigger: "HttpTrigger", request: Request) -> None:
         head = request.head
         facts = head.derived
         if facts is None:
             facts = head.derived = Facts(head)
-        self._id = new_id()
-        Exchange.__init__(self, trigger.done, facts.request_id or self._id, facts.level)
+        self.event_id = new_id()
+        Exchange.__init__(self, trigger.done, facts.request_id or self.event_id, facts.level)
         self.trace_id = facts.trace_id
         self._facts = facts
         self._trigger = trigger
@@ -83,17 +83,18 @@ class Call(Exchange):
 
     def dispatch(self, worker: Worker) -> None:
         """Give the event to the worker."""
-        worker.dispatch(self.assign(worker), self.request.body, self)
+        meta = wire.encode_event(self.assign(worker), self.event_id, time.time())
+        worker.dispatch(meta, self.request.body, self)
 
     def assign(self, worker: Worker) -> bytes:
-        """The worker gets the event now: what it needs besides the body."""
-        event = self._facts.event
+        """The worker gets the event now: what it needs besides the body and the mark."""
+        event: bytes = self._facts.event
         if self.span is not None:
             fields = self.span.carry(self.request.head.fields)
             event = self._facts.event_with(self.request.head, fields)
         self.worker = worker.name
         self.dispatched = monotonic()
-        return b'%s,"id":"%s","t":%d}' % (event, self._id.encode("ascii"), int(time.time()))
+        return event
 
     def waited(self) -> float:
         """The milliseconds until a worker was there, or until now."""

@@ -132,8 +132,8 @@ class CronTrigger:
             self._warn("%d runs were skipped" % self._in_a_row)
         self._in_a_row = 0
         run = Run(self, worker.name)
-        meta = dict(self._meta, id=run.request_id, t=int(time.time()))
-        worker.dispatch(wire.encode(meta), self._body, run)
+        meta = wire.encode_event(self._meta, run.request_id, time.time())
+        worker.dispatch(meta, self._body, run)
 
     def _skip(self, reason: str) -> None:
         self._skipped += 1
@@ -172,8 +172,8 @@ def _times(name: str, attributes: Dict[str, Any]) -> Tuple[float, Optional[Sched
         raise ConfigFileError("%s.schedule: %s" % (at, problem)) from None
 
 
-def _event(trigger: Trigger, value: Any) -> Tuple[wire.Meta, bytes]:
-    """What `events` reads, and the body: text as it is, anything else as JSON."""
+def _event(trigger: Trigger, value: Any) -> Tuple[wire.Encoded, bytes]:
+    """The meta that `events` reads, and the body: text as it is, anything else as JSON."""
     given = value if isinstance(value, dict) else {}
     values = {key.lower(): one for key, one in given.items()}
     headers: List[List[str]] = [
@@ -192,4 +192,4 @@ def _event(trigger: Trigger, value: Any) -> Tuple[wire.Meta, bytes]:
         "ct": types[-1] if types else usual,
         "tr": [trigger.kind, trigger.name],
     }
-    return meta, text.encode("utf-8")
+    return wire.encode(meta), text.encode("utf-8")
