@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ def collect(catalog: Catalog) -> dict[str, Any]:
         "memory_gib": round(int(_field("/proc/meminfo", "MemTotal").split()[0]) / 1048576, 1),
         "kernel": platform.release(),
         "python": platform.python_version(),
+        "python_build": _build(),
         "libc": " ".join(platform.libc_ver()),
         "generator": load.generator(),
         "load_at_start": os.getloadavg()[0],
@@ -31,6 +33,14 @@ def collect(catalog: Catalog) -> dict[str, Any]:
             if environments.problem(environment) is None
         },
     }
+
+
+def _build() -> str:
+    """How the interpreter was compiled, by which code in Python gets a third faster or slower. All
+    servers have this one.
+    """
+    options = sysconfig.get_config_var("CONFIG_ARGS") or ""
+    return "profile-guided" if "--enable-optimizations" in options else "without optimisations"
 
 
 def _field(path: str, name: str) -> str:
