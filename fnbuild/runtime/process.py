@@ -231,7 +231,8 @@ class WorkerProcess(StreamOwner, Viewer):
         """Take what it printed so far, so that it is logged before what comes next."""
         # Most events print nothing: one look at both is cheaper than two reads in vain. Half a line
         # may have been taken already, when it came before the reply.
-        if not self._printed.poll(0) and not any(pipe.holds for pipe in self._pipes):
+        out, err = self._pipes
+        if not (self._printed.poll(0) or out.holds or err.holds):
             return
         for pipe in self._pipes:
             if pipe.open:
