@@ -3,10 +3,12 @@
 import array
 import mmap
 import os
-import select
 import socket
 import threading
 from collections import deque
+
+# By name, since some handlers import a library that takes it out of its module.
+from select import POLLIN, poll
 from typing import Deque, Dict, Optional, Union
 
 from . import wire
@@ -32,8 +34,8 @@ class Channel:
         self._buffer = bytearray(wire.CHUNK)
         self._view = memoryview(self._buffer)
         self._start = self._end = 0
-        self._arrival = select.poll()
-        self._arrival.register(sock, select.POLLIN)
+        self._arrival = poll()
+        self._arrival.register(sock, POLLIN)
 
     @property
     def foreign(self) -> bool:

@@ -103,6 +103,13 @@ def test_what_cannot_be_copied_is_started_afresh(serve: Any, reason: str) -> Non
     one.await_record(reason, level="info")
 
 
+def test_libraries_that_take_from_pythons_own_modules_do_no_harm(serve: Any) -> None:
+    """As some event loops do, which have no `poll` of their own to put in its place."""
+    one = serve("import select\ndel select.poll, select.epoll\n" + HANDLER)
+    assert one.status()["start"]["by"] == "fork"
+    assert one.call()["pid"]
+
+
 def test_libraries_that_end_their_threads_at_a_fork_do_no_harm(serve: Any) -> None:
     one = serve(
         """
