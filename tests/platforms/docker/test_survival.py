@@ -213,7 +213,7 @@ def test_a_model_too_large_for_its_limit(author: Author) -> None:
         author.deploy(author.write_code(code, spec=spec))
     assert "out of memory (spec.resources.limits.memory lets it have 64Mi" in failure.value.message
     shown = author.shown()
-    assert shown.state == "unhealthy"
+    assert shown.state == "error"
     assert "out of memory" in shown.message
 
 
@@ -230,7 +230,7 @@ def test_a_model_that_takes_too_long(author: Author) -> None:
     words = r"did not finish within 1 s.*main\.py:5, in init_context"
     with pytest.raises(NotReadyError, match=words):
         author.deploy(author.write_code(code, spec="readinessTimeoutSeconds: 1"))
-    assert author.shown().state == "unhealthy"
+    assert author.shown().state == "error"
 
 
 def test_a_processor_that_ends_at_once_shows_its_last_words(author: Author, tmp_path: Path) -> None:
