@@ -41,13 +41,17 @@ _LARGE = 32 << 20
 _LARGE_ONES = 8
 _LINES_A_SECOND = 50
 _LOADS = 5
-_FIRST_ROW = """
+_FIRST_ROWS = """
 new MutationObserver((_, observer) => {
-  if (document.body?.textContent.includes("process-1")) {
-    window.firstRow = performance.now();
-    observer.disconnect();
-  }
-}).observe(document, { childList: true, subtree: true, characterData: true });
+  if (!document.querySelector("table.functions tbody tr")) return;
+  observer.disconnect();
+  // Behind the frame that has them.
+  requestAnimationFrame(() => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => (window.firstRows = performance.now());
+    port2.postMessage(null);
+  });
+}).observe(document, { childList: true, subtree: true });
 """
 _TRANSFERRED = """
 [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
@@ -164,7 +168,7 @@ def _talk(dashboard: Dashboard, total: int) -> None:
 
 
 def measure_page(dashboard: Dashboard, seconds: float) -> tuple[tuple[float, int], tuple[int, int]]:
-    """Until the page shows the first functions, in ms, with the bytes for it (medians, nothing
+    """Until the functions in sight are painted, in ms, with the bytes for it (medians, nothing
     cached); and how many lines were written while its log was open, and shown.
     """
     from playwright.sync_api import sync_playwright
@@ -192,9 +196,10 @@ def measure_page(dashboard: Dashboard, seconds: float) -> tuple[tuple[float, int
 
 
 def _load(page: Any, url: str) -> tuple[float, int]:
-    page.add_init_script(_FIRST_ROW)
+    page.add_init_script(_FIRST_ROWS)
+    page.wait_for_timeout(1000)  # a new window's own start is the browser's
     page.goto(url)
-    first = await_true("the first function", lambda: page.evaluate("window.firstRow"))
+    first = await_true("the first functions", lambda: page.evaluate("window.firstRows"))
     page.wait_for_load_state("load")
     size = page.evaluate(_TRANSFERRED)
     page.context.close()
@@ -250,7 +255,7 @@ def render(figures: Figures, command: str) -> str:
     if figures.page is not None:
         rows += [
             [
-                "the page until it shows functions, nothing cached",
+                "the page until the functions in sight are painted, nothing cached",
                 f"{figures.page[0]:.0f} ms",
                 "300 ms",
             ],

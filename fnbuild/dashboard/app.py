@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, PlainTextResponse, Response
-from starlette.routing import BaseRoute, Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
 
 from fnbuild.dashboard import (
     answers,
@@ -27,6 +24,7 @@ from fnbuild.dashboard import (
     live,
     logs,
     output,
+    page,
     projects,
     revisions,
     session,
@@ -46,8 +44,6 @@ from fnbuild.store import Store
 _OF_NAMESPACES = tuple(
     f"x-nuclio-{one}-namespace" for one in ("function", "project", "function-event")
 )
-
-PAGE = Path(__file__).parent / "static"
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *functions.ENDPOINTS,
@@ -98,9 +94,7 @@ def _routes() -> list[BaseRoute]:
         by_path.setdefault(one.path, []).append(one)
     made: list[BaseRoute] = [_route(path, ones) for path, ones in by_path.items()]
     made += health_routes()
-    made.append(Route("/", _page))
-    made.append(Mount("/static", GZipMiddleware(StaticFiles(directory=PAGE))))
-    return made
+    return [*made, *page.routes()]
 
 
 def health_routes() -> list[BaseRoute]:
@@ -155,7 +149,3 @@ def _limited(request: Request, limit: int | None) -> Request:
 
 async def _refused(_: Request, error: Exception) -> Response:
     return answers.of_error(error)
-
-
-async def _page(_: Request) -> Response:
-    return FileResponse(PAGE / "index.html")

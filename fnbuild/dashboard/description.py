@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 
 from fnbuild import __version__
 from fnbuild.dashboard.answers import json_response
 from fnbuild.dashboard.endpoints import Access, Endpoint
+from fnbuild.dashboard.page import answer
 from fnbuild.spec.types import Raw
 
-_PAGE = Path(__file__).parent / "static" / "docs.html"
 _PLACEHOLDER = re.compile(r"\{(\w+)(?::\w+)?\}")
 
 _ABOUT = """\
@@ -142,9 +141,9 @@ async def openapi(request: Request) -> Response:
     return json_response(request.app.state.description)
 
 
-async def page(_: Request) -> Response:
+async def page(request: Request) -> Response:
     """The document for people; it tries nothing."""
-    return FileResponse(_PAGE)
+    return answer(request, "docs.html")
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (

@@ -4,6 +4,7 @@
 //   events(path, {signal})                                      -> async iterator of {event, data}
 //   follow(path, handle, {signal, onstate})                     -> the same for ever, connecting again
 //   inFunction(name, rest)                                      -> the path of something of a function
+//   load(path)                                                  -> a part of the page, as its module
 //   Refused                                                     -> message, hint, status, diagnostics
 //
 // What is refused for want of a token asks for one (see session.js) and is made again: every method
@@ -16,7 +17,7 @@ const PATIENCE = [500, 1000, 2000, 4000, 8000];
 const SILENCE = 40_000; // the dashboard says something every 15 s
 const FINAL = [400, 401, 403, 404];
 
-/** Set by session.js: the namespace shown, and who asks for a token. */
+/** Set by app.js: the namespace shown, and who asks for a token. */
 export const settings = { namespace: "", askForToken: async () => false };
 
 /** An answer that says no. `status` is 0 when there was none. */
@@ -178,5 +179,31 @@ export function pause(milliseconds, signal) {
   return new Promise((resolve) => {
     const timer = setTimeout(resolve, milliseconds);
     signal?.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
+  });
+}
+
+const loaded = new Map(); // modules by path
+const failures = new Map(); // by path, how often it did not come
+
+/**
+ * The module at `path`, such as "./logs.js", also after the dashboard was away. Raises `Refused` of
+ * status 0 when it does not come.
+ */
+export async function load(path) {
+  for (const wait of [...AGAIN, null]) {
+    const failed = failures.get(path) ?? 0;
+    try {
+      // Some browsers remember for good that nothing came from an address.
+      if (!loaded.has(path)) loaded.set(path, await import(failed ? `${path}?again=${failed}` : path));
+      return loaded.get(path);
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error;
+      failures.set(path, failed + 1);
+    }
+    if (wait !== null) await pause(wait);
+  }
+  throw new Refused(0, {
+    error: "the dashboard does not answer, so this part of the page could not be loaded",
+    hint: "look whether `fnbuild dashboard` still runs; it is loaded by itself when the dashboard is back",
   });
 }

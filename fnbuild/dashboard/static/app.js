@@ -8,12 +8,9 @@
 //   navigate(hash) goes elsewhere
 //   cameFrom       the hash of the view before, "" when this is the first
 
-import { call, settings } from "./api.js";
-import { showKeys } from "./dialogs.js";
+import { call, load, settings } from "./api.js";
 import { fill, h, sheet } from "./dom.js";
-import { connect, live, watch, whenBack } from "./live.js";
-import { load } from "./modules.js";
-import { load as loadSession, onSession, session } from "./session.js";
+import { connect, live, loadSession, onSession, session, watch, whenBack } from "./live.js";
 import { problem } from "./states.js";
 
 const views = [];
@@ -189,14 +186,22 @@ function onKey(event) {
   else if (event.key === "g") location.hash = "#/";
 }
 
-let connected = true;
+async function showKeys() {
+  const module = await load("./dialogs.js").catch(() => null); // the bar tells that the dashboard is gone
+  if (!document.querySelector("dialog[open]")) module?.showKeys();
+}
+
+settings.askForToken = async () => (await load("./session.js")).askForToken();
+
+let connected = live.connection !== "lost";
 watch(showConnection);
+showConnection();
+onSession(showSession);
 watch(() => {
   const now = live.connection === "live";
   if (now && !connected) greet();
   connected = now;
 });
-onSession(showSession);
 addEventListener("hashchange", route);
 addEventListener("keydown", onKey);
 document.getElementById("keys").addEventListener("click", showKeys);
@@ -205,11 +210,9 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault();
   main.focus();
 });
-connect();
-greet();
-route();
+route().then(greet);
 
-// Also after the dashboard was away: it may be another one by then.
+// Behind the first picture, and after the dashboard was away: it may be another one by then.
 async function greet() {
   try {
     await loadSession();

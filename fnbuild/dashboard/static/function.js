@@ -5,11 +5,10 @@
 //   current()           the function object as the dashboard last told it, or null
 //   onChange(listener)  calls it at every change of the function while the tab is shown
 
-import { call, inFunction } from "./api.js";
+import { call, inFunction, load } from "./api.js";
 import { confirmed, toast } from "./dialogs.js";
 import { fill, h, put } from "./dom.js";
 import { live, watch } from "./live.js";
-import { load } from "./modules.js";
 import { serves } from "./operation.js";
 import { pill, problem, projectOf, titleOf, wordOf } from "./states.js";
 

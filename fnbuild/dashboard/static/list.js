@@ -1,9 +1,8 @@
 // The view `#/`: all functions by project, as they are now.
 
-import { call, inFunction } from "./api.js";
+import { call, inFunction, load } from "./api.js";
 import { fill, h, put } from "./dom.js";
 import { all, live, watch } from "./live.js";
-import { load } from "./modules.js";
 import { keyed, row, sectionOf } from "./rows.js";
 import { firstLine, isWell, problem, projectOf, titleOf, typeOf, wordOf } from "./states.js";
 
@@ -11,6 +10,7 @@ const ERRORS_MS = 10_000;
 const FIRST_MS = 500; // behind the first picture
 const ASKED = 30; // functions at once
 const LINES = 200; // of each log
+const ROW_PX = 36; // no row is less high
 
 const KINDS = {
   all: ["All", () => true],
@@ -49,14 +49,14 @@ export function show(root, _params, { title, signal }) {
     body,
     spoken,
   );
-  // Not part of the first picture; without the dashboard there is nothing to tell.
-  load("./notices.js").then((module) => signal.aborted || module.showNotices(notices, signal), () => {});
   let before = null;
   const sections = new Map();
   const errors = new Map();
   const stop = watch(draw);
   const timer = setInterval(askForErrors, ERRORS_MS);
   draw();
+  // Not part of the first picture; without the dashboard there is nothing to tell.
+  load("./notices.js").then((module) => signal.aborted || module.showNotices(notices, signal), () => {});
   setTimeout(askForErrors, FIRST_MS);
   return () => {
     stop();
@@ -93,7 +93,10 @@ export function show(root, _params, { title, signal }) {
     if (!functions.length) return showInstead(nothing);
     const chosen = functions.filter((one) => KINDS[kind][1](one) && fits(one, filter));
     if (!chosen.length) return showInstead(noMatch);
-    drawSections(chosen);
+    const inSight = Math.ceil(innerHeight / ROW_PX);
+    const later = !sections.size && chosen.length > inSight;
+    drawSections(chosen, later ? inSight : Infinity);
+    if (later) requestAnimationFrame(() => setTimeout(draw)); // behind the first picture
   }
 
   function waiting() {
@@ -145,7 +148,8 @@ export function show(root, _params, { title, signal }) {
     );
   }
 
-  function drawSections(functions) {
+  /** The sections with their first `most` rows. */
+  function drawSections(functions, most) {
     const projects = [...new Set(functions.map(projectOf))].sort((a, b) => a.localeCompare(b));
     if (!sections.size) fill(body);
     for (const [name, section] of sections) {
@@ -157,7 +161,9 @@ export function show(root, _params, { title, signal }) {
       if (body.children[index] !== node) body.insertBefore(node, body.children[index] ?? null);
       const members = functions.filter((one) => projectOf(one) === name);
       count.textContent = String(members.length);
-      keyed(rows, members.map((one) => ({ ...one, error: errors.get(one.key) })), (one) => one.key, row);
+      const drawn = members.slice(0, most);
+      most -= drawn.length;
+      keyed(rows, drawn.map((one) => ({ ...one, error: errors.get(one.key) })), (one) => one.key, row);
     });
   }
 

@@ -1,6 +1,7 @@
-// What the functions are now, as the dashboard tells it: one stream for the whole page.
+// What the dashboard tells: what the functions are now, by one stream for the whole page, which begins
+// as soon as this module is there, while the others are on their way; and who this page is for it.
 
-import { follow } from "./api.js";
+import { call, follow } from "./api.js";
 
 const LOOK_MS = 1000;
 const listeners = new Set();
@@ -42,7 +43,7 @@ export function connect() {
 export function all() {
   return Object.entries(live.functions)
     .map(([key, value]) => ({ key, ...value }))
-    .sort((a, b) => a.key.localeCompare(b.key));
+    .sort((a, b) => (a.key < b.key ? -1 : 1));
 }
 
 function set(data) {
@@ -56,6 +57,32 @@ function tell(changes) {
     for (const listener of [...listeners]) listener(live);
   }
 }
+
+/** `role` is `none`, `read` or `write`; `platforms` are those shown, each with its notices. */
+export const session = {
+  role: "none",
+  namespace: "",
+  platform: "",
+  platforms: [],
+  version: "",
+  library: false,
+};
+
+const ofSession = new Set();
+
+/** Call `listener` whenever the session changed, until the function that this returns is called. */
+export function onSession(listener) {
+  ofSession.add(listener);
+  return () => ofSession.delete(listener);
+}
+
+/** Ask the dashboard who we are. */
+export async function loadSession() {
+  Object.assign(session, await call("GET", "/api/session"));
+  for (const listener of [...ofSession]) listener(session);
+}
+
+connect();
 
 // A page that nobody sees gives its connection back: browsers open six at most to one server.
 document.addEventListener("visibilitychange", () => {

@@ -1,7 +1,7 @@
 // What is wrong with platforms, above the list. Who has read it puts it away until the browser ends.
 
 import { fill, h, prose } from "./dom.js";
-import { onSession, session } from "./session.js";
+import { onSession, session } from "./live.js";
 
 const KEPT = "fnbuild.read";
 

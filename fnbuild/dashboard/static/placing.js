@@ -3,9 +3,8 @@
 import { call, inFunction } from "./api.js";
 import { fill, h, put } from "./dom.js";
 import { editor } from "./editor.js";
-import { all, live, watch } from "./live.js";
+import { all, live, onSession, session, watch } from "./live.js";
 import { serves, watchOperation } from "./operation.js";
-import { onSession, session } from "./session.js";
 import { problem, projectOf } from "./states.js";
 
 const CVAT = "cvat"; // the only project that CVAT looks into

@@ -1,45 +1,20 @@
-// Who this page is for the dashboard: what may be done, and the token that allows more.
+// Signing in and out: the token that allows more.
 
-import { call, settings } from "./api.js";
+import { call } from "./api.js";
 import { shown, toast } from "./dialogs.js";
 import { fill, h } from "./dom.js";
-import { connect } from "./live.js";
+import { connect, loadSession, onSession, session } from "./live.js";
 import { problem } from "./states.js";
-
-/** `role` is `none`, `read` or `write`; `platforms` are those shown, each with its notices. */
-export const session = {
-  role: "none",
-  namespace: "",
-  platform: "",
-  platforms: [],
-  version: "",
-  library: false,
-};
-
-const listeners = new Set();
-
-/** Call `listener` whenever the session changed, and now if it is known. */
-export function onSession(listener) {
-  listeners.add(listener);
-  return () => listeners.delete(listener);
-}
-
-/** Ask the dashboard who we are. */
-export async function load() {
-  Object.assign(session, await call("GET", "/api/session"));
-  for (const listener of [...listeners]) listener(session);
-  return session;
-}
 
 async function signIn(token) {
   await call("POST", "/api/session", { json: { token }, ask: false });
-  await load();
+  await loadSession();
   connect();
 }
 
 async function signOut() {
   await call("DELETE", "/api/session");
-  await load();
+  await loadSession();
   connect();
 }
 
@@ -50,8 +25,6 @@ export function askForToken() {
   asking ??= asked().finally(() => (asking = null));
   return asking;
 }
-
-settings.askForToken = askForToken;
 
 async function asked() {
   const dialog = h("dialog", { class: "ask", "aria-labelledby": "dialog-title" });

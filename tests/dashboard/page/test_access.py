@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from fnbuild.dashboard.app import PAGE
+from fnbuild.dashboard.page import PAGE
 from tests.dashboard.conftest import Dashboard, write_function
 from tests.dashboard.page.browsing import PHONE, go, opened, stored
 
