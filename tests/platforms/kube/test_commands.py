@@ -65,7 +65,7 @@ def test_what_is_said_of_a_log_with_nothing_in_it(
         author.run("registry.invalid/fnbuild-test/none:1", "broken")
     status, printed, said = fnbuild("logs", "broken")
     assert (status, printed) == (0, "")
-    assert said.startswith("broken is unhealthy: the nodes cannot reach the registry")
+    assert said.startswith("broken is error: the nodes cannot reach the registry")
 
 
 def test_what_was_applied_from_git_is_taken_over_when_asked(
