@@ -74,7 +74,9 @@ def prepare(loaded: Loaded, progress: Progress) -> Setting:
     warnings = warnings_for(function, wanted)
     if chosen.warning:
         warnings = (chosen.warning, *warnings)
-    return Setting(function, processor_config(function, place), warnings)
+    # Below a layer for what is written, files that an editor has replaced would stay as they were.
+    config = {**processor_config(function, place), "immutable": False}
+    return Setting(function, config, warnings)
 
 
 class Foreground:
