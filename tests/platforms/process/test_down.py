@@ -16,7 +16,7 @@ from fnbuild.platforms.process.layout import supervisor_lock
 from fnbuild.platforms.process.protocol import Request, encode
 from fnbuild.platforms.process.server import ControlServer
 from fnbuild.runtime.http import unix
-from tests.platforms.process.author import NAMESPACE, Author, ask, processes, refuses, wait_for
+from tests.platforms.process.author import NAMESPACE, Author, ask, processes, wait_for
 from tests.platforms.process.test_survival import end, policy
 
 
@@ -84,7 +84,8 @@ def test_what_has_failed_for_good_is_not_started_with_another(
     assert wait_for(lambda: not processes(data))
     author.deploy(author.write("two", name="second"))
     assert platform.deployment(NAMESPACE, "greeter").state == "stopped"
-    assert refuses(made.http_port)
+    with pytest.raises(ConnectionRefusedError):
+        ask(made.http_port)
     platform.up()
     assert ask(made.http_port) == "one"
 
