@@ -159,14 +159,14 @@ def require_local_node(cluster: Cluster) -> None:
             pytest.skip("no node of the cluster is this machine, whose registries are its own")
 
 
-def ask(address: str, path: str = "/", *, seconds: float = 20.0) -> str:
+def ask(address: str, path: str = "/", *, seconds: float = 120.0) -> str:
     """The body of the first 200 answer at `host:port`: a node port lags the Ready condition."""
     found: list[str] = []
     last = ["nobody answered"]
 
     def answered() -> bool:
         # A connection that was opened too early may hang for good.
-        connection = http.client.HTTPConnection(address, timeout=min(3.0, seconds))
+        connection = http.client.HTTPConnection(address, timeout=min(5.0, seconds))
         try:
             connection.request("GET", path)
             reply = connection.getresponse()

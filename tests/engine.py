@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import random
 import secrets
 import shutil
 import socket
@@ -17,7 +18,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,7 +35,7 @@ LABEL = "fnbuild.test"
 """Its value says which test made an image, and every step of its build."""
 
 _REGISTRY = "127.0.0.1:5000"
-_START_SECONDS = 20.0
+_START_SECONDS = 120.0
 # `swordfish` by bcrypt, which is all that the registry reads.
 _PASSWORD_HASH = "$2b$05$wi.Gk0804TTx4lkg1G1f7OztLoQ75Nu9X8qGSjlRfoWTjtvGfpRYG"
 
@@ -189,11 +190,12 @@ def until(what: str, ready: Callable[[], bool], seconds: float = _START_SECONDS)
 
 
 def free_port() -> int:
-    """A port of the loopback that nobody listens on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
+    """A port of the loopback that nobody listens on, and that no outgoing connection is given."""
+    for port in random.sample(range(10000, 20000), 200):
+        with socket.socket() as free, suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
+    pytest.fail("no port from 10000 to 20000 is free")
 
 
 @dataclass(frozen=True)
@@ -208,7 +210,7 @@ class Registry:
 def registry_answers(address: str) -> bool:
     """Whether a registry is there, with a login or without."""
     try:
-        with urllib.request.urlopen(f"http://{address}/v2/", timeout=2):
+        with urllib.request.urlopen(f"http://{address}/v2/", timeout=10):
             return True
     except urllib.error.HTTPError as error:
         return error.code == 401

@@ -59,7 +59,7 @@ def test_cpu_time_is_counted_and_settles(mark: str) -> None:
         stdout=subprocess.PIPE,
     )
     processes.settle([process.pid], patience=20.0)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while processes.cpu([process.pid]) < 0.29 and time.monotonic() < deadline:
         time.sleep(0.02)
     assert 0.29 <= processes.cpu([process.pid]) < 2.0

@@ -82,11 +82,11 @@ def test_a_check_that_hangs_is_left() -> None:
 
     began = time.monotonic()
     found = list(
-        examined([Check("disk", hangs, 0.2), Check("gpu", lambda: [Finding("gpu", "ok", "there")])])
+        examined([Check("disk", hangs, 2.0), Check("gpu", lambda: [Finding("gpu", "ok", "there")])])
     )
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 25
     assert [one.state for one in found] == ["ok", "failure", "ok"]
-    assert "no answer within 0.2 s" in found[1].message
+    assert "no answer within 2 s" in found[1].message
     hanging.set()
 
 

@@ -75,7 +75,7 @@ def test_an_archive_of_it_runs_elsewhere(
         done = fnbuild("deploy", "built", *given, *place, "-o", "url")
         assert done.status == 0, done.err
         assert f"loaded {image}" in done.err
-        with urllib.request.urlopen(done.out.strip(), timeout=20) as reply:
+        with urllib.request.urlopen(done.out.strip(), timeout=60) as reply:
             assert reply.read() == b"1"
     finally:
         fnbuild("delete", "function", "built", *place, "--image")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fnbuild.platforms.process import client, connect
-from tests.platforms.process.author import Author, alive, processes, take_port, wait_for
+from tests.platforms.process.author import Author, alive, end_everything, take_port, wait_for
 
 
 @pytest.fixture
@@ -23,18 +23,13 @@ def author(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Author]:
     connect().down()
 
 
-def kill(*pids: int) -> None:
-    for pid in pids:
-        os.kill(pid, signal.SIGKILL)
-    assert wait_for(lambda: not any(alive(pid) for pid in pids))
-
-
 def test_a_supervisor_that_is_gone_is_seen(fnbuild: Callable[..., Any], author: Author) -> None:
     author.deploy(author.write())
     assert fnbuild("get", "functions").err == ""
     running = client.hello()
     assert running is not None
-    kill(running.pid)
+    os.kill(running.pid, signal.SIGKILL)
+    assert wait_for(lambda: not alive(running.pid))
     shown = fnbuild("get", "functions")
     assert "ready" in shown.out
     assert "the supervisor does not run" in shown.err
@@ -50,7 +45,7 @@ def test_up_fails_when_a_function_does_not_come_up(
     fnbuild: Callable[..., Any], author: Author, tmp_path: Path
 ) -> None:
     made = author.deploy(author.write())
-    kill(*processes(tmp_path / "data"))
+    end_everything(tmp_path / "data")
     with socket.socket() as stranger:
         take_port(stranger, made.http_port)
         done = fnbuild("up")

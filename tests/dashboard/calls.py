@@ -5,12 +5,26 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from tests.dashboard.conftest import Dashboard
 from tests.dashboard.waiting import until
 
 ANSWER = "def handler(context, event):\n    return {text!r}\n"
+_GATED = """\
+import os
+import time
+
+
+def init_context(context):
+    while not os.path.exists({gate!r}):
+        time.sleep(0.02)
+
+
+def handler(context, event):
+    return {text!r}
+"""
 IGNORE_STATE = {"x-nuclio-delete-function-ignore-state-validation": "true"}
 WAIT = {"x-nuclio-wait-function-action": "true"}
 
@@ -33,6 +47,11 @@ def answering(name: str, text: str, **spec: Any) -> dict[str, Any]:
     return inline(name, ANSWER.format(text=text), **spec)
 
 
+def gated(name: str, gate: Path, text: str, **spec: Any) -> dict[str, Any]:
+    """A function that answers with a text, and is not ready before there is a file `gate`."""
+    return inline(name, _GATED.format(gate=str(gate), text=text), **spec)
+
+
 def function(dashboard: Dashboard, name: str) -> dict[str, Any]:
     answer = dashboard.request("GET", f"/api/functions/{name}")
     assert answer.status == 200, answer.text
@@ -47,7 +66,7 @@ def status(dashboard: Dashboard, name: str) -> dict[str, Any]:
 
 def settled(dashboard: Dashboard, name: str) -> dict[str, Any]:
     """The status as a client sees it who polls until something has come of it."""
-    until(lambda: status(dashboard, name)["state"] != "building", f"{name} is settled", 90)
+    until(lambda: status(dashboard, name)["state"] != "building", f"{name} is settled", 180)
     return status(dashboard, name)
 
 

@@ -21,7 +21,7 @@ import urllib3
 
 from fnbuild.build import sdk
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 _ADDRESS = re.compile(r"^the dashboard is at ([^\s,]+)", re.MULTILINE)
 _HEALTH = re.compile(r"^its health is at (\S+)/ready$", re.MULTILINE)
 

@@ -28,7 +28,7 @@ def picture_of(text):
     if b"order: raise" in data:
         raise ValueError("this frame cannot be read")
     if b"order: sleep" in data:
-        time.sleep(5)
+        time.sleep(30)
     at = 2
     while data[at + 1] not in (0xC0, 0xC1, 0xC2):
         at += 2 + struct.unpack(">H", data[at + 2 : at + 4])[0]
@@ -148,12 +148,12 @@ LABELS = [
 ]
 
 _HTTP = """\
-eventTimeout: 2s
+eventTimeout: 4s
 triggers:
   http:
     kind: http
     maxWorkers: 1
-    workerAvailabilityTimeoutMilliseconds: 200
+    workerAvailabilityTimeoutMilliseconds: 1000
     attributes:
       maxRequestBodySize: 1048576
 """

@@ -6,6 +6,7 @@ import json
 import threading
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,7 @@ from tests.dashboard.calls import (
     deployed,
     encoded,
     function,
+    gated,
     gone_at_the_end,
     inline,
     invoked,
@@ -56,15 +58,17 @@ def name(dashboard: Dashboard) -> Iterator[str]:
 
 def answers(dashboard: Dashboard, name: str, text: str) -> None:
     """A connection from before may bring one more answer of the revision before."""
-    until(lambda: invoked(dashboard, name) == text, f"{name} answers {text}", 5)
+    until(lambda: invoked(dashboard, name) == text, f"{name} answers {text}")
 
 
 def test_a_new_function_is_building_at_once_and_serves_soon(
-    dashboard: Dashboard, name: str
+    dashboard: Dashboard, name: str, tmp_path: Path
 ) -> None:
-    answer = dashboard.request("POST", "/api/functions", json=answering(name, "one"))
+    gate = tmp_path / "gate"
+    answer = dashboard.request("POST", "/api/functions", json=gated(name, gate, "one"))
     assert (answer.status, answer.body) == (202, b"")
     assert status(dashboard, name)["state"] == "building"
+    gate.touch()
     found = settled(dashboard, name)
     assert (found["state"], found["platform"]) == ("ready", "process")
     assert found["httpPort"] > 0
@@ -197,9 +201,12 @@ def test_yaml_is_taken_and_its_errors_stand_at_their_lines(dashboard: Dashboard,
     assert invoked(dashboard, name) == "from yaml"
 
 
-def test_one_change_of_a_function_at_a_time(dashboard: Dashboard, name: str) -> None:
+def test_one_change_of_a_function_at_a_time(
+    dashboard: Dashboard, name: str, tmp_path: Path
+) -> None:
     deployed(dashboard, answering(name, "one"))
-    dashboard.request("PUT", "/api/functions", json=inline(name, SLOW))
+    gate = tmp_path / "gate"
+    dashboard.request("PUT", "/api/functions", json=gated(name, gate, "slow"))
     for method, path, body in (
         ("PUT", "/api/functions", answering(name, "two")),
         ("PATCH", f"/api/functions/{name}", {"desiredState": "ready"}),
@@ -209,6 +216,7 @@ def test_one_change_of_a_function_at_a_time(dashboard: Dashboard, name: str) -> 
         answer = dashboard.request(method, path, json=body)
         assert answer.status == 412, (method, answer.text)
         assert "provisioned" in answer.json["error"]
+    gate.touch()
     assert settled(dashboard, name)["state"] == "ready"
     answers(dashboard, name, "slow")
 

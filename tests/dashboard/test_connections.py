@@ -17,8 +17,8 @@ from fnbuild.dashboard.connections import Connection
 from fnbuild.dashboard.server import _Server
 from tests.dashboard.waiting import until
 
-LIMIT = 0.5
-PATIENCE = 20
+LIMIT = 2.0
+PATIENCE = 60
 HEAD = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
 _SLOW = threading.Event()
 

@@ -145,6 +145,7 @@ def test_a_batch_ends_at_its_first_failure(cvat: Cvat, photograph: Path) -> None
         ("strings", 400, "Value must be a float or an integer"),
     ],
 )
+@pytest.mark.usefixtures("idle")
 def test_a_function_that_fails(
     cvat: Cvat, photograph: Path, order: str, status: int, words: str
 ) -> None:
@@ -176,9 +177,12 @@ def test_a_function_that_is_slower_than_cvat(cvat: Cvat, photograph: Path) -> No
 
 @pytest.mark.usefixtures("idle")
 def test_no_worker_is_free(cvat: Cvat, photograph: Path, task: Task) -> None:
+    over = threading.Event()
+
     def sleep() -> None:
-        with pytest.raises(CvatError):
-            cvat.detect("finder", Task([frame(photograph, 0, "sleep")]), 0)
+        while not over.is_set():
+            with pytest.raises(CvatError):
+                cvat.detect("finder", Task([frame(photograph, 0, "sleep")]), 0)
 
     other = threading.Thread(target=sleep)
     other.start()
@@ -192,8 +196,9 @@ def test_no_worker_is_free(cvat: Cvat, photograph: Path, task: Task) -> None:
         return bool(statuses)
 
     try:
-        until(refused, "a request meets a busy worker", 10)
+        until(refused, "a request meets a busy worker")
     finally:
+        over.set()
         other.join()
     assert statuses == [503]
 

@@ -8,13 +8,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.cluster import function_image, own_namespace, require_cluster
-from tests.dashboard.calls import answering, deployed, inline, invoked, operation, settled, status
+from tests.dashboard.calls import answering, deployed, gated, invoked, operation, settled, status
 from tests.dashboard.conftest import Dashboard, Started, new_data_dir, running
 from tests.dashboard.waiting import until
 
@@ -110,28 +111,28 @@ def refused(dashboard: Dashboard, body: dict[str, Any]) -> None:
 
 def test_a_change_by_one_dashboard_is_under_way_for_the_other(pair: Pair, image: str) -> None:
     one, two = pair
-    body = of_image(image, "first", 6)
+    body = of_image(image, "first", 15)
     assert one.request("POST", "/api/functions", json=body).status == 202
-    until(lambda: is_building(two), "the other lists a first deploy", 20)
+    until(lambda: is_building(two), "the other lists a first deploy")
     shown = listed(two)["slow"]
     assert shown["spec"]["description"] == "takes its time"
     assert "being deployed from" in shown["status"]["message"]
     assert status(two, "slow")["state"] == "building"
     refused(two, body)
     assert settled(two, "slow")["state"] == "ready"
-    until(lambda: status(one, "slow")["operation"]["state"] != "running", "it has ended", 20)
+    until(lambda: status(one, "slow")["operation"]["state"] != "running", "it has ended")
     assert status(one, "slow")["state"] == status(two, "slow")["state"] == "ready"
 
-    again = of_image(image, "second", 8)
+    again = of_image(image, "second", 20)
     assert one.request("PUT", "/api/functions", json=again).status == 202
-    until(lambda: status(two, "slow")["state"] == "building", "it is under way for the other", 20)
+    until(lambda: status(two, "slow")["state"] == "building", "it is under way for the other")
     refused(two, again)
-    until(lambda: is_building(two), "so it is in the list", 5)
+    until(lambda: is_building(two), "so it is in the list")
     # What serves goes on meanwhile.
     assert status(two, "slow")["replicas"]["available"] == 1
     assert invoked(two, "slow") == "first"
     assert settled(two, "slow")["state"] == "ready"
-    until(lambda: invoked(two, "slow") == "second", "the new one serves", 20)
+    until(lambda: invoked(two, "slow") == "second", "the new one serves")
     assert (status(two, "slow")["revision"], status(two, "slow")["message"]) == (2, "")
 
 
@@ -168,17 +169,23 @@ def test_a_change_by_a_command_line_is_under_way(started: Started) -> None:
         assert status(own, "mine")["state"] == "ready"
 
 
-def test_a_change_that_is_refused_late_is_no_failure_of_the_function(started: Started) -> None:
+def test_a_change_that_is_refused_late_is_no_failure_of_the_function(
+    started: Started, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
     with started() as own:
         deployed(own, answering("mine", "one"))
         # They take all places, so that the change waits.
-        waits = "import time\ntime.sleep(4)\n\n\ndef handler(context, event):\n    return 1\n"
         for number in range(4):
-            own.request("POST", "/api/functions", json=inline(f"other-{number}", waits))
+            own.request("POST", "/api/functions", json=gated(f"other-{number}", gate, "slow"))
+        for number in range(4):
+            began = partial(operation, own, f"other-{number}")
+            until(lambda began=began: began()["state"] == "running", "it has a place")
         assert own.request("PUT", "/api/functions", json=answering("mine", "two")).status == 202
         assert operation(own, "mine")["state"] == "waiting"
         with held(own, "mine"):
-            until(lambda: operation(own, "mine")["state"] == "failed", "it is refused", 60)
+            gate.touch()
+            until(lambda: operation(own, "mine")["state"] == "failed", "it is refused")
             assert "is being deployed by process" in operation(own, "mine")["message"]
         found = status(own, "mine")
         assert found["state"] == "ready"

@@ -210,5 +210,5 @@ def test_a_single_function_is_as_it_is_now(dashboard: Dashboard, greeter: str) -
     until(
         lambda: listed(dashboard)[greeter]["status"]["revision"] == after["revision"],
         "the list has the new revision",
-        2,
+        10,
     )

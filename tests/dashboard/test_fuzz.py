@@ -1,6 +1,7 @@
 """Thousands of requests that make no sense: no 500, no hang, and nothing has changed.
 
-`FNBUILD_FUZZ` is how many, `FNBUILD_FUZZ_SEED` with which seed; a failure names the request.
+`FNBUILD_FUZZ` is how many, `FNBUILD_FUZZ_SEED` with which seed, 0 for another each time; a failure
+names the request.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ import pytest
 
 from tests.dashboard.conftest import Dashboard, end_functions, new_data_dir, running, write_function
 from tests.dashboard.hostile import Hostile
+from tests.dashboard.waiting import until
 from tests.runtime.malformed import FORMS
 
 COUNT = int(os.environ.get("FNBUILD_FUZZ", "10000"))
-SEED = int(os.environ.get("FNBUILD_FUZZ_SEED", "0")) or time.time_ns() % 1_000_000_000
+SEED = int(os.environ.get("FNBUILD_FUZZ_SEED", "20261120")) or time.time_ns() % 1_000_000_000
 AT_ONCE = 8
-PATIENCE = 15.0
+PATIENCE = 90.0
 ECHO = "def handler(context, event):\n    return event.body\n"
 # They have no end: their head is all that is waited for.
 _ENDLESS = re.compile(rb"content-type: (text/event-stream|text/plain)", re.IGNORECASE)
@@ -60,8 +62,20 @@ def state(dashboard: Dashboard, tables: tuple[str, ...]) -> dict[str, object]:
     found["files"] = sorted(
         str(one) for one in functions.rglob("*") if "__pycache__" not in str(one)
     )
-    listed = dashboard.request("GET", "/api/functions", token=False).json
-    found["pids"] = {name: one["status"]["details"]["pid"] for name, one in listed.items()}
+    found["pids"] = pids(dashboard)
+    return found
+
+
+def pids(dashboard: Dashboard) -> dict[str, int]:
+    """The processor of each function, once the list has them all."""
+    found: dict[str, int] = {}
+
+    def told() -> bool:
+        listed = dashboard.request("GET", "/api/functions", token=False).json
+        found.update({name: one["status"]["details"].get("pid", 0) for name, one in listed.items()})
+        return all(found.values())
+
+    until(told, "all of them have a processor")
     return found
 
 

@@ -34,7 +34,7 @@ def handler(context, event):
     if event.path == "/fails":
         raise ValueError("no such picture")
     if event.path == "/slow":
-        time.sleep(5)
+        time.sleep(20)
     seen = {
         "method": event.method,
         "path": event.path,
@@ -189,7 +189,7 @@ def test_a_function_that_is_too_slow(dashboard: Dashboard, mirror: str) -> None:
     headers = {"X-Nuclio-Invoke-Timeout": "300ms", "X-Nuclio-Path": "slow"}
     began = time.monotonic()
     answer = invoke(dashboard, mirror, headers=headers)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 15
     assert answer.status == 504
     assert answer.json["error"] == "mirror did not answer within 0.3 s"
     assert "X-Nuclio-Invoke-Timeout" in answer.json["hint"]
@@ -228,13 +228,17 @@ def _basic(password: str) -> str:
 
 def test_large_bodies_pass_in_little_memory(dashboard: Dashboard, mirror: str) -> None:
     size = 32 << 20
+    before = _peak_mib(dashboard, anew=True)
     with ThreadPoolExecutor(2) as pool:
         answers = list(pool.map(lambda _: invoke(dashboard, mirror, body=bytes(size)), range(4)))
     assert [one.json["size"] for one in answers] == [size] * 4
-    assert _peak_mib(dashboard) < 80
+    assert _peak_mib(dashboard) < before + 24
 
 
-def _peak_mib(dashboard: Dashboard) -> float:
+def _peak_mib(dashboard: Dashboard, *, anew: bool = False) -> float:
+    """The most memory that it has held; `anew` counts from now on."""
+    if anew:
+        Path(f"/proc/{dashboard.process.pid}/clear_refs").write_text("5")
     status = Path(f"/proc/{dashboard.process.pid}/status").read_text()
     line = next(one for one in status.splitlines() if one.startswith("VmHWM"))
     return int(line.split()[1]) / 1024

@@ -57,7 +57,7 @@ def project(dashboard: Dashboard, name: str) -> Iterator[str]:
 
 def answers(address: str, text: str) -> None:
     """A connection of its own each time, for one from before may bring an answer from before."""
-    until(lambda: requests.post(f"http://{address}", timeout=10).text == text, text, 10)
+    until(lambda: requests.post(f"http://{address}", timeout=60).text == text, text)
 
 
 @pytest.mark.parametrize("kind", ["cookie", "basic"])

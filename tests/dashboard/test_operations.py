@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,15 @@ import pytest
 from fnbuild.dashboard.operation import FAILURE_SECONDS, Operation, status_of
 from fnbuild.platforms import Deployment
 from fnbuild.spec.types import Function, Metadata
-from tests.dashboard.calls import answering, deployed, gone_at_the_end, inline, operation, status
+from tests.dashboard.calls import (
+    answering,
+    deployed,
+    gated,
+    gone_at_the_end,
+    inline,
+    operation,
+    status,
+)
 from tests.dashboard.conftest import Dashboard, Started
 from tests.dashboard.waiting import until
 
@@ -71,13 +80,17 @@ def test_the_stream_has_every_line_from_the_first_and_ends_with_the_change(
     assert kept["started"] < kept["ended"]
 
 
-def test_lines_come_while_the_change_is_under_way(dashboard: Dashboard, name: str) -> None:
-    dashboard.request("POST", "/api/functions", json=slow(name, 3))
-    until(lambda: operation(dashboard, name)["lines"], "the first line", 10)
+def test_lines_come_while_the_change_is_under_way(
+    dashboard: Dashboard, name: str, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    dashboard.request("POST", "/api/functions", json=gated(name, gate, "slow"))
+    until(lambda: operation(dashboard, name)["lines"], "the first line")
     assert operation(dashboard, name)["state"] == "running"
     assert status(dashboard, name)["operation"]["state"] == "running"
     (first, *_) = status(dashboard, name)["logs"]
     assert set(first) == {"time", "level", "message", "name"}
+    gate.touch()
 
 
 def test_without_a_change_there_is_nothing_to_follow(dashboard: Dashboard) -> None:
@@ -92,28 +105,28 @@ def test_a_handler_that_says_more_than_is_kept_still_tells_why_it_failed(
 ) -> None:
     code = "raise RuntimeError('\\n'.join(f'reason {n}' for n in range(900)))\n"
     dashboard.request("POST", "/api/functions", json=inline(name, code))
-    until(lambda: operation(dashboard, name)["state"] == "failed", "it has failed", 60)
+    until(lambda: operation(dashboard, name)["state"] == "failed", "it has failed")
     assert len(operation(dashboard, name)["lines"]) < 600
     assert "reason 1" in operation(dashboard, name)["message"]
 
 
-def test_what_is_more_than_can_run_at_once_waits(started: Started) -> None:
+def test_what_is_more_than_can_run_at_once_waits(started: Started, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
     with started() as own:
         names = [f"one-of-{number}" for number in range(6)]
         for one in names:
-            own.request("POST", "/api/functions", json=slow(one, 2))
+            own.request("POST", "/api/functions", json=gated(one, gate, "slow"))
         states = {operation(own, one)["state"] for one in names}
         assert "waiting" in states
-        until(
-            lambda: all(operation(own, one)["state"] == "done" for one in names), "all are done", 60
-        )
+        gate.touch()
+        until(lambda: all(operation(own, one)["state"] == "done" for one in names), "all are done")
         assert all(status(own, one)["state"] == "ready" for one in names)
 
 
 def test_a_dashboard_that_is_told_to_end_ends_its_changes_first(started: Started) -> None:
     with started() as own:
         own.request("POST", "/api/functions", json=slow("until-the-end", 2))
-        until(lambda: operation(own, "until-the-end")["state"] == "running", "it runs", 10)
+        until(lambda: operation(own, "until-the-end")["state"] == "running", "it runs")
         assert own.stop() == 0
     with started() as again:
         assert operation(again, "until-the-end")["state"] == "done"
@@ -123,12 +136,12 @@ def test_a_dashboard_that_is_told_to_end_ends_its_changes_first(started: Started
 def test_what_a_dead_dashboard_left_is_told_by_the_others(started: Started) -> None:
     with started() as first, started() as second:
         deployed(first, answering("left", "one"))
-        first.request("PUT", "/api/functions", json=slow("left", 30))
-        until(lambda: operation(second, "left")["state"] == "running", "the other sees it", 10)
+        first.request("PUT", "/api/functions", json=slow("left", 90))
+        until(lambda: operation(second, "left")["state"] == "running", "the other sees it", 30)
         refused = second.request("PUT", "/api/functions", json=answering("left", "two"))
         assert refused.status == 412
         first.kill()
-        until(lambda: operation(second, "left")["state"] == "failed", "the other tells it", 10)
+        until(lambda: operation(second, "left")["state"] == "failed", "the other tells it", 30)
         assert "ended before" in operation(second, "left")["message"]
         newest = second.request("GET", "/api/audit").json["audit"][0]
         assert newest["target"] == "process nuclio/left"

@@ -32,7 +32,7 @@ from fnbuild.platforms import Deployment, Platform
 from fnbuild.spec.types import Function, Metadata
 
 Talk = Callable[[socket.socket], None]
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class Upstream:
@@ -371,10 +371,10 @@ def test_times_are_kept(relaying: Relaying, upstream: Serve) -> None:
         ended.set()
 
     place = upstream(talk)
-    answer = relaying.ask(place, body=b"x", headers={"Timeout": "0.2"})
+    answer = relaying.ask(place, body=b"x", headers={"Timeout": "2"})
     assert (answer.status, json.loads(answer.body)["error"]) == (
         504,
-        f"{place.name} did not answer within 0.2 s",
+        f"{place.name} did not answer within 2 s",
     )
     assert ended.wait(PATIENCE), "the function is not told that nobody waits"
 
@@ -454,7 +454,12 @@ def test_an_idle_connection_that_was_closed_is_not_used(
         assert closed.acquire(timeout=PATIENCE)
 
 
-def test_connections_are_used_again(relaying: Relaying, upstream: Serve) -> None:
+def test_connections_are_used_again(
+    upstream: Serve, functions: Functions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "_IDLE_SECONDS", PATIENCE)
+    relaying = Relaying(functions)
+
     def talk(link: socket.socket) -> None:
         while head(link):
             reply(link)
@@ -463,6 +468,7 @@ def test_connections_are_used_again(relaying: Relaying, upstream: Serve) -> None
     for _ in range(5):
         assert relaying.ask(place, "GET").status == 200
     assert place.connections == 1
+    relaying.stop()
 
 
 def test_garbage_behind_a_request(relaying: Relaying, upstream: Serve) -> None:

@@ -118,7 +118,7 @@ def test_back_to_a_revision(dashboard: Dashboard, reviser: str) -> None:
         lambda: get(dashboard, reviser)["status"]["state"] == "ready",
         "it has rolled back",
     )
-    until(lambda: said(dashboard, reviser) == "one", "it says one", 5)
+    until(lambda: said(dashboard, reviser) == "one", "it says one")
     told = get(dashboard, f"{reviser}/operation")
     assert (told["action"], told["state"]) == ("rollback", "done")
     assert any("revision 1" in line["message"] for line in told["lines"])
@@ -134,10 +134,10 @@ def test_back_to_a_revision(dashboard: Dashboard, reviser: str) -> None:
 def test_back_without_a_number(dashboard: Dashboard, reviser: str) -> None:
     path = f"/api/functions/{reviser}/rollback"
     dashboard.request("POST", path, json={"revision": 2}, headers=WAIT)
-    until(lambda: said(dashboard, reviser) == "two", "it says two", 5)
+    until(lambda: said(dashboard, reviser) == "two", "it says two")
     done = dashboard.request("POST", path, json={"revision": None}, headers=WAIT)
     assert (done.status, done.json["state"]) == (202, "done")
-    until(lambda: said(dashboard, reviser) == "one", "it says one", 5)
+    until(lambda: said(dashboard, reviser) == "one", "it says one")
     again = dashboard.request("POST", path, json={}, headers=WAIT)
     assert again.status == 404, again.text
     assert "served before" in again.json["error"]

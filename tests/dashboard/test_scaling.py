@@ -53,10 +53,10 @@ def test_a_function_is_scaled_to_zero_and_back_to_what_it_had(
             assert answer.status == 202, answer.text
 
         asked("scaledToZero")
-        until(lambda: status(dashboard, "scaled")["state"] == "scaledToZero", "no replicas", 60)
+        until(lambda: status(dashboard, "scaled")["state"] == "scaledToZero", "no replicas")
         assert status(dashboard, "scaled")["replicas"] == {"available": 0, "wanted": 0}
         asked("ready")
-        until(lambda: status(dashboard, "scaled")["replicas"]["available"] == 2, "two again", 60)
+        until(lambda: status(dashboard, "scaled")["replicas"]["available"] == 2, "two again")
         assert invoked(dashboard, "scaled") == "hello"
         shown = function(dashboard, "scaled")
         assert shown["spec"]["replicas"] == 2

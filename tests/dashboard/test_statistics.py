@@ -47,14 +47,14 @@ def statistics(dashboard: Dashboard, name: str) -> Any:
 def test_requests_become_samples(dashboard: Dashboard, failing: str) -> None:
     # The list is what tells that there is a new function.
     dashboard.request("GET", "/api/functions", token=False)
-    until(lambda: statistics(dashboard, failing)["samples"], "there is a sample", 20)
+    until(lambda: statistics(dashboard, failing)["samples"], "there is a sample")
     assert {ask(dashboard, failing) for _ in range(10)} == {200}
     assert [ask(dashboard, failing, "fails") for _ in range(2)] == [500, 500]
 
     def total(name: str) -> int:
         return sum(one[name] for one in statistics(dashboard, failing)["samples"])
 
-    until(lambda: total("requests") >= 12, "the requests are in a sample", 15)
+    until(lambda: total("requests") >= 12, "the requests are in a sample")
     found = statistics(dashboard, failing)
     assert (total("requests"), total("errors")) == (12, 2)
     assert found["interval"] == 5
@@ -70,7 +70,7 @@ def test_the_last_errors_come_first(dashboard: Dashboard, failing: str) -> None:
     assert statistics(dashboard, failing)["errors"] == []
     ask(dashboard, failing, "fails")
     ask(dashboard, failing)
-    until(lambda: statistics(dashboard, failing)["errors"], "the error is told", 5)
+    until(lambda: statistics(dashboard, failing)["errors"], "the error is told")
     error = statistics(dashboard, failing)["errors"][0]
     assert "no such picture" in error["message"]
     assert error["requestId"]
@@ -80,7 +80,7 @@ def test_workers_and_their_restarts(dashboard: Dashboard, failing: str) -> None:
     [worker] = statistics(dashboard, failing)["workers"]
     assert worker["state"] == "ready"
     os.kill(worker["pid"], signal.SIGKILL)
-    until(lambda: statistics(dashboard, failing)["restarts"] == 1, "the restart is told", 10)
+    until(lambda: statistics(dashboard, failing)["restarts"] == 1, "the restart is told")
 
 
 def test_unknown_functions(dashboard: Dashboard) -> None:

@@ -61,8 +61,8 @@ def settled(pair: Pair) -> dict[str, tuple[str, int, int]]:
     def calm() -> bool:
         return all(state != "building" for state, _, _ in shown(one).values())
 
-    until(calm, "nothing is under way", 120)
-    until(lambda: shown(one) == shown(two), "both show the same", 10)
+    until(calm, "nothing is under way", 180)
+    until(lambda: shown(one) == shown(two), "both show the same")
     return shown(one)
 
 
@@ -187,7 +187,7 @@ def test_everybody_deploys_functions_of_their_own(pair: Pair, tmp_path: Path) ->
     with watching(pair):
         gone = at_once([delete((one, two)[n % 2], name) for n, name in enumerate(names)])
     assert gone == [204] * 9
-    until(lambda: not set(names) & {*shown(one), *shown(two)}, "they are gone", 10)
+    until(lambda: not set(names) & {*shown(one), *shown(two)}, "they are gone")
 
 
 def test_deletes_while_others_deploy(pair: Pair, tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_deletes_while_others_deploy(pair: Pair, tmp_path: Path) -> None:
                 assert invoked(one, "torn").startswith("torn")
     assert listed(one) <= set(shown(one))
     assert delete(one, "torn")() == 204
-    until(lambda: "torn" not in {*shown(one), *shown(two), *listed(one)}, "it is gone", 10)
+    until(lambda: "torn" not in {*shown(one), *shown(two), *listed(one)}, "it is gone")
 
 
 def test_projects_are_made_once(pair: Pair) -> None:

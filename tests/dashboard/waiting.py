@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 
-def until(so: Callable[[], object], what: str, seconds: float = 30.0) -> None:
+def until(so: Callable[[], object], what: str, seconds: float = 120.0) -> None:
     """Ask until it is so; a failure that says what was waited for after that many seconds."""
     ends = time.monotonic() + seconds
     while not so():

@@ -78,4 +78,4 @@ def until_healthy(engine: Engine, container: str) -> None:
         assert state["Running"], said(container)
         return bool(state["Health"]["Status"] == "healthy")
 
-    until(f"the health of {container}", healthy, 60)
+    until(f"the health of {container}", healthy)

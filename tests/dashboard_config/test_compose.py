@@ -115,7 +115,7 @@ class Beside:
             found.update(self.api("GET", f"/api/functions/{name}")[1])
             return found["status"]["state"] not in ("building", "")
 
-        until(f"the deploy of {name}", done, 120)
+        until(f"the deploy of {name}", done, 240)
         return found
 
 

@@ -57,5 +57,5 @@ def test_it_serves_without_rights_on_a_disk_that_can_only_be_read(
     asked = urllib.request.Request(
         f"http://127.0.0.1:{port}/api/functions", headers={"Authorization": f"Bearer {token}"}
     )
-    with urllib.request.urlopen(asked, timeout=20) as answer:
+    with urllib.request.urlopen(asked, timeout=60) as answer:
         assert answer.read() == b"{}"

@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -136,11 +137,15 @@ class Installed:
             words, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
         try:
-            until(f"port-forward to {target}", lambda: _answers(url), 30)
+            until(f"port-forward to {target}", lambda: _answers(url))
             yield url
         finally:
             process.terminate()
             process.communicate()
+
+
+def _lists(cvat: Cvat, *names: str) -> bool:
+    return set(cvat.list()) == set(names)
 
 
 def _answers(url: str) -> bool:
@@ -192,7 +197,7 @@ def installed(
             words = ("deploy", "--platform", "kube", "--project-name", "cvat", "-r", registry)
             made.images.append(f"{registry}/{made.name('two-boxes')}:latest")
             found.run("fnbuild", *words, "--path", str(source))
-            found.kubectl("rollout", "status", f"deployment/{name}", "--timeout=120s")
+            found.kubectl("rollout", "status", f"deployment/{name}", "--timeout=300s")
             yield found
         finally:
             for kind in ("clusterrolebinding", "clusterrole"):
@@ -222,7 +227,7 @@ def _overlay(folder: Path, installed: Installed, shipped: str, image: str) -> Pa
 def test_cvats_calls_go_through_a_forwarded_port(installed: Installed) -> None:
     with installed.forwarded(f"service/{installed.name}") as url:
         cvat = Cvat(url, namespace=installed.namespace)
-        assert set(cvat.list()) == {"two-boxes"}
+        until("the list", partial(_lists, cvat, "two-boxes"))
         model = cvat.get("two-boxes")
         assert (model.kind, model.name) == ("detector", "Two boxes")
         found = cvat.detect("two-boxes", Task([b"picture"]), 0)
@@ -255,11 +260,11 @@ def test_an_image_is_deployed_by_the_api_and_every_dashboard_sees_it(installed: 
         _deployed(url, installed, body)
     assert "second" in installed.run("fnbuild", "get", "functions", "--platform", "kube")
 
-    until("a second dashboard", lambda: len(installed.pods()) == 2, 60)
+    until("a second dashboard", lambda: len(installed.pods()) == 2)
     for pod in installed.pods():
         with installed.forwarded(f"pod/{pod}") as url:
             cvat = Cvat(url, namespace=installed.namespace)
-            assert set(cvat.list()) == {"two-boxes", "second"}
+            until("the list", partial(_lists, cvat, "two-boxes", "second"))
             assert len(cvat.detect("second", Task([b"picture"]), 0)) == 2
 
 
@@ -267,7 +272,7 @@ def test_code_is_built_by_the_engine_of_the_node(
     installed: Installed, images: Images, tmp_path: Path
 ) -> None:
     installed.apply(tmp_path, "build-on-node", images.docker)
-    installed.kubectl("rollout", "status", f"deployment/{installed.name}", "--timeout=120s")
+    installed.kubectl("rollout", "status", f"deployment/{installed.name}", "--timeout=300s")
     name = installed.made.name("built")
     installed.made.images.append(f"{installed.registry}/{name}:latest")
     code = base64.b64encode(_DETECTOR.encode()).decode()
@@ -302,5 +307,5 @@ def _deployed(url: str, installed: Installed, body: dict[str, Any]) -> None:
         found.update(_api(url, "GET", where, None, **own)[1])
         return found["status"]["state"] not in ("building", "")
 
-    until(f"the deploy of {body['metadata']['name']}", ended, 120)
+    until(f"the deploy of {body['metadata']['name']}", ended, 240)
     assert found["status"]["state"] == "ready", found["status"]

@@ -108,7 +108,7 @@ def run(script: str, folder: Path, environment: dict[str, str], place: str) -> N
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode == 0, f"{place}\n{script}\n{done.stdout}\n{done.stderr}"
 

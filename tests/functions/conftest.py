@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[[Path], str]]:
     def start(folder: Path) -> str:
         function = load(folder).function
         name, trigger = function.http_trigger() or pytest.fail("no http trigger")
-        http, admin = _free_port(), _free_port()
+        http, admin = (stack.enter_context(_listening()) for _ in range(2))
         config = {
             "function": {"name": function.metadata.name},
             "handler": function.spec.handler,
@@ -68,32 +69,37 @@ def serve(tmp_path: Path) -> Iterator[Callable[[Path], str]]:
             "mount": None,
             "interpreter": sys.executable,
             "triggers": {name: {"kind": "http", "num_workers": trigger.num_workers}},
-            "listeners": {
-                "http": {"host": "127.0.0.1", "port": http},
-                "admin": {"host": "127.0.0.1", "port": admin},
-            },
+            "listeners": {"http": {"fd": http.fileno()}, "admin": {"fd": admin.fileno()}},
         }
-        path = tmp_path / f"processor-{http}.json"
+        path = tmp_path / f"processor-{len(running)}.json"
         path.write_text(json.dumps(config))
         command = [sys.executable, "-m", "fnbuild.runtime.processor", "--config", str(path)]
-        log = (tmp_path / f"log-{http}").open("wb")
-        running.append(subprocess.Popen(command, stdout=log, stderr=log, env=dict(os.environ)))
-        log.close()
-        _until_ready(running[-1], f"http://127.0.0.1:{admin}", Path(log.name))
-        return f"http://127.0.0.1:{http}"
+        with (tmp_path / f"log-{len(running)}").open("wb") as log:
+            running.append(
+                subprocess.Popen(
+                    command,
+                    stdout=log,
+                    stderr=log,
+                    env=dict(os.environ),
+                    pass_fds=(http.fileno(), admin.fileno()),
+                )
+            )
+        _until_ready(running[-1], _url(admin), Path(log.name))
+        return _url(http)
 
-    yield start
-    for process in running:
-        process.send_signal(signal.SIGTERM)
-    for process in running:
-        process.wait(timeout=DEADLINE)
+    with ExitStack() as stack:
+        yield start
+        for process in running:
+            process.send_signal(signal.SIGTERM)
+        for process in running:
+            process.wait(timeout=DEADLINE)
 
 
 def _until_ready(process: subprocess.Popen[bytes], admin: str, log: Path) -> None:
     end = time.monotonic() + DEADLINE
     while time.monotonic() < end and process.poll() is None:
         try:
-            if request("GET", admin, "/ready").status == 200:
+            if request("GET", admin, "/ready", timeout=5).status == 200:
                 return
         except OSError:
             pass
@@ -101,8 +107,11 @@ def _until_ready(process: subprocess.Popen[bytes], admin: str, log: Path) -> Non
     pytest.fail(f"the processor did not become ready:\n{log.read_text()}")
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def _listening() -> socket.socket:
+    made = socket.create_server(("127.0.0.1", 0), backlog=128)
+    made.setblocking(False)
+    return made
+
+
+def _url(listening: socket.socket) -> str:
+    return f"http://127.0.0.1:{listening.getsockname()[1]}"

@@ -59,7 +59,7 @@ def test_a_rollout_loses_no_request(user: OnCluster, write: Write) -> None:
         answered(1)
         assert user.deploy("--path", write(HANDLER.format(2))) == url
         answered(2)
-        until("the end of the old pod", lambda: len(user.pods("steady")) == 1, 30.0)
+        until("the end of the old pod", lambda: len(user.pods("steady")) == 1)
         answered(2)
 
         # One that fails has served nobody, and goes again.

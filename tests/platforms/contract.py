@@ -21,6 +21,7 @@ from fnbuild import deploy
 from fnbuild.errors import NotFoundError, NotReadyError, PreconditionError, UsageError
 from fnbuild.platforms import Deployment, Key, Platform, Project
 from fnbuild.spec.types import Function, Spec
+from tests.engine import until
 
 CONFIG = """\
 metadata:
@@ -89,7 +90,7 @@ def ask(deployment: Deployment, body: object = None) -> dict[str, object]:
         data=json.dumps(body).encode(),
         headers={"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=20) as reply:
+    with urllib.request.urlopen(request, timeout=60) as reply:
         answer: dict[str, object] = json.load(reply)
     return answer
 
@@ -244,8 +245,12 @@ def test_update_changes_the_configuration_only(platform: Platform, author: Autho
 
 def test_logs_hold_what_the_handler_said(platform: Platform, author: Author) -> None:
     author.deploy("hello")
-    messages = [record.message for record in platform.logs(author.namespace, "greeter")]
-    assert "the model is loaded" in messages
+
+    def said() -> bool:
+        records = platform.logs(author.namespace, "greeter")
+        return "the model is loaded" in [record.message for record in records]
+
+    until("the words in the log", said)
 
 
 def test_replicas_have_names(platform: Platform, author: Author) -> None:
@@ -278,9 +283,9 @@ def test_a_log_that_is_followed_ends_when_told(platform: Platform, author: Autho
 
     thread = threading.Thread(target=follow)
     thread.start()
-    assert seen.wait(20)
+    assert seen.wait(60)
     ended.set()
-    thread.join(5)
+    thread.join(60)
     assert not thread.is_alive()
 
 

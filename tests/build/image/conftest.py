@@ -21,13 +21,13 @@ from tests.build.image import bases
 from tests.build.image.bases import BASES, docker
 from tests.engine import making, require_engine
 
-PATIENCE = 30.0
+PATIENCE = 150.0
 
 # Run by the container's own Python, since there may be nothing else in it.
 _POST = """
 import sys
 from http.client import HTTPConnection
-connection = HTTPConnection("127.0.0.1", 8080, timeout=20)
+connection = HTTPConnection("127.0.0.1", 8080, timeout=60)
 connection.request("POST", "/", sys.stdin.buffer.read(), {"Content-Type": "application/json"})
 reply = connection.getresponse()
 body = reply.read()
@@ -55,7 +55,7 @@ class Container:
 
     def wait(self) -> dict[str, Any]:
         """Its status once it is known whether it is ready."""
-        return json.loads(self.run("processor", "--wait", "25").stdout)
+        return json.loads(self.run("processor", "--wait", "120").stdout)
 
     def await_ready(self) -> dict[str, Any]:
         """Its status; the test fails with its log when it does not become ready."""

@@ -329,10 +329,10 @@ def test_nothing_is_left_but_the_image(
 
 
 def test_builds_that_begin_alike_do_the_work_once(author: Author, made: Made) -> None:
-    author.write(f"commands: ['sleep 1; echo {made.token}; date +%N > /when']")
+    author.write(f"commands: ['sleep 5; echo {made.token}; date +%N > /when']")
     second = Author(made, author.folder.parent / "second", made.image("second"))
     second.folder.mkdir()
-    second.write(f"commands: ['sleep 1; echo {made.token}; date +%N > /when']")
+    second.write(f"commands: ['sleep 5; echo {made.token}; date +%N > /when']")
     with ThreadPoolExecutor() as pool:
         for built in [pool.submit(author.build), pool.submit(second.build)]:
             built.result()

@@ -12,7 +12,7 @@ from tests.build.image.conftest import Container, Make, Start
 from tests.runtime.conftest import eventually
 
 READY = "def handler(context, event):\n    return 'ok'\n"
-SLOW = "import time\ndef handler(context, event):\n    time.sleep(1)\n    return 'late'\n"
+SLOW = "import time\ndef handler(context, event):\n    time.sleep(6)\n    return 'late'\n"
 
 # A process whose parent and process group are gone, and which then ends itself.
 ORPHANS = """
@@ -69,7 +69,7 @@ def test_the_request_under_way_is_answered_before_the_end(make_image: Make, star
     asked = one.begin_post(b"")
     eventually(lambda: json.loads(one.run("processor", "--status").stdout)["in_flight"] == 1)
     docker("kill", "--signal", "TERM", one.name)
-    out, _err = asked.communicate(timeout=20)
+    out, _err = asked.communicate(timeout=60)
     assert out == b"200 late"
     assert exit_of(one)[0] == 0
 

@@ -47,7 +47,7 @@ def opened(
             )
             assert answer.status == 204, answer.text()
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)
         page.on("pageerror", lambda error: failures.append(str(error)))
         page.on("console", console)
         page.on("request", request)

@@ -28,7 +28,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
         browser = playwright.chromium.launch(
             executable_path=program, args=["--no-sandbox", "--disable-gpu"]
         )
-        expect.set_options(timeout=15_000)
+        expect.set_options(timeout=60_000)
         yield browser
         browser.close()
 

@@ -32,11 +32,11 @@ def test_requests_and_errors_are_drawn_and_read(
     headers = {"x-nuclio-function-name": name}
     samples = page.locator("table.figures tbody tr")
     # Counting begins with the first look at a function.
-    expect(samples.first).to_be_attached(timeout=45_000)
+    expect(samples.first).to_be_attached(timeout=120_000)
     for body in ("", "", "", "bad"):
         dashboard.request("POST", "/api/function_invocations", body=body, headers=headers)
     tiles = page.locator(".tiles")
-    expect(tiles).to_contain_text(re.compile(r"Requests since \d\d:\d\d:\d\d4"), timeout=20_000)
+    expect(tiles).to_contain_text(re.compile(r"Requests since \d\d:\d\d:\d\d4"))
     expect(tiles).to_contain_text(re.compile(r"Errors since \d\d:\d\d:\d\d1"))
     requests = page.get_by_role("img", name="Requests and errors")
     expect(requests.locator(".bar-requests")).not_to_have_count(0)
@@ -63,18 +63,15 @@ def test_figures_say_what_is_known(
     go(page, f"/functions/{name}/charts")
     page.get_by_text("The figures as a table").click()
     samples = page.locator("table.figures tbody tr")
-    expect(samples.first).to_be_attached(timeout=45_000)
+    expect(samples.first).to_be_attached(timeout=120_000)
     headers = {"x-nuclio-function-name": name}
     slow = {**headers, "x-nuclio-path": "/slow"}
     dashboard.request("POST", "/api/function_invocations", headers=slow)
     # A single request is known exactly, whatever bucket it is in.
     expect(page.locator("#read-latency")).to_have_text(
-        re.compile(r"^Last, at [\d:]+: p50 1,5\d\d ms, p95 1,5\d\d ms, p99 1,5\d\d ms$"),
-        timeout=20_000,
+        re.compile(r"^Last, at [\d:]+: p50 ([12],\d\d\d) ms, p95 \1 ms, p99 \1 ms$")
     )
-    expect(page.locator(".tiles")).to_contain_text(re.compile(r"p95 at [\d:]+1,5\d\d ms"))
+    expect(page.locator(".tiles")).to_contain_text(re.compile(r"p95 at [\d:]+[12],\d\d\d ms"))
     for _ in range(20):
         dashboard.request("POST", "/api/function_invocations", headers=headers)
-    expect(page.locator("#read-latency")).to_have_text(
-        re.compile(r"p50 (\u2264 |\d+\u2013)\d+ ms"), timeout=20_000
-    )
+    expect(page.locator("#read-latency")).to_have_text(re.compile(r"p50 (\u2264 |\d+\u2013)\d+ ms"))

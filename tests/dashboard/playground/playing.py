@@ -123,6 +123,7 @@ class Playground:
         until(lambda: self._heard(count), f"{count} replies to {self.name}")
         expect(self.page.locator(".playground")).to_have_attribute("aria-busy", "false")
         expect(self.page.locator(".panel-verdict > *").first).to_be_visible()
+        self.settled()
         assert len(self.sent) == count, [list(one) for one in self.sent]
 
     def _heard(self, count: int) -> bool:

@@ -9,7 +9,7 @@ from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.spec.types import Raw
 from tests.engine import until
 
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 
 
 def pod(namespace: str, name: str, image: str, program: str) -> Raw:

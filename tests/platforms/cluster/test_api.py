@@ -114,7 +114,7 @@ class Watched:
             self.begun.set()
 
     def end(self) -> list[tuple[str, str]]:
-        self._thread.join(20)
+        self._thread.join(120)
         assert not self._thread.is_alive()
         return self.told
 
@@ -122,8 +122,8 @@ class Watched:
 def test_a_watch_begins_with_what_is_there(cluster: Cluster, cluster_namespace: str) -> None:
     cluster.create(config_map(cluster_namespace, "old"))
     began = time.monotonic()
-    watched = Watched(cluster, cluster_namespace, 1.5)
-    assert watched.begun.wait(10)
+    watched = Watched(cluster, cluster_namespace, 6)
+    assert watched.begun.wait(60)
     cluster.create(config_map(cluster_namespace, "new"))
     cluster.patch(kinds.CONFIG_MAP, cluster_namespace, "old", {"data": {"a": "b"}})
     cluster.delete(kinds.CONFIG_MAP, cluster_namespace, "new")
@@ -133,7 +133,7 @@ def test_a_watch_begins_with_what_is_there(cluster: Cluster, cluster_namespace: 
         ("MODIFIED", "old"),
         ("DELETED", "new"),
     ]
-    assert 1.4 < time.monotonic() - began < 6
+    assert 5.9 < time.monotonic() - began < 60
 
 
 def test_a_watch_goes_on_from_a_list_when_its_place_is_lost(
@@ -152,7 +152,7 @@ def test_a_watch_goes_on_from_a_list_when_its_place_is_lost(
         return items, version
 
     monkeypatch.setattr(cluster, "_listed", forgotten)
-    told = Watched(cluster, cluster_namespace, 1.5).end()
+    told = Watched(cluster, cluster_namespace, 6).end()
     assert told[:2] == [("ADDED", "kept"), ("ADDED", "lost")]
     assert ("DELETED", "lost") in told
 
@@ -172,7 +172,7 @@ def test_a_pod_is_reached_through_the_api(
 ) -> None:
     program = "import http.server as h; h.test(h.SimpleHTTPRequestHandler, port=8082)"
     cluster.create(pod(cluster_namespace, "web", greeter_image, program))
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while (found := cluster.proxy(cluster_namespace, "web", 8082, "/etc/hostname")) is None:
         assert time.monotonic() < deadline
         time.sleep(0.2)

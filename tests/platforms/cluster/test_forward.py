@@ -70,7 +70,7 @@ def echo(cluster: Cluster, greeter_image: str) -> Iterator[str]:
 
 
 def post(url: str, body: bytes, method: str = "POST") -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=120)
     try:
         connection.request(method, "/", body)
         reply = connection.getresponse()
@@ -96,7 +96,7 @@ def test_connections_at_the_same_time(cluster: Cluster, echo: str) -> None:
 
 def test_one_connection_for_many_requests(cluster: Cluster, echo: str) -> None:
     with forwarded(cluster, echo, "echo") as url:
-        connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
+        connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=120)
         for number in range(20):
             connection.request("POST", "/", str(number))
             assert connection.getresponse().read() == str(number).encode()
@@ -106,7 +106,7 @@ def test_one_connection_for_many_requests(cluster: Cluster, echo: str) -> None:
 def test_an_answer_comes_after_the_request_is_shut(cluster: Cluster, echo: str) -> None:
     with forwarded(cluster, echo, "echo", 9090) as url:
         host, port = url.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port)), timeout=30) as asking:
+        with socket.create_connection((host, int(port)), timeout=120) as asking:
             asking.sendall(b"?")
             asking.shutdown(socket.SHUT_WR)
             assert asking.makefile("rb").read() == b"late"
@@ -115,7 +115,7 @@ def test_an_answer_comes_after_the_request_is_shut(cluster: Cluster, echo: str) 
 def test_a_refusal_in_the_middle_of_a_body_arrives(cluster: Cluster, echo: str) -> None:
     with forwarded(cluster, echo, "echo") as url:
         host, port = url.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port)), timeout=30) as asking:
+        with socket.create_connection((host, int(port)), timeout=120) as asking:
             asking.sendall(b"PUT / HTTP/1.1\r\nhost: x\r\ncontent-length: 99\r\n\r\n")
             assert asking.recv(100).startswith(b"HTTP/1.1 413")
 
@@ -145,10 +145,10 @@ def test_it_ends_with_the_block(cluster: Cluster, echo: str) -> None:
     before = threading.active_count()
     with forwarded(cluster, echo, "echo", 9090) as url:
         host, port = url.removeprefix("http://").split(":")
-        idle = socket.create_connection((host, int(port)), timeout=30)
+        idle = socket.create_connection((host, int(port)), timeout=120)
         began = time.monotonic()
-    assert time.monotonic() - began < 2, "a connection that is open does not hold it up"
-    assert threading.active_count() == before
+    assert time.monotonic() - began < 10, "a connection that is open does not hold it up"
+    until("the end of its threads", lambda: threading.active_count() <= before)
     with idle:
         assert idle.recv(1) == b""
     with pytest.raises(ConnectionRefusedError):

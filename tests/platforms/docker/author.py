@@ -44,7 +44,7 @@ class Author(Folders):
         return call(self.made.engine, *words)
 
 
-def ask(port: int, path: str = "/", timeout: float = 20.0, host: str = "127.0.0.1") -> str:
+def ask(port: int, path: str = "/", timeout: float = 60.0, host: str = "127.0.0.1") -> str:
     """The body of a 200 answer."""
     connection = http.client.HTTPConnection(host, port, timeout=timeout)
     try:

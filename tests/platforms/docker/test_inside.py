@@ -73,5 +73,5 @@ def test_docker_sees_that_a_function_is_unwell(author: Author, tmp_path: Path) -
             return health(author) == "unhealthy"
         return False
 
-    until("the bad health", unwell, 40)
+    until("the bad health", unwell)
     assert author.shown().state != "ready"

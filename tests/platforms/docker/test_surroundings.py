@@ -305,5 +305,5 @@ def test_both_names_of_the_platform() -> None:
 
 def test_the_processor_is_reached_at_the_port_alone(author: Author) -> None:
     made = author.deploy(author.write("hello"))
-    with urllib.request.urlopen(f"http://127.0.0.1:{made.http_port}/status", timeout=10) as reply:
+    with urllib.request.urlopen(f"http://127.0.0.1:{made.http_port}/status", timeout=60) as reply:
         assert reply.read() == b"hello"

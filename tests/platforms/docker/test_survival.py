@@ -227,9 +227,9 @@ def test_a_model_that_takes_too_long(author: Author) -> None:
     def handler(context, event):
         return "hello"
     """
-    words = r"did not finish within 1 s.*main\.py:5, in init_context"
+    words = r"did not finish within 8 s.*main\.py:5, in init_context"
     with pytest.raises(NotReadyError, match=words):
-        author.deploy(author.write_code(code, spec="readinessTimeoutSeconds: 1"))
+        author.deploy(author.write_code(code, spec="readinessTimeoutSeconds: 8"))
     assert author.shown().state == "error"
 
 

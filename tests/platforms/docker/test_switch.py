@@ -14,15 +14,19 @@ from fnbuild.errors import ConflictError, NotReadyError, PreconditionError
 from fnbuild.platforms.docker import DockerPlatform, records
 from fnbuild.spec.types import Function, Spec
 from fnbuild.store import lock
+from tests.engine import until
 from tests.platforms.docker.author import Author, ask
 
 # The machine that tests run on may have much else to do; the bench has the real number.
 LONGEST_GAP = 20.0
 
 SLOW = """\
+import os
 import time
 
 def handler(context, event):
+    if event.path == "/3" and os.path.isdir("/shared"):
+        open("/shared/asked", "w").close()
     time.sleep(float(event.path.strip("/") or 0))
     return "old"
 """
@@ -54,7 +58,7 @@ class Caller(threading.Thread):
     def run(self) -> None:
         last = time.monotonic()
         while not self.done.is_set():
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
             try:
                 connection.request("GET", "/")
                 reply = connection.getresponse()
@@ -91,9 +95,9 @@ def test_what_callers_notice_of_a_redeploy(author: Author) -> None:
     holder.start()
     second = author.deploy(author.write("new", spec=spec))
     assert ask(second.http_port) == "new"
-    holder.join(30)
+    holder.join(120)
     caller.done.set()
-    caller.join(30)
+    caller.join(120)
 
     assert second.http_port == first.http_port
     assert caller.words == {"old", "new"}
@@ -102,21 +106,31 @@ def test_what_callers_notice_of_a_redeploy(author: Author) -> None:
     assert any(line.startswith("the port was closed for ") for line in author.progress)
 
 
-def test_a_request_in_hand_is_served_by_the_container_that_goes(author: Author) -> None:
-    first = author.deploy(author.write_code(SLOW))
+def test_a_request_in_hand_is_served_by_the_container_that_goes(
+    author: Author, tmp_path: Path
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    spec = f"""
+    volumes:
+    - volume: {{name: v, hostPath: {{path: {shared}}}}}
+      volumeMount: {{name: v, mountPath: /shared}}
+    """
+    first = author.deploy(author.write_code(SLOW, spec=spec))
     answers: list[str] = []
     asking = threading.Thread(
-        target=lambda: answers.append(ask(first.http_port, "/3", timeout=30)), daemon=True
+        target=lambda: answers.append(ask(first.http_port, "/3", timeout=60)), daemon=True
     )
 
     def progress(sentence: str) -> None:
         if sentence == "the old container ends what it has in hand":
             asking.start()
-            time.sleep(0.3)  # the request has to be there before the signal
+            # It has to be there before the signal.
+            until("the request in the container", (shared / "asked").exists)
 
     author.progress = Listener(progress)
     author.deploy(author.write("new"))
-    asking.join(30)
+    asking.join(120)
     assert answers == ["old"]
 
 

@@ -180,7 +180,7 @@ def test_a_function_that_is_elsewhere_or_has_another_name(
 
 def test_a_node_port_and_a_way_through_the_api_server(author: Author, image: str) -> None:
     def answer(url: str) -> bytes:
-        with urllib.request.urlopen(url, timeout=20) as reply:
+        with urllib.request.urlopen(url, timeout=60) as reply:
             body: bytes = reply.read()
             return body
 
@@ -226,7 +226,7 @@ def test_what_was_applied_from_a_file_is_a_revision_too(author: Author, image: s
     cluster = author.platform.cluster
     for manifest in author.planned(image).manifests:
         cluster.apply(manifest)
-    until("the pods", lambda: author.shown().state == "ready", seconds=60)
+    until("the pods", lambda: author.shown().state == "ready")
     (only,) = author.platform.revisions(author.namespace, "greeter")
     assert (only.number, only.state, only.message) == (1, "active", "applied from a file")
     assert only.created

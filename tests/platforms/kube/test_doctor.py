@@ -222,7 +222,7 @@ def test_pulls_are_judged_by_what_the_cluster_says(
     assert "wants a login" in closed.message
     assert "fnbuild create registry-secret --platform kube" in closed.remedy
     assert all(one.remedy for one in (missing, silent, closed))
-    until("the end of the pods", lambda: not _pods(cluster, cluster_namespace), 60)
+    until("the end of the pods", lambda: not _pods(cluster, cluster_namespace))
 
 
 def _pods(cluster: Cluster, namespace: str) -> list[Raw]:

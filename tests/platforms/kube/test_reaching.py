@@ -57,7 +57,7 @@ def test_a_connection_alone_is_no_function(author: Author, image: str, proxy: st
         assert url == f"http://{good}"
     with author.platform.reach(replace(made, external_urls=(proxy,))) as url:
         assert url not in (f"http://{proxy}", "")
-        with urllib.request.urlopen(url, timeout=20) as reply:
+        with urllib.request.urlopen(url, timeout=60) as reply:
             assert reply.read() == b"hello"
 
 
@@ -83,7 +83,7 @@ def test_in_a_pod_with_few_rights(
         said.update(pod.get("status") or {})
         return said.get("phase") in ("Succeeded", "Failed")
 
-    until("the end of the pod", ended, 90)
+    until("the end of the pod", ended, 180)
     texts = {one: _log(cluster, author.namespace, one) for one in lines}
     assert said["phase"] == "Succeeded", texts
     status = json.loads(texts["get"])["status"]

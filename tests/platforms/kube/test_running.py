@@ -45,7 +45,7 @@ def one_pod(cluster: Cluster, namespace: str, labels: str, phase: str) -> Raw:
             return False
         return bool(status.get("phase") == phase)
 
-    until(f"a pod of {labels} in phase {phase}", reached, 60)
+    until(f"a pod of {labels} in phase {phase}", reached)
     return seen[0]
 
 

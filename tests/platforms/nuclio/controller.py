@@ -147,7 +147,7 @@ class Controller:
 
     def _outcome(self, function: Raw) -> Raw:
         name, spec = function["metadata"]["name"], function["spec"]
-        deadline = time.monotonic() + float(spec.get("readinessTimeoutSeconds") or 60)
+        deadline = time.monotonic() + float(spec.get("readinessTimeoutSeconds") or 120)
         while time.monotonic() < deadline and not self.stopped.wait(_LOOK):
             deployment = self.cluster.get(DEPLOYMENT, self.namespace, f"nuclio-{name}") or {}
             if _available(deployment):

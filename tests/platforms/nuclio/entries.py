@@ -83,7 +83,7 @@ def shown(one: Raw) -> Raw:
 def healthy(port: int) -> bool:
     try:
         url = f"http://127.0.0.1:{port}/__internal/health"
-        with urllib.request.urlopen(url, timeout=1) as reply:
+        with urllib.request.urlopen(url, timeout=5) as reply:
             return bool(reply.status == 200)
     except OSError:
         return False

@@ -211,7 +211,7 @@ class Nuclio:
             docker(*words, one["spec"]["image"])
         except RuntimeError as error:
             return {"state": "error", "message": f"Failed to run container: {error}"}
-        return self._ready(key, float(one["spec"].get("readinessTimeoutSeconds") or 30))
+        return self._ready(key, float(one["spec"].get("readinessTimeoutSeconds") or 120))
 
     def _port(self, key: tuple[str, str]) -> int:
         try:

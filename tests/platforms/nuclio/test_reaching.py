@@ -25,7 +25,7 @@ def test_a_function_without_a_port_is_called_all_the_same(world: World) -> None:
         assert ask(url, None)["word"] == "one"
         place, headers = f"{url}/deep/path?x=1", {"Content-Type": "application/json"}
         request = urllib.request.Request(place, b'"text"', headers, method="PUT")
-        with urllib.request.urlopen(request, timeout=20) as reply:
+        with urllib.request.urlopen(request, timeout=60) as reply:
             assert json.load(reply)["got"] == "text"
             assert reply.getheader("Content-Type") == "application/json"
     with pytest.raises(OSError):  # noqa: PT011 - of any kind
@@ -50,7 +50,7 @@ def test_what_the_dashboard_refuses_is_the_answer(
         platform.reach(world.shown("eyes")) as url,
         pytest.raises(urllib.error.HTTPError) as refused,
     ):
-        urllib.request.urlopen(url, timeout=20)
+        urllib.request.urlopen(url, timeout=60)
     with refused.value as answer:
         assert answer.status == 500
         assert "Failed to invoke function" in json.load(answer)["error"]

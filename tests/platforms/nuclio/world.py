@@ -104,12 +104,12 @@ class World:
 
 def ask(url: str, body: object = None) -> Raw:
     """The answer; a node port lags the Ready condition a little."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
     while True:
         try:
-            with urllib.request.urlopen(request, timeout=20) as reply:
+            with urllib.request.urlopen(request, timeout=60) as reply:
                 found: Raw = json.load(reply)
                 return found
         except OSError:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import http.client
 import os
+import signal
 import socket
 import textwrap
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +54,7 @@ class Author:
         return deploy.deploy(request, self.progress.append)
 
 
-def ask(port: int, path: str = "/", timeout: float = 20.0) -> str:
+def ask(port: int, path: str = "/", timeout: float = 60.0) -> str:
     """The body of a 200 answer."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
@@ -79,13 +81,42 @@ def _has(process: Path, variable: bytes) -> bool:
 
 
 def alive(pid: int) -> bool:
+    """Whether the process runs. Its files are open until the last of its threads has ended."""
+    process = Path("/proc", str(pid))
     try:
-        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2][:3]
+        ended = "Z" in (process / "stat").read_text().rpartition(")")[2][:3]
+        return not ended or len(list((process / "task").iterdir())) > 1
     except OSError:
         return False
 
 
-def wait_for(question: Callable[[], Any], seconds: float = 20.0) -> Any:
+def end_everything(data: Path) -> None:
+    """Kill all that runs in the data directory, as the end of the machine does."""
+    ended: set[int] = set()
+
+    def none_left() -> bool:
+        # Some end with others, and what a supervisor has just started was in no list before.
+        for pid in (left := processes(data)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        ended.update(left)
+        return not left
+
+    assert wait_for(none_left)
+    # A process is gone from the list before the last of its files is closed.
+    assert wait_for(lambda: not any(alive(pid) for pid in ended))
+
+
+def refuses(port: int) -> bool:
+    """Whether nobody listens on the port."""
+    try:
+        socket.create_connection(("127.0.0.1", port), 60).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def wait_for(question: Callable[[], Any], seconds: float = 120.0) -> Any:
     """Ask until the answer is true or time is up; gives the last answer."""
     deadline = time.monotonic() + seconds
     while not (answer := question()) and time.monotonic() < deadline:

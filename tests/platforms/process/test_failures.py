@@ -11,7 +11,15 @@ import pytest
 
 from fnbuild.errors import BuildError, ConflictError, FnbuildError, NotReadyError
 from fnbuild.platforms.process import ProcessPlatform, sockets
-from tests.platforms.process.author import NAMESPACE, Author, alive, ask, processes, wait_for
+from tests.platforms.process.author import (
+    NAMESPACE,
+    Author,
+    alive,
+    ask,
+    processes,
+    refuses,
+    wait_for,
+)
 
 GPU = """
 resources:
@@ -62,7 +70,7 @@ def test_init_context_that_hangs(platform: ProcessPlatform, author: Author) -> N
         def handler(context, event):
             return ""
         """,
-        spec="readinessTimeoutSeconds: 1",
+        spec="readinessTimeoutSeconds: 5",
     )
     with pytest.raises(NotReadyError, match="init_context did not finish") as failure:
         author.deploy(folder)
@@ -214,8 +222,7 @@ def test_a_port_can_be_changed_and_stays_then(platform: ProcessPlatform, author:
     assert ask(wanted) == "two"
     third = author.deploy(author.write("three"))
     assert third.http_port == wanted
-    with pytest.raises(ConnectionRefusedError):
-        ask(first.http_port)
+    assert wait_for(lambda: refuses(first.http_port))
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_following_goes_through_a_rotation(log: Path) -> None:
         writer.write(line("3"))
         assert wait_for(lambda: seen == ["one", "two", "3"])
     log.unlink()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
 
 
@@ -108,7 +108,7 @@ def test_nothing_is_lost_to_a_slow_reader(log: Path) -> None:
     def follow() -> None:
         for record in functionlog.read(log, follow=True, until=ended):
             seen.append(record.message)
-            assert go_on.wait(20)
+            assert go_on.wait(60)
 
     thread = threading.Thread(target=follow)
     thread.start()
@@ -121,7 +121,7 @@ def test_nothing_is_lost_to_a_slow_reader(log: Path) -> None:
         go_on.set()
         assert wait_for(lambda: len(seen) >= 1200)
     ended.set()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
     assert seen == [str(n) for n in range(1200)]
 

@@ -24,7 +24,9 @@ from tests.platforms.process.author import (
     Author,
     alive,
     ask,
+    end_everything,
     processes,
+    refuses,
     take_port,
     wait_for,
 )
@@ -39,14 +41,6 @@ def supervisor() -> int:
 def end(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
     assert wait_for(lambda: not alive(pid))
-
-
-def end_everything(data: Path) -> None:
-    for pid in processes(data):
-        os.kill(pid, signal.SIGKILL)
-    assert wait_for(lambda: not processes(data))
-    # A process is gone from the list before the last of its files is closed.
-    assert wait_for(lambda: not daemon.is_held(supervisor_lock()))
 
 
 def test_functions_serve_on_without_their_supervisor_and_are_adopted(
@@ -179,8 +173,7 @@ def test_restart_policy_no(platform: ProcessPlatform, author: Author, given: str
     assert now.state == "unhealthy"
     assert "SIGKILL" in now.message
     assert now.http_port == made.http_port
-    with pytest.raises(ConnectionRefusedError):
-        ask(made.http_port)
+    assert wait_for(lambda: refuses(made.http_port))
     platform.up()
     assert ask(made.http_port) == "one"
 

@@ -156,7 +156,7 @@ def test_a_build_that_takes_too_long_is_ended(made, base, build):
     began = time.monotonic()
     with pytest.raises(BuildError, match="not built within 1 s"):
         build(f"FROM {base}\n{made.label}\nRUN echo waiting; sleep 60\n", timeout=1, no_cache=True)
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 45
 
 
 def test_an_interrupt_ends_the_client(engine, made, base, context):
@@ -171,7 +171,7 @@ def test_an_interrupt_ends_the_client(engine, made, base, context):
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         engine.build(BuildRequest(context, file, ()), interrupt)
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 45
     until("the end of the client and of its step", lambda: not running(str(file), mark))
 
 

@@ -44,7 +44,7 @@ def test_a_program_that_does_not_end_is_ended_and_removed(engine, made, base):
     began = time.monotonic()
     with pytest.raises(BuildError, match="did not end within 1 s"):
         engine.run(base, ["sleep", "300"], timeout=1)
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 100
     assert "fnbuild-probe-" not in containers_of(engine, base)
 
 
