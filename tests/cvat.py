@@ -133,7 +133,8 @@ class Cvat:
                 reply.raise_for_status()
                 return reply.json()
         except requests.exceptions.HTTPError as error:
-            raise CvatError(error.response.status_code, str(error)) from None
+            reason = f"{error}: {error.response.text}"
+            raise CvatError(error.response.status_code, reason) from None
         except requests.exceptions.JSONDecodeError as error:
             raise CvatError(500, f"the reply is not JSON: {error}") from None
         except requests.exceptions.ReadTimeout as error:

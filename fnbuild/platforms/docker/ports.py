@@ -7,6 +7,7 @@ the container, and CVAT goes on asking at the old one.
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import random
 import socket
 from collections.abc import Collection, Iterator
@@ -65,15 +66,20 @@ def gateway(engine: Engine) -> str | None:
     told = _told_gateway(engine)
     if not engine.local:
         return told
-    # A new engine does not tell before its first restart, and one without root has its bridge
-    # elsewhere: only an address that this machine has can be published on.
+    # An engine without root has its bridge elsewhere: only an address that this machine has can be
+    # published on.
     return next((one for one in (told, docker_gateway()) if one and _is_here(one)), None)
 
 
 def _told_gateway(engine: Engine) -> str | None:
     bridge = engine.networks().get("bridge", {})
     configs = (bridge.get("IPAM") or {}).get("Config") or []
-    return next((one["Gateway"] for one in configs if one.get("Gateway")), None)
+    told = next((one["Gateway"] for one in configs if one.get("Gateway")), None)
+    if told is None and configs:
+        # A new engine tells no gateway before its first restart; it has taken the first address.
+        with contextlib.suppress(KeyError, ValueError):
+            told = str(next(ipaddress.IPv4Network(configs[0]["Subnet"]).hosts()))
+    return told
 
 
 def _is_here(address: str) -> bool:
