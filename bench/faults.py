@@ -255,13 +255,21 @@ def _moments(count: int, load: Load) -> Iterator[int]:
 def _kill(function: Function, load: Load, plan: Plan, outcome: Outcome) -> None:
     rng = random.Random(plan.seed)  # noqa: S311 - no secret
     for _ in _moments(plan.kills, load):
-        pids = function.pids()
-        while not pids:
+        while not _kill_one(function, rng):
             time.sleep(0.01)
-            pids = function.pids()
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(rng.choice(pids), signal.SIGKILL)
-            outcome.kills += 1
+        outcome.kills += 1
+
+
+def _kill_one(function: Function, rng: random.Random) -> bool:
+    """Whether there was a worker to kill: a redeploy may have ended those that were told of."""
+    pids = function.pids()
+    if not pids:
+        return False
+    try:
+        os.kill(rng.choice(pids), signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def _redeploy(
