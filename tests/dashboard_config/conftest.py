@@ -52,7 +52,7 @@ def images() -> Iterator[Images]:
         except BlockingIOError:
             return
         call(engine, "rmi", "--force", made.docker, made.plain)
-        lock.unlink()
+        lock.unlink(missing_ok=True)  # who came while it was removed has made them anew
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from fnbuild.build.image.engine import BuildRequest, ImageFacts, Layer, Progress, Ran
+from fnbuild.build.image.engine import BuildRequest, ImageFacts, Layer, Progress, Ran, StepError
 from fnbuild.build.image.engines import client
-from fnbuild.build.image.engines.reasons import clean, explained, no_image, not_loaded
+from fnbuild.build.image.engines.reasons import absent, clean, explained, no_image, not_loaded
 from fnbuild.build.image.instructions import images_of
 from fnbuild.build.image.steps import Steps
 from fnbuild.errors import BuildError, InputError, UnavailableError
@@ -46,6 +46,22 @@ class CommandLine(ABC):
         """`UnavailableError` when the engine is not installed or does not answer."""
 
     def build(self, request: BuildRequest, progress: Progress) -> str:
+        try:
+            return self._built(request, progress)
+        except StepError as error:
+            if not self._has_vanished(error):
+                raise
+        progress("an image that the build went on from was removed meanwhile; building once more")
+        return self._built(request, progress)
+
+    def _has_vanished(self, error: StepError) -> bool:
+        """Whether a step lacks the one before it. Docker's classic builder keeps each step as an
+        image, which goes with the last image that was made from it.
+        """
+        named = error.instruction.startswith("FROM") or "--from=" in error.instruction
+        return not named and absent(self.name) in error.message
+
+    def _built(self, request: BuildRequest, progress: Progress) -> str:
         text = _read(request.dockerfile)
         if not request.pull:
             self._require(images_of(text, request.args))

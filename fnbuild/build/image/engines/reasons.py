@@ -43,6 +43,7 @@ _DOCKER_GROUP = (
     "add yourself to the group that owns the socket (`sudo usermod -aG docker $USER`) and log in"
     " again, or set DOCKER_HOST to an engine of your own"
 )
+_ABSENT = "{engine} does not have the image"
 _LOGIN = "`{engine} login {registry}` with an account that may do this"
 _MEANINGS = (
     _Meaning(
@@ -106,7 +107,7 @@ _MEANINGS = (
     _Meaning(
         r"[Nn]o such image|image not known|does not exist locally|unable to find image|"
         r"short-name resolution|did not resolve to an alias",
-        "{engine} does not have the image",
+        _ABSENT,
         "`{engine} images` lists what it has; fetch it with `{engine} pull`",
     ),
     _Meaning(
@@ -120,6 +121,11 @@ _MEANINGS = (
         "spec.build.flags and --build-flag are handed to its build command as they are",
     ),
 )
+
+
+def absent(engine: str) -> str:
+    """The words for an image that the engine does not have."""
+    return _ABSENT.format(engine=engine)
 
 
 def installed(program: str) -> None:

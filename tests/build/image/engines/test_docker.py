@@ -61,6 +61,43 @@ def test_the_variable_chooses_the_builder(monkeypatch):
         assert Docker().buildkit is expected
 
 
+_LOSING = """\
+#!/bin/sh
+# The docker that is there, whose cache loses a step of the first builds.
+cd {folder}
+if [ "$1" = build ] && mkdir $(ls | wc -l) && [ $(ls | wc -l) -le {losses} ]; then
+    echo "Step 1/2 : FROM {base}"
+    echo "Step 2/2 : ADD a /"
+    echo "No such image: sha256:0123456789abcdef" >&2
+    exit 1
+fi
+exec {docker} "$@"
+"""
+
+
+@pytest.mark.parametrize("losses", [1, 2])
+def test_a_step_that_was_removed_is_made_again(monkeypatch, tmp_path, base, made, losses):
+    """Once: with the images of other functions steps of this one can go while it is built."""
+    monkeypatch.setenv("DOCKER_BUILDKIT", "0")
+    counted, context, program = (tmp_path / name for name in ("counted", "context", "docker"))
+    counted.mkdir()
+    words = {"folder": counted, "losses": losses, "base": base, "docker": Docker().program}
+    program.write_text(_LOSING.format(**words))
+    program.chmod(0o755)
+    context.mkdir()
+    (context / "a").write_text("a")
+    (context / "Dockerfile").write_text(f"FROM {base}\n{made.label}\nADD a /\n")
+    request = BuildRequest(context, context / "Dockerfile", (made.image("again"),))
+    said: list[str] = []
+    if losses == 1:
+        assert Docker(str(program)).build(request, said.append)
+    else:
+        with pytest.raises(BuildError, match="docker does not have the image"):
+            Docker(str(program)).build(request, said.append)
+    assert len(list(counted.iterdir())) == 2
+    assert len([line for line in said if "building once more" in line]) == 1
+
+
 def test_an_engine_that_is_not_installed(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UnavailableError, match="docker is not installed"):
