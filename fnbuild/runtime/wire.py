@@ -14,6 +14,8 @@ import struct
 from json.encoder import encode_basestring_ascii
 from typing import Any, Callable, Dict, List, NamedTuple, Tuple, Union
 
+from .memo import remember
+
 Body = Union[bytes, bytearray, memoryview]
 Meta = Dict[str, Any]
 # Meta as it goes over the socket: ASCII JSON.
@@ -56,9 +58,6 @@ _SEND_BUFFER = 1024 * 1024
 Message = NamedTuple("Message", [("kind", int), ("meta", Meta), ("body", Any), ("mark", Any)])
 _EVENT_MARK = struct.Struct("!36sQ")
 _REPLY_MARK = struct.Struct("!dd")
-# How many metas of which length are remembered.
-_KEPT = 256
-_KEPT_LENGTH = 1024
 
 
 def _make_encode() -> Callable[[Any], str]:
@@ -108,10 +107,7 @@ class Replies:
         if known is None:
             meta: Meta = {"s": status, "h": headers}
             known = encode(dict(meta, x=1) if raised else meta)
-            if len(known) <= _KEPT_LENGTH:
-                if len(self._known) >= _KEPT:
-                    self._known.clear()
-                self._known[key] = known
+            remember(self._known, key, known, len(known))
         return known
 
 
@@ -138,11 +134,7 @@ class Memory:
     def _read(self, text: bytes) -> Meta:
         meta = self._known.get(text)
         if meta is None:
-            meta = decode(text)
-            if len(text) <= _KEPT_LENGTH:
-                if len(self._known) >= _KEPT:
-                    self._known.clear()
-                self._known[text] = meta
+            meta = remember(self._known, text, decode(text), len(text))
         return meta
 
 

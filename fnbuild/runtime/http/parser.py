@@ -7,8 +7,10 @@ would need the same checks behind it, since it accepts what is refused here.
 """
 
 import re
-from typing import Any, Dict, List, Optional, Tuple, TypeVar
+from typing import Any, Dict, List, Optional, Tuple
 from urllib.parse import unquote
+
+from ..memo import remember
 
 # Bytes that no head may have besides its line breaks: control characters except the tab.
 _PLAIN = bytes(c for c in range(256) if c >= 32 and c != 127) + b"\t"
@@ -22,16 +24,11 @@ _DIGITS = re.compile(r"[0-9]{1,19}\Z")
 _FRAMING = frozenset(
     ["content-length", "transfer-encoding", "connection", "host", "expect"]
 )  # fmt: skip
-# How many texts of which length a parser remembers, of each kind.
-_KEPT = 512
-_KEPT_LENGTH = 1024
 
 # Method, target, version, path, query.
 Start = Tuple[str, str, str, str, str]
 # Name and value, then the name in lower case if it decides how the message is read.
 Field = Tuple[Tuple[str, str], str]
-Key = TypeVar("Key", str, bytes)
-Value = TypeVar("Value")
 
 
 class Refusal(Exception):  # noqa: N818 - an answer, no fault of the program
@@ -93,28 +90,18 @@ class HeadParser:
             raise Refusal(400, "the request's head has a control character or a lone line break")
         start = self._starts.get(lines[0])
         if start is None:
-            start = _remember(self._starts, lines[0], _start(lines[0]))
+            start = remember(self._starts, lines[0], _start(lines[0]), len(lines[0]))
         fields = []
         framing = []
         known = self._fields
         for line in lines[1:]:
             field = known.get(line)
             if field is None:
-                field = _remember(known, line, _field(line))
+                field = remember(known, line, _field(line), len(line))
             fields.append(field[0])
             if field[1]:
                 framing.append(field)
-        return _remember(self._heads, raw, _head(start, tuple(fields), framing))
-
-
-def _remember(memory: Dict[Key, Value], key: Key, value: Value) -> Value:
-    """Keep what was read from a text of ordinary length."""
-    if len(key) <= _KEPT_LENGTH:
-        if len(memory) >= _KEPT:
-            # Cheaper than keeping an order; what is in use comes back at once.
-            memory.clear()
-        memory[key] = value
-    return value
+        return remember(self._heads, raw, _head(start, tuple(fields), framing), len(raw))
 
 
 def check_partial(begun: bytes, checked: int) -> int:
