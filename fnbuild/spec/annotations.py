@@ -21,6 +21,14 @@ PROJECT_LABEL = "nuclio.io/project-name"
 CVAT_TIMEOUT = 120.0
 """Seconds after which CVAT gives up on a call."""
 
+NUCLIO_REQUEST_SIZE = 4 << 20
+"""The bytes of a request that Nuclio takes where nothing else is said."""
+
+# What the templates have: a tracker's states travel with each request, re-identification has two
+# pictures in one.
+_REQUEST_SIZES = {
+    "detector": 32 << 20, "interactor": 32 << 20, "reid": 64 << 20, "tracker": 256 << 20,
+}  # fmt: skip
 _PLACE = ("metadata", "annotations")
 _INTEGERS = ("version", "min_pos_points", "min_neg_points")
 _FLAGS = ("startswith_box", "startswith_box_optional")
@@ -132,7 +140,11 @@ def time_limit(subject: Subject) -> None:
         return
     if seconds > CVAT_TIMEOUT:
         message = f"eventTimeout is {text}, but CVAT gives up after {CVAT_TIMEOUT:.0f} seconds"
-        subject.warning("cvat-timeout", message, ("spec", "eventTimeout"))
+        hint = (
+            f"set CVAT_NUCLIO_DEFAULT_TIMEOUT to more than {seconds:.0f} in the environment of"
+            f" CVAT's server and workers, or write `eventTimeout: {CVAT_TIMEOUT:.0f}s`"
+        )
+        subject.warning("cvat-timeout", message, ("spec", "eventTimeout"), hint)
 
 
 def description(subject: Subject) -> None:
@@ -155,6 +167,35 @@ def reachable(subject: Subject) -> None:
     if not any(trigger.kind == "http" for trigger in spec.triggers.values()):
         path = ("spec", "disableDefaultHTTPTrigger")
         subject.warning("cvat-http", "without an http trigger CVAT cannot call this function", path)
+
+
+def request_size(subject: Subject) -> None:
+    """Warn if the request limit is low: base64 makes CVAT's pictures a third larger."""
+    kind, http = subject.function.metadata.annotations.get("type"), subject.function.http_trigger()
+    if kind not in _REQUEST_SIZES or http is None:
+        return
+    name, trigger = http
+    written = {key.lower(): (key, value) for key, value in trigger.attributes.items()}
+    key, value = written.get("maxrequestbodysize", ("", 0))
+    if not isinstance(value, int) or value > NUCLIO_REQUEST_SIZE:
+        return
+    limit = f"is {value}" if value else f"is Nuclio's default of {NUCLIO_REQUEST_SIZE >> 20} MiB"
+    largest = (value or NUCLIO_REQUEST_SIZE) * 3 / 4 / 1e6
+    message = (
+        f"maxRequestBodySize {limit}: a picture of more than about {largest:.1f} MB is refused,"
+        " for CVAT sends it as base64"
+    )
+    size = _REQUEST_SIZES[kind]
+    hint = (
+        f"write `attributes: {{maxRequestBodySize: {size}}}` ({size >> 20} MiB) in the http trigger"
+    )
+    path = ("spec", "triggers", name)
+    if not subject.has(*path):
+        subject.warning("cvat-request-size", message, (*_PLACE, "type"), hint)
+    elif key:
+        subject.warning("cvat-request-size", message, (*path, "attributes", key), hint)
+    else:
+        subject.warning("cvat-request-size", message, path, hint, "key")
 
 
 def label_spec(subject: Subject) -> None:

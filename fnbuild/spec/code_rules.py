@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from fnbuild.spec import user_data_rules
 from fnbuild.spec.function_rules import code_folder
 from fnbuild.spec.hints import closest
 from fnbuild.spec.locate import display
@@ -46,6 +47,9 @@ def entry_module(subject: Subject) -> None:
     module = _Module(tree)
     _handler(subject, source, module, found[2])
     _signature(source, module, "init_context", ("context",))
+    folder = code_folder(subject)
+    if folder is not None:
+        user_data_rules.unset_attributes(source, tree, folder)
 
 
 def _file(subject: Subject, module: str) -> Path | None:

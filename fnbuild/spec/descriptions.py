@@ -133,7 +133,7 @@ _TRIGGER = {
     "secret": "The secret at the source of events.",
     "partitions": "Partitions of the source of events.",
     "annotations": "Annotations of the trigger.",
-    "attributes": "Settings of the kind, such as maxRequestBodySize and port of http.",
+    "attributes": "Settings of the kind: port, maxRequestBodySize, maxReplyBodySize … of http.",
 }
 
 FIELDS = {

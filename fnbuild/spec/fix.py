@@ -1,7 +1,8 @@
-"""Mends what has one right answer, by edits of single spans: comments and layout stay.
+"""Fix errors that have one right answer, by edits of single spans: comments and layout stay.
 
-Mended are tabs in the indentation, misspelt and outdated keys, quotes around numbers, flags of
-CVAT that say "false" and mean true, and commas before the end of a JSON list.
+These are tabs in the indentation, misspelt and outdated keys, quotes around numbers, flags of CVAT
+that are "false" and count as true, commas before the end of a JSON list, and skeletons without an
+svg.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from fnbuild.spec.embedded import Embedded
 from fnbuild.spec.hints import renamed
 from fnbuild.spec.locate import display, locate
 from fnbuild.spec.nodes import Node, compose
+from fnbuild.spec.skeleton_fix import svg_insertion
 from fnbuild.spec.source import Source, conflict_markers, read_source, shown
 from fnbuild.spec.tabs import TabMender, tab_row
 from fnbuild.spec.types import Function
@@ -138,7 +140,7 @@ def _edits(source: Source) -> list[_Edit]:
         for edit in edits:
             found.setdefault(edit.start, edit)
     result = list(found.values())
-    return result or list(_json_comma(decoder))
+    return result or list(_json_comma(decoder)) or list(_skeletons(decoder))
 
 
 def _over(source: Source, node: Node, text: str, what: str) -> _Edit:
@@ -206,6 +208,35 @@ def _json_comma(decoder: Decoder) -> Iterator[_Edit]:
             yield _Edit(start, start + 1, "", span.line - 1, what)
     except RecursionError:
         return
+
+
+def _skeletons(decoder: Decoder) -> Iterator[_Edit]:
+    """Write the svg of the first skeleton that has sublabels and no svg."""
+    place = decoder.places.get(("metadata", "annotations", "spec"))
+    if place is None or place[1].kind != "scalar" or place[1].style not in ("|", "'"):
+        return
+    node = place[1]
+    insertion = svg_insertion(node.text)
+    if insertion is None:
+        return
+    index, text, name = insertion
+    # The insertion goes after a character that has a place in the file.
+    span = Embedded(decoder.source, node).at_index(index - 1)
+    if span is None:
+        return
+    start = decoder.source.index(span.line - 1, span.column)
+    if decoder.source.text[start - 1 : start] == node.text[index - 1]:
+        what = f"the skeleton {shown(name)} has an svg of its sublabels and edges"
+        column = index - 2 - node.text.rfind("\n", 0, index - 1)
+        text = _inside(text, node, span.column - 1 - column)
+        yield _Edit(start, start, text, span.line - 1, what)
+
+
+def _inside(text: str, node: Node, indent: int) -> str:
+    """Return a text in the form it has inside the scalar with its indentation."""
+    if node.style == "|":
+        return text.replace("\n", "\n" + " " * indent)
+    return " ".join(text.replace("'", "''").splitlines())
 
 
 def _comma_before_end(text: str, position: int) -> int | None:

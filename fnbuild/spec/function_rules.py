@@ -241,6 +241,11 @@ def code_entry(subject: Subject) -> None:
     if kind == "git" and not any(attributes.get(key) for key in ("branch", "tag", "reference")):
         message = "codeEntryType git needs a branch, a tag or a reference in codeEntryAttributes"
         subject.error("code-entry", message, path)
+    if kind == "git":
+        present = {name.lower() for name, value in attributes.items() if value}
+        if len(present & {"clientcert", "clientkey"}) == 1:
+            message = "codeEntryAttributes has one of clientCert and clientKey; git needs both"
+            subject.error("code-entry", message, path)
     if spec.function_source_code:
         try:
             base64.b64decode("".join(spec.function_source_code.split()), validate=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import yaml
@@ -12,13 +11,18 @@ from fnbuild.spec.embedded import Embedded
 from fnbuild.spec.hints import closest, meant
 from fnbuild.spec.labels import INPUT_TYPES, TYPES
 from fnbuild.spec.nodes import Node, compose, from_value
+from fnbuild.spec.skeletons import Drawing, edges_in
 from fnbuild.spec.source import Source, has_room, shown
 from fnbuild.spec.subject import Subject
 
 _HIDES_ALL = "CVAT lists no function at all"
 _HIDES_ONE = "CVAT hides this function"
-_SVG_LABEL = re.compile(r"data-label-name=[\"']?([^\"'\s>]+)")
-_LABEL_KEYS = ("id", "name", "type", "attributes", "sublabels", "svg", "color")
+_WRITE_SVG = (
+    "`fnbuild validate --fix` writes it, with lines between the sublabels that the label's key"
+    ' `edges` names, as in "edges": [["head", "neck"]]'
+)
+_REWRITE_SVG = "remove the svg, and `fnbuild validate --fix` writes it anew"
+_LABEL_KEYS = ("id", "name", "type", "attributes", "sublabels", "svg", "color", "edges")
 
 
 def check_labels(subject: Subject, embedded: Embedded, value: Any) -> None:
@@ -154,7 +158,8 @@ class _Labels:
         for key in ("sublabels", "svg"):
             if key not in label:
                 message = f"a skeleton has no {key}; {_HIDES_ALL}"
-                self._find("error", "cvat-skeleton", message, item)
+                hint = _WRITE_SVG if key == "svg" and "sublabels" in label else None
+                self._find("error", "cvat-skeleton", message, item, hint)
         if "sublabels" not in label:
             return
         node = label["sublabels"][1]
@@ -162,23 +167,42 @@ class _Labels:
             self._find("error", "cvat-skeleton", f"sublabels must be a list; {_HIDES_ALL}", node)
             return
         self._labels(node.items, "sublabel")
-        if "svg" in label:
-            self._svg(node, label["svg"][1])
-
-    def _svg(self, sublabels: Node, svg: Node) -> None:
-        drawn = set(_SVG_LABEL.findall(svg.text))
         names = {
-            value.text
-            for item in sublabels.items
-            for key, value in item.pairs
-            if key.text == "name"
+            value.text for item in node.items for key, value in item.pairs if key.text == "name"
         }
-        for name in sorted(names - drawn) if drawn else []:
+        if "edges" in label:
+            self._edges(names, label["edges"][1])
+        if "svg" in label:
+            self._svg(names, label["svg"][1])
+
+    def _edges(self, names: set[str], node: Node) -> None:
+        edges = edges_in(node.plain())
+        if node.kind != "list" or len(edges) != len(node.items):
+            message = "edges are pairs of sublabel names"
+            self._find("warning", "cvat-skeleton", message, node, 'as in [["head", "neck"]]')
+        for name in sorted({name for edge in edges for name in edge} - names):
+            message = f"an edge goes to {shown(name)}, which is no sublabel"
+            self._find("warning", "cvat-skeleton", message, node, meant(name, tuple(names)))
+
+    def _svg(self, names: set[str], svg: Node) -> None:
+        drawing = Drawing(svg.text)
+        drawn = set(drawing.nodes.values())
+        if names and not drawn:
+            message = "the skeleton's svg has no circle for any sublabel"
+            self._find("warning", "cvat-skeleton", message, svg, _REWRITE_SVG)
+            return
+        for name in sorted(names - drawn):
             message = f"the skeleton's svg has no circle for the sublabel {shown(name)}"
-            self._find("warning", "cvat-skeleton", message, svg)
+            self._find("warning", "cvat-skeleton", message, svg, _REWRITE_SVG)
         for name in sorted(drawn - names):
             message = f"the skeleton's svg names {shown(name)}, which is no sublabel"
-            self._find("warning", "cvat-skeleton", message, svg)
+            self._find("warning", "cvat-skeleton", message, svg, _REWRITE_SVG)
+        ends = {end for edge in drawing.edges for end in edge}
+        for end in sorted(ends - drawing.nodes.keys()):
+            message = (
+                f"an edge of the skeleton's svg goes to the node {shown(end)}, which is not there"
+            )
+            self._find("warning", "cvat-skeleton", message, svg, _REWRITE_SVG)
 
     def _find(
         self, severity: Severity, rule: str, message: str, node: Node, hint: str | None = None

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from html.parser import HTMLParser
 from typing import Any, Literal, get_args
 from zlib import crc32
 
+from fnbuild.spec.skeletons import Drawing, Edge, edges_in
 from fnbuild.spec.types import Function
 
 Kind = Literal["detector", "interactor", "reid", "tracker"]
@@ -29,8 +29,10 @@ TYPES = (
     "mask",
     "skeleton",
     "tag",
+    "interval",
 )
-"""The label types with a meaning; CVAT takes any other string too and treats it as its own type."""
+"""The label types with a meaning, `interval` on audio alone; CVAT takes any other string too and
+treats it as its own type."""
 
 INPUT_TYPES = ("select", "radio", "checkbox", "number", "text")
 
@@ -72,7 +74,11 @@ class Attribute:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One label. `id` is for handlers that map classes by number; CVAT ignores it."""
+    """One label.
+
+    `id` is for handlers that map classes by number, and `drawn_edges` are the edges from which
+    `validate --fix` draws the svg. CVAT ignores both.
+    """
 
     name: str
     type: str = "any"
@@ -80,30 +86,14 @@ class Label:
     sublabels: tuple[Label, ...] = ()
     svg: str = ""
     id: int | None = None
+    drawn_edges: tuple[Edge, ...] = ()
 
-    def edges(self) -> list[tuple[str, str]]:
-        """Pairs of sublabel names that the skeleton's picture joins by a line."""
-        reader = _Skeleton()
-        reader.feed(self.svg)
-        names = reader.nodes
-        return [(names.get(start, start), names.get(stop, stop)) for start, stop in reader.edges]
+    def edges(self) -> list[Edge]:
+        """Return the pairs of sublabel names that the skeleton's svg joins by a line.
 
-
-class _Skeleton(HTMLParser):
-    """Nodes and edges of a skeleton's svg, which is a fragment that need not be valid XML."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.nodes: dict[str, str] = {}
-        self.edges: list[tuple[str, str]] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        values = {name: value or "" for name, value in attrs}
-        if tag == "circle" and "data-node-id" in values:
-            node = values["data-node-id"]
-            self.nodes[node] = values.get("data-label-name") or node
-        elif tag == "line" and values.get("data-type") == "edge":
-            self.edges.append((values.get("data-node-from", ""), values.get("data-node-to", "")))
+        Without an svg, return the pairs in the key `edges`.
+        """
+        return Drawing(self.svg).named_edges() if self.svg else list(self.drawn_edges)
 
 
 def kind_of(function: Function) -> Kind | None:
@@ -162,6 +152,7 @@ def _label(item: dict[str, Any]) -> Label:
         sublabels=tuple(_labels(item.get("sublabels"))),
         svg=svg if isinstance(svg, str) else "",
         id=number if isinstance(number, int) else None,
+        drawn_edges=tuple(edges_in(item.get("edges"))),
     )
 
 

@@ -37,9 +37,10 @@ _ORIGINS: dict[Path, _Origin] = {}
 
 @contextmanager
 def made_of(folder: Path, name: str, choice: str) -> Iterator[None]:
-    """While this lasts, what lies below a temporary folder is shown as part of what it is made of.
+    """Show paths below a temporary folder as parts of their origin until the context ends.
 
-    `name` is that of an archive or a repository; `choice` says how to take one folder of it.
+    `name` is that of an archive or a repository, "" for the code of a function that the context
+    implies; `choice` is how to select one folder of it.
     """
     _ORIGINS[folder] = _Origin(name, choice)
     try:
@@ -82,6 +83,8 @@ def display(path: Path) -> str:
     made = _origin(path)
     if made:
         origin, inside = made
+        if not origin.name:
+            return "the code" if inside == "." else inside
         return origin.name if inside == "." else f"{origin.name}:{inside}"
     text = str(path)
     if not path.is_absolute():

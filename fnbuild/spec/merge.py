@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from fnbuild.spec.sensitive import SECRET_ENV, marked
 from fnbuild.spec.types import EnvVar, Function, Spec, Struct, Trigger
 
 _COUNTS = ("replicas", "min_replicas")
@@ -21,6 +22,12 @@ DEFAULT_HTTP = "default-http"
 def merge(winner: Function, base: Function) -> Function:
     """The two as one. Of two http triggers, one inserted by default gives way."""
     merged: Function = _structs(winner, base)
+    declared = marked(winner.metadata.annotations) | marked(base.metadata.annotations)
+    if declared:
+        # What one of the two declares to be a secret stays one.
+        annotations = {**merged.metadata.annotations, SECRET_ENV: ",".join(sorted(declared))}
+        metadata = msgspec.structs.replace(merged.metadata, annotations=annotations)
+        merged = msgspec.structs.replace(merged, metadata=metadata)
     triggers = merged.spec.triggers
     http = [name for name, trigger in triggers.items() if trigger.kind == "http"]
     if len(http) > 1 and DEFAULT_HTTP in http:

@@ -17,7 +17,7 @@ _LABEL_PREFIX = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?\Z")
 _RESTARTS = ("no", "always", "unless-stopped", "on-failure")
 _ATTRIBUTES = (
     "network", "restartPolicy", "healthCheckInterval", "mountMode", "processorMountMode",
-    "cronTriggerCreationMode", "hardened",
+    "cronTriggerCreationMode", "hardened", "allowFrom",
 )  # fmt: skip
 _PULLS = ("", "Always", "IfNotPresent", "Never")
 _PREEMPTION = ("", "allow", "constrain", "prevent", "none")

@@ -91,18 +91,24 @@ def check(  # noqa: PLR0913 - one keyword for each thing a person can give
     return (None if report.errors else loaded), report
 
 
-def check_text(data: bytes, file: str, *, strict: bool = False) -> tuple[Function | None, Report]:
-    """As `check` of a configuration file without a folder: the file system is not looked at.
+def check_text(
+    data: bytes, file: str, *, strict: bool = False, code: Path | None = None
+) -> tuple[Function | None, Report]:
+    """Check the text of a configuration file, like `check`, without reading the file system.
 
-    `data` is the file's content, `file` its name in places. The function is there, with its
-    defaults, in spite of errors, unless they leave nothing to read.
+    `data` is the file's content, `file` its name in messages; `code` is the folder of the handler's
+    module, which is checked as well if it is set. In spite of errors the result has a function with
+    its defaults, unless the file cannot be read at all.
     """
     report = Report()
     reading = _Reading(Located(Path(), None, None), report, strict, None)
     read = reading.text_of(decode(data, file, report))
     function = None
     if read is not None and (inline := reading.inline(read)) is not None:
-        function = reading.completed(merge(read, inline), None, None).function
+        subject = reading.completed(merge(read, inline), None, code)
+        if code is not None:
+            code_rules.entry_module(subject)
+        function = subject.function
     _finish(report)
     return function, report
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
-from typing import Any
 
-from fnbuild.spec.secrets import looks_secret
+from fnbuild.spec.secrets import own_key
+from fnbuild.spec.sensitive import is_secret, marked
 from fnbuild.spec.types import Raw
-
-_LOGIN = re.compile(r"://[^/@\s:]*:[^/@\s]+@")
 
 
 @dataclass(slots=True)
@@ -18,6 +15,7 @@ class References:
 
     secret: str
     _values: dict[str, str] = field(default_factory=dict)
+    _declared: frozenset[str] = frozenset()
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -41,6 +39,7 @@ class References:
         image is built.
         """
         spec = dict(raw.get("spec") or {})
+        self._declared = marked((raw.get("metadata") or {}).get("annotations") or {})
         if spec.get("env"):
             spec["env"] = self._variables(spec["env"], "")
         for kind in ("initContainers", "sidecars"):
@@ -48,7 +47,7 @@ class References:
                 spec[kind] = [self._container(one) for one in spec[kind]]
         build = spec.get("build") or {}
         if build.get("args"):
-            kept = {key: text for key, text in build["args"].items() if not _secret(key, text)}
+            kept = {key: text for key, text in build["args"].items() if not is_secret(key, text)}
             spec["build"] = {**build, "args": kept}
         return {**raw, "spec": spec}
 
@@ -63,15 +62,18 @@ class References:
 
     def _variable(self, one: Raw, container: str) -> Raw:
         name, value = str(one.get("name", "")), one.get("value")
-        if not value or not _secret(name, value):
+        # The user who keeps the function in git also provides values that the cluster already has.
+        if kept := own_key(one, self.secret.removeprefix("nuclio-")):
+            return self._reference(one, container, kept)
+        if not value or not (name in self._declared or is_secret(name, value)):
             return one
+        return self._reference(one, container, str(value))
+
+    def _reference(self, one: Raw, container: str, value: str) -> Raw:
+        """Refer to a key of the Secret; a container with a different value gets its own key."""
+        name = str(one.get("name", ""))
         same = not container or self._values.get(name, value) == value
         key = name if same else f"{container}.{name}"
         self._values[key] = value
-        rest = {part: given for part, given in one.items() if part != "value"}
+        rest = {part: given for part, given in one.items() if part not in ("value", "valueFrom")}
         return {**rest, "valueFrom": {"secretKeyRef": {"name": self.secret, "key": key}}}
-
-
-def _secret(name: str, value: Any) -> bool:
-    """By its name, or as an address with a password in it."""
-    return looks_secret(name) or _LOGIN.search(str(value)) is not None

@@ -57,6 +57,7 @@ RULES: tuple[Callable[[Subject], None], ...] = (
     cvat.time_limit,
     cvat.description,
     cvat.reachable,
+    cvat.request_size,
     cvat.label_spec,
 )
 

@@ -22,7 +22,7 @@ _KINDS = (
 _HTTP_ATTRIBUTES = (
     "port", "serviceType", "maxRequestBodySize", "readBufferSize", "reduceMemoryUsage",
     "disablePortPublishing", "ingresses", "ingressClassName", "cors", "mode", "async", "maxBacklog",
-    "maxBacklogBytes",
+    "maxBacklogBytes", "maxReplyBodySize", "streamingFlushPeriod",
 )  # fmt: skip
 _CORS = {
     "enabled": bool,
@@ -33,6 +33,9 @@ _CORS = {
     "allowCredentials": bool,
     "preflightMaxAgeSeconds": int,
 }
+_SIZES = (
+    "maxrequestbodysize", "maxreplybodysize", "readbuffersize", "maxbacklog", "maxbacklogbytes",
+)  # fmt: skip
 _SHAPES = {bool: "true or false", int: "a number", list: "a list of texts"}
 _CRON_ATTRIBUTES = ("interval", "schedule", "event", "concurrencyPolicy", "jobBackoffLimit")
 _ACK_MODES = ("", "enable", "disable", "explicitOnly")
@@ -207,7 +210,7 @@ def _cron_event(subject: Subject, given: Given, path: tuple[str, ...]) -> None:
 
 
 def _sizes(subject: Subject, given: Given, path: tuple[str, ...]) -> None:
-    for lower in ("maxrequestbodysize", "readbuffersize", "maxbacklog", "maxbacklogbytes"):
+    for lower in _SIZES:
         name, value = given.get(lower, ("", 1))
         if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
             what = "requests" if lower == "maxbacklog" else "bytes"

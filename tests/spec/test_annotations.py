@@ -8,24 +8,21 @@ from fnbuild.errors import Diagnostic
 from tests.spec.folder import Folder, at
 
 LABEL = '[{"name": "car"}]'
+SPEC = "spec:\n  description: d\n  runtime: python:3.9\n  handler: main:handler\n"
+HTTP = "  triggers: {http: {kind: http, attributes: {maxRequestBodySize: 33554432}}}\n"
 
 
 def config(annotations: str, spec: str = LABEL) -> str:
     lines = "".join(f"    {line}\n" for line in annotations.split("\n") if line)
     labels = f"    spec: '{spec}'\n" if spec else ""
-    return (
-        "metadata:\n  name: fn\n  annotations:\n"
-        f"{lines}{labels}"
-        "spec:\n  description: d\n  runtime: python:3.9\n  handler: main:handler\n"
-    )
+    return f"metadata:\n  name: fn\n  annotations:\n{lines}{labels}{SPEC}{HTTP}"
 
 
 def block(labels: str, key: str = "spec: |") -> str:
     """A configuration whose label spec starts on line 6, 6 columns in."""
     lines = "".join(f"      {line}\n" for line in labels.split("\n"))
     return (
-        f"metadata:\n  name: fn\n  annotations:\n    type: detector\n    {key}\n{lines}"
-        "spec:\n  description: d\n  runtime: python:3.9\n  handler: main:handler\n"
+        f"metadata:\n  name: fn\n  annotations:\n    type: detector\n    {key}\n{lines}{SPEC}{HTTP}"
     )
 
 
@@ -102,8 +99,37 @@ def test_a_time_limit_that_cvat_does_not_wait_for(folder: Folder) -> None:
 
 
 def test_no_trigger_for_cvat_to_call(folder: Folder) -> None:
-    text = config("type: detector") + "  disableDefaultHTTPTrigger: true\n"
+    text = config("type: detector").replace(HTTP, "  disableDefaultHTTPTrigger: true\n")
     assert folder.only(text).rule == "cvat-http"
+
+
+@pytest.mark.parametrize(
+    ("triggers", "place", "words"),
+    [
+        ("", (4, 11), "Nuclio's default of 4 MiB"),
+        ("  triggers: {http: {kind: http}}\n", (10, 14), "more than about 3.1 MB"),
+        (HTTP.replace("33554432", "4194304"), (10, 66), "is 4194304"),
+        (
+            HTTP.replace("maxRequestBodySize: 33554432", "maxrequestbodysize: 1000000"),
+            (10, 66),
+            "0.8",
+        ),
+    ],
+)
+def test_requests_that_are_too_small_for_pictures(
+    folder: Folder, triggers: str, place: tuple[int, int], words: str
+) -> None:
+    finding = folder.only(config("type: detector").replace(HTTP, triggers))
+    assert (finding.severity, finding.rule, at(finding)) == ("warning", "cvat-request-size", place)
+    assert words in finding.message
+    assert "`attributes: {maxRequestBodySize: 33554432}` (32 MiB)" in (finding.hint or "")
+
+
+def test_what_each_kind_needs(folder: Folder) -> None:
+    for kind, size in (("tracker", 268435456), ("reid", 67108864), ("interactor", 33554432)):
+        hint = folder.only(config(f"type: {kind}\nversion: 2").replace(HTTP, "")).hint or ""
+        assert f"maxRequestBodySize: {size}" in hint
+    assert folder.findings(config("name: x", "").replace(HTTP, "")) == []
 
 
 def test_labels_without_a_type(folder: Folder) -> None:
@@ -177,6 +203,21 @@ def test_json_errors_are_located_inside_the_block(
             '[{"name": "a", "type": "skeleton", "sublabels": [{"name": "1"}],\n'
             ' "svg": "<circle data-label-name=\\"2\\"></circle><circle data-label-name=\\"1\\">"}]',
             "warning", (7, 15), "is no sublabel",
+        ),
+        (
+            '[{"name": "a", "type": "skeleton", "sublabels": [{"name": "1"}, {"name": "2"}],\n'
+            ' "svg": "<circle data-node-id=\\"7\\" data-label-name=\\"2\\"></circle>"}]',
+            "warning", (7, 15), "no circle for the sublabel '1'",
+        ),
+        (
+            '[{"name": "a", "type": "skeleton", "sublabels": [{"name": "1"}], "svg": ""}]',
+            "warning", (6, 79), "no circle for any sublabel",
+        ),
+        (
+            '[{"name": "a", "type": "skeleton", "sublabels": [{"name": "1"}],\n'
+            ' "svg": "<circle data-node-id=\\"1\\"><line data-type=\\"edge\\" '
+            'data-node-from=\\"1\\" data-node-to=\\"1\\">",\n "edges": [["1", "nose"]]}]',
+            "warning", (8, 17), "an edge goes to 'nose'",
         ),
     ],
 )  # fmt: skip

@@ -2,12 +2,15 @@
 
 import os
 import stat
+import textwrap
 from pathlib import Path
 
 import pytest
 
+from fnbuild.spec import labels
 from fnbuild.spec.fix import fix, mend
 from fnbuild.spec.reader import check
+from fnbuild.spec.skeletons import Drawing
 from tests.spec.folder import GOOD, Folder
 
 REST = GOOD.partition("  name: fn\n")[2]
@@ -68,6 +71,42 @@ def test_annotations(annotation: str, after: str) -> None:
     text, _ = mend(f"{start}    {annotation}{REST}", "f.yaml")
     lead = "    " if after else ""
     assert text == f"{start}{lead}{after}{REST}"
+
+
+_BODY = """\
+[
+  {
+    "name": "body",
+    "type": "skeleton",
+    "edges": [["head", "foot"]],
+    "sublabels": [{"name": "head"}, {"name": "foot"}]
+  },
+  {"name": "eye", "type": "skeleton", "sublabels": [{"name": "it's"}], "id": 3}
+]"""
+
+
+@pytest.mark.parametrize("key", ["spec: |", "spec: '"])
+def test_skeletons_get_an_svg_of_their_sublabels_and_edges(folder: Folder, key: str) -> None:
+    text = _BODY if key.endswith("|") else _BODY.replace("it's", "it''s")
+    lines = textwrap.indent(text + ("" if key.endswith("|") else "'"), "      ")
+    start = "metadata:\n  name: fn\n  annotations:\n    type: detector\n"
+    folder.config.write_text(f"{start}    {key}\n{lines}\n{REST}")
+    assert {one.rule for one in check(folder.path)[1].errors} == {"cvat-skeleton"}
+    assert len(fix(folder.path)) == 2
+    loaded, report = check(folder.path)
+    assert not [one for one in report if one.rule == "cvat-skeleton"]
+    assert loaded is not None
+    body, eye = labels.of(loaded.function)
+    assert body.edges() == [("head", "foot")]
+    assert list(Drawing(body.svg).nodes.items()) == [("1", "head"), ("2", "foot")]
+    assert Drawing(eye.svg).nodes == {"1": "it's"}
+    # As CVAT's label constructor writes it.
+    assert body.svg.startswith(
+        '<line x1="50" y1="10" x2="50" y2="90" stroke="black" data-type="edge" '
+        'data-node-from="1" stroke-width="0.5" data-node-to="2"></line><circle r="1.5" '
+    )
+    assert 'data-type="element node" data-element-id="2" data-node-id="2"' in body.svg
+    assert fix(folder.path) == []
 
 
 def test_meta_becomes_metadata() -> None:

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 from fnbuild.spec import labels
+from fnbuild.spec.reader import check_text
 from fnbuild.spec.types import Function, Metadata
 
 SPECS = Path(__file__).resolve().parents[2] / "function-specs" / "labels"
@@ -98,3 +99,13 @@ def test_the_shared_keypoints_make_one_connected_figure():
     while grown := {b for a, b in edges + [e[::-1] for e in edges] if a in reached} - reached:
         reached |= grown
     assert reached == names
+
+
+def test_every_label_type_of_cvat_is_known() -> None:
+    spec = [{"name": kind, "type": kind} for kind in labels.TYPES if kind != "skeleton"]
+    text = json.dumps(
+        {"metadata": {"name": "f", "annotations": {"type": "detector", "spec": json.dumps(spec)}}}
+    )
+    _, report = check_text(text.encode(), "function.json")
+    assert "interval" in labels.TYPES
+    assert [found for found in report.warnings if found.rule == "cvat-label-type"] == []

@@ -5,14 +5,15 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from fnbuild.spec.redact import redacted
+from fnbuild.spec.redact import Variables, redacted
 
 FILE = """\
 # What it is for: s3cr-not
 metadata: {name: f}   # a name
 spec:
   env:
-    - {name: PASSWORD, value: kept}
+    - {name: PASSWORD, value: s3cret}
+    - {name: SIZE, value: kept}
   triggers:
     web:
       kind: http
@@ -57,7 +58,8 @@ EXPECTED = """\
 metadata: {name: f}   # a name
 spec:
   env:
-    - {name: PASSWORD, value: kept}
+    - {name: PASSWORD, value: ""}
+    - {name: SIZE, value: kept}
   triggers:
     web:
       kind: http
@@ -150,3 +152,23 @@ def test_what_cannot_be_cut_out_is_written_anew() -> None:
         "metadata": {"name": "ü"},
         "spec": {"build": {"path": "https://example.com/x"}},
     }
+
+
+def test_variables_of_readers() -> None:
+    text = """\
+metadata: {name: f, annotations: {fnbuild.io/secret-env: B}}
+spec:
+  env:
+  - name: A
+    value: one  # the first
+  - {name: B, value: 2}
+  - {name: C, valueFrom: {secretKeyRef: {name: s, key: k}}}
+  sidecars:
+  - name: s
+    env: [{name: D, value: "x"}]
+"""
+    masked = redacted(text.encode(), "function.yaml", Variables("[redacted]", every=True)).decode()
+    mask = '"[redacted]"'
+    expected = text.replace("one ", f"{mask} ").replace("value: 2", f"value: {mask}")
+    assert masked == expected.replace('"x"', mask)
+    assert redacted(text.encode(), "function.yaml").decode() == text.replace("2}", '""}')

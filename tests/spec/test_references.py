@@ -67,12 +67,15 @@ def same_but_hidden(was: list[Any], now: list[Any], references: References) -> N
 
 
 def test_a_key_for_each_value() -> None:
-    side = {"name": "side", "env": [{"name": "TOKEN", "value": "b"}, {"name": "KEY", "value": "a"}]}
+    side = {
+        "name": "side",
+        "env": [{"name": "TOKEN", "value": "b"}, {"name": "SIZE", "value": "a"}],
+    }
     raw: Raw = {"spec": {"env": [{"name": "TOKEN", "value": "a"}], "sidecars": [side]}}
     references = References("s")
     found = references.replaced(raw)
     assert references.keys == ("TOKEN", "side.TOKEN")
-    assert found["spec"]["sidecars"][0]["env"][1] == {"name": "KEY", "value": "a"}
+    assert found["spec"]["sidecars"][0]["env"][1] == {"name": "SIZE", "value": "a"}
 
 
 def test_addresses_with_a_password_and_arguments_of_the_build() -> None:

@@ -149,6 +149,7 @@ def test_a_handler_whose_module_is_missing(folder: Folder) -> None:
         (f"{HTTP}      attributes: {{ingresses: {{a: b}}}}", "ingresses", (9, 35), "mapping"),
         (f"{HTTP}      attributes: {{maxBacklog: many}}", "http-size", (9, 32), "of requests"),
         (f"{HTTP}      attributes: {{maxBacklogBytes: 0}}", "http-size", (9, 37), "of bytes"),
+        (f"{HTTP}      attributes: {{maxReplyBodySize: 1GB}}", "http-size", (9, 38), "of bytes"),
         ("  triggers: {t: {kind: cron}}", "cron", (6, 14), "neither interval nor schedule"),
         ("  triggers: {t: {kind: cron, attributes: {interval: 3}}}", "duration", (6, 53), "unit"),
         (

@@ -3,11 +3,16 @@
 import json
 from typing import Any
 
-import pytest
-
 from fnbuild.deploy import export
 from fnbuild.spec.reader import from_raw
-from fnbuild.spec.secrets import for_readers, has_credentials, looks_secret, without_secrets
+from fnbuild.spec.secrets import (
+    REDACTED,
+    for_readers,
+    hidden,
+    hiding,
+    without_secrets,
+    without_values,
+)
 
 RAW: dict[str, Any] = {
     "metadata": {"name": "f"},
@@ -78,57 +83,13 @@ def test_exports_have_none() -> None:
     assert "s3cret" in json.dumps(export(function, scrub=False))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "DB_PASS",
-        "PASS",
-        "PGPASS",
-        "PWD_DB",
-        "accessToken",
-        "HFTOKEN",
-        "TOKEN_GITHUB",
-        "GITHUB_PAT",
-        "SIGNING_KEY",
-        "AUTHORIZATION",
-        "ENCRYPTION_KEY",
-        "SSH_KEY",
-        "API_KEY",
-        "DB_PASSWORD",
-        "HF_TOKENIZER_TOKEN",
-        "X-Api-Key",
-    ],
-)
-def test_names_of_secrets(name: str) -> None:
-    assert looks_secret(name)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "TOKENIZERS_PARALLELISM",
-        "TOKENIZER",
-        "MAX_TOKENS",
-        "MAX_NEW_TOKENS",
-        "maxTokens",
-        "TOKEN_LIMIT",
-        "BYPASS",
-        "COMPASS_X",
-        "PATTERN",
-        "PATH",
-        "KEY_POINTS",
-        "MONKEY",
-    ],
-)
-def test_names_of_other_things(name: str) -> None:
-    assert not looks_secret(name)
-
-
-def test_addresses_with_credentials() -> None:
-    for value in ("postgres://u:PW@h/db", "redis://:PW@h", "amqp://u:P/W@h", "https://tok@h/x"):
-        assert has_credentials(value)
-    for value in ("https://h/x", "https://h/a@v1", "https://h:80/x", "me@example.com"):
-        assert not has_credentials(value)
+def test_the_key_of_a_client_certificate_is_one() -> None:
+    attributes = {"branch": "main", "clientCert": "public", "clientKey": "s3cret", "caBundle": "c"}
+    build = {"codeEntryType": "git", "codeEntryAttributes": attributes}
+    raw = {"metadata": {"name": "f"}, "spec": {"build": build}}
+    cleaned = without_secrets(raw)["spec"]["build"]["codeEntryAttributes"]
+    assert cleaned == {"branch": "main", "clientCert": "public", "caBundle": "c"}
+    assert "s3cret" not in json.dumps(export(from_raw(raw, "here")))
 
 
 def test_attributes_of_brokers_have_none() -> None:
@@ -214,3 +175,72 @@ def test_what_a_function_needs_stays_stored() -> None:
     assert stored["triggers"]["night"] == RUNNING["spec"]["triggers"]["night"]
     assert stored["build"]["path"] == RUNNING["spec"]["build"]["path"]
     assert stored["volumes"] == RUNNING["spec"]["volumes"]
+
+
+FULL: dict[str, Any] = {
+    "metadata": {
+        "name": "f",
+        "annotations": {"fnbuild.io/secret-env": "PLAIN2", "api-key": "s3cret", "type": "detector",
+                        "docs": "https://me:s3cret@h/x"},
+    },
+    "spec": {
+        "env": [
+            {"name": "PLAIN", "value": "visible"},
+            {"name": "PLAIN2", "value": "declared-one"},
+            {"name": "OPENAI_KEY", "value": "s3cret-value"},
+            {"name": "EMPTY", "value": ""},
+            {"name": "REF", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+        ],
+        "sidecars": [{"name": "side", "env": [{"name": "A", "value": "b"}],
+                      "args": ["--token", "x", "--token=s3cret"]}],
+        "build": {
+            "commands": ["pip install --index-url https://me:s3cret@h/simple x",
+                         "export API_KEY=s3cret && run --password s3cret; echo $API_KEY"],
+            "directives": {"preCopy": [{"kind": "ENV", "value": "HF_TOKEN s3cret"},
+                                       {"kind": "RUN", "value": "apt-get install -y x"}]},
+            "args": {"TOKEN": "s3cret", "SIZE": "3"},
+        },
+    },
+}  # fmt: skip
+
+
+def test_values_of_variables() -> None:
+    before = json.dumps(FULL)
+    every = without_values(FULL, secrets_only=False)["spec"]
+    assert [one.get("value") for one in every["env"]] == [REDACTED] * 3 + ["", None]
+    assert every["env"][4] == FULL["spec"]["env"][4]
+    assert every["sidecars"][0]["env"] == [{"name": "A", "value": REDACTED}]
+    some = without_values(FULL, secrets_only=True)["spec"]
+    assert [one.get("value") for one in some["env"]] == ["visible", REDACTED, REDACTED, "", None]
+    assert some["sidecars"][0]["env"] == [{"name": "A", "value": "b"}]
+    assert json.dumps(FULL) == before
+
+
+def test_commands_and_annotations_for_readers() -> None:
+    before = json.dumps(FULL)
+    shown = without_values(for_readers(FULL), secrets_only=True)
+    assert json.dumps(FULL) == before
+    assert "s3cret" not in json.dumps(shown)
+    build = shown["spec"]["build"]
+    assert build["commands"] == [
+        "pip install --index-url https://[redacted]@h/simple x",
+        "export API_KEY=[redacted] && run --password [redacted]; echo $API_KEY",
+    ]
+    assert build["directives"]["preCopy"] == [
+        {"kind": "ENV", "value": "HF_TOKEN [redacted]"},
+        {"kind": "RUN", "value": "apt-get install -y x"},
+    ]
+    assert build["args"] == {"TOKEN": REDACTED, "SIZE": "3"}
+    assert shown["metadata"]["annotations"] == {
+        "fnbuild.io/secret-env": "PLAIN2",
+        "api-key": REDACTED,
+        "type": "detector",
+        "docs": "https://h/x",
+    }
+
+
+def test_texts_about_a_function() -> None:
+    values = hiding(FULL)
+    assert sorted(values) == ["declared-one", "s3cret-value"]
+    text = hidden("KeyError: 's3cret-value' and declared-one, not visible", values)
+    assert text == "KeyError: '[redacted]' and [redacted], not visible"
