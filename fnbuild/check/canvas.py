@@ -94,6 +94,7 @@ class Canvas:
         self.line = max(1.5, math.sqrt(image.width * image.height) / 300)
         self.without_glyph: set[str] = set()
         self._plates: list[Box] = []
+        self._captions: list[Box] = []
 
     def paint(
         self, box: Box, colour: Colour, strokes: Callable[[Pen], None], opacity: float = 1.0
@@ -160,6 +161,37 @@ class Canvas:
         corner = pad * 0.8
         draw.rounded_rectangle((x, y, x + width - 1, y + height - 1), corner, fill=colour)
         draw.text((x + pad - box[0], y + pad - tall[1]), text, font=font, fill=_ink(colour))
+
+    def caption(self, text: str, at: Point) -> None:
+        """A small text beside the point `at`, light with a dark rim, where no other caption is.
+
+        Where there is no room around the point, it is left out.
+        """
+        size = round(self.caption_size)
+        font, lacking = font_for(text, size)
+        width, gap = font.getbbox(text)[2], self.line * 2.4
+        x, y = at
+        corners = (
+            (x + gap, y - size * 0.6),
+            (x - gap - width, y - size * 0.6),
+            (x - width / 2, y - gap - size * 1.1),
+            (x - width / 2, y + gap),
+        )
+        for left, top in corners:
+            box = (left, top, left + width, top + size)
+            if not any(_overlap(box, other) for other in self._captions):
+                break
+        else:
+            return
+        self._captions.append(box)
+        self.without_glyph |= lacking
+        draw, rim = ImageDraw.Draw(self.image), max(1, size // 7)
+        draw.text(box[:2], text, font=font, fill=LIGHT, stroke_width=rim, stroke_fill=DARK)
+
+    @property
+    def caption_size(self) -> float:
+        """The height of a caption's letters, in pixels."""
+        return max(10.0, min(self.line * 5, self.image.height / 18))
 
     def _place(self, at: Point, width: float, height: float, *, inside: bool) -> tuple[int, int]:
         free_x = max(0.0, self.image.width - width)

@@ -15,6 +15,7 @@ from PIL import Image
 from fnbuild.check import cvat_model, reply, request
 from fnbuild.check.cvat_calls import Calls, Reply
 from fnbuild.check.cvat_missing import missing, state_of
+from fnbuild.check.problems import Problem
 from fnbuild.check.request import Picture, Request
 from fnbuild.errors import FnbuildError, UnavailableError
 from fnbuild.platforms import Finding
@@ -121,6 +122,7 @@ class _Examination:
         annotations = shown["metadata"]["annotations"]
         self._function = Function(metadata=Metadata(name=self._name, annotations=annotations))
         self._kind = annotations["type"]
+        self._reported: list[Problem] = []
 
     def findings(self) -> Iterator[Finding]:
         """What CVAT does before every call, then its two ways to call it."""
@@ -187,7 +189,12 @@ class _Examination:
             states = read.states
 
     def _read(self, way: str, answer: Reply, read: reply.Reading) -> Iterator[Finding]:
-        for problem in read.problems:
+        problems = [problem for problem in read.problems if problem not in self._reported]
+        self._reported += problems
+        if read.violations and not problems:
+            text = f"{way}: CVAT misreads its reply in the same way"
+            yield self._finding("failure", text, "`fnbuild invoke --image` shows it")
+        for problem in problems:
             place = f"{problem.path}: " if problem.path else ""
             state = _FAILURE if problem.severity == "error" else _WARNING
             text = f"{way}: CVAT misreads its reply. {place}{problem.message}"

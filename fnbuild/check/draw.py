@@ -88,6 +88,9 @@ def _drawn(
         _draw_prompts(canvas, sent)
     # Names last, or the next shape would cover them.
     for shape in placed:
+        if shape.type == "skeleton":
+            _name_points(canvas, shape)
+    for shape in placed:
         _name(canvas, shape, colour(shape.label, known))
     return canvas
 
@@ -161,6 +164,16 @@ def _name(canvas: Canvas, shape: Shape, ink: Colour) -> None:
     at = min(pairs, key=lambda pair: pair[1]) if shape.rotation else (box[0], box[1])
     lift = canvas.line * 3 if shape.type in ("points", "skeleton") else 0.0
     canvas.plate(" ".join(parts), (at[0], at[1] - lift), ink)
+
+
+def _name_points(canvas: Canvas, shape: Shape) -> None:
+    """The names of a skeleton's points, where it is large enough for them."""
+    box = bounds(shape)
+    if box is None or max(box[2] - box[0], box[3] - box[1]) < 6 * canvas.caption_size:
+        return
+    for element in shape.elements:
+        if not element.outside:
+            canvas.caption(element.label, element.pairs[0])
 
 
 def outline(shape: Shape) -> list[Point]:

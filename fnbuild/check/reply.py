@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from fnbuild.check import masks
+from fnbuild.check import masks, plausible
 from fnbuild.check.detections import COUNTS, Detections, read_confidence, read_points
 from fnbuild.check.problems import Problem, Problems, named, number, numbers, shown
 from fnbuild.check.request import Request
@@ -66,6 +66,8 @@ def read(
         matches = _reid(body, sent, problems)
     else:
         problems.error("", f'"{kind}" is no kind of function that CVAT knows')
+    place = "" if kind == "detector" else "shapes"
+    plausible.judge(shapes, place, image_size, problems)
     return Reading(tuple(shapes), tuple(problems.items), matches, states)
 
 

@@ -1,4 +1,4 @@
-"""For handlers: the image of a request as an array, and shapes as CVAT reads them.
+"""Tools for handlers: the image of a request as an array, and shapes for CVAT.
 
 Runs on Python 3.6 and newer and needs nothing but an interpreter to be imported. Decoding uses
 OpenCV where the function's environment has it, else Pillow.
@@ -10,12 +10,12 @@ OpenCV where the function's environment has it, else Pillow.
             image = vision.decode(event)
             threshold = vision.fields(event).get("threshold", 0.5)
         except vision.ImageError as error:
-            return vision.reply(context, {"error": str(error)}, 400)
+            return vision.reply(context, {"error": str(error)}, error.reply_status)
         return vision.reply(context, [vision.rectangle("cat", (10, 20, 110, 90), 0.93)])
 """
 
-from .decoding import MAX_PIXELS, decode, decode_image, open_image
-from .headers import ImageError
+from .decoding import decode, decode_image, open_image
+from .headers import MAX_PIXELS, ImageError, ImageTooLargeError
 from .request import fields, image_file
 from .shapes import (
     ellipse,
@@ -32,6 +32,7 @@ from .shapes import (
 __all__ = [
     "MAX_PIXELS",
     "ImageError",
+    "ImageTooLargeError",
     "decode",
     "decode_image",
     "ellipse",

@@ -7,7 +7,7 @@ byte, and of several frames the first counts.
 import contextlib
 import io
 import warnings
-from typing import Any, Iterator
+from typing import Any, Iterator, Optional
 
 from .headers import KNOWN, ImageError, check_end, check_size, read_header
 from .request import image_file
@@ -22,9 +22,6 @@ try:
 except ImportError:
     cv2 = None  # type: ignore[assignment]
 
-# Half a gibibyte as RGB, and what Pillow refuses at the latest.
-MAX_PIXELS = 2**29 // 3
-
 _UNDECODABLE = "the image cannot be decoded%s; send an undamaged " + KNOWN + " file"
 _MODES = ("RGB", "BGR", "L")
 _ORIENTATION = 0x0112
@@ -33,17 +30,18 @@ _TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 
 
 def decode(
-    event: Any, key: str = "image", *, mode: str = "RGB", max_pixels: int = MAX_PIXELS
+    event: Any, key: str = "image", *, mode: str = "RGB", max_pixels: Optional[int] = None
 ) -> Any:
-    """The image of a request as a NumPy array of uint8, upright: height x width x 3.
+    """Return the image of a request as a NumPy array of uint8, upright: height x width x 3.
 
     The image is base64 at `key` of the JSON body, or the body itself. `mode` is "RGB", "BGR", or
-    "L" for grey (height x width). Raises `ImageError` for whatever is wrong with the request.
+    "L" for grey (height x width). Raises `ImageError` for an invalid request, and
+    `ImageTooLargeError` for more than `max_pixels`, before anything is decoded; see `check_size`.
     """
     return decode_image(image_file(event, key), mode=mode, max_pixels=max_pixels)
 
 
-def decode_image(data: bytes, *, mode: str = "RGB", max_pixels: int = MAX_PIXELS) -> Any:
+def decode_image(data: bytes, *, mode: str = "RGB", max_pixels: Optional[int] = None) -> Any:
     """The same for the bytes of an encoded image."""
     _check_mode(mode, _MODES)
     if numpy is None:
@@ -67,7 +65,7 @@ def decode_image(data: bytes, *, mode: str = "RGB", max_pixels: int = MAX_PIXELS
 
 
 def open_image(
-    event: Any, key: str = "image", *, mode: str = "RGB", max_pixels: int = MAX_PIXELS
+    event: Any, key: str = "image", *, mode: str = "RGB", max_pixels: Optional[int] = None
 ) -> Any:
     """The image of a request as an upright Pillow image of mode "RGB" or "L"; see `decode`."""
     _check_mode(mode, ("RGB", "L"))
@@ -108,7 +106,7 @@ def _has_pillow() -> bool:
     return True
 
 
-def _by_pillow(data: bytes, mode: str, max_pixels: int) -> Any:
+def _by_pillow(data: bytes, mode: str, max_pixels: Optional[int]) -> Any:
     try:
         from PIL import Image
     except ImportError:

@@ -3,14 +3,32 @@
 So a small file that claims to be enormous is refused before it costs memory.
 """
 
+import os
 import struct
 from typing import Dict, NamedTuple, Optional, Tuple
 
 KNOWN = "JPEG, PNG, WebP, BMP, GIF or TIFF"
 
 
+# 8192 x 8192 pixels, 192 MiB as RGB: more than cameras deliver, and decoded within seconds.
+MAX_PIXELS = 2**26
+VARIABLE = "FNBUILD_MAX_PIXELS"
+
+
 class ImageError(ValueError):
-    """The request holds no image that can be decoded; the message is for the caller."""
+    """The request has no image that can be decoded; the message is for the caller.
+
+    `reply_status` is the matching HTTP status. A worker answers with it if the handler does not
+    catch the error.
+    """
+
+    reply_status = 400
+
+
+class ImageTooLargeError(ImageError):
+    """The image has more pixels than the limit allows."""
+
+    reply_status = 413
 
 
 # `width` and `height` are in pixels as they are stored, before any turn, and 0 where only the
@@ -123,6 +141,12 @@ def _bmp(data: bytes) -> Optional[Header]:
     return Header("BMP", width, abs(height), 14 + size, True)
 
 
+def _gif(data: bytes) -> Optional[Header]:
+    width, height = struct.unpack_from("<HH", data, 6)
+    # A screen without a size is as large as its frames.
+    return Header("GIF", max(1, width), max(1, height), 13, False)
+
+
 def _tiff(data: bytes) -> Optional[Header]:
     order = "<" if data[:1] == b"I" else ">"
     tags = _tiff_tags(data, order, data[2:4] in (b"+\0", b"\0+"))
@@ -161,18 +185,33 @@ _READERS = {
     "PNG": _png,
     "WEBP": _webp,
     "BMP": _bmp,
+    "GIF": _gif,
     "TIFF": _tiff,
 }
 
 
-def check_size(size: Tuple[int, int], max_pixels: int) -> None:
-    """Raise `ImageError` when an image of this width and height has more pixels than allowed."""
+def check_size(size: Tuple[int, int], max_pixels: Optional[int]) -> None:
+    """Raise `ImageTooLargeError` if an image of this width and height exceeds the limit.
+
+    The limit is `max_pixels`, or the variable FNBUILD_MAX_PIXELS, or else `MAX_PIXELS`.
+    """
     width, height = size
-    if width * height > max_pixels:
-        raise ImageError(
-            "the image has %d x %d = %d pixels, more than the %d that are allowed"
-            % (width, height, width * height, max_pixels)
+    limit = _usual_limit() if max_pixels is None else max_pixels
+    if width * height > limit:
+        raise ImageTooLargeError(
+            "the image has %d x %d = %d pixels, more than the %d that are allowed; send a smaller "
+            "image, or raise the limit by the function's variable %s or max_pixels=… of the call"
+            % (width, height, width * height, limit, VARIABLE)
         )
+
+
+def _usual_limit() -> int:
+    text = os.environ.get(VARIABLE, "").strip()
+    if not text:
+        return MAX_PIXELS
+    if not text.isdigit() or int(text) < 1:
+        raise ValueError("%s is a number of pixels above zero, not %r" % (VARIABLE, text))
+    return int(text)
 
 
 def check_end(data: bytes, header: Header) -> None:

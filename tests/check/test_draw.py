@@ -117,6 +117,27 @@ def test_a_skeleton_has_edges_between_visible_points_only():
     assert marked(body(outside=True), (100, 100), (100, 150)) == [False, False]
 
 
+def test_the_points_of_a_large_skeleton_have_their_names():
+    def letters(*points: tuple[float, float]) -> int:
+        names = ("head", "foot")
+        elements = tuple(Shape("points", at, name) for at, name in zip(points, names, strict=True))
+        image = picture(Shape("skeleton", label="body", elements=elements))
+        x, y = map(round, points[0])
+        beside = image.crop((x + 5, y - 8, x + 45, y + 8))
+        places = [(left, top) for left in range(beside.width) for top in range(beside.height)]
+        return sum(min(beside.getpixel(place)) > 200 for place in places)
+
+    assert letters((100, 50), (100, 150)) > 20
+    assert letters((100, 50), (90, 40)) == 0
+
+
+def test_the_edges_of_a_skeleton_without_svg_are_those_of_its_spec():
+    elements = (Shape("points", (100, 50), "head"), Shape("points", (100, 150), "foot"))
+    label = Label("body", "skeleton", drawn_edges=(("head", "foot"),))
+    image = render(GROUND, [Shape("skeleton", label="body", elements=elements)], [label])
+    assert marked(image, (100, 100)) == [True]
+
+
 def test_names_stay_inside_the_picture_and_apart():
     names = [
         Shape("rectangle", (0, 0, 60, 40), "cat", 0.9),

@@ -192,6 +192,41 @@ def test_what_cvat_drops_without_a_word_is_a_warning(odd, path, said):
     assert said in str(problem)
 
 
+def test_coordinates_from_0_to_1_are_told_once():
+    near = one(
+        detect(
+            item(points=[10, 20, 30, 40]),
+            item(points=[0.25, 0.25, 0.5, 0.75]),
+            item("polygon", points=[0, 0, 0.5, 1, 1, 0]),
+        ).problems
+    )
+    assert (near.severity, near.path) == ("warning", "[1].points")
+    assert "2 shapes have coordinates from 0 to 1" in near.message
+    assert "width (100)" in (near.hint or "")
+    skeleton = item(
+        "skeleton", "body", elements=[{"label": "head", "type": "points", "points": [0.5, 0.5]}]
+    )
+    assert "from 0 to 1" in one(detect(skeleton).problems).message
+    # Corners of the first pixel, and an image that is no larger.
+    assert not detect(item("points", points=[0, 1])).problems
+    small = json.dumps([item(points=[0.25, 0.25, 0.5, 0.75])])
+    assert not read("detector", small, LABELS, (2, 2)).problems
+
+
+def test_coordinates_from_0_to_1_of_other_kinds():
+    tracked = read(
+        "tracker", json.dumps({"states": [1], "shapes": [[0.1, 0.2, 0.5, 0.6]]}), [], SIZE
+    )
+    assert one(tracked.problems).path == "shapes[0].points"
+
+
+def test_a_confidence_above_1_is_told_once():
+    odd = one(detect(item(confidence="0.5"), item(confidence="90"), item(confidence=80)).problems)
+    assert (odd.severity, odd.path) == ("warning", "[1].confidence")
+    assert "90 is above 1" in odd.message
+    assert not detect(item(confidence=1)).problems
+
+
 def test_the_rest_of_a_reply_survives_one_bad_item():
     reading = detect(item(), item(points=[1]), item("tag"))
     assert [shape.index for shape in reading.shapes] == [0, 2]

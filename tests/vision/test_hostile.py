@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from fnbuild import vision
-from fnbuild.vision import ImageError, decode, decode_image, headers, open_image
+from fnbuild.vision import ImageError, ImageTooLargeError, decode, decode_image, headers, open_image
 from tests.vision.conftest import encoded, request_of
 
 
@@ -85,12 +85,43 @@ def claim(kind, width, height):
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "GIF", "TIFF"])
 def test_decompression_bombs(backend, kind):
     data = claim(kind, 50000, 50000)
-    unread = backend == "opencv" and kind == "GIF"
-    words = "where Pillow is" if unread else "50000 x 50000 = 2500000000 pixels, more than"
-    with pytest.raises(ImageError, match=words):
+    words = "50000 x 50000 = 2500000000 pixels, more than"
+    with pytest.raises(ImageTooLargeError, match=words):
         decode(request_of(data))
-    with pytest.raises(ImageError):
+    with pytest.raises(ImageTooLargeError, match=words):
         open_image(request_of(data))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP"])
+def test_above_64_megapixels_nothing_is_decoded(backend, kind, monkeypatch):
+    def never(*_):
+        raise AssertionError("something was decoded")
+
+    monkeypatch.setattr(vision.decoding, "_by_opencv", never)
+    monkeypatch.setattr(vision.decoding, "_by_pillow", never)
+    width, height = (16000, 4195) if kind == "WEBP" else (8192, 8193)
+    data = claim(kind, width, height)
+    with pytest.raises(ImageTooLargeError) as raised:
+        decode(request_of(data))
+    assert raised.value.reply_status == 413
+    words = f"{width} x {height} = {width * height} pixels, more than the 67108864 that are"
+    assert words in str(raised.value)
+    assert "FNBUILD_MAX_PIXELS" in str(raised.value)
+    with pytest.raises(ImageTooLargeError):
+        open_image(request_of(data))
+    for limit in (width * height, 2**30):
+        with pytest.raises((AssertionError, ImageError), match=r"decoded|truncated|damaged|Pillow"):
+            decode(request_of(data), max_pixels=limit)
+    monkeypatch.setenv("FNBUILD_MAX_PIXELS", str(2**30))
+    with pytest.raises((AssertionError, ImageError), match=r"decoded|truncated|damaged|Pillow"):
+        decode(request_of(data))
+
+
+@pytest.mark.parametrize("value", ["many", "0", "-5", "1e9"])
+def test_a_limit_that_is_no_number(monkeypatch, value, small):
+    monkeypatch.setenv("FNBUILD_MAX_PIXELS", value)
+    with pytest.raises(ValueError, match="FNBUILD_MAX_PIXELS is a number of pixels above zero"):
+        decode(request_of(encoded(small, "PNG")))
 
 
 def test_the_limit_can_be_set(backend, small):

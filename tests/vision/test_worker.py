@@ -1,6 +1,7 @@
 """Handlers import fnbuild.vision, though their environment has no fnbuild."""
 
 import json
+import struct
 
 import pytest
 
@@ -32,6 +33,8 @@ def handler(context, event):
         shape = queue.get()
         process.join()
         return vision.reply(context, shape)
+    if event.path == "/uncaught":
+        vision.open_image(event)
     try:
         data = vision.image_file(event)
     except vision.ImageError as error:
@@ -84,3 +87,19 @@ def test_a_callers_mistake(function):
 
 def test_processes_that_a_handler_starts_have_it_too(function):
     assert function.call(path="/child")["points"] == [1, 2, 3, 4]
+
+
+def test_an_error_that_the_handler_lets_through_has_its_status(function):
+    head = struct.pack(">II4sIIBBBBB", 0x0D0A1A0A, 13, b"IHDR", 9000, 8000, 8, 2, 0, 0, 0)
+    answer = function.send(b"\x89PNG" + head, "/uncaught", content_type="image/png")
+    assert answer.status == 413
+    assert answer.header("content-type") == "application/json"
+    text = json.loads(answer.body)["error"]
+    assert "9000 x 8000 = 72000000 pixels, more than the 67108864 that are allowed" in text
+    assert "FNBUILD_MAX_PIXELS" in text
+    function.await_record("answered 413: the image has 9000 x 8000", level="warn")
+    answer = function.send(b"{}", "/uncaught", content_type="application/json")
+    assert (answer.status, json.loads(answer.body)) == (
+        400,
+        {"error": 'the key "image" is missing: the image file in base64'},
+    )

@@ -20,7 +20,7 @@ def handler(context, event):
         image = vision.decode(event, mode="BGR")
         positive, negative, box = read_clicks(vision.fields(event))
     except vision.ImageError as error:
-        return vision.reply(context, {"error": str(error)}, 400)
+        return vision.reply(context, {"error": str(error)}, error.reply_status)
     mask = context.user_data.model.infer(image, positive, negative, box)
     return vision.reply(context, as_rows(mask) if context.user_data.rows else as_runs(mask))
 

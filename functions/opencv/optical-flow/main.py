@@ -23,7 +23,9 @@ def handler(context, event):
             model.follow(image, states[i]) if i < len(states) else model.start(image, shape)
             for i, shape in enumerate(shapes)
         ]
-    except (vision.ImageError, UnusableError) as error:
+    except vision.ImageError as error:
+        return vision.reply(context, {"error": str(error)}, error.reply_status)
+    except UnusableError as error:
         return vision.reply(context, {"error": str(error)}, 400)
     content = {"shapes": [shape for shape, _ in found], "states": [state for _, state in found]}
     return vision.reply(context, content)

@@ -19,7 +19,7 @@ def handler(context, event):
         image = vision.decode(event)
         threshold = read_threshold(vision.fields(event))
     except vision.ImageError as error:
-        return vision.reply(context, {"error": str(error)}, 400)
+        return vision.reply(context, {"error": str(error)}, error.reply_status)
     found = context.user_data.model.infer(image, threshold)
     return vision.reply(context, [vision.rectangle(*each) for each in found])
 
