@@ -9,7 +9,7 @@ from collections import deque
 
 # By name, since some handlers import a library that takes it out of its module.
 from select import POLLIN, poll
-from typing import Deque, Dict, Optional, Union
+from typing import Deque, Dict, Iterable, Optional, Union
 
 from . import wire
 
@@ -36,6 +36,7 @@ class Channel:
         self._start = self._end = 0
         self._arrival = poll()
         self._arrival.register(sock, POLLIN)
+        self._postponed: Deque[wire.Message] = deque()
 
     @property
     def foreign(self) -> bool:
@@ -45,7 +46,15 @@ class Channel:
     @property
     def pending(self) -> bool:
         """Whether something was received that `receive` has not given yet."""
-        return self._end > self._start
+        return self._end > self._start or bool(self._postponed)
+
+    def arrived(self) -> bool:
+        """Return True if `receive` would not block: a message or the end of the stream is there."""
+        return self.pending or bool(self._arrival.poll(0))
+
+    def postpone(self, messages: Iterable[wire.Message]) -> None:
+        """Make `receive` return these messages again, before all others."""
+        self._postponed.extend(messages)
 
     def send(self, kind: int, meta: Union[wire.Meta, wire.Encoded], body: wire.Body = b"") -> None:
         """Write one message whole."""
@@ -62,6 +71,8 @@ class Channel:
 
         A body in shared memory is a view of it, to be released before the reply is sent.
         """
+        if self._postponed:
+            return self._postponed.popleft()
         if not self._fill(wire.HEADER.size):
             return None
         kind, segment, meta_size, size = wire.HEADER.unpack_from(self._buffer, self._start)

@@ -24,7 +24,7 @@
      "linger": 0,                        seconds behind SIGTERM in which everything is still served
      "listeners": {"http": {"fd": 3} | {"host": "127.0.0.1", "port": 8080}
                            | a list of these, one for each address,
-                   "admin": the same | null, "control": "/path.sock" | null},
+                   "admin": the same | null, "control": "/path.sock" | {"fd": 5} | null},
      "log": {"level": "debug", "format": "auto" | "human" | "json"}}
 
 All but `handler`, `code` and `listeners.http` have defaults.
@@ -65,7 +65,10 @@ class Batch(NamedTuple):
 
 
 class Trigger:
-    """One trigger. `availability_timeout` is in seconds here."""
+    """One trigger. `availability_timeout` is in seconds here.
+
+    `max_reply` is the number of bytes that a reply may have; 0 stands for no limit.
+    """
 
     def __init__(self, name: str, values: Values) -> None:
         at = "triggers.%s" % name
@@ -79,6 +82,9 @@ class Trigger:
         self.batch = _batch(values, at)
         self.allocator = _get(values, at, "allocator", str, "")
         self.attributes = _get(values, at, "attributes", dict, {})
+        self.max_reply = 0
+        if self.kind == "http":
+            self.max_reply = attribute_number(self.attributes, "maxReplyBodySize", 0)
         if not 1 <= self.num_workers <= 10000:
             raise ConfigFileError(
                 "%s.num_workers: %d is not between 1 and 10000" % (at, self.num_workers)
@@ -123,7 +129,13 @@ class ProcessorConfig:
             raise ConfigFileError("listeners.http is missing")
         self.http: List[Listener] = http
         self.admin = _listener(values, "admin")
-        self.control: Optional[str] = _get(values, "listeners", "control", str, None)
+        # A path to listen at, or a socket that listens there already.
+        self.control: Optional[str] = None
+        self.control_socket: Optional[Listener] = None
+        if isinstance(values.get("control"), dict):
+            self.control_socket = _listener(values, "control")
+        else:
+            self.control = _get(values, "listeners", "control", str, None)
 
     def _read_log(self, values: Values) -> None:
         self.log_level = _get(values, "log", "level", str, "debug")
@@ -187,6 +199,22 @@ class ProcessorConfig:
             return cls(values, place)
         except ConfigFileError as problem:
             raise ConfigFileError("%s: %s" % (origin, problem)) from None
+
+
+def attribute_number(attributes: Values, key: str, usual: int, unit: str = "bytes") -> int:
+    """Return an attribute of a trigger as a number; ConfigFileError if it is not a number."""
+    # Nuclio ignores the case of the names of attributes.
+    values = {name.lower(): value for name, value in attributes.items()}
+    value = values.get(key.lower())
+    if not value:
+        return usual
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        number = 0
+    if number < 1:
+        raise ConfigFileError("attributes.%s: %r is no number of %s" % (key, value, unit))
+    return number
 
 
 _REQUIRED = object()

@@ -4,6 +4,7 @@
     processor --health             exit status 0 when every worker is ready
     processor --status             the status as JSON
     processor --wait SECONDS       the same, once it is known whether the function is ready
+    processor --check-import       import the handler without a GPU; see `importcheck`
     processor --invoke URL         call another function once; exit status 0 when the reply is 2xx
     processor --version
 
@@ -63,7 +64,7 @@ def main() -> int:
 
         headers = dict(given.header)
         return invocation.main(given.invoke, given.method, headers, given.body, given.timeout)
-    return _serve(given.config)
+    return (_check_import if given.check_import else _serve)(given.config)
 
 
 def _parse() -> "argparse.Namespace":
@@ -79,6 +80,7 @@ def _parse() -> "argparse.Namespace":
     one.add_argument("--health", action="store_true", help="whether every worker is ready")
     one.add_argument("--status", action="store_true", help="print the status as JSON")
     one.add_argument("--wait", metavar="SECONDS", type=float, help="wait until ready or failed")
+    one.add_argument("--check-import", action="store_true", help="import the handler, then end")
     one.add_argument("--invoke", metavar="URL", help="call another function once")
     call = parser.add_argument_group("of --invoke")
     call.add_argument("--method", default="", help="default: POST with a body, else GET")
@@ -112,6 +114,17 @@ def _serve(path: str) -> int:
     from .processor import serve
 
     return serve(config)
+
+
+def _check_import(path: str) -> int:
+    from . import importcheck
+
+    try:
+        config, _origin = _config(path)
+    except ConfigFileError as problem:
+        Log().error(str(problem))
+        return 2
+    return importcheck.report(importcheck.check(config))
 
 
 def _config(path: str) -> Tuple[ProcessorConfig, str]:

@@ -3,7 +3,7 @@
 import socket
 import types
 import warnings
-from typing import Any, Iterator
+from typing import Any, Callable, Optional, Tuple
 
 
 class Coroutines:
@@ -18,17 +18,21 @@ class Coroutines:
             return value
         return self._get_loop().run_until_complete(_awaited(value))
 
-    def iterate(self, generator: Any) -> Iterator[Any]:
-        """The items of a generator, async or not."""
-        if isinstance(generator, types.GeneratorType):
-            for item in generator:
-                yield item
-            return
-        while True:
-            try:
-                yield self.resolve(generator.__anext__())
-            except StopAsyncIteration:
-                return
+    def resolve_watching(self, value: Any, sock: socket.socket, stop: Callable[[], bool]) -> Any:
+        """Await the value; cancel it as soon as `stop`, called when `sock` is readable, is True."""
+        loop = self._get_loop()
+        task = loop.create_task(_awaited(value))
+
+        def look() -> None:
+            if stop():
+                loop.remove_reader(sock.fileno())
+                task.cancel()
+
+        loop.add_reader(sock.fileno(), look)
+        try:
+            return loop.run_until_complete(task)
+        finally:
+            loop.remove_reader(sock.fileno())
 
     def wait(self, sock: socket.socket) -> None:
         """Let the handler's background tasks run until the next message is there."""
@@ -57,6 +61,41 @@ class Coroutines:
                 self._loop = asyncio.new_event_loop()
                 asyncio.set_event_loop(self._loop)
         return self._loop
+
+
+class Items:
+    """Iterate over a generator, async or not.
+
+    `watch` is a socket and a function, as for `Coroutines.resolve_watching`: an async generator
+    that waits is cancelled if the function returns True.
+    """
+
+    def __init__(self, coroutines: Coroutines, generator: Any) -> None:
+        self.watch: Optional[Tuple[socket.socket, Callable[[], bool]]] = None
+        self._coroutines = coroutines
+        self._generator = generator
+        self._async = isinstance(generator, types.AsyncGeneratorType)
+
+    def __iter__(self) -> "Items":
+        return self
+
+    def __next__(self) -> Any:
+        if not self._async:
+            return next(self._generator)
+        following = self._generator.__anext__()
+        try:
+            if self.watch is None:
+                return self._coroutines.resolve(following)
+            return self._coroutines.resolve_watching(following, *self.watch)
+        except StopAsyncIteration:
+            raise StopIteration from None
+
+    def close(self) -> None:
+        """Close the generator, which raises GeneratorExit in it, and propagate its exceptions."""
+        if self._async:
+            self._coroutines.resolve(self._generator.aclose())
+        else:
+            self._generator.close()
 
 
 def is_generator(value: Any) -> bool:

@@ -1,7 +1,9 @@
-"""How worker processes end, in words for people."""
+"""Messages about worker processes that ended or hang, and the delay before a restart."""
 
 import signal
-from typing import NamedTuple
+from typing import List, NamedTuple
+
+from .dumps import place
 
 _MEANINGS = {
     "SIGKILL": "likely out of memory",
@@ -46,6 +48,22 @@ def describe(worker: str, status: int, where: str = "") -> str:
         verb = "crashed with" if crashed else "was killed by"
         text = "worker %s %s signal %d (%s)" % (worker, verb, -status, name)
     return text + (", " + meaning if meaning else "")
+
+
+def early_death(worker: str, status: int, imported: bool, output: str) -> Trouble:
+    """Describe a process that ended before it was ready; `output` is what it printed last."""
+    where = "in init_context" if imported else "while the handler was imported"
+    return Trouble.of(describe(worker, status, where), output)
+
+
+def startup_timeout(worker: str, activity: str, seconds: float, frames: List[str]) -> Trouble:
+    """Describe a start that exceeded the readiness timeout; `frames` are its stack by then."""
+    reason = "worker %s: %s did not finish within %g s (readiness timeout)"
+    reason = reason % (worker, activity, seconds)
+    where = place(frames)
+    if where:
+        reason += "; it was at " + where
+    return Trouble.of(reason, "\n".join(frames))
 
 
 class Backoff:

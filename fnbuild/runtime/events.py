@@ -10,13 +10,15 @@ import json
 import sys
 from typing import Any, Callable, Dict, List, Tuple
 
-from . import wire
+from . import cloudevents, wire
 
 _EPOCH = datetime.datetime(1970, 1, 1)
 _canonical: Dict[str, str] = {}
 _CANONICAL_CAP = 4096
 # Where events find in their meta what they have in common.
 _USUAL = "usual"
+# How an event carries a CloudEvent, where it does.
+_CLOUD_EVENT = "_cloud_event"
 
 
 class Lazy:
@@ -89,6 +91,8 @@ def make_event_class(sdk: Any) -> Any:
             values["size"] = len(raw)
             values["trigger"] = trigger
             values["_raw"] = raw
+            if _CLOUD_EVENT in usual:
+                cloudevents.fill(self, usual[_CLOUD_EVENT], sdk.TriggerInfo)
 
         def _attributes(self, meta: wire.Meta) -> Dict[str, Any]:
             """What the SDK makes of an event, as far as equal metas have it in common."""
@@ -108,10 +112,14 @@ def make_event_class(sdk: Any) -> Any:
             lazy = ("body", "headers", "fields")
             found = {key: value for key, value in self.__dict__.items() if key not in lazy}
             self.__dict__.clear()
-            return dict(found, _meta=meta)
+            found["_meta"] = meta
+            mode = cloudevents.mode_of(meta["ct"], meta["h"])
+            if mode:
+                found[_CLOUD_EVENT] = mode
+            return found
 
         body = Lazy("body", lambda self: self.parsed())
-        headers = Lazy("headers", lambda self: canonical_headers(self._meta["h"]))
+        headers = Lazy("headers", lambda self: _headers(self._meta))
         fields = Lazy("fields", lambda self: parse_query(self._meta["q"]))
 
         def to_json(self) -> str:
@@ -148,6 +156,11 @@ def canonical(name: str) -> str:
         if len(_canonical) < _CANONICAL_CAP:
             _canonical[name] = known
     return known
+
+
+def _headers(meta: wire.Meta) -> Dict[str, str]:
+    # Names that a file gives are the handler's own words; those of requests have no fixed spelling.
+    return dict(meta["h"]) if meta.get("as_written") else canonical_headers(meta["h"])
 
 
 def canonical_headers(pairs: List[Tuple[str, str]]) -> Dict[str, str]:

@@ -1,32 +1,46 @@
 """One event on its way: from the request to the worker and back."""
 
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple, Union
 
 from . import wire
 from .logs import LEVELS, Log, Record
+from .stream import FileData
 
 Headers = List[Tuple[str, str]]
 
 
-class Outcome:
-    """What became of an event.
+class ReplySource:
+    """A producer of a body in pieces."""
 
-    `error` is the processor's own sentence when no worker answered; `raised` says that the handler
-    raised. `duration` is the seconds the handler took, `begun` when it began (`time.monotonic`,
-    which all processes of a machine share); both 0 when no worker answered. `parts` are the status,
-    headers and size of each answer to a batch, whose bodies lie one behind the other. `shared` is
-    one object for equal replies: what is derived from status and headers may be kept in it.
+    def credit(self, count: int) -> None:
+        """Report that this many more bytes were sent to the client."""
+
+    def cancel(self) -> None:
+        """Report that the client no longer reads the body."""
+
+
+class Outcome:
+    """The result of an event.
+
+    `error` is the processor's own message if no worker answered; `raised` is True if the handler
+    raised. `duration` is the handler's time in seconds, and `begun` its start (`time.monotonic`,
+    which all processes of a machine share); both are 0 if no worker answered. `parts` are the
+    status, headers and size of each answer to a batch, whose bodies follow one another. `shared` is
+    one object for equal replies, a cache for values derived from status and headers. `cut_short` is
+    True if an error ended a reply that was sent in pieces; `size` is the number of bytes of such a
+    reply if it is known in advance.
     """
 
     __slots__ = (
-        "begun", "body", "duration", "error", "headers", "parts", "raised", "shared", "status",
+        "begun", "body", "cut_short", "duration", "error", "headers", "parts", "raised", "shared",
+        "size", "status",
     )  # fmt: skip
 
     def __init__(
         self,
         status: int,
         headers: Optional[Headers] = None,
-        body: bytes = b"",
+        body: Union[bytes, FileData] = b"",
         error: Optional[str] = None,
     ) -> None:
         self.status = status
@@ -34,6 +48,8 @@ class Outcome:
         self.body = body
         self.error = error
         self.raised = False
+        self.cut_short = False
+        self.size: Optional[int] = None
         self.begun = 0.0
         self.duration = 0.0
         self.parts: Optional[List[Any]] = None
@@ -46,6 +62,7 @@ class Outcome:
         outcome.raised = "x" in meta
         outcome.begun, outcome.duration = message.mark
         outcome.parts = meta.get("a")
+        outcome.size = meta.get("n")
         outcome.shared = meta
         return outcome
 
@@ -57,7 +74,7 @@ class Exchange:
     `trace_id` is that of the trace the event belongs to, if it belongs to one.
     """
 
-    __slots__ = ("_done", "level", "records", "request_id", "trace_id")
+    __slots__ = ("_done", "_source", "level", "records", "request_id", "trace_id")
 
     def __init__(
         self, done: Callable[["Exchange", Outcome], None], request_id: str, level: Optional[str]
@@ -67,6 +84,7 @@ class Exchange:
         self.level = level
         self.records: List[Dict[str, Any]] = []
         self.trace_id: Optional[str] = None
+        self._source = ReplySource()
 
     def keep(self, record: Record) -> None:
         """Keep the record for the reply when the request asked for its level."""
@@ -76,6 +94,17 @@ class Exchange:
             item.pop("request_id", None)
             item.pop("trace_id", None)
             self.records.append(item)
+
+    def begin(self, outcome: Outcome, source: ReplySource) -> None:  # noqa: ARG002
+        """Take the status and headers of a reply whose body follows in pieces, up to `finish`.
+
+        This class drops the pieces, since its reply goes nowhere.
+        """
+        self._source = source
+
+    def piece(self, data: wire.Body) -> None:
+        """Take a piece of the body."""
+        self._source.credit(len(data))
 
     def finish(self, outcome: Outcome) -> None:
         """Answer the waiting request; what comes after the first answer is too late."""

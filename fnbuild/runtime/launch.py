@@ -85,13 +85,17 @@ def settings(config: ProcessorConfig, template: bool) -> wire.Meta:
     }
 
 
-def role(trigger: Trigger, worker: str, threshold: int) -> wire.Meta:
-    """The BEGIN message; `threshold` is the level below which records need not be sent."""
+def role(trigger: Trigger, worker: str, threshold: int, max_reply: int) -> wire.Meta:
+    """Return the BEGIN message; records below the level `threshold` need not be sent.
+
+    `max_reply` is the largest reply in bytes; 0 stands for no limit.
+    """
     return {
         "parent": os.getpid(),
         "worker": worker,
         "trigger": {"kind": trigger.kind, "name": trigger.name},
         "threshold": threshold,
+        "max_reply": max_reply,
     }
 
 

@@ -2,14 +2,15 @@
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, Callable, List, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 
 from . import wire
-from .dumps import last_words, place
-from .endings import Backoff, Trouble, describe
+from .dumps import last_words
+from .endings import Backoff, Trouble, describe, early_death, startup_timeout
 from .exchange import Exchange, Outcome, log_to, record_of
 from .flight import Flight
 from .hang import Hang
+from .large_replies import LargeReply
 from .launch import role
 from .logs import Record
 from .process import WorkerProcess
@@ -50,6 +51,7 @@ class Worker(Customer):
         self._answers: List[asyncio.Future[str]] = []
         self._ended: List[asyncio.Future[None]] = []
         self._leaving = False
+        self._large = LargeReply(pool.reply_memory)
 
     @property
     def pid(self) -> int:
@@ -61,11 +63,8 @@ class Worker(Customer):
             self._start_timer.cancel()
             self._start_timer = None
         self.state = "starting"
-        self._failure = None
-        self._imported = False
-        self._expired = False
-        self._hang = None
-        self._leaving = False
+        self._failure = self._hang = None
+        self._imported = self._expired = self._leaving = False
         self._ready_at = 0.0
         self._pool.starter.request(self)
 
@@ -75,7 +74,8 @@ class Worker(Customer):
         process.owner = self
         if self._leaving or self._pool.stopping:
             process.kill()
-        process.send(wire.BEGIN, role(self._pool.trigger, self.name, self._log.threshold))
+        trigger = self._pool.trigger
+        process.send(wire.BEGIN, role(trigger, self.name, self._log.threshold, trigger.max_reply))
         limit = self._pool.config.readiness_timeout
         self._init_timer = self._loop.call_later(limit, self._init_hangs, limit)
 
@@ -98,10 +98,8 @@ class Worker(Customer):
     def _expire(self, exchange: Exchange) -> None:
         self._expired = True
         self.state = "restarting"
-        reason = "the event took longer than %g s (eventTimeout); worker %s was restarted" % (
-            self._pool.config.event_timeout or 0,
-            self.name,
-        )
+        reason = "the event took longer than %g s (eventTimeout); worker %s was restarted"
+        reason %= (self._pool.config.event_timeout or 0, self.name)
         self.trouble = Trouble.of(reason)
         exchange.finish(Outcome(408, error=reason))
 
@@ -119,12 +117,7 @@ class Worker(Customer):
             what = "the reload"
 
         def report(frames: List[str]) -> None:
-            reason = "worker %s: %s did not finish within %g s (readiness timeout)"
-            reason = reason % (self.name, what, seconds)
-            where = place(frames)
-            if where:
-                reason += "; it was at " + where
-            self._failure = Trouble.of(reason, "\n".join(frames))
+            self._failure = startup_timeout(self.name, what, seconds, frames)
 
         self._end_hang(report)
 
@@ -139,25 +132,40 @@ class Worker(Customer):
         log_to(self._log, Record("info", line, stream, self.name), self.flight.exchange)
 
     def on_message(self, message: wire.Message) -> None:
-        kind = message.kind
-        if kind == wire.REPLY:
-            self._on_reply(message)
-        elif kind == wire.RECORD:
-            log_to(self._log, record_of(message, self.name), self.flight.exchange)
-        elif kind == wire.READY:
-            self._on_ready()
-        elif kind == wire.FAILED:
-            self._failure = Trouble(message.meta["reason"], message.meta["message"])
-        elif kind == wire.STARTED:
-            self._pool.worker_started(message.meta)
-        elif kind == wire.IMPORTED:
-            self._imported = True
-        elif kind == wire.RELOADED and self._answers:
+        _HANDLERS[message.kind](self, message)
+
+    def _on_record(self, message: wire.Message) -> None:
+        log_to(self._log, record_of(message, self.name), self.flight.exchange)
+
+    def _on_piece(self, message: wire.Message) -> None:
+        if self.flight.exchange is not None and not self._expired:
+            self.flight.exchange.piece(message.body)
+
+    def _on_want(self, message: wire.Message) -> None:
+        if self.process is not None:
+            self._large.give_room(self.process, message.meta["size"])
+
+    def _on_failed(self, message: wire.Message) -> None:
+        self._failure = Trouble(message.meta["reason"], message.meta["message"])
+        if self._ready_at:
+            reason = "worker %s is replaced: %s" % (self.name, self._failure.reason)
+            self._failure = Trouble.of(reason)
+
+    def _on_started(self, message: wire.Message) -> None:
+        self._pool.worker_started(message.meta)
+
+    def _on_imported(self, _message: wire.Message) -> None:
+        self._imported = True
+
+    def _on_reloaded(self, message: wire.Message) -> None:
+        if self._answers:
             answer = self._answers.pop(0)
             if not answer.done():
                 answer.set_result(message.meta["answer"])
 
-    def _on_ready(self) -> None:
+    def _on_ready(self, _message: wire.Message) -> None:
+        if self.process is not None:
+            self.process.read_output()
         self._cancel_init_timer()
         if self.trouble is not None:
             text = "worker %s is ready again" % self.name
@@ -172,15 +180,41 @@ class Worker(Customer):
         if self.process is not None:
             # What the handler printed is logged under its own request.
             self.process.read_output()
+        outcome = Outcome.from_message(message)
+        place = message.meta.get(wire.BODY)
+        if place is not None:
+            exchange = self.flight.exchange
+            if self.process is None or exchange is None or self._expired:
+                return
+            if not self._large.begin(self.process, exchange, outcome, place):
+                return
+        self._end_event(outcome)
+
+    def _end_event(self, outcome: Outcome) -> None:
+        """Give the idle worker its next event, then answer the one that it has handled."""
         cargo = self.flight.end()
         if cargo is None or self._expired:
             return
         self._backoff.reset()
-        self.state = "ready"
-        if not self._leaving:
-            # First of all the worker gets something to do, if there is something.
-            self._pool.release(self)
-        cargo[0].finish(Outcome.from_message(message))
+        if self._failure is not None:
+            # The worker announced before its reply that it will end.
+            self.state = "restarting"
+            assert self.process is not None
+            limit = self._pool.trigger.termination_timeout
+            self._loop.call_later(limit, self.process.kill)
+        else:
+            self.state = "ready"
+            if not self._leaving:
+                # The worker gets its next event first.
+                self._pool.release(self)
+        cargo[0].finish(outcome)
+
+    def _on_last_piece(self, message: wire.Message) -> None:
+        if self.process is not None:
+            self.process.read_output()
+        outcome = self._large.end(message.meta)
+        if outcome is not None:
+            self._end_event(outcome)
 
     def on_end(self, status: int) -> None:
         process, self.process = self.process, None
@@ -194,24 +228,18 @@ class Worker(Customer):
         elif self._ready_at:
             self._died(self._failure or Trouble.of(describe(self.name, status)), lost)
         else:
-            self._fail(self._failure or self._early_death(status, process))
+            output = last_words(list(process.last_lines)) if process is not None else ""
+            self._fail(self._failure or early_death(self.name, status, self._imported, output))
             self._restart_later()
-        self._tell_ended()
-
-    def _tell_ended(self) -> None:
         for future in self._ended:
             if not future.done():
                 future.set_result(None)
         self._ended = []
 
-    def _early_death(self, status: int, process: Optional[WorkerProcess]) -> Trouble:
-        where = "in init_context" if self._imported else "while the handler was imported"
-        more = last_words(list(process.last_lines)) if process is not None else ""
-        return Trouble.of(describe(self.name, status, where), more)
-
     def _settle(self, status: int, unread: bool) -> Optional[Exchange]:
         """Answer who still waits for it; the event that was lost with it."""
         lost: Optional[Exchange] = None
+        self._large.drop()
         reason = describe(self.name, status)
         cargo = self.flight.end()
         if cargo is not None:
@@ -352,3 +380,17 @@ class Worker(Customer):
             "reason": self.trouble.reason if self.trouble else "",
             "message": self.trouble.text if self.trouble else "",
         }
+
+
+_HANDLERS: Dict[int, Callable[[Worker, wire.Message], None]] = {
+    wire.STARTED: Worker._on_started,
+    wire.IMPORTED: Worker._on_imported,
+    wire.READY: Worker._on_ready,
+    wire.FAILED: Worker._on_failed,
+    wire.RECORD: Worker._on_record,
+    wire.REPLY: Worker._on_reply,
+    wire.WANT: Worker._on_want,
+    wire.PIECE: Worker._on_piece,
+    wire.END: Worker._on_last_piece,
+    wire.RELOADED: Worker._on_reloaded,
+}

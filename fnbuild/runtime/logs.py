@@ -7,6 +7,9 @@ from typing import Any, Dict, Optional
 
 from .human import Lines
 
+READY = "The function is ready"
+"""The message of the processor once every worker has run `init_context`."""
+
 LEVELS = {"debug": 10, "info": 20, "warn": 30, "error": 40}
 
 _RESERVED = frozenset(["time", "level", "name", "message", "worker", "request_id", "trace_id"])

@@ -14,6 +14,7 @@ from . import wire
 from .config import ProcessorConfig, Trigger
 from .endings import Trouble
 from .exchange import Exchange, Outcome
+from .large_replies import ReplyMemory
 from .lifecycle import Worker
 from .logs import Log
 from .loop import Loop
@@ -46,6 +47,7 @@ class Common(NamedTuple):
     loop: Loop
     starter: Starter
     on_facts: Callable[[Dict[str, Any]], None]
+    reply_memory: ReplyMemory
 
 
 class Pool:
@@ -60,6 +62,7 @@ class Pool:
         self.loop = common.loop
         self.starter = common.starter
         self.worker_started = common.on_facts
+        self.reply_memory = common.reply_memory
         self.trigger = trigger
         self.workers = [Worker(self, number) for number in numbers]
         self.was_ready = False

@@ -6,9 +6,10 @@ from typing import Any, Callable, Dict, List, Optional
 
 from .config import ProcessorConfig, Trigger
 from .endings import Trouble
+from .large_replies import ReplyMemory
 from .launch import environment
 from .lifecycle import Worker
-from .logs import Log
+from .logs import READY, Log
 from .loop import Loop
 from .pool import Common, Pool
 from .starter import Starter
@@ -22,7 +23,7 @@ class Pools:
         self.mount = "none"
         env = environment(config, config.num_workers)
         self.starter = Starter(config, env, log, self._on_facts, loop)
-        common = Common(config, log, loop, self.starter, self._on_facts)
+        common = Common(config, log, loop, self.starter, self._on_facts, ReplyMemory())
         self._reloading = asyncio.Lock()
         self._log = log
         self._loop = loop
@@ -115,7 +116,7 @@ class Pools:
         return {name: answer for one in answers for name, answer in one.items()}
 
     def _say_ready(self) -> None:
-        self._log.info("The function is ready", workers=len(self.workers), mount=self.mount)
+        self._log.info(READY, workers=len(self.workers), mount=self.mount)
 
     def _on_facts(self, facts: Dict[str, Any]) -> None:
         """A process told how it sees the machine; a warning is said once, not once per worker."""

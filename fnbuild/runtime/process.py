@@ -8,7 +8,7 @@ import os
 import select
 import subprocess
 from collections import deque
-from typing import Callable, Deque, Dict, Iterable, Optional, Set, Tuple, Union
+from typing import Callable, Deque, Dict, Iterable, List, Optional, Set, Tuple, Union
 
 from . import children, wire
 from .config import ProcessorConfig
@@ -99,7 +99,8 @@ class LinePipe:
 class WorkerProcess(StreamOwner, Viewer):
     """See the module. `pid` is also the number of its process group and session.
 
-    `event_unread` tells that it ended without having taken the whole of the last event.
+    `event_unread` is True if it ended without having read the whole of the last event. Creation
+    raises `OSError` if no descriptors are left.
     """
 
     def __init__(self, loop: Loop, owner: Owner) -> None:
@@ -110,17 +111,25 @@ class WorkerProcess(StreamOwner, Viewer):
         self.pid = 0
         self._loop = loop
         self._reader = wire.Reader()
-        ours, self._far_end = wire.pair()
-        self._stream = Stream(loop, ours, self)
-        self._pipes = [self._pipe("stdout"), self._pipe("stderr")]
-        self._printed = select.poll()
-        for pipe in self._pipes:
-            self._printed.register(pipe.fd, select.POLLIN)
         self._popen: "Optional[subprocess.Popen[bytes]]" = None
         self._status: Optional[int] = None
         self._hung_up = False
         self._segments: Set[int] = set()
         self._last_sent = 0
+        ours, self._far_end = wire.pair()
+        self._stream = Stream(loop, ours, self)
+        self._pipes: List[LinePipe] = []
+        self._printed = select.poll()
+        try:
+            for stream in ("stdout", "stderr"):
+                pipe = self._pipe(stream)
+                self._pipes.append(pipe)
+                self._printed.register(pipe.fd, select.POLLIN)
+        except OSError:
+            # Out of descriptors: close those that are open, so that retries do not leak them.
+            self._close_far_ends()
+            self.give_up()
+            raise
 
     def spawn(self, config: ProcessorConfig, env: Dict[str, str]) -> None:
         """Start it afresh; OSError or ValueError when the interpreter cannot be run."""
@@ -197,6 +206,13 @@ class WorkerProcess(StreamOwner, Viewer):
         self._segments.add(number)
         segment.seen_by(self)
         return True
+
+    def send_fd(self, kind: int, meta: wire.Meta, fd: int) -> bool:
+        """Send a message with an open descriptor; return False if there is no room for it."""
+        if self._stream.closing:
+            return False
+        self._last_sent = kind
+        return self._stream.write_with(wire.encode_head(kind, meta, 0), (fd,))
 
     def forget_segment(self, number: int) -> None:
         """The memory is given back; the process still holds it."""

@@ -36,6 +36,7 @@ from .triggers.http import HttpTrigger, limits, without_trigger
 
 # Between two looks at workers that load, in seconds.
 _LOOK = 0.02
+_CONTROL_BACKLOG = 128
 # How long a signal waits for idle connections, in seconds.
 _IDLE_AT_SIGNAL = 1.0
 
@@ -136,15 +137,9 @@ class Processor:
         await server.start(admin, "admin")
 
     async def _open_control(self) -> None:
-        if self.config.control is None:
+        control = self._control_socket()
+        if control is None:
             return
-        try:
-            control = unix.listen(self.config.control)
-        except OSError as problem:
-            raise ConfigFileError(
-                "listeners.control: cannot listen on %s: %s"
-                % (self.config.control, problem.strerror)
-            ) from None
         shared = list(self._sockets)
         server = Server(
             Admin(self, control=True),
@@ -154,6 +149,22 @@ class Processor:
         )
         self._others.append(server)
         await server.start(control, "control")
+
+    def _control_socket(self) -> Optional[socket.socket]:
+        if self.config.control_socket is not None:
+            control = listeners.open_listener(self.config.control_socket, "control")
+            # The kernel tells callers which process listened last: this one, not who opened it.
+            control.listen(_CONTROL_BACKLOG)
+            return control
+        if self.config.control is None:
+            return None
+        try:
+            return unix.listen(self.config.control)
+        except OSError as problem:
+            raise ConfigFileError(
+                "listeners.control: cannot listen on %s: %s"
+                % (self.config.control, problem.strerror)
+            ) from None
 
     def drain(self) -> None:
         """Stop accepting; end when the last connection is gone or drain_timeout has passed.

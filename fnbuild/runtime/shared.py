@@ -49,10 +49,8 @@ class Segment:
         self.size = size
         self.number = next(_numbers)
         self._viewers: "WeakSet[Viewer]" = WeakSet()
-        self.fd = _memfd()
+        self.fd = sealed_memory(size)
         try:
-            os.ftruncate(self.fd, size)
-            fcntl.fcntl(self.fd, _ADD_SEALS, _SEAL_SHRINK)
             self.memory = mmap.mmap(self.fd, size)
         except BaseException:
             os.close(self.fd)
@@ -163,6 +161,18 @@ class _SharedSizedBody(SizedBody):
 
     def _grow(self, end: int) -> None:
         pass
+
+
+def sealed_memory(size: int) -> int:
+    """Return a descriptor of shared memory that cannot be shrunk."""
+    fd = _memfd()
+    try:
+        os.ftruncate(fd, size)
+        fcntl.fcntl(fd, _ADD_SEALS, _SEAL_SHRINK)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
 
 
 def _memfd() -> int:

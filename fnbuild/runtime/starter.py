@@ -178,8 +178,8 @@ class Starter(Owner):
             self._timer = self._loop.call_later(limit, self._hangs, process, limit)
 
     def _spawn(self, owner: Owner) -> Optional[WorkerProcess]:
-        process = WorkerProcess(self._loop, owner)
         try:
+            process = WorkerProcess(self._loop, owner)
             process.spawn(self._config, self._env)
         except (OSError, ValueError) as problem:
             text = "%s cannot be started: %s" % (self._config.interpreter, problem)
@@ -202,7 +202,13 @@ class Starter(Owner):
         if not self._ready or self._copy is not None or not self._waiting or template is None:
             return
         customer = self._waiting.popleft()
-        copy = WorkerProcess(self._loop, customer)
+        try:
+            copy = WorkerProcess(self._loop, customer)
+        except OSError as problem:
+            # Out of descriptors or memory: the worker tries again later.
+            customer.process_refused(Trouble.of("no worker can be forked: %s" % problem))
+            self._loop.call_soon(self._next)
+            return
         if copy.copy_from(template):
             self._served, self._copy = customer, copy
         else:

@@ -5,6 +5,8 @@ straight to where they stay.
 """
 
 import array
+import errno
+import os
 import socket
 from collections import deque
 from typing import Any, Callable, Deque, List, Optional, Sequence, Union
@@ -14,6 +16,43 @@ from .loop import Loop, Watched
 Data = Union[bytes, bytearray, memoryview]
 
 _PIECE = 64 * 1024
+# Bytes of a file that one turn of the loop sends.
+_SLICE = 512 * 1024
+
+
+class FileData:
+    """The bytes of an open file, which the kernel sends without this process reading them.
+
+    Its length is the number of bytes still to send. `close` closes the descriptor and calls
+    `closed`.
+    """
+
+    def __init__(self, fd: int, size: int, closed: Callable[[], None]) -> None:
+        self.fd = fd
+        self._at = 0
+        self._size = size
+        self._closed = closed
+
+    def __len__(self) -> int:
+        return self._size - self._at
+
+    def send(self, sock: int) -> int:
+        """Send a slice to a socket; return the number of bytes sent. Raises OSError."""
+        sent = os.sendfile(sock, self.fd, self._at, min(len(self), _SLICE))
+        if not sent:
+            raise OSError(errno.EIO, "the file is shorter than its announced size")
+        self._at += sent
+        return sent
+
+    def close(self) -> None:
+        """Close the file; further calls have no effect."""
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+            self._closed()
+
+    def __del__(self) -> None:
+        self.close()
 
 
 class StreamOwner:
@@ -59,7 +98,7 @@ class Stream(Watched):
         self._owner = owner
         self._recv = sock.recv
         self._send = sock.send
-        self._held: Deque[memoryview] = deque()
+        self._held: Deque[Union[memoryview, FileData]] = deque()
         self._closing = False
         self._finishing = False
         self._eof = False
@@ -173,24 +212,35 @@ class Stream(Watched):
             self._hold([memoryview(data)[sent:]])
         return True
 
+    def write_file(self, data: FileData) -> None:
+        """Send a file in slices, so that other connections get their turns in between."""
+        self._hold([data])
+
     def _hold(self, pieces: List[Any]) -> None:
         if self.closing:
             return
         if not self._held:
             self._poller.watch(self.fd, self, writing=True)
         for piece in pieces:
-            self._held.append(memoryview(piece))
+            self._held.append(piece if isinstance(piece, FileData) else memoryview(piece))
             self.unsent += len(piece)
 
     def writable(self) -> None:
         held = self._held
         try:
             while held:
-                sent = self._send(held[0])
-                self.unsent -= sent
-                if sent < len(held[0]):
-                    held[0] = held[0][sent:]
-                    return
+                piece = held[0]
+                if isinstance(piece, FileData):
+                    self.unsent -= piece.send(self.fd)
+                    if piece:
+                        return
+                    piece.close()
+                else:
+                    sent = self._send(piece)
+                    self.unsent -= sent
+                    if sent < len(piece):
+                        held[0] = piece[sent:]
+                        return
                 held.popleft()
         except (BlockingIOError, InterruptedError):
             return
@@ -241,6 +291,9 @@ class Stream(Watched):
         self.closed = True
         self._poller.unwatch(self.fd)
         self._poller.unwatch(self.fd, writing=True)
+        for piece in self._held:
+            if isinstance(piece, FileData):
+                piece.close()
         self._held.clear()
         self.unsent = 0
         self.into = None

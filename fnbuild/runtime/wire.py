@@ -12,7 +12,7 @@ import json
 import socket
 import struct
 from json.encoder import encode_basestring_ascii
-from typing import Any, Callable, Dict, List, NamedTuple, Tuple, Union
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
 
 from .memo import remember
 
@@ -34,6 +34,9 @@ DRAIN = 5
 BEGIN = 6
 FORK = 7
 FORGET = 8
+CREDIT = 9
+CANCEL = 10
+ROOM = 11
 # From a worker.
 STARTED = 16
 READY = 17
@@ -42,10 +45,22 @@ RECORD = 19
 REPLY = 20
 RELOADED = 21
 IMPORTED = 22
+PIECE = 23
+END = 24
+WANT = 25
 # From a template.
 FORKABLE = 32
 UNFORKABLE = 33
 FORKED = 34
+
+# Where the body of a REPLY is, as its meta has it under `BODY`: in the memory that was asked for
+# with WANT, or in the PIECE messages that follow, up to END. Without the key it is in the message.
+BODY = "b"
+SHARED = "shared"
+PIECES = "pieces"
+
+# Bodies of this size and above are not sent through the socket in one message.
+LARGE = 4 * 1024 * 1024
 
 # Below this size one joined write is cheaper than two.
 JOINED_WRITE = 64 * 1024
@@ -92,6 +107,16 @@ def encode_head(kind: int, meta: Union[Meta, Encoded], size: int, segment: int =
     """Header and meta of a message whose body has `size` bytes."""
     text = meta if isinstance(meta, bytes) else encode(meta)
     return HEADER.pack(kind, segment, len(text), size) + text
+
+
+def encode_special_reply(
+    status: int, headers: List[Tuple[str, str]], body: str, size: Optional[int] = None
+) -> Encoded:
+    """Encode the meta, without its mark, of a reply whose body is not in the message.
+
+    `body` is SHARED or PIECES. `size` is the number of bytes in all pieces, if it is known.
+    """
+    return encode({"s": status, "h": headers, BODY: body, "n": size})
 
 
 class Replies:

@@ -6,6 +6,7 @@ the end of the socket when idle, by the kernel's signal when busy.
 """
 
 import faulthandler
+import json
 import os
 import signal
 import socket
@@ -13,14 +14,16 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
-from . import batches, forksafe, surroundings, tracebacks, wire
+from . import batches, forksafe, surroundings, tracebacks, user_data, wire
 from .channel import Channel
-from .coroutines import Coroutines, is_generator
+from .coroutines import Coroutines, Items, is_generator
 from .events import make_event_class
+from .fitness import Fitness
 from .loader import Loader, LoadError
 from .neighbours import Neighbours
 from .records import RecordHandler, make_logger
-from .responses import Answer, ReplyError, Responder, to_bytes
+from .replies import ReplySender, Report
+from .responses import Answer, ReplyError, Responder
 from .signatures import complaint
 from .template import Template
 
@@ -34,6 +37,12 @@ def _references() -> Optional[int]:
 
 
 _ALONE = _references()
+# The lowest status that counts as a failure of the handler.
+_ERROR = 400
+
+
+class LostError(Exception):
+    """The connection to the processor is lost."""
 
 
 class Worker:
@@ -57,9 +66,15 @@ class Worker:
         """Be the worker that `role` says: run init_context; whatever it raises gets out."""
         sdk = self._sdk
         self._channel = channel
+        self._fitness = Fitness(channel.sock.fileno())
+        self._unfit = False
         self._records = RecordHandler(channel, role["threshold"])
         self._logger = make_logger(sdk, self._records)
         self._trigger = sdk.TriggerInfo(role["trigger"]["kind"], role["trigger"]["name"])
+        report = Report(self._refuse, self._caught)
+        self._sender = ReplySender(
+            channel, self._coroutines, self._responder, role["max_reply"], report
+        )
         self._platform = self._make_platform()
         self._context = sdk.Context(self._logger, self._platform, role["worker"], self._trigger)
         init_context = getattr(self._loader.module, "init_context", None)
@@ -70,6 +85,11 @@ class Worker:
             channel.send(wire.IMPORTED, {})
             self._coroutines.resolve(init_context(self._context))
 
+    @property
+    def connected(self) -> bool:
+        """Return False if the handler closed or replaced the socket to the processor."""
+        return self._fitness.connected()
+
     def _make_platform(self) -> Any:
         namespace, folder = self._setup["namespace"], self._setup["neighbours"]
         provider = Neighbours(folder, namespace) if folder else None
@@ -77,7 +97,7 @@ class Worker:
 
     def serve(self) -> bool:
         """Handle messages until the processor says stop (True) or is gone (False)."""
-        while True:
+        while not self._unfit:
             if not self._channel.pending:
                 self._coroutines.wait(self._channel.sock)
             message = self._channel.receive()
@@ -98,6 +118,7 @@ class Worker:
                 return True
             # Otherwise a large body would stay until the next one arrives.
             del message
+        return True
 
     def _handle(self, meta: wire.Meta, body: wire.Body, mark: Tuple[str, int]) -> None:
         usual = self._records.threshold
@@ -115,6 +136,9 @@ class Worker:
         except BaseException as error:  # noqa: BLE001
             answer = self._caught(error)
             raised = True
+        output = end = None
+        if answer.rest is not None:
+            end = self._sender.stream(answer, began)
         if self._channel.foreign:
             # The handler forked, and this is the copy: the reply is the original's to give.
             os._exit(0)
@@ -123,9 +147,17 @@ class Worker:
             event.settle(_ALONE is None or sys.getrefcount(event) > _ALONE)
         self._records.threshold = usual
         _flush()
+        if answer.status >= _ERROR or (end and "x" in end):
+            self._check_fitness()
+        if end is not None:
+            self._channel.send(wire.END, dict(end, d=time.monotonic() - began))
+            return
+        took = time.monotonic() - began
+        if len(answer.body) >= wire.LARGE:
+            self._sender.send_large(answer, began, took)
+            return
         told = self._replies.encode(answer.status, answer.headers, raised)
-        encoded = wire.encode_reply(told, began, time.monotonic() - began)
-        self._channel.send(wire.REPLY, encoded, answer.body)
+        self._channel.send(wire.REPLY, wire.encode_reply(told, began, took), answer.body)
 
     def _handle_batch(self, meta: wire.Meta, body: wire.Body) -> None:
         """Several events at once: the handler gets a list of them and returns one of responses."""
@@ -136,11 +168,13 @@ class Worker:
         found = batches.split(meta, body)
         if isinstance(body, memoryview):
             body.release()
-        events = [self._event_class(one, raw, self._trigger, mark) for one, raw, mark in found]
+        events = [self._event_class(part, raw, self._trigger, mark) for part, raw, mark in found]
         try:
             output = self._coroutines.resolve(self._function(self._context, events))
+            if is_generator(output):
+                output = list(Items(self._coroutines, output))
             outputs = batches.match([event.id for event in events], output)
-            answers = [self._answer_part(one) for one in outputs]
+            answers = [self._answer_part(output) for output in outputs]
         except ReplyError as problem:
             answers = [self._refuse(str(problem))] * len(events)
         # As for one event: a handler's mistake costs this batch, not the worker.
@@ -151,17 +185,25 @@ class Worker:
             os._exit(0)
         self._records.threshold = usual
         _flush()
-        parts = [[one.status, one.headers, len(one.body)] for one in answers]
+        if any(answer.status >= _ERROR for answer in answers):
+            self._check_fitness()
+        parts = [[answer.status, answer.headers, len(answer.body)] for answer in answers]
         reply.update(s=200, h=[], a=parts)
         encoded = wire.encode_reply(wire.encode(reply), began, time.monotonic() - began)
-        self._channel.send(wire.REPLY, encoded, b"".join(one.body for one in answers))
+        self._channel.send(wire.REPLY, encoded, b"".join(answer.body for answer in answers))
 
     def _answer_part(self, output: Any) -> Answer:
         """The answer to one event of a batch; a wrong one costs no other."""
         try:
             if output is batches.MISSING:
                 raise ReplyError("its list has no response with this event's id as event_id")
-            return self._answer(output)
+            answer = self._answer(output)
+            if answer.rest is not None:
+                # A batch is answered as a whole, so no part can be sent before its end.
+                parts = [answer.body, *map(self._responder.piece, answer.rest)]
+                answer.body = b"".join(parts)
+                self._sender.check_size(len(answer.body))
+            return answer
         except ReplyError as problem:
             return self._refuse(str(problem))
 
@@ -172,23 +214,40 @@ class Worker:
 
     def _answer(self, output: Any) -> Answer:
         if is_generator(output):
-            return self._collect(output, None)
+            return self._begin_answer(output, None)
         if isinstance(output, self._sdk.Response) and is_generator(output.body):
-            return self._collect(output.body, output)
-        return self._responder.answer(output)
+            return self._begin_answer(output.body, output)
+        answer = self._responder.answer(output)
+        self._sender.check_size(len(answer.body))
+        return answer
 
-    def _collect(self, generator: Any, response: Any) -> Answer:
-        """A generator's reply: the first item says how, and the rest is appended to its body."""
-        items = self._coroutines.iterate(generator)
+    def _begin_answer(self, generator: Any, response: Any) -> Answer:
+        """Return a generator's answer up to its first item; `rest` are the following items.
+
+        The status and headers are those of `response`, or else of the first item.
+        """
+        items = Items(self._coroutines, generator)
         first = next(items, b"")
         if response is not None:
             response.body = getattr(first, "body", first)
             first = response
-        answer = self._responder.answer(first)
-        parts = [answer.body]
-        parts += [to_bytes(getattr(item, "body", item)) for item in items]
-        answer.body = b"".join(parts)
+        try:
+            answer = self._responder.answer(first)
+            self._sender.check_size(len(answer.body))
+        except ReplyError:
+            items.close()
+            raise
+        answer.rest = items
         return answer
+
+    def _check_fitness(self) -> None:
+        """Announce the end of this process, before its reply, if an error has left it unfit."""
+        if not self._fitness.connected():
+            raise LostError()
+        trouble = self._fitness.trouble()
+        if trouble:
+            self._unfit = True
+            self._channel.send(wire.FAILED, {"reason": trouble, "message": trouble})
 
     def _refuse(self, reason: str) -> Answer:
         self._logger.error(reason.replace("%", "%%"))
@@ -196,10 +255,23 @@ class Worker:
         return _failure(text)
 
     def _caught(self, error: BaseException) -> Answer:
-        """Nuclio's words (_nuclio_wrapper.py) with the last line only; the whole is logged."""
+        """Log an exception; return Nuclio's answer (_nuclio_wrapper.py) with its last line.
+
+        An exception with a `reply_status` from 400 to 499, such as those of fnbuild.vision, tells
+        the caller what is wrong with the request.
+        """
+        status = getattr(error, "reply_status", None)
+        if isinstance(status, int) and 400 <= status <= 499:
+            text = tracebacks.words(error)
+            self._logger.warn("%s", "answered %d: %s" % (status, text))
+            body = json.dumps({"error": text}).encode("ascii")
+            return Answer(status, [("Content-Type", "application/json")], body)
         said = 'Exception caught in handler - "%s": ' % tracebacks.words(error)
-        self._logger.error("%s", said + tracebacks.render(error))
-        return _failure(said + tracebacks.last_line(error))
+        remedy = user_data.explain(error, self._context.user_data)
+        if remedy:
+            remedy = "\n" + remedy
+        self._logger.error("%s", said + tracebacks.render(error) + remedy)
+        return _failure(said + tracebacks.last_line(error) + remedy)
 
     def _reload(self) -> str:
         try:
@@ -251,20 +323,28 @@ def main(arguments: List[str]) -> None:
     if problem:
         _end(channel, problem)
     channel.send(wire.READY, {})
-    if not worker.serve():
+    try:
+        alone = not worker.serve()
+    except (OSError, LostError):
+        if worker.connected:
+            raise
+        sys.stderr.write("The handler closed the socket between this worker and the processor.\n")
+        os._exit(1)
+    if alone:
         _end_orphaned()
     worker.tell("termination")
 
 
 def _guard(step: Callable[[], Any]) -> Dict[str, str]:
-    """Run the handler's code; what it raised, in one line and whole, or nothing."""
+    """Run the handler's code; return its error in one line and as a whole, or nothing."""
     try:
         step()
     except LoadError as problem:
-        return {"reason": str(problem), "message": str(problem)}
+        return {"reason": str(problem), "message": str(problem), "type": "LoadError"}
     # Whatever the handler's code raises is its author's to read, and ends this process alone.
     except BaseException as error:  # noqa: BLE001
-        return {"reason": tracebacks.last_line(error), "message": tracebacks.render(error)}
+        reason, message = tracebacks.last_line(error), tracebacks.render(error)
+        return {"reason": reason, "message": message, "type": type(error).__name__}
     return {}
 
 

@@ -25,7 +25,8 @@ def handler(context, event):
     context.logger.info_with(
         "ran", kind=event.trigger.kind, by=event.trigger.name, worker=context.worker_id,
         own=context.trigger.name, method=event.method, path=event.path, body=body,
-        mark=event.get_header("x-mark"), age=abs(time.time() - event.timestamp.timestamp()),
+        mark=event.get_header("x-mark"), headers=event.headers,
+        age=abs(time.time() - event.timestamp.timestamp()),
     )
     if event.get_header("x-mark") == "raise":
         raise ValueError("no such label")
@@ -48,7 +49,8 @@ def version(request: pytest.FixtureRequest) -> str:
 
 
 def test_interval_and_event(serve: Any, soon: Any, version: str) -> None:
-    event = {"body": {"task": "sweep"}, "headers": {"X-Mark": 7}, "method": "PUT"}
+    headers = {"X-Mark": 7, "x-odd-NAME": "a"}
+    event = {"body": {"task": "sweep"}, "headers": headers, "method": "PUT"}
     crons = triggers(sweep={"attributes": {"event": event}})
     one = serve(HANDLER, version=version, triggers=crons, environ={"TZ": "UTC"})
     soon(lambda: len(one.records(message="ran")) >= 3)
@@ -62,6 +64,7 @@ def test_interval_and_event(serve: Any, soon: Any, version: str) -> None:
         "path": "/",
         "body": {"task": "sweep"},
         "mark": "7",
+        "headers": {"X-Mark": "7", "x-odd-NAME": "a"},
     }
     assert expected.items() <= record.items()
     assert record["age"] < 60

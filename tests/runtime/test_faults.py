@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import signal
 import threading
 import time
@@ -15,10 +16,12 @@ from typing import Any
 import pytest
 
 from tests.runtime import interpreters
+from tests.runtime.conftest import eventually
 
 DEADLY = """
 import ctypes
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -414,3 +417,21 @@ def test_a_death_in_service_is_made_good_at_once(serve: Any) -> None:
         one.send(path="/exit")
     one.call()
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_a_worker_that_cannot_be_started_for_the_moment_is_tried_again(
+    serve: Any, start: str
+) -> None:
+    env = {"FNBUILD_START": "spawn"} if start == "spawn" else {}
+    one = serve(DEADLY, env=env)
+    limits = resource.prlimit(one.pid, resource.RLIMIT_NOFILE)
+    worker = one.call()["pid"]
+    # Descriptors that are open stay open; the next worker gets none.
+    resource.prlimit(one.pid, resource.RLIMIT_NOFILE, (3, limits[1]))
+    os.kill(worker, signal.SIGKILL)
+    eventually(lambda: "Too many open files" in one.log_path.read_text())
+    resource.prlimit(one.pid, resource.RLIMIT_NOFILE, limits)
+    eventually(lambda: one.status()["state"] == "ready")
+    assert one.call()["pid"] != worker
+    assert "Traceback" not in one.log_path.read_text()

@@ -231,6 +231,14 @@ def test_wrong_attributes_are_named(serve: Any, attributes: Any, words: str) -> 
     assert "Traceback" not in one.log_path.read_text()
 
 
+def test_a_wrong_limit_of_replies_is_an_error_of_the_configuration(serve: Any) -> None:
+    processor = serve(HANDLER, trigger={"attributes": {"maxReplyBodySize": "1GB"}}, wait=None)
+    assert processor.process.wait(20) == 2
+    file, _, message = processor.log_path.read_text().partition(": ")
+    assert file.endswith("processor.json")
+    assert message == "attributes.maxReplyBodySize: '1GB' is no number of bytes\n"
+
+
 def test_the_head_may_be_as_large_as_the_read_buffer(serve: Any) -> None:
     attributes = {"readbuffersize": 40_000, "reduceMemoryUsage": True, "port": 32001}
     one = serve(HANDLER, trigger={"attributes": attributes})

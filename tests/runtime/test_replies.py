@@ -5,9 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import nuclio_sdk
 import pytest
+from nuclio_sdk.json_encoder import Encoder
+
+from fnbuild.runtime.responses import ReplyError, Responder
 
 HANDLER = """
+import decimal
 import http
 import sys
 
@@ -20,6 +25,10 @@ class Odd(object):
 class Logged(object):
     def __log__(self):
         return {"seen": True}
+
+
+def iter_odd():
+    yield Odd()
 
 
 def chunks():
@@ -53,7 +62,22 @@ CASES = {
     "pair_json": lambda c: (http.HTTPStatus.ACCEPTED, ["x"]),
     "pair_bytes": lambda c: (200, b"\\xfe"),
     "nan": lambda c: {"a": float("nan"), "b": float("-inf")},
-    "object": lambda c: {"a": Odd(), "b": Logged()},
+    "object": lambda c: {"b": Logged()},
+    "response_object": lambda c: c.Response(body={"b": [Logged()]}),
+    "tuple_in_list": lambda c: [(1, 2), {"a": (3,)}],
+    "decimal": lambda c: decimal.Decimal("1.50"),
+    "response_no_type": lambda c: c.Response(body="x", content_type=None),
+    "odd": lambda c: Odd(),
+    "odd_body": lambda c: c.Response(body=Odd()),
+    "odd_deep": lambda c: [{"label": "a", "points": [1, 2, 3, Odd()]}],
+    "odd_pair": lambda c: (200, {"a": Odd()}),
+    "odd_response": lambda c: c.Response(body={"a b": Odd()}),
+    "odd_triple": lambda c: (1, 2, [Odd()]),
+    "odd_item": lambda c: iter_odd(),
+    "set": lambda c: {"a": {1}},
+    "bytes_in_list": lambda c: [b"x"],
+    "type_number": lambda c: c.Response(body="x", content_type=7),
+    "type_bytes": lambda c: c.Response(body="x", content_type=b"text/html"),
     "response": lambda c: c.Response(
         body="x", headers={"X-A": 1, "X-B": True}, content_type="text/html", status_code="418"
     ),
@@ -123,7 +147,11 @@ GOOD: dict[str, tuple[int, str, bytes]] = {
     "pair_json": (202, JSON, b'["x"]'),
     "pair_bytes": (200, TEXT, b"\xfe"),
     "nan": (200, JSON, b'{"a": "NaN", "b": "-Infinity"}'),
-    "object": (200, JSON, b'{"a": "odd one", "b": {"seen": true}}'),
+    "object": (200, JSON, b'{"b": {"seen": true}}'),
+    "response_object": (200, JSON, b'{"b": [{"seen": true}]}'),
+    "tuple_in_list": (200, JSON, b'[[1, 2], {"a": [3]}]'),
+    "decimal": (200, TEXT, b"1.50"),
+    "response_no_type": (200, TEXT, b"x"),
     "response": (418, "text/html", b"x"),
     "response_dict": (200, JSON, b'{"a": 1}'),
     "response_list": (200, JSON, b'["a"]'),
@@ -162,7 +190,18 @@ BAD = {
     "far_status": "status 1000 is not between 200 and 599",
     "bool_status": "status True",
     "circle": "cannot be written as JSON",
-    "keys": "cannot be written as JSON: TypeError",
+    "keys": "cannot be written as JSON: it has the key (1, 2), a tuple",
+    "odd": "the reply is a main.Odd; return text",
+    "odd_body": "the reply is a main.Odd; return text",
+    "odd_deep": 'cannot be written as JSON: [0]["points"][3] is a main.Odd; JSON has',
+    "odd_pair": 'cannot be written as JSON: ["a"] is a main.Odd',
+    "odd_response": 'cannot be written as JSON: ["a b"] is a main.Odd',
+    "odd_triple": "[2][0] is a main.Odd",
+    "odd_item": "the reply is a main.Odd",
+    "set": '["a"] is a set',
+    "bytes_in_list": "[0] is a bytes",
+    "type_number": "content_type is a int, not a string: 7",
+    "type_bytes": "content_type is a bytes, not a string: b'text/html'",
     "surrogate": "UTF-8 cannot carry",
     "exit": "SystemExit: 3",
     "interrupt": "KeyboardInterrupt",
@@ -200,3 +239,36 @@ def test_logs_come_back_when_asked_for(serve: Any) -> None:
         assert len(records) == 3, level
     assert one.send(path="/much", x_nuclio_log_level="debug").header("x-nuclio-logs") is None
     one.await_record("too large")
+
+
+def test_numpy_values_are_named() -> None:
+    numpy = pytest.importorskip("numpy")
+    responder = Responder(nuclio_sdk.Response, Encoder)
+    cases: dict[str, Any] = {
+        '[0]["points"][3] is a numpy.float32': [{"points": [1, 2, 3, numpy.float32(0.5)]}],
+        '["boxes"] is a numpy.ndarray; its tolist() gives': {"boxes": numpy.zeros((2, 2))},
+        '["ok"] is a numpy.bool': {"ok": numpy.bool_(True)},
+        "the reply is a numpy.ndarray; its tolist() gives": numpy.zeros(2),
+        "[1] is a numpy.ndarray": (1, numpy.zeros(2), 3),
+    }
+    for words, value in cases.items():
+        with pytest.raises(ReplyError) as raised:
+            responder.answer(value)
+        assert words in str(raised.value)
+        with pytest.raises(ReplyError) as raised:
+            responder.answer(nuclio_sdk.Response(body=value))
+        assert words in str(raised.value)
+    # NumPy's double is a float.
+    assert responder.answer([numpy.float64(0.5)]).body == b"[0.5]"
+    assert responder.answer(numpy.float32(0.5)).body == b"0.5"
+
+
+def test_deep_and_wide_replies() -> None:
+    responder = Responder(nuclio_sdk.Response, Encoder)
+    deep: Any = object()
+    for _ in range(50_000):
+        deep = [deep]
+    with pytest.raises(ReplyError):
+        responder.answer(deep)
+    with pytest.raises(ReplyError, match=r"\[99999\] is a object"):
+        responder.answer([1] * 99_999 + [object()])

@@ -6,36 +6,23 @@ it stops reading. While an answer waits for a slow reader no further request is 
 
 import asyncio
 import socket
-import sys
-from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Awaitable, Callable, Optional, Tuple, Union
 
+from ..exchange import ReplySource
 from ..stream import Stream, StreamOwner
 from . import queues
+from .eager import begin_task
 from .messages import Later, Reply, Request, encode_head
 from .parser import Head, Refusal
 from .reader import HEAD, NOTHING, PART_OF_HEAD
+from .states import BUSY, CLOSED, FLUSH, LINGER, READ, STREAM
+from .writer import BodyWriter, write_whole
 
 if TYPE_CHECKING:
     from .server import Server
 
-# Where a connection stands.
-READ = "read"  # between requests, or one is arriving
-BUSY = "busy"  # the application has a request
-FLUSH = "flush"  # the answer waits for a slow reader
-LINGER = "linger"  # nothing more is answered; what still comes is thrown away
-CLOSED = "closed"
-
-# An application that needs no waiting is answered without a turn of the loop, where asyncio can.
-if sys.version_info >= (3, 12):
-    _begin: Callable[..., "asyncio.Task[None]"] = partial(asyncio.Task, eager_start=True)
-else:
-    _begin = asyncio.Task
-
-# Below this size head and body of a reply are cheaper copied together than sent as two pieces.
-_JOINED = 16 * 1024
-# Bodies of which less than this is missing are in the next piece as a whole.
+# A body that lacks fewer bytes than this is complete with the next piece.
 _WORTHWHILE = 32 * 1024
 # So many requests that need no waiting are answered before other connections have their turn.
 _AT_ONCE = 16
@@ -72,6 +59,7 @@ class Connection(StreamOwner):
         self._commands = bool(server.commands)
         self._reader = server.new_reader()
         self._request: Optional[Request] = None
+        self._writer: Optional[BodyWriter] = None
         self._state = READ
         self._keep_alive = True
         self._advancing = False
@@ -109,18 +97,26 @@ class Connection(StreamOwner):
         self.half_closed = True
         if self._state == READ and self._reader.have != NOTHING:
             self._refuse(_CUT_SHORT)
-        elif self._state not in (BUSY, FLUSH):
+        elif self._state == STREAM and self._writer and self._writer.endless:
+            # The client does not seem to want the rest.
+            self.stream.abort()
+        elif self._state not in (BUSY, STREAM, FLUSH):
             self._close()
 
     def flushed(self) -> None:
         if self._state == FLUSH:
             self._disarm()
             self._next()
+        elif self._state == STREAM and self._writer is not None:
+            self._disarm()
+            self._writer.flushed()
 
     def lost(self, error: Optional[Exception]) -> None:  # noqa: ARG002 - the stream's name
         self.closed = True
         self._state = CLOSED
         self._disarm()
+        if self._writer is not None:
+            self._writer.lost()
         self._reader = self.server.new_reader()
         self.server.forget(self)
 
@@ -199,15 +195,14 @@ class Connection(StreamOwner):
         if isinstance(answer, Reply) or answer is None:
             self.answer(request, answer)
         elif not isinstance(answer, Later):
-            self._task = _begin(self._wait(request, answer), loop=self._loop)
+            self._task = begin_task(self._wait(request, answer), loop=self._loop)
 
     async def _wait(self, request: Request, pending: Awaitable[Optional[Reply]]) -> None:
         reply = None
         try:
             reply = await pending
         except asyncio.CancelledError:
-            # The loop is ending: the connection ends too, without an answer.
-            raise
+            raise  # The loop is ending: the connection ends too, without an answer.
         except Exception as error:  # noqa: BLE001 - the client gets an answer, whatever happened
             reply = self.server.failed(request, error)
         finally:
@@ -236,16 +231,54 @@ class Connection(StreamOwner):
         self._keep_alive = keep_alive and not reply.close
         if head.method == "HEAD" or reply.status in (204, 304):
             stream.write(data)
-        elif len(reply.body) < _JOINED:
-            stream.write(data + reply.body)
         else:
-            stream.write_two(data, reply.body)
-        if not stream.unsent:
+            write_whole(stream, data, reply.body)
+        self._answered()
+
+    def _answered(self) -> None:
+        """Continue once the answer that was written has been sent."""
+        if not self.stream.unsent:
             self._next()
         else:
             self._state = FLUSH
-            self._moved = queues.unsent(stream)
-            self._arm(self._limits.write_timeout, self._write_over)
+            self.await_room()
+
+    def await_room(self) -> None:
+        """Start the client's time limit for reading the buffered data."""
+        self._moved = queues.unsent(self.stream)
+        self._arm(self._limits.write_timeout, self._write_over)
+
+    def begin(
+        self, request: Request, reply: Reply, source: ReplySource, size: Optional[int]
+    ) -> BodyWriter:
+        """Write the head of a reply whose body is written as it is produced."""
+        writer = BodyWriter(self, request, reply, source, size)
+        keep_alive = writer.keeps_alive and not reply.close and self._may_go_on()
+        data = encode_head(reply, keep_alive, request.version, writer.framing)
+        self._keep_alive = keep_alive
+        self._writer = writer
+        if self.closed:
+            writer.lost()
+            return writer
+        self._state = STREAM
+        self.stream.write(data)
+        if self.half_closed:
+            self.ended()
+        return writer
+
+    def end(self, request: Request, whole: bool) -> None:
+        """Finish an answer whose body is complete or was cut short."""
+        if self._request is not request:
+            return
+        self._writer = None
+        self._request = None
+        self.server.in_flight -= 1
+        if self.closed or self.stream.closed:
+            self.server.settled()
+        elif whole:
+            self._answered()
+        else:
+            self._close()
 
     def _may_go_on(self) -> bool:
         """While parting a connection ends behind the last request that has arrived on it."""
@@ -269,12 +302,8 @@ class Connection(StreamOwner):
 
     def _idle(self) -> bool:
         """Whether there is nothing to do until more arrives."""
-        return (
-            self._reading
-            and self._awaited == NOTHING
-            and not self.half_closed
-            and not self._reader.unread
-        )
+        nothing = self._awaited == NOTHING and not self._reader.unread
+        return nothing and self._reading and not self.half_closed
 
     # Ending.
 
@@ -282,10 +311,9 @@ class Connection(StreamOwner):
         """Answer what cannot be served, and end."""
         self.server.refused(refusal)
         reply = Reply.json(refusal.status, {"error": refusal.message}, close=True)
-        data = encode_head(reply, False, "1.1")
         head = self._reader.head
         bare = head is not None and head.method == "HEAD"
-        self.stream.write(data if bare else data + reply.body)
+        write_whole(self.stream, encode_head(reply, False, "1.1"), b"" if bare else reply.body)
         self._linger()
 
     def _end(self) -> None:
@@ -319,8 +347,7 @@ class Connection(StreamOwner):
 
     def retire(self) -> None:
         """Close if the connection is idle and nothing has arrived on it."""
-        idle = self._state == READ and self._reader.have == NOTHING
-        if idle and not queues.arrived(self.stream):
+        if self._state == READ and self._reader.have == NOTHING and not queues.arrived(self.stream):
             self._linger()
             # Only a request that is on its way this moment could still come; it gets no answer.
             self._arm(min(_RETIRED_LINGER, self._limits.linger_timeout), self._linger_over)

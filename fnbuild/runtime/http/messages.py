@@ -5,10 +5,13 @@ import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
 
+from ..exchange import ReplySource
+from ..stream import FileData
 from .parser import Head
 
 if TYPE_CHECKING:
     from .connection import Connection
+    from .writer import BodyWriter
 
 
 class Later:
@@ -20,7 +23,7 @@ class Later:
 
 LATER = Later()
 
-Body = Union[bytes, bytearray, memoryview]
+Body = Union[bytes, bytearray, memoryview, FileData]
 
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 # The server alone decides how a message is framed and how long its connection lives.
@@ -105,6 +108,13 @@ class Request:
         """
         self.connection.answer(self, reply)
 
+    def begin(self, reply: "Reply", source: ReplySource, size: Optional[int]) -> "BodyWriter":
+        """Answer with a body that is written as it is produced; see `answer`.
+
+        `size` is the body's number of bytes if it is known. The reply's own body is not sent.
+        """
+        return self.connection.begin(self, reply, source, size)
+
     def header(self, name: str, default: Optional[str] = None) -> Optional[str]:
         """The header's value in any spelling of its name; of several the last."""
         return self.head.lookup().get(name.lower(), default)
@@ -146,12 +156,17 @@ class Reply:
         return cls(status, fields, json.dumps(value).encode("utf-8"), close)
 
 
-def encode_head(reply: Reply, keep_alive: bool, version: str) -> bytes:
-    """The bytes in front of the reply's body; ValueError names what HTTP cannot carry."""
+def encode_head(
+    reply: Reply, keep_alive: bool, version: str, framing: Optional[bytes] = None
+) -> bytes:
+    """Return the bytes before the reply's body; ValueError names what HTTP cannot carry.
+
+    `framing` replaces Content-Length if the body is not in the reply.
+    """
     status = reply.status
     start = _START_LINES.get(status) or _start_line(status)
     body = reply.body
-    if not isinstance(body, (bytes, bytearray, memoryview)):
+    if not isinstance(body, (bytes, bytearray, memoryview, FileData)):
         raise TypeError("a reply's body must be bytes, not %s" % type(body).__name__)
     lines = reply.lines or encode_lines(reply.headers)
     if not keep_alive:
@@ -162,6 +177,8 @@ def encode_head(reply: Reply, keep_alive: bool, version: str) -> bytes:
         end = b"\r\n"
     if status == 204:
         return start + lines + end
+    if framing is not None:
+        return b"%s%s%s%s" % (start, lines, framing, end)
     return b"%s%sContent-Length: %d\r\n%s" % (start, lines, len(body), end)
 
 

@@ -14,6 +14,7 @@ from ..http.messages import LATER, Later, Reply
 from ..ids import new_id
 from ..lifecycle import Worker
 from ..logs import LEVELS, Record
+from ..stream import FileData
 from .call import Call
 from .http import HttpTrigger
 
@@ -116,9 +117,11 @@ class BatchTrigger(HttpTrigger):
                 call.finish(outcome)
             return
         start = 0
+        body = outcome.body
+        assert not isinstance(body, FileData)
         for call, part in zip(batch.calls, outcome.parts):  # noqa: B905 - no strict in 3.6
             status, headers, size = part
-            one = Outcome(status, headers, outcome.body[start : start + size])
+            one = Outcome(status, headers, body[start : start + size])
             one.raised, one.begun, one.duration = outcome.raised, outcome.begun, outcome.duration
             start += size
             call.finish(one)

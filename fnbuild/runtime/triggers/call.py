@@ -5,9 +5,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Optional, Tuple
 
 from .. import wire
-from ..exchange import Exchange, Outcome
+from ..exchange import Exchange, Outcome, ReplySource
 from ..http.messages import Request
 from ..http.parser import Head
+from ..http.writer import BodyWriter
 from ..ids import new_id
 from ..lifecycle import Worker
 from ..logs import LEVELS
@@ -60,7 +61,9 @@ class Call(Exchange):
     The request's id is the client's X-Request-Id, or else the event's own.
     """
 
-    __slots__ = ("_facts", "_trigger", "dispatched", "event_id", "request", "span", "worker")
+    __slots__ = (
+        "_facts", "_trigger", "dispatched", "event_id", "request", "span", "worker", "writer",
+    )  # fmt: skip
 
     def __init__(self, trigger: "HttpTrigger", request: Request) -> None:
         head = request.head
@@ -76,6 +79,14 @@ class Call(Exchange):
         self.dispatched = 0.0
         self.worker = ""
         self.span: Optional[Span] = None
+        self.writer: Optional[BodyWriter] = None
+
+    def begin(self, outcome: Outcome, source: ReplySource) -> None:
+        self._trigger.begin(self, outcome, source)
+
+    def piece(self, data: wire.Body) -> None:
+        if self.writer is not None:
+            self.writer.write(data)
 
     def given(self, worker: Optional[Worker], waited: float) -> None:
         """The wait for a worker is over."""

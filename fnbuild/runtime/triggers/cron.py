@@ -191,5 +191,6 @@ def _event(trigger: Trigger, value: Any) -> Tuple[wire.Encoded, bytes]:
         "h": headers,
         "ct": types[-1] if types else usual,
         "tr": [trigger.kind, trigger.name],
+        "as_written": 1,
     }
     return wire.encode(meta), text.encode("utf-8")

@@ -9,8 +9,8 @@ import json
 from time import monotonic
 from typing import Any, Dict, List, Optional, Tuple, Union
 
-from ..config import ConfigFileError
-from ..exchange import Outcome
+from ..config import attribute_number
+from ..exchange import Outcome, ReplySource
 from ..http.messages import LATER, Body, Later, Limits, Reply, Request, encode_lines
 from ..ids import INSTANCE_HEADER, instance
 from ..lifecycle import Worker
@@ -44,8 +44,8 @@ def limits(attributes: Dict[str, Any]) -> Limits:
     """
     usual = Limits()
     return Limits(
-        max_body=_number(attributes, "maxRequestBodySize", usual.max_body),
-        max_head=_number(attributes, "readBufferSize", usual.max_head),
+        max_body=attribute_number(attributes, "maxRequestBodySize", usual.max_body),
+        max_head=attribute_number(attributes, "readBufferSize", usual.max_head),
     )
 
 
@@ -54,19 +54,6 @@ def without_trigger(request: Request) -> Reply:
     if request.path.startswith(HEALTH):
         return Reply(200, [(INSTANCE_HEADER, instance())], b"ok")
     return Reply.json(404, {"error": "the function has no http trigger"})
-
-
-def _number(attributes: Dict[str, Any], key: str, usual: int, unit: str = "bytes") -> int:
-    # Nuclio decodes attributes whatever the case of their names.
-    values = {name.lower(): value for name, value in attributes.items()}
-    value = values.get(key.lower()) or usual
-    try:
-        number = int(value)
-    except (TypeError, ValueError):
-        number = 0
-    if number < 1:
-        raise ConfigFileError("attributes.%s: %r is no number of %s" % (key, value, unit))
-    return number
 
 
 class HttpTrigger:
@@ -87,8 +74,8 @@ class HttpTrigger:
         self._timeout = pool.trigger.availability_timeout
         self._workers = len(pool.workers)
         self._cors = cors_of(attributes)
-        self._backlog = _number(attributes, "maxBacklog", _BACKLOG, "requests")
-        self._backlog_bytes = _number(attributes, "maxBacklogBytes", _BACKLOG_BYTES)
+        self._backlog = attribute_number(attributes, "maxBacklog", _BACKLOG, "requests")
+        self._backlog_bytes = attribute_number(attributes, "maxBacklogBytes", _BACKLOG_BYTES)
         self._waiting_bytes = 0
 
     def __call__(self, request: Request) -> Union[Reply, Later]:
@@ -183,10 +170,28 @@ class HttpTrigger:
 
     # Replies.
 
+    def begin(self, call: Call, outcome: Outcome, source: ReplySource) -> None:
+        """Begin the answer of a worker that sends the body in pieces."""
+        try:
+            reply = self._reply(call, outcome)
+            if files.wanted(outcome.headers) is not None:
+                raise ValueError("it names a file and has a body of its own")
+            call.writer = call.request.begin(reply, source, outcome.size)
+        except (files.FileError, ValueError) as problem:
+            source.cancel()
+            reply = self._failed(call, 500, "the reply cannot be sent: %s" % problem)
+            call.request.answer(reply)
+
     def done(self, call: Any, outcome: Outcome) -> None:
         """A worker has answered, or has come to its end."""
         seconds = monotonic() - call.dispatched
-        self._metrics.handled(call.worker, seconds, outcome.status < 500)
+        whole = outcome.error is None and not outcome.cut_short
+        self._metrics.handled(call.worker, seconds, outcome.status < 500 and whole)
+        if call.writer is not None:
+            if call.span is not None:
+                call.span.end(Reply(outcome.status if whole else 500), outcome)
+            call.writer.end(whole)
+            return
         if outcome.error is not None:
             reply = self._failed(call, outcome.status, outcome.error)
         else:

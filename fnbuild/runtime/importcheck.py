@@ -1,0 +1,145 @@
+"""Check that the handler can be imported, without running init_context.
+
+A deploy runs this check first if it must stop the serving processor before the next one can start,
+since both need the GPU. The check itself gets no GPU. An error that the missing GPU may cause is
+`unknown` instead of `failed`; then the start with a GPU decides.
+
+    python -m fnbuild.runtime.importcheck CONFIG
+
+reads a configuration file, or stdin if it is `-`. The last line of stdout is
+
+    {"verdict": "ok" | "failed" | "unknown", "reason": "", "detail": ""}
+
+and the exit status is 1 for `failed`, else 0.
+"""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+from typing import Dict, List, Optional
+
+from . import wire
+from .channel import Channel
+from .config import ConfigFileError, ProcessorConfig
+from .launch import command, environment, settings
+
+# Kubernetes shows the content of this file as the container's termination message.
+TERMINATION_LOG = "/dev/termination-log"
+_LONGEST_DETAIL = 3000
+
+# These never depend on the machine, whatever their text says.
+_OF_CODE = ("SyntaxError", "IndentationError", "TabError", "ModuleNotFoundError", "LoadError")
+# These are mistakes in the code unless their text mentions a GPU or its libraries.
+_OF_CODE_OR_GPU = (
+    "ImportError",
+    "NameError",
+    "UnboundLocalError",
+    "AttributeError",
+    "TypeError",
+    "ValueError",
+    "KeyError",
+    "IndexError",
+    "FileNotFoundError",
+    "ZeroDivisionError",
+)
+_GPU = re.compile(r"gpu|cuda|cudnn|nvidia|nvml|nvrtc|tensorrt|libnv|rocm|driver", re.IGNORECASE)
+
+Verdict = Dict[str, str]
+
+
+def check(config: ProcessorConfig) -> Verdict:
+    """Import the handler in a separate process, as a worker does."""
+    env = environment(config, 1)
+    env["CUDA_VISIBLE_DEVICES"] = ""
+    ours, theirs = wire.pair()
+    try:
+        process = subprocess.Popen(
+            command(config, theirs.fileno()),
+            stdin=subprocess.DEVNULL,
+            # stdout is for the verdict.
+            stdout=sys.stderr,
+            pass_fds=[theirs.fileno()],
+            env=env,
+            cwd=config.code,
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as problem:
+        ours.close()
+        return _verdict("unknown", "%s cannot be started: %s" % (config.interpreter, problem))
+    finally:
+        theirs.close()
+    timer = threading.Timer(config.readiness_timeout, process.kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        return _hear(ours, config) or _verdict(
+            "unknown", "the process that imported the handler ended without a result"
+        )
+    finally:
+        timer.cancel()
+        process.kill()
+        process.wait()
+        ours.close()
+
+
+def _hear(sock: socket.socket, config: ProcessorConfig) -> Optional[Verdict]:
+    """Return the verdict of the child process; None if it ended without one."""
+    sock.setblocking(True)
+    channel = Channel(sock)
+    try:
+        # As a template: after the import it reports whether it can be copied, and runs nothing.
+        channel.send(wire.SETUP, settings(config, template=True))
+        while True:
+            message = channel.receive()
+            if message is None:
+                return None
+            if message.kind == wire.FAILED:
+                return _judge(message.meta)
+            if message.kind in (wire.FORKABLE, wire.UNFORKABLE):
+                return _verdict("ok")
+    except OSError:
+        return None
+
+
+def _judge(problem: wire.Meta) -> Verdict:
+    kind, text = problem["type"], problem["message"]
+    # Indented lines are paths and source code, which may mention anything.
+    messages = "\n".join(line for line in text.splitlines() if not line.startswith(" "))
+    certain = kind in _OF_CODE or (kind in _OF_CODE_OR_GPU and not _GPU.search(messages))
+    return _verdict("failed" if certain else "unknown", problem["reason"], text)
+
+
+def _verdict(verdict: str, reason: str = "", detail: str = "") -> Verdict:
+    return {"verdict": verdict, "reason": reason, "detail": detail[-_LONGEST_DETAIL:]}
+
+
+def report(verdict: Verdict) -> int:
+    """Print the verdict, write it for Kubernetes, and return the exit status."""
+    text = json.dumps(verdict)
+    if os.path.exists(TERMINATION_LOG):
+        with open(TERMINATION_LOG, "w") as log:
+            log.write(text)
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+    return 1 if verdict["verdict"] == "failed" else 0
+
+
+def main(arguments: List[str]) -> int:
+    """Check the function of a configuration, which may lack listeners."""
+    nowhere = {"listeners": {"http": {"host": "127.0.0.1", "port": 0}}}
+    try:
+        if arguments[0] == "-":
+            config = ProcessorConfig.from_json(sys.stdin.buffer.read(), "stdin", nowhere)
+        else:
+            config = ProcessorConfig.from_file(arguments[0], nowhere)
+    except ConfigFileError as problem:
+        return report(_verdict("unknown", str(problem)))
+    return report(check(config))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
