@@ -16,8 +16,10 @@ import stat
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from fnbuild.build import pip, venv
+from fnbuild import trees
+from fnbuild.build import layers, pip, venv
 from fnbuild.build.interpreter import Interpreter
 from fnbuild.build.pip import Progress
 from fnbuild.build.requirements import Requirements, Step
@@ -37,29 +39,49 @@ def ensure(interpreter: Interpreter, requirements: Requirements, progress: Progr
     """
     if not requirements.steps:
         return None
-    folder = data_dir() / "environments" / _key(interpreter, requirements)
-    python = folder / "bin" / "python"
+    folder = _folder(interpreter, requirements)
+    base = None
+    third_party = layers.published(requirements)
+    if third_party is not None and not _is_complete(folder):
+        base = _ensure(_folder(interpreter, third_party), interpreter, third_party, progress)
+    return _ensure(folder, interpreter, requirements, progress, base) / "bin" / "python"
+
+
+def _folder(interpreter: Interpreter, requirements: Requirements) -> Path:
+    return data_dir() / "environments" / _key(interpreter, requirements)
+
+
+def _ensure(
+    folder: Path,
+    interpreter: Interpreter,
+    requirements: Requirements,
+    progress: Progress,
+    base: Path | None = None,
+) -> Path:
+    """Return the folder of the environment; if it is created, it extends `base`."""
     count = len(requirements.packages)
     packages = f"{count} package{'' if count == 1 else 's'}"
     if _is_complete(folder):
         progress(f"environment with {packages} is there already")
-        return python
+        return folder
 
     def wait(holder: Holder) -> None:
         progress(f"waiting for {holder}, which makes the same environment")
 
     with hold(folder.with_suffix(".lock"), "made", wait):
         if not _is_complete(folder):
+            for warning in requirements.warnings:
+                progress(f"warning: {warning}")
             progress(f"making an environment with {packages} for Python {interpreter.number}")
             try:
-                _make(folder, interpreter, requirements, progress)
+                _make(folder, interpreter, requirements, progress, base)
             except OSError as error:
-                shutil.rmtree(folder, ignore_errors=True)
+                trees.discard(folder)
                 raise BuildError(f"cannot write {folder}: {error.strerror}") from error
             except BaseException:
-                shutil.rmtree(folder, ignore_errors=True)
+                trees.discard(folder)
                 raise
-    return python
+    return folder
 
 
 @contextmanager
@@ -76,12 +98,20 @@ def prune(used: Callable[[], Collection[Path]]) -> None:
     """
     with suppress(BlockingIOError), _gate(fcntl.LOCK_EX | fcntl.LOCK_NB):
         folders = {path.parent.parent for path in used()}
+        folders |= {base for folder in folders if (base := _base(folder)) is not None}
         for mark in (data_dir() / "environments").glob(f"*/{_MARK}"):
             if mark.parent not in folders:
                 # Without its mark it counts for nothing, should the rest survive.
                 mark.unlink(missing_ok=True)
-                shutil.rmtree(mark.parent, ignore_errors=True)
+                trees.discard(mark.parent)
                 mark.parent.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def unused(used: Collection[Path]) -> list[Path]:
+    """List the folders of the environments whose Python is not in `used`."""
+    folders = {path.parent.parent for path in used}
+    marks = (data_dir() / "environments").glob(f"*/{_MARK}")
+    return sorted(mark.parent for mark in marks if mark.parent not in folders)
 
 
 @contextmanager
@@ -99,7 +129,7 @@ def _key(interpreter: Interpreter, requirements: Requirements) -> str:
     known: dict[Path, str] = {}
     steps = []
     for step in requirements.steps:
-        for source in step.sources:
+        for source in (*step.sources, *step.links):
             known.setdefault(source, _hash(source))
         texts = [*step.arguments, "", *step.requirements, "", *step.constraints]
         # A path differs from revision to revision; what lies there says more.
@@ -119,20 +149,42 @@ def _hash(source: Path) -> str:
 
 def _is_complete(folder: Path) -> bool:
     # bin/python is a link: it breaks when the interpreter it was made from is removed.
-    return (folder / _MARK).is_file() and os.access(folder / "bin" / "python", os.X_OK)
+    if not (folder / _MARK).is_file() or not os.access(folder / "bin" / "python", os.X_OK):
+        return False
+    base = _base(folder)
+    return base is None or _is_complete(base)
+
+
+def _base(folder: Path) -> Path | None:
+    """Return the environment that this one extends, or None."""
+    try:
+        name = json.loads((folder / _MARK).read_text(encoding="utf-8")).get("base")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return folder.with_name(str(name)) if name else None
 
 
 def _make(
-    folder: Path, interpreter: Interpreter, requirements: Requirements, progress: Progress
+    folder: Path,
+    interpreter: Interpreter,
+    requirements: Requirements,
+    progress: Progress,
+    base: Path | None,
 ) -> None:
     if folder.exists():
-        shutil.rmtree(folder)
+        trees.remove(folder)
     make_private(folder.parent)
     venv.make(folder, interpreter, progress)
+    if base is not None:
+        venv.put_on_top(folder, base)
     command = pip.command_for(str(folder / "bin" / "python"), interpreter)
     for number, step in enumerate(requirements.steps):
         _run_step(folder, number, step, command, progress)
-    about = {"interpreter": str(interpreter), "packages": list(requirements.packages)}
+    about: dict[str, Any] = {
+        "interpreter": str(interpreter),
+        "packages": list(requirements.packages),
+        "base": base.name if base is not None else "",
+    }
     text = pip.redacted(json.dumps(about, indent=1))
     (folder / _MARK).write_text(text, encoding="utf-8")
 
@@ -156,12 +208,14 @@ def _run_step(
     ):
         if lines:
             path = folder / f"pip-{number}{option}.txt"
+            # It may name an index with a password, and other users may read the environment.
+            path.touch(mode=0o600)
             path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
             arguments += [option, str(path)]
             written[str(path)] = [step.places.get(line, step.place) for line in given]
     what = f"{step.place}: packages cannot be installed"
     pip.run([*command, "install", *arguments], what, progress, str(folder), written)
-    shutil.rmtree(copies, ignore_errors=True)
+    trees.discard(copies)
 
 
 def _copied(source: Path, place: Path) -> Path:

@@ -14,7 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -57,22 +57,35 @@ class _Found:
     version: tuple[int, int, int]
 
 
-def choose(function: Function) -> Interpreter:
-    """The interpreter for the function's workers; `BuildError` when the one asked for is unfit."""
+def choose(function: Function, is_reachable: Callable[[str], bool] = lambda _: True) -> Interpreter:
+    """Return the interpreter for the function's workers; `BuildError` if a requested one is unfit.
+
+    Interpreters that the function's user cannot run are skipped.
+    """
+    chosen = _chosen(function, is_reachable)
+    if not is_reachable(chosen.path):
+        raise BuildError(
+            f"the function's user may not run {chosen}",
+            hint="install that Python where every user may run it, as in /usr or /opt",
+        )
+    return chosen
+
+
+def _chosen(function: Function, is_reachable: Callable[[str], bool]) -> Interpreter:
     asked = _asked_path(function)
     complaint = ""
     if asked:
-        found = _named(asked)
-        if found:
-            _refuse_old(found, asked)
-            return Interpreter(found.path, found.version, asked=True)
+        installed = _named(asked)
+        if installed:
+            _refuse_old(installed, asked)
+            return Interpreter(installed.path, installed.version, asked=True)
         complaint = f"NUCLIO_PYTHON_EXE_PATH={asked} does not exist here"
     label = _label(function.spec.runtime)
     if label is not None:
-        found = _installed(label)
-        if found:
-            warning = f"{complaint}; running on {_name(found)}" if complaint else None
-            return Interpreter(found.path, found.version, warning)
+        installed = _installed(label, is_reachable)
+        if installed:
+            warning = f"{complaint}; running on {_name(installed)}" if complaint else None
+            return Interpreter(installed.path, installed.version, warning)
         missing = f"function asks for {function.spec.runtime}, which is not installed here"
         complaint = f"{complaint}; {missing}" if complaint else missing
     own = _own()
@@ -118,11 +131,13 @@ def _named(asked: str) -> _Found | None:
     return found
 
 
-def _installed(version: tuple[int, int]) -> _Found | None:
+def _installed(
+    version: tuple[int, int], is_reachable: Callable[[str], bool] = lambda _: True
+) -> _Found | None:
     own = _own()
     for candidate in _candidates(version):
         found = _ask(candidate)
-        if found is None or found.version[:2] != version:
+        if found is None or found.version[:2] != version or not is_reachable(found.path):
             continue
         if found.prefix == sys.prefix != sys.base_prefix:
             continue  # fnbuild's own environment, first in PATH because somebody activated it

@@ -7,6 +7,7 @@ it is used, and equal texts mean equal packages.
 from __future__ import annotations
 
 import re
+import urllib.parse
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,6 +18,8 @@ _NESTED = re.compile(r"(-r|--requirement|-c|--constraint)(?:\s*=\s*|\s+|(?<=^-[r
 _EDITABLE = re.compile(r"(?:-e|--editable)(?:\s*=\s*|\s+)(\S.*)$")
 _LINKS = re.compile(r"(?:-f|--find-links)(?:\s*=\s*|\s+)(\S.*)$")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+# As in `file:./package` and `name[extra] @ file:///path`.
+_FILE_URL = re.compile(r"(?:[\w.-]+\s*(\[[^\]]*\])?\s*@\s*)?file:(?://(?:localhost)?)?([^#?]+)")
 _ARCHIVES = (".whl", ".tar.gz", ".tgz", ".tar.bz2", ".zip")
 _LARGEST_BYTES = 1024 * 1024
 
@@ -25,13 +28,15 @@ _LARGEST_BYTES = 1024 * 1024
 class Flat:
     """Flat lines of files in `folder`, and the local packages that the lines name.
 
-    `places` says of each line in which file it was written, and where there.
+    `links` are folders and pages in which pip looks for packages. `places` maps each line to its
+    file and its position there.
     """
 
     folder: Path
     requirements: list[str] = field(default_factory=list)
     constraints: list[str] = field(default_factory=list)
     sources: list[Path] = field(default_factory=list)
+    links: list[Path] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     places: dict[str, str] = field(default_factory=dict)
 
@@ -68,12 +73,21 @@ class Flat:
     def _line(self, line: str, base: Path, place: str) -> str:
         if links := _LINKS.match(line):
             local = inside(base / links[1].strip(), self.folder)
-            return f"--find-links {local}" if local else line
+            if local is None:
+                return line
+            # The path differs from revision to revision; only the content counts.
+            self.links.append(local)
+            return f"--find-links {local}"
         editable = _EDITABLE.match(line)
         # What is installed is a copy in an environment; there is nothing to edit.
         line = editable[1].strip() if editable else line
         requirement, semicolon, marker = line.partition(";")
         name, extras = split_extras(requirement.strip())
+        if url := _FILE_URL.match(name):
+            place_there = base / urllib.parse.unquote(url[2])
+            if (there := inside(place_there, self.folder)) is not None:
+                self.sources.append(there)
+                return f"{there}{url[1] or extras}{semicolon}{marker}"
         if not looks_local(name):
             return line
         path = inside(base / name, self.folder)

@@ -30,8 +30,9 @@ _BRINGS_FILES = re.compile(r"(?:^|[\s/])(git|curl|wget|tar|unzip|gdown|cp|mv|COP
 class Step:
     """One run of pip. `requirements` and `constraints` are the flat lines of the files it names.
 
-    `packages` is what it is to install, for people; `sources` are folders and archives of the
-    function among that. `places` says of a line in which file of the function it was written.
+    `packages` are the packages to install, for messages; `sources` are the folders and archives of
+    the function among them. `places` maps a line to the file of the function that has it.
+    `links` are its folders and pages in which pip looks for packages.
     """
 
     verb: Literal["install", "uninstall"]
@@ -42,6 +43,7 @@ class Step:
     sources: tuple[Path, ...] = ()
     packages: tuple[str, ...] = ()
     places: Mapping[str, str] = field(default_factory=dict)
+    links: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +51,13 @@ class Requirements:
     """`files` are the requirement files that were read.
 
     `ignored` names directives and commands that need a container, each once and in order.
+    `warnings` are printed before the packages are fetched.
     """
 
     steps: tuple[Step, ...] = ()
     files: tuple[Path, ...] = ()
     ignored: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def packages(self) -> tuple[str, ...]:
@@ -118,14 +122,22 @@ class _Collector:
             if option in ("-r", "--requirement", "-c", "--constraint"):
                 flat.read(self._file(value, line), constraint=option in ("-c", "--constraint"))
             elif option in ("-f", "--find-links"):
-                arguments += [option, str(self._path(value, line) or value)]
+                links = self._path(value, line)
+                if links is not None:
+                    flat.links.append(links)
+                arguments += [option, str(links or value)]
             elif option:
                 arguments += [option, value] if value else [option]
             elif value != what and re.split(r"[=<>~!]", value)[0] != "pip":
                 arguments.append(self._operand(value, line, flat))
                 packages.append(value)
         self.files += [path for path in flat.files if path not in self.files]
-        packages += [text for text in flat.requirements if not text.startswith("-")]
+        # The folder's path is left out: it differs from revision to revision.
+        packages += [
+            text.replace(f"{self.folder}/", "./", 1).replace(str(self.folder), ".", 1)
+            for text in flat.requirements
+            if not text.startswith("-")
+        ]
         if not packages:
             return None
         return Step(
@@ -137,6 +149,7 @@ class _Collector:
             tuple(flat.sources),
             tuple(packages),
             flat.places,
+            tuple(flat.links),
         )
 
     def _operand(self, value: str, line: Line, flat: Flat) -> str:

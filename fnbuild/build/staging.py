@@ -24,6 +24,7 @@ from typing import IO, TYPE_CHECKING
 import msgspec
 import yaml
 
+from fnbuild import trees
 from fnbuild.build.artifact import Artifact
 from fnbuild.build.tree import Contents, Entry, contents, hash_of, shown
 from fnbuild.datadir import data_dir, make_private
@@ -74,7 +75,7 @@ def stage(
         raise BuildError(f"cannot write {destination}: {error.strerror}") from error
     finally:
         # After the rename there is nothing of that name.
-        shutil.rmtree(temporary, ignore_errors=True)
+        trees.discard(temporary)
     return Artifact("folder", str(destination), code_hash, tuple(found.warnings))
 
 
@@ -127,17 +128,25 @@ def _inline(function: Function, text: str) -> Contents:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what processes that were killed have left in `folder`: names with their numbers."""
-    for left in folder.glob("*-*"):
-        named = _OWNER.match(left.name)
-        if named is None:
-            continue
-        try:
-            os.kill(int(named[1]), 0)
-        except ProcessLookupError:
-            shutil.rmtree(left, ignore_errors=True)
-        except PermissionError:
-            continue  # it lives, as somebody else's process
+    """Remove the files of killed processes from `folder`."""
+    for path in abandoned(folder):
+        trees.discard(path)
+
+
+def abandoned(folder: Path) -> list[Path]:
+    """List the files of killed processes in `folder`; their names have the process ids."""
+    matches = ((path, _OWNER.match(path.name)) for path in sorted(folder.glob("*-*")))
+    return [path for path, owner in matches if owner is not None and not _is_alive(int(owner[1]))]
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True  # another user's process
+    return True
 
 
 def _copy_all(

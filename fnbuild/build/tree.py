@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from fnbuild import trees
 from fnbuild.errors import BuildError
 
 # Version control, what tools keep for themselves, and what an interpreter makes again.
@@ -60,11 +61,20 @@ def contents(folder: Path, excluded: Path | None = None) -> Contents:
     root = os.path.realpath(folder)
     out = None if excluded is None else os.path.realpath(excluded)
     found = Contents()
-    _collect(root, "", out, found)
+    waiting = [""]
+    while waiting:
+        waiting += _collect(root, waiting.pop(), out, found)
     return found
 
 
-def _collect(root: str, folder: str, out: str | None, found: Contents) -> None:
+def _collect(root: str, folder: str, out: str | None, collected: Contents) -> list[str]:
+    """Add the entries of one folder; return its subfolders, which have to be read as well."""
+    if folder.count(os.sep) >= trees.DEEPEST:
+        raise BuildError(
+            f"{shown(folder[:120])}… is nested more than {trees.DEEPEST} folders deep",
+            hint="remove it, or move it out of the function's folder",
+        )
+    deeper: list[str] = []
     try:
         with os.scandir(os.path.join(root, folder)) as listing:
             children = list(listing)
@@ -79,14 +89,15 @@ def _collect(root: str, folder: str, out: str | None, found: Contents) -> None:
         except OSError as error:
             raise _unreadable(path, error) from error
         if stat.S_ISLNK(mode):
-            found.add(Entry("link", path, target=_inside(root, path)))
+            collected.add(Entry("link", path, target=_inside(root, path)))
         elif stat.S_ISREG(mode):
-            found.add(Entry("file", path, Path(child.path), bool(mode & stat.S_IXUSR)))
+            collected.add(Entry("file", path, Path(child.path), bool(mode & stat.S_IXUSR)))
         elif not stat.S_ISDIR(mode):
-            found.warnings.append(f"{shown(path)} is {_special(mode)}; it is not copied")
+            collected.warnings.append(f"{shown(path)} is {_special(mode)}; it is not copied")
         elif child.path != out and not os.path.exists(os.path.join(child.path, "pyvenv.cfg")):
-            found.add(Entry("folder", path))
-            _collect(root, path, out, found)
+            collected.add(Entry("folder", path))
+            deeper.append(path)
+    return deeper
 
 
 def _special(mode: int) -> str:

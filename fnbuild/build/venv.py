@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import zipfile
 from pathlib import Path
@@ -54,6 +55,19 @@ def make(folder: Path, interpreter: Interpreter, progress: pip.Progress) -> None
         _add_setuptools(Path(about["bundled"]), packages)
     if not with_own_pip:
         _renew_pip(folder, progress)
+
+
+def put_on_top(folder: Path, base: Path) -> None:
+    """Make the environment extend `base`: its packages, after its own, and its programs."""
+    (packages,) = folder.glob("lib/python*/site-packages")
+    (below,) = base.glob("lib/python*/site-packages")
+    # Not the bare path, so that `.pth` files of the base take effect as well.
+    line = f"import site; site.addsitedir({str(below)!r})\n"
+    (packages / "fnbuild-base.pth").write_text(line, encoding="utf-8")
+    for program in (base / "bin").iterdir():
+        place = folder / "bin" / program.name
+        if not os.path.lexists(place):
+            place.symlink_to(program)
 
 
 def _about(interpreter: Interpreter) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import pytest
 
 from fnbuild.build.environment import ensure, kept, prune
 from fnbuild.build.interpreter import Interpreter, choose
+from fnbuild.build.layers import published
 from fnbuild.build.requirements import Requirements, collect
 from fnbuild.datadir import hold
 from fnbuild.errors import BuildError
@@ -222,6 +223,74 @@ class TestKeeping:
             function = Function(spec=Spec(build=Build(commands=["pip install -r more.txt"])))
             made.add(ensure(here, collect(function, folder), Told()))
         assert len(made) == 1
+
+    def test_an_edited_package_of_the_function_installs_no_other(
+        self, here, asked, wheels, write, folder
+    ):
+        wheel(wheels, "a", requires="b")
+        wheel(wheels, "b")
+        write("lib/pyproject.toml", PYPROJECT)
+        write("lib/backend.py", BACKEND)
+        write("lib/version.txt", "7")
+        write("requirements.txt", "a\n./lib\n")
+        first = ensure(here, asked(), Told())
+        assert run(first, "import a, b, lib; print(lib.version)") == "7"
+        for path in wheels.iterdir():
+            path.unlink()
+        write("lib/version.txt", "8")
+        told = Told()
+        second = ensure(here, asked(), told)
+        assert run(second, "import a, b, lib; print(lib.version)") == "8"
+        assert run(first, "import lib; print(lib.version)") == "7"
+        assert told[0] == "environment with 1 package is there already"
+        assert "pip: Successfully installed lib-1.0" in told
+        # Without its base it counts for nothing, and nobody removes that meanwhile.
+        prune(lambda: {second})
+        assert run(second, "import a; print(a.version)") == "1.0"
+        assert not first.parent.parent.exists()
+        prune(set)
+        assert [path.name for path in first.parents[2].iterdir()] == ["gate"]
+
+    def test_what_a_package_of_the_function_needs_is_kept_too(self, here, asked, wheels, write):
+        wheel(wheels, "a")
+        wheel(wheels, "b", "2.0")
+        needed = "dependencies = ['a']\noptional-dependencies.more = ['b>1']\n"
+        write("lib/pyproject.toml", PYPROJECT + needed)
+        write("lib/backend.py", BACKEND)
+        write("lib/version.txt", "7")
+        third_party = published(asked("pip install './lib[more]'"))
+        assert third_party is not None
+        [step] = third_party.steps
+        assert step.packages == ("a", "b>1")
+        assert step.sources == ()
+        python = ensure(here, asked("pip install './lib[more]'"), Told())
+        assert run(python, "import a, b, lib; print(b.version)") == "2.0"
+
+    def test_packages_are_on_no_others_where_that_would_gain_nothing(self, asked, wheels, write):
+        wheel(wheels, "a")
+        write("lib/pyproject.toml", PYPROJECT)
+        assert published(asked("pip install a")) is None
+        assert published(asked("pip install ./lib")) is None
+        assert published(asked("pip install -U a ./lib")) is None
+        assert published(asked("pip install a ./lib", "pip uninstall -y a")) is None
+        assert published(asked("pip install a ./lib")) is not None
+
+    def test_archives_in_the_folder_count_by_what_they_are(self, here, tmp_path):
+        made, asks = set(), set()
+        local = wheel(tmp_path, "local")
+        linked = [wheel(tmp_path, "linked", version) for version in ("1.0", "1.1")]
+        for name, package in (("one", linked[0]), ("two", linked[0]), ("three", linked[1])):
+            folder = tmp_path / name
+            (folder / "links").mkdir(parents=True)
+            shutil.copy(package, folder / "links")
+            shutil.copy(local, folder)
+            lines = "--find-links ./links\nlinked\nlocal @ file:local-1.0-py3-none-any.whl\n"
+            (folder / "requirements.txt").write_text(lines)
+            requirements = collect(Function(), folder)
+            asks.add(requirements.packages)
+            made.add(ensure(here, requirements, Told()))
+        assert len(made) == 2
+        assert asks == {("linked", "./local-1.0-py3-none-any.whl")}
 
     def test_each_change_makes_another(self, here, asked, wheels, write):
         wheel(wheels, "tiny")

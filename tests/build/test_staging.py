@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from fnbuild.build.staging import digest, stage
+from fnbuild import trees
+from fnbuild.build.staging import digest, stage, sweep
 from fnbuild.errors import BuildError, ConflictError, Report
 from fnbuild.spec.reader import Loaded
 from fnbuild.spec.types import Build, Function, Spec
@@ -293,6 +294,45 @@ class TestTrouble:
             f"cannot read {name}: Permission denied",
             f"cannot copy {name}: Permission denied",
         )
+
+    def test_folders_that_are_nested_too_deep(self, loaded, folder, tmp_path):
+        deep = folder / ("d/" * 1900)
+        os.makedirs(folder / "d")
+        here = os.open(folder / "d", os.O_RDONLY)
+        for _ in range(1899):
+            os.mkdir("d", dir_fd=here)
+            below = os.open("d", os.O_RDONLY, dir_fd=here)
+            os.close(here)
+            here = below
+        os.close(here)
+        try:
+            with pytest.raises(BuildError, match="more than 100 folders deep") as failure:
+                stage(loaded(folder), tmp_path / "copy")
+        finally:
+            trees.remove(folder / "d")  # pytest itself would recurse
+        assert "move it out" in failure.value.hint
+        assert len(str(deep)) > 3800
+        assert not (tmp_path / "copy").exists()
+
+    def test_a_sweep_survives_what_cannot_be_removed(self, tmp_path, monkeypatch):
+        gone = subprocess.run(
+            [sys.executable, "-c", "import os; print(os.getpid())"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        for name in (f"{gone}-a", f"{gone}-b", f"{gone}-c", f"{'9' * 40}-d"):
+            (tmp_path / name).mkdir()
+        remove = trees.remove
+
+        def fail_for_b(path):
+            if path.name.endswith("-b"):
+                raise PermissionError(1, "Operation not permitted")
+            remove(path)
+
+        monkeypatch.setattr(trees, "remove", fail_for_b)
+        sweep(tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == [f"{gone}-b"]
 
     def test_what_killed_processes_left_is_removed(self, loaded, tmp_path):
         dead = subprocess.Popen([sys.executable, "-c", ""])

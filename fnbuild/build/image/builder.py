@@ -15,9 +15,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fnbuild.build import processor, requirements
+from fnbuild.build import processor, requirements, torch_index
 from fnbuild.build.artifact import Artifact
-from fnbuild.build.image import cuda, dockerfile, names, pythons
+from fnbuild.build.image import cuda, dockerfile, names, pythons, registry
 from fnbuild.build.image.base import had
 from fnbuild.build.image.context import Context
 from fnbuild.build.image.dockerfile import Dockerfile
@@ -26,7 +26,7 @@ from fnbuild.build.image.pythons import Pythons
 from fnbuild.build.image.recipe import Directive, Recipe, recipe_of
 from fnbuild.build.image.request import request_of
 from fnbuild.datadir import Holder, data_dir, hold, make_private
-from fnbuild.errors import BuildError, InputError
+from fnbuild.errors import BuildError, InputError, UnavailableError
 from fnbuild.spec.locate import display
 from fnbuild.spec.places import span_of
 from fnbuild.spec.reader import Loaded
@@ -37,6 +37,9 @@ Progress = Callable[[str], None]
 DIGEST_LABEL = "fnbuild.io/digest"
 """The label of an image that holds the hash of the code in it."""
 
+FUNCTION_LABEL = "fnbuild.io/function"
+"""The label of an image that names the function it was built for."""
+
 _STEP = re.compile(r"step (\d+)/")
 # In the context when a line of the user's may copy from it.
 _HANDLER = "handler"
@@ -46,7 +49,9 @@ _HANDLER = "handler"
 class Built:
     """An image. `reference` is its name in the engine, `pushed` that in the registry, if any.
 
-    `digest` is the hash of the code, `pushed_digest` what the registry calls the image.
+    In the registry it has two names: `build` pushes `build_tag`, which never refers to another
+    image, and `publish` makes `pushed`, the user's name, refer to it. `digest` is the hash of the
+    code, `pushed_digest` the image's digest in the registry.
     """
 
     reference: str
@@ -55,12 +60,13 @@ class Built:
     digest: str
     pythons: Pythons
     pushed: str = ""
+    build_tag: str = ""
     pushed_digest: str = ""
     warnings: tuple[str, ...] = ()
 
 
 def build(loaded: Loaded, code: Artifact, engine: Engine, progress: Progress) -> Built:
-    """Build the image of a staged function, and push it when it names a registry.
+    """Build the image of a staged function, and push its build tag if it names a registry.
 
     Raises `BuildError`: a failed step with its place in the configuration and its own output, a
     base image that cannot be had, an image without a usable Python.
@@ -70,9 +76,21 @@ def build(loaded: Loaded, code: Artifact, engine: Engine, progress: Progress) ->
     making = _Making(loaded, Path(code.reference), engine, progress)
     with _folder(function, progress) as folder:
         image, found = making.run(folder, name, code.digest)
-    pushed, digest = _push(function, name, engine, progress)
     warnings = (*code.warnings, *making.warnings)
-    return Built(name, image, making.base, code.digest, found, pushed, digest, warnings)
+    built = Built(name, image, making.base, code.digest, found, warnings=warnings)
+    if not function.spec.build.registry:
+        return built
+    target = names.with_registry(function.spec.build.registry, name)
+    return _push(built, target, engine, progress)
+
+
+def publish(built: Built, engine: Engine, progress: Progress) -> None:
+    """Make the user's name in the registry, such as `…:latest`, refer to this build."""
+    if not built.pushed:
+        return
+    engine.tag(built.id, built.pushed)
+    progress(f"pushing {built.pushed}")
+    engine.push(built.pushed, progress)
 
 
 class _Making:
@@ -93,6 +111,8 @@ class _Making:
     def run(self, folder: Path, name: str, digest: str) -> tuple[str, Pythons]:
         """The image's id, and its Pythons."""
         wanted = requirements.collect(self._function, self._code, image=True)
+        if warning := torch_index.image_warning(wanted, self._function):
+            self._progress(f"warning: {warning}")
         chosen = cuda.base_of(self._function, wanted.packages)
         self.base = base = chosen.image
         if base in (name, name.removesuffix(":latest")):
@@ -119,23 +139,11 @@ class _Making:
         start = facts.id if facts else base
         if not recipe.pre_copy:
             return self._make(recipe, folder, start, name, digest)
-        with self._alone(start, dockerfile.prepared(recipe).text):
+        # Two builds with the same first lines would do the same work, and the first to end would
+        # remove the image of the other.
+        beginning = f"{start}\0{dockerfile.prepared(recipe).text}"
+        with _alone("build", beginning, "builds with the same first lines", self._progress):
             return self._make(recipe, folder, start, name, digest)
-
-    @contextmanager
-    def _alone(self, *beginning: str) -> Iterator[None]:
-        """Let no other build with the same beginning take its image away, or do the same work."""
-        key = hashlib.sha256("\0".join(beginning).encode()).hexdigest()
-        path = data_dir() / "run" / f"build-{key[:16]}.lock"
-
-        def wait(holder: Holder) -> None:
-            self._progress(f"waiting for {holder}, which builds with the same first lines")
-
-        with hold(path, "built", wait):
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
 
     def _make(
         self, recipe: Recipe, folder: Path, start: str, name: str, digest: str
@@ -179,7 +187,8 @@ class _Making:
     def _whole(self, recipe: Recipe, folder: Path, name: str, digest: str, found: Pythons) -> str:
         self._context.fill(processor.settings(self._function), found, offline=self._build.offline)
         lines = dockerfile.whole(recipe, found.handler)
-        return self._run(lines, folder, (name,) if name else (), {DIGEST_LABEL: digest})
+        labels = {DIGEST_LABEL: digest, FUNCTION_LABEL: self._function.metadata.name}
+        return self._run(lines, folder, (name,) if name else (), labels)
 
     def _run(
         self,
@@ -230,6 +239,24 @@ class _Making:
 
 
 @contextmanager
+def _alone(kind: str, key: str, activity: str, progress: Progress) -> Iterator[None]:
+    """Hold a lock so that only one process at a time does the same work.
+
+    `activity` describes the work of the process that is waited for.
+    """
+    path = data_dir() / "run" / f"{kind}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.lock"
+
+    def wait(holder: Holder) -> None:
+        progress(f"waiting for {holder}, which {activity}")
+
+    with hold(path, "built", wait):
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
 def _folder(function: Function, progress: Progress) -> Iterator[Path]:
     """The folder of the build context; it is kept where that is asked for."""
     build = function.spec.build
@@ -266,18 +293,35 @@ def _unread(files: tuple[Path, ...], code: Path, build: Build) -> str | None:
     return usual.name if usual in files and not named else None
 
 
-def _push(function: Function, name: str, engine: Engine, progress: Progress) -> tuple[str, str]:
-    registry = function.spec.build.registry
-    if not registry:
-        return "", ""
-    target = names.with_registry(registry, name)
-    known = engine.inspect(target)
-    engine.tag(name, target)
-    progress(f"pushing {target}")
+def _push(built: Built, target: str, engine: Engine, progress: Progress) -> Built:
+    """Push the image by its build tag, unless the registry has it already."""
+    tag = names.build_tag(target, built.id)
+    with _alone("push", tag, "pushes the same image", progress):
+        digest = _digest_of(tag, built.id)
+        if digest:
+            progress(f"the registry has {tag} already")
+        else:
+            engine.tag(built.id, tag)
+            progress(f"pushing {tag}")
+            try:
+                digest = engine.push(tag, progress)
+            finally:
+                # The engine keeps the image by the user's name; this one is for the registry.
+                engine.remove(tag)
+    return replace(built, pushed=target, build_tag=tag, pushed_digest=digest)
+
+
+def _digest_of(tag: str, identity: str) -> str:
+    """Return the digest of a build that was pushed before, "" if there is none or it is unknown.
+
+    A second push might compress the layers differently. The tag would then move to a new digest,
+    and the digest that older revisions run would have no tag.
+    """
     try:
-        return target, engine.push(target, progress)
-    except BaseException:
-        # However it ended, a name that no registry knows is of no use.
-        if known is None:
-            engine.remove(target)
-        raise
+        place = registry.place_of(tag)
+        client = registry.Registry(place.registry)
+        digest = client.digest(place.repository, tag.rpartition(":")[2])
+        same = digest and identity in (digest, client.image_id(place.repository, digest))
+    except UnavailableError:
+        return ""  # the push reports the error
+    return digest if same else ""

@@ -18,6 +18,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from fnbuild import trees
 from fnbuild.build.directives import HOME, Directive, directives
 from fnbuild.build.image import archives, dockerfile, ignore, layer
 from fnbuild.build.image.folders import Folders
@@ -135,7 +136,7 @@ class Context:
 def _paths(folder: Path) -> list[str]:
     """Relative paths of all files, links and folders, each folder before what is in it."""
     found: list[str] = []
-    for place, folders, files in os.walk(folder):
+    for place, folders, files in trees.walk(folder):
         inside = os.path.relpath(place, folder)
         found += [name if inside == "." else f"{inside}/{name}" for name in (*folders, *files)]
     return sorted(found, key=os.fsencode)

@@ -80,11 +80,16 @@ def base_of(function: Function, packages: Iterable[str]) -> Base:
     return Base(image, chosen.setup, chosen.warnings)
 
 
+def needs_torch(packages: Iterable[str]) -> bool:
+    """Return True if the requirements name torch or a package that depends on it."""
+    return any(name == "torch" or name in _table()[2] for name, _ in _requirements(packages))
+
+
 def _with_cuda(function: Function, packages: list[str]) -> Base:
-    torch, plain, needing = _table()
+    torch, plain, _ = _table()
     wanted = dict(_requirements(packages))
     python = ".".join(function.spec.runtime.partition(":")[2].split(".")[:2])
-    if "torch" in wanted or not needing.isdisjoint(wanted):
+    if needs_torch(packages):
         fitting = [row for row in torch if _fits(row, wanted)]
         exact = [row for row in fitting if row.python == python]
         if exact:
@@ -119,7 +124,7 @@ def _no_torch(function: Function, wanted: dict[str, str], fitting: list[Row]) ->
     )
 
 
-def _requirements(packages: list[str]) -> Iterator[tuple[str, str]]:
+def _requirements(packages: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Names, as package indexes have them, and version specifiers."""
     for text in packages:
         found = _REQUIREMENT.match(text)

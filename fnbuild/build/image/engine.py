@@ -66,9 +66,10 @@ class StepError(BuildError):
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """What an image says of itself. `id` and `layers` are digests, `size` is in bytes.
+    """The metadata of an image. `id` and `layers` are digests, `size` is in bytes.
 
-    `digests` are its references by digest, in the registries that it came from or went to.
+    `digests` are its references by digest in the registries that it was pulled from or pushed to.
+    `names` are its names with their tags.
     """
 
     id: str
@@ -83,6 +84,7 @@ class ImageFacts:
     size: int
     architecture: str
     digests: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +131,9 @@ class Engine(Protocol):
 
     def inspect(self, reference: str) -> ImageFacts | None:
         """What the image says of itself; None when the engine does not have it."""
+
+    def images(self, label: str) -> list[ImageFacts]:
+        """Return the images that have a label, except intermediate ones."""
 
     def history(self, reference: str) -> list[Layer]:
         """How the image came to be, newest first."""

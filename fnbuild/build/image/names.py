@@ -24,6 +24,12 @@ from fnbuild.spec.types import Function
 PREFIX_VARIABLE = "NUCLIO_DASHBOARD_IMAGE_NAME_PREFIX_TEMPLATE"
 """The environment variable with the prefix template, as Nuclio's dashboard reads it."""
 
+BUILD_TAG = "fnbuild-"
+"""The prefix of the immutable tag that each pushed build gets."""
+
+# Characters of an image's id that identify it among the images of its name.
+_ID_LETTERS = 16
+
 _WORD = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
 # With a dot or a port, else it is the first folder of a name.
 _HOST = rf"(?:(?:{_WORD}(?:\.{_WORD})+|localhost|\[[0-9a-fA-F:.]+\])(?::[0-9]+)?|{_WORD}:[0-9]+)"
@@ -79,6 +85,26 @@ def with_registry(registry: str, name: str, key: str = "spec.build.registry") ->
     whole = f"{bare}/{name}"
     check_reference(whole, key)
     return whole
+
+
+def without_registry(registry: str, name: str) -> str:
+    """Return the name without its registry; the inverse of `with_registry`."""
+    return name.removeprefix(f"{_bare(registry)}/")
+
+
+def build_tag(reference: str, identity: str) -> str:
+    """Return the name of one build: the image's name with a tag made of its id.
+
+    The same build always gets the same tag, and no other build gets it. So a registry or an engine
+    keeps the image as long as the tag exists.
+    """
+    name = check_reference(reference, "the image")["name"]
+    return f"{name}:{BUILD_TAG}{identity.removeprefix('sha256:')[:_ID_LETTERS]}"
+
+
+def is_build_tag(tag: str) -> bool:
+    """Return True for the tags that `build_tag` makes."""
+    return re.fullmatch(rf"{BUILD_TAG}[0-9a-f]{{{_ID_LETTERS}}}", tag) is not None
 
 
 def check_reference(text: str, key: str) -> re.Match[str]:

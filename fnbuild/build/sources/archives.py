@@ -18,6 +18,7 @@ import zlib
 from pathlib import Path
 from typing import IO, Any, Literal, cast
 
+from fnbuild.build.sources import zips
 from fnbuild.build.sources.limits import Limits
 from fnbuild.build.sources.members import Tree, refuse
 from fnbuild.errors import InputError
@@ -43,7 +44,10 @@ _FOREIGN = (
 # Headers of a tar are read whole, so a forged length would fill the memory.
 _LARGEST_READ = 8 << 20
 _LONGEST_TARGET = 4096
-_BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError)
+_BROKEN = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError),
+    RecursionError,  # from tarfile, for a chain of a thousand headers
+)
 
 
 def kind_of(path: Path) -> Kind | None:
@@ -114,6 +118,8 @@ def unpack(archive: Path, destination: Path, name: str, limits: Limits | None = 
 
 
 def _unzip(archive: Path, tree: Tree) -> None:
+    # Opening the archive reads its whole directory into memory.
+    tree.expect(zips.count_members(archive, tree.most))
     with zipfile.ZipFile(archive) as members:
         for info in members.infolist():
             raw = info.orig_filename

@@ -5,14 +5,17 @@ from __future__ import annotations
 import base64
 import os
 import re
-import shutil
 import subprocess
 import urllib.parse
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fnbuild import trees
 from fnbuild.build import pip
+from fnbuild.build.sources import certificates
+from fnbuild.build.sources.certificates import Certificates
 from fnbuild.build.sources.download import ABOUT_PASSWORDS, redacted
 from fnbuild.build.sources.limits import Limits, Progress
 from fnbuild.errors import BuildError, InputError, UnavailableError
@@ -20,7 +23,25 @@ from fnbuild.errors import BuildError, InputError, UnavailableError
 _REFERENCES = (("branch", "refs/heads/"), ("tag", "refs/tags/"), ("reference", ""))
 _REFERENCE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+@-]*\Z")
 _SCHEMES = ("https", "ssh", "file")
-_ASKED = re.compile(r"could not read (Username|Password)|Authentication failed|terminal prompts")
+_REMEDIES = (
+    (
+        re.compile(r"could not read (Username|Password)|Authentication failed|terminal prompts"),
+        "codeEntryAttributes.username and .password are what the server asks for",
+    ),
+    (
+        re.compile(r"certificate verification failed|unable to get (local )?issuer|self.signed"),
+        "codeEntryAttributes.caBundle names the authority of the server's certificate, as PEM",
+    ),
+    (
+        # A TLS 1.3 server refuses a client without a certificate by closing the connection.
+        re.compile(
+            r"[Cc]ertificate.is.required|certificate.required|alert|getpeername|reset by peer"
+            r"|handshake|non-properly terminated|SSL_read|gnutls recv"
+        ),
+        "a server that wants a client certificate needs codeEntryAttributes.clientCert and"
+        " .clientKey, as PEM",
+    ),
+)
 
 
 def reference(attributes: Mapping[str, Any]) -> str:
@@ -53,15 +74,16 @@ def clone(
     wanted = reference(attributes)
     place, secret = _address(url, attributes)
     seconds = (Limits() if limits is None else limits).whole
-    progress(f"fetching {wanted} of {redacted(place)}")
-    destination.mkdir()
-    for words in (
-        ("init", "--quiet"),
-        ("fetch", "--quiet", "--depth", "1", "--no-tags", "--", place, wanted),
-        ("checkout", "--quiet", "--detach", "FETCH_HEAD"),
-    ):
-        _run(words, destination, _surroundings(place, secret), place, seconds)
-    shutil.rmtree(destination / ".git")
+    https = place.startswith("https://")
+    with certificates.opened(attributes, https=https) as client_files:
+        progress(f"fetching {wanted} of {redacted(place)}")
+        destination.mkdir()
+        environment = _surroundings(place, secret, client_files)
+        run = partial(_run, destination, environment, place, seconds, client_files.descriptors)
+        run("init", "--quiet")
+        run("fetch", "--quiet", "--depth", "1", "--no-tags", "--", place, wanted)
+        run("checkout", "--quiet", "--detach", "FETCH_HEAD")
+    trees.remove(destination / ".git")
 
 
 def _address(url: str, attributes: Mapping[str, Any]) -> tuple[str, tuple[str, str] | None]:
@@ -89,7 +111,9 @@ def _address(url: str, attributes: Mapping[str, Any]) -> tuple[str, tuple[str, s
     return plain, (user, password) if user or password else None
 
 
-def _surroundings(place: str, secret: tuple[str, str] | None) -> dict[str, str]:
+def _surroundings(
+    place: str, secret: tuple[str, str] | None, client_files: Certificates
+) -> dict[str, str]:
     """The caller's environment, without what would make git ask or run something.
 
     The settings travel in it, credentials too: arguments are seen by everybody on the machine.
@@ -102,16 +126,20 @@ def _surroundings(place: str, secret: tuple[str, str] | None) -> dict[str, str]:
         ("core.autocrlf", "false"),
         ("advice.detachedHead", "false"),
     ]
+    # The client's credentials and certificate are for this server only.
+    parts = urllib.parse.urlsplit(place)
+    section = f"http.{parts.scheme}://{parts.netloc}/"
     if secret is not None:
-        parts = urllib.parse.urlsplit(place)
         token = base64.b64encode(":".join(secret).encode()).decode()
-        header = f"Authorization: Basic {token}"
-        settings.append((f"http.{parts.scheme}://{parts.netloc}/.extraHeader", header))
+        settings.append((f"{section}.extraHeader", f"Authorization: Basic {token}"))
+    settings += [(f"{section}.{name}", file) for name, file in client_files.settings]
     kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith("GIT_") or name in ("GIT_SSH_COMMAND", "GIT_SSH", "GIT_SSL_CAINFO")
     }
+    if client_files.bundle:
+        kept.pop("GIT_SSL_CAINFO", None)  # it would win, and the bundle has what it names
     kept.update({"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "", "LC_ALL": "C"})
     kept["GIT_CONFIG_COUNT"] = str(len(settings))
     for index, (name, value) in enumerate(settings):
@@ -121,13 +149,19 @@ def _surroundings(place: str, secret: tuple[str, str] | None) -> dict[str, str]:
 
 
 def _run(
-    words: tuple[str, ...], folder: Path, environment: dict[str, str], place: str, seconds: float
+    folder: Path,
+    environment: dict[str, str],
+    place: str,
+    seconds: float,
+    descriptors: tuple[int, ...],
+    *arguments: str,
 ) -> None:
     try:
         done = subprocess.run(
-            ["git", *words],
+            ["git", *arguments],
             cwd=folder,
             env=environment,
+            pass_fds=descriptors,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -146,8 +180,10 @@ def _run(
         text = _harmless(done.stderr.strip(), place)
         last = (text.splitlines() or ["git failed"])[-1].removeprefix("fatal: ")
         hint = "see whether the address and the branch, tag or reference are right"
-        if _ASKED.search(text):
-            hint = "codeEntryAttributes.username and .password are what the server asks for"
+        for pattern, remedy in _REMEDIES:
+            if pattern.search(text):
+                hint = remedy
+                break
         raise BuildError(f"cannot fetch {redacted(place)}: {last}", detail=text, hint=hint)
 
 

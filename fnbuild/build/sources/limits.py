@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from fnbuild import trees
+
 Progress = Callable[[str], None]
 
 
@@ -20,6 +22,7 @@ class Limits:
     download: int = 16 << 30
     unpacked: int = 32 << 30
     members: int = 200_000
+    depth: int = trees.DEEPEST
     ratio: int = 200
     harmless: int = 64 << 20
     silence: float = 60.0

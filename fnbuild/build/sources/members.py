@@ -44,6 +44,18 @@ class Tree:
         self._kinds: dict[str, _Kind] = {"": "folder"}
         self._links: dict[str, str] = {}
 
+    @property
+    def most(self) -> int:
+        """The number of members that an archive may hold."""
+        return self._limits.members
+
+    def expect(self, members: int) -> None:
+        """Raise `InputError` if the count exceeds the limit for an archive."""
+        if members > self._limits.members:
+            raise InputError(
+                f"{self.archive} holds more than {self._limits.members} members", hint=_UNPACK
+            )
+
     def folder(self, name: str) -> None:
         path = self._checked(name)
         if path is not None:
@@ -119,10 +131,7 @@ class Tree:
     def _checked(self, name: str) -> str | None:
         """The path below the root that a name means; None for what nobody misses."""
         self._members += 1
-        if self._members > self._limits.members:
-            raise InputError(
-                f"{self.archive} holds more than {self._limits.members} members", hint=_UNPACK
-            )
+        self.expect(self._members)
         if name.startswith(("/", "\\")) or _DRIVE.match(name):
             raise refuse(self.archive, name, "its name is an absolute path")
         parts = [part for part in name.split("/") if part not in ("", ".")]
@@ -130,6 +139,9 @@ class Tree:
             raise refuse(self.archive, name, "its name leads out of the archive")
         if "\0" in name or len(name) > _LONGEST_NAME:
             raise refuse(self.archive, name, "no file can have its name")
+        if len(parts) > self._limits.depth:
+            deepest = self._limits.depth
+            raise refuse(self.archive, name, f"it is nested more than {deepest} folders deep")
         if parts and (parts[0] in _LITTER or parts[-1] in _LITTER):
             return None
         return "/".join(parts)

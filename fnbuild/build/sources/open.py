@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from fnbuild import trees
 from fnbuild.build.sources import archives, download, git, s3
 from fnbuild.build.sources.limits import Limits, Progress
 from fnbuild.errors import InputError, Report
@@ -24,7 +25,7 @@ from fnbuild.spec.locate import NAMES, locate, made_of
 from fnbuild.spec.types import Build
 
 _READ_AS_THEY_ARE = (".py", ".yaml", ".yml", ".json")
-_TYPES = ("archive", "github", "git", "s3")
+FETCHED = ("archive", "github", "git", "s3")
 _TAKEN = "a folder, a .yaml or .py file is taken, or a .zip, .tar, .tar.gz, .tar.xz or .tar.bz2"
 _UNPACK = "unpack it, and give one of these folders"
 _WORK_DIR = "`codeEntryAttributes: {workDir: FOLDER}` beside its `codeEntryType` takes one of them"
@@ -65,7 +66,7 @@ def opened(  # noqa: PLR0913 - one keyword for each thing a person can give
     flags = Build() if build is None else build
     with ExitStack() as stack:
         room = _Room(stack, progress, Limits() if limits is None else limits)
-        if flags.code_entry_type in _TYPES:
+        if flags.code_entry_type in FETCHED:
             url = flags.path or ("" if path is None else str(path))
             yield Opened(room.entry(flags, url), config_file)
             return
@@ -92,12 +93,19 @@ def _configured(path: Path | None, config_file: Path | None) -> tuple[Path, Buil
     if "path" not in text and "codeEntry" not in text:
         return None
     build = reader.parse(text, str(located.config))[0].spec.build
-    elsewhere = build.code_entry_type in _TYPES or (
+    return (located.config, build) if _is_elsewhere(build) else None
+
+
+def _is_elsewhere(build: Build) -> bool:
+    elsewhere = build.code_entry_type in FETCHED or (
         not build.code_entry_type and download.is_url(build.path)
     )
-    if not elsewhere or build.function_source_code:
-        return None
-    return located.config, build
+    return elsewhere and not build.function_source_code
+
+
+def is_fetched(build: Build) -> bool:
+    """Return True if a deploy fetches the code from a place that the configuration names."""
+    return _is_elsewhere(build) and bool(build.path or build.code_entry_type == "s3")
 
 
 class _Room:
@@ -110,8 +118,7 @@ class _Room:
 
     @cached_property
     def _folder(self) -> Path:
-        made = tempfile.TemporaryDirectory(prefix="fnbuild-source-", ignore_cleanup_errors=True)
-        return Path(self._stack.enter_context(made))
+        return self._stack.enter_context(trees.temporary("fnbuild-source-"))
 
     def _corner(self) -> Path:
         """An empty folder: what is opened may name something else that is to be opened."""

@@ -245,6 +245,9 @@ def test_a_registry_gets_the_image(author: Author, engine: Engine, tmp_path: Pat
         author.made.images.append(built.pushed)
         assert built.pushed == f"{place.address}/{author.image}"
         assert built.pushed_digest.startswith("sha256:")
+        identity = built.id.removeprefix("sha256:")
+        assert built.build_tag == f"{built.pushed.rpartition(':')[0]}:fnbuild-{identity[:16]}"
+        assert engine.inspect(built.build_tag) is None
         engine.remove(built.pushed)
         engine.pull(built.pushed, author.progress.append)
         assert engine.inspect(built.pushed) is not None

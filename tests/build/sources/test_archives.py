@@ -6,6 +6,7 @@ import io
 import os
 import random
 import stat
+import struct
 import subprocess
 import tarfile
 import zipfile
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from fnbuild.build.sources import zips
 from fnbuild.build.sources.archives import kind_of, stem, unpack
 from fnbuild.build.sources.limits import Limits
 from fnbuild.errors import InputError
@@ -171,6 +173,45 @@ def test_twice_the_same_name(tmp_path: Path, pack: Pack) -> None:
 def test_too_many_members(pack: Pack, tmp_path: Path) -> None:
     archive = pack("x.zip", {f"{n}.txt": b"" for n in range(11)})
     assert "more than 10 members" in refused(archive, tmp_path, members=10)
+
+
+def test_the_members_of_a_zip_are_counted_before_they_are_read(
+    pack: Pack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"{n}.txt" for n in range(70_000)]  # more than the old format counts
+    archive = pack("x.zip", dict.fromkeys(names, b""))
+    assert zips.count_members(archive, 100_000) == 70_000
+    assert zips.count_members(archive, 500) == 501
+    with_more = tmp_path / "y.zip"
+    with_more.write_bytes(b"#!/bin/sh\n" + pack("z.zip", FILES).read_bytes())
+    assert zips.count_members(with_more, 10) == len(FILES)
+    # An archive that says that it has fewer than it has.
+    lying = bytearray(pack("l.zip", {f"{n}.txt": b"" for n in range(11)}).read_bytes())
+    at = lying.rindex(b"PK\x05\x06")
+    lying[at + 8 : at + 12] = struct.pack("<2H", 1, 1)
+    (tmp_path / "l.zip").write_bytes(lying)
+    monkeypatch.setattr(zipfile, "ZipFile", None)
+    assert "more than 10 members" in refused(tmp_path / "l.zip", tmp_path, members=10)
+    for damaged in (b"", b"PK\x05\x06", b"PK\x05\x06" + bytes(18), b"PK\x01\x02" * 30):
+        (tmp_path / "d.zip").write_bytes(damaged)
+        assert zips.count_members(tmp_path / "d.zip", 10) == 0
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_a_member_that_is_nested_too_deep(pack: Pack, tmp_path: Path, kind: str) -> None:
+    archive = pack(f"x.{kind}", {"d/" * 1900 + "file": b""})
+    assert "more than 100 folders deep" in refused(archive, tmp_path)
+    unpack(pack(f"y.{kind}", {"d/" * 99 + "file": b""}), tmp_path / "fits", "y")
+    assert (tmp_path / "fits" / ("d/" * 99) / "file").is_file()
+
+
+def test_headers_that_announce_one_another(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w", format=tarfile.GNU_FORMAT) as archive:
+        for _ in range(3000):
+            info = tarfile.TarInfo("././@LongLink")
+            info.type, info.size = tarfile.GNUTYPE_LONGNAME, 5
+            archive.addfile(info, io.BytesIO(b"name\0"))
+    assert "is damaged" in refused(tmp_path / "x.tar", tmp_path)
 
 
 @pytest.mark.parametrize("name", ["x.zip", "x.tar.gz", "x.tar.xz", "x.tar.bz2"])

@@ -5,9 +5,13 @@ from __future__ import annotations
 import base64
 import os
 import shutil
+import ssl
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -54,10 +58,20 @@ def served(repository: Path) -> Iterator[tuple[str, list[str]]]:
     asked: list[str] = []
     wanted = "Basic " + base64.b64encode(b"me:s3cret").decode()
 
+    with _server(repository, asked, wanted) as server:
+        yield f"http://127.0.0.1:{server.server_address[1]}/face.git", asked
+
+
+@contextmanager
+def _server(
+    repository: Path, asked: list[str], wanted: str = "", tls: ssl.SSLContext | None = None
+) -> Iterator[ThreadingHTTPServer]:
+    """Serve repositories by http; `wanted` is the header that clients have to send."""
+
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             asked.append(self.path)
-            if self.headers.get("Authorization") != wanted:
+            if wanted and self.headers.get("Authorization") != wanted:
                 self.send_response(401)
                 self.send_header("WWW-Authenticate", "Basic realm=x")
                 self.send_header("Content-Length", "0")
@@ -95,13 +109,88 @@ def served(repository: Path) -> Iterator[tuple[str, list[str]]]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Server(ThreadingHTTPServer):
+        def finish_request(self, request: Any, client_address: Any) -> None:
+            # The handshake of one client does not keep the others waiting.
+            if tls is None:
+                super().finish_request(request, client_address)
+                return
+            with tls.wrap_socket(request, server_side=True) as secured:
+                super().finish_request(secured, client_address)
+
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            pass  # clients that have no certificate
+
+    server = Server(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/face.git", asked
+    yield server
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+@dataclass(frozen=True)
+class Tls:
+    """A server that wants client certificates, and what a client needs."""
+
+    url: str
+    asked: list[str]
+    authority: str
+    certificate: str
+    key: str
+    other_key: str
+
+    def attributes(self, **changes: str) -> dict[str, str]:
+        return {
+            "branch": "main",
+            "clientCert": self.certificate,
+            "clientKey": self.key,
+            "caBundle": self.authority,
+            **changes,
+        }
+
+
+def _openssl(folder: Path, *words: str) -> None:
+    subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An authority, and certificates of it for a server and a client; a key that has none."""
+    if shutil.which("openssl") is None:
+        pytest.skip("there is no openssl program here")
+    folder = tmp_path_factory.mktemp("keys")
+    elliptic = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-noenc", "-days", "2")
+    _openssl(
+        folder, "req", "-x509", *elliptic, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ca"
+    )
+    signed = ("-CA", "ca.pem", "-CAkey", "ca.key")
+    uses = {
+        "server": "subjectAltName=IP:127.0.0.1",
+        "client": "keyUsage=critical,digitalSignature",
+    }
+    for name, more in uses.items():
+        _openssl(
+            folder, "req", "-x509", *elliptic, *signed, "-keyout", f"{name}.key",
+            "-out", f"{name}.pem", "-subj", f"/CN={name}", "-addext", more,
+            "-addext", "basicConstraints=critical,CA:false",
+        )  # fmt: skip
+    _openssl(folder, "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", "other.key")
+    return folder
+
+
+@pytest.fixture
+def tls(repository: Path, keys: Path) -> Iterator[Tls]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(keys / "server.pem", keys / "server.key")
+    context.load_verify_locations(keys / "ca.pem")
+    context.verify_mode = ssl.CERT_REQUIRED
+    asked: list[str] = []
+    names = ("ca.pem", "client.pem", "client.key", "other.key")
+    with _server(repository, asked, tls=context) as server:
+        url = f"https://127.0.0.1:{server.server_address[1]}/face.git"
+        yield Tls(url, asked, *((keys / name).read_text() for name in names))
 
 
 def entry(url: str, **attributes: str) -> Build:
@@ -234,3 +323,74 @@ def test_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnavailableError) as raised:
         git.clone("https://example.com/x", {"branch": "main"}, tmp_path / "a", print)
     assert raised.value.hint
+
+
+@pytest.mark.parametrize("form", ["text", "base64"])
+def test_a_server_that_wants_a_certificate_gets_it(
+    tls: Tls, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    seen = _watched_git(tmp_path, monkeypatch)
+    attributes = tls.attributes()
+    if form == "base64":
+        names = ("clientCert", "clientKey", "caBundle")
+        attributes |= {name: _base64(attributes[name]) for name in names}
+        attributes["CABundle"] = attributes.pop("caBundle")
+    said: list[str] = []
+    with opened(None, build=entry(tls.url, workDir="fn", **attributes), progress=said.append) as it:
+        assert it.path is not None
+        assert (it.path / "main.py").read_bytes() == MAIN + b"# two\n"
+        left = [path for path in temporary.rglob("*") if path.is_file()]
+        assert not any(b"PRIVATE KEY" in path.read_bytes() for path in left)
+    assert tls.asked
+    assert not list(temporary.iterdir())
+    secret = "".join(tls.key.splitlines()[1:-1])[:40]
+    for text in (*said, seen.read_text()):
+        assert "PRIVATE" not in text
+        assert secret not in text.replace("\\n", "")
+        assert _base64(tls.key)[:80] not in text
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def _watched_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put a git before the real one that notes its arguments and its environment."""
+    programs, seen = tmp_path / "programs", tmp_path / "seen"
+    programs.mkdir()
+    program = programs / "git"
+    real = shutil.which("git")
+    program.write_text(f'#!/bin/sh\n{{ echo "$@"; env; }} >>{seen}\nexec {real} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("changes", "words", "hint"),
+    [
+        ({"clientCert": "", "clientKey": ""}, "cannot fetch", "clientCert and .clientKey"),
+        ({"caBundle": ""}, "cannot fetch", "caBundle"),
+        ({"clientKey": ""}, "has clientCert, and clientKey is missing", "give it again"),
+        ({"clientKey": "OTHER"}, "key values mismatch", "the certificate's own"),
+        ({"clientKey": "nonsense"}, "clientKey is not PEM", "-----BEGIN"),
+        ({"caBundle": "-----BEGIN CERTIFICATE-----\nx"}, "caBundle holds no", "-----BEGIN"),
+    ],
+)
+def test_certificates_that_do_not_fit_are_told(
+    tls: Tls, changes: dict[str, str], words: str, hint: str, tmp_path: Path
+) -> None:
+    changes = {name: value.replace("OTHER", tls.other_key) for name, value in changes.items()}
+    with pytest.raises((BuildError, InputError), match=words) as failure:
+        git.clone(tls.url, tls.attributes(**changes), tmp_path / "code", lambda _: None)
+    assert hint in (failure.value.hint or "")
+    assert "PRIVATE" not in f"{failure.value} {failure.value.detail}"
+    assert tls.asked == []
+
+
+def test_certificates_are_for_https_alone(repository: Path, tls: Tls, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="need an https address"):
+        git.clone(f"file://{repository}", tls.attributes(), tmp_path / "code", lambda _: None)

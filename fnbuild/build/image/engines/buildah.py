@@ -7,6 +7,7 @@ import re
 import secrets
 import tarfile
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,13 @@ class Buildah(Containers):
                 "Architecture": docker.get("architecture"),
             }
         )
+
+    def images(self, label: str) -> list[ImageFacts]:
+        arguments = ("images", "--json", "--filter", f"label={label}")
+        entries = json.loads(self._do("the images cannot be listed", *arguments) or "[]")
+        names = {str(entry["id"]): tuple(entry.get("names") or ()) for entry in entries or ()}
+        images = [(self.inspect(identity), names[identity]) for identity in names]
+        return [replace(facts, names=tags) for facts, tags in images if facts is not None]
 
     def history(self, reference: str) -> list[Layer]:
         raw = self._about(reference)

@@ -95,6 +95,16 @@ class CommandLine(ABC):
             return None
         raise explained(f"the image {reference} cannot be read", done.err, engine=self.name)
 
+    def images(self, label: str) -> list[ImageFacts]:
+        ids = self._labelled(label)
+        # An image that is removed meanwhile causes an error, next to the facts of all others.
+        done = self._call("image", "inspect", *ids) if ids else None
+        return [self._facts(raw) for raw in json.loads(done.out or "[]")] if done else []
+
+    def _labelled(self, label: str) -> list[str]:
+        arguments = ("images", "--quiet", "--no-trunc", "--filter", f"label={label}")
+        return list(dict.fromkeys(self._do("the images cannot be listed", *arguments).split()))
+
     @abstractmethod
     def history(self, reference: str) -> list[Layer]:
         """How the image came to be, newest first."""
@@ -176,6 +186,7 @@ class CommandLine(ABC):
             size=int(raw.get("Size") or 0),
             architecture=raw.get("Architecture") or "",
             digests=tuple(raw.get("RepoDigests") or ()),
+            names=tuple(raw.get("RepoTags") or ()),
         )
 
     def _may_have_names(self, identity: str) -> bool:

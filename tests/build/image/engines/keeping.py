@@ -83,6 +83,21 @@ def test_an_image_with_a_name_does_not_go_by_its_id(engine, made, base, build):
     assert engine.inspect(reference).id == built
 
 
+def test_images_are_found_by_a_label_with_all_their_names(engine, made, base, build):
+    names = {made.image("labelled", tag=tag) for tag in ("1", "2")}
+    label = f"fnbuild.test.word={made.token}"
+    assert engine.images(label) == []
+    lines = f"FROM {base}\n{made.label}\nLABEL {label}\n"
+    built = build(lines, tags=tuple(sorted(names)))
+    [image] = engine.images(label)
+    assert image.id == built
+    assert {name.removeprefix("localhost/") for name in image.names} == names
+    for name in names:
+        engine.remove(name)
+    unnamed = [one for one in engine.images(label) if one.names]
+    assert unnamed == []
+
+
 def test_an_archive_brings_an_image_back(engine, made, base, build, tmp_path):
     reference = made.image("saved")
     build(f"FROM {base}\n{made.label}\nENV SAVED={made.token}\n", tags=(reference,))

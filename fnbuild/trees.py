@@ -1,0 +1,171 @@
+"""Folder trees of any depth, walked and removed without recursion.
+
+Folders come from users and from archives, so they may be nested deeper than Python recurses, and
+their paths longer than the kernel takes. `shutil.rmtree` and `os.walk` recurse up to Python 3.11.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+DEEPEST = 100
+"""How many folders code may be nested. Installed JavaScript and Java sources have about 30."""
+
+log = logging.getLogger(__name__)
+
+
+def walk(top: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Yield what `os.walk` does, top down: folder, names of folders, names of files.
+
+    Folders that the caller removes from the list are not visited, links are not followed, and a
+    folder that cannot be read counts as empty.
+    """
+    waiting = [os.fspath(top)]
+    while waiting:
+        place = waiting.pop()
+        folders: list[str] = []
+        files: list[str] = []
+        with contextlib.suppress(OSError), os.scandir(place) as listing:
+            for entry in listing:
+                (folders if _is_folder(entry) else files).append(entry.name)
+        yield place, folders, files
+        waiting += [
+            path
+            for name in reversed(folders)
+            if not os.path.islink(path := os.path.join(place, name))
+        ]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def temporary(prefix: str) -> Iterator[Path]:
+    """Create a temporary folder that is removed after the block, whatever it contains."""
+    path = Path(tempfile.mkdtemp(prefix=prefix))
+    try:
+        yield path
+    finally:
+        discard(path)
+
+
+def discard(path: Path) -> bool:
+    """Call `remove` and return True; on failure log a warning and return False."""
+    try:
+        remove(path)
+    except OSError as error:
+        log.warning("%s cannot be removed: %s", path, error)
+        return False
+    return True
+
+
+def remove(path: Path) -> None:
+    """Remove a folder with its content, a file or a link; ignore a path that does not exist.
+
+    Errors do not stop the removal of the rest. Raises the first `OSError` after that.
+    """
+    try:
+        top = _opened(os.fspath(path), None)
+    except FileNotFoundError:
+        return
+    except OSError:
+        if not path.is_symlink() and path.is_dir():
+            raise
+        path.unlink(missing_ok=True)
+        return
+    try:
+        failure = _emptied(top)
+    finally:
+        os.close(top)
+    if failure is not None:
+        raise failure
+    path.rmdir()
+
+
+def _emptied(top: int) -> OSError | None:
+    """Empty the folder and return the first error.
+
+    Folders further down are moved to the top before they are emptied, so that neither the depth nor
+    the length of a path matters.
+    """
+    failure: OSError | None = None
+    # Not a name that is there already, of another removal that was killed.
+    label = f".removed-{secrets.token_hex(6)}"
+    folders, failure = _without_files(top)
+    waiting = list(folders)
+    count = 0
+    while waiting:
+        name = waiting.pop()
+        try:
+            folder = _opened(name, top)
+            try:
+                inside, problem = _without_files(folder)
+                for each in inside:
+                    count += 1
+                    os.rename(each, f"{label}-{count}", src_dir_fd=folder, dst_dir_fd=top)
+                    waiting.append(f"{label}-{count}")
+            finally:
+                os.close(folder)
+            if problem is not None:
+                raise problem
+            os.rmdir(name, dir_fd=top)
+        except FileNotFoundError:
+            continue  # another process removes it as well
+        except OSError as error:
+            failure = failure or error
+    return failure
+
+
+def _without_files(folder: int) -> tuple[list[str], OSError | None]:
+    """Remove all but folders; return the names of the folders, and the first error."""
+    folders: list[str] = []
+    failure: OSError | None = None
+    with os.scandir(folder) as listing:
+        entries = list(listing)
+    for entry in entries:
+        try:
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(entry.name)
+            else:
+                os.unlink(entry.name, dir_fd=folder)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            failure = failure or error
+    return folders, failure
+
+
+def _opened(name: str, parent: int | None) -> int:
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    about = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    # Root needs no such right, and must not change the mode of what another user swaps in.
+    if os.geteuid() and stat.S_ISDIR(about.st_mode) and about.st_mode & 0o700 != 0o700:
+        # Its owner may have taken away the right to change it, as `chmod -w` does.
+        with contextlib.suppress(OSError):
+            os.chmod(name, 0o700, dir_fd=parent)
+    return os.open(name, flags, dir_fd=parent)
+
+
+def size(folder: Path) -> int:
+    """Return the total size of a folder's files; files that vanish meanwhile count as 0."""
+    total, folders = 0, [str(folder)]
+    while folders:
+        with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                with contextlib.suppress(OSError):
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    else:
+                        total += entry.stat(follow_symlinks=False).st_size
+    return total

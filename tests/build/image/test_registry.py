@@ -1,0 +1,131 @@
+"""A registry's API: tags, digests, labels and removal, with a login and without."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fnbuild.build.image import builds
+from fnbuild.build.image.builds import pushed_build
+from fnbuild.build.image.logins import login_of
+from fnbuild.build.image.registry import Place, Registry, place_of
+from fnbuild.errors import UnavailableError
+from tests import engine as engines
+from tests.engine import Made, call, free_port, making, require_engine
+
+TAG = "fnbuild-" + "0a" * 8
+DIGEST = "sha256:" + "1b" * 32
+
+
+@pytest.fixture
+def made() -> Iterator[Made]:
+    with making(require_engine()) as made:
+        yield made
+
+
+def push(made: Made, folder: Path, address: str, *tags: str, word: str = "one") -> Place:
+    """Push a tiny image by these tags; where it is."""
+    content = folder / word
+    content.mkdir()
+    (content / "word").write_text(word)
+    image = made.build(content, f"FROM scratch\nCOPY word /\nLABEL word={word}\n", word)
+    for tag in tags:
+        target = made.image("repository", f"{address}/", tag)
+        call(made.engine, "tag", image, target)
+        call(made.engine, "push", target)
+    return place_of(made.images[-1])
+
+
+def test_what_a_registry_tells_and_removes(made: Made, tmp_path: Path) -> None:
+    with engines.registry(tmp_path, free_port(), own=True) as own:
+        place = push(made, tmp_path, own.address, TAG, "latest")
+        registry = Registry(own.address)
+        assert sorted(registry.tags(place.repository)) == [TAG, "latest"]
+        assert registry.repositories() == [place.repository]
+        digest = registry.digest(place.repository, TAG)
+        assert digest.startswith("sha256:")
+        assert registry.labels(place.repository, TAG)["word"] == "one"
+        facts = made.engine.inspect(f"{place}:{TAG}")
+        assert facts is not None
+        assert registry.image_id(place.repository, digest) == facts.id
+
+        build = pushed_build(f"{place}:{TAG}@{digest}")
+        assert build is not None
+        # The user's name means it, too, until another image has that name.
+        assert not builds.remove(build)
+        push(made, tmp_path, own.address, "latest", word="two")
+        assert builds.remove(build)
+        assert registry.tags(place.repository) == ["latest"]
+        assert not builds.remove(build)
+        assert registry.digest("no/such", "latest") == ""
+        assert registry.tags("no/such") == []
+
+
+def test_a_registry_that_removes_nothing_is_no_error(made: Made, tmp_path: Path) -> None:
+    with engines.registry(tmp_path, free_port(), own=True, deletes=False) as own:
+        place = push(made, tmp_path, own.address, TAG)
+        registry = Registry(own.address)
+        assert not registry.delete(place.repository, registry.digest(place.repository, TAG))
+        assert registry.tags(place.repository) == [TAG]
+
+
+def test_the_login_of_the_engine_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    monkeypatch.delenv("REGISTRY_AUTH_FILE", raising=False)
+    with engines.registry(tmp_path, free_port(), login=True) as own:
+        with pytest.raises(UnavailableError, match="answered 401") as refused:
+            Registry(own.address).repositories()
+        assert "docker login" in (refused.value.hint or "")
+        pair = base64.b64encode(f"{own.user}:{own.password}".encode()).decode()
+        config = {"auths": {own.address: {"auth": pair}}}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        assert Registry(own.address).repositories() == []
+        assert own.password not in repr(login_of(own.address))
+
+
+def test_a_login_that_a_helper_keeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    helper = tmp_path / "docker-credential-test"
+    helper.write_text(
+        """#!/bin/sh
+read registry
+echo "{\\"Username\\": \\"ann\\", \\"Secret\\": \\"of $registry\\"}"
+"""
+    )
+    helper.chmod(0o755)
+    (tmp_path / "config.json").write_text('{"credsStore": "test"}')
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    found = login_of("registry.example.com")
+    assert found is not None
+    assert (found.username, found.password) == ("ann", "of registry.example.com")
+    hub = login_of("docker.io")
+    assert hub is not None
+    assert hub.password == "of https://index.docker.io/v1/"
+
+
+def test_a_registry_that_does_not_answer() -> None:
+    with pytest.raises(UnavailableError, match="does not answer"):
+        Registry(f"127.0.0.1:{free_port()}").tags("any")
+
+
+def test_where_an_image_is() -> None:
+    assert place_of("python:3.11") == Place("docker.io", "library/python")
+    assert place_of("r.example:5000/a/b@" + DIGEST) == Place("r.example:5000", "a/b")
+
+
+def test_which_references_are_builds_and_which_of_them_are_needed() -> None:
+    exact = f"inside:5000/team/faces:{TAG}@{DIGEST}"
+    build = pushed_build(exact, "https://outside.example.com/mirror/", "inside:5000/team")
+    assert build is not None
+    assert str(build) == f"outside.example.com/mirror/faces:{TAG}"
+    assert pushed_build(f"inside:5000/faces@{DIGEST}") is None
+    assert pushed_build(f"inside:5000/faces:1.2@{DIGEST}") is None
+    assert pushed_build("No Name") is None
+    assert builds.is_needed(build, {f"other/name@{DIGEST}"})
+    assert builds.is_needed(build, {f"inside:5000/team/faces:{TAG}"})
+    assert not builds.is_needed(build, {f"inside:5000/team/faces:{TAG}@sha256:{'0' * 64}", ""})

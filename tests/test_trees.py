@@ -1,0 +1,106 @@
+"""Trees of any depth: walked, and removed whole."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+from fnbuild import trees
+
+
+def deep(top: Path, depth: int, name: str = "folder") -> Path:
+    """Nest folders below `top`, each with a file in it."""
+    top.mkdir()
+    here = os.open(top, os.O_RDONLY)
+    for _ in range(depth):
+        os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=here))
+        os.mkdir(name, dir_fd=here)
+        below = os.open(name, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    return top
+
+
+@pytest.mark.parametrize(("depth", "name"), [(5, "folder"), (1900, "d"), (1900, "n" * 200)])
+def test_a_tree_is_removed_however_deep(tmp_path: Path, depth: int, name: str) -> None:
+    trees.remove(deep(tmp_path / "top", depth, name))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_links_are_removed_and_not_followed(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "file").touch()
+    top = tmp_path / "top"
+    (top / "inner").mkdir(parents=True)
+    (top / "inner/link").symlink_to(kept)
+    (top / "broken").symlink_to("nothing")
+    trees.remove(top)
+    (tmp_path / "link").symlink_to(kept)
+    trees.remove(tmp_path / "link")
+    trees.remove(tmp_path / "nothing")
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    assert (kept / "file").exists()
+
+
+def test_what_can_be_removed_is_removed_when_the_rest_cannot(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top = tmp_path / "top"
+    for name in ("a", "b", "c"):
+        (top / name).mkdir(parents=True)
+        (top / name / "file").touch()
+    unlink = os.unlink
+
+    def refuse(path: str, *, dir_fd: int | None = None) -> None:
+        if dir_fd is not None and os.readlink(f"/proc/self/fd/{dir_fd}").endswith("/b"):
+            raise PermissionError(1, "Operation not permitted")
+        unlink(path, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    with pytest.raises(PermissionError):
+        trees.remove(top)
+    assert [path.name for path in top.iterdir()] == ["b"]
+    with caplog.at_level(logging.WARNING):
+        assert trees.discard(top) is False
+    assert "cannot be removed: [Errno 1] Operation not permitted" in caplog.text
+    monkeypatch.undo()
+    assert trees.discard(top) is True
+
+
+def test_folders_without_rights_are_removed_by_their_owner(tmp_path: Path) -> None:
+    closed = tmp_path / "top" / "closed"
+    closed.mkdir(parents=True)
+    (closed / "file").touch()
+    closed.chmod(0o500)
+    trees.remove(tmp_path / "top")
+    assert not (tmp_path / "top").exists()
+
+
+def test_a_deep_tree_is_walked(tmp_path: Path) -> None:
+    top = deep(tmp_path / "top", 1200, "d")
+    (top / "link").symlink_to(tmp_path)
+    try:
+        places = [place for place, _, _ in trees.walk(top)]
+    finally:
+        trees.remove(top)  # pytest itself would recurse
+    assert len(places) == 1201
+    assert places == sorted(places)
+
+
+def test_a_walk_is_that_of_the_standard_library(tmp_path: Path) -> None:
+    for path in ("a/b/c/file", "a/d/file", "e/file", "file"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    (tmp_path / "a/loop").symlink_to(tmp_path)
+    (tmp_path / "broken").symlink_to("nothing")
+    assert sorted(trees.walk(tmp_path)) == sorted(os.walk(tmp_path))
+    pruned = []
+    for place, folders, _ in trees.walk(tmp_path):
+        folders[:] = [name for name in folders if name != "a"]
+        pruned.append(Path(place).name)
+    assert pruned == [tmp_path.name, "e"]
