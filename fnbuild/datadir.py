@@ -1,13 +1,16 @@
 """The data directory: where it is, how it is laid out, and who holds which of its locks.
 
 fnbuild.db                                what the store remembers
+session.key                               signs the sessions of dashboards
 functions/<namespace>/<name>/lock         held by whoever changes the function
 functions/<namespace>/<name>/log.jsonl
 functions/<namespace>/<name>/revisions/<n>/{code/,processor.json}
 environments/<key>/                       a virtual environment, shared by equal requirements
 sdk/<version>/nuclio_sdk
 images/<id>/                              code taken from an image
+imports/<platform>/<namespace>/<name>/    code that came with an import, until its first deploy
 uploads/<id>/                             code that clients sent to a dashboard
+foreground/<id>.json                      held by a `fnbuild run`, and what it serves
 dashboards/<id>.lock                      held by a dashboard as long as it runs
 dashboards/<id>.tmp/                      what it needs for a moment
 pythons.json                              which Python each image has, by its id
@@ -101,7 +104,12 @@ def lock(namespace: str, name: str, what: str) -> Iterator[None]:
         )
 
     with hold(path, what, refuse):
-        yield
+        try:
+            yield
+        except BaseException:
+            # A first deploy that failed in its build leaves no folder behind.
+            drop_lock(namespace, name)
+            raise
 
 
 def other_holder(namespace: str, name: str) -> Holder | None:
@@ -122,6 +130,13 @@ def other_holder(namespace: str, name: str) -> Holder | None:
     finally:
         os.close(descriptor)
     return None
+
+
+def being_changed() -> list[tuple[str, str]]:
+    """Return the namespaces and names of the functions whose lock another process holds."""
+    paths = sorted((data_dir() / "functions").glob("*/*/lock"))
+    keys = [(path.parent.parent.name, path.parent.name) for path in paths]
+    return [key for key in keys if other_holder(*key) is not None]
 
 
 def drop_lock(namespace: str, name: str) -> None:

@@ -12,18 +12,26 @@ from typing import Any
 
 import msgspec
 
-from fnbuild import artifacts, difference, membership
+from fnbuild import artifacts, dependency_hints, difference, membership
 from fnbuild.build import staging
 from fnbuild.build.tree import contents
 from fnbuild.difference import Difference
 from fnbuild.errors import BuildError, NotFoundError, NotReadyError, Report, UsageError
 from fnbuild.membership import PROJECT_LABEL
-from fnbuild.platforms import Deployment, Plan, Platform, Progress, lookup
+from fnbuild.platforms import (
+    Deployment,
+    Plan,
+    Platform,
+    Progress,
+    Reservation,
+    imported_code,
+    lookup,
+)
 from fnbuild.platforms.recorded import PREVIOUS_STATE, without_skip
-from fnbuild.spec import reader
+from fnbuild.spec import import_rules, reader
 from fnbuild.spec.merge import merge
 from fnbuild.spec.rules import complete
-from fnbuild.spec.secrets import without_secrets
+from fnbuild.spec.secrets import refuse_masked, without_secrets
 from fnbuild.spec.types import Function, Metadata, Raw, to_dict
 
 DEFAULT_NAMESPACE = "nuclio"
@@ -105,6 +113,7 @@ def prepare(request: DeployRequest) -> Prepared:
         base=request.base,
     )
     function = _switched(without_skip(loaded.function), request)
+    refuse_masked(to_dict(function))
     loaded = replace(loaded, function=function)
     return Prepared(loaded, function, loaded.report, request.image or _entry_image(function))
 
@@ -124,10 +133,11 @@ def _entry_image(function: Function) -> str:
 
 
 def plan(request: DeployRequest) -> Plan:
-    """What a deploy would change; nothing is built and nothing is changed."""
+    """Return the changes that a deploy would make, without building or changing anything."""
     prepared = prepare(request)
     platform, _ = choose_platform(request.platform)
-    return _plan(platform, prepared, _current(platform, prepared.function), request)
+    planned = _plan(platform, prepared, _current(platform, prepared.function), request)
+    return replace(planned, warnings=(*planned.warnings, *artifacts.unpushed(planned, platform)))
 
 
 def _plan(
@@ -154,10 +164,11 @@ def diff(request: DeployRequest) -> Difference:
 
 
 def deploy(request: DeployRequest, progress: Progress) -> Deployment:
-    """Do all of it and wait until the function is ready.
+    """Build and start the function, and wait until it is ready.
 
     Raises `ConfigError`, `BuildError`, `ConflictError` or `NotReadyError`; whatever ran before
-    keeps running in each of these cases.
+    keeps running in each of these cases. While another deploy of the function is under way, it is
+    refused before anything is built.
     """
     prepared = prepare(request)
     platform, _ = choose_platform(request.platform)
@@ -167,28 +178,34 @@ def deploy(request: DeployRequest, progress: Progress) -> Deployment:
     if platform.runs == "image":
         # What cannot be deployed is told before a long build.
         image = artifacts.planned(prepared.loaded, ready, platform)
-        platform.plan(artifacts.described(function, image), image, **request.options)
-    membership.enter(platform, function, current, progress)
-    previous = _code(platform, current) if platform.runs == "folder" else None
-    with artifacts.made(prepared.loaded, ready, platform, previous, progress) as artifact:
-        function = artifacts.described(function, artifact)
-        made = platform.plan(function, artifact, **request.options)
-        return _apply(platform, made, progress)
+        preview = platform.plan(artifacts.described(function, image), image, **request.options)
+        if preview.refusal is not None:
+            raise preview.refusal
+    with platform.reserve(function, progress) as reservation:
+        membership.enter(platform, function, current, progress)
+        previous = _code(platform, current) if platform.runs == "folder" else None
+        with artifacts.made(prepared.loaded, ready, platform, previous, progress) as artifact:
+            function = artifacts.described(function, artifact)
+            planned = platform.plan(function, artifact, **request.options)
+            deployed = _apply(reservation, planned, progress, prepared.loaded.folder)
+    imported_code.drop(platform.name, (function.metadata.namespace, deployed.name))
+    return deployed
 
 
-def _apply(platform: Platform, made: Plan, progress: Progress) -> Deployment:
-    """Apply the plan. Its warnings come first, so that they stand before what fails for them."""
-    for text in made.warnings:
+def _apply(
+    reservation: Reservation, plan: Plan, progress: Progress, folder: Path | None = None
+) -> Deployment:
+    """Apply the plan. Its warnings are reported first, before an error that they may explain."""
+    for text in plan.warnings:
         progress(f"warning: {text}")
     try:
-        done = platform.apply(made, progress)
+        done = reservation.apply(plan, progress)
     except (BuildError, NotReadyError) as error:
-        if made.left_out:
-            lines = "; ".join(made.left_out)
-            reason = f"these build lines were left out here, which may be why: {lines}"
-            error.hint = f"{error.hint}; {reason}" if error.hint else reason
+        dependency_hints.add_hint(error, plan, folder)
         raise
-    return replace(done, warnings=tuple(one for one in done.warnings if one not in made.warnings))
+    return replace(
+        done, warnings=tuple(warning for warning in done.warnings if warning not in plan.warnings)
+    )
 
 
 def update(platform: Platform, request: DeployRequest, progress: Progress) -> Deployment:
@@ -198,6 +215,7 @@ def update(platform: Platform, request: DeployRequest, progress: Progress) -> De
     function = _switched(complete(merge(request.overrides, current.function)), request)
     metadata = _identity(function, request.namespace, request.name)
     function = msgspec.structs.replace(function, metadata=metadata)
+    refuse_masked(to_dict(function))
     return reconfigure(platform, current, function, request.options, progress)
 
 
@@ -209,10 +227,13 @@ def reconfigure(
     progress: Progress,
 ) -> Deployment:
     """Run a function from its recorded code by another configuration, which is complete."""
-    with artifacts.recorded(platform, current, function, progress) as artifact:
+    with (
+        platform.reserve(function, progress) as reservation,
+        artifacts.recorded(platform, current, function, progress) as artifact,
+    ):
         membership.enter(platform, function, current, progress)
         made = platform.plan(function, artifact, **options)
-        return _apply(platform, made, progress)
+        return _apply(reservation, made, progress)
 
 
 def export(
@@ -252,13 +273,31 @@ def export(
     return raw
 
 
-def import_function(platform: Platform, raw: Raw, namespace: str, origin: str) -> Deployment:
-    """Record an exported function in state `imported`; it starts at its first deploy."""
-    function = reader.from_raw(raw, origin)
+def import_function(  # noqa: PLR0913 - one parameter for each thing an import says
+    platform: Platform,
+    raw: Raw,
+    namespace: str,
+    origin: str,
+    code: Path | None = None,
+    *,
+    autofix: bool = True,
+) -> Deployment:
+    """Record an exported function in state `imported`; it starts at its first deploy.
+
+    `code` is the folder of the export, which is copied to the data directory. Faults that Nuclio
+    repairs are repaired with a warning; without `autofix` they are errors. Raises `ConfigError`.
+    """
+    function, repair = import_rules.check(reader.from_raw(raw, origin), origin, autofix=autofix)
     metadata = _identity(function, namespace, function.metadata.name)
     function = membership.settled(msgspec.structs.replace(function, metadata=metadata), None)
     membership.enter(platform, function, None, lambda _: None)
-    return platform.store_imported(function)
+    imported = platform.store_imported(function)
+    key = (namespace, imported.name)
+    if code is None:
+        imported_code.drop(platform.name, key)
+    else:
+        imported_code.keep(platform.name, key, code)
+    return replace(imported, warnings=(*imported.warnings, repair)) if repair else imported
 
 
 def _with_identity(request: DeployRequest) -> Function:

@@ -14,7 +14,16 @@ from pathlib import Path
 import yaml
 
 from fnbuild.build.tree import Contents, Entry, shown
-from fnbuild.platforms import Manifest, Plan
+from fnbuild.platforms import Manifest, Plan, Step
+from fnbuild.spec.secrets import (
+    REDACTED,
+    hidden,
+    hiding,
+    map_variables,
+    secret_variables,
+    without_values,
+)
+from fnbuild.spec.types import Raw
 
 _LARGEST_TEXT = 64 << 10
 _UNITS = ("bytes", "KiB", "MiB", "GiB")
@@ -37,8 +46,35 @@ def between(plan: Plan, running: Contents | None, planned: Contents) -> Differen
     """Compare. `running` is the code that runs, None when nothing does or it is not kept."""
     parts = list(_configuration(plan, hashes=running is None))
     if running is not None:
-        parts.append(of_code(running, planned))
+        # Configuration files are among the code.
+        values = {value for step in plan.steps for value in _secret_values(step)}
+        parts.append(hidden(of_code(running, planned), tuple(sorted(values, key=len)[::-1])))
     return Difference(plan, "".join(parts))
+
+
+def masked(step: Step) -> Step:
+    """Return a step for display, with marks instead of the values of secret variables."""
+    before, after = step.before, step.after
+    if after is not None:
+        after = _marked(before or {}, after)
+    if before is not None:
+        before = without_values(before, secrets_only=True)
+    return Step(step.verb, step.target, before, after)
+
+
+def _marked(before: Manifest, after: Manifest) -> Manifest:
+    old = dict(secret_variables(before))
+    changed = {name for name, value in secret_variables(after) if old.get(name, value) != value}
+
+    def mark(variable: Raw) -> Raw:
+        other = variable.get("value") == REDACTED and variable.get("name") in changed
+        return {**variable, "value": f"{REDACTED} (another value)"} if other else variable
+
+    return map_variables(without_values(after, secrets_only=True), mark)
+
+
+def _secret_values(step: Step) -> set[str]:
+    return {*hiding(step.before or {}), *hiding(step.after or {})}
 
 
 def of_code(old: Contents, new: Contents, sides: Sides = _DEPLOY) -> str:
@@ -58,7 +94,7 @@ def of_values(name: str, old: Manifest, new: Manifest, sides: Sides) -> str:
 
 
 def _configuration(plan: Plan, *, hashes: bool) -> Iterator[str]:
-    for step in plan.changes:
+    for step in map(masked, plan.changes):
         if step.verb == "replace":
             continue
         before, after = (_lines(one, hashes=hashes) for one in (step.before, step.after))

@@ -7,11 +7,13 @@ else is touched, for other people use the same cluster at the same time.
 from __future__ import annotations
 
 import base64
+import fcntl
 import functools
 import http.client
 import json
 import secrets
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +28,7 @@ from fnbuild.platforms.cluster import connection, kinds
 from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.cluster.kinds import Kind
 from fnbuild.platforms.cluster.wire import Call
+from fnbuild.platforms.kube.capacity import gpus_of
 from fnbuild.spec import reader
 from fnbuild.spec.types import Raw
 from tests.engine import making, require_engine, require_image, until
@@ -148,6 +151,21 @@ def node_address(cluster: Cluster) -> str:
             if address["type"] == "InternalIP":
                 return str(address["address"])
     pytest.skip("no node of the cluster tells its address")
+
+
+@contextmanager
+def gpus_alone(cluster: Cluster) -> Iterator[None]:
+    """Keep the GPUs of the nodes to one test: those of other test processes wait."""
+    with (Path(tempfile.gettempdir()) / "fnbuild-test-gpus.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        until("the end of all other pods with a GPU", lambda: not gpus_in_use(cluster))
+        yield
+
+
+def gpus_in_use(cluster: Cluster) -> int:
+    """Return the number of GPUs that running pods hold."""
+    pods = cluster.list(kinds.POD, None, fields="status.phase=Running")
+    return sum(gpus_of(pod) for pod in pods)
 
 
 def require_local_node(cluster: Cluster) -> None:

@@ -200,11 +200,23 @@ def free_port() -> int:
 
 @dataclass(frozen=True)
 class Registry:
-    """A registry on this machine. `user` and `password` are empty when it asks for none."""
+    """A registry on this machine. `user` and `password` are empty when it asks for none.
+
+    `settings` is the file of one that the test has started itself.
+    """
 
     address: str
     user: str = ""
     password: str = ""
+    settings: Path | None = None
+
+    def collect_garbage(self) -> None:
+        """Remove what no tag means, as the operator of a registry does now and then."""
+        assert self.settings is not None
+        words = ["garbage-collect", "-m", str(self.settings)]
+        subprocess.run(
+            [require_program("docker-registry"), *words], check=True, capture_output=True
+        )
 
 
 def registry_answers(address: str) -> bool:
@@ -219,16 +231,23 @@ def registry_answers(address: str) -> bool:
 
 
 @contextmanager
-def registry(folder: Path, port: int, *, login: bool = False) -> Iterator[Registry]:
-    """The registry that is there, or one of our own on that port; with `login` always our own."""
-    if not login and registry_answers(_REGISTRY):
+def registry(
+    folder: Path, port: int, *, login: bool = False, own: bool = False, deletes: bool = True
+) -> Iterator[Registry]:
+    """The registry that is there, or one of our own on that port; with `login` or `own` always our
+    own, which removes manifests unless `deletes` is false.
+    """
+    if not (login or own) and registry_answers(_REGISTRY):
         yield Registry(_REGISTRY)
         return
     program = require_program("docker-registry")
     address = f"127.0.0.1:{port}"
     settings: dict[str, object] = {
         "version": "0.1",
-        "storage": {"filesystem": {"rootdirectory": str(folder / "registry")}},
+        "storage": {
+            "filesystem": {"rootdirectory": str(folder / "registry")},
+            "delete": {"enabled": deletes},
+        },
         "http": {"addr": address},
         "log": {"level": "error", "accesslog": {"disabled": True}},
     }
@@ -236,17 +255,19 @@ def registry(folder: Path, port: int, *, login: bool = False) -> Iterator[Regist
         passwords = folder / "htpasswd"
         passwords.write_text(f"ann:{_PASSWORD_HASH}\n")
         settings["auth"] = {"htpasswd": {"realm": "tests", "path": str(passwords)}}
-    (folder / "registry.yml").write_text(json.dumps(settings))
+    file = folder / "registry.yml"
+    file.write_text(json.dumps(settings))
     with ExitStack() as stack:
         process = subprocess.Popen(
-            [program, "serve", str(folder / "registry.yml")],
+            [program, "serve", str(file)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
         stack.callback(process.wait)
         stack.callback(process.terminate)
         until("the registry's start", lambda: registry_answers(address))
-        yield Registry(address, *(("ann", "swordfish") if login else ()))
+        user, password = ("ann", "swordfish") if login else ("", "")
+        yield Registry(address, user, password, file)
 
 
 def has_network_namespaces() -> bool:

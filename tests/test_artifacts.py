@@ -53,6 +53,6 @@ def test_an_image_that_was_pushed_is_known_by_its_digest(
         names.images.append(built.pushed)
         planned = artifacts.planned(reader.load(folder), None, kube, exactly=True)
         assert planned.reference == f"{place.address}/{name}"
-        assert planned.pinned == f"{built.pushed.rpartition(':')[0]}@{built.pushed_digest}"
+        assert planned.pinned == f"{built.build_tag}@{built.pushed_digest}"
         (folder / "main.py").write_text("def handler(context, event):\n    return 2\n")
         assert artifacts.planned(reader.load(folder), None, kube, exactly=True).pinned == ""

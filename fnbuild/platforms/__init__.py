@@ -1,4 +1,4 @@
-"""Where functions run: the protocol that every platform follows, and the values that cross it.
+"""The protocol that every platform follows, and the lookup of platforms by name.
 
 A platform turns a `Function` and an `Artifact` into a `Plan` without changing anything, and applies
 the plan. Platforms do not know one another; `lookup` finds one by name.
@@ -6,10 +6,8 @@ the plan. Platforms do not know one another; `lookup` finds one by name.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from threading import Event
@@ -18,180 +16,28 @@ from typing import Any, Literal, Protocol
 from fnbuild.build.artifact import Artifact as Artifact
 from fnbuild.errors import UsageError
 from fnbuild.platforms.keys import Key as Key
+from fnbuild.platforms.leftovers import ImageUse as ImageUse
+from fnbuild.platforms.leftovers import Leftover as Leftover
+from fnbuild.platforms.model import Deployment as Deployment
+from fnbuild.platforms.model import Finding as Finding
+from fnbuild.platforms.model import LogRecord as LogRecord
+from fnbuild.platforms.model import Manifest as Manifest
+from fnbuild.platforms.model import Plan as Plan
+from fnbuild.platforms.model import Progress as Progress
+from fnbuild.platforms.model import Project as Project
+from fnbuild.platforms.model import Reservation as Reservation
+from fnbuild.platforms.model import Restarts as Restarts
+from fnbuild.platforms.model import Revision as Revision
+from fnbuild.platforms.model import State as State
+from fnbuild.platforms.model import Statistics as Statistics
+from fnbuild.platforms.model import Step as Step
 from fnbuild.spec.types import Function
-
-_DNS_1123 = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
-
-Manifest = dict[str, Any]
-"""A resource as plain JSON values: what `--dry-run -o yaml` prints and `diff` compares."""
 
 OF_CONFLICTS = frozenset({"force_conflicts", "show_conflicts"})
 """Options of a plan about what others have changed on the platform: take it over instead of
 failing, or tell of it in a warning, for a plan that is only shown. Where nobody else writes they do
 nothing.
 """
-
-State = Literal[
-    "building", "ready", "unhealthy", "error", "imported", "scaledToZero", "standby", "stopped"
-]
-"""Nuclio's function states, and `stopped` for a function whose processes are down on purpose."""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One change on the platform; `before` and `after` make the diff.
-
-    `replace` is how a change is made, not what changes: it is no part of a diff.
-    """
-
-    verb: Literal["create", "update", "replace", "delete", "keep"]
-    target: str
-    before: Manifest | None = None
-    after: Manifest | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Everything `apply` will do, and nothing it has done.
-
-    `left_out` are build lines that the platform cannot run: what a failure may come from.
-    `manifests` are the resources as somebody would keep them in git, on platforms that have some;
-    `needs` says what they need beside them, a sentence each.
-    """
-
-    function: Function
-    artifact: Artifact
-    steps: tuple[Step, ...]
-    warnings: tuple[str, ...] = ()
-    options: dict[str, Any] = field(default_factory=dict)
-    left_out: tuple[str, ...] = ()
-    manifests: tuple[Manifest, ...] = ()
-    needs: tuple[str, ...] = ()
-
-    @property
-    def changes(self) -> tuple[Step, ...]:
-        return tuple(step for step in self.steps if step.verb != "keep")
-
-
-@dataclass(frozen=True, slots=True)
-class Deployment:
-    """A function as the platform has it now.
-
-    `function` is the stored configuration; `revision` counts from 1; `replicas` is
-    (available, wanted); `http_port` is the live port on this machine or node, 0 when there is none.
-    `changing` says who else changes it now, as in "being deployed from HOST:DIR"; "" for nobody
-    and for this process.
-    """
-
-    function: Function
-    platform: str
-    state: State
-    message: str = ""
-    revision: int = 0
-    http_port: int = 0
-    internal_urls: tuple[str, ...] = ()
-    external_urls: tuple[str, ...] = ()
-    replicas: tuple[int, int] = (0, 0)
-    details: dict[str, Any] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
-    changing: str = ""
-
-    def while_changed(self, by: str) -> Deployment:
-        """The same while somebody else changes it, as `changing` says; `by` may be ""."""
-        if not by:
-            return self
-        return replace(self, state="building", message=f"it is {by}", changing=by)
-
-    @property
-    def name(self) -> str:
-        return self.function.metadata.name
-
-    @property
-    def url(self) -> str:
-        """Where somebody on this machine finds the function; "" when nowhere."""
-        for address in (*self.external_urls, *self.internal_urls):
-            return address if "://" in address else f"http://{address}"
-        return f"http://127.0.0.1:{self.http_port}" if self.http_port else ""
-
-
-@dataclass(frozen=True, slots=True)
-class Revision:
-    """One recorded deploy of a function. `created` is an ISO 8601 time in UTC."""
-
-    number: int
-    created: str
-    state: Literal["active", "superseded", "failed"]
-    digest: str
-    function: Function
-    message: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Project:
-    """`name` follows DNS-1123, as Nuclio asks (pkg/platform/abstract/project)."""
-
-    name: str
-    namespace: str
-    description: str = ""
-    owner: str = ""
-    labels: dict[str, str] = field(default_factory=dict)
-    annotations: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if not _DNS_1123.fullmatch(self.name) or len(self.name) > 63:
-            raise UsageError(
-                f"{self.name!r} cannot be the name of a project",
-                hint="lower-case letters, digits and '-', 63 at most, as in 'street-cameras'",
-            )
-
-
-@dataclass(frozen=True, slots=True)
-class LogRecord:
-    """One record of a function's log. `time` is in seconds since the epoch."""
-
-    time: float
-    level: str
-    message: str
-    worker: str | None = None
-    fields: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Statistics:
-    """What one processor has counted since it began, and how its workers are now.
-
-    `requests` are all that it was sent, `errors` those among them that failed, timed out, were
-    refused or found no worker. `durations` is a histogram of the time that events took in a worker:
-    upper bounds in milliseconds, the last one infinite, with how many took no longer; together they
-    took `milliseconds`. `workers` counts by state; `gpu_memory` is in bytes, None where nobody can
-    tell.
-    """
-
-    requests: int = 0
-    errors: int = 0
-    durations: tuple[tuple[float, int], ...] = ()
-    milliseconds: float = 0.0
-    workers: Mapping[str, int] = field(default_factory=dict)
-    restarts: int = 0
-    gpu_memory: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at to tell whether functions can be built and run.
-
-    `area` is one of `examination.AREAS`, or the name of what was looked at; `remedy` says what to
-    do, "" where nothing is to be done.
-    """
-
-    area: str
-    state: Literal["ok", "warning", "failure", "skipped"]
-    message: str
-    remedy: str = ""
-
-
-Progress = Callable[[str], None]
-"""Called with one short sentence whenever something begins or is done."""
 
 
 class Platform(Protocol):
@@ -204,11 +50,22 @@ class Platform(Protocol):
     def plan(self, function: Function, artifact: Artifact, **options: Any) -> Plan:
         """What a deploy would change. Reads the platform's state, changes nothing."""
 
-    def apply(self, plan: Plan, progress: Progress) -> Deployment:
-        """Do it and wait until the new revision is ready.
+    def reserve(
+        self, function: Function, progress: Progress
+    ) -> AbstractContextManager[Reservation]:
+        """Hold the exclusive right to deploy the function until the block ends.
 
-        Raises `NotReadyError` with the handler's own words when it does not become ready (what ran
-        before keeps running) and `BusyError` when another change of the function is under way.
+        Raises `BusyError` at once when another change of the function is under way. The pipeline
+        builds inside the block, so that a deploy that would be refused builds and pushes nothing.
+        The right is held however long a build takes, and a block that fails before `apply` leaves
+        nothing behind. The remains of a killed deploy may be removed first; `progress` reports it.
+        """
+
+    def apply(self, plan: Plan, progress: Progress) -> Deployment:
+        """Reserve the function, carry out the plan and wait until the new revision is ready.
+
+        Raises `NotReadyError` with the handler's own error if it does not become ready (the
+        previous revision keeps running), and `BusyError` during another change of the function.
         """
 
     def notices(self) -> list[str]:
@@ -238,6 +95,12 @@ class Platform(Protocol):
     def deployment(self, namespace: str, name: str) -> Deployment:
         """One function, or `NotFoundError`."""
 
+    def with_secrets(self, deployment: Deployment) -> Function:
+        """Return the function with the values of its secret variables.
+
+        Other methods may return references in place of these values.
+        """
+
     def changes(self) -> int:
         """A number that differs once functions may have changed; the same for ever on platforms
         that tell nobody. Waits for nothing, so that it can be asked before each list.
@@ -262,9 +125,29 @@ class Platform(Protocol):
         tail: int | None = None,
         until: Event | None = None,
     ) -> Iterator[LogRecord]:
-        """Records, oldest first. `since` is a time in seconds since the epoch.
+        """Return an iterator over log records, oldest first. `since` is in seconds since the epoch.
 
-        With `follow` it goes on with what comes, and ends soon after `until` is set.
+        The position in the log is fixed on return: a record written after the call is not skipped.
+        With `follow` the iterator continues with new records, and ends soon after `until` is set.
+        """
+
+    def previous_logs(
+        self,
+        namespace: str,
+        name: str,
+        *,
+        since: float | None = None,
+        tail: int | None = None,
+    ) -> Iterator[LogRecord]:
+        """Return the log records of the previous containers, oldest first.
+
+        Raises `UsageError` on platforms whose log continues across restarts: `logs` has it all.
+        """
+
+    def restarts(self, namespace: str) -> dict[str, Restarts]:
+        """Return the restarts by function; functions without restarts are left out.
+
+        The mapping is empty on platforms that do not count them.
         """
 
     def replicas(self, namespace: str, name: str) -> list[str]:
@@ -319,6 +202,19 @@ class Platform(Protocol):
         change of it is under way. Without, failures are told to `progress`.
         """
 
+    def image_use(self, namespace: str) -> ImageUse:
+        """Return the images that the revisions of all namespaces need.
+
+        If the platform cannot list all namespaces, the result is about this one only. Raises
+        `ForbiddenError` if the images cannot be determined.
+        """
+
+    def leftovers(self) -> list[Leftover]:
+        """List the remains of killed deploys and deleted revisions, except images."""
+
+    def discard(self, leftover: Leftover) -> bool:
+        """Remove a leftover; return False if it no longer exists or is needed again."""
+
     def projects(self, namespace: str) -> list[Project]:
         """All projects, by name; `default` is always there."""
 
@@ -332,7 +228,10 @@ class Platform(Protocol):
         """Remove it; `PreconditionError` when it has functions and `cascade` is not set."""
 
     def source(self, namespace: str, name: str, revision: int | None = None) -> Path | None:
-        """The folder with the recorded code of a revision, when the platform keeps it."""
+        """Return the folder with the recorded code of a revision, if the platform keeps it.
+
+        For a function in state `imported` it is the folder of the import.
+        """
 
 
 # The modules are imported on use: a platform may need packages that are slow to import.

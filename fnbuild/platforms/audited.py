@@ -9,13 +9,15 @@ from __future__ import annotations
 import getpass
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, cast
 
 from fnbuild.errors import FnbuildError
+from fnbuild.platforms import Reservation
 from fnbuild.platforms.keys import Key
-from fnbuild.spec.types import Function
+from fnbuild.spec.secrets import hidden, hiding
+from fnbuild.spec.types import Function, to_dict
 
 if TYPE_CHECKING:
     from fnbuild.platforms import Deployment, Plan, Platform, Progress, Project
@@ -57,8 +59,24 @@ class _Audited:
         return getattr(self._platform, name)
 
     def apply(self, plan: Plan, progress: Progress) -> Deployment:
-        with self._noting("deploy", _key(plan.function)):
+        secret_values = hiding(to_dict(plan.function))
+        with self._noting("deploy", _key(plan.function), secret_values):
             return self._platform.apply(plan, progress)
+
+    @contextmanager
+    def reserve(self, function: Function, progress: Progress) -> Iterator[Reservation]:
+        """Record refusals and deploys; a failure between them changes nothing on the platform."""
+        key = _key(function)
+        with ExitStack() as stack:
+            with self._noting("deploy", key) as note:
+                note.nothing = True
+                reservation = stack.enter_context(self._platform.reserve(function, progress))
+
+            def apply(plan: Plan, progress: Progress) -> Deployment:
+                with self._noting("deploy", key, hiding(to_dict(plan.function))):
+                    return reservation.apply(plan, progress)
+
+            yield Reservation(apply)
 
     def delete(self, namespace: str, name: str, *, image: bool = False) -> bool:
         with self._noting("delete", Key(namespace, name)) as note:
@@ -110,13 +128,15 @@ class _Audited:
         return found
 
     @contextmanager
-    def _noting(self, action: str, key: Key | None) -> Iterator[_Note]:
+    def _noting(
+        self, action: str, key: Key | None, secret_values: tuple[str, ...] = ()
+    ) -> Iterator[_Note]:
         target = f"{self._platform.name} {key}" if key else self._platform.name
         note = _Note()
         try:
             yield note
         except BaseException as error:
-            self._record(action, target, _failure(error))
+            self._record(action, target, hidden(_failure(error), secret_values))
             raise
         if not note.nothing:
             self._record(action, target, note.outcome)
@@ -135,7 +155,9 @@ class _Note:
 
 
 @contextmanager
-def whole(action: str, platform: str, key: Key) -> Iterator[None]:
+def whole(
+    action: str, platform: str, key: Key, secret_values: tuple[str, ...] = ()
+) -> Iterator[None]:
     """A change of a function with all that comes before its platform is asked for it.
 
     One that fails before that is recorded here, and so is a delete of what was there by name only:
@@ -147,7 +169,7 @@ def whole(action: str, platform: str, key: Key) -> Iterator[None]:
         yield
     except BaseException as error:
         if target not in seen:
-            record(action, target, _failure(error))
+            record(action, target, hidden(_failure(error), secret_values))
         raise
     finally:
         _seen.reset(outer)

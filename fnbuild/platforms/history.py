@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 from fnbuild.errors import NotFoundError, PreconditionError
 from fnbuild.platforms import LogRecord, Revision
 from fnbuild.spec.types import Function, Raw
 
-State = Literal["active", "superseded", "failed"]
+State = Literal["active", "pending", "superseded", "failed"]
 
 
 class Recorded(Protocol):
@@ -47,17 +48,23 @@ class Described(Recorded, Protocol):
 R = TypeVar("R", bound=Recorded)
 
 
-def shown(some: Iterable[Described], active: Described | None) -> list[Revision]:
-    """Revisions as people see them, in the same order."""
-    return [_shown(made, active is not None and made.number == active.number) for made in some]
+def shown(
+    records: Iterable[Described], active: Described | None, pending: Described | None = None
+) -> list[Revision]:
+    """Convert revision records to `Revision` values, in the same order."""
+    states: dict[int, State] = {}
+    if active is not None:
+        states[active.number] = "active"
+    if pending is not None:
+        states[pending.number] = "pending"
+    return [_shown(record, states.get(record.number, "superseded")) for record in records]
 
 
-def _shown(made: Described, active: bool) -> Revision:
-    message = ": ".join(part for part in (made.note, made.failure) if part)
-    state: State = "active" if active else "superseded"
-    if made.failed:
+def _shown(record: Described, state: State) -> Revision:
+    message = ": ".join(part for part in (record.note, record.failure) if part)
+    if record.failed:
         state = "failed"
-    return Revision(made.number, made.created, state, made.digest, made.function, message)
+    return Revision(record.number, record.created, state, record.digest, record.function, message)
 
 
 def failures(some: Sequence[Described]) -> Iterator[LogRecord]:
@@ -82,15 +89,17 @@ def numbered(name: str, some: Sequence[R], number: int) -> R:
     return found
 
 
-def without_code(name: str, config: Raw | None) -> PreconditionError:
-    """What is said when there is nothing to run a function from; `config` is what is known of it.
+def without_code(name: str, config: Raw | None, folder: Path | None = None) -> PreconditionError:
+    """Return the error for a function that has no image to run.
 
-    Source code that is in there becomes an image by a deploy alone.
+    Source code in `config`, and the `folder` of an import, become an image only by a deploy.
     """
     build = ((config or {}).get("spec") or {}).get("build") or {}
     hint = f"deploy it from its folder: `fnbuild deploy {name} --path FOLDER`"
     if build.get("functionSourceCode"):
         hint = f"`fnbuild deploy {name}` builds it from the source in its configuration"
+    elif folder is not None:
+        hint = f"`fnbuild deploy {name}` builds it from the code that was imported with it"
     return PreconditionError(f"no code of {name} is recorded", hint=hint)
 
 

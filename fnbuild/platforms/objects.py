@@ -7,11 +7,16 @@ from typing import Any
 from fnbuild.platforms import Deployment, Project
 from fnbuild.spec.types import Raw, to_dict
 
+_OF_TRIGGERS = {"class": "", "kind": "", "name": ""}
+_OF_DATA_BINDINGS = {"class": "", "kind": "", "url": ""}
+
 
 def function_object(one: Deployment) -> Raw:
-    """Nuclio's shape (pkg/functionconfig/types.go). The status leaves empty values out, but never
-    httpPort, which CVAT reads without asking whether it is there."""
-    raw = to_dict(one.function)
+    """Return the function in Nuclio's form (pkg/functionconfig/types.go).
+
+    It has every field that Nuclio prints even if it is empty, and httpPort, which CVAT requires.
+    """
+    raw = with_printed_fields(to_dict(one.function))
     status: Raw = {"state": one.state, "httpPort": one.http_port}
     if one.message:
         status["message"] = one.message
@@ -26,6 +31,18 @@ def function_object(one: Deployment) -> Raw:
         status["details"] = one.details
     raw["status"] = status
     return raw
+
+
+def with_printed_fields(raw: Raw) -> Raw:
+    """Add the fields that Go always prints: those without `omitempty`, and structs."""
+    spec = dict(raw.get("spec") or {})
+    for key in ("resources", "build", "platform"):
+        spec.setdefault(key, {})
+    spec.setdefault("eventTimeout", "")
+    for key, fields in (("triggers", _OF_TRIGGERS), ("dataBindings", _OF_DATA_BINDINGS)):
+        if spec.get(key):
+            spec[key] = {name: {**fields, **value} for name, value in spec[key].items()}
+    return {**raw, "metadata": raw.get("metadata") or {}, "spec": spec}
 
 
 def project_object(one: Project) -> Raw:

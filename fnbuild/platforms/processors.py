@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Literal
 
 import msgspec
@@ -63,3 +64,24 @@ class Status(msgspec.Struct, frozen=True):
         verb = "is" if len(down) == 1 else "are"
         count = f"{len(down)} of {len(self.workers)} workers {verb} down"
         return f"{count}: {down[0].reason}"
+
+
+class ImportVerdict(msgspec.Struct, frozen=True):
+    """The result of the runtime's `importcheck` for a handler."""
+
+    verdict: Literal["ok", "failed", "unknown"]
+    reason: str = ""
+    detail: str = ""
+
+    @classmethod
+    def of(cls, output: bytes) -> ImportVerdict:
+        """Return the verdict in the check's output, `unknown` if there is none."""
+        for line in reversed(output.splitlines()):
+            with suppress(msgspec.MsgspecError):
+                return msgspec.json.decode(line, type=cls)
+        return cls("unknown", "the check ended without a result")
+
+    @property
+    def more(self) -> str:
+        """Return the detail, unless the reason says the same."""
+        return "" if self.detail == self.reason else self.detail

@@ -6,7 +6,7 @@ import msgspec
 
 from fnbuild.build.artifact import Artifact
 from fnbuild.spec.rules import complete
-from fnbuild.spec.secrets import without_secrets
+from fnbuild.spec.secrets import refuse_masked, without_secrets
 from fnbuild.spec.types import Function, Raw, to_dict
 
 PREVIOUS_STATE = "nuclio.io/previous-state"
@@ -34,6 +34,7 @@ def of_import(function: Function) -> tuple[Function, Artifact] | None:
     image = function.spec.image
     if not image:
         return None
+    refuse_masked(to_dict(function))
     exact = image if "@sha256:" in image else ""
     return complete(without_skip(function)), Artifact("image", image, "", pinned=exact)
 

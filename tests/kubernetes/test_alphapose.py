@@ -10,7 +10,7 @@ import pytest
 from fnbuild.platforms.cluster import kinds
 from fnbuild.spec.types import Raw
 from tests.build.image.bases import docker, image_id
-from tests.cluster import ask
+from tests.cluster import ask, gpus_alone
 from tests.containers import alphapose
 from tests.containers.conftest import PROGRAM
 from tests.kubernetes.conftest import OnCluster
@@ -72,14 +72,17 @@ def test_it_runs_where_its_author_wanted_it(
 
     if GPU not in node["status"]["allocatable"]:
         pytest.skip(f"the node with the label advertises no {GPU}")
-    again = user.run(PROGRAM, *words, "--resource-limit", f"{GPU}=1", "-o", "url", at=folder)
-    assert again.returncode == 0, again.stderr
-    assert "see no GPU" not in again.stderr
-    assert again.stdout.strip() == url
-    ask(url.removeprefix("http://"), "/__internal/health")
-    assert alphapose.ask(url, folder)["x-place"].startswith("root ")
-    deployment = user.live(kinds.DEPLOYMENT, "nuclio-alphapose")["spec"]
-    # Two models would need two devices.
-    assert deployment["strategy"] == {"type": "Recreate"}
-    limits = deployment["template"]["spec"]["containers"][0]["resources"]["limits"]
-    assert limits == {GPU: "1"}
+    with gpus_alone(user.cluster):
+        again = user.run(PROGRAM, *words, "--resource-limit", f"{GPU}=1", "-o", "url", at=folder)
+        assert again.returncode == 0, again.stderr
+        assert "see no GPU" not in again.stderr
+        assert again.stdout.strip() == url
+        ask(url.removeprefix("http://"), "/__internal/health")
+        assert alphapose.ask(url, folder)["x-place"].startswith("root ")
+        deployment = user.live(kinds.DEPLOYMENT, "nuclio-alphapose")["spec"]
+        # Two models would need two devices.
+        assert deployment["strategy"] == {"type": "Recreate"}
+        limits = deployment["template"]["spec"]["containers"][0]["resources"]["limits"]
+        assert limits == {GPU: "1"}
+        # The namespace lives as long as the session, and other tests need the GPU.
+        user.fnbuild("delete", "function", "alphapose", "--platform", "kube")

@@ -18,7 +18,14 @@ from pathlib import Path
 import pytest
 
 from fnbuild import deploy
-from fnbuild.errors import NotFoundError, NotReadyError, PreconditionError, UsageError
+from fnbuild.errors import (
+    BuildError,
+    BusyError,
+    NotFoundError,
+    NotReadyError,
+    PreconditionError,
+    UsageError,
+)
 from fnbuild.platforms import Deployment, Key, Platform, Project
 from fnbuild.spec.types import Function, Spec
 from tests.engine import until
@@ -126,6 +133,34 @@ def test_nothing_to_change_means_an_empty_diff(platform: Platform, author: Autho
     assert deploy.diff(author.request()).text == ""
     author.write("goodbye")
     assert deploy.diff(author.request()).text != ""
+
+
+def test_a_second_deploy_is_refused_before_anything_is_built(
+    platform: Platform, author: Author
+) -> None:
+    author.write("hello")
+    function = deploy.prepare(author.request()).function
+    with platform.reserve(function, author.progress.append):
+        author.progress.clear()
+        with pytest.raises(BusyError, match="greeter is being deployed"):
+            deploy.deploy(author.request(), author.progress.append)
+        assert author.progress == []
+    assert platform.deployments(author.namespace) == []
+    assert author.deploy("hello").revision == 1
+
+
+def test_a_build_that_fails_gives_the_reservation_back(platform: Platform, author: Author) -> None:
+    def fail(text: str) -> None:
+        if text.startswith("staging"):
+            raise BuildError("no space left")
+
+    author.write("hello")
+    with pytest.raises(BuildError, match="no space left"):
+        deploy.deploy(author.request(), fail)
+    assert platform.deployments(author.namespace) == []
+    assert not platform.delete(author.namespace, "greeter")
+    with platform.reserve(deploy.prepare(author.request()).function, author.progress.append):
+        pass
 
 
 def test_a_new_configuration_of_the_same_code_is_a_revision(

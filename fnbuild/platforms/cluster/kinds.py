@@ -60,6 +60,7 @@ SECRET = Kind("v1", "Secret", "secrets")
 EVENT = Kind("v1", "Event", "events")
 
 DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
+REPLICA_SET = Kind("apps/v1", "ReplicaSet", "replicasets")
 DAEMON_SET = Kind("apps/v1", "DaemonSet", "daemonsets")
 
 INGRESS = Kind("networking.k8s.io/v1", "Ingress", "ingresses")
@@ -74,6 +75,15 @@ CRON_JOB_V1BETA1 = Kind("batch/v1beta1", "CronJob", "cronjobs")
 ACCESS_REVIEW = Kind(
     "authorization.k8s.io/v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews", False
 )
+DISRUPTION_BUDGET = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
+DISRUPTION_BUDGET_V1BETA1 = Kind("policy/v1beta1", "PodDisruptionBudget", "poddisruptionbudgets")
+NETWORK_POLICY = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
+INGRESS_CLASS = Kind("networking.k8s.io/v1", "IngressClass", "ingressclasses", False)
+
+# Of add-ons: https://karpenter.sh, https://prometheus-operator.dev.
+KARPENTER_NODE_POOL = Kind("karpenter.sh/v1", "NodePool", "nodepools", False)
+POD_MONITOR = Kind("monitoring.coreos.com/v1", "PodMonitor", "podmonitors")
+
 STORAGE_CLASS = Kind("storage.k8s.io/v1", "StorageClass", "storageclasses", False)
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
 

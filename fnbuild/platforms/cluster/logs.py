@@ -42,15 +42,16 @@ def read(  # noqa: PLR0913 (what a log can be asked for)
     tail: int | None,
     until: threading.Event | None = None,
 ) -> Iterator[LogRecord]:
-    """Records of all pods, oldest first, with the pod's name as field `pod`.
+    """Return an iterator over the records of all pods, oldest first, each with a field `pod`.
 
-    `pods` tells which there are now, and with None that there will be no more. `tail` counts
-    records of all pods together. `follow` goes on, with pods that are new too, until then or
-    until `until` is set.
+    `pods` returns the names of the current pods, or None once there will be no more. `tail` counts
+    records of all pods together; they are read before this returns, which fixes the position in
+    the log. `follow` goes on, including pods that are new, until `pods` returns None or `until` is
+    set.
     """
     there = pods()
     if there is None:
-        return
+        return iter(())
     # Where following goes on, of each pod: behind what the history has.
     ends = dict.fromkeys(there, int((since or 0) * 1e9))
     # Of no lines at all, the last one still tells where to go on.
@@ -60,11 +61,35 @@ def read(  # noqa: PLR0913 (what a log can be asked for)
         for pod in there
     }
     history = heapq.merge(*(_past(source, pod, since, ends) for pod, source in sources.items()))
-    for line in history if tail is None else deque(history, maxlen=tail):
+    past = map(_record, history if tail is None else deque(history, maxlen=tail))
+    if not follow:
+        return past
+    followers = _Followers(cluster, namespace, pods, ends)
+    return _continued(past, followers, until or threading.Event())
+
+
+def _continued(
+    past: Iterator[LogRecord], followers: _Followers, until: threading.Event
+) -> Iterator[LogRecord]:
+    """Yield the history, then what is followed. Closing the iterator ends the followers."""
+    yield from past
+    yield from followers.records(until)
+
+
+def previous(
+    cluster: Cluster, namespace: str, pods: list[str], *, since: float | None, tail: int | None
+) -> Iterator[LogRecord]:
+    """Yield the records that the pods' containers wrote before their last restart."""
+    last = None if tail is None else max(tail, 1)
+    sources = {
+        pod: cluster.log_source(
+            namespace, pod, container=_CONTAINER, since=since, tail=last, previous=True
+        )
+        for pod in pods
+    }
+    lines = heapq.merge(*(_past(source, pod, since, {}) for pod, source in sources.items()))
+    for line in lines if tail is None else deque(lines, maxlen=tail):
         yield _record(line)
-    if follow:
-        followers = _Followers(cluster, namespace, pods, ends)
-        yield from followers.records(until or threading.Event())
 
 
 def _past(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Event
 from typing import Any, Literal
@@ -18,18 +18,24 @@ from fnbuild.errors import (
     FnbuildError,
     PreconditionError,
     UnavailableError,
+    UsageError,
 )
 from fnbuild.platforms import (
     Artifact,
     Deployment,
     Finding,
+    ImageUse,
+    Leftover,
     LogRecord,
     Plan,
     Progress,
     Project,
+    Reservation,
+    Restarts,
     Revision,
     Statistics,
     history,
+    imported_code,
     keys,
 )
 from fnbuild.platforms.docker import (
@@ -40,8 +46,10 @@ from fnbuild.platforms.docker import (
     doctor,
     inventory,
     lapses,
+    leftovers,
     logs,
     records,
+    recovery,
     standpoint,
     view,
 )
@@ -49,6 +57,7 @@ from fnbuild.platforms.docker.deploys import Source
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.inventory import Known
 from fnbuild.platforms.docker.labels import Key, key_of
+from fnbuild.platforms.docker.leases import Lease
 from fnbuild.platforms.docker.noticing import Noticing
 from fnbuild.platforms.projects import deletable
 from fnbuild.platforms.recorded import of_import
@@ -80,19 +89,30 @@ class DockerPlatform:
         known = inventory.function(self.engine, key_of(function))
         return deploys.plan(self.engine, known, function, artifact, options)[0]
 
+    @contextmanager
+    def reserve(self, function: Function, progress: Progress) -> Iterator[Reservation]:
+        with deploys.changing(self.engine, key_of(function), "deployed", progress) as known:
+            yield Reservation(partial(self._apply, known.held))
+
     def apply(self, plan: Plan, progress: Progress) -> Deployment:
+        with self.reserve(plan.function, progress) as reservation:
+            return reservation.apply(plan, progress)
+
+    def _apply(self, lease: Lease | None, plan: Plan, progress: Progress) -> Deployment:
+        """Carry out a plan for a function that is reserved."""
         key = key_of(plan.function)
-        with deploys.changing(self.engine, key, "deployed") as known:
-            deploys.pull(self.engine, plan, progress)
-            # Somebody may have deployed between the plan and the lock.
-            planned = deploys.plan(self.engine, known, plan.function, plan.artifact, plan.options)
-            plan = planned[0]
-            if plan.changes:
-                deploys.deploy(self.engine, known, planned, Source(), progress)
-            else:
-                stays = "is still disabled" if plan.function.spec.disable else "runs"
-                progress(f"nothing has changed, and the function {stays}")
-            return self._shown(key, plan.warnings)
+        deploys.pull(self.engine, plan, progress)
+        # Containers may have come and gone since the plan, and during a build.
+        known = inventory.function(self.engine, key)
+        known.held = lease
+        planned = deploys.plan(self.engine, known, plan.function, plan.artifact, plan.options)
+        plan = planned[0]
+        if plan.changes:
+            deploys.deploy(self.engine, known, planned, Source(), progress)
+        else:
+            stays = "is still disabled" if plan.function.spec.disable else "runs"
+            progress(f"nothing has changed, and the function {stays}")
+        return self._shown(key, plan.warnings)
 
     def rollback(
         self,
@@ -105,7 +125,7 @@ class DockerPlatform:
     ) -> Deployment:
         key = Key(namespace, name)
         self._existing(key)
-        with deploys.changing(self.engine, key, "rolled back") as known:
+        with deploys.changing(self.engine, key, "rolled back", progress) as known:
             _refuse_foreign(known)
             if revision is None:
                 served = (made for made in known.all if not made.failed)
@@ -131,11 +151,13 @@ class DockerPlatform:
             found = of_import(view.function_of(known))
             if found is not None:
                 return self.apply(self.plan(*found), progress)
-        with deploys.changing(self.engine, key, "redeployed") as known:
+        with deploys.changing(self.engine, key, "redeployed", progress) as known:
             _refuse_foreign(known)
             recorded = known.active or next(iter(known.all), None)
             if recorded is None:
-                raise history.without_code(name, known.imported)
+                raise history.without_code(
+                    name, known.imported, imported_code.find(self.name, known.key)
+                )
             source = Source(recorded.source, f"redeploy of revision {recorded.number}")
             warnings = deploys.run_again(self.engine, known, recorded, source, progress)
             return self._shown(key, warnings)
@@ -181,6 +203,8 @@ class DockerPlatform:
 
     def deployments(self, namespace: str, project: str | None = None) -> list[Deployment]:
         known = inventory.functions(self.engine, namespace)
+        if recovery.clean_up(self.engine, known):
+            known = inventory.functions(self.engine, namespace)
         with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
             found = list(pool.map(self._listed, known))
         return [one for one in found if project in (None, _project_of(one.function))]
@@ -205,10 +229,15 @@ class DockerPlatform:
 
     def _existing(self, key: Key) -> Known:
         known = inventory.function(self.engine, key)
+        if recovery.clean_up(self.engine, [known]):
+            known = inventory.function(self.engine, key)
         if not known.there:
-            there = [one.key for one in inventory.everywhere(self.engine)]
+            there = [one.key for one in inventory.everywhere(self.engine) if one.there]
             raise not_found(*key, there)
         return known
+
+    def with_secrets(self, deployment: Deployment) -> Function:
+        return deployment.function
 
     def changes(self) -> int:
         return self._noticing.count()
@@ -241,6 +270,29 @@ class DockerPlatform:
 
         return logs.read(self.engine, serving, follow=follow, since=since, tail=tail, until=until)
 
+    def previous_logs(
+        self,
+        namespace: str,  # noqa: ARG002
+        name: str,
+        *,
+        since: float | None = None,  # noqa: ARG002
+        tail: int | None = None,  # noqa: ARG002
+    ) -> Iterator[LogRecord]:
+        raise UsageError(
+            "Docker keeps one log of a container across restarts",
+            hint=f"`fnbuild logs {name}` includes the lines from before the last restart",
+        )
+
+    def restarts(self, namespace: str) -> dict[str, Restarts]:
+        restarts = {}
+        for function in inventory.functions(self.engine, namespace):
+            if (container := function.container) is not None:
+                count = int((self.engine.container(container.id) or {}).get("RestartCount") or 0)
+                # The engine does not keep the reason of the last end after a restart.
+                if count:
+                    restarts[function.key.name] = Restarts(count)
+        return restarts
+
     def replicas(self, namespace: str, name: str) -> list[str]:
         container = self._existing(Key(namespace, name)).container
         return [container.name] if container else []
@@ -257,9 +309,11 @@ class DockerPlatform:
         known = self._existing(Key(namespace, name))
         if revision is None:
             made = known.active or next(iter(known.all), None)
+            if made is None:
+                return imported_code.find(self.name, known.key)
         else:
             made = records.recorded(known, revision)
-        return code.extracted(self.engine, made) if made is not None else None
+        return code.extracted(self.engine, made)
 
     # Removing
 
@@ -268,9 +322,10 @@ class DockerPlatform:
         else uses of them.
         """
         key = Key(namespace, name)
-        if not inventory.function(self.engine, key).there:
+        before = inventory.function(self.engine, key)
+        if not (before.there or before.leases):
             return False
-        with deploys.changing(self.engine, key, "deleted") as known:
+        with deploys.changing(self.engine, key, "deleted", wait=False) as known:
             _refuse_foreign(known)
             for one in known.containers:
                 self.engine.stop(one.id)
@@ -284,8 +339,21 @@ class DockerPlatform:
                 if image:
                     records.drop_image(self.engine, made)
             records.drop_import(self.engine, key)
+            if known.held is not None:
+                known.held.finished()
             drop_lock(*key)
         return known.there
+
+    # Leftovers
+
+    def image_use(self, namespace: str) -> ImageUse:  # noqa: ARG002 - all are listed
+        return leftovers.image_use(self.engine)
+
+    def leftovers(self) -> list[Leftover]:
+        return leftovers.found(self.engine)
+
+    def discard(self, leftover: Leftover) -> bool:
+        return leftovers.discard(self.engine, leftover)
 
     # Projects
 

@@ -17,12 +17,14 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from fnbuild import trees
 from fnbuild.build.image.layer import MTIME
 from fnbuild.datadir import data_dir, make_private
 from fnbuild.errors import PlatformError
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.labels import READER, Made
 from fnbuild.platforms.settings import MOUNT
+from fnbuild.spec.types import Raw
 
 _CHUNK_BYTES = 1 << 20
 # No reading takes as long as this, in seconds.
@@ -51,13 +53,13 @@ def extracted(engine: Engine, made: Made) -> Path | None:
             f"the code of {made.key.name} cannot be taken from its image: {error}"
         ) from error
     finally:
-        shutil.rmtree(half, ignore_errors=True)
+        trees.discard(half)
 
 
 def drop(made: Made) -> None:
     """Remove the folder, which comes back when it is asked for."""
     if made.image_id:
-        shutil.rmtree(_folder(made), ignore_errors=True)
+        trees.discard(_folder(made))
 
 
 def _folder(made: Made) -> Path:
@@ -87,12 +89,19 @@ def _extract(engine: Engine, made: Made, folder: Path) -> bool:
 
 def _sweep(engine: Engine) -> None:
     """Remove the containers of processes that were killed while they read."""
-    for listed in engine.containers((READER,)):
-        machine, _, pid = str(listed["Labels"][READER]).rpartition(":")
-        if time.time() - float(listed.get("Created") or 0) > _LONGEST_READING or (
-            machine == _machine() and not _alive(pid)
-        ):
-            engine.remove(listed["Id"])
+    for listed in abandoned(engine):
+        engine.remove(listed["Id"])
+
+
+def abandoned(engine: Engine) -> list[Raw]:
+    """List the containers of processes that were killed while they read."""
+    return [listed for listed in engine.containers((READER,)) if _is_abandoned(listed)]
+
+
+def _is_abandoned(listed: Raw) -> bool:
+    machine, _, pid = str(listed["Labels"][READER]).rpartition(":")
+    old = time.time() - float(listed.get("Created") or 0) > _LONGEST_READING
+    return old or (machine == _machine() and not _alive(pid))
 
 
 def _machine() -> str:
@@ -116,6 +125,8 @@ def _take(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> No
     inside = member.name.partition("/")[2]
     if not inside or member.mtime != MTIME:
         return
+    if inside.count("/") >= trees.DEEPEST:
+        raise tarfile.TarError(f"{inside[:120]}… is nested more than {trees.DEEPEST} folders deep")
     found = tarfile.data_filter(member.replace(name=inside, deep=False), str(folder))
     target = folder / found.name
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -53,10 +53,16 @@ class Place:
         return replace(self, port=0, hosts=())
 
 
-def create_body(made: Made, place: Place, *, candidate: bool = False) -> Raw:
+CHECK_IMPORT = ("processor", "--check-import")
+
+
+def create_body(
+    made: Made, place: Place, *, candidate: bool = False, check_import: bool = False
+) -> Raw:
     """What `POST /containers/create` takes. Raises `InputError` for values that cannot work.
 
-    A candidate is not started again when it ends, and says by a label what it is.
+    A candidate is not started again when it ends, and says by a label what it is. With
+    `check_import` it gets no GPU, and only imports the handler.
     """
     function = made.function
     labels = made.container_labels() | {OWNER: place.owner}
@@ -64,6 +70,8 @@ def create_body(made: Made, place: Place, *, candidate: bool = False) -> Raw:
     if candidate:
         labels[CANDIDATE] = "true"
         host["RestartPolicy"] = {"Name": "no"}
+    if check_import:
+        host.pop("DeviceRequests", None)
     body: Raw = {
         "Image": place.image or made.image_id,
         "Env": [f"{one.name}={one.value}" for one in function.spec.env if one.value_from is None],
@@ -72,6 +80,8 @@ def create_body(made: Made, place: Place, *, candidate: bool = False) -> Raw:
         "StopTimeout": stop_seconds(function),
         "HostConfig": host,
     }
+    if check_import:
+        body["Cmd"] = list(CHECK_IMPORT)
     if user := _user(function, place.image_user):
         body["User"] = user
     if interval := health_interval(function):

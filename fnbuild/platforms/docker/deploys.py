@@ -9,7 +9,6 @@ from typing import Any
 
 from fnbuild.datadir import lock
 from fnbuild.errors import (
-    BusyError,
     ConflictError,
     FnbuildError,
     InputError,
@@ -17,7 +16,7 @@ from fnbuild.errors import (
     PlatformError,
 )
 from fnbuild.platforms import Artifact, Plan, Progress, history
-from fnbuild.platforms.docker import inventory, others, planning, ports, records, view
+from fnbuild.platforms.docker import leases, planning, ports, records, recovery, view
 from fnbuild.platforms.docker.containers import Place, network_names
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.faults import PortTakenError
@@ -26,6 +25,7 @@ from fnbuild.platforms.docker.labels import Key, Made
 from fnbuild.platforms.docker.readiness import opening
 from fnbuild.platforms.docker.switch import Switch
 from fnbuild.platforms.docker.volumes import missing
+from fnbuild.platforms.leases import owner
 from fnbuild.platforms.settings import wanted_port, wants_gpu
 from fnbuild.spec.types import Function, Raw
 
@@ -45,30 +45,26 @@ class Source:
 
 
 @contextmanager
-def changing(engine: Engine, key: Key, participle: str) -> Iterator[Known]:
-    """What there is of the function, while nobody else may change it.
+def changing(
+    engine: Engine,
+    key: Key,
+    participle: str,
+    progress: Progress = lambda _: None,
+    *,
+    wait: bool = True,
+) -> Iterator[Known]:
+    """Hold the function's lock and lease, so that no other client on any machine changes it.
 
-    The lock is of this data directory; a deploy from elsewhere is seen by its containers.
+    What a killed client left is finished or undone first; without `wait` no model is waited for.
     """
     with lock(*key, participle):
-        yield _settled(engine, inventory.function(engine, key))
-
-
-def _settled(engine: Engine, known: Known) -> Known:
-    """Without what deploys that were killed have left, and under the function's own name."""
-    serving = known.container
-    if (other := others.of_deploy(engine, known)) is not None:
-        raise BusyError(
-            f"{known.key.name} is being deployed from elsewhere (container {other.name})",
-            hint="try again when it is done",
-        )
-    left = [one for one in known.containers if one is not serving]
-    for one in left:
-        engine.remove(one.id)
-    if serving is not None and serving.made is not None and serving.name != known.key.container:
-        engine.rename(serving.id, known.key.container)
-        left.append(serving)
-    return inventory.function(engine, known.key) if left else known
+        lease = leases.acquire(engine, key, participle)
+        try:
+            known = recovery.recover(engine, key, lease, progress, wait=wait)
+            known.held = lease
+            yield known
+        finally:
+            lease.give_back()
 
 
 def plan(
@@ -122,7 +118,7 @@ def _place(
     return Place(
         port=port,
         hosts=hosts if port else (),
-        owner=others.owner(),
+        owner=owner(),
         image_user=str((image.get("Config") or {}).get("User") or ""),
         log_driver=str(engine.info.get("LoggingDriver") or ""),
         networks=network_names(function),
@@ -145,7 +141,7 @@ def deploy(
     while True:
         made, tries = replace(made, port=place.port), tries - 1
         try:
-            _switch(Switch(engine, made, place, known.container, progress), plan)
+            _switch(Switch(engine, made, place, known.container, progress, known.held), plan)
             break
         except BaseException as error:
             if isinstance(error, PortTakenError) and tries:
@@ -155,9 +151,7 @@ def deploy(
                 continue
             _record_failure(engine, made, error)
             raise
-    records.add(engine, made)
-    records.drop_import(engine, made.key)
-    records.prune(engine, inventory.function(engine, made.key))
+    records.add_serving(engine, made)
 
 
 def _switch(switch: Switch, plan: Plan) -> None:

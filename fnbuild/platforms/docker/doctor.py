@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fnbuild.platforms import Finding, gpus
 from fnbuild.platforms.addresses import docker_gateway
+from fnbuild.platforms.docker import inventory, pending, recovery
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.examination import Check, examined, room, wanted
 from fnbuild.spec.types import Raw
@@ -39,6 +40,7 @@ def examine(connect: Callable[[], Engine], areas: Collection[str] = ()) -> Itera
     if reached:
         engine = reached[0]
         checks = (
+            Check(_AREA, lambda: _changes(engine)),
             Check("gpu", lambda: _gpu(engine)),
             Check("disk", lambda: _disk(engine)),
         )
@@ -64,6 +66,19 @@ def _engine(engine: Engine) -> Iterator[Finding]:
             " functions as host.docker.internal",
             "let them join the functions' network: spec.platform.attributes.network",
         )
+
+
+def _changes(engine: Engine) -> Iterator[Finding]:
+    """Name changes under way, and clean up after those whose clients have ended."""
+    known = inventory.everywhere(engine)
+    for key, outcome in recovery.clean_up(engine, known).items():
+        text = f"a change of {key} was interrupted: {outcome}"
+        yield Finding(_AREA, "warning", text, f"`fnbuild get function {key.name}` shows it")
+    for function in inventory.everywhere(engine):
+        for text in pending.warnings_of(engine, function):
+            yield Finding(_AREA, "warning", text.partition(";")[0], text.partition("; ")[2])
+        if change := pending.change_of(engine, function):
+            yield Finding(_AREA, "ok", f"{function.key} is {change}")
 
 
 def _gpu(engine: Engine) -> Iterator[Finding]:

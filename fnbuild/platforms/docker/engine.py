@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from threading import Event, Thread
 from typing import Any
@@ -59,6 +61,15 @@ class Engine:
         with told("tell about itself", self.host):
             info: Raw = self._api.info()
         return info
+
+    def now(self) -> float:
+        """The time by the engine's clock, in seconds since the epoch."""
+        with told("tell the time", self.host):
+            text = str(self._api.info().get("SystemTime", ""))
+        try:
+            return datetime.fromisoformat(text).timestamp()
+        except ValueError:
+            return time.time()
 
     @property
     def desktop(self) -> bool:
@@ -166,11 +177,14 @@ class Engine:
         tail: int | None,
         until: Event | None = None,
     ) -> Iterator[bytes]:
-        """Pieces of its log with the engine's times, oldest first; no lines yet. They end when
-        `until` is set.
+        """Return an iterator over pieces of the log, oldest first, with the engine's timestamps.
+
+        A piece is not a line yet. The engine has been asked on return. The pieces end when `until`
+        is set.
         """
         moment = since if since is not None and since > 0 else None
-        with contextlib.suppress(Missing), told("read the log of the container", self.host):
+        doing = "read the log of the container"
+        with contextlib.suppress(Missing), told(doing, self.host):
             pieces = self._api.logs(
                 container,
                 stream=True,
@@ -182,10 +196,17 @@ class Engine:
             if follow and until is not None:
                 # The engine may be silent for long; only an end of the connection is heard.
                 Thread(target=_close_at, args=(until, pieces), daemon=True).start()
+            return self._pieces(pieces, doing)
+        return iter(())
+
+    def _pieces(self, pieces: Any, doing: str) -> Iterator[bytes]:
+        with contextlib.suppress(Missing), told(doing, self.host):
             try:
                 yield from pieces
             finally:
                 pieces.close()
+                # The stream's own end leaves the descriptor open if it was not read to its end.
+                pieces._response.close()
 
     # Images
 

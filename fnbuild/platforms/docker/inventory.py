@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from fnbuild.platforms.docker import labels as own
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.labels import Key, Made
+from fnbuild.platforms.docker.leases import Lease, LeaseRecord, newest, record_from
 from fnbuild.platforms.docker.ports import live, name_of
 from fnbuild.spec.types import Function, Raw
 
@@ -58,13 +59,30 @@ class Container:
 @dataclass(slots=True)
 class Known:
     """All that the engine knows of one function; `recorded` is by number, newest first;
-    `imported` is the configuration of a function that has only been imported.
+    `imported` is the configuration of a function that has only been imported. `held` is the lease
+    while this process changes the function.
     """
 
     key: Key
     containers: list[Container] = field(default_factory=list)
     recorded: list[Made] = field(default_factory=list)
     imported: Raw | None = None
+    leases: list[LeaseRecord] = field(default_factory=list)
+    held: Lease | None = None
+
+    @property
+    def lease(self) -> LeaseRecord | None:
+        """The lease on the function, which may be over."""
+        return newest(self.leases)
+
+    @property
+    def leftovers(self) -> list[Container]:
+        """Containers that only a killed deploy leaves."""
+        return [
+            one
+            for one in self.containers
+            if one.candidate or (one.made is not None and one.name != self.key.container)
+        ]
 
     @property
     def there(self) -> bool:
@@ -115,10 +133,11 @@ class Known:
 
 def functions(engine: Engine, namespace: str) -> list[Known]:
     """All functions of the namespace, by name."""
-    return _known(
+    found = _known(
         engine.containers((f"{own.PLATFORM}=local", f"{own.NAMESPACE}={namespace}")),
         engine.volumes((own.RECORD, f"{own.RECORD_NAMESPACE}={namespace}")),
     )
+    return [known for known in found if known.there]
 
 
 def function(engine: Engine, key: Key) -> Known:
@@ -133,7 +152,7 @@ def function(engine: Engine, key: Key) -> Known:
 
 
 def everywhere(engine: Engine) -> list[Known]:
-    """All functions of all namespaces."""
+    """All functions of all namespaces, and names that there is only a lease on."""
     return _known(engine.containers((f"{own.PLATFORM}=local",)), engine.volumes((own.RECORD,)))
 
 
@@ -148,7 +167,9 @@ def _known(containers: Iterable[Raw], volumes: Iterable[Raw]) -> list[Known]:
         labels = volume.get("Labels") or {}
         kind = labels.get(own.RECORD)
         key = Key(labels.get(own.RECORD_NAMESPACE, ""), labels.get(own.RECORD_NAME, ""))
-        if kind == "imported":
+        if kind == "lease" and (record := record_from(volume)) is not None:
+            found.setdefault(key, Known(key)).leases.append(record)
+        elif kind == "imported":
             found.setdefault(key, Known(key)).imported = own.imported_from(labels)
         elif kind == "revision" and (made := own.made_from(labels)) is not None:
             found.setdefault(key, Known(key)).recorded.append(made)

@@ -42,6 +42,7 @@ _NOTE = "fnbuild.io/note"
 READER = "fnbuild.io/reader"
 
 # Of records alone.
+LEASE = "fnbuild.io/lease"
 RECORD = "fnbuild.io/record"
 RECORD_NAMESPACE = "fnbuild.io/namespace"
 RECORD_NAME = "fnbuild.io/name"

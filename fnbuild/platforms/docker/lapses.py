@@ -10,18 +10,24 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from fnbuild.datadir import drop_lock
 from fnbuild.errors import ConfigError, FnbuildError
 from fnbuild.platforms import Progress
 from fnbuild.platforms.docker import deploys, inventory
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.inventory import Container, Known
 from fnbuild.platforms.docker.labels import Key
+from fnbuild.platforms.docker.pending import is_pending
 from fnbuild.platforms.docker.readiness import Wait
 
 
 def found(engine: Engine) -> list[Key]:
     """All of the engine's."""
-    return [one.key for one in inventory.everywhere(engine) if _has_lapsed(engine, one)]
+    return [
+        known.key
+        for known in inventory.everywhere(engine)
+        if is_pending(engine, known) or _has_lapsed(engine, known)
+    ]
 
 
 def _has_lapsed(engine: Engine, known: Known) -> bool:
@@ -53,13 +59,23 @@ def bring_back(engine: Engine, key: Key, progress: Progress) -> bool:
     Raises `ConflictError` while somebody else changes it, `NotReadyError` and what the engine
     refuses.
     """
-    if not _has_lapsed(engine, inventory.function(engine, key)):
+    before = inventory.function(engine, key)
+    interrupted = is_pending(engine, before)
+    if not (interrupted or _has_lapsed(engine, before)):
         return False
-    with deploys.changing(engine, key, "started again") as known:
+    with deploys.changing(engine, key, "started again", progress) as known:
+        if not known.there:
+            drop_lock(*key)  # all that there was is what a first deploy has left
         made, container = known.active, known.container
-        if made is None or (container is not None and container.running):
+        if made is None:
             return False
-        if container is None:
+        if container is not None and container.running:
+            if not interrupted:
+                return False
+            started = container.id
+        elif not _has_lapsed(engine, known):
+            return False
+        elif container is None:
             progress(f"its container is gone: making it again from revision {made.number}")
             started = deploys.make_again(engine, known, made, progress)
         else:
@@ -67,7 +83,7 @@ def bring_back(engine: Engine, key: Key, progress: Progress) -> bool:
             engine.start(container.id)
             started = container.id
     # From here on the container is on its own, and may be changed by others.
-    Wait(engine, started, made, progress).until_ready()
+    Wait(engine, started, made, progress, output=False).until_ready()
     progress("the function is ready")
     return True
 

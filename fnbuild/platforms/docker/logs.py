@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from itertools import chain, islice
 from threading import Event
 
 from fnbuild.platforms import LogRecord
@@ -24,23 +25,41 @@ def read(  # noqa: PLR0913 - what a log can be asked for
     tail: int | None,
     until: Event | None = None,
 ) -> Iterator[LogRecord]:
-    """Records, oldest first; `serving` tells the id of the container that has the log now.
+    """Return an iterator over the records, oldest first.
 
-    With `follow` it goes on, from container to container, until `serving` tells of none or `until`
-    is set.
+    `serving` returns the id of the container that has the log now. The engine has been asked for
+    its log on return. With `follow` the iterator goes on, from container to container, until
+    `serving` returns None or `until` is set.
     """
-    seen, until = "", until or Event()
-    while not until.is_set() and (container := serving()) is not None:
-        if seen and container != seen:
-            since = None  # all that a successor says is new
-        seen = container
-        pieces = engine.logs(container, follow=follow, since=since, tail=tail, until=until)
-        yield from _records(pieces)
-        if not follow:
-            return
-        # It has ended: it may be started again, or another one takes its place.
-        since, tail = time.time(), None
+    until = until or Event()
+    if (container := serving()) is None:
+        return iter(())
+    first = _records(engine.logs(container, follow=follow, since=since, tail=tail, until=until))
+    if not follow:
+        # The engine goes on with what is written while it answers.
+        return islice(first, tail)
+    return chain(first, _after(engine, container, serving, until))
+
+
+def _after(
+    engine: Engine, seen: str, serving: Callable[[], str | None], until: Event
+) -> Iterator[LogRecord]:
+    """Yield the records after the end of the container `seen`: of its restart or replacement."""
+    while True:
+        ended = time.time()
         until.wait(_POLL_SECONDS)
+        if until.is_set() or (container := serving()) is None:
+            return
+        # All that a successor says is new.
+        since = ended if container == seen else None
+        seen = container
+        pieces = engine.logs(container, follow=True, since=since, tail=None, until=until)
+        yield from _records(pieces)
+
+
+def follow_one(engine: Engine, container: str, until: Event) -> Iterator[LogRecord]:
+    """Records of one container from its start on, until it ends or `until` is set."""
+    return _records(engine.logs(container, follow=True, since=None, tail=None, until=until))
 
 
 def _records(pieces: Iterable[bytes]) -> Iterator[LogRecord]:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from threading import Event
 
 from fnbuild.build.processor import readiness_seconds
 from fnbuild.errors import NotReadyError
-from fnbuild.platforms import Progress
+from fnbuild.platforms import LogRecord, Progress
 from fnbuild.platforms.docker import logs
 from fnbuild.platforms.docker.asking import PROGRAM, decoded
 from fnbuild.platforms.docker.endings import ended, memory
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.labels import Made
 from fnbuild.platforms.processors import Status
+from fnbuild.platforms.startup import Following
 from fnbuild.spec.types import Raw
 
 # How long one question to the engine lasts; of an image of others, it is answered at once.
@@ -32,12 +35,13 @@ def opening(made: Made) -> str:
 
 @dataclass(slots=True)
 class Wait:
-    """Waiting for one container of a revision."""
+    """Waiting for one container of a revision. With `output`, what it prints is progress."""
 
     engine: Engine
     container: str
     made: Made
     progress: Progress
+    output: bool = True
     _ready: int = 0
 
     def until_ready(self) -> None:
@@ -48,6 +52,16 @@ class Wait:
         whole time with `waitReadinessTimeoutBeforeFailure`) or is not ready in
         `readinessTimeoutSeconds`.
         """
+        if not self.output:
+            self._until_ready()
+            return
+        with Following(self._log, self.progress):
+            self._until_ready()
+
+    def _log(self, until: Event) -> Iterator[LogRecord]:
+        return logs.follow_one(self.engine, self.container, until)
+
+    def _until_ready(self) -> None:
         seconds = readiness_seconds(self.made.function)
         deadline = time.monotonic() + seconds + _VERDICT_SECONDS
         status = None

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from fnbuild.build.image.names import with_registry
 from fnbuild.errors import ConflictError, FnbuildError
 from fnbuild.platforms import Project, Revision, history
-from fnbuild.platforms.docker import code
+from fnbuild.platforms.docker import code, inventory
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.inventory import Known
 from fnbuild.platforms.docker.labels import (
@@ -49,6 +49,13 @@ def add(engine: Engine, made: Made) -> None:
         )
     if made.image_id and not made.failed:
         engine.tag(made.image_id, made.key.image(made.number))
+
+
+def add_serving(engine: Engine, made: Made) -> None:
+    """Record the revision that serves from now on, and forget those beyond the number kept."""
+    add(engine, made)
+    drop_import(engine, made.key)
+    prune(engine, inventory.function(engine, made.key))
 
 
 def forget(engine: Engine, made: Made) -> None:
@@ -151,14 +158,14 @@ def _project_volume(namespace: str, name: str) -> str:
 
 def drop_image(engine: Engine, made: Made) -> None:
     """Take the names that the image was deployed and pushed by, where they still mean it."""
-    for name in (made.image, _pushed(made)):
+    for name in (made.image, pushed_name(made)):
         found = engine.image(name) if name else None
         if found is not None and found["Id"] == made.image_id:
             engine.untag(name)
 
 
-def _pushed(made: Made) -> str:
-    """The name of the image in the registry that it was built for, "" for none."""
+def pushed_name(made: Made) -> str:
+    """Return the name of the image in the registry that it was built for, "" for none."""
     try:
         registry = made.function.spec.build.registry
         return with_registry(registry, made.image) if registry and made.image else ""

@@ -18,21 +18,28 @@ from fnbuild.platforms import Progress
 from fnbuild.platforms.docker.containers import Place, create_body, processor_archive
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.inventory import Container
-from fnbuild.platforms.docker.labels import Made
+from fnbuild.platforms.docker.labels import Key, Made
+from fnbuild.platforms.docker.leases import Lease
 from fnbuild.platforms.docker.readiness import Wait
+from fnbuild.platforms.docker.rehearsal import check_import
 
 _NUCLIO_CONFIG = "/etc/nuclio/config/processor"
 
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """One revision about to run at its place, and the container that is there now."""
+    """One revision about to run at its place, and the container that is there now.
+
+    The lease records the switch before it begins, so that a client that is killed leaves a record
+    of what is to be finished or undone (see `recovery`).
+    """
 
     engine: Engine
     made: Made
     place: Place
     old: Container | None
     progress: Progress
+    lease: Lease | None = None
 
     def run(self, *, prove: bool) -> None:
         """Raises `NotReadyError` or what the engine refuses; the old container runs again then.
@@ -40,14 +47,14 @@ class Switch:
         With `prove` the revision has to become ready beside the old one before that is stopped.
         """
         try:
-            if self._old_runs and prove:
-                self._prove()
+            if self._old_runs:
+                (self._prove if prove else self._rehearse)()
             successor = self._create(self.made.key.successor, self.place)
         except FnbuildError as error:
             self._say_what_serves(error, "goes on serving")
             raise
         try:
-            self._take_over(successor)
+            self._take_over(successor, proven=self._old_runs and prove)
         except BaseException as error:
             self._undo(successor, error)
             raise
@@ -68,6 +75,7 @@ class Switch:
         successor = self._create(self.made.key.successor, self.place)
         if self.old is not None:
             self.progress("stopping the container")
+            self._begin()
             self.engine.stop(self.old.id)
         self._settle(successor)
 
@@ -75,13 +83,16 @@ class Switch:
     def _old_runs(self) -> bool:
         return self.old is not None and self.old.running
 
-    def _create(self, name: str, place: Place, *, candidate: bool = False) -> str:
-        body = create_body(self.made, place, candidate=candidate)
+    def _create(
+        self, name: str, place: Place, *, candidate: bool = False, check_import: bool = False
+    ) -> str:
+        make = partial(create_body, self.made, candidate=candidate, check_import=check_import)
+        body = make(place)
         container = self.engine.create(name, body)
         if (self.engine.container(container) or {}).get("Image") != self.made.image_id:
             # The name means another image by now: somebody has built under it meanwhile.
             self.engine.remove(container)
-            body = create_body(self.made, replace(place, image=""), candidate=candidate)
+            body = make(replace(place, image=""))
             container = self.engine.create(name, body)
         try:
             self.engine.put(container, processor_archive(self.made))
@@ -103,21 +114,45 @@ class Switch:
         finally:
             self.engine.remove(trial)
 
-    def _take_over(self, successor: str) -> None:
+    def _rehearse(self) -> None:
+        """Import the handler in a container without a GPU, before the old container stops."""
+        self.progress("importing the handler without a GPU, while the old container serves")
+        place = self.place.unpublished()
+        trial = self._create(self.made.key.candidate, place, candidate=True, check_import=True)
+        try:
+            self.engine.start(trial)
+            check_import(self.engine, trial, self.made, self.progress)
+        finally:
+            self.engine.remove(trial)
+
+    def _take_over(self, successor: str, *, proven: bool) -> None:
         closed = time.monotonic()
         if self.old is not None:
             if self._old_runs:
                 self.progress("the old container ends what it has in hand")
+            self._begin()
             self.engine.stop(self.old.id)
         self.progress("starting the container")
         self.engine.start(successor)
         if self._old_runs:
             seconds = time.monotonic() - closed
             self.progress(f"the port was closed for {seconds:.2f} s")
-        Wait(self.engine, successor, self.made, self.progress).until_ready()
+        # The trial's output was shown already.
+        Wait(self.engine, successor, self.made, self.progress, output=not proven).until_ready()
+
+    def _begin(self) -> None:
+        """Record that the old container is about to be stopped."""
+        if self.lease is not None and self._old_runs:
+            self.lease.enter("switching")
+
+    def _end(self) -> None:
+        if self.lease is not None:
+            self.lease.finished()
 
     def _undo(self, successor: str, reason: BaseException) -> None:
         """Back to the old container; where that fails too, `reason` says so."""
+        if self.lease is not None and self.lease.is_lost:
+            return  # the new holder of the lease undoes the switch
         failed = []
         steps: tuple[Callable[[], None], ...] = (
             partial(self.engine.remove, successor),
@@ -128,6 +163,8 @@ class Switch:
                 step()
             except FnbuildError as error:
                 failed.append(error.message)
+        if not failed:
+            self._end()
         if not isinstance(reason, FnbuildError):
             return
         if not failed:
@@ -146,27 +183,38 @@ class Switch:
     def _bring_back(self) -> None:
         if self.old is not None and self._old_runs:
             self.progress("starting the old container again")
+            # The switch may have been interrupted while the container was stopping.
+            self.engine.stop(self.old.id)
             self.engine.start(self.old.id)
             if self.old.made is not None:
-                Wait(self.engine, self.old.id, self.old.made, self.progress).until_ready()
+                old = Wait(self.engine, self.old.id, self.old.made, self.progress, output=False)
+                old.until_ready()
 
     def _settle(self, successor: str) -> None:
-        """Give the new container the function's name; the old one goes."""
-        if self.old is not None:
-            left = "" if self.old.made else self._config_of_nuclio(self.old.id)
-            self.engine.remove(self.old.id)
-            if left:
-                with contextlib.suppress(FnbuildError):  # another container has it, too
-                    self.engine.remove_volume(left)
-        self.engine.rename(successor, self.made.key.container)
+        if self.lease is not None:
+            self.lease.check()
+        put_in_place(self.engine, self.made.key, self.old, successor)
+        self._end()
 
-    def _config_of_nuclio(self, container: str) -> str:
-        """The volume with the processor's configuration that a container of Nuclio has, "" for
-        none. It has no labels: that it is mounted there tells whose it is.
-        """
-        mounts = (self.engine.container(container) or {}).get("Mounts") or []
-        for one in mounts:
-            if one.get("Destination") == _NUCLIO_CONFIG and one.get("Type") == "volume":
-                name = str(one.get("Name", ""))
-                return name if name == self.made.key.container else ""
-        return ""
+
+def put_in_place(engine: Engine, key: Key, old: Container | None, successor: str) -> None:
+    """Remove the old container and give the new one the function's name."""
+    if old is not None:
+        config = "" if old.made else _nuclio_config(engine, key, old.id)
+        engine.remove(old.id)
+        if config:
+            with contextlib.suppress(FnbuildError):  # another container uses it as well
+                engine.remove_volume(config)
+    engine.rename(successor, key.container)
+
+
+def _nuclio_config(engine: Engine, key: Key, container: str) -> str:
+    """Return the volume with the processor's configuration of one of Nuclio's containers, or "".
+
+    It has no labels: only its mount tells which function it belongs to.
+    """
+    for mount in (engine.container(container) or {}).get("Mounts") or []:
+        if mount.get("Destination") == _NUCLIO_CONFIG and mount.get("Type") == "volume":
+            name = str(mount.get("Name", ""))
+            return name if name == key.container else ""
+    return ""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fnbuild.platforms import Deployment, State
-from fnbuild.platforms.docker import asking, gpus, logs, others
+from fnbuild.platforms.docker import asking, gpus, logs, pending
 from fnbuild.platforms.docker.containers import HTTP_PORT, MACHINE
 from fnbuild.platforms.docker.endings import ended
 from fnbuild.platforms.docker.engine import Engine
@@ -114,8 +114,12 @@ def deployment(engine: Engine, known: Known) -> Deployment:
         external_urls=_external(container, port),
         replicas=(int(now.state == "ready"), wanted),
         details=_details(engine, known, function, now.status),
-        warnings=(*warnings, *gpus.warnings_of(engine, container)),
-    ).while_changed(others.change_of(engine, known))
+        warnings=(
+            *warnings,
+            *gpus.warnings_of(engine, container),
+            *pending.warnings_of(engine, known),
+        ),
+    ).while_changed(pending.change_of(engine, known))
 
 
 def function_of(known: Known) -> Function:

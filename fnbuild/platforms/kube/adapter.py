@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Event
 from typing import Any, Literal
@@ -15,40 +15,50 @@ from fnbuild.platforms import (
     Artifact,
     Deployment,
     Finding,
+    ImageUse,
+    Leftover,
     LogRecord,
     Plan,
     Progress,
     Project,
+    Reservation,
+    Restarts,
     Revision,
     Statistics,
     history,
+    imported_code,
     keys,
 )
-from fnbuild.platforms.cluster import connection, logs
+from fnbuild.platforms.cluster import connection, kinds, logs
 from fnbuild.platforms.cluster.api import Cluster
+from fnbuild.platforms.cluster.faults import ForbiddenError
 from fnbuild.platforms.kube import (
     asking,
     claims,
     configuration,
     doctor,
+    images,
     inventory,
     planning,
     reaching,
     records,
+    replica_sets,
+    restarts,
     rollout,
     view,
 )
+from fnbuild.platforms.kube.claims import Claim
 from fnbuild.platforms.kube.inventory import Known
-from fnbuild.platforms.kube.labels import Key, Made, key_of, now
+from fnbuild.platforms.kube.labels import Key, Made, config_of, key_of, now
 from fnbuild.platforms.kube.planning import Again, Planned
 from fnbuild.platforms.kube.rollout import Rollout
+from fnbuild.platforms.kube.secret_store import SecretStore
 from fnbuild.platforms.projects import deletable
 from fnbuild.platforms.recorded import of_import
 from fnbuild.platforms.whereabouts import not_found
-from fnbuild.spec.types import Function
-
-_REMOVING_SECONDS = 60.0
-_IMPORTING_SECONDS = 30.0
+from fnbuild.spec.reader import from_raw
+from fnbuild.spec.secrets import secret_variables
+from fnbuild.spec.types import Function, to_dict
 
 
 class KubePlatform:
@@ -69,19 +79,59 @@ class KubePlatform:
         planned = planning.plan(self.cluster, known, function, artifact, options, preview=True)
         return planned.plan
 
+    @contextmanager
+    def reserve(
+        self,
+        function: Function,
+        progress: Progress,  # noqa: ARG002
+    ) -> Iterator[Reservation]:
+        with claims.claimed(self.cluster, key_of(function), "deployed", function) as claim:
+            yield Reservation(partial(self._apply, claim))
+
     def apply(self, plan: Plan, progress: Progress) -> Deployment:
-        key, seconds = key_of(plan.function), rollout.claim_seconds(plan.function)
-        with claims.claimed(self.cluster, key, "deployed", seconds, plan.function) as claim:
-            previous = rollout.settle(claim)
-            # Somebody may have deployed between the plan and the claim.
-            planned = planning.plan(
-                self.cluster, claim.known, plan.function, plan.artifact, plan.options
-            )
-            if planned.plan.changes:
-                Rollout(self.cluster, claim, planned, previous, progress).run()
-            else:
-                progress(_unchanged(plan))
+        with self.reserve(plan.function, progress) as reservation:
+            return reservation.apply(plan, progress)
+
+    def _apply(self, claim: Claim, plan: Plan, progress: Progress) -> Deployment:
+        """Carry out a plan for a function that is claimed."""
+        claim.refresh()
+        previous = rollout.settle(claim)
+        # The function may have changed since the plan, and during a build.
+        planned = planning.plan(
+            self.cluster, claim.known, plan.function, plan.artifact, plan.options
+        )
+        if planned.plan.changes:
+            self._roll_out(claim, planned, previous, progress)
+        else:
+            progress(planning.unchanged_message(plan))
+            planned.secrets.save(planned.made.labels())
+            claim.save()
         return self._deployed(planned)
+
+    def _roll_out(
+        self, claim: Claim, planned: Planned, previous: Made | None, progress: Progress
+    ) -> None:
+        """Run a new revision, record the outcome, and remove what leaves the history."""
+        running = claim.known.made
+        earlier = [made.config for made in (*claim.made.values(), running) if made is not None]
+        migrated = {
+            number: replace(made, config=planned.secrets.referring(made.config))
+            for number, made in claim.made.items()
+        }
+        # A reference is valid only once its value is stored.
+        planned.secrets.save(planned.made.labels())
+        claim.made.update(migrated)
+        try:
+            Rollout(self.cluster, claim, planned, previous, progress).run()
+        except FnbuildError:
+            with suppress(FnbuildError):  # the reason of the failure comes first
+                images.retire(self.cluster, claim.save(), progress)
+            raise
+        images.retire(self.cluster, claim.save(), progress)
+        recorded = [made.config for made in claim.made.values()]
+        planned.secrets.prune([*recorded, planned.made.config], earlier)
+        if any(any(secret_variables(config)) for config in earlier):
+            replica_sets.remove_idle(self.cluster, claim.known.key)
 
     def rollback(
         self,
@@ -123,10 +173,12 @@ class KubePlatform:
     def _run_imported(
         self, known: Known, progress: Progress, *, force_conflicts: bool
     ) -> Deployment:
-        found = None if known.imported is None else of_import(configuration.function_of(known))
-        if found is None:
-            raise history.without_code(known.key.name, known.imported)
-        return self.apply(self.plan(*found, force_conflicts=force_conflicts), progress)
+        imported = None if known.imported is None else of_import(configuration.function_of(known))
+        if imported is None:
+            raise history.without_code(
+                known.key.name, known.imported, imported_code.find(self.name, known.key)
+            )
+        return self.apply(self.plan(*imported, force_conflicts=force_conflicts), progress)
 
     def _run_again(
         self,
@@ -141,11 +193,10 @@ class KubePlatform:
         key, function = wanted.key, wanted.function
         options = {"force_conflicts": force_conflicts}
         artifact = Artifact("image", wanted.image, wanted.digest, pinned=wanted.pinned)
-        seconds = rollout.claim_seconds(function)
-        with claims.claimed(self.cluster, key, participle, seconds) as claim:
+        with claims.claimed(self.cluster, key, participle) as claim:
             previous = rollout.settle(claim)
             planned = planning.plan(self.cluster, claim.known, function, artifact, options, again)
-            Rollout(self.cluster, claim, planned, previous, progress).run()
+            self._roll_out(claim, planned, previous, progress)
         return self._deployed(planned)
 
     def _deployed(self, planned: Planned) -> Deployment:
@@ -156,17 +207,20 @@ class KubePlatform:
 
     def store_imported(self, function: Function) -> Deployment:
         key = key_of(function)
-        with claims.claimed(self.cluster, key, "imported", _IMPORTING_SECONDS) as claim:
+        with claims.claimed(self.cluster, key, "imported") as claim:
             if claim.known.deployment is not None or claim.made:
                 raise ConflictError(
                     f"there is a function {key.name} in namespace {key.namespace} already",
                     hint=f"delete it first: `fnbuild delete function {key.name}`",
                 )
-            claim.add_import(function)
+            store = SecretStore(self.cluster, key)
+            config = store.referring(config_of(function))
+            store.save(function.metadata.labels)
+            claim.add_import(config)
         return self._shown(key)
 
     def lapsed(self) -> list[keys.Key]:
-        return []  # the cluster sees to that itself
+        return []  # the cluster restarts functions itself
 
     def restore(
         self,
@@ -174,6 +228,11 @@ class KubePlatform:
         function: keys.Key | None = None,  # noqa: ARG002
     ) -> tuple[str, ...]:
         return ()
+
+    def with_secrets(self, deployment: Deployment) -> Function:
+        metadata = deployment.function.metadata
+        store = SecretStore(self.cluster, Key(metadata.namespace, metadata.name))
+        return from_raw(store.revealed(to_dict(deployment.function)), deployment.name)
 
     # Looking
 
@@ -198,7 +257,7 @@ class KubePlatform:
         known = inventory.functions(self.cluster, namespace)
         if not known:
             inventory.require_namespace(self.cluster, namespace)
-        wanted = [one for one in known if project in (None, one.project)]
+        wanted = [function for function in known if project in (None, function.project)]
         return view.deployments(self.cluster, wanted)
 
     def deployment(self, namespace: str, name: str) -> Deployment:
@@ -208,7 +267,7 @@ class KubePlatform:
         return view.deployment(self.cluster, self._existing(key))
 
     def _own(self, key: Key) -> Known:
-        """A function that is not somebody else's."""
+        """Return an existing function; raise if another tool manages it."""
         known = self._existing(key)
         claims.refuse_foreign(known)
         return known
@@ -247,6 +306,25 @@ class KubePlatform:
             self.cluster, namespace, pods, follow=follow, since=since, tail=tail, until=until
         )
 
+    def previous_logs(
+        self,
+        namespace: str,
+        name: str,
+        *,
+        since: float | None = None,
+        tail: int | None = None,
+    ) -> Iterator[LogRecord]:
+        key = Key(namespace, name)
+        self._existing(key)
+        return logs.previous(self.cluster, namespace, self._pods(key), since=since, tail=tail)
+
+    def restarts(self, namespace: str) -> dict[str, Restarts]:
+        try:
+            pods = self.cluster.list(kinds.POD, namespace, labels=inventory.OF_FUNCTIONS)
+        except ForbiddenError:  # restarts are additional information
+            return {}
+        return restarts.of_pods(pods)
+
     def replicas(self, namespace: str, name: str) -> list[str]:
         self._existing(Key(namespace, name))
         return self._pods(Key(namespace, name))
@@ -257,16 +335,18 @@ class KubePlatform:
         return asking.statistics_of(self.cluster, key.namespace, self._pods(key))
 
     def _pods(self, key: Key) -> list[str]:
-        return [str(one["metadata"]["name"]) for one in inventory.pods(self.cluster, key)]
+        return [str(pod["metadata"]["name"]) for pod in inventory.pods(self.cluster, key)]
 
     def revisions(self, namespace: str, name: str) -> list[Revision]:
         return records.shown(self._existing(Key(namespace, name)))
 
     def source(self, namespace: str, name: str, revision: int | None = None) -> Path | None:
-        """None: the code is in the image, which is in a registry and not here."""
+        """Return None for a deployed function: its code is in the image, which is in a registry."""
         known = self._existing(Key(namespace, name))
         if revision is not None:
             records.revision(known, revision)
+        elif known.deployment is None:
+            return imported_code.find(self.name, known.key)
         return None
 
     # Removing
@@ -275,14 +355,24 @@ class KubePlatform:
         if image:
             raise UsageError(
                 "images in a registry are not removed from here",
-                hint="leave out `--image`; the registry's own tools remove images",
+                hint="leave out `--image`; `fnbuild prune --platform kube -r REGISTRY` removes what"
+                " nothing needs",
             )
         key = Key(namespace, name)
         if not inventory.function(self.cluster, key).there:
             return False
-        with claims.claimed(self.cluster, key, "deleted", _REMOVING_SECONDS) as claim:
+        with claims.claimed(self.cluster, key, "deleted") as claim:
             rollout.remove(self.cluster, claim)
         return True
+
+    def image_use(self, namespace: str) -> ImageUse:  # noqa: ARG002 - all are listed
+        return images.use(self.cluster)
+
+    def leftovers(self) -> list[Leftover]:
+        return []  # the cluster removes leftover pods itself
+
+    def discard(self, leftover: Leftover) -> bool:  # noqa: ARG002
+        return False
 
     # Projects
 
@@ -307,12 +397,3 @@ class KubePlatform:
         for member in doomed:
             self.delete(namespace, member)
         return records.drop_project(self.cluster, namespace, name)
-
-
-def _unchanged(plan: Plan) -> str:
-    """What is said instead of a rollout. A tag may mean another image by now: nobody here knows."""
-    if plan.function.spec.disable:
-        return "nothing has changed, and the function is still disabled"
-    exact = plan.artifact.digest or plan.artifact.pinned or "@" in plan.artifact.reference
-    more = f"; `--force` starts it with what {plan.artifact.reference} means now"
-    return f"nothing has changed, and the function runs{'' if exact else more}"

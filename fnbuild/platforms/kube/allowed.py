@@ -34,6 +34,16 @@ def check_name(word: str, text: str, whole: str = "") -> None:
         )
 
 
+def is_namespace(text: str) -> bool:
+    """Return True if a namespace can have this name."""
+    return bool(_DNS_LABEL.fullmatch(text)) and len(text) <= _LONGEST_NAME
+
+
+def is_value(text: str) -> bool:
+    """Return True if a label can have this value."""
+    return bool(_VALUE.fullmatch(text))
+
+
 def _suggested(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "face-detector"
 

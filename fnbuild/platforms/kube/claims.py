@@ -8,15 +8,14 @@ ConfigMap, which only one of them can write.
 from __future__ import annotations
 
 import json
-import os
-import socket
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from fnbuild.datadir import data_dir, drop_lock, lock, other_holder
-from fnbuild.errors import BusyError, ConflictError, FnbuildError
+from fnbuild.datadir import drop_lock, lock, other_holder
+from fnbuild.errors import BusyError, ConflictError, FnbuildError, NotFoundError
 from fnbuild.platforms.cluster import kinds
 from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.cluster.faults import StaleError
@@ -25,21 +24,22 @@ from fnbuild.platforms.kube import labels as own
 from fnbuild.platforms.kube.inventory import IMPORTED, Known
 from fnbuild.platforms.kube.labels import Key, Made, config_of
 from fnbuild.platforms.kube.texts import text_of
+from fnbuild.platforms.leases import age_text, holder_from, owner, this_process
 from fnbuild.platforms.projects import DEFAULT
+from fnbuild.spec.secrets import without_values
 from fnbuild.spec.types import Function, Raw
 
 KEPT = 10
 """How many revisions stay on record, beside the one that runs."""
 
+LEASE_SECONDS = 60.0
+"""Seconds until a claim expires that its holder does not renew, for example after a kill."""
+
+_RENEWAL_SECONDS = 15.0
 # The cluster takes a ConfigMap of 1 MiB.
 _LARGEST = 900_000
 _CLAIM = inventory.CLAIM
 _TRIES = 5
-
-
-def owner() -> str:
-    """Who changes functions: the machine and the data directory, whose lock others there see."""
-    return f"{socket.gethostname()}:{data_dir()}"
 
 
 @dataclass(slots=True)
@@ -48,7 +48,8 @@ class Claim:
 
     `known` is what there was when it was taken, `made` the revisions on record by number, `wanted`
     the function that is to come, for others to see while there is none yet. What is added is
-    written when the claim is given back, with `node_port`; with `forget` the record goes instead.
+    written by `save`, and when the claim is given back, with `node_port`; with `forget` the record
+    goes instead.
     """
 
     cluster: Cluster
@@ -58,7 +59,8 @@ class Claim:
     node_port: int = 0
     forget: bool = False
     wanted: Function | None = None
-    _text: str = ""
+    _lease: Raw = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
     def of(cls, cluster: Cluster, known: Known) -> Claim:
@@ -71,8 +73,9 @@ class Claim:
             addresses.node_port(known.service) or known.node_port,
         )
 
-    def add_import(self, function: Function) -> None:
-        self.imported = text_of(config_of(function))
+    def add_import(self, config: Raw) -> None:
+        """Record an import by its configuration, without secret values."""
+        self.imported = text_of(config)
 
     def add(self, made: Made) -> None:
         """Record a revision; with one that serves, an import is one no more."""
@@ -80,21 +83,19 @@ class Claim:
         if not made.failed:
             self.imported = ""
 
-    def take(self, participle: str, seconds: float) -> None:
-        """Note in the cluster who changes the function, until `seconds` from now.
+    def take(self, participle: str) -> None:
+        """Record in the cluster who changes the function, until `LEASE_SECONDS` from now.
 
         Raises `BusyError` when somebody else does.
         """
-        claim = {
-            "owner": owner(),
-            "process": os.getpid(),
-            "participle": participle,
-            "until": round(time.time() + seconds, 3),
+        self._lease = {
+            **this_process(participle, time.time()).to_dict(),
+            "until": _end_of_lease(),
         }
-        self._text = text_of(claim)
         _refuse_another(self.known)
         try:
-            self._write(self._text)
+            write = self.cluster.replace if self.known.record else self.cluster.create
+            self.known.record = write(self._manifest(self._text))
         except ConflictError as error:
             self._look_again()
             _refuse_another(self.known)
@@ -103,23 +104,74 @@ class Claim:
                 hint="try again when that is done",
             ) from error
 
+    def renew(self) -> bool:
+        """Extend the lease; return False if the claim is no longer held."""
+        with self._lock:
+            noted = {**self._lease, "until": _end_of_lease()}
+            held = self._update(lambda record: _with_claim(record, text_of(noted)))
+            if held:
+                self._lease = noted
+            return held
+
+    def refresh(self) -> None:
+        """Read the function's objects again, which may have changed during a build.
+
+        Raises `BusyError` if the claim was lost in the meantime.
+        """
+        with self._lock:
+            self.known = inventory.function(self.cluster, self.known.key)
+            refuse_foreign(self.known)
+            if self._held:
+                return
+        _refuse_another(self.known)
+        raise BusyError(
+            f"the claim on {self.known.key.name} was removed while it was being"
+            f" {self._lease['participle']}",
+            hint="nothing was changed; try again",
+        )
+
+    def save(self) -> list[Made]:
+        """Write the record and keep the claim; return the revisions that left the history."""
+        with self._lock:
+            self._update(lambda _: self._manifest(self._text))
+            kept = self._data()
+            gone = [made for number, made in self.made.items() if str(number) not in kept]
+            for made in gone:
+                del self.made[made.number]
+            return gone
+
     def give_back(self) -> None:
         """Write the record, without the claim.
 
         Where somebody has deleted it meanwhile, or taken over because this took too long, the
         record is theirs.
         """
-        for _ in range(_TRIES):
-            if self.known.record is None or _claim(self.known.record) != self._text:
-                return
-            try:
-                if self.forget or not (self.made or self.imported):
+        with self._lock:
+            if self.forget or not (self.made or self.imported):
+                if self._held:
                     key = self.known.key
                     self.cluster.delete(kinds.CONFIG_MAP, key.namespace, key.object)
-                else:
-                    self._write("")
-                return
-            except StaleError:
+            else:
+                self._update(lambda _: self._manifest(""))
+
+    @property
+    def _text(self) -> str:
+        return text_of(self._lease)
+
+    @property
+    def _held(self) -> bool:
+        """Return True if the record had this claim when it was last read."""
+        return self.known.record is not None and _claim(self.known.record) == self._text
+
+    def _update(self, changed: Callable[[Raw], Raw]) -> bool:
+        """Replace the record as long as it has this claim; False when it has not."""
+        for _ in range(_TRIES):
+            if self.known.record is None or not self._held:
+                return False
+            try:
+                self.known.record = self.cluster.replace(changed(self.known.record))
+                return True
+            except (StaleError, NotFoundError):
                 self._look_again()
         raise ConflictError(
             f"the record of {self.known.key.name} could not be written: somebody else writes"
@@ -130,7 +182,8 @@ class Claim:
         key = self.known.key
         self.known.record = self.cluster.get(kinds.CONFIG_MAP, key.namespace, key.object)
 
-    def _write(self, claim: str) -> None:
+    def _manifest(self, claim: str) -> Raw:
+        """The record as it is to be written, with the claim or "" for none."""
         live = self.known.record or {}
         metadata: Raw = dict(live.get("metadata") or {})
         metadata.pop("managedFields", None)
@@ -138,7 +191,7 @@ class Claim:
         annotations.pop(_CLAIM, None)
         if self.node_port:
             annotations[inventory.NODE_PORT] = str(self.node_port)
-        manifest = {
+        return {
             "apiVersion": "v1",
             "kind": "ConfigMap",
             "metadata": {
@@ -150,8 +203,6 @@ class Claim:
             },
             "data": self._data() | (self._coming() if claim else {}),
         }
-        write = self.cluster.replace if live else self.cluster.create
-        self.known.record = write(manifest)
 
     def _labels(self, *, changing: bool) -> dict[str, str]:
         config = self.made[max(self.made)].config if self.made else {}
@@ -172,7 +223,7 @@ class Claim:
         """What a first deploy is to bring; nothing when it finds no room."""
         if self.made or self.imported or self.wanted is None:
             return {}
-        text = text_of(config_of(self.wanted))
+        text = text_of(without_values(config_of(self.wanted), secrets_only=True))
         return {inventory.WANTED: text} if len(text.encode()) < _LARGEST else {}
 
     def _data(self) -> dict[str, str]:
@@ -191,9 +242,9 @@ class Claim:
 
 @contextmanager
 def claimed(
-    cluster: Cluster, key: Key, participle: str, seconds: float, wanted: Function | None = None
+    cluster: Cluster, key: Key, participle: str, wanted: Function | None = None
 ) -> Iterator[Claim]:
-    """Hold the function's lock and its claim in the cluster; see `Claim`.
+    """Hold the function's lock and its claim in the cluster, which is renewed; see `Claim`.
 
     Raises `BusyError` when somebody else is changing the function, `ConflictError` when objects of
     its name are none of fnbuild's. What a deploy of this data directory has left that was killed is
@@ -204,15 +255,37 @@ def claimed(
         refuse_foreign(known)
         claim = Claim.of(cluster, known)
         claim.wanted = wanted
-        claim.take(participle, seconds)
+        claim.take(participle)
         try:
-            yield claim
+            with _renewed(claim):
+                yield claim
         except BaseException as error:
             _give_back_behind(claim, error)
             raise
         claim.give_back()
         if claim.forget:
             drop_lock(*key)
+
+
+@contextmanager
+def _renewed(claim: Claim) -> Iterator[None]:
+    """Prolong the claim's lease until the block ends, however long that takes."""
+    ended = threading.Event()
+
+    def renew() -> None:
+        held = True
+        while held and not ended.wait(_RENEWAL_SECONDS):
+            # A cluster that does not answer now may do so before the lease ends.
+            with suppress(FnbuildError):
+                held = claim.renew()
+
+    name = f"claim on {claim.known.key}"
+    thread = threading.Thread(target=renew, name=name, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 def refuse_foreign(known: Known) -> None:
@@ -253,7 +326,9 @@ def change_of(known: Known) -> str:
 
 
 def _by_another(claim: Raw) -> str:
-    return f"being {claim.get('participle', 'changed')} from {claim.get('owner', 'elsewhere')}"
+    holder = holder_from(claim)
+    age = f" (started {age_text(time.time() - holder.since)} ago)" if holder.since else ""
+    return f"{holder}{age}"
 
 
 def _refuse_another(known: Known) -> None:
@@ -265,6 +340,16 @@ def _refuse_another(known: Known) -> None:
         f"{known.key.name} is {_by_another(known.claim)}",
         hint=f"try again when that is done; if it was killed, its claim ends in {left:.0f} s",
     )
+
+
+def _end_of_lease() -> float:
+    return round(time.time() + LEASE_SECONDS, 3)
+
+
+def _with_claim(record: Raw, claim: str) -> Raw:
+    metadata = {key: value for key, value in record["metadata"].items() if key != "managedFields"}
+    annotations = {**(metadata.get("annotations") or {}), _CLAIM: claim}
+    return {**record, "metadata": {**metadata, "annotations": annotations}}
 
 
 def _claim(record: Raw) -> str:

@@ -93,6 +93,7 @@ def _pod(made: Made, function: Function, event: object, pull_secret: str) -> Raw
     return {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
         **placement(function, pull_secret),
         "securityContext": hardening.of_pod(function),
         "containers": [container],

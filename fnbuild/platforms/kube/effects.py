@@ -6,7 +6,7 @@ import json
 import re
 
 from fnbuild.platforms.effects import strange_triggers
-from fnbuild.platforms.kube import cron, nodes, scaling
+from fnbuild.platforms.kube import cron, isolation, nodes, scaling
 from fnbuild.platforms.kube.service import NODE_PORTS, service_type
 from fnbuild.platforms.kube.volumes import volumes_of
 from fnbuild.platforms.settings import GPU, restart_policy, wanted_port
@@ -23,6 +23,7 @@ def warnings_for(function: Function) -> tuple[str, ...]:
         *_of_ports(function),
         *_of_scaling(function),
         *_of_restarts(function),
+        *isolation.warnings_for(function),
         *strange_triggers(function),
     ]
     if meaningless := _meaningless(function):
@@ -80,6 +81,12 @@ def _of_scaling(function: Function) -> list[str]:
         found.append(
             "minReplicas 0 counts as 1: nothing wakes a function here that has no pods;"
             " `--replicas 0` stops it by hand"
+        )
+    if scaling.by_cpu(function) and "cpu" not in spec.resources.requests:
+        found.append(
+            "the autoscaler compares CPU usage with spec.resources.requests, which has no cpu:"
+            f" {' and '.join(f'{name} {text}' for name, text in scaling.REQUESTS.items())} are"
+            " requested, within the limits; `--resource-request cpu=AMOUNT` says what a pod needs"
         )
     if scaling.bounds(function)[1] > 1 and cron.triggers(function) and not cron.in_jobs(function):
         found.append(

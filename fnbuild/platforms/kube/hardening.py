@@ -43,7 +43,7 @@ def of_other(function: Function, container: Raw) -> Raw:
 
 
 def _least(function: Function) -> Raw:
-    context: Raw = {"allowPrivilegeEscalation": False}
-    if hardened(function):
-        context["capabilities"] = {"drop": ["ALL"]}
-    return context
+    # No function needs raw sockets, which could forge packets; programs that run as root may need
+    # the other capabilities.
+    dropped = ["ALL"] if hardened(function) else ["NET_RAW"]
+    return {"allowPrivilegeEscalation": False, "capabilities": {"drop": dropped}}

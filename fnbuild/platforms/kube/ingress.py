@@ -26,8 +26,9 @@ _LONGEST_LABEL = 63
 _RANDOM_CHARS = 8
 
 
-def ingress(made: Made, function: Function) -> Raw | None:
+def ingress(made: Made, function: Function, *, has_class: bool) -> Raw | None:
     """None when the function has none. Raises `InputError` for templates that cannot be filled.
+    Without `has_class` the cluster has no field for the class, and an annotation tells it.
 
     Nuclio's rules (pkg/platform/kube/functionres/lazy.go), but for two annotations: its snippet of
     nginx configuration, which today's controllers refuse, is not there; the largest body is, for
@@ -55,7 +56,10 @@ def ingress(made: Made, function: Function) -> Raw | None:
         spec["tls"] = secrets
     chosen = trigger.attributes.get("ingressClassName") or os.environ.get(CLASS)
     if chosen and _CLASS_ANNOTATION not in annotations:
-        spec = {"ingressClassName": chosen, **spec}
+        if has_class:
+            spec = {"ingressClassName": chosen, **spec}
+        else:
+            annotations[_CLASS_ANNOTATION] = str(chosen)
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "Ingress",

@@ -28,7 +28,8 @@ APP = "nuclio.io/app"
 FUNCTION = "nuclio.io/function-name"
 VERSION = "nuclio.io/function-version"
 PROJECT = "nuclio.io/project-name"
-MANAGED_BY = "app.kubernetes.io/managed-by"
+_APP = "app.kubernetes.io"
+MANAGED_BY = f"{_APP}/managed-by"
 MANAGER = "fnbuild"
 OURS = f"{CLASS}=function,{MANAGED_BY}={MANAGER}"
 """Selects what belongs to functions that fnbuild deployed."""
@@ -46,6 +47,7 @@ CONFIG = "nuclio.io/function-config"
 REVISION = "fnbuild.io/revision"
 OWNER = "fnbuild.io/owner"
 PINNED = "fnbuild.io/pinned"
+OVERLAP = "fnbuild.io/overlap"
 _DIGEST = "fnbuild.io/digest"
 _IMAGE = "fnbuild.io/image"
 _CREATED = "fnbuild.io/created"
@@ -55,6 +57,7 @@ OF_REVISIONS = (REVISION, _CREATED, _SOURCE, _NOTE, OWNER, PINNED)
 """Those that tell when, by whom and of which very image; the rest follows from the function."""
 
 _MOST_SOURCE = 64 << 10
+_DIGEST_LETTERS = 12
 _LONGEST_MESSAGE = 16 << 10
 
 
@@ -178,7 +181,7 @@ class Made:
             source=number(annotations, _SOURCE) or revision,
             note=annotations.get(_NOTE, ""),
             stamp=_stamp(about, digest),
-            overlap=_overlaps(config, deployment["spec"]),
+            overlap=_overlaps(annotations, config, deployment["spec"]),
             owner=annotations.get(OWNER, ""),
         )
 
@@ -202,9 +205,30 @@ class Made:
     def labels(self) -> dict[str, str]:
         """Those of all its objects and pods. `InputError` for ones Kubernetes does not take."""
         given = (self.config.get("metadata") or {}).get("labels") or {}
-        found = {PROJECT: "default"} | given | self.key.selector | {MANAGED_BY: MANAGER}
+        project = given.get(PROJECT) or "default"
+        recommended = {
+            f"{_APP}/name": self.key.name,
+            f"{_APP}/instance": self.key.object,
+            f"{_APP}/component": "function",
+            f"{_APP}/part-of": project,
+        }
+        if version := self._version:
+            recommended[f"{_APP}/version"] = version
+        found = {PROJECT: "default"} | recommended | given | self.key.selector
+        found[MANAGED_BY] = MANAGER
         allowed.check_labels(found)
         return found
+
+    @property
+    def _version(self) -> str:
+        """The code's digest, or the tag of an image from elsewhere; "" where neither is a label.
+
+        The number of the revision would restart the pods of an unchanged function.
+        """
+        if self.digest:
+            return self.digest[:_DIGEST_LETTERS]
+        tag = self.image.rpartition("/")[2].partition("@")[0].partition(":")[2]
+        return tag if allowed.is_value(tag) else ""
 
     def metadata(self, annotations: Mapping[str, str] | None = None, name: str = "") -> Raw:
         """Of one of its objects."""
@@ -282,8 +306,10 @@ def _stamp(about: Raw, digest: str) -> str:
     return "" if stamp == digest else stamp
 
 
-def _overlaps(config: Raw, spec: Raw) -> bool:
+def _overlaps(annotations: Raw, config: Raw, spec: Raw) -> bool:
     """A function with a GPU is replaced with a gap unless somebody asked for none."""
+    if annotations.get(OVERLAP) == "false":
+        return False  # a rollout without a gap is, or was, under way: see `replacing`
     given = part(config, "spec")
     if given.get("deploymentStrategy") or (spec.get("strategy") or {}).get("type") == "Recreate":
         return False

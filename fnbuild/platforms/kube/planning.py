@@ -17,19 +17,21 @@ from fnbuild.errors import InputError, UsageError
 from fnbuild.platforms import OF_CONFLICTS, Artifact, Manifest, Plan, Step
 from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.cluster.faults import FieldConflictError, FieldsError
-from fnbuild.platforms.kube import asking, claims, origins, records, scaling
+from fnbuild.platforms.kube import asking, claims, origins, records, replacing, scaling
 from fnbuild.platforms.kube.effects import warnings_for
 from fnbuild.platforms.kube.inventory import Known
 from fnbuild.platforms.kube.labels import Made, config_of, key_of, now
 from fnbuild.platforms.kube.manifests import Surroundings, manifests, needs, portable
 from fnbuild.platforms.kube.objects import shown, target, without_replicas
 from fnbuild.platforms.kube.reasons import rolled_out, wanted_replicas
+from fnbuild.platforms.kube.secret_store import SecretStore
 from fnbuild.platforms.kube.service import service
-from fnbuild.platforms.kube.surroundings import identity, look
+from fnbuild.platforms.kube.surroundings import Live, identity, look
+from fnbuild.platforms.leases import owner
 from fnbuild.platforms.steps import REVISION, anew, as_revision, compared
 from fnbuild.spec.types import Function, Raw
 
-OPTIONS = frozenset({"force", "overlap", "keep_failed"}) | OF_CONFLICTS
+OPTIONS = frozenset({"force", "overlap", "keep_failed", "monitoring"}) | OF_CONFLICTS
 _AT_ONCE = 6
 
 
@@ -52,7 +54,9 @@ class Planned:
 
     `wanted` are the manifests in the order in which they are applied, `unwanted` live objects that
     go when the new revision serves. `scaled` says that one of these, an autoscaler, has set the
-    number of pods: until it is gone, that is left alone.
+    number of pods: until it is gone, that is left alone. `secrets` has the values to which the
+    revision refers. `way` is how the pods are
+    replaced.
     """
 
     plan: Plan
@@ -61,13 +65,22 @@ class Planned:
     around: Surroundings
     wanted: tuple[Manifest, ...]
     unwanted: tuple[Raw, ...]
+    secrets: SecretStore
     scaled: bool = False
+    way: replacing.Way = "as-configured"
 
     @property
     def deployment(self) -> Manifest:
         """The Deployment as it is applied first."""
         manifest = next(one for one in self.wanted if one["kind"] == "Deployment")
+        if self.way == "beside":
+            manifest = replacing.overlapping(manifest)
         return without_replicas(manifest) if self.scaled else manifest
+
+    @property
+    def provisional(self) -> bool:
+        """Return True if the Deployment is to be applied again, as it stays, after the rollout."""
+        return self.scaled or self.way == "beside"
 
     @property
     def forces(self) -> bool:
@@ -98,7 +111,9 @@ def plan(  # noqa: PLR0913, PLR0917 (what is there, what is wanted, how)
     key_of(function)
     claims.refuse_foreign(known)
     live = look(cluster, known, function)
-    made = _revision(known, function, artifact, options, again)
+    store = SecretStore(cluster, known.key)
+    config = store.referring(config_of(function))
+    made = _revision(known, config, artifact, options, again)
     runs = known.deployment
     ill = runs is not None and not rolled_out(runs)
     if runs is not None and ill and again is None and _fails(cluster, runs, live.pods):
@@ -111,6 +126,8 @@ def plan(  # noqa: PLR0913, PLR0917 (what is there, what is wanted, how)
     tried = (without_replicas(one) if scaled else one for one in wanted)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         after = list(pool.map(lambda one: _tried(cluster, function, one, options), tried))
+    replacement = _replacement(cluster, function, live, [one for one, _ in after])
+    refusal = replacement.refusal
     steps = (
         *_told(known, made, artifact),
         *(_step(target(one), live.found(one), one) for one, _ in after),
@@ -124,18 +141,29 @@ def plan(  # noqa: PLR0913, PLR0917 (what is there, what is wanted, how)
         *warnings_for(function),
         *_of_image(function, artifact),
         *_of_scale(known, made, again is not None),
+        *_of_budget(function, around),
         *(text for _, text in after if text),
     )
+    if refusal is not None and preview:
+        warnings += (f"a deploy would be refused now: {refusal.message}; {refusal.hint}",)
     done = Plan(
         function,
         artifact,
         steps if all(one.verb == "keep" for one in steps) else as_revision(steps),
         warnings,
         options,
-        manifests=portable(made, around),
+        manifests=portable(made, around, monitoring=bool(options.get("monitoring"))),
         needs=needs(made),
+        refusal=refusal,
     )
-    return Planned(done, known, made, around, wanted, unwanted, scaled)
+    return Planned(done, known, made, around, wanted, unwanted, store, scaled, replacement.way)
+
+
+def _replacement(
+    cluster: Cluster, function: Function, live: Live, after: list[Raw]
+) -> replacing.Replacement:
+    wanted = next(one for one in after if one["kind"] == "Deployment")
+    return replacing.decide(cluster, function, wanted, live.found(wanted), live.pods)
 
 
 def _around(cluster: Cluster, known: Known, made: Made, around: Surroundings) -> Surroundings:
@@ -183,7 +211,7 @@ def _with_options(function: Function, artifact: Artifact, options: dict[str, Any
 
 def _revision(
     known: Known,
-    function: Function,
+    config: Raw,
     artifact: Artifact,
     options: dict[str, Any],
     again: Again | None,
@@ -197,10 +225,10 @@ def _revision(
         digest=artifact.digest,
         image=artifact.reference,
         pinned=_pinned(known.made, artifact),
-        config=config_of(function),
+        config=config,
         source=number,
         overlap=bool(options.get("overlap")),
-        owner=claims.owner(),
+        owner=owner(),
     )
     if again is not None:
         return replace(
@@ -274,8 +302,30 @@ def _of_scale(known: Known, made: Made, again: bool) -> tuple[str, ...]:
     return (f"somebody has scaled it to {now}; this makes it {number}: {keeps}",)
 
 
+def _of_budget(function: Function, around: Surroundings) -> tuple[str, ...]:
+    """A warning that several replicas get no disruption budget."""
+    if around.budget is not None or scaling.bounds(function)[1] < 2:
+        return ()
+    return (
+        "this user may not read poddisruptionbudgets.policy: the replicas get no disruption budget,"
+        " and draining nodes may end all of them at once",
+    )
+
+
+def unchanged_message(plan: Plan) -> str:
+    """Return the progress message for a plan without changes.
+
+    It mentions `--force` for an image named by a tag, which may mean another image by now.
+    """
+    if plan.function.spec.disable:
+        return "nothing has changed, and the function is still disabled"
+    exact = plan.artifact.digest or plan.artifact.pinned or "@" in plan.artifact.reference
+    more = f"; `--force` starts it with what {plan.artifact.reference} means now"
+    return f"nothing has changed, and the function runs{'' if exact else more}"
+
+
 def _of_image(function: Function, artifact: Artifact) -> tuple[str, ...]:
-    """A warning of an image that was built here and that only this machine's engine has."""
+    """Return a warning for an image that only the engine of this machine has."""
     spec = function.spec
     if not artifact.digest or spec.run_registry or spec.build.registry:
         return ()

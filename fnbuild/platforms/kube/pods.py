@@ -11,7 +11,8 @@ import math
 from collections.abc import Iterable
 
 from fnbuild.build.processor import DRAIN_SECONDS, settings, termination_seconds
-from fnbuild.platforms.kube import hardening
+from fnbuild.platforms.kube import hardening, monitoring, scaling
+from fnbuild.platforms.kube.availability import spread
 from fnbuild.platforms.kube.labels import CONTAINER, Made
 from fnbuild.platforms.kube.volumes import volumes_of
 from fnbuild.platforms.processors import ADMIN_PORT
@@ -34,12 +35,12 @@ def template(made: Made, function: Function, pull_secret: str, *, cron_jobs: boo
 
     Raises `InputError` for values that cannot work.
     """
-    linger = _linger(made, function)
+    linger = _linger(function)
     processor = _processor(function, linger, cron_jobs=cron_jobs)
     return {
         "metadata": {
             "labels": made.labels(),
-            "annotations": made.pod_annotations(processor),
+            "annotations": monitoring.ANNOTATIONS | made.pod_annotations(processor),
         },
         "spec": _pod(made, function, pull_secret, _stop_seconds(function, linger)),
     }
@@ -58,12 +59,13 @@ def strategy(made: Made, function: Function) -> Raw:
     return {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"}}
 
 
-def _linger(made: Made, function: Function) -> float:
-    """How long an ending pod takes requests from who does not know of its end yet, in seconds.
+def _linger(function: Function) -> float:
+    """Return the seconds for which an ending pod serves callers that do not know of its end yet.
 
-    Where the next one waits for that end it only makes the gap longer.
+    Where the next pod always waits for that end it only makes the gap longer. A pod with a GPU may
+    well be replaced by one beside it (`replacing`), and its template cannot tell.
     """
-    recreates = strategy(made, function).get("type") == "Recreate"
+    recreates = (function.spec.deployment_strategy or {}).get("type") == "Recreate"
     return _SHORT_LINGER if recreates else _LINGER
 
 
@@ -99,7 +101,11 @@ def _pod(made: Made, function: Function, pull_secret: str, stop_seconds: int) ->
     pod: Raw = {"serviceAccountName": spec.service_account or "default"}
     if not spec.service_account:
         pod["automountServiceAccountToken"] = False
+    # One variable for each port of each service of the namespace would be in the environment.
+    pod["enableServiceLinks"] = False
     pod |= placement(function, pull_secret)
+    if constraints := spread(made, function):
+        pod["topologySpreadConstraints"] = constraints
     if spec.host_ipc:
         pod["hostIPC"] = True
     pod["securityContext"] = hardening.of_pod(function)
@@ -142,7 +148,10 @@ def _container(made: Made, function: Function, mounts: Iterable[Raw]) -> Raw:
         "name": CONTAINER,
         "image": made.runs,
         "imagePullPolicy": pull_policy(made, function),
-        "ports": [{"name": HTTP, "containerPort": HTTP_PORT, "protocol": "TCP"}],
+        "ports": [
+            {"name": HTTP, "containerPort": HTTP_PORT, "protocol": "TCP"},
+            {"name": monitoring.PORT, "containerPort": ADMIN_PORT, "protocol": "TCP"},
+        ],
         "env": environment(function),
     }
     if spec.env_from:
@@ -187,9 +196,12 @@ def _variable(one: EnvVar) -> Raw:
 
 
 def resources(function: Function) -> Raw:
-    """Limits and requests, with Nuclio's least requests where neither says anything."""
+    """Limits and requests, with Nuclio's least requests where neither says anything. An autoscaler
+    that compares CPU with them needs more.
+    """
     limits = dict(function.spec.resources.limits)
-    least = {name: text for name, text in _LEAST.items() if _fits(text, limits.get(name))}
+    usual = scaling.REQUESTS if scaling.by_cpu(function) else _LEAST
+    least = {name: text for name, text in usual.items() if _fits(text, limits.get(name))}
     found = {"limits": limits, "requests": least | function.spec.resources.requests}
     return {name: value for name, value in found.items() if value}
 

@@ -77,6 +77,13 @@ def cannot_pull(  # noqa: PLR0913 (all that tells)
 
 
 def _absent(case: _Case) -> Finding:
+    if "@" in case.image and not case.place:
+        # By a digest it runs what was there when it was deployed.
+        return Finding(
+            f"the registry {case.registry} no longer has the image {case.image}",
+            "deploy the function again from its folder, which builds and pushes the image:"
+            " `fnbuild deploy --path FOLDER --platform kube -r REGISTRY`",
+        )
     return Finding(
         f"the registry {case.registry} has no image {case.image}",
         f"correct the name in {case.place}, or push it there"

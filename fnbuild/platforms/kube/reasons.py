@@ -113,6 +113,11 @@ def _generation(deployment: Raw, name: str) -> int:
     return int((deployment.get("status") or {}).get(name) or 0)
 
 
+def matching(deployment: Raw, pods: Sequence[Raw]) -> list[Raw]:
+    """Return the pods that have everything of the Deployment's template."""
+    return [pod for pod in pods if _within(deployment["spec"]["template"], pod)]
+
+
 def of_newest(deployment: Raw, pods: Sequence[Raw]) -> list[Raw]:
     """The pods of the Deployment's newest ReplicaSet, the oldest first.
 
@@ -120,7 +125,7 @@ def of_newest(deployment: Raw, pods: Sequence[Raw]) -> list[Raw]:
     rollout need not ask for ReplicaSets, which carry a whole template each.
     """
     template: Raw = deployment["spec"]["template"]
-    alike = [pod for pod in pods if _within(template, pod)]
+    alike = matching(deployment, pods)
     if not alike:
         # Admission may have changed them, such as their images: then the newest that look like it,
         # unless the cluster says that it has made none.

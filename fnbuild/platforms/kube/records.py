@@ -7,6 +7,7 @@ Serving needs none of it.
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 
 from fnbuild.errors import ConflictError
@@ -16,8 +17,12 @@ from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.kube import labels as own
 from fnbuild.platforms.kube.inventory import Known
 from fnbuild.platforms.kube.labels import Made
+from fnbuild.platforms.kube.reasons import condition, rolled_out
 from fnbuild.platforms.projects import DEFAULT, texts_of
 from fnbuild.spec.types import Raw
+
+INTERRUPTED = "its deploy was interrupted"
+"""The failure of a revision whose deploy ended before it was ready and could not say why."""
 
 _PROJECTS = f"{own.RECORD}=project"
 # No object of a function has a dot in its name.
@@ -61,8 +66,40 @@ def never_served(known: Known) -> bool:
 
 
 def shown(known: Known) -> list[Revision]:
-    """All revisions, newest first."""
-    return history.shown(revisions(known), active(known))
+    """Return all revisions, newest first.
+
+    The revision of the Deployment is active once it was ready. Until then the one before it is,
+    whose pods go on serving, if there are any.
+    """
+    some, newest, deployment = revisions(known), active(known), known.deployment
+    if newest is None or deployment is None:
+        return history.shown(some, newest)
+    on_record = {made.number: made for made in recorded(known)}
+    if newest.number not in on_record and not rolled_out(deployment):
+        serving = _serving(some, newest, deployment)
+        if _may_become_ready(known, deployment):
+            return history.shown(some, serving, newest)
+        failed = newest.with_failure(INTERRUPTED)
+        some = [failed if made.number == newest.number else made for made in some]
+        return history.shown(some, serving)
+    if newest.number in on_record and on_record[newest.number].failed:
+        return history.shown(some, _serving(some, newest, deployment))
+    return history.shown(some, newest)
+
+
+def _serving(some: list[Made], newest: Made, deployment: Raw) -> Made | None:
+    """Return the revision whose pods serve while the newest one is not ready."""
+    if not (deployment.get("status") or {}).get("availableReplicas"):
+        return None
+    served = (made for made in some if made.number != newest.number and not made.failed)
+    return next(served, None)
+
+
+def _may_become_ready(known: Known, deployment: Raw) -> bool:
+    """Return True while a deploy of it is under way, or the cluster has not given it up."""
+    return known.claimed(time.time()) or condition(deployment, "Progressing").get("status") == (
+        "True"
+    )
 
 
 def revision(known: Known, number: int) -> Made:

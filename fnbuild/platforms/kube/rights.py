@@ -22,9 +22,30 @@ RIGHTS = (
         ("get",),
         f"functions do not find the secret {PULL_SECRET}; spec.imagePullSecrets names it",
     ),
+    Right(
+        kinds.SECRET,
+        ("create", "update", "delete"),
+        "functions with variables that hold secrets cannot be deployed",
+    ),
+    Right(
+        kinds.REPLICA_SET,
+        ("list", "delete"),
+        "secrets of a function that an earlier version deployed stay in its old ReplicaSets",
+    ),
+    Right(
+        kinds.POD,
+        ("create", "delete"),
+        "a redeploy with a GPU finds code that cannot be imported after the old pod ended",
+    ),
     Right(kinds.EVENT, ("list",), "a deploy that fails says less of the reason"),
     Right(kinds.HPA_V1, (*_READ, *_CHANGE), "functions do not scale by load"),
     Right(kinds.INGRESS, (*_READ, *_CHANGE), "functions get no ingress"),
+    Right(
+        kinds.DISRUPTION_BUDGET,
+        ("get", *_CHANGE),
+        "functions of several replicas get no disruption budget",
+    ),
+    Right(kinds.NETWORK_POLICY, ("get", *_CHANGE), "`--hardened` functions cannot be deployed"),
     Right(kinds.CRON_JOB, (*_READ, *_CHANGE), "cron triggers cannot be CronJobs"),
     Right(kinds.POD, ("get",), "`logs` shows nothing", "log"),
     Right(

@@ -6,13 +6,13 @@ until the new pods are ready, so that a revision that fails has changed nothing 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 
-from fnbuild.build.processor import readiness_seconds
-from fnbuild.errors import ConflictError, FnbuildError, NotFoundError
+from fnbuild.errors import ConflictError, FnbuildError, NotFoundError, NotReadyError
 from fnbuild.platforms import Manifest, Progress
 from fnbuild.platforms.cluster import kinds
 from fnbuild.platforms.cluster.api import Cluster
@@ -22,20 +22,14 @@ from fnbuild.platforms.kube.labels import Made
 from fnbuild.platforms.kube.manifests import manifests
 from fnbuild.platforms.kube.planning import Planned
 from fnbuild.platforms.kube.reasons import rolled_out
-from fnbuild.platforms.kube.surroundings import cron_jobs, identity
+from fnbuild.platforms.kube.rehearsal import Rehearsal, sweep
+from fnbuild.platforms.kube.secret_store import SecretStore, has_references
+from fnbuild.platforms.kube.surroundings import cron_jobs, identity, policies
 from fnbuild.platforms.kube.waiting import Wait, opening
-from fnbuild.spec.types import Function
 
 # How long pods that serve take to be the only ones again.
 _SETTLING_SECONDS = 10.0
-# What a deploy takes beside twice the readiness of the function, in seconds.
-_MORE_SECONDS = 120.0
 _AT_ONCE = 6
-
-
-def claim_seconds(function: Function) -> float:
-    """How long a change of the function may take: forth, and back again."""
-    return 2 * readiness_seconds(function) + _MORE_SECONDS
 
 
 def settle(claim: Claim) -> Made | None:
@@ -51,7 +45,7 @@ def settle(claim: Claim) -> Made | None:
             claim.add(active)
             return active
         if known is None:
-            claim.add(active.with_failure("its deploy was interrupted"))
+            claim.add(active.with_failure(records.INTERRUPTED))
         elif not known.failed:
             return known
     served = (made for made in claim.made.values() if not made.failed)
@@ -65,13 +59,20 @@ def remove(cluster: Cluster, claim: Claim) -> None:
     has lost nothing.
     """
     known, namespace = claim.known, claim.known.key.namespace
+    configs = [made.config for made in (*claim.made.values(), known.made) if made is not None]
+    if claim.imported:
+        configs.append(json.loads(claim.imported))
+    sweep(cluster, known.key)
     crons, jobs = cron_jobs(cluster, known.key)
     extras = [(kinds.INGRESS, known.ingress), (kinds.HPA_V1, known.hpa)]
     extras += [(crons, one) for one in jobs]
+    extras += [(kinds.of(one), one) for one in policies(cluster, known.key).objects]
     for some in (extras, [(kinds.SERVICE, known.service)], [(kinds.DEPLOYMENT, known.deployment)]):
         there = [(kind, str(one["metadata"]["name"])) for kind, one in some if one is not None]
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             list(pool.map(lambda one: cluster.delete(one[0], namespace, one[1]), there))
+    needed = any(has_references(config, known.key.name) for config in configs)
+    SecretStore(cluster, known.key).delete(needed=needed)
     claim.forget = True
 
 
@@ -88,6 +89,8 @@ class Rollout:
 
     def run(self) -> None:
         """Raises `NotReadyError` or what the cluster refuses; the previous revision serves then."""
+        if self.planned.plan.refusal is not None:
+            raise self.planned.plan.refusal
         made = self.planned.made
         self.progress(f"making revision {made.number}")
         try:
@@ -103,9 +106,26 @@ class Rollout:
         for manifest in self.planned.wanted:
             if manifest["kind"] == "Service" and self.claim.known.service is None:
                 self._apply([manifest])
+        self._rehearse()
         # From here on it may have changed, whatever is heard of it.
         self._applied = True
         self.cluster.apply(self.planned.deployment, force=self.planned.forces)
+
+    def _rehearse(self) -> None:
+        """Find out what can be found out while the pods still serve that are to end first."""
+        live = self.claim.known.deployment
+        if self.planned.way != "gap" or live is None:
+            return
+        if not (live.get("status") or {}).get("availableReplicas"):
+            return
+        made = self.planned.made
+        try:
+            Rehearsal(self.cluster, made, self.planned.deployment, self.progress).run()
+        except NotReadyError as error:
+            self._record(error)
+            if self.previous is not None:
+                self._add(error, f"revision {self.previous.number} goes on serving")
+            raise
 
     def _finish(self) -> None:
         """Bring everything else in line with the revision that serves."""
@@ -119,8 +139,8 @@ class Rollout:
                 self.progress(f"removing {kind.lower()} {name}")
                 namespace = self.planned.known.key.namespace
                 self.cluster.delete(kinds.of(one), namespace, name)
-            if self.planned.scaled:
-                # Now nobody else decides how many pods there are.
+            if self.planned.provisional:
+                # Now nobody else decides how many pods there are, and the old pods are gone.
                 self.cluster.apply(_deployment(self.planned.wanted), force=True)
         except FnbuildError as error:
             self._add(error, f"revision {self.planned.made.number} serves; deploy again to end it")

@@ -11,6 +11,11 @@ from fnbuild.platforms.cluster.kinds import HPA_V1, Kind
 from fnbuild.platforms.kube.labels import CONTAINER, Made
 from fnbuild.spec.types import Function, Raw
 
+REQUESTS = {"cpu": "500m", "memory": "256Mi"}
+"""Default requests of pods that an autoscaler scales by CPU. It compares usage with the request,
+and every event would exceed the usual 25m.
+"""
+
 _TARGET_CPU = 75
 
 
@@ -44,6 +49,11 @@ def replicas(function: Function, live: int | None) -> int | None:
     if least == most:
         return least
     return None if live is None else min(max(live, least), most)
+
+
+def by_cpu(function: Function) -> bool:
+    """Return True if an autoscaler compares the pods' CPU usage with their requests."""
+    return scales(function) and not needs_metrics(function)
 
 
 def needs_metrics(function: Function) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 from fnbuild.platforms.cluster import kinds
@@ -15,6 +16,8 @@ from fnbuild.platforms.kube.inventory import Known
 from fnbuild.platforms.kube.labels import Key
 from fnbuild.platforms.kube.manifests import Surroundings
 from fnbuild.spec.types import Function, Raw
+
+_AT_ONCE = 6
 
 PULL_SECRET = "registry-credentials"  # noqa: S105 (a name, and Nuclio's)
 """The secret with which nodes pull the images of functions that name none."""
@@ -42,12 +45,14 @@ def identity(manifest: Raw) -> tuple[str, str]:
 def look(cluster: Cluster, known: Known, function: Function) -> Live:
     """Everything else that has to be known of the cluster, asked for at the same time."""
     key = known.key
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
         # Who deploys has to see pods, and hears that he may not before anything is changed.
         pods = pool.submit(inventory.pods, cluster, key)
         hpa = pool.submit(_hpa_kind, cluster, function)
         crons = pool.submit(cron_jobs, cluster, key)
         secret = pool.submit(_pull_secret, cluster, key, function)
+        rules = pool.submit(policies, cluster, key)
+        has_class = pool.submit(_has_ingress_class, cluster, function)
         kind, (cron_kind, jobs) = hpa.result(), crons.result()
         around = Surroundings(
             hpa=kind,
@@ -55,11 +60,14 @@ def look(cluster: Cluster, known: Known, function: Function) -> Live:
             node_port=addresses.node_port(known.service) if known.service else known.node_port,
             pull_secret=secret.result(),
             replicas=_replicas(known),
+            budget=rules.result().budget,
+            ingress_class=has_class.result(),
         )
     autoscaler = known.hpa
     if autoscaler is not None and kind is not kinds.HPA_V1:
         autoscaler = cluster.get(kind, key.namespace, key.object)
     some = (known.service, known.deployment, autoscaler, known.ingress, *jobs)
+    some = (*some, *rules.result().objects)
     return Live(around, tuple(one for one in some if one is not None), pods.result())
 
 
@@ -80,6 +88,40 @@ def cron_jobs(cluster: Cluster, key: Key) -> tuple[Kind, list[Raw]]:
     except ForbiddenError:
         return kind, []
     return kind, [one for one in listed if inventory.ours(one)]
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """The function's disruption budget and network policy, if they exist.
+
+    `budget` is the newest kind of budget that the cluster serves, or None if this user may not
+    read budgets.
+    """
+
+    budget: Kind | None
+    objects: tuple[Raw, ...]
+
+
+def policies(cluster: Cluster, key: Key) -> Policies:
+    """Read the function's policies from the cluster."""
+    newest, older = kinds.DISRUPTION_BUDGET, kinds.DISRUPTION_BUDGET_V1BETA1
+    budget: Kind | None = newest if cluster.serves(newest) else older
+    objects: list[Raw | None] = []
+    with suppress(ForbiddenError):
+        objects.append(cluster.get(kinds.NETWORK_POLICY, key.namespace, key.object))
+    try:
+        objects.append(cluster.get(budget or older, key.namespace, key.object))
+    except ForbiddenError:
+        budget = None
+    ours = (policy for policy in objects if policy is not None and inventory.ours(policy))
+    return Policies(budget, tuple(ours))
+
+
+def _has_ingress_class(cluster: Cluster, function: Function) -> bool:
+    trigger = function.http_trigger()
+    if trigger is None or not trigger[1].attributes.get("ingresses"):
+        return True  # irrelevant without an ingress
+    return cluster.serves(kinds.INGRESS_CLASS)
 
 
 def _pull_secret(cluster: Cluster, key: Key, function: Function) -> str:

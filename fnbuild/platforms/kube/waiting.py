@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from threading import Event
 
 from fnbuild.build.processor import readiness_seconds
 from fnbuild.errors import (
@@ -14,12 +15,14 @@ from fnbuild.errors import (
     NotReadyError,
     UnavailableError,
 )
-from fnbuild.platforms import Progress
+from fnbuild.platforms import LogRecord, Progress
+from fnbuild.platforms.cluster import logs
 from fnbuild.platforms.cluster.api import Cluster
-from fnbuild.platforms.kube import asking, reasons
+from fnbuild.platforms.kube import asking, podstates, reasons
 from fnbuild.platforms.kube.labels import Made
 from fnbuild.platforms.kube.reasons import Standing
 from fnbuild.platforms.kube.watching import Watched
+from fnbuild.platforms.startup import Following
 from fnbuild.spec.types import Raw
 
 # How often what no watch tells is asked for: events, and what processors say of themselves.
@@ -59,7 +62,7 @@ class Wait:
             seconds = readiness_seconds(self.made.function)
         began = time.monotonic()
         away: FnbuildError | None = None
-        with Watched(self.cluster, self.made.key) as watched:
+        with Watched(self.cluster, self.made.key) as watched, self._following(watched):
             while (passed := time.monotonic() - began) < seconds + _VERDICT_SECONDS:
                 watched.wait(_ASK_SECONDS)
                 try:
@@ -72,6 +75,34 @@ class Wait:
             if self._last is None and (away := watched.fault or away) is not None:
                 raise away
         raise self._late(seconds)
+
+    def _following(self, watched: Watched) -> Following:
+        """Report what the first of the new pods prints while it starts."""
+
+        def pods() -> list[str]:
+            deployment = watched.deployment
+            current = Made.of_deployment(deployment) if deployment is not None else None
+            if deployment is None or current is None or current.number != self.made.number:
+                return []
+            # Until there is a new pod, the old ones would count as the newest.
+            new = reasons.matching(deployment, watched.pods)
+            return [str(pod["metadata"]["name"]) for pod in new if podstates.runs(pod)][:1]
+
+        def records(until: Event) -> Iterator[LogRecord]:
+            while not (first := pods()) and not until.wait(_PAUSE_SECONDS):
+                pass
+            namespace = self.made.key.namespace
+            return logs.read(
+                self.cluster,
+                namespace,
+                lambda: first,
+                follow=True,
+                since=None,
+                tail=None,
+                until=until,
+            )
+
+        return Following(records, self.progress)
 
     def _ready(self, watched: Watched, passed: float) -> bool:
         deployment = watched.deployment

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from threading import Event
 from typing import Any, Literal
 
+from fnbuild.build.image import builds
 from fnbuild.build.processor import readiness_seconds
 from fnbuild.datadir import lock
 from fnbuild.errors import (
@@ -17,17 +18,23 @@ from fnbuild.errors import (
     ConflictError,
     FnbuildError,
     PreconditionError,
+    UsageError,
 )
 from fnbuild.platforms import (
     Artifact,
     Deployment,
     Finding,
+    ImageUse,
+    Leftover,
     LogRecord,
     Plan,
     Progress,
     Project,
+    Reservation,
+    Restarts,
     Revision,
     Statistics,
+    imported_code,
 )
 from fnbuild.platforms.keys import Key
 from fnbuild.platforms.nuclio import doctor, doors, planning, rollout, view
@@ -71,23 +78,38 @@ class NuclioPlatform:
     ) -> Plan:
         return planning.make(function, artifact, stored, options, self.door)
 
-    def apply(self, plan: Plan, progress: Progress) -> Deployment:
-        function = plan.function
+    @contextmanager
+    def reserve(
+        self,
+        function: Function,
+        progress: Progress,  # noqa: ARG002
+    ) -> Iterator[Reservation]:
         key = key_of(function)
         with _alone(key, "deployed"):
-            stored = self.door.function(key)
-            rollout.refuse_busy(key, stored)
-            # Somebody may have deployed between the plan and the lock.
-            plan = self._planned(stored, function, plan.artifact, plan.options)
-            if not plan.changes:
-                progress("nothing has changed, and the function runs")
-                return self._shown(key, plan.warnings)
-            number = facts_of(stored).number + 1 if stored else 1
-            progress(f"handing revision {number} to {self.door.place}")
-            keep_failed = bool(plan.options.get("keep_failed"))
-            order = wanted(function, plan.artifact, number)
-            self._rollout(function, progress).deploy(order, stored, keep_failed=keep_failed)
+            rollout.refuse_busy(key, self.door.function(key))
+            yield Reservation(self._apply)
+
+    def apply(self, plan: Plan, progress: Progress) -> Deployment:
+        with self.reserve(plan.function, progress) as reservation:
+            return reservation.apply(plan, progress)
+
+    def _apply(self, plan: Plan, progress: Progress) -> Deployment:
+        """Carry out a plan for a function that is reserved."""
+        function = plan.function
+        key = key_of(function)
+        stored = self.door.function(key)
+        # Nuclio knows of no reservation: a deploy by nuctl may have begun since.
+        rollout.refuse_busy(key, stored)
+        plan = self._planned(stored, function, plan.artifact, plan.options)
+        if not plan.changes:
+            progress("nothing has changed, and the function runs")
             return self._shown(key, plan.warnings)
+        number = facts_of(stored).number + 1 if stored else 1
+        progress(f"handing revision {number} to {self.door.place}")
+        keep_failed = bool(plan.options.get("keep_failed"))
+        order = wanted(function, plan.artifact, number)
+        self._rollout(function, progress).deploy(order, stored, keep_failed=keep_failed)
+        return self._shown(key, plan.warnings)
 
     def _rollout(self, function: Function, progress: Progress) -> Rollout:
         return Rollout(self.door, key_of(function), readiness_seconds(function), progress)
@@ -208,6 +230,9 @@ class NuclioPlatform:
             raise not_found(*key, there)
         return stored
 
+    def with_secrets(self, deployment: Deployment) -> Function:
+        return deployment.function
+
     def changes(self) -> int:
         return 0
 
@@ -228,6 +253,22 @@ class NuclioPlatform:
         self._existing(key)
         return self.door.logs(key, follow=follow, since=since, tail=tail, until=until)
 
+    def previous_logs(
+        self,
+        namespace: str,
+        name: str,
+        *,
+        since: float | None = None,  # noqa: ARG002
+        tail: int | None = None,  # noqa: ARG002
+    ) -> Iterator[LogRecord]:
+        raise UsageError(
+            "Nuclio does not keep the log of a container from before its last restart",
+            hint=f"`kubectl logs -n {namespace} -l nuclio.io/function-name={name} --previous`",
+        )
+
+    def restarts(self, namespace: str) -> dict[str, Restarts]:  # noqa: ARG002
+        return {}  # Nuclio does not report restarts
+
     def replicas(self, namespace: str, name: str) -> list[str]:
         key = Key(namespace, name)
         self._existing(key)
@@ -242,12 +283,15 @@ class NuclioPlatform:
 
     def source(
         self,
-        namespace: str,  # noqa: ARG002
-        name: str,  # noqa: ARG002
-        revision: int | None = None,  # noqa: ARG002
+        namespace: str,
+        name: str,
+        revision: int | None = None,
     ) -> Path | None:
-        """None: the code is in the image alone."""
-        return None
+        """Return None for a deployed function: its code is only in the image."""
+        key = Key(namespace, name)
+        stored = self.door.function(key) if revision is None else None
+        imported = stored is not None and (stored.get("status") or {}).get("state") == "imported"
+        return imported_code.find(self.name, key) if imported else None
 
     # Removing
 
@@ -260,6 +304,19 @@ class NuclioPlatform:
             self.door.delete(key)
             rollout.gone(self.door, key)
         return True
+
+    def image_use(self, namespace: str) -> ImageUse:
+        stored = self.door.functions(namespace)
+        images = (str((function.get("spec") or {}).get("image") or "") for function in stored)
+        pushed = (builds.pushed_build(facts_of(function).pinned) for function in stored)
+        places = (str(build.place) for build in pushed if build is not None)
+        return ImageUse(frozenset(filter(None, images)), frozenset(places))
+
+    def leftovers(self) -> list[Leftover]:
+        return []  # Nuclio sees to that itself
+
+    def discard(self, leftover: Leftover) -> bool:  # noqa: ARG002
+        return False
 
     # Projects
 

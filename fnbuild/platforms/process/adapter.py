@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Event
 from typing import Any, Literal
 
+from fnbuild import trees
 from fnbuild.datadir import function_dir
 from fnbuild.errors import (
     ConfigError,
     ConflictError,
     NotReadyError,
+    UsageError,
 )
 from fnbuild.platforms import (
     Artifact,
     Deployment,
     Finding,
+    ImageUse,
+    Leftover,
     LogRecord,
     Plan,
     Progress,
     Project,
+    Reservation,
+    Restarts,
     Revision,
     Statistics,
+    imported_code,
     keys,
 )
 from fnbuild.platforms.process import (
@@ -35,6 +41,7 @@ from fnbuild.platforms.process import (
     deploys,
     doctor,
     downs,
+    foreground,
     functionlog,
     planning,
     projects,
@@ -42,6 +49,7 @@ from fnbuild.platforms.process import (
     revisions,
     view,
 )
+from fnbuild.platforms.process.configuration import isolated_users
 from fnbuild.platforms.process.layout import Key, launched
 from fnbuild.platforms.process.status import Unreachable, listening_pid, read
 from fnbuild.platforms.statistics import parsed
@@ -71,17 +79,21 @@ class ProcessPlatform:
         with Store.open() as store:
             return deploys.plan(store, function, artifact, options)
 
+    @contextmanager
+    def reserve(
+        self,
+        function: Function,
+        progress: Progress,  # noqa: ARG002
+    ) -> Iterator[Reservation]:
+        with records.changing(planning.key_of(function), "deployed") as store:
+            # What cannot succeed is reported before the build.
+            isolated_users()
+            client.hello()
+            yield Reservation(partial(deploys.apply, store))
+
     def apply(self, plan: Plan, progress: Progress) -> Deployment:
-        key = planning.key_of(plan.function)
-        with records.changing(key, "deployed") as store:
-            # Somebody may have deployed between the plan and the lock.
-            plan = deploys.plan(store, plan.function, plan.artifact, plan.options)
-            if plan.changes:
-                deploys.deploy(key, plan, store, progress)
-            else:
-                stays = "is still disabled" if plan.function.spec.disable else "runs"
-                progress(f"nothing has changed, and the function {stays}")
-            return records.shown(store, key, plan.warnings)
+        with self.reserve(plan.function, progress) as reservation:
+            return reservation.apply(plan, progress)
 
     def rollback(
         self,
@@ -156,8 +168,16 @@ class ProcessPlatform:
 
     def deployments(self, namespace: str, project: str | None = None) -> list[Deployment]:
         with Store.open() as store, ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
-            rows = [row for row in store.functions(namespace) if project in (None, row.project)]
-            return list(pool.map(lambda row: self._listed(store, row), rows))
+            every = store.functions(namespace)
+            rows = [row for row in every if project in (None, row.project)]
+            deployed = list(pool.map(lambda row: self._listed(store, row), rows))
+        names = {row.name for row in every}
+        running = foreground.deployments(namespace, self.name, project)
+        combined = [
+            *deployed,
+            *(deployment for deployment in running if deployment.name not in names),
+        ]
+        return sorted(combined, key=lambda deployment: deployment.name)
 
     def _listed(self, store: Store, row: FunctionRow) -> Deployment:
         """The function, or why it cannot be shown: one must not hide the others."""
@@ -169,8 +189,11 @@ class ProcessPlatform:
             return Deployment(Function(metadata=name), self.name, "error", error.message)
 
     def deployment(self, namespace: str, name: str) -> Deployment:
+        key = Key(namespace, name)
         with Store.open() as store:
-            return records.shown(store, Key(namespace, name))
+            if store.function(*key) is None and (record := foreground.find(key)) is not None:
+                return foreground.deployment(record, self.name)
+            return records.shown(store, key)
 
     def revisions(self, namespace: str, name: str) -> list[Revision]:
         key = Key(namespace, name)
@@ -184,12 +207,17 @@ class ProcessPlatform:
             row = records.existing(store, key)
             if revision is None:
                 recorded = records.active(store, row) or records.newest(store, key)
+                if recorded is None:
+                    return imported_code.find(self.name, key)
             else:
                 recorded = records.recorded(store, key, revision)
         return recorded.code if recorded is not None and recorded.code.is_dir() else None
 
+    def with_secrets(self, deployment: Deployment) -> Function:
+        return deployment.function
+
     def changes(self) -> int:
-        return self._watched.version
+        return self._watched.version + foreground.version()
 
     @cached_property
     def _watched(self) -> Store:
@@ -214,6 +242,22 @@ class ProcessPlatform:
             records.existing(store, key)
         return functionlog.read(key.log, follow=follow, since=since, tail=tail, until=until)
 
+    def previous_logs(
+        self,
+        namespace: str,  # noqa: ARG002
+        name: str,
+        *,
+        since: float | None = None,  # noqa: ARG002
+        tail: int | None = None,  # noqa: ARG002
+    ) -> Iterator[LogRecord]:
+        raise UsageError(
+            "the log of a process goes on when it is started again: there is only one",
+            hint=f"`fnbuild logs {name}` has what was written before, too",
+        )
+
+    def restarts(self, namespace: str) -> dict[str, Restarts]:  # noqa: ARG002
+        return {}  # the state says why a processor was started again
+
     def replicas(self, namespace: str, name: str) -> list[str]:
         with Store.open() as store:
             row = records.existing(store, Key(namespace, name))
@@ -234,12 +278,14 @@ class ProcessPlatform:
         key = Key(namespace, name)
         with Store.open() as store:
             known = store.function(*key) is not None
-        if not known and not function_dir(*key).is_dir():
-            return False
+        if not known:
+            foreground.refuse(key)
+            if not function_dir(*key).is_dir():
+                return False
         with records.changing(key, "deleted") as store:
             deploys.stop(key)
             found = store.delete_function(*key)
-            shutil.rmtree(function_dir(*key), ignore_errors=True)
+            trees.discard(function_dir(*key))
             revisions.prune_environments(store)
         return found
 
@@ -289,6 +335,19 @@ class ProcessPlatform:
         if supervisor is not None:
             client.wait_until_gone(supervisor)
         return stopped
+
+    # What nobody needs
+
+    def image_use(self, namespace: str) -> ImageUse:  # noqa: ARG002 - it runs folders
+        return ImageUse()
+
+    def leftovers(self) -> list[Leftover]:
+        with Store.open() as store:
+            return revisions.leftovers(store)
+
+    def discard(self, leftover: Leftover) -> bool:
+        with Store.open() as store:
+            return revisions.discard(store, leftover)
 
     # Projects
 

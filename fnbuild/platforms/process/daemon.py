@@ -10,7 +10,10 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from fnbuild.errors import UnavailableError
+import msgspec
+
+from fnbuild.errors import FnbuildError, UnavailableError
+from fnbuild.platforms.process.protocol import Failure, Reply, encode
 
 _LARGEST_LOG = 4 << 20
 _LOCK_SECONDS = 15.0
@@ -32,7 +35,7 @@ def detach(log: Path) -> bool:
             said = pipe.read().decode(errors="replace")
         os.wait()
         if said != "ready":
-            raise UnavailableError(said or "it ended while it started")
+            raise _failure(said)
         return False
     os.close(reading)
     os.setsid()
@@ -64,12 +67,24 @@ def tell_ready() -> None:
     _tell("ready")
 
 
-def tell_failure(reason: str) -> None:
-    """Let the command that started the daemon fail with this reason."""
+def tell_failure(error: FnbuildError) -> None:
+    """Let the command that started the daemon fail with this error."""
+    line = encode(Reply(error=Failure.of(error))).decode()
     if _parent:
-        _tell(reason)
+        _tell(line)
     else:
-        print(reason, file=sys.stderr)
+        print(error.message, file=sys.stderr)
+        print(line, end="")
+
+
+def _failure(line: str) -> FnbuildError:
+    try:
+        reply = msgspec.json.decode(line, type=Reply)
+    except msgspec.MsgspecError:
+        reply = Reply()
+    if reply.error is None:
+        return UnavailableError("the supervisor ended while it started")
+    return reply.error.error()
 
 
 def _tell(word: str) -> None:
@@ -88,9 +103,22 @@ def single(path: Path, runs: Callable[[], bool]) -> Iterator[bool]:
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        yield _acquired(descriptor, runs)
+        first = _acquired(descriptor, runs)
+        if first:
+            os.ftruncate(descriptor, 0)
+            with contextlib.suppress(OSError):  # a full disk must not keep it from running
+                os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+        yield first
     finally:
         os.close(descriptor)
+
+
+def holder(path: Path) -> int:
+    """Return the id of the process that held the lock file last, 0 if it is not recorded."""
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return 0
 
 
 def is_held(path: Path) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import Any
 
+from fnbuild import trees
 from fnbuild.build import staging
 from fnbuild.errors import FnbuildError, PreconditionError, Report
-from fnbuild.platforms import Artifact, Deployment, Plan, Progress
+from fnbuild.platforms import Artifact, Deployment, Plan, Progress, imported_code
 from fnbuild.platforms.process import client, downs, planning, records, revisions, view
 from fnbuild.platforms.process.layout import Key, launched
 from fnbuild.platforms.process.status import listening_pid
@@ -23,6 +23,19 @@ def plan(store: Store, function: Function, artifact: Artifact, options: dict[str
     runs = row is not None and view.live(row).state == "ready"
     current = planning.Current(row, active, runs)
     return planning.make(function, artifact, current, options)
+
+
+def apply(store: Store, planned: Plan, progress: Progress) -> Deployment:
+    """Carry out a plan, unless nothing has changed. The caller holds the function's lock."""
+    key = planning.key_of(planned.function)
+    # Another deploy may have ended between the plan and the lock.
+    planned = plan(store, planned.function, planned.artifact, planned.options)
+    if planned.changes:
+        deploy(key, planned, store, progress)
+    else:
+        stays = "is still disabled" if planned.function.spec.disable else "runs"
+        progress(f"nothing has changed, and the function {stays}")
+    return records.shown(store, key, planned.warnings)
 
 
 def deploy(
@@ -106,20 +119,23 @@ def run_again(
 
 
 def deploy_inline(key: Key, row: FunctionRow, store: Store, progress: Progress) -> Deployment:
-    """The first deploy of an imported function that carries its source code in itself."""
+    """Deploy an imported function for the first time, from its inline source or its folder."""
     function = from_raw(row.config, key.name)
-    if not function.spec.build.function_source_code:
+    code = imported_code.find("process", key)
+    if code is None and not function.spec.build.function_source_code:
         raise PreconditionError(
             f"no code of {key.name} is recorded",
             hint=f"deploy it from its folder: `fnbuild deploy {key.name} --path FOLDER`",
         )
     folder = revisions.staging_folder()
     try:
-        artifact = staging.stage(Loaded(function, Report(), folder, None, None, ""), folder)
+        loaded = Loaded(function, Report(), code or folder, None, None, "")
+        artifact = staging.stage(loaded, folder)
         made = plan(store, function, artifact, {"force": True})
         deploy(key, made, store, progress)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        trees.discard(folder)
+    imported_code.drop("process", key)
     return records.shown(store, key, made.warnings)
 
 

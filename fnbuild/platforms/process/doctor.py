@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Collection, Iterator
 
 import fnbuild
+from fnbuild.errors import UnavailableError
 from fnbuild.platforms import Finding, gpus
 from fnbuild.platforms.addresses import LOOPBACK
 from fnbuild.platforms.examination import Check, examined
@@ -55,7 +56,11 @@ def _python() -> Iterator[Finding]:
 
 
 def _supervisor() -> Iterator[Finding]:
-    running = client.hello()
+    try:
+        running = client.hello()
+    except UnavailableError as error:
+        yield Finding(_AREA, "failure", error.message, error.hint or "")
+        return
     if running is not None:
         text = f"the supervisor runs (pid {running.pid}, version {running.version})"
         if running.version != fnbuild.__version__:

@@ -8,6 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from threading import Event
 from typing import BinaryIO
@@ -70,6 +71,19 @@ def last_words(path: Path, start: int, count: int = 20) -> str:
     return "\n".join(record.message for record in records)
 
 
+def written(path: Path, start: int) -> Iterator[tuple[LogRecord, int]]:
+    """Return the complete records after offset `start`, each with its end offset."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        if start > file.seek(0, os.SEEK_END):
+            start = 0  # rotated since: all of it is newer
+        file.seek(start)
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            start += len(line)
+            yield parse(line, 0.0), start
+
+
 def read(
     path: Path,
     *,
@@ -78,16 +92,30 @@ def read(
     tail: int | None = None,
     until: Event | None = None,
 ) -> Iterator[LogRecord]:
-    """Records, oldest first, the rotated file's before; `since` in seconds since the epoch.
+    """Return an iterator over the records, oldest first, starting with those of the rotated file.
 
-    With `follow` it goes on with what is written until the file itself is gone, or `until` is set.
+    `since` is in seconds since the epoch. The position in the log is fixed on return, so that a
+    record written after the call is not skipped. With `follow` the iterator continues with new
+    records until the file is deleted or `until` is set.
     """
     with contextlib.ExitStack() as stack:
         files, aside = _opened(path, stack)
         if tail is not None:
             _forward(files, tail)
+        lines = _lines(path, files, aside, (until or Event()) if follow else None)
+        if not follow:
+            # Lines written during the reading are added to the last `tail` lines.
+            lines = islice(lines, tail)
+        return _records(stack.pop_all(), lines, since)
+
+
+def _records(
+    files: contextlib.ExitStack, lines: Iterator[bytes], since: float | None
+) -> Iterator[LogRecord]:
+    """Parse the lines; close the files at the end."""
+    with files:
         last = 0.0
-        for line in _lines(path, files, aside, (until or Event()) if follow else None):
+        for line in lines:
             record = parse(line, last or time.time())
             last = record.time
             if since is None or last >= since:

@@ -10,6 +10,7 @@ from fnbuild.build import interpreter, requirements
 from fnbuild.errors import FnbuildError, UsageError
 from fnbuild.platforms import OF_CONFLICTS, Artifact, Manifest, Plan, Step
 from fnbuild.platforms.addresses import hosts_of
+from fnbuild.platforms.process.isolation import is_reachable
 from fnbuild.platforms.process.layout import Key
 from fnbuild.platforms.process.settings import warnings_for
 from fnbuild.platforms.settings import (
@@ -50,7 +51,7 @@ def make(function: Function, artifact: Artifact, current: Current, options: dict
     function = with_options(function, options)
     restart_policy(function)
     wanted = requirements.collect(function, Path(artifact.reference))
-    python = interpreter.choose(function)
+    python = interpreter.choose(function, is_reachable)
     _, listening = hosts_of(listen_words(function))
     warnings = [
         *artifact.warnings,

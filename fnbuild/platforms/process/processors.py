@@ -11,12 +11,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import IO, Any, Literal
 
 from fnbuild.errors import PlatformError
 from fnbuild.platforms.process.environment import scrubbed
-from fnbuild.platforms.process.layout import Key, forget_launch, run_dir
+from fnbuild.platforms.process.isolation import FunctionUser, processor_python, user_for
+from fnbuild.platforms.process.layout import Key, announce, forget_launch, run_dir
 from fnbuild.platforms.process.sockets import Listeners
 from fnbuild.platforms.process.status import (
     Unreachable,
@@ -25,6 +27,7 @@ from fnbuild.platforms.process.status import (
     listening_pid,
 )
 from fnbuild.platforms.processors import Status
+from fnbuild.runtime.http import unix
 
 _KILL_SECONDS = 5.0
 
@@ -50,6 +53,8 @@ class Processor:
         self.exit_status = 0
         self.log_start = 0
         self.started = time.monotonic()
+        self.could_ask = True
+        """False if this process itself lacked the descriptors or memory for the last question."""
         self._child = child
         self._pidfd = os.pidfd_open(pid)
         asyncio.get_running_loop().add_reader(self._pidfd, self._on_end)
@@ -80,8 +85,10 @@ class Processor:
         """What it says about itself; None when it does not answer."""
         try:
             status = await ask_status(self.control)
-        except Unreachable:
+        except Unreachable as problem:
+            self.could_ask = not problem.exhausted
             return None
+        self.could_ask = True
         return status if status.pid == self.pid else None
 
     async def drain(self) -> None:
@@ -132,48 +139,105 @@ class Processor:
                 self._child.returncode = 0
 
 
-def launch(key: Key, revision: int, listeners: Listeners, accept: Accept) -> Processor:
+def launch(
+    key: Key, revision: int, listeners: Listeners, accept: Accept, *, gpu: bool = False
+) -> Processor:
     """Start the processor of a staged revision on the function's sockets.
 
     Raises `PlatformError` when its configuration is gone or the process cannot be made.
     """
     try:
-        path = _write_launch(key, revision, listeners, accept)
-        sink = os.open(key.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        try:
-            size = os.fstat(sink).st_size
-            child = subprocess.Popen(
-                [sys.executable, "-m", "fnbuild.runtime.processor", "--config", str(path)],
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
-                stderr=sink,
-                env=scrubbed(os.environ),
-                cwd="/",
-                pass_fds=listeners.descriptors,
-                start_new_session=True,
-            )
-        finally:
-            os.close(sink)
-    except (OSError, ValueError) as error:
+        config = json.loads(key.config(revision).read_bytes())
+        user = user_for(key, revision, str(config["interpreter"]), gpu=gpu)
+        config["accept"] = accept
+        child, size = _spawn(key, revision, config, listeners, user)
+        processor = _watched(key, revision, child)
+    except (OSError, ValueError, KeyError) as error:
         raise PlatformError(f"cannot start revision {revision} of {key.name}: {error}") from error
-    processor = Processor(key, revision, child.pid, child)
     processor.log_start = size
     log.info("%s started", processor)
     return processor
 
 
-def _write_launch(key: Key, revision: int, listeners: Listeners, accept: Accept) -> Path:
-    config = json.loads(key.config(revision).read_bytes())
+@dataclass(slots=True)
+class _Start:
+    """The parameters of a processor's start besides its configuration."""
+
+    python: str
+    descriptors: list[int]
+    environment: dict[str, str] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def _spawn(
+    key: Key,
+    revision: int,
+    config: dict[str, Any],
+    listeners: Listeners,
+    user: FunctionUser | None,
+) -> tuple[subprocess.Popen[bytes], int]:
+    """Start the process; return it, and the size of its log until then."""
+    start = _Start(sys.executable, [*listeners.descriptors])
     control = key.control(revision)
     control.unlink(missing_ok=True)
     http = [{"fd": one.fileno(), "port": listeners.port} for one in listeners.http]
-    config["accept"] = accept
-    config["neighbours"] = str(run_dir())
     config["listeners"] = {
         "http": http[0] if len(http) == 1 else http,
         "admin": {"fd": listeners.admin.fileno()},
         "control": str(control),
     }
+    config["neighbours"] = str(run_dir())
+    with contextlib.ExitStack() as stack:
+        if user is not None:
+            config["neighbours"] = str(announce(key, revision, listeners.port))
+            # Its user may make no socket in `run/`, so that it cannot replace one there either.
+            listening = stack.enter_context(unix.listen(control))
+            config["listeners"]["control"] = {"fd": listening.fileno()}
+            start.descriptors.append(listening.fileno())
+        path = _write_launch(key, revision, config)
+        argument = str(path)
+        if user is not None:
+            opened = stack.enter_context(_handed_over(path, user, start))
+            argument = f"/proc/self/fd/{opened.fileno()}"
+            start.descriptors.append(opened.fileno())
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        sink = os.open(key.log, flags, 0o600)
+        stack.callback(os.close, sink)
+        size = os.fstat(sink).st_size
+        child = subprocess.Popen(
+            [start.python, "-m", "fnbuild.runtime.processor", "--config", argument],
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=sink,
+            env=scrubbed(os.environ) | start.environment,
+            cwd="/",
+            pass_fds=start.descriptors,
+            start_new_session=True,
+            **start.options,
+        )
+    return child, size
+
+
+def _handed_over(path: Path, user: FunctionUser, start: _Start) -> IO[bytes]:
+    """Run the process as the user; return the configuration, whose folder it may not read."""
+    start.python, start.environment = processor_python(), user.environment
+    start.options = {"user": user.number, "group": user.number, "extra_groups": user.groups}
+    os.chown(path, 0, user.number)
+    path.chmod(0o640)
+    return path.open("rb")
+
+
+def _watched(key: Key, revision: int, child: subprocess.Popen[bytes]) -> Processor:
+    try:
+        return Processor(key, revision, child.pid, child)
+    except OSError:
+        # A processor without a descriptor to watch it by would serve beside its successor.
+        child.kill()
+        child.wait()
+        raise
+
+
+def _write_launch(key: Key, revision: int, config: dict[str, Any]) -> Path:
     path = key.launch(revision)
     half = path.with_suffix(".new")
     half.write_text(json.dumps(config, indent=1))

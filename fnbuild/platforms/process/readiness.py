@@ -11,6 +11,7 @@ from fnbuild.platforms import Progress
 from fnbuild.platforms.process import functionlog
 from fnbuild.platforms.process.processors import Processor
 from fnbuild.platforms.processors import Status
+from fnbuild.platforms.startup import StartupOutput, is_ready
 from fnbuild.spec.types import Function
 
 _FIRST_PAUSE = 0.02
@@ -29,14 +30,19 @@ async def wait_ready(processor: Processor, function: Function, progress: Progres
     deadline = time.monotonic() + seconds + _VERDICT_SECONDS
     pause = _FIRST_PAUSE
     count, status = 0, None
+    output = _Output(processor, progress)
     while time.monotonic() < deadline:
-        if await processor.wait(pause):
+        ended = await processor.wait(pause)
+        if status is None or status.state == "starting":
+            output.tell()
+        if ended:
             raise _not_ready(processor, f"the processor {processor.end_in_words}", status)
         pause = min(pause * 1.5, _LONGEST_PAUSE)
         status = await processor.status() or status
         if status is None:
             continue
         if status.state == "ready":
+            output.tell()
             return status
         if status.state == "unhealthy" and not function.spec.wait_readiness_timeout_before_failure:
             raise _not_ready(processor, status.reason or "a worker does not start", status)
@@ -50,6 +56,26 @@ async def wait_ready(processor: Processor, function: Function, progress: Progres
         status,
         hint="a model that takes longer needs a larger spec.readinessTimeoutSeconds",
     )
+
+
+class _Output:
+    """The output of a new processor's handler in the function's log that was not reported yet."""
+
+    def __init__(self, processor: Processor, progress: Progress):
+        self._log = processor.key.log
+        self._position = processor.log_start
+        self._output = StartupOutput(progress)
+        self._over = False
+
+    def tell(self) -> None:
+        if self._over:
+            return
+        for record, position in functionlog.written(self._log, self._position):
+            self._position = position
+            if is_ready(record):
+                self._over = True
+                return
+            self._output.tell(record)
 
 
 def _not_ready(

@@ -22,6 +22,7 @@ class Record:
         self.key = key
         self.store = store
         self._reported: tuple[str, str] | None = None
+        self._unwritten: tuple[str, str] | None = None
 
     def row(self) -> FunctionRow:
         row = self.store.function(*self.key)
@@ -74,6 +75,7 @@ class Record:
 
     def report(self, state: str, message: str) -> None:
         """Note the function's state, where it is another than the last one reported."""
+        self._unwritten = None
         if self._reported == (state, message):
             return
         try:
@@ -81,6 +83,18 @@ class Record:
             self._reported = (state, message)
         except FnbuildError as error:
             log.warning("the state of %s is not recorded: %s", self.key, error)
+            if not isinstance(error, NotFoundError):
+                self._unwritten = (state, message)
+
+    def retry(self) -> None:
+        """Write the last reported state if that failed, as it does on a full disk."""
+        if self._unwritten is not None:
+            self.report(*self._unwritten)
+
+    @property
+    def unwritten(self) -> tuple[str, str] | None:
+        """Return the last state and message if they could not be written."""
+        return self._unwritten
 
     @property
     def reported(self) -> bool:
@@ -89,4 +103,4 @@ class Record:
 
     def forget(self) -> None:
         """Others have written the state since: the next report is written whatever it is."""
-        self._reported = None
+        self._reported = self._unwritten = None

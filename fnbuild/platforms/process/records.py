@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from fnbuild.datadir import lock
 from fnbuild.errors import FnbuildError, NotFoundError
 from fnbuild.platforms import Deployment, Revision, history
-from fnbuild.platforms.process import view
+from fnbuild.platforms.process import foreground, view
 from fnbuild.platforms.process.layout import Key
 from fnbuild.platforms.whereabouts import not_found
 from fnbuild.spec.reader import from_raw
@@ -45,6 +45,7 @@ def settle(key: Key, store: Store, error: FnbuildError) -> None:
 def existing(store: Store, key: Key) -> FunctionRow:
     row = store.function(*key)
     if row is None:
+        foreground.refuse(key)
         there = [(one.namespace, one.name) for one in store.functions()]
         raise not_found(*key, there)
     return row

@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fnbuild.build import environment, interpreter, requirements, sdk, staging
+from fnbuild import trees
+from fnbuild.build import environment, interpreter, requirements, sdk, staging, torch_index
 from fnbuild.datadir import data_dir, make_private, revision_dir
 from fnbuild.errors import BuildError
-from fnbuild.platforms import Artifact, Progress
+from fnbuild.platforms import Artifact, Leftover, Progress
 from fnbuild.platforms.process import functionlog
+from fnbuild.platforms.process.isolation import is_reachable
 from fnbuild.platforms.process.layout import CONFIG_NAME, Key
 from fnbuild.platforms.process.settings import Place, processor_config
 from fnbuild.platforms.process.view import project_of
@@ -88,8 +90,8 @@ def _prepare(
     function: Function, number: int, code: Path, progress: Progress
 ) -> tuple[Place, Path | None]:
     """The interpreter, with the environment and the SDK that it needs."""
-    python = interpreter.choose(function)
-    wanted = requirements.collect(function, code)
+    python = interpreter.choose(function, is_reachable)
+    wanted = torch_index.prefer_cpu(requirements.collect(function, code), function)
     made = environment.ensure(python, wanted, progress)
     place = Place(
         number=number,
@@ -133,7 +135,7 @@ def _all_or_nothing(folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        shutil.rmtree(folder, ignore_errors=True)
+        trees.discard(folder)
         if isinstance(error, OSError | shutil.Error):
             raise _meaning(error, folder) from error
         raise
@@ -153,7 +155,7 @@ def clean(key: Key, store: Store) -> None:
     known = {str(row.number) for row in store.revisions(*key)}
     for folder in key.revisions.glob("*"):
         if folder.name not in known:
-            shutil.rmtree(folder, ignore_errors=True)
+            trees.discard(folder)
     staging.sweep(staging_area())
 
 
@@ -161,7 +163,7 @@ def prune(key: Key, store: Store) -> None:
     """Forget all but the newest revisions and the active one, with their code."""
     forgotten = store.prune(*key, keep=KEPT)
     for row in forgotten:
-        shutil.rmtree(revision_dir(*key, row.number), ignore_errors=True)
+        trees.discard(revision_dir(*key, row.number))
     if forgotten:
         prune_environments(store)
 
@@ -169,3 +171,27 @@ def prune(key: Key, store: Store) -> None:
 def prune_environments(store: Store) -> None:
     """Remove the Python environments that no recorded revision uses any more."""
     environment.prune(lambda: {Path(text) for text in store.environments()})
+
+
+def leftovers(store: Store) -> list[Leftover]:
+    """List environments without a revision, and staged copies of killed processes."""
+    used = [Path(text) for text in store.environments()]
+    environments = (
+        Leftover("environment", str(path), "no revision uses it", size=trees.size(path))
+        for path in environment.unused(used)
+    )
+    staged = (
+        Leftover("staging", str(path), "its deploy was killed", size=trees.size(path))
+        for path in staging.abandoned(staging_area())
+    )
+    return [*environments, *staged]
+
+
+def discard(store: Store, leftover: Leftover) -> bool:
+    """Remove a leftover; return False if a revision uses it by now."""
+    path = Path(leftover.name)
+    if leftover.kind == "environment":
+        prune_environments(store)
+    elif path in staging.abandoned(staging_area()):
+        trees.discard(path)
+    return not path.exists()

@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fnbuild.build import processor
+from fnbuild.build.base_images import unused_base_image
 from fnbuild.build.requirements import Requirements
 from fnbuild.platforms.effects import without_cluster
 from fnbuild.platforms.settings import GPU, MOUNT
@@ -48,6 +49,11 @@ def warnings_for(function: Function, requirements: Requirements) -> tuple[str, .
     if requirements.ignored:
         lines = "; ".join(str(one) for one in requirements.ignored)
         found.append(f"these build lines need a container and are left out here: {lines}")
+    if image := unused_base_image(function):
+        found.append(
+            f"the base image {image} is left out here: the function has only what its requirements"
+            " name, unless NUCLIO_PYTHON_EXE_PATH names an interpreter of this machine"
+        )
     spec = function.spec
     more = {
         "volumes": spec.volumes,

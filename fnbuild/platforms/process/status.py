@@ -7,6 +7,7 @@ functions even while no supervisor runs.
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from pathlib import Path
 
@@ -20,12 +21,19 @@ _PATIENCE = 2.0
 _LARGEST_REPLY = 8 << 20
 
 
-class Unreachable(Exception):  # noqa: N818 (an answer, not a failure of the program)
-    """Nobody answers at a control socket; `gone` when nobody listens there at all."""
+_EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS))
 
-    def __init__(self, gone: bool):
+
+class Unreachable(Exception):  # noqa: N818 (an answer, not a failure of the program)
+    """Nobody answers at a control socket; `gone` when nobody listens there at all.
+
+    `exhausted` is True if the caller had no descriptor or memory left to ask with.
+    """
+
+    def __init__(self, gone: bool, cause: OSError | None = None):
         super().__init__("gone" if gone else "no answer")
         self.gone = gone
+        self.exhausted = cause is not None and cause.errno in _EXHAUSTED
 
 
 def _request(method: str, target: str) -> bytes:
@@ -75,7 +83,7 @@ def _connect(control: Path, patience: float = _PATIENCE) -> socket.socket:
     except (FileNotFoundError, ConnectionRefusedError) as error:
         raise Unreachable(gone=True) from error
     except OSError as error:
-        raise Unreachable(gone=False) from error
+        raise Unreachable(gone=False, cause=error) from error
 
 
 def listening_pid(control: Path) -> int | None:

@@ -15,7 +15,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from fnbuild.build.processor import DRAIN_SECONDS, readiness_seconds, termination_seconds
-from fnbuild.errors import ConflictError, FnbuildError, PlatformError
+from fnbuild.errors import ConflictError, FnbuildError, PlatformError, StoreError
 from fnbuild.platforms import Progress
 from fnbuild.platforms.process import functionlog
 from fnbuild.platforms.process.layout import Key
@@ -23,9 +23,10 @@ from fnbuild.platforms.process.ports import listeners_for
 from fnbuild.platforms.process.processors import Accept, Processor, launch
 from fnbuild.platforms.process.readiness import settle, starting, wait_ready
 from fnbuild.platforms.process.record import Record
+from fnbuild.platforms.process.rehearsal import rehearse
 from fnbuild.platforms.process.sockets import Listeners
 from fnbuild.platforms.processors import Status
-from fnbuild.platforms.settings import restart_policy, wants_gpu
+from fnbuild.platforms.settings import RestartPolicy, restart_policy, wants_gpu
 from fnbuild.spec.types import Function
 from fnbuild.store import Store
 
@@ -59,6 +60,11 @@ class SupervisedFunction:
         """Whether nothing of it is left to care for."""
         alive = self.active or self._others or self._restart or self.listeners
         return not alive and not self._changing.locked()
+
+    @property
+    def unwritten(self) -> tuple[str, str] | None:
+        """Return the last state and message if they could not be written to the store."""
+        return self._record.unwritten
 
     # Switching
 
@@ -95,6 +101,7 @@ class SupervisedFunction:
     ) -> Processor:
         old = self.active
         if old is not None and wants_gpu(function) and not overlap:
+            await rehearse(self.key, number, progress)
             progress(f"stopping revision {old.revision}, which holds the GPU")
             self._record.report("building", f"revision {number} is starting")
             self.active = None
@@ -103,7 +110,7 @@ class SupervisedFunction:
             self._others.discard(old)
         accept: Accept = "when-ready" if old is not None else "immediately"
         progress(starting(function))
-        processor = launch(self.key, number, fresh, accept)
+        processor = launch(self.key, number, fresh, accept, gpu=wants_gpu(function))
         self._others.add(processor)
         await wait_ready(processor, function, progress)
         return processor
@@ -129,7 +136,7 @@ class SupervisedFunction:
         if fresh is not None:
             fresh.close(but=self.listeners)
         if self.active is None:
-            revision = self._record.row().revision
+            revision = self._active_revision()
             # Two processors of one revision would share their files in `run/`.
             for processor in [one for one in self._others if one.revision == revision]:
                 await processor.stop(self._grace(processor))
@@ -150,20 +157,20 @@ class SupervisedFunction:
             self._resume("immediately")
 
     def _resume(self, accept: Accept) -> None:
-        row = self._record.row()
-        if self.active or row.revision == 0 or row.desired != "running":
+        if self.active:
             return
-        self._cancel_restart()
         try:
+            row = self._record.row()
+            if row.revision == 0 or row.desired != "running":
+                return
+            self._cancel_restart()
             self.listeners = self._listeners(self._record.function(row.revision))
             self._start(row.revision, accept)
         except FnbuildError as error:
             self._close()
             again = ""
-            if isinstance(error, ConflictError | PlatformError):
-                delay = min(_LONGEST_DELAY, _FIRST_RETRY * 2**self._retries)
-                self._retries += 1
-                self._restart = self._later(self._resume_after(delay, accept))
+            if isinstance(error, ConflictError | PlatformError | StoreError):
+                self._restart = self._later(self._resume_after(self._retry_delay(), accept))
                 taken = isinstance(error, ConflictError)
                 again = "; it is tried again" + (" until the port is free" if taken else "")
             self._record.report("error", error.message + again)
@@ -179,7 +186,8 @@ class SupervisedFunction:
 
     def _start(self, revision: int, accept: Accept) -> None:
         assert self.listeners is not None
-        self.active = launch(self.key, revision, self.listeners, accept)
+        gpu = wants_gpu(self._record.function(revision))
+        self.active = launch(self.key, revision, self.listeners, accept, gpu=gpu)
         self._silent = 0
         self._later(self._after_end(self.active))
 
@@ -196,27 +204,61 @@ class SupervisedFunction:
         if processor is not self.active or processor.draining:
             return
         self.active = None
-        policy = restart_policy(self._record.function(processor.revision))
-        words = f"the processor {processor.end_in_words}"
-        functionlog.append(self.key.log, "error", words)
-        said = functionlog.last_words(self.key.log, processor.log_start, 5)
+        reason = f"the processor {processor.end_in_words}"
+        functionlog.append(self.key.log, "error", reason)
         if time.monotonic() - processor.started > _STEADY_SECONDS:
             self._restarts = 0
-        if policy.allows(self._restarts, processor.exit_status):
-            delay = min(_LONGEST_DELAY, _FIRST_DELAY * 2**self._restarts)
-            self._restarts += 1
-            self._record.report("unhealthy", f"{words}; it starts again in {delay:g} s\n{said}")
-            self._restart = self._later(self._restart_after(delay, processor.revision))
-        else:
-            self._record.report("unhealthy", f"{words}; restart policy: {policy.name}\n{said}")
-            # Nobody will answer: refusing connections is better than letting them wait.
-            self._close()
+        self._restart = self._later(self._restart_by_policy(processor, reason))
 
-    async def _restart_after(self, delay: float, revision: int) -> None:
-        await asyncio.sleep(delay)
-        self._restart = None
-        if self.active is None and self.listeners is not None:
-            self._start(revision, "immediately")
+    async def _restart_by_policy(self, processor: Processor, reason: str) -> None:
+        output = functionlog.last_words(self.key.log, processor.log_start, 5)
+        policy = await self._policy(processor.revision)
+        if not policy.allows(self._restarts, processor.exit_status):
+            self._restart = None
+            self._record.report("unhealthy", f"{reason}; restart policy: {policy.name}\n{output}")
+            # No processor will answer: refuse connections rather than let them wait.
+            self._close()
+            return
+        delay = min(_LONGEST_DELAY, _FIRST_DELAY * 2**self._restarts)
+        self._restarts += 1
+        self._record.report("unhealthy", f"{reason}; it starts again in {delay:g} s\n{output}")
+        await self._restart_after(delay, processor.revision, reason)
+
+    async def _policy(self, revision: int) -> RestartPolicy:
+        """Return the restart policy of the revision, once the store can be read."""
+        while True:
+            try:
+                policy = restart_policy(self._record.function(revision))
+            except StoreError as error:
+                log.warning("the restart policy of %s cannot be read: %s", self.key, error)
+                await asyncio.sleep(self._retry_delay())
+            else:
+                self._retries = 0
+                return policy
+
+    async def _restart_after(self, delay: float, revision: int, reason: str) -> None:
+        """Start the revision again; a start that fails is retried until one succeeds."""
+        while True:
+            await asyncio.sleep(delay)
+            if self.active is not None or self.listeners is None:
+                self._restart = None
+                return
+            try:
+                self._start(revision, "immediately")
+            except FnbuildError as error:
+                delay = self._retry_delay()
+                message = f"{reason}; {error.message}; it is tried again in {delay:g} s"
+                self._record.report("unhealthy", message)
+                functionlog.append(self.key.log, "error", message)
+            else:
+                self._restart = None
+                self._retries = 0
+                return
+
+    def _retry_delay(self) -> float:
+        delay = min(_LONGEST_DELAY, _FIRST_RETRY * 2.0 ** min(self._retries, 10))
+        self._retries += 1
+        return delay
 
     async def settle(self) -> Status | None:
         """Wait until it is known whether the active processor becomes ready."""
@@ -266,11 +308,17 @@ class SupervisedFunction:
 
     async def tick(self) -> None:
         """Look at it once: record a change of state, keep its log small."""
-        functionlog.rotate(self.key.log)
+        self._record.retry()
+        try:
+            functionlog.rotate(self.key.log)
+        except OSError as error:
+            log.warning("the log of %s is not rotated: %s", self.key, error)
         processor = self.active
         if processor is None:
             return
         status = await processor.status()
+        if status is None and not processor.could_ask:
+            return
         if processor is not self.active or processor.ended.is_set():
             return
         if status is None:
@@ -296,6 +344,13 @@ class SupervisedFunction:
 
     def _listeners(self, function: Function) -> Listeners:
         return listeners_for(function, self._record.row(), self.listeners, self._record.store)
+
+    def _active_revision(self) -> int:
+        """Return the active revision on record, 0 if the store cannot be read."""
+        try:
+            return self._record.row().revision
+        except FnbuildError:
+            return 0
 
     def _grace(self, processor: Processor) -> float:
         try:

@@ -24,6 +24,7 @@ from fnbuild.datadir import data_dir
 from fnbuild.errors import FnbuildError, UsageError
 from fnbuild.platforms import Progress
 from fnbuild.platforms.process import adoption, client, daemon, downs
+from fnbuild.platforms.process.configuration import isolated_users
 from fnbuild.platforms.process.layout import Key, supervisor_lock, supervisor_log, supervisor_socket
 from fnbuild.platforms.process.server import ControlServer
 from fnbuild.platforms.process.supervised import SupervisedFunction
@@ -48,6 +49,8 @@ class Home:
             return not os.path.samestat(self._path.stat(), self._identity)
         except FileNotFoundError:
             return True
+        except OSError:
+            return False
 
 
 class Supervisor:
@@ -89,7 +92,12 @@ class Supervisor:
     def _restore(self) -> None:
         """Start what was running when the last supervisor, or the machine, went down."""
         for row in self._store.functions():
-            if ought_to_run(row):
+            try:
+                wanted = ought_to_run(row)
+            except FnbuildError as error:  # one broken record must not keep the others down
+                log.warning("%s/%s does not start: %s", row.namespace, row.name, error.message)
+                continue
+            if wanted:
                 self._resume(row)
 
     def _resume(self, row: FunctionRow) -> str | None:
@@ -130,8 +138,9 @@ class Supervisor:
             return {"version": fnbuild.__version__, "pid": os.getpid()}
         if verb == "switch":
             return await self._switch(arguments, progress)
-        if verb == "stop":
-            return await self._stop(_key(arguments))
+        if verb in ("stop", "unwritten"):
+            key = _key(arguments)
+            return await self._stop(key) if verb == "stop" else self._unwritten(key)
         if verb in ("up", "restore"):
             bring = self._up(progress) if verb == "up" else self._bring_back(arguments, progress)
             return await bring
@@ -157,6 +166,12 @@ class Supervisor:
             await function.stop()
             self._functions.pop(key, None)
         return {}
+
+    def _unwritten(self, key: Key) -> dict[str, Any]:
+        """Return the state that could not be written to the store, if there is one."""
+        function = self._functions.get(key)
+        unwritten = function.unwritten if function is not None else None
+        return dict(zip(("state", "message"), unwritten, strict=True)) if unwritten else {}
 
     async def _up(self, progress: Progress) -> dict[str, Any]:
         return await self._start(self._wanted(), progress)
@@ -224,7 +239,7 @@ def main() -> int:
                 _serve()
             daemon.tell_ready()
     except FnbuildError as error:
-        daemon.tell_failure(error.message)
+        daemon.tell_failure(error)
         return error.exit_status
     return 0
 
@@ -238,6 +253,7 @@ def _serve() -> None:
     async def serve(store: Store) -> None:
         await Supervisor(store).run()
 
+    isolated_users()
     with contextlib.closing(Store.open()) as store:
         asyncio.run(serve(store))
 

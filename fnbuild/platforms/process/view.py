@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from fnbuild.datadir import other_holder
+from fnbuild.errors import UnavailableError
 from fnbuild.platforms import Deployment, State
 from fnbuild.platforms.addresses import hosts_of
 from fnbuild.platforms.process import client, daemon
@@ -55,11 +56,17 @@ def _unreachable(row: FunctionRow, problem: Unreachable) -> Live:
         return Live("unhealthy", "the processor does not answer")
     if row.state == "stopped":
         return Live("stopped", f"it was stopped; {_UP_HINT}")
-    if client.hello() is None:
+    try:
+        supervised = client.hello() is not None
+    except UnavailableError as error:
+        return Live("unhealthy", f"its processor does not run, and {error.message}; {error.hint}")
+    if not supervised:
         return Live("stopped", f"its processor and the supervisor do not run; {_UP_HINT}")
-    if row.state in ("unhealthy", "error", "building"):
-        return Live(cast(State, row.state), row.message)
-    return Live("unhealthy", "the processor has just ended")
+    unwritten = client.unwritten_state(row.namespace, row.name)
+    state, message = unwritten or (row.state, row.message)
+    if state not in ("unhealthy", "error", "building"):
+        return Live("unhealthy", "the processor has just ended")
+    return Live(cast(State, state), message)
 
 
 def ought_to_run(row: FunctionRow) -> bool:
@@ -89,8 +96,13 @@ def notices(rows: list[FunctionRow]) -> list[str]:
     """What is wrong with the platform itself; `rows` are all functions."""
     wanted = [row for row in rows if row.desired == "running" and row.revision]
     # `down` ends the supervisor, and leaves every function `stopped`.
-    if all(row.state == "stopped" for row in wanted) or client.hello() is not None:
+    if all(row.state == "stopped" for row in wanted):
         return []
+    try:
+        if client.hello() is not None:
+            return []
+    except UnavailableError as error:
+        return [f"{error.message}, so nothing starts what ends; {error.hint}"]
     return [f"the supervisor does not run, so nothing starts what ends; {_UP_HINT}"]
 
 

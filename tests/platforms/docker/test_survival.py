@@ -149,7 +149,7 @@ def test_a_deploy_from_elsewhere_is_seen_by_its_container(
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("FNBUILD_DATA_DIR", str(make_private(tmp_path / "elsewhere")))
             looks.extend([platform.deployment(*ours), *platform.deployments(author.namespace)])
-            with pytest.raises(BusyError, match="is being deployed from elsewhere"):
+            with pytest.raises(BusyError, match="is being redeployed from"):
                 platform.redeploy(*ours, author.progress.append)
         return made
 
@@ -159,7 +159,7 @@ def test_a_deploy_from_elsewhere_is_seen_by_its_container(
     for one in looks:
         assert (one.state, one.replicas, one.revision) == ("building", (1, 1), 1)
         assert one.message == f"it is {one.changing}"
-        assert one.changing.startswith("being deployed from ")
+        assert one.changing.startswith("being redeployed from ")
     assert author.shown().changing == ""
 
 
@@ -294,3 +294,28 @@ def test_delete_takes_what_belongs_to_the_function(
     assert author.docker("images", "-q", image) == ""
     with pytest.raises(NotFoundError):
         author.shown()
+
+
+def test_a_tail_has_no_more_lines_than_asked_for_whatever_is_written_meanwhile(
+    author: Author, platform: DockerPlatform
+) -> None:
+    code = """
+    import threading
+
+    def write():
+        while True:
+            print("more")
+
+    def init_context(context):
+        print("loading the weights")
+        threading.Thread(target=write, daemon=True).start()
+
+    def handler(context, event):
+        return "hello"
+    """
+    author.deploy(author.write_code(code))
+    # What it prints while it starts is shown by the deploy.
+    assert "| loading the weights" in author.progress
+    until("lines", lambda: len(list(platform.logs(author.namespace, "greeter", tail=5))) == 5)
+    for _ in range(5):
+        assert len(list(platform.logs(author.namespace, "greeter", tail=5))) == 5

@@ -200,6 +200,28 @@ def test_a_gpu_that_the_engine_cannot_give(author: Author) -> None:
     assert ask(first.http_port) == "old"
 
 
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("def handler(context, event)\n", "SyntaxError"),
+        ("import nowhere_to_be_found\n", "No module named 'nowhere_to_be_found'"),
+    ],
+)
+def test_code_that_cannot_be_imported_ends_no_container_with_a_gpu(
+    author: Author, code: str, reason: str
+) -> None:
+    first = author.deploy(author.write("old"))
+    before = author.inspected()["State"]["StartedAt"]
+    limits = 'resources: {limits: {"nvidia.com/gpu": 1}}'
+    with pytest.raises(NotReadyError, match="revision 2 of greeter did not") as failure:
+        author.deploy(author.write_code(code, spec=limits))
+    assert reason in failure.value.message
+    assert "main.py" in (failure.value.detail or "")
+    assert (failure.value.hint or "").startswith("revision 1 goes on serving")
+    assert author.inspected()["State"]["StartedAt"] == before
+    assert ask(first.http_port) == "old"
+
+
 def test_two_deploys_at_once(author: Author) -> None:
     folder = author.write("hello")
     with (

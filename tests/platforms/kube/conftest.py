@@ -36,11 +36,16 @@ def platform(namespace: str, shared_layers: None, data: Path) -> Iterator[KubePl
 
 
 FAULTY = """\
-import os, sys, time
+import os, signal, sys, time
 
 FAULT = os.environ.get("FAULT", "")
+if FAULT == "import":
+    import no_such_library
+if FAULT == "no-gpu" and os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+    raise RuntimeError("No CUDA GPUs are available")
 
 def init_context(context):
+    print("loading", os.environ.get("WORD", "hello"))
     if FAULT == "raise":
         raise ValueError("the weights are missing")
     if FAULT == "memory":
@@ -49,6 +54,9 @@ def init_context(context):
         time.sleep(3600)
 
 def handler(context, event):
+    if event.path == "/end":
+        print("the last words")
+        os.kill(1, signal.SIGTERM)
     return os.environ.get("WORD", "hello")
 """
 

@@ -7,7 +7,13 @@ from typing import Any
 
 import msgspec
 
-from fnbuild.platforms.cluster.kinds import CRON_JOB_V1BETA1, HPA_V1, HPA_V2BETA2, Kind
+from fnbuild.platforms.cluster.kinds import (
+    CRON_JOB_V1BETA1,
+    DISRUPTION_BUDGET_V1BETA1,
+    HPA_V1,
+    HPA_V2BETA2,
+    Kind,
+)
 from fnbuild.platforms.kube.labels import Made, config_of, key_of
 from fnbuild.platforms.kube.manifests import Surroundings
 from fnbuild.platforms.kube.scaling import needs_metrics
@@ -53,4 +59,5 @@ def made(function: Function, **values: Any) -> Made:
 def surroundings(function: Function, **values: Any) -> Surroundings:
     """A cluster of today's oldest kind: without autoscaling/v2 and batch/v1 CronJobs."""
     hpa: Kind = HPA_V2BETA2 if needs_metrics(function) else HPA_V1
-    return Surroundings(**({"hpa": hpa, "cron_job": CRON_JOB_V1BETA1} | values))
+    oldest = {"hpa": hpa, "cron_job": CRON_JOB_V1BETA1, "budget": DISRUPTION_BUDGET_V1BETA1}
+    return Surroundings(**(oldest | values))

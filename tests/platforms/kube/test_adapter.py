@@ -23,6 +23,7 @@ from tests.platforms.kube.author import Author, function_of
 EVERYTHING = {
     "minReplicas": 1,
     "maxReplicas": 2,
+    "resources": {"requests": {"cpu": "25m"}},
     "platform": {"attributes": {"cronTriggerCreationMode": "kube"}},
     "triggers": {
         "web": {

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from fnbuild.datadir import make_private
-from fnbuild.errors import ConflictError, NotReadyError
-from fnbuild.platforms import Artifact
+from fnbuild.errors import BusyError, ConflictError, NotReadyError
+from fnbuild.platforms import Artifact, leases
 from fnbuild.platforms.cluster import kinds
 from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.cluster.faults import ForbiddenError
@@ -68,7 +68,7 @@ def claim_of_another(cluster: Cluster, key: Key, seconds: float) -> None:
 
 
 def test_a_claim_that_recorded_nothing_leaves_nothing(cluster: Cluster, key: Key) -> None:
-    with claimed(cluster, key, "deployed", 60):
+    with claimed(cluster, key, "deployed"):
         found = record(cluster, key)
         assert found is not None
         assert "fnbuild.io/deploying" in found["metadata"]["annotations"]
@@ -76,9 +76,9 @@ def test_a_claim_that_recorded_nothing_leaves_nothing(cluster: Cluster, key: Key
 
 
 def test_what_was_recorded_is_read_again(cluster: Cluster, key: Key) -> None:
-    with claimed(cluster, key, "deployed", 60) as claim:
+    with claimed(cluster, key, "deployed") as claim:
         claim.add(made(key, 1))
-    with claimed(cluster, key, "deployed", 60) as claim:
+    with claimed(cluster, key, "deployed") as claim:
         assert claim.made == {1: made(key, 1)}
     found = record(cluster, key)
     assert found is not None
@@ -86,12 +86,12 @@ def test_what_was_recorded_is_read_again(cluster: Cluster, key: Key) -> None:
 
 
 def test_the_newest_revisions_are_kept_and_find_room(cluster: Cluster, key: Key) -> None:
-    with claimed(cluster, key, "deployed", 60) as claim:
+    with claimed(cluster, key, "deployed") as claim:
         for number in range(1, 20):
             claim.add(made(key, number))
     kept = sorted(int(name) for name in (record(cluster, key) or {})["data"])
     assert kept == list(range(10, 20))
-    with claimed(cluster, key, "deployed", 60) as claim:
+    with claimed(cluster, key, "deployed") as claim:
         for number in range(20, 30):
             claim.add(made(key, number, note="x" * 200_000))
     kept = sorted(int(name) for name in (record(cluster, key) or {})["data"])
@@ -102,36 +102,36 @@ def test_another_owners_claim_stands_until_it_ends(cluster: Cluster, key: Key) -
     claim_of_another(cluster, key, seconds=100)
     with (
         pytest.raises(ConflictError, match="is being deployed from elsewhere:/data") as failure,
-        claimed(cluster, key, "deployed", 60),
+        claimed(cluster, key, "deployed"),
     ):
         pass
     assert "its claim ends in" in (failure.value.hint or "")
     cluster.delete(kinds.CONFIG_MAP, key.namespace, key.object)
     claim_of_another(cluster, key, seconds=-1)
-    with claimed(cluster, key, "deployed", 60) as claim:
+    with claimed(cluster, key, "deployed") as claim:
         claim.add(made(key, 1))
 
 
 def test_of_two_that_claim_at_once_one_is_refused(cluster: Cluster, key: Key) -> None:
-    with claimed(cluster, key, "deployed", 60) as claim:
+    with claimed(cluster, key, "deployed") as claim:
         claim.add(made(key, 1))
     both = [Claim.of(cluster, Known(key, record=record(cluster, key))) for _ in range(2)]
-    both[0].take("deployed", 60)
+    both[0].take("deployed")
     with pytest.raises(ConflictError, match="somebody else"):
-        both[1].take("deployed", 60)
+        both[1].take("deployed")
 
 
 def test_a_lock_of_this_machine_stands_as_well(cluster: Cluster, key: Key) -> None:
     with (
-        claimed(cluster, key, "deployed", 60),
+        claimed(cluster, key, "deployed"),
         pytest.raises(ConflictError, match="being deployed by process"),
-        claimed(cluster, key, "deleted", 60),
+        claimed(cluster, key, "deleted"),
     ):
         pass
 
 
 def test_a_record_that_somebody_touches_meanwhile_is_written(cluster: Cluster, key: Key) -> None:
-    with claimed(cluster, key, "deployed", 60) as claim:
+    with claimed(cluster, key, "deployed") as claim:
         claim.add(made(key, 1))
         body = {"metadata": {"labels": {"team": "blue"}}}
         cluster.patch(kinds.CONFIG_MAP, key.namespace, key.object, body)
@@ -190,6 +190,57 @@ def test_a_deploy_that_was_killed_is_mended_by_the_next(
     assert "interrupted" in found[1].message
 
 
+def test_a_deploy_from_elsewhere_is_refused_before_its_build(
+    author: Author, tmp_path: Path
+) -> None:
+    folder = author.write()
+    function = function_of(author.namespace, "greeter", "unused")
+    with author.platform.reserve(function, author.progress.append):
+        other = make_private(tmp_path / "elsewhere")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("FNBUILD_DATA_DIR", str(other))
+            with pytest.raises(BusyError, match="greeter is being deployed from"):
+                author.deploy(folder)
+        assert author.progress == []
+    assert author.platform.deployments(author.namespace) == []
+
+
+def test_a_claim_stays_as_long_as_its_holder_works(
+    cluster: Cluster, key: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "LEASE_SECONDS", 2.0)
+    monkeypatch.setattr(claims, "_RENEWAL_SECONDS", 0.1)
+
+    def end() -> float:
+        return float(Known(key, record=record(cluster, key)).claim["until"])
+
+    with claimed(cluster, key, "deployed") as claim:
+        first = end()
+        until("the renewal of the claim", lambda: end() > first + 2, seconds=30)
+        claim.refresh()
+        claim.add(made(key, 1))
+        claim.save()
+        saved = record(cluster, key)
+        assert saved is not None
+        assert list(saved["data"]) == ["1"]
+        assert "fnbuild.io/deploying" in saved["metadata"]["annotations"]
+    given_back = record(cluster, key)
+    assert given_back is not None
+    assert "fnbuild.io/deploying" not in given_back["metadata"].get("annotations", {})
+
+
+def test_a_claim_that_was_lost_during_a_build_changes_nothing(cluster: Cluster, key: Key) -> None:
+    with claimed(cluster, key, "deployed") as claim:
+        cluster.delete(kinds.CONFIG_MAP, key.namespace, key.object)
+        with pytest.raises(BusyError, match="the claim on greeter was removed"):
+            claim.refresh()
+        claim_of_another(cluster, key, seconds=100)
+        with pytest.raises(BusyError, match="being deployed from elsewhere:/data"):
+            claim.refresh()
+        claim.add(made(key, 1))
+    assert list((record(cluster, key) or {}).get("data") or {}) == []
+
+
 def test_many_deploys_at_once(author: Author, image: str) -> None:
     platform, namespace = author.platform, author.namespace
     names = ["same"] * 4 + [f"other-{number}" for number in range(19)] + ["broken"]
@@ -215,4 +266,4 @@ def test_many_deploys_at_once(author: Author, image: str) -> None:
 
 
 def test_the_owner_is_a_machine_and_its_data_directory(data: Path) -> None:
-    assert claims.owner().endswith(f":{data}")
+    assert leases.owner().endswith(f":{data}")

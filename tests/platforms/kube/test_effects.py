@@ -24,6 +24,9 @@ FOLDER = {
 }
 
 
+CPU = {"requests": {"cpu": "1"}}
+
+
 @pytest.mark.parametrize(
     ("spec", "text"),
     [
@@ -33,7 +36,11 @@ FOLDER = {
         ({"volumes": [FOLDER]}, "not mounted, for pods may run on any node: data (/srv/data)"),
         ({"devices": ["/dev/video0"]}, "without effect on the kube platform: devices"),
         ({"scaleToZero": {"scaleResources": []}, "runtimeAttributes": {"a": 1}}, "scaleToZero, ru"),
-        ({"minReplicas": 0, "maxReplicas": 2}, "minReplicas 0 counts as 1"),
+        ({"minReplicas": 0, "maxReplicas": 2, "resources": CPU}, "minReplicas 0 counts as 1"),
+        (
+            {"minReplicas": 1, "maxReplicas": 2, "targetCPU": 60},
+            "cpu 500m and memory 256Mi are requested",
+        ),
         ({"replicas": 1, "minReplicas": 2}, "replicas 1 goes before minReplicas 2"),
         (
             {"replicas": 2, "minReplicas": 1, "maxReplicas": 3},

@@ -63,23 +63,32 @@ def test_what_is_kept_changed_and_removed(author: Author, image: str) -> None:
     assert verbs(author.planned(image, options={"force": True}))["revision"] == "replace"
 
 
+# What autoscaled functions request by default would fill a small node while other tests use it.
+SMALL = {"requests": {"cpu": "25m"}}
+
+
 def test_an_autoscaler_that_comes_leaves_the_pods_alone(author: Author, image: str) -> None:
-    author.run(image, replicas=2)
-    made = author.run(image, minReplicas=2, maxReplicas=3)
+    author.run(image, replicas=2, resources=SMALL)
+    made = author.run(image, minReplicas=2, maxReplicas=3, resources=SMALL)
     assert made.replicas == (2, 2)
     # It has not changed the number yet, so that is still fnbuild's: leaving it out makes it 1.
-    again = author.run(image, minReplicas=2, maxReplicas=3, env={"WORD": "two"})
+    again = author.run(image, minReplicas=2, maxReplicas=3, resources=SMALL, env={"WORD": "two"})
     assert again.replicas == (2, 2)
 
 
 def test_an_autoscaler_that_goes_leaves_its_number_to_the_function(
     author: Author, image: str
 ) -> None:
-    author.run(image, minReplicas=1, maxReplicas=3)
+    author.run(image, minReplicas=1, maxReplicas=3, resources=SMALL)
     # As the autoscaler does it.
     author.edit({"spec": {"replicas": 2}}, manager="kube-controller-manager")
-    assert author.run(image, minReplicas=1, maxReplicas=3, env={"WORD": "two"}).replicas[1] == 2
-    author.run(image, replicas=1)
+    assert (
+        author.run(
+            image, minReplicas=1, maxReplicas=3, resources=SMALL, env={"WORD": "two"}
+        ).replicas[1]
+        == 2
+    )
+    author.run(image, replicas=1, resources=SMALL)
     assert author.live()["spec"]["replicas"] == 1
 
 
@@ -120,7 +129,8 @@ def test_values_that_look_like_secrets_are_for_the_cluster_alone(
     assert "--from-literal=API_TOKEN=…" in plan.needs[0]
     assert plan.warnings == ()
     [live] = [one.after for one in plan.steps if one.target == "deployment nuclio-greeter"]
-    assert "hidden" in str(live)
+    assert "hidden" not in str(live)
+    assert "nuclio-greeter.env" in str(live)
 
 
 def test_options_that_nobody_knows(author: Author, image: str) -> None:

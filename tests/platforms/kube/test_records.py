@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import time
+from typing import Any
+
 import pytest
 
 from fnbuild.errors import NotFoundError
@@ -37,6 +41,72 @@ def test_revisions_are_read_newest_first() -> None:
         (1, "superseded", ""),
     ]
     assert shown[2].function.spec.description == "number 1"
+
+
+def deployed(
+    number: int, *, available: int, updated: int = 1, progressing: str = "True"
+) -> dict[str, Any]:
+    """A Deployment of that revision, of which so many pods are available and of its template."""
+    one = made(number)
+    return {
+        "kind": "Deployment",
+        "metadata": one.metadata(one.annotations()) | {"generation": 1},
+        "spec": {
+            "replicas": 1,
+            "template": {
+                "metadata": {},
+                "spec": {"containers": [{"name": "nuclio", "image": "i"}]},
+            },
+        },
+        "status": {
+            "observedGeneration": 1,
+            "replicas": 1 + (available > updated),
+            "updatedReplicas": updated,
+            "availableReplicas": available,
+            "conditions": [{"type": "Progressing", "status": progressing}],
+        },
+    }
+
+
+def states(some: Known) -> list[str]:
+    return [one.state for one in records.shown(some)]
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        ({"available": 1}, ["active", "superseded"]),
+        # The old pod serves until the new one is ready.
+        ({"available": 1, "updated": 0}, ["pending", "active"]),
+        ({"available": 0}, ["pending", "superseded"]),
+        ({"available": 1, "updated": 0, "progressing": "False"}, ["failed", "active"]),
+        ({"available": 0, "progressing": "False"}, ["failed", "superseded"]),
+    ],
+)
+def test_a_revision_that_is_not_on_record_is_active_once_it_was_ready(
+    status: dict[str, Any], expected: list[str]
+) -> None:
+    some = known(made(1))
+    some.deployment = deployed(2, **status)
+    assert states(some) == expected
+
+
+def test_a_revision_that_was_ready_stays_active_and_one_that_failed_does_not() -> None:
+    some = known(made(1), made(2))
+    some.deployment = deployed(2, available=0)
+    assert states(some) == ["active", "superseded"]
+    some = known(made(1), made(2).with_failure("no weights"))
+    some.deployment = deployed(2, available=1, updated=0)
+    assert states(some) == ["failed", "active"]
+
+
+def test_a_deploy_under_way_is_pending_whatever_the_cluster_says() -> None:
+    some = known(made(1))
+    assert some.record is not None
+    until = json.dumps({"owner": "elsewhere", "until": time.time() + 60})
+    some.record["metadata"]["annotations"] = {"fnbuild.io/deploying": until}
+    some.deployment = deployed(2, available=0, progressing="False")
+    assert states(some) == ["pending", "superseded"]
 
 
 def test_what_nobody_can_read_hides_nothing() -> None:

@@ -136,6 +136,7 @@ def test_a_failed_revision_stays_when_asked_for(author: Author, image: str) -> N
         author.run(image, env={"FAULT": "raise"}, options={"keep_failed": True})
     assert (failure.value.hint or "").startswith("revision 2 stays in the cluster")
     assert author.live()["metadata"]["annotations"][REVISION] == "2"
+    assert states(author) == ["failed", "active"]
     assert ask(address(author)) == "hello"
     back = author.platform.rollback(author.namespace, "greeter", 1, author.progress.append)
     assert (back.state, back.revision) == ("ready", 3)
@@ -318,3 +319,13 @@ def test_a_namespace_that_is_going(author: Author, image: str) -> None:
     until("the end of the namespace", going)
     with pytest.raises((PreconditionError, NotFoundError), match="namespace"):
         author.run(image)
+
+
+def test_a_deploy_shows_what_init_context_prints(author: Author, image: str) -> None:
+    author.run(image, env={"WORD": "one"})
+    assert author.progress.count("| loading one") == 1
+    author.run(image, env={"WORD": "two"})
+    assert [text for text in author.progress if text.startswith("|")] == [
+        "| loading one",
+        "| loading two",
+    ]

@@ -202,6 +202,13 @@ def test_one_of_two_replicas(cluster: Cluster, namespace: str, image: str) -> No
     """A second pod finds no room; the first one goes on."""
     about = {"name": "small", "namespace": namespace}
     create(cluster, RESOURCE_QUOTA, about, spec={"hard": {"pods": "1"}})
+
+    def counts() -> bool:
+        quota = cluster.get(RESOURCE_QUOTA, namespace, "small") or {}
+        return "used" in (quota.get("status") or {})
+
+    # Before its controller has counted, a quota limits nothing.
+    until("the quota's first count", counts, SECONDS)
     applied(cluster, namespace, "two", image, replicas=2)
     one = settled(
         cluster, namespace, "two", lambda one: (one.state, one.replicas) == ("ready", (1, 2))

@@ -29,7 +29,8 @@ def init_context(context):
 
 def handler(context, event):
     context.logger.info("asked")
-    return {{"word": "{word}", "greeting": os.environ.get("GREETING", ""), "got": event.body}}
+    got = event.body or None
+    return {{"word": "{word}", "greeting": os.environ.get("GREETING", ""), "got": got}}
 """
 CODES = {
     "one": GREETER.format(word="one"),

@@ -87,11 +87,27 @@ def test_what_is_left_out_is_said_before_the_start_and_with_a_failure(author: Au
     assert author.progress.index(warning) < author.progress.index("starting 1 worker")
     assert made.warnings == ()
     with pytest.raises(NotReadyError) as failure:
-        author.deploy(author.write_code("import nowhere_to_be_found\n", spec=APT))
+        author.deploy(author.write_code("import ctypes\nctypes.CDLL('libno.so')\n", spec=APT))
     assert "left out here, which may be why: apt-get install" in (failure.value.hint or "")
+    with pytest.raises(NotReadyError) as failure:
+        author.deploy(author.write_code("raise ValueError('no weights')\n", spec=APT))
+    assert failure.value.hint == "revision 1 goes on serving"
     with pytest.raises(NotReadyError) as failure:
         author.deploy(author.write_code("import nowhere_to_be_found\n"))
     assert "left out" not in (failure.value.hint or "")
+
+
+def test_a_missing_module_of_the_base_image_has_its_remedies(author: Author) -> None:
+    folder = author.write_code(
+        "import detectron2\n", spec="build:\n  baseImage: pytorch/pytorch:2.1.0"
+    )
+    with pytest.raises(NotReadyError) as failure:
+        author.deploy(folder)
+    warnings = [text for text in author.progress if text.startswith("warning: the base image")]
+    assert len(warnings) == 1
+    assert "pytorch/pytorch:2.1.0 is left out here" in warnings[0]
+    for remedy in ("requirements.txt", "NUCLIO_PYTHON_EXE_PATH", "`--platform local`"):
+        assert remedy in (failure.value.hint or "")
 
 
 def test_a_function_stays_in_its_project_unless_told_otherwise(
@@ -185,3 +201,15 @@ def test_environments_go_with_revisions_that_are_forgotten(
     (folder / "requirements.txt").unlink()
     author.deploy(folder)
     assert environments(data) == []
+
+
+def test_a_package_of_the_function_is_no_difference(author: Author, tmp_path: Path) -> None:
+    folder = author.write("one")
+    source_package(folder, "tiny")
+    source_package(tmp_path, "other")
+    lines = f"--no-index\n--find-links {tmp_path}\nother\n./tiny-1-py3-none-any.whl\n"
+    (folder / "requirements.txt").write_text(lines)
+    made = author.deploy(folder)
+    assert deploy.diff(deploy.DeployRequest(path=folder)).text == ""
+    # A deploy without a change makes no revision.
+    assert author.deploy(folder).revision == made.revision

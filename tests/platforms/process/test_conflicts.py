@@ -211,6 +211,32 @@ def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: Path) -> I
         subprocess.run(["umount", "-l", str(data)], check=True)
 
 
+def fill(disk: Path) -> Path:
+    """Leave no room on the disk; the file that takes it."""
+    filler = disk / "filler"
+    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"\1" * 4096)
+    return filler
+
+
+def test_a_processor_that_ends_on_a_full_disk_comes_back(
+    small_disk: Path, platform: ProcessPlatform, author: Author
+) -> None:
+    made = author.deploy(author.write("old"))
+    filler = fill(small_disk)
+    os.kill(made.details["pid"], signal.SIGKILL)
+    assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state != "ready")
+    assert wait_for(lambda: said(platform))
+    filler.unlink()
+    assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
+    assert ask(made.http_port) == "old"
+
+
+def said(platform: ProcessPlatform) -> bool:
+    return "No space left" in platform.deployment(NAMESPACE, "greeter").message
+
+
 def test_a_full_disk_stops_the_deploy_only(
     small_disk: Path, platform: ProcessPlatform, author: Author
 ) -> None:
@@ -225,10 +251,7 @@ def test_a_full_disk_stops_the_deploy_only(
     assert list((small_disk / "staging").iterdir()) == []
 
     (folder / "weights.bin").unlink()
-    filler = small_disk / "filler"
-    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
-        while True:
-            file.write(b"\1" * 4096)
+    filler = fill(small_disk)
     with pytest.raises(FnbuildError, match="space"):
         author.deploy(folder)
     assert ask(made.http_port) == "old"

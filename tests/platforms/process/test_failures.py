@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild.errors import BuildError, ConflictError, FnbuildError, NotReadyError
+from fnbuild.errors import BuildError, ConflictError, FnbuildError, NotReadyError, UsageError
 from fnbuild.platforms.process import ProcessPlatform, sockets
 from tests.platforms.process.author import (
     NAMESPACE,
@@ -169,12 +169,36 @@ def test_a_gpu_function_stops_first_and_comes_back(
     assert "stopping revision 1, which holds the GPU" in author.progress
     assert "old processor: False" in [r.message for r in platform.logs(NAMESPACE, "greeter")]
 
+    code = "def init_context(context):\n    raise ValueError('no weights')\n" + code
     with pytest.raises(NotReadyError) as failure:
-        author.deploy(author.write_code("import nowhere_to_be_found\n", spec=GPU))
+        author.deploy(author.write_code(code, spec=GPU))
     assert failure.value.hint == "revision 2 starts again"
     assert ask(again.http_port) == "new"
     assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
     assert platform.deployment(NAMESPACE, "greeter").revision == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("import nowhere_to_be_found\n", "No module named 'nowhere_to_be_found'"),
+        ("def handler(context, event)\n", "SyntaxError"),
+    ],
+)
+def test_code_that_cannot_be_imported_stops_no_gpu_function(
+    platform: ProcessPlatform, author: Author, code: str, reason: str
+) -> None:
+    made = author.deploy(author.write("old", spec=GPU))
+    with pytest.raises(NotReadyError, match="revision 2 of greeter did not become") as failure:
+        author.deploy(author.write_code(code, spec=GPU))
+    assert reason in failure.value.message
+    assert "main.py" in (failure.value.detail or "")
+    assert (failure.value.hint or "").startswith("revision 1 goes on serving")
+    assert not [one for one in author.progress if one.startswith("stopping")]
+    now = platform.deployment(NAMESPACE, "greeter")
+    assert (now.state, now.details["pid"]) == ("ready", made.details["pid"])
+    states = [one.state for one in platform.revisions(NAMESPACE, "greeter")]
+    assert states == ["failed", "active"]
 
 
 def test_overlap_keeps_the_old_one_until_the_new_one_is_ready(
@@ -187,6 +211,13 @@ def test_overlap_keeps_the_old_one_until_the_new_one_is_ready(
     author.deploy(author.write_code(seen + code, spec=GPU), overlap=True)
     assert "old processor: True" in [r.message for r in platform.logs(NAMESPACE, "greeter")]
     assert wait_for(lambda: not alive(pid))
+
+
+def test_one_log_goes_on_across_restarts(platform: ProcessPlatform) -> None:
+    with pytest.raises(UsageError, match="there is only one") as failure:
+        platform.previous_logs(NAMESPACE, "greeter")
+    assert "`fnbuild logs greeter`" in (failure.value.hint or "")
+    assert platform.restarts(NAMESPACE) == {}
 
 
 def with_port(port: int) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ def log(tmp_path: Path) -> Path:
     return tmp_path / "log.jsonl"
 
 
-def messages(records: Iterator[LogRecord]) -> list[str]:
+def messages(records: Iterable[LogRecord]) -> list[str]:
     return [record.message for record in records]
 
 
@@ -71,6 +72,19 @@ def test_rotation_keeps_the_records_and_the_open_file(log: Path) -> None:
     assert messages(functionlog.read(log)) == ["before", "after"]
     assert log.read_bytes() == line("after")
     assert functionlog.last_words(log, 1_000_000) == "after"
+
+
+@pytest.mark.parametrize("follow", [True, False])
+def test_the_position_is_fixed_before_the_first_record_is_read(log: Path, follow: bool) -> None:
+    log.write_bytes(line("1") + line("2"))
+    ended = threading.Event()
+    records = functionlog.read(log, follow=follow, tail=1, until=ended)
+    with log.open("ab") as writer:
+        writer.write(line("3"))
+    # Without following, a tail of one record is one record.
+    assert messages(itertools.islice(records, 2)) == (["2", "3"] if follow else ["2"])
+    ended.set()
+    assert list(records) == []
 
 
 def test_following_goes_through_a_rotation(log: Path) -> None:
@@ -135,3 +149,32 @@ def test_the_logs_of_a_function(platform: ProcessPlatform, author: Author) -> No
     assert found["printed"].worker == "0"
     assert abs(found["warned"].time - time.time()) < 60
     assert found["warned"].level.startswith("warn")
+
+
+def test_a_tail_has_no_more_lines_than_asked_for_whatever_is_written_meanwhile(log: Path) -> None:
+    log.write_bytes(b"".join(line(str(number)) for number in range(10)))
+    records = functionlog.read(log, tail=3)
+    read = [next(records).message]
+    with log.open("ab") as file:
+        file.write(b"".join(line(str(number)) for number in range(10, 5000)))
+    assert read + messages(records) == ["7", "8", "9"]
+
+
+def test_a_deploy_shows_what_init_context_prints(platform: ProcessPlatform, author: Author) -> None:
+    code = """
+    def init_context(context):
+        print("loading WORD")
+        context.logger.info("loaded WORD")
+
+    def handler(context, event):
+        print("asked")
+        return "WORD"
+    """
+    spec = "triggers: {web: {kind: http, numWorkers: 2}}"
+    made = author.deploy(author.write_code(code.replace("WORD", "one"), spec=spec))
+    ask(made.http_port)
+    author.deploy(author.write_code(code.replace("WORD", "two"), spec=spec))
+    written = [text for text in author.progress if text.startswith("|")]
+    # Both workers say it, and it is said once; prints and log records travel apart.
+    assert sorted(written[:2]) == ["| loaded one", "| loading one"]
+    assert sorted(written[2:]) == ["| loaded two", "| loading two"]

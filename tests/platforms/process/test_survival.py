@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
+import resource
 import shutil
 import signal
 import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,9 +20,10 @@ from fnbuild import deploy
 from fnbuild.datadir import lock
 from fnbuild.errors import ConflictError, NotReadyError, UnavailableError
 from fnbuild.platforms import Key
-from fnbuild.platforms.process import ProcessPlatform, client, daemon
+from fnbuild.platforms.process import ProcessPlatform, client, daemon, layout
 from fnbuild.platforms.process.adapter import Started
 from fnbuild.platforms.process.layout import supervisor_lock
+from fnbuild.platforms.process.status import Unreachable, read_status
 from tests.platforms.process.author import (
     NAMESPACE,
     Author,
@@ -361,3 +366,58 @@ def test_a_function_that_cannot_be_started_is_tried_again(
     assert "it is tried again" in platform.deployment(NAMESPACE, "greeter").message
     away.rename(config)
     assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
+
+
+@contextlib.contextmanager
+def few_descriptors(pid: int, spare: int) -> Iterator[None]:
+    """Let the process open only `spare` more descriptors."""
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    used = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+    free = (number for number in itertools.count() if number not in used)
+    limit = next(itertools.islice(free, spare, None)) if spare else 0
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, limits[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+
+
+def test_a_restart_that_fails_is_tried_again(platform: ProcessPlatform, author: Author) -> None:
+    made = author.deploy(author.write("one"))
+    # Enough to answer commands, not enough to start a process.
+    with few_descriptors(supervisor(), 2):
+        end(made.details["pid"])
+        assert wait_for(lambda: "tried again" in platform.deployment(NAMESPACE, "greeter").message)
+        now = platform.deployment(NAMESPACE, "greeter")
+        assert now.state == "unhealthy"
+        assert "ended by SIGKILL; cannot start revision 1 of greeter" in now.message
+        assert "Too many open files" in now.message
+    assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
+    assert ask(made.http_port) == "one"
+
+
+def test_a_supervisor_without_descriptors_ends_no_processor(
+    platform: ProcessPlatform, author: Author
+) -> None:
+    made = author.deploy(author.write("one"))
+    key = Key(NAMESPACE, "greeter")
+    with few_descriptors(os.getpid(), 0), pytest.raises(Unreachable) as refusal:
+        read_status(layout.Key(*key).control(1))
+    assert refusal.value.exhausted
+    assert not refusal.value.gone
+    assert ask(made.http_port) == "one"
+
+
+def test_a_death_is_not_lost_when_its_files_cannot_be_removed(
+    data: Path, platform: ProcessPlatform, author: Author
+) -> None:
+    made = author.deploy(author.write("one"))
+    launch = layout.Key(NAMESPACE, "greeter").launch(1)
+    launch.unlink()
+    # A folder in the place of the file: unlink fails with an OSError.
+    launch.mkdir()
+    end(made.details["pid"])
+    assert wait_for(lambda: "tried again" in platform.deployment(NAMESPACE, "greeter").message)
+    launch.rmdir()
+    assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
+    assert ask(made.http_port) == "one"

@@ -1,0 +1,55 @@
+"""Code that came with an import, kept until the function's first deploy.
+
+An imported function is a record without a revision, and platforms keep code by revision only. So
+the folder is kept in this machine's data directory, separate from the records of the platforms:
+`imports/<platform>/<namespace>/<name>/`.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+from fnbuild import trees
+from fnbuild.build.tree import contents
+from fnbuild.datadir import data_dir, function_dir, make_private
+from fnbuild.errors import InputError
+
+
+def keep(platform: str, key: tuple[str, str], folder: Path) -> None:
+    """Copy the folder and replace that of an earlier import of the function.
+
+    Raises `BuildError` for a folder with links that lead out of it.
+    """
+    contents(folder)
+    target = _folder(platform, key)
+    half = make_private(target.parent) / f"{os.getpid()}-{secrets.token_hex(4)}"
+    try:
+        shutil.copytree(folder, half, symlinks=True)
+        drop(platform, key)
+        half.rename(target)
+    except OSError as error:
+        raise InputError(f"cannot keep the code of {key[1]} in {target}: {error}") from error
+    finally:
+        trees.discard(half)
+
+
+def find(platform: str, key: tuple[str, str]) -> Path | None:
+    """Return the folder, or None if the newest import of the function had none.
+
+    Use it only while the function is in state `imported`.
+    """
+    folder = _folder(platform, key)
+    return folder if folder.is_dir() else None
+
+
+def drop(platform: str, key: tuple[str, str]) -> None:
+    """Remove the folder, if there is one."""
+    trees.discard(_folder(platform, key))
+
+
+def _folder(platform: str, key: tuple[str, str]) -> Path:
+    checked = function_dir(*key).relative_to(data_dir() / "functions")
+    return data_dir() / "imports" / platform / checked

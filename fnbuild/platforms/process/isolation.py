@@ -1,0 +1,163 @@
+"""A user for every function, so that functions cannot read the files of one another.
+
+The supervisor stays root: it opens the sockets and the log, reads the configuration, and starts the
+processor as the function's user. Paths that this user needs get the least access that works:
+folders on the way can be passed but not listed, a function's own folder belongs to its group, and
+all users can read the environments and nuclio_sdk.
+"""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+import stat
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import fnbuild
+from fnbuild.datadir import data_dir, function_dir, revision_dir
+from fnbuild.errors import PlatformError
+from fnbuild.platforms.process.configuration import UserRange, isolated_users
+from fnbuild.platforms.process.layout import Key
+
+# Groups that own the devices of GPUs.
+_GPU_GROUPS = ("video", "render")
+_SYSTEM_PYTHONS = ("/usr/bin/python3", "/usr/local/bin/python3")
+_PASS = 0o711
+# Empty is as good as unset, by the XDG specification.
+_XDG = ("XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR")
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionUser:
+    """The user and group of one function. `groups` are the supplementary groups."""
+
+    number: int
+    home: Path
+    groups: tuple[int, ...] = ()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Return variables that replace those of the supervisor's user."""
+        variables = {"HOME": str(self.home), "TMPDIR": str(self.home / "tmp")}
+        name = f"fnbuild-{self.number}"
+        return variables | {"USER": name, "LOGNAME": name} | dict.fromkeys(_XDG, "")
+
+
+def user_for(key: Key, revision: int, interpreter: str, *, gpu: bool) -> FunctionUser | None:
+    """Prepare the files of the revision for the function's user; None without isolation.
+
+    Raises `PlatformError` if the user may not read something that it needs.
+    """
+    users = isolated_users()
+    if users is None:
+        return None
+    number = _number(key, users)
+    folder = function_dir(*key)
+    for path in (data_dir(), folder.parent.parent, folder.parent):
+        path.chmod(_PASS)
+    for path in (data_dir() / "environments", data_dir() / "sdk"):
+        if path.is_dir():
+            path.chmod(_PASS)
+    for path in (folder, folder / "revisions", revision_dir(*key, revision)):
+        os.chown(path, 0, number)
+        path.chmod(0o750)
+    home = folder / "home"
+    for path in (home, home / "tmp"):
+        path.mkdir(mode=0o700, exist_ok=True)
+        os.chown(path, number, number, follow_symlinks=False)
+    for needed in (interpreter, fnbuild.__file__, str(folder.parent)):
+        if closed := obstacle(needed):
+            raise PlatformError(
+                f"the user of {key.name} ({number}) may not read {needed}: {closed} is closed",
+                hint=f"`chmod o+rx {closed}`, or have fnbuild, Python and FNBUILD_DATA_DIR where"
+                " every user may read, as in /opt, /usr and /var/lib",
+            )
+    return FunctionUser(number, home, _gpu_groups() if gpu else ())
+
+
+def is_reachable(path: str) -> bool:
+    """Return True if the functions' users may run the interpreter, or without isolation."""
+    return isolated_users() is None or not obstacle(path)
+
+
+def obstacle(path: str) -> str:
+    """Return the part of `path` that other users may not read; "" if they may read it all."""
+    for place in (Path(os.path.abspath(path)), Path(os.path.realpath(path))):
+        for folder in reversed(place.parents):
+            if not stat.S_IMODE(folder.stat().st_mode) & 0o001:
+                return str(folder)
+        # A folder need only be passed; a file has to be read.
+        needed = 0o001 if place.is_dir() else 0o004
+        if not stat.S_IMODE(place.stat().st_mode) & needed:
+            return str(place)
+    return ""
+
+
+def processor_python() -> str:
+    """Return an interpreter for processors that every user may run; else `PlatformError`."""
+    interpreter = getattr(sys, "_base_executable", None) or sys.executable
+    for path in (sys.executable, interpreter, *_SYSTEM_PYTHONS):
+        if os.access(path, os.X_OK) and not obstacle(path):
+            return path
+    raise PlatformError(
+        f"the users of functions may not run {interpreter}, which is in {obstacle(interpreter)}",
+        hint="install Python where every user may run it, as in /usr/bin",
+    )
+
+
+def _number(key: Key, users: UserRange) -> int:
+    """Return the function's user, which it keeps even if it is deleted and deployed again."""
+    path = data_dir() / "users.json"
+    try:
+        numbers: dict[str, int] = json.loads(path.read_text())
+    except FileNotFoundError:
+        numbers = {}
+    except (OSError, ValueError) as error:
+        raise PlatformError(
+            f"{path} cannot be read: {error}",
+            hint="it says which user each function has; put it in order, or remove it while no"
+            " function runs, and remove the `home` folders of functions with it",
+        ) from error
+    name = f"{key.namespace}/{key.name}"
+    number = numbers.get(name, 0)
+    if users.first <= number <= users.last:
+        return number
+    used = set(numbers.values())
+    free = (each for each in range(users.first, users.last + 1) if each not in used)
+    number = next(free, 0) or _abandoned(numbers)
+    if not number:
+        raise PlatformError(
+            f"every user from {users.first} to {users.last} belongs to a function",
+            hint=f"set a larger range in {data_dir() / 'platform.yaml'}",
+        )
+    numbers = {other: owned for other, owned in numbers.items() if owned != number}
+    _write(path, numbers | {name: number})
+    return number
+
+
+def _abandoned(numbers: dict[str, int]) -> int:
+    """Return the user of a deleted function, 0 if there is none."""
+    for name, number in numbers.items():
+        if not function_dir(*name.split("/", 1)).exists():
+            return number
+    return 0
+
+
+def _write(path: Path, numbers: dict[str, int]) -> None:
+    half = path.with_suffix(".new")
+    descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(numbers, file, indent=1)
+    half.replace(path)
+
+
+def _gpu_groups() -> tuple[int, ...]:
+    groups = []
+    for name in _GPU_GROUPS:
+        with suppress(KeyError):
+            groups.append(grp.getgrnam(name).gr_gid)
+    return tuple(groups)

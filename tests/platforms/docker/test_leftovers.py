@@ -1,0 +1,113 @@
+"""What `prune` finds on an engine, and what it leaves alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fnbuild import artifacts, prune
+from fnbuild.build.image.names import build_tag
+from fnbuild.deploy import DeployRequest, prepare
+from fnbuild.platforms import Leftover, lookup
+from fnbuild.platforms.docker import DockerPlatform
+from fnbuild.platforms.leases import owner
+from fnbuild.prune import PruneRequest
+from tests.engine import PYTHON_IMAGE, free_port
+from tests.platforms.docker.author import Author
+
+
+def found(author: Author, name: str, *, named: bool = False) -> list[Leftover]:
+    request = PruneRequest(author.namespace, (name,), named=named)
+    return prune.find(author.platform, request).leftovers
+
+
+def build(folder: Path, author: Author) -> str:
+    """The id of a new image of the function."""
+    loaded = prepare(DeployRequest(path=folder, namespace=author.namespace)).loaded
+    return artifacts.build(loaded, author.made.engine, lambda _: None).id
+
+
+def test_images_that_no_revision_needs(author: Author, platform: DockerPlatform) -> None:
+    name = author.made.name("faces")
+    one = build(author.write("one", name=name), author)
+    folder = author.write("two", name=name)
+    two = build(folder, author)
+    image = f"{author.made.name(name)}:latest"
+    author.docker("tag", two, build_tag(image, two))
+    # The first lost its name to the second.
+    [unnamed, tagged] = sorted(found(author, name), key=lambda one: one.name.count("fnbuild-"))
+    assert (unnamed.kind, unnamed.name, unnamed.function) == ("image", one, name)
+    assert unnamed.size > 0
+    assert (tagged.name, tagged.size) == (build_tag(image, two), 0)
+    assert prune.find(platform, PruneRequest(author.namespace, (name,))).only_named == 1
+    for leftover in (unnamed, tagged):
+        assert prune.remove(platform, leftover) == ""
+    assert found(author, name) == []
+    assert author.docker("images", "--quiet", image) != ""
+
+    author.deploy(folder)
+    assert found(author, name, named=True) == []
+    platform.delete(author.namespace, name)
+    [named] = found(author, name, named=True)
+    assert named.name == image
+    assert prune.remove(platform, named) == ""
+    assert author.docker("images", "--quiet", "--no-trunc", "--all").count(two) == 0
+
+
+def test_an_image_that_a_container_uses_stays(author: Author, platform: DockerPlatform) -> None:
+    name = author.made.name("used")
+    build(author.write("one", name=name), author)
+    [image] = found(author, name, named=True)
+    author.docker("create", "--name", author.made.name("user"), image.name)
+    assert prune.remove(platform, image) == "a container or another image uses it"
+    author.docker("rm", "--force", author.made.name("user"))
+    assert prune.remove(platform, image) == ""
+
+
+def test_nothing_goes_while_a_cluster_that_may_need_it_is_silent(
+    author: Author, platform: DockerPlatform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = author.made.name("held")
+    build(author.write("one", name=name), author)
+    file = tmp_path / "kubeconfig"
+    entry = {"name": "gone", "cluster": {"server": f"http://127.0.0.1:{free_port()}"}}
+    context = {"name": "gone", "context": {"cluster": "gone", "user": "me"}}
+    contexts = {"clusters": [entry], "users": [{"name": "me", "user": {}}], "contexts": [context]}
+    file.write_text(json.dumps({"current-context": "gone", **contexts}))
+    monkeypatch.setenv("KUBECONFIG", str(file))
+    silent = prune.find(platform, PruneRequest(author.namespace, (name,), named=True))
+    assert silent.leftovers == []
+    assert "images stay" in silent.warnings[0]
+
+
+def test_what_is_just_being_deployed_stays(author: Author, platform: DockerPlatform) -> None:
+    name = author.made.name("busy")
+    folder = author.write("one", name=name)
+    build(folder, author)
+    use = prune.ImageUse(changing=frozenset({name}))
+    image = author.made.engine.inspect(f"{author.made.name(name)}:latest")
+    assert image is not None
+    assert prune._may_change(name, use)
+    assert not prune._is_needed(image, use)
+    assert prune._is_needed(image, prune.ImageUse(frozenset({image.id})))
+
+
+def test_a_trial_container_of_a_killed_deploy(author: Author, platform: DockerPlatform) -> None:
+    author.deploy(author.write())
+    trial = f"{author.container()}.fnbuild-candidate"
+    labels = {
+        "nuclio.io/platform": "local",
+        "nuclio.io/namespace": author.namespace,
+        "nuclio.io/function-name": "greeter",
+        "fnbuild.io/candidate": "2",
+        "fnbuild.io/owner": owner(),
+    }
+    words = [word for key, value in labels.items() for word in ("--label", f"{key}={value}")]
+    author.docker("create", "--name", trial, *words, PYTHON_IMAGE, "true")
+    mine = [one for one in lookup("local").leftovers() if author.namespace in one.name]
+    assert [(one.kind, one.name, one.function) for one in mine] == [("container", trial, "greeter")]
+    assert prune.remove(platform, mine[0]) == ""
+    assert trial not in author.docker("ps", "--all", "--format", "{{.Names}}")
+    assert author.shown().state == "ready"

@@ -1,0 +1,298 @@
+"""Functions with a user of their own: what they cannot read, and that everything else works."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import tempfile
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fnbuild import deploy, trees
+from fnbuild.errors import InputError, NotReadyError, PlatformError, PreconditionError
+from fnbuild.platforms.process import ProcessPlatform, client, connect
+from fnbuild.platforms.process.configuration import isolated_users
+from fnbuild.platforms.process.isolation import obstacle
+from fnbuild.platforms.process.layout import Key
+from tests.platforms.process.author import (
+    NAMESPACE,
+    Author,
+    alive,
+    ask,
+    end_everything,
+    processes,
+    wait_for,
+)
+from tests.platforms.process.test_builds import source_package
+
+SPY = """
+import json
+import os
+import socket
+
+import nuclio_sdk
+
+
+def tried(action):
+    try:
+        action()
+    except OSError as error:
+        return type(error).__name__
+    return "allowed"
+
+
+def connected(path):
+    with socket.socket(socket.AF_UNIX) as link:
+        link.connect(path)
+
+
+def init_context(context):
+    with open(os.path.join(os.path.expanduser("~"), "cache"), "w") as file:
+        file.write("mine")
+    with open(os.environ["TMPDIR"] + "/x", "w") as file:
+        file.write("mine")
+
+
+def handler(context, event):
+    if event.path == "/call":
+        answer = context.platform.call_function("victim", nuclio_sdk.Event(body="", method="GET"))
+        return answer.body
+    if event.path == "/own":
+        with open("/opt/nuclio/main.py") as file:
+            return {"code": len(file.read()), "groups": os.getgroups(), "user": os.getuid(),
+                    "secret": os.environ.get("SECRET")}
+    asked = json.loads(event.body)
+    found = {path: tried(lambda: open(path).read()) for path in asked["files"]}
+    found.update((path, tried(lambda: os.listdir(path))) for path in asked["folders"])
+    found.update((path, tried(lambda: connected(path))) for path in asked["sockets"])
+    found["kill"] = tried(lambda: os.kill(asked["pid"], 0))
+    for path in asked["written"]:
+        found["write " + path] = tried(lambda: open(path, "a"))
+    return found
+"""
+
+SECRET = "env:\n- name: SECRET\n  value: of-the-victim"
+
+
+@pytest.fixture
+def data(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A data directory where every user may pass, with isolation."""
+    if os.geteuid() != 0:
+        pytest.skip("users of their own need root")
+    if obstacle("/usr/bin/python3.11") or not os.access("/usr/bin/python3.11", os.X_OK):
+        pytest.skip("there is no Python 3.11 here that every user may run")
+    top = Path(tempfile.mkdtemp(prefix="fnbuild-isolation-"))
+    top.chmod(0o711)
+    place = top / "data"
+    place.mkdir(mode=0o700)
+    (place / "platform.yaml").write_text("isolate: users\nusers: 1900000100-1900000101\n")
+    monkeypatch.setenv("FNBUILD_DATA_DIR", str(place))
+    try:
+        yield place
+        connect().down()
+        assert wait_for(lambda: not processes(place))
+    finally:
+        for pid in processes(place):
+            os.kill(pid, signal.SIGKILL)
+        trees.remove(top)
+
+
+def user_of(pid: int) -> int:
+    return Path(f"/proc/{pid}").stat().st_uid
+
+
+def test_a_function_cannot_read_what_belongs_to_another(
+    data: Path, platform: ProcessPlatform, author: Author
+) -> None:
+    victim = author.deploy(author.write("private", name="victim", spec=SECRET))
+    spy = author.deploy(author.write_code(SPY, name="spy"))
+    (data / "session.key").touch(mode=0o600)
+    running = client.hello()
+    assert running is not None
+    pid, worker = victim.details["pid"], victim.details["workers"][0]["pid"]
+    assert user_of(pid) == user_of(worker) == 1900000100
+    assert user_of(spy.details["workers"][0]["pid"]) == 1900000101
+    assert json.loads((data / "users.json").read_text()) == {
+        "nuclio/victim": 1900000100,
+        "nuclio/spy": 1900000101,
+    }
+
+    folder = data / "functions" / NAMESPACE / "victim"
+    key = Key(NAMESPACE, "victim")
+    files = [
+        *(folder / "revisions/1" / name for name in ("code/main.py", "processor.json")),
+        *(data / name for name in ("fnbuild.db", "session.key", "users.json", "supervisor.log")),
+        *(
+            f"/proc/{one}/{name}"
+            for one in (pid, worker, running.pid)
+            for name in ("environ", "mem")
+        ),
+        folder / "log.jsonl",
+        folder / "home/.profile",
+        key.launch(1),
+        f"/proc/{worker}/root/opt/nuclio/main.py",
+    ]
+    folders = [data, folder, folder / "home", data / "run", data / "functions", f"/proc/{pid}/fd"]
+    sockets = [key.control(1), data / "run/supervisor.sock"]
+    written = [spy.details["code"] + "/main.py", spy.details["code"] + "/new.py", str(data / "new")]
+    question = {
+        "files": [str(one) for one in files],
+        "folders": [str(one) for one in folders],
+        "sockets": [str(one) for one in sockets],
+        "written": written,
+        "pid": pid,
+    }
+    answers = json.loads(post(spy.http_port, json.dumps(question)))
+    assert len(answers) == len(files) + len(folders) + len(sockets) + len(written) + 1
+    refused = {"PermissionError", "FileNotFoundError"}
+    allowed = {what: outcome for what, outcome in answers.items() if outcome not in refused}
+    assert allowed == {}
+    # What does not exist may not be told from what is closed, but for the last folder itself.
+    assert answers[str(folder / "revisions/1/code/main.py")] == "PermissionError"
+    assert answers[str(data / "fnbuild.db")] == "PermissionError"
+    assert answers["kill"] == "PermissionError"
+
+    own = json.loads(ask(spy.http_port, "/own"))
+    assert own["user"] == 1900000101
+    assert own["code"] == len(SPY)
+    assert own["groups"] in ([], [1900000101], [65534])
+    assert own["secret"] is None
+    # Functions still find one another.
+    assert ask(spy.http_port, "/call") == "private"
+
+
+def post(port: int, body: str) -> str:
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/", body.encode())
+    with urllib.request.urlopen(request, timeout=60) as reply:
+        return str(reply.read().decode())
+
+
+def test_an_isolated_function_lives_as_any_other(
+    data: Path, platform: ProcessPlatform, author: Author
+) -> None:
+    first = author.deploy(author.write("one"))
+    second = author.deploy(author.write("two"))
+    assert ask(second.http_port) == "two"
+    assert user_of(second.details["pid"]) == user_of(second.details["workers"][0]["pid"])
+    assert wait_for(lambda: not alive(first.details["pid"]))
+
+    os.kill(second.details["workers"][0]["pid"], signal.SIGKILL)
+    assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
+    os.kill(second.details["pid"], signal.SIGKILL)
+    assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
+    assert ask(second.http_port) == "two"
+
+    running = client.hello()
+    assert running is not None
+    before = platform.deployment(NAMESPACE, "greeter").details["pid"]
+    os.kill(running.pid, signal.SIGKILL)
+    assert wait_for(lambda: not alive(running.pid))
+    assert ask(second.http_port) == "two"
+    platform.up()
+    assert platform.deployment(NAMESPACE, "greeter").details["pid"] == before, "adopted"
+
+    platform.rollback(NAMESPACE, "greeter", None, author.progress.append)
+    assert ask(second.http_port) == "one"
+    end_everything(data)
+    platform.up()
+    assert ask(second.http_port) == "one"
+    pid = platform.deployment(NAMESPACE, "greeter").details["pid"]
+    assert user_of(pid) == 1900000100
+    assert platform.delete(NAMESPACE, "greeter") is True
+    assert not (data / "functions" / NAMESPACE / "greeter").exists()
+    # The same name gets the same user.
+    again = author.deploy(author.write("three"))
+    assert user_of(again.details["pid"]) == 1900000100
+
+
+def test_users_of_functions_that_are_gone_are_given_again(
+    data: Path, platform: ProcessPlatform, author: Author
+) -> None:
+    for name in ("first", "second"):
+        author.deploy(author.write(name=name))
+    with pytest.raises(PlatformError, match="every user from 1900000100 to 1900000101"):
+        author.deploy(author.write(name="third"))
+    platform.delete(NAMESPACE, "first")
+    made = author.deploy(author.write(name="third"))
+    assert user_of(made.details["pid"]) == 1900000100
+
+
+@pytest.mark.usefixtures("data", "platform")
+def test_requirements_are_shared_and_stay_as_they_are(tmp_path: Path, author: Author) -> None:
+    code = """
+        import os
+        from importlib.metadata import distribution
+
+        def handler(context, event):
+            place = distribution("tiny").locate_file("")
+            return [distribution("tiny").version, os.access(str(place), os.W_OK)]
+        """
+    folder = author.write_code(code)
+    source_package(tmp_path, "tiny")
+    (folder / "requirements.txt").write_text(f"--no-index\n--find-links {tmp_path}\ntiny\n")
+    made = author.deploy(folder)
+    assert json.loads(ask(made.http_port)) == ["1", False]
+
+
+def test_isolation_needs_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, author_at: Path
+) -> None:
+    (author_at / "platform.yaml").write_text("isolate: users\n")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(PreconditionError, match="only root can do") as error:
+        deploy.deploy(deploy.DeployRequest(path=Author(tmp_path).write()), print)
+    assert "isolate: none" in (error.value.hint or "")
+
+
+@pytest.fixture
+def author_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    place = tmp_path / "data"
+    place.mkdir()
+    monkeypatch.setenv("FNBUILD_DATA_DIR", str(place))
+    return place
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("isolate: users\nusers: 5-1\n", "is not a range of users"),
+        ("isolate: users\nusers: 0-10\n", "is not a range of users"),
+        ("isolate: containers\n", "isolate"),
+        ("isolated: users\n", "isolated"),
+        ("[", "platform.yaml"),
+    ],
+)
+def test_a_configuration_that_cannot_be_understood(author_at: Path, text: str, words: str) -> None:
+    (author_at / "platform.yaml").write_text(text)
+    with pytest.raises(InputError, match=words):
+        isolated_users()
+    (author_at / "platform.yaml").write_text("isolate: none\n")
+    assert isolated_users() is None
+
+
+def test_what_is_closed_on_the_way_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "open" / "file"
+    file.parent.mkdir()
+    file.touch(mode=0o644)
+    closed = obstacle(str(file))
+    assert closed
+    assert str(file).startswith(closed)
+    assert obstacle("/usr/bin/env") == ""
+
+
+def test_the_check_before_a_gpu_is_freed_runs_as_the_functions_user(
+    data: Path, platform: ProcessPlatform, author: Author
+) -> None:
+    gpu = "resources:\n  limits:\n    nvidia.com/gpu: 1"
+    author.deploy(author.write("old", spec=gpu))
+    code = "import os\nraise ValueError(f'user {os.getuid()}, {os.getgroups()}')\n"
+    with pytest.raises(NotReadyError, match=r"user 190000010\d, \[\]") as failure:
+        author.deploy(author.write_code(code, spec=gpu))
+    assert failure.value.hint == "revision 1 goes on serving"
+    made = author.deploy(author.write("new", spec=gpu))
+    assert ask(made.http_port) == "new"
+    assert not [one for one in author.progress if "decided nothing" in one]

@@ -1,0 +1,53 @@
+"""What `prune` finds where functions are processes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fnbuild.cli.app import run
+from fnbuild.platforms.process import ProcessPlatform
+
+
+@pytest.fixture
+def left(data: Path) -> list[Path]:
+    """An environment that no revision uses, and the staged copy of a process that has ended."""
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    environment = data / "environments" / "unused"
+    staged = data / "staging" / f"{ended.pid}-abcdef12"
+    for folder in (environment, staged):
+        folder.mkdir(parents=True)
+        (folder / "content").write_text("x" * 1000)
+    (environment / "complete.json").write_text("{}")
+    return [environment, staged]
+
+
+def test_a_dry_run_lists_and_removes_nothing(
+    left: list[Path], platform: ProcessPlatform, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["prune", "--dry-run", "-o", "json"]) == 0
+    out, err = capsys.readouterr()
+    rows = {row["kind"]: row for row in json.loads(out)}
+    assert [rows[kind]["name"] for kind in ("environment", "staging")] == [str(one) for one in left]
+    assert rows["staging"]["size"] == 1000
+    assert rows["staging"]["outcome"] == "would be removed"
+    assert "2 would be removed" in err
+    assert all(one.is_dir() for one in left)
+
+
+def test_what_nothing_needs_goes(
+    left: list[Path], platform: ProcessPlatform, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["prune"]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0].split() == ["KIND", "|", "NAME", "|", "SIZE", "|", "OUTCOME"]
+    assert out.count("removed") == 2
+    assert "2 removed" in err
+    assert not any(one.exists() for one in left)
+    assert run(["prune", "-o", "wide"]) == 0
+    out, err = capsys.readouterr()
+    assert (out, "there is nothing to remove" in err) == ("", True)
