@@ -17,6 +17,7 @@ import anyio.to_thread
 
 from fnbuild.dashboard.inventory import Inventory
 from fnbuild.dashboard.listed import Listed
+from fnbuild.dashboard.objects import without_secret_values
 from fnbuild.errors import NotReadyError
 from fnbuild.platforms import Deployment
 
@@ -158,7 +159,8 @@ def without_scheme(url: str) -> str:
 
 
 def not_reachable(deployment: Deployment) -> NotReadyError:
-    why = f": {deployment.message.splitlines()[0]}" if deployment.message else ""
+    message = without_secret_values(deployment.message, deployment.function)
+    why = f": {message.splitlines()[0]}" if message else ""
     hint = _REMEDIES.get(deployment.state, "its log says more")
     return NotReadyError(f"{deployment.name} is {deployment.state}{why}", hint=hint)
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 import secrets
-import shutil
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
+from fnbuild import trees
 from fnbuild.datadir import Holder, data_dir, hold, make_private
 
 _NAME = re.compile(r"[0-9a-f]{16}\Z")
@@ -55,7 +55,7 @@ class Owner:
 
 
 def _clear(name: str) -> None:
-    shutil.rmtree(_temporary(name), ignore_errors=True)
+    trees.discard(_temporary(name))
     _lock(name).unlink(missing_ok=True)
 
 

@@ -50,7 +50,11 @@ def json_response(
 
 async def json_body(request: Request, limit: int = BODY_LIMIT) -> Raw:
     """The body, which has to be a JSON object of at most `limit` bytes."""
-    body = await whole_body(request, limit)
+    return object_in(await whole_body(request, limit))
+
+
+def object_in(body: bytes) -> Raw:
+    """The JSON object that a body is. Raises `UsageError`."""
     try:
         value = msgspec.json.decode(body)
     except (ValueError, RecursionError) as error:
@@ -97,13 +101,18 @@ def too_large(limit: int) -> RefusedError:
     )
 
 
-def diagnostic_object(one: Diagnostic) -> Raw:
-    """A finding as clients get it; lines and columns count from 1, 0 when there is no place."""
-    span = one.span
+def diagnostic_object(one: Diagnostic, file: str = "") -> Raw:
+    """A finding as clients get it; lines and columns count from 1, 0 when there is no place.
+
+    With `file`, a finding in another file has no place, and names it in its message.
+    """
+    span, message = one.span, one.message
+    if file and span is not None and span.file != file:
+        message, span = f"{span.file}:{span.line}: {message}", None
     return {
         "severity": one.severity,
         "rule": one.rule,
-        "message": one.message,
+        "message": message,
         "hint": one.hint or "",
         "file": span.file if span else "",
         "line": span.line if span else 0,

@@ -31,7 +31,7 @@ from fnbuild.dashboard.listed import Listed
 from fnbuild.dashboard.operation import Operation, provisioned, refuse_changing
 from fnbuild.dashboard.planned import Change
 from fnbuild.errors import NotFoundError, UnavailableError, UsageError
-from fnbuild.platforms import Platform, Progress
+from fnbuild.platforms import Platform, Progress, imported_code
 
 TIMEOUT = "x-nuclio-creation-state-updated-timeout"
 IGNORE_STATE = "x-nuclio-delete-function-ignore-state-validation"
@@ -156,6 +156,7 @@ async def begin_delete(request: Request, listed: Listed) -> Operation:
 
     def work(_: Progress) -> None:
         platform.delete(*key)
+        imported_code.drop(platform.name, key)
         events.forget(services.store, *key)
 
     return await to_thread.run_sync(

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 from fnbuild.errors import ConfigError, FnbuildError
 from fnbuild.platforms import lookup
+from fnbuild.spec.secrets import hidden
 from fnbuild.store import LineRow, OperationRecords, OperationRow
 
 MOST_LINES = 5000
@@ -20,11 +21,15 @@ _WARNING = "warning: "
 class Output:
     """The progress of one operation: called with text, it keeps each line of it with its time.
 
-    Beyond `MOST_LINES` only what a failure says is kept.
+    Beyond `MOST_LINES` only what a failure says is kept. Of `secret_values`, those of the function,
+    nothing is kept.
     """
 
-    def __init__(self, records: OperationRecords, operation: int):
+    def __init__(
+        self, records: OperationRecords, operation: int, secret_values: tuple[str, ...] = ()
+    ):
         self._records = records
+        self.secret_values = secret_values
         self._operation = operation
         self._guard = threading.Lock()
         self._number = 0
@@ -33,7 +38,7 @@ class Output:
 
     def __call__(self, text: str) -> None:
         level = "warning" if text.startswith(_WARNING) else "info"
-        lines = text.removeprefix(_WARNING).splitlines()
+        lines = hidden(text.removeprefix(_WARNING), self.secret_values).splitlines()
         with self._guard:
             room = max(0, MOST_LINES - self._number)
             self._left_out += max(0, len(lines) - room)
@@ -44,9 +49,10 @@ class Output:
         lines = [error.message, *(error.detail or "").splitlines()]
         if isinstance(error, ConfigError):
             lines += error.report.render().splitlines()
-        message = "\n".join(lines)
+        message = hidden("\n".join(lines), self.secret_values)
+        lines = message.splitlines()
         if error.hint:
-            lines.append(error.hint)
+            lines.append(hidden(error.hint, self.secret_values))
         with self._guard:
             if self._left_out:
                 self._add("warning", [f"{self._left_out} lines are left out here"])

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import time
 from dataclasses import replace
+from http import HTTPStatus
 
 from fnbuild.dashboard.asking import ask, said
 from fnbuild.errors import FnbuildError, NotFoundError, UnavailableError
@@ -29,6 +30,8 @@ class Feed:
         self._namespace = namespace
         self._known: list[Deployment] = []
         self._silence = ""
+        self.refusal: FnbuildError | None = None
+        """The error if this dashboard may not read the namespace, else None."""
         self._answered = -1.0
         self._changed = 0.0
         self._count = 0
@@ -83,13 +86,14 @@ class Feed:
         asked = time.monotonic()
         try:
             self._known = await ask(self.platform.deployments, self._namespace)
-            self._silence = ""
+            self._silence, self.refusal = "", None
         except NotFoundError:
             # A namespace that is not there yet has no functions.
-            self._known, self._silence = [], ""
+            self._known, self._silence, self.refusal = [], "", None
         except FnbuildError as error:
             how = "does not answer" if isinstance(error, UnavailableError) else "cannot be read"
             self._silence = f"{how}: {said(error)}"
+            self.refusal = error if error.http_status == HTTPStatus.FORBIDDEN else None
         except Exception as error:  # noqa: BLE001
             # One platform that fails in a way unforeseen must not hide the others.
             _log.exception("the functions of the platform %s cannot be read", self.platform.name)

@@ -9,12 +9,14 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fnbuild.dashboard import objects
+from fnbuild.dashboard import exporting, objects
 from fnbuild.dashboard.answers import json_response
 from fnbuild.dashboard.endpoints import Endpoint, services_of
+from fnbuild.dashboard.guard import admit, is_writer
 from fnbuild.dashboard.inventory import in_project
 from fnbuild.dashboard.listed import Listed
 from fnbuild.dashboard.namespaces import named_in
+from fnbuild.dashboard.objects import ExportOptions
 from fnbuild.spec.types import Raw
 
 NAMESPACE = "x-nuclio-function-namespace"
@@ -30,6 +32,7 @@ _HEADERS = {
     PROJECT: "Only functions of this project.",
     _CLEAN: "With `export`, leave the registry out, whatever the value.",
     "?export": "`true` leaves the status out, as `nuctl export` does.",
+    "?with-secrets": "With `export`, `true` keeps secret values: needs the write token.",
 }
 
 
@@ -44,25 +47,47 @@ def of_cvat(request: Request) -> bool:
     return agent.startswith("CVAT/") or "x-nuclio-invoke-via" in request.headers
 
 
+def is_true(request: Request, flag: str) -> bool:
+    """Return True if the query sets the flag."""
+    return request.query_params.get(flag, "").lower() == "true"
+
+
+def with_secrets(request: Request) -> bool:
+    """Return True if an export is to include secret values. Raises without the write role."""
+    wanted = is_true(request, "with-secrets")
+    if wanted:
+        admit(request, "write")
+    return wanted
+
+
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """What a list is asked for: which functions, and how much of each."""
+    """The functions that a list request selects, and the parts of each that it shows.
+
+    `values` is True for clients that may see the values of variables. `secrets` is True if the
+    request asks for secret values as well.
+    """
 
     for_cvat: bool
     project: str
     name: str
     export: bool
     clean: bool
+    values: bool
+    secrets: bool
 
     @classmethod
     def by(cls, request: Request) -> _Wanted:
         headers = request.headers
+        export = is_true(request, "export")
         return cls(
             of_cvat(request),
             headers.get(PROJECT, ""),
             headers.get(NAME, ""),
-            request.query_params.get("export", "").lower() == "true",
+            export,
             _CLEAN in headers,
+            is_writer(request),
+            export and with_secrets(request),
         )
 
     def takes(self, one: Listed) -> bool:
@@ -70,19 +95,30 @@ class _Wanted:
             return False
         return one.for_cvat or not self.for_cvat
 
-    def object(self, one: Listed) -> Raw:
-        if self.export:
-            return objects.exported(one, cleanup_spec=self.clean)
-        return objects.function_object(one)
+    @property
+    def options(self) -> ExportOptions:
+        return ExportOptions(self.values, self.secrets, self.clean)
 
 
 async def functions(request: Request) -> Response:
     """The functions as an object by name; the bytes are made once for each state of the list."""
-    view = await services_of(request).inventory.view(namespace_of(request))
+    inventory = services_of(request).inventory
+    view = await inventory.view(namespace_of(request))
+    if view.refusal is not None and not view.listed:
+        # An empty list would say that there are none.
+        raise view.refusal.with_traceback(None)
     wanted = _Wanted.by(request)
+    if wanted.export:
+        chosen = [listed for listed in view.listed if wanted.takes(listed)]
+        exported = await exporting.export(inventory, chosen, wanted.options)
+        return json_response(exported.functions, headers=exported.headers)
     if (body := view.encoded.get(wanted)) is None:
-        chosen = {one.name: wanted.object(one) for one in view.listed if wanted.takes(one)}
-        body = msgspec.json.encode(chosen)
+        shown = {
+            listed.name: objects.function_object(listed, values=wanted.values)
+            for listed in view.listed
+            if wanted.takes(listed)
+        }
+        body = msgspec.json.encode(shown)
         if len(view.encoded) < _KEPT:
             view.encoded[wanted] = body
     return Response(body, media_type="application/json")
@@ -95,12 +131,13 @@ async def function(request: Request) -> Response:
     found = await services.inventory.function(namespace, name)
     wanted = _Wanted.by(request)
     if wanted.export:
-        return json_response(wanted.object(found))
+        exported = await exporting.export(services.inventory, [found], wanted.options)
+        return json_response(exported.functions[found.name], headers=exported.headers)
     logs: list[Raw] = []
     if found.operation is not None:
         lines = await anyio.to_thread.run_sync(services.operations.lines, found.operation)
         logs = [{**line, "name": found.operation.action} for line in lines]
-    return json_response(objects.function_object(found, logs=logs))
+    return json_response(objects.function_object(found, values=wanted.values, logs=logs))
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (

@@ -152,6 +152,12 @@ def admit(request: Request, access: str) -> None:
     )
 
 
+def is_writer(request: Request) -> bool:
+    """Return True if the request has the write role."""
+    role: Role = request.scope["state"]["role"]
+    return allows(role, "write")
+
+
 def too_many(seconds: int) -> RefusedError:
     """The address has sent too many wrong tokens."""
     return RefusedError(

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fnbuild.dashboard import listed as listing
+from fnbuild.dashboard.activations import Activations
 from fnbuild.dashboard.asking import ask
 from fnbuild.dashboard.feeds import PATIENCE, Feed
 from fnbuild.dashboard.listed import Listed
@@ -41,10 +42,12 @@ _INTEREST = 10.0
 class View:
     """The list of one namespace; a new one whenever anything differs.
 
-    `encoded` keeps what was made of it, by whatever its maker asks for it with.
+    `encoded` keeps what was made of it, by whatever its maker asks for it with. `refusal` says why
+    a platform may not be read there.
     """
 
     listed: tuple[Listed, ...] = ()
+    refusal: FnbuildError | None = None
     encoded: dict[Any, bytes] = field(default_factory=dict)
 
 
@@ -69,6 +72,7 @@ class Inventory:
         self._settings = settings
         self._operations = operations
         self._presence = Presence(settings)
+        self._activations = Activations()
         self._spaces: dict[str, _Space] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._met = asyncio.Event()
@@ -219,9 +223,11 @@ class Inventory:
         space.versions = versions
         found = [one for feed in feeds for one in feed.deployments]
         operations = self._operations.every(space.name)
-        now = tuple(listing.together(found, operations, self._presence.default.name))
-        if now != space.view.listed:
-            space.view = View(now)
+        together = listing.together(found, operations, self._presence.default.name)
+        now = tuple(self._activations.stamped(one) for one in together)
+        refusal = next((feed.refusal for feed in feeds if feed.refusal is not None), None)
+        if now != space.view.listed or str(refusal) != str(space.view.refusal):
+            space.view = View(now, refusal)
             for bell in space.watchers:
                 bell.set()
             for tell in self.on_change:
@@ -246,8 +252,9 @@ class Inventory:
             if found is None:
                 continue
             if chosen and (first := self._first(namespace, plain)) not in ("", platform.name):
-                return listing.shadowed(found, first)
-            return listing.of(found, self._operations.newest(namespace, plain))
+                return self._activations.stamped(listing.shadowed(found, first))
+            known = listing.of(found, self._operations.newest(namespace, plain))
+            return self._activations.stamped(known)
         operation = self._operations.newest(namespace, plain)
         if operation is not None and not chosen:
             coming = listing.announced(operation, self._presence.default.name)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from fnbuild import trees
 from fnbuild.errors import NotFoundError, Report
-from fnbuild.spec.locate import NAMES
+from fnbuild.spec.locate import NAMES, made_of
 from fnbuild.spec.reader import check_text
 from fnbuild.spec.types import Function
 
@@ -31,6 +31,8 @@ class Found:
     function: Function
     report: Report
     files: int
+    config: str
+    """The name of its configuration file."""
 
 
 def functions_in(folder: Path) -> list[Found]:
@@ -52,8 +54,9 @@ def _found(root: Path, folder: Path) -> Found:
     config = next(folder / name for name in NAMES if (folder / name).is_file())
     with config.open("rb") as file:
         data = file.read(_LARGEST)
-    function, report = check_text(data, config.name)
-    files = sum(len(names) for _, _, names in os.walk(folder))
+    with made_of(folder, "", ""):
+        function, report = check_text(data, config.name, code=folder)
+    files = sum(len(names) for _, _, names in trees.walk(folder))
     place = folder.relative_to(root).as_posix()
     return Found(
         "" if place == "." else place,
@@ -62,6 +65,7 @@ def _found(root: Path, folder: Path) -> Found:
         function or Function(),
         report,
         files,
+        config.name,
     )
 
 

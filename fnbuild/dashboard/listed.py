@@ -19,7 +19,8 @@ class Listed:
     `set_aside` says why CVAT's lists are without it, "" when they are not; `absence` why CVAT does
     not ask for it, or passes it over, although nothing is wrong with it. `shadowed` when the
     function of that name on another platform comes first. `operation` is the newest change that
-    was asked for here.
+    was asked for here. `activated` is when the active revision became active, in seconds since the
+    epoch; 0 when it did before this dashboard looked.
     """
 
     deployment: Deployment
@@ -29,6 +30,7 @@ class Listed:
     operation: Operation | None = None
     shadowed: bool = False
     absence: str = ""
+    activated: float = 0.0
 
     @property
     def name(self) -> str:

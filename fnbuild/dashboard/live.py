@@ -17,6 +17,7 @@ from fnbuild.dashboard import objects
 from fnbuild.dashboard.answers import RefusedError
 from fnbuild.dashboard.endpoints import Endpoint, services_of
 from fnbuild.dashboard.functions import NAMESPACE, namespace_of
+from fnbuild.dashboard.guard import is_writer
 from fnbuild.dashboard.inventory import Inventory, View
 from fnbuild.dashboard.listed import Listed
 from fnbuild.spec.types import Raw
@@ -63,10 +64,10 @@ async def live(request: Request) -> Response:
             hint="close some, or ask /api/functions from time to time",
             headers={"Retry-After": "10"},
         )
-    return _Stream(_events(inventory, namespace))
+    return _Stream(_events(inventory, namespace, values=is_writer(request)))
 
 
-async def _events(inventory: Inventory, namespace: str) -> AsyncIterator[bytes]:
+async def _events(inventory: Inventory, namespace: str, *, values: bool) -> AsyncIterator[bytes]:
     yield b"retry: 1000\n\n"
     sent, watching = 0.0, inventory.watch(namespace)
     change = asyncio.ensure_future(anext(watching))
@@ -79,7 +80,7 @@ async def _events(inventory: Inventory, namespace: str) -> AsyncIterator[bytes]:
             change.result()
             await asyncio.sleep(max(0.0, sent + _INTERVAL - time.monotonic()))
             sent = time.monotonic()
-            yield _event(await inventory.view(namespace))
+            yield _event(await inventory.view(namespace), values=values)
             change = asyncio.ensure_future(anext(watching))
     finally:
         change.cancel()
@@ -87,16 +88,17 @@ async def _events(inventory: Inventory, namespace: str) -> AsyncIterator[bytes]:
         await watching.aclose()
 
 
-def _event(view: View) -> bytes:
-    if (event := view.encoded.get("live")) is None:
-        listed = {one.name: _without_code(one) for one in view.listed}
+def _event(view: View, *, values: bool) -> bytes:
+    kind = ("live", values)
+    if (event := view.encoded.get(kind)) is None:
+        listed = {one.name: _without_code(one, values=values) for one in view.listed}
         event = b"event: functions\ndata: %b\n\n" % msgspec.json.encode({"functions": listed})
-        view.encoded["live"] = event
+        view.encoded[kind] = event
     return event
 
 
-def _without_code(one: Listed) -> Raw:
-    raw = objects.function_object(one)
+def _without_code(one: Listed, *, values: bool) -> Raw:
+    raw = objects.function_object(one, values=values)
     build = raw["spec"].get("build")
     if build:
         raw["spec"]["build"] = {

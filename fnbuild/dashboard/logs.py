@@ -16,6 +16,7 @@ import anyio.to_thread
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from fnbuild.dashboard.answers import json_response
 from fnbuild.dashboard.endpoints import Endpoint, services_of
@@ -87,7 +88,7 @@ async def replica_log(request: Request) -> Response:
         replica=replica,
     )
     follow = query.get("follow", "true").lower() != "false"
-    return _streamed(log, _line, "text/plain; charset=utf-8", follow=follow)
+    return await _streamed(log, _line, "text/plain; charset=utf-8", follow=follow)
 
 
 async def log(request: Request) -> Response:
@@ -104,11 +105,14 @@ async def log(request: Request) -> Response:
         tail = _UNASKED_TAIL
     found = _Log(platform, namespace, name, since, tail, _least(query.get("level", "")))
     if follow:
-        return _streamed(found, _event, "text/event-stream", follow=True)
-    records = await anyio.to_thread.run_sync(
-        lambda: [_object(one) for one in found.read(None, follow=False)]
-    )
-    return Response(_json({"records": records}), media_type="application/json")
+        return await _streamed(found, _event, "text/event-stream", follow=True)
+    async with services_of(request).reading.whole():
+        text = await anyio.to_thread.run_sync(_records, found)
+    return Response(text, media_type="application/json")
+
+
+def _records(log: _Log) -> bytes:
+    return _json({"records": [_object(one) for one in log.read(None, follow=False)]})
 
 
 async def _function(request: Request) -> tuple[Platform, str, str]:
@@ -117,13 +121,35 @@ async def _function(request: Request) -> tuple[Platform, str, str]:
     return inventory.platform(listed.platform), namespace, listed.deployment.name
 
 
-def _streamed(
+class _LogResponse(StreamingResponse):
+    """The records of a log, which is closed however the response ends."""
+
+    def __init__(
+        self, followed: Followed, encode: Callable[[LogRecord], bytes], media_type: str
+    ) -> None:
+        silent = b": still here\n\n" if media_type == "text/event-stream" else b""
+        pieces = _pieces(followed, encode, silent)
+        super().__init__(pieces, media_type=media_type, headers=_STREAM)
+        self._followed = followed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._followed.close()
+
+
+async def _streamed(
     log: _Log, encode: Callable[[LogRecord], bytes], media_type: str, *, follow: bool
 ) -> Response:
     followed = Followed(partial(log.read, follow=follow))
-    silent = b": still here\n\n" if media_type == "text/event-stream" else b""
-    pieces = _pieces(followed, encode, silent)
-    return StreamingResponse(pieces, media_type=media_type, headers=_STREAM)
+    try:
+        # A client that has the response's head receives everything that is written from then on.
+        await followed.open()
+    except BaseException:
+        followed.close()
+        raise
+    return _LogResponse(followed, encode, media_type)
 
 
 async def _pieces(

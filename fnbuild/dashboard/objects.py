@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fnbuild.dashboard.listed import Listed
@@ -11,25 +12,23 @@ from fnbuild.deploy import export
 from fnbuild.membership import PROJECT_LABEL, project_of
 from fnbuild.platforms import State, objects
 from fnbuild.platforms.settings import gpu_limit
-from fnbuild.spec.secrets import for_readers, has_credentials, looks_secret
-from fnbuild.spec.types import Raw
+from fnbuild.spec.secrets import for_readers, hidden, hiding, without_values
+from fnbuild.spec.types import Function, Raw, to_dict
 
 _NUCLIOS: dict[State, State] = {"standby": "ready", "stopped": "unhealthy"}
 """Nuclio's API knows `standby` as `ready` with spec.disable, and nothing that is down on purpose.
 Its clients wait for `ready`, `error` or `unhealthy`, and for ever where none of them comes."""
 
-REDACTED = "[redacted]"
-"""Stands for the value of an environment variable that looks like a secret."""
 
-
-def function_object(listed: Listed, *, logs: Sequence[Raw] = ()) -> Raw:
+def function_object(listed: Listed, *, values: bool, logs: Sequence[Raw] = ()) -> Raw:
     """Metadata, spec and status. What CVAT or another client reads without asking is always there:
     labels with the project, annotations, description, eventTimeout, state and httpPort.
 
-    `logs` are lines of the newest change, as Nuclio has them: `{time (ms), level, message, name}`.
+    `values` is True for clients with the write role; see `redacted`. `logs` are lines of the newest
+    change in Nuclio's format: `{time (ms), level, message, name}`.
     """
     deployment = listed.deployment
-    raw = redacted(objects.function_object(deployment))
+    raw = redacted(objects.function_object(deployment), values=values)
     metadata, spec = raw.setdefault("metadata", {}), raw.setdefault("spec", {})
     metadata["name"] = listed.name
     metadata.setdefault("namespace", deployment.function.metadata.namespace)
@@ -51,7 +50,7 @@ def _status(listed: Listed, status: Raw, logs: Sequence[Raw]) -> Raw:
     status |= {
         "state": _NUCLIOS.get(listed.state, listed.state),
         "detailedState": listed.state,
-        "message": listed.message,
+        "message": without_secret_values(listed.message, deployment.function),
     }
     status.setdefault("internalInvocationUrls", [])
     status.setdefault("externalInvocationUrls", [])
@@ -65,6 +64,8 @@ def _status(listed: Listed, status: Raw, logs: Sequence[Raw]) -> Raw:
     status["replicas"] = {"available": available, "wanted": wanted}
     status["gpu"] = gpu_limit(deployment.function)
     status["url"] = deployment.url
+    if listed.activated:
+        status["activated"] = listed.activated
     if deployment.warnings:
         status["warnings"] = list(deployment.warnings)
     if listed.set_aside:
@@ -78,8 +79,15 @@ def _status(listed: Listed, status: Raw, logs: Sequence[Raw]) -> Raw:
             "state": one.state,
             "started": one.started,
             "message": one.message,
+            # The active one at its end.
+            "revision": one.revision,
         }
     return status
+
+
+def without_secret_values(message: str, function: Function) -> str:
+    """Return a message about a function, such as a traceback, without its secrets."""
+    return hidden(message, hiding(to_dict(function))) if message else ""
 
 
 def _is_path(value: Any) -> bool:
@@ -87,37 +95,35 @@ def _is_path(value: Any) -> bool:
     return isinstance(value, str) and os.path.isabs(value)
 
 
-def exported(listed: Listed, *, cleanup_spec: bool = False) -> Raw:
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """The content of an export: `values` of variables that are not secret, and `secrets`.
+
+    `cleanup_spec` leaves the registry out.
+    """
+
+    values: bool = False
+    secrets: bool = False
+    cleanup_spec: bool = False
+
+
+def exported(listed: Listed, options: ExportOptions) -> Raw:
     """Metadata and spec as nuctl exports them, to be imported elsewhere."""
     deployment = listed.deployment
     image = str(deployment.details.get("pinned") or deployment.details.get("image") or "")
     raw = export(
-        deployment.function, state=deployment.state, image=image, cleanup_spec=cleanup_spec
+        deployment.function,
+        state=deployment.state,
+        image=image,
+        cleanup_spec=options.cleanup_spec,
     )
-    return redacted(raw)
+    return raw if options.secrets else redacted(raw, values=options.values)
 
 
-def redacted(raw: Raw) -> Raw:
-    """A function's plain values without passwords, and without what variables that look like
-    secrets hold, by their names or as addresses with a password."""
-    raw = for_readers(raw)
-    for owner in _with_variables(raw.get("spec") or {}):
-        owner["env"] = [_variable(one) for one in owner["env"]]
-    return raw
+def redacted(raw: Raw, *, values: bool) -> Raw:
+    """Return a function's plain values without passwords.
 
-
-def _with_variables(spec: Raw) -> list[Raw]:
-    """The parts of a spec that have environment variables, each a copy in its place."""
-    found = [spec]
-    for key in ("sidecars", "initContainers"):
-        if isinstance(spec.get(key), list):
-            spec[key] = [dict(one) if isinstance(one, dict) else one for one in spec[key]]
-            found += [one for one in spec[key] if isinstance(one, dict)]
-    return [one for one in found if isinstance(one.get("env"), list)]
-
-
-def _variable(one: Any) -> Any:
-    if not isinstance(one, dict) or not one.get("value"):
-        return one
-    secret = looks_secret(str(one.get("name"))) or has_credentials(str(one["value"]))
-    return {**one, "value": REDACTED} if secret else one
+    Without `values`, for clients without the write role, the values of all variables are left out.
+    With it, only values that look like secrets or are declared as such are left out.
+    """
+    return without_values(for_readers(raw), secrets_only=values)

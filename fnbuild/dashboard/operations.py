@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
+from functools import partial
 
 import anyio.to_thread
 
@@ -24,6 +25,7 @@ from fnbuild.errors import BusyError, FnbuildError, UnavailableError
 from fnbuild.platforms import Deployment, Key, Progress, audited
 from fnbuild.platforms.recorded import config_of
 from fnbuild.spec.reader import from_raw
+from fnbuild.spec.secrets import hiding
 from fnbuild.spec.types import Function, Raw
 from fnbuild.store import OperationDraft, OperationRecords, OperationRow, OperationState, Store
 
@@ -162,8 +164,9 @@ class Operations:
             raise provisioned(self.newest(namespace, name))
         self._expect(row.id)
         context = contextvars.copy_context()
+        run = partial(self._run, row, work, Output(self._records, row.id, hiding(config)))
         threading.Thread(
-            target=context.run, args=(self._run, row, work), name=f"{action} {name}", daemon=True
+            target=context.run, args=(run,), name=f"{action} {name}", daemon=True
         ).start()
         self._changed()
         return self._operation(row)
@@ -176,8 +179,7 @@ class Operations:
             del self._ends[key]
         self._ends[number] = end
 
-    def _run(self, row: OperationRow, work: Callable[[Progress], object]) -> None:
-        output = Output(self._records, row.id)
+    def _run(self, row: OperationRow, work: Callable[[Progress], object], output: Output) -> None:
         with self._places:
             if self._stopping:
                 self._ends[row.id].set_result(_stopped())
@@ -198,7 +200,8 @@ class Operations:
         try:
             self._records.run(row.id)
             self._changed()
-            with audited.whole(row.action, row.platform, Key(row.namespace, row.name)):
+            key = Key(row.namespace, row.name)
+            with audited.whole(row.action, row.platform, key, output.secret_values):
                 return None, work(output)
         except FnbuildError as error:
             return error, None

@@ -12,7 +12,7 @@ from fnbuild import deploy as pipeline
 from fnbuild.dashboard.bodies import Body
 from fnbuild.dashboard.secrets import with_stored
 from fnbuild.dashboard.services import Services
-from fnbuild.dashboard.sources import Kind, Source, kind_of
+from fnbuild.dashboard.sources import LIBRARY, Kind, Source, kind_of
 from fnbuild.deploy import DeployRequest, Prepared
 from fnbuild.errors import (
     ConfigError,
@@ -54,7 +54,7 @@ def deploy(services: Services, platform: Platform, body: Body) -> Change:
         )
     current = current_of(platform, metadata.namespace, metadata.name)
     refuse_stale(metadata.resource_version, current)
-    function = with_stored(body.function, current.function if current else None)
+    function = with_stored(body.function, _shown_before(services, body.function, current))
     metadata = msgspec.structs.replace(function.metadata, resource_version="")
     function = msgspec.structs.replace(function, metadata=metadata)
     refuse_missing_project(services, platform, membership.settled(function, current))
@@ -89,6 +89,23 @@ def deploy(services: Services, platform: Platform, body: Body) -> Change:
             _recorded(platform, current, wanted, prepared),
         )
     return Change("deploy", wanted, _deployed(source, request, prepared))
+
+
+def _shown_before(
+    services: Services, requested: Function, current: Deployment | None
+) -> Function | None:
+    """Return the function whose values a client may have seen masked.
+
+    That is the current function, merged over the one of the library.
+    """
+    place = requested.spec.build.path
+    stored = current.function if current else None
+    if not place.startswith(LIBRARY):
+        return stored
+    template = services.library.functions.get(place.removeprefix(LIBRARY))
+    if template is None:
+        return stored
+    return merge(stored, template.function) if stored else template.function
 
 
 def current_of(platform: Platform, namespace: str, name: str) -> Deployment | None:

@@ -20,8 +20,11 @@ from fnbuild.dashboard.asking import ask
 from fnbuild.dashboard.changes import begin_delete
 from fnbuild.dashboard.endpoints import Endpoint, services_of
 from fnbuild.dashboard.fields import mapping_of, text_of, texts_of
+from fnbuild.dashboard.functions import is_true, with_secrets
+from fnbuild.dashboard.guard import is_writer
 from fnbuild.dashboard.listed import Listed
 from fnbuild.dashboard.namespaces import check_namespace, named_in
+from fnbuild.dashboard.objects import ExportOptions
 from fnbuild.dashboard.services import Services
 from fnbuild.errors import (
     ConflictError,
@@ -80,11 +83,8 @@ async def every(request: Request) -> Response:
     """All projects as an object by name, or with `export` all that `import` takes."""
     services, namespace = services_of(request), named_in(request, NAMESPACE)
     found = await known(services, namespace)
-    if _asks(request, "export"):
-        listed = {
-            name: await transfer.exported(services, project_object(one), one)
-            for name, one in found.items()
-        }
+    if is_true(request, "export"):
+        listed = {name: await _exported(request, project) for name, project in found.items()}
         return json_response(listed)
     return json_response({name: project_object(one) for name, one in found.items()})
 
@@ -92,15 +92,21 @@ async def every(request: Request) -> Response:
 async def one(request: Request) -> Response:
     services = services_of(request)
     project = await _one(services, named_in(request, NAMESPACE), request.path_params["name"])
-    if _asks(request, "export"):
-        return json_response(await transfer.exported(services, project_object(project), project))
+    if is_true(request, "export"):
+        return json_response(await _exported(request, project))
     return json_response(project_object(project))
+
+
+async def _exported(request: Request, project: Project) -> Raw:
+    options = ExportOptions(is_writer(request), with_secrets(request))
+    raw = project_object(project)
+    return await transfer.exported(services_of(request), raw, project, options)
 
 
 async def create(request: Request) -> Response:
     """Make a project; with `import` with the functions that an export of it has."""
     services, body = services_of(request), await json_body(request)
-    if _asks(request, "import"):
+    if is_true(request, "import"):
         project = _read(request, transfer.project_of(body))
         await _made(services, project)
         return json_response(await transfer.imported(services, project, body), 201)
@@ -227,14 +233,14 @@ def _read(request: Request, body: Raw) -> Project:
     )
 
 
-def _asks(request: Request, flag: str) -> bool:
-    return request.query_params.get(flag, "").lower() == "true"
-
-
 _ALL, _ONE = "/api/projects", "/api/projects/{name}"
 _WHERE = {NAMESPACE: "The namespace; the dashboard's own without."}
 _HOW = {**_WHERE, STRATEGY: "restricted (only when empty), cascading (with functions) or check."}
-_EXPORT = {**_WHERE, "?export": "`true` adds the functions and their events, for an import."}
+_EXPORT = {
+    **_WHERE,
+    "?export": "`true` adds the functions and their events, for an import.",
+    "?with-secrets": "With `export`, `true` keeps secret values: needs the write token.",
+}
 _IMPORT = {**_WHERE, "?import": "`true` takes what an export gave."}
 _JSON = {"application/json": {"type": "object"}}
 

@@ -19,11 +19,11 @@ _LOOK_SECONDS = 0.5
 _AT_ONCE = 100
 
 Read = Callable[[Event], Iterator[LogRecord]]
-"""Opens a log, which ends soon after the event is set."""
+"""Open a log, fixing the position in it; its records end soon after the event is set."""
 
 
 class Followed:
-    """One log, read by a thread of its own until nobody wants more of it."""
+    """A log that a thread of its own reads, from `open` until `close`."""
 
     _running: ClassVar[WeakSet[Followed]] = WeakSet()
 
@@ -40,37 +40,51 @@ class Followed:
         self._room = Condition()
         self._found: deque[LogRecord] = deque()
         self._until = Event()
+        self._opened = asyncio.Event()
         self._ended = False
         self._error: FnbuildError | None = None
 
-    async def batches(self, silence: float) -> AsyncIterator[list[LogRecord]]:
-        """What has come, as soon as there is something; nothing after so many seconds of silence.
+    async def open(self) -> None:
+        """Start reading, and return once the position in the log is fixed.
 
-        Ends with the log; raises what the log has failed with.
+        Records that are written after this returns are not missed. Raises the log's error if it
+        cannot be opened. A caller that stops here calls `close`.
         """
         Thread(target=self._run, name="follow a log", daemon=True).start()
-        try:
-            while True:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._some.wait(), silence)
-                self._some.clear()
-                with self._room:
-                    taken, ended = list(self._found), self._ended
-                    self._found.clear()
-                    self._room.notify_all()
-                if taken or not ended:
-                    yield taken
-                if ended:
-                    break
-            if self._error is not None:
-                raise self._error
-        finally:
-            self._until.set()
-            self._running.discard(self)
+        await self._opened.wait()
+        if self._ended and self._error is not None and not self._found:
+            raise self._error
+
+    def close(self) -> None:
+        """Let the thread end, and make room for another log."""
+        self._until.set()
+        self._running.discard(self)
+
+    async def batches(self, silence: float) -> AsyncIterator[list[LogRecord]]:
+        """Yield new records as they arrive, or [] after `silence` seconds without any.
+
+        Ends with the log. Raises the error if the log failed.
+        """
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._some.wait(), silence)
+            self._some.clear()
+            with self._room:
+                taken, ended = list(self._found), self._ended
+                self._found.clear()
+                self._room.notify_all()
+            if taken or not ended:
+                yield taken
+            if ended:
+                break
+        if self._error is not None:
+            raise self._error
 
     def _run(self) -> None:
         try:
-            for record in self._read(self._until):
+            records = self._read(self._until)
+            self._tell(self._opened)
+            for record in records:
                 if self._until.is_set():
                     return
                 self._put(record)
@@ -79,7 +93,8 @@ class Followed:
         finally:
             with self._room:
                 self._ended = True
-            self._tell()
+            self._tell(self._opened)
+            self._tell(self._some)
 
     def _put(self, record: LogRecord) -> None:
         with self._room:
@@ -88,8 +103,8 @@ class Followed:
             first = not self._found
             self._found.append(record)
         if first:
-            self._tell()
+            self._tell(self._some)
 
-    def _tell(self) -> None:
+    def _tell(self, event: asyncio.Event) -> None:
         with suppress(RuntimeError):  # the loop is closed: nobody is left to be told
-            self._loop.call_soon_threadsafe(self._some.set)
+            self._loop.call_soon_threadsafe(event.set)

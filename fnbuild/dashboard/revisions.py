@@ -16,8 +16,9 @@ from fnbuild.dashboard.answers import json_body, json_response
 from fnbuild.dashboard.bodies import WAIT, is_set
 from fnbuild.dashboard.endpoints import Endpoint, services_of
 from fnbuild.dashboard.functions import NAMESPACE, namespace_of
+from fnbuild.dashboard.guard import is_writer
 from fnbuild.dashboard.listed import Listed
-from fnbuild.dashboard.objects import redacted
+from fnbuild.dashboard.objects import redacted, without_secret_values
 from fnbuild.dashboard.operation import refuse_changing
 from fnbuild.errors import NotFoundError, UsageError
 from fnbuild.platforms import Platform, Revision
@@ -25,14 +26,17 @@ from fnbuild.spec.locate import NAMES
 from fnbuild.spec.texts import as_yaml
 from fnbuild.spec.types import Function, Raw, to_dict
 
+REVISION = "X-Fnbuild-Revision"
+"""The header with the number of the revision that a configuration is of; 0 before the first."""
 _NAMED = {NAMESPACE: "The namespace; the dashboard's own without."}
 
 
 async def configuration(request: Request) -> Response:
-    """The function as a function.yaml, without secrets."""
+    """Return the function as a function.yaml without secrets, with its revision in a header."""
     listed, _ = await _function(request)
-    text = as_yaml(_shown(listed.deployment.function)) + "\n"
-    return Response(text, media_type="application/yaml")
+    text = as_yaml(_shown(listed.deployment.function, values=is_writer(request))) + "\n"
+    headers = {REVISION: str(listed.deployment.revision)}
+    return Response(text, headers=headers, media_type="application/yaml")
 
 
 async def every(request: Request) -> Response:
@@ -48,9 +52,10 @@ async def compared(request: Request) -> Response:
     wanted = _number(request.path_params["number"])
     other = request.query_params.get("with")
     since = None if other is None else _number(other)
-    return json_response(
-        await anyio.to_thread.run_sync(_difference, platform, listed, since, wanted)
-    )
+    compare = partial(_difference, platform, listed, since, wanted, values=is_writer(request))
+    async with services_of(request).reading.whole():
+        comparison = await anyio.to_thread.run_sync(compare)
+    return json_response(comparison)
 
 
 async def rollback(request: Request) -> Response:
@@ -101,7 +106,7 @@ def _object(one: Revision) -> Raw:
         "created": one.created,
         "state": one.state,
         "digest": one.digest,
-        "message": one.message,
+        "message": without_secret_values(one.message, one.function),
     }
 
 
@@ -123,7 +128,9 @@ def _numbered(listed: Listed, found: list[Revision], number: int) -> Revision:
     )
 
 
-def _difference(platform: Platform, listed: Listed, since: int | None, wanted: int) -> Raw:
+def _difference(
+    platform: Platform, listed: Listed, since: int | None, wanted: int, *, values: bool
+) -> Raw:
     """`code` is null where the platform does not keep that of both."""
     found = _revisions(platform, listed)
     new = _numbered(listed, found, wanted)
@@ -137,32 +144,37 @@ def _difference(platform: Platform, listed: Listed, since: int | None, wanted: i
     code = None
     if before is not None and after is not None:
         code = difference.of_code(before, after, sides)
-    values = [_shown(one.function, code=code is None) for one in (old, new)]
+    shown = [_shown(one.function, values=values, code=code is None) for one in (old, new)]
     return {
         "from": old.number,
         "to": new.number,
-        "configuration": difference.of_values(NAMES[0], values[0], values[1], sides),
+        "configuration": difference.of_values(NAMES[0], shown[0], shown[1], sides),
         "code": code,
     }
 
 
 def _code(platform: Platform, listed: Listed, number: int) -> Contents | None:
-    """The files of a revision but its function.yaml, which is compared by its values: it may hold
-    secrets.
+    """Return the files of a revision except its configuration and the variants of it.
+
+    These may hold secrets, and the configuration is compared by its values.
     """
     metadata = listed.deployment.function.metadata
     folder = platform.source(metadata.namespace, metadata.name, number)
     if folder is None:
         return None
     found = contents(folder)
-    for name in NAMES:
-        found.entries.pop(name, None)
+    for path in [path for path in found.entries if _is_configuration(path)]:
+        del found.entries[path]
     return found
 
 
-def _shown(function: Function, *, code: bool = True) -> Raw:
+def _is_configuration(path: str) -> bool:
+    return "/" not in path and path.endswith((".yaml", ".yml"))
+
+
+def _shown(function: Function, *, values: bool, code: bool = True) -> Raw:
     """The plain values that a person may see, with the source code in them where it is wanted."""
-    raw = redacted(to_dict(function))
+    raw = redacted(to_dict(function), values=values)
     if not code:
         raw.get("spec", {}).get("build", {}).pop("functionSourceCode", None)
     return raw

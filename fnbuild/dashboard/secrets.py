@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from fnbuild.dashboard.objects import REDACTED, redacted
+from fnbuild.dashboard.objects import redacted
 from fnbuild.errors import UsageError
 from fnbuild.spec.reader import from_raw
-from fnbuild.spec.types import Function, to_dict
+from fnbuild.spec.secrets import REDACTED
+from fnbuild.spec.types import Function, Raw, to_dict
 
 
 def with_stored(asked: Function, stored: Function | None) -> Function:
-    """The function as asked for, with the secrets of the stored one that it leaves as shown.
+    """Return the requested function with stored secrets in place of unchanged masks.
 
-    Raises `UsageError` for "[redacted]" where nothing is stored.
+    Readers see more masks than writers; both kinds are replaced. Raises `UsageError` for
+    "[redacted]" if no value is stored.
     """
     before = to_dict(stored) if stored is not None else {}
-    raw = _restored(to_dict(asked), before, redacted(before), "")
+    raw = _restored(to_dict(asked), before, redacted(before, values=False), "")
     return from_raw(raw, asked.metadata.name)
 
 
@@ -24,6 +26,8 @@ def _restored(asked: Any, stored: Any, shown: Any, place: str) -> Any:
     if isinstance(asked, dict):
         stored = stored if isinstance(stored, dict) else {}
         shown = shown if isinstance(shown, dict) else {}
+        if stored.get("valueFrom") and asked.get("value"):
+            return _restored_reference(asked, stored)
         # What has nothing else in it is shown empty, and comes back as nothing.
         hidden = {
             key: value
@@ -44,6 +48,17 @@ def _restored(asked: Any, stored: Any, shown: Any, place: str) -> Any:
             hint="send the value itself, or leave it out",
         )
     return asked
+
+
+def _restored_reference(asked: Raw, stored: Raw) -> Raw:
+    """Return a variable that is stored as a reference to the function's own Secret.
+
+    Clients see it as a masked value. The reference is kept unless another value is sent.
+    """
+    if asked["value"] != REDACTED:
+        return asked
+    rest = {key: value for key, value in asked.items() if key != "value"}
+    return {**rest, "valueFrom": stored["valueFrom"]}
 
 
 def _restored_list(asked: list[Any], stored: Any, shown: Any, place: str) -> Any:

@@ -48,8 +48,13 @@ _REMEDIES = {
 }
 
 
-def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT. Addresses and a new token are told on stderr."""
+def serve(settings: Settings, *, sign_in_link: bool | None = None) -> None:
+    """Serve until SIGTERM or SIGINT. Addresses and a new token are printed on stderr.
+
+    So is a link that signs a browser in, if `sign_in_link` is True, or None and stderr a terminal.
+    """
+    if sign_in_link is None:
+        sign_in_link = sys.stderr.isatty()
     sys.setswitchinterval(_SWITCH_SECONDS)
     # A connection takes a descriptor, and one that invokes a function takes two.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -57,7 +62,7 @@ def serve(settings: Settings) -> None:
     with Store.open() as store, ExitStack() as opened:
         sockets = [opened.enter_context(_listening(one)) for one in settings.listen]
         health = opened.enter_context(_listening(settings.health)) if settings.health else None
-        asyncio.run(_serve(settings, store, sockets, health))
+        asyncio.run(_serve(settings, store, sockets, health, sign_in_link=sign_in_link))
 
 
 def _tell_changes() -> None:
@@ -71,7 +76,12 @@ def _tell_changes() -> None:
 
 
 async def _serve(
-    settings: Settings, store: Store, sockets: list[socket.socket], health: socket.socket | None
+    settings: Settings,
+    store: Store,
+    sockets: list[socket.socket],
+    health: socket.socket | None,
+    *,
+    sign_in_link: bool,
 ) -> None:
     app = assembly.create(settings, store)
     tokens: Tokens = app.state.services.tokens
@@ -95,6 +105,10 @@ async def _serve(
         for server, one in servers:
             group.create_task(server.serve([one]))
         _tell(settings, tokens, sockets, health)
+        if sign_in_link:
+            code = app.state.services.sign_in.issue()
+            text = f"sign in, once and within 15 minutes: {_url(sockets[0])}/#token={code}"
+            print(text, file=sys.stderr, flush=True)
         # Behind them: that a token was made is said there.
         _tell_changes()
         await _tell_silence(settings, app.state.services.inventory)

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from fnbuild.dashboard.admission import Admission
+from fnbuild.dashboard.cpu_workers import CpuWorkers
 from fnbuild.dashboard.inventory import Inventory
 from fnbuild.dashboard.library import Library
 from fnbuild.dashboard.operations import Operations
@@ -13,17 +15,24 @@ from fnbuild.dashboard.reconcile import Reconciler
 from fnbuild.dashboard.relay import Relay
 from fnbuild.dashboard.sampling import Sampling
 from fnbuild.dashboard.settings import Settings
+from fnbuild.dashboard.signin import SignInCodes
 from fnbuild.dashboard.tokens import Attempts, Tokens
 from fnbuild.dashboard.uploads import Uploads
 from fnbuild.store import Store
 
+_READING, _WAITING_TO_READ = 2, 200
+"""Requests at a time that read a log or compare revisions, and such that wait for them."""
+
 
 @dataclass(slots=True)
 class Services:
+    """`reading` bounds the requests that keep a thread busy without a token."""
+
     settings: Settings
     store: Store
     tokens: Tokens
     attempts: Attempts
+    sign_in: SignInCodes
     operations: Operations
     inventory: Inventory
     relay: Relay
@@ -31,6 +40,8 @@ class Services:
     reconciler: Reconciler
     uploads: Uploads
     library: Library
+    cpu_workers: CpuWorkers
+    reading: Admission
 
     @classmethod
     def of(cls, settings: Settings, store: Store) -> Services:
@@ -42,6 +53,7 @@ class Services:
             # Every request asks them, and must not wait for what threads write.
             Tokens(Store(store.path)),
             Attempts(),
+            SignInCodes(),
             operations,
             inventory,
             Relay(inventory),
@@ -49,6 +61,8 @@ class Services:
             Reconciler(inventory, operations),
             Uploads(),
             Library(settings.library),
+            CpuWorkers(),
+            Admission("logs and comparisons", _READING, _WAITING_TO_READ),
         )
 
     @asynccontextmanager
@@ -61,6 +75,7 @@ class Services:
             self.relay,
             self.sampling,
             self.reconciler,
+            self.cpu_workers,
         )
         started = []
         try:

@@ -33,13 +33,15 @@ async def session(request: Request) -> Response:
 
 
 async def begin(request: Request) -> Response:
-    """Take a token, and give a cookie that stands for it."""
+    """Take a token or the code of a sign-in link, and give a cookie that stands for it."""
     services = services_of(request)
     token = (await json_body(request)).get("token")
     if not isinstance(token, str) or not token:
         raise UsageError("the body has no token", hint='send {"token": "…"}')
     peer = request.client.host if request.client else "unknown"
     role = services.tokens.role_of(token.strip())
+    if role == "none" and services.sign_in.redeem(token.strip()):
+        role = "write"
     if role == "none":
         wait = services.attempts.wait(peer)
         services.attempts.failed(peer)
@@ -48,7 +50,8 @@ async def begin(request: Request) -> Response:
         raise RefusedError(
             401,
             "this is not the dashboard's token",
-            hint="it was shown at the first start; `fnbuild dashboard token --new` makes another",
+            hint="it was shown at the first start; `fnbuild dashboard token --new` makes another; a"
+            " sign-in link works once, within 15 minutes",
         )
     answer = Response(status_code=204)
     answer.set_cookie(

@@ -11,10 +11,11 @@ from starlette.responses import Response
 from fnbuild.dashboard.answers import json_response
 from fnbuild.dashboard.endpoints import Endpoint, services_of
 from fnbuild.dashboard.functions import NAMESPACE, namespace_of
+from fnbuild.dashboard.objects import without_secret_values
 from fnbuild.dashboard.sampling import INTERVAL, Sample
 from fnbuild.errors import FnbuildError
 from fnbuild.platforms import Deployment, LogRecord, Platform, Statistics
-from fnbuild.spec.types import Raw
+from fnbuild.spec.types import Function, Raw
 
 _LINES_READ = 2000
 _ERRORS_SHOWN = 20
@@ -25,7 +26,8 @@ async def statistics(request: Request) -> Response:
     services, namespace = services_of(request), namespace_of(request)
     listed = await services.inventory.function(namespace, request.path_params["name"])
     platform = services.inventory.platform(listed.platform)
-    now, errors = await anyio.to_thread.run_sync(_asked, platform, namespace, listed.deployment)
+    async with services.reading.whole():
+        now, errors = await anyio.to_thread.run_sync(_asked, platform, namespace, listed.deployment)
     memory = [one.gpu_memory for one in now.values() if one.gpu_memory is not None]
     history = services.sampling.history(namespace, listed.name)
     return json_response(
@@ -35,7 +37,7 @@ async def statistics(request: Request) -> Response:
             "workers": listed.deployment.details.get("workers") or _workers(now),
             "restarts": sum(one.restarts for one in now.values()),
             "gpuMemory": sum(memory) if memory else None,
-            "errors": [_error(one) for one in errors],
+            "errors": [_error(one, listed.deployment.function) for one in errors],
         }
     )
 
@@ -82,8 +84,9 @@ def _sample(one: Sample) -> Raw:
     }
 
 
-def _error(record: LogRecord) -> Raw:
-    found: dict[str, Any] = {"time": record.time, "message": record.message}
+def _error(record: LogRecord, function: Function) -> Raw:
+    message = without_secret_values(record.message, function)
+    found: dict[str, Any] = {"time": record.time, "message": message}
     for name, field in (("requestId", "request_id"), ("status", "status")):
         if field in record.fields:
             found[name] = record.fields[field]

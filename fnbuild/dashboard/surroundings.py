@@ -14,10 +14,15 @@ from starlette.responses import Response
 
 from fnbuild.dashboard.answers import json_body, json_response
 from fnbuild.dashboard.endpoints import Endpoint, Handler, services_of
+from fnbuild.dashboard.guard import is_writer
 from fnbuild.dashboard.objects import redacted
 from fnbuild.errors import NotFoundError, PreconditionError
+from fnbuild.platforms.objects import with_printed_fields
+from fnbuild.spec.merge import DEFAULT_HTTP, merge
+from fnbuild.spec.reader import from_raw
+from fnbuild.spec.types import Function, Raw, Spec, Trigger, to_dict
 
-NUCLIO = "1.15.9"
+NUCLIO = "1.17.9"
 """The release of Nuclio whose behaviour is matched. Clients compare it to learn what they may use:
 mlrun leaves out what came later than the label it is told."""
 
@@ -25,8 +30,35 @@ _WINDOWS = ("1m", "2m", "5m", "10m", "30m", "1h", "2h", "4h", "8h", "12h", "24h"
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
+_AVAILABILITY = 10_000  # milliseconds that an event waits for a worker
+_FUNCTION = Function(
+    spec=Spec(
+        min_replicas=1,
+        max_replicas=1,
+        readiness_timeout_seconds=120,
+        target_cpu=75,
+        triggers={
+            DEFAULT_HTTP: Trigger(
+                kind="http",
+                name=DEFAULT_HTTP,
+                num_workers=1,
+                worker_availability_timeout_milliseconds=_AVAILABILITY,
+                attributes={"serviceType": "NodePort"},
+            ),
+            # By kind: what a new trigger begins with.
+            "http": Trigger(
+                worker_availability_timeout_milliseconds=_AVAILABILITY,
+                attributes={"serviceType": "NodePort"},
+            ),
+            "cron": Trigger(worker_availability_timeout_milliseconds=_AVAILABILITY),
+        },
+    )
+)
+"""The initial values of a new function on Nuclio's page, with fnbuild's numbers."""
+
+
 async def frontend_spec(request: Request) -> Response:
-    """What Nuclio's page needs to know."""
+    """Return what Nuclio's page needs to know, with all keys of Nuclio 1.17."""
     settings = services_of(request).settings
     spec = {
         "externalIPAddresses": list(settings.external_ips),
@@ -38,16 +70,28 @@ async def frontend_spec(request: Request) -> Response:
             "inactivityWindowPresets": list(_WINDOWS),
             "scaleResources": [],
         },
-        "defaultFunctionConfig": {"attributes": redacted(settings.defaults)},
+        "defaultFunctionConfig": {
+            "attributes": _default_function(settings.defaults, values=is_writer(request))
+        },
         "platformKind": services_of(request).inventory.platform().name,
         "allowedAuthenticationModes": ["none", "basicAuth", "accessKey"],
         "validFunctionPriorityClassNames": [],
         "defaultFunctionPodResources": {},
-        "autoScaleMetrics": {},
+        "autoScaleMetrics": {
+            "customMetricsEnabled": False,
+            "metricPresets": [],
+            "windowSizePresets": list(_WINDOWS),
+        },
         "disableDefaultHttpTrigger": False,
-        "logsScreenEnabled": True,
+        "defaultProxyLogsSource": "",
     }
     return json_response({"frontendSpec": spec})
+
+
+def _default_function(defaults: Raw, *, values: bool) -> Raw:
+    """Lay the dashboard's own defaults over Nuclio's."""
+    function = merge(from_raw(defaults, "the dashboard's defaults"), _FUNCTION)
+    return with_printed_fields(redacted(to_dict(function), values=values))
 
 
 async def versions(_: Request) -> Response:

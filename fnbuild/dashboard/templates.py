@@ -4,38 +4,37 @@
 from __future__ import annotations
 
 import base64
-import json
-import re
-from typing import Any
 
 from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fnbuild.dashboard.answers import json_body, json_response
-from fnbuild.dashboard.endpoints import Endpoint, services_of
+from fnbuild.dashboard.answers import json_response
+from fnbuild.dashboard.endpoints import BODY_LIMIT, Endpoint, services_of
+from fnbuild.dashboard.examinations import Examination
+from fnbuild.dashboard.guard import is_writer
 from fnbuild.dashboard.library import Found
+from fnbuild.dashboard.objects import redacted
 from fnbuild.dashboard.sources import LIBRARY
-from fnbuild.errors import InputError, UsageError
+from fnbuild.spec import redact
 from fnbuild.spec.locate import NAMES
-from fnbuild.spec.reader import failure, parse
-from fnbuild.spec.source import MAX_BYTES
+from fnbuild.spec.redact import Variables
+from fnbuild.spec.secrets import REDACTED
 from fnbuild.spec.types import Raw, to_dict
 
 _CONTAINS = "x-nuclio-filter-contains"
-# What stands between the braces is cut by hand: a pattern for it would backtrack.
-_PLACE = re.compile(r"\{\{([^{}\n]*)\}\}")
-_NAME = re.compile(r"\.([A-Za-z_][A-Za-z0-9_]*)\Z")
 _ALONE = "main.py"
 
 
 async def library(request: Request) -> Response:
     """The functions that can be deployed as `library:NAME`."""
-    found = await _functions(request)
-    return json_response({"functions": {name: _described(one) for name, one in found.items()}})
+    found, values = await _functions(request), is_writer(request)
+    described = {name: _described(one, values=values) for name, one in found.items()}
+    return json_response({"functions": described})
 
 
-def _described(one: Found) -> Raw:
+def _described(one: Found, *, values: bool) -> Raw:
+    """Describe a function; without `values`, leave out the values of its file's variables."""
     annotations = one.function.metadata.annotations
     return {
         "title": annotations.get("name") or one.function.metadata.name,
@@ -43,8 +42,12 @@ def _described(one: Found) -> Raw:
         "type": annotations.get("type", ""),
         "files": one.files,
         "metadata": {**to_dict(one.function.metadata), "namespace": ""},
-        "configuration": one.text,
+        "configuration": one.text if values else _without_values(one.text),
     }
+
+
+def _without_values(text: str) -> str:
+    return redact.redacted(text.encode(), NAMES[0], Variables(REDACTED, every=True)).decode()
 
 
 async def templates(request: Request) -> Response:
@@ -52,13 +55,18 @@ async def templates(request: Request) -> Response:
     found = await _functions(request)
     wanted = request.headers.get(_CONTAINS, "").lower()
     chosen = {name: one for name, one in found.items() if wanted in f"{name}\n{one.text}".lower()}
-    made = await to_thread.run_sync(lambda: {name: _template(one) for name, one in chosen.items()})
+    values = is_writer(request)
+    made = await to_thread.run_sync(
+        lambda: {name: _template(one, values=values) for name, one in chosen.items()}
+    )
     return json_response(made)
 
 
-def _template(one: Found) -> Raw:
+def _template(one: Found, *, values: bool) -> Raw:
     """The function with its code in it where that is one file, else with its place."""
     raw = to_dict(one.function)
+    if not values:
+        raw = redacted(raw, values=False)
     raw["metadata"].pop("namespace", None)
     build = raw["spec"].setdefault("build", {})
     code = one.folder / _ALONE
@@ -71,53 +79,9 @@ def _template(one: Found) -> Raw:
 
 async def render(request: Request) -> Response:
     """A function.yaml with `{{ .name }}` in it and values for these: the function they make."""
-    raw = await json_body(request)
-    template, values = raw.get("template"), raw.get("values") or {}
-    if not isinstance(template, str) or not isinstance(values, dict):
-        raise UsageError(
-            "a template is a text, and its values are an object",
-            hint='{"template": "metadata: {name: {{ .name }}}", "values": {"name": "mine"}}',
-        )
-    made = await to_thread.run_sync(_rendered, template, values)
-    return json_response({"metadata": made.get("metadata", {}), "spec": made.get("spec", {})})
-
-
-def _rendered(template: str, values: dict[str, Any]) -> Raw:
-    function, report = parse(_filled(template, values), NAMES[0])
-    if report.errors:
-        raise failure(report, "the template")
-    return to_dict(function)
-
-
-def _filled(template: str, values: dict[str, Any]) -> str:
-    """The text with its values; `InputError` before it grows beyond what a function.yaml may be."""
-    size = 0
-
-    def counted(text: str) -> str:
-        nonlocal size
-        size += len(text)
-        if size > MAX_BYTES:
-            raise InputError(
-                f"the template makes a function.yaml of more than {MAX_BYTES >> 20} MiB",
-                hint="large texts belong in files beside function.yaml",
-            )
-        return text
-
-    counted(template)
-    return _PLACE.sub(lambda place: counted(_value(place[1].strip("- \t"), values)), template)
-
-
-def _value(expression: str, values: dict[str, Any]) -> str:
-    named = _NAME.match(expression)
-    if named is None:
-        raise InputError(
-            f"{{{{ {expression[:80]} }}}} is more than the name of a value",
-            hint="{{ .name }} is filled in; nothing else of Go's templates is",
-        )
-    if named[1] not in values:
-        raise InputError(f"there is no value of the name {named[1]!r}", hint="values holds them")
-    value = values[named[1]]
-    return value if isinstance(value, str) else json.dumps(value)
+    return await services_of(request).cpu_workers.answer(
+        request, Examination("template"), BODY_LIMIT
+    )
 
 
 async def _functions(request: Request) -> dict[str, Found]:

@@ -2,8 +2,10 @@
 
 A token is 256 random bits, so its plain SHA-256 is enough to keep. One that comes from outside (an
 environment variable or a file, such as a cluster's Secret) takes the place of the recorded one.
-A session is signed with the digest of its token: it outlives the dashboard, several dashboards with
-one token take it, and it ends when the token is renewed.
+A session is signed with a key that the database does not hold: the token itself where it comes
+from outside, else a file of the data directory (`sessionkey`) together with the token's digest. It
+outlives the dashboard, several dashboards with one token take it, and it ends when the token is
+renewed.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from urllib.parse import unquote
 
 from starlette.datastructures import Headers
 
+from fnbuild.dashboard.sessionkey import session_key
 from fnbuild.errors import InputError, PreconditionError
 from fnbuild.platforms import audited
 from fnbuild.store import Store
@@ -69,9 +72,10 @@ class Tokens:
     def __init__(self, store: Store):
         self._store = store
         self._records = TokenRecords(store)
-        self._outside = {
-            kind: _digest(token) for kind in VARIABLES if (token := from_outside(kind))
-        }
+        self._file_key: bytes | None = None
+        outside = {kind: token for kind in VARIABLES if (token := from_outside(kind))}
+        self._outside = {kind: _digest(token) for kind, token in outside.items()}
+        self._signing = {kind: _derived(token.encode()) for kind, token in outside.items()}
 
     def close(self) -> None:
         """Close the store."""
@@ -124,7 +128,9 @@ class Tokens:
     def session(self, role: Role) -> str:
         """The cookie's value for somebody with a token of that role."""
         ends = int(time.time()) + SESSION_SECONDS
-        return f"{role}.{ends}.{_signature(self._digests()[_kind(role)], role, ends)}"
+        kind = _kind(role)
+        key = self._session_key(kind, self._digests()[kind])
+        return f"{role}.{ends}.{_signature(key, role, ends)}"
 
     def role_in(self, session: str) -> Role:
         """The role that a session's cookie holds, `none` for one that is forged or over."""
@@ -136,8 +142,16 @@ class Tokens:
         digest = self._digests().get(kind)
         if digest is None or int(ends) < time.time():
             return "none"
-        wanted = _signature(digest, kind, int(ends))
+        wanted = _signature(self._session_key(kind, digest), kind, int(ends))
         return kind if hmac.compare_digest(signature.encode(), wanted.encode()) else "none"
+
+    def _session_key(self, kind: Kind, digest: str) -> bytes:
+        """The key for sessions of a token, which nothing in the database tells."""
+        if kind in self._signing:
+            return self._signing[kind]
+        if self._file_key is None:
+            self._file_key = session_key(self._store.path.parent)
+        return hmac.digest(self._file_key, digest.encode(), "sha256")
 
     def _digests(self) -> dict[Kind, str]:
         recorded = {_kind(role): row.digest for role, row in self._records.every().items()}
@@ -264,6 +278,11 @@ def _digest(token: str) -> str:
     return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
 
 
-def _signature(digest: str, role: str, ends: int) -> str:
+def _derived(token: bytes) -> bytes:
+    """A signing key from a token, which cannot be had from the token's digest."""
+    return hmac.digest(token, b"fnbuild session key", "sha256")
+
+
+def _signature(key: bytes, role: str, ends: int) -> str:
     message = f"fnbuild session {role} {ends}".encode()
-    return hmac.new(digest.encode(), message, hashlib.sha256).hexdigest()
+    return hmac.new(key, message, hashlib.sha256).hexdigest()

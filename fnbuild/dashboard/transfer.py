@@ -14,8 +14,9 @@ import msgspec
 
 from fnbuild import deploy
 from fnbuild.build.sources.download import is_url
-from fnbuild.dashboard import events, objects
+from fnbuild.dashboard import events, exporting
 from fnbuild.dashboard.fields import mapping_of
+from fnbuild.dashboard.objects import ExportOptions
 from fnbuild.dashboard.services import Services
 from fnbuild.errors import ConflictError, FnbuildError, NotFoundError, UsageError
 from fnbuild.membership import PROJECT_LABEL
@@ -28,10 +29,11 @@ from fnbuild.store.events import FunctionEvents
 _WHAT, _HINT = "an import", "send what `?export=true` gave"
 
 
-async def exported(services: Services, shown: Raw, project: Project) -> Raw:
+async def exported(services: Services, shown: Raw, project: Project, options: ExportOptions) -> Raw:
     """All of a project; `shown` is the project itself."""
     members = await services.inventory.functions(project.namespace, project.name)
-    functions = {one.name: objects.exported(one) for one in members}
+    exports = await exporting.export(services.inventory, members, options)
+    functions = exports.functions
     kept = await anyio.to_thread.run_sync(FunctionEvents(services.store).every, project.namespace)
     return {
         "project": {key: shown[key] for key in ("metadata", "spec")},

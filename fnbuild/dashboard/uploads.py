@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import re
 import secrets
-import shutil
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import anyio.to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
+from fnbuild import trees
 from fnbuild.build import staging
 from fnbuild.build.sources import archives
 from fnbuild.build.sources.limits import Limits
@@ -30,7 +30,7 @@ from fnbuild.dashboard.answers import diagnostic_object, json_response, limited
 from fnbuild.dashboard.endpoints import Endpoint, services_of
 from fnbuild.dashboard.library import Found, functions_in
 from fnbuild.datadir import data_dir, make_private
-from fnbuild.errors import InputError, NotFoundError, UsageError
+from fnbuild.errors import FnbuildError, InputError, NotFoundError, UsageError
 from fnbuild.spec.locate import made_of
 from fnbuild.spec.types import Raw, to_dict
 
@@ -46,6 +46,9 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}\Z")
 _FILE_HEADER = "x-fnbuild-file-name"
 _AS_THEY_ARE = (".py", ".yaml", ".yml")
 _GONE = f"uploads are kept for {SECONDS / 60:.0f} minutes; send it again to /api/uploads"
+
+
+log = logging.getLogger(__name__)
 
 
 class Uploads:
@@ -66,7 +69,10 @@ class Uploads:
 
     async def _keep_swept(self) -> None:
         while True:
-            await anyio.to_thread.run_sync(self.sweep)
+            try:
+                await anyio.to_thread.run_sync(self.sweep)
+            except (OSError, FnbuildError) as error:
+                log.warning("the uploads are not swept: %s", error)
             await asyncio.sleep(_SWEEP_SECONDS)
 
     def sweep(self, most: int = MOST) -> None:
@@ -82,11 +88,12 @@ class Uploads:
                         continue
                     with contextlib.suppress(OSError):
                         one.rename(incoming := _incoming())
-                        shutil.rmtree(incoming, ignore_errors=True)
+                        trees.discard(incoming)
 
     def keep(self, folder: Path) -> str:
         """Take over what came in; the id that it is known by from now on."""
-        self.sweep(MOST - 1)
+        with contextlib.suppress(OSError):
+            self.sweep(MOST - 1)
         name = secrets.token_hex(16)
         folder.rename(_area() / name)
         return name
@@ -174,7 +181,7 @@ async def upload(request: Request) -> Response:
     finally:
         # An archive may have had many thousands of files.
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(partial(shutil.rmtree, folder, ignore_errors=True))
+            await anyio.to_thread.run_sync(trees.discard, folder)
     return json_response(answer, 201)
 
 
@@ -196,7 +203,7 @@ def _taken(uploads: Uploads, folder: Path, received: Path, name: str) -> Raw:
     found = functions_in(content)
     if not found and not any(content.iterdir()):
         raise InputError(f"{name or 'the upload'} is empty")
-    if not found and not name.endswith(_AS_THEY_ARE) and not any(content.rglob("*.py")):
+    if not found and not name.endswith(_AS_THEY_ARE) and not _has_python(content):
         raise InputError(
             f"{name or 'the upload'} has neither Python code nor a function.yaml",
             hint="send the folder of a function: main.py, and function.yaml beside it",
@@ -215,13 +222,17 @@ def _taken(uploads: Uploads, folder: Path, received: Path, name: str) -> Raw:
     return nothing | ({"functions": listed} if listed else {})
 
 
+def _has_python(content: Path) -> bool:
+    return any(name.endswith(".py") for _, _, names in trees.walk(content) for name in names)
+
+
 def _described(path: str, one: Found) -> Raw:
     return {
         "path": path,
         "name": one.function.metadata.name,
         "configuration": one.text,
         "metadata": {**to_dict(one.function.metadata), "namespace": ""},
-        "diagnostics": [diagnostic_object(finding) for finding in one.report],
+        "diagnostics": [diagnostic_object(finding, one.config) for finding in one.report],
     }
 
 

@@ -1,27 +1,41 @@
 """Findings in a configuration, at their lines: what `fnbuild validate` says, while somebody types.
 
-The text is all there is to look at. It may name paths; none of them is opened.
+The text may name paths; none of them is opened. Where the request names a function, the handler is
+looked for in that function's recorded code.
 """
 
 from __future__ import annotations
 
-import anyio
+from pathlib import Path
+
+from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fnbuild.dashboard.answers import diagnostic_object, json_response, whole_body
-from fnbuild.dashboard.endpoints import Endpoint
-from fnbuild.spec import reader
-from fnbuild.spec.locate import NAMES
+from fnbuild.dashboard.endpoints import BODY_LIMIT, Endpoint, services_of
+from fnbuild.dashboard.examinations import Examination
+from fnbuild.dashboard.functions import NAMESPACE, namespace_of
+from fnbuild.errors import FnbuildError
 
 
 async def validate(request: Request) -> Response:
     """`{"diagnostics": […], "function": name or null}`; 200 whatever is found."""
-    text = await whole_body(request)
-    function, report = await anyio.to_thread.run_sync(reader.check_text, text, NAMES[0])
-    name = function.metadata.name if function is not None else ""
-    found = [diagnostic_object(one) for one in report]
-    return json_response({"diagnostics": found, "function": name or None})
+    name = request.query_params.get("function", "")
+    code = await _code(request, name) if name else None
+    examination = Examination("configuration", str(code or ""))
+    return await services_of(request).cpu_workers.answer(request, examination, BODY_LIMIT)
+
+
+async def _code(request: Request, name: str) -> Path | None:
+    """The folder with the recorded code of a function, where its platform keeps one."""
+    services, namespace = services_of(request), namespace_of(request)
+    try:
+        listed = await services.inventory.function(namespace, name)
+        platform = services.inventory.platform(listed.platform)
+        async with services.reading.whole():
+            return await to_thread.run_sync(platform.source, namespace, listed.deployment.name)
+    except FnbuildError:
+        return None  # the text is checked all the same
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -31,6 +45,10 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "read",
         validate,
         "Check the text of a function.yaml by the rules of `fnbuild validate`",
+        parameters={
+            NAMESPACE: "The namespace; the dashboard's own without.",
+            "?function": "The function whose recorded code has the handler.",
+        },
         takes={"application/yaml": {"type": "string"}},
         gives={
             "application/json": {

@@ -110,6 +110,16 @@ def test_nothing_for_cvat_is_a_failure(dashboard: Dashboard) -> None:
 
 
 @pytest.mark.usefixtures("patients")
+def test_equal_findings_are_one_row(dashboard: Dashboard) -> None:
+    done = dashboard.cli("doctor", "cvat", "--url", dashboard.url, "--project", "ward", check=False)
+    (row,) = [line for line in done.stdout.splitlines() if "open to this machine alone" in line]
+    assert row.split(" | ")[1].strip() == "clicker, misread, raises, shaper"
+    (remedy,) = [line for line in done.stderr.splitlines() if "listen `loopback,docker`" in line]
+    assert remedy.startswith("clicker, misread, raises, shaper: ")
+    assert "in the same way" in done.stdout
+
+
+@pytest.mark.usefixtures("patients")
 def test_the_table_and_what_to_do(dashboard: Dashboard) -> None:
     where = ("--url", dashboard.url, "--project", "ward", "--function", "shaper")
     done = dashboard.cli("doctor", "cvat", *where)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import function_image, own_namespace, require_cluster
+from tests.cluster import function_image, kubeconfig_of, own_namespace, require_cluster
 from tests.dashboard.calls import answering, deployed, gated, invoked, operation, settled, status
 from tests.dashboard.conftest import Dashboard, Started, new_data_dir, running
 from tests.dashboard.waiting import until
@@ -193,3 +193,24 @@ def test_a_change_that_is_refused_late_is_no_failure_of_the_function(
         assert found["operation"]["state"] == "failed"
         deployed(own, answering("mine", "two"), "PUT")
         assert status(own, "mine")["message"] == ""
+
+
+def test_a_namespace_that_may_not_be_read_is_refused(tmp_path: Path, fetched: Path) -> None:
+    config = tmp_path / "dashboard.yaml"
+    config.write_text("platform: kube\nplatforms: [kube]\n")
+    rules = [{"apiGroups": ["", "apps"], "resources": ["*"], "verbs": ["get", "list", "watch"]}]
+    cluster = require_cluster()
+    with own_namespace(cluster) as namespace, own_namespace(cluster) as other:
+        file = kubeconfig_of(cluster, namespace, "intern", rules, tmp_path / "kubeconfig")
+        env = {"NUCLIO_DASHBOARD_NAMESPACE": namespace, "KUBECONFIG": str(file)}
+        home = tmp_path / "one"
+        home.mkdir()
+        with running(new_data_dir(home, fetched), "--config", str(config), env=env) as dashboard:
+            assert listed(dashboard) == {}
+            headers = {"x-nuclio-function-namespace": other}
+            answer = dashboard.request("GET", "/api/functions", headers=headers)
+            assert answer.status == 403, answer.text
+            assert "may not list" in answer.json["error"]
+            assert other in answer.json["error"]
+            headers = {"x-nuclio-function-namespace": namespace}
+            assert dashboard.request("GET", "/api/functions", headers=headers).json == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,25 @@ def test_export_has_no_status(dashboard: Dashboard, greeter: str) -> None:
         assert one.keys() == {"metadata", "spec"}
         assert "namespace" not in one["metadata"]
         assert one["metadata"]["annotations"]["skip-deploy"] == "true"
+
+
+def test_an_export_has_the_code_or_says_that_it_lacks_it(
+    dashboard: Dashboard, greeter: str, tmp_path: Path
+) -> None:
+    path = f"/api/functions/{greeter}?export=true"
+    answer = dashboard.request("GET", path)
+    assert "Warning" not in answer.headers
+    source = base64.b64decode(answer.json["spec"]["build"]["functionSourceCode"])
+    assert b"def handler(" in source
+    folder = write_function(tmp_path, "wordy")
+    (folder / "words.py").write_text("WORD = 'hello'\n")
+    name = dashboard.deploy(folder)
+    answer = dashboard.request("GET", f"/api/functions/{name}?export=true")
+    assert answer.headers["Warning"].startswith(f'299 fnbuild "the code of {name} (3 files) is not')
+    assert "functionSourceCode" not in answer.json["spec"].get("build", {})
+    every = dashboard.request("GET", "/api/functions?export=true")
+    assert f"the code of {name}" in every.headers["Warning"]
+    assert every.json[greeter]["spec"]["build"]["functionSourceCode"]
 
 
 def test_an_export_is_cleaned_on_request(dashboard: Dashboard, secretive: str) -> None:

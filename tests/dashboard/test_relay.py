@@ -30,6 +30,7 @@ from fnbuild.dashboard.listed import Listed
 from fnbuild.errors import NotFoundError
 from fnbuild.platforms import Deployment, Platform
 from fnbuild.spec.types import Function, Metadata
+from tests.engine import free_port
 
 Talk = Callable[[socket.socket], None]
 PATIENCE = 60.0
@@ -40,7 +41,7 @@ class Upstream:
 
     def __init__(self, talk: Talk):
         self._talk = talk
-        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._listening = socket.create_server(("127.0.0.1", free_port()))
         self.name = str(self._listening.getsockname()[1])
         self.connections = 0
         self.problems: list[BaseException] = []
@@ -122,7 +123,7 @@ class Relaying:
         app = Starlette(
             routes=[Route("/{name}/{path:path}", invoke, methods=methods)], lifespan=lifespan
         )
-        listening = socket.create_server(("127.0.0.1", 0))
+        listening = socket.create_server(("127.0.0.1", free_port()))
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.port = listening.getsockname()[1]
         config = uvicorn.Config(app, http="h11", log_config=None, timeout_graceful_shutdown=1)

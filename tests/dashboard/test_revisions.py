@@ -59,6 +59,11 @@ def test_the_configuration_is_yaml_without_secrets(dashboard: Dashboard, reviser
     assert raw["metadata"]["name"] == reviser
     assert raw["spec"]["eventTimeout"] == "40s"
     assert raw["spec"]["env"] == [
+        {"name": "PLAIN", "value": "[redacted]"},
+        {"name": "API_TOKEN", "value": "[redacted]"},
+    ]
+    writers = dashboard.request("GET", f"/api/functions/{reviser}/configuration").text
+    assert yaml.safe_load(writers)["spec"]["env"] == [
         {"name": "PLAIN", "value": "seen"},
         {"name": "API_TOKEN", "value": "[redacted]"},
     ]

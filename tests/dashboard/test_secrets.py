@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fnbuild.dashboard.app import ENDPOINTS
 from tests.dashboard.conftest import Dashboard, Started, write_function
+from tests.secretnames import ENV, MARKERS, PLAIN
 
 SECRET = "hunter2-is-a-secret"
 CONFIG = f"""\
@@ -41,8 +42,11 @@ FUNCTION = {
 ENDLESS = ("/api/live",)
 
 
-def every_answer(dashboard: Dashboard, name: str) -> list[tuple[str, bytes]]:
-    """What all addresses say that can be read, with what could be in their paths."""
+def every_answer(dashboard: Dashboard, name: str, *, token: bool = True) -> list[tuple[str, bytes]]:
+    """What all addresses say that can be read, with what could be in their paths.
+
+    Without `token` that is what anybody hears who reaches the dashboard.
+    """
     found = []
     for endpoint in ENDPOINTS:
         if "GET" not in endpoint.methods or endpoint.path in ENDLESS:
@@ -51,8 +55,9 @@ def every_answer(dashboard: Dashboard, name: str) -> list[tuple[str, bytes]]:
         path = path.replace("{name}", name).replace("{rest:path}", "")
         for query in ("?follow=false", "?follow=false&export=true", "?follow=false&with=1"):
             headers = {"X-Nuclio-Function-Name": name}
-            answer = dashboard.request("GET", path + query, headers=headers)
-            assert answer.status in (200, 204, 404), (path, answer.status, answer.text)
+            answer = dashboard.request("GET", path + query, headers=headers, token=token)
+            allowed = (200, 204, 404) if token else (200, 204, 401, 404)
+            assert answer.status in allowed, (path, answer.status, answer.text)
             found.append((path + query, answer.body))
     return found
 
@@ -97,3 +102,105 @@ def test_answers_have_no_paths_of_this_machine(started: Started, tmp_path: Path)
             assert not [one for one in paths if one.encode() in body], path
         shown = dashboard.request("GET", "/api/functions/well").json["status"]["details"]
         assert shown == {key: one for key, one in details.items() if one not in paths}
+
+
+BODY = {
+    "metadata": {"name": "many"},
+    "spec": {
+        "handler": "main:handler",
+        "runtime": "python:3.11",
+        "env": ENV,
+        "build": {"functionSourceCode": FUNCTION["spec"]["build"]["functionSourceCode"]},
+    },
+}
+WAITING = {"X-Nuclio-Wait-Function-Action": "true"}
+
+
+def test_without_the_write_token_no_value_is_shown(started: Started) -> None:
+    assert len(MARKERS) == 40
+    with started() as dashboard:
+        made = dashboard.request("POST", "/api/functions", json=BODY, headers=WAITING)
+        assert made.status == 202, made.text
+        failing = base64.b64encode(
+            b"import os\n"
+            b"def init_context(context):\n    raise ValueError(os.environ['OPENAI_KEY'])\n"
+            b"def handler(context, event):\n    pass\n"
+        ).decode()
+        broken = {**BODY, "spec": {**BODY["spec"], "build": {"functionSourceCode": failing}}}
+        refused = dashboard.request("PUT", "/api/functions", json=broken, headers=WAITING)
+        assert refused.status >= 400
+        answers = every_answer(dashboard, "many", token=False)
+        answers.append(("/api/live", first_event(dashboard)))
+        # The function's own log is its own affair: it has raised what it was given.
+        for path, body in answers:
+            if "/logs" not in path:
+                assert b"marker-" not in body, (path, body)
+        writers = dict(every_answer(dashboard, "many"))
+        for path, body in writers.items():
+            if "/logs" not in path:
+                assert not [one for one in MARKERS.values() if one.encode() in body], (path, body)
+        shown = dashboard.request("GET", "/api/functions/many").json["spec"]["env"]
+        values = {one["name"]: one["value"] for one in shown}
+        assert values == dict.fromkeys(MARKERS, "[redacted]") | PLAIN
+        readers = dashboard.request("GET", "/api/functions/many", token=False).json["spec"]["env"]
+        assert [one["name"] for one in readers] == [*MARKERS, *PLAIN]
+        assert not [one for one in MARKERS.values() if one in dashboard.output]
+
+
+def first_event(dashboard: Dashboard) -> bytes:
+    """The first list of the stream, as a reader gets it."""
+    answer = dashboard.pool.request("GET", f"{dashboard.url}/api/live", preload_content=False)
+    found = b""
+    while b"event: functions" not in found or not found.endswith(b"\n\n"):
+        found += answer.read1()
+    answer.close()
+    return found
+
+
+def test_an_export_has_secrets_for_writers_who_ask(started: Started) -> None:
+    with started() as dashboard:
+        made = dashboard.request("POST", "/api/functions", json=BODY, headers=WAITING)
+        assert made.status == 202, made.text
+        for path in ("/api/functions/many", "/api/functions", "/api/projects/default"):
+            asked = f"{path}?export=true&with-secrets=true"
+            assert dashboard.request("GET", asked, token=False).status == 401
+            whole = dashboard.request("GET", asked).text
+            assert not [one for one in MARKERS.values() if one not in whole]
+            assert "marker-0-" not in dashboard.request("GET", f"{path}?export=true").text
+
+
+def test_what_readers_were_shown_can_be_saved(started: Started) -> None:
+    with started() as dashboard:
+        made = dashboard.request("POST", "/api/functions", json=BODY, headers=WAITING)
+        assert made.status == 202, made.text
+        path = "/api/functions/many"
+        text = dashboard.request("GET", f"{path}/configuration", token=False).text
+        assert "marker-" not in text
+        headers = WAITING | {"Content-Type": "application/yaml"}
+        changed = text + "  description: changed\n"
+        saved = dashboard.request("PUT", path, body=changed, headers=headers)
+        assert saved.status == 202, saved.text
+        whole = dashboard.request("GET", f"{path}?export=true&with-secrets=true").json["spec"]
+        assert {one["name"]: one["value"] for one in whole["env"]} == MARKERS | PLAIN
+        assert whole["description"] == "changed"
+
+
+def test_the_library_shows_readers_no_values(started: Started, tmp_path: Path) -> None:
+    folder = write_function(tmp_path / "library", "shelved")
+    config = folder / "function.yaml"
+    text = config.read_text()
+    assert "\nspec:\n" in text, text
+    config.write_text(
+        text.replace("\nspec:\n", "\nspec:\n  env: [{name: SIZE, value: marker-1}]\n")
+    )
+    with started("--library", str(tmp_path / "library")) as dashboard:
+        for path in ("/api/library", "/api/function_templates"):
+            assert "marker-1" in dashboard.request("GET", path).text
+            assert "marker-1" not in dashboard.request("GET", path, token=False).text
+        described = dashboard.request("GET", "/api/library", token=False).json["functions"]
+        body = described["shelved"]["configuration"] + "  build: {path: 'library:shelved'}\n"
+        headers = WAITING | {"Content-Type": "application/yaml"}
+        made = dashboard.request("POST", "/api/functions", body=body, headers=headers)
+        assert made.status == 202, made.text
+        shown = dashboard.request("GET", "/api/functions/shelved").json["spec"]["env"]
+        assert shown == [{"name": "SIZE", "value": "marker-1"}]

@@ -72,22 +72,25 @@ SECRETS = [
 ]
 
 
-def sent_back(**spec: Any) -> dict[str, Any]:
+def sent_back(*, values: bool = True, **spec: Any) -> dict[str, Any]:
     """What is stored after a client has sent back what it was shown, with these changes."""
     stored = from_raw(STORED, "it")
-    shown = redacted(to_dict(stored))
+    shown = redacted(to_dict(stored), values=values)
     asked = {**shown, "spec": {**shown["spec"], **spec}}
     return to_dict(with_stored(from_raw(asked, "it"), stored))
 
 
-def test_what_was_shown_and_comes_back_changes_nothing() -> None:
-    assert sent_back() == to_dict(from_raw(STORED, "it"))
+@pytest.mark.parametrize("values", [True, False])
+def test_what_was_shown_and_comes_back_changes_nothing(values: bool) -> None:
+    assert sent_back(values=values) == to_dict(from_raw(STORED, "it"))
 
 
 def test_nothing_of_it_was_shown() -> None:
-    shown = str(redacted(to_dict(from_raw(STORED, "it"))))
+    shown = str(redacted(to_dict(from_raw(STORED, "it")), values=True))
     for secret in SECRETS:
         assert secret not in shown
+    assert "p1" in shown
+    assert "p1" not in str(redacted(to_dict(from_raw(STORED, "it")), values=False))
 
 
 def test_what_is_sent_anew_counts() -> None:
@@ -102,7 +105,7 @@ def test_what_is_sent_anew_counts() -> None:
 
 
 def test_what_is_in_lists_stays_with_what_was_shown() -> None:
-    queue = redacted(STORED)["spec"]["triggers"]["queue"]
+    queue = redacted(STORED, values=False)["spec"]["triggers"]["queue"]
     attributes = {**queue["attributes"], "list": [{"host": "c"}, {"host": "b"}]}
     made = sent_back(triggers={"queue": {**queue, "attributes": attributes}})
     assert made["spec"]["triggers"]["queue"]["attributes"] == {
@@ -125,3 +128,17 @@ def test_the_word_itself_is_no_value(stored: Any) -> None:
     }
     with pytest.raises(UsageError, match="NEW_KEY"):
         with_stored(from_raw(raw, "it"), stored)
+
+
+@pytest.mark.parametrize("values", [True, False])
+def test_references_to_the_functions_own_secret_are_shown_as_values(values: bool) -> None:
+    reference = {"secretKeyRef": {"name": "nuclio-it.env", "key": "API_KEY.0123456789abcdef"}}
+    other = {"secretKeyRef": {"name": "mine", "key": "k"}}
+    env = [{"name": "API_KEY", "valueFrom": reference}, {"name": "OTHER", "valueFrom": other}]
+    stored = from_raw({"metadata": {"name": "it"}, "spec": {"env": env}}, "it")
+    shown = redacted(to_dict(stored), values=values)
+    assert shown["spec"]["env"] == [{"name": "API_KEY", "value": "[redacted]"}, env[1]]
+    assert to_dict(with_stored(from_raw(shown, "it"), stored))["spec"]["env"] == env
+    shown["spec"]["env"][0]["value"] = "new"
+    again = to_dict(with_stored(from_raw(shown, "it"), stored))["spec"]["env"]
+    assert again == [{"name": "API_KEY", "value": "new"}, env[1]]

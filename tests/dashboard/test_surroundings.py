@@ -21,10 +21,23 @@ def test_the_dashboard_tells_of_itself(dashboard: Dashboard) -> None:
     assert spec["namespace"] == "nuclio"
     assert spec["platformKind"] == "process"
     assert spec["scaleToZero"]["mode"] == "disabled"
-    assert spec["defaultFunctionConfig"]["attributes"] == {}
+    assert spec.keys() == {
+        "externalIPAddresses", "namespace", "defaultHTTPIngressHostTemplate",
+        "imageNamePrefixTemplate", "scaleToZero", "defaultFunctionConfig", "platformKind",
+        "allowedAuthenticationModes", "validFunctionPriorityClassNames",
+        "defaultFunctionPodResources", "autoScaleMetrics", "disableDefaultHttpTrigger",
+        "defaultProxyLogsSource",
+    }  # fmt: skip
+    assert spec["autoScaleMetrics"]["customMetricsEnabled"] is False
+    function = spec["defaultFunctionConfig"]["attributes"]
+    assert function["metadata"] == {}
+    assert function["spec"]["readinessTimeoutSeconds"] == 120
+    assert function["spec"]["triggers"].keys() == {"default-http", "http", "cron"}
+    assert function["spec"]["triggers"]["default-http"]["kind"] == "http"
+    assert function["spec"]["eventTimeout"] == ""
     version = value(dashboard, "/api/versions")["dashboard"]
     assert version.keys() == {"label", "fnbuild", "gitCommit", "os", "arch"}
-    assert (version["label"], version["fnbuild"]) == ("1.15.9", __version__)
+    assert (version["label"], version["fnbuild"]) == ("1.17.9", __version__)
     assert version["os"] == "linux"
     assert value(dashboard, "/api/namespaces") == {"namespaces": {"names": ["nuclio"]}}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import os
-import shutil
 import tarfile
 import threading
 import time
@@ -19,10 +18,12 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
+from fnbuild import trees
 from fnbuild.dashboard.uploads import MOST, Uploads, upload
 from fnbuild.errors import InputError, NotFoundError
 from tests.dashboard.calls import WAIT, deployed, gone_at_the_end, invoked
 from tests.dashboard.conftest import Answer, Dashboard
+from tests.test_trees import deep
 
 CODE = "def handler(context, event):\n    return {text!r}\n"
 
@@ -139,7 +140,8 @@ def test_of_several_functions_one_is_named(dashboard: Dashboard, name: str) -> N
 
 def test_findings_in_what_was_sent_stand_at_their_lines(dashboard: Dashboard, name: str) -> None:
     text = configured(name).replace("python:3.11", "golang")
-    found = sent(dashboard, zipped({"function.yaml": text, "main.py": ""})).json
+    code = "def handler(context, event):\n    return 1\n"
+    found = sent(dashboard, zipped({"function.yaml": text, "main.py": code})).json
     assert [(one["rule"], one["line"]) for one in found["diagnostics"]][:1] == [("runtime", 6)]
     answer = dashboard.request("POST", "/api/functions", json=at(found["path"]))
     assert answer.status == 400
@@ -175,20 +177,47 @@ def test_a_bomb_is_refused_before_it_fills_the_disk(dashboard: Dashboard) -> Non
     assert "fill a disk" in answer.json["error"]
 
 
+def test_an_archive_of_nested_folders_ends_no_upload_but_its_own(
+    dashboard: Dashboard,
+) -> None:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:xz") as archive:
+        member = tarfile.TarInfo("d/" * 1900)
+        member.type = tarfile.DIRTYPE
+        archive.addfile(member)
+    assert len(content.getvalue()) < 1000
+    answer = sent(dashboard, content.getvalue())
+    assert answer.status == 400
+    assert "more than 100 folders deep" in answer.json["error"]
+    good = zipped({"main.py": CODE.format(text="good")})
+    assert sent(dashboard, good).status == 201
+
+
+def test_what_an_earlier_release_left_half_made_keeps_nobody_from_sending(
+    dashboard: Dashboard,
+) -> None:
+    good = zipped({"main.py": CODE.format(text="good")})
+    assert sent(dashboard, good).status == 201
+    # No process has that number.
+    left = deep(dashboard.data_dir / "uploads" / "4194303-0123456789abcdef", 1900, "d")
+    assert sent(dashboard, good).status == 201
+    assert not left.exists()
+
+
 def test_what_was_refused_is_removed_without_keeping_others_waiting(
     uploads: Uploads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads = []
-    remove = shutil.rmtree
+    remove = trees.discard
 
-    def removed(*given: Any, **more: Any) -> None:
+    def removed(path: Path) -> bool:
         threads.append(threading.current_thread())
-        remove(*given, **more)
+        return remove(path)
 
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": b"hello", "more_body": False}
 
-    monkeypatch.setattr(shutil, "rmtree", removed)
+    monkeypatch.setattr(trees, "discard", removed)
     app = SimpleNamespace(state=SimpleNamespace(services=SimpleNamespace(uploads=uploads)))
     request = Request({"type": "http", "method": "POST", "headers": [], "app": app}, receive)
     with pytest.raises(InputError, match="neither an archive"):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import statistics
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +110,29 @@ def test_paths_in_it_are_not_opened(dashboard: Dashboard, tmp_path: Path) -> Non
     assert there == missing
 
 
+def test_the_handler_is_looked_for_in_the_code_of_a_function(
+    dashboard: Dashboard, greeter: str
+) -> None:
+    text = "metadata: {name: greeter}\nspec: {handler: 'HERE', runtime: 'python:3.11'}\n"
+
+    def findings(handler: str, query: str = f"?function={greeter}") -> list[Any]:
+        answer = dashboard.request(
+            "POST", f"/api/validations{query}", body=text.replace("HERE", handler), token=False
+        )
+        assert answer.status == 200
+        found: list[Any] = answer.json["diagnostics"]
+        return found
+
+    assert findings("main:handler") == []
+    (missing,) = findings("main:handel")
+    assert (missing["rule"], missing["line"]) == ("handler-function", 2)
+    assert missing["message"] == "there is no 'handel' in main.py"
+    assert missing["hint"] == "did you mean handler?"
+    (module,) = findings("model:handler")
+    assert module["rule"] == "handler-module"
+    assert findings("main:handel", "") == findings("main:handel", "?function=nobody") == []
+
+
 def test_it_is_quick(dashboard: Dashboard) -> None:
     assert LONG.count("\n") == 200
 
@@ -121,3 +147,47 @@ def test_it_is_quick(dashboard: Dashboard) -> None:
 
     # Others use this machine, too: what counts is the quietest moment.
     assert any(slowest() < 0.030 for _ in range(50))
+
+
+def test_many_checks_at_a_time_do_not_delay_invocations(dashboard: Dashboard, greeter: str) -> None:
+    """A few are worked on, the rest is refused; none of it is in the dashboard's own process."""
+    heavy = WRONG + "  env:\n" + "".join(_VARIABLE.format(number=n) for n in range(20_000))
+    body = {"X-Nuclio-Function-Name": greeter}
+    with ThreadPoolExecutor(60) as pool:
+        checks = [
+            pool.submit(dashboard.request, "POST", "/api/validations", body=heavy, token=False)
+            for _ in range(60)
+        ]
+        seconds = []
+        while not all(one.done() for one in checks):
+            began = time.perf_counter()
+            answer = dashboard.request("POST", "/api/function_invocations", headers=body)
+            seconds.append(time.perf_counter() - began)
+            assert answer.status == 200
+    answers = [one.result() for one in checks]
+    refused = [one for one in answers if one.status == 429]
+    assert len(refused) >= 60 - 24
+    assert {one.headers["Retry-After"] for one in refused} == {"2"}
+    assert {one.status for one in answers if one not in refused} == {200}
+    print(len(seconds), statistics.median(seconds), max(seconds))
+    assert statistics.median(seconds) < 0.05
+
+
+def test_a_check_that_dies_takes_nothing_with_it(dashboard: Dashboard) -> None:
+    validate(dashboard, WRONG)
+    for pid in _workers(dashboard):
+        os.kill(pid, signal.SIGKILL)
+    answers = [
+        dashboard.request("POST", "/api/validations", body=WRONG, token=False) for _ in range(4)
+    ]
+    assert [one.status for one in answers][-1] == 200
+    assert {one.status for one in answers} <= {200, 500}
+
+
+def _workers(dashboard: Dashboard) -> list[int]:
+    children = Path(f"/proc/{dashboard.process.pid}/task/{dashboard.process.pid}/children")
+    return [
+        int(pid)
+        for pid in children.read_text().split()
+        if b"cpu_worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]

@@ -1,6 +1,7 @@
 // Talking to the dashboard: requests, refusals with their remedy, streams of events.
 //
 //   call(method, path, {json, body, type, headers, signal, ask}) -> the answer, as JSON or text
+//   received(method, path, the same)                            -> {body, headers} of the answer
 //   events(path, {signal})                                      -> async iterator of {event, data}
 //   follow(path, handle, {signal, onstate})                     -> the same for ever, connecting again
 //   inFunction(name, rest)                                      -> the path of something of a function
@@ -40,17 +41,22 @@ export function inFunction(name, rest = "") {
 
 /** One request. Raises `Refused`; an abort by `signal` raises what `fetch` does. */
 export async function call(method, path, options = {}) {
+  return (await received(method, path, options)).body;
+}
+
+/** One request as `call` makes it; the body of the answer and its headers. */
+export async function received(method, path, options = {}) {
   let response = await answered(method, path, options);
   const { ask = method !== "GET" } = options;
   if (response.status === 401 && ask) {
     if (await settings.askForToken()) response = await answered(method, path, options);
   }
   if (!response.ok) throw await refusal(response);
-  const type = response.headers.get("content-type") || "";
-  if (response.status === 204) return null;
+  const { headers } = response;
+  if (response.status === 204) return { body: null, headers };
   const text = await response.text();
-  if (!type.includes("json")) return text;
-  return text ? JSON.parse(text) : null;
+  if (!(headers.get("content-type") || "").includes("json")) return { body: text, headers };
+  return { body: text ? JSON.parse(text) : null, headers };
 }
 
 async function answered(method, path, options) {

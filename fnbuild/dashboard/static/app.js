@@ -29,6 +29,8 @@ register("deploy", "./deploy.js", "function.css");
 register("audit", "./audit.js");
 register("session", "./session.js");
 
+const SIGN_IN = "#token=";
+
 const main = document.getElementById("main");
 let leave = () => {};
 let shownParts = null;
@@ -55,6 +57,7 @@ function paramsOf(pattern, parts) {
 }
 
 async function route() {
+  if (location.hash.startsWith(SIGN_IN)) signInByLink();
   const parts = location.hash.replace(/^#\/?/, "").split("/").filter(Boolean).map(decoded);
   const before = shownParts;
   shownParts = parts;
@@ -99,6 +102,14 @@ function showFailure(error) {
   const shown = h("div", { class: "view" }, h("h1", {}, title), problem(error, h("a", { href: "#/" }, "All functions")));
   shown.failure = error.message;
   fill(main, shown);
+}
+
+// A link that the terminal shows. Neither the address bar nor the history keeps its code.
+async function signInByLink() {
+  const code = decoded(location.hash.slice(SIGN_IN.length));
+  history.replaceState(null, "", `${location.pathname}#/`);
+  const module = await load("./session.js");
+  await module.signInByLink(code);
 }
 
 function decoded(part) {

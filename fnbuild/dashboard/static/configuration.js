@@ -1,6 +1,6 @@
 // The tab `#/functions/NAME/configuration`: the stored function.yaml, to read and to change.
 
-import { call, inFunction } from "./api.js";
+import { call, inFunction, received } from "./api.js";
 import { confirmed, toast } from "./dialogs.js";
 import { fill, h, put } from "./dom.js";
 import { editor } from "./editor.js";
@@ -13,16 +13,17 @@ const drafts = new Map();
 const failed = new Map(); // of these, the text whose deploy failed
 
 export async function show(root, { name }, { signal, current, onChange }) {
-  let stored = await call("GET", inFunction(name, "configuration"), { signal });
-  let revision = current()?.status?.revision;
+  let { text: stored, revision } = await latest();
   const said = h("div");
   const under = h("div");
   const save = h("button", { type: "button", class: "primary", onclick: deploy }, "Save and deploy");
   const undo = h("button", { type: "button", onclick: discard }, "Discard changes");
   const draft = drafts.get(name);
+  let noted = null; // makes the note's words
   const paper = editor({
     label: `Configuration of ${name}`,
     text: draft ?? stored,
+    name,
     signal,
     more: otherName,
     onchange: changed,
@@ -45,10 +46,16 @@ export async function show(root, { name }, { signal, current, onChange }) {
     ),
     under,
   );
-  if (draft !== undefined) tell(draft === failed.get(name) ? notServed() : "Here are your changes from before, not saved yet.");
+  if (draft !== undefined) note(draft === failed.get(name) ? notServed : () => "Here are your changes from before, not saved yet.");
   buttons();
   onChange(look);
   addEventListener("beforeunload", hold, { signal });
+
+  // The stored text with its own revision: what the list says may be older or newer.
+  async function latest() {
+    const { body, headers } = await received("GET", inFunction(name, "configuration"), { signal });
+    return { text: body, revision: Number(headers.get("x-fnbuild-revision")) };
+  }
 
   function changed(text) {
     if (text === stored) drafts.delete(name);
@@ -91,56 +98,76 @@ export async function show(root, { name }, { signal, current, onChange }) {
   // What is written while the answer is on its way stays.
   async function reload() {
     try {
-      stored = await call("GET", inFunction(name, "configuration"), { signal });
+      ({ text: stored, revision } = await latest());
     } catch (error) {
       if (signal.aborted) return;
-      fill(said, problem(error));
+      refused(error);
       if (error.status === 0) whenBack(reload, signal);
       return;
     }
     if (drafts.has(name)) return changed(paper.text());
-    revision = current()?.status?.revision;
     if (paper.text() !== stored) paper.write(stored);
     changed(stored);
     paper.show([]);
-    fill(said);
+    note(null);
   }
 
-  // Somebody else deployed a revision: without changes here it is shown, else it is told.
+  // A newer revision is shown at once, unless there are changes here. An older one comes from a list
+  // that is behind, or from a rollback, which makes a newer text of an older revision.
   function look(one) {
     const now = one?.status?.revision;
-    if (!now || now === revision || save.saving) return;
-    revision = now;
-    if (!drafts.has(name)) reload();
-    else tell(`Revision ${now} was deployed meanwhile. Saving puts your text over it.`);
+    if (now && now !== revision && !save.saving) newer(now);
+    else if (noted) draw();
   }
 
-  function tell(text) {
-    fill(said, h("p", { class: "note warn", role: "status" }, text));
+  async function newer(now) {
+    if (!drafts.has(name)) return reload();
+    const seen = await latest().catch(() => null);
+    if (!seen || seen.revision === revision || save.saving) return undefined;
+    ({ text: stored, revision } = seen);
+    if (drafts.has(name)) note(() => `Revision ${now} was deployed meanwhile. Saving puts your text over it.`);
+    return undefined;
+  }
+
+  // The note says how things are now, also after a later event: `words` is asked again at each.
+  function note(words) {
+    noted = words;
+    fill(said);
+    draw();
+  }
+
+  function refused(error) {
+    note(null);
+    fill(said, problem(error));
+  }
+
+  function draw() {
+    const text = noted?.();
+    if (text && said.textContent !== text) fill(said, h("p", { class: "note warn", role: "status" }, text));
   }
 
   async function deploy() {
     if (save.disabled) return;
     save.saving = save.disabled = true;
-    fill(said);
+    note(null);
     fill(under);
     const text = paper.text();
     try {
       const [other] = otherName(await paper.check(), text);
-      if (other) return fill(said, problem(other));
+      if (other) return refused(other);
       await call("PUT", inFunction(name), { body: text, type: "application/yaml" });
       toast(`${name} is being deployed`);
-      const last = await watchOperation(under, name, { title: `Deploying ${name}`, signal });
+      const last = await watchOperation(under, name, { title: `Deploying ${name}`, signal, inView: true });
       if (last?.state === "done") {
         if (drafts.get(name) === text) drafts.delete(name);
         await reload();
       } else if (last) {
         failed.set(name, text);
-        tell(notServed());
+        note(notServed);
       }
     } catch (error) {
       if (signal.aborted) return;
-      fill(said, problem(error));
+      refused(error);
       if (error.diagnostics?.length) paper.show(error.diagnostics);
     } finally {
       save.saving = false;

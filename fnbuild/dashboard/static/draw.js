@@ -41,6 +41,8 @@ export function drawShapes(context, shapes, { unit, labels = [], marked = null, 
   const placed = [...shapes].sort((a, b) => extent(b) - extent(a));
   for (const shape of placed) drawShape(pen, shape, inkOf(shape, labels), labels, shape === marked);
   if (!names) return;
+  const captions = [];
+  for (const shape of placed) if (shape.type === "skeleton") namePoints(pen, shape, captions);
   const plates = [];
   for (const shape of placed) nameShape(pen, shape, inkOf(shape, labels), plates);
 }
@@ -77,6 +79,13 @@ function drawSkeleton(pen, shape, ink, labels, wide) {
     if (places.has(start) && places.has(stop)) pen.stroke([places.get(start), places.get(stop)], ink, false, wide);
   }
   pen.dots([...places.values()], ink, 3.4 * wide);
+}
+
+// The names of a skeleton's points, where it is large enough for them.
+function namePoints(pen, shape, captions) {
+  const [left, top, right, bottom] = bounds(shape) ?? [0, 0, 0, 0];
+  if (Math.max(right - left, bottom - top) < 60 * pen.unit) return;
+  for (const one of shape.elements) if (!one.outside) pen.caption(one.label, one.points, captions);
 }
 
 function nameShape(pen, shape, ink, plates) {
@@ -162,6 +171,24 @@ class Pen {
     this.context.lineWidth = 1.6 * this.unit;
     this.context.strokeStyle = "white";
     this.context.stroke();
+  }
+
+  /** A small text beside a place, light with a dark rim, if there is room between the others. */
+  caption(text, [x, y], captions) {
+    const { context, unit } = this;
+    context.font = `600 ${10 * unit}px system-ui, "Noto Sans", "DejaVu Sans", sans-serif`;
+    const [across, down, gap] = [context.measureText(text).width, 10 * unit, 7 * unit];
+    const corners = [[x + gap, y - down / 2], [x - gap - across, y - down / 2], [x - across / 2, y - gap - down], [x - across / 2, y + gap]];
+    const free = corners.find(([l, t]) => !captions.some((one) => l < one[0] + one[2] && one[0] < l + across && t < one[1] + down && one[1] < t + down));
+    if (!free) return;
+    captions.push([...free, across]);
+    const [left, middle] = [free[0], free[1] + down / 2];
+    context.textBaseline = "middle";
+    context.lineWidth = 3 * unit;
+    context.strokeStyle = DARK;
+    context.strokeText(text, left, middle);
+    context.fillStyle = "white";
+    context.fillText(text, left, middle);
   }
 
   /** Text on a plate above a place, or where it fits and covers no other. */

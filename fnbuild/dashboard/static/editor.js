@@ -7,14 +7,14 @@ const PAUSE_MS = 300;
 const SHAPES = { error: "✕", warning: "▲", note: "●" };
 
 /**
- * An editor. `onchange(text)` hears every change, `onsave()` Ctrl+S.
+ * An editor. `onchange(text)` hears every change, `onsave()` Ctrl+S. `name` is the function whose text it is.
  *
  * Returns `{node, text(), write(text), show(findings), check(), goToError()}`: `show` puts findings that
  * came from elsewhere, as from a save that was refused; `check` asks for them now and gives the
  * answer; `goToError` selects the first error. `more(answer, text)` gives findings beside the reader's. `readonly` takes the
  * keyboard away.
  */
-export function editor({ label, text = "", signal, readonly = false, more = () => [], onchange = () => {}, onsave = () => {} }) {
+export function editor({ label, text = "", name = "", signal, readonly = false, more = () => [], onchange = () => {}, onsave = () => {} }) {
   const area = h("textarea", {
     class: "source",
     wrap: "off",
@@ -41,6 +41,8 @@ export function editor({ label, text = "", signal, readonly = false, more = () =
     here,
     list,
   );
+  // The handler is looked for in the code of the function.
+  const of = name ? `?function=${encodeURIComponent(name)}` : "";
   let findings = [];
   let timer = 0;
   let asked = 0;
@@ -66,7 +68,7 @@ export function editor({ label, text = "", signal, readonly = false, more = () =
     clearTimeout(timer);
     const mine = ++asked;
     try {
-      const answer = await call("POST", "/api/validations", {
+      const answer = await call("POST", `/api/validations${of}`, {
         body: area.value,
         type: "application/yaml",
         signal,

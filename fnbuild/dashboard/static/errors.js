@@ -1,7 +1,7 @@
 // The last errors of a function, those that say the same together.
 
 import { fill, h, when } from "./dom.js";
-import { firstLine } from "./states.js";
+import { firstLine, revisionSince } from "./states.js";
 
 /**
  * Draw `errors`, newest first as the dashboard gives them, `most` different ones at most.
@@ -53,11 +53,10 @@ function item(one) {
   );
 }
 
-/** What `drawErrors` wants to know of a function's newest change. */
+/** Options of `drawErrors` for a function: errors belong to the revision that they happened in. */
 export function lastChange(one) {
-  const { state, started, message } = one?.status?.operation ?? {};
-  if (state === "done") return { since: new Date(started).getTime() };
-  return state === "failed" ? { known: message ?? "" } : {};
+  const { state, message } = one?.status?.operation ?? {};
+  return { since: revisionSince(one), known: state === "failed" ? (message ?? "") : "" };
 }
 
 // The dashboard tells seconds.

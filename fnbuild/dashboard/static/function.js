@@ -4,6 +4,7 @@
 // `context` has beside what app.js gives
 //   current()           the function object as the dashboard last told it, or null
 //   onChange(listener)  calls it at every change of the function while the tab is shown
+//   beside              an element beside the tabs, for what a tab has to choose
 
 import { call, inFunction, load } from "./api.js";
 import { confirmed, toast } from "./dialogs.js";
@@ -32,7 +33,9 @@ export async function show(root, params, context) {
   const head = h("div", { class: "head" });
   const said = h("div");
   const body = h("div", { class: "stack", id: "tab" });
-  put(root, crumbs(), head, said, tabs(name, tab), body);
+  const beside = h("div", { class: "beside-tabs" });
+  root.classList.toggle("compact", tab === "playground");
+  put(root, h("div", { class: "function-head" }, crumbs(), head), said, h("div", { class: "tab-row" }, tabs(name, tab), beside), body);
   drawHead();
   const stop = watch(changed);
   context.signal.addEventListener("abort", stop);
@@ -41,6 +44,7 @@ export async function show(root, params, context) {
   const undo = await module.show(body, params, {
     ...context,
     current,
+    beside,
     onChange: (listener) => listeners.add(listener),
   });
   return () => undo?.();

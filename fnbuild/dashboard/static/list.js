@@ -4,7 +4,7 @@ import { call, inFunction, load } from "./api.js";
 import { fill, h, put } from "./dom.js";
 import { all, live, watch } from "./live.js";
 import { keyed, row, sectionOf } from "./rows.js";
-import { firstLine, isWell, problem, projectOf, titleOf, typeOf, wordOf } from "./states.js";
+import { firstLine, isWell, problem, projectOf, revisionSince, titleOf, typeOf, wordOf } from "./states.js";
 
 const ERRORS_MS = 10_000;
 const FIRST_MS = 500; // behind the first picture
@@ -82,6 +82,12 @@ export function show(root, _params, { title, signal }) {
     } catch {
       errors.delete(key); // no log, or no function any more: its state says so
     }
+  }
+
+  // An error ends with its revision.
+  function current(one) {
+    const error = errors.get(one.key);
+    return error && error.time * 1000 >= revisionSince(one) ? error : undefined;
   }
 
   function draw() {
@@ -163,7 +169,7 @@ export function show(root, _params, { title, signal }) {
       count.textContent = String(members.length);
       const drawn = members.slice(0, most);
       most -= drawn.length;
-      keyed(rows, drawn.map((one) => ({ ...one, error: errors.get(one.key) })), (one) => one.key, row);
+      keyed(rows, drawn.map((one) => ({ ...one, error: current(one) })), (one) => one.key, row);
     });
   }
 

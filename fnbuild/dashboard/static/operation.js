@@ -30,13 +30,14 @@ export const isBusy = (one) => ["waiting", "running"].includes(one?.status?.oper
  * Show a function's newest operation in `place` until it ends.
  *
  * Returns its last `{state, message}`, or null when there is none or `signal` stopped it. `title` is
- * what happens, as "Deploying echo".
+ * what happens, as "Deploying echo". With `inView` the page scrolls so that it is seen.
  */
-export async function watchOperation(place, name, { title, signal }) {
+export async function watchOperation(place, name, { title, signal, inView = false }) {
   const state = h("span", { role: "status" }, pill("waiting"));
   const lines = h("ol", { class: "output", tabindex: "0", role: "log", "aria-label": "Output" });
   const result = h("div");
   fill(place, h("section", { class: "card", "aria-label": title }, h("div", { class: "head" }, h("h2", {}, title), state), lines, result));
+  if (inView) keepInView(place, signal);
   let last = null;
   let word = null; // the newest line
   while (!signal.aborted && !ENDED.includes(last?.state)) {
@@ -65,6 +66,19 @@ export async function watchOperation(place, name, { title, signal }) {
     withoutEnd(lines, [last.message, hint]);
   }
   return last;
+}
+
+// Scroll to `place`, also when it grows, until the user scrolls.
+function keepInView(place, signal) {
+  const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  const show = () => place.scrollIntoView({ block: "nearest", behavior: calm ? "auto" : "smooth" });
+  const growth = new ResizeObserver(show);
+  growth.observe(place);
+  show();
+  const stop = new AbortController();
+  const end = () => (growth.disconnect(), stop.abort());
+  signal.addEventListener("abort", end, { signal: stop.signal });
+  for (const kind of ["wheel", "touchmove", "pointerdown", "keydown"]) addEventListener(kind, end, { signal: stop.signal, passive: true });
 }
 
 // What failed ends with its remedy, where it has one.

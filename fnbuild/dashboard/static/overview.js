@@ -1,6 +1,6 @@
 // The tab `#/functions/NAME`: how the function is, where it is reached, what it is made of.
 
-import { call, inFunction } from "./api.js";
+import { call, inFunction, load } from "./api.js";
 import { copyButton, fill, h, link, prose, put } from "./dom.js";
 import { drawErrors, lastChange } from "./errors.js";
 import { doing, watchOperation } from "./operation.js";
@@ -13,10 +13,11 @@ export function show(root, { name }, { current, onChange, signal }) {
   const state = h("section", { class: "card", "aria-labelledby": "state" });
   const errors = h("section", { class: "card", "aria-labelledby": "errors" });
   const reach = h("section", { class: "card", "aria-labelledby": "reach" });
+  const labels = h("section", { class: "card", "aria-labelledby": "model-labels", hidden: true });
   const made = h("section", { class: "card", "aria-labelledby": "made" });
   const list = h("div");
   put(errors, h("h2", { id: "errors" }, "Last errors"), list);
-  put(root, operation, h("div", { class: "columns" }, state, reach), errors, made);
+  put(root, operation, h("div", { class: "columns" }, state, reach), labels, errors, made);
   let replicas = [];
   let drawn = "";
   let followed = settled(current()?.status?.operation);
@@ -35,6 +36,7 @@ export function show(root, { name }, { current, onChange, signal }) {
     drawn = says;
     drawState(one);
     drawReach(one);
+    drawLabels(labels, one.metadata?.annotations ?? {});
     drawMade(made, one);
   }
 
@@ -58,9 +60,10 @@ export function show(root, { name }, { current, onChange, signal }) {
   // over before anybody is told that it began.
   function followOperation(one) {
     const { operation: now } = one.status ?? {};
-    if (!now || now.id === followed) return;
+    if (isOver(one)) return fill(operation);
+    if (!now || now.id === followed) return undefined;
     followed = now.id;
-    watchOperation(operation, name, { title: doing(now.action, name), signal });
+    return watchOperation(operation, name, { title: doing(now.action, name), signal });
   }
 
   function drawState({ status = {}, spec = {} }) {
@@ -119,6 +122,12 @@ function shellLine(url, type) {
   return `${body} |\n  curl -H 'Content-Type: application/json' --data-binary @- ${url}`;
 }
 
+// A failure ends with its revision: another one is ready since.
+function isOver({ status = {} }) {
+  const { operation: change, revision } = status;
+  return change?.state === "failed" && Boolean(revision) && revision !== change.revision && wordOf({ status }) === "ready";
+}
+
 // Of what ended well before there is nothing to show.
 const settled = (operation) => (operation?.state === "done" ? operation.id : null);
 
@@ -137,6 +146,34 @@ function partsOf(spec) {
     ["Triggers", triggers.join(", ")],
     ["Resources", resources.join("; ")],
   ];
+}
+
+// What the model finds, as its annotation `spec` tells CVAT.
+async function drawLabels(place, { type, spec = "" }) {
+  const key = `${type} ${spec}`;
+  if (place.key === key) return;
+  place.key = key;
+  // Most functions are no models: only the page of one that is loads what draws labels.
+  const modules = type && spec && (await Promise.all([load("./shapes.js"), load("./panels.js")]).catch(() => null));
+  if (place.key !== key) return;
+  const found = modules ? modules[0].labelsOf(spec) : [];
+  place.hidden = !found.length;
+  if (!found.length) return;
+  fill(
+    place,
+    h("h2", { id: "model-labels" }, "Labels ", h("span", { class: "count" }, String(found.length))),
+    h("ul", { class: "labels" }, found.map((one) => labelItem(one, modules[1].swatch))),
+  );
+}
+
+function labelItem({ name, type, colour, attributes, sublabels }, swatch) {
+  const more = [
+    type !== "any" && type,
+    sublabels.length && `${sublabels.length} points: ${sublabels.join(", ")}`,
+    attributes.length && `attributes: ${attributes.join(", ")}`,
+  ];
+  const about = more.filter(Boolean).join(" · ");
+  return h("li", {}, swatch(colour), h("span", {}, name, about && h("span", { class: "about" }, about)));
 }
 
 function drawMade(place, { spec = {}, metadata = {} }) {

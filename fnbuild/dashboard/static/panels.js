@@ -17,7 +17,8 @@ const STAGES = {
   way: "way there and back",
 };
 
-const swatch = (colour) => {
+/** A square of a colour. */
+export const swatch = (colour) => {
   const mark = h("span", { class: "swatch", "aria-hidden": "true" });
   mark.style.background = css(colour);
   return mark;

@@ -144,7 +144,7 @@ export function placing(found, { signal, under }) {
         json: asked,
         headers: there ? {} : { "X-Fnbuild-Platform": platform.value },
       });
-      const last = await watchOperation(under, name.value, { title: `Deploying ${name.value}`, signal });
+      const last = await watchOperation(under, name.value, { title: `Deploying ${name.value}`, signal, inView: true });
       deployed = last?.state === "done" ? name.value : "";
       if (last) put(under, outcome(last, name.value));
     } catch (error) {

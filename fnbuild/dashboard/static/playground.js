@@ -14,13 +14,13 @@ import { showPlain } from "./plain.js";
 import { Questions } from "./questions.js";
 import { extent, labelsOf } from "./shapes.js";
 import { Stage } from "./stage.js";
-import { problem } from "./states.js";
+import { problem, wordOf } from "./states.js";
 
 const WAYS = { pictures: "Pictures", plain: "Plain request" };
 
 let way = "pictures";
 
-export async function show(root, { name }, { current, signal }) {
+export async function show(root, { name }, { current, onChange, beside, signal }) {
   await sheet("playground.css");
   if (signal.aborted) return undefined;
   const annotations = current()?.metadata?.annotations ?? {};
@@ -30,10 +30,22 @@ export async function show(root, { name }, { current, signal }) {
   }
   const ways = h("div", { class: "chips", role: "group", "aria-label": "Ask with" });
   const place = h("div", { class: "stack" });
-  put(root, ways, place);
+  put(beside, ways);
+  put(root, place);
   let leave = () => {};
+  let playground = null;
+  let revision = current()?.status?.revision;
+  onChange(look);
   choose(way);
   return () => leave();
+
+  // An error ends with its revision.
+  function look(one) {
+    const { revision: now } = one?.status ?? {};
+    if (!now || now === revision || wordOf(one) !== "ready") return;
+    revision = now;
+    playground?.forgetErrors();
+  }
 
   function choose(wanted) {
     way = wanted;
@@ -46,8 +58,9 @@ export async function show(root, { name }, { current, signal }) {
       leave = () => stop.abort();
       showPlain(place, name, AbortSignal.any([signal, stop.signal]));
     } else {
-      const playground = new Playground(place, name, annotations.type, annotations, signal, current);
-      leave = () => playground.close();
+      const made = new Playground(place, name, annotations.type, annotations, signal, current);
+      playground = made;
+      leave = () => (made.close(), (playground = null));
     }
   }
 }
@@ -79,6 +92,12 @@ class Playground extends Questions {
     this.controls.close();
     this.stage.close();
     this.source?.close();
+  }
+
+  /** Another revision is ready: what failed before says nothing of it. */
+  forgetErrors() {
+    for (const [place, result] of this.results) if (result.error) this.results.delete(place);
+    this.drawPanels();
   }
 
   present(picture) {

@@ -12,6 +12,21 @@ async function signIn(token) {
   connect();
 }
 
+let refusal = null; // why a link did not sign in
+
+/** Sign in by the code of a link; where that fails, the view `#/session` says so. */
+export async function signInByLink(code) {
+  try {
+    await signIn(code);
+    toast("Signed in");
+  } catch (error) {
+    await loadSession().catch(() => {}); // the page says itself that the dashboard is gone
+    if (session.role === "write") return; // by the same link, before
+    refusal = { message: "This link does not sign in", hint: error.hint || error.message };
+    location.hash = "#/session";
+  }
+}
+
 async function signOut() {
   await call("DELETE", "/api/session");
   await loadSession();
@@ -83,13 +98,14 @@ function form({ done, cancel = null }) {
 export async function show(root, _params, { title, signal, cameFrom }) {
   title("Sign in");
   const stop = onSession(draw);
-  signal.addEventListener("abort", stop);
+  signal.addEventListener("abort", () => (stop(), (refusal = null)));
   draw();
   function draw() {
     if (session.role === "write") return fill(root, signedIn());
     fill(
       root,
       h("h1", {}, "Sign in"),
+      refusal && problem(refusal),
       h(
         "section",
         { class: "card narrow" },

@@ -15,7 +15,9 @@ const PALETTE = [
 ];
 const NAMELESS = PALETTE[2];
 
-/** The labels of a function: [{name, type, color, edges}], as far as they can be read. */
+const named = (items) => (Array.isArray(items) ? items.map((one) => one?.name).filter((name) => typeof name === "string") : []);
+
+/** The labels of a function as far as they can be read: [{name, type, colour, edges, attributes, sublabels}]. */
 export function labelsOf(text) {
   let items = [];
   try {
@@ -28,13 +30,17 @@ export function labelsOf(text) {
     name: one.name,
     type: typeof one.type === "string" ? one.type : "any",
     colour: PALETTE[i % PALETTE.length],
-    edges: edges(one.svg),
+    edges: typeof one.svg === "string" ? edges(one.svg) : pairsIn(one.edges),
+    attributes: named(one.attributes),
+    sublabels: named(one.sublabels),
   }));
 }
 
+/** The pairs of names in the key `edges`, of which `fnbuild validate --fix` makes the picture. */
+const pairsIn = (value) => (Array.isArray(value) ? value.filter((one) => Array.isArray(one) && one.length === 2) : []);
+
 /** Pairs of sublabel names that a skeleton's picture joins. It is read, never shown. */
 function edges(svg) {
-  if (typeof svg !== "string") return [];
   const drawing = new DOMParser().parseFromString(`<svg>${svg}</svg>`, "text/html");
   const names = {};
   for (const node of drawing.querySelectorAll("circle[data-node-id]")) {

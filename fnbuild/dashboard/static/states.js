@@ -20,6 +20,7 @@ const SHAPES = {
   failed: ["✕", "bad"],
   active: ["●", "good"],
   superseded: ["○", "idle"],
+  pending: ["◌", "busy"],
 };
 
 /** A state as a pill. */
@@ -48,6 +49,13 @@ export const typeOf = (one) => one.metadata?.annotations?.type || "";
 export function replicasOf(one) {
   const count = one.status?.replicas;
   return count ? `${count.available}/${count.wanted}` : "";
+}
+
+/** When the active revision of a function began, in milliseconds; 0 when that is not known. */
+export function revisionSince({ status = {} } = {}) {
+  const { activated = 0, operation = {} } = status;
+  const done = operation.state === "done" ? new Date(operation.started).getTime() : 0;
+  return Math.max(activated * 1000, done);
 }
 
 const AGAIN = /^failed in the same way: /;

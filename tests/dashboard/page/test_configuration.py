@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.dashboard.conftest import Dashboard, write_function
 from tests.dashboard.page.browsing import go, stored
 from tests.dashboard.waiting import until
+
+# The page follows a list that only the test writes.
+HELD_LIST = """
+const real = window.fetch;
+const encoder = new TextEncoder();
+let list = null;
+let waiting = [];
+const write = (text) => (list ? list.enqueue(encoder.encode(text)) : waiting.push(text));
+window.sendList = (data) => write(`event: functions\\ndata: ${JSON.stringify(data)}\\n\\n`);
+window.fetch = async (path, options) => {
+  if (path !== "/api/live") return real(path, options);
+  const body = new ReadableStream({ start: (controller) => (list = controller) });
+  waiting.splice(0).forEach(write);
+  return new Response(body, { headers: { "Content-Type": "text/event-stream" } });
+};
+"""
+SEND_LIST = "data => window.sendList(data)"
 
 
 def edited(page: Page, name: str, before: str, after: str) -> Locator:
@@ -47,6 +66,16 @@ def test_findings_stand_at_their_lines_while_one_types(page: Page, greeter: str)
     page.get_by_role("dialog").get_by_role("button", name="Discard").click()
     expect(findings.get_by_role("listitem")).to_have_count(0)
     assert "  handler: main:handler" in area.input_value()
+
+
+def test_a_handler_that_is_not_in_the_code_is_a_finding(page: Page, greeter: str) -> None:
+    area = edited(page, greeter, "handler: main:handler", "handler: main:nothing")
+    line = area.input_value().split("\n").index("  handler: main:nothing") + 1
+    findings = page.get_by_role("list", name="Findings")
+    expect(findings).to_contain_text(f"Line {line}: there is no 'nothing' in main.py")
+    page.get_by_role("button", name="Discard changes").click()
+    page.get_by_role("dialog").get_by_role("button", name="Discard").click()
+    expect(findings.get_by_role("listitem")).to_have_count(0)
 
 
 def test_what_is_saved_is_deployed(
@@ -120,6 +149,41 @@ def test_a_text_whose_deploy_failed_is_told_from_what_serves(
     page.get_by_role("dialog").get_by_role("button", name="Discard").click()
     expect(told).to_have_count(0)
     assert dashboard.cli("invoke", name, "--body", "still").stdout.strip() == "still"
+
+
+@pytest.mark.parametrize("order", ["list first", "operation first"])
+def test_the_note_does_not_depend_on_the_order_of_events(
+    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str], order: str
+) -> None:
+    """The list that the page follows lags behind the revision that it edits, or not."""
+    name = dashboard.deploy(write_function(tmp_path, "page-order"))
+    made.append(name)
+    page.add_init_script(HELD_LIST)
+    page.reload()
+    functions = dashboard.request("GET", "/api/functions").json
+    behind = copy.deepcopy(functions)
+    behind[name]["status"] |= {"revision": 0, "replicas": {"available": 0, "wanted": 1}}
+    page.evaluate(SEND_LIST, {"functions": behind})
+    edited(page, name, "handler: main:handler", "handler: main:nothing")
+    if order == "list first":
+        page.evaluate(SEND_LIST, {"functions": functions})
+    page.get_by_role("button", name="Save and deploy").click()
+    note = page.get_by_text("This text does not run: its deploy failed, and")
+    expect(note).to_be_visible()
+    page.evaluate(SEND_LIST, {"functions": dashboard.request("GET", "/api/functions").json})
+    expect(note).to_contain_text("and revision 1 goes on serving")
+    expect(page.get_by_text("was deployed meanwhile")).to_have_count(0)
+
+
+def test_a_newer_revision_is_announced_beside_changes(
+    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
+) -> None:
+    folder = write_function(tmp_path, "page-newer")
+    made.append(dashboard.deploy(folder))
+    area = edited(page, folder.name, "handler: main:handler", "handler: main:mine")
+    dashboard.deploy(folder, "--env", "A=1")
+    expect(page.get_by_text("Revision 2 was deployed meanwhile")).to_be_visible()
+    assert "handler: main:mine" in area.input_value()
 
 
 def test_a_secret_is_not_shown_and_stays(

@@ -49,6 +49,19 @@ def test_a_folder_is_deployed_under_another_name_in_a_new_project(
     assert dashboard.cli("invoke", "page-renamed", "--body", "hello").stdout.strip() == "hello"
 
 
+def test_what_a_deploy_says_is_in_view(
+    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
+) -> None:
+    page.set_viewport_size({"width": 1000, "height": 500})
+    choose(page, "Choose a folder", write_function(tmp_path, "page-in-view"))
+    made.append("page-in-view")
+    expect(page.get_by_label("Name", exact=True)).to_have_value("page-in-view")
+    page.get_by_role("button", name="Deploy", exact=True).click()
+    expect(page.get_by_role("log", name="Output")).to_be_in_viewport()
+    deployed(page, "page-in-view")
+    expect(page.get_by_role("link", name="Try page-in-view")).to_be_in_viewport()
+
+
 def test_a_zip_updates_a_function_that_is_there(
     page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
 ) -> None:
@@ -96,7 +109,8 @@ def test_a_folder_that_is_dropped_is_taken(
 def test_a_deploy_that_fails_shows_its_output_and_why(
     page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
 ) -> None:
-    folder = write_function(tmp_path, "page-broken", "import nothing_of_that_name\n")
+    code = "import nothing_of_that_name\n\n\ndef handler(context, event):\n    return 1\n"
+    folder = write_function(tmp_path, "page-broken", code)
     made.append("page-broken")
     choose(page, "Choose a folder", folder)
     page.get_by_role("button", name="Deploy", exact=True).click()

@@ -132,6 +132,77 @@ def test_its_last_errors_are_on_its_page_and_in_the_list(
     expect(row(page, name)).to_contain_text("no picture")
 
 
+def test_errors_end_with_their_revision(
+    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
+) -> None:
+    code = 'def handler(context, event):\n    raise ValueError("no picture")\n'
+    folder = write_function(tmp_path, "page-mended", code)
+    made.append(dashboard.deploy(folder))
+    dashboard.cli("invoke", folder.name, check=False)
+    expect(row(page, folder.name)).to_contain_text("no picture")
+    # By the command line: nothing of it is an operation of the dashboard.
+    (folder / "main.py").write_text("def handler(context, event):\n    return 1\n")
+    dashboard.deploy(folder)
+    expect(row(page, folder.name)).not_to_contain_text("no picture")
+    go(page, f"/functions/{folder.name}")
+    errors = page.get_by_role("region", name="Last errors")
+    expect(errors).to_contain_text("None since the last change.")
+    expect(errors.get_by_text("Before the last change (1)")).to_be_visible()
+
+
+def test_a_failed_change_ends_with_its_revision(
+    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
+) -> None:
+    folder = write_function(tmp_path, "page-failed")
+    made.append(dashboard.deploy(folder))
+    go(page, f"/functions/{folder.name}")
+    broken = inline(folder.name, "import nothing_of_that_name\n")
+    answer = dashboard.request("PUT", f"/api/functions/{folder.name}", json=broken, headers=WAIT)
+    assert answer.status != 202
+    failure = page.get_by_role("region", name=f"Deploying {folder.name}")
+    expect(failure).to_contain_text("nothing_of_that_name")
+    dashboard.deploy(folder, "--env", "A=1")
+    expect(page.get_by_role("region", name="State")).to_contain_text("ready")
+    expect(failure).to_have_count(0)
+    expect(page.get_by_text("nothing_of_that_name")).to_have_count(0)
+
+
+def test_an_error_in_the_playground_ends_with_its_revision(
+    page: Page, dashboard: Dashboard, tmp_path: Path, made: list[str]
+) -> None:
+    code = 'def handler(context, event):\n    raise ValueError("no weights")\n'
+    notes = "  annotations: {type: detector, spec: '[]'}"
+    folder = write_function(tmp_path, "page-blind", code, annotations=notes)
+    made.append(dashboard.deploy(folder))
+    go(page, f"/functions/{folder.name}/playground")
+    page.locator(".welcome button").first.click()
+    failure = page.get_by_role("alert").filter(has_text="no weights")
+    expect(failure).to_be_visible()
+    (folder / "main.py").write_text('def handler(context, event):\n    return "[]"\n')
+    dashboard.deploy(folder)
+    expect(failure).to_have_count(0)
+
+
+def test_a_models_labels_are_on_its_page(page: Page, detector: str, greeter: str) -> None:
+    go(page, f"/functions/{detector}")
+    labels = page.get_by_role("region", name="Labels")
+    expect(labels.get_by_role("listitem")).to_have_text(["personrectangle", "carrectangle"])
+    go(page, f"/functions/{greeter}")
+    expect(page.get_by_role("region", name="Where to reach it")).to_be_visible()
+    expect(labels).to_have_count(0)
+
+
+def test_the_picture_comes_first(page: Page, detector: str) -> None:
+    go(page, f"/functions/{detector}/playground")
+    page.locator(".welcome button").first.click()
+    picture = page.locator("canvas.picture")
+    expect(picture).to_be_in_viewport(ratio=1)
+    box = picture.bounding_box()
+    assert box is not None
+    assert box["y"] < 210
+    assert box["height"] > 480
+
+
 def test_what_is_set_aside_says_why(page: Page, dashboard: Dashboard, made: list[str]) -> None:
     notes = {"type": "detector", "version": "one", "skip-deploy": "true"}
     function = {"metadata": {"name": "page-aside", "annotations": notes}, "spec": {"image": "none"}}

@@ -83,6 +83,8 @@ def test_every_type_of_shape(play: Play, scenery: Path) -> None:
     # A turned box leaves its old place; hidden points, and zeros of masks, are not drawn.
     for x, y in ((112, 40), (188, 40), (380, 150), (360, 135), (250, 150), (300, 250)):
         assert there.pixel(x, y) == GREY, (x, y)
+    beside = np.array([there.pixel(x, y) for x in range(344, 362) for y in range(116, 125)])
+    assert (beside.min(axis=1) > 200).any(), "the name of a skeleton's point is beside it"
     inside = np.array(there.pixel(350, 50))
     assert (inside != GREY).any(), "a polygon is filled"
     assert not alike(tuple(inside), area)

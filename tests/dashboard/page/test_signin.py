@@ -1,0 +1,59 @@
+"""The sign-in link that `fnbuild dashboard` prints, in a browser."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from playwright.sync_api import Browser, expect
+
+from tests.dashboard.conftest import Dashboard, Started
+from tests.dashboard.page.browsing import opened
+
+
+def sign_in_route(dashboard: Dashboard) -> str:
+    """The part of the printed link that comes after the `#`."""
+    found = re.search(
+        r"^sign in, .*: (http://127\.0\.0\.1:\d+)/#(token=\S{43})$", dashboard.output, re.M
+    )
+    assert found is not None, dashboard.output
+    assert found[1] == dashboard.url
+    return found[2]
+
+
+def test_a_link_signs_in_once_and_leaves_no_trace(browser: Browser, started: Started) -> None:
+    with started("--sign-in-link") as dashboard:
+        route = sign_in_route(dashboard)
+        with opened(browser, dashboard, signed_in=False, at=route) as page:
+            expect(page.get_by_role("link", name="Signed in")).to_be_visible()
+            assert page.url == f"{dashboard.url}/#/"
+            page.goto("about:blank")
+            page.go_back()
+            assert "token" not in page.url
+        with opened(browser, dashboard, signed_in=False, at=route) as page:
+            expect(page.get_by_role("alert")).to_contain_text("This link does not sign in")
+            expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+            assert page.url == f"{dashboard.url}/#/session"
+
+
+def test_a_link_works_in_a_page_that_is_open(browser: Browser, started: Started) -> None:
+    with (
+        started("--sign-in-link") as dashboard,
+        opened(browser, dashboard, signed_in=False) as page,
+    ):
+        expect(page.get_by_role("link", name="Sign in")).to_be_visible()
+        page.evaluate("hash => { location.hash = hash }", sign_in_route(dashboard))
+        expect(page.get_by_role("link", name="Signed in")).to_be_visible()
+        assert page.url == f"{dashboard.url}/#/"
+
+
+def test_a_log_gets_no_link(dashboard: Dashboard) -> None:
+    """Stderr of the tests' dashboards is a file."""
+    assert "#token=" not in dashboard.output
+
+
+def test_no_code_is_kept(started: Started, tmp_path: Path) -> None:
+    with started("--sign-in-link") as dashboard:
+        code = sign_in_route(dashboard).removeprefix("token=").encode()
+        files = [path for path in dashboard.data_dir.rglob("*") if path.is_file()]
+        assert all(code not in path.read_bytes() for path in files)
