@@ -38,6 +38,7 @@ COMMANDS = {
     "redeploy": _entry("redeploy:redeploy", "Deploy stored functions again.", section=_SHIP),
     "rollback": _entry("history:rollback", "Go back to a recorded revision.", section=_SHIP),
     "history": _entry("history:history", "List a function's revisions.", section=_SHIP),
+    "prune": _entry("prune:prune", "Remove what no revision needs.", section=_SHIP),
     "invoke": _entry("invoke:invoke", "Call a function.", section=_WATCH),
     "get": _entry("get:get", "Show functions or projects.", section=_WATCH),
     "logs": _entry("logs:logs", "Show a function's log.", section=_WATCH),

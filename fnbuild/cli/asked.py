@@ -13,7 +13,8 @@ from fnbuild.cli.session import Session, note
 
 if TYPE_CHECKING:
     from fnbuild.deploy import DeployRequest
-    from fnbuild.spec.types import Function
+    from fnbuild.platforms import Platform
+    from fnbuild.spec.types import Build, Function
 
 
 @contextmanager
@@ -31,7 +32,7 @@ def request_of(session: Session, flags: dict[str, Any]) -> Iterator[DeployReques
         name=flags["name"],
         namespace=session.namespace,
         project=flags.get("project_name"),
-        overrides=overrides(flags),
+        overrides=_with_address(overrides(flags), flags["path"]),
         variant=flags.get("variant"),
         platform=session.platform,
         strict=bool(flags.get("strict")),
@@ -39,7 +40,7 @@ def request_of(session: Session, flags: dict[str, Any]) -> Iterator[DeployReques
         image=_image(flags),
         options=options_of(flags),
     )
-    build = request.overrides.spec.build
+    build = _imported_build(session, request, flags["path"]) or request.overrides.spec.build
     with (
         opened(
             flags["path"], build=build, config_file=flags["config_file"], progress=note
@@ -48,6 +49,38 @@ def request_of(session: Session, flags: dict[str, Any]) -> Iterator[DeployReques
     ):
         request = replace(request, path=found.path, config_file=found.config_file)
         yield _complete(session, request, Path(empty))
+
+
+def _with_address(overrides: Function, path: Any) -> Function:
+    """Record the address from which the code is fetched, so that an export includes it."""
+    from msgspec.structs import replace as changed
+
+    from fnbuild.build.sources.open import FETCHED
+
+    spec, build = overrides.spec, overrides.spec.build
+    if path is None or build.code_entry_type not in FETCHED or build.path:
+        return overrides
+    return changed(overrides, spec=changed(spec, build=changed(build, path=str(path))))
+
+
+def _imported_build(session: Session, request: DeployRequest, path: Any) -> Build | None:
+    """Return the build of an imported function if a deploy fetches its code from elsewhere."""
+    from fnbuild.build.sources.open import is_fetched
+    from fnbuild.errors import NotFoundError
+
+    build = request.overrides.spec.build
+    named = path is not None or build.code_entry_type or build.function_source_code or request.image
+    if not request.name or named:
+        return None
+    platform = session.connect()
+    try:
+        deployment = platform.deployment(session.namespace, request.name)
+    except NotFoundError:
+        return None
+    if deployment.state != "imported" or not is_fetched(deployment.function.spec.build):
+        return None
+    has_code = platform.source(session.namespace, request.name) is not None
+    return None if has_code else deployment.function.spec.build
 
 
 def _complete(session: Session, request: DeployRequest, empty: Path) -> DeployRequest:
@@ -122,7 +155,19 @@ def _with_stored(session: Session, request: DeployRequest) -> DeployRequest:
     if path is None and not image and platform.runs == "image":
         # The very one that runs; an export names the image that it ran from.
         image = str(known.details.get("pinned") or stored.spec.image)
+        if known.state == "imported" and _builds_anew(platform, stored):
+            image = ""
     return replace(request, path=path, image=image, overrides=merge(request.overrides, stored))
+
+
+def _builds_anew(platform: Platform, function: Function) -> bool:
+    """Return True if an imported function includes its source and this engine lacks its image."""
+    from fnbuild.artifacts import ENGINE_OF
+    from fnbuild.build.image.engine import choose
+
+    if not function.spec.build.function_source_code or platform.name not in ENGINE_OF:
+        return False
+    return not function.spec.image or choose("docker").inspect(function.spec.image) is None
 
 
 def _image(flags: dict[str, Any]) -> str:
@@ -154,6 +199,6 @@ def _image(flags: dict[str, Any]) -> str:
 
 def options_of(flags: dict[str, Any]) -> dict[str, Any]:
     """The options of a plan, only those asked for: platforms refuse what they do not know."""
-    names = ("force", "overlap", "listen", "keep_failed", "force_conflicts")
+    names = ("force", "overlap", "listen", "keep_failed", "force_conflicts", "monitoring")
     options = {key: flags.get(key) for key in names}
     return {key: value for key, value in options.items() if value}

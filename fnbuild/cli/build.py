@@ -102,6 +102,7 @@ def _show(built: Built, engine: Engine, output: str) -> None:
             "id": built.id,
             "base": built.base,
             "pushed": built.pushed,
+            "tag": built.build_tag,
             "digest": built.pushed_digest,
             "code": built.digest,
             "python": {"path": python.path, "version": _version(python.version)},

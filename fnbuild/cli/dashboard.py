@@ -101,6 +101,11 @@ def _address(*names: str, text: str, **more: Any) -> Callable[[Decorated], Decor
     metavar="PLATFORM",
     help="Show this platform's functions. Repeatable. [default: all that are there]",
 )
+@click.option(
+    "--sign-in-link/--no-sign-in-link",
+    default=None,
+    help="Print a link that signs a browser in once. [default: on a terminal]",
+)
 @click.pass_context
 def dashboard(ctx: click.Context, /, **flags: Any) -> None:
     """Serve Nuclio's dashboard API and a web page.
@@ -115,7 +120,7 @@ def dashboard(ctx: click.Context, /, **flags: Any) -> None:
 def _serve(session: Session, flags: dict[str, Any]) -> None:
     from fnbuild.dashboard import server, settings
 
-    config = flags.pop("config")
+    config, link = flags.pop("config"), flags.pop("sign_in_link")
     below = settings.read(config) if config else settings.Given()
     given: dict[str, Any] = {
         "open": list(flags.pop("open_")),
@@ -126,7 +131,7 @@ def _serve(session: Session, flags: dict[str, Any]) -> None:
     for name, value in flags.items():
         if value is not None:
             given[name] = list(value) if isinstance(value, tuple) else value
-    server.serve(settings.make(settings.Given(**given), below))
+    server.serve(settings.make(settings.Given(**given), below), sign_in_link=link)
 
 
 def _listed(text: str | None) -> list[str]:

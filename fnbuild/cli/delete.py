@@ -38,9 +38,12 @@ def function(session: Session, names: tuple[str, ...], image: bool) -> None:
 
     A function that is not there counts as deleted, as in nuctl.
     """
+    from fnbuild.platforms import Key, imported_code
+
     platform = session.connect()
     for name in names:
         gone = platform.delete(session.namespace, name, image=image)
+        imported_code.drop(platform.name, Key(session.namespace, name))
         note(f"deleted {name}" if gone else f"{name} was not there (namespace {session.namespace})")
 
 

@@ -49,6 +49,11 @@ ENABLE = "`fnbuild update function {} --disable=false` runs it again"
 @click.option(
     "--overlap", is_flag=True, help="Start the new workers beside the old ones, GPU or not."
 )
+@click.option(
+    "--monitoring",
+    is_flag=True,
+    help="With --dry-run -o yaml on a cluster: print a PodMonitor, too.",
+)
 @keep_failed_flag
 @force_conflicts_flag
 @click.option(
@@ -68,6 +73,8 @@ def deploy(ctx: click.Context, session: Session, /, **flags: Any) -> None:
     runs already keeps running until the new revision is ready.
     """
     flags["enabled"] = switched_off(ctx, "disable")
+    if flags["monitoring"] and not (flags["dry_run"] and flags["output"] in ("json", "yaml")):
+        raise click.UsageError("--monitoring prints a PodMonitor: it needs --dry-run and -o yaml")
     if flags["recursive"]:
         from fnbuild.cli.recursive import deploy_below
 
@@ -159,11 +166,11 @@ def _show_plan(request: DeployRequest, output: str) -> None:
     for text in made.warnings:
         warn(text)
     if output in ("json", "yaml") and made.manifests:
-        _show_manifests(made.manifests, output)
+        show_manifests(made.manifests, output)
         for text in made.needs:
             note(text)
     elif output in ("json", "yaml"):
-        show_value([_step(step) for step in made.steps], output)
+        show_value([step_object(step) for step in made.steps], output)
     elif output == "name":
         click.echo(made.function.metadata.name)
     else:
@@ -173,7 +180,7 @@ def _show_plan(request: DeployRequest, output: str) -> None:
         note("nothing was changed; `fnbuild diff` shows the differences")
 
 
-def _show_manifests(manifests: tuple[Manifest, ...], output: str) -> None:
+def show_manifests(manifests: tuple[Manifest, ...], output: str) -> None:
     """Resources as kubectl takes them: YAML documents, or a List as JSON."""
     from fnbuild.cli.output import show_documents, show_value
 
@@ -183,7 +190,11 @@ def _show_manifests(manifests: tuple[Manifest, ...], output: str) -> None:
         show_value({"apiVersion": "v1", "kind": "List", "items": list(manifests)}, output)
 
 
-def _step(step: Step) -> dict[str, Any]:
+def step_object(step: Step) -> dict[str, Any]:
+    """A step of a plan as `-o json` has it, without values of secret variables."""
+    from fnbuild.difference import masked
+
+    step = masked(step)
     shown: dict[str, Any] = {"verb": step.verb, "target": step.target}
     if step.before is not None and step.before != step.after:
         shown["before"] = step.before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     from fnbuild.platforms import Finding
+
+
+_MILLISECONDS = re.compile(r"\b(\d+) ms\b")
 
 
 def _area(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -124,8 +128,11 @@ def _namespace(session: Session, platform: str) -> str:
         return DEFAULT_NAMESPACE
 
 
-def show(found: list[Finding], output: str) -> None:
-    """The findings as a table or an object, and what to do about them."""
+def show(found: list[Finding], output: str, *, grouped: bool = False) -> None:
+    """Print the findings as a table or an object, and what to do about them.
+
+    With `grouped`, equal findings about several things are one row of the table.
+    """
     from fnbuild.cli.output import show_value, table
 
     counts = {state: sum(one.state == state for one in found) for state in ("failure", "warning")}
@@ -135,12 +142,32 @@ def show(found: list[Finding], output: str) -> None:
         return
     wide = output == "wide"
     header = ["state", "area", "what", *(["remedy"] if wide else [])]
+    if grouped:
+        found = list(_grouped(found))
     rows = [[one.state, one.area, one.message, *([one.remedy] if wide else [])] for one in found]
     click.echo(table(header, rows))
     if not wide:
         for text in _remedies(found):
             note(text)
     note(", ".join(_count(count, state) for state, count in counts.items()))
+
+
+def _grouped(findings: list[Finding]) -> Iterator[Finding]:
+    """Merge equal findings into one that lists all their areas, in the order of the first.
+
+    Findings that differ only in a measured time are equal; the group shows the range of the times.
+    """
+    groups: dict[tuple[str, str, str], list[Finding]] = {}
+    for finding in findings:
+        key = (finding.state, _MILLISECONDS.sub("ms", finding.message), finding.remedy)
+        groups.setdefault(key, []).append(finding)
+    for group in groups.values():
+        times = [int(match[1]) for each in group if (match := _MILLISECONDS.search(each.message))]
+        message = group[0].message
+        if times and min(times) != max(times):
+            message = _MILLISECONDS.sub(f"{min(times)} to {max(times)} ms", message)
+        areas = ", ".join(dict.fromkeys(finding.area for finding in group))
+        yield replace(group[0], area=areas, message=message)
 
 
 def _remedies(found: list[Finding]) -> Iterator[str]:

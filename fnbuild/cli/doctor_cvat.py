@@ -79,6 +79,6 @@ def cvat(ctx: click.Context, session: Session, /, output: str, **given: Any) -> 
         for finding in doctor_cvat.examine(asked):
             progress(f"  {finding.area}: {finding.message}")
             found.append(finding)
-    show(found, output)
+    show(found, output, grouped=True)
     if any(finding.state == "failure" for finding in found):
         ctx.exit(1)

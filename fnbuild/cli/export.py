@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -9,11 +12,12 @@ import click
 from fnbuild.cli.lazy import Command, Entry, LazyGroup
 from fnbuild.cli.names import function_name, project_name
 from fnbuild.cli.output import output_option
-from fnbuild.cli.session import Session, pass_session
+from fnbuild.cli.session import Session, note, pass_session, warn
 
 if TYPE_CHECKING:
-    from fnbuild.platforms import Deployment
-    from fnbuild.spec.types import Raw
+    from fnbuild.code_export import ExportedCode
+    from fnbuild.platforms import Deployment, Platform
+    from fnbuild.spec.types import Function, Raw
 
 _ENTRIES = {
     "functions": Entry("fnbuild.cli.export:functions", "Functions.", ("function", "fu", "fn")),
@@ -22,9 +26,18 @@ _ENTRIES = {
     ),
 }
 
-_scrub = click.option("--no-scrub", is_flag=True, help="Keep the namespace and trigger passwords.")
+_scrub = click.option("--no-scrub", is_flag=True, help="Keep the namespace and all secrets.")
+_secrets = click.option(
+    "--with-secrets", is_flag=True, help="Keep the values of variables that hold secrets."
+)
 _cleanup = click.option(
     "--cleanup-spec", is_flag=True, help="Leave out registries, and the image of inline code."
+)
+_with_code = click.option(
+    "--with-code",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the export with the folders of code to a .tar.gz archive, for `fnbuild import`.",
 )
 
 
@@ -37,66 +50,156 @@ def export() -> None:
 @click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=function_name)
 @output_option(default="yaml", formats=("yaml", "json"))
 @_scrub
+@_secrets
 @_cleanup
+@_with_code
 @pass_session
-def functions(
-    session: Session, names: tuple[str, ...], output: str, no_scrub: bool, cleanup_spec: bool
+def functions(  # noqa: PLR0913 - one parameter for each option
+    session: Session,
+    *,
+    names: tuple[str, ...],
+    output: str,
+    no_scrub: bool,
+    with_secrets: bool,
+    cleanup_spec: bool,
+    with_code: Path | None,
 ) -> None:
     """Print one function, or several as a map by name."""
-    from fnbuild.cli.output import show_value
     from fnbuild.errors import NotFoundError
 
     platform = session.connect()
-    found = (
+    deployments = (
         [platform.deployment(session.namespace, name) for name in names]
         if names
         else platform.deployments(session.namespace)
     )
-    if not found:
+    if not deployments:
         raise NotFoundError(f"No functions found (namespace {session.namespace})")
-    exported = {
-        one.name: _exported(one, scrub=not no_scrub, cleanup_spec=cleanup_spec) for one in found
-    }
-    show_value(exported[found[0].name] if len(found) == 1 else exported, output)
+    options = _Options(not no_scrub, with_secrets or no_scrub, cleanup_spec)
+    exports = _Exports(platform, deployments, options, with_code)
+    documents = exports.documents
+    exports.finish(documents[deployments[0].name] if len(deployments) == 1 else documents, output)
 
 
 @click.command(cls=Command)
 @click.argument("name", required=False, shell_complete=project_name)
 @output_option(default="yaml", formats=("yaml", "json"))
 @_scrub
+@_secrets
 @_cleanup
+@_with_code
 @pass_session
-def projects(
-    session: Session, name: str | None, output: str, no_scrub: bool, cleanup_spec: bool
+def projects(  # noqa: PLR0913 - one parameter for each option
+    session: Session,
+    *,
+    name: str | None,
+    output: str,
+    no_scrub: bool,
+    with_secrets: bool,
+    cleanup_spec: bool,
+    with_code: Path | None,
 ) -> None:
     """Print one project with its functions, or all as a map by name."""
     from fnbuild.cli.listing import project_object
-    from fnbuild.cli.output import show_value
     from fnbuild.errors import NotFoundError
 
     platform = session.connect()
-    found = [one for one in platform.projects(session.namespace) if name in (None, one.name)]
-    if not found:
+    chosen = [
+        project for project in platform.projects(session.namespace) if name in (None, project.name)
+    ]
+    if not chosen:
         raise NotFoundError(f"No projects found: {name or session.namespace}")
-    exported = {
-        one.name: {
-            "project": project_object(one),
+    members = {
+        project.name: platform.deployments(session.namespace, project.name) for project in chosen
+    }
+    deployments = [deployment for group in members.values() for deployment in group]
+    options = _Options(not no_scrub, with_secrets or no_scrub, cleanup_spec)
+    exports = _Exports(platform, deployments, options, with_code)
+    documents = {
+        project.name: {
+            "project": project_object(project),
             "functions": {
-                function.name: _exported(function, scrub=not no_scrub, cleanup_spec=cleanup_spec)
-                for function in platform.deployments(session.namespace, one.name)
+                member.name: exports.documents[member.name] for member in members[project.name]
             },
             "functionEvents": {},
             "apiGateways": {},
         }
-        for one in found
+        for project in chosen
     }
-    show_value(exported[name] if name else exported, output)
+    exports.finish(documents[name] if name else documents, output)
 
 
-def _exported(one: Deployment, *, scrub: bool, cleanup_spec: bool) -> Raw:
-    from fnbuild import deploy as pipeline
+@dataclass(frozen=True, slots=True)
+class _Options:
+    scrub: bool
+    secrets: bool
+    cleanup_spec: bool
 
-    image = str(one.details.get("pinned", ""))
-    return pipeline.export(
-        one.function, state=one.state, image=image, scrub=scrub, cleanup_spec=cleanup_spec
-    )
+    def export(self, function: Function, state: str = "", image: str = "") -> Raw:
+        from fnbuild import deploy as pipeline
+        from fnbuild.spec.secrets import without_values
+
+        raw = pipeline.export(
+            function, state=state, image=image, scrub=self.scrub, cleanup_spec=self.cleanup_spec
+        )
+        return raw if self.secrets else without_values(raw, secrets_only=True)
+
+
+class _Exports:
+    """Functions to be exported, with their code if it is available."""
+
+    def __init__(
+        self,
+        platform: Platform,
+        deployments: Sequence[Deployment],
+        options: _Options,
+        archive: Path | None,
+    ):
+        from fnbuild.code_export import code_of
+
+        self._options = options
+        self._archive = archive
+        self._codes: dict[str, ExportedCode] = {}
+        self.documents: dict[str, Raw] = {}
+        """The printed document of each function, by name."""
+        for each in deployments:
+            whole = platform.with_secrets(each) if options.secrets else each.function
+            deployment = replace(each, function=whole)
+            code = code_of(platform, deployment)
+            image = str(deployment.details.get("pinned", ""))
+            self._codes[deployment.name] = code
+            self.documents[deployment.name] = options.export(code.function, deployment.state, image)
+
+    def finish(self, document: Raw, output: str) -> None:
+        """Print the document or write the archive, and warn about code that is missing from it."""
+        from fnbuild import code_export
+        from fnbuild.cli.output import show_value
+
+        if self._archive is None:
+            show_value(document, output)
+        else:
+            exporter = self._options.export if self._options.scrub else None
+            folders = {
+                name: (code.function, code.folder)
+                for name, code in self._codes.items()
+                if code.folder is not None
+            }
+            for text in code_export.write(self._archive, document, folders, exporter):
+                warn(text)
+            note(f"wrote {self._archive}; `fnbuild import functions {self._archive}` reads it")
+        self._warn_of_masks()
+        for code in self._codes.values():
+            if code.missing and (self._archive is None or code.folder is None):
+                remedy = "" if code.folder is None else "; `--with-code FILE.tar.gz` takes it along"
+                warn(f"{code.missing}{remedy}")
+
+    def _warn_of_masks(self) -> None:
+        """Warn about variables whose values are not in the export."""
+        from fnbuild.spec.secrets import masked_variables
+
+        for name, document in self.documents.items():
+            if hidden := masked_variables(document):
+                warn(
+                    f"{name}: the value of {', '.join(hidden)} is not in the export;"
+                    " `--with-secrets` keeps it"
+                )

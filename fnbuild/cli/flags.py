@@ -16,6 +16,15 @@ variant_flag = click.option(
     "--variant", metavar="NAME", help="Overlay that goes before the file: gpu, cpu, yours, a file."
 )
 
+file_flag = click.option(
+    "-f",
+    "--file",
+    "config_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Configuration file, when it is not PATH/function.yaml.",
+)
+
 keep_failed_flag = click.option(
     "--keep-failed", is_flag=True, help="Leave a failed revision in the cluster, to look at it."
 )
@@ -27,15 +36,8 @@ _SOURCE = [
     click.option(
         "-p", "--path", metavar="PATH", help="Folder, function.yaml, source file, archive or URL."
     ),
-    click.option("--source", metavar="TEXT", help="The handler's source itself."),
-    click.option(
-        "-f",
-        "--file",
-        "config_file",
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help="Configuration file, when it is not PATH/function.yaml.",
-    ),
+    click.option("--source", metavar="TEXT", help="The handler's source, as text or as base64."),
+    file_flag,
     variant_flag,
 ]
 
@@ -73,6 +75,12 @@ _CONFIGURATION = [
     click.option("-l", "--labels", metavar="K=V,…", help="Labels."),
     click.option("--annotations", metavar="K=V,…", help="Annotations."),
     click.option("-e", "--env", multiple=True, metavar="NAME=VALUE", help="Variable. Repeatable."),
+    click.option(
+        "--secret-env",
+        multiple=True,
+        metavar="NAME[=VALUE]",
+        help="Variable to treat as a secret. Repeatable.",
+    ),
     click.option("-d", "--disable", is_flag=True, help="Deploy it stopped."),
     click.option("--triggers", metavar="JSON", help="Triggers by name; their values win."),
     click.option("--platform-config", metavar="JSON", help="Joined with spec.platform."),
@@ -104,6 +112,12 @@ _CONFIGURATION = [
         help="Kubernetes service of the HTTP trigger.",
     ),
     click.option("--hardened", is_flag=True, help="Pods without root and with a read-only disk."),
+    click.option(
+        "--allow-from",
+        multiple=True,
+        metavar="NAMESPACE",
+        help="Namespace that may call a hardened function beside its own, or '*'.",
+    ),
     click.option("--run-image", metavar="NAME", help="Deploy this image, build nothing."),
     click.option(
         "--run-registry", envvar="NUCTL_RUN_REGISTRY", metavar="URL", help="Registry to run from."

@@ -2,37 +2,52 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from fnbuild import trees
 from fnbuild.cli.watching import SKIPPED
 from fnbuild.spec.locate import NAMES
 
+VARIANTS = ("function-*.yaml", "function-*.yml")
+"""Patterns of the variants of function.yaml that CVAT's functions have, as function-gpu.yaml."""
+
 
 def is_function(folder: Path) -> bool:
-    """Whether the folder has a function.yaml."""
+    """Return True if the folder has a function.yaml."""
     return any((folder / name).is_file() for name in NAMES)
 
 
-def functions_of(path: Path) -> list[Path]:
-    """The path itself, or the functions below a folder that is none itself, by name.
+def configurations_of(path: Path) -> list[Path]:
+    """Return the path itself, or all configurations of a folder, each to be read as a function.
 
-    A folder without any gives itself: whoever reads it says what is missing there.
+    A folder with a function.yaml represents that file; its variants, such as function-gpu.yaml,
+    follow it. For a folder without either, the configurations below it are returned, by name. A
+    folder without any is returned itself, and reading it reports what is missing.
     """
-    if not path.is_dir() or is_function(path):
+    if not path.is_dir():
         return [path]
-    return sorted(_below(path)) or [path]
+    own = _configurations_in(path, [entry.name for entry in path.iterdir() if entry.is_file()])
+    return own or [file for files in sorted(_below(path)) for file in files] or [path]
 
 
-def _below(folder: Path) -> Iterator[Path]:
-    for place, folders, files in os.walk(folder):
+def _below(folder: Path) -> Iterator[list[Path]]:
+    for place, folders, files in trees.walk(folder):
         folders[:] = [name for name in folders if name not in SKIPPED]
-        if not set(files).isdisjoint(NAMES):
-            yield Path(place)
+        if own := _configurations_in(Path(place), files):
+            yield own
             # What lies inside a function is its own.
             folders.clear()
+
+
+def _configurations_in(folder: Path, files: Iterable[str]) -> list[Path]:
+    names = set(files)
+    variants = sorted(
+        name for name in names if any(fnmatchcase(name, pattern) for pattern in VARIANTS)
+    )
+    main = [] if names.isdisjoint(NAMES) else [folder]
+    return [*main, *(folder / name for name in variants)]
 
 
 def configurations(top: Path, patterns: Sequence[str]) -> list[Path]:
@@ -42,7 +57,7 @@ def configurations(top: Path, patterns: Sequence[str]) -> list[Path]:
     as CVAT's scripts do not (shell patterns, `**`), so that none is found twice or for ever.
     """
     found: list[Path] = []
-    for place, folders, files in os.walk(top):
+    for place, folders, files in trees.walk(top):
         folders[:] = [name for name in folders if name not in SKIPPED]
         fitting = ([one for one in files if fnmatchcase(one, each)] for each in patterns)
         found += (Path(place, name) for name in next(filter(None, fitting), ()))

@@ -10,7 +10,6 @@ import contextlib
 import ctypes
 import json
 import os
-import shutil
 import signal
 import socket
 import stat
@@ -26,13 +25,15 @@ from typing import Any
 
 import click
 
-from fnbuild.build import environment, interpreter, requirements, sdk
+from fnbuild import trees
+from fnbuild.build import environment, interpreter, requirements, sdk, torch_index
 from fnbuild.build.processor import readiness_seconds
 from fnbuild.cli.session import colours
 from fnbuild.errors import NotReadyError, PlatformError
 from fnbuild.platforms import LogRecord, Progress
 from fnbuild.platforms.loglines import parse
 from fnbuild.platforms.process.environment import scrubbed
+from fnbuild.platforms.process.foreground import Registration, record_of
 from fnbuild.platforms.process.layout import run_dir
 from fnbuild.platforms.process.settings import (
     Place,
@@ -66,7 +67,7 @@ def prepare(loaded: Loaded, progress: Progress) -> Setting:
     """Choose the interpreter and make the environment that the function asks for."""
     function = loaded.function
     chosen = interpreter.choose(function)
-    wanted = requirements.collect(function, loaded.folder)
+    wanted = torch_index.prefer_cpu(requirements.collect(function, loaded.folder), function)
     python = environment.ensure(chosen, wanted, progress)
     place = Place(
         0, str(loaded.folder.resolve()), str(python or chosen.path), str(sdk.ensure(chosen))
@@ -94,11 +95,14 @@ class Foreground:
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: Thread | None = None
         self._generation = 0
+        self._registration: Registration | None = None
 
     def __enter__(self) -> Foreground:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._registration is not None:
+            self._registration.close()
         self.stop()
         self._socket.close()
         self._folder.cleanup()
@@ -138,6 +142,16 @@ class Foreground:
         )
         self._reader = Thread(target=self._show, args=(self._process,), daemon=True)
         self._reader.start()
+        self._register()
+
+    def _register(self) -> None:
+        """Make the function visible to other commands and dashboards."""
+        host, port = self._socket.getsockname()[:2]
+        record = record_of(self.setting.function, host, port, self._control)
+        if self._registration is None:
+            self._registration = Registration(record)
+        else:
+            self._registration.update(record)
 
     def _show(self, process: subprocess.Popen[bytes]) -> None:
         """Pass on what the processor says, a line a record, until it ends."""
@@ -237,7 +251,7 @@ def _sweep() -> None:
             info = path.lstat()
             mine = stat.S_ISDIR(info.st_mode) and info.st_uid == os.geteuid()
             if mine and owner.isdecimal() and not Path("/proc", owner).exists():
-                shutil.rmtree(path)
+                trees.remove(path)
 
 
 def _end_with_parent() -> None:

@@ -37,18 +37,25 @@ def get() -> None:
 @click.option("-l", "--labels", metavar="K=V,…", help="Only functions with these labels.")
 @click.option("--project-name", metavar="NAME", help="Only functions of this project.")
 @output_option()
+@click.option(
+    "--with-secrets", is_flag=True, help="With json or yaml, show secret values of variables."
+)
 @pass_session
-def functions(
+def functions(  # noqa: PLR0913 - one parameter for each option
     session: Session,
+    *,
     names: tuple[str, ...],
     labels: str | None,
     project_name: str | None,
     output: str,
+    with_secrets: bool,
 ) -> None:
     """List all functions of the namespace, or show those named.
 
     A name that is not there is an error; an empty list is not.
     """
+    from dataclasses import replace
+
     from fnbuild.cli.listing import show_functions
     from fnbuild.cli.overrides import key_values
     from fnbuild.errors import NotFoundError
@@ -69,7 +76,11 @@ def functions(
     if not found:
         click.echo("No functions found" if output in ("table", "wide") else "[]")
         return
-    show_functions(found, output, mask=session.mask_sensitive_fields)
+    if with_secrets and output in ("json", "yaml"):
+        found = [replace(each, function=platform.with_secrets(each)) for each in found]
+    restarts = platform.restarts(session.namespace) if output != "table" else {}
+    mask = session.mask_sensitive_fields
+    show_functions(found, output, mask=mask, with_secrets=with_secrets, restarts=restarts)
     for text in platform.notices():
         note(text)
 

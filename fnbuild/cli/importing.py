@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from fnbuild.cli.lazy import Command, Entry, LazyGroup
-from fnbuild.cli.session import Session, note, pass_session
+from fnbuild.cli.session import Session, note, pass_session, warn
 
 if TYPE_CHECKING:
-    from fnbuild.platforms import Platform
+    from fnbuild.platforms import Platform, Project
 
 _ENTRIES = {
     "functions": Entry("fnbuild.cli.importing:functions", "Functions.", ("function", "fu", "fn")),
@@ -36,7 +38,9 @@ _report_path = click.option(
     help="Where the report goes.",
 )
 _autofix = click.option(
-    "--skip-autofix", is_flag=True, expose_value=False, help="Has no effect: nothing is changed."
+    "--skip-autofix",
+    is_flag=True,
+    help="Refuse what Nuclio repairs: replicas that scale beside a v3ioStream trigger.",
 )
 
 
@@ -56,8 +60,10 @@ def functions(ctx: click.Context, session: Session, /, file: Path | None, **flag
     """Record functions in state `imported`. They start at their first deploy."""
     from fnbuild.cli.outcomes import finish
 
-    origin, raw = _read(file)
-    outcome = _store(session.connect(), session.namespace, _by_name(raw, "spec", origin), origin)
+    with _opened(file) as (origin, raw, folders):
+        platform, items = session.connect(), _by_name(raw, "spec", origin)
+        store = _Store(platform, session.namespace, origin, folders, not flags["skip_autofix"])
+        outcome = store.every(items)
     finish(ctx, outcome, flags["report_file_path"] if flags["save_report"] else None)
 
 
@@ -74,37 +80,44 @@ def projects(ctx: click.Context, session: Session, /, file: Path | None, **flags
     """Make projects, and record their functions in state `imported`."""
     from fnbuild.cli.outcomes import finish
     from fnbuild.cli.overrides import key_values
-    from fnbuild.platforms import Project
 
-    origin, raw = _read(file)
-    unwanted = key_values("--skip-label-selectors", flags["skip_label_selectors"]).items()
+    unwanted = key_values("--skip-label-selectors", flags["skip_label_selectors"])
     platform = session.connect()
     outcome: dict[str, str] = {}
-    for name, item in _by_name(raw, "project", origin).items():
-        project = _mapping(item.get("project"), f"{origin}: {name}")
-        meta = _mapping(project.get("meta") or project.get("metadata"), f"{origin}: {name}")
-        labels = _mapping(meta.get("labels") or {}, f"{origin}: {name}")
-        if name in flags["skip"] or (unwanted and unwanted <= labels.items()):
-            note(f"skipped project {name}")
-            continue
-        spec = _mapping(project.get("spec") or {}, f"{origin}: {name}")
-        annotations = _mapping(meta.get("annotations") or {}, f"{origin}: {name}")
-        made = platform.create_project(
-            Project(
-                name,
-                session.namespace,
-                _text(spec, "description"),
-                _text(spec, "owner"),
-                {key: str(one) for key, one in labels.items()},
-                {key: str(one) for key, one in annotations.items()},
-            )
-        )
-        note(f"created project {name}" if made else f"project {name} exists already")
-        members = _mapping(item.get("functions") or {}, f"{origin}: {name}")
-        for function in members.values():
-            _join(function, name)
-        outcome |= _store(platform, session.namespace, members, origin)
+    with _opened(file) as (origin, raw, folders):
+        store = _Store(platform, session.namespace, origin, folders, not flags["skip_autofix"])
+        for name, item in _by_name(raw, "project", origin).items():
+            project = _project(name, item, session.namespace, origin)
+            selected = unwanted and unwanted.items() <= project.labels.items()
+            if name in flags["skip"] or selected:
+                note(f"skipped project {name}")
+                continue
+            created = platform.create_project(project)
+            note(f"created project {name}" if created else f"project {name} exists already")
+            members = _mapping(item.get("functions") or {}, f"{origin}: {name}")
+            for function in members.values():
+                _join(function, name)
+            outcome |= store.every(members)
     finish(ctx, outcome, flags["report_file_path"] if flags["save_report"] else None)
+
+
+def _project(name: str, item: dict[str, Any], namespace: str, origin: str) -> Project:
+    from fnbuild.platforms import Project
+
+    place = f"{origin}: {name}"
+    raw = _mapping(item.get("project"), place)
+    meta = _mapping(raw.get("meta") or raw.get("metadata"), place)
+    labels = _mapping(meta.get("labels") or {}, place)
+    spec = _mapping(raw.get("spec") or {}, place)
+    annotations = _mapping(meta.get("annotations") or {}, place)
+    return Project(
+        name,
+        namespace,
+        _text(spec, "description"),
+        _text(spec, "owner"),
+        {key: str(value) for key, value in labels.items()},
+        {key: str(value) for key, value in annotations.items()},
+    )
 
 
 def _text(spec: dict[str, Any], key: str) -> str:
@@ -120,29 +133,56 @@ def _join(function: Any, project: str) -> None:
         metadata["labels"] = {**(metadata.get("labels") or {}), PROJECT_LABEL: project}
 
 
-def _store(
-    platform: Platform, namespace: str, functions: Mapping[str, Any], origin: str
-) -> dict[str, str]:
-    """Record each function; the failures by name, empty text for success."""
-    from fnbuild.cli.outcomes import each
-    from fnbuild.deploy import import_function
+@dataclass(frozen=True, slots=True)
+class _Store:
+    """Records functions of one import with their code."""
 
-    def one(item: tuple[str, Any]) -> None:
-        name, raw = item
-        import_function(platform, _mapping(raw, f"{origin}: {name}"), namespace, origin)
-        note(f"imported {name}")
+    platform: Platform
+    namespace: str
+    origin: str
+    folders: Mapping[str, Path]
+    autofix: bool
 
-    outcomes = each(list(functions.items()), one)
-    return {name: one.failure for name, one in zip(functions, outcomes, strict=True)}
+    def every(self, functions: Mapping[str, Any]) -> dict[str, str]:
+        """Record each function; the failures by name, empty text for success."""
+        from fnbuild.cli.outcomes import each
+
+        outcomes = each(list(functions.items()), self._one)
+        return {name: outcome.failure for name, outcome in zip(functions, outcomes, strict=True)}
+
+    def _one(self, item: tuple[str, Any]) -> None:
+        from fnbuild.deploy import import_function
+
+        name, raw = item[0], _mapping(item[1], f"{self.origin}: {item[0]}")
+        folder = self.folders.get(name)
+        imported = import_function(
+            self.platform, raw, self.namespace, self.origin, folder, autofix=self.autofix
+        )
+        for text in imported.warnings:
+            warn(f"{name}: {text}")
+        note(f"imported {name}" + (" with its code" if folder is not None else ""))
+
+
+@contextmanager
+def _opened(file: Path | None) -> Iterator[tuple[str, Any, Mapping[str, Path]]]:
+    """The name of what is imported, the values in it, and the folders of code by function name."""
+    if file is None or str(file) == "-":
+        yield *_read(None), {}
+        return
+    from fnbuild import code_export
+
+    if code_export.is_archive(file):
+        with code_export.opened(file, str(file)) as export:
+            yield str(file), _values(export.document, str(file)), export.folders
+    else:
+        yield *_read(file), {}
 
 
 def _read(file: Path | None) -> tuple[str, Any]:
-    """The text's name and the values in it; YAML, and so JSON too."""
-    import yaml
-
+    """The text's name and the values in it."""
     from fnbuild.errors import InputError, NotFoundError, UsageError
 
-    if file is None or str(file) == "-":
+    if file is None:
         if sys.stdin.isatty():
             raise UsageError("there is nothing to import", hint="name a file, or pipe one in")
         origin, text = "stdin", sys.stdin.buffer.read(_LARGEST + 1)
@@ -157,6 +197,15 @@ def _read(file: Path | None) -> tuple[str, Any]:
             raise InputError(f"cannot read {file}: {error.strerror}") from None
     if len(text) > _LARGEST:
         raise InputError(f"{origin} is larger than {_LARGEST // 2**20} MiB")
+    return origin, _values(text, origin)
+
+
+def _values(text: bytes, origin: str) -> Any:
+    """The values in a document; YAML, and so JSON too."""
+    import yaml
+
+    from fnbuild.errors import InputError
+
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         values = yaml.load(text, loader)  # noqa: S506 - it is the safe loader's C sibling
@@ -170,7 +219,7 @@ def _read(file: Path | None) -> tuple[str, Any]:
         raise InputError(
             f"{origin} holds more than {_MOST_VALUES} values once aliases are followed"
         )
-    return origin, values
+    return values
 
 
 def _is_huge(value: Any) -> bool:

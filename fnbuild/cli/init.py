@@ -1,14 +1,16 @@
-"""`fnbuild init`: a new function's folder from the template of its kind."""
+"""`fnbuild init`: a new function's folder from the template of its kind or its task."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
 import click
 
+from fnbuild.cli import starters
 from fnbuild.cli.lazy import Command
 from fnbuild.cli.session import note, warn
 from fnbuild.errors import ConflictError, UsageError
@@ -20,9 +22,15 @@ _TEXT = {".yaml", ".py", ".md", ".txt", ".json"}
 
 
 def templates() -> dict[str, Traversable]:
-    """The folders of the templates, by kind."""
-    folder = files("fnbuild.cli") / "templates"
-    return {one.name: one for one in sorted(folder.iterdir(), key=str) if one.is_dir()}
+    """Return the folders of the templates, by kind."""
+    children = sorted(_folder().iterdir(), key=str)
+    return {
+        child.name: child for child in children if child.is_dir() and not child.name.startswith("_")
+    }
+
+
+def _folder() -> Traversable:
+    return files("fnbuild.cli") / "templates"
 
 
 @click.command(cls=Command)
@@ -30,41 +38,68 @@ def templates() -> dict[str, Traversable]:
 @click.option(
     "--kind",
     metavar="KIND",
-    default="detector",
-    show_default=True,
     shell_complete=lambda _ctx, _param, start: [k for k in templates() if k.startswith(start)],
-    help="What it does: detector, interactor, tracker, reid …",
+    help="What it does: detector, interactor, tracker, reid, http. [default: detector]",
+)
+@click.option(
+    "--task",
+    type=click.Choice(list(starters.TASKS)),
+    help="What a detector finds, with the model in a file of its own.",
+)
+@click.option(
+    "--framework",
+    type=click.Choice(list(starters.REQUIREMENTS)),
+    help="What runs the model of a task. [default: opencv]",
 )
 @click.option("--name", metavar="NAME", help="The function's name. [default: the folder's name]")
-def init(directory: Path, kind: str, name: str | None) -> None:
-    """Write function.yaml, main.py and what else a function of the kind needs.
+def init(
+    directory: Path, *, kind: str | None, task: str | None, framework: str | None, name: str | None
+) -> None:
+    """Write function.yaml, main.py and what else a function of the kind or the task needs.
 
     Files that are there already stop it, before anything is written.
     """
     folder = directory.absolute()
     name = name or folder.name
     _check(name)
-    known = templates()
-    if kind not in known:
-        raise UsageError(
-            f'there is no template for kind "{kind}"', hint=f"one of: {', '.join(known)}"
-        )
-    texts = _read(known[kind])
     words = {"FUNCTION_NAME": name, "IMAGE_NAME": _image(name)}
-    contents = {path: _filled(text, words) for path, text in texts.items()}
+    contents = {
+        path: _filled(content, words) if isinstance(content, str) else content
+        for path, content in _contents(kind, task, framework).items()
+    }
     taken = [path for path in contents if (folder / path).exists()]
     if taken:
         raise ConflictError(
             f"{folder} has {', '.join(taken)} already", hint="choose another folder"
         )
-    for path, text in contents.items():
+    for path, content in contents.items():
         target = folder / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
+        target.write_bytes(content.encode() if isinstance(content, str) else content)
         note(f"wrote {directory / path}")
     note(f"next: fnbuild run --path {directory} --watch")
     project = "" if kind == "http" else " --project-name cvat"
     note(f"then: fnbuild deploy --path {directory}{project}")
+
+
+def _contents(
+    kind: str | None, task: str | None, framework: str | None
+) -> Mapping[str, str | bytes]:
+    """Return the files that were asked for, by relative path."""
+    if task or framework:
+        if kind not in (None, "detector"):
+            raise UsageError(
+                f"--task and --framework are for detectors, not for kind {kind}",
+                hint="leave out `--kind`",
+            )
+        parts = _folder() / starters.FOLDER
+        return starters.files(parts, task or "detection", framework or "opencv")
+    known = templates()
+    if (kind := kind or "detector") not in known:
+        raise UsageError(
+            f'there is no template for kind "{kind}"', hint=f"one of: {', '.join(known)}"
+        )
+    return _read(known[kind])
 
 
 def _check(name: str) -> None:

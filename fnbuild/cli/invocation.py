@@ -10,8 +10,8 @@ import http.client
 import json
 import ssl
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,6 +23,8 @@ from fnbuild.runtime.human import Lines
 
 LOG_LEVEL_HEADER = "X-Nuclio-Log-Level"
 LOGS_HEADER = "X-Nuclio-Logs"
+
+_PIECE = 64 * 1024
 
 # One call has one worker and one id: no news in each of its lines.
 _OWN = ("worker", "worker_id", "request_id")
@@ -55,13 +57,17 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back. `seconds` is from connecting to the last byte."""
+    """The reply to a call. `seconds` is the time from connecting to the last byte.
+
+    `streamed` is the number of bytes that were passed on as they arrived and are not in `body`.
+    """
 
     status: int
     reason: str
     headers: tuple[tuple[str, str], ...]
     body: bytes
     seconds: float
+    streamed: int | None = None
 
     @property
     def ok(self) -> bool:
@@ -111,8 +117,19 @@ _REMEDIES = {
 }
 
 
-def send(target: str, call: Call) -> Answer:
-    """Send one request and read the whole reply. Raises `PlatformError` when nobody answers."""
+Write = Callable[[bytes], object]
+
+
+def _held(_head: Answer) -> Write | None:
+    return None
+
+
+def send(target: str, call: Call, sink: Callable[[Answer], Write | None] = _held) -> Answer:
+    """Send one request and read the whole reply. Raises `PlatformError` if there is no reply.
+
+    A body of unknown length is passed, as it arrives, to the function that `sink` returns for the
+    reply's head.
+    """
     parts = urlsplit(target)
     if parts.hostname is None:
         raise PlatformError(f"the function's address cannot be read: {target}")
@@ -137,7 +154,22 @@ def send(target: str, call: Call) -> Answer:
             if connection.sock is None:
                 raise
         reply = connection.getresponse()
-        body = reply.read()
+        answer = Answer(
+            reply.status,
+            reply.reason,
+            tuple(reply.getheaders()),
+            b"",
+            time.monotonic() - began,
+        )
+        write = sink(answer) if reply.length is None else None
+        answer = (
+            replace(answer, body=reply.read()) if write is None else _pass_on(reply, write, answer)
+        )
+    except http.client.IncompleteRead as error:
+        raise PlatformError(
+            f"the reply of {target} broke off: the function failed while it was answering",
+            hint="its log has the reason",
+        ) from error
     except TimeoutError:
         raise PlatformError(
             f"no answer from {target} within {call.timeout:g} s", hint="`--timeout 5m` waits longer"
@@ -146,8 +178,15 @@ def send(target: str, call: Call) -> Answer:
         raise PlatformError(f"{target} does not answer: {error}") from error
     finally:
         connection.close()
-    seconds = time.monotonic() - began
-    return Answer(reply.status, reply.reason, tuple(reply.getheaders()), body, seconds)
+    return replace(answer, seconds=time.monotonic() - began)
+
+
+def _pass_on(reply: http.client.HTTPResponse, write: Write, answer: Answer) -> Answer:
+    count = 0
+    while piece := reply.read1(_PIECE):
+        write(piece)
+        count += len(piece)
+    return replace(answer, streamed=count)
 
 
 def content_type(body: bytes) -> str:

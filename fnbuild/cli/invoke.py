@@ -1,7 +1,7 @@
 """`fnbuild invoke`: nuctl's flags, and a picture in place of a hand-made body.
 
-The reply goes to stdout as it came. Everything else goes to stderr: the status, the function's log
-records, what CVAT would object to.
+The reply goes to stdout as it came, and while it comes when its length is unknown. Everything else
+goes to stderr: the status, the function's log records, what CVAT would object to.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,16 +20,19 @@ from fnbuild.cli.names import function_name
 from fnbuild.cli.session import Session, interactive, note, pass_session, warn
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fnbuild.cli.invocation import Answer, Call
     from fnbuild.cli.picture import Asked
-    from fnbuild.platforms import Deployment
+    from fnbuild.platforms import Deployment, Platform
 
 METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"]
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command(cls=Command)
-@click.argument("name", shell_complete=function_name)
+@click.argument("name", required=False, shell_complete=function_name)
+@click.option("--url", metavar="URL", help="Call this address instead of the function's own.")
 @click.option("-b", "--body", metavar="TEXT", help="The body. [default: stdin, when piped]")
 @click.option("-c", "--content-type", metavar="TYPE", help="The body's content type.")
 @click.option(
@@ -83,8 +87,11 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 )
 @pass_session
 @click.pass_context
-def invoke(ctx: click.Context, session: Session, /, name: str, **flags: Any) -> None:
+def invoke(ctx: click.Context, session: Session, /, name: str | None, **flags: Any) -> None:
     """Call a function and print its reply.
+
+    A function that `fnbuild run` serves is called by its name too, unless one of that name is
+    deployed. --url calls any address; with --image NAME says then which function that is.
 
     With --image the request is what CVAT sends to a function of its kind, and --draw OUT shows what
     came back: boxes, polygons, masks, skeletons. A reply that CVAT would refuse is a failure then.
@@ -93,18 +100,43 @@ def invoke(ctx: click.Context, session: Session, /, name: str, **flags: Any) -> 
 
     _check_combination(flags)
     platform = session.connect()
-    function = platform.deployment(session.namespace, name)
+    function = _function(platform, session.namespace, name, flags["url"])
+    name = function.name or flags["url"]
     asked = _picture(function, flags)
-    with platform.reach(function) as target:
-        invocation.check(function, target, flags["via"])
-        answer = invocation.send(target, _call(flags, asked))
+    with nullcontext(flags["url"]) if flags["url"] else platform.reach(function) as target:
+        if not flags["url"]:
+            invocation.check(function, target, flags["via"])
+        answer = invocation.send(target, _call(flags, asked), lambda head: _sink(head, flags))
     _tell(answer, verbose=session.verbose)
-    if not answer.ok:
+    if answer.streamed is not None:
+        if sys.stdout.isatty():
+            sys.stdout.buffer.write(b"\n")
+            sys.stdout.flush()
+    elif not answer.ok:
         _refused(name, answer, strict=flags["raise_on_status"] or asked is not None)
     elif asked is None:
         _print(answer, flags["output"])
     elif not _print_seen(asked, answer, flags):
         ctx.exit(1)
+
+
+def _function(platform: Platform, namespace: str, name: str | None, url: str | None) -> Deployment:
+    """Return the function to call; without a name if only its address is known."""
+    from fnbuild.errors import UsageError
+    from fnbuild.platforms import Deployment
+    from fnbuild.spec.types import Function
+
+    if url is not None and not url.startswith(("http://", "https://")):
+        raise UsageError(f"--url {url}: it begins with neither http:// nor https://")
+    if name is not None:
+        return platform.deployment(namespace, name)
+    if url is None:
+        raise UsageError("Missing argument 'NAME'", hint="`--url URL` calls any address")
+    # The annotations of a function say what its pictures and replies are like.
+    for function in platform.deployments(namespace):
+        if function.url and function.url == url.rstrip("/"):
+            return function
+    return Deployment(Function(), platform.name, "ready")
 
 
 def _check_combination(flags: dict[str, Any]) -> None:
@@ -181,15 +213,38 @@ def _body(flags: dict[str, Any]) -> bytes | None:
     return None
 
 
-def _tell(answer: Answer, *, verbose: bool) -> None:
-    from fnbuild.cli.invocation import LOGS_HEADER, log_lines
+def _sink(head: Answer, flags: dict[str, Any]) -> Callable[[bytes], None] | None:
+    """Return a function that prints a reply as it arrives; None if the whole reply is needed."""
+    if flags["image"] is not None or flags["output"] != "raw":
+        return None
+    if flags["raise_on_status"] and not head.ok:
+        return None
+    _tell_logs(head)
+
+    def write(piece: bytes) -> None:
+        sys.stdout.buffer.write(piece)
+        sys.stdout.buffer.flush()
+
+    return write
+
+
+def _tell_logs(answer: Answer) -> None:
+    from fnbuild.cli.invocation import log_lines
 
     for text in log_lines(answer.logs()):
         note(text)
+
+
+def _tell(answer: Answer, *, verbose: bool) -> None:
+    from fnbuild.cli.invocation import LOGS_HEADER
+
+    if answer.streamed is None:
+        _tell_logs(answer)
     colour = "green" if answer.ok else "red"
     status = click.style(f"{answer.status} {answer.reason}".rstrip(), fg=colour)
     if verbose or interactive() or not answer.ok:
-        note(f"{status} in {answer.seconds * 1000:.0f} ms, {len(answer.body)} bytes")
+        size = len(answer.body) if answer.streamed is None else answer.streamed
+        note(f"{status} in {answer.seconds * 1000:.0f} ms, {size} bytes")
     if verbose:
         for key, value in answer.headers:
             if key.lower() != LOGS_HEADER.lower():

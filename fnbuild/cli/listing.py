@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -11,30 +12,49 @@ from fnbuild.check import cvat_model
 from fnbuild.cli import output
 from fnbuild.cli.session import note
 from fnbuild.membership import DEFAULT_PROJECT, PROJECT_LABEL, project_of
-from fnbuild.platforms import Deployment, Project, objects
-from fnbuild.spec.secrets import looks_secret
+from fnbuild.platforms import Deployment, Project, Restarts, objects
+from fnbuild.spec.secrets import without_values
+from fnbuild.spec.sensitive import looks_secret
 from fnbuild.spec.types import Raw
 
 _MASK = "********"
 _SECRET_KEYS = ("password", "secret", "accesskey", "token")
 
 
-def show_functions(
-    found: Sequence[Deployment], kind: str, *, mask: bool = False, explain: bool = True
+def show_functions(  # noqa: PLR0913 - one per way of showing them
+    found: Sequence[Deployment],
+    kind: str,
+    *,
+    mask: bool = False,
+    explain: bool = True,
+    with_secrets: bool = False,
+    restarts: Mapping[str, Restarts] | None = None,
 ) -> None:
-    """Print functions as `table`, `wide`, `json` or `yaml`.
+    """Print functions as `table`, `wide`, `json` or `yaml`, with `restarts` in all but a table.
+
+    Values of secret variables are left out unless `with_secrets` is set.
 
     Below a table stands on stderr, for functions that are not well, the reason in one line.
     """
     if kind in ("json", "yaml"):
-        output.show_values([function_object(one, mask=mask) for one in found], kind)
+        values = [function_object(one, mask=mask, with_secrets=with_secrets) for one in found]
+        for one, value in zip(found, values, strict=True):
+            if times := (restarts or {}).get(one.name):
+                value["status"]["restarts"] = asdict(times)
+        output.show_values(values, kind)
         return
     wide = kind == "wide"
     ports = any(one.http_port for one in found)
     header = ["namespace", "name", "project", "state", "replicas"]
     header += ["node port"] if ports else []
-    header += ["labels", "internal invocation url", "external invocation urls"] if wide else []
-    click.echo(output.table(header, [_row(one, ports=ports, wide=wide) for one in found]))
+    rows = [_row(one, ports=ports) for one in found]
+    if wide:
+        header += ["restarts", "labels", "internal invocation url", "external invocation urls"]
+        rows = [
+            [*row, _restarts((restarts or {}).get(one.name)), *_wide(one)]
+            for row, one in zip(rows, found, strict=True)
+        ]
+    click.echo(output.table(header, rows))
     if explain:
         _explain(found)
 
@@ -63,9 +83,14 @@ def _absence(one: Deployment) -> str:
     return cvat_model.absence(function.metadata.annotations, project_of(function))
 
 
-def function_object(one: Deployment, *, mask: bool = False) -> Raw:
-    """Nuclio's shape, with the values of secrets hidden when they are to be masked."""
+def function_object(one: Deployment, *, mask: bool = False, with_secrets: bool = False) -> Raw:
+    """Return the function in Nuclio's format, without secret values unless `with_secrets` is set.
+
+    With `mask` other values that look like secrets are hidden as well.
+    """
     raw = objects.function_object(one)
+    if not with_secrets:
+        raw = without_values(raw, secrets_only=True)
     if words := _set_aside(one):
         raw["status"]["setAside"] = words
     if words := _absence(one):
@@ -102,7 +127,7 @@ def reason(message: str) -> str:
     return lines[-1] if lines[0].startswith(("Traceback", 'File "')) else lines[0]
 
 
-def _row(one: Deployment, *, ports: bool, wide: bool) -> list[object]:
+def _row(one: Deployment, *, ports: bool) -> list[object]:
     metadata = one.function.metadata
     row: list[object] = [
         metadata.namespace,
@@ -113,10 +138,21 @@ def _row(one: Deployment, *, ports: bool, wide: bool) -> list[object]:
     ]
     if ports:
         row.append(one.http_port or "")
-    if wide:
-        labels = ",".join(f"{key}={value}" for key, value in sorted(metadata.labels.items()))
-        row += [labels, ", ".join(one.internal_urls), ", ".join(one.external_urls)]
     return row
+
+
+def _wide(deployment: Deployment) -> list[object]:
+    labels = deployment.function.metadata.labels
+    text = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+    return [text, ", ".join(deployment.internal_urls), ", ".join(deployment.external_urls)]
+
+
+def _restarts(times: Restarts | None) -> str:
+    """Return the number, and the last reason with its time in brackets."""
+    if times is None:
+        return "0"
+    reason = ", ".join(part for part in (times.reason, times.time) if part)
+    return f"{times.count} ({reason})" if reason else str(times.count)
 
 
 def _masked(value: Any) -> Any:

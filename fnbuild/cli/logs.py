@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,7 +17,7 @@ from fnbuild.cli.session import Session, Whole, note, pass_session
 from fnbuild.runtime import human
 
 if TYPE_CHECKING:
-    from fnbuild.platforms import Deployment, LogRecord
+    from fnbuild.platforms import Deployment, LogRecord, Platform
 
 _NOT_RUNNING = {
     "imported": "was imported and never deployed: it has no log",
@@ -44,6 +44,11 @@ form_option = click.option(
 @click.option("--errors", is_flag=True, help="Only errors.")
 @click.option("--since", metavar="DURATION", help="Only the last while, such as 10m or 1h30m.")
 @click.option("--tail", type=Whole(min=0), metavar="N", help="Only the last N records.")
+@click.option(
+    "--previous",
+    is_flag=True,
+    help="What the containers wrote before they were started again. Clusters only.",
+)
 @form_option
 @pass_session
 @click.pass_context
@@ -56,18 +61,7 @@ def logs(ctx: click.Context, session: Session, /, name: str, **flags: Any) -> No
     platform = session.connect()
     shown = platform.deployment(session.namespace, name)
     since, errors, tail = flags["since"], flags["errors"], flags["tail"]
-    records = platform.logs(
-        session.namespace,
-        name,
-        follow=flags["follow"],
-        since=time.time() - _seconds(since) if since else None,
-        # With a filter the last N must be counted after it.
-        tail=None if errors else tail,
-    )
-    if errors:
-        records = (record for record in records if record.level.lower() in _BAD)
-        if tail is not None and not flags["follow"]:
-            records = iter(deque(records, tail))
+    records = _records(platform, session.namespace, name, flags)
     show = writer(flags["output"])
     silent = True
     if flags["follow"] and (why := _why_silent(shown)):
@@ -83,7 +77,32 @@ def logs(ctx: click.Context, session: Session, /, name: str, **flags: Any) -> No
         ctx.exit(INTERRUPTED)
     if silent and not flags["follow"] and tail != 0:
         asked = " that was asked for" if since or errors else ""
-        note(_why_silent(shown) or f"{name} has written nothing{asked}")
+        nothing = f"{name} has written nothing{asked}"
+        if flags["previous"]:
+            nothing = f"{name} has no earlier log: none of its containers was started again"
+        note((not flags["previous"] and _why_silent(shown)) or nothing)
+
+
+def _records(
+    platform: Platform, namespace: str, name: str, flags: dict[str, Any]
+) -> Iterator[LogRecord]:
+    """Return the records that the flags ask for."""
+    since = time.time() - _seconds(flags["since"]) if flags["since"] else None
+    errors, follow = flags["errors"], flags["follow"]
+    # With a filter the last N must be counted after it.
+    tail = None if errors else flags["tail"]
+    if flags["previous"]:
+        if follow:
+            raise click.UsageError("--previous and --follow exclude each other: that log has ended")
+        records = platform.previous_logs(namespace, name, since=since, tail=tail)
+    else:
+        records = platform.logs(namespace, name, follow=follow, since=since, tail=tail)
+    if not errors:
+        return records
+    records = (record for record in records if record.level.lower() in _BAD)
+    if flags["tail"] is not None and not follow:
+        return iter(deque(records, flags["tail"]))
+    return records
 
 
 def _why_silent(one: Deployment) -> str:

@@ -8,12 +8,14 @@ that it wins over the file and leaves the rest alone.
 from __future__ import annotations
 
 import base64
+import binascii
 import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from fnbuild.errors import UsageError
 from fnbuild.spec import reader
+from fnbuild.spec.sensitive import SECRET_ENV
 from fnbuild.spec.types import Function, Raw
 
 Flags = Mapping[str, Any]
@@ -92,18 +94,42 @@ def raw_overrides(flags: Flags) -> Raw:
             _put(raw, place, value)
     for name, place in _MAPS.items():
         _put_given(raw, place, key_values(_flag(name), flags.get(name)))
-    _put_given(raw, "spec.env", environment(flags.get("env") or ()))
+    declared = flags.get("secret_env") or ()
+    _put_given(raw, "spec.env", environment(flags.get("env") or (), declared))
+    _declare(raw, declared)
     _put_given(raw, "spec.build.args", arguments(flags.get("build_arg") or ()))
     _put_given(raw, "spec.volumes", volumes(flags.get("volume") or ()))
     for name, kind in (("resource_limit", "limits"), ("resource_request", "requests")):
         _put_given(raw, f"spec.resources.{kind}", quantities(_flag(name), flags.get(name) or ()))
+    _put_given(raw, "spec.platform.attributes.allowFrom", list(flags.get("allow_from") or ()))
     _put_given(raw, "spec.build.commands", list(flags.get("build_command") or ()))
     if flags.get("logger_level"):
         _put(raw, "spec.loggerSinks", [{"level": flags["logger_level"]}])
     if flags.get("source"):
-        code = base64.b64encode(flags["source"].encode()).decode()
-        _put(raw, "spec.build.functionSourceCode", code)
+        _put(raw, "spec.build.functionSourceCode", source_code(flags["source"]))
     return raw
+
+
+def source_code(text: str) -> str:
+    """Return source as base64, whether `text` is the source itself or base64 already, as for nuctl.
+
+    Text of base64's characters alone (and line breaks) that decodes to UTF-8 is base64. No handler
+    is written like that: it takes blanks and brackets to define or import one.
+    """
+    lines = "".join(text.splitlines())
+    try:
+        base64.b64decode(lines, validate=True).decode()
+    except (binascii.Error, ValueError):
+        return base64.b64encode(text.encode()).decode()
+    return lines
+
+
+def _declare(raw: Raw, declared: Iterable[str]) -> None:
+    """Record which variables hold secrets."""
+    names = sorted({text.partition("=")[0].strip() for text in declared})
+    if names:
+        annotations = raw.setdefault("metadata", {}).setdefault("annotations", {})
+        annotations[SECRET_ENV] = ",".join(names)
 
 
 def key_values(flag: str, text: str | None) -> dict[str, str]:
@@ -119,9 +145,16 @@ def key_values(flag: str, text: str | None) -> dict[str, str]:
     return result
 
 
-def environment(pairs: Iterable[str]) -> list[dict[str, str]]:
-    """`NAME=value`; a name that is given twice keeps its last value."""
+def environment(pairs: Iterable[str], declared: Iterable[str] = ()) -> list[dict[str, str]]:
+    """`NAME=value`; a name that is given twice keeps its last value.
+
+    Of those declared to be secrets, a name alone leaves the value to the configuration.
+    """
     result = _named("--env", pairs)
+    for text in declared:
+        if not text.partition("=")[0].strip() or "," in text.partition("=")[0]:
+            raise _bad("--secret-env", text, "NAME=value` or `NAME")
+    result |= _named("--secret-env", (text for text in declared if "=" in text))
     return [{"name": name, "value": value} for name, value in result.items()]
 
 

@@ -1,17 +1,28 @@
-"""What happens while a command works, on stderr: a moving line on a terminal, plain lines else."""
+"""The progress of a command on stderr: a moving line on a terminal, plain lines elsewhere.
+
+It includes the elapsed time: in the moving line, or as an additional line from time to time.
+"""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Lock
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fnbuild.cli.session import interactive
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+SILENCE = 15.0
+"""Seconds without output after which a line shows the elapsed time and the current step."""
+
+_REFRESHES = 4.0
 
 
 class Progress:
@@ -26,14 +37,20 @@ class Progress:
         self._whole = whole
         self._began = time.monotonic()
         self._status: Any = None
-        self._writing = Lock()
+        self._writing = threading.Lock()
+        self._step = "working"
+        self._spoke = self._began
+        self._over = threading.Event()
 
     def __enter__(self) -> Progress:
         if interactive():
             from rich.console import Console
 
-            self._status = Console(stderr=True, highlight=False).status("working")
+            console = Console(stderr=True, highlight=False)
+            self._status = console.status(_Clock(self), refresh_per_second=_REFRESHES)
             self._status.start()
+        else:
+            threading.Thread(target=self._tick, name="clock", daemon=True).start()
         return self
 
     def __exit__(
@@ -42,20 +59,30 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._over.set()
         if self._status is not None:
             self._status.stop()
 
     def __call__(self, text: str) -> None:
         stays = self._whole or not text.startswith("  ")
+        if not text.startswith("| "):
+            self._step = text.strip()
         if self._status is not None:
             from rich.markup import escape
 
-            shown = escape(text)
             if stays:
-                self._status.console.print(f"[dim]{self.seconds:5.1f} s[/dim]  {shown}")
-            self._status.update(shown.strip())
+                self._status.console.print(f"[dim]{self.seconds:5.1f} s[/dim]  {escape(text)}")
         elif stays:
+            self._spoke = time.monotonic()
             click.echo(f"  {text}", err=True)
+
+    def _tick(self) -> None:
+        """Print the elapsed time after each period of silence."""
+        while not self._over.wait(max(0.05, self._spoke + SILENCE - time.monotonic())):
+            with self._writing:
+                if time.monotonic() - self._spoke >= SILENCE and not self._over.is_set():
+                    self._spoke = time.monotonic()
+                    click.echo(f"  {self.seconds:.0f} s: {self._step}", err=True)
 
     @contextmanager
     def aside(self) -> Iterator[None]:
@@ -70,6 +97,23 @@ class Progress:
                     self._status.start()
 
     @property
+    def step(self) -> str:
+        """The description of the current step."""
+        return self._step
+
+    @property
     def seconds(self) -> float:
         """Seconds since the command began."""
         return time.monotonic() - self._began
+
+
+class _Clock:
+    """The text of the moving line, which rich asks for at every refresh."""
+
+    def __init__(self, progress: Progress):
+        self._progress = progress
+
+    def __rich__(self) -> Text:
+        from rich.text import Text
+
+        return Text(f"{self._progress.seconds:5.1f} s  {self._progress.step}")

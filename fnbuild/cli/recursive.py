@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -20,29 +19,19 @@ from fnbuild.cli.folders import configurations
 from fnbuild.cli.listing import reason
 from fnbuild.cli.outcomes import Outcome, each
 from fnbuild.cli.output import show_value, table
+from fnbuild.cli.preview import ReadFunction, files_by_name, refuse_shared_name, show_plans
 from fnbuild.cli.progress import Progress
 from fnbuild.cli.session import Session, note
-from fnbuild.errors import ConflictError, NotFoundError, UsageError
+from fnbuild.errors import NotFoundError, UsageError
 from fnbuild.spec.locate import NAMES, display
-from fnbuild.spec.types import Function, Raw
+from fnbuild.spec.types import Raw
 
 if TYPE_CHECKING:
     from fnbuild.build.image.beside import Bases
-    from fnbuild.deploy import DeployRequest
     from fnbuild.platforms import Deployment, Platform
 
 # What says of one function what cannot hold for many.
-_OF_ONE = ("name", "source", "image", "run_image", "input_image_file", "dry_run")
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """A function of the folder whose configuration is right."""
-
-    name: str
-    file: Path
-    request: DeployRequest
-    function: Function
+_OF_ONE = ("name", "source", "image", "run_image", "input_image_file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +56,10 @@ def deploy_below(ctx: click.Context, session: Session, flags: dict[str, Any]) ->
         # All are read before the first is built: what is wrong in one is told at once.
         outcomes = each(files, partial(_read, stack, session, flags))
         read = [one.result for one in outcomes if one.result is not None]
+        if flags["dry_run"]:
+            if not show_plans(read, flags["output"]) or len(read) < len(files):
+                ctx.exit(1)
+            return
         with Progress(whole=session.verbose) as progress:
             deploying = _Deploying(session, platform, read, progress)
             deployed = iter(each(read, deploying, session.concurrency, progress.aside))
@@ -116,26 +109,24 @@ def _files(top: Path, pattern: Path | None) -> list[Path]:
     return found
 
 
-def _read(stack: ExitStack, session: Session, flags: dict[str, Any], file: Path) -> _Read:
+def _read(stack: ExitStack, session: Session, flags: dict[str, Any], file: Path) -> ReadFunction:
     """Read one; its code, when it is elsewhere, stays here until the stack ends."""
     own = {**flags, "path": file.parent, "config_file": file}
     request = stack.enter_context(request_of(session, own))
     function = say_findings(request).function
-    return _Read(function.metadata.name, file, request, function)
+    return ReadFunction(function.metadata.name, file, request, function)
 
 
 class _Deploying:
     """Deploys one after the other, or several at a time; each line of progress says whose it is."""
 
     def __init__(
-        self, session: Session, platform: Platform, all_: Sequence[_Read], progress: Progress
+        self, session: Session, platform: Platform, all_: Sequence[ReadFunction], progress: Progress
     ):
         self._session = session
         self._platform = platform
         self._progress = progress
-        self._files: dict[str, list[str]] = defaultdict(list)
-        for one in all_:
-            self._files[one.name].append(display(one.file))
+        self._files = files_by_name(all_)
 
     @cached_property
     def _bases(self) -> Bases:
@@ -144,15 +135,10 @@ class _Deploying:
 
         return Bases(choose(artifacts.ENGINE_OF.get(self._platform.name)))
 
-    def __call__(self, read: _Read) -> Deployment:
+    def __call__(self, read: ReadFunction) -> Deployment:
         from fnbuild import deploy as pipeline
 
-        files = self._files[read.name]
-        if len(files) > 1:
-            raise ConflictError(
-                f"{read.name} is the name of several functions: {', '.join(files)}",
-                hint="give each a name of its own, or deploy the one that is meant by itself",
-            )
+        refuse_shared_name(read.name, self._files[read.name])
         began, told = time.monotonic(), partial(_tell, self._progress, read.name)
         with still_serving(self._platform, self._session.namespace, read.name):
             if self._platform.runs == "image":

@@ -15,9 +15,11 @@ from fnbuild.cli.session import Session, Whole, note, pass_session, warn
 
 if TYPE_CHECKING:
     from fnbuild.cli.foreground import Foreground, Setting
+    from fnbuild.cli.redraw import Redraw
     from fnbuild.deploy import DeployRequest
     from fnbuild.spec.reader import Loaded
 
+_FILE = click.Path(path_type=Path, dir_okay=False)
 _ENVIRONMENT_FILES = ("requirements.txt",)
 
 
@@ -35,19 +37,28 @@ _ENVIRONMENT_FILES = ("requirements.txt",)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("-e", "--env", multiple=True, metavar="NAME=VALUE", help="Variable. Repeatable.")
 @click.option("--triggers", metavar="JSON", help="Triggers by name; their values win.")
+@click.option("--image", type=_FILE, help="Send this picture as CVAT would, after every change.")
+@click.option("--draw", type=_FILE, metavar="OUT", help="Draw the reply over the picture.")
 @form_option
 @pass_session
 def run(session: Session, /, folder: Path | None, **flags: Any) -> None:
     """Run a function here until Ctrl-C, from its folder (the current one when none is named).
 
-    With --watch a change of the handler's module swaps the code and keeps `user_data`, so the model
-    stays loaded; any other change restarts the workers; a change of function.yaml restarts all.
+    With --watch a change of the handler alone swaps the code and keeps `user_data`, so the model
+    stays loaded. A change of `init_context`, of what it uses, or of any other file restarts the
+    workers, which run it again; a change of function.yaml restarts all.
+
+    Meanwhile `fnbuild invoke NAME` reaches it, and `fnbuild get functions` and the dashboard show
+    it. With --image and --draw the picture is sent at the start and after every change, and the
+    reply drawn.
     """
     from fnbuild.build import environment
     from fnbuild.cli import foreground
     from fnbuild.cli.overrides import overrides
+    from fnbuild.cli.redraw import redraw_of
     from fnbuild.deploy import DeployRequest
 
+    redraw = redraw_of(flags["image"], flags["draw"])
     request = DeployRequest(
         path=folder or flags["path"] or Path(),
         config_file=flags["config_file"],
@@ -60,61 +71,112 @@ def run(session: Session, /, folder: Path | None, **flags: Any) -> None:
         loaded, setting = _read(request)
         write = writer(flags["output"])
         with foreground.Foreground(setting, flags["host"], flags["port"], write) as processor:
+            running = _Running(processor, request, loaded, redraw)
             try:
-                processor.start()
-                _serve(processor, request, loaded, watch=flags["watch"])
+                running.serve(watch=flags["watch"] or redraw is not None)
             except KeyboardInterrupt:
                 note("stopping")
 
 
-def _serve(processor: Foreground, request: DeployRequest, loaded: Loaded, *, watch: bool) -> None:
-    from fnbuild.cli.failure import tell
-    from fnbuild.cli.watching import PERIOD, Watcher
-    from fnbuild.errors import FnbuildError, PlatformError
+class _Running:
+    """A running function and the folder that it was loaded from."""
 
-    watcher = Watcher(loaded.folder) if watch else None
-    try:
-        _say_ready(processor, loaded, processor.wait_ready())
-    except FnbuildError as error:
-        if watcher is None:
-            raise
-        tell(error)
-        note("waiting for a change")
-    while processor.ended is None or watcher:
-        time.sleep(PERIOD)
-        changed = watcher.changed() if watcher else set()
-        if not changed:
-            continue
+    def __init__(
+        self,
+        processor: Foreground,
+        request: DeployRequest,
+        loaded: Loaded,
+        redraw: Redraw | None,
+    ):
+        self._processor = processor
+        self._request = request
+        self._loaded = loaded
+        self._redraw = redraw
+        self._source = _text(entry_module(loaded))
+
+    def serve(self, *, watch: bool) -> None:
+        """Start the processor, and load changes until it ends."""
+        from fnbuild.cli.failure import tell
+        from fnbuild.cli.watching import PERIOD, Watcher
+        from fnbuild.errors import FnbuildError, PlatformError
+
+        processor = self._processor
+        watcher = Watcher(self._loaded.folder) if watch else None
+        processor.start()
         try:
-            loaded = _load_change(processor, request, loaded, changed)
+            self._say_ready()
+            self._draw()
         except FnbuildError as error:
+            if watcher is None:
+                raise
             tell(error)
-    raise PlatformError(f"the processor ended with exit status {processor.ended}")
+            note("waiting for a change")
+        while processor.ended is None or watcher:
+            time.sleep(PERIOD)
+            changed = watcher.changed() if watcher else set()
+            if self._redraw is not None:
+                changed = self._redraw.without_drawing(changed)
+            if not changed:
+                continue
+            try:
+                self._load(changed)
+                self._draw()
+            except FnbuildError as error:
+                tell(error)
+        raise PlatformError(f"the processor ended with exit status {processor.ended}")
 
-
-def _load_change(
-    processor: Foreground, request: DeployRequest, loaded: Loaded, changed: set[Path]
-) -> Loaded:
-    """Bring the change into the running processor; the configuration that holds from now on."""
-    names = ", ".join(sorted(str(path.relative_to(loaded.folder)) for path in changed)[:3])
-    configuring = {loaded.config_path, *(loaded.folder / name for name in _ENVIRONMENT_FILES)}
-    if processor.ended is not None or changed & {*configuring, loaded.source_file}:
-        fresh, setting = _read(request)
-        same = (setting, fresh.text) == (processor.setting, loaded.text)
-        if processor.ended is not None or not same:
+    def _load(self, changed: set[Path]) -> None:
+        """Load the changed files into the running processor."""
+        loaded, processor = self._loaded, self._processor
+        names = ", ".join(sorted(str(path.relative_to(loaded.folder)) for path in changed)[:3])
+        configuring = {loaded.config_path, *(loaded.folder / name for name in _ENVIRONMENT_FILES)}
+        source = _text(entry_module(loaded))
+        if processor.ended is not None or changed & {*configuring, loaded.source_file}:
+            fresh, setting = _read(self._request)
+            same = (setting, fresh.text) == (processor.setting, loaded.text)
+            if processor.ended is not None or not same:
+                note(f"changed: {names}")
+                source = _text(entry_module(fresh))
+                processor.replace(setting)
+                self._loaded = fresh
+                self._say_ready()
+                self._source = source
+                return
+            # Saved without a change.
+            changed -= configuring
+        if changed:
             note(f"changed: {names}")
-            processor.replace(setting)
-            _say_ready(processor, fresh, processor.wait_ready())
-            return fresh
-        # Saved without a change.
-        changed -= configuring
-    if changed:
-        note(f"changed: {names}")
-        restart = changed != {entry_module(loaded)}
-        seconds = processor.reload(restart=restart)
-        what = "restarted the workers" if restart else "reloaded"
-        note(f"{what} in {seconds * 1000:.0f} ms")
-    return loaded
+            self._reload(changed, source)
+
+    def _reload(self, changed: set[Path], source: str) -> None:
+        from fnbuild.cli.reloading import keeps_the_model
+
+        only_module = changed == {entry_module(self._loaded)}
+        keeps = only_module and keeps_the_model(self._source, source)
+        seconds = self._processor.reload(restart=not keeps)
+        self._source = source
+        if keeps:
+            note(f"reloaded in {seconds * 1000:.0f} ms, and the model was kept")
+        else:
+            why = ": init_context or what it uses has changed" if only_module else ""
+            note(f"restarted the workers in {seconds * 1000:.0f} ms{why}")
+
+    def _say_ready(self) -> None:
+        seconds = self._processor.wait_ready()
+        name, url = self._loaded.function.metadata.name, self._processor.url
+        note(f"{name} is ready at {url} after {seconds:.1f} s (Ctrl-C stops it)")
+
+    def _draw(self) -> None:
+        if self._redraw is not None:
+            self._redraw.draw(self._loaded.function, self._processor.url)
+
+
+def _text(path: Path) -> str:
+    """Return the source of a module, or "" if it cannot be read."""
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def entry_module(loaded: Loaded) -> Path:
@@ -140,8 +202,3 @@ def _read(request: DeployRequest) -> tuple[Loaded, Setting]:
     for text in setting.warnings:
         warn(text)
     return prepared.loaded, setting
-
-
-def _say_ready(processor: Foreground, loaded: Loaded, seconds: float) -> None:
-    name = loaded.function.metadata.name
-    note(f"{name} is ready at {processor.url} after {seconds:.1f} s (Ctrl-C stops it)")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fnbuild.cli.flags import variant_flag
+from fnbuild.cli.flags import file_flag, variant_flag
 from fnbuild.cli.lazy import Command
 from fnbuild.cli.session import note
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--fix", is_flag=True, help="Mend what can be mended without asking.")
 @click.option("--strict", is_flag=True, help="Unknown keys are errors.")
+@file_flag
 @variant_flag
 @click.option(
     "-o",
@@ -35,31 +36,60 @@ def validate(
 ) -> None:
     """Check functions: folders with function.yaml, YAML files, source files, archives or URLs.
 
-    Of a folder without a function.yaml, all functions below it are checked. The exit status is 0
-    when there are only warnings.
+    Of a folder, function.yaml is checked and its variants, such as function-gpu.yaml; of one
+    without them, all functions below it. The exit status is 0 when there are only warnings.
     """
     from fnbuild.build.sources.open import opened
-    from fnbuild.cli.folders import functions_of
     from fnbuild.spec import reader
     from fnbuild.spec.report import render
 
     with ExitStack() as stack:
         places = [stack.enter_context(opened(path, follow=False)).path for path in paths]
-        found = [one for place in places if place is not None for one in functions_of(place)]
+        config_file = how.pop("config_file")
+        targets = [
+            target
+            for place in places
+            if place is not None
+            for target in _targets(place, config_file)
+        ]
         if fix:
             _fix(
-                found,
+                [config or path for path, config in targets],
                 [path for path, place in zip(paths, places, strict=True) if place != Path(path)],
             )
-        reports = [reader.check(path, code=True, **how)[1] for path in found]
+        reports = [
+            reader.check(path, code=True, config_file=config, **how)[1] for path, config in targets
+        ]
     text = render(reports, output)
     if text:
         click.echo(text)
     errors = sum(len(report.errors) for report in reports)
     warnings = _count(sum(len(report.warnings) for report in reports), "warning")
-    note(f"{_count(len(found), 'function')}: {_count(errors, 'error')}, {warnings}")
+    checked = {path for path, _ in targets}
+    variants = len({path if path.is_dir() else path.parent for path in checked}) < len(checked)
+    count = _count(len(targets), "configuration" if variants else "function")
+    note(f"{count}: {_count(errors, 'error')}, {warnings}")
     if errors:
         ctx.exit(1)
+
+
+def _targets(place: Path, named: Path | None) -> list[tuple[Path, Path | None]]:
+    """Return the paths to check at a place, each with the file that --file names for it.
+
+    A name that is not in the folder itself selects the files of that name below it.
+    """
+    from fnbuild.cli.folders import configurations, configurations_of
+
+    if named is None:
+        return [(path, None) for path in configurations_of(place)]
+    below: list[Path] = []
+    if place.is_dir() and not (place / named).is_file() and len(named.parts) == 1:
+        below = configurations(place, (str(named),))
+    return [(path, None) for path in below] or [(place, _in(place, named))]
+
+
+def _in(place: Path, named: Path) -> Path:
+    return place / named if (place / named).is_file() else named
 
 
 def _fix(paths: list[Path], packed: list[str]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 Fnbuild = Callable[..., Any]
 
@@ -91,3 +93,61 @@ def test_functions_of_a_project_belong_to_it(tmp_path: Path, fnbuild: Fnbuild) -
     names = fnbuild("get", "projects", "-o", "wide").out
     assert "mine" in names
     assert "q" not in names.split()
+
+
+STREAM = (
+    '{metadata: {name: f}, spec: {runtime: "python:3.11", minReplicas: 1, maxReplicas: 4,'
+    " triggers: {s: {kind: v3ioStream}}}}"
+)
+
+
+def test_replicas_of_a_stream_are_repaired_unless_that_is_forbidden(
+    tmp_path: Path, fnbuild: Fnbuild
+) -> None:
+    file = tmp_path / "import.yaml"
+    file.write_text(STREAM)
+    refused = fnbuild("import", "functions", file, "--skip-autofix")
+    assert refused.status == 1
+    assert "a v3ioStream trigger does not scale" in refused.err
+    done = fnbuild("import", "functions", file)
+    assert done.status == 0, done.err
+    assert "warning: f: minReplicas is 4" in done.err
+    shown = json.loads(fnbuild("get", "functions", "f", "-o", "json").out)
+    assert (shown["spec"]["minReplicas"], shown["spec"]["maxReplicas"]) == (4, 4)
+
+
+@pytest.mark.parametrize("flags", [(), ("--skip-autofix",)])
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("minReplicas: 3, maxReplicas: 2", "minReplicas (3) is more than maxReplicas (2)"),
+        ("triggers: {a: {kind: http}, b: {kind: http}}", "http trigger"),
+        ("triggers: {a: {kind: http, name: b}}", "b"),
+    ],
+)
+def test_what_nuclio_refuses_is_refused(
+    spec: str, words: str, flags: tuple[str, ...], tmp_path: Path, fnbuild: Fnbuild
+) -> None:
+    file = tmp_path / "import.yaml"
+    file.write_text(f"{{metadata: {{name: f}}, spec: {{runtime: python, {spec}}}}}")
+    done = fnbuild("import", "functions", file, *flags)
+    assert done.status == 1
+    assert words in done.err
+    assert fnbuild("get", "functions").out == "No functions found\n"
+
+
+def test_every_field_that_nuclio_prints_is_printed(tmp_path: Path, fnbuild: Fnbuild) -> None:
+    file = tmp_path / "import.yaml"
+    file.write_text(
+        "{metadata: {name: f}, spec: {triggers: {t: {kind: http}}, "
+        "dataBindings: {d: {kind: v3io}}}}"
+    )
+    assert fnbuild("import", "functions", file).status == 0
+    for kind, read in (("json", json.loads), ("yaml", yaml.safe_load)):
+        shown = read(fnbuild("get", "functions", "f", "-o", kind).out)
+        spec = shown["spec"]
+        assert spec["eventTimeout"] == ""
+        assert (spec["resources"], spec["build"], spec["platform"]) == ({}, {}, {})
+        assert spec["triggers"]["t"] | {"class": "", "name": ""} == spec["triggers"]["t"]
+        assert spec["dataBindings"]["d"] == {"class": "", "kind": "v3io", "url": ""}
+        assert shown["status"]["httpPort"] == 0

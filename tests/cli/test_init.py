@@ -73,3 +73,16 @@ def test_an_unknown_kind_names_the_known_ones(tmp_path: Path, fnbuild: Fnbuild) 
     assert refused.status == 2
     assert 'kind "oracle"' in refused.err
     assert "detector, " in refused.err
+
+
+def test_a_task_takes_opencv_and_a_framework_detects(tmp_path: Path, fnbuild: Fnbuild) -> None:
+    assert fnbuild("init", tmp_path / "a", "--task", "classification").status == 0
+    assert "vision.tag" in (tmp_path / "a" / "main.py").read_text()
+    assert "cv2.Laplacian" in (tmp_path / "a" / "model.py").read_text()
+    assert fnbuild("init", tmp_path / "b", "--framework", "onnx", "--kind", "detector").status == 0
+    assert "vision.rectangle" in (tmp_path / "b" / "main.py").read_text()
+    assert (tmp_path / "b" / "model.onnx").is_file()
+    refused = fnbuild("init", tmp_path / "c", "--task", "detection", "--kind", "tracker")
+    assert refused.status == 2
+    assert "not for kind tracker" in refused.err
+    assert not (tmp_path / "c").exists()

@@ -25,6 +25,9 @@ class _Echo(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.path.startswith("/hang"):
             self.server.released.wait(20)  # type: ignore[attr-defined]
+        if self.path.startswith("/chunks"):
+            self._chunks()
+            return
         got = {"path": self.path, "headers": dict(self.headers), "body": body.decode("latin-1")}
         reply = json.dumps(got).encode()
         self.send_response(418 if self.path.startswith("/teapot") else 200)
@@ -41,20 +44,39 @@ class _Echo(BaseHTTPRequestHandler):
 
     do_GET = do_POST  # noqa: N815
 
+    def _chunks(self) -> None:
+        self.protocol_version = "HTTP/1.1"
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(b"5\r\nfirst\r\n")
+        assert self.server.released.wait(20)  # type: ignore[attr-defined]
+        self.wfile.write(b"4\r\nlast\r\n" + (b"" if "cut" in self.path else b"0\r\n\r\n"))
+
     def log_message(self, *_: object) -> None:
         """Quiet."""
 
 
+class _Server(ThreadingHTTPServer):
+    released: threading.Event
+
+
 @pytest.fixture
-def echo() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Echo) as server:
-        server.released = threading.Event()  # type: ignore[attr-defined]
+def server() -> Iterator[_Server]:
+    with _Server(("127.0.0.1", 0), _Echo) as server:
+        server.released = threading.Event()
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.released.set()  # type: ignore[attr-defined]
+        yield server
+        server.released.set()
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def echo(server: _Server) -> str:
+    return f"http://127.0.0.1:{server.server_port}"
 
 
 @pytest.mark.parametrize(
@@ -138,3 +160,23 @@ def test_an_address_that_there_is_not() -> None:
     with pytest.raises(UsageError):
         check(_deployment("ready"), "http://127.0.0.1:1234", "external-ip")
     assert issubclass(UsageError, FnbuildError)
+
+
+def test_a_reply_of_unknown_length_is_handed_on_as_it_comes(echo: str, server: _Server) -> None:
+    pieces: list[bytes] = []
+
+    def write(piece: bytes) -> None:
+        pieces.append(piece)
+        # The rest is not sent before the first piece is here.
+        server.released.set()
+
+    answer = send(echo, Call("GET", "chunks"), lambda head: write if head.ok else None)
+    assert pieces == [b"first", b"last"]
+    assert (answer.body, answer.streamed, answer.status) == (b"", 9, 200)
+
+
+def test_a_reply_that_breaks_off_says_so(echo: str, server: _Server) -> None:
+    server.released.set()
+    for sink in (lambda _: print, lambda _: None):
+        with pytest.raises(PlatformError, match="broke off"):
+            send(echo, Call("GET", "chunks-cut"), sink)

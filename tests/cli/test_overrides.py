@@ -14,6 +14,7 @@ from fnbuild.cli.overrides import (
     overrides,
     quantities,
     raw_overrides,
+    source_code,
     volumes,
 )
 from fnbuild.errors import UsageError
@@ -184,6 +185,23 @@ def test_labels_may_hold_equals_signs_but_need_a_key() -> None:
     for text in ("a", "=b", "a=b,c"):
         with pytest.raises(UsageError):
             key_values("--labels", text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def handler(context, event):\n    return 'é'\n",
+        "from package import handler",
+        "pass",  # of base64's characters, but no UTF-8 comes out
+        "",
+    ],
+)
+def test_source_may_be_text_or_base64(text: str) -> None:
+    encoded = base64.b64encode(text.encode()).decode()
+    assert source_code(text) == encoded
+    assert source_code(encoded) == encoded
+    wrapped = base64.encodebytes(text.encode()).decode()
+    assert source_code(wrapped) == encoded
 
 
 def test_source_text_is_kept_as_base64() -> None:

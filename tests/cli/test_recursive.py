@@ -98,6 +98,28 @@ def test_another_name_of_the_files(tmp_path: Path, running: Fnbuild) -> None:
     assert (done.status, done.out.split()) == (0, ["large", "larger"]), done.err
 
 
+def test_a_preview_of_many_changes_nothing(tmp_path: Path, running: Fnbuild) -> None:
+    top = tmp_path / "serverless"
+    function(top / "a", "small")
+    function(top / "b", "large")
+    flags = ("deploy", "--path", top, "--recursive")
+    done = running(*flags, "--dry-run")
+    assert done.status == 0, done.err
+    rows = [[cell.strip() for cell in line.split(" | ")] for line in done.out.splitlines()]
+    assert ["large", "create", "function large"] in rows
+    assert ["small", "create", "function small"] in rows
+    assert "2 functions: 2 to change, 0 as they are; nothing was changed" in done.err
+    assert json.loads(running("get", "functions", "-o", "json").out or "[]") == []
+    assert running(*flags, "--file", "function.yaml").status == 0
+    function(top / "c", "small")
+    done = running(*flags, "--dry-run", "-o", "json")
+    assert done.status == 1
+    (large,) = json.loads(done.out)
+    assert large["name"] == "large"
+    assert {step["verb"] for step in large["steps"]} == {"keep"}
+    assert "small is the name of several functions" in done.err
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -5,13 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fnbuild.errors import UnavailableError
 from fnbuild.platforms.process import client, connect
+from fnbuild.platforms.process.layout import supervisor_socket
+from fnbuild.platforms.process.proc import is_stopped
 from tests.platforms.process.author import Author, alive, end_everything, take_port, wait_for
 
 
@@ -88,3 +94,81 @@ def test_a_deploy_that_fails_says_once_what_goes_on_serving(
     assert done.status == 1
     assert done.err.count("revision 1 goes on serving") == 1
     assert "(main.py:1, in <module>)" in fnbuild("history", "greeter").out
+
+
+def test_a_stopped_supervisor_is_named_at_once(fnbuild: Callable[..., Any], author: Author) -> None:
+    made = author.deploy(author.write())
+    author.deploy(author.write(name="second"))
+    running = client.hello()
+    assert running is not None
+    os.kill(running.pid, signal.SIGSTOP)
+    try:
+        assert wait_for(lambda: is_stopped(running.pid))
+        os.kill(made.details["pid"], signal.SIGKILL)
+        assert wait_for(lambda: not alive(made.details["pid"]))
+        began = time.monotonic()
+        shown = fnbuild("get", "functions", "-o", "wide")
+        assert shown.status == 0
+        assert "ready" in shown.out
+        stopped = f"the supervisor (process {running.pid}) is stopped"
+        assert f"greeter: its processor does not run, and {stopped}" in shown.err
+        assert "so nothing starts what ends" in shown.err
+        folder = str(author.write("two"))
+        for words in (
+            ("deploy", "--path", folder),
+            ("down",),
+            ("up",),
+            ("delete", "function", "second"),
+        ):
+            done = fnbuild(*words)
+            assert done.status == 1, words
+            assert f"error: {stopped}" in done.err
+            assert f"kill -CONT {running.pid}" in done.err
+        assert time.monotonic() - began < 8
+    finally:
+        os.kill(running.pid, signal.SIGCONT)
+    assert fnbuild("deploy", "--path", folder).status == 0
+
+
+SLEEPER = """
+import sys, time
+from fnbuild.runtime.http import unix
+
+listening = unix.listen(sys.argv[1])
+print("listens", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.usefixtures("author")
+def test_a_supervisor_that_sleeps_is_given_up_soon() -> None:
+    command = [sys.executable, "-c", SLEEPER, str(supervisor_socket())]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as sleeper:
+        assert sleeper.stdout is not None
+        assert sleeper.stdout.readline() == b"listens\n"
+        began = time.monotonic()
+        with pytest.raises(UnavailableError, match=f"process {sleeper.pid}.*not answer") as error:
+            client.hello()
+        assert time.monotonic() - began < 8
+        sleeper.kill()
+    assert f"kill -KILL {sleeper.pid}" in (error.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    "words", [("up",), ("get", "functions"), ("down",), ("delete", "function", "greeter")]
+)
+def test_a_damaged_database_is_named_by_every_command(
+    fnbuild: Callable[..., Any], author: Author, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    database = tmp_path / "data" / "fnbuild.db"
+    database.parent.mkdir()
+    database.write_bytes(b"hello, world\n" * 1000)
+    if words == ("down",):
+        # With nothing to end there is nothing to say.
+        assert fnbuild(*words).status == 0
+        words = ("deploy", "--path", str(author.write()))
+    done = fnbuild(*words)
+    assert done.status == 1
+    assert f"error: {database} is damaged" in done.err
+    assert "hint: put a backup in its place" in done.err
+    database.unlink()

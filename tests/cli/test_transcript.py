@@ -572,6 +572,76 @@ def test_watch_swaps_code_and_keeps_the_model(
     assert _ask(url) == {"calls": 1, "version": 3}
 
 
+def test_watch_runs_init_context_again_when_it_has_changed(
+    person: Person, watched: Callable[..., Watched]
+) -> None:
+    running = watched("squares", "--watch")
+    url = _url(running.says("Ctrl-C stops it"))
+    assert _ask(url) == {"calls": 1, "version": 1}
+    person.write(CODE.replace("calls = 0", "calls = 10"))
+    said = running.says("init_context or what it uses has changed")
+    assert "reloaded" not in said
+    assert _ask(url) == {"calls": 11, "version": 1}
+
+
+def test_what_runs_in_the_foreground_is_listed_and_invoked(
+    person: Person, watched: Callable[..., Watched]
+) -> None:
+    Image.new("RGB", (40, 30), "white").save(person.home / "in.png")
+    running = watched("squares")
+    url = _url(running.says("Ctrl-C stops it"))
+    process = running.process.pid
+    listed = person.types("get", "functions")
+    assert re.search(r"squares +\| default +\| ready +\| 1/1 +\| ", listed.out)
+    assert f"it runs in the foreground (`fnbuild run`, process {process})" in listed.err
+    for target in (["squares"], ["--url", url]):
+        drawn = person.types("invoke", *target, "--image", "in.png", "--draw", "out.png")
+        assert json.loads(drawn.out)[0]["label"] == "square"
+        assert "asked as a detector" not in drawn.err
+        (person.home / "out.png").unlink()
+    for command in (["logs", "squares"], ["delete", "function", "squares"]):
+        refused = person.types(*command, status=1)
+        assert "squares is not deployed: it runs in the foreground" in refused.err
+    # What is deployed comes first.
+    person.types("deploy", "--path", "squares")
+    assert "foreground" not in person.types("get", "functions").err
+    person.types("delete", "function", "squares")
+    running.process.kill()
+    running.process.wait(120)
+    assert person.types("get", "functions").out == "No functions found\n"
+    assert list((person.home / "data/foreground").iterdir()) == []
+
+
+def test_an_address_alone_is_invoked(
+    person: Person, watched: Callable[..., Watched], tmp_path: Path
+) -> None:
+    url = _url(watched("squares").says("Ctrl-C stops it"))
+    person.environment["FNBUILD_DATA_DIR"] = str(tmp_path / "other")
+    assert person.types("invoke", "--url", url, "-b", "x").out == "got bytes"
+    assert "Missing argument 'NAME'" in person.types("invoke", status=2).err
+    assert "begins with neither" in person.types("invoke", "--url", "squares:80", status=2).err
+
+
+def test_run_draws_again_at_every_save(person: Person, watched: Callable[..., Watched]) -> None:
+    Image.new("RGB", (40, 30), "white").save(person.home / "in.png")
+    # A drawing in the folder is no change of the function.
+    out = person.folder / "out.png"
+    running = watched("squares", "--image", "in.png", "--draw", "squares/out.png")
+    running.says("drawn to squares/out.png\n")
+    before = out.read_bytes()
+    person.write(CODE.replace("[5, 5, 20, 20]", "[5, 5, 30, 20]"))
+    said = running.says("drawn to squares/out.png\n")
+    assert re.search(r"1 shape in \d+ ms, drawn to", said)
+    assert out.read_bytes() != before
+    person.write(CODE.replace("[5, 5, 20, 20]", "[5, 5][9]"))
+    running.says("error: the function answered 500")
+    person.write(CODE.replace("    found = ", "    found = 2 * "))
+    said = running.says("drawn to squares/out.png\n")
+    assert "2 shapes in" in said
+    assert said.count("changed: ") == 1
+    assert "--draw needs a picture" in person.types("run", "--draw", "x.png", status=2).err
+
+
 def test_watch_keeps_the_old_configuration_while_the_new_one_is_wrong(
     person: Person, watched: Callable[..., Watched]
 ) -> None:

@@ -20,6 +20,12 @@ def library(tmp_path: Path, fnbuild: Fnbuild) -> Path:
     return tmp_path / "library"
 
 
+SIMPLE = """\
+metadata: {name: small}
+spec: {runtime: "python:3.11", handler: "main:handler"}
+"""
+
+
 def test_all_functions_below_a_folder_are_checked(library: Path, fnbuild: Fnbuild) -> None:
     assert fnbuild("validate", library).err == "2 functions: 0 errors, 0 warnings\n"
     wrong = library / "opencv/one/function.yaml"
@@ -62,3 +68,32 @@ def test_a_variant_is_checked(library: Path, fnbuild: Fnbuild) -> None:
     assert fnbuild("validate", folder, "--variant", "gpu").err.endswith("0 errors, 0 warnings\n")
     found = fnbuild("validate", folder, "--variant", "gpuu")
     assert (found.status, "did you mean gpu?" in found.out) == (1, True)
+
+
+def test_variants_beside_function_yaml_are_checked(tmp_path: Path, fnbuild: Fnbuild) -> None:
+    wrong = SIMPLE.replace("main:handler", "main:nothing")
+    for name in ("both", "only"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "main.py").write_text("def handler(context, event):\n    return 1\n")
+        (tmp_path / name / "function-gpu.yaml").write_text(wrong)
+    (tmp_path / "both" / "function.yaml").write_text(SIMPLE)
+    done = fnbuild("validate", tmp_path / "both")
+    assert done.status == 1
+    assert "function-gpu.yaml" in done.out
+    assert done.err == "2 configurations: 1 error, 0 warnings\n"
+    done = fnbuild("validate", tmp_path)
+    assert done.err == "3 configurations: 2 errors, 0 warnings\n"
+    for flags in ((tmp_path / "only",), (tmp_path / "both", "--file", "function-gpu.yaml")):
+        assert fnbuild("validate", *flags).err == "1 function: 1 error, 0 warnings\n"
+    done = fnbuild("validate", tmp_path, "-f", "function-gpu.yaml")
+    assert done.err == "2 functions: 2 errors, 0 warnings\n"
+    assert fnbuild("validate", tmp_path / "both", "-f", "function.yaml").status == 0
+
+
+def test_the_file_that_is_advised_can_be_named(tmp_path: Path, fnbuild: Fnbuild) -> None:
+    (tmp_path / "main.py").write_text("def handler(context, event):\n    return 1\n")
+    (tmp_path / "model.yaml").write_text(SIMPLE)
+    done = fnbuild("validate", tmp_path)
+    assert f"--file {tmp_path / 'model.yaml'}" in done.out
+    done = fnbuild("validate", tmp_path, "--file", tmp_path / "model.yaml")
+    assert done.err == "1 function: 0 errors, 0 warnings\n"

@@ -1,18 +1,14 @@
 """An interactor: an image and clicks in, a mask out. Put your own model into `segment`."""
 
-import base64
-import json
 import os
 
 import cv2
 import numpy as np
 
+from fnbuild import vision
+
 # GrabCut's time grows with the pixels; the mask is enlarged afterwards.
 LONGEST_SIDE = 400
-
-
-class BadRequestError(Exception):
-    """The caller's mistake, told to the caller."""
 
 
 def init_context(context):
@@ -22,11 +18,12 @@ def init_context(context):
 
 def handler(context, event):
     try:
-        image, positive, negative, box = read_request(event.body)
-    except BadRequestError as error:
-        return reply(context, {"error": str(error)}, 400)
+        image = vision.decode(event, mode="BGR")
+        positive, negative, box = read_clicks(vision.fields(event))
+    except ValueError as error:  # vision's errors are ValueErrors
+        return vision.reply(context, {"error": str(error)}, getattr(error, "reply_status", 400))
     mask = segment(image, positive, negative, box)
-    return reply(context, as_rows(mask) if context.user_data.rows else as_runs(mask), 200)
+    return vision.reply(context, as_rows(mask) if context.user_data.rows else as_runs(mask))
 
 
 def segment(image, positive, negative, box):
@@ -83,15 +80,12 @@ def touched(mask, points):
 
 def as_runs(mask):
     """The reply for CVAT 2.60 and newer: run lengths in the box of the mask, zeros first."""
-    ys, xs = np.nonzero(mask)
-    if not len(xs):
+    if not mask.any():
         return {"shapes": []}
-    left, top, right, bottom = (int(v) for v in (xs.min(), ys.min(), xs.max(), ys.max()))
-    pixels = mask[top : bottom + 1, left : right + 1].ravel()
-    # A zero in front and nothing behind: a mask that begins with the object has a first run of 0.
+    *pixels, left, top, right, bottom = vision.mask("", mask)["mask"]
+    # A zero in front and nothing after: a mask that begins with the object has a first run of 0.
     changes = np.flatnonzero(np.diff(np.concatenate(([0], pixels)))).tolist()
-    ends = [0, *changes, len(pixels)]
-    runs = np.diff(ends).tolist()
+    runs = np.diff([0, *changes, len(pixels)]).tolist()
     shape = {
         "type": "mask",
         "points": [*runs, left, top, right, bottom],
@@ -109,38 +103,15 @@ def as_rows(mask):
     return {"mask": mask.tolist()}
 
 
-def read_request(body):
-    if not isinstance(body, dict) or "image" not in body:
-        raise BadRequestError('send a JSON object with the image in base64 under "image"')
+def read_clicks(fields):
     try:
-        positive = [(float(x), float(y)) for x, y in body.get("pos_points") or []]
-        negative = [(float(x), float(y)) for x, y in body.get("neg_points") or []]
-        corners = [float(value) for corner in body.get("obj_bbox") or [] for value in corner]
+        positive = [(float(x), float(y)) for x, y in fields.get("pos_points") or []]
+        negative = [(float(x), float(y)) for x, y in fields.get("neg_points") or []]
+        corners = [float(value) for corner in fields.get("obj_bbox") or [] for value in corner]
     except (TypeError, ValueError):
-        raise BadRequestError("points are lists of [x, y], the box is two of them") from None
+        raise ValueError("points are lists of [x, y], the box is two of them") from None
     if len(corners) not in (0, 4):
-        raise BadRequestError("the box is [[left, top], [right, bottom]]")
+        raise ValueError("the box is [[left, top], [right, bottom]]")
     if not positive and not corners:
-        raise BadRequestError("send at least one positive point or a box")
-    return decode(body["image"]), positive, negative, corners or None
-
-
-def decode(text):
-    """The image in 8-bit colours, blue first as OpenCV has them."""
-    try:
-        data = np.frombuffer(base64.b64decode(text, validate=True), np.uint8)
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
-    except (TypeError, ValueError, cv2.error):
-        image = None
-    if image is None:
-        raise BadRequestError("the image cannot be decoded")
-    return image
-
-
-def reply(context, content, status):
-    return context.Response(
-        body=json.dumps(content),
-        headers={},
-        content_type="application/json",
-        status_code=status,
-    )
+        raise ValueError("send at least one positive point or a box")
+    return positive, negative, corners or None

@@ -4,19 +4,14 @@ The reply has one number for each box of the first frame: the place of the same 
 boxes of the second, or -1. Put your own model into `look` and `distance`.
 """
 
-import base64
-import json
 import math
 
 import cv2
-import numpy as np
+
+from fnbuild import vision
 
 DEFAULT_THRESHOLD = 0.5
 DEFAULT_MAX_DISTANCE = 50
-
-
-class BadRequestError(Exception):
-    """The caller's mistake, told to the caller."""
 
 
 def init_context(context):
@@ -26,10 +21,10 @@ def init_context(context):
 
 def handler(context, event):
     try:
-        first, second, threshold, reach = read_request(event.body)
-    except BadRequestError as error:
-        return reply(context, {"error": str(error)}, 400)
-    return reply(context, match(first, second, threshold, reach), 200)
+        first, second, threshold, reach = read_request(event)
+    except ValueError as error:  # vision's errors are ValueErrors
+        return vision.reply(context, {"error": str(error)}, getattr(error, "reply_status", 400))
+    return vision.reply(context, match(first, second, threshold, reach))
 
 
 def match(first, second, threshold, reach):
@@ -54,7 +49,7 @@ def look(image, box):
     left, top = max(0, round(box[0])), max(0, round(box[1]))
     right, bottom = min(width, round(box[2])), min(height, round(box[3]))
     if right <= left or bottom <= top:
-        raise BadRequestError("a box lies outside its image")
+        raise ValueError("a box lies outside its image")
     hsv = cv2.cvtColor(image[top:bottom, left:right], cv2.COLOR_BGR2HSV)
     histogram = cv2.calcHist([hsv], [0, 1], None, [24, 16], [0, 180, 0, 256])
     return cv2.normalize(histogram, None, 1.0, 0.0, cv2.NORM_L1)
@@ -65,50 +60,24 @@ def distance(view, other):
     return cv2.compareHist(view, other, cv2.HISTCMP_BHATTACHARYYA)
 
 
-def read_request(body):
-    if not isinstance(body, dict):
-        raise BadRequestError("send a JSON object, with the header Content-Type: application/json")
-    missing = {"image0", "image1", "boxes0", "boxes1"} - set(body)
-    if missing:
-        raise BadRequestError(f"keys are missing: {', '.join(sorted(missing))}")
-    threshold = body.get("threshold", DEFAULT_THRESHOLD)
-    reach = body.get("max_distance", DEFAULT_MAX_DISTANCE)
+def read_request(event):
+    fields = vision.fields(event)
+    threshold = fields.get("threshold", DEFAULT_THRESHOLD)
+    reach = fields.get("max_distance", DEFAULT_MAX_DISTANCE)
     if not isinstance(threshold, (int, float)) or not isinstance(reach, (int, float)):
-        raise BadRequestError('"threshold" and "max_distance" must be numbers')
-    first = views(body["image0"], body["boxes0"])
-    return first, views(body["image1"], body["boxes1"]), threshold, reach
-
-
-def views(text, boxes):
-    """The centre and the look of each box."""
-    image = decode(text)
-    found = []
-    try:
-        for box in boxes:
-            left, top, right, bottom = (float(value) for value in box["points"])
-            centre = (left + right) / 2, (top + bottom) / 2
-            found.append((centre, look(image, (left, top, right, bottom))))
-    except (KeyError, TypeError, ValueError):
-        raise BadRequestError("each box needs points: left, top, right, bottom") from None
-    return found
-
-
-def decode(text):
-    """The image in 8-bit colours, blue first as OpenCV has them."""
-    try:
-        data = np.frombuffer(base64.b64decode(text, validate=True), np.uint8)
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR)
-    except (TypeError, ValueError, cv2.error):
-        image = None
-    if image is None:
-        raise BadRequestError("the image cannot be decoded")
-    return image
-
-
-def reply(context, content, status):
-    return context.Response(
-        body=json.dumps(content),
-        headers={},
-        content_type="application/json",
-        status_code=status,
+        raise ValueError('"threshold" and "max_distance" must be numbers')
+    first, second = (
+        views(vision.decode(event, key=f"image{i}", mode="BGR"), fields.get(f"boxes{i}"))
+        for i in (0, 1)
     )
+    return first, second, threshold, reach
+
+
+def views(image, boxes):
+    """The centre and the look of each box."""
+    try:
+        places = [[float(value) for value in box["points"]] for box in boxes]
+        centres = [((left + right) / 2, (top + bottom) / 2) for left, top, right, bottom in places]
+    except (KeyError, TypeError, ValueError):
+        raise ValueError("each box needs points: left, top, right, bottom") from None
+    return [(centre, look(image, box)) for centre, box in zip(centres, places, strict=True)]

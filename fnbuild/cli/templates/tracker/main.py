@@ -5,10 +5,10 @@ tracker into `start` and `follow`.
 """
 
 import base64
-import json
 
 import cv2
-import numpy as np
+
+from fnbuild import vision
 
 # The remembered look of a box is kept this small: states travel through the browser.
 PATCH = 48
@@ -19,10 +19,6 @@ SCALES = (0.94, 1.0, 1.06)
 LIKENESS = 0.4
 
 
-class BadRequestError(Exception):
-    """The caller's mistake, told to the caller."""
-
-
 def init_context(context):
     # Load your model here: this runs once in each worker.
     context.logger.info("The tracker is ready")
@@ -30,18 +26,19 @@ def init_context(context):
 
 def handler(context, event):
     try:
-        image, shapes, states = read_request(event.body)
+        image = vision.decode(event, mode="L")
+        shapes, states = read_shapes(vision.fields(event))
         results = [
             follow(image, states[i]) if i < len(states) else start(image, box_of(shape))
             for i, shape in enumerate(shapes)
         ]
-    except BadRequestError as error:
-        return reply(context, {"error": str(error)}, 400)
+    except ValueError as error:  # vision's errors are ValueErrors
+        return vision.reply(context, {"error": str(error)}, getattr(error, "reply_status", 400))
     content = {
         "shapes": [{"type": "rectangle", "points": state["box"]} for state in results],
         "states": results,
     }
-    return reply(context, content, 200)
+    return vision.reply(context, content)
 
 
 def start(image, box):
@@ -59,9 +56,9 @@ def follow(image, state):
     """The state in this frame: the place around the old one that looks most like the patch."""
     try:
         left, top, right, bottom = (float(v) for v in state["box"])
-        patch = decode(state["patch"])
+        patch = vision.decode_image(base64.b64decode(state["patch"]), mode="L")
     except (KeyError, TypeError, ValueError):
-        raise BadRequestError("this state is not one of this tracker's") from None
+        raise ValueError("this state is not one of this tracker's") from None
     width, height = right - left, bottom - top
     area = inside(
         image,
@@ -108,37 +105,14 @@ def box_of(shape):
     try:
         left, top, right, bottom = (float(value) for value in points)
     except (TypeError, ValueError):
-        raise BadRequestError("a shape is a rectangle: left, top, right, bottom") from None
+        raise ValueError("a shape is a rectangle: left, top, right, bottom") from None
     if right <= left or bottom <= top:
-        raise BadRequestError("the rectangle has no area")
+        raise ValueError("the rectangle has no area")
     return left, top, right, bottom
 
 
-def read_request(body):
-    if not isinstance(body, dict) or "image" not in body:
-        raise BadRequestError('send a JSON object with the image in base64 under "image"')
-    shapes, states = body.get("shapes"), body.get("states") or []
+def read_shapes(fields):
+    shapes, states = fields.get("shapes"), fields.get("states") or []
     if not isinstance(shapes, list) or not isinstance(states, list):
-        raise BadRequestError('"shapes" and "states" must be lists')
-    return decode(body["image"]), shapes, states
-
-
-def decode(text):
-    """The image in 8-bit grey: the tracker needs no colours."""
-    try:
-        data = np.frombuffer(base64.b64decode(text, validate=True), np.uint8)
-        image = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
-    except (TypeError, ValueError, cv2.error):
-        image = None
-    if image is None:
-        raise BadRequestError("the image cannot be decoded")
-    return image
-
-
-def reply(context, content, status):
-    return context.Response(
-        body=json.dumps(content),
-        headers={},
-        content_type="application/json",
-        status_code=status,
-    )
+        raise ValueError('"shapes" and "states" must be lists')
+    return shapes, states

@@ -1,0 +1,107 @@
+"""`fnbuild prune`: remove what no revision needs any more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fnbuild.cli.lazy import Command
+from fnbuild.cli.output import output_option
+from fnbuild.cli.session import Session, note, pass_session, warn
+
+if TYPE_CHECKING:
+    from fnbuild.platforms import Leftover
+    from fnbuild.spec.types import Raw
+
+
+@click.command(cls=Command)
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--dry-run", is_flag=True, help="List what would go, and remove nothing.")
+@click.option(
+    "--all",
+    "named",
+    is_flag=True,
+    help="Remove images, too, that only a name of yours keeps, such as NAME:latest.",
+)
+@click.option(
+    "-r",
+    "--registry",
+    "registries",
+    multiple=True,
+    metavar="URL",
+    help="Search a whole registry for builds that nothing here needs. Repeatable.",
+)
+@output_option()
+@pass_session
+@click.pass_context
+def prune(ctx: click.Context, session: Session, /, names: tuple[str, ...], **flags: Any) -> None:
+    """Remove what no revision on record needs: of the functions NAME, or of all.
+
+    Images of the engine and builds in registries (with --platform local or kube), containers of
+    deploys that were killed (local), Python environments and staged copies (process). Only what
+    fnbuild has made is looked at.
+    """
+    from fnbuild import prune as pruning
+    from fnbuild.errors import FnbuildError
+
+    platform = session.connect()
+    request = pruning.PruneRequest(session.namespace, names, flags["registries"], flags["named"])
+    survey = pruning.find(platform, request)
+    for text in survey.warnings:
+        warn(text)
+    rows, failed = [], False
+    for leftover in survey.leftovers:
+        outcome = "would be removed"
+        if not flags["dry_run"]:
+            try:
+                reason = pruning.remove(platform, leftover)
+                outcome = f"stays: {reason}" if reason else "removed"
+            except FnbuildError as error:
+                failed, outcome = True, f"failed: {error.message}"
+        rows.append(_row(leftover, outcome))
+    _show(rows, flags["output"])
+    _summarize(rows, survey.only_named, dry_run=flags["dry_run"])
+    if failed:
+        ctx.exit(1)
+
+
+def _row(leftover: Leftover, outcome: str) -> Raw:
+    return {
+        "kind": leftover.kind,
+        "name": leftover.name,
+        "function": leftover.function,
+        "size": leftover.size,
+        "reason": leftover.reason,
+        "outcome": outcome,
+    }
+
+
+def _show(rows: list[Raw], output: str) -> None:
+    from fnbuild.build.image.report import megabytes
+    from fnbuild.cli.output import show_value, table
+
+    if output in ("json", "yaml"):
+        show_value(rows, output)
+    elif rows:
+        header = ["kind", "name", "size", "outcome"]
+        if output == "wide":
+            header[2:2] = ["function", "reason"]
+        cells = [{**row, "size": megabytes(row["size"]) if row["size"] else ""} for row in rows]
+        click.echo(table(header, [[row[key] for key in header] for row in cells]))
+
+
+def _summarize(rows: list[Raw], only_named: int, *, dry_run: bool) -> None:
+    """Print on stderr how much was removed, and what else could be."""
+    from fnbuild.build.image.report import megabytes
+
+    done = [row for row in rows if row["outcome"] in ("removed", "would be removed")]
+    size = megabytes(sum(row["size"] for row in done))
+    verb = "would be removed" if dry_run else "removed"
+    # Layers that images share are counted with each of them.
+    note(f"{len(done)} {verb}, up to {size}" if done else "there is nothing to remove")
+    if only_named:
+        note(
+            f"images that no revision needs and that a name of yours keeps: {only_named};"
+            " `--all` removes them, too"
+        )

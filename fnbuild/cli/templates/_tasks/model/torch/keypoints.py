@@ -1,0 +1,54 @@
+"""A small network in PyTorch, made from the configuration below.
+
+It has learned nothing yet: put the weights of your own beside this file as weights.pt.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+WEIGHTS = Path(__file__).with_name("weights.pt")
+SIZE = 128  # pictures are shrunk to this width and height
+CHANNELS = (8, 16)
+POINTS = ("top", "right", "bottom", "left")
+
+
+class Model:
+    def __init__(self):
+        torch.manual_seed(0)
+        torch.set_num_threads(1)  # each worker is a process: more would only disturb one another
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        layers, before = [], 3
+        for channels in CHANNELS:
+            layers += [nn.Conv2d(before, channels, 3, stride=2, padding=1), nn.ReLU()]
+            before = channels
+        layers.append(nn.Conv2d(before, len(POINTS), 1))  # a map for each point
+        self.network = nn.Sequential(*layers)
+        if WEIGHTS.exists():
+            self.network.load_state_dict(torch.load(WEIGHTS, map_location="cpu", weights_only=True))
+        self.network.to(self.device).eval()
+
+    def infer(self, image, threshold):
+        """Return label, {name: (x, y)} in pixels and confidence of each thing.
+
+        `image` is RGB as uint8, height x width x 3.
+        """
+        height, width = image.shape[:2]
+        maps = 1 / (1 + np.exp(-self._run(image)))
+        confidence = maps.max(axis=(1, 2)).mean()
+        if confidence < threshold:
+            return []
+        places = {}
+        for name, scores in zip(POINTS, maps, strict=True):
+            row, column = np.unravel_index(scores.argmax(), scores.shape)
+            x, y = (column + 0.5) / scores.shape[1] * width, (row + 0.5) / scores.shape[0] * height
+            places[name] = (x, y)
+        return [("object", places, confidence)]
+
+    @torch.inference_mode()
+    def _run(self, image):
+        batch = torch.from_numpy(image).to(self.device).permute(2, 0, 1)[None].float() / 255
+        small = nn.functional.interpolate(batch, (SIZE, SIZE), mode="bilinear", antialias=True)
+        return self.network(small)[0].cpu().numpy()
