@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from fnbuild import trees
 from fnbuild.build import staging
 from fnbuild.datadir import data_dir
-from fnbuild.errors import PreconditionError, Report, UnavailableError
-from fnbuild.platforms import Artifact, Deployment, Platform, Progress
+from fnbuild.errors import FnbuildError, PreconditionError, Report, UnavailableError
+from fnbuild.platforms import Artifact, Deployment, Plan, Platform, Progress
 from fnbuild.spec.locate import display
 from fnbuild.spec.reader import Loaded
 from fnbuild.spec.types import Function
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 # These platforms run what this machine's engine has; the others' machines fetch it from a registry.
 ENGINE_OF = {"local": "docker"}
 """Which engine makes the images of a platform; for one that is not here, any will do."""
-# Letters of an image's id that tell it from every other of its name.
-_ID_LETTERS = 12
 
 
 def given(image: str, current: Deployment | None) -> Artifact | None:
@@ -63,8 +61,22 @@ def planned(
     return Artifact("image", reference, digest, pinned=pinned)
 
 
+def unpushed(plan: Plan, platform: Platform) -> tuple[str, ...]:
+    """Return a warning if manifests refer to an image that was not pushed yet."""
+    artifact = plan.artifact
+    fetched = platform.runs == "image" and platform.name not in ENGINE_OF
+    if not fetched or not artifact.digest or artifact.pinned:
+        return ()
+    if not plan.function.spec.build.registry:
+        return ()  # nothing will push it; the platform has its own warning for that
+    return (
+        f"the image {artifact.reference} was not pushed from this code yet: manifests that name it"
+        " cannot run before `fnbuild build` or a deploy with the same `-r` pushes it",
+    )
+
+
 def _pushed(function: Function, reference: str, digest: str) -> str:
-    """The exact reference of the image as it was pushed, "" unless it has this code in it."""
+    """Return the exact reference of the pushed image, "" unless it contains this code."""
     from fnbuild.build.image import names
     from fnbuild.build.image.builder import DIGEST_LABEL
     from fnbuild.build.image.engine import choose
@@ -80,9 +92,11 @@ def _pushed(function: Function, reference: str, digest: str) -> str:
     if facts is None or facts.labels.get(DIGEST_LABEL) != digest:
         return ""
     name = names.check_reference(target, "the image")["name"]
-    own = names.check_reference(reference, "the image")["name"]
-    found = (one.removeprefix(f"{name}@") for one in facts.digests if one.startswith(f"{name}@"))
-    return next((f"{own}@{one}" for one in found), "")
+    tag = names.build_tag(reference, facts.id)
+    matches = (
+        pushed.removeprefix(f"{name}@") for pushed in facts.digests if pushed.startswith(f"{name}@")
+    )
+    return next((f"{tag}@{match}" for match in matches), "")
 
 
 def _reference(function: Function, platform: Platform) -> str:
@@ -107,8 +121,9 @@ def made(
 ) -> Iterator[Artifact]:
     """Stage the code and, where the platform runs images, build one, unless it is `ready` already.
 
-    A staged copy is gone behind the block, unless the platform took it over. What `previous`, the
-    recorded code of a revision, has already is shared with it.
+    A staged copy is removed after the block, unless the platform took it over. What `previous`, the
+    recorded code of a revision, has already is shared with it. The user's name in the registry,
+    such as `…:latest`, refers to the new image only after the block has succeeded.
     """
     if platform.runs == "folder":
         _refuse(ready, platform)
@@ -118,25 +133,30 @@ def made(
     elif ready is not None:
         yield ready
     else:
+        from fnbuild.build.image import builder
         from fnbuild.build.image.engine import choose
 
         engine = choose(ENGINE_OF.get(platform.name))
-        built = build(loaded, engine, progress)
+        built = _built(loaded, engine, progress)
         reference = _reference(loaded.function, platform)
         pinned = "" if platform.name in ENGINE_OF else _pinned(reference, built, engine)
         yield Artifact("image", reference, built.digest, built.warnings, built.id, pinned)
+        try:
+            builder.publish(built, engine, progress)
+        except FnbuildError as error:
+            named = f"{built.pushed} is not its image yet"
+            progress(f"warning: the function runs, but {named}: {error.message}")
 
 
 def _pinned(reference: str, built: Built, engine: Engine) -> str:
-    """The image by its digest in the registry; without a registry, by a name of its own."""
+    """Return the image's reference by the tag of its build, with its digest in a registry."""
     from fnbuild.build.image import names
 
-    name = names.check_reference(reference, "the image")["name"]
+    tag = names.build_tag(reference, built.id)
     if built.pushed:
-        return f"{name}@{built.pushed_digest}" if built.pushed_digest else ""
-    own = f"{name}:{built.id.removeprefix('sha256:')[:_ID_LETTERS]}"
-    engine.tag(built.id, own)
-    return own
+        return f"{tag}@{built.pushed_digest}" if built.pushed_digest else tag
+    engine.tag(built.id, tag)
+    return tag
 
 
 def _refuse(ready: Artifact | None, platform: Platform) -> None:
@@ -149,7 +169,15 @@ def _refuse(ready: Artifact | None, platform: Platform) -> None:
 
 
 def build(loaded: Loaded, engine: Engine, progress: Progress) -> Built:
-    """Build the function's image from its code as it is now."""
+    """Build the function's image from its current code, and push its build tag and its name."""
+    from fnbuild.build.image import builder
+
+    built = _built(loaded, engine, progress)
+    builder.publish(built, engine, progress)
+    return built
+
+
+def _built(loaded: Loaded, engine: Engine, progress: Progress) -> Built:
     from fnbuild.build.image import builder
 
     progress(f"staging {display(loaded.folder)}")
@@ -166,7 +194,7 @@ def staged(loaded: Loaded, previous: Path | None, progress: Progress) -> Iterato
     try:
         yield staging.stage(loaded, folder, progress, previous)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        trees.discard(folder)
 
 
 def described(function: Function, artifact: Artifact) -> Function:

@@ -1,8 +1,9 @@
-"""What the scripts ask of pip."""
+"""What the scripts ask of pip, and what they write."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -13,14 +14,74 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("name", ["install", "photos"])
-def test_pip_keeps_warnings_of_its_configuration_to_itself(name: str, tmp_path: Path) -> None:
-    """As loud as the script lets it be, in a place whose pip.conf names a folder that is gone."""
+# A build backend that makes an editable wheel and needs nothing.
+BACKEND = """\
+import zipfile
+
+def build_editable(folder, settings=None, metadata=None):
+    name = "small-1-py3-none-any.whl"
+    with zipfile.ZipFile(folder + "/" + name, "w") as wheel:
+        about = "Metadata-Version: 2.1\\nName: small\\nVersion: 1\\nRequires-Dist: tiny\\n"
+        wheel.writestr("small-1.dist-info/METADATA", about)
+        wheel.writestr("small-1.dist-info/WHEEL", "Wheel-Version: 1.0\\nTag: py3-none-any\\n")
+        wheel.writestr("small-1.dist-info/RECORD", "")
+    return name
+"""
+PROJECT = """\
+[project]
+name = "small"
+version = "1"
+
+[build-system]
+requires = []
+build-backend = "backend"
+backend-path = ["."]
+"""
+
+
+def write_wheel(folder: Path) -> None:
     metadata = "Metadata-Version: 2.1\nName: tiny\nVersion: 1\n"
-    with zipfile.ZipFile(tmp_path / "tiny-1-py3-none-any.whl", "w") as wheel:
+    with zipfile.ZipFile(folder / "tiny-1-py3-none-any.whl", "w") as wheel:
         wheel.writestr("tiny-1.dist-info/METADATA", metadata)
         wheel.writestr("tiny-1.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
         wheel.writestr("tiny-1.dist-info/RECORD", "")
+
+
+def install(checkout: Path, links: str) -> subprocess.CompletedProcess[str]:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    env |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": links}
+    command = [checkout / "scripts/install"]
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+
+
+def test_install_shows_its_progress_and_is_quiet_when_there_is_nothing_to_do(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "scripts").mkdir()
+    shutil.copy(ROOT / "scripts/install", tmp_path / "scripts")
+    (tmp_path / "pyproject.toml").write_text(PROJECT)
+    (tmp_path / "backend.py").write_text(BACKEND)
+    # The folder of wheels that is not there makes pip warn.
+    failed = install(tmp_path, f"{tmp_path}/gone")
+    assert failed.returncode != 0
+    assert "No matching distribution found for tiny" in failed.stderr
+    assert not (tmp_path / ".venv/.installed").exists()
+    write_wheel(tmp_path)
+    done = install(tmp_path, f"{tmp_path}/gone {tmp_path}")
+    assert done.returncode == 0, done.stderr
+    lines = done.stderr.splitlines()
+    assert "installing fnbuild into .venv" in lines
+    assert any(line.startswith("  Processing ") and "tiny-1" in line for line in lines), lines
+    assert any(line.startswith("  Installing collected packages: ") for line in lines)
+    assert "WARNING" not in done.stderr
+    again = install(tmp_path, "")
+    assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("name", ["photos"])
+def test_pip_keeps_warnings_of_its_configuration_to_itself(name: str, tmp_path: Path) -> None:
+    """As loud as the script lets it be, in a place whose pip.conf names a folder that is gone."""
+    write_wheel(tmp_path)
     script = (ROOT / "scripts" / name).read_text()
     pip, quiet = (sys.executable, "-m", "pip", "download"), ["--quiet"] * script.count("--quiet")
     places = f"{tmp_path}/gone {tmp_path}"
@@ -32,3 +93,14 @@ def test_pip_keeps_warnings_of_its_configuration_to_itself(name: str, tmp_path: 
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("name", ["reference", "onnx-templates"])
+def test_what_scripts_write_is_up_to_date(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / name, "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,94 @@
+"""What `fnbuild init --task … --framework …` writes is deployed as it stands and answers CVAT."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fnbuild.check.reply import read
+from fnbuild.check.request import build, read_image
+from fnbuild.cli.starters import REQUIREMENTS, TASKS
+from fnbuild.runtime.http.client import request
+from fnbuild.spec import labels
+from fnbuild.spec.reader import load
+
+PAIRS = [f"{task}-{framework}" for task in TASKS for framework in REQUIREMENTS]
+
+
+@pytest.fixture(scope="module")
+def new(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All of them, each in a folder of its name."""
+    home = tmp_path_factory.mktemp("tasks")
+    for pair in PAIRS:
+        task, framework = pair.split("-")
+        _fnbuild(home, "init", pair, "--task", task, "--framework", framework)
+    return home
+
+
+def _fnbuild(home: Path, *words: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "fnbuild", *words],
+        cwd=home,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def urls(new: Path) -> Iterator[dict[str, str]]:
+    """Their addresses, once deployed on the interpreter of the tests, which has what they need."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FNBUILD_DATA_DIR", str(new / "data"))
+        here = ("--env", f"NUCLIO_PYTHON_EXE_PATH={sys.executable}", "--concurrency", "4")
+        _fnbuild(new, "deploy", "--path", ".", "--recursive", *here)
+        shown = json.loads(_fnbuild(new, "get", "functions", "-o", "json"))
+        yield {
+            one["metadata"]["name"]: f"http://127.0.0.1:{one['status']['httpPort']}"
+            for one in shown
+        }
+        _fnbuild(new, "down")
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_each_is_whole_and_short(new: Path, pair: str) -> None:
+    loaded = load(new / pair)
+    assert [str(finding) for finding in loaded.report] == []
+    assert len((new / pair / "main.py").read_text().splitlines()) <= 25
+    assert len((new / pair / "model.py").read_text().splitlines()) <= 70
+    for path in (new / pair).iterdir():
+        if path.suffix != ".onnx":
+            assert not {"FUNCTION_NAME", "LABEL_SPEC", "DESCRIPTION"} & set(
+                path.read_text().split()
+            )
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_each_answers_a_picture(
+    new: Path, urls: dict[str, str], pair: str, photo: Callable[[str], Path]
+) -> None:
+    loaded = load(new / pair).function
+    sent = build("detector", read_image(photo("astronaut.png")), threshold=0.3)
+    json_body = {"Content-Type": "application/json"}
+    answer = request("POST", urls[pair], "/", sent.body, json_body)
+    assert answer.status == 200, answer.body
+    reading = read("detector", json.loads(answer.body), labels.of(loaded), sent.picture.size, sent)
+    assert reading.shapes
+    assert [str(problem) for problem in reading.problems] == []
+    shape = TASKS[pair.split("-", maxsplit=1)[0]].shape
+    assert {found.type for found in reading.shapes} == {shape}
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("body", [b"raw", {"image": "***"}, {"image": 3}])
+def test_mistakes_are_the_callers(new: Path, pair: str, body: object, handler: Callable) -> None:  # type: ignore[type-arg]
+    status, content = handler(new / pair)(body)
+    assert status == 400
+    assert content["error"]
