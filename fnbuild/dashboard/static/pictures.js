@@ -7,6 +7,8 @@
 const ORIENTATION = 0x0112;
 const VIDEO = /^video\//;
 const KEPT = 40;
+// Milliseconds to wait for the frame of a video that was sought to be painted.
+const PRESENTED_WITHIN = 250;
 
 /** Samples that need no file: their name and how to get the source. */
 export const SAMPLES = {
@@ -155,8 +157,11 @@ async function fromVideo(file) {
 
   async function frameAt(time, name) {
     const sought = heard(video, "seeked", `${file.name} cannot be shown at ${time.toFixed(2)} s`);
+    const presented = new Promise((resolve) => video.requestVideoFrameCallback?.(resolve));
     video.currentTime = Math.min(time, video.duration);
     await sought;
+    // A busy browser may still paint the frame before; one that is sought again is not presented again.
+    await Promise.race([presented, new Promise((resolve) => setTimeout(resolve, PRESENTED_WITHIN))]);
     const { videoWidth: width, videoHeight: height } = video;
     const canvas = canvasOf(video, width, height);
     return { name, blob: await encoded(canvas), bitmap: canvas, width, height };

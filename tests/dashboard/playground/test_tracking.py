@@ -56,7 +56,14 @@ def forward(there: Playground, i: int) -> None:
     there.answered(i + 1)
 
 
-def test_a_box_is_followed_through_a_video(play: Play, video: Path) -> None:
+def frame_number(image: str, photo: Photo) -> int:
+    """The frame of the video that a request carries."""
+    sent = cv2.imdecode(np.frombuffer(base64.b64decode(image), np.uint8), cv2.IMREAD_COLOR)
+    differences = [float(cv2.norm(sent, frame(photo, i))) for i in range(FRAMES)]
+    return differences.index(min(differences))
+
+
+def test_a_box_is_followed_through_a_video(play: Play, video: Path, photo: Photo) -> None:
     there = play("optical-flow")
     there.choose(video)
     at(there, 0)
@@ -76,6 +83,7 @@ def test_a_box_is_followed_through_a_video(play: Play, video: Path) -> None:
     for i in range(1, 4):
         forward(there, i)
         sent = there.sent[i]
+        assert frame_number(sent["image"], photo) == i
         assert (sent["shapes"], sent["states"]) == ([None], states)
         states = there.reply["states"]
         points = there.reply["shapes"][0]["points"]
