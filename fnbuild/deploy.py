@@ -29,9 +29,11 @@ from fnbuild.platforms import (
 )
 from fnbuild.platforms.recorded import PREVIOUS_STATE, without_skip
 from fnbuild.spec import import_rules, reader
+from fnbuild.spec.function_rules import unset_secrets
 from fnbuild.spec.merge import merge
 from fnbuild.spec.rules import complete
 from fnbuild.spec.secrets import refuse_masked, without_secrets
+from fnbuild.spec.sensitive import marked
 from fnbuild.spec.types import Function, Metadata, Raw, to_dict
 
 DEFAULT_NAMESPACE = "nuclio"
@@ -209,14 +211,20 @@ def _apply(
 
 
 def update(platform: Platform, request: DeployRequest, progress: Progress) -> Deployment:
-    """Change the stored configuration of a function and run it from its recorded code."""
+    """Change the stored configuration of a function and run it from its recorded code.
+
+    Secrets that the request declares and the function does not set are warnings.
+    """
     assert request.name is not None
     current = platform.deployment(request.namespace, request.name)
     function = _switched(complete(merge(request.overrides, current.function)), request)
     metadata = _identity(function, request.namespace, request.name)
     function = msgspec.structs.replace(function, metadata=metadata)
     refuse_masked(to_dict(function))
-    return reconfigure(platform, current, function, request.options, progress)
+    updated = reconfigure(platform, current, function, request.options, progress)
+    declared = marked(request.overrides.metadata.annotations)
+    unset = [f"{message}; {hint}" for message, hint in unset_secrets(function, declared)]
+    return replace(updated, warnings=(*updated.warnings, *unset))
 
 
 def reconfigure(

@@ -6,13 +6,16 @@ import base64
 import binascii
 import re
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from fnbuild.spec.hints import closest, meant
 from fnbuild.spec.locate import display
 from fnbuild.spec.quantities import duration
+from fnbuild.spec.sensitive import SECRET_ENV, marked
 from fnbuild.spec.source import shown
 from fnbuild.spec.subject import Subject
+from fnbuild.spec.types import Function
 
 RESERVED_NAMES = frozenset({"dashboard", "controller", "dlx", "scaler"})
 MAX_NAME = 63
@@ -175,6 +178,37 @@ def variables(subject: Subject) -> None:
         if variable.value and variable.value_from:
             message = f"{variable.name} has both value and valueFrom; Kubernetes takes one"
             subject.error("env-two-values", message, ("spec", "env", index, "valueFrom"))
+
+
+def secret_variables(subject: Subject) -> None:
+    """Variables that are declared to be secrets are set."""
+    path = ("metadata", "annotations", SECRET_ENV)
+    declared = marked(subject.function.metadata.annotations)
+    for message, hint in unset_secrets(subject.function, declared):
+        subject.warning("secret-env-unset", message, path, hint)
+
+
+def unset_secrets(function: Function, declared: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield a message and a remedy for each of the declared secrets that no variable is called.
+
+    With `envFrom`, only the cluster knows all variables.
+    """
+    spec = function.spec
+    containers = [*spec.sidecars, *spec.init_containers]
+    if spec.env_from or any(container.get("envFrom") for container in containers):
+        return
+    names = {variable.name for variable in spec.env}
+    for container in containers:
+        variables = container.get("env") or ()
+        names |= {str(variable.get("name")) for variable in variables if isinstance(variable, dict)}
+    for missing in sorted(set(declared) - names):
+        word = closest(missing, names)
+        question = f"did you mean {word}? " if word else ""
+        yield (
+            f"the variable {shown(missing)} is declared to be a secret, but the function"
+            " does not set it",
+            f"{question}`--secret-env {missing}=VALUE` sets it",
+        )
 
 
 def images(subject: Subject) -> None:

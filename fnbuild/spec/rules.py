@@ -27,6 +27,7 @@ RULES: tuple[Callable[[Subject], None], ...] = (
     function_rules.handler,
     function_rules.event_timeout,
     function_rules.variables,
+    function_rules.secret_variables,
     function_rules.images,
     function_rules.build,
     function_rules.code_entry,

@@ -110,6 +110,17 @@ def test_declared_variables_stay_declared(fnbuild: Fnbuild, folder: Path) -> Non
     assert shown["metadata"]["annotations"]["fnbuild.io/secret-env"] == "BADGE,MODEL"
 
 
+def test_a_secret_that_is_not_set_is_a_warning(fnbuild: Fnbuild, folder: Path) -> None:
+    for command in (("deploy", "--path", folder), ("update", "function", "keeper")):
+        wrong = done(fnbuild(*command, "--secret-env", "THRESHOLDS", "--secret-env", "MODEL"))
+        assert "'THRESHOLDS' is declared to be a secret, but the function does not" in wrong.err
+        assert "did you mean THRESHOLD?" in wrong.err
+        assert "`--secret-env THRESHOLDS=VALUE`" in wrong.err
+        assert "MODEL" not in wrong.err
+    right = done(fnbuild("update", "function", "keeper", "--secret-env", "MODEL=small"))
+    assert "declared to be a secret" not in right.err
+
+
 def test_names_that_cannot_be_declared(fnbuild: Fnbuild, folder: Path) -> None:
     for text in ("=x", "A,B=x", ""):
         refused = fnbuild("deploy", "--path", folder, "--secret-env", text)

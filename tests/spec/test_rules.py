@@ -273,3 +273,19 @@ def test_workers_of_a_flag_replace_those_of_the_file(
     assert list(loaded.report) == []
     assert loaded.function.spec.triggers["web"].num_workers == 1
     assert loaded.function.spec.triggers["web"].kind == "http"
+
+
+SECRET = "  annotations: {fnbuild.io/secret-env: 'API_KEYS, B'}\nspec:\n  env: [{name: API_KEY}]\n"
+
+
+def test_a_declared_secret_that_is_not_set(folder: Folder) -> None:
+    text = GOOD.replace("spec:\n", SECRET)
+    first, second = folder.findings(text)
+    assert (first.severity, first.rule, at(first)) == ("warning", "secret-env-unset", (3, 40))
+    assert "'API_KEYS'" in first.message
+    assert "did you mean API_KEY?" in (first.hint or "")
+    assert "did you mean" not in (second.hint or "")
+    of_cluster = "spec:\n  envFrom: [{secretRef: {name: passwords}}]\n"
+    assert folder.findings(text.replace("spec:\n", of_cluster)) == []
+    of_sidecar = "spec:\n  sidecars: [{name: s, image: i, env: [{name: API_KEYS}, {name: B}]}]\n"
+    assert folder.findings(text.replace("spec:\n", of_sidecar)) == []
