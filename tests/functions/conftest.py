@@ -1,6 +1,8 @@
 """Functions called in two ways: their handler directly, and through the real processor."""
 
+import base64
 import importlib
+import io
 import json
 import os
 import signal
@@ -15,6 +17,7 @@ from typing import Any
 
 import nuclio_sdk
 import pytest
+from PIL import Image
 
 from fnbuild.runtime.http.client import request
 from fnbuild.spec.reader import load
@@ -93,6 +96,15 @@ def serve(tmp_path: Path) -> Iterator[Callable[[Path], str]]:
             process.send_signal(signal.SIGTERM)
         for process in running:
             process.wait(timeout=DEADLINE)
+
+
+@pytest.fixture(scope="session")
+def huge_image() -> str:
+    """A small file that would take half a gigabyte of memory once decoded, in base64."""
+    out = io.BytesIO()
+    Image.new("1", (13_376, 13_376)).save(out, "PNG")
+    assert out.tell() < 30_000
+    return base64.b64encode(out.getvalue()).decode()
 
 
 def _until_ready(process: subprocess.Popen[bytes], admin: str, log: Path) -> None:

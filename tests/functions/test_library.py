@@ -1,10 +1,13 @@
 """Every entry of the function library is whole: what a reader of the folder expects is there."""
 
+import base64
+import io
 import json
 import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from fnbuild.spec import labels
 from fnbuild.spec.reader import load
@@ -46,3 +49,24 @@ def test_a_function_is_whole(folder):
             packages = re.findall(r"'([^']+)'", directive.value)
             assert packages
             assert all("==" in each or (">=" in each and "<" in each) for each in packages)
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_images_above_the_pixel_limit_are_refused(handler, huge_image, folder):
+    status, content = handler(folder)({"image": huge_image})
+    assert status == 413
+    assert "13376 x 13376" in content["error"]
+
+
+def test_states_above_the_pixel_limit_are_refused(handler, huge_image):
+    frame = io.BytesIO()
+    Image.new("L", (40, 40)).save(frame, "PNG")
+    state = {"type": "rectangle", "points": [1, 1, 9, 9], "area": [0, 0, 20, 20]}
+    body = {
+        "image": base64.b64encode(frame.getvalue()).decode(),
+        "shapes": [None],
+        "states": [{**state, "patch": huge_image}],
+    }
+    status, content = handler(LIBRARY / "opencv" / "optical-flow")(body)
+    assert status == 400
+    assert "not one of this tracker's" in content["error"]

@@ -37,6 +37,9 @@ def encoded(image, kind="PNG", **options):
     return out.getvalue()
 
 
+SMALL = base64.b64encode(encoded(Image.new("RGB", (2, 2)))).decode()
+
+
 def detect(function, folder, image, **options):
     """The shapes of a reply that CVAT has nothing to object to."""
     sent = build("detector", image, **options)
@@ -147,7 +150,7 @@ def test_a_large_photograph_is_scaled_and_the_boxes_scaled_back(faces, photo):
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (b"\x89PNG raw bytes", "Content-Type: application/json"),
+        (b"\x89PNG raw bytes", "neither a JSON object nor a JPEG"),
         ("text", "JSON object"),
         (None, "JSON object"),
         ([], "JSON object"),
@@ -156,8 +159,9 @@ def test_a_large_photograph_is_scaled_and_the_boxes_scaled_back(faces, photo):
         ({"image": "***"}, "not base64"),
         ({"image": "äöü"}, "not base64"),
         ({"image": ""}, "empty"),
-        ({"image": "aGVsbG8="}, "cannot be decoded"),
-        ({"image": "aGVsbG8=", "threshold": "high"}, "threshold"),
+        ({"image": "aGVsbG8="}, "no JPEG, PNG"),
+        ({"image": SMALL, "threshold": "high"}, "threshold"),
+        ({"image": SMALL, "threshold": True}, "threshold"),
     ],
 )
 def test_a_callers_mistake_is_told_to_the_caller(handler, folder, body, said):
@@ -189,4 +193,4 @@ def test_the_running_service_finds_them(serve, photo, folder, name, place):
     assert max(likeness(each.points, place) for each in reading.shapes) > 0.6
     wrong = request("POST", url, "/", b"raw", {"Content-Type": "image/png"})
     assert wrong.status == 400
-    assert "application/json" in json.loads(wrong.body)["error"]
+    assert "neither a JSON object nor a JPEG" in json.loads(wrong.body)["error"]

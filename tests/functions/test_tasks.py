@@ -71,6 +71,16 @@ def test_each_is_whole_and_short(new: Path, pair: str) -> None:
 
 
 @pytest.mark.parametrize("pair", PAIRS)
+def test_each_refuses_images_above_the_pixel_limit(
+    urls: dict[str, str], pair: str, huge_image: str
+) -> None:
+    body = json.dumps({"image": huge_image}).encode()
+    answer = request("POST", urls[pair], "/", body, {"Content-Type": "application/json"})
+    assert answer.status == 413, answer.body
+    assert "13376 x 13376" in json.loads(answer.body)["error"]
+
+
+@pytest.mark.parametrize("pair", PAIRS)
 def test_each_answers_a_picture(
     new: Path, urls: dict[str, str], pair: str, photo: Callable[[str], Path]
 ) -> None:

@@ -79,6 +79,14 @@ def test_mistakes_are_never_the_functions_failure(new, handler, kind, body):
     assert content["error"]
 
 
+@pytest.mark.parametrize("kind", labels.KINDS)
+def test_images_above_the_pixel_limit_are_refused(new, handler, huge_image, kind):
+    images = dict.fromkeys(("image", "image0", "image1"), huge_image)
+    status, content = handler(new(kind))({**images, "boxes0": [], "boxes1": []})
+    assert status == 413
+    assert "13376 x 13376" in content["error"]
+
+
 def test_the_detector_finds_a_face(new, handler, photo):
     folder = new("detector")
     reading = ask(handler(folder), "detector", folder, read_image(photo("astronaut.png")))

@@ -3,7 +3,6 @@
 import math
 
 import cv2
-import numpy as np
 
 LABEL = "face"
 CASCADE = "haarcascade_frontalface_default.xml"
@@ -12,19 +11,14 @@ CASCADE = "haarcascade_frontalface_default.xml"
 LONGEST_SIDE = 1600
 
 
-class UnreadableImageError(ValueError):
-    """The bytes are no image that OpenCV can decode."""
-
-
 class ModelHandler:
     def __init__(self):
         self.cascade = cv2.CascadeClassifier(cv2.data.haarcascades + CASCADE)
         if self.cascade.empty():
             raise RuntimeError("this OpenCV has no " + CASCADE)
 
-    def infer(self, data, threshold):
-        """Rectangles in pixels of the image, the surest first."""
-        grey = decode(data)
+    def infer(self, grey, threshold):
+        """(left, top, right, bottom) in pixels and confidence of each face, the surest first."""
         height, width = grey.shape
         scale = min(1.0, LONGEST_SIDE / max(height, width))
         if scale < 1:
@@ -41,19 +35,9 @@ class ModelHandler:
             confidence = probability(float(weight))
             if confidence >= threshold:
                 left, top, across, down = (value / scale for value in box.tolist())
-                points = [left, top, min(left + across, width), min(top + down, height)]
-                found.append((confidence, points))
-        found.sort(reverse=True)
-        return [
-            {
-                # CVAT's functions send the confidence as a string.
-                "confidence": f"{confidence:.4f}",
-                "label": LABEL,
-                "points": [round(value, 1) for value in points],
-                "type": "rectangle",
-            }
-            for confidence, points in found
-        ]
+                right, bottom = min(left + across, width), min(top + down, height)
+                found.append(((left, top, right, bottom), confidence))
+        return sorted(found, key=lambda each: -each[1])
 
 
 def probability(weight):
@@ -62,17 +46,3 @@ def probability(weight):
     On photographs real faces weigh 3 and more, most false alarms less.
     """
     return 1 / (1 + math.exp(3 - weight))
-
-
-def decode(data):
-    """Any image as 8-bit grey, turned upright by its EXIF tag: the detector needs no colours."""
-    if not data:
-        raise UnreadableImageError("the image is empty")
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
-    except cv2.error:
-        # A file that claims more pixels than OpenCV allows, for instance.
-        image = None
-    if image is None:
-        raise UnreadableImageError("the image cannot be decoded; send JPEG, PNG, WebP, BMP or TIFF")
-    return image

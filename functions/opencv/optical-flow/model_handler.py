@@ -1,11 +1,12 @@
 """Sparse optical flow: corners in and around a shape say how it moved."""
 
 import base64
-import binascii
 import math
 
 import cv2
 import numpy as np
+
+from fnbuild import vision
 
 TYPES = {"rectangle": 4, "polygon": 6, "points": 2}
 
@@ -107,10 +108,9 @@ def recalled(state):
     """Type, points, patch and area of a state."""
     try:
         kind, points = read(state)
-        data = np.frombuffer(base64.b64decode(state["patch"], validate=True), np.uint8)
-        before = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)
+        before = vision.decode_image(base64.b64decode(state["patch"], validate=True), mode="L")
         left, top, right, bottom = (float(value) for value in state["area"])
-    except (binascii.Error, cv2.error, KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError):  # vision's errors are ValueErrors
         before = None
     if before is None or not (right - left >= 1 and bottom - top >= 1):
         raise UnusableError("this state is not one of this tracker's")

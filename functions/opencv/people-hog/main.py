@@ -1,16 +1,10 @@
 """Finds standing people: the request and the reply. The detector itself is in model_handler.py."""
 
-import base64
-import binascii
-import json
+from model_handler import LABEL, ModelHandler
 
-from model_handler import ModelHandler, UnreadableImageError
+from fnbuild import vision
 
 DEFAULT_THRESHOLD = 0.5
-
-
-class BadRequestError(Exception):
-    """The caller's mistake, told to the caller."""
 
 
 def init_context(context):
@@ -21,34 +15,17 @@ def init_context(context):
 
 def handler(context, event):
     try:
-        image, threshold = read_request(event.body)
-        shapes = context.user_data.model.infer(image, threshold)
-    except (BadRequestError, UnreadableImageError) as error:
-        return reply(context, {"error": str(error)}, 400)
-    return reply(context, shapes, 200)
+        image = vision.decode(event, mode="BGR")
+        threshold = read_threshold(vision.fields(event))
+    except vision.ImageError as error:
+        return vision.reply(context, {"error": str(error)}, error.reply_status)
+    found = context.user_data.model.infer(image, threshold)
+    return vision.reply(context, [vision.rectangle(LABEL, *each) for each in found])
 
 
-def read_request(body):
-    """The encoded image and the threshold of a request as CVAT sends it."""
-    if not isinstance(body, dict):
-        raise BadRequestError("send a JSON object, with the header Content-Type: application/json")
-    if not isinstance(body.get("image"), str):
-        raise BadRequestError('the key "image" is missing: the image file in base64')
-    try:
-        image = base64.b64decode(body["image"], validate=True)
-    except (binascii.Error, ValueError):
-        raise BadRequestError('"image" is not base64') from None
+def read_threshold(fields):
     # CVAT leaves the key out when the threshold is 0.
-    threshold = body.get("threshold", DEFAULT_THRESHOLD)
-    if not isinstance(threshold, (int, float)):
-        raise BadRequestError('"threshold" must be a number from 0 to 1')
-    return image, threshold
-
-
-def reply(context, content, status):
-    return context.Response(
-        body=json.dumps(content),
-        headers={},
-        content_type="application/json",
-        status_code=status,
-    )
+    threshold = fields.get("threshold", DEFAULT_THRESHOLD)
+    if isinstance(threshold, bool) or not isinstance(threshold, (int, float)):
+        raise vision.ImageError('"threshold" must be a number from 0 to 1')
+    return threshold

@@ -3,7 +3,6 @@
 import math
 
 import cv2
-import numpy as np
 
 LABEL = "person"
 
@@ -18,18 +17,16 @@ LOWEST = 96
 OVERLAP = 0.4
 
 
-class UnreadableImageError(ValueError):
-    """The bytes are no image that OpenCV can decode."""
-
-
 class ModelHandler:
     def __init__(self):
         self.detector = cv2.HOGDescriptor()
         self.detector.setSVMDetector(cv2.HOGDescriptor_getDefaultPeopleDetector())
 
-    def infer(self, data, threshold):
-        """Rectangles in pixels of the image, the surest first."""
-        image = decode(data)
+    def infer(self, image, threshold):
+        """(left, top, right, bottom) in pixels and confidence of each person, the surest first.
+
+        `image` is in BGR.
+        """
         height, width = image.shape[:2]
         scale = min(1.0, LONGEST_SIDE / max(height, width))
         if scale < 1:
@@ -44,17 +41,8 @@ class ModelHandler:
         for box, weight in zip(boxes, weights, strict=True):
             confidence = probability(float(weight))
             if confidence >= threshold:
-                found.append((confidence, person(box.tolist(), scale, width, height)))
-        return [
-            {
-                # CVAT's functions send the confidence as a string.
-                "confidence": f"{confidence:.4f}",
-                "label": LABEL,
-                "points": [round(value, 1) for value in points],
-                "type": "rectangle",
-            }
-            for confidence, points in without_overlaps(found)
-        ]
+                found.append((person(box.tolist(), scale, width, height), confidence))
+        return without_overlaps(found)
 
 
 def person(box, scale, width, height):
@@ -71,9 +59,9 @@ def person(box, scale, width, height):
 def without_overlaps(found):
     """The surest boxes, each standing for those that overlap it."""
     kept = []
-    for confidence, box in sorted(found, reverse=True):
-        if all(overlap(box, other) <= OVERLAP for _, other in kept):
-            kept.append((confidence, box))
+    for box, confidence in sorted(found, key=lambda each: -each[1]):
+        if all(overlap(box, other) <= OVERLAP for other, _ in kept):
+            kept.append((box, confidence))
     return kept
 
 
@@ -93,17 +81,3 @@ def area(box):
 def probability(weight):
     """The detector's weight as a value from 0 to 1; most weights of real people exceed 0.5."""
     return 1 / (1 + math.exp(4 * (0.5 - weight)))
-
-
-def decode(data):
-    """Any image as 8-bit colours, turned upright by its EXIF tag."""
-    if not data:
-        raise UnreadableImageError("the image is empty")
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error:
-        # A file that claims more pixels than OpenCV allows, for instance.
-        image = None
-    if image is None:
-        raise UnreadableImageError("the image cannot be decoded; send JPEG, PNG, WebP, BMP or TIFF")
-    return image
