@@ -25,6 +25,8 @@ COUNTS: dict[str, tuple[int, int | None, str]] = {
     "cuboid": (16, 16, "8 corners"),
 }
 TYPES = (*COUNTS, "mask", "skeleton", "tag")
+INTERVAL = "interval"
+"""The type of shapes on audio: a valid label type that no image can show."""
 
 
 @dataclass(slots=True)
@@ -84,7 +86,7 @@ class Detections:
     def _located(
         self, shape: Shape, item: dict[str, Any], path: str, label: Label | None
     ) -> Shape | None:
-        if shape.type == "tag":
+        if shape.type in ("tag", INTERVAL):
             return shape
         if shape.type == "skeleton":
             return self._skeleton(shape, item, path, label)
@@ -103,7 +105,7 @@ class Detections:
             self.problems.error(path, 'the key "type" is missing', f"one of {', '.join(TYPES)}")
         elif isinstance(kind, str) and kind.lower() == "tag":
             return "tag"
-        elif kind not in TYPES:
+        elif kind not in (*TYPES, INTERVAL):
             hint = self.problems.likely(kind, TYPES) if isinstance(kind, str) else None
             self.problems.error(f"{path}.type", f"{shown(kind)} is no shape type", hint)
         else:

@@ -1,9 +1,12 @@
-"""Warnings about valid but implausible replies: coordinates from 0 to 1, confidences above 1."""
+"""Warnings about valid but implausible replies: coordinates from 0 to 1, confidences above 1,
+intervals on an image.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from fnbuild.check.detections import INTERVAL, TYPES
 from fnbuild.check.problems import Problems
 from fnbuild.check.shapes import Shape, Size
 
@@ -21,6 +24,13 @@ def judge(shapes: Sequence[Shape], place: str, size: Size, problems: Problems) -
             f"{_how_many(len(fractions))} coordinates from 0 to 1 alone, and CVAT takes pixels",
             f"multiply x by the image's width ({width}) and y by its height ({height})",
         )
+    intervals = [shape for shape in shapes if shape.type == INTERVAL]
+    if intervals:
+        problems.warning(
+            f"{place}[{intervals[0].index}].type",
+            f"{_number_of(len(intervals))} of audio cannot be drawn on an image",
+            f"shapes on images are {', '.join(TYPES)}",
+        )
     sure = [
         shape for shape in _all(shapes) if shape.confidence is not None and shape.confidence > 1
     ]
@@ -34,6 +44,10 @@ def judge(shapes: Sequence[Shape], place: str, size: Size, problems: Problems) -
 
 def _how_many(count: int) -> str:
     return "the shape has" if count == 1 else f"{count} shapes have"
+
+
+def _number_of(count: int) -> str:
+    return "an interval" if count == 1 else f"{count} intervals"
 
 
 def _placed(shapes: Sequence[Shape]) -> Iterator[Shape]:

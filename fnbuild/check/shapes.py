@@ -65,6 +65,8 @@ class Shape:
         if self.type == "skeleton":
             seen = sum(not element.outside for element in self.elements)
             return f"{seen} of {len(self.elements)} points visible"
+        if self.type == "interval":
+            return "has no place on an image"
         pairs = [f"{decimal(x, 0)},{decimal(y, 0)}" for x, y in self.pairs]
         more = f" … ({len(pairs)} points)" if len(pairs) > 4 else ""
         turned = f" turned {self.rotation:g}°" if self.rotation else ""

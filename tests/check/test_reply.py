@@ -1,11 +1,14 @@
 """A detector's reply; and no reply of any kind breaks the check."""
 
+import io
 import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
+from fnbuild.check.draw import render
 from fnbuild.check.reply import read
 from fnbuild.check.shapes import Mask, rows
 from fnbuild.spec.labels import Attribute, Label
@@ -62,6 +65,30 @@ def test_what_cvat_takes_has_no_problem(good):
     reading = detect(good)
     assert reading.problems == ()
     assert len(reading.shapes) == 1
+
+
+@pytest.mark.parametrize(
+    ("items", "place", "message"),
+    [
+        ([item("interval", "sound", points=[0, 2])], "[0].type", "an interval of audio"),
+        ([item(), item("interval", "sound"), item("interval", "sound")], "[1].type", "2 intervals"),
+    ],
+)
+def test_intervals_are_known_and_have_no_place_on_an_image(items, place, message):
+    reading = detect(*items, labels=[Label("cat"), Label("sound", "interval")])
+    problem = one(reading.problems)
+    assert (problem.severity, problem.path) == ("warning", place)
+    assert message in problem.message
+    assert [shape.type for shape in reading.shapes] == [each["type"] for each in items]
+    assert reading.shapes[-1].summary() == "has no place on an image"
+    image = io.BytesIO()
+    Image.new("RGB", SIZE).save(image, "PNG")
+    drawn = render(image.getvalue(), reading.shapes[-1:], [Label("sound", "interval")])
+    assert drawn.getcolors() == [(SIZE[0] * SIZE[1], (0, 0, 0))]
+
+
+def test_a_label_of_type_interval_alone_is_no_problem():
+    assert detect(item(), labels=[Label("cat"), Label("sound", "interval")]).problems == ()
 
 
 BAD = [

@@ -65,7 +65,7 @@ function drawShape(pen, shape, ink, labels, marked) {
   } else if (shape.type === "cuboid") {
     pen.area(CUBOID_FRONT.map((i) => corners[i]), ink, 0.22);
     for (const [start, stop] of CUBOID_EDGES) pen.stroke([corners[start], corners[stop]], ink, false, wide);
-  } else if (shape.type !== "tag") {
+  } else if (corners.length) {
     pen.area(corners, ink, (shape.type === "polygon" ? 0.28 : 0.14) * wide);
     pen.stroke(corners, ink, true, wide);
   }

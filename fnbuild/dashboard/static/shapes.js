@@ -101,7 +101,7 @@ function detections(reply, size) {
     };
     if (type === "mask") shape.mask = fromCrop(item.mask, size);
     else if (type === "skeleton") shape.elements = listOf(item.elements).map(element);
-    else if (type !== "tag") shape.points = pointsOf(type, item.points);
+    else if (type !== "tag" && type !== "interval") shape.points = pointsOf(type, item.points);
     return shape;
   });
 }
@@ -204,6 +204,7 @@ export function extent(shape) {
 /** In a few words where a shape is. */
 export function summary(shape) {
   if (shape.type === "tag") return "the whole picture";
+  if (shape.type === "interval") return "no place on a picture";
   const around = bounds(shape);
   if (!around) return "nowhere";
   const [left, top, right, bottom] = around.map(Math.round);

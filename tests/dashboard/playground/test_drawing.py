@@ -92,6 +92,18 @@ def test_every_type_of_shape(play: Play, scenery: Path) -> None:
     expect(there.page.locator(".panel-verdict")).to_contain_text("CVAT takes this reply")
 
 
+def test_an_interval_is_listed_and_not_drawn(play: Play, scenery: Path) -> None:
+    there = play("every-shape")
+    there.choose(scenery)
+    there.answered(1)
+    there.page.get_by_label("Threshold").fill("0.05")
+    there.page.get_by_role("button", name="Ask").click()
+    there.answered(2)
+    expect(there.page.get_by_text("no place on a picture")).to_be_visible()
+    expect(there.page.get_by_text("an interval of audio cannot be drawn")).to_be_visible()
+    assert there.pixel(250, 150) == GREY
+
+
 def test_the_threshold_hides_at_once_and_is_sent_with_the_next_request(
     play: Play, scenery: Path
 ) -> None:

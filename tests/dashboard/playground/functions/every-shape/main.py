@@ -24,5 +24,11 @@ SHAPES = [
 ]
 
 
+# Only with this threshold: CVAT would not draw it.
+WITH_INTERVAL = 0.05
+INTERVAL = {"label": "indoors", "type": "interval", "points": [0, 2]}
+
+
 def handler(context, event):
-    return context.Response(body=json.dumps(SHAPES), content_type="application/json")
+    more = [INTERVAL] if event.body.get("threshold") == WITH_INTERVAL else []
+    return context.Response(body=json.dumps(SHAPES + more), content_type="application/json")
