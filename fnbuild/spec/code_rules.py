@@ -8,6 +8,8 @@ is not guessed: where names come from elsewhere, nothing is said.
 from __future__ import annotations
 
 import ast
+import base64
+import binascii
 import re
 import sys
 import warnings
@@ -33,14 +35,11 @@ _Function = ast.FunctionDef | ast.AsyncFunctionDef
 def entry_module(subject: Subject) -> None:
     """The handler's module is Python, and has functions that can be called as Nuclio calls them."""
     found = _HANDLER.match(subject.function.spec.handler)
-    path = _file(subject, found[1]) if found else None
-    if found is None or path is None:
+    code = _code(subject, found[1]) if found else None
+    if found is None or code is None:
         return
-    try:
-        data = path.read_bytes() if path.stat().st_size <= _LARGEST_BYTES else b""
-    except OSError:
-        return  # staging says why
-    source = Source(data.decode("utf-8", "replace"), display(path), subject.report)
+    name, data = code
+    source = Source(data.decode("utf-8", "replace"), name, subject.report)
     tree = _parsed(subject, source, data)
     if tree is None:
         return
@@ -50,6 +49,27 @@ def entry_module(subject: Subject) -> None:
     folder = code_folder(subject)
     if folder is not None:
         user_data_rules.unset_attributes(source, tree, folder)
+
+
+def _code(subject: Subject, module: str) -> tuple[str, bytes] | None:
+    """Return the code of the handler's module and its name, None if it cannot be read here."""
+    build = subject.function.spec.build
+    if build.function_source_code:
+        elsewhere = build.code_entry_type not in ("", "sourceCode")
+        if elsewhere or not subject.function.spec.runtime.startswith("python"):
+            return None
+        try:
+            data = base64.b64decode("".join(build.function_source_code.split()), validate=True)
+        except (binascii.Error, ValueError):
+            return None  # another rule says so
+        return "functionSourceCode", data
+    path = _file(subject, module)
+    try:
+        if path is None or path.stat().st_size > _LARGEST_BYTES:
+            return None
+        return display(path), path.read_bytes()
+    except OSError:
+        return None  # staging says why
 
 
 def _file(subject: Subject, module: str) -> Path | None:

@@ -97,8 +97,8 @@ def check_text(
     """Check the text of a configuration file, like `check`, without reading the file system.
 
     `data` is the file's content, `file` its name in messages; `code` is the folder of the handler's
-    module, which is checked as well if it is set. In spite of errors the result has a function with
-    its defaults, unless the file cannot be read at all.
+    module, which is checked as well if it is set, as is inline source. In spite of errors the
+    result has a function with its defaults, unless the file cannot be read at all.
     """
     report = Report()
     reading = _Reading(Located(Path(), None, None), report, strict, None)
@@ -106,8 +106,7 @@ def check_text(
     function = None
     if read is not None and (inline := reading.inline(read)) is not None:
         subject = reading.completed(merge(read, inline), None, code)
-        if code is not None:
-            code_rules.entry_module(subject)
+        code_rules.entry_module(subject)
         function = subject.function
     _finish(report)
     return function, report

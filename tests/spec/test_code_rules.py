@@ -1,8 +1,11 @@
 """What is said of the handler's module, and where nothing is said."""
 
+import base64
+
 import pytest
 
 from fnbuild.errors import Diagnostic
+from fnbuild.spec.reader import check_text
 from tests.spec.folder import GOOD, Folder, at
 
 
@@ -116,3 +119,38 @@ def test_the_module_may_be_a_package(folder: Folder) -> None:
 def test_a_deploy_leaves_the_module_to_its_workers(folder: Folder) -> None:
     (folder.path / "main.py").write_text("def handler(:\n")
     assert folder.findings(GOOD) == []
+
+
+def inline(code: bytes, more: str = "") -> str:
+    return f"{GOOD}  build:\n    functionSourceCode: {base64.b64encode(code).decode()}\n{more}"
+
+
+def test_inline_source_is_checked_like_a_file(folder: Folder) -> None:
+    good = "def handler(context, event):\n    pass\n"
+    assert findings(folder, good, inline(good.encode())) == []
+    finding = only(folder, good, inline(b"def handle(context, event):\n    pass\n"))
+    assert (finding.severity, finding.rule, at(finding)) == ("error", "handler-function", (5, 12))
+    assert finding.message == "there is no 'handler' in functionSourceCode"
+    assert finding.hint == "did you mean handle?"
+    finding = only(folder, good, inline(b"def handler(context, event)\n"))
+    assert (finding.rule, at(finding)) == ("python-syntax", (1, 28))
+    assert finding.span is not None
+    assert finding.span.file == "functionSourceCode"
+    assert only(folder, good, inline(b"def handler(event): pass\n")).rule == "handler-signature"
+
+
+def test_inline_source_is_checked_without_a_folder() -> None:
+    _, report = check_text(inline(b"x = 1\n").encode(), "function.yaml")
+    assert [finding.rule for finding in report.errors] == ["handler-function"]
+
+
+@pytest.mark.parametrize("more", ["    codeEntryType: image\n", "  image: registry/name:1\n"])
+def test_inline_source_that_does_not_run(folder: Folder, more: str) -> None:
+    found = findings(folder, "", inline(b"x = 1\n", more))
+    assert [finding.rule for finding in found] == (
+        ["handler-function"] if "registry" in more else []
+    )
+
+
+def test_a_large_module_is_not_searched(folder: Folder) -> None:
+    assert findings(folder, "x = 1\n" + "#" * (5 << 20)) == []
