@@ -14,10 +14,14 @@ _LONGEST_COUNTED = 20_000
 
 
 class Embedded:
-    """Maps places of a scalar's text to places of the file it stands in."""
+    """Maps places of a scalar's text to places of the file it stands in.
 
-    def __init__(self, source: Source, node: Node):
+    A quoted or folded text of more than `longest` characters has one place, its beginning.
+    """
+
+    def __init__(self, source: Source, node: Node, longest: int = _LONGEST_COUNTED):
         self.source = source
+        self.longest = longest
         self.node = node
         self.lines = node.text.split("\n")
 
@@ -41,7 +45,7 @@ class Embedded:
                 if indent >= 0:
                     return self._span(row, indent + column, length)
             return self.whole()
-        if len(self.node.text) > _LONGEST_COUNTED:
+        if len(self.node.text) > self.longest:
             return self.whole()
         return self._by_count(line, column, length)
 

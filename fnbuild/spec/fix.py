@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -213,30 +214,50 @@ def _json_comma(decoder: Decoder) -> Iterator[_Edit]:
 def _skeletons(decoder: Decoder) -> Iterator[_Edit]:
     """Write the svg of the first skeleton that has sublabels and no svg."""
     place = decoder.places.get(("metadata", "annotations", "spec"))
-    if place is None or place[1].kind != "scalar" or place[1].style not in ("|", "'"):
+    if place is None or place[1].kind != "scalar" or place[1].style not in ("|", "'", '"', ">"):
         return
-    node = place[1]
+    node, source = place[1], decoder.source
     insertion = svg_insertion(node.text)
     if insertion is None:
         return
     index, text, name = insertion
     # The insertion goes after a character that has a place in the file.
-    span = Embedded(decoder.source, node).at_index(index - 1)
+    span = Embedded(source, node, len(node.text)).at_index(index - 1)
     if span is None:
         return
-    start = decoder.source.index(span.line - 1, span.column)
-    if decoder.source.text[start - 1 : start] == node.text[index - 1]:
-        what = f"the skeleton {shown(name)} has an svg of its sublabels and edges"
-        column = index - 2 - node.text.rfind("\n", 0, index - 1)
-        text = _inside(text, node, span.column - 1 - column)
-        yield _Edit(start, start, text, span.line - 1, what)
+    start = source.index(span.line - 1, span.column - 1)
+    start += 2 if node.style == '"' and source.text[start] == "\\" else 1
+    column = index - 2 - node.text.rfind("\n", 0, index - 1)
+    inserted = _inside(text, node, span.column - 1 - column)
+    what = f"the skeleton {shown(name)} has an svg of its sublabels and edges"
+    edit = _Edit(start, start, inserted, span.line - 1, what)
+    expected = node.text[:index] + text + node.text[index:]
+    if _label_spec(_applied(source.text, [edit])) == json.loads(expected):
+        yield edit
+
+
+def _label_spec(text: str) -> Any:
+    """Return the label spec in the text of a configuration file, None if it is not valid."""
+    try:
+        root = compose(Source(text, ""))
+        if root is None:
+            return None
+        decoder = Decoder(Source(text, ""))
+        decoder.read(Function, root)
+        return json.loads(decoder.places["metadata", "annotations", "spec"][1].text)
+    except (yaml.YAMLError, KeyError, ValueError):
+        return None
 
 
 def _inside(text: str, node: Node, indent: int) -> str:
     """Return a text in the form it has inside the scalar with its indentation."""
     if node.style == "|":
         return text.replace("\n", "\n" + " " * indent)
-    return " ".join(text.replace("'", "''").splitlines())
+    if node.style == "'":
+        text = text.replace("'", "''")
+    elif node.style == '"':
+        text = text.replace("\\", "\\\\").replace('"', '\\"')
+    return " ".join(text.splitlines())
 
 
 def _comma_before_end(text: str, position: int) -> int | None:

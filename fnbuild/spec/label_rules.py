@@ -30,6 +30,15 @@ def check_labels(subject: Subject, embedded: Embedded, value: Any) -> None:
     _Labels(subject, embedded).run(_tree(embedded.node.text, value))
 
 
+def _svg_hint(sublabels: Node) -> str:
+    """Return the remedy for a missing svg, which is drawn from the names of the sublabels."""
+    items = sublabels.items if sublabels.kind == "list" else []
+    names = [value for item in items for key, value in item.pairs if key.text == "name"]
+    if items and len({name.text for name in names}) == len(items):
+        return _WRITE_SVG
+    return "give each sublabel a name of its own; then `fnbuild validate --fix` writes it"
+
+
 def _tree(text: str, value: Any) -> Node:
     """JSON as nodes with places; without them where YAML reads a corner of JSON differently."""
     probe = Source(text, "")
@@ -158,7 +167,7 @@ class _Labels:
         for key in ("sublabels", "svg"):
             if key not in label:
                 message = f"a skeleton has no {key}; {_HIDES_ALL}"
-                hint = _WRITE_SVG if key == "svg" and "sublabels" in label else None
+                hint = _svg_hint(label["sublabels"][1]) if "sublabels" in label else None
                 self._find("error", "cvat-skeleton", message, item, hint)
         if "sublabels" not in label:
             return

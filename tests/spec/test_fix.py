@@ -1,5 +1,6 @@
 """Mending by span edits: what changes, what stays, and what is left alone."""
 
+import json
 import os
 import stat
 import textwrap
@@ -85,12 +86,28 @@ _BODY = """\
 ]"""
 
 
-@pytest.mark.parametrize("key", ["spec: |", "spec: '"])
-def test_skeletons_get_an_svg_of_their_sublabels_and_edges(folder: Folder, key: str) -> None:
-    text = _BODY if key.endswith("|") else _BODY.replace("it's", "it''s")
-    lines = textwrap.indent(text + ("" if key.endswith("|") else "'"), "      ")
+def written(form: str) -> str:
+    """The label spec in one of YAML's forms."""
+    if form == "double-quoted on one line":
+        return "spec: " + json.dumps(json.dumps(json.loads(_BODY)))
+    if form == "double-quoted with line breaks":
+        return "spec: " + json.dumps(_BODY)
+    mark = {"literal": "|", "single-quoted": "'", "double-quoted": '"', "folded": ">-"}[form]
+    text = _BODY.replace("'", "''") if mark == "'" else _BODY
+    text = text.replace('"', '\\"') if mark == '"' else text
+    return f"spec: {mark}\n" + textwrap.indent(text + (mark if mark in "'\"" else ""), "      ")
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        "literal", "single-quoted", "double-quoted", "double-quoted on one line",
+        "double-quoted with line breaks", "folded",
+    ],
+)  # fmt: skip
+def test_skeletons_get_an_svg_of_their_sublabels_and_edges(folder: Folder, form: str) -> None:
     start = "metadata:\n  name: fn\n  annotations:\n    type: detector\n"
-    folder.config.write_text(f"{start}    {key}\n{lines}\n{REST}")
+    folder.config.write_text(f"{start}    {written(form)}\n{REST}")
     assert {one.rule for one in check(folder.path)[1].errors} == {"cvat-skeleton"}
     assert len(fix(folder.path)) == 2
     loaded, report = check(folder.path)
@@ -107,6 +124,26 @@ def test_skeletons_get_an_svg_of_their_sublabels_and_edges(folder: Folder, key: 
     )
     assert 'data-type="element node" data-element-id="2" data-node-id="2"' in body.svg
     assert fix(folder.path) == []
+
+
+def test_the_hint_says_why_there_is_no_svg(folder: Folder) -> None:
+    start = "metadata:\n  name: fn\n  annotations:\n    type: detector\n"
+    names = '[{"name": "head"}, {"name": "head"}]'
+    spec = f'[{{"name": "body", "type": "skeleton", "sublabels": {names}}}]'
+    folder.config.write_text(f"{start}    spec: '{spec}'\n{REST}")
+    assert fix(folder.path) == []
+    hints = [finding.hint or "" for finding in check(folder.path)[1] if "svg" in finding.message]
+    assert [hint.partition(";")[0] for hint in hints] == ["give each sublabel a name of its own"]
+
+
+def test_long_quoted_specs_get_an_svg(folder: Folder) -> None:
+    names = [{"name": f"point {number}"} for number in range(900)]
+    spec = json.dumps([{"name": "body", "type": "skeleton", "sublabels": names, "id": 1}])
+    assert len(spec) > 20_000
+    start = "metadata:\n  name: fn\n  annotations:\n    type: detector\n"
+    folder.config.write_text(f"{start}    spec: {json.dumps(spec)}\n{REST}")
+    assert len(fix(folder.path)) == 1
+    assert "cvat-skeleton" not in {finding.rule for finding in check(folder.path)[1]}
 
 
 def test_meta_becomes_metadata() -> None:
