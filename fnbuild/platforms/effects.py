@@ -33,6 +33,19 @@ def strange_triggers(function: Function) -> tuple[str, ...]:
     return (f"triggers of these kinds do not run here: {', '.join(other)}",) if other else ()
 
 
+def unused_attributes(function: Function) -> list[str]:
+    """Return the attributes of http triggers that no processor reads.
+
+    Items of a streamed reply are sent at once, so no period is needed to flush them.
+    """
+    return [
+        f"triggers.{name}.attributes.{key}"
+        for name, trigger in function.spec.triggers.items()
+        for key, value in trigger.attributes.items()
+        if trigger.kind == "http" and key.lower() == "streamingflushperiod" and value
+    ]
+
+
 def _meaningless(function: Function, more: Raw, limits: Collection[str]) -> list[str]:
     """Keys of spec that are set and mean nothing."""
     spec = function.spec
@@ -64,4 +77,4 @@ def _meaningless(function: Function, more: Raw, limits: Collection[str]) -> list
     found += [key for key, count in counts.items() if count is not None and count > 1]
     if any(sink.sink for sink in spec.logger_sinks):
         found.append("loggerSinks.sink")
-    return found
+    return found + unused_attributes(function)

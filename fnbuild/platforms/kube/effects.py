@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from fnbuild.platforms.effects import strange_triggers
+from fnbuild.platforms.effects import strange_triggers, unused_attributes
 from fnbuild.platforms.kube import cron, isolation, nodes, scaling
 from fnbuild.platforms.kube.service import NODE_PORTS, service_type
 from fnbuild.platforms.kube.volumes import volumes_of
@@ -114,4 +114,5 @@ def _meaningless(function: Function) -> list[str]:
         "dataBindings": spec.data_bindings,
         "loggerSinks.sink": any(sink.sink for sink in spec.logger_sinks),
     }
-    return [key for key, value in keys.items() if value]
+    found = [key for key, value in keys.items() if value]
+    return found + unused_attributes(function)

@@ -24,6 +24,8 @@ FOLDER = {
 }
 
 
+STREAM = {"kind": "http", "attributes": {"streamingFlushPeriod": "100ms"}}
+FLUSH = "triggers.web.attributes.streamingFlushPeriod"
 CPU = {"requests": {"cpu": "1"}}
 
 
@@ -35,6 +37,7 @@ CPU = {"requests": {"cpu": "1"}}
         ({"affinity": AFFINITY}, "`--resource-limit nvidia.com/gpu=1` asks for one"),
         ({"volumes": [FOLDER]}, "not mounted, for pods may run on any node: data (/srv/data)"),
         ({"devices": ["/dev/video0"]}, "without effect on the kube platform: devices"),
+        ({"triggers": {"web": STREAM}}, f"the kube platform: {FLUSH}"),
         ({"scaleToZero": {"scaleResources": []}, "runtimeAttributes": {"a": 1}}, "scaleToZero, ru"),
         ({"minReplicas": 0, "maxReplicas": 2, "resources": CPU}, "minReplicas 0 counts as 1"),
         (
