@@ -14,12 +14,14 @@ from fnbuild.dashboard.endpoints import services_of
 from fnbuild.dashboard.functions import NAMESPACE, PROJECT
 from fnbuild.errors import UsageError
 from fnbuild.membership import PROJECT_LABEL
+from fnbuild.spec import import_rules
 from fnbuild.spec.locate import NAMES
 from fnbuild.spec.quantities import duration
 from fnbuild.spec.reader import failure, from_raw, parse
-from fnbuild.spec.types import Function, Raw
+from fnbuild.spec.types import Function, Raw, to_dict
 
 WAIT = "x-nuclio-wait-function-action"
+AUTOFIX = "x-nuclio-autofix-function-configuration"
 
 _HINT = 'a function is {"metadata": {"name": …}, "spec": {…}}'
 
@@ -60,7 +62,7 @@ async def function_of(request: Request) -> Body:
         if report.errors:
             raise failure(report, NAMES[0])
         # The namespace of a file never counts, as with nuctl.
-        return Body(_identified(request, function, ""), text, yaml=True)
+        return _repaired(request, Body(_identified(request, function, ""), text, yaml=True))
     raw = await json_body(request)
     for key in ("metadata", "spec"):
         if not isinstance(raw.get(key), dict):
@@ -68,7 +70,20 @@ async def function_of(request: Request) -> Body:
     raw.pop("status", None)
     function = await to_thread.run_sync(from_raw, raw, "the function")
     function = _identified(request, function, function.metadata.namespace)
-    return Body(function, msgspec.json.encode(raw), yaml=False)
+    return _repaired(request, Body(function, msgspec.json.encode(raw), yaml=False))
+
+
+def _repaired(request: Request, body: Body) -> Body:
+    """Repair what Nuclio repairs, if the request asks for it.
+
+    A repaired function no longer is the one in the text, so findings have no places in it.
+    """
+    if not is_set(request, AUTOFIX):
+        return body
+    function, repair = import_rules.repaired(body.function)
+    if not repair:
+        return body
+    return Body(function, msgspec.json.encode(to_dict(function)), yaml=False)
 
 
 def _identified(request: Request, function: Function, written: str) -> Function:

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from fnbuild.dashboard import events, planned, scaling
 from fnbuild.dashboard.answers import json_body
 from fnbuild.dashboard.bodies import (
+    AUTOFIX,
     WAIT,
     Body,
     Key,
@@ -207,6 +208,7 @@ _WAITING = {
 _DEPLOYING = _WAITING | {
     PROJECT: "The project of the function, which has to exist.",
     TIMEOUT: "How long the change may take to begin, as in `1m`.",
+    AUTOFIX: "`true` sets minReplicas to maxReplicas for a v3ioStream trigger, as in Nuclio.",
     PLATFORM: "Where a new function goes: process, local, kube or nuclio.",
 }
 _DELETING = {NAMESPACE: _WAITING[NAMESPACE], IGNORE_STATE: "`true` waits for a change to end."}

@@ -26,6 +26,7 @@ from fnbuild.errors import (
 )
 from fnbuild.membership import DEFAULT_PROJECT, project_of
 from fnbuild.platforms import Deployment, Platform, Progress
+from fnbuild.spec import import_rules
 from fnbuild.spec.function_rules import RESERVED_NAMES
 from fnbuild.spec.locate import NAMES
 from fnbuild.spec.merge import merge
@@ -173,6 +174,8 @@ def _import(platform: Platform, function: Function, current: Deployment | None) 
         raise ConflictError(
             f"{current.name} is there already, so it cannot be imported", hint="delete it first"
         )
+    # What may be repaired has been, where the request asks for it.
+    import_rules.check(function, "the import", autofix=False)
     function = membership.settled(function, current)
 
     def work(progress: Progress) -> Deployment:

@@ -40,7 +40,7 @@ def check(function: Function, origin: str, *, autofix: bool = True) -> Checked:
 
     Raises `ConfigError` with every finding.
     """
-    checked = _repaired(function) if autofix else Checked(function)
+    checked = repaired(function) if autofix else Checked(function)
     report = Report()
     subject = Subject(complete(checked.function), checked.function, report)
     for rule in _RULES:
@@ -50,7 +50,8 @@ def check(function: Function, origin: str, *, autofix: bool = True) -> Checked:
     return checked
 
 
-def _repaired(function: Function) -> Checked:
+def repaired(function: Function) -> Checked:
+    """Set minReplicas to maxReplicas for a function with a V3IO stream trigger."""
     spec = function.spec
     least, most = spec.min_replicas, spec.max_replicas
     streams = any(trigger.kind == "v3ioStream" for trigger in spec.triggers.values())

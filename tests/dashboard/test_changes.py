@@ -358,6 +358,26 @@ def test_an_imported_function_waits_until_it_is_asked_for(dashboard: Dashboard, 
     assert invoked(dashboard, name) == "at last"
 
 
+@pytest.mark.parametrize("kind", ["json", "yaml"])
+@pytest.mark.parametrize("annotations", [{}, {"skip-deploy": "true"}], ids=["deploy", "import"])
+def test_replicas_of_a_stream_are_repaired_if_the_request_asks_for_it(
+    dashboard: Dashboard, name: str, annotations: dict[str, str], kind: str
+) -> None:
+    streams = {"stream": {"kind": "v3ioStream"}}
+    body = answering(name, "one", triggers=streams, minReplicas=1, maxReplicas=2)
+    body["metadata"]["annotations"] = annotations
+    text = json.dumps(body).encode()
+    headers = {"content-type": f"application/{kind}"}
+    refused = dashboard.request("POST", "/api/functions", body=text, headers=headers)
+    assert refused.status == 400
+    assert "a v3ioStream trigger does not scale" in refused.text
+    headers["x-nuclio-autofix-function-configuration"] = "true"
+    answer = dashboard.request("POST", "/api/functions", body=text, headers=headers | WAIT)
+    assert answer.status == 202, answer.text
+    spec = function(dashboard, name)["spec"]
+    assert (spec["minReplicas"], spec["maxReplicas"]) == (2, 2)
+
+
 def test_deleting_answers_when_it_is_gone_also_when_it_never_was(
     dashboard: Dashboard, name: str
 ) -> None:
