@@ -65,6 +65,7 @@ def function(session: Session, names: tuple[str, ...], image: bool) -> None:
 def project(session: Session, name: str, force: bool, strategy: str) -> None:
     """Delete a project, and with `--strategy cascading` its functions too."""
     from fnbuild.errors import PreconditionError
+    from fnbuild.platforms import Key, imported_code
 
     platform = session.connect()
     if strategy == "check" and not force:
@@ -77,5 +78,8 @@ def project(session: Session, name: str, force: bool, strategy: str) -> None:
         note(f"{name} can be deleted")
         return
     cascade = force or strategy == "cascading"
+    members = platform.deployments(session.namespace, name) if cascade else []
     gone = platform.delete_project(session.namespace, name, cascade=cascade)
+    for member in members:
+        imported_code.drop(platform.name, Key(session.namespace, member.name))
     note(f"deleted project {name}" if gone else f"project {name} was not there")

@@ -94,7 +94,7 @@ def test_a_folder_is_missed_and_goes_along_in_an_archive(
         "spec: {triggers: {more: {kind: kafka-cluster, password: hunter3}}}\n"
     )
     (folder / "function-broken.yaml").write_text("password: {hunter4\n")
-    _done(fnbuild("deploy", "-p", folder))
+    _done(fnbuild("deploy", "-p", folder, "--project-name", "walls"))
     done = _done(fnbuild("export", "functions", "greeter"))
     assert "warning: the code of greeter (5 files) is not in the export" in done.err
     assert "--with-code FILE.tar.gz" in done.err
@@ -117,7 +117,14 @@ def test_a_folder_is_missed_and_goes_along_in_an_archive(
     assert "imported" in fnbuild("get", "functions").out
     _done(fnbuild("deploy", "greeter"))
     assert _done(fnbuild("invoke", "greeter")).out == "from a folder"
-    assert not list((tmp_path / "data" / "imports").glob("*/*/greeter"))
+    kept = tmp_path / "data" / "imports"
+    assert not list(kept.glob("*/*/greeter"))
+
+    _done(fnbuild("delete", "function", "greeter"))
+    _done(fnbuild("import", "functions", archive))
+    assert len(list(kept.glob("*/*/greeter"))) == 1
+    _done(fnbuild("delete", "project", "walls", "--strategy", "cascading"))
+    assert not list(kept.glob("*/*/greeter"))
 
 
 def _content(archive: Path) -> bytes:
