@@ -52,12 +52,30 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 @contextlib.contextmanager
 def temporary(prefix: str) -> Iterator[Path]:
-    """Create a temporary folder that is removed after the block, whatever it contains."""
-    path = Path(tempfile.mkdtemp(prefix=prefix))
+    """Create a temporary folder that is removed after the block, whatever it contains.
+
+    Folders with the same prefix that killed processes left are removed first.
+    """
+    sweep(prefix)
+    path = Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-"))
     try:
         yield path
     finally:
         discard(path)
+
+
+def sweep(prefix: str) -> None:
+    """Remove temporary folders of this user whose process no longer exists.
+
+    Their names are the prefix, the id of the process and a hyphen, before anything else.
+    """
+    for path in Path(tempfile.gettempdir()).glob(f"{prefix}*-*"):
+        owner = path.name.removeprefix(prefix).partition("-")[0]
+        with contextlib.suppress(OSError):
+            info = path.lstat()
+            mine = stat.S_ISDIR(info.st_mode) and info.st_uid == os.geteuid()
+            if mine and owner.isdecimal() and not Path("/proc", owner).exists():
+                remove(path)
 
 
 def discard(path: Path) -> bool:

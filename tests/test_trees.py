@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -79,6 +81,24 @@ def test_folders_without_rights_are_removed_by_their_owner(tmp_path: Path) -> No
     closed.chmod(0o500)
     trees.remove(tmp_path / "top")
     assert not (tmp_path / "top").exists()
+
+
+def test_temporary_folders_of_killed_processes_are_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    left = tmp_path / f"room-{ended.pid}-x"
+    (left / "inner").mkdir(parents=True)
+    kept = {tmp_path / name for name in (f"room-{os.getppid()}-x", "room-12x-y", "room-x", "a-1-x")}
+    for path in kept:
+        path.mkdir()
+    with trees.temporary("room-") as folder:
+        assert folder.name.startswith(f"room-{os.getpid()}-")
+        (folder / "file").touch()
+        assert set(tmp_path.iterdir()) == {*kept, folder}
+    assert set(tmp_path.iterdir()) == kept
 
 
 def test_a_deep_tree_is_walked(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -24,6 +23,7 @@ def request_of(session: Session, flags: dict[str, Any]) -> Iterator[DeployReques
     Inline source gets a folder of its own. A name without a path is a function that the platform
     has already: its stored configuration lies below the flags, its recorded code is the path.
     """
+    from fnbuild import trees
     from fnbuild.build.sources.open import opened
     from fnbuild.cli.overrides import overrides
     from fnbuild.deploy import DeployRequest
@@ -45,10 +45,10 @@ def request_of(session: Session, flags: dict[str, Any]) -> Iterator[DeployReques
         opened(
             flags["path"], build=build, config_file=flags["config_file"], progress=note
         ) as found,
-        tempfile.TemporaryDirectory(prefix="fnbuild-source-") as empty,
+        trees.temporary("fnbuild-source-") as empty,
     ):
         request = replace(request, path=found.path, config_file=found.config_file)
-        yield _complete(session, request, Path(empty))
+        yield _complete(session, request, empty)
 
 
 def _with_address(overrides: Function, path: Any) -> Function:

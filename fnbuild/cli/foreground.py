@@ -6,13 +6,11 @@ no connection is refused while the processor is replaced.
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import json
 import os
 import signal
 import socket
-import stat
 import subprocess
 import sys
 import tempfile
@@ -90,7 +88,7 @@ class Foreground:
         self.setting = setting
         self._write = write
         self._socket = _bind(host, port or wanted_port(setting.function))
-        _sweep()
+        trees.sweep(_FOLDERS)
         self._folder = tempfile.TemporaryDirectory(prefix=f"{_FOLDERS}{os.getpid()}-")
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: Thread | None = None
@@ -241,17 +239,6 @@ class Foreground:
             # It has only just been started.
             return {}
         return status
-
-
-def _sweep() -> None:
-    """Remove what a `fnbuild run` of this user left that was killed before it could."""
-    for path in Path(tempfile.gettempdir()).glob(f"{_FOLDERS}*-*"):
-        owner = path.name.removeprefix(_FOLDERS).partition("-")[0]
-        with contextlib.suppress(OSError):
-            info = path.lstat()
-            mine = stat.S_ISDIR(info.st_mode) and info.st_uid == os.geteuid()
-            if mine and owner.isdecimal() and not Path("/proc", owner).exists():
-                trees.remove(path)
 
 
 def _end_with_parent() -> None:

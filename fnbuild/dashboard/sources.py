@@ -6,15 +6,14 @@ function that is there already may keep the code that it has. No path of a reque
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 import msgspec
 
+from fnbuild import trees
 from fnbuild.build.sources.download import is_url
 from fnbuild.build.sources.open import opened as opened_elsewhere
 from fnbuild.dashboard.library import Library
@@ -105,11 +104,11 @@ class Source:
     def checked(self, asked: DeployRequest) -> Iterator[DeployRequest]:
         """The request as far as it can be told without code: on an empty folder."""
         with (
-            tempfile.TemporaryDirectory(prefix="fnbuild-source-") as empty,
-            made_of(Path(empty), "the function", _HINT),
+            trees.temporary("fnbuild-source-") as empty,
+            made_of(empty, "the function", _HINT),
         ):
             function = _with_defaults(self._settled(asked.overrides))
-            yield replace(asked, path=Path(empty), overrides=function, base=self._base())
+            yield replace(asked, path=empty, overrides=function, base=self._base())
 
     def _settled(self, function: Function) -> Function:
         """What was asked for, without what only says where the code was, and as this dashboard

@@ -267,6 +267,35 @@ def test_a_program_that_is_told_to_end_cleans_up(number: int) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, "cleaned up\n", "interrupted\n")
 
 
+_DEPLOY = """
+import os, sys
+from fnbuild import cli, deploy
+number = int(sys.argv.pop())
+def prepare(request):
+    os.kill(os.getpid(), number)
+deploy.prepare = prepare
+cli.main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_temporary_folders_of_a_deploy_are_removed(number: int, tmp_path: Path) -> None:
+    scratch, data = tmp_path / "scratch", tmp_path / "data"
+    scratch.mkdir()
+    environment = {**os.environ, "TMPDIR": str(scratch), "FNBUILD_DATA_DIR": str(data)}
+
+    def deploy(code: str, *more: str) -> int:
+        command = [sys.executable, "-c", code, "deploy", "f", "--dry-run", "--source", "handler=1"]
+        return subprocess.run([*command, *more], env=environment, check=False).returncode
+
+    ended = deploy(_DEPLOY, str(int(number)))
+    killed = number == signal.SIGKILL
+    assert ended == (-signal.SIGKILL if killed else 130)
+    assert len(list(scratch.iterdir())) == int(killed)
+    assert deploy("from fnbuild import cli; cli.main()") == 0
+    assert list(scratch.iterdir()) == []
+
+
 def test_nohup_is_respected() -> None:
     command = ["nohup", sys.executable, "-c", _SIGNALLED, str(int(signal.SIGHUP))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
