@@ -78,7 +78,8 @@ def functions(  # noqa: PLR0913 - one parameter for each option
     options = _Options(not no_scrub, with_secrets or no_scrub, cleanup_spec)
     exports = _Exports(platform, deployments, options, with_code)
     documents = exports.documents
-    exports.finish(documents[deployments[0].name] if len(deployments) == 1 else documents, output)
+    document = documents[deployments[0].name] if len(deployments) == 1 else documents
+    exports.finish("functions", document, output)
 
 
 @click.command(cls=Command)
@@ -126,7 +127,7 @@ def projects(  # noqa: PLR0913 - one parameter for each option
         }
         for project in chosen
     }
-    exports.finish(documents[name] if name else documents, output)
+    exports.finish("projects", documents[name] if name else documents, output)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +171,11 @@ class _Exports:
             self._codes[deployment.name] = code
             self.documents[deployment.name] = options.export(code.function, deployment.state, image)
 
-    def finish(self, document: Raw, output: str) -> None:
-        """Print the document or write the archive, and warn about code that is missing from it."""
+    def finish(self, kind: str, document: Raw, output: str) -> None:
+        """Print the document or write the archive, and warn about code that is missing from it.
+
+        `kind` is the subcommand of `fnbuild import` that reads the document.
+        """
         from fnbuild import code_export
         from fnbuild.cli.output import show_value
 
@@ -186,7 +190,7 @@ class _Exports:
             }
             for text in code_export.write(self._archive, document, folders, exporter):
                 warn(text)
-            note(f"wrote {self._archive}; `fnbuild import functions {self._archive}` reads it")
+            note(f"wrote {self._archive}; `fnbuild import {kind} {self._archive}` reads it")
         self._warn_of_masks()
         for code in self._codes.values():
             if code.missing and (self._archive is None or code.folder is None):

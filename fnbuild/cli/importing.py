@@ -186,6 +186,10 @@ def _read(file: Path | None) -> tuple[str, Any]:
         if sys.stdin.isatty():
             raise UsageError("there is nothing to import", hint="name a file, or pipe one in")
         origin, text = "stdin", sys.stdin.buffer.read(_LARGEST + 1)
+        if text.startswith((b"\x1f\x8b", b"PK\x03\x04")):
+            raise InputError(
+                "stdin is an archive", hint="name the file: `fnbuild import functions FILE.tar.gz`"
+            )
     else:
         origin = str(file)
         try:
@@ -237,12 +241,29 @@ def _is_huge(value: Any) -> bool:
 
 def _by_name(raw: Any, marker: str, origin: str) -> dict[str, Any]:
     """Items by name: a map of them, or a single one, which has the key `marker`."""
+    from fnbuild.errors import InputError
+
     items = _mapping(raw, origin)
+    other = _other_kind(items, marker)
+    if other:
+        raise InputError(
+            f"{origin} is an export of {other}", hint=f"`fnbuild import {other}` reads it"
+        )
     if marker in items or "metadata" in items:
         inner = _mapping(items.get("project", items), origin)
         meta = _mapping(inner.get("metadata") or inner.get("meta"), origin)
         return {str(meta.get("name", "")): items}
     return {str(name): _mapping(item, f"{origin}: {name}") for name, item in items.items()}
+
+
+def _other_kind(items: Mapping[str, Any], marker: str) -> str:
+    """Return "projects" or "functions" if that is what an export holds instead, else ""."""
+    inner = [item for item in items.values() if isinstance(item, dict)]
+    has_projects = any("project" in item for item in inner) or {"project", "functions"} <= {*items}
+    if marker == "project":
+        has_functions = "spec" in items or any("spec" in item for item in inner)
+        return "functions" if has_functions and "project" not in items and not has_projects else ""
+    return "projects" if has_projects else ""
 
 
 def _mapping(value: Any, place: str) -> dict[str, Any]:

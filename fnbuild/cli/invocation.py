@@ -101,6 +101,8 @@ def check(function: Deployment, url: str, via: str = "any") -> None:
     remedy = _REMEDIES.get(function.state, _LOGS)
     if function.state == "stopped" and function.platform != "process":
         remedy = _REDEPLOY
+    if function.details.get("foreground"):
+        remedy = "its log is in the terminal of that process"
     raise NotReadyError(
         f"{function.name} is {function.state}{why}", hint=remedy.format(function.name)
     )
@@ -128,7 +130,7 @@ def send(target: str, call: Call, sink: Callable[[Answer], Write | None] = _held
     """Send one request and read the whole reply. Raises `PlatformError` if there is no reply.
 
     A body of unknown length is passed, as it arrives, to the function that `sink` returns for the
-    reply's head.
+    reply's head. An `OSError` of that function is raised as it is.
     """
     parts = urlsplit(target)
     if parts.hostname is None:
@@ -170,6 +172,8 @@ def send(target: str, call: Call, sink: Callable[[Answer], Write | None] = _held
             f"the reply of {target} broke off: the function failed while it was answering",
             hint="its log has the reason",
         ) from error
+    except _OutputError as error:
+        raise error.cause from None
     except TimeoutError:
         raise PlatformError(
             f"no answer from {target} within {call.timeout:g} s", hint="`--timeout 5m` waits longer"
@@ -181,11 +185,23 @@ def send(target: str, call: Call, sink: Callable[[Answer], Write | None] = _held
     return replace(answer, seconds=time.monotonic() - began)
 
 
+class _OutputError(Exception):
+    """A piece of a reply that arrived could not be written; the cause says why."""
+
+    def __init__(self, cause: OSError):
+        super().__init__()
+        self.cause = cause
+
+
 def _pass_on(reply: http.client.HTTPResponse, write: Write, answer: Answer) -> Answer:
     count = 0
-    while piece := reply.read1(_PIECE):
-        write(piece)
-        count += len(piece)
+    with reply:
+        while piece := reply.read1(_PIECE):
+            try:
+                write(piece)
+            except OSError as error:
+                raise _OutputError(error) from error
+            count += len(piece)
     return replace(answer, streamed=count)
 
 

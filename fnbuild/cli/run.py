@@ -63,7 +63,8 @@ def run(session: Session, /, folder: Path | None, **flags: Any) -> None:
         path=folder or flags["path"] or Path(),
         config_file=flags["config_file"],
         namespace=session.namespace,
-        overrides=overrides(flags),
+        # Here --image is a picture, and not the name of the function's image.
+        overrides=overrides({**flags, "image": None}),
         variant=flags["variant"],
     )
     # Nothing records which environment it runs in.

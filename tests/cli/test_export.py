@@ -160,7 +160,8 @@ def test_an_imported_function_starts_by_a_redeploy_and_a_project_takes_its_code_
     _spread(folder)
     _done(fnbuild("deploy", "-p", folder, "--project-name", "p"))
     archive = tmp_path / "p.tar.gz"
-    _done(fnbuild("export", "projects", "p", "--with-code", archive))
+    done = _done(fnbuild("export", "projects", "p", "--with-code", archive))
+    assert f"`fnbuild import projects {archive}` reads it" in done.err
     _done(fnbuild("delete", "project", "p", "--strategy", "cascading"))
     _done(fnbuild("import", "projects", archive))
     again = tmp_path / "again.tar.gz"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,6 +55,45 @@ def test_what_cannot_be_imported_is_one_clear_error(
     assert done.err.count("error: ") == 1
     assert str(file) in done.err
     assert "internal error" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("what", "text", "other"),
+    [
+        ("projects", FUNCTION, "functions"),
+        ("projects", f"f: {FUNCTION}", "functions"),
+        (
+            "functions",
+            f"{{project: {{meta: {{name: p}}}}, functions: {{f: {FUNCTION}}}}}",
+            "projects",
+        ),
+        ("functions", "p: {project: {meta: {name: p}, spec: {}}, functions: {}}", "projects"),
+    ],
+)
+def test_an_export_of_the_other_kind_names_the_command_that_reads_it(
+    what: str, text: str, other: str, tmp_path: Path, fnbuild: Fnbuild
+) -> None:
+    file = tmp_path / "import.yaml"
+    file.write_text(text)
+    done = fnbuild("import", what, file)
+    assert done.status == 1
+    assert done.err.count("error: ") == 1
+    assert f"{file} is an export of {other}\nhint: `fnbuild import {other}` reads it" in done.err
+
+
+def test_functions_may_have_the_names_of_keys(tmp_path: Path, fnbuild: Fnbuild) -> None:
+    file = tmp_path / "import.yaml"
+    file.write_text("project: " + FUNCTION.replace("name: f", "name: project"))
+    assert "imported project" in fnbuild("import", "functions", file).err
+
+
+def test_an_archive_on_standard_input_is_to_be_named(
+    fnbuild: Fnbuild, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(gzip.compress(b"x"))))
+    done = fnbuild("import", "functions")
+    assert done.status == 1
+    assert "stdin is an archive\nhint: name the file" in done.err
 
 
 def test_wrong_yaml_is_told_at_its_place(tmp_path: Path, fnbuild: Fnbuild) -> None:

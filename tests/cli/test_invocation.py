@@ -175,8 +175,24 @@ def test_a_reply_of_unknown_length_is_handed_on_as_it_comes(echo: str, server: _
     assert (answer.body, answer.streamed, answer.status) == (b"", 9, 200)
 
 
+def test_output_that_nobody_reads_is_no_failure_of_the_function(echo: str, server: _Server) -> None:
+    def write(piece: bytes) -> None:
+        server.released.set()
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        send(echo, Call("GET", "chunks"), lambda _: write)
+
+
 def test_a_reply_that_breaks_off_says_so(echo: str, server: _Server) -> None:
     server.released.set()
     for sink in (lambda _: print, lambda _: None):
         with pytest.raises(PlatformError, match="broke off"):
             send(echo, Call("GET", "chunks-cut"), sink)
+
+
+def test_a_function_in_the_foreground_has_its_log_in_the_terminal() -> None:
+    function = Deployment(Function(), "process", "unhealthy", details={"foreground": True})
+    with pytest.raises(NotReadyError) as raised:
+        check(function, "http://127.0.0.1:1")
+    assert raised.value.hint == "its log is in the terminal of that process"

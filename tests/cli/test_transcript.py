@@ -626,7 +626,9 @@ def test_run_draws_again_at_every_save(person: Person, watched: Callable[..., Wa
     Image.new("RGB", (40, 30), "white").save(person.home / "in.png")
     # A drawing in the folder is no change of the function.
     out = person.folder / "out.png"
-    running = watched("squares", "--image", "in.png", "--draw", "squares/out.png")
+    # An absolute path is no name of an image that a function could have.
+    picture = str(person.home / "in.png")
+    running = watched("squares", "--image", picture, "--draw", "squares/out.png")
     running.says("drawn to squares/out.png\n")
     before = out.read_bytes()
     person.write(CODE.replace("[5, 5, 20, 20]", "[5, 5, 30, 20]"))
