@@ -18,6 +18,7 @@ from fnbuild.platforms import OF_CONFLICTS, Artifact, Manifest, Plan, Step
 from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.cluster.faults import FieldConflictError, FieldsError
 from fnbuild.platforms.kube import asking, claims, origins, records, replacing, scaling
+from fnbuild.platforms.kube.applying import apply
 from fnbuild.platforms.kube.effects import warnings_for
 from fnbuild.platforms.kube.inventory import Known
 from fnbuild.platforms.kube.labels import Made, config_of, key_of, now
@@ -183,13 +184,13 @@ def _tried(
     """What the object would become, and what is to be said of that."""
     force = bool(options.get("force_conflicts"))
     try:
-        return cluster.apply(manifest, dry_run=True, force=force), ""
+        return apply(cluster, manifest, dry_run=True, force=force), ""
     except FieldsError as error:
         raise origins.explained(cluster, function, manifest, error) from error
     except FieldConflictError as error:
         if not options.get("show_conflicts"):
             raise
-        after = cluster.apply(manifest, dry_run=True, force=True)
+        after = apply(cluster, manifest, dry_run=True, force=True)
         return after, f"{error.message}; `--force-conflicts` takes them over"
 
 

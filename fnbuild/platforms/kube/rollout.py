@@ -17,6 +17,7 @@ from fnbuild.platforms import Manifest, Progress
 from fnbuild.platforms.cluster import kinds
 from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.kube import addresses, records
+from fnbuild.platforms.kube.applying import apply
 from fnbuild.platforms.kube.claims import Claim
 from fnbuild.platforms.kube.labels import Made
 from fnbuild.platforms.kube.manifests import manifests
@@ -109,7 +110,7 @@ class Rollout:
         self._rehearse()
         # From here on it may have changed, whatever is heard of it.
         self._applied = True
-        self.cluster.apply(self.planned.deployment, force=self.planned.forces)
+        apply(self.cluster, self.planned.deployment, force=self.planned.forces)
 
     def _rehearse(self) -> None:
         """Find out what can be found out while the pods still serve that are to end first."""
@@ -141,7 +142,7 @@ class Rollout:
                 self.cluster.delete(kinds.of(one), namespace, name)
             if self.planned.provisional:
                 # Now nobody else decides how many pods there are, and the old pods are gone.
-                self.cluster.apply(_deployment(self.planned.wanted), force=True)
+                apply(self.cluster, _deployment(self.planned.wanted), force=True)
         except FnbuildError as error:
             self._add(error, f"revision {self.planned.made.number} serves; deploy again to end it")
             raise
@@ -192,7 +193,7 @@ class Rollout:
         self.progress(f"going back to revision {previous.number}")
         deployment = _deployment(manifests(previous, self.planned.around))
         # What somebody else has changed meanwhile must not keep the function down.
-        live = self.cluster.apply(deployment, force=True)
+        live = apply(self.cluster, deployment, force=True)
         if previous.function.spec.disable:
             return
         if int((live.get("status") or {}).get("availableReplicas") or 0):

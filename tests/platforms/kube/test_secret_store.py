@@ -157,6 +157,34 @@ def test_references_of_the_users_own_stay(author: Author, image: str) -> None:
     assert author.shown().function.spec.env == [variable]
 
 
+def test_a_variable_is_a_secret_no_longer(author: Author, image: str) -> None:
+    author.run(image, env={"WORD": "plain-one"})
+    deploy(author, image, "secret-two")
+    plain = author.planned(image, env={"WORD": "plain-three"})
+    assert "plain-three" in str([step for step in plain.changes if "deployment" in step.target])
+    author.platform.apply(plain, author.progress.append)
+    assert answer(author) == "plain-three"
+    # No pod had a template between the two.
+    sets = author.platform.cluster.list(kinds.REPLICA_SET, author.namespace)
+    assert len(sets) == 3
+    assert not author.live()["spec"].get("paused")
+    author.platform.rollback(author.namespace, "greeter", 2, author.progress.append)
+    author.platform.rollback(author.namespace, "greeter", 1, author.progress.append)
+    assert answer(author) == "plain-one"
+
+
+def test_a_volume_of_another_kind_takes_the_place_of_one(author: Author, image: str) -> None:
+    about = {"name": "mine", "namespace": author.namespace}
+    create(author.platform.cluster, kinds.SECRET, about, stringData={"word": "from-mine"})
+    create(author.platform.cluster, kinds.CONFIG_MAP, about, data={"word": "from-mine"})
+    mount = {"name": "extra", "mountPath": "/extra"}
+    for source in ({"secret": {"secretName": "mine"}}, {"configMap": {"name": "mine"}}):
+        author.run(image, volumes=[{"volume": {"name": "extra", **source}, "volumeMount": mount}])
+        pod = author.live()["spec"]["template"]["spec"]
+        volume = next(one for one in pod["volumes"] if one["name"] == "extra")
+        assert set(volume) == {"name", *source}
+
+
 def test_a_secret_of_somebody_else_is_left_alone(author: Author, image: str) -> None:
     about = {"name": "nuclio-greeter.env", "namespace": author.namespace}
     create(author.platform.cluster, kinds.SECRET, about)
