@@ -165,7 +165,8 @@ class Canvas:
     def caption(self, text: str, at: Point) -> None:
         """A small text beside the point `at`, light with a dark rim, where no other caption is.
 
-        Where there is no room around the point, it is left out.
+        Places inside the picture come first. Where there is no room around the point, the text is
+        left out.
         """
         size = round(self.caption_size)
         font, lacking = font_for(text, size)
@@ -177,7 +178,14 @@ class Canvas:
             (x - width / 2, y - gap - size * 1.1),
             (x - width / 2, y + gap),
         )
-        for left, top in corners:
+        # At an edge of the picture a caption moves in, unless it would cover its point.
+        free_x, free_y = self.image.width - width, self.image.height - size
+        inside = [
+            (min(max(0, left), free_x), min(max(0, top), free_y))
+            for left, top in corners
+            if -gap <= left <= free_x + gap and -size <= top <= free_y + size
+        ]
+        for left, top in inside or corners:
             box = (left, top, left + width, top + size)
             if not any(_overlap(box, other) for other in self._captions):
                 break

@@ -131,6 +131,16 @@ def test_the_points_of_a_large_skeleton_have_their_names():
     assert letters((100, 50), (90, 40)) == 0
 
 
+def test_the_name_of_a_point_at_the_edge_is_inside_the_picture():
+    at = (SIZE[0] - 1, SIZE[1] - 1)
+    elements = (Shape("points", (100, 50), "head"), Shape("points", at, "foot"))
+    image = picture(Shape("skeleton", label="body", elements=elements))
+    # There is no room on its right: the whole name is on its left.
+    beside = image.crop((at[0] - 60, at[1] - 20, at[0] - 4, at[1] + 1))
+    places = [(left, top) for left in range(beside.width) for top in range(beside.height)]
+    assert sum(min(beside.getpixel(place)) > 200 for place in places) > 20
+
+
 def test_the_edges_of_a_skeleton_without_svg_are_those_of_its_spec():
     elements = (Shape("points", (100, 50), "head"), Shape("points", (100, 150), "foot"))
     label = Label("body", "skeleton", drawn_edges=(("head", "foot"),))

@@ -67,8 +67,15 @@ def network_policy(made: Made, function: Function) -> Raw | None:
 
 
 def warnings_for(function: Function) -> list[str]:
-    """Return warnings about ports and ingresses that the policy may block."""
-    if not hardened(function) or EVERYWHERE in callers(function):
+    """Return warnings about ports and ingresses that the policy may block, and a missing policy."""
+    if not hardened(function):
+        if not function.spec.platform.attributes.get("allowFrom"):
+            return []
+        return [
+            f"{_ATTRIBUTE} has no effect: only a hardened function has a network policy;"
+            " `--hardened` makes it one"
+        ]
+    if EVERYWHERE in callers(function):
         return []
     kind = service_type(function)
     trigger = function.http_trigger()

@@ -139,6 +139,10 @@ def test_a_hardened_function_with_a_node_port_says_who_may_not_reach_it() -> Non
     assert warned(serviceType="ClusterIP", **hardened()) == []
     assert warned(**hardened(allowFrom="*")) == []
     assert isolation.warnings_for(specimens.function()) == []
+    open_one = specimens.function(platform={"attributes": {"allowFrom": ["cvat"]}})
+    [text] = isolation.warnings_for(open_one)
+    assert "has no effect" in text
+    assert "--hardened" in text
 
 
 def test_capabilities() -> None:
