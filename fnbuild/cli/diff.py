@@ -19,7 +19,11 @@ _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 @click.argument("name", required=False, shell_complete=function_name)
 @source_flags
 @click.option("--project-name", metavar="NAME", help="Project of the function.")
-@click.option("--exit-code", is_flag=True, help="Leave with status 1 when there are differences.")
+@click.option(
+    "--exit-code",
+    is_flag=True,
+    help="Leave with status 1 when there are differences, and 2 when they cannot be told.",
+)
 @build_flags
 @configuration_flags
 @pass_session
@@ -27,9 +31,18 @@ _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 def diff(ctx: click.Context, session: Session, /, **flags: Any) -> None:
     """Show how what runs differs from what a deploy with the same flags would run."""
     from fnbuild import deploy as pipeline
+    from fnbuild.cli.failure import tell
+    from fnbuild.errors import FnbuildError
 
-    with request_of(session, flags) as request:
-        found = pipeline.diff(request)
+    try:
+        with request_of(session, flags) as request:
+            found = pipeline.diff(request)
+    except FnbuildError as error:
+        if not flags["exit_code"]:
+            raise
+        # As git has it: status 1 is for differences alone.
+        tell(error)
+        ctx.exit(2)
     made, text = found.plan, found.text
     for warning in made.warnings:
         warn(warning)

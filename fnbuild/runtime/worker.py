@@ -217,6 +217,8 @@ class Worker:
             return self._begin_answer(output, None)
         if isinstance(output, self._sdk.Response) and is_generator(output.body):
             return self._begin_answer(output.body, output)
+        if isinstance(output, tuple) and len(output) == 2 and is_generator(output[1]):
+            return self._begin_answer(output[1], self._sdk.Response(status_code=output[0]))
         answer = self._responder.answer(output)
         self._sender.check_size(len(answer.body))
         return answer
@@ -228,10 +230,13 @@ class Worker:
         """
         items = Items(self._coroutines, generator)
         first = next(items, b"")
-        if response is not None:
-            response.body = getattr(first, "body", first)
-            first = response
         try:
+            if response is not None:
+                response.body = getattr(first, "body", first)
+                # A whole body that is a dict is JSON; an item has the type of its response.
+                if response.content_type not in (None, "", "text/plain"):
+                    response.body = self._responder.piece(response.body)
+                first = response
             answer = self._responder.answer(first)
             self._sender.check_size(len(answer.body))
         except ReplyError:

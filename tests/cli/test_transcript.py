@@ -326,6 +326,8 @@ def test_a_revision_that_fails_and_the_way_back(person: Person) -> None:
     assert "update" in plan.out
     person.types("deploy", "-p", "squares")
     assert person.types("diff", "-p", "squares").out == ""
+    person.types("diff", "-p", "squares", "--exit-code")
+    assert "does not exist" in person.types("diff", "-p", "none", "--exit-code", status=2).err
 
     person.write("import nowhere_to_be_found\n")
     failed = person.types("deploy", "-p", "squares", status=1)

@@ -110,6 +110,23 @@ async def returning(context, event):
     return context.Response(body=stepwise_async(context, event), content_type="text/csv")
 
 
+def lines(context, event):
+    items = ({"line": number} for number in range(2))
+    return context.Response(body=items, status_code=201, content_type="application/x-ndjson")
+
+
+def objects(context, event):
+    return context.Response(body=({"line": number} for number in range(2)))
+
+
+def pair(context, event):
+    return 202, (text for text in ("one,", "two"))
+
+
+def wrong_pair(context, event):
+    return "many", endless(context, event)
+
+
 def handler(context, event):
     name = event.path.strip("/")
     if name == "state":
@@ -196,6 +213,27 @@ def test_async_items_go_out_while_the_generator_runs(one: Any, tmp_path: Path, p
         assert (b"Content-Type: text/csv" in head) == (path == "returning")
         step.touch()
         assert connection.until(b"0\r\n\r\n") == b"4\r\nlast\r\n0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "kind", "body"),
+    [
+        ("lines", 201, "application/x-ndjson", b'{"line": 0}{"line": 1}'),
+        ("objects", 200, "application/json", b'{"line": 0}{"line": 1}'),
+        ("pair", 202, "text/plain", b"one,two"),
+    ],
+)
+def test_a_generator_is_the_body_of_a_response_or_a_pair(
+    one: Any, path: str, status: int, kind: str, body: bytes
+) -> None:
+    answer = one.send(path=f"/{path}")
+    assert (answer.status, answer.headers["Content-Type"], answer.body) == (status, kind, body)
+
+
+def test_a_generator_in_a_wrong_pair_is_an_error(one: Any) -> None:
+    answer = one.send(path="/wrong_pair")
+    assert answer.status == 500
+    assert b"'many' is no number" in answer.body
 
 
 def test_http_1_0_is_delimited_by_the_end_of_the_connection(one: Any, tmp_path: Path) -> None:
