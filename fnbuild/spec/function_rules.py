@@ -35,6 +35,7 @@ VERBS = (
     "ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "HEALTHCHECK", "LABEL",
     "MAINTAINER", "ONBUILD", "RUN", "SHELL", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR", "FROM",
 )  # fmt: skip
+_MAX_PIXELS = "FNBUILD_MAX_PIXELS"  # of `fnbuild.vision`, which reads it at a request
 _ENTRY_TYPES = ("sourceCode", "archive", "github", "git", "s3", "image", "jar")
 
 
@@ -178,6 +179,14 @@ def variables(subject: Subject) -> None:
         if variable.value and variable.value_from:
             message = f"{variable.name} has both value and valueFrom; Kubernetes takes one"
             subject.error("env-two-values", message, ("spec", "env", index, "valueFrom"))
+        if variable.name == _MAX_PIXELS and variable.value and not _is_count(variable.value):
+            message = f"{_MAX_PIXELS} is a number of pixels above zero, not {shown(variable.value)}"
+            hint = 'as in "134217728", which is 128 megapixels'
+            subject.error("env-pixels", message, ("spec", "env", index, "value"), hint)
+
+
+def _is_count(text: str) -> bool:
+    return text.strip().isdecimal() and int(text) > 0
 
 
 def secret_variables(subject: Subject) -> None:

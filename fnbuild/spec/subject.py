@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,8 @@ from fnbuild.spec.source import Source, has_room
 from fnbuild.spec.types import Function, to_dict
 
 Part = Literal["key", "value"]
+
+_ENV = ("spec", "env")
 
 
 @dataclass
@@ -40,15 +43,44 @@ class Subject:
 
     def place(self, path: tuple[str | int, ...]) -> tuple[Source, Node | None, Node] | None:
         """Source, key and value of a path, or of the nearest thing around it; None for flags."""
+        layers, path = self._own(path)
         for length in range(len(path), -1, -1):
             part = path[:length]
             if part in self._flags:
                 return None
-            for layer in self.layers:
+            for layer in layers:
                 if part in layer.places:
                     key, value = layer.places[part]
                     return layer.source, key, value
         return None
+
+    def _own(self, path: tuple[str | int, ...]) -> tuple[Sequence[Decoder], tuple[str | int, ...]]:
+        """Return the layers to search for a path, and the path in them.
+
+        Variables are joined by name: one of them comes from one layer, where it has another index.
+        """
+        if path[:2] != _ENV or len(path) == 2:
+            return self.layers, path
+        index = int(path[2])
+        if index >= len(self._variables):
+            return self.layers, path[:2]
+        layer, number = self._variables[index]
+        return ([layer], (*_ENV, number, *path[3:])) if layer is not None else ([], path)
+
+    @cached_property
+    def _variables(self) -> list[tuple[Decoder | None, int]]:
+        """The layer of each variable (None for the flags), and its index there."""
+        flags = self.overrides.spec.env if self.overrides is not None else []
+        origins: list[tuple[Decoder | None, int]] = [(None, index) for index in range(len(flags))]
+        names = {variable.name for variable in flags}
+        for layer in self.layers:
+            own: dict[int, str] = {}
+            while (*_ENV, len(own)) in layer.places:
+                _, node = layer.places.get((*_ENV, len(own), "name"), (None, None))
+                own[len(own)] = node.text if node is not None else ""
+            origins += [(layer, index) for index, name in own.items() if name not in names]
+            names |= set(own.values())
+        return origins
 
     def has(self, *path: str | int) -> bool:
         """Whether a file gives this value (a flag may give it all the same)."""
@@ -82,7 +114,8 @@ class Subject:
         if found is None:
             return None, None
         source, key, value = found
-        exact = any(path in layer.places for layer in self.layers)
+        layers, path = self._own(path)
+        exact = any(path in layer.places for layer in layers)
         # Of what stands around a missing value, the key says enough; so does that of a block.
         node = key if key and (part == "key" or not exact or value.kind != "scalar") else value
         span = node.span(source)

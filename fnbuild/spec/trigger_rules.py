@@ -215,7 +215,7 @@ def _sizes(subject: Subject, given: Given, path: tuple[str, ...]) -> None:
         if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
             what = "requests" if lower == "maxbacklog" else "bytes"
             message = f"{name} is a number of {what} above zero, not {shown(value)}"
-            hint = "as in `maxRequestBodySize: 33554432 # 32 MiB`" if what == "bytes" else None
+            hint = f"as in `{name}: 33554432 # 32 MiB`" if what == "bytes" else None
             subject.error("http-size", message, (*path, name), hint)
     for lower in ("reducememoryusage", "disableportpublishing"):
         name, value = given.get(lower, ("", False))

@@ -200,7 +200,7 @@ def check_size(size: Tuple[int, int], max_pixels: Optional[int]) -> None:
     if width * height > limit:
         raise ImageTooLargeError(
             "the image has %d x %d = %d pixels, more than the %d that are allowed; send a smaller "
-            "image, or raise the limit by the function's variable %s or max_pixels=… of the call"
+            "image, or raise the limit by the function's variable %s or the handler's max_pixels"
             % (width, height, width * height, limit, VARIABLE)
         )
 

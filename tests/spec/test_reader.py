@@ -7,7 +7,7 @@ import pytest
 
 from fnbuild.errors import ConfigError
 from fnbuild.spec.reader import check, from_raw, load, parse
-from fnbuild.spec.types import Function, Metadata, Spec, to_dict
+from fnbuild.spec.types import EnvVar, Function, Metadata, Spec, to_dict
 from tests.spec.folder import GOOD, Folder, at
 
 NAMES = (
@@ -209,6 +209,19 @@ def test_overrides_win_and_have_no_place(folder: Folder) -> None:
     assert loaded is None
     (error,) = report.errors
     assert (error.rule, error.span) == ("duration", None)
+
+
+def test_variables_keep_their_places_beside_those_of_the_flags(folder: Folder) -> None:
+    text = GOOD + "  env:\n  - {name: FIRST, value: a}\n  - {name: A=B}\n"
+    line = len(text.splitlines())
+    shadows = EnvVar(name="FIRST", value="b")
+    for env in ([], [EnvVar(name="OTHER", value="x")], [shadows], [EnvVar(name="X"), shadows]):
+        _, report = folder.check(text, overrides=Function(spec=Spec(env=env)))
+        (error,) = report.errors
+        assert (error.rule, at(error)) == ("env-name", (line, 12)), env
+    _, report = folder.check(text, overrides=Function(spec=Spec(env=[EnvVar(name="C D")])))
+    places = {error.message[:5]: error.span is None for error in report.errors}
+    assert places == {"'C D'": True, "'A=B'": False}
 
 
 def test_a_name_from_the_flags(folder: Folder) -> None:

@@ -110,6 +110,7 @@ def test_a_handler_whose_module_is_missing(folder: Folder) -> None:
             "volume", (6, 53), "the same name",
         ),
         ("  env: [{name: A=B}]", "env-name", (6, 16), "environment variable"),
+        ("  env: [{name: FNBUILD_MAX_PIXELS, value: 64M}]", "env-pixels", (6, 43), "above zero"),
         ("  sidecars: [{name: a}]", "container", (6, 14), "has no image"),
         (
             "  sidecars: [{name: a, image: b, ports: [{name: p, containerPort: 8080}]}]",
@@ -218,6 +219,7 @@ def test_warnings(folder: Folder, lines: str, rule: str, place: tuple[int, int])
         "  build: {image: 'registry.example.com:5000/a/b:tag', baseImage: 'cvat.openvino.base'}",
         "  build: {baseImage: 'python@sha256:" + "a" * 64 + "'}",
         "  minReplicas: 0\n  maxReplicas: 3",
+        "  env: [{name: FNBUILD_MAX_PIXELS, value: 134217728}]",
         "  triggers: {tick: {kind: cron, attributes: {interval: 3s}}}",
         "  triggers: {tick: {kind: cron, attributes: {Schedule: '@daily', event: {body: a}}}}",
         "  build: {directives: {preCopy: [{kind: run, value: x}, {kind: SHELL, value: '[]'}]}}",
@@ -235,6 +237,11 @@ def test_code_that_comes_from_elsewhere(folder: Folder) -> None:
     text = GOOD.replace("main:", "other:")
     assert folder.findings(text + "  build: {path: 'https://example.com/code.zip'}\n") == []
     assert folder.findings(text + "  image: ready/made:1\n") == []
+
+
+def test_an_example_of_a_size_is_of_the_same_key(folder: Folder) -> None:
+    finding = folder.only(GOOD + f"{HTTP}      attributes: {{maxReplyBodySize: 0}}\n")
+    assert "maxReplyBodySize: " in str(finding.hint)
 
 
 def test_namespaces(folder: Folder) -> None:
