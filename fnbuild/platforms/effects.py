@@ -7,6 +7,8 @@ from collections.abc import Collection
 from fnbuild.runtime.config import SERVED
 from fnbuild.spec.types import Function, Raw
 
+_UNUSED_ATTRIBUTES = {"reducememoryusage", "streamingflushperiod"}
+
 
 def without_cluster(
     function: Function, platform: str, more: Raw, limits: Collection[str]
@@ -36,13 +38,14 @@ def strange_triggers(function: Function) -> tuple[str, ...]:
 def unused_attributes(function: Function) -> list[str]:
     """Return the attributes of http triggers that no processor reads.
 
-    Items of a streamed reply are sent at once, so no period is needed to flush them.
+    Items of a streamed reply are sent at once, so no period is needed to flush them. The buffers of
+    a connection are small and live as long as it does, so there is no memory to be reduced.
     """
     return [
         f"triggers.{name}.attributes.{key}"
         for name, trigger in function.spec.triggers.items()
         for key, value in trigger.attributes.items()
-        if trigger.kind == "http" and key.lower() == "streamingflushperiod" and value
+        if trigger.kind == "http" and key.lower() in _UNUSED_ATTRIBUTES and value
     ]
 
 

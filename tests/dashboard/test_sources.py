@@ -82,15 +82,15 @@ def test_a_repository_is_cloned_and_its_password_is_seen_nowhere(
     name: str,
     served: tuple[str, list[str]],  # noqa: F811
 ) -> None:
-    attributes = {"branch": "main", "workDir": "fn", "username": "me", "password": "s3cret"}
+    attributes = {"branch": "main", "workDir": "fn", "username": "me", "password": "p0rcelain"}
     deployed(
         dashboard,
         of(name, path=served[0], codeEntryType="git", codeEntryAttributes=attributes),
     )
     assert invoked(dashboard, name) == "ok"
     for path in ("", "/operation"):
-        assert "s3cret" not in dashboard.request("GET", f"/api/functions/{name}{path}").text
-    assert "s3cret" not in (dashboard.data_dir / "fnbuild.db").read_bytes().decode("latin-1")
+        assert "p0rcelain" not in dashboard.request("GET", f"/api/functions/{name}{path}").text
+    assert "p0rcelain" not in (dashboard.data_dir / "fnbuild.db").read_bytes().decode("latin-1")
 
 
 @pytest.mark.parametrize("url", ["file:///etc", "FILE:///etc", "/etc", "../etc"])

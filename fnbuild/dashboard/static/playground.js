@@ -18,6 +18,9 @@ import { problem, wordOf } from "./states.js";
 
 const WAYS = { pictures: "Pictures", plain: "Plain request" };
 
+// Statuses with which the dashboard answers for a function that has no revision yet.
+const NOT_SERVING = [404, 503];
+
 let way = "pictures";
 
 export async function show(root, { name }, { current, onChange, beside, signal }) {
@@ -43,8 +46,10 @@ export async function show(root, { name }, { current, onChange, beside, signal }
   function look(one) {
     const { revision: now } = one?.status ?? {};
     if (!now || now === revision || wordOf(one) !== "ready") return;
+    // The page may learn of the first revision after that has replied.
+    const isOver = revision ? () => true : ({ status }) => NOT_SERVING.includes(status);
     revision = now;
-    playground?.forgetErrors();
+    playground?.forgetErrors(isOver);
   }
 
   function choose(wanted) {
@@ -94,9 +99,9 @@ class Playground extends Questions {
     this.source?.close();
   }
 
-  /** Another revision is ready: what failed before says nothing of it. */
-  forgetErrors() {
-    for (const [place, result] of this.results) if (result.error) this.results.delete(place);
+  /** Forget errors of an earlier revision: those of which `isOver(error)` is true. */
+  forgetErrors(isOver) {
+    for (const [place, { error }] of this.results) if (error && isOver(error)) this.results.delete(place);
     this.drawPanels();
   }
 

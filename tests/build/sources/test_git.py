@@ -56,7 +56,7 @@ def repository(tmp_path: Path) -> Path:
 def served(repository: Path) -> Iterator[tuple[str, list[str]]]:
     """The repository by http, for those who say who they are; the paths that were asked for."""
     asked: list[str] = []
-    wanted = "Basic " + base64.b64encode(b"me:s3cret").decode()
+    wanted = "Basic " + base64.b64encode(b"me:p0rcelain").decode()
 
     with _server(repository, asked, wanted) as server:
         yield f"http://127.0.0.1:{server.server_address[1]}/face.git", asked
@@ -269,15 +269,15 @@ def test_credentials(
     monkeypatch.setattr(git.subprocess, "run", watched)
     url, asked = served
     git.clone(
-        url, {"branch": "main", "username": "me", "password": "s3cret"}, tmp_path / "a", print
+        url, {"branch": "main", "username": "me", "password": "p0rcelain"}, tmp_path / "a", print
     )
     assert (tmp_path / "a/fn/main.py").is_file()
-    inside = url.replace("//", "//me:s3cret@")
+    inside = url.replace("//", "//me:p0rcelain@")
     told: list[str] = []
     git.clone(inside, {"branch": "dev"}, tmp_path / "b", told.append)
     assert (tmp_path / "b/fn/main.py").is_file()
     assert seen
-    assert "s3cret" not in f"{seen}{told}{asked}"
+    assert "p0rcelain" not in f"{seen}{told}{asked}"
 
 
 @pytest.mark.parametrize("given", [{}, {"username": "me", "password": "wr0ng"}])

@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -368,11 +369,24 @@ def test_a_function_that_cannot_be_started_is_tried_again(
     assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
 
 
+def lasting_descriptors(pid: int) -> set[int]:
+    """Return the descriptors of a process without those that are open only for a moment."""
+    used = descriptors(pid)
+    for _ in range(50):
+        time.sleep(0.01)
+        used &= descriptors(pid)
+    return used
+
+
+def descriptors(pid: int) -> set[int]:
+    return {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+
+
 @contextlib.contextmanager
 def few_descriptors(pid: int, spare: int) -> Iterator[None]:
     """Let the process open only `spare` more descriptors."""
     limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    used = {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+    used = lasting_descriptors(pid)
     free = (number for number in itertools.count() if number not in used)
     limit = next(itertools.islice(free, spare, None)) if spare else 0
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, limits[1]))
