@@ -179,7 +179,8 @@ class Pen {
     context.font = `600 ${10 * unit}px system-ui, "Noto Sans", "DejaVu Sans", sans-serif`;
     const [across, down, gap] = [context.measureText(text).width, 10 * unit, 7 * unit];
     const corners = [[x + gap, y - down / 2], [x - gap - across, y - down / 2], [x - across / 2, y - gap - down], [x - across / 2, y + gap]];
-    const free = corners.find(([l, t]) => !captions.some((one) => l < one[0] + one[2] && one[0] < l + across && t < one[1] + down && one[1] < t + down));
+    const seen = this.inView(corners, across, down, gap);
+    const free = (seen.length ? seen : corners).find(([l, t]) => !captions.some((one) => l < one[0] + one[2] && one[0] < l + across && t < one[1] + down && one[1] < t + down));
     if (!free) return;
     captions.push([...free, across]);
     const [left, middle] = [free[0], free[1] + down / 2];
@@ -189,6 +190,17 @@ class Pen {
     context.strokeText(text, left, middle);
     context.fillStyle = "white";
     context.fillText(text, left, middle);
+  }
+
+  /** Places for a text at an edge of the canvas, moved in; without those where it would cover its point. */
+  inView(places, across, down, gap) {
+    const { a, d, e, f } = this.context.getTransform();
+    const { width, height } = this.context.canvas;
+    const [left, top] = [-e / a, -f / d];
+    const [right, bottom] = [left + width / a - across, top + height / d - down];
+    return places
+      .filter(([x, y]) => x >= left - gap && x <= right + gap && y >= top - down && y <= bottom + down)
+      .map(([x, y]) => [Math.min(Math.max(left, x), right), Math.min(Math.max(top, y), bottom)]);
   }
 
   /** Text on a plate above a place, or where it fits and covers no other. */

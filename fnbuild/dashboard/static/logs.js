@@ -64,7 +64,10 @@ export function show(root, { name }, { signal }) {
     return inFunction(name, `logs?follow=true&${newest ? `since=${newest - OVERLAP_SECONDS}` : `tail=${TAIL}`}`);
   }
 
-  function onstate(state) {
+  function onstate(state, refused) {
+    // A refusal may end, as when a function is deployed: the page goes on asking.
+    fill(said, refused && problem(refused));
+    count.hidden = refused !== null && !records.length;
     connection.dataset.state = state;
     connection.textContent = state === "live" ? "Live" : "Connecting again…";
   }

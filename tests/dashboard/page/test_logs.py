@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -101,3 +104,25 @@ def test_levels_text_and_pause_choose_what_is_shown(
     with page.expect_download() as download:
         page.get_by_role("button", name="Save as file").click()
     assert "while it was paused" in download.value.path().read_text()
+
+
+def test_a_function_in_the_foreground_says_where_its_log_is(
+    page: Page, dashboard: Dashboard, tmp_path: Path
+) -> None:
+    folder = write_function(tmp_path, "page-sketch", "def handler(context, event): ...")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fnbuild", "run", str(folder)],
+        env=dashboard.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        go(page, "/")
+        expect(page.get_by_role("link", name="page-sketch")).to_be_visible()
+        go(page, "/functions/page-sketch/logs")
+        expect(page.get_by_text("its log is in the terminal of that process")).to_be_visible()
+        expect(page.get_by_text("Nothing written yet")).not_to_be_visible()
+    finally:
+        process.kill()
+        process.wait()
