@@ -122,7 +122,8 @@ def write(
     except OSError as error:
         raise InputError(f"cannot write {archive}: {error.strerror}") from error
     finally:
-        half.unlink(missing_ok=True)
+        with suppress(OSError):
+            half.unlink(missing_ok=True)
     return warnings
 
 

@@ -13,7 +13,7 @@ import click
 from fnbuild.cli import starters
 from fnbuild.cli.lazy import Command
 from fnbuild.cli.session import note, warn
-from fnbuild.errors import ConflictError, UsageError
+from fnbuild.errors import ConflictError, InputError, UsageError
 from fnbuild.spec.function_rules import MAX_NAME, NAME
 
 # What Kubernetes takes; Nuclio, CVAT and the process platform take more.
@@ -74,8 +74,13 @@ def init(
         )
     for path, content in contents.items():
         target = folder / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content.encode() if isinstance(content, str) else content)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content.encode() if isinstance(content, str) else content)
+        except OSError as error:
+            raise InputError(
+                f"cannot write {directory / path}: {error.strerror}", hint="choose another folder"
+            ) from None
         note(f"wrote {directory / path}")
     note(f"next: fnbuild run --path {directory} --watch")
     project = "" if kind == "http" else " --project-name cvat"

@@ -16,7 +16,7 @@ import click
 
 from fnbuild.cli.failure import tell
 from fnbuild.cli.session import note
-from fnbuild.errors import FnbuildError
+from fnbuild.errors import FnbuildError, InputError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -76,7 +76,11 @@ def finish(ctx: click.Context, failures: Mapping[str, str], report: Path | None)
     failed = {name: failure for name, failure in sorted(failures.items()) if failure}
     if report is not None:
         done = sorted(name for name in failures if name not in failed)
-        report.write_text(json.dumps({"success": done, "failed": failed}, indent=2) + "\n")
+        text = json.dumps({"success": done, "failed": failed}, indent=2) + "\n"
+        try:
+            report.write_text(text)
+        except OSError as error:
+            raise InputError(f"cannot write {report}: {error.strerror}") from None
         note(f"report written to {report}")
     if failed:
         ctx.exit(1)

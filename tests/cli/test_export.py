@@ -160,6 +160,9 @@ def test_an_imported_function_starts_by_a_redeploy_and_a_project_takes_its_code_
     _spread(folder)
     _done(fnbuild("deploy", "-p", folder, "--project-name", "p"))
     archive = tmp_path / "p.tar.gz"
+    below = folder / "main.py" / "p.tar.gz"
+    refused = fnbuild("export", "projects", "p", "--with-code", below)
+    assert (refused.status, f"cannot write {below}: Not a directory" in refused.err) == (1, True)
     done = _done(fnbuild("export", "projects", "p", "--with-code", archive))
     assert f"`fnbuild import projects {archive}` reads it" in done.err
     _done(fnbuild("delete", "project", "p", "--strategy", "cascading"))

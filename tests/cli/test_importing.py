@@ -119,6 +119,16 @@ def test_a_function_that_is_wrong_is_named_and_the_others_are_imported(
     assert "imported" in shown.out
 
 
+def test_a_report_that_cannot_be_written_is_one_clear_error(
+    tmp_path: Path, fnbuild: Fnbuild
+) -> None:
+    file, report = tmp_path / "import.yaml", tmp_path / "none" / "report.json"
+    file.write_text(FUNCTION)
+    done = fnbuild("import", "functions", file, "--save-report", "--report-file-path", str(report))
+    assert done.status == 1
+    assert f"error: cannot write {report}: No such file or directory" in done.err
+
+
 def test_functions_of_a_project_belong_to_it(tmp_path: Path, fnbuild: Fnbuild) -> None:
     file = tmp_path / "import.yaml"
     file.write_text(

@@ -49,6 +49,16 @@ def test_nothing_is_overwritten(tmp_path: Path, fnbuild: Fnbuild) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["main.py"]
 
 
+@pytest.mark.parametrize("place", ["taken", "taken/below"])
+def test_a_file_in_the_place_of_the_folder_is_one_clear_error(
+    place: str, tmp_path: Path, fnbuild: Fnbuild
+) -> None:
+    (tmp_path / "taken").touch()
+    refused = fnbuild("init", tmp_path / place, "--kind", "http")
+    assert refused.status == 1
+    assert f"error: cannot write {tmp_path / place}/" in refused.err
+
+
 @pytest.mark.parametrize("name", ["MyDetector", "yolo..v8_", "a" * 60])
 def test_a_name_that_only_kubernetes_refuses_is_taken_with_a_warning(
     name: str, tmp_path: Path, fnbuild: Fnbuild
