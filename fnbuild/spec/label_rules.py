@@ -175,6 +175,9 @@ class _Labels:
         if node.kind != "list":
             self._find("error", "cvat-skeleton", f"sublabels must be a list; {_HIDES_ALL}", node)
             return
+        if not node.items and "svg" in label:
+            message = "a skeleton has no sublabels, and so no points"
+            self._find("warning", "cvat-skeleton", message, node)
         self._labels(node.items, "sublabel")
         names = {
             value.text for item in node.items for key, value in item.pairs if key.text == "name"

@@ -200,6 +200,12 @@ def test_json_errors_are_located_inside_the_block(
         ('[{"name": "a", "type": "skeleton", "svg": ""}]', "error", (6, 8), "no sublabels"),
         ('[{"name": "a", "type": "skeleton", "sublabels": []}]', "error", (6, 8), "no svg"),
         (
+            '[{"name": "a", "type": "skeleton", "svg": "", "sublabels": []}]',
+            "warning",
+            (6, 66),
+            "and so no points",
+        ),
+        (
             '[{"name": "a", "type": "skeleton", "sublabels": [{"name": "1"}],\n'
             ' "svg": "<circle data-label-name=\\"2\\"></circle><circle data-label-name=\\"1\\">"}]',
             "warning", (7, 15), "is no sublabel",
