@@ -19,7 +19,7 @@ from fnbuild.platforms import Artifact, Plan, Progress, history
 from fnbuild.platforms.docker import leases, planning, ports, records, recovery, view
 from fnbuild.platforms.docker.containers import Place, network_names
 from fnbuild.platforms.docker.engine import Engine
-from fnbuild.platforms.docker.faults import PortTakenError
+from fnbuild.platforms.docker.faults import Missing, PortTakenError
 from fnbuild.platforms.docker.inventory import Known
 from fnbuild.platforms.docker.labels import Key, Made
 from fnbuild.platforms.docker.readiness import opening
@@ -156,10 +156,19 @@ def deploy(
 
 def _switch(switch: Switch, plan: Plan) -> None:
     function = plan.function
-    if function.spec.disable:
-        switch.stand_by()
-    else:
-        switch.run(prove=bool(plan.options.get("overlap")) or not wants_gpu(function))
+    try:
+        if function.spec.disable:
+            switch.stand_by()
+        else:
+            switch.run(prove=bool(plan.options.get("overlap")) or not wants_gpu(function))
+    except Missing as error:
+        if switch.lease is not None:
+            switch.lease.check()
+        raise ConflictError(
+            f"the deploy of {function.metadata.name} was overtaken: somebody else has removed its"
+            f" container ({error})",
+            hint=f"`fnbuild get function {function.metadata.name}` shows what serves",
+        ) from error
 
 
 def pull(engine: Engine, plan: Plan, progress: Progress) -> None:

@@ -203,8 +203,8 @@ def test_a_first_deploy_that_was_killed_leaves_nothing(author: Author, scene: Sc
 
 @pytest.fixture
 def paused(scene: Scene) -> Iterator[subprocess.Popen[str]]:
-    """A command line of this machine that stands still while its trial runs."""
-    process = scene.deploying("after", "start", "1", how="SIGSTOP")
+    """A command line of this machine that stands still right before its trial starts."""
+    process = scene.deploying("before", "start", "1", how="SIGSTOP")
     try:
         until("the trial", lambda: bool(inventory.function(scene.engine, scene.key).leftovers))
         until("the stop", lambda: b") T " in Path(f"/proc/{process.pid}/stat").read_bytes())
@@ -269,6 +269,7 @@ def test_a_holder_that_cannot_be_seen_is_over_when_its_lease_expires(
     os.kill(paused.pid, signal.SIGCONT)
     said, _ = paused.communicate(timeout=120)
     assert paused.returncode == 1, said
+    assert "internal error" not in said, said
     assert ask(scene.port) == "one"
 
 
