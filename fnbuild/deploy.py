@@ -351,4 +351,7 @@ def _code(platform: Platform, current: Deployment | None) -> Path | None:
     """The recorded code of the revision that is the active one."""
     if current is None or not current.revision:
         return None
-    return platform.source(current.function.metadata.namespace, current.name, current.revision)
+    try:
+        return platform.source(current.function.metadata.namespace, current.name, current.revision)
+    except NotFoundError:
+        return None  # it was deleted after it was looked up

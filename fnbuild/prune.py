@@ -55,7 +55,10 @@ class PruneReport:
 
 
 def find(platform: Platform, request: PruneRequest) -> PruneReport:
-    """List the objects that no revision on any platform in use needs. Changes nothing."""
+    """List the objects that no revision on any platform in use needs. Changes nothing.
+
+    Raises `UnavailableError` if a registry of the request does not answer.
+    """
     report = PruneReport(platform.leftovers())
     if platform.runs == "image":
         try:
@@ -184,11 +187,8 @@ def _add_tags(report: PruneReport, use: ImageUse, request: PruneRequest) -> None
 
     places = {place_of(name) for name in use.pushed}
     clients: dict[str, Registry] = {}
-    try:
-        for name in request.registries:
-            places |= set(_catalog(name))
-    except UnavailableError as error:
-        report.warnings.append(error.message)
+    for name in request.registries:
+        places |= set(_catalog(name))
     for place in sorted(places, key=str):
         client = clients.setdefault(place.registry, Registry(place.registry))
         try:

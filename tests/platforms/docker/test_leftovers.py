@@ -10,6 +10,7 @@ import pytest
 from fnbuild import artifacts, prune
 from fnbuild.build.image.names import build_tag
 from fnbuild.deploy import DeployRequest, prepare
+from fnbuild.errors import UnavailableError
 from fnbuild.platforms import Leftover, lookup
 from fnbuild.platforms.docker import DockerPlatform
 from fnbuild.platforms.leases import owner
@@ -111,3 +112,9 @@ def test_a_trial_container_of_a_killed_deploy(author: Author, platform: DockerPl
     assert prune.remove(platform, mine[0]) == ""
     assert trial not in author.docker("ps", "--all", "--format", "{{.Names}}")
     assert author.shown().state == "ready"
+
+
+def test_a_registry_of_the_request_that_does_not_answer(platform: DockerPlatform) -> None:
+    registry = f"127.0.0.1:{free_port()}"
+    with pytest.raises(UnavailableError, match=registry):
+        prune.find(platform, PruneRequest("nuclio", registries=(registry,)))

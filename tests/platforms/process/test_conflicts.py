@@ -11,14 +11,16 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fnbuild.errors import BuildError, ConflictError, FnbuildError
-from fnbuild.platforms import Deployment
+from fnbuild.platforms import Deployment, Progress
 from fnbuild.platforms.process import ProcessPlatform, client, status
 from fnbuild.platforms.process.layout import Key
 from fnbuild.platforms.processors import Status
+from fnbuild.spec.types import Function
 from tests.platforms.process.author import NAMESPACE, Author, ask, processes, refuses, wait_for
 
 SLOW = """
@@ -259,3 +261,19 @@ def test_a_full_disk_stops_the_deploy_only(
     filler.unlink()
     again = author.deploy(folder)
     assert ask(again.http_port) == "new"
+
+
+def test_a_function_that_is_deleted_before_its_deploy_begins(
+    platform: ProcessPlatform, author: Author, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = author.write("one")
+    author.deploy(folder)
+    reserve = ProcessPlatform.reserve
+
+    def delete_first(self: ProcessPlatform, function: Function, progress: Progress) -> Any:
+        assert self.delete(NAMESPACE, "greeter")
+        return reserve(self, function, progress)
+
+    monkeypatch.setattr(ProcessPlatform, "reserve", delete_first)
+    deployed = author.deploy(folder)
+    assert (deployed.state, deployed.revision) == ("ready", 1)
