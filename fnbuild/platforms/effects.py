@@ -78,6 +78,8 @@ def _meaningless(function: Function, more: Raw, limits: Collection[str]) -> list
         "maxReplicas": spec.max_replicas,
     }
     found += [key for key, count in counts.items() if count is not None and count > 1]
+    if str(spec.platform.attributes.get("hardened")).lower() == "true":
+        found.append("platform.attributes.hardened")
     if any(sink.sink for sink in spec.logger_sinks):
         found.append("loggerSinks.sink")
     return found + unused_attributes(function)

@@ -24,3 +24,14 @@ def test_the_flush_period_of_a_stream_is_reported() -> None:
 def test_an_empty_flush_period_is_not_reported(value: object) -> None:
     web = {"kind": "http", "attributes": {"streamingFlushPeriod": value, "port": 8080}}
     assert warnings_for(triggers={"web": web}) == ()
+
+
+def test_hardening_of_pods_is_reported() -> None:
+    (text,) = warnings_for(platform={"attributes": {"hardened": True}})
+    assert text == "without effect on the process platform: platform.attributes.hardened"
+
+
+def test_unused_attributes_of_http_triggers_are_reported() -> None:
+    web = {"kind": "http", "attributes": {"reduceMemoryUsage": True}}
+    (text,) = warnings_for(triggers={"web": web})
+    assert text.endswith("triggers.web.attributes.reduceMemoryUsage")
