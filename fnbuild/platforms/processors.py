@@ -78,10 +78,21 @@ class ImportVerdict(msgspec.Struct, frozen=True):
         """Return the verdict in the check's output, `unknown` if there is none."""
         for line in reversed(output.splitlines()):
             with suppress(msgspec.MsgspecError):
-                return msgspec.json.decode(line, type=cls)
+                return _VERDICT.decode(line)
         return cls("unknown", "the check ended without a result")
 
     @property
     def more(self) -> str:
         """Return the detail, unless the reason says the same."""
         return "" if self.detail == self.reason else self.detail
+
+
+def decode_status(body: bytes) -> Status:
+    """Return the status in a processor's reply; raise `msgspec.MsgspecError` if there is none."""
+    return _STATUS.decode(body)
+
+
+# Decoders are made here, where the import system lets one thread in: msgspec completes a type when
+# it first decodes it, and two threads that do so at the same time crash the interpreter.
+_STATUS = msgspec.json.Decoder(Status)
+_VERDICT = msgspec.json.Decoder(ImportVerdict)

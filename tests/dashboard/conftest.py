@@ -83,15 +83,19 @@ class Dashboard:
         sent = dict(headers or {})
         if token:
             sent.setdefault("Authorization", f"Bearer {self.token}")
-        answer = self.pool.request(
-            method,
-            path if "://" in path else self.url + path,
-            body=body,
-            headers=sent,
-            timeout=timeout,
-            redirect=False,
-            **({} if json is None else {"json": json}),
-        )
+        try:
+            answer = self.pool.request(
+                method,
+                path if "://" in path else self.url + path,
+                body=body,
+                headers=sent,
+                timeout=timeout,
+                redirect=False,
+                **({} if json is None else {"json": json}),
+            )
+        except urllib3.exceptions.HTTPError as error:
+            error.add_note(f"exit status of the dashboard: {self.process.poll()}\n{self.output}")
+            raise
         return Answer(answer.status, answer.headers, answer.data)
 
     def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:

@@ -15,7 +15,7 @@ import msgspec
 from fnbuild.platforms import Statistics
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.inventory import Container
-from fnbuild.platforms.processors import ADMIN_PORT, Status
+from fnbuild.platforms.processors import ADMIN_PORT, Status, decode_status
 from fnbuild.platforms.statistics import parsed
 
 PROGRAM = "/usr/local/bin/processor"
@@ -54,6 +54,6 @@ def _over_http(address: str, path: str) -> bytes:
 def decoded(body: bytes) -> Status | None:
     """What a processor has answered; None for anything else."""
     try:
-        return msgspec.json.decode(body, type=Status)
+        return decode_status(body)
     except msgspec.MsgspecError:
         return None

@@ -17,7 +17,7 @@ from fnbuild.platforms.kube import missing, podstates, reasons
 from fnbuild.platforms.kube.findings import Finding
 from fnbuild.platforms.kube.labels import CONTAINER
 from fnbuild.platforms.kube.reasons import Standing
-from fnbuild.platforms.processors import ADMIN_PORT, Status
+from fnbuild.platforms.processors import ADMIN_PORT, Status, decode_status
 from fnbuild.platforms.statistics import parsed
 from fnbuild.spec.types import Raw
 
@@ -123,7 +123,7 @@ def _answer(cluster: Cluster, namespace: str, pod: str) -> Status | None:
     """None when it is no processor of fnbuild's, or does not answer."""
     body = cluster.proxy(namespace, pod, ADMIN_PORT, "/status")
     try:
-        return None if body is None else msgspec.json.decode(body, type=Status)
+        return None if body is None else decode_status(body)
     except msgspec.MsgspecError:
         return None
 

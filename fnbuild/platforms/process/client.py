@@ -22,7 +22,7 @@ from fnbuild.platforms.process import daemon
 from fnbuild.platforms.process.environment import scrubbed
 from fnbuild.platforms.process.layout import supervisor_lock, supervisor_log, supervisor_socket
 from fnbuild.platforms.process.proc import cpu_ticks, is_stopped, runs, state
-from fnbuild.platforms.process.protocol import Reply, Request, encode
+from fnbuild.platforms.process.protocol import Request, decode_reply, encode
 from fnbuild.platforms.process.sockets import peer_pid
 from fnbuild.runtime.http import unix
 
@@ -152,7 +152,7 @@ def _start() -> None:
         ) from error
     if done.returncode != 0:
         with contextlib.suppress(msgspec.MsgspecError):
-            reply = msgspec.json.decode(done.stdout, type=Reply)
+            reply = decode_reply(done.stdout)
             if reply.error is not None:
                 raise reply.error.error()
         raise UnavailableError(
@@ -209,7 +209,7 @@ def _await_answer(link: socket.socket, pid: int, seconds: float) -> None:
 
 def _read(lines: BinaryIO, progress: Progress) -> dict[str, Any]:
     for line in lines:
-        reply = msgspec.json.decode(line, type=Reply)
+        reply = decode_reply(line)
         if reply.error is not None:
             raise reply.error.error()
         if reply.result is not None:

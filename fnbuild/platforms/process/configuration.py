@@ -30,6 +30,10 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     users: str = _DEFAULT_USERS
 
 
+# Completes the type at import, as in fnbuild.platforms.processors.
+msgspec.json.Decoder(_File)
+
+
 @dataclass(frozen=True, slots=True)
 class UserRange:
     """The numbers of users and groups that functions may get, both ends included."""

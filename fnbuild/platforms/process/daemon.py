@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from fnbuild.errors import FnbuildError, UnavailableError
-from fnbuild.platforms.process.protocol import Failure, Reply, encode
+from fnbuild.platforms.process.protocol import Failure, Reply, decode_reply, encode
 
 _LARGEST_LOG = 4 << 20
 _LOCK_SECONDS = 15.0
@@ -79,7 +79,7 @@ def tell_failure(error: FnbuildError) -> None:
 
 def _failure(line: str) -> FnbuildError:
     try:
-        reply = msgspec.json.decode(line, type=Reply)
+        reply = decode_reply(line)
     except msgspec.MsgspecError:
         reply = Reply()
     if reply.error is None:

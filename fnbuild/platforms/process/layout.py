@@ -83,11 +83,15 @@ class _Launch(msgspec.Struct):
     function: _Identity
 
 
+# Made at import, as in fnbuild.platforms.processors.
+_LAUNCH = msgspec.json.Decoder(_Launch)
+
+
 def launched() -> Iterator[tuple[Key, int]]:
     """The function and revision of every processor that was started and not cleaned up after."""
     for path in sorted(run_dir().glob("*.json")):
         try:
-            function = msgspec.json.decode(path.read_bytes(), type=_Launch).function
+            function = _LAUNCH.decode(path.read_bytes()).function
         except msgspec.MsgspecError:
             _remove(path)  # half written by a supervisor that was killed
             continue

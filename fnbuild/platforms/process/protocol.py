@@ -63,3 +63,18 @@ def _kinds() -> dict[str, type[FnbuildError]]:
 
 def encode(message: Request | Reply) -> bytes:
     return msgspec.json.encode(message) + b"\n"
+
+
+def decode_request(line: bytes) -> Request:
+    """Return the request in a line; raise `msgspec.MsgspecError` if there is none."""
+    return _REQUEST.decode(line)
+
+
+def decode_reply(line: bytes | str) -> Reply:
+    """Return the reply in a line; raise `msgspec.MsgspecError` if there is none."""
+    return _REPLY.decode(line)
+
+
+# Made at import, as in fnbuild.platforms.processors.
+_REQUEST = msgspec.json.Decoder(Request)
+_REPLY = msgspec.json.Decoder(Reply)

@@ -20,6 +20,7 @@ from fnbuild.platforms.process.protocol import (
     Failure,
     Reply,
     Request,
+    decode_request,
     encode,
 )
 from fnbuild.runtime.http import unix
@@ -97,7 +98,7 @@ class ControlServer:
             _send(writer, Reply(progress=sentence))
 
         try:
-            request = msgspec.json.decode(line, type=Request)
+            request = decode_request(line)
             _check_version(request)
             result = await self._answer(request.verb, request.arguments, progress)
         except FnbuildError as error:

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from fnbuild.platforms.process.sockets import peer_pid
-from fnbuild.platforms.processors import Status
+from fnbuild.platforms.processors import Status, decode_status
 from fnbuild.runtime.http import unix
 
 _PATIENCE = 2.0
@@ -51,7 +51,7 @@ def _body(reply: bytes) -> bytes:
 
 def _decoded(body: bytes) -> Status:
     try:
-        return msgspec.json.decode(body, type=Status)
+        return decode_status(body)
     except msgspec.MsgspecError as error:
         raise Unreachable(gone=False) from error
 
