@@ -301,10 +301,12 @@ def test_a_tail_has_no_more_lines_than_asked_for_whatever_is_written_meanwhile(
 ) -> None:
     code = """
     import threading
+    import time
 
     def write():
         while True:
             print("more")
+            time.sleep(0.001)
 
     def init_context(context):
         print("loading the weights")
