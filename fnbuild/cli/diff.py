@@ -36,19 +36,19 @@ def diff(ctx: click.Context, session: Session, /, **flags: Any) -> None:
 
     try:
         with request_of(session, flags) as request:
-            found = pipeline.diff(request)
+            difference = pipeline.diff(request)
     except FnbuildError as error:
         if not flags["exit_code"]:
             raise
         # As git has it: status 1 is for differences alone.
         tell(error)
         ctx.exit(2)
-    made, text = found.plan, found.text
-    for warning in made.warnings:
+    plan, text = difference.plan, difference.text
+    for warning in plan.warnings:
         warn(warning)
     for line in text.split("\n")[:-1]:
         click.echo(click.style(line, fg=_COLOURS.get(line[:1])))
     if not text:
-        note(f"no differences: {made.function.metadata.name} runs what is here")
+        note(f"no differences: {plan.function.metadata.name} runs what is here")
     elif flags["exit_code"]:
         ctx.exit(1)

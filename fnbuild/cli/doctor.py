@@ -128,26 +128,32 @@ def _namespace(session: Session, platform: str) -> str:
         return DEFAULT_NAMESPACE
 
 
-def show(found: list[Finding], output: str, *, grouped: bool = False) -> None:
+def show(findings: list[Finding], output: str, *, grouped: bool = False) -> None:
     """Print the findings as a table or an object, and what to do about them.
 
     With `grouped`, equal findings about several things are one row of the table.
     """
     from fnbuild.cli.output import show_value, table
 
-    counts = {state: sum(one.state == state for one in found) for state in ("failure", "warning")}
+    counts = {
+        state: sum(finding.state == state for finding in findings)
+        for state in ("failure", "warning")
+    }
     worst = next((state for state, count in counts.items() if count), "ok")
     if output in ("json", "yaml"):
-        show_value({"state": worst, "findings": [asdict(one) for one in found]}, output)
+        show_value({"state": worst, "findings": [asdict(finding) for finding in findings]}, output)
         return
     wide = output == "wide"
     header = ["state", "area", "what", *(["remedy"] if wide else [])]
     if grouped:
-        found = list(_grouped(found))
-    rows = [[one.state, one.area, one.message, *([one.remedy] if wide else [])] for one in found]
+        findings = list(_grouped(findings))
+    rows = [
+        [finding.state, finding.area, finding.message, *([finding.remedy] if wide else [])]
+        for finding in findings
+    ]
     click.echo(table(header, rows))
     if not wide:
-        for text in _remedies(found):
+        for text in _remedies(findings):
             note(text)
     note(", ".join(_count(count, state) for state, count in counts.items()))
 

@@ -61,26 +61,35 @@ def functions(  # noqa: PLR0913 - one parameter for each option
     from fnbuild.errors import NotFoundError
 
     platform = session.connect()
-    found = platform.deployments(session.namespace, project_name)
+    deployments = platform.deployments(session.namespace, project_name)
     if labels:
         wanted = key_values("--labels", labels).items()
-        found = [one for one in found if wanted <= one.function.metadata.labels.items()]
+        deployments = [
+            deployment
+            for deployment in deployments
+            if wanted <= deployment.function.metadata.labels.items()
+        ]
     if names:
-        missing = [name for name in names if name not in {one.name for one in found}]
+        missing = [
+            name for name in names if name not in {deployment.name for deployment in deployments}
+        ]
         if missing:
             raise NotFoundError(
                 f"No functions found: {', '.join(missing)} (namespace {session.namespace})",
                 hint=_whereabouts(platform, session.namespace, missing[0]),
             )
-        found = [one for one in found if one.name in names]
-    if not found:
+        deployments = [deployment for deployment in deployments if deployment.name in names]
+    if not deployments:
         click.echo("No functions found" if output in ("table", "wide") else "[]")
         return
     if with_secrets and output in ("json", "yaml"):
-        found = [replace(each, function=platform.with_secrets(each)) for each in found]
+        deployments = [
+            replace(deployment, function=platform.with_secrets(deployment))
+            for deployment in deployments
+        ]
     restarts = platform.restarts(session.namespace) if output != "table" else {}
     mask = session.mask_sensitive_fields
-    show_functions(found, output, mask=mask, with_secrets=with_secrets, restarts=restarts)
+    show_functions(deployments, output, mask=mask, with_secrets=with_secrets, restarts=restarts)
     for text in platform.notices():
         note(text)
 

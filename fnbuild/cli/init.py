@@ -99,12 +99,12 @@ def _contents(
             )
         parts = _folder() / starters.FOLDER
         return starters.files(parts, task or "detection", framework or "opencv")
-    known = templates()
-    if (kind := kind or "detector") not in known:
+    available = templates()
+    if (kind := kind or "detector") not in available:
         raise UsageError(
-            f'there is no template for kind "{kind}"', hint=f"one of: {', '.join(known)}"
+            f'there is no template for kind "{kind}"', hint=f"one of: {', '.join(available)}"
         )
-    return _read(known[kind])
+    return _read(available[kind])
 
 
 def _check(name: str) -> None:

@@ -22,7 +22,7 @@ _SECRET_KEYS = ("password", "secret", "accesskey", "token")
 
 
 def show_functions(  # noqa: PLR0913 - one per way of showing them
-    found: Sequence[Deployment],
+    deployments: Sequence[Deployment],
     kind: str,
     *,
     mask: bool = False,
@@ -37,85 +37,91 @@ def show_functions(  # noqa: PLR0913 - one per way of showing them
     Below a table stands on stderr, for functions that are not well, the reason in one line.
     """
     if kind in ("json", "yaml"):
-        values = [function_object(one, mask=mask, with_secrets=with_secrets) for one in found]
-        for one, value in zip(found, values, strict=True):
-            if times := (restarts or {}).get(one.name):
+        values = [
+            function_object(deployment, mask=mask, with_secrets=with_secrets)
+            for deployment in deployments
+        ]
+        for deployment, value in zip(deployments, values, strict=True):
+            if times := (restarts or {}).get(deployment.name):
                 value["status"]["restarts"] = asdict(times)
         output.show_values(values, kind)
         return
     wide = kind == "wide"
-    ports = any(one.http_port for one in found)
+    ports = any(deployment.http_port for deployment in deployments)
     header = ["namespace", "name", "project", "state", "replicas"]
     header += ["node port"] if ports else []
-    rows = [_row(one, ports=ports) for one in found]
+    rows = [_row(deployment, ports=ports) for deployment in deployments]
     if wide:
         header += ["restarts", "labels", "internal invocation url", "external invocation urls"]
         rows = [
-            [*row, _restarts((restarts or {}).get(one.name)), *_wide(one)]
-            for row, one in zip(rows, found, strict=True)
+            [*row, _restarts((restarts or {}).get(deployment.name)), *_wide(deployment)]
+            for row, deployment in zip(rows, deployments, strict=True)
         ]
     click.echo(output.table(header, rows))
     if explain:
-        _explain(found)
+        _explain(deployments)
 
 
-def _explain(found: Sequence[Deployment]) -> None:
+def _explain(deployments: Sequence[Deployment]) -> None:
     by_reason: dict[str, list[str]] = {}
-    for one in found:
-        if one.message and (one.changing or one.state != "building"):
-            by_reason.setdefault(reason(one.message), []).append(one.name)
-    for one in found:
-        if words := _set_aside(one) or _absence(one):
-            by_reason.setdefault(f"not in CVAT's list: {words}", []).append(one.name)
+    for deployment in deployments:
+        if deployment.message and (deployment.changing or deployment.state != "building"):
+            by_reason.setdefault(reason(deployment.message), []).append(deployment.name)
+    for deployment in deployments:
+        if words := _set_aside(deployment) or _absence(deployment):
+            by_reason.setdefault(f"not in CVAT's list: {words}", []).append(deployment.name)
     for text, names in by_reason.items():
         note(f"{', '.join(names)}: {text}")
 
 
-def _set_aside(one: Deployment) -> str:
+def _set_aside(deployment: Deployment) -> str:
     """Why CVAT does not show a function that is meant for it."""
-    annotations = one.function.metadata.annotations
+    annotations = deployment.function.metadata.annotations
     return cvat_model.of_annotations(annotations).words if "type" in annotations else ""
 
 
-def _absence(one: Deployment) -> str:
+def _absence(deployment: Deployment) -> str:
     """Why CVAT does not show a function that nothing is wrong with."""
-    function = one.function
+    function = deployment.function
     return cvat_model.absence(function.metadata.annotations, project_of(function))
 
 
-def function_object(one: Deployment, *, mask: bool = False, with_secrets: bool = False) -> Raw:
+def function_object(
+    deployment: Deployment, *, mask: bool = False, with_secrets: bool = False
+) -> Raw:
     """Return the function in Nuclio's format, without secret values unless `with_secrets` is set.
 
     With `mask` other values that look like secrets are hidden as well.
     """
-    raw = objects.function_object(one)
+    raw = objects.function_object(deployment)
     if not with_secrets:
         raw = without_values(raw, secrets_only=True)
-    if words := _set_aside(one):
+    if words := _set_aside(deployment):
         raw["status"]["setAside"] = words
-    if words := _absence(one):
+    if words := _absence(deployment):
         raw["status"]["notes"] = [f"not in CVAT's list: {words}"]
     if mask:
         raw["spec"] = _masked(raw.get("spec", {}))
     return raw
 
 
-def show_projects(found: Sequence[Project], kind: str) -> None:
+def show_projects(projects: Sequence[Project], kind: str) -> None:
     """Print projects in the same four ways."""
     if kind in ("json", "yaml"):
-        output.show_values([project_object(one) for one in found], kind)
+        output.show_values([project_object(project) for project in projects], kind)
         return
     header = ["namespace", "name"] + (["description", "owner"] if kind == "wide" else [])
     rows = [
-        [one.namespace, one.name] + ([one.description, one.owner] if kind == "wide" else [])
-        for one in found
+        [project.namespace, project.name]
+        + ([project.description, project.owner] if kind == "wide" else [])
+        for project in projects
     ]
     click.echo(output.table(header, rows))
 
 
-def project_object(one: Project) -> Raw:
+def project_object(project: Project) -> Raw:
     """nuctl prints a project's metadata under `meta` (the HTTP API under `metadata`)."""
-    raw = objects.project_object(one)
+    raw = objects.project_object(project)
     return {"meta": raw["metadata"], "spec": raw["spec"]}
 
 
@@ -127,17 +133,17 @@ def reason(message: str) -> str:
     return lines[-1] if lines[0].startswith(("Traceback", 'File "')) else lines[0]
 
 
-def _row(one: Deployment, *, ports: bool) -> list[object]:
-    metadata = one.function.metadata
+def _row(deployment: Deployment, *, ports: bool) -> list[object]:
+    metadata = deployment.function.metadata
     row: list[object] = [
         metadata.namespace,
         metadata.name,
         metadata.labels.get(PROJECT_LABEL, DEFAULT_PROJECT),
-        one.state,
-        f"{one.replicas[0]}/{one.replicas[1]}",
+        deployment.state,
+        f"{deployment.replicas[0]}/{deployment.replicas[1]}",
     ]
     if ports:
-        row.append(one.http_port or "")
+        row.append(deployment.http_port or "")
     return row
 
 

@@ -19,8 +19,8 @@ def handler(context, event):
         threshold = read_threshold(vision.fields(event))
     except vision.ImageError as error:
         return vision.reply(context, {"error": str(error)}, error.reply_status)
-    found = context.user_data.model.infer(image, threshold)
-    return vision.reply(context, [vision.rectangle(LABEL, *each) for each in found])
+    detections = context.user_data.model.infer(image, threshold)
+    return vision.reply(context, [vision.rectangle(LABEL, *detection) for detection in detections])
 
 
 def read_threshold(fields):

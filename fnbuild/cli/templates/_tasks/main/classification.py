@@ -16,5 +16,5 @@ def handler(context, event):
         threshold = float(vision.fields(event).get("threshold", 0.5))
     except (TypeError, ValueError) as error:  # vision's errors are ValueErrors
         return vision.reply(context, {"error": str(error)}, getattr(error, "reply_status", 400))
-    found = context.user_data.model.infer(image, threshold)
-    return vision.reply(context, [vision.tag(*each) for each in found])
+    predictions = context.user_data.model.infer(image, threshold)
+    return vision.reply(context, [vision.tag(*prediction) for prediction in predictions])

@@ -16,5 +16,5 @@ def handler(context, event):
         threshold = float(vision.fields(event).get("threshold", 0.5))
     except (TypeError, ValueError) as error:  # vision's errors are ValueErrors
         return vision.reply(context, {"error": str(error)}, getattr(error, "reply_status", 400))
-    found = context.user_data.model.infer(image, threshold)
-    return vision.reply(context, [vision.skeleton(*each) for each in found])
+    detections = context.user_data.model.infer(image, threshold)
+    return vision.reply(context, [vision.skeleton(*detection) for detection in detections])
