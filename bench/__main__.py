@@ -38,7 +38,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--starts", type=int, default=3, help="how often each server starts alone")
     run.add_argument("--lifecycle", default="echo,torch", help="workloads of the starts alone")
     run.add_argument(
-        "--python", type=Path, help="an interpreter to use instead of the shared environment"
+        "--python",
+        type=lambda value: Path(value).absolute(),
+        help="an interpreter to use instead of the shared environment",
     )
     run.add_argument("-o", "--output", type=Path, default=RESULTS)
     written = verbs.add_parser("report", help="write the table into docs/performance.md")

@@ -5,6 +5,8 @@ import types
 import warnings
 from typing import Any, Callable, Optional, Tuple
 
+_GENERATORS = (types.GeneratorType, types.AsyncGeneratorType)
+
 
 class Coroutines:
     """The worker's event loop, once a coroutine has shown up."""
@@ -99,7 +101,7 @@ class Items:
 
 
 def is_generator(value: Any) -> bool:
-    return isinstance(value, (types.GeneratorType, types.AsyncGeneratorType))
+    return isinstance(value, _GENERATORS)
 
 
 async def _awaited(value: Any) -> Any:

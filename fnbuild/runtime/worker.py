@@ -213,12 +213,14 @@ class Worker:
         return self._trigger if other is None else self._sdk.TriggerInfo(*other)
 
     def _answer(self, output: Any) -> Answer:
-        if is_generator(output):
+        if isinstance(output, tuple):
+            if len(output) == 2 and is_generator(output[1]):
+                return self._begin_answer(output[1], self._sdk.Response(status_code=output[0]))
+        elif isinstance(output, self._sdk.Response):
+            if is_generator(output.body):
+                return self._begin_answer(output.body, output)
+        elif is_generator(output):
             return self._begin_answer(output, None)
-        if isinstance(output, self._sdk.Response) and is_generator(output.body):
-            return self._begin_answer(output.body, output)
-        if isinstance(output, tuple) and len(output) == 2 and is_generator(output[1]):
-            return self._begin_answer(output[1], self._sdk.Response(status_code=output[0]))
         answer = self._responder.answer(output)
         self._sender.check_size(len(answer.body))
         return answer
