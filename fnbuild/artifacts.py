@@ -79,7 +79,7 @@ def _pushed(function: Function, reference: str, digest: str) -> str:
     """Return the exact reference of the pushed image, "" unless it contains this code."""
     from fnbuild.build.image import names
     from fnbuild.build.image.builder import DIGEST_LABEL
-    from fnbuild.build.image.engine import choose
+    from fnbuild.build.image.engines.selection import choose
 
     registry = function.spec.build.registry
     if not registry:
@@ -134,7 +134,7 @@ def made(
         yield ready
     else:
         from fnbuild.build.image import builder
-        from fnbuild.build.image.engine import choose
+        from fnbuild.build.image.engines.selection import choose
 
         engine = choose(ENGINE_OF.get(platform.name))
         built = _built(loaded, engine, progress)

@@ -118,7 +118,7 @@ def _is_configured(name: str) -> bool:
 
 def _engine(platform: Platform) -> Engine:
     from fnbuild.artifacts import ENGINE_OF
-    from fnbuild.build.image.engine import choose
+    from fnbuild.build.image.engines.selection import choose
 
     return choose(ENGINE_OF.get(platform.name))
 

@@ -19,7 +19,7 @@ import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 import msgspec
 import yaml
@@ -29,10 +29,8 @@ from fnbuild.build.artifact import Artifact
 from fnbuild.build.tree import Contents, Entry, contents, hash_of, shown
 from fnbuild.datadir import data_dir, make_private
 from fnbuild.errors import BuildError, ConflictError
+from fnbuild.spec.reader import Loaded
 from fnbuild.spec.types import Function, to_dict
-
-if TYPE_CHECKING:
-    from fnbuild.spec.reader import Loaded
 
 _CHUNK_BYTES = 1 << 30
 # What is smaller is copied: a handler that writes to a file of its own against all rules does no

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from fnbuild.build.image.engine import BuildRequest, Engine, choose
+from fnbuild.build.image.engine import BuildRequest, Engine
 from fnbuild.build.image.engines.references import registry_of
+from fnbuild.build.image.engines.selection import choose
 from fnbuild.build.image.names import with_registry
 from fnbuild.errors import FnbuildError, UsageError
 from fnbuild.platforms import Finding

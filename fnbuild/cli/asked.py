@@ -163,7 +163,7 @@ def _with_stored(session: Session, request: DeployRequest) -> DeployRequest:
 def _builds_anew(platform: Platform, function: Function) -> bool:
     """Return True if an imported function includes its source and this engine lacks its image."""
     from fnbuild.artifacts import ENGINE_OF
-    from fnbuild.build.image.engine import choose
+    from fnbuild.build.image.engines.selection import choose
 
     if not function.spec.build.function_source_code or platform.name not in ENGINE_OF:
         return False
@@ -184,7 +184,7 @@ def _image(flags: dict[str, Any]) -> str:
             "--dry-run changes nothing, and --input-image-file loads an image into the engine",
             hint="load it by hand (`docker load`), and name it: `--run-image NAME`",
         )
-    from fnbuild.build.image.engine import choose
+    from fnbuild.build.image.engines.selection import choose
 
     found = choose("docker").load(Path(file))
     if len(found) != 1:

@@ -45,8 +45,8 @@ def build(session: Session, /, output: str, **flags: Any) -> None:
     The process platform needs no image: it runs functions from their folder.
     """
     from fnbuild import artifacts
-    from fnbuild.build.image.engine import choose
     from fnbuild.build.image.engines.commands import writable
+    from fnbuild.build.image.engines.selection import choose
     from fnbuild.cli.progress import Progress
 
     if flags["prepare_offline"]:
@@ -124,7 +124,7 @@ def _prepare_offline(session: Session, flags: dict[str, Any]) -> None:
     """Fetch the SDK and, of a function that is named, the base image."""
     from fnbuild.build import sdk
     from fnbuild.build.image.base import fetch
-    from fnbuild.build.image.engine import choose
+    from fnbuild.build.image.engines.selection import choose
     from fnbuild.cli.progress import Progress
 
     for folder in sdk.prepare():

@@ -131,7 +131,7 @@ class _Deploying:
     @cached_property
     def _bases(self) -> Bases:
         from fnbuild.build.image.beside import Bases
-        from fnbuild.build.image.engine import choose
+        from fnbuild.build.image.engines.selection import choose
 
         return Bases(choose(artifacts.ENGINE_OF.get(self._platform.name)))
 

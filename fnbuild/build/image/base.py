@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from fnbuild.build import requirements
 from fnbuild.build.image import cuda
-from fnbuild.build.image.engine import Engine, ImageFacts
+from fnbuild.build.image.engine import Engine, ImageFacts, Progress
 from fnbuild.errors import BuildError
 from fnbuild.spec.reader import Loaded
 from fnbuild.spec.types import Build
-
-Progress = Callable[[str], None]
 
 
 def fetch(loaded: Loaded, engine: Engine, progress: Progress) -> str:

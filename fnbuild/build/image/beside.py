@@ -8,15 +8,12 @@ images as their base images.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 
-from fnbuild.build.image.engine import BuildRequest, Engine
+from fnbuild.build.image.engine import BuildRequest, Engine, Progress
 from fnbuild.spec.types import Function
-
-Progress = Callable[[str], None]
 
 _NAME = re.compile(r"cvat\.(?P<place>.+)\.base(?::latest)?")
 _FROM = re.compile(r"^\s*FROM\s+(?:--\S+\s+)*(\S+)", re.IGNORECASE | re.MULTILINE)

@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from fnbuild.build.image import cuda, dockerfile, names, pythons, registry
 from fnbuild.build.image.base import had
 from fnbuild.build.image.context import Context
 from fnbuild.build.image.dockerfile import Dockerfile
-from fnbuild.build.image.engine import Engine, StepError
+from fnbuild.build.image.engine import Engine, Progress, StepError
 from fnbuild.build.image.pythons import Pythons
 from fnbuild.build.image.recipe import Directive, Recipe, recipe_of
 from fnbuild.build.image.request import request_of
@@ -31,8 +31,6 @@ from fnbuild.spec.locate import display
 from fnbuild.spec.places import span_of
 from fnbuild.spec.reader import Loaded
 from fnbuild.spec.types import Build, Function
-
-Progress = Callable[[str], None]
 
 DIGEST_LABEL = "fnbuild.io/digest"
 """The label of an image that holds the hash of the code in it."""

@@ -10,9 +10,9 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from fnbuild.build.directives import HOME, Directive
+from fnbuild.build.image.pythons import Python
 from fnbuild.build.image.recipe import Recipe
 from fnbuild.build.image.run_forms import (
     continued,
@@ -23,9 +23,6 @@ from fnbuild.build.image.run_forms import (
 )
 from fnbuild.errors import BuildError
 from fnbuild.spec.source import shown
-
-if TYPE_CHECKING:
-    from fnbuild.build.image.pythons import Python
 
 NAME = "Dockerfile.processor"
 RUNTIME, REQUIREMENTS, LARGE, CONFIG, CODE = (

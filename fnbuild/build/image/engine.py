@@ -1,4 +1,4 @@
-"""What fnbuild asks of a container engine, whichever it is, and which one is taken.
+"""What fnbuild asks of a container engine, whichever it is.
 
 docker, podman and buildah are siblings in `engines/`. Each is driven by its own command line with
 argument lists, never through a shell.
@@ -6,22 +6,18 @@ argument lists, never through a shell.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-from fnbuild.errors import BuildError, UnavailableError, UsageError
+from fnbuild.errors import BuildError
 
 Progress = Callable[[str], None]
 """Called with one line of text. A line that begins with two blanks is what a step itself wrote:
 it may be shown for a moment and be gone; every other line says that something begins."""
 
 Network = Literal["default", "host", "none"]
-
-NAMES = ("docker", "podman", "buildah")
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,59 +165,3 @@ class Engine(Protocol):
 
         By its id an image goes only when it has no name.
         """
-
-
-def choose(name: str | None = None) -> Engine:
-    """The engine of that name, else of FNBUILD_ENGINE, else the first that answers.
-
-    No other is taken for a docker that DOCKER_HOST or DOCKER_CONTEXT names and that does not
-    answer. `UnavailableError` says of each what it lacks.
-    """
-    # The siblings stand on this module's values.
-    from fnbuild.build.image.engines.buildah import Buildah
-    from fnbuild.build.image.engines.docker import Docker
-    from fnbuild.build.image.engines.podman import Podman
-
-    known = (Docker(), Podman(), Buildah())
-    asked = name or os.environ.get("FNBUILD_ENGINE", "")
-    if asked:
-        for engine in known:
-            if engine.name == asked:
-                engine.check()
-                return engine
-        where = "" if name else "FNBUILD_ENGINE="
-        raise UsageError(
-            f"{where}{asked} is no container engine that fnbuild knows",
-            hint=f"it knows {', '.join(NAMES)}",
-        )
-    lacks = []
-    for engine in known:
-        try:
-            engine.check()
-        except UnavailableError as error:
-            if engine.name == "docker" and shutil.which(engine.program):
-                _refuse_others(error)
-            lacks.append(error)
-        else:
-            engine.why = "; ".join(error.message for error in lacks)
-            return engine
-    raise UnavailableError(
-        "an image needs a container engine, and none answers: "
-        + "; ".join(error.message for error in lacks),
-        hint=lacks[0].hint,
-    )
-
-
-def _refuse_others(error: UnavailableError) -> None:
-    """Raise when the environment says which docker is meant: an image elsewhere is none there."""
-    from fnbuild.build.image.engines.reasons import clean
-
-    for variable, place in (("DOCKER_HOST", "at {}"), ("DOCKER_CONTEXT", "in the context {}")):
-        named = os.environ.get(variable)
-        if named:
-            where = place.format(clean(named))
-            reason = error.message.removeprefix("docker does not answer: ")
-            raise UnavailableError(
-                f"docker does not answer {where} ({variable}): {reason}",
-                hint=f"start it, or unset {variable}; `FNBUILD_ENGINE=podman` builds with another",
-            ) from error

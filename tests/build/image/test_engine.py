@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fnbuild.build.image.engine import choose
+from fnbuild.build.image.engines.selection import choose
 from fnbuild.errors import UnavailableError, UsageError
 from tests.engine import require_engine
 

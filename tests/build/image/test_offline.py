@@ -16,7 +16,8 @@ from tests.engine import PYTHON_IMAGE, has_network_namespaces, require_engine, r
 _BUILD = """
 import json, os, socket, sys
 from pathlib import Path
-from fnbuild.build.image.engine import BuildRequest, StepError, choose
+from fnbuild.build.image.engine import BuildRequest, StepError
+from fnbuild.build.image.engines.selection import choose
 try:
     socket.create_connection(("127.0.0.1", 5000), timeout=2)
 except OSError:
