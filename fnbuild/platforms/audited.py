@@ -11,16 +11,14 @@ import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from fnbuild.errors import FnbuildError
-from fnbuild.platforms import Reservation
 from fnbuild.platforms.keys import Key
+from fnbuild.platforms.model import Deployment, Plan, Progress, Project, Reservation
+from fnbuild.platforms.protocol import Platform
 from fnbuild.spec.secrets import hidden, hiding
 from fnbuild.spec.types import Function, to_dict
-
-if TYPE_CHECKING:
-    from fnbuild.platforms import Deployment, Plan, Platform, Progress, Project
 
 acting_as: ContextVar[str] = ContextVar("acting_as", default="")
 """In whose name changes are made; the user's own where it is empty."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fnbuild.errors import FnbuildError
-from fnbuild.platforms import Finding
+from fnbuild.platforms.model import Finding
 
 AREAS = {
     "clock": "the time here, on the API server and on the nodes",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fnbuild.platforms import Finding
+from fnbuild.platforms.model import Finding
 from fnbuild.runtime import nvml
 
 _BUS = Path("/sys/bus/pci/devices")

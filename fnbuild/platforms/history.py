@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
 from fnbuild.errors import NotFoundError, PreconditionError
-from fnbuild.platforms import LogRecord, Revision
+from fnbuild.platforms.model import LogRecord, Revision
 from fnbuild.spec.types import Function, Raw
 
 State = Literal["active", "pending", "superseded", "failed"]

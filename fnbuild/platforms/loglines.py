@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from fnbuild.platforms import LogRecord
+from fnbuild.platforms.model import LogRecord
 
 
 def parse(line: bytes, fallback_time: float) -> LogRecord:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fnbuild.platforms import Deployment, Project
+from fnbuild.platforms.model import Deployment, Project
 from fnbuild.spec.types import Raw, to_dict
 
 _OF_TRIGGERS = {"class": "", "kind": "", "name": ""}

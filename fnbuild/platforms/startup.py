@@ -9,7 +9,7 @@ from contextlib import suppress
 from types import TracebackType
 
 from fnbuild.errors import FnbuildError
-from fnbuild.platforms import LogRecord, Progress
+from fnbuild.platforms.model import LogRecord, Progress
 from fnbuild.runtime.logs import READY
 
 MOST_LINES = 200

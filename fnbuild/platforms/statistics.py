@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 
-from fnbuild.platforms import Statistics
+from fnbuild.platforms.model import Statistics
 from fnbuild.runtime.gpu import METRIC as GPU_MEMORY
 
 _PREFIX = "nuclio_processor_"

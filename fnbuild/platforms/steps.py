@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fnbuild.platforms import Manifest, Step
+from fnbuild.platforms.model import Manifest, Step
 
 REVISION = "revision"
 
