@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 
-from fnbuild.build.image import builds
-from fnbuild.build.image.builds import PushedBuild
+from fnbuild.build.image.builds import PushedBuild, is_needed, pushed_build, remove
 from fnbuild.errors import FnbuildError
 from fnbuild.platforms import ImageUse, Progress
 from fnbuild.platforms.cluster import kinds
@@ -79,7 +78,7 @@ def build_of(made: Made) -> PushedBuild | None:
     """Return the build of a revision in its registry, or None if it was not pushed."""
     spec = part(made.config, "spec")
     registry = str(part(spec, "build").get("registry", ""))
-    return builds.pushed_build(made.pinned, registry, str(spec.get("runRegistry", "")))
+    return pushed_build(made.pinned, registry, str(spec.get("runRegistry", "")))
 
 
 def retire(cluster: Cluster, gone: Iterable[Made], progress: Progress) -> None:
@@ -95,10 +94,10 @@ def retire(cluster: Cluster, gone: Iterable[Made], progress: Progress) -> None:
     except ForbiddenError:
         return
     for build, made in pushed.items():
-        if builds.is_needed(build, in_use):
+        if is_needed(build, in_use):
             continue
         try:
-            if builds.remove(build):
+            if remove(build):
                 progress(f"removed {build}: revision {made.number} has left history")
         except FnbuildError as error:
             progress(f"{build} of revision {made.number} stays in the registry: {error.message}")

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from fnbuild.build.image import context, layer
+from fnbuild.build.image import context
 from fnbuild.build.image.folders import Folders
+from fnbuild.build.image.layer import MTIME
 from fnbuild.build.image.pythons import USUAL
 from fnbuild.build.staging import stage
 from fnbuild.errors import BuildError, InputError
@@ -92,7 +93,7 @@ class TestCode:
         assert {f"{entries[f'{HOME}{name}'].mode:o}" for name in ("run.sh",)} == {"755"}
         assert entries[f"{HOME}secret.txt"].mode == 0o644
         about = {(one.uid, one.gid, one.uname, one.gname, one.mtime) for one in entries.values()}
-        assert about == {(0, 0, "", "", layer.MTIME)}
+        assert about == {(0, 0, "", "", MTIME)}
 
     def test_links_and_odd_names_survive(self, lay_out, write, folder):
         odd = ["with space", "ü", "new\nline", "-dash", "#hash", "quo'te\"", os.fsdecode(b"\xff")]

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild.build.image import builds
-from fnbuild.build.image.builds import pushed_build
+from fnbuild.build.image.builds import is_needed, pushed_build, remove
 from fnbuild.build.image.logins import login_of
 from fnbuild.build.image.registry import Place, Registry, place_of
 from fnbuild.errors import UnavailableError
@@ -44,34 +43,34 @@ def push(made: Made, folder: Path, address: str, *tags: str, word: str = "one") 
 def test_what_a_registry_tells_and_removes(made: Made, tmp_path: Path) -> None:
     with engines.registry(tmp_path, free_port(), own=True) as own:
         place = push(made, tmp_path, own.address, TAG, "latest")
-        registry = Registry(own.address)
-        assert sorted(registry.tags(place.repository)) == [TAG, "latest"]
-        assert registry.repositories() == [place.repository]
-        digest = registry.digest(place.repository, TAG)
+        client = Registry(own.address)
+        assert sorted(client.tags(place.repository)) == [TAG, "latest"]
+        assert client.repositories() == [place.repository]
+        digest = client.digest(place.repository, TAG)
         assert digest.startswith("sha256:")
-        assert registry.labels(place.repository, TAG)["word"] == "one"
+        assert client.labels(place.repository, TAG)["word"] == "one"
         facts = made.engine.inspect(f"{place}:{TAG}")
         assert facts is not None
-        assert registry.image_id(place.repository, digest) == facts.id
+        assert client.image_id(place.repository, digest) == facts.id
 
         build = pushed_build(f"{place}:{TAG}@{digest}")
         assert build is not None
         # The user's name means it, too, until another image has that name.
-        assert not builds.remove(build)
+        assert not remove(build)
         push(made, tmp_path, own.address, "latest", word="two")
-        assert builds.remove(build)
-        assert registry.tags(place.repository) == ["latest"]
-        assert not builds.remove(build)
-        assert registry.digest("no/such", "latest") == ""
-        assert registry.tags("no/such") == []
+        assert remove(build)
+        assert client.tags(place.repository) == ["latest"]
+        assert not remove(build)
+        assert client.digest("no/such", "latest") == ""
+        assert client.tags("no/such") == []
 
 
 def test_a_registry_that_removes_nothing_is_no_error(made: Made, tmp_path: Path) -> None:
     with engines.registry(tmp_path, free_port(), own=True, deletes=False) as own:
         place = push(made, tmp_path, own.address, TAG)
-        registry = Registry(own.address)
-        assert not registry.delete(place.repository, registry.digest(place.repository, TAG))
-        assert registry.tags(place.repository) == [TAG]
+        client = Registry(own.address)
+        assert not client.delete(place.repository, client.digest(place.repository, TAG))
+        assert client.tags(place.repository) == [TAG]
 
 
 def test_the_login_of_the_engine_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,6 +125,6 @@ def test_which_references_are_builds_and_which_of_them_are_needed() -> None:
     assert pushed_build(f"inside:5000/faces@{DIGEST}") is None
     assert pushed_build(f"inside:5000/faces:1.2@{DIGEST}") is None
     assert pushed_build("No Name") is None
-    assert builds.is_needed(build, {f"other/name@{DIGEST}"})
-    assert builds.is_needed(build, {f"inside:5000/team/faces:{TAG}"})
-    assert not builds.is_needed(build, {f"inside:5000/team/faces:{TAG}@sha256:{'0' * 64}", ""})
+    assert is_needed(build, {f"other/name@{DIGEST}"})
+    assert is_needed(build, {f"inside:5000/team/faces:{TAG}"})
+    assert not is_needed(build, {f"inside:5000/team/faces:{TAG}@sha256:{'0' * 64}", ""})
