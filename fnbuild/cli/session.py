@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 DEFAULT_NAMESPACE = "nuclio"
 DEFAULT_PLATFORM = "process"
 _OF_PLACES = ("platform", "given_namespace")
-_IN_CLUSTERS = ("kube", "kubernetes", "nuclio")
+_IN_CLUSTERS = ("kube", "kubernetes")
 
 
 class Whole(click.IntRange):
@@ -64,9 +64,7 @@ class Session:
             return self.given_namespace
         if self.platform == "auto":
             self.connect()
-        # A dashboard's Nuclio may be in no cluster, or in another one.
-        elsewhere = self.platform == "nuclio" and os.environ.get("FNBUILD_NUCLIO_URL")
-        if self.platform in _IN_CLUSTERS and not elsewhere:
+        if self.platform in _IN_CLUSTERS:
             from fnbuild.platforms.cluster.connection import default_namespace
 
             return default_namespace() or DEFAULT_NAMESPACE

@@ -30,7 +30,7 @@ AREAS = {
     "nodes": "whether nodes are ready, and fit the images",
     "node-ports": "reaching functions from this machine",
     "storage": "storage classes for volumes",
-    "nuclio": "Nuclio's resources, controller and dashboard",
+    "nuclio": "the Nuclio dashboard",
 }
 """What can be looked at, and in a few words what that is."""
 

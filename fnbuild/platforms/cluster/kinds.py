@@ -87,10 +87,6 @@ POD_MONITOR = Kind("monitoring.coreos.com/v1", "PodMonitor", "podmonitors")
 STORAGE_CLASS = Kind("storage.k8s.io/v1", "StorageClass", "storageclasses", False)
 LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
 
-# Nuclio's own: hack/k8s/helm/nuclio/templates/crd.
-NUCLIO_FUNCTION = Kind("nuclio.io/v1beta1", "NuclioFunction", "nucliofunctions")
-NUCLIO_PROJECT = Kind("nuclio.io/v1beta1", "NuclioProject", "nuclioprojects")
-
 _KNOWN = {
     (kind.api, kind.name): kind for kind in tuple(globals().values()) if isinstance(kind, Kind)
 }

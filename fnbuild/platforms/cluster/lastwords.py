@@ -11,44 +11,35 @@ _LINES_READ = 200
 _LINES_SHOWN = 20
 
 
-def records(  # noqa: PLR0913 (what a log is asked for)
+def records(
     cluster: Cluster,
     namespace: str,
     pod: str,
     container: str = "nuclio",
     *,
-    since: float | None = None,
     previous: bool = False,
 ) -> list[LogRecord]:
     """The last of a container's log; none when it has none, or when nobody may read it."""
     try:
         lines = cluster.logs(
-            namespace, pod, container=container, since=since, tail=_LINES_READ, previous=previous
+            namespace, pod, container=container, tail=_LINES_READ, previous=previous
         )
         return [parse(line, moment) for moment, line in lines]
     except ForbiddenError:
         return []
 
 
-def of(  # noqa: PLR0913 (as above)
-    cluster: Cluster,
-    namespace: str,
-    pod: str,
-    container: str = "nuclio",
-    *,
-    since: float | None = None,
-    only_errors: bool = False,
-) -> str:
+def of(cluster: Cluster, namespace: str, pod: str, container: str = "nuclio") -> str:
     """The last traceback, else the last lines that tell of errors, else the last lines at all.
 
     A container that has just begun again has yet to fail: what it said before counts then. "" for
     nothing.
     """
-    now = records(cluster, namespace, pod, container, since=since)
+    now = records(cluster, namespace, pod, container)
     if errors := _errors(now):
         return errors
-    before = records(cluster, namespace, pod, container, since=since, previous=True)
-    return _errors(before) or ("" if only_errors else _text(now or before))
+    before = records(cluster, namespace, pod, container, previous=True)
+    return _errors(before) or _text(now or before)
 
 
 def _errors(found: list[LogRecord]) -> str:

@@ -1,7 +1,7 @@
-"""The Nuclio platform: functions with fnbuild's images inside a Nuclio that is there.
+"""The Nuclio platform: functions with fnbuild's images in an existing Nuclio.
 
-Two doors lead to it: its dashboard's API, when FNBUILD_NUCLIO_URL names one, else its resources in
-the cluster of the kubeconfig. What nuctl and the dashboard deployed is there as well.
+FNBUILD_NUCLIO_URL names the Nuclio dashboard that every command uses. Functions that nuctl and the
+dashboard deployed are listed as well. NuclioFunction resources are printed, never applied.
 """
 
 from fnbuild.platforms.nuclio.adapter import NuclioPlatform
@@ -10,5 +10,5 @@ __all__ = ["NuclioPlatform", "connect"]
 
 
 def connect() -> NuclioPlatform:
-    """The platform; Nuclio is reached on first use."""
+    """Return the platform, which calls its dashboard on first use."""
     return NuclioPlatform()

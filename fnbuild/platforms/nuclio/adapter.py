@@ -1,4 +1,4 @@
-"""The Nuclio platform as commands see it: `Platform`, inside a Nuclio that is there."""
+"""The Nuclio platform as commands see it: `Platform` through a Nuclio dashboard."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ from fnbuild.platforms import (
     imported_code,
 )
 from fnbuild.platforms.keys import Key
-from fnbuild.platforms.nuclio import doctor, doors, planning, rollout, view
+from fnbuild.platforms.nuclio import doctor, planning, rollout, view
 from fnbuild.platforms.nuclio.body import imported, wanted
-from fnbuild.platforms.nuclio.doors import Door
+from fnbuild.platforms.nuclio.dashboard import Dashboard
 from fnbuild.platforms.nuclio.records import (
     PROJECT,
     facts_of,
@@ -54,7 +54,7 @@ from fnbuild.spec.types import Function, Metadata, Raw
 
 
 class NuclioPlatform:
-    """Functions of a Nuclio: its dashboard's, or its controller's in a cluster.
+    """The functions of a Nuclio dashboard.
 
     Nuclio remembers one configuration of each function, so there is one revision of each.
     """
@@ -63,20 +63,20 @@ class NuclioPlatform:
     runs: Literal["folder", "image"] = "image"
 
     @cached_property
-    def door(self) -> Door:
-        """The way in, found on first use."""
-        return doors.find()
+    def dashboard(self) -> Dashboard:
+        """The dashboard that the environment names; `UnavailableError` if it names none."""
+        return Dashboard.from_environment()
 
     # Deploying
 
     def plan(self, function: Function, artifact: Artifact, **options: Any) -> Plan:
-        stored = self.door.function(key_of(function))
+        stored = self.dashboard.function(key_of(function))
         return self._planned(stored, function, artifact, options)
 
     def _planned(
         self, stored: Raw | None, function: Function, artifact: Artifact, options: dict[str, Any]
     ) -> Plan:
-        return planning.make(function, artifact, stored, options, self.door)
+        return planning.make(function, artifact, stored, options, self.dashboard)
 
     @contextmanager
     def reserve(
@@ -86,7 +86,7 @@ class NuclioPlatform:
     ) -> Iterator[Reservation]:
         key = key_of(function)
         with _alone(key, "deployed"):
-            rollout.refuse_busy(key, self.door.function(key))
+            rollout.refuse_busy(key, self.dashboard.function(key))
             yield Reservation(self._apply)
 
     def apply(self, plan: Plan, progress: Progress) -> Deployment:
@@ -97,7 +97,7 @@ class NuclioPlatform:
         """Carry out a plan for a function that is reserved."""
         function = plan.function
         key = key_of(function)
-        stored = self.door.function(key)
+        stored = self.dashboard.function(key)
         # Nuclio knows of no reservation: a deploy by nuctl may have begun since.
         rollout.refuse_busy(key, stored)
         plan = self._planned(stored, function, plan.artifact, plan.options)
@@ -105,14 +105,14 @@ class NuclioPlatform:
             progress("nothing has changed, and the function runs")
             return self._shown(key, plan.warnings)
         number = facts_of(stored).number + 1 if stored else 1
-        progress(f"handing revision {number} to {self.door.place}")
+        progress(f"handing revision {number} to {self.dashboard.place}")
         keep_failed = bool(plan.options.get("keep_failed"))
         order = wanted(function, plan.artifact, number)
         self._rollout(function, progress).deploy(order, stored, keep_failed=keep_failed)
         return self._shown(key, plan.warnings)
 
     def _rollout(self, function: Function, progress: Progress) -> Rollout:
-        return Rollout(self.door, key_of(function), readiness_seconds(function), progress)
+        return Rollout(self.dashboard, key_of(function), readiness_seconds(function), progress)
 
     def rollback(
         self,
@@ -153,12 +153,12 @@ class NuclioPlatform:
     def store_imported(self, function: Function) -> Deployment:
         key = key_of(function)
         with _alone(key, "imported"):
-            if self.door.function(key) is not None:
+            if self.dashboard.function(key) is not None:
                 raise ConflictError(
                     f"there is a function {key.name} in namespace {key.namespace} already",
                     hint=f"delete it first: `fnbuild delete function {key.name}`",
                 )
-            self.door.add_imported(imported(function))
+            self.dashboard.add_imported(imported(function))
             self._rollout(function, lambda _: None).imported()
             return self._shown(key)
 
@@ -176,34 +176,32 @@ class NuclioPlatform:
 
     def notices(self) -> list[str]:
         try:
-            self.door.check()
+            self.dashboard.check()
         except FnbuildError as error:
             return [f"{error.message}; {error.hint}" if error.hint else error.message]
         return []
 
     def examine(
         self,
-        namespace: str,
+        namespace: str,  # noqa: ARG002
         *,
         areas: Collection[str] = (),
         image: str = "",  # noqa: ARG002 - Nuclio pulls it as the cluster does: `--platform kube`
         architecture: str = "",  # noqa: ARG002
     ) -> Iterator[Finding]:
-        return doctor.examine(lambda: self.door, namespace, areas)
+        return doctor.examine(lambda: self.dashboard, areas)
 
     def deployments(self, namespace: str, project: str | None = None) -> list[Deployment]:
-        found = self.door.functions(namespace)
-        replicas = self.door.replicas(namespace) if found else {}
         return [
-            self._listed(one, replicas.get(str(metadata_of(one).get("name"))))
-            for one in found
-            if project in (None, project_of(one))
+            self._listed(stored)
+            for stored in self.dashboard.functions(namespace)
+            if project in (None, project_of(stored))
         ]
 
-    def _listed(self, stored: Raw, replicas: tuple[int, int] | None) -> Deployment:
+    def _listed(self, stored: Raw) -> Deployment:
         """The function, or why it cannot be shown: one must not hide the others."""
         try:
-            return view.deployment(stored, replicas, self.door)
+            return view.deployment(stored, self.dashboard)
         except ConfigError as error:
             metadata = metadata_of(stored)
             name = Metadata(
@@ -218,14 +216,15 @@ class NuclioPlatform:
 
     def _shown(self, key: Key, warnings: tuple[str, ...] = ()) -> Deployment:
         stored = self._existing(key)
-        replicas = self.door.replicas(*key).get(key.name)
-        shown = view.deployment(stored, replicas, self.door)
+        shown = view.deployment(stored, self.dashboard)
         return replace(shown, warnings=(*warnings, *shown.warnings))
 
     def _existing(self, key: Key) -> Raw:
-        stored = self.door.function(key)
+        stored = self.dashboard.function(key)
         if stored is None:
-            names = [metadata_of(one).get("name") for one in self.door.functions(key.namespace)]
+            names = [
+                metadata_of(one).get("name") for one in self.dashboard.functions(key.namespace)
+            ]
             there = [(key.namespace, str(name)) for name in names]
             raise not_found(*key, there)
         return stored
@@ -237,7 +236,7 @@ class NuclioPlatform:
         return 0
 
     def reach(self, deployment: Deployment) -> AbstractContextManager[str]:
-        return self.door.reach(deployment)
+        return self.dashboard.reach(deployment)
 
     def logs(  # noqa: PLR0913 - what a log can be asked for
         self,
@@ -251,7 +250,7 @@ class NuclioPlatform:
     ) -> Iterator[LogRecord]:
         key = Key(namespace, name)
         self._existing(key)
-        return self.door.logs(key, follow=follow, since=since, tail=tail, until=until)
+        return self.dashboard.logs(key, follow=follow, since=since, tail=tail, until=until)
 
     def previous_logs(
         self,
@@ -272,11 +271,10 @@ class NuclioPlatform:
     def replicas(self, namespace: str, name: str) -> list[str]:
         key = Key(namespace, name)
         self._existing(key)
-        return self.door.replica_names(key)
+        return self.dashboard.replica_names(key)
 
-    def statistics(self, deployment: Deployment) -> dict[str, Statistics]:
-        metadata = deployment.function.metadata
-        return self.door.statistics(Key(metadata.namespace, metadata.name))
+    def statistics(self, deployment: Deployment) -> dict[str, Statistics]:  # noqa: ARG002
+        return {}  # the dashboard does not pass the processors' metrics on
 
     def revisions(self, namespace: str, name: str) -> list[Revision]:
         return view.revisions(self._existing(Key(namespace, name)))
@@ -289,7 +287,7 @@ class NuclioPlatform:
     ) -> Path | None:
         """Return None for a deployed function: its code is only in the image."""
         key = Key(namespace, name)
-        stored = self.door.function(key) if revision is None else None
+        stored = self.dashboard.function(key) if revision is None else None
         imported = stored is not None and (stored.get("status") or {}).get("state") == "imported"
         return imported_code.find(self.name, key) if imported else None
 
@@ -298,15 +296,15 @@ class NuclioPlatform:
     def delete(self, namespace: str, name: str, *, image: bool = False) -> bool:  # noqa: ARG002
         """As the protocol says; images are the registry's and stay."""
         key = Key(namespace, name)
-        if self.door.function(key) is None:
+        if self.dashboard.function(key) is None:
             return False
         with _alone(key, "deleted"):
-            self.door.delete(key)
-            rollout.gone(self.door, key)
+            self.dashboard.delete(key)
+            rollout.gone(self.dashboard, key)
         return True
 
     def image_use(self, namespace: str) -> ImageUse:
-        stored = self.door.functions(namespace)
+        stored = self.dashboard.functions(namespace)
         images = (str((function.get("spec") or {}).get("image") or "") for function in stored)
         pushed = (builds.pushed_build(facts_of(function).pinned) for function in stored)
         places = (str(build.place) for build in pushed if build is not None)
@@ -321,34 +319,34 @@ class NuclioPlatform:
     # Projects
 
     def projects(self, namespace: str) -> list[Project]:
-        found = {one.name: one for one in self.door.projects(namespace)}
+        found = {one.name: one for one in self.dashboard.projects(namespace)}
         found.setdefault(DEFAULT, Project(DEFAULT, namespace))
         return [found[name] for name in sorted(found)]
 
     def create_project(self, project: Project) -> bool:
-        if project.name in [one.name for one in self.door.projects(project.namespace)]:
+        if project.name in [one.name for one in self.dashboard.projects(project.namespace)]:
             return False
         try:
-            self.door.create_project(project)
+            self.dashboard.create_project(project)
         except ConflictError:
             return False  # somebody was quicker
         return True
 
     def update_project(self, project: Project) -> bool:
-        if project.name not in [one.name for one in self.door.projects(project.namespace)]:
+        if project.name not in [one.name for one in self.dashboard.projects(project.namespace)]:
             return False
-        self.door.update_project(project)
+        self.dashboard.update_project(project)
         return True
 
     def delete_project(self, namespace: str, name: str, *, cascade: bool) -> bool:
-        functions = self.door.functions(namespace)
+        functions = self.dashboard.functions(namespace)
         members = [one for one in functions if project_of(one) == name]
         names = [str(metadata_of(one).get("name")) for one in members]
         for doomed in deletable(name, names, cascade=cascade):
             self.delete(namespace, doomed)
-        if name not in [one.name for one in self.door.projects(namespace)]:
+        if name not in [one.name for one in self.dashboard.projects(namespace)]:
             return False
-        self.door.delete_project(namespace, name)
+        self.dashboard.delete_project(namespace, name)
         return True
 
 

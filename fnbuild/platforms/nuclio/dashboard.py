@@ -1,19 +1,19 @@
-"""Nuclio through its dashboard's API (pkg/dashboard/resource/)."""
+"""The API of a Nuclio dashboard (pkg/dashboard/resource/)."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from threading import Event
 from urllib.parse import quote, urlencode
 
 from fnbuild.errors import NotFoundError, UnavailableError
-from fnbuild.platforms import Deployment, LogRecord, Project, Statistics, objects
+from fnbuild.platforms import Deployment, LogRecord, Project, objects
 from fnbuild.platforms.keys import Key
 from fnbuild.platforms.nuclio import reaching, streams
 from fnbuild.platforms.nuclio.body import taken_as_it_is
-from fnbuild.platforms.nuclio.client import Address, Client, is_loopback
+from fnbuild.platforms.nuclio.client import URL_VARIABLE, Address, Client, is_loopback
 from fnbuild.platforms.nuclio.records import metadata_of
 from fnbuild.spec.types import Raw
 
@@ -24,10 +24,11 @@ _POLL_SECONDS = 0.5
 
 
 class Dashboard:
-    """A door; see `doors.Door`."""
+    """Functions and projects in Nuclio's form; see `records`. No method waits for a rollout.
 
-    # On Kubernetes; Nuclio on one machine takes new ones (pkg/platform/kube/client/deployer.go).
-    keeps_labels = True
+    `place` names the dashboard in messages. `host` is the machine of the functions' ports, and
+    `here` is True if that is this machine, which then has the images of its engine.
+    """
 
     def __init__(self, address: Address):
         self.client = Client(address)
@@ -35,12 +36,25 @@ class Dashboard:
         self.host = address.host
         self.here = is_loopback(address.host)
 
+    @classmethod
+    def from_environment(cls) -> Dashboard:
+        """Return the dashboard that FNBUILD_NUCLIO_URL names. Raises `UnavailableError`."""
+        if (address := Address.from_environment()) is None:
+            raise UnavailableError(
+                f"no Nuclio dashboard is configured: {URL_VARIABLE} is not set",
+                hint=f"set {URL_VARIABLE}=http://HOST:8070; `kubectl port-forward -n nuclio"
+                " service/nuclio-dashboard 8070` opens that port for a dashboard in a cluster",
+            )
+        return cls(address)
+
     def check(self) -> None:
+        """Raise the reason why the dashboard cannot be used."""
         self.client.expect(dict, self.client.json("GET", "/api/versions"))
 
     # Functions
 
     def functions(self, namespace: str) -> list[Raw]:
+        """Return all functions, sorted by name."""
         found = self.client.json("GET", _FUNCTIONS, headers=_in(namespace))
         listed = self.client.expect(dict, found or {})
         return [one for _, one in sorted(listed.items()) if isinstance(one, dict)]
@@ -54,9 +68,11 @@ class Dashboard:
         return function
 
     def create(self, function: Raw) -> None:
+        """Create a function and deploy it from its image; `ConflictError` if it exists."""
         self._send("POST", _FUNCTIONS, taken_as_it_is(function, exists=False))
 
     def replace(self, stored: Raw, function: Raw) -> None:
+        """Deploy over `stored`; `ConflictError` if that has changed since it was read."""
         version = metadata_of(stored).get("resourceVersion")
         metadata = {**metadata_of(function), **({"resourceVersion": version} if version else {})}
         body = taken_as_it_is({**function, "metadata": metadata}, exists=True)
@@ -68,14 +84,17 @@ class Dashboard:
         self.client.json(method, path, headers=_in(metadata["namespace"]), body=body)
 
     def redeploy(self, stored: Raw) -> None:
+        """Deploy the function as it is."""
         key = _key(stored)
         headers = _in(key.namespace)
         self.client.json("PATCH", _path(key), headers=headers, body={"desiredState": "ready"})
 
     def add_imported(self, function: Raw) -> None:
+        """Record the function in state `imported`."""
         self._send("POST", _FUNCTIONS, function)
 
     def delete(self, key: Key) -> None:
+        """Delete the function in any state; a missing function is no error."""
         headers = {**_in(key.namespace), "X-Nuclio-Delete-Function-Ignore-State-Validation": "true"}
         body = {"metadata": {"name": key.name, "namespace": key.namespace}}
         self.client.json("DELETE", _FUNCTIONS, headers=headers, body=body)
@@ -92,34 +111,21 @@ class Dashboard:
         self.client.json("POST", _PROJECTS, headers=headers, body=objects.project_object(project))
 
     def update_project(self, project: Project) -> None:
+        """Replace the description and the owner of the project."""
         headers = _in_project(project.namespace)
         path = f"{_PROJECTS}/{project.name}"
         self.client.json("PUT", path, headers=headers, body=objects.project_object(project))
 
     def delete_project(self, namespace: str, name: str) -> None:
+        """Delete a project without functions."""
         headers = {**_in_project(namespace), "X-Nuclio-Delete-Project-Strategy": "restricted"}
         body = {"metadata": {"name": name, "namespace": namespace}}
         self.client.json("DELETE", _PROJECTS, headers=headers, body=body)
 
-    # What runs
-
-    def replicas(
-        self,
-        namespace: str,  # noqa: ARG002
-        name: str = "",  # noqa: ARG002
-    ) -> Mapping[str, tuple[int, int]]:
-        """Nothing: the dashboard names replicas one function at a time, and not whether they are
-        ready.
-        """
-        return {}
-
-    def unserved(self, stored: Raw) -> bool:  # noqa: ARG002 - a dashboard acts itself
-        return False
-
-    def obstacle(self, key: Key) -> str:  # noqa: ARG002 - it does not tell
-        return ""
+    # Replicas
 
     def last_words(self, key: Key, since: float) -> str:
+        """Return the last errors in the log; `since` is in seconds since the epoch."""
         try:
             records = list(self.logs(key, follow=False, since=since, tail=_LAST_LINES))
         except (NotFoundError, UnavailableError):
@@ -127,13 +133,10 @@ class Dashboard:
         return "\n".join(one.message for one in records if one.level == "error")
 
     def replica_names(self, key: Key) -> list[str]:
+        """Return the names of the replicas, as the log has them."""
         found = self.client.json("GET", f"{_path(key)}/replicas", headers=_in(key.namespace))
         named = self.client.expect(dict, found).get("names") or []
         return [str(name) for name in self.client.expect(list, named)]
-
-    def statistics(self, key: Key) -> dict[str, Statistics]:  # noqa: ARG002
-        """None: the dashboard does not pass the processors' metrics on."""
-        return {}
 
     def logs(
         self,
@@ -144,6 +147,7 @@ class Dashboard:
         tail: int | None,
         until: Event | None = None,
     ) -> Iterator[LogRecord]:
+        """Return the records of all replicas; see `Platform.logs`."""
         if follow:
             return self._followed(key, since, tail, until or Event())
         return streams.past(
@@ -189,6 +193,7 @@ class Dashboard:
             yield from reply
 
     def reach(self, deployment: Deployment) -> AbstractContextManager[str]:
+        """See `Platform.reach`."""
         return reaching.by_dashboard(self.client.address, deployment)
 
 

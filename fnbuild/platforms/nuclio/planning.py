@@ -9,7 +9,7 @@ from fnbuild.errors import UsageError
 from fnbuild.platforms import OF_CONFLICTS, Artifact, Manifest, Plan, Step
 from fnbuild.platforms.nuclio.body import wanted
 from fnbuild.platforms.nuclio.comparing import compared, projected
-from fnbuild.platforms.nuclio.doors import Door
+from fnbuild.platforms.nuclio.dashboard import Dashboard
 from fnbuild.platforms.nuclio.records import (
     WAITING,
     Facts,
@@ -33,7 +33,7 @@ def make(
     artifact: Artifact,
     stored: Raw | None,
     options: dict[str, Any],
-    door: Door,
+    dashboard: Dashboard,
 ) -> Plan:
     """The plan of a deploy over `stored`, what Nuclio has of the function. `UsageError` for an
     unknown option.
@@ -43,9 +43,9 @@ def make(
     known = facts_of(stored) if stored else Facts()
     artifact = as_known(artifact, stored)
     raw = wanted(function, artifact, known.number + 1)
-    warnings = [*artifact.warnings, *([] if door.here else _warnings(artifact))]
+    warnings = [*artifact.warnings, *([] if dashboard.here else _warnings(artifact))]
     config, revision = _configuration(function, raw, stored, known), _revision(artifact, stored)
-    if stored and door.keeps_labels and (other := _other_labels(raw, stored)):
+    if stored and (other := _other_labels(raw, stored)):
         warnings.append(
             f"Nuclio keeps the labels that a function was made with, so {other} stays as it is;"
             f" `fnbuild delete function {function.metadata.name}` makes room for another"

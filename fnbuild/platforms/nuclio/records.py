@@ -1,6 +1,6 @@
 """A function as Nuclio keeps it: Nuclio's fields, and what fnbuild writes beside them.
 
-The form is the same in the dashboard's API and as a resource: metadata, spec and status
+The form is that of the dashboard's API and of the NuclioFunction resource: metadata, spec, status
 (pkg/functionconfig/types.go). fnbuild's own facts are annotations, which Nuclio carries along.
 """
 
@@ -17,9 +17,6 @@ from fnbuild.spec.function_rules import RESERVED_NAMES
 from fnbuild.spec.types import Function, Raw
 
 PROJECT = "nuclio.io/project-name"
-FUNCTION_LABEL = "nuclio.io/function-name"
-"""Of pods and all else that the controller makes of a function."""
-
 SKIP = ("skip-build", "skip-deploy", "nuclio.io/previous-state")
 
 PROCESSOR_VARIABLE = "FNBUILD_PROCESSOR"

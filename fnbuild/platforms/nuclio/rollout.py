@@ -5,16 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection
 
-from fnbuild.errors import (
-    ConflictError,
-    FnbuildError,
-    NotReadyError,
-    UnavailableError,
-)
+from fnbuild.errors import ConflictError, FnbuildError, NotReadyError
 from fnbuild.platforms import Progress
 from fnbuild.platforms.keys import Key
 from fnbuild.platforms.nuclio import words
-from fnbuild.platforms.nuclio.doors import Door
+from fnbuild.platforms.nuclio.dashboard import Dashboard
 from fnbuild.platforms.nuclio.records import (
     PROVISIONED,
     WAITING,
@@ -27,8 +22,6 @@ from fnbuild.spec.types import Raw
 
 _POLL_SECONDS = 0.25
 _SLOWEST_POLL_SECONDS = 1.0
-# A controller acts at once; this long nobody waits for one that is not there.
-_CONTROLLER_SECONDS = 15.0
 # What Nuclio needs beside the function's own time to become ready.
 _NUCLIO_SECONDS = 60.0
 _GONE_SECONDS = 60.0
@@ -63,10 +56,10 @@ def refuse_busy(key: Key, stored: Raw | None) -> None:
     )
 
 
-def gone(door: Door, key: Key) -> None:
+def gone(dashboard: Dashboard, key: Key) -> None:
     """Wait until Nuclio has forgotten it."""
     deadline = time.monotonic() + _GONE_SECONDS
-    while door.function(key) is not None:
+    while dashboard.function(key) is not None:
         if time.monotonic() > deadline:
             raise NotReadyError(
                 f"{key.name} is still there {_GONE_SECONDS:g} s after Nuclio was told to delete it",
@@ -86,8 +79,8 @@ def _kept(found: Raw) -> bool:
 class Rollout:
     """One order to Nuclio; `seconds` are the function's to become ready."""
 
-    def __init__(self, door: Door, key: Key, seconds: float, progress: Progress):
-        self.door = door
+    def __init__(self, dashboard: Dashboard, key: Key, seconds: float, progress: Progress):
+        self.dashboard = dashboard
         self.key = key
         self.seconds = seconds
         self.progress = progress
@@ -101,9 +94,9 @@ class Rollout:
         `NotReadyError` either way.
         """
         if stored is None:
-            self.door.create(function)
+            self.dashboard.create(function)
         else:
-            self.door.replace(stored, function)
+            self.dashboard.replace(stored, function)
         created = facts_of(function).created
 
         def ours(found: Raw) -> bool:
@@ -118,7 +111,7 @@ class Rollout:
 
     def redeploy(self, stored: Raw) -> None:
         """Have it deployed as it is, and wait until it is ready."""
-        self.door.redeploy(stored)
+        self.dashboard.redeploy(stored)
         version = metadata_of(stored).get("resourceVersion")
         began = time.monotonic()
 
@@ -137,7 +130,7 @@ class Rollout:
         began = time.monotonic()
         pause = _POLL_SECONDS
         while True:
-            found = self.door.function(self.key)
+            found = self.dashboard.function(self.key)
             waited = time.monotonic() - began
             if found is None:
                 raise ConflictError(
@@ -165,42 +158,30 @@ class Rollout:
             pause = min(pause * 1.2, _SLOWEST_POLL_SECONDS)
 
     def _refuse_to_wait(self, found: Raw, waited: float) -> None:
-        """Raise when nobody acts on it, or when it took too long."""
-        unserved = waited > _CONTROLLER_SECONDS and state_of(found) == WAITING
-        if unserved and self.door.unserved(found):
-            raise UnavailableError(
-                f"nobody has acted on the function for {_CONTROLLER_SECONDS:g} s: no Nuclio"
-                " controller seems to run in this cluster",
-                hint="`kubectl get pods -A -l nuclio.io/app=controller` looks for one; the"
-                f" function waits for it, `fnbuild delete function {self.key.name}` removes it",
-            )
+        """Raise `NotReadyError` if the rollout took too long."""
         if waited > self.seconds + _NUCLIO_SECONDS:
-            obstacle = self.door.obstacle(self.key)
             raise NotReadyError(
-                f"{self.key.name} is not ready after {waited:.0f} s; Nuclio says {state_of(found)}"
-                + (f" ({obstacle})" if obstacle else ""),
-                detail=self.door.last_words(self.key, self._began) or None,
+                f"{self.key.name} is not ready after {waited:.0f} s; Nuclio says {state_of(found)}",
+                detail=self.dashboard.last_words(self.key, self._began) or None,
                 hint="Nuclio may still go on: `fnbuild get functions` shows what comes of it",
             )
 
     def _failed(self, found: Raw) -> NotReadyError:
         told = words.own_errors(str(status_of(found).get("message") or ""))
-        last = "" if told else self.door.last_words(self.key, self._began)
+        last = "" if told else self.dashboard.last_words(self.key, self._began)
         reason, detail = words.failure(found, last)
-        if not (told or last) and (obstacle := self.door.obstacle(self.key)):
-            reason = f"{obstacle} ({reason})"
         return NotReadyError(f"{self.key.name} did not become ready: {reason}", detail=detail)
 
     def _go_back(self, before: Raw, ours: Ours, error: NotReadyError) -> None:
         """Deploy again what served, and say so in `error`: Nuclio leaves the failed one."""
         number = facts_of(before).number
         what = f"revision {number}" if number else "what ran before"
-        failed = self.door.function(self.key)
+        failed = self.dashboard.function(self.key)
         if failed is None or not ours(failed) or state_of(failed) not in PROVISIONED:
             return
         self.progress(f"going back to {what}")
         try:
-            self.door.replace(failed, before)
+            self.dashboard.replace(failed, before)
             self._settled(lambda found: not ours(found))
         except FnbuildError as problem:
             error.hint = f"{what} could not be deployed again: {problem.message}"
@@ -208,10 +189,10 @@ class Rollout:
             error.message = f"{error.message}; {what} goes on serving"
 
     def _tell(self, found: Raw) -> None:
-        """What is new: the state, Nuclio's records of the deploy, what keeps pods from running."""
+        """Report the state and Nuclio's records of the deploy, each once."""
         records = [one for one in status_of(found).get("logs") or [] if isinstance(one, dict)]
         said = [str(one.get("message") or "") for one in records]
-        for text in (_STATES.get(state_of(found), ""), *said, self.door.obstacle(self.key)):
+        for text in (_STATES.get(state_of(found), ""), *said):
             if text and text not in self._told:
                 self._told.add(text)
                 self.progress(text)

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from fnbuild.platforms import Deployment, Revision, State
 from fnbuild.platforms.nuclio.body import FILLED_IN
-from fnbuild.platforms.nuclio.doors import Door
+from fnbuild.platforms.nuclio.dashboard import Dashboard
 from fnbuild.platforms.nuclio.records import (
     PROCESSOR_VARIABLE,
     Facts,
@@ -69,8 +69,8 @@ def state(stored: Raw) -> State:
     return cast(State, word) if word in _AS_THEY_ARE else "building"
 
 
-def deployment(stored: Raw, replicas: tuple[int, int] | None, door: Door) -> Deployment:
-    """The function as it is; `replicas` is None where nobody knows of them."""
+def deployment(stored: Raw, dashboard: Dashboard) -> Deployment:
+    """Return the function as the dashboard describes it."""
     status, known = status_of(stored), facts_of(stored)
     now = state(stored)
     return Deployment(
@@ -82,11 +82,11 @@ def deployment(stored: Raw, replicas: tuple[int, int] | None, door: Door) -> Dep
         http_port=_port(status),
         internal_urls=_urls(status.get("internalInvocationUrls")),
         external_urls=tuple(
-            one.replace(_EVERY_INTERFACE, door.host) if door.host else one
+            one.replace(_EVERY_INTERFACE, dashboard.host)
             for one in _urls(status.get("externalInvocationUrls"))
         ),
-        replicas=_wanted(stored, now) if replicas is None else replicas,
-        details=_details(stored, known, door.place),
+        replicas=_replicas(stored, now),
+        details=_details(stored, known, dashboard.place),
     )
 
 
@@ -99,8 +99,10 @@ def _urls(given: Any) -> tuple[str, ...]:
     return tuple(str(one) for one in given if one) if isinstance(given, list) else ()
 
 
-def _wanted(stored: Raw, now: State) -> tuple[int, int]:
-    """What the configuration asks for, which a ready function has."""
+def _replicas(stored: Raw, now: State) -> tuple[int, int]:
+    """Return (available, configured): the dashboard does not tell which replicas are ready, so
+    a ready function has all of them.
+    """
     spec = stored.get("spec") or {}
     if now in ("standby", "imported", "scaledToZero"):
         return 0, 0

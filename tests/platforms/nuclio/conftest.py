@@ -11,10 +11,8 @@ import pytest
 from fnbuild import artifacts
 from fnbuild.platforms.nuclio import NuclioPlatform, connect
 from fnbuild.spec import reader
-from tests.cluster import own_namespace, require_cluster
 from tests.engine import Made, making, require_engine, require_image
 from tests.platforms.folders import config
-from tests.platforms.nuclio.controller import controlling, require_resources
 from tests.platforms.nuclio.dashboard import serve
 from tests.platforms.nuclio.machine import Nuclio
 from tests.platforms.nuclio.world import World
@@ -95,20 +93,9 @@ def nuclio(tmp_path: Path, namespace: str) -> Iterator[Nuclio]:
         yield nuclio
 
 
-@pytest.fixture(params=["dashboard", "resources"])
-def world(
-    request: pytest.FixtureRequest, tmp_path: Path, made: Made, images: dict[str, str], data: Path
-) -> Iterator[World]:
-    """A Nuclio behind each of the two doors."""
-    if request.param == "dashboard":
-        namespace = made.name("ns")
-        with dashboard(tmp_path, namespace) as nuclio:
-            yield World(connect(), namespace, images, nuclio)
-        return
-    cluster = require_cluster()
-    require_resources(cluster)
-    with own_namespace(cluster) as namespace, controlling(cluster, namespace):
-        yield World(connect(), namespace, images)
+@pytest.fixture
+def world(nuclio: Nuclio, namespace: str, images: dict[str, str], data: Path) -> World:
+    return World(connect(), namespace, images, nuclio)
 
 
 @pytest.fixture

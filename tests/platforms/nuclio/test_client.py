@@ -20,14 +20,22 @@ from fnbuild.errors import (
     UsageError,
 )
 from fnbuild.platforms.cluster.faults import ForbiddenError, UnauthorizedError
+from fnbuild.platforms.nuclio import connect
 from fnbuild.platforms.nuclio.client import Address, Client
 from fnbuild.platforms.nuclio.dashboard import Dashboard
-from fnbuild.platforms.nuclio.doors import find
 from tests.engine import free_port
 from tests.platforms.nuclio.dashboard import serve
 from tests.platforms.nuclio.machine import Nuclio
 
 VARIABLES = ("URL", "USER", "PASSWORD", "TOKEN")
+KUBECONFIG = """\
+apiVersion: v1
+kind: Config
+current-context: here
+clusters: [{name: here, cluster: {server: "https://127.0.0.1:1"}}]
+contexts: [{name: here, context: {cluster: here, user: me}}]
+users: [{name: me, user: {}}]
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -111,11 +119,15 @@ def test_what_is_no_address(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         named(monkeypatch, url=url)
 
 
-def test_nothing_says_where_nuclio_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
-    with pytest.raises(UnavailableError) as unknown:
-        find()
-    assert "FNBUILD_NUCLIO_URL" in (unknown.value.hint or "")
+def test_no_dashboard_is_configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    kubeconfig = tmp_path / "config"
+    kubeconfig.write_text(KUBECONFIG)
+    # A cluster does not stand in for a dashboard.
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+    with pytest.raises(UnavailableError, match="no Nuclio dashboard is configured") as unknown:
+        connect().deployments("nuclio")
+    assert "FNBUILD_NUCLIO_URL=http://HOST:8070" in (unknown.value.hint or "")
+    assert "kubectl port-forward" in (unknown.value.hint or "")
 
 
 def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:

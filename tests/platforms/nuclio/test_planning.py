@@ -35,15 +35,14 @@ def stored(made: Function, artifact: Artifact = ARTIFACT, state: str = "ready") 
 
 
 class Far(Dashboard):
-    """A dashboard that nobody asks anything."""
+    """A dashboard on another machine, which no test calls."""
 
-    def __init__(self, *, keeps_labels: bool = False):
+    def __init__(self) -> None:
         super().__init__(Address("http://nuclio.example:8070"))
-        self.keeps_labels = keeps_labels
 
 
-def plan(made: Function, there: Raw | None, *, keeps_labels: bool = False, **options: Any) -> Plan:
-    return make(made, ARTIFACT, there, options, Far(keeps_labels=keeps_labels))
+def plan(made: Function, there: Raw | None, **options: Any) -> Plan:
+    return make(made, ARTIFACT, there, options, Far())
 
 
 def verbs(made: Plan) -> dict[str, str]:
@@ -134,12 +133,11 @@ def test_the_deployed_image_has_its_name_again() -> None:
     assert same.artifact == ARTIFACT
 
 
-def test_labels_stay_where_nuclio_keeps_them() -> None:
+def test_nuclio_keeps_the_labels_of_a_function() -> None:
     there = stored(function({"team": "a"}))
-    changed = plan(function({"team": "b"}), there, keeps_labels=True)
+    changed = plan(function({"team": "b"}), there)
     assert changed.changes == ()
     assert "team=a stays as it is" in changed.warnings[0]
-    assert verbs(plan(function({"team": "b"}), there))["function boxes"] == "update"
 
 
 def test_the_image_and_its_registry() -> None:

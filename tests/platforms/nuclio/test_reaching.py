@@ -30,8 +30,7 @@ def test_a_function_without_a_port_is_called_all_the_same(world: World) -> None:
             assert reply.getheader("Content-Type") == "application/json"
     with pytest.raises(OSError):  # noqa: PT011 - of any kind
         urllib.request.urlopen(url, timeout=2)
-    if world.nuclio is not None:
-        assert ("PUT", "/api/function_invocations") in world.nuclio.requests
+    assert ("PUT", "/api/function_invocations") in world.nuclio.requests
 
 
 def test_a_port_that_answers_is_used_itself(world: World) -> None:

@@ -1,4 +1,4 @@
-"""A Nuclio, the way into it, and what tests do there."""
+"""A Nuclio, the platform that uses it, and what tests do there."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from typing import Any
 
 from fnbuild.membership import enter, settled
 from fnbuild.platforms import Artifact, Deployment, Plan, Project
-from fnbuild.platforms.cluster.kinds import NUCLIO_FUNCTION
 from fnbuild.platforms.nuclio import NuclioPlatform
-from fnbuild.platforms.nuclio.resources import Resources
 from fnbuild.spec.reader import from_raw
 from fnbuild.spec.rules import complete
 from fnbuild.spec.types import Function
@@ -24,12 +22,10 @@ Raw = dict[str, Any]
 
 @dataclass
 class World:
-    """`nuclio` is the dashboard where there is one; else it is resources in a cluster."""
-
     platform: NuclioPlatform
     namespace: str
     images: dict[str, str]
-    nuclio: Nuclio | None = None
+    nuclio: Nuclio
     progress: list[str] = field(default_factory=list)
 
     def function(self, name: str = "greeter", **spec: Any) -> Function:
@@ -84,20 +80,14 @@ class World:
             **spec,
         }
         status = {"state": state, "httpPort": 31999}
-        if self.nuclio is not None:
-            stored = {**metadata, "resourceVersion": "1"}
-            one = {"metadata": stored, "spec": spec, "status": status}
-            self.nuclio.functions[self.namespace, name] = one
-            return
-        door = self.platform.door
-        assert isinstance(door, Resources)
-        kind = {"apiVersion": NUCLIO_FUNCTION.api, "kind": NUCLIO_FUNCTION.name}
-        door.cluster.create({**kind, "metadata": metadata, "spec": spec, "status": status})
+        stored = {**metadata, "resourceVersion": "1"}
+        function = {"metadata": stored, "spec": spec, "status": status}
+        self.nuclio.functions[self.namespace, name] = function
 
     def stored(self, name: str = "greeter") -> Raw:
         from fnbuild.platforms.keys import Key
 
-        found = self.platform.door.function(Key(self.namespace, name))
+        found = self.platform.dashboard.function(Key(self.namespace, name))
         assert found is not None
         return found
 
