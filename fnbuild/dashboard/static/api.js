@@ -141,7 +141,7 @@ export async function* events(path, { signal, onbytes = () => {} } = {}) {
  * `lost` with the refusal or null. What no second try mends is thrown.
  */
 export async function follow(path, handle, { signal, onstate = () => {} }) {
-  for (let failures = 0; !signal.aborted; ) {
+  for (let failures = 0; !signal.aborted;) {
     let refused = null;
     const silence = silent(SILENCE, signal);
     try {

@@ -99,7 +99,12 @@ async function route() {
 function showFailure(error) {
   if (main.firstChild?.failure === error.message) return;
   const title = error.status === 0 ? "Not connected" : "This did not work";
-  const shown = h("div", { class: "view" }, h("h1", {}, title), problem(error, h("a", { href: "#/" }, "All functions")));
+  const shown = h(
+    "div",
+    { class: "view" },
+    h("h1", {}, title),
+    problem(error, h("a", { href: "#/" }, "All functions")),
+  );
   shown.failure = error.message;
   fill(main, shown);
 }
@@ -129,7 +134,8 @@ function begin(before, now) {
 
 // The tab that was pressed is another element now.
 function keepFocus() {
-  if (document.activeElement === document.body) main.querySelector("nav [aria-current=page]")?.focus({ preventScroll: true });
+  if (document.activeElement === document.body)
+    main.querySelector("nav [aria-current=page]")?.focus({ preventScroll: true });
 }
 
 function markCurrent(parts) {
@@ -167,7 +173,10 @@ async function offerNamespaces() {
   if (!names.includes(session.namespace)) names.unshift(session.namespace);
   const choice = document.getElementById("namespace");
   choice.hidden = names.length < 2;
-  fill(choice, names.map((one) => h("option", { selected: one === session.namespace }, one)));
+  fill(
+    choice,
+    names.map((one) => h("option", { selected: one === session.namespace }, one)),
+  );
   choice.onchange = () => {
     settings.namespace = choice.value;
     connect();

@@ -76,7 +76,9 @@ async function childrenOf(folder) {
 
 /** Numbers as little-endian bytes: `I` has four, `H` two. */
 function record(format, values) {
-  const bytes = new DataView(new ArrayBuffer([...format].reduce((sum, one) => sum + (one === "I" ? 4 : 2), 0)));
+  const bytes = new DataView(
+    new ArrayBuffer([...format].reduce((sum, one) => sum + (one === "I" ? 4 : 2), 0)),
+  );
   let at = 0;
   [...format].forEach((kind, index) => {
     if (kind === "I") bytes.setUint32(at, values[index], true);

@@ -39,8 +39,19 @@ export function payload(kind, work) {
 /** A rectangle as CVAT's database has it, which re-identification gets. */
 function rectangle(points, id, frame) {
   return {
-    id, type: "rectangle", frame, label_id: 1, group: 0, source: "manual", occluded: false,
-    outside: false, z_order: 0, rotation: 0, points, attributes: [], path_id: id,
+    id,
+    type: "rectangle",
+    frame,
+    label_id: 1,
+    group: 0,
+    source: "manual",
+    occluded: false,
+    outside: false,
+    z_order: 0,
+    rotation: 0,
+    points,
+    attributes: [],
+    path_id: id,
   };
 }
 
@@ -88,7 +99,9 @@ export async function sent(request) {
     return await fetch(PATH, request);
   } catch (error) {
     if (request.signal?.aborted) throw error;
-    const hint = "ask again: browsers drop requests when the machine's network changes. If that does not help, look whether `fnbuild dashboard` still runs";
+    const hint =
+      "ask again: browsers drop requests when the machine's network changes. " +
+      "If that does not help, look whether `fnbuild dashboard` still runs";
     throw new Refused(0, { error: "the dashboard does not answer", hint });
   }
 }
@@ -105,20 +118,28 @@ export function complaint(name, { status, text }) {
   try {
     const answer = JSON.parse(text);
     if (typeof answer === "string") message = answer;
-    else if (answer?.error) [message, hint, detail] = [String(answer.error), answer.hint ?? "", answer.errorStackTrace ?? ""];
+    else if (answer?.error)
+      [message, hint, detail] = [String(answer.error), answer.hint ?? "", answer.errorStackTrace ?? ""];
   } catch {
     // Plain text is how a handler's traceback comes.
   }
   const lines = message.split("\n").filter((line) => line.trim());
   if (lines[0]?.startsWith("Traceback")) [message, detail] = [lines.at(-1), message];
-  const error = new Refused(status, { error: `${name} answered ${status}: ${message || "nothing"}`, hint, errorStackTrace: detail });
+  const error = new Refused(status, {
+    error: `${name} answered ${status}: ${message || "nothing"}`,
+    hint,
+    errorStackTrace: detail,
+  });
   return error;
 }
 
 /** What CVAT would say to a reply: [{severity, path, message, hint}]. */
 export async function findings(kind, spec, entries, reply, size, { signal } = {}) {
   const values = Object.fromEntries(entries);
-  const counts = { tracker: () => [values.shapes.length], reid: () => [values.boxes0.length, values.boxes1.length] };
+  const counts = {
+    tracker: () => [values.shapes.length],
+    reid: () => [values.boxes0.length, values.boxes1.length],
+  };
   const response = await fetch("/api/checks", {
     method: "POST",
     signal,
@@ -163,19 +184,25 @@ export function asCurl(name, entries) {
     text = '"';
   });
   steps.push(`printf %s ${quoted(`${text}}`)}`);
-  const headers = Object.entries(headersOf(name)).map(([key, value]) => `  -H ${quoted(`${key}: ${value}`)} \\\n`);
+  const headers = Object.entries(headersOf(name)).map(
+    ([key, value]) => `  -H ${quoted(`${key}: ${value}`)} \\\n`,
+  );
   const url = quoted(`${location.origin}${PATH}`);
-  return `{ ${steps.join("\n  ")}\n} | curl --fail-with-body -sS \\\n${headers.join("")}  --data-binary @- ${url}\n`;
+  const curl = `curl --fail-with-body -sS \\\n${headers.join("")}  --data-binary @- ${url}`;
+  return `{ ${steps.join("\n  ")}\n} | ${curl}\n`;
 }
 
 /** The same in Python, with nothing but its standard library. */
 export function asPython(name, entries) {
-  const values = entries.map(([key, value]) =>
-    isPicture(value)
-      ? `    ${JSON.stringify(key)}: base64.b64encode(open(${JSON.stringify(value.name)}, "rb").read()).decode(),\n`
-      : `    ${JSON.stringify(key)}: json.loads(${JSON.stringify(JSON.stringify(value))}),\n`,
+  const values = entries.map(([key, value]) => {
+    const expression = isPicture(value)
+      ? `base64.b64encode(open(${JSON.stringify(value.name)}, "rb").read()).decode()`
+      : `json.loads(${JSON.stringify(JSON.stringify(value))})`;
+    return `    ${JSON.stringify(key)}: ${expression},\n`;
+  });
+  const headers = Object.entries(headersOf(name)).map(
+    ([key, value]) => `    ${JSON.stringify(key)}: ${JSON.stringify(value)},\n`,
   );
-  const headers = Object.entries(headersOf(name)).map(([key, value]) => `    ${JSON.stringify(key)}: ${JSON.stringify(value)},\n`);
   return [
     "import base64\nimport json\nimport urllib.request\n",
     `body = {\n${values.join("")}}`,

@@ -35,7 +35,8 @@ export async function show(root, _params, { title, signal, again }) {
       return words.every((word) => text.includes(word));
     });
     if (!entries.length) {
-      const text = "Nothing was changed yet. Deploys, deletions and rollbacks stand here, with who made them.";
+      const text =
+        "Nothing was changed yet. Deploys, deletions and rollbacks stand here, with who made them.";
       return fill(body, h("p", { class: "empty" }, text));
     }
     fill(body, chosen.length ? table(chosen) : h("p", { class: "empty" }, "No change is like that."));
@@ -47,7 +48,15 @@ function table(entries) {
   return h(
     "table",
     { class: "rows", role: "table" },
-    h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, head.map((one) => h("th", { role: "columnheader", scope: "col" }, one)))),
+    h(
+      "thead",
+      { role: "rowgroup" },
+      h(
+        "tr",
+        { role: "row" },
+        head.map((one) => h("th", { role: "columnheader", scope: "col" }, one)),
+      ),
+    ),
     h(
       "tbody",
       { role: "rowgroup" },

@@ -57,7 +57,31 @@ export async function show(root, { name }, { current, signal }) {
     tiles,
     figures.map((one) => one.node),
     h("section", { class: "card" }, h("h2", {}, "Last errors"), errors),
-    h("details", { class: "card" }, h("summary", {}, "The figures as a table"), h("div", { class: "scroll", tabindex: "0" }, h("table", { class: "figures" }, h("thead", {}, h("tr", {}, ["Time", "Requests", "Errors", "p50 ms", "p95 ms", "p99 ms", "Busy"].map((one) => h("th", { scope: "col" }, one)))), table))),
+    h(
+      "details",
+      { class: "card" },
+      h("summary", {}, "The figures as a table"),
+      h(
+        "div",
+        { class: "scroll", tabindex: "0" },
+        h(
+          "table",
+          { class: "figures" },
+          h(
+            "thead",
+            {},
+            h(
+              "tr",
+              {},
+              ["Time", "Requests", "Errors", "p50 ms", "p95 ms", "p99 ms", "Busy"].map((one) =>
+                h("th", { scope: "col" }, one),
+              ),
+            ),
+          ),
+          table,
+        ),
+      ),
+    ),
   );
   let timer = 0;
   const sizes = new ResizeObserver(() => figures.forEach((one) => one.draw()));
@@ -88,7 +112,25 @@ export async function show(root, { name }, { current, signal }) {
     const samples = found.samples ?? [];
     fill(tiles, tilesOf(found, samples));
     for (const one of figures) one.draw(samples, found.interval);
-    fill(table, samples.slice(-TABLE_ROWS).reverse().map((one) => h("tr", {}, h("td", {}, when(one.time * 1000)), [number(one.requests), number(one.errors), ...["p50", "p95", "p99"].map((key) => known(one, key)), number(one.busy)].map((text) => h("td", {}, text)))));
+    fill(
+      table,
+      samples
+        .slice(-TABLE_ROWS)
+        .reverse()
+        .map((one) =>
+          h(
+            "tr",
+            {},
+            h("td", {}, when(one.time * 1000)),
+            [
+              number(one.requests),
+              number(one.errors),
+              ...["p50", "p95", "p99"].map((key) => known(one, key)),
+              number(one.busy),
+            ].map((text) => h("td", {}, text)),
+          ),
+        ),
+    );
     drawErrors(errors, found.errors ?? [], { ...lastChange(current()), most: 20 });
   }
 }
@@ -111,10 +153,39 @@ function tilesOf(found, samples) {
 
 /** One figure: `{node, draw(samples?, interval?)}`. The arrow keys and the pointer read its values. */
 function chart({ key, title, unit, series, bars = false }) {
-  const drawing = svg("svg", { class: "chart", role: "img", tabindex: "0", "aria-label": title, "aria-describedby": `read-${key}` });
+  const drawing = svg("svg", {
+    class: "chart",
+    role: "img",
+    tabindex: "0",
+    "aria-label": title,
+    "aria-describedby": `read-${key}`,
+  });
   const read = h("p", { class: "reading", id: `read-${key}`, role: "status", "aria-live": "off" });
-  const legend = h("ul", { class: "legend" }, series.map((one) => h("li", { class: one.key }, svg("svg", { viewBox: "0 0 20 8", "aria-hidden": "true" }, bars ? svg("rect", { width: 10, height: 8, x: 5, class: `bar-${one.key}` }) : svg("path", { d: "M0 4h20", class: `line ${one.key}` })), one.name)));
-  const node = h("figure", { class: "card", "data-chart": key }, h("figcaption", { class: "head" }, h("h2", {}, unit ? `${title} (${unit})` : title), legend), drawing, read);
+  const legend = h(
+    "ul",
+    { class: "legend" },
+    series.map((one) =>
+      h(
+        "li",
+        { class: one.key },
+        svg(
+          "svg",
+          { viewBox: "0 0 20 8", "aria-hidden": "true" },
+          bars
+            ? svg("rect", { width: 10, height: 8, x: 5, class: `bar-${one.key}` })
+            : svg("path", { d: "M0 4h20", class: `line ${one.key}` }),
+        ),
+        one.name,
+      ),
+    ),
+  );
+  const node = h(
+    "figure",
+    { class: "card", "data-chart": key },
+    h("figcaption", { class: "head" }, h("h2", {}, unit ? `${title} (${unit})` : title), legend),
+    drawing,
+    read,
+  );
   let samples = [];
   let interval = 0;
   let cursor = null;
@@ -135,10 +206,19 @@ function chart({ key, title, unit, series, bars = false }) {
     interval = every;
     const width = Math.max(200, drawing.clientWidth || 600);
     drawing.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
-    const values = samples.flatMap((one) => series.map(({ of }) => of(one))).filter((one) => one !== null && one !== undefined);
+    const values = samples
+      .flatMap((one) => series.map(({ of }) => of(one)))
+      .filter((one) => one !== null && one !== undefined);
     if (!values.some((one) => one > 0)) {
       place = null;
-      fill(drawing, svg("text", { x: width / 2, y: HEIGHT / 2, "text-anchor": "middle", class: "tick" }, "No requests in this time"));
+      fill(
+        drawing,
+        svg(
+          "text",
+          { x: width / 2, y: HEIGHT / 2, "text-anchor": "middle", class: "tick" },
+          "No requests in this time",
+        ),
+      );
       return say();
     }
     const ticks = ticksTo(Math.max(...values), key === "latency" ? 0 : 1);
@@ -146,7 +226,9 @@ function chart({ key, title, unit, series, bars = false }) {
     const wide = width - LEFT - RIGHT;
     place = {
       width,
-      x: (index) => LEFT + (bars ? ((index + 0.5) / samples.length) * wide : (index / Math.max(1, samples.length - 1)) * wide),
+      x: (index) =>
+        LEFT +
+        (bars ? ((index + 0.5) / samples.length) * wide : (index / Math.max(1, samples.length - 1)) * wide),
       y: (value) => TOP + (1 - value / top) * (HEIGHT - TOP - BOTTOM),
       step: wide / samples.length,
     };
@@ -163,9 +245,22 @@ function chart({ key, title, unit, series, bars = false }) {
 
   function times() {
     const [first, last] = [samples[0].time, samples.at(-1).time];
-    return [[0, "start"], [0.5, "middle"], [1, "end"]].map(([part, anchor]) => {
+    return [
+      [0, "start"],
+      [0.5, "middle"],
+      [1, "end"],
+    ].map(([part, anchor]) => {
       const text = clock(first + part * (last - first));
-      return svg("text", { class: "tick", x: LEFT + part * (place.width - LEFT - RIGHT), y: HEIGHT - 6, "text-anchor": anchor }, text);
+      return svg(
+        "text",
+        {
+          class: "tick",
+          x: LEFT + part * (place.width - LEFT - RIGHT),
+          y: HEIGHT - 6,
+          "text-anchor": anchor,
+        },
+        text,
+      );
     });
   }
 
@@ -176,10 +271,12 @@ function chart({ key, title, unit, series, bars = false }) {
     samples.forEach((one, index) => {
       const value = of(one);
       if (value === null || value === undefined) return;
-      const there = (other) => samples[other] && of(samples[other]) !== null && of(samples[other]) !== undefined;
+      const there = (other) =>
+        samples[other] && of(samples[other]) !== null && of(samples[other]) !== undefined;
       const at = `${place.x(index).toFixed(1)} ${place.y(value).toFixed(1)}`;
       path += `${there(index - 1) ? "L" : "M"}${at}`;
-      if (!there(index - 1) && !there(index + 1)) dots.push(svg("circle", { class: `dot ${name}`, cx: place.x(index), cy: place.y(value), r: 2.5 }));
+      if (!there(index - 1) && !there(index + 1))
+        dots.push(svg("circle", { class: `dot ${name}`, cx: place.x(index), cy: place.y(value), r: 2.5 }));
     });
     return [svg("path", { class: `line ${name}`, d: path }), dots];
   }
@@ -191,7 +288,13 @@ function chart({ key, title, unit, series, bars = false }) {
       const value = of(one) ?? 0;
       if (!value) return null;
       const y = Math.min(place.y(value), base - 1);
-      return svg("rect", { class: `bar-${name}`, x: (place.x(index) - thick / 2).toFixed(1), y: y.toFixed(1), width: thick.toFixed(1), height: (base - y).toFixed(1) });
+      return svg("rect", {
+        class: `bar-${name}`,
+        x: (place.x(index) - thick / 2).toFixed(1),
+        y: y.toFixed(1),
+        width: thick.toFixed(1),
+        height: (base - y).toFixed(1),
+      });
     });
   }
 
@@ -212,14 +315,20 @@ function chart({ key, title, unit, series, bars = false }) {
     if (!place || !samples.length) return null;
     const box = drawing.getBoundingClientRect();
     const part = (event.clientX - box.left - LEFT) / (place.width - LEFT - RIGHT);
-    return Math.min(samples.length - 1, Math.max(0, bars ? Math.floor(part * samples.length) : Math.round(part * (samples.length - 1))));
+    return Math.min(
+      samples.length - 1,
+      Math.max(0, bars ? Math.floor(part * samples.length) : Math.round(part * (samples.length - 1))),
+    );
   }
 
   function say() {
     const there = (one) => series.some(({ of }) => of(one) !== null && of(one) !== undefined);
     const one = cursor === null ? (samples.findLast(there) ?? samples.at(-1)) : samples[cursor];
     if (!one) return fill(read, "Nothing measured yet.");
-    const words = series.map(({ name, of, told = (sample) => number(of(sample)) }) => `${name} ${told(one)}${unit && of(one) !== null ? ` ${unit}` : ""}`);
+    const words = series.map(
+      ({ name, of, told = (sample) => number(of(sample)) }) =>
+        `${name} ${told(one)}${unit && of(one) !== null ? ` ${unit}` : ""}`,
+    );
     const each = bars && interval ? ` in ${interval} s` : "";
     fill(read, cursor === null ? "Last, at " : "At ", when(one.time * 1000), ": ", words.join(", "), each);
   }
@@ -235,13 +344,17 @@ function known({ bounds }, key) {
 }
 
 /** A time in seconds as the hour, minute and second. */
-const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString(undefined, { timeStyle: "medium", hourCycle: "h23" });
+const clock = (seconds) =>
+  new Date(seconds * 1000).toLocaleTimeString(undefined, { timeStyle: "medium", hourCycle: "h23" });
 
 /** About four round numbers from 0 to at least `most`, at least `step` apart. */
 function ticksTo(most, step) {
   const rough = Math.max(most, Number.EPSILON) / 4;
   const power = 10 ** Math.floor(Math.log10(rough));
-  const each = Math.max(step, [1, 2, 5, 10].map((one) => one * power).find((one) => one >= rough));
+  const each = Math.max(
+    step,
+    [1, 2, 5, 10].map((one) => one * power).find((one) => one >= rough),
+  );
   const count = Math.ceil(most / each - 1e-9);
   return Array.from({ length: count + 1 }, (_, index) => index * each);
 }

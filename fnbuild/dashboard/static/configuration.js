@@ -38,7 +38,11 @@ export async function show(root, { name }, { signal, current, onChange }) {
         "div",
         { class: "head" },
         h("h2", {}, "function.yaml"),
-        h("p", { class: "quiet-text" }, "Saving deploys a new revision. Secrets stand as [redacted] and stay as they are."),
+        h(
+          "p",
+          { class: "quiet-text" },
+          "Saving deploys a new revision. Secrets stand as [redacted] and stay as they are.",
+        ),
       ),
       said,
       paper.node,
@@ -46,7 +50,8 @@ export async function show(root, { name }, { signal, current, onChange }) {
     ),
     under,
   );
-  if (draft !== undefined) note(draft === failed.get(name) ? notServed : () => "Here are your changes from before, not saved yet.");
+  if (draft !== undefined)
+    note(draft === failed.get(name) ? notServed : () => "Here are your changes from before, not saved yet.");
   buttons();
   onChange(look);
   addEventListener("beforeunload", hold, { signal });
@@ -67,16 +72,29 @@ export async function show(root, { name }, { signal, current, onChange }) {
   function otherName({ function: written }, text) {
     const own = name.split("@")[0];
     if (!written || written === own) return [];
-    const line = text.split("\n").findIndex((one) => /^\s+["']?name["']?:/.test(one) && one.includes(written)) + 1;
+    const line =
+      text.split("\n").findIndex((one) => /^\s+["']?name["']?:/.test(one) && one.includes(written)) + 1;
     const message = `the name cannot be changed here: this is the configuration of ${own}`;
     const hint = `leave the name ${own}; under another name it is deployed from the page Deploy`;
-    return [{ severity: "error", rule: "other-name", message, hint, line: line || null, column: 1, endLine: line, endColumn: 1 }];
+    return [
+      {
+        severity: "error",
+        rule: "other-name",
+        message,
+        hint,
+        line: line || null,
+        column: 1,
+        endLine: line,
+        endColumn: 1,
+      },
+    ];
   }
 
   function notServed() {
     const { revision: number } = current()?.status ?? {};
     const serving = serves(current()) && number ? `revision ${number} goes on serving` : "nothing of it runs";
-    return `This text does not run: its deploy failed, and ${serving}. Discard changes brings back what is stored.`;
+    const remedy = "Discard changes brings back what is stored.";
+    return `This text does not run: its deploy failed, and ${serving}. ${remedy}`;
   }
 
   function buttons() {
@@ -88,7 +106,10 @@ export async function show(root, { name }, { signal, current, onChange }) {
   }
 
   async function discard() {
-    const yes = await confirmed("Discard your changes?", `What you wrote goes; ${name} stays as it is.`, { yes: "Discard", danger: true });
+    const yes = await confirmed("Discard your changes?", `What you wrote goes; ${name} stays as it is.`, {
+      yes: "Discard",
+      danger: true,
+    });
     if (!yes) return;
     drafts.delete(name);
     failed.delete(name);
@@ -125,7 +146,8 @@ export async function show(root, { name }, { signal, current, onChange }) {
     const seen = await latest().catch(() => null);
     if (!seen || seen.revision === revision || save.saving) return undefined;
     ({ text: stored, revision } = seen);
-    if (drafts.has(name)) note(() => `Revision ${now} was deployed meanwhile. Saving puts your text over it.`);
+    if (drafts.has(name))
+      note(() => `Revision ${now} was deployed meanwhile. Saving puts your text over it.`);
     return undefined;
   }
 

@@ -8,15 +8,30 @@ import { bounds } from "./shapes.js";
 const TOOLS = {
   move: { tool: "move", name: "Move", key: "m", title: "Move the picture" },
   positive: { tool: "positive", name: "+ On it", key: "a", title: "Points on the object" },
-  negative: { tool: "negative", name: "− Beside it", key: "x", title: "Points beside the object; the right button does the same" },
+  negative: {
+    tool: "negative",
+    name: "− Beside it",
+    key: "x",
+    title: "Points beside the object; the right button does the same",
+  },
   box: { tool: "box", name: "Box", key: "b", title: "Draw a box" },
-  polygon: { tool: "polygon", name: "Polygon", key: "l", title: "Click the corners; Enter or the first corner closes it" },
+  polygon: {
+    tool: "polygon",
+    name: "Polygon",
+    key: "l",
+    title: "Click the corners; Enter or the first corner closes it",
+  },
   points: { tool: "points", name: "Point", key: "a", title: "Follow a point" },
 };
 
-const keysOf = (kind) =>
-  `Keys in the picture: arrows move a cross, Enter clicks there${kind === "interactor" ? " (Shift+Enter beside the object)" : ""}, + − 0 zoom` +
-  `${kind === "detector" ? "" : ", Backspace takes the last one back"}; , and . go to the picture before and after, p plays.`;
+function keysOf(kind) {
+  const beside = kind === "interactor" ? " (Shift+Enter beside the object)" : "";
+  const undo = kind === "detector" ? "" : ", Backspace takes the last one back";
+  return (
+    `Keys in the picture: arrows move a cross, Enter clicks there${beside}, + − 0 zoom${undo}; ` +
+    ", and . go to the picture before and after, p plays."
+  );
+}
 
 export class Controls {
   constructor(playground) {
@@ -29,7 +44,10 @@ export class Controls {
       "aria-describedby": "playground-keys",
     });
     this.panels = Object.fromEntries(
-      ["trouble", "results", "times", "verdict", "program", "raw"].map((name) => [name, h("div", { class: `panel-${name}` })]),
+      ["trouble", "results", "times", "verdict", "program", "raw"].map((name) => [
+        name,
+        h("div", { class: `panel-${name}` }),
+      ]),
     );
     this.panels.legend = h("div", { class: "chips panel-legend", role: "group", "aria-label": "Labels" });
     this.cards = {};
@@ -38,8 +56,16 @@ export class Controls {
     this.readout = h("p", { class: "readout" });
     this.status = h("p", { class: "status", role: "status" });
     this.total = h("span", { class: "count" });
-    this.runButton = h("button", { type: "button", class: "primary", onclick: () => playground.run() }, "Ask");
-    this.saveButton = h("button", { type: "button", class: "small", onclick: () => playground.save() }, "Save the picture");
+    this.runButton = h(
+      "button",
+      { type: "button", class: "primary", onclick: () => playground.run() },
+      "Ask",
+    );
+    this.saveButton = h(
+      "button",
+      { type: "button", class: "small", onclick: () => playground.save() },
+      "Save the picture",
+    );
     this.element = h("div", { class: "playground" }, this.left(), this.right());
     this.hearing = hear(playground, this);
   }
@@ -64,10 +90,16 @@ export class Controls {
 
   sources() {
     const pick = (attributes) => {
-      const input = h("input", { type: "file", hidden: true, multiple: true, ...attributes, onchange: () => {
-        this.playground.open([...input.files]);
-        input.value = "";
-      } });
+      const input = h("input", {
+        type: "file",
+        hidden: true,
+        multiple: true,
+        ...attributes,
+        onchange: () => {
+          this.playground.open([...input.files]);
+          input.value = "";
+        },
+      });
       return input;
     };
     const accept = this.playground.kind === "tracker" ? "image/*,video/*" : "image/*";
@@ -82,7 +114,11 @@ export class Controls {
     return h(
       "div",
       { class: "chips" },
-      h("button", { type: "button", onclick: () => files.click() }, this.playground.kind === "tracker" ? "Video or pictures" : "Pictures"),
+      h(
+        "button",
+        { type: "button", onclick: () => files.click() },
+        this.playground.kind === "tracker" ? "Video or pictures" : "Pictures",
+      ),
       h("button", { type: "button", class: "quiet", onclick: () => folder.click() }, "Folder"),
       samples,
       files,
@@ -101,20 +137,35 @@ export class Controls {
   }
 
   welcome() {
-    const what = { tracker: "a video, or pictures in a row,", reid: "two pictures" }[this.playground.kind] ?? "a picture";
+    const what =
+      { tracker: "a video, or pictures in a row,", reid: "two pictures" }[this.playground.kind] ??
+      "a picture";
     return h(
       "div",
       { class: "welcome" },
       h("p", { class: "welcome-what" }, `Drop ${what} here`),
       h("p", { class: "quiet-text" }, "or paste one, choose files above, or begin with a sample:"),
-      h("div", { class: "chips" }, this.samples().map(([name, load]) =>
-        h("button", { type: "button", class: "chip", onclick: () => this.playground.take(async () => load()) }, name),
-      )),
+      h(
+        "div",
+        { class: "chips" },
+        this.samples().map(([name, load]) =>
+          h(
+            "button",
+            { type: "button", class: "chip", onclick: () => this.playground.take(async () => load()) },
+            name,
+          ),
+        ),
+      ),
     );
   }
 
   zooms() {
-    const button = (text, name, act) => h("button", { type: "button", class: "small quiet", "aria-label": name, title: name, onclick: act }, text);
+    const button = (text, name, act) =>
+      h(
+        "button",
+        { type: "button", class: "small quiet", "aria-label": name, title: name, onclick: act },
+        text,
+      );
     return h(
       "div",
       { class: "zooms" },
@@ -126,29 +177,44 @@ export class Controls {
 
   right() {
     const { playground, panels } = this;
-    const slider = h("input", { type: "range", min: 0, max: 1, step: 0.01, value: 0, id: "threshold", oninput: () => {
-      playground.setThreshold(Number(slider.value));
-      said.textContent = slider.value === "0" ? "the function's own" : Number(slider.value).toFixed(2);
-    } });
+    const slider = h("input", {
+      type: "range",
+      min: 0,
+      max: 1,
+      step: 0.01,
+      value: 0,
+      id: "threshold",
+      oninput: () => {
+        playground.setThreshold(Number(slider.value));
+        said.textContent = slider.value === "0" ? "the function's own" : Number(slider.value).toFixed(2);
+      },
+    });
     const said = h("output", { for: "threshold" }, "the function's own");
-    const card = (name, title, ...children) => (this.cards[name] = h("section", { class: "card", hidden: true }, h("h2", {}, title), ...children));
-    const folded = (name, title) => (this.cards[name] = h("details", { class: "card", hidden: true, ontoggle: () => this.unfold(name) }, h("summary", {}, title), panels[name]));
+    const card = (name, title, ...children) =>
+      (this.cards[name] = h("section", { class: "card", hidden: true }, h("h2", {}, title), ...children));
+    const folded = (name, title) =>
+      (this.cards[name] = h(
+        "details",
+        { class: "card", hidden: true, ontoggle: () => this.unfold(name) },
+        h("summary", {}, title),
+        panels[name],
+      ));
     return h(
       "div",
       { class: "side" },
       h(
         "section",
         { class: "card", "aria-label": "Results" },
-        h("div", { class: "head" }, h("h2", {}, "Results ", this.total), h("div", { class: "tools" }, this.saveButton, this.runButton)),
+        h(
+          "div",
+          { class: "head" },
+          h("h2", {}, "Results ", this.total),
+          h("div", { class: "tools" }, this.saveButton, this.runButton),
+        ),
         panels.trouble,
         this.status,
-        playground.kind !== "tracker" && h(
-          "div",
-          { class: "threshold" },
-          h("label", { for: "threshold" }, "Threshold"),
-          said,
-          slider,
-        ),
+        playground.kind !== "tracker" &&
+          h("div", { class: "threshold" }, h("label", { for: "threshold" }, "Threshold"), said, slider),
         panels.legend,
         panels.results,
       ),
@@ -194,11 +260,31 @@ export class Controls {
     const focused = this.toolbar.contains(document.activeElement) && document.activeElement.textContent;
     fill(
       this.toolbar,
-      many && this.tools().map(({ tool, name, title, key }) =>
-        h("button", { type: "button", title: `${title} (${key})`, "aria-pressed": String(tool === playground.tool), onclick: () => playground.useTool(tool) }, name),
-      ),
-      many && h("button", { type: "button", class: "quiet", disabled: !some, onclick: () => playground.undo() }, "Undo"),
-      many && h("button", { type: "button", class: "quiet", disabled: !some, onclick: () => playground.clear() }, "Clear"),
+      many &&
+        this.tools().map(({ tool, name, title, key }) =>
+          h(
+            "button",
+            {
+              type: "button",
+              title: `${title} (${key})`,
+              "aria-pressed": String(tool === playground.tool),
+              onclick: () => playground.useTool(tool),
+            },
+            name,
+          ),
+        ),
+      many &&
+        h(
+          "button",
+          { type: "button", class: "quiet", disabled: !some, onclick: () => playground.undo() },
+          "Undo",
+        ),
+      many &&
+        h(
+          "button",
+          { type: "button", class: "quiet", disabled: !some, onclick: () => playground.clear() },
+          "Clear",
+        ),
     );
     if (focused) [...this.toolbar.children].find((one) => one.textContent === focused)?.focus();
     this.runButton.disabled = Boolean(playground.lacking()) || playground.kind === "tracker";
@@ -237,16 +323,39 @@ export class Controls {
   makeStrip() {
     const { playground } = this;
     const { source } = playground;
-    const button = (text, name, act) => h("button", { type: "button", "aria-label": name, title: name, onclick: act }, text);
+    const button = (text, name, act) =>
+      h("button", { type: "button", "aria-label": name, title: name, onclick: act }, text);
     this.back = button("◀", "Previous picture (,)", () => playground.go(playground.index - 1));
     this.on = button("▶", "Next picture (.)", () => playground.forward());
-    this.play = h("button", { type: "button", onclick: () => playground.play(), hidden: playground.kind === "reid" || playground.kind === "interactor" });
+    this.play = h("button", {
+      type: "button",
+      onclick: () => playground.play(),
+      hidden: playground.kind === "reid" || playground.kind === "interactor",
+    });
     this.where = h("span", { class: "count" });
-    this.slider = h("input", { type: "range", min: 1, "aria-label": "Picture", oninput: () => playground.go(Number(this.slider.value) - 1) });
-    const rate = source.video && h("label", { class: "inline" }, h("input", { type: "number", min: 1, max: 120, value: source.rate, onchange: ({ target }) => {
-      source.setRate(Math.min(Math.max(Number(target.value) || 25, 1), 120));
-      playground.take(async () => source);
-    } }), "frames a second");
+    this.slider = h("input", {
+      type: "range",
+      min: 1,
+      "aria-label": "Picture",
+      oninput: () => playground.go(Number(this.slider.value) - 1),
+    });
+    const rate =
+      source.video &&
+      h(
+        "label",
+        { class: "inline" },
+        h("input", {
+          type: "number",
+          min: 1,
+          max: 120,
+          value: source.rate,
+          onchange: ({ target }) => {
+            source.setRate(Math.min(Math.max(Number(target.value) || 25, 1), 120));
+            playground.take(async () => source);
+          },
+        }),
+        "frames a second",
+      );
     this.strip.hidden = false;
     fill(this.strip, this.back, this.on, this.play, this.slider, this.where, rate);
   }
@@ -287,7 +396,8 @@ export class Controls {
   place(at) {
     const { picture } = this.playground;
     const size = picture ? `${picture.name}, ${picture.width} × ${picture.height}` : "";
-    this.readout.textContent = `${size}${at ? ` · x ${Math.floor(at.x)}, y ${Math.floor(at.y)}` : ""}${leftOut(this.playground.source)}`;
+    const position = at ? ` · x ${Math.floor(at.x)}, y ${Math.floor(at.y)}` : "";
+    this.readout.textContent = `${size}${position}${leftOut(this.playground.source)}`;
   }
 
   /** Where a shape can be clicked. */

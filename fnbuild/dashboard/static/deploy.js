@@ -23,13 +23,29 @@ export function show(root, _params, { title, signal }) {
   drawShelf(shelf, { signal, take: settle });
 
   function dropZone() {
-    const files = h("input", { type: "file", multiple: true, class: "unseen", id: "files", onchange: () => take(files) });
-    const folder = h("input", { type: "file", webkitdirectory: true, class: "unseen", id: "folder", onchange: () => take(folder) });
+    const files = h("input", {
+      type: "file",
+      multiple: true,
+      class: "unseen",
+      id: "files",
+      onchange: () => take(files),
+    });
+    const folder = h("input", {
+      type: "file",
+      webkitdirectory: true,
+      class: "unseen",
+      id: "folder",
+      onchange: () => take(folder),
+    });
     const zone = h(
       "section",
       { class: "card drop", "aria-labelledby": "upload" },
       h("h2", { id: "upload" }, "Your code"),
-      h("p", {}, "Drop a folder with function.yaml and main.py here, a zip or tar.gz of it, or a single Python file."),
+      h(
+        "p",
+        {},
+        "Drop a folder with function.yaml and main.py here, a zip or tar.gz of it, or a single Python file.",
+      ),
       h(
         "p",
         { class: "actions" },
@@ -92,7 +108,13 @@ export function show(root, _params, { title, signal }) {
       "section",
       { class: "card" },
       h("h2", {}, `${functions.length} functions are in it: which one?`),
-      h("p", { class: "actions" }, functions.map((one) => h("button", { type: "button", onclick: () => settle(one) }, one.name || one.path))),
+      h(
+        "p",
+        { class: "actions" },
+        functions.map((one) =>
+          h("button", { type: "button", onclick: () => settle(one) }, one.name || one.path),
+        ),
+      ),
     );
   }
 }
@@ -112,7 +134,11 @@ async function packed(name, files) {
 
 /** A file name of the letters that the dashboard takes. */
 function plain(name) {
-  return name.normalize("NFKD").replace(/[^A-Za-z0-9_.+-]/g, "_").replace(/^[^A-Za-z0-9_]/, "_").slice(-128);
+  return name
+    .normalize("NFKD")
+    .replace(/[^A-Za-z0-9_.+-]/g, "_")
+    .replace(/^[^A-Za-z0-9_]/, "_")
+    .slice(-128);
 }
 
 function size(bytes) {

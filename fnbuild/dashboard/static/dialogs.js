@@ -58,8 +58,16 @@ export function showKeys() {
   fill(
     dialog,
     h("h2", { id: "dialog-title" }, "Keys"),
-    h("dl", { class: "keys" }, KEYS.map(([key, what]) => [h("dt", {}, h("kbd", {}, key)), h("dd", {}, what)])),
-    h("p", { class: "actions" }, h("button", { type: "button", autofocus: true, onclick: () => dialog.close("") }, "Close")),
+    h(
+      "dl",
+      { class: "keys" },
+      KEYS.map(([key, what]) => [h("dt", {}, h("kbd", {}, key)), h("dd", {}, what)]),
+    ),
+    h(
+      "p",
+      { class: "actions" },
+      h("button", { type: "button", autofocus: true, onclick: () => dialog.close("") }, "Close"),
+    ),
   );
   return shown(dialog);
 }

@@ -13,7 +13,18 @@ const WHITE = [255, 255, 255];
 
 // The edges of CVAT's cuboid: left front, right front, right back, left back, each top then bottom.
 const CUBOID_EDGES = [
-  [0, 1], [2, 3], [4, 5], [6, 7], [0, 2], [2, 4], [4, 6], [6, 0], [1, 3], [3, 5], [5, 7], [7, 1],
+  [0, 1],
+  [2, 3],
+  [4, 5],
+  [6, 7],
+  [0, 2],
+  [2, 4],
+  [4, 6],
+  [6, 0],
+  [1, 3],
+  [3, 5],
+  [5, 7],
+  [7, 1],
 ];
 const CUBOID_FRONT = [0, 1, 3, 2];
 
@@ -63,7 +74,11 @@ function drawShape(pen, shape, ink, labels, marked) {
     pen.stroke(corners, ink, false, wide);
     pen.dots(corners, ink, 3);
   } else if (shape.type === "cuboid") {
-    pen.area(CUBOID_FRONT.map((i) => corners[i]), ink, 0.22);
+    pen.area(
+      CUBOID_FRONT.map((i) => corners[i]),
+      ink,
+      0.22,
+    );
     for (const [start, stop] of CUBOID_EDGES) pen.stroke([corners[start], corners[stop]], ink, false, wide);
   } else if (corners.length) {
     pen.area(corners, ink, (shape.type === "polygon" ? 0.28 : 0.14) * wide);
@@ -76,7 +91,8 @@ function drawSkeleton(pen, shape, ink, labels, wide) {
   for (const one of shape.elements) if (!one.outside) places.set(one.label, one.points.slice(0, 2));
   const edges = labels.find((one) => one.name === shape.label)?.edges ?? [];
   for (const [start, stop] of edges) {
-    if (places.has(start) && places.has(stop)) pen.stroke([places.get(start), places.get(stop)], ink, false, wide);
+    if (places.has(start) && places.has(stop))
+      pen.stroke([places.get(start), places.get(stop)], ink, false, wide);
   }
   pen.dots([...places.values()], ink, 3.4 * wide);
 }
@@ -89,8 +105,12 @@ function namePoints(pen, shape, captions) {
 }
 
 function nameShape(pen, shape, ink, plates) {
-  const words = [shape.label, shape.confidence === null ? "" : shape.confidence.toFixed(2)].filter(Boolean).join(" ");
-  const text = [words, ...(shape.attributes ?? []).map(([name, value]) => `${name}: ${value}`)].filter(Boolean).join(" · ");
+  const words = [shape.label, shape.confidence === null ? "" : shape.confidence.toFixed(2)]
+    .filter(Boolean)
+    .join(" ");
+  const text = [words, ...(shape.attributes ?? []).map(([name, value]) => `${name}: ${value}`)]
+    .filter(Boolean)
+    .join(" · ");
   if (!text) return;
   if (shape.type === "tag") {
     pen.plate(text, [8 * pen.unit, 8 * pen.unit], ink, plates, false);
@@ -108,7 +128,16 @@ function nameShape(pen, shape, ink, plates) {
 export function drawPrompts(context, { pos = [], neg = [], boxes = [], corners = [] }, unit) {
   const pen = new Pen(context, unit);
   for (const [left, top, right, bottom] of boxes) {
-    pen.stroke([[left, top], [right, top], [right, bottom], [left, bottom]], WHITE, true);
+    pen.stroke(
+      [
+        [left, top],
+        [right, top],
+        [right, bottom],
+        [left, bottom],
+      ],
+      WHITE,
+      true,
+    );
   }
   if (corners.length > 1) pen.stroke(corners, WHITE, false);
   pen.dots(corners, WHITE, 4);
@@ -155,7 +184,11 @@ class Pen {
 
   dots(points, ink, radius) {
     for (const [x, y] of points) {
-      for (const [reach, fill] of [[1.45, "rgb(16 18 22 / 0.35)"], [1.2, "white"], [0.85, css(ink)]]) {
+      for (const [reach, fill] of [
+        [1.45, "rgb(16 18 22 / 0.35)"],
+        [1.2, "white"],
+        [0.85, css(ink)],
+      ]) {
         this.context.beginPath();
         this.context.arc(x, y, radius * reach * this.unit, 0, 2 * Math.PI);
         this.context.fillStyle = fill;
@@ -167,7 +200,18 @@ class Pen {
   /** A short white line within a dot. */
   bar([x, y], length, upright = false) {
     const reach = length * this.unit;
-    this.path(upright ? [[x, y - reach], [x, y + reach]] : [[x - reach, y], [x + reach, y]], false);
+    this.path(
+      upright
+        ? [
+            [x, y - reach],
+            [x, y + reach],
+          ]
+        : [
+            [x - reach, y],
+            [x + reach, y],
+          ],
+      false,
+    );
     this.context.lineWidth = 1.6 * this.unit;
     this.context.strokeStyle = "white";
     this.context.stroke();
@@ -178,9 +222,19 @@ class Pen {
     const { context, unit } = this;
     context.font = `600 ${10 * unit}px system-ui, "Noto Sans", "DejaVu Sans", sans-serif`;
     const [across, down, gap] = [context.measureText(text).width, 10 * unit, 7 * unit];
-    const corners = [[x + gap, y - down / 2], [x - gap - across, y - down / 2], [x - across / 2, y - gap - down], [x - across / 2, y + gap]];
+    const corners = [
+      [x + gap, y - down / 2],
+      [x - gap - across, y - down / 2],
+      [x - across / 2, y - gap - down],
+      [x - across / 2, y + gap],
+    ];
     const seen = this.inView(corners, across, down, gap);
-    const free = (seen.length ? seen : corners).find(([l, t]) => !captions.some((one) => l < one[0] + one[2] && one[0] < l + across && t < one[1] + down && one[1] < t + down));
+    const free = (seen.length ? seen : corners).find(
+      ([l, t]) =>
+        !captions.some(
+          (one) => l < one[0] + one[2] && one[0] < l + across && t < one[1] + down && one[1] < t + down,
+        ),
+    );
     if (!free) return;
     captions.push([...free, across]);
     const [left, middle] = [free[0], free[1] + down / 2];
@@ -212,7 +266,8 @@ class Pen {
     const rows = above ? [y - down - unit, y + 2 * unit] : [y];
     for (let i = 1; i < 10; i += 1) rows.push(y + 2 * unit + down * i);
     const free = rows.filter((row) => row >= 0);
-    const covers = (row) => plates.some(([l, t, w, h]) => x < l + w && l < x + across && row < t + h && t < row + down);
+    const covers = (row) =>
+      plates.some(([l, t, w, h]) => x < l + w && l < x + across && row < t + h && t < row + down);
     const top = free.find((row) => !covers(row)) ?? free[0] ?? 0;
     const left = Math.max(0, x - unit);
     plates.push([left, top, across, down]);

@@ -7,14 +7,25 @@ const PAUSE_MS = 300;
 const SHAPES = { error: "✕", warning: "▲", note: "●" };
 
 /**
- * An editor. `onchange(text)` hears every change, `onsave()` Ctrl+S. `name` is the function whose text it is.
+ * Make an editor for the configuration of the function `name`.
  *
- * Returns `{node, text(), write(text), show(findings), check(), goToError()}`: `show` puts findings that
- * came from elsewhere, as from a save that was refused; `check` asks for them now and gives the
- * answer; `goToError` selects the first error. `more(answer, text)` gives findings beside the reader's. `readonly` takes the
- * keyboard away.
+ * `onchange(text)` is called at every change, `onsave()` at Ctrl+S. `more(answer, text)` returns
+ * findings in addition to those of the dashboard. A `readonly` editor takes no input.
+ *
+ * Returns `{node, text(), write(text), show(findings), check(), goToError()}`: `show` shows findings
+ * from elsewhere, such as those of a refused save; `check` asks the dashboard for findings and
+ * returns its answer; `goToError` selects the first error.
  */
-export function editor({ label, text = "", name = "", signal, readonly = false, more = () => [], onchange = () => {}, onsave = () => {} }) {
+export function editor({
+  label,
+  text = "",
+  name = "",
+  signal,
+  readonly = false,
+  more = () => [],
+  onchange = () => {},
+  onsave = () => {},
+}) {
   const area = h("textarea", {
     class: "source",
     wrap: "off",
@@ -37,7 +48,12 @@ export function editor({ label, text = "", name = "", signal, readonly = false, 
   const node = h(
     "div",
     { class: "editor" },
-    h("div", { class: "paper" }, h("div", { class: "gutter" }, numbers), h("div", { class: "sheet" }, bands, area)),
+    h(
+      "div",
+      { class: "paper" },
+      h("div", { class: "gutter" }, numbers),
+      h("div", { class: "sheet" }, bands, area),
+    ),
     here,
     list,
   );
@@ -89,7 +105,17 @@ export function editor({ label, text = "", name = "", signal, readonly = false, 
     const focused = list.contains(document.activeElement);
     fill(
       list,
-      findings.map((one) => h("li", {}, h("button", { type: "button", class: `finding ${one.severity}`, onclick: () => goTo(one) }, words(one)))),
+      findings.map((one) =>
+        h(
+          "li",
+          {},
+          h(
+            "button",
+            { type: "button", class: `finding ${one.severity}`, onclick: () => goTo(one) },
+            words(one),
+          ),
+        ),
+      ),
       placeless.map((one) => h("li", { class: `finding ${one.severity}` }, words(one))),
     );
     if (focused) area.focus();
@@ -112,7 +138,8 @@ export function editor({ label, text = "", name = "", signal, readonly = false, 
   function number() {
     const lines = area.value.split("\n").length;
     while (numbers.childElementCount > lines) numbers.lastChild.remove();
-    while (numbers.childElementCount < lines) numbers.append(h("div", {}, String(numbers.childElementCount + 1)));
+    while (numbers.childElementCount < lines)
+      numbers.append(h("div", {}, String(numbers.childElementCount + 1)));
     mark();
   }
 
@@ -148,9 +175,15 @@ export function editor({ label, text = "", name = "", signal, readonly = false, 
     const line = lineHere();
     const mine = findings.filter((one) => one.line <= line && line <= (one.endLine ?? one.line));
     const count = findings.length;
+    const total =
+      count === 0
+        ? "no findings"
+        : count === 1
+          ? "1 finding, F8 goes there"
+          : `${count} findings, F8 goes to the next`;
     const text = mine.length
       ? mine.map((one) => `Line ${line}: ${one.message}`).join(". ")
-      : `Line ${line} · ${count === 0 ? "no findings" : count === 1 ? "1 finding, F8 goes there" : `${count} findings, F8 goes to the next`}`;
+      : `Line ${line} · ${total}`;
     if (here.textContent !== text) here.textContent = text;
   }
 
@@ -164,7 +197,10 @@ export function editor({ label, text = "", name = "", signal, readonly = false, 
     const lines = area.value.split("\n");
     const start = lines.slice(0, one.line - 1).reduce((sum, line) => sum + line.length + 1, 0);
     const from = start + Math.max(0, (one.column ?? 1) - 1);
-    const to = one.endLine === one.line && one.endColumn > one.column ? start + one.endColumn - 1 : start + (lines[one.line - 1]?.length ?? 0);
+    const to =
+      one.endLine === one.line && one.endColumn > one.column
+        ? start + one.endColumn - 1
+        : start + (lines[one.line - 1]?.length ?? 0);
     area.focus();
     area.setSelectionRange(from, Math.max(from, to));
     const height = area.scrollHeight / lines.length;
@@ -187,8 +223,8 @@ export function editor({ label, text = "", name = "", signal, readonly = false, 
     const line = lineHere();
     const next =
       direction > 0
-        ? findings.find((one) => one.line > line) ?? findings[0]
-        : findings.findLast((one) => one.line < line) ?? findings[findings.length - 1];
+        ? (findings.find((one) => one.line > line) ?? findings[0])
+        : (findings.findLast((one) => one.line < line) ?? findings[findings.length - 1]);
     goTo(next);
   }
 

@@ -17,8 +17,15 @@ export function drawErrors(place, errors, { most = 10, since = 0, known = "" } =
   const before = errors.filter((one) => moment(one.time) < since);
   fill(
     place,
-    now.length ? list(now, most) : h("p", { class: "quiet-text" }, since ? "None since the last change." : "None that the dashboard has seen."),
-    before.length > 0 && h("details", {}, h("summary", {}, `Before the last change (${before.length})`), list(before, most)),
+    now.length
+      ? list(now, most)
+      : h(
+          "p",
+          { class: "quiet-text" },
+          since ? "None since the last change." : "None that the dashboard has seen.",
+        ),
+    before.length > 0 &&
+      h("details", {}, h("summary", {}, `Before the last change (${before.length})`), list(before, most)),
   );
 }
 
@@ -48,8 +55,17 @@ function item(one) {
   return h(
     "li",
     {},
-    h("span", { class: "quiet-text" }, one.count > 1 && `${one.count}×, last `, when(moment(one.time)), one.status ? ` · ${one.status}` : "", one.requestId ? ` · ${one.requestId}` : ""),
-    !whole.includes("\n") ? h("p", {}, line) : h("details", {}, h("summary", {}, line), h("pre", { class: "message" }, whole)),
+    h(
+      "span",
+      { class: "quiet-text" },
+      one.count > 1 && `${one.count}×, last `,
+      when(moment(one.time)),
+      one.status ? ` · ${one.status}` : "",
+      one.requestId ? ` · ${one.requestId}` : "",
+    ),
+    !whole.includes("\n")
+      ? h("p", {}, line)
+      : h("details", {}, h("summary", {}, line), h("pre", { class: "message" }, whole)),
   );
 }
 

@@ -35,7 +35,13 @@ export async function show(root, params, context) {
   const body = h("div", { class: "stack", id: "tab" });
   const beside = h("div", { class: "beside-tabs" });
   root.classList.toggle("compact", tab === "playground");
-  put(root, h("div", { class: "function-head" }, crumbs(), head), said, h("div", { class: "tab-row" }, tabs(name, tab), beside), body);
+  put(
+    root,
+    h("div", { class: "function-head" }, crumbs(), head),
+    said,
+    h("div", { class: "tab-row" }, tabs(name, tab), beside),
+    body,
+  );
   drawHead();
   const stop = watch(changed);
   context.signal.addEventListener("abort", stop);
@@ -106,7 +112,9 @@ export async function show(root, params, context) {
     const button = (text, action, attributes = {}) =>
       h("button", { type: "button", disabled: busy, onclick: action, ...attributes }, text);
     return [
-      isOff(one) ? button(wordOf(one) === "imported" ? "Deploy" : "Enable", enable) : button("Redeploy", redeploy),
+      isOff(one)
+        ? button(wordOf(one) === "imported" ? "Deploy" : "Enable", enable)
+        : button("Redeploy", redeploy),
       !isOff(one) && button("Disable", disable),
       button("Delete", remove, { class: "danger" }),
     ];
@@ -124,7 +132,8 @@ export async function show(root, params, context) {
   }
 
   async function disable() {
-    const question = `Nothing of ${name} runs until it is enabled again. Its configuration and revisions stay.`;
+    const question =
+      `Nothing of ${name} runs until it is enabled again. ` + "Its configuration and revisions stay.";
     if (!(await confirmed(`Disable ${name}?`, question, { yes: "Disable" }))) return;
     await changedBy(() => disabled(true), `${name} is being disabled`);
   }

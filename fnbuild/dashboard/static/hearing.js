@@ -9,11 +9,15 @@ export function hear(playground, controls) {
   const { area } = controls;
   const drops = { signal, capture: true };
   const brings = (event) => event.dataTransfer?.types.includes("Files");
-  addEventListener("dragover", (event) => {
-    if (!brings(event)) return;
-    event.preventDefault();
-    area.classList.add("over");
-  }, drops);
+  addEventListener(
+    "dragover",
+    (event) => {
+      if (!brings(event)) return;
+      event.preventDefault();
+      area.classList.add("over");
+    },
+    drops,
+  );
   addEventListener("dragleave", (event) => event.relatedTarget ?? area.classList.remove("over"), drops);
   addEventListener("drop", (event) => brings(event) && dropped(event), drops);
   addEventListener("paste", pasted, { signal });
@@ -39,7 +43,8 @@ export function hear(playground, controls) {
 
   function pressed(event) {
     const writing = event.target.matches?.("input:not([type=range]), textarea, select");
-    if (event.ctrlKey || event.metaKey || event.altKey || writing || document.querySelector("dialog[open]")) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || writing || document.querySelector("dialog[open]"))
+      return;
     const tool = controls.tools().find((one) => one.key === event.key);
     const acts = {
       Backspace: () => playground.undo(),

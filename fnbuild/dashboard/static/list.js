@@ -56,7 +56,10 @@ export function show(root, _params, { title, signal }) {
   const timer = setInterval(askForErrors, ERRORS_MS);
   draw();
   // Not part of the first picture; without the dashboard there is nothing to tell.
-  load("./notices.js").then((module) => signal.aborted || module.showNotices(notices, signal), () => {});
+  load("./notices.js").then(
+    (module) => signal.aborted || module.showNotices(notices, signal),
+    () => {},
+  );
   setTimeout(askForErrors, FIRST_MS);
   return () => {
     stop();
@@ -138,18 +141,22 @@ export function show(root, _params, { title, signal }) {
       count: functions.filter(is).length,
     }));
     const shown = chips.filter(({ key, count }) => key === "all" || key === kind || count > 0);
-    keyed(kinds, shown, ({ key }) => key, (chip) =>
-      h(
-        "button",
-        {
-          type: "button",
-          class: "chip",
-          "aria-pressed": String(kind === chip.key),
-          onclick: () => ((kind = chip.key), draw()),
-        },
-        `${chip.name} `,
-        h("span", { class: "count" }, String(chip.count)),
-      ),
+    keyed(
+      kinds,
+      shown,
+      ({ key }) => key,
+      (chip) =>
+        h(
+          "button",
+          {
+            type: "button",
+            class: "chip",
+            "aria-pressed": String(kind === chip.key),
+            onclick: () => ((kind = chip.key), draw()),
+          },
+          `${chip.name} `,
+          h("span", { class: "count" }, String(chip.count)),
+        ),
       () => kind,
     );
   }
@@ -169,7 +176,12 @@ export function show(root, _params, { title, signal }) {
       count.textContent = String(members.length);
       const drawn = members.slice(0, most);
       most -= drawn.length;
-      keyed(rows, drawn.map((one) => ({ ...one, error: current(one) })), (one) => one.key, row);
+      keyed(
+        rows,
+        drawn.map((one) => ({ ...one, error: current(one) })),
+        (one) => one.key,
+        row,
+      );
     });
   }
 

@@ -34,7 +34,15 @@ export function show(root, { name }, { signal }) {
     "select",
     { "aria-label": "Level", onchange: choose },
     LEVELS.map((one, index) =>
-      h("option", { value: index }, index === 0 ? "All levels" : index === 3 ? "Errors" : `${one[0].toUpperCase()}${one.slice(1)} and above`),
+      h(
+        "option",
+        { value: index },
+        index === 0
+          ? "All levels"
+          : index === 3
+            ? "Errors"
+            : `${one[0].toUpperCase()}${one.slice(1)} and above`,
+      ),
     ),
   );
   const pause = h("button", { type: "button", "aria-pressed": "false", onclick: hold }, "Pause");
@@ -45,7 +53,16 @@ export function show(root, { name }, { signal }) {
   const said = h("div");
   put(
     root,
-    h("div", { class: "head" }, search, level, pause, h("button", { type: "button", onclick: clear }, "Clear"), h("button", { type: "button", onclick: save }, "Save as file"), connection),
+    h(
+      "div",
+      { class: "head" },
+      search,
+      level,
+      pause,
+      h("button", { type: "button", onclick: clear }, "Clear"),
+      h("button", { type: "button", onclick: save }, "Save as file"),
+      connection,
+    ),
     said,
     h("div", { class: "log" }, rows, newer),
     count,
@@ -53,15 +70,19 @@ export function show(root, { name }, { signal }) {
   rows.addEventListener("scroll", () => (newer.hidden = atEnd()));
   const timer = setInterval(draw, DRAW_MS);
   draw();
-  follow(path, ({ event, data }) => event === "record" && take(data), { signal, onstate })
-    .catch((error) => fill(said, problem(error)));
+  follow(path, ({ event, data }) => event === "record" && take(data), { signal, onstate }).catch((error) =>
+    fill(said, problem(error)),
+  );
   return () => clearInterval(timer);
 
   // Workers and replicas write side by side: a record may be older than the one before it. So after
   // a break a little more is asked for than was missed, and what was here already is left out.
   function path() {
     resumed = newest;
-    return inFunction(name, `logs?follow=true&${newest ? `since=${newest - OVERLAP_SECONDS}` : `tail=${TAIL}`}`);
+    return inFunction(
+      name,
+      `logs?follow=true&${newest ? `since=${newest - OVERLAP_SECONDS}` : `tail=${TAIL}`}`,
+    );
   }
 
   function onstate(state, refused) {
@@ -100,7 +121,10 @@ export function show(root, { name }, { signal }) {
     const parts = [`${records.length + dropped} records`, `${rows.childElementCount} shown`];
     if (dropped) parts.push(`the oldest ${dropped} are not kept here`);
     if (paused) parts.push(`${waiting.length} new while paused`);
-    const text = records.length || waiting.length ? parts.join(" · ") : "Nothing written yet. Records appear here as the function writes them.";
+    const text =
+      records.length || waiting.length
+        ? parts.join(" · ")
+        : "Nothing written yet. Records appear here as the function writes them.";
     if (count.textContent !== text) count.textContent = text;
   }
 
@@ -135,7 +159,9 @@ export function show(root, { name }, { signal }) {
   }
 
   function save() {
-    const text = records.map((one) => `${stamp(one.time)} ${one.level} ${one.message} ${fieldsOf(one)}`.trimEnd()).join("\n");
+    const text = records
+      .map((one) => `${stamp(one.time)} ${one.level} ${one.message} ${fieldsOf(one)}`.trimEnd())
+      .join("\n");
     const address = URL.createObjectURL(new Blob([text, "\n"], { type: "text/plain" }));
     h("a", { href: address, download: `${name}.log` }).click();
     setTimeout(() => URL.revokeObjectURL(address), 1000);
@@ -181,12 +207,15 @@ export function row(record) {
 function fieldsOf({ fields, worker }) {
   const pairs = Object.entries(fields ?? {});
   if (worker !== null && worker !== undefined) pairs.unshift(["worker", worker]);
-  return pairs.map(([key, value]) => `${key}=${typeof value === "string" ? value : JSON.stringify(value)}`).join(" ");
+  return pairs
+    .map(([key, value]) => `${key}=${typeof value === "string" ? value : JSON.stringify(value)}`)
+    .join(" ");
 }
 
 function stamp(time) {
   const at = new Date(typeof time === "number" ? time * 1000 : time);
   if (Number.isNaN(at.getTime())) return "";
   const two = (value) => String(value).padStart(2, "0");
-  return `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}.${String(at.getMilliseconds()).padStart(3, "0")}`;
+  const clock = [at.getHours(), at.getMinutes(), at.getSeconds()].map(two).join(":");
+  return `${clock}.${String(at.getMilliseconds()).padStart(3, "0")}`;
 }

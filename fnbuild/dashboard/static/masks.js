@@ -8,7 +8,8 @@ const height = (mask) => mask.bottom - mask.top + 1;
 
 function box(values, size) {
   const [left, top, right, bottom] = values;
-  if (values.length !== 4 || !values.every(Number.isInteger)) throw new Error("a mask ends in a box of 4 whole numbers");
+  if (values.length !== 4 || !values.every(Number.isInteger))
+    throw new Error("a mask ends in a box of 4 whole numbers");
   if (left < 0 || top < 0 || right >= size.width || bottom >= size.height || right < left || bottom < top) {
     throw new Error(`the mask's box ${values.join(", ")} is not within the picture`);
   }
@@ -17,10 +18,12 @@ function box(values, size) {
 
 /** A detector's: the pixels of the box as one list, then left, top, right, bottom. */
 export function fromCrop(values, size) {
-  if (!Array.isArray(values) || Array.isArray(values[0])) throw new Error("a detector's mask is one flat list");
+  if (!Array.isArray(values) || Array.isArray(values[0]))
+    throw new Error("a detector's mask is one flat list");
   const mask = box(values.slice(-4), size);
   const count = width(mask) * height(mask);
-  if (values.length - 4 !== count) throw new Error(`the mask has ${values.length - 4} pixels for a box of ${count}`);
+  if (values.length - 4 !== count)
+    throw new Error(`the mask has ${values.length - 4} pixels for a box of ${count}`);
   return { ...mask, bits: Uint8Array.from({ length: count }, (_, i) => (values[i] ? 1 : 0)) };
 }
 
@@ -31,7 +34,8 @@ export function fromRuns(values, size) {
   const bits = new Uint8Array(width(mask) * height(mask));
   let at = 0;
   values.slice(0, -4).forEach((run, i) => {
-    if (!Number.isInteger(run) || run < 0 || at + run > bits.length) throw new Error("the mask's runs do not fill its box");
+    if (!Number.isInteger(run) || run < 0 || at + run > bits.length)
+      throw new Error("the mask's runs do not fill its box");
     if (i % 2) bits.fill(1, at, at + run);
     at += run;
   });
@@ -64,7 +68,13 @@ export const area = (mask) => mask.bits.reduce((sum, bit) => sum + bit, 0);
 /** Whether a pixel of the picture is set. */
 export function holds(mask, x, y) {
   const [column, row] = [Math.floor(x) - mask.left, Math.floor(y) - mask.top];
-  return column >= 0 && row >= 0 && column < width(mask) && row < height(mask) && mask.bits[row * width(mask) + column] === 1;
+  return (
+    column >= 0 &&
+    row >= 0 &&
+    column < width(mask) &&
+    row < height(mask) &&
+    mask.bits[row * width(mask) + column] === 1
+  );
 }
 
 /** The mask as a canvas to draw at its left and top: a translucent area with a solid edge. */
@@ -78,7 +88,8 @@ export function picture(mask, [red, green, blue], opacity = 0.42) {
   for (let i = 0; i < bits.length; i += 1) {
     if (!bits[i]) continue;
     const x = i % across;
-    const inner = x > 0 && x < across - 1 && bits[i - 1] && bits[i + 1] && bits[i - across] && bits[i + across];
+    const inner =
+      x > 0 && x < across - 1 && bits[i - 1] && bits[i + 1] && bits[i - across] && bits[i + across];
     image.data.set([red, green, blue, inner ? opacity * 255 : 255], i * 4);
   }
   context.putImageData(image, 0, 0);

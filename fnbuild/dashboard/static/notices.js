@@ -13,7 +13,9 @@ export function showNotices(place, signal) {
   draw();
 
   function draw() {
-    const texts = session.platforms.flatMap(({ name, notices = [] }) => notices.map((text) => `${name}: ${text}`));
+    const texts = session.platforms.flatMap(({ name, notices = [] }) =>
+      notices.map((text) => `${name}: ${text}`),
+    );
     const away = read();
     fill(place, texts.filter((one) => !away.includes(one)).map(banner));
   }
@@ -23,7 +25,16 @@ export function showNotices(place, signal) {
       "p",
       { class: "note warn notice" },
       h("span", {}, prose(text)),
-      h("button", { type: "button", class: "quiet small", "aria-label": `Dismiss: ${text}`, onclick: () => putAway(text) }, "Dismiss"),
+      h(
+        "button",
+        {
+          type: "button",
+          class: "quiet small",
+          "aria-label": `Dismiss: ${text}`,
+          onclick: () => putAway(text),
+        },
+        "Dismiss",
+      ),
     );
   }
 

@@ -36,7 +36,16 @@ export async function watchOperation(place, name, { title, signal, inView = fals
   const state = h("span", { role: "status" }, pill("waiting"));
   const lines = h("ol", { class: "output", tabindex: "0", role: "log", "aria-label": "Output" });
   const result = h("div");
-  fill(place, h("section", { class: "card", "aria-label": title }, h("div", { class: "head" }, h("h2", {}, title), state), lines, result));
+  fill(
+    place,
+    h(
+      "section",
+      { class: "card", "aria-label": title },
+      h("div", { class: "head" }, h("h2", {}, title), state),
+      lines,
+      result,
+    ),
+  );
   if (inView) keepInView(place, signal);
   let last = null;
   let word = null; // the newest line
@@ -78,7 +87,8 @@ function keepInView(place, signal) {
   const stop = new AbortController();
   const end = () => (growth.disconnect(), stop.abort());
   signal.addEventListener("abort", end, { signal: stop.signal });
-  for (const kind of ["wheel", "touchmove", "pointerdown", "keydown"]) addEventListener(kind, end, { signal: stop.signal, passive: true });
+  for (const kind of ["wheel", "touchmove", "pointerdown", "keydown"])
+    addEventListener(kind, end, { signal: stop.signal, passive: true });
 }
 
 // What failed ends with its remedy, where it has one.
@@ -88,7 +98,10 @@ function remedy({ message }, word) {
 
 // What is told below the output does not stand at its end as well.
 function withoutEnd(lines, told) {
-  while (lines.lastChild?.className === "error" && told.some((text) => text.includes(lines.lastChild.textContent))) {
+  while (
+    lines.lastChild?.className === "error" &&
+    told.some((text) => text.includes(lines.lastChild.textContent))
+  ) {
     lines.lastChild.remove();
   }
   lines.hidden = !lines.hasChildNodes();

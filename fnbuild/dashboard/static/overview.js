@@ -100,7 +100,10 @@ export function show(root, { name }, { current, onChange, signal }) {
         ["Outside", others(status.externalInvocationUrls)],
       ]),
       url
-        ? [h("pre", { class: "code" }, curl), h("p", { class: "actions" }, copyButton(curl, "Copy the command"))]
+        ? [
+            h("pre", { class: "code" }, curl),
+            h("p", { class: "actions" }, copyButton(curl, "Copy the command")),
+          ]
         : h("p", { class: "quiet-text" }, "It has no address now: nothing of it runs."),
     );
   }
@@ -125,7 +128,12 @@ function shellLine(url, type) {
 // A failure ends with its revision: another one is ready since.
 function isOver({ status = {} }) {
   const { operation: change, revision } = status;
-  return change?.state === "failed" && Boolean(revision) && revision !== change.revision && wordOf({ status }) === "ready";
+  return (
+    change?.state === "failed" &&
+    Boolean(revision) &&
+    revision !== change.revision &&
+    wordOf({ status }) === "ready"
+  );
 }
 
 // Of what ended well before there is nothing to show.
@@ -133,7 +141,10 @@ const settled = (operation) => (operation?.state === "done" ? operation.id : nul
 
 function partsOf(spec) {
   const resources = Object.entries(spec.resources ?? {}).map(
-    ([kind, amounts]) => `${kind}: ${Object.entries(amounts ?? {}).map(([key, value]) => `${key} ${value}`).join(", ")}`,
+    ([kind, amounts]) =>
+      `${kind}: ${Object.entries(amounts ?? {})
+        .map(([key, value]) => `${key} ${value}`)
+        .join(", ")}`,
   );
   const triggers = Object.entries(spec.triggers ?? {}).map(
     ([key, one]) => `${key} (${one?.kind ?? "?"}, ${one?.numWorkers ?? one?.maxWorkers ?? 1} workers)`,
@@ -154,7 +165,8 @@ async function drawLabels(place, { type, spec = "" }) {
   if (place.key === key) return;
   place.key = key;
   // Most functions are no models: only the page of one that is loads what draws labels.
-  const modules = type && spec && (await Promise.all([load("./shapes.js"), load("./panels.js")]).catch(() => null));
+  const modules =
+    type && spec && (await Promise.all([load("./shapes.js"), load("./panels.js")]).catch(() => null));
   if (place.key !== key) return;
   const found = modules ? modules[0].labelsOf(spec) : [];
   place.hidden = !found.length;
@@ -162,7 +174,11 @@ async function drawLabels(place, { type, spec = "" }) {
   fill(
     place,
     h("h2", { id: "model-labels" }, "Labels ", h("span", { class: "count" }, String(found.length))),
-    h("ul", { class: "labels" }, found.map((one) => labelItem(one, modules[1].swatch))),
+    h(
+      "ul",
+      { class: "labels" },
+      found.map((one) => labelItem(one, modules[1].swatch)),
+    ),
   );
 }
 
@@ -182,7 +198,10 @@ function drawMade(place, { spec = {}, metadata = {} }) {
     place,
     h("h2", { id: "made" }, "What it is made of"),
     facts(partsOf(spec)),
-    group("Environment", (spec.env ?? []).map((one) => [one.name, one.value ?? "from a secret or field"])),
+    group(
+      "Environment",
+      (spec.env ?? []).map((one) => [one.name, one.value ?? "from a secret or field"]),
+    ),
     group("Labels", pairs(metadata.labels)),
     group("Annotations", pairs(metadata.annotations)),
   );
@@ -196,5 +215,9 @@ function group(title, rows) {
 
 function facts(rows) {
   const there = rows.filter(([, value]) => value);
-  return h("dl", { class: "facts" }, there.map(([key, value]) => [h("dt", {}, key), h("dd", {}, value)]));
+  return h(
+    "dl",
+    { class: "facts" },
+    there.map(([key, value]) => [h("dt", {}, key), h("dd", {}, value)]),
+  );
 }

@@ -31,23 +31,25 @@ const inkOf = (shape, labels) =>
 export function legend(shapes, labels, hidden, toggle) {
   const counts = new Map();
   for (const { label } of shapes) if (label) counts.set(label, (counts.get(label) ?? 0) + 1);
-  const order = (name) => (labels.findIndex((one) => one.name === name) + 1 || labels.length + 1);
-  return [...counts.keys()].sort((a, b) => order(a) - order(b)).map((name) =>
-    h(
-      "button",
-      {
-        type: "button",
-        class: "chip",
-        "data-label": name,
-        "aria-pressed": String(!hidden.has(name)),
-        title: hidden.has(name) ? `Show ${name}` : `Hide ${name}`,
-        onclick: () => toggle(name),
-      },
-      swatch(colourOf(name, labels)),
-      name,
-      h("span", { class: "count" }, String(counts.get(name))),
-    ),
-  );
+  const order = (name) => labels.findIndex((one) => one.name === name) + 1 || labels.length + 1;
+  return [...counts.keys()]
+    .sort((a, b) => order(a) - order(b))
+    .map((name) =>
+      h(
+        "button",
+        {
+          type: "button",
+          class: "chip",
+          "data-label": name,
+          "aria-pressed": String(!hidden.has(name)),
+          title: hidden.has(name) ? `Show ${name}` : `Hide ${name}`,
+          onclick: () => toggle(name),
+        },
+        swatch(colourOf(name, labels)),
+        name,
+        h("span", { class: "count" }, String(counts.get(name))),
+      ),
+    );
 }
 
 /** The results as rows; `mark` is called with the shape that somebody looks at, or null. */
@@ -70,7 +72,11 @@ export function rows(shapes, labels, mark) {
         swatch(inkOf(shape, labels)),
         h("span", { class: "what" }, name),
         h("span", { class: "sure" }, shape.confidence === null ? "" : shape.confidence.toFixed(2)),
-        h("span", { class: "where" }, shape.label && shape.type !== "rectangle" ? `${shape.type} ${where}` : where),
+        h(
+          "span",
+          { class: "where" },
+          shape.label && shape.type !== "rectangle" ? `${shape.type} ${where}` : where,
+        ),
       ),
     );
   }
@@ -97,7 +103,12 @@ export function times({ ms, stages, size }) {
         "dl",
         { class: "stages" },
         parts.map(([name, duration]) => [
-          h("dt", {}, h("span", { class: `swatch time-${name}`, "aria-hidden": "true" }), STAGES[name] ?? name),
+          h(
+            "dt",
+            {},
+            h("span", { class: `swatch time-${name}`, "aria-hidden": "true" }),
+            STAGES[name] ?? name,
+          ),
           h("dd", {}, said(duration)),
         ]),
       ),
@@ -107,23 +118,30 @@ export function times({ ms, stages, size }) {
 /** What CVAT would make of the reply; `absence` says why it never asks for one. */
 export function verdict(findings, absence = "") {
   const unseen = absence && h("p", { class: "note warn" }, prose(`CVAT does not ask it: it is ${absence}`));
-  if (!findings.length) return [unseen, h("p", { class: unseen ? "" : "fine" }, "✓ CVAT takes this reply as it is.")];
+  if (!findings.length)
+    return [unseen, h("p", { class: unseen ? "" : "fine" }, "✓ CVAT takes this reply as it is.")];
   const refused = findings.filter((one) => one.severity === "error").length;
   return [
     unseen,
-    h("p", { class: refused ? "refused" : "" }, refused ? "CVAT would refuse or misread this reply." : "CVAT would leave something out."),
+    h(
+      "p",
+      { class: refused ? "refused" : "" },
+      refused ? "CVAT would refuse or misread this reply." : "CVAT would leave something out.",
+    ),
     h(
       "ul",
       { class: "findings" },
-      findings.slice(0, 50).map((one) =>
-        h(
-          "li",
-          { class: one.severity },
-          h("strong", {}, one.severity === "error" ? "✕ " : "▲ ", one.path && h("code", {}, one.path)),
-          ` ${one.message}`,
-          one.hint && h("small", {}, ` → ${one.hint}`),
+      findings
+        .slice(0, 50)
+        .map((one) =>
+          h(
+            "li",
+            { class: one.severity },
+            h("strong", {}, one.severity === "error" ? "✕ " : "▲ ", one.path && h("code", {}, one.path)),
+            ` ${one.message}`,
+            one.hint && h("small", {}, ` → ${one.hint}`),
+          ),
         ),
-      ),
       findings.length > 50 && h("li", {}, `and ${findings.length - 50} more`),
     ),
   ];
@@ -136,9 +154,16 @@ export function program(name, entries) {
   const place = h("div", { class: "program" });
   function choose(way) {
     const text = ways[way](name, entries);
-    fill(tabs, Object.keys(ways).map((one) =>
-      h("button", { type: "button", class: "chip", "aria-pressed": String(one === way), onclick: () => choose(one) }, one),
-    ));
+    fill(
+      tabs,
+      Object.keys(ways).map((one) =>
+        h(
+          "button",
+          { type: "button", class: "chip", "aria-pressed": String(one === way), onclick: () => choose(one) },
+          one,
+        ),
+      ),
+    );
     fill(place, h("pre", { class: "code", tabindex: 0, "aria-label": way }, text), copyButton(text));
   }
   choose("curl");
@@ -150,8 +175,9 @@ export function raw(text) {
   let shown = text;
   try {
     // Lists of numbers stay in their line: masks and points would be thousands of lines.
-    shown = JSON.stringify(JSON.parse(text), null, 2).replace(/\[\s+(-?[\d.e+-]+(?:,\s+-?[\d.e+-]+)*)\s+\]/g, (_, inner) =>
-      `[${inner.replace(/,\s+/g, ", ")}]`,
+    shown = JSON.stringify(JSON.parse(text), null, 2).replace(
+      /\[\s+(-?[\d.e+-]+(?:,\s+-?[\d.e+-]+)*)\s+\]/g,
+      (_, inner) => `[${inner.replace(/,\s+/g, ", ")}]`,
     );
   } catch {
     // It is shown as it is.

@@ -41,14 +41,22 @@ export async function fromFiles(files) {
   const chosen = pictures.length ? pictures : usable.slice(0, 1);
   chosen.sort((a, b) => nameOf(a).localeCompare(nameOf(b), undefined, { numeric: true }));
   const left = usable.filter((one) => !chosen.includes(one)).map((one) => one.name);
-  return { ...inMemory(chosen.length, (i) => chosen[i].name, (i) => decoded(chosen[i], chosen[i].name)), left };
+  return {
+    ...inMemory(
+      chosen.length,
+      (i) => chosen[i].name,
+      (i) => decoded(chosen[i], chosen[i].name),
+    ),
+    left,
+  };
 }
 
 /** What is said of files that are no pictures, "" when there are none. */
 export function leftOut(source) {
   const left = source?.left ?? [];
   if (!left.length) return "";
-  return ` · without ${left.length > 1 ? `${left.length} files that are` : `${left[0]}, which is`} no picture`;
+  const files = left.length > 1 ? `${left.length} files that are` : `${left[0]}, which is`;
+  return ` · without ${files} no picture`;
 }
 
 const nameOf = (file) => file.webkitRelativePath || file.name;
@@ -126,7 +134,11 @@ async function fromVideo(file) {
   const video = document.createElement("video");
   Object.assign(video, { muted: true, preload: "auto", playsInline: true });
   video.src = URL.createObjectURL(file);
-  await heard(video, "loadeddata", `${file.name} is no video that this browser can play: take WebM, or pictures`);
+  await heard(
+    video,
+    "loadeddata",
+    `${file.name} is no video that this browser can play: take WebM, or pictures`,
+  );
   if (!Number.isFinite(video.duration)) {
     // A recording does not know its length before its end was seen.
     video.currentTime = 1e7;
@@ -184,7 +196,11 @@ async function photograph(name) {
 }
 
 function still(name) {
-  return inMemory(1, () => `${name}.jpg`, () => photograph(name));
+  return inMemory(
+    1,
+    () => `${name}.jpg`,
+    () => photograph(name),
+  );
 }
 
 /** Looks at parts of a photograph that move and grow: frames whose motion is known. */
@@ -205,28 +221,37 @@ function moving(name, count = 24, stride = 1) {
 
 /** A circle, a square and a triangle on a dull ground. */
 function drawn() {
-  return inMemory(1, () => "shapes.jpg", async () => {
-    const canvas = document.createElement("canvas");
-    [canvas.width, canvas.height] = [320, 240];
-    const context = canvas.getContext("2d");
-    context.fillStyle = "rgb(108 112 104)";
-    context.fillRect(0, 0, 320, 240);
-    context.fillStyle = "rgb(196 62 48)";
-    context.beginPath();
-    context.arc(84, 88, 42, 0, 2 * Math.PI);
-    context.fill();
-    context.fillStyle = "rgb(48 96 188)";
-    context.translate(228, 82);
-    context.rotate(0.3);
-    context.fillRect(-38, -38, 76, 76);
-    context.resetTransform();
-    context.fillStyle = "rgb(226 178 40)";
-    context.beginPath();
-    for (const [x, y] of [[160, 132], [214, 220], [104, 216]]) context.lineTo(x, y);
-    context.fill();
-    const blob = await encoded(canvas, 0.92);
-    return { name: "shapes.jpg", blob, bitmap: canvas, width: 320, height: 240 };
-  });
+  return inMemory(
+    1,
+    () => "shapes.jpg",
+    async () => {
+      const canvas = document.createElement("canvas");
+      [canvas.width, canvas.height] = [320, 240];
+      const context = canvas.getContext("2d");
+      context.fillStyle = "rgb(108 112 104)";
+      context.fillRect(0, 0, 320, 240);
+      context.fillStyle = "rgb(196 62 48)";
+      context.beginPath();
+      context.arc(84, 88, 42, 0, 2 * Math.PI);
+      context.fill();
+      context.fillStyle = "rgb(48 96 188)";
+      context.translate(228, 82);
+      context.rotate(0.3);
+      context.fillRect(-38, -38, 76, 76);
+      context.resetTransform();
+      context.fillStyle = "rgb(226 178 40)";
+      context.beginPath();
+      for (const [x, y] of [
+        [160, 132],
+        [214, 220],
+        [104, 216],
+      ])
+        context.lineTo(x, y);
+      context.fill();
+      const blob = await encoded(canvas, 0.92);
+      return { name: "shapes.jpg", blob, bitmap: canvas, width: 320, height: 240 };
+    },
+  );
 }
 
 /** The files of a drop, those in folders too. */

@@ -12,7 +12,10 @@ const PROJECT = "nuclio.io/project-name";
 const NAMED = ["name", "name-missing"]; // rules that the field settles
 const CLUSTERS = ["kube", "nuclio"];
 const NAMES = [/^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/, "Letters, digits, -, _ and . with a letter or a digit first"];
-const CLUSTER_NAMES = [/^[a-z0-9]([a-z0-9-]*[a-z0-9])?$/, "In a cluster: lower-case letters, digits and - between them"];
+const CLUSTER_NAMES = [
+  /^[a-z0-9]([a-z0-9-]*[a-z0-9])?$/,
+  "In a cluster: lower-case letters, digits and - between them",
+];
 
 /**
  * The form for code as an upload is answered: `{path, name, configuration, diagnostics, metadata}`.
@@ -22,16 +25,38 @@ export function placing(found, { signal, under }) {
   const { annotations = {}, labels = {} } = found.metadata ?? {};
   const projects = new Set(["default", ...all().map(projectOf)]);
   const offered = h("datalist", { id: "projects" });
-  const name = h("input", { id: "name", maxlength: 63, value: found.name ?? "", autocomplete: "off", spellcheck: "false", oninput: look });
-  const project = h("input", { id: "project", list: "projects", value: labels[PROJECT] ?? (annotations.type ? CVAT : ""), placeholder: "default", autocomplete: "off", spellcheck: "false", oninput: () => ((chose = true), look()) });
+  const name = h("input", {
+    id: "name",
+    maxlength: 63,
+    value: found.name ?? "",
+    autocomplete: "off",
+    spellcheck: "false",
+    oninput: look,
+  });
+  const project = h("input", {
+    id: "project",
+    list: "projects",
+    value: labels[PROJECT] ?? (annotations.type ? CVAT : ""),
+    placeholder: "default",
+    autocomplete: "off",
+    spellcheck: "false",
+    oninput: () => ((chose = true), look()),
+  });
   const platform = h("select", { id: "platform", onchange: look });
   const rule = h("small", { id: "name-help" });
   const wrong = h("small", { id: "name-wrong", class: "wrong", role: "alert" });
   const note = h("p", { class: "note", role: "status", hidden: true });
-  const unseen = h("p", { class: "note warn notice", role: "status", hidden: true }, h("span", {}, "CVAT shows the functions of the project cvat only."), h("button", { type: "button", class: "small", onclick: intoCvat }, "Use project cvat"));
+  const unseen = h(
+    "p",
+    { class: "note warn notice", role: "status", hidden: true },
+    h("span", {}, "CVAT shows the functions of the project cvat only."),
+    h("button", { type: "button", class: "small", onclick: intoCvat }, "Use project cvat"),
+  );
   const said = h("div");
   const send = h("button", { class: "primary" }, "Deploy");
-  const errors = (found.diagnostics ?? []).filter((one) => one.severity === "error" && !NAMED.includes(one.rule));
+  const errors = (found.diagnostics ?? []).filter(
+    (one) => one.severity === "error" && !NAMED.includes(one.rule),
+  );
   const { node: written, goToError } = configurationOf(found, signal);
   let chose = false; // somebody wrote a project
   let deployed = "";
@@ -48,13 +73,25 @@ export function placing(found, { signal, under }) {
       "div",
       { class: "form-fields" },
       field("name", "Name", name, rule, wrong),
-      field("project", "Project", project, h("small", { id: "project-help" }, "A new one is made. CVAT shows those of the project cvat")),
+      field(
+        "project",
+        "Project",
+        project,
+        h("small", { id: "project-help" }, "A new one is made. CVAT shows those of the project cvat"),
+      ),
       field("platform", "Platform", platform, h("small", { id: "platform-help" }, "Where it runs")),
     ),
     offered,
     unseen,
     note,
-    !found.configuration && h("p", { class: "note" }, "There is no function.yaml in it, so give it a name. What is called is ", h("code", {}, "handler"), " in main.py."),
+    !found.configuration &&
+      h(
+        "p",
+        { class: "note" },
+        "There is no function.yaml in it, so give it a name. What is called is ",
+        h("code", {}, "handler"),
+        " in main.py.",
+      ),
     written,
     said,
     h("p", { class: "actions" }, send),
@@ -62,7 +99,12 @@ export function placing(found, { signal, under }) {
 
   function drawPlatforms() {
     const before = platform.value || session.platform;
-    fill(platform, session.platforms.map((one) => h("option", { value: one.name, selected: one.name === before }, one.name)));
+    fill(
+      platform,
+      session.platforms.map((one) =>
+        h("option", { value: one.name, selected: one.name === before }, one.name),
+      ),
+    );
   }
 
   async function makeProject(name) {
@@ -80,7 +122,10 @@ export function placing(found, { signal, under }) {
     } catch {
       // Those of the functions that are there are known without.
     }
-    fill(offered, [...projects].sort().map((one) => h("option", { value: one })));
+    fill(
+      offered,
+      [...projects].sort().map((one) => h("option", { value: one })),
+    );
   }
 
   function intoCvat() {
@@ -106,9 +151,13 @@ export function placing(found, { signal, under }) {
 
   function noteOf(name, { status = {} }) {
     const { revision } = status;
-    if (deployed === name) return `This is what ${name} has now${revision ? `, as revision ${revision}` : ""}.`;
-    const where = `${name} is there already, on ${status.platform}${revision ? ` as revision ${revision}` : ""}. Deploying puts this over it; `;
-    return where + (serves({ status }) ? "what runs serves until the new revision is ready." : "nothing of it runs now.");
+    if (deployed === name)
+      return `This is what ${name} has now${revision ? `, as revision ${revision}` : ""}.`;
+    const place = `on ${status.platform}${revision ? ` as revision ${revision}` : ""}`;
+    const running = serves({ status })
+      ? "what runs serves until the new revision is ready."
+      : "nothing of it runs now.";
+    return `${name} is there already, ${place}. Deploying puts this over it; ${running}`;
   }
 
   function nameRule() {
@@ -144,7 +193,11 @@ export function placing(found, { signal, under }) {
         json: asked,
         headers: there ? {} : { "X-Fnbuild-Platform": platform.value },
       });
-      const last = await watchOperation(under, name.value, { title: `Deploying ${name.value}`, signal, inView: true });
+      const last = await watchOperation(under, name.value, {
+        title: `Deploying ${name.value}`,
+        signal,
+        inView: true,
+      });
       deployed = last?.state === "done" ? name.value : "";
       if (last) put(under, outcome(last, name.value));
     } catch (error) {
@@ -177,7 +230,17 @@ function configurationOf({ configuration, diagnostics = [] }, signal) {
 
 function findings(list) {
   if (!list?.length) return null;
-  return h("ul", { class: "findings" }, list.map((one) => h("li", { class: `finding ${one.severity}` }, `${one.line ? `Line ${one.line}: ` : ""}${one.message}${one.hint ? ` → ${one.hint}` : ""}`)));
+  return h(
+    "ul",
+    { class: "findings" },
+    list.map((one) =>
+      h(
+        "li",
+        { class: `finding ${one.severity}` },
+        `${one.line ? `Line ${one.line}: ` : ""}${one.message}${one.hint ? ` → ${one.hint}` : ""}`,
+      ),
+    ),
+  );
 }
 
 function field(id, label, control, ...help) {

@@ -10,7 +10,14 @@ import { problem } from "./states.js";
 
 const METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
 const BODYLESS = ["GET", "HEAD"];
-const TYPES = ["application/json", "text/plain", "application/octet-stream", "application/x-www-form-urlencoded", "image/jpeg", "image/png"];
+const TYPES = [
+  "application/json",
+  "text/plain",
+  "application/octet-stream",
+  "application/x-www-form-urlencoded",
+  "image/jpeg",
+  "image/png",
+];
 const LEVELS = ["debug", "info", "warn", "error"];
 const NEW = { method: "POST", path: "/", headers: "", type: "application/json", body: "", level: "debug" };
 const TIMEOUT = "120s";
@@ -29,12 +36,26 @@ export function showPlain(root, name, signal) {
     "form",
     { class: "card", "aria-label": "Request", onsubmit: submit, oninput: taken, onchange: taken },
     h("div", { class: "request-line" }, fields.method, fields.path, send),
-    h("label", { class: "field" }, "Headers", fields.headers, h("small", {}, "One a line, as in X-Answer: 42")),
+    h(
+      "label",
+      { class: "field" },
+      "Headers",
+      fields.headers,
+      h("small", {}, "One a line, as in X-Answer: 42"),
+    ),
     bodyFields(fields),
     h("label", { class: "inline" }, "The function's log of this call", fields.level),
   );
-  fields.path.addEventListener("keydown", (event) => event.key === "Enter" && (event.preventDefault(), form.requestSubmit()));
-  const saved = savedRequests(name, { signal, now: () => (taken(), request), take, file: () => fields.file.files[0] });
+  fields.path.addEventListener(
+    "keydown",
+    (event) => event.key === "Enter" && (event.preventDefault(), form.requestSubmit()),
+  );
+  const saved = savedRequests(name, {
+    signal,
+    now: () => (taken(), request),
+    take,
+    file: () => fields.file.files[0],
+  });
   fill(root, h("div", { class: "plain-request" }, form, reply, saved));
   taken();
 
@@ -79,7 +100,18 @@ function fieldsOf(request) {
     type: h("input", { list: "content-types", ...writing }),
     body: h("textarea", { rows: 8, class: "mono", "aria-label": "Body", ...writing }),
     file: h("input", { type: "file", "aria-label": "A file as the body" }),
-    level: h("select", {}, h("option", { value: "" }, "none"), LEVELS.map((one) => h("option", { value: one, selected: one === request.level }, one === "debug" ? "all" : `${one} and worse`))),
+    level: h(
+      "select",
+      {},
+      h("option", { value: "" }, "none"),
+      LEVELS.map((one) =>
+        h(
+          "option",
+          { value: one, selected: one === request.level },
+          one === "debug" ? "all" : `${one} and worse`,
+        ),
+      ),
+    ),
   };
   for (const key of ["path", "headers", "type", "body"]) fields[key].value = request[key];
   if (!request.level) fields.level.value = "";
@@ -91,9 +123,25 @@ function bodyFields(fields) {
   fields.bodyPart = h(
     "div",
     { class: "stack" },
-    h("label", { class: "field" }, "Content type", fields.type, h("datalist", { id: "content-types" }, TYPES.map((one) => h("option", { value: one })))),
+    h(
+      "label",
+      { class: "field" },
+      "Content type",
+      fields.type,
+      h(
+        "datalist",
+        { id: "content-types" },
+        TYPES.map((one) => h("option", { value: one })),
+      ),
+    ),
     h("label", { class: "field" }, "Body", fields.body),
-    h("div", { class: "actions" }, h("span", { class: "quiet-text" }, "or a file"), fields.file, fields.noFile),
+    h(
+      "div",
+      { class: "actions" },
+      h("span", { class: "quiet-text" }, "or a file"),
+      fields.file,
+      fields.noFile,
+    ),
   );
   fields.file.addEventListener("change", () => {
     const type = fields.file.files[0]?.type;
@@ -113,14 +161,19 @@ function headersIn(text) {
   const found = new Headers();
   for (const line of text.split("\n").filter((one) => one.trim())) {
     const [name, ...value] = line.split(":");
-    if (!value.length) throw refused(`${line.trim()} is no header`, "a header is a name, a colon and a value");
+    if (!value.length)
+      throw refused(`${line.trim()} is no header`, "a header is a name, a colon and a value");
     try {
       found.append(name.trim(), value.join(":").trim());
     } catch {
-      throw refused(`${line.trim()} cannot be sent as a header`, "names are letters, digits and `-`, values Latin letters");
+      throw refused(
+        `${line.trim()} cannot be sent as a header`,
+        "names are letters, digits and `-`, values Latin letters",
+      );
     }
     const kept = new Request(location.href, { headers: found }).headers;
-    if (!kept.has(name.trim())) throw refused(`a browser does not let a page send ${name.trim()}`, "send it from a shell, with `curl`");
+    if (!kept.has(name.trim()))
+      throw refused(`a browser does not let a page send ${name.trim()}`, "send it from a shell, with `curl`");
   }
   return found;
 }
@@ -143,7 +196,14 @@ async function called(name, { method, path, headers: lines, type, level }, body,
   const request = { method, headers, body: body || undefined, signal, cache: "no-store", redirect: "manual" };
   const began = performance.now();
   let response = await sent(request);
-  if (response.status === 401 && !response.headers.has("Server-Timing") && (await settings.askForToken())) response = await sent(request);
+  if (response.status === 401 && !response.headers.has("Server-Timing") && (await settings.askForToken()))
+    response = await sent(request);
   const content = await response.blob();
-  return { name, response, content, ms: performance.now() - began, size: body?.size ?? new Blob([body ?? ""]).size };
+  return {
+    name,
+    response,
+    content,
+    ms: performance.now() - began,
+    size: body?.size ?? new Blob([body ?? ""]).size,
+  };
 }

@@ -55,9 +55,21 @@ export async function show(root, { name }, { current, onChange, beside, signal }
   function choose(wanted) {
     way = wanted;
     leave();
-    fill(ways, Object.entries(WAYS).map(([key, title]) =>
-      h("button", { type: "button", class: "chip", "aria-pressed": String(key === way), onclick: () => key !== way && choose(key) }, title),
-    ));
+    fill(
+      ways,
+      Object.entries(WAYS).map(([key, title]) =>
+        h(
+          "button",
+          {
+            type: "button",
+            class: "chip",
+            "aria-pressed": String(key === way),
+            onclick: () => key !== way && choose(key),
+          },
+          title,
+        ),
+      ),
+    );
     if (way === "plain") {
       const stop = new AbortController();
       leave = () => stop.abort();
@@ -154,7 +166,9 @@ class Playground extends Questions {
   // A drag with a tool that only clicks: the whole picture is in sight and cannot be moved.
   dragged() {
     if (this.tool === "move") return;
-    this.say(`A drag does nothing here: click${this.controls.has("box") ? ", or draw with the tool Box" : ""}.`);
+    this.say(
+      `A drag does nothing here: click${this.controls.has("box") ? ", or draw with the tool Box" : ""}.`,
+    );
   }
 
   trackPolygon(points) {
@@ -225,7 +239,16 @@ class Playground extends Questions {
       const index = isSecond ? (matches?.indexOf(i) ?? -1) : i;
       const known = matches && (isSecond ? index >= 0 : matches[i] >= 0);
       const label = known ? `#${index + 1}` : "";
-      return { type: "rectangle", points, label, elements: [], attributes: [], rotation: 0, confidence: null, ...(known && { index }) };
+      return {
+        type: "rectangle",
+        points,
+        label,
+        elements: [],
+        attributes: [],
+        rotation: 0,
+        confidence: null,
+        ...(known && { index }),
+      };
     });
   }
 
@@ -265,10 +288,19 @@ class Playground extends Questions {
     fill(controls.panels.trouble, result?.error && problem(result.error, h("a", { href: log }, "Its log")));
     const answered = result?.text !== undefined;
     controls.reveal("times", answered && times(result));
-    controls.reveal("verdict", result?.findings ? verdict(result.findings, this.absence()) : result?.unjudged && problem(result.unjudged));
+    controls.reveal(
+      "verdict",
+      result?.findings
+        ? verdict(result.findings, this.absence())
+        : result?.unjudged && problem(result.unjudged),
+    );
     controls.fold("program", result && (() => program(this.name, result.entries)));
     controls.fold("raw", answered && (() => raw(result.text)));
-    this.say(result && !result.error && result.unread ? `${result.unread} of the results cannot be drawn.` : this.lacking());
+    this.say(
+      result && !result.error && result.unread
+        ? `${result.unread} of the results cannot be drawn.`
+        : this.lacking(),
+    );
     controls.drawTools();
     controls.drawStrip();
     this.drawResults();
@@ -286,8 +318,14 @@ class Playground extends Questions {
     const shapes = this.kind === "reid" && this.source ? this.pairs() : this.shown();
     const all = this.kind === "tracker" ? [] : (result?.shapes ?? []);
     const sure = all.filter((shape) => shape.confidence === null || shape.confidence >= this.threshold);
-    fill(controls.panels.legend, legend(sure, labels, this.hidden, (label) => this.toggle(label)));
-    fill(controls.panels.results, rows(shapes, labels, (shape) => this.mark(shape)));
+    fill(
+      controls.panels.legend,
+      legend(sure, labels, this.hidden, (label) => this.toggle(label)),
+    );
+    fill(
+      controls.panels.results,
+      rows(shapes, labels, (shape) => this.mark(shape)),
+    );
     controls.count(shapes.length, all.length - sure.length);
     this.stage.redraw();
   }

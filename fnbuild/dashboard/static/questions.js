@@ -192,7 +192,8 @@ export class Questions {
       keep?.(result.shapes, reply);
     } catch (error) {
       if (this.signal.aborted || turn !== this.turn) return false;
-      result.error = error instanceof SyntaxError ? new Error(`${this.name} did not answer with JSON`) : error;
+      result.error =
+        error instanceof SyntaxError ? new Error(`${this.name} did not answer with JSON`) : error;
     } finally {
       this.out -= 1;
       this.busy(this.out > 0);
@@ -206,7 +207,9 @@ export class Questions {
   async judge(result, picture) {
     try {
       const spec = this.annotations.spec ?? "";
-      result.findings = await findings(this.kind, spec, result.entries, result.text, picture, { signal: this.signal });
+      result.findings = await findings(this.kind, spec, result.entries, result.text, picture, {
+        signal: this.signal,
+      });
     } catch (error) {
       result.unjudged = error;
     }

@@ -26,7 +26,10 @@ export async function show(root, { name }, { signal, onChange, current }) {
     drawn = mark();
     try {
       const { revisions } = await call("GET", inFunction(name, "revisions"), { signal });
-      fill(list, revisions.length ? table(revisions) : h("p", { class: "empty" }, "Nothing was deployed yet."));
+      fill(
+        list,
+        revisions.length ? table(revisions) : h("p", { class: "empty" }, "Nothing was deployed yet."),
+      );
     } catch (error) {
       if (signal.aborted) return;
       fill(list, problem(error));
@@ -39,8 +42,22 @@ export async function show(root, { name }, { signal, onChange, current }) {
     return h(
       "table",
       { class: "rows", role: "table", "aria-label": `Revisions of ${name}` },
-      h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, head.map((one) => h("th", { role: "columnheader", scope: "col" }, one || h("span", { class: "unseen" }, "Actions"))))),
-      h("tbody", { role: "rowgroup" }, revisions.map((one, index) => row(one, revisions[index + 1], head))),
+      h(
+        "thead",
+        { role: "rowgroup" },
+        h(
+          "tr",
+          { role: "row" },
+          head.map((one) =>
+            h("th", { role: "columnheader", scope: "col" }, one || h("span", { class: "unseen" }, "Actions")),
+          ),
+        ),
+      ),
+      h(
+        "tbody",
+        { role: "rowgroup" },
+        revisions.map((one, index) => row(one, revisions[index + 1], head)),
+      ),
     );
   }
 
@@ -49,23 +66,43 @@ export async function show(root, { name }, { signal, onChange, current }) {
       String(one.number),
       [pill(one.state), one.message && h("span", { class: "reason" }, firstLine(one.message))],
       when(one.created),
-      h("code", { title: one.digest }, String(one.digest ?? "").replace("sha256:", "").slice(0, 12)),
-      before && h("button", { type: "button", class: "small", onclick: () => compare(before.number, one.number) }, `Compare with ${before.number}`),
-      one.state === "superseded" && h("button", { type: "button", class: "small", onclick: () => back(one) }, "Roll back to it"),
+      h(
+        "code",
+        { title: one.digest },
+        String(one.digest ?? "")
+          .replace("sha256:", "")
+          .slice(0, 12),
+      ),
+      before &&
+        h(
+          "button",
+          { type: "button", class: "small", onclick: () => compare(before.number, one.number) },
+          `Compare with ${before.number}`,
+        ),
+      one.state === "superseded" &&
+        h("button", { type: "button", class: "small", onclick: () => back(one) }, "Roll back to it"),
     ];
-    return h("tr", { role: "row", "data-revision": one.number }, cells.map((value, index) => h("td", { role: "cell", "data-label": head[index] || null }, value || "")));
+    return h(
+      "tr",
+      { role: "row", "data-revision": one.number },
+      cells.map((value, index) => h("td", { role: "cell", "data-label": head[index] || null }, value || "")),
+    );
   }
 
   async function compare(from, to) {
     difference.hidden = false;
     fill(difference, h("p", { class: "waiting" }, "Comparing…"));
     try {
-      const found = await call("GET", inFunction(name, `revisions/${to}/difference?with=${from}`), { signal });
+      const found = await call("GET", inFunction(name, `revisions/${to}/difference?with=${from}`), {
+        signal,
+      });
       fill(
         difference,
         h("h2", { id: "difference", tabindex: "-1" }, `From revision ${found.from} to ${found.to}`),
         part("Configuration", found.configuration),
-        found.code === null ? h("p", { class: "quiet-text" }, "The code of these two is not kept here.") : part("Code", found.code),
+        found.code === null
+          ? h("p", { class: "quiet-text" }, "The code of these two is not kept here.")
+          : part("Code", found.code),
       );
       difference.querySelector("h2").focus();
     } catch (error) {
@@ -78,7 +115,8 @@ export async function show(root, { name }, { signal, onChange, current }) {
       `What was deployed as revision ${number} is deployed again, as a new revision.`,
       serves(current()) && "What runs now serves until it is ready.",
     ].filter(Boolean);
-    if (!(await confirmed(`Roll back ${name} to revision ${number}?`, question, { yes: "Roll back" }))) return;
+    if (!(await confirmed(`Roll back ${name} to revision ${number}?`, question, { yes: "Roll back" })))
+      return;
     try {
       await call("POST", inFunction(name, "rollback"), { json: { revision: number } });
       await watchOperation(under, name, { title: `Rolling back to revision ${number}`, signal });
@@ -91,11 +129,16 @@ export async function show(root, { name }, { signal, onChange, current }) {
 
 function part(title, text) {
   if (!text) return h("p", {}, `${title}: no difference.`);
-  return h("figure", { class: "stack" }, h("figcaption", {}, title), h("pre", { class: "diff", tabindex: "0", "aria-label": title }, text.trimEnd().split("\n").map(line)));
+  return h(
+    "figure",
+    { class: "stack" },
+    h("figcaption", {}, title),
+    h("pre", { class: "diff", tabindex: "0", "aria-label": title }, text.trimEnd().split("\n").map(line)),
+  );
 }
 
 function line(text) {
   const kinds = { "+": "added", "-": "removed", "@": "place" };
-  const kind = /^(\+\+\+|---)/.test(text) ? "file" : kinds[text[0]] ?? "";
+  const kind = /^(\+\+\+|---)/.test(text) ? "file" : (kinds[text[0]] ?? "");
   return h("span", { class: kind }, `${text}\n`);
 }

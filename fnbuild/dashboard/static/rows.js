@@ -49,7 +49,11 @@ export function sectionOf(name) {
       h(
         "thead",
         { role: "rowgroup" },
-        h("tr", { role: "row" }, COLUMNS.map((one) => h("th", { role: "columnheader", scope: "col" }, one))),
+        h(
+          "tr",
+          { role: "row" },
+          COLUMNS.map((one) => h("th", { role: "columnheader", scope: "col" }, one)),
+        ),
       ),
       rows,
     ),
@@ -66,7 +70,11 @@ export function row(one) {
   return h(
     "tr",
     { role: "row" },
-    cell("Function", shadowed ? h("span", { class: "name" }, one.key) : h("a", { class: "name", href: address }, one.key), about && h("span", { class: "about" }, about)),
+    cell(
+      "Function",
+      shadowed ? h("span", { class: "name" }, one.key) : h("a", { class: "name", href: address }, one.key),
+      about && h("span", { class: "about" }, about),
+    ),
     cell("State", ...stateOf(one)),
     cell("Platform", status.platform),
     cell("Port", status.httpPort ? String(status.httpPort) : ""),
@@ -87,10 +95,20 @@ function stateOf({ status = {}, error }) {
   const reason = firstLine(busy ? operation.message || message : message);
   return [
     pill(wordOf({ status })),
-    setAside && [" ", h("span", { class: "pill warn" }, h("span", { class: "shape", "aria-hidden": "true" }, "▽"), "set aside")],
+    setAside && [
+      " ",
+      h(
+        "span",
+        { class: "pill warn" },
+        h("span", { class: "shape", "aria-hidden": "true" }, "▽"),
+        "set aside",
+      ),
+    ],
     reason && h("span", { class: "reason" }, prose(reason)),
     setAside && h("span", { class: "reason" }, prose(setAside)),
     ...notes.map((text) => h("span", { class: "about" }, prose(text))),
-    error && !reason.includes(firstLine(error.message)) && h("span", { class: "reason" }, "Last error ", when(error.time * 1000), `: ${firstLine(error.message)}`),
+    error &&
+      !reason.includes(firstLine(error.message)) &&
+      h("span", { class: "reason" }, "Last error ", when(error.time * 1000), `: ${firstLine(error.message)}`),
   ];
 }

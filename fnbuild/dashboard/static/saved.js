@@ -19,7 +19,12 @@ const LEVEL = "x-nuclio-log-level";
 export function savedRequests(name, { signal, now, take, file }) {
   const list = h("ul", { class: "shelf" });
   const said = h("div");
-  const title = h("input", { "aria-label": "Name of the request", placeholder: "Name to keep it by", required: true, maxlength: 100 });
+  const title = h("input", {
+    "aria-label": "Name of the request",
+    placeholder: "Name to keep it by",
+    required: true,
+    maxlength: 100,
+  });
   let events = [];
   ask();
   return h(
@@ -50,8 +55,22 @@ export function savedRequests(name, { signal, now, take, file }) {
     return h(
       "li",
       { class: "saved" },
-      h("button", { type: "button", onclick: () => show(event) }, titleOf(event), h("span", {}, `${method} ${path}`)),
-      h("button", { type: "button", class: "quiet small", "aria-label": `Delete ${titleOf(event)}`, onclick: () => forget(event) }, "Delete"),
+      h(
+        "button",
+        { type: "button", onclick: () => show(event) },
+        titleOf(event),
+        h("span", {}, `${method} ${path}`),
+      ),
+      h(
+        "button",
+        {
+          type: "button",
+          class: "quiet small",
+          "aria-label": `Delete ${titleOf(event)}`,
+          onclick: () => forget(event),
+        },
+        "Delete",
+      ),
     );
   }
 
@@ -65,17 +84,42 @@ export function savedRequests(name, { signal, now, take, file }) {
     submitted.preventDefault();
     submitted.stopPropagation();
     const wanted = title.value.trim();
-    if (file()) return fill(said, problem({ message: "a request with a file is not kept", hint: "take the file away, or paste its content" }));
+    if (file())
+      return fill(
+        said,
+        problem({
+          message: "a request with a file is not kept",
+          hint: "take the file away, or paste its content",
+        }),
+      );
     const known = events.find((one) => titleOf(one) === wanted);
-    if (known && !(await confirmed(`Replace ${wanted}?`, "The request that is kept by this name goes.", { yes: "Replace" }))) return undefined;
+    if (
+      known &&
+      !(await confirmed(`Replace ${wanted}?`, "The request that is kept by this name goes.", {
+        yes: "Replace",
+      }))
+    )
+      return undefined;
     const metadata = { ...known?.metadata, labels: { ...known?.metadata.labels, [LABEL]: name } };
-    await changed(() => request(known ? "PUT" : "POST", PATH, { metadata, spec: specOf(wanted, now(), known?.spec) }), `${wanted} is saved`);
+    await changed(
+      () => request(known ? "PUT" : "POST", PATH, { metadata, spec: specOf(wanted, now(), known?.spec) }),
+      `${wanted} is saved`,
+    );
     return undefined;
   }
 
   async function forget(event) {
-    if (!(await confirmed(`Delete ${titleOf(event)}?`, "The request is not kept any more.", { yes: "Delete", danger: true }))) return;
-    await changed(() => request("DELETE", `${PATH}/${encodeURIComponent(event.metadata.name)}`), `${titleOf(event)} is deleted`);
+    if (
+      !(await confirmed(`Delete ${titleOf(event)}?`, "The request is not kept any more.", {
+        yes: "Delete",
+        danger: true,
+      }))
+    )
+      return;
+    await changed(
+      () => request("DELETE", `${PATH}/${encodeURIComponent(event.metadata.name)}`),
+      `${titleOf(event)} is deleted`,
+    );
   }
 
   async function changed(change, word) {
@@ -101,7 +145,13 @@ const titleOf = ({ metadata, spec }) => spec.displayName || metadata.name;
 /** An event's spec as a request of the form. */
 function requestOf({ attributes = {}, body = "" }) {
   const lines = [];
-  const found = { method: attributes.method || "POST", path: attributes.path || "/", body, type: "", level: "" };
+  const found = {
+    method: attributes.method || "POST",
+    path: attributes.path || "/",
+    body,
+    type: "",
+    level: "",
+  };
   for (const [key, value] of Object.entries(attributes.headers ?? {})) {
     if (key.toLowerCase() === TYPE) found.type = value;
     else if (key.toLowerCase() === LEVEL) found.level = value;
@@ -119,5 +169,12 @@ function specOf(displayName, { method, path, headers: lines, type, body, level }
   }
   if (type) headers["Content-Type"] = type;
   if (level) headers[LEVEL] = level;
-  return { triggerName: "", triggerKind: "http", ...before, displayName, body, attributes: { ...before.attributes, method, path, headers } };
+  return {
+    triggerName: "",
+    triggerKind: "http",
+    ...before,
+    displayName,
+    body,
+    attributes: { ...before.attributes, method, path, headers },
+  };
 }

@@ -9,15 +9,33 @@ const LEAST = { rectangle: 4, ellipse: 4, polygon: 6, polyline: 4, points: 2, cu
 
 // Colours of labels as in fnbuild/spec/labels.py, so that pictures by the command line look alike.
 const PALETTE = [
-  [255, 64, 85], [0, 196, 130], [56, 140, 255], [255, 176, 0], [190, 90, 255], [0, 200, 225],
-  [255, 112, 40], [140, 205, 20], [255, 85, 190], [95, 105, 255], [230, 205, 0], [0, 165, 165],
-  [235, 60, 235], [60, 210, 60], [200, 120, 60], [120, 180, 255],
+  [255, 64, 85],
+  [0, 196, 130],
+  [56, 140, 255],
+  [255, 176, 0],
+  [190, 90, 255],
+  [0, 200, 225],
+  [255, 112, 40],
+  [140, 205, 20],
+  [255, 85, 190],
+  [95, 105, 255],
+  [230, 205, 0],
+  [0, 165, 165],
+  [235, 60, 235],
+  [60, 210, 60],
+  [200, 120, 60],
+  [120, 180, 255],
 ];
 const NAMELESS = PALETTE[2];
 
-const named = (items) => (Array.isArray(items) ? items.map((one) => one?.name).filter((name) => typeof name === "string") : []);
+const named = (items) =>
+  Array.isArray(items) ? items.map((one) => one?.name).filter((name) => typeof name === "string") : [];
 
-/** The labels of a function as far as they can be read: [{name, type, colour, edges, attributes, sublabels}]. */
+/**
+ * The labels of a function as far as they can be read.
+ *
+ * Each is `{name, type, colour, edges, attributes, sublabels}`.
+ */
 export function labelsOf(text) {
   let items = [];
   try {
@@ -37,7 +55,8 @@ export function labelsOf(text) {
 }
 
 /** The pairs of names in the key `edges`, of which `fnbuild validate --fix` makes the picture. */
-const pairsIn = (value) => (Array.isArray(value) ? value.filter((one) => Array.isArray(one) && one.length === 2) : []);
+const pairsIn = (value) =>
+  Array.isArray(value) ? value.filter((one) => Array.isArray(one) && one.length === 2) : [];
 
 /** Pairs of sublabel names that a skeleton's picture joins. It is read, never shown. */
 function edges(svg) {
@@ -107,23 +126,38 @@ function detections(reply, size) {
 }
 
 function element(item) {
-  return { label: String(item.label), points: pointsOf("points", item.points), outside: Boolean(item.outside) };
+  return {
+    label: String(item.label),
+    points: pointsOf("points", item.points),
+    outside: Boolean(item.outside),
+  };
 }
 
 function cutouts(reply, size) {
-  const nameless = { type: "mask", label: "", points: [], elements: [], attributes: [], rotation: 0, confidence: null };
+  const nameless = {
+    type: "mask",
+    label: "",
+    points: [],
+    elements: [],
+    attributes: [],
+    rotation: 0,
+    confidence: null,
+  };
   if (Array.isArray(reply?.shapes)) {
     return reply.shapes.map((item) => () => {
-      if (item.type !== "mask") return { ...nameless, type: item.type, points: pointsOf(item.type, item.points) };
+      if (item.type !== "mask")
+        return { ...nameless, type: item.type, points: pointsOf(item.type, item.points) };
       const said = listOf(item.attributes).find((one) => one?.spec_id === 0);
       return { ...nameless, mask: fromRuns(item.points, size), confidence: number(said?.value) };
     });
   }
   if (!reply?.mask) return [];
-  return [() => {
-    const mask = fromRows(reply.mask, size);
-    return mask && { ...nameless, mask };
-  }];
+  return [
+    () => {
+      const mask = fromRows(reply.mask, size);
+      return mask && { ...nameless, mask };
+    },
+  ];
 }
 
 function tracked(reply) {
@@ -137,13 +171,18 @@ function trackedShape(item, index) {
   const points = pointsOf("polyline", item);
   const xs = points.filter((_, i) => i % 2 === 0);
   const ys = points.filter((_, i) => i % 2);
-  return { ...shape, type: "rectangle", points: [Math.min(...xs), Math.min(...ys), Math.max(...xs), Math.max(...ys)] };
+  return {
+    ...shape,
+    type: "rectangle",
+    points: [Math.min(...xs), Math.min(...ys), Math.max(...xs), Math.max(...ys)],
+  };
 }
 
 function pointsOf(type, values) {
   const least = LEAST[type];
   if (!least) throw new Error(`${type} is no type of shape`);
-  if (!Array.isArray(values) || values.length < least || values.length % 2) throw new Error("points are missing");
+  if (!Array.isArray(values) || values.length < least || values.length % 2)
+    throw new Error("points are missing");
   if (!values.every(Number.isFinite)) throw new Error("points must be numbers");
   return values;
 }
@@ -165,7 +204,13 @@ export function outline(shape) {
   const [left, top, right, bottom] = around;
   const [cx, cy] = [(left + right) / 2, (top + bottom) / 2];
   let corners = pairs(shape.points);
-  if (shape.type === "rectangle") corners = [[left, top], [right, top], [right, bottom], [left, bottom]];
+  if (shape.type === "rectangle")
+    corners = [
+      [left, top],
+      [right, top],
+      [right, bottom],
+      [left, bottom],
+    ];
   if (shape.type === "ellipse") {
     corners = Array.from({ length: 72 }, (_, i) => (i * Math.PI) / 36).map((t) => [
       cx + ((right - left) / 2) * Math.cos(t),
@@ -173,15 +218,22 @@ export function outline(shape) {
     ]);
   }
   if (!shape.rotation) return corners;
-  const [sine, cosine] = [Math.sin((shape.rotation * Math.PI) / 180), Math.cos((shape.rotation * Math.PI) / 180)];
-  return corners.map(([x, y]) => [cx + (x - cx) * cosine - (y - cy) * sine, cy + (x - cx) * sine + (y - cy) * cosine]);
+  const [sine, cosine] = [
+    Math.sin((shape.rotation * Math.PI) / 180),
+    Math.cos((shape.rotation * Math.PI) / 180),
+  ];
+  return corners.map(([x, y]) => [
+    cx + (x - cx) * cosine - (y - cy) * sine,
+    cy + (x - cx) * sine + (y - cy) * cosine,
+  ]);
 }
 
 /** Left, top, right, bottom of a shape before rotation; null of one without a place. */
 export function bounds(shape) {
   if (shape.mask) return [shape.mask.left, shape.mask.top, shape.mask.right + 1, shape.mask.bottom + 1];
   let { points } = shape;
-  if (shape.type === "skeleton") points = shape.elements.filter((one) => !one.outside).flatMap((one) => one.points);
+  if (shape.type === "skeleton")
+    points = shape.elements.filter((one) => !one.outside).flatMap((one) => one.points);
   if (points.length < 2) return null;
   if (shape.type === "ellipse") {
     const [cx, cy, right, top] = points;
@@ -211,6 +263,10 @@ export function summary(shape) {
   if (shape.type === "skeleton") {
     return `${shape.elements.filter((one) => !one.outside).length} of ${shape.elements.length} points`;
   }
-  if (shape.type === "points") return pairs(shape.points).map((pair) => pair.map(Math.round).join(",")).slice(0, 3).join(" ");
+  if (shape.type === "points")
+    return pairs(shape.points)
+      .map((pair) => pair.map(Math.round).join(","))
+      .slice(0, 3)
+      .join(" ");
   return `${left},${top} ${right},${bottom}`;
 }

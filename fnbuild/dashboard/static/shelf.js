@@ -11,7 +11,13 @@ export async function drawShelf(place, { signal, take }) {
   fill(place, head, h("p", { class: "waiting" }, "Loading…"));
   try {
     const { functions = {} } = await call("GET", "/api/library", { signal });
-    const search = h("input", { type: "search", "data-filter": true, placeholder: "Filter the library", "aria-label": "Filter the library", oninput: draw });
+    const search = h("input", {
+      type: "search",
+      "data-filter": true,
+      placeholder: "Filter the library",
+      "aria-label": "Filter the library",
+      oninput: draw,
+    });
     const list = h("ul", { class: "shelf" });
     if (!Object.keys(functions).length) {
       const text = "There is no library here. `fnbuild dashboard --library DIR` names a folder of functions.";
@@ -42,7 +48,12 @@ export async function drawShelf(place, { signal, take }) {
       metadata: one.metadata,
     };
     const about = [one.type, one.description].filter(Boolean).join(" · ");
-    const button = h("button", { type: "button", onclick: choose }, h("strong", {}, one.title || name), h("span", {}, about));
+    const button = h(
+      "button",
+      { type: "button", onclick: choose },
+      h("strong", {}, one.title || name),
+      h("span", {}, about),
+    );
     return h("li", {}, button);
     function choose() {
       for (const other of place.querySelectorAll("button")) other.removeAttribute("aria-pressed");

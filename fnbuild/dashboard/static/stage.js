@@ -23,9 +23,15 @@ export class Stage {
     this.observer = new ResizeObserver(() => this.resize());
     this.observer.observe(canvas);
     const heard = {
-      pointerdown: this.down, pointermove: this.move, pointerup: this.up, pointercancel: this.up,
-      pointerleave: () => this.on.point(null), wheel: this.wheel, keydown: this.key,
-      contextmenu: (event) => event.preventDefault(), blur: () => this.setCursor(null),
+      pointerdown: this.down,
+      pointermove: this.move,
+      pointerup: this.up,
+      pointercancel: this.up,
+      pointerleave: () => this.on.point(null),
+      wheel: this.wheel,
+      keydown: this.key,
+      contextmenu: (event) => event.preventDefault(),
+      blur: () => this.setCursor(null),
     };
     for (const [name, handle] of Object.entries(heard)) {
       canvas.addEventListener(name, (event) => handle.call(this, event), { passive: false });
@@ -144,11 +150,19 @@ export class Stage {
   drawCursor(unit) {
     const { context } = this;
     const { x, y } = this.cursor;
-    for (const [wide, colour] of [[3.5, "rgb(16 18 22 / 0.6)"], [1.5, "white"]]) {
+    for (const [wide, colour] of [
+      [3.5, "rgb(16 18 22 / 0.6)"],
+      [1.5, "white"],
+    ]) {
       context.lineWidth = wide * unit;
       context.strokeStyle = colour;
       context.beginPath();
-      for (const [a, b, c, d] of [[-12, 0, -3, 0], [3, 0, 12, 0], [0, -12, 0, -3], [0, 3, 0, 12]]) {
+      for (const [a, b, c, d] of [
+        [-12, 0, -3, 0],
+        [3, 0, 12, 0],
+        [0, -12, 0, -3],
+        [0, 3, 0, 12],
+      ]) {
         context.moveTo(x + a * unit, y + b * unit);
         context.lineTo(x + c * unit, y + d * unit);
       }
@@ -229,7 +243,10 @@ export class Stage {
     if (!this.bitmap || (!event.ctrlKey && document.activeElement !== this.canvas)) return;
     event.preventDefault();
     const { left, top } = this.size;
-    this.zoom(Math.exp(-event.deltaY / (event.ctrlKey ? 100 : 400)), [event.clientX - left, event.clientY - top]);
+    this.zoom(Math.exp(-event.deltaY / (event.ctrlKey ? 100 : 400)), [
+      event.clientX - left,
+      event.clientY - top,
+    ]);
   }
 
   key(event) {
@@ -281,5 +298,10 @@ export class Stage {
 }
 
 function boxOf(one, other) {
-  return [Math.min(one.x, other.x), Math.min(one.y, other.y), Math.max(one.x, other.x), Math.max(one.y, other.y)];
+  return [
+    Math.min(one.x, other.x),
+    Math.min(one.y, other.y),
+    Math.max(one.x, other.x),
+    Math.max(one.y, other.y),
+  ];
 }

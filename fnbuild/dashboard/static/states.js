@@ -63,14 +63,21 @@ const TAIL = /[:;]?\s*Traceback \(most recent call last\):$/;
 
 /** The one line of a message that says most: the first, but of a mere traceback the last. */
 export function firstLine(message) {
-  const lines = String(message ?? "").split("\n").map((line) => line.trim()).filter(Boolean);
+  const lines = String(message ?? "")
+    .split("\n")
+    .map((line) => line.trim())
+    .filter(Boolean);
   if (!lines.length) return "";
-  return /^(Traceback|File ")/.test(lines[0]) ? lines[lines.length - 1] : lines[0].replace(AGAIN, "").replace(TAIL, "");
+  return /^(Traceback|File ")/.test(lines[0])
+    ? lines[lines.length - 1]
+    : lines[0].replace(AGAIN, "").replace(TAIL, "");
 }
 
 /** A refusal or another failure, with what to do about it. */
 export function problem(error, ...actions) {
-  const [what, ...rest] = String(error?.message ?? error).trim().split("\n");
+  const [what, ...rest] = String(error?.message ?? error)
+    .trim()
+    .split("\n");
   const signIn = error?.status === 401 && h("a", { class: "button", href: "#/session" }, "Sign in");
   const ways = [signIn, ...actions].filter(Boolean);
   return h(

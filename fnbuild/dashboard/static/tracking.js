@@ -30,7 +30,8 @@ export class Tracks {
   /** A drawn shape as the function declares that it takes it; older ones take plain numbers. */
   declared(shape) {
     if (!this.types.length) return shape.points;
-    if (shape.type !== "rectangle" || this.types.includes("rectangle")) return { type: shape.type, points: shape.points };
+    if (shape.type !== "rectangle" || this.types.includes("rectangle"))
+      return { type: shape.type, points: shape.points };
     const [left, top, right, bottom] = shape.points;
     return { type: "polygon", points: [left, top, right, top, right, bottom, left, bottom] };
   }
@@ -56,7 +57,11 @@ export class Tracks {
   /** Everything was followed from one frame to the next. */
   followed(from, to, states, shapes) {
     const places = new Map(shapes.map((shape) => [shape.index, shape]));
-    const next = this.at(from).map(({ track }, i) => ({ track, shape: places.get(i) ?? null, state: states[i] }));
+    const next = this.at(from).map(({ track }, i) => ({
+      track,
+      shape: places.get(i) ?? null,
+      state: states[i],
+    }));
     this.frames.set(to, next);
   }
 
