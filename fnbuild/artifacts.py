@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from fnbuild import trees
-from fnbuild.build import staging
+from fnbuild.builder import staging
 from fnbuild.datadir import data_dir
 from fnbuild.errors import FnbuildError, PreconditionError, Report, UnavailableError
 from fnbuild.platforms import Artifact, Deployment, Plan, Platform, Progress
@@ -22,8 +22,8 @@ from fnbuild.spec.types import Function
 
 # What makes images is imported on use: most deploys on this machine make none.
 if TYPE_CHECKING:
-    from fnbuild.build.image.builder import Built
-    from fnbuild.build.image.engine import Engine
+    from fnbuild.builder.image.builder import BuiltImage
+    from fnbuild.builder.image.engine import Engine
 
 # These platforms run what this machine's engine has; the others' machines fetch it from a registry.
 ENGINE_OF = {"local": "docker"}
@@ -53,10 +53,10 @@ def planned(
     """
     if platform.runs == "folder":
         _refuse(ready, platform)
-        return Artifact("folder", str(loaded.folder), staging.digest(loaded))
+        return Artifact("folder", str(loaded.folder), staging.code_digest(loaded))
     if ready is not None:
         return ready
-    reference, digest = _reference(loaded.function, platform), staging.digest(loaded)
+    reference, digest = _reference(loaded.function, platform), staging.code_digest(loaded)
     pinned = _pushed(loaded.function, reference, digest) if exactly else ""
     return Artifact("image", reference, digest, pinned=pinned)
 
@@ -77,22 +77,22 @@ def unpushed(plan: Plan, platform: Platform) -> tuple[str, ...]:
 
 def _pushed(function: Function, reference: str, digest: str) -> str:
     """Return the exact reference of the pushed image, "" unless it contains this code."""
-    from fnbuild.build.image import names
-    from fnbuild.build.image.builder import DIGEST_LABEL
-    from fnbuild.build.image.engines.selection import choose
+    from fnbuild.builder.image import references
+    from fnbuild.builder.image.builder import DIGEST_LABEL
+    from fnbuild.builder.image.engines.selection import choose_engine
 
     registry = function.spec.build.registry
     if not registry:
         return ""
-    target = names.with_registry(registry, names.image_name(function))
+    target = references.with_registry(registry, references.image_name(function))
     try:
-        facts = choose().inspect(target)
+        facts = choose_engine().inspect(target)
     except UnavailableError:
         return ""
     if facts is None or facts.labels.get(DIGEST_LABEL) != digest:
         return ""
-    name = names.check_reference(target, "the image")["name"]
-    tag = names.build_tag(reference, facts.id)
+    name = references.parse_reference(target, "the image")["name"]
+    tag = references.build_tag(reference, facts.id)
     matches = (
         pushed.removeprefix(f"{name}@") for pushed in facts.digests if pushed.startswith(f"{name}@")
     )
@@ -101,14 +101,14 @@ def _pushed(function: Function, reference: str, digest: str) -> str:
 
 def _reference(function: Function, platform: Platform) -> str:
     """The name by which the platform finds the image of the function once it is built."""
-    from fnbuild.build.image import names
+    from fnbuild.builder.image import references
 
-    name = names.image_name(function)
+    name = references.image_name(function)
     if platform.name in ENGINE_OF:
         return name
     if function.spec.run_registry:
-        return names.with_registry(function.spec.run_registry, name, "spec.runRegistry")
-    return names.with_registry(function.spec.build.registry, name)
+        return references.with_registry(function.spec.run_registry, name, "spec.runRegistry")
+    return references.with_registry(function.spec.build.registry, name)
 
 
 @contextmanager
@@ -133,26 +133,26 @@ def made(
     elif ready is not None:
         yield ready
     else:
-        from fnbuild.build.image import builder
-        from fnbuild.build.image.engines.selection import choose
+        from fnbuild.builder.image import builder
+        from fnbuild.builder.image.engines.selection import choose_engine
 
-        engine = choose(ENGINE_OF.get(platform.name))
+        engine = choose_engine(ENGINE_OF.get(platform.name))
         built = _built(loaded, engine, progress)
         reference = _reference(loaded.function, platform)
         pinned = "" if platform.name in ENGINE_OF else _pinned(reference, built, engine)
         yield Artifact("image", reference, built.digest, built.warnings, built.id, pinned)
         try:
-            builder.publish(built, engine, progress)
+            builder.publish_image(built, engine, progress)
         except FnbuildError as error:
             named = f"{built.pushed} is not its image yet"
             progress(f"warning: the function runs, but {named}: {error.message}")
 
 
-def _pinned(reference: str, built: Built, engine: Engine) -> str:
+def _pinned(reference: str, built: BuiltImage, engine: Engine) -> str:
     """Return the image's reference by the tag of its build, with its digest in a registry."""
-    from fnbuild.build.image import names
+    from fnbuild.builder.image import references
 
-    tag = names.build_tag(reference, built.id)
+    tag = references.build_tag(reference, built.id)
     if built.pushed:
         return f"{tag}@{built.pushed_digest}" if built.pushed_digest else tag
     engine.tag(built.id, tag)
@@ -168,21 +168,21 @@ def _refuse(ready: Artifact | None, platform: Platform) -> None:
         )
 
 
-def build(loaded: Loaded, engine: Engine, progress: Progress) -> Built:
+def build(loaded: Loaded, engine: Engine, progress: Progress) -> BuiltImage:
     """Build the function's image from its current code, and push its build tag and its name."""
-    from fnbuild.build.image import builder
+    from fnbuild.builder.image import builder
 
     built = _built(loaded, engine, progress)
-    builder.publish(built, engine, progress)
+    builder.publish_image(built, engine, progress)
     return built
 
 
-def _built(loaded: Loaded, engine: Engine, progress: Progress) -> Built:
-    from fnbuild.build.image import builder
+def _built(loaded: Loaded, engine: Engine, progress: Progress) -> BuiltImage:
+    from fnbuild.builder.image import builder
 
     progress(f"staging {display(loaded.folder)}")
     with staged(loaded, None, progress) as code:
-        return builder.build(loaded, code, engine, progress)
+        return builder.build_image(loaded, code, engine, progress)
 
 
 @contextmanager

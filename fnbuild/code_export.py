@@ -24,9 +24,9 @@ import msgspec
 import yaml
 
 from fnbuild import trees
-from fnbuild.build.sources import archives
-from fnbuild.build.sources.open import is_fetched
-from fnbuild.build.tree import Contents, Entry, contents
+from fnbuild.builder.sources import archives
+from fnbuild.builder.sources.code_entry import is_code_fetched
+from fnbuild.builder.staging import FileEntry, FileTree, scan_folder
 from fnbuild.errors import ConfigError, InputError
 from fnbuild.platforms import Deployment, Platform
 from fnbuild.spec import reader
@@ -62,7 +62,7 @@ def code_of(platform: Platform, deployment: Deployment) -> ExportedCode:
     if build.function_source_code:
         return ExportedCode(function)
     folder = platform.source(function.metadata.namespace, name)
-    if is_fetched(build):
+    if is_code_fetched(build):
         return ExportedCode(function, folder)  # a deploy fetches it again
     if folder is not None:
         if (source := _single_source(folder, function)) is not None:
@@ -70,7 +70,7 @@ def code_of(platform: Platform, deployment: Deployment) -> ExportedCode:
             build = msgspec.structs.replace(build, function_source_code=text, path="")
             spec = msgspec.structs.replace(function.spec, build=build)
             return ExportedCode(msgspec.structs.replace(function, spec=spec))
-        count = sum(entry.kind == "file" for entry in contents(folder))
+        count = sum(entry.kind == "file" for entry in scan_folder(folder))
         return ExportedCode(
             function, folder, f"the code of {name} ({count} files) is not in the export"
         )
@@ -82,7 +82,7 @@ def code_of(platform: Platform, deployment: Deployment) -> ExportedCode:
 
 def _single_source(folder: Path, function: Function) -> Path | None:
     """Return the only source file, if a deploy of inline source would give it the same name."""
-    files = [entry for entry in contents(folder) if entry.kind != "folder"]
+    files = [entry for entry in scan_folder(folder) if entry.kind != "folder"]
     sources = [entry for entry in files if entry.path not in _CONFIG_NAMES]
     module = function.spec.handler.partition(":")[0]
     if len(sources) != 1 or sources[0].kind != "file" or sources[0].executable:
@@ -111,9 +111,9 @@ def write(
             gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed,
             tarfile.open(fileobj=packed, mode="w") as tar,
         ):
-            _add(tar, Entry("file", _DOCUMENT, _yaml(document)))
+            _add(tar, FileEntry("file", _DOCUMENT, _yaml(document)))
             for name, (function, folder) in functions.items():
-                files = contents(folder)
+                files = scan_folder(folder)
                 if exporter is not None:
                     warnings += _clean(files, function, exporter)
                 for entry in files:
@@ -127,20 +127,20 @@ def write(
     return warnings
 
 
-def _clean(files: Contents, function: Function, exporter: Exporter) -> list[str]:
+def _clean(files: FileTree, function: Function, exporter: Exporter) -> list[str]:
     """Replace the function's configuration files by exported configurations."""
     warnings = []
     for entry in list(files):
         if entry.kind != "file" or not _CONFIG.fullmatch(entry.path):
             continue
         if entry.path in _CONFIG_NAMES:
-            files.add(Entry("file", entry.path, _yaml(exporter(function))))
+            files.add(FileEntry("file", entry.path, _yaml(exporter(function))))
             continue
         try:
             assert isinstance(entry.source, Path)
             text = entry.source.read_text("utf-8-sig")
             variant = reader.from_raw(yaml.safe_load(text), entry.path)
-            files.add(Entry("file", entry.path, _yaml(exporter(variant))))
+            files.add(FileEntry("file", entry.path, _yaml(exporter(variant))))
         except (OSError, ValueError, AttributeError, yaml.YAMLError, ConfigError):
             del files.entries[entry.path]
             name = function.metadata.name
@@ -154,7 +154,7 @@ def _yaml(raw: Raw) -> bytes:
     return yaml.safe_dump(raw, allow_unicode=True, sort_keys=False).encode()
 
 
-def _add(tar: tarfile.TarFile, entry: Entry, name: str = "") -> None:
+def _add(tar: tarfile.TarFile, entry: FileEntry, name: str = "") -> None:
     info = tarfile.TarInfo(name or entry.path)
     info.mode = 0o755 if entry.executable or entry.kind == "folder" else 0o644
     if entry.kind == "folder":
@@ -188,7 +188,7 @@ def opened(archive: Path, name: str) -> Iterator[Export]:
     """
     with trees.temporary("fnbuild-import-") as room:
         root = room / "export"
-        archives.unpack(archive, root, name)
+        archives.unpack_archive(archive, root, name)
         file = root / _DOCUMENT
         if not file.is_file() or file.is_symlink():
             raise InputError(
@@ -212,4 +212,4 @@ def _folders(root: Path) -> dict[str, Path]:
 
 def is_archive(path: Path) -> bool:
     """Return True if a file to import is an archive rather than a document."""
-    return path.is_file() and archives.kind_of(path) is not None
+    return path.is_file() and archives.archive_kind(path) is not None

@@ -10,7 +10,7 @@ import difflib
 import re
 from pathlib import Path
 
-from fnbuild.build.base_images import unused_base_image
+from fnbuild.builder.interpreter import unused_base_image
 from fnbuild.errors import FnbuildError
 from fnbuild.platforms import Plan
 

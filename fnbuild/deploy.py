@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 
 from fnbuild import artifacts, dependency_hints, difference, membership
-from fnbuild.build import staging
-from fnbuild.build.tree import contents
+from fnbuild.builder import staging
+from fnbuild.builder.staging import scan_folder
 from fnbuild.difference import Difference
 from fnbuild.errors import BuildError, NotFoundError, NotReadyError, Report, UsageError
 from fnbuild.membership import PROJECT_LABEL
@@ -161,8 +161,8 @@ def diff(request: DeployRequest) -> Difference:
     options = request.options | {"show_conflicts": True}
     made = _plan(platform, prepared, current, replace(request, options=options))
     folder = _code(platform, current)
-    running = None if folder is None else contents(folder)
-    return difference.between(made, running, staging.files(prepared.loaded))
+    running = None if folder is None else scan_folder(folder)
+    return difference.between(made, running, staging.code_files(prepared.loaded))
 
 
 def deploy(request: DeployRequest, progress: Progress) -> Deployment:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from fnbuild.build.tree import Contents, Entry, shown
+from fnbuild.builder.staging import FileEntry, FileTree, printable_path
 from fnbuild.platforms import Manifest, Plan, Step
 from fnbuild.spec.secrets import (
     REDACTED,
@@ -42,7 +42,7 @@ class Difference:
     text: str
 
 
-def between(plan: Plan, running: Contents | None, planned: Contents) -> Difference:
+def between(plan: Plan, running: FileTree | None, planned: FileTree) -> Difference:
     """Compare. `running` is the code that runs, None when nothing does or it is not kept."""
     parts = list(_configuration(plan, hashes=running is None))
     if running is not None:
@@ -77,13 +77,13 @@ def _secret_values(step: Step) -> set[str]:
     return {*hiding(step.before or {}), *hiding(step.after or {})}
 
 
-def of_code(old: Contents, new: Contents, sides: Sides = _DEPLOY) -> str:
+def of_code(old: FileTree, new: FileTree, sides: Sides = _DEPLOY) -> str:
     """The files that differ, as a unified diff; "" when none does."""
     paths = sorted({*old.entries, *new.entries})
     return "".join(
         line
         for path in paths
-        for line in _file(shown(path), old.entries.get(path), new.entries.get(path), sides)
+        for line in _file(printable_path(path), old.entries.get(path), new.entries.get(path), sides)
     )
 
 
@@ -115,7 +115,7 @@ def _lines(manifest: Manifest | None, *, hashes: bool) -> list[str]:
     return text.splitlines(keepends=True)
 
 
-def _same(old: Entry | None, new: Entry | None) -> bool:
+def _same(old: FileEntry | None, new: FileEntry | None) -> bool:
     if old is None or new is None:
         # A folder comes and goes with what is in it.
         return all(one is None or one.kind == "folder" for one in (old, new))
@@ -131,7 +131,7 @@ def _same(old: Entry | None, new: Entry | None) -> bool:
     return _bytes(old) == _bytes(new)
 
 
-def _file(path: str, old: Entry | None, new: Entry | None, sides: Sides) -> Iterator[str]:
+def _file(path: str, old: FileEntry | None, new: FileEntry | None, sides: Sides) -> Iterator[str]:
     if _same(old, new):
         return
     before, after = _text(old), _text(new)
@@ -145,7 +145,7 @@ def _file(path: str, old: Entry | None, new: Entry | None, sides: Sides) -> Iter
         yield f"-{path}: {_what(old)}\n+{path}: changed ({_what(new)})\n"
 
 
-def _text(entry: Entry | None) -> list[str] | None:
+def _text(entry: FileEntry | None) -> list[str] | None:
     """The lines of a text file that is short enough to be read; none where there is no file."""
     if entry is None:
         return []
@@ -163,11 +163,11 @@ def _text(entry: Entry | None) -> list[str] | None:
     return lines
 
 
-def _what(entry: Entry | None) -> str:
+def _what(entry: FileEntry | None) -> str:
     if entry is None or entry.kind == "folder":
         return "folder"
     if entry.kind == "link":
-        return f"link to {shown(entry.target)}"
+        return f"link to {printable_path(entry.target)}"
     size, unit = float(_size(entry)), 0
     while size >= 1024 and unit < len(_UNITS) - 1:
         size, unit = size / 1024, unit + 1
@@ -175,9 +175,9 @@ def _what(entry: Entry | None) -> str:
     return f"{number} {_UNITS[unit]}{', executable' if entry.executable else ''}"
 
 
-def _size(entry: Entry) -> int:
+def _size(entry: FileEntry) -> int:
     return entry.source.stat().st_size if isinstance(entry.source, Path) else len(entry.source)
 
 
-def _bytes(entry: Entry) -> bytes:
+def _bytes(entry: FileEntry) -> bytes:
     return entry.source.read_bytes() if isinstance(entry.source, Path) else entry.source

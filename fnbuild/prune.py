@@ -18,8 +18,8 @@ from fnbuild.platforms import ImageUse, Leftover, Platform, audited, lookup
 
 # Engines and registries are imported on use: on the process platform there are none.
 if TYPE_CHECKING:
-    from fnbuild.build.image.engine import Engine, ImageFacts
-    from fnbuild.build.image.registry import Place, Registry
+    from fnbuild.builder.image.engine import Engine, ImageMetadata
+    from fnbuild.builder.image.registry import RegistryClient, Repository
 
 _RUNS_IMAGES = ("local", "kube", "nuclio")
 _REVISIONS = "fnbuild-revisions:"
@@ -118,15 +118,15 @@ def _is_configured(name: str) -> bool:
 
 def _engine(platform: Platform) -> Engine:
     from fnbuild.artifacts import ENGINE_OF
-    from fnbuild.build.image.engines.selection import choose
+    from fnbuild.builder.image.engines.selection import choose_engine
 
-    return choose(ENGINE_OF.get(platform.name))
+    return choose_engine(ENGINE_OF.get(platform.name))
 
 
 def _add_images(
     report: PruneReport, platform: Platform, use: ImageUse, request: PruneRequest
 ) -> None:
-    from fnbuild.build.image.builder import DIGEST_LABEL, FUNCTION_LABEL
+    from fnbuild.builder.image.builder import DIGEST_LABEL, FUNCTION_LABEL
 
     try:
         images = _engine(platform).images(DIGEST_LABEL)
@@ -149,7 +149,7 @@ def _add_images(
             report.leftovers.append(Leftover("image", name, _NO_REVISION, function, size))
 
 
-def _is_needed(image: ImageFacts, use: ImageUse) -> bool:
+def _is_needed(image: ImageMetadata, use: ImageUse) -> bool:
     digests = {reference.rpartition("@")[2] for reference in image.digests}
     return any(
         reference in (image.id, *image.names) or reference.rpartition("@")[2] in digests
@@ -162,9 +162,9 @@ def _may_change(function: str, use: ImageUse) -> bool:
     return function in use.changing if function else bool(use.changing)
 
 
-def _is_own_name(name: str, image: ImageFacts) -> bool:
+def _is_own_name(name: str, image: ImageMetadata) -> bool:
     """Return True if fnbuild gave the name, to a revision or to a build."""
-    from fnbuild.build.image.names import is_build_tag
+    from fnbuild.builder.image.references import is_build_tag
 
     tag, identity = name.rpartition(":")[2], image.id.removeprefix("sha256:")
     return name.startswith(_REVISIONS) or is_build_tag(tag) or tag == identity[:_OLDER_TAG]
@@ -183,42 +183,46 @@ def _remove_image(platform: Platform, leftover: Leftover) -> str:
 
 
 def _add_tags(report: PruneReport, use: ImageUse, request: PruneRequest) -> None:
-    from fnbuild.build.image.registry import Registry, place_of
+    from fnbuild.builder.image.registry import RegistryClient, repository_of
 
-    places = {place_of(name) for name in use.pushed}
-    clients: dict[str, Registry] = {}
+    places = {repository_of(name) for name in use.pushed}
+    clients: dict[str, RegistryClient] = {}
     for name in request.registries:
         places |= set(_catalog(name))
     for place in sorted(places, key=str):
-        client = clients.setdefault(place.registry, Registry(place.registry))
+        client = clients.setdefault(place.registry, RegistryClient(place.registry))
         try:
             report.leftovers += _tags_of(client, place, use)
         except UnavailableError as error:
             report.warnings.append(f"{place} was not looked at: {error.message}")
 
 
-def _catalog(name: str) -> Iterator[Place]:
+def _catalog(name: str) -> Iterator[Repository]:
     """Yield the repositories of a registry, or those below a path of it."""
-    from fnbuild.build.image.names import with_registry
-    from fnbuild.build.image.registry import Place, Registry, place_of
+    from fnbuild.builder.image.references import with_registry
+    from fnbuild.builder.image.registry import RegistryClient, Repository, repository_of
 
-    below = place_of(with_registry(name, "x"))
+    below = repository_of(with_registry(name, "x"))
     prefix = below.repository.removesuffix("x")
-    for repository in Registry(below.registry).repositories():
+    for repository in RegistryClient(below.registry).repositories():
         if repository.startswith(prefix):
-            yield Place(below.registry, repository)
+            yield Repository(below.registry, repository)
 
 
-def _tags_of(client: Registry, place: Place, use: ImageUse) -> Iterator[Leftover]:
-    from fnbuild.build.image import builds
-    from fnbuild.build.image.builder import DIGEST_LABEL, FUNCTION_LABEL
-    from fnbuild.build.image.names import is_build_tag
+def _tags_of(client: RegistryClient, place: Repository, use: ImageUse) -> Iterator[Leftover]:
+    from fnbuild.builder.image import registry
+    from fnbuild.builder.image.builder import DIGEST_LABEL, FUNCTION_LABEL
+    from fnbuild.builder.image.references import is_build_tag
 
     digests = {tag: client.digest(place.repository, tag) for tag in client.tags(place.repository)}
     user_digests = {digest for tag, digest in digests.items() if not is_build_tag(tag)}
     for tag, digest in digests.items():
-        build = builds.pushed_build(f"{place}:{tag}@{digest}") if digest else None
-        if build is None or digest in user_digests or builds.is_needed(build, use.references):
+        build = registry.parse_pushed_build(f"{place}:{tag}@{digest}") if digest else None
+        if (
+            build is None
+            or digest in user_digests
+            or registry.is_build_needed(build, use.references)
+        ):
             continue
         labels = client.labels(place.repository, digest)
         function = labels.get(FUNCTION_LABEL, "")
@@ -228,9 +232,9 @@ def _tags_of(client: Registry, place: Place, use: ImageUse) -> Iterator[Leftover
 
 
 def _remove_tag(leftover: Leftover) -> str:
-    from fnbuild.build.image import builds
+    from fnbuild.builder.image import registry
 
-    build = builds.pushed_build(leftover.name)
-    if build is not None and builds.remove(build):
+    build = registry.parse_pushed_build(leftover.name)
+    if build is not None and registry.remove_build(build):
         return ""
     return "the registry removes nothing, or another tag means it by now"

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from fnbuild import artifacts
-from fnbuild.build import sdk
+from fnbuild.builder import sdk
 from fnbuild.errors import FnbuildError
 from fnbuild.platforms.cluster import connection, kinds
 from fnbuild.platforms.cluster.api import Cluster
@@ -131,7 +131,7 @@ def function_image(folder: Path, code: str = _CODE) -> Iterator[str]:
     require_image(engine)
     with making(engine) as names, pytest.MonkeyPatch.context() as patch:
         patch.setenv("FNBUILD_DATA_DIR", str(folder / "data"))
-        sdk.ensure_for((3, 11, 0))
+        sdk.ensure_sdk_for_version((3, 11, 0))
         image = names.image("cluster", tag="latest")
         source = folder / "greeter"
         source.mkdir()

@@ -24,8 +24,8 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild.build.image.engine import BuildRequest, Engine
-from fnbuild.build.image.engines import selection
+from fnbuild.builder.image.engine import BuildRequest, Engine
+from fnbuild.builder.image.engines import selection
 from fnbuild.errors import UnavailableError
 
 PYTHON_IMAGE = "python:3.11"
@@ -47,7 +47,7 @@ _PROGRAMS = ("sh", "sleep", "cat", "ls", "id")
 @functools.cache
 def _answering(name: str) -> Engine | str:
     try:
-        return selection.choose(name)
+        return selection.choose_engine(name)
     except UnavailableError as error:
         return f"{name} is missing: {error.message}"
 

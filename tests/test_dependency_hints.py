@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from fnbuild import dependency_hints
-from fnbuild.build.artifact import Artifact
-from fnbuild.build.base_images import unused_base_image
+from fnbuild.builder.interpreter import unused_base_image
+from fnbuild.builder.staging import Artifact
 from fnbuild.errors import NotReadyError
 from fnbuild.platforms import Plan
 from fnbuild.spec.types import Build, EnvVar, Function, Spec

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from fnbuild import difference
-from fnbuild.build.artifact import Artifact
-from fnbuild.build.tree import contents
+from fnbuild.builder.staging import Artifact, scan_folder
 from fnbuild.platforms import Plan, Step
 from fnbuild.spec.types import Function
 
@@ -33,7 +32,7 @@ def plan(*steps: Step) -> Plan:
 
 
 def text(old: Path, new: Path, *steps: Step) -> str:
-    return difference.between(plan(*steps), contents(old), contents(new)).text
+    return difference.between(plan(*steps), scan_folder(old), scan_folder(new)).text
 
 
 def test_lines_of_a_text_file(old: Path, new: Path) -> None:
@@ -84,7 +83,7 @@ def test_what_is_the_same_is_not_there(old: Path, new: Path) -> None:
 def test_the_hash_of_the_code_stands_in_for_files_that_are_not_there(new: Path) -> None:
     step = Step("update", "revision", {"code": "1", "python": "a"}, {"code": "2", "python": "a"})
     made = plan(step, Step("replace", "processor", None, {"order": "start"}))
-    shown = difference.between(made, None, contents(new)).text
+    shown = difference.between(made, None, scan_folder(new)).text
     assert "-code: '1'\n+code: '2'\n" in shown
     assert "order" not in shown
-    assert difference.between(made, contents(new), contents(new)).text == ""
+    assert difference.between(made, scan_folder(new), scan_folder(new)).text == ""

@@ -13,10 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from fnbuild.build.image.engine import BuildRequest, Engine
-from fnbuild.build.image.engines.references import registry_of
-from fnbuild.build.image.engines.selection import choose
-from fnbuild.build.image.names import with_registry
+from fnbuild.builder.image.engine import BuildRequest, Engine
+from fnbuild.builder.image.engines.selection import choose_engine
+from fnbuild.builder.image.references import registry_of, with_registry
 from fnbuild.errors import FnbuildError, UsageError
 from fnbuild.platforms import Finding
 
@@ -49,7 +48,7 @@ class Trial:
     def build(self) -> Iterator[Finding]:
         """Build it with the engine that `fnbuild build` would take."""
         try:
-            engine = choose()
+            engine = choose_engine()
         except UsageError:
             raise
         except FnbuildError as error:

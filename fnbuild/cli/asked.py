@@ -24,7 +24,7 @@ def request_of(session: Session, flags: dict[str, Any]) -> Iterator[DeployReques
     has already: its stored configuration lies below the flags, its recorded code is the path.
     """
     from fnbuild import trees
-    from fnbuild.build.sources.open import opened
+    from fnbuild.builder.sources.code_entry import open_code
     from fnbuild.cli.overrides import overrides
     from fnbuild.deploy import DeployRequest
 
@@ -42,7 +42,7 @@ def request_of(session: Session, flags: dict[str, Any]) -> Iterator[DeployReques
     )
     build = _imported_build(session, request, flags["path"]) or request.overrides.spec.build
     with (
-        opened(
+        open_code(
             flags["path"], build=build, config_file=flags["config_file"], progress=note
         ) as found,
         trees.temporary("fnbuild-source-") as empty,
@@ -55,17 +55,17 @@ def _with_address(overrides: Function, path: Any) -> Function:
     """Record the address from which the code is fetched, so that an export includes it."""
     from msgspec.structs import replace as changed
 
-    from fnbuild.build.sources.open import FETCHED
+    from fnbuild.builder.sources.code_entry import FETCHED_ENTRY_TYPES
 
     spec, build = overrides.spec, overrides.spec.build
-    if path is None or build.code_entry_type not in FETCHED or build.path:
+    if path is None or build.code_entry_type not in FETCHED_ENTRY_TYPES or build.path:
         return overrides
     return changed(overrides, spec=changed(spec, build=changed(build, path=str(path))))
 
 
 def _imported_build(session: Session, request: DeployRequest, path: Any) -> Build | None:
     """Return the build of an imported function if a deploy fetches its code from elsewhere."""
-    from fnbuild.build.sources.open import is_fetched
+    from fnbuild.builder.sources.code_entry import is_code_fetched
     from fnbuild.errors import NotFoundError
 
     build = request.overrides.spec.build
@@ -77,7 +77,7 @@ def _imported_build(session: Session, request: DeployRequest, path: Any) -> Buil
         deployment = platform.deployment(session.namespace, request.name)
     except NotFoundError:
         return None
-    if deployment.state != "imported" or not is_fetched(deployment.function.spec.build):
+    if deployment.state != "imported" or not is_code_fetched(deployment.function.spec.build):
         return None
     has_code = platform.source(session.namespace, request.name) is not None
     return None if has_code else deployment.function.spec.build
@@ -163,11 +163,11 @@ def _with_stored(session: Session, request: DeployRequest) -> DeployRequest:
 def _builds_anew(platform: Platform, function: Function) -> bool:
     """Return True if an imported function includes its source and this engine lacks its image."""
     from fnbuild.artifacts import ENGINE_OF
-    from fnbuild.build.image.engines.selection import choose
+    from fnbuild.builder.image.engines.selection import choose_engine
 
     if not function.spec.build.function_source_code or platform.name not in ENGINE_OF:
         return False
-    return not function.spec.image or choose("docker").inspect(function.spec.image) is None
+    return not function.spec.image or choose_engine("docker").inspect(function.spec.image) is None
 
 
 def _image(flags: dict[str, Any]) -> str:
@@ -184,9 +184,9 @@ def _image(flags: dict[str, Any]) -> str:
             "--dry-run changes nothing, and --input-image-file loads an image into the engine",
             hint="load it by hand (`docker load`), and name it: `--run-image NAME`",
         )
-    from fnbuild.build.image.engines.selection import choose
+    from fnbuild.builder.image.engines.selection import choose_engine
 
-    found = choose("docker").load(Path(file))
+    found = choose_engine("docker").load(Path(file))
     if len(found) != 1:
         what = "several images" if found else "no image with a name"
         raise InputError(

@@ -15,8 +15,8 @@ from fnbuild.cli.output import output_option
 from fnbuild.cli.session import Session, note, pass_session, warn
 
 if TYPE_CHECKING:
-    from fnbuild.build.image.builder import Built
-    from fnbuild.build.image.engine import Engine
+    from fnbuild.builder.image.builder import BuiltImage
+    from fnbuild.builder.image.engine import Engine
 
 _FOUND_BY_ITSELF = "the first of docker, podman and buildah that answers; env: FNBUILD_ENGINE"
 
@@ -45,19 +45,19 @@ def build(session: Session, /, output: str, **flags: Any) -> None:
     The process platform needs no image: it runs functions from their folder.
     """
     from fnbuild import artifacts
-    from fnbuild.build.image.engines.commands import writable
-    from fnbuild.build.image.engines.selection import choose
+    from fnbuild.builder.image.engines.command_line import check_writable
+    from fnbuild.builder.image.engines.selection import choose_engine
     from fnbuild.cli.progress import Progress
 
     if flags["prepare_offline"]:
         _prepare_offline(session, flags)
         return
-    engine = choose(flags["engine"])
+    engine = choose_engine(flags["engine"])
     if engine.why:
         note(f"building with {engine.name}: {engine.why}")
     if flags["output_image_file"]:
         # Told before a long build.
-        writable(flags["output_image_file"])
+        check_writable(flags["output_image_file"])
     with request_of(session, flags) as request:
         prepared = say_findings(request)
         with Progress(whole=session.verbose) as progress:
@@ -73,8 +73,8 @@ def build(session: Session, /, output: str, **flags: Any) -> None:
     _show(built, engine, output)
 
 
-def _show(built: Built, engine: Engine, output: str) -> None:
-    from fnbuild.build.image.report import megabytes, report
+def _show(built: BuiltImage, engine: Engine, output: str) -> None:
+    from fnbuild.builder.image.size_report import format_size, measure_image
     from fnbuild.cli.output import show_value, table
 
     if output == "name":
@@ -84,16 +84,16 @@ def _show(built: Built, engine: Engine, output: str) -> None:
     if output == "table":
         facts = engine.inspect(built.id)
         row = [built.reference, built.id.removeprefix("sha256:")[:12]]
-        size = megabytes(facts.size) if facts else ""
+        size = format_size(facts.size) if facts else ""
         where = f"{_version(python.version)} {python.path}"
         click.echo(table(["image", "id", "size", "python"], [[*row, size, where]]))
         return
-    found = report(engine, built.reference, built.base, python.path)
+    found = measure_image(engine, built.reference, built.base, python.path)
     for text in found.advice:
         note(text)
     if output == "wide":
-        rows = [[megabytes(one.size), one.made_by, one.what] for one in found.parts]
-        rows.append([megabytes(found.size), "", built.reference])
+        rows = [[format_size(one.size), one.made_by, one.what] for one in found.parts]
+        rows.append([format_size(found.size), "", built.reference])
         click.echo(table(["size", "from", "made by"], rows))
         return
     show_value(
@@ -122,16 +122,16 @@ def _version(numbers: tuple[int, ...]) -> str:
 
 def _prepare_offline(session: Session, flags: dict[str, Any]) -> None:
     """Fetch the SDK and, of a function that is named, the base image."""
-    from fnbuild.build import sdk
-    from fnbuild.build.image.base import fetch
-    from fnbuild.build.image.engines.selection import choose
+    from fnbuild.builder import sdk
+    from fnbuild.builder.image.base_images import fetch_base_image
+    from fnbuild.builder.image.engines.selection import choose_engine
     from fnbuild.cli.progress import Progress
 
-    for folder in sdk.prepare():
+    for folder in sdk.ensure_all_sdks():
         note(f"nuclio_sdk {folder.name} is here")
     if not flags["path"] and not flags["config_file"]:
         return
     with request_of(session, flags) as request, Progress(whole=session.verbose) as progress:
         prepared = say_findings(request)
-        base = fetch(prepared.loaded, choose(flags["engine"]), progress)
+        base = fetch_base_image(prepared.loaded, choose_engine(flags["engine"]), progress)
     note(f"the base image {base} is here; lines that need the network fail with --offline")

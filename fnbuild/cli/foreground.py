@@ -24,8 +24,8 @@ from typing import Any
 import click
 
 from fnbuild import trees
-from fnbuild.build import environment, interpreter, requirements, sdk, torch_index
-from fnbuild.build.processor import readiness_seconds
+from fnbuild.builder import environment, interpreter, requirements, sdk, torch_index
+from fnbuild.builder.processor_settings import readiness_seconds
 from fnbuild.cli.session import colours
 from fnbuild.errors import NotReadyError, PlatformError
 from fnbuild.platforms import LogRecord, Progress
@@ -64,11 +64,13 @@ class Setting:
 def prepare(loaded: Loaded, progress: Progress) -> Setting:
     """Choose the interpreter and make the environment that the function asks for."""
     function = loaded.function
-    chosen = interpreter.choose(function)
-    wanted = torch_index.prefer_cpu(requirements.collect(function, loaded.folder), function)
-    python = environment.ensure(chosen, wanted, progress)
+    chosen = interpreter.choose_interpreter(function)
+    wanted = torch_index.prefer_cpu_builds(
+        requirements.collect_requirements(function, loaded.folder), function
+    )
+    python = environment.ensure_environment(chosen, wanted, progress)
     place = Place(
-        0, str(loaded.folder.resolve()), str(python or chosen.path), str(sdk.ensure(chosen))
+        0, str(loaded.folder.resolve()), str(python or chosen.path), str(sdk.ensure_sdk(chosen))
     )
     warnings = warnings_for(function, wanted)
     if chosen.warning:

@@ -78,7 +78,7 @@ def _row(leftover: Leftover, outcome: str) -> Raw:
 
 
 def _show(rows: list[Raw], output: str) -> None:
-    from fnbuild.build.image.report import megabytes
+    from fnbuild.builder.image.size_report import format_size
     from fnbuild.cli.output import show_value, table
 
     if output in ("json", "yaml"):
@@ -87,16 +87,16 @@ def _show(rows: list[Raw], output: str) -> None:
         header = ["kind", "name", "size", "outcome"]
         if output == "wide":
             header[2:2] = ["function", "reason"]
-        cells = [{**row, "size": megabytes(row["size"]) if row["size"] else ""} for row in rows]
+        cells = [{**row, "size": format_size(row["size"]) if row["size"] else ""} for row in rows]
         click.echo(table(header, [[row[key] for key in header] for row in cells]))
 
 
 def _summarize(rows: list[Raw], only_named: int, *, dry_run: bool) -> None:
     """Print on stderr how much was removed, and what else could be."""
-    from fnbuild.build.image.report import megabytes
+    from fnbuild.builder.image.size_report import format_size
 
     done = [row for row in rows if row["outcome"] in ("removed", "would be removed")]
-    size = megabytes(sum(row["size"] for row in done))
+    size = format_size(sum(row["size"] for row in done))
     verb = "would be removed" if dry_run else "removed"
     # Layers that images share are counted with each of them.
     note(f"{len(done)} {verb}, up to {size}" if done else "there is nothing to remove")

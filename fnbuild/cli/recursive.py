@@ -27,7 +27,7 @@ from fnbuild.spec.locate import NAMES, display
 from fnbuild.spec.types import Raw
 
 if TYPE_CHECKING:
-    from fnbuild.build.image.beside import Bases
+    from fnbuild.builder.image.base_images import LocalBaseImages
     from fnbuild.platforms import Deployment, Platform
 
 # What says of one function what cannot hold for many.
@@ -45,12 +45,12 @@ class _Row:
 
 def deploy_below(ctx: click.Context, session: Session, flags: dict[str, Any]) -> None:
     """Deploy all, tell what came of each, and end with 1 when one of them failed."""
-    from fnbuild.build.sources.open import opened
+    from fnbuild.builder.sources.code_entry import open_code
 
     _refuse(flags)
     platform = session.connect()
     with ExitStack() as stack:
-        top = stack.enter_context(opened(flags["path"], follow=False, progress=note)).path
+        top = stack.enter_context(open_code(flags["path"], follow=False, progress=note)).path
         assert top is not None
         files = _files(top, flags["config_file"])
         # All are read before the first is built: what is wrong in one is told at once.
@@ -129,11 +129,11 @@ class _Deploying:
         self._files = files_by_name(all_)
 
     @cached_property
-    def _bases(self) -> Bases:
-        from fnbuild.build.image.beside import Bases
-        from fnbuild.build.image.engines.selection import choose
+    def _bases(self) -> LocalBaseImages:
+        from fnbuild.builder.image.base_images import LocalBaseImages
+        from fnbuild.builder.image.engines.selection import choose_engine
 
-        return Bases(choose(artifacts.ENGINE_OF.get(self._platform.name)))
+        return LocalBaseImages(choose_engine(artifacts.ENGINE_OF.get(self._platform.name)))
 
     def __call__(self, read: ReadFunction) -> Deployment:
         from fnbuild import deploy as pipeline

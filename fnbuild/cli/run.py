@@ -52,7 +52,7 @@ def run(session: Session, /, folder: Path | None, **flags: Any) -> None:
     it. With --image and --draw the picture is sent at the start and after every change, and the
     reply drawn.
     """
-    from fnbuild.build import environment
+    from fnbuild.builder import environment
     from fnbuild.cli import foreground
     from fnbuild.cli.overrides import overrides
     from fnbuild.cli.redraw import redraw_of
@@ -68,7 +68,7 @@ def run(session: Session, /, folder: Path | None, **flags: Any) -> None:
         variant=flags["variant"],
     )
     # Nothing records which environment it runs in.
-    with environment.kept():
+    with environment.keep_environments():
         loaded, setting = _read(request)
         write = writer(flags["output"])
         with foreground.Foreground(setting, flags["host"], flags["port"], write) as processor:

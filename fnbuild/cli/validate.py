@@ -39,12 +39,12 @@ def validate(
     Of a folder, function.yaml is checked and its variants, such as function-gpu.yaml; of one
     without them, all functions below it. The exit status is 0 when there are only warnings.
     """
-    from fnbuild.build.sources.open import opened
+    from fnbuild.builder.sources.code_entry import open_code
     from fnbuild.spec import reader
     from fnbuild.spec.report import render
 
     with ExitStack() as stack:
-        places = [stack.enter_context(opened(path, follow=False)).path for path in paths]
+        places = [stack.enter_context(open_code(path, follow=False)).path for path in paths]
         config_file = how.pop("config_file")
         targets = [
             target

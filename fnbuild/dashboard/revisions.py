@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from fnbuild import difference
-from fnbuild.build.tree import Contents, contents
+from fnbuild.builder.staging import FileTree, scan_folder
 from fnbuild.dashboard.answers import json_body, json_response
 from fnbuild.dashboard.bodies import WAIT, is_set
 from fnbuild.dashboard.endpoints import Endpoint, services_of
@@ -153,7 +153,7 @@ def _difference(
     }
 
 
-def _code(platform: Platform, listed: Listed, number: int) -> Contents | None:
+def _code(platform: Platform, listed: Listed, number: int) -> FileTree | None:
     """Return the files of a revision except its configuration and the variants of it.
 
     These may hold secrets, and the configuration is compared by its values.
@@ -162,7 +162,7 @@ def _code(platform: Platform, listed: Listed, number: int) -> Contents | None:
     folder = platform.source(metadata.namespace, metadata.name, number)
     if folder is None:
         return None
-    found = contents(folder)
+    found = scan_folder(folder)
     for path in [path for path in found.entries if _is_configuration(path)]:
         del found.entries[path]
     return found

@@ -14,8 +14,8 @@ from typing import Literal
 import msgspec
 
 from fnbuild import trees
-from fnbuild.build.sources.download import is_url
-from fnbuild.build.sources.open import opened as opened_elsewhere
+from fnbuild.builder.sources.code_entry import open_code as opened_elsewhere
+from fnbuild.builder.sources.download import is_url
 from fnbuild.dashboard.library import Library
 from fnbuild.dashboard.settings import Settings
 from fnbuild.dashboard.uploads import Uploads

@@ -13,7 +13,7 @@ import anyio.to_thread
 import msgspec
 
 from fnbuild import deploy
-from fnbuild.build.sources.download import is_url
+from fnbuild.builder.sources.download import is_url
 from fnbuild.dashboard import events, exporting
 from fnbuild.dashboard.fields import mapping_of
 from fnbuild.dashboard.objects import ExportOptions

@@ -23,9 +23,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from fnbuild import trees
-from fnbuild.build import staging
-from fnbuild.build.sources import archives
-from fnbuild.build.sources.limits import Limits
+from fnbuild.builder import staging
+from fnbuild.builder.sources import archives
+from fnbuild.builder.sources.limits import SourceLimits
 from fnbuild.dashboard.answers import diagnostic_object, json_response, limited
 from fnbuild.dashboard.endpoints import Endpoint, services_of
 from fnbuild.dashboard.library import Found, functions_in
@@ -38,7 +38,7 @@ LIMIT = 512 << 20
 SECONDS = 3600.0
 MOST = 50
 
-_LIMITS = Limits(unpacked=4 << 30, members=50_000)
+_LIMITS = SourceLimits(unpacked=4 << 30, members=50_000)
 _SWEEP_SECONDS = 300.0
 _CONTENT = "content"
 _ID = re.compile(r"[0-9a-f]{32}\Z")
@@ -78,7 +78,7 @@ class Uploads:
     def sweep(self, most: int = MOST) -> None:
         """Remove what is too old, all but the newest `most`, and what was never whole."""
         area = _area()
-        staging.sweep(area)
+        staging.remove_abandoned(area)
         known = [one for one in area.iterdir() if _ID.match(one.name)]
         known.sort(key=_age)
         for number, one in enumerate(known):
@@ -191,8 +191,8 @@ def _taken(uploads: Uploads, folder: Path, received: Path, name: str) -> Raw:
     if name.endswith(_AS_THEY_ARE):
         content.mkdir()
         received.rename(content / name)
-    elif archives.kind_of(received) is not None:
-        archives.unpack(received, content, name or "the upload", _LIMITS)
+    elif archives.archive_kind(received) is not None:
+        archives.unpack_archive(received, content, name or "the upload", _LIMITS)
         received.unlink()
     else:
         raise InputError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from fnbuild.build.artifact import Artifact as Artifact
+from fnbuild.builder.staging import Artifact as Artifact
 from fnbuild.errors import UsageError
 from fnbuild.platforms.audited import audited as _audited
 from fnbuild.platforms.keys import Key as Key

@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 
 from fnbuild import trees
-from fnbuild.build.tree import contents
+from fnbuild.builder.staging import scan_folder
 from fnbuild.datadir import data_dir, function_dir, make_private
 from fnbuild.errors import InputError
 
@@ -23,7 +23,7 @@ def keep(platform: str, key: tuple[str, str], folder: Path) -> None:
 
     Raises `BuildError` for a folder with links that lead out of it.
     """
-    contents(folder)
+    scan_folder(folder)
     target = _folder(platform, key)
     half = make_private(target.parent) / f"{os.getpid()}-{secrets.token_hex(4)}"
     try:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from fnbuild.build.artifact import Artifact
+from fnbuild.builder.staging import Artifact
 from fnbuild.errors import FnbuildError, UsageError
 from fnbuild.spec.types import Function
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any, Literal, Protocol
 
-from fnbuild.build.artifact import Artifact
+from fnbuild.builder.staging import Artifact
 from fnbuild.platforms.keys import Key
 from fnbuild.platforms.leftovers import ImageUse, Leftover
 from fnbuild.platforms.model import (

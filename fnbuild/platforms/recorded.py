@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from fnbuild.build.artifact import Artifact
+from fnbuild.builder.staging import Artifact
 from fnbuild.spec.rules import complete
 from fnbuild.spec.secrets import refuse_masked, without_secrets
 from fnbuild.spec.types import Function, Raw, to_dict

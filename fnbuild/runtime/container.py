@@ -8,8 +8,8 @@
     processor --invoke URL         call another function once; exit status 0 when the reply is 2xx
     processor --version
 
-The configuration is what `fnbuild.build.processor` makes of the function; where things lie in an
-image is known here. Keys in the file go before these.
+The configuration is what `fnbuild.builder.processor_settings` makes of the function; where things
+lie in an image is known here. Keys in the file go before these.
 """
 
 import json

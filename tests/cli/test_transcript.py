@@ -22,7 +22,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from fnbuild.build import environment
+from fnbuild.builder import environment
 from fnbuild.cli.app import run
 
 CONFIG = """\
@@ -672,7 +672,7 @@ def test_what_runs_in_the_foreground_keeps_its_environment(
         asked.append("now")
         return set()
 
-    environment.prune(used)
+    environment.prune_environments(used)
     assert asked == []
 
 

@@ -21,7 +21,7 @@ from fnbuild.check.request import build
 from fnbuild.runtime.http.client import request
 from fnbuild.spec import labels
 from fnbuild.spec.reader import load
-from tests.build.image.bases import docker, image_id
+from tests.builder.image.bases import docker, image_id
 from tests.conftest import ROOT
 from tests.containers import bases
 

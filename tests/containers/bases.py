@@ -16,7 +16,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from fnbuild.spec.types import Function
-from tests.build.image.bases import alone, copy_python, docker, image_id
+from tests.builder.image.bases import alone, copy_python, docker, image_id
 from tests.engine import PYTHON_IMAGE
 from tests.runtime import interpreters
 

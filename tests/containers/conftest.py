@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from fnbuild.build import sdk
-from fnbuild.build.image.engine import Engine
+from fnbuild.builder import sdk
+from fnbuild.builder.image.engine import Engine
 from tests.engine import Made, call, making, require_engine, require_image
 
 PROGRAM = Path(sys.executable).with_name("fnbuild")
@@ -88,7 +88,7 @@ def data(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place.chmod(0o700)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FNBUILD_DATA_DIR", str(place))
-        sdk.prepare()
+        sdk.ensure_all_sdks()
     return place
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from fnbuild.runtime.http.client import request
 from fnbuild.spec.reader import load
-from tests.build.image.bases import docker
+from tests.builder.image.bases import docker
 from tests.conftest import ROOT
 from tests.containers import bases
 from tests.containers.conftest import User

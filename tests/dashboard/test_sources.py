@@ -13,8 +13,8 @@ from fnbuild.dashboard.sources import kind_of
 from fnbuild.errors import UsageError
 from fnbuild.platforms import Deployment
 from fnbuild.spec.reader import from_raw
-from tests.build.sources.conftest import Page, Web, web  # noqa: F401 - a fixture
-from tests.build.sources.test_git import repository, served  # noqa: F401 - fixtures
+from tests.builder.sources.conftest import Page, Web, web  # noqa: F401 - a fixture
+from tests.builder.sources.test_git import repository, served  # noqa: F401 - fixtures
 from tests.dashboard.calls import (
     WAIT,
     answering,

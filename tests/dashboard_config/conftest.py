@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild.build.image.engine import BuildRequest, Engine
+from fnbuild.builder.image.engine import BuildRequest, Engine
 from tests.conftest import ROOT
 from tests.engine import PYTHON_IMAGE, Made, call, require_engine, require_image, until
 

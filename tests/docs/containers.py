@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fnbuild.build.image.engine import Engine
+from fnbuild.builder.image.engine import Engine
 from tests.engine import PYTHON_IMAGE, call, making, require_engine, require_image
 
 # The base image of the library's functions; the one that is here has the same in it.

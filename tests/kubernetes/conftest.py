@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fnbuild.build.image.engine import Engine
+from fnbuild.builder.image.engine import Engine
 from fnbuild.platforms.cluster import kinds
 from fnbuild.platforms.cluster.api import Cluster
 from tests.cluster import ask, own_namespace, require_cluster, require_local_node

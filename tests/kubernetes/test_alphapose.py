@@ -9,7 +9,7 @@ import pytest
 
 from fnbuild.platforms.cluster import kinds
 from fnbuild.spec.types import Raw
-from tests.build.image.bases import docker, image_id
+from tests.builder.image.bases import docker, image_id
 from tests.cluster import ask, gpus_alone
 from tests.containers import alphapose
 from tests.containers.conftest import PROGRAM

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fnbuild import artifacts
-from fnbuild.build import sdk
+from fnbuild.builder import sdk
 from fnbuild.datadir import make_private
 from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.spec import reader
@@ -44,7 +44,7 @@ def fetched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("fetched")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FNBUILD_DATA_DIR", str(place))
-        sdk.ensure_for((3, 11, 0))
+        sdk.ensure_sdk_for_version((3, 11, 0))
     return place / "sdk"
 
 

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from fnbuild.build import sdk
-from fnbuild.build.interpreter import Interpreter
+from fnbuild.builder import sdk
+from fnbuild.builder.interpreter import Interpreter
 from fnbuild.runtime.http import client, unix
 from tests.runtime import interpreters
 
@@ -161,7 +161,7 @@ def _sdk(version: str | None) -> Path:
     """A folder with the nuclio_sdk that fits the interpreter."""
     python = _python(version)
     numbers = interpreters.numbers(version) if version else sys.version_info[:2]
-    return sdk.ensure(Interpreter(python, (*numbers, 0)))
+    return sdk.ensure_sdk(Interpreter(python, (*numbers, 0)))
 
 
 def _python(version: str | None) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from fnbuild.build import sdk
+from fnbuild.builder import sdk
 from tests import engine
 from tests.runtime import interpreters
 from tests.runtime.conftest import PATIENCE, ROOT, Serve, ask, eventually
@@ -135,7 +135,7 @@ def test_waiting_outlives_a_processor_that_has_no_time(admin: Callable[[list[byt
 @pytest.fixture(scope="session")
 def releases() -> Path:
     """The folder with every release of nuclio_sdk."""
-    return sdk.prepare()[0].parent
+    return sdk.ensure_all_sdks()[0].parent
 
 
 @pytest.mark.parametrize("version", interpreters.few())

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fnbuild.build import sdk
+from fnbuild.builder import sdk
 from tests.runtime import interpreters
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +26,7 @@ def check(tmp_path: Path) -> Check:
     def run(source: str, python: str = sys.executable, **values: Any) -> tuple[int, dict[str, str]]:
         (tmp_path / "main.py").write_text(source)
         config = {"handler": "main:handler", "code": str(tmp_path), "interpreter": python}
-        config["sdk_path"] = str(sdk.prepare()[0].parent)
+        config["sdk_path"] = str(sdk.ensure_all_sdks()[0].parent)
         path = tmp_path / "processor.json"
         path.write_text(json.dumps(config | values))
         command = [python, "-m", "fnbuild.runtime.importcheck", str(path)]

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fnbuild import trees
-from fnbuild.build.image.layer import MTIME
+from fnbuild.builder.image.context import FILE_TIMESTAMP
 from fnbuild.datadir import data_dir, make_private
 from fnbuild.errors import PlatformError
 from fnbuild.platforms.docker.engine import Engine
@@ -123,7 +123,7 @@ def _alive(pid: str) -> bool:
 
 def _take(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
     inside = member.name.partition("/")[2]
-    if not inside or member.mtime != MTIME:
+    if not inside or member.mtime != FILE_TIMESTAMP:
         return
     if inside.count("/") >= trees.DEEPEST:
         raise tarfile.TarError(f"{inside[:120]}… is nested more than {trees.DEEPEST} folders deep")

@@ -15,7 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
-from fnbuild.build.processor import DRAIN_SECONDS, settings, termination_seconds
+from fnbuild.builder.processor_settings import (
+    DRAIN_SECONDS,
+    processor_settings,
+    termination_seconds,
+)
 from fnbuild.errors import InputError
 from fnbuild.platforms.docker.labels import CANDIDATE, OWNER, Made
 from fnbuild.platforms.docker.volumes import volumes_of
@@ -212,7 +216,7 @@ def network_names(function: Function) -> tuple[str, ...]:
 
 def processor_archive(made: Made) -> bytes:
     """The processor's configuration as a tar archive for the root of the container."""
-    content = json.dumps(settings(made.function, made.number), indent=1).encode()
+    content = json.dumps(processor_settings(made.function, made.number), indent=1).encode()
     member = tarfile.TarInfo(CONFIG)
     member.size, member.mode = len(content), 0o644
     buffer = io.BytesIO()

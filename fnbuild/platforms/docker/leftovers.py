@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fnbuild.build.image import names
+from fnbuild.builder.image import references
 from fnbuild.platforms import ImageUse, Leftover
 from fnbuild.platforms.docker import code, inventory, pending, records
 from fnbuild.platforms.docker.engine import Engine
@@ -30,7 +30,7 @@ def image_use(engine: Engine) -> ImageUse:
 def _references(made: Made) -> tuple[str, ...]:
     """Return the names of a revision's image, on the engine and in its registry."""
     pushed = records.pushed_name(made)
-    tag = names.build_tag(pushed, made.image_id) if pushed and made.image_id else ""
+    tag = references.build_tag(pushed, made.image_id) if pushed and made.image_id else ""
     return made.image_id, made.key.image(made.number), tag
 
 

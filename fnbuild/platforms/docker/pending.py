@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from fnbuild.build.processor import readiness_seconds
+from fnbuild.builder.processor_settings import readiness_seconds
 from fnbuild.datadir import other_holder
 from fnbuild.errors import ConfigError
 from fnbuild.platforms.docker import leases

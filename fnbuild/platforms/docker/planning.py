@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from fnbuild.build.image.builder import DIGEST_LABEL
+from fnbuild.builder.image.builder import DIGEST_LABEL
 from fnbuild.errors import InputError, PreconditionError, UsageError
 from fnbuild.platforms import OF_CONFLICTS, Artifact, Manifest, Plan, Step
 from fnbuild.platforms.docker.containers import MACHINE, Place, create_body, network_names

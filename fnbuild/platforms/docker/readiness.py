@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from threading import Event
 
-from fnbuild.build.processor import readiness_seconds
+from fnbuild.builder.processor_settings import readiness_seconds
 from fnbuild.errors import NotReadyError
 from fnbuild.platforms import LogRecord, Progress
 from fnbuild.platforms.docker import logs

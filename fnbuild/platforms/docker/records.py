@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from fnbuild.build.image.names import with_registry
+from fnbuild.builder.image.references import with_registry
 from fnbuild.errors import ConflictError, FnbuildError
 from fnbuild.platforms import Project, Revision, history
 from fnbuild.platforms.docker import code, inventory

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from fnbuild.build.processor import readiness_seconds
+from fnbuild.builder.processor_settings import readiness_seconds
 from fnbuild.datadir import drop_lock, lock
 from fnbuild.errors import BusyError, ConflictError, FnbuildError, NotReadyError
 from fnbuild.platforms import Progress, audited

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 
-from fnbuild.build.processor import readiness_seconds
+from fnbuild.builder.processor_settings import readiness_seconds
 from fnbuild.errors import FnbuildError, NotReadyError
 from fnbuild.platforms import Progress
 from fnbuild.platforms.docker import logs

@@ -7,7 +7,7 @@ import json
 import re
 from dataclasses import dataclass, field
 
-from fnbuild.build.image import names
+from fnbuild.builder.image import references
 from fnbuild.platforms.cluster import connection, kinds
 from fnbuild.spec.types import Raw
 
@@ -34,7 +34,7 @@ class Login:
         bare = re.sub(r"\Ahttps?://", "", self.registry.strip()).rstrip("/")
         if _OF_HUB.fullmatch(bare):
             return _HUB
-        names.with_registry(bare, "image", "--registry")
+        references.with_registry(bare, "image", "--registry")
         return bare
 
 

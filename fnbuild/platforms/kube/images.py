@@ -5,7 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 
-from fnbuild.build.image.builds import PushedBuild, is_needed, pushed_build, remove
+from fnbuild.builder.image.registry import (
+    PushedBuild,
+    is_build_needed,
+    parse_pushed_build,
+    remove_build,
+)
 from fnbuild.errors import FnbuildError
 from fnbuild.platforms import ImageUse, Progress
 from fnbuild.platforms.cluster import kinds
@@ -78,7 +83,7 @@ def build_of(made: Made) -> PushedBuild | None:
     """Return the build of a revision in its registry, or None if it was not pushed."""
     spec = part(made.config, "spec")
     registry = str(part(spec, "build").get("registry", ""))
-    return pushed_build(made.pinned, registry, str(spec.get("runRegistry", "")))
+    return parse_pushed_build(made.pinned, registry, str(spec.get("runRegistry", "")))
 
 
 def retire(cluster: Cluster, gone: Iterable[Made], progress: Progress) -> None:
@@ -94,10 +99,10 @@ def retire(cluster: Cluster, gone: Iterable[Made], progress: Progress) -> None:
     except ForbiddenError:
         return
     for build, made in pushed.items():
-        if is_needed(build, in_use):
+        if is_build_needed(build, in_use):
             continue
         try:
-            if remove(build):
+            if remove_build(build):
                 progress(f"removed {build}: revision {made.number} has left history")
         except FnbuildError as error:
             progress(f"{build} of revision {made.number} stays in the registry: {error.message}")

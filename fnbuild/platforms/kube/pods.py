@@ -10,7 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from fnbuild.build.processor import DRAIN_SECONDS, settings, termination_seconds
+from fnbuild.builder.processor_settings import (
+    DRAIN_SECONDS,
+    processor_settings,
+    termination_seconds,
+)
 from fnbuild.platforms.kube import hardening, monitoring, scaling
 from fnbuild.platforms.kube.availability import spread
 from fnbuild.platforms.kube.labels import CONTAINER, Made
@@ -74,7 +78,7 @@ def _processor(function: Function, linger: float, *, cron_jobs: bool) -> Raw:
     a change restarts nothing.
     """
     # Before its workers are ready nobody answers the readiness probe, behind a failure either.
-    found = settings(function, 0) | {"linger": linger, "accept": "when-ready"}
+    found = processor_settings(function, 0) | {"linger": linger, "accept": "when-ready"}
     found["triggers"] = {
         name: {**one, "attributes": _less(one["attributes"])}
         for name, one in found["triggers"].items()

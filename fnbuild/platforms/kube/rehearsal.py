@@ -14,7 +14,7 @@ import secrets
 import time
 from dataclasses import dataclass
 
-from fnbuild.build.processor import readiness_seconds
+from fnbuild.builder.processor_settings import readiness_seconds
 from fnbuild.errors import FnbuildError, NotReadyError
 from fnbuild.platforms import Manifest, Progress
 from fnbuild.platforms.cluster import kinds

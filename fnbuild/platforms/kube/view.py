@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from fnbuild.build.processor import readiness_seconds
+from fnbuild.builder.processor_settings import readiness_seconds
 from fnbuild.errors import FnbuildError, UnavailableError
 from fnbuild.platforms import Deployment, State
 from fnbuild.platforms.cluster import kinds

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from threading import Event
 
-from fnbuild.build.processor import readiness_seconds
+from fnbuild.builder.processor_settings import readiness_seconds
 from fnbuild.errors import (
     ConflictError,
     FnbuildError,

@@ -10,8 +10,8 @@ from pathlib import Path
 from threading import Event
 from typing import Any, Literal
 
-from fnbuild.build.image import builds
-from fnbuild.build.processor import readiness_seconds
+from fnbuild.builder.image import registry
+from fnbuild.builder.processor_settings import readiness_seconds
 from fnbuild.datadir import lock
 from fnbuild.errors import (
     ConfigError,
@@ -306,7 +306,7 @@ class NuclioPlatform:
     def image_use(self, namespace: str) -> ImageUse:
         stored = self.dashboard.functions(namespace)
         images = (str((function.get("spec") or {}).get("image") or "") for function in stored)
-        pushed = (builds.pushed_build(facts_of(function).pinned) for function in stored)
+        pushed = (registry.parse_pushed_build(facts_of(function).pinned) for function in stored)
         places = (str(build.place) for build in pushed if build is not None)
         return ImageUse(frozenset(filter(None, images)), frozenset(places))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from fnbuild.build.processor import settings
+from fnbuild.builder.processor_settings import processor_settings
 from fnbuild.platforms import Artifact
 from fnbuild.platforms.nuclio.comparing import compared, skeleton
 from fnbuild.platforms.nuclio.records import (
@@ -106,7 +106,7 @@ def _processor(function: Function) -> Raw:
     writes them in its other way.
     """
     values = {
-        **settings(function),
+        **processor_settings(function),
         "accept": "ready-or-end",  # Nuclio waits for one of the two
         "linger": _LINGER_SECONDS,
         "drain_timeout": _DRAIN_SECONDS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fnbuild import trees
-from fnbuild.build import staging
+from fnbuild.builder import staging
 from fnbuild.errors import FnbuildError, PreconditionError, Report
 from fnbuild.platforms import Artifact, Deployment, Plan, Progress, imported_code
 from fnbuild.platforms.process import client, downs, planning, records, revisions, view

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fnbuild.build import interpreter, requirements
+from fnbuild.builder import interpreter, requirements
 from fnbuild.errors import FnbuildError, UsageError
 from fnbuild.platforms import OF_CONFLICTS, Artifact, Manifest, Plan, Step
 from fnbuild.platforms.addresses import hosts_of
@@ -50,8 +50,8 @@ def make(function: Function, artifact: Artifact, current: Current, options: dict
     row, active = current.row, current.active
     function = with_options(function, options)
     restart_policy(function)
-    wanted = requirements.collect(function, Path(artifact.reference))
-    python = interpreter.choose(function, is_reachable)
+    wanted = requirements.collect_requirements(function, Path(artifact.reference))
+    python = interpreter.choose_interpreter(function, is_reachable)
     _, listening = hosts_of(listen_words(function))
     warnings = [
         *artifact.warnings,
@@ -95,7 +95,7 @@ def _revision(active: RevisionRow, after: Manifest) -> Manifest:
     python = after["python"] if active.environment else active.interpreter
     try:
         function = from_raw(active.config, f"{active.name} revision {active.number}")
-        packages = list(requirements.collect(function, active.code).packages)
+        packages = list(requirements.collect_requirements(function, active.code).packages)
     except FnbuildError:
         packages = after["packages"]  # its code was tampered with; the hash tells
     return {"code": active.digest, "python": python, "packages": packages}

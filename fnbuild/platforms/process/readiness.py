@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from fnbuild.build.processor import readiness_seconds
+from fnbuild.builder.processor_settings import readiness_seconds
 from fnbuild.errors import NotReadyError
 from fnbuild.platforms import Progress
 from fnbuild.platforms.process import functionlog

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fnbuild import trees
-from fnbuild.build import environment, interpreter, requirements, sdk, staging, torch_index
+from fnbuild.builder import environment, interpreter, requirements, sdk, staging, torch_index
 from fnbuild.datadir import data_dir, make_private, revision_dir
 from fnbuild.errors import BuildError
 from fnbuild.platforms import Artifact, Leftover, Progress
@@ -55,7 +55,7 @@ def make(
         draft = RevisionDraft(artifact.digest, to_dict(function), interpreter="", code=str(code))
         try:
             # Until the revision is recorded, nobody can see that its environment is in use.
-            with environment.kept():
+            with environment.keep_environments():
                 place, made = _prepare(function, number, code, progress)
                 _write_config(folder / CONFIG_NAME, function, place)
                 path = str(made or "")
@@ -90,14 +90,16 @@ def _prepare(
     function: Function, number: int, code: Path, progress: Progress
 ) -> tuple[Place, Path | None]:
     """The interpreter, with the environment and the SDK that it needs."""
-    python = interpreter.choose(function, is_reachable)
-    wanted = torch_index.prefer_cpu(requirements.collect(function, code), function)
-    made = environment.ensure(python, wanted, progress)
+    python = interpreter.choose_interpreter(function, is_reachable)
+    wanted = torch_index.prefer_cpu_builds(
+        requirements.collect_requirements(function, code), function
+    )
+    made = environment.ensure_environment(python, wanted, progress)
     place = Place(
         number=number,
         code=str(code),
         interpreter=str(made or python.path),
-        sdk=str(sdk.ensure(python)),
+        sdk=str(sdk.ensure_sdk(python)),
     )
     return place, made
 
@@ -156,7 +158,7 @@ def clean(key: Key, store: Store) -> None:
     for folder in key.revisions.glob("*"):
         if folder.name not in known:
             trees.discard(folder)
-    staging.sweep(staging_area())
+    staging.remove_abandoned(staging_area())
 
 
 def prune(key: Key, store: Store) -> None:
@@ -170,7 +172,7 @@ def prune(key: Key, store: Store) -> None:
 
 def prune_environments(store: Store) -> None:
     """Remove the Python environments that no recorded revision uses any more."""
-    environment.prune(lambda: {Path(text) for text in store.environments()})
+    environment.prune_environments(lambda: {Path(text) for text in store.environments()})
 
 
 def leftovers(store: Store) -> list[Leftover]:
@@ -178,11 +180,11 @@ def leftovers(store: Store) -> list[Leftover]:
     used = [Path(text) for text in store.environments()]
     environments = (
         Leftover("environment", str(path), "no revision uses it", size=trees.size(path))
-        for path in environment.unused(used)
+        for path in environment.unused_environments(used)
     )
     staged = (
         Leftover("staging", str(path), "its deploy was killed", size=trees.size(path))
-        for path in staging.abandoned(staging_area())
+        for path in staging.abandoned_files(staging_area())
     )
     return [*environments, *staged]
 
@@ -192,6 +194,6 @@ def discard(store: Store, leftover: Leftover) -> bool:
     path = Path(leftover.name)
     if leftover.kind == "environment":
         prune_environments(store)
-    elif path in staging.abandoned(staging_area()):
+    elif path in staging.abandoned_files(staging_area()):
         trees.discard(path)
     return not path.exists()

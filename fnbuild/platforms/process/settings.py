@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fnbuild.build import processor
-from fnbuild.build.base_images import unused_base_image
-from fnbuild.build.requirements import Requirements
+from fnbuild.builder import processor_settings
+from fnbuild.builder.interpreter import unused_base_image
+from fnbuild.builder.requirements import Requirements
 from fnbuild.platforms.effects import without_cluster
 from fnbuild.platforms.settings import GPU, MOUNT
 from fnbuild.spec.types import Function, Raw
@@ -26,7 +26,7 @@ class Place:
 
 def processor_config(function: Function, place: Place) -> Raw:
     """The processor's configuration but for its listeners, which the supervisor adds."""
-    made = processor.settings(function, place.number)
+    made = processor_settings.processor_settings(function, place.number)
     made["log"]["format"] = "json"
     return made | {
         "code": place.code,

@@ -14,7 +14,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
-from fnbuild.build.processor import DRAIN_SECONDS, readiness_seconds, termination_seconds
+from fnbuild.builder.processor_settings import DRAIN_SECONDS, readiness_seconds, termination_seconds
 from fnbuild.errors import ConflictError, FnbuildError, PlatformError, StoreError
 from fnbuild.platforms import Progress
 from fnbuild.platforms.process import functionlog

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild.build.image.engines.docker import Docker
+from fnbuild.builder.image.engines.docker import Docker
 from fnbuild.errors import UnavailableError
 from fnbuild.platforms.docker import connect
 from tests.engine import call, require_engine, require_program

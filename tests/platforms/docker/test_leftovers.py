@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fnbuild import artifacts, prune
-from fnbuild.build.image.names import build_tag
+from fnbuild.builder.image.references import build_tag
 from fnbuild.deploy import DeployRequest, prepare
 from fnbuild.errors import UnavailableError
 from fnbuild.platforms import Leftover, lookup

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from fnbuild import artifacts, prune
-from fnbuild.build.image.builder import Built
-from fnbuild.build.image.builds import PushedBuild, pushed_build
-from fnbuild.build.image.registry import Registry
+from fnbuild.builder.image.builder import BuiltImage
+from fnbuild.builder.image.registry import PushedBuild, RegistryClient, parse_pushed_build
 from fnbuild.deploy import prepare
 from fnbuild.errors import NotReadyError
 from fnbuild.platforms import Deployment, Leftover
@@ -60,7 +59,7 @@ def deploy(author: Author, own: engines.Registry, word: str) -> Deployment:
 
 
 def build_of(deployment: Deployment) -> PushedBuild:
-    found = pushed_build(str(deployment.details["pinned"]))
+    found = parse_pushed_build(str(deployment.details["pinned"]))
     assert found is not None, deployment.details
     return found
 
@@ -86,7 +85,7 @@ def test_the_image_that_serves_outlives_a_failed_deploy_and_a_collection(
     author: Author, own: engines.Registry
 ) -> None:
     first = build_of(deploy(author, own, "one"))
-    registry, repository = Registry(own.address), first.place.repository
+    registry, repository = RegistryClient(own.address), first.place.repository
     assert registry.digest(repository, "latest") == first.digest
     with pytest.raises(NotReadyError, match="did not become ready") as failure:
         author.deploy(with_registry(author.write_code(BROKEN), own))
@@ -109,7 +108,7 @@ def test_builds_go_when_their_revisions_leave_history(
     author: Author, own: engines.Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(claims, "KEPT", 2)
-    engine, registry = require_engine(), Registry(own.address)
+    engine, registry = require_engine(), RegistryClient(own.address)
     builds = {"one": build_of(deploy(author, own, "one"))}
     # A name that a user gave keeps the first.
     stable = f"{builds['one'].place}:stable"
@@ -129,7 +128,7 @@ def test_builds_go_when_their_revisions_leave_history(
 
 def test_a_redeploy_of_a_lost_image_names_the_remedy(author: Author, own: engines.Registry) -> None:
     build, engine = build_of(deploy(author, own, "one")), require_engine()
-    assert Registry(own.address).delete(build.place.repository, build.digest)
+    assert RegistryClient(own.address).delete(build.place.repository, build.digest)
     cluster = author.platform.cluster
     cluster.delete(kinds.DEPLOYMENT, author.namespace, "nuclio-greeter")
     until("the end of the pods", lambda: not cluster.list(kinds.POD, author.namespace))
@@ -148,7 +147,7 @@ def test_prune_finds_builds_that_no_revision_needs(author: Author, own: engines.
         build_of(author.deploy(with_registry(author.write(word, name=name), own)))
         for word in ("one", "two", "three")
     ]
-    registry, repository = Registry(own.address), builds[0].place.repository
+    registry, repository = RegistryClient(own.address), builds[0].place.repository
     request = PruneRequest(author.namespace, (name,), registries=(own.address,))
 
     def found() -> list[Leftover]:
@@ -180,7 +179,7 @@ def test_prune_leaves_builds_of_revisions_on_record(author: Author, own: engines
     call(engine, "rmi", foreign)
     # Built and pushed, then overtaken by another before it ran.
 
-    def built(word: str) -> Built:
+    def built(word: str) -> BuiltImage:
         request = author.request(with_registry(author.write(word, name=name), own))
         return artifacts.build(prepare(request).loaded, engine, author.progress.append)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fnbuild import deploy
-from fnbuild.build import environment
+from fnbuild.builder import environment
 from fnbuild.errors import BuildError, NotReadyError
 from fnbuild.platforms.process import ProcessPlatform
 from tests.platforms.process.author import NAMESPACE, Author, ask
@@ -180,7 +180,7 @@ def test_environments_go_with_the_last_function_that_uses_them(
     [made] = environments(data)
     platform.delete(NAMESPACE, "greeter")
     assert environments(data) == [made]
-    with environment.kept():
+    with environment.keep_environments():
         platform.delete(NAMESPACE, "another")
         assert environments(data) == [made]
     author.deploy(author.write())

@@ -1,0 +1,192 @@
+"""The build commands and directives of a function, as simple commands with their places.
+
+`commands` win over `directives`, a command that ends in a backslash goes on in the next one, and
+`@nuclio.postCopy` divides them (pkg/processor/build/builder.go).
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fnbuild.builder.shell import ShellCommand, join_lines, parse_commands
+from fnbuild.spec import types
+
+_POST_COPY = "@nuclio.postCopy"
+_RUN_FLAG = re.compile(r"--(mount|network|security)=\S+\s+")
+_SHELLS = ("sh", "bash", "dash", "zsh")
+_HEREDOC = re.compile(r"<<-?\s*(['\"]?)(\w+)\1\s*\n(.*?)(?:\n\s*\2\s*)?$", re.DOTALL)
+_WITHOUT_EFFECT = ("ARG", "LABEL", "MAINTAINER", "SHELL", "STOPSIGNAL", "EXPOSE", "CMD", "")
+CODE_FOLDER = "/opt/nuclio"
+
+
+@dataclass(frozen=True, slots=True)
+class Directive:
+    """A line of a Dockerfile: `kind` is the verb in capitals, `place` where it was written."""
+
+    kind: str
+    value: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class Directives:
+    """What runs before and behind the copy of the code."""
+
+    pre_copy: tuple[Directive, ...] = ()
+    post_copy: tuple[Directive, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BuildLine:
+    """A simple command of a RUN, or (`kind` other than RUN) a whole directive.
+
+    `place` is its path in the configuration, `folder` the working directory it would have.
+    """
+
+    kind: str
+    place: str
+    words: tuple[str, ...]
+    folder: str = CODE_FOLDER
+    after: str = ""
+    unknown: bool = False
+
+    @property
+    def text(self) -> str:
+        """The line for messages: one line, and short."""
+        text = " ".join(" ".join(self.words).split())
+        text = text if self.kind == "RUN" else f"{self.kind} {text}"
+        return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+def build_lines(build: types.Build) -> Iterator[BuildLine]:
+    """Every line in the order in which a container build would run it."""
+    variables = {name: value for name, value in build.args.items() if value}
+    folder = CODE_FOLDER
+    both = build_directives(build)
+    for directive in (*both.pre_copy, *both.post_copy):
+        place, kind, value = directive.place, directive.kind, directive.value
+        if kind == "RUN":
+            inner = folder
+            for command in _run_commands(value, variables):
+                if command.words[0] == "cd" and not command.unknown:
+                    inner = posixpath.join(inner, *command.words[1:2])
+                    continue
+                yield BuildLine("RUN", place, command.words, inner, command.after, command.unknown)
+            continue
+        if kind in ("ENV", "ARG"):
+            _assign_variables(kind, value, variables)
+        if kind == "WORKDIR":
+            folder = posixpath.normpath(posixpath.join(folder, value.strip()))
+        if kind in _WITHOUT_EFFECT or (kind == "WORKDIR" and folder == CODE_FOLDER):
+            continue
+        yield BuildLine(kind, place, (value.strip(),), folder)
+
+
+def build_directives(build: types.Build) -> Directives:
+    """The function's directives, or its commands as RUN; in their order."""
+    if build.commands:
+        return _from_commands(build.commands)
+    return Directives(
+        _from_directives("preCopy", build.directives.pre_copy),
+        _from_directives("postCopy", build.directives.post_copy),
+    )
+
+
+def _from_directives(name: str, given: list[types.Directive]) -> tuple[Directive, ...]:
+    place = f"spec.build.directives.{name}"
+    return tuple(
+        Directive(one.kind.strip().upper(), one.value, f"{place}[{index}]")
+        for index, one in enumerate(given)
+    )
+
+
+def _from_commands(given: list[str]) -> Directives:
+    pre_copy: list[Directive] = []
+    post_copy: list[Directive] = []
+    side, held, place = pre_copy, "", ""
+
+    def add(text: str) -> None:
+        side.append(Directive("RUN", text, place))
+
+    for index, command in enumerate(given):
+        if command.strip() == _POST_COPY:
+            if held:
+                add(held)
+            side, held = post_copy, ""
+            continue
+        place = f"spec.build.commands[{index}]"
+        text = held + command
+        if text.rstrip().endswith("\\"):
+            held = text.rstrip()[:-1] + " "
+            continue
+        held = ""
+        add(text)
+    if held:
+        add(held)
+    return Directives(tuple(pre_copy), tuple(post_copy))
+
+
+def _run_commands(value: str, variables: dict[str, str]) -> list[ShellCommand]:
+    text = value.strip()
+    while match := _RUN_FLAG.match(text):
+        text = text[match.end() :].lstrip()
+    if text.startswith("["):
+        try:
+            words = json.loads(text)
+        except ValueError:
+            words = None
+        if isinstance(words, list) and words and all(isinstance(word, str) for word in words):
+            return _unwrap_shell(ShellCommand(tuple(words)), variables)
+    if match := _HEREDOC.match(text):
+        text = match[3]
+    found: list[ShellCommand] = []
+    for command in parse_commands(text, variables):
+        found += _unwrap_shell(command, variables)
+    return found
+
+
+def _unwrap_shell(command: ShellCommand, variables: dict[str, str]) -> list[ShellCommand]:
+    """The commands inside `sh -c '…'`, or the command itself."""
+    words = command.words
+    is_shell = posixpath.basename(words[0]) in _SHELLS
+    if is_shell and len(words) >= 3 and re.fullmatch(r"-[a-z]*c", words[-2]):
+        return parse_commands(words[-1], variables)
+    return [command]
+
+
+def _assign_variables(kind: str, value: str, variables: dict[str, str]) -> None:
+    """Remember `ENV A=1 B="2 3"`, `ENV A 1` and `ARG A=1`; build args win over ARG."""
+    text = join_lines(value).strip()
+    first = text.split(None, 1)
+    if kind == "ENV" and len(first) == 2 and "=" not in first[0]:
+        variables[first[0]] = first[1]
+        return
+    try:
+        words = shlex.split(text)
+    except ValueError:
+        return
+    for word in words:
+        name, equals, content = word.partition("=")
+        if not equals or (kind == "ARG" and name in variables):
+            continue
+        expanded = _expand(content, variables)
+        if expanded is not None:
+            variables[name] = expanded
+
+
+def _expand(text: str, variables: dict[str, str]) -> str | None:
+    missing = False
+
+    def value(match: re.Match[str]) -> str:
+        nonlocal missing
+        known = variables.get(match[1] or match[2])
+        missing = missing or known is None
+        return known or ""
+
+    expanded = re.sub(r"\$(?:(\w+)|\{(\w+)\})", value, text)
+    return None if missing or "${" in expanded else expanded

@@ -1,0 +1,448 @@
+"""Virtual environments for functions, created once for equal requirements and kept.
+
+An environment is identified by a hash over the interpreter and everything that pip is told. It is
+created in its final place, because its scripts contain that path. `complete.json` is written last;
+an environment without it is created again.
+
+Published packages and the function's own packages are in separate environments. The own packages
+are edited often, and published ones hardly ever. So the published ones are installed once, into a
+base environment. The own packages go into a second environment that extends it, which takes
+seconds.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import stat
+import subprocess
+import tomllib
+import zipfile
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fnbuild import trees
+from fnbuild.builder import pip
+from fnbuild.builder.interpreter import Interpreter
+from fnbuild.builder.pip import Progress
+from fnbuild.builder.requirements import PipStep, Requirements, is_local_path, split_extras
+from fnbuild.builder.staging import scan_folder, tree_hash
+from fnbuild.datadir import Holder, data_dir, hold, make_private
+from fnbuild.errors import BuildError
+
+# With these options pip reinstalls existing packages, so that a base environment saves nothing.
+_REINSTALLING_OPTIONS = frozenset(
+    ("-U", "--upgrade", "-I", "--ignore-installed", "--force-reinstall")
+)
+_LINK_OPTIONS = frozenset(("-f", "--find-links"))
+
+
+def published_requirements(requirements: Requirements) -> Requirements | None:
+    """Return the requirements of the base environment; None if it would be of no use.
+
+    They are all but the function's own packages, and include the dependencies of those packages
+    that `pyproject.toml` declares.
+    """
+    steps = requirements.steps
+    if not any(step.sources for step in steps) or any(_is_indivisible(step) for step in steps):
+        return None
+    remaining = [step for step in map(_without_own_packages, steps) if step.packages]
+    if not remaining or tuple(remaining) == steps:
+        return None
+    return replace(requirements, steps=tuple(remaining))
+
+
+def _is_indivisible(step: PipStep) -> bool:
+    return step.verb != "install" or not _REINSTALLING_OPTIONS.isdisjoint(step.arguments)
+
+
+def _without_own_packages(step: PipStep) -> PipStep:
+    lines = [line for line in step.requirements if not _is_own_package(line)]
+    arguments = [
+        word
+        for before, word in zip(("", *step.arguments), step.arguments, strict=False)
+        if before in _LINK_OPTIONS or not _names_source(word, step.sources)
+    ]
+    packages = [name for name in step.packages if not _is_own_package(name)]
+    places = dict(step.places)
+    for text in (*step.requirements, *step.arguments):
+        for needed in _declared_dependencies(text, step.sources):
+            lines.append(needed)
+            packages.append(needed)
+            places.setdefault(needed, step.place)
+    lines = list(dict.fromkeys(lines))
+    used = [
+        source
+        for source in step.sources
+        if any(str(source) in text for text in (*lines, *arguments, *step.constraints))
+    ]
+    return replace(
+        step,
+        arguments=tuple(arguments),
+        requirements=tuple(lines),
+        sources=tuple(used),
+        packages=tuple(dict.fromkeys(packages)),
+        places=places,
+    )
+
+
+def _is_own_package(requirement: str) -> bool:
+    return is_local_path(_split_requirement(requirement)[0])
+
+
+def _split_requirement(requirement: str) -> tuple[str, str]:
+    return split_extras(requirement.partition(";")[0].strip())
+
+
+def _names_source(word: str, sources: Sequence[Path]) -> bool:
+    return any(_split_requirement(word)[0] == str(source) for source in sources)
+
+
+def _declared_dependencies(text: str, sources: Sequence[Path]) -> list[str]:
+    """Return the declared dependencies of a package of the function.
+
+    The list is empty if only a build of the package would reveal them.
+    """
+    name, extras = _split_requirement(text)
+    if not _names_source(text, sources) or not Path(name).is_dir():
+        return []
+    try:
+        project = tomllib.loads(Path(name, "pyproject.toml").read_text())["project"]
+        dependencies = [*project.get("dependencies", [])]
+        optional = project.get("optional-dependencies", {})
+        for extra in filter(None, extras.strip("[]").replace(" ", "").split(",")):
+            dependencies += optional.get(extra, [])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
+    # pip handles a package that depends on itself with another extra, or on a folder.
+    itself = str(project.get("name", "")).lower()
+    return [
+        dependency
+        for dependency in dependencies
+        if isinstance(dependency, str)
+        and "@ file:" not in dependency
+        and not dependency.lower().startswith(f"{itself}[")
+    ]
+
+
+_VENV_TIMEOUT_SECONDS = 300.0
+# From the first pip that knows every kind of wheel for Python 3.6 to the last that runs on it.
+_PIP_FOR_OLD_PYTHON = "pip>=20.3,<22"
+_DETAILS_PROGRAM = """
+import json, os, site, sys
+try:
+    import ensurepip
+    bundled = os.path.join(os.path.dirname(ensurepip.__file__), "_bundled")
+except ImportError:
+    bundled = ""
+inner = sys.prefix != sys.base_prefix
+print(json.dumps({"bundled": bundled, "packages": site.getsitepackages() if inner else []}))
+"""
+
+
+def create_venv(folder: Path, interpreter: Interpreter, progress: pip.Progress) -> None:
+    """Make an environment at `folder`; `BuildError` with the interpreter's own words."""
+    command = [interpreter.path, "-I", "-m", "venv"]
+    with_own_pip = pip.own_pip_supports(interpreter.version[:2])
+    if with_own_pip:
+        # Quicker, and it works where Debian has split ensurepip off.
+        command.append("--without-pip")
+    if interpreter.asked:
+        # Whoever names an interpreter means the packages in it too, as those of a base image.
+        command.append("--system-site-packages")
+    done = _run_interpreter([*command, str(folder)], interpreter)
+    if done.returncode != 0:
+        raise BuildError(
+            f"cannot make an environment with {interpreter}",
+            detail=done.stdout.strip(),
+            hint="the interpreter needs its venv module (on Debian: `apt install python3-venv`)",
+        )
+    about = _interpreter_details(interpreter)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    if interpreter.asked and about["packages"]:
+        # A virtual environment made from another one does not see what that one has.
+        lines = "".join(f"{path}\n" for path in about["packages"])
+        (packages / "named-interpreter.pth").write_text(lines, encoding="utf-8")
+    if with_own_pip and interpreter.version < (3, 12):
+        _add_setuptools(Path(about["bundled"]), packages)
+    if not with_own_pip:
+        _upgrade_pip(folder, progress)
+
+
+def extend_venv(folder: Path, base: Path) -> None:
+    """Make the environment extend `base`: its packages, after its own, and its programs."""
+    (packages,) = folder.glob("lib/python*/site-packages")
+    (below,) = base.glob("lib/python*/site-packages")
+    # Not the bare path, so that `.pth` files of the base take effect as well.
+    line = f"import site; site.addsitedir({str(below)!r})\n"
+    (packages / "fnbuild-base.pth").write_text(line, encoding="utf-8")
+    for program in (base / "bin").iterdir():
+        place = folder / "bin" / program.name
+        if not os.path.lexists(place):
+            place.symlink_to(program)
+
+
+def _interpreter_details(interpreter: Interpreter) -> dict[str, Any]:
+    done = _run_interpreter([interpreter.path, "-E", "-s", "-c", _DETAILS_PROGRAM], interpreter)
+    try:
+        about: dict[str, Any] = json.loads(done.stdout)
+    except ValueError as error:
+        raise BuildError(f"{interpreter} does not run", detail=done.stdout.strip()) from error
+    return about
+
+
+def _add_setuptools(bundled: Path, packages: Path) -> None:
+    """Unpack the setuptools that came with the interpreter.
+
+    Up to Python 3.11 every environment and every base image has it, and models of those years
+    import its pkg_resources without asking for it.
+    """
+    for wheel in bundled.glob("setuptools-*-py3-none-any.whl"):
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(packages)
+
+
+def _upgrade_pip(folder: Path, progress: pip.Progress) -> None:
+    python = str(folder / "bin" / "python")
+    words = [python, "-I", "-m", "pip", "install", "--quiet", "--upgrade", _PIP_FOR_OLD_PYTHON]
+    try:
+        pip.run_pip(words, "pip cannot be renewed", progress, str(folder))
+    except BuildError:
+        # Offline, perhaps. What is there may do; if not, the next step says so in pip's words.
+        progress("pip could not be renewed; going on with the one that is there")
+
+
+def _run_interpreter(
+    command: list[str], interpreter: Interpreter
+) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=pip.pip_environment(),
+            timeout=_VENV_TIMEOUT_SECONDS,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise BuildError(f"cannot make an environment with {interpreter}: {error}") from error
+
+
+_FORMAT = 1
+_COMPLETE_MARK = "complete.json"
+
+
+def ensure_environment(
+    interpreter: Interpreter, requirements: Requirements, progress: Progress
+) -> Path | None:
+    """The Python of an environment that has what is required; None when nothing is.
+
+    When the environment is there, neither network nor pip is touched. Raises `BuildError` with
+    pip's own words in `detail`.
+    """
+    if not requirements.steps:
+        return None
+    folder = _environment_folder(interpreter, requirements)
+    base = None
+    third_party = published_requirements(requirements)
+    if third_party is not None and not _is_complete(folder):
+        base = _ensure_folder(
+            _environment_folder(interpreter, third_party), interpreter, third_party, progress
+        )
+    return _ensure_folder(folder, interpreter, requirements, progress, base) / "bin" / "python"
+
+
+def _environment_folder(interpreter: Interpreter, requirements: Requirements) -> Path:
+    return data_dir() / "environments" / _environment_key(interpreter, requirements)
+
+
+def _ensure_folder(
+    folder: Path,
+    interpreter: Interpreter,
+    requirements: Requirements,
+    progress: Progress,
+    base: Path | None = None,
+) -> Path:
+    """Return the folder of the environment; if it is created, it extends `base`."""
+    count = len(requirements.packages)
+    packages = f"{count} package{'' if count == 1 else 's'}"
+    if _is_complete(folder):
+        progress(f"environment with {packages} is there already")
+        return folder
+
+    def wait(holder: Holder) -> None:
+        progress(f"waiting for {holder}, which makes the same environment")
+
+    with hold(folder.with_suffix(".lock"), "made", wait):
+        if not _is_complete(folder):
+            for warning in requirements.warnings:
+                progress(f"warning: {warning}")
+            progress(f"making an environment with {packages} for Python {interpreter.number}")
+            try:
+                _create(folder, interpreter, requirements, progress, base)
+            except OSError as error:
+                trees.discard(folder)
+                raise BuildError(f"cannot write {folder}: {error.strerror}") from error
+            except BaseException:
+                trees.discard(folder)
+                raise
+    return folder
+
+
+@contextmanager
+def keep_environments() -> Iterator[None]:
+    """Inside, no environment is removed: for whoever has one that is not on record yet."""
+    with _prune_lock(fcntl.LOCK_SH):
+        yield
+
+
+def prune_environments(used: Callable[[], Collection[Path]]) -> None:
+    """Remove the environments whose Python is not among the used ones.
+
+    While somebody is in `kept` nothing is removed, and `used` is asked when nobody is.
+    """
+    with suppress(BlockingIOError), _prune_lock(fcntl.LOCK_EX | fcntl.LOCK_NB):
+        folders = {path.parent.parent for path in used()}
+        folders |= {base for folder in folders if (base := _base_folder(folder)) is not None}
+        for mark in (data_dir() / "environments").glob(f"*/{_COMPLETE_MARK}"):
+            if mark.parent not in folders:
+                # Without its mark it counts for nothing, should the rest survive.
+                mark.unlink(missing_ok=True)
+                trees.discard(mark.parent)
+                mark.parent.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def unused_environments(used: Collection[Path]) -> list[Path]:
+    """List the folders of the environments whose Python is not in `used`."""
+    folders = {path.parent.parent for path in used}
+    marks = (data_dir() / "environments").glob(f"*/{_COMPLETE_MARK}")
+    return sorted(mark.parent for mark in marks if mark.parent not in folders)
+
+
+@contextmanager
+def _prune_lock(operation: int) -> Iterator[None]:
+    path = make_private(data_dir() / "environments") / "gate"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, operation)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _environment_key(interpreter: Interpreter, requirements: Requirements) -> str:
+    known: dict[Path, str] = {}
+    steps = []
+    for step in requirements.steps:
+        for source in (*step.sources, *step.links):
+            known.setdefault(source, _source_hash(source))
+        texts = [*step.arguments, "", *step.requirements, "", *step.constraints]
+        # A path differs from revision to revision; what lies there says more.
+        for source, digest in sorted(known.items(), reverse=True):
+            texts = [text.replace(str(source), digest) for text in texts]
+        steps.append([step.verb, *texts])
+    parts = [_FORMAT, interpreter.path, interpreter.version, interpreter.asked, steps]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def _source_hash(source: Path) -> str:
+    if source.is_dir():
+        return tree_hash(scan_folder(source))
+    with source.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_complete(folder: Path) -> bool:
+    # bin/python is a link: it breaks when the interpreter it was made from is removed.
+    if not (folder / _COMPLETE_MARK).is_file() or not os.access(folder / "bin" / "python", os.X_OK):
+        return False
+    base = _base_folder(folder)
+    return base is None or _is_complete(base)
+
+
+def _base_folder(folder: Path) -> Path | None:
+    """Return the environment that this one extends, or None."""
+    try:
+        name = json.loads((folder / _COMPLETE_MARK).read_text(encoding="utf-8")).get("base")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return folder.with_name(str(name)) if name else None
+
+
+def _create(
+    folder: Path,
+    interpreter: Interpreter,
+    requirements: Requirements,
+    progress: Progress,
+    base: Path | None,
+) -> None:
+    if folder.exists():
+        trees.remove(folder)
+    make_private(folder.parent)
+    create_venv(folder, interpreter, progress)
+    if base is not None:
+        extend_venv(folder, base)
+    command = pip.pip_command(str(folder / "bin" / "python"), interpreter)
+    for number, step in enumerate(requirements.steps):
+        _run_step(folder, number, step, command, progress)
+    about: dict[str, Any] = {
+        "interpreter": str(interpreter),
+        "packages": list(requirements.packages),
+        "base": base.name if base is not None else "",
+    }
+    text = pip.redact_urls(json.dumps(about, indent=1))
+    (folder / _COMPLETE_MARK).write_text(text, encoding="utf-8")
+
+
+def _run_step(
+    folder: Path, number: int, step: PipStep, command: list[str], progress: Progress
+) -> None:
+    if step.verb == "uninstall":
+        words = ["uninstall", "-y", *step.arguments]
+        pip.run_pip(
+            [*command, *words], f"{step.place}: pip cannot uninstall", progress, str(folder)
+        )
+        return
+    copies = folder / "sources"
+    texts = [list(step.arguments), list(step.requirements), list(step.constraints)]
+    for index, source in enumerate(step.sources):
+        copy = _copy_source(source, copies / str(index))
+        texts = [[text.replace(str(source), str(copy)) for text in part] for part in texts]
+    arguments, *files = texts
+    written = {}
+    for option, lines, given in zip(
+        ("-r", "-c"), files, (step.requirements, step.constraints), strict=True
+    ):
+        if lines:
+            path = folder / f"pip-{number}{option}.txt"
+            # It may name an index with a password, and other users may read the environment.
+            path.touch(mode=0o600)
+            path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            arguments += [option, str(path)]
+            written[str(path)] = [step.places.get(line, step.place) for line in given]
+    what = f"{step.place}: packages cannot be installed"
+    pip.run_pip([*command, "install", *arguments], what, progress, str(folder), written)
+    trees.discard(copies)
+
+
+def _copy_source(source: Path, place: Path) -> Path:
+    """A copy to build from: a build writes beside its source, which must stay as it is."""
+    place.mkdir(parents=True)
+    copy = place / source.name
+    if source.is_file():
+        return Path(shutil.copyfile(source, copy))
+    ignored = shutil.ignore_patterns(".git", "__pycache__", "*.pyc")
+    shutil.copytree(source, copy, symlinks=True, ignore=ignored)
+    for path in copy.rglob("*"):
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode | stat.S_IWUSR)
+    return copy

@@ -1,0 +1,406 @@
+"""The build context: the folder that an engine builds from.
+
+    artifacts/runtime.tar       the runtime of fnbuild
+    artifacts/requirements.tar  the requirements.txt of the code, with the files that it names
+    artifacts/large.tar         files of the code of 1 MiB and more
+    artifacts/config.tar        the processor's configuration
+    artifacts/code.tar          all other code
+    handler/                    the code once more, for directives that copy from it as in Nuclio
+
+The runtime is a tree that is the same for every function:
+
+    fnbuild/fnbuild/        the package, as far as it runs beside handlers     -> /opt/fnbuild
+    fnbuild/sdk/RELEASE/    nuclio_sdk; workers choose a release by their Python
+    processor               the program                                        -> /usr/local/bin
+
+Equal content gives equal archives, so that engines and registries keep one layer. A COPY of a
+folder would not: BuildKit gives its folders the time of the build. An archive has an entry for
+every folder, including parent folders of the files.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+import fnbuild
+from fnbuild import trees
+from fnbuild.builder import sdk
+from fnbuild.builder.directives import CODE_FOLDER, Directive, build_directives
+from fnbuild.builder.image import dockerfile, dockerignore
+from fnbuild.builder.image.probe import ImageFolders, ImagePython, ImagePythons
+from fnbuild.builder.requirements import FlatRequirements
+from fnbuild.builder.staging import printable_path
+from fnbuild.errors import BuildError
+from fnbuild.spec.redact import redacted
+from fnbuild.spec.source import MAX_BYTES
+from fnbuild.spec.types import Function, Raw
+
+RUNTIME_FOLDER = "/opt/fnbuild"
+"""Where the tree lies in an image."""
+
+FILE_TIMESTAMP = 315532800
+"""The time of every file that fnbuild puts into an image: 1980 began, and zip files with it."""
+
+_RUNTIME_PACKAGES = ("runtime", "vision")
+_SDK_PACKAGE = "nuclio_sdk"
+
+# Linux before 5.1 reads so many bytes of a script's first line, the end of the line among them.
+_MAX_SHEBANG_BYTES = 127
+
+# -I and -S: nothing of the container's environment, user or site-packages gets in, which belong to
+# the handler. A virtual environment as they were made until 2020 finds its standard library by its
+# site module alone.
+_PROCESSOR_SCRIPT = f"""\
+import os
+import sys
+
+if os.path.exists(os.path.join(os.path.dirname(os.__file__), "orig-prefix.txt")):
+    import site
+
+    site.main()
+sys.path.insert(0, "{RUNTIME_FOLDER}")
+if sys.argv[1:] == ["--health"]:
+    from fnbuild.runtime.health import main
+else:
+    import signal
+
+    # The first process of a container ignores signals that it does not handle.
+    signal.signal(signal.SIGTERM, lambda number, frame: os._exit(128 + number))
+    from fnbuild.runtime.container import main
+sys.exit(main())
+"""
+
+
+def write_runtime(
+    destination: Path,
+    python: ImagePython,
+    handler: ImagePython | None = None,
+    offline: bool = False,
+) -> None:
+    """Make `destination`/fnbuild and `destination`/processor.
+
+    `python` runs the processor. `handler` is the Python of the workers when it is another one: an
+    image with Python 3.6 gets the nuclio_sdk for that besides. `offline` forbids to fetch it.
+
+    Raises `BuildError` when a release of nuclio_sdk cannot be had.
+    """
+    home = destination / "fnbuild"
+    package = Path(fnbuild.__file__).parent
+    _copy_file(package / "__init__.py", home / "fnbuild" / "__init__.py")
+    for part in _RUNTIME_PACKAGES:
+        _copy_sources(package / part, home / "fnbuild" / part)
+    for folder in _sdk_folders(handler or python, offline):
+        _copy_sources(folder / _SDK_PACKAGE, home / "sdk" / folder.name / _SDK_PACKAGE)
+    path = python.path
+    if _unfit_for_shebang(path):
+        path = f"{RUNTIME_FOLDER}/python"
+        os.symlink(python.path, home / "python")
+    _write_file(destination / "processor", os.fsencode(_shebang(path) + _PROCESSOR_SCRIPT))
+    (destination / "processor").chmod(0o755)
+    _normalize(destination / "processor")
+    _normalize(home)
+
+
+def _sdk_folders(handler: ImagePython, offline: bool) -> list[Path]:
+    """The newest release always: the interpreter can be chosen anew when the image is deployed."""
+    newest = sdk.ensure_sdk_for_version((3, 7, 0))
+    return (
+        [newest]
+        if handler.version >= (3, 7)
+        else [sdk.ensure_sdk_for_version(handler.version, offline), newest]
+    )
+
+
+def _shebang(path: str) -> str:
+    return f"#!{path} -IS\n"
+
+
+def _unfit_for_shebang(path: str) -> bool:
+    """Whether the kernel could not read the interpreter's path in the first line of a script."""
+    return len(os.fsencode(_shebang(path))) > _MAX_SHEBANG_BYTES or any(map(str.isspace, path))
+
+
+def _copy_sources(source: Path, target: Path) -> None:
+    for path in sorted(source.rglob("*.py")):
+        _copy_file(path, target / path.relative_to(source))
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    _write_file(target, source.read_bytes())
+
+
+def _write_file(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    path.chmod(0o644)
+
+
+def _normalize(top: Path) -> None:
+    """Give folders their mode and everything its time; what is inside a folder comes first."""
+    for path in (*sorted(top.rglob("*"), reverse=True), top):
+        if path.is_dir() and not path.is_symlink():
+            path.chmod(0o755)
+        os.utime(path, (FILE_TIMESTAMP, FILE_TIMESTAMP), follow_symlinks=False)
+
+
+ArchiveEntry = tuple[str, Path | bytes]
+"""A path in the image, and the file, link or folder that is to be there, or a file's bytes."""
+
+_BUFFER_BYTES = 1 << 20
+
+
+def write_archive(
+    file: Path, entries: Iterable[ArchiveEntry], there: ImageFolders | None = None
+) -> None:
+    """Write an archive of files, links and folders by their absolute paths in the image.
+
+    Everything is root's; modes are 0755 and, for files that nobody may execute, 0644. `there` are
+    the folders that the image has, which stay as they are.
+    """
+    known = there or ImageFolders()
+    given = {known.real(path).lstrip("/"): source for path, source in entries}
+    folders = {str(one) for path in given for one in PurePosixPath(path).parents} - {"."}
+    # Names are bytes, whatever their encoding is; this format keeps them.
+    with tarfile.TarFile(
+        file, "w", format=tarfile.GNU_FORMAT, copybufsize=_BUFFER_BYTES
+    ) as archive:
+        for path in sorted({*given, *folders}, key=os.fsencode):
+            _add_entry(archive, path, given.get(path), known)
+
+
+def _add_entry(
+    archive: tarfile.TarFile, path: str, source: Path | bytes | None, known: ImageFolders
+) -> None:
+    entry = tarfile.TarInfo(path)
+    entry.mtime = FILE_TIMESTAMP
+    entry.mode = 0o755
+    if isinstance(source, bytes):
+        entry.mode, entry.size = 0o644, len(source)
+        archive.addfile(entry, io.BytesIO(source))
+    elif source is None or (source.is_dir() and not source.is_symlink()):
+        entry.type = tarfile.DIRTYPE
+        entry.uid, entry.gid, entry.mode = known.owners.get(f"/{path}", (0, 0, 0o755))
+        archive.addfile(entry)
+    elif source.is_symlink():
+        entry.type, entry.mode, entry.linkname = tarfile.SYMTYPE, 0o777, os.readlink(source)
+        archive.addfile(entry)
+    else:
+        with source.open("rb") as content:
+            about = os.fstat(content.fileno())
+            entry.mode = 0o755 if about.st_mode & 0o100 else 0o644
+            entry.size = about.st_size
+            archive.addfile(entry, content)
+
+
+LARGE_FILE_BYTES = 1 << 20
+CONFIG_PATHS = ("/etc/nuclio/config/processor/processor.json", f"{RUNTIME_FOLDER}/processor.json")
+"""Where the processor looks for its configuration, in this order."""
+
+PROGRAM_PATH = "/usr/local/bin/processor"
+
+_CONFIG_NAME = "function.yaml"
+_CONFIG_SUFFIXES = (".yaml", ".yml")
+_REQUIREMENTS = "requirements.txt"
+_WHITEOUT = ".wh."
+"""How names begin by which a layer takes files of the layers below away (OCI image format)."""
+
+
+class BuildContext:
+    """The folder, made in two steps: user's lines before the code may read `handler/` already.
+
+    `large`: there are large files; `warnings` are for the user.
+    """
+
+    def __init__(self, folder: Path, function: Function, code: Path) -> None:
+        """Lay out what the user's lines may read. `folder` is there and empty.
+
+        `code` is a staged copy. Raises `BuildError` when something cannot be written or be in an
+        image, `InputError` for a `.dockerignore` that cannot be understood.
+        """
+        self._folder = folder
+        self._code = code
+        self.warnings: list[str] = []
+        try:
+            self._paths = self._kept(function)
+            large = {path for path in self._paths if _is_large(code / path)}
+            self._large = [path for path in self._paths if path in large]
+            self._small = [path for path in self._paths if path not in large]
+            self._redacted = _redacted_configs(code, self._paths)
+            if _copies_from_context(function):
+                _copy_code(folder / "handler", code, self._paths, self._redacted)
+        except OSError as error:
+            raise _write_error(error, folder) from error
+
+    @property
+    def large(self) -> bool:
+        return bool(self._large)
+
+    def fill(self, config: Raw, pythons: ImagePythons, *, offline: bool = False) -> None:
+        """Write the archives, in place of earlier ones.
+
+        `config` is the processor's configuration, `pythons` those of the image before the code.
+        """
+        there = pythons.folders
+        text = json.dumps(config, indent=1, sort_keys=True) + "\n"
+        try:
+            (self._folder / dockerfile.CODE_ARCHIVE).parent.mkdir(exist_ok=True)
+            self._pack(dockerfile.CODE_ARCHIVE, self._small, there)
+            if self._large:
+                self._pack(dockerfile.LARGE_FILES_ARCHIVE, self._large, there)
+            if (self._code / _REQUIREMENTS).is_file():
+                self._pack(dockerfile.REQUIREMENTS_ARCHIVE, _requirement_paths(self._code), there)
+            copies = [(path, text.encode()) for path in CONFIG_PATHS]
+            write_archive(self._folder / dockerfile.CONFIG_ARCHIVE, copies, there)
+            self._add_runtime(pythons, offline)
+        except OSError as error:
+            raise _write_error(error, self._folder) from error
+
+    def _pack(self, name: str, paths: list[str], there: ImageFolders) -> None:
+        sources = [self._redacted.get(path, self._code / path) for path in paths]
+        entries = [
+            (f"{CODE_FOLDER}/{path}", each) for path, each in zip(paths, sources, strict=True)
+        ]
+        write_archive(self._folder / name, entries, there)
+
+    def _add_runtime(self, pythons: ImagePythons, offline: bool) -> None:
+        with tempfile.TemporaryDirectory(
+            dir=self._folder.parent, prefix=f"{os.getpid()}-"
+        ) as temporary:
+            top = Path(temporary)
+            write_runtime(top, pythons.processor, pythons.handler, offline)
+            home = top / "fnbuild"
+            entries = [(f"{RUNTIME_FOLDER}/{path}", home / path) for path in _relative_paths(home)]
+            entries += [(RUNTIME_FOLDER, home), (PROGRAM_PATH, top / "processor")]
+            write_archive(self._folder / dockerfile.RUNTIME_ARCHIVE, entries, pythons.folders)
+
+    def _kept(self, function: Function) -> list[str]:
+        """Relative paths of what belongs into the image."""
+        rules = dockerignore.read_dockerignore(self._code)
+        module = function.spec.handler.partition(":")[0].replace(".", "/")
+        needed = (_CONFIG_NAME, f"{module}.py", f"{module}/__init__.py")
+        kept = []
+        for path in _relative_paths(self._code):
+            if rules.ignores(path):
+                if path not in needed:
+                    continue
+                self.warnings.append(
+                    f"{dockerignore.DOCKERIGNORE} leaves out {printable_path(path)}, which the"
+                    " function needs; it is copied"
+                )
+            if f"/{_WHITEOUT}" in f"/{path}":
+                raise BuildError(
+                    f"{printable_path(path)} cannot be in an image: to engines, a name that begins"
+                    f" with {_WHITEOUT} says that another file is deleted",
+                    hint=f"rename it, or name it in {dockerignore.DOCKERIGNORE}",
+                )
+            kept.append(path)
+        return kept
+
+
+def _relative_paths(folder: Path) -> list[str]:
+    """Relative paths of all files, links and folders, each folder before what is in it."""
+    found: list[str] = []
+    for place, folders, files in trees.walk(folder):
+        inside = os.path.relpath(place, folder)
+        found += [name if inside == "." else f"{inside}/{name}" for name in (*folders, *files)]
+    return sorted(found, key=os.fsencode)
+
+
+def _is_large(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink() and path.stat().st_size >= LARGE_FILE_BYTES
+
+
+def _requirement_paths(code: Path) -> list[str]:
+    """The requirements with what their lines name: they install before the code is there."""
+    root = code.resolve()
+    flat = FlatRequirements(root)
+    try:
+        flat.read(root / _REQUIREMENTS)
+        sources = [*flat.files, *flat.sources]
+    except BuildError:
+        # Whoever installs them hears of that; nobody may want to.
+        sources = [root / _REQUIREMENTS]
+    found = {_REQUIREMENTS}
+    for source in sources:
+        inside = os.path.relpath(source, root)
+        found |= {
+            inside,
+            *(os.path.normpath(f"{inside}/{path}") for path in _relative_paths(source)),
+        }
+    return sorted(found - {"."})
+
+
+def _copies_from_context(function: Function) -> bool:
+    """Whether a line of the user's may read `handler/`."""
+    both = build_directives(function.spec.build)
+    return any(_reads_context(one) for one in (*both.pre_copy, *both.post_copy))
+
+
+def _reads_context(one: Directive) -> bool:
+    if one.kind == "RUN":
+        return "--mount" in one.value
+    return one.kind in ("COPY", "ADD", "ONBUILD") and "--from=" not in one.value
+
+
+def _redacted_configs(code: Path, paths: list[str]) -> dict[str, bytes]:
+    """Configuration files that hold secrets, as they go into the image: without them.
+
+    Beside the one that is used lie others, as a rule: its original, and those of variants.
+    """
+    found = {}
+    for path in paths:
+        file = code / path
+        if "/" in path or file.suffix not in _CONFIG_SUFFIXES or not file.is_file():
+            continue
+        with file.open("rb") as opened:
+            data = opened.read(MAX_BYTES + 1)
+        left = redacted(data, path)
+        if left != data:
+            found[path] = left
+    return found
+
+
+def _copy_code(handler: Path, code: Path, paths: list[str], others: dict[str, bytes]) -> None:
+    """The code as a folder; `others` are files with other bytes than the staged ones.
+
+    Large files are links to those: they may be very large.
+    """
+    handler.mkdir()
+    for path in paths:
+        source, target = code / path, handler / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_symlink():
+            target.symlink_to(os.readlink(source))
+        elif source.is_dir():
+            target.mkdir(exist_ok=True)
+        elif path in others:
+            target.write_bytes(others[path])
+            target.chmod(0o644)
+        elif not (_is_large(source) and _hardlink(source, target)):
+            shutil.copyfile(source, target)
+            target.chmod(0o755 if source.stat().st_mode & 0o100 else 0o644)
+    for path in (".", *_relative_paths(handler)):
+        if (handler / path).is_dir() and not (handler / path).is_symlink():
+            (handler / path).chmod(0o755)
+
+
+def _hardlink(source: Path, target: Path) -> bool:
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        return False  # on another file system, or on one without links
+    return True
+
+
+def _write_error(error: OSError, folder: Path) -> BuildError:
+    return BuildError(
+        f"cannot write the build context {folder}: {error.strerror}",
+        hint="free some space, or set FNBUILD_DATA_DIR to a directory on another disk",
+    )

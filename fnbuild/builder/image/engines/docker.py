@@ -1,0 +1,103 @@
+"""docker: its command line finds the engine by DOCKER_HOST, a context or the usual socket.
+
+With BuildKit from engines of 23 on, as Docker itself; DOCKER_BUILDKIT decides when it is set.
+Clients before 23 bring the protocol of BuildKit, and need a server of 18.09 or later; newer ones
+leave it to the buildx plugin, without which they build in the classic way.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+from fnbuild.builder.image.engine import HistoryEntry, Progress
+from fnbuild.builder.image.engines.build_output import BuildKitOutput, BuildOutput, ClassicOutput
+from fnbuild.builder.image.engines.command_line import CommandLineEngine
+from fnbuild.builder.image.engines.errors import engine_error, require_program
+
+_DIGEST = re.compile(r"\bdigest: (sha256:[0-9a-f]{64})\b")
+_FIRST_WITH_BUILDKIT = (18, 9)
+# The BuildKit of 20.10 ends the whole engine now and then, when two builds of the same thing meet.
+_FIRST_BY_DEFAULT = (23,)
+_FIRST_WITH_BUILDX = (23, 0)
+_FIRST_WITH_HEREDOCS = (23, 0)
+"""The first engine whose own Dockerfile frontend is 1.4 or later."""
+
+_FALSE = ("0", "f", "F", "false", "False", "FALSE")
+
+
+@dataclass(frozen=True, slots=True)
+class _Versions:
+    client: tuple[int, ...]
+    server: tuple[int, ...]
+
+
+class Docker(CommandLineEngine):
+    name = "docker"
+
+    def check(self) -> None:
+        _ = self._versions
+
+    @property
+    def heredocs(self) -> bool:
+        return self.buildkit and self._versions.server >= _FIRST_WITH_HEREDOCS
+
+    @cached_property
+    def buildkit(self) -> bool:
+        """Whether BuildKit builds."""
+        asked = os.environ.get("DOCKER_BUILDKIT", "")
+        if asked:
+            return asked not in _FALSE
+        return self._versions.server >= _FIRST_BY_DEFAULT and self.has_buildkit
+
+    @cached_property
+    def has_buildkit(self) -> bool:
+        """Whether client and server can build with it."""
+        if self._versions.client < _FIRST_WITH_BUILDX:
+            return self._versions.server >= _FIRST_WITH_BUILDKIT
+        return self._call("buildx", "version").status == 0
+
+    def history(self, reference: str) -> list[HistoryEntry]:
+        words = ("history", "--no-trunc", "--human=false", "--format", "{{json .}}", reference)
+        out = self._do(f"the image {reference} cannot be read", *words)
+        lines = [json.loads(line) for line in out.splitlines() if line.strip()]
+        return [HistoryEntry(int(line["Size"]), line["CreatedBy"]) for line in lines]
+
+    def push(self, reference: str, progress: Progress) -> str:
+        what = f"the image {reference} cannot be pushed"
+        lines = self._transfer(["push", reference], what, reference, progress)
+        digests = [match[1] for line in lines if (match := _DIGEST.search(line))]
+        return digests[-1] if digests else ""
+
+    @cached_property
+    def _versions(self) -> _Versions:
+        require_program(self.program)
+        done = self._call("version", "--format", "{{json .}}")
+        raw = json.loads(done.out) if done.out.startswith("{") else {}
+        if done.status != 0 or not raw.get("Server"):
+            raise engine_error("docker does not answer", done.err, engine=self.name)
+        client, server = raw["Client"]["Version"], raw["Server"]["Version"]
+        return _Versions(_parse_version(client), _parse_version(server))
+
+    def _steps(self, text: str, progress: Progress, *, offline: bool) -> BuildOutput:
+        return (BuildKitOutput if self.buildkit else ClassicOutput)(text, progress, offline=offline)
+
+    def _build_words(self) -> list[str]:
+        if not self.buildkit:
+            return ["build", "--force-rm"]
+        # A builder in a container of its own keeps what it built unless it is told otherwise.
+        load = ["--load"] if self._versions.client >= _FIRST_WITH_BUILDX else []
+        return ["build", "--progress", "plain", *load]
+
+    def _environment(self) -> dict[str, str]:
+        building = {"DOCKER_CLI_HINTS": "false", "BUILDX_NO_DEFAULT_ATTESTATIONS": "1"}
+        if "buildkit" in self.__dict__:
+            building["DOCKER_BUILDKIT"] = "1" if self.buildkit else "0"
+        return building
+
+
+def _parse_version(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])

@@ -1,0 +1,204 @@
+"""What a function's configuration says about its image, without reading or running anything.
+
+A `Recipe` determines the Dockerfile, a `BuildRequest` the options of the engine: network, timeout,
+arguments and flags.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast, get_args
+
+from fnbuild.builder.directives import Directive, build_directives
+from fnbuild.builder.image.engine import BuildNetwork, BuildRequest
+from fnbuild.builder.image.references import parse_reference
+from fnbuild.errors import BuildError, InputError, UsageError
+from fnbuild.spec.function_rules import VERBS
+from fnbuild.spec.hints import meant
+from fnbuild.spec.quantities import duration
+from fnbuild.spec.source import shown
+from fnbuild.spec.types import Build, Function
+
+_TIMEOUT_SECONDS = 3600
+_NETWORK_VARIABLE = "NUCLIO_DOCKER_BUILD_NETWORK"
+
+
+def create_request(build: Build, context: Path, dockerfile: Path) -> BuildRequest:
+    """The request, without tags and labels. `UsageError` for a network that nobody knows."""
+    return BuildRequest(
+        context=context,
+        dockerfile=dockerfile,
+        tags=(),
+        args={name: value for name, value in build.args.items() if value},
+        no_cache=build.no_cache,
+        network=_network(build),
+        flags=tuple(build.flags),
+        timeout=_timeout(build),
+        pull=not (build.no_base_images_pull or build.offline),
+    )
+
+
+def _network(build: Build) -> BuildNetwork:
+    """The network of RUN lines; the variable is Nuclio's (pkg/dockerclient/shell.go)."""
+    if build.offline:
+        return "none"
+    asked = os.environ.get(_NETWORK_VARIABLE) or "default"
+    for known in get_args(BuildNetwork):
+        if asked == known:
+            return cast(BuildNetwork, known)
+    raise UsageError(
+        f"{_NETWORK_VARIABLE}={asked} is no network of a build",
+        hint=f"one of: {', '.join(get_args(BuildNetwork))}",
+    )
+
+
+def _timeout(build: Build) -> float | None:
+    """Nuclio's limit (pkg/processor/build/builder.go): an hour, none where it is not above 0."""
+    seconds = build.build_timeout_seconds
+    if seconds is None:
+        return _TIMEOUT_SECONDS
+    return float(seconds) if seconds > 0 else None
+
+
+DEFAULT_SHELL = ("/bin/sh", "-c")
+"""What runs the text of a RUN where neither image nor function says otherwise."""
+
+# Nuclio asks each second. Asking starts an interpreter in the image, which would keep a core busy
+# for some percent of every second beside the model.
+_HEALTH_SECONDS = 10
+_MIN_HEALTH_SECONDS = 0.001
+_ARGUMENT_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+# Every builder knows these without an ARG, and then keeps their values, which often hold a
+# password, out of the image's history and of the cache's keys.
+_PROXIES = frozenset(
+    name
+    for proxy in ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
+    for name in (proxy, proxy.lower())
+)
+# The release of Nuclio whose builder is followed here.
+_NUCLIO_LABEL = "1.14.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything that decides over a Dockerfile.
+
+    `args` are names and defaults; a name without a default gets its value from the engine's build
+    arguments and from nowhere else. `health_interval` is a Go duration. `shell` is that of the base
+    image. `heredocs`: the engine understands them. `requirements` is the path, below the code, of a
+    requirements.txt that no line of the user's installs. `large`: large files have a layer of their
+    own.
+    """
+
+    base: str
+    args: tuple[tuple[str, str], ...] = ()
+    pre_copy: tuple[Directive, ...] = ()
+    post_copy: tuple[Directive, ...] = ()
+    health_interval: str = f"{_HEALTH_SECONDS}s"
+    shell: tuple[str, ...] = DEFAULT_SHELL
+    heredocs: bool = False
+    requirements: str | None = None
+    large: bool = False
+
+
+def create_recipe(  # noqa: PLR0913 - one keyword for each thing that others find out
+    function: Function,
+    base: str,
+    *,
+    shell: Sequence[str] = (),
+    heredocs: bool = False,
+    requirements: str | None = None,
+    large: bool = False,
+    architecture: str = "amd64",
+) -> Recipe:
+    """The recipe of a function on a base image.
+
+    `shell` is what the base image says, empty for the usual one; `architecture` is the engine's, as
+    Docker names it. Raises `BuildError` with the place of a directive that cannot stand in a
+    Dockerfile, `InputError` for other values.
+    """
+    parse_reference(base, "spec.build.baseImage")
+    both = build_directives(function.spec.build)
+    for directive in (*both.pre_copy, *both.post_copy):
+        _check_directive(directive)
+    text = "\n".join(one.value for one in (*both.pre_copy, *both.post_copy))
+    return Recipe(
+        base,
+        _build_arguments(function, text, architecture),
+        both.pre_copy,
+        both.post_copy,
+        _health_interval(function),
+        tuple(shell) or DEFAULT_SHELL,
+        heredocs,
+        requirements,
+        large,
+    )
+
+
+def _check_directive(directive: Directive) -> None:
+    kind, place = directive.kind, directive.place
+    if kind == "FROM":
+        raise BuildError(
+            f"{place}: FROM cannot stand in a directive, since the code goes into one image",
+            hint="spec.build.baseImage names the base; `COPY --from=IMAGE` takes files of another",
+        )
+    if kind not in VERBS:
+        raise BuildError(
+            f"{place}: {shown(kind)} is not a Dockerfile verb", hint=meant(kind, VERBS)
+        )
+    if not directive.value.strip():
+        raise BuildError(f"{place}: {kind} without a value")
+
+
+def _build_arguments(
+    function: Function, text: str, architecture: str
+) -> tuple[tuple[str, str], ...]:
+    """Names and defaults in order, as Nuclio gives them; one with an empty value is dropped.
+
+    What Nuclio sets by itself, and proxies, stand there only when a directive mentions them: an ARG
+    is part of the cache's key of every RUN behind it.
+    """
+    given = function.spec.build.args
+    own = {
+        "NUCLIO_LABEL": _NUCLIO_LABEL,
+        "NUCLIO_ARCH": architecture,
+        "NUCLIO_BUILD_LOCAL_HANDLER_DIR": "handler",
+        "NUCLIO_BUILD_OFFLINE": "true" if function.spec.build.offline else "",
+    }
+    found = {}
+    for name, value in given.items():
+        if not _ARGUMENT_NAME.match(name):
+            raise InputError(
+                f"spec.build.args: {shown(name)} cannot be the name of a build argument",
+                hint="letters, digits and '_' make a name; it does not start with a digit",
+            )
+        if value and (name not in _PROXIES or _is_mentioned(name, text)):
+            found[name] = ""
+    for name, value in own.items():
+        if value and name not in given and _is_mentioned(name, text):
+            found[name] = value
+    return tuple(sorted(found.items()))
+
+
+def _is_mentioned(name: str, text: str) -> bool:
+    return re.search(rf"(?<!\w){name}(?!\w)", text) is not None
+
+
+def _health_interval(function: Function) -> str:
+    """`healthCheckInterval` of the platform's attributes, a Go duration; numbers fail in Nuclio."""
+    key = "spec.platform.attributes.healthCheckInterval"
+    given = function.spec.platform.attributes.get("healthCheckInterval")
+    if given is None or given == "":
+        return f"{_HEALTH_SECONDS}s"
+    text = str(given).strip()
+    try:
+        seconds = duration(text)
+    except ValueError as error:
+        raise InputError(f"{key}: {error}") from error
+    if seconds < _MIN_HEALTH_SECONDS:
+        raise InputError(f"{key}: {text} is too short; Docker takes 1ms and more")
+    return text

@@ -1,0 +1,405 @@
+"""A client for a registry's HTTP API (OCI Distribution), and the builds that fnbuild pushed there.
+
+Engines push and pull the images. This client does what engines have no command for: list tags,
+read and delete manifests. It uses the engines' logins, from the files or credential helpers of
+docker and podman.
+
+A registry deletes manifests, not tags, and all tags of a manifest are deleted with it. So a build
+is removed only if no other tag, which may be a user's own, refers to it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+import re
+import ssl
+import subprocess
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fnbuild.builder.image import references
+from fnbuild.builder.image.references import DEFAULT_REGISTRY, is_loopback, registry_of
+from fnbuild.errors import InputError, UnavailableError
+
+_HELPER_SECONDS = 30.0
+_HUB_KEY = "https://index.docker.io/v1/"
+_HUB_NAMES = ("docker.io", "registry-1.docker.io", "index.docker.io")
+# The user name with which a helper marks an identity token.
+_TOKEN_USER = "<token>"  # noqa: S105 - the name of no password
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """A user name and password, or an `identity` token instead of both."""
+
+    username: str = ""
+    password: str = field(default="", repr=False)
+    identity: str = field(default="", repr=False)
+
+    @property
+    def basic(self) -> str:
+        """Return the value of an Authorization header."""
+        pair = f"{self.username}:{self.password}".encode()
+        return f"Basic {base64.b64encode(pair).decode()}"
+
+
+def find_login(registry: str) -> Login | None:
+    """Return the login that this user's engine would use for the registry, or None."""
+    names = (_HUB_KEY, *_HUB_NAMES) if registry in _HUB_NAMES else (registry,)
+    for file in _config_files():
+        config = _read_config(file)
+        for name in names:
+            if (login := _helper_login(config, name) or _stored_login(config, name)) is not None:
+                return login
+    return None
+
+
+def _config_files() -> list[Path]:
+    """Return the configuration files of docker and podman; the first with a login wins."""
+    configured = os.environ.get("REGISTRY_AUTH_FILE")
+    docker = os.environ.get("DOCKER_CONFIG")
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
+    files = [Path(configured)] if configured else []
+    files.append(Path(docker, "config.json") if docker else Path.home() / ".docker/config.json")
+    if runtime:
+        files.append(Path(runtime, "containers/auth.json"))
+    return files
+
+
+def _read_config(file: Path) -> dict[str, Any]:
+    try:
+        config = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _stored_login(config: dict[str, Any], name: str) -> Login | None:
+    logins = config.get("auths")
+    if not isinstance(logins, dict):
+        return None
+    for key in (name, f"https://{name}", f"http://{name}", f"https://{name}/v2/"):
+        entry = logins.get(key)
+        if not isinstance(entry, dict):
+            continue
+        if entry.get("identitytoken"):
+            return Login(identity=str(entry["identitytoken"]))
+        if entry.get("auth"):
+            return _decode_login(str(entry["auth"]))
+        if entry.get("username"):
+            return Login(str(entry["username"]), str(entry.get("password", "")))
+    return None
+
+
+def _decode_login(pair: str) -> Login | None:
+    try:
+        username, _, password = base64.b64decode(pair).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+    return Login(username, password.rstrip("\0"))
+
+
+def _helper_login(config: dict[str, Any], name: str) -> Login | None:
+    """Ask the credential helper for the login, as docker does."""
+    helpers = config.get("credHelpers")
+    helper = (helpers.get(name) if isinstance(helpers, dict) else None) or config.get("credsStore")
+    if not helper or "/" in str(helper):
+        return None
+    try:
+        done = subprocess.run(
+            [f"docker-credential-{helper}", "get"],
+            input=name,
+            capture_output=True,
+            text=True,
+            timeout=_HELPER_SECONDS,
+            check=False,
+        )
+        answer = json.loads(done.stdout) if done.returncode == 0 else {}
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return None
+    if not answer.get("Username"):
+        return None
+    if answer["Username"] == _TOKEN_USER:
+        return Login(identity=str(answer.get("Secret", "")))
+    return Login(str(answer["Username"]), str(answer.get("Secret", "")))
+
+
+_REQUEST_SECONDS = 20.0
+_MAX_RESPONSE_BYTES = 8 << 20
+_HUB_HOST = "registry-1.docker.io"
+_CERTIFICATES = Path("/etc/docker/certs.d")
+_MANIFEST_TYPES = (
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.oci.image.index.v1+json",
+)
+_CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
+_NEXT_PAGE = re.compile(r'<([^>]+)>;\s*rel="?next"?')
+_NOT_FOUND = 404
+_UNAUTHORIZED = 401
+# The specification has 405 for a registry without deletion; Docker Hub answers with other codes.
+_DELETION_REFUSED = frozenset({400, 403, 405, 501})
+
+
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """A repository of a registry, as in `registry.example.com:5000` and `team/faces`."""
+
+    registry: str
+    repository: str
+
+    def __str__(self) -> str:
+        return f"{self.registry}/{self.repository}"
+
+
+def repository_of(reference: str) -> Repository:
+    """Return the repository of an image name, which may have a tag and a digest."""
+    name = references.parse_reference(reference, "the image")["name"]
+    registry = registry_of(name)
+    bare = name.removeprefix(f"{registry}/")
+    if registry == DEFAULT_REGISTRY and "/" not in bare:
+        bare = f"library/{bare}"
+    return Repository(registry, bare)
+
+
+@dataclass(frozen=True, slots=True)
+class _RegistryResponse:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def json(self) -> dict[str, Any]:
+        try:
+            value = json.loads(self.body)
+        except ValueError:
+            return {}
+        return value if isinstance(value, dict) else {}
+
+
+class RegistryClient:
+    """One registry. Every method raises `UnavailableError` if it does not answer or refuses."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        host = _HUB_HOST if name == DEFAULT_REGISTRY else name
+        # As engines do by default: plain HTTP only for registries on this machine.
+        self._base = f"{'http' if is_loopback(name) else 'https'}://{host}"
+        self._authorization: dict[str, str] = {}
+        self._opener = _opener(name)
+
+    def digest(self, repository: str, reference: str) -> str:
+        """Return the digest of the manifest of a tag or digest, "" if there is none."""
+        answer = self._ask("HEAD", f"/v2/{repository}/manifests/{reference}", _MANIFEST_TYPES)
+        if answer.status == _NOT_FOUND:
+            return ""
+        self._expect(answer, repository, 200)
+        return answer.headers.get("docker-content-digest", "")
+
+    def image_id(self, repository: str, reference: str) -> str:
+        """Return the image id that engines use for a manifest, "" if there is none."""
+        manifest = self._manifest(repository, reference)
+        return str((manifest.get("config") or {}).get("digest", ""))
+
+    def labels(self, repository: str, reference: str) -> dict[str, str]:
+        """Return the labels of a manifest's image; none if it cannot be read."""
+        identity = self.image_id(repository, reference)
+        if not identity:
+            return {}
+        answer = self._ask("GET", f"/v2/{repository}/blobs/{identity}", ())
+        labels = (answer.json().get("config") or {}).get("Labels") if answer.status == 200 else None
+        return labels or {}
+
+    def tags(self, repository: str) -> list[str]:
+        """Return all tags of a repository; none if there is no such repository."""
+        return list(self._pages(f"/v2/{repository}/tags/list", "tags", repository))
+
+    def repositories(self) -> list[str]:
+        """Return the repositories of the registry, if it lists them."""
+        return list(self._pages("/v2/_catalog", "repositories", "its catalog"))
+
+    def delete(self, repository: str, digest: str) -> bool:
+        """Delete a manifest with all its tags; return False if the registry does not allow that."""
+        answer = self._ask("DELETE", f"/v2/{repository}/manifests/{digest}", ())
+        if answer.status in _DELETION_REFUSED:
+            return False
+        self._expect(answer, repository, 200, 202, _NOT_FOUND)
+        return True
+
+    def _manifest(self, repository: str, reference: str) -> dict[str, Any]:
+        answer = self._ask("GET", f"/v2/{repository}/manifests/{reference}", _MANIFEST_TYPES[:2])
+        if answer.status == _NOT_FOUND:
+            return {}
+        self._expect(answer, repository, 200)
+        return answer.json()
+
+    def _pages(self, path: str, key: str, what: str) -> Iterator[str]:
+        while path:
+            answer = self._ask("GET", path, ())
+            if answer.status == _NOT_FOUND:
+                return
+            self._expect(answer, what, 200)
+            yield from map(str, answer.json().get(key) or ())
+            following = _NEXT_PAGE.search(answer.headers.get("link", ""))
+            path = ""
+            if following is not None:
+                parts = urllib.parse.urlsplit(following[1])
+                path = f"{parts.path}?{parts.query}"
+
+    def _expect(self, answer: _RegistryResponse, what: str, *statuses: int) -> None:
+        if answer.status in statuses:
+            return
+        refused = answer.status in (_UNAUTHORIZED, 403)
+        raise UnavailableError(
+            f"the registry {self.name} answered {answer.status} to a request for {what}",
+            hint=f"log in: `docker login {self.name}`" if refused else None,
+        )
+
+    def _ask(self, method: str, path: str, accept: tuple[str, ...]) -> _RegistryResponse:
+        # A token is valid for one repository and one kind of access.
+        scope = f"{method} {path.split('/manifests/', maxsplit=1)[0]}"
+        answer = self._send(method, path, accept, self._authorization.get(scope, ""))
+        if answer.status != _UNAUTHORIZED:
+            return answer
+        authorization = self._authorize(answer.headers.get("www-authenticate", ""))
+        if not authorization:
+            return answer
+        self._authorization[scope] = authorization
+        return self._send(method, path, accept, authorization)
+
+    def _authorize(self, challenge: str) -> str:
+        """Return the value of an Authorization header that answers a challenge, "" for none."""
+        if not self._base.startswith("https:") and not is_loopback(self.name):
+            return ""  # a password does not travel in plain text
+        login = find_login(self.name)
+        scheme, _, rest = challenge.partition(" ")
+        if scheme.lower() == "basic":
+            return login.basic if login is not None else ""
+        parts = dict(_CHALLENGE.findall(rest))
+        if scheme.lower() != "bearer" or "realm" not in parts:
+            return ""
+        token = self._token(parts, login)
+        return f"Bearer {token}" if token else ""
+
+    def _token(self, parts: Mapping[str, str], login: Login | None) -> str:
+        realm = parts["realm"]
+        if not realm.startswith("https:") and not is_loopback(self.name):
+            return ""
+        query = {key: parts[key] for key in ("service", "scope") if key in parts}
+        if login is not None and login.identity:
+            form = {**query, "grant_type": "refresh_token", "refresh_token": login.identity}
+            body = urllib.parse.urlencode({**form, "client_id": "fnbuild"}).encode()
+            request = urllib.request.Request(realm, data=body)  # noqa: S310 - see above
+        else:
+            joint = "&" if "?" in realm else "?"
+            address = f"{realm}{joint}{urllib.parse.urlencode(query)}"
+            request = urllib.request.Request(address)  # noqa: S310 - see above
+            if login is not None:
+                request.add_unredirected_header("Authorization", login.basic)
+        answer = self._open(request).json()
+        return str(answer.get("token") or answer.get("access_token") or "")
+
+    def _send(
+        self, method: str, path: str, accept: tuple[str, ...], authorization: str
+    ) -> _RegistryResponse:
+        request = urllib.request.Request(self._base + path, method=method)  # noqa: S310
+        if accept:
+            request.add_header("Accept", ", ".join(accept))
+        if authorization:
+            # A redirect to the storage of blobs must not carry it.
+            request.add_unredirected_header("Authorization", authorization)
+        return self._open(request)
+
+    def _open(self, request: urllib.request.Request) -> _RegistryResponse:
+        try:
+            with self._opener.open(request, timeout=_REQUEST_SECONDS) as reply:
+                body = reply.read(_MAX_RESPONSE_BYTES)
+                return _RegistryResponse(reply.status, _lower(reply.headers), body)
+        except urllib.error.HTTPError as error:
+            with error:
+                return _RegistryResponse(
+                    error.code, _lower(error.headers), error.read(_MAX_RESPONSE_BYTES)
+                )
+        except (OSError, ValueError) as error:
+            reason = error.reason if isinstance(error, urllib.error.URLError) else error
+            raise UnavailableError(f"the registry {self.name} does not answer: {reason}") from error
+
+
+def _opener(registry: str) -> urllib.request.OpenerDirector:
+    context = ssl.create_default_context()
+    for file in (_CERTIFICATES / registry).glob("*.crt"):
+        context.load_verify_locations(file)
+    handlers: list[urllib.request.BaseHandler] = [urllib.request.HTTPSHandler(context=context)]
+    if is_loopback(registry):
+        handlers.append(urllib.request.ProxyHandler({}))
+    return urllib.request.build_opener(*handlers)
+
+
+def _lower(headers: Any) -> dict[str, str]:
+    return {str(name).lower(): str(value) for name, value in headers.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class PushedBuild:
+    """A build in a registry: its repository, tag and digest."""
+
+    place: Repository
+    tag: str
+    digest: str
+
+    def __str__(self) -> str:
+        return f"{self.place}:{self.tag}"
+
+
+def parse_pushed_build(
+    reference: str, registry: str = "", run_registry: str = ""
+) -> PushedBuild | None:
+    """Return the build of an exact reference; None if it is not a pushed build of fnbuild.
+
+    `reference` may have the registry's name on the nodes, `run_registry`. The build has the name
+    under which this machine pushed it, with `registry`.
+    """
+    try:
+        parts = references.parse_reference(reference, "the image")
+        tag, digest, name = parts["tag"] or "", parts["digest"] or "", parts["name"]
+        if not digest or not references.is_build_tag(tag):
+            return None
+        if registry and run_registry:
+            name = references.with_registry(
+                registry, references.without_registry(run_registry, name)
+            )
+        return PushedBuild(repository_of(name), tag, digest)
+    except InputError:
+        return None
+
+
+def is_build_needed(build: PushedBuild, references: Collection[str]) -> bool:
+    """Return True if a reference is to the build, by its digest or by its tag alone."""
+    return any(
+        reference.endswith(f"@{build.digest}")
+        or ("@" not in reference and reference.endswith(f":{build.tag}"))
+        for reference in references
+    )
+
+
+def remove_build(build: PushedBuild) -> bool:
+    """Remove a build from its registry; return False if it stays.
+
+    It stays if another tag refers to it as well, and in a registry that does not allow deletion.
+    Raises `UnavailableError` if the registry does not answer.
+    """
+    registry, repository = RegistryClient(build.place.registry), build.place.repository
+    if registry.digest(repository, build.tag) != build.digest:
+        return False
+    other_tags = (tag for tag in registry.tags(repository) if tag != build.tag)
+    if any(registry.digest(repository, tag) == build.digest for tag in other_tags):
+        return False
+    return registry.delete(repository, build.digest)

@@ -1,0 +1,254 @@
+"""Choose the Python that runs a function on this machine.
+
+In this order: NUCLIO_PYTHON_EXE_PATH of the function's env, if it exists here; an installed
+pythonX.Y that fits the runtime label; the interpreter of fnbuild itself. Anything but what was
+requested is one warning. Functions never see fnbuild's own packages: if fnbuild runs in a virtual
+environment, the interpreter that the environment was created from is used.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from fnbuild.errors import BuildError
+from fnbuild.spec.types import Function
+
+OLDEST_PYTHON = (3, 6)
+_QUERY_TIMEOUT_SECONDS = 10.0
+_FACTS_PROGRAM = (
+    "import sys, json; print(json.dumps({'path': sys.executable, 'prefix': sys.prefix,"
+    " 'version': list(sys.version_info[:3])}))"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Interpreter:
+    """An interpreter that was seen running. `asked` says that the function named its path."""
+
+    path: str
+    version: tuple[int, int, int]
+    warning: str | None = None
+    asked: bool = False
+
+    @property
+    def number(self) -> str:
+        """The version as people write it: `3.11.7`."""
+        return ".".join(map(str, self.version))
+
+    def __str__(self) -> str:
+        return f"Python {self.number} ({self.path})"
+
+
+@dataclass(frozen=True, slots=True)
+class _InterpreterFacts:
+    """What an interpreter says of itself."""
+
+    path: str
+    prefix: str
+    version: tuple[int, int, int]
+
+
+def choose_interpreter(
+    function: Function, is_reachable: Callable[[str], bool] = lambda _: True
+) -> Interpreter:
+    """Return the interpreter for the function's workers; `BuildError` if a requested one is unfit.
+
+    Interpreters that the function's user cannot run are skipped.
+    """
+    chosen = _best_interpreter(function, is_reachable)
+    if not is_reachable(chosen.path):
+        raise BuildError(
+            f"the function's user may not run {chosen}",
+            hint="install that Python where every user may run it, as in /usr or /opt",
+        )
+    return chosen
+
+
+def _best_interpreter(function: Function, is_reachable: Callable[[str], bool]) -> Interpreter:
+    asked = _requested_path(function)
+    complaint = ""
+    if asked:
+        installed = _requested_interpreter(asked)
+        if installed:
+            _reject_old(installed, asked)
+            return Interpreter(installed.path, installed.version, asked=True)
+        complaint = f"NUCLIO_PYTHON_EXE_PATH={asked} does not exist here"
+    label = _runtime_version(function.spec.runtime)
+    if label is not None:
+        installed = _installed_interpreter(label, is_reachable)
+        if installed:
+            warning = f"{complaint}; running on {_describe(installed)}" if complaint else None
+            return Interpreter(installed.path, installed.version, warning)
+        missing = f"function asks for {function.spec.runtime}, which is not installed here"
+        complaint = f"{complaint}; {missing}" if complaint else missing
+    own = _own_interpreter()
+    warning = f"{complaint}; running on {_describe(own)}" if complaint else None
+    return Interpreter(own.path, own.version, warning)
+
+
+def _requested_path(function: Function) -> str:
+    for variable in function.spec.env:
+        if variable.name == "NUCLIO_PYTHON_EXE_PATH":
+            return variable.value.strip()
+    return ""
+
+
+def _runtime_version(runtime: str) -> tuple[int, int] | None:
+    match = re.fullmatch(r"python:(\d+)\.(\d+)(?:\.\d+)?", runtime.strip())
+    return (int(match[1]), int(match[2])) if match else None
+
+
+def _describe(found: _InterpreterFacts) -> str:
+    return str(Interpreter(found.path, found.version))
+
+
+def _reject_old(found: _InterpreterFacts, asked: str) -> None:
+    if found.version[:2] < OLDEST_PYTHON:
+        raise BuildError(
+            f"NUCLIO_PYTHON_EXE_PATH={asked} is {_describe(found)}; functions need Python 3.6 or"
+            " later",
+            hint="name another interpreter, or remove the variable",
+        )
+
+
+def _requested_interpreter(asked: str) -> _InterpreterFacts | None:
+    path = shutil.which(asked)
+    found = _query(path) if path else None
+    versioned = re.fullmatch(r"python(\d+)\.(\d+)", asked)
+    if found is None and versioned:
+        found = _installed_interpreter((int(versioned[1]), int(versioned[2])))
+    elif found is None and path:
+        raise BuildError(
+            f"NUCLIO_PYTHON_EXE_PATH={asked} does not run as a Python interpreter",
+            hint=f"try: `{path} --version`",
+        )
+    return found
+
+
+def _installed_interpreter(
+    version: tuple[int, int], is_reachable: Callable[[str], bool] = lambda _: True
+) -> _InterpreterFacts | None:
+    own = _own_interpreter()
+    for candidate in _candidates(version):
+        found = _query(candidate)
+        if found is None or found.version[:2] != version or not is_reachable(found.path):
+            continue
+        if found.prefix == sys.prefix != sys.base_prefix:
+            continue  # fnbuild's own environment, first in PATH because somebody activated it
+        return found
+    return own if own.version[:2] == version else None
+
+
+def _candidates(version: tuple[int, int]) -> Iterator[str]:
+    """Paths worth asking, in the order of PATH.
+
+    In place of a version manager's shims stands what pyenv installed; the shims themselves come
+    last, for they are slow and may have nothing to start.
+    """
+    name = f"python{version[0]}.{version[1]}"
+    places, shims = [], []
+    for folder in os.get_exec_path():
+        if Path(folder).name == "shims":
+            places += _pyenv_folders(version)
+            shims.append(folder)
+        elif os.path.isabs(folder):
+            places.append(folder)
+    places += [*_pyenv_folders(version), os.path.dirname(_own_interpreter().path)]
+    places += ["/usr/local/bin", "/usr/bin", *shims]
+    for folder in dict.fromkeys(places):
+        path = os.path.join(folder, name)
+        if os.access(path, os.X_OK) and os.path.isfile(path):
+            yield path
+
+
+def _pyenv_folders(version: tuple[int, int]) -> list[str]:
+    root = Path(os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv"))
+
+    def patch(folder: Path) -> int:
+        digits = re.fullmatch(r"\d+\.\d+\.(\d+)", folder.name)
+        return int(digits[1]) if digits else -1
+
+    try:
+        folders = list(root.glob(f"versions/{version[0]}.{version[1]}.*"))
+    except OSError:
+        return []  # another user's, perhaps: what nobody may look into has nothing to offer
+    return [str(folder / "bin") for folder in sorted(folders, key=patch, reverse=True)]
+
+
+def _own_interpreter() -> _InterpreterFacts:
+    """The interpreter that fnbuild's environment was made from, or that runs fnbuild itself."""
+    major, minor, micro = sys.version_info[:3]
+    base = getattr(sys, "_base_executable", None) or sys.executable
+    path = base if os.access(base, os.X_OK) else sys.executable
+    return _InterpreterFacts(path, sys.base_prefix, (major, minor, micro))
+
+
+def _query(path: str) -> _InterpreterFacts | None:
+    """What the program says of itself, or None when it is no working Python."""
+    try:
+        about = os.stat(path)
+    except OSError:
+        return None
+    return _query_cached(path, about.st_mtime_ns, about.st_size)
+
+
+@cache
+def _query_cached(path: str, mtime_ns: int, size: int) -> _InterpreterFacts | None:  # noqa: ARG001  what it depends on
+    # -E and -s: neither the caller's PYTHON* variables nor user packages may take part.
+    try:
+        done = subprocess.run(
+            [path, "-E", "-s", "-c", _FACTS_PROGRAM],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_QUERY_TIMEOUT_SECONDS,
+            check=False,
+        )
+        raw = json.loads(done.stdout) if done.returncode == 0 else {}
+        major, minor, micro = raw["version"]
+        return _InterpreterFacts(
+            str(raw["path"]), str(raw["prefix"]), (int(major), int(minor), int(micro))
+        )
+    except (OSError, subprocess.TimeoutExpired, ValueError, KeyError, TypeError):
+        return None
+
+
+_PLAIN_PYTHON_IMAGES = frozenset(
+    {
+        "python",
+        "pypy",
+        "miniconda",
+        "miniconda3",
+        "anaconda",
+        "anaconda3",
+        "mambaforge",
+        "micromamba",
+        "miniforge",
+        "miniforge3",
+    }
+)
+"""Last parts of the names of images that have Python or conda and no further packages."""
+
+
+def unused_base_image(function: Function) -> str:
+    """Return the function's base image if its packages are missing without containers.
+
+    "" if the base image is plain Python or conda, or if NUCLIO_PYTHON_EXE_PATH names an interpreter
+    that exists on this machine, which then has the packages.
+    """
+    image = function.spec.build.base_image
+    name = image.partition("@")[0].rpartition("/")[2].partition(":")[0]
+    if not name or name in _PLAIN_PYTHON_IMAGES:
+        return ""
+    for variable in function.spec.env:
+        if variable.name == "NUCLIO_PYTHON_EXE_PATH" and os.access(variable.value, os.X_OK):
+            return ""
+    return image

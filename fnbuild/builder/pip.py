@@ -1,0 +1,172 @@
+"""Runs pip: which one, in what surroundings, and what of its output people see."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+
+from fnbuild.builder.interpreter import Interpreter
+from fnbuild.errors import BuildError
+
+Progress = Callable[[str], None]
+
+_PROGRESS_LINE = re.compile(
+    r"\s*(Collecting|Downloading|Building wheel for|Cloning|Installing collected packages:"
+    r"|Successfully installed) ?(.*)"
+)
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
+_KEPT_LINES = 400
+_TAIL_LINES = 15
+_PROGRESS_LENGTH = 160
+# Each of these would lead packages away from the environment, or pip to another interpreter.
+_REMOVED_VARIABLES = (
+    "PIP_TARGET",
+    "PIP_PREFIX",
+    "PIP_ROOT",
+    "PIP_PYTHON",
+    "PIP_REQUIRE_VIRTUALENV",
+)
+
+
+@cache
+def own_pip_version() -> tuple[int, int] | None:
+    """The version of the pip beside fnbuild, or None when there is none."""
+    try:
+        version = importlib.metadata.version("pip")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    match = re.match(r"(\d+)\.(\d+)", version)
+    return (int(match[1]), int(match[2])) if match else None
+
+
+@cache
+def own_pip_supports(version: tuple[int, int]) -> bool:
+    """Whether the pip beside fnbuild can install for another interpreter of that version."""
+    own = own_pip_version()
+    if own is None or own < (22, 3):  # the first with --python
+        return False
+    needs = importlib.metadata.metadata("pip").json.get("requires_python", "")
+    match = re.search(r">=\s*(\d+)\.(\d+)", str(needs))
+    return match is not None and version >= (int(match[1]), int(match[2]))
+
+
+def own_pip_command() -> list[str]:
+    """The pip beside fnbuild."""
+    return [sys.executable, "-I", "-m", "pip"]
+
+
+def pip_command(python: str, interpreter: Interpreter) -> list[str]:
+    """How to run pip for the environment whose Python is at `python`."""
+    if own_pip_supports(interpreter.version[:2]):
+        return [*own_pip_command(), "--python", python]
+    return [python, "-I", "-m", "pip"]
+
+
+def pip_environment() -> dict[str, str]:
+    """The caller's environment with its pip settings, less what would lead pip astray."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("PYTHON") and name not in (*_REMOVED_VARIABLES, "VIRTUAL_ENV")
+    }
+    return kept | {
+        "PIP_USER": "0",
+        "PIP_NO_INPUT": "1",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_PROGRESS_BAR": "off",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def run_pip(
+    command: Sequence[str],
+    what: str,
+    progress: Progress,
+    folder: str,
+    written: Mapping[str, Sequence[str]] | None = None,
+) -> None:
+    """Run pip to its end in `folder`; `BuildError` with its own words when it fails.
+
+    `what` says in the message what could not be done; `written` says of each line of a file that
+    was written for pip where the function's author wrote it.
+    """
+    kept: deque[str] = deque(maxlen=_KEPT_LINES)
+    errors: list[str] = []
+    try:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=pip_environment(),
+            cwd=folder,
+            text=True,
+            errors="replace",
+        )
+    except OSError as error:
+        raise BuildError(f"cannot run {command[0]}: {error.strerror}") from error
+    assert process.stdout is not None
+    with process:
+        try:
+            for raw in process.stdout:
+                line = _with_author_places(redact_urls(raw.rstrip()), written or {})
+                kept.append(line)
+                if re.match(r"\s*(ERROR|error):", line):
+                    errors.append(line.strip())
+                news = _PROGRESS_LINE.match(line)
+                if news:
+                    subject = re.sub(r" \(from .*", "", news[2])
+                    progress(f"pip: {news[1]} {subject}"[:_PROGRESS_LENGTH])
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode != 0:
+        raise _pip_error(what, errors, list(kept))
+
+
+def _pip_error(what: str, errors: list[str], kept: list[str]) -> BuildError:
+    shown = list(dict.fromkeys(errors))
+    tail = [line for line in kept[-_TAIL_LINES:] if line.strip() and line.strip() not in shown]
+    detail = "\n".join([*shown, *tail])
+    text = "\n".join(kept)
+    hint = "the lines above are pip's own"
+    if re.search(r"NewConnectionError|Name or service not known|Temporary failure in name", text):
+        hint = "pip could not reach its package index: connect this machine, or set PIP_INDEX_URL"
+    elif "No space left on device" in text:
+        hint = "free some space, or set FNBUILD_DATA_DIR to a directory on another disk"
+    elif "No matching distribution" in text:
+        hint = "check the name and the version, and that it has packages for this Python"
+    return BuildError(f"{what}: {_best_error_line(shown)}", detail=detail, hint=hint)
+
+
+def _best_error_line(errors: list[str]) -> str:
+    """The one line that says it best; what pip says first is often about something beside it."""
+    lines = [re.sub(r"^(ERROR|error):\s*", "", line) for line in errors]
+    best = [line for line in lines if line.startswith("No matching distribution")]
+    rest = [line for line in lines if not line.startswith("Ignored the following")]
+    return next(iter([*best, *rest, *lines]), "pip failed")
+
+
+def _with_author_places(line: str, written: Mapping[str, Sequence[str]]) -> str:
+    """The line with places of files that were written for pip as places in the author's files."""
+    for path, places in written.items():
+        if path not in line:
+            continue
+        name = re.escape(path)
+        for form in (rf"line (\d+) of {name}", rf"-r {name} \(line (\d+)\)", rf"{name}:(\d+)"):
+            for found in reversed(list(re.finditer(form, line))):
+                number = min(int(found[1]), len(places))
+                line = line[: found.start()] + places[number - 1] + line[found.end() :]
+        line = line.replace(path, places[0].partition(":")[0])
+    return line
+
+
+def redact_urls(text: str) -> str:
+    """The text without user names and passwords in its URLs."""
+    return _CREDENTIALS.sub("***@", text)

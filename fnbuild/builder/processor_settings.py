@@ -1,0 +1,112 @@
+"""What a function's configuration means for its processor, wherever that will run.
+
+`fnbuild.runtime.config` describes the result; a platform adds what depends on the place: code,
+interpreter, environment, listeners.
+"""
+
+from __future__ import annotations
+
+from fnbuild.runtime.config import SERVED
+from fnbuild.runtime.logs import LEVELS
+from fnbuild.spec.quantities import duration
+from fnbuild.spec.types import Function, Raw, Trigger
+
+DRAIN_SECONDS = 60.0
+_READINESS_SECONDS = 120.0
+_AVAILABILITY_MILLISECONDS = 10000
+_TERMINATION_SECONDS = 10.0
+
+
+def processor_settings(function: Function, revision: int = 0) -> Raw:
+    """The processor's configuration but for `code`, `mount`, `interpreter`, `env`, `sdk_path` and
+    `listeners`. It holds no value of `spec.env`.
+    """
+    spec, metadata = function.spec, function.metadata
+    return {
+        "function": {
+            "name": metadata.name,
+            "namespace": metadata.namespace,
+            "project": metadata.labels.get("nuclio.io/project-name", "default"),
+            "description": spec.description,
+            "version": str(spec.version if spec.version and spec.version > 0 else "latest"),
+            "revision": revision,
+        },
+        "handler": spec.handler,
+        "triggers": {
+            name: _trigger(trigger)
+            for name, trigger in spec.triggers.items()
+            if trigger.kind in SERVED
+        },
+        "event_timeout": event_seconds(function),
+        "readiness_timeout": readiness_seconds(function),
+        "restart": _restart_policy(function),
+        "drain_timeout": DRAIN_SECONDS,
+        "log": {"level": _log_level(function)},
+    }
+
+
+def readiness_seconds(function: Function) -> float:
+    """How long `init_context` may take."""
+    return float(function.spec.readiness_timeout_seconds or _READINESS_SECONDS)
+
+
+def termination_seconds(function: Function) -> float:
+    """How long the slowest trigger lets its workers finish, in seconds."""
+    given = [_trigger_termination_seconds(trigger) for trigger in function.spec.triggers.values()]
+    return max(given, default=_TERMINATION_SECONDS)
+
+
+def event_seconds(function: Function) -> float | None:
+    """`spec.eventTimeout` in seconds; None when events may take as long as they like."""
+    return duration(function.spec.event_timeout) if function.spec.event_timeout else None
+
+
+def _trigger_termination_seconds(trigger: Trigger) -> float:
+    text = trigger.worker_termination_timeout
+    return duration(text) if text else _TERMINATION_SECONDS
+
+
+def _restart_policy(function: Function) -> str:
+    """Whether workers that die are started again: unless the function's policy is `no`."""
+    given = function.spec.platform.attributes.get("restartPolicy")
+    name = given.get("name") if isinstance(given, dict) else given or "always"
+    # `no` without quotes is a bool in YAML.
+    return "no" if name == "no" or name is False else "always"
+
+
+def _trigger(trigger: Trigger) -> Raw:
+    milliseconds = trigger.worker_availability_timeout_milliseconds
+    return {
+        "kind": trigger.kind,
+        "num_workers": trigger.num_workers or trigger.max_workers or 1,
+        "availability_timeout_ms": (
+            _AVAILABILITY_MILLISECONDS if milliseconds is None else milliseconds
+        ),
+        "termination_timeout": _trigger_termination_seconds(trigger),
+        "batch": _batch(trigger),
+        "allocator": trigger.worker_allocator_name,
+        "attributes": _attributes(trigger),
+    }
+
+
+def _batch(trigger: Trigger) -> Raw | None:
+    batch = trigger.batch
+    if batch is None or batch.mode != "enable" or trigger.kind != "http":
+        return None
+    return {"size": batch.batch_size, "timeout": duration(batch.timeout)}
+
+
+def _attributes(trigger: Trigger) -> Raw:
+    """The trigger's attributes; the processor knows durations as seconds."""
+    if trigger.kind != "cron":
+        return trigger.attributes
+    return {
+        name: duration(str(value)) if name.lower() == "interval" and value else value
+        for name, value in trigger.attributes.items()
+    }
+
+
+def _log_level(function: Function) -> str:
+    """The most talkative level of all sinks: there is one log here, whatever they are called."""
+    levels = [sink.level.lower() for sink in function.spec.logger_sinks]
+    return min((one for one in levels if one in LEVELS), key=LEVELS.__getitem__, default="debug")

@@ -1,0 +1,466 @@
+"""The Python packages that a function requires, found in its build commands and requirement files.
+
+`pip install` lines of `build.commands` and directives become steps. They run in their order and
+separately, because an `--index-url` of one must not affect the next. A `requirements.txt` in the
+folder is a step even if no line mentions it. Lines that need a container are listed, never run.
+
+Requirement files are read as pip reads them (nested files, comments, joined lines). The result is
+flat text with absolute paths, so that equal texts mean equal packages.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import urllib.parse
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from fnbuild.builder.directives import CODE_FOLDER, BuildLine, build_lines
+from fnbuild.errors import BuildError
+from fnbuild.spec.types import Function
+
+_PIP = re.compile(r"pip(\d+(\.\d+)*)?$")
+_PYTHON = re.compile(r"python(\d+(\.\d+)*)?$")
+_PREFIXES = ("sudo", "env", "exec", "time", "command", "{")
+_CONDA = ("conda", "mamba", "micromamba")
+
+# Where to install, caches and output: the environment decides these. `-e` goes too, because what is
+# installed is a copy, with nothing in it to edit.
+_IGNORED_FLAGS = frozenset(
+    (
+        *("--no-cache-dir", "--no-cache", "-q", "-qq", "-qqq", "--quiet", "-v", "-vv", "-vvv"),
+        *("--verbose", "--user", "--break-system-packages", "--disable-pip-version-check"),
+        *("--no-input", "--no-warn-script-location", "--no-warn-conflicts", "--system", "-y"),
+        *("--yes", "-e", "--editable"),
+    )
+)
+_IGNORED_OPTIONS = frozenset(
+    (
+        *("-t", "--target", "--prefix", "--root", "--python", "--progress-bar", "--cache-dir"),
+        *("--root-user-action", "--log", "--src"),
+    )
+)
+_OPTIONS_WITH_VALUE = frozenset(
+    (
+        *("-r", "--requirement", "-c", "--constraint", "-f", "--find-links"),
+        *("-i", "--index-url", "--extra-index-url", "--trusted-host", "--no-binary", "--cert"),
+        *("--only-binary", "--upgrade-strategy", "--timeout", "--retries", "--proxy", "-C"),
+        *("--config-settings", "--global-option", "--build-option", "--install-option"),
+        *("--use-feature", "--use-deprecated", "--client-cert", "--exists-action"),
+    )
+)
+
+
+def pip_arguments(words: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The words after `pip` in the command, or None when the command is not pip.
+
+    `pip3`, a path to pip, `python3.8 -m pip`, `uv pip`, and `sudo`, `env A=B` or `conda run` in
+    front of them are understood.
+    """
+    words = _without_prefixes(words)
+    if not words:
+        return None
+    name = posixpath.basename(words[0])
+    if _PIP.match(name):
+        return words[1:]
+    if name == "uv" and words[1:2] == ("pip",):
+        return words[2:]
+    if _PYTHON.match(name):
+        for index, word in enumerate(words[1:], 1):
+            if word == "-m" and words[index + 1 : index + 2] == ("pip",):
+                return words[index + 2 :]
+            if not word.startswith("-"):
+                break
+    return None
+
+
+def _without_prefixes(words: tuple[str, ...]) -> tuple[str, ...]:
+    """The command without what stands in front of it."""
+    index = 0
+    while index < len(words):
+        name = posixpath.basename(words[index])
+        if re.match(r"\w+=", words[index]):
+            index += 1
+        elif name in _PREFIXES:
+            index += 1
+            while index < len(words) and words[index].startswith("-"):
+                index += 1
+        elif name in _CONDA and words[index + 1 : index + 2] == ("run",):
+            index += 2
+            while index < len(words) and not _is_program(words[index]):
+                index += 1
+        else:
+            break
+    return words[index:]
+
+
+def _is_program(word: str) -> bool:
+    name = posixpath.basename(word)
+    return bool(_PIP.match(name) or _PYTHON.match(name))
+
+
+def pip_verb(words: tuple[str, ...]) -> Literal["install", "uninstall", "other", "none"]:
+    """What pip is told to do. `other` is what changes something else than installed packages."""
+    word = next((value for option, value in pip_options(words) if not option), "")
+    if word == "install":
+        return "install"
+    if word == "uninstall":
+        return "uninstall"
+    return "other" if word in ("config", "download", "wheel") else "none"
+
+
+def pip_options(words: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """(option, value) in order: the option is empty for an operand, the value for a flag.
+
+    Options that mean nothing here are left out.
+    """
+    rest = iter(words)
+    for word in rest:
+        option, equals, value = word.partition("=")
+        if not word.startswith("-"):
+            yield "", word
+        elif word in _IGNORED_FLAGS or option in _IGNORED_OPTIONS:
+            if not equals and option in _IGNORED_OPTIONS:
+                next(rest, "")
+            elif equals and option in ("-e", "--editable"):
+                yield "", value
+        elif re.match(r"-[rcfi][^=]", word):
+            yield word[:2], word[2:]
+        elif option in _OPTIONS_WITH_VALUE:
+            yield option, value if equals else next(rest, "")
+        elif option == "--editable":
+            yield "", value
+        else:
+            yield word, ""
+
+
+_COMMENT = re.compile(r"(^|\s+)#.*$")
+_NESTED = re.compile(r"(-r|--requirement|-c|--constraint)(?:\s*=\s*|\s+|(?<=^-[rc]))(\S.*)$")
+_EDITABLE = re.compile(r"(?:-e|--editable)(?:\s*=\s*|\s+)(\S.*)$")
+_FIND_LINKS = re.compile(r"(?:-f|--find-links)(?:\s*=\s*|\s+)(\S.*)$")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+# As in `file:./package` and `name[extra] @ file:///path`.
+_FILE_URL = re.compile(r"(?:[\w.-]+\s*(\[[^\]]*\])?\s*@\s*)?file:(?://(?:localhost)?)?([^#?]+)")
+_PACKAGE_SUFFIXES = (".whl", ".tar.gz", ".tgz", ".tar.bz2", ".zip")
+_MAX_FILE_BYTES = 1024 * 1024
+
+
+@dataclass(slots=True)
+class FlatRequirements:
+    """Flat lines of files in `folder`, and the local packages that the lines name.
+
+    `links` are folders and pages in which pip looks for packages. `places` maps each line to its
+    file and its position there.
+    """
+
+    folder: Path
+    requirements: list[str] = field(default_factory=list)
+    constraints: list[str] = field(default_factory=list)
+    sources: list[Path] = field(default_factory=list)
+    links: list[Path] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+    places: dict[str, str] = field(default_factory=dict)
+
+    def read(self, path: Path, *, constraint: bool = False) -> None:
+        """Add the lines of one file, by its real path, and of all the files it names."""
+        if path in self.files:
+            return  # named twice, or by a file that it names itself
+        self.files.append(path)
+        target = self.constraints if constraint else self.requirements
+        for number, line in _logical_lines(path):
+            place = f"{path.relative_to(self.folder)}:{number}"
+            if nested := _NESTED.match(line):
+                self._nested(nested, path, place, constraint)
+            else:
+                flat = self._line(line, path.parent, place)
+                self.places.setdefault(flat, place)
+                target.append(flat)
+
+    def _nested(self, match: re.Match[str], path: Path, place: str, constraint: bool) -> None:
+        name = match[2].strip()
+        as_constraint = constraint or match[1] in ("-c", "--constraint")
+        if _URL.match(name):
+            target = self.constraints if as_constraint else self.requirements
+            target.append(f"{match[1]} {name}")
+            return
+        nested = resolve_inside(path.parent / name, self.folder)
+        if nested is None or not nested.is_file():
+            raise BuildError(
+                f"{place}: {name} is not a file in the function's folder",
+                hint="add the file, or remove the line",
+            )
+        self.read(nested, constraint=as_constraint)
+
+    def _line(self, line: str, base: Path, place: str) -> str:
+        if links := _FIND_LINKS.match(line):
+            local = resolve_inside(base / links[1].strip(), self.folder)
+            if local is None:
+                return line
+            # The path differs from revision to revision; only the content counts.
+            self.links.append(local)
+            return f"--find-links {local}"
+        editable = _EDITABLE.match(line)
+        # What is installed is a copy in an environment; there is nothing to edit.
+        line = editable[1].strip() if editable else line
+        requirement, semicolon, marker = line.partition(";")
+        name, extras = split_extras(requirement.strip())
+        if url := _FILE_URL.match(name):
+            place_there = base / urllib.parse.unquote(url[2])
+            if (there := resolve_inside(place_there, self.folder)) is not None:
+                self.sources.append(there)
+                return f"{there}{url[1] or extras}{semicolon}{marker}"
+        if not is_local_path(name):
+            return line
+        path = resolve_inside(base / name, self.folder)
+        if path is None:
+            raise BuildError(
+                f"{place}: {name} is not in the function's folder",
+                hint="add it to the folder, or name a published package",
+            )
+        self.sources.append(path)
+        return f"{path}{extras}{semicolon}{marker}"
+
+
+def split_extras(requirement: str) -> tuple[str, str]:
+    """`./package[gpu]` as `./package` and `[gpu]`."""
+    match = re.search(r"\[[\w,\s.-]+\]$", requirement)
+    return (requirement[: match.start()], match[0]) if match else (requirement, "")
+
+
+def is_local_path(name: str) -> bool:
+    """Whether a requirement is the path of a folder or an archive, and no published package."""
+    if _URL.match(name) or name.startswith("-") or "@" in name:
+        return False
+    return name.startswith((".", "/")) or "/" in name or name.endswith(_PACKAGE_SUFFIXES)
+
+
+def resolve_inside(path: Path, folder: Path) -> Path | None:
+    """The real path of what is there and lies in the folder, else None."""
+    try:
+        real = path.resolve(strict=True)
+    except (OSError, ValueError, RuntimeError):
+        return None  # nothing there, a name that no file can have, or a loop of links
+    root = folder.resolve()
+    return real if real == root or root in real.parents else None
+
+
+def _logical_lines(path: Path) -> list[tuple[int, str]]:
+    """Logical lines with the number of their first line."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BuildError(f"cannot read {path}: {error.strerror}") from error
+    if len(data) > _MAX_FILE_BYTES:
+        raise BuildError(f"{path} is larger than 1 MiB; that is no file of requirements")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BuildError(
+            f"{path} is not UTF-8 text (byte {error.start})", hint="save it as UTF-8"
+        ) from error
+    found: list[tuple[int, str]] = []
+    start, held = 0, ""
+    for number, raw in enumerate(text.splitlines(), 1):
+        start = start or number
+        if raw.endswith("\\") and not raw.lstrip().startswith("#"):
+            held += raw[:-1]
+            continue
+        line = _COMMENT.sub("", held + raw).strip()
+        if line:
+            found.append((start, line))
+        start, held = 0, ""
+    if held.strip():
+        found.append((start, held.strip()))
+    return found
+
+
+# Commands that leave nothing behind which a function could miss.
+_COMMANDS_WITHOUT_EFFECT = frozenset(
+    ("true", ":", "set", "echo", "rm", "export", "exit", "ls", "pwd", "yes")
+)
+# Where a path that is missing from the folder may have come from.
+_BRINGS_FILES = re.compile(r"(?:^|[\s/])(git|curl|wget|tar|unzip|gdown|cp|mv|COPY|ADD)(?:\s|$)")
+
+
+@dataclass(frozen=True, slots=True)
+class PipStep:
+    """One run of pip. `requirements` and `constraints` are the flat lines of the files it names.
+
+    `packages` are the packages to install, for messages; `sources` are the folders and archives of
+    the function among them. `places` maps a line to the file of the function that has it.
+    `links` are its folders and pages in which pip looks for packages.
+    """
+
+    verb: Literal["install", "uninstall"]
+    place: str
+    arguments: tuple[str, ...] = ()
+    requirements: tuple[str, ...] = ()
+    constraints: tuple[str, ...] = ()
+    sources: tuple[Path, ...] = ()
+    packages: tuple[str, ...] = ()
+    places: Mapping[str, str] = field(default_factory=dict)
+    links: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Requirements:
+    """`files` are the requirement files that were read.
+
+    `ignored` names directives and commands that need a container, each once and in order.
+    `warnings` are printed before the packages are fetched.
+    """
+
+    steps: tuple[PipStep, ...] = ()
+    files: tuple[Path, ...] = ()
+    ignored: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """What is asked for, as it was written."""
+        found = [name for step in self.steps if step.verb == "install" for name in step.packages]
+        return tuple(dict.fromkeys(found))
+
+
+class _MissingError(Exception):
+    """A step names a path that is not in the function's folder."""
+
+
+@dataclass(slots=True)
+class _Collector:
+    folder: Path
+    image: bool = False
+    steps: list[PipStep] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+
+    def take(self, line: BuildLine) -> None:
+        words = pip_arguments(line.words) if line.kind == "RUN" else None
+        if words is None:
+            if (
+                line.kind != "RUN"
+                or posixpath.basename(line.words[0]) not in _COMMANDS_WITHOUT_EFFECT
+            ):
+                self.ignore(line)
+        elif line.after == "||":
+            return  # the second half of `pip … || pip …` is for when the first one fails
+        elif pip_verb(words) == "none":
+            return
+        elif pip_verb(words) == "other" or line.unknown:
+            self.ignore(line)
+        else:
+            self._add(words, line)
+
+    def ignore(self, line: BuildLine) -> None:
+        if line.text not in self.ignored:
+            self.ignored.append(line.text)
+
+    def _add(self, words: tuple[str, ...], line: BuildLine) -> None:
+        try:
+            step = self.step(words, line)
+        except _MissingError as error:
+            if self.image or any(_BRINGS_FILES.search(text) for text in self.ignored):
+                self.ignore(line)
+                return
+            raise BuildError(
+                f"{line.place}: {error} is not in the function's folder ({line.text})",
+                hint="add it to the folder, or remove the command",
+            ) from error
+        if step is not None:
+            self.steps.append(step)
+
+    def step(self, words: tuple[str, ...], line: BuildLine) -> PipStep | None:
+        """The step of a pip command; None when nothing is left to do."""
+        flat = FlatRequirements(self.folder)
+        arguments: list[str] = []
+        packages: list[str] = []
+        what: Literal["install", "uninstall"] = (
+            "uninstall" if pip_verb(words) == "uninstall" else "install"
+        )
+        for option, value in pip_options(words):
+            if option in ("-r", "--requirement", "-c", "--constraint"):
+                flat.read(self._file(value, line), constraint=option in ("-c", "--constraint"))
+            elif option in ("-f", "--find-links"):
+                links = self._path(value, line)
+                if links is not None:
+                    flat.links.append(links)
+                arguments += [option, str(links or value)]
+            elif option:
+                arguments += [option, value] if value else [option]
+            elif value != what and re.split(r"[=<>~!]", value)[0] != "pip":
+                arguments.append(self._operand(value, line, flat))
+                packages.append(value)
+        self.files += [path for path in flat.files if path not in self.files]
+        # The folder's path is left out: it differs from revision to revision.
+        packages += [
+            text.replace(f"{self.folder}/", "./", 1).replace(str(self.folder), ".", 1)
+            for text in flat.requirements
+            if not text.startswith("-")
+        ]
+        if not packages:
+            return None
+        return PipStep(
+            what,
+            line.place,
+            tuple(arguments),
+            tuple(flat.requirements),
+            tuple(flat.constraints),
+            tuple(flat.sources),
+            tuple(packages),
+            flat.places,
+            tuple(flat.links),
+        )
+
+    def _operand(self, value: str, line: BuildLine, flat: FlatRequirements) -> str:
+        name, extras = split_extras(value)
+        if not is_local_path(name):
+            return value
+        path = self._path(name, line)
+        if path is None:
+            # `a/b` is not how a published package is called, `./a` and `/a` even less.
+            raise _MissingError(name)
+        flat.sources.append(path)
+        return f"{path}{extras}"
+
+    def _file(self, value: str, line: BuildLine) -> Path:
+        path = self._path(value, line)
+        if path is None or not path.is_file():
+            raise _MissingError(value)
+        return path
+
+    def _path(self, value: str, line: BuildLine) -> Path | None:
+        """Where a path of the container is in the function's folder.
+
+        `/opt/nuclio` is the folder. Elsewhere, a file that was copied there from the folder keeps
+        its name.
+        """
+        there = posixpath.normpath(posixpath.join(line.folder, value))
+        places = [self.folder / value.lstrip("/"), self.folder / posixpath.basename(there)]
+        if there == CODE_FOLDER or there.startswith(CODE_FOLDER + "/"):
+            places.insert(0, self.folder / posixpath.relpath(there, CODE_FOLDER))
+        for place in places:
+            path = resolve_inside(place, self.folder)
+            if path is not None:
+                return path
+        return None
+
+
+def collect_requirements(function: Function, folder: Path, *, image: bool = False) -> Requirements:
+    """Everything that pip is asked to do for the function whose code lies in `folder`.
+
+    Raises `BuildError` with the place when a file that is named is not there; with `image` the line
+    is ignored instead, since the base image may have the file.
+    """
+    found = _Collector(folder.resolve(), image)
+    for line in build_lines(function.spec.build):
+        found.take(line)
+    default = found.folder / "requirements.txt"
+    if default.is_file() and default not in found.files:
+        words = ("install", "-r", "requirements.txt")
+        step = found.step(words, BuildLine("RUN", "requirements.txt", words))
+        if step is not None:
+            found.steps.append(step)
+    return Requirements(tuple(found.steps), tuple(found.files), tuple(found.ignored))

@@ -1,0 +1,331 @@
+"""Code from a git repository: one commit, fetched by the git program with hidden credentials.
+
+The attributes of client certificates are Nuclio's (pkg/common/git/types.go): `clientCert`,
+`clientKey` and `caBundle`, as PEM text or as base64 of it. The git program only takes files, so
+each goes into an in-memory file that the program inherits. Nothing is written to a disk or a
+command line, or left after a crash.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import re
+import ssl
+import subprocess
+import urllib.parse
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from fnbuild import trees
+from fnbuild.builder import pip
+from fnbuild.builder.sources.download import ADDRESS_HINT, redact_address
+from fnbuild.builder.sources.limits import Progress, SourceLimits
+from fnbuild.errors import BuildError, InputError, UnavailableError
+
+_CERT, _KEY, _BUNDLE = "clientCert", "clientKey", "caBundle"
+_PEM_HINT = "give it as PEM, which begins with -----BEGIN, or as base64 of that"
+
+
+@dataclass(frozen=True, slots=True)
+class ClientCertificates:
+    """Paths of files for git, "" for missing ones, and the descriptors that it has to inherit."""
+
+    certificate: str = ""
+    key: str = ""
+    bundle: str = ""
+    descriptors: tuple[int, ...] = ()
+
+    @property
+    def settings(self) -> list[tuple[str, str]]:
+        """Return pairs of a git setting, without its `http.`, and a file."""
+        candidates = (
+            ("sslCert", self.certificate), ("sslKey", self.key), ("sslCAInfo", self.bundle),
+        )  # fmt: skip
+        return [(name, file) for name, file in candidates if file]
+
+
+@contextmanager
+def open_certificates(
+    attributes: Mapping[str, Any], *, https: bool
+) -> Iterator[ClientCertificates]:
+    """Provide the certificates in the attributes as files until the context ends.
+
+    Raises `InputError` for an invalid certificate, for a key of another certificate, and for
+    addresses without TLS.
+    """
+    certificate, key, bundle = (_pem(attributes, name) for name in (_CERT, _KEY, _BUNDLE))
+    if not (certificate or key or bundle):
+        yield ClientCertificates()
+        return
+    if not https:
+        raise InputError(
+            f"codeEntryAttributes: {_CERT}, {_KEY} and {_BUNDLE} need an https address"
+        )
+    if bool(certificate) != bool(key):
+        present, missing = (_CERT, _KEY) if certificate else (_KEY, _CERT)
+        raise InputError(
+            f"codeEntryAttributes has {present}, and {missing} is missing",
+            hint="an export leaves the key out: give it again",
+        )
+    with ExitStack() as stack:
+        files = {
+            name: _memory_file(stack, name, content)
+            for name, content in ((_CERT, certificate), (_KEY, key), (_BUNDLE, bundle))
+            if content
+        }
+        _check_certificates(files, bundle)
+        if bundle:
+            # Git's setting replaces the system's authorities; the bundle is meant to add to them.
+            files[_BUNDLE] = _memory_file(stack, _BUNDLE, f"{_system_authorities()}\n{bundle}")
+        paths = {name: f"/proc/self/fd/{number}" for name, number in files.items()}
+        yield ClientCertificates(
+            paths.get(_CERT, ""), paths.get(_KEY, ""), paths.get(_BUNDLE, ""),
+            tuple(files.values()),
+        )  # fmt: skip
+
+
+def _pem(attributes: Mapping[str, Any], name: str) -> str:
+    """Return the PEM text of an attribute; as in Nuclio, the case of its name is ignored."""
+    matches = (value for key, value in attributes.items() if key.lower() == name.lower())
+    text = str(next(matches, None) or "").strip()
+    if not text:
+        return ""
+    if "-----BEGIN" not in text:
+        try:
+            text = base64.b64decode("".join(text.split()), validate=True).decode("ascii").strip()
+        except (binascii.Error, ValueError):
+            text = ""
+    if "-----BEGIN" not in text:
+        raise InputError(f"codeEntryAttributes.{name} is not PEM", hint=_PEM_HINT)
+    return f"{text}\n"
+
+
+def _memory_file(stack: ExitStack, name: str, content: str) -> int:
+    """Create a file that exists in memory only."""
+    descriptor = os.memfd_create(name)
+    stack.callback(os.close, descriptor)
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(content.encode())
+    return descriptor
+
+
+def _check_certificates(files: Mapping[str, int], bundle: str) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if _CERT in files:
+        certificate, key = (f"/proc/self/fd/{files[name]}" for name in (_CERT, _KEY))
+        try:
+            # An empty password prevents a prompt on the terminal.
+            context.load_cert_chain(certificate, key, password="")
+        except (ssl.SSLError, OSError) as error:
+            raise InputError(
+                f"codeEntryAttributes: {_CERT} and {_KEY} cannot be used: {_ssl_reason(error)}",
+                hint="the key has to be the certificate's own, without a passphrase",
+            ) from None
+    if bundle:
+        try:
+            context.load_verify_locations(cadata=bundle)
+        except (ssl.SSLError, ValueError) as error:
+            raise InputError(
+                f"codeEntryAttributes.{_BUNDLE} holds no certificate that can be read:"
+                f" {_ssl_reason(error)}",
+                hint=_PEM_HINT,
+            ) from None
+
+
+def _ssl_reason(error: Exception) -> str:
+    """Return OpenSSL's short reason, which quotes no content."""
+    reason = error.reason if isinstance(error, ssl.SSLError) else ""
+    return str(reason or "it is damaged").replace("_", " ").lower()
+
+
+def _system_authorities() -> str:
+    """Return the authorities that git trusts by default, as PEM."""
+    paths = ssl.get_default_verify_paths()
+    places = (os.environ.get("GIT_SSL_CAINFO"), paths.cafile, "/etc/ssl/certs/ca-certificates.crt")
+    for place in filter(None, places):
+        try:
+            return Path(place).read_text("utf-8", errors="replace")
+        except OSError:
+            continue
+    return ""
+
+
+_REFERENCES = (("branch", "refs/heads/"), ("tag", "refs/tags/"), ("reference", ""))
+_REFERENCE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+@-]*\Z")
+_SCHEMES = ("https", "ssh", "file")
+_REMEDIES = (
+    (
+        re.compile(r"could not read (Username|Password)|Authentication failed|terminal prompts"),
+        "codeEntryAttributes.username and .password are what the server asks for",
+    ),
+    (
+        re.compile(r"certificate verification failed|unable to get (local )?issuer|self.signed"),
+        "codeEntryAttributes.caBundle names the authority of the server's certificate, as PEM",
+    ),
+    (
+        # A TLS 1.3 server refuses a client without a certificate by closing the connection.
+        re.compile(
+            r"[Cc]ertificate.is.required|certificate.required|alert|getpeername|reset by peer"
+            r"|handshake|non-properly terminated|SSL_read|gnutls recv"
+        ),
+        "a server that wants a client certificate needs codeEntryAttributes.clientCert and"
+        " .clientKey, as PEM",
+    ),
+)
+
+
+def git_reference(attributes: Mapping[str, Any]) -> str:
+    """What to fetch: the branch, else the tag, else the reference. Raises `InputError`."""
+    for key, prefix in _REFERENCES:
+        name = str(attributes.get(key) or "")
+        if not name:
+            continue
+        if not _REFERENCE.match(name) or ".." in name:
+            raise InputError(f"codeEntryAttributes.{key}: {name!r} cannot be a git reference")
+        return name if name.startswith("refs/") else prefix + name
+    raise InputError(
+        "codeEntryType git needs a branch, a tag or a reference",
+        hint="as in `codeEntryAttributes: {branch: main}`",
+    )
+
+
+def clone_repository(
+    url: str,
+    attributes: Mapping[str, Any],
+    destination: Path,
+    progress: Progress,
+    limits: SourceLimits | None = None,
+) -> None:
+    """The files of one commit in `destination`, which must not exist. Nothing of git's remains.
+
+    Raises `InputError` for addresses and references that are none, `UnavailableError` without the
+    git program, `BuildError` with git's own words when it fails.
+    """
+    wanted = git_reference(attributes)
+    place, secret = _split_credentials(url, attributes)
+    seconds = (SourceLimits() if limits is None else limits).whole
+    https = place.startswith("https://")
+    with open_certificates(attributes, https=https) as client_files:
+        progress(f"fetching {wanted} of {redact_address(place)}")
+        destination.mkdir()
+        environment = _git_environment(place, secret, client_files)
+        run = partial(_run_git, destination, environment, place, seconds, client_files.descriptors)
+        run("init", "--quiet")
+        run("fetch", "--quiet", "--depth", "1", "--no-tags", "--", place, wanted)
+        run("checkout", "--quiet", "--detach", "FETCH_HEAD")
+    trees.remove(destination / ".git")
+
+
+def _split_credentials(
+    url: str, attributes: Mapping[str, Any]
+) -> tuple[str, tuple[str, str] | None]:
+    """The URL without credentials, and the credentials."""
+    user, password = (str(attributes.get(key) or "") for key in ("username", "password"))
+    if re.match(r"[\w.-]+@[\w.-]+:(?!//)", url):
+        return url, None  # the short form of ssh, whose keys are git's own matter
+    try:
+        parts = urllib.parse.urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise InputError(f"{redact_address(url)} is not a URL", hint=ADDRESS_HINT) from error
+    local = host in ("localhost", "127.0.0.1", "::1")
+    if parts.scheme not in _SCHEMES and not (parts.scheme == "http" and local):
+        raise InputError(
+            f"{redact_address(url)} is not an address that code is fetched from by git",
+            hint="as in https://github.com/owner/repository.git",
+        )
+    if parts.scheme not in ("https", "http"):
+        return url, None
+    user = user or urllib.parse.unquote(parts.username or "")
+    password = password or urllib.parse.unquote(parts.password or "")
+    netloc = f"{host}:{port}" if port else host
+    plain = urllib.parse.urlunsplit((parts.scheme, netloc, parts.path, parts.query, ""))
+    return plain, (user, password) if user or password else None
+
+
+def _git_environment(
+    place: str, secret: tuple[str, str] | None, client_files: ClientCertificates
+) -> dict[str, str]:
+    """The caller's environment, without what would make git ask or run something.
+
+    The settings travel in it, credentials too: arguments are seen by everybody on the machine.
+    """
+    settings = [
+        ("core.hooksPath", os.devnull),
+        ("protocol.ext.allow", "never"),
+        ("init.defaultBranch", "code"),
+        # Both are on by the user's own settings only, and change what files hold.
+        ("core.autocrlf", "false"),
+        ("advice.detachedHead", "false"),
+    ]
+    # The client's credentials and certificate are for this server only.
+    parts = urllib.parse.urlsplit(place)
+    section = f"http.{parts.scheme}://{parts.netloc}/"
+    if secret is not None:
+        token = base64.b64encode(":".join(secret).encode()).decode()
+        settings.append((f"{section}.extraHeader", f"Authorization: Basic {token}"))
+    settings += [(f"{section}.{name}", file) for name, file in client_files.settings]
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("GIT_") or name in ("GIT_SSH_COMMAND", "GIT_SSH", "GIT_SSL_CAINFO")
+    }
+    if client_files.bundle:
+        kept.pop("GIT_SSL_CAINFO", None)  # it would win, and the bundle has what it names
+    kept.update({"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "", "LC_ALL": "C"})
+    kept["GIT_CONFIG_COUNT"] = str(len(settings))
+    for index, (name, value) in enumerate(settings):
+        kept[f"GIT_CONFIG_KEY_{index}"] = name
+        kept[f"GIT_CONFIG_VALUE_{index}"] = value
+    return kept
+
+
+def _run_git(
+    folder: Path,
+    environment: dict[str, str],
+    place: str,
+    seconds: float,
+    descriptors: tuple[int, ...],
+    *arguments: str,
+) -> None:
+    try:
+        done = subprocess.run(
+            ["git", *arguments],
+            cwd=folder,
+            env=environment,
+            pass_fds=descriptors,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=seconds,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise UnavailableError(
+            "code from a git repository needs the git program, which is not installed here",
+            hint="install git, or clone the repository elsewhere and give its folder",
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise BuildError(f"{redact_address(place)} did not come within {seconds:.0f} s") from error
+    if done.returncode:
+        text = _redact_output(done.stderr.strip(), place)
+        last = (text.splitlines() or ["git failed"])[-1].removeprefix("fatal: ")
+        hint = "see whether the address and the branch, tag or reference are right"
+        for pattern, remedy in _REMEDIES:
+            if pattern.search(text):
+                hint = remedy
+                break
+        raise BuildError(f"cannot fetch {redact_address(place)}: {last}", detail=text, hint=hint)
+
+
+def _redact_output(text: str, place: str) -> str:
+    """Git's words without credentials and without the query of the address."""
+    query = "?" + place.partition("?")[2]
+    return pip.redact_urls(text.replace(query, "?…") if len(query) > 1 else text)

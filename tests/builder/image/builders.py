@@ -1,0 +1,92 @@
+"""Docker's two builders, and images of whole functions made with them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from fnbuild.builder.image import context
+from fnbuild.builder.image.context import BuildContext
+from fnbuild.builder.image.dockerfile import DOCKERFILE_NAME, RUNTIME_ARCHIVE, full_dockerfile
+from fnbuild.builder.image.engine import BuildRequest
+from fnbuild.builder.image.engines.docker import Docker
+from fnbuild.builder.image.probe import DEFAULT_PYTHONS, ImagePythons
+from fnbuild.builder.image.recipe import create_recipe
+from fnbuild.builder.processor_settings import processor_settings
+from fnbuild.builder.staging import stage
+from fnbuild.spec.reader import load
+from tests.engine import Made, making, require_engine, require_image
+
+FOUNDATION = "fnbuild/test-base:debian"
+
+
+def docker_of(builder: str) -> Docker:
+    """The first docker on PATH that builds in this way, or the test is skipped."""
+    for folder in os.get_exec_path():
+        path = os.path.join(folder, "docker")
+        if os.access(path, os.X_OK):
+            found = Docker(path)
+            if builder == "classic" or found.has_buildkit:
+                return found
+    pytest.skip(f"no docker here builds with {builder}")
+
+
+@pytest.fixture(params=["classic", "buildkit"])
+def made(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Made]:
+    """Names in the engine, as each of its two builders."""
+    require_engine("docker")
+    monkeypatch.setenv("DOCKER_BUILDKIT", "0" if request.param == "classic" else "1")
+    engine = docker_of(request.param)
+    require_image(engine, FOUNDATION)
+    with alone(request.param), making(engine) as made:
+        yield made
+
+
+@contextmanager
+def alone(builder: str) -> Iterator[None]:
+    """Old BuildKits bring the whole engine down when they build the same thing twice at once."""
+    if builder == "classic":
+        yield
+        return
+    with open(Path(tempfile.gettempdir(), "fnbuild-test-buildkit.lock"), "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def build(
+    made: Made,
+    source: Path,
+    *,
+    no_cache: bool = False,
+    runtime: bool = True,
+    pythons: ImagePythons = DEFAULT_PYTHONS,
+) -> str:
+    """The image of the function in a folder; `runtime` is fnbuild's, else a file in its place."""
+    loaded = load(source)
+    number = len(made.images)
+    place = source.parent / f"{source.name}-context-{number}"
+    place.mkdir()
+    code = source.parent / f"{source.name}-code-{number}"
+    stage(loaded, code)
+    laid = BuildContext(place, loaded.function, code)
+    laid.fill(processor_settings(loaded.function), pythons)
+    if not runtime:
+        context.write_archive(place / RUNTIME_ARCHIVE, [("/runtime", b"")])
+    given = loaded.function.spec.build
+    recipe = create_recipe(
+        loaded.function, given.base_image, heredocs=made.engine.heredocs, large=laid.large
+    )
+    file = place / DOCKERFILE_NAME
+    first, _, rest = full_dockerfile(recipe, DEFAULT_PYTHONS.handler).text.partition("\n")
+    file.write_text(f"{first}\n{made.label}\n{rest}")
+    reference = made.image(f"built-{number}")
+    arguments = {key: value for key, value in given.args.items() if value}
+    request = BuildRequest(place, file, (reference,), arguments, no_cache=no_cache)
+    made.engine.build(request, lambda _: None)
+    return reference

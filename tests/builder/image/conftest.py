@@ -1,0 +1,173 @@
+"""Images of functions in the engine that is there, and containers of them without a network."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fnbuild import artifacts
+from fnbuild.builder import sdk
+from fnbuild.builder.image.engine import Engine
+from fnbuild.spec.reader import load
+from tests.builder.image import bases
+from tests.builder.image.bases import BASES, docker
+from tests.engine import making, require_engine
+
+PATIENCE = 150.0
+
+# Run by the container's own Python, since there may be nothing else in it.
+_POST = """
+import sys
+from http.client import HTTPConnection
+connection = HTTPConnection("127.0.0.1", 8080, timeout=60)
+connection.request("POST", "/", sys.stdin.buffer.read(), {"Content-Type": "application/json"})
+reply = connection.getresponse()
+body = reply.read()
+sys.stdout.buffer.write(b"%d " % reply.status + body)
+"""
+
+
+class Container:
+    """A function in a container. `name` is the engine's; `python` runs the processor in it."""
+
+    def __init__(self, name: str, python: str) -> None:
+        self.name = name
+        self.python = python
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[bytes]:
+        """Run a program in it, with the words of its command line."""
+        command = ["docker", "exec", self.name, *words]
+        return subprocess.run(command, capture_output=True, check=False, timeout=PATIENCE)
+
+    def ask(self, source: str) -> Any:
+        """What Python code in it prints, as JSON."""
+        done = self.run(self.python, "-IS", "-c", source)
+        assert done.returncode == 0, done.stderr.decode()
+        return json.loads(done.stdout)
+
+    def wait(self) -> dict[str, Any]:
+        """Its status once it is known whether it is ready."""
+        return json.loads(self.run("processor", "--wait", "120").stdout)
+
+    def await_ready(self) -> dict[str, Any]:
+        """Its status; the test fails with its log when it does not become ready."""
+        status = self.wait()
+        assert status["state"] == "ready", f"{status}\n{self.log()}"
+        return status
+
+    def post(self, body: bytes) -> tuple[int, bytes]:
+        """Status and body of the function's reply."""
+        process = self.begin_post(body)
+        out, err = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, err.decode() + self.log()
+        status, _, reply = out.partition(b" ")
+        return int(status), reply
+
+    def begin_post(self, body: bytes) -> subprocess.Popen[bytes]:
+        """A client that prints status and body of the reply; its input is there already."""
+        words = ["docker", "exec", "-i", self.name, self.python, "-IS", "-c", _POST]
+        pipe = subprocess.PIPE
+        with tempfile.TemporaryFile() as file:
+            file.write(body)
+            file.seek(0)
+            return subprocess.Popen(words, stdin=file, stdout=pipe, stderr=pipe)
+
+    def call(self, value: Any = None) -> Any:
+        """Send JSON, expect 200, return the parsed reply."""
+        status, reply = self.post(json.dumps(value).encode())
+        assert status == 200, reply + self.log().encode()
+        return json.loads(reply)
+
+    def log(self) -> str:
+        done = subprocess.run(
+            ["docker", "logs", self.name], capture_output=True, text=True, check=False
+        )
+        return done.stdout + done.stderr
+
+    def state(self) -> dict[str, Any]:
+        """What the engine knows of its process."""
+        return json.loads(docker("inspect", "--format", "{{json .State}}", self.name))
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    """The engine that is there; without one the test is skipped."""
+    return require_engine("docker")
+
+
+Make = Callable[..., str]
+Start = Callable[..., Container]
+
+
+@pytest.fixture(scope="session")
+def releases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every release of nuclio_sdk, fetched once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FNBUILD_DATA_DIR", str(tmp_path_factory.mktemp("data")))
+        return sdk.ensure_all_sdks()[0].parent
+
+
+@pytest.fixture(scope="module")
+def make_image(
+    engine: Engine, releases: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Make]:
+    """`make_image(base, sources)`: a function's image on that base, for the tests of a module."""
+    with making(engine) as made:
+
+        def make(base: str, sources: dict[str, str]) -> str:
+            reference = made.image(f"{base}-{len(made.images)}")
+            folder = tmp_path_factory.mktemp("function")
+            write_function(folder, base, sources, reference)
+            with pytest.MonkeyPatch.context() as patch:
+                # What one build learns of a base image is known to the next.
+                patch.setenv("FNBUILD_DATA_DIR", str(releases.parent))
+                built = artifacts.build(load(folder), engine, lambda _: None)
+            assert built.pythons.handler.version[:2] == BASES[base].version[:2]
+            return built.reference
+
+        yield make
+
+
+def write_function(folder: Path, base: str, sources: dict[str, str], reference: str) -> None:
+    """A function on that base, whose build may use no network."""
+    build = {"baseImage": bases.image(base), "image": reference, "offline": True}
+    asked = BASES[base].asked
+    config = {
+        "metadata": {"name": "f"},
+        "spec": {
+            "handler": "main:handler",
+            "runtime": "python:3.11",
+            "build": build,
+            "env": [{"name": "NUCLIO_PYTHON_EXE_PATH", "value": asked}] if asked else [],
+        },
+    }
+    (folder / "function.yaml").write_text(json.dumps(config))
+    for name, source in sources.items():
+        (folder / name).write_text(source)
+
+
+@pytest.fixture
+def start(engine: Engine) -> Iterator[Start]:
+    """`start(image, base, *options)`: a container without a network; it goes with the test."""
+    with contextlib.ExitStack() as stack:
+
+        def begin(image: str, base: str, *options: str, command: tuple[str, ...] = ()) -> Container:
+            name = f"fnbuild-test-{uuid.uuid4().hex[:12]}"
+            asked = BASES[base].asked
+            more = ["--env", f"NUCLIO_PYTHON_EXE_PATH={asked}"] if asked else []
+            stack.callback(docker, "rm", "-f", "-v", name)
+            docker(
+                *("run", "-d", "--network", "none", "--name", name),
+                *(*more, *options, image, *command),
+            )
+            return Container(name, BASES[base].python)
+
+        yield begin

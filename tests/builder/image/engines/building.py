@@ -1,0 +1,189 @@
+"""What every engine must do when it builds."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+
+import pytest
+
+from fnbuild.builder.image.engine import BuildRequest, StepError
+from fnbuild.errors import BuildError
+from tests.engine import until
+
+
+def test_an_image_says_of_itself_what_its_dockerfile_said(engine, made, base, build):
+    reference = made.image("facts")
+    identity = build(
+        f"FROM {base}\n{made.label}\n"
+        'ENV A=1 B="two words"\nUSER 1000\nWORKDIR /srv\nSHELL ["/bin/sh", "-ec"]\n'
+        'ENTRYPOINT ["/bin/cat"]\nCMD ["/etc/hostname"]\n',
+        tags=(reference,),
+        labels={"purpose": "a test, with = and spaces"},
+    )
+    facts = engine.inspect(reference)
+    assert facts == engine.inspect(identity)
+    assert facts.id == identity
+    assert facts.env["A"] == "1"
+    assert facts.env["B"] == "two words"
+    assert (facts.user, facts.workdir) == ("1000", "/srv")
+    assert (facts.entrypoint, facts.command) == (("/bin/cat",), ("/etc/hostname",))
+    assert facts.shell == ("/bin/sh", "-ec")
+    assert facts.labels["purpose"] == "a test, with = and spaces"
+    assert facts.layers[0] == engine.inspect(base).layers[0]
+    assert facts.size >= engine.inspect(base).size > 1_000_000
+    assert facts.architecture in ("amd64", "arm64")
+
+
+def test_an_image_that_is_not_there_is_none(engine, made):
+    assert engine.inspect(made.name("missing")) is None
+    assert engine.remove(made.name("missing")) is False
+
+
+def test_the_failing_run_is_named_with_its_own_output(engine, made, base, build, lines):
+    with pytest.raises(StepError) as caught:
+        build(
+            f"# a comment\nFROM {base}\n{made.label}\nENV A=1\nRUN echo of another step\n"
+            "RUN echo to stdout && \\\n    # why\n    echo to stderr >&2 && \\\n    exit 3\n"
+            "RUN echo never\n"
+        )
+    error = caught.value
+    assert error.step == 4
+    assert error.instruction == "RUN echo to stdout && echo to stderr >&2 && exit 3"
+    # The classic builder brings the two by different ways.
+    assert sorted(error.detail.splitlines()) == ["to stderr", "to stdout"]
+    assert error.message.startswith("step 5/6  RUN echo to stdout && ")
+    assert error.message.endswith(" ended with status 3")
+    assert "step 4/6  RUN echo of another step" in lines
+    assert "  of another step" in lines
+    assert lines.index(
+        "step 5/6  RUN echo to stdout && echo to stderr >&2 && exit 3"
+    ) < lines.index("  to stdout")
+    assert not any("never" in line for line in lines)
+
+
+def test_only_the_end_of_a_long_output_is_kept(engine, made, base, build):
+    count = "i=0; while [ $i -lt 300 ]; do echo line $i; i=$((i+1)); done; exit 1"
+    with pytest.raises(StepError) as caught:
+        build(f"FROM {base}\n{made.label}\nRUN {count}\n")
+    kept = caught.value.detail.splitlines()
+    assert kept[-1] == "line 299"
+    assert 20 <= len(kept) <= 40
+
+
+def test_the_failing_command_is_heard_behind_a_fast_one(base, build, made, lines):
+    command = "i=0; while [ $i -lt 60 ]; do echo line $i; i=$((i+1)); done\\ncat /no/such/file"
+    for _ in range(3):
+        lines.clear()
+        with pytest.raises(StepError) as caught:
+            build(f'FROM {base}\n{made.label}\nRUN ["sh", "-c", "{command}"]\n')
+        assert "cat: /no/such/file: No such file" in caught.value.detail
+        assert caught.value.detail.count("line 59") == 1
+        assert not any("returned a non-zero code" in line for line in lines)
+
+
+def test_a_step_of_a_later_stage_is_counted_in_the_whole_file(engine, made, base, build):
+    with pytest.raises(StepError) as caught:
+        build(
+            f"ARG BASE={base}\nFROM $BASE AS first\n{made.label}\nRUN echo one\n"
+            f"FROM $BASE\n{made.label}\nENV A=1\nCOPY --from=first /bin/sh /tmp/sh\nRUN exit 4\n"
+        )
+    assert caught.value.step == 8
+    assert caught.value.instruction == "RUN exit 4"
+
+
+def test_a_copy_of_nothing_names_the_file(made, base, build):
+    with pytest.raises(StepError) as caught:
+        build(f"FROM {base}\n{made.label}\nCOPY not-there /tmp/\n")
+    assert (caught.value.step, caught.value.instruction) == (2, "COPY not-there /tmp/")
+    assert "not-there" in caught.value.message.partition("failed")[2]
+
+
+def test_an_unknown_instruction_is_named(made, base, build):
+    with pytest.raises(BuildError) as caught:
+        build(f"FROM {base}\n{made.label}\nRUNN echo\n")
+    assert "RUNN" in caught.value.message
+    assert getattr(caught.value, "step", 2) == 2
+
+
+def test_a_base_that_cannot_be_had_is_named(build, made):
+    with pytest.raises(StepError) as caught:
+        build(f"FROM 127.0.0.1:1/{made.name('missing')}:1\n")
+    assert caught.value.step == 0
+    assert "the registry 127.0.0.1:1 cannot be reached" in caught.value.message
+
+
+def test_nothing_is_fetched_where_that_is_forbidden(build, made, base):
+    missing = f"127.0.0.1:1/{made.name('missing')}:1"
+    with pytest.raises(BuildError, match="is not here, and nothing may be fetched"):
+        build(f"FROM {base}\nCOPY --from={missing} /a /b\n", pull=False)
+    assert build(f"FROM {base} AS first\nFROM first\n{made.label}\nENV A=2\n", pull=False)
+
+
+def test_arguments_reach_the_build(engine, made, base, build):
+    reference = made.image("arguments")
+    build(
+        f"FROM {base}\n{made.label}\nARG WORD=default\nENV WORD=$WORD\n",
+        tags=(reference,),
+        args={"WORD": 'it\'s $HOME; a "word"'},
+    )
+    assert engine.inspect(reference).env["WORD"] == 'it\'s $HOME; a "word"'
+
+
+def test_a_second_build_comes_from_the_cache_unless_it_must_not(made, base, build, lines):
+    text = f"FROM {base}\n{made.label}\nRUN echo working\n"
+    first = build(text)
+    assert lines.count("  working") == 1
+    assert build(text) == first
+    assert lines.count("  working") == 1
+    assert lines.count("  from the cache") >= 1
+    build(text, no_cache=True)
+    assert lines.count("  working") == 2
+
+
+def test_flags_of_the_user_are_handed_on(made, base, build, engine):
+    reference = made.image("flags")
+    build(f"FROM {base}\n{made.label}\n", tags=(reference,), flags=("--label", "mine=1"))
+    assert engine.inspect(reference).labels["mine"] == "1"
+
+
+def test_an_unknown_flag_is_the_users(made, base, build):
+    with pytest.raises(BuildError, match=r"does not know a flag: .*--frobnicate"):
+        build(f"FROM {base}\n", flags=("--frobnicate",))
+
+
+def test_a_build_that_takes_too_long_is_ended(made, base, build):
+    began = time.monotonic()
+    with pytest.raises(BuildError, match="not built within 1 s"):
+        build(f"FROM {base}\n{made.label}\nRUN echo waiting; sleep 60\n", timeout=1, no_cache=True)
+    assert time.monotonic() - began < 45
+
+
+def test_an_interrupt_ends_the_client(engine, made, base, context):
+    file = context / "Dockerfile"
+    mark = f"sleep 60.{int(made.token, 16)}"
+    file.write_text(f"FROM {base}\n{made.label}\nRUN echo waiting; {mark}\n")
+
+    def interrupt(line: str) -> None:
+        if line.startswith("  waiting"):
+            raise KeyboardInterrupt
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        engine.build(BuildRequest(context, file, ()), interrupt)
+    assert time.monotonic() - began < 45
+    until("the end of the client and of its step", lambda: not running(str(file), mark))
+
+
+def test_heredocs_work_where_the_engine_says_so(engine, made, base, build, lines):
+    text = f"FROM {base}\n{made.label}\nRUN <<EOF\necho from a heredoc\nexit 7\nEOF\nRUN exit 8\n"
+    with pytest.raises(BuildError) as caught:
+        build(text)
+    status = caught.value.message.rpartition(" ")[2]
+    assert (status == "7" and "  from a heredoc" in lines) == engine.heredocs
+
+
+def running(*words: str) -> bool:
+    """Whether a program runs here with one of these words in its command."""
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
+    return any(word in listed.stdout for word in words)

@@ -1,0 +1,45 @@
+"""What every engine must do, whatever builds and keeps its images.
+
+An engine's own test module imports these tests and offers three fixtures: `engine`, `made` (names
+in it) and `base` (a small image in it, with a shell).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fnbuild.builder.image.engine import BuildRequest, Engine
+from tests.builder.image.engines.building import *  # noqa: F403
+from tests.builder.image.engines.keeping import *  # noqa: F403
+from tests.engine import Made
+
+Build = Callable[..., str]
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Path:
+    folder = tmp_path / "context"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def lines() -> list[str]:
+    """What the engine said of its progress."""
+    return []
+
+
+@pytest.fixture
+def build(engine: Engine, made: Made, context: Path, lines: list[str]) -> Build:
+    """Builds a Dockerfile's text; options are those of `BuildRequest`."""
+
+    def build(text: str, **options: object) -> str:
+        file = context / "Dockerfile"
+        file.write_text(text)
+        request = BuildRequest(context, file, options.pop("tags", ()), **options)  # type: ignore[arg-type]
+        return engine.build(request, lines.append)
+
+    return build

@@ -1,0 +1,223 @@
+"""What every engine must do with images that it has: run, name, save, send, fetch."""
+
+from __future__ import annotations
+
+import subprocess
+import tarfile
+import threading
+import time
+
+import pytest
+
+from fnbuild.builder.image.engine import Engine
+from fnbuild.builder.image.references import registry_of
+from fnbuild.errors import BuildError, InputError
+from tests.engine import Made, Registry
+
+
+@pytest.fixture
+def private(engine: Engine, made: Made, base: str, login_registry: Registry) -> str:
+    """An image with a name in the registry that asks who is there."""
+    reference = made.image("private", f"{login_registry.address}/")
+    engine.tag(base, reference)
+    return reference
+
+
+def test_a_program_runs_in_the_place_of_the_entrypoint(engine, made, base, build):
+    reference = made.image("entrypoint")
+    build(
+        f'FROM {base}\n{made.label}\nENV WORD=hello\nENTRYPOINT ["/bin/sh", "-c", "exit 9"]\n',
+        tags=(reference,),
+    )
+    ran = engine.run(reference, ["sh", "-c", "echo $WORD $0 $1; echo to stderr >&2; exit 5", "a b"])
+    assert ran.status == 5
+    assert ran.out == "hello a b\n"
+    assert "to stderr" in ran.err
+
+
+def test_a_program_that_is_not_there_is_127(engine, base):
+    assert engine.run(base, ["nosuchprogram"]).status == 127
+    assert engine.run(base, ["/nosuch/program", "-c", "x"]).status == 127
+
+
+def test_a_program_that_does_not_end_is_ended_and_removed(engine, made, base):
+    began = time.monotonic()
+    with pytest.raises(BuildError, match="did not end within 1 s"):
+        engine.run(base, ["sleep", "300"], timeout=1)
+    assert time.monotonic() - began < 100
+    assert "fnbuild-probe-" not in containers_of(engine, base)
+
+
+def test_programs_run_beside_one_another(engine, base):
+    outs: list[str] = []
+
+    def run(number: int) -> None:
+        outs.append(engine.run(base, ["sh", "-c", f"echo {number}"]).out)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outs) == ["0\n", "1\n", "2\n"]
+
+
+def test_a_run_fetches_nothing(engine, made):
+    with pytest.raises(BuildError, match="does not have the image"):
+        engine.run(f"127.0.0.1:1/{made.name('missing')}:1", ["sh"])
+
+
+def test_names_come_and_go(engine, made, base):
+    other = made.image("other")
+    engine.tag(base, other)
+    assert engine.inspect(other).id == engine.inspect(base).id
+    assert engine.remove(other) is True
+    assert engine.inspect(other) is None
+    assert engine.inspect(base) is not None
+
+
+def test_an_image_with_a_name_does_not_go_by_its_id(engine, made, base, build):
+    reference = made.image("named")
+    built = build(f"FROM {base}\n{made.label}\nENV NAMED={made.token}\n", tags=(reference,))
+    assert engine.remove(built) is False
+    assert engine.inspect(reference).id == built
+
+
+def test_images_are_found_by_a_label_with_all_their_names(engine, made, base, build):
+    names = {made.image("labelled", tag=tag) for tag in ("1", "2")}
+    label = f"fnbuild.test.word={made.token}"
+    assert engine.images(label) == []
+    lines = f"FROM {base}\n{made.label}\nLABEL {label}\n"
+    built = build(lines, tags=tuple(sorted(names)))
+    [image] = engine.images(label)
+    assert image.id == built
+    assert {name.removeprefix("localhost/") for name in image.names} == names
+    for name in names:
+        engine.remove(name)
+    unnamed = [one for one in engine.images(label) if one.names]
+    assert unnamed == []
+
+
+def test_an_archive_brings_an_image_back(engine, made, base, build, tmp_path):
+    reference = made.image("saved")
+    build(f"FROM {base}\n{made.label}\nENV SAVED={made.token}\n", tags=(reference,))
+    archive = tmp_path / "image.tar"
+    engine.save(reference, archive)
+    engine.remove(reference)
+    assert engine.inspect(reference) is None
+    assert any(loaded.endswith(reference) for loaded in engine.load(archive))
+    assert engine.inspect(reference).env["SAVED"] == made.token
+
+
+def test_an_archive_that_does_not_fit_names_its_disk(engine, base, tiny_disk):
+    with pytest.raises(BuildError, match=r"cannot be written to .*: no space left on device$"):
+        engine.save(base, tiny_disk / "image.tar")
+
+
+def test_what_is_no_archive_is_refused(engine, tmp_path):
+    with pytest.raises(InputError, match=r"cannot read .*missing\.tar"):
+        engine.load(tmp_path / "missing.tar")
+    (tmp_path / "text.tar").write_text("no archive")
+    (tmp_path / "empty.tar").write_bytes(b"")
+    with tarfile.open(tmp_path / "code.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "text.tar", "code/text")
+    for name in ("text.tar", "empty.tar", "code.tar.gz"):
+        with pytest.raises(InputError) as caught:
+            engine.load(tmp_path / name)
+        assert f"{tmp_path / name} cannot be loaded as an image: it is " in caught.value.message
+        assert "docker save" in caught.value.hint
+
+
+def test_an_archive_that_was_cut_off_is_refused(engine, made, base, tmp_path):
+    whole, part = tmp_path / "whole.tar", tmp_path / "part.tar"
+    engine.save(base, whole)
+    part.write_bytes(whole.read_bytes()[:200_000])
+    with pytest.raises(InputError, match=r"part\.tar cannot be loaded as an image: "):
+        engine.load(part)
+
+
+def test_an_archive_needs_a_folder(engine, base, tmp_path):
+    with pytest.raises(InputError, match="there is no folder") as caught:
+        engine.save(base, tmp_path / "a folder" / "image.tar")
+    assert caught.value.hint == f"make it: `mkdir -p '{tmp_path}/a folder'`"
+    with pytest.raises(InputError, match="it is a folder"):
+        engine.save(base, tmp_path)
+
+
+def test_the_history_says_who_made_each_layer(engine, made, base, build, context):
+    (context / "big").write_bytes(b"x" * 300_000)
+    reference = made.image("history")
+    build(f"FROM {base}\n{made.label}\nENV A=1\nCOPY big /srv/big\n", tags=(reference,))
+    history = engine.history(reference)
+    assert "COPY" in history[0].created_by
+    assert 250_000 < history[0].size < 400_000
+    assert history[1].size == 0
+    assert "ENV" in history[1].created_by
+    assert sum(one.size for one in history) == pytest.approx(
+        engine.inspect(reference).size, rel=0.2
+    )
+
+
+def test_an_image_goes_to_a_registry_and_comes_back(engine, made, base, plain_registry, lines):
+    reference = made.image("pushed", f"{plain_registry.address}/")
+    assert registry_of(reference) == plain_registry.address
+    engine.tag(base, reference)
+    digest = engine.push(reference, lines.append)
+    assert digest.startswith("sha256:")
+    assert len(digest) == 71
+    assert any(line.startswith("  ") for line in lines)
+    identity = engine.inspect(reference).id
+    engine.remove(reference)
+    assert engine.inspect(reference) is None
+    engine.pull(f"{reference.rpartition(':')[0]}@{digest}", lines.append)
+    engine.pull(reference, lines.append)
+    assert engine.inspect(reference).id == identity
+    call_by_digest = f"{reference.rpartition(':')[0]}@{digest}"
+    engine.remove(call_by_digest)
+
+
+def test_a_registry_that_is_not_there_is_named(engine, made, base):
+    reference = made.image("unreachable", "127.0.0.1:1/")
+    engine.tag(base, reference)
+    with pytest.raises(BuildError) as caught:
+        engine.push(reference, lambda _: None)
+    assert caught.value.message.startswith(f"the image {reference} cannot be pushed: ")
+    assert "the registry 127.0.0.1:1 cannot be reached" in caught.value.message
+
+
+def test_an_image_that_the_registry_has_not(engine, made, plain_registry):
+    reference = f"{plain_registry.address}/{made.name('missing')}:1"
+    with pytest.raises(BuildError) as caught:
+        engine.pull(reference, lambda _: None)
+    assert caught.value.message.startswith(f"the image {reference} cannot be pulled: ")
+    assert "has no such image" in caught.value.message
+
+
+def test_credentials_come_from_dockers_configuration(engine, private, sign_in):
+    sign_in()
+    assert engine.push(private, lambda _: None).startswith("sha256:")
+    engine.remove(private)
+    engine.pull(private, lambda _: None)
+    assert engine.inspect(private) is not None
+
+
+@pytest.mark.parametrize("password", ["", "wrong-secret"])
+def test_refused_credentials_name_the_registry(engine, private, sign_in, password):
+    sign_in(password)
+    said: list[str] = []
+    with pytest.raises(BuildError) as caught:
+        engine.push(private, said.append)
+    error = caught.value
+    registry = registry_of(private)
+    assert error.message == (
+        f"the image {private} cannot be pushed: the registry {registry} refuses these credentials,"
+        " or there are none"
+    )
+    assert f"{engine.name} login {registry}" in error.hint
+    assert "wrong-secret" not in f"{error.message}{error.detail}{error.hint}{said}"
+
+
+def containers_of(engine: Engine, image: str) -> str:
+    words = ["containers"] if engine.name == "buildah" else ["ps", "--all", "--no-trunc"]
+    done = subprocess.run([engine.program, *words], capture_output=True, text=True, check=True)
+    return "\n".join(line for line in done.stdout.splitlines() if image.partition(":")[0] in line)

@@ -1,0 +1,151 @@
+"""docker keeps what every engine promises, with the classic builder and with BuildKit."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from fnbuild.builder.image.engine import BuildRequest
+from fnbuild.builder.image.engines.docker import Docker
+from fnbuild.errors import BuildError, UnavailableError
+from tests.builder.image.engines.contract import *  # noqa: F403
+from tests.engine import Made, making, require_engine, small_base
+
+
+def _clients() -> list[str]:
+    """Every docker on PATH; their builders differ."""
+    places = [os.path.join(folder, "docker") for folder in os.get_exec_path()]
+    return [path for path in dict.fromkeys(places) if os.access(path, os.X_OK)]
+
+
+def _with_buildkit() -> Docker | None:
+    for path in _clients():
+        one = Docker(path)
+        if one.has_buildkit:
+            return one
+    return None
+
+
+@pytest.fixture(params=["classic", "buildkit"])
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Docker:
+    require_engine("docker")
+    if request.param == "classic":
+        monkeypatch.setenv("DOCKER_BUILDKIT", "0")
+        return Docker()
+    monkeypatch.setenv("DOCKER_BUILDKIT", "1")
+    found = _with_buildkit()
+    if found is None:
+        pytest.skip("BuildKit is missing: no docker here that builds with it")
+    return found
+
+
+@pytest.fixture
+def made(engine: Docker) -> Iterator[Made]:
+    with making(engine) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with making(require_engine("docker")) as made:
+        yield small_base(made, tmp_path_factory.mktemp("base"))
+
+
+def test_the_variable_chooses_the_builder(monkeypatch):
+    require_engine("docker")
+    for value, expected in (("0", False), ("false", False), ("1", True), ("true", True)):
+        monkeypatch.setenv("DOCKER_BUILDKIT", value)
+        assert Docker().buildkit is expected
+
+
+_LOSING = """\
+#!/bin/sh
+# The docker that is there, whose cache loses a step of the first builds.
+cd {folder}
+if [ "$1" = build ] && mkdir $(ls | wc -l) && [ $(ls | wc -l) -le {losses} ]; then
+    echo "Step 1/2 : FROM {base}"
+    echo "Step 2/2 : ADD a /"
+    echo "No such image: sha256:0123456789abcdef" >&2
+    exit 1
+fi
+exec {docker} "$@"
+"""
+
+
+@pytest.mark.parametrize("losses", [1, 2])
+def test_a_step_that_was_removed_is_made_again(monkeypatch, tmp_path, base, made, losses):
+    """Once: with the images of other functions steps of this one can go while it is built."""
+    monkeypatch.setenv("DOCKER_BUILDKIT", "0")
+    counted, context, program = (tmp_path / name for name in ("counted", "context", "docker"))
+    counted.mkdir()
+    words = {"folder": counted, "losses": losses, "base": base, "docker": Docker().program}
+    program.write_text(_LOSING.format(**words))
+    program.chmod(0o755)
+    context.mkdir()
+    (context / "a").write_text("a")
+    (context / "Dockerfile").write_text(f"FROM {base}\n{made.label}\nADD a /\n")
+    request = BuildRequest(context, context / "Dockerfile", (made.image("again"),))
+    said: list[str] = []
+    if losses == 1:
+        assert Docker(str(program)).build(request, said.append)
+    else:
+        with pytest.raises(BuildError, match="docker does not have the image"):
+            Docker(str(program)).build(request, said.append)
+    assert len(list(counted.iterdir())) == 2
+    assert len([line for line in said if "building once more" in line]) == 1
+
+
+def test_an_engine_that_is_not_installed(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UnavailableError, match="docker is not installed"):
+        Docker().check()
+
+
+def test_an_engine_that_is_down(monkeypatch, tmp_path):
+    require_engine("docker")
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")
+    with pytest.raises(UnavailableError, match=r"docker does not answer: .*none\.sock") as caught:
+        Docker().check()
+    assert "systemctl start docker" in caught.value.hint
+
+
+def test_the_engine_of_a_context_is_taken(monkeypatch, tmp_path):
+    require_engine("docker")
+    where = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    make = ["docker", "context", "create", "tests", "--docker", f"host={where}"]
+    subprocess.run(make, check=True, capture_output=True)
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.setenv("DOCKER_CONTEXT", "tests")
+    Docker().check()
+
+
+def test_buildkit_without_its_plugin_is_explained(monkeypatch, tmp_path):
+    require_engine("docker")
+    monkeypatch.setenv("DOCKER_BUILDKIT", "0")
+    for path in _clients():
+        words = [path, "version", "--format", "{{.Client.Version}}"]
+        version = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        plugin = subprocess.run([path, "buildx", "version"], capture_output=True, check=False)
+        if int(version.partition(".")[0]) >= 23 and plugin.returncode != 0:
+            break
+    else:
+        pytest.skip("every docker here has what BuildKit needs")
+    monkeypatch.setenv("DOCKER_BUILDKIT", "1")
+    file = tmp_path / "Dockerfile"
+    file.write_text("FROM scratch\nENV A=1\n")
+    with pytest.raises(BuildError, match="this docker has no buildx to build with it") as caught:
+        Docker(path).build(BuildRequest(tmp_path, file, ()), lambda _: None)
+    assert "unset DOCKER_BUILDKIT" in caught.value.hint
+
+
+def test_a_context_that_is_not_there(monkeypatch, tmp_path):
+    require_engine("docker")
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    monkeypatch.setenv("DOCKER_CONTEXT", "nosuchcontext")
+    with pytest.raises(UnavailableError, match="docker does not answer") as caught:
+        Docker().check()
+    assert "docker context ls" in caught.value.hint

@@ -1,0 +1,344 @@
+"""A function's folder becomes an image, on the engine that is there; what fails says where."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from fnbuild import artifacts
+from fnbuild.builder.image.builder import DIGEST_LABEL, BuiltImage
+from fnbuild.builder.image.engine import Engine
+from fnbuild.errors import BuildError, InputError
+from fnbuild.spec import reader
+from fnbuild.spec.types import Function
+from tests.builder.image.builders import alone, docker_of
+from tests.engine import (
+    PYTHON_IMAGE,
+    Made,
+    call,
+    free_port,
+    making,
+    registry,
+    require_engine,
+    require_image,
+    small_base,
+)
+
+HANDLER = "def handler(context, event):\n    return 'here'\n"
+
+
+@pytest.fixture
+def engine() -> Engine:
+    found = require_engine()
+    require_image(found)
+    return found
+
+
+@pytest.fixture
+def made(engine: Engine) -> Iterator[Made]:
+    with making(engine) as made:
+        yield made
+
+
+@dataclass
+class Author:
+    """A person with one function, who builds it."""
+
+    made: Made
+    folder: Path
+    image: str
+    progress: list[str] = field(default_factory=list)
+
+    def write(self, build: str = "", env: str = "", base: str = PYTHON_IMAGE) -> None:
+        lines = [
+            f"metadata: {{name: {self.made.name('built')}}}",
+            "spec:",
+            "  handler: main:handler",
+            '  runtime: "python:3.11"',
+            *([f"  env: {env}"] if env else []),
+            "  build:",
+            f"    image: {self.image}",
+            f"    baseImage: {base}",
+            *(f"    {line}" for line in build.splitlines()),
+        ]
+        (self.folder / "function.yaml").write_text("\n".join(lines) + "\n")
+        (self.folder / "main.py").write_text(HANDLER)
+
+    def build(self, overrides: Function | None = None) -> BuiltImage:
+        loaded = reader.load(self.folder, overrides=overrides)
+        return artifacts.build(loaded, self.made.engine, self.progress.append)
+
+    def look(self, *command: str) -> str:
+        """What a program in the image writes."""
+        done = self.made.engine.run(self.image, command)
+        assert done.status == 0, done.err
+        return done.out
+
+
+@pytest.fixture
+def author(made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Author:
+    monkeypatch.setenv("FNBUILD_DATA_DIR", str(tmp_path / "data"))
+    folder = tmp_path / "function"
+    folder.mkdir()
+    return Author(made, folder, made.image("function"))
+
+
+def test_the_image_has_code_configuration_and_program(author: Author, engine: Engine) -> None:
+    author.write()
+    built = author.build()
+    facts = engine.inspect(built.reference)
+    assert facts is not None
+    assert facts.command == ("processor",)
+    assert facts.labels[DIGEST_LABEL] == built.digest
+    assert built.pythons.handler.version[:2] == (3, 11)
+    assert author.look("cat", "/opt/nuclio/main.py") == HANDLER
+    assert "main:handler" in author.look("cat", "/etc/nuclio/config/processor/processor.json")
+    assert "processor of fnbuild" in author.look("/usr/local/bin/processor", "--version")
+
+
+def test_no_value_of_the_environment_gets_into_the_image(author: Author) -> None:
+    author.write()
+    overrides = reader.from_raw({"spec": {"env": [{"name": "TOKEN", "value": "hush"}]}}, "flags")
+    author.build(overrides)
+    found = author.look("sh", "-c", "grep -r hush /etc/nuclio /opt/nuclio /opt/fnbuild || true")
+    assert found == ""
+
+
+def test_no_password_of_the_configuration_gets_into_the_image(author: Author) -> None:
+    author.write(
+        "codeEntryAttributes: {branch: a-hu5h, password: hu5h-1, headers: {Token: [hu5h-2]}}\n"
+        "directives: {preCopy: [{kind: COPY, value: handler/function.yaml /etc/copy.yaml}]}"
+    )
+    file = author.folder / "function.yaml"
+    file.write_text(file.read_text() + "  triggers: {web: {kind: http, secret: hu5h-3}}\n")
+    author.build()
+    layers = subprocess.Popen(["docker", "save", author.image], stdout=subprocess.PIPE)
+    assert layers.stdout is not None
+    with layers, layers.stdout as stream:
+        words = ("grep", "-aoE", "a-hu5h|hu5h-.")
+        found = subprocess.run(words, stdin=stream, capture_output=True, check=True)
+    assert set(found.stdout.split()) == {b"a-hu5h"}
+
+
+def test_a_line_that_fails_is_named_with_its_place(author: Author) -> None:
+    author.write(
+        "directives:\n"
+        "  preCopy:\n"
+        "    - {kind: ENV, value: A=1}\n"
+        "    - kind: RUN\n"
+        "      value: echo the reason; exit 3\n"
+    )
+    with pytest.raises(BuildError) as failure:
+        author.build()
+    assert "function.yaml:12:18: spec.build.directives.preCopy[1]" in failure.value.message
+    assert "the reason" in (failure.value.detail or "")
+
+
+def test_a_command_behind_the_code_is_named_too(author: Author) -> None:
+    author.write('commands: ["@nuclio.postCopy", "cat /opt/nuclio/missing.txt"]')
+    with pytest.raises(BuildError, match=r"spec.build.commands\[1\]") as failure:
+        author.build()
+    assert "missing.txt" in (failure.value.detail or "")
+
+
+def test_a_failed_build_leaves_the_earlier_image(author: Author, engine: Engine) -> None:
+    author.write()
+    before = author.build().id
+    author.write("commands: [exit 1]")
+    with pytest.raises(BuildError):
+        author.build()
+    facts = engine.inspect(author.image)
+    assert facts is not None
+    assert facts.id == before
+
+
+def test_a_build_without_a_python_in_the_end_leaves_the_earlier_image(
+    author: Author, engine: Engine, made: Made, tmp_path: Path
+) -> None:
+    author.write()
+    before = author.build().id
+    lines = "directives: {postCopy: [{kind: LABEL, value: python=none}]}"
+    author.write(lines, base=small_base(made, tmp_path / "base"))
+    with pytest.raises(BuildError, match="no usable Python"):
+        author.build()
+    facts = engine.inspect(author.image)
+    assert facts is not None
+    assert facts.id == before
+
+
+def test_an_image_without_python_says_what_was_looked_for(
+    author: Author, made: Made, tmp_path: Path
+) -> None:
+    author.write(base=small_base(made, tmp_path / "base"))
+    with pytest.raises(BuildError, match="no usable Python") as failure:
+        author.build()
+    assert "/usr/bin/python3" in failure.value.message
+    assert failure.value.hint is not None
+
+
+def test_a_python_that_only_a_line_behind_the_code_brings(
+    author: Author, made: Made, tmp_path: Path
+) -> None:
+    away = "cp -L /usr/bin/python3 /opt/away && rm -f /usr/bin/python* /usr/local/bin/python*"
+    base = made.build(tmp_path / "hidden", f"FROM {PYTHON_IMAGE}\nRUN {away}\n")
+    lines = "directives:\n  postCopy:\n    - {kind: RUN, value: ln -s /opt/away /usr/bin/python3}\n"
+    author.write(lines, base=base)
+    built = author.build()
+    assert built.pythons.handler.version[:2] == (3, 11)
+    assert "processor of fnbuild" in author.look("/usr/local/bin/processor", "--version")
+
+
+def test_an_interpreter_that_is_asked_for_must_be_there(author: Author) -> None:
+    author.write(env="[{name: NUCLIO_PYTHON_EXE_PATH, value: /opt/nowhere/python}]")
+    with pytest.raises(BuildError, match="/opt/nowhere/python"):
+        author.build()
+
+
+def test_requirements_that_no_line_installs(author: Author) -> None:
+    author.write()
+    (author.folder / "requirements.txt").write_text("colour-of-nothing==0.0.0\n")
+    with pytest.raises(BuildError) as failure:
+        author.build()
+    assert "colour-of-nothing" in (failure.value.detail or "")
+    assert failure.value.message.startswith("requirements.txt: step ")
+    author.write("commands: ['true # requirements.txt is not wanted']")
+    author.build()
+
+
+def test_a_base_image_that_is_not_there(author: Author, made: Made) -> None:
+    absent = f"127.0.0.1:{free_port()}/{made.name('absent')}:1"
+    author.write("noBaseImagesPull: true", base=absent)
+    with pytest.raises(BuildError, match="noBaseImagesPull") as failure:
+        author.build()
+    assert absent in failure.value.message
+    author.write("offline: true", base=absent)
+    with pytest.raises(BuildError, match="offline"):
+        author.build()
+
+
+def test_offline_lines_have_no_network(author: Author) -> None:
+    author.write(
+        "offline: true\n"
+        "commands:\n"
+        "  - python3 -c 'import socket; socket.create_connection((\"192.0.2.1\", 80), 3)'\n"
+    )
+    with pytest.raises(BuildError) as failure:
+        author.build()
+    assert "Network is unreachable" in (failure.value.detail or "")
+
+
+def test_build_arguments(author: Author) -> None:
+    author.write("args: {WORD: hello}\ncommands: ['echo $WORD > /word']")
+    author.build()
+    assert author.look("cat", "/word") == "hello\n"
+
+
+def test_a_registry_gets_the_image(author: Author, engine: Engine, tmp_path: Path) -> None:
+    with registry(tmp_path, free_port()) as place:
+        author.write(f"registry: {place.address}/")
+        built = author.build()
+        author.made.images.append(built.pushed)
+        assert built.pushed == f"{place.address}/{author.image}"
+        assert built.pushed_digest.startswith("sha256:")
+        identity = built.id.removeprefix("sha256:")
+        assert built.build_tag == f"{built.pushed.rpartition(':')[0]}:fnbuild-{identity[:16]}"
+        assert engine.inspect(built.build_tag) is None
+        engine.remove(built.pushed)
+        engine.pull(built.pushed, author.progress.append)
+        assert engine.inspect(built.pushed) is not None
+
+
+def test_a_push_that_fails_leaves_no_name(author: Author, engine: Engine) -> None:
+    author.write(f"registry: 127.0.0.1:{free_port()}")
+    with pytest.raises(BuildError, match="cannot be pushed"):
+        author.build()
+    assert engine.inspect(author.image) is not None
+    listed = call(engine, "images", "--format", "{{.Repository}}")
+    assert [one for one in listed.split() if one.startswith("127") and author.image in one] == []
+
+
+def test_an_image_does_not_stand_on_itself(author: Author) -> None:
+    author.write(base=author.image)
+    with pytest.raises(BuildError, match="are both") as failure:
+        author.build()
+    assert "--image" in (failure.value.hint or "")
+
+
+def test_each_step_is_told_of_once(author: Author) -> None:
+    author.write("commands: [echo one, echo two]")
+    author.build()
+    told = [line.split("  ")[1] for line in author.progress if line.startswith("step ")]
+    assert told.count("RUN echo one") == 1
+    assert told.count("RUN echo two") == 1
+    assert told[-1] == 'CMD ["processor"]'
+
+
+def test_the_context_is_kept_where_that_is_asked_for(author: Author, tmp_path: Path) -> None:
+    place = tmp_path / "not" / "there yet"
+    author.write(f"noCleanup: true\ntempDir: {place}")
+    author.build()
+    [folder] = place.iterdir()
+    assert (folder / "Dockerfile.processor").read_text().startswith(f"FROM {PYTHON_IMAGE}")
+    assert any(str(folder) in line for line in author.progress)
+
+
+def test_a_folder_for_the_context_that_cannot_be(author: Author, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    author.write(f"tempDir: {file}/below")
+    with pytest.raises(InputError, match=r"tempDir.*file/below: Not a directory"):
+        author.build()
+
+
+def test_only_the_code_is_made_anew_behind_an_edit(author: Author, engine: Engine) -> None:
+    author.write()
+    (author.folder / "weights.bin").write_bytes(b"w" * (2 << 20))
+    first = author.build()
+    (author.folder / "main.py").write_text(HANDLER.replace("here", "there"))
+    second = author.build()
+    before, after = (engine.inspect(one) for one in (first.id, second.id))
+    assert before is not None
+    assert after is not None
+    assert before.layers[:-1] == after.layers[:-1]
+    assert before.layers[-1] != after.layers[-1]
+    assert "there" in author.look("cat", "/opt/nuclio/main.py")
+
+
+def test_nothing_is_left_but_the_image(
+    author: Author, made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """BuildKit makes an image of each build that is asked for."""
+    buildkit = docker_of("buildkit")
+    monkeypatch.setenv("DOCKER_BUILDKIT", "1")
+    author.write(f"commands: ['echo {made.token} > /word']")
+    loaded = reader.load(author.folder)
+    with alone("buildkit"):
+        built = artifacts.build(loaded, buildkit, author.progress.append)
+    word = f"echo {made.token}"
+    left = call(made.engine, "images", "--quiet", "--no-trunc", "--filter", "dangling=true")
+    made_here = [
+        one
+        for one in left.split()
+        if any(word in layer.created_by for layer in made.engine.history(one))
+    ]
+    assert made_here == []
+    assert author.look("cat", "/word") == f"{made.token}\n"
+    assert made.engine.inspect(built.id) is not None
+
+
+def test_builds_that_begin_alike_do_the_work_once(author: Author, made: Made) -> None:
+    author.write(f"commands: ['sleep 5; echo {made.token}; date +%N > /when']")
+    second = Author(made, author.folder.parent / "second", made.image("second"))
+    second.folder.mkdir()
+    second.write(f"commands: ['sleep 5; echo {made.token}; date +%N > /when']")
+    with ThreadPoolExecutor() as pool:
+        for built in [pool.submit(author.build), pool.submit(second.build)]:
+            built.result()
+    assert author.look("cat", "/when") == second.look("cat", "/when")
+    waited = [one for one in author.progress + second.progress if one.startswith("waiting for ")]
+    assert len(waited) == 1

@@ -1,0 +1,181 @@
+"""The runtime as a tree: always the same, small, and started by any kernel."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fnbuild.builder import sdk
+from fnbuild.builder.image import context
+from fnbuild.builder.image.probe import ImagePython
+from fnbuild.errors import BuildError
+from tests.runtime import interpreters
+
+NEW = ImagePython("/usr/bin/python3", (3, 11, 2), "cpython")
+OLD = ImagePython("/opt/conda/bin/python3.6", (3, 6, 15), "cpython")
+
+
+@pytest.fixture(autouse=True)
+def kept(releases: Path, data: Path) -> None:
+    shutil.copytree(releases, data / "sdk")
+
+
+def facts(top: Path) -> dict[str, tuple[object, ...]]:
+    found: dict[str, tuple[object, ...]] = {}
+    for path in sorted(top.rglob("*")):
+        about = path.lstat()
+        content = path.read_bytes() if path.is_file() else b""
+        found[str(path.relative_to(top))] = (stat.filemode(about.st_mode), about.st_mtime, content)
+    return found
+
+
+def test_it_is_the_same_whoever_makes_it_and_when(tmp_path: Path) -> None:
+    context.write_runtime(tmp_path / "a", NEW, OLD)
+    before = os.umask(0o077)
+    try:
+        context.write_runtime(tmp_path / "b", NEW, OLD)
+    finally:
+        os.umask(before)
+    first, second = facts(tmp_path / "a"), facts(tmp_path / "b")
+    assert first == second
+    kinds = {about[0] for name, about in first.items() if name != "processor"}
+    assert kinds == {"drwxr-xr-x", "-rw-r--r--"}
+    assert first["processor"][0] == "-rwxr-xr-x"
+    assert {about[1] for about in first.values()} == {context.FILE_TIMESTAMP}
+
+
+def test_what_is_in_it(tmp_path: Path) -> None:
+    context.write_runtime(tmp_path, NEW, OLD)
+    names = set(facts(tmp_path))
+    assert {"fnbuild/fnbuild/__init__.py", "fnbuild/fnbuild/runtime/worker.py"} <= names
+    assert "fnbuild/fnbuild/vision/__init__.py" in names
+    assert not [name for name in names if "__pycache__" in name or "/spec" in name]
+    releases = sorted(path.name for path in (tmp_path / "fnbuild" / "sdk").iterdir())
+    assert len(releases) == 2
+    assert releases[0] == "0.5.13"
+    size = sum(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file())
+    assert size < 5 * 1000 * 1000
+
+
+def test_an_old_release_is_there_for_an_old_python_alone(tmp_path: Path) -> None:
+    context.write_runtime(tmp_path / "new", NEW)
+    assert len(list((tmp_path / "new" / "fnbuild" / "sdk").iterdir())) == 1
+    context.write_runtime(tmp_path / "old", OLD)
+    assert len(list((tmp_path / "old" / "fnbuild" / "sdk").iterdir())) == 2
+
+
+def test_the_python_of_the_processor_changes_the_program_alone(tmp_path: Path) -> None:
+    context.write_runtime(tmp_path / "a", NEW)
+    context.write_runtime(
+        tmp_path / "b", ImagePython("/usr/local/bin/python3.9", (3, 9, 18), "cpython")
+    )
+    assert facts(tmp_path / "a" / "fnbuild") == facts(tmp_path / "b" / "fnbuild")
+    words = (tmp_path / "b" / "processor").read_text().splitlines()[0]
+    assert words == "#!/usr/local/bin/python3.9 -IS"
+
+
+@pytest.mark.parametrize("folder", ["with a space", "long" * 30])
+def test_a_path_that_no_script_can_name_gets_a_link(folder: str, tmp_path: Path) -> None:
+    python = ImagePython(f"/opt/{folder}/bin/python3", (3, 9, 0), "cpython")
+    context.write_runtime(tmp_path, python)
+    link = tmp_path / "fnbuild" / "python"
+    assert os.readlink(link) == python.path
+    assert link.lstat().st_mtime == context.FILE_TIMESTAMP
+    first = (tmp_path / "processor").read_text().splitlines()[0]
+    assert first == "#!/opt/fnbuild/python -IS"
+
+
+def test_without_network_the_missing_release_is_named(tmp_path: Path, data: Path) -> None:
+    shutil.rmtree(data / "sdk")
+    context.write_runtime(tmp_path / "new", NEW, offline=True)
+    with pytest.raises(BuildError, match=r"needs nuclio-sdk 0\.5\.13, which is not here") as caught:
+        context.write_runtime(tmp_path / "old", OLD, offline=True)
+    assert caught.value.hint is not None
+    assert "--prepare-offline" in caught.value.hint
+
+
+def test_prepared_ahead_nothing_is_fetched(tmp_path: Path, data: Path) -> None:
+    assert sorted(path.name for path in sdk.ensure_all_sdks())[0] == "0.5.13"
+    context.write_runtime(tmp_path, OLD, offline=True)
+
+
+@pytest.mark.parametrize("version", interpreters.every(interpreters.PYPY))
+def test_every_python_runs_the_program(version: str, tmp_path: Path) -> None:
+    python = interpreters.find(version)
+    assert python is not None
+    path = subprocess.check_output(
+        [python, "-c", "import sys; print(sys.executable)"], text=True
+    ).strip()
+    context.write_runtime(
+        tmp_path, ImagePython(path, (*interpreters.numbers(version), 0), "cpython")
+    )
+    program = tmp_path / "processor"
+    # The tree lies elsewhere here than in an image.
+    program.write_text(
+        program.read_text().replace(context.RUNTIME_FOLDER, str(tmp_path / "fnbuild"))
+    )
+    done = subprocess.run(
+        [program, "--version"], capture_output=True, text=True, check=True, env={"PYTHONHOME": "/x"}
+    )
+    number = version.removeprefix("pypy")
+    assert f" {number}." in done.stdout
+    assert done.stderr == ""
+    done = subprocess.run(
+        [program, "--config", "/nowhere"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "/nowhere cannot be read: No such file or directory" in done.stdout
+    assert len(done.stdout.splitlines()) == 1
+    assert done.stderr == ""
+
+
+def test_a_virtual_environment_of_old_needs_its_site_module(tmp_path: Path) -> None:
+    """As virtualenv made them until 2020: a copy of Python beside the first few modules."""
+    python = interpreters.find("3.7")
+    if python is None:
+        pytest.skip("no python3.7 on this machine")
+    environment = old_environment(Path(python), tmp_path / "venv")
+    plain = [environment, "-IS", "-c", "import socket"]
+    assert subprocess.run(plain, capture_output=True, check=False).returncode == 1
+    context.write_runtime(tmp_path, ImagePython(str(environment), (3, 7, 0), "cpython"))
+    program = tmp_path / "processor"
+    program.write_text(
+        program.read_text().replace(context.RUNTIME_FOLDER, str(tmp_path / "fnbuild"))
+    )
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    assert "cpython 3.7." in done.stdout, done.stderr
+
+
+def old_environment(python: Path, folder: Path) -> Path:
+    prefix = subprocess.check_output(
+        [python, "-c", "import sys; print(sys.base_prefix)"], text=True
+    ).strip()
+    library = Path(prefix, "lib", "python3.7")
+    ours = folder / "lib" / "python3.7"
+    (ours / "lib-dynload").mkdir(parents=True)
+    (folder / "bin").mkdir()
+    shutil.copy(Path(prefix, "bin", "python3.7"), folder / "bin" / "python")
+    for name in (
+        "os",
+        "posixpath",
+        "genericpath",
+        "stat",
+        "_collections_abc",
+        "abc",
+        "io",
+        "codecs",
+    ):
+        (ours / f"{name}.py").symlink_to(library / f"{name}.py")
+    (ours / "encodings").symlink_to(library / "encodings")
+    (ours / "orig-prefix.txt").write_text(prefix)
+    (ours / "site.py").write_text(
+        "import sys\n"
+        "def main():\n"
+        f"    sys.path += [{str(library)!r}, {str(library / 'lib-dynload')!r}]\n"
+    )
+    return folder / "bin" / "python"

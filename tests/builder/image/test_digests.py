@@ -1,0 +1,123 @@
+"""The same input gives layers with the same digests, whenever and wherever they are built."""
+
+import os
+import time
+from pathlib import Path
+
+from fnbuild.builder.image import context
+from fnbuild.builder.image.probe import find_pythons
+from tests.builder.image.builders import FOUNDATION, build, made
+
+__all__ = ["made"]
+
+LAYERS = ("runtime", "large", "config", "code")
+CONFIG = f"""\
+metadata: {{name: face}}
+spec:
+  handler: main:handler
+  runtime: python:3.11
+  build:
+    baseImage: {FOUNDATION}
+    directives:
+      preCopy:
+        - {{kind: WORKDIR, value: /opt/nuclio/early}}
+        - {{kind: RUN, value: date +%N > /opt/nuclio/early/now}}
+        - {{kind: COPY, value: handler/main.py /usr/local/bin/main.py}}
+"""
+
+
+def write(folder: Path, main: str) -> Path:
+    """A function with everything in its folder that a folder can hold."""
+    (folder / "sub/deep").mkdir(parents=True)
+    (folder / "empty").mkdir()
+    (folder / "function.yaml").write_text(CONFIG)
+    (folder / "main.py").write_text(main)
+    (folder / "sub/deep/model.py").write_text("x = 1\n")
+    (folder / "sub/weights.pt").write_bytes(b"w" * context.LARGE_FILE_BYTES)
+    (folder / "sub/run.sh").write_text("#!/bin/sh\n")
+    (folder / "sub/run.sh").chmod(0o755)
+    (folder / "link").symlink_to("sub")
+    (folder / "ü \n'\"$x").write_text("odd")
+    return folder
+
+
+def digests(made, reference):
+    """Those of fnbuild's own layers."""
+    own = made.engine.inspect(reference).layers[-len(LAYERS) :]
+    return dict(zip(LAYERS, own, strict=True))
+
+
+def check_content(made, reference):
+    places = ("/opt", "/usr/local/bin", "/etc/nuclio")
+    words = ("find", *places, "-not", "-path", "/opt/fnbuild/*", "-printf", "%M %U:%G %p %l\\0")
+    listed = [line.rstrip() for line in made.engine.run(reference, words).out.split("\0")]
+    assert sorted(listed) == [
+        "",
+        "-rw-r--r-- 0:0 /etc/nuclio/config/processor/processor.json",
+        "-rw-r--r-- 0:0 /opt/nuclio/early/now",
+        "-rw-r--r-- 0:0 /opt/nuclio/function.yaml",
+        "-rw-r--r-- 0:0 /opt/nuclio/main.py",
+        "-rw-r--r-- 0:0 /opt/nuclio/sub/deep/model.py",
+        "-rw-r--r-- 0:0 /opt/nuclio/sub/weights.pt",
+        "-rw-r--r-- 0:0 /opt/nuclio/ü \n'\"$x",
+        "-rw-r--r-- 0:0 /usr/local/bin/main.py",
+        "-rwxr-xr-x 0:0 /opt/nuclio/sub/run.sh",
+        "-rwxr-xr-x 0:0 /usr/local/bin/processor",
+        "drwxr-xr-x 0:0 /etc/nuclio",
+        "drwxr-xr-x 0:0 /etc/nuclio/config",
+        "drwxr-xr-x 0:0 /etc/nuclio/config/processor",
+        "drwxr-xr-x 0:0 /opt",
+        "drwxr-xr-x 0:0 /opt/fnbuild",
+        "drwxr-xr-x 0:0 /opt/nuclio",
+        "drwxr-xr-x 0:0 /opt/nuclio/early",
+        "drwxr-xr-x 0:0 /opt/nuclio/empty",
+        "drwxr-xr-x 0:0 /opt/nuclio/sub",
+        "drwxr-xr-x 0:0 /opt/nuclio/sub/deep",
+        "drwxr-xr-x 0:0 /usr/local/bin",
+        "lrwxrwxrwx 0:0 /opt/nuclio/link sub",
+    ]
+
+
+def test_again_elsewhere_and_later(made, tmp_path):
+    first = write(tmp_path / "one", "x = 1\n")
+    one = digests(made, build(made, first, no_cache=True))
+    second = write(tmp_path / "sub/another one", "x = 1\n")
+    earlier = time.time() - 1e6
+    for path in second.rglob("*"):
+        os.utime(path, (earlier, earlier), follow_symlinks=False)
+    reference = build(made, second, no_cache=True)
+    assert digests(made, reference) == one
+    check_content(made, reference)
+
+
+def test_editing_the_handler_changes_one_layer(made, tmp_path):
+    one = digests(made, build(made, write(tmp_path / "one", "x = 1\n")))
+    two = digests(made, build(made, write(tmp_path / "two", "x = 2\n")))
+    assert {name for name in LAYERS if one[name] != two[name]} == {"code"}
+
+
+def test_folders_keep_their_owners_and_links_lead_where_they_led(made, tmp_path):
+    lines = (
+        f"FROM {FOUNDATION}\nRUN useradd -u 1234 worker && mkdir -p /data/nuclio /opt"
+        " && ln -s /data/nuclio /opt/nuclio && chown worker /data/nuclio /usr/local/bin"
+        " && chmod 2775 /usr/local/bin && chmod 700 /data/nuclio\nUSER worker\n"
+    )
+    base = made.build(tmp_path / "base", lines, "base")
+    folder = write(tmp_path / "one", "x = 1\n")
+    (folder / "function.yaml").write_text(
+        CONFIG.split("    directives", maxsplit=1)[0].replace(FOUNDATION, base)
+    )
+    found = find_pythons(made.engine, base, None)
+    reference = build(made, folder, pythons=found)
+    places = ("/opt/nuclio", "/data/nuclio/main.py", "/usr/local/bin", "/data/nuclio", "/opt")
+    words = ("stat", "-c", "%A %u %n", *places)
+    assert made.engine.run(reference, words).out.splitlines() == [
+        "lrwxrwxrwx 0 /opt/nuclio",
+        "-rw-r--r-- 0 /data/nuclio/main.py",
+        "drwxrwsr-x 1234 /usr/local/bin",
+        "drwx------ 1234 /data/nuclio",
+        "drwxr-xr-x 0 /opt",
+    ]
+    assert digests(made, reference) == digests(
+        made, build(made, folder, pythons=found, no_cache=True)
+    )

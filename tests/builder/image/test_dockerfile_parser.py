@@ -1,0 +1,75 @@
+"""Where the instructions of a Dockerfile begin and end."""
+
+from __future__ import annotations
+
+import pytest
+
+from fnbuild.builder.image.dockerfile_parser import parse_dockerfile, referenced_images
+
+WHOLE = """\
+# syntax=docker/dockerfile:1
+# a comment
+ARG BASE=debian
+
+FROM ${BASE} AS first
+RUN echo one && \\
+    # a comment between
+\\
+    echo two
+   copy a b
+ENV A="x \\
+y"
+FROM scratch
+RUN true
+"""
+
+
+def test_every_instruction_has_its_text_lines_and_stage():
+    found = [(one.kind, one.text, one.line, one.stage) for one in parse_dockerfile(WHOLE)]
+    assert found == [
+        ("ARG", "ARG BASE=debian", 3, -1),
+        ("FROM", "FROM ${BASE} AS first", 5, 0),
+        ("RUN", "RUN echo one && echo two", 6, 0),
+        ("COPY", "copy a b", 10, 0),
+        ("ENV", 'ENV A="x y"', 11, 0),
+        ("FROM", "FROM scratch", 13, 1),
+        ("RUN", "RUN true", 14, 1),
+    ]
+    assert parse_dockerfile(WHOLE)[2].last_line == 9
+
+
+def test_a_heredoc_belongs_to_its_instruction():
+    text = (
+        "FROM a\nRUN <<EOF sh\nRUN not this\nFROM nor this\nEOF\n"
+        "COPY <<-ONE <<TWO /\n\tONE\nx\nTWO\nRUN b\n"
+    )
+    assert [one.line for one in parse_dockerfile(text)] == [1, 2, 6, 10]
+
+
+@pytest.mark.parametrize("line", ["RUN echo $((1<<2))", "RUN cat <<EOF", "ENV A=<<EOF"])
+def test_what_only_looks_like_a_heredoc_is_none(line):
+    assert [one.text for one in parse_dockerfile(f"FROM a\n{line}\nRUN b\n")][-1] == "RUN b"
+
+
+def test_another_escape_character():
+    text = "# escape=`\nFROM a\nRUN one `\n  two\nRUN c:\\\nRUN d\n"
+    assert [one.text for one in parse_dockerfile(text)] == [
+        "FROM a",
+        "RUN one two",
+        "RUN c:\\",
+        "RUN d",
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "# only a comment\n", "RUN a \\\n"])
+def test_what_is_hardly_a_dockerfile_is_read(text):
+    assert len(parse_dockerfile(text)) <= 1
+
+
+def test_images_that_are_named():
+    text = (
+        "ARG BASE=one:1\nARG OTHER\nFROM --platform=linux/amd64 $BASE AS First\nFROM ${OTHER}\n"
+        "COPY --from=first /a /b\nCOPY --from=0 /a /b\nCOPY --chown=1 --from=three:3 /a /b\n"
+        "FROM scratch\nFROM first\nFROM one:1\n"
+    )
+    assert referenced_images(text, {"OTHER": "two:2"}) == ["one:1", "two:2", "three:3"]

@@ -1,0 +1,136 @@
+"""The runtime layer in images of every kind: built, started and called with the network cut."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fnbuild.builder.image import probe
+from fnbuild.builder.image.engine import Engine
+from tests.builder.image import bases
+from tests.builder.image.bases import BASES, docker
+from tests.builder.image.conftest import Make, Start
+
+HANDLER = """\
+import os
+import platform
+import sys
+
+import config
+import fnbuild.vision
+import nuclio_sdk
+
+
+def init_context(context):
+    with open("/opt/nuclio/function.yaml") as file:
+        context.user_data.config = file.read()
+
+
+def handler(context, event):
+    context.logger.info("called")
+    return {
+        "body": event.body,
+        "config": context.user_data.config,
+        "sibling": config.VALUE,
+        "executable": sys.executable,
+        "version": list(sys.version_info[:2]),
+        "implementation": platform.python_implementation(),
+        "folder": os.getcwd(),
+        "sdk": nuclio_sdk.__file__,
+        "vision": fnbuild.vision.__file__,
+        "path": sys.path,
+        "user": os.getuid(),
+        "environment": dict(os.environ),
+    }
+"""
+SOURCES = {"main.py": HANDLER, "config.py": "VALUE = 'of the function'\n"}
+
+# Every folder of packages in an image and what is in it.
+LISTING = """
+import json, os
+found = {}
+for at, folders, files in os.walk("/"):
+    if at in ("/proc", "/sys", "/dev"):
+        del folders[:]
+    elif "/site-packages" in at or "/dist-packages" in at:
+        found[at] = sorted(folders) + sorted(
+            "%s %d" % (name, os.lstat(os.path.join(at, name)).st_size) for name in files)
+print(json.dumps(found))
+"""
+
+
+def packages(image: str, python: str) -> dict[str, list[str]]:
+    words = ("run", "--rm", "--network", "none", "--entrypoint", python, image)
+    return json.loads(docker(*words, "-IS", "-c", LISTING))
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_a_function_runs_on_it(base: str, make_image: Make, start: Start) -> None:
+    image = make_image(base, SOURCES)
+    one = start(image, base)
+    status = one.await_ready()
+    assert [worker["state"] for worker in status["workers"]] == ["ready"]
+    check_reply(base, one.call({"a": [1, "ü"]}))
+    large = one.call("x" * 300_000)
+    assert len(large["body"]) == 300_000
+    assert one.run("processor", "--health").returncode == 0
+    before = packages(bases.image(base), one.python)
+    assert before
+    assert one.ask(LISTING) == before
+    records = [json.loads(line) for line in one.log().splitlines()]
+    assert [r["level"] for r in records if r["message"] == "called"] == ["info", "info"]
+    assert not [r for r in records if r["level"] in ("warn", "error")]
+    docker("stop", "--time", "10", one.name)
+    assert one.state()["ExitCode"] == 0
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_its_pythons_are_found(base: str, engine: Engine, data: Path) -> None:
+    found = probe.find_pythons(engine, bases.image(base), BASES[base].asked or None)
+    kind = BASES[base]
+    assert found.handler.version[:2] == kind.version[:2]
+    assert found.handler.implementation == kind.implementation
+    assert Path(found.handler.path).name.rstrip("0123456789.") in ("python", "pypy")
+
+
+def check_reply(base: str, reply: dict[str, Any]) -> None:
+    kind = BASES[base]
+    assert reply["body"] == {"a": [1, "ü"]}
+    assert json.loads(reply["config"])["spec"]["build"]["image"].startswith("fnbuild-test-")
+    assert reply["sibling"] == "of the function"
+    assert reply["executable"] == kind.handler
+    assert tuple(reply["version"]) == kind.version[:2]
+    assert (
+        reply["implementation"].lower() == kind.implementation.replace("cpython", "CPython").lower()
+    )
+    assert reply["folder"] == "/opt/nuclio"
+    assert reply["path"][0] == "/opt/nuclio"
+    assert "/opt/fnbuild" not in reply["path"]
+    release = "0.5.13" if kind.version < (3, 7) else r"0\.[6-9]\.\d+"
+    assert re.fullmatch(rf"/opt/fnbuild/sdk/{release}/nuclio_sdk/__init__.py", reply["sdk"])
+    assert reply["vision"] == "/opt/fnbuild/fnbuild/vision/__init__.py"
+    if base == "entrypoint":
+        assert reply["user"] == 1234
+        assert reply["environment"]["SAID_BY_ENTRYPOINT"] == "yes"
+
+
+def test_what_lies_before_the_handler_is_the_images_own(make_image: Make, start: Start) -> None:
+    source = "import of_the_model\ndef handler(context, event):\n    return of_the_model.__file__\n"
+    one = start(make_image("venv", {"main.py": source}), "venv")
+    one.await_ready()
+    status, body = one.post(b"")
+    assert (status, body) == (200, b"/opt/model/lib/python3.11/site-packages/of_the_model.py")
+
+
+@pytest.mark.parametrize("base", ["debian", "pypy3.9"])
+def test_a_stranger_on_a_read_only_file_system_can_serve(
+    base: str, make_image: Make, start: Start
+) -> None:
+    one = start(make_image(base, SOURCES), base, "--read-only", "--user", "54321:54321")
+    one.await_ready()
+    assert one.call()["user"] == 54321
+    assert one.run("processor", "--health").returncode == 0

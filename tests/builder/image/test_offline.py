@@ -1,0 +1,94 @@
+"""A build without network: nothing on fnbuild's side, nothing in the steps."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.engine import PYTHON_IMAGE, has_network_namespaces, require_engine, require_image
+
+# Builds a context's Dockerfile in a process that has no network; only the engine's socket is left.
+_BUILD = """
+import json, os, socket, sys
+from pathlib import Path
+from fnbuild.builder.image.engine import BuildRequest, StepError
+from fnbuild.builder.image.engines.selection import choose
+try:
+    socket.create_connection(("127.0.0.1", 5000), timeout=2)
+except OSError:
+    pass
+else:
+    sys.exit("there is a network")
+context, tag = Path(sys.argv[1]), sys.argv[2]
+request = BuildRequest(context, context / "Dockerfile", (tag,), network="none", pull=False)
+lines = []
+try:
+    image = choose("docker").build(request, lines.append)
+    print(json.dumps({"image": image, "lines": lines}))
+except StepError as error:
+    print(json.dumps({"step": error.step, "detail": error.detail, "message": error.message,
+                      "hint": error.hint}))
+"""
+
+
+@pytest.fixture
+def build(made, tmp_path):
+    """Builds the lines of a Dockerfile with the network cut; what came of it."""
+    require_image(require_engine(), PYTHON_IMAGE)
+    if not has_network_namespaces():
+        pytest.skip("a program cannot be cut off the network here: that needs root and unshare")
+
+    def build(lines: str) -> dict[str, object]:
+        made.dockerfile(tmp_path, lines)
+        command = ["unshare", "-n", sys.executable, "-c", _BUILD, str(tmp_path)]
+        done = subprocess.run(
+            [*command, made.image("offline")], capture_output=True, text=True, cwd=ROOT, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return build
+
+
+def test_a_build_from_what_is_there_needs_no_network(build):
+    built = build(f"FROM {PYTHON_IMAGE}\nRUN echo nothing is fetched\n")
+    assert built["image"].startswith("sha256:")
+    assert "  nothing is fetched" in built["lines"]
+
+
+def test_a_line_that_needs_the_network_fails_with_its_own_words(build):
+    call = "import urllib.request; urllib.request.urlopen('http://packages.invalid/')"
+    failed = build(f'FROM {PYTHON_IMAGE}\nRUN echo first\nRUN python3 -c "{call}"\n')
+    assert failed["step"] == 3
+    assert "Temporary failure in name resolution" in failed["detail"]
+    assert failed["message"].endswith("ended with status 1")
+    assert "--offline" in failed["hint"]
+
+
+def test_a_whole_build_needs_no_network(made, tmp_path, releases):
+    require_image(require_engine(), PYTHON_IMAGE)
+    if not has_network_namespaces():
+        pytest.skip("a program cannot be cut off the network here: that needs root and unshare")
+    image = made.image("offline")
+    build = {"image": image, "baseImage": PYTHON_IMAGE, "commands": ["echo nothing is fetched"]}
+    config = {"metadata": {"name": "f"}, "spec": {"handler": "main:handler", "build": build}}
+    config["spec"]["runtime"] = "python:3.11"
+    (tmp_path / "function.yaml").write_text(json.dumps(config))
+    (tmp_path / "main.py").write_text("def handler(context, event):\n    return 1\n")
+    command = ["unshare", "-n", sys.executable, "-m", "fnbuild", "build", "--path", str(tmp_path)]
+    done = subprocess.run(
+        [*command, "--engine", "docker", "--offline", "--no-cache", "-o", "name"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+        env={**os.environ, "FNBUILD_DATA_DIR": str(releases.parent)},
+    )
+    assert (done.returncode, done.stdout) == (0, f"{image}\n"), done.stderr
+    facts = made.engine.inspect(image)
+    assert facts.command == ("processor",)

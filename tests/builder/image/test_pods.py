@@ -1,0 +1,112 @@
+"""An image in a pod: a volume over its folder, few rights, hardly a place to write to."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+
+import pytest
+
+from tests.builder.image.bases import docker
+from tests.builder.image.conftest import Make, Start
+from tests.engine import until
+
+CONFIG = "/etc/nuclio/config/processor"
+HARDENED = (
+    *("--read-only", "--tmpfs", "/tmp", "--user", "65532"),
+    *("--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
+)
+HANDLER = """
+import multiprocessing
+import os
+import tempfile
+
+import helper
+
+
+def init_context(context):
+    with open("/opt/nuclio/function.yaml") as file:
+        context.user_data.config = file.read()
+
+
+def handler(context, event):
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(event.body.encode())
+        file.flush()
+        size = os.path.getsize(file.name)
+    with multiprocessing.Lock():
+        cache = os.path.join(os.path.expanduser("~"), ".cache")
+        os.makedirs(cache, exist_ok=True)
+    return {
+        "user": os.getuid(),
+        "size": size,
+        "cache": cache,
+        "config": context.user_data.config,
+        "helped": helper.helped(),
+        "sdk": type(context.Response()).__module__.partition(".")[0],
+    }
+"""
+"""What functions do that few rights may forbid."""
+
+SIZE = 3 << 20
+"""So large that a body goes through shared memory, and below the limit for requests."""
+
+Image = Callable[[str], str]
+
+
+@pytest.fixture(scope="module")
+def image(make_image: Make) -> Image:
+    """The function's image on a base of that name, made once."""
+    files = {"main.py": HANDLER, "helper.py": "def helped():\n    return True\n"}
+    return functools.cache(lambda base: make_image(base, files))
+
+
+@pytest.mark.parametrize("base", ["debian", "python3.6", "pypy3.9"])
+def test_it_serves_where_nothing_can_be_written_but_tmp(
+    base: str, image: Image, start: Start
+) -> None:
+    one = start(image(base), base, *HARDENED)
+    assert one.await_ready()["warnings"] == []
+    status, reply = one.post(json.dumps("x" * SIZE).encode())
+    assert status == 200, one.log()
+    said = json.loads(reply)
+    assert "main:handler" in said.pop("config")
+    assert said == {
+        "user": 65532,
+        "size": SIZE,
+        "cache": "/tmp/.cache",
+        "helped": True,
+        "sdk": "nuclio_sdk",
+    }
+    assert one.run("processor", "--health").returncode == 0
+    levels = {json.loads(line)["level"] for line in one.log().splitlines()}
+    assert levels == {"info"}, one.log()
+    docker("stop", one.name)
+    assert one.state()["ExitCode"] == 0
+
+
+def test_its_configuration_is_there_when_a_volume_hides_it(image: Image, start: Start) -> None:
+    one = start(image("debian"), "debian", "--tmpfs", CONFIG)
+    one.await_ready()
+    assert one.call("x")["helped"]
+    first = json.loads(one.log().splitlines()[0])
+    assert first["level"] == "info"
+    assert first["message"].startswith(f"{CONFIG}/processor.json is not there: ")
+
+
+def test_a_variable_goes_before_what_was_built_in(image: Image, start: Start) -> None:
+    given = {"handler": "helper:helped", "log": {"format": "json"}, "drain_timeout": "soon"}
+    variable = f"FNBUILD_PROCESSOR={json.dumps(given)}"
+    one = start(image("debian"), "debian", "--tmpfs", CONFIG, "--env", variable)
+    until("its end", lambda: not one.state()["Running"])
+    assert "FNBUILD_PROCESSOR: drain_timeout: 'soon' is not a float" in one.log()
+    # Where Nuclio does not hide it, the usual place counts.
+    other = start(image("debian"), "debian", "--env", variable)
+    assert other.await_ready()
+
+
+def test_the_usual_configuration_comes_first(image: Image, start: Start) -> None:
+    one = start(image("debian"), "debian")
+    one.await_ready()
+    assert "is not there" not in one.log()

@@ -1,0 +1,123 @@
+"""The processor as the first process of a container: signals, orphans, limits, what is missing."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+
+from tests.builder.image.bases import docker
+from tests.builder.image.conftest import Container, Make, Start
+from tests.runtime.conftest import eventually
+
+READY = "def handler(context, event):\n    return 'ok'\n"
+SLOW = "import time\ndef handler(context, event):\n    time.sleep(6)\n    return 'late'\n"
+
+# A process whose parent and process group are gone, and which then ends itself.
+ORPHANS = """
+import os, time
+def handler(context, event):
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            time.sleep(0.1)
+        os._exit(0)
+    return os.wait()[1]
+"""
+PROCESSES = """
+import json, os
+found = {}
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    try:
+        text = open("/proc/%s/stat" % pid).read()
+    except OSError:
+        continue
+    found[pid] = text[text.rindex(")") + 2]
+print(json.dumps(found))
+"""
+COUNT = """
+import os
+def handler(context, event):
+    return os.environ["OMP_NUM_THREADS"]
+"""
+
+
+@pytest.fixture(scope="module")
+def ready(make_image: Make) -> str:
+    return make_image("debian", {"main.py": READY})
+
+
+def exit_of(one: Container) -> tuple[int, list[str]]:
+    """Exit status and lines of the log, once it has ended."""
+    state = eventually(lambda: (s := one.state())["Status"] == "exited" and s)
+    return int(state["ExitCode"]), one.log().splitlines()
+
+
+@pytest.mark.parametrize("base", ["debian", "pypy3.9"])
+def test_no_dead_process_stays(base: str, make_image: Make, start: Start) -> None:
+    one = start(make_image(base, {"main.py": ORPHANS}), base)
+    one.await_ready()
+    for _ in range(3):
+        assert one.call() == 0
+    eventually(lambda: "Z" not in one.ask(PROCESSES).values())
+
+
+def test_the_request_under_way_is_answered_before_the_end(make_image: Make, start: Start) -> None:
+    one = start(make_image("debian", {"main.py": SLOW}), "debian")
+    one.await_ready()
+    asked = one.begin_post(b"")
+    eventually(lambda: json.loads(one.run("processor", "--status").stdout)["in_flight"] == 1)
+    docker("kill", "--signal", "TERM", one.name)
+    out, _err = asked.communicate(timeout=60)
+    assert out == b"200 late"
+    assert exit_of(one)[0] == 0
+
+
+def test_a_container_can_be_stopped_before_it_serves(ready: str, start: Start) -> None:
+    """A signal that the first process of a container does not handle is dropped by the kernel."""
+    # It waits for the rest of its configuration, so that it stays where it is.
+    waiting = ("processor", "--config", "/dev/stdin")
+    one = start(ready, "debian", "--interactive", command=waiting)
+    caught = "print(int(open('/proc/1/status').read().split('SigCgt:')[1].split()[0], 16))"
+    eventually(lambda: one.ask(caught) & 1 << signal.SIGTERM - 1)
+    docker("stop", "--time", "20", one.name)
+    assert exit_of(one) == (143, [])
+
+
+def test_an_interpreter_that_is_not_there_is_named(ready: str, start: Start) -> None:
+    one = start(ready, "debian", "--env", "NUCLIO_PYTHON_EXE_PATH=/opt/conda/bin/python")
+    status, lines = exit_of(one)
+    assert status == 2
+    (line,) = lines
+    message = json.loads(line)["message"]
+    assert message == "NUCLIO_PYTHON_EXE_PATH=/opt/conda/bin/python is no program in this image"
+
+
+def test_a_configuration_that_is_not_there_is_named(ready: str, start: Start) -> None:
+    one = start(ready, "debian", command=("processor", "--config", "/srv/other.json"))
+    status, lines = exit_of(one)
+    assert (status, len(lines)) == (2, 1)
+    assert "/srv/other.json cannot be read: No such file or directory" in lines[0]
+
+
+def test_threads_follow_the_time_that_the_engine_gives(make_image: Make, start: Start) -> None:
+    one = start(make_image("debian", {"main.py": COUNT}), "debian", "--cpus", "0.5")
+    one.await_ready()
+    assert one.post(b"") == (200, b"1")
+
+
+def test_the_engine_finds_it_healthy(ready: str, start: Start) -> None:
+    check = ("--health-cmd", "processor --health", "--health-interval", "100ms")
+    one = start(ready, "debian", *check)
+    eventually(lambda: one.state()["Health"]["Status"] == "healthy")
+
+
+def test_a_handler_that_fails_is_told_by_all_commands(make_image: Make, start: Start) -> None:
+    one = start(make_image("debian", {"main.py": "import weights\n"}), "debian")
+    status = one.wait()
+    assert status["state"] == "unhealthy"
+    assert "No module named 'weights'" in status["message"]
+    health = one.run("processor", "--health")
+    assert health.returncode == 1
+    assert b"No module named 'weights'" in health.stdout

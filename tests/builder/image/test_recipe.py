@@ -1,0 +1,206 @@
+"""What a recipe takes from a function, and which directives it refuses."""
+
+import pytest
+
+from fnbuild.builder.image.dockerfile import pre_copy_dockerfile
+from fnbuild.builder.image.recipe import create_recipe
+from fnbuild.errors import BuildError, InputError
+from fnbuild.spec.types import Build, Directive, Directives, Function, Platform, Spec
+
+
+def function(*lines, post=(), attributes=None, **build):
+    """A function with these (kind, value) before the code."""
+    directives = Directives(
+        pre_copy=[Directive(kind=kind, value=value) for kind, value in lines],
+        post_copy=[Directive(kind=kind, value=value) for kind, value in post],
+    )
+    platform = Platform(attributes=attributes or {})
+    return Function(spec=Spec(build=Build(directives=directives, **build), platform=platform))
+
+
+def text(*lines, heredocs=False, shell=(), **about):
+    """The instructions behind FROM."""
+    recipe = create_recipe(function(*lines, **about), "base", heredocs=heredocs, shell=shell)
+    return pre_copy_dockerfile(recipe).text.removeprefix("FROM base\n")
+
+
+def refused(*lines, error=BuildError, **about):
+    with pytest.raises(error) as caught:
+        text(*lines, **about)
+    return caught.value
+
+
+class TestDirectives:
+    @pytest.mark.parametrize(
+        ("kind", "value"),
+        [
+            ("USER", "root"),
+            ("WORKDIR", "/Alphapose"),
+            ("ENTRYPOINT", '["conda", "run"]'),
+            ("ADD", "https://a.example.org/b?c=1&d=2 /e"),
+            ("ENV", "A=1 \\\n    B=2"),
+            ("VOLUME", '["/a b"]'),
+            ("ONBUILD", "RUN true"),
+            ("RUN", 'sh -c "a \\"b\\" `c` $NF"'),
+            ("RUN", "--mount=type=cache,target=/root/.cache pip install a"),
+            ("RUN", '["a", "b"]'),
+            ("RUN", "[ -d a ] || [ -d b ]"),
+            ("RUN", "a && \\\n  # comment\n  b"),
+        ],
+    )
+    def test_stand_there_as_they_were_written(self, kind, value):
+        assert text((kind, value)) == f"{kind} {value}\n"
+        assert text((kind.lower(), f" {value}\n")) == f"{kind} {value}\n"
+        assert text((kind, value), heredocs=True) == f"{kind} {value}\n"
+
+    def test_each_has_its_place(self):
+        recipe = create_recipe(function(("USER", "a"), ("RUN", "b"), args={"A": "1"}), "base")
+        assert [(one.text, one.place) for one in pre_copy_dockerfile(recipe).instructions] == [
+            ("FROM base", ""),
+            ("ARG A", ""),
+            ("USER a", "spec.build.directives.preCopy[0]"),
+            ("RUN b", "spec.build.directives.preCopy[1]"),
+        ]
+
+    def test_windows_line_ends(self):
+        assert text(("RUN", "a \\\r\n  b\r\n")) == "RUN a \\\n  b\n"
+
+    @pytest.mark.parametrize("value", ["a \\", "a \\\n", "a \\  \n\n", "a \\\n# the end\n"])
+    @pytest.mark.parametrize("kind", ["RUN", "ENV"])
+    def test_a_backslash_too_many_does_not_swallow_the_next(self, kind, value):
+        assert text((kind, value), ("USER", "b")) == f"{kind} a\nUSER b\n"
+
+    @pytest.mark.parametrize("kind", ["FROM", "from"])
+    def test_no_second_base(self, kind):
+        error = refused((kind, "scratch"))
+        assert error.message.startswith("spec.build.directives.preCopy[0]: FROM cannot stand")
+
+    def test_no_unknown_verb(self):
+        error = refused(post=[("RUNN", "a")])
+        assert error.message == (
+            "spec.build.directives.postCopy[0]: 'RUNN' is not a Dockerfile verb"
+        )
+        assert error.hint == "did you mean RUN?"
+        assert "'RUN A\\x0aUSER' is not" in refused(("RUN a\nUSER", "b")).message
+
+    def test_no_empty_value(self):
+        assert refused(("RUN", " \n")).message.endswith("preCopy[0]: RUN without a value")
+
+    @pytest.mark.parametrize("kind", ["ENV", "WORKDIR", "COPY", "LABEL", "ENTRYPOINT", "ARG"])
+    def test_no_line_break_that_would_begin_another_instruction(self, kind):
+        error = refused(("RUN", "a"), (kind, "A=1\nUSER root"))
+        assert f"preCopy[1]: a line break ends {kind} in the middle" in error.message
+
+    @pytest.mark.parametrize("value", ["/bin/bash -c", "['/bin/bash', '-c']", "[]", '["a", 1]'])
+    def test_shell_is_an_array(self, value):
+        assert "preCopy[0]: SHELL needs a JSON array" in refused(("SHELL", value)).message
+
+    @pytest.mark.parametrize("kind", ["COPY", "ADD"])
+    def test_files_in_a_directive_need_an_engine_that_knows_them(self, kind):
+        value = "<<EOF /a.txt\nsome text\nEOF"
+        assert text((kind, value), heredocs=True) == f"{kind} {value}\n"
+        error = refused((kind, value))
+        assert f"preCopy[0]: the engine does not understand a heredoc in {kind}" in error.message
+        assert f"{kind} handler/FILE" in error.hint
+
+    @pytest.mark.parametrize("value", ["<<EOF /a\ntext", "<<EOF /a\nb\nEOF\nUSER root"])
+    def test_files_in_a_directive_end_with_it(self, value):
+        assert "preCopy[0]: the heredoc" in refused(("COPY", value), heredocs=True).message
+
+
+class TestRun:
+    SCRIPT = 'python3 -c "\n# comment\nprint()\n"'
+
+    def test_a_script_goes_to_the_shell_in_effect(self):
+        lines = [("RUN", self.SCRIPT), ("SHELL", '["/bin/bash", \\\n "-c"]'), ("RUN", self.SCRIPT)]
+        quoted = self.SCRIPT.replace('"', '\\"').replace("\n", "\\n")
+        assert text(*lines).split("\n") == [
+            f'RUN ["/bin/sh", "-c", "{quoted}"]',
+            'SHELL ["/bin/bash", \\',
+            ' "-c"]',
+            f'RUN ["/bin/bash", "-c", "{quoted}"]',
+            "",
+        ]
+        assert text(lines[0], shell=("/bin/zsh", "-c")) == f'RUN ["/bin/zsh", "-c", "{quoted}"]\n'
+
+    def test_or_into_a_heredoc(self):
+        assert text(("RUN", self.SCRIPT), heredocs=True) == f"RUN <<'EOF'\n{self.SCRIPT}\nEOF\n"
+
+    def test_flags_stay_in_front(self):
+        value = f"--mount=type=cache,target=/a --network=none {self.SCRIPT}"
+        start = "RUN --mount=type=cache,target=/a --network=none "
+        assert text(("RUN", value)).startswith(start + '["/bin/sh", "-c", ')
+        assert text(("RUN", value), heredocs=True).startswith(start + "<<'EOF'\n")
+
+    @pytest.mark.parametrize("heredocs", [True, False])
+    @pytest.mark.parametrize("value", ["<<EOF\na", "<<-EOF\na\n EOF"])
+    def test_a_heredoc_that_is_open(self, value, heredocs):
+        error = refused(("RUN", value), heredocs=heredocs)
+        assert "preCopy[0]: the heredoc is not closed" in error.message
+
+    def test_text_behind_a_heredoc(self):
+        error = refused(("RUN", "<<EOF\na\nEOF\nb"))
+        assert "preCopy[0]: text follows the end of the heredoc" in error.message
+
+
+class TestCommands:
+    def test_they_win(self):
+        about = function(("USER", "a"), commands=["b", "@nuclio.postCopy", "c"])
+        recipe = create_recipe(about, "base")
+        assert [one.value for one in recipe.pre_copy] == ["b"]
+        assert [one.value for one in recipe.post_copy] == ["c"]
+        assert recipe.post_copy[0].place == "spec.build.commands[2]"
+
+    def test_one_that_goes_on_ends_where_the_code_comes(self):
+        recipe = create_recipe(function(commands=["a \\", "@nuclio.postCopy", "b \\"]), "base")
+        assert [one.value.strip() for one in (*recipe.pre_copy, *recipe.post_copy)] == ["a", "b"]
+        assert recipe.pre_copy[0].place == "spec.build.commands[0]"
+        assert recipe.post_copy[0].place == "spec.build.commands[2]"
+
+
+class TestArguments:
+    def test_in_their_order_and_without_their_values(self):
+        assert text(args={"B": "secret", "A": "x y", "C": ""}) == "ARG A\nARG B\n"
+
+    def test_those_of_nuclio_when_they_are_named(self):
+        line = ("RUN", "echo ${NUCLIO_ARCH} $NUCLIO_BUILD_LOCAL_HANDLER_DIR")
+        first = "ARG NUCLIO_ARCH=arm64\nARG NUCLIO_BUILD_LOCAL_HANDLER_DIR=handler\n"
+        recipe = create_recipe(function(line), "base", architecture="arm64")
+        assert pre_copy_dockerfile(recipe).text.startswith(f"FROM base\n{first}RUN ")
+        assert text(("RUN", "echo $NUCLIO_BUILD_OFFLINE")).startswith("RUN ")
+        assert text(("RUN", "echo $NUCLIO_BUILD_OFFLINE"), offline=True).startswith(
+            "ARG NUCLIO_BUILD_OFFLINE=true\n"
+        )
+        assert text(("RUN", "echo $MY_NUCLIO_ARCHIVE")).startswith("RUN ")
+
+    def test_the_function_s_own_wins(self):
+        lines = text(("RUN", "echo $NUCLIO_ARCH"), args={"NUCLIO_ARCH": "riscv64"})
+        assert lines.startswith("ARG NUCLIO_ARCH\nRUN ")
+
+    @pytest.mark.parametrize("name", ["A B", "1A", "A\nUSER root", ""])
+    def test_no_such_name(self, name):
+        error = refused(args={name: "1"}, error=InputError)
+        assert error.message.startswith("spec.build.args: ")
+
+
+class TestHealthInterval:
+    @pytest.mark.parametrize(
+        ("given", "interval"),
+        [
+            (None, "10s"), ("", "10s"), ("30s", "30s"), (" 1m30s ", "1m30s"), ("500ms", "500ms"),
+        ],
+    )  # fmt: skip
+    def test_a_duration(self, given, interval):
+        attributes = {} if given is None else {"healthCheckInterval": given}
+        assert create_recipe(function(attributes=attributes), "base").health_interval == interval
+
+    @pytest.mark.parametrize("given", ["soon", 5, 0, "-1s", "0s", True, [1], "1us"])
+    def test_nothing_else(self, given):
+        error = refused(attributes={"healthCheckInterval": given}, error=InputError)
+        assert error.message.startswith("spec.platform.attributes.healthCheckInterval: ")
+
+
+@pytest.mark.parametrize("base", ["", "a b", "a\nRUN b", "Upper/case", "$BASE", "a AS b"])
+def test_what_is_no_base_image(base):
+    with pytest.raises(InputError, match=r"spec\.build\.baseImage: "):
+        create_recipe(function(), base)

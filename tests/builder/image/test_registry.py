@@ -1,0 +1,136 @@
+"""A registry's API: tags, digests, labels and removal, with a login and without."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fnbuild.builder.image.registry import (
+    RegistryClient,
+    Repository,
+    find_login,
+    is_build_needed,
+    parse_pushed_build,
+    remove_build,
+    repository_of,
+)
+from fnbuild.errors import UnavailableError
+from tests import engine as engines
+from tests.engine import Made, call, free_port, making, require_engine
+
+TAG = "fnbuild-" + "0a" * 8
+DIGEST = "sha256:" + "1b" * 32
+
+
+@pytest.fixture
+def made() -> Iterator[Made]:
+    with making(require_engine()) as made:
+        yield made
+
+
+def push(made: Made, folder: Path, address: str, *tags: str, word: str = "one") -> Repository:
+    """Push a tiny image by these tags; where it is."""
+    content = folder / word
+    content.mkdir()
+    (content / "word").write_text(word)
+    image = made.build(content, f"FROM scratch\nCOPY word /\nLABEL word={word}\n", word)
+    for tag in tags:
+        target = made.image("repository", f"{address}/", tag)
+        call(made.engine, "tag", image, target)
+        call(made.engine, "push", target)
+    return repository_of(made.images[-1])
+
+
+def test_what_a_registry_tells_and_removes(made: Made, tmp_path: Path) -> None:
+    with engines.registry(tmp_path, free_port(), own=True) as own:
+        place = push(made, tmp_path, own.address, TAG, "latest")
+        client = RegistryClient(own.address)
+        assert sorted(client.tags(place.repository)) == [TAG, "latest"]
+        assert client.repositories() == [place.repository]
+        digest = client.digest(place.repository, TAG)
+        assert digest.startswith("sha256:")
+        assert client.labels(place.repository, TAG)["word"] == "one"
+        facts = made.engine.inspect(f"{place}:{TAG}")
+        assert facts is not None
+        assert client.image_id(place.repository, digest) == facts.id
+
+        build = parse_pushed_build(f"{place}:{TAG}@{digest}")
+        assert build is not None
+        # The user's name means it, too, until another image has that name.
+        assert not remove_build(build)
+        push(made, tmp_path, own.address, "latest", word="two")
+        assert remove_build(build)
+        assert client.tags(place.repository) == ["latest"]
+        assert not remove_build(build)
+        assert client.digest("no/such", "latest") == ""
+        assert client.tags("no/such") == []
+
+
+def test_a_registry_that_removes_nothing_is_no_error(made: Made, tmp_path: Path) -> None:
+    with engines.registry(tmp_path, free_port(), own=True, deletes=False) as own:
+        place = push(made, tmp_path, own.address, TAG)
+        client = RegistryClient(own.address)
+        assert not client.delete(place.repository, client.digest(place.repository, TAG))
+        assert client.tags(place.repository) == [TAG]
+
+
+def test_the_login_of_the_engine_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    monkeypatch.delenv("REGISTRY_AUTH_FILE", raising=False)
+    with engines.registry(tmp_path, free_port(), login=True) as own:
+        with pytest.raises(UnavailableError, match="answered 401") as refused:
+            RegistryClient(own.address).repositories()
+        assert "docker login" in (refused.value.hint or "")
+        pair = base64.b64encode(f"{own.user}:{own.password}".encode()).decode()
+        config = {"auths": {own.address: {"auth": pair}}}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        assert RegistryClient(own.address).repositories() == []
+        assert own.password not in repr(find_login(own.address))
+
+
+def test_a_login_that_a_helper_keeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    helper = tmp_path / "docker-credential-test"
+    helper.write_text(
+        """#!/bin/sh
+read registry
+echo "{\\"Username\\": \\"ann\\", \\"Secret\\": \\"of $registry\\"}"
+"""
+    )
+    helper.chmod(0o755)
+    (tmp_path / "config.json").write_text('{"credsStore": "test"}')
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    found = find_login("registry.example.com")
+    assert found is not None
+    assert (found.username, found.password) == ("ann", "of registry.example.com")
+    hub = find_login("docker.io")
+    assert hub is not None
+    assert hub.password == "of https://index.docker.io/v1/"
+
+
+def test_a_registry_that_does_not_answer() -> None:
+    with pytest.raises(UnavailableError, match="does not answer"):
+        RegistryClient(f"127.0.0.1:{free_port()}").tags("any")
+
+
+def test_where_an_image_is() -> None:
+    assert repository_of("python:3.11") == Repository("docker.io", "library/python")
+    assert repository_of("r.example:5000/a/b@" + DIGEST) == Repository("r.example:5000", "a/b")
+
+
+def test_which_references_are_builds_and_which_of_them_are_needed() -> None:
+    exact = f"inside:5000/team/faces:{TAG}@{DIGEST}"
+    build = parse_pushed_build(exact, "https://outside.example.com/mirror/", "inside:5000/team")
+    assert build is not None
+    assert str(build) == f"outside.example.com/mirror/faces:{TAG}"
+    assert parse_pushed_build(f"inside:5000/faces@{DIGEST}") is None
+    assert parse_pushed_build(f"inside:5000/faces:1.2@{DIGEST}") is None
+    assert parse_pushed_build("No Name") is None
+    assert is_build_needed(build, {f"other/name@{DIGEST}"})
+    assert is_build_needed(build, {f"inside:5000/team/faces:{TAG}"})
+    assert not is_build_needed(build, {f"inside:5000/team/faces:{TAG}@sha256:{'0' * 64}", ""})

@@ -1,0 +1,180 @@
+"""What an image weighs, and what could be left out of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from fnbuild.builder.image import context
+from fnbuild.builder.image.engine import CompletedProgram, HistoryEntry
+from fnbuild.builder.image.size_report import measure_image
+from fnbuild.errors import NotFoundError
+from tests.engine import PYTHON_IMAGE, require_engine, require_image
+
+
+@pytest.fixture
+def engine():
+    return require_engine()
+
+
+@pytest.fixture
+def base(engine):
+    return require_image(engine)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "context"
+    folder.mkdir()
+    return folder
+
+
+def _file(folder, name, size):
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x" * size)
+
+
+def test_layers_are_listed_by_size_with_who_made_them(engine, made, base, folder):
+    (folder / "artifacts").mkdir()
+    for name, size in (("runtime", 500_000), ("config", 110_000), ("code", 300_000)):
+        context.write_archive(folder / f"artifacts/{name}.tar", [(f"/opt/{name}", b"x" * size)])
+    image = made.build(
+        folder,
+        f"FROM {base}\nRUN head -c 900000 /dev/zero > /weights\n"
+        "ADD artifacts/runtime.tar /\nADD artifacts/config.tar /\nADD artifacts/code.tar /\n"
+        'HEALTHCHECK CMD ["/usr/local/bin/processor", "--health"]\nCMD ["processor"]\n',
+    )
+    found = measure_image(engine, image, base)
+    assert [(part.made_by, part.what) for part in found.parts][1:] == [
+        ("function", "RUN head -c 900000 /dev/zero > /weights"),
+        ("fnbuild", "runtime"),
+        ("function", "code of the function"),
+        ("fnbuild", "configuration"),
+    ]
+    assert found.parts[0].made_by == "base"
+    assert found.size == sum(part.size for part in found.parts)
+    assert found.advice == ()
+
+
+CLASSIC = """\
+/bin/sh -c #(nop)  CMD ["processor"]
+|1 X=1 /bin/sh -c echo $X
+/bin/sh -c #(nop)  HEALTHCHECK &{["CMD" "/usr/local/bin/processor" "--health"] "1s" "0s"}
+/bin/sh -c #(nop) ADD file:c1 in / \n\
+/bin/sh -c #(nop) ADD file:c2 in / \n\
+/bin/sh -c #(nop) ADD file:c3 in / \n\
+/usr/bin/python3 -m pip install --no-cache-dir -r /opt/nuclio/requirements.txt
+/bin/sh -c #(nop) ADD file:c4 in / \n\
+/bin/sh -c #(nop) ADD file:c5 in / \n\
+/bin/sh -c #(nop) COPY dir:c6 in / \n\
+"""
+BUILDKIT = """\
+CMD ["processor"]
+RUN |1 X=1 /bin/sh -c echo $X # buildkit
+HEALTHCHECK &{["CMD" "/usr/local/bin/processor" "--health"] "1s" "0s"}
+ADD artifacts/code.tar / # buildkit
+ADD artifacts/config.tar / # buildkit
+ADD artifacts/large.tar / # buildkit
+RUN /usr/bin/python3 -m pip install --no-cache-dir -r /opt/nuclio/requirements.txt # buildkit
+ADD artifacts/requirements.tar / # buildkit
+ADD artifacts/runtime.tar / # buildkit
+COPY d/ / # buildkit
+"""
+
+
+class Recorded:
+    """An engine with one image, whose history was recorded."""
+
+    name = "docker"
+
+    def __init__(self, lines):
+        self.lines = lines
+
+    def inspect(self, reference):
+        return object()
+
+    def history(self, reference):
+        return [
+            HistoryEntry(1000 - index, line) for index, line in enumerate(self.lines.splitlines())
+        ]
+
+    def run(self, image, command, timeout=30.0):
+        return CompletedProgram(127, "", "")
+
+
+@pytest.mark.parametrize("history", [CLASSIC, BUILDKIT])
+def test_the_order_tells_what_the_history_does_not(history):
+    found = [(part.made_by, part.what) for part in measure_image(Recorded(history), "x").parts]
+    assert found[1] == ("function", "RUN echo $X")
+    assert found[3:9] == [
+        ("function", "code of the function"),
+        ("fnbuild", "configuration"),
+        ("function", "large files of the function"),
+        ("function", "packages of requirements.txt"),
+        ("function", "requirements"),
+        ("fnbuild", "runtime"),
+    ]
+    assert found[9][0] == "function"
+    assert found[9][1].startswith("COPY d")
+
+
+def test_the_order_without_what_may_be_missing():
+    lines = CLASSIC.splitlines(keepends=True)
+    found = measure_image(
+        Recorded("".join([*lines[:5], lines[8], "RUN /bin/sh -c ls\n"])), "x"
+    ).parts
+    assert [part.what for part in found[3:]] == [
+        "code of the function",
+        "configuration",
+        "runtime",
+        "RUN ls",
+    ]
+
+
+def test_a_devel_base_has_a_runtime_sibling(engine, made, base):
+    devel = made.image("cuda", tag="12.1.0-cudnn8-devel-ubuntu22.04")
+    engine.tag(base, devel)
+    (advice,) = measure_image(engine, devel, devel).advice
+    assert "carries a compiler tool chain" in advice
+    assert devel.replace("-devel-", "-runtime-") in advice
+
+
+def test_compilers_in_the_base_are_found(engine, made, base, folder):
+    for name in ("gcc", "g++"):
+        _file(folder, f"bin/{name}", 10)
+        (folder / "bin" / name).chmod(0o755)
+    image = made.build(folder, f"FROM {base}\nCOPY bin /usr/local/bin\n")
+    (advice,) = measure_image(engine, image, image).advice
+    assert f"the base image {image} carries a compiler tool chain (gcc, g++)" in advice
+
+
+def test_a_compiler_that_a_line_installs_is_named(engine, made, base, folder):
+    # The line installs nothing in truth: the words are what is looked at.
+    line = "RUN head -c 1000000 /dev/zero > /x || apt-get install -y build-essential"
+    image = made.build(folder, f"FROM {base}\n{line}\n")
+    (advice,) = measure_image(engine, image, base).advice
+    assert advice.startswith("build-essential is installed and stays in the image (1.0 MB: RUN ")
+
+
+def test_what_package_managers_leave_behind_is_weighed(engine, made, base, folder):
+    image = made.build(
+        folder,
+        f"FROM {base}\nRUN mkdir -p /root/.cache/pip && head -c 6000000 /dev/zero"
+        " > /root/.cache/pip/x && head -c 7000000 /dev/zero > /var/lib/apt/lists/x\n",
+    )
+    apt, pip = measure_image(engine, image, base).advice
+    assert "the package lists of apt (7.0 MB in /var/lib/apt/lists)" in apt
+    assert "pip's cache (6.0 MB in ~/.cache/pip)" in pip
+
+
+def test_an_image_without_python_is_reported_all_the_same(engine, made, folder):
+    _file(folder, "data", 100_000)
+    image = made.build(folder, "FROM scratch\nCOPY data /data\n")
+    found = measure_image(engine, image)
+    assert [part.what.partition(" ")[0] for part in found.parts] == ["COPY"]
+    assert found.advice == ()
+
+
+def test_an_image_that_is_not_there(engine, made):
+    with pytest.raises(NotFoundError, match="has no image"):
+        measure_image(engine, made.name("missing"), PYTHON_IMAGE)

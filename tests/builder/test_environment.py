@@ -1,0 +1,507 @@
+"""Environments, really made: what is in them, when they are kept, what is said when they fail."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from fnbuild.builder.environment import (
+    ensure_environment,
+    keep_environments,
+    prune_environments,
+    published_requirements,
+)
+from fnbuild.builder.interpreter import Interpreter, choose_interpreter
+from fnbuild.builder.requirements import Requirements, collect_requirements
+from fnbuild.datadir import hold
+from fnbuild.errors import BuildError
+from fnbuild.spec.types import Build, EnvVar, Function, Spec
+
+PYENV = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+
+
+@pytest.fixture(autouse=True)
+def wheels(tmp_path, monkeypatch):
+    """The only place where pip looks for packages."""
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    return folder
+
+
+def wheel(folder: Path, name: str, version: str = "1.0", requires: str = "") -> Path:
+    """A package with one module that knows its version."""
+    path = folder / f"{name}-{version}-py3-none-any.whl"
+    about = f"{name}-{version}.dist-info"
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    metadata += f"Requires-Dist: {requires}\n" if requires else ""
+    tags = "Wheel-Version: 1.0\nGenerator: x\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{name}.py", f"version = {version!r}\n")
+        archive.writestr(f"{about}/METADATA", metadata)
+        archive.writestr(f"{about}/WHEEL", tags)
+        archive.writestr(f"{about}/RECORD", "")
+    return path
+
+
+def page(folder: Path, path: Path) -> str:
+    """The URL of an index that says which Python the package is for."""
+    name = path.name.partition("-")[0]
+    (folder / "simple" / name).mkdir(parents=True)
+    link = f'<a href="{path.as_uri()}" data-requires-python="&gt;=4">{path.name}</a>'
+    (folder / "simple" / name / "index.html").write_text(f"<!DOCTYPE html>{link}")
+    return (folder / "simple").as_uri()
+
+
+def run(python: Path, code: str) -> str:
+    # From another folder than the test's own, which would be on the import path.
+    return subprocess.check_output(
+        [python, "-c", code], cwd="/", text=True, stderr=subprocess.STDOUT
+    ).strip()
+
+
+@pytest.fixture
+def here():
+    return choose_interpreter(Function(spec=Spec(runtime="python")))
+
+
+@pytest.fixture
+def asked(folder):
+    """What a function with these pip commands asks for."""
+
+    def read(*commands: str) -> Requirements:
+        return collect_requirements(
+            Function(spec=Spec(build=Build(commands=list(commands)))), folder
+        )
+
+    return read
+
+
+class Told(list):
+    """What was told as progress."""
+
+    def __call__(self, text: str) -> None:
+        self.append(text)
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self)
+
+
+class TestMaking:
+    def test_nothing_is_asked_for(self, here, asked, data):
+        assert ensure_environment(here, asked("apt-get update"), Told()) is None
+        assert not (data / "environments").exists()
+
+    def test_what_is_asked_for_is_there_and_nothing_of_fnbuild(self, here, asked, wheels, write):
+        wheel(wheels, "tiny", requires="tinier")
+        wheel(wheels, "tinier")
+        wheel(wheels, "other", "2.0")
+        write("requirements.txt", "other<3\n")
+        told = Told()
+        python = ensure_environment(here, asked("pip install tiny"), told)
+        assert run(python, "import tiny, tinier, other; print(other.version)") == "2.0"
+        with pytest.raises(subprocess.CalledProcessError):
+            run(python, "import msgspec")
+        assert told[0] == f"making an environment with 2 packages for Python {here.number}"
+        assert "pip: Successfully installed tinier-1.0 tiny-1.0" in told
+        assert "/environments/" not in told.text
+
+    def test_steps_run_in_their_order(self, here, asked, wheels):
+        for name in ("a", "b"):
+            wheel(wheels, name)
+        wheel(wheels, "a", "2.0")
+        requirements = asked("pip install a==1.0 b", "pip install -U a", "pip uninstall -y b")
+        python = ensure_environment(here, requirements, Told())
+        assert run(python, "import a; print(a.version)") == "2.0"
+        with pytest.raises(subprocess.CalledProcessError, match="1"):
+            run(python, "import b")
+
+    def test_constraints_hold(self, here, asked, wheels, write):
+        wheel(wheels, "a", "1.0")
+        wheel(wheels, "a", "2.0")
+        write("limits.txt", "a<2\n")
+        python = ensure_environment(here, asked("pip install a -c limits.txt"), Told())
+        assert run(python, "import a; print(a.version)") == "1.0"
+
+    def test_a_package_of_the_function(self, here, asked, write, folder):
+        write("lib/pyproject.toml", PYPROJECT)
+        write("lib/backend.py", BACKEND)
+        write("lib/version.txt", "7", 0o444)
+        before = sorted(folder.rglob("*"))
+        python = ensure_environment(here, asked("pip install -e ./lib"), Told())
+        assert run(python, "import lib; print(lib.version)") == "7"
+        # The build wrote beside a copy; what is installed does not point into the folder.
+        assert sorted(folder.rglob("*")) == before
+        assert str(folder) not in run(python, "import lib; print(lib.__file__)")
+
+    def test_settings_of_the_user_that_would_lead_astray(self, here, asked, wheels, monkeypatch):
+        wheel(wheels, "tiny")
+        monkeypatch.setenv("PIP_USER", "1")
+        monkeypatch.setenv("PIP_TARGET", str(wheels / "target"))
+        monkeypatch.setenv("PIP_PREFIX", str(wheels / "prefix"))
+        monkeypatch.setenv("PIP_REQUIRE_VIRTUALENV", "1")
+        monkeypatch.setenv("PYTHONPATH", str(wheels))
+        python = ensure_environment(here, asked("pip install tiny"), Told())
+        monkeypatch.delenv("PYTHONPATH")
+        assert run(python, "import tiny; print(tiny.version)") == "1.0"
+
+    def test_a_module_called_pip_in_the_callers_folder(self, here, asked, wheels, write):
+        wheel(wheels, "tiny")
+        with contextlib.chdir(write("pip.py", "raise SystemExit('not pip')\n").parent):
+            assert ensure_environment(here, asked("pip install tiny"), Told())
+
+
+class TestInterpreters:
+    @pytest.mark.parametrize("minor", ["3.6", "3.8", "3.13"])
+    def test_each_gets_packages_of_its_own(self, asked, wheels, minor):
+        if not any(PYENV.glob(f"{minor}.*")):
+            pytest.skip(f"Python {minor} is not installed here")
+        wheel(wheels, "tiny")
+        interpreter = choose_interpreter(Function(spec=Spec(runtime=f"python:{minor}")))
+        told = Told()
+        python = ensure_environment(interpreter, asked("pip install tiny"), told)
+        code = "import tiny, sys; print('%d.%d' % sys.version_info[:2])"
+        assert run(python, code) == minor
+        # As in base images, which lost it with Python 3.12.
+        has_setuptools = run(python, "import importlib.util as u; print(u.find_spec('setuptools'))")
+        assert (has_setuptools != "None") == (minor != "3.13")
+
+    def test_the_systems_python_which_may_lack_ensurepip(self, asked, wheels):
+        if not Path("/usr/bin/python3").exists():
+            pytest.skip("there is no /usr/bin/python3")
+        wheel(wheels, "tiny")
+        variable = EnvVar(name="NUCLIO_PYTHON_EXE_PATH", value="/usr/bin/python3")
+        interpreter = choose_interpreter(Function(spec=Spec(env=[variable])))
+        python = ensure_environment(interpreter, asked("pip install tiny"), Told())
+        assert run(python, "import tiny; print(tiny.version)") == "1.0"
+
+    def test_a_named_interpreter_lends_its_packages(self, here, asked, wheels):
+        wheel(wheels, "theirs")
+        wheel(wheels, "ours")
+        theirs = ensure_environment(here, asked("pip install theirs"), Told())
+        named = Interpreter(str(theirs), here.version, asked=True)
+        python = ensure_environment(named, asked("pip install ours"), Told())
+        assert python != theirs
+        assert run(python, "import ours, theirs; print(theirs.version)") == "1.0"
+        with pytest.raises(subprocess.CalledProcessError):
+            run(theirs, "import ours")
+
+    def test_an_interpreter_without_venv(self, asked, tmp_path, here):
+        broken = tmp_path / "python"
+        broken.write_text("#!/bin/sh\necho 'No module named venv'\nexit 1\n")
+        broken.chmod(0o755)
+        with pytest.raises(BuildError, match="cannot make an environment with") as caught:
+            ensure_environment(
+                Interpreter(str(broken), here.version), asked("pip install tiny"), Told()
+            )
+        assert caught.value.detail == "No module named venv"
+        assert "venv module" in caught.value.hint
+
+
+class TestKeeping:
+    def test_the_second_time_nothing_is_fetched(self, here, asked, wheels):
+        path = wheel(wheels, "tiny")
+        first = ensure_environment(here, asked("pip install tiny"), Told())
+        path.unlink()
+        told = Told()
+        assert ensure_environment(here, asked("pip install tiny"), told) == first
+        assert told == ["environment with 1 package is there already"]
+
+    def test_equal_requirements_in_another_folder(self, here, wheels, tmp_path):
+        wheel(wheels, "tiny")
+        local = wheel(tmp_path, "local")
+        made = set()
+        for name in ("one", "two"):
+            folder = tmp_path / name
+            folder.mkdir()
+            (folder / "requirements.txt").write_text("tiny\n")
+            shutil.copy(local, folder)
+            (folder / "more.txt").write_text("./local-1.0-py3-none-any.whl\n")
+            function = Function(spec=Spec(build=Build(commands=["pip install -r more.txt"])))
+            made.add(ensure_environment(here, collect_requirements(function, folder), Told()))
+        assert len(made) == 1
+
+    def test_an_edited_package_of_the_function_installs_no_other(
+        self, here, asked, wheels, write, folder
+    ):
+        wheel(wheels, "a", requires="b")
+        wheel(wheels, "b")
+        write("lib/pyproject.toml", PYPROJECT)
+        write("lib/backend.py", BACKEND)
+        write("lib/version.txt", "7")
+        write("requirements.txt", "a\n./lib\n")
+        first = ensure_environment(here, asked(), Told())
+        assert run(first, "import a, b, lib; print(lib.version)") == "7"
+        for path in wheels.iterdir():
+            path.unlink()
+        write("lib/version.txt", "8")
+        told = Told()
+        second = ensure_environment(here, asked(), told)
+        assert run(second, "import a, b, lib; print(lib.version)") == "8"
+        assert run(first, "import lib; print(lib.version)") == "7"
+        assert told[0] == "environment with 1 package is there already"
+        assert "pip: Successfully installed lib-1.0" in told
+        # Without its base it counts for nothing, and nobody removes that meanwhile.
+        prune_environments(lambda: {second})
+        assert run(second, "import a; print(a.version)") == "1.0"
+        assert not first.parent.parent.exists()
+        prune_environments(set)
+        assert [path.name for path in first.parents[2].iterdir()] == ["gate"]
+
+    def test_what_a_package_of_the_function_needs_is_kept_too(self, here, asked, wheels, write):
+        wheel(wheels, "a")
+        wheel(wheels, "b", "2.0")
+        needed = "dependencies = ['a']\noptional-dependencies.more = ['b>1']\n"
+        write("lib/pyproject.toml", PYPROJECT + needed)
+        write("lib/backend.py", BACKEND)
+        write("lib/version.txt", "7")
+        third_party = published_requirements(asked("pip install './lib[more]'"))
+        assert third_party is not None
+        [step] = third_party.steps
+        assert step.packages == ("a", "b>1")
+        assert step.sources == ()
+        python = ensure_environment(here, asked("pip install './lib[more]'"), Told())
+        assert run(python, "import a, b, lib; print(b.version)") == "2.0"
+
+    def test_packages_are_on_no_others_where_that_would_gain_nothing(self, asked, wheels, write):
+        wheel(wheels, "a")
+        write("lib/pyproject.toml", PYPROJECT)
+        assert published_requirements(asked("pip install a")) is None
+        assert published_requirements(asked("pip install ./lib")) is None
+        assert published_requirements(asked("pip install -U a ./lib")) is None
+        assert published_requirements(asked("pip install a ./lib", "pip uninstall -y a")) is None
+        assert published_requirements(asked("pip install a ./lib")) is not None
+
+    def test_archives_in_the_folder_count_by_what_they_are(self, here, tmp_path):
+        made, asks = set(), set()
+        local = wheel(tmp_path, "local")
+        linked = [wheel(tmp_path, "linked", version) for version in ("1.0", "1.1")]
+        for name, package in (("one", linked[0]), ("two", linked[0]), ("three", linked[1])):
+            folder = tmp_path / name
+            (folder / "links").mkdir(parents=True)
+            shutil.copy(package, folder / "links")
+            shutil.copy(local, folder)
+            lines = "--find-links ./links\nlinked\nlocal @ file:local-1.0-py3-none-any.whl\n"
+            (folder / "requirements.txt").write_text(lines)
+            requirements = collect_requirements(Function(), folder)
+            asks.add(requirements.packages)
+            made.add(ensure_environment(here, requirements, Told()))
+        assert len(made) == 2
+        assert asks == {("linked", "./local-1.0-py3-none-any.whl")}
+
+    def test_each_change_makes_another(self, here, asked, wheels, write):
+        wheel(wheels, "tiny")
+        write("requirements.txt", "tiny\n-c limits.txt\n")
+        write("limits.txt", "tiny<2\n")
+        first = ensure_environment(here, asked(), Told())
+        write("limits.txt", "tiny<3\n")
+        second = ensure_environment(here, asked(), Told())
+        write("requirements.txt", "tiny>=1\n-c limits.txt\n")
+        assert len({first, second, ensure_environment(here, asked(), Told())}) == 3
+
+    def test_one_that_was_never_finished_is_made_anew(self, here, asked, wheels):
+        wheel(wheels, "tiny")
+        python = ensure_environment(here, asked("pip install tiny"), Told())
+        folder = python.parent.parent
+        (folder / "complete.json").unlink()
+        (folder / "leftover").touch()
+        assert ensure_environment(here, asked("pip install tiny"), Told()) == python
+        assert not (folder / "leftover").exists()
+
+    def test_one_whose_interpreter_is_gone_is_made_anew(self, here, asked, wheels):
+        wheel(wheels, "tiny")
+        python = ensure_environment(here, asked("pip install tiny"), Told())
+        python.unlink()
+        python.symlink_to("/gone/python")
+        assert run(ensure_environment(here, asked("pip install tiny"), Told()), "import tiny") == ""
+
+    def test_the_second_at_once_waits_and_says_so(self, here, asked, wheels, data):
+        wheel(wheels, "tiny")
+        python = ensure_environment(here, asked("pip install tiny"), Told())
+        folder = python.parent.parent
+        (folder / "complete.json").rename(folder / "kept.json")
+        told, done = Told(), threading.Event()
+        waiting = threading.Event()
+
+        def progress(text: str) -> None:
+            told(text)
+            waiting.set()
+
+        def second() -> None:
+            ensure_environment(here, asked("pip install tiny"), progress)
+            done.set()
+
+        thread = threading.Thread(target=second)
+        with hold(folder.with_suffix(".lock"), "made", lambda holder: None):
+            thread.start()
+            assert waiting.wait(30)
+            (folder / "kept.json").rename(folder / "complete.json")
+        assert done.wait(30)
+        thread.join()
+        assert len(told) == 1
+        assert told[0].startswith(f"waiting for process {os.getpid()} (since ")
+
+
+class TestPruning:
+    def test_only_what_nobody_uses_is_removed(self, here, asked, wheels):
+        for name in ("one", "two"):
+            wheel(wheels, name)
+        one, two = (
+            ensure_environment(here, asked(f"pip install {name}"), Told())
+            for name in ("one", "two")
+        )
+        prune_environments(lambda: {one})
+        assert run(one, "import one; print(one.version)") == "1.0"
+        assert not two.parent.parent.exists()
+        assert not two.parent.parent.with_suffix(".lock").exists()
+        assert ensure_environment(here, asked("pip install two"), Told()) == two
+
+    def test_nothing_is_removed_while_somebody_has_one_that_is_not_on_record(
+        self, here, asked, wheels
+    ):
+        wheel(wheels, "tiny")
+        asks = []
+
+        def used() -> set[Path]:
+            asks.append(1)
+            return set()
+
+        with keep_environments(), keep_environments():
+            python = ensure_environment(here, asked("pip install tiny"), Told())
+            prune_environments(used)
+            assert python.exists()
+        assert asks == []
+        prune_environments(used)
+        assert not python.exists()
+
+
+class TestTrouble:
+    def test_pips_own_words_come_first(self, here, asked, data):
+        with pytest.raises(BuildError) as caught:
+            ensure_environment(here, asked("pip install no-such-package==1"), Told())
+        assert str(caught.value) == (
+            "spec.build.commands[0]: packages cannot be installed: No matching distribution found"
+            " for no-such-package==1"
+        )
+        first, second, *_ = caught.value.detail.splitlines()
+        assert first.startswith("ERROR: Could not find a version")
+        assert second == "ERROR: No matching distribution found for no-such-package==1"
+        assert "check the name" in caught.value.hint
+        assert [path.suffix for path in (data / "environments").iterdir()] == [".lock"]
+
+    def test_a_line_that_is_no_requirement_is_named_as_it_was_written(self, here, asked, write):
+        write("requirements.txt", "# what it needs\n-r more.txt\n")
+        write("more.txt", "tiny\n\nnot a requirement\n")
+        with pytest.raises(BuildError) as caught:
+            ensure_environment(here, asked(), Told())
+        assert "Invalid requirement" in str(caught.value)
+        assert "more.txt:3" in str(caught.value)
+        assert "environments" not in f"{caught.value} {caught.value.detail}"
+
+    def test_versions_for_other_pythons_are_not_the_reason(self, here, asked, wheels, monkeypatch):
+        elsewhere = wheels.parent / "elsewhere"
+        elsewhere.mkdir()
+        index = page(elsewhere, wheel(elsewhere, "tiny", "2.0"))
+        monkeypatch.delenv("PIP_NO_INDEX")
+        with pytest.raises(BuildError) as caught:
+            ensure_environment(here, asked(f"pip install tiny==2.0 --index-url {index}"), Told())
+        assert "Ignored the following versions" in caught.value.detail
+        assert str(caught.value).endswith("No matching distribution found for tiny==2.0")
+
+    def test_no_network_and_no_secret(self, here, asked, monkeypatch):
+        monkeypatch.delenv("PIP_NO_INDEX")
+        monkeypatch.setenv("PIP_RETRIES", "1")
+        told = Told()
+        url = "http://ada:s3cr3t@127.0.0.1:9/simple"
+        with pytest.raises(BuildError) as caught:
+            ensure_environment(here, asked(f"pip install tiny --index-url {url}"), told)
+        assert "could not reach its package index" in caught.value.hint
+        assert "s3cr3t" not in f"{caught.value} {caught.value.detail} {told.text}"
+        assert "***@127.0.0.1:9" in caught.value.detail
+
+    def test_a_full_disk(self, here, asked, wheels, tiny_disk, monkeypatch):
+        path = wheel(wheels, "large")
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr("large.bin", os.urandom(2 << 20))
+        monkeypatch.setenv("FNBUILD_DATA_DIR", str(tiny_disk / "data"))
+        with pytest.raises(BuildError) as caught:
+            ensure_environment(here, asked("pip install large"), Told())
+        said = f"{caught.value} {caught.value.detail} {caught.value.hint}"
+        assert "No space left on device" in said
+        assert len(list(tiny_disk.glob("data/environments/*"))) == 1
+
+    def test_killed_half_way(self, asked, wheels, write, data, here):
+        write("lib/pyproject.toml", PYPROJECT)
+        write("lib/backend.py", "import time\nopen(MARK, 'w').close()\ntime.sleep(600)\n".replace(
+            "MARK", repr(str(wheels / "building"))))  # fmt: skip
+        folder = write("lib/x").parent.parent
+        maker = subprocess.Popen([sys.executable, "-c", MAKE, str(folder)], start_new_session=True)
+        try:
+            wait_for((wheels / "building").exists)
+        finally:
+            os.killpg(maker.pid, 9)
+            maker.wait()
+        write("lib/backend.py", BACKEND)
+        write("lib/version.txt", "8")
+        python = ensure_environment(here, asked("pip install ./lib"), Told())
+        assert run(python, "import lib; print(lib.version)") == "8"
+
+
+def wait_for(condition, seconds: float = 60.0) -> None:
+    """Returns when the condition holds; fails when it does not in time."""
+    deadline = threading.Event()
+    for _ in range(int(seconds / 0.02)):
+        if condition():
+            return
+        deadline.wait(0.02)
+    raise AssertionError("it did not happen in time")
+
+
+MAKE = """
+import sys
+from pathlib import Path
+from fnbuild.builder.environment import ensure, kept, prune
+from fnbuild.builder.interpreter import choose
+from fnbuild.builder.requirements import collect
+from fnbuild.spec.types import Build, Function, Spec
+function = Function(spec=Spec(runtime="python", build=Build(commands=["pip install ./lib"])))
+ensure(choose(function), collect(function, Path(sys.argv[1])), print)
+"""
+
+PYPROJECT = """\
+[build-system]
+requires = []
+build-backend = "backend"
+backend-path = ["."]
+[project]
+name = "lib"
+version = "1.0"
+"""
+
+# A build backend that needs nothing but Python.
+BACKEND = """
+import os, zipfile
+
+def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
+    open("written-by-the-build", "w").close()
+    name = "lib-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(os.path.join(wheel_directory, name), "w") as archive:
+        archive.writestr("lib.py", "version = %s" % open("version.txt").read())
+        archive.writestr("lib-1.0.dist-info/METADATA",
+                         "Metadata-Version: 2.1\\nName: lib\\nVersion: 1.0\\n")
+        archive.writestr("lib-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\\nGenerator: x\\n"
+                         "Root-Is-Purelib: true\\nTag: py3-none-any\\n")
+        archive.writestr("lib-1.0.dist-info/RECORD", "")
+    return name
+"""

@@ -1,0 +1,175 @@
+"""Which interpreter is chosen, and what is said when it is another than asked for."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fnbuild.builder import interpreter
+from fnbuild.builder.interpreter import choose_interpreter
+from fnbuild.errors import BuildError
+from fnbuild.spec.types import EnvVar, Function, Spec
+
+PYENV = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+OWN = f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+
+def function(runtime: str = "python:3.11", exe: str | None = None) -> Function:
+    env = [] if exe is None else [EnvVar(name="NUCLIO_PYTHON_EXE_PATH", value=exe)]
+    return Function(spec=Spec(runtime=runtime, env=env))
+
+
+@pytest.fixture
+def bare(monkeypatch, tmp_path):
+    """A machine with nothing but what the test puts into the folder, which is all of PATH."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path / "pyenv"))
+    return folder
+
+
+def fake(path: Path, version: tuple[int, int, int], prefix: str = "/usr") -> Path:
+    """A program that answers as an interpreter of that version would."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    answer = f'{{"path": "{path}", "prefix": "{prefix}", "version": {list(version)}}}'
+    path.write_text(f"#!/bin/sh\necho '{answer}'\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize("folder", sorted(PYENV.glob("3.*")), ids=lambda folder: folder.name)
+def test_every_installed_version_is_found_by_its_label(folder):
+    minor = ".".join(folder.name.split(".")[:2])
+    found = choose_interpreter(function(f"python:{minor}"))
+    assert found.warning is None
+    assert ".".join(map(str, found.version[:2])) == minor
+    asked = [found.path, "-c", "import sys; print(*sys.version_info[:3], sep='.')"]
+    assert subprocess.check_output(asked, text=True).strip() == found.number
+
+
+@pytest.mark.parametrize("runtime", ["python", "", f"python:{OWN}"])
+def test_fnbuilds_own_base_when_it_will_do(bare, runtime):
+    found = choose_interpreter(function(runtime))
+    assert found.warning is None
+    assert found.version == sys.version_info[:3]
+    # The function must not see fnbuild's packages.
+    code = "import sys; print(sys.prefix)"
+    prefix = subprocess.check_output([found.path, "-c", code], text=True).strip()
+    assert prefix == sys.base_prefix
+
+
+def test_what_is_not_installed_is_one_warning(bare):
+    found = choose_interpreter(function("python:3.99"))
+    own = f"Python {'.'.join(map(str, sys.version_info[:3]))} ({found.path})"
+    assert found.warning == (
+        f"function asks for python:3.99, which is not installed here; running on {own}"
+    )
+
+
+def test_path_comes_first(bare, tmp_path):
+    fake(tmp_path / "pyenv/versions/3.98.1/bin/python3.98", (3, 98, 1))
+    path = fake(bare / "python3.98", (3, 98, 7))
+    assert choose_interpreter(function("python:3.98")).path == str(path)
+
+
+def test_the_newest_patch_of_pyenv(bare, tmp_path):
+    for patch in (2, 10, 9):
+        name = f"pyenv/versions/3.98.{patch}/bin/python3.98"
+        fake(tmp_path / name, (3, 98, patch))
+    assert choose_interpreter(function("python:3.98")).version == (3, 98, 10)
+
+
+def test_a_shim_that_starts_nothing_is_passed_over(bare, tmp_path, monkeypatch):
+    shim = fake(tmp_path / "shims" / "python3.98", (3, 98, 0))
+    shim.write_text("#!/bin/sh\necho 'pyenv: python3.98: command not found' >&2\nexit 127\n")
+    real = fake(tmp_path / "other" / "python3.98", (3, 98, 1))
+    monkeypatch.setenv("PATH", f"{shim.parent}:{bare}:{real.parent}")
+    assert choose_interpreter(function("python:3.98")).path == str(real)
+
+
+def test_a_shim_is_used_when_there_is_nothing_else(bare, tmp_path, monkeypatch):
+    shim = fake(tmp_path / "shims" / "python3.98", (3, 98, 0))
+    monkeypatch.setenv("PATH", str(shim.parent))
+    assert choose_interpreter(function("python:3.98")).version == (3, 98, 0)
+
+
+def test_a_program_that_lies_about_its_name(bare):
+    fake(bare / "python3.98", (3, 97, 0))
+    assert "not installed here" in choose_interpreter(function("python:3.98")).warning
+
+
+def test_fnbuilds_own_environment_is_passed_over(bare):
+    # As when somebody activated it.
+    fake(bare / f"python{OWN}", (*map(int, OWN.split(".")), 0), prefix=sys.prefix)
+    assert choose_interpreter(function(f"python:{OWN}")).path != str(bare / f"python{OWN}")
+
+
+def test_a_program_that_hangs_is_passed_over(bare, monkeypatch):
+    monkeypatch.setattr(interpreter, "_QUERY_TIMEOUT_SECONDS", 2.0)
+    path = bare / "python3.98"
+    path.write_text("#!/bin/sh\nexec /bin/sleep 60\n")
+    path.chmod(0o755)
+    assert "not installed here" in choose_interpreter(function("python:3.98")).warning
+
+
+class TestNamedByTheFunction:
+    def test_a_path_that_exists(self, bare, tmp_path):
+        path = fake(tmp_path / "conda/bin/python", (3, 8, 1))
+        found = choose_interpreter(function("python:3.11", str(path)))
+        assert (found.path, found.asked, found.warning) == (str(path), True, None)
+
+    def test_a_bare_name(self, bare):
+        path = fake(bare / "python3", (3, 8, 1))
+        assert choose_interpreter(function("python:3.11", "python3")).path == str(path)
+
+    def test_a_bare_name_whose_shim_starts_nothing(self, bare, tmp_path, monkeypatch):
+        shim = fake(tmp_path / "shims" / "python3.98", (3, 98, 0))
+        shim.write_text("#!/bin/sh\nexit 127\n")
+        monkeypatch.setenv("PATH", str(shim.parent))
+        real = fake(tmp_path / "pyenv/versions/3.98.4/bin/python3.98", (3, 98, 4))
+        assert choose_interpreter(function("python:3.11", "python3.98")).path == str(real)
+
+    def test_a_path_of_another_machine(self, bare):
+        found = choose_interpreter(function("python:3.99", "/opt/conda/bin/python"))
+        assert not found.asked
+        assert found.warning == (
+            "NUCLIO_PYTHON_EXE_PATH=/opt/conda/bin/python does not exist here;"
+            " function asks for python:3.99, which is not installed here;"
+            f" running on Python {found.number} ({found.path})"
+        )
+
+    def test_a_path_of_another_machine_with_a_label_that_fits(self, bare):
+        path = fake(bare / "python3.98", (3, 98, 7))
+        found = choose_interpreter(function("python:3.98", "/opt/conda/bin/python"))
+        assert found.warning == (
+            "NUCLIO_PYTHON_EXE_PATH=/opt/conda/bin/python does not exist here;"
+            f" running on Python 3.98.7 ({path})"
+        )
+
+    def test_no_python(self, bare):
+        path = bare / "cat"
+        path.symlink_to("/bin/cat")
+        with pytest.raises(BuildError, match="does not run as a Python interpreter"):
+            choose_interpreter(function(exe=str(path)))
+
+    def test_too_old(self, bare):
+        path = fake(bare / "python2", (2, 7, 18))
+        with pytest.raises(BuildError, match=r"is Python 2\.7\.18 .* need Python 3\.6 or later"):
+            choose_interpreter(function(exe=str(path)))
+
+
+def test_a_place_that_nobody_may_look_into_has_nothing_to_offer(tmp_path, bare, monkeypatch):
+    if os.getuid() != 0:
+        pytest.skip("only root can be sure that a folder is closed to somebody")
+    private = tmp_path / "private"
+    (private / ".pyenv" / "versions").mkdir(parents=True)
+    private.chmod(0o700)
+    monkeypatch.setenv("PYENV_ROOT", str(private / ".pyenv"))
+    os.seteuid(65534)
+    try:
+        assert interpreter._pyenv_folders((3, 9)) == []
+    finally:
+        os.seteuid(0)

@@ -1,0 +1,73 @@
+"""The half of a processor's configuration that is the same on every platform."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from fnbuild.builder import processor_settings
+from fnbuild.runtime.config import ProcessorConfig
+from fnbuild.spec.reader import from_raw
+from fnbuild.spec.rules import complete
+from fnbuild.spec.types import Function
+
+PLACE = {"code": "/opt/nuclio", "listeners": {"http": {"port": 8080}}}
+
+
+def function(**spec: Any) -> Function:
+    base = {"handler": "main:handler", "runtime": "python:3.11"}
+    return complete(from_raw({"metadata": {"name": "f"}, "spec": base | spec}, "test"))
+
+
+def test_nothing_in_it_depends_on_the_place() -> None:
+    made = processor_settings.processor_settings(
+        function(env=[{"name": "TOKEN", "value": "secret"}]), 3
+    )
+    of_the_place = {"code", "mount", "interpreter", "env", "sdk_path", "listeners", "immutable"}
+    assert not made.keys() & of_the_place
+    assert "secret" not in json.dumps(made)
+    assert made["function"]["revision"] == 3
+
+
+def test_the_processor_takes_it_with_a_place() -> None:
+    made = processor_settings.processor_settings(
+        function(eventTimeout="1m30s", readinessTimeoutSeconds=7)
+    )
+    config = ProcessorConfig(made | PLACE)
+    assert (config.event_timeout, config.readiness_timeout) == (90.0, 7.0)
+    assert config.log_format == "auto"
+    assert config.restart == "always"
+
+
+@pytest.mark.parametrize(
+    ("policy", "restart"),
+    [
+        (None, "always"),
+        ({}, "always"),
+        ("no", "no"),
+        ({"name": "no"}, "no"),
+        ({"name": False}, "no"),
+        ({"name": "always", "maximumRetryCount": 3}, "always"),
+    ],
+)
+def test_workers_stay_down_where_nothing_is_restarted(policy: Any, restart: str) -> None:
+    made = processor_settings.processor_settings(
+        function(platform={"attributes": {"restartPolicy": policy}})
+    )
+    assert made["restart"] == restart
+
+
+def test_times_that_nobody_asked_for() -> None:
+    assert processor_settings.termination_seconds(function()) == 10.0
+    assert processor_settings.readiness_seconds(function()) == 120.0
+    assert processor_settings.event_seconds(function()) is None
+
+
+def test_the_slowest_trigger_decides_how_long_an_end_may_take() -> None:
+    triggers = {
+        "web": {"kind": "http", "workerTerminationTimeout": "2s"},
+        "timer": {"kind": "cron", "workerTerminationTimeout": "1m"},
+    }
+    assert processor_settings.termination_seconds(function(triggers=triggers)) == 60.0
