@@ -12,10 +12,10 @@ from typing import Any
 
 import msgspec
 
-from fnbuild import artifacts, dependency_hints, difference, membership
+from fnbuild import artifacts, dependency_hints, membership
 from fnbuild.builder import staging
 from fnbuild.builder.staging import scan_folder
-from fnbuild.difference import Difference
+from fnbuild.difference import Difference, between
 from fnbuild.errors import BuildError, NotFoundError, NotReadyError, Report, UsageError
 from fnbuild.membership import PROJECT_LABEL
 from fnbuild.platforms import (
@@ -162,7 +162,7 @@ def diff(request: DeployRequest) -> Difference:
     made = _plan(platform, prepared, current, replace(request, options=options))
     folder = _code(platform, current)
     running = None if folder is None else scan_folder(folder)
-    return difference.between(made, running, staging.code_files(prepared.loaded))
+    return between(made, running, staging.code_files(prepared.loaded))
 
 
 def deploy(request: DeployRequest, progress: Progress) -> Deployment:

@@ -13,8 +13,9 @@ from collections.abc import Sequence
 import click
 
 from fnbuild.cli import INTERRUPTED, typed
+from fnbuild.cli.console import colours, note
 from fnbuild.cli.lazy import Entry, InterruptError, LazyGroup
-from fnbuild.cli.session import Session, colours, note
+from fnbuild.cli.session import Session
 
 _WRITE = "Write and try"
 _SHIP = "Deploy"

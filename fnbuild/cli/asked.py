@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fnbuild.cli.session import Session, note
+from fnbuild.cli.console import note
+from fnbuild.cli.session import Session
 
 if TYPE_CHECKING:
     from fnbuild.deploy import DeployRequest

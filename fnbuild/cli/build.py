@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fnbuild.cli.asked import request_of
+from fnbuild.cli.console import note, warn
 from fnbuild.cli.deploy import say_findings
 from fnbuild.cli.flags import build_flags, source_flags
 from fnbuild.cli.lazy import Command
 from fnbuild.cli.output import output_option
-from fnbuild.cli.session import Session, note, pass_session, warn
+from fnbuild.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
     from fnbuild.builder.image.builder import BuiltImage

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import click
 
+from fnbuild.cli.console import note
 from fnbuild.cli.lazy import Command, Entry, LazyGroup
 from fnbuild.cli.names import function_name, project_name
-from fnbuild.cli.session import Session, note, pass_session
+from fnbuild.cli.session import Session, pass_session
 
 _ENTRIES = {
     "function": Entry(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fnbuild.cli.asked import request_of
+from fnbuild.cli.console import interactive, note, warn
 from fnbuild.cli.flags import (
     build_flags,
     configuration_flags,
@@ -19,7 +20,7 @@ from fnbuild.cli.flags import (
 from fnbuild.cli.lazy import Command, switched_off
 from fnbuild.cli.names import function_name, project_name
 from fnbuild.cli.output import output_option
-from fnbuild.cli.session import Session, interactive, note, pass_session, warn
+from fnbuild.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
     from fnbuild.deploy import DeployRequest, Prepared

@@ -7,10 +7,11 @@ from typing import Any
 import click
 
 from fnbuild.cli.asked import request_of
+from fnbuild.cli.console import note, warn
 from fnbuild.cli.flags import build_flags, configuration_flags, source_flags
 from fnbuild.cli.lazy import Command
 from fnbuild.cli.names import function_name
-from fnbuild.cli.session import Session, note, pass_session, warn
+from fnbuild.cli.session import Session, pass_session
 
 _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fnbuild.cli.console import note
 from fnbuild.cli.lazy import Command
 from fnbuild.cli.output import output_option
-from fnbuild.cli.session import DEFAULT_NAMESPACE, Session, note, pass_session
+from fnbuild.cli.session import DEFAULT_NAMESPACE, Session, pass_session
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

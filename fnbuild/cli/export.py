@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fnbuild.cli.console import note, warn
 from fnbuild.cli.lazy import Command, Entry, LazyGroup
 from fnbuild.cli.names import function_name, project_name
 from fnbuild.cli.output import output_option
-from fnbuild.cli.session import Session, note, pass_session, warn
+from fnbuild.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
     from fnbuild.code_export import ExportedCode

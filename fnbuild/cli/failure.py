@@ -6,7 +6,7 @@ import traceback
 
 import click
 
-from fnbuild.cli.session import note
+from fnbuild.cli.console import note
 from fnbuild.errors import ConfigError, FnbuildError
 
 

@@ -26,7 +26,7 @@ import click
 from fnbuild import trees
 from fnbuild.builder import environment, interpreter, requirements, sdk, torch_index
 from fnbuild.builder.processor_settings import readiness_seconds
-from fnbuild.cli.session import colours
+from fnbuild.cli.console import colours
 from fnbuild.errors import NotReadyError, PlatformError
 from fnbuild.platforms import LogRecord, Progress
 from fnbuild.platforms.loglines import parse

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fnbuild.cli.console import note
 from fnbuild.cli.lazy import Command, Entry, LazyGroup
 from fnbuild.cli.names import function_name, project_name
 from fnbuild.cli.output import output_option
-from fnbuild.cli.session import Session, Whole, note, pass_session
+from fnbuild.cli.session import Session, Whole, pass_session
 
 if TYPE_CHECKING:
     from fnbuild.platforms import Platform

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fnbuild.cli.console import note, warn
 from fnbuild.cli.lazy import Command, Entry, LazyGroup
-from fnbuild.cli.session import Session, note, pass_session, warn
+from fnbuild.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
     from fnbuild.platforms import Platform, Project

@@ -11,8 +11,8 @@ from pathlib import Path
 import click
 
 from fnbuild.cli import starters
+from fnbuild.cli.console import note, warn
 from fnbuild.cli.lazy import Command
-from fnbuild.cli.session import note, warn
 from fnbuild.errors import ConflictError, InputError, UsageError
 from fnbuild.spec.function_rules import MAX_NAME, NAME
 

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fnbuild.cli.console import interactive, note, warn
 from fnbuild.cli.lazy import Command
 from fnbuild.cli.names import function_name
-from fnbuild.cli.session import Session, interactive, note, pass_session, warn
+from fnbuild.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable

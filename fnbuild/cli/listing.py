@@ -10,7 +10,7 @@ import click
 
 from fnbuild.check import cvat_model
 from fnbuild.cli import output
-from fnbuild.cli.session import note
+from fnbuild.cli.console import note
 from fnbuild.membership import DEFAULT_PROJECT, PROJECT_LABEL, project_of
 from fnbuild.platforms import Deployment, Project, Restarts, objects
 from fnbuild.spec.secrets import without_values

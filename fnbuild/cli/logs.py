@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fnbuild.cli import INTERRUPTED
+from fnbuild.cli.console import note
 from fnbuild.cli.lazy import Command
 from fnbuild.cli.names import function_name
-from fnbuild.cli.session import Session, Whole, note, pass_session
+from fnbuild.cli.session import Session, Whole, pass_session
 from fnbuild.runtime import human
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from typing import Generic, TypeVar
 
 import click
 
+from fnbuild.cli.console import note
 from fnbuild.cli.failure import tell
-from fnbuild.cli.session import note
 from fnbuild.errors import FnbuildError, InputError
 
 Item = TypeVar("Item")

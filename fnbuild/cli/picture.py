@@ -14,7 +14,7 @@ from fnbuild.check.reply import Reading
 from fnbuild.check.request import Request, build, parse_box, parse_points, read_image
 from fnbuild.check.shapes import rows
 from fnbuild.cli import output
-from fnbuild.cli.session import warn
+from fnbuild.cli.console import warn
 from fnbuild.errors import InputError, NotFoundError, UsageError
 from fnbuild.spec import labels
 from fnbuild.spec.labels import Label

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fnbuild.cli.console import note, warn
 from fnbuild.cli.deploy import show_manifests, step_object
 from fnbuild.cli.outcomes import each
 from fnbuild.cli.output import show_value, table
-from fnbuild.cli.session import note, warn
 from fnbuild.errors import ConflictError, UsageError
 from fnbuild.spec.locate import display
 from fnbuild.spec.types import Function

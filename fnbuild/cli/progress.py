@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fnbuild.cli.session import interactive
+from fnbuild.cli.console import interactive
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
+from fnbuild.cli.console import note
 from fnbuild.cli.lazy import Command, Entry, LazyGroup
-from fnbuild.cli.session import Session, note, pass_session
+from fnbuild.cli.session import Session, pass_session
 
 _ENTRIES = {
     "project": Entry(

@@ -14,6 +14,7 @@ import click
 
 from fnbuild import artifacts
 from fnbuild.cli.asked import request_of
+from fnbuild.cli.console import note
 from fnbuild.cli.deploy import say_deployed, say_findings, still_serving
 from fnbuild.cli.folders import configurations
 from fnbuild.cli.listing import reason
@@ -21,7 +22,7 @@ from fnbuild.cli.outcomes import Outcome, each
 from fnbuild.cli.output import show_value, table
 from fnbuild.cli.preview import ReadFunction, files_by_name, refuse_shared_name, show_plans
 from fnbuild.cli.progress import Progress
-from fnbuild.cli.session import Session, note
+from fnbuild.cli.session import Session
 from fnbuild.errors import NotFoundError, UsageError
 from fnbuild.spec.locate import NAMES, display
 from fnbuild.spec.types import Raw

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fnbuild.cli.console import note
 from fnbuild.cli.flags import force_conflicts_flag
 from fnbuild.cli.lazy import Command, Entry, LazyGroup
 from fnbuild.cli.names import function_name
-from fnbuild.cli.session import Session, note, pass_session
+from fnbuild.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
     from fnbuild.platforms import Deployment, Platform

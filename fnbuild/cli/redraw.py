@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from fnbuild.cli import invocation, picture
+from fnbuild.cli.console import note
 from fnbuild.cli.invocation import Call
 from fnbuild.cli.output import printable
-from fnbuild.cli.session import note
 from fnbuild.errors import PlatformError, UsageError
 from fnbuild.spec.types import Function
 

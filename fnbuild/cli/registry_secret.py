@@ -8,9 +8,10 @@ from typing import Any
 
 import click
 
+from fnbuild.cli.console import note, warn
 from fnbuild.cli.flags import force_conflicts_flag
 from fnbuild.cli.lazy import Command
-from fnbuild.cli.session import Session, note, pass_session, warn
+from fnbuild.cli.session import Session, pass_session
 
 _DEFAULT = "registry-credentials"
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fnbuild.cli.console import note, warn
 from fnbuild.cli.flags import variant_flag
 from fnbuild.cli.lazy import Command
 from fnbuild.cli.logs import form_option, writer
-from fnbuild.cli.session import Session, Whole, note, pass_session, warn
+from fnbuild.cli.session import Session, Whole, pass_session
 
 if TYPE_CHECKING:
     from fnbuild.cli.foreground import Foreground, Setting

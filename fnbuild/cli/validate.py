@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fnbuild.cli.console import note
 from fnbuild.cli.flags import file_flag, variant_flag
 from fnbuild.cli.lazy import Command
-from fnbuild.cli.session import note
 
 if TYPE_CHECKING:
     from fnbuild.spec.report import Format
