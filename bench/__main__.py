@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import catalog, environments, facts, lifecycle, markdown, report, rounds, workloads
+from . import catalog, environments, lifecycle, machine, markdown, report, rounds, workloads
 from .catalog import Server
 from .servers import StartError
 
@@ -19,7 +19,7 @@ DOCUMENT = catalog.ROOT / "docs" / "performance.md"
 RESULTS = catalog.CACHE / "results.json"
 
 
-def say(text: str) -> None:
+def print_progress(text: str) -> None:
     """Progress, with the time."""
     print(f"{datetime.datetime.now():%H:%M:%S} {text}", file=sys.stderr, flush=True)
 
@@ -72,12 +72,12 @@ def main(arguments: list[str]) -> int:
 
 
 def _install(names: str | None) -> int:
-    known = catalog.load().environments
+    known = catalog.load_catalog().environments
     wanted = names.split(",") if names else list(known)
     unknown = [name for name in wanted if name not in known]
     if unknown:
         raise catalog.UnknownNameError(f"no such environment: {', '.join(unknown)}")
-    problems = [environments.install(known[name], say) for name in wanted]
+    problems = [environments.install(known[name], print_progress) for name in wanted]
     return 1 if any(problems) else 0
 
 
@@ -93,18 +93,18 @@ def _command(arguments: list[str]) -> str:
 
 def _run(options: argparse.Namespace, command: str) -> int:
     if options.python is not None:
-        catalog.borrow(options.python)
-    chosen = catalog.choose(options.servers)
-    names = workloads.choose(options.workloads)
+        catalog.use_interpreter(options.python)
+    chosen = catalog.choose_servers(options.servers)
+    names = workloads.choose_workloads(options.workloads)
     missing: dict[str, dict[str, str]] = {}
-    servers = _able(chosen, missing)
+    servers = _startable(chosen, missing)
     if not any(server.name == catalog.LIMIT for server in servers):
         print(f"nothing can be measured: {missing['*'][catalog.LIMIT]}", file=sys.stderr)
         return 1
     results: dict[str, Any] = {
         "command": command,
         "date": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
-        "facts": facts.collect(catalog.load()),
+        "facts": machine.collect_facts(catalog.load_catalog()),
         "servers": {server.name: server.title for server in chosen},
         "missing": missing,
         "slices": [],
@@ -117,7 +117,7 @@ def _run(options: argparse.Namespace, command: str) -> int:
         results["seconds"] = time.monotonic() - began
         # Written behind every workload: an interrupted run keeps what it has.
         options.output.write_text(json.dumps(results, indent=1))
-    say(f"{options.output} is written")
+    print_progress(f"{options.output} is written")
     return 0
 
 
@@ -125,34 +125,34 @@ def _measure(
     name: str, servers: list[Server], options: argparse.Namespace, results: dict[str, Any]
 ) -> None:
     """One workload: every server alone, then all in turns."""
-    workload = workloads.make(name)
+    workload = workloads.make_workload(name)
     for number in range(options.starts if name in options.lifecycle.split(",") else 0):
         for server in servers:
-            record = lifecycle.measure(server, workload)
+            record = lifecycle.measure_lifecycle(server, workload)
             results["lifecycle"].append(record)
-            say(f"{name}: {server.name} alone, start {number + 1}: {_brief(record)}")
+            print_progress(f"{name}: {server.name} alone, start {number + 1}: {_summary(record)}")
     levels = tuple(int(level) for level in options.concurrency.split(","))
-    plan = rounds.Plan(levels, options.seconds, options.rounds)
-    slices, failed = rounds.measure(servers, workload, plan, say)
+    plan = rounds.RoundPlan(levels, options.seconds, options.rounds)
+    slices, failed = rounds.measure_rounds(servers, workload, plan, print_progress)
     results["slices"] += slices
     if failed:
         results["missing"][name] = failed
 
 
-def _able(servers: list[Server], missing: dict[str, dict[str, str]]) -> list[Server]:
+def _startable(servers: list[Server], missing: dict[str, dict[str, str]]) -> list[Server]:
     """Those that can be started here; the others are named with the reason under `*`."""
     able = []
     for server in servers:
-        reason = environments.obstacle(server, catalog.load())
+        reason = environments.server_problem(server, catalog.load_catalog())
         if reason is None:
             able.append(server)
         else:
             missing.setdefault("*", {})[server.name] = reason
-            say(f"{server.name} cannot be measured: {reason}")
+            print_progress(f"{server.name} cannot be measured: {reason}")
     return able
 
 
-def _brief(record: dict[str, Any]) -> str:
+def _summary(record: dict[str, Any]) -> str:
     if "problem" in record:
         return str(record["problem"])
     restart = record.get("restart")

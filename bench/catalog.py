@@ -66,7 +66,7 @@ class UnknownNameError(Exception):
 
 
 @cache
-def load() -> Catalog:
+def load_catalog() -> Catalog:
     """Read peers.toml."""
     values = tomllib.loads((FOLDER / "peers.toml").read_text())
     libraries = values["libraries"]["requirements"]
@@ -89,15 +89,15 @@ def load() -> Catalog:
     return Catalog(values["workers"], environments, servers)
 
 
-def borrow(python: Path) -> None:
+def use_interpreter(python: Path) -> None:
     """Let another interpreter stand for the shared environment, which need not be made then."""
-    environments = load().environments
+    environments = load_catalog().environments
     environments[SHARED] = replace(environments[SHARED], borrowed=python)
 
 
-def choose(names: str | None) -> list[Server]:
+def choose_servers(names: str | None) -> list[Server]:
     """The servers of a comma-separated list, or all; the limit is always among them."""
-    servers = load().servers
+    servers = load_catalog().servers
     if names is None:
         return list(servers.values())
     wanted = {name.strip() for name in names.split(",")}

@@ -15,7 +15,7 @@ _THREADS = 8
 _REQUESTS_EACH = 4
 
 
-def ask(url: str, body: bytes) -> tuple[int, Any]:
+def post(url: str, body: bytes) -> tuple[int, Any]:
     """Status and parsed reply of one POST on a connection of its own; OSError without an answer."""
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=TIMEOUT)
@@ -33,7 +33,7 @@ def ask(url: str, body: bytes) -> tuple[int, Any]:
         return response.status, data
 
 
-def wrong(url: str, payloads: tuple[Payload, ...]) -> list[str]:
+def find_wrong_replies(url: str, payloads: tuple[Payload, ...]) -> list[str]:
     """Send every payload from several clients at a time; what came back wrong, in words."""
     found: list[str] = []
 
@@ -41,7 +41,7 @@ def wrong(url: str, payloads: tuple[Payload, ...]) -> list[str]:
         for number in range(first, first + _REQUESTS_EACH):
             payload = payloads[number % len(payloads)]
             try:
-                status, reply = ask(url, payload.body)
+                status, reply = post(url, payload.body)
             except OSError as problem:
                 found.append(str(problem))
                 continue

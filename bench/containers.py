@@ -28,10 +28,10 @@ from pathlib import Path
 
 from . import load
 from .catalog import ROOT
-from .client import ask
+from .client import post
 from .markdown import insert, table
 from .servers import free_port
-from .workloads import make
+from .workloads import make_workload
 
 BEGIN = "<!-- containers: begin -->"
 END = "<!-- containers: end -->"
@@ -39,9 +39,9 @@ END = "<!-- containers: end -->"
 _NAME = "fnbuild-bench"
 _BASE = "python:3.11"
 _INSTALL = "pip install --no-cache-dir 'pillow>=11' 'numpy>=2'"
-_HAND = "fnbuild-bench-by-hand"
+_BY_HAND_NAME = "fnbuild-bench-by-hand"
 _DOCUMENT = ROOT / "docs" / "performance.md"
-_PATIENCE = 60.0
+_TIMEOUT = 60.0
 _PROBE = 0.002
 _CONCURRENCY = 8
 
@@ -70,14 +70,14 @@ def handler(context, event):
     image = Image.open(io.BytesIO(base64.b64decode(body["image"])))
     return {{"shape": list(numpy.array(image.convert("RGB")).shape)}}
 """
-_BY_HAND = f"""
+_BY_HAND_DOCKERFILE = f"""
 FROM {_BASE}
 RUN {_INSTALL}
 COPY . /app
 CMD ["python", "/app/serve.py"]
 """
 # What somebody without any tool would put around the handler.
-_SERVE = """
+_BY_HAND_SERVER = """
 import http.server, json, types
 import main
 
@@ -102,7 +102,7 @@ http.server.ThreadingHTTPServer(("0.0.0.0", 8080), Handler).serve_forever()
 
 
 @dataclass
-class Figures:
+class Timings:
     """Seconds, but for `rates` (requests per second); one value a round."""
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
@@ -121,18 +121,18 @@ class Figures:
         return statistics.median(self.seconds[what])
 
 
-class Ways:
+class ContainerSetup:
     """The function in a folder, deployed with fnbuild or by hand."""
 
     def __init__(self, folder: Path) -> None:
-        self.body = make("jpeg", Path(sys.executable)).payloads[0].body
+        self.body = make_workload("jpeg", Path(sys.executable)).payloads[0].body
         self._function, self._app = folder / "function", folder / "app"
         self._env = {**os.environ, "FNBUILD_DATA_DIR": str(folder / "data")}
         for place in (self._function, self._app):
             place.mkdir()
         (self._function / "function.yaml").write_text(_CONFIG)
-        (self._app / "Dockerfile").write_text(_BY_HAND)
-        (self._app / "serve.py").write_text(_SERVE)
+        (self._app / "Dockerfile").write_text(_BY_HAND_DOCKERFILE)
+        (self._app / "serve.py").write_text(_BY_HAND_SERVER)
         self._version = 0
         self.hand_port = free_port()
 
@@ -161,11 +161,11 @@ class Ways:
         self.fnbuild("build", "--path", str(self._function), "--engine", "docker")
 
     def build_by_hand(self) -> None:
-        docker("build", "-q", "-t", _HAND, str(self._app))
+        docker("build", "-q", "-t", _BY_HAND_NAME, str(self._app))
 
     def run_by_hand(self) -> int:
         publish = f"127.0.0.1:{self.hand_port}:8080"
-        docker("run", "-d", "--name", _HAND, "-p", publish, _HAND)
+        docker("run", "-d", "--name", _BY_HAND_NAME, "-p", publish, _BY_HAND_NAME)
         await_answer(self.hand_port, self.body)
         return self.hand_port
 
@@ -175,14 +175,14 @@ class Ways:
 
     def redeploy_by_hand(self) -> int:
         self.build_by_hand()
-        docker("rm", "-f", _HAND)
+        docker("rm", "-f", _BY_HAND_NAME)
         return self.run_by_hand()
 
     def remove(self, platform: str = "local") -> None:
         self.fnbuild("delete", "function", _NAME, "--platform", platform)
 
     def remove_by_hand(self) -> None:
-        docker("rm", "-f", _HAND)
+        docker("rm", "-f", _BY_HAND_NAME)
 
 
 def docker(*words: str) -> None:
@@ -194,16 +194,16 @@ def docker(*words: str) -> None:
 
 def await_answer(port: int, body: bytes) -> None:
     """Until the function gives its answer."""
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _TIMEOUT
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError):
-            if ask(f"http://127.0.0.1:{port}/", body)[0] == 200:
+            if post(f"http://127.0.0.1:{port}/", body)[0] == 200:
                 return
         time.sleep(_PROBE)
     raise RuntimeError(f"nothing answers on port {port}")
 
 
-class Watch:
+class GapProbe:
     """Asks a port all the time; `gap` is the longest time between two answers, in seconds."""
 
     def __init__(self, port: int, body: bytes) -> None:
@@ -212,7 +212,7 @@ class Watch:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> GapProbe:
         self._thread.start()
         return self
 
@@ -224,7 +224,7 @@ class Watch:
         last = time.monotonic()
         while not self._over.is_set():
             try:
-                status, _ = ask(f"http://127.0.0.1:{self._port}/", self._body)
+                status, _ = post(f"http://127.0.0.1:{self._port}/", self._body)
             except (OSError, http.client.HTTPException):
                 time.sleep(_PROBE)
                 continue
@@ -233,9 +233,9 @@ class Watch:
                 self.gap, last = max(self.gap, now - last), now
 
 
-def measure(ways: Ways, rounds: int, seconds: int, say: Callable[[str], None]) -> Figures:
+def measure(ways: ContainerSetup, rounds: int, seconds: int, say: Callable[[str], None]) -> Timings:
     """Everything, both ways in turns."""
-    figures = Figures()
+    figures = Timings()
     # Everybody's packages are in the engine's cache from here on.
     ways.edit()
     ways.build()
@@ -254,18 +254,18 @@ def measure(ways: Ways, rounds: int, seconds: int, say: Callable[[str], None]) -
             (" by hand", ways.redeploy_by_hand, ways.hand_port),
         ):
             ways.edit()
-            with Watch(place, ways.body) as watch:
+            with GapProbe(place, ways.body) as watch:
                 figures.time(f"redeploy{what}", again)
             figures.note(f"gap{what}", watch.gap)
         ways.remove()
         ways.remove_by_hand()
         say(f"round {number + 1} of {rounds}")
-    _serve(ways, rounds, seconds, figures)
+    _measure_throughput(ways, rounds, seconds, figures)
     return figures
 
 
-def _serve(ways: Ways, rounds: int, seconds: int, figures: Figures) -> None:
-    body_file = make("jpeg", Path(sys.executable)).body_file
+def _measure_throughput(ways: ContainerSetup, rounds: int, seconds: int, figures: Timings) -> None:
+    body_file = make_workload("jpeg", Path(sys.executable)).body_file
     ports = {"container": ways.deploy("local"), "process": ways.deploy("process")}
     for _ in range(rounds):
         for what, port in ports.items():
@@ -278,7 +278,7 @@ def _serve(ways: Ways, rounds: int, seconds: int, figures: Figures) -> None:
     ways.fnbuild("down")
 
 
-def render(figures: Figures, rounds: int) -> str:
+def render(figures: Timings, rounds: int) -> str:
     """The table, as Markdown."""
     rows = []
     for what, title in (
@@ -307,13 +307,13 @@ def _engine() -> str:
 
 
 @contextlib.contextmanager
-def _prepared() -> Iterator[Path]:
+def _temporary_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="bench-containers-") as text:
         folder = Path(text)
         try:
             yield folder
         finally:
-            for name in (_HAND, f"nuclio-nuclio-{_NAME}"):
+            for name in (_BY_HAND_NAME, f"nuclio-nuclio-{_NAME}"):
                 subprocess.run(["docker", "rm", "-f", name], capture_output=True, check=False)
             shutil.rmtree(folder / "data", ignore_errors=True)
 
@@ -325,9 +325,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seconds", type=int, default=3, help="length of one slice of load")
     parser.add_argument("--write", action="store_true", help="put the table into the document")
     options = parser.parse_args(arguments)
-    with _prepared() as folder:
+    with _temporary_folder() as folder:
         figures = measure(
-            Ways(folder),
+            ContainerSetup(folder),
             options.rounds,
             options.seconds,
             lambda text: print(text, file=sys.stderr, flush=True),

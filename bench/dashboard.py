@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from .catalog import ROOT
-from .crowd import CHATTY, ECHO, Crowd, Dashboard, await_true
+from .fleet import CHATTY, ECHO, FunctionFleet, RunningDashboard, wait_until
 from .markdown import insert, table
 
 BEGIN = "<!-- dashboard: begin -->"
@@ -61,7 +61,7 @@ _TRANSFERRED = """
 
 
 @dataclass
-class Times:
+class Durations:
     """Milliseconds of the same thing, again and again."""
 
     values: list[float] = field(default_factory=list)
@@ -83,21 +83,21 @@ class Times:
 
 
 @dataclass
-class Figures:
+class DashboardResults:
     """What was measured; `log` is (written, shown) lines, `page` (ms, bytes)."""
 
     functions: int
-    listed: Times
-    direct: Times
-    relayed: Times
+    listed: Durations
+    direct: Durations
+    relayed: Durations
     peak: float
     log: tuple[int, int]
     page: tuple[float, int] | None
 
 
-def measure_list(dashboard: Dashboard, seconds: float) -> Times:
+def measure_list(dashboard: RunningDashboard, seconds: float) -> Durations:
     """The list, asked for as often as a client could that does nothing else in between."""
-    times = Times()
+    times = Durations()
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
         with times.one():
@@ -106,12 +106,12 @@ def measure_list(dashboard: Dashboard, seconds: float) -> Times:
     return times
 
 
-def measure_relay(dashboard: Dashboard, rounds: int) -> tuple[Times, Times]:
+def measure_relay(dashboard: RunningDashboard, rounds: int) -> tuple[Durations, Durations]:
     """The same request directly and through the dashboard, in turns."""
     port = dashboard.functions()[ECHO]["status"]["httpPort"]
     function = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     body = os.urandom(_JPEG)
-    direct, relayed = Times(), Times()
+    direct, relayed = Durations(), Durations()
     for number in range(rounds + 10):
         if number == 10:  # both ways are warm
             direct.values.clear()
@@ -124,12 +124,12 @@ def measure_relay(dashboard: Dashboard, rounds: int) -> tuple[Times, Times]:
     return direct, relayed
 
 
-def measure_memory(dashboard: Dashboard) -> float:
+def measure_memory(dashboard: RunningDashboard) -> float:
     """The dashboard's most memory while large bodies go through it, two at a time."""
     body = bytes(_LARGE)
 
     def send(_: int) -> None:
-        one = Dashboard(dashboard.port, dashboard.pid)
+        one = RunningDashboard(dashboard.port, dashboard.pid)
         if one.invoke(ECHO, body) != str(_LARGE).encode():
             raise RuntimeError("a large body did not arrive whole")
 
@@ -138,7 +138,7 @@ def measure_memory(dashboard: Dashboard) -> float:
     return dashboard.peak
 
 
-def measure_log(dashboard: Dashboard, seconds: float) -> tuple[int, int]:
+def measure_log(dashboard: RunningDashboard, seconds: float) -> tuple[int, int]:
     """How many lines were written, and how many of them came to somebody who follows the log."""
     lines: list[str] = []
     connection = http.client.HTTPConnection("127.0.0.1", dashboard.port, timeout=60)
@@ -152,14 +152,14 @@ def measure_log(dashboard: Dashboard, seconds: float) -> tuple[int, int]:
 
     threading.Thread(target=follow, daemon=True).start()
     total = int(seconds * _LINES_A_SECOND)
-    _talk(dashboard, total)
+    _write_lines(dashboard, total)
     with contextlib.suppress(RuntimeError):
-        await_true("the last line", lambda: f"line {total - 1}" in lines)
+        wait_until("the last line", lambda: f"line {total - 1}" in lines)
     said = [one for one in lines if one.startswith("line ")]
     return total, len(said) if len(set(said)) == len(said) else -1
 
 
-def _talk(dashboard: Dashboard, total: int) -> None:
+def _write_lines(dashboard: RunningDashboard, total: int) -> None:
     """Write numbered lines, ten at a time, as many a second as are to be shown."""
     began = time.monotonic()
     for first in range(0, total, 10):
@@ -167,7 +167,9 @@ def _talk(dashboard: Dashboard, total: int) -> None:
         dashboard.chat(first, 10)
 
 
-def measure_page(dashboard: Dashboard, seconds: float) -> tuple[tuple[float, int], tuple[int, int]]:
+def measure_page(
+    dashboard: RunningDashboard, seconds: float
+) -> tuple[tuple[float, int], tuple[int, int]]:
     """Until the functions in sight are painted, in ms, with the bytes for it (medians, nothing
     cached); and how many lines were written while its log was open, and shown.
     """
@@ -176,16 +178,16 @@ def measure_page(dashboard: Dashboard, seconds: float) -> tuple[tuple[float, int
     with sync_playwright() as playwright:
         options: dict[str, Any] = {"executable_path": _CHROMIUM, "args": ["--no-sandbox"]}
         browser = playwright.chromium.launch(**options)
-        loads = [_load(browser.new_context().new_page(), dashboard.url) for _ in range(_LOADS)]
+        loads = [_load_page(browser.new_context().new_page(), dashboard.url) for _ in range(_LOADS)]
         page = browser.new_context().new_page()
         page.goto(f"{dashboard.url}/#/functions/{CHATTY}/logs")
         total = int(seconds * _LINES_A_SECOND)
-        talker = Dashboard(dashboard.port, dashboard.pid)
+        talker = RunningDashboard(dashboard.port, dashboard.pid)
         shown = page.locator("ol.records li", has_text="line ")
         talker.chat(total, 1)
-        await_true("the log", shown.count)
+        wait_until("the log", shown.count)
         before = shown.count()
-        thread = threading.Thread(target=_talk, args=(talker, total))
+        thread = threading.Thread(target=_write_lines, args=(talker, total))
         thread.start()
         thread.join()
         page.wait_for_timeout(2000)
@@ -195,18 +197,20 @@ def measure_page(dashboard: Dashboard, seconds: float) -> tuple[tuple[float, int
     return (statistics.median(times), int(statistics.median(sizes))), lines
 
 
-def _load(page: Any, url: str) -> tuple[float, int]:
+def _load_page(page: Any, url: str) -> tuple[float, int]:
     page.add_init_script(_FIRST_ROWS)
     page.wait_for_timeout(1000)  # a new window's own start is the browser's
     page.goto(url)
-    first = await_true("the first functions", lambda: page.evaluate("window.firstRows"))
+    first = wait_until("the first functions", lambda: page.evaluate("window.firstRows"))
     page.wait_for_load_state("load")
     size = page.evaluate(_TRANSFERRED)
     page.context.close()
     return float(first), int(size)
 
 
-def measure(crowd: Crowd, rounds: int, seconds: float, say: Callable[[str], None]) -> Figures:
+def measure(
+    crowd: FunctionFleet, rounds: int, seconds: float, say: Callable[[str], None]
+) -> DashboardResults:
     """All of it, with a dashboard of its own for what leaves traces in memory."""
     with crowd.dashboard() as dashboard:
         peak = measure_memory(dashboard)
@@ -222,10 +226,10 @@ def measure(crowd: Crowd, rounds: int, seconds: float, say: Callable[[str], None
         if _CHROMIUM.exists():
             page, log = measure_page(dashboard, seconds)
             say(f"page: {page[0]:.0f} ms, {page[1]} bytes; lines: {log[1]} of {log[0]}")
-    return Figures(count, listed, direct, relayed, peak, log, page)
+    return DashboardResults(count, listed, direct, relayed, peak, log, page)
 
 
-def render(figures: Figures, command: str) -> str:
+def render(figures: DashboardResults, command: str) -> str:
     """The table, as Markdown."""
     now = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC"
     direct, relayed = figures.direct, figures.relayed
@@ -282,7 +286,7 @@ def main(arguments: list[str]) -> int:
 
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-dashboard-"))
-        crowd = Crowd(Path(folder), options.functions, say)
+        crowd = FunctionFleet(Path(folder), options.functions, say)
         figures = measure(stack.enter_context(crowd.opened()), options.rounds, options.seconds, say)
     told = [one for one in arguments if one != "--write"]
     text = render(figures, " ".join(["python -m bench.dashboard", *told]))

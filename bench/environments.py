@@ -17,7 +17,7 @@ _MARK = "bench.json"
 
 def install(environment: Environment, say: Callable[[str], None]) -> str | None:
     """Make the environment unless it is there; the reason when it cannot be made."""
-    if problem(environment) is None:
+    if environment_problem(environment) is None:
         say(f"{environment.name}: there already")
         return None
     say(f"{environment.name}: installing {', '.join(environment.requirements)}")
@@ -35,7 +35,7 @@ def install(environment: Environment, say: Callable[[str], None]) -> str | None:
     return reason
 
 
-def problem(environment: Environment) -> str | None:
+def environment_problem(environment: Environment) -> str | None:
     """Why the environment cannot be used, or None."""
     if environment.borrowed is not None:
         return None
@@ -49,12 +49,12 @@ def problem(environment: Environment) -> str | None:
     return found
 
 
-def obstacle(server: Server, catalog: Catalog) -> str | None:
+def server_problem(server: Server, catalog: Catalog) -> str | None:
     """Why the server cannot be started, or None."""
     for program in server.needs:
         if shutil.which(program) is None:
             return f"{program} is not installed"
-    return problem(catalog.environments[server.environment])
+    return environment_problem(catalog.environments[server.environment])
 
 
 def versions(environment: Environment) -> dict[str, str]:

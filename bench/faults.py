@@ -51,14 +51,14 @@ def handler(context, event):
 # Sizes of bodies and how often each comes.
 _SIZES = (20, 2_000, 40_000, 300_000, 1_500_000)
 _WEIGHTS = (60, 20, 13, 5, 2)
-_PATIENCE = 30.0
+_TIMEOUT = 30.0
 # What memory may grow by: a share, and MiB besides.
 _GROWTH = 0.05
 _SLACK = 2.0
 
 
 @dataclass
-class Plan:
+class FaultPlan:
     """What is done to the function, for so many `requests` or `seconds` at least."""
 
     requests: int = 0
@@ -71,7 +71,7 @@ class Plan:
 
 
 @dataclass
-class Outcome:
+class FaultResult:
     """What came of it. `failures` are the reasons given, `wrong` what must not happen."""
 
     requests: int = 0
@@ -97,7 +97,7 @@ class Outcome:
         return found
 
 
-class Function:
+class FunctionUnderTest:
     """The function under test: deployed, asked about, deployed again."""
 
     def __init__(self, home: Path, workers: int) -> None:
@@ -120,13 +120,13 @@ class Function:
     def pids(self) -> list[int]:
         """The workers that serve."""
         url = f"http://127.0.0.1:{self._admin_port}/status"
-        with urllib.request.urlopen(url, timeout=_PATIENCE) as reply:
+        with urllib.request.urlopen(url, timeout=_TIMEOUT) as reply:
             workers = json.load(reply)["workers"]
         return [worker["pid"] for worker in workers if worker["state"] in ("ready", "busy")]
 
     def memory(self) -> float:
         """PSS of all its processes in MiB."""
-        return processes.pss(processes.family(str(self.data), "FNBUILD_DATA_DIR"))
+        return processes.pss_mib(processes.marked_processes(str(self.data), "FNBUILD_DATA_DIR"))
 
     def end(self) -> None:
         self._fnbuild("down")
@@ -142,10 +142,10 @@ class Function:
         return done.stdout
 
 
-class Load:
+class MixedLoad:
     """Clients that send mixed requests over connections kept alive, and look at every reply."""
 
-    def __init__(self, function: Function, plan: Plan, outcome: Outcome) -> None:
+    def __init__(self, function: FunctionUnderTest, plan: FaultPlan, outcome: FaultResult) -> None:
         self._function = function
         self._plan = plan
         self._outcome = outcome
@@ -188,7 +188,7 @@ class Load:
         connection.close()
 
     def _connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self._function.port, timeout=_PATIENCE)
+        return http.client.HTTPConnection("127.0.0.1", self._function.port, timeout=_TIMEOUT)
 
     def _ask(self, connection: http.client.HTTPConnection, body: bytes, seen: int) -> int:
         """One request; the version that answered it."""
@@ -213,17 +213,17 @@ class Load:
             self._outcome.wrong.append(what)
 
 
-def run(plan: Plan, say: Callable[[str], None] = lambda _text: None) -> Outcome:
+def run(plan: FaultPlan, say: Callable[[str], None] = lambda _text: None) -> FaultResult:
     """Carry out the plan."""
-    outcome = Outcome()
-    with _function(plan.workers) as function:
-        load = Load(function, plan, outcome)
+    outcome = FaultResult()
+    with _deployed_function(plan.workers) as function:
+        load = MixedLoad(function, plan, outcome)
         began = time.monotonic()
         load.start()
         steps = [
             threading.Thread(target=_kill, args=(function, load, plan, outcome)),
             threading.Thread(target=_redeploy, args=(function, load, plan, outcome, say)),
-            threading.Thread(target=_watch, args=(function, load, outcome)),
+            threading.Thread(target=_sample_memory, args=(function, load, outcome)),
         ]
         for step in steps:
             step.start()
@@ -235,16 +235,16 @@ def run(plan: Plan, say: Callable[[str], None] = lambda _text: None) -> Outcome:
 
 
 @contextlib.contextmanager
-def _function(workers: int) -> Iterator[Function]:
+def _deployed_function(workers: int) -> Iterator[FunctionUnderTest]:
     with tempfile.TemporaryDirectory(prefix="faults-") as home:
-        function = Function(Path(home), workers)
+        function = FunctionUnderTest(Path(home), workers)
         try:
             yield function
         finally:
             function.end()
 
 
-def _moments(count: int, load: Load) -> Iterator[int]:
+def _turns(count: int, load: MixedLoad) -> Iterator[int]:
     """As many turns, spread evenly over the load."""
     for number in range(count):
         while load.progress < (number + 0.5) / count:
@@ -252,15 +252,17 @@ def _moments(count: int, load: Load) -> Iterator[int]:
         yield number
 
 
-def _kill(function: Function, load: Load, plan: Plan, outcome: Outcome) -> None:
+def _kill(
+    function: FunctionUnderTest, load: MixedLoad, plan: FaultPlan, outcome: FaultResult
+) -> None:
     rng = random.Random(plan.seed)  # noqa: S311 - no secret
-    for _ in _moments(plan.kills, load):
+    for _ in _turns(plan.kills, load):
         while not _kill_one(function, rng):
             time.sleep(0.01)
         outcome.kills += 1
 
 
-def _kill_one(function: Function, rng: random.Random) -> bool:
+def _kill_one(function: FunctionUnderTest, rng: random.Random) -> bool:
     """Whether there was a worker to kill: a redeploy may have ended those that were told of."""
     pids = function.pids()
     if not pids:
@@ -273,9 +275,13 @@ def _kill_one(function: Function, rng: random.Random) -> bool:
 
 
 def _redeploy(
-    function: Function, load: Load, plan: Plan, outcome: Outcome, say: Callable[[str], None]
+    function: FunctionUnderTest,
+    load: MixedLoad,
+    plan: FaultPlan,
+    outcome: FaultResult,
+    say: Callable[[str], None],
 ) -> None:
-    for number in _moments(plan.redeploys, load):
+    for number in _turns(plan.redeploys, load):
         try:
             function.deploy()
         except RuntimeError as problem:
@@ -285,7 +291,7 @@ def _redeploy(
         say(f"redeploy {number + 1} of {plan.redeploys} at {outcome.requests} requests")
 
 
-def _watch(function: Function, load: Load, outcome: Outcome) -> None:
+def _sample_memory(function: FunctionUnderTest, load: MixedLoad, outcome: FaultResult) -> None:
     # The first samples are from processes that are still warming up.
     while load.progress < 0.1:
         time.sleep(0.02)
@@ -307,7 +313,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args(arguments)
-    plan = Plan(
+    plan = FaultPlan(
         requests=0 if asked.minutes else asked.requests,
         seconds=(asked.minutes or 0.0) * 60,
         kills=asked.kills,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .catalog import LIMIT, OURS
-from .figures import Figures
+from .results import Results
 from .workloads import TITLES
 
 # How much longer than the handler alone a start may take, in seconds.
@@ -14,7 +14,7 @@ _TIMES_THE_BEST = {"echo": 2.0, "torch": 1.5, "torch-vision": 1.5, "large": 1.8}
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Goal:
     """One goal: `value` against `wanted`; None when it was not measured."""
 
     text: str
@@ -29,77 +29,77 @@ class Verdict:
         return self.value <= self.wanted if self.at_most else self.value >= self.wanted
 
 
-def judge(figures: Figures) -> list[Verdict]:
+def evaluate_goals(figures: Results) -> list[Goal]:
     """Every goal with its figure."""
     return [
         *_against_limit(figures),
         *_against_peers(figures),
         *_unmodified(figures),
         *_latency(figures),
-        *_life(figures),
+        *_lifecycle(figures),
     ]
 
 
-def _against_limit(figures: Figures) -> list[Verdict]:
+def _against_limit(figures: Results) -> list[Goal]:
     goals = {"jpeg-vision": 0.88, "torch-vision": 0.88, "large": 0.78, "large-vision": 0.78}
     return [
-        Verdict(f"{name}: share of the limit at concurrency 8", _ratio(figures, name, LIMIT), goal)
+        Goal(f"{name}: share of the limit at concurrency 8", _ratio(figures, name, LIMIT), goal)
         for name, goal in goals.items()
     ]
 
 
-def _against_peers(figures: Figures) -> list[Verdict]:
+def _against_peers(figures: Results) -> list[Goal]:
     found = []
     for name, goal in _TIMES_THE_BEST.items():
         text = f"{name}: times the best peer at concurrency 8"
-        found.append(Verdict(text, _least(figures, name, [8]), goal))
+        found.append(Goal(text, _lowest_ratio(figures, name, [8]), goal))
     for name in TITLES:
         text = f"{name}: times the best peer, at the worst concurrency"
-        found.append(Verdict(text, _least(figures, name, figures.levels), 1.0))
+        found.append(Goal(text, _lowest_ratio(figures, name, figures.levels), 1.0))
     return found
 
 
-def _unmodified(figures: Figures) -> list[Verdict]:
+def _unmodified(figures: Results) -> list[Goal]:
     return [
-        Verdict(f"{name}: times {peer} at concurrency 8", _ratio(figures, name, peer), 1.5)
+        Goal(f"{name}: times {peer} at concurrency 8", _ratio(figures, name, peer), 1.5)
         for name in ("jpeg", "torch")
         for peer in ("flask", "nuclio")
     ]
 
 
-def _latency(figures: Figures) -> list[Verdict]:
+def _latency(figures: Results) -> list[Goal]:
     found = []
     for name in figures.workloads:
         figure = figures.figure(name, 32, OURS)
         value = figure.p99 / figure.p50 if figure and figure.p50 else None
-        found.append(Verdict(f"{name}: p99 through p50 at concurrency 32", value, 2.0, True))
+        found.append(Goal(f"{name}: p99 through p50 at concurrency 32", value, 2.0, True))
     return found
 
 
-def _life(figures: Figures) -> list[Verdict]:
+def _lifecycle(figures: Results) -> list[Goal]:
     found = []
     for name in figures.starts():
         own = figures.alone(name, OURS, "cold_start")
         bare = figures.alone(name, LIMIT, "cold_start")
         more = own - bare if own is not None and bare is not None else None
         text = f"{name}: seconds that a cold start takes beyond the handler's own"
-        found.append(Verdict(text, more, _START_ALLOWANCE, True))
+        found.append(Goal(text, more, _START_ALLOWANCE, True))
     again = figures.alone("torch", OURS, "restart")
     bare = figures.alone("torch", LIMIT, "cold_start")
-    part = _through(again, bare)
-    found.append(Verdict("torch: a worker's restart through a cold start", part, 0.5, True))
-    memory = _through(
+    part = _divide(again, bare)
+    found.append(Goal("torch: a worker's restart through a cold start", part, 0.5, True))
+    memory = _divide(
         figures.alone("torch", OURS, "pss_loaded"), figures.alone("torch", "flask", "pss_loaded")
     )
-    found.append(Verdict("torch: memory loaded through flask's", memory, 1.0, True))
+    found.append(Goal("torch: memory loaded through flask's", memory, 1.0, True))
     return found
 
 
-def _ratio(figures: Figures, workload: str, other: str) -> float | None:
+def _ratio(figures: Results, workload: str, other: str) -> float | None:
     return figures.ratio(workload, 8, OURS, other)
 
 
-def _least(figures: Figures, workload: str, levels: list[int]) -> float | None:
+def _lowest_ratio(figures: Results, workload: str, levels: list[int]) -> float | None:
     """Our rate through the best peer's: the least over the concurrencies."""
     found = [
         ratio
@@ -110,5 +110,5 @@ def _least(figures: Figures, workload: str, levels: list[int]) -> float | None:
     return min(found) if found else None
 
 
-def _through(value: float | None, other: float | None) -> float | None:
+def _divide(value: float | None, other: float | None) -> float | None:
     return value / other if value is not None and other else None

@@ -27,10 +27,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .catalog import ROOT
-from .containers import Figures
+from .cluster import (
+    OBJECT,
+    SLOW_POLL_INTERVAL,
+    ClusterSetup,
+    is_answering,
+    kubectl,
+    pods,
+    wait_until,
+)
+from .containers import Timings
 from .markdown import insert, table
-from .site import OBJECT, SELDOM, Site, answers, kubectl, pods, until
-from .steady import Clients
+from .steady_clients import SteadyClients
 
 BEGIN = "<!-- kubernetes: begin -->"
 END = "<!-- kubernetes: end -->"
@@ -39,7 +47,7 @@ _DOCUMENT = ROOT / "docs" / "performance.md"
 _NODE_PORTS = range(30000, 32768)
 _SIZES = (50, 500)
 _LISTINGS = 5
-_CROWD = 20
+_CONCURRENT_DEPLOYS = 20
 # So many answers are waited for before something happens, and behind it.
 _ANSWERS = 100
 
@@ -54,22 +62,22 @@ class Loss:
     reasons: set[str] = field(default_factory=set)
 
     @contextlib.contextmanager
-    def watched(self, url: str) -> Iterator[Clients]:
+    def watched(self, url: str) -> Iterator[SteadyClients]:
         """Load from before the block until behind it, which counts here."""
-        with Clients(url) as clients:
-            until("the load", lambda: clients.answered.total() > _ANSWERS)
+        with SteadyClients(url) as clients:
+            wait_until("the load", lambda: clients.answered.total() > _ANSWERS)
             yield clients
             enough = clients.answered.total() + _ANSWERS
-            until("load behind it", lambda: clients.answered.total() > enough)
+            wait_until("load behind it", lambda: clients.answered.total() > enough)
         self.requests += clients.total
         self.lost += clients.lost.total()
         self.gap = max(self.gap, clients.gap)
         self.reasons |= {text.partition(":")[0] for text in clients.lost}
 
 
-def measure_deploys(site: Site, rounds: int, say: Callable[[str], None]) -> Figures:
+def measure_deploys(site: ClusterSetup, rounds: int, say: Callable[[str], None]) -> Timings:
     """First deploys, both ways in turns."""
-    figures = Figures()
+    figures = Timings()
     for number in range(rounds):
         figures.time("deploy", site.deploy)
         figures.time("deploy by hand", site.apply)
@@ -78,9 +86,9 @@ def measure_deploys(site: Site, rounds: int, say: Callable[[str], None]) -> Figu
     return figures
 
 
-def measure_listings(site: Site, say: Callable[[str], None]) -> Figures:
+def measure_listings(site: ClusterSetup, say: Callable[[str], None]) -> Timings:
     """Listings of so many functions, beside kubectl's of their Deployments."""
-    figures = Figures()
+    figures = Timings()
     there = 0
     for size in _SIZES:
         site.fill(there, size)
@@ -93,22 +101,24 @@ def measure_listings(site: Site, say: Callable[[str], None]) -> Figures:
     return figures
 
 
-def measure_crowd(site: Site, say: Callable[[str], None]) -> float:
+def measure_concurrent_deploys(site: ClusterSetup, say: Callable[[str], None]) -> float:
     """How many seconds a crowd of deploys at the same time takes until the last one answers."""
     began = time.monotonic()
-    with ThreadPoolExecutor(_CROWD) as pool:
-        list(pool.map(lambda number: site.deploy(name=f"crowd-{number}"), range(_CROWD)))
+    with ThreadPoolExecutor(_CONCURRENT_DEPLOYS) as pool:
+        list(
+            pool.map(lambda number: site.deploy(name=f"crowd-{number}"), range(_CONCURRENT_DEPLOYS))
+        )
     seconds = time.monotonic() - began
-    say(f"{_CROWD} deploys at the same time: {seconds:.1f} s")
+    say(f"{_CONCURRENT_DEPLOYS} deploys at the same time: {seconds:.1f} s")
     site.clear()
     return seconds
 
 
-def measure_losses(site: Site, rounds: int, say: Callable[[str], None]) -> dict[str, Loss]:
+def measure_losses(site: ClusterSetup, rounds: int, say: Callable[[str], None]) -> dict[str, Loss]:
     """What is lost by what happens, with one replica and with two."""
     found: dict[str, Loss] = {}
     for replicas in (1, 2):
-        turns = _Turns(site, replicas)
+        turns = _Disruptions(site, replicas)
         for what, happen in turns.happenings.items():
             name = f"{what}, {replicas} replica{'s'[: replicas - 1]}"
             loss = found[name] = Loss()
@@ -118,39 +128,39 @@ def measure_losses(site: Site, rounds: int, say: Callable[[str], None]) -> dict[
     return found
 
 
-class _Turns:
+class _Disruptions:
     """What happens to a function with so many replicas."""
 
-    def __init__(self, site: Site, replicas: int) -> None:
+    def __init__(self, site: ClusterSetup, replicas: int) -> None:
         self._site = site
         self._replicas = replicas
         self._many = ("--replicas", str(replicas))
         self._url = site.deploy(*self._many)
-        self.happenings: dict[str, Callable[[Clients], None]] = {
+        self.happenings: dict[str, Callable[[SteadyClients], None]] = {
             "a rollout": self._roll_out,
             "a pod is deleted": lambda _: self._end_pod(),
             "a pod is killed": lambda _: self._end_pod("--grace-period=0", "--force"),
             "the node port moves": self._move,
         }
 
-    def take(self, happen: Callable[[Clients], None], loss: Loss) -> None:
+    def take(self, happen: Callable[[SteadyClients], None], loss: Loss) -> None:
         """Let it happen under load, until nothing moves any more."""
         with loss.watched(self._url) as clients:
             happen(clients)
-            until("calm", self._is_calm, SELDOM)
+            wait_until("calm", self._is_calm, SLOW_POLL_INTERVAL)
 
     def _is_calm(self) -> bool:
         path = "jsonpath={.status.readyReplicas}"
         ready = kubectl("get", "deployment", "-n", self._site.own, OBJECT, "-o", path)
         return int(ready or 0) == len(pods(self._site.own)) == self._replicas
 
-    def _roll_out(self, _: Clients) -> None:
+    def _roll_out(self, _: SteadyClients) -> None:
         self._site.deploy(*self._many, "--env", f"TURN={time.time_ns()}")
 
     def _end_pod(self, *how: str) -> None:
         kubectl("delete", "-n", self._site.own, pods(self._site.own)[0], "--wait=false", *how)
 
-    def _move(self, clients: Clients) -> None:
+    def _move(self, clients: SteadyClients) -> None:
         """Callers use the new port as soon as something answers there."""
         path = "jsonpath={.items[*].spec.ports[*].nodePort}"
         taken = set(kubectl("get", "services", "--all-namespaces", "-o", path).split())
@@ -160,20 +170,25 @@ class _Turns:
         thread = threading.Thread(target=self._site.deploy, args=words)
         thread.start()
         self._url = f"{self._url.rpartition(':')[0]}:{port}"
-        until("an answer on the new port", lambda: answers(self._url))
+        wait_until("an answer on the new port", lambda: is_answering(self._url))
         clients.url = self._url
         thread.join()
 
 
 def render(
-    deploys: Figures, crowd: float, listings: Figures, losses: dict[str, Loss], rounds: int
+    deploys: Timings, crowd: float, listings: Timings, losses: dict[str, Loss], rounds: int
 ) -> str:
     """The tables, as Markdown."""
     now = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC"
     own, hand = deploys.median("deploy"), deploys.median("deploy by hand")
     first = [["first deploy, until the first answer", *_times(own, hand), f"{own - hand:+.2f} s"]]
     first.append(
-        [f"{_CROWD} deploys at the same time, until the last answer", *_times(crowd), "", ""]
+        [
+            f"{_CONCURRENT_DEPLOYS} deploys at the same time, until the last answer",
+            *_times(crowd),
+            "",
+            "",
+        ]
     )
     for size in _SIZES:
         own, hand = listings.median(f"{size}"), listings.median(f"{size} by hand")
@@ -217,10 +232,10 @@ def main(arguments: list[str]) -> int:
 
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-kubernetes-"))
-        site = stack.enter_context(Site(Path(folder)).opened())
+        site = stack.enter_context(ClusterSetup(Path(folder)).opened())
         deploys = measure_deploys(site, options.rounds, say)
         losses = measure_losses(site, options.rounds, say)
-        crowd = measure_crowd(site, say)
+        crowd = measure_concurrent_deploys(site, say)
         listings = measure_listings(site, say)
     text = render(deploys, crowd, listings, losses, options.rounds)
     print(text)

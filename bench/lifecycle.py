@@ -13,8 +13,8 @@ from typing import Any
 
 from . import load, processes
 from .catalog import Server
-from .client import wrong
-from .servers import Running, StartError, alive, running
+from .client import find_wrong_replies
+from .servers import RunningServer, StartError, live_workers, running_server
 from .workloads import Workload
 
 _WARM_UP_CONCURRENCY = 8
@@ -24,11 +24,11 @@ _RESTART_TIMEOUT = 20.0
 _POLL = 0.002
 
 
-def measure(server: Server, workload: Workload) -> dict[str, Any]:
+def measure_lifecycle(server: Server, workload: Workload) -> dict[str, Any]:
     """Start the server, measure, end it: seconds and MiB, or `problem`."""
     record: dict[str, Any] = {"server": server.name, "workload": workload.name}
     try:
-        with running(server, workload) as started:
+        with running_server(server, workload) as started:
             record["cold_start"] = started.cold_start
             _observe(started, record)
     except StartError as problem:
@@ -36,30 +36,30 @@ def measure(server: Server, workload: Workload) -> dict[str, Any]:
     return record
 
 
-def _observe(started: Running, record: dict[str, Any]) -> None:
-    processes.settle(started.pids)
-    before = processes.cpu(started.pids)
+def _observe(started: RunningServer, record: dict[str, Any]) -> None:
+    processes.wait_until_idle(started.pids)
+    before = processes.cpu_seconds(started.pids)
     time.sleep(_IDLE_SECONDS)
-    record["idle_cpu"] = (processes.cpu(started.pids) - before) / _IDLE_SECONDS
-    record["pss_idle"] = processes.pss(started.pids)
+    record["idle_cpu"] = (processes.cpu_seconds(started.pids) - before) / _IDLE_SECONDS
+    record["pss_idle"] = processes.pss_mib(started.pids)
     if started.server.kind == "loop":
         started.loop(_WARM_UP_SECONDS)
     else:
-        found = wrong(started.url, started.workload.payloads)
+        found = find_wrong_replies(started.url, started.workload.payloads)
         if found:
             raise StartError(f"{len(found)} wrong replies, such as: {found[0]}")
         body = started.workload.body_file
         load.run(started.url, body, _WARM_UP_CONCURRENCY, _WARM_UP_SECONDS)
-        processes.settle(started.pids)
-    record["processes"] = len(processes.family(started.mark))
-    record["pss_loaded"] = processes.pss(processes.family(started.mark))
+        processes.wait_until_idle(started.pids)
+    record["processes"] = len(processes.marked_processes(started.mark))
+    record["pss_loaded"] = processes.pss_mib(processes.marked_processes(started.mark))
     if started.server.kind != "loop":
         record["restart"] = _restart(started)
 
 
-def _restart(started: Running) -> float | None:
+def _restart(started: RunningServer) -> float | None:
     """Kill one worker: seconds until another process is ready; None when none comes."""
-    before = alive(started)
+    before = live_workers(started)
     killed = time.monotonic()
     os.kill(min(before), signal.SIGKILL)
     while time.monotonic() < killed + _RESTART_TIMEOUT:

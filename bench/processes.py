@@ -15,7 +15,7 @@ MARK = "BENCH_MARK"
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
-def family(mark: str, name: str = MARK) -> list[int]:
+def marked_processes(mark: str, name: str = MARK) -> list[int]:
     """The processes that carry the mark under that name."""
     wanted = f"{name}={mark}".encode()
     found = []
@@ -31,7 +31,7 @@ def family(mark: str, name: str = MARK) -> list[int]:
     return found
 
 
-def pss(pids: list[int]) -> float:
+def pss_mib(pids: list[int]) -> float:
     """Memory in MiB, with each page shared by n processes counted as one n-th."""
     total = 0
     for pid in pids:
@@ -43,7 +43,7 @@ def pss(pids: list[int]) -> float:
     return total / 1024
 
 
-def cpu(pids: list[int]) -> float:
+def cpu_seconds(pids: list[int]) -> float:
     """Seconds of CPU time, user and system, since they started."""
     ticks = 0
     for pid in pids:
@@ -56,29 +56,29 @@ def cpu(pids: list[int]) -> float:
     return ticks / _TICK
 
 
-def settle(pids: list[int], patience: float = 5.0) -> None:
+def wait_until_idle(pids: list[int], patience: float = 5.0) -> None:
     """Wait until they are hardly busy any more, as they are with requests that nobody awaits."""
     end = time.monotonic() + patience
     pause = 0.1
-    before = cpu(pids)
+    before = cpu_seconds(pids)
     while time.monotonic() < end:
         time.sleep(pause)
-        now = cpu(pids)
+        now = cpu_seconds(pids)
         if now - before <= 0.2 * pause:
             return
         before = now
 
 
-def end(mark: str, patience: float = 10.0) -> None:
+def terminate(mark: str, patience: float = 10.0) -> None:
     """Ask every process with the mark to end, and kill what is still there after `patience`."""
-    _signal(family(mark), signal.SIGTERM)
+    _signal(marked_processes(mark), signal.SIGTERM)
     deadline = time.monotonic() + patience
-    while family(mark):
+    while marked_processes(mark):
         if time.monotonic() > deadline:
-            _signal(family(mark), signal.SIGKILL)
+            _signal(marked_processes(mark), signal.SIGKILL)
         time.sleep(0.05)
         if time.monotonic() > deadline + patience:
-            raise RuntimeError(f"processes {family(mark)} cannot be ended")
+            raise RuntimeError(f"processes {marked_processes(mark)} cannot be ended")
 
 
 def _signal(pids: list[int], number: int) -> None:

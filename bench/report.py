@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from .catalog import LIMIT
-from .figures import Figure, Figures
-from .goals import Verdict, judge
+from .goals import Goal, evaluate_goals
 from .markdown import insert, table
+from .results import Measurement, Results
 from .workloads import TITLES
 
 BEGIN = "<!-- bench: begin -->"
@@ -30,8 +30,8 @@ def write(results: dict[str, Any], document: Path) -> None:
 
 def render(results: dict[str, Any]) -> str:
     """All tables."""
-    figures = Figures(results)
-    parts = [_head(results), _summary(figures), _goals(judge(figures))]
+    figures = Results(results)
+    parts = [_head(results), _summary(figures), _goals(evaluate_goals(figures))]
     parts += [_workload(figures, name) for name in figures.workloads]
     parts += [_alone(figures, name) for name in figures.starts()]
     parts.append(_missing(results))
@@ -78,7 +78,7 @@ def _lengths(results: dict[str, Any]) -> str:
     return f"{rounds} rounds, slices of {' and '.join(map(str, lengths))} s"
 
 
-def _summary(figures: Figures) -> str:
+def _summary(figures: Results) -> str:
     if not figures.levels:
         return ""
     level = _main_level(figures)
@@ -90,7 +90,7 @@ def _summary(figures: Figures) -> str:
     return f"{heading}\n{table(['server', *figures.workloads], rows)}"
 
 
-def _goals(verdicts: list[Verdict]) -> str:
+def _goals(verdicts: list[Goal]) -> str:
     rows = []
     for verdict in verdicts:
         sign = "≤" if verdict.at_most else "≥"
@@ -100,7 +100,7 @@ def _goals(verdicts: list[Verdict]) -> str:
     return f"### What fnbuild is held to\n\n{table(['', 'wanted', 'measured', 'met'], rows)}"
 
 
-def _workload(figures: Figures, name: str) -> str:
+def _workload(figures: Results, name: str) -> str:
     heads = ["server"]
     for level in figures.levels:
         heads.append(f"c {level}")
@@ -119,7 +119,7 @@ def _workload(figures: Figures, name: str) -> str:
     return f"### {name}: {TITLES.get(name, name)}\n\n{table(heads, rows)}"
 
 
-def _alone(figures: Figures, name: str) -> str:
+def _alone(figures: Results, name: str) -> str:
     heads = ["server", "cold start s", "worker back after s", "PSS idle MiB", "PSS loaded MiB"]
     keys = {"cold_start": 2, "restart": 2, "pss_idle": 0, "pss_loaded": 0, "idle_cpu": 3}
     rows = []
@@ -152,7 +152,7 @@ def _missing(results: dict[str, Any]) -> str:
     return "\n".join(["### Not measured", "", *lines, ""]) if lines else ""
 
 
-def _share(figure: Figure | None, server: str) -> str:
+def _share(figure: Measurement | None, server: str) -> str:
     if figure is None:
         return "-"
     if not figure.rate:
@@ -164,13 +164,13 @@ def _share(figure: Figure | None, server: str) -> str:
     return f"{rate} ({share})"
 
 
-def _times(figure: Figure | None) -> str:
+def _times(figure: Measurement | None) -> str:
     return f"{figure.p50:.3g} / {figure.p99:.3g}" if figure and figure.rate else "-"
 
 
-def _cpu(figure: Figure | None) -> str:
+def _cpu(figure: Measurement | None) -> str:
     return f"{figure.cpu_ms:.3g}" if figure and figure.cpu_ms is not None else "-"
 
 
-def _main_level(figures: Figures) -> int:
+def _main_level(figures: Results) -> int:
     return _MAIN_LEVEL if _MAIN_LEVEL in figures.levels else figures.levels[-1]

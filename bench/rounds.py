@@ -14,17 +14,17 @@ from typing import Any
 
 from . import load, processes
 from .catalog import Server
-from .client import ask, wrong
-from .servers import Running, StartError, running
+from .client import find_wrong_replies, post
+from .servers import RunningServer, StartError, running_server
 from .workloads import Workload
 
-Say = Callable[[str], None]
+Progress = Callable[[str], None]
 
 _LONGER = 3
 
 
 @dataclass(frozen=True)
-class Plan:
+class RoundPlan:
     """How long and how often; `seconds` is the length of one slice of most workloads."""
 
     concurrency: tuple[int, ...]
@@ -36,8 +36,8 @@ class Plan:
         return self.seconds * _LONGER if workload.startswith("large") else self.seconds
 
 
-def measure(
-    servers: list[Server], workload: Workload, plan: Plan, say: Say
+def measure_rounds(
+    servers: list[Server], workload: Workload, plan: RoundPlan, say: Progress
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:
     """Every slice as a record, and why servers are missing."""
     missing: dict[str, str] = {}
@@ -45,7 +45,7 @@ def measure(
         up = []
         for server in servers:
             try:
-                started = stack.enter_context(running(server, workload))
+                started = stack.enter_context(running_server(server, workload))
                 _check(started)
             except StartError as problem:
                 missing[server.name] = str(problem)
@@ -63,18 +63,18 @@ def measure(
     return records, missing
 
 
-def _check(started: Running) -> None:
+def _check(started: RunningServer) -> None:
     if started.server.kind == "loop":
         return
-    found = wrong(started.url, started.workload.payloads)
+    found = find_wrong_replies(started.url, started.workload.payloads)
     if found:
         raise StartError(f"{len(found)} wrong replies, such as: {found[0]}")
 
 
-def _slice(started: Running, concurrency: int, seconds: int) -> dict[str, Any]:
+def _slice(started: RunningServer, concurrency: int, seconds: int) -> dict[str, Any]:
     """One server for a few seconds. `void` says why the figures do not count."""
-    pids = processes.family(started.mark)
-    before = processes.cpu(pids)
+    pids = processes.marked_processes(started.mark)
+    before = processes.cpu_seconds(pids)
     record: dict[str, Any] = {
         "server": started.server.name,
         "workload": started.workload.name,
@@ -84,7 +84,7 @@ def _slice(started: Running, concurrency: int, seconds: int) -> dict[str, Any]:
     }
     if started.server.kind == "loop":
         parts = started.loop(seconds)
-        busy = processes.cpu(pids) - before
+        busy = processes.cpu_seconds(pids) - before
         record.update(
             requests=sum(part["requests"] for part in parts),
             rate=sum(part["requests"] / part["seconds"] for part in parts),
@@ -94,23 +94,23 @@ def _slice(started: Running, concurrency: int, seconds: int) -> dict[str, Any]:
     else:
         sample = load.run(started.url, started.workload.body_file, concurrency, seconds)
         record.update(requests=sample.requests, rate=sample.rate, p50=sample.p50, p99=sample.p99)
-        busy = processes.cpu(pids) - before
-        processes.settle(pids)
-        void = _fault(started, sample)
+        busy = processes.cpu_seconds(pids) - before
+        processes.wait_until_idle(pids)
+        void = _void_reason(started, sample)
         if void:
             record["void"] = void
     record["cpu_ms"] = busy * 1000.0 / record["requests"] if record["requests"] else None
     return record
 
 
-def _fault(started: Running, sample: load.Sample) -> str | None:
+def _void_reason(started: RunningServer, sample: load.Sample) -> str | None:
     if sample.errors:
         return ", ".join(f"{count} x {kind}" for kind, count in sample.errors.items())
     if not sample.requests:
         return "nothing was answered"
     payload = started.workload.payloads[0]
     try:
-        status, reply = ask(started.url, payload.body)
+        status, reply = post(started.url, payload.body)
     except OSError as problem:
         return f"no reply behind the load: {problem}"
     return None if status == 200 and reply == payload.expected else "a wrong reply behind the load"

@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import processes
-from .catalog import CACHE, FOLDER, Server, load
-from .client import ask
-from .workloads import Workload, variables
+from .catalog import CACHE, FOLDER, Server, load_catalog
+from .client import post
+from .workloads import Workload, handler_environment
 
 READY_TIMEOUT = 90.0
 _POLL = 0.005
@@ -31,7 +31,7 @@ class StartError(Exception):
 
 
 @dataclass
-class Running:
+class RunningServer:
     """A server that answers. `cold_start` is from its command to its first right reply, seconds."""
 
     server: Server
@@ -63,13 +63,13 @@ class Running:
         self.process.stdin.flush()
         line = self.process.stdout.readline()
         if not line:
-            raise StartError(f"{self.server.name} ended: {_last_words(self.folder)}")
+            raise StartError(f"{self.server.name} ended: {_log_tail(self.folder)}")
         found: list[dict[str, float]] = json.loads(line)
         return found
 
 
 @contextlib.contextmanager
-def running(server: Server, workload: Workload) -> Iterator[Running]:
+def running_server(server: Server, workload: Workload) -> Iterator[RunningServer]:
     """The server with the workload's handler, ready; it is gone behind the block."""
     folder = Path(tempfile.mkdtemp(prefix=f"bench-{server.name}-"))
     (folder / "ready").mkdir()
@@ -79,14 +79,14 @@ def running(server: Server, workload: Workload) -> Iterator[Running]:
     try:
         port = free_port()
         process = _start(server, workload, folder, port, mark)
-        started = Running(server, workload, port, mark, folder, process)
+        started = RunningServer(server, workload, port, mark, folder, process)
         _await_ready(started)
         started.cold_start = time.monotonic() - began
         _await_workers(started)
-        started.pids = processes.family(mark)
+        started.pids = processes.marked_processes(mark)
         yield started
     finally:
-        processes.end(mark)
+        processes.terminate(mark)
         if process is not None:
             _reap(process)
         shutil.rmtree(folder, ignore_errors=True)
@@ -95,7 +95,7 @@ def running(server: Server, workload: Workload) -> Iterator[Running]:
 def _start(
     server: Server, workload: Workload, folder: Path, port: int, mark: str
 ) -> subprocess.Popen[bytes]:
-    catalog = load()
+    catalog = load_catalog()
     python = catalog.environments[server.environment].python
     places = {
         "python": python,
@@ -107,7 +107,7 @@ def _start(
     }
     environment = {
         **os.environ,
-        **variables(workload.name, folder / "ready"),
+        **handler_environment(workload.name, folder / "ready"),
         processes.MARK: mark,
         "BENCH_PORT": str(port),
         "BENCH_WORKERS": str(catalog.workers),
@@ -129,20 +129,20 @@ def _start(
         )
 
 
-def _await_ready(started: Running) -> None:
+def _await_ready(started: RunningServer) -> None:
     if started.server.kind == "loop":
         assert started.process.stdout is not None
         if started.process.stdout.readline() != b"ready\n":
-            raise StartError(_last_words(started.folder))
+            raise StartError(_log_tail(started.folder))
         return
     deadline = time.monotonic() + READY_TIMEOUT
     payload = started.workload.payloads[0]
     last = "nothing listened"
     while time.monotonic() < deadline:
         if started.process.poll() is not None:
-            raise StartError(f"it ended while it started: {_last_words(started.folder)}")
+            raise StartError(f"it ended while it started: {_log_tail(started.folder)}")
         try:
-            status, reply = ask(started.url, payload.body)
+            status, reply = post(started.url, payload.body)
         except OSError as problem:
             last = str(problem)
         else:
@@ -151,21 +151,21 @@ def _await_ready(started: Running) -> None:
             last = f"status {status}: {str(reply)[:200]}"
         time.sleep(_POLL)
     raise StartError(
-        f"no right reply within {READY_TIMEOUT:.0f} s ({last}): {_last_words(started.folder)}"
+        f"no right reply within {READY_TIMEOUT:.0f} s ({last}): {_log_tail(started.folder)}"
     )
 
 
-def _await_workers(started: Running) -> None:
+def _await_workers(started: RunningServer) -> None:
     """The first reply may come before every worker is there."""
-    workers = load().workers
+    workers = load_catalog().workers
     deadline = time.monotonic() + READY_TIMEOUT
-    while len(alive(started)) < workers:
+    while len(live_workers(started)) < workers:
         if time.monotonic() > deadline:
-            raise StartError(f"{len(alive(started))} of {workers} workers are ready")
+            raise StartError(f"{len(live_workers(started))} of {workers} workers are ready")
         time.sleep(_POLL)
 
 
-def alive(started: Running) -> dict[int, float]:
+def live_workers(started: RunningServer) -> dict[int, float]:
     """The handler's processes that still run, and when each was ready."""
     return {
         pid: ready for pid, ready in started.signed().items() if Path(f"/proc/{pid}/stat").exists()
@@ -184,7 +184,7 @@ def _reap(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _last_words(folder: Path) -> str:
+def _log_tail(folder: Path) -> str:
     lines = (folder / "log").read_text(errors="replace").strip().splitlines()
     return " / ".join(lines[-4:]) or "it said nothing"
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .catalog import CACHE, FOLDER, ROOT, SHARED, UnknownNameError, load
+from .catalog import CACHE, FOLDER, ROOT, SHARED, UnknownNameError, load_catalog
 
 # `-vision`: the handler takes the image from the request with fnbuild.vision instead of by hand.
 TITLES = {
@@ -60,7 +60,7 @@ class Workload:
         return path
 
 
-def choose(names: str | None) -> list[str]:
+def choose_workloads(names: str | None) -> list[str]:
     """The workloads of a comma-separated list, or all."""
     known = list(TITLES)
     if names is None:
@@ -74,10 +74,10 @@ def choose(names: str | None) -> list[str]:
     return wanted
 
 
-def make(name: str, python: Path | None = None) -> Workload:
+def make_workload(name: str, python: Path | None = None) -> Workload:
     """The workload with the replies that `python` (the shared environment's) works out."""
     bodies = [json.dumps(value).encode() for value in _values(name)]
-    replies = _replies(name, bodies, python or load().environments[SHARED].python)
+    replies = _replies(name, bodies, python or load_catalog().environments[SHARED].python)
     return Workload(name, tuple(Payload(b, r) for b, r in zip(bodies, replies, strict=True)))
 
 
@@ -137,7 +137,7 @@ def _replies(name: str, bodies: list[bytes], python: Path) -> list[Any]:
     done = subprocess.run(
         [str(python), "-c", _DIRECT],
         input=b"\n".join(bodies),
-        env={**os.environ, **variables(name, ready)},
+        env={**os.environ, **handler_environment(name, ready)},
         capture_output=True,
         timeout=120,
         check=False,
@@ -147,7 +147,7 @@ def _replies(name: str, bodies: list[bytes], python: Path) -> list[Any]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def variables(workload: str, ready: Path) -> dict[str, str]:
+def handler_environment(workload: str, ready: Path) -> dict[str, str]:
     """The environment that the handler needs to find its modules and its workload."""
     places = [FOLDER / "apps", FOLDER / "function"]
     if workload.endswith("-vision"):

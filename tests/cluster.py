@@ -21,8 +21,8 @@ from typing import Any
 
 import pytest
 
-from fnbuild import artifacts
 from fnbuild.builder import sdk
+from fnbuild.deploy import artifacts
 from fnbuild.errors import FnbuildError
 from fnbuild.platforms.cluster import connection, kinds
 from fnbuild.platforms.cluster.api import Cluster
@@ -137,7 +137,7 @@ def function_image(folder: Path, code: str = _CODE) -> Iterator[str]:
         source.mkdir()
         (source / "function.yaml").write_text(_FUNCTION.format(image=image.partition(":")[0]))
         (source / "main.py").write_text(code)
-        artifacts.build(reader.load(source), engine, lambda _: None)
+        artifacts.build_image(reader.load(source), engine, lambda _: None)
         yield image
 
 

@@ -7,8 +7,8 @@ from typing import Literal
 
 from fnbuild.check import cvat_model
 from fnbuild.check.cvat_calls import Calls
+from fnbuild.deploy.projects import DEFAULT_PROJECT, PROJECT_LABEL
 from fnbuild.errors import FnbuildError
-from fnbuild.membership import DEFAULT_PROJECT, PROJECT_LABEL
 from fnbuild.platforms import Finding
 from fnbuild.spec.hints import closest
 from fnbuild.spec.types import Raw

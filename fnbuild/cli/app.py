@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 import click
 
-from fnbuild.cli import INTERRUPTED, typed
-from fnbuild.cli.console import colours, note
-from fnbuild.cli.lazy import Entry, InterruptError, LazyGroup
+from fnbuild.cli import INTERRUPTED, console
+from fnbuild.cli.base_command import CommandEntry, InterruptError, LazyGroup
+from fnbuild.cli.console import color_override, note
 from fnbuild.cli.session import Session
 
 _WRITE = "Write and try"
@@ -24,8 +24,8 @@ _KEEP = "Projects, export and import"
 _SELF = "The program itself"
 
 
-def _entry(place: str, text: str, *aliases: str, section: str) -> Entry:
-    return Entry(f"fnbuild.cli.{place}", text, aliases, section)
+def _entry(place: str, text: str, *aliases: str, section: str) -> CommandEntry:
+    return CommandEntry(f"fnbuild.cli.{place}", text, aliases, section)
 
 
 COMMANDS = {
@@ -34,29 +34,29 @@ COMMANDS = {
     "run": _entry("run:run", "Run a function here, in the foreground.", section=_WRITE),
     "deploy": _entry("deploy:deploy", "Build and deploy a function.", section=_SHIP),
     "build": _entry("build:build", "Build a function's image.", "bu", section=_SHIP),
-    "diff": _entry("diff:diff", "Show what a deploy would change.", section=_SHIP),
-    "update": _entry("update:update", "Update a deployed function.", "upd", section=_SHIP),
+    "diff": _entry("deploy:diff", "Show what a deploy would change.", section=_SHIP),
+    "update": _entry("redeploy:update", "Update a deployed function.", "upd", section=_SHIP),
     "redeploy": _entry("redeploy:redeploy", "Deploy stored functions again.", section=_SHIP),
-    "rollback": _entry("history:rollback", "Go back to a recorded revision.", section=_SHIP),
-    "history": _entry("history:history", "List a function's revisions.", section=_SHIP),
+    "rollback": _entry("revisions:rollback", "Go back to a recorded revision.", section=_SHIP),
+    "history": _entry("revisions:history", "List a function's revisions.", section=_SHIP),
     "prune": _entry("prune:prune", "Remove what no revision needs.", section=_SHIP),
     "invoke": _entry("invoke:invoke", "Call a function.", section=_WATCH),
     "get": _entry("get:get", "Show functions or projects.", section=_WATCH),
     "logs": _entry("logs:logs", "Show a function's log.", section=_WATCH),
     "delete": _entry("delete:delete", "Delete functions or projects.", "del", section=_WATCH),
-    "create": _entry("projects:create", "Create projects and secrets.", "cre", section=_KEEP),
+    "create": _entry("create:create", "Create projects and secrets.", "cre", section=_KEEP),
     "export": _entry("export:export", "Print functions or projects as YAML.", section=_KEEP),
-    "import": _entry("importing:import_", "Read what export printed.", section=_KEEP),
+    "import": _entry("import_:import_", "Read what export printed.", section=_KEEP),
     "beta": _entry("redeploy:beta", "nuctl's beta commands.", section=_KEEP),
     "dashboard": _entry(
         "dashboard:dashboard", "Serve Nuclio's dashboard API and a web page.", section=_SELF
     ),
     "doctor": _entry("doctor:doctor", "Find what is wrong here, and its remedy.", section=_SELF),
-    "up": _entry("service:up", "Start the supervisor and its functions.", section=_SELF),
-    "down": _entry("service:down", "Stop all functions and the supervisor.", section=_SELF),
-    "version": _entry("about:version", "Show the version.", "ver", section=_SELF),
-    "completion": _entry("about:completion", "Print shell completion code.", section=_SELF),
-    "help": _entry("about:help_", "Show help for a command.", section=_SELF),
+    "up": _entry("supervisor:up", "Start the supervisor and its functions.", section=_SELF),
+    "down": _entry("supervisor:down", "Stop all functions and the supervisor.", section=_SELF),
+    "version": _entry("help:version", "Show the version.", "ver", section=_SELF),
+    "completion": _entry("help:completion", "Print shell completion code.", section=_SELF),
+    "help": _entry("help:help_", "Show help for a command.", section=_SELF),
 }
 
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -90,14 +90,14 @@ def run(arguments: Sequence[str]) -> int:
     130 stands for an interrupt from the keyboard.
     """
     session = Session()
-    typed.forget()
+    console.clear_global_options()
     try:
         status = cli.main(
             list(arguments),
             prog_name="fnbuild",
             standalone_mode=False,
             obj=session,
-            color=colours(),
+            color=color_override(),
         )
         sys.stdout.flush()
     except click.exceptions.Exit as stop:
@@ -110,7 +110,7 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:  # noqa: BLE001 - the edge: nobody above can show it to the user
-        from fnbuild.cli.failure import show
+        from fnbuild.cli.console import report_error
 
-        return show(error, verbose=session.verbose)
+        return report_error(error, verbose=session.verbose)
     return status if isinstance(status, int) else 0

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fnbuild.cli.asked import request_of
+from fnbuild.cli.base_command import Command
 from fnbuild.cli.console import note, warn
-from fnbuild.cli.deploy import say_findings
-from fnbuild.cli.flags import build_flags, source_flags
-from fnbuild.cli.lazy import Command
+from fnbuild.cli.deploy import report_diagnostics
+from fnbuild.cli.deploy_request import open_request
+from fnbuild.cli.options import build_options, source_options
 from fnbuild.cli.output import output_option
 from fnbuild.cli.session import Session, pass_session
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from fnbuild.builder.image.builder import BuiltImage
     from fnbuild.builder.image.engine import Engine
 
-_FOUND_BY_ITSELF = "the first of docker, podman and buildah that answers; env: FNBUILD_ENGINE"
+_DEFAULT_ENGINE = "the first of docker, podman and buildah that answers; env: FNBUILD_ENGINE"
 
 
 @click.command(cls=Command)
 @click.argument("name", required=False)
-@source_flags
+@source_options
 @output_option("name", default="table")
-@build_flags
-@click.option("--engine", metavar="NAME", help=f"What builds. [default: {_FOUND_BY_ITSELF}]")
+@build_options
+@click.option("--engine", metavar="NAME", help=f"What builds. [default: {_DEFAULT_ENGINE}]")
 @click.option(
     "--output-image-file",
     type=click.Path(path_type=Path),
@@ -45,10 +45,10 @@ def build(session: Session, /, output: str, **flags: Any) -> None:
 
     The process platform needs no image: it runs functions from their folder.
     """
-    from fnbuild import artifacts
     from fnbuild.builder.image.engines.command_line import check_writable
     from fnbuild.builder.image.engines.selection import choose_engine
-    from fnbuild.cli.progress import Progress
+    from fnbuild.cli.progress import ProgressDisplay
+    from fnbuild.deploy import artifacts
 
     if flags["prepare_offline"]:
         _prepare_offline(session, flags)
@@ -59,10 +59,10 @@ def build(session: Session, /, output: str, **flags: Any) -> None:
     if flags["output_image_file"]:
         # Told before a long build.
         check_writable(flags["output_image_file"])
-    with request_of(session, flags) as request:
-        prepared = say_findings(request)
-        with Progress(whole=session.verbose) as progress:
-            built = artifacts.build(prepared.loaded, engine, progress)
+    with open_request(session, flags) as request:
+        prepared = report_diagnostics(request)
+        with ProgressDisplay(whole=session.verbose) as progress:
+            built = artifacts.build_image(prepared.loaded, engine, progress)
             if flags["output_image_file"]:
                 progress(f"saving {flags['output_image_file']}")
                 engine.save(built.reference, flags["output_image_file"])
@@ -71,12 +71,12 @@ def build(session: Session, /, output: str, **flags: Any) -> None:
     note(f"built {built.reference} in {progress.seconds:.1f} s")
     if built.pushed:
         note(f"pushed {built.pushed} {built.pushed_digest}".rstrip())
-    _show(built, engine, output)
+    _print_image(built, engine, output)
 
 
-def _show(built: BuiltImage, engine: Engine, output: str) -> None:
+def _print_image(built: BuiltImage, engine: Engine, output: str) -> None:
     from fnbuild.builder.image.size_report import format_size, measure_image
-    from fnbuild.cli.output import show_value, table
+    from fnbuild.cli.output import format_table, print_value
 
     if output == "name":
         click.echo(built.pushed or built.reference)
@@ -86,8 +86,8 @@ def _show(built: BuiltImage, engine: Engine, output: str) -> None:
         facts = engine.inspect(built.id)
         row = [built.reference, built.id.removeprefix("sha256:")[:12]]
         size = format_size(facts.size) if facts else ""
-        where = f"{_version(python.version)} {python.path}"
-        click.echo(table(["image", "id", "size", "python"], [[*row, size, where]]))
+        where = f"{_version_text(python.version)} {python.path}"
+        click.echo(format_table(["image", "id", "size", "python"], [[*row, size, where]]))
         return
     found = measure_image(engine, built.reference, built.base, python.path)
     for text in found.advice:
@@ -95,9 +95,9 @@ def _show(built: BuiltImage, engine: Engine, output: str) -> None:
     if output == "wide":
         rows = [[format_size(one.size), one.made_by, one.what] for one in found.parts]
         rows.append([format_size(found.size), "", built.reference])
-        click.echo(table(["size", "from", "made by"], rows))
+        click.echo(format_table(["size", "from", "made by"], rows))
         return
-    show_value(
+    print_value(
         {
             "image": built.reference,
             "id": built.id,
@@ -106,7 +106,7 @@ def _show(built: BuiltImage, engine: Engine, output: str) -> None:
             "tag": built.build_tag,
             "digest": built.pushed_digest,
             "code": built.digest,
-            "python": {"path": python.path, "version": _version(python.version)},
+            "python": {"path": python.path, "version": _version_text(python.version)},
             "size": found.size,
             "layers": [
                 {"size": one.size, "from": one.made_by, "by": one.what} for one in found.parts
@@ -117,7 +117,7 @@ def _show(built: BuiltImage, engine: Engine, output: str) -> None:
     )
 
 
-def _version(numbers: tuple[int, ...]) -> str:
+def _version_text(numbers: tuple[int, ...]) -> str:
     return ".".join(map(str, numbers))
 
 
@@ -126,13 +126,16 @@ def _prepare_offline(session: Session, flags: dict[str, Any]) -> None:
     from fnbuild.builder import sdk
     from fnbuild.builder.image.base_images import fetch_base_image
     from fnbuild.builder.image.engines.selection import choose_engine
-    from fnbuild.cli.progress import Progress
+    from fnbuild.cli.progress import ProgressDisplay
 
     for folder in sdk.ensure_all_sdks():
         note(f"nuclio_sdk {folder.name} is here")
     if not flags["path"] and not flags["config_file"]:
         return
-    with request_of(session, flags) as request, Progress(whole=session.verbose) as progress:
-        prepared = say_findings(request)
+    with (
+        open_request(session, flags) as request,
+        ProgressDisplay(whole=session.verbose) as progress,
+    ):
+        prepared = report_diagnostics(request)
         base = fetch_base_image(prepared.loaded, choose_engine(flags["engine"]), progress)
     note(f"the base image {base} is here; lines that need the network fail with --offline")

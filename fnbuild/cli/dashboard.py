@@ -9,37 +9,37 @@ from typing import Any, TypeVar
 
 import click
 
-from fnbuild.cli.lazy import Command, Entry, LazyGroup
+from fnbuild.cli.base_command import Command, CommandEntry, LazyGroup
 from fnbuild.cli.session import DEFAULT_PLATFORM, Session, pass_session
 
-_ENTRIES = {
-    "token": Entry("fnbuild.cli.dashboard:token", "Make or renew the dashboard's tokens."),
+_DASHBOARD_COMMANDS = {
+    "token": CommandEntry("fnbuild.cli.dashboard:token", "Make or renew the dashboard's tokens."),
 }
 
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 
-def _address(*names: str, text: str, **more: Any) -> Callable[[Decorated], Decorated]:
+def _address_option(*names: str, text: str, **more: Any) -> Callable[[Decorated], Decorated]:
     return click.option(*names, metavar="HOST:PORT", help=text, **more)
 
 
-@click.group(cls=LazyGroup, entries=_ENTRIES, invoke_without_command=True)
-@_address(
+@click.group(cls=LazyGroup, entries=_DASHBOARD_COMMANDS, invoke_without_command=True)
+@_address_option(
     "--listen",
     "--listen-addr",
     multiple=True,
     envvar="FNBUILD_DASHBOARD_LISTEN",
     text="Listen here. Repeatable. [default: 127.0.0.1:8070]",
 )
-@_address(
+@_address_option(
     "--open",
     "open_",
     multiple=True,
     envvar="FNBUILD_DASHBOARD_OPEN",
     text="Listen here too, without a token for reading and invoking. Repeatable.",
 )
-@_address(
+@_address_option(
     "--health",
     envvar="FNBUILD_DASHBOARD_HEALTH",
     text="Answer /live and /ready here; none for nowhere. [default: 127.0.0.1:8082]",
@@ -124,7 +124,7 @@ def _serve(session: Session, flags: dict[str, Any]) -> None:
     below = settings.read(config) if config else settings.Given()
     given: dict[str, Any] = {
         "open": list(flags.pop("open_")),
-        "external_ip_addresses": _listed(flags.pop("external_ip_addresses")),
+        "external_ip_addresses": _split_list(flags.pop("external_ip_addresses")),
         "platform": _platform(session, below.platform),
         "namespace": _namespace(session, below.namespace),
     }
@@ -134,7 +134,7 @@ def _serve(session: Session, flags: dict[str, Any]) -> None:
     server.serve(settings.make(settings.Given(**given), below), sign_in_link=link)
 
 
-def _listed(text: str | None) -> list[str]:
+def _split_list(text: str | None) -> list[str]:
     return [one.strip() for one in (text or "").split(",") if one.strip()]
 
 

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import click
 
+from fnbuild.cli.base_command import Command, CommandEntry, LazyGroup
 from fnbuild.cli.console import note
-from fnbuild.cli.lazy import Command, Entry, LazyGroup
-from fnbuild.cli.names import function_name, project_name
+from fnbuild.cli.options import complete_function_name, complete_project_name
 from fnbuild.cli.session import Session, pass_session
 
-_ENTRIES = {
-    "function": Entry(
+_DELETE_COMMANDS = {
+    "function": CommandEntry(
         "fnbuild.cli.delete:function", "Delete functions.", ("functions", "fu", "fn")
     ),
-    "project": Entry(
+    "project": CommandEntry(
         "fnbuild.cli.delete:project", "Delete a project.", ("projects", "proj", "prj")
     ),
 }
 
 
-@click.group(cls=LazyGroup, entries=_ENTRIES)
+@click.group(cls=LazyGroup, entries=_DELETE_COMMANDS)
 def delete() -> None:
     """Delete functions or projects."""
 
 
 @click.command(cls=Command)
-@click.argument("names", nargs=-1, required=True, shell_complete=function_name)
+@click.argument("names", nargs=-1, required=True, shell_complete=complete_function_name)
 @click.option(
     "-f", "--force", is_flag=True, expose_value=False, help="Has no effect here: always so."
 )
@@ -49,7 +49,7 @@ def function(session: Session, names: tuple[str, ...], image: bool) -> None:
 
 
 @click.command(cls=Command)
-@click.argument("name", shell_complete=project_name)
+@click.argument("name", shell_complete=complete_project_name)
 @click.option("-f", "--force", is_flag=True, help="The same as --strategy cascading.")
 @click.option(
     "--strategy",

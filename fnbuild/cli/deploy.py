@@ -1,4 +1,4 @@
-"""`fnbuild deploy`: read, build, run, and say where the function answers."""
+"""`fnbuild deploy` and `fnbuild diff`."""
 
 from __future__ import annotations
 
@@ -8,34 +8,36 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fnbuild.cli.asked import request_of
-from fnbuild.cli.console import interactive, note, warn
-from fnbuild.cli.flags import (
-    build_flags,
-    configuration_flags,
-    force_conflicts_flag,
-    keep_failed_flag,
-    source_flags,
+from fnbuild.cli.base_command import Command, is_switched_off
+from fnbuild.cli.console import is_interactive, note, warn
+from fnbuild.cli.deploy_request import open_request
+from fnbuild.cli.options import (
+    build_options,
+    complete_function_name,
+    complete_project_name,
+    configuration_options,
+    force_conflicts_option,
+    keep_failed_option,
+    source_options,
 )
-from fnbuild.cli.lazy import Command, switched_off
-from fnbuild.cli.names import function_name, project_name
 from fnbuild.cli.output import output_option
 from fnbuild.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
-    from fnbuild.deploy import DeployRequest, Prepared
+    from fnbuild.deploy.pipeline import DeployRequest, PreparedFunction
     from fnbuild.platforms import Deployment, Manifest, Platform, Step
 
-ENABLE = "`fnbuild update function {} --disable=false` runs it again"
+
+ENABLE_HINT = "`fnbuild update function {} --disable=false` runs it again"
 
 
 @click.command(cls=Command)
-@click.argument("name", required=False, shell_complete=function_name)
-@source_flags
+@click.argument("name", required=False, shell_complete=complete_function_name)
+@source_options
 @click.option(
     "--project-name",
     metavar="NAME",
-    shell_complete=project_name,
+    shell_complete=complete_project_name,
     help="Project of the function; made when missing.",
 )
 @output_option("name", "url", default="table")
@@ -55,15 +57,15 @@ ENABLE = "`fnbuild update function {} --disable=false` runs it again"
     is_flag=True,
     help="With --dry-run -o yaml on a cluster: print a PodMonitor, too.",
 )
-@keep_failed_flag
-@force_conflicts_flag
+@keep_failed_option
+@force_conflicts_option
 @click.option(
     "--listen",
     metavar="HOSTS",
     help="Where to listen: loopback, docker, IPv4 addresses. [default: loopback; containers: both]",
 )
-@build_flags
-@configuration_flags
+@build_options
+@configuration_options
 @click.option("--input-image-file", metavar="FILE", help="Image archive to load and deploy.")
 @pass_session
 @click.pass_context
@@ -73,23 +75,23 @@ def deploy(ctx: click.Context, session: Session, /, **flags: Any) -> None:
     Flags win over the file, and the file over the `@nuclio.configure` block in the source. What
     runs already keeps running until the new revision is ready.
     """
-    flags["enabled"] = switched_off(ctx, "disable")
+    flags["enabled"] = is_switched_off(ctx, "disable")
     if flags["monitoring"] and not (flags["dry_run"] and flags["output"] in ("json", "yaml")):
         raise click.UsageError("--monitoring prints a PodMonitor: it needs --dry-run and -o yaml")
     if flags["recursive"]:
-        from fnbuild.cli.recursive import deploy_below
+        from fnbuild.cli.deploy_recursive import deploy_recursively
 
-        deploy_below(ctx, session, flags)
+        deploy_recursively(ctx, session, flags)
         return
-    with request_of(session, flags) as request:
+    with open_request(session, flags) as request:
         if flags["dry_run"]:
-            _show_plan(request, flags["output"])
+            _print_plan(request, flags["output"])
         else:
             _deploy(session, request, flags["output"])
 
 
 @contextmanager
-def still_serving(platform: Platform, namespace: str, name: str) -> Iterator[None]:
+def hinting_at_running_revision(platform: Platform, namespace: str, name: str) -> Iterator[None]:
     """Add to the failure of a build what runs in spite of it; later ones say so themselves."""
     from fnbuild.errors import BuildError, FnbuildError
 
@@ -104,7 +106,7 @@ def still_serving(platform: Platform, namespace: str, name: str) -> Iterator[Non
         raise
 
 
-def say_deployed(made: Deployment, seconds: float | None = None) -> None:
+def report_deployment(made: Deployment, seconds: float | None = None) -> None:
     """The end of a deploy, on stderr: warnings, state, address."""
     for text in made.warnings:
         warn(text)
@@ -112,24 +114,24 @@ def say_deployed(made: Deployment, seconds: float | None = None) -> None:
     where = f" at {made.url}" if made.url else ""
     note(f"{made.name} is {made.state}{where} (revision {made.revision}{took})")
     if made.state == "standby":
-        note(f"it is disabled; {ENABLE.format(made.name)}")
+        note(f"it is disabled; {ENABLE_HINT.format(made.name)}")
 
 
-def print_deployed(made: Deployment, output: str) -> None:
+def print_deployment(made: Deployment, output: str) -> None:
     """The result on stdout."""
-    from fnbuild.cli.listing import show_functions
+    from fnbuild.cli.listing import print_functions
 
     if output == "name":
         click.echo(made.name)
     elif output == "url":
         click.echo(made.url)
     else:
-        show_functions([made], output, explain=False)
+        print_functions([made], output, explain=False)
 
 
-def say_findings(request: DeployRequest) -> Prepared:
+def report_diagnostics(request: DeployRequest) -> PreparedFunction:
     """Read the configuration once more for its warnings, on stderr; its errors are raised."""
-    from fnbuild.deploy import prepare
+    from fnbuild.deploy.pipeline import prepare
 
     prepared = prepare(request)
     if prepared.report.warnings:
@@ -138,23 +140,23 @@ def say_findings(request: DeployRequest) -> Prepared:
 
 
 def _deploy(session: Session, request: DeployRequest, output: str) -> None:
-    from fnbuild import deploy as pipeline
-    from fnbuild.cli.progress import Progress
+    from fnbuild.cli.progress import ProgressDisplay
+    from fnbuild.deploy import pipeline
 
-    prepared = say_findings(request)
+    prepared = report_diagnostics(request)
     platform, name = session.connect(), prepared.function.metadata.name
     with (
-        Progress(whole=session.verbose) as progress,
-        still_serving(platform, session.namespace, name),
+        ProgressDisplay(whole=session.verbose) as progress,
+        hinting_at_running_revision(platform, session.namespace, name),
     ):
         made = pipeline.deploy(request, progress)
-    say_deployed(made, progress.seconds)
-    print_deployed(made, output)
+    report_deployment(made, progress.seconds)
+    print_deployment(made, output)
 
 
-def _show_plan(request: DeployRequest, output: str) -> None:
-    from fnbuild import deploy as pipeline
-    from fnbuild.cli.output import show_value, table
+def _print_plan(request: DeployRequest, output: str) -> None:
+    from fnbuild.cli.output import format_table, print_value
+    from fnbuild.deploy import pipeline
     from fnbuild.errors import UsageError
 
     if output == "url":
@@ -162,43 +164,85 @@ def _show_plan(request: DeployRequest, output: str) -> None:
             "a plan has no URL: nothing is deployed yet",
             hint="leave out `--dry-run`, or ask for something else: `-o yaml`",
         )
-    say_findings(request)
+    report_diagnostics(request)
     made = pipeline.plan(request)
     for text in made.warnings:
         warn(text)
     if output in ("json", "yaml") and made.manifests:
-        show_manifests(made.manifests, output)
+        print_manifests(made.manifests, output)
         for text in made.needs:
             note(text)
     elif output in ("json", "yaml"):
-        show_value([step_object(step) for step in made.steps], output)
+        print_value([step_object(step) for step in made.steps], output)
     elif output == "name":
         click.echo(made.function.metadata.name)
     else:
         rows = [[step.verb, step.target] for step in made.steps]
-        click.echo(table(["change", "what"], rows))
-    if interactive() and output == "table" and made.changes:
+        click.echo(format_table(["change", "what"], rows))
+    if is_interactive() and output == "table" and made.changes:
         note("nothing was changed; `fnbuild diff` shows the differences")
 
 
-def show_manifests(manifests: tuple[Manifest, ...], output: str) -> None:
+def print_manifests(manifests: tuple[Manifest, ...], output: str) -> None:
     """Resources as kubectl takes them: YAML documents, or a List as JSON."""
-    from fnbuild.cli.output import show_documents, show_value
+    from fnbuild.cli.output import print_documents, print_value
 
     if output == "yaml":
-        show_documents(manifests)
+        print_documents(manifests)
     else:
-        show_value({"apiVersion": "v1", "kind": "List", "items": list(manifests)}, output)
+        print_value({"apiVersion": "v1", "kind": "List", "items": list(manifests)}, output)
 
 
 def step_object(step: Step) -> dict[str, Any]:
     """A step of a plan as `-o json` has it, without values of secret variables."""
-    from fnbuild.difference import masked
+    from fnbuild.deploy.diff import masked_step
 
-    step = masked(step)
+    step = masked_step(step)
     shown: dict[str, Any] = {"verb": step.verb, "target": step.target}
     if step.before is not None and step.before != step.after:
         shown["before"] = step.before
     if step.after is not None:
         shown["after"] = step.after
     return shown
+
+
+_DIFF_COLORS = {"+": "green", "-": "red", "@": "cyan"}
+
+
+@click.command(cls=Command)
+@click.argument("name", required=False, shell_complete=complete_function_name)
+@source_options
+@click.option("--project-name", metavar="NAME", help="Project of the function.")
+@click.option(
+    "--exit-code",
+    is_flag=True,
+    help="Leave with status 1 when there are differences, and 2 when they cannot be told.",
+)
+@build_options
+@configuration_options
+@pass_session
+@click.pass_context
+def diff(ctx: click.Context, session: Session, /, **flags: Any) -> None:
+    """Show how what runs differs from what a deploy with the same flags would run."""
+    from fnbuild.cli.console import print_error
+    from fnbuild.deploy import pipeline
+    from fnbuild.errors import FnbuildError
+
+    try:
+        with open_request(session, flags) as request:
+            difference = pipeline.diff(request)
+    except FnbuildError as error:
+        if not flags["exit_code"]:
+            raise
+        # As git has it: status 1 is for differences alone.
+        print_error(error)
+        ctx.exit(2)
+    plan, text = difference.plan, difference.text
+    for warning in plan.warnings:
+        warn(warning)
+    for line in text.split("\n")[:-1]:
+        click.echo(click.style(line, fg=_DIFF_COLORS.get(line[:1])))
+    if not text:
+        note(f"no differences: {plan.function.metadata.name} runs what is here")
+    elif flags["exit_code"]:
+        ctx.exit(1)

@@ -1,16 +1,19 @@
-"""`fnbuild doctor`: what stands in the way of building and running functions, with its remedy."""
+"""`fnbuild doctor` and `fnbuild doctor cvat`: diagnose this machine, a cluster or a dashboard."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import click
 
+from fnbuild.cli.base_command import Command
 from fnbuild.cli.console import note
-from fnbuild.cli.lazy import Command
+from fnbuild.cli.options import complete_function_name
 from fnbuild.cli.output import output_option
 from fnbuild.cli.session import DEFAULT_NAMESPACE, Session, pass_session
 
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 _MILLISECONDS = re.compile(r"\b(\d+) ms\b")
 
 
-def _area(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def _complete_area(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
     from click.shell_completion import CompletionItem
 
     from fnbuild.platforms.examination import AREAS
@@ -35,7 +38,7 @@ def _area(_: click.Context, __: click.Parameter, incomplete: str) -> list[Comple
     ]
 
 
-class _Doctor(Command):
+class _DoctorCommand(Command):
     """`doctor`, whose first word may be a command of its own."""
 
     def make_context(
@@ -46,14 +49,12 @@ class _Doctor(Command):
         **extra: Any,
     ) -> click.Context:
         if args[:1] == ["cvat"]:
-            from fnbuild.cli.doctor_cvat import cvat
-
             return cvat.make_context(f"{info_name} cvat", args[1:], parent, **extra)
         return super().make_context(info_name, args, parent, **extra)
 
 
-@click.command(cls=_Doctor)
-@click.argument("areas", nargs=-1, metavar="[AREA]...", shell_complete=_area)
+@click.command(cls=_DoctorCommand)
+@click.argument("areas", nargs=-1, metavar="[AREA]...", shell_complete=_complete_area)
 @click.option(
     "-r",
     "--registry",
@@ -84,28 +85,28 @@ def doctor(
     `fnbuild doctor cvat --url http://HOST:8070` examines a dashboard as CVAT uses it.
     """
     from fnbuild.check.doctor import Asked, examine
-    from fnbuild.cli.progress import Progress
+    from fnbuild.cli.progress import ProgressDisplay
 
-    platform = session.platform if _chosen(ctx) else ""
+    platform = session.platform if _is_platform_given(ctx) else ""
     asked = Asked(
-        namespace=lambda name: _namespace(session, name),
+        namespace=lambda name: _platform_namespace(session, name),
         platform="" if platform == "auto" else platform,
         registry=given["registry"],
         run_registry=given["run_registry"],
         areas=frozenset(areas),
     )
     found = []
-    with Progress(whole=session.verbose) as progress:
+    with ProgressDisplay(whole=session.verbose) as progress:
         for finding in examine(asked):
             # Two blanks: seen on a terminal while it lasts, since the table says it again.
             progress(f"  {finding.area}: {finding.message}")
             found.append(finding)
-    show(found, output)
+    print_findings(found, output)
     if any(finding.state == "failure" for finding in found):
         ctx.exit(1)
 
 
-def _chosen(ctx: click.Context) -> bool:
+def _is_platform_given(ctx: click.Context) -> bool:
     """Whether --platform was given, before the verb or behind it.
 
     What the environment says is where functions go, not what is worth a look.
@@ -119,7 +120,7 @@ def _chosen(ctx: click.Context) -> bool:
     return False
 
 
-def _namespace(session: Session, platform: str) -> str:
+def _platform_namespace(session: Session, platform: str) -> str:
     from fnbuild.errors import FnbuildError
 
     try:
@@ -129,12 +130,12 @@ def _namespace(session: Session, platform: str) -> str:
         return DEFAULT_NAMESPACE
 
 
-def show(findings: list[Finding], output: str, *, grouped: bool = False) -> None:
+def print_findings(findings: list[Finding], output: str, *, grouped: bool = False) -> None:
     """Print the findings as a table or an object, and what to do about them.
 
     With `grouped`, equal findings about several things are one row of the table.
     """
-    from fnbuild.cli.output import show_value, table
+    from fnbuild.cli.output import format_table, print_value
 
     counts = {
         state: sum(finding.state == state for finding in findings)
@@ -142,24 +143,24 @@ def show(findings: list[Finding], output: str, *, grouped: bool = False) -> None
     }
     worst = next((state for state, count in counts.items() if count), "ok")
     if output in ("json", "yaml"):
-        show_value({"state": worst, "findings": [asdict(finding) for finding in findings]}, output)
+        print_value({"state": worst, "findings": [asdict(finding) for finding in findings]}, output)
         return
     wide = output == "wide"
     header = ["state", "area", "what", *(["remedy"] if wide else [])]
     if grouped:
-        findings = list(_grouped(findings))
+        findings = list(_group_findings(findings))
     rows = [
         [finding.state, finding.area, finding.message, *([finding.remedy] if wide else [])]
         for finding in findings
     ]
-    click.echo(table(header, rows))
+    click.echo(format_table(header, rows))
     if not wide:
         for text in _remedies(findings):
             note(text)
-    note(", ".join(_count(count, state) for state, count in counts.items()))
+    note(", ".join(_count_text(count, state) for state, count in counts.items()))
 
 
-def _grouped(findings: list[Finding]) -> Iterator[Finding]:
+def _group_findings(findings: list[Finding]) -> Iterator[Finding]:
     """Merge equal findings into one that lists all their areas, in the order of the first.
 
     Findings that differ only in a measured time are equal; the group shows the range of the times.
@@ -186,5 +187,75 @@ def _remedies(found: list[Finding]) -> Iterator[str]:
         yield f"{click.style(area, fg='cyan')}: {remedy}"
 
 
-def _count(number: int, word: str) -> str:
+def _count_text(number: int, word: str) -> str:
     return f"{number or 'no'} {word}" + ("" if number == 1 else "s")
+
+
+_LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
+
+
+@click.command(cls=Command)
+@click.option(
+    "--url",
+    default="http://127.0.0.1:8070",
+    show_default=True,
+    metavar="URL",
+    help="The dashboard, as CVAT reaches it.",
+)
+@click.option(
+    "--project", default="cvat", show_default=True, metavar="NAME", help="What CVAT asks for."
+)
+@click.option(
+    "--function",
+    default="",
+    metavar="NAME",
+    shell_complete=complete_function_name,
+    help="Examine this function alone.",
+)
+@click.option(
+    "--direct-host",
+    default="",
+    metavar="HOST",
+    help="Where ports of functions are.  [default: the dashboard's machine]",
+)
+@click.option(
+    "--image",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The picture to send.  [default: one that is made]",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=120.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long CVAT waits for an answer.",
+)
+@output_option()
+@pass_session
+@click.pass_context
+def cvat(ctx: click.Context, session: Session, /, output: str, **given: Any) -> None:
+    """Do what CVAT does with a dashboard, and say what would be missing, unreachable or misread.
+
+    Lists the functions, gets each, and calls each through the dashboard and directly, with a
+    picture, as its kind asks. The exit status is 1 when there is a failure.
+    """
+    from fnbuild.check import doctor_cvat, request
+    from fnbuild.check.cvat_calls import Calls
+    from fnbuild.cli.progress import ProgressDisplay
+
+    url, image = str(given["url"]).rstrip("/"), given["image"]
+    host = urlsplit(url).hostname or ""
+    place = given["direct_host"] or ("localhost" if host in _LOOPBACK_HOSTS else host)
+    calls = Calls(url, place, session.namespace, given["project"], given["timeout"])
+    picture = request.read_image(image) if image else doctor_cvat.small_picture()
+    asked = doctor_cvat.Asked(calls, picture, given["function"])
+    found = []
+    with ProgressDisplay(whole=session.verbose) as progress:
+        for finding in doctor_cvat.examine(asked):
+            progress(f"  {finding.area}: {finding.message}")
+            found.append(finding)
+    print_findings(found, output, grouped=True)
+    if any(finding.state == "failure" for finding in found):
+        ctx.exit(1)

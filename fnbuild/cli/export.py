@@ -9,32 +9,36 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fnbuild.cli.base_command import Command, CommandEntry, LazyGroup
 from fnbuild.cli.console import note, warn
-from fnbuild.cli.lazy import Command, Entry, LazyGroup
-from fnbuild.cli.names import function_name, project_name
+from fnbuild.cli.options import complete_function_name, complete_project_name
 from fnbuild.cli.output import output_option
 from fnbuild.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
-    from fnbuild.code_export import ExportedCode
+    from fnbuild.deploy.exports import ExportedCode
     from fnbuild.platforms import Deployment, Platform
     from fnbuild.spec.types import Function, Raw
 
-_ENTRIES = {
-    "functions": Entry("fnbuild.cli.export:functions", "Functions.", ("function", "fu", "fn")),
-    "projects": Entry(
+_EXPORT_COMMANDS = {
+    "functions": CommandEntry(
+        "fnbuild.cli.export:functions", "Functions.", ("function", "fu", "fn")
+    ),
+    "projects": CommandEntry(
         "fnbuild.cli.export:projects", "Projects with functions.", ("project", "proj", "prj")
     ),
 }
 
-_scrub = click.option("--no-scrub", is_flag=True, help="Keep the namespace and all secrets.")
-_secrets = click.option(
+_no_scrub_option = click.option(
+    "--no-scrub", is_flag=True, help="Keep the namespace and all secrets."
+)
+_with_secrets_option = click.option(
     "--with-secrets", is_flag=True, help="Keep the values of variables that hold secrets."
 )
-_cleanup = click.option(
+_cleanup_spec_option = click.option(
     "--cleanup-spec", is_flag=True, help="Leave out registries, and the image of inline code."
 )
-_with_code = click.option(
+_with_code_option = click.option(
     "--with-code",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
@@ -42,18 +46,18 @@ _with_code = click.option(
 )
 
 
-@click.group(cls=LazyGroup, entries=_ENTRIES)
+@click.group(cls=LazyGroup, entries=_EXPORT_COMMANDS)
 def export() -> None:
     """Print functions or projects, ready for `fnbuild import`."""
 
 
 @click.command(cls=Command)
-@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=function_name)
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_function_name)
 @output_option(default="yaml", formats=("yaml", "json"))
-@_scrub
-@_secrets
-@_cleanup
-@_with_code
+@_no_scrub_option
+@_with_secrets_option
+@_cleanup_spec_option
+@_with_code_option
 @pass_session
 def functions(  # noqa: PLR0913 - one parameter for each option
     session: Session,
@@ -76,20 +80,20 @@ def functions(  # noqa: PLR0913 - one parameter for each option
     )
     if not deployments:
         raise NotFoundError(f"No functions found (namespace {session.namespace})")
-    options = _Options(not no_scrub, with_secrets or no_scrub, cleanup_spec)
-    exports = _Exports(platform, deployments, options, with_code)
+    options = _ExportOptions(not no_scrub, with_secrets or no_scrub, cleanup_spec)
+    exports = _FunctionExports(platform, deployments, options, with_code)
     documents = exports.documents
     document = documents[deployments[0].name] if len(deployments) == 1 else documents
     exports.finish("functions", document, output)
 
 
 @click.command(cls=Command)
-@click.argument("name", required=False, shell_complete=project_name)
+@click.argument("name", required=False, shell_complete=complete_project_name)
 @output_option(default="yaml", formats=("yaml", "json"))
-@_scrub
-@_secrets
-@_cleanup
-@_with_code
+@_no_scrub_option
+@_with_secrets_option
+@_cleanup_spec_option
+@_with_code_option
 @pass_session
 def projects(  # noqa: PLR0913 - one parameter for each option
     session: Session,
@@ -115,8 +119,8 @@ def projects(  # noqa: PLR0913 - one parameter for each option
         project.name: platform.deployments(session.namespace, project.name) for project in chosen
     }
     deployments = [deployment for group in members.values() for deployment in group]
-    options = _Options(not no_scrub, with_secrets or no_scrub, cleanup_spec)
-    exports = _Exports(platform, deployments, options, with_code)
+    options = _ExportOptions(not no_scrub, with_secrets or no_scrub, cleanup_spec)
+    exports = _FunctionExports(platform, deployments, options, with_code)
     documents = {
         project.name: {
             "project": project_object(project),
@@ -132,32 +136,32 @@ def projects(  # noqa: PLR0913 - one parameter for each option
 
 
 @dataclass(frozen=True, slots=True)
-class _Options:
+class _ExportOptions:
     scrub: bool
     secrets: bool
     cleanup_spec: bool
 
     def export(self, function: Function, state: str = "", image: str = "") -> Raw:
-        from fnbuild import deploy as pipeline
+        from fnbuild.deploy import pipeline
         from fnbuild.spec.secrets import without_values
 
-        raw = pipeline.export(
+        raw = pipeline.export_configuration(
             function, state=state, image=image, scrub=self.scrub, cleanup_spec=self.cleanup_spec
         )
         return raw if self.secrets else without_values(raw, secrets_only=True)
 
 
-class _Exports:
+class _FunctionExports:
     """Functions to be exported, with their code if it is available."""
 
     def __init__(
         self,
         platform: Platform,
         deployments: Sequence[Deployment],
-        options: _Options,
+        options: _ExportOptions,
         archive: Path | None,
     ):
-        from fnbuild.code_export import code_of
+        from fnbuild.deploy.exports import export_code
 
         self._options = options
         self._archive = archive
@@ -167,7 +171,7 @@ class _Exports:
         for each in deployments:
             whole = platform.with_secrets(each) if options.secrets else each.function
             deployment = replace(each, function=whole)
-            code = code_of(platform, deployment)
+            code = export_code(platform, deployment)
             image = str(deployment.details.get("pinned", ""))
             self._codes[deployment.name] = code
             self.documents[deployment.name] = options.export(code.function, deployment.state, image)
@@ -177,11 +181,11 @@ class _Exports:
 
         `kind` is the subcommand of `fnbuild import` that reads the document.
         """
-        from fnbuild import code_export
-        from fnbuild.cli.output import show_value
+        from fnbuild.cli.output import print_value
+        from fnbuild.deploy import exports
 
         if self._archive is None:
-            show_value(document, output)
+            print_value(document, output)
         else:
             exporter = self._options.export if self._options.scrub else None
             folders = {
@@ -189,7 +193,7 @@ class _Exports:
                 for name, code in self._codes.items()
                 if code.folder is not None
             }
-            for text in code_export.write(self._archive, document, folders, exporter):
+            for text in exports.write_archive(self._archive, document, folders, exporter):
                 warn(text)
             note(f"wrote {self._archive}; `fnbuild import {kind} {self._archive}` reads it")
         self._warn_of_masks()

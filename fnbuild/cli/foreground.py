@@ -26,7 +26,7 @@ import click
 from fnbuild import trees
 from fnbuild.builder import environment, interpreter, requirements, sdk, torch_index
 from fnbuild.builder.processor_settings import readiness_seconds
-from fnbuild.cli.console import colours
+from fnbuild.cli.console import color_override
 from fnbuild.errors import NotReadyError, PlatformError
 from fnbuild.platforms import LogRecord, Progress
 from fnbuild.platforms.loglines import parse
@@ -46,14 +46,14 @@ from fnbuild.spec.types import Function, Raw
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
 
-_POLL = 0.02
-_GRACE = 5.0
-_LAST_WORDS = 1.0
-_FOLDERS = "fnbuild-run-"
+_POLL_INTERVAL = 0.02
+_GRACE_PERIOD = 5.0
+_OUTPUT_TIMEOUT = 1.0
+_FOLDER_PREFIX = "fnbuild-run-"
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class ForegroundConfig:
     """What a processor needs besides the code: made once, and again when it changes."""
 
     function: Function
@@ -61,7 +61,7 @@ class Setting:
     warnings: tuple[str, ...]
 
 
-def prepare(loaded: Loaded, progress: Progress) -> Setting:
+def prepare_processor(loaded: Loaded, progress: Progress) -> ForegroundConfig:
     """Choose the interpreter and make the environment that the function asks for."""
     function = loaded.function
     chosen = interpreter.choose_interpreter(function)
@@ -77,27 +77,29 @@ def prepare(loaded: Loaded, progress: Progress) -> Setting:
         warnings = (chosen.warning, *warnings)
     # Below a layer for what is written, files that an editor has replaced would stay as they were.
     config = {**processor_config(function, place), "immutable": False}
-    return Setting(function, config, warnings)
+    return ForegroundConfig(function, config, warnings)
 
 
-class Foreground:
+class ForegroundProcessor:
     """The processor and its socket. A context manager: leaving it ends the processor.
 
     `write` makes a line for stdout of each record of its log.
     """
 
-    def __init__(self, setting: Setting, host: str, port: int, write: Callable[[LogRecord], str]):
+    def __init__(
+        self, setting: ForegroundConfig, host: str, port: int, write: Callable[[LogRecord], str]
+    ):
         self.setting = setting
         self._write = write
-        self._socket = _bind(host, port or wanted_port(setting.function))
-        trees.sweep(_FOLDERS)
-        self._folder = tempfile.TemporaryDirectory(prefix=f"{_FOLDERS}{os.getpid()}-")
+        self._socket = _bind_socket(host, port or wanted_port(setting.function))
+        trees.sweep(_FOLDER_PREFIX)
+        self._folder = tempfile.TemporaryDirectory(prefix=f"{_FOLDER_PREFIX}{os.getpid()}-")
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: Thread | None = None
         self._generation = 0
         self._registration: Registration | None = None
 
-    def __enter__(self) -> Foreground:
+    def __enter__(self) -> ForegroundProcessor:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -158,7 +160,7 @@ class Foreground:
         assert process.stdout is not None
         with process.stdout as said:
             for line in said:
-                click.echo(self._write(parse(line, time.time())), color=colours())
+                click.echo(self._write(parse(line, time.time())), color=color_override())
 
     def wait_ready(self) -> float:
         """Wait until all workers are ready; the seconds it took.
@@ -166,7 +168,7 @@ class Foreground:
         Raises `NotReadyError` with the handler's own words.
         """
         began = time.monotonic()
-        deadline = began + readiness_seconds(self.setting.function) + _GRACE
+        deadline = began + readiness_seconds(self.setting.function) + _GRACE_PERIOD
         while time.monotonic() < deadline:
             if self.ended is not None:
                 self._read_out()
@@ -179,7 +181,7 @@ class Foreground:
                 raise NotReadyError(
                     f"{name} did not become ready", detail=str(status.get("message") or "") or None
                 )
-            time.sleep(_POLL)
+            time.sleep(_POLL_INTERVAL)
         raise NotReadyError("the function was not ready in time")
 
     def reload(self, *, restart: bool) -> float:
@@ -188,7 +190,7 @@ class Foreground:
         Raises `NotReadyError` with the traceback of the first worker that would not.
         """
         began = time.monotonic()
-        seconds = readiness_seconds(self.setting.function) + _GRACE
+        seconds = readiness_seconds(self.setting.function) + _GRACE_PERIOD
         body = json.dumps({"restart": restart}).encode()
         try:
             _, _, reply = client.request("POST", self._control, "/reload", body, timeout=seconds)
@@ -200,7 +202,7 @@ class Foreground:
                 raise NotReadyError("the change does not load", detail=answer)
         return time.monotonic() - began
 
-    def replace(self, setting: Setting) -> None:
+    def replace(self, setting: ForegroundConfig) -> None:
         """Start anew with another configuration, on the same socket."""
         self.stop()
         self.setting = setting
@@ -213,7 +215,7 @@ class Foreground:
             return
         process.terminate()
         try:
-            process.wait(max(_GRACE, self._longest_event) + _GRACE)
+            process.wait(max(_GRACE_PERIOD, self._longest_event) + _GRACE_PERIOD)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -222,7 +224,7 @@ class Foreground:
     def _read_out(self) -> None:
         # A process that the handler started may hold the pipe open for ever.
         if self._reader is not None:
-            self._reader.join(_LAST_WORDS)
+            self._reader.join(_OUTPUT_TIMEOUT)
 
     @property
     def _longest_event(self) -> float:
@@ -235,7 +237,7 @@ class Foreground:
 
     def _status(self) -> dict[str, Any]:
         try:
-            _, _, body = client.request("GET", self._control, "/status", timeout=_GRACE)
+            _, _, body = client.request("GET", self._control, "/status", timeout=_GRACE_PERIOD)
             status: dict[str, Any] = json.loads(body)
         except (OSError, ValueError):
             # It has only just been started.
@@ -248,7 +250,7 @@ def _end_with_parent() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def _bind_socket(host: str, port: int) -> socket.socket:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

@@ -8,33 +8,33 @@ from typing import TYPE_CHECKING
 
 import click
 
+from fnbuild.cli.base_command import Command, CommandEntry, LazyGroup
 from fnbuild.cli.console import note
-from fnbuild.cli.lazy import Command, Entry, LazyGroup
-from fnbuild.cli.names import function_name, project_name
+from fnbuild.cli.options import complete_function_name, complete_project_name
 from fnbuild.cli.output import output_option
-from fnbuild.cli.session import Session, Whole, pass_session
+from fnbuild.cli.session import Session, WholeNumber, pass_session
 
 if TYPE_CHECKING:
     from fnbuild.platforms import Platform
 
-_ENTRIES = {
-    "functions": Entry(
+_GET_COMMANDS = {
+    "functions": CommandEntry(
         "fnbuild.cli.get:functions", "List functions, or show some.", ("function", "fu", "fn")
     ),
-    "projects": Entry(
+    "projects": CommandEntry(
         "fnbuild.cli.get:projects", "List projects, or show one.", ("project", "proj", "prj")
     ),
-    "audit": Entry("fnbuild.cli.get:audit", "List who changed what."),
+    "audit": CommandEntry("fnbuild.cli.get:audit", "List who changed what."),
 }
 
 
-@click.group(cls=LazyGroup, entries=_ENTRIES)
+@click.group(cls=LazyGroup, entries=_GET_COMMANDS)
 def get() -> None:
     """Show functions, projects, or who changed them."""
 
 
 @click.command(cls=Command)
-@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=function_name)
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_function_name)
 @click.option("-l", "--labels", metavar="K=V,…", help="Only functions with these labels.")
 @click.option("--project-name", metavar="NAME", help="Only functions of this project.")
 @output_option()
@@ -57,7 +57,7 @@ def functions(  # noqa: PLR0913 - one parameter for each option
     """
     from dataclasses import replace
 
-    from fnbuild.cli.listing import show_functions
+    from fnbuild.cli.listing import print_functions
     from fnbuild.cli.overrides import key_values
     from fnbuild.errors import NotFoundError
 
@@ -77,7 +77,7 @@ def functions(  # noqa: PLR0913 - one parameter for each option
         if missing:
             raise NotFoundError(
                 f"No functions found: {', '.join(missing)} (namespace {session.namespace})",
-                hint=_whereabouts(platform, session.namespace, missing[0]),
+                hint=_not_found_hint(platform, session.namespace, missing[0]),
             )
         deployments = [deployment for deployment in deployments if deployment.name in names]
     if not deployments:
@@ -90,12 +90,12 @@ def functions(  # noqa: PLR0913 - one parameter for each option
         ]
     restarts = platform.restarts(session.namespace) if output != "table" else {}
     mask = session.mask_sensitive_fields
-    show_functions(deployments, output, mask=mask, with_secrets=with_secrets, restarts=restarts)
+    print_functions(deployments, output, mask=mask, with_secrets=with_secrets, restarts=restarts)
     for text in platform.notices():
         note(text)
 
 
-def _whereabouts(platform: Platform, namespace: str, name: str) -> str | None:
+def _not_found_hint(platform: Platform, namespace: str, name: str) -> str | None:
     from fnbuild.errors import NotFoundError
 
     try:
@@ -106,12 +106,12 @@ def _whereabouts(platform: Platform, namespace: str, name: str) -> str | None:
 
 
 @click.command(cls=Command)
-@click.argument("name", required=False, shell_complete=project_name)
+@click.argument("name", required=False, shell_complete=complete_project_name)
 @output_option()
 @pass_session
 def projects(session: Session, name: str | None, output: str) -> None:
     """List all projects of the namespace, or show one."""
-    from fnbuild.cli.listing import show_projects
+    from fnbuild.cli.listing import print_projects
     from fnbuild.errors import NotFoundError
 
     found = session.connect().projects(session.namespace)
@@ -122,12 +122,12 @@ def projects(session: Session, name: str | None, output: str) -> None:
     if not found:
         click.echo("No projects found" if output in ("table", "wide") else "[]")
         return
-    show_projects(found, output)
+    print_projects(found, output)
 
 
 @click.command(cls=Command)
 @click.option(
-    "--limit", type=Whole(min=1), default=100, show_default=True, metavar="N", help="At most."
+    "--limit", type=WholeNumber(min=1), default=100, show_default=True, metavar="N", help="At most."
 )
 @output_option()
 @pass_session
@@ -138,14 +138,14 @@ def audit(_: Session, limit: int, output: str) -> None:
     """
     from dataclasses import asdict
 
-    from fnbuild.cli.output import show_value, table
+    from fnbuild.cli.output import format_table, print_value
     from fnbuild.store import Store
 
     with Store.open() as store:
         rows = [asdict(row) for row in store.audit(limit)]
     if output in ("json", "yaml"):
-        show_value(rows, output)
+        print_value(rows, output)
     elif rows:
-        click.echo(table(list(rows[0]), [list(row.values()) for row in rows]))
+        click.echo(format_table(list(rows[0]), [list(row.values()) for row in rows]))
     else:
         click.echo("No changes found")

@@ -1,35 +1,137 @@
-"""`fnbuild init`: a new function's folder from the template of its kind or its task."""
+"""`fnbuild init`: create a function's folder from a template."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
 import click
 
-from fnbuild.cli import starters
+from fnbuild.cli.base_command import Command
 from fnbuild.cli.console import note, warn
-from fnbuild.cli.lazy import Command
 from fnbuild.errors import ConflictError, InputError, UsageError
 from fnbuild.spec.function_rules import MAX_NAME, NAME
 
+TASK_FOLDER = "_tasks"
+"""The folder of the parts among the templates. Names of kinds do not begin with "_"."""
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorTask:
+    """A kind of detector. `shape` is the type of its label, `network` its file for ONNX."""
+
+    shape: str
+    network: str
+
+
+TASKS = {
+    "detection": DetectorTask("rectangle", "objects"),
+    "segmentation": DetectorTask("mask", "objects"),
+    "keypoints": DetectorTask("skeleton", "points"),
+    "classification": DetectorTask("tag", "sharpness"),
+}
+
+_OPENCV = "'opencv-python-headless>=4.9,<5' 'numpy>=1.26,<3'"
+REQUIREMENTS = {
+    "opencv": _OPENCV,
+    "torch": f"'torch>=2.4,<3' {_OPENCV}",
+    "onnx": _OPENCV,
+}
+"""The requirements of each framework. OpenCV runs the ONNX networks."""
+
+_DESCRIPTIONS = {
+    ("opencv", "detection"): "Finds faces with the Haar cascade that comes with OpenCV",
+    ("opencv", "segmentation"): "Masks of what stands out by its brightness, by OpenCV",
+    ("opencv", "keypoints"): "The outermost points of what stands out by its brightness, by OpenCV",
+    ("opencv", "classification"): "Whether a picture is sharp, by OpenCV",
+}
+_KEYPOINTS = ("top", "right", "bottom", "left")
+
+
+def task_files(parts: Traversable, task: str, framework: str) -> dict[str, str | bytes]:
+    """Return relative paths and contents, with placeholders for the function's name."""
+    description = _DESCRIPTIONS.get((framework, task), f"A small network for {task} in {framework}")
+    values = {
+        "FRAMEWORK": framework,
+        "DESCRIPTION": description,
+        "REQUIREMENTS": REQUIREMENTS[framework],
+        "LABEL_SPEC": _label_spec(task, framework),
+    }
+    contents: dict[str, str | bytes] = {
+        "README.md": _fill_placeholders(_read_text(parts / "README.md"), values),
+        "function.yaml": _fill_placeholders(_read_text(parts / "function.yaml"), values),
+        "main.py": _read_text(parts / "main" / f"{task}.py"),
+        "model.py": _read_text(parts / "model" / framework / f"{task}.py"),
+    }
+    if framework == "onnx":
+        contents["model.onnx"] = (parts / "networks" / f"{TASKS[task].network}.onnx").read_bytes()
+    return contents
+
+
+def _label_spec(task: str, framework: str) -> str:
+    """Return the labels as the lines of a YAML block."""
+    shape = TASKS[task].shape
+    names = _label_names(task, framework)
+    labels: list[dict[str, object]] = [
+        {"id": number, "name": name, "type": shape} for number, name in enumerate(names)
+    ]
+    if task == "keypoints":
+        points = [{"id": i, "name": name, "type": "points"} for i, name in enumerate(_KEYPOINTS, 1)]
+        labels[0] |= {"sublabels": points, "svg": _SKELETON_SVG}
+    lines = ",\n".join(f"  {json.dumps(label)}" for label in labels)
+    return "\n".join(f"      {line}" for line in ("[", *lines.split("\n"), "]"))
+
+
+def _label_names(task: str, framework: str) -> tuple[str, ...]:
+    if task == "classification":
+        return ("sharp", "blurred")
+    return ("face",) if (framework, task) == ("opencv", "detection") else ("object",)
+
+
+def _svg_circle(number: int, x: int, y: int) -> str:
+    name = _KEYPOINTS[number - 1]
+    return (
+        f'<circle r="1.5" stroke="black" fill="#b3b3b3" cx="{x}" cy="{y}" stroke-width="0.1"'
+        f' data-type="element node" data-element-id="{number}" data-node-id="{number}"'
+        f' data-label-name="{name}"></circle>'
+    )
+
+
+_KEYPOINT_POSITIONS = ((50, 10), (90, 50), (50, 90), (10, 50))
+_SKELETON_SVG = "".join(
+    _svg_circle(number, *place) for number, place in enumerate(_KEYPOINT_POSITIONS, 1)
+)
+
+
+def _read_text(file: Traversable) -> str:
+    return file.read_text(encoding="utf-8")
+
+
+def _fill_placeholders(text: str, values: dict[str, str]) -> str:
+    for placeholder, value in values.items():
+        text = text.replace(placeholder, value)
+    return text
+
+
 # What Kubernetes takes; Nuclio, CVAT and the process platform take more.
-_EVERYWHERE = re.compile(r"[a-z0-9]([a-z0-9-]{0,51}[a-z0-9])?\Z")
-_TEXT = {".yaml", ".py", ".md", ".txt", ".json"}
+_KUBERNETES_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,51}[a-z0-9])?\Z")
+_TEXT_SUFFIXES = {".yaml", ".py", ".md", ".txt", ".json"}
 
 
 def templates() -> dict[str, Traversable]:
     """Return the folders of the templates, by kind."""
-    children = sorted(_folder().iterdir(), key=str)
+    children = sorted(_templates_folder().iterdir(), key=str)
     return {
         child.name: child for child in children if child.is_dir() and not child.name.startswith("_")
     }
 
 
-def _folder() -> Traversable:
+def _templates_folder() -> Traversable:
     return files("fnbuild.cli") / "templates"
 
 
@@ -43,12 +145,12 @@ def _folder() -> Traversable:
 )
 @click.option(
     "--task",
-    type=click.Choice(list(starters.TASKS)),
+    type=click.Choice(list(TASKS)),
     help="What a detector finds, with the model in a file of its own.",
 )
 @click.option(
     "--framework",
-    type=click.Choice(list(starters.REQUIREMENTS)),
+    type=click.Choice(list(REQUIREMENTS)),
     help="What runs the model of a task. [default: opencv]",
 )
 @click.option("--name", metavar="NAME", help="The function's name. [default: the folder's name]")
@@ -61,11 +163,11 @@ def init(
     """
     folder = directory.absolute()
     name = name or folder.name
-    _check(name)
-    words = {"FUNCTION_NAME": name, "IMAGE_NAME": _image(name)}
+    _check_name(name)
+    words = {"FUNCTION_NAME": name, "IMAGE_NAME": _image_name(name)}
     contents = {
-        path: _filled(content, words) if isinstance(content, str) else content
-        for path, content in _contents(kind, task, framework).items()
+        path: _with_names(content, words) if isinstance(content, str) else content
+        for path, content in _new_files(kind, task, framework).items()
     }
     taken = [path for path in contents if (folder / path).exists()]
     if taken:
@@ -87,7 +189,7 @@ def init(
     note(f"then: fnbuild deploy --path {directory}{project}")
 
 
-def _contents(
+def _new_files(
     kind: str | None, task: str | None, framework: str | None
 ) -> Mapping[str, str | bytes]:
     """Return the files that were asked for, by relative path."""
@@ -97,48 +199,48 @@ def _contents(
                 f"--task and --framework are for detectors, not for kind {kind}",
                 hint="leave out `--kind`",
             )
-        parts = _folder() / starters.FOLDER
-        return starters.files(parts, task or "detection", framework or "opencv")
+        parts = _templates_folder() / TASK_FOLDER
+        return task_files(parts, task or "detection", framework or "opencv")
     available = templates()
     if (kind := kind or "detector") not in available:
         raise UsageError(
             f'there is no template for kind "{kind}"', hint=f"one of: {', '.join(available)}"
         )
-    return _read(available[kind])
+    return _template_files(available[kind])
 
 
-def _check(name: str) -> None:
+def _check_name(name: str) -> None:
     if not NAME.match(name) or len(name) > MAX_NAME:
         raise UsageError(
             f'"{name}" cannot be the name of a function',
             hint=f"letters, digits, '-', '_' and '.', {MAX_NAME} at most, such as my-detector;"
             " `--name` gives another than the folder's",
         )
-    if not _EVERYWHERE.match(name):
+    if not _KUBERNETES_NAME.match(name):
         warn(
             f'Kubernetes does not take the name "{name}": there it is up to 53 lower-case letters,'
             " digits and dashes"
         )
 
 
-def _image(name: str) -> str:
+def _image_name(name: str) -> str:
     """The image of that name: lower case, one separator at a time, none at the end."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
-def _filled(text: str, words: dict[str, str]) -> str:
+def _with_names(text: str, words: dict[str, str]) -> str:
     for placeholder, word in words.items():
         text = text.replace(placeholder, word)
     return text
 
 
-def _read(folder: Traversable, prefix: str = "") -> dict[str, str]:
+def _template_files(folder: Traversable, prefix: str = "") -> dict[str, str]:
     """Relative paths and texts of a template's files."""
     found: dict[str, str] = {}
     for one in folder.iterdir():
         if one.is_dir():
             if one.name != "__pycache__":
-                found |= _read(one, f"{prefix}{one.name}/")
-        elif Path(one.name).suffix in _TEXT:
+                found |= _template_files(one, f"{prefix}{one.name}/")
+        elif Path(one.name).suffix in _TEXT_SUFFIXES:
             found[prefix + one.name] = one.read_text(encoding="utf-8")
     return dict(sorted(found.items()))

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from fnbuild.cli.deploy import ENABLE
-from fnbuild.cli.listing import reason
+from fnbuild.cli.deploy import ENABLE_HINT
+from fnbuild.cli.listing import summary_line
 from fnbuild.errors import NotReadyError, PlatformError, UsageError
 from fnbuild.platforms import Deployment
 from fnbuild.runtime.human import Lines
@@ -24,10 +24,10 @@ from fnbuild.runtime.human import Lines
 LOG_LEVEL_HEADER = "X-Nuclio-Log-Level"
 LOGS_HEADER = "X-Nuclio-Logs"
 
-_PIECE = 64 * 1024
+_CHUNK_SIZE = 64 * 1024
 
 # One call has one worker and one id: no news in each of its lines.
-_OWN = ("worker", "worker_id", "request_id")
+_HIDDEN_LOG_FIELDS = ("worker", "worker_id", "request_id")
 
 _SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -44,7 +44,7 @@ _SIGNATURES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class InvocationRequest:
     """What to send. `timeout` is in seconds."""
 
     method: str
@@ -56,7 +56,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class InvocationReply:
     """The reply to a call. `seconds` is the time from connecting to the last byte.
 
     `streamed` is the number of bytes that were passed on as they arrived and are not in `body`.
@@ -89,18 +89,18 @@ class Answer:
         return [record for record in records if isinstance(record, dict)]
 
 
-def check(function: Deployment, url: str, via: str = "any") -> None:
+def check_callable(function: Deployment, url: str, via: str = "any") -> None:
     """Raise unless the function, with this URL, is one that can be called."""
     if via in ("external-ip", "loadbalancer", "domain-name") and not function.external_urls:
         raise UsageError(f"{function.name} has no external address", hint="`--via any` takes any")
     # With some of its workers down a function is unhealthy, and answers all the same.
     if url and (function.state == "ready" or function.replicas[0]):
         return
-    why = f": {reason(function.message)}" if function.message else ""
+    why = f": {summary_line(function.message)}" if function.message else ""
     why = "" if function.state == "stopped" else why
-    remedy = _REMEDIES.get(function.state, _LOGS)
+    remedy = _REMEDIES.get(function.state, _LOGS_HINT)
     if function.state == "stopped" and function.platform != "process":
-        remedy = _REDEPLOY
+        remedy = _REDEPLOY_HINT
     if function.details.get("foreground"):
         remedy = "its log is in the terminal of that process"
     raise NotReadyError(
@@ -108,25 +108,29 @@ def check(function: Deployment, url: str, via: str = "any") -> None:
     )
 
 
-_REDEPLOY = "`fnbuild redeploy {}` starts it again"
-_LOGS = "`fnbuild logs {}` says more"
+_REDEPLOY_HINT = "`fnbuild redeploy {}` starts it again"
+_LOGS_HINT = "`fnbuild logs {}` says more"
 _REMEDIES = {
     "stopped": "`fnbuild up` starts it again",
     "imported": "it has no code here yet: `fnbuild deploy --path FOLDER`",
-    "standby": f"it is disabled; {ENABLE}",
+    "standby": f"it is disabled; {ENABLE_HINT}",
     "building": "wait until it is ready: `fnbuild get functions`",
     "scaledToZero": "it has no replicas: `fnbuild update function {} --replicas 1` runs one",
 }
 
 
-Write = Callable[[bytes], object]
+BodyWriter = Callable[[bytes], object]
 
 
-def _held(_head: Answer) -> Write | None:
+def _no_writer(_head: InvocationReply) -> BodyWriter | None:
     return None
 
 
-def send(target: str, call: Call, sink: Callable[[Answer], Write | None] = _held) -> Answer:
+def send_request(
+    target: str,
+    call: InvocationRequest,
+    sink: Callable[[InvocationReply], BodyWriter | None] = _no_writer,
+) -> InvocationReply:
     """Send one request and read the whole reply. Raises `PlatformError` if there is no reply.
 
     A body of unknown length is passed, as it arrives, to the function that `sink` returns for the
@@ -156,7 +160,7 @@ def send(target: str, call: Call, sink: Callable[[Answer], Write | None] = _held
             if connection.sock is None:
                 raise
         reply = connection.getresponse()
-        answer = Answer(
+        answer = InvocationReply(
             reply.status,
             reply.reason,
             tuple(reply.getheaders()),
@@ -165,7 +169,9 @@ def send(target: str, call: Call, sink: Callable[[Answer], Write | None] = _held
         )
         write = sink(answer) if reply.length is None else None
         answer = (
-            replace(answer, body=reply.read()) if write is None else _pass_on(reply, write, answer)
+            replace(answer, body=reply.read())
+            if write is None
+            else _stream_body(reply, write, answer)
         )
     except http.client.IncompleteRead as error:
         raise PlatformError(
@@ -193,10 +199,12 @@ class _OutputError(Exception):
         self.cause = cause
 
 
-def _pass_on(reply: http.client.HTTPResponse, write: Write, answer: Answer) -> Answer:
+def _stream_body(
+    reply: http.client.HTTPResponse, write: BodyWriter, answer: InvocationReply
+) -> InvocationReply:
     count = 0
     with reply:
-        while piece := reply.read1(_PIECE):
+        while piece := reply.read1(_CHUNK_SIZE):
             try:
                 write(piece)
             except OSError as error:
@@ -205,7 +213,7 @@ def _pass_on(reply: http.client.HTTPResponse, write: Write, answer: Answer) -> A
     return replace(answer, streamed=count)
 
 
-def content_type(body: bytes) -> str:
+def detect_content_type(body: bytes) -> str:
     """The type that the first bytes tell, without parameters (as Go's DetectContentType)."""
     start = body[:512].lstrip(b"\t\n\x0c\r ")
     for signature, name in _SIGNATURES:
@@ -217,7 +225,7 @@ def content_type(body: bytes) -> str:
     return "application/octet-stream" if binary else "text/plain"
 
 
-def looks_like_json(body: bytes) -> bool:
+def is_json_document(body: bytes) -> bool:
     """Whether the body is a JSON object or list."""
     if body.lstrip()[:1] not in (b"{", b"["):
         return False
@@ -228,8 +236,8 @@ def looks_like_json(body: bytes) -> bool:
     return True
 
 
-def log_lines(records: Iterable[dict[str, Any]]) -> Iterable[str]:
+def format_log_records(records: Iterable[dict[str, Any]]) -> Iterable[str]:
     """The records of the logs header as people read them."""
     lines = Lines(colour=True)
     for record in records:
-        yield lines.line({key: one for key, one in record.items() if key not in _OWN})
+        yield lines.line({key: one for key, one in record.items() if key not in _HIDDEN_LOG_FIELDS})

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fnbuild.cli.console import interactive, note, warn
-from fnbuild.cli.lazy import Command
-from fnbuild.cli.names import function_name
+from fnbuild.cli.base_command import Command
+from fnbuild.cli.console import is_interactive, note, warn
+from fnbuild.cli.options import complete_function_name
 from fnbuild.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fnbuild.cli.invocation import Answer, Call
-    from fnbuild.cli.picture import Asked
+    from fnbuild.cli.image_request import ImageRequest
+    from fnbuild.cli.invocation import InvocationReply, InvocationRequest
     from fnbuild.platforms import Deployment, Platform
 
 METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"]
@@ -32,7 +32,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command(cls=Command)
-@click.argument("name", required=False, shell_complete=function_name)
+@click.argument("name", required=False, shell_complete=complete_function_name)
 @click.option("--url", metavar="URL", help="Call this address instead of the function's own.")
 @click.option("-b", "--body", metavar="TEXT", help="The body. [default: stdin, when piped]")
 @click.option("-c", "--content-type", metavar="TYPE", help="The body's content type.")
@@ -101,27 +101,31 @@ def invoke(ctx: click.Context, session: Session, /, name: str | None, **flags: A
 
     _check_combination(flags)
     platform = session.connect()
-    function = _function(platform, session.namespace, name, flags["url"])
+    function = _function_to_call(platform, session.namespace, name, flags["url"])
     name = function.name or flags["url"]
-    asked = _picture(function, flags)
+    asked = _image_request(function, flags)
     with nullcontext(flags["url"]) if flags["url"] else platform.reach(function) as target:
         if not flags["url"]:
-            invocation.check(function, target, flags["via"])
-        answer = invocation.send(target, _call(flags, asked), lambda head: _sink(head, flags))
-    _tell(answer, verbose=session.verbose)
+            invocation.check_callable(function, target, flags["via"])
+        answer = invocation.send_request(
+            target, _invocation_request(flags, asked), lambda head: _stdout_writer(head, flags)
+        )
+    _print_status(answer, verbose=session.verbose)
     if answer.streamed is not None:
         if sys.stdout.isatty():
             sys.stdout.buffer.write(b"\n")
             sys.stdout.flush()
     elif not answer.ok:
-        _refused(name, answer, strict=flags["raise_on_status"] or asked is not None)
+        _handle_error_status(name, answer, strict=flags["raise_on_status"] or asked is not None)
     elif asked is None:
-        _print(answer, flags["output"])
-    elif not _print_seen(asked, answer, flags):
+        _print_body(answer, flags["output"])
+    elif not _print_image_reply(asked, answer, flags):
         ctx.exit(1)
 
 
-def _function(platform: Platform, namespace: str, name: str | None, url: str | None) -> Deployment:
+def _function_to_call(
+    platform: Platform, namespace: str, name: str | None, url: str | None
+) -> Deployment:
     """Return the function to call; without a name if only its address is known."""
     from fnbuild.errors import UsageError
     from fnbuild.platforms import Deployment
@@ -156,19 +160,24 @@ def _check_combination(flags: dict[str, Any]) -> None:
         raise UsageError("--image makes the body; it cannot go with --body")
 
 
-def _picture(function: Deployment, flags: dict[str, Any]) -> Asked | None:
+def _image_request(function: Deployment, flags: dict[str, Any]) -> ImageRequest | None:
     if flags["image"] is None:
         return None
-    from fnbuild.cli.picture import ask
+    from fnbuild.cli.image_request import build_image_request
 
-    asked = ask(function.function, flags)
+    asked = build_image_request(function.function, flags)
     for text in asked.request.notes:
         note(text)
     return asked
 
 
-def _call(flags: dict[str, Any], asked: Asked | None) -> Call:
-    from fnbuild.cli.invocation import LOG_LEVEL_HEADER, Call, content_type, looks_like_json
+def _invocation_request(flags: dict[str, Any], asked: ImageRequest | None) -> InvocationRequest:
+    from fnbuild.cli.invocation import (
+        LOG_LEVEL_HEADER,
+        InvocationRequest,
+        detect_content_type,
+        is_json_document,
+    )
     from fnbuild.cli.overrides import key_values
     from fnbuild.errors import UsageError
     from fnbuild.spec.quantities import duration
@@ -176,7 +185,7 @@ def _call(flags: dict[str, Any], asked: Asked | None) -> Call:
     headers: dict[str, str] = {}
     for text in flags["headers"]:
         headers.update(key_values("--headers", text))
-    body = asked.request.body if asked else _body(flags)
+    body = asked.request.body if asked else _request_body(flags)
     given = {key.lower() for key in headers}
     if flags["content_type"]:
         headers = {k: v for k, v in headers.items() if k.lower() != "content-type"}
@@ -184,8 +193,8 @@ def _call(flags: dict[str, Any], asked: Asked | None) -> Call:
     elif asked and "content-type" not in given:
         headers["Content-Type"] = asked.request.content_type
     elif body and "content-type" not in given:
-        headers["Content-Type"] = content_type(body)
-        if looks_like_json(body):
+        headers["Content-Type"] = detect_content_type(body)
+        if is_json_document(body):
             note(
                 "the body is JSON sent as text/plain, as nuctl does; "
                 "with -c application/json the handler gets it parsed"
@@ -197,10 +206,12 @@ def _call(flags: dict[str, Any], asked: Asked | None) -> Call:
     except ValueError as error:
         raise UsageError(f"--timeout: {error}") from error
     method = (flags["method"] or ("POST" if body else "GET")).upper()
-    return Call(method, flags["path"], body, headers, timeout, verify=not flags["skip_tls"])
+    return InvocationRequest(
+        method, flags["path"], body, headers, timeout, verify=not flags["skip_tls"]
+    )
 
 
-def _body(flags: dict[str, Any]) -> bytes | None:
+def _request_body(flags: dict[str, Any]) -> bytes | None:
     if flags["body"] is not None:
         text: str = flags["body"]
         return text.encode()
@@ -214,13 +225,13 @@ def _body(flags: dict[str, Any]) -> bytes | None:
     return None
 
 
-def _sink(head: Answer, flags: dict[str, Any]) -> Callable[[bytes], None] | None:
+def _stdout_writer(head: InvocationReply, flags: dict[str, Any]) -> Callable[[bytes], None] | None:
     """Return a function that prints a reply as it arrives; None if the whole reply is needed."""
     if flags["image"] is not None or flags["output"] != "raw":
         return None
     if flags["raise_on_status"] and not head.ok:
         return None
-    _tell_logs(head)
+    _print_logs(head)
 
     def write(piece: bytes) -> None:
         sys.stdout.buffer.write(piece)
@@ -229,21 +240,21 @@ def _sink(head: Answer, flags: dict[str, Any]) -> Callable[[bytes], None] | None
     return write
 
 
-def _tell_logs(answer: Answer) -> None:
-    from fnbuild.cli.invocation import log_lines
+def _print_logs(answer: InvocationReply) -> None:
+    from fnbuild.cli.invocation import format_log_records
 
-    for text in log_lines(answer.logs()):
+    for text in format_log_records(answer.logs()):
         note(text)
 
 
-def _tell(answer: Answer, *, verbose: bool) -> None:
+def _print_status(answer: InvocationReply, *, verbose: bool) -> None:
     from fnbuild.cli.invocation import LOGS_HEADER
 
     if answer.streamed is None:
-        _tell_logs(answer)
+        _print_logs(answer)
     colour = "green" if answer.ok else "red"
     status = click.style(f"{answer.status} {answer.reason}".rstrip(), fg=colour)
-    if verbose or interactive() or not answer.ok:
+    if verbose or is_interactive() or not answer.ok:
         size = len(answer.body) if answer.streamed is None else answer.streamed
         note(f"{status} in {answer.seconds * 1000:.0f} ms, {size} bytes")
     if verbose:
@@ -252,10 +263,10 @@ def _tell(answer: Answer, *, verbose: bool) -> None:
                 note(f"{key}: {value}")
 
 
-def _refused(name: str, answer: Answer, *, strict: bool) -> None:
+def _handle_error_status(name: str, answer: InvocationReply, *, strict: bool) -> None:
     """A reply that is no success: for a plain call it is a reply like any other, as in nuctl."""
     if not strict:
-        _print(answer, "raw")
+        _print_body(answer, "raw")
         return
     from fnbuild.errors import PlatformError
 
@@ -266,14 +277,14 @@ def _refused(name: str, answer: Answer, *, strict: bool) -> None:
     )
 
 
-def _print(answer: Answer, output: str) -> None:
+def _print_body(answer: InvocationReply, output: str) -> None:
     import json
 
-    from fnbuild.cli.output import as_flat_json
+    from fnbuild.cli.output import format_flat_json
 
     if output == "json":
         try:
-            click.echo(as_flat_json(json.loads(answer.body)))
+            click.echo(format_flat_json(json.loads(answer.body)))
             return
         except (ValueError, RecursionError):
             warn("the reply is not JSON; here it is as it came")
@@ -284,19 +295,19 @@ def _print(answer: Answer, output: str) -> None:
     stdout.flush()
 
 
-def _print_seen(asked: Asked, answer: Answer, flags: dict[str, Any]) -> bool:
+def _print_image_reply(asked: ImageRequest, answer: InvocationReply, flags: dict[str, Any]) -> bool:
     """Show what the reply holds; False when CVAT would refuse it."""
-    from fnbuild.cli import picture
-    from fnbuild.cli.output import printable
+    from fnbuild.cli import image_request
+    from fnbuild.cli.output import escape_control_characters
 
-    seen = picture.read(asked, answer.body)
+    seen = image_request.read_reply(asked, answer.body)
     for problem in seen.problems:
-        note(printable(str(problem)))
+        note(escape_control_characters(str(problem)))
     if flags["draw"] is not None:
-        picture.draw(asked, seen, flags["draw"])
-        note(f"{picture.count(seen)} drawn to {flags['draw']}")
+        image_request.draw_reply(asked, seen, flags["draw"])
+        note(f"{image_request.shape_count_text(seen)} drawn to {flags['draw']}")
     if flags["output"] == "table":
-        click.echo(picture.table(seen))
+        click.echo(image_request.shapes_table(seen))
     else:
-        _print(answer, flags["output"])
+        _print_body(answer, flags["output"])
     return not seen.violations

@@ -11,7 +11,7 @@ import click
 from fnbuild.check import cvat_model
 from fnbuild.cli import output
 from fnbuild.cli.console import note
-from fnbuild.membership import DEFAULT_PROJECT, PROJECT_LABEL, project_of
+from fnbuild.deploy.projects import DEFAULT_PROJECT, PROJECT_LABEL, project_of
 from fnbuild.platforms import Deployment, Project, Restarts, objects
 from fnbuild.spec.secrets import without_values
 from fnbuild.spec.sensitive import looks_secret
@@ -21,7 +21,7 @@ _MASK = "********"
 _SECRET_KEYS = ("password", "secret", "accesskey", "token")
 
 
-def show_functions(  # noqa: PLR0913 - one per way of showing them
+def print_functions(  # noqa: PLR0913 - one per way of showing them
     deployments: Sequence[Deployment],
     kind: str,
     *,
@@ -44,7 +44,7 @@ def show_functions(  # noqa: PLR0913 - one per way of showing them
         for deployment, value in zip(deployments, values, strict=True):
             if times := (restarts or {}).get(deployment.name):
                 value["status"]["restarts"] = asdict(times)
-        output.show_values(values, kind)
+        output.print_values(values, kind)
         return
     wide = kind == "wide"
     ports = any(deployment.http_port for deployment in deployments)
@@ -54,33 +54,33 @@ def show_functions(  # noqa: PLR0913 - one per way of showing them
     if wide:
         header += ["restarts", "labels", "internal invocation url", "external invocation urls"]
         rows = [
-            [*row, _restarts((restarts or {}).get(deployment.name)), *_wide(deployment)]
+            [*row, _restarts_text((restarts or {}).get(deployment.name)), *_wide_cells(deployment)]
             for row, deployment in zip(rows, deployments, strict=True)
         ]
-    click.echo(output.table(header, rows))
+    click.echo(output.format_table(header, rows))
     if explain:
-        _explain(deployments)
+        _print_explanations(deployments)
 
 
-def _explain(deployments: Sequence[Deployment]) -> None:
+def _print_explanations(deployments: Sequence[Deployment]) -> None:
     by_reason: dict[str, list[str]] = {}
     for deployment in deployments:
         if deployment.message and (deployment.changing or deployment.state != "building"):
-            by_reason.setdefault(reason(deployment.message), []).append(deployment.name)
+            by_reason.setdefault(summary_line(deployment.message), []).append(deployment.name)
     for deployment in deployments:
-        if words := _set_aside(deployment) or _absence(deployment):
+        if words := _cvat_defect(deployment) or _cvat_absence(deployment):
             by_reason.setdefault(f"not in CVAT's list: {words}", []).append(deployment.name)
     for text, names in by_reason.items():
         note(f"{', '.join(names)}: {text}")
 
 
-def _set_aside(deployment: Deployment) -> str:
+def _cvat_defect(deployment: Deployment) -> str:
     """Why CVAT does not show a function that is meant for it."""
     annotations = deployment.function.metadata.annotations
     return cvat_model.of_annotations(annotations).words if "type" in annotations else ""
 
 
-def _absence(deployment: Deployment) -> str:
+def _cvat_absence(deployment: Deployment) -> str:
     """Why CVAT does not show a function that nothing is wrong with."""
     function = deployment.function
     return cvat_model.absence(function.metadata.annotations, project_of(function))
@@ -96,19 +96,19 @@ def function_object(
     raw = objects.function_object(deployment)
     if not with_secrets:
         raw = without_values(raw, secrets_only=True)
-    if words := _set_aside(deployment):
+    if words := _cvat_defect(deployment):
         raw["status"]["setAside"] = words
-    if words := _absence(deployment):
+    if words := _cvat_absence(deployment):
         raw["status"]["notes"] = [f"not in CVAT's list: {words}"]
     if mask:
-        raw["spec"] = _masked(raw.get("spec", {}))
+        raw["spec"] = _mask_values(raw.get("spec", {}))
     return raw
 
 
-def show_projects(projects: Sequence[Project], kind: str) -> None:
+def print_projects(projects: Sequence[Project], kind: str) -> None:
     """Print projects in the same four ways."""
     if kind in ("json", "yaml"):
-        output.show_values([project_object(project) for project in projects], kind)
+        output.print_values([project_object(project) for project in projects], kind)
         return
     header = ["namespace", "name"] + (["description", "owner"] if kind == "wide" else [])
     rows = [
@@ -116,7 +116,7 @@ def show_projects(projects: Sequence[Project], kind: str) -> None:
         + ([project.description, project.owner] if kind == "wide" else [])
         for project in projects
     ]
-    click.echo(output.table(header, rows))
+    click.echo(output.format_table(header, rows))
 
 
 def project_object(project: Project) -> Raw:
@@ -125,7 +125,7 @@ def project_object(project: Project) -> Raw:
     return {"meta": raw["metadata"], "spec": raw["spec"]}
 
 
-def reason(message: str) -> str:
+def summary_line(message: str) -> str:
     """The one line of a message that says most: the first, but of a mere traceback the last."""
     lines = [line.strip() for line in message.strip().splitlines() if line.strip()]
     if not lines:
@@ -147,13 +147,13 @@ def _row(deployment: Deployment, *, ports: bool) -> list[object]:
     return row
 
 
-def _wide(deployment: Deployment) -> list[object]:
+def _wide_cells(deployment: Deployment) -> list[object]:
     labels = deployment.function.metadata.labels
     text = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
     return [text, ", ".join(deployment.internal_urls), ", ".join(deployment.external_urls)]
 
 
-def _restarts(times: Restarts | None) -> str:
+def _restarts_text(times: Restarts | None) -> str:
     """Return the number, and the last reason with its time in brackets."""
     if times is None:
         return "0"
@@ -161,16 +161,16 @@ def _restarts(times: Restarts | None) -> str:
     return f"{times.count} ({reason})" if reason else str(times.count)
 
 
-def _masked(value: Any) -> Any:
+def _mask_values(value: Any) -> Any:
     if isinstance(value, dict):
         if isinstance(value.get("value"), str) and looks_secret(str(value.get("name"))):
             value = {**value, "value": _MASK}
         return {
             key: _MASK
             if item and isinstance(item, str) and key.lower() in _SECRET_KEYS
-            else _masked(item)
+            else _mask_values(item)
             for key, item in value.items()
         }
     if isinstance(value, list):
-        return [_masked(item) for item in value]
+        return [_mask_values(item) for item in value]
     return value

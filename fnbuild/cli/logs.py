@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fnbuild.cli import INTERRUPTED
+from fnbuild.cli.base_command import Command
 from fnbuild.cli.console import note
-from fnbuild.cli.lazy import Command
-from fnbuild.cli.names import function_name
-from fnbuild.cli.session import Session, Whole, pass_session
+from fnbuild.cli.options import complete_function_name
+from fnbuild.cli.session import Session, WholeNumber, pass_session
 from fnbuild.runtime import human
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ _NOT_RUNNING = {
     "stopped": "is stopped: nothing runs that could write",
 }
 
-_BAD = ("error", "critical", "fatal")
+_ERROR_LEVELS = ("error", "critical", "fatal")
 
-form_option = click.option(
+log_format_option = click.option(
     "-o",
     "--output",
     type=click.Choice(["human", "json"]),
@@ -40,17 +40,17 @@ form_option = click.option(
 
 
 @click.command(cls=Command)
-@click.argument("name", shell_complete=function_name)
+@click.argument("name", shell_complete=complete_function_name)
 @click.option("-f", "--follow", is_flag=True, help="Wait for more, until Ctrl-C.")
 @click.option("--errors", is_flag=True, help="Only errors.")
 @click.option("--since", metavar="DURATION", help="Only the last while, such as 10m or 1h30m.")
-@click.option("--tail", type=Whole(min=0), metavar="N", help="Only the last N records.")
+@click.option("--tail", type=WholeNumber(min=0), metavar="N", help="Only the last N records.")
 @click.option(
     "--previous",
     is_flag=True,
     help="What the containers wrote before they were started again. Clusters only.",
 )
-@form_option
+@log_format_option
 @pass_session
 @click.pass_context
 def logs(ctx: click.Context, session: Session, /, name: str, **flags: Any) -> None:
@@ -63,9 +63,9 @@ def logs(ctx: click.Context, session: Session, /, name: str, **flags: Any) -> No
     shown = platform.deployment(session.namespace, name)
     since, errors, tail = flags["since"], flags["errors"], flags["tail"]
     records = _records(platform, session.namespace, name, flags)
-    show = writer(flags["output"])
+    show = record_formatter(flags["output"])
     silent = True
-    if flags["follow"] and (why := _why_silent(shown)):
+    if flags["follow"] and (why := _silence_reason(shown)):
         note(why)
     try:
         for record in records:
@@ -81,14 +81,14 @@ def logs(ctx: click.Context, session: Session, /, name: str, **flags: Any) -> No
         nothing = f"{name} has written nothing{asked}"
         if flags["previous"]:
             nothing = f"{name} has no earlier log: none of its containers was started again"
-        note((not flags["previous"] and _why_silent(shown)) or nothing)
+        note((not flags["previous"] and _silence_reason(shown)) or nothing)
 
 
 def _records(
     platform: Platform, namespace: str, name: str, flags: dict[str, Any]
 ) -> Iterator[LogRecord]:
     """Return the records that the flags ask for."""
-    since = time.time() - _seconds(flags["since"]) if flags["since"] else None
+    since = time.time() - _parse_since(flags["since"]) if flags["since"] else None
     errors, follow = flags["errors"], flags["follow"]
     # With a filter the last N must be counted after it.
     tail = None if errors else flags["tail"]
@@ -100,38 +100,38 @@ def _records(
         records = platform.logs(namespace, name, follow=follow, since=since, tail=tail)
     if not errors:
         return records
-    records = (record for record in records if record.level.lower() in _BAD)
+    records = (record for record in records if record.level.lower() in _ERROR_LEVELS)
     if flags["tail"] is not None and not follow:
         return iter(deque(records, flags["tail"]))
     return records
 
 
-def _why_silent(one: Deployment) -> str:
+def _silence_reason(one: Deployment) -> str:
     """Why a function writes nothing now; "" when it may."""
-    from fnbuild.cli.listing import reason
+    from fnbuild.cli.listing import summary_line
 
     if one.state in _NOT_RUNNING:
         return f"{one.name} {_NOT_RUNNING[one.state]}"
-    return f"{one.name} is {one.state}: {reason(one.message)}" if one.message else ""
+    return f"{one.name} is {one.state}: {summary_line(one.message)}" if one.message else ""
 
 
-def writer(form: str | None) -> Callable[[LogRecord], str]:
+def record_formatter(form: str | None) -> Callable[[LogRecord], str]:
     """What makes a line of a record, in the given form or the one that fits stdout."""
     form = form or ("human" if sys.stdout.isatty() else "json")
-    return _as_json if form == "json" else Lines().line
+    return _as_json if form == "json" else LogLineFormatter().line
 
 
-class Lines:
+class LogLineFormatter:
     """Log records as people read them; click takes the colours off where nobody wants them."""
 
     def __init__(self) -> None:
         self._lines = human.Lines(colour=True)
 
     def line(self, record: LogRecord) -> str:
-        return self._lines.line(_values(record))
+        return self._lines.line(_record_values(record))
 
 
-def _values(record: LogRecord) -> dict[str, Any]:
+def _record_values(record: LogRecord) -> dict[str, Any]:
     raw: dict[str, Any] = {
         "time": round(record.time * 1000, 3),
         "level": record.level,
@@ -145,10 +145,10 @@ def _values(record: LogRecord) -> dict[str, Any]:
 def _as_json(record: LogRecord) -> str:
     import json
 
-    return json.dumps(_values(record), ensure_ascii=False, default=str)
+    return json.dumps(_record_values(record), ensure_ascii=False, default=str)
 
 
-def _seconds(text: str) -> float:
+def _parse_since(text: str) -> float:
     from fnbuild.errors import UsageError
     from fnbuild.spec.quantities import duration
 

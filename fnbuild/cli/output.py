@@ -16,8 +16,8 @@ from fnbuild.spec.texts import as_yaml
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
-_NAMES = {"text": "table"}
-_COLOURS = {
+_FORMAT_ALIASES = {"text": "table"}
+_STATE_COLORS = {
     "ready": "green",
     "active": "green",
     "ok": "green",
@@ -48,76 +48,77 @@ def output_option(
         default=default,
         show_default=True,
         callback=lambda _ctx, _param, value: (
-            _NAMES.get(value, value) if "table" in choices else value
+            _FORMAT_ALIASES.get(value, value) if "table" in choices else value
         ),
         help="What to print.",
     )
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+def format_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Aligned columns; cells become one line each."""
-    cells = [[_cell(value) for value in row] for row in rows]
+    cells = [[_format_cell(value) for value in row] for row in rows]
     widths = [
         max(len(title), *(len(row[index]) for row in cells)) if cells else len(title)
         for index, title in enumerate(header)
     ]
-    lines = [_row([title.upper() for title in header], widths)]
-    lines += [_row(row, widths, colour=True) for row in cells]
+    lines = [_format_row([title.upper() for title in header], widths)]
+    lines += [_format_row(row, widths, colour=True) for row in cells]
     return "\n".join(lines)
 
 
-def as_json(value: object) -> str:
+def format_json(value: object) -> str:
     """JSON indented with tabs, as nuctl prints it."""
     return json.dumps(value, indent="\t", ensure_ascii=False)
 
 
-def as_flat_json(value: Any, indent: str = "") -> str:
+def format_flat_json(value: Any, indent: str = "") -> str:
     """JSON indented with two spaces; a list of plain values, such as points, takes one line."""
     if isinstance(value, dict) and value:
         opening, closing = "{}"
         items = [
-            f"{_json(str(key))}: {as_flat_json(one, indent + '  ')}" for key, one in value.items()
+            f"{_compact_json(str(key))}: {format_flat_json(one, indent + '  ')}"
+            for key, one in value.items()
         ]
     elif isinstance(value, list) and any(isinstance(one, dict | list) for one in value):
         opening, closing = "[]"
-        items = [as_flat_json(one, indent + "  ") for one in value]
+        items = [format_flat_json(one, indent + "  ") for one in value]
     else:
-        return _json(value)
+        return _compact_json(value)
     inside = f",\n{indent}  ".join(items)
     return f"{opening}\n{indent}  {inside}\n{indent}{closing}"
 
 
-def _json(value: object) -> str:
+def _compact_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def printable(text: str) -> str:
+def escape_control_characters(text: str) -> str:
     """The text with what would steer a terminal written out, such as `\\x1b`."""
     if text.isprintable():
         return text
-    return "".join(one if one.isprintable() else _escaped(one) for one in text)
+    return "".join(one if one.isprintable() else _escape_character(one) for one in text)
 
 
-def _escaped(letter: str) -> str:
+def _escape_character(letter: str) -> str:
     return letter.encode("unicode_escape").decode("ascii")
 
 
-def show_documents(values: Sequence[object]) -> None:
+def print_documents(values: Sequence[object]) -> None:
     """Print as YAML documents, one after the other."""
     click.echo("\n---\n".join(as_yaml(value) for value in values))
 
 
-def show_values(values: Sequence[object], output: str) -> None:
+def print_values(values: Sequence[object], output: str) -> None:
     """Print as JSON or YAML: the object itself when there is one, else the list."""
-    show_value(values[0] if len(values) == 1 else list(values), output)
+    print_value(values[0] if len(values) == 1 else list(values), output)
 
 
-def show_value(value: object, output: str) -> None:
+def print_value(value: object, output: str) -> None:
     """Print one value as JSON or YAML."""
-    click.echo(as_json(value) if output == "json" else as_yaml(value))
+    click.echo(format_json(value) if output == "json" else as_yaml(value))
 
 
-def _row(cells: Sequence[str], widths: Sequence[int], *, colour: bool = False) -> str:
+def _format_row(cells: Sequence[str], widths: Sequence[int], *, colour: bool = False) -> str:
     last = len(cells) - 1
     padded = [
         cell if index == last else cell.ljust(width)
@@ -125,12 +126,12 @@ def _row(cells: Sequence[str], widths: Sequence[int], *, colour: bool = False) -
     ]
     if colour:
         padded = [
-            click.style(text, fg=_COLOURS[cell]) if cell in _COLOURS else text
+            click.style(text, fg=_STATE_COLORS[cell]) if cell in _STATE_COLORS else text
             for cell, text in zip(cells, padded, strict=True)
         ]
     return " | ".join(padded).rstrip()
 
 
-def _cell(value: object) -> str:
+def _format_cell(value: object) -> str:
     text = "" if value is None else str(value)
-    return printable(" ".join(text.split("\n")).strip().replace("\t", " "))
+    return escape_control_characters(" ".join(text.split("\n")).strip().replace("\t", " "))

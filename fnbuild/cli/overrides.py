@@ -22,7 +22,7 @@ Flags = Mapping[str, Any]
 """Flag values by parameter name, as click gives them."""
 
 # Text and switches: what is empty or false was not given.
-_PLAIN = {
+_TEXT_FIELDS = {
     "desc": "spec.description",
     "handler": "spec.handler",
     "runtime": "spec.runtime",
@@ -47,7 +47,7 @@ _PLAIN = {
 }
 
 # Numbers: -1 was not given, 0 was.
-_NUMBERS = {
+_NUMBER_FIELDS = {
     "replicas": "spec.replicas",
     "min_replicas": "spec.minReplicas",
     "max_replicas": "spec.maxReplicas",
@@ -58,7 +58,7 @@ _NUMBERS = {
     "fsgroup": "spec.securityContext.fsGroup",
 }
 
-_OBJECTS = {
+_OBJECT_FIELDS = {
     "triggers": "spec.triggers",
     "data_bindings": "spec.dataBindings",
     "platform_config": "spec.platform",
@@ -67,14 +67,14 @@ _OBJECTS = {
     "build_code_entry_attrs": "spec.build.codeEntryAttributes",
 }
 
-_MAPS = {
+_MAP_FIELDS = {
     "labels": "metadata.labels",
     "annotations": "metadata.annotations",
     "node_selector": "spec.nodeSelector",
 }
 
 
-def overrides(flags: Flags) -> Function:
+def function_overrides(flags: Flags) -> Function:
     """What the flags set, as a function with nothing else in it. Raises `UsageError`."""
     return reader.from_raw(raw_overrides(flags), "the command line")
 
@@ -83,30 +83,34 @@ def raw_overrides(flags: Flags) -> Raw:
     """The same as plain JSON values."""
     raw: Raw = {}
     # Whole objects first: other flags set single values in them.
-    for name, place in _OBJECTS.items():
-        _put_given(raw, place, json_object(_flag(name), flags.get(name)))
-    for name, place in _PLAIN.items():
+    for name, place in _OBJECT_FIELDS.items():
+        _set_field_if_given(raw, place, json_object(_flag_name(name), flags.get(name)))
+    for name, place in _TEXT_FIELDS.items():
         if flags.get(name):
-            _put(raw, place, flags[name])
-    for name, place in _NUMBERS.items():
+            _set_field(raw, place, flags[name])
+    for name, place in _NUMBER_FIELDS.items():
         value = flags.get(name)
         if value is not None and value >= 0:
-            _put(raw, place, value)
-    for name, place in _MAPS.items():
-        _put_given(raw, place, key_values(_flag(name), flags.get(name)))
+            _set_field(raw, place, value)
+    for name, place in _MAP_FIELDS.items():
+        _set_field_if_given(raw, place, key_values(_flag_name(name), flags.get(name)))
     declared = flags.get("secret_env") or ()
-    _put_given(raw, "spec.env", environment(flags.get("env") or (), declared))
-    _declare(raw, declared)
-    _put_given(raw, "spec.build.args", arguments(flags.get("build_arg") or ()))
-    _put_given(raw, "spec.volumes", volumes(flags.get("volume") or ()))
+    _set_field_if_given(raw, "spec.env", environment_variables(flags.get("env") or (), declared))
+    _declare_secrets(raw, declared)
+    _set_field_if_given(raw, "spec.build.args", build_arguments(flags.get("build_arg") or ()))
+    _set_field_if_given(raw, "spec.volumes", volumes(flags.get("volume") or ()))
     for name, kind in (("resource_limit", "limits"), ("resource_request", "requests")):
-        _put_given(raw, f"spec.resources.{kind}", quantities(_flag(name), flags.get(name) or ()))
-    _put_given(raw, "spec.platform.attributes.allowFrom", list(flags.get("allow_from") or ()))
-    _put_given(raw, "spec.build.commands", list(flags.get("build_command") or ()))
+        _set_field_if_given(
+            raw, f"spec.resources.{kind}", quantities(_flag_name(name), flags.get(name) or ())
+        )
+    _set_field_if_given(
+        raw, "spec.platform.attributes.allowFrom", list(flags.get("allow_from") or ())
+    )
+    _set_field_if_given(raw, "spec.build.commands", list(flags.get("build_command") or ()))
     if flags.get("logger_level"):
-        _put(raw, "spec.loggerSinks", [{"level": flags["logger_level"]}])
+        _set_field(raw, "spec.loggerSinks", [{"level": flags["logger_level"]}])
     if flags.get("source"):
-        _put(raw, "spec.build.functionSourceCode", source_code(flags["source"]))
+        _set_field(raw, "spec.build.functionSourceCode", source_code(flags["source"]))
     return raw
 
 
@@ -124,7 +128,7 @@ def source_code(text: str) -> str:
     return lines
 
 
-def _declare(raw: Raw, declared: Iterable[str]) -> None:
+def _declare_secrets(raw: Raw, declared: Iterable[str]) -> None:
     """Record which variables hold secrets."""
     names = sorted({text.partition("=")[0].strip() for text in declared})
     if names:
@@ -140,35 +144,37 @@ def key_values(flag: str, text: str | None) -> dict[str, str]:
             continue
         key, equals, value = part.strip().partition("=")
         if not equals or not key:
-            raise _bad(flag, part, "key=value[,key=value...]")
+            raise _format_error(flag, part, "key=value[,key=value...]")
         result[key] = value
     return result
 
 
-def environment(pairs: Iterable[str], declared: Iterable[str] = ()) -> list[dict[str, str]]:
+def environment_variables(
+    pairs: Iterable[str], declared: Iterable[str] = ()
+) -> list[dict[str, str]]:
     """`NAME=value`; a name that is given twice keeps its last value.
 
     Of those declared to be secrets, a name alone leaves the value to the configuration.
     """
-    result = _named("--env", pairs)
+    result = _name_value_pairs("--env", pairs)
     for text in declared:
         if not text.partition("=")[0].strip() or "," in text.partition("=")[0]:
-            raise _bad("--secret-env", text, "NAME=value` or `NAME")
-    result |= _named("--secret-env", (text for text in declared if "=" in text))
+            raise _format_error("--secret-env", text, "NAME=value` or `NAME")
+    result |= _name_value_pairs("--secret-env", (text for text in declared if "=" in text))
     return [{"name": name, "value": value} for name, value in result.items()]
 
 
-def arguments(pairs: Iterable[str]) -> dict[str, str]:
+def build_arguments(pairs: Iterable[str]) -> dict[str, str]:
     """`NAME=value` of build arguments; an empty value takes the argument away."""
-    return _named("--build-arg", pairs)
+    return _name_value_pairs("--build-arg", pairs)
 
 
-def _named(flag: str, pairs: Iterable[str]) -> dict[str, str]:
+def _name_value_pairs(flag: str, pairs: Iterable[str]) -> dict[str, str]:
     result: dict[str, str] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name.strip():
-            raise _bad(flag, pair, "NAME=value")
+            raise _format_error(flag, pair, "NAME=value")
         result[name.strip()] = value
     return result
 
@@ -180,7 +186,7 @@ def volumes(pairs: Iterable[str]) -> list[Raw]:
         source, _, rest = text.partition(":")
         destination, _, mode = rest.partition(":")
         if not source or not destination.startswith("/") or mode not in ("", "ro", "rw"):
-            raise _bad("--volume", text, "source:/destination[:ro]")
+            raise _format_error("--volume", text, "source:/destination[:ro]")
         mount: Raw = {"name": f"volume-{index}", "mountPath": destination}
         if mode == "ro":
             mount["readOnly"] = True
@@ -200,8 +206,8 @@ def quantities(flag: str, pairs: Iterable[str]) -> dict[str, str]:
     result: dict[str, str] = {}
     for pair in pairs:
         name, _, value = pair.partition("=")
-        if not name or not _accepted(quantity, value):
-            raise _bad(flag, pair, "name=quantity, such as memory=2Gi or nvidia.com/gpu=1")
+        if not name or not _is_valid(quantity, value):
+            raise _format_error(flag, pair, "name=quantity, such as memory=2Gi or nvidia.com/gpu=1")
         result[name] = value
     return result
 
@@ -214,17 +220,17 @@ def json_object(flag: str, text: str | None) -> Raw:
         value = json.loads(text)
     except json.JSONDecodeError as error:
         raise UsageError(
-            f"{flag} is not JSON: {error.msg} at character {error.pos + 1}: {_short(text)}",
+            f"{flag} is not JSON: {error.msg} at character {error.pos + 1}: {_shortened(text)}",
             hint=f'write it as a JSON object in single quotes: `{flag} \'{{"key": "value"}}\'`',
         ) from error
     if not isinstance(value, dict):
         raise UsageError(
-            f"{flag} must be a JSON object, not {type(value).__name__}: {_short(text)}"
+            f"{flag} must be a JSON object, not {type(value).__name__}: {_shortened(text)}"
         )
     return value
 
 
-def _accepted(check: Callable[[str], object], value: str) -> bool:
+def _is_valid(check: Callable[[str], object], value: str) -> bool:
     try:
         check(value)
     except ValueError:
@@ -232,19 +238,19 @@ def _accepted(check: Callable[[str], object], value: str) -> bool:
     return True
 
 
-def _put(raw: Raw, place: str, value: Any) -> None:
+def _set_field(raw: Raw, place: str, value: Any) -> None:
     *parents, last = place.split(".")
     for parent in parents:
         raw = raw.setdefault(parent, {})
     raw[last] = value
 
 
-def _put_given(raw: Raw, place: str, value: Any) -> None:
+def _set_field_if_given(raw: Raw, place: str, value: Any) -> None:
     if value:
-        _put(raw, place, value)
+        _set_field(raw, place, value)
 
 
-_CAMEL = {
+_CAMEL_CASE_FLAGS = {
     "node_selector": "--nodeSelector",
     "node_name": "--nodeName",
     "priority_class_name": "--priorityClassName",
@@ -252,15 +258,15 @@ _CAMEL = {
 }
 
 
-def _flag(name: str) -> str:
-    return _CAMEL.get(name, "--" + name.replace("_", "-"))
+def _flag_name(name: str) -> str:
+    return _CAMEL_CASE_FLAGS.get(name, "--" + name.replace("_", "-"))
 
 
-def _bad(flag: str, value: str, form: str) -> UsageError:
+def _format_error(flag: str, value: str, form: str) -> UsageError:
     return UsageError(
-        f'{flag} "{_short(value)}" is not in the right form', hint=f"write `{flag} {form}`"
+        f'{flag} "{_shortened(value)}" is not in the right form', hint=f"write `{flag} {form}`"
     )
 
 
-def _short(text: str) -> str:
+def _shortened(text: str) -> str:
     return text if len(text) <= 80 else text[:77] + "..."

@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fnbuild.cli.console import interactive
+from fnbuild.cli.console import is_interactive
 
 if TYPE_CHECKING:
     from rich.text import Text
 
-SILENCE = 15.0
+SILENCE_LIMIT = 15.0
 """Seconds without output after which a line shows the elapsed time and the current step."""
 
-_REFRESHES = 4.0
+_REFRESHES_PER_SECOND = 4.0
 
 
-class Progress:
+class ProgressDisplay:
     """A context manager that is called with one short sentence whenever something begins.
 
     A line that begins with two blanks is what a build step wrote: it is seen for a moment on a
@@ -42,12 +42,14 @@ class Progress:
         self._spoke = self._began
         self._over = threading.Event()
 
-    def __enter__(self) -> Progress:
-        if interactive():
+    def __enter__(self) -> ProgressDisplay:
+        if is_interactive():
             from rich.console import Console
 
             console = Console(stderr=True, highlight=False)
-            self._status = console.status(_Clock(self), refresh_per_second=_REFRESHES)
+            self._status = console.status(
+                _StatusLine(self), refresh_per_second=_REFRESHES_PER_SECOND
+            )
             self._status.start()
         else:
             threading.Thread(target=self._tick, name="clock", daemon=True).start()
@@ -78,9 +80,9 @@ class Progress:
 
     def _tick(self) -> None:
         """Print the elapsed time after each period of silence."""
-        while not self._over.wait(max(0.05, self._spoke + SILENCE - time.monotonic())):
+        while not self._over.wait(max(0.05, self._spoke + SILENCE_LIMIT - time.monotonic())):
             with self._writing:
-                if time.monotonic() - self._spoke >= SILENCE and not self._over.is_set():
+                if time.monotonic() - self._spoke >= SILENCE_LIMIT and not self._over.is_set():
                     self._spoke = time.monotonic()
                     click.echo(f"  {self.seconds:.0f} s: {self._step}", err=True)
 
@@ -107,10 +109,10 @@ class Progress:
         return time.monotonic() - self._began
 
 
-class _Clock:
+class _StatusLine:
     """The text of the moving line, which rich asks for at every refresh."""
 
-    def __init__(self, progress: Progress):
+    def __init__(self, progress: ProgressDisplay):
         self._progress = progress
 
     def __rich__(self) -> Text:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fnbuild.cli.base_command import Command
 from fnbuild.cli.console import note, warn
-from fnbuild.cli.lazy import Command
 from fnbuild.cli.output import output_option
 from fnbuild.cli.session import Session, pass_session
 
@@ -43,12 +43,12 @@ def prune(ctx: click.Context, session: Session, /, names: tuple[str, ...], **fla
     deploys that were killed (local), Python environments and staged copies (process). Only what
     fnbuild has made is looked at.
     """
-    from fnbuild import prune as pruning
+    from fnbuild.deploy import prune as pruning
     from fnbuild.errors import FnbuildError
 
     platform = session.connect()
     request = pruning.PruneRequest(session.namespace, names, flags["registries"], flags["named"])
-    survey = pruning.find(platform, request)
+    survey = pruning.find_leftovers(platform, request)
     for text in survey.warnings:
         warn(text)
     rows, failed = [], False
@@ -56,13 +56,13 @@ def prune(ctx: click.Context, session: Session, /, names: tuple[str, ...], **fla
         outcome = "would be removed"
         if not flags["dry_run"]:
             try:
-                reason = pruning.remove(platform, leftover)
+                reason = pruning.remove_leftover(platform, leftover)
                 outcome = f"stays: {reason}" if reason else "removed"
             except FnbuildError as error:
                 failed, outcome = True, f"failed: {error.message}"
         rows.append(_row(leftover, outcome))
-    _show(rows, flags["output"])
-    _summarize(rows, survey.only_named, dry_run=flags["dry_run"])
+    _print_rows(rows, flags["output"])
+    _print_summary(rows, survey.only_named, dry_run=flags["dry_run"])
     if failed:
         ctx.exit(1)
 
@@ -78,21 +78,21 @@ def _row(leftover: Leftover, outcome: str) -> Raw:
     }
 
 
-def _show(rows: list[Raw], output: str) -> None:
+def _print_rows(rows: list[Raw], output: str) -> None:
     from fnbuild.builder.image.size_report import format_size
-    from fnbuild.cli.output import show_value, table
+    from fnbuild.cli.output import format_table, print_value
 
     if output in ("json", "yaml"):
-        show_value(rows, output)
+        print_value(rows, output)
     elif rows:
         header = ["kind", "name", "size", "outcome"]
         if output == "wide":
             header[2:2] = ["function", "reason"]
         cells = [{**row, "size": format_size(row["size"]) if row["size"] else ""} for row in rows]
-        click.echo(table(header, [[row[key] for key in header] for row in cells]))
+        click.echo(format_table(header, [[row[key] for key in header] for row in cells]))
 
 
-def _summarize(rows: list[Raw], only_named: int, *, dry_run: bool) -> None:
+def _print_summary(rows: list[Raw], only_named: int, *, dry_run: bool) -> None:
     """Print on stderr how much was removed, and what else could be."""
     from fnbuild.builder.image.size_report import format_size
 

@@ -1,4 +1,7 @@
-"""`fnbuild redeploy` (nuctl: `beta redeploy`): start stored functions again."""
+"""`fnbuild update function` and `fnbuild redeploy`: run functions from their recorded code.
+
+`redeploy` is `beta redeploy` in nuctl.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +10,36 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fnbuild.cli.base_command import Command, CommandEntry, LazyGroup, is_switched_off
 from fnbuild.cli.console import note
-from fnbuild.cli.flags import force_conflicts_flag
-from fnbuild.cli.lazy import Command, Entry, LazyGroup
-from fnbuild.cli.names import function_name
+from fnbuild.cli.deploy import hinting_at_running_revision, print_deployment, report_deployment
+from fnbuild.cli.deploy_request import plan_options
+from fnbuild.cli.options import (
+    build_options,
+    complete_function_name,
+    configuration_options,
+    force_conflicts_option,
+    keep_failed_option,
+)
+from fnbuild.cli.output import output_option
 from fnbuild.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
     from fnbuild.platforms import Deployment, Platform
 
-_ENTRIES = {"redeploy": Entry("fnbuild.cli.redeploy:redeploy", "Deploy stored functions again.")}
+
+_BETA_COMMANDS = {
+    "redeploy": CommandEntry("fnbuild.cli.redeploy:redeploy", "Deploy stored functions again.")
+}
 
 
-@click.group(cls=LazyGroup, entries=_ENTRIES)
+@click.group(cls=LazyGroup, entries=_BETA_COMMANDS)
 def beta() -> None:
     """nuctl's beta commands."""
 
 
 @click.command(cls=Command)
-@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=function_name)
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_function_name)
 @click.option("--imported-only", is_flag=True, help="Only functions in state imported.")
 @click.option("--exclude-projects", multiple=True, metavar="NAME", help="Leave a project out.")
 @click.option("--exclude-functions", multiple=True, metavar="NAME", help="Leave a function out.")
@@ -38,7 +52,7 @@ def beta() -> None:
     show_default=True,
     help="Where the report goes.",
 )
-@force_conflicts_flag
+@force_conflicts_option
 @click.option("--api-url", metavar="URL", hidden=True)
 @click.option("-w", "--wait", is_flag=True, hidden=True, expose_value=False)
 @click.option("--wait-timeout", metavar="DURATION", hidden=True, expose_value=False)
@@ -46,13 +60,13 @@ def beta() -> None:
 @click.pass_context
 def redeploy(ctx: click.Context, session: Session, /, names: tuple[str, ...], **flags: Any) -> None:
     """Start functions again from their recorded code: those named, or all of the namespace."""
-    from fnbuild.cli.deploy import ENABLE
-    from fnbuild.cli.outcomes import each, finish
+    from fnbuild.cli.batch import finish_batch, run_batch
+    from fnbuild.cli.deploy import ENABLE_HINT
 
     if flags["api_url"]:
         note("--api-url is not used: the platform is asked directly")
     platform = session.connect()
-    chosen = _choose(platform, session.namespace, names, flags)
+    chosen = _choose_functions(platform, session.namespace, names, flags)
     if not chosen:
         note("no functions to redeploy")
 
@@ -64,23 +78,23 @@ def redeploy(ctx: click.Context, session: Session, /, names: tuple[str, ...], **
             note(f"warning: {name}: {text}")
         note(f"{name} is {made.state}")
         if made.state == "standby":
-            note(f"it is disabled; {ENABLE.format(name)}")
+            note(f"it is disabled; {ENABLE_HINT.format(name)}")
 
-    outcomes = each(chosen, one, session.concurrency)
+    outcomes = run_batch(chosen, one, session.concurrency)
     failures = {name: one.failure for name, one in zip(chosen, outcomes, strict=True)}
-    finish(ctx, failures, flags["report_file_path"] if flags["save_report"] else None)
+    finish_batch(ctx, failures, flags["report_file_path"] if flags["save_report"] else None)
 
 
-def _choose(
+def _choose_functions(
     platform: Platform, namespace: str, names: tuple[str, ...], flags: dict[str, Any]
 ) -> list[str]:
     if names:
         return [platform.deployment(namespace, name).name for name in names]
-    return [one.name for one in platform.deployments(namespace) if _wanted(one, flags)]
+    return [one.name for one in platform.deployments(namespace) if _is_selected(one, flags)]
 
 
-def _wanted(one: Deployment, flags: dict[str, Any]) -> bool:
-    from fnbuild.membership import PROJECT_LABEL
+def _is_selected(one: Deployment, flags: dict[str, Any]) -> bool:
+    from fnbuild.deploy.projects import PROJECT_LABEL
 
     spec = one.function.spec
     return not (
@@ -90,3 +104,52 @@ def _wanted(one: Deployment, flags: dict[str, Any]) -> bool:
         or (flags["exclude_functions_with_gpu"] and "nvidia.com/gpu" in spec.resources.limits)
         or (spec.disable and not flags["imported_only"])
     )
+
+
+_UPDATE_COMMANDS = {
+    "function": CommandEntry(
+        "fnbuild.cli.redeploy:update_function", "Update a function.", ("functions", "fu", "fn")
+    )
+}
+
+
+@click.group(cls=LazyGroup, entries=_UPDATE_COMMANDS)
+def update() -> None:
+    """Update a deployed function without its folder."""
+
+
+@click.command(cls=Command)
+@click.argument("name", shell_complete=complete_function_name)
+@output_option("name", "url")
+@keep_failed_option
+@force_conflicts_option
+@build_options
+@configuration_options
+@pass_session
+@click.pass_context
+def update_function(
+    ctx: click.Context, session: Session, /, name: str, output: str, **flags: Any
+) -> None:
+    """Redeploy a function from its recorded code, with the flags joined to its configuration.
+
+    A function that is disabled runs again with `--disable=false`.
+    """
+    from fnbuild.cli.overrides import function_overrides
+    from fnbuild.cli.progress import ProgressDisplay
+    from fnbuild.deploy import pipeline
+
+    request = pipeline.DeployRequest(
+        name=name,
+        namespace=session.namespace,
+        overrides=function_overrides(flags),
+        enabled=is_switched_off(ctx, "disable"),
+        options=plan_options(flags),
+    )
+    platform = session.connect()
+    with (
+        ProgressDisplay() as progress,
+        hinting_at_running_revision(platform, session.namespace, name),
+    ):
+        made = pipeline.update(platform, request, progress)
+    report_deployment(made, progress.seconds)
+    print_deployment(made, output)

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fnbuild.cli.base_command import Command
 from fnbuild.cli.console import note, warn
-from fnbuild.cli.flags import variant_flag
-from fnbuild.cli.lazy import Command
-from fnbuild.cli.logs import form_option, writer
-from fnbuild.cli.session import Session, Whole, pass_session
+from fnbuild.cli.logs import log_format_option, record_formatter
+from fnbuild.cli.options import variant_option
+from fnbuild.cli.session import Session, WholeNumber, pass_session
 
 if TYPE_CHECKING:
-    from fnbuild.cli.foreground import Foreground, Setting
-    from fnbuild.cli.redraw import Redraw
-    from fnbuild.deploy import DeployRequest
+    from fnbuild.cli.foreground import ForegroundConfig, ForegroundProcessor
+    from fnbuild.cli.image_request import ReplyPreview
+    from fnbuild.deploy.pipeline import DeployRequest
     from fnbuild.spec.reader import Loaded
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -30,17 +30,17 @@ _ENVIRONMENT_FILES = ("requirements.txt",)
 @click.option(
     "-f", "--file", "config_file", type=click.Path(path_type=Path), help="Configuration file."
 )
-@variant_flag
+@variant_option
 @click.option("--watch", is_flag=True, help="Load changes while it runs.")
 @click.option(
-    "--port", type=Whole(0, 65535), default=0, help="Port. [default: the file's, or free]"
+    "--port", type=WholeNumber(0, 65535), default=0, help="Port. [default: the file's, or free]"
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("-e", "--env", multiple=True, metavar="NAME=VALUE", help="Variable. Repeatable.")
 @click.option("--triggers", metavar="JSON", help="Triggers by name; their values win.")
 @click.option("--image", type=_FILE, help="Send this picture as CVAT would, after every change.")
 @click.option("--draw", type=_FILE, metavar="OUT", help="Draw the reply over the picture.")
-@form_option
+@log_format_option
 @pass_session
 def run(session: Session, /, folder: Path | None, **flags: Any) -> None:
     """Run a function here until Ctrl-C, from its folder (the current one when none is named).
@@ -55,55 +55,57 @@ def run(session: Session, /, folder: Path | None, **flags: Any) -> None:
     """
     from fnbuild.builder import environment
     from fnbuild.cli import foreground
-    from fnbuild.cli.overrides import overrides
-    from fnbuild.cli.redraw import redraw_of
-    from fnbuild.deploy import DeployRequest
+    from fnbuild.cli.image_request import reply_preview
+    from fnbuild.cli.overrides import function_overrides
+    from fnbuild.deploy.pipeline import DeployRequest
 
-    redraw = redraw_of(flags["image"], flags["draw"])
+    redraw = reply_preview(flags["image"], flags["draw"])
     request = DeployRequest(
         path=folder or flags["path"] or Path(),
         config_file=flags["config_file"],
         namespace=session.namespace,
         # Here --image is a picture, and not the name of the function's image.
-        overrides=overrides({**flags, "image": None}),
+        overrides=function_overrides({**flags, "image": None}),
         variant=flags["variant"],
     )
     # Nothing records which environment it runs in.
     with environment.keep_environments():
-        loaded, setting = _read(request)
-        write = writer(flags["output"])
-        with foreground.Foreground(setting, flags["host"], flags["port"], write) as processor:
-            running = _Running(processor, request, loaded, redraw)
+        loaded, setting = _read_function(request)
+        write = record_formatter(flags["output"])
+        with foreground.ForegroundProcessor(
+            setting, flags["host"], flags["port"], write
+        ) as processor:
+            running = _ForegroundRun(processor, request, loaded, redraw)
             try:
                 running.serve(watch=flags["watch"] or redraw is not None)
             except KeyboardInterrupt:
                 note("stopping")
 
 
-class _Running:
+class _ForegroundRun:
     """A running function and the folder that it was loaded from."""
 
     def __init__(
         self,
-        processor: Foreground,
+        processor: ForegroundProcessor,
         request: DeployRequest,
         loaded: Loaded,
-        redraw: Redraw | None,
+        redraw: ReplyPreview | None,
     ):
         self._processor = processor
         self._request = request
         self._loaded = loaded
         self._redraw = redraw
-        self._source = _text(entry_module(loaded))
+        self._source = _read_source(entry_module(loaded))
 
     def serve(self, *, watch: bool) -> None:
         """Start the processor, and load changes until it ends."""
-        from fnbuild.cli.failure import tell
-        from fnbuild.cli.watching import PERIOD, Watcher
+        from fnbuild.cli.console import print_error
+        from fnbuild.cli.watch import POLL_INTERVAL, FolderWatcher
         from fnbuild.errors import FnbuildError, PlatformError
 
         processor = self._processor
-        watcher = Watcher(self._loaded.folder) if watch else None
+        watcher = FolderWatcher(self._loaded.folder) if watch else None
         processor.start()
         try:
             self._say_ready()
@@ -111,10 +113,10 @@ class _Running:
         except FnbuildError as error:
             if watcher is None:
                 raise
-            tell(error)
+            print_error(error)
             note("waiting for a change")
         while processor.ended is None or watcher:
-            time.sleep(PERIOD)
+            time.sleep(POLL_INTERVAL)
             changed = watcher.changed() if watcher else set()
             if self._redraw is not None:
                 changed = self._redraw.without_drawing(changed)
@@ -124,7 +126,7 @@ class _Running:
                 self._load(changed)
                 self._draw()
             except FnbuildError as error:
-                tell(error)
+                print_error(error)
         raise PlatformError(f"the processor ended with exit status {processor.ended}")
 
     def _load(self, changed: set[Path]) -> None:
@@ -132,13 +134,13 @@ class _Running:
         loaded, processor = self._loaded, self._processor
         names = ", ".join(sorted(str(path.relative_to(loaded.folder)) for path in changed)[:3])
         configuring = {loaded.config_path, *(loaded.folder / name for name in _ENVIRONMENT_FILES)}
-        source = _text(entry_module(loaded))
+        source = _read_source(entry_module(loaded))
         if processor.ended is not None or changed & {*configuring, loaded.source_file}:
-            fresh, setting = _read(self._request)
+            fresh, setting = _read_function(self._request)
             same = (setting, fresh.text) == (processor.setting, loaded.text)
             if processor.ended is not None or not same:
                 note(f"changed: {names}")
-                source = _text(entry_module(fresh))
+                source = _read_source(entry_module(fresh))
                 processor.replace(setting)
                 self._loaded = fresh
                 self._say_ready()
@@ -151,10 +153,10 @@ class _Running:
             self._reload(changed, source)
 
     def _reload(self, changed: set[Path], source: str) -> None:
-        from fnbuild.cli.reloading import keeps_the_model
+        from fnbuild.cli.watch import can_keep_model
 
         only_module = changed == {entry_module(self._loaded)}
-        keeps = only_module and keeps_the_model(self._source, source)
+        keeps = only_module and can_keep_model(self._source, source)
         seconds = self._processor.reload(restart=not keeps)
         self._source = source
         if keeps:
@@ -173,7 +175,7 @@ class _Running:
             self._redraw.draw(self._loaded.function, self._processor.url)
 
 
-def _text(path: Path) -> str:
+def _read_source(path: Path) -> str:
     """Return the source of a module, or "" if it cannot be read."""
     try:
         return path.read_text()
@@ -191,16 +193,16 @@ def entry_module(loaded: Loaded) -> Path:
     return package if package.is_file() else path.with_suffix(".py")
 
 
-def _read(request: DeployRequest) -> tuple[Loaded, Setting]:
-    from fnbuild import deploy as pipeline
+def _read_function(request: DeployRequest) -> tuple[Loaded, ForegroundConfig]:
     from fnbuild.cli import foreground
-    from fnbuild.cli.progress import Progress
+    from fnbuild.cli.progress import ProgressDisplay
+    from fnbuild.deploy import pipeline
 
     prepared = pipeline.prepare(request)
     if prepared.report.warnings:
         note(prepared.report.render())
-    with Progress() as progress:
-        setting = foreground.prepare(prepared.loaded, progress)
+    with ProgressDisplay() as progress:
+        setting = foreground.prepare_processor(prepared.loaded, progress)
     for text in setting.warnings:
         warn(text)
     return prepared.loaded, setting

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fnbuild.cli import typed
+from fnbuild.cli import console
 from fnbuild.cli.console import note
 
 if TYPE_CHECKING:
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 DEFAULT_NAMESPACE = "nuclio"
 DEFAULT_PLATFORM = "process"
-_OF_PLACES = ("platform", "given_namespace")
-_IN_CLUSTERS = ("kube", "kubernetes")
+_LOCATING_OPTIONS = ("platform", "given_namespace")
+_CLUSTER_PLATFORMS = ("kube", "kubernetes")
 
 
-class Whole(click.IntRange):
+class WholeNumber(click.IntRange):
     """A whole number; click's own name for it is "integer range", which errors then say."""
 
     name = "integer"
@@ -49,7 +49,7 @@ class Session:
 
     def connect(self) -> Platform:
         """The chosen platform. With `auto`, says on stderr what was chosen and why."""
-        from fnbuild.deploy import choose_platform
+        from fnbuild.deploy.pipeline import choose_platform
 
         platform, reason = choose_platform(self.platform)
         if self.platform == "auto":
@@ -64,44 +64,44 @@ class Session:
             return self.given_namespace
         if self.platform == "auto":
             self.connect()
-        if self.platform in _IN_CLUSTERS:
+        if self.platform in _CLUSTER_PLATFORMS:
             from fnbuild.platforms.cluster.connection import default_namespace
 
             return default_namespace() or DEFAULT_NAMESPACE
         return DEFAULT_NAMESPACE
 
 
-def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+def _store_option(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     if value is not None and param.name:
         setattr(ctx.ensure_object(Session), param.name, value)
-        if param.name in _OF_PLACES:
-            typed.remember(param.opts[0], value)
+        if param.name in _LOCATING_OPTIONS:
+            console.record_global_option(param.opts[0], value)
 
 
-def _set(variable: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+def _store_variable(variable: str) -> Callable[[click.Context, click.Parameter, Any], None]:
     """Hand a value to whoever connects to a cluster, as its environment variable."""
 
     def remember(_: click.Context, param: click.Parameter, value: Any) -> None:
         if value is not None:
             os.environ[variable] = value
-            typed.remember(param.opts[0], value)
+            console.record_global_option(param.opts[0], value)
 
     return remember
 
 
-def _shared(*names: str, **attributes: Any) -> click.Option:
-    attributes = {"callback": _remember, **attributes}
+def _global_option(*names: str, **attributes: Any) -> click.Option:
+    attributes = {"callback": _store_option, **attributes}
     return click.Option(list(names), default=None, expose_value=False, **attributes)
 
 
 GLOBAL_OPTIONS: tuple[click.Option, ...] = (
-    _shared(
+    _global_option(
         "--platform",
         metavar="NAME",
         help="Where functions run: process, local (docker), kube, nuclio or auto. "
         "[default: process; env: FNBUILD_PLATFORM, NUCTL_PLATFORM]",
     ),
-    _shared(
+    _global_option(
         "-n",
         "--namespace",
         "given_namespace",
@@ -109,20 +109,20 @@ GLOBAL_OPTIONS: tuple[click.Option, ...] = (
         help="Namespace of functions and projects. "
         "[default: in a cluster the context's, else nuclio; env: NUCTL_NAMESPACE]",
     ),
-    _shared(
+    _global_option(
         "-k",
         "--kubeconfig",
         metavar="FILE",
-        callback=_set("KUBECONFIG"),
+        callback=_store_variable("KUBECONFIG"),
         help="Kubeconfig file of the cluster. [default: ~/.kube/config; env: KUBECONFIG]",
     ),
-    _shared(
+    _global_option(
         "--context",
         metavar="NAME",
-        callback=_set("FNBUILD_CONTEXT"),
+        callback=_store_variable("FNBUILD_CONTEXT"),
         help="Context of the kubeconfig file. [default: its current one; env: FNBUILD_CONTEXT]",
     ),
-    _shared(
+    _global_option(
         "-v",
         "--verbose",
         "--debug",
@@ -130,13 +130,13 @@ GLOBAL_OPTIONS: tuple[click.Option, ...] = (
         help="Show a reply's status and headers (invoke), what build steps write (build, deploy), "
         "and the traceback of an internal error.",
     ),
-    _shared(
+    _global_option(
         "--concurrency",
-        type=Whole(min=1),
+        type=WholeNumber(min=1),
         metavar="N",
         help="How many functions at a time, where a command handles many.",
     ),
-    _shared(
+    _global_option(
         "--mask-sensitive-fields", is_flag=True, help="Mask passwords and secrets in what is shown."
     ),
 )

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fnbuild.cli.base_command import Command
 from fnbuild.cli.console import note
-from fnbuild.cli.flags import file_flag, variant_flag
-from fnbuild.cli.lazy import Command
+from fnbuild.cli.options import file_option, variant_option
 
 if TYPE_CHECKING:
     from fnbuild.spec.report import Format
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--fix", is_flag=True, help="Mend what can be mended without asking.")
 @click.option("--strict", is_flag=True, help="Unknown keys are errors.")
-@file_flag
-@variant_flag
+@file_option
+@variant_option
 @click.option(
     "-o",
     "--output",
@@ -53,7 +53,7 @@ def validate(
             for target in _targets(place, config_file)
         ]
         if fix:
-            _fix(
+            _fix_files(
                 [config or path for path, config in targets],
                 [path for path, place in zip(paths, places, strict=True) if place != Path(path)],
             )
@@ -64,11 +64,11 @@ def validate(
     if text:
         click.echo(text)
     errors = sum(len(report.errors) for report in reports)
-    warnings = _count(sum(len(report.warnings) for report in reports), "warning")
+    warnings = _count_text(sum(len(report.warnings) for report in reports), "warning")
     checked = {path for path, _ in targets}
     variants = len({path if path.is_dir() else path.parent for path in checked}) < len(checked)
-    count = _count(len(targets), "configuration" if variants else "function")
-    note(f"{count}: {_count(errors, 'error')}, {warnings}")
+    count = _count_text(len(targets), "configuration" if variants else "function")
+    note(f"{count}: {_count_text(errors, 'error')}, {warnings}")
     if errors:
         ctx.exit(1)
 
@@ -78,21 +78,21 @@ def _targets(place: Path, named: Path | None) -> list[tuple[Path, Path | None]]:
 
     A name that is not in the folder itself selects the files of that name below it.
     """
-    from fnbuild.cli.folders import configurations, configurations_of
+    from fnbuild.cli.discovery import configurations_of, find_configurations
 
     if named is None:
         return [(path, None) for path in configurations_of(place)]
     below: list[Path] = []
     if place.is_dir() and not (place / named).is_file() and len(named.parts) == 1:
-        below = configurations(place, (str(named),))
-    return [(path, None) for path in below] or [(place, _in(place, named))]
+        below = find_configurations(place, (str(named),))
+    return [(path, None) for path in below] or [(place, _config_path(place, named))]
 
 
-def _in(place: Path, named: Path) -> Path:
+def _config_path(place: Path, named: Path) -> Path:
     return place / named if (place / named).is_file() else named
 
 
-def _fix(paths: list[Path], packed: list[str]) -> None:
+def _fix_files(paths: list[Path], packed: list[str]) -> None:
     from fnbuild.errors import UsageError
     from fnbuild.spec.fix import fix
 
@@ -103,5 +103,5 @@ def _fix(paths: list[Path], packed: list[str]) -> None:
             note(f"fixed {change}")
 
 
-def _count(number: int, word: str) -> str:
+def _count_text(number: int, word: str) -> str:
     return f"{number} {word}" + ("" if number == 1 else "s")

@@ -12,8 +12,8 @@ from starlette.requests import Request
 from fnbuild.dashboard.answers import json_body, whole_body
 from fnbuild.dashboard.endpoints import services_of
 from fnbuild.dashboard.functions import NAMESPACE, PROJECT
+from fnbuild.deploy.projects import PROJECT_LABEL
 from fnbuild.errors import UsageError
-from fnbuild.membership import PROJECT_LABEL
 from fnbuild.spec import import_rules
 from fnbuild.spec.locate import NAMES
 from fnbuild.spec.quantities import duration

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 from anyio import to_thread
 
-from fnbuild import code_export
 from fnbuild.dashboard import objects
 from fnbuild.dashboard.inventory import Inventory
 from fnbuild.dashboard.listed import Listed
 from fnbuild.dashboard.objects import ExportOptions
+from fnbuild.deploy import exports
 from fnbuild.errors import FnbuildError
 from fnbuild.spec.types import Raw
 
@@ -51,7 +51,7 @@ def _export(inventory: Inventory, listed: Sequence[Listed], options: ExportOptio
             deployment = replace(deployment, function=platform.with_secrets(deployment))
         function = deployment.function
         try:
-            code = code_export.code_of(platform, deployment)
+            code = exports.export_code(platform, deployment)
         except FnbuildError as error:
             missing.append(f"the code of {each.name} is not in the export: {error.message}")
         else:

@@ -21,8 +21,8 @@ from fnbuild.dashboard.listed import Listed
 from fnbuild.dashboard.operations import Operations
 from fnbuild.dashboard.presence import INTERVAL, Candidate, Presence
 from fnbuild.dashboard.settings import Settings
+from fnbuild.deploy.projects import project_of
 from fnbuild.errors import FnbuildError, NotFoundError
-from fnbuild.membership import project_of
 from fnbuild.platforms import Deployment, Platform
 
 AGE = 1.0

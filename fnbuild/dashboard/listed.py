@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from fnbuild.check import cvat_model
 from fnbuild.dashboard.operation import Operation, status_of
-from fnbuild.membership import project_of
+from fnbuild.deploy.projects import project_of
 from fnbuild.platforms import Deployment, State
 
 

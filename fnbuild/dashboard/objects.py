@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fnbuild.dashboard.listed import Listed
-from fnbuild.deploy import export
-from fnbuild.membership import PROJECT_LABEL, project_of
+from fnbuild.deploy.pipeline import export_configuration
+from fnbuild.deploy.projects import PROJECT_LABEL, project_of
 from fnbuild.platforms import State, objects
 from fnbuild.platforms.settings import gpu_limit
 from fnbuild.spec.secrets import for_readers, hidden, hiding, without_values
@@ -111,7 +111,7 @@ def exported(listed: Listed, options: ExportOptions) -> Raw:
     """Metadata and spec as nuctl exports them, to be imported elsewhere."""
     deployment = listed.deployment
     image = str(deployment.details.get("pinned") or deployment.details.get("image") or "")
-    raw = export(
+    raw = export_configuration(
         deployment.function,
         state=deployment.state,
         image=image,

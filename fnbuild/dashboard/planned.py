@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from fnbuild import artifacts, membership
-from fnbuild import deploy as pipeline
 from fnbuild.dashboard.bodies import Body
 from fnbuild.dashboard.secrets import with_stored
 from fnbuild.dashboard.services import Services
 from fnbuild.dashboard.sources import LIBRARY, Kind, Source, kind_of
-from fnbuild.deploy import DeployRequest, Prepared
+from fnbuild.deploy import artifacts, pipeline, projects
+from fnbuild.deploy.pipeline import DeployRequest, PreparedFunction
+from fnbuild.deploy.projects import DEFAULT_PROJECT, project_of
 from fnbuild.errors import (
     ConfigError,
     ConflictError,
@@ -24,7 +24,6 @@ from fnbuild.errors import (
     Report,
     UsageError,
 )
-from fnbuild.membership import DEFAULT_PROJECT, project_of
 from fnbuild.platforms import Deployment, Platform, Progress
 from fnbuild.spec import import_rules
 from fnbuild.spec.function_rules import RESERVED_NAMES
@@ -58,7 +57,7 @@ def deploy(services: Services, platform: Platform, body: Body) -> Change:
     function = with_stored(body.function, _shown_before(services, body.function, current))
     metadata = msgspec.structs.replace(function.metadata, resource_version="")
     function = msgspec.structs.replace(function, metadata=metadata)
-    refuse_missing_project(services, platform, membership.settled(function, current))
+    refuse_missing_project(services, platform, projects.with_project_label(function, current))
     if metadata.annotations.get(SKIP_DEPLOY, "").lower() == "true":
         return _import(platform, function, current)
     kind = _kind(function, current, body)
@@ -79,10 +78,12 @@ def deploy(services: Services, platform: Platform, body: Body) -> Change:
     with opened(request) as known:
         prepared = pipeline.prepare(known)
         if prepared.image and platform.runs == "folder":
-            artifacts.planned(prepared.loaded, artifacts.given(prepared.image, current), platform)
+            artifacts.planned_artifact(
+                prepared.loaded, artifacts.prebuilt(prepared.image, current), platform
+            )
     if not metadata.name:
         refuse_existing(services, platform, prepared.function)
-    wanted = membership.settled(prepared.function, current)
+    wanted = projects.with_project_label(prepared.function, current)
     if kind == "recorded" and current is not None:
         return Change(
             _action(current.function, wanted),
@@ -176,10 +177,10 @@ def _import(platform: Platform, function: Function, current: Deployment | None) 
         )
     # What may be repaired has been, where the request asks for it.
     import_rules.check(function, "the import", autofix=False)
-    function = membership.settled(function, current)
+    function = projects.with_project_label(function, current)
 
     def work(progress: Progress) -> Deployment:
-        membership.enter(platform, function, current, progress)
+        projects.ensure_project(platform, function, current, progress)
         return platform.store_imported(function)
 
     return Change("import", function, work)
@@ -207,7 +208,7 @@ def _over_recorded(function: Function, current: Deployment) -> Function:
 
 
 def _recorded(
-    platform: Platform, current: Deployment, function: Function, prepared: Prepared
+    platform: Platform, current: Deployment, function: Function, prepared: PreparedFunction
 ) -> Callable[[Progress], Deployment]:
     def work(progress: Progress) -> Deployment:
         # The code stays where it is recorded.
@@ -218,7 +219,7 @@ def _recorded(
 
 
 def _deployed(
-    source: Source, request: DeployRequest, prepared: Prepared
+    source: Source, request: DeployRequest, prepared: PreparedFunction
 ) -> Callable[[Progress], Deployment]:
     # A name that stood in the code's own configuration is the one that was looked at.
     request = replace(request, name=prepared.function.metadata.name)
@@ -231,7 +232,7 @@ def _deployed(
     return work
 
 
-def _tell(prepared: Prepared, progress: Progress, *, unseen: str = "") -> None:
+def _tell(prepared: PreparedFunction, progress: Progress, *, unseen: str = "") -> None:
     """What was found, but for the rule of what nobody has looked at."""
     for one in prepared.report.warnings:
         if one.rule != unseen:

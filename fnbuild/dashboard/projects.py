@@ -26,6 +26,7 @@ from fnbuild.dashboard.listed import Listed
 from fnbuild.dashboard.namespaces import check_namespace, named_in
 from fnbuild.dashboard.objects import ExportOptions
 from fnbuild.dashboard.services import Services
+from fnbuild.deploy.projects import DEFAULT_PROJECT
 from fnbuild.errors import (
     ConflictError,
     FnbuildError,
@@ -33,7 +34,6 @@ from fnbuild.errors import (
     PreconditionError,
     UsageError,
 )
-from fnbuild.membership import DEFAULT_PROJECT
 from fnbuild.platforms import Platform, Project, objects
 from fnbuild.spec.types import Raw
 

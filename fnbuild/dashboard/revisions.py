@@ -10,7 +10,6 @@ import anyio.to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fnbuild import difference
 from fnbuild.builder.staging import FileTree, scan_folder
 from fnbuild.dashboard.answers import json_body, json_response
 from fnbuild.dashboard.bodies import WAIT, is_set
@@ -20,6 +19,7 @@ from fnbuild.dashboard.guard import is_writer
 from fnbuild.dashboard.listed import Listed
 from fnbuild.dashboard.objects import redacted, without_secret_values
 from fnbuild.dashboard.operation import refuse_changing
+from fnbuild.deploy import diff
 from fnbuild.errors import NotFoundError, UsageError
 from fnbuild.platforms import Platform, Revision
 from fnbuild.spec.locate import NAMES
@@ -143,12 +143,12 @@ def _difference(
     before, after = (_code(platform, listed, one.number) for one in (old, new))
     code = None
     if before is not None and after is not None:
-        code = difference.of_code(before, after, sides)
+        code = diff.diff_code(before, after, sides)
     shown = [_shown(one.function, values=values, code=code is None) for one in (old, new)]
     return {
         "from": old.number,
         "to": new.number,
-        "configuration": difference.of_values(NAMES[0], shown[0], shown[1], sides),
+        "configuration": diff.diff_values(NAMES[0], shown[0], shown[1], sides),
         "code": code,
     }
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from fnbuild import deploy as pipeline
 from fnbuild.dashboard.planned import Change
+from fnbuild.deploy import pipeline
 from fnbuild.errors import PreconditionError
 from fnbuild.platforms import Deployment, Platform, Progress
 from fnbuild.spec.types import Function

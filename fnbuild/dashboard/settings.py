@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 import fnbuild
-from fnbuild.deploy import DEFAULT_NAMESPACE
+from fnbuild.deploy.pipeline import DEFAULT_NAMESPACE
 from fnbuild.errors import InputError, Report, UsageError
 from fnbuild.spec.decode import Decoder
 from fnbuild.spec.reader import failure

@@ -19,7 +19,7 @@ from fnbuild.builder.sources.download import is_url
 from fnbuild.dashboard.library import Library
 from fnbuild.dashboard.settings import Settings
 from fnbuild.dashboard.uploads import Uploads
-from fnbuild.deploy import DeployRequest
+from fnbuild.deploy.pipeline import DeployRequest
 from fnbuild.errors import UsageError
 from fnbuild.platforms import Deployment, Progress
 from fnbuild.spec.locate import made_of

@@ -12,14 +12,14 @@ from typing import Any
 import anyio.to_thread
 import msgspec
 
-from fnbuild import deploy
 from fnbuild.builder.sources.download import is_url
 from fnbuild.dashboard import events, exporting
 from fnbuild.dashboard.fields import mapping_of
 from fnbuild.dashboard.objects import ExportOptions
 from fnbuild.dashboard.services import Services
+from fnbuild.deploy import pipeline
+from fnbuild.deploy.projects import PROJECT_LABEL
 from fnbuild.errors import ConflictError, FnbuildError, NotFoundError, UsageError
-from fnbuild.membership import PROJECT_LABEL
 from fnbuild.platforms import Project
 from fnbuild.spec.function_rules import NAME
 from fnbuild.spec.reader import from_raw
@@ -123,7 +123,7 @@ async def _function(services: Services, project: Project, raw: Any) -> None:
     )
     platform = services.inventory.platform()
     await anyio.to_thread.run_sync(
-        deploy.import_function, platform, to_dict(function), project.namespace, name
+        pipeline.import_function, platform, to_dict(function), project.namespace, name
     )
 
 

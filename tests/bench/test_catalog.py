@@ -15,7 +15,7 @@ from bench import catalog, workloads
 
 
 def test_every_server_has_an_environment_and_its_program() -> None:
-    known = catalog.load()
+    known = catalog.load_catalog()
     apps = {path.name for path in (catalog.FOLDER / "apps").iterdir()}
     for server in known.servers.values():
         assert server.environment in known.environments
@@ -27,25 +27,25 @@ def test_every_server_has_an_environment_and_its_program() -> None:
 
 
 def test_releases_are_pinned() -> None:
-    for environment in catalog.load().environments.values():
+    for environment in catalog.load_catalog().environments.values():
         assert all("==" in requirement for requirement in environment.requirements)
 
 
 def test_the_limit_is_always_among_the_chosen() -> None:
-    assert [server.name for server in catalog.choose("flask,fnbuild")] == [
+    assert [server.name for server in catalog.choose_servers("flask,fnbuild")] == [
         "limit", "fnbuild", "flask",
     ]  # fmt: skip
 
 
 def test_unknown_names_are_refused_with_the_known_ones() -> None:
     with pytest.raises(catalog.UnknownNameError, match=r"no such server: flusk .*flask"):
-        catalog.choose("flusk")
+        catalog.choose_servers("flusk")
     with pytest.raises(catalog.UnknownNameError, match=r"no such workload: ecco .*echo"):
-        workloads.choose("ecco")
+        workloads.choose_workloads("ecco")
 
 
 def test_echo_is_a_kilobyte_and_comes_back() -> None:
-    workload = workloads.make("echo", Path(sys.executable))
+    workload = workloads.make_workload("echo", Path(sys.executable))
     assert {len(payload.body) for payload in workload.payloads} == {1024}
     assert [json.loads(payload.body) for payload in workload.payloads] == [
         payload.expected for payload in workload.payloads
@@ -55,7 +55,7 @@ def test_echo_is_a_kilobyte_and_comes_back() -> None:
 
 @pytest.mark.parametrize("name", ["jpeg", "jpeg-vision"])
 def test_the_picture_has_its_size_and_every_variant_its_answer(name: str) -> None:
-    workload = workloads.make(name, Path(sys.executable))
+    workload = workloads.make_workload(name, Path(sys.executable))
     first = b64decode(json.loads(workload.payloads[0].body)["image"])
     assert 190_000 < len(first) < 210_000
     assert Image.open(io.BytesIO(first)).size == (1280, 720)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from bench.dashboard import Figures, Times, render
+from bench.dashboard import DashboardResults, Durations, render
 
 
-def times(*values: float) -> Times:
-    return Times(list(values))
+def times(*values: float) -> Durations:
+    return Durations(list(values))
 
 
 def test_shares_and_means() -> None:
@@ -23,7 +23,7 @@ def test_time_is_taken_in_milliseconds() -> None:
 
 
 def test_the_table_has_what_was_measured_beside_the_goals() -> None:
-    figures = Figures(
+    figures = DashboardResults(
         functions=101,
         listed=times(1.0, 1.0, 12.5),
         direct=times(0.4, 0.4, 0.7),
@@ -44,4 +44,4 @@ def test_the_table_has_what_was_measured_beside_the_goals() -> None:
 
 def test_without_a_browser_nothing_is_said_of_the_page() -> None:
     some = times(1.0)
-    assert "page" not in render(Figures(1, some, some, some, 1.0, (1, 1), None), "x")
+    assert "page" not in render(DashboardResults(1, some, some, some, 1.0, (1, 1), None), "x")

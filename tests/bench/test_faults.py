@@ -6,19 +6,19 @@ from bench import faults
 
 
 def test_only_killed_workers_fail_requests() -> None:
-    outcome = faults.run(faults.Plan(requests=4000, kills=10, redeploys=2, workers=2))
+    outcome = faults.run(faults.FaultPlan(requests=4000, kills=10, redeploys=2, workers=2))
     assert outcome.judge(steady=False) == []
     assert (outcome.kills, outcome.redeploys) == (10, 2)
 
 
 def test_memory_stays_as_it_is() -> None:
-    outcome = faults.run(faults.Plan(requests=6000, workers=2, clients=4))
+    outcome = faults.run(faults.FaultPlan(requests=6000, workers=2, clients=4))
     assert outcome.judge(steady=True) == []
     assert len(outcome.memory) > 10
 
 
 def test_what_must_not_happen_is_told() -> None:
-    outcome = faults.Outcome(kills=1, failures=["(SIGKILL)", "busy"], wrong=["no reply"])
+    outcome = faults.FaultResult(kills=1, failures=["(SIGKILL)", "busy"], wrong=["no reply"])
     outcome.memory = [50.0] * 10 + [60.0] * 10
     told = "\n".join(outcome.judge(steady=True))
     for words in ("no reply", "without a killed worker: busy", "2 requests", "50.0 to 60.0"):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bench import kubernetes
-from bench.containers import Figures
+from bench.containers import Timings
 from tests.bench.test_load import serving
 
 KUBECTL = """#!/bin/sh
@@ -21,8 +21,8 @@ def test_the_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "kubectl").write_text(KUBECTL)
     (tmp_path / "kubectl").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    deploys = Figures({"deploy": [3.0, 1.0, 2.0], "deploy by hand": [1.0, 1.5, 1.0]})
-    listings = Figures({f"{size}{who}": [0.5] for size in (50, 500) for who in ("", " by hand")})
+    deploys = Timings({"deploy": [3.0, 1.0, 2.0], "deploy by hand": [1.0, 1.5, 1.0]})
+    listings = Timings({f"{size}{who}": [0.5] for size in (50, 500) for who in ("", " by hand")})
     lossy = kubernetes.Loss(200, 3, 0.25, {"TimeoutError", "ConnectionRefusedError"})
     losses = {"a rollout, 1 replica": kubernetes.Loss(100), "a pod is killed, 1 replica": lossy}
     text = kubernetes.render(deploys, 12.3, listings, losses, 3)

@@ -54,19 +54,19 @@ def serving(answer: Answer) -> Iterator[str]:
 
 def test_right_replies_pass_the_check() -> None:
     with serving(lambda body: (200, body)) as url:
-        assert client.wrong(url, PAYLOADS) == []
+        assert client.find_wrong_replies(url, PAYLOADS) == []
 
 
 def test_one_client_getting_anothers_reply_is_seen() -> None:
     with serving(lambda _: (200, PAYLOADS[0].body)) as url:
-        found = client.wrong(url, PAYLOADS)
+        found = client.find_wrong_replies(url, PAYLOADS)
     assert "status 200: {'n': 0}" in found
 
 
 def test_nobody_listening_is_a_wrong_reply() -> None:
     with serving(lambda body: (200, body)) as url:
         pass
-    assert len(client.wrong(url, PAYLOADS)) == 32
+    assert len(client.find_wrong_replies(url, PAYLOADS)) == 32
 
 
 @pytest.fixture

@@ -37,14 +37,14 @@ def test_all_are_found_and_ended(mark: str) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == b"up\n"
     assert process.stdout.readline() == b"up\n"
-    found = processes.family(mark)
+    found = processes.marked_processes(mark)
     assert len(found) == 2
     assert process.pid in found
-    assert 1 < processes.pss(found) < 200
+    assert 1 < processes.pss_mib(found) < 200
     ended = []
     # The parent is this test's child: until it is reaped it is a zombie, without an environment.
-    processes.end(mark, patience=0.3)
-    ended = processes.family(mark)
+    processes.terminate(mark, patience=0.3)
+    ended = processes.marked_processes(mark)
     process.stdout.close()
     process.wait()
     assert ended == []
@@ -58,16 +58,16 @@ def test_cpu_time_is_counted_and_settles(mark: str) -> None:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
-    processes.settle([process.pid], patience=20.0)
+    processes.wait_until_idle([process.pid], patience=20.0)
     deadline = time.monotonic() + 60
-    while processes.cpu([process.pid]) < 0.29 and time.monotonic() < deadline:
+    while processes.cpu_seconds([process.pid]) < 0.29 and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert 0.29 <= processes.cpu([process.pid]) < 2.0
+    assert 0.29 <= processes.cpu_seconds([process.pid]) < 2.0
     process.communicate(b"\n")
 
 
 def test_a_process_that_is_gone_counts_nothing() -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
-    assert processes.pss([process.pid]) == 0
-    assert processes.cpu([process.pid]) == 0
+    assert processes.pss_mib([process.pid]) == 0
+    assert processes.cpu_seconds([process.pid]) == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench import markdown, report
-from tests.bench.made import one_slice, results
+from tests.bench.sample_results import one_slice, results
 
 ROOT = Path(__file__).parents[2]
 

@@ -43,7 +43,7 @@ def test_a_run_measures_and_leaves_nothing_behind(tmp_path: Path, trace: str) ->
     process = start(trace, "--workloads", "echo,jpeg", "--lifecycle", "echo", "-o", str(output))
     _, said = process.communicate(timeout=300)
     assert process.returncode == 0, said
-    assert processes.family(trace, "BENCH_TRACE") == []
+    assert processes.marked_processes(trace, "BENCH_TRACE") == []
     results = json.loads(output.read_text())
     assert results["missing"] == {}
     slices = {(one["workload"], one["server"]): one for one in results["slices"]}
@@ -75,9 +75,9 @@ def test_an_interrupted_run_leaves_nothing_behind(
     _, said = process.communicate(timeout=180)
     assert process.returncode == (130 if number == signal.SIGINT else 143), said
     deadline = time.monotonic() + 60
-    while processes.family(trace, "BENCH_TRACE") and time.monotonic() < deadline:
+    while processes.marked_processes(trace, "BENCH_TRACE") and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert processes.family(trace, "BENCH_TRACE") == []
+    assert processes.marked_processes(trace, "BENCH_TRACE") == []
 
 
 def test_names_that_are_not_there_are_wrong_usage(tmp_path: Path) -> None:

@@ -10,7 +10,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from fnbuild.cli.invocation import Call, check, content_type, log_lines, looks_like_json, send
+from fnbuild.cli.invocation import (
+    InvocationRequest,
+    check_callable,
+    detect_content_type,
+    format_log_records,
+    is_json_document,
+    send_request,
+)
 from fnbuild.errors import FnbuildError, NotReadyError, PlatformError, UsageError
 from fnbuild.platforms import Deployment
 from fnbuild.spec.types import Function, Metadata
@@ -94,18 +101,18 @@ def echo(server: _Server) -> str:
     ],
 )
 def test_content_types_are_guessed_as_nuctl_guesses(body: bytes, expected: str) -> None:
-    assert content_type(body) == expected
+    assert detect_content_type(body) == expected
 
 
 @pytest.mark.parametrize(
     ("body", "expected"), [(b' {"a": 1}', True), (b"[1]", True), (b"{a", False), (b"1", False)]
 )
 def test_json_is_noticed(body: bytes, expected: bool) -> None:
-    assert looks_like_json(body) is expected
+    assert is_json_document(body) is expected
 
 
 def test_what_is_sent_arrives(echo: str) -> None:
-    answer = send(echo, Call("POST", "a/b?c=d", b"body", {"X-Mine": "1"}))
+    answer = send_request(echo, InvocationRequest("POST", "a/b?c=d", b"body", {"X-Mine": "1"}))
     got = json.loads(answer.body)
     assert answer.ok
     assert answer.seconds > 0
@@ -113,25 +120,28 @@ def test_what_is_sent_arrives(echo: str) -> None:
 
 
 def test_the_address_may_have_a_path_of_its_own(echo: str) -> None:
-    assert json.loads(send(f"{echo}/ingress/", Call("GET", "/x")).body)["path"] == "/ingress/x"
+    assert (
+        json.loads(send_request(f"{echo}/ingress/", InvocationRequest("GET", "/x")).body)["path"]
+        == "/ingress/x"
+    )
 
 
 def test_logs_come_out_of_the_header(echo: str) -> None:
-    answer = send(echo, Call("POST"))
-    [shown] = log_lines(answer.logs())
+    answer = send_request(echo, InvocationRequest("POST"))
+    [shown] = format_log_records(answer.logs())
     assert shown.endswith('(I) hello {"n": 3}')
 
 
 def test_another_status_is_an_answer(echo: str) -> None:
-    answer = send(echo, Call("POST", "teapot"))
+    answer = send_request(echo, InvocationRequest("POST", "teapot"))
     assert (answer.ok, answer.status) == (False, 418)
 
 
 def test_nobody_there_and_no_answer_are_clear_errors(echo: str) -> None:
     with pytest.raises(PlatformError, match=r"no answer from .* within 0\.2 s"):
-        send(echo, Call("POST", "hang", timeout=0.2))
+        send_request(echo, InvocationRequest("POST", "hang", timeout=0.2))
     with pytest.raises(PlatformError, match="does not answer"):
-        send("http://127.0.0.1:1", Call("GET"))
+        send_request("http://127.0.0.1:1", InvocationRequest("GET"))
 
 
 def _deployment(state: str, message: str = "") -> Deployment:
@@ -142,7 +152,7 @@ def _deployment(state: str, message: str = "") -> Deployment:
 def test_a_function_that_runs_can_be_called() -> None:
     function = _deployment("ready")
     assert function.url == "http://127.0.0.1:1234"
-    check(function, function.url)
+    check_callable(function, function.url)
 
 
 @pytest.mark.parametrize(
@@ -151,14 +161,14 @@ def test_a_function_that_runs_can_be_called() -> None:
 )
 def test_a_function_that_does_not_run_says_what_to_do(state: str, hint: str) -> None:
     with pytest.raises(NotReadyError) as failure:
-        check(_deployment(state, "Traceback …\nValueError: bad weights"), "")
+        check_callable(_deployment(state, "Traceback …\nValueError: bad weights"), "")
     assert "ValueError: bad weights" in failure.value.message
     assert hint in (failure.value.hint or "")
 
 
 def test_an_address_that_there_is_not() -> None:
     with pytest.raises(UsageError):
-        check(_deployment("ready"), "http://127.0.0.1:1234", "external-ip")
+        check_callable(_deployment("ready"), "http://127.0.0.1:1234", "external-ip")
     assert issubclass(UsageError, FnbuildError)
 
 
@@ -170,7 +180,9 @@ def test_a_reply_of_unknown_length_is_handed_on_as_it_comes(echo: str, server: _
         # The rest is not sent before the first piece is here.
         server.released.set()
 
-    answer = send(echo, Call("GET", "chunks"), lambda head: write if head.ok else None)
+    answer = send_request(
+        echo, InvocationRequest("GET", "chunks"), lambda head: write if head.ok else None
+    )
     assert pieces == [b"first", b"last"]
     assert (answer.body, answer.streamed, answer.status) == (b"", 9, 200)
 
@@ -181,18 +193,18 @@ def test_output_that_nobody_reads_is_no_failure_of_the_function(echo: str, serve
         raise BrokenPipeError
 
     with pytest.raises(BrokenPipeError):
-        send(echo, Call("GET", "chunks"), lambda _: write)
+        send_request(echo, InvocationRequest("GET", "chunks"), lambda _: write)
 
 
 def test_a_reply_that_breaks_off_says_so(echo: str, server: _Server) -> None:
     server.released.set()
     for sink in (lambda _: print, lambda _: None):
         with pytest.raises(PlatformError, match="broke off"):
-            send(echo, Call("GET", "chunks-cut"), sink)
+            send_request(echo, InvocationRequest("GET", "chunks-cut"), sink)
 
 
 def test_a_function_in_the_foreground_has_its_log_in_the_terminal() -> None:
     function = Deployment(Function(), "process", "unhealthy", details={"foreground": True})
     with pytest.raises(NotReadyError) as raised:
-        check(function, "http://127.0.0.1:1")
+        check_callable(function, "http://127.0.0.1:1")
     assert raised.value.hint == "its log is in the terminal of that process"

@@ -8,9 +8,14 @@ import click
 import pytest
 import yaml
 
-from fnbuild.cli.listing import function_object, reason, show_functions, show_projects
-from fnbuild.cli.logs import Lines
-from fnbuild.cli.output import as_flat_json, printable, show_values, table
+from fnbuild.cli.listing import function_object, print_functions, print_projects, summary_line
+from fnbuild.cli.logs import LogLineFormatter
+from fnbuild.cli.output import (
+    escape_control_characters,
+    format_flat_json,
+    format_table,
+    print_values,
+)
 from fnbuild.platforms import Deployment, LogRecord, Project
 from fnbuild.spec.types import EnvVar, Function, Metadata, Spec, Trigger
 
@@ -48,15 +53,15 @@ def deployment(name: str, **changes: object) -> Deployment:
 
 def test_tables_look_like_nuctls() -> None:
     rows = [["face-haar", "ready"], ["x", "two\nlines"]]
-    assert click.unstyle(table(["name", "state"], rows)) == (
+    assert click.unstyle(format_table(["name", "state"], rows)) == (
         "NAME      | STATE\nface-haar | ready\nx         | two lines"
     )
-    assert table(["name", "state"], []) == "NAME | STATE"
+    assert format_table(["name", "state"], []) == "NAME | STATE"
 
 
 def test_what_steers_a_terminal_is_written_out() -> None:
-    assert table(["label"], [["\x1b[31mcat\a\tö"]]) == "LABEL\n\\x1b[31mcat\\x07 ö"
-    assert printable("a\u202eb\n") == "a\\u202eb\\n"
+    assert format_table(["label"], [["\x1b[31mcat\a\tö"]]) == "LABEL\n\\x1b[31mcat\\x07 ö"
+    assert escape_control_characters("a\u202eb\n") == "a\\u202eb\\n"
 
 
 @pytest.mark.parametrize(
@@ -72,13 +77,13 @@ def test_what_steers_a_terminal_is_written_out() -> None:
     ],
 )
 def test_plain_lists_take_one_line(value: object, expected: str) -> None:
-    assert as_flat_json(value) == expected
+    assert format_flat_json(value) == expected
     assert json.loads(expected) == value
 
 
 def test_functions_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     broken = deployment("b", state="unhealthy", message=TRACEBACK, replicas=(0, 1))
-    show_functions([deployment("face-haar"), broken], "table")
+    print_functions([deployment("face-haar"), broken], "table")
     shown = capsys.readouterr()
     assert shown.out.splitlines() == [
         "NAMESPACE | NAME      | PROJECT | STATE     | REPLICAS | NODE PORT",
@@ -91,16 +96,16 @@ def test_functions_as_a_table(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_port_column_is_there_only_when_there_are_ports(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    show_functions([deployment("f", http_port=0)], "table")
+    print_functions([deployment("f", http_port=0)], "table")
     assert "NODE PORT" not in capsys.readouterr().out
-    show_functions([deployment("f", http_port=0), deployment("g")], "table")
+    print_functions([deployment("f", http_port=0), deployment("g")], "table")
     without, with_one = capsys.readouterr().out.splitlines()[1:]
     assert without.endswith("|")
     assert with_one.endswith("| 41234")
 
 
 def test_wide_adds_labels_and_addresses(capsys: pytest.CaptureFixture[str]) -> None:
-    show_functions([deployment("f")], "wide")
+    print_functions([deployment("f")], "wide")
     header, row = capsys.readouterr().out.splitlines()
     assert "| LABELS" in header
     assert header.endswith("| INTERNAL INVOCATION URL | EXTERNAL INVOCATION URLS")
@@ -109,7 +114,7 @@ def test_wide_adds_labels_and_addresses(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_one_function_is_an_object_and_two_are_a_list(capsys: pytest.CaptureFixture[str]) -> None:
-    show_functions([deployment("f")], "json")
+    print_functions([deployment("f")], "json")
     one = json.loads(capsys.readouterr().out)
     assert one["metadata"]["name"] == "f"
     assert one["status"] == {
@@ -119,13 +124,13 @@ def test_one_function_is_an_object_and_two_are_a_list(capsys: pytest.CaptureFixt
         "platform": "process",
         "revision": 1,
     }
-    show_functions([deployment("f"), deployment("g")], "yaml")
+    print_functions([deployment("f"), deployment("g")], "yaml")
     both = yaml.safe_load(capsys.readouterr().out)
     assert [item["metadata"]["name"] for item in both] == ["f", "g"]
 
 
 def test_json_is_indented_with_tabs(capsys: pytest.CaptureFixture[str]) -> None:
-    show_values([{"a": "ä"}], "json")
+    print_values([{"a": "ä"}], "json")
     assert capsys.readouterr().out == '{\n\t"a": "ä"\n}\n'
 
 
@@ -143,12 +148,12 @@ def test_a_function_without_port_still_says_so() -> None:
 
 def test_projects(capsys: pytest.CaptureFixture[str]) -> None:
     found = [Project("cvat", "nuclio", "for CVAT", "me")]
-    show_projects(found, "wide")
+    print_projects(found, "wide")
     assert capsys.readouterr().out.splitlines() == [
         "NAMESPACE | NAME | DESCRIPTION | OWNER",
         "nuclio    | cvat | for CVAT    | me",
     ]
-    show_projects(found, "json")
+    print_projects(found, "json")
     assert json.loads(capsys.readouterr().out) == {
         "meta": {"name": "cvat", "namespace": "nuclio"},
         "spec": {"description": "for CVAT", "owner": "me"},
@@ -164,7 +169,7 @@ def test_projects(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_the_reason_is_the_line_that_says_most(message: str, expected: str) -> None:
-    assert reason(message) == expected
+    assert summary_line(message) == expected
 
 
 def test_the_url_of_a_function() -> None:
@@ -175,5 +180,5 @@ def test_the_url_of_a_function() -> None:
 
 def test_log_lines() -> None:
     record = LogRecord(1700000000.25, "warning", "slow", "1", {"name": "h", "ms": 12})
-    shown = click.unstyle(Lines().line(record))
+    shown = click.unstyle(LogLineFormatter().line(record))
     assert shown.endswith('.250 (W) w1 slow {"ms": 12}')

@@ -8,10 +8,10 @@ import json
 import pytest
 
 from fnbuild.cli.overrides import (
-    environment,
+    environment_variables,
+    function_overrides,
     json_object,
     key_values,
-    overrides,
     quantities,
     raw_overrides,
     source_code,
@@ -23,7 +23,7 @@ from fnbuild.spec.types import EnvVar, Function, to_dict
 
 def test_no_flag_sets_nothing() -> None:
     assert raw_overrides({}) == {}
-    assert overrides({}) == Function()
+    assert function_overrides({}) == Function()
 
 
 def test_flags_with_go_zero_values_count_as_not_given() -> None:
@@ -39,12 +39,12 @@ def test_flags_with_go_zero_values_count_as_not_given() -> None:
 
 
 def test_zero_is_a_number_of_replicas() -> None:
-    spec = overrides({"replicas": 0, "min_replicas": 0, "max_replicas": 3}).spec
+    spec = function_overrides({"replicas": 0, "min_replicas": 0, "max_replicas": 3}).spec
     assert (spec.replicas, spec.min_replicas, spec.max_replicas) == (0, 0, 3)
 
 
 def test_every_plain_flag_lands_in_its_place() -> None:
-    made = overrides(
+    made = function_overrides(
         {
             "desc": "finds faces",
             "handler": "main:handler",
@@ -100,23 +100,23 @@ def test_every_plain_flag_lands_in_its_place() -> None:
 
 
 def test_user_and_groups_make_a_security_context() -> None:
-    made = overrides({"run_as_user": 1000, "run_as_group": 0, "fsgroup": -1})
+    made = function_overrides({"run_as_user": 1000, "run_as_group": 0, "fsgroup": -1})
     assert made.spec.security_context == {"runAsUser": 1000, "runAsGroup": 0}
 
 
 def test_env_keeps_equals_signs_in_values_and_the_last_of_a_name() -> None:
-    assert environment(["A=1", "B=x=y=z", "A=2", "EMPTY="]) == [
+    assert environment_variables(["A=1", "B=x=y=z", "A=2", "EMPTY="]) == [
         {"name": "A", "value": "2"},
         {"name": "B", "value": "x=y=z"},
         {"name": "EMPTY", "value": ""},
     ]
-    assert overrides({"env": ("A=1",)}).spec.env == [EnvVar(name="A", value="1")]
+    assert function_overrides({"env": ("A=1",)}).spec.env == [EnvVar(name="A", value="1")]
 
 
 @pytest.mark.parametrize("text", ["A", "=1", "  =1"])
 def test_env_in_the_wrong_form_says_the_right_one(text: str) -> None:
     with pytest.raises(UsageError) as failure:
-        environment([text])
+        environment_variables([text])
     assert text in failure.value.message
     assert failure.value.hint == "write `--env NAME=value`"
 
@@ -142,7 +142,7 @@ def test_volume_in_the_wrong_form_says_the_right_one(text: str) -> None:
 
 
 def test_resources() -> None:
-    made = overrides(
+    made = function_overrides(
         {"resource_limit": ("nvidia.com/gpu=1", "memory=2Gi"), "resource_request": ("cpu=500m",)}
     )
     assert made.spec.resources.limits == {"nvidia.com/gpu": "1", "memory": "2Gi"}
@@ -157,7 +157,7 @@ def test_resource_in_the_wrong_form_says_the_right_one(text: str) -> None:
 
 
 def test_triggers_and_platform_config_are_json() -> None:
-    made = overrides(
+    made = function_overrides(
         {
             "triggers": '{"myHttpTrigger": {"kind": "http", "maxWorkers": 3}}',
             "platform_config": '{"attributes": {"network": "cvat_cvat"}}',
@@ -206,7 +206,7 @@ def test_source_may_be_text_or_base64(text: str) -> None:
 
 def test_source_text_is_kept_as_base64() -> None:
     code = "def handler(context, event):\n    return 'ä'\n"
-    encoded = overrides({"source": code}).spec.build.function_source_code
+    encoded = function_overrides({"source": code}).spec.build.function_source_code
     assert base64.b64decode(encoded).decode() == code
 
 
@@ -217,5 +217,5 @@ def test_the_result_is_plain_json() -> None:
 
 def test_hardening_is_one_attribute_beside_the_others() -> None:
     given = {"hardened": True, "platform_config": '{"attributes": {"network": "a"}}'}
-    attributes = overrides(given).spec.platform.attributes
+    attributes = function_overrides(given).spec.platform.attributes
     assert attributes == {"network": "a", "hardened": True}

@@ -16,14 +16,23 @@ import click
 import pytest
 
 from fnbuild.cli import app
-from fnbuild.cli.lazy import LazyGroup, switched_off
+from fnbuild.cli.base_command import LazyGroup, is_switched_off
 from fnbuild.cli.session import GLOBAL_OPTIONS, Session
 from fnbuild.errors import BuildError, ConfigError, Diagnostic, Report, Span
 from fnbuild.errors import UsageError as WrongUse
 
 Fnbuild = Callable[..., Any]
 
-HEAVY = ("rich", "msgspec", "PIL", "yaml", "sqlite3", "asyncio", "fnbuild.spec", "fnbuild.deploy")
+HEAVY = (
+    "rich",
+    "msgspec",
+    "PIL",
+    "yaml",
+    "sqlite3",
+    "asyncio",
+    "fnbuild.spec",
+    "fnbuild.deploy.pipeline",
+)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["deploy", "--help"], ["completion", "bash"]])
@@ -226,7 +235,7 @@ def test_an_interrupt_is_one_line(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fnbuild.cli.about.version.callback", interrupted)
+    monkeypatch.setattr("fnbuild.cli.help.version.callback", interrupted)
     assert app.run(["version"]) == 130
     assert capsys.readouterr().err == "interrupted\n"
 
@@ -269,11 +278,12 @@ def test_a_program_that_is_told_to_end_cleans_up(number: int) -> None:
 
 _DEPLOY = """
 import os, sys
-from fnbuild import cli, deploy
+from fnbuild import cli
+from fnbuild.deploy import pipeline
 number = int(sys.argv.pop())
 def prepare(request):
     os.kill(os.getpid(), number)
-deploy.prepare = prepare
+pipeline.prepare = prepare
 cli.main()
 """
 
@@ -358,7 +368,7 @@ def test_the_last_value_of_a_switch_counts(line: str, disable: bool, off: bool) 
     from fnbuild.cli.deploy import deploy
 
     ctx = deploy.make_context("deploy", line.split())
-    assert (ctx.params["disable"], switched_off(ctx, "disable")) == (disable, off)
+    assert (ctx.params["disable"], is_switched_off(ctx, "disable")) == (disable, off)
 
 
 def test_deploy_in_a_functions_folder_names_the_flag(

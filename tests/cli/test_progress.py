@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fnbuild.cli import progress
-from fnbuild.cli.progress import Progress
+from fnbuild.cli.progress import ProgressDisplay
 from tests.engine import until
 
 
@@ -14,7 +14,7 @@ def test_without_a_terminal_a_line_now_and_then_says_what_takes_so_long(
 ) -> None:
     monkeypatch.setattr(progress, "SILENCE", 0.05)
     said: list[str] = []
-    with Progress() as shown:
+    with ProgressDisplay() as shown:
         shown("starting 1 worker")
         shown("| loading the weights")
 
@@ -27,6 +27,6 @@ def test_without_a_terminal_a_line_now_and_then_says_what_takes_so_long(
 
 
 def test_a_quick_command_says_no_more_than_its_steps(capsys: pytest.CaptureFixture[str]) -> None:
-    with Progress() as shown:
+    with ProgressDisplay() as shown:
         shown("starting 1 worker")
     assert capsys.readouterr().err == "  starting 1 worker\n"

@@ -12,7 +12,7 @@ import pytest
 
 from fnbuild.check.reply import read
 from fnbuild.check.request import build, read_image
-from fnbuild.cli.starters import REQUIREMENTS, TASKS
+from fnbuild.cli.init import REQUIREMENTS, TASKS
 from fnbuild.runtime.http.client import request
 from fnbuild.spec import labels
 from fnbuild.spec.reader import load

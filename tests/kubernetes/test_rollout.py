@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.steady import Clients
+from bench.steady_clients import SteadyClients
 from fnbuild.platforms.cluster import kinds
 from tests.cluster import require_local_node
 from tests.containers.conftest import PROGRAM
@@ -50,7 +50,7 @@ def inside(user: OnCluster) -> str:
 
 def test_a_rollout_loses_no_request(user: OnCluster, write: Write) -> None:
     url = user.deploy("--path", write(HANDLER.format(1)))
-    with Clients(inside(user)) as clients:
+    with SteadyClients(inside(user)) as clients:
 
         def answered(version: int, more: int = 50) -> None:
             enough = clients.answered[f"version {version}"] + more

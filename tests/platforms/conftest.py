@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild import artifacts
 from fnbuild.builder import sdk
 from fnbuild.datadir import make_private
+from fnbuild.deploy import artifacts
 from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.spec import reader
 from tests.cluster import function_image, own_namespace, require_cluster
@@ -70,5 +70,5 @@ def shared_layers(fetched: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         image = names.image("shared", tag="latest")
         (folder / "function.yaml").write_text(config("shared", image.partition(":")[0]))
         (folder / "main.py").write_text("def handler(context, event):\n    return 1\n")
-        artifacts.build(reader.load(folder), engine, lambda _: None)
+        artifacts.build_image(reader.load(folder), engine, lambda _: None)
         yield

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild import deploy
+from fnbuild.deploy import pipeline
 from fnbuild.errors import (
     BuildError,
     BusyError,
@@ -77,13 +77,13 @@ class Author:
         (self.folder / "main.py").write_text(CODE.replace("WORD", word))
 
     def request(self) -> deploy.DeployRequest:
-        return deploy.DeployRequest(
+        return pipeline.DeployRequest(
             path=self.folder, project="cvat", platform=self.platform_name, namespace=self.namespace
         )
 
     def deploy(self, word: str) -> Deployment:
         self.write(word)
-        return deploy.deploy(self.request(), self.progress.append)
+        return pipeline.deploy(self.request(), self.progress.append)
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_a_deployed_function_answers_and_is_listed(platform: Platform, author: A
     assert listed.name == "greeter"
     assert listed.http_port == made.http_port
     assert listed.function.metadata.annotations["type"] == "detector"
-    assert listed.function.metadata.labels[deploy.PROJECT_LABEL] == "cvat"
+    assert listed.function.metadata.labels[pipeline.PROJECT_LABEL] == "cvat"
     assert listed.function.spec.description == "Says what it was told"
     assert platform.deployment(author.namespace, "greeter").state == "ready"
     assert platform.deployments(author.namespace, "another") == []
@@ -120,30 +120,30 @@ def test_a_deployed_function_answers_and_is_listed(platform: Platform, author: A
 
 def test_a_plan_changes_nothing(platform: Platform, author: Author) -> None:
     author.write("hello")
-    made = deploy.plan(author.request())
+    made = pipeline.plan(author.request())
     assert made.changes
     assert ("create", "project cvat") in [(step.verb, step.target) for step in made.changes]
     assert platform.deployments(author.namespace) == []
-    assert "greeter" in deploy.diff(author.request()).text
+    assert "greeter" in pipeline.diff(author.request()).text
 
 
 def test_nothing_to_change_means_an_empty_diff(platform: Platform, author: Author) -> None:
     author.deploy("hello")
-    assert deploy.plan(author.request()).changes == ()
-    assert deploy.diff(author.request()).text == ""
+    assert pipeline.plan(author.request()).changes == ()
+    assert pipeline.diff(author.request()).text == ""
     author.write("goodbye")
-    assert deploy.diff(author.request()).text != ""
+    assert pipeline.diff(author.request()).text != ""
 
 
 def test_a_second_deploy_is_refused_before_anything_is_built(
     platform: Platform, author: Author
 ) -> None:
     author.write("hello")
-    function = deploy.prepare(author.request()).function
+    function = pipeline.prepare(author.request()).function
     with platform.reserve(function, author.progress.append):
         author.progress.clear()
         with pytest.raises(BusyError, match="greeter is being deployed"):
-            deploy.deploy(author.request(), author.progress.append)
+            pipeline.deploy(author.request(), author.progress.append)
         assert author.progress == []
     assert platform.deployments(author.namespace) == []
     assert author.deploy("hello").revision == 1
@@ -156,10 +156,10 @@ def test_a_build_that_fails_gives_the_reservation_back(platform: Platform, autho
 
     author.write("hello")
     with pytest.raises(BuildError, match="no space left"):
-        deploy.deploy(author.request(), fail)
+        pipeline.deploy(author.request(), fail)
     assert platform.deployments(author.namespace) == []
     assert not platform.delete(author.namespace, "greeter")
-    with platform.reserve(deploy.prepare(author.request()).function, author.progress.append):
+    with platform.reserve(pipeline.prepare(author.request()).function, author.progress.append):
         pass
 
 
@@ -168,10 +168,10 @@ def test_a_new_configuration_of_the_same_code_is_a_revision(
 ) -> None:
     author.deploy("hello")
     request = replace(author.request(), overrides=Function(spec=Spec(description="Repeats")))
-    verbs = {step.target: step.verb for step in deploy.plan(request).steps}
+    verbs = {step.target: step.verb for step in pipeline.plan(request).steps}
     assert verbs["function greeter"] == "update"
     assert verbs["revision"] != "keep"
-    assert deploy.deploy(request, author.progress.append).revision == 2
+    assert pipeline.deploy(request, author.progress.append).revision == 2
 
 
 def test_a_redeploy_keeps_the_port(platform: Platform, author: Author) -> None:
@@ -188,7 +188,7 @@ def test_a_revision_that_fails_leaves_the_old_one_serving(
     first = author.deploy("hello")
     (author.folder / "main.py").write_text("import nowhere_to_be_found\n")
     with pytest.raises(NotReadyError) as failure:
-        deploy.deploy(author.request(), author.progress.append)
+        pipeline.deploy(author.request(), author.progress.append)
     assert "nowhere_to_be_found" in (failure.value.detail or "")
     assert ask(first)["greeting"] == "hello"
     assert platform.deployment(author.namespace, "greeter").state == "ready"
@@ -201,7 +201,7 @@ def test_a_first_deploy_that_fails_is_listed_with_its_reason(
 ) -> None:
     (author.folder / "main.py").write_text("import nowhere_to_be_found\n")
     with pytest.raises(NotReadyError):
-        deploy.deploy(author.request(), author.progress.append)
+        pipeline.deploy(author.request(), author.progress.append)
     listed = platform.deployment(author.namespace, "greeter")
     assert listed.state == "error"
     assert "nowhere_to_be_found" in listed.message
@@ -272,8 +272,10 @@ def test_nothing_is_restored_that_runs(platform: Platform, author: Author) -> No
 def test_update_changes_the_configuration_only(platform: Platform, author: Author) -> None:
     author.deploy("hello")
     overrides = Function(spec=Spec(description="newer"))
-    request = deploy.DeployRequest(name="greeter", namespace=author.namespace, overrides=overrides)
-    made = deploy.update(platform, request, author.progress.append)
+    request = pipeline.DeployRequest(
+        name="greeter", namespace=author.namespace, overrides=overrides
+    )
+    made = pipeline.update(platform, request, author.progress.append)
     assert made.function.spec.description == "newer"
     assert ask(made)["greeting"] == "hello"
 
@@ -376,10 +378,12 @@ def test_an_imported_function_waits_for_its_first_deploy(
     platform: Platform, author: Author
 ) -> None:
     author.deploy("hello")
-    exported = deploy.export(platform.deployment(author.namespace, "greeter").function)
+    exported = pipeline.export_configuration(
+        platform.deployment(author.namespace, "greeter").function
+    )
     assert exported["metadata"]["annotations"]["skip-deploy"] == "true"
     platform.delete(author.namespace, "greeter")
-    imported = deploy.import_function(platform, exported, author.namespace, "greeter.yaml")
+    imported = pipeline.import_function(platform, exported, author.namespace, "greeter.yaml")
     assert imported.state == "imported"
     assert platform.deployment(author.namespace, "greeter").state == "imported"
     assert author.deploy("hello").state == "ready"

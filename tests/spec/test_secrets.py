@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from fnbuild.deploy import export
+from fnbuild.deploy.pipeline import export_configuration
 from fnbuild.spec.reader import from_raw
 from fnbuild.spec.secrets import (
     REDACTED,
@@ -79,8 +79,8 @@ def test_what_has_none() -> None:
 
 def test_exports_have_none() -> None:
     function = from_raw(RAW, "here")
-    assert "s3cret" not in json.dumps(export(function))
-    assert "s3cret" in json.dumps(export(function, scrub=False))
+    assert "s3cret" not in json.dumps(export_configuration(function))
+    assert "s3cret" in json.dumps(export_configuration(function, scrub=False))
 
 
 def test_the_key_of_a_client_certificate_is_one() -> None:
@@ -89,7 +89,7 @@ def test_the_key_of_a_client_certificate_is_one() -> None:
     raw = {"metadata": {"name": "f"}, "spec": {"build": build}}
     cleaned = without_secrets(raw)["spec"]["build"]["codeEntryAttributes"]
     assert cleaned == {"branch": "main", "clientCert": "public", "caBundle": "c"}
-    assert "s3cret" not in json.dumps(export(from_raw(raw, "here")))
+    assert "s3cret" not in json.dumps(export_configuration(from_raw(raw, "here")))
 
 
 def test_attributes_of_brokers_have_none() -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild import artifacts
 from fnbuild.builder.image.builder import DIGEST_LABEL, BuiltImage
 from fnbuild.builder.image.engine import Engine
+from fnbuild.deploy import artifacts
 from fnbuild.errors import BuildError, InputError
 from fnbuild.spec import reader
 from fnbuild.spec.types import Function
@@ -71,7 +71,7 @@ class Author:
 
     def build(self, overrides: Function | None = None) -> BuiltImage:
         loaded = reader.load(self.folder, overrides=overrides)
-        return artifacts.build(loaded, self.made.engine, self.progress.append)
+        return artifacts.build_image(loaded, self.made.engine, self.progress.append)
 
     def look(self, *command: str) -> str:
         """What a program in the image writes."""
@@ -318,7 +318,7 @@ def test_nothing_is_left_but_the_image(
     author.write(f"commands: ['echo {made.token} > /word']")
     loaded = reader.load(author.folder)
     with alone("buildkit"):
-        built = artifacts.build(loaded, buildkit, author.progress.append)
+        built = artifacts.build_image(loaded, buildkit, author.progress.append)
     word = f"echo {made.token}"
     left = call(made.engine, "images", "--quiet", "--no-trunc", "--filter", "dangling=true")
     made_here = [

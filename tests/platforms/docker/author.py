@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fnbuild import deploy
+from fnbuild.deploy import pipeline
 from fnbuild.platforms import Deployment
 from fnbuild.platforms.docker import DockerPlatform
 from tests.engine import Made, call
@@ -25,10 +25,10 @@ class Author(Folders):
         self.progress: list[str] = []
 
     def deploy(self, folder: Path, **options: Any) -> Deployment:
-        request = deploy.DeployRequest(
+        request = pipeline.DeployRequest(
             path=folder, platform="local", namespace=self.namespace, options=options
         )
-        return deploy.deploy(request, self.progress.append)
+        return pipeline.deploy(request, self.progress.append)
 
     def shown(self, name: str = "greeter") -> Deployment:
         return self.platform.deployment(self.namespace, name)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild import deploy
 from fnbuild.cli.app import run
+from fnbuild.deploy import pipeline
 from fnbuild.errors import FnbuildError, NotFoundError, PreconditionError
 from fnbuild.platforms import Deployment
 from fnbuild.platforms.docker import DockerPlatform
@@ -27,11 +27,11 @@ def run_image(author: Author, image: str, policy: str, *, offline: bool = False)
     if offline:
         file = folder / "function.yaml"
         file.write_text(file.read_text().replace("  build:\n", "  build:\n    offline: true\n"))
-    request = deploy.DeployRequest(
+    request = pipeline.DeployRequest(
         path=folder, platform="local", namespace=author.namespace, image=image
     )
     author.progress.clear()
-    return deploy.deploy(request, author.progress.append)
+    return pipeline.deploy(request, author.progress.append)
 
 
 def built(author: Author, word: str) -> str:
@@ -114,9 +114,9 @@ def test_an_import_runs_from_the_image_that_it_names(
     author: Author, platform: DockerPlatform
 ) -> None:
     made = author.deploy(author.write())
-    raw = deploy.export(made.function, state=made.state)
+    raw = pipeline.export_configuration(made.function, state=made.state)
     platform.delete(author.namespace, "greeter")
-    deploy.import_function(platform, raw, author.namespace, "test")
+    pipeline.import_function(platform, raw, author.namespace, "test")
     again = platform.redeploy(author.namespace, "greeter", author.progress.append)
     assert (again.state, again.revision) == ("ready", 1)
     assert "skip-deploy" not in again.function.metadata.annotations
@@ -139,7 +139,7 @@ def test_an_imported_function_with_its_source_in_it(
             },
         },
     }
-    deploy.import_function(platform, raw, author.namespace, "test")
+    pipeline.import_function(platform, raw, author.namespace, "test")
     with pytest.raises(PreconditionError, match="no code of greeter") as failure:
         platform.redeploy(author.namespace, "greeter", author.progress.append)
     assert "`fnbuild deploy greeter`" in (failure.value.hint or "")

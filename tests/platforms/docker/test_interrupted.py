@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from fnbuild.datadir import make_private
-from fnbuild.deploy import DeployRequest, prepare
+from fnbuild.deploy.pipeline import DeployRequest, prepare
 from fnbuild.errors import BusyError, ConflictError
 from fnbuild.platforms import Key
 from fnbuild.platforms.docker import DockerPlatform, inventory, leases

@@ -7,27 +7,27 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild import artifacts, prune
 from fnbuild.builder.image.references import build_tag
-from fnbuild.deploy import DeployRequest, prepare
+from fnbuild.deploy import artifacts, prune
+from fnbuild.deploy.pipeline import DeployRequest, prepare
+from fnbuild.deploy.prune import PruneRequest
 from fnbuild.errors import UnavailableError
 from fnbuild.platforms import Leftover, lookup
 from fnbuild.platforms.docker import DockerPlatform
 from fnbuild.platforms.leases import owner
-from fnbuild.prune import PruneRequest
 from tests.engine import PYTHON_IMAGE, free_port
 from tests.platforms.docker.author import Author
 
 
 def found(author: Author, name: str, *, named: bool = False) -> list[Leftover]:
     request = PruneRequest(author.namespace, (name,), named=named)
-    return prune.find(author.platform, request).leftovers
+    return prune.find_leftovers(author.platform, request).leftovers
 
 
 def build(folder: Path, author: Author) -> str:
     """The id of a new image of the function."""
     loaded = prepare(DeployRequest(path=folder, namespace=author.namespace)).loaded
-    return artifacts.build(loaded, author.made.engine, lambda _: None).id
+    return artifacts.build_image(loaded, author.made.engine, lambda _: None).id
 
 
 def test_images_that_no_revision_needs(author: Author, platform: DockerPlatform) -> None:
@@ -42,9 +42,9 @@ def test_images_that_no_revision_needs(author: Author, platform: DockerPlatform)
     assert (unnamed.kind, unnamed.name, unnamed.function) == ("image", one, name)
     assert unnamed.size > 0
     assert (tagged.name, tagged.size) == (build_tag(image, two), 0)
-    assert prune.find(platform, PruneRequest(author.namespace, (name,))).only_named == 1
+    assert prune.find_leftovers(platform, PruneRequest(author.namespace, (name,))).only_named == 1
     for leftover in (unnamed, tagged):
-        assert prune.remove(platform, leftover) == ""
+        assert prune.remove_leftover(platform, leftover) == ""
     assert found(author, name) == []
     assert author.docker("images", "--quiet", image) != ""
 
@@ -53,7 +53,7 @@ def test_images_that_no_revision_needs(author: Author, platform: DockerPlatform)
     platform.delete(author.namespace, name)
     [named] = found(author, name, named=True)
     assert named.name == image
-    assert prune.remove(platform, named) == ""
+    assert prune.remove_leftover(platform, named) == ""
     assert author.docker("images", "--quiet", "--no-trunc", "--all").count(two) == 0
 
 
@@ -62,9 +62,9 @@ def test_an_image_that_a_container_uses_stays(author: Author, platform: DockerPl
     build(author.write("one", name=name), author)
     [image] = found(author, name, named=True)
     author.docker("create", "--name", author.made.name("user"), image.name)
-    assert prune.remove(platform, image) == "a container or another image uses it"
+    assert prune.remove_leftover(platform, image) == "a container or another image uses it"
     author.docker("rm", "--force", author.made.name("user"))
-    assert prune.remove(platform, image) == ""
+    assert prune.remove_leftover(platform, image) == ""
 
 
 def test_nothing_goes_while_a_cluster_that_may_need_it_is_silent(
@@ -78,7 +78,7 @@ def test_nothing_goes_while_a_cluster_that_may_need_it_is_silent(
     contexts = {"clusters": [entry], "users": [{"name": "me", "user": {}}], "contexts": [context]}
     file.write_text(json.dumps({"current-context": "gone", **contexts}))
     monkeypatch.setenv("KUBECONFIG", str(file))
-    silent = prune.find(platform, PruneRequest(author.namespace, (name,), named=True))
+    silent = prune.find_leftovers(platform, PruneRequest(author.namespace, (name,), named=True))
     assert silent.leftovers == []
     assert "images stay" in silent.warnings[0]
 
@@ -109,7 +109,7 @@ def test_a_trial_container_of_a_killed_deploy(author: Author, platform: DockerPl
     author.docker("create", "--name", trial, *words, PYTHON_IMAGE, "true")
     mine = [one for one in lookup("local").leftovers() if author.namespace in one.name]
     assert [(one.kind, one.name, one.function) for one in mine] == [("container", trial, "greeter")]
-    assert prune.remove(platform, mine[0]) == ""
+    assert prune.remove_leftover(platform, mine[0]) == ""
     assert trial not in author.docker("ps", "--all", "--format", "{{.Names}}")
     assert author.shown().state == "ready"
 
@@ -117,4 +117,4 @@ def test_a_trial_container_of_a_killed_deploy(author: Author, platform: DockerPl
 def test_a_registry_of_the_request_that_does_not_answer(platform: DockerPlatform) -> None:
     registry = f"127.0.0.1:{free_port()}"
     with pytest.raises(UnavailableError, match=registry):
-        prune.find(platform, PruneRequest("nuclio", registries=(registry,)))
+        prune.find_leftovers(platform, PruneRequest("nuclio", registries=(registry,)))

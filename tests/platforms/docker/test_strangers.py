@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from fnbuild import deploy
+from fnbuild.deploy import pipeline
 from fnbuild.errors import NotFoundError, PreconditionError
 from fnbuild.platforms import Project
 from fnbuild.platforms.docker import DockerPlatform
@@ -50,10 +50,10 @@ def test_one_strange_container_hides_no_other(
     platform.create_project(Project("own", author.namespace))
     stranger(author, "strange", **more)
     folder = author.write("hello", spec="description: well")
-    request = deploy.DeployRequest(
+    request = pipeline.DeployRequest(
         path=folder, platform="local", namespace=author.namespace, project="own"
     )
-    made = deploy.deploy(request, author.progress.append)
+    made = pipeline.deploy(request, author.progress.append)
     assert ask(made.http_port) == "hello"
     shown = {one.name: one for one in platform.deployments(author.namespace)}
     assert set(shown) == {"greeter", "strange"}
@@ -88,10 +88,10 @@ def test_a_project_with_a_function_of_nuclio_loses_nothing(
 ) -> None:
     platform.create_project(Project("own", author.namespace))
     stranger(author, "theirs", nuclio__project_name="own")
-    request = deploy.DeployRequest(
+    request = pipeline.DeployRequest(
         path=author.write("hello"), platform="local", namespace=author.namespace, project="own"
     )
-    made = deploy.deploy(request, author.progress.append)
+    made = pipeline.deploy(request, author.progress.append)
     with pytest.raises(PreconditionError, match="theirs was deployed by Nuclio"):
         platform.delete_project(author.namespace, "own", cascade=True)
     assert ask(made.http_port) == "hello"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fnbuild import deploy
+from fnbuild.deploy import pipeline
 from fnbuild.errors import (
     ConflictError,
     FnbuildError,
@@ -122,7 +122,7 @@ def test_a_free_port_that_somebody_takes_meanwhile(
 def test_what_has_no_effect_is_said(author: Author) -> None:
     spec = "runRegistry: registry.example\nnodeName: one"
     author.write("hello", spec=spec)
-    [said] = [one for one in deploy.plan(request(author)).warnings if "without effect" in one]
+    [said] = [one for one in pipeline.plan(request(author)).warnings if "without effect" in one]
     assert "runRegistry" in said
     assert "nodeName" in said
 
@@ -133,12 +133,12 @@ def test_no_port_when_publishing_is_off(author: Author) -> None:
     assert (made.state, made.http_port, made.external_urls) == ("ready", 0, ())
     [inside] = made.internal_urls
     assert ask(8080, host=inside.partition(":")[0]) == "hello"
-    assert deploy.plan(request(author)).changes == ()
+    assert pipeline.plan(request(author)).changes == ()
 
 
-def request(author: Author) -> deploy.DeployRequest:
+def request(author: Author) -> pipeline.DeployRequest:
     folder = author.home / "functions/greeter"
-    return deploy.DeployRequest(path=folder, platform="local", namespace=author.namespace)
+    return pipeline.DeployRequest(path=folder, platform="local", namespace=author.namespace)
 
 
 def test_a_container_of_somebody_else_has_the_name(author: Author) -> None:
@@ -159,25 +159,25 @@ def test_networks(author: Author, made: Made) -> None:
     """
     author.write("hello", spec=spec)
     attributes = Platform(attributes={"network": network})
-    asked = deploy.DeployRequest(
+    asked = pipeline.DeployRequest(
         path=author.home / "functions/greeter",
         platform="local",
         namespace=author.namespace,
         overrides=Function(spec=Spec(platform=attributes)),
     )
     with pytest.raises(PreconditionError, match=network) as failure:
-        deploy.plan(asked)
+        pipeline.plan(asked)
     assert "bridge" in (failure.value.hint or "")
     author.docker("network", "create", network)
     try:
-        done = deploy.deploy(asked, author.progress.append)
+        done = pipeline.deploy(asked, author.progress.append)
         found = author.inspected()
         assert found["HostConfig"]["RestartPolicy"]["Name"] == "always"
         endpoint = found["NetworkSettings"]["Networks"][network]
         assert author.container() in endpoint["Aliases"]
         assert done.internal_urls == (f"{endpoint['IPAddress']}:8080",)
         assert ask(done.http_port) == "hello"
-        assert deploy.plan(asked).changes == ()
+        assert pipeline.plan(asked).changes == ()
     finally:
         author.docker("rm", "--force", author.container())
         author.docker("network", "rm", network)
@@ -246,8 +246,8 @@ def test_what_nuclio_has_deployed_is_listed_and_left_alone(
 
 
 def test_an_image_that_nobody_has(author: Author, platform: DockerPlatform) -> None:
-    function = deploy.prepare(
-        deploy.DeployRequest(path=author.write("hello"), namespace=author.namespace)
+    function = pipeline.prepare(
+        pipeline.DeployRequest(path=author.write("hello"), namespace=author.namespace)
     ).function
     planned = platform.plan(function, Artifact("image", "127.0.0.1:1/nobody/has:this", ""))
     with pytest.raises(FnbuildError, match="nobody/has"):
@@ -256,10 +256,10 @@ def test_an_image_that_nobody_has(author: Author, platform: DockerPlatform) -> N
 
 
 def test_an_image_of_another_program(author: Author) -> None:
-    request = deploy.DeployRequest(
+    request = pipeline.DeployRequest(
         path=author.write("old"), platform="local", namespace=author.namespace, image=PYTHON_IMAGE
     )
-    for step in (deploy.plan, lambda one: deploy.deploy(one, author.progress.append)):
+    for step in (pipeline.plan, lambda one: pipeline.deploy(one, author.progress.append)):
         with pytest.raises(InputError, match="holds no function: it runs ") as failure:
             step(request)
         assert "fnbuild build" in (failure.value.hint or "")
@@ -273,8 +273,8 @@ def test_a_path_that_the_machine_lacks_is_told_of(author: Author, tmp_path: Path
         "    volumeMount: {name: v, mountPath: /weights}"
     )
     folder = author.write("hello", spec=volume)
-    request = deploy.DeployRequest(path=folder, platform="local", namespace=author.namespace)
-    assert any(f"there is no {absent}" in one for one in deploy.plan(request).warnings)
+    request = pipeline.DeployRequest(path=folder, platform="local", namespace=author.namespace)
+    assert any(f"there is no {absent}" in one for one in pipeline.plan(request).warnings)
 
 
 def test_options_that_do_not_exist(author: Author) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild import deploy
+from fnbuild.deploy import pipeline
 from fnbuild.errors import ConflictError, NotReadyError, PreconditionError
 from fnbuild.platforms.docker import DockerPlatform, records
 from fnbuild.spec.types import Function, Spec
@@ -240,8 +240,8 @@ def test_a_name_that_means_another_image_meanwhile(author: Author) -> None:
         if text.startswith("starting a trial container"):
             author.docker("tag", old, author.made.name("greeter"))
 
-    request = deploy.DeployRequest(path=folder, platform="local", namespace=author.namespace)
-    made = deploy.deploy(request, progress)
+    request = pipeline.DeployRequest(path=folder, platform="local", namespace=author.namespace)
+    made = pipeline.deploy(request, progress)
     assert ask(made.http_port) == "new"
     assert author.inspected()["Image"] != old
 
@@ -262,12 +262,12 @@ def test_an_update_behind_a_rollback_keeps_the_code(
     author.deploy(author.write("one"))
     author.deploy(author.write("two"))
     platform.rollback(author.namespace, "greeter", None, author.progress.append)
-    asked = deploy.DeployRequest(
+    asked = pipeline.DeployRequest(
         name="greeter",
         namespace=author.namespace,
         overrides=Function(spec=Spec(description="newer")),
     )
-    made = deploy.update(platform, asked, author.progress.append)
+    made = pipeline.update(platform, asked, author.progress.append)
     assert (made.function.spec.description, ask(made.http_port)) == ("newer", "one")
 
 

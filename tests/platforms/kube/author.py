@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fnbuild import deploy
+from fnbuild.deploy import pipeline
 from fnbuild.platforms import Artifact, Deployment, Plan
 from fnbuild.platforms.cluster import kinds
 from fnbuild.platforms.cluster.wire import MERGE, Call
@@ -35,12 +35,12 @@ class Author(Folders):
         self.progress: list[str] = []
 
     def request(self, folder: Path, **options: Any) -> deploy.DeployRequest:
-        return deploy.DeployRequest(
+        return pipeline.DeployRequest(
             path=folder, platform="kube", namespace=self.namespace, options=options
         )
 
     def deploy(self, folder: Path, **options: Any) -> Deployment:
-        return deploy.deploy(self.request(folder, **options), self.progress.append)
+        return pipeline.deploy(self.request(folder, **options), self.progress.append)
 
     def run(self, image: str, name: str = "greeter", **spec: Any) -> Deployment:
         """Deploy an image that is there; `options` among the keys of spec are those of the plan."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild import deploy
+from fnbuild.deploy import pipeline
 from fnbuild.errors import ConflictError, NotFoundError, PreconditionError, UsageError
 from fnbuild.platforms import Artifact, Project
 from fnbuild.platforms.cluster import kinds
@@ -257,16 +257,19 @@ def test_an_import_does_not_stand_in_for_what_runs(author: Author, image: str) -
 def test_an_import_runs_from_the_image_that_it_names(author: Author) -> None:
     exact = f"127.0.0.1:5000/fnbuild-test-none@sha256:{'1a' * 32}"
     function = function_of(author.namespace, "greeter", "127.0.0.1:5000/none:1", replicas=0)
-    raw = deploy.export(function, state="ready", image=exact)
+    raw = pipeline.export_configuration(function, state="ready", image=exact)
     assert raw["spec"]["image"] == exact
-    deploy.import_function(author.platform, raw, author.namespace, "greeter.yaml")
+    pipeline.import_function(author.platform, raw, author.namespace, "greeter.yaml")
     made = author.platform.redeploy(author.namespace, "greeter", author.progress.append)
     assert (made.state, made.revision) == ("scaledToZero", 1)
     assert "skip-deploy" not in made.function.metadata.annotations
     [container] = author.live()["spec"]["template"]["spec"]["containers"]
     assert (container["image"], container["imagePullPolicy"]) == (exact, "IfNotPresent")
     local = "fnbuild-test-none:1a1a"
-    assert deploy.export(function, image=local)["spec"]["image"] == "127.0.0.1:5000/none:1"
+    assert (
+        pipeline.export_configuration(function, image=local)["spec"]["image"]
+        == "127.0.0.1:5000/none:1"
+    )
 
 
 def test_a_service_that_was_removed_comes_again(author: Author, image: str) -> None:

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild import artifacts, prune
 from fnbuild.builder.image.builder import BuiltImage
 from fnbuild.builder.image.registry import PushedBuild, RegistryClient, parse_pushed_build
-from fnbuild.deploy import prepare
+from fnbuild.deploy import artifacts, prune
+from fnbuild.deploy.pipeline import prepare
+from fnbuild.deploy.prune import PruneRequest
 from fnbuild.errors import NotReadyError
 from fnbuild.platforms import Deployment, Leftover
 from fnbuild.platforms.cluster import kinds
 from fnbuild.platforms.kube import KubePlatform, claims
-from fnbuild.prune import PruneRequest
 from fnbuild.spec.types import Raw
 from tests import engine as engines
 from tests.cluster import ask, kubeconfig_of, require_local_node
@@ -151,7 +151,7 @@ def test_prune_finds_builds_that_no_revision_needs(author: Author, own: engines.
     request = PruneRequest(author.namespace, (name,), registries=(own.address,))
 
     def found() -> list[Leftover]:
-        leftovers = prune.find(author.platform, request).leftovers
+        leftovers = prune.find_leftovers(author.platform, request).leftovers
         return [one for one in leftovers if one.kind == "registry tag"]
 
     assert found() == []
@@ -161,7 +161,7 @@ def test_prune_finds_builds_that_no_revision_needs(author: Author, own: engines.
     until("the end of the pods", lambda: {one.name for one in found()} == expected)
     assert {one.function for one in found()} == {name}
     for leftover in found():
-        assert prune.remove(author.platform, leftover) == ""
+        assert prune.remove_leftover(author.platform, leftover) == ""
     assert set(registry.tags(repository)) == {"latest", builds[2].tag}
     assert found() == []
 
@@ -181,11 +181,13 @@ def test_prune_leaves_builds_of_revisions_on_record(author: Author, own: engines
 
     def built(word: str) -> BuiltImage:
         request = author.request(with_registry(author.write(word, name=name), own))
-        return artifacts.build(prepare(request).loaded, engine, author.progress.append)
+        return artifacts.build_image(prepare(request).loaded, engine, author.progress.append)
 
     lost, last = built("two"), built("one")
     assert last.build_tag.endswith(build.tag)
-    leftovers = prune.find(author.platform, PruneRequest(author.namespace, (name,))).leftovers
+    leftovers = prune.find_leftovers(
+        author.platform, PruneRequest(author.namespace, (name,))
+    ).leftovers
     tags = [one.name for one in leftovers if own.address in one.name and one.kind != "image"]
     assert tags == [f"{lost.build_tag}@{lost.pushed_digest}"]
 
@@ -198,7 +200,7 @@ def test_who_sees_one_namespace_alone_removes_no_image(
     cluster = author.platform.cluster
     file = kubeconfig_of(cluster, author.namespace, "one", rules, tmp_path / "kubeconfig")
     monkeypatch.setenv("KUBECONFIG", str(file))
-    found = prune.find(KubePlatform(), PruneRequest(author.namespace, named=True))
+    found = prune.find_leftovers(KubePlatform(), PruneRequest(author.namespace, named=True))
     assert found.leftovers == []
     [warning] = found.warnings
     assert warning.startswith("images stay, since one may be needed: ")

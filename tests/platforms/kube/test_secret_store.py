@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from fnbuild.cli.listing import function_object
-from fnbuild.deploy import export
+from fnbuild.deploy.pipeline import export_configuration
 from fnbuild.errors import ConflictError, NotReadyError
 from fnbuild.platforms import Artifact
 from fnbuild.platforms.cluster import kinds
@@ -73,7 +73,7 @@ def test_no_other_object_has_them(author: Author, image: str) -> None:
     shown = author.shown()
     texts = [
         str(function_object(shown)),
-        str(without_values(export(shown.function), secrets_only=True)),
+        str(without_values(export_configuration(shown.function), secrets_only=True)),
         str(author.platform.plan(
             declared(author.namespace, image, "marker-of-word", **MARKERS, **PLAIN),
             Artifact("image", image, "", pinned=image),

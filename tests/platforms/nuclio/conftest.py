@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild import artifacts
+from fnbuild.deploy import artifacts
 from fnbuild.platforms.nuclio import NuclioPlatform, connect
 from fnbuild.spec import reader
 from tests.engine import Made, making, require_engine, require_image
@@ -55,7 +55,7 @@ def images(fetched: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
                 config("shared", image=found[word].partition(":")[0])
             )
             (folder / "main.py").write_text(code)
-            artifacts.build(reader.load(folder), engine, lambda _: None)
+            artifacts.build_image(reader.load(folder), engine, lambda _: None)
         yield found
 
 

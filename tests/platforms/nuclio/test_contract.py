@@ -4,7 +4,7 @@ less than the others, it says so.
 
 import pytest
 
-from fnbuild import deploy
+from fnbuild.deploy import pipeline
 from fnbuild.errors import NotReadyError, PreconditionError
 from fnbuild.platforms import Platform
 from tests.platforms.contract import *  # noqa: F403
@@ -39,7 +39,7 @@ def test_a_revision_that_fails_leaves_the_old_one_serving(
     first = author.deploy("hello")
     (author.folder / "main.py").write_text("import nowhere_to_be_found\n")
     with pytest.raises(NotReadyError) as failure:
-        deploy.deploy(author.request(), author.progress.append)
+        pipeline.deploy(author.request(), author.progress.append)
     assert "revision 1 goes on serving" in failure.value.message, failure.value.hint
     assert "nowhere_to_be_found" in (failure.value.detail or "")
     assert ask(first)["greeting"] == "hello"

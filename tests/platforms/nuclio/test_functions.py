@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from fnbuild import deploy
 from fnbuild.datadir import lock
+from fnbuild.deploy import pipeline
 from fnbuild.errors import ConflictError, NotFoundError, NotReadyError, PreconditionError
 from fnbuild.platforms import Artifact, Project
 from fnbuild.platforms.keys import Key
@@ -69,12 +69,12 @@ def test_what_fails_is_told_and_what_served_goes_on(world: World) -> None:
 
 def test_a_change_of_the_configuration_alone(world: World) -> None:
     world.deploy("one", world.function(env=[{"name": "GREETING", "value": "hello"}]))
-    request = deploy.DeployRequest(
+    request = pipeline.DeployRequest(
         name="greeter",
         namespace=world.namespace,
         overrides=Function(spec=Spec(description="newer")),
     )
-    made = deploy.update(world.platform, request, world.progress.append)
+    made = pipeline.update(world.platform, request, world.progress.append)
     assert (made.revision, made.function.spec.description) == (2, "newer")
     assert made.function.spec.image == world.images["one"]
     assert world.ask(made)["greeting"] == "hello"
@@ -108,21 +108,21 @@ def test_what_nuctl_deployed_is_listed_exported_and_taken_over(world: World) -> 
     ]  # fmt: skip
     assert world.platform.deployments(world.namespace, "another") == []
 
-    exported = deploy.export(eyes.function)
+    exported = pipeline.export_configuration(eyes.function)
     assert exported["spec"]["image"] == world.images["one"]
     assert exported["spec"]["build"]["functionSourceCode"] == code
     assert "imageHash" not in exported["spec"]
     world.platform.delete(world.namespace, "eyes")
-    imported = deploy.import_function(world.platform, exported, world.namespace, "eyes.yaml")
+    imported = pipeline.import_function(world.platform, exported, world.namespace, "eyes.yaml")
     assert imported.state == "imported"
     assert imported.function.spec.build.function_source_code == code
     with pytest.raises(ConflictError, match="already"):
-        deploy.import_function(world.platform, exported, world.namespace, "eyes.yaml")
+        pipeline.import_function(world.platform, exported, world.namespace, "eyes.yaml")
 
     # Without a build its image runs, and the code that came with it stays.
-    made = deploy.update(
+    made = pipeline.update(
         world.platform,
-        deploy.DeployRequest(name="eyes", namespace=world.namespace),
+        pipeline.DeployRequest(name="eyes", namespace=world.namespace),
         world.progress.append,
     )
     assert (made.state, made.revision) == ("ready", 1)

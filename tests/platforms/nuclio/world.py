@@ -9,7 +9,7 @@ import urllib.request
 from dataclasses import dataclass, field
 from typing import Any
 
-from fnbuild.membership import enter, settled
+from fnbuild.deploy.projects import ensure_project, with_project_label
 from fnbuild.platforms import Artifact, Deployment, Plan, Project
 from fnbuild.platforms.nuclio import NuclioPlatform
 from fnbuild.spec.reader import from_raw
@@ -49,11 +49,13 @@ class World:
 
     def plan(self, word: str, function: Function | None = None, **options: Any) -> Plan:
         function = function or self.function()
-        return self.platform.plan(settled(function, None), self.artifact(word), **options)
+        return self.platform.plan(
+            with_project_label(function, None), self.artifact(word), **options
+        )
 
     def deploy(self, word: str, function: Function | None = None, **options: Any) -> Deployment:
         function = function or self.function()
-        enter(self.platform, function, None, self.progress.append)
+        ensure_project(self.platform, function, None, self.progress.append)
         return self.platform.apply(self.plan(word, function, **options), self.progress.append)
 
     def ask(self, deployment: Deployment, body: object = None) -> Raw:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from fnbuild import deploy
+from fnbuild.deploy import pipeline
 from fnbuild.platforms import Deployment
 
 NAMESPACE = "nuclio"
@@ -50,8 +50,8 @@ class Author:
         return folder
 
     def deploy(self, folder: Path, **options: Any) -> Deployment:
-        request = deploy.DeployRequest(path=folder, options=options)
-        return deploy.deploy(request, self.progress.append)
+        request = pipeline.DeployRequest(path=folder, options=options)
+        return pipeline.deploy(request, self.progress.append)
 
 
 def ask(port: int, path: str = "/", timeout: float = 60.0) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild import deploy
 from fnbuild.builder import environment
+from fnbuild.deploy import pipeline
 from fnbuild.errors import BuildError, NotReadyError
 from fnbuild.platforms.process import ProcessPlatform
 from tests.platforms.process.author import NAMESPACE, Author, ask
@@ -68,13 +68,13 @@ def test_a_diff_is_about_what_changed_alone(author: Author, tmp_path: Path) -> N
     author.deploy(folder)
     (folder / "main.py").write_text((folder / "main.py").read_text().replace("one", "two"))
     (folder / "notes.txt").write_text("new\n")
-    assert deploy.diff(deploy.DeployRequest(path=folder)).text == (
+    assert pipeline.diff(pipeline.DeployRequest(path=folder)).text == (
         "--- main.py (running)\n+++ main.py (planned)\n@@ -1,2 +1,2 @@\n"
         ' def handler(context, event):\n-    return "one"\n+    return "two"\n'
         "--- notes.txt (running)\n+++ notes.txt (planned)\n@@ -0,0 +1 @@\n+new\n"
     )
     (folder / "requirements.txt").unlink()
-    assert "-- tiny\n" in deploy.diff(deploy.DeployRequest(path=folder)).text
+    assert "-- tiny\n" in pipeline.diff(pipeline.DeployRequest(path=folder)).text
 
 
 APT = "build:\n  commands:\n    - apt-get install -y libgl1"
@@ -117,8 +117,8 @@ def test_a_function_stays_in_its_project_unless_told_otherwise(
 
     def move(project: str | None) -> str:
         author.progress.clear()
-        request = deploy.DeployRequest(path=folder, project=project)
-        return deploy.deploy(request, author.progress.append).function.metadata.labels[
+        request = pipeline.DeployRequest(path=folder, project=project)
+        return pipeline.deploy(request, author.progress.append).function.metadata.labels[
             "nuclio.io/project-name"
         ]
 
@@ -126,7 +126,7 @@ def test_a_function_stays_in_its_project_unless_told_otherwise(
     author.write("two")
     assert move(None) == "cameras"
     assert not [text for text in author.progress if "project" in text]
-    assert deploy.plan(deploy.DeployRequest(path=folder)).changes == ()
+    assert pipeline.plan(pipeline.DeployRequest(path=folder)).changes == ()
     assert move("other") == "other"
     assert "moving greeter from project cameras to project other" in author.progress
     assert [one.name for one in platform.deployments(NAMESPACE, "other")] == ["greeter"]
@@ -157,9 +157,9 @@ def test_large_files_that_stay_the_same_are_there_once(
 def test_an_update_says_what_it_stages(platform: ProcessPlatform, author: Author) -> None:
     author.deploy(author.write("one"))
     author.progress.clear()
-    changes = deploy.DeployRequest(name="greeter").overrides
-    deploy.update(
-        platform, deploy.DeployRequest(name="greeter", overrides=changes), author.progress.append
+    changes = pipeline.DeployRequest(name="greeter").overrides
+    pipeline.update(
+        platform, pipeline.DeployRequest(name="greeter", overrides=changes), author.progress.append
     )
     assert author.progress[0] == "staging the recorded code"
     assert not [text for text in author.progress if "revisions" in text]
@@ -210,6 +210,6 @@ def test_a_package_of_the_function_is_no_difference(author: Author, tmp_path: Pa
     lines = f"--no-index\n--find-links {tmp_path}\nother\n./tiny-1-py3-none-any.whl\n"
     (folder / "requirements.txt").write_text(lines)
     made = author.deploy(folder)
-    assert deploy.diff(deploy.DeployRequest(path=folder)).text == ""
+    assert pipeline.diff(pipeline.DeployRequest(path=folder)).text == ""
     # A deploy without a change makes no revision.
     assert author.deploy(folder).revision == made.revision

@@ -37,9 +37,10 @@ def handler(context, event):
 DEPLOY = """
 import sys
 from pathlib import Path
-from fnbuild import deploy
+from fnbuild.deploy import pipeline
 
-deploy.deploy(deploy.DeployRequest(path=Path(sys.argv[1])), lambda text: print(text, flush=True))
+request = pipeline.DeployRequest(path=Path(sys.argv[1]))
+pipeline.deploy(request, lambda text: print(text, flush=True))
 """
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fnbuild import deploy
+from fnbuild.deploy import pipeline
 from fnbuild.errors import ConflictError, UnavailableError
 from fnbuild.platforms import Progress
 from fnbuild.platforms.process import ProcessPlatform, client, daemon, downs
@@ -49,9 +49,9 @@ def test_a_redeploy_that_is_under_way_starts_nothing(
 def test_a_first_deploy_that_is_under_way_starts_nothing(
     data: Path, platform: ProcessPlatform, author: Author
 ) -> None:
-    request = deploy.DeployRequest(path=author.write("one"))
+    request = pipeline.DeployRequest(path=author.write("one"))
     with pytest.raises(ConflictError, match="down"):
-        deploy.deploy(request, down_once(platform))
+        pipeline.deploy(request, down_once(platform))
     assert client.hello() is None
     assert processes(data) == []
     now = platform.deployment(NAMESPACE, "greeter")

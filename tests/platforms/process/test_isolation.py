@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild import deploy, trees
+from fnbuild import trees
+from fnbuild.deploy import pipeline
 from fnbuild.errors import InputError, NotReadyError, PlatformError, PreconditionError
 from fnbuild.platforms.process import ProcessPlatform, client, connect
 from fnbuild.platforms.process.configuration import isolated_users
@@ -244,7 +245,7 @@ def test_isolation_needs_root(
     (author_at / "platform.yaml").write_text("isolate: users\n")
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(PreconditionError, match="only root can do") as error:
-        deploy.deploy(deploy.DeployRequest(path=Author(tmp_path).write()), print)
+        pipeline.deploy(pipeline.DeployRequest(path=Author(tmp_path).write()), print)
     assert "isolate: none" in (error.value.hint or "")
 
 

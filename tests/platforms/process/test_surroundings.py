@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import fnbuild
-from fnbuild import deploy
+from fnbuild.deploy import pipeline
 from fnbuild.errors import PreconditionError, UsageError
 from fnbuild.platforms import addresses
 from fnbuild.platforms.process import ProcessPlatform, client, sockets
@@ -175,7 +175,7 @@ def test_each_kind_of_key_without_meaning_is_one_warning(
     platform: ProcessPlatform, author: Author
 ) -> None:
     folder = author.write(spec=WITHOUT_MEANING)
-    made = deploy.plan(deploy.DeployRequest(path=folder))
+    made = pipeline.plan(pipeline.DeployRequest(path=folder))
     [build] = [one for one in made.warnings if "need a container" in one]
     assert "USER root" in build
     assert "apt-get update" in build

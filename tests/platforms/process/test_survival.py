@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 import fnbuild
-from fnbuild import deploy
 from fnbuild.datadir import lock
+from fnbuild.deploy import pipeline
 from fnbuild.errors import ConflictError, NotReadyError, UnavailableError
 from fnbuild.platforms import Key
 from fnbuild.platforms.process import ProcessPlatform, client, daemon, layout
@@ -225,8 +225,8 @@ def test_a_disabled_function_is_enabled_without_its_folder(
 ) -> None:
     author.deploy(author.write("one", spec="disable: true"))
     assert platform.redeploy(NAMESPACE, "greeter", author.progress.append).state == "standby"
-    request = deploy.DeployRequest(name="greeter", namespace=NAMESPACE, enabled=True)
-    made = deploy.update(platform, request, author.progress.append)
+    request = pipeline.DeployRequest(name="greeter", namespace=NAMESPACE, enabled=True)
+    made = pipeline.update(platform, request, author.progress.append)
     assert made.state == "ready"
     assert ask(made.http_port) == "one"
 

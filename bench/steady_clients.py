@@ -1,0 +1,94 @@
+"""Clients that send requests all the time, and none twice: what they lose, a caller would lose.
+
+Every second one keeps its connection for as long as the server lets it; the others open one for
+each request.
+"""
+
+from __future__ import annotations
+
+import http.client
+import threading
+import time
+from collections import Counter
+from urllib.parse import urlsplit
+
+_TIMEOUT = 5.0
+
+
+class SteadyClients:
+    """Begins with `with`, ends with its block.
+
+    `answered` counts replies of status 200 by their text, `lost` all other ends of a request by
+    what went wrong, 5 s without a reply among them; `gap` is the longest time between two answers,
+    in seconds. New connections go to `url`, which may change; `pause` is what every client rests
+    between two requests.
+    """
+
+    def __init__(self, url: str, number: int = 6, pause: float = 0.01) -> None:
+        self.url = url
+        self.answered: Counter[str] = Counter()
+        self.lost: Counter[str] = Counter()
+        self.gap = 0.0
+        self._pause = pause
+        self._last = 0.0
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._run, args=(bool(index % 2),), daemon=True)
+            for index in range(number)
+        ]
+
+    def __enter__(self) -> SteadyClients:
+        self._last = time.monotonic()
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+    @property
+    def total(self) -> int:
+        """How many requests have ended, in whatever way."""
+        with self._lock:
+            return self.answered.total() + self.lost.total()
+
+    def _run(self, keeps: bool) -> None:
+        connection = None
+        while not self._over.is_set():
+            if connection is None:
+                parts = urlsplit(self.url)
+                connection = http.client.HTTPConnection(
+                    str(parts.hostname), parts.port, timeout=_TIMEOUT
+                )
+            closes = self._ask(connection)
+            if closes or not keeps:
+                connection.close()
+                connection = None
+            self._over.wait(self._pause)
+        if connection is not None:
+            connection.close()
+
+    def _ask(self, connection: http.client.HTTPConnection) -> bool:
+        """Send one request; whether the connection is over."""
+        try:
+            connection.request("POST", "/", b"x")
+            reply = connection.getresponse()
+            text = reply.read().decode()
+        except (OSError, http.client.HTTPException) as problem:
+            self._note(self.lost, f"{type(problem).__name__}: {problem}")
+            return True
+        if reply.status == 200:
+            self._note(self.answered, text)
+        else:
+            self._note(self.lost, f"status {reply.status}: {text[:120]}")
+        return reply.will_close
+
+    def _note(self, where: Counter[str], what: str) -> None:
+        with self._lock:
+            where[what] += 1
+            if where is self.answered:
+                now = time.monotonic()
+                self.gap, self._last = max(self.gap, now - self._last), now

@@ -1,0 +1,126 @@
+"""`fnbuild create`: projects and registry secrets (pkg/nuctl/command/create.go)."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fnbuild.cli.base_command import Command, CommandEntry, LazyGroup
+from fnbuild.cli.console import note, warn
+from fnbuild.cli.options import force_conflicts_option
+from fnbuild.cli.session import Session, pass_session
+
+_DEFAULT_NAME = "registry-credentials"
+
+
+@click.command(cls=Command)
+@click.argument("name", default=_DEFAULT_NAME)
+@click.option("--registry", "--server", metavar="URL", required=True, help="The registry.")
+@click.option("--username", metavar="NAME", required=True, help="Who logs in there.")
+@click.option("--password-stdin", is_flag=True, help="Read the password from stdin.")
+@click.option(
+    "--password-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Read it from a file.",
+)
+@click.option("--password", metavar="TEXT", help="The password itself, which others here may see.")
+@click.option("--email", metavar="ADDRESS", default="", help="For registries that want one.")
+@force_conflicts_option
+@pass_session
+def registry_secret(session: Session, /, name: str, **flags: Any) -> None:
+    """Keep a registry's login in a cluster, for its nodes to pull the images of functions.
+
+    A secret called registry-credentials, which is what it is called without NAME, is used by every
+    function of the namespace. The password is asked for when nothing says where it is.
+    """
+    from fnbuild.errors import UsageError
+    from fnbuild.platforms.kube.credentials import Login, store
+
+    platform = session.connect()
+    if platform.name != "kube":
+        raise UsageError(
+            f"the {platform.name} platform has no secrets for registries",
+            hint="`--platform kube` keeps one in a cluster; a container engine has its own:"
+            " `docker login`",
+        )
+    login = Login(flags["registry"], flags["username"], "", flags["email"])
+    login = Login(login.registry, login.username, _read_password(flags, login.server), login.email)
+    force = flags["force_conflicts"]
+    new = store(session.namespace, name, login, force_conflicts=force)
+    used = (
+        "functions use it by themselves"
+        if name == _DEFAULT_NAME
+        else "spec.imagePullSecrets uses it"
+    )
+    note(
+        f"{'created' if new else 'updated'} secret {name} in namespace {session.namespace}:"
+        f" {login.username} at {login.server}; {used}"
+    )
+
+
+def _read_password(flags: dict[str, Any], server: str) -> str:
+    """From the one place that was named, else from the person; never empty."""
+    from fnbuild.errors import UsageError
+
+    places = ("password_stdin", "password_file", "password")
+    if sum(bool(flags[place]) for place in places) > 1:
+        raise UsageError("the password can come from one place: stdin, a file or --password")
+    if flags["password_stdin"]:
+        found = sys.stdin.read()
+    elif flags["password_file"]:
+        found = _read_password_file(flags["password_file"])
+    elif flags["password"]:
+        warn("a password in a command line is seen by whoever lists processes, and kept by shells")
+        found = flags["password"]
+    elif sys.stdin.isatty():
+        found = click.prompt(f"Password of {flags['username']} at {server}", hide_input=True)
+    else:
+        raise UsageError(
+            "there is no password", hint="`--password-stdin` reads it from stdin, as from a file"
+        )
+    found = found.rstrip("\r\n")
+    if not found:
+        raise UsageError("the password is empty")
+    return str(found)
+
+
+def _read_password_file(file: Path) -> str:
+    from fnbuild.errors import InputError
+
+    try:
+        return file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise InputError(f"cannot read the password from {file}: {why}") from None
+
+
+_CREATE_COMMANDS = {
+    "project": CommandEntry(
+        "fnbuild.cli.create:project", "Create a project.", ("projects", "proj", "prj")
+    ),
+    "registry-secret": CommandEntry(
+        "fnbuild.cli.create:registry_secret", "Keep a registry's login in a cluster."
+    ),
+}
+
+
+@click.group(cls=LazyGroup, entries=_CREATE_COMMANDS)
+def create() -> None:
+    """Create a project, or a secret for a registry."""
+
+
+@click.command(cls=Command)
+@click.argument("name")
+@click.option("--description", metavar="TEXT", default="", help="What the project is for.")
+@click.option("--owner", metavar="NAME", default="", help="Who owns it.")
+@pass_session
+def project(session: Session, name: str, description: str, owner: str) -> None:
+    """Create a project. One that exists already is left as it is, without an error."""
+    from fnbuild.platforms import Project
+
+    made = session.connect().create_project(Project(name, session.namespace, description, owner))
+    note(f"created project {name}" if made else f"project {name} exists already")

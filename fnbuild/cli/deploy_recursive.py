@@ -1,0 +1,287 @@
+"""`fnbuild deploy --recursive`: deploy every function below a folder, or print the plans."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fnbuild.cli.batch import BatchResult, run_batch
+from fnbuild.cli.console import note, warn
+from fnbuild.cli.deploy import (
+    hinting_at_running_revision,
+    print_manifests,
+    report_deployment,
+    report_diagnostics,
+    step_object,
+)
+from fnbuild.cli.deploy_request import open_request
+from fnbuild.cli.discovery import find_configurations
+from fnbuild.cli.listing import summary_line
+from fnbuild.cli.output import format_table, print_value
+from fnbuild.cli.progress import ProgressDisplay
+from fnbuild.cli.session import Session
+from fnbuild.deploy import artifacts
+from fnbuild.errors import ConflictError, NotFoundError, UsageError
+from fnbuild.spec.locate import NAMES, display
+from fnbuild.spec.types import Function, Raw
+
+if TYPE_CHECKING:
+    from fnbuild.builder.image.base_images import LocalBaseImages
+    from fnbuild.deploy.pipeline import DeployRequest
+    from fnbuild.platforms import Deployment, Plan, Platform
+
+
+@dataclass(frozen=True, slots=True)
+class DiscoveredFunction:
+    """A function below a folder whose configuration has no errors."""
+
+    name: str
+    file: Path
+    request: DeployRequest
+    function: Function
+
+
+def files_by_name(functions: Sequence[DiscoveredFunction]) -> dict[str, list[str]]:
+    """Return the configuration files by the name of the function in them."""
+    files: dict[str, list[str]] = defaultdict(list)
+    for function in functions:
+        files[function.name].append(display(function.file))
+    return files
+
+
+def check_unique_name(name: str, files: Sequence[str]) -> None:
+    """Raise `ConflictError` for a name that several files have."""
+    if len(files) > 1:
+        raise ConflictError(
+            f"{name} is the name of several functions: {', '.join(files)}",
+            hint="give each a name of its own, or deploy one of them without `--recursive`",
+        )
+
+
+def print_plans(functions: Sequence[DiscoveredFunction], output: str) -> bool:
+    """Print the plan of each function; return True if all of them could be planned."""
+    from fnbuild.deploy import pipeline
+
+    if output == "url":
+        raise UsageError(
+            "a plan has no URL: nothing is deployed yet",
+            hint="leave out `--dry-run`, or ask for something else: `-o yaml`",
+        )
+    files = files_by_name(functions)
+
+    def planned(function: DiscoveredFunction) -> Plan:
+        check_unique_name(function.name, files[function.name])
+        return pipeline.plan(function.request)
+
+    outcomes = run_batch(functions, planned)
+    plans = [
+        (function, outcome.result)
+        for function, outcome in zip(functions, outcomes, strict=True)
+        if outcome.result is not None
+    ]
+    for function, plan in plans:
+        for text in plan.warnings:
+            warn(f"{function.name}: {text}")
+    _print_planned(plans, output)
+    changing = sum(bool(plan.changes) for _, plan in plans)
+    failed = len(functions) - len(plans)
+    count = f"{len(functions)} function{'' if len(functions) == 1 else 's'}"
+    lacking = f", {failed} cannot be planned" if failed else ""
+    unchanged = len(plans) - changing
+    note(f"{count}: {changing} to change, {unchanged} as they are{lacking}; nothing was changed")
+    return not failed
+
+
+def _print_planned(plans: Sequence[tuple[DiscoveredFunction, Plan]], output: str) -> None:
+    manifests = tuple(each for _, plan in plans for each in plan.manifests)
+    if output == "name":
+        for function, _ in plans:
+            click.echo(function.name)
+    elif output in ("json", "yaml") and manifests:
+        print_manifests(manifests, output)
+    elif output in ("json", "yaml"):
+        objects = [
+            {
+                "name": function.name,
+                "file": display(function.file),
+                "steps": [step_object(step) for step in plan.steps],
+            }
+            for function, plan in plans
+        ]
+        print_value(objects, output)
+    else:
+        rows = [
+            [function.name, step.verb, step.target]
+            for function, plan in plans
+            for step in plan.steps
+        ]
+        click.echo(format_table(["name", "change", "what"], rows))
+
+
+# What says of one function what cannot hold for many.
+_SINGLE_FUNCTION_FLAGS = ("name", "source", "image", "run_image", "input_image_file")
+
+
+@dataclass(frozen=True, slots=True)
+class _ResultRow:
+    """The end of one function: what runs, or why nothing does."""
+
+    file: str
+    name: str
+    outcome: BatchResult[Deployment]
+
+
+def deploy_recursively(ctx: click.Context, session: Session, flags: dict[str, Any]) -> None:
+    """Deploy all, tell what came of each, and end with 1 when one of them failed."""
+    from fnbuild.builder.sources.code_entry import open_code
+
+    _check_flags(flags)
+    platform = session.connect()
+    with ExitStack() as stack:
+        top = stack.enter_context(open_code(flags["path"], follow=False, progress=note)).path
+        assert top is not None
+        files = _find_files(top, flags["config_file"])
+        # All are read before the first is built: what is wrong in one is told at once.
+        outcomes = run_batch(files, partial(_read_function, stack, session, flags))
+        read = [one.result for one in outcomes if one.result is not None]
+        if flags["dry_run"]:
+            if not print_plans(read, flags["output"]) or len(read) < len(files):
+                ctx.exit(1)
+            return
+        with ProgressDisplay(whole=session.verbose) as progress:
+            deploying = _Deployer(session, platform, read, progress)
+            deployed = iter(run_batch(read, deploying, session.concurrency, progress.aside))
+        rows = [
+            _ResultRow(display(file), one.result.name, next(deployed))
+            if one.result is not None
+            else _ResultRow(display(file), display(file), BatchResult(None, one.error, one.seconds))
+            for file, one in zip(files, outcomes, strict=True)
+        ]
+    _print_results(rows, flags["output"])
+    done = sum(row.outcome.error is None for row in rows)
+    note(f"deployed {done} of {len(rows)}")
+    if done < len(rows):
+        ctx.exit(1)
+
+
+def _check_flags(flags: dict[str, Any]) -> None:
+    """Raise for flags that can hold for one function only."""
+    if not flags["path"]:
+        raise UsageError(
+            "--recursive needs a folder", hint="`--path FOLDER` names it: `--path . --recursive`"
+        )
+    for flag in _SINGLE_FUNCTION_FLAGS:
+        if flags.get(flag):
+            shown = "a name" if flag == "name" else f"--{flag.replace('_', '-')}"
+            raise UsageError(
+                f"{shown} is about one function, and --recursive deploys many",
+                hint="leave out one of the two",
+            )
+
+
+def _find_files(top: Path, pattern: Path | None) -> list[Path]:
+    """The configuration files below a folder, in the order of their paths."""
+    if pattern is not None and len(pattern.parts) != 1:
+        raise UsageError(
+            f"--file {pattern} names a place, and --recursive looks for a name in every folder",
+            hint=f"`--file {pattern.name}`",
+        )
+    if not top.is_dir():
+        raise NotFoundError(f"{display(top)} is no folder to look for functions in")
+    found = find_configurations(top, NAMES if pattern is None else (str(pattern),))
+    if not found:
+        raise NotFoundError(
+            f"there is no {pattern or NAMES[0]} below {display(top)}",
+            hint="`--file NAME` looks for another name, such as function-gpu.yaml",
+        )
+    return found
+
+
+def _read_function(
+    stack: ExitStack, session: Session, flags: dict[str, Any], file: Path
+) -> DiscoveredFunction:
+    """Read one; its code, when it is elsewhere, stays here until the stack ends."""
+    own = {**flags, "path": file.parent, "config_file": file}
+    request = stack.enter_context(open_request(session, own))
+    function = report_diagnostics(request).function
+    return DiscoveredFunction(function.metadata.name, file, request, function)
+
+
+class _Deployer:
+    """Deploys one after the other, or several at a time; each line of progress says whose it is."""
+
+    def __init__(
+        self,
+        session: Session,
+        platform: Platform,
+        all_: Sequence[DiscoveredFunction],
+        progress: ProgressDisplay,
+    ):
+        self._session = session
+        self._platform = platform
+        self._progress = progress
+        self._files = files_by_name(all_)
+
+    @cached_property
+    def _bases(self) -> LocalBaseImages:
+        from fnbuild.builder.image.base_images import LocalBaseImages
+        from fnbuild.builder.image.engines.selection import choose_engine
+
+        return LocalBaseImages(choose_engine(artifacts.PLATFORM_ENGINES.get(self._platform.name)))
+
+    def __call__(self, read: DiscoveredFunction) -> Deployment:
+        from fnbuild.deploy import pipeline
+
+        check_unique_name(read.name, self._files[read.name])
+        began, told = time.monotonic(), partial(_report_progress, self._progress, read.name)
+        with hinting_at_running_revision(self._platform, self._session.namespace, read.name):
+            if self._platform.runs == "image":
+                self._bases.make(read.function, read.file.parent, told)
+            made = pipeline.deploy(read.request, told)
+        with self._progress.aside():
+            report_deployment(made, time.monotonic() - began)
+        return made
+
+
+def _report_progress(progress: ProgressDisplay, name: str, text: str) -> None:
+    """A line of progress with the function's name; what a build step writes keeps its blanks."""
+    lead = "  " if text.startswith("  ") else ""
+    progress(f"{lead}{name}: {text.strip()}")
+
+
+def _print_results(rows: Sequence[_ResultRow], output: str) -> None:
+    made = [row.outcome.result for row in rows if row.outcome.result is not None]
+    if output in ("name", "url"):
+        for one in made:
+            click.echo(one.name if output == "name" else one.url)
+    elif output in ("json", "yaml"):
+        print_value([_row_object(row) for row in rows], output)
+    else:
+        wide = ["url", "file"] if output == "wide" else []
+        header = ["name", "state", "port", "seconds", *wide, "reason"]
+        click.echo(
+            format_table(header, [[_row_object(row)[key] for key in header] for row in rows])
+        )
+
+
+def _row_object(row: _ResultRow) -> Raw:
+    made, error = row.outcome.result, row.outcome.error
+    failure = {"hint": error.hint} if error is not None and error.hint else {}
+    return {
+        "name": row.name,
+        "state": made.state if made is not None else "failed",
+        "port": made.http_port if made is not None and made.http_port else None,
+        "url": made.url if made is not None else "",
+        "seconds": round(row.outcome.seconds, 1),
+        "file": row.file,
+        "reason": summary_line(made.message if made is not None else row.outcome.failure),
+        **failure,
+    }

@@ -1,0 +1,205 @@
+"""What the flags of deploy, build and diff ask for: a path, a name, source, an image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fnbuild.cli.console import note
+from fnbuild.cli.session import Session
+
+if TYPE_CHECKING:
+    from fnbuild.deploy.pipeline import DeployRequest
+    from fnbuild.platforms import Platform
+    from fnbuild.spec.types import Build, Function
+
+
+@contextmanager
+def open_request(session: Session, flags: dict[str, Any]) -> Iterator[DeployRequest]:
+    """What the flags of deploy and diff ask for.
+
+    Inline source gets a folder of its own. A name without a path is a function that the platform
+    has already: its stored configuration lies below the flags, its recorded code is the path.
+    """
+    from fnbuild import trees
+    from fnbuild.builder.sources.code_entry import open_code
+    from fnbuild.cli.overrides import function_overrides
+    from fnbuild.deploy.pipeline import DeployRequest
+
+    request = DeployRequest(
+        name=flags["name"],
+        namespace=session.namespace,
+        project=flags.get("project_name"),
+        overrides=_with_source_address(function_overrides(flags), flags["path"]),
+        variant=flags.get("variant"),
+        platform=session.platform,
+        strict=bool(flags.get("strict")),
+        enabled=bool(flags.get("enabled")),
+        image=_image_to_run(flags),
+        options=plan_options(flags),
+    )
+    build = _imported_build(session, request, flags["path"]) or request.overrides.spec.build
+    with (
+        open_code(
+            flags["path"], build=build, config_file=flags["config_file"], progress=note
+        ) as found,
+        trees.temporary("fnbuild-source-") as empty,
+    ):
+        request = replace(request, path=found.path, config_file=found.config_file)
+        yield _with_path(session, request, empty)
+
+
+def _with_source_address(overrides: Function, path: Any) -> Function:
+    """Record the address from which the code is fetched, so that an export includes it."""
+    from msgspec.structs import replace as changed
+
+    from fnbuild.builder.sources.code_entry import FETCHED_ENTRY_TYPES
+
+    spec, build = overrides.spec, overrides.spec.build
+    if path is None or build.code_entry_type not in FETCHED_ENTRY_TYPES or build.path:
+        return overrides
+    return changed(overrides, spec=changed(spec, build=changed(build, path=str(path))))
+
+
+def _imported_build(session: Session, request: DeployRequest, path: Any) -> Build | None:
+    """Return the build of an imported function if a deploy fetches its code from elsewhere."""
+    from fnbuild.builder.sources.code_entry import is_code_fetched
+    from fnbuild.errors import NotFoundError
+
+    build = request.overrides.spec.build
+    named = path is not None or build.code_entry_type or build.function_source_code or request.image
+    if not request.name or named:
+        return None
+    platform = session.connect()
+    try:
+        deployment = platform.deployment(session.namespace, request.name)
+    except NotFoundError:
+        return None
+    if deployment.state != "imported" or not is_code_fetched(deployment.function.spec.build):
+        return None
+    has_code = platform.source(session.namespace, request.name) is not None
+    return None if has_code else deployment.function.spec.build
+
+
+def _with_path(session: Session, request: DeployRequest, empty: Path) -> DeployRequest:
+    """The request with a path; `empty` is one for what has no folder."""
+    from fnbuild.cli.discovery import is_function_folder
+    from fnbuild.errors import UsageError
+
+    if request.path is not None:
+        return request
+    if request.image and request.config_file is not None:
+        return replace(request, path=request.config_file, config_file=None)
+    inline = bool(request.overrides.spec.build.function_source_code)
+    if request.name and not inline:
+        request = _with_stored(session, request)
+        inline = bool(request.overrides.spec.build.function_source_code)
+    if request.image:
+        return replace(request, path=empty, overrides=_image_overrides(request))
+    if request.path is not None:
+        return request
+    if inline:
+        return replace(request, path=empty, overrides=_source_overrides(request))
+    if is_function_folder(Path()):
+        raise UsageError(
+            "there is nothing to deploy: no path was given", hint="`--path .` is this folder"
+        )
+    return request
+
+
+def _image_overrides(request: DeployRequest) -> Function:
+    """What flags say of an image's function, which must be enough."""
+    from msgspec.structs import replace as changed
+
+    from fnbuild.errors import UsageError
+
+    spec = request.overrides.spec
+    if not spec.handler:
+        raise UsageError(
+            f"{request.image} is to run, and nothing says what its handler is",
+            hint="`--handler MODULE:NAME` says it, or `--file FILE` names its function.yaml",
+        )
+    return changed(request.overrides, spec=changed(spec, runtime=spec.runtime or "python"))
+
+
+def _source_overrides(request: DeployRequest) -> Function:
+    """What flags say of inline source: Nuclio's names where they say nothing."""
+    from msgspec.structs import replace as changed
+
+    spec = request.overrides.spec
+    runtime, handler = spec.runtime or "python", spec.handler or "main:handler"
+    return changed(request.overrides, spec=changed(spec, runtime=runtime, handler=handler))
+
+
+def _with_stored(session: Session, request: DeployRequest) -> DeployRequest:
+    from fnbuild.errors import NotFoundError, UsageError
+    from fnbuild.spec.merge import merge
+
+    assert request.name is not None
+    if request.variant is not None:
+        # The stored configuration is one variant already.
+        raise UsageError(
+            "a variant is one of a function's folder, and no path was given",
+            hint="`--path FOLDER` names the folder",
+        )
+    platform = session.connect()
+    try:
+        known = platform.deployment(session.namespace, request.name)
+    except NotFoundError:
+        return request
+    stored = known.function
+    path = platform.source(session.namespace, request.name)
+    image = request.image
+    if path is None and not image and platform.runs == "image":
+        # The very one that runs; an export names the image that it ran from.
+        image = str(known.details.get("pinned") or stored.spec.image)
+        if known.state == "imported" and _needs_build(platform, stored):
+            image = ""
+    return replace(request, path=path, image=image, overrides=merge(request.overrides, stored))
+
+
+def _needs_build(platform: Platform, function: Function) -> bool:
+    """Return True if an imported function includes its source and this engine lacks its image."""
+    from fnbuild.builder.image.engines.selection import choose_engine
+    from fnbuild.deploy.artifacts import PLATFORM_ENGINES
+
+    if not function.spec.build.function_source_code or platform.name not in PLATFORM_ENGINES:
+        return False
+    return not function.spec.image or choose_engine("docker").inspect(function.spec.image) is None
+
+
+def _image_to_run(flags: dict[str, Any]) -> str:
+    """The image that the flags name, to be run as it is; an archive is loaded into the engine."""
+    from fnbuild.errors import InputError, UsageError
+
+    named, file = flags.get("run_image") or "", flags.get("input_image_file")
+    if not file:
+        return named
+    if named:
+        raise UsageError("--run-image and --input-image-file each name the image: give one of them")
+    if flags.get("dry_run"):
+        raise UsageError(
+            "--dry-run changes nothing, and --input-image-file loads an image into the engine",
+            hint="load it by hand (`docker load`), and name it: `--run-image NAME`",
+        )
+    from fnbuild.builder.image.engines.selection import choose_engine
+
+    found = choose_engine("docker").load(Path(file))
+    if len(found) != 1:
+        what = "several images" if found else "no image with a name"
+        raise InputError(
+            f"{file} holds {what}",
+            hint="load it by hand (`docker load`), and give the one to run: `--run-image NAME`",
+        )
+    note(f"loaded {found[0]} from {file}")
+    return found[0]
+
+
+def plan_options(flags: dict[str, Any]) -> dict[str, Any]:
+    """The options of a plan, only those asked for: platforms refuse what they do not know."""
+    names = ("force", "overlap", "listen", "keep_failed", "force_conflicts", "monitoring")
+    options = {key: flags.get(key) for key in names}
+    return {key: value for key, value in options.items() if value}

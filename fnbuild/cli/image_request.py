@@ -1,0 +1,187 @@
+"""Requests with an image as CVAT sends them, and their replies as a drawing or a table."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fnbuild.check import draw as drawing
+from fnbuild.check import reply as replies
+from fnbuild.check.reply import Reading
+from fnbuild.check.request import Request, build, parse_box, parse_points, read_image
+from fnbuild.check.shapes import rows
+from fnbuild.cli import invocation, output
+from fnbuild.cli.console import note, warn
+from fnbuild.cli.invocation import InvocationRequest
+from fnbuild.cli.output import escape_control_characters
+from fnbuild.errors import InputError, NotFoundError, PlatformError, UsageError
+from fnbuild.spec import labels
+from fnbuild.spec.labels import Label
+from fnbuild.spec.types import Function
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRequest:
+    """A request made of a picture, and the labels that the reply may have."""
+
+    request: Request
+    labels: list[Label]
+
+
+def _checked_threshold(value: float | None) -> float | None:
+    if value is None:
+        return None
+    if not math.isfinite(value):
+        raise UsageError(f"--threshold {value} is no number to compare with")
+    if not 0 <= value <= 1:
+        warn(f"--threshold {value:g}: confidences are from 0 to 1, so few functions understand it")
+    return value
+
+
+def build_image_request(function: Function, flags: dict[str, Any]) -> ImageRequest:
+    """The request CVAT would send to this function for these flags of invoke."""
+    if flags["draw"] is not None:
+        drawing.check_output(flags["draw"])
+    kind = labels.kind_of(function)
+    if kind is None:
+        declared = function.metadata.annotations.get("type")
+        said = f'the annotation type is "{declared}"' if declared else "there is no annotation type"
+        warn(f"{said}, so CVAT would not list this function; asked as a detector")
+        kind = "detector"
+    second = flags["image1"]
+    request = build(
+        kind,
+        read_image(flags["image"]),
+        threshold=_checked_threshold(flags["threshold"]),
+        pos_points=[point for text in flags["points"] for point in parse_points(text)],
+        neg_points=[point for text in flags["neg_points"] for point in parse_points(text)],
+        boxes=[parse_box(text) for text in flags["box"]],
+        image1=read_image(second) if second else None,
+        boxes1=[parse_box(text) for text in flags["box1"]],
+        max_distance=flags["max_distance"],
+        shape_types=labels.tracked_types(function),
+        states=_read_states(flags["states"]) if flags["states"] else (),
+    )
+    _warn_outside(request)
+    return ImageRequest(request, labels.of(function))
+
+
+def _warn_outside(request: Request) -> None:
+    """Nobody can click beside a picture in CVAT, so such points are likely mistyped."""
+    width, height = request.picture.size
+    for flag, points in (("--points", request.pos_points), ("--neg-points", request.neg_points)):
+        for x, y in points:
+            if not (0 <= x <= width and 0 <= y <= height):
+                warn(f"{flag} {x:g},{y:g} is outside the picture, which is {width}x{height} pixels")
+
+
+def read_reply(asked: ImageRequest, body: bytes) -> Reading:
+    """What the reply holds, and what CVAT would object to."""
+    request = asked.request
+    return replies.read(request.kind, body, asked.labels, request.picture.size, request)
+
+
+def draw_reply(asked: ImageRequest, seen: Reading, out: Path) -> None:
+    """Write the picture with what was seen in it, and with what was asked about."""
+    request = asked.request
+    lacking = drawing.draw(request.picture.data, seen.shapes, asked.labels, out, request)
+    if lacking:
+        warn(
+            f"no font on this machine has the letters {lacking}, so the picture shows boxes;"
+            " a package such as fonts-noto-cjk or unifont brings them"
+        )
+
+
+def shapes_table(seen: Reading) -> str:
+    """The shapes in the reply; for re-identification the pairs."""
+    if seen.matches:
+        pairs = [[first, "-" if match < 0 else match] for first, match in enumerate(seen.matches)]
+        return output.format_table(["box", "match"], pairs)
+    return output.format_table(["label", "type", "confidence", "points"], rows(seen.shapes))
+
+
+def shape_count_text(seen: Reading) -> str:
+    """`3 shapes`, `1 shape`."""
+    number = len(seen.shapes)
+    return f"{number} shape" + ("" if number == 1 else "s")
+
+
+def _read_states(path: Path) -> list[Any]:
+    try:
+        reply = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise NotFoundError(f"no such file: {path}") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"--states {path} cannot be read: {error}") from None
+    states = reply.get("states") if isinstance(reply, dict) else reply
+    if not isinstance(states, list):
+        raise InputError(f"--states {path} holds no list of states")
+    return states
+
+
+_TIMEOUT = 600.0
+_UNSET_FLAGS: dict[str, Any] = {
+    "threshold": None,
+    "points": (),
+    "neg_points": (),
+    "box": (),
+    "image1": None,
+    "box1": (),
+    "max_distance": None,
+    "states": None,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyPreview:
+    """A picture to send, and the file for the drawing, if one is wanted."""
+
+    image: Path
+    out: Path | None
+
+    def without_drawing(self, changed: set[Path]) -> set[Path]:
+        """Return the changed files without the drawing, which is not part of the function."""
+        if self.out is None:
+            return changed
+        own = self.out.resolve()
+        return {path for path in changed if path.resolve() != own}
+
+    def draw(self, function: Function, url: str) -> None:
+        """Send the picture, and print the duration and the content of the reply.
+
+        Raises `FnbuildError` if the function fails.
+        """
+        asked = build_image_request(
+            function, {**_UNSET_FLAGS, "image": self.image, "draw": self.out}
+        )
+        headers = {"Content-Type": asked.request.content_type}
+        answer = invocation.send_request(
+            url, InvocationRequest("POST", "", asked.request.body, headers, _TIMEOUT)
+        )
+        if not answer.ok:
+            text = answer.body.decode("utf-8", "replace").strip()
+            raise PlatformError(
+                f"the function answered {answer.status} {answer.reason}: {text or '(no body)'}"
+            )
+        seen = read_reply(asked, answer.body)
+        for problem in seen.problems:
+            note(escape_control_characters(str(problem)))
+        where = ""
+        if self.out is not None:
+            draw_reply(asked, seen, self.out)
+            where = f", drawn to {self.out}"
+        note(f"{shape_count_text(seen)} in {answer.seconds * 1000:.0f} ms{where}")
+
+
+def reply_preview(image: Path | None, out: Path | None) -> ReplyPreview | None:
+    """Return what the flags ask for; None without a picture."""
+    if image is None:
+        if out is not None:
+            raise UsageError("--draw needs a picture", hint="`--image FILE` gives it")
+        return None
+    if not image.is_file():
+        raise UsageError(f"--image {image}: there is no such file")
+    return ReplyPreview(image, out)

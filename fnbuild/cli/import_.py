@@ -1,0 +1,278 @@
+"""`fnbuild import`: what export printed, here or by nuctl (pkg/nuctl/command/import.go)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fnbuild.cli.base_command import Command, CommandEntry, LazyGroup
+from fnbuild.cli.console import note, warn
+from fnbuild.cli.session import Session, pass_session
+
+if TYPE_CHECKING:
+    from fnbuild.platforms import Platform, Project
+
+_IMPORT_COMMANDS = {
+    "functions": CommandEntry(
+        "fnbuild.cli.import_:functions", "Functions.", ("function", "fu", "fn")
+    ),
+    "projects": CommandEntry(
+        "fnbuild.cli.import_:projects", "Projects with functions.", ("project", "proj", "prj")
+    ),
+}
+
+_MAX_BYTES = 64 * 2**20
+_MAX_VALUES = 1_000_000
+_file_argument = click.argument(
+    "file", required=False, type=click.Path(path_type=Path, allow_dash=True), metavar="[FILE]"
+)
+_save_report_option = click.option("--save-report", is_flag=True, help="Write the outcome as JSON.")
+_report_path_option = click.option(
+    "--report-file-path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("nuctl-import-report.json"),
+    show_default=True,
+    help="Where the report goes.",
+)
+_skip_autofix_option = click.option(
+    "--skip-autofix",
+    is_flag=True,
+    help="Refuse what Nuclio repairs: replicas that scale beside a v3ioStream trigger.",
+)
+
+
+@click.group(cls=LazyGroup, entries=_IMPORT_COMMANDS)
+def import_() -> None:
+    """Read functions or projects from a file or stdin."""
+
+
+@click.command(cls=Command)
+@_file_argument
+@_save_report_option
+@_report_path_option
+@_skip_autofix_option
+@pass_session
+@click.pass_context
+def functions(ctx: click.Context, session: Session, /, file: Path | None, **flags: Any) -> None:
+    """Record functions in state `imported`. They start at their first deploy."""
+    from fnbuild.cli.batch import finish_batch
+
+    with _open_import(file) as (origin, raw, folders):
+        platform, items = session.connect(), _items_by_name(raw, "spec", origin)
+        store = _Importer(platform, session.namespace, origin, folders, not flags["skip_autofix"])
+        outcome = store.every(items)
+    finish_batch(ctx, outcome, flags["report_file_path"] if flags["save_report"] else None)
+
+
+@click.command(cls=Command)
+@_file_argument
+@click.option("--skip", multiple=True, metavar="NAME", help="Leave a project out. Repeatable.")
+@click.option("--skip-label-selectors", metavar="K=V,…", help="Leave out projects by label.")
+@_save_report_option
+@_report_path_option
+@_skip_autofix_option
+@pass_session
+@click.pass_context
+def projects(ctx: click.Context, session: Session, /, file: Path | None, **flags: Any) -> None:
+    """Make projects, and record their functions in state `imported`."""
+    from fnbuild.cli.batch import finish_batch
+    from fnbuild.cli.overrides import key_values
+
+    unwanted = key_values("--skip-label-selectors", flags["skip_label_selectors"])
+    platform = session.connect()
+    outcome: dict[str, str] = {}
+    with _open_import(file) as (origin, raw, folders):
+        store = _Importer(platform, session.namespace, origin, folders, not flags["skip_autofix"])
+        for name, item in _items_by_name(raw, "project", origin).items():
+            project = _project(name, item, session.namespace, origin)
+            selected = unwanted and unwanted.items() <= project.labels.items()
+            if name in flags["skip"] or selected:
+                note(f"skipped project {name}")
+                continue
+            created = platform.create_project(project)
+            note(f"created project {name}" if created else f"project {name} exists already")
+            members = _mapping(item.get("functions") or {}, f"{origin}: {name}")
+            for function in members.values():
+                _set_project_label(function, name)
+            outcome |= store.every(members)
+    finish_batch(ctx, outcome, flags["report_file_path"] if flags["save_report"] else None)
+
+
+def _project(name: str, item: dict[str, Any], namespace: str, origin: str) -> Project:
+    from fnbuild.platforms import Project
+
+    place = f"{origin}: {name}"
+    raw = _mapping(item.get("project"), place)
+    meta = _mapping(raw.get("meta") or raw.get("metadata"), place)
+    labels = _mapping(meta.get("labels") or {}, place)
+    spec = _mapping(raw.get("spec") or {}, place)
+    annotations = _mapping(meta.get("annotations") or {}, place)
+    return Project(
+        name,
+        namespace,
+        _spec_text(spec, "description"),
+        _spec_text(spec, "owner"),
+        {key: str(value) for key, value in labels.items()},
+        {key: str(value) for key, value in annotations.items()},
+    )
+
+
+def _spec_text(spec: dict[str, Any], key: str) -> str:
+    return str(spec.get(key) or "")
+
+
+def _set_project_label(function: Any, project: str) -> None:
+    """A function inside a project belongs to it, whatever its own label says."""
+    from fnbuild.deploy.projects import PROJECT_LABEL
+
+    if isinstance(function, dict) and isinstance(function.get("metadata"), dict):
+        metadata = function["metadata"]
+        metadata["labels"] = {**(metadata.get("labels") or {}), PROJECT_LABEL: project}
+
+
+@dataclass(frozen=True, slots=True)
+class _Importer:
+    """Records functions of one import with their code."""
+
+    platform: Platform
+    namespace: str
+    origin: str
+    folders: Mapping[str, Path]
+    autofix: bool
+
+    def every(self, functions: Mapping[str, Any]) -> dict[str, str]:
+        """Record each function; the failures by name, empty text for success."""
+        from fnbuild.cli.batch import run_batch
+
+        outcomes = run_batch(list(functions.items()), self._one)
+        return {name: outcome.failure for name, outcome in zip(functions, outcomes, strict=True)}
+
+    def _one(self, item: tuple[str, Any]) -> None:
+        from fnbuild.deploy.pipeline import import_function
+
+        name, raw = item[0], _mapping(item[1], f"{self.origin}: {item[0]}")
+        folder = self.folders.get(name)
+        imported = import_function(
+            self.platform, raw, self.namespace, self.origin, folder, autofix=self.autofix
+        )
+        for text in imported.warnings:
+            warn(f"{name}: {text}")
+        note(f"imported {name}" + (" with its code" if folder is not None else ""))
+
+
+@contextmanager
+def _open_import(file: Path | None) -> Iterator[tuple[str, Any, Mapping[str, Path]]]:
+    """The name of what is imported, the values in it, and the folders of code by function name."""
+    if file is None or str(file) == "-":
+        yield *_read_document(None), {}
+        return
+    from fnbuild.deploy import exports
+
+    if exports.is_archive(file):
+        with exports.open_archive(file, str(file)) as export:
+            yield str(file), _parse_document(export.document, str(file)), export.folders
+    else:
+        yield *_read_document(file), {}
+
+
+def _read_document(file: Path | None) -> tuple[str, Any]:
+    """The text's name and the values in it."""
+    from fnbuild.errors import InputError, NotFoundError, UsageError
+
+    if file is None:
+        if sys.stdin.isatty():
+            raise UsageError("there is nothing to import", hint="name a file, or pipe one in")
+        origin, text = "stdin", sys.stdin.buffer.read(_MAX_BYTES + 1)
+        if text.startswith((b"\x1f\x8b", b"PK\x03\x04")):
+            raise InputError(
+                "stdin is an archive", hint="name the file: `fnbuild import functions FILE.tar.gz`"
+            )
+    else:
+        origin = str(file)
+        try:
+            with file.open("rb") as stream:
+                text = stream.read(_MAX_BYTES + 1)
+        except FileNotFoundError:
+            raise NotFoundError(f"no such file: {file}") from None
+        except OSError as error:
+            raise InputError(f"cannot read {file}: {error.strerror}") from None
+    if len(text) > _MAX_BYTES:
+        raise InputError(f"{origin} is larger than {_MAX_BYTES // 2**20} MiB")
+    return origin, _parse_document(text, origin)
+
+
+def _parse_document(text: bytes, origin: str) -> Any:
+    """The values in a document; YAML, and so JSON too."""
+    import yaml
+
+    from fnbuild.errors import InputError
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        values = yaml.load(text, loader)  # noqa: S506 - it is the safe loader's C sibling
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{origin}:{mark.line + 1}:{mark.column + 1}" if mark else origin
+        raise InputError(f"{place}: this is not YAML: {error.problem or error.context}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InputError(f"{origin} is not YAML: {error}") from None
+    if _has_too_many_values(values):
+        raise InputError(f"{origin} holds more than {_MAX_VALUES} values once aliases are followed")
+    return values
+
+
+def _has_too_many_values(value: Any) -> bool:
+    """Whether there are too many values to handle: a few aliases of aliases can make billions."""
+    count, waiting = 0, [value]
+    while waiting and count <= _MAX_VALUES:
+        one = waiting.pop()
+        count += 1
+        if isinstance(one, dict):
+            waiting.extend(one.values())
+        elif isinstance(one, list):
+            waiting.extend(one)
+    return bool(waiting)
+
+
+def _items_by_name(raw: Any, marker: str, origin: str) -> dict[str, Any]:
+    """Items by name: a map of them, or a single one, which has the key `marker`."""
+    from fnbuild.errors import InputError
+
+    items = _mapping(raw, origin)
+    other = _other_kind(items, marker)
+    if other:
+        raise InputError(
+            f"{origin} is an export of {other}", hint=f"`fnbuild import {other}` reads it"
+        )
+    if marker in items or "metadata" in items:
+        inner = _mapping(items.get("project", items), origin)
+        meta = _mapping(inner.get("metadata") or inner.get("meta"), origin)
+        return {str(meta.get("name", "")): items}
+    return {str(name): _mapping(item, f"{origin}: {name}") for name, item in items.items()}
+
+
+def _other_kind(items: Mapping[str, Any], marker: str) -> str:
+    """Return "projects" or "functions" if that is what an export holds instead, else ""."""
+    inner = [item for item in items.values() if isinstance(item, dict)]
+    has_projects = any("project" in item for item in inner) or {"project", "functions"} <= {*items}
+    if marker == "project":
+        has_functions = "spec" in items or any("spec" in item for item in inner)
+        return "functions" if has_functions and "project" not in items and not has_projects else ""
+    return "projects" if has_projects else ""
+
+
+def _mapping(value: Any, place: str) -> dict[str, Any]:
+    from fnbuild.errors import InputError
+
+    if not isinstance(value, dict):
+        raise InputError(
+            f"{place} holds no function or project",
+            hint="import reads what `fnbuild export` or `nuctl export` printed",
+        )
+    return value

@@ -1,0 +1,76 @@
+"""`fnbuild history` and `fnbuild rollback`: the revisions of a function."""
+
+from __future__ import annotations
+
+import click
+
+from fnbuild.cli.base_command import Command
+from fnbuild.cli.deploy import print_deployment, report_deployment
+from fnbuild.cli.options import complete_function_name, force_conflicts_option
+from fnbuild.cli.output import output_option
+from fnbuild.cli.session import Session, WholeNumber, pass_session
+
+
+@click.command(cls=Command)
+@click.argument("name", shell_complete=complete_function_name)
+@output_option()
+@pass_session
+def history(session: Session, name: str, output: str) -> None:
+    """List the recorded revisions of a function, newest first."""
+    from fnbuild.cli.listing import summary_line
+    from fnbuild.cli.output import format_table, print_value
+    from fnbuild.spec.types import to_dict
+
+    platform = session.connect()
+    platform.deployment(session.namespace, name)
+    found = platform.revisions(session.namespace, name)
+    if output in ("json", "yaml"):
+        values = [
+            {
+                "revision": one.number,
+                "created": one.created,
+                "state": one.state,
+                "digest": one.digest,
+                "message": one.message,
+                "function": to_dict(one.function),
+            }
+            for one in found
+        ]
+        print_value(values, output)
+        return
+    wide = output == "wide"
+    rows = [
+        [
+            one.number,
+            one.state,
+            one.created,
+            one.digest if wide else one.digest[:12],
+            one.message if wide else summary_line(one.message),
+        ]
+        for one in found
+    ]
+    click.echo(format_table(["revision", "state", "created", "digest", "message"], rows))
+
+
+@click.command(cls=Command)
+@click.argument("name", shell_complete=complete_function_name)
+@click.argument("revision", type=WholeNumber(min=1), required=False)
+@force_conflicts_option
+@output_option("name", "url")
+@pass_session
+def rollback(
+    session: Session, name: str, revision: int | None, output: str, *, force_conflicts: bool
+) -> None:
+    """Run a recorded revision again.
+
+    When none is given, the newest that served before the code that runs now and differs from it.
+    """
+    from fnbuild.cli.progress import ProgressDisplay
+
+    platform = session.connect()
+    with ProgressDisplay() as progress:
+        made = platform.rollback(
+            session.namespace, name, revision, progress, force_conflicts=force_conflicts
+        )
+    report_deployment(made, progress.seconds)
+    print_deployment(made, output)

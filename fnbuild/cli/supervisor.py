@@ -1,0 +1,59 @@
+"""`fnbuild up` and `fnbuild down`: the supervisor of the process platform."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import click
+
+from fnbuild.cli.base_command import Command
+from fnbuild.cli.console import note, warn
+from fnbuild.cli.output import output_option
+from fnbuild.cli.session import Session, pass_session
+
+if TYPE_CHECKING:
+    from fnbuild.platforms.process import ProcessPlatform
+
+
+@click.command(cls=Command)
+@output_option()
+@pass_session
+def up(session: Session, output: str) -> None:
+    """Start the supervisor, and with it every function that ought to run.
+
+    A failure when one of them does not come up.
+    """
+    from fnbuild.cli.listing import print_functions
+    from fnbuild.errors import PlatformError
+
+    platform = _process_platform(session)
+    started = platform.up()
+    found = platform.deployments(session.namespace)
+    if found:
+        print_functions(found, output)
+    never = [one.name for one in found if not one.revision and one.state != "imported"]
+    if never:
+        warn(f"not started, for no deploy has ever brought them up: {', '.join(never)}")
+    if started.failed:
+        count = f"{len(started.failed)} of {started.functions} functions"
+        raise PlatformError(
+            f"the supervisor runs, but {count} did not come up: {', '.join(started.failed)}"
+        )
+    note("the supervisor runs" + ("" if found else "; no functions are deployed"))
+
+
+@click.command(cls=Command)
+@pass_session
+def down(session: Session) -> None:
+    """Stop every function and the supervisor. `fnbuild up` brings them back."""
+    _process_platform(session).down()
+    note("all functions and the supervisor are stopped")
+
+
+def _process_platform(session: Session) -> ProcessPlatform:
+    from fnbuild.errors import UsageError
+
+    platform = session.connect()
+    if platform.name != "process":
+        raise UsageError(f"platform {platform.name} has no supervisor of its own")
+    return cast("ProcessPlatform", platform)

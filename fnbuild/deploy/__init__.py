@@ -1,0 +1,1 @@
+"""From a function's folder to a deployment: the pipeline and its parts."""

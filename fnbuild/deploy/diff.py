@@ -1,0 +1,187 @@
+"""How what a deploy would run differs from what runs, and revisions from one another:
+configuration as YAML, code file by file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import filecmp
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from fnbuild.builder.staging import FileEntry, FileTree, printable_path
+from fnbuild.platforms import Manifest, Plan, Step
+from fnbuild.spec.secrets import (
+    REDACTED,
+    hidden,
+    hiding,
+    map_variables,
+    secret_variables,
+    without_values,
+)
+from fnbuild.spec.types import Raw
+
+_LARGEST_TEXT = 64 << 10
+_UNITS = ("bytes", "KiB", "MiB", "GiB")
+
+SideNames = tuple[str, str]
+"""What the two sides are called, the older first."""
+
+_DEPLOY_SIDES: SideNames = ("running", "planned")
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The plan that was compared, and its differences as a unified diff; empty when none."""
+
+    plan: Plan
+    text: str
+
+
+def compare_plan(plan: Plan, running: FileTree | None, planned: FileTree) -> Difference:
+    """Compare. `running` is the code that runs, None when nothing does or it is not kept."""
+    parts = list(_diff_configuration(plan, hashes=running is None))
+    if running is not None:
+        # Configuration files are among the code.
+        values = {value for step in plan.steps for value in _secret_values(step)}
+        parts.append(hidden(diff_code(running, planned), tuple(sorted(values, key=len)[::-1])))
+    return Difference(plan, "".join(parts))
+
+
+def masked_step(step: Step) -> Step:
+    """Return a step for display, with marks instead of the values of secret variables."""
+    before, after = step.before, step.after
+    if after is not None:
+        after = _masked_manifest(before or {}, after)
+    if before is not None:
+        before = without_values(before, secrets_only=True)
+    return Step(step.verb, step.target, before, after)
+
+
+def _masked_manifest(before: Manifest, after: Manifest) -> Manifest:
+    old = dict(secret_variables(before))
+    changed = {name for name, value in secret_variables(after) if old.get(name, value) != value}
+
+    def mark(variable: Raw) -> Raw:
+        other = variable.get("value") == REDACTED and variable.get("name") in changed
+        return {**variable, "value": f"{REDACTED} (another value)"} if other else variable
+
+    return map_variables(without_values(after, secrets_only=True), mark)
+
+
+def _secret_values(step: Step) -> set[str]:
+    return {*hiding(step.before or {}), *hiding(step.after or {})}
+
+
+def diff_code(old: FileTree, new: FileTree, sides: SideNames = _DEPLOY_SIDES) -> str:
+    """The files that differ, as a unified diff; "" when none does."""
+    paths = sorted({*old.entries, *new.entries})
+    return "".join(
+        line
+        for path in paths
+        for line in _diff_file(
+            printable_path(path), old.entries.get(path), new.entries.get(path), sides
+        )
+    )
+
+
+def diff_values(name: str, old: Manifest, new: Manifest, sides: SideNames) -> str:
+    """What differs in plain values called `name`, as a unified diff of their YAML."""
+    lines = _yaml_lines(old, hashes=True), _yaml_lines(new, hashes=True)
+    return "".join(difflib.unified_diff(*lines, *_headers(name, sides)))
+
+
+def _diff_configuration(plan: Plan, *, hashes: bool) -> Iterator[str]:
+    for step in map(masked_step, plan.changes):
+        if step.verb == "replace":
+            continue
+        before, after = (_yaml_lines(one, hashes=hashes) for one in (step.before, step.after))
+        yield from difflib.unified_diff(before, after, *_headers(step.target, _DEPLOY_SIDES))
+
+
+def _headers(name: str, sides: SideNames) -> tuple[str, str]:
+    return f"{name} ({sides[0]})", f"{name} ({sides[1]})"
+
+
+def _yaml_lines(manifest: Manifest | None, *, hashes: bool) -> list[str]:
+    if manifest is None:
+        return []
+    # Where the files are shown, their hash says nothing more.
+    kept = {key: value for key, value in manifest.items() if hashes or key != "code"}
+    # In one order: what runs comes from elsewhere than what is planned.
+    text: str = yaml.safe_dump(kept, sort_keys=True, allow_unicode=True)
+    return text.splitlines(keepends=True)
+
+
+def _is_same(old: FileEntry | None, new: FileEntry | None) -> bool:
+    if old is None or new is None:
+        # A folder comes and goes with what is in it.
+        return all(one is None or one.kind == "folder" for one in (old, new))
+    if (old.kind, old.executable, old.target) != (new.kind, new.executable, new.target):
+        return False
+    if isinstance(old.source, Path) and isinstance(new.source, Path):
+        # Large files that stay the same from one revision to the next are one on the disk.
+        return (
+            old.kind != "file"
+            or old.source.samefile(new.source)
+            or filecmp.cmp(old.source, new.source, shallow=False)
+        )
+    return _entry_bytes(old) == _entry_bytes(new)
+
+
+def _diff_file(
+    path: str, old: FileEntry | None, new: FileEntry | None, sides: SideNames
+) -> Iterator[str]:
+    if _is_same(old, new):
+        return
+    before, after = _text_lines(old), _text_lines(new)
+    if before is not None and after is not None and before != after:
+        yield from difflib.unified_diff(before, after, *_headers(path, sides))
+    elif old is None:
+        yield f"+{path}: added ({_describe_entry(new)})\n"
+    elif new is None:
+        yield f"-{path}: removed ({_describe_entry(old)})\n"
+    else:
+        yield f"-{path}: {_describe_entry(old)}\n+{path}: changed ({_describe_entry(new)})\n"
+
+
+def _text_lines(entry: FileEntry | None) -> list[str] | None:
+    """The lines of a text file that is short enough to be read; none where there is no file."""
+    if entry is None:
+        return []
+    if entry.kind != "file" or _entry_size(entry) > _LARGEST_TEXT:
+        return None
+    try:
+        text = _entry_bytes(entry).decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    if "\0" in text:
+        return None
+    lines = io.StringIO(text, newline="\n").readlines()
+    if lines and not lines[-1].endswith("\n"):
+        lines[-1] += "\n\\ No newline at end of file\n"
+    return lines
+
+
+def _describe_entry(entry: FileEntry | None) -> str:
+    if entry is None or entry.kind == "folder":
+        return "folder"
+    if entry.kind == "link":
+        return f"link to {printable_path(entry.target)}"
+    size, unit = float(_entry_size(entry)), 0
+    while size >= 1024 and unit < len(_UNITS) - 1:
+        size, unit = size / 1024, unit + 1
+    number = f"{size:.0f}" if unit == 0 else f"{size:.1f}"
+    return f"{number} {_UNITS[unit]}{', executable' if entry.executable else ''}"
+
+
+def _entry_size(entry: FileEntry) -> int:
+    return entry.source.stat().st_size if isinstance(entry.source, Path) else len(entry.source)
+
+
+def _entry_bytes(entry: FileEntry) -> bytes:
+    return entry.source.read_bytes() if isinstance(entry.source, Path) else entry.source

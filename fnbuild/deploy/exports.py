@@ -1,0 +1,217 @@
+"""Export of a deployed function's code: inside its configuration, or in an archive with it.
+
+A function that is one source file carries it as `spec.build.functionSourceCode`, as Nuclio's
+builder stores it (pkg/processor/build/builder.go). A folder goes into an archive:
+
+    export.yaml        the document that an export without an archive prints
+    code/NAME/…        the code of each function, with its configuration as exported
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import io
+import os
+import re
+import tarfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import yaml
+
+from fnbuild import trees
+from fnbuild.builder.sources import archives
+from fnbuild.builder.sources.code_entry import is_code_fetched
+from fnbuild.builder.staging import FileEntry, FileTree, scan_folder
+from fnbuild.errors import ConfigError, InputError
+from fnbuild.platforms import Deployment, Platform
+from fnbuild.spec import reader
+from fnbuild.spec.types import Function, Raw
+
+ConfigurationExporter = Callable[[Function], Raw]
+"""Turns a configuration into what the export shows of it, without what has to stay here."""
+
+_DOCUMENT = "export.yaml"
+_CODE = "code"
+_CONFIG_NAMES = ("function.yaml", "function.yml")
+_CONFIG = re.compile(r"function[\w.-]*\.ya?ml")
+_LARGEST_DOCUMENT = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedCode:
+    """A function ready for export. `function` contains its source if that is all of its code.
+
+    Otherwise `folder` holds the code, if the platform has it on this machine. `missing` is a
+    message that the configuration alone lacks the code; "" if nothing is missing.
+    """
+
+    function: Function
+    folder: Path | None = None
+    missing: str = ""
+
+
+def export_code(platform: Platform, deployment: Deployment) -> ExportedCode:
+    """Find the code of a function, and embed it if it is a single source file."""
+    function, name = deployment.function, deployment.name
+    build = function.spec.build
+    if build.function_source_code:
+        return ExportedCode(function)
+    folder = platform.source(function.metadata.namespace, name)
+    if is_code_fetched(build):
+        return ExportedCode(function, folder)  # a deploy fetches it again
+    if folder is not None:
+        if (source := _single_source(folder, function)) is not None:
+            text = base64.b64encode(source.read_bytes()).decode()
+            build = msgspec.structs.replace(build, function_source_code=text, path="")
+            spec = msgspec.structs.replace(function.spec, build=build)
+            return ExportedCode(msgspec.structs.replace(function, spec=spec))
+        count = sum(entry.kind == "file" for entry in scan_folder(folder))
+        return ExportedCode(
+            function, folder, f"the code of {name} ({count} files) is not in the export"
+        )
+    if function.spec.image and platform.runs == "image":
+        image = f"it is in the image {function.spec.image}, which the export names"
+        return ExportedCode(function, missing=f"the code of {name} is not in the export; {image}")
+    return ExportedCode(function, missing=f"no code of {name} is recorded, so the export has none")
+
+
+def _single_source(folder: Path, function: Function) -> Path | None:
+    """Return the only source file, if a deploy of inline source would give it the same name."""
+    files = [entry for entry in scan_folder(folder) if entry.kind != "folder"]
+    sources = [entry for entry in files if entry.path not in _CONFIG_NAMES]
+    module = function.spec.handler.partition(":")[0]
+    if len(sources) != 1 or sources[0].kind != "file" or sources[0].executable:
+        return None
+    only = folder / sources[0].path
+    return only if sources[0].path == f"{module.replace('.', '/')}.py" else None
+
+
+def write_archive(
+    archive: Path,
+    document: Raw,
+    functions: Mapping[str, tuple[Function, Path]],
+    exporter: ConfigurationExporter | None,
+) -> list[str]:
+    """Write an export and the folders of its functions to a .tar.gz file.
+
+    `exporter` cleans the configuration files among the code; None leaves them as they are. Returns
+    warnings: files that could not be cleaned are left out.
+    """
+    warnings: list[str] = []
+    half = archive.with_name(f".{archive.name}.{os.getpid()}")
+    try:
+        descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with (
+            open(descriptor, "wb") as file,
+            gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed,
+            tarfile.open(fileobj=packed, mode="w") as tar,
+        ):
+            _add_to_archive(tar, FileEntry("file", _DOCUMENT, _yaml(document)))
+            for name, (function, folder) in functions.items():
+                files = scan_folder(folder)
+                if exporter is not None:
+                    warnings += _export_configurations(files, function, exporter)
+                for entry in files:
+                    _add_to_archive(tar, entry, f"{_CODE}/{name}/{entry.path}")
+        half.replace(archive)
+    except OSError as error:
+        raise InputError(f"cannot write {archive}: {error.strerror}") from error
+    finally:
+        with suppress(OSError):
+            half.unlink(missing_ok=True)
+    return warnings
+
+
+def _export_configurations(
+    files: FileTree, function: Function, exporter: ConfigurationExporter
+) -> list[str]:
+    """Replace the function's configuration files by exported configurations."""
+    warnings = []
+    for entry in list(files):
+        if entry.kind != "file" or not _CONFIG.fullmatch(entry.path):
+            continue
+        if entry.path in _CONFIG_NAMES:
+            files.add(FileEntry("file", entry.path, _yaml(exporter(function))))
+            continue
+        try:
+            assert isinstance(entry.source, Path)
+            text = entry.source.read_text("utf-8-sig")
+            variant = reader.from_raw(yaml.safe_load(text), entry.path)
+            files.add(FileEntry("file", entry.path, _yaml(exporter(variant))))
+        except (OSError, ValueError, AttributeError, yaml.YAMLError, ConfigError):
+            del files.entries[entry.path]
+            name = function.metadata.name
+            warnings.append(
+                f"{name}: {entry.path} is left out: it cannot be read, and may hold secrets"
+            )
+    return warnings
+
+
+def _yaml(raw: Raw) -> bytes:
+    return yaml.safe_dump(raw, allow_unicode=True, sort_keys=False).encode()
+
+
+def _add_to_archive(tar: tarfile.TarFile, entry: FileEntry, name: str = "") -> None:
+    info = tarfile.TarInfo(name or entry.path)
+    info.mode = 0o755 if entry.executable or entry.kind == "folder" else 0o644
+    if entry.kind == "folder":
+        info.type = tarfile.DIRTYPE
+        tar.addfile(info)
+    elif entry.kind == "link":
+        info.type, info.linkname = tarfile.SYMTYPE, entry.target
+        tar.addfile(info)
+    elif isinstance(entry.source, bytes):
+        info.size = len(entry.source)
+        tar.addfile(info, io.BytesIO(entry.source))
+    else:
+        with entry.source.open("rb") as content:
+            info.size = os.fstat(content.fileno()).st_size
+            tar.addfile(info, content)
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveContent:
+    """The content of an archive: the exported document, and code folders by function name."""
+
+    document: bytes
+    folders: Mapping[str, Path]
+
+
+@contextmanager
+def open_archive(archive: Path, name: str) -> Iterator[ArchiveContent]:
+    """Unpack an export until the context ends. `name` is for messages.
+
+    Raises `InputError` for an archive that is damaged, unsafe, or no export.
+    """
+    with trees.temporary("fnbuild-import-") as room:
+        root = room / "export"
+        archives.unpack_archive(archive, root, name)
+        file = root / _DOCUMENT
+        if not file.is_file() or file.is_symlink():
+            raise InputError(
+                f"{name} holds no {_DOCUMENT}",
+                hint="`fnbuild export functions --with-code FILE.tar.gz` writes such archives",
+            )
+        if file.stat().st_size > _LARGEST_DOCUMENT:
+            raise InputError(f"{name}: {_DOCUMENT} is larger than {_LARGEST_DOCUMENT >> 20} MiB")
+        yield ArchiveContent(file.read_bytes(), _code_folders(root / _CODE))
+
+
+def _code_folders(root: Path) -> dict[str, Path]:
+    if root.is_symlink() or not root.is_dir():
+        return {}
+    with suppress(OSError), os.scandir(root) as listing:
+        return {
+            entry.name: Path(entry.path) for entry in listing if entry.is_dir(follow_symlinks=False)
+        }
+    return {}
+
+
+def is_archive(path: Path) -> bool:
+    """Return True if a file to import is an archive rather than a document."""
+    return path.is_file() and archives.archive_kind(path) is not None

@@ -1,0 +1,60 @@
+"""What a deploy knows of an image before it builds one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fnbuild.builder import sdk
+from fnbuild.deploy import artifacts
+from fnbuild.platforms import Deployment, lookup
+from fnbuild.spec import reader
+from fnbuild.spec.types import Function
+from tests.engine import free_port, making, registry, require_engine, require_image
+
+CONFIG = """\
+metadata: {{name: greeter}}
+spec:
+  handler: main:handler
+  runtime: python:3.11
+  build: {{image: {image}, registry: {registry}, noBaseImagesPull: true}}
+"""
+
+
+def test_the_image_that_runs_keeps_its_name_and_code() -> None:
+    details = {"image": "r/greeter:1", "pinned": "r/greeter@sha256:ab", "digest": "c0de"}
+    current = Deployment(Function(), "kube", "ready", details=details)
+    same = artifacts.prebuilt("r/greeter@sha256:ab", current)
+    assert same is not None
+    assert (same.reference, same.pinned, same.digest) == ("r/greeter:1", details["pinned"], "c0de")
+    for known in (current, None):
+        other = artifacts.prebuilt("r/greeter:1", known)
+        assert other is not None
+        assert (other.reference, other.pinned, other.digest) == ("r/greeter:1", "", "")
+    assert artifacts.prebuilt("", current) is None
+
+
+def test_an_image_that_was_pushed_is_known_by_its_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = require_engine()
+    require_image(engine)
+    monkeypatch.setenv("FNBUILD_DATA_DIR", str(tmp_path / "data"))
+    sdk.ensure_sdk_for_version((3, 11, 0))
+    folder = tmp_path / "greeter"
+    folder.mkdir()
+    (folder / "main.py").write_text("def handler(context, event):\n    return 1\n")
+    kube = lookup("kube")
+    with registry(tmp_path, free_port()) as place, making(engine) as names:
+        name = names.image("pushed", tag="1")
+        (folder / "function.yaml").write_text(CONFIG.format(image=name, registry=place.address))
+        built = artifacts.build_image(reader.load(folder), engine, lambda _: None)
+        names.images.append(built.pushed)
+        planned = artifacts.planned_artifact(reader.load(folder), None, kube, exactly=True)
+        assert planned.reference == f"{place.address}/{name}"
+        assert planned.pinned == f"{built.build_tag}@{built.pushed_digest}"
+        (folder / "main.py").write_text("def handler(context, event):\n    return 2\n")
+        assert (
+            artifacts.planned_artifact(reader.load(folder), None, kube, exactly=True).pinned == ""
+        )

@@ -1,0 +1,89 @@
+"""What the differences of two copies of a function's code look like."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from fnbuild.builder.staging import Artifact, scan_folder
+from fnbuild.deploy import diff
+from fnbuild.platforms import Plan, Step
+from fnbuild.spec.types import Function
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    folder = tmp_path / "old"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def new(tmp_path: Path) -> Path:
+    folder = tmp_path / "new"
+    folder.mkdir()
+    return folder
+
+
+def plan(*steps: Step) -> Plan:
+    return Plan(Function(), Artifact("folder", "", ""), steps)
+
+
+def text(old: Path, new: Path, *steps: Step) -> str:
+    return diff.compare_plan(plan(*steps), scan_folder(old), scan_folder(new)).text
+
+
+def test_lines_of_a_text_file(old: Path, new: Path) -> None:
+    (old / "main.py").write_text("a\nb\nc\n")
+    (new / "main.py").write_text("a\nB\nc")
+    assert text(old, new) == (
+        "--- main.py (running)\n+++ main.py (planned)\n@@ -1,3 +1,3 @@\n"
+        " a\n-b\n-c\n+B\n+c\n\\ No newline at end of file\n"
+    )
+
+
+def test_files_that_come_and_go(old: Path, new: Path) -> None:
+    (old / "gone.txt").write_text("bye\n")
+    (new / "sub").mkdir()
+    (new / "sub" / "come.txt").write_text("hello\n")
+    (new / "empty.txt").touch()
+    shown = text(old, new)
+    assert "-bye\n" in shown
+    assert "+hello\n" in shown
+    assert "+empty.txt: added (0 bytes)\n" in shown
+    assert "sub: " not in shown
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"a\0b", b"x" * (65 << 10)])
+def test_what_is_no_text_is_named_with_its_size(old: Path, new: Path, content: bytes) -> None:
+    (old / "model").write_bytes(content)
+    (new / "model").write_bytes(content + os.urandom(3 << 20))
+    (new / "more").write_bytes(content)
+    shown = text(old, new)
+    assert "+model: changed (3." in shown
+    assert "-model: " in shown
+    assert "+more: added (" in shown
+
+
+def test_what_is_the_same_is_not_there(old: Path, new: Path) -> None:
+    for folder in (old, new):
+        (folder / "main.py").write_text("same\n")
+        (folder / "link").symlink_to("main.py")
+    assert text(old, new) == ""
+    (new / "main.py").chmod(0o755)
+    (new / "link").unlink()
+    (new / "link").symlink_to("nowhere")
+    shown = text(old, new)
+    assert "-link: link to main.py\n+link: changed (link to nowhere)\n" in shown
+    assert "+main.py: changed (5 bytes, executable)\n" in shown
+
+
+def test_the_hash_of_the_code_stands_in_for_files_that_are_not_there(new: Path) -> None:
+    step = Step("update", "revision", {"code": "1", "python": "a"}, {"code": "2", "python": "a"})
+    made = plan(step, Step("replace", "processor", None, {"order": "start"}))
+    shown = diff.compare_plan(made, None, scan_folder(new)).text
+    assert "-code: '1'\n+code: '2'\n" in shown
+    assert "order" not in shown
+    assert diff.compare_plan(made, scan_folder(new), scan_folder(new)).text == ""

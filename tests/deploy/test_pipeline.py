@@ -1,0 +1,80 @@
+"""Which platform a deploy goes to, and what a configuration says of a ready image."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fnbuild.deploy.pipeline import DeployRequest, choose_platform, deploy, prepare
+from fnbuild.errors import UnavailableError, UsageError
+from tests.cluster import require_cluster
+from tests.engine import free_port, require_engine
+
+
+@pytest.fixture
+def no_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+
+def test_auto_takes_the_cluster_that_is_configured_and_answers() -> None:
+    require_cluster()
+    platform, reason = choose_platform("auto")
+    assert (platform.name, platform.runs) == ("kube", "image")
+    assert "a cluster is configured and answers" in reason
+
+
+def test_auto_passes_over_a_cluster_that_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    require_engine()
+    config = tmp_path / "config"
+    entry = {"name": "gone", "cluster": {"server": f"http://127.0.0.1:{free_port()}"}}
+    context = {"name": "gone", "context": {"cluster": "gone", "user": "me"}}
+    contexts = {"clusters": [entry], "users": [{"name": "me", "user": {}}], "contexts": [context]}
+    config.write_text(json.dumps({"current-context": "gone", **contexts}))
+    monkeypatch.setenv("KUBECONFIG", str(config))
+    platform, reason = choose_platform("auto")
+    assert platform.name == "local"
+    assert "gone" in reason
+    assert reason.endswith("a container engine answers")
+
+
+def test_auto_takes_containers_where_an_engine_answers(no_cluster: None) -> None:
+    require_engine()
+    platform, reason = choose_platform("auto")
+    assert (platform.name, platform.runs) == ("local", "image")
+    assert "a container engine answers" in reason
+
+
+def test_auto_takes_processes_where_none_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_cluster: None
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
+    platform, reason = choose_platform("auto")
+    assert (platform.name, platform.runs) == ("process", "folder")
+    assert "no container engine answers" in reason
+
+
+def _write(folder: Path, build: str) -> DeployRequest:
+    (folder / "main.py").write_text("def handler(context, event):\n    return 1\n")
+    (folder / "function.yaml").write_text(
+        "metadata: {name: ready}\n"
+        f"spec: {{handler: main:handler, runtime: 'python:3.11', {build}}}\n"
+    )
+    return DeployRequest(path=folder)
+
+
+@pytest.mark.parametrize("build", ["codeEntryType: image", "mode: neverBuild"])
+def test_an_image_that_is_the_code_is_taken_from_the_configuration(
+    build: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FNBUILD_DATA_DIR", str(tmp_path / "data"))
+    request = _write(tmp_path, f"image: faces:1, build: {{{build}}}")
+    assert prepare(request).image == "faces:1"
+    with pytest.raises(UnavailableError, match="faces:1 is an image"):
+        deploy(request, lambda _: None)
+    with pytest.raises(UsageError, match=r"spec\.image names no image"):
+        prepare(_write(tmp_path, f"build: {{{build}}}"))
