@@ -30,14 +30,14 @@ _SHOW_SECONDS = 10.0
 
 def examine(areas: Collection[str] = ()) -> Iterator[Finding]:
     """All that can be said, one by one."""
-    checks = (
+    all_checks = (
         Check(_AREA, _python),
         Check(_AREA, _supervisor),
         Check(_AREA, _ports),
         Check(_AREA, _mount),
         Check("gpu", lambda: [gpus.finding()]),
     )
-    yield from examined(checks, areas)
+    yield from examined(all_checks, areas)
 
 
 def _python() -> Iterator[Finding]:
