@@ -67,7 +67,7 @@ class Durations:
     values: list[float] = field(default_factory=list)
 
     @contextlib.contextmanager
-    def one(self) -> Iterator[None]:
+    def get(self) -> Iterator[None]:
         began = time.perf_counter()
         yield
         self.values.append((time.perf_counter() - began) * 1000)
@@ -100,7 +100,7 @@ def measure_list(dashboard: RunningDashboard, seconds: float) -> Durations:
     times = Durations()
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
-        with times.one():
+        with times.get():
             dashboard.ask("GET", "/api/functions")
         time.sleep(0.02)
     return times
@@ -116,10 +116,10 @@ def measure_relay(dashboard: RunningDashboard, rounds: int) -> tuple[Durations, 
         if number == 10:  # both ways are warm
             direct.values.clear()
             relayed.values.clear()
-        with direct.one():
+        with direct.get():
             function.request("POST", "/", body, {"Content-Type": "image/jpeg"})
             function.getresponse().read()
-        with relayed.one():
+        with relayed.get():
             dashboard.invoke(ECHO, body)
     return direct, relayed
 

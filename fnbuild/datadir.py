@@ -46,10 +46,10 @@ def data_dir() -> Path:
         path = Path(xdg) / "fnbuild"
     else:
         path = Path.home() / ".local/share/fnbuild"
-    return make_private(path)
+    return make_private_dir(path)
 
 
-def make_private(path: Path) -> Path:
+def make_private_dir(path: Path) -> Path:
     """Make a directory that only its owner may enter; one that exists keeps its mode."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +76,7 @@ def revision_dir(namespace: str, name: str, number: int) -> Path:
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
+class LockHolder:
     """Who holds a lock. `since` is local time, HH:MM:SS; `pid` is 0 when it is not known."""
 
     pid: int = 0
@@ -89,7 +89,7 @@ class Holder:
 
 
 @contextmanager
-def lock(namespace: str, name: str, what: str) -> Iterator[None]:
+def function_lock(namespace: str, name: str, what: str) -> Iterator[None]:
     """Hold the function's lock, or raise `BusyError` at once.
 
     `what` is a past participle for the message of whoever comes second: `deployed`, `deleted`. The
@@ -97,29 +97,29 @@ def lock(namespace: str, name: str, what: str) -> Iterator[None]:
     """
     path = function_dir(namespace, name) / "lock"
 
-    def refuse(holder: Holder) -> None:
+    def refuse(holder: LockHolder) -> None:
         raise BusyError(
             f"{name} is being {holder.what} by {holder}",
             hint="try again when it is done; the lock ends with the process that holds it",
         )
 
-    with hold(path, what, refuse):
+    with hold_lock(path, what, refuse):
         try:
             yield
         except BaseException:
             # A first deploy that failed in its build leaves no folder behind.
-            drop_lock(namespace, name)
+            remove_lock(namespace, name)
             raise
 
 
-def other_holder(namespace: str, name: str) -> Holder | None:
+def other_holder(namespace: str, name: str) -> LockHolder | None:
     """The other process that changes the function just now, None when none does."""
     try:
         descriptor = os.open(function_dir(namespace, name) / "lock", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
     try:
-        holder = _holder(descriptor)
+        holder = _read_holder(descriptor)
         if holder.pid in (0, os.getpid()):
             return None
         # A holder that was killed has left its name. A lock without a name is not tried: whoever
@@ -132,14 +132,14 @@ def other_holder(namespace: str, name: str) -> Holder | None:
     return None
 
 
-def being_changed() -> list[tuple[str, str]]:
+def functions_being_changed() -> list[tuple[str, str]]:
     """Return the namespaces and names of the functions whose lock another process holds."""
     paths = sorted((data_dir() / "functions").glob("*/*/lock"))
     keys = [(path.parent.parent.name, path.parent.name) for path in paths]
     return [key for key in keys if other_holder(*key) is not None]
 
 
-def drop_lock(namespace: str, name: str) -> None:
+def remove_lock(namespace: str, name: str) -> None:
     """Remove the lock, and the function's folder unless there is something else in it."""
     folder = function_dir(namespace, name)
     with suppress(OSError):
@@ -149,7 +149,7 @@ def drop_lock(namespace: str, name: str) -> None:
 
 
 @contextmanager
-def hold(path: Path, what: str, taken: Callable[[Holder], None]) -> Iterator[None]:
+def hold_lock(path: Path, what: str, taken: Callable[[LockHolder], None]) -> Iterator[None]:
     """Hold the lock file at `path`.
 
     When somebody else has it, `taken` is called once with the holder: it raises, or returns and
@@ -158,22 +158,22 @@ def hold(path: Path, what: str, taken: Callable[[Holder], None]) -> Iterator[Non
     descriptor = _acquire(path, taken)
     now = datetime.now().strftime("%H:%M:%S")
     try:
-        _write(descriptor, json.dumps({"pid": os.getpid(), "what": what, "since": now}))
+        _write_holder(descriptor, json.dumps({"pid": os.getpid(), "what": what, "since": now}))
         yield
     finally:
-        _write(descriptor, "")
+        _write_holder(descriptor, "")
         os.close(descriptor)
 
 
-def _write(descriptor: int, text: str) -> None:
+def _write_holder(descriptor: int, text: str) -> None:
     # The name of the holder is a courtesy: a full disk must not keep anybody from the lock.
     with suppress(OSError):
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, text.encode(), 0)
 
 
-def _acquire(path: Path, taken: Callable[[Holder], None]) -> int:
-    make_private(path.parent)
+def _acquire(path: Path, taken: Callable[[LockHolder], None]) -> int:
+    make_private_dir(path.parent)
     told = False
     while True:
         try:
@@ -185,7 +185,7 @@ def _acquire(path: Path, taken: Callable[[Holder], None]) -> int:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if not told:
-                    taken(_holder(descriptor))
+                    taken(_read_holder(descriptor))
                 told = True
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             if _is_same_file(descriptor, path):
@@ -195,7 +195,7 @@ def _acquire(path: Path, taken: Callable[[Holder], None]) -> int:
             raise
         # The folder was removed while we waited; the lock we have is of a file nobody else sees.
         os.close(descriptor)
-        make_private(path.parent)
+        make_private_dir(path.parent)
 
 
 def _is_same_file(descriptor: int, path: Path) -> bool:
@@ -207,10 +207,10 @@ def _is_same_file(descriptor: int, path: Path) -> bool:
     return stat.S_ISREG(there.st_mode) and os.path.samestat(here, there)
 
 
-def _holder(descriptor: int) -> Holder:
+def _read_holder(descriptor: int) -> LockHolder:
     # The holder may be between taking the lock and writing its name: then the file says nothing.
     try:
         raw = json.loads(os.pread(descriptor, 4096, 0))
-        return Holder(int(raw["pid"]), str(raw["what"]), str(raw["since"]))
+        return LockHolder(int(raw["pid"]), str(raw["what"]), str(raw["since"]))
     except (ValueError, KeyError, TypeError):
-        return Holder()
+        return LockHolder()

@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 
 Severity = Literal["error", "warning"]
 
-_WIDTH = 120
+_EXCERPT_WIDTH = 120
 """Characters of an excerpt that are printed at most."""
 
 
@@ -47,24 +47,24 @@ class Diagnostic:
         place = f"{self.span}: " if self.span else ""
         lines = [f"{place}{self.severity}[{self.rule}]: {self.message}"]
         if self.span and self.excerpt is not None:
-            lines.extend(_marked(self.span, self.excerpt))
+            lines.extend(_marked_excerpt(self.span, self.excerpt))
         if self.hint:
             lines.append(f"        {self.hint}")
         return "\n".join(lines)
 
 
-def _marked(span: Span, excerpt: str) -> tuple[str, str]:
+def _marked_excerpt(span: Span, excerpt: str) -> tuple[str, str]:
     """The excerpt and the marker below it; of a long line, what stands around the place."""
     start = span.column - 1
     stop = span.end_column - 1 if span.end_line == span.line else len(excerpt)
-    cut = max(0, start - _WIDTH // 2) if len(excerpt) > _WIDTH else 0
-    shown = excerpt[cut : cut + _WIDTH]
+    cut = max(0, start - _EXCERPT_WIDTH // 2) if len(excerpt) > _EXCERPT_WIDTH else 0
+    shown = excerpt[cut : cut + _EXCERPT_WIDTH]
     # A marker below a tab must use the same tab, or the two lines drift apart.
     lead = "".join(c if c == "\t" else " " for c in shown[: start - cut])
     marker = "^" * max(1, min(stop - cut, len(shown)) - (start - cut))
     if cut:
         shown, lead = f"…{shown}", f" {lead}"
-    if cut + _WIDTH < len(excerpt):
+    if cut + _EXCERPT_WIDTH < len(excerpt):
         shown += "…"
     return f"{span.line:>5} | {shown}", f"{' ' * 5} | {lead}{marker}"
 

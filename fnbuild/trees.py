@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-DEEPEST = 100
+MAX_DEPTH = 100
 """How many folders code may be nested. Installed JavaScript and Java sources have about 30."""
 
 log = logging.getLogger(__name__)
@@ -51,20 +51,20 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 @contextlib.contextmanager
-def temporary(prefix: str) -> Iterator[Path]:
+def temporary_folder(prefix: str) -> Iterator[Path]:
     """Create a temporary folder that is removed after the block, whatever it contains.
 
     Folders with the same prefix that killed processes left are removed first.
     """
-    sweep(prefix)
+    remove_abandoned(prefix)
     path = Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-"))
     try:
         yield path
     finally:
-        discard(path)
+        try_remove(path)
 
 
-def sweep(prefix: str) -> None:
+def remove_abandoned(prefix: str) -> None:
     """Remove temporary folders of this user whose process no longer exists.
 
     Their names are the prefix, the id of the process and a hyphen, before anything else.
@@ -78,7 +78,7 @@ def sweep(prefix: str) -> None:
                 remove(path)
 
 
-def discard(path: Path) -> bool:
+def try_remove(path: Path) -> bool:
     """Call `remove` and return True; on failure log a warning and return False."""
     try:
         remove(path)
@@ -94,7 +94,7 @@ def remove(path: Path) -> None:
     Errors do not stop the removal of the rest. Raises the first `OSError` after that.
     """
     try:
-        top = _opened(os.fspath(path), None)
+        top = _open_folder(os.fspath(path), None)
     except FileNotFoundError:
         return
     except OSError:
@@ -103,7 +103,7 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
         return
     try:
-        failure = _emptied(top)
+        failure = _empty_folder(top)
     finally:
         os.close(top)
     if failure is not None:
@@ -111,7 +111,7 @@ def remove(path: Path) -> None:
     path.rmdir()
 
 
-def _emptied(top: int) -> OSError | None:
+def _empty_folder(top: int) -> OSError | None:
     """Empty the folder and return the first error.
 
     Folders further down are moved to the top before they are emptied, so that neither the depth nor
@@ -120,15 +120,15 @@ def _emptied(top: int) -> OSError | None:
     failure: OSError | None = None
     # Not a name that is there already, of another removal that was killed.
     label = f".removed-{secrets.token_hex(6)}"
-    folders, failure = _without_files(top)
+    folders, failure = _remove_files(top)
     waiting = list(folders)
     count = 0
     while waiting:
         name = waiting.pop()
         try:
-            folder = _opened(name, top)
+            folder = _open_folder(name, top)
             try:
-                inside, problem = _without_files(folder)
+                inside, problem = _remove_files(folder)
                 for each in inside:
                     count += 1
                     os.rename(each, f"{label}-{count}", src_dir_fd=folder, dst_dir_fd=top)
@@ -145,7 +145,7 @@ def _emptied(top: int) -> OSError | None:
     return failure
 
 
-def _without_files(folder: int) -> tuple[list[str], OSError | None]:
+def _remove_files(folder: int) -> tuple[list[str], OSError | None]:
     """Remove all but folders; return the names of the folders, and the first error."""
     folders: list[str] = []
     failure: OSError | None = None
@@ -164,7 +164,7 @@ def _without_files(folder: int) -> tuple[list[str], OSError | None]:
     return folders, failure
 
 
-def _opened(name: str, parent: int | None) -> int:
+def _open_folder(name: str, parent: int | None) -> int:
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     about = os.stat(name, dir_fd=parent, follow_symlinks=False)
     # Root needs no such right, and must not change the mode of what another user swaps in.
@@ -175,7 +175,7 @@ def _opened(name: str, parent: int | None) -> int:
     return os.open(name, flags, dir_fd=parent)
 
 
-def size(folder: Path) -> int:
+def total_size(folder: Path) -> int:
     """Return the total size of a folder's files; files that vanish meanwhile count as 0."""
     total, folders = 0, [str(folder)]
     while folders:

@@ -8,7 +8,14 @@ import threading
 
 import pytest
 
-from fnbuild.datadir import data_dir, function_dir, hold, lock, other_holder, revision_dir
+from fnbuild.datadir import (
+    data_dir,
+    function_dir,
+    function_lock,
+    hold_lock,
+    other_holder,
+    revision_dir,
+)
 from fnbuild.errors import ConflictError, StoreError, UsageError
 from fnbuild.store import Store
 
@@ -66,8 +73,8 @@ class TestDataDirectory:
 
 HOLD = """
 import sys
-from fnbuild.store import lock
-with lock("nuclio", "face-haar", "deployed"):
+from fnbuild.datadir import function_lock
+with function_lock("nuclio", "face-haar", "deployed"):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -84,12 +91,18 @@ class TestLock:
         holder = holding()
         assert holder.stdout.readline() == "held\n"
         told = rf"face-haar is being deployed by process {holder.pid} \(since \d\d:\d\d:\d\d\)"
-        with pytest.raises(ConflictError, match=told), lock("nuclio", "face-haar", "deleted"):
+        with (
+            pytest.raises(ConflictError, match=told),
+            function_lock("nuclio", "face-haar", "deleted"),
+        ):
             pass
-        with lock("nuclio", "other", "deployed"), lock("else", "face-haar", "deployed"):
+        with (
+            function_lock("nuclio", "other", "deployed"),
+            function_lock("else", "face-haar", "deployed"),
+        ):
             pass
         holder.communicate("")
-        with lock("nuclio", "face-haar", "deleted"):
+        with function_lock("nuclio", "face-haar", "deleted"):
             pass
 
     def test_death_gives_it_back(self):
@@ -97,12 +110,12 @@ class TestLock:
         holder.stdout.readline()
         holder.kill()
         holder.communicate()
-        with lock("nuclio", "face-haar", "deleted"):
+        with function_lock("nuclio", "face-haar", "deleted"):
             pass
 
     def test_others_can_be_told_of_it(self):
         assert other_holder("nuclio", "face-haar") is None
-        with lock("nuclio", "face-haar", "deployed"):
+        with function_lock("nuclio", "face-haar", "deployed"):
             assert other_holder("nuclio", "face-haar") is None  # it is this process
         holder = holding()
         holder.stdout.readline()
@@ -113,21 +126,21 @@ class TestLock:
         assert other_holder("nuclio", "face-haar") is None
 
     def test_an_error_gives_it_back(self):
-        with pytest.raises(RuntimeError), lock("nuclio", "face", "deployed"):
+        with pytest.raises(RuntimeError), function_lock("nuclio", "face", "deployed"):
             raise RuntimeError
-        with lock("nuclio", "face", "deployed"):
+        with function_lock("nuclio", "face", "deployed"):
             pass
 
     def test_two_threads_of_one_process(self):
         with (
-            lock("nuclio", "face", "rolled back"),
+            function_lock("nuclio", "face", "rolled back"),
             pytest.raises(ConflictError, match="is being rolled back by process"),
-            lock("nuclio", "face", "deployed"),
+            function_lock("nuclio", "face", "deployed"),
         ):
             pass
 
     def test_the_file_stays_and_names_nobody(self):
-        with lock("nuclio", "face", "deployed"):
+        with function_lock("nuclio", "face", "deployed"):
             pass
         assert (function_dir("nuclio", "face") / "lock").read_text() == ""
 
@@ -136,12 +149,12 @@ class TestLock:
         waiting, held, done = threading.Event(), threading.Event(), threading.Event()
 
         def wait():
-            with hold(path, "made", lambda holder: waiting.set()):
+            with hold_lock(path, "made", lambda holder: waiting.set()):
                 held.set()
                 done.wait(30)
 
         thread = threading.Thread(target=wait)
-        with hold(path, "made", lambda holder: None):
+        with hold_lock(path, "made", lambda holder: None):
             thread.start()
             assert waiting.wait(30)
             path.unlink()
@@ -152,7 +165,7 @@ class TestLock:
             told.append(holder)
             raise InterruptedError
 
-        with pytest.raises(InterruptedError), hold(path, "made", refuse):
+        with pytest.raises(InterruptedError), hold_lock(path, "made", refuse):
             pass
         done.set()
         thread.join()

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from fnbuild.datadir import revision_dir
 from fnbuild.errors import NotFoundError, StoreError
 from fnbuild.store import (
     FunctionRow,
     ProjectRow,
     RevisionDraft,
     Store,
-    revision_dir,
     schema,
 )
 

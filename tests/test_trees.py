@@ -68,10 +68,10 @@ def test_what_can_be_removed_is_removed_when_the_rest_cannot(
         trees.remove(top)
     assert [path.name for path in top.iterdir()] == ["b"]
     with caplog.at_level(logging.WARNING):
-        assert trees.discard(top) is False
+        assert trees.try_remove(top) is False
     assert "cannot be removed: [Errno 1] Operation not permitted" in caplog.text
     monkeypatch.undo()
-    assert trees.discard(top) is True
+    assert trees.try_remove(top) is True
 
 
 def test_folders_without_rights_are_removed_by_their_owner(tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_temporary_folders_of_killed_processes_are_swept(
     kept = {tmp_path / name for name in (f"room-{os.getppid()}-x", "room-12x-y", "room-x", "a-1-x")}
     for path in kept:
         path.mkdir()
-    with trees.temporary("room-") as folder:
+    with trees.temporary_folder("room-") as folder:
         assert folder.name.startswith(f"room-{os.getpid()}-")
         (folder / "file").touch()
         assert set(tmp_path.iterdir()) == {*kept, folder}

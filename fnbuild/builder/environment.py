@@ -33,7 +33,7 @@ from fnbuild.builder.interpreter import Interpreter
 from fnbuild.builder.pip import Progress
 from fnbuild.builder.requirements import PipStep, Requirements, is_local_path, split_extras
 from fnbuild.builder.staging import scan_folder, tree_hash
-from fnbuild.datadir import Holder, data_dir, hold, make_private
+from fnbuild.datadir import LockHolder, data_dir, hold_lock, make_private_dir
 from fnbuild.errors import BuildError
 
 # With these options pip reinstalls existing packages, so that a base environment saves nothing.
@@ -279,10 +279,10 @@ def _ensure_folder(
         progress(f"environment with {packages} is there already")
         return folder
 
-    def wait(holder: Holder) -> None:
+    def wait(holder: LockHolder) -> None:
         progress(f"waiting for {holder}, which makes the same environment")
 
-    with hold(folder.with_suffix(".lock"), "made", wait):
+    with hold_lock(folder.with_suffix(".lock"), "made", wait):
         if not _is_complete(folder):
             for warning in requirements.warnings:
                 progress(f"warning: {warning}")
@@ -290,10 +290,10 @@ def _ensure_folder(
             try:
                 _create(folder, interpreter, requirements, progress, base)
             except OSError as error:
-                trees.discard(folder)
+                trees.try_remove(folder)
                 raise BuildError(f"cannot write {folder}: {error.strerror}") from error
             except BaseException:
-                trees.discard(folder)
+                trees.try_remove(folder)
                 raise
     return folder
 
@@ -317,7 +317,7 @@ def prune_environments(used: Callable[[], Collection[Path]]) -> None:
             if mark.parent not in folders:
                 # Without its mark it counts for nothing, should the rest survive.
                 mark.unlink(missing_ok=True)
-                trees.discard(mark.parent)
+                trees.try_remove(mark.parent)
                 mark.parent.with_suffix(".lock").unlink(missing_ok=True)
 
 
@@ -330,7 +330,7 @@ def unused_environments(used: Collection[Path]) -> list[Path]:
 
 @contextmanager
 def _prune_lock(operation: int) -> Iterator[None]:
-    path = make_private(data_dir() / "environments") / "gate"
+    path = make_private_dir(data_dir() / "environments") / "gate"
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, operation)
@@ -387,7 +387,7 @@ def _create(
 ) -> None:
     if folder.exists():
         trees.remove(folder)
-    make_private(folder.parent)
+    make_private_dir(folder.parent)
     create_venv(folder, interpreter, progress)
     if base is not None:
         extend_venv(folder, base)
@@ -431,7 +431,7 @@ def _run_step(
             written[str(path)] = [step.places.get(line, step.place) for line in given]
     what = f"{step.place}: packages cannot be installed"
     pip.run_pip([*command, "install", *arguments], what, progress, str(folder), written)
-    trees.discard(copies)
+    trees.try_remove(copies)
 
 
 def _copy_source(source: Path, place: Path) -> Path:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from fnbuild.builder import pip
 from fnbuild.builder.interpreter import Interpreter
-from fnbuild.datadir import data_dir, make_private
+from fnbuild.datadir import data_dir, make_private_dir
 from fnbuild.errors import BuildError
 
 _PACKAGE = "nuclio_sdk"
@@ -56,7 +56,7 @@ def _cached(release: str, fill: Callable[[Path], None]) -> Path:
     folder = data_dir() / "sdk" / release
     if (folder / _PACKAGE / "__init__.py").is_file():
         return folder
-    make_private(folder.parent)
+    make_private_dir(folder.parent)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-") as temporary:
         made = Path(temporary, "made")
         made.mkdir()

@@ -26,7 +26,7 @@ import msgspec
 import yaml
 
 from fnbuild import trees
-from fnbuild.datadir import data_dir, make_private
+from fnbuild.datadir import data_dir, make_private_dir
 from fnbuild.errors import BuildError, ConflictError
 from fnbuild.spec.reader import Loaded
 from fnbuild.spec.types import Function, to_dict
@@ -105,9 +105,9 @@ def scan_folder(folder: Path, excluded: Path | None = None) -> FileTree:
 
 def _scan_level(root: str, folder: str, out: str | None, collected: FileTree) -> list[str]:
     """Add the entries of one folder; return its subfolders, which have to be read as well."""
-    if folder.count(os.sep) >= trees.DEEPEST:
+    if folder.count(os.sep) >= trees.MAX_DEPTH:
         raise BuildError(
-            f"{printable_path(folder[:120])}… is nested more than {trees.DEEPEST} folders deep",
+            f"{printable_path(folder[:120])}… is nested more than {trees.MAX_DEPTH} folders deep",
             hint="remove it, or move it out of the function's folder",
         )
     deeper: list[str] = []
@@ -245,7 +245,7 @@ def stage(
     found = code_files(loaded)
     if os.path.lexists(destination):
         raise ConflictError(f"{destination} exists already")
-    make_private(destination.parent)
+    make_private_dir(destination.parent)
     remove_abandoned(destination.parent)
     temporary = destination.parent / f".staging-{os.getpid()}-{secrets.token_hex(4)}"
     try:
@@ -256,7 +256,7 @@ def stage(
         raise BuildError(f"cannot write {destination}: {error.strerror}") from error
     finally:
         # After the rename there is nothing of that name.
-        trees.discard(temporary)
+        trees.try_remove(temporary)
     return Artifact("folder", str(destination), code_hash, tuple(found.warnings))
 
 
@@ -311,7 +311,7 @@ def _inline_code(function: Function, text: str) -> FileTree:
 def remove_abandoned(folder: Path) -> None:
     """Remove the files of killed processes from `folder`."""
     for path in abandoned_files(folder):
-        trees.discard(path)
+        trees.try_remove(path)
 
 
 def abandoned_files(folder: Path) -> list[Path]:

@@ -17,8 +17,8 @@ from fnbuild.check.trial import BUILD_SECONDS, PUSH_SECONDS, Trial
 from fnbuild.datadir import data_dir
 from fnbuild.errors import UsageError
 from fnbuild.platforms import Finding, Platform, lookup
+from fnbuild.platforms.checks import AREAS, Check, check_disk_space, is_selected, run_checks
 from fnbuild.platforms.cluster import connection
-from fnbuild.platforms.examination import AREAS, Check, examined, room, wanted
 
 _CLUSTERS = ("kube", "nuclio")
 _SKEW_SECONDS = 5.0
@@ -46,7 +46,7 @@ class Asked:
 def examine(asked: Asked) -> Iterator[Finding]:
     """All findings, one by one as they are made."""
     platforms = [lookup(asked.platform)] if asked.platform else list(_there(asked.areas))
-    yield from examined((Check("clock", clock), Check("disk", disk)), asked.areas)
+    yield from run_checks((Check("clock", clock), Check("disk", disk)), asked.areas)
     trial = Trial(asked.registry, asked.run_registry, needed=bool(asked.platform))
     try:
         if asked.platform != "process":
@@ -72,7 +72,7 @@ def _there(areas: frozenset[str]) -> Iterator[Platform]:
     """The platforms that can be examined without having been asked for."""
     yield lookup("process")
     containers = lookup("local")
-    if wanted(areas, "docker", "gpu", "disk") and not _silent(containers):
+    if is_selected(areas, "docker", "gpu", "disk") and not _silent(containers):
         yield containers
     if connection.configured():
         yield lookup("kube")
@@ -82,11 +82,11 @@ def _silent(platform: Platform) -> bool:
     def troubles() -> list[Finding]:
         return [Finding("docker", "skipped", text) for text in platform.notices()]
 
-    return any(examined((Check("docker", troubles),)))
+    return any(run_checks((Check("docker", troubles),)))
 
 
 def _no_cluster(areas: frozenset[str]) -> Iterator[Finding]:
-    if wanted(areas, "kubeconfig", "rights", "nodes", "node-ports", "storage"):
+    if is_selected(areas, "kubeconfig", "rights", "nodes", "node-ports", "storage"):
         yield Finding(
             "kubeconfig",
             "skipped",
@@ -98,14 +98,14 @@ def _no_cluster(areas: frozenset[str]) -> Iterator[Finding]:
 def _images(trial: Trial, asked: Asked, *, clusters: bool) -> Iterator[Finding]:
     """Whether images can be built, and pushed when a registry is named."""
     areas = asked.areas
-    pushing = bool(asked.registry) and wanted(areas, "registry")
-    if wanted(areas, "engine") or pushing or (clusters and wanted(areas, "nodes")):
-        for finding in examined((Check("engine", trial.build, BUILD_SECONDS),)):
-            if wanted(areas, "engine") or (pushing and finding.state != "ok"):
+    pushing = bool(asked.registry) and is_selected(areas, "registry")
+    if is_selected(areas, "engine") or pushing or (clusters and is_selected(areas, "nodes")):
+        for finding in run_checks((Check("engine", trial.build, BUILD_SECONDS),)):
+            if is_selected(areas, "engine") or (pushing and finding.state != "ok"):
                 yield finding
     if pushing:
-        yield from examined((Check("registry", trial.push, PUSH_SECONDS),))
-    elif wanted(areas, "registry") and (clusters or areas):
+        yield from run_checks((Check("registry", trial.push, PUSH_SECONDS),))
+    elif is_selected(areas, "registry") and (clusters or areas):
         yield Finding(
             "registry",
             "skipped",
@@ -154,7 +154,7 @@ def disk() -> Iterator[Finding]:
             "give it back to this user and make room, or set FNBUILD_DATA_DIR to another folder",
         )
     remedy = "delete functions that nobody needs, or set FNBUILD_DATA_DIR to a folder elsewhere"
-    yield room("code and environments", folder, remedy)
+    yield check_disk_space("code and environments", folder, remedy)
     scratch = Path(tempfile.gettempdir())
     if scratch.stat().st_dev != folder.stat().st_dev:
-        yield room("what builds unpack", scratch, "make room there, or set TMPDIR")
+        yield check_disk_space("what builds unpack", scratch, "make room there, or set TMPDIR")

@@ -39,12 +39,12 @@ def function(session: Session, names: tuple[str, ...], image: bool) -> None:
 
     A function that is not there counts as deleted, as in nuctl.
     """
-    from fnbuild.platforms import Key, imported_code
+    from fnbuild.platforms import FunctionKey, imported_code
 
     platform = session.connect()
     for name in names:
         gone = platform.delete(session.namespace, name, image=image)
-        imported_code.drop(platform.name, Key(session.namespace, name))
+        imported_code.remove(platform.name, FunctionKey(session.namespace, name))
         note(f"deleted {name}" if gone else f"{name} was not there (namespace {session.namespace})")
 
 
@@ -66,7 +66,7 @@ def function(session: Session, names: tuple[str, ...], image: bool) -> None:
 def project(session: Session, name: str, force: bool, strategy: str) -> None:
     """Delete a project, and with `--strategy cascading` its functions too."""
     from fnbuild.errors import PreconditionError
-    from fnbuild.platforms import Key, imported_code
+    from fnbuild.platforms import FunctionKey, imported_code
 
     platform = session.connect()
     if strategy == "check" and not force:
@@ -82,5 +82,5 @@ def project(session: Session, name: str, force: bool, strategy: str) -> None:
     members = platform.deployments(session.namespace, name) if cascade else []
     gone = platform.delete_project(session.namespace, name, cascade=cascade)
     for member in members:
-        imported_code.drop(platform.name, Key(session.namespace, member.name))
+        imported_code.remove(platform.name, FunctionKey(session.namespace, member.name))
     note(f"deleted project {name}" if gone else f"project {name} was not there")

@@ -25,7 +25,7 @@ from fnbuild.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
     from fnbuild.deploy.pipeline import DeployRequest, PreparedFunction
-    from fnbuild.platforms import Deployment, Manifest, Platform, Step
+    from fnbuild.platforms import Change, Deployment, Manifest, Platform
 
 
 ENABLE_HINT = "`fnbuild update function {} --disable=false` runs it again"
@@ -193,7 +193,7 @@ def print_manifests(manifests: tuple[Manifest, ...], output: str) -> None:
         print_value({"apiVersion": "v1", "kind": "List", "items": list(manifests)}, output)
 
 
-def step_object(step: Step) -> dict[str, Any]:
+def step_object(step: Change) -> dict[str, Any]:
     """A step of a plan as `-o json` has it, without values of secret variables."""
     from fnbuild.deploy.diff import masked_step
 

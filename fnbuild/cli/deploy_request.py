@@ -46,7 +46,7 @@ def open_request(session: Session, flags: dict[str, Any]) -> Iterator[DeployRequ
         open_code(
             flags["path"], build=build, config_file=flags["config_file"], progress=note
         ) as found,
-        trees.temporary("fnbuild-source-") as empty,
+        trees.temporary_folder("fnbuild-source-") as empty,
     ):
         request = replace(request, path=found.path, config_file=found.config_file)
         yield _with_path(session, request, empty)

@@ -29,7 +29,7 @@ _MILLISECONDS = re.compile(r"\b(\d+) ms\b")
 def _complete_area(_: click.Context, __: click.Parameter, incomplete: str) -> list[CompletionItem]:
     from click.shell_completion import CompletionItem
 
-    from fnbuild.platforms.examination import AREAS
+    from fnbuild.platforms.checks import AREAS
 
     return [
         CompletionItem(name, help=text)

@@ -29,16 +29,16 @@ from fnbuild.builder.processor_settings import readiness_seconds
 from fnbuild.cli.console import color_override
 from fnbuild.errors import NotReadyError, PlatformError
 from fnbuild.platforms import LogRecord, Progress
-from fnbuild.platforms.loglines import parse
-from fnbuild.platforms.process.environment import scrubbed
-from fnbuild.platforms.process.foreground import Registration, record_of
+from fnbuild.platforms.logs import parse_log_line
+from fnbuild.platforms.process.daemon import clean_environment
+from fnbuild.platforms.process.foreground_records import Registration, make_record
 from fnbuild.platforms.process.layout import run_dir
-from fnbuild.platforms.process.settings import (
-    Place,
+from fnbuild.platforms.process.processor_config import (
+    RevisionPaths,
+    platform_warnings,
     processor_config,
-    warnings_for,
 )
-from fnbuild.platforms.settings import wanted_port
+from fnbuild.platforms.settings import requested_port
 from fnbuild.runtime.http import client
 from fnbuild.spec.reader import Loaded
 from fnbuild.spec.types import Function, Raw
@@ -69,10 +69,10 @@ def prepare_processor(loaded: Loaded, progress: Progress) -> ForegroundConfig:
         requirements.collect_requirements(function, loaded.folder), function
     )
     python = environment.ensure_environment(chosen, wanted, progress)
-    place = Place(
+    place = RevisionPaths(
         0, str(loaded.folder.resolve()), str(python or chosen.path), str(sdk.ensure_sdk(chosen))
     )
-    warnings = warnings_for(function, wanted)
+    warnings = platform_warnings(function, wanted)
     if chosen.warning:
         warnings = (chosen.warning, *warnings)
     # Below a layer for what is written, files that an editor has replaced would stay as they were.
@@ -91,8 +91,8 @@ class ForegroundProcessor:
     ):
         self.setting = setting
         self._write = write
-        self._socket = _bind_socket(host, port or wanted_port(setting.function))
-        trees.sweep(_FOLDER_PREFIX)
+        self._socket = _bind_socket(host, port or requested_port(setting.function))
+        trees.remove_abandoned(_FOLDER_PREFIX)
         self._folder = tempfile.TemporaryDirectory(prefix=f"{_FOLDER_PREFIX}{os.getpid()}-")
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: Thread | None = None
@@ -135,7 +135,7 @@ class ForegroundProcessor:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=scrubbed(os.environ),
+            env=clean_environment(os.environ),
             pass_fds=[descriptor],
             # Ctrl-C goes to every process of the terminal; the processor must get one signal only,
             # for a second one would cut off what is in flight.
@@ -149,7 +149,7 @@ class ForegroundProcessor:
     def _register(self) -> None:
         """Make the function visible to other commands and dashboards."""
         host, port = self._socket.getsockname()[:2]
-        record = record_of(self.setting.function, host, port, self._control)
+        record = make_record(self.setting.function, host, port, self._control)
         if self._registration is None:
             self._registration = Registration(record)
         else:
@@ -160,7 +160,7 @@ class ForegroundProcessor:
         assert process.stdout is not None
         with process.stdout as said:
             for line in said:
-                click.echo(self._write(parse(line, time.time())), color=color_override())
+                click.echo(self._write(parse_log_line(line, time.time())), color=color_override())
 
     def wait_ready(self) -> float:
         """Wait until all workers are ready; the seconds it took.

@@ -12,7 +12,7 @@ from fnbuild.check import cvat_model
 from fnbuild.cli import output
 from fnbuild.cli.console import note
 from fnbuild.deploy.projects import DEFAULT_PROJECT, PROJECT_LABEL, project_of
-from fnbuild.platforms import Deployment, Project, Restarts, objects
+from fnbuild.platforms import Deployment, Project, Restarts, api_objects
 from fnbuild.spec.secrets import without_values
 from fnbuild.spec.sensitive import looks_secret
 from fnbuild.spec.types import Raw
@@ -93,7 +93,7 @@ def function_object(
 
     With `mask` other values that look like secrets are hidden as well.
     """
-    raw = objects.function_object(deployment)
+    raw = api_objects.function_object(deployment)
     if not with_secrets:
         raw = without_values(raw, secrets_only=True)
     if words := _cvat_defect(deployment):
@@ -121,7 +121,7 @@ def print_projects(projects: Sequence[Project], kind: str) -> None:
 
 def project_object(project: Project) -> Raw:
     """nuctl prints a project's metadata under `meta` (the HTTP API under `metadata`)."""
-    raw = objects.project_object(project)
+    raw = api_objects.project_object(project)
     return {"meta": raw["metadata"], "spec": raw["spec"]}
 
 

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from fnbuild import trees
-from fnbuild.datadir import Holder, data_dir, hold, make_private
+from fnbuild.datadir import LockHolder, data_dir, hold_lock, make_private_dir
 
 _NAME = re.compile(r"[0-9a-f]{16}\Z")
 
@@ -30,11 +30,11 @@ class Owner:
 
     def appear(self) -> None:
         """Be alive from now on, and clear away those that are not."""
-        self._held.enter_context(hold(_lock(self.name), "served", _refuse))
+        self._held.enter_context(hold_lock(_lock(self.name), "served", _refuse))
         for path in _folder().glob("*.lock"):
             self.lives(path.stem)
         # What is killed half way leaves its temporary files where they are found again.
-        tempfile.tempdir = str(make_private(_temporary(self.name)))
+        tempfile.tempdir = str(make_private_dir(_temporary(self.name)))
 
     def vanish(self) -> None:
         """Be gone, in order."""
@@ -47,7 +47,7 @@ class Owner:
         if not _NAME.match(name) or not _lock(name).exists():
             return False
         try:
-            with hold(_lock(name), "looked at", _refuse):
+            with hold_lock(_lock(name), "looked at", _refuse):
                 _clear(name)
         except _AliveError:
             return True
@@ -55,7 +55,7 @@ class Owner:
 
 
 def _clear(name: str) -> None:
-    trees.discard(_temporary(name))
+    trees.try_remove(_temporary(name))
     _lock(name).unlink(missing_ok=True)
 
 
@@ -71,5 +71,5 @@ def _temporary(name: str) -> Path:
     return _folder() / f"{name}.tmp"
 
 
-def _refuse(_: Holder) -> None:
+def _refuse(_: LockHolder) -> None:
     raise _AliveError

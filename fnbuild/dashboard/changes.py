@@ -157,7 +157,7 @@ async def begin_delete(request: Request, listed: Listed) -> Operation:
 
     def work(_: Progress) -> None:
         platform.delete(*key)
-        imported_code.drop(platform.name, key)
+        imported_code.remove(platform.name, key)
         events.forget(services.store, *key)
 
     return await to_thread.run_sync(

@@ -9,7 +9,7 @@ from contextlib import suppress
 from fnbuild.errors import ConfigError, FnbuildError
 from fnbuild.platforms import lookup
 from fnbuild.spec.secrets import hidden
-from fnbuild.store import LineRow, OperationRecords, OperationRow
+from fnbuild.store import OperationRow, OperationTable, OutputLineRow
 
 MOST_LINES = 5000
 _LAST_LINES = 300
@@ -26,7 +26,7 @@ class Output:
     """
 
     def __init__(
-        self, records: OperationRecords, operation: int, secret_values: tuple[str, ...] = ()
+        self, records: OperationTable, operation: int, secret_values: tuple[str, ...] = ()
     ):
         self._records = records
         self.secret_values = secret_values
@@ -63,7 +63,9 @@ class Output:
         # Clients take two lines of one moment for one, so each has a time of its own.
         self._time = max(self._time + 1, round(time.time() * 1000))
         rows = [
-            LineRow(self._number + n, self._time + n - 1, level, line.rstrip()[:_LONGEST_LINE])
+            OutputLineRow(
+                self._number + n, self._time + n - 1, level, line.rstrip()[:_LONGEST_LINE]
+            )
             for n, line in enumerate(lines, 1)
         ]
         self._number += len(rows)

@@ -18,10 +18,10 @@ from fnbuild.dashboard.endpoints import Endpoint, services_of
 from fnbuild.dashboard.fields import mapping_of, text_of
 from fnbuild.dashboard.namespaces import check_namespace, named_in
 from fnbuild.errors import ConflictError, NotFoundError, UsageError
-from fnbuild.platforms import audited
+from fnbuild.platforms import audit
 from fnbuild.spec.types import Raw
 from fnbuild.store import Store
-from fnbuild.store.events import FunctionEvents
+from fnbuild.store.dashboard import FunctionEventTable
 
 NAMESPACE = "x-nuclio-function-event-namespace"
 _WHAT = "a function event"
@@ -44,7 +44,7 @@ async def every(request: Request) -> Response:
 
 async def one(request: Request) -> Response:
     name = request.path_params["name"]
-    found = await anyio.to_thread.run_sync(_events(request).one, named_in(request, NAMESPACE), name)
+    found = await anyio.to_thread.run_sync(_events(request).get, named_in(request, NAMESPACE), name)
     if found is None:
         raise _missing(name)
     return json_response(found)
@@ -90,7 +90,7 @@ async def delete(request: Request) -> Response:
 
 async def _recorded(verb: str, namespace: str, name: str) -> None:
     target = f"{namespace}/{name}"
-    await anyio.to_thread.run_sync(audited.record, f"{verb} function event", target)
+    await anyio.to_thread.run_sync(audit.record_change, f"{verb} function event", target)
 
 
 def checked(body: Raw, namespace: str, name: str = "") -> Raw:
@@ -123,7 +123,7 @@ def checked(body: Raw, namespace: str, name: str = "") -> Raw:
 
 def forget(store: Store, namespace: str, function: str) -> None:
     """Delete the events of a function that is gone."""
-    kept = FunctionEvents(store)
+    kept = FunctionEventTable(store)
     for name, one in kept.every(namespace).items():
         if function_of(one) == function:
             kept.delete(namespace, name)
@@ -144,8 +144,8 @@ def _named(request: Request) -> str:
     return str(request.path_params.get("name", ""))
 
 
-def _events(request: Request) -> FunctionEvents:
-    return FunctionEvents(services_of(request).store)
+def _events(request: Request) -> FunctionEventTable:
+    return FunctionEventTable(services_of(request).store)
 
 
 _ALL, _ONE = "/api/function_events", "/api/function_events/{name}"

@@ -27,7 +27,7 @@ from fnbuild.dashboard.tokens import (
     presented,
     strongest,
 )
-from fnbuild.platforms.audited import acting_as
+from fnbuild.platforms.audit import acting_as
 
 OPEN = "fnbuild.open"
 """Key of a request's scope: true when it came by an address that is open for reading."""

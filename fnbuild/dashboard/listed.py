@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fnbuild.check import cvat_model
 from fnbuild.dashboard.operation import Operation, status_of
 from fnbuild.deploy.projects import project_of
-from fnbuild.platforms import Deployment, State
+from fnbuild.platforms import Deployment, FunctionState
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Listed:
     """
 
     deployment: Deployment
-    state: State
+    state: FunctionState
     message: str
     set_aside: str = ""
     operation: Operation | None = None
@@ -89,5 +89,5 @@ def announced(operation: Operation, default: str) -> Listed | None:
     if function is None or operation.state == "done" or operation.revision:
         return None
     platform = operation.platform or default
-    state: State = "building" if operation.under_way else "error"
+    state: FunctionState = "building" if operation.under_way else "error"
     return of(Deployment(function, platform, state, operation.message), operation)

@@ -10,12 +10,12 @@ from typing import Any
 from fnbuild.dashboard.listed import Listed
 from fnbuild.deploy.pipeline import export_configuration
 from fnbuild.deploy.projects import PROJECT_LABEL, project_of
-from fnbuild.platforms import State, objects
+from fnbuild.platforms import FunctionState, api_objects
 from fnbuild.platforms.settings import gpu_limit
 from fnbuild.spec.secrets import for_readers, hidden, hiding, without_values
 from fnbuild.spec.types import Function, Raw, to_dict
 
-_NUCLIOS: dict[State, State] = {"standby": "ready", "stopped": "unhealthy"}
+_NUCLIOS: dict[FunctionState, FunctionState] = {"standby": "ready", "stopped": "unhealthy"}
 """Nuclio's API knows `standby` as `ready` with spec.disable, and nothing that is down on purpose.
 Its clients wait for `ready`, `error` or `unhealthy`, and for ever where none of them comes."""
 
@@ -28,7 +28,7 @@ def function_object(listed: Listed, *, values: bool, logs: Sequence[Raw] = ()) -
     change in Nuclio's format: `{time (ms), level, message, name}`.
     """
     deployment = listed.deployment
-    raw = redacted(objects.function_object(deployment), values=values)
+    raw = redacted(api_objects.function_object(deployment), values=values)
     metadata, spec = raw.setdefault("metadata", {}), raw.setdefault("spec", {})
     metadata["name"] = listed.name
     metadata.setdefault("namespace", deployment.function.metadata.namespace)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from fnbuild.errors import PreconditionError
-from fnbuild.platforms import Deployment, State
+from fnbuild.platforms import Deployment, FunctionState
 from fnbuild.spec.types import Function
 from fnbuild.store import OperationState
 
@@ -45,7 +45,9 @@ class Operation:
         return self.state in ("waiting", "running")
 
 
-def status_of(deployment: Deployment, operation: Operation | None, now: float) -> tuple[State, str]:
+def status_of(
+    deployment: Deployment, operation: Operation | None, now: float
+) -> tuple[FunctionState, str]:
     """The state of a function for clients, and its message; `now` is in seconds since the epoch.
 
     Those who wait for the end of a change must not take the state before it for its outcome, and
@@ -63,7 +65,7 @@ def status_of(deployment: Deployment, operation: Operation | None, now: float) -
     return _failed(deployment, operation, now)
 
 
-def _failed(deployment: Deployment, operation: Operation, now: float) -> tuple[State, str]:
+def _failed(deployment: Deployment, operation: Operation, now: float) -> tuple[FunctionState, str]:
     """The state of a function that is as the change left it."""
     own = deployment.state, deployment.message
     if operation.action == RESTORE:
@@ -73,7 +75,7 @@ def _failed(deployment: Deployment, operation: Operation, now: float) -> tuple[S
     return "error", (own[0] == "error" and own[1]) or operation.message
 
 
-def _refused(deployment: Deployment, operation: Operation, now: float) -> tuple[State, str]:
+def _refused(deployment: Deployment, operation: Operation, now: float) -> tuple[FunctionState, str]:
     """The state of a function that somebody else was changing: nothing is wrong with it."""
     if _is_old(operation, now) or operation.message in deployment.message:
         return deployment.state, deployment.message
@@ -81,13 +83,15 @@ def _refused(deployment: Deployment, operation: Operation, now: float) -> tuple[
     return deployment.state, "\n".join(text for text in (deployment.message, words) if text)
 
 
-def _still_down(deployment: Deployment, operation: Operation) -> tuple[State, str]:
+def _still_down(deployment: Deployment, operation: Operation) -> tuple[FunctionState, str]:
     """The state of a function that ought to run, and that could not be brought back."""
     words = f"starting it again failed: {operation.message}"
     return deployment.state, "\n".join(text for text in (deployment.message, words) if text)
 
 
-def _failed_beside(deployment: Deployment, operation: Operation, now: float) -> tuple[State, str]:
+def _failed_beside(
+    deployment: Deployment, operation: Operation, now: float
+) -> tuple[FunctionState, str]:
     """The state of a function that serves on after a change that failed."""
     if _is_old(operation, now):
         return deployment.state, deployment.message

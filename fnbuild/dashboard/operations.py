@@ -22,12 +22,12 @@ from fnbuild.dashboard.alive import Owner
 from fnbuild.dashboard.changing import Output, came_through, revision_of
 from fnbuild.dashboard.operation import Operation, provisioned, status_of
 from fnbuild.errors import BusyError, FnbuildError, UnavailableError
-from fnbuild.platforms import Deployment, Key, Progress, audited
-from fnbuild.platforms.recorded import config_of
+from fnbuild.platforms import Deployment, FunctionKey, Progress, audit
+from fnbuild.platforms.revision_records import stored_config
 from fnbuild.spec.reader import from_raw
 from fnbuild.spec.secrets import hiding
 from fnbuild.spec.types import Function, Raw
-from fnbuild.store import OperationDraft, OperationRecords, OperationRow, OperationState, Store
+from fnbuild.store import OperationDraft, OperationRow, OperationState, OperationTable, Store
 
 __all__ = ["AT_ONCE", "Operation", "Operations", "status_of"]
 
@@ -47,7 +47,7 @@ class Operations:
     """May be used from any thread; what is asynchronous, from the loop that started it."""
 
     def __init__(self, store: Store):
-        self._records = OperationRecords(store)
+        self._records = OperationTable(store)
         self._owner = Owner()
         self._places = threading.Semaphore(AT_ONCE)
         self._ends: dict[int, Future[FnbuildError | None]] = {}
@@ -154,7 +154,7 @@ class Operations:
         """
         if self._stopping:
             raise _stopped()
-        config = config_of(function) if function is not None else {}
+        config = stored_config(function) if function is not None else {}
         owner = self._owner.name
         draft = OperationDraft(namespace, name, platform, action, actor, owner, config)
         if (known := self.newest(namespace, name)) is not None and known.under_way:
@@ -200,8 +200,8 @@ class Operations:
         try:
             self._records.run(row.id)
             self._changed()
-            key = Key(row.namespace, row.name)
-            with audited.whole(row.action, row.platform, key, output.secret_values):
+            key = FunctionKey(row.namespace, row.name)
+            with audit.audited_change(row.action, row.platform, key, output.secret_values):
                 return None, work(output)
         except FnbuildError as error:
             return error, None
@@ -250,8 +250,8 @@ class Operations:
     def _give_up(self, row: OperationRow, words: str) -> None:
         """Record that nobody saw the change to its end, unless somebody did after all."""
         if self._records.end(row.id, "failed", words, revision_of(row)):
-            target = f"{row.platform} {Key(row.namespace, row.name)}"
-            audited.record(row.action, target, f"failed: {words}", by=row.actor)
+            target = f"{row.platform} {FunctionKey(row.namespace, row.name)}"
+            audit.record_change(row.action, target, f"failed: {words}", by=row.actor)
 
     def _operation(self, row: OperationRow) -> Operation:
         return Operation(

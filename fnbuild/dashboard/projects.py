@@ -34,7 +34,7 @@ from fnbuild.errors import (
     PreconditionError,
     UsageError,
 )
-from fnbuild.platforms import Platform, Project, objects
+from fnbuild.platforms import Platform, Project, api_objects
 from fnbuild.spec.types import Raw
 
 NAMESPACE = "x-nuclio-project-namespace"
@@ -214,7 +214,7 @@ async def _one(services: Services, namespace: str, name: str) -> Project:
 
 def project_object(project: Project) -> Raw:
     """Nuclio's shape. Clients read `spec` without asking whether it is there."""
-    return {**objects.project_object(project), "status": {}}
+    return {**api_objects.project_object(project), "status": {}}
 
 
 def _read(request: Request, body: Raw) -> Project:

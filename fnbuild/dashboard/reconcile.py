@@ -24,8 +24,8 @@ from fnbuild.dashboard.inventory import Inventory
 from fnbuild.dashboard.operation import RESTORE
 from fnbuild.dashboard.operations import AT_ONCE, Operations
 from fnbuild.errors import FnbuildError
-from fnbuild.platforms import Key, Platform
-from fnbuild.platforms.audited import acting_as
+from fnbuild.platforms import FunctionKey, Platform
+from fnbuild.platforms.audit import acting_as
 
 ACTOR = "reconcile"
 
@@ -104,7 +104,7 @@ class _Keeper:
         self._platform = platform
         self._inventory = inventory
         self._operations = operations
-        self._missed: dict[Key, _Missed] = {}
+        self._missed: dict[FunctionKey, _Missed] = {}
         self._itself: _Missed | None = None
         self.bell = asyncio.Event()
 
@@ -147,7 +147,7 @@ class _Keeper:
         if not lapsed:
             await self._look_after_itself()
 
-    async def _attempt(self, key: Key) -> None:
+    async def _attempt(self, key: FunctionKey) -> None:
         begin = partial(
             self._operations.begin,
             *key,

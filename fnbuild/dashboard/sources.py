@@ -104,7 +104,7 @@ class Source:
     def checked(self, asked: DeployRequest) -> Iterator[DeployRequest]:
         """The request as far as it can be told without code: on an empty folder."""
         with (
-            trees.temporary("fnbuild-source-") as empty,
+            trees.temporary_folder("fnbuild-source-") as empty,
             made_of(empty, "the function", _HINT),
         ):
             function = _with_defaults(self._settled(asked.overrides))

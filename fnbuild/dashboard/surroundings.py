@@ -17,7 +17,7 @@ from fnbuild.dashboard.endpoints import Endpoint, Handler, services_of
 from fnbuild.dashboard.guard import is_writer
 from fnbuild.dashboard.objects import redacted
 from fnbuild.errors import NotFoundError, PreconditionError
-from fnbuild.platforms.objects import with_printed_fields
+from fnbuild.platforms.api_objects import with_printed_fields
 from fnbuild.spec.merge import DEFAULT_HTTP, merge
 from fnbuild.spec.reader import from_raw
 from fnbuild.spec.types import Function, Raw, Spec, Trigger, to_dict

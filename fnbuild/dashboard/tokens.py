@@ -29,9 +29,9 @@ from starlette.datastructures import Headers
 
 from fnbuild.dashboard.sessionkey import session_key
 from fnbuild.errors import InputError, PreconditionError
-from fnbuild.platforms import audited
+from fnbuild.platforms import audit
 from fnbuild.store import Store
-from fnbuild.store.tokens import TokenRecords
+from fnbuild.store.dashboard import TokenTable
 
 Role = Literal["none", "read", "write"]
 Kind = Literal["read", "write"]
@@ -71,7 +71,7 @@ class Tokens:
 
     def __init__(self, store: Store):
         self._store = store
-        self._records = TokenRecords(store)
+        self._records = TokenTable(store)
         self._file_key: bytes | None = None
         outside = {kind: token for kind in VARIABLES if (token := from_outside(kind))}
         self._outside = {kind: _digest(token) for kind, token in outside.items()}
@@ -96,7 +96,7 @@ class Tokens:
         token = _new()
         if not self._records.add(kind, _digest(token)):
             return ""
-        audited.record("make token", kind)
+        audit.record_change("make token", kind)
         return token
 
     def renew(self, kind: Kind) -> str:
@@ -104,7 +104,7 @@ class Tokens:
         self._refuse_outside(kind)
         token = _new()
         self._records.put(kind, _digest(token))
-        audited.record("renew token", kind)
+        audit.record_change("renew token", kind)
         return token
 
     def first(self, kind: Kind) -> str:

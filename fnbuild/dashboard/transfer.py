@@ -24,7 +24,7 @@ from fnbuild.platforms import Project
 from fnbuild.spec.function_rules import NAME
 from fnbuild.spec.reader import from_raw
 from fnbuild.spec.types import Raw, to_dict
-from fnbuild.store.events import FunctionEvents
+from fnbuild.store.dashboard import FunctionEventTable
 
 _WHAT, _HINT = "an import", "send what `?export=true` gave"
 
@@ -34,7 +34,9 @@ async def exported(services: Services, shown: Raw, project: Project, options: Ex
     members = await services.inventory.functions(project.namespace, project.name)
     exports = await exporting.export(services.inventory, members, options)
     functions = exports.functions
-    kept = await anyio.to_thread.run_sync(FunctionEvents(services.store).every, project.namespace)
+    kept = await anyio.to_thread.run_sync(
+        FunctionEventTable(services.store).every, project.namespace
+    )
     return {
         "project": {key: shown[key] for key in ("metadata", "spec")},
         "functions": functions,
@@ -136,7 +138,7 @@ async def _event(services: Services, project: Project, raw: Any) -> None:
         raw = {**raw, "metadata": {**metadata, "name": "", "namespace": project.namespace}}
     event = events.checked(raw, project.namespace)
     name = event["metadata"]["name"]
-    add = FunctionEvents(services.store).add
+    add = FunctionEventTable(services.store).add
     await anyio.to_thread.run_sync(add, project.namespace, name, event)
 
 

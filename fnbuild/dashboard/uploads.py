@@ -29,7 +29,7 @@ from fnbuild.builder.sources.limits import SourceLimits
 from fnbuild.dashboard.answers import diagnostic_object, json_response, limited
 from fnbuild.dashboard.endpoints import Endpoint, services_of
 from fnbuild.dashboard.library import Found, functions_in
-from fnbuild.datadir import data_dir, make_private
+from fnbuild.datadir import data_dir, make_private_dir
 from fnbuild.errors import FnbuildError, InputError, NotFoundError, UsageError
 from fnbuild.spec.locate import made_of
 from fnbuild.spec.types import Raw, to_dict
@@ -88,7 +88,7 @@ class Uploads:
                         continue
                     with contextlib.suppress(OSError):
                         one.rename(incoming := _incoming())
-                        trees.discard(incoming)
+                        trees.try_remove(incoming)
 
     def keep(self, folder: Path) -> str:
         """Take over what came in; the id that it is known by from now on."""
@@ -147,7 +147,7 @@ def _age(path: Path) -> float:
 
 
 def _area() -> Path:
-    return make_private(data_dir() / "uploads")
+    return make_private_dir(data_dir() / "uploads")
 
 
 def _incoming() -> Path:
@@ -181,7 +181,7 @@ async def upload(request: Request) -> Response:
     finally:
         # An archive may have had many thousands of files.
         with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(trees.discard, folder)
+            await anyio.to_thread.run_sync(trees.try_remove, folder)
     return json_response(answer, 201)
 
 

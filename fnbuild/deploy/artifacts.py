@@ -196,7 +196,7 @@ def staged_code(loaded: Loaded, previous: Path | None, progress: Progress) -> It
     try:
         yield staging.stage(loaded, folder, progress, previous)
     finally:
-        trees.discard(folder)
+        trees.try_remove(folder)
 
 
 def with_image(function: Function, artifact: Artifact) -> Function:

@@ -14,7 +14,7 @@ from pathlib import Path
 import yaml
 
 from fnbuild.builder.staging import FileEntry, FileTree, printable_path
-from fnbuild.platforms import Manifest, Plan, Step
+from fnbuild.platforms import Change, Manifest, Plan
 from fnbuild.spec.secrets import (
     REDACTED,
     hidden,
@@ -52,14 +52,14 @@ def compare_plan(plan: Plan, running: FileTree | None, planned: FileTree) -> Dif
     return Difference(plan, "".join(parts))
 
 
-def masked_step(step: Step) -> Step:
+def masked_step(step: Change) -> Change:
     """Return a step for display, with marks instead of the values of secret variables."""
     before, after = step.before, step.after
     if after is not None:
         after = _masked_manifest(before or {}, after)
     if before is not None:
         before = without_values(before, secrets_only=True)
-    return Step(step.verb, step.target, before, after)
+    return Change(step.verb, step.target, before, after)
 
 
 def _masked_manifest(before: Manifest, after: Manifest) -> Manifest:
@@ -73,7 +73,7 @@ def _masked_manifest(before: Manifest, after: Manifest) -> Manifest:
     return map_variables(without_values(after, secrets_only=True), mark)
 
 
-def _secret_values(step: Step) -> set[str]:
+def _secret_values(step: Change) -> set[str]:
     return {*hiding(step.before or {}), *hiding(step.after or {})}
 
 

@@ -188,7 +188,7 @@ def open_archive(archive: Path, name: str) -> Iterator[ArchiveContent]:
 
     Raises `InputError` for an archive that is damaged, unsafe, or no export.
     """
-    with trees.temporary("fnbuild-import-") as room:
+    with trees.temporary_folder("fnbuild-import-") as room:
         root = room / "export"
         archives.unpack_archive(archive, root, name)
         file = root / _DOCUMENT

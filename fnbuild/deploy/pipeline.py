@@ -27,7 +27,7 @@ from fnbuild.platforms import (
     imported_code,
     lookup,
 )
-from fnbuild.platforms.recorded import PREVIOUS_STATE, without_skip
+from fnbuild.platforms.revision_records import PREVIOUS_STATE_ANNOTATION, without_skip_annotations
 from fnbuild.spec import import_rules, reader
 from fnbuild.spec.function_rules import unset_secrets
 from fnbuild.spec.merge import merge
@@ -114,7 +114,7 @@ def prepare(request: DeployRequest) -> PreparedFunction:
         variant=request.variant,
         base=request.base,
     )
-    function = _with_enabled(without_skip(loaded.function), request)
+    function = _with_enabled(without_skip_annotations(loaded.function), request)
     refuse_masked(to_dict(function))
     loaded = replace(loaded, function=function)
     return PreparedFunction(
@@ -199,7 +199,7 @@ def deploy(request: DeployRequest, progress: Progress) -> Deployment:
             function = artifacts.with_image(function, artifact)
             planned = platform.plan(function, artifact, **request.options)
             deployed = _apply(reservation, planned, progress, prepared.loaded.folder)
-    imported_code.drop(platform.name, (function.metadata.namespace, deployed.name))
+    imported_code.remove(platform.name, (function.metadata.namespace, deployed.name))
     return deployed
 
 
@@ -274,7 +274,7 @@ def export_configuration(
     annotations = metadata.setdefault("annotations", {})
     annotations.update({"skip-build": "true", "skip-deploy": "true"})
     if state:
-        annotations[PREVIOUS_STATE] = state
+        annotations[PREVIOUS_STATE_ANNOTATION] = state
     spec = raw.setdefault("spec", {})
     if "@sha256:" in image:
         spec["image"] = image
@@ -313,9 +313,9 @@ def import_function(  # noqa: PLR0913 - one parameter for each thing an import s
     imported = platform.store_imported(function)
     key = (namespace, imported.name)
     if code is None:
-        imported_code.drop(platform.name, key)
+        imported_code.remove(platform.name, key)
     else:
-        imported_code.keep(platform.name, key, code)
+        imported_code.save(platform.name, key, code)
     return replace(imported, warnings=(*imported.warnings, repair)) if repair else imported
 
 

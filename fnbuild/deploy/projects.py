@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from fnbuild.platforms import Deployment, Platform, Progress, Project, Step
+from fnbuild.platforms import Change, Deployment, Platform, Progress, Project
 from fnbuild.spec.types import Function
 
 PROJECT_LABEL = "nuclio.io/project-name"
@@ -23,11 +23,11 @@ def with_project_label(function: Function, current: Deployment | None) -> Functi
     return msgspec.structs.replace(function, metadata=metadata)
 
 
-def project_steps(platform: Platform, function: Function) -> tuple[Step, ...]:
+def project_steps(platform: Platform, function: Function) -> tuple[Change, ...]:
     """What `enter` would do about the project."""
     name = project_of(function)
     known = platform.projects(function.metadata.namespace)
-    return () if name in [one.name for one in known] else (Step("create", f"project {name}"),)
+    return () if name in [one.name for one in known] else (Change("create", f"project {name}"),)
 
 
 def ensure_project(

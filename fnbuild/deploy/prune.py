@@ -12,9 +12,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from fnbuild.datadir import being_changed
+from fnbuild.datadir import functions_being_changed
 from fnbuild.errors import BuildError, FnbuildError, UnavailableError
-from fnbuild.platforms import ImageUse, Leftover, Platform, audited, lookup
+from fnbuild.platforms import ImageUse, Leftover, Platform, audit, lookup
 
 # Engines and registries are imported on use: on the process platform there are none.
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def remove_leftover(platform: Platform, leftover: Leftover) -> str:
     else:
         reason = "" if platform.discard(leftover) else "it is gone, or needed by now"
     if not reason:
-        audited.record("prune", f"{platform.name} {leftover.name}")
+        audit.record_change("prune", f"{platform.name} {leftover.name}")
     return reason
 
 
@@ -93,7 +93,7 @@ def _image_use(platform: Platform, namespace: str) -> ImageUse:
 
     Raises the error of a platform that is in use and cannot report them.
     """
-    use = ImageUse(changing=frozenset(name for _, name in being_changed()))
+    use = ImageUse(changing=frozenset(name for _, name in functions_being_changed()))
     for name in _RUNS_IMAGES:
         candidate = platform if platform.name == name else lookup(name)
         if candidate is not platform and (notices := candidate.notices()):

@@ -10,28 +10,28 @@ from importlib import import_module
 
 from fnbuild.builder.staging import Artifact as Artifact
 from fnbuild.errors import UsageError
-from fnbuild.platforms.audited import audited as _audited
-from fnbuild.platforms.keys import Key as Key
-from fnbuild.platforms.leftovers import ImageUse as ImageUse
-from fnbuild.platforms.leftovers import Leftover as Leftover
-from fnbuild.platforms.model import Deployment as Deployment
-from fnbuild.platforms.model import Finding as Finding
-from fnbuild.platforms.model import LogRecord as LogRecord
-from fnbuild.platforms.model import Manifest as Manifest
-from fnbuild.platforms.model import Plan as Plan
-from fnbuild.platforms.model import Progress as Progress
-from fnbuild.platforms.model import Project as Project
-from fnbuild.platforms.model import Reservation as Reservation
-from fnbuild.platforms.model import Restarts as Restarts
-from fnbuild.platforms.model import Revision as Revision
-from fnbuild.platforms.model import State as State
-from fnbuild.platforms.model import Statistics as Statistics
-from fnbuild.platforms.model import Step as Step
-from fnbuild.platforms.protocol import OF_CONFLICTS as OF_CONFLICTS
-from fnbuild.platforms.protocol import Platform as Platform
+from fnbuild.platforms.audit import with_audit_log
+from fnbuild.platforms.base import CONFLICT_OPTIONS as CONFLICT_OPTIONS
+from fnbuild.platforms.base import Change as Change
+from fnbuild.platforms.base import Deployment as Deployment
+from fnbuild.platforms.base import Finding as Finding
+from fnbuild.platforms.base import FunctionKey as FunctionKey
+from fnbuild.platforms.base import FunctionState as FunctionState
+from fnbuild.platforms.base import ImageUse as ImageUse
+from fnbuild.platforms.base import Leftover as Leftover
+from fnbuild.platforms.base import LogRecord as LogRecord
+from fnbuild.platforms.base import Manifest as Manifest
+from fnbuild.platforms.base import Plan as Plan
+from fnbuild.platforms.base import Platform as Platform
+from fnbuild.platforms.base import Progress as Progress
+from fnbuild.platforms.base import Project as Project
+from fnbuild.platforms.base import Reservation as Reservation
+from fnbuild.platforms.base import Restarts as Restarts
+from fnbuild.platforms.base import Revision as Revision
+from fnbuild.platforms.base import Statistics as Statistics
 
 # The modules are imported on use: a platform may need packages that are slow to import.
-_PLATFORMS = {
+_MODULES = {
     "process": "fnbuild.platforms.process",
     "local": "fnbuild.platforms.docker",
     "kube": "fnbuild.platforms.kube",
@@ -41,13 +41,13 @@ _ALIASES = {"docker": "local", "kubernetes": "kube"}
 
 
 def lookup(name: str) -> Platform:
-    """The platform called `name`, whose changes are recorded as `audited` says.
+    """The platform called `name`, whose changes are recorded in the audit log.
 
     Its module offers `connect() -> Platform`.
     """
     name = _ALIASES.get(name, name)
-    if name in _PLATFORMS:
-        platform: Platform = import_module(_PLATFORMS[name]).connect()
-        return _audited(platform)
-    known = ", ".join([*_PLATFORMS, "auto"])
+    if name in _MODULES:
+        platform: Platform = import_module(_MODULES[name]).connect()
+        return with_audit_log(platform)
+    known = ", ".join([*_MODULES, "auto"])
     raise UsageError(f'unknown platform "{name}"', hint=f"one of: {known}")

@@ -24,7 +24,7 @@ def docker_gateway() -> str | None:
     return bridge_gateway(_BRIDGE)
 
 
-def hosts_of(
+def listen_hosts(
     listen: str, gateway: Callable[[], str | None] = docker_gateway
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The addresses that `listen` means, and warnings. Loopback is always among them.
@@ -46,13 +46,13 @@ def hosts_of(
             else:
                 hosts.append(address)
             continue
-        hosts.append(_address(word))
+        hosts.append(_parse_address(word))
     if "0.0.0.0" in hosts:  # noqa: S104 (asked for by name)
         hosts = ["0.0.0.0"]  # noqa: S104 (it includes the others)
     return tuple(dict.fromkeys(hosts)), tuple(warnings)
 
 
-def _address(word: str) -> str:
+def _parse_address(word: str) -> str:
     try:
         return str(ipaddress.IPv4Address(word))
     except ValueError:
@@ -73,7 +73,7 @@ def bridge_gateway(interface: str) -> str | None:
     return socket.inet_ntoa(answer[20:24])
 
 
-def outgoing_range_start() -> int:
+def ephemeral_port_start() -> int:
     """The lowest port that the kernel gives to outgoing connections."""
     try:
         text = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text()
@@ -90,7 +90,7 @@ def port_owner(port: int) -> str | None:
     wanted = {f"socket:[{inode}]" for inode in inodes}
     for process in Path("/proc").iterdir():
         if process.name.isdigit() and wanted & set(_open_files(process)):
-            return f"{_command(process)} (pid {process.name})"
+            return f"{_process_name(process)} (pid {process.name})"
     return None
 
 
@@ -113,7 +113,7 @@ def _open_files(process: Path) -> Iterator[str]:
                 yield os.readlink(link)
 
 
-def _command(process: Path) -> str:
+def _process_name(process: Path) -> str:
     with contextlib.suppress(OSError):
         return (process / "comm").read_text().strip()
     return "a process"

@@ -14,26 +14,26 @@ from pathlib import Path
 
 from fnbuild import trees
 from fnbuild.builder.staging import scan_folder
-from fnbuild.datadir import data_dir, function_dir, make_private
+from fnbuild.datadir import data_dir, function_dir, make_private_dir
 from fnbuild.errors import InputError
 
 
-def keep(platform: str, key: tuple[str, str], folder: Path) -> None:
+def save(platform: str, key: tuple[str, str], folder: Path) -> None:
     """Copy the folder and replace that of an earlier import of the function.
 
     Raises `BuildError` for a folder with links that lead out of it.
     """
     scan_folder(folder)
     target = _folder(platform, key)
-    half = make_private(target.parent) / f"{os.getpid()}-{secrets.token_hex(4)}"
+    half = make_private_dir(target.parent) / f"{os.getpid()}-{secrets.token_hex(4)}"
     try:
         shutil.copytree(folder, half, symlinks=True)
-        drop(platform, key)
+        remove(platform, key)
         half.rename(target)
     except OSError as error:
         raise InputError(f"cannot keep the code of {key[1]} in {target}: {error}") from error
     finally:
-        trees.discard(half)
+        trees.try_remove(half)
 
 
 def find(platform: str, key: tuple[str, str]) -> Path | None:
@@ -45,9 +45,9 @@ def find(platform: str, key: tuple[str, str]) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def drop(platform: str, key: tuple[str, str]) -> None:
+def remove(platform: str, key: tuple[str, str]) -> None:
     """Remove the folder, if there is one."""
-    trees.discard(_folder(platform, key))
+    trees.try_remove(_folder(platform, key))
 
 
 def _folder(platform: str, key: tuple[str, str]) -> Path:

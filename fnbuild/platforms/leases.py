@@ -20,13 +20,13 @@ _START_TIME = 19
 """Index of the start time among the fields of /proc/PID/stat that follow the program's name."""
 
 
-def owner() -> str:
+def local_owner() -> str:
     """Return this machine and data directory, as in "HOST:DIR"."""
     return f"{socket.gethostname()}:{data_dir()}"
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
+class LeaseHolder:
     """The process that changes a function.
 
     `started` identifies the process across reuse of its id: the boot of the machine, the namespace
@@ -47,7 +47,9 @@ class Holder:
 
     @property
     def is_this_process(self) -> bool:
-        return self.owner == owner() and self.process == os.getpid() and self._is_known_alive()
+        return (
+            self.owner == local_owner() and self.process == os.getpid() and self._is_known_alive()
+        )
 
     @property
     def has_ended(self) -> bool:
@@ -55,34 +57,34 @@ class Holder:
 
         A process of another machine, boot or container cannot be seen from here.
         """
-        here = _surroundings()
+        here = _process_scope()
         return bool(here) and self.started.startswith(here) and not self._is_known_alive()
 
     def _is_known_alive(self) -> bool:
-        return bool(self.started) and _identity(self.process) == self.started
+        return bool(self.started) and _process_identity(self.process) == self.started
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def this_process(participle: str, since: float) -> Holder:
+def current_holder(participle: str, since: float) -> LeaseHolder:
     """Return this process as the holder of a lease."""
     pid = os.getpid()
-    return Holder(owner(), pid, _identity(pid), participle, round(since, 3))
+    return LeaseHolder(local_owner(), pid, _process_identity(pid), participle, round(since, 3))
 
 
-def holder_from(raw: dict[str, Any]) -> Holder:
+def decode_holder(raw: dict[str, Any]) -> LeaseHolder:
     """Read a holder from untrusted JSON: fields of a wrong type are dropped."""
-    defaults = Holder().to_dict()
+    defaults = LeaseHolder().to_dict()
     valid = {
         name: raw[name]
         for name, default in defaults.items()
         if isinstance(raw.get(name), (int, float) if isinstance(default, float) else type(default))
     }
-    return Holder(**(defaults | valid))
+    return LeaseHolder(**(defaults | valid))
 
 
-def age_text(seconds: float) -> str:
+def format_age(seconds: float) -> str:
     """Format an age: "12 s", "3 min", "2 h"."""
     seconds = max(0.0, seconds)
     if seconds < 120:
@@ -90,7 +92,7 @@ def age_text(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
 
 
-def _surroundings() -> str:
+def _process_scope() -> str:
     """Identify the boot and the namespace of this process's ids; "" if that is unknown."""
     try:
         namespace = os.stat("/proc/self/ns/pid").st_ino
@@ -99,13 +101,13 @@ def _surroundings() -> str:
         return ""
 
 
-def _identity(pid: int) -> str:
+def _process_identity(pid: int) -> str:
     """Identify a running process; "" if it has ended."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
         return ""
-    here = _surroundings()
+    here = _process_scope()
     if not here or fields[0] in (b"Z", b"X"):
         return ""
     return f"{here}{fields[_START_TIME].decode()}"

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 
 from fnbuild.errors import PreconditionError
 
-DEFAULT = "default"
+DEFAULT_PROJECT = "default"
 
 
-def deletable(name: str, functions: Iterable[str], *, cascade: bool) -> list[str]:
+def members_to_delete(name: str, functions: Iterable[str], *, cascade: bool) -> list[str]:
     """The functions that go with the project; `PreconditionError` when it has to stay."""
-    if name == DEFAULT:
+    if name == DEFAULT_PROJECT:
         raise PreconditionError("the project default cannot be deleted")
     members = list(functions)
     if members and not cascade:
@@ -23,7 +23,7 @@ def deletable(name: str, functions: Iterable[str], *, cascade: bool) -> list[str
     return members
 
 
-def texts_of(text: str | None) -> dict[str, str]:
+def decode_string_map(text: str | None) -> dict[str, str]:
     """Labels or annotations that are kept as JSON where others could change them."""
     try:
         found = json.loads(text or "{}")

@@ -1,19 +1,18 @@
-"""What fnbuild remembers between two commands: the store, its rows, and the lock of a function."""
+"""The store: what fnbuild remembers between two commands, in one SQLite file."""
 
-from fnbuild.datadir import data_dir, function_dir, lock, revision_dir
-from fnbuild.store.database import Store
-from fnbuild.store.operations import (
-    LineRow,
+from fnbuild.store.dashboard import (
     OperationDraft,
-    OperationRecords,
     OperationRow,
     OperationState,
+    OperationTable,
+    OutputLineRow,
 )
+from fnbuild.store.database import Store
 from fnbuild.store.rows import (
     AuditRow,
-    Config,
-    Desired,
+    DesiredState,
     FunctionChanges,
+    FunctionConfig,
     FunctionRow,
     ProjectRow,
     RevisionDraft,
@@ -23,22 +22,18 @@ from fnbuild.store.rows import (
 
 __all__ = [
     "AuditRow",
-    "Config",
-    "Desired",
+    "DesiredState",
     "FunctionChanges",
+    "FunctionConfig",
     "FunctionRow",
-    "LineRow",
     "OperationDraft",
-    "OperationRecords",
     "OperationRow",
     "OperationState",
+    "OperationTable",
+    "OutputLineRow",
     "ProjectRow",
     "RevisionDraft",
     "RevisionRow",
     "RevisionState",
     "Store",
-    "data_dir",
-    "function_dir",
-    "lock",
-    "revision_dir",
 ]

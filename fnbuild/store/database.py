@@ -27,7 +27,7 @@ from fnbuild.store.rows import (
     RevisionDraft,
     RevisionRow,
 )
-from fnbuild.store.schema import connect, translated
+from fnbuild.store.schema import connect, translating_errors
 
 _UNFINISHED = "the deploy ended before the revision was ready"
 
@@ -268,13 +268,13 @@ class Store:
 
     def select(self, sql: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
         """The rows of a query."""
-        with self._guard, translated(self.path):
+        with self._guard, translating_errors(self.path):
             return [dict(row) for row in self._connection.execute(sql, values)]
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """One step: all of the block is done, or none of it."""
-        with self._guard, translated(self.path):
+        with self._guard, translating_errors(self.path):
             connection = self._connection
             if connection.in_transaction:  # a method that calls another is one step still
                 yield connection

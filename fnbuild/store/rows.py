@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-Config = dict[str, Any]
+FunctionConfig = dict[str, Any]
 """A function's configuration as `spec.types.to_dict` makes it; `spec.reader.from_raw` reads it."""
 
-Desired = Literal["running", "stopped", "imported"]
+DesiredState = Literal["running", "stopped", "imported"]
 RevisionState = Literal["active", "superseded", "failed"]
 
 
@@ -33,13 +33,13 @@ class FunctionRow:
     namespace: str
     name: str
     project: str = "default"
-    desired: Desired = "running"
+    desired: DesiredState = "running"
     revision: int = 0
     http_port: int = 0
     admin_port: int = 0
     state: str = "building"
     message: str = ""
-    config: Config = field(default_factory=dict)
+    config: FunctionConfig = field(default_factory=dict)
     updated: str = ""
 
 
@@ -47,13 +47,13 @@ class FunctionChanges(TypedDict, total=False):
     """The fields of a function that may change, each one optional."""
 
     project: str
-    desired: Desired
+    desired: DesiredState
     revision: int
     http_port: int
     admin_port: int
     state: str
     message: str
-    config: Config
+    config: FunctionConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class RevisionDraft:
     """
 
     digest: str
-    config: Config
+    config: FunctionConfig
     interpreter: str
     environment: str = ""
     code: str = ""
@@ -84,7 +84,7 @@ class RevisionRow:
     created: str
     state: RevisionState
     digest: str
-    config: Config
+    config: FunctionConfig
     code: Path
     environment: str
     interpreter: str

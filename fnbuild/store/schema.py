@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fnbuild.datadir import make_private
+from fnbuild.datadir import make_private_dir
 from fnbuild.errors import ConflictError, StoreError
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
@@ -96,15 +96,15 @@ _RETRY_SECONDS = 0.01
 
 def connect(path: Path) -> sqlite3.Connection:
     """A connection to the database at `path`, which is made or migrated when need be."""
-    make_private(path.parent)
-    with translated(path):
+    make_private_dir(path.parent)
+    with translating_errors(path):
         _create(path)
         connection = sqlite3.connect(
             path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
         try:
             connection.row_factory = sqlite3.Row
-            _log_ahead(connection)
+            _enable_wal(connection)
             # In WAL mode NORMAL keeps the file whole through kill -9 and power loss alike; a power
             # loss may take the last changes with it, never half of one.
             connection.execute("PRAGMA synchronous = NORMAL")
@@ -123,7 +123,7 @@ def _create(path: Path) -> None:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
-def _log_ahead(connection: sqlite3.Connection) -> None:
+def _enable_wal(connection: sqlite3.Connection) -> None:
     """Switch to WAL mode. While others switch a new database at the same moment, SQLite refuses at
     once, whatever the time-out.
     """
@@ -132,14 +132,14 @@ def _log_ahead(connection: sqlite3.Connection) -> None:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
         except sqlite3.OperationalError as error:
-            if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+            if _primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(_RETRY_SECONDS)
         else:
             return
 
 
-def _version(connection: sqlite3.Connection) -> int:
+def _schema_version(connection: sqlite3.Connection) -> int:
     known = connection.execute(
         "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'schema'"
     ).fetchone()
@@ -151,11 +151,11 @@ def _version(connection: sqlite3.Connection) -> int:
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:
     newest = len(MIGRATIONS)
-    version = _version(connection)
+    version = _schema_version(connection)
     if version < newest:
         connection.execute("BEGIN IMMEDIATE")
         try:
-            version = _version(connection)  # another process may have done it meanwhile
+            version = _schema_version(connection)  # another process may have done it meanwhile
             if version == 0:
                 connection.execute(
                     "CREATE TABLE IF NOT EXISTS schema"
@@ -179,12 +179,12 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
 
 
 @contextmanager
-def translated(path: Path) -> Iterator[None]:
+def translating_errors(path: Path) -> Iterator[None]:
     """Turn what SQLite and the file system say into an error that says what to do."""
     try:
         yield
     except sqlite3.DatabaseError as error:
-        raise _meaning(error, path) from error
+        raise _translate(error, path) from error
     except OSError as error:
         raise StoreError(
             f"cannot open {path}: {error.strerror}",
@@ -192,13 +192,13 @@ def translated(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _code(error: sqlite3.DatabaseError) -> int:
+def _primary_code(error: sqlite3.DatabaseError) -> int:
     """SQLite's primary code, which is the low byte; errors that Python raises itself carry none."""
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
-def _meaning(error: sqlite3.DatabaseError, path: Path) -> StoreError | ConflictError:
-    code = _code(error)
+def _translate(error: sqlite3.DatabaseError, path: Path) -> StoreError | ConflictError:
+    code = _primary_code(error)
     if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
         return StoreError(
             f"{path} is damaged ({error}); nothing was changed or deleted",

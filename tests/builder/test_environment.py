@@ -19,7 +19,7 @@ from fnbuild.builder.environment import (
 )
 from fnbuild.builder.interpreter import Interpreter, choose_interpreter
 from fnbuild.builder.requirements import Requirements, collect_requirements
-from fnbuild.datadir import hold
+from fnbuild.datadir import hold_lock
 from fnbuild.errors import BuildError
 from fnbuild.spec.types import Build, EnvVar, Function, Spec
 
@@ -343,7 +343,7 @@ class TestKeeping:
             done.set()
 
         thread = threading.Thread(target=second)
-        with hold(folder.with_suffix(".lock"), "made", lambda holder: None):
+        with hold_lock(folder.with_suffix(".lock"), "made", lambda holder: None):
             thread.start()
             assert waiting.wait(30)
             (folder / "kept.json").rename(folder / "complete.json")

@@ -17,7 +17,7 @@ from fnbuild.check.doctor import Asked
 from fnbuild.check.trial import Trial
 from fnbuild.errors import UnavailableError, UsageError
 from fnbuild.platforms import Finding
-from fnbuild.platforms.examination import AREAS, Check, examined, room
+from fnbuild.platforms.checks import AREAS, Check, check_disk_space, run_checks
 from tests.cluster import own_namespace, require_cluster, require_local_node
 from tests.engine import Made, call, free_port, registry, until
 
@@ -62,7 +62,7 @@ def test_a_check_that_breaks_takes_no_other_along() -> None:
     def works() -> Iterator[Finding]:
         yield Finding("gpu", "ok", "there")
 
-    found = list(examined([Check("disk", breaks), Check("clock", refuses), Check("gpu", works)]))
+    found = list(run_checks([Check("disk", breaks), Check("clock", refuses), Check("gpu", works)]))
     assert [(one.area, one.state) for one in found] == [
         ("disk", "ok"),
         ("disk", "failure"),
@@ -82,7 +82,9 @@ def test_a_check_that_hangs_is_left() -> None:
 
     began = time.monotonic()
     found = list(
-        examined([Check("disk", hangs, 2.0), Check("gpu", lambda: [Finding("gpu", "ok", "there")])])
+        run_checks(
+            [Check("disk", hangs, 2.0), Check("gpu", lambda: [Finding("gpu", "ok", "there")])]
+        )
     )
     assert time.monotonic() - began < 25
     assert [one.state for one in found] == ["ok", "failure", "ok"]
@@ -100,7 +102,7 @@ def test_a_check_is_told_when_nobody_listens_any_more() -> None:
         finally:
             cleared.set()
 
-    findings = examined([Check("registry", makes_something)], over=over)
+    findings = run_checks([Check("registry", makes_something)], over=over)
     next(findings)
     findings.close()
     assert cleared.is_set()
@@ -112,7 +114,7 @@ def test_only_the_areas_that_were_asked_for() -> None:
         yield
 
     checks = [Check("disk", never), Check("gpu", lambda: [Finding("gpu", "ok", "there")])]
-    assert [one.area for one in examined(checks, ["gpu"])] == ["gpu"]
+    assert [one.area for one in run_checks(checks, ["gpu"])] == ["gpu"]
     with pytest.raises(UsageError, match="gpx") as refused:
         asked("gpx")
     assert refused.value.hint is not None
@@ -126,7 +128,7 @@ def test_only_the_areas_that_were_asked_for() -> None:
     ("free", "state"), [(100 * GIB, "ok"), (2 * GIB, "warning"), (100 << 20, "failure")]
 )
 def test_room_on_a_disk(tmp_path: Path, free: int, state: str) -> None:
-    found = room("code", tmp_path, "make room", lambda _: (200 * GIB, 0, free))
+    found = check_disk_space("code", tmp_path, "make room", lambda _: (200 * GIB, 0, free))
     assert found.state == state
     assert f"{free / GIB:.1f} of 200.0 GiB" in found.message
     assert found.remedy == ("" if state == "ok" else "make room")

@@ -85,7 +85,7 @@ def test_a_data_directory_that_cannot_be_made(
 
 
 def test_every_area_is_in_the_help(fnbuild: Fnbuild) -> None:
-    from fnbuild.platforms.examination import AREAS
+    from fnbuild.platforms.checks import AREAS
 
     told = " ".join(fnbuild("doctor", "--help").out.split())
     assert all(f"{area}" in told for area in AREAS)

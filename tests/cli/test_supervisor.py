@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from fnbuild.errors import UnavailableError
-from fnbuild.platforms.process import client, connect
+from fnbuild.platforms.process import connect, supervisor_client
 from fnbuild.platforms.process.layout import supervisor_socket
-from fnbuild.platforms.process.proc import is_stopped
+from fnbuild.platforms.process.supervisor_client import is_stopped
 from tests.platforms.process.author import Author, alive, end_everything, take_port, wait_for
 
 
@@ -32,7 +32,7 @@ def author(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Author]:
 def test_a_supervisor_that_is_gone_is_seen(fnbuild: Callable[..., Any], author: Author) -> None:
     author.deploy(author.write())
     assert fnbuild("get", "functions").err == ""
-    running = client.hello()
+    running = supervisor_client.running_supervisor()
     assert running is not None
     os.kill(running.pid, signal.SIGKILL)
     assert wait_for(lambda: not alive(running.pid))
@@ -99,7 +99,7 @@ def test_a_deploy_that_fails_says_once_what_goes_on_serving(
 def test_a_stopped_supervisor_is_named_at_once(fnbuild: Callable[..., Any], author: Author) -> None:
     made = author.deploy(author.write())
     author.deploy(author.write(name="second"))
-    running = client.hello()
+    running = supervisor_client.running_supervisor()
     assert running is not None
     os.kill(running.pid, signal.SIGSTOP)
     try:
@@ -148,7 +148,7 @@ def test_a_supervisor_that_sleeps_is_given_up_soon() -> None:
         assert sleeper.stdout.readline() == b"listens\n"
         began = time.monotonic()
         with pytest.raises(UnavailableError, match=f"process {sleeper.pid}.*not answer") as error:
-            client.hello()
+            supervisor_client.running_supervisor()
         assert time.monotonic() - began < 8
         sleeper.kill()
     assert f"kill -KILL {sleeper.pid}" in (error.value.hint or "")

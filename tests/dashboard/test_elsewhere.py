@@ -34,9 +34,9 @@ def handler(context, event):
 
 HOLDING = """\
 import sys
-from fnbuild.datadir import lock
+from fnbuild.datadir import function_lock
 
-with lock("nuclio", sys.argv[1], "deployed"):
+with function_lock("nuclio", sys.argv[1], "deployed"):
     print("held", flush=True)
     sys.stdin.read()
 """

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from fnbuild.platforms.process import functionlog
+from fnbuild.platforms.process import function_log
 from tests.dashboard.conftest import Dashboard, Started, write_function
 from tests.dashboard.waiting import until
 
@@ -192,7 +192,7 @@ def test_no_line_is_lost_or_doubled(dashboard: Dashboard, folder: Path) -> None:
                 # Else 16 MB lie between two rotations: nobody who reads misses both.
                 for follower in (one, other) if first > 200 else ():
                     until(lambda at=first, seen=follower: at - 250 in seen.numbers, "read")
-                functionlog.rotate(log, largest=1)
+                function_log.rotate(log, largest=1)
             say(dashboard, "chatter", first, 10)
         redeploy.join()
         for follower in (one, other):

@@ -204,7 +204,7 @@ REFUSED = replace(ENDED, message="he is at it", refused=True)
         (REFUSED, SERVING, FAILURE_SECONDS + 1, ("ready", "")),
         (
             REFUSED,
-            SERVING.while_changed("being deployed from there"),
+            SERVING.with_change("being deployed from there"),
             0,
             (
                 "building",

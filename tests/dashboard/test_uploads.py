@@ -208,7 +208,7 @@ def test_what_was_refused_is_removed_without_keeping_others_waiting(
     uploads: Uploads, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads = []
-    remove = trees.discard
+    remove = trees.try_remove
 
     def removed(path: Path) -> bool:
         threads.append(threading.current_thread())
@@ -217,7 +217,7 @@ def test_what_was_refused_is_removed_without_keeping_others_waiting(
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": b"hello", "more_body": False}
 
-    monkeypatch.setattr(trees, "discard", removed)
+    monkeypatch.setattr(trees, "try_remove", removed)
     app = SimpleNamespace(state=SimpleNamespace(services=SimpleNamespace(uploads=uploads)))
     request = Request({"type": "http", "method": "POST", "headers": [], "app": app}, receive)
     with pytest.raises(InputError, match="neither an archive"):

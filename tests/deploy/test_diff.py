@@ -9,7 +9,7 @@ import pytest
 
 from fnbuild.builder.staging import Artifact, scan_folder
 from fnbuild.deploy import diff
-from fnbuild.platforms import Plan, Step
+from fnbuild.platforms import Change, Plan
 from fnbuild.spec.types import Function
 
 
@@ -27,11 +27,11 @@ def new(tmp_path: Path) -> Path:
     return folder
 
 
-def plan(*steps: Step) -> Plan:
+def plan(*steps: Change) -> Plan:
     return Plan(Function(), Artifact("folder", "", ""), steps)
 
 
-def text(old: Path, new: Path, *steps: Step) -> str:
+def text(old: Path, new: Path, *steps: Change) -> str:
     return diff.compare_plan(plan(*steps), scan_folder(old), scan_folder(new)).text
 
 
@@ -81,8 +81,8 @@ def test_what_is_the_same_is_not_there(old: Path, new: Path) -> None:
 
 
 def test_the_hash_of_the_code_stands_in_for_files_that_are_not_there(new: Path) -> None:
-    step = Step("update", "revision", {"code": "1", "python": "a"}, {"code": "2", "python": "a"})
-    made = plan(step, Step("replace", "processor", None, {"order": "start"}))
+    step = Change("update", "revision", {"code": "1", "python": "a"}, {"code": "2", "python": "a"})
+    made = plan(step, Change("replace", "processor", None, {"order": "start"}))
     shown = diff.compare_plan(made, None, scan_folder(new)).text
     assert "-code: '1'\n+code: '2'\n" in shown
     assert "order" not in shown

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fnbuild.builder import sdk
-from fnbuild.datadir import make_private
+from fnbuild.datadir import make_private_dir
 from fnbuild.deploy import artifacts
 from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.spec import reader
@@ -51,7 +51,7 @@ def fetched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def data(tmp_path: Path, fetched: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data directory that no other test uses."""
-    place = make_private(tmp_path / "data")
+    place = make_private_dir(tmp_path / "data")
     shutil.copytree(fetched, place / "sdk")
     monkeypatch.setenv("FNBUILD_DATA_DIR", str(place))
     return place

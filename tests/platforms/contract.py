@@ -26,7 +26,7 @@ from fnbuild.errors import (
     PreconditionError,
     UsageError,
 )
-from fnbuild.platforms import Deployment, Key, Platform, Project
+from fnbuild.platforms import Deployment, FunctionKey, Platform, Project
 from fnbuild.spec.types import Function, Spec
 from tests.engine import until
 
@@ -261,7 +261,7 @@ def test_the_recorded_code_is_kept(platform: Platform, author: Author) -> None:
 
 def test_nothing_is_restored_that_runs(platform: Platform, author: Author) -> None:
     made = author.deploy("hello")
-    ours = Key(author.namespace, "greeter")
+    ours = FunctionKey(author.namespace, "greeter")
     assert ours not in platform.lapsed()
     assert platform.restore(author.progress.append, ours) in ((), ("greeter",))
     again = platform.deployment(author.namespace, "greeter")

@@ -1,4 +1,4 @@
-"""What a configuration means on every platform that runs processors itself."""
+"""The meaning of a configuration on platforms that run fnbuild's processors."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import pytest
 
 from fnbuild.errors import InputError
 from fnbuild.platforms import settings
+from fnbuild.platforms.settings import warnings_without_cluster
 from fnbuild.spec.reader import from_raw
 from fnbuild.spec.rules import complete
-from fnbuild.spec.types import Function
+from fnbuild.spec.types import Function, Raw
 
 
 def function(**spec: Any) -> Function:
@@ -55,13 +56,41 @@ def test_when_a_restart_policy_allows_another_start() -> None:
 
 
 def test_numbers_of_a_configuration() -> None:
-    assert settings.wants_gpu(function(resources={"limits": {"nvidia.com/gpu": 1}}))
-    assert not settings.wants_gpu(function(resources={"limits": {"nvidia.com/gpu": 0}}))
+    assert settings.needs_gpu(function(resources={"limits": {"nvidia.com/gpu": 1}}))
+    assert not settings.needs_gpu(function(resources={"limits": {"nvidia.com/gpu": 0}}))
     assert settings.gpu_limit(function(resources={"limits": {"nvidia.com/gpu": "2"}})) == 2
-    assert settings.wanted_port(function()) == 0
+    assert settings.requested_port(function()) == 0
 
 
 def test_words_of_listening() -> None:
-    assert settings.listen_words(function()) == "loopback"
-    assert settings.listen_words(function(), "loopback,docker") == "loopback,docker"
-    assert settings.listen_words(settings.with_listen(function(), "10.0.0.1")) == "10.0.0.1"
+    assert settings.listen_setting(function()) == "loopback"
+    assert settings.listen_setting(function(), "loopback,docker") == "loopback,docker"
+    assert settings.listen_setting(settings.with_listen(function(), "10.0.0.1")) == "10.0.0.1"
+
+
+def warnings_for(**spec: Raw) -> tuple[str, ...]:
+    return warnings_without_cluster(from_raw({"spec": spec}, "test"), "process", {}, ())
+
+
+def test_the_flush_period_of_a_stream_is_reported() -> None:
+    web = {"kind": "http", "attributes": {"streamingFlushPeriod": "100ms"}}
+    (text,) = warnings_for(triggers={"web": web})
+    key = "triggers.web.attributes.streamingFlushPeriod"
+    assert text == f"without effect on the process platform: {key}"
+
+
+@pytest.mark.parametrize("value", ["", None])
+def test_an_empty_flush_period_is_not_reported(value: object) -> None:
+    web = {"kind": "http", "attributes": {"streamingFlushPeriod": value, "port": 8080}}
+    assert warnings_for(triggers={"web": web}) == ()
+
+
+def test_hardening_of_pods_is_reported() -> None:
+    (text,) = warnings_for(platform={"attributes": {"hardened": True}})
+    assert text == "without effect on the process platform: platform.attributes.hardened"
+
+
+def test_unused_attributes_of_http_triggers_are_reported() -> None:
+    web = {"kind": "http", "attributes": {"reduceMemoryUsage": True}}
+    (text,) = warnings_for(triggers={"web": web})
+    assert text.endswith("triggers.web.attributes.reduceMemoryUsage")

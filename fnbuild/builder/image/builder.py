@@ -25,7 +25,7 @@ from fnbuild.builder.image.engine import Engine, Progress, StepError
 from fnbuild.builder.image.probe import ImagePythons
 from fnbuild.builder.image.recipe import Recipe, create_recipe, create_request
 from fnbuild.builder.staging import Artifact
-from fnbuild.datadir import Holder, data_dir, hold, make_private
+from fnbuild.datadir import LockHolder, data_dir, hold_lock, make_private_dir
 from fnbuild.errors import BuildError, InputError, UnavailableError
 from fnbuild.spec.locate import display
 from fnbuild.spec.places import span_of
@@ -252,10 +252,10 @@ def _exclusively(kind: str, key: str, activity: str, progress: Progress) -> Iter
     """
     path = data_dir() / "run" / f"{kind}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.lock"
 
-    def wait(holder: Holder) -> None:
+    def wait(holder: LockHolder) -> None:
         progress(f"waiting for {holder}, which {activity}")
 
-    with hold(path, "built", wait):
+    with hold_lock(path, "built", wait):
         try:
             yield
         finally:
@@ -267,7 +267,9 @@ def _context_folder(function: Function, progress: Progress) -> Iterator[Path]:
     """The folder of the build context; it is kept where that is asked for."""
     build = function.spec.build
     area = (
-        _temp_dir(Path(build.temp_dir)) if build.temp_dir else make_private(data_dir() / "staging")
+        _temp_dir(Path(build.temp_dir))
+        if build.temp_dir
+        else make_private_dir(data_dir() / "staging")
     )
     prefix = f"{os.getpid()}-image-"
     if build.no_cleanup:

@@ -122,7 +122,7 @@ class _TemporaryCode:
 
     @cached_property
     def _folder(self) -> Path:
-        return self._stack.enter_context(trees.temporary("fnbuild-source-"))
+        return self._stack.enter_context(trees.temporary_folder("fnbuild-source-"))
 
     def _corner(self) -> Path:
         """An empty folder: what is opened may name something else that is to be opened."""

@@ -22,7 +22,7 @@ class SourceLimits:
     download: int = 16 << 30
     unpacked: int = 32 << 30
     members: int = 200_000
-    depth: int = trees.DEEPEST
+    depth: int = trees.MAX_DEPTH
     ratio: int = 200
     harmless: int = 64 << 20
     silence: float = 60.0

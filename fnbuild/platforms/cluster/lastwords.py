@@ -5,7 +5,7 @@ from __future__ import annotations
 from fnbuild.platforms import LogRecord
 from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.cluster.faults import ForbiddenError
-from fnbuild.platforms.loglines import parse
+from fnbuild.platforms.logs import parse_log_line
 
 _LINES_READ = 200
 _LINES_SHOWN = 20
@@ -24,7 +24,7 @@ def records(
         lines = cluster.logs(
             namespace, pod, container=container, tail=_LINES_READ, previous=previous
         )
-        return [parse(line, moment) for moment, line in lines]
+        return [parse_log_line(line, moment) for moment, line in lines]
     except ForbiddenError:
         return []
 

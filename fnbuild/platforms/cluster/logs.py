@@ -16,7 +16,7 @@ from fnbuild.errors import FnbuildError, InputError, NotFoundError, UnavailableE
 from fnbuild.platforms import LogRecord
 from fnbuild.platforms.cluster import following
 from fnbuild.platforms.cluster.api import Cluster
-from fnbuild.platforms.loglines import parse
+from fnbuild.platforms.logs import parse_log_line
 
 _POLL_SECONDS = 0.5
 _GATHER_SECONDS = 0.1
@@ -103,7 +103,7 @@ def _past(
 
 
 def _record(line: _Line) -> LogRecord:
-    found = parse(line.text, line.time_ns / 1e9)
+    found = parse_log_line(line.text, line.time_ns / 1e9)
     return replace(found, fields={**found.fields, "pod": line.pod})
 
 

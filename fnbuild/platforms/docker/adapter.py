@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any, Literal
 
-from fnbuild.datadir import drop_lock
+from fnbuild.datadir import remove_lock
 from fnbuild.errors import (
     ConfigError,
     ConflictError,
@@ -34,10 +34,11 @@ from fnbuild.platforms import (
     Restarts,
     Revision,
     Statistics,
-    history,
+    base,
     imported_code,
-    keys,
+    revision_records,
 )
+from fnbuild.platforms.base import function_not_found
 from fnbuild.platforms.docker import (
     asking,
     code,
@@ -59,9 +60,8 @@ from fnbuild.platforms.docker.inventory import Known
 from fnbuild.platforms.docker.labels import Key, key_of
 from fnbuild.platforms.docker.leases import Lease
 from fnbuild.platforms.docker.noticing import Noticing
-from fnbuild.platforms.projects import deletable
-from fnbuild.platforms.recorded import of_import
-from fnbuild.platforms.whereabouts import not_found
+from fnbuild.platforms.projects import members_to_delete
+from fnbuild.platforms.revision_records import imported_artifact
 from fnbuild.spec.types import Function, Metadata
 
 _ASKED_AT_ONCE = 8
@@ -129,7 +129,7 @@ class DockerPlatform:
             _refuse_foreign(known)
             if revision is None:
                 served = (made for made in known.all if not made.failed)
-                wanted = history.before(name, known.active, served)
+                wanted = revision_records.rollback_target(name, known.active, served)
             else:
                 wanted = records.recorded(known, revision)
             progress(f"rolling back to the code and configuration of revision {wanted.number}")
@@ -148,14 +148,14 @@ class DockerPlatform:
         key = Key(namespace, name)
         known = self._existing(key)
         if known.imported is not None and not known.all:
-            found = of_import(view.function_of(known))
+            found = imported_artifact(view.function_of(known))
             if found is not None:
                 return self.apply(self.plan(*found), progress)
         with deploys.changing(self.engine, key, "redeployed", progress) as known:
             _refuse_foreign(known)
             recorded = known.active or next(iter(known.all), None)
             if recorded is None:
-                raise history.without_code(
+                raise revision_records.missing_code_error(
                     name, known.imported, imported_code.find(self.name, known.key)
                 )
             source = Source(recorded.source, f"redeploy of revision {recorded.number}")
@@ -173,10 +173,12 @@ class DockerPlatform:
             records.add_import(self.engine, function)
             return self._shown(key)
 
-    def lapsed(self) -> list[keys.Key]:
+    def lapsed(self) -> list[base.FunctionKey]:
         return [*lapses.found(self.engine)]
 
-    def restore(self, progress: Progress, function: keys.Key | None = None) -> tuple[str, ...]:
+    def restore(
+        self, progress: Progress, function: base.FunctionKey | None = None
+    ) -> tuple[str, ...]:
         if function is None:
             return tuple(lapses.restored(self.engine, progress))
         came = lapses.bring_back(self.engine, Key(*function), progress)
@@ -233,7 +235,7 @@ class DockerPlatform:
             known = inventory.function(self.engine, key)
         if not known.there:
             there = [one.key for one in inventory.everywhere(self.engine) if one.there]
-            raise not_found(*key, there)
+            raise function_not_found(*key, there)
         return known
 
     def with_secrets(self, deployment: Deployment) -> Function:
@@ -262,7 +264,7 @@ class DockerPlatform:
         key = Key(namespace, name)
         known = self._existing(key)
         if known.container is None and not follow:
-            return history.failures(known.all)
+            return revision_records.failure_log(known.all)
 
         def serving() -> str | None:
             known = inventory.function(self.engine, key)
@@ -341,7 +343,7 @@ class DockerPlatform:
             records.drop_import(self.engine, key)
             if known.held is not None:
                 known.held.finished()
-            drop_lock(*key)
+            remove_lock(*key)
         return known.there
 
     # Leftovers
@@ -369,7 +371,7 @@ class DockerPlatform:
     def delete_project(self, namespace: str, name: str, *, cascade: bool) -> bool:
         functions = inventory.functions(self.engine, namespace)
         members = {one.key.name: one for one in functions if _project(one) == name}
-        doomed = deletable(name, list(members), cascade=cascade)
+        doomed = members_to_delete(name, list(members), cascade=cascade)
         for member in doomed:
             _refuse_foreign(members[member])
         for member in doomed:

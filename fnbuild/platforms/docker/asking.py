@@ -15,14 +15,18 @@ import msgspec
 from fnbuild.platforms import Statistics
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.inventory import Container
-from fnbuild.platforms.processors import ADMIN_PORT, Status, decode_status
-from fnbuild.platforms.statistics import parsed
+from fnbuild.platforms.processor_status import (
+    ADMIN_PORT,
+    ProcessorStatus,
+    decode_status,
+    parse_metrics,
+)
 
 PROGRAM = "/usr/local/bin/processor"
 _PATIENCE = 2.0
 
 
-def status_of(engine: Engine, container: Container) -> Status | None:
+def status_of(engine: Engine, container: Container) -> ProcessorStatus | None:
     """What the processor of a running container says; None when it is none of fnbuild's, or does
     not answer.
     """
@@ -37,7 +41,7 @@ def statistics_of(engine: Engine, addresses: Iterable[str]) -> Statistics | None
     """What the processor of a container counts; None where its addresses cannot be reached."""
     for address in filter(engine.reaches, addresses):
         if body := _over_http(address, "/metrics"):
-            return parsed(body.decode(errors="replace"))
+            return parse_metrics(body.decode(errors="replace"))
     return None
 
 
@@ -51,7 +55,7 @@ def _over_http(address: str, path: str) -> bytes:
     return b""
 
 
-def decoded(body: bytes) -> Status | None:
+def decoded(body: bytes) -> ProcessorStatus | None:
     """What a processor has answered; None for anything else."""
     try:
         return decode_status(body)

@@ -19,11 +19,11 @@ from pathlib import Path
 
 from fnbuild import trees
 from fnbuild.builder.image.context import FILE_TIMESTAMP
-from fnbuild.datadir import data_dir, make_private
+from fnbuild.datadir import data_dir, make_private_dir
 from fnbuild.errors import PlatformError
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.labels import READER, Made
-from fnbuild.platforms.settings import MOUNT
+from fnbuild.platforms.settings import CODE_MOUNT_PATH
 from fnbuild.spec.types import Raw
 
 _CHUNK_BYTES = 1 << 20
@@ -40,7 +40,7 @@ def extracted(engine: Engine, made: Made) -> Path | None:
         return folder
     if engine.image(made.image_id) is None:
         return None
-    half = make_private(folder.parent) / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    half = make_private_dir(folder.parent) / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
     try:
         if not _extract(engine, made, half):
             return None
@@ -53,13 +53,13 @@ def extracted(engine: Engine, made: Made) -> Path | None:
             f"the code of {made.key.name} cannot be taken from its image: {error}"
         ) from error
     finally:
-        trees.discard(half)
+        trees.try_remove(half)
 
 
 def drop(made: Made) -> None:
     """Remove the folder, which comes back when it is asked for."""
     if made.image_id:
-        trees.discard(_folder(made))
+        trees.try_remove(_folder(made))
 
 
 def _folder(made: Made) -> Path:
@@ -75,7 +75,7 @@ def _extract(engine: Engine, made: Made, folder: Path) -> bool:
         name, {"Image": made.image_id, "Cmd": ["processor"], "Labels": labels}
     )
     try:
-        pieces = engine.get(container, MOUNT)
+        pieces = engine.get(container, CODE_MOUNT_PATH)
         if pieces is None:
             return False
         folder.mkdir(mode=0o700)
@@ -125,8 +125,10 @@ def _take(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> No
     inside = member.name.partition("/")[2]
     if not inside or member.mtime != FILE_TIMESTAMP:
         return
-    if inside.count("/") >= trees.DEEPEST:
-        raise tarfile.TarError(f"{inside[:120]}… is nested more than {trees.DEEPEST} folders deep")
+    if inside.count("/") >= trees.MAX_DEPTH:
+        raise tarfile.TarError(
+            f"{inside[:120]}… is nested more than {trees.MAX_DEPTH} folders deep"
+        )
     found = tarfile.data_filter(member.replace(name=inside, deep=False), str(folder))
     target = folder / found.name
     target.parent.mkdir(parents=True, exist_ok=True)

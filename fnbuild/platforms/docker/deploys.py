@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fnbuild.datadir import lock
+from fnbuild.datadir import function_lock
 from fnbuild.errors import (
     ConflictError,
     FnbuildError,
@@ -15,7 +15,7 @@ from fnbuild.errors import (
     NotFoundError,
     PlatformError,
 )
-from fnbuild.platforms import Artifact, Plan, Progress, history
+from fnbuild.platforms import Artifact, Plan, Progress, revision_records
 from fnbuild.platforms.docker import leases, planning, ports, records, recovery, view
 from fnbuild.platforms.docker.containers import Place, network_names
 from fnbuild.platforms.docker.engine import Engine
@@ -25,8 +25,8 @@ from fnbuild.platforms.docker.labels import Key, Made
 from fnbuild.platforms.docker.readiness import opening
 from fnbuild.platforms.docker.switch import Switch
 from fnbuild.platforms.docker.volumes import missing
-from fnbuild.platforms.leases import owner
-from fnbuild.platforms.settings import wanted_port, wants_gpu
+from fnbuild.platforms.leases import local_owner
+from fnbuild.platforms.settings import needs_gpu, requested_port
 from fnbuild.spec.types import Function, Raw
 
 # How many free ports are tried that somebody takes before the container has it.
@@ -57,7 +57,7 @@ def changing(
 
     What a killed client left is finished or undone first; without `wait` no model is waited for.
     """
-    with lock(*key, participle):
+    with function_lock(*key, participle):
         lease = leases.acquire(engine, key, participle)
         try:
             known = recovery.recover(engine, key, lease, progress, wait=wait)
@@ -118,7 +118,7 @@ def _place(
     return Place(
         port=port,
         hosts=hosts if port else (),
-        owner=owner(),
+        owner=local_owner(),
         image_user=str((image.get("Config") or {}).get("User") or ""),
         log_driver=str(engine.info.get("LoggingDriver") or ""),
         networks=network_names(function),
@@ -136,7 +136,7 @@ def deploy(
     made = planning.revision(known, plan.function, plan.artifact, image)
     made = replace(made, source=source.revision or made.number, note=source.note)
     progress(f"making revision {made.number}")
-    drawn = bool(place.port) and not (wanted_port(plan.function) or known.port)
+    drawn = bool(place.port) and not (requested_port(plan.function) or known.port)
     tries = _PORTS_TRIED if drawn else 1
     while True:
         made, tries = replace(made, port=place.port), tries - 1
@@ -160,7 +160,7 @@ def _switch(switch: Switch, plan: Plan) -> None:
         if function.spec.disable:
             switch.stand_by()
         else:
-            switch.run(prove=bool(plan.options.get("overlap")) or not wants_gpu(function))
+            switch.run(prove=bool(plan.options.get("overlap")) or not needs_gpu(function))
     except Missing as error:
         if switch.lease is not None:
             switch.lease.check()
@@ -229,7 +229,7 @@ def make_again(engine: Engine, known: Known, made: Made, progress: Progress) -> 
     """
     image = engine.image(made.image_id) if made.image_id else None
     if image is None:
-        raise history.without_code(known.key.name, made.config)
+        raise revision_records.missing_code_error(known.key.name, made.config)
     _refuse_stranger(engine, known)
     hosts, _ = ports.hosts(engine, made.function)
     place = _place(engine, known, made.function, hosts, image)
@@ -243,7 +243,7 @@ def run_again(
 ) -> tuple[str, ...]:
     """Run a recorded revision as a new one; the warnings of its plan."""
     if not recorded.image_id or engine.image(recorded.image_id) is None:
-        raise history.without_code(recorded.key.name, recorded.config)
+        raise revision_records.missing_code_error(recorded.key.name, recorded.config)
     artifact = Artifact("image", recorded.image, recorded.digest, id=recorded.image_id)
     planned = plan(engine, known, recorded.function, artifact, {"force": True})
     deploy(engine, known, planned, source, progress)

@@ -6,11 +6,11 @@ import shutil
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from fnbuild.platforms import Finding, gpus
+from fnbuild.platforms import Finding, checks
 from fnbuild.platforms.addresses import docker_gateway
+from fnbuild.platforms.checks import Check, check_disk_space, is_selected, run_checks
 from fnbuild.platforms.docker import inventory, pending, recovery
 from fnbuild.platforms.docker.engine import Engine
-from fnbuild.platforms.examination import Check, examined, room, wanted
 from fnbuild.spec.types import Raw
 
 _AREA = "docker"
@@ -23,7 +23,7 @@ _TOOLKIT = (
 
 def examine(connect: Callable[[], Engine], areas: Collection[str] = ()) -> Iterator[Finding]:
     """All that can be said, one by one; `connect` reaches the engine."""
-    if not wanted(areas, _AREA, "gpu", "disk"):
+    if not is_selected(areas, _AREA, "gpu", "disk"):
         return
     reached: list[Engine] = []
 
@@ -33,9 +33,9 @@ def examine(connect: Callable[[], Engine], areas: Collection[str] = ()) -> Itera
         reached.append(engine)
         yield from said
 
-    for finding in examined((Check(_AREA, about),)):
+    for finding in run_checks((Check(_AREA, about),)):
         # The others need an engine too, and would only say again that there is none.
-        if wanted(areas, _AREA) or finding.state == "failure":
+        if is_selected(areas, _AREA) or finding.state == "failure":
             yield finding
     if reached:
         engine = reached[0]
@@ -44,7 +44,7 @@ def examine(connect: Callable[[], Engine], areas: Collection[str] = ()) -> Itera
             Check("gpu", lambda: _gpu(engine)),
             Check("disk", lambda: _disk(engine)),
         )
-        yield from examined(checks, areas)
+        yield from run_checks(checks, areas)
 
 
 def _engine(engine: Engine) -> Iterator[Finding]:
@@ -84,7 +84,7 @@ def _changes(engine: Engine) -> Iterator[Finding]:
 def _gpu(engine: Engine) -> Iterator[Finding]:
     if offers_gpus(engine.info) or (engine.local and shutil.which(_HOOK)):
         yield Finding("gpu", "ok", "the engine can give GPUs to containers")
-    elif engine.local and gpus.on_the_bus():
+    elif engine.local and checks.pci_gpus():
         text = "this machine has a GPU, and the engine cannot give it to containers"
         yield Finding("gpu", "warning", text, _TOOLKIT)
     else:
@@ -106,4 +106,4 @@ def _disk(engine: Engine) -> Iterator[Finding]:
         yield Finding("disk", "skipped", text)
         return
     remedy = "`docker system df` shows what takes it, `docker image prune` removes unused images"
-    yield room("the engine's images", root, remedy)
+    yield check_disk_space("the engine's images", root, remedy)

@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from fnbuild.errors import InputError
-from fnbuild.platforms import keys
-from fnbuild.platforms.recorded import config_of
+from fnbuild.platforms import base
+from fnbuild.platforms.revision_records import stored_config
 from fnbuild.spec.reader import from_raw
 from fnbuild.spec.types import Function, Raw
 
@@ -54,7 +54,7 @@ _LONGEST_TAG = 128
 _LONGEST_MESSAGE = 16 << 10
 
 
-class Key(keys.Key):
+class Key(base.FunctionKey):
     """A function, and the names of its containers, records and images."""
 
     __slots__ = ()
@@ -207,7 +207,7 @@ def number(labels: Mapping[str, str], label: str) -> int:
 
 def imported_labels(function: Function) -> dict[str, str]:
     key = key_of(function)
-    return record_labels("imported", *key) | {_CONFIG: json.dumps(config_of(function))}
+    return record_labels("imported", *key) | {_CONFIG: json.dumps(stored_config(function))}
 
 
 def imported_from(labels: Mapping[str, str]) -> Raw:

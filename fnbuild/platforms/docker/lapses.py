@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from fnbuild.datadir import drop_lock
+from fnbuild.datadir import remove_lock
 from fnbuild.errors import ConfigError, FnbuildError
 from fnbuild.platforms import Progress
 from fnbuild.platforms.docker import deploys, inventory
@@ -65,7 +65,7 @@ def bring_back(engine: Engine, key: Key, progress: Progress) -> bool:
         return False
     with deploys.changing(engine, key, "started again", progress) as known:
         if not known.there:
-            drop_lock(*key)  # all that there was is what a first deploy has left
+            remove_lock(*key)  # all that there was is what a first deploy has left
         made, container = known.active, known.container
         if made is None:
             return False

@@ -31,7 +31,13 @@ from fnbuild.platforms.docker.labels import (
     Key,
     record_labels,
 )
-from fnbuild.platforms.leases import Holder, age_text, holder_from, owner, this_process
+from fnbuild.platforms.leases import (
+    LeaseHolder,
+    current_holder,
+    decode_holder,
+    format_age,
+    local_owner,
+)
 from fnbuild.spec.types import Raw
 
 LIFETIME = 60.0
@@ -54,7 +60,7 @@ class LeaseRecord:
 
     number: int
     token: str
-    holder: Holder
+    holder: LeaseHolder
     stage: Stage
     lifetime: float
     created: float
@@ -78,7 +84,7 @@ def record_from(volume: Raw) -> LeaseRecord | None:
         return LeaseRecord(
             number=int(raw["number"]),
             token=str(raw["token"]),
-            holder=holder_from(raw["holder"]),
+            holder=decode_holder(raw["holder"]),
             stage="switching" if raw.get("stage") == "switching" else "",
             lifetime=float(raw["lifetime"]),
             created=datetime.fromisoformat(volume.get("CreatedAt", "")).timestamp(),
@@ -192,7 +198,7 @@ def acquire(engine: Engine, key: Key, participle: str, patience: float = _PATIEN
     while True:
         before = _leases(engine, key)
         current = newest(before)
-        if current is None or current.holder.owner == owner() or not current.is_live(engine):
+        if current is None or current.holder.owner == local_owner() or not current.is_live(engine):
             break
         if current.holder.participle != RECOVERED or time.monotonic() > deadline:
             raise refusal(engine, key, current)
@@ -206,13 +212,13 @@ def is_held(engine: Engine, key: Key, record: LeaseRecord) -> bool:
         return False
     holder = record.holder
     # The lock of this data directory ends with its process.
-    is_ours = holder.owner == owner() and not holder.is_this_process
+    is_ours = holder.owner == local_owner() and not holder.is_this_process
     return not is_ours or other_holder(*key) is not None
 
 
 def describe(engine: Engine, record: LeaseRecord) -> str:
     """Return text such as "being deployed from HOST:DIR by process 12 (started 40 s ago)"."""
-    return f"{record.holder} (started {age_text(record.age(engine))} ago)"
+    return f"{record.holder} (started {format_age(record.age(engine))} ago)"
 
 
 def _take(engine: Engine, key: Key, participle: str, before: Sequence[LeaseRecord]) -> Lease:
@@ -220,7 +226,7 @@ def _take(engine: Engine, key: Key, participle: str, before: Sequence[LeaseRecor
     record = LeaseRecord(
         number=current.number + 1 if current else 1,
         token=secrets.token_hex(8),
-        holder=this_process(participle, engine.now()),
+        holder=current_holder(participle, engine.now()),
         stage=current.stage if current else "",
         lifetime=LIFETIME,
         created=0.0,

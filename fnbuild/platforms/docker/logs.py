@@ -10,7 +10,7 @@ from threading import Event
 
 from fnbuild.platforms import LogRecord
 from fnbuild.platforms.docker.engine import Engine
-from fnbuild.platforms.loglines import parse
+from fnbuild.platforms.logs import parse_log_line
 
 _POLL_SECONDS = 0.3
 _LAST_WORDS = 20
@@ -87,5 +87,5 @@ def _record(line: bytes) -> LogRecord:
     try:
         moment = datetime.fromisoformat(stamp.decode()).timestamp()
     except ValueError:
-        return parse(line, time.time())
-    return parse(text, moment)
+        return parse_log_line(line, time.time())
+    return parse_log_line(text, moment)

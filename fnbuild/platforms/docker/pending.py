@@ -11,7 +11,7 @@ from fnbuild.platforms.docker import leases
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.inventory import Container, Known
 from fnbuild.platforms.docker.labels import OWNER
-from fnbuild.platforms.leases import owner
+from fnbuild.platforms.leases import local_owner
 
 # The longest time that a deploy takes in addition to the function's readiness.
 _MARGIN_SECONDS = 180.0
@@ -33,7 +33,7 @@ def foreign_deploy(engine: Engine, known: Known) -> Container | None:
     """
     if known.lease is not None:
         return None
-    foreign = (other for other in known.leftovers if other.labels.get(OWNER) != owner())
+    foreign = (other for other in known.leftovers if other.labels.get(OWNER) != local_owner())
     return next((container for container in foreign if _is_recent(engine, container)), None)
 
 

@@ -10,18 +10,23 @@ import msgspec
 
 from fnbuild.builder.image.builder import DIGEST_LABEL
 from fnbuild.errors import InputError, PreconditionError, UsageError
-from fnbuild.platforms import OF_CONFLICTS, Artifact, Manifest, Plan, Step
+from fnbuild.platforms import CONFLICT_OPTIONS, Artifact, Change, Manifest, Plan
+from fnbuild.platforms.base import REVISION_TARGET, make_change, with_new_revision
 from fnbuild.platforms.docker.containers import MACHINE, Place, create_body, network_names
 from fnbuild.platforms.docker.inventory import Known
 from fnbuild.platforms.docker.labels import Made, now
 from fnbuild.platforms.docker.volumes import volumes_of
-from fnbuild.platforms.effects import without_cluster
-from fnbuild.platforms.recorded import config_of
-from fnbuild.platforms.settings import GPU, wanted_port, wants_gpu, with_listen
-from fnbuild.platforms.steps import REVISION, as_revision, compared
+from fnbuild.platforms.revision_records import stored_config
+from fnbuild.platforms.settings import (
+    GPU_RESOURCE,
+    needs_gpu,
+    requested_port,
+    warnings_without_cluster,
+    with_listen,
+)
 from fnbuild.spec.types import Function, Raw
 
-OPTIONS = frozenset({"force", "overlap", "listen"}) | OF_CONFLICTS
+OPTIONS = frozenset({"force", "overlap", "listen"}) | CONFLICT_OPTIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,22 +71,22 @@ def make(
     create_body(made, place)  # what the engine cannot use shows here
     after = {"image": artifact.reference, "code": artifact.digest, "id": around.image_id}
     before = _before(active, after)
-    steps: tuple[Step, ...] = (
-        compared(
+    steps: tuple[Change, ...] = (
+        make_change(
             f"function {function.metadata.name}",
             active.config if active else None,
             made.config,
         ),
-        compared(REVISION, before, after),
+        make_change(REVISION_TARGET, before, after),
         _port(around, function, place),
     )
     same = all(step.verb == "keep" for step in steps) and not options.get("force")
     if same and (around.well or function.spec.disable):
-        container = Step("keep", "container")
+        container = Change("keep", "container")
     else:
         container = _container(function, around, options)
     if container.verb != "keep":
-        steps = as_revision(steps)
+        steps = with_new_revision(steps)
     warnings = (*artifact.warnings, *warnings_for(function), *around.warnings)
     return Plan(function, artifact, (*steps, container), warnings, options)
 
@@ -96,7 +101,7 @@ def revision(known: Known, function: Function, artifact: Artifact, image_id: str
         digest=artifact.digest,
         image=artifact.reference,
         image_id=image_id,
-        config=config_of(function),
+        config=stored_config(function),
         source=number,
     )
 
@@ -132,38 +137,38 @@ def _before(active: Made | None, after: Manifest) -> Manifest | None:
     return {"image": active.image, "code": active.digest, "id": image_id}
 
 
-def _port(around: Surroundings, function: Function, place: Place) -> Step:
+def _port(around: Surroundings, function: Function, place: Place) -> Change:
     container, known = around.known.container, around.known.port
     port: int | str = "none"
     if place.port:
-        port = wanted_port(function) or known or "a free one"
+        port = requested_port(function) or known or "a free one"
     hosts = sorted(place.hosts)
     after = {"port": port, "on": hosts}
     if container is None or container.made is None:
-        return compared("port", {"port": known} if known else None, after)
+        return make_change("port", {"port": known} if known else None, after)
     addresses = sorted({address for address, _ in container.published if ":" not in address})
     if not container.running:
         # It has no port now, and will be back at the one that it had.
         addresses = hosts if known == place.port else []
-    return compared("port", {"port": known or "none", "on": addresses}, after)
+    return make_change("port", {"port": known or "none", "on": addresses}, after)
 
 
-def _container(function: Function, around: Surroundings, options: dict[str, Any]) -> Step:
+def _container(function: Function, around: Surroundings, options: dict[str, Any]) -> Change:
     container = around.known.container
     runs = container is not None and container.running
     if function.spec.disable:
-        return Step("delete" if runs else "create", "container", None, {"order": "do not start"})
+        return Change("delete" if runs else "create", "container", None, {"order": "do not start"})
     if not runs:
-        return Step("replace" if container else "create", "container", None, {"order": "start"})
-    recreate = wants_gpu(function) and not options.get("overlap")
+        return Change("replace" if container else "create", "container", None, {"order": "start"})
+    recreate = needs_gpu(function) and not options.get("overlap")
     order = "stop the old one, then start" if recreate else "prove a trial, then switch"
-    return Step("replace", "container", None, {"order": order})
+    return Change("replace", "container", None, {"order": order})
 
 
 def warnings_for(function: Function) -> tuple[str, ...]:
     """What the function asks for and does not get here, in as few sentences as possible."""
     found = list(volumes_of(function).warnings)
-    found += without_cluster(function, "Docker", {}, ("cpu", "memory", GPU))
+    found += warnings_without_cluster(function, "Docker", {}, ("cpu", "memory", GPU_RESOURCE))
     if MACHINE in network_names(function):
         found.append("the network of the machine is shared: port 8080 is open on every interface")
     return tuple(found)

@@ -16,14 +16,14 @@ from fnbuild.errors import ConflictError, InputError, PlatformError
 from fnbuild.platforms.addresses import (
     LOOPBACK,
     docker_gateway,
-    hosts_of,
-    outgoing_range_start,
+    ephemeral_port_start,
+    listen_hosts,
     port_owner,
 )
 from fnbuild.platforms.docker.containers import HTTP_PORT, MACHINE, NOTHING, network_names
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.labels import FUNCTION, NAMESPACE, PORT, Key, number
-from fnbuild.platforms.settings import listen_words, wanted_port
+from fnbuild.platforms.settings import listen_setting, requested_port
 from fnbuild.spec.types import Function, Raw
 
 _DEFAULT = "loopback,docker"
@@ -47,8 +47,8 @@ def hosts(engine: Engine, function: Function) -> tuple[tuple[str, ...], tuple[st
     Loopback and the gateway of the default bridge, which `host.docker.internal` means inside
     containers, unless `spec.platform.attributes.listen` says otherwise.
     """
-    words = listen_words(function, "")
-    found, warnings = hosts_of(words or _DEFAULT, lambda: gateway(engine))
+    words = listen_setting(function, "")
+    found, warnings = listen_hosts(words or _DEFAULT, lambda: gateway(engine))
     absent = [one for one in found if engine.local and not _is_here(one)]
     if absent:
         raise InputError(
@@ -96,7 +96,7 @@ def choose(
 
     Raises `ConflictError` when somebody else has it.
     """
-    port = wanted_port(function) or known
+    port = requested_port(function) or known
     taken = {number: who for number, who in _taken(engine) if who != str(key)}
     if not port:
         return _free(engine, addresses, taken)
@@ -120,7 +120,7 @@ def _refuse_taken(engine: Engine, addresses: Collection[str], port: int) -> None
 
 
 def _free(engine: Engine, addresses: Collection[str], taken: Collection[int]) -> int:
-    highest = max(_LOWEST + 1000, min(_HIGHEST, outgoing_range_start()))
+    highest = max(_LOWEST + 1000, min(_HIGHEST, ephemeral_port_start()))
     for port in random.sample(range(_LOWEST, highest), 200):
         if port not in taken and (not engine.local or _binds(addresses, port)):
             return port

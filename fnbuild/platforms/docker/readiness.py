@@ -15,8 +15,8 @@ from fnbuild.platforms.docker.asking import PROGRAM, decoded
 from fnbuild.platforms.docker.endings import ended, memory
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.labels import Made
-from fnbuild.platforms.processors import Status
-from fnbuild.platforms.startup import Following
+from fnbuild.platforms.logs import StartupFollower
+from fnbuild.platforms.processor_status import ProcessorStatus
 from fnbuild.spec.types import Raw
 
 # How long one question to the engine lasts; of an image of others, it is answered at once.
@@ -55,7 +55,7 @@ class Wait:
         if not self.output:
             self._until_ready()
             return
-        with Following(self._log, self.progress):
+        with StartupFollower(self._log, self.progress):
             self._until_ready()
 
     def _log(self, until: Event) -> Iterator[LogRecord]:
@@ -97,7 +97,7 @@ class Wait:
         state: Raw = (self.engine.container(self.container) or {}).get("State") or {}
         return state
 
-    def _verdict(self, status: Status | None, state: Raw) -> bool:
+    def _verdict(self, status: ProcessorStatus | None, state: Raw) -> bool:
         """Whether it is ready; raises when it will not be."""
         if status is None:
             return _well(state)
@@ -118,7 +118,7 @@ class Wait:
         return False
 
     def _not_ready(
-        self, reason: str, status: Status | None, hint: str | None = None
+        self, reason: str, status: ProcessorStatus | None, hint: str | None = None
     ) -> NotReadyError:
         if status is not None and status.reason:
             detail = status.detail

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from fnbuild.builder.image.references import with_registry
 from fnbuild.errors import ConflictError, FnbuildError
-from fnbuild.platforms import Project, Revision, history
+from fnbuild.platforms import Project, Revision, revision_records
 from fnbuild.platforms.docker import code, inventory
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.inventory import Known
@@ -25,7 +25,7 @@ from fnbuild.platforms.docker.labels import (
     key_of,
     record_labels,
 )
-from fnbuild.platforms.projects import DEFAULT, texts_of
+from fnbuild.platforms.projects import DEFAULT_PROJECT, decode_string_map
 from fnbuild.spec.types import Function
 
 KEPT = 10
@@ -78,12 +78,12 @@ def prune(engine: Engine, known: Known) -> None:
 
 def shown(known: Known) -> list[Revision]:
     """All revisions, newest first."""
-    return history.shown(known.all, known.active)
+    return revision_records.to_revisions(known.all, known.active)
 
 
 def recorded(known: Known, number: int) -> Made:
     """The revision of that number, or `NotFoundError`."""
-    return history.numbered(known.key.name, known.all, number)
+    return revision_records.find_revision(known.key.name, known.all, number)
 
 
 # Imported functions
@@ -105,7 +105,7 @@ def drop_import(engine: Engine, key: Key) -> None:
 
 def projects(engine: Engine, namespace: str) -> list[Project]:
     """All of the namespace, by name; `default` is there without being recorded."""
-    found = {DEFAULT: Project(DEFAULT, namespace)}
+    found = {DEFAULT_PROJECT: Project(DEFAULT_PROJECT, namespace)}
     for volume in engine.volumes((f"{RECORD}=project", f"{RECORD_NAMESPACE}={namespace}")):
         labels = volume["Labels"]
         name = labels.get(RECORD_NAME, "")
@@ -114,8 +114,8 @@ def projects(engine: Engine, namespace: str) -> list[Project]:
             namespace,
             labels.get(_DESCRIPTION, ""),
             labels.get(_PROJECT_OWNER, ""),
-            texts_of(labels.get(_PROJECT_LABELS)),
-            texts_of(labels.get(_PROJECT_ANNOTATIONS)),
+            decode_string_map(labels.get(_PROJECT_LABELS)),
+            decode_string_map(labels.get(_PROJECT_ANNOTATIONS)),
         )
     return [found[name] for name in sorted(found)]
 

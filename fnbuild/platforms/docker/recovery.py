@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from fnbuild.builder.processor_settings import readiness_seconds
-from fnbuild.datadir import drop_lock, lock
+from fnbuild.datadir import function_lock, remove_lock
 from fnbuild.errors import BusyError, ConflictError, FnbuildError, NotReadyError
-from fnbuild.platforms import Progress, audited
+from fnbuild.platforms import Progress, audit
 from fnbuild.platforms.docker import asking, inventory, leases, records
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.inventory import Container, Known
@@ -45,18 +45,18 @@ def clean_up(engine: Engine, known: Sequence[Known]) -> dict[Key, str]:
 
 def _clean_up(engine: Engine, key: Key) -> str:
     steps: list[str] = []
-    with lock(*key, RECOVERED):
+    with function_lock(*key, RECOVERED):
         lease = leases.acquire(engine, key, RECOVERED, patience=0)
         try:
             recover(engine, key, lease, steps.append, wait=False)
         finally:
             lease.give_back()
         if not inventory.function(engine, key).there:
-            drop_lock(*key)
+            remove_lock(*key)
     if not steps:
         return "nothing was left to clean up"
     outcome = "; ".join(steps)
-    audited.record("recover", f"{PLATFORM} {key}", outcome)
+    audit.record_change("recover", f"{PLATFORM} {key}", outcome)
     return outcome
 
 

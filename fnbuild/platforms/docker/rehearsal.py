@@ -12,7 +12,7 @@ from fnbuild.platforms.docker import logs
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.labels import Made
 from fnbuild.platforms.docker.readiness import opening
-from fnbuild.platforms.processors import ImportVerdict
+from fnbuild.platforms.processor_status import ImportVerdict
 
 _PAUSE = 0.1
 
@@ -35,6 +35,6 @@ def check_import(engine: Engine, container: str, made: Made, progress: Progress)
         output = logs.last_words(engine, container)
     verdict = ImportVerdict.of(output.encode())
     if verdict.verdict == "failed":
-        raise NotReadyError(opening(made) + verdict.reason, detail=verdict.more or None)
+        raise NotReadyError(opening(made) + verdict.reason, detail=verdict.extra_detail or None)
     if verdict.verdict == "unknown":
         progress(f"the check of the import decided nothing: {verdict.reason}")

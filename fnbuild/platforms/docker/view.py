@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fnbuild.platforms import Deployment, State
+from fnbuild.platforms import Deployment, FunctionState
 from fnbuild.platforms.docker import asking, gpus, logs, pending
 from fnbuild.platforms.docker.containers import HTTP_PORT, MACHINE
 from fnbuild.platforms.docker.endings import ended
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.inventory import Container, Known
-from fnbuild.platforms.processors import Status
+from fnbuild.platforms.processor_status import ProcessorStatus
 from fnbuild.platforms.settings import gpu_limit
 from fnbuild.spec.reader import from_raw
 from fnbuild.spec.types import Function
@@ -21,9 +21,9 @@ PLATFORM = "local"
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    state: State
+    state: FunctionState
     message: str = ""
-    status: Status | None = None
+    status: ProcessorStatus | None = None
 
 
 def live(engine: Engine, known: Known) -> Live:
@@ -60,7 +60,7 @@ def _running(engine: Engine, container: Container) -> Live:
     if status is None:
         return _by_health(container)
     if status.state == "ready":
-        return Live("ready", status.losses, status)
+        return Live("ready", status.lost_workers, status)
     if status.state == "starting":
         return Live("building", "its workers are starting", status)
     return Live("unhealthy", status.words or status.state, status)
@@ -119,7 +119,7 @@ def deployment(engine: Engine, known: Known) -> Deployment:
             *gpus.warnings_of(engine, container),
             *pending.warnings_of(engine, known),
         ),
-    ).while_changed(pending.change_of(engine, known))
+    ).with_change(pending.change_of(engine, known))
 
 
 def function_of(known: Known) -> Function:
@@ -150,7 +150,7 @@ def _external(container: Container | None, port: int) -> tuple[str, ...]:
 
 
 def _details(
-    engine: Engine, known: Known, function: Function, status: Status | None
+    engine: Engine, known: Known, function: Function, status: ProcessorStatus | None
 ) -> dict[str, Any]:
     container, active = known.container, known.active
     details: dict[str, Any] = {"engine": f"Docker {engine.version}"}

@@ -25,10 +25,11 @@ from fnbuild.platforms import (
     Restarts,
     Revision,
     Statistics,
-    history,
+    base,
     imported_code,
-    keys,
+    revision_records,
 )
+from fnbuild.platforms.base import function_not_found
 from fnbuild.platforms.cluster import connection, kinds, logs
 from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.cluster.faults import ForbiddenError
@@ -53,9 +54,8 @@ from fnbuild.platforms.kube.labels import Key, Made, config_of, key_of, now
 from fnbuild.platforms.kube.planning import Again, Planned
 from fnbuild.platforms.kube.rollout import Rollout
 from fnbuild.platforms.kube.secret_store import SecretStore
-from fnbuild.platforms.projects import deletable
-from fnbuild.platforms.recorded import of_import
-from fnbuild.platforms.whereabouts import not_found
+from fnbuild.platforms.projects import members_to_delete
+from fnbuild.platforms.revision_records import imported_artifact
 from fnbuild.spec.reader import from_raw
 from fnbuild.spec.secrets import secret_variables
 from fnbuild.spec.types import Function, to_dict
@@ -146,7 +146,7 @@ class KubePlatform:
         known = self._own(key)
         if revision is None:
             served = (made for made in records.revisions(known) if not made.failed)
-            wanted = history.before(name, records.active(known), served)
+            wanted = revision_records.rollback_target(name, records.active(known), served)
         else:
             wanted = records.revision(known, revision)
         progress(f"rolling back to the code and configuration of revision {wanted.number}")
@@ -173,9 +173,11 @@ class KubePlatform:
     def _run_imported(
         self, known: Known, progress: Progress, *, force_conflicts: bool
     ) -> Deployment:
-        imported = None if known.imported is None else of_import(configuration.function_of(known))
+        imported = (
+            None if known.imported is None else imported_artifact(configuration.function_of(known))
+        )
         if imported is None:
-            raise history.without_code(
+            raise revision_records.missing_code_error(
                 known.key.name, known.imported, imported_code.find(self.name, known.key)
             )
         return self.apply(self.plan(*imported, force_conflicts=force_conflicts), progress)
@@ -219,13 +221,13 @@ class KubePlatform:
             claim.add_import(config)
         return self._shown(key)
 
-    def lapsed(self) -> list[keys.Key]:
+    def lapsed(self) -> list[base.FunctionKey]:
         return []  # the cluster restarts functions itself
 
     def restore(
         self,
         progress: Progress,  # noqa: ARG002
-        function: keys.Key | None = None,  # noqa: ARG002
+        function: base.FunctionKey | None = None,  # noqa: ARG002
     ) -> tuple[str, ...]:
         return ()
 
@@ -275,7 +277,7 @@ class KubePlatform:
     def _existing(self, key: Key) -> Known:
         known = inventory.function(self.cluster, key)
         if not known.there:
-            raise not_found(*key, inventory.everywhere(self.cluster))
+            raise function_not_found(*key, inventory.everywhere(self.cluster))
         return known
 
     def changes(self) -> int:
@@ -301,7 +303,7 @@ class KubePlatform:
             return self._pods(key)
 
         if not follow and not pods():
-            return history.failures(records.revisions(known))
+            return revision_records.failure_log(records.revisions(known))
         return logs.read(
             self.cluster, namespace, pods, follow=follow, since=since, tail=tail, until=until
         )
@@ -391,7 +393,7 @@ class KubePlatform:
             for one in inventory.functions(self.cluster, namespace)
             if one.project == name
         }
-        doomed = deletable(name, list(members), cascade=cascade)
+        doomed = members_to_delete(name, list(members), cascade=cascade)
         for member in doomed:
             claims.refuse_foreign(members[member])
         for member in doomed:

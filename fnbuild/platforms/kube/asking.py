@@ -17,8 +17,12 @@ from fnbuild.platforms.kube import missing, podstates, reasons
 from fnbuild.platforms.kube.findings import Finding
 from fnbuild.platforms.kube.labels import CONTAINER
 from fnbuild.platforms.kube.reasons import Standing
-from fnbuild.platforms.processors import ADMIN_PORT, Status, decode_status
-from fnbuild.platforms.statistics import parsed
+from fnbuild.platforms.processor_status import (
+    ADMIN_PORT,
+    ProcessorStatus,
+    decode_status,
+    parse_metrics,
+)
 from fnbuild.spec.types import Raw
 
 _ASKED_AT_ONCE = 8
@@ -32,7 +36,7 @@ def standing(
     deployment: Raw,
     pods: Sequence[Raw],
     now: float,
-    statuses: Mapping[str, Status] | None = None,
+    statuses: Mapping[str, ProcessorStatus] | None = None,
 ) -> Standing:
     """How far the rollout of one Deployment is, with all that can be asked about its pods.
 
@@ -100,7 +104,7 @@ def nodes_of(cluster: Cluster) -> list[Raw] | None:
         return None
 
 
-def statuses_of(cluster: Cluster, pods: Iterable[Raw]) -> dict[str, Status]:
+def statuses_of(cluster: Cluster, pods: Iterable[Raw]) -> dict[str, ProcessorStatus]:
     """What the processors say that run in these pods, by pod."""
     asked = [pod for pod in pods if podstates.runs(pod)]
     said = _each(lambda pod: _status(cluster, pod), asked)
@@ -111,7 +115,7 @@ def statuses_of(cluster: Cluster, pods: Iterable[Raw]) -> dict[str, Status]:
     }
 
 
-def _status(cluster: Cluster, pod: Raw) -> Status | None:
+def _status(cluster: Cluster, pod: Raw) -> ProcessorStatus | None:
     namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
     try:
         return _answer(cluster, namespace, name)
@@ -119,7 +123,7 @@ def _status(cluster: Cluster, pod: Raw) -> Status | None:
         return None if podstates.is_ready(pod) else _failure(cluster, namespace, name)
 
 
-def _answer(cluster: Cluster, namespace: str, pod: str) -> Status | None:
+def _answer(cluster: Cluster, namespace: str, pod: str) -> ProcessorStatus | None:
     """None when it is no processor of fnbuild's, or does not answer."""
     body = cluster.proxy(namespace, pod, ADMIN_PORT, "/status")
     try:
@@ -136,13 +140,13 @@ def statistics_of(cluster: Cluster, namespace: str, pods: Sequence[str]) -> dict
             body = cluster.proxy(namespace, pod, ADMIN_PORT, "/metrics")
         except ForbiddenError:
             return None
-        return parsed(body.decode(errors="replace")) if body else None
+        return parse_metrics(body.decode(errors="replace")) if body else None
 
     found = zip(pods, _each(of_one, pods), strict=True)
     return {pod: statistics for pod, statistics in found if statistics is not None}
 
 
-def _failure(cluster: Cluster, namespace: str, pod: str) -> Status | None:
+def _failure(cluster: Cluster, namespace: str, pod: str) -> ProcessorStatus | None:
     """What the log of a processor that may not be asked tells: that a worker could not start.
 
     The handler's own records have other names, and those of requests a request's id.
@@ -161,7 +165,7 @@ def _failure(cluster: Cluster, namespace: str, pod: str) -> Status | None:
     text = next((one for one in reversed(texts) if "\n" in one), texts[-1])
     lines = text.splitlines()
     reason = lines[-1] if lines[0].startswith("Traceback") else lines[0]
-    return Status("unhealthy", 0, 0, reason, text)
+    return ProcessorStatus("unhealthy", 0, 0, reason, text)
 
 
 def last_words(cluster: Cluster, namespace: str, pod: str, container: str = CONTAINER) -> str:
@@ -175,7 +179,7 @@ def last_words(cluster: Cluster, namespace: str, pod: str, container: str = CONT
     return lastwords.of(cluster, namespace, pod, container)
 
 
-def _answered(cluster: Cluster, namespace: str, pod: str) -> Status | None:
+def _answered(cluster: Cluster, namespace: str, pod: str) -> ProcessorStatus | None:
     try:
         return _answer(cluster, namespace, pod)
     except ForbiddenError:

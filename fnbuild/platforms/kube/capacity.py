@@ -13,7 +13,7 @@ from decimal import Decimal
 from fnbuild.platforms.kube.findings import Finding
 from fnbuild.platforms.kube.nodefit import obstacle
 from fnbuild.platforms.kube.scheduling import unschedulable
-from fnbuild.platforms.settings import GPU
+from fnbuild.platforms.settings import GPU_RESOURCE
 from fnbuild.spec.quantities import quantity
 from fnbuild.spec.types import Raw
 
@@ -85,7 +85,7 @@ def requests_of(pod: Raw) -> Amounts:
 
 def gpus_of(pod: Raw) -> int:
     """Return the number of GPUs that a pod or a template reserves."""
-    return int(requests_of(pod).get(GPU, 0))
+    return int(requests_of(pod).get(GPU_RESOURCE, 0))
 
 
 def _requests(container: Raw) -> Amounts:
@@ -126,7 +126,9 @@ def _shortage(
     for node in open_nodes:
         name = node["metadata"]["name"]
         free[name] = _less(_allocatable(node), others.get(name, {}))
-    for resource, needed in sorted(requests_of(pod).items(), key=lambda item: item[0] != GPU):
+    for resource, needed in sorted(
+        requests_of(pod).items(), key=lambda item: item[0] != GPU_RESOURCE
+    ):
         amounts = {node: some.get(resource, Decimal(0)) for node, some in free.items()}
         if max(amounts.values()) < needed:
             return _insufficient(resource, needed, open_nodes, amounts)
@@ -154,9 +156,9 @@ def _insufficient(
 def _remedy(name: str, free: Decimal) -> str:
     if name == "pods":
         return "`kubectl describe nodes` shows what runs there; delete some pods, or add a node"
-    field = "limits" if name == GPU else "requests"
+    field = "limits" if name == GPU_RESOURCE else "requests"
     ask = f"ask for {_shown(name, free)} at most (spec.resources.{field})" if free > 0 else ""
-    if name == GPU:
+    if name == GPU_RESOURCE:
         more = "`kubectl describe nodes` shows what they offer and who uses it; without NVIDIA's"
         more += " device plugin they offer none"
     else:

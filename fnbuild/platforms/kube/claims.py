@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from fnbuild.datadir import drop_lock, lock, other_holder
+from fnbuild.datadir import function_lock, other_holder, remove_lock
 from fnbuild.errors import BusyError, ConflictError, FnbuildError, NotFoundError
 from fnbuild.platforms.cluster import kinds
 from fnbuild.platforms.cluster.api import Cluster
@@ -24,8 +24,8 @@ from fnbuild.platforms.kube import labels as own
 from fnbuild.platforms.kube.inventory import IMPORTED, Known
 from fnbuild.platforms.kube.labels import Key, Made, config_of
 from fnbuild.platforms.kube.texts import text_of
-from fnbuild.platforms.leases import age_text, holder_from, owner, this_process
-from fnbuild.platforms.projects import DEFAULT
+from fnbuild.platforms.leases import current_holder, decode_holder, format_age, local_owner
+from fnbuild.platforms.projects import DEFAULT_PROJECT
 from fnbuild.spec.secrets import without_values
 from fnbuild.spec.types import Function, Raw
 
@@ -89,7 +89,7 @@ class Claim:
         Raises `BusyError` when somebody else does.
         """
         self._lease = {
-            **this_process(participle, time.time()).to_dict(),
+            **current_holder(participle, time.time()).to_dict(),
             "until": _end_of_lease(),
         }
         _refuse_another(self.known)
@@ -216,7 +216,7 @@ class Claim:
             own.MANAGED_BY: own.MANAGER,
             own.RECORD: inventory.CHANGING if changing else kind,
             own.FUNCTION: self.known.key.name,
-            own.PROJECT: labels.get(own.PROJECT) or DEFAULT,
+            own.PROJECT: labels.get(own.PROJECT) or DEFAULT_PROJECT,
         }
 
     def _coming(self) -> dict[str, str]:
@@ -250,7 +250,7 @@ def claimed(
     its name are none of fnbuild's. What a deploy of this data directory has left that was killed is
     taken over.
     """
-    with lock(*key, participle):
+    with function_lock(*key, participle):
         known = inventory.function(cluster, key)
         refuse_foreign(known)
         claim = Claim.of(cluster, known)
@@ -264,7 +264,7 @@ def claimed(
             raise
         claim.give_back()
         if claim.forget:
-            drop_lock(*key)
+            remove_lock(*key)
 
 
 @contextmanager
@@ -319,21 +319,21 @@ def change_of(known: Known) -> str:
     """
     if not known.claimed(time.time()):
         return ""
-    if known.claim.get("owner") != owner():
+    if known.claim.get("owner") != local_owner():
         return _by_another(known.claim)
     holder = other_holder(*known.key)
     return f"being {holder.what} by {holder}" if holder is not None else ""
 
 
 def _by_another(claim: Raw) -> str:
-    holder = holder_from(claim)
-    age = f" (started {age_text(time.time() - holder.since)} ago)" if holder.since else ""
+    holder = decode_holder(claim)
+    age = f" (started {format_age(time.time() - holder.since)} ago)" if holder.since else ""
     return f"{holder}{age}"
 
 
 def _refuse_another(known: Known) -> None:
     now = time.time()
-    if not known.claimed(now) or known.claim.get("owner") == owner():
+    if not known.claimed(now) or known.claim.get("owner") == local_owner():
         return
     left = known.claim["until"] - now
     raise BusyError(

@@ -10,7 +10,7 @@ from fnbuild.platforms.kube import endings, missing, pulling
 from fnbuild.platforms.kube.findings import Finding, seconds
 from fnbuild.platforms.kube.labels import CONTAINER
 from fnbuild.platforms.kube.podstates import MOUNT_SECONDS, waits_for_volumes
-from fnbuild.platforms.processors import Status
+from fnbuild.platforms.processor_status import ProcessorStatus
 from fnbuild.spec.types import Raw
 
 _RECENT_SECONDS = 600.0
@@ -30,7 +30,7 @@ class Look:
     events: Sequence[Raw]
     now: float
     nodes: list[Raw] | None
-    statuses: Mapping[str, Status]
+    statuses: Mapping[str, ProcessorStatus]
     since: float = 0.0
     absent: Mapping[str, Finding] = field(default_factory=dict)
 
@@ -275,7 +275,7 @@ def _running(one: _Container) -> Finding:
     return Finding(f"{one.name} has started", container=one.spec["name"])
 
 
-def _as_it_says(one: _Container, status: Status) -> Finding:
+def _as_it_says(one: _Container, status: ProcessorStatus) -> Finding:
     """What fnbuild's processor knows better than any probe."""
     if status.state == "unhealthy":
         return endings.out_of_memory(

@@ -10,10 +10,10 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 
 from fnbuild.platforms import Finding
+from fnbuild.platforms.checks import Check, is_selected, run_checks
 from fnbuild.platforms.cluster import kinds, kubeconfig, rights
 from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.cluster.faults import ForbiddenError
-from fnbuild.platforms.examination import Check, examined, wanted
 from fnbuild.platforms.kube import nodeports, nodes, trial
 from fnbuild.platforms.kube.findings import listed, seconds
 from fnbuild.platforms.kube.labels import OURS
@@ -53,15 +53,15 @@ class _Examination:
         self._nodes_told = False
 
     def findings(self, areas: Collection[str], image: str, architecture: str) -> Iterator[Finding]:
-        if not wanted(areas, *_AREAS):
+        if not is_selected(areas, *_AREAS):
             return
-        for finding in examined((Check(_AREA, self._reached),)):
-            if wanted(areas, _AREA) or finding.state == "failure":
+        for finding in run_checks((Check(_AREA, self._reached),)):
+            if is_selected(areas, _AREA) or finding.state == "failure":
                 yield finding
         if self._cluster is None:
             return
         cluster, over = self._cluster, threading.Event()
-        self._nodes_told = wanted(areas, "rights")
+        self._nodes_told = is_selected(areas, "rights")
         checks = [
             Check(_AREA, self._namespace_there),
             Check("rights", lambda: rights.findings(cluster, self._namespace, RIGHTS)),
@@ -74,7 +74,7 @@ class _Examination:
         if image:
             pull = Check("registry", lambda: self._pull(image, over), trial.SECONDS + 15)
             checks.append(pull)
-        yield from examined(checks, areas, over)
+        yield from run_checks(checks, areas, over)
 
     def _reached(self) -> Iterator[Finding]:
         cluster = self._connect()

@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import re
 
-from fnbuild.platforms.effects import strange_triggers, unused_attributes
 from fnbuild.platforms.kube import cron, isolation, nodes, scaling
 from fnbuild.platforms.kube.service import NODE_PORTS, service_type
 from fnbuild.platforms.kube.volumes import volumes_of
-from fnbuild.platforms.settings import GPU, restart_policy, wanted_port
+from fnbuild.platforms.settings import (
+    GPU_RESOURCE,
+    ignored_trigger_attributes,
+    requested_port,
+    restart_policy,
+    unserved_trigger_warnings,
+)
 from fnbuild.spec.types import Function, Raw
 
 _OF_GPUS = re.compile(r"gpu|nvidia|accelerator|cuda", re.IGNORECASE)
@@ -24,7 +29,7 @@ def warnings_for(function: Function) -> tuple[str, ...]:
         *_of_scaling(function),
         *_of_restarts(function),
         *isolation.warnings_for(function),
-        *strange_triggers(function),
+        *unserved_trigger_warnings(function),
     ]
     if meaningless := _meaningless(function):
         found.insert(0, f"without effect on the kube platform: {', '.join(meaningless)}")
@@ -33,7 +38,7 @@ def warnings_for(function: Function) -> tuple[str, ...]:
 
 def _of_gpus(function: Function) -> list[str]:
     spec = function.spec
-    if spec.resources.limits.get(GPU):
+    if spec.resources.limits.get(GPU_RESOURCE):
         return []
     some = spec.node_selector.items()
     chosen = [f"{key}={value}" for key, value in some if not nodes.says_no(value)]
@@ -44,7 +49,7 @@ def _of_gpus(function: Function) -> list[str]:
         return []
     return [
         f"{chosen[0]} chooses a node with a GPU, and no GPU is asked for: the container may then"
-        f" see no GPU; `--resource-limit {GPU}=1` asks for one"
+        f" see no GPU; `--resource-limit {GPU_RESOURCE}=1` asks for one"
     ]
 
 
@@ -59,7 +64,7 @@ def _of_volumes(function: Function) -> list[str]:
 
 
 def _of_ports(function: Function) -> list[str]:
-    wanted = wanted_port(function)
+    wanted = requested_port(function)
     if not wanted or wanted in NODE_PORTS or service_type(function) == "ClusterIP":
         return []
     return [
@@ -115,4 +120,4 @@ def _meaningless(function: Function) -> list[str]:
         "loggerSinks.sink": any(sink.sink for sink in spec.logger_sinks),
     }
     found = [key for key, value in keys.items() if value]
-    return found + unused_attributes(function)
+    return found + ignored_trigger_attributes(function)

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
-from fnbuild.platforms import keys, recorded
+from fnbuild.platforms import base, revision_records
 from fnbuild.platforms.kube import allowed
 from fnbuild.platforms.kube.texts import number, object_of, part, text_of
-from fnbuild.platforms.settings import GPU
+from fnbuild.platforms.settings import GPU_RESOURCE
 from fnbuild.spec.reader import from_raw
 from fnbuild.spec.types import Function, Raw
 
@@ -61,7 +61,7 @@ _DIGEST_LETTERS = 12
 _LONGEST_MESSAGE = 16 << 10
 
 
-class Key(keys.Key):
+class Key(base.FunctionKey):
     """A function, and the names by which the cluster knows it."""
 
     __slots__ = ()
@@ -261,7 +261,7 @@ def config_of(function: Function) -> Raw:
     """The configuration as it is recorded: without secrets, and without what only tells one deploy
     from another, as exports have it. Code that is too long is left out: it is in the image anyway.
     """
-    config = recorded.config_of(function)
+    config = revision_records.stored_config(function)
     spec, build = (
         dict(config.get("spec") or {}),
         dict((config.get("spec") or {}).get("build") or {}),
@@ -313,4 +313,4 @@ def _overlaps(annotations: Raw, config: Raw, spec: Raw) -> bool:
     given = part(config, "spec")
     if given.get("deploymentStrategy") or (spec.get("strategy") or {}).get("type") == "Recreate":
         return False
-    return bool(part(given, "resources", "limits").get(GPU))
+    return bool(part(given, "resources", "limits").get(GPU_RESOURCE))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fnbuild.platforms.cluster.kinds import POD_MONITOR
 from fnbuild.platforms.kube.labels import Made
-from fnbuild.platforms.processors import ADMIN_PORT
+from fnbuild.platforms.processor_status import ADMIN_PORT
 from fnbuild.spec.types import Raw
 
 PORT = "metrics"

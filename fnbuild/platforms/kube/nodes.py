@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from fnbuild.platforms import Finding
-from fnbuild.platforms.settings import GPU
+from fnbuild.platforms.settings import GPU_RESOURCE
 from fnbuild.spec.quantities import quantity
 from fnbuild.spec.types import Raw
 
@@ -91,7 +91,7 @@ def gpus(nodes: Sequence[Raw], plugins: Sequence[Raw]) -> Iterator[Finding]:
         there, free = _gpus(status.get("capacity")), _gpus(status.get("allocatable"))
         if there:
             offered = True
-            text = f"node {name} offers {free} {GPU}"
+            text = f"node {name} offers {free} {GPU_RESOURCE}"
             if free < there:
                 yield Finding(
                     "gpu",
@@ -106,12 +106,12 @@ def gpus(nodes: Sequence[Raw], plugins: Sequence[Raw]) -> Iterator[Finding]:
                 "gpu",
                 "warning",
                 f"no device plugin answers on node {name}: it has the label {label} and offers no"
-                f" {GPU}",
+                f" {GPU_RESOURCE}",
                 _PLUGIN_REMEDY,
             )
             offered = True
     if not offered:
-        yield Finding("gpu", "ok", f"no node offers {GPU}: functions run on the CPU")
+        yield Finding("gpu", "ok", f"no node offers {GPU_RESOURCE}: functions run on the CPU")
     for plugin in plugins:
         yield from _plugin(plugin)
 
@@ -152,7 +152,7 @@ def _gpu_label(node: Raw) -> str:
 
 
 def _gpus(resources: Raw | None) -> int:
-    return int(quantity(str((resources or {}).get(GPU, "0"))))
+    return int(quantity(str((resources or {}).get(GPU_RESOURCE, "0"))))
 
 
 def _closed(node: Raw) -> bool:

@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from fnbuild.errors import InputError, UsageError
-from fnbuild.platforms import OF_CONFLICTS, Artifact, Manifest, Plan, Step
+from fnbuild.platforms import CONFLICT_OPTIONS, Artifact, Change, Manifest, Plan
+from fnbuild.platforms.base import REVISION_TARGET, as_replacement, make_change, with_new_revision
 from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.cluster.faults import FieldConflictError, FieldsError
 from fnbuild.platforms.kube import asking, claims, origins, records, replacing, scaling
@@ -28,11 +29,10 @@ from fnbuild.platforms.kube.reasons import rolled_out, wanted_replicas
 from fnbuild.platforms.kube.secret_store import SecretStore
 from fnbuild.platforms.kube.service import service
 from fnbuild.platforms.kube.surroundings import Live, identity, look
-from fnbuild.platforms.leases import owner
-from fnbuild.platforms.steps import REVISION, anew, as_revision, compared
+from fnbuild.platforms.leases import local_owner
 from fnbuild.spec.types import Function, Raw
 
-OPTIONS = frozenset({"force", "overlap", "keep_failed", "monitoring"}) | OF_CONFLICTS
+OPTIONS = frozenset({"force", "overlap", "keep_failed", "monitoring"}) | CONFLICT_OPTIONS
 _AT_ONCE = 6
 
 
@@ -132,11 +132,11 @@ def plan(  # noqa: PLR0913, PLR0917 (what is there, what is wanted, how)
     steps = (
         *_told(known, made, artifact),
         *(_step(target(one), live.found(one), one) for one, _ in after),
-        *(Step("delete", target(one), shown(one)) for one in unwanted),
+        *(Change("delete", target(one), shown(one)) for one in unwanted),
     )
     if again is not None or ill:
         whole = "deployment "
-        steps = tuple(anew(one) if one.target.startswith(whole) else one for one in steps)
+        steps = tuple(as_replacement(one) if one.target.startswith(whole) else one for one in steps)
     warnings = (
         *artifact.warnings,
         *warnings_for(function),
@@ -150,7 +150,7 @@ def plan(  # noqa: PLR0913, PLR0917 (what is there, what is wanted, how)
     done = Plan(
         function,
         artifact,
-        steps if all(one.verb == "keep" for one in steps) else as_revision(steps),
+        steps if all(one.verb == "keep" for one in steps) else with_new_revision(steps),
         warnings,
         options,
         manifests=portable(made, around, monitoring=bool(options.get("monitoring"))),
@@ -229,7 +229,7 @@ def _revision(
         config=config,
         source=number,
         overlap=bool(options.get("overlap")),
-        owner=owner(),
+        owner=local_owner(),
     )
     if again is not None:
         return replace(
@@ -264,7 +264,7 @@ def _as_if_built(made: Made, active: Made | None, artifact: Artifact) -> Made:
     return replace(made, pinned=made.image) if unbuilt and (not active or active.pinned) else made
 
 
-def _told(known: Known, made: Made, artifact: Artifact) -> tuple[Step, ...]:
+def _told(known: Known, made: Made, artifact: Artifact) -> tuple[Change, ...]:
     """What changes in words of functions, before the objects."""
     active = known.made
     after = {"image": made.image, "code": made.digest, "id": artifact.pinned}
@@ -275,8 +275,8 @@ def _told(known: Known, made: Made, artifact: Artifact) -> tuple[Step, ...]:
         before = {"image": active.image, "code": active.digest, "id": exact}
         config = active.config
     return (
-        compared(f"function {made.key.name}", config, made.config),
-        compared(REVISION, before, after),
+        make_change(f"function {made.key.name}", config, made.config),
+        make_change(REVISION_TARGET, before, after),
     )
 
 
@@ -285,8 +285,8 @@ def _fails(cluster: Cluster, deployment: Raw, pods: list[Raw]) -> bool:
     return bool(asking.standing(cluster, deployment, pods, time.time()).failure)
 
 
-def _step(name: str, live: Raw | None, after: Raw) -> Step:
-    return compared(name, shown(live) if live is not None else None, shown(after))
+def _step(name: str, live: Raw | None, after: Raw) -> Change:
+    return make_change(name, shown(live) if live is not None else None, shown(after))
 
 
 def _of_scale(known: Known, made: Made, again: bool) -> tuple[str, ...]:

@@ -19,8 +19,8 @@ from fnbuild.platforms.kube import hardening, monitoring, scaling
 from fnbuild.platforms.kube.availability import spread
 from fnbuild.platforms.kube.labels import CONTAINER, Made
 from fnbuild.platforms.kube.volumes import volumes_of
-from fnbuild.platforms.processors import ADMIN_PORT
-from fnbuild.platforms.settings import wants_gpu
+from fnbuild.platforms.processor_status import ADMIN_PORT
+from fnbuild.platforms.settings import needs_gpu
 from fnbuild.spec.quantities import quantity
 from fnbuild.spec.types import EnvVar, Function, Raw
 
@@ -58,7 +58,7 @@ def strategy(made: Made, function: Function) -> Raw:
     """
     if function.spec.deployment_strategy:
         return function.spec.deployment_strategy
-    if wants_gpu(function) and not made.overlap:
+    if needs_gpu(function) and not made.overlap:
         return {"type": "Recreate"}
     return {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": "25%"}}
 

@@ -10,7 +10,7 @@ from fnbuild.platforms.kube import containers, podstates, refusals, scheduling
 from fnbuild.platforms.kube.containers import Look
 from fnbuild.platforms.kube.findings import Finding, seconds
 from fnbuild.platforms.kube.labels import MANAGER
-from fnbuild.platforms.processors import Status
+from fnbuild.platforms.processor_status import ProcessorStatus
 from fnbuild.spec.types import Raw
 
 _PATIENCE = 15.0
@@ -48,7 +48,7 @@ def standing(  # noqa: PLR0913, PLR0917 (each is a value of its own)
     events: Sequence[Raw],
     now: float,
     nodes: list[Raw] | None = None,
-    statuses: Mapping[str, Status] | None = None,
+    statuses: Mapping[str, ProcessorStatus] | None = None,
     absent: Mapping[str, Finding] | None = None,
 ) -> Standing:
     """How far the newest revision of a Deployment is; pods of older ones do not count.

@@ -11,14 +11,14 @@ import time
 from dataclasses import replace
 
 from fnbuild.errors import ConflictError
-from fnbuild.platforms import Project, Revision, history
+from fnbuild.platforms import Project, Revision, revision_records
 from fnbuild.platforms.cluster import kinds
 from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.kube import labels as own
 from fnbuild.platforms.kube.inventory import Known
 from fnbuild.platforms.kube.labels import Made
 from fnbuild.platforms.kube.reasons import condition, rolled_out
-from fnbuild.platforms.projects import DEFAULT, texts_of
+from fnbuild.platforms.projects import DEFAULT_PROJECT, decode_string_map
 from fnbuild.spec.types import Raw
 
 INTERRUPTED = "its deploy was interrupted"
@@ -73,18 +73,18 @@ def shown(known: Known) -> list[Revision]:
     """
     some, newest, deployment = revisions(known), active(known), known.deployment
     if newest is None or deployment is None:
-        return history.shown(some, newest)
+        return revision_records.to_revisions(some, newest)
     on_record = {made.number: made for made in recorded(known)}
     if newest.number not in on_record and not rolled_out(deployment):
         serving = _serving(some, newest, deployment)
         if _may_become_ready(known, deployment):
-            return history.shown(some, serving, newest)
+            return revision_records.to_revisions(some, serving, newest)
         failed = newest.with_failure(INTERRUPTED)
         some = [failed if made.number == newest.number else made for made in some]
-        return history.shown(some, serving)
+        return revision_records.to_revisions(some, serving)
     if newest.number in on_record and on_record[newest.number].failed:
-        return history.shown(some, _serving(some, newest, deployment))
-    return history.shown(some, newest)
+        return revision_records.to_revisions(some, _serving(some, newest, deployment))
+    return revision_records.to_revisions(some, newest)
 
 
 def _serving(some: list[Made], newest: Made, deployment: Raw) -> Made | None:
@@ -104,7 +104,7 @@ def _may_become_ready(known: Known, deployment: Raw) -> bool:
 
 def revision(known: Known, number: int) -> Made:
     """The revision of that number, or `NotFoundError`."""
-    return history.numbered(known.key.name, revisions(known), number)
+    return revision_records.find_revision(known.key.name, revisions(known), number)
 
 
 # Projects
@@ -112,7 +112,7 @@ def revision(known: Known, number: int) -> Made:
 
 def projects(cluster: Cluster, namespace: str) -> list[Project]:
     """All of the namespace, by name; `default` is there without being recorded."""
-    found = {DEFAULT: Project(DEFAULT, namespace)}
+    found = {DEFAULT_PROJECT: Project(DEFAULT_PROJECT, namespace)}
     for one in cluster.list(kinds.CONFIG_MAP, namespace, labels=_PROJECTS):
         name, data = one["metadata"]["name"].removeprefix(_PREFIX), one.get("data") or {}
         found[name] = Project(
@@ -120,15 +120,18 @@ def projects(cluster: Cluster, namespace: str) -> list[Project]:
             namespace,
             data.get("description", ""),
             data.get("owner", ""),
-            texts_of(data.get("labels")),
-            texts_of(data.get("annotations")),
+            decode_string_map(data.get("labels")),
+            decode_string_map(data.get("annotations")),
         )
     return [found[name] for name in sorted(found)]
 
 
 def add_project(cluster: Cluster, project: Project) -> bool:
     """Record it; False when it existed already."""
-    if project.name == DEFAULT or _project(cluster, project.namespace, project.name) is not None:
+    if (
+        project.name == DEFAULT_PROJECT
+        or _project(cluster, project.namespace, project.name) is not None
+    ):
         return False
     try:
         cluster.create(_manifest(project))
@@ -147,9 +150,9 @@ def update_project(cluster: Cluster, project: Project) -> bool:
     found = _project(cluster, project.namespace, project.name)
     if found is not None:
         cluster.replace({**found, "data": _manifest(project)["data"]})
-    elif project.name == DEFAULT:  # there without being recorded
+    elif project.name == DEFAULT_PROJECT:  # there without being recorded
         cluster.create(_manifest(project))
-    return found is not None or project.name == DEFAULT
+    return found is not None or project.name == DEFAULT_PROJECT
 
 
 def drop_project(cluster: Cluster, namespace: str, name: str) -> bool:

@@ -22,8 +22,8 @@ from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.kube import asking, containers, reasons
 from fnbuild.platforms.kube.labels import CONTAINER, MANAGED_BY, MANAGER, Key, Made
 from fnbuild.platforms.kube.waiting import opening
-from fnbuild.platforms.processors import ImportVerdict
-from fnbuild.platforms.settings import GPU
+from fnbuild.platforms.processor_status import ImportVerdict
+from fnbuild.platforms.settings import GPU_RESOURCE
 from fnbuild.spec.quantities import quantity
 from fnbuild.spec.types import Raw
 
@@ -96,7 +96,7 @@ class Rehearsal:
         verdict = ImportVerdict.of(str(ended.get("message") or "").encode())
         if verdict.verdict == "failed":
             text = opening(self.made) + verdict.reason
-            raise NotReadyError(text, detail=verdict.more or None)
+            raise NotReadyError(text, detail=verdict.extra_detail or None)
         if verdict.verdict == "unknown":
             self._undecided(str(status.get("message") or verdict.reason))
         return True
@@ -165,7 +165,7 @@ def _without_gpu(container: Raw) -> Raw:
     The node of the pod that serves may have little room left.
     """
     limits = dict((container.get("resources") or {}).get("limits") or {})
-    limits.pop(GPU, None)
+    limits.pop(GPU_RESOURCE, None)
     requests = {
         name: amount
         for name, amount in _REQUESTS.items()

@@ -20,7 +20,7 @@ from fnbuild.platforms.cluster.faults import ForbiddenError
 from fnbuild.platforms.kube import asking, scaling
 from fnbuild.platforms.kube.capacity import Room, gpus_of, room
 from fnbuild.platforms.kube.labels import OVERLAP
-from fnbuild.platforms.settings import wants_gpu
+from fnbuild.platforms.settings import needs_gpu
 from fnbuild.spec.types import Function, Raw
 
 Way = Literal["as-configured", "beside", "gap"]
@@ -50,7 +50,7 @@ def decide(
     """
     recreates = (wanted["spec"].get("strategy") or {}).get("type") == "Recreate"
     replicas = scaling.bounds(function)[0]
-    if not replicas or not (recreates or wants_gpu(function)):
+    if not replicas or not (recreates or needs_gpu(function)):
         return Replacement()
     new_pods = live is None or live["spec"]["template"] != wanted["spec"]["template"]
     own = [pod for pod in pods if (pod.get("status") or {}).get("phase") != "Failed"]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from fnbuild.platforms.kube.findings import Finding, listed
-from fnbuild.platforms.settings import GPU
+from fnbuild.platforms.settings import GPU_RESOURCE
 from fnbuild.spec.quantities import quantity
 from fnbuild.spec.types import Raw
 
@@ -124,7 +124,7 @@ def _insufficient(case: _Case) -> Finding:
     if most is not None:
         lacking = not asked or quantity(most) < quantity(asked)
         text += f", they have {_short(most)} at most" if lacking else ", others use it"
-    if resource == GPU:
+    if resource == GPU_RESOURCE:
         return Finding(
             text,
             "`kubectl describe nodes` shows what they offer and who uses it; without NVIDIA's"

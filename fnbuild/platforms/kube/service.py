@@ -5,7 +5,7 @@ from __future__ import annotations
 from fnbuild.errors import InputError
 from fnbuild.platforms.kube.labels import Made
 from fnbuild.platforms.kube.pods import HTTP, HTTP_PORT
-from fnbuild.platforms.settings import wanted_port
+from fnbuild.platforms.settings import requested_port
 from fnbuild.spec.types import Function, Raw
 
 NODE_PORTS = range(30000, 32768)
@@ -38,7 +38,7 @@ def node_port(function: Function, live: int) -> int:
     """
     if service_type(function) == "ClusterIP":
         return 0
-    wanted = wanted_port(function)
+    wanted = requested_port(function)
     return wanted if wanted in NODE_PORTS else live
 
 

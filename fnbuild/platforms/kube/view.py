@@ -10,7 +10,7 @@ from typing import Any
 
 from fnbuild.builder.processor_settings import readiness_seconds
 from fnbuild.errors import FnbuildError, UnavailableError
-from fnbuild.platforms import Deployment, State
+from fnbuild.platforms import Deployment, FunctionState
 from fnbuild.platforms.cluster import kinds
 from fnbuild.platforms.cluster.api import Cluster
 from fnbuild.platforms.kube import (
@@ -29,7 +29,7 @@ from fnbuild.platforms.kube.configuration import function_of, unread
 from fnbuild.platforms.kube.inventory import Known
 from fnbuild.platforms.kube.labels import Made
 from fnbuild.platforms.kube.reasons import Standing
-from fnbuild.platforms.processors import Status
+from fnbuild.platforms.processor_status import ProcessorStatus
 from fnbuild.platforms.settings import gpu_limit
 from fnbuild.spec.types import Function, Raw
 
@@ -40,7 +40,7 @@ _ASKED_AT_ONCE = 8
 
 @dataclass(frozen=True, slots=True)
 class _Live:
-    state: State
+    state: FunctionState
     message: str = ""
 
 
@@ -52,7 +52,7 @@ class _Look:
     hosts: tuple[str, ...] = ()
     pods: list[Raw] | None = None
     standing: Standing | None = None
-    statuses: dict[str, Status] = field(default_factory=dict)
+    statuses: dict[str, ProcessorStatus] = field(default_factory=dict)
 
 
 def deployment(cluster: Cluster, known: Known) -> Deployment:
@@ -144,7 +144,7 @@ def _shown(known: Known, look: _Look) -> Deployment:
         replicas=(available, wanted),
         details=_details(known, made, function, look),
         warnings=tuple(dict.fromkeys(warnings)),
-    ).while_changed(claims.change_of(known))
+    ).with_change(claims.change_of(known))
 
 
 def _live(known: Known, function: Function, look: _Look) -> _Live:
@@ -179,8 +179,8 @@ def _without_deployment(known: Known) -> _Live:
     return _Live("unhealthy", f"its Deployment was removed; {again}")
 
 
-def _losses(statuses: dict[str, Status]) -> list[str]:
-    return [f"{pod}: {one.losses}" for pod, one in statuses.items() if one.losses]
+def _losses(statuses: dict[str, ProcessorStatus]) -> list[str]:
+    return [f"{pod}: {one.lost_workers}" for pod, one in statuses.items() if one.lost_workers]
 
 
 def _not_all(deployment: Raw, standing: Standing, look: _Look, patience: float) -> _Live:

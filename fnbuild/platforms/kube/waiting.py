@@ -22,7 +22,7 @@ from fnbuild.platforms.kube import asking, podstates, reasons
 from fnbuild.platforms.kube.labels import Made
 from fnbuild.platforms.kube.reasons import Standing
 from fnbuild.platforms.kube.watching import Watched
-from fnbuild.platforms.startup import Following
+from fnbuild.platforms.logs import StartupFollower
 from fnbuild.spec.types import Raw
 
 # How often what no watch tells is asked for: events, and what processors say of themselves.
@@ -76,7 +76,7 @@ class Wait:
                 raise away
         raise self._late(seconds)
 
-    def _following(self, watched: Watched) -> Following:
+    def _following(self, watched: Watched) -> StartupFollower:
         """Report what the first of the new pods prints while it starts."""
 
         def pods() -> list[str]:
@@ -102,7 +102,7 @@ class Wait:
                 until=until,
             )
 
-        return Following(records, self.progress)
+        return StartupFollower(records, self.progress)
 
     def _ready(self, watched: Watched, passed: float) -> bool:
         deployment = watched.deployment

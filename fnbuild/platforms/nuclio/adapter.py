@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from fnbuild.builder.image import registry
 from fnbuild.builder.processor_settings import readiness_seconds
-from fnbuild.datadir import lock
+from fnbuild.datadir import function_lock
 from fnbuild.errors import (
     ConfigError,
     ConflictError,
@@ -36,7 +36,7 @@ from fnbuild.platforms import (
     Statistics,
     imported_code,
 )
-from fnbuild.platforms.keys import Key
+from fnbuild.platforms.base import FunctionKey, function_not_found
 from fnbuild.platforms.nuclio import doctor, planning, rollout, view
 from fnbuild.platforms.nuclio.body import imported, wanted
 from fnbuild.platforms.nuclio.dashboard import Dashboard
@@ -48,8 +48,7 @@ from fnbuild.platforms.nuclio.records import (
     project_of,
 )
 from fnbuild.platforms.nuclio.rollout import Rollout
-from fnbuild.platforms.projects import DEFAULT, deletable
-from fnbuild.platforms.whereabouts import not_found
+from fnbuild.platforms.projects import DEFAULT_PROJECT, members_to_delete
 from fnbuild.spec.types import Function, Metadata, Raw
 
 
@@ -123,7 +122,7 @@ class NuclioPlatform:
         *,
         force_conflicts: bool = False,  # noqa: ARG002 - Nuclio itself takes the last one's word
     ) -> Deployment:
-        self._existing(Key(namespace, name))
+        self._existing(FunctionKey(namespace, name))
         raise PreconditionError(
             f"Nuclio keeps one revision of a function, so there is none of {name} to go back to",
             hint=f"deploy the earlier image again: `fnbuild deploy {name} --run-image IMAGE`",
@@ -137,7 +136,7 @@ class NuclioPlatform:
         *,
         force_conflicts: bool = False,  # noqa: ARG002
     ) -> Deployment:
-        key = Key(namespace, name)
+        key = FunctionKey(namespace, name)
         self._existing(key)
         with _alone(key, "redeployed"):
             stored = self._existing(key)
@@ -162,13 +161,13 @@ class NuclioPlatform:
             self._rollout(function, lambda _: None).imported()
             return self._shown(key)
 
-    def lapsed(self) -> list[Key]:
+    def lapsed(self) -> list[FunctionKey]:
         return []  # Nuclio sees to that itself
 
     def restore(
         self,
         progress: Progress,  # noqa: ARG002
-        function: Key | None = None,  # noqa: ARG002
+        function: FunctionKey | None = None,  # noqa: ARG002
     ) -> tuple[str, ...]:
         return ()
 
@@ -212,21 +211,21 @@ class NuclioPlatform:
             return Deployment(Function(metadata=name), self.name, "error", error.message)
 
     def deployment(self, namespace: str, name: str) -> Deployment:
-        return self._shown(Key(namespace, name))
+        return self._shown(FunctionKey(namespace, name))
 
-    def _shown(self, key: Key, warnings: tuple[str, ...] = ()) -> Deployment:
+    def _shown(self, key: FunctionKey, warnings: tuple[str, ...] = ()) -> Deployment:
         stored = self._existing(key)
         shown = view.deployment(stored, self.dashboard)
         return replace(shown, warnings=(*warnings, *shown.warnings))
 
-    def _existing(self, key: Key) -> Raw:
+    def _existing(self, key: FunctionKey) -> Raw:
         stored = self.dashboard.function(key)
         if stored is None:
             names = [
                 metadata_of(one).get("name") for one in self.dashboard.functions(key.namespace)
             ]
             there = [(key.namespace, str(name)) for name in names]
-            raise not_found(*key, there)
+            raise function_not_found(*key, there)
         return stored
 
     def with_secrets(self, deployment: Deployment) -> Function:
@@ -248,7 +247,7 @@ class NuclioPlatform:
         tail: int | None = None,
         until: Event | None = None,
     ) -> Iterator[LogRecord]:
-        key = Key(namespace, name)
+        key = FunctionKey(namespace, name)
         self._existing(key)
         return self.dashboard.logs(key, follow=follow, since=since, tail=tail, until=until)
 
@@ -269,7 +268,7 @@ class NuclioPlatform:
         return {}  # Nuclio does not report restarts
 
     def replicas(self, namespace: str, name: str) -> list[str]:
-        key = Key(namespace, name)
+        key = FunctionKey(namespace, name)
         self._existing(key)
         return self.dashboard.replica_names(key)
 
@@ -277,7 +276,7 @@ class NuclioPlatform:
         return {}  # the dashboard does not pass the processors' metrics on
 
     def revisions(self, namespace: str, name: str) -> list[Revision]:
-        return view.revisions(self._existing(Key(namespace, name)))
+        return view.revisions(self._existing(FunctionKey(namespace, name)))
 
     def source(
         self,
@@ -286,7 +285,7 @@ class NuclioPlatform:
         revision: int | None = None,
     ) -> Path | None:
         """Return None for a deployed function: its code is only in the image."""
-        key = Key(namespace, name)
+        key = FunctionKey(namespace, name)
         stored = self.dashboard.function(key) if revision is None else None
         imported = stored is not None and (stored.get("status") or {}).get("state") == "imported"
         return imported_code.find(self.name, key) if imported else None
@@ -295,7 +294,7 @@ class NuclioPlatform:
 
     def delete(self, namespace: str, name: str, *, image: bool = False) -> bool:  # noqa: ARG002
         """As the protocol says; images are the registry's and stay."""
-        key = Key(namespace, name)
+        key = FunctionKey(namespace, name)
         if self.dashboard.function(key) is None:
             return False
         with _alone(key, "deleted"):
@@ -320,7 +319,7 @@ class NuclioPlatform:
 
     def projects(self, namespace: str) -> list[Project]:
         found = {one.name: one for one in self.dashboard.projects(namespace)}
-        found.setdefault(DEFAULT, Project(DEFAULT, namespace))
+        found.setdefault(DEFAULT_PROJECT, Project(DEFAULT_PROJECT, namespace))
         return [found[name] for name in sorted(found)]
 
     def create_project(self, project: Project) -> bool:
@@ -342,7 +341,7 @@ class NuclioPlatform:
         functions = self.dashboard.functions(namespace)
         members = [one for one in functions if project_of(one) == name]
         names = [str(metadata_of(one).get("name")) for one in members]
-        for doomed in deletable(name, names, cascade=cascade):
+        for doomed in members_to_delete(name, names, cascade=cascade):
             self.delete(namespace, doomed)
         if name not in [one.name for one in self.dashboard.projects(namespace)]:
             return False
@@ -350,6 +349,6 @@ class NuclioPlatform:
         return True
 
 
-def _alone(key: Key, participle: str) -> AbstractContextManager[None]:
+def _alone(key: FunctionKey, participle: str) -> AbstractContextManager[None]:
     """A lock beside other platforms': a dashboard on this machine holds theirs as it deploys."""
-    return lock(f"nuclio@{key.namespace}", key.name, participle)
+    return function_lock(f"nuclio@{key.namespace}", key.name, participle)

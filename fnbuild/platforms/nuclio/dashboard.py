@@ -9,8 +9,8 @@ from threading import Event
 from urllib.parse import quote, urlencode
 
 from fnbuild.errors import NotFoundError, UnavailableError
-from fnbuild.platforms import Deployment, LogRecord, Project, objects
-from fnbuild.platforms.keys import Key
+from fnbuild.platforms import Deployment, LogRecord, Project, api_objects
+from fnbuild.platforms.base import FunctionKey
 from fnbuild.platforms.nuclio import reaching, streams
 from fnbuild.platforms.nuclio.body import taken_as_it_is
 from fnbuild.platforms.nuclio.client import URL_VARIABLE, Address, Client, is_loopback
@@ -59,7 +59,7 @@ class Dashboard:
         listed = self.client.expect(dict, found or {})
         return [one for _, one in sorted(listed.items()) if isinstance(one, dict)]
 
-    def function(self, key: Key) -> Raw | None:
+    def function(self, key: FunctionKey) -> Raw | None:
         try:
             found = self.client.json("GET", _path(key), headers=_in(key.namespace))
         except NotFoundError:
@@ -93,7 +93,7 @@ class Dashboard:
         """Record the function in state `imported`."""
         self._send("POST", _FUNCTIONS, function)
 
-    def delete(self, key: Key) -> None:
+    def delete(self, key: FunctionKey) -> None:
         """Delete the function in any state; a missing function is no error."""
         headers = {**_in(key.namespace), "X-Nuclio-Delete-Function-Ignore-State-Validation": "true"}
         body = {"metadata": {"name": key.name, "namespace": key.namespace}}
@@ -104,17 +104,22 @@ class Dashboard:
     def projects(self, namespace: str) -> list[Project]:
         found = self.client.json("GET", _PROJECTS, headers=_in_project(namespace))
         listed = self.client.expect(dict, found or {})
-        return [objects.project_of(one, name, namespace) for name, one in sorted(listed.items())]
+        return [
+            api_objects.project_from_object(one, name, namespace)
+            for name, one in sorted(listed.items())
+        ]
 
     def create_project(self, project: Project) -> None:
         headers = _in_project(project.namespace)
-        self.client.json("POST", _PROJECTS, headers=headers, body=objects.project_object(project))
+        self.client.json(
+            "POST", _PROJECTS, headers=headers, body=api_objects.project_object(project)
+        )
 
     def update_project(self, project: Project) -> None:
         """Replace the description and the owner of the project."""
         headers = _in_project(project.namespace)
         path = f"{_PROJECTS}/{project.name}"
-        self.client.json("PUT", path, headers=headers, body=objects.project_object(project))
+        self.client.json("PUT", path, headers=headers, body=api_objects.project_object(project))
 
     def delete_project(self, namespace: str, name: str) -> None:
         """Delete a project without functions."""
@@ -124,7 +129,7 @@ class Dashboard:
 
     # Replicas
 
-    def last_words(self, key: Key, since: float) -> str:
+    def last_words(self, key: FunctionKey, since: float) -> str:
         """Return the last errors in the log; `since` is in seconds since the epoch."""
         try:
             records = list(self.logs(key, follow=False, since=since, tail=_LAST_LINES))
@@ -132,7 +137,7 @@ class Dashboard:
             return ""
         return "\n".join(one.message for one in records if one.level == "error")
 
-    def replica_names(self, key: Key) -> list[str]:
+    def replica_names(self, key: FunctionKey) -> list[str]:
         """Return the names of the replicas, as the log has them."""
         found = self.client.json("GET", f"{_path(key)}/replicas", headers=_in(key.namespace))
         named = self.client.expect(dict, found).get("names") or []
@@ -140,7 +145,7 @@ class Dashboard:
 
     def logs(
         self,
-        key: Key,
+        key: FunctionKey,
         *,
         follow: bool,
         since: float | None,
@@ -155,7 +160,7 @@ class Dashboard:
         )
 
     def _followed(
-        self, key: Key, since: float | None, tail: int | None, until: Event
+        self, key: FunctionKey, since: float | None, tail: int | None, until: Event
     ) -> Iterator[LogRecord]:
         """On and on: replicas that end have successors, until the function is gone."""
         seen: set[str] = set()
@@ -175,7 +180,7 @@ class Dashboard:
 
     def _lines(
         self,
-        key: Key,
+        key: FunctionKey,
         replica: str,
         since: float | None,
         tail: int | None,
@@ -197,13 +202,13 @@ class Dashboard:
         return reaching.by_dashboard(self.client.address, deployment)
 
 
-def _path(key: Key) -> str:
+def _path(key: FunctionKey) -> str:
     return f"{_FUNCTIONS}/{quote(key.name, safe='')}"
 
 
-def _key(stored: Raw) -> Key:
+def _key(stored: Raw) -> FunctionKey:
     metadata = metadata_of(stored)
-    return Key(metadata.get("namespace", ""), metadata.get("name", ""))
+    return FunctionKey(metadata.get("namespace", ""), metadata.get("name", ""))
 
 
 def _in(namespace: str) -> dict[str, str]:

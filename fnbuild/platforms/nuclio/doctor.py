@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 
 from fnbuild.platforms import Finding
-from fnbuild.platforms.examination import Check, examined
+from fnbuild.platforms.checks import Check, run_checks
 from fnbuild.platforms.nuclio.dashboard import Dashboard
 
 _AREA = "nuclio"
@@ -19,4 +19,4 @@ def examine(connect: Callable[[], Dashboard], areas: Collection[str] = ()) -> It
         dashboard.check()
         yield Finding(_AREA, "ok", f"{dashboard.place} answers")
 
-    return examined((Check(_AREA, answers),), areas)
+    return run_checks((Check(_AREA, answers),), areas)

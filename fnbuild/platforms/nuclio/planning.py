@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from fnbuild.errors import UsageError
-from fnbuild.platforms import OF_CONFLICTS, Artifact, Manifest, Plan, Step
+from fnbuild.platforms import CONFLICT_OPTIONS, Artifact, Change, Manifest, Plan
 from fnbuild.platforms.nuclio.body import wanted
 from fnbuild.platforms.nuclio.comparing import compared, projected
 from fnbuild.platforms.nuclio.dashboard import Dashboard
@@ -23,7 +23,7 @@ from fnbuild.spec.references import References
 from fnbuild.spec.secrets import without_secrets
 from fnbuild.spec.types import Function, Raw
 
-OPTIONS = frozenset({"force", "keep_failed"}) | OF_CONFLICTS
+OPTIONS = frozenset({"force", "keep_failed"}) | CONFLICT_OPTIONS
 
 _WELL = ("ready", "scaledToZero")
 
@@ -97,18 +97,18 @@ def _warnings(artifact: Artifact) -> list[str]:
     ]
 
 
-def _configuration(function: Function, raw: Raw, stored: Raw | None, known: Facts) -> Step:
+def _configuration(function: Function, raw: Raw, stored: Raw | None, known: Facts) -> Change:
     target, after = f"function {function.metadata.name}", compared(raw)
     if stored is None:
-        return Step("create", target, None, without_secrets(after))
+        return Change("create", target, None, without_secrets(after))
     before = projected(compared(stored), after, known.fields)
     return _step(target, before, after)
 
 
-def _step(target: str, before: Manifest, after: Manifest) -> Step:
+def _step(target: str, before: Manifest, after: Manifest) -> Change:
     """Secrets count where they differ, and are not shown."""
     shown = (without_secrets(before), without_secrets(after))
-    return Step("keep" if before == after else "update", target, *shown)
+    return Change("keep" if before == after else "update", target, *shown)
 
 
 def _other_labels(raw: Raw, stored: Raw) -> str:
@@ -120,10 +120,10 @@ def _other_labels(raw: Raw, stored: Raw) -> str:
     return ""
 
 
-def _without_labels(step: Step) -> Step:
+def _without_labels(step: Change) -> Change:
     before, after = (_unlabelled(one or {}) for one in (step.before, step.after))
     verb = "keep" if step.verb == "keep" or before == after else step.verb
-    return Step(verb, step.target, before, after)
+    return Change(verb, step.target, before, after)
 
 
 def _unlabelled(manifest: Manifest) -> Manifest:
@@ -131,31 +131,33 @@ def _unlabelled(manifest: Manifest) -> Manifest:
     return {**manifest, "metadata": metadata}
 
 
-def _revision(artifact: Artifact, stored: Raw | None) -> Step:
+def _revision(artifact: Artifact, stored: Raw | None) -> Change:
     after = {"image": artifact.reference, "code": artifact.digest}
     if artifact.pinned:
         after["exactly"] = artifact.pinned
     if stored is None:
-        return Step("create", "revision", None, after)
+        return Change("create", "revision", None, after)
     known = facts_of(stored)
     before = {"image": known.image, "code": known.digest}
     if artifact.pinned:
         # An image that is yet to be built has no exact name to compare.
         before["exactly"] = known.pinned
-    return Step("keep" if before == after else "update", "revision", before, after)
+    return Change("keep" if before == after else "update", "revision", before, after)
 
 
-def _with_rollout(steps: tuple[Step, ...], stored: Raw | None, *, force: bool) -> tuple[Step, ...]:
+def _with_rollout(
+    steps: tuple[Change, ...], stored: Raw | None, *, force: bool
+) -> tuple[Change, ...]:
     """The steps, and whether Nuclio has to act at all: it does for what is not well as well."""
     if stored is None:
-        return (*steps, Step("create", "rollout"))
+        return (*steps, Change("create", "rollout"))
     state = state_of(stored)
     if all(step.verb == "keep" for step in steps) and state in _WELL and not force:
-        return (*steps, Step("keep", "rollout"))
+        return (*steps, Change("keep", "rollout"))
     anew = (
-        Step("replace", step.target, step.before, step.after)
+        Change("replace", step.target, step.before, step.after)
         if (step.target, step.verb) == ("revision", "keep")
         else step
         for step in steps
     )
-    return (*anew, Step("replace", "rollout", {"state": state}, {"state": "ready"}))
+    return (*anew, Change("replace", "rollout", {"state": state}, {"state": "ready"}))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from fnbuild.errors import PreconditionError
-from fnbuild.platforms.keys import Key
+from fnbuild.platforms.base import FunctionKey
 from fnbuild.spec.function_rules import RESERVED_NAMES
 from fnbuild.spec.types import Function, Raw
 
@@ -39,14 +39,14 @@ _PINNED = f"{_OWN}pinned"
 _FIELDS = f"{_OWN}fields"
 
 
-def key_of(function: Function) -> Key:
+def key_of(function: Function) -> FunctionKey:
     """Raises `PreconditionError` for the names of Nuclio's own parts."""
     name = function.metadata.name
     if name in RESERVED_NAMES:
         raise PreconditionError(
             f"{name!r} is the name of a part of Nuclio", hint="give the function another name"
         )
-    return Key(function.metadata.namespace, name)
+    return FunctionKey(function.metadata.namespace, name)
 
 
 def now() -> str:

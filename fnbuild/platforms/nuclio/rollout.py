@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 
 from fnbuild.errors import ConflictError, FnbuildError, NotReadyError
 from fnbuild.platforms import Progress
-from fnbuild.platforms.keys import Key
+from fnbuild.platforms.base import FunctionKey
 from fnbuild.platforms.nuclio import words
 from fnbuild.platforms.nuclio.dashboard import Dashboard
 from fnbuild.platforms.nuclio.records import (
@@ -44,7 +44,7 @@ Ours = Callable[[Raw], bool]
 """Whether what Nuclio has is what was ordered."""
 
 
-def refuse_busy(key: Key, stored: Raw | None) -> None:
+def refuse_busy(key: FunctionKey, stored: Raw | None) -> None:
     """Nuclio takes no change while another one is under way."""
     if stored is None or state_of(stored) in PROVISIONED:
         return
@@ -56,7 +56,7 @@ def refuse_busy(key: Key, stored: Raw | None) -> None:
     )
 
 
-def gone(dashboard: Dashboard, key: Key) -> None:
+def gone(dashboard: Dashboard, key: FunctionKey) -> None:
     """Wait until Nuclio has forgotten it."""
     deadline = time.monotonic() + _GONE_SECONDS
     while dashboard.function(key) is not None:
@@ -79,7 +79,7 @@ def _kept(found: Raw) -> bool:
 class Rollout:
     """One order to Nuclio; `seconds` are the function's to become ready."""
 
-    def __init__(self, dashboard: Dashboard, key: Key, seconds: float, progress: Progress):
+    def __init__(self, dashboard: Dashboard, key: FunctionKey, seconds: float, progress: Progress):
         self.dashboard = dashboard
         self.key = key
         self.seconds = seconds

@@ -11,7 +11,7 @@ from heapq import merge
 
 from fnbuild.errors import FnbuildError
 from fnbuild.platforms import LogRecord
-from fnbuild.platforms.loglines import parse
+from fnbuild.platforms.logs import parse_log_line
 
 SILENCE_SECONDS = 30.0
 _AHEAD = 1000
@@ -33,7 +33,7 @@ def _records(replica: str, lines: Iterator[bytes]) -> Iterator[LogRecord]:
     last = 0.0
     for line in lines:
         if text := line.strip(b"\r\n"):
-            record = parse(text, last or time.time())
+            record = parse_log_line(text, last or time.time())
             record.fields["pod"] = replica
             last = record.time
             yield record

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from fnbuild.platforms import Deployment, Revision, State
+from fnbuild.platforms import Deployment, FunctionState, Revision
 from fnbuild.platforms.nuclio.body import FILLED_IN
 from fnbuild.platforms.nuclio.dashboard import Dashboard
 from fnbuild.platforms.nuclio.records import (
@@ -61,12 +61,12 @@ def _less_own(spec: Raw, known: Facts) -> None:
             spec.pop(name, None)
 
 
-def state(stored: Raw) -> State:
+def state(stored: Raw) -> FunctionState:
     """Nuclio's state; all the ways of being on the way count as building."""
     word = state_of(stored)
     if word == "ready" and (stored.get("spec") or {}).get("disable"):
         return "standby"
-    return cast(State, word) if word in _AS_THEY_ARE else "building"
+    return cast(FunctionState, word) if word in _AS_THEY_ARE else "building"
 
 
 def deployment(stored: Raw, dashboard: Dashboard) -> Deployment:
@@ -99,7 +99,7 @@ def _urls(given: Any) -> tuple[str, ...]:
     return tuple(str(one) for one in given if one) if isinstance(given, list) else ()
 
 
-def _replicas(stored: Raw, now: State) -> tuple[int, int]:
+def _replicas(stored: Raw, now: FunctionState) -> tuple[int, int]:
     """Return (available, configured): the dashboard does not tell which replicas are ready, so
     a ready function has all of them.
     """

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from fnbuild.platforms.loglines import parse
+from fnbuild.platforms.logs import parse_log_line
 from fnbuild.platforms.nuclio.records import status_of
 from fnbuild.spec.types import Raw
 
@@ -34,7 +34,11 @@ def failure(stored: Raw, last_words: str = "") -> tuple[str, str | None]:
 def own_errors(text: str) -> str:
     """The errors of a log within a text: records of level error, or what a traceback says."""
     lines = text.splitlines()
-    found = [parse(line.strip().encode(), 0.0) for line in lines if line.lstrip().startswith("{")]
+    found = [
+        parse_log_line(line.strip().encode(), 0.0)
+        for line in lines
+        if line.lstrip().startswith("{")
+    ]
     errors = [one.message for one in found if one.time and one.level == "error"]
     if errors:
         return "\n".join(dict.fromkeys(errors))

@@ -33,34 +33,37 @@ from fnbuild.platforms import (
     Restarts,
     Revision,
     Statistics,
+    base,
     imported_code,
-    keys,
 )
 from fnbuild.platforms.process import (
-    client,
     deploys,
     doctor,
-    downs,
-    foreground,
-    functionlog,
+    foreground_records,
+    function_log,
+    function_state,
+    layout,
     planning,
-    projects,
     records,
     revisions,
-    view,
+    supervisor_client,
 )
-from fnbuild.platforms.process.configuration import isolated_users
-from fnbuild.platforms.process.layout import Key, launched
-from fnbuild.platforms.process.status import Unreachable, listening_pid, read
-from fnbuild.platforms.statistics import parsed
+from fnbuild.platforms.process.isolation import isolated_users
+from fnbuild.platforms.process.layout import FunctionKey, launched_processors
+from fnbuild.platforms.process.processor_client import (
+    ProcessorUnreachableError,
+    listening_pid,
+    request,
+)
+from fnbuild.platforms.processor_status import parse_metrics
 from fnbuild.spec.types import Function, Metadata, to_dict
 from fnbuild.store import FunctionRow, Store
 
-_ASKED_AT_ONCE = 8
+_CONCURRENT_PROBES = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
+class StartResult:
     """What `up` did: how many functions ought to run, and the names of those that do not."""
 
     functions: int
@@ -70,7 +73,7 @@ class Started:
 class ProcessPlatform:
     """Functions as supervised processes on this machine."""
 
-    name = view.PLATFORM
+    name = function_state.PLATFORM_NAME
     runs: Literal["folder", "image"] = "folder"
 
     # Deploying
@@ -85,10 +88,10 @@ class ProcessPlatform:
         function: Function,
         progress: Progress,  # noqa: ARG002
     ) -> Iterator[Reservation]:
-        with records.changing(planning.key_of(function), "deployed") as store:
+        with records.locked_store(planning.function_key(function), "deployed") as store:
             # What cannot succeed is reported before the build.
             isolated_users()
-            client.hello()
+            supervisor_client.running_supervisor()
             yield Reservation(partial(deploys.apply, store))
 
     def apply(self, plan: Plan, progress: Progress) -> Deployment:
@@ -104,12 +107,14 @@ class ProcessPlatform:
         *,
         force_conflicts: bool = False,  # noqa: ARG002 - nobody else writes here
     ) -> Deployment:
-        key = Key(namespace, name)
-        with records.changing(key, "rolled back", known=True) as store:
-            wanted = records.revision_to_roll_to(store, key, revision)
+        key = FunctionKey(namespace, name)
+        with records.locked_store(key, "rolled back", known=True) as store:
+            wanted = records.revision_to_restore(store, key, revision)
             progress(f"rolling back to the code and configuration of revision {wanted.number}")
-            source = revisions.Source(wanted.source, f"rollback to revision {wanted.number}")
-            return deploys.run_again(key, wanted, store, progress, source)
+            source = revisions.RevisionOrigin(
+                wanted.source, f"rollback to revision {wanted.number}"
+            )
+            return deploys.rerun_revision(key, wanted, store, progress, source)
 
     def redeploy(
         self,
@@ -119,20 +124,20 @@ class ProcessPlatform:
         *,
         force_conflicts: bool = False,  # noqa: ARG002
     ) -> Deployment:
-        key = Key(namespace, name)
-        with records.changing(key, "redeployed", known=True) as store:
-            row = records.existing(store, key)
-            recorded = records.active(store, row) or records.newest(store, key)
+        key = FunctionKey(namespace, name)
+        with records.locked_store(key, "redeployed", known=True) as store:
+            row = records.require_function(store, key)
+            recorded = records.active_revision(store, row) or records.newest_revision(store, key)
             if recorded is not None:
-                source = revisions.Source(
+                source = revisions.RevisionOrigin(
                     recorded.source, f"redeploy of revision {recorded.number}"
                 )
-                return deploys.run_again(key, recorded, store, progress, source)
-            return deploys.deploy_inline(key, row, store, progress)
+                return deploys.rerun_revision(key, recorded, store, progress, source)
+            return deploys.deploy_imported(key, row, store, progress)
 
     def store_imported(self, function: Function) -> Deployment:
-        key = planning.key_of(function)
-        with records.changing(key, "imported") as store:
+        key = planning.function_key(function)
+        with records.locked_store(key, "imported") as store:
             row = store.function(*key)
             if row is not None and row.desired != "imported":
                 raise ConflictError(
@@ -142,19 +147,19 @@ class ProcessPlatform:
             store.put_function(
                 FunctionRow(
                     *key,
-                    project=view.project_of(function),
+                    project=function_state.project_name(function),
                     desired="imported",
                     state="imported",
                     config=to_dict(function),
                 )
             )
-            return records.shown(store, key)
+            return records.load_deployment(store, key)
 
     # Looking
 
     def notices(self) -> list[str]:
         with Store.open() as store:
-            return view.notices(store.functions())
+            return function_state.platform_notices(store.functions())
 
     def examine(
         self,
@@ -167,12 +172,12 @@ class ProcessPlatform:
         return doctor.examine(areas)
 
     def deployments(self, namespace: str, project: str | None = None) -> list[Deployment]:
-        with Store.open() as store, ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+        with Store.open() as store, ThreadPoolExecutor(_CONCURRENT_PROBES) as pool:
             every = store.functions(namespace)
             rows = [row for row in every if project in (None, row.project)]
             deployed = list(pool.map(lambda row: self._listed(store, row), rows))
         names = {row.name for row in every}
-        running = foreground.deployments(namespace, self.name, project)
+        running = foreground_records.deployments(namespace, self.name, project)
         combined = [
             *deployed,
             *(deployment for deployment in running if deployment.name not in names),
@@ -182,45 +187,50 @@ class ProcessPlatform:
     def _listed(self, store: Store, row: FunctionRow) -> Deployment:
         """The function, or why it cannot be shown: one must not hide the others."""
         try:
-            return view.deployment(row, records.active(store, row))
+            return function_state.to_deployment(row, records.active_revision(store, row))
         except ConfigError as error:
-            labels = {view.PROJECT: row.project}
+            labels = {function_state.PROJECT_LABEL: row.project}
             name = Metadata(name=row.name, namespace=row.namespace, labels=labels)
             return Deployment(Function(metadata=name), self.name, "error", error.message)
 
     def deployment(self, namespace: str, name: str) -> Deployment:
-        key = Key(namespace, name)
+        key = FunctionKey(namespace, name)
         with Store.open() as store:
-            if store.function(*key) is None and (record := foreground.find(key)) is not None:
-                return foreground.deployment(record, self.name)
-            return records.shown(store, key)
+            if (
+                store.function(*key) is None
+                and (record := foreground_records.find(key)) is not None
+            ):
+                return foreground_records.deployment(record, self.name)
+            return records.load_deployment(store, key)
 
     def revisions(self, namespace: str, name: str) -> list[Revision]:
-        key = Key(namespace, name)
+        key = FunctionKey(namespace, name)
         with Store.open() as store:
-            records.existing(store, key)
-            return [records.shown_revision(row) for row in store.revisions(*key)]
+            records.require_function(store, key)
+            return [records.to_revision(row) for row in store.revisions(*key)]
 
     def source(self, namespace: str, name: str, revision: int | None = None) -> Path | None:
-        key = Key(namespace, name)
+        key = FunctionKey(namespace, name)
         with Store.open() as store:
-            row = records.existing(store, key)
+            row = records.require_function(store, key)
             if revision is None:
-                recorded = records.active(store, row) or records.newest(store, key)
+                recorded = records.active_revision(store, row) or records.newest_revision(
+                    store, key
+                )
                 if recorded is None:
                     return imported_code.find(self.name, key)
             else:
-                recorded = records.recorded(store, key, revision)
+                recorded = records.require_revision(store, key, revision)
         return recorded.code if recorded is not None and recorded.code.is_dir() else None
 
     def with_secrets(self, deployment: Deployment) -> Function:
         return deployment.function
 
     def changes(self) -> int:
-        return self._watched.version + foreground.version()
+        return self._watched_store.version + foreground_records.change_counter()
 
     @cached_property
-    def _watched(self) -> Store:
+    def _watched_store(self) -> Store:
         """The store, open for as long as somebody watches it."""
         return Store.open()
 
@@ -237,10 +247,10 @@ class ProcessPlatform:
         tail: int | None = None,
         until: Event | None = None,
     ) -> Iterator[LogRecord]:
-        key = Key(namespace, name)
+        key = FunctionKey(namespace, name)
         with Store.open() as store:
-            records.existing(store, key)
-        return functionlog.read(key.log, follow=follow, since=since, tail=tail, until=until)
+            records.require_function(store, key)
+        return function_log.read(key.log, follow=follow, since=since, tail=tail, until=until)
 
     def previous_logs(
         self,
@@ -260,51 +270,55 @@ class ProcessPlatform:
 
     def replicas(self, namespace: str, name: str) -> list[str]:
         with Store.open() as store:
-            row = records.existing(store, Key(namespace, name))
+            row = records.require_function(store, FunctionKey(namespace, name))
         return [name] if row.desired == "running" and row.revision else []
 
     def statistics(self, deployment: Deployment) -> dict[str, Statistics]:
         metadata, number = deployment.function.metadata, deployment.revision
-        control = Key(metadata.namespace, metadata.name).control(number)
+        control = FunctionKey(metadata.namespace, metadata.name).control(number)
         try:
-            found = parsed(read(control, "/metrics").decode())
-        except (Unreachable, UnicodeDecodeError):
+            found = parse_metrics(request(control, "/metrics").decode())
+        except (ProcessorUnreachableError, UnicodeDecodeError):
             return {}
         return {f"{metadata.name} {number}": found} if found else {}
 
     # Removing
 
     def delete(self, namespace: str, name: str, *, image: bool = False) -> bool:  # noqa: ARG002 - there are none here
-        key = Key(namespace, name)
+        key = FunctionKey(namespace, name)
         with Store.open() as store:
             known = store.function(*key) is not None
         if not known:
-            foreground.refuse(key)
+            foreground_records.refuse_change(key)
             if not function_dir(*key).is_dir():
                 return False
-        with records.changing(key, "deleted") as store:
-            deploys.stop(key)
+        with records.locked_store(key, "deleted") as store:
+            deploys.stop_processors(key)
             found = store.delete_function(*key)
-            trees.discard(function_dir(*key))
+            trees.try_remove(function_dir(*key))
             revisions.prune_environments(store)
         return found
 
     # All functions
 
-    def lapsed(self) -> list[keys.Key]:
+    def lapsed(self) -> list[base.FunctionKey]:
         with Store.open() as store:
-            return [*view.lapsed(store.functions())]
+            return [*function_state.functions_to_restore(store.functions())]
 
-    def restore(self, progress: Progress, function: keys.Key | None = None) -> tuple[str, ...]:
-        if view.is_ending():
+    def restore(
+        self, progress: Progress, function: base.FunctionKey | None = None
+    ) -> tuple[str, ...]:
+        if function_state.is_supervisor_ending():
             return ()
         if function is None:
             missed = {one.name for one in self.lapsed()}
-            return tuple(one for one in client.call("restore", progress)["ready"] if one in missed)
-        with records.held(Key(*function), "started again") as row:
-            if not view.ought_to_run(row):
+            return tuple(
+                one for one in supervisor_client.call("restore", progress)["ready"] if one in missed
+            )
+        with records.locked_function(FunctionKey(*function), "started again") as row:
+            if not function_state.should_run(row):
                 return ()
-        told = client.call("restore", progress, namespace=row.namespace, name=row.name)
+        told = supervisor_client.call("restore", progress, namespace=row.namespace, name=row.name)
         if told["functions"] and not told["ready"]:
             now = self.deployment(*function)
             raise NotReadyError(
@@ -314,26 +328,26 @@ class ProcessPlatform:
             )
         return tuple(told["ready"])
 
-    def up(self, progress: Progress = client.quiet) -> Started:
+    def up(self, progress: Progress = supervisor_client.ignore_progress) -> StartResult:
         """Start the supervisor and every function that ought to run."""
-        told = client.call("up", progress)
-        return Started(int(told["functions"]), tuple(told["failed"]))
+        told = supervisor_client.call("up", progress)
+        return StartResult(int(told["functions"]), tuple(told["failed"]))
 
-    def down(self, progress: Progress = client.quiet) -> int:
+    def down(self, progress: Progress = supervisor_client.ignore_progress) -> int:
         """End every processor, then the supervisor; how many functions ran.
 
         They are started again by `up`. What a change that is under way was about to start stays
         down, too.
         """
-        downs.mark()
-        runs = any(listening_pid(key.control(number)) for key, number in launched())
-        if not runs and client.hello() is None:
+        layout.mark_down()
+        runs = any(listening_pid(key.control(number)) for key, number in launched_processors())
+        if not runs and supervisor_client.running_supervisor() is None:
             return 0
-        client.ensure()
-        supervisor = client.hello()
-        stopped = int(client.call("down", progress)["functions"])
+        supervisor_client.ensure_running()
+        supervisor = supervisor_client.running_supervisor()
+        stopped = int(supervisor_client.call("down", progress)["functions"])
         if supervisor is not None:
-            client.wait_until_gone(supervisor)
+            supervisor_client.wait_until_ended(supervisor)
         return stopped
 
     # What nobody needs
@@ -347,25 +361,25 @@ class ProcessPlatform:
 
     def discard(self, leftover: Leftover) -> bool:
         with Store.open() as store:
-            return revisions.discard(store, leftover)
+            return revisions.discard_leftover(store, leftover)
 
     # Projects
 
     def projects(self, namespace: str) -> list[Project]:
         with Store.open() as store:
-            return projects.every(store, namespace)
+            return records.list_projects(store, namespace)
 
     def create_project(self, project: Project) -> bool:
         with Store.open() as store:
-            return projects.create(store, project)
+            return records.create_project(store, project)
 
     def update_project(self, project: Project) -> bool:
         with Store.open() as store:
-            return projects.update(store, project)
+            return records.update_project(store, project)
 
     def delete_project(self, namespace: str, name: str, *, cascade: bool) -> bool:
         with Store.open() as store:
-            members = projects.deletable(store, namespace, name, cascade=cascade)
+            members = records.project_members(store, namespace, name, cascade=cascade)
             for member in members:
                 self.delete(namespace, member)
             return store.delete_project(namespace, name)

@@ -1,4 +1,8 @@
-"""Becoming a daemon: detached from the terminal, one a lock file, telling when it is up."""
+"""Run a process as a daemon: detach it, run one instance per lock file, report its start.
+
+Daemons and processors get a clean environment: a token in the shell of the user who started them
+must not reach a model, and an active virtual environment must not decide what a function imports.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +11,25 @@ import fcntl
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
 
+import fnbuild
 from fnbuild.errors import FnbuildError, UnavailableError
-from fnbuild.platforms.process.protocol import Failure, Reply, decode_reply, encode
+from fnbuild.platforms.process.control_socket import (
+    ErrorMessage,
+    SupervisorReply,
+    decode_reply,
+    encode,
+)
 
-_LARGEST_LOG = 4 << 20
+_MAX_LOG_SIZE = 4 << 20
 _LOCK_SECONDS = 15.0
 _PAUSE = 0.05
 
-_parent: list[int] = []
+_start_pipe: list[int] = []
 """The pipe on which the command that started the daemon waits; empty once it was told."""
 
 
@@ -35,22 +45,22 @@ def detach(log: Path) -> bool:
             said = pipe.read().decode(errors="replace")
         os.wait()
         if said != "ready":
-            raise _failure(said)
+            raise _decode_failure(said)
         return False
     os.close(reading)
     os.setsid()
     if os.fork():
         os._exit(0)
-    _parent.append(writing)
-    _redirect(log)
+    _start_pipe.append(writing)
+    _redirect_output(log)
     os.chdir("/")
     return True
 
 
-def _redirect(log: Path) -> None:
+def _redirect_output(log: Path) -> None:
     mode = os.O_APPEND
     with contextlib.suppress(FileNotFoundError):
-        mode = os.O_TRUNC if log.stat().st_size > _LARGEST_LOG else os.O_APPEND
+        mode = os.O_TRUNC if log.stat().st_size > _MAX_LOG_SIZE else os.O_APPEND
     sys.stdout.flush()
     sys.stderr.flush()
     sink = os.open(log, os.O_WRONLY | os.O_CREAT | mode | os.O_APPEND, 0o600)
@@ -62,48 +72,48 @@ def _redirect(log: Path) -> None:
     os.close(nothing)
 
 
-def tell_ready() -> None:
+def report_ready() -> None:
     """Let the command that started the daemon return."""
-    _tell("ready")
+    _report("ready")
 
 
-def tell_failure(error: FnbuildError) -> None:
+def report_failure(error: FnbuildError) -> None:
     """Let the command that started the daemon fail with this error."""
-    line = encode(Reply(error=Failure.of(error))).decode()
-    if _parent:
-        _tell(line)
+    line = encode(SupervisorReply(error=ErrorMessage.of(error))).decode()
+    if _start_pipe:
+        _report(line)
     else:
         print(error.message, file=sys.stderr)
         print(line, end="")
 
 
-def _failure(line: str) -> FnbuildError:
+def _decode_failure(line: str) -> FnbuildError:
     try:
         reply = decode_reply(line)
     except msgspec.MsgspecError:
-        reply = Reply()
+        reply = SupervisorReply()
     if reply.error is None:
         return UnavailableError("the supervisor ended while it started")
     return reply.error.error()
 
 
-def _tell(word: str) -> None:
-    if _parent:
-        pipe = _parent.pop()
+def _report(word: str) -> None:
+    if _start_pipe:
+        pipe = _start_pipe.pop()
         with contextlib.suppress(OSError):
             os.write(pipe, word.encode())
         os.close(pipe)
 
 
 @contextlib.contextmanager
-def single(path: Path, runs: Callable[[], bool]) -> Iterator[bool]:
+def single_instance(path: Path, runs: Callable[[], bool]) -> Iterator[bool]:
     """Hold the lock file; gives False when another daemon holds it and `runs`.
 
     One that is about to end is waited for. Raises `UnavailableError` when it hangs.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        first = _acquired(descriptor, runs)
+        first = _acquire_lock(descriptor, runs)
         if first:
             os.ftruncate(descriptor, 0)
             with contextlib.suppress(OSError):  # a full disk must not keep it from running
@@ -113,7 +123,7 @@ def single(path: Path, runs: Callable[[], bool]) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def holder(path: Path) -> int:
+def last_holder(path: Path) -> int:
     """Return the id of the process that held the lock file last, 0 if it is not recorded."""
     try:
         return int(path.read_text())
@@ -121,7 +131,7 @@ def holder(path: Path) -> int:
         return 0
 
 
-def is_held(path: Path) -> bool:
+def is_locked(path: Path) -> bool:
     """Whether a daemon holds the lock file: one that starts, runs or ends."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -136,7 +146,7 @@ def is_held(path: Path) -> bool:
     return False
 
 
-def _acquired(descriptor: int, runs: Callable[[], bool]) -> bool:
+def _acquire_lock(descriptor: int, runs: Callable[[], bool]) -> bool:
     deadline = time.monotonic() + _LOCK_SECONDS
     while True:
         try:
@@ -151,3 +161,31 @@ def _acquired(descriptor: int, runs: Callable[[], bool]) -> bool:
             time.sleep(_PAUSE)
         else:
             return True
+
+
+_KEPT_VARIABLES = frozenset(
+    (
+        *("HOME", "PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "USER", "LOGNAME"),
+        *("LD_LIBRARY_PATH", "SSL_CERT_FILE", "SSL_CERT_DIR", "FNBUILD_DATA_DIR"),
+        *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"),
+        *("http_proxy", "https_proxy", "no_proxy", "all_proxy"),
+        *("XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR"),
+    )
+)
+_KEPT_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "OMP_", "MKL_", "OPENBLAS_")
+
+
+def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The part of an environment that is passed on, with the way to this very fnbuild."""
+    kept = {
+        key: value
+        for key, value in environment.items()
+        if key in _KEPT_VARIABLES or key.startswith(_KEPT_PREFIXES)
+    }
+    own = environment.get("VIRTUAL_ENV")
+    if own and "PATH" in kept:
+        parts = kept["PATH"].split(":")
+        kept["PATH"] = ":".join(part for part in parts if part != f"{own}/bin")
+    kept["PYTHONPATH"] = str(Path(fnbuild.__file__).parent.parent)
+    kept["PYTHONUNBUFFERED"] = "1"
+    return kept

@@ -8,9 +8,16 @@ from fnbuild import trees
 from fnbuild.builder import staging
 from fnbuild.errors import FnbuildError, PreconditionError, Report
 from fnbuild.platforms import Artifact, Deployment, Plan, Progress, imported_code
-from fnbuild.platforms.process import client, downs, planning, records, revisions, view
-from fnbuild.platforms.process.layout import Key, launched
-from fnbuild.platforms.process.status import listening_pid
+from fnbuild.platforms.process import (
+    function_state,
+    layout,
+    planning,
+    records,
+    revisions,
+    supervisor_client,
+)
+from fnbuild.platforms.process.layout import FunctionKey, launched_processors
+from fnbuild.platforms.process.processor_client import listening_pid
 from fnbuild.spec.reader import Loaded, from_raw
 from fnbuild.spec.types import Function
 from fnbuild.store import FunctionRow, RevisionRow, Store
@@ -18,16 +25,16 @@ from fnbuild.store import FunctionRow, RevisionRow, Store
 
 def plan(store: Store, function: Function, artifact: Artifact, options: dict[str, Any]) -> Plan:
     """The plan against what is on record and runs now."""
-    row = store.function(*planning.key_of(function))
-    active = records.active(store, row) if row else None
-    runs = row is not None and view.live(row).state == "ready"
-    current = planning.Current(row, active, runs)
-    return planning.make(function, artifact, current, options)
+    row = store.function(*planning.function_key(function))
+    active = records.active_revision(store, row) if row else None
+    runs = row is not None and function_state.live_state(row).state == "ready"
+    current = planning.CurrentState(row, active, runs)
+    return planning.make_plan(function, artifact, current, options)
 
 
 def apply(store: Store, planned: Plan, progress: Progress) -> Deployment:
     """Carry out a plan, unless nothing has changed. The caller holds the function's lock."""
-    key = planning.key_of(planned.function)
+    key = planning.function_key(planned.function)
     # Another deploy may have ended between the plan and the lock.
     planned = plan(store, planned.function, planned.artifact, planned.options)
     if planned.changes:
@@ -35,42 +42,50 @@ def apply(store: Store, planned: Plan, progress: Progress) -> Deployment:
     else:
         stays = "is still disabled" if planned.function.spec.disable else "runs"
         progress(f"nothing has changed, and the function {stays}")
-    return records.shown(store, key, planned.warnings)
+    return records.load_deployment(store, key, planned.warnings)
 
 
 def deploy(
-    key: Key,
+    key: FunctionKey,
     planned: Plan,
     store: Store,
     progress: Progress,
-    source: revisions.Source | None = None,
+    source: revisions.RevisionOrigin | None = None,
 ) -> None:
     """Make the revision and switch to it; `source` is the one that it runs again."""
-    began = downs.last()
-    made = revisions.make(key, planned.function, planned.artifact, store, progress)
+    began = layout.last_down()
+    made = revisions.make_revision(key, planned.function, planned.artifact, store, progress)
     if source is not None:
         store.note(*key, made.number, source.revision, source.note)
     if planned.function.spec.disable:
-        _stand_by(key, made, store)
+        _activate_standby(key, made, store)
     else:
         overlap = bool(planned.options.get("overlap"))
-        _switch(key, made, store, progress, began=began, overlap=overlap)
-    revisions.prune(key, store)
+        _switch_to(key, made, store, progress, began=began, overlap=overlap)
+    revisions.prune_revisions(key, store)
 
 
-def _switch(  # noqa: PLR0913 - what the supervisor is told
-    key: Key, made: RevisionRow, store: Store, progress: Progress, *, began: int, overlap: bool
+def _switch_to(  # noqa: PLR0913 - what the supervisor is told
+    key: FunctionKey,
+    made: RevisionRow,
+    store: Store,
+    progress: Progress,
+    *,
+    began: int,
+    overlap: bool,
 ) -> None:
     row = store.function(*key)
     if row is not None and row.revision == 0:
         # Nothing of it ever ran: until something does, the newest try is what it is.
-        project = view.project_of(from_raw(made.config, key.name))
+        project = function_state.project_name(from_raw(made.config, key.name))
         store.update_function(
             *key, config=made.config, project=project, desired="running", state="building"
         )
     try:
-        downs.check(began, key.name)  # here too, or a supervisor would be started to refuse it
-        client.call(
+        layout.check_not_down_since(
+            began, key.name
+        )  # here too, or a supervisor would be started to refuse it
+        supervisor_client.call(
             "switch",
             progress,
             namespace=key.namespace,
@@ -80,13 +95,13 @@ def _switch(  # noqa: PLR0913 - what the supervisor is told
             overlap=overlap,
         )
     except FnbuildError as error:
-        records.settle(key, store, error)
+        records.fail_unfinished(key, store, error)
         raise
 
 
-def _stand_by(key: Key, made: RevisionRow, store: Store) -> None:
-    stop(key)
-    project = view.project_of(from_raw(made.config, key.name))
+def _activate_standby(key: FunctionKey, made: RevisionRow, store: Store) -> None:
+    stop_processors(key)
+    project = function_state.project_name(from_raw(made.config, key.name))
     store.activate(
         *key,
         made.number,
@@ -98,12 +113,12 @@ def _stand_by(key: Key, made: RevisionRow, store: Store) -> None:
     )
 
 
-def run_again(
-    key: Key,
+def rerun_revision(
+    key: FunctionKey,
     recorded: RevisionRow,
     store: Store,
     progress: Progress,
-    source: revisions.Source,
+    source: revisions.RevisionOrigin,
 ) -> Deployment:
     """Run a recorded revision as a new one."""
     if not recorded.code.is_dir():
@@ -115,10 +130,12 @@ def run_again(
     artifact = Artifact("folder", str(recorded.code), recorded.digest)
     made = plan(store, function, artifact, {"force": True})
     deploy(key, made, store, progress, source)
-    return records.shown(store, key, made.warnings)
+    return records.load_deployment(store, key, made.warnings)
 
 
-def deploy_inline(key: Key, row: FunctionRow, store: Store, progress: Progress) -> Deployment:
+def deploy_imported(
+    key: FunctionKey, row: FunctionRow, store: Store, progress: Progress
+) -> Deployment:
     """Deploy an imported function for the first time, from its inline source or its folder."""
     function = from_raw(row.config, key.name)
     code = imported_code.find("process", key)
@@ -127,20 +144,22 @@ def deploy_inline(key: Key, row: FunctionRow, store: Store, progress: Progress) 
             f"no code of {key.name} is recorded",
             hint=f"deploy it from its folder: `fnbuild deploy {key.name} --path FOLDER`",
         )
-    folder = revisions.staging_folder()
+    folder = revisions.new_staging_folder()
     try:
         loaded = Loaded(function, Report(), code or folder, None, None, "")
         artifact = staging.stage(loaded, folder)
         made = plan(store, function, artifact, {"force": True})
         deploy(key, made, store, progress)
     finally:
-        trees.discard(folder)
-    imported_code.drop("process", key)
-    return records.shown(store, key, made.warnings)
+        trees.try_remove(folder)
+    imported_code.remove("process", key)
+    return records.load_deployment(store, key, made.warnings)
 
 
-def stop(key: Key) -> None:
+def stop_processors(key: FunctionKey) -> None:
     """End the function's processors, if there are any."""
-    runs = any(one == key and listening_pid(key.control(number)) for one, number in launched())
-    if runs or client.hello() is not None:
-        client.call("stop", namespace=key.namespace, name=key.name)
+    runs = any(
+        one == key and listening_pid(key.control(number)) for one, number in launched_processors()
+    )
+    if runs or supervisor_client.running_supervisor() is not None:
+        supervisor_client.call("stop", namespace=key.namespace, name=key.name)

@@ -10,37 +10,37 @@ from collections.abc import Collection, Iterator
 
 import fnbuild
 from fnbuild.errors import UnavailableError
-from fnbuild.platforms import Finding, gpus
+from fnbuild.platforms import Finding, checks
 from fnbuild.platforms.addresses import LOOPBACK
-from fnbuild.platforms.examination import Check, examined
-from fnbuild.platforms.process import client, view
+from fnbuild.platforms.checks import Check, run_checks
+from fnbuild.platforms.process import function_state, supervisor_client
 from fnbuild.platforms.process.layout import supervisor_log
 from fnbuild.store import Store
 
 _AREA = "process"
-_PLACE = "/opt/nuclio"
+_MOUNT_PATH = "/opt/nuclio"
 # In a process of its own: whoever has entered a mount namespace does not get out again.
-_SHOW = (
+_MOUNT_PROBE = (
     "import sys\n"
     "from fnbuild.runtime import mount\n"
     "print(mount.show(sys.argv[1], sys.argv[2], True) or '', end='')\n"
 )
-_SHOW_SECONDS = 10.0
+_MOUNT_PROBE_SECONDS = 10.0
 
 
 def examine(areas: Collection[str] = ()) -> Iterator[Finding]:
     """All that can be said, one by one."""
     all_checks = (
-        Check(_AREA, _python),
-        Check(_AREA, _supervisor),
-        Check(_AREA, _ports),
-        Check(_AREA, _mount),
-        Check("gpu", lambda: [gpus.finding()]),
+        Check(_AREA, _check_python),
+        Check(_AREA, _check_supervisor),
+        Check(_AREA, _check_ports),
+        Check(_AREA, _check_mount),
+        Check("gpu", lambda: [checks.check_gpus()]),
     )
-    yield from examined(all_checks, areas)
+    yield from run_checks(all_checks, areas)
 
 
-def _python() -> Iterator[Finding]:
+def _check_python() -> Iterator[Finding]:
     version = ".".join(map(str, sys.version_info[:3]))
     try:
         import venv  # noqa: F401  Debian has it in a package of its own
@@ -55,9 +55,9 @@ def _python() -> Iterator[Finding]:
     yield Finding(_AREA, "ok", f"Python {version} ({sys.executable})")
 
 
-def _supervisor() -> Iterator[Finding]:
+def _check_supervisor() -> Iterator[Finding]:
     try:
-        running = client.hello()
+        running = supervisor_client.running_supervisor()
     except UnavailableError as error:
         yield Finding(_AREA, "failure", error.message, error.hint or "")
         return
@@ -68,7 +68,7 @@ def _supervisor() -> Iterator[Finding]:
         yield Finding(_AREA, "ok", text)
         return
     with Store.open() as store:
-        troubles = view.notices(store.functions())
+        troubles = function_state.platform_notices(store.functions())
     for text in troubles:
         message, _, remedy = text.partition("; ")
         yield Finding(_AREA, "warning", message, f"{remedy}; {supervisor_log()} says why it ended")
@@ -76,7 +76,7 @@ def _supervisor() -> Iterator[Finding]:
         yield Finding(_AREA, "ok", "no function is to run, so no supervisor does")
 
 
-def _ports() -> Iterator[Finding]:
+def _check_ports() -> Iterator[Finding]:
     try:
         with socket.create_server((LOOPBACK, 0)) as listening:
             listening.settimeout(2)
@@ -94,15 +94,15 @@ def _ports() -> Iterator[Finding]:
     yield Finding(_AREA, "ok", f"ports of {LOOPBACK} can be listened on and called")
 
 
-def _mount() -> Iterator[Finding]:
+def _check_mount() -> Iterator[Finding]:
     with tempfile.TemporaryDirectory(prefix="fnbuild-") as folder:
         try:
             done = subprocess.run(
-                [sys.executable, "-c", _SHOW, folder, _PLACE],
+                [sys.executable, "-c", _MOUNT_PROBE, folder, _MOUNT_PATH],
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
-                timeout=_SHOW_SECONDS,
+                timeout=_MOUNT_PROBE_SECONDS,
                 check=False,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
@@ -110,13 +110,13 @@ def _mount() -> Iterator[Finding]:
         else:
             refusal = done.stdout or (done.stderr.strip().splitlines() or [""])[-1]
     if not refusal:
-        yield Finding(_AREA, "ok", f"workers see their folder as {_PLACE}")
+        yield Finding(_AREA, "ok", f"workers see their folder as {_MOUNT_PATH}")
         return
     yield Finding(
         _AREA,
         "warning",
-        f"the kernel allows workers no mount namespace ({refusal}): Python alone sees {_PLACE},"
-        " libraries in C do not",
+        f"the kernel allows workers no mount namespace ({refusal}): Python alone sees"
+        f" {_MOUNT_PATH}, libraries in C do not",
         "allow user namespaces (`sysctl kernel.unprivileged_userns_clone=1`, on Ubuntu"
         " `sysctl kernel.apparmor_restrict_unprivileged_userns=0`), or let code name files by"
         " their place beside main.py",

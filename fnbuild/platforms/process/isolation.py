@@ -1,9 +1,14 @@
 """A user for every function, so that functions cannot read the files of one another.
 
+`platform.yaml` in the data directory enables it:
+
+    isolate: users                    # the default is none
+    users: 1900000000-1900009999      # numbers of the users that functions run as
+
 The supervisor stays root: it opens the sockets and the log, reads the configuration, and starts the
 processor as the function's user. Paths that this user needs get the least access that works:
-folders on the way can be passed but not listed, a function's own folder belongs to its group, and
-all users can read the environments and nuclio_sdk.
+parent folders can be passed but not listed, a function's own folder belongs to its group, and all
+users can read the environments and nuclio_sdk.
 """
 
 from __future__ import annotations
@@ -11,22 +16,89 @@ from __future__ import annotations
 import grp
 import json
 import os
+import re
 import stat
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+import msgspec
+import yaml
 
 import fnbuild
 from fnbuild.datadir import data_dir, function_dir, revision_dir
-from fnbuild.errors import PlatformError
-from fnbuild.platforms.process.configuration import UserRange, isolated_users
-from fnbuild.platforms.process.layout import Key
+from fnbuild.errors import InputError, PlatformError, PreconditionError
+from fnbuild.platforms.process.layout import FunctionKey
+
+CONFIG_FILE = "platform.yaml"
+# Outside of the ranges of login users and the defaults of systemd and container engines.
+_DEFAULT_USERS = "1900000000-1900009999"
+_RANGE = re.compile(r"(\d+)-(\d+)\Z")
+_MAX_USER = (1 << 31) - 1
+
+
+class _PlatformConfig(msgspec.Struct, forbid_unknown_fields=True):
+    isolate: Literal["none", "users"] = "none"
+    users: str = _DEFAULT_USERS
+
+
+# Completes the type at import, as in fnbuild.platforms.processor_status.
+msgspec.json.Decoder(_PlatformConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class UserRange:
+    """The numbers of users and groups that functions may get, both ends included."""
+
+    first: int
+    last: int
+
+
+def isolated_users() -> UserRange | None:
+    """Return the users that functions run as; None if they run as the supervisor's user.
+
+    Raises `InputError` for an invalid file, and `PreconditionError` if users are to be isolated
+    and this process is not root.
+    """
+    path = data_dir() / CONFIG_FILE
+    settings = _read_config(path)
+    if settings.isolate == "none":
+        return None
+    match = _RANGE.match(settings.users)
+    users = UserRange(int(match[1]), int(match[2])) if match else UserRange(0, 0)
+    if not 1000 <= users.first <= users.last <= _MAX_USER:
+        raise InputError(
+            f'{path}: users: "{settings.users}" is not a range of users',
+            hint=f"two numbers from 1000 to {_MAX_USER}, as in {_DEFAULT_USERS}",
+        )
+    if os.geteuid() != 0:
+        raise PreconditionError(
+            f"{path} asks for `isolate: users`, which only root can do",
+            hint="run it as root, or set `isolate: none`: functions share your user then",
+        )
+    return users
+
+
+def _read_config(path: Path) -> _PlatformConfig:
+    try:
+        raw = yaml.safe_load(path.read_text())
+        return msgspec.convert(raw or {}, _PlatformConfig)
+    except FileNotFoundError:
+        return _PlatformConfig()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, msgspec.ValidationError) as error:
+        raise InputError(
+            f"{path}: {error}", hint="`isolate: users` or `isolate: none`, and `users: FIRST-LAST`"
+        ) from error
+
 
 # Groups that own the devices of GPUs.
 _GPU_GROUPS = ("video", "render")
 _SYSTEM_PYTHONS = ("/usr/bin/python3", "/usr/local/bin/python3")
-_PASS = 0o711
+_PASS_ONLY = 0o711
 # Empty is as good as unset, by the XDG specification.
 _XDG = ("XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR")
 
@@ -47,7 +119,9 @@ class FunctionUser:
         return variables | {"USER": name, "LOGNAME": name} | dict.fromkeys(_XDG, "")
 
 
-def user_for(key: Key, revision: int, interpreter: str, *, gpu: bool) -> FunctionUser | None:
+def prepare_user(
+    key: FunctionKey, revision: int, interpreter: str, *, gpu: bool
+) -> FunctionUser | None:
     """Prepare the files of the revision for the function's user; None without isolation.
 
     Raises `PlatformError` if the user may not read something that it needs.
@@ -55,13 +129,13 @@ def user_for(key: Key, revision: int, interpreter: str, *, gpu: bool) -> Functio
     users = isolated_users()
     if users is None:
         return None
-    number = _number(key, users)
+    number = _user_number(key, users)
     folder = function_dir(*key)
     for path in (data_dir(), folder.parent.parent, folder.parent):
-        path.chmod(_PASS)
+        path.chmod(_PASS_ONLY)
     for path in (data_dir() / "environments", data_dir() / "sdk"):
         if path.is_dir():
-            path.chmod(_PASS)
+            path.chmod(_PASS_ONLY)
     for path in (folder, folder / "revisions", revision_dir(*key, revision)):
         os.chown(path, 0, number)
         path.chmod(0o750)
@@ -70,7 +144,7 @@ def user_for(key: Key, revision: int, interpreter: str, *, gpu: bool) -> Functio
         path.mkdir(mode=0o700, exist_ok=True)
         os.chown(path, number, number, follow_symlinks=False)
     for needed in (interpreter, fnbuild.__file__, str(folder.parent)):
-        if closed := obstacle(needed):
+        if closed := inaccessible_part(needed):
             raise PlatformError(
                 f"the user of {key.name} ({number}) may not read {needed}: {closed} is closed",
                 hint=f"`chmod o+rx {closed}`, or have fnbuild, Python and FNBUILD_DATA_DIR where"
@@ -79,12 +153,12 @@ def user_for(key: Key, revision: int, interpreter: str, *, gpu: bool) -> Functio
     return FunctionUser(number, home, _gpu_groups() if gpu else ())
 
 
-def is_reachable(path: str) -> bool:
+def is_interpreter_accessible(path: str) -> bool:
     """Return True if the functions' users may run the interpreter, or without isolation."""
-    return isolated_users() is None or not obstacle(path)
+    return isolated_users() is None or not inaccessible_part(path)
 
 
-def obstacle(path: str) -> str:
+def inaccessible_part(path: str) -> str:
     """Return the part of `path` that other users may not read; "" if they may read it all."""
     for place in (Path(os.path.abspath(path)), Path(os.path.realpath(path))):
         for folder in reversed(place.parents):
@@ -101,15 +175,16 @@ def processor_python() -> str:
     """Return an interpreter for processors that every user may run; else `PlatformError`."""
     interpreter = getattr(sys, "_base_executable", None) or sys.executable
     for path in (sys.executable, interpreter, *_SYSTEM_PYTHONS):
-        if os.access(path, os.X_OK) and not obstacle(path):
+        if os.access(path, os.X_OK) and not inaccessible_part(path):
             return path
     raise PlatformError(
-        f"the users of functions may not run {interpreter}, which is in {obstacle(interpreter)}",
+        f"the users of functions may not run {interpreter}, which is in"
+        f" {inaccessible_part(interpreter)}",
         hint="install Python where every user may run it, as in /usr/bin",
     )
 
 
-def _number(key: Key, users: UserRange) -> int:
+def _user_number(key: FunctionKey, users: UserRange) -> int:
     """Return the function's user, which it keeps even if it is deleted and deployed again."""
     path = data_dir() / "users.json"
     try:
@@ -128,18 +203,18 @@ def _number(key: Key, users: UserRange) -> int:
         return number
     used = set(numbers.values())
     free = (each for each in range(users.first, users.last + 1) if each not in used)
-    number = next(free, 0) or _abandoned(numbers)
+    number = next(free, 0) or _reusable_number(numbers)
     if not number:
         raise PlatformError(
             f"every user from {users.first} to {users.last} belongs to a function",
             hint=f"set a larger range in {data_dir() / 'platform.yaml'}",
         )
     numbers = {other: owned for other, owned in numbers.items() if owned != number}
-    _write(path, numbers | {name: number})
+    _write_numbers(path, numbers | {name: number})
     return number
 
 
-def _abandoned(numbers: dict[str, int]) -> int:
+def _reusable_number(numbers: dict[str, int]) -> int:
     """Return the user of a deleted function, 0 if there is none."""
     for name, number in numbers.items():
         if not function_dir(*name.split("/", 1)).exists():
@@ -147,7 +222,7 @@ def _abandoned(numbers: dict[str, int]) -> int:
     return 0
 
 
-def _write(path: Path, numbers: dict[str, int]) -> None:
+def _write_numbers(path: Path, numbers: dict[str, int]) -> None:
     half = path.with_suffix(".new")
     descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:

@@ -1,25 +1,35 @@
-"""Waiting until a new processor is ready, and saying why when it is not."""
+"""Decide whether a new revision becomes ready: check its import, and wait for its processor."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import sys
 import time
+from contextlib import suppress
+from typing import Any
 
 from fnbuild.builder.processor_settings import readiness_seconds
 from fnbuild.errors import NotReadyError
 from fnbuild.platforms import Progress
-from fnbuild.platforms.process import functionlog
-from fnbuild.platforms.process.processors import Processor
-from fnbuild.platforms.processors import Status
-from fnbuild.platforms.startup import StartupOutput, is_ready
+from fnbuild.platforms.logs import StartupOutput, is_ready_record
+from fnbuild.platforms.process import function_log
+from fnbuild.platforms.process.daemon import clean_environment
+from fnbuild.platforms.process.isolation import prepare_user, processor_python
+from fnbuild.platforms.process.layout import FunctionKey
+from fnbuild.platforms.process.processor_handle import ProcessorHandle
+from fnbuild.platforms.processor_status import ImportVerdict, ProcessorStatus
 from fnbuild.spec.types import Function
 
 _FIRST_PAUSE = 0.02
-_LONGEST_PAUSE = 0.2
+_MAX_PAUSE = 0.2
 _VERDICT_SECONDS = 3.0
 
 
-async def wait_ready(processor: Processor, function: Function, progress: Progress) -> Status:
+async def wait_until_ready(
+    processor: ProcessorHandle, function: Function, progress: Progress
+) -> ProcessorStatus:
     """The status of the processor once all its workers are ready.
 
     Raises `NotReadyError` when it ends, turns unhealthy (unless the function asks for the whole
@@ -30,14 +40,14 @@ async def wait_ready(processor: Processor, function: Function, progress: Progres
     deadline = time.monotonic() + seconds + _VERDICT_SECONDS
     pause = _FIRST_PAUSE
     count, status = 0, None
-    output = _Output(processor, progress)
+    output = _StartupReporter(processor, progress)
     while time.monotonic() < deadline:
         ended = await processor.wait(pause)
         if status is None or status.state == "starting":
             output.tell()
         if ended:
-            raise _not_ready(processor, f"the processor {processor.end_in_words}", status)
-        pause = min(pause * 1.5, _LONGEST_PAUSE)
+            raise _not_ready_error(processor, f"the processor {processor.end_description}", status)
+        pause = min(pause * 1.5, _MAX_PAUSE)
         status = await processor.status() or status
         if status is None:
             continue
@@ -45,12 +55,12 @@ async def wait_ready(processor: Processor, function: Function, progress: Progres
             output.tell()
             return status
         if status.state == "unhealthy" and not function.spec.wait_readiness_timeout_before_failure:
-            raise _not_ready(processor, status.reason or "a worker does not start", status)
+            raise _not_ready_error(processor, status.reason or "a worker does not start", status)
         ready = sum(worker.state in ("ready", "busy") for worker in status.workers)
         if ready > count:
             count = ready
             progress(f"{ready} of {len(status.workers)} workers ready")
-    raise _not_ready(
+    raise _not_ready_error(
         processor,
         f"it is still starting after {seconds:g} seconds",
         status,
@@ -58,10 +68,10 @@ async def wait_ready(processor: Processor, function: Function, progress: Progres
     )
 
 
-class _Output:
+class _StartupReporter:
     """The output of a new processor's handler in the function's log that was not reported yet."""
 
-    def __init__(self, processor: Processor, progress: Progress):
+    def __init__(self, processor: ProcessorHandle, progress: Progress):
         self._log = processor.key.log
         self._position = processor.log_start
         self._output = StartupOutput(progress)
@@ -70,31 +80,31 @@ class _Output:
     def tell(self) -> None:
         if self._over:
             return
-        for record, position in functionlog.written(self._log, self._position):
+        for record, position in function_log.records_after(self._log, self._position):
             self._position = position
-            if is_ready(record):
+            if is_ready_record(record):
                 self._over = True
                 return
             self._output.tell(record)
 
 
-def _not_ready(
-    processor: Processor, reason: str, status: Status | None, hint: str | None = None
+def _not_ready_error(
+    processor: ProcessorHandle, reason: str, status: ProcessorStatus | None, hint: str | None = None
 ) -> NotReadyError:
     if status is not None and status.reason:
         detail = status.detail
     else:
-        detail = functionlog.last_words(processor.key.log, processor.log_start)
-    failed = opening(processor.revision, processor.key.name)
+        detail = function_log.last_messages(processor.key.log, processor.log_start)
+    failed = failure_prefix(processor.revision, processor.key.name)
     return NotReadyError(failed + reason, detail=detail or None, hint=hint)
 
 
-def opening(revision: int, name: str) -> str:
+def failure_prefix(revision: int, name: str) -> str:
     """What the message of each `NotReadyError` begins with; the reason follows."""
     return f"revision {revision} of {name} did not become ready: "
 
 
-async def settle(processor: Processor, seconds: float) -> Status | None:
+async def wait_for_outcome(processor: ProcessorHandle, seconds: float) -> ProcessorStatus | None:
     """The first status that is ready or unhealthy; the last one, or None, when time is up."""
     deadline = time.monotonic() + seconds
     status = None
@@ -102,12 +112,65 @@ async def settle(processor: Processor, seconds: float) -> Status | None:
         status = await processor.status() or status
         if status and status.state in ("ready", "unhealthy"):
             return status
-        await asyncio.sleep(_LONGEST_PAUSE)
+        await asyncio.sleep(_MAX_PAUSE)
     return status
 
 
-def starting(function: Function) -> str:
+def start_message(function: Function) -> str:
     """What begins when its processor starts, in words."""
     trigger = function.http_trigger()
     count = trigger[1].num_workers if trigger else 1
     return f"starting {count} worker{'' if count == 1 else 's'}"
+
+
+async def check_import(key: FunctionKey, number: int, progress: Progress) -> None:
+    """Raise `NotReadyError`, with the handler's own error, if the handler cannot be imported.
+
+    If the check is inconclusive without a GPU, the start of the processor decides.
+    """
+    progress("importing the handler without a GPU, while the old revision serves")
+    try:
+        process, config = await _start_import_check(key, number)
+    except (OSError, ValueError, KeyError) as error:
+        progress(f"the check of the import decided nothing: {error}")
+        return
+    try:
+        out, _ = await process.communicate(config)
+    finally:
+        with suppress(ProcessLookupError):
+            process.kill()
+    verdict = ImportVerdict.of(out)
+    if verdict.verdict == "failed":
+        raise NotReadyError(
+            failure_prefix(number, key.name) + verdict.reason, detail=verdict.extra_detail or None
+        )
+    if verdict.verdict == "unknown":
+        progress(f"the check of the import decided nothing: {verdict.reason}")
+
+
+async def _start_import_check(
+    key: FunctionKey, number: int
+) -> tuple[asyncio.subprocess.Process, bytes]:
+    """Start the check as the processor's user; return the process and its input.
+
+    The configuration is passed through stdin, since that user may not read the file.
+    """
+    config = key.config(number).read_bytes()
+    user = prepare_user(key, number, str(json.loads(config)["interpreter"]), gpu=False)
+    python, environment = sys.executable, clean_environment(os.environ)
+    options: dict[str, Any] = {}
+    if user is not None:
+        python, environment = processor_python(), environment | user.environment
+        options = {"user": user.number, "group": user.number, "extra_groups": user.groups}
+    process = await asyncio.create_subprocess_exec(
+        python,
+        *("-m", "fnbuild.runtime.importcheck", "-"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env=environment,
+        cwd="/",
+        start_new_session=True,
+        **options,
+    )
+    return process, config

@@ -1,40 +1,49 @@
-"""Reading and changing what is on record about one function, under its lock."""
+"""Records of functions, revisions and projects in the store.
+
+Commands read and change them under the function's lock. The supervisor keeps the state of each
+function up to date through `FunctionRecord`.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator
+from dataclasses import asdict
 
-from fnbuild.datadir import lock
+from fnbuild.datadir import function_lock
 from fnbuild.errors import FnbuildError, NotFoundError
-from fnbuild.platforms import Deployment, Revision, history
-from fnbuild.platforms.process import foreground, view
-from fnbuild.platforms.process.layout import Key
-from fnbuild.platforms.whereabouts import not_found
+from fnbuild.platforms import Deployment, Project, Revision, projects, revision_records
+from fnbuild.platforms.base import function_not_found
+from fnbuild.platforms.process import foreground_records, function_state
+from fnbuild.platforms.process.layout import FunctionKey
+from fnbuild.platforms.process.listeners import Listeners
+from fnbuild.platforms.process.readiness import failure_prefix
 from fnbuild.spec.reader import from_raw
-from fnbuild.store import FunctionRow, RevisionRow, Store
+from fnbuild.spec.types import Function
+from fnbuild.store import FunctionRow, ProjectRow, RevisionRow, Store
 
 
 @contextlib.contextmanager
-def changing(key: Key, participle: str, *, known: bool = False) -> Iterator[Store]:
+def locked_store(key: FunctionKey, participle: str, *, known: bool = False) -> Iterator[Store]:
     """The store, while nobody else may change the function, which has to be there if `known`."""
     with Store.open() as store:
         if known:
-            existing(store, key)
-        with lock(*key, participle):
+            require_function(store, key)
+        with function_lock(*key, participle):
             yield store
 
 
 @contextlib.contextmanager
-def held(key: Key, participle: str) -> Iterator[FunctionRow]:
+def locked_function(key: FunctionKey, participle: str) -> Iterator[FunctionRow]:
     """The function, while nobody else may change it; `NotFoundError` when it is gone by then."""
     with Store.open() as store:
-        existing(store, key)
-        with lock(*key, participle):
-            yield existing(store, key)
+        require_function(store, key)
+        with function_lock(*key, participle):
+            yield require_function(store, key)
 
 
-def settle(key: Key, store: Store, error: FnbuildError) -> None:
+def fail_unfinished(key: FunctionKey, store: Store, error: FnbuildError) -> None:
     """Leave no function `building` for good when its supervisor could not say how it ended."""
     row = store.function(*key)
     if row is not None and row.revision == 0 and row.state == "building":
@@ -42,24 +51,24 @@ def settle(key: Key, store: Store, error: FnbuildError) -> None:
             store.update_function(*key, state="error", message=error.message)
 
 
-def existing(store: Store, key: Key) -> FunctionRow:
+def require_function(store: Store, key: FunctionKey) -> FunctionRow:
     row = store.function(*key)
     if row is None:
-        foreground.refuse(key)
+        foreground_records.refuse_change(key)
         there = [(one.namespace, one.name) for one in store.functions()]
-        raise not_found(*key, there)
+        raise function_not_found(*key, there)
     return row
 
 
-def active(store: Store, row: FunctionRow) -> RevisionRow | None:
+def active_revision(store: Store, row: FunctionRow) -> RevisionRow | None:
     return store.revision(row.namespace, row.name, row.revision) if row.revision else None
 
 
-def newest(store: Store, key: Key) -> RevisionRow | None:
+def newest_revision(store: Store, key: FunctionKey) -> RevisionRow | None:
     return next(iter(store.revisions(*key)), None)
 
 
-def recorded(store: Store, key: Key, number: int) -> RevisionRow:
+def require_revision(store: Store, key: FunctionKey, number: int) -> RevisionRow:
     row = store.revision(*key, number)
     if row is None:
         known = ", ".join(str(one.number) for one in store.revisions(*key))
@@ -69,21 +78,147 @@ def recorded(store: Store, key: Key, number: int) -> RevisionRow:
     return row
 
 
-def revision_to_roll_to(store: Store, key: Key, number: int | None) -> RevisionRow:
+def revision_to_restore(store: Store, key: FunctionKey, number: int | None) -> RevisionRow:
     if number is not None:
-        return recorded(store, key, number)
-    row = existing(store, key)
+        return require_revision(store, key, number)
+    row = require_function(store, key)
     superseded = (one for one in store.revisions(*key) if one.state == "superseded")
-    return history.before(key.name, active(store, row), superseded)
+    return revision_records.rollback_target(key.name, active_revision(store, row), superseded)
 
 
-def shown(store: Store, key: Key, warnings: tuple[str, ...] = ()) -> Deployment:
-    row = existing(store, key)
-    shown = view.deployment(row, active(store, row))
-    return view.with_warnings(shown, warnings)
+def load_deployment(store: Store, key: FunctionKey, warnings: tuple[str, ...] = ()) -> Deployment:
+    row = require_function(store, key)
+    shown = function_state.to_deployment(row, active_revision(store, row))
+    return function_state.with_warnings(shown, warnings)
 
 
-def shown_revision(row: RevisionRow) -> Revision:
+def to_revision(row: RevisionRow) -> Revision:
     function = from_raw(row.config, f"{row.name} revision {row.number}")
     message = ": ".join(part for part in (row.note, row.message) if part)
     return Revision(row.number, row.created, row.state, row.digest, function, message)
+
+
+log = logging.getLogger(__name__)
+
+
+class FunctionRecord:
+    """What is on record about one function. A state is written when it changes, not each time."""
+
+    def __init__(self, key: FunctionKey, store: Store):
+        self.key = key
+        self.store = store
+        self._reported: tuple[str, str] | None = None
+        self._unwritten: tuple[str, str] | None = None
+
+    def row(self) -> FunctionRow:
+        row = self.store.function(*self.key)
+        if row is None:
+            raise NotFoundError(f"there is no function {self.key.name}")
+        return row
+
+    def function(self, number: int) -> Function:
+        """The configuration of a revision; raises `NotFoundError`."""
+        return from_raw(self._revision(number).config, f"{self.key.name} revision {number}")
+
+    def _revision(self, number: int) -> RevisionRow:
+        row = self.store.revision(*self.key, number)
+        if row is None:
+            raise NotFoundError(f"{self.key.name} has no revision {number}")
+        return row
+
+    def activate(self, number: int, function: Function, listeners: Listeners) -> None:
+        """Note that the revision serves now, on these sockets."""
+        self.store.activate(
+            *self.key,
+            number,
+            desired="running",
+            state="ready",
+            message="",
+            http_port=listeners.port,
+            admin_port=listeners.admin_port,
+            config=self._revision(number).config,
+            project=function.metadata.labels.get("nuclio.io/project-name", "default"),
+        )
+        self._reported = ("ready", "")
+
+    def fail(self, number: int, error: BaseException) -> None:
+        """Note why the revision does not serve; of a function that never did, it is the state.
+
+        The first line is the reason.
+        """
+        message = "the deploy was interrupted"
+        if isinstance(error, FnbuildError):
+            reason = error.message.removeprefix(failure_prefix(number, self.key.name))
+            message = "\n".join(part for part in (reason, error.detail) if part)
+        try:
+            self.store.fail(*self.key, number, message)
+            never_served = self.row().revision == 0
+        except FnbuildError as problem:
+            log.warning("the failure of %s is not recorded: %s", self.key, problem)
+            return
+        if never_served:
+            self.report("error", message)
+
+    def report(self, state: str, message: str) -> None:
+        """Note the function's state, where it is another than the last one reported."""
+        self._unwritten = None
+        if self._reported == (state, message):
+            return
+        try:
+            self.store.update_function(*self.key, state=state, message=message)
+            self._reported = (state, message)
+        except FnbuildError as error:
+            log.warning("the state of %s is not recorded: %s", self.key, error)
+            if not isinstance(error, NotFoundError):
+                self._unwritten = (state, message)
+
+    def retry(self) -> None:
+        """Write the last reported state if that failed, as it does on a full disk."""
+        if self._unwritten is not None:
+            self.report(*self._unwritten)
+
+    @property
+    def unwritten(self) -> tuple[str, str] | None:
+        """Return the last state and message if they could not be written."""
+        return self._unwritten
+
+    @property
+    def reported(self) -> bool:
+        """Whether a state was reported since `forget`."""
+        return self._reported is not None
+
+    def forget(self) -> None:
+        """Others have written the state since: the next report is written whatever it is."""
+        self._reported = self._unwritten = None
+
+
+def list_projects(store: Store, namespace: str) -> list[Project]:
+    """All of the namespace, by name; `default` is there without being recorded."""
+    found = {row.name: Project(**asdict(row)) for row in store.projects(namespace)}
+    found.setdefault(projects.DEFAULT_PROJECT, Project(projects.DEFAULT_PROJECT, namespace))
+    return [found[name] for name in sorted(found)]
+
+
+def create_project(store: Store, project: Project) -> bool:
+    """Record it; False when there is one of that name, as there always is for `default`."""
+    if project.name == projects.DEFAULT_PROJECT:
+        return False
+    return store.add_project(_project_row(project))
+
+
+def update_project(store: Store, project: Project) -> bool:
+    """Record it anew; False when there is none of that name. `default` is always there."""
+    row = _project_row(project)
+    if project.name == projects.DEFAULT_PROJECT:
+        store.add_project(row)
+    return store.update_project(row)
+
+
+def _project_row(project: Project) -> ProjectRow:
+    return ProjectRow(**asdict(project))
+
+
+def project_members(store: Store, namespace: str, name: str, *, cascade: bool) -> list[str]:
+    """The functions that go with the project; `PreconditionError` when it has to stay."""
+    members = [row.name for row in store.functions(namespace) if row.project == name]
+    return projects.members_to_delete(name, members, cascade=cascade)

@@ -14,49 +14,49 @@ from pathlib import Path
 
 from fnbuild import trees
 from fnbuild.builder import environment, interpreter, requirements, sdk, staging, torch_index
-from fnbuild.datadir import data_dir, make_private, revision_dir
+from fnbuild.datadir import data_dir, make_private_dir, revision_dir
 from fnbuild.errors import BuildError
 from fnbuild.platforms import Artifact, Leftover, Progress
-from fnbuild.platforms.process import functionlog
-from fnbuild.platforms.process.isolation import is_reachable
-from fnbuild.platforms.process.layout import CONFIG_NAME, Key
-from fnbuild.platforms.process.settings import Place, processor_config
-from fnbuild.platforms.process.view import project_of
+from fnbuild.platforms.process import function_log
+from fnbuild.platforms.process.function_state import project_name
+from fnbuild.platforms.process.isolation import is_interpreter_accessible
+from fnbuild.platforms.process.layout import CONFIG_NAME, FunctionKey
+from fnbuild.platforms.process.processor_config import RevisionPaths, processor_config
 from fnbuild.spec.reader import from_raw
 from fnbuild.spec.types import Function, to_dict
 from fnbuild.store import RevisionDraft, RevisionRow, Store
 
-KEPT = 10
+KEPT_REVISIONS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class RevisionOrigin:
     """The revision whose code and configuration another one runs again, and the note of that."""
 
     revision: int
     note: str
 
 
-def make(
-    key: Key, function: Function, artifact: Artifact, store: Store, progress: Progress
+def make_revision(
+    key: FunctionKey, function: Function, artifact: Artifact, store: Store, progress: Progress
 ) -> RevisionRow:
     """Stage and record the next revision. The caller holds the function's lock.
 
     A staged copy is taken over, other folders are copied. Raises `BuildError`: where the code could
     not be brought, nothing is left; where its environment could not be made, a failed revision is.
     """
-    clean(key, store)
+    remove_unrecorded(key, store)
     number = store.next_number(*key)
     folder = revision_dir(*key, number)
-    with _all_or_nothing(folder):
+    with _removed_on_failure(folder):
         progress(f"making revision {number}")
         code = folder / "code"
-        _bring(Path(artifact.reference), code)
+        _take_code(Path(artifact.reference), code)
         draft = RevisionDraft(artifact.digest, to_dict(function), interpreter="", code=str(code))
         try:
             # Until the revision is recorded, nobody can see that its environment is in use.
             with environment.keep_environments():
-                place, made = _prepare(function, number, code, progress)
+                place, made = _prepare_environment(function, number, code, progress)
                 _write_config(folder / CONFIG_NAME, function, place)
                 path = str(made or "")
                 ready = replace(draft, interpreter=place.interpreter, environment=path)
@@ -67,15 +67,17 @@ def make(
     raise failure
 
 
-def _record_failure(key: Key, store: Store, draft: RevisionDraft, error: BuildError) -> None:
+def _record_failure(
+    key: FunctionKey, store: Store, draft: RevisionDraft, error: BuildError
+) -> None:
     """Note why the revision could not be made; of a function that never ran, it is the state."""
     message = "\n".join(part for part in (error.message, error.detail) if part)
     number = store.add_revision(*key, draft).number
     store.fail(*key, number, message)
-    functionlog.append(key.log, "error", message)
+    function_log.append(key.log, "error", message)
     row = store.function(*key)
     if row is not None and row.revision == 0:
-        project = project_of(from_raw(draft.config, key.name))
+        project = project_name(from_raw(draft.config, key.name))
         store.update_function(
             *key,
             desired="running",
@@ -86,16 +88,16 @@ def _record_failure(key: Key, store: Store, draft: RevisionDraft, error: BuildEr
         )
 
 
-def _prepare(
+def _prepare_environment(
     function: Function, number: int, code: Path, progress: Progress
-) -> tuple[Place, Path | None]:
+) -> tuple[RevisionPaths, Path | None]:
     """The interpreter, with the environment and the SDK that it needs."""
-    python = interpreter.choose_interpreter(function, is_reachable)
+    python = interpreter.choose_interpreter(function, is_interpreter_accessible)
     wanted = torch_index.prefer_cpu_builds(
         requirements.collect_requirements(function, code), function
     )
     made = environment.ensure_environment(python, wanted, progress)
-    place = Place(
+    place = RevisionPaths(
         number=number,
         code=str(code),
         interpreter=str(made or python.path),
@@ -104,10 +106,10 @@ def _prepare(
     return place, made
 
 
-def _bring(source: Path, code: Path) -> None:
-    make_private(code.parent.parent)
-    make_private(code.parent)
-    if source.is_relative_to(staging_area()):
+def _take_code(source: Path, code: Path) -> None:
+    make_private_dir(code.parent.parent)
+    make_private_dir(code.parent)
+    if source.is_relative_to(staging_dir()):
         source.rename(code)
         return
     recorded = source.is_relative_to(data_dir())
@@ -116,16 +118,16 @@ def _bring(source: Path, code: Path) -> None:
     shutil.copytree(source, code, symlinks=True, copy_function=copy)
 
 
-def staging_area() -> Path:
+def staging_dir() -> Path:
     return data_dir() / "staging"
 
 
-def staging_folder() -> Path:
+def new_staging_folder() -> Path:
     """A name for a staged copy, which does not exist yet."""
-    return make_private(staging_area()) / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    return make_private_dir(staging_dir()) / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
-def _write_config(path: Path, function: Function, place: Place) -> None:
+def _write_config(path: Path, function: Function, place: RevisionPaths) -> None:
     # It holds the values of spec.env.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
@@ -133,17 +135,17 @@ def _write_config(path: Path, function: Function, place: Place) -> None:
 
 
 @contextlib.contextmanager
-def _all_or_nothing(folder: Path) -> Iterator[None]:
+def _removed_on_failure(folder: Path) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        trees.discard(folder)
+        trees.try_remove(folder)
         if isinstance(error, OSError | shutil.Error):
-            raise _meaning(error, folder) from error
+            raise _staging_error(error, folder) from error
         raise
 
 
-def _meaning(error: OSError | shutil.Error, folder: Path) -> BuildError:
+def _staging_error(error: OSError | shutil.Error, folder: Path) -> BuildError:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return BuildError(
             f"no space left in {folder.parent}",
@@ -152,20 +154,20 @@ def _meaning(error: OSError | shutil.Error, folder: Path) -> BuildError:
     return BuildError(f"cannot stage the code in {folder}: {error}")
 
 
-def clean(key: Key, store: Store) -> None:
+def remove_unrecorded(key: FunctionKey, store: Store) -> None:
     """Remove what deploys that were killed have left. The caller holds the function's lock."""
     known = {str(row.number) for row in store.revisions(*key)}
     for folder in key.revisions.glob("*"):
         if folder.name not in known:
-            trees.discard(folder)
-    staging.remove_abandoned(staging_area())
+            trees.try_remove(folder)
+    staging.remove_abandoned(staging_dir())
 
 
-def prune(key: Key, store: Store) -> None:
+def prune_revisions(key: FunctionKey, store: Store) -> None:
     """Forget all but the newest revisions and the active one, with their code."""
-    forgotten = store.prune(*key, keep=KEPT)
+    forgotten = store.prune(*key, keep=KEPT_REVISIONS)
     for row in forgotten:
-        trees.discard(revision_dir(*key, row.number))
+        trees.try_remove(revision_dir(*key, row.number))
     if forgotten:
         prune_environments(store)
 
@@ -179,21 +181,21 @@ def leftovers(store: Store) -> list[Leftover]:
     """List environments without a revision, and staged copies of killed processes."""
     used = [Path(text) for text in store.environments()]
     environments = (
-        Leftover("environment", str(path), "no revision uses it", size=trees.size(path))
+        Leftover("environment", str(path), "no revision uses it", size=trees.total_size(path))
         for path in environment.unused_environments(used)
     )
     staged = (
-        Leftover("staging", str(path), "its deploy was killed", size=trees.size(path))
-        for path in staging.abandoned_files(staging_area())
+        Leftover("staging", str(path), "its deploy was killed", size=trees.total_size(path))
+        for path in staging.abandoned_files(staging_dir())
     )
     return [*environments, *staged]
 
 
-def discard(store: Store, leftover: Leftover) -> bool:
+def discard_leftover(store: Store, leftover: Leftover) -> bool:
     """Remove a leftover; return False if a revision uses it by now."""
     path = Path(leftover.name)
     if leftover.kind == "environment":
         prune_environments(store)
-    elif path in staging.abandoned_files(staging_area()):
-        trees.discard(path)
+    elif path in staging.abandoned_files(staging_dir()):
+        trees.try_remove(path)
     return not path.exists()

@@ -1,9 +1,9 @@
-"""The supervisor: one daemon a data directory, which owns every function's listening sockets.
+"""The supervisor: one daemon per data directory, which owns the functions' listening sockets.
 
     python -m fnbuild.platforms.process.supervisor --data-dir DIRECTORY [--foreground]
 
 Without --foreground the command returns once the supervisor answers. SIGTERM ends the supervisor
-and leaves the processors serving, for the next one to adopt; `fnbuild down` ends them too.
+and leaves the processors running; the next supervisor adopts them. `fnbuild down` ends them too.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import os
 import resource
 import signal
 import sys
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +24,81 @@ import fnbuild
 from fnbuild.datadir import data_dir
 from fnbuild.errors import FnbuildError, UsageError
 from fnbuild.platforms import Progress
-from fnbuild.platforms.process import adoption, client, daemon, downs
-from fnbuild.platforms.process.configuration import isolated_users
-from fnbuild.platforms.process.layout import Key, supervisor_lock, supervisor_log, supervisor_socket
-from fnbuild.platforms.process.server import ControlServer
-from fnbuild.platforms.process.supervised import SupervisedFunction
-from fnbuild.platforms.process.view import ought_to_run
+from fnbuild.platforms.process import daemon, layout, supervisor_client
+from fnbuild.platforms.process.control_socket import ControlServer
+from fnbuild.platforms.process.function_state import should_run
+from fnbuild.platforms.process.isolation import isolated_users
+from fnbuild.platforms.process.layout import (
+    FunctionKey,
+    launched_processors,
+    supervisor_lock,
+    supervisor_log,
+    supervisor_socket,
+)
+from fnbuild.platforms.process.listeners import Listeners
+from fnbuild.platforms.process.processor_client import ProcessorUnreachableError, borrow_listeners
+from fnbuild.platforms.process.processor_handle import ProcessorHandle, adopt_processor
+from fnbuild.platforms.process.supervised_function import SupervisedFunction
 from fnbuild.store import FunctionRow, Store
 
-_TICK_SECONDS = 1.0
-_DESCRIPTORS = 65536
+_GRACE_SECONDS = 15.0
 
 log = logging.getLogger(__name__)
 
 
-class Home:
+async def _find_processors() -> dict[FunctionKey, list[ProcessorHandle]]:
+    """Every processor that still runs, by function."""
+    found: dict[FunctionKey, list[ProcessorHandle]] = defaultdict(list)
+    for key, revision in list(launched_processors()):
+        processor = await adopt_processor(key, revision)
+        if processor is not None:
+            found[key].append(processor)
+    return found
+
+
+async def _adopt_processors(
+    function: SupervisedFunction, row: FunctionRow | None, processors: list[ProcessorHandle]
+) -> None:
+    """Give the active revision's processor to the function, and see the others off.
+
+    An older one was on its way out. A newer one, or one of a function that is not on record, is
+    what a change left that nobody will finish.
+    """
+    active = row.revision if row is not None and row.desired == "running" else 0
+    for processor in processors:
+        if processor.revision == active and not processor.draining:
+            await _adopt_active(function, processor)
+        elif processor.revision < active:
+            function.adopt_draining(processor)
+        else:
+            log.info("%s is not on record as active", processor)
+            await processor.stop(_GRACE_SECONDS)
+
+
+async def _adopt_active(function: SupervisedFunction, processor: ProcessorHandle) -> None:
+    listeners = await asyncio.to_thread(_borrow_listeners, processor)
+    if listeners is None:
+        log.warning("%s does not hand over its sockets and is ended", processor)
+        await processor.kill()
+        return
+    function.adopt(processor, listeners)
+
+
+def _borrow_listeners(processor: ProcessorHandle) -> Listeners | None:
+    with contextlib.suppress(ProcessorUnreachableError):
+        sockets = borrow_listeners(processor.control)
+        if len(sockets) >= 2:
+            return Listeners(sockets[:-1], sockets[-1])
+        for one in sockets:
+            one.close()
+    return None
+
+
+_TICK_SECONDS = 1.0
+_MAX_OPEN_FILES = 65536
+
+
+class DataDirIdentity:
     """The data directory as it was at the start."""
 
     def __init__(self, path: Path):
@@ -56,10 +117,10 @@ class Home:
 class Supervisor:
     def __init__(self, store: Store):
         self._store = store
-        self._functions: dict[Key, SupervisedFunction] = {}
+        self._functions: dict[FunctionKey, SupervisedFunction] = {}
         self._server = ControlServer(supervisor_socket(), self._answer)
         self._stopped = asyncio.Event()
-        self._home = Home(data_dir())
+        self._data_dir = DataDirIdentity(data_dir())
 
     async def run(self) -> None:
         """Serve until told to stop; what runs then goes on running unless `down` ended it."""
@@ -70,7 +131,7 @@ class Supervisor:
         self._restore()
         await self._server.start()
         log.info("supervisor %s runs (pid %d)", fnbuild.__version__, os.getpid())
-        daemon.tell_ready()
+        daemon.report_ready()
         watch = asyncio.create_task(self._watch())
         await self._stopped.wait()
         watch.cancel()
@@ -79,21 +140,21 @@ class Supervisor:
             function.release()
         log.info("supervisor ends")
 
-    def _function(self, key: Key) -> SupervisedFunction:
+    def _function(self, key: FunctionKey) -> SupervisedFunction:
         return self._functions.setdefault(key, SupervisedFunction(key, self._store))
 
     # What runs
 
     async def _adopt(self) -> None:
-        for key, processors in (await adoption.find()).items():
+        for key, processors in (await _find_processors()).items():
             row = self._store.function(*key)
-            await adoption.take(self._function(key), row, processors)
+            await _adopt_processors(self._function(key), row, processors)
 
     def _restore(self) -> None:
         """Start what was running when the last supervisor, or the machine, went down."""
         for row in self._store.functions():
             try:
-                wanted = ought_to_run(row)
+                wanted = should_run(row)
             except FnbuildError as error:  # one broken record must not keep the others down
                 log.warning("%s/%s does not start: %s", row.namespace, row.name, error.message)
                 continue
@@ -104,7 +165,7 @@ class Supervisor:
         """Start the function unless it runs or ought not to; the reason when that fails."""
         if row.desired != "running" or row.revision == 0:
             return None
-        key = Key(row.namespace, row.name)
+        key = FunctionKey(row.namespace, row.name)
         try:
             self._function(key).resume()
         except FnbuildError as error:
@@ -113,7 +174,7 @@ class Supervisor:
         return None
 
     async def _watch(self) -> None:
-        while not self._home.is_gone():
+        while not self._data_dir.is_gone():
             await asyncio.gather(*(self._tick(one) for one in list(self._functions.values())))
             await asyncio.sleep(_TICK_SECONDS)
         # Nobody can reach the functions of a data directory that was removed.
@@ -139,7 +200,7 @@ class Supervisor:
         if verb == "switch":
             return await self._switch(arguments, progress)
         if verb in ("stop", "unwritten"):
-            key = _key(arguments)
+            key = _requested_key(arguments)
             return await self._stop(key) if verb == "stop" else self._unwritten(key)
         if verb in ("up", "restore"):
             bring = self._up(progress) if verb == "up" else self._bring_back(arguments, progress)
@@ -152,22 +213,22 @@ class Supervisor:
         raise UsageError(f'the supervisor knows no verb "{verb}"')
 
     async def _switch(self, arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
-        key = _key(arguments)
-        downs.check(int(arguments["began"]), key.name)
+        key = _requested_key(arguments)
+        layout.check_not_down_since(int(arguments["began"]), key.name)
         function = self._function(key)
         number, overlap = int(arguments["revision"]), bool(arguments.get("overlap"))
         await function.switch(number, progress, overlap=overlap)
         assert function.listeners is not None
         return {"port": function.listeners.port}
 
-    async def _stop(self, key: Key) -> dict[str, Any]:
+    async def _stop(self, key: FunctionKey) -> dict[str, Any]:
         function = self._functions.get(key)
         if function is not None:
             await function.stop()
             self._functions.pop(key, None)
         return {}
 
-    def _unwritten(self, key: Key) -> dict[str, Any]:
+    def _unwritten(self, key: FunctionKey) -> dict[str, Any]:
         """Return the state that could not be written to the store, if there is one."""
         function = self._functions.get(key)
         unwritten = function.unwritten if function is not None else None
@@ -181,26 +242,26 @@ class Supervisor:
 
     async def _bring_back(self, arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
         """As `up`, without what somebody has stopped; of one function or of all."""
-        wanted = _key(arguments) if arguments else None
-        rows = [row for row in self._store.functions() if ought_to_run(row)]
+        wanted = _requested_key(arguments) if arguments else None
+        rows = [row for row in self._store.functions() if should_run(row)]
         some = [row for row in rows if wanted in (None, (row.namespace, row.name))]
         return await self._start(some, progress)
 
     async def _start(self, rows: list[FunctionRow], progress: Progress) -> dict[str, Any]:
-        came = await asyncio.gather(*(self._bring_up(row, progress) for row in rows))
+        came = await asyncio.gather(*(self._start_function(row, progress) for row in rows))
         return {
             "functions": len(rows),
             "ready": [row.name for row, up in zip(rows, came, strict=True) if up],
             "failed": [row.name for row, up in zip(rows, came, strict=True) if not up],
         }
 
-    async def _bring_up(self, row: FunctionRow, progress: Progress) -> bool:
+    async def _start_function(self, row: FunctionRow, progress: Progress) -> bool:
         """Start the function unless it runs; whether it became ready."""
         problem = self._resume(row)
         if problem is not None:
             progress(f"{row.name}: {problem}")
             return False
-        status = await self._function(Key(row.namespace, row.name)).settle()
+        status = await self._function(FunctionKey(row.namespace, row.name)).settle()
         state = status.state if status else "starting"
         why = f": {status.reason}" if status and status.reason and not status.available else ""
         progress(f"{row.name}: {state} on http://127.0.0.1:{row.http_port}{why}")
@@ -214,15 +275,17 @@ class Supervisor:
         ending = set(running)
         # Those that have ended by themselves, too: nothing but `up` is to start them now.
         with contextlib.suppress(FnbuildError):
-            ending |= {self._function(Key(row.namespace, row.name)) for row in self._wanted()}
+            ending |= {
+                self._function(FunctionKey(row.namespace, row.name)) for row in self._wanted()
+            }
         await asyncio.gather(*(function.stop() for function in ending))
         # The answer goes out first: the caller waits for it.
         asyncio.get_running_loop().call_later(0.05, self._stopped.set)
         return {"functions": len(running)}
 
 
-def _key(arguments: dict[str, Any]) -> Key:
-    return Key(str(arguments["namespace"]), str(arguments["name"]))
+def _requested_key(arguments: dict[str, Any]) -> FunctionKey:
+    return FunctionKey(str(arguments["namespace"]), str(arguments["name"]))
 
 
 def main() -> int:
@@ -234,12 +297,14 @@ def main() -> int:
     try:
         if not given.foreground and not daemon.detach(supervisor_log()):
             return 0
-        with daemon.single(supervisor_lock(), lambda: client.hello() is not None) as first:
+        with daemon.single_instance(
+            supervisor_lock(), lambda: supervisor_client.running_supervisor() is not None
+        ) as first:
             if first:
                 _serve()
-            daemon.tell_ready()
+            daemon.report_ready()
     except FnbuildError as error:
-        daemon.tell_failure(error)
+        daemon.report_failure(error)
         return error.exit_status
     return 0
 
@@ -247,7 +312,7 @@ def main() -> int:
 def _serve() -> None:
     # Processors inherit it: each open connection takes a descriptor, and 1024 are soon used up.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, _DESCRIPTORS), most))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, _MAX_OPEN_FILES), most))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
 
     async def serve(store: Store) -> None:

@@ -14,7 +14,7 @@ from fnbuild.platforms.docker import containers
 from fnbuild.platforms.docker.containers import Place, create_body, network_names
 from fnbuild.platforms.docker.labels import Key, Made, key_of, made_from
 from fnbuild.platforms.docker.volumes import volumes_of
-from fnbuild.platforms.recorded import config_of
+from fnbuild.platforms.revision_records import stored_config
 from fnbuild.spec.reader import from_raw
 from fnbuild.spec.rules import complete
 from fnbuild.spec.types import Function, Raw
@@ -41,7 +41,7 @@ def made(one: Function) -> Made:
         digest="abc",
         image="f:1",
         image_id="sha256:1",
-        config=config_of(one),
+        config=stored_config(one),
         source=3,
         port=20001,
     )

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from fnbuild.platforms.checks import pci_gpus
 from fnbuild.platforms.docker import connect, doctor
-from fnbuild.platforms.gpus import on_the_bus
 from tests.engine import Made
 
 
@@ -54,5 +54,5 @@ def test_gpus_on_the_bus(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         (tmp_path / name / "vendor").write_text(f"{vendor}\n")
         (tmp_path / name / "class").write_text(f"{kind}\n")
-    assert on_the_bus(tmp_path) == ["0000:01:00.0"]
-    assert on_the_bus(tmp_path / "none") == []
+    assert pci_gpus(tmp_path) == ["0000:01:00.0"]
+    assert pci_gpus(tmp_path / "none") == []

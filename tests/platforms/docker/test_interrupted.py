@@ -14,15 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild.datadir import make_private
+from fnbuild.datadir import make_private_dir
 from fnbuild.deploy.pipeline import DeployRequest, prepare
 from fnbuild.errors import BusyError, ConflictError
-from fnbuild.platforms import Key
+from fnbuild.platforms import FunctionKey
 from fnbuild.platforms.docker import DockerPlatform, inventory, leases
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.labels import Key as EngineKey
 from fnbuild.platforms.docker.leases import Lease
-from fnbuild.platforms.leases import age_text
+from fnbuild.platforms.leases import format_age
 from tests.dashboard.conftest import running
 from tests.engine import until
 from tests.platforms.docker.author import Author, ask
@@ -81,8 +81,8 @@ class Scene:
         return self.author.platform.engine
 
     @property
-    def key(self) -> Key:
-        return Key(self.author.namespace, "greeter")
+    def key(self) -> FunctionKey:
+        return FunctionKey(self.author.namespace, "greeter")
 
     def deploying(self, *step: str, how: str = "SIGKILL") -> subprocess.Popen[str]:
         words = [sys.executable, "-c", PROGRAM, *step, how, "deploy", "greeter"]
@@ -126,7 +126,7 @@ def scene(author: Author, tmp_path: Path) -> Scene:
     config = folder / "function.yaml"
     config.write_text(config.read_text() + "  env: [{name: WORD, value: one}]\n")
     made = author.deploy(folder)
-    elsewhere = make_private(tmp_path / "elsewhere")
+    elsewhere = make_private_dir(tmp_path / "elsewhere")
     return Scene(author, str(made.details["image"]), made.http_port, elsewhere)
 
 
@@ -240,7 +240,7 @@ def test_a_deploy_from_elsewhere_is_refused_before_its_build(
     folder = author.write()
     function = prepare(DeployRequest(path=folder, namespace=author.namespace)).function
     with author.platform.reserve(function, author.progress.append):
-        monkeypatch.setenv("FNBUILD_DATA_DIR", str(make_private(tmp_path / "elsewhere")))
+        monkeypatch.setenv("FNBUILD_DATA_DIR", str(make_private_dir(tmp_path / "elsewhere")))
         with pytest.raises(BusyError, match="greeter is being deployed from"):
             author.deploy(folder)
         assert author.progress == []
@@ -248,7 +248,7 @@ def test_a_deploy_from_elsewhere_is_refused_before_its_build(
 
 
 def test_the_age_is_told_in_words() -> None:
-    ages = [age_text(seconds) for seconds in (-1, 12.4, 300, 9000)]
+    ages = [format_age(seconds) for seconds in (-1, 12.4, 300, 9000)]
     assert ages == ["0 s", "12 s", "5 min", "2 h"]
 
 
@@ -256,7 +256,7 @@ def test_a_holder_that_cannot_be_seen_is_over_when_its_lease_expires(
     scene: Scene, paused: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As if it were on another machine: nobody here knows whether it lives.
-    monkeypatch.setattr("fnbuild.platforms.leases._surroundings", lambda: "")
+    monkeypatch.setattr("fnbuild.platforms.leases._process_scope", lambda: "")
     monkeypatch.setenv("FNBUILD_DATA_DIR", str(scene.elsewhere))
     platform = scene.author.platform
     with pytest.raises(BusyError, match="being deployed from"):

@@ -14,7 +14,7 @@ from fnbuild.deploy.prune import PruneRequest
 from fnbuild.errors import UnavailableError
 from fnbuild.platforms import Leftover, lookup
 from fnbuild.platforms.docker import DockerPlatform
-from fnbuild.platforms.leases import owner
+from fnbuild.platforms.leases import local_owner
 from tests.engine import PYTHON_IMAGE, free_port
 from tests.platforms.docker.author import Author
 
@@ -103,7 +103,7 @@ def test_a_trial_container_of_a_killed_deploy(author: Author, platform: DockerPl
         "nuclio.io/namespace": author.namespace,
         "nuclio.io/function-name": "greeter",
         "fnbuild.io/candidate": "2",
-        "fnbuild.io/owner": owner(),
+        "fnbuild.io/owner": local_owner(),
     }
     words = [word for key, value in labels.items() for word in ("--label", f"{key}={value}")]
     author.docker("create", "--name", trial, *words, PYTHON_IMAGE, "true")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild.datadir import lock, make_private
+from fnbuild.datadir import function_lock, make_private_dir
 from fnbuild.errors import BusyError, ConflictError, NotFoundError, NotReadyError, PreconditionError
-from fnbuild.platforms import Deployment, Key
+from fnbuild.platforms import Deployment, FunctionKey
 from fnbuild.platforms.docker import DockerPlatform, inventory
 from fnbuild.spec.types import Raw
 from tests.engine import free_port, registry, until
@@ -61,7 +61,7 @@ def test_a_container_that_was_removed_by_hand_is_restored(
     author: Author, platform: DockerPlatform
 ) -> None:
     made = author.deploy(author.write("hello"))
-    ours = Key(author.namespace, "greeter")
+    ours = FunctionKey(author.namespace, "greeter")
     assert ours not in platform.lapsed()
     assert platform.restore(author.progress.append, ours) == ()
     author.docker("rm", "--force", author.container())
@@ -82,14 +82,14 @@ def test_without_its_image_it_is_not_restored(author: Author, platform: DockerPl
     author.docker("rm", "--force", author.container())
     author.docker("rmi", "--force", image)
     with pytest.raises(PreconditionError, match="no code of greeter"):
-        platform.restore(author.progress.append, Key(author.namespace, "greeter"))
-    assert Key(author.namespace, "greeter") in platform.lapsed()
+        platform.restore(author.progress.append, FunctionKey(author.namespace, "greeter"))
+    assert FunctionKey(author.namespace, "greeter") in platform.lapsed()
 
 
 def test_what_somebody_has_stopped_or_disabled_has_not_lapsed(
     author: Author, platform: DockerPlatform
 ) -> None:
-    ours = Key(author.namespace, "greeter")
+    ours = FunctionKey(author.namespace, "greeter")
     author.deploy(author.write("hello"))
     for words in (("pause",), ("unpause",), ("stop",), ("start",), ("kill",), ("start",)):
         author.docker(*words, author.container())
@@ -106,7 +106,7 @@ def test_what_somebody_has_stopped_or_disabled_has_not_lapsed(
 def test_what_a_killed_deploy_has_left_between_two_containers(
     author: Author, platform: DockerPlatform
 ) -> None:
-    ours = Key(author.namespace, "greeter")
+    ours = FunctionKey(author.namespace, "greeter")
     made = author.deploy(author.write("hello"))
     author.docker("stop", author.container())
     # The successor was made and never started.
@@ -129,8 +129,8 @@ def test_nothing_is_restored_that_somebody_changes(
 ) -> None:
     author.deploy(author.write("hello"))
     author.docker("rm", "--force", author.container())
-    ours = Key(author.namespace, "greeter")
-    with lock(*ours, "deployed"), pytest.raises(ConflictError, match="being deployed"):
+    ours = FunctionKey(author.namespace, "greeter")
+    with function_lock(*ours, "deployed"), pytest.raises(ConflictError, match="being deployed"):
         platform.restore(author.progress.append, ours)
     assert ours in platform.lapsed()
 
@@ -138,7 +138,7 @@ def test_nothing_is_restored_that_somebody_changes(
 def test_a_deploy_from_elsewhere_is_seen_by_its_container(
     author: Author, platform: DockerPlatform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    ours = Key(author.namespace, "greeter")
+    ours = FunctionKey(author.namespace, "greeter")
     folder = author.write("hello")
     author.deploy(folder)
     engine, looks = platform.engine, list[Deployment]()
@@ -147,7 +147,7 @@ def test_a_deploy_from_elsewhere_is_seen_by_its_container(
     def creating(name: str, config: Raw) -> str:
         made = create(name, config)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("FNBUILD_DATA_DIR", str(make_private(tmp_path / "elsewhere")))
+            patch.setenv("FNBUILD_DATA_DIR", str(make_private_dir(tmp_path / "elsewhere")))
             looks.extend([platform.deployment(*ours), *platform.deployments(author.namespace)])
             with pytest.raises(BusyError, match="is being redeployed from"):
                 platform.redeploy(*ours, author.progress.append)
@@ -174,7 +174,7 @@ def test_all_that_has_lapsed_is_restored_but_what_cannot_be(
     for name in ("greeter", "other"):
         author.deploy(author.write("hello", name=name))
         author.docker("rm", "--force", author.container(name))
-    with lock(author.namespace, "other", "deployed"):
+    with function_lock(author.namespace, "other", "deployed"):
         said: list[str] = []
         assert platform.restore(said.append) == ("greeter",)
     assert any(line.startswith("other: other is being deployed") for line in said)

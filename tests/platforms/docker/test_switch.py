@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from fnbuild.datadir import function_lock
 from fnbuild.deploy import pipeline
 from fnbuild.errors import ConflictError, NotReadyError, PreconditionError
 from fnbuild.platforms.docker import DockerPlatform, records
 from fnbuild.spec.types import Function, Spec
-from fnbuild.store import lock
 from tests.engine import until
 from tests.platforms.docker.author import Author, ask
 
@@ -225,7 +225,7 @@ def test_code_that_cannot_be_imported_ends_no_container_with_a_gpu(
 def test_two_deploys_at_once(author: Author) -> None:
     folder = author.write("hello")
     with (
-        lock(author.namespace, "greeter", "deployed"),
+        function_lock(author.namespace, "greeter", "deployed"),
         pytest.raises(ConflictError, match="being deployed"),
     ):
         author.deploy(folder)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild.datadir import make_private
+from fnbuild.datadir import make_private_dir
 from fnbuild.errors import BusyError, ConflictError, NotReadyError
 from fnbuild.platforms import Artifact, leases
 from fnbuild.platforms.cluster import kinds
@@ -178,7 +178,7 @@ def test_a_deploy_that_was_killed_is_mended_by_the_next(
     assert ask(shown.external_urls[0]) == "hello"
 
     # From elsewhere it looks as if it were still under way; from here it is known to be over.
-    other = make_private(tmp_path / "elsewhere")
+    other = make_private_dir(tmp_path / "elsewhere")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FNBUILD_DATA_DIR", str(other))
         with pytest.raises(ConflictError, match="is being deployed from"):
@@ -196,7 +196,7 @@ def test_a_deploy_from_elsewhere_is_refused_before_its_build(
     folder = author.write()
     function = function_of(author.namespace, "greeter", "unused")
     with author.platform.reserve(function, author.progress.append):
-        other = make_private(tmp_path / "elsewhere")
+        other = make_private_dir(tmp_path / "elsewhere")
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("FNBUILD_DATA_DIR", str(other))
             with pytest.raises(BusyError, match="greeter is being deployed from"):
@@ -266,4 +266,4 @@ def test_many_deploys_at_once(author: Author, image: str) -> None:
 
 
 def test_the_owner_is_a_machine_and_its_data_directory(data: Path) -> None:
-    assert leases.owner().endswith(f":{data}")
+    assert leases.local_owner().endswith(f":{data}")

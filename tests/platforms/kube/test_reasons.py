@@ -13,7 +13,7 @@ import pytest
 from fnbuild.platforms.kube import missing, podstates, reasons
 from fnbuild.platforms.kube.findings import seconds
 from fnbuild.platforms.kube.reasons import Standing
-from fnbuild.platforms.processors import Status, WorkerStatus
+from fnbuild.platforms.processor_status import ProcessorStatus, WorkerStatus
 from fnbuild.spec.types import Raw
 
 DATA = Path(__file__).resolve().parents[2] / "data" / "kube"
@@ -395,7 +395,7 @@ def test_without_nodes_the_selector_is_told_all_the_same() -> None:
 def told(state: Any, reason: str = "", workers: tuple[str, ...] = ()) -> Standing:
     said = recording("started")
     some = [WorkerStatus(number, state) for number, state in enumerate(workers)]
-    status = Status(state, 1, 1, reason, f"{reason}\nTraceback", some)
+    status = ProcessorStatus(state, 1, 1, reason, f"{reason}\nTraceback", some)
     return standing(said, statuses={said["pods"][0]["metadata"]["name"]: status})
 
 

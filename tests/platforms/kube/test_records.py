@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fnbuild.errors import NotFoundError
-from fnbuild.platforms import history
+from fnbuild.platforms import revision_records
 from fnbuild.platforms.kube import records
 from fnbuild.platforms.kube.inventory import Known
 from fnbuild.platforms.kube.labels import Key, Made
@@ -130,6 +130,6 @@ def test_whether_anything_ever_served() -> None:
 
 def test_why_a_function_without_pods_failed() -> None:
     failed = made(2).with_failure("the deploy was interrupted")
-    [record] = history.failures(records.revisions(known(made(1), failed)))
+    [record] = revision_records.failure_log(records.revisions(known(made(1), failed)))
     assert (record.level, record.message) == ("error", "the deploy was interrupted")
-    assert list(history.failures(records.revisions(known(failed, made(3))))) == []
+    assert list(revision_records.failure_log(records.revisions(known(failed, made(3))))) == []

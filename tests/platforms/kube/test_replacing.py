@@ -14,21 +14,23 @@ import pytest
 from fnbuild.errors import NotReadyError, PreconditionError
 from fnbuild.platforms.cluster import kinds
 from fnbuild.platforms.kube import asking, rehearsal
-from fnbuild.platforms.settings import GPU
+from fnbuild.platforms.settings import GPU_RESOURCE
 from fnbuild.spec.quantities import quantity
 from tests.cluster import ask, gpus_alone
 from tests.platforms.kube.author import Author
 
 
 def gpus(count: int) -> dict[str, Any]:
-    return {"resources": {"limits": {GPU: str(count)}}}
+    return {"resources": {"limits": {GPU_RESOURCE: str(count)}}}
 
 
 @pytest.fixture
 def most(author: Author) -> Iterator[int]:
     """How many GPUs the node offers, be they real or not."""
     nodes = asking.nodes_of(author.platform.cluster) or []
-    found = max(int(quantity(str(one["status"]["allocatable"].get(GPU, "0")))) for one in nodes)
+    found = max(
+        int(quantity(str(one["status"]["allocatable"].get(GPU_RESOURCE, "0")))) for one in nodes
+    )
     if found < 2:
         pytest.skip("no node of the cluster offers two GPUs")
     with gpus_alone(author.platform.cluster):
@@ -80,7 +82,7 @@ def test_a_limit_that_no_node_has_changes_nothing(author: Author, image: str, mo
     before = pod_names(author)
     with pytest.raises(PreconditionError, match="cannot run, and nothing was changed") as refusal:
         author.run(image, **gpus(most + 97))
-    assert f"no node has {most + 97} {GPU}" in refusal.value.message
+    assert f"no node has {most + 97} {GPU_RESOURCE}" in refusal.value.message
     assert f" offers {most}" in refusal.value.message
     assert "spec.resources.limits" in (refusal.value.hint or "")
     with pytest.raises(PreconditionError, match="no node has the label shelf=7") as refusal:

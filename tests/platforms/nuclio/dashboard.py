@@ -87,7 +87,7 @@ class _Api(BaseHTTPRequestHandler):
                 project = self.headers.get("X-Nuclio-Project-Name", "")
                 self._json(200, self.nuclio.listed(self._namespace(), project))
             case ["GET", name]:
-                self._json(200, self.nuclio.one(self._namespace(), name))
+                self._json(200, self.nuclio.get(self._namespace(), name))
             case ["GET", name, "replicas"]:
                 self._json(200, self.nuclio.replicas(self._namespace(), name))
             case ["GET", name, "logs", replica]:
@@ -152,7 +152,7 @@ class _Api(BaseHTTPRequestHandler):
         name = self.headers.get("X-Nuclio-Function-Name", "")
         if not name:
             raise RefusedError(400, "Function name must be provided")
-        one = self.nuclio.one(self._namespace(), name)
+        one = self.nuclio.get(self._namespace(), name)
         urls = one["status"].get("internalInvocationUrls") or []
         path = self.headers.get("X-Nuclio-Path", "").lstrip("/")
         headers = {k: v for k, v in self.headers.items() if k not in ("Host", "Content-Length")}

@@ -74,7 +74,7 @@ class Nuclio:
                 and project in ("", one["metadata"].get("labels", {}).get(PROJECT))
             }
 
-    def one(self, namespace: str, name: str) -> Raw:
+    def get(self, namespace: str, name: str) -> Raw:
         with self.lock:
             if (namespace, name) not in self.functions:
                 raise RefusedError(404, "Function not found")
@@ -142,7 +142,7 @@ class Nuclio:
 
     def patch(self, namespace: str, name: str, body: Raw) -> None:
         with self.lock:
-            self.one(namespace, name)
+            self.get(namespace, name)
             one = self.functions[namespace, name]
             if body.get("desiredState") != "ready":
                 raise RefusedError(400, "Unsupported state")
@@ -246,7 +246,7 @@ class Nuclio:
         return {"state": "error", "message": f"Function wasn't ready in time\n\n{log_of(name)}"}
 
     def replicas(self, namespace: str, name: str) -> Raw:
-        self.one(namespace, name)
+        self.get(namespace, name)
         found = docker("ps", "--all", "--filter", f"name=^{container((namespace, name))}$",
                        "--format", "{{.Names}}")  # fmt: skip
         return {"names": found.split()}

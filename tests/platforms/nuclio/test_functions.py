@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from fnbuild.datadir import lock
+from fnbuild.datadir import function_lock
 from fnbuild.deploy import pipeline
 from fnbuild.errors import ConflictError, NotFoundError, NotReadyError, PreconditionError
 from fnbuild.platforms import Artifact, Project
-from fnbuild.platforms.keys import Key
+from fnbuild.platforms.base import FunctionKey
 from fnbuild.platforms.nuclio import NuclioPlatform
 from fnbuild.platforms.nuclio.records import PROVISIONED, state_of
 from fnbuild.spec.types import Function, Spec
@@ -157,7 +157,7 @@ def test_somebody_else_is_deploying_it(world: World) -> None:
 
 def test_two_deploys_at_once(world: World) -> None:
     with (
-        lock(f"nuclio@{world.namespace}", "greeter", "deployed"),
+        function_lock(f"nuclio@{world.namespace}", "greeter", "deployed"),
         pytest.raises(ConflictError, match="being deployed"),
     ):
         world.deploy("one")
@@ -168,7 +168,7 @@ def test_it_is_deleted_while_it_is_deployed(world: World) -> None:
 
     def progress(text: str) -> None:
         if text.startswith("Nuclio "):
-            world.platform.dashboard.delete(Key(world.namespace, "greeter"))
+            world.platform.dashboard.delete(FunctionKey(world.namespace, "greeter"))
 
     with pytest.raises(ConflictError, match="somebody has deleted greeter"):
         world.platform.apply(world.plan("one"), progress)

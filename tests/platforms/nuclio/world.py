@@ -87,9 +87,9 @@ class World:
         self.nuclio.functions[self.namespace, name] = function
 
     def stored(self, name: str = "greeter") -> Raw:
-        from fnbuild.platforms.keys import Key
+        from fnbuild.platforms.base import FunctionKey
 
-        found = self.platform.dashboard.function(Key(self.namespace, name))
+        found = self.platform.dashboard.function(FunctionKey(self.namespace, name))
         assert found is not None
         return found
 

@@ -192,7 +192,7 @@ def test_environments_go_with_the_last_function_that_uses_them(
 def test_environments_go_with_revisions_that_are_forgotten(
     data: Path, author: Author, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fnbuild.platforms.process.revisions.KEPT", 1)
+    monkeypatch.setattr("fnbuild.platforms.process.revisions.KEPT_REVISIONS", 1)
     source_package(tmp_path, "tiny")
     folder = author.write("one")
     (folder / "requirements.txt").write_text(f"--no-index\n--find-links {tmp_path}\ntiny\n")

@@ -23,7 +23,7 @@ def test_what_another_program_changes_is_known_at_once(
 def test_one_that_cannot_be_read_hides_no_other(platform: ProcessPlatform, namespace: str) -> None:
     for name in ("good", "odd"):
         platform.store_imported(Function(metadata=Metadata(name=name, namespace=namespace)))
-    with platform._watched.transaction() as connection:
+    with platform._watched_store.transaction() as connection:
         odd = '{"metadata": {"name": "odd"}, "spec": {"replicas": "many"}}'
         connection.execute("UPDATE functions SET config = ? WHERE name = 'odd'", (odd,))
     found = {one.name: one for one in platform.deployments(namespace)}

@@ -17,9 +17,9 @@ import pytest
 
 from fnbuild.errors import BuildError, ConflictError, FnbuildError
 from fnbuild.platforms import Deployment, Progress
-from fnbuild.platforms.process import ProcessPlatform, client, status
-from fnbuild.platforms.process.layout import Key
-from fnbuild.platforms.processors import Status
+from fnbuild.platforms.process import ProcessPlatform, processor_client, supervisor_client
+from fnbuild.platforms.process.layout import FunctionKey
+from fnbuild.platforms.processor_status import ProcessorStatus
 from fnbuild.spec.types import Function
 from tests.platforms.process.author import NAMESPACE, Author, ask, processes, refuses, wait_for
 
@@ -140,8 +140,8 @@ def test_a_deploy_that_is_killed_while_the_old_revision_stops(
     assert now.details["pid"] != made.details["pid"]
 
 
-def read_status(made: Deployment) -> Status:
-    return status.read_status(Key(NAMESPACE, made.name).control(made.revision))
+def read_status(made: Deployment) -> ProcessorStatus:
+    return processor_client.read_status(FunctionKey(NAMESPACE, made.name).control(made.revision))
 
 
 def test_a_supervisor_that_is_killed_during_a_switch(
@@ -149,7 +149,7 @@ def test_a_supervisor_that_is_killed_during_a_switch(
 ) -> None:
     made = author.deploy(author.write("old"))
     before = processes(data)
-    running = client.hello()
+    running = supervisor_client.running_supervisor()
     assert running is not None
     with started_deploy(author.write_code(SLOW.format(gate=str(tmp_path / "gate")))) as child:
         os.kill(running.pid, signal.SIGKILL)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fnbuild.platforms import Finding
-from fnbuild.platforms.process import ProcessPlatform, client
+from fnbuild.platforms.process import ProcessPlatform, supervisor_client
 from fnbuild.runtime import nvml
 from tests.platforms.process.author import NAMESPACE, Author, alive, wait_for
 
@@ -31,7 +31,7 @@ def test_a_machine_that_is_well(platform: ProcessPlatform) -> None:
 
 def test_the_supervisor(platform: ProcessPlatform, author: Author) -> None:
     author.deploy(author.write("one"))
-    running = client.hello()
+    running = supervisor_client.running_supervisor()
     assert running is not None
     assert any(f"pid {running.pid}" in one.message for one in told(platform, "process"))
     os.kill(running.pid, signal.SIGKILL)

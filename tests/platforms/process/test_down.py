@@ -11,10 +11,9 @@ import pytest
 from fnbuild.deploy import pipeline
 from fnbuild.errors import ConflictError, UnavailableError
 from fnbuild.platforms import Progress
-from fnbuild.platforms.process import ProcessPlatform, client, daemon, downs
+from fnbuild.platforms.process import ProcessPlatform, daemon, layout, supervisor_client
+from fnbuild.platforms.process.control_socket import ControlServer, SupervisorRequest, encode
 from fnbuild.platforms.process.layout import supervisor_lock
-from fnbuild.platforms.process.protocol import Request, encode
-from fnbuild.platforms.process.server import ControlServer
 from fnbuild.runtime.http import unix
 from tests.platforms.process.author import NAMESPACE, Author, ask, processes, wait_for
 from tests.platforms.process.test_survival import end, policy
@@ -36,7 +35,7 @@ def test_a_redeploy_that_is_under_way_starts_nothing(
     made = author.deploy(author.write("one"))
     with pytest.raises(ConflictError, match="`fnbuild down` has stopped everything meanwhile"):
         platform.redeploy(NAMESPACE, "greeter", down_once(platform))
-    assert client.hello() is None
+    assert supervisor_client.running_supervisor() is None
     assert wait_for(lambda: not processes(data))
     now = platform.deployment(NAMESPACE, "greeter")
     assert (now.state, now.revision) == ("stopped", 1)
@@ -52,7 +51,7 @@ def test_a_first_deploy_that_is_under_way_starts_nothing(
     request = pipeline.DeployRequest(path=author.write("one"))
     with pytest.raises(ConflictError, match="down"):
         pipeline.deploy(request, down_once(platform))
-    assert client.hello() is None
+    assert supervisor_client.running_supervisor() is None
     assert processes(data) == []
     now = platform.deployment(NAMESPACE, "greeter")
     assert (now.state, now.revision) == ("error", 0)
@@ -63,10 +62,10 @@ def test_a_supervisor_refuses_what_was_begun_before(
     platform: ProcessPlatform, author: Author
 ) -> None:
     made = author.deploy(author.write("one"))
-    began = downs.last()
-    downs.mark()
+    began = layout.last_down()
+    layout.mark_down()
     with pytest.raises(ConflictError, match="greeter was not started"):
-        client.call(
+        supervisor_client.call(
             "switch", namespace=NAMESPACE, name="greeter", revision=1, began=began, overlap=False
         )
     assert platform.deployment(NAMESPACE, "greeter").details["pid"] == made.details["pid"]
@@ -99,7 +98,7 @@ def test_who_was_let_in_before_the_end_and_asks_behind_it_is_not_heard(data: Pat
 
     def served() -> bool:
         names = [getattr(task.get_coro(), "__name__", "") for task in asyncio.all_tasks()]
-        return "_converse" in names
+        return "_handle_connection" in names
 
     async def talk() -> bytes:
         path = data.parent / "control.sock"
@@ -112,7 +111,7 @@ def test_who_was_let_in_before_the_end_and_asks_behind_it_is_not_heard(data: Pat
                     await asyncio.sleep(0.01)
                 await server.close()
                 loop = asyncio.get_running_loop()
-                await loop.sock_sendall(link, encode(Request("any", "restore")))
+                await loop.sock_sendall(link, encode(SupervisorRequest("any", "restore")))
                 return await loop.sock_recv(link, 4096)
 
     assert asyncio.run(talk()) == b""
@@ -122,11 +121,13 @@ def test_who_was_let_in_before_the_end_and_asks_behind_it_is_not_heard(data: Pat
 def test_a_supervisor_that_ends_between_two_questions(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client.ensure()
-    running = client.hello()
+    supervisor_client.ensure_running()
+    running = supervisor_client.running_supervisor()
     assert running is not None
-    monkeypatch.setattr(client, "ensure", lambda: None)  # it was there a moment ago
+    monkeypatch.setattr(
+        supervisor_client, "ensure_running", lambda: None
+    )  # it was there a moment ago
     end(running.pid)
-    assert wait_for(lambda: not daemon.is_held(supervisor_lock()))
+    assert wait_for(lambda: not daemon.is_locked(supervisor_lock()))
     with pytest.raises(UnavailableError, match="has just ended"):
-        client.call("restore")
+        supervisor_client.call("restore")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fnbuild.errors import BuildError, ConflictError, FnbuildError, NotReadyError, UsageError
-from fnbuild.platforms.process import ProcessPlatform, sockets
+from fnbuild.platforms.process import ProcessPlatform, listeners
 from tests.platforms.process.author import (
     NAMESPACE,
     Author,
@@ -245,7 +245,7 @@ def test_the_port_of_another_function(author: Author) -> None:
 
 def test_a_port_can_be_changed_and_stays_then(platform: ProcessPlatform, author: Author) -> None:
     first = author.deploy(author.write("one"))
-    port = sockets.open_listeners(["127.0.0.1"], 0, 0)
+    port = listeners.open_listeners(["127.0.0.1"], 0, 0)
     wanted = port.port
     port.close()
     second = author.deploy(author.write("two", spec=with_port(wanted)))

@@ -15,10 +15,9 @@ import pytest
 from fnbuild import trees
 from fnbuild.deploy import pipeline
 from fnbuild.errors import InputError, NotReadyError, PlatformError, PreconditionError
-from fnbuild.platforms.process import ProcessPlatform, client, connect
-from fnbuild.platforms.process.configuration import isolated_users
-from fnbuild.platforms.process.isolation import obstacle
-from fnbuild.platforms.process.layout import Key
+from fnbuild.platforms.process import ProcessPlatform, connect, supervisor_client
+from fnbuild.platforms.process.isolation import inaccessible_part, isolated_users
+from fnbuild.platforms.process.layout import FunctionKey
 from tests.platforms.process.author import (
     NAMESPACE,
     Author,
@@ -84,7 +83,7 @@ def data(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A data directory where every user may pass, with isolation."""
     if os.geteuid() != 0:
         pytest.skip("users of their own need root")
-    if obstacle("/usr/bin/python3.11") or not os.access("/usr/bin/python3.11", os.X_OK):
+    if inaccessible_part("/usr/bin/python3.11") or not os.access("/usr/bin/python3.11", os.X_OK):
         pytest.skip("there is no Python 3.11 here that every user may run")
     top = Path(tempfile.mkdtemp(prefix="fnbuild-isolation-"))
     top.chmod(0o711)
@@ -112,7 +111,7 @@ def test_a_function_cannot_read_what_belongs_to_another(
     victim = author.deploy(author.write("private", name="victim", spec=SECRET))
     spy = author.deploy(author.write_code(SPY, name="spy"))
     (data / "session.key").touch(mode=0o600)
-    running = client.hello()
+    running = supervisor_client.running_supervisor()
     assert running is not None
     pid, worker = victim.details["pid"], victim.details["workers"][0]["pid"]
     assert user_of(pid) == user_of(worker) == 1900000100
@@ -123,7 +122,7 @@ def test_a_function_cannot_read_what_belongs_to_another(
     }
 
     folder = data / "functions" / NAMESPACE / "victim"
-    key = Key(NAMESPACE, "victim")
+    key = FunctionKey(NAMESPACE, "victim")
     files = [
         *(folder / "revisions/1" / name for name in ("code/main.py", "processor.json")),
         *(data / name for name in ("fnbuild.db", "session.key", "users.json", "supervisor.log")),
@@ -187,7 +186,7 @@ def test_an_isolated_function_lives_as_any_other(
     assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
     assert ask(second.http_port) == "two"
 
-    running = client.hello()
+    running = supervisor_client.running_supervisor()
     assert running is not None
     before = platform.deployment(NAMESPACE, "greeter").details["pid"]
     os.kill(running.pid, signal.SIGKILL)
@@ -279,10 +278,10 @@ def test_what_is_closed_on_the_way_is_named(tmp_path: Path) -> None:
     file = tmp_path / "open" / "file"
     file.parent.mkdir()
     file.touch(mode=0o644)
-    closed = obstacle(str(file))
+    closed = inaccessible_part(str(file))
     assert closed
     assert str(file).startswith(closed)
-    assert obstacle("/usr/bin/env") == ""
+    assert inaccessible_part("/usr/bin/env") == ""
 
 
 def test_the_check_before_a_gpu_is_freed_runs_as_the_functions_user(

@@ -17,14 +17,14 @@ from pathlib import Path
 import pytest
 
 import fnbuild
-from fnbuild.datadir import lock
+from fnbuild.datadir import function_lock
 from fnbuild.deploy import pipeline
 from fnbuild.errors import ConflictError, NotReadyError, UnavailableError
-from fnbuild.platforms import Key
-from fnbuild.platforms.process import ProcessPlatform, client, daemon, layout
-from fnbuild.platforms.process.adapter import Started
+from fnbuild.platforms import FunctionKey
+from fnbuild.platforms.process import ProcessPlatform, daemon, layout, supervisor_client
+from fnbuild.platforms.process.adapter import StartResult
 from fnbuild.platforms.process.layout import supervisor_lock
-from fnbuild.platforms.process.status import Unreachable, read_status
+from fnbuild.platforms.process.processor_client import ProcessorUnreachableError, read_status
 from tests.platforms.process.author import (
     NAMESPACE,
     Author,
@@ -39,7 +39,7 @@ from tests.platforms.process.author import (
 
 
 def supervisor() -> int:
-    running = client.hello()
+    running = supervisor_client.running_supervisor()
     assert running is not None
     return running.pid
 
@@ -95,7 +95,7 @@ def test_functions_come_back_after_everything_was_killed(
     assert (listed[0].http_port, listed[0].replicas) == (0, (0, 1))
 
     said: list[str] = []
-    assert platform.up(said.append) == Started(2)
+    assert platform.up(said.append) == StartResult(2)
     assert sorted(said) == [
         f"first: ready on http://127.0.0.1:{first.http_port}",
         f"second: ready on http://127.0.0.1:{second.http_port}",
@@ -117,7 +117,9 @@ def test_a_deploy_after_a_restart_of_the_machine_brings_the_others_back(
 def test_a_supervisor_is_gone_when_its_process_is(data: Path) -> None:
     # Like one that has closed its socket already: nobody answers, the process is still there.
     with subprocess.Popen(["sleep", "0.5"]) as process:
-        client.wait_until_gone(client.Hello(fnbuild.__version__, process.pid))
+        supervisor_client.wait_until_ended(
+            supervisor_client.SupervisorInfo(fnbuild.__version__, process.pid)
+        )
         assert process.poll() == 0
 
 
@@ -143,7 +145,7 @@ def test_a_port_that_somebody_took_meanwhile(
     with socket.socket() as stranger:
         take_port(stranger, made.http_port)
         said: list[str] = []
-        assert platform.up(said.append) == Started(1, ("greeter",))
+        assert platform.up(said.append) == StartResult(1, ("greeter",))
         assert f"port {made.http_port}" in said[0]
         assert "taken by" in said[0]
         now = platform.deployment(NAMESPACE, "greeter")
@@ -297,7 +299,7 @@ def test_what_has_lapsed_is_restored(data: Path, platform: ProcessPlatform, auth
     assert platform.lapsed() == [(NAMESPACE, "first"), (NAMESPACE, "second")]
 
     said: list[str] = []
-    assert platform.restore(said.append, Key(NAMESPACE, "first")) == ("first",)
+    assert platform.restore(said.append, FunctionKey(NAMESPACE, "first")) == ("first",)
     assert said == [f"first: ready on http://127.0.0.1:{first.http_port}"]
     # The supervisor that this needs brings the other one back by itself.
     assert platform.lapsed() == []
@@ -313,7 +315,7 @@ def test_what_was_stopped_has_not_lapsed(
     platform.down()
     assert wait_for(lambda: not processes(data))
     assert platform.lapsed() == []
-    assert platform.restore(print, Key(NAMESPACE, "first")) == ()
+    assert platform.restore(print, FunctionKey(NAMESPACE, "first")) == ()
     assert platform.restore(print) == ()
     assert platform.deployment(NAMESPACE, "first").state == "stopped"
 
@@ -324,11 +326,11 @@ def test_nothing_is_restored_while_a_supervisor_ends(
     author.deploy(author.write("one"))
     end_everything(data)
     # Like one that has closed its socket already, and ends what runs.
-    with daemon.single(supervisor_lock(), lambda: False) as first:
+    with daemon.single_instance(supervisor_lock(), lambda: False) as first:
         assert first
         assert platform.lapsed() == []
         assert platform.restore(print) == ()
-        assert platform.restore(print, Key(NAMESPACE, "greeter")) == ()
+        assert platform.restore(print, FunctionKey(NAMESPACE, "greeter")) == ()
     assert platform.lapsed() == [(NAMESPACE, "greeter")]
 
 
@@ -337,8 +339,11 @@ def test_nothing_is_restored_that_somebody_changes(
 ) -> None:
     author.deploy(author.write("one"))
     end_everything(data)
-    with lock(NAMESPACE, "greeter", "deployed"), pytest.raises(ConflictError, match="being deploy"):
-        platform.restore(print, Key(NAMESPACE, "greeter"))
+    with (
+        function_lock(NAMESPACE, "greeter", "deployed"),
+        pytest.raises(ConflictError, match="being deploy"),
+    ):
+        platform.restore(print, FunctionKey(NAMESPACE, "greeter"))
     assert processes(data) == []
 
 
@@ -351,7 +356,7 @@ def test_a_function_that_does_not_become_ready_again(
     code.chmod(0o600)
     code.write_text("raise RuntimeError('the weights are gone')\n")
     with pytest.raises(NotReadyError, match="greeter was started") as failure:
-        platform.restore(print, Key(NAMESPACE, "greeter"))
+        platform.restore(print, FunctionKey(NAMESPACE, "greeter"))
     assert "the weights are gone" in (failure.value.detail or "")
 
 
@@ -363,7 +368,7 @@ def test_a_function_that_cannot_be_started_is_tried_again(
     away = config.rename(config.with_suffix(".away"))
     end_everything(data)
     with pytest.raises(NotReadyError):
-        platform.restore(print, Key(NAMESPACE, "greeter"))
+        platform.restore(print, FunctionKey(NAMESPACE, "greeter"))
     assert "it is tried again" in platform.deployment(NAMESPACE, "greeter").message
     away.rename(config)
     assert wait_for(lambda: platform.deployment(NAMESPACE, "greeter").state == "ready")
@@ -414,9 +419,9 @@ def test_a_supervisor_without_descriptors_ends_no_processor(
     platform: ProcessPlatform, author: Author
 ) -> None:
     made = author.deploy(author.write("one"))
-    key = Key(NAMESPACE, "greeter")
-    with few_descriptors(os.getpid(), 0), pytest.raises(Unreachable) as refusal:
-        read_status(layout.Key(*key).control(1))
+    key = FunctionKey(NAMESPACE, "greeter")
+    with few_descriptors(os.getpid(), 0), pytest.raises(ProcessorUnreachableError) as refusal:
+        read_status(layout.FunctionKey(*key).control(1))
     assert refusal.value.exhausted
     assert not refusal.value.gone
     assert ask(made.http_port) == "one"
@@ -426,7 +431,7 @@ def test_a_death_is_not_lost_when_its_files_cannot_be_removed(
     data: Path, platform: ProcessPlatform, author: Author
 ) -> None:
     made = author.deploy(author.write("one"))
-    launch = layout.Key(NAMESPACE, "greeter").launch(1)
+    launch = layout.FunctionKey(NAMESPACE, "greeter").launch(1)
     launch.unlink()
     # A folder in the place of the file: unlink fails with an OSError.
     launch.mkdir()

@@ -1,0 +1,113 @@
+"""The log of a processor: parsing its lines, and reporting the output of a starting function."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from types import TracebackType
+from typing import Any
+
+from fnbuild.errors import FnbuildError
+from fnbuild.platforms.base import LogRecord, Progress
+from fnbuild.runtime.logs import READY
+
+
+def parse_log_line(line: bytes, fallback_time: float) -> LogRecord:
+    """One line as a record; `fallback_time` is for lines that carry no time."""
+    try:
+        values: Any = json.loads(line)
+        time_ms = float(values.pop("time"))
+        level, message = str(values.pop("level")), str(values.pop("message"))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return LogRecord(fallback_time, "error", line.decode(errors="replace").rstrip())
+    worker = values.pop("worker", None)
+    return LogRecord(
+        time_ms / 1000, level, message, None if worker is None else str(worker), values
+    )
+
+
+MAX_LINES = 200
+_MAX_LINE_LENGTH = 500
+_SOURCES = ("stdout", "stderr", "handler")
+_LAST_OUTPUT_SECONDS = 3.0
+_SILENCE_SECONDS = 0.3
+_PAUSE = 0.05
+
+
+class StartupOutput:
+    """Reports the log records of a starting handler to the users who wait for it.
+
+    All workers write the same, so only the records of the first are reported. Records of requests
+    are skipped: they belong to the previous revision, which may share the log.
+    """
+
+    def __init__(self, progress: Progress):
+        self._progress = progress
+        self._worker: str | None = None
+        self._count = 0
+
+    def tell(self, record: LogRecord) -> None:
+        if record.fields.get("name") not in _SOURCES or "request_id" in record.fields:
+            return
+        if record.worker is not None:
+            self._worker = self._worker or record.worker
+            if record.worker != self._worker:
+                return
+        for line in record.message.splitlines():
+            self._count += 1
+            if self._count < MAX_LINES:
+                self._progress(f"| {line.rstrip()[:_MAX_LINE_LENGTH]}")
+            elif self._count == MAX_LINES:
+                self._progress("| … (the log has the rest)")
+
+
+def is_ready_record(record: LogRecord) -> bool:
+    """Return True if the record says that the processor's workers have started."""
+    return record.message == READY and record.fields.get("name") == "processor"
+
+
+class StartupFollower:
+    """Reports a log's records from a thread until the block ends.
+
+    `read` follows the log until its event is set. A log that cannot be read is ignored: readiness
+    is determined by other means.
+    """
+
+    def __init__(self, read: Callable[[threading.Event], Iterator[LogRecord]], progress: Progress):
+        self._read = read
+        self._output = StartupOutput(progress)
+        self._over = threading.Event()
+        self._heard = 0.0
+        self._complete = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="startup output", daemon=True)
+
+    def __enter__(self) -> StartupFollower:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # The last lines may arrive after readiness is known.
+        end = time.monotonic() + _LAST_OUTPUT_SECONDS
+        while time.monotonic() < end and not self._complete.wait(_PAUSE):
+            if self._heard and time.monotonic() - self._heard > _SILENCE_SECONDS:
+                break
+        self._over.set()
+
+    def _run(self) -> None:
+        with suppress(FnbuildError):
+            # To its end, which `_over` brings: a log that is left half way keeps its connection.
+            for record in self._read(self._over):
+                self._heard = time.monotonic()
+                if is_ready_record(record):
+                    self._complete.set()
+                if not (self._over.is_set() or self._complete.is_set()):
+                    self._output.tell(record)
+        self._complete.set()

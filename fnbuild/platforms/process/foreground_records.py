@@ -1,0 +1,194 @@
+"""Functions that `fnbuild run` serves: a record of each for as long as that process lives.
+
+The process holds a lock on its record, which the kernel releases when it ends, however it ends. A
+record without a lock is removed by the next process that reads it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from fnbuild.datadir import data_dir, make_private_dir
+from fnbuild.errors import ConfigError, PreconditionError
+from fnbuild.platforms import Deployment, FunctionState
+from fnbuild.platforms.process.layout import FunctionKey
+from fnbuild.platforms.process.processor_client import ProcessorUnreachableError, read_status
+from fnbuild.platforms.processor_status import ProcessorStatus
+from fnbuild.spec.reader import from_raw
+from fnbuild.spec.types import Function, Raw, to_dict
+
+_MAX_SIZE = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ForegroundRecord:
+    """One function in the foreground. `control` is the control socket of its processor."""
+
+    namespace: str
+    name: str
+    host: str
+    port: int
+    process: int
+    control: str
+    config: Raw
+
+    @property
+    def key(self) -> FunctionKey:
+        return FunctionKey(self.namespace, self.name)
+
+
+class Registration:
+    """The locked record of this process; `close` removes it."""
+
+    def __init__(self, record: ForegroundRecord):
+        self._path = _folder() / f"{os.getpid()}-{secrets.token_hex(4)}.json"
+        draft = self._path.with_suffix(".new")
+        self._descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # The record is locked before it gets its name: unlocked ones are removed as stale.
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        self.update(record)
+        draft.replace(self._path)
+
+    def update(self, record: ForegroundRecord) -> None:
+        content = json.dumps(asdict(record), default=str).encode()
+        os.pwrite(self._descriptor, content, 0)
+        os.ftruncate(self._descriptor, len(content))
+
+    def close(self) -> None:
+        self._path.unlink(missing_ok=True)
+        os.close(self._descriptor)
+
+
+@contextmanager
+def registered(record: ForegroundRecord) -> Iterator[Registration]:
+    """Show the function to other commands and dashboards until the block ends."""
+    registration = Registration(record)
+    try:
+        yield registration
+    finally:
+        registration.close()
+
+
+def records(namespace: str = "") -> list[ForegroundRecord]:
+    """Return the functions that run in the foreground, newest first and each key once."""
+    newest: dict[FunctionKey, ForegroundRecord] = {}
+    for path in sorted(_paths(), key=_modified, reverse=True):
+        record = _read(path)
+        if record is not None and namespace in ("", record.namespace):
+            newest.setdefault(record.key, record)
+    return list(newest.values())
+
+
+def find(key: FunctionKey) -> ForegroundRecord | None:
+    return next((record for record in records(key.namespace) if record.key == key), None)
+
+
+def change_counter() -> int:
+    """Return a number that changes when a foreground function starts or stops."""
+    return sum(_modified(path) for path in _paths())
+
+
+def refuse_change(key: FunctionKey) -> None:
+    """Raise `PreconditionError` for a function that only runs in the foreground."""
+    record = find(key)
+    if record is not None:
+        raise PreconditionError(
+            f"{key.name} is not deployed: it runs in the foreground (`fnbuild run`, process"
+            f" {record.process})",
+            hint="its log is in the terminal of that process, and Ctrl-C there ends it;"
+            f" `fnbuild deploy {key.name} --path FOLDER` deploys it",
+        )
+
+
+def deployment(record: ForegroundRecord, platform: str) -> Deployment:
+    """Return the function as a `Deployment`. Raises `ConfigError`."""
+    function = from_raw(record.config, f"{record.namespace}/{record.name}")
+    state, status = _state(record)
+    address = f"{record.host}:{record.port}"
+    return Deployment(
+        function=function,
+        platform=platform,
+        state=state,
+        message=f"it runs in the foreground (`fnbuild run`, process {record.process})",
+        http_port=record.port,
+        internal_urls=(address,),
+        external_urls=(address,),
+        replicas=(int(state == "ready"), 1),
+        details={"foreground": True, "pid": record.process, "port": record.port},
+        warnings=tuple(status.warnings) if status else (),
+    )
+
+
+def deployments(namespace: str, platform: str, project: str | None) -> Iterator[Deployment]:
+    """Yield the namespace's functions whose configuration can be read."""
+    for record in records(namespace):
+        with suppress(ConfigError):
+            entry = deployment(record, platform)
+            labels = entry.function.metadata.labels
+            if project in (None, labels.get("nuclio.io/project-name", "default")):
+                yield entry
+
+
+def _state(record: ForegroundRecord) -> tuple[FunctionState, ProcessorStatus | None]:
+    try:
+        status = read_status(Path(record.control))
+    except ProcessorUnreachableError:
+        return "building", None  # it is being replaced, or its code does not start
+    if status.state == "ready":
+        return "ready", status
+    return ("building" if status.state == "starting" else "unhealthy"), status
+
+
+def make_record(function: Function, host: str, port: int, control: str) -> ForegroundRecord:
+    """Describe a function that this process serves."""
+    metadata = function.metadata
+    # A listener on 0.0.0.0 is reachable by the loopback address as well.
+    reached = "127.0.0.1" if host in ("", "0.0.0.0") else host  # noqa: S104 - compared only
+    return ForegroundRecord(
+        metadata.namespace,
+        metadata.name,
+        reached,
+        port,
+        os.getpid(),
+        control,
+        to_dict(function),
+    )
+
+
+def _folder() -> Path:
+    return make_private_dir(data_dir() / "foreground")
+
+
+def _paths() -> list[Path]:
+    return list((data_dir() / "foreground").glob("*.json"))
+
+
+def _modified(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _read(path: Path) -> ForegroundRecord | None:
+    """Read one record; remove it if its process has ended."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        path.unlink(missing_ok=True)
+    except BlockingIOError:
+        with suppress(ValueError, TypeError):
+            return ForegroundRecord(**json.loads(os.pread(descriptor, _MAX_SIZE, 0)))
+    finally:
+        os.close(descriptor)
+    return None

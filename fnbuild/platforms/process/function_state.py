@@ -1,0 +1,166 @@
+"""A function as it is right now: what is on record, corrected by what its processor says.
+
+A record can be older than the truth (the machine was restarted, the supervisor was killed), so the
+processor itself is asked whenever one ought to run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from fnbuild.datadir import other_holder
+from fnbuild.errors import UnavailableError
+from fnbuild.platforms import Deployment, FunctionState
+from fnbuild.platforms.addresses import listen_hosts
+from fnbuild.platforms.process import daemon, supervisor_client
+from fnbuild.platforms.process.layout import FunctionKey, supervisor_lock
+from fnbuild.platforms.process.processor_client import (
+    ProcessorUnreachableError,
+    listening_pid,
+    read_status,
+)
+from fnbuild.platforms.processor_status import ProcessorStatus
+from fnbuild.platforms.settings import listen_setting, restart_policy
+from fnbuild.spec.reader import from_raw
+from fnbuild.spec.types import Function
+from fnbuild.store import FunctionRow, RevisionRow
+
+PLATFORM_NAME = "process"
+PROJECT_LABEL = "nuclio.io/project-name"
+_UP_HINT = "`fnbuild up` starts it"
+
+
+@dataclass(frozen=True, slots=True)
+class LiveState:
+    state: FunctionState
+    message: str
+    status: ProcessorStatus | None = None
+
+
+def live_state(row: FunctionRow) -> LiveState:
+    """The state of the function as far as it can be found out now."""
+    if row.desired != "running":
+        return LiveState("imported" if row.desired == "imported" else "standby", row.message)
+    if row.revision == 0:
+        return LiveState(cast(FunctionState, row.state), row.message)
+    try:
+        status = read_status(FunctionKey(row.namespace, row.name).control(row.revision))
+    except ProcessorUnreachableError as problem:
+        return _unreachable(row, problem)
+    if status.state == "ready":
+        return LiveState("ready", status.lost_workers, status)
+    if status.state == "starting" and row.state != "unhealthy":
+        return LiveState("building", "its workers are starting", status)
+    return LiveState("unhealthy", status.words or row.message or status.state, status)
+
+
+def _unreachable(row: FunctionRow, problem: ProcessorUnreachableError) -> LiveState:
+    if not problem.gone:
+        return LiveState("unhealthy", "the processor does not answer")
+    if row.state == "stopped":
+        return LiveState("stopped", f"it was stopped; {_UP_HINT}")
+    try:
+        supervised = supervisor_client.running_supervisor() is not None
+    except UnavailableError as error:
+        return LiveState(
+            "unhealthy", f"its processor does not run, and {error.message}; {error.hint}"
+        )
+    if not supervised:
+        return LiveState("stopped", f"its processor and the supervisor do not run; {_UP_HINT}")
+    unwritten = supervisor_client.unwritten_state(row.namespace, row.name)
+    state, message = unwritten or (row.state, row.message)
+    if state not in ("unhealthy", "error", "building"):
+        return LiveState("unhealthy", "the processor has just ended")
+    return LiveState(cast(FunctionState, state), message)
+
+
+def should_run(row: FunctionRow) -> bool:
+    """Whether the function is to be running without anybody asking for it.
+
+    `stopped` was somebody's wish, as is the policy: only `up` overrules them.
+    """
+    if row.desired != "running" or row.revision == 0 or row.state == "stopped":
+        return False
+    return restart_policy(from_raw(row.config, row.name)).name != "no"
+
+
+def functions_to_restore(rows: list[FunctionRow]) -> list[FunctionKey]:
+    """Those that ought to run and do not. While there is a supervisor it sees to them itself."""
+    if daemon.is_locked(supervisor_lock()):
+        return []
+    keys = [(FunctionKey(row.namespace, row.name), row.revision) for row in rows if should_run(row)]
+    return [key for key, revision in keys if listening_pid(key.control(revision)) is None]
+
+
+def is_supervisor_ending() -> bool:
+    """Whether a supervisor starts or ends just now: `fnbuild down` takes a while."""
+    return daemon.is_locked(supervisor_lock()) and supervisor_client.running_supervisor() is None
+
+
+def platform_notices(rows: list[FunctionRow]) -> list[str]:
+    """What is wrong with the platform itself; `rows` are all functions."""
+    wanted = [row for row in rows if row.desired == "running" and row.revision]
+    # `down` ends the supervisor, and leaves every function `stopped`.
+    if all(row.state == "stopped" for row in wanted):
+        return []
+    try:
+        if supervisor_client.running_supervisor() is not None:
+            return []
+    except UnavailableError as error:
+        return [f"{error.message}, so nothing starts what ends; {error.hint}"]
+    return [f"the supervisor does not run, so nothing starts what ends; {_UP_HINT}"]
+
+
+def to_deployment(row: FunctionRow, revision: RevisionRow | None) -> Deployment:
+    """The row as the platform protocol shows it; `revision` is the active one."""
+    function = from_raw(row.config, f"{row.namespace}/{row.name}")
+    now = live_state(row)
+    serves = now.state in ("ready", "unhealthy", "building", "error") and row.revision > 0
+    hosts = listen_hosts(listen_setting(function))[0]
+    urls = tuple(f"{host}:{row.http_port}" for host in hosts) if serves else ()
+    wanted = 0 if now.state in ("standby", "imported") else 1
+    return Deployment(
+        function=function,
+        platform=PLATFORM_NAME,
+        state=now.state,
+        message=now.message,
+        revision=row.revision,
+        http_port=row.http_port if serves else 0,
+        internal_urls=urls[:1],
+        external_urls=urls,
+        replicas=(int(now.state == "ready"), wanted),
+        details=_details(row, revision, now.status),
+        warnings=tuple(now.status.warnings) if now.status else (),
+    ).with_change(_current_change(row))
+
+
+def _current_change(row: FunctionRow) -> str:
+    holder = other_holder(row.namespace, row.name)
+    return f"being {holder.what} by {holder}" if holder is not None else ""
+
+
+def _details(
+    row: FunctionRow, revision: RevisionRow | None, status: ProcessorStatus | None
+) -> dict[str, Any]:
+    details: dict[str, Any] = {"port": row.http_port, "admin_port": row.admin_port}
+    if revision is not None:
+        details["python"] = revision.environment or revision.interpreter
+        details["code"] = str(revision.code)
+    if status is not None:
+        details["pid"] = status.pid
+        details["workers"] = [
+            {"id": str(one.id), "state": one.state, "pid": one.pid, "restarts": one.restarts}
+            for one in status.workers
+        ]
+        details["mount"] = status.mount
+    return details
+
+
+def project_name(function: Function) -> str:
+    return function.metadata.labels.get(PROJECT_LABEL, "default")
+
+
+def with_warnings(shown: Deployment, warnings: tuple[str, ...]) -> Deployment:
+    """The deployment with what its plan warned about, before what its processor says."""
+    return replace(shown, warnings=(*warnings, *shown.warnings))

@@ -1,0 +1,184 @@
+"""The listening sockets of functions, and their ports.
+
+The supervisor opens a function's listening sockets and lends them to processors, so a port never
+closes while a function has one. Fixed ports are chosen below the kernel's range for outgoing
+connections: after a restart, any client could take a port inside that range.
+"""
+
+from __future__ import annotations
+
+import errno
+import random
+import socket
+import struct
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from fnbuild.errors import ConflictError, PlatformError, PreconditionError
+from fnbuild.platforms.addresses import LOOPBACK, ephemeral_port_start, listen_hosts, port_owner
+from fnbuild.platforms.settings import listen_setting, requested_port
+from fnbuild.spec.types import Function
+from fnbuild.store import FunctionRow, Store
+
+_LOWEST_PORT = 20000
+_BACKLOG = 4096
+
+
+@dataclass(slots=True)
+class Listeners:
+    """The open sockets of one function: its http trigger (one per address) and its admin port."""
+
+    http: list[socket.socket]
+    admin: socket.socket
+
+    @property
+    def port(self) -> int:
+        port: int = self.http[0].getsockname()[1]
+        return port
+
+    @property
+    def admin_port(self) -> int:
+        port: int = self.admin.getsockname()[1]
+        return port
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        return tuple(one.getsockname()[0] for one in self.http)
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        return (*(one.fileno() for one in self.http), self.admin.fileno())
+
+    def close(self, but: Listeners | None = None) -> None:
+        """Close them, except those that `but` holds too."""
+        kept = {id(one) for one in (*but.http, but.admin)} if but else set()
+        for one in (*self.http, self.admin):
+            if id(one) not in kept:
+                one.close()
+
+
+def open_listeners(
+    hosts: Collection[str], port: int, admin_port: int, avoid: Collection[int] = ()
+) -> Listeners:
+    """Sockets on `port` of every host; 0 chooses a free port that is not in `avoid`.
+
+    Raises `ConflictError` when a fixed port is taken. The admin port is taken again where
+    possible and replaced where not: nothing outside refers to it for long.
+    """
+    http = bind_port(hosts, port) if port else _bind_free(hosts, avoid)
+    try:
+        admin = bind_port([LOOPBACK], admin_port) if admin_port else _bind_free([LOOPBACK], avoid)
+    except ConflictError:
+        admin = _bind_free([LOOPBACK], avoid)
+    except BaseException:
+        for one in http:
+            one.close()
+        raise
+    return Listeners(http, admin[0])
+
+
+def bind_port(hosts: Collection[str], port: int) -> list[socket.socket]:
+    """Listening sockets on one port of several addresses: all of them or `ConflictError`."""
+    made: list[socket.socket] = []
+    try:
+        for host in hosts:
+            made.append(_listen(host, port))
+    except OSError as cause:
+        for one in made:
+            one.close()
+        raise _bind_error(host, port, cause) from cause
+    return made
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind((host, port))
+        made.listen(_BACKLOG)
+    except BaseException:
+        made.close()
+        raise
+    made.setblocking(False)
+    return made
+
+
+def _bind_error(host: str, port: int, cause: OSError) -> ConflictError | PlatformError:
+    if cause.errno == errno.EADDRINUSE:
+        holder = port_owner(port)
+        by = f" by {holder}" if holder else ""
+        return ConflictError(
+            f"port {port} on {host} is taken{by}",
+            hint="end that program, or set another port: spec.triggers.<name>.attributes.port",
+        )
+    if cause.errno == errno.EACCES:
+        return ConflictError(
+            f"port {port} needs more rights than this user has",
+            hint="set a port above 1023: spec.triggers.<name>.attributes.port",
+        )
+    return PlatformError(f"cannot listen on {host}:{port}: {cause.strerror}")
+
+
+def _bind_free(hosts: Collection[str], avoid: Collection[int]) -> list[socket.socket]:
+    highest = max(_LOWEST_PORT + 1000, ephemeral_port_start())
+    candidates = random.sample(range(_LOWEST_PORT, highest), 200)
+    for port in candidates:
+        if port in avoid:
+            continue
+        try:
+            return bind_port(hosts, port)
+        except ConflictError:
+            continue
+    raise PlatformError(f"found no free port from {_LOWEST_PORT} to {highest}")
+
+
+def peer_pid(connected: socket.socket) -> int:
+    """The process at the other end of a unix socket: for a client, the one that listens."""
+    size = struct.calcsize("3i")
+    credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    pid: int = struct.unpack("3i", credentials)[0]
+    return pid
+
+
+ANY_ADDRESS = "0.0.0.0"  # noqa: S104 (compared with, never a default)
+
+
+def listeners_for(
+    function: Function, row: FunctionRow, current: Listeners | None, store: Store
+) -> Listeners:
+    """The sockets for this configuration; those of `current` are used again where they fit.
+
+    The port is the one that the http trigger names, else the recorded one, else a free one. Raises
+    `ConflictError` when it is taken.
+    """
+    hosts, _ = listen_hosts(listen_setting(function))
+    port = requested_port(function) or row.http_port
+    others = [one for one in store.functions() if (one.namespace, one.name) != _row_key(row)]
+    for other in others:
+        if port and other.http_port == port:
+            raise ConflictError(
+                f"port {port} belongs to function {other.name} in namespace {other.namespace}",
+                hint=f"choose another port, or delete {other.name}",
+            )
+    if current is None:
+        taken = {one.http_port for one in others} | {one.admin_port for one in others}
+        return open_listeners(hosts, port, row.admin_port, taken)
+    if port != current.port:
+        return Listeners(bind_port(hosts, port), current.admin)
+    return _same_port(hosts, port, current)
+
+
+def _row_key(row: FunctionRow) -> tuple[str, str]:
+    return row.namespace, row.name
+
+
+def _same_port(hosts: tuple[str, ...], port: int, current: Listeners) -> Listeners:
+    have = dict(zip(current.hosts, current.http, strict=True))
+    missing = [host for host in hosts if host not in have]
+    if missing and ANY_ADDRESS in (*hosts, *have):
+        raise PreconditionError(
+            f"port {port} cannot change between every address and single ones while it is served",
+            hint="set another port with it: spec.triggers.<name>.attributes.port",
+        )
+    opened = dict(zip(missing, bind_port(missing, port), strict=True))
+    return Listeners([have.get(host) or opened[host] for host in hosts], current.admin)

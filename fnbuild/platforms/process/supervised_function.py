@@ -1,0 +1,375 @@
+"""One function in the supervisor's care: its sockets, its serving processor, those that drain.
+
+The sockets stay open while processors come and go. A switch to another revision is all or nothing:
+until the new processor is ready and that is on record, the old one serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+from fnbuild.builder.processor_settings import DRAIN_SECONDS, readiness_seconds, termination_seconds
+from fnbuild.errors import ConflictError, FnbuildError, PlatformError, StoreError
+from fnbuild.platforms import Progress
+from fnbuild.platforms.process import function_log
+from fnbuild.platforms.process.layout import FunctionKey
+from fnbuild.platforms.process.listeners import Listeners, listeners_for
+from fnbuild.platforms.process.processor_handle import AcceptMode, ProcessorHandle, start_processor
+from fnbuild.platforms.process.readiness import (
+    check_import,
+    start_message,
+    wait_for_outcome,
+    wait_until_ready,
+)
+from fnbuild.platforms.process.records import FunctionRecord
+from fnbuild.platforms.processor_status import ProcessorStatus
+from fnbuild.platforms.settings import RestartPolicy, needs_gpu, restart_policy
+from fnbuild.spec.types import Function
+from fnbuild.store import Store
+
+_FIRST_DELAY = 0.5
+_MAX_DELAY = 30.0
+_STEADY_SECONDS = 60.0
+_GRACE_SECONDS = 5.0
+_FIRST_RETRY = 1.0
+_SILENT_TICKS = 5
+_HUNG_TICKS = 60
+
+log = logging.getLogger(__name__)
+
+
+class SupervisedFunction:
+    def __init__(self, key: FunctionKey, store: Store):
+        self.key = key
+        self.active: ProcessorHandle | None = None
+        self.listeners: Listeners | None = None
+        self._record = FunctionRecord(key, store)
+        self._changing = asyncio.Lock()
+        self._others: set[ProcessorHandle] = set()  # that start or drain beside the active one
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._restart: asyncio.Task[None] | None = None
+        self._restarts = 0
+        self._retries = 0  # for a port that somebody else has, or a machine that has no room
+        self._silent = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing of it is left to care for."""
+        alive = self.active or self._others or self._restart or self.listeners
+        return not alive and not self._changing.locked()
+
+    @property
+    def unwritten(self) -> tuple[str, str] | None:
+        """Return the last state and message if they could not be written to the store."""
+        return self._record.unwritten
+
+    # Switching
+
+    async def switch(self, number: int, progress: Progress, *, overlap: bool) -> None:
+        """Run revision `number` instead of the active one, if any.
+
+        Raises `NotReadyError` or `ConflictError` (a port is taken); what ran before runs on then.
+        """
+        async with self._changing:
+            self._cancel_restart()
+            self._record.forget()
+            before, fresh = self.active, None
+            try:
+                function = self._record.function(number)
+                fresh = self._listeners(function)
+                processor = await self._start_candidate(number, function, fresh, progress, overlap)
+                self._record.activate(number, function, fresh)
+            except BaseException as error:
+                await self._roll_back(number, fresh)
+                self._record.fail(number, error)
+                self._say_what_serves(error, before)
+                raise
+            await self._replace(processor, fresh, progress)
+
+    def _say_what_serves(self, error: BaseException, before: ProcessorHandle | None) -> None:
+        if self.active is None or not isinstance(error, FnbuildError):
+            return
+        how = "goes on serving" if self.active is before else "starts again"
+        words = f"revision {self.active.revision} {how}"
+        error.hint = f"{words}; {error.hint}" if error.hint else words
+
+    async def _start_candidate(
+        self, number: int, function: Function, fresh: Listeners, progress: Progress, overlap: bool
+    ) -> ProcessorHandle:
+        old = self.active
+        if old is not None and needs_gpu(function) and not overlap:
+            await check_import(self.key, number, progress)
+            progress(f"stopping revision {old.revision}, which holds the GPU")
+            self._record.report("building", f"revision {number} is starting")
+            self.active = None
+            self._others.add(old)
+            await old.stop(self._grace(old))
+            self._others.discard(old)
+        accept: AcceptMode = "when-ready" if old is not None else "immediately"
+        progress(start_message(function))
+        processor = start_processor(self.key, number, fresh, accept, gpu=needs_gpu(function))
+        self._others.add(processor)
+        await wait_until_ready(processor, function, progress)
+        return processor
+
+    async def _replace(
+        self, processor: ProcessorHandle, fresh: Listeners, progress: Progress
+    ) -> None:
+        old, kept = self.active, self.listeners
+        self._others.discard(processor)
+        self.active, self.listeners = processor, fresh
+        self._restarts = self._silent = 0
+        self._create_task(self._after_end(processor))
+        if kept is not None:
+            kept.close(but=fresh)
+        if old is not None:
+            progress(f"draining revision {old.revision}")
+            # Once it was told, no new connection reaches the old revision.
+            await asyncio.shield(self._drain(old))
+        progress(f"ready on http://{fresh.hosts[0]}:{fresh.port}")
+
+    async def _roll_back(self, number: int, fresh: Listeners | None) -> None:
+        for processor in [one for one in self._others if one.revision == number]:
+            await processor.kill()
+            self._others.discard(processor)
+        if fresh is not None:
+            fresh.close(but=self.listeners)
+        if self.active is None:
+            revision = self._active_revision()
+            # Two processors of one revision would share their files in `run/`.
+            for processor in [one for one in self._others if one.revision == revision]:
+                await processor.stop(self._grace(processor))
+                self._others.discard(processor)
+            with contextlib.suppress(FnbuildError):
+                # It served a moment ago: requests can wait for it in the socket's queue.
+                self._resume("when-ready")
+
+    # Coming back
+
+    def resume(self) -> None:
+        """Start the recorded active revision unless it runs; does not wait until it is ready.
+
+        Raises `ConflictError` when the function's port is taken by somebody else.
+        """
+        if not self._changing.locked():
+            self._restarts = self._retries = 0
+            self._resume("immediately")
+
+    def _resume(self, accept: AcceptMode) -> None:
+        if self.active:
+            return
+        try:
+            row = self._record.row()
+            if row.revision == 0 or row.desired != "running":
+                return
+            self._cancel_restart()
+            self.listeners = self._listeners(self._record.function(row.revision))
+            self._start(row.revision, accept)
+        except FnbuildError as error:
+            self._close()
+            again = ""
+            if isinstance(error, ConflictError | PlatformError | StoreError):
+                self._restart = self._create_task(self._resume_after(self._retry_delay(), accept))
+                taken = isinstance(error, ConflictError)
+                again = "; it is tried again" + (" until the port is free" if taken else "")
+            self._record.report("error", error.message + again)
+            raise
+        self._retries = 0
+
+    async def _resume_after(self, delay: float, accept: AcceptMode) -> None:
+        await asyncio.sleep(delay)
+        self._restart = None
+        # What went wrong is on record, and tried again.
+        with contextlib.suppress(FnbuildError):
+            self._resume(accept)
+
+    def _start(self, revision: int, accept: AcceptMode) -> None:
+        assert self.listeners is not None
+        gpu = needs_gpu(self._record.function(revision))
+        self.active = start_processor(self.key, revision, self.listeners, accept, gpu=gpu)
+        self._silent = 0
+        self._create_task(self._after_end(self.active))
+
+    def adopt(self, processor: ProcessorHandle, listeners: Listeners) -> None:
+        """Take over a serving processor of a supervisor that is gone, with its sockets."""
+        self.active, self.listeners = processor, listeners
+        self._create_task(self._after_end(processor))
+
+    def adopt_draining(self, processor: ProcessorHandle) -> None:
+        self._drain(processor)
+
+    async def _after_end(self, processor: ProcessorHandle) -> None:
+        await processor.ended.wait()
+        if processor is not self.active or processor.draining:
+            return
+        self.active = None
+        reason = f"the processor {processor.end_description}"
+        function_log.append(self.key.log, "error", reason)
+        if time.monotonic() - processor.started > _STEADY_SECONDS:
+            self._restarts = 0
+        self._restart = self._create_task(self._restart_by_policy(processor, reason))
+
+    async def _restart_by_policy(self, processor: ProcessorHandle, reason: str) -> None:
+        output = function_log.last_messages(self.key.log, processor.log_start, 5)
+        policy = await self._policy(processor.revision)
+        if not policy.allows(self._restarts, processor.exit_status):
+            self._restart = None
+            self._record.report("unhealthy", f"{reason}; restart policy: {policy.name}\n{output}")
+            # No processor will answer: refuse connections rather than let them wait.
+            self._close()
+            return
+        delay = min(_MAX_DELAY, _FIRST_DELAY * 2**self._restarts)
+        self._restarts += 1
+        self._record.report("unhealthy", f"{reason}; it starts again in {delay:g} s\n{output}")
+        await self._restart_after(delay, processor.revision, reason)
+
+    async def _policy(self, revision: int) -> RestartPolicy:
+        """Return the restart policy of the revision, once the store can be read."""
+        while True:
+            try:
+                policy = restart_policy(self._record.function(revision))
+            except StoreError as error:
+                log.warning("the restart policy of %s cannot be read: %s", self.key, error)
+                await asyncio.sleep(self._retry_delay())
+            else:
+                self._retries = 0
+                return policy
+
+    async def _restart_after(self, delay: float, revision: int, reason: str) -> None:
+        """Start the revision again; a start that fails is retried until one succeeds."""
+        while True:
+            await asyncio.sleep(delay)
+            if self.active is not None or self.listeners is None:
+                self._restart = None
+                return
+            try:
+                self._start(revision, "immediately")
+            except FnbuildError as error:
+                delay = self._retry_delay()
+                message = f"{reason}; {error.message}; it is tried again in {delay:g} s"
+                self._record.report("unhealthy", message)
+                function_log.append(self.key.log, "error", message)
+            else:
+                self._restart = None
+                self._retries = 0
+                return
+
+    def _retry_delay(self) -> float:
+        delay = min(_MAX_DELAY, _FIRST_RETRY * 2.0 ** min(self._retries, 10))
+        self._retries += 1
+        return delay
+
+    async def settle(self) -> ProcessorStatus | None:
+        """Wait until it is known whether the active processor becomes ready."""
+        if self.active is None:
+            return None
+        seconds = readiness_seconds(self._record.function(self.active.revision))
+        return await wait_for_outcome(self.active, seconds)
+
+    # Going
+
+    async def stop(self) -> None:
+        """End its processors and close its sockets; requests in flight are answered."""
+        async with self._changing:
+            self._cancel_restart()
+            found = [*self._others, *([self.active] if self.active else [])]
+            self.active = None
+            await asyncio.gather(*(one.stop(self._grace(one)) for one in found))
+            self._others.clear()
+            self._close()
+            self._record.report("stopped", "")
+
+    def _drain(self, processor: ProcessorHandle) -> asyncio.Task[None]:
+        """Let it drain; the task is done when it was told to."""
+        self._others.add(processor)
+        told = self._create_task(processor.drain())
+        self._create_task(self._wait_for_end(processor))
+        return told
+
+    async def _wait_for_end(self, processor: ProcessorHandle) -> None:
+        if not await processor.wait(DRAIN_SECONDS + self._grace(processor)):
+            await processor.stop(self._grace(processor))
+        self._others.discard(processor)
+
+    def release(self) -> None:
+        """Let go of everything and leave it running, for the next supervisor to adopt."""
+        for task in self._tasks:
+            task.cancel()
+        for processor in (*self._others, *([self.active] if self.active else [])):
+            processor.release()
+
+    def _close(self) -> None:
+        if self.listeners is not None:
+            self.listeners.close()
+            self.listeners = None
+
+    # Watching
+
+    async def tick(self) -> None:
+        """Look at it once: record a change of state, keep its log small."""
+        self._record.retry()
+        try:
+            function_log.rotate(self.key.log)
+        except OSError as error:
+            log.warning("the log of %s is not rotated: %s", self.key, error)
+        processor = self.active
+        if processor is None:
+            return
+        status = await processor.status()
+        if status is None and not processor.can_probe:
+            return
+        if processor is not self.active or processor.ended.is_set():
+            return
+        if status is None:
+            await self._count_silent_tick(processor)
+            return
+        self._silent = 0
+        if status.state == "ready":
+            self._record.report("ready", "")
+        elif status.state == "unhealthy":
+            self._record.report("unhealthy", status.words)
+        elif not self._record.reported:
+            self._record.report("building", "")
+
+    async def _count_silent_tick(self, processor: ProcessorHandle) -> None:
+        self._silent += 1
+        if self._silent == _SILENT_TICKS:
+            self._record.report("unhealthy", "the processor does not answer")
+        if self._silent == _HUNG_TICKS:
+            function_log.append(self.key.log, "error", "the processor hangs and is ended")
+            processor.signal(signal.SIGKILL)
+
+    # Inside
+
+    def _listeners(self, function: Function) -> Listeners:
+        return listeners_for(function, self._record.row(), self.listeners, self._record.store)
+
+    def _active_revision(self) -> int:
+        """Return the active revision on record, 0 if the store cannot be read."""
+        try:
+            return self._record.row().revision
+        except FnbuildError:
+            return 0
+
+    def _grace(self, processor: ProcessorHandle) -> float:
+        try:
+            return termination_seconds(self._record.function(processor.revision)) + _GRACE_SECONDS
+        except FnbuildError:
+            return _GRACE_SECONDS
+
+    def _cancel_restart(self) -> None:
+        if self._restart is not None:
+            self._restart.cancel()
+            self._restart = None
+
+    def _create_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task

@@ -1,0 +1,157 @@
+"""The reports of a processor: its status, its metrics and the result of an import check."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from contextlib import suppress
+from typing import Literal
+
+import msgspec
+
+from fnbuild.platforms.base import Statistics
+from fnbuild.runtime.gpu import METRIC as GPU_MEMORY
+from fnbuild.runtime.health import PORT
+
+ADMIN_PORT = PORT
+"""Where a processor in a container says how it is; it is not for callers of the function."""
+
+ProcessorState = Literal["starting", "ready", "unhealthy", "draining", "stopped"]
+
+
+class WorkerStatus(msgspec.Struct, frozen=True):
+    id: int | str
+    state: str = ""
+    pid: int | None = None
+    restarts: int = 0
+    reason: str = ""
+    message: str = ""
+
+
+class ProcessorStatus(msgspec.Struct, frozen=True):
+    """What a processor says about itself.
+
+    When it is unhealthy, `reason` is one line and `message` the traceback, or what else there is.
+    """
+
+    state: ProcessorState
+    pid: int
+    revision: int
+    reason: str = ""
+    message: str = ""
+    workers: list[WorkerStatus] = msgspec.field(default_factory=list)
+    connections: int = 0
+    in_flight: int = 0
+    mount: str | None = None
+    warnings: list[str] = msgspec.field(default_factory=list)
+
+    @property
+    def available(self) -> bool:
+        return self.state == "ready"
+
+    @property
+    def detail(self) -> str:
+        """The message without its first line, where that is the reason."""
+        return self.message.removeprefix(self.reason).lstrip("\n") if self.reason else self.message
+
+    @property
+    def words(self) -> str:
+        """The reason, and below it the detail."""
+        return "\n".join(part for part in (self.reason, self.detail) if part)
+
+    @property
+    def lost_workers(self) -> str:
+        """Which part of the workers is down, and why; empty when all are well."""
+        down = [one for one in self.workers if one.reason and one.state not in ("ready", "busy")]
+        if not down:
+            return ""
+        verb = "is" if len(down) == 1 else "are"
+        count = f"{len(down)} of {len(self.workers)} workers {verb} down"
+        return f"{count}: {down[0].reason}"
+
+
+class ImportVerdict(msgspec.Struct, frozen=True):
+    """The result of the runtime's `importcheck` for a handler."""
+
+    verdict: Literal["ok", "failed", "unknown"]
+    reason: str = ""
+    detail: str = ""
+
+    @classmethod
+    def of(cls, output: bytes) -> ImportVerdict:
+        """Return the verdict in the check's output, `unknown` if there is none."""
+        for line in reversed(output.splitlines()):
+            with suppress(msgspec.MsgspecError):
+                return _VERDICT_DECODER.decode(line)
+        return cls("unknown", "the check ended without a result")
+
+    @property
+    def extra_detail(self) -> str:
+        """Return the detail, unless the reason says the same."""
+        return "" if self.detail == self.reason else self.detail
+
+
+def decode_status(body: bytes) -> ProcessorStatus:
+    """Return the status in a processor's reply; raise `msgspec.MsgspecError` if there is none."""
+    return _STATUS_DECODER.decode(body)
+
+
+# Decoders are made here, where the import system lets one thread in: msgspec completes a type when
+# it first decodes it, and two threads that do so at the same time crash the interpreter.
+_STATUS_DECODER = msgspec.json.Decoder(ProcessorStatus)
+_VERDICT_DECODER = msgspec.json.Decoder(ImportVerdict)
+
+
+_PREFIX = "nuclio_processor_"
+_HANDLED = _PREFIX + "handled_events_total"
+_BUCKET = _PREFIX + "handled_events_duration_milliseconds_bucket"
+_SUM = _PREFIX + "handled_events_duration_milliseconds_sum"
+_ALLOCATIONS = _PREFIX + "worker_allocation_total"
+_REFUSALS = _PREFIX + "http_refusals_total"
+_WORKERS = _PREFIX + "workers"
+_RESTARTS = _PREFIX + "worker_restarts"
+_METRICS = frozenset(
+    (_HANDLED, _BUCKET, _SUM, _ALLOCATIONS, _REFUSALS, _WORKERS, _RESTARTS, GPU_MEMORY)
+)
+_BOUND = re.compile(r'[{,]le="([^"]*)"')
+_RESULT = re.compile(r'[{,]result="([^"]*)"')
+_STATE = re.compile(r'[{,]state="([^"]*)"')
+
+
+def parse_metrics(text: str) -> Statistics | None:
+    """The metrics of one processor; None for a text that has none of a processor."""
+    sums: defaultdict[str, float] = defaultdict(float)
+    handled: Counter[str] = Counter()
+    below: defaultdict[float, int] = defaultdict(int)
+    workers: Counter[str] = Counter()
+    for line in text.splitlines():
+        name, brace, rest = line.partition("{")
+        if not brace or name not in _METRICS:
+            continue
+        labels, _, number = (brace + rest).rpartition(" ")
+        value = int(float(number))
+        if name == _BUCKET:
+            below[float(_label_value(_BOUND, labels))] += value
+        elif name == _HANDLED:
+            handled[_label_value(_RESULT, labels)] += value
+        elif name == _WORKERS:
+            workers[_label_value(_STATE, labels)] += value
+        elif name != _ALLOCATIONS or _label_value(_RESULT, labels).startswith("error"):
+            sums[name] += float(number)
+    if not (sums or handled or below or workers):
+        return None
+    unserved = int(sums[_ALLOCATIONS] + sums[_REFUSALS])
+    return Statistics(
+        requests=handled.total() + unserved,
+        errors=handled.total() - handled["success"] + unserved,
+        durations=tuple(sorted(below.items())),
+        milliseconds=sums[_SUM],
+        workers=+workers,
+        restarts=int(sums[_RESTARTS]),
+        gpu_memory=int(sums[GPU_MEMORY]) if GPU_MEMORY in sums else None,
+    )
+
+
+def _label_value(pattern: re.Pattern[str], labels: str) -> str:
+    match = pattern.search(labels)
+    return match[1] if match else "nan"

@@ -1,0 +1,180 @@
+"""Reading, following and rotating a function's log."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from fnbuild.platforms import LogRecord
+from fnbuild.platforms.process import ProcessPlatform, function_log
+from tests.platforms.process.author import NAMESPACE, Author, ask, wait_for
+
+
+def line(message: str, seconds: float = 1.0, **more: object) -> bytes:
+    record = {"time": seconds * 1000, "level": "info", "message": message, "name": "x", **more}
+    return json.dumps(record).encode() + b"\n"
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    return tmp_path / "log.jsonl"
+
+
+def messages(records: Iterable[LogRecord]) -> list[str]:
+    return [record.message for record in records]
+
+
+def test_records(log: Path) -> None:
+    log.write_bytes(line("one", 1.5, worker=0, request_id="r") + b"Segmentation fault\n")
+    one, two = function_log.read(log)
+    assert one == LogRecord(1.5, "info", "one", "0", {"name": "x", "request_id": "r"})
+    # What is no record keeps its place in time.
+    assert two == LogRecord(1.5, "error", "Segmentation fault")
+
+
+def test_since_and_tail(log: Path) -> None:
+    log.write_bytes(b"".join(line(str(n), n) for n in range(5)))
+    assert messages(function_log.read(log, since=2.0)) == ["2", "3", "4"]
+    assert messages(function_log.read(log, tail=2)) == ["3", "4"]
+    assert messages(function_log.read(log, since=1.0, tail=0)) == []
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("tail", [0, 1, 2, 7, 400, 1100, 1999, 2000, 3000])
+def test_tails_of_every_length(log: Path, tail: int, whole: bool) -> None:
+    """In one file and in both, at the edges of what is read at once and of the files."""
+    lines = [line(f"{number} {'x' * (number % 190)}") for number in range(2000)]
+    function_log.rotated_path(log).write_bytes(b"".join(lines[:1000]))
+    log.write_bytes(b"".join(lines[1000:])[: None if whole else -1])
+    wanted = [str(number) for number in range(2000)][2000 - min(tail, 2000) :]
+    found = messages(function_log.read(log, tail=tail))
+    assert [one.split()[0] for one in found] == wanted
+
+
+def test_no_log_yet(log: Path) -> None:
+    assert messages(function_log.read(log)) == []
+    assert function_log.last_messages(log, 0) == ""
+    assert function_log.rotate(log) is False
+
+
+def test_rotation_keeps_the_records_and_the_open_file(log: Path) -> None:
+    with log.open("ab", buffering=0) as writer:
+        writer.write(line("before"))
+        assert function_log.rotate(log, largest=1_000_000) is False
+        assert function_log.rotate(log, largest=10) is True
+        writer.write(line("after"))
+    assert messages(function_log.read(log)) == ["before", "after"]
+    assert log.read_bytes() == line("after")
+    assert function_log.last_messages(log, 1_000_000) == "after"
+
+
+@pytest.mark.parametrize("follow", [True, False])
+def test_the_position_is_fixed_before_the_first_record_is_read(log: Path, follow: bool) -> None:
+    log.write_bytes(line("1") + line("2"))
+    ended = threading.Event()
+    records = function_log.read(log, follow=follow, tail=1, until=ended)
+    with log.open("ab") as writer:
+        writer.write(line("3"))
+    # Without following, a tail of one record is one record.
+    assert messages(itertools.islice(records, 2)) == (["2", "3"] if follow else ["2"])
+    ended.set()
+    assert list(records) == []
+
+
+def test_following_goes_through_a_rotation(log: Path) -> None:
+    log.write_bytes(line("one"))
+    seen: list[str] = []
+
+    def follow() -> None:
+        for record in function_log.read(log, follow=True, tail=1):
+            seen.append(record.message)
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    with log.open("ab", buffering=0) as writer:
+        assert wait_for(lambda: seen == ["one"])
+        half = line("two")
+        writer.write(half[:10])
+        time.sleep(0.15)  # a reader has met the half line by then, or meets the whole one
+        writer.write(half[10:])
+        assert wait_for(lambda: seen == ["one", "two"])
+        function_log.rotate(log, largest=1)
+        assert wait_for(lambda: log.stat().st_size == 0)
+        writer.write(line("3"))
+        assert wait_for(lambda: seen == ["one", "two", "3"])
+    log.unlink()
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+def test_nothing_is_lost_to_a_slow_reader(log: Path) -> None:
+    """What it had not read before a rotation is in the other file."""
+    log.write_bytes(b"")
+    ended, go_on = threading.Event(), threading.Event()
+    seen: list[str] = []
+
+    def follow() -> None:
+        for record in function_log.read(log, follow=True, until=ended):
+            seen.append(record.message)
+            assert go_on.wait(60)
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    with log.open("ab", buffering=0) as writer:
+        # More than a reader takes from the file at once.
+        writer.write(b"".join(line(str(n)) for n in range(1000)))
+        assert wait_for(lambda: seen == ["0"])
+        function_log.rotate(log, largest=1)
+        writer.write(b"".join(line(str(n)) for n in range(1000, 1200)))
+        go_on.set()
+        assert wait_for(lambda: len(seen) >= 1200)
+    ended.set()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert seen == [str(n) for n in range(1200)]
+
+
+def test_the_logs_of_a_function(platform: ProcessPlatform, author: Author) -> None:
+    code = "def handler(context, event):\n    print('printed')\n    context.logger.warn('warned')\n"
+    made = author.deploy(author.write_code(code))
+    ask(made.http_port)
+    assert wait_for(lambda: "warned" in messages(platform.logs(NAMESPACE, "greeter")))
+    found = {record.message: record for record in platform.logs(NAMESPACE, "greeter")}
+    assert found["printed"].worker == "0"
+    assert abs(found["warned"].time - time.time()) < 60
+    assert found["warned"].level.startswith("warn")
+
+
+def test_a_tail_has_no_more_lines_than_asked_for_whatever_is_written_meanwhile(log: Path) -> None:
+    log.write_bytes(b"".join(line(str(number)) for number in range(10)))
+    records = function_log.read(log, tail=3)
+    read = [next(records).message]
+    with log.open("ab") as file:
+        file.write(b"".join(line(str(number)) for number in range(10, 5000)))
+    assert read + messages(records) == ["7", "8", "9"]
+
+
+def test_a_deploy_shows_what_init_context_prints(platform: ProcessPlatform, author: Author) -> None:
+    code = """
+    def init_context(context):
+        print("loading WORD")
+        context.logger.info("loaded WORD")
+
+    def handler(context, event):
+        print("asked")
+        return "WORD"
+    """
+    spec = "triggers: {web: {kind: http, numWorkers: 2}}"
+    made = author.deploy(author.write_code(code.replace("WORD", "one"), spec=spec))
+    ask(made.http_port)
+    author.deploy(author.write_code(code.replace("WORD", "two"), spec=spec))
+    written = [text for text in author.progress if text.startswith("|")]
+    # Both workers say it, and it is said once; prints and log records travel apart.
+    assert sorted(written[:2]) == ["| loaded one", "| loading one"]
+    assert sorted(written[2:]) == ["| loaded two", "| loading two"]

@@ -1,0 +1,82 @@
+"""What a configuration means for a processor, and how errors travel over the control socket."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fnbuild.errors import (
+    ConflictError,
+    NotReadyError,
+    PlatformError,
+    UsageError,
+)
+from fnbuild.platforms.process import control_socket, processor_config
+from fnbuild.runtime.config import ProcessorConfig
+from fnbuild.spec.reader import from_raw
+from fnbuild.spec.rules import complete
+from fnbuild.spec.types import Function
+
+
+def function(**spec: Any) -> Function:
+    base = {"handler": "main:handler", "runtime": "python:3.11"}
+    return complete(from_raw({"metadata": {"name": "f"}, "spec": base | spec}, "test"))
+
+
+def test_the_processor_accepts_its_configuration() -> None:
+    made = processor_config.processor_config(
+        function(
+            description="d",
+            eventTimeout="1m30s",
+            readinessTimeoutSeconds=7,
+            env=[{"name": "A", "value": "1"}, {"name": "B", "valueFrom": {"x": {}}}],
+            loggerSinks=[{"sink": "s"}, {"level": "error"}, {"level": "Info"}],
+            triggers={
+                "web": {
+                    "kind": "http",
+                    "numWorkers": 3,
+                    "workerAvailabilityTimeoutMilliseconds": 0,
+                    "workerTerminationTimeout": "2s",
+                    "attributes": {"maxRequestBodySize": 33554432},
+                    "batch": {"mode": "enable", "batchSize": 4, "timeout": "20ms"},
+                },
+                "timer": {
+                    "kind": "cron",
+                    "workerAllocatorName": "mine",
+                    "attributes": {"interval": "1m30s"},
+                },
+                "stream": {"kind": "kafka-cluster"},
+            },
+        ),
+        processor_config.RevisionPaths(4, "/code", "/usr/bin/python3", "/sdk"),
+    )
+    made["listeners"] = {"http": [{"fd": 3}, {"fd": 5}], "admin": {"fd": 4}, "control": "/c.sock"}
+    config = ProcessorConfig(made)
+    assert config.function["revision"] == 4
+    assert (config.event_timeout, config.readiness_timeout) == (90.0, 7.0)
+    assert config.env == {"A": "1"}
+    assert config.log_level == "info"
+    assert list(config.triggers) == ["web", "timer"]
+    timer = config.triggers["timer"]
+    assert (timer.allocator, timer.attributes) == ("mine", {"interval": 90.0})
+    trigger = config.http_trigger
+    assert trigger is not None
+    assert trigger.batch == (4, 0.02)
+    assert timer.batch is None
+    assert (trigger.num_workers, trigger.availability_timeout) == (3, 0.0)
+    assert trigger.termination_timeout == 2.0
+    assert trigger.attributes["maxRequestBodySize"] == 33554432
+    assert [one.fd for one in config.http] == [3, 5]
+
+
+@pytest.mark.parametrize("kind", [ConflictError, NotReadyError, UsageError])
+def test_errors_arrive_as_they_were_sent(kind: type[Any]) -> None:
+    sent = control_socket.ErrorMessage.of(kind("what", hint="do", detail="traceback"))
+    got = sent.error()
+    assert type(got) is kind
+    assert (got.message, got.hint, got.detail) == ("what", "do", "traceback")
+
+
+def test_an_error_of_an_unknown_kind_arrives_too() -> None:
+    assert type(control_socket.ErrorMessage("newer", "what").error()) is PlatformError
