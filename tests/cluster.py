@@ -24,11 +24,11 @@ import pytest
 from fnbuild.builder import sdk
 from fnbuild.deploy import artifacts
 from fnbuild.errors import FnbuildError
-from fnbuild.platforms.cluster import connection, kinds
-from fnbuild.platforms.cluster.api import Cluster
-from fnbuild.platforms.cluster.kinds import Kind
-from fnbuild.platforms.cluster.wire import Call
-from fnbuild.platforms.kube.capacity import gpus_of
+from fnbuild.platforms.kubeclient import connection, kinds
+from fnbuild.platforms.kubeclient.cluster import Cluster
+from fnbuild.platforms.kubeclient.kinds import Kind
+from fnbuild.platforms.kubeclient.transport import ApiCall
+from fnbuild.platforms.kubernetes.rollout.replacement import pod_gpus
 from fnbuild.spec import reader
 from fnbuild.spec.types import Raw
 from tests.engine import making, require_engine, require_image, until
@@ -102,7 +102,7 @@ def create(cluster: Cluster, kind: Kind, about: Raw, **parts: Any) -> bool:
     `about` is its metadata, `parts` is all else of it.
     """
     body = {"apiVersion": kind.api, "kind": kind.name, "metadata": about, **parts}
-    call = Call("POST", kind.path(about.get("namespace")), {}, body)
+    call = ApiCall("POST", kind.path(about.get("namespace")), {}, body)
     status, answer = cluster.wire.answer(call)
     assert status in (201, 409), answer.decode()
     return status == 201
@@ -118,7 +118,7 @@ def _delete(cluster: Cluster, namespace: str) -> None:
     # From here on nothing new is made in it, and pods of a test need not end well.
     for pod in cluster.list(kinds.POD, namespace):
         path = kinds.POD.path(namespace, pod["metadata"]["name"])
-        cluster.wire.answer(Call("DELETE", path, {}, {"gracePeriodSeconds": 1}))
+        cluster.wire.answer(ApiCall("DELETE", path, {}, {"gracePeriodSeconds": 1}))
 
 
 @contextmanager
@@ -162,7 +162,7 @@ def gpus_alone(cluster: Cluster) -> Iterator[None]:
 def gpus_in_use(cluster: Cluster) -> int:
     """Return the number of GPUs that running pods hold."""
     pods = cluster.list(kinds.POD, None, fields="status.phase=Running")
-    return sum(gpus_of(pod) for pod in pods)
+    return sum(pod_gpus(pod) for pod in pods)
 
 
 def require_local_node(cluster: Cluster) -> None:

@@ -18,7 +18,7 @@ from fnbuild.datadir import data_dir
 from fnbuild.errors import UsageError
 from fnbuild.platforms import Finding, Platform, lookup
 from fnbuild.platforms.checks import AREAS, Check, check_disk_space, is_selected, run_checks
-from fnbuild.platforms.cluster import connection
+from fnbuild.platforms.kubeclient import connection
 
 _CLUSTERS = ("kube", "nuclio")
 _SKEW_SECONDS = 5.0
@@ -60,7 +60,7 @@ def examine(asked: Asked) -> Iterator[Finding]:
                 image=trial.pushed,
                 architecture=trial.architecture,
             )
-        if not asked.platform and not connection.configured():
+        if not asked.platform and not connection.is_configured():
             yield from _no_cluster(asked.areas)
     finally:
         kept = trial.remove()
@@ -74,7 +74,7 @@ def _there(areas: frozenset[str]) -> Iterator[Platform]:
     containers = lookup("local")
     if is_selected(areas, "docker", "gpu", "disk") and not _silent(containers):
         yield containers
-    if connection.configured():
+    if connection.is_configured():
         yield lookup("kube")
 
 

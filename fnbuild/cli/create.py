@@ -38,7 +38,7 @@ def registry_secret(session: Session, /, name: str, **flags: Any) -> None:
     function of the namespace. The password is asked for when nothing says where it is.
     """
     from fnbuild.errors import UsageError
-    from fnbuild.platforms.kube.credentials import Login, store
+    from fnbuild.platforms.kubernetes.registry_secret import RegistryLogin, store_registry_secret
 
     platform = session.connect()
     if platform.name != "kube":
@@ -47,10 +47,12 @@ def registry_secret(session: Session, /, name: str, **flags: Any) -> None:
             hint="`--platform kube` keeps one in a cluster; a container engine has its own:"
             " `docker login`",
         )
-    login = Login(flags["registry"], flags["username"], "", flags["email"])
-    login = Login(login.registry, login.username, _read_password(flags, login.server), login.email)
+    login = RegistryLogin(flags["registry"], flags["username"], "", flags["email"])
+    login = RegistryLogin(
+        login.registry, login.username, _read_password(flags, login.server), login.email
+    )
     force = flags["force_conflicts"]
-    new = store(session.namespace, name, login, force_conflicts=force)
+    new = store_registry_secret(session.namespace, name, login, force_conflicts=force)
     used = (
         "functions use it by themselves"
         if name == _DEFAULT_NAME

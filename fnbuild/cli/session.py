@@ -65,7 +65,7 @@ class Session:
         if self.platform == "auto":
             self.connect()
         if self.platform in _CLUSTER_PLATFORMS:
-            from fnbuild.platforms.cluster.connection import default_namespace
+            from fnbuild.platforms.kubeclient.connection import default_namespace
 
             return default_namespace() or DEFAULT_NAMESPACE
         return DEFAULT_NAMESPACE

@@ -11,7 +11,7 @@ from fnbuild.dashboard.asking import ask, said
 from fnbuild.dashboard.settings import Settings
 from fnbuild.errors import FnbuildError, UsageError
 from fnbuild.platforms import Platform, lookup
-from fnbuild.platforms.cluster import connection
+from fnbuild.platforms.kubeclient import connection
 
 INTERVAL = 30.0
 """Seconds after which those that were not there are asked again."""
@@ -87,5 +87,5 @@ def _possible() -> Iterator[str]:
     if "KUBERNETES_SERVICE_HOST" not in os.environ:
         yield "process"
     yield "local"
-    if connection.configured():
+    if connection.is_configured():
         yield "kube"

@@ -84,10 +84,10 @@ def choose_platform(name: str) -> tuple[Platform, str]:
     if name != "auto":
         return lookup(name), f"asked for by name: {name}"
     # Imported on use: most commands name their platform.
-    from fnbuild.platforms.cluster import connection
+    from fnbuild.platforms.kubeclient import connection
 
     silent: list[str] = []
-    if connection.configured():
+    if connection.is_configured():
         cluster = lookup("kube")
         if not (silent := cluster.notices()):
             return cluster, "auto: a cluster is configured and answers"

@@ -106,10 +106,10 @@ def _image_use(platform: Platform, namespace: str) -> ImageUse:
 
 def _is_configured(name: str) -> bool:
     """Return True if the platform is configured, so that it may have revisions."""
-    from fnbuild.platforms.cluster import connection
+    from fnbuild.platforms.kubeclient import connection
 
     if name == "kube":
-        return connection.configured()
+        return connection.is_configured()
     return name == "nuclio" and bool(os.environ.get("FNBUILD_NUCLIO_URL"))
 
 

@@ -34,7 +34,7 @@ from fnbuild.platforms.base import Statistics as Statistics
 _MODULES = {
     "process": "fnbuild.platforms.process",
     "local": "fnbuild.platforms.docker",
-    "kube": "fnbuild.platforms.kube",
+    "kube": "fnbuild.platforms.kubernetes",
     "nuclio": "fnbuild.platforms.nuclio",
 }
 _ALIASES = {"docker": "local", "kubernetes": "kube"}

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 import yaml
 
-from fnbuild.platforms.cluster import kinds
-from fnbuild.platforms.cluster.api import Cluster
-from fnbuild.platforms.kube.rights import RIGHTS
+from fnbuild.platforms.kubeclient import kinds
+from fnbuild.platforms.kubeclient.cluster import Cluster
+from fnbuild.platforms.kubernetes.doctor.permissions import REQUIRED_PERMISSIONS
 from tests.cluster import own_namespace, require_cluster
 from tests.containers import conftest as containers
 from tests.cvat import Cvat, Task
@@ -56,7 +56,7 @@ def test_the_account_may_do_what_the_platform_does_and_no_more() -> None:
                 for resource in rule["resources"]
                 for verb in rule["verbs"]
             }
-    needed = {(right.resource, verb) for right in RIGHTS for verb in right.verbs}
+    needed = {(right.resource, verb) for right in REQUIRED_PERMISSIONS for verb in right.verbs}
     assert allowed == needed - _NOT_NEEDED
 
 

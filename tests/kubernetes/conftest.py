@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from fnbuild.builder.image.engine import Engine
-from fnbuild.platforms.cluster import kinds
-from fnbuild.platforms.cluster.api import Cluster
+from fnbuild.platforms.kubeclient import kinds
+from fnbuild.platforms.kubeclient.cluster import Cluster
 from tests.cluster import ask, own_namespace, require_cluster, require_local_node
 from tests.containers import conftest as containers
 from tests.containers.conftest import PROGRAM, User

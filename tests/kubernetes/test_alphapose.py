@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild.platforms.cluster import kinds
+from fnbuild.platforms.kubeclient import kinds
 from fnbuild.spec.types import Raw
 from tests.builder.image.bases import docker, image_id
 from tests.cluster import ask, gpus_alone

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild.platforms.cluster import kinds
+from fnbuild.platforms.kubeclient import kinds
 from tests.cluster import require_local_node
 from tests.containers.conftest import PROGRAM
 from tests.engine import PYTHON_IMAGE, Registry, free_port

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.steady_clients import SteadyClients
-from fnbuild.platforms.cluster import kinds
+from fnbuild.platforms.kubeclient import kinds
 from tests.cluster import require_local_node
 from tests.containers.conftest import PROGRAM
 from tests.engine import until

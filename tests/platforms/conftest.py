@@ -11,7 +11,7 @@ import pytest
 from fnbuild.builder import sdk
 from fnbuild.datadir import make_private_dir
 from fnbuild.deploy import artifacts
-from fnbuild.platforms.cluster.api import Cluster
+from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.spec import reader
 from tests.cluster import function_image, own_namespace, require_cluster
 from tests.engine import making, require_engine, require_image

@@ -29,7 +29,7 @@ from fnbuild.errors import (
     UnavailableError,
     UsageError,
 )
-from fnbuild.platforms.cluster.faults import ForbiddenError, UnauthorizedError
+from fnbuild.platforms.kubeclient.errors import ForbiddenError, UnauthorizedError
 
 URL_VARIABLE = "FNBUILD_NUCLIO_URL"
 _USER_VARIABLE = "FNBUILD_NUCLIO_USER"

@@ -19,7 +19,7 @@ from fnbuild.errors import (
     UnavailableError,
     UsageError,
 )
-from fnbuild.platforms.cluster.faults import ForbiddenError, UnauthorizedError
+from fnbuild.platforms.kubeclient.errors import ForbiddenError, UnauthorizedError
 from fnbuild.platforms.nuclio import connect
 from fnbuild.platforms.nuclio.client import Address, Client
 from fnbuild.platforms.nuclio.dashboard import Dashboard

@@ -1,0 +1,103 @@
+"""The kinds of objects that fnbuild has to do with, and where an API server has them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from fnbuild.errors import InputError
+from fnbuild.spec.types import Raw
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind in one version of its API. `api` is a manifest's apiVersion: "v1", "apps/v1"."""
+
+    api: str
+    name: str
+    plural: str
+    namespaced: bool = True
+
+    @property
+    def group(self) -> str:
+        """The API group; "" for the core."""
+        return self.api.rpartition("/")[0]
+
+    @property
+    def resource(self) -> str:
+        """The resource as kubectl and RBAC name it: `deployments.apps`, `pods`."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    @property
+    def root(self) -> str:
+        """The path of the API version, whose discovery tells what is served."""
+        return f"/apis/{self.api}" if self.group else f"/api/{self.api}"
+
+    def path(self, namespace: str | None, name: str = "", subresource: str = "") -> str:
+        """The path of one object, or of all; `namespace` None for all namespaces."""
+        for one in (namespace, name):
+            if one in (".", ".."):
+                # Percent-encoding leaves them as they are, and they lead to another object.
+                raise InputError(f"{one!r} cannot be a name in a cluster")
+        parts = [self.root]
+        if self.namespaced and namespace is not None:
+            parts += ["namespaces", quote(namespace, safe="")]
+        parts.append(self.plural)
+        if name:
+            parts.append(quote(name, safe=":"))
+        if subresource:
+            parts.append(subresource)
+        return "/".join(parts)
+
+
+NAMESPACE = Kind("v1", "Namespace", "namespaces", namespaced=False)
+NODE = Kind("v1", "Node", "nodes", namespaced=False)
+POD = Kind("v1", "Pod", "pods")
+SERVICE = Kind("v1", "Service", "services")
+CONFIG_MAP = Kind("v1", "ConfigMap", "configmaps")
+ENDPOINTS = Kind("v1", "Endpoints", "endpoints")
+SECRET = Kind("v1", "Secret", "secrets")
+EVENT = Kind("v1", "Event", "events")
+
+DEPLOYMENT = Kind("apps/v1", "Deployment", "deployments")
+REPLICA_SET = Kind("apps/v1", "ReplicaSet", "replicasets")
+DAEMON_SET = Kind("apps/v1", "DaemonSet", "daemonsets")
+
+INGRESS = Kind("networking.k8s.io/v1", "Ingress", "ingresses")
+
+HPA_V2 = Kind("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+HPA_V2BETA2 = Kind("autoscaling/v2beta2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+HPA_V1 = Kind("autoscaling/v1", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+
+CRON_JOB = Kind("batch/v1", "CronJob", "cronjobs")
+CRON_JOB_V1BETA1 = Kind("batch/v1beta1", "CronJob", "cronjobs")
+
+ACCESS_REVIEW = Kind(
+    "authorization.k8s.io/v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews", False
+)
+DISRUPTION_BUDGET = Kind("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
+DISRUPTION_BUDGET_V1BETA1 = Kind("policy/v1beta1", "PodDisruptionBudget", "poddisruptionbudgets")
+NETWORK_POLICY = Kind("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
+INGRESS_CLASS = Kind("networking.k8s.io/v1", "IngressClass", "ingressclasses", False)
+
+# Of add-ons: https://karpenter.sh, https://prometheus-operator.dev.
+KARPENTER_NODE_POOL = Kind("karpenter.sh/v1", "NodePool", "nodepools", False)
+POD_MONITOR = Kind("monitoring.coreos.com/v1", "PodMonitor", "podmonitors")
+
+STORAGE_CLASS = Kind("storage.k8s.io/v1", "StorageClass", "storageclasses", False)
+LEASE = Kind("coordination.k8s.io/v1", "Lease", "leases")
+
+_KINDS = {
+    (kind.api, kind.name): kind for kind in tuple(globals().values()) if isinstance(kind, Kind)
+}
+
+
+def kind_of(manifest: Raw) -> Kind:
+    """The kind of a manifest, by its apiVersion and kind; `InputError` for one of another sort."""
+    api, name = str(manifest.get("apiVersion", "")), str(manifest.get("kind", ""))
+    try:
+        return _KINDS[api, name]
+    except KeyError:
+        raise InputError(
+            f"fnbuild has nothing to do with objects of kind {name or '(none)'} ({api or 'no API'})"
+        ) from None

@@ -1,0 +1,230 @@
+"""HTTP requests to an API server: authentication, timeouts, retries and errors.
+
+It uses the configuration and the connection pool of the official client. Bodies are plain JSON: the
+client's models are slow and reject responses of other API versions.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import urlencode
+
+import msgspec
+
+from fnbuild import __version__
+from fnbuild.errors import FnbuildError, UnavailableError
+from fnbuild.platforms.kubeclient import connection_errors, errors
+from fnbuild.platforms.kubeclient.connection_errors import ServerLocation
+from fnbuild.platforms.kubeclient.errors import RequestInfo, UnauthorizedError
+from fnbuild.spec.types import Raw
+
+JSON = "application/json"
+APPLY = "application/apply-patch+yaml"
+MERGE = "application/merge-patch+json"
+
+_CONNECT_SECONDS = 5.0
+_RESPONSE_SECONDS = 60.0
+_MAX_ATTEMPTS = 4
+_RETRY_SECONDS = 0.2
+_MAX_RETRY_SECONDS = 5.0
+_CONNECTIONS = 64
+
+Query = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ApiCall:
+    """One HTTP request; `body` goes as JSON, whatever its type is called."""
+
+    method: str
+    path: str
+    query: Query = field(default_factory=dict)
+    body: Raw | None = None
+    content_type: str = JSON
+
+
+class Transport:
+    """The way to one API server. Threads may use it at the same time."""
+
+    def __init__(self, configuration: Any, place: ServerLocation, plugin: str = ""):
+        from kubernetes.client import ApiClient
+
+        configuration.connection_pool_maxsize = _CONNECTIONS
+        self.configuration = configuration
+        self.place = place
+        self._plugin = plugin
+        try:
+            self._pool = ApiClient(configuration).rest_client.pool_manager
+        except (OSError, ValueError) as error:
+            raise connection_errors.connection_error(error, place) from error
+
+    def close(self) -> None:
+        self._pool.clear()
+
+    def authorization(self) -> str | None:
+        """The header that proves who asks, renewed when it is too old; None with certificates."""
+        with raising_plugin_errors(self._plugin):
+            settings = self.configuration.auth_settings()
+        for setting in settings.values():
+            return str(setting["value"])
+        return None
+
+    def json(self, call: ApiCall, request: RequestInfo) -> Raw:
+        """The answer to a call; errors of fnbuild for all that is no 2xx."""
+        status, answer = self.answer(call)
+        if not 200 <= status < 300:
+            raise self.refused(status, answer, request)
+        try:
+            found: Raw = msgspec.json.decode(answer)
+        except msgspec.DecodeError:
+            raise UnavailableError(
+                f"what answers at {self.place} is no Kubernetes API",
+                hint="`kubectl config view --minify` shows the server that is asked",
+            ) from None
+        return found
+
+    def answer(
+        self, call: ApiCall, *, patient: bool = True, seconds: float = _RESPONSE_SECONDS
+    ) -> tuple[int, bytes]:
+        """Status and body. Repeated, if `patient`, where nothing can have been done twice."""
+        for attempt in range(_MAX_ATTEMPTS):
+            last = attempt == _MAX_ATTEMPTS - 1 or not patient
+            try:
+                reply = self._send(call, seconds)
+            except _ConnectionLostError as error:
+                if call.method != "GET" or last:
+                    raise connection_errors.connection_error(
+                        error.reason, self.place
+                    ) from error.reason
+                time.sleep(_RETRY_SECONDS * 2**attempt)
+                continue
+            if last or not _should_retry(call.method, reply.status, reply.data):
+                return reply.status, reply.data
+            time.sleep(_retry_delay(reply.headers.get("Retry-After"), attempt))
+        raise AssertionError("the last attempt returns or raises")
+
+    def date(self) -> float | None:
+        """The server's time in whole seconds since the epoch; None when it tells none."""
+        try:
+            told = self._send(ApiCall("GET", "/version"), _RESPONSE_SECONDS).headers.get("Date", "")
+        except _ConnectionLostError as error:
+            raise connection_errors.connection_error(error.reason, self.place) from error.reason
+        try:
+            return parsedate_to_datetime(told).timestamp()
+        except ValueError:
+            return None
+
+    @contextlib.contextmanager
+    def stream(self, call: ApiCall, request: RequestInfo, silence: float | None) -> Iterator[Any]:
+        """An answer that is read while it comes: urllib3's. `silence` is in seconds; an answer
+        that pauses longer ends with its TimeoutError.
+        """
+        try:
+            reply = self._send(call, silence, preload=False)
+        except _ConnectionLostError as error:
+            raise connection_errors.connection_error(error.reason, self.place) from error.reason
+        try:
+            if not 200 <= reply.status < 300:
+                raise self.refused(reply.status, reply.read(), request)
+            yield reply
+        finally:
+            reply.close()
+
+    def refused(self, status: int, answer: bytes, request: RequestInfo) -> FnbuildError:
+        """The error that an answer means."""
+        if status == 401 and (day := connection_errors.expiry_date(self.configuration.cert_file)):
+            return UnauthorizedError(
+                f"the client certificate for {self.place} ended on {day}",
+                hint="fetch the kubeconfig again, or let the cluster's administrator renew it",
+            )
+        return errors.error_of_response(status, answer, request)
+
+    def _send(self, call: ApiCall, seconds: float | None, preload: bool = True) -> Any:
+        import urllib3
+
+        headers = {"Accept": JSON, "User-Agent": f"fnbuild/{__version__}"}
+        if preload:
+            headers["Accept-Encoding"] = "gzip"
+        data = None if call.body is None else msgspec.json.encode(call.body)
+        if data is not None:
+            headers["Content-Type"] = call.content_type
+        if (proof := self.authorization()) is not None:
+            headers["authorization"] = proof
+        url = self.configuration.host + call.path
+        if call.query:
+            url += f"?{urlencode(call.query)}"
+        limits = urllib3.Timeout(connect=_CONNECT_SECONDS, read=seconds)
+        try:
+            return self._pool.request(
+                call.method,
+                url,
+                body=data,
+                headers=headers,
+                timeout=limits,
+                retries=False,
+                redirect=False,
+                preload_content=preload,
+            )
+        except urllib3.exceptions.ProtocolError as error:
+            raise _ConnectionLostError(error) from error
+        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+            proxy = str(self.configuration.proxy or "")
+            raise connection_errors.connection_error(error, self.place, proxy) from error
+
+
+class _ConnectionLostError(Exception):
+    """A connection ended before the answer was there."""
+
+    def __init__(self, reason: Exception):
+        self.reason = reason
+
+
+def _should_retry(method: str, status: int, answer: bytes) -> bool:
+    """Whether to repeat: always when nothing was begun, and reading when the server stumbled."""
+    if status == 429:
+        return True
+    if status == 409:  # a quota was counted at the same time; the object was not made
+        details = errors.parse_status(answer).get("details") or {}
+        return bool(details.get("kind") == "resourcequotas")
+    return method == "GET" and status in {500, 502, 503, 504}
+
+
+def _retry_delay(asked: str | None, attempt: int) -> float:
+    seconds = float(asked) if asked and asked.isdigit() else _RETRY_SECONDS * 2**attempt
+    return min(seconds, _MAX_RETRY_SECONDS)
+
+
+@contextlib.contextmanager
+def raising_plugin_errors(plugin: str) -> Iterator[None]:
+    """Raise what the official client only logs: that the program for credentials failed."""
+    if not plugin:
+        yield
+        return
+    said: list[str] = []
+    own = threading.get_ident()
+
+    def heard(record: logging.LogRecord) -> None:
+        if record.module == "kube_config" and record.thread == own:
+            said.append(record.getMessage())
+
+    handler = logging.Handler(logging.ERROR)
+    handler.emit = heard  # type: ignore[method-assign]
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+    if said:
+        raise UnavailableError(
+            f"the program {plugin}, which gives the credentials for the cluster, failed",
+            hint="run it by hand: perhaps it wants a new login",
+            detail="\n".join(said),
+        )

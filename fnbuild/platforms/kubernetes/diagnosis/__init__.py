@@ -1,0 +1,1 @@
+"""Diagnosis of rollouts: why pods are not ready, in terms of function.yaml."""

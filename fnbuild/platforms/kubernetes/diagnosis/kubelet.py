@@ -1,0 +1,407 @@
+"""Explanations of what the kubelet and the container runtime report.
+
+They cover images that cannot be pulled, Secrets, ConfigMaps and volumes that are missing, and
+containers that did not start or have terminated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from fnbuild.platforms.kubeclient.kinds import CONFIG_MAP, SECRET, Kind
+from fnbuild.platforms.kubernetes.status import PodFinding
+from fnbuild.spec.types import Raw
+
+_OBJECT_KINDS = {"secret": "Secret", "configmap": "ConfigMap"}
+_VOLUME = re.compile(r'^MountVolume\.\w+ failed for volume "([^"]+)" ?: ?')
+_MISSING_OBJECT = re.compile(r'(secret|configmap) "([^"]+)" not found', re.IGNORECASE)
+_MISSING_KEY = re.compile(r"couldn't find key (\S+) in (Secret|ConfigMap) [^/\s]+/(\S+)")
+_MISSING_VOLUME_KEY = re.compile(r"references non-existent (?:secret|config) key: (\S+)")
+_HOST_PATH = re.compile(r"hostPath type check failed: (.+)$")
+_MULTI_ATTACH = re.compile(r'Multi-Attach error for volume "([^"]+)"')
+_RUNS_AS_ROOT = "container has runAsNonRoot and image will run as root"
+_NOT_NUMERIC = "image has non-numeric user"
+
+
+def explain_mount_failure(message: str, namespace: str) -> PodFinding:
+    """What the kubelet's event of a mount that failed means."""
+    volume = _VOLUME.match(message)
+    place = f"volume {volume[1]}: " if volume else ""
+    rest = message[volume.end() :] if volume else message
+    if found := _missing_object(rest, namespace, "spec.volumes"):
+        return PodFinding(place + found.text, found.hint)
+    if key := _MISSING_VOLUME_KEY.search(rest):
+        return PodFinding(
+            f"{place}the key {key[1]} does not exist in what it mounts",
+            "correct the items of spec.volumes, or add the key",
+        )
+    if folder := _HOST_PATH.search(rest):
+        return PodFinding(
+            f"{place}{folder[1]} on the node",
+            "make it on the node, or let hostPath.type be DirectoryOrCreate",
+        )
+    if attached := _MULTI_ATTACH.search(rest):
+        return PodFinding(
+            f"volume {attached[1]} is still attached to another node",
+            "it can be on one node at a time: spec.deploymentStrategy `type: Recreate` ends the old"
+            " pod first",
+        )
+    return PodFinding(f"{place}{rest}".rstrip("."))
+
+
+def explain_config_error(message: str, namespace: str) -> PodFinding:
+    """What the kubelet's CreateContainerConfigError means."""
+    if found := _missing_object(message, namespace, "spec.env or spec.envFrom"):
+        return found
+    if key := _MISSING_KEY.search(message):
+        name, kind, of = key.groups()
+        return PodFinding(
+            f"the {kind} {of} has no key {name}",
+            f"`kubectl describe {kind.lower()} {of} -n {namespace}` lists its keys; spec.env asks"
+            " for it",
+        )
+    if _RUNS_AS_ROOT in message:
+        return PodFinding(
+            "the image runs as root, and runAsNonRoot forbids it",
+            "a number in spec.securityContext.runAsUser, or `USER` with one in the image",
+        )
+    if _NOT_NUMERIC in message:
+        return PodFinding(
+            "the image names its user by a word, so nobody can tell whether it is root",
+            "a number in spec.securityContext.runAsUser",
+        )
+    return PodFinding(f"its container cannot be made: {message}")
+
+
+def _missing_object(message: str, namespace: str, place: str) -> PodFinding | None:
+    found = _MISSING_OBJECT.search(message)
+    if found is None:
+        return None
+    return _missing_object_finding(_OBJECT_KINDS[found[1].lower()], found[2], namespace, place)
+
+
+def _missing_object_finding(kind: str, name: str, namespace: str, place: str) -> PodFinding:
+    return PodFinding(
+        f"the {kind} {name} does not exist",
+        f"`kubectl create {_CREATE_COMMANDS[kind]} {name} -n {namespace} …` makes it; {place} asks"
+        " for it",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeReference:
+    """A Secret or a ConfigMap that a volume cannot do without."""
+
+    volume: str
+    kind: Kind
+    name: str
+
+    def absent(self, namespace: str) -> PodFinding:
+        """What the kubelet says of it at last, which has much else to tell."""
+        found = _missing_object_finding(self.kind.name, self.name, namespace, "spec.volumes")
+        return PodFinding(f"volume {self.volume}: {found.text}", found.hint)
+
+
+def volume_references(pod: Raw) -> Iterator[VolumeReference]:
+    for volume in pod["spec"].get("volumes") or []:
+        for part in (volume, *((volume.get("projected") or {}).get("sources") or [])):
+            for field, kind in (("secret", SECRET), ("configMap", CONFIG_MAP)):
+                given = part.get(field) or {}
+                name = given.get("secretName") or given.get("name")
+                if name and not given.get("optional"):
+                    yield VolumeReference(str(volume["name"]), kind, str(name))
+
+
+_CREATE_COMMANDS = {"Secret": "secret generic", "ConfigMap": "configmap"}
+
+
+PULL_FAILURES = (
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "ErrImageNeverPull",
+    "ImageInspectError",
+    "RegistryUnavailable",
+)
+"""The kubelet's reasons that are about images."""
+
+_BACK_OFF = re.compile(r'^Back-off pulling image "[^"]*":? ?(ErrImagePull: )?')
+_PULL_PREFIX = re.compile(
+    r'^(Error: )?(Failed to pull image "[^"]*": )?(rpc error: code = \w+ desc = )?'
+    r"(Error response from daemon: )?"
+)
+_NETWORK_CAUSE = re.compile(
+    r"(connection refused|no such host|i/o timeout|no route to host|network is unreachable"
+    r"|TLS handshake timeout|connection reset by peer|context deadline exceeded)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _PullFailure:
+    image: str
+    secrets: tuple[str, ...]
+    namespace: str
+    text: str
+    place: str
+
+    @property
+    def registry(self) -> str:
+        """Where the image is; Docker Hub's images do not say so."""
+        first, slash, _ = self.image.partition("/")
+        named = slash and (first == "localhost" or "." in first or ":" in first)
+        return first if named else "docker.io"
+
+    @property
+    def on_node(self) -> bool:
+        """Whether the registry's address means another machine on every node."""
+        return self.registry.partition(":")[0] in ("localhost", "127.0.0.1")
+
+
+def explain_pull_failure(  # noqa: PLR0913 (all that tells)
+    image: str,
+    messages: list[str],
+    *,
+    secrets: tuple[str, ...] = (),
+    namespace: str = "",
+    policy: str = "",
+    place: str = "",
+) -> PodFinding:
+    """`messages` are the kubelet's, the newest first; `secrets` those with logins that it used.
+
+    `policy` is the container's for pulling. `place` is where the configuration names the image, as
+    in `spec.sidecars`, when it is not the function's own.
+    """
+    texts = [_PULL_PREFIX.sub("", _BACK_OFF.sub("", one)).strip() for one in messages]
+    text = next((one for one in texts if one and one not in PULL_FAILURES), "")
+    case = _PullFailure(image, secrets, namespace, text, place)
+    for mark, make in _PULL_EXPLANATIONS:
+        if mark.search(text):
+            found = make(case).become(fatal=True)
+            there = policy == "Always" and make in _REGISTRY_FAILURES
+            return (
+                replace(found, hint=f"{found.hint}; {_pull_policy_hint(case)}") if there else found
+            )
+    words = f"the image {image} cannot be pulled"
+    return PodFinding(f"{words}: {text}" if text else words, fatal=True)
+
+
+def _image_not_found(case: _PullFailure) -> PodFinding:
+    if "@" in case.image and not case.place:
+        # By a digest it runs what was there when it was deployed.
+        return PodFinding(
+            f"the registry {case.registry} no longer has the image {case.image}",
+            "deploy the function again from its folder, which builds and pushes the image:"
+            " `fnbuild deploy --path FOLDER --platform kube -r REGISTRY`",
+        )
+    return PodFinding(
+        f"the registry {case.registry} has no image {case.image}",
+        f"correct the name in {case.place}, or push it there"
+        if case.place
+        else "deploy from the folder, which builds and pushes it (`-r REGISTRY`), or correct the"
+        " name",
+    )
+
+
+def _not_found_or_denied(case: _PullFailure) -> PodFinding:
+    return PodFinding(
+        f"the registry {case.registry} does not give the image {case.image}: there is none of that"
+        " name, or it wants a login",
+        f"{_registry_hint(case)}; {_login_hint(case)}",
+    )
+
+
+def _registry_hint(case: _PullFailure) -> str:
+    """Another registry to pull from."""
+    if case.place:
+        return f"{case.place} names the image: correct it, or name one that the cluster can pull"
+    return "`-r REGISTRY` names a registry that the cluster can pull from"
+
+
+def _pull_policy_hint(case: _PullFailure) -> str:
+    """A registry is asked though the node may have the image."""
+    return (
+        f"`imagePullPolicy: IfNotPresent` in {case.place or 'spec'} runs an image that the nodes"
+        " have already"
+    )
+
+
+def _access_denied(case: _PullFailure) -> PodFinding:
+    if case.secrets:
+        names = " and ".join(case.secrets)
+        return PodFinding(
+            f"the registry {case.registry} does not accept the login of secret {names} for the"
+            f" image {case.image}",
+            f"is it for {case.registry}, and still valid? {_login_hint(case)}",
+        )
+    return PodFinding(
+        f"the registry {case.registry} wants a login for the image {case.image}", _login_hint(case)
+    )
+
+
+def _login_hint(case: _PullFailure) -> str:
+    namespace = f" -n {case.namespace}" if case.namespace else ""
+    return (
+        f"`fnbuild create registry-secret --platform kube{namespace} --registry {case.registry}"
+        " --username USER` keeps one that every function there uses; spec.imagePullSecrets names"
+        " another"
+    )
+
+
+def _plain_http(case: _PullFailure) -> PodFinding:
+    return PodFinding(
+        f"the registry {case.registry} speaks plain HTTP, and the nodes ask it by HTTPS",
+        "declare it insecure to the nodes' container runtime (`insecure-registries` in Docker's"
+        " daemon.json, hosts.toml of containerd), or give it a certificate",
+    )
+
+
+def _untrusted_certificate(case: _PullFailure) -> PodFinding:
+    return PodFinding(
+        f"the nodes do not trust the certificate of the registry {case.registry}: {case.text}",
+        "install its authority's certificate for the nodes' container runtime",
+    )
+
+
+def _registry_unreachable(case: _PullFailure) -> PodFinding:
+    cause = _NETWORK_CAUSE.search(case.text)
+    text = f"the nodes cannot reach the registry {case.registry}"
+    hint = (
+        "`-r REGISTRY` names where images are pushed, spec.runRegistry another address where the"
+        " nodes pull them"
+    )
+    if case.place:
+        hint = _registry_hint(case)
+    if case.on_node:
+        hint = f"on a node, {case.registry} is the node itself; {hint}"
+    return PodFinding(f"{text}: {cause[1]}" if cause else text, hint)
+
+
+def _rate_limited(case: _PullFailure) -> PodFinding:
+    return PodFinding(
+        f"the registry {case.registry} allows no more pulls for now: {case.text}",
+        f"wait, or log in: {_login_hint(case)}",
+    )
+
+
+def _wrong_architecture(case: _PullFailure) -> PodFinding:
+    return PodFinding(
+        f"the image {case.image} is not made for the node's processor: {case.text}",
+        f"{case.place} has to name one for the nodes, linux/amd64 or linux/arm64"
+        if case.place
+        else "build it for the nodes: build.flags `--platform linux/amd64` or linux/arm64",
+    )
+
+
+def _disk_full(_: _PullFailure) -> PodFinding:
+    return PodFinding("the node has no disk space left for the image", "`kubectl describe nodes`")
+
+
+def _invalid_image_name(case: _PullFailure) -> PodFinding:
+    return PodFinding(f'"{case.image}" is no name of an image', "REGISTRY/NAME:TAG in lower case")
+
+
+def _pull_policy_never(case: _PullFailure) -> PodFinding:
+    whose = "its " if case.place else "spec."
+    return PodFinding(
+        f"the node has no image {case.image}, and {whose}imagePullPolicy Never forbids to pull it",
+        "IfNotPresent or Always pulls it",
+    )
+
+
+_REGISTRY_FAILURES = (
+    _image_not_found,
+    _not_found_or_denied,
+    _access_denied,
+    _registry_unreachable,
+    _rate_limited,
+)
+
+_PULL_EXPLANATIONS: tuple[tuple[re.Pattern[str], Callable[[_PullFailure], PodFinding]], ...] = (
+    tuple(
+        (re.compile(mark, re.IGNORECASE), make)
+        for mark, make in (
+            (r"invalid reference format|couldn't parse image", _invalid_image_name),
+            (r"pull policy of Never", _pull_policy_never),
+            (r"gave HTTP response to HTTPS client", _plain_http),
+            (r"x509:|certificate", _untrusted_certificate),
+            (r"toomanyrequests|rate limit", _rate_limited),
+            (r"no matching manifest|no match for platform", _wrong_architecture),
+            (r"no space left", _disk_full),
+            (
+                r"manifest unknown|name unknown|manifest for .* not found|: not found$",
+                _image_not_found,
+            ),
+            (r"repository does not exist or may require|insufficient_scope", _not_found_or_denied),
+            (
+                r"no basic auth credentials|unauthori[sz]ed|authentication required|denied"
+                r"|\b401\b|\b403\b|forbidden",
+                _access_denied,
+            ),
+            (rf"{_NETWORK_CAUSE.pattern}|dial tcp|Client\.Timeout|: EOF", _registry_unreachable),
+        )
+    )
+)
+
+
+_EXEC_FAILURE = re.compile(r'exec: "([^"]+)": (.+?)(?:: unknown)?$')
+_RUNTIME_PREFIX = re.compile(
+    r"^.*?(?:OCI runtime create failed: |Error response from daemon: )+(?:runc create failed: )?"
+    r"(?:unable to start container process: )?"
+)
+_OUT_OF_MEMORY = "out of memory"
+_MEMORY_HINT = "raise spec.resources.limits.memory, or use fewer workers"
+_START_FAILURES = ("ContainerCannotRun", "StartError", "RunContainerError", "CreateContainerError")
+
+
+def describe_termination(state: Raw, container: Raw) -> PodFinding:
+    """How a container came to its end, behind its name; `container` is its part of the pod."""
+    status = int(state.get("exitCode") or 0)
+    if state.get("reason") == "OOMKilled":
+        return PodFinding(
+            f"was killed, for it ran {_OUT_OF_MEMORY} ({_memory_limit(container)})", _MEMORY_HINT
+        )
+    if state.get("reason") in _START_FAILURES or "OCI runtime" in str(state.get("message")):
+        return explain_start_failure(str(state.get("message") or ""))
+    if status in (126, 127):
+        return PodFinding(f"ended with exit status {status}: its program could not be run")
+    if status > 128:
+        with contextlib.suppress(ValueError):
+            return PodFinding(f"was ended by {signal.Signals(status - 128).name}")
+    return PodFinding(f"ended with exit status {status}")
+
+
+def with_memory_limit(found: PodFinding, container: Raw) -> PodFinding:
+    """What a processor says of a worker that was killed, with the limit that was reached."""
+    if _OUT_OF_MEMORY not in found.text:
+        return found
+    return replace(found, text=f"{found.text} ({_memory_limit(container)})", hint=_MEMORY_HINT)
+
+
+def explain_start_failure(message: str) -> PodFinding:
+    """What the container runtime says of a container that could not be started."""
+    if found := _EXEC_FAILURE.search(message):
+        program, why = found.groups()
+        absent = "no such file" in why or "not found" in why
+        return PodFinding(
+            f"did not start: the image has no program {program}"
+            if absent
+            else f"did not start: {program}: {why}",
+            "build it with `fnbuild build`, or deploy from the folder"
+            if program.endswith("processor")
+            else "",
+        )
+    return PodFinding(
+        f"did not start: {_RUNTIME_PREFIX.sub('', message).removesuffix(': unknown')}"
+    )
+
+
+def _memory_limit(container: Raw) -> str:
+    """Which memory ran out, to stand in brackets."""
+    limit = ((container.get("resources") or {}).get("limits") or {}).get("memory")
+    if not limit:
+        return "it has no limit, so the node has no more"
+    return f"spec.resources.limits.memory lets it have {limit} in all"

@@ -1,0 +1,1 @@
+"""`fnbuild doctor` for clusters."""

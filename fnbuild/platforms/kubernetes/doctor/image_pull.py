@@ -1,0 +1,164 @@
+"""The check that nodes can pull an image, made with a pod.
+
+The pod's command does not matter: the kubelet's status tells whether the image was pulled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fnbuild.errors import FnbuildError, PreconditionError
+from fnbuild.platforms import Finding
+from fnbuild.platforms.kubeclient import kinds
+from fnbuild.platforms.kubeclient.cluster import Cluster
+from fnbuild.platforms.kubeclient.errors import ForbiddenError
+from fnbuild.platforms.kubernetes.diagnosis import kubelet, rejections, scheduling
+from fnbuild.platforms.kubernetes.labels import MANAGED_BY, MANAGER
+from fnbuild.platforms.kubernetes.rollout.live_objects import PULL_SECRET
+from fnbuild.spec.types import Raw
+
+TIMEOUT_SECONDS = 60.0
+"""How long a node may take for a few bytes."""
+
+_AREA = "registry"
+_LABEL = "fnbuild.io/doctor"
+_UNSCHEDULED_SECONDS = 15.0
+_WATCH_SECONDS = 1.0
+# Before the image is there, a container is in one of these.
+_WAITING_REASONS = ("", "ContainerCreating", "PodInitializing", *kubelet.PULL_FAILURES)
+
+
+@dataclass(frozen=True, slots=True)
+class PullCheck:
+    """An image to be pulled by a pod of this name. `secret` has logins for it, "" for none."""
+
+    image: str
+    namespace: str
+    name: str
+    secret: str = ""
+
+
+def check_pull(
+    cluster: Cluster, namespace: str, image: str, over: threading.Event
+) -> Iterator[Finding]:
+    """Run it, tell what became of the pull, remove it. `over` ends the waiting early."""
+    name = f"fnbuild-doctor-{secrets.token_hex(4)}"
+    pull = PullCheck(image, namespace, name, _pull_secret(cluster, namespace))
+    try:
+        cluster.create(pull_pod(pull))
+    except ForbiddenError as error:
+        text = f"no pull was tried: {error.message}"
+        yield Finding(_AREA, "skipped", text, error.grant)
+        return
+    except PreconditionError as error:
+        refusal = rejections.explain_pod_rejection(error.message, namespace)
+        text = f"no pull was tried: {refusal.text}"
+        yield Finding(_AREA, "skipped", text, refusal.hint or error.hint or "")
+        return
+    try:
+        yield _wait_for_pull(cluster, pull, over)
+    finally:
+        with contextlib.suppress(FnbuildError):
+            cluster.delete(kinds.POD, namespace, name)
+
+
+def _pull_secret(cluster: Cluster, namespace: str) -> str:
+    """The secret with logins that functions get too; "" where there is none to be seen."""
+    with contextlib.suppress(ForbiddenError):
+        return PULL_SECRET if cluster.get(kinds.SECRET, namespace, PULL_SECRET) else ""
+    return ""
+
+
+def pull_pod(pull: PullCheck) -> Raw:
+    """The pod: it passes the strictest admission, and takes next to nothing."""
+    amounts = {"cpu": "10m", "memory": "16Mi"}
+    container: Raw = {
+        "name": "pulled",
+        "image": pull.image,
+        "imagePullPolicy": "Always",
+        "command": ["/fnbuild-doctor"],
+        "resources": {"requests": amounts, "limits": amounts},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+    }
+    spec: Raw = {
+        "restartPolicy": "Never",
+        "activeDeadlineSeconds": int(TIMEOUT_SECONDS) * 2,
+        "terminationGracePeriodSeconds": 0,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": 65532,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container],
+    }
+    if pull.secret:
+        spec["imagePullSecrets"] = [{"name": pull.secret}]
+    labels = {MANAGED_BY: MANAGER, _LABEL: "pull"}
+    metadata = {"name": pull.name, "namespace": pull.namespace, "labels": labels}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+def _wait_for_pull(cluster: Cluster, pull: PullCheck, over: threading.Event) -> Finding:
+    began = time.monotonic()
+    unscheduled = ""
+    while time.monotonic() - began < TIMEOUT_SECONDS and not over.is_set():
+        watched = cluster.watch(
+            kinds.POD, pull.namespace, fields=f"metadata.name={pull.name}", seconds=_WATCH_SECONDS
+        )
+        for _, seen in watched:
+            if (judged := pull_finding(seen, pull)) is not None:
+                return judged
+            unscheduled = _scheduling_problem(seen)
+        if unscheduled and time.monotonic() - began > _UNSCHEDULED_SECONDS:
+            text = f"no node takes a pod that pulls: {unscheduled}"
+            return Finding(_AREA, "failure", text, "`kubectl describe nodes` says what they have")
+    return Finding(
+        _AREA,
+        "failure",
+        f"no node has pulled {pull.image} within {TIMEOUT_SECONDS:.0f} s",
+        f"can nodes reach the registry? `kubectl get events -n {pull.namespace}` may say more",
+    )
+
+
+def pull_finding(seen: Raw, pull: PullCheck) -> Finding | None:
+    """What the pod's status says of the pull; None while that is open."""
+    status = seen.get("status") or {}
+    if status.get("phase") == "Failed" and not status.get("containerStatuses"):
+        why = status.get("message") or status.get("reason") or "it does not say why"
+        return Finding(_AREA, "failure", f"a node refused the pod that pulls: {why}")
+    for container in status.get("containerStatuses") or []:
+        state = container.get("state") or {}
+        waiting = state.get("waiting") or {}
+        reason = str(waiting.get("reason") or "")
+        if reason in kubelet.PULL_FAILURES:
+            message = str(waiting.get("message") or "")
+            if reason == "ImagePullBackOff" and "ErrImagePull" not in message:
+                # While it backs off it says nothing; the words come again with the next try.
+                return None
+            logins = (pull.secret,) if pull.secret else ()
+            said = kubelet.explain_pull_failure(
+                pull.image, [message], secrets=logins, namespace=pull.namespace
+            )
+            return Finding(_AREA, "failure", said.text, said.hint)
+        if container.get("imageID") or state.keys() - {"waiting"} or reason not in _WAITING_REASONS:
+            node = (seen.get("spec") or {}).get("nodeName")
+            return Finding(_AREA, "ok", f"node {node} pulls {pull.image.partition('@')[0]}")
+    return None
+
+
+def _scheduling_problem(seen: Raw) -> str:
+    for condition in (seen.get("status") or {}).get("conditions") or []:
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            return scheduling.explain_unschedulable(str(condition.get("message") or ""), seen).text
+    return ""

@@ -1,0 +1,291 @@
+"""Checks of the nodes: readiness, architecture, GPUs, and node ports from this machine."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
+
+from fnbuild.platforms import Finding
+from fnbuild.platforms.settings import GPU_RESOURCE
+from fnbuild.spec.quantities import quantity
+from fnbuild.spec.types import Raw
+
+_MAX_NAMES = 5
+_PRESSURES = {
+    "DiskPressure": "short of disk",
+    "MemoryPressure": "short of memory",
+    "PIDPressure": "short of process ids",
+    "NetworkUnavailable": "without a network",
+}
+# By hand as CVAT's guides have it, by NVIDIA's feature discovery, by clouds.
+_GPU_LABELS = (
+    "gpu",
+    "nvidia.com/gpu",
+    "nvidia.com/gpu.present",
+    "feature.node.kubernetes.io/pci-10de.present",
+    "accelerator",
+    "cloud.google.com/gke-accelerator",
+    "k8s.amazonaws.com/accelerator",
+)
+_NEGATIVE_VALUES = ("false", "no", "0", "none", "")
+_PLUGIN_REMEDY = (
+    "install NVIDIA's device plugin (https://github.com/NVIDIA/k8s-device-plugin) or GPU operator;"
+    " `kubectl get daemonsets -A` shows whether one is there"
+)
+
+
+def is_negative(value: str) -> bool:
+    """Whether the value of a label means that the node has not what the label is about."""
+    return value.lower() in _NEGATIVE_VALUES
+
+
+def check_readiness(nodes: Sequence[Raw]) -> Iterator[Finding]:
+    """Whether nodes take pods, and what they are short of."""
+    well = [
+        node for node in nodes if _condition(node, "Ready") == "True" and not _is_cordoned(node)
+    ]
+    if well:
+        yield Finding("nodes", "ok", f"{_count(len(well))} ready: {_names(well)}")
+    elif not nodes:
+        yield Finding("nodes", "failure", "the cluster has no node", "add one")
+    for node in nodes:
+        name = _name(node)
+        remedy = f"`kubectl describe node {name}` says why"
+        if _condition(node, "Ready") != "True":
+            why = _message(node, "Ready")
+            text = f"node {name} is not ready" + (f": {why}" if why else "")
+            yield Finding("nodes", "warning" if well else "failure", text, remedy)
+        elif _is_cordoned(node):
+            text = f"node {name} is closed to new pods"
+            state = f"`kubectl uncordon {name}` opens it again"
+            yield Finding("nodes", "warning" if well else "failure", text, state)
+        for kind, words in _PRESSURES.items():
+            if _condition(node, kind) == "True":
+                yield Finding("nodes", "warning", f"node {name} is {words}", remedy)
+
+
+def check_architecture(nodes: Sequence[Raw], built: str) -> Iterator[Finding]:
+    """Whether what the engine builds (`amd64`) runs on the nodes."""
+    theirs: dict[str, list[Raw]] = {}
+    for node in nodes:
+        info = (node.get("status") or {}).get("nodeInfo") or {}
+        theirs.setdefault(str(info.get("architecture") or "?"), []).append(node)
+    others = {word: group for word, group in theirs.items() if word not in (built, "?")}
+    if not others:
+        yield Finding("nodes", "ok", f"images of the engine run on them: linux/{built}")
+        return
+    for word, group in others.items():
+        yield Finding(
+            "nodes",
+            "warning" if built in theirs else "failure",
+            f"the engine builds for {built}, and {_names(group)} is {word}: its pods would end with"
+            " `exec format error`",
+            f"spec.build.flags [`--platform linux/{word}`] builds for them; or spec.nodeSelector"
+            f" {{kubernetes.io/arch: {built}}} keeps functions off them",
+        )
+
+
+def check_gpus(nodes: Sequence[Raw], plugins: Sequence[Raw]) -> Iterator[Finding]:
+    """What GPUs there are to ask for. `plugins` are the device plugin's DaemonSets, as far as they
+    can be seen."""
+    offered = False
+    for node in nodes:
+        name, status = _name(node), node.get("status") or {}
+        there, free = _gpu_count(status.get("capacity")), _gpu_count(status.get("allocatable"))
+        if there:
+            offered = True
+            text = f"node {name} offers {free} {GPU_RESOURCE}"
+            if free < there:
+                yield Finding(
+                    "gpu",
+                    "warning",
+                    f"{text} of {there}: the device plugin thinks that others are broken",
+                    f"`kubectl describe node {name}`, and `nvidia-smi` on the node",
+                )
+            else:
+                yield Finding("gpu", "ok", text)
+        elif label := _gpu_label(node):
+            yield Finding(
+                "gpu",
+                "warning",
+                f"no device plugin answers on node {name}: it has the label {label} and offers no"
+                f" {GPU_RESOURCE}",
+                _PLUGIN_REMEDY,
+            )
+            offered = True
+    if not offered:
+        yield Finding("gpu", "ok", f"no node offers {GPU_RESOURCE}: functions run on the CPU")
+    for plugin in plugins:
+        yield from _check_device_plugin(plugin)
+
+
+def _check_device_plugin(daemon_set: Raw) -> Iterator[Finding]:
+    about, status = daemon_set["metadata"], daemon_set.get("status") or {}
+    wanted, there = (int(status.get(key) or 0) for key in ("desiredNumberScheduled", "numberReady"))
+    place = f"{about['namespace']}/{about['name']}"
+    if there < wanted:
+        yield Finding(
+            "gpu",
+            "warning",
+            f"the device plugin {place} runs on {there} of {wanted} nodes",
+            f"`kubectl describe daemonset {about['name']} -n {about['namespace']}`",
+        )
+    elif wanted:
+        yield Finding("gpu", "ok", f"the device plugin {place} runs on {_count(wanted)}")
+
+
+def is_device_plugin(daemon_set: Raw) -> bool:
+    """Whether a DaemonSet is NVIDIA's device plugin, by hand or of the GPU operator."""
+    return "nvidia-device-plugin" in str(daemon_set["metadata"]["name"])
+
+
+def node_addresses(node: Raw) -> list[str]:
+    """Where node ports answer: the external addresses first."""
+    listed = (node.get("status") or {}).get("addresses") or []
+    kinds = ("ExternalIP", "InternalIP")
+    return [str(one["address"]) for kind in kinds for one in listed if one.get("type") == kind]
+
+
+def _gpu_label(node: Raw) -> str:
+    labels = node["metadata"].get("labels") or {}
+    for key in _GPU_LABELS:
+        if not is_negative(str(labels.get(key, ""))):
+            return f"{key}={labels[key]}"
+    return ""
+
+
+def _gpu_count(resources: Raw | None) -> int:
+    return int(quantity(str((resources or {}).get(GPU_RESOURCE, "0"))))
+
+
+def _is_cordoned(node: Raw) -> bool:
+    return bool((node.get("spec") or {}).get("unschedulable"))
+
+
+def _condition(node: Raw, kind: str) -> str:
+    return str(_condition_of(node, kind).get("status") or "")
+
+
+def _message(node: Raw, kind: str) -> str:
+    return str(_condition_of(node, kind).get("message") or "").strip(" .")
+
+
+def _condition_of(node: Raw, kind: str) -> Raw:
+    conditions = (node.get("status") or {}).get("conditions") or []
+    return next((one for one in conditions if one.get("type") == kind), {})
+
+
+def _name(node: Raw) -> str:
+    return str(node["metadata"]["name"])
+
+
+def _names(nodes: Sequence[Raw]) -> str:
+    names = [_name(node) for node in nodes]
+    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
+    return ", ".join(names[:_MAX_NAMES]) + more
+
+
+def _count(number: int) -> str:
+    return f"{number} node{'' if number == 1 else 's'}"
+
+
+_NODE_PORTS_AREA = "node-ports"
+_CONNECT_SECONDS = 1.5
+_MAX_NODES = 8
+_MAX_PORTS = 4
+_PROBED_PORT = 32767
+_BLOCKED_REMEDY = (
+    "let this machine and CVAT's reach TCP 30000-32767 of the nodes (firewall, security group), or"
+    " use `--http-trigger-service-type LoadBalancer` or an ingress; `fnbuild invoke` goes through"
+    " the API server meanwhile"
+)
+_KUBE_PROXY_REMEDY = (
+    "is kube-proxy, or what does its work, well on every node (`kubectl get pods -n kube-system -o"
+    " wide`)? If it is, " + _BLOCKED_REMEDY
+)
+
+PortState = Literal["open", "closed", "silent"]
+
+
+def check_node_ports(
+    nodes: Sequence[Raw], services: Sequence[Raw], endpoints: Sequence[Raw] | None = None
+) -> Iterator[Finding]:
+    """One finding for a function's node port when there is one; else for the way to the nodes.
+
+    `services` and `endpoints` are those of functions; with None nobody knows which have ready pods.
+    Without any, a port on which nobody listens tells as much of the way: a node that refuses the
+    connection has been reached.
+    """
+    hosts = [host for node in nodes[:_MAX_NODES] for host in node_addresses(node)]
+    if not hosts:
+        text = "no node tells an address by which it could be reached"
+        yield Finding(_NODE_PORTS_AREA, "skipped", text)
+        return
+    serving = [
+        one
+        for one in services
+        if endpoints is None or _object_name(one) in _ready_services(endpoints)
+    ]
+    ports = [(_object_name(one), port) for one in serving for port in _service_node_ports(one)][
+        :_MAX_PORTS
+    ]
+    for name, port in ports:
+        reached = _probe_hosts(hosts, port)
+        where = [host for host, answer in reached.items() if answer == "open"]
+        if where:
+            text = f"node port {port} of {name} answers at {', '.join(where)}"
+            yield Finding(_NODE_PORTS_AREA, "ok", text)
+            return
+    reached = _probe_hosts(hosts, _PROBED_PORT)
+    where = [host for host, answer in reached.items() if answer != "silent"]
+    if not where:
+        text = f"node ports do not answer from here: {', '.join(reached)} is silent"
+        yield Finding(_NODE_PORTS_AREA, "warning", text, _BLOCKED_REMEDY)
+    elif ports and endpoints is not None:
+        name, port = ports[0]
+        text = f"node port {port} of {name} does not answer, and its pods are ready"
+        yield Finding(
+            _NODE_PORTS_AREA, "warning", f"{text}: asked at {', '.join(hosts)}", _KUBE_PROXY_REMEDY
+        )
+    else:
+        text = f"{', '.join(where)} can be reached; there is no function to be called yet"
+        if services:
+            text = f"{', '.join(where)} can be reached; no function there answers now"
+        yield Finding(_NODE_PORTS_AREA, "ok", text)
+
+
+def _object_name(one: Raw) -> str:
+    return str(one["metadata"]["name"])
+
+
+def _ready_services(endpoints: Sequence[Raw]) -> set[str]:
+    """The Services that have pods to send requests to: `addresses` are those of ready ones."""
+    return {
+        _object_name(one)
+        for one in endpoints
+        if any(some.get("addresses") for some in one.get("subsets") or [])
+    }
+
+
+def _service_node_ports(service: Raw) -> list[int]:
+    ports = (service.get("spec") or {}).get("ports") or []
+    return [int(port["nodePort"]) for port in ports if port.get("nodePort")]
+
+
+def _probe_hosts(hosts: Sequence[str], port: int) -> dict[str, PortState]:
+    with ThreadPoolExecutor(len(hosts)) as pool:
+        answers = pool.map(lambda host: probe_port(host, port), hosts)
+        return dict(zip(hosts, answers, strict=True))
+
+
+def probe_port(host: str, port: int) -> PortState:
+    """Whether somebody listens there, nobody does, or nothing comes back."""
+    try:
+        with socket.create_connection((host, port), timeout=_CONNECT_SECONDS):
+            return "open"
+    except ConnectionRefusedError:
+        return "closed"
+    except OSError:
+        return "silent"

@@ -1,0 +1,121 @@
+"""The images of revisions: which ones the cluster needs, and builds that left history."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+
+from fnbuild.builder.image.registry import (
+    PushedBuild,
+    is_build_needed,
+    parse_pushed_build,
+    remove_build,
+)
+from fnbuild.errors import FnbuildError
+from fnbuild.platforms import ImageUse, Progress
+from fnbuild.platforms.kubeclient import kinds
+from fnbuild.platforms.kubeclient.cluster import Cluster
+from fnbuild.platforms.kubeclient.errors import ForbiddenError
+from fnbuild.platforms.kubernetes import inventory, records
+from fnbuild.platforms.kubernetes import labels as own
+from fnbuild.platforms.kubernetes.inventory import FunctionObjects
+from fnbuild.platforms.kubernetes.labels import KubernetesKey, RevisionRecord, section
+from fnbuild.spec.types import Raw
+
+_RECORDS_SELECTOR = (
+    f"{own.MANAGED_BY}={own.MANAGER},"
+    f"{own.RECORD} in (revisions,imported,{inventory.CHANGING_RECORD})"
+)
+
+
+def list_recorded_functions(cluster: Cluster) -> list[FunctionObjects]:
+    """Return the functions of all namespaces, with their Deployments and records.
+
+    Raises `ForbiddenError` for a user who may not see all of them.
+    """
+    deployments, maps = inventory.run_concurrently(
+        lambda: cluster.list(kinds.DEPLOYMENT, None, labels=inventory.FUNCTIONS_SELECTOR),
+        lambda: cluster.list(kinds.CONFIG_MAP, None, labels=_RECORDS_SELECTOR),
+    )
+    functions: dict[KubernetesKey, FunctionObjects] = {}
+    for deployment in deployments:
+        key = _function_key(deployment)
+        functions.setdefault(key, FunctionObjects(key)).deployment = deployment
+    for config_map in maps:
+        key = _function_key(config_map)
+        functions.setdefault(key, FunctionObjects(key)).record = config_map
+    return [functions[key] for key in sorted(functions)]
+
+
+def images_in_use(cluster: Cluster, functions: Iterable[FunctionObjects]) -> frozenset[str]:
+    """Return the images that functions need, and those of all pods that are not about to end.
+
+    Pods of an older revision may serve while a newer one does not become ready.
+    """
+    pods = cluster.list(kinds.POD, None, labels=inventory.FUNCTIONS_SELECTOR)
+    staying = (pod for pod in pods if "deletionTimestamp" not in pod["metadata"])
+    served = (image for pod in staying for image in _container_images(section(pod, "spec")))
+    on_record = (image for known in functions for image in referenced_images(known))
+    return frozenset(filter(None, (*served, *on_record)))
+
+
+def referenced_images(known: FunctionObjects) -> Iterator[str]:
+    """Yield the images of a function's Deployment and of every revision on record."""
+    if known.deployment is not None:
+        yield from _container_images(section(known.deployment, "spec", "template", "spec"))
+    yield from (made.runs for made in records.recorded_revisions(known))
+    if known.imported is not None:
+        yield str(section(known.imported, "spec").get("image", ""))
+
+
+def image_use(cluster: Cluster) -> ImageUse:
+    """Return the images that the functions of all namespaces need."""
+    functions = list_recorded_functions(cluster)
+    built = (revision_build(made) for known in functions for made in records.all_revisions(known))
+    return ImageUse(
+        images_in_use(cluster, functions),
+        frozenset(str(build.place) for build in built if build is not None),
+        frozenset(known.key.name for known in functions if known.claimed(time.time())),
+    )
+
+
+def revision_build(made: RevisionRecord) -> PushedBuild | None:
+    """Return the build of a revision in its registry, or None if it was not pushed."""
+    spec = section(made.config, "spec")
+    registry = str(section(spec, "build").get("registry", ""))
+    return parse_pushed_build(made.pinned, registry, str(spec.get("runRegistry", "")))
+
+
+def remove_retired_builds(
+    cluster: Cluster, gone: Iterable[RevisionRecord], progress: Progress
+) -> None:
+    """Remove the builds of revisions that left the history, unless another revision needs them.
+
+    Nothing is removed if this user may not read all namespaces.
+    """
+    pushed = {build: made for made in gone if (build := revision_build(made)) is not None}
+    if not pushed:
+        return
+    try:
+        in_use = images_in_use(cluster, list_recorded_functions(cluster))
+    except ForbiddenError:
+        return
+    for build, made in pushed.items():
+        if is_build_needed(build, in_use):
+            continue
+        try:
+            if remove_build(build):
+                progress(f"removed {build}: revision {made.number} has left history")
+        except FnbuildError as error:
+            progress(f"{build} of revision {made.number} stays in the registry: {error.message}")
+
+
+def _container_images(pod: Raw) -> Iterator[str]:
+    """Yield the images of a pod's containers."""
+    for container in (*(pod.get("initContainers") or ()), *(pod.get("containers") or ())):
+        yield str(container.get("image", ""))
+
+
+def _function_key(manifest: Raw) -> KubernetesKey:
+    metadata = manifest["metadata"]
+    return KubernetesKey(str(metadata["namespace"]), str(metadata["name"]).removeprefix("nuclio-"))

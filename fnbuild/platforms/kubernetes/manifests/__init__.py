@@ -1,0 +1,1 @@
+"""Manifests of a function's objects, rendered by pure functions."""

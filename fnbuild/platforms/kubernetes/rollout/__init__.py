@@ -1,0 +1,1 @@
+"""Rollouts: planning, execution and readiness."""

@@ -1,0 +1,182 @@
+"""A pod that imports the handler before the pods that serve are ended.
+
+It is the new revision's pod without the GPU, probes and sidecars, and it runs `processor
+--check-import`. A certain failure ends the deploy while the old revision still serves: code that
+cannot be imported, an image that no node can pull, a missing Secret. In all other cases, such as a
+node without room for the pod, the rollout decides. As a side effect, the node has pulled the image
+before the rollout.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from dataclasses import dataclass
+
+from fnbuild.builder.processor_settings import readiness_seconds
+from fnbuild.errors import FnbuildError, NotReadyError
+from fnbuild.platforms import Manifest, Progress
+from fnbuild.platforms.kubeclient import kinds
+from fnbuild.platforms.kubeclient.cluster import Cluster
+from fnbuild.platforms.kubernetes.diagnosis import containers, queries, rollout_status
+from fnbuild.platforms.kubernetes.labels import (
+    CONTAINER,
+    MANAGED_BY,
+    MANAGER,
+    KubernetesKey,
+    RevisionRecord,
+)
+from fnbuild.platforms.kubernetes.rollout.readiness import failure_prefix
+from fnbuild.platforms.processor_status import ImportVerdict
+from fnbuild.platforms.settings import GPU_RESOURCE
+from fnbuild.spec.quantities import quantity
+from fnbuild.spec.types import Raw
+
+LABEL = "fnbuild.io/rehearsal"
+"""The label of these pods. No Service or Deployment of the function selects them."""
+
+COMMAND = ("processor", "--check-import")
+
+_PRIORITY_FIELDS = ("priorityClassName", "preemptionPolicy")
+_REQUESTS = {"cpu": "25m", "memory": "64Mi"}
+_UNSCHEDULED_SECONDS = 5.0
+_PAUSE_SECONDS = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class ImportCheck:
+    """The check of one revision, made from the Deployment that is about to be applied."""
+
+    cluster: Cluster
+    made: RevisionRecord
+    deployment: Manifest
+    progress: Progress
+
+    def run(self) -> None:
+        """Run the check, and return unless it proves that the revision cannot start.
+
+        Raises `NotReadyError` with the handler's own error if it cannot be imported.
+        """
+        delete_leftover_pods(self.cluster, self.made.key)
+        self.progress("importing the handler in a pod without a GPU, while the old revision serves")
+        pod = import_check_pod(self.made, self.deployment)
+        namespace, name = self.made.key.namespace, str(pod["metadata"]["name"])
+        try:
+            self.cluster.create(pod)
+        except FnbuildError as error:
+            self._undecided(error.message)
+            return
+        try:
+            self._follow(namespace, name)
+        finally:
+            with contextlib.suppress(FnbuildError):
+                self.cluster.delete(kinds.POD, namespace, name)
+
+    def _follow(self, namespace: str, name: str) -> None:
+        seconds = readiness_seconds(self.made.function)
+        began = time.monotonic()
+        while (passed := time.monotonic() - began) < seconds:
+            pod = self.cluster.get(kinds.POD, namespace, name)
+            if pod is None:
+                self._undecided("the pod was deleted")
+                return
+            if self._judge(pod) or self._stuck(pod, passed):
+                return
+            time.sleep(_PAUSE_SECONDS)
+        self._undecided(f"it took longer than {seconds:g} s")
+
+    def _judge(self, pod: Raw) -> bool:
+        """Return True if the pod has ended. Raises `NotReadyError` if the import failed."""
+        status = pod.get("status") or {}
+        if status.get("phase") not in ("Succeeded", "Failed"):
+            return False
+        ended: Raw = next(
+            (
+                (container.get("state") or {}).get("terminated") or {}
+                for container in status.get("containerStatuses") or []
+                if container.get("name") == CONTAINER
+            ),
+            {},
+        )
+        verdict = ImportVerdict.of(str(ended.get("message") or "").encode())
+        if verdict.verdict == "failed":
+            text = failure_prefix(self.made) + verdict.reason
+            raise NotReadyError(text, detail=verdict.extra_detail or None)
+        if verdict.verdict == "unknown":
+            self._undecided(str(status.get("message") or verdict.reason))
+        return True
+
+    def _stuck(self, pod: Raw, passed: float) -> bool:
+        """Return True if the pod will not be scheduled.
+
+        Raises `NotReadyError` if the revision's own pods could not start either.
+        """
+        scheduled = rollout_status.get_condition(pod, "PodScheduled")
+        if not pod["spec"].get("nodeName"):
+            if passed > _UNSCHEDULED_SECONDS:
+                self._undecided(str(scheduled.get("message") or "no node takes the pod"))
+            return passed > _UNSCHEDULED_SECONDS
+        events = queries.list_events(self.cluster, [pod])
+        obstacle = containers.container_finding(
+            pod, containers.Observations(events, time.time(), None, {})
+        )
+        if obstacle.fatal:
+            text = failure_prefix(self.made) + obstacle.text
+            raise NotReadyError(text, hint=obstacle.hint or None)
+        return False
+
+    def _undecided(self, reason: str) -> None:
+        self.progress(f"the check of the import decided nothing: {reason}")
+
+
+def delete_leftover_pods(cluster: Cluster, key: KubernetesKey) -> None:
+    """Delete the pods that the checks of killed deploys have left."""
+    with contextlib.suppress(FnbuildError):
+        for pod in cluster.list(kinds.POD, key.namespace, labels=f"{LABEL}={key.name}"):
+            cluster.delete(kinds.POD, key.namespace, str(pod["metadata"]["name"]))
+
+
+def import_check_pod(made: RevisionRecord, deployment: Manifest) -> Raw:
+    """Return the pod, made from the template of the Deployment."""
+    template: Raw = deployment["spec"]["template"]
+    # With the function's priority it could preempt other pods.
+    spec = {key: value for key, value in template["spec"].items() if key not in _PRIORITY_FIELDS}
+    own = next(container for container in spec["containers"] if container["name"] == CONTAINER)
+    own = {
+        **{key: value for key, value in own.items() if not key.endswith("Probe")},
+        "args": list(COMMAND),
+    }
+    own.pop("ports", None)
+    spec |= {
+        "containers": [_without_gpu(own)],
+        "restartPolicy": "Never",
+        "activeDeadlineSeconds": int(readiness_seconds(made.function)) + 60,
+        "terminationGracePeriodSeconds": 0,
+    }
+    if spec.get("initContainers"):
+        spec["initContainers"] = [_without_gpu(container) for container in spec["initContainers"]]
+    suffix = secrets.token_hex(3)
+    labels = {MANAGED_BY: MANAGER, LABEL: made.key.name}
+    metadata = {
+        "name": f"{made.key.object[:45].rstrip('-.')}-rehearsal-{suffix}",
+        "namespace": made.key.namespace,
+        "labels": labels,
+        "annotations": template["metadata"].get("annotations") or {},
+    }
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+def _without_gpu(container: Raw) -> Raw:
+    """Return the container without a GPU and with minimal requests.
+
+    The node of the pod that serves may have little room left.
+    """
+    limits = dict((container.get("resources") or {}).get("limits") or {})
+    limits.pop(GPU_RESOURCE, None)
+    requests = {
+        name: amount
+        for name, amount in _REQUESTS.items()
+        if name not in limits or quantity(amount) <= quantity(str(limits[name]))
+    }
+    return {**container, "resources": {"limits": limits, "requests": requests}}

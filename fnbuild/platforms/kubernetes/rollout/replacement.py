@@ -1,0 +1,414 @@
+"""Replacement of a function's pods, depending on the free capacity of the nodes.
+
+The pods of a function with a GPU are replaced with a gap by default, because the old pod may hold
+the only GPU (`pods.deployment_strategy`). If another GPU is free, or if the old pod holds none, the
+new pod starts beside the old one. If no node could run the new pod at all, nothing is changed.
+
+The scheduler has the final say. This module predicts its decision for the nodes as they are now,
+from requests, node selectors, required node affinity and taints.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Literal
+
+from fnbuild.errors import PreconditionError
+from fnbuild.platforms import Manifest
+from fnbuild.platforms.kubeclient import kinds
+from fnbuild.platforms.kubeclient.cluster import Cluster
+from fnbuild.platforms.kubeclient.errors import ForbiddenError
+from fnbuild.platforms.kubernetes.diagnosis import queries
+from fnbuild.platforms.kubernetes.diagnosis.scheduling import explain_unschedulable
+from fnbuild.platforms.kubernetes.labels import OVERLAP
+from fnbuild.platforms.kubernetes.manifests import scaling
+from fnbuild.platforms.kubernetes.status import PodFinding
+from fnbuild.platforms.settings import GPU_RESOURCE, needs_gpu
+from fnbuild.spec.quantities import quantity
+from fnbuild.spec.types import Function, Raw
+
+Quantities = dict[str, Decimal]
+
+_BINARY_UNITS = (("Gi", 1 << 30), ("Mi", 1 << 20), ("Ki", 1 << 10))
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """The number of pods that fit `beside` the function's current pods, and `instead` of them.
+
+    `shortage` names the resource that is missing for one more pod, with the remedy.
+    """
+
+    beside: int
+    instead: int
+    shortage: PodFinding
+
+
+def measure_capacity(
+    pod: Raw, nodes: Sequence[Raw], pods: Iterable[Raw], own: Iterable[str]
+) -> Capacity:
+    """Count the pods of a template that fit.
+
+    `own` are the names of the function's pods in the namespace of `pod`. Pods that have ended or
+    have no node use no capacity.
+    """
+    names, namespace = set(own), pod["metadata"]["namespace"]
+    held: dict[str, Quantities] = {}
+    others: dict[str, Quantities] = {}
+    for other in pods:
+        node = other["spec"].get("nodeName")
+        if not node or (other.get("status") or {}).get("phase") in ("Succeeded", "Failed"):
+            continue
+        metadata = other["metadata"]
+        amounts = (
+            held if metadata["namespace"] == namespace and metadata["name"] in names else others
+        )
+        _add(amounts.setdefault(node, {}), pod_requests(other))
+    needed = pod_requests(pod)
+    open_nodes = [node for node in nodes if not ineligibility(node, pod["spec"])]
+    beside = instead = 0
+    for node in open_nodes:
+        name = node["metadata"]["name"]
+        free = _subtract(_allocatable(node), others.get(name, {}))
+        instead += _fit_count(free, needed)
+        beside += _fit_count(_subtract(free, held.get(name, {})), needed)
+    return Capacity(beside, instead, _shortage(pod, nodes, open_nodes, others))
+
+
+def pod_requests(pod: Raw) -> Quantities:
+    """Return what the scheduler reserves for a pod.
+
+    That is the sum of its containers, or the maximum of its init containers if that is larger.
+    """
+    spec = pod["spec"]
+    total: Quantities = {"pods": Decimal(1)}
+    for container in spec.get("containers") or []:
+        _add(total, _requests(container))
+    for container in spec.get("initContainers") or []:
+        if container.get("restartPolicy") == "Always":
+            _add(total, _requests(container))
+            continue
+        for name, amount in _requests(container).items():
+            total[name] = max(total.get(name, Decimal(0)), amount)
+    overhead = spec.get("overhead") or {}
+    _add(total, {name: quantity(str(amount)) for name, amount in overhead.items()})
+    return total
+
+
+def pod_gpus(pod: Raw) -> int:
+    """Return the number of GPUs that a pod or a template reserves."""
+    return int(pod_requests(pod).get(GPU_RESOURCE, 0))
+
+
+def _requests(container: Raw) -> Quantities:
+    resources = container.get("resources") or {}
+    some = (resources.get("limits") or {}) | (resources.get("requests") or {})
+    return {name: quantity(str(amount)) for name, amount in some.items()}
+
+
+def _allocatable(node: Raw) -> Quantities:
+    some = (node.get("status") or {}).get("allocatable") or {}
+    return {name: quantity(str(amount)) for name, amount in some.items()}
+
+
+def _add(total: Quantities, more: Mapping[str, Decimal]) -> None:
+    for name, amount in more.items():
+        total[name] = total.get(name, Decimal(0)) + amount
+
+
+def _subtract(some: Quantities, taken: Mapping[str, Decimal]) -> Quantities:
+    return {name: amount - taken.get(name, Decimal(0)) for name, amount in some.items()}
+
+
+def _fit_count(free: Quantities, needed: Quantities) -> int:
+    """Return the number of pods that fit into the free amounts."""
+    counts = [
+        int(free.get(name, Decimal(0)) // amount) for name, amount in needed.items() if amount
+    ]
+    return max(0, min(counts))
+
+
+# Shortages
+def _shortage(
+    pod: Raw, nodes: Sequence[Raw], open_nodes: Sequence[Raw], others: Mapping[str, Quantities]
+) -> PodFinding:
+    if not open_nodes:
+        return _no_eligible_node(pod, nodes)
+    free: dict[str, Quantities] = {}
+    for node in open_nodes:
+        name = node["metadata"]["name"]
+        free[name] = _subtract(_allocatable(node), others.get(name, {}))
+    for resource, needed in sorted(
+        pod_requests(pod).items(), key=lambda item: item[0] != GPU_RESOURCE
+    ):
+        amounts = {node: some.get(resource, Decimal(0)) for node, some in free.items()}
+        if max(amounts.values()) < needed:
+            return _insufficient(resource, needed, open_nodes, amounts)
+    return PodFinding(
+        "no node has all that it asks for free at once", "ask for less in spec.resources"
+    )
+
+
+def _insufficient(
+    name: str, needed: Decimal, nodes: Sequence[Raw], free: Mapping[str, Decimal]
+) -> PodFinding:
+    """Describe the shortage by the node that comes closest."""
+    best = max(nodes, key=lambda node: free[node["metadata"]["name"]])
+    node = best["metadata"]["name"]
+    offered = _allocatable(best).get(name, Decimal(0))
+    text = f"no node has {_format_quantity(name, needed)} {name} for a pod: node {node}"
+    if not offered:
+        return PodFinding(f"{text} offers none", _remedy(name, Decimal(0)))
+    text += f" offers {_format_quantity(name, offered)}"
+    if free[node] < offered:
+        text += f", of which other pods leave {_format_quantity(name, max(free[node], Decimal(0)))}"
+    return PodFinding(text, _remedy(name, free[node]))
+
+
+def _remedy(name: str, free: Decimal) -> str:
+    if name == "pods":
+        return "`kubectl describe nodes` shows what runs there; delete some pods, or add a node"
+    field = "limits" if name == GPU_RESOURCE else "requests"
+    ask = (
+        f"ask for {_format_quantity(name, free)} at most (spec.resources.{field})"
+        if free > 0
+        else ""
+    )
+    if name == GPU_RESOURCE:
+        more = "`kubectl describe nodes` shows what they offer and who uses it; without NVIDIA's"
+        more += " device plugin they offer none"
+    else:
+        more = "make room, or add a node"
+    return f"{ask}; {more}" if ask else more
+
+
+def _format_quantity(name: str, amount: Decimal) -> str:
+    if name in ("memory", "ephemeral-storage") or name.startswith("hugepages-"):
+        for unit, size in _BINARY_UNITS:
+            if amount >= size:
+                return f"{int(amount) // size}{unit}"
+    if name == "cpu" and amount != amount.to_integral_value():
+        return f"{int(amount * 1000)}m"
+    return str(int(amount))
+
+
+def _no_eligible_node(pod: Raw, nodes: Sequence[Raw]) -> PodFinding:
+    """Return the reason why no node accepts the pod, as the scheduler reports it."""
+    counts: dict[str, int] = {}
+    for node in nodes:
+        reason = ineligibility(node, pod["spec"])
+        counts[reason] = counts.get(reason, 0) + 1
+    if not nodes:
+        return explain_unschedulable("no nodes available to schedule pods", pod)
+    parts = ", ".join(f"{count} {reason}" for reason, count in counts.items())
+    return explain_unschedulable(f"0/{len(nodes)} nodes are available: {parts}.", pod, list(nodes))
+
+
+ReplacementMode = Literal["as-configured", "beside", "gap"]
+"""`beside`: the Deployment's strategy has a gap, but this rollout needs none. `gap`: the old pods
+end first. `as-configured`: the Deployment's own strategy applies.
+"""
+
+_RUNNING_PODS = "status.phase!=Succeeded,status.phase!=Failed"
+_AUTOSCALER_STATUS = ("kube-system", "cluster-autoscaler-status")
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """The way of the replacement, and the error if a deploy has to be refused."""
+
+    way: ReplacementMode = "as-configured"
+    refusal: PreconditionError | None = None
+
+
+def choose_replacement(
+    cluster: Cluster, function: Function, wanted: Raw, live: Raw | None, pods: Sequence[Raw]
+) -> Replacement:
+    """Choose the way from the Deployment `live` to the Deployment `wanted`.
+
+    `pods` are those of the function. If this user may not list nodes or other pods, the scheduler
+    decides.
+    """
+    recreates = (wanted["spec"].get("strategy") or {}).get("type") == "Recreate"
+    replicas = scaling.replica_bounds(function)[0]
+    if not replicas or not (recreates or needs_gpu(function)):
+        return Replacement()
+    new_pods = live is None or live["spec"]["template"] != wanted["spec"]["template"]
+    own = [pod for pod in pods if (pod.get("status") or {}).get("phase") != "Failed"]
+    if not new_pods and len(own) >= replicas:
+        return Replacement()
+    free = _query_capacity(cluster, wanted, own)
+    if free is not None and free.instead < replicas and not _adds_nodes(cluster):
+        return Replacement(refusal=_refusal(function, free, replicas))
+    if recreates and new_pods and own:
+        return Replacement(_choose_mode(function, free, own))
+    return Replacement()
+
+
+def _choose_mode(function: Function, free: Capacity | None, own: Sequence[Raw]) -> ReplacementMode:
+    if function.spec.deployment_strategy:
+        return "gap"  # chosen for other reasons, such as a volume that only one pod can mount
+    if free is None:
+        return "gap" if any(map(pod_gpus, own)) else "beside"
+    # If a pod fits in neither case, the cluster adds a node for the pending pod.
+    return "beside" if free.beside or not free.instead else "gap"
+
+
+def with_overlap(deployment: Manifest) -> Manifest:
+    """Return the Deployment for a rollout in which old and new pods run at the same time.
+
+    The annotation records that the user did not ask for this: the strategy is restored afterwards.
+    """
+    metadata = deployment["metadata"]
+    annotations = metadata.get("annotations", {}) | {OVERLAP: "false"}
+    rolling = {"maxUnavailable": 0, "maxSurge": 1}
+    strategy = {"type": "RollingUpdate", "rollingUpdate": rolling}
+    return {
+        **deployment,
+        "metadata": {**metadata, "annotations": annotations},
+        "spec": {**deployment["spec"], "strategy": strategy},
+    }
+
+
+def _query_capacity(cluster: Cluster, wanted: Raw, own: Sequence[Raw]) -> Capacity | None:
+    """Return the room for pods of the Deployment, or None without the rights to determine it."""
+    with ThreadPoolExecutor(2) as pool:
+        nodes = pool.submit(queries.list_nodes, cluster)
+        pods = pool.submit(_list_running_pods, cluster)
+        if (there := nodes.result()) is None:
+            return None
+        every = pods.result()
+    template: Raw = wanted["spec"]["template"]
+    pod: dict[str, Any] = {
+        "metadata": {**template["metadata"], "namespace": wanted["metadata"]["namespace"]},
+        "spec": template["spec"],
+    }
+    names = [str(old["metadata"]["name"]) for old in own]
+    free = measure_capacity(pod, there, every or (), names)
+    # Without the list of other pods, only a pod that never fits can be recognized.
+    return free if every is not None or not free.instead else None
+
+
+def _list_running_pods(cluster: Cluster) -> list[Raw] | None:
+    try:
+        return cluster.list(kinds.POD, None, fields=_RUNNING_PODS)
+    except ForbiddenError:
+        return None
+
+
+def _adds_nodes(cluster: Cluster) -> bool:
+    """Return True if the cluster may add a node for a pod that no node takes."""
+    if cluster.serves(kinds.KARPENTER_NODE_POOL):
+        return True
+    try:
+        return cluster.get(kinds.CONFIG_MAP, *_AUTOSCALER_STATUS) is not None
+    except ForbiddenError:
+        return False
+
+
+def _refusal(function: Function, free: Capacity, replicas: int) -> PreconditionError:
+    name = function.metadata.name
+    if free.instead:
+        text = f"the nodes have room for {free.instead} of {replicas} replicas"
+        hint = f"`--replicas {free.instead}`; or make room: `kubectl describe nodes`"
+    else:
+        text, hint = free.shortage.text, free.shortage.hint
+    return PreconditionError(f"{name} cannot run, and nothing was changed: {text}", hint=hint)
+
+
+_UNSCHEDULABLE = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
+_OTHER_NODE_NAME = "node(s) didn't match the requested node name"
+_CORDONED = "node(s) were unschedulable"
+
+
+def ineligibility(node: Raw, spec: Raw) -> str:
+    """Return the scheduler's reason to keep a pod with this spec off the node, or ""."""
+    metadata = node["metadata"]
+    if spec.get("nodeName") not in (None, "", metadata["name"]):
+        return _OTHER_NODE_NAME
+    labels: Mapping[str, str] = metadata.get("labels") or {}
+    if any(labels.get(key) != value for key, value in (spec.get("nodeSelector") or {}).items()):
+        return "node(s) didn't match node selector"
+    if not _has_affinity(node, spec):
+        return "node(s) didn't match Pod's node affinity"
+    # A pod that names its node bypasses the scheduler.
+    return "" if spec.get("nodeName") else _taint_reason(node, spec.get("tolerations") or [])
+
+
+def _taint_reason(node: Raw, tolerations: list[Raw]) -> str:
+    spec = node.get("spec") or {}
+    if spec.get("unschedulable") and not _tolerates(tolerations, _UNSCHEDULABLE):
+        return _CORDONED
+    for taint in spec.get("taints") or []:
+        if taint.get("effect") != "PreferNoSchedule" and not _tolerates(tolerations, taint):
+            value = taint.get("value") or ""
+            return f"node(s) had taint {{{taint['key']}: {value}}}, that the pod didn't tolerate"
+    return ""
+
+
+def _tolerates(tolerations: Iterable[Raw], taint: Raw) -> bool:
+    for toleration in tolerations:
+        if toleration.get("effect") not in (None, "", taint.get("effect")):
+            continue
+        exists = toleration.get("operator") == "Exists"
+        if not toleration.get("key"):
+            if exists:
+                return True
+        elif toleration["key"] == taint["key"] and (
+            exists or (toleration.get("value") or "") == (taint.get("value") or "")
+        ):
+            return True
+    return False
+
+
+def _has_affinity(node: Raw, spec: Raw) -> bool:
+    affinity = (spec.get("affinity") or {}).get("nodeAffinity") or {}
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
+    if not required:
+        return True
+    labels = node["metadata"].get("labels") or {}
+    fields = {"metadata.name": node["metadata"]["name"]}
+    return any(
+        (term.get("matchExpressions") or term.get("matchFields"))
+        and all(
+            _matches_requirement(labels, requirement)
+            for requirement in term.get("matchExpressions") or []
+        )
+        and all(
+            _matches_requirement(fields, requirement)
+            for requirement in term.get("matchFields") or []
+        )
+        for term in required.get("nodeSelectorTerms") or []
+    )
+
+
+def _matches_requirement(labels: Mapping[str, str], requirement: Raw) -> bool:
+    """Evaluate a node selector requirement."""
+    value, values = labels.get(requirement["key"]), requirement.get("values") or []
+    compare = _OPERATORS.get(str(requirement.get("operator")))
+    # The scheduler of a later Kubernetes may know more operators.
+    return compare is None or compare(value, values)
+
+
+def _numeric(compare: Callable[[int, int], bool]) -> Callable[[str | None, list[str]], bool]:
+    def evaluate(value: str | None, values: list[str]) -> bool:
+        try:
+            return compare(int(value or ""), int(values[0]))
+        except (ValueError, IndexError):
+            return False
+
+    return evaluate
+
+
+_OPERATORS: dict[str, Callable[[str | None, list[str]], bool]] = {
+    "In": lambda value, values: value in values,
+    "NotIn": lambda value, values: value not in values,
+    "Exists": lambda value, _: value is not None,
+    "DoesNotExist": lambda value, _: value is None,
+    "Gt": _numeric(operator.gt),
+    "Lt": _numeric(operator.lt),
+}

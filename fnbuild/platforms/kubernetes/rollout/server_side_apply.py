@@ -1,0 +1,105 @@
+"""Server-side apply of a function's objects.
+
+Up to Kubernetes 1.20 the API server removes the fields that a manifest no longer has one by one,
+and leaves the mapping around them, empty: a variable that had a `valueFrom` and now has a `value`,
+or a volume of another kind under the same name, is refused as invalid. An entry of a list is
+removed as a whole, however. In that case such entries are removed first, while the Deployment is
+paused and starts no pods, and come back in the second of two applies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import deepcopy
+from typing import Any
+
+from fnbuild.errors import InputError
+from fnbuild.platforms.kubeclient import kinds
+from fnbuild.platforms.kubeclient.cluster import Cluster
+from fnbuild.spec.types import Raw
+
+_CONTAINERS = ("containers", "initContainers")
+
+ListLocation = tuple[str, str, str]
+"""The list of containers ("" for the pod), the container's name, and the list in it."""
+
+Entries = set[tuple[ListLocation, str]]
+
+
+def apply_manifest(
+    cluster: Cluster, manifest: Raw, *, dry_run: bool = False, force: bool = False
+) -> Raw:
+    """Apply a manifest and return the object as it then is. Raises what `Cluster.apply` does."""
+    try:
+        return cluster.apply(manifest, dry_run=dry_run, force=force)
+    except InputError:
+        entries = _replaced_entries(cluster, manifest)
+        if not entries:
+            raise
+    reduced = _without_entries(manifest, entries)
+    if dry_run:
+        return _with_entries(cluster.apply(reduced, dry_run=True, force=force), manifest, entries)
+    paused = {**reduced, "spec": {**reduced["spec"], "paused": True}}
+    cluster.apply(paused, force=force)
+    return cluster.apply(manifest, force=force)
+
+
+def _replaced_entries(cluster: Cluster, manifest: Raw) -> Entries:
+    """Return the entries of which the live Deployment has a mapping that the manifest lacks."""
+    if manifest["kind"] != kinds.DEPLOYMENT.name:
+        return set()
+    about = manifest["metadata"]
+    live = cluster.get(kinds.DEPLOYMENT, about["namespace"], about["name"])
+    if live is None:
+        return set()
+    there = {place: _by_name(entries) for place, entries in _named_lists(live)}
+    replaced: Entries = set()
+    for place, entries in _named_lists(manifest):
+        for name, entry in _by_name(entries).items():
+            if _lacks_mapping(entry, there.get(place, {}).get(name, {})):
+                replaced.add((place, name))
+    return replaced
+
+
+def _named_lists(deployment: Raw) -> Iterator[tuple[ListLocation, list[Raw]]]:
+    pod = deployment["spec"]["template"]["spec"]
+    yield ("", "", "volumes"), pod.get("volumes") or []
+    for containers in _CONTAINERS:
+        for container in pod.get(containers) or []:
+            for part in ("env", "volumeMounts"):
+                yield (containers, container["name"], part), container.get(part) or []
+
+
+def _by_name(entries: list[Raw]) -> dict[str, Raw]:
+    return {str(entry["name"]): entry for entry in entries}
+
+
+def _lacks_mapping(wanted: Any, live: Any) -> bool:
+    """Return True if `live` has a mapping, at any depth, that `wanted` does not have."""
+    return any(
+        not isinstance(wanted.get(key), dict) or _lacks_mapping(wanted[key], value)
+        for key, value in live.items()
+        if isinstance(value, dict)
+    )
+
+
+def _without_entries(manifest: Raw, entries: Entries) -> Raw:
+    """Return the manifest without these entries, and without the mounts of such volumes."""
+    reduced = deepcopy(manifest)
+    for place, listed in _named_lists(reduced):
+        listed[:] = [entry for entry in listed if not _is_among(entries, place, entry)]
+    return reduced
+
+
+def _with_entries(live: Raw, manifest: Raw, entries: Entries) -> Raw:
+    """Return the object with these entries of the manifest, as the second apply makes it."""
+    restored, wanted = deepcopy(live), dict(_named_lists(manifest))
+    for place, listed in _named_lists(restored):
+        listed += [entry for entry in wanted.get(place, []) if _is_among(entries, place, entry)]
+    return restored
+
+
+def _is_among(entries: Entries, place: ListLocation, entry: Raw) -> bool:
+    if place[2] == "volumeMounts":
+        place = ("", "", "volumes")
+    return (place, str(entry["name"])) in entries

@@ -1,0 +1,46 @@
+"""Pods for tests: a Python program in the small image that the node has."""
+
+from __future__ import annotations
+
+import textwrap
+
+from fnbuild.platforms.kubeclient import kinds
+from fnbuild.platforms.kubeclient.cluster import Cluster
+from fnbuild.spec.types import Raw
+from tests.engine import until
+
+START_SECONDS = 180.0
+
+
+def pod(namespace: str, name: str, image: str, program: str) -> Raw:
+    """A pod that runs the program once; its container is called as a function's."""
+    container = {
+        "name": "nuclio",
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python3", "-u", "-c", textwrap.dedent(program)],
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": namespace, "labels": {"app": "test"}},
+        "spec": {
+            "containers": [container],
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 1,
+            "automountServiceAccountToken": False,
+        },
+    }
+
+
+def phase(cluster: Cluster, namespace: str, name: str) -> str:
+    found = cluster.get(kinds.POD, namespace, name) or {}
+    return str(found.get("status", {}).get("phase", ""))
+
+
+def until_phase(cluster: Cluster, namespace: str, name: str, *wanted: str) -> None:
+    until(
+        f"pod {name} being {' or '.join(wanted)}",
+        lambda: phase(cluster, namespace, name) in wanted,
+        START_SECONDS,
+    )

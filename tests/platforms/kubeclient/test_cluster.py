@@ -1,0 +1,197 @@
+"""The API of the cluster that is there: objects, lists, watches, threads."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from fnbuild.errors import InputError
+from fnbuild.platforms.kubeclient import kinds
+from fnbuild.platforms.kubeclient.cluster import Cluster
+from fnbuild.spec.types import Raw
+from tests.platforms.kubeclient.pods import pod
+
+
+def config_map(namespace: str, name: str = "one", **data: str) -> Raw:
+    about = {"name": name, "namespace": namespace, "labels": {"kind": "test"}}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": about, "data": data}
+
+
+def service(namespace: str, name: str = "one") -> Raw:
+    ports = [{"name": "http", "port": 8080, "protocol": "TCP"}]
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {"type": "NodePort", "ports": ports, "selector": {"app": name}},
+    }
+
+
+def test_objects_are_made_read_changed_and_removed(
+    cluster: Cluster, cluster_namespace: str
+) -> None:
+    made = cluster.create(config_map(cluster_namespace, a="1"))
+    assert cluster.get(kinds.CONFIG_MAP, cluster_namespace, "one") == made
+    made["data"]["a"] = "2"
+    assert cluster.replace(made)["data"] == {"a": "2"}
+    patched = cluster.patch(kinds.CONFIG_MAP, cluster_namespace, "one", {"data": {"b": "3"}})
+    assert patched["data"] == {"a": "2", "b": "3"}
+    assert cluster.delete(kinds.CONFIG_MAP, cluster_namespace, "one")
+    assert cluster.get(kinds.CONFIG_MAP, cluster_namespace, "one") is None
+    assert not cluster.delete(kinds.CONFIG_MAP, cluster_namespace, "one")
+
+
+def test_apply_makes_changes_and_removes_what_is_its_own(
+    cluster: Cluster, cluster_namespace: str
+) -> None:
+    planned = cluster.apply(service(cluster_namespace), dry_run=True)
+    assert planned["spec"]["ports"][0]["targetPort"] == 8080
+    assert cluster.get(kinds.SERVICE, cluster_namespace, "one") is None
+    first = cluster.apply(service(cluster_namespace))
+    changed = service(cluster_namespace)
+    changed["metadata"]["annotations"] = {"a": "b"}
+    second = cluster.apply(changed)
+    assert second["spec"]["ports"] == first["spec"]["ports"], "the node port is kept"
+    assert second["metadata"]["annotations"] == {"a": "b"}
+    third = cluster.apply(service(cluster_namespace))
+    assert "annotations" not in third["metadata"]
+    assert {one["manager"] for one in third["metadata"]["managedFields"]} == {"fnbuild"}
+
+
+def test_lists_select_and_come_in_pages(
+    cluster: Cluster, cluster_namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"m{number}" for number in range(7)]
+    for name in names:
+        cluster.create(config_map(cluster_namespace, name))
+    monkeypatch.setattr("fnbuild.platforms.kubeclient.cluster._PAGE_SIZE", 3)
+    found = cluster.list(kinds.CONFIG_MAP, cluster_namespace, labels="kind=test")
+    assert [one["metadata"]["name"] for one in found] == names
+    assert {(one["apiVersion"], one["kind"]) for one in found} == {("v1", "ConfigMap")}
+    fields = "metadata.name=m3"
+    assert len(cluster.list(kinds.CONFIG_MAP, cluster_namespace, fields=fields)) == 1
+    everywhere = cluster.list(kinds.CONFIG_MAP, None, labels="kind=test")
+    assert {one["metadata"]["namespace"] for one in everywhere} >= {cluster_namespace}
+
+
+def test_what_the_cluster_serves(cluster: Cluster) -> None:
+    assert cluster.version.startswith("v1.")
+    assert cluster.serves(kinds.DEPLOYMENT)
+    assert cluster.serves(kinds.HPA_V1)
+    assert not cluster.serves(kinds.Kind("nobody.example/v1", "Nothing", "nothings"))
+    assert not cluster.serves(kinds.Kind("apps/v1", "Nothing", "nothings"))
+
+
+def test_manifests_of_other_kinds_are_refused() -> None:
+    assert kinds.kind_of({"apiVersion": "apps/v1", "kind": "Deployment"}) is kinds.DEPLOYMENT
+    assert (
+        kinds.kind_of({"apiVersion": "batch/v1beta1", "kind": "CronJob"}) is kinds.CRON_JOB_V1BETA1
+    )
+    with pytest.raises(InputError, match="Gadget"):
+        kinds.kind_of({"apiVersion": "v1", "kind": "Gadget"})
+
+
+class Watched:
+    """What a watch tells, while it runs."""
+
+    def __init__(self, cluster: Cluster, namespace: str, seconds: float):
+        self.told: list[tuple[str, str]] = []
+        self.begun = threading.Event()
+        events = cluster.watch(kinds.CONFIG_MAP, namespace, labels="kind=test", seconds=seconds)
+        self._thread = threading.Thread(target=self._run, args=(events,))
+        self._thread.start()
+
+    def _run(self, events: Iterator[tuple[str, Raw]]) -> None:
+        for change, item in events:
+            assert item["kind"] == "ConfigMap"
+            self.told.append((change, item["metadata"]["name"]))
+            self.begun.set()
+
+    def end(self) -> list[tuple[str, str]]:
+        self._thread.join(120)
+        assert not self._thread.is_alive()
+        return self.told
+
+
+def test_a_watch_begins_with_what_is_there(cluster: Cluster, cluster_namespace: str) -> None:
+    cluster.create(config_map(cluster_namespace, "old"))
+    began = time.monotonic()
+    watched = Watched(cluster, cluster_namespace, 6)
+    assert watched.begun.wait(60)
+    cluster.create(config_map(cluster_namespace, "new"))
+    cluster.patch(kinds.CONFIG_MAP, cluster_namespace, "old", {"data": {"a": "b"}})
+    cluster.delete(kinds.CONFIG_MAP, cluster_namespace, "new")
+    assert watched.end() == [
+        ("ADDED", "old"),
+        ("ADDED", "new"),
+        ("MODIFIED", "old"),
+        ("DELETED", "new"),
+    ]
+    assert 5.9 < time.monotonic() - began < 60
+
+
+def test_a_watch_goes_on_from_a_list_when_its_place_is_lost(
+    cluster: Cluster, cluster_namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.create(config_map(cluster_namespace, "kept"))
+    cluster.create(config_map(cluster_namespace, "lost"))
+    listed = cluster._listed
+    calls = iter(range(10))
+
+    def forgotten(*words: object) -> tuple[list[Raw], str]:
+        items, version = listed(*words)
+        if next(calls) == 0:
+            cluster.delete(kinds.CONFIG_MAP, cluster_namespace, "lost")
+            return items, "1"  # a version that the server has compacted away, or will not take
+        return items, version
+
+    monkeypatch.setattr(cluster, "_listed", forgotten)
+    told = Watched(cluster, cluster_namespace, 6).end()
+    assert told[:2] == [("ADDED", "kept"), ("ADDED", "lost")]
+    assert ("DELETED", "lost") in told
+
+
+def test_threads_share_one_cluster(cluster: Cluster, cluster_namespace: str) -> None:
+    names = [f"t{number}" for number in range(40)]
+    with ThreadPoolExecutor(16) as threads:
+        made = list(
+            threads.map(lambda name: cluster.apply(config_map(cluster_namespace, name)), names)
+        )
+    assert [one["metadata"]["name"] for one in made] == names
+    assert len(cluster.list(kinds.CONFIG_MAP, cluster_namespace, labels="kind=test")) == 40
+
+
+def test_a_pod_is_reached_through_the_api(
+    cluster: Cluster, cluster_namespace: str, greeter_image: str
+) -> None:
+    program = "import http.server as h; h.test(h.SimpleHTTPRequestHandler, port=8082)"
+    cluster.create(pod(cluster_namespace, "web", greeter_image, program))
+    deadline = time.monotonic() + 180
+    while (found := cluster.proxy(cluster_namespace, "web", 8082, "/etc/hostname")) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert found == b"web\n"
+    assert cluster.proxy(cluster_namespace, "web", 8083, "/") is None
+    assert cluster.proxy(cluster_namespace, "gone", 8082, "/") is None
+
+
+def test_importing_it_does_not_import_the_official_client() -> None:
+    module = "fnbuild.platforms.kubeclient.connection"
+    program = f"import sys, {module}; sys.exit('kubernetes' in sys.modules)"
+    root = Path(__file__).parents[3]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    subprocess.run([sys.executable, "-c", program], check=True, env=environment)
+
+
+@pytest.mark.parametrize(("namespace", "name"), [("..", "a"), (".", ""), ("a", ".."), (None, "..")])
+def test_a_name_that_would_lead_elsewhere(namespace: str | None, name: str) -> None:
+    with pytest.raises(InputError, match="cannot be a name"):
+        kinds.POD.path(namespace, name)

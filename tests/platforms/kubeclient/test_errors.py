@@ -1,0 +1,308 @@
+"""What a cluster refuses, in words: the one that is there, and answers that it cannot be made to
+give.
+"""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fnbuild.errors import (
+    ConflictError,
+    FnbuildError,
+    InputError,
+    NotFoundError,
+    PlatformError,
+    PreconditionError,
+    UnavailableError,
+)
+from fnbuild.platforms.kubeclient import connection, kinds
+from fnbuild.platforms.kubeclient.cluster import Cluster
+from fnbuild.platforms.kubeclient.errors import (
+    FieldConflictError,
+    ForbiddenError,
+    RequestInfo,
+    StaleError,
+    error_of_response,
+)
+from fnbuild.platforms.kubeclient.port_forward import forward_port
+from fnbuild.spec.types import Raw
+from tests.cluster import RESOURCE_QUOTA, create, kubeconfig_of
+from tests.engine import until
+from tests.platforms.kubeclient.pods import pod
+
+
+def deployment(namespace: str, name: str = "one", replicas: int = 0) -> Raw:
+    labels = {"app": name}
+    container = {"name": "nuclio", "image": "fnbuild/none", "imagePullPolicy": "Never"}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": {"containers": [container]}},
+        },
+    }
+
+
+@pytest.fixture
+def reader(
+    cluster: Cluster, cluster_namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Cluster:
+    """The same cluster for somebody who may list pods, and nothing else."""
+    rules = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}]
+    file = kubeconfig_of(cluster, cluster_namespace, "ann", rules, tmp_path / "config")
+    monkeypatch.setenv("KUBECONFIG", str(file))
+    return connection.connect()
+
+
+def test_missing_rights_are_named_with_the_commands_that_give_them(
+    cluster_namespace: str, reader: Cluster
+) -> None:
+    assert reader.list(kinds.POD, cluster_namespace) == []
+    assert reader.may("list", kinds.POD, cluster_namespace)
+    assert not reader.may("get", kinds.POD, cluster_namespace, "log")
+    with pytest.raises(ForbiddenError) as caught:
+        reader.apply(deployment(cluster_namespace))
+    who = f"system:serviceaccount:{cluster_namespace}:ann"
+    assert caught.value.message == (
+        f'user "{who}" may not patch deployments.apps in namespace "{cluster_namespace}"'
+    )
+    hint = caught.value.hint or ""
+    assert (
+        "`kubectl create role fnbuild-patch-deployments.apps --verb=patch,create"
+        f" --resource=deployments.apps -n {cluster_namespace}`"
+    ) in hint
+    assert f"--serviceaccount={cluster_namespace}:ann -n {cluster_namespace}`" in hint
+    assert hint.endswith("`fnbuild doctor rights` lists all that is missing at once")
+    assert "doctor" not in caught.value.grant
+
+
+def test_missing_rights_on_parts_of_pods(cluster_namespace: str, reader: Cluster) -> None:
+    with pytest.raises(ForbiddenError, match="may not get pods/log in"):
+        list(reader.logs(cluster_namespace, "one"))
+    with pytest.raises(ForbiddenError, match="may not get pods/proxy in"):
+        reader.proxy(cluster_namespace, "one", 8082, "/status")
+    with (
+        pytest.raises(ForbiddenError, match=r"may not (get|create) pods/portforward in"),
+        forward_port(reader, cluster_namespace, "one"),
+    ):
+        pass
+    with pytest.raises(ForbiddenError, match="may not watch pods in"):
+        list(reader.watch(kinds.POD, cluster_namespace, seconds=1))
+    with pytest.raises(ForbiddenError, match="may not list nodes in all namespaces") as caught:
+        reader.list(kinds.NODE, None)
+    assert "kubectl create clusterrole fnbuild-list-nodes" in (caught.value.hint or "")
+
+
+def test_a_namespace_that_is_not_there(cluster: Cluster) -> None:
+    for dry_run in (True, False):
+        with pytest.raises(NotFoundError, match='no namespace "fnbuild-test-nowhere"') as caught:
+            cluster.apply(deployment("fnbuild-test-nowhere"), dry_run=dry_run)
+        assert "`kubectl create namespace fnbuild-test-nowhere`" in (caught.value.hint or "")
+    assert cluster.list(kinds.POD, "fnbuild-test-nowhere") == []
+
+
+def test_a_namespace_that_is_being_deleted(cluster: Cluster, cluster_namespace: str) -> None:
+    about = {"finalizers": ["example.com/kept"], "name": "kept", "namespace": cluster_namespace}
+    cluster.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": about})
+    cluster.delete(kinds.NAMESPACE, "", cluster_namespace)
+    try:
+        with pytest.raises(PreconditionError, match="is being deleted"):
+            cluster.apply(deployment(cluster_namespace))
+    finally:
+        body = {"metadata": {"finalizers": None}}
+        cluster.patch(kinds.CONFIG_MAP, cluster_namespace, "kept", body)
+
+
+def test_fields_of_another_manager(cluster: Cluster, cluster_namespace: str) -> None:
+    cluster.apply(deployment(cluster_namespace))
+    cluster.patch(kinds.DEPLOYMENT, cluster_namespace, "one", {"spec": {"replicas": 0}})
+    other = deployment(cluster_namespace)
+    call_manager(cluster, other, "argocd", replicas=0, image="other")
+    with pytest.raises(FieldConflictError) as caught:
+        cluster.apply(deployment(cluster_namespace))
+    assert caught.value.managers == ("argocd",)
+    image = '.spec.template.spec.containers[name="nuclio"].image'
+    assert caught.value.fields == (image,)
+    assert caught.value.message == f"deployment one has fields that argocd manages: {image}"
+    assert "--force-conflicts" in (caught.value.hint or "")
+    forced = cluster.apply(deployment(cluster_namespace), force=True)
+    assert forced["spec"]["template"]["spec"]["containers"][0]["image"] == "fnbuild/none"
+
+
+def call_manager(
+    cluster: Cluster, manifest: Raw, manager: str, *, replicas: int, image: str
+) -> None:
+    """Apply the manifest as somebody else would, by force."""
+    from fnbuild.platforms.kubeclient.transport import APPLY, ApiCall
+
+    manifest["spec"]["replicas"] = replicas
+    manifest["spec"]["template"]["spec"]["containers"][0]["image"] = image
+    about = manifest["metadata"]
+    path = kinds.DEPLOYMENT.path(about["namespace"], about["name"])
+    query = {"fieldManager": manager, "force": "true"}
+    cluster.wire.json(ApiCall("PATCH", path, query, manifest, APPLY), RequestInfo("patch"))
+
+
+def test_stale_objects_and_names_that_are_taken(cluster: Cluster, cluster_namespace: str) -> None:
+    made = cluster.create(deployment(cluster_namespace))
+    cluster.patch(kinds.DEPLOYMENT, cluster_namespace, "one", {"spec": {"paused": True}})
+    with pytest.raises(StaleError, match="deployment one was changed by somebody else"):
+        cluster.replace(made)
+    with pytest.raises(ConflictError, match="deployment one exists already"):
+        cluster.create(deployment(cluster_namespace))
+
+
+def test_values_that_the_cluster_does_not_take(cluster: Cluster, cluster_namespace: str) -> None:
+    wrong = deployment(cluster_namespace)
+    wrong["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"] = "Seldom"
+    with pytest.raises(InputError) as caught:
+        cluster.apply(wrong, dry_run=True)
+    assert "refuses deployment one: spec.template.spec.containers[0].imagePullPolicy: Unsupp" in (
+        caught.value.message
+    )
+    unknown = deployment(cluster_namespace)
+    unknown["spec"]["template"]["spec"]["colour"] = "red"
+    with pytest.raises(InputError, match=r"does not know what deployment one asks for: \.spec"):
+        cluster.apply(unknown, dry_run=True)
+    with pytest.raises(InputError, match="deployment one"):
+        cluster.apply({**deployment(cluster_namespace), "spec": "none"}, dry_run=True)
+
+
+def test_a_quota_that_is_used_up(cluster: Cluster, cluster_namespace: str) -> None:
+    about = {"name": "few", "namespace": cluster_namespace}
+    create(cluster, RESOURCE_QUOTA, about, spec={"hard": {"pods": "0"}})
+    until(
+        "counting",
+        lambda: bool((cluster.get(RESOURCE_QUOTA, cluster_namespace, "few") or {})["status"]),
+    )
+    with pytest.raises(PreconditionError, match="pod one does not fit into a quota: exceeded"):
+        cluster.create(pod(cluster_namespace, "one", "fnbuild/none", "1"))
+
+
+def status(code: int, message: str, reason: str = "", **details: object) -> bytes:
+    found = {"kind": "Status", "code": code, "message": message, "reason": reason}
+    return json.dumps({**found, "details": details}).encode()
+
+
+REQUEST = RequestInfo("patch", kinds.DEPLOYMENT, "shop", "nuclio-a", "", "https://s:1", "ctx")
+
+
+@pytest.mark.parametrize(
+    ("code", "body", "kind", "word"),
+    [
+        (
+            403,
+            status(403, 'admission webhook "rules.example" denied the request: no labels'),
+            PreconditionError,
+            "webhook rules.example of the cluster refuses deployment nuclio-a: no labels",
+        ),
+        (
+            500,
+            status(500, 'Internal error: failed calling webhook "x.y": connection refused'),
+            PlatformError,
+            "webhook x.y of the cluster does not work: connection refused",
+        ),
+        (
+            403,
+            status(403, 'pods "a" is forbidden: violates PodSecurity "restricted:latest"'),
+            PreconditionError,
+            'does not admit deployment nuclio-a: violates PodSecurity "restricted',
+        ),
+        (429, b"Too many requests", UnavailableError, "too much to do to patch deployment"),
+        (503, b"<html>busy</html>", UnavailableError, "(context ctx) could not patch deployment"),
+        (500, status(500, "etcd is gone"), PlatformError, "HTTP status 500"),
+        (404, b"404 page not found", NotFoundError, "has no deployments of apps/v1"),
+        (418, status(418, "short and stout"), PlatformError, "short and stout"),
+    ],
+)
+def test_answers_in_words(code: int, body: bytes, kind: type[FnbuildError], word: str) -> None:
+    error = error_of_response(code, body, REQUEST)
+    assert type(error) is kind
+    assert word in error.message
+
+
+@contextmanager
+def server(*answers: tuple[int, bytes]) -> Iterator[tuple[str, list[str]]]:
+    """A server that gives these answers, one after the other, and what it was asked."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self) -> None:
+            asked.append(f"{self.command} {self.path}")
+            self.rfile.read(int(self.headers.get("content-length") or 0))
+            code, body = left.pop(0)
+            if code == 0:  # a cut connection
+                self.close_connection = True
+                return
+            self.send_response(code)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST = do_PATCH = answer  # noqa: N815
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    left, asked = list(answers), list[str]()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+        thread = threading.Thread(target=listening.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{listening.server_address[1]}", asked
+        listening.shutdown()
+        thread.join()
+
+
+def of_server(url: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    content = {
+        "current-context": "a",
+        "contexts": [{"name": "a", "context": {"cluster": "a", "user": "a"}}],
+        "clusters": [{"name": "a", "cluster": {"server": url}}],
+        "users": [{"name": "a", "user": {}}],
+    }
+    (folder / "config").write_text(yaml.safe_dump(content))
+    monkeypatch.setenv("KUBECONFIG", str(folder / "config"))
+    return connection.connect()
+
+
+def test_reading_is_repeated_when_the_server_stumbles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [(503, b""), (0, b""), (429, b""), (200, b'{"gitVersion": "v1.31.0"}')]
+    with server(*answers) as (url, asked):
+        assert of_server(url, tmp_path, monkeypatch).version == "v1.31.0"
+    assert asked == ["GET /version"] * 4
+
+
+def test_writing_is_repeated_only_when_nothing_was_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted = status(409, "try again", "Conflict", kind="resourcequotas")
+    with server((429, b""), (409, counted), (503, b"")) as (url, asked):
+        with pytest.raises(UnavailableError, match="could not create pod one"):
+            of_server(url, tmp_path, monkeypatch).create(pod("a", "one", "image", "1"))
+        assert asked == ["POST /api/v1/namespaces/a/pods?fieldManager=fnbuild"] * 3
+    with server((0, b"")) as (url, asked):
+        with pytest.raises(UnavailableError, match="no Kubernetes API answers"):
+            of_server(url, tmp_path, monkeypatch).create(pod("a", "one", "image", "1"))
+        assert len(asked) == 1
+
+
+def test_something_else_that_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        server((200, b"<html>hello</html>")) as (url, _),
+        pytest.raises(UnavailableError, match="is no Kubernetes API"),
+    ):
+        assert of_server(url, tmp_path, monkeypatch).version

@@ -1,0 +1,319 @@
+"""Which cluster is meant, and what is said when there is none: kubeconfigs of every sort."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fnbuild.errors import FnbuildError, UnavailableError
+from fnbuild.platforms.kubeclient import connection, kinds
+from fnbuild.platforms.kubeclient.cluster import Cluster
+from fnbuild.platforms.kubeclient.errors import UnauthorizedError
+from fnbuild.spec.types import Raw
+from tests.cluster import kubeconfig_of
+from tests.engine import require_program
+
+SECRET = "c2VjcmV0LXRva2Vu"
+
+Write = Callable[..., Path]
+
+
+def config(
+    *names: str, current: str = "", server: str = "https://127.0.0.1:1", **user: object
+) -> Raw:
+    """A kubeconfig with these contexts; each has a cluster and a user of its name."""
+    return {
+        "current-context": current,
+        "contexts": [
+            {"name": name, "context": {"cluster": name, "user": name, "namespace": f"of-{name}"}}
+            for name in names
+        ],
+        "clusters": [{"name": name, "cluster": {"server": server}} for name in names],
+        "users": [{"name": name, "user": {"token": SECRET}} for name in names],
+    }
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    """Write kubeconfigs, which KUBECONFIG then names."""
+    monkeypatch.delenv("FNBUILD_CONTEXT", raising=False)
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    def written(*contents: Raw | str) -> Path:
+        files = []
+        for number, content in enumerate(contents):
+            file = tmp_path / f"config-{number}"
+            file.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+            files.append(str(file))
+        monkeypatch.setenv("KUBECONFIG", ":".join(files))
+        return Path(files[0])
+
+    return written
+
+
+def refused(action: Callable[[], object] = connection.connect) -> FnbuildError:
+    with pytest.raises(FnbuildError) as caught:
+        action()
+    said = f"{caught.value} {caught.value.hint} {caught.value.detail}"
+    assert SECRET not in said
+    assert "Traceback" not in said
+    return caught.value
+
+
+def test_no_kubeconfig(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", "")
+    assert not connection.is_configured()
+    assert str(tmp_path / ".kube/config") in refused().message
+    assert connection.default_namespace() == ""
+    monkeypatch.setenv("KUBECONFIG", "/nowhere/a:/nowhere/b")
+    assert "/nowhere/a does not exist, /nowhere/b does not exist, and" in refused().message
+    write("", {"apiVersion": "v1", "kind": "Config", "clusters": []})
+    said = refused().message
+    assert "config-0 is empty, " in said
+    assert "config-1 has no contexts, and this does not run in a pod" in said
+
+
+def test_the_current_context_or_the_one_asked_for(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(config("a", "b", current="b"))
+    assert connection.is_configured()
+    assert (connection.connect().context, connection.default_namespace()) == ("b", "of-b")
+    monkeypatch.setenv("FNBUILD_CONTEXT", "a")
+    assert (connection.connect().context, connection.default_namespace()) == ("a", "of-a")
+    monkeypatch.setenv("FNBUILD_CONTEXT", "c")
+    error = refused()
+    assert 'no context "c"' in error.message
+    assert error.hint is not None
+    assert "a, b" in error.hint
+
+
+def test_of_several_files_the_first_counts(write: Write) -> None:
+    write(
+        config("a", current="a", server="https://127.0.0.1:1"),
+        config("a", "b", current="b", server="https://127.0.0.1:2"),
+    )
+    found = connection.connect()
+    assert (found.context, found.server) == ("a", "https://127.0.0.1:1")
+
+
+def test_paths_are_from_the_files_own_folder(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = config("a", current="a")
+    content["users"][0]["user"] = {"tokenFile": "token"}
+    write(content)
+    (tmp_path / "token").write_text(SECRET)
+    monkeypatch.chdir("/")
+    assert connection.connect().wire.authorization() == f"Bearer {SECRET}"
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        (f"users: [{{token: {SECRET}\nx", "is no YAML"),
+        ("- a\n- b\n", "no mapping"),
+        (f"contexts: {{token: {SECRET}}}\n", "`contexts` is no list"),
+        (f"users: [{SECRET}]\n", "`users` has an entry without"),
+        ("current-context: a\n", 'no context "a"'),
+    ],
+)
+def test_what_is_no_kubeconfig(write: Write, text: str, word: str) -> None:
+    file = write(text)
+    error = refused()
+    assert word in error.message
+    assert str(file) in error.message
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda one: one["clusters"].clear(), 'names cluster "a"'),
+        (lambda one: one["users"].clear(), 'names user "a"'),
+        (lambda one: one["clusters"][0]["cluster"].clear(), "has no server"),
+        (lambda one: one["contexts"].append({"context": {}}), "`contexts` has an entry without"),
+        (lambda one: one.pop("current-context"), "no context is the current one"),
+        (lambda one: one["users"][0]["user"].update({"as": "root"}), "acts as somebody else"),
+        (
+            lambda one: one["clusters"][0]["cluster"].update({"certificate-authority": "gone.crt"}),
+            "gone.crt",
+        ),
+        (
+            lambda one: one["users"][0]["user"].update(
+                {"token": None, "client-certificate-data": SECRET[:-1]}
+            ),
+            "cannot be used for context a",
+        ),
+    ],
+)
+def test_entries_that_are_not_whole(
+    write: Write, change: Callable[[Raw], object], word: str
+) -> None:
+    content = config("a", current="a")
+    change(content)
+    write(content)
+    assert word in refused().message
+
+
+def test_a_plugin_that_is_missing(write: Write) -> None:
+    plugin = {"apiVersion": "client.authentication.k8s.io/v1beta1", "command": "no-such-login"}
+    content = config("a", current="a")
+    content["users"][0]["user"] = {"exec": {**plugin, "installHint": "get it from your cloud"}}
+    write(content)
+    error = refused()
+    assert "no-such-login, which is not installed" in error.message
+    assert error.hint == "get it from your cloud"
+
+
+def test_a_plugin_that_fails(
+    write: Write, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    program = tmp_path / "login"
+    program.write_text("#!/bin/sh\necho please log in >&2\nexit 3\n")
+    program.chmod(0o755)
+    content = config("a", current="a")
+    content["users"][0]["user"] = {
+        "exec": {"apiVersion": "client.authentication.k8s.io/v1beta1", "command": "./login"}
+    }
+    write(content)
+    error = refused()
+    assert "failed" in error.message
+    assert "please log in" in (error.detail or "")
+    assert capfd.readouterr().err == ""
+
+
+def test_a_plugin_that_works(
+    write: Write, cluster: Cluster, cluster_namespace: str, tmp_path: Path
+) -> None:
+    rules = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}]
+    file = kubeconfig_of(cluster, cluster_namespace, "plugged", rules, tmp_path / "plugged")
+    content = json.loads(file.read_text())
+    version = "client.authentication.k8s.io/v1beta1"
+    answer = {
+        "apiVersion": version,
+        "kind": "ExecCredential",
+        "status": {"token": content["users"][0]["user"]["token"]},
+    }
+    (tmp_path / "answer.json").write_text(json.dumps(answer))
+    content["users"][0]["user"] = {
+        "exec": {"apiVersion": version, "command": "cat", "args": [str(tmp_path / "answer.json")]}
+    }
+    write(content)
+    assert connection.connect().list(kinds.POD, cluster_namespace) == []
+
+
+# Servers that are not there, or are not the right ones
+
+
+def test_nobody_listens(write: Write) -> None:
+    file = write(config("a", current="a"))
+    error = refused(lambda: connection.connect().version)
+    assert isinstance(error, UnavailableError)
+    assert f"https://127.0.0.1:1 (context a of {file}): the connection is refused" in error.message
+
+
+def test_a_name_that_is_not_known(write: Write) -> None:
+    write(config("a", current="a", server="https://no-such-cluster.invalid"))
+    assert "name is not known" in refused(lambda: connection.connect().version).message
+
+
+def real(cluster: Cluster) -> Raw:
+    """A kubeconfig of the cluster that is there, without any credentials."""
+    content = config("a", current="a", server=cluster.server)
+    authority = Path(cluster.wire.configuration.ssl_ca_cert).read_bytes()
+    content["clusters"][0]["cluster"]["certificate-authority-data"] = base64.b64encode(
+        authority
+    ).decode()
+    return content
+
+
+def test_another_authority(write: Write, cluster: Cluster, tmp_path: Path) -> None:
+    content = real(cluster)
+    del content["clusters"][0]["cluster"]["certificate-authority-data"]
+    write(content)
+    error = refused(lambda: connection.connect().version)
+    assert "from another authority" in error.message
+
+
+def test_another_name_than_the_certificates(write: Write, cluster: Cluster) -> None:
+    content = real(cluster)
+    content["clusters"][0]["cluster"]["tls-server-name"] = "other.example"
+    write(content)
+    assert "is for another name" in refused(lambda: connection.connect().version).message
+
+
+def test_a_token_that_is_not_known(write: Write, cluster: Cluster) -> None:
+    write(real(cluster))
+    error = refused(lambda: connection.connect().list(kinds.POD, "default"))
+    assert isinstance(error, UnauthorizedError)
+    assert "does not accept this user's credentials" in error.message
+
+
+def test_a_client_certificate_that_has_ended(
+    write: Write, cluster: Cluster, tmp_path: Path
+) -> None:
+    openssl = require_program("openssl")
+    key, request, own = (str(tmp_path / name) for name in ("key.pem", "request.pem", "ann"))
+    asked = ["req", "-new", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=ann"]
+    subprocess.run([openssl, *asked, "-keyout", key, "-out", request], check=True)
+    signed = ["x509", "-req", "-in", request, "-signkey", key, "-days", "-1", "-out", own]
+    subprocess.run([openssl, *signed], check=True)
+    content = real(cluster)
+    content["users"][0]["user"] = {"client-certificate": "ann", "client-key": "key.pem"}
+    write(content)
+    error = refused(lambda: connection.connect().list(kinds.POD, "default"))
+    assert isinstance(error, UnauthorizedError)
+    day = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 86400))
+    assert f"ended on {day}" in error.message
+
+
+def test_proxies_do_not_stand_before_this_machine(
+    write: Write, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://user:word@127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    write(real(cluster))
+    assert connection.connect().wire.configuration.proxy is None
+    content = real(cluster)
+    content["clusters"][0]["cluster"]["proxy-url"] = "http://user:word@127.0.0.1:9"
+    write(content)
+    error = refused(lambda: connection.connect().version)
+    assert "the proxy http://127.0.0.1:9 does not lead" in error.message
+    assert "word" not in error.message
+
+
+def test_inside_of_a_pod(
+    write: Write,
+    cluster: Cluster,
+    cluster_namespace: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rules = [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]}]
+    file = kubeconfig_of(cluster, cluster_namespace, "inside", rules, tmp_path / "inside")
+    account = tmp_path / "account"
+    account.mkdir()
+    token = json.loads(file.read_text())["users"][0]["user"]["token"]
+    (account / "token").write_text(token)
+    (account / "ca.crt").write_bytes(Path(cluster.wire.configuration.ssl_ca_cert).read_bytes())
+    (account / "namespace").write_text(cluster_namespace)
+    host, port = cluster.server.removeprefix("https://").split(":")
+    monkeypatch.setattr(connection, "_SERVICE_ACCOUNT", account)
+    monkeypatch.setenv("KUBECONFIG", "")
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", host)
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", port)
+    assert connection.is_configured()
+    assert connection.default_namespace() == cluster_namespace
+    found = connection.connect()
+    assert (found.in_cluster, found.context, found.namespace) == (True, "", cluster_namespace)
+    assert found.list(kinds.POD, cluster_namespace) == []

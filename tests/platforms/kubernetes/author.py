@@ -1,0 +1,72 @@
+"""Writing and deploying functions as a person would."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from fnbuild.deploy import pipeline
+from fnbuild.platforms import Artifact, Deployment, Plan
+from fnbuild.platforms.kubeclient import kinds
+from fnbuild.platforms.kubeclient.transport import MERGE, ApiCall
+from fnbuild.platforms.kubernetes import KubernetesPlatform
+from fnbuild.spec.reader import from_raw
+from fnbuild.spec.rules import complete
+from fnbuild.spec.types import Function, Raw
+from tests.platforms.folders import Folders
+
+
+def function_of(namespace: str, name: str, image: str, **spec: Any) -> Function:
+    """A function of an image; `env` may be a mapping, `labels` go to its metadata."""
+    env = [{"name": key, "value": value} for key, value in spec.pop("env", {}).items()]
+    raw = {
+        "metadata": {"name": name, "namespace": namespace, "labels": spec.pop("labels", {})},
+        "spec": {"handler": "main:handler", "runtime": "python:3.11", "env": env, **spec},
+    }
+    raw["spec"].setdefault("image", image)
+    return complete(from_raw(raw, name))
+
+
+class Author(Folders):
+    def __init__(self, home: Path, platform: KubernetesPlatform, namespace: str):
+        super().__init__(home, lambda name: f"{namespace}-{name}")
+        self.platform = platform
+        self.namespace = namespace
+        self.progress: list[str] = []
+
+    def request(self, folder: Path, **options: Any) -> deploy.DeployRequest:
+        return pipeline.DeployRequest(
+            path=folder, platform="kube", namespace=self.namespace, options=options
+        )
+
+    def deploy(self, folder: Path, **options: Any) -> Deployment:
+        return pipeline.deploy(self.request(folder, **options), self.progress.append)
+
+    def run(self, image: str, name: str = "greeter", **spec: Any) -> Deployment:
+        """Deploy an image that is there; `options` among the keys of spec are those of the plan."""
+        options = spec.pop("options", {})
+        made = self.planned(image, name, options, **spec)
+        return self.platform.apply(made, self.progress.append)
+
+    def planned(
+        self, image: str, name: str = "greeter", options: Raw | None = None, **spec: Any
+    ) -> Plan:
+        function = function_of(self.namespace, name, image, **spec)
+        artifact = Artifact("image", image, "", pinned=image)
+        return self.platform.plan(function, artifact, **(options or {}))
+
+    def shown(self, name: str = "greeter") -> Deployment:
+        return self.platform.deployment(self.namespace, name)
+
+    def edit(self, body: Raw, manager: str = "kubectl-edit") -> None:
+        """Change the function's Deployment as somebody else."""
+        path = kinds.DEPLOYMENT.path(self.namespace, "nuclio-greeter")
+        call = ApiCall("PATCH", path, {"fieldManager": manager}, body, MERGE)
+        status, answer = self.platform.cluster.wire.answer(call)
+        assert status == 200, answer
+
+    def live(self, name: str = "greeter") -> Raw:
+        """The function's Deployment in the cluster."""
+        found = self.platform.cluster.get(kinds.DEPLOYMENT, self.namespace, f"nuclio-{name}")
+        assert found is not None
+        return found

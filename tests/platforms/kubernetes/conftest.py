@@ -1,0 +1,82 @@
+"""A namespace of its own for each test on the cluster that is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fnbuild.platforms.kubeclient.cluster import Cluster
+from fnbuild.platforms.kubernetes import KubernetesPlatform, connect
+from tests.cluster import function_image, own_namespace
+from tests.engine import call, require_engine
+from tests.platforms.kubernetes.author import Author
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    with own_namespace(cluster) as name:
+        yield name
+
+
+@pytest.fixture
+def platform(namespace: str, shared_layers: None, data: Path) -> Iterator[KubernetesPlatform]:
+    engine = require_engine()
+    try:
+        yield connect()
+    finally:
+        ours = f"reference={namespace}*"
+        listed = call(
+            engine, "images", "--filter", ours, "--format", "{{.Repository}}:{{.Tag}}"
+        ).split()
+        # Containers of pods that are still ending have theirs as long as they need it.
+        for image in listed:
+            call(engine, "rmi", "--force", image)
+
+
+FAULTY = """\
+import os, signal, sys, time
+
+FAULT = os.environ.get("FAULT", "")
+if FAULT == "import":
+    import no_such_library
+if FAULT == "no-gpu" and os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+    raise RuntimeError("No CUDA GPUs are available")
+
+def init_context(context):
+    print("loading", os.environ.get("WORD", "hello"))
+    if FAULT == "raise":
+        raise ValueError("the weights are missing")
+    if FAULT == "memory":
+        context.user_data.model = bytearray(400 << 20)
+    if FAULT == "hang":
+        time.sleep(3600)
+
+def handler(context, event):
+    if event.path == "/end":
+        print("the last words")
+        os.kill(1, signal.SIGTERM)
+    return os.environ.get("WORD", "hello")
+"""
+
+
+@pytest.fixture(scope="session")
+def image(
+    shared_layers: None, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The image of a function that answers with WORD and fails as FAULT says, both of its
+    environment.
+    """
+    with function_image(tmp_path_factory.mktemp("image"), FAULTY) as name:
+        yield name
+
+
+@pytest.fixture
+def platform_name() -> str:
+    return "kube"
+
+
+@pytest.fixture
+def author(tmp_path: Path, platform: KubernetesPlatform, namespace: str) -> Author:
+    return Author(tmp_path, platform, namespace)

@@ -1,0 +1,65 @@
+"""Functions and revisions for tests of what is made of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fnbuild.platforms.kubeclient.kinds import (
+    CRON_JOB_V1BETA1,
+    DISRUPTION_BUDGET_V1BETA1,
+    HPA_V1,
+    HPA_V2BETA2,
+    Kind,
+)
+from fnbuild.platforms.kubernetes.labels import RevisionRecord, key_of, recorded_config
+from fnbuild.platforms.kubernetes.manifests.rendering import RenderContext
+from fnbuild.platforms.kubernetes.manifests.scaling import uses_custom_metrics
+from fnbuild.spec.reader import from_raw, load
+from fnbuild.spec.rules import complete
+from fnbuild.spec.types import Function
+
+NAMESPACE = "fnbuild-test"
+DIGEST = "c0de" * 16
+IMAGE = "registry.example.com/fnbuild/{}:latest"
+PINNED = "registry.example.com/fnbuild/{}@sha256:" + "1a" * 32
+
+
+def function(name: str = "greeter", labels: dict[str, str] | None = None, **spec: Any) -> Function:
+    """A function as the reader completes it."""
+    metadata = {"name": name, "namespace": NAMESPACE, "labels": labels or {}}
+    raw = {"metadata": metadata, "spec": {"handler": "main:handler", **spec}}
+    return complete(from_raw(raw, name))
+
+
+def loaded(path: Path, variant: str | None = None) -> Function:
+    """The function of a file, in the tests' namespace."""
+    found = load(path, variant=variant).function
+    metadata = msgspec.structs.replace(found.metadata, namespace=NAMESPACE)
+    return msgspec.structs.replace(found, metadata=metadata)
+
+
+def revision(function: Function, **values: Any) -> RevisionRecord:
+    """Revision 7 of it, from an image in a registry."""
+    name = function.metadata.name
+    given: dict[str, Any] = {
+        "number": 7,
+        "created": "2026-01-02T03:04:05.678Z",
+        "digest": DIGEST,
+        "image": IMAGE.format(name),
+        "pinned": PINNED.format(name),
+        "source": 7,
+        "owner": "machine:/data",
+    }
+    return RevisionRecord(
+        key=key_of(function), config=recorded_config(function), **(given | values)
+    )
+
+
+def render_context(function: Function, **values: Any) -> RenderContext:
+    """A cluster of today's oldest kind: without autoscaling/v2 and batch/v1 CronJobs."""
+    hpa: Kind = HPA_V2BETA2 if uses_custom_metrics(function) else HPA_V1
+    oldest = {"hpa": hpa, "cron_job": CRON_JOB_V1BETA1, "budget": DISRUPTION_BUDGET_V1BETA1}
+    return RenderContext(**(oldest | values))

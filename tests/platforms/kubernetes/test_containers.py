@@ -1,0 +1,175 @@
+"""Containers beside the function's own, and what is told of single pods."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fnbuild.platforms.kubernetes import status
+from fnbuild.platforms.kubernetes.diagnosis import rollout_status
+from fnbuild.platforms.kubernetes.diagnosis.kubelet import (
+    describe_termination,
+    explain_config_error,
+    explain_mount_failure,
+    explain_start_failure,
+)
+from fnbuild.platforms.kubernetes.diagnosis.rollout_status import RolloutStatus
+from fnbuild.spec.types import Raw
+from tests.platforms.kubernetes.test_rollout_status import recording, standing
+
+
+def beside(name: str, part: str, spec: Raw, status: Raw) -> RolloutStatus:
+    """What a recording says with one more container in its pod."""
+    said: Any = recording(name)
+    kind = "initContainers" if part == "init" else "containers"
+    for place in (said["deployment"]["spec"]["template"], said["pods"][0]):
+        place["spec"].setdefault(kind, []).append({"image": "a", **spec})
+    statuses = "initContainerStatuses" if part == "init" else "containerStatuses"
+    said["pods"][0]["status"].setdefault(statuses, []).append({"restartCount": 0, **status})
+    return standing(said)
+
+
+def test_a_sidecar_that_ends() -> None:
+    state = {"waiting": {"reason": "CrashLoopBackOff"}}
+    last = {"terminated": {"exitCode": 1, "finishedAt": "2026-11-20T14:58:36Z"}}
+    status = {"name": "proxy", "state": state, "lastState": last, "restartCount": 4}
+    found = beside("started", "", {"name": "proxy"}, status)
+    assert found.failure == "sidecar proxy ended with exit status 1, 5 times so far"
+    assert found.container == "proxy"
+
+
+def test_an_init_container_that_goes_on_beside_the_others() -> None:
+    status = {"name": "proxy", "state": {"running": {}}, "started": True}
+    spec = {"name": "proxy", "restartPolicy": "Always"}
+    assert beside("started", "init", spec, status).words == ("the container has started",)
+    assert beside("started", "init", {"name": "proxy"}, status).words == (
+        "init container proxy is running",
+    )
+
+
+def test_an_init_container_without_its_image() -> None:
+    message = 'Back-off pulling image "a": ErrImagePull: manifest unknown'
+    state = {"waiting": {"reason": "ImagePullBackOff", "message": message}}
+    found = beside("started", "init", {"name": "fetch"}, {"name": "fetch", "state": state})
+    assert found.failure == "init container fetch: the registry docker.io has no image a"
+    assert found.hint == "correct the name in spec.initContainers, or push it there"
+
+
+def test_a_sidecar_without_its_image() -> None:
+    message = "Error response from daemon: dial tcp 10.0.0.2:443: connect: connection refused"
+    state = {"waiting": {"reason": "ErrImagePull", "message": message}}
+    spec = {"name": "proxy", "imagePullPolicy": "Always"}
+    found = beside("started", "", spec, {"name": "proxy", "state": state})
+    assert found.failure.startswith("sidecar proxy: the nodes cannot reach the registry docker.io")
+    assert "-r REGISTRY" not in found.hint
+    assert "`imagePullPolicy: IfNotPresent` in spec.sidecars runs an image" in found.hint
+
+
+def test_a_first_end_is_told() -> None:
+    said: Any = recording("started")
+    (status,) = said["pods"][0]["status"]["containerStatuses"]
+    last = {"exitCode": 1, "finishedAt": "2026-11-20T14:59:00Z"}
+    status |= {"restartCount": 1, "lastState": {"terminated": last}}
+    found = standing(said)
+    assert found.words == ("the container ended with exit status 1, and runs again",)
+    assert not found.failure
+    last["reason"] = "OOMKilled"
+    assert standing(said).failure.startswith("the container was killed, for it ran out of memory")
+
+
+def test_an_end_long_ago_is_forgotten() -> None:
+    said: Any = recording("started")
+    (status,) = said["pods"][0]["status"]["containerStatuses"]
+    ended = {"exitCode": 1, "finishedAt": "2026-11-20T13:00:00Z"}
+    status |= {"restartCount": 3, "lastState": {"terminated": ended}}
+    assert standing(said).failure == ""
+    status["lastState"]["terminated"]["finishedAt"] = "2026-11-20T14:59:00Z"
+    assert standing(said).failure == "the container ended with exit status 1, 3 times so far"
+
+
+@pytest.mark.parametrize(
+    ("name", "state"),
+    [
+        ("well", "Ready"),
+        ("not-ready", "Running"),
+        ("recreate", "Terminating"),
+        ("image-not-found", "ImagePullBackOff"),
+        ("no-cpu", "Pending"),
+        ("evicted", "Evicted"),
+    ],
+)
+def test_the_state_of_a_pod_in_a_word(name: str, state: str) -> None:
+    assert status.pod_state(recording(name)["pods"][0]) == state
+
+
+def test_restarts() -> None:
+    (pod,) = recording("crash")["pods"]
+    assert status.restart_count(pod) == 8
+    assert not rollout_status.get_condition(pod, "Nothing")
+
+
+@pytest.mark.parametrize(
+    ("state", "text"),
+    [
+        ({"exitCode": 0}, "ended with exit status 0"),
+        ({"exitCode": 127}, "ended with exit status 127: its program could not be run"),
+        ({"exitCode": 143}, "was ended by SIGTERM"),
+        ({"exitCode": 255}, "ended with exit status 255"),
+        (
+            {"exitCode": 137, "reason": "OOMKilled"},
+            "was killed, for it ran out of memory (it has no limit, so the node has no more)",
+        ),
+    ],
+)
+def test_ends(state: Raw, text: str) -> None:
+    assert describe_termination(state, {"name": "nuclio"}).text == text
+
+
+def test_an_image_that_is_no_functions() -> None:
+    message = (
+        "failed to create containerd task: failed to create shim task: OCI runtime create failed:"
+        ' runc create failed: unable to start container process: exec: "processor": executable file'
+        " not found in $PATH: unknown"
+    )
+    found = explain_start_failure(message)
+    assert found.text == "did not start: the image has no program processor"
+    assert "fnbuild build" in found.hint
+    other = explain_start_failure("OCI runtime create failed: no such device: unknown")
+    assert other.text == "did not start: no such device"
+
+
+def test_what_else_cannot_be_mounted() -> None:
+    attached = 'Multi-Attach error for volume "pvc-1" Volume is already used by pod(s) nuclio-a-1'
+    found = explain_mount_failure(attached, "vision")
+    assert found.text == "volume pvc-1 is still attached to another node"
+    assert "Recreate" in found.hint
+    key = 'MountVolume.SetUp failed for volume "v" : references non-existent secret key: a.pem'
+    found = explain_mount_failure(key, "vision")
+    assert found.text == "volume v: the key a.pem does not exist in what it mounts"
+    assert explain_mount_failure("something new.", "vision").text == "something new"
+
+
+def test_a_mount_that_came_late() -> None:
+    said: Any = recording("pulling")
+    (pod,) = said["pods"]
+    about = {"kind": "Pod", "name": pod["metadata"]["name"], "uid": pod["metadata"]["uid"]}
+    event = {
+        "reason": "FailedMount",
+        "type": "Warning",
+        "message": 'MountVolume.SetUp failed for volume "v" : configmap "c" not found',
+        "firstTimestamp": "2026-11-20T14:00:00Z",
+        "lastTimestamp": "2026-11-20T14:00:00Z",
+        "involvedObject": about,
+    }
+    said["events"].append(event)
+    assert standing(said).words == ("pulling 127.0.0.1:5000/none:1",)
+    event["lastTimestamp"] = "2026-11-20T23:00:00Z"
+    assert standing(said).failure == "volume v: the ConfigMap c does not exist"
+
+
+def test_users_that_are_not_numbers() -> None:
+    message = "container has runAsNonRoot and image has non-numeric user (app), cannot verify"
+    found = explain_config_error(message, "vision")
+    assert found.text == "the image names its user by a word, so nobody can tell whether it is root"
+    assert explain_config_error("new", "vision").text == "its container cannot be made: new"

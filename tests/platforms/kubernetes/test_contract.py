@@ -1,0 +1,11 @@
+"""The Kubernetes platform keeps what every platform promises."""
+
+from fnbuild.platforms.kubernetes import KubernetesPlatform
+from tests.platforms.contract import *  # noqa: F403
+from tests.platforms.contract import Author
+
+
+def test_the_recorded_code_is_kept(platform: KubernetesPlatform, author: Author) -> None:
+    """In the image alone, wherever that is: a platform that may be far away has no folder."""
+    author.deploy("hello")
+    assert platform.source(author.namespace, "greeter") is None

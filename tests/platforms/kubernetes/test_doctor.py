@@ -1,0 +1,463 @@
+"""What the doctor says of the cluster that is there, and of others that are not well."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import shlex
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from fnbuild.platforms import Finding, lookup
+from fnbuild.platforms.kubeclient import connection, kinds
+from fnbuild.platforms.kubeclient.cluster import Cluster
+from fnbuild.platforms.kubernetes.doctor import checks, image_pull, nodes
+from fnbuild.spec.types import Raw
+from tests.cluster import kubeconfig_of, require_local_node
+from tests.engine import Made, Registry, call, free_port, registry, require_program, until
+
+
+def told(namespace: str, *areas: str, image: str = "", architecture: str = "") -> list[Finding]:
+    return list(checks.examine(connection.connect, namespace, areas, image, architecture))
+
+
+def only(found: list[Finding], area: str) -> list[Finding]:
+    return [one for one in found if one.area == area]
+
+
+# The cluster as a whole
+
+
+def test_a_cluster_that_is_well(cluster: Cluster, cluster_namespace: str) -> None:
+    built = cluster.list(kinds.NODE, None)[0]["status"]["nodeInfo"]["architecture"]
+    found = list(lookup("kube").examine(cluster_namespace, architecture=built))
+    assert not [one for one in found if one.state == "failure"], found
+    where, namespace = only(found, "kubeconfig")
+    assert cluster.version in where.message
+    assert cluster.context in where.message
+    assert cluster_namespace in namespace.message
+    assert [one.state for one in only(found, "rights")] == ["ok"]
+    assert any(built in one.message for one in only(found, "nodes"))
+    assert [one.state for one in only(found, "clock")] == ["ok", "ok"]
+    assert {"gpu", "storage", "node-ports"} <= {one.area for one in found}
+
+
+def test_a_namespace_that_is_not_there(cluster: Cluster) -> None:
+    found = told("fnbuild-test-nowhere", "kubeconfig", "registry", image="registry.example/one:1")
+    assert [(one.area, one.state) for one in found] == [
+        ("kubeconfig", "ok"),
+        ("kubeconfig", "failure"),
+        ("registry", "skipped"),
+    ]
+    assert found[1].remedy.startswith("`kubectl create namespace fnbuild-test-nowhere`")
+
+
+def test_no_kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    (found,) = told("nuclio")
+    assert (found.area, found.state) == ("kubeconfig", "failure")
+    assert str(tmp_path / "none") in found.message
+    assert "KUBECONFIG" in found.remedy
+    assert told("nuclio", "disk") == []
+
+
+def test_a_server_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    file = tmp_path / "config"
+    config = {
+        "current-context": "gone",
+        "contexts": [{"name": "gone", "context": {"cluster": "gone", "user": "gone"}}],
+        "clusters": [{"name": "gone", "cluster": {"server": f"https://127.0.0.1:{port}"}}],
+        "users": [{"name": "gone", "user": {"token": "swordfish"}}],
+    }
+    file.write_text(json.dumps(config))
+    monkeypatch.setenv("KUBECONFIG", str(file))
+    (found,) = told("nuclio")
+    assert found.state == "failure"
+    assert f"127.0.0.1:{port}" in found.message
+    assert str(file) in found.message
+    assert "swordfish" not in found.message + found.remedy
+
+
+# Rights
+
+
+def test_missing_rights_are_named_and_can_be_given(
+    cluster: Cluster, cluster_namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kubectl = require_program("kubectl")
+    rules: list[Raw] = [
+        {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": ["get", "list", "watch"]},
+        {"apiGroups": [""], "resources": ["services", "configmaps"], "verbs": ["*"]},
+        {"apiGroups": [""], "resources": ["pods", "pods/log", "events"], "verbs": ["*"]},
+    ]
+    file = kubeconfig_of(cluster, cluster_namespace, "intern", rules, tmp_path / "config")
+    own = os.environ.get("KUBECONFIG", "")
+    monkeypatch.setenv("KUBECONFIG", str(file))
+
+    found = told(cluster_namespace)
+    by_resource = {one.message.split(" in ")[0].split()[-1]: one for one in only(found, "rights")}
+    lost = by_resource.pop("deployments.apps")
+    assert lost.state == "failure"
+    assert "may not create, patch, delete" in lost.message
+    assert cluster_namespace in lost.message
+    assert {one.state for one in by_resource.values()} == {"warning"}
+    assert {
+        "horizontalpodautoscalers.autoscaling",
+        "ingresses.networking.k8s.io",
+        "cronjobs.batch",
+        "poddisruptionbudgets.policy",
+        "networkpolicies.networking.k8s.io",
+        "replicasets.apps",
+        "secrets",
+        "pods/proxy",
+        "pods/portforward",
+        "nodes",
+    } == set(by_resource)
+    # What cannot be seen is no failure of the cluster's.
+    assert [one.state for one in only(found, "nodes")] == ["skipped"]
+    assert not [one for one in found if one.state == "failure" and one.area != "rights"]
+    # One remedy is enough.
+    for some in (found, told(cluster_namespace, "nodes", "gpu", "node-ports")):
+        assert (
+            sum("-list-nodes" in one.remedy or "fnbuild-nodes" in one.remedy for one in some) == 1
+        )
+
+    # The remedies do what they promise.
+    monkeypatch.setenv("KUBECONFIG", own)
+    (command,) = re.findall(r"`(kubectl [^`]+)`", lost.remedy)
+    assert f"--serviceaccount={cluster_namespace}:intern" in command
+    subprocess.run([kubectl, *shlex.split(command)[1:]], check=True, capture_output=True)
+    monkeypatch.setenv("KUBECONFIG", str(file))
+
+    def given() -> bool:
+        left = only(told(cluster_namespace, "rights"), "rights")
+        return [one.message.split(" in ")[0].split()[-1] for one in left] == ["nodes"]
+
+    until("the rights", given)
+
+
+def test_rights_without_which_a_deploy_works_are_no_failure(
+    cluster: Cluster, cluster_namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verbs = ["get", "list", "create", "patch", "update", "delete"]
+    rules: list[Raw] = [
+        {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": verbs},
+        {"apiGroups": [""], "resources": ["services", "configmaps", "pods"], "verbs": verbs},
+    ]
+    file = kubeconfig_of(cluster, cluster_namespace, "still", rules, tmp_path / "config")
+    monkeypatch.setenv("KUBECONFIG", str(file))
+    found = told(cluster_namespace, "rights")
+    assert {one.state for one in found} == {"warning"}
+    watching = [one for one in found if "may not watch" in one.message]
+    assert [one.message.partition(" watch ")[2].split()[0] for one in watching] == [
+        "deployments.apps",
+        "pods",
+    ]
+    assert all("once a second instead" in one.message for one in watching)
+    (secret,) = (one for one in found if "may not get secrets" in one.message)
+    assert "registry-credentials" in secret.message
+
+
+# Pulling
+
+
+@pytest.fixture
+def near(cluster: Cluster) -> None:
+    require_local_node(cluster)
+
+
+def pushed(made: Made, folder: Path, word: str, place: Registry) -> str:
+    """An image without a program that a registry has, and the engine has not."""
+    folder.mkdir()
+    (folder / "made").write_text(made.token + word)
+    local = made.build(folder, "FROM scratch\nCOPY made /made\n", word)
+    reference = made.image(f"{word}-pushed", f"{place.address}/")
+    call(made.engine, "tag", local, reference)
+    call(made.engine, "push", reference)
+    call(made.engine, "rmi", local, reference)
+    return reference
+
+
+@pytest.fixture
+def login(tmp_path: Path) -> Iterator[Registry]:
+    """A registry that asks who comes."""
+    with registry(tmp_path, free_port(), login=True) as place:
+        yield place
+
+
+def pull(cluster: Cluster, namespace: str, image: str) -> Finding:
+    (found,) = image_pull.check_pull(cluster, namespace, image, threading.Event())
+    return found
+
+
+@pytest.mark.usefixtures("near")
+def test_pulls_are_judged_by_what_the_cluster_says(
+    cluster: Cluster, cluster_namespace: str, made: Made, login: Registry, tmp_path: Path
+) -> None:
+    with registry(tmp_path, free_port()) as place:
+        good = pushed(made, tmp_path / "good", "good", place)
+        nobody = f"127.0.0.1:{free_port()}"
+        images = (
+            good,
+            f"{place.address}/fnbuild-test-missing-{made.token}:1",
+            f"{nobody}/fnbuild-test/one:1",
+            f"{login.address}/fnbuild-test/one:1",
+        )
+        with ThreadPoolExecutor(len(images)) as pool:
+            asked = pool.map(lambda image: pull(cluster, cluster_namespace, image), images)
+            fine, missing, silent, closed = asked
+    assert fine.state == "ok", fine
+    assert missing.state == "failure"
+    assert "has no image" in missing.message
+    assert silent.state == "failure"
+    assert f"cannot reach the registry {nobody}" in silent.message
+    assert closed.state == "failure"
+    assert "wants a login" in closed.message
+    assert "fnbuild create registry-secret --platform kube" in closed.remedy
+    assert all(one.remedy for one in (missing, silent, closed))
+    until("the end of the pods", lambda: not _pods(cluster, cluster_namespace))
+
+
+def _pods(cluster: Cluster, namespace: str) -> list[Raw]:
+    return [
+        pod
+        for pod in cluster.list(kinds.POD, namespace)
+        if "deletionTimestamp" not in pod["metadata"]
+    ]
+
+
+@pytest.fixture
+def proof(login: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A login of that registry as Docker keeps it, which the engine's client uses too."""
+    pair = base64.b64encode(f"{login.user}:{login.password}".encode()).decode()
+    config = json.dumps({"auths": {login.address: {"auth": pair}}})
+    (tmp_path / "docker").mkdir()
+    (tmp_path / "docker" / "config.json").write_text(config)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+    return config
+
+
+@pytest.mark.usefixtures("near")
+def test_the_secret_of_the_namespace_is_used(
+    cluster_namespace: str, cluster: Cluster, made: Made, proof: str, tmp_path: Path
+) -> None:
+    (address,) = json.loads(proof)["auths"]
+    image = pushed(made, tmp_path / "image", "secret", Registry(address))
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "registry-credentials", "namespace": cluster_namespace},
+        "type": "kubernetes.io/dockerconfigjson",
+        "data": {".dockerconfigjson": base64.b64encode(proof.encode()).decode()},
+    }
+    cluster.create(secret)
+    assert pull(cluster, cluster_namespace, image).state == "ok"
+
+
+def test_whoever_may_make_no_pods_pulls_nothing(
+    cluster: Cluster, cluster_namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = kubeconfig_of(cluster, cluster_namespace, "guest", [], tmp_path / "config")
+    monkeypatch.setenv("KUBECONFIG", str(file))
+    found = told(cluster_namespace, "registry", image="127.0.0.1:5000/one:1")
+    assert [one.state for one in found] == ["skipped"]
+    assert "create pods" in found[0].message
+    assert "kubectl create role" in found[0].remedy
+
+
+def test_an_examination_that_is_ended_leaves_no_pod(
+    cluster: Cluster, cluster_namespace: str
+) -> None:
+    over = threading.Event()
+    over.set()
+    image = "registry.invalid/fnbuild-test/one:1"
+    list(image_pull.check_pull(cluster, cluster_namespace, image, over))
+    assert _pods(cluster, cluster_namespace) == []
+
+
+# Nodes, as they say themselves
+
+
+def node(name: str, *, ready: str = "True", arch: str = "amd64", **more: Raw) -> Raw:
+    return {
+        "metadata": {"name": name, "labels": more.get("labels", {})},
+        "spec": more.get("spec", {}),
+        "status": {
+            "nodeInfo": {"architecture": arch},
+            "capacity": more.get("gpus", {}),
+            "allocatable": more.get("free", more.get("gpus", {})),
+            "conditions": [
+                {"type": "Ready", "status": ready, "message": "kubelet stopped posting"},
+                {"type": "DiskPressure", "status": more.get("disk", "False")},
+            ],
+        },
+    }
+
+
+GPUS = {"nvidia.com/gpu": "2"}
+
+
+@pytest.mark.parametrize(
+    ("some", "states", "words"),
+    [
+        ([node("a"), node("b")], ["ok"], "2 nodes ready: a, b"),
+        ([], ["failure"], "no node"),
+        ([node("a", ready="Unknown")], ["failure"], "not ready: kubelet stopped posting"),
+        ([node("a"), node("b", ready="False")], ["ok", "warning"], "node b is not ready"),
+        ([node("a", spec={"unschedulable": True})], ["failure"], "closed to new pods"),
+        ([node("a", disk="True")], ["ok", "warning"], "short of disk"),
+    ],
+)
+def test_nodes(some: list[Raw], states: list[str], words: str) -> None:
+    found = list(nodes.check_readiness(some))
+    assert [one.state for one in found] == states
+    assert words in found[-1].message
+    assert all(one.remedy for one in found if one.state != "ok")
+
+
+def test_images_for_another_processor() -> None:
+    assert [one.state for one in nodes.check_architecture([node("a")], "amd64")] == ["ok"]
+    (found,) = nodes.check_architecture([node("a", arch="arm64")], "amd64")
+    assert (found.state, "exec format error" in found.message) == ("failure", True)
+    assert "--platform linux/arm64" in found.remedy
+    (found,) = nodes.check_architecture([node("a"), node("b", arch="arm64")], "amd64")
+    assert (found.state, "b is arm64" in found.message) == ("warning", True)
+
+
+@pytest.mark.parametrize(
+    ("one", "state", "words"),
+    [
+        (node("a"), "ok", "no node offers nvidia.com/gpu"),
+        (node("a", gpus=GPUS), "ok", "node a offers 2 nvidia.com/gpu"),
+        (node("a", gpus=GPUS, free={"nvidia.com/gpu": "1"}), "warning", "offers 1"),
+        (node("a", labels={"gpu": "true"}), "warning", "no device plugin answers on node a"),
+        (node("a", labels={"gpu": "false"}), "ok", "no node offers"),
+        (node("a", labels={"nvidia.com/gpu.present": "true"}), "warning", "gpu.present=true"),
+    ],
+)
+def test_gpus(one: Raw, state: str, words: str) -> None:
+    (found,) = nodes.check_gpus([one], [])
+    assert (found.state, words in found.message) == (state, True), found
+    assert bool(found.remedy) == (state != "ok")
+
+
+def test_the_device_plugin() -> None:
+    def plugin(there: int) -> Raw:
+        about = {"name": "nvidia-device-plugin-daemonset", "namespace": "kube-system"}
+        return {
+            "metadata": about,
+            "status": {"desiredNumberScheduled": 2, "numberReady": there},
+        }
+
+    assert nodes.is_device_plugin(plugin(1))
+    assert not nodes.is_device_plugin({"metadata": {"name": "kube-proxy"}})
+    assert [one.state for one in nodes.check_gpus([node("a", gpus=GPUS)], [plugin(2)])] == [
+        "ok",
+        "ok",
+    ]
+    found = list(nodes.check_gpus([node("a", gpus=GPUS)], [plugin(1)]))[-1]
+    assert (found.state, "1 of 2 nodes" in found.message) == ("warning", True)
+
+
+def test_clocks_of_nodes() -> None:
+    def lease(seconds: int) -> Raw:
+        renewed = f"2026-01-01T00:{seconds // 60:02}:{seconds % 60:02}.000000Z"
+        return {"metadata": {"name": "a"}, "spec": {"renewTime": renewed}}
+
+    now = 1767225600.0 + 600
+    assert [one.state for one in checks.check_node_clocks([lease(592)], now)] == ["ok"]
+    (ahead,) = checks.check_node_clocks([lease(660)], now)
+    assert (ahead.state, "60 s ahead" in ahead.message) == ("warning", True)
+    (behind,) = checks.check_node_clocks([lease(300)], now)
+    assert (behind.state, "300 s old" in behind.message) == ("warning", True)
+    assert list(checks.check_node_clocks([], now)) == []
+
+
+# Node ports
+
+
+def at(address: str) -> Raw:
+    listed = [{"type": "Hostname", "address": "a"}, {"type": "InternalIP", "address": address}]
+    return {"metadata": {"name": "a"}, "status": {"addresses": listed}}
+
+
+def test_a_node_port_that_answers() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        service = {"metadata": {"name": "nuclio-one"}, "spec": {"ports": [{"nodePort": port}]}}
+        (found,) = nodes.check_node_ports([at("127.0.0.1")], [service])
+    assert (found.state, f"port {port} of nuclio-one" in found.message) == ("ok", True)
+    (found,) = nodes.check_node_ports([at("127.0.0.1")], [service])
+    assert (found.state, "no function there answers" in found.message) == ("ok", True)
+    about = {"metadata": {"name": "nuclio-one"}}
+    unready = {**about, "subsets": [{"notReadyAddresses": [{"ip": "10.0.0.7"}]}]}
+    (found,) = nodes.check_node_ports([at("127.0.0.1")], [service], [unready])
+    assert (found.state, "no function there answers" in found.message) == ("ok", True)
+    ready = {**about, "subsets": [{"addresses": [{"ip": "10.0.0.7"}]}]}
+    (found,) = nodes.check_node_ports([at("127.0.0.1")], [service], [ready])
+    assert found.state == "warning"
+    assert f"port {port} of nuclio-one does not answer" in found.message
+    assert "kube-proxy" in found.remedy
+    (found,) = nodes.check_node_ports([at("127.0.0.1")], [])
+    assert (found.state, "no function to be called" in found.message) == ("ok", True)
+
+
+def test_nodes_out_of_reach(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ExitStack() as stack:
+        # Whose queue is full drops what comes, as a firewall does.
+        full = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(2):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        monkeypatch.setattr(nodes, "_PROBED_PORT", full.getsockname()[1])
+        (found,) = nodes.check_node_ports([at("127.0.0.1")], [])
+    assert (found.state, "127.0.0.1 is silent" in found.message) == ("warning", True)
+    assert "30000-32767" in found.remedy
+    assert [one.state for one in nodes.check_node_ports([], [])] == ["skipped"]
+
+
+@pytest.mark.parametrize(
+    ("state", "image_id", "expected"),
+    [
+        ({"waiting": {"reason": "ContainerCreating"}}, "", None),
+        ({"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling"}}, "", None),
+        (
+            {"waiting": {"reason": "ErrImagePull", "message": "dial tcp: i/o timeout"}},
+            "",
+            "failure",
+        ),
+        ({"waiting": {"reason": "RunContainerError"}}, "", "ok"),
+        ({"terminated": {"reason": "ContainerCannotRun"}}, "", "ok"),
+        ({"waiting": {"reason": "CreateContainerError"}}, "sha256:1", "ok"),
+    ],
+)
+def test_what_a_pod_says_of_its_image(state: Raw, image_id: str, expected: str | None) -> None:
+    seen = {
+        "metadata": {"name": "one", "namespace": "ns"},
+        "spec": {"nodeName": "a"},
+        "status": {"containerStatuses": [{"state": state, "imageID": image_id}]},
+    }
+    found = image_pull.pull_finding(
+        seen, image_pull.PullCheck("registry.example/one:1", "ns", "one")
+    )
+    assert (found and found.state) == expected
+
+
+def test_a_pod_that_its_node_refuses() -> None:
+    seen = {"status": {"phase": "Failed", "reason": "OutOfcpu", "message": "not enough cpu"}}
+    found = image_pull.pull_finding(
+        seen, image_pull.PullCheck("registry.example/one:1", "ns", "one")
+    )
+    assert found is not None
+    assert (found.state, "not enough cpu" in found.message) == ("failure", True)

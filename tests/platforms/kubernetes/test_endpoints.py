@@ -1,0 +1,115 @@
+"""Where functions answer, by their Services and Ingresses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pytest
+
+from fnbuild.platforms.kubeclient import kinds
+from fnbuild.platforms.kubeclient.cluster import Cluster
+from fnbuild.platforms.kubeclient.errors import ForbiddenError
+from fnbuild.platforms.kubeclient.kinds import Kind
+from fnbuild.platforms.kubernetes import endpoints
+from fnbuild.platforms.kubernetes.inventory import FunctionObjects
+from fnbuild.platforms.kubernetes.labels import KubernetesKey
+from fnbuild.spec.types import Raw
+
+KEY = KubernetesKey("vision", "faces")
+
+
+def service(node_port: int = 0, **status: Any) -> Raw:
+    port = {"name": "http", "port": 8080} | ({"nodePort": node_port} if node_port else {})
+    side = {"name": "side", "port": 9000, "nodePort": 30999}
+    return {"spec": {"ports": [side, port]}, "status": status}
+
+
+def ingress(*rules: Raw, tls: list[Raw] | None = None, **status: Any) -> Raw:
+    return {"spec": {"rules": list(rules), "tls": tls or []}, "status": status}
+
+
+def rule(host: str, *paths: str) -> Raw:
+    return {"host": host, "http": {"paths": [{"path": path} for path in paths]}}
+
+
+def test_node_ports() -> None:
+    known = FunctionObjects(KEY, {}, service(30123))
+    assert endpoints.node_port(known.service) == 30123
+    assert endpoints.external_addresses(known, ("10.0.0.1", "fd00::1")) == (
+        "10.0.0.1:30123",
+        "[fd00::1]:30123",
+    )
+    assert endpoints.internal_addresses(known) == ("nuclio-faces.vision.svc.cluster.local:8080",)
+
+
+def test_inside_the_cluster_alone() -> None:
+    known = FunctionObjects(KEY, {}, service())
+    assert endpoints.node_port(known.service) == 0
+    assert endpoints.external_addresses(known, ("10.0.0.1",)) == ()
+    assert endpoints.internal_addresses(FunctionObjects(KEY, None, service())) == ()
+
+
+def test_a_load_balancer() -> None:
+    balancers = {"ingress": [{"ip": "203.0.113.7"}, {"hostname": "lb.example.com"}]}
+    known = FunctionObjects(KEY, {}, service(30123, loadBalancer=balancers))
+    assert endpoints.external_addresses(known, ("10.0.0.1",)) == (
+        "10.0.0.1:30123",
+        "203.0.113.7:8080",
+        "lb.example.com:8080",
+    )
+
+
+def test_ingresses() -> None:
+    made = ingress(
+        rule("a.example.com", "/", "/faces/"),
+        rule("b.example.com", "/"),
+        tls=[{"hosts": ["b.example.com"], "secretName": "mine"}],
+    )
+    known = FunctionObjects(KEY, {}, service(), made)
+    assert endpoints.external_addresses(known, ()) == (
+        "a.example.com",
+        "a.example.com/faces",
+        "https://b.example.com",
+    )
+
+
+def test_an_ingress_for_every_host() -> None:
+    made = ingress(rule("", "/faces"), loadBalancer={"ingress": [{"ip": "203.0.113.7"}]})
+    assert endpoints.external_addresses(FunctionObjects(KEY, {}, service(), made), ()) == (
+        "203.0.113.7/faces",
+    )
+    nobody = ingress(rule("", "/faces"))
+    assert endpoints.external_addresses(FunctionObjects(KEY, {}, service(), nobody), ()) == ()
+
+
+@pytest.mark.parametrize(
+    ("server", "in_cluster", "pods", "expected"),
+    [
+        ("https://10.96.0.1:443", True, ("10.0.0.7", "10.0.0.7", ""), ("10.0.0.7",)),
+        ("https://10.96.0.1:443", True, (), ()),
+        ("https://lb.example.com", False, ("10.0.0.7",), ("10.0.0.7",)),
+        ("https://lb.example.com", False, (), ()),
+        ("https://127.0.0.1:6443", False, ("172.18.0.2",), ("172.18.0.2", "127.0.0.1")),
+        ("https://[::1]:6443", False, (), ("::1",)),
+    ],
+)
+def test_hosts_without_rights_on_nodes(
+    server: str, in_cluster: bool, pods: tuple[str, ...], expected: tuple[str, ...]
+) -> None:
+    cluster = cast(Cluster, _Blind(server, in_cluster, pods))
+    assert endpoints.node_hosts(cluster, [FunctionObjects(KEY, {}, service(30123))]) == expected
+
+
+@dataclass
+class _Blind:
+    """A cluster of which somebody may see pods and no nodes."""
+
+    server: str
+    in_cluster: bool
+    hosts: tuple[str, ...]
+
+    def list(self, kind: Kind, *_: object, **__: object) -> list[Raw]:
+        if kind is kinds.NODE:
+            raise ForbiddenError("not nodes")
+        return [{"status": {"hostIP": host}} for host in self.hosts]

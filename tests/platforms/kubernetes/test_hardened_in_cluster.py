@@ -1,0 +1,75 @@
+"""The manifests of one function at work, as strict as they can be."""
+
+from __future__ import annotations
+
+import json
+
+from fnbuild.platforms.kubeclient import kinds
+from fnbuild.platforms.kubeclient.cluster import Cluster
+from fnbuild.platforms.kubernetes.manifests.rendering import render_manifests
+from fnbuild.spec.types import Function, Raw
+from tests.cluster import JOB, ask, create, node_address
+from tests.engine import until
+from tests.platforms.kubernetes import samples
+
+TRIGGERS = {
+    "web": {"kind": "http", "numWorkers": 1},
+    "night": {
+        "kind": "cron",
+        "attributes": {
+            "schedule": "0 3 1 1 *",
+            "event": {"body": {"what": 'it\'s "all" $HOME'}, "headers": {"x-kind": "nightly"}},
+        },
+    },
+}
+
+
+def applied(cluster: Cluster, namespace: str, function: Function, image: str) -> dict[str, Raw]:
+    around = samples.render_context(function)
+    found = {}
+    for one in render_manifests(samples.revision(function, image=image, pinned=image), around):
+        moved = {**one, "metadata": {**one["metadata"], "namespace": namespace}}
+        found[one["kind"]] = cluster.apply(moved)
+    return found
+
+
+def one_pod(cluster: Cluster, namespace: str, labels: str, phase: str) -> Raw:
+    """The first pod with these labels, once it is in the phase and, if it runs, ready."""
+    seen: list[Raw] = []
+
+    def reached() -> bool:
+        seen[:] = cluster.list(kinds.POD, namespace, labels=labels)
+        status = seen[0]["status"] if seen else {}
+        conditions = {one["type"]: one["status"] for one in status.get("conditions") or []}
+        if phase == "Running" and conditions.get("Ready") != "True":
+            return False
+        return bool(status.get("phase") == phase)
+
+    until(f"a pod of {labels} in phase {phase}", reached)
+    return seen[0]
+
+
+def test_hardened_and_called_by_a_cron_job(
+    cluster: Cluster, namespace: str, greeter_image: str
+) -> None:
+    attributes = {"hardened": True, "cronTriggerCreationMode": "kube"}
+    function = samples.function(
+        name="strict",
+        description='Größe: {{ "x" }} \\n',
+        triggers=TRIGGERS,
+        platform={"attributes": attributes},
+    )
+    found = applied(cluster, namespace, function, greeter_image)
+    pod = one_pod(cluster, namespace, "nuclio.io/class=function", "Running")
+    port = found["Service"]["spec"]["ports"][0]["nodePort"]
+    assert ask(f"{node_address(cluster)}:{port}") == "hello"
+    status = cluster.proxy(namespace, pod["metadata"]["name"], 8082, "/status")
+    assert status is not None
+    assert json.loads(status)["state"] == "ready"
+    about = {"name": "by-hand", "namespace": namespace}
+    create(cluster, JOB, about, spec=found["CronJob"]["spec"]["jobTemplate"]["spec"])
+    caller = one_pod(cluster, namespace, "job-name=by-hand", "Succeeded")
+    assert "nuclio.io/class" not in caller["metadata"]["labels"]
+    lines = [line.decode() for _, line in cluster.logs(namespace, pod["metadata"]["name"])]
+    asked = [line for line in lines if "asked" in line]
+    assert len(asked) == 2

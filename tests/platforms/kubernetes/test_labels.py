@@ -1,0 +1,208 @@
+"""What the cluster remembers of a revision, and what Kubernetes does not take."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from fnbuild.errors import InputError
+from fnbuild.platforms.kubernetes.labels import (
+    CONFIG,
+    MANAGED_BY,
+    PROCESSOR,
+    STAMP,
+    KubernetesKey,
+    RevisionRecord,
+    key_of,
+    recorded_config,
+)
+from fnbuild.platforms.kubernetes.manifests.rendering import render_manifests
+from fnbuild.spec.reader import from_raw
+from fnbuild.spec.types import Function, Raw
+from tests.platforms.kubernetes import samples
+
+
+def deployment(made: RevisionRecord) -> Raw:
+    found = render_manifests(made, samples.render_context(made.function))
+    return next(one for one in found if one["kind"] == "Deployment")
+
+
+def annotated(annotations: dict[str, str]) -> Function:
+    metadata = {"name": "greeter", "namespace": "nuclio", "annotations": annotations}
+    return from_raw({"metadata": metadata}, "greeter")
+
+
+def test_names() -> None:
+    key = key_of(samples.function("greeter"))
+    assert (key, str(key), key.object) == (
+        KubernetesKey("fnbuild-test", "greeter"),
+        "fnbuild-test/greeter",
+        "nuclio-greeter",
+    )
+
+
+@pytest.mark.parametrize(
+    ("namespace", "name", "text", "hint"),
+    [
+        ("nuclio", "YOLO_v8.n", "'YOLO_v8.n' cannot be a function name", "'yolo-v8-n'"),
+        ("nuclio", "-a", "'-a' cannot be", "'a'"),
+        ("nuclio", "", "'' cannot be a function name", "'face-detector'"),
+        ("My space", "a", "'My space' cannot be a namespace", "'my-space'"),
+        ("nuclio", "a" * 58, "has 58 characters; in Kubernetes it may have 56", "by 2"),
+        ("n" * 64, "a", "has 64 characters; in Kubernetes it may have 63", "by 1"),
+    ],
+)
+def test_names_that_kubernetes_does_not_take(
+    namespace: str, name: str, text: str, hint: str
+) -> None:
+    with pytest.raises(InputError, match=text) as caught:
+        key_of(from_raw({"metadata": {"name": name, "namespace": namespace}}, "it"))
+    assert caught.value.hint is not None
+    assert hint in caught.value.hint
+    key_of(from_raw({"metadata": {"name": "a" * 56, "namespace": "n" * 63}}, "it"))
+
+
+@pytest.mark.parametrize(
+    ("labels", "text"),
+    [
+        ({"team": "two words"}, r"metadata\.labels\.team: 'two words' is no label's value"),
+        ({"team": "x" * 64}, r"metadata\.labels\.team: 'x+' is no label's value"),
+        ({"my team": "a"}, r"metadata\.labels: 'my team' is no label's key"),
+        ({"UPPER.org/team": "a"}, "is no label's key"),
+    ],
+)
+def test_labels_that_kubernetes_does_not_take(labels: dict[str, str], text: str) -> None:
+    with pytest.raises(InputError, match=text):
+        samples.revision(samples.function(labels=labels)).labels()
+
+
+def test_labels_of_fnbuild_win() -> None:
+    theirs = {"nuclio.io/class": "mine", MANAGED_BY: "helm", "team": "vision"}
+    found = samples.revision(samples.function(labels=theirs)).labels()
+    assert found["nuclio.io/class"] == "function"
+    assert found[MANAGED_BY] == "fnbuild"
+    assert found["team"] == "vision"
+
+
+def test_annotations_that_kubernetes_does_not_take() -> None:
+    made = samples.revision(annotated({"a note": "x"}))
+    with pytest.raises(InputError, match=r"metadata\.annotations: 'a note' is no annotation's key"):
+        made.pod_annotations({})
+    fits = samples.revision(annotated({"spec": "x" * (250 << 10)}))
+    assert len(fits.pod_annotations({})["spec"]) == 250 << 10
+    assert fits.annotations()
+    long = samples.revision(annotated({"spec": "x" * (260 << 10), "help": "x"}))
+    with pytest.raises(InputError, match=r"takes 260 KiB .* takes 256; the largest .* 'spec'"):
+        long.pod_annotations({})
+    with pytest.raises(InputError, match=r"takes 260 KiB .* takes 256"):
+        long.annotations()
+
+
+def test_the_configuration_is_the_annotation_whatever_the_user_wrote() -> None:
+    made = samples.revision(annotated({PROCESSOR: "theirs", "type": "detector"}))
+    found = made.pod_annotations({"a": 1})
+    assert json.loads(made.annotations()[CONFIG]) == made.config
+    assert found[PROCESSOR] == '{"a":1}'
+    assert found["type"] == "detector"
+
+
+def test_the_order_of_keys_makes_no_difference() -> None:
+    one = samples.revision(annotated({"a": "1", "b": "2"}))
+    other = samples.revision(annotated({"b": "2", "a": "1"}))
+    assert one.annotations() == other.annotations()
+
+
+def test_the_recorded_configuration() -> None:
+    raw: dict[str, Any] = {
+        "metadata": {"name": "a", "resourceVersion": "77"},
+        "spec": {
+            "handler": "main:handler",
+            "imageHash": "123",
+            "build": {"timestamp": 5, "functionSourceCode": "x" * 100},
+        },
+        "status": {"state": "ready"},
+    }
+    assert recorded_config(from_raw(raw, "a")) == {
+        "metadata": {"name": "a"},
+        "spec": {"handler": "main:handler", "build": {"functionSourceCode": "x" * 100}},
+    }
+    raw["spec"]["build"]["functionSourceCode"] = "x" * (65 << 10)
+    assert recorded_config(from_raw(raw, "a"))["spec"] == {"handler": "main:handler"}
+
+
+def test_a_record_holds_all_of_it() -> None:
+    plain = samples.revision(samples.function(env=[{"name": "A", "value": "b"}]), note="by hand")
+    failed = replace(plain.with_failure("x" * 99999), overlap=True, stamp="now")
+    for made in (plain, failed):
+        assert RevisionRecord.from_json(made.to_json()) == made
+    assert failed.failed
+    assert len(failed.failure) == 16 << 10
+    assert not plain.failed
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"key": ["a", "b"]}', '{"key": "abc"}'])
+def test_a_record_that_nobody_can_read(text: str) -> None:
+    assert RevisionRecord.from_json(text) is None
+
+
+def test_a_record_of_a_later_release() -> None:
+    made = samples.revision(samples.function())
+    later = json.dumps(json.loads(made.to_json()) | {"something": "new"})
+    assert RevisionRecord.from_json(later) == made
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"pinned": ""},
+        {"pinned": "", "stamp": "again"},
+        {"stamp": "again", "note": "back to 3", "source": 3},
+        {"overlap": True},
+    ],
+)
+@pytest.mark.parametrize("policy", ["", "Always", "IfNotPresent"])
+def test_a_deployment_tells_its_revision(values: dict[str, Any], policy: str) -> None:
+    one = samples.function(resources={"limits": {"nvidia.com/gpu": "1"}}, imagePullPolicy=policy)
+    made = samples.revision(one, **values)
+    assert RevisionRecord.of_deployment(deployment(made)) == made
+
+
+def test_an_image_whose_name_may_move_is_known_by_its_code() -> None:
+    """Otherwise the template of new code would be that of the old, and nothing would start."""
+    one = samples.function()
+
+    def stamp(**values: Any) -> str:
+        template = deployment(samples.revision(one, **values))["spec"]["template"]
+        return str(template["metadata"]["annotations"].get(STAMP, ""))
+
+    assert stamp(pinned="") == samples.DIGEST
+    assert stamp(pinned="", digest="other") == "other"
+    assert stamp() == stamp(digest="other") == ""
+    assert stamp(stamp="again") == stamp(stamp="again", pinned="") == "again"
+
+
+def test_a_deployment_from_a_file_has_no_number() -> None:
+    """Somebody applied the manifests, with kustomize to another namespace perhaps."""
+    live = deployment(samples.revision(samples.function()))
+    live["metadata"]["namespace"] = "elsewhere"
+    config = live["metadata"]["annotations"][CONFIG]
+    live["metadata"]["annotations"] = {CONFIG: config}
+    found = RevisionRecord.of_deployment(live)
+    assert found is not None
+    assert (found.key, found.number, found.source) == (KubernetesKey("elsewhere", "greeter"), 0, 0)
+    assert found.function.metadata.namespace == "elsewhere"
+    assert found.image == found.pinned == samples.PINNED.format("greeter")
+
+
+def test_deployments_of_others() -> None:
+    live = deployment(samples.revision(samples.function()))
+    foreign = json.loads(json.dumps(live))
+    foreign["metadata"]["labels"][MANAGED_BY] = "helm"
+    assert RevisionRecord.of_deployment(foreign) is None
+    for text in ("", "[]", "{"):
+        live["metadata"]["annotations"][CONFIG] = text
+        assert RevisionRecord.of_deployment(live) is None

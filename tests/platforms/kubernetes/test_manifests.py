@@ -1,0 +1,291 @@
+"""Manifests where the golden files do not tell the reason: what depends on what."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from fnbuild.errors import InputError
+from fnbuild.platforms.kubeclient.kinds import CRON_JOB, HPA_V1, HPA_V2
+from fnbuild.platforms.kubernetes.manifests.rendering import render_manifests
+from fnbuild.spec.types import Raw
+from tests.platforms.kubernetes import samples
+
+LEAST = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["NET_RAW"]}}
+
+
+def objects(
+    around: dict[str, Any] | None = None, values: dict[str, Any] | None = None, **spec: Any
+) -> dict[str, Raw]:
+    """The manifests of a function by their kinds."""
+    one = samples.function(**spec)
+    found = render_manifests(
+        samples.revision(one, **(values or {})), samples.render_context(one, **(around or {}))
+    )
+    return {each["kind"]: each["spec"] for each in found}
+
+
+def pod(**spec: Any) -> Raw:
+    found: Raw = objects(**spec)["Deployment"]["template"]["spec"]
+    return found
+
+
+def http(**attributes: Any) -> Raw:
+    return {"web": {"kind": "http", "attributes": attributes}}
+
+
+@pytest.mark.parametrize(
+    ("spec", "least", "most"),
+    [
+        ({}, 1, 1),
+        ({"replicas": 0}, 0, 0),
+        ({"replicas": 3, "maxReplicas": 9}, 3, 3),
+        ({"minReplicas": 2}, 2, 2),
+        ({"maxReplicas": 4}, 4, 4),
+        ({"minReplicas": 0, "maxReplicas": 1}, 1, 1),
+        ({"minReplicas": 0, "maxReplicas": 4}, 1, 4),
+        ({"minReplicas": 2, "maxReplicas": 4}, 2, 4),
+        ({"minReplicas": 2, "maxReplicas": 4, "disable": True}, 0, 0),
+        ({"replicas": 3, "disable": True}, 0, 0),
+    ],
+)
+def test_replicas(spec: Raw, least: int, most: int) -> None:
+    found = objects(**spec)
+    if least == most:
+        assert found["Deployment"]["replicas"] == least
+        assert "HorizontalPodAutoscaler" not in found
+        return
+    assert "replicas" not in found["Deployment"]
+    scaler = found["HorizontalPodAutoscaler"]
+    assert (scaler["minReplicas"], scaler["maxReplicas"]) == (least, most)
+    for live, kept in ((0, least), (3, 3), (99, most)):
+        handed = objects({"replicas": live}, **spec)
+        assert handed["Deployment"]["replicas"] == kept
+
+
+def test_the_autoscaler_in_every_version() -> None:
+    spec = {"minReplicas": 1, "maxReplicas": 2}
+    old = objects({"hpa": HPA_V1}, **spec)["HorizontalPodAutoscaler"]
+    assert old["targetCPUUtilizationPercentage"] == 75
+    new = objects({"hpa": HPA_V2}, targetCPU=50, **spec)["HorizontalPodAutoscaler"]
+    target = {"type": "Utilization", "averageUtilization": 50}
+    assert new["metrics"] == [{"type": "Resource", "resource": {"name": "cpu", "target": target}}]
+    metrics = [{"metricName": "x", "sourceType": "Pods", "threshold": 1}]
+    with pytest.raises(InputError, match="the cluster scales by CPU alone"):
+        objects({"hpa": HPA_V1}, autoScaleMetrics=metrics, **spec)
+    metrics = [{"metricName": "x", "sourceType": "Nothing", "threshold": 1}]
+    with pytest.raises(InputError, match="'Nothing' is no source of the metric 'x'"):
+        objects({"hpa": HPA_V2}, autoScaleMetrics=metrics, **spec)
+
+
+@pytest.mark.parametrize(
+    ("spec", "live", "port"),
+    [
+        ({}, 0, None),
+        ({}, 30123, 30123),
+        ({"triggers": http(port=31000)}, 30123, 31000),
+        ({"triggers": http(port=8070)}, 30123, 30123),
+        ({"triggers": http(port=8070)}, 0, None),
+        ({"serviceType": "ClusterIP"}, 30123, None),
+        ({"serviceType": "LoadBalancer"}, 30123, 30123),
+        ({"triggers": http(disablePortPublishing=True)}, 30123, None),
+        ({"serviceType": "NodePort", "triggers": http(serviceType="ClusterIP")}, 30123, None),
+    ],
+)
+def test_the_node_port(spec: Raw, live: int, port: int | None) -> None:
+    found = objects({"node_port": live}, **spec)["Service"]
+    assert found["ports"][0].get("nodePort") == port
+
+
+def test_a_type_of_service_that_is_none() -> None:
+    with pytest.raises(InputError, match="'ExternalName' is no type of service"):
+        objects(serviceType="ExternalName")
+
+
+def test_strategies() -> None:
+    gpu = {"limits": {"nvidia.com/gpu": "1"}}
+    rolling = {"maxUnavailable": 0, "maxSurge": "25%"}
+    assert objects()["Deployment"]["strategy"]["rollingUpdate"] == rolling
+    assert objects(resources=gpu)["Deployment"]["strategy"] == {"type": "Recreate"}
+    overlap = objects(values={"overlap": True}, resources=gpu)["Deployment"]["strategy"]
+    assert overlap["rollingUpdate"] == rolling
+
+
+def test_who_waits_for_the_end_of_the_old_pod_waits_no_longer_than_it_has_to() -> None:
+    def seconds(**spec: Any) -> tuple[float, int]:
+        template = objects(**spec)["Deployment"]["template"]
+        processor = json.loads(template["metadata"]["annotations"]["fnbuild.io/processor"])
+        return processor["linger"], template["spec"]["terminationGracePeriodSeconds"]
+
+    linger, stop = seconds()
+    assert seconds(deploymentStrategy={"type": "Recreate"}) == (1, stop - linger + 1)
+    # Whether the next pod starts beside one with a GPU is known when it does.
+    gpu = {"limits": {"nvidia.com/gpu": "1"}}
+    assert seconds(resources=gpu) == seconds(resources=gpu, values={"overlap": True})
+    assert seconds(resources=gpu) == (linger, stop)
+
+
+def test_what_does_not_concern_pods_restarts_none() -> None:
+    before = objects()["Deployment"]["template"]
+    some: list[Raw] = [
+        {"replicas": 3},
+        {"disable": True},
+        {"serviceType": "ClusterIP"},
+        {"readinessTimeoutSeconds": 120},
+    ]
+    for spec in some:
+        assert objects(**spec)["Deployment"]["template"] == before
+    plain = objects(triggers=http())["Deployment"]["template"]
+    for attributes in ({"port": 31000}, {"serviceType": "ClusterIP"}, {"ingresses": {"a": {}}}):
+        assert objects(triggers=http(**attributes))["Deployment"]["template"] == plain
+
+
+def test_the_image() -> None:
+    image, pinned = samples.IMAGE.format("greeter"), samples.PINNED.format("greeter")
+    for values, spec, runs, policy in (
+        ({}, {}, pinned, "IfNotPresent"),
+        ({"pinned": ""}, {}, image, "Always"),
+        ({"pinned": "", "image": pinned}, {}, pinned, "IfNotPresent"),
+        ({}, {"imagePullPolicy": "Never"}, pinned, "Never"),
+    ):
+        found = objects(values=values, **spec)["Deployment"]["template"]["spec"]["containers"][0]
+        assert (found["image"], found["imagePullPolicy"]) == (runs, policy)
+
+
+def test_the_pull_secret() -> None:
+    def secrets(around: Raw, **spec: Any) -> Any:
+        return objects(around, **spec)["Deployment"]["template"]["spec"].get("imagePullSecrets")
+
+    assert secrets({}) is None
+    assert secrets({"pull_secret": "registry-credentials"}) == [{"name": "registry-credentials"}]
+    assert secrets({"pull_secret": "other"}, imagePullSecrets="mine") == [{"name": "mine"}]
+
+
+@pytest.mark.parametrize(
+    ("limits", "requests", "expected"),
+    [
+        ({}, {}, {"cpu": "25m", "memory": "1Mi"}),
+        ({"memory": "1Gi"}, {"cpu": "2"}, {"cpu": "2", "memory": "1Mi"}),
+        ({"cpu": "10m", "memory": "1Gi"}, {}, {"memory": "1Mi"}),
+        ({"cpu": "25m"}, {}, {"cpu": "25m", "memory": "1Mi"}),
+    ],
+)
+def test_requests(limits: Raw, requests: Raw, expected: Raw) -> None:
+    found = pod(resources={"limits": limits, "requests": requests})["containers"][0]["resources"]
+    assert found["requests"] == expected
+    assert found.get("limits", {}) == limits
+
+
+def test_the_grace_period_follows_the_slowest_trigger() -> None:
+    assert pod()["terminationGracePeriodSeconds"] == 5 + 60 + 5
+    slow = {"web": {"kind": "http", "workerTerminationTimeout": "90.5s"}}
+    assert pod(triggers=slow)["terminationGracePeriodSeconds"] == 101
+
+
+def test_hardening_gives_way_to_the_function() -> None:
+    hard: Raw = {"platform": {"attributes": {"hardened": "true"}}}
+    theirs = {"seccompProfile": {"type": "Unconfined"}, "runAsUser": 0}
+    assert pod(securityContext=theirs)["securityContext"] == theirs
+    assert pod(securityContext=theirs, **hard)["securityContext"] == theirs
+    user = pod(securityContext={"runAsUser": 5}, **hard)["securityContext"]
+    assert (user["runAsUser"], user["runAsNonRoot"]) == (5, True)
+    own = {"name": "v", "emptyDir": {"medium": "Memory"}}
+    volumes = [{"volume": own, "volumeMount": {"name": "v", "mountPath": "/tmp"}}]
+    names = [one["name"] for one in pod(volumes=volumes, **hard)["volumes"]]
+    assert names == ["v", "processor-config-volume"]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, LEAST),
+        ({"runAsUser": 1}, LEAST | {"runAsUser": 1}),
+        ({"privileged": True}, {"privileged": True}),
+        ({"capabilities": {"add": ["SYS_ADMIN"]}}, {"capabilities": {"add": ["SYS_ADMIN"]}}),
+    ],
+)
+def test_hardening_of_sidecars(given: Raw, expected: Raw) -> None:
+    side = {"name": "side", "image": "a", "securityContext": given}
+    assert pod(sidecars=[side])["containers"][1]["securityContext"] == expected
+
+
+@pytest.mark.parametrize(
+    ("item", "text"),
+    [
+        ({"volume": {"emptyDir": {}}, "volumeMount": {"mountPath": "/a"}}, "needs a name"),
+        ({"volume": {"name": "a", "emptyDir": {}}, "volumeMount": {"name": "a"}}, "mountPath"),
+        (
+            {
+                "volume": {"name": "one", "emptyDir": {}},
+                "volumeMount": {"name": "one", "mountPath": "/b"},
+            },
+            "'one' is another volume already",
+        ),
+        (
+            {
+                "volume": {"name": "processor-config-volume", "emptyDir": {}},
+                "volumeMount": {"name": "processor-config-volume", "mountPath": "/b"},
+            },
+            "is another volume already",
+        ),
+    ],
+)
+def test_volumes_that_cannot_be(item: Raw, text: str) -> None:
+    claim = {"name": "one", "persistentVolumeClaim": {"claimName": "one"}}
+    first = {"volume": claim, "volumeMount": {"name": "one", "mountPath": "/one"}}
+    with pytest.raises(InputError, match=text):
+        pod(volumes=[first, item])
+
+
+def test_cron_triggers_where_the_environment_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    night = {"kind": "cron", "attributes": {"schedule": "@daily"}}
+    triggers = {"web": {"kind": "http"}, "night": night}
+    assert "CronJob" not in objects(triggers=triggers)
+    monkeypatch.setenv("NUCLIO_CRON_TRIGGER_CREATION_MODE", "kube")
+    found = objects({"cron_job": CRON_JOB}, triggers=triggers)
+    assert found["CronJob"]["schedule"] == "@daily"
+    own = {"attributes": {"cronTriggerCreationMode": "processor"}}
+    assert "CronJob" not in objects(triggers=triggers, platform=own)
+    assert "CronJob" not in objects()
+    night["attributes"] = {"schedule": "1 2 3"}
+    with pytest.raises(InputError, match="'1 2 3' is no schedule"):
+        objects(triggers=triggers)
+    with pytest.raises(InputError, match="it has no http trigger"):
+        objects(triggers={"night": night}, disableDefaultHTTPTrigger=True)
+
+
+def test_hosts_of_ingresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    def host(**given: Any) -> Any:
+        spec = objects(triggers=http(ingresses={"a": given}))["Ingress"]
+        return spec["rules"][0].get("host")
+
+    assert host(host="a.com", hostTemplate="{{ .Name }}.com") == "a.com"
+    assert host(hostTemplate="{{.Name}}.{{ .Namespace }}.com") == "greeter.fnbuild-test.com"
+    long = "{{ .Name }}" + "-x" * 30 + ".com"
+    cut = host(hostTemplate=long)
+    assert cut == host(hostTemplate=long)
+    assert len(cut.partition(".")[0]) in (62, 63)
+    assert host(hostTemplate=long, hostTemplateRandomCharsLength=-1).startswith("greeter-x-x")
+    with pytest.raises(InputError, match=r"ingresses\.a\.hostTemplate: .* cannot be filled in"):
+        host(hostTemplate="{{ .Nothing }}.com")
+    with pytest.raises(InputError, match="asks for the default, and there is none"):
+        host(hostTemplate="@nuclio.fromDefault")
+    monkeypatch.setenv("NUCLIO_DASHBOARD_HTTP_INGRESS_HOST_TEMPLATE", "{{ .ProjectName }}.org")
+    assert host(hostTemplate="@nuclio.fromDefault") == "default.org"
+
+
+def test_the_class_of_ingresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    def chosen(annotations: Raw | None = None, **attributes: Any) -> Any:
+        triggers = http(ingresses={"a": {"host": "a.com"}}, **attributes)
+        triggers["web"]["annotations"] = annotations or {}
+        return objects(triggers=triggers)["Ingress"].get("ingressClassName")
+
+    assert chosen() is None
+    assert chosen(ingressClassName="nginx") == "nginx"
+    monkeypatch.setenv("FNBUILD_INGRESS_CLASS", "traefik")
+    assert chosen() == "traefik"
+    assert chosen(ingressClassName="nginx") == "nginx"
+    # Kubernetes takes one of the two.
+    assert chosen({"kubernetes.io/ingress.class": "older"}) is None

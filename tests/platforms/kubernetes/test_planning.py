@@ -1,0 +1,266 @@
+"""What a deploy would change, as the cluster itself says it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fnbuild.errors import ConflictError, InputError, NotFoundError, UsageError
+from fnbuild.platforms import Artifact, Plan
+from fnbuild.platforms.kubeclient import kinds
+from fnbuild.platforms.kubeclient.errors import FieldConflictError, ForbiddenError
+from fnbuild.platforms.kubeclient.transport import MERGE, ApiCall
+from fnbuild.platforms.kubernetes import KubernetesPlatform
+from fnbuild.platforms.kubernetes.rollout.planning import without_server_fields
+from fnbuild.spec.types import Raw
+from tests.cluster import kubeconfig_of
+from tests.platforms.kubernetes.author import Author, function_of
+
+READ = {"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list", "watch"]}
+
+
+def verbs(plan: Plan) -> dict[str, str]:
+    return {step.target: step.verb for step in plan.steps}
+
+
+def test_a_first_deploy_creates(author: Author, image: str) -> None:
+    plan = author.planned(image)
+    assert verbs(plan) == {
+        "function greeter": "create",
+        "revision": "create",
+        "service nuclio-greeter": "create",
+        "deployment nuclio-greeter": "create",
+    }
+    [deployment] = [one for one in plan.steps if one.target == "deployment nuclio-greeter"]
+    assert deployment.after is not None
+    assert "status" not in deployment.after
+    assert not {"uid", "managedFields", "generation"} & deployment.after["metadata"].keys()
+    assert author.platform.deployments(author.namespace) == []
+    found = author.platform.cluster.get(kinds.CONFIG_MAP, author.namespace, "nuclio-greeter")
+    assert found is None
+
+
+def test_what_is_kept_changed_and_removed(author: Author, image: str) -> None:
+    scaled: Raw = {"minReplicas": 1, "maxReplicas": 2}
+    author.run(image, **scaled)
+    assert set(verbs(author.planned(image, **scaled)).values()) == {"keep"}
+
+    # An autoscaler that is there decides the number of pods: the rest of the plan is quiet of it.
+    more = author.planned(image, **{**scaled, "maxReplicas": 3})
+    changed = {step.target: step.verb for step in more.changes}
+    assert changed == {
+        "function greeter": "update",
+        "revision": "replace",
+        "horizontalpodautoscaler nuclio-greeter": "update",
+    }
+    gone = verbs(author.planned(image))
+    assert gone["horizontalpodautoscaler nuclio-greeter"] == "delete"
+
+    author.run(image)
+    cluster = author.platform.cluster
+    assert cluster.get(kinds.HPA_V1, author.namespace, "nuclio-greeter") is None
+    assert verbs(author.planned(image, options={"force": True}))["revision"] == "replace"
+
+
+# What autoscaled functions request by default would fill a small node while other tests use it.
+SMALL = {"requests": {"cpu": "25m"}}
+
+
+def test_an_autoscaler_that_comes_leaves_the_pods_alone(author: Author, image: str) -> None:
+    author.run(image, replicas=2, resources=SMALL)
+    made = author.run(image, minReplicas=2, maxReplicas=3, resources=SMALL)
+    assert made.replicas == (2, 2)
+    # It has not changed the number yet, so that is still fnbuild's: leaving it out makes it 1.
+    again = author.run(image, minReplicas=2, maxReplicas=3, resources=SMALL, env={"WORD": "two"})
+    assert again.replicas == (2, 2)
+
+
+def test_an_autoscaler_that_goes_leaves_its_number_to_the_function(
+    author: Author, image: str
+) -> None:
+    author.run(image, minReplicas=1, maxReplicas=3, resources=SMALL)
+    # As the autoscaler does it.
+    author.edit({"spec": {"replicas": 2}}, manager="kube-controller-manager")
+    assert (
+        author.run(
+            image, minReplicas=1, maxReplicas=3, resources=SMALL, env={"WORD": "two"}
+        ).replicas[1]
+        == 2
+    )
+    author.run(image, replicas=1, resources=SMALL)
+    assert author.live()["spec"]["replicas"] == 1
+
+
+def test_manifests_for_git_are_the_same_every_time(author: Author, image: str) -> None:
+    first = author.planned(image)
+    author.run(image)
+    author.platform.redeploy(author.namespace, "greeter", author.progress.append)
+    assert author.planned(image).manifests == first.manifests
+    assert "nodePort" not in str(first.manifests)
+    assert [one["kind"] for one in first.manifests] == ["Service", "Deployment"]
+
+
+def test_an_image_that_is_yet_to_be_built_is_known_by_its_code(author: Author, image: str) -> None:
+    platform, function = author.platform, function_of(author.namespace, "greeter", image)
+    built = Artifact("image", image, "c0de", pinned=image)
+    platform.apply(platform.plan(function, built), author.progress.append)
+    assert platform.plan(function, Artifact("image", image, "c0de")).changes == ()
+    changed = platform.plan(function, Artifact("image", image, "0ther"))
+    [deployment] = [one for one in changed.changes if one.target.startswith("deployment")]
+    assert "imagePullPolicy': 'IfNotPresent'" in str(deployment.after)
+    # For git an image that may change under its name is one to be fetched again.
+    assert "imagePullPolicy': 'Always'" in str(changed.manifests)
+
+
+def test_an_image_that_only_this_machine_has(author: Author, image: str) -> None:
+    function = function_of(author.namespace, "greeter", image)
+    made_here = author.platform.plan(function, Artifact("image", image, "c0de"))
+    assert any("`-r REGISTRY`" in one for one in made_here.warnings)
+    pushed = Artifact("image", f"127.0.0.1:5000/{image}", "c0de")
+    assert author.platform.plan(function, pushed).warnings == ()
+
+
+def test_values_that_look_like_secrets_are_for_the_cluster_alone(
+    author: Author, image: str
+) -> None:
+    plan = author.planned(image, env={"API_TOKEN": "hidden"})
+    assert "hidden" not in str(plan.manifests)
+    assert "--from-literal=API_TOKEN=…" in plan.needs[0]
+    assert plan.warnings == ()
+    [live] = [one.after for one in plan.steps if one.target == "deployment nuclio-greeter"]
+    assert "hidden" not in str(live)
+    assert "nuclio-greeter.env" in str(live)
+
+
+def test_options_that_nobody_knows(author: Author, image: str) -> None:
+    with pytest.raises(UsageError, match="listen") as failure:
+        author.planned(image, options={"listen": "docker"})
+    assert "service-type" in (failure.value.hint or "")
+
+
+def test_names_that_kubernetes_does_not_take(author: Author, image: str) -> None:
+    with pytest.raises(InputError, match="YOLO_v8"):
+        author.planned(image, "YOLO_v8")
+    with pytest.raises(InputError, match="may have 56"):
+        author.planned(image, "x" * 57)
+
+
+def test_a_namespace_that_is_not_there(author: Author, image: str) -> None:
+    function = function_of("fnbuild-test-none", "greeter", image)
+    with pytest.raises(NotFoundError, match="fnbuild-test-none") as failure:
+        author.platform.plan(function, Artifact("image", image, ""))
+    assert "kubectl create namespace fnbuild-test-none" in (failure.value.hint or "")
+
+
+def test_what_the_cluster_refuses_is_told_by_the_plan(author: Author, image: str) -> None:
+    volume = {"volume": {"name": "a"}, "volumeMount": {"name": "b", "mountPath": "/b"}}
+    with pytest.raises(InputError, match="volumeMounts"):
+        author.planned(image, volumes=[volume])
+
+
+def test_fields_that_somebody_else_has_changed(author: Author, image: str) -> None:
+    author.run(image)
+    body = {"spec": {"template": {"spec": {"terminationGracePeriodSeconds": 9}}}}
+    author.edit(body, manager="kubectl-edit")
+    with pytest.raises(FieldConflictError, match="kubectl-edit") as failure:
+        author.run(image, env={"WORD": "two"})
+    assert failure.value.fields == (".spec.template.spec.terminationGracePeriodSeconds",)
+    assert "--force-conflicts" in (failure.value.hint or "")
+    [revision] = author.platform.revisions(author.namespace, "greeter")
+    assert revision.number == 1
+    made = author.run(image, env={"WORD": "two"}, options={"force_conflicts": True})
+    assert made.revision == 2
+    assert author.live()["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] != 9
+
+
+def test_an_image_that_somebody_else_has_set(author: Author, image: str) -> None:
+    author.run(image, replicas=0)
+    [container] = author.live()["spec"]["template"]["spec"]["containers"]
+    other = {**container, "image": "127.0.0.1:5000/fnbuild-test-other:1"}
+    author.edit({"spec": {"template": {"spec": {"containers": [other]}}}}, manager="kubectl-set")
+    message = author.shown().message
+    assert f"the container runs {other['image']}, which is not what revision 1 runs" in message
+    assert "`fnbuild redeploy greeter --force-conflicts`" in message
+    assert author.shown().details["pinned"] == image
+
+    told = author.planned(image, options={"show_conflicts": True}, replicas=0)
+    assert set(verbs(told).values()) == {"keep", "update", "replace"}
+    [step] = [one for one in told.changes if one.target == "deployment nuclio-greeter"]
+    assert (other["image"] in str(step.before), other["image"] in str(step.after)) == (True, False)
+    assert any("kubectl-set" in one and "--force-conflicts" in one for one in told.warnings)
+
+    for refused in (
+        lambda: author.run(image, replicas=0),
+        lambda: author.run(image, replicas=0, env={"WORD": "two"}),
+        lambda: author.platform.redeploy(author.namespace, "greeter", print),
+    ):
+        with pytest.raises(FieldConflictError, match="kubectl-set"):
+            refused()
+    made = author.platform.redeploy(author.namespace, "greeter", print, force_conflicts=True)
+    assert (made.message, made.revision) == ("", 2)
+    assert author.live()["spec"]["template"]["spec"]["containers"][0]["image"] == image
+
+
+def test_a_number_of_pods_that_somebody_has_set(author: Author, image: str) -> None:
+    author.run(image, replicas=0)
+    path = f"{kinds.DEPLOYMENT.path(author.namespace, 'nuclio-greeter')}/scale"
+    call = ApiCall("PATCH", path, {}, {"spec": {"replicas": 1}}, MERGE)
+    assert author.platform.cluster.wire.answer(call)[0] == 200
+    plan = author.planned(image, replicas=0, env={"WORD": "two"})
+    assert "somebody has scaled it to 1; this makes it 0: `--replicas 1` keeps them" in (
+        plan.warnings
+    )
+    assert author.planned(image, replicas=1).warnings == ()
+    made = author.platform.redeploy(author.namespace, "greeter", print)
+    assert any("fnbuild update function greeter --replicas 1" in one for one in made.warnings)
+    assert author.planned(image, replicas=0).warnings == ()
+
+
+def test_objects_that_are_somebody_elses(author: Author, image: str) -> None:
+    about = {"name": "nuclio-greeter", "namespace": author.namespace}
+    spec = {"ports": [{"port": 80, "protocol": "TCP"}]}
+    author.platform.cluster.create(
+        {"apiVersion": "v1", "kind": "Service", "metadata": about, "spec": spec}
+    )
+    with pytest.raises(ConflictError, match="Service nuclio-greeter") as failure:
+        author.planned(image)
+    assert "--platform nuclio" in (failure.value.hint or "")
+
+
+def test_rights_that_are_missing_are_told_before_anything_changes(
+    author: Author, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster = author.platform.cluster
+    names = ["services", "deployments", "configmaps", "ingresses", "horizontalpodautoscalers"]
+    podless: Raw = {"apiGroups": ["*"], "resources": names, "verbs": ["*"]}
+    for account, rule, missing in (
+        ("reader", READ, r"may not patch (services|deployments\.apps)"),
+        ("podless", podless, "may not list pods"),
+    ):
+        file = kubeconfig_of(cluster, author.namespace, account, [rule], tmp_path / account)
+        monkeypatch.setenv("KUBECONFIG", str(file))
+        author.platform = KubernetesPlatform()
+        with pytest.raises(ForbiddenError, match=missing) as failure:
+            author.run(image)
+        assert "kubectl create role" in (failure.value.hint or "")
+    assert cluster.list(kinds.DEPLOYMENT, author.namespace) == []
+    assert cluster.list(kinds.SERVICE, author.namespace) == []
+
+
+def test_what_is_shown_of_an_object() -> None:
+    noisy: Raw = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": "nuclio-a",
+            "uid": "1",
+            "annotations": {"fnbuild.io/revision": "7", "mine": "yes"},
+        },
+        "status": {"replicas": 1},
+    }
+    assert without_server_fields(noisy) == {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "nuclio-a", "annotations": {"mine": "yes"}},
+    }

@@ -1,0 +1,135 @@
+"""The way to a function: past proxies that take every connection, and from inside a pod."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import site
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import fnbuild
+from fnbuild.platforms.kubeclient import kinds
+from fnbuild.platforms.kubeclient.cluster import Cluster
+from fnbuild.spec.types import Raw
+from tests.cluster import kubeconfig_of, require_local_node
+from tests.engine import until
+from tests.platforms.kubernetes.author import Author
+
+_READ = ["get", "list"]
+READER: list[Raw] = [
+    {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": _READ},
+    {"apiGroups": [""], "resources": ["services", "configmaps", "pods"], "verbs": _READ},
+]
+
+
+class _Refusing(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_error(404)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def proxy() -> Iterator[str]:
+    """A server that takes every connection, and has nothing at all."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Refusing) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_connection_alone_is_no_function(author: Author, image: str, proxy: str) -> None:
+    made = author.run(image)
+    (good,) = made.external_urls[:1]
+    with author.platform.reach(replace(made, external_urls=(proxy, good))) as url:
+        assert url == f"http://{good}"
+    with author.platform.reach(replace(made, external_urls=(proxy,))) as url:
+        assert url not in (f"http://{proxy}", "")
+        with urllib.request.urlopen(url, timeout=60) as reply:
+            assert reply.read() == b"hello"
+
+
+def test_in_a_pod_with_few_rights(
+    author: Author, image: str, cluster: Cluster, tmp_path: Path
+) -> None:
+    """fnbuild itself in a pod: no guess at nodes, and the function by its name in the cluster."""
+    require_local_node(cluster)
+    if sys.version_info[:2] != (3, 11):
+        pytest.skip("the tests' own Python packages are not for Python 3.11, which the pod has")
+    made = author.run(image)
+    kubeconfig_of(cluster, author.namespace, "insider", READER, tmp_path / "config")
+    lines = {
+        "get": ["get", "functions", "-o", "json"],
+        "invoke": ["invoke", made.name],
+    }
+    cluster.create(_pod(author.namespace, lines))
+    said: Raw = {}
+
+    def ended() -> bool:
+        pod = cluster.get(kinds.POD, author.namespace, "insider") or {}
+        said.clear()
+        said.update(pod.get("status") or {})
+        return said.get("phase") in ("Succeeded", "Failed")
+
+    until("the end of the pod", ended, 180)
+    texts = {one: _log(cluster, author.namespace, one) for one in lines}
+    assert said["phase"] == "Succeeded", texts
+    status = json.loads(texts["get"])["status"]
+    assert status["externalInvocationUrls"] == [f"{said['hostIP']}:{made.http_port}"]
+    assert texts["invoke"] == "hello"
+
+
+def _log(cluster: Cluster, namespace: str, container: str) -> str:
+    lines = cluster.logs(namespace, "insider", container=container)
+    return "\n".join(line.decode() for _, line in lines)
+
+
+def _pod(namespace: str, lines: dict[str, list[str]]) -> Raw:
+    """A pod with a container for each command line, with this fnbuild and its packages."""
+    folders = [str(Path(fnbuild.__file__).parent.parent), *site.getsitepackages()]
+    mounts = [
+        {"name": f"folder-{number}", "mountPath": folder, "readOnly": True}
+        for number, folder in enumerate(folders)
+    ]
+    volumes = [
+        {"name": mount["name"], "hostPath": {"path": mount["mountPath"]}} for mount in mounts
+    ]
+    env = {
+        "PYTHONPATH": ":".join(folders),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "FNBUILD_DATA_DIR": "/tmp/data",
+        "FNBUILD_PLATFORM": "kube",
+        "NUCTL_NAMESPACE": namespace,
+    }
+    containers = [
+        {
+            "name": name,
+            "image": "python:3.11",
+            "imagePullPolicy": "IfNotPresent",
+            "command": ["python3", "-m", "fnbuild", *words],
+            "env": [{"name": key, "value": value} for key, value in env.items()],
+            "volumeMounts": mounts,
+        }
+        for name, words in lines.items()
+    ]
+    spec = {
+        "serviceAccountName": "insider",
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": 1,
+        "containers": containers,
+        "volumes": volumes,
+    }
+    about = {"name": "insider", "namespace": namespace}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": about, "spec": spec}

@@ -1,0 +1,69 @@
+"""Fields that the cluster refuses, as keys of the function that they are from."""
+
+from __future__ import annotations
+
+import pytest
+
+from fnbuild.errors import InputError
+from fnbuild.platforms.kubernetes.diagnosis.rejections import function_key
+from fnbuild.spec.types import Raw
+from tests.platforms.kubernetes import samples
+from tests.platforms.kubernetes.author import Author
+
+POD = "spec.template.spec"
+HTTP: Raw = {"triggers": {"web": {"kind": "http", "attributes": {"port": 31000}}}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "key"),
+    [
+        ("Deployment", f"{POD}.securityContext.fsGroup", "spec.securityContext.fsGroup"),
+        ("Deployment", f".{POD}.securityContext.fsGrup", "spec.securityContext.fsGrup"),
+        (
+            "Deployment",
+            f"{POD}.containers[0].resources.limits[cpu]",
+            "spec.resources.limits[cpu]",
+        ),
+        ("Deployment", f"{POD}.containers[0].env[3].name", "spec.env"),
+        ("Deployment", f'.{POD}.containers[name="nuclio"].envFrom', "spec.envFrom"),
+        ("Deployment", f"{POD}.containers[0].volumeMounts[1].name", "spec.volumes"),
+        ("Deployment", f"{POD}.containers[1].image", "spec.sidecars"),
+        ("Deployment", f'.{POD}.containers[name="proxy"].imag', "spec.sidecars"),
+        ("Deployment", f"{POD}.initContainers[0].image", "spec.initContainers"),
+        ("Deployment", f"{POD}.tolerations[0].operator", "spec.tolerations[0].operator"),
+        ("Deployment", "spec.strategy.rollingUpdate", "spec.deploymentStrategy.rollingUpdate"),
+        ("Deployment", "metadata.labels", "metadata.labels"),
+        ("Deployment", "spec.selector", ""),
+        ("Service", "spec.ports[0].nodePort", "spec.triggers.web.attributes.port"),
+        ("Service", "spec.ports[1].name", "spec.sidecars"),
+        ("Ingress", "spec.rules[0].host", "spec.triggers.web.attributes.ingresses"),
+        ("HorizontalPodAutoscaler", "spec.maxReplicas", "spec.maxReplicas"),
+        ("Secret", "spec", ""),
+    ],
+)
+def test_the_key_of_a_field(kind: str, field: str, key: str) -> None:
+    assert function_key(samples.function(**HTTP), kind, field) == key
+
+
+def test_what_the_cluster_refuses_names_the_key(author: Author, image: str) -> None:
+    with pytest.raises(InputError) as failure:
+        author.planned(image, securityContext={"fsGroup": -1})
+    assert "spec.securityContext.fsGroup" in (failure.value.hint or "")
+    ingresses = {"a": {"host": "no host", "paths": ["/"]}}
+    with pytest.raises(InputError, match="refuses ingress") as failure:
+        author.planned(
+            image, triggers={"web": {"kind": "http", "attributes": {"ingresses": ingresses}}}
+        )
+    assert "spec.triggers.web.attributes.ingresses" in (failure.value.hint or "")
+
+
+def test_a_node_port_that_somebody_has(author: Author, image: str) -> None:
+    made = author.run(image, "first", replicas=0)
+    port = {"web": {"kind": "http", "attributes": {"port": made.http_port}}}
+    with pytest.raises(InputError) as failure:
+        author.planned(image, "second", triggers=port)
+    assert failure.value.message == (
+        f"node port {made.http_port} is taken by service nuclio-first of namespace"
+        f" {author.namespace}"
+    )
+    assert "spec.triggers.web.attributes.port, or none" in (failure.value.hint or "")

@@ -1,0 +1,46 @@
+"""How often containers were started again, and why, by what pods say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fnbuild.platforms import Restarts
+from fnbuild.platforms.kubernetes.diagnosis import containers
+from fnbuild.spec.types import Raw
+
+
+def pod(name: str, **ends: dict[str, Any]) -> Raw:
+    """A pod whose containers ended as said; `count` says how often."""
+    statuses = [
+        {
+            "name": container,
+            "restartCount": end.pop("count", 1),
+            "lastState": {"terminated": end} if end else {},
+        }
+        for container, end in ends.items()
+    ]
+    memory = {"resources": {"limits": {"memory": "96Mi"}}}
+    return {
+        "metadata": {"name": f"{name}-1", "labels": {"nuclio.io/function-name": name}},
+        "spec": {"containers": [{"name": container, **memory} for container in ends]},
+        "status": {"containerStatuses": statuses},
+    }
+
+
+def test_the_last_end_is_the_reason() -> None:
+    old, new = "2026-01-02T03:04:05Z", "2026-01-02T03:14:05Z"
+    found = containers.restarts_by_function(
+        [
+            pod("a", nuclio={"exitCode": 3, "finishedAt": old, "count": 2}),
+            pod("a", nuclio={"exitCode": 137, "reason": "OOMKilled", "finishedAt": new}),
+            pod("b", nuclio={"count": 0}),
+            pod("c", nuclio={"count": 1}),
+            pod("d", nuclio={"count": 0}, proxy={"exitCode": 1, "finishedAt": new}),
+        ]
+    )
+    assert found["a"].count == 3
+    assert found["a"].time == new
+    assert found["a"].reason.startswith("was killed, for it ran out of memory")
+    assert "b" not in found
+    assert found["c"] == Restarts(1)
+    assert found["d"].reason == "sidecar proxy ended with exit status 1"

@@ -1,0 +1,331 @@
+"""From one revision to the next, and what happens when the next one fails."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fnbuild.errors import ConflictError, NotFoundError, NotReadyError, PreconditionError
+from fnbuild.platforms.kubeclient import kinds
+from fnbuild.platforms.kubernetes import KubernetesPlatform
+from fnbuild.platforms.kubernetes.labels import REVISION
+from fnbuild.spec.types import Raw
+from tests.cluster import RESOURCE_QUOTA, SERVICE_ACCOUNT, ask, create, kubeconfig_of
+from tests.engine import until
+from tests.platforms.kubernetes.author import Author
+
+# What fails is told within seconds; the machine that tests run on may have much else to do.
+SOON = 60.0
+
+
+def address(author: Author) -> str:
+    return author.shown().external_urls[0]
+
+
+def states(author: Author) -> list[str]:
+    return [one.state for one in author.platform.revisions(author.namespace, "greeter")]
+
+
+class Listener(list[str]):
+    """Progress that somebody acts on, once, when a sentence begins with some words."""
+
+    def __init__(self, words: str, heard: Callable[[], None]):
+        super().__init__()
+        self.words = words
+        self.heard = heard
+        self.done = False
+
+    def append(self, sentence: str) -> None:
+        super().append(sentence)
+        if sentence.startswith(self.words) and not self.done:
+            self.done = True
+            self.heard()
+
+
+def test_a_rollout_says_what_the_cluster_says_once(author: Author, image: str) -> None:
+    author.run(image)
+    author.progress.clear()
+    author.run(image, env={"WORD": "two"})
+    assert author.progress[0] == "making revision 2"
+    assert len(author.progress) > 2
+    assert len(author.progress) == len(set(author.progress)), author.progress
+    assert ask(address(author)) == "two"
+
+
+def test_whatever_fails_the_old_revision_serves(author: Author, image: str) -> None:
+    author.run(image)
+    began = time.monotonic()
+    with pytest.raises(NotReadyError, match="revision 2 of greeter did not become") as failure:
+        author.run(image, env={"FAULT": "raise"})
+    assert time.monotonic() - began < SOON
+    assert "the weights are missing" in failure.value.message
+    assert "ValueError: the weights are missing" in (failure.value.detail or "")
+    assert (failure.value.hint or "").startswith("revision 1 goes on serving")
+    assert states(author) == ["failed", "active"]
+    # The error alone says it.
+    assert not [one for one in author.progress if "the weights are missing" in one]
+
+    with pytest.raises(NotReadyError, match="fnbuild-test-nowhere"):
+        author.run("127.0.0.1:5000/fnbuild-test-nowhere:1")
+    assert ask(address(author)) == "hello"
+
+    quota(author, pods=1)
+    with pytest.raises(NotReadyError, match="the quota few-pods of namespace"):
+        author.run(image, env={"WORD": "two"})
+    # Through all of it the pod of the first one never went.
+    [pod] = [one for one in author.shown().details["pods"] if one["current"]]
+    assert (pod["state"], pod["restarts"]) == ("Ready", 0)
+    assert ask(address(author)) == "hello"
+
+
+def quota(author: Author, pods: int) -> None:
+    """Let no more pods into the namespace than there are."""
+    cluster = author.platform.cluster
+    about = {"name": "few-pods", "namespace": author.namespace}
+    spec = {"hard": {"pods": str(pods)}}
+    create(cluster, RESOURCE_QUOTA, about, spec=spec)
+
+    def counted() -> bool:
+        found = cluster.get(RESOURCE_QUOTA, author.namespace, "few-pods") or {}
+        return "used" in (found.get("status") or {})
+
+    until("the count of pods", counted)
+
+
+def test_a_node_selector_that_no_node_fits(author: Author, image: str) -> None:
+    with pytest.raises(NotReadyError, match="no node has the label fnbuild-test=none") as failure:
+        author.run(image, nodeSelector={"fnbuild-test": "none"})
+    assert "kubectl label node" in (failure.value.hint or "")
+
+
+def test_a_volume_of_what_is_not_there(author: Author, image: str) -> None:
+    """Told within seconds, however late the kubelet's event is."""
+    volume = {"name": "v", "projected": {"sources": [{"configMap": {"name": "absent"}}]}}
+    mount = {"name": "v", "mountPath": "/v"}
+    began = time.monotonic()
+    with pytest.raises(NotReadyError, match="volume v: the ConfigMap absent does not") as failure:
+        author.run(image, volumes=[{"volume": volume, "volumeMount": mount}])
+    assert time.monotonic() - began < SOON / 2
+    assert "kubectl create configmap absent" in (failure.value.hint or "")
+
+
+def test_a_node_that_is_not_there(author: Author, image: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(NotReadyError, match="there is no node nonode") as failure:
+        author.run(image, nodeName="nonode")
+    assert time.monotonic() - began < SOON
+    assert "spec.nodeName has to be one of: " in (failure.value.hint or "")
+
+
+def test_what_was_missing_is_there_at_the_next_try(author: Author, image: str) -> None:
+    """The older ReplicaSet goes on saying that it is not."""
+    with pytest.raises(NotReadyError, match="the service account robot does not exist"):
+        author.run(image, serviceAccount="robot")
+    about = {"name": "robot", "namespace": author.namespace}
+    create(author.platform.cluster, SERVICE_ACCOUNT, about)
+    made = author.platform.redeploy(author.namespace, "greeter", author.progress.append)
+    assert (made.state, made.revision) == ("ready", 2)
+
+
+def test_a_failed_revision_stays_when_asked_for(author: Author, image: str) -> None:
+    author.run(image)
+    with pytest.raises(NotReadyError) as failure:
+        author.run(image, env={"FAULT": "raise"}, options={"keep_failed": True})
+    assert (failure.value.hint or "").startswith("revision 2 stays in the cluster")
+    assert author.live()["metadata"]["annotations"][REVISION] == "2"
+    assert states(author) == ["failed", "active"]
+    assert ask(address(author)) == "hello"
+    back = author.platform.rollback(author.namespace, "greeter", 1, author.progress.append)
+    assert (back.state, back.revision) == ("ready", 3)
+
+
+def test_a_first_revision_that_fails_stays(author: Author, image: str) -> None:
+    with pytest.raises(NotReadyError) as failure:
+        author.run(image, env={"FAULT": "raise"})
+    assert "serving" not in (failure.value.hint or "")
+    shown = author.shown()
+    assert (shown.state, shown.revision) == ("error", 1)
+    assert "the weights are missing" in shown.message
+    assert author.run(image).revision == 2
+    assert states(author) == ["active", "failed"]
+
+
+def test_a_model_that_needs_more_memory_than_it_has(author: Author, image: str) -> None:
+    limits = {"limits": {"memory": "96Mi"}}
+    with pytest.raises(NotReadyError, match="out of memory") as failure:
+        author.run(image, env={"FAULT": "memory"}, resources=limits)
+    assert "96Mi" in failure.value.message
+    assert "spec.resources.limits.memory" in f"{failure.value.message}{failure.value.hint}"
+
+
+def test_a_program_that_ends_again_and_again(author: Author) -> None:
+    with pytest.raises(NotReadyError, match="ended with exit status 0, 2 times"):
+        author.run("python:3.11")
+
+
+def test_the_whole_time_when_asked_for(author: Author, image: str) -> None:
+    with pytest.raises(NotReadyError, match="still starting after 3 seconds"):
+        author.run(
+            image,
+            env={"FAULT": "raise"},
+            readinessTimeoutSeconds=3,
+            waitReadinessTimeoutBeforeFailure=True,
+        )
+    assert any("the weights are missing" in one for one in author.progress), author.progress
+
+
+def test_nothing_else_changes_when_a_revision_fails(author: Author, image: str) -> None:
+    author.run(image)
+    port = author.shown().http_port
+    triggers = {
+        "web": {
+            "kind": "http",
+            "attributes": {
+                "serviceType": "ClusterIP",
+                "ingresses": {"0": {"host": "greeter.test", "paths": ["/"]}},
+            },
+        }
+    }
+    with pytest.raises(NotReadyError):
+        author.run(image, triggers=triggers, env={"FAULT": "raise"})
+    assert author.shown().http_port == port
+    assert author.platform.cluster.get(kinds.INGRESS, author.namespace, "nuclio-greeter") is None
+    made = author.run(image, triggers=triggers)
+    assert (made.http_port, made.details["service"]) == (0, "ClusterIP")
+    assert "greeter.test" in made.external_urls
+    author.run(image)
+    assert author.platform.cluster.get(kinds.INGRESS, author.namespace, "nuclio-greeter") is None
+
+
+def test_a_function_with_a_gap_starts_again_when_the_next_one_fails(
+    author: Author, image: str
+) -> None:
+    recreate = {"type": "Recreate"}
+    author.run(image, deploymentStrategy=recreate)
+    with pytest.raises(NotReadyError) as failure:
+        author.run(image, deploymentStrategy=recreate, env={"FAULT": "raise"})
+    assert (failure.value.hint or "").startswith("revision 1 starts again")
+    assert author.shown().state == "ready"
+
+
+def test_a_deploy_that_is_interrupted_leaves_what_ran(author: Author, image: str) -> None:
+    author.run(image)
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    author.progress = Listener("making revision 2", lambda: None)
+    author.progress = Listener("init_context is running", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        author.run(image, env={"FAULT": "hang"})
+    assert ask(address(author)) == "hello"
+    assert author.live()["metadata"]["annotations"][REVISION] == "1"
+    assert states(author) == ["failed", "active"]
+    assert author.run(image, env={"WORD": "two"}).state == "ready"
+
+
+def test_who_deploys_from_elsewhere_meanwhile_wins(author: Author, image: str) -> None:
+    author.run(image)
+    cluster = author.platform.cluster
+
+    def overtake() -> None:
+        body = {"metadata": {"annotations": {REVISION: "9"}}}
+        cluster.patch(kinds.DEPLOYMENT, author.namespace, "nuclio-greeter", body)
+
+    author.progress = Listener("init_context is running", overtake)
+    with pytest.raises(ConflictError, match="revision 9 has replaced revision 2"):
+        author.run(image, env={"FAULT": "hang"})
+    # It is left as it is: it is somebody else's.
+    env = author.live()["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert {"name": "FAULT", "value": "hang"} in env
+
+
+def test_a_function_that_is_deleted_while_it_is_deployed(author: Author, image: str) -> None:
+    cluster = author.platform.cluster
+
+    def delete() -> None:
+        cluster.delete(kinds.DEPLOYMENT, author.namespace, "nuclio-greeter")
+
+    author.progress = Listener("init_context is running", delete)
+    with pytest.raises(NotFoundError, match="was deleted while revision 1"):
+        author.run(image, env={"FAULT": "hang"})
+
+
+def test_a_disabled_function_stands_by_and_comes_back(author: Author, image: str) -> None:
+    author.run(image)
+    off = author.run(image, disable=True)
+    assert (off.state, off.replicas) == ("standby", (0, 0))
+    author.run(image, disable=True)
+    assert author.progress[-1] == "nothing has changed, and the function is still disabled"
+    on = author.run(image)
+    assert (on.state, on.replicas) == ("ready", (1, 1))
+
+
+def test_replicas_come_and_go(author: Author, image: str) -> None:
+    assert author.run(image, replicas=2).replicas == (2, 2)
+    assert author.run(image, replicas=0).state == "scaledToZero"
+
+
+def rules(*without: str) -> list[Raw]:
+    """The rights that deploys need, without some verbs or resources."""
+    groups = {
+        "": ["services", "configmaps", "pods", "pods/log", "events", "pods/proxy"],
+        "apps": ["deployments"],
+        "autoscaling": ["horizontalpodautoscalers"],
+        "networking.k8s.io": ["ingresses"],
+        "batch": ["cronjobs"],
+    }
+    verbs = ["get", "list", "watch", "create", "update", "patch", "delete"]
+    kept = [verb for verb in verbs if verb not in without]
+    return [
+        {
+            "apiGroups": [group],
+            "resources": [name for name in names if name not in without],
+            "verbs": kept,
+        }
+        for group, names in groups.items()
+    ]
+
+
+def test_who_may_neither_watch_nor_ask_processors(
+    author: Author, image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asking again takes the place of the one, the log that of the other."""
+    file = kubeconfig_of(
+        author.platform.cluster,
+        author.namespace,
+        "modest",
+        rules("watch", "pods/proxy"),
+        tmp_path / "kubeconfig",
+    )
+    monkeypatch.setenv("KUBECONFIG", str(file))
+    author.platform = KubernetesPlatform()
+    assert author.run(image).state == "ready"
+    with pytest.raises(NotReadyError, match="the weights are missing"):
+        author.run(image, env={"FAULT": "raise"})
+    assert author.shown().state == "ready"
+
+
+def test_a_namespace_that_is_going(author: Author, image: str) -> None:
+    author.platform.cluster.delete(kinds.NAMESPACE, "", author.namespace)
+
+    def going() -> bool:
+        found = author.platform.cluster.get(kinds.NAMESPACE, "", author.namespace)
+        return found is None or found["status"]["phase"] == "Terminating"
+
+    until("the end of the namespace", going)
+    with pytest.raises((PreconditionError, NotFoundError), match="namespace"):
+        author.run(image)
+
+
+def test_a_deploy_shows_what_init_context_prints(author: Author, image: str) -> None:
+    author.run(image, env={"WORD": "one"})
+    assert author.progress.count("| loading one") == 1
+    author.run(image, env={"WORD": "two"})
+    assert [text for text in author.progress if text.startswith("|")] == [
+        "| loading one",
+        "| loading two",
+    ]

@@ -1,0 +1,159 @@
+"""The scheduler's words, as different versions of Kubernetes have them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fnbuild.platforms.kubernetes.diagnosis.scheduling import explain_unschedulable
+from fnbuild.spec.types import Raw
+
+
+def pod(**spec: Any) -> Raw:
+    return {"metadata": {"name": "p", "namespace": "vision"}, "spec": spec}
+
+
+def wants(**resources: str) -> Raw:
+    return pod(containers=[{"name": "nuclio", "resources": {"requests": resources}}])
+
+
+def node(labels: dict[str, str] | None = None, **allocatable: str) -> Raw:
+    return {
+        "metadata": {"name": "n", "labels": labels or {}},
+        "status": {"allocatable": allocatable},
+    }
+
+
+GPU = pod(nodeSelector={"gpu": "true"})
+NONE_FITS = "no node has the label gpu=true (0/3 nodes fit)"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "0/3 nodes are available: 3 node(s) didn't match node selector.",
+        "0/3 nodes are available: 3 node(s) didn't match Pod's node affinity.",
+        "0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector.",
+        "0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector. preemption:"
+        " 0/3 nodes are available: 3 Preemption is not helpful for scheduling.",
+    ],
+)
+def test_a_selector_in_the_words_of_every_version(message: str) -> None:
+    found = explain_unschedulable(message, GPU)
+    assert found.text == NONE_FITS
+    assert "kubectl label node NODE gpu=true" in found.hint
+
+
+def test_of_several_labels_those_that_no_node_has() -> None:
+    some = pod(nodeSelector={"gpu": "true", "zone": "a"})
+    message = "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity."
+    found = explain_unschedulable(message, some, [node({"zone": "a"})])
+    assert found.text == "no node has the label gpu=true (0/1 nodes fit)"
+    apart = [node({"zone": "a"}), node({"gpu": "true"})]
+    found = explain_unschedulable(message, some, apart)
+    assert found.text == "no node has the labels gpu=true and zone=a (0/1 nodes fit)"
+
+
+def test_an_affinity_without_a_selector() -> None:
+    message = "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector."
+    assert (
+        explain_unschedulable(message, pod()).text == "no node fits spec.affinity (0/1 nodes fit)"
+    )
+
+
+def test_different_things_stand_against_different_nodes() -> None:
+    message = (
+        "0/4 nodes are available: 1 Insufficient memory, 1 node(s) had untolerated taint"
+        " {dedicated: gpu}, 2 node(s) didn't match Pod's node affinity/selector. preemption: 0/4"
+        " nodes are available: 1 No preemption victims found for incoming pod, 3 Preemption is not"
+        " helpful for scheduling."
+    )
+    both = pod(
+        nodeSelector={"gpu": "true"},
+        containers=[{"name": "nuclio", "resources": {"requests": {"memory": "8Gi"}}}],
+    )
+    found = explain_unschedulable(message, both)
+    assert found.text == (
+        "1 of 4 nodes have less than 8Gi memory free; 1 of 4 nodes have the taint dedicated=gpu,"
+        " which the function does not tolerate; 2 of 4 nodes lack the label gpu=true"
+        " (0/4 nodes fit)"
+    )
+    assert "spec.tolerations with key dedicated, value gpu" in found.hint
+    assert "spec.nodeSelector" in found.hint
+
+
+@pytest.mark.parametrize(
+    ("message", "text"),
+    [
+        (
+            "0/2 nodes are available: 2 node(s) had taint {node-role.kubernetes.io/master: }, that"
+            " the pod didn't tolerate.",
+            "every node has the taint node-role.kubernetes.io/master, which the function does not"
+            " tolerate (0/2 nodes fit)",
+        ),
+        (
+            "0/1 nodes are available: 1 node(s) had taint {node.kubernetes.io/not-ready: }, that"
+            " the pod didn't tolerate.",
+            "every node is not ready (0/1 nodes fit)",
+        ),
+        (
+            "0/2 nodes are available: 1 node(s) were unschedulable, 1 Too many pods.",
+            "1 of 2 nodes are closed to new pods; 1 of 2 nodes have as many pods as they take"
+            " (0/2 nodes fit)",
+        ),
+        (
+            '0/1 nodes are available: persistentvolumeclaim "weights" not found. preemption: 0/1'
+            " nodes are available: 1 Preemption is not helpful for scheduling.",
+            "the PersistentVolumeClaim weights does not exist (0/1 nodes fit)",
+        ),
+        (
+            'persistentvolumeclaim "weights" not found',
+            "the PersistentVolumeClaim weights does not exist",
+        ),
+        ("no nodes available to schedule pods", "the cluster has no node"),
+        (
+            "0/2 nodes are available: 2 node(s) didn't match pod anti-affinity rules.",
+            "2 of 2 nodes didn't match pod anti-affinity rules (0/2 nodes fit)",
+        ),
+    ],
+)
+def test_other_words(message: str, text: str) -> None:
+    assert explain_unschedulable(message, pod()).text == text
+
+
+@pytest.mark.parametrize(
+    ("nodes", "text"),
+    [
+        (None, "no node has 64Gi memory free (0/1 nodes fit)"),
+        (
+            [node(memory="3931648Ki"), node(memory="1Gi")],
+            "no node has 64Gi memory free, they have 3839Mi at most (0/1 nodes fit)",
+        ),
+        ([node(memory="128Gi")], "no node has 64Gi memory free, others use it (0/1 nodes fit)"),
+    ],
+)
+def test_how_much_there_is(nodes: list[Raw] | None, text: str) -> None:
+    message = "0/1 nodes are available: 1 Insufficient memory."
+    assert explain_unschedulable(message, wants(memory="64Gi"), nodes).text == text
+
+
+def test_a_gpu_that_no_node_offers() -> None:
+    message = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
+    limits = {"limits": {"nvidia.com/gpu": "1"}}
+    some = pod(containers=[{"name": "nuclio", "resources": limits}])
+    found = explain_unschedulable(message, some, [node(cpu="4")])
+    assert found.text == "no node has 1 nvidia.com/gpu free, they have 0 at most (0/1 nodes fit)"
+    assert "device plugin" in found.hint
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        'persistentvolumeclaim "weights" not found',
+        "0/1 nodes are available: 1 pod has unbound immediate PersistentVolumeClaims.",
+    ],
+)
+def test_commands_about_claims_are_for_the_namespace(message: str) -> None:
+    some = pod(volumes=[{"persistentVolumeClaim": {"claimName": "weights"}}])
+    assert "pvc weights -n vision`" in explain_unschedulable(message, some).hint
