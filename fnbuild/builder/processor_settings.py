@@ -6,7 +6,7 @@ interpreter, environment, listeners.
 
 from __future__ import annotations
 
-from fnbuild.runtime.config import SERVED
+from fnbuild.runtime.config import SUPPORTED_KINDS
 from fnbuild.runtime.logs import LEVELS
 from fnbuild.spec.quantities import duration
 from fnbuild.spec.types import Function, Raw, Trigger
@@ -35,7 +35,7 @@ def processor_settings(function: Function, revision: int = 0) -> Raw:
         "triggers": {
             name: _trigger(trigger)
             for name, trigger in spec.triggers.items()
-            if trigger.kind in SERVED
+            if trigger.kind in SUPPORTED_KINDS
         },
         "event_timeout": event_seconds(function),
         "readiness_timeout": readiness_seconds(function),

@@ -19,7 +19,7 @@ from fnbuild.cli.deploy import ENABLE_HINT
 from fnbuild.cli.listing import summary_line
 from fnbuild.errors import NotReadyError, PlatformError, UsageError
 from fnbuild.platforms import Deployment
-from fnbuild.runtime.human import Lines
+from fnbuild.runtime.logs import LineFormatter
 
 LOG_LEVEL_HEADER = "X-Nuclio-Log-Level"
 LOGS_HEADER = "X-Nuclio-Logs"
@@ -238,6 +238,6 @@ def is_json_document(body: bytes) -> bool:
 
 def format_log_records(records: Iterable[dict[str, Any]]) -> Iterable[str]:
     """The records of the logs header as people read them."""
-    lines = Lines(colour=True)
+    lines = LineFormatter(colour=True)
     for record in records:
         yield lines.line({key: one for key, one in record.items() if key not in _HIDDEN_LOG_FIELDS})

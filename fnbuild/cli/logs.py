@@ -15,7 +15,7 @@ from fnbuild.cli.base_command import Command
 from fnbuild.cli.console import note
 from fnbuild.cli.options import complete_function_name
 from fnbuild.cli.session import Session, WholeNumber, pass_session
-from fnbuild.runtime import human
+from fnbuild.runtime.logs import LineFormatter
 
 if TYPE_CHECKING:
     from fnbuild.platforms import Deployment, LogRecord, Platform
@@ -125,7 +125,7 @@ class LogLineFormatter:
     """Log records as people read them; click takes the colours off where nobody wants them."""
 
     def __init__(self) -> None:
-        self._lines = human.Lines(colour=True)
+        self._lines = LineFormatter(colour=True)
 
     def line(self, record: LogRecord) -> str:
         return self._lines.line(_record_values(record))

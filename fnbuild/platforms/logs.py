@@ -12,7 +12,7 @@ from typing import Any
 
 from fnbuild.errors import FnbuildError
 from fnbuild.platforms.base import LogRecord, Progress
-from fnbuild.runtime.logs import READY
+from fnbuild.runtime.logs import READY_MESSAGE
 
 
 def parse_log_line(line: bytes, fallback_time: float) -> LogRecord:
@@ -66,7 +66,7 @@ class StartupOutput:
 
 def is_ready_record(record: LogRecord) -> bool:
     """Return True if the record says that the processor's workers have started."""
-    return record.message == READY and record.fields.get("name") == "processor"
+    return record.message == READY_MESSAGE and record.fields.get("name") == "processor"
 
 
 class StartupFollower:

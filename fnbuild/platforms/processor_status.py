@@ -10,8 +10,8 @@ from typing import Literal
 import msgspec
 
 from fnbuild.platforms.base import Statistics
-from fnbuild.runtime.gpu import METRIC as GPU_MEMORY
 from fnbuild.runtime.health import PORT
+from fnbuild.runtime.processor.metrics import GPU_MEMORY_METRIC as GPU_MEMORY
 
 ADMIN_PORT = PORT
 """Where a processor in a container says how it is; it is not for callers of the function."""

@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 
 from fnbuild.errors import InputError
-from fnbuild.runtime.config import SERVED
+from fnbuild.runtime.config import SUPPORTED_KINDS
 from fnbuild.spec.quantities import quantity
 from fnbuild.spec.types import Function, Raw
 
@@ -141,7 +141,9 @@ def warnings_without_cluster(
 
 def unserved_trigger_warnings(function: Function) -> tuple[str, ...]:
     """A warning of triggers that no processor serves."""
-    other = sorted({trigger.kind for trigger in function.spec.triggers.values()} - {*SERVED})
+    other = sorted(
+        {trigger.kind for trigger in function.spec.triggers.values()} - {*SUPPORTED_KINDS}
+    )
     return (f"triggers of these kinds do not run here: {', '.join(other)}",) if other else ()
 
 

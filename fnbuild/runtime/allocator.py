@@ -9,7 +9,7 @@ import os
 from typing import Mapping
 
 # Set to `default`, glibc is left as it is.
-SWITCH = "FNBUILD_MALLOC"
+VARIABLE = "FNBUILD_MALLOC"
 
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
@@ -24,7 +24,7 @@ _SETTINGS = (
 
 def tune(environ: Mapping[str, str] = os.environ) -> bool:
     """Set glibc's thresholds for this process; False where there is nothing to set."""
-    if environ.get(SWITCH) == "default":
+    if environ.get(VARIABLE) == "default":
         return False
     try:
         import ctypes

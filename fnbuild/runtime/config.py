@@ -41,14 +41,14 @@ Values = Dict[str, Any]
 _ACCEPT = ("immediately", "when-ready", "when-settled", "ready-or-end")
 
 # Kinds of triggers that can be served.
-SERVED = ("http", "cron")
+SUPPORTED_KINDS = ("http", "cron")
 
 
 class ConfigFileError(Exception):
     """The file cannot be used; the message names the key and the value."""
 
 
-class Listener:
+class ListenerConfig:
     """Where to listen: an inherited descriptor, or an address."""
 
     def __init__(self, fd: Optional[int], host: str, port: int) -> None:
@@ -57,14 +57,14 @@ class Listener:
         self.port = port
 
 
-class Batch(NamedTuple):
+class BatchConfig(NamedTuple):
     """Events that are handled together: so many at most, after so many seconds at the latest."""
 
     size: int
     timeout: float
 
 
-class Trigger:
+class TriggerConfig:
     """One trigger. `availability_timeout` is in seconds here.
 
     `max_reply` is the number of bytes that a reply may have; 0 stands for no limit.
@@ -108,7 +108,7 @@ class ProcessorConfig:
         self.neighbours = _get(values, "", "neighbours", str, None)
         self.sdk_path = _get(values, "", "sdk_path", str, None)
         self.triggers = {
-            name: Trigger(name, trigger)
+            name: TriggerConfig(name, trigger)
             for name, trigger in _get(values, "", "triggers", dict, {}).items()
         }
         self.event_timeout = _get(values, "", "event_timeout", float, None)
@@ -127,11 +127,11 @@ class ProcessorConfig:
         http = [one for one in found if one is not None]
         if not http or len(http) < len(found):
             raise ConfigFileError("listeners.http is missing")
-        self.http: List[Listener] = http
+        self.http: List[ListenerConfig] = http
         self.admin = _listener(values, "admin")
         # A path to listen at, or a socket that listens there already.
         self.control: Optional[str] = None
-        self.control_socket: Optional[Listener] = None
+        self.control_socket: Optional[ListenerConfig] = None
         if isinstance(values.get("control"), dict):
             self.control_socket = _listener(values, "control")
         else:
@@ -146,21 +146,21 @@ class ProcessorConfig:
         self.log_format = _choice(values, "format", ["auto", "human", "json"], "log.")
 
     @property
-    def served(self) -> List[Trigger]:
+    def served(self) -> List[TriggerConfig]:
         """The triggers of known kinds, http first; Nuclio's default one when there is none."""
-        found = [t for kind in SERVED for t in self.triggers.values() if t.kind == kind]
-        return found or [Trigger("default-http", {})]
+        found = [t for kind in SUPPORTED_KINDS for t in self.triggers.values() if t.kind == kind]
+        return found or [TriggerConfig("default-http", {})]
 
     @property
-    def http_trigger(self) -> Optional[Trigger]:
+    def http_trigger(self) -> Optional[TriggerConfig]:
         """The http trigger; None when there are other triggers only."""
         first = self.served[0]
         return first if first.kind == "http" else None
 
     @property
-    def pools(self) -> List[List[Trigger]]:
+    def pools(self) -> List[List[TriggerConfig]]:
         """The triggers that share workers, together: each has its own unless it names others'."""
-        found: Dict[Tuple[str, str], List[Trigger]] = {}
+        found: Dict[Tuple[str, str], List[TriggerConfig]] = {}
         for trigger in self.served:
             own = ("named", trigger.allocator) if trigger.allocator else ("of", trigger.name)
             found.setdefault(own, []).append(trigger)
@@ -235,12 +235,12 @@ def _get(values: Values, at: str, key: str, kind: type, default: Any = _REQUIRED
     return float(value) if isinstance(value, int) and kind is float else value
 
 
-def _batch(values: Values, at: str) -> Optional[Batch]:
+def _batch(values: Values, at: str) -> Optional[BatchConfig]:
     found = _get(values, at, "batch", dict, None)
     if found is None:
         return None
     at += ".batch"
-    batch = Batch(_get(found, at, "size", int, 10), _get(found, at, "timeout", float, 1.0))
+    batch = BatchConfig(_get(found, at, "size", int, 10), _get(found, at, "timeout", float, 1.0))
     if batch.size < 1 or batch.timeout < 0:
         raise ConfigFileError("%s: %d events within %g s are no batch" % (at, *batch))
     return batch
@@ -253,15 +253,15 @@ def _choice(values: Values, key: str, choices: Sequence[str], at: str = "") -> s
     return str(value)
 
 
-def _listener(values: Values, key: str) -> Optional[Listener]:
+def _listener(values: Values, key: str) -> Optional[ListenerConfig]:
     found = _get(values, "listeners", key, dict, None)
     if found is None:
         return None
     at = "listeners.%s" % key
     if found.get("fd") is not None:
-        return Listener(_get(found, at, "fd", int), "", 0)
+        return ListenerConfig(_get(found, at, "fd", int), "", 0)
     host = _get(found, at, "host", str, "127.0.0.1")
     port = _get(found, at, "port", int)
     if not 0 <= port <= 65535:
         raise ConfigFileError("%s.port: %d is not between 0 and 65535" % (at, port))
-    return Listener(None, host, port)
+    return ListenerConfig(None, host, port)

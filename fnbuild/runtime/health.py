@@ -19,7 +19,7 @@ HOST, PORT = "127.0.0.1", 8082
 _SECONDS = 3.0
 
 
-def ask(path: str) -> "Tuple[int, bytes]":
+def get(path: str) -> "Tuple[int, bytes]":
     """Status and body of GET `path` at the admin listener; OSError when nobody answers."""
     connection = socket()
     try:
@@ -41,7 +41,7 @@ def ask(path: str) -> "Tuple[int, bytes]":
 def main() -> int:
     """0 when every worker is ready. What the processor says is printed, for the engine's record."""
     try:
-        status, body = ask("/ready")
+        status, body = get("/ready")
     except OSError as problem:
         sys.stdout.write("nothing answers at %s:%d: %s\n" % (HOST, PORT, problem))
         return 1

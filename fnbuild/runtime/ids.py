@@ -33,6 +33,6 @@ def new_id() -> str:
     )
 
 
-def instance(host: str = "") -> str:
+def instance_id(host: str = "") -> str:
     """What tells machines and pods apart without naming them; by default this one."""
     return "%08x" % zlib.crc32((host or socket.gethostname()).encode("utf-8"))

@@ -23,13 +23,13 @@ import threading
 from typing import Dict, List, Optional
 
 from . import wire
-from .channel import Channel
 from .config import ConfigFileError, ProcessorConfig
-from .launch import command, environment, settings
+from .processor.launch import setup_message, worker_command, worker_environment
+from .worker.channel import Channel
 
 # Kubernetes shows the content of this file as the container's termination message.
 TERMINATION_LOG = "/dev/termination-log"
-_LONGEST_DETAIL = 3000
+_MAX_DETAIL_LENGTH = 3000
 
 # These never depend on the machine, whatever their text says.
 _OF_CODE = ("SyntaxError", "IndentationError", "TabError", "ModuleNotFoundError", "LoadError")
@@ -53,12 +53,12 @@ Verdict = Dict[str, str]
 
 def check(config: ProcessorConfig) -> Verdict:
     """Import the handler in a separate process, as a worker does."""
-    env = environment(config, 1)
+    env = worker_environment(config, 1)
     env["CUDA_VISIBLE_DEVICES"] = ""
-    ours, theirs = wire.pair()
+    ours, theirs = wire.socket_pair()
     try:
         process = subprocess.Popen(
-            command(config, theirs.fileno()),
+            worker_command(config, theirs.fileno()),
             stdin=subprocess.DEVNULL,
             # stdout is for the verdict.
             stdout=sys.stderr,
@@ -76,7 +76,7 @@ def check(config: ProcessorConfig) -> Verdict:
     timer.daemon = True
     timer.start()
     try:
-        return _hear(ours, config) or _verdict(
+        return _receive_verdict(ours, config) or _verdict(
             "unknown", "the process that imported the handler ended without a result"
         )
     finally:
@@ -86,26 +86,26 @@ def check(config: ProcessorConfig) -> Verdict:
         ours.close()
 
 
-def _hear(sock: socket.socket, config: ProcessorConfig) -> Optional[Verdict]:
+def _receive_verdict(sock: socket.socket, config: ProcessorConfig) -> Optional[Verdict]:
     """Return the verdict of the child process; None if it ended without one."""
     sock.setblocking(True)
     channel = Channel(sock)
     try:
         # As a template: after the import it reports whether it can be copied, and runs nothing.
-        channel.send(wire.SETUP, settings(config, template=True))
+        channel.send(wire.SETUP, setup_message(config, template=True))
         while True:
             message = channel.receive()
             if message is None:
                 return None
             if message.kind == wire.FAILED:
-                return _judge(message.meta)
+                return _verdict_of_error(message.meta)
             if message.kind in (wire.FORKABLE, wire.UNFORKABLE):
                 return _verdict("ok")
     except OSError:
         return None
 
 
-def _judge(problem: wire.Meta) -> Verdict:
+def _verdict_of_error(problem: wire.Meta) -> Verdict:
     kind, text = problem["type"], problem["message"]
     # Indented lines are paths and source code, which may mention anything.
     messages = "\n".join(line for line in text.splitlines() if not line.startswith(" "))
@@ -114,7 +114,7 @@ def _judge(problem: wire.Meta) -> Verdict:
 
 
 def _verdict(verdict: str, reason: str = "", detail: str = "") -> Verdict:
-    return {"verdict": verdict, "reason": reason, "detail": detail[-_LONGEST_DETAIL:]}
+    return {"verdict": verdict, "reason": reason, "detail": detail[-_MAX_DETAIL_LENGTH:]}
 
 
 def report(verdict: Verdict) -> int:

@@ -1,13 +1,83 @@
-"""The processor's log: JSON lines for machines, short coloured lines on a terminal."""
+"""The processor's log: JSON lines for machines, short coloured lines for people.
+
+Lines for people have the same form in the log of a processor on a terminal, in `fnbuild logs` and
+in `fnbuild run`:
+
+    09:15:02.123 (I) w0 #3f2a9c1b looking {"ms": 12}
+
+They have the time, the first letter of the level, the worker, the start of the request's id, the
+message and its variables. The date precedes the time of records that are older than today. The id
+appears where another request begins, and what a handler prints at once is one block. JSON lines
+have every field.
+"""
 
 import json
 import os
 import time
-from typing import Any, Dict, Optional
+from typing import Any, Dict, Optional, Tuple
 
-from .human import Lines
+OUTPUT_STREAMS = ("stdout", "stderr")
+_FIELDS = frozenset(["time", "level", "name", "message", "worker", "request_id"])
+_COLOURS = {"debug": "2", "warn": "33", "warning": "33", "error": "31", "critical": "31"}
 
-READY = "The function is ready"
+_ID_LETTERS = 8
+_BLOCK_MS = 100.0
+"""What is printed so soon after the line before belongs to it."""
+
+
+class LineFormatter:
+    """Writes records one after the other. `colour` marks the levels for a terminal."""
+
+    def __init__(self, colour: bool = False) -> None:
+        self._colour = colour
+        self._origin: Tuple[Any, Any] = (None, None)
+        self._printed: Optional[Tuple[str, str]] = None
+        self._time = 0.0
+        self._width = 0
+
+    def line(self, values: Dict[str, Any]) -> str:
+        """The record, with `time` in milliseconds since the epoch; no line break at its end."""
+        moment = float(values.get("time") or 0.0)
+        level, name = str(values.get("level") or "-"), str(values.get("name") or "")
+        worker, request = values.get("worker"), values.get("request_id")
+        message = str(values.get("message", "")).rstrip("\n")
+        variables = {key: value for key, value in values.items() if key not in _FIELDS}
+        more = " " + _json(variables) if variables else ""
+        first, *rest = message.split("\n")
+        said = [first + more, *rest]
+        same = self._origin == (worker, request)
+        printed = (name, level) if name in OUTPUT_STREAMS else None
+        soon = 0 <= moment - self._time < _BLOCK_MS
+        goes_on = same and soon and printed is not None and printed == self._printed
+        self._origin, self._printed, self._time = (worker, request), printed, moment
+        if goes_on:
+            return "\n".join(" " * self._width + line for line in said)
+        origin = "" if worker is None else " w%s" % worker
+        if request and not same:
+            origin += " #" + str(request)[:_ID_LETTERS]
+        clock = _format_time(moment)
+        letter = "(%s)" % level[:1].upper()
+        self._width = len(clock) + 1 + len(letter) + len(origin) + 1
+        if self._colour and level in _COLOURS:
+            letter = "\x1b[%sm%s\x1b[0m" % (_COLOURS[level], letter)
+        head = "%s %s%s %s" % (clock, letter, origin, said[0])
+        return "\n".join([head, *(" " * self._width + line for line in said[1:])])
+
+
+def _format_time(moment: float) -> str:
+    """The local time, after the date when that is not today's."""
+    if not moment:
+        return "--:--:--.---"
+    there, now = time.localtime(moment / 1000.0), time.localtime()
+    date = "" if there[:3] == now[:3] else time.strftime("%Y-%m-%d ", there)
+    return "%s%s.%03d" % (date, time.strftime("%H:%M:%S", there), int(moment) % 1000)
+
+
+def _json(variables: Dict[str, Any]) -> str:
+    return json.dumps(variables, ensure_ascii=False, default=repr)
+
+
+READY_MESSAGE = "The function is ready"
 """The message of the processor once every worker has run `init_context`."""
 
 LEVELS = {"debug": 10, "info": 20, "warn": 30, "error": 40}
@@ -15,7 +85,7 @@ LEVELS = {"debug": 10, "info": 20, "warn": 30, "error": 40}
 _RESERVED = frozenset(["time", "level", "name", "message", "worker", "request_id", "trace_id"])
 
 
-class Record:
+class LogRecord:
     """One line of the log. `time` is in milliseconds since the epoch."""
 
     __slots__ = (
@@ -68,13 +138,13 @@ class Log:
         terminal = os.isatty(fd)
         self._human = style == "human" or (style == "auto" and terminal)
         plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-        self._lines = Lines(terminal and not plain)
+        self._lines = LineFormatter(terminal and not plain)
 
-    def write(self, record: Record) -> None:
+    def write(self, record: LogRecord) -> None:
         """Write the record unless its level is below the log's."""
         if LEVELS.get(record.level, 10) < self.threshold:
             return
-        text = self._lines.line(_plain(record)) if self._human else _to_json(record)
+        text = self._lines.line(_json_values(record)) if self._human else _to_json(record)
         data = (text + "\n").encode("utf-8", "backslashreplace")
         try:
             while data:
@@ -83,20 +153,20 @@ class Log:
             pass
 
     def info(self, message: str, **variables: Any) -> None:
-        self.write(Record("info", message, variables=variables))
+        self.write(LogRecord("info", message, variables=variables))
 
     def warn(self, message: str, **variables: Any) -> None:
-        self.write(Record("warn", message, variables=variables))
+        self.write(LogRecord("warn", message, variables=variables))
 
     def error(self, message: str, **variables: Any) -> None:
-        self.write(Record("error", message, variables=variables))
+        self.write(LogRecord("error", message, variables=variables))
 
 
-def _to_json(record: Record) -> str:
-    return json.dumps(_plain(record), ensure_ascii=False, default=repr)
+def _to_json(record: LogRecord) -> str:
+    return json.dumps(_json_values(record), ensure_ascii=False, default=repr)
 
 
-def _plain(record: Record) -> Dict[str, Any]:
+def _json_values(record: LogRecord) -> Dict[str, Any]:
     """The record as values that can be written as JSON."""
     values = record.to_dict()
     try:

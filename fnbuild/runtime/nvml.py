@@ -10,9 +10,9 @@ LIBRARY = "libnvidia-ml.so.1"
 
 _OK = 0
 _TOO_SMALL = 7
-_NOT_KNOWN = 2**64 - 1
+_UNKNOWN_USAGE = 2**64 - 1
 _UUID_BYTES = 96
-_MOST_PROCESSES = 4096
+_MAX_PROCESSES = 4096
 
 
 class _ProcessInfo(ctypes.Structure):
@@ -53,7 +53,7 @@ class Nvml:
 
     def _used(self, handle: Any) -> Dict[int, int]:
         room = 64
-        while room <= _MOST_PROCESSES:
+        while room <= _MAX_PROCESSES:
             count = ctypes.c_uint(room)
             found = (_ProcessInfo * room)()
             status = self._status(
@@ -62,7 +62,7 @@ class Nvml:
             if status == _OK:
                 used: Dict[int, int] = {}
                 for one in found[: count.value]:
-                    if one.used == _NOT_KNOWN:
+                    if one.used == _UNKNOWN_USAGE:
                         raise NvmlError("the driver does not tell what a process uses")
                     used[one.pid] = used.get(one.pid, 0) + one.used
                 return used

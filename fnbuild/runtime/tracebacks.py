@@ -1,15 +1,16 @@
-"""The handler's own tracebacks: what people read when their code fails, without our frames."""
+"""The handler's stack in tracebacks and faulthandler's dumps, without the runtime's own frames."""
 
+import linecache
 import os
 import re
 import traceback
 from types import TracebackType
-from typing import List, Optional
+from typing import Any, List, Optional
 
 _LIBRARY = re.compile(r"/(site-packages|dist-packages|lib/python\d[\d.]*)/")
-_HERE = os.path.dirname(os.path.abspath(__file__))
+_RUNTIME = os.path.dirname(os.path.abspath(__file__))
 _EVENT_LOOP = re.compile(r"/lib/python\d[\d.]*t?/(asyncio/|selectors\.py$)")
-_OF_COROUTINES = os.path.join(_HERE, "coroutines.py")
+_COROUTINES_FILE = os.path.join(_RUNTIME, "worker", "coroutines.py")
 
 
 def handler_frames(tb: Optional[TracebackType]) -> Optional[TracebackType]:
@@ -21,22 +22,22 @@ def handler_frames(tb: Optional[TracebackType]) -> Optional[TracebackType]:
     while tb is not None:
         frames.append(tb)
         tb = tb.tb_next
-    outer = outer_frames([one.tb_frame.f_code.co_filename for one in frames])
+    outer = count_outer_frames([one.tb_frame.f_code.co_filename for one in frames])
     return frames[outer] if outer < len(frames) else None
 
 
-def outer_frames(filenames: List[str]) -> int:
+def count_outer_frames(filenames: List[str]) -> int:
     """How many frames, from the outermost on, lead to the handler's first."""
     looping = False
     for number, name in enumerate(filenames):
-        looping = looping or name == _OF_COROUTINES
-        ours = name.startswith((_HERE, "<frozen importlib"))
+        looping = looping or name == _COROUTINES_FILE
+        ours = name.startswith((_RUNTIME, "<frozen importlib"))
         if not ours and not (looping and _EVENT_LOOP.search(name)):
             return number
     return len(filenames)
 
 
-def render(error: BaseException) -> str:
+def format_error(error: BaseException) -> str:
     """The whole traceback as Python prints it; never raises."""
     try:
         frames = handler_frames(error.__traceback__)
@@ -45,10 +46,10 @@ def render(error: BaseException) -> str:
         return "%s (its traceback cannot be printed: %s)" % (type(error).__name__, type(problem))
 
 
-def last_line(error: BaseException) -> str:
+def summarize_error(error: BaseException) -> str:
     """Type, message and the innermost place in the handler's code, in one line."""
     text = type(error).__name__
-    message = words(error)
+    message = error_message(error)
     if message:
         text += ": " + message
     frames = handler_frames(error.__traceback__)
@@ -58,7 +59,7 @@ def last_line(error: BaseException) -> str:
     return "%s (%s:%s, in %s)" % (text, os.path.basename(place.filename), place.lineno, place.name)
 
 
-def words(error: BaseException) -> str:
+def error_message(error: BaseException) -> str:
     """The exception's message in one line; never raises."""
     try:
         lines = (line.strip() for line in str(error).splitlines())
@@ -70,11 +71,91 @@ def words(error: BaseException) -> str:
 def _innermost_own(frames: List[traceback.FrameSummary]) -> traceback.FrameSummary:
     """The last frame outside libraries, or the last of all."""
     for frame in reversed(frames):
-        if is_own(frame.filename):
+        if is_handler_file(frame.filename):
             return frame
     return frames[-1]
 
 
-def is_own(filename: str) -> bool:
+def is_handler_file(filename: str) -> bool:
     """Whether the file is the function's own: neither a library's nor the runtime's."""
-    return not filename.startswith((_HERE, "<frozen")) and not _LIBRARY.search(filename)
+    return not filename.startswith((_RUNTIME, "<frozen")) and not _LIBRARY.search(filename)
+
+
+_FRAME = re.compile(r'  File "(.+)", line (\d+) in (.+)\Z')
+# Above the stack of the thread that matters; those of other threads have a heading of their own.
+_HEADINGS = ("Current thread ", "Stack (")
+_DUMP_STARTS = ("Fatal Python error", "Thread 0x", *_HEADINGS)
+_LAST_LINES = 20
+
+
+def handler_stack(dump: List[str]) -> List[str]:
+    """The frames in the order of a traceback, without the runtime's."""
+    frames: List[str] = []
+    for line in _current_thread_section(dump):
+        if line.startswith("  File "):
+            frames.append(line)
+        elif frames and not line.startswith("  "):
+            break
+    frames.reverse()
+    outer = count_outer_frames([line.partition('"')[2].partition('"')[0] for line in frames])
+    return [line for line in frames[outer:] if _RUNTIME not in line]
+
+
+def _current_thread_section(dump: List[str]) -> List[str]:
+    for number, line in enumerate(dump):
+        if line.startswith(_HEADINGS):
+            return dump[number + 1 :]
+    return dump
+
+
+def handler_location(frames: List[str]) -> str:
+    """Where in the handler's own code a stack ends, as `main.py:5, in init_context`; or nothing."""
+    found = [match for match in map(_FRAME.match, frames) if match]
+    for match in reversed(found):
+        if is_handler_file(match.group(1)):
+            return "%s:%s, in %s" % (os.path.basename(match.group(1)), *match.groups()[1:])
+    return ""
+
+
+def last_output(lines: List[str]) -> str:
+    """What a worker that died left on stderr; of a crash dump, the handler's stack alone."""
+    begin = next((n for n, line in enumerate(lines) if line.startswith(_DUMP_STARTS)), len(lines))
+    return "\n".join(lines[:begin][-_LAST_LINES:] + handler_stack(lines[begin:]))
+
+
+_NO_ATTRIBUTE = re.compile(r"'([\w.]+)' object has no attribute '(\w+)'")
+
+
+def explain_missing_attribute(error: BaseException, user_data: Any) -> str:
+    """Return a message with the cause and the remedy, "" if the error has another cause.
+
+    From Python 3.10 on the error has the object; in older versions the failed line is examined.
+    """
+    match = _NO_ATTRIBUTE.search(str(error)) if type(error) is AttributeError else None
+    if match is None or match.group(1) != type(user_data).__name__:
+        return ""
+    name = match.group(2)
+    if hasattr(user_data, name) or not _is_about(error, user_data, name):
+        return ""
+    names = _attribute_names(user_data)
+    attributes = "it sets %s" % ", ".join(names) if names else "it sets nothing"
+    return (
+        "context.user_data.%s was never set: init_context has to set it"
+        " (context.user_data.%s = ...); %s" % (name, name, attributes)
+    )
+
+
+def _is_about(error: BaseException, user_data: Any, name: str) -> bool:
+    if hasattr(error, "obj"):
+        return error.obj is user_data
+    frames = error.__traceback__
+    while frames is not None and frames.tb_next is not None:
+        frames = frames.tb_next
+    if frames is None:
+        return False
+    line = linecache.getline(frames.tb_frame.f_code.co_filename, frames.tb_lineno)
+    return re.search(r"\buser_data\s*\.\s*%s\b" % name, line) is not None
+
+
+def _attribute_names(user_data: Any) -> List[str]:
+    return sorted(vars(user_data)) if hasattr(user_data, "__dict__") else []

@@ -14,12 +14,12 @@ import struct
 from json.encoder import encode_basestring_ascii
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
 
-from .memo import remember
+from .cache import cache_value
 
 Body = Union[bytes, bytearray, memoryview]
 Meta = Dict[str, Any]
 # Meta as it goes over the socket: ASCII JSON.
-Encoded = bytes
+EncodedMeta = bytes
 
 HEADER = struct.Struct("!BxHIQ")
 # Added to the kind of a message that comes with descriptors.
@@ -36,7 +36,7 @@ FORK = 7
 FORGET = 8
 CREDIT = 9
 CANCEL = 10
-ROOM = 11
+REPLY_MEMORY = 11
 # From a worker.
 STARTED = 16
 READY = 17
@@ -47,7 +47,7 @@ RELOADED = 21
 IMPORTED = 22
 PIECE = 23
 END = 24
-WANT = 25
+REQUEST_MEMORY = 25
 # From a template.
 FORKABLE = 32
 UNFORKABLE = 33
@@ -60,7 +60,7 @@ SHARED = "shared"
 PIECES = "pieces"
 
 # Bodies of this size and above are not sent through the socket in one message.
-LARGE = 4 * 1024 * 1024
+LARGE_BODY = 4 * 1024 * 1024
 
 # Below this size one joined write is cheaper than two.
 JOINED_WRITE = 64 * 1024
@@ -88,22 +88,22 @@ def _make_encode() -> Callable[[Any], str]:
 _encode = _make_encode()
 
 
-def encode(meta: Any) -> Encoded:
+def encode(meta: Any) -> EncodedMeta:
     """The meta, or a part of it, as it goes over the socket."""
     return _encode(meta).encode("ascii")
 
 
-def encode_event(meta: Encoded, identity: str, moment: float) -> Encoded:
+def encode_event(meta: EncodedMeta, identity: str, moment: float) -> EncodedMeta:
     """The meta of an event with its id, a UUID, and its time in seconds since the epoch."""
     return meta + _EVENT_MARK.pack(identity.encode("ascii"), int(moment))
 
 
-def encode_reply(meta: Encoded, began: float, duration: float) -> Encoded:
+def encode_reply(meta: EncodedMeta, began: float, duration: float) -> EncodedMeta:
     """The meta of a reply with its times, in seconds."""
     return meta + _REPLY_MARK.pack(began, duration)
 
 
-def encode_head(kind: int, meta: Union[Meta, Encoded], size: int, segment: int = 0) -> bytes:
+def encode_head(kind: int, meta: Union[Meta, EncodedMeta], size: int, segment: int = 0) -> bytes:
     """Header and meta of a message whose body has `size` bytes."""
     text = meta if isinstance(meta, bytes) else encode(meta)
     return HEADER.pack(kind, segment, len(text), size) + text
@@ -111,7 +111,7 @@ def encode_head(kind: int, meta: Union[Meta, Encoded], size: int, segment: int =
 
 def encode_special_reply(
     status: int, headers: List[Tuple[str, str]], body: str, size: Optional[int] = None
-) -> Encoded:
+) -> EncodedMeta:
     """Encode the meta, without its mark, of a reply whose body is not in the message.
 
     `body` is SHARED or PIECES. `size` is the number of bytes in all pieces, if it is known.
@@ -119,24 +119,24 @@ def encode_special_reply(
     return encode({"s": status, "h": headers, BODY: body, "n": size})
 
 
-class Replies:
+class ReplyEncoder:
     """The metas of replies, of which most handlers have few kinds."""
 
     def __init__(self) -> None:
-        self._known: Dict[Any, Encoded] = {}
+        self._known: Dict[Any, EncodedMeta] = {}
 
-    def encode(self, status: int, headers: List[Tuple[str, str]], raised: bool) -> Encoded:
+    def encode(self, status: int, headers: List[Tuple[str, str]], raised: bool) -> EncodedMeta:
         """The meta without its mark; `raised` tells that the handler raised."""
         key = (status, raised, tuple(headers))
         known = self._known.get(key)
         if known is None:
             meta: Meta = {"s": status, "h": headers}
             known = encode(dict(meta, x=1) if raised else meta)
-            remember(self._known, key, known, len(known))
+            cache_value(self._known, key, known, len(known))
         return known
 
 
-class Memory:
+class MetaDecoder:
     """Metas that were read before. Equal ones are one object, in which a reader may keep what it
     derives from them.
     """
@@ -159,18 +159,18 @@ class Memory:
     def _read(self, text: bytes) -> Meta:
         meta = self._known.get(text)
         if meta is None:
-            meta = remember(self._known, text, decode(text), len(text))
+            meta = cache_value(self._known, text, decode(text), len(text))
         return meta
 
 
-class Reader:
+class MessageReader:
     """Cuts the processor's incoming chunks into messages.
 
     While a `long` message arrives its next bytes belong to `room`, and are told of by `filled`.
     """
 
     def __init__(self) -> None:
-        self._memory = Memory()
+        self._memory = MetaDecoder()
         self.long = False
         self._whole = bytearray()
         self._at = 0
@@ -231,7 +231,7 @@ def decode(meta: bytes) -> Meta:
     return json.loads(meta.decode("ascii")) if meta else {}
 
 
-def pair() -> Tuple[socket.socket, socket.socket]:
+def socket_pair() -> Tuple[socket.socket, socket.socket]:
     """The two ends: the processor's and the worker's."""
     ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     for end in ends:

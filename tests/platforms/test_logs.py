@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from fnbuild.errors import UnavailableError
 from fnbuild.platforms import LogRecord
 from fnbuild.platforms.logs import MAX_LINES, StartupFollower, StartupOutput, is_ready_record
-from fnbuild.runtime.logs import READY
+from fnbuild.runtime.logs import READY_MESSAGE
 from tests.engine import until
 
 
@@ -49,7 +49,7 @@ def test_the_last_lines_are_told_and_then_nothing_is_waited_for() -> None:
         yield record("loading")
         time.sleep(0.05)
         yield record("loaded")
-        yield record(READY, None, "processor")
+        yield record(READY_MESSAGE, None, "processor")
         over.wait(60)
         yield record("asked")
 
@@ -58,8 +58,8 @@ def test_the_last_lines_are_told_and_then_nothing_is_waited_for() -> None:
     with StartupFollower(lambda _: broken(), told.append):
         pass
     assert told == ["| loading", "| loaded"]
-    assert is_ready_record(record(READY, None, "processor"))
-    assert not is_ready_record(record(READY))
+    assert is_ready_record(record(READY_MESSAGE, None, "processor"))
+    assert not is_ready_record(record(READY_MESSAGE))
 
 
 def broken() -> Iterator[LogRecord]:

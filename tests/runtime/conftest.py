@@ -20,7 +20,8 @@ import pytest
 
 from fnbuild.builder import sdk
 from fnbuild.builder.interpreter import Interpreter
-from fnbuild.runtime.http import client, unix
+from fnbuild.runtime import sockets
+from fnbuild.runtime.http import client
 from tests.runtime import interpreters
 
 ROOT = Path(__file__).parents[2]
@@ -101,7 +102,7 @@ class Running:
         return ask("POST", self.control, path, body)
 
     def connect(self) -> Any:
-        return unix.connect(self.control, PATIENCE)
+        return sockets.connect_unix(self.control, PATIENCE)
 
     def status(self) -> dict[str, Any]:
         return json.loads(self.admin("/status").body)

@@ -15,8 +15,9 @@ import socket
 import sys
 import time
 
-from fnbuild.runtime.http.server import LATER, Limits, Reply, Server
-from fnbuild.runtime.loop import Loop
+from fnbuild.runtime.event_loop import EventLoop
+from fnbuild.runtime.http.messages import DEFERRED, ConnectionLimits, Reply
+from fnbuild.runtime.http.server import HttpServer
 
 
 class Echo:
@@ -67,7 +68,7 @@ class Echo:
             request.answer(Reply(500, [], b"a second answer"))
 
         self.loop.call_soon(answer)
-        return LATER
+        return DEFERRED
 
     async def on_hold(self, request):
         await asyncio.shield(self.held)
@@ -153,8 +154,10 @@ class Echo:
 
 async def main(loop, options):
     echo = Echo(loop)
-    limits = Limits(**options.get("limits", {}))
-    echo.server = Server(echo, limits, on_error=echo.failed, commands=echo.commands(), loop=loop)
+    limits = ConnectionLimits(**options.get("limits", {}))
+    echo.server = HttpServer(
+        echo, limits, on_error=echo.failed, commands=echo.commands(), loop=loop
+    )
     for number, fd in enumerate(options["fd"]):
         echo.listener = socket.socket(fileno=fd)
         await echo.server.start(echo.listener, name=f"http{number}")
@@ -168,6 +171,6 @@ if __name__ == "__main__":
     settings = json.loads(sys.argv[1])
     if "files" in settings:
         resource.setrlimit(resource.RLIMIT_NOFILE, (settings["files"], settings["files"]))
-    the_loop = Loop()
+    the_loop = EventLoop()
     the_loop.run_until_complete(main(the_loop, settings))
     the_loop.close()

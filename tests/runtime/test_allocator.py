@@ -39,7 +39,7 @@ def test_a_worker_keeps_what_it_will_need_again(serve: Any) -> None:
 @pytest.mark.parametrize(
     "variables",
     [
-        {allocator.SWITCH: "default"},
+        {allocator.VARIABLE: "default"},
         {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"},
     ],
 )
@@ -48,5 +48,5 @@ def test_a_user_can_choose_otherwise(serve: Any, variables: dict[str, str]) -> N
 
 
 def test_nothing_is_set_where_it_is_switched_off() -> None:
-    assert not allocator.tune({allocator.SWITCH: "default"})
+    assert not allocator.tune({allocator.VARIABLE: "default"})
     assert not allocator.tune({variable: "65536" for *_, variable in allocator._SETTINGS})

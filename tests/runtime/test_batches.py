@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from fnbuild.runtime import batches
-from fnbuild.runtime.responses import ReplyError
+from fnbuild.runtime.worker import worker
+from fnbuild.runtime.worker.responses import ReplyError
 from tests.runtime import interpreters
 from tests.runtime.conftest import Answer
 
@@ -159,7 +159,10 @@ def test_more_answers_than_events_are_left_out() -> None:
             self.event_id = event_id
 
     known, unknown = Response("1"), Response("9")
-    assert batches.match(["1", "2"], [unknown, known, "no id"]) == [known, batches.MISSING]
-    assert batches.match(["1"], ("text",)) == ["text"]
+    assert worker.match_responses(["1", "2"], [unknown, known, "no id"]) == [
+        known,
+        worker.NO_RESPONSE,
+    ]
+    assert worker.match_responses(["1"], ("text",)) == ["text"]
     with pytest.raises(ReplyError, match="a list of 0"):
-        batches.match(["1"], [])
+        worker.match_responses(["1"], [])

@@ -61,7 +61,7 @@ def test_health_and_status(serve: Any) -> None:
     assert one.admin("/ready").status == 200
     health = one.send(path="/__internal/health", method="GET")
     assert health.status == 200
-    assert health.header("x-fnbuild-instance") == ids.instance(socket.gethostname())
+    assert health.header("x-fnbuild-instance") == ids.instance_id(socket.gethostname())
     status = one.status()
     assert status["state"] == "ready"
     assert status["pid"] == one.pid

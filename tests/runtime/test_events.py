@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fnbuild.runtime import events
+from fnbuild.runtime.worker import events
 
 HANDLER = """
 import os
@@ -278,7 +278,7 @@ def test_canonical_headers_and_paths() -> None:
     pairs = [("x-nuclio-logs", "1"), ("ETAG", "a"), ("etag", "\xc3\xbc"), ("X-Raw", "\xff")]
     assert events.canonical_headers(pairs) == {"X-Nuclio-Logs": "1", "Etag": "ü", "X-Raw": "\xff"}
     paths = {"/": "/", "//": "/", "/a/./b/": "/a/b/", "/../a": "/a", "/a/..": "/", "/.a": "/.a"}
-    assert {path: events.normal_path(path) for path in paths} == paths
+    assert {path: events.normalize_path(path) for path in paths} == paths
 
 
 def test_the_processors_own_path_is_kept_from_workers(serve: Any) -> None:

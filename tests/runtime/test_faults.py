@@ -401,7 +401,7 @@ def test_a_timeout_restarts_even_so(serve: Any) -> None:
 
 
 def test_repeated_deaths_are_slowed_down() -> None:
-    from fnbuild.runtime.endings import Backoff
+    from fnbuild.runtime.processor.worker_failure import Backoff
 
     backoff = Backoff()
     assert [backoff.next() for _ in range(9)] == [0, 0.5, 1, 2, 4, 8, 16, 30, 30]

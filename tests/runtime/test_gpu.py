@@ -16,9 +16,14 @@ from typing import Any
 
 import pytest
 
-from fnbuild.runtime.gpu import LABELS, METRIC, TEXT, GpuMemory
-from fnbuild.runtime.metrics import Registry
 from fnbuild.runtime.nvml import Nvml, NvmlError
+from fnbuild.runtime.processor.metrics import (
+    GPU_MEMORY_HELP,
+    GPU_MEMORY_LABELS,
+    GPU_MEMORY_METRIC,
+    GpuMemory,
+    MetricsRegistry,
+)
 
 MIB = 1 << 20
 
@@ -72,8 +77,8 @@ def worker() -> Iterator[int]:
 
 
 def text(memory: GpuMemory) -> str:
-    registry = Registry({"function": "f"})
-    registry.observed(METRIC, TEXT, LABELS, memory.read)
+    registry = MetricsRegistry({"function": "f"})
+    registry.observed(GPU_MEMORY_METRIC, GPU_MEMORY_HELP, GPU_MEMORY_LABELS, memory.read)
     return registry.text()
 
 
@@ -81,10 +86,10 @@ def test_the_workers_memory_by_gpu(worker: int) -> None:
     library = Library([(worker, 300 * MIB), (os.getpid(), 5 * MIB), (worker, MIB)], [])
     memory = GpuMemory(lambda: [worker, 0], lambda: library)
     lines = text(memory).splitlines()
-    assert lines[1] == f"# TYPE {METRIC} gauge"
+    assert lines[1] == f"# TYPE {GPU_MEMORY_METRIC} gauge"
     assert lines[2:] == [
-        f'{METRIC}{{function="f",gpu="0",uuid="GPU-1"}} {301 * MIB}',
-        f'{METRIC}{{function="f",gpu="1",uuid="GPU-2"}} 0',
+        f'{GPU_MEMORY_METRIC}{{function="f",gpu="0",uuid="GPU-1"}} {301 * MIB}',
+        f'{GPU_MEMORY_METRIC}{{function="f",gpu="1",uuid="GPU-2"}} 0',
     ]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild.runtime.http import unix
+from fnbuild.runtime import sockets
 from fnbuild.runtime.http.client import request
 from tests.runtime import interpreters
 from tests.runtime.http_wire import ROOT, Process, serving
@@ -92,28 +92,28 @@ def test_answers_that_are_no_http(answer: bytes):
 
 
 def test_listens_at_long_paths_for_this_user_alone(long_path: Path):
-    with unix.listen(long_path) as listening:
+    with sockets.listen_unix(long_path) as listening:
         assert stat.S_IMODE(os.stat(long_path).st_mode) == 0o600
         assert os.listdir(long_path.parent) == [long_path.name]
-        with unix.connect(long_path, timeout=5) as here, listening.accept()[0] as there:
+        with sockets.connect_unix(long_path, timeout=5) as here, listening.accept()[0] as there:
             here.sendall(b"x")
             assert there.recv(1) == b"x"
 
 
 def test_a_socket_in_use_is_not_taken(tmp_path: Path):
     path = tmp_path / "a.sock"
-    with unix.listen(path):
+    with sockets.listen_unix(path):
         with pytest.raises(OSError, match="another process listens") as taken:
-            unix.listen(path)
+            sockets.listen_unix(path)
         assert taken.value.errno == errno.EADDRINUSE
     # The file is still there, but nobody listens any more.
-    with unix.listen(path), unix.connect(path, timeout=5):
+    with sockets.listen_unix(path), sockets.connect_unix(path, timeout=5):
         pass
 
 
 def test_no_folder_to_listen_in(tmp_path: Path):
     with pytest.raises(FileNotFoundError):
-        unix.listen(tmp_path / "missing" / "a.sock")
+        sockets.listen_unix(tmp_path / "missing" / "a.sock")
     assert os.listdir(tmp_path) == []
 
 
@@ -129,7 +129,7 @@ assert answer.status == 200 and b'"size": 100000' in answer.body, answer
 def test_every_interpreter_asks_over_a_long_path(version: str, long_path: Path):
     python = interpreters.find(version)
     assert python is not None
-    with unix.listen(long_path) as listening, serving(version, listening):
+    with sockets.listen_unix(long_path) as listening, serving(version, listening):
         subprocess.run(
             [python, "-W", "error", "-c", ASK, str(long_path)],
             env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},

@@ -8,21 +8,23 @@ from typing import Any
 import pytest
 
 from fnbuild.runtime.config import ConfigFileError
-from fnbuild.runtime.http.messages import Reply, Request
+from fnbuild.runtime.http.messages import HttpRequest, Reply
 from fnbuild.runtime.http.parser import HeadParser
-from fnbuild.runtime.triggers.cors import Cors, cors_of
+from fnbuild.runtime.triggers.cors import CorsPolicy, cors_policy
 
 PAGE = "https://page.example"
 
 
-def request(method: str, **headers: str) -> Request:
+def request(method: str, **headers: str) -> HttpRequest:
     lines = [f"{method} / HTTP/1.1", "Host: test"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     head = HeadParser().parse("\r\n".join(lines).encode())
-    return Request(head, b"", None, 0.0)
+    return HttpRequest(head, b"", None, 0.0)
 
 
-def preflight(cors: Cors, origin: str = PAGE, method: str = "POST", wanted: str = "") -> Reply:
+def preflight(
+    cors: CorsPolicy, origin: str = PAGE, method: str = "POST", wanted: str = ""
+) -> Reply:
     headers = {"Origin": origin, "Access_Control_Request_Method": method}
     if wanted:
         headers["Access_Control_Request_Headers"] = wanted
@@ -36,7 +38,7 @@ def values(headers: list[tuple[str, str]], name: str) -> list[str]:
 
 
 def test_preflights_with_the_defaults() -> None:
-    answer = preflight(Cors({}))
+    answer = preflight(CorsPolicy({}))
     assert answer.status == 200
     assert answer.body == b""
     assert answer.headers == [
@@ -54,7 +56,7 @@ def test_preflights_with_the_defaults() -> None:
 
 
 def test_preflights_with_settings() -> None:
-    cors = Cors(
+    cors = CorsPolicy(
         {
             "allowOrigins": [PAGE],
             "allowMethods": ["POST"],
@@ -84,24 +86,24 @@ def test_preflights_with_settings() -> None:
     ],
 )
 def test_preflights_for_what_is_not_allowed(changes: Any, words: str) -> None:
-    answer = preflight(Cors({"allowOrigins": [PAGE], "allowMethods": ["POST"]}), **changes)
+    answer = preflight(CorsPolicy({"allowOrigins": [PAGE], "allowMethods": ["POST"]}), **changes)
     assert answer.status == 400
     assert words in json.loads(answer.body)["error"]
     assert values(answer.headers, "Access-Control-Allow-Origin") == []
 
 
 def test_preflights_must_name_their_origin() -> None:
-    answer = Cors({}).check(request("OPTIONS", Access_Control_Request_Method="POST"))
+    answer = CorsPolicy({}).check(request("OPTIONS", Access_Control_Request_Method="POST"))
     assert answer is not None
     assert answer.status == 400
 
 
 def test_options_without_a_requested_method_is_for_the_handler() -> None:
-    assert Cors({}).check(request("OPTIONS", Origin=PAGE)) is None
+    assert CorsPolicy({}).check(request("OPTIONS", Origin=PAGE)) is None
 
 
 def test_a_handler_may_answer_for_itself() -> None:
-    cors = Cors({"exposeHeaders": ["X-Mine"]})
+    cors = CorsPolicy({"exposeHeaders": ["X-Mine"]})
     asked = request("GET", Origin=PAGE)
     assert cors.headers(asked, []) == [
         ("Access-Control-Allow-Origin", PAGE),
@@ -114,11 +116,11 @@ def test_a_handler_may_answer_for_itself() -> None:
 
 
 def test_it_is_off_unless_enabled() -> None:
-    assert cors_of({}) is None
-    assert cors_of({"cors": {"allowOrigins": [PAGE]}}) is None
-    assert cors_of({"cors": {"enabled": False}}) is None
+    assert cors_policy({}) is None
+    assert cors_policy({"cors": {"allowOrigins": [PAGE]}}) is None
+    assert cors_policy({"cors": {"enabled": False}}) is None
     # Names in any case, a single value for a list: as Nuclio decodes attributes.
-    cors = cors_of({"cors": {"Enabled": True, "AllowOrigins": PAGE}})
+    cors = cors_policy({"cors": {"Enabled": True, "AllowOrigins": PAGE}})
     assert cors is not None
     assert preflight(cors).status == 200
     assert preflight(cors, "https://other.example").status == 400
@@ -130,7 +132,7 @@ def test_it_is_off_unless_enabled() -> None:
 )
 def test_wrong_settings_are_named(wrong: Any) -> None:
     with pytest.raises(ConfigFileError, match=rf"cors\.{next(iter(wrong))}: .* is not a"):
-        cors_of({"cors": {"enabled": True, **wrong}})
+        cors_policy({"cors": {"enabled": True, **wrong}})
 
 
 HANDLER = """

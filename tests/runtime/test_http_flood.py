@@ -5,7 +5,7 @@ import socket
 from itertools import islice
 from pathlib import Path
 
-from fnbuild.runtime.http.parser import HeadParser, Refusal
+from fnbuild.runtime.http.parser import HeadParser, HttpError
 from fnbuild.runtime.http.reader import NOTHING, RequestReader
 from tests.runtime.http_wire import Process, Wire, serving, until
 from tests.runtime.mutation import streams
@@ -24,7 +24,7 @@ def expected(raw: bytes) -> list[int]:
             statuses.append(200 if request[0].path == "/echo" else 404)
             if not request[0].keep_alive:
                 return statuses
-    except Refusal as refusal:
+    except HttpError as refusal:
         return [*statuses, refusal.status]
     return statuses if reader.have == NOTHING else [*statuses, 400]
 

@@ -20,7 +20,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fnbuild.runtime.http.parser import HeadParser, Refusal
+from fnbuild.runtime.http.parser import HeadParser, HttpError
 from fnbuild.runtime.http.reader import RequestReader
 from tests.runtime.malformed import FORMS
 from tests.runtime.mutation import PIECES, WHOLE, streams
@@ -65,7 +65,7 @@ def ours(raw: bytes) -> Verdict:
             at = end
             if not head.keep_alive:
                 break
-    except Refusal:
+    except HttpError:
         refused = True
     return Verdict(found, refused, stream + without_empty_lines(raw[at:]))
 

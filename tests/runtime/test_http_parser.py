@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fnbuild.runtime.http.parser import HeadParser, Refusal
+from fnbuild.runtime.http.parser import HeadParser, HttpError
 from fnbuild.runtime.http.reader import NOTHING, RequestReader
 from tests.runtime.malformed import FORMS
 
@@ -48,10 +48,10 @@ def bytewise(raw: bytes) -> list[bytes]:
     ("raw", "status"), [form[1:] for form in FORMS], ids=[form[0] for form in FORMS]
 )
 def test_refuses(raw, status):
-    with pytest.raises(Refusal) as whole:
+    with pytest.raises(HttpError) as whole:
         read([raw])
     assert whole.value.status == status
-    with pytest.raises(Refusal) as split:
+    with pytest.raises(HttpError) as split:
         read(bytewise(raw))
     assert split.value.status == status
 
@@ -155,13 +155,13 @@ def test_limits_are_exact():
     largest = bytes(MAX_BODY)
     assert read([sized % MAX_BODY + largest])[0][-1] == largest
     assert read([chunked + b"%x\r\n%s\r\n0\r\n\r\n" % (MAX_BODY, largest)])[0][-1] == largest
-    with pytest.raises(Refusal, match=r"100001 bytes .* 100000 bytes.*maxRequestBodySize"):
+    with pytest.raises(HttpError, match=r"100001 bytes .* 100000 bytes.*maxRequestBodySize"):
         read([sized % (MAX_BODY + 1)])
-    with pytest.raises(Refusal, match=r"100001 bytes .* 100000 bytes.*maxRequestBodySize"):
+    with pytest.raises(HttpError, match=r"100001 bytes .* 100000 bytes.*maxRequestBodySize"):
         read([chunked + b"%x\r\n%s\r\n1\r\n" % (MAX_BODY, largest)])
     filler = MAX_HEAD - len(head) - len("X: ")
     assert len(read([head + b"X: " + b"y" * filler + b"\r\n\r\n"])) == 1
-    with pytest.raises(Refusal, match="16384 bytes; raise readBufferSize") as refused:
+    with pytest.raises(HttpError, match="16384 bytes; raise readBufferSize") as refused:
         read([head + b"X: " + b"y" * (filler + 1) + b"\r\n\r\n"])
     assert refused.value.status == 431
 
@@ -247,7 +247,7 @@ def test_damage_ends_in_a_refusal_or_in_requests(stream, data):
     for pieces in ([bytes(raw)], bytewise(bytes(raw))):
         try:
             outcomes.append([request[:-1] for request in read(pieces)])
-        except Refusal as refusal:
+        except HttpError as refusal:
             outcomes.append(400 <= refusal.status <= 505)
     if isinstance(outcomes[0], list):
         # What is taken whole is taken the same in pieces; refusals may come at another point.

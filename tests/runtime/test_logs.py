@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from fnbuild.runtime import wire
-from fnbuild.runtime.channel import Channel
-from fnbuild.runtime.logs import Log, Record
+from fnbuild.runtime.logs import Log, LogRecord
+from fnbuild.runtime.worker.channel import Channel
 
 
-def written(path: Path, style: str, *records: Record, level: str = "debug") -> list[str]:
+def written(path: Path, style: str, *records: LogRecord, level: str = "debug") -> list[str]:
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     try:
         log = Log(level, style, fd)
@@ -28,7 +28,7 @@ def written(path: Path, style: str, *records: Record, level: str = "debug") -> l
 
 
 def test_json_lines(tmp_path: Path) -> None:
-    record = Record("warn", "ünder\nlines", "handler", "1", {"count": 2, "level": "x", "o": {1}})
+    record = LogRecord("warn", "ünder\nlines", "handler", "1", {"count": 2, "level": "x", "o": {1}})
     record.request_id = "r"
     record.time = 1234.5678
     (line,) = written(tmp_path / "log", "auto", record)
@@ -51,20 +51,20 @@ def test_variables_that_have_no_json(tmp_path: Path) -> None:
     lines = written(
         tmp_path / "log",
         "json",
-        Record("info", "m", variables={"a": circle}),
-        Record("info", "m", variables={"a": {(1, 2): 3}}),
+        LogRecord("info", "m", variables={"a": circle}),
+        LogRecord("info", "m", variables={"a": {(1, 2): 3}}),
     )
     assert [json.loads(line)["a"] for line in lines] == ["[[...]]", "{(1, 2): 3}"]
 
 
 def test_levels_below_the_wanted_are_dropped(tmp_path: Path) -> None:
     levels = ["debug", "info", "warn", "error"]
-    lines = written(tmp_path / "log", "json", *[Record(n, n) for n in levels], level="warn")
+    lines = written(tmp_path / "log", "json", *[LogRecord(n, n) for n in levels], level="warn")
     assert [json.loads(line)["level"] for line in lines] == ["warn", "error"]
 
 
 def test_human_lines(tmp_path: Path) -> None:
-    record = Record("error", "no model", "handler", "0", {"path": "a b", "n": 1})
+    record = LogRecord("error", "no model", "handler", "0", {"path": "a b", "n": 1})
     (line,) = written(tmp_path / "log", "human", record)
     assert line.endswith(' (E) w0 no model {"path": "a b", "n": 1}')
     assert "\x1b" not in line
@@ -114,7 +114,7 @@ def test_messages_arrive_whole_in_any_pieces() -> None:
             encoded = wire.encode_reply(encoded, *mark)
         stream += wire.encode_head(kind, encoded, len(body)) + body
     for size in (1, 2, 7, 12, 13, 100, 301, len(stream)):
-        reader = wire.Reader()
+        reader = wire.MessageReader()
         found: list[Any] = []
         for start in range(0, len(stream), size):
             found += reader.feed(stream[start : start + size])
@@ -124,7 +124,7 @@ def test_messages_arrive_whole_in_any_pieces() -> None:
 def test_a_channel_takes_large_bodies_and_notices_the_end() -> None:
     import threading
 
-    ours, theirs = wire.pair()
+    ours, theirs = wire.socket_pair()
     sender, receiver = Channel(ours), Channel(theirs)
     body = os.urandom(3_000_000)
     identity = str(uuid.uuid4())

@@ -8,8 +8,7 @@ import sys
 
 import pytest
 
-from fnbuild.runtime.metrics import Registry
-from fnbuild.runtime.trigger_metrics import TriggerMetrics
+from fnbuild.runtime.processor.metrics import MetricsRegistry, TriggerMetricFamilies
 from tests.runtime import interpreters
 from tests.runtime.http_wire import ROOT
 
@@ -47,11 +46,11 @@ def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
 
 
 def test_an_empty_registry_has_no_text():
-    assert Registry().text() == ""
+    assert MetricsRegistry().text() == ""
 
 
 def test_counters_and_gauges():
-    registry = Registry({"function": "f"})
+    registry = MetricsRegistry({"function": "f"})
     counter = registry.counter("requests_total", "Requests", ["code"])
     counter.child(200).inc()
     counter.child("200").inc(2)
@@ -74,7 +73,7 @@ def test_counters_and_gauges():
 
 
 def test_histograms_count_up_to_each_bound():
-    registry = Registry()
+    registry = MetricsRegistry()
     histogram = registry.histogram("took", "Time", bounds=[0.5, 1, 10]).child()
     for value in (0.1, 0.5, 0.6, 1, 5, 11, 1000):
         histogram.observe(value)
@@ -90,7 +89,7 @@ def test_histograms_count_up_to_each_bound():
 
 
 def test_text_is_escaped():
-    registry = Registry({"function": 'a"b\\c\nd'})
+    registry = MetricsRegistry({"function": 'a"b\\c\nd'})
     registry.counter("x_total", "back\\slash and\nline", ["l"]).child('"\\\n').inc()
     text = registry.text()
     assert text.splitlines()[0] == "# HELP x_total back\\\\slash and\\nline"
@@ -102,13 +101,13 @@ def test_text_is_escaped():
     [(math.inf, "+Inf"), (-math.inf, "-Inf"), (math.nan, "NaN"), (1e300, repr(int(1e300)))],
 )
 def test_numbers_of_all_kinds(value: float, text: str):
-    registry = Registry()
+    registry = MetricsRegistry()
     registry.gauge("g", "G").child().read(lambda: value)
     assert registry.text().splitlines()[-1] == f"g {text}"
 
 
 def test_misuse_is_told():
-    registry = Registry()
+    registry = MetricsRegistry()
     counter = registry.counter("a_total", "A", ["x"])
     with pytest.raises(ValueError, match="there is a metric a_total already"):
         registry.gauge("a_total", "A")
@@ -129,8 +128,8 @@ def test_misuse_is_told():
 
 
 def nuclio_names() -> str:
-    registry = Registry({"instance": "i", "namespace": "n", "function": "f", "project": "p"})
-    trigger = TriggerMetrics(registry).trigger("http", "myHttpTrigger")
+    registry = MetricsRegistry({"instance": "i", "namespace": "n", "function": "f", "project": "p"})
+    trigger = TriggerMetricFamilies(registry).trigger("http", "myHttpTrigger")
     trigger.asked(free=1, workers=4, size=1000)
     trigger.allocated(0)
     trigger.asked(free=0, workers=4, size=0)
@@ -175,8 +174,8 @@ def test_triggers_have_the_names_that_nuclio_gives_them():
 
 
 SCRIPT = """
-from fnbuild.runtime.metrics import Registry
-from fnbuild.runtime.trigger_metrics import TriggerMetrics
+from fnbuild.runtime.processor.metrics import Registry
+from fnbuild.runtime.processor.metrics import TriggerMetrics
 registry = Registry({"function": "f"})
 trigger = TriggerMetrics(registry).trigger("http", "h")
 trigger.asked(1, 2, 1000)

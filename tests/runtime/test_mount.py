@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from fnbuild.runtime import redirect
+from fnbuild.runtime.worker import sandbox
 from tests.runtime import interpreters
 from tests.runtime.conftest import ROOT
 
@@ -183,8 +183,8 @@ def test_a_plain_user_gets_it_too(tmp_path: Path) -> None:
         (home / "code" / "function.yaml").write_text(YAML)
         script = """
             import json, os, sys
-            from fnbuild.runtime import mount
-            refusal = mount.show(sys.argv[1], "/opt/nuclio", immutable=True)
+            from fnbuild.runtime.worker import mount
+            refusal = mount.mount_folder(sys.argv[1], "/opt/nuclio", immutable=True)
             try:
                 text = open("/opt/nuclio/function.yaml").read()
                 open("/opt/nuclio/downloaded", "w").close()
@@ -219,8 +219,8 @@ def test_a_plain_user_gets_it_too(tmp_path: Path) -> None:
 def test_a_refusal_leaves_everything_as_it_was(tmp_path: Path) -> None:
     script = """
         import json, sys
-        from fnbuild.runtime import mount
-        refusal = mount.show(sys.argv[1], "/nowhere/at/all")
+        from fnbuild.runtime.worker import mount
+        refusal = mount.mount_folder(sys.argv[1], "/nowhere/at/all")
         print(json.dumps([refusal, open("/proc/self/mountinfo").read().count("/nowhere")]))
     """
     done = subprocess.run(
@@ -287,7 +287,7 @@ def test_no_mount_wanted(serve: Any) -> None:
 
 
 def test_paths_are_led_by_whole_names() -> None:
-    prefix = redirect.Prefix("/srv/code", "/opt/nuclio")
+    prefix = sandbox.PathRedirect("/srv/code", "/opt/nuclio")
     assert prefix.lead("/opt/nuclio") == "/srv/code"
     assert prefix.lead("/opt/nuclio/a/b") == "/srv/code/a/b"
     assert prefix.lead(b"/opt/nuclio/a") == b"/srv/code/a"

@@ -9,7 +9,7 @@ import nuclio_sdk
 import pytest
 from nuclio_sdk.json_encoder import Encoder
 
-from fnbuild.runtime.responses import ReplyError, Responder
+from fnbuild.runtime.worker.responses import ReplyConverter, ReplyError
 
 HANDLER = """
 import decimal
@@ -243,7 +243,7 @@ def test_logs_come_back_when_asked_for(serve: Any) -> None:
 
 def test_numpy_values_are_named() -> None:
     numpy = pytest.importorskip("numpy")
-    responder = Responder(nuclio_sdk.Response, Encoder)
+    responder = ReplyConverter(nuclio_sdk.Response, Encoder)
     cases: dict[str, Any] = {
         '[0]["points"][3] is a numpy.float32': [{"points": [1, 2, 3, numpy.float32(0.5)]}],
         '["boxes"] is a numpy.ndarray; its tolist() gives': {"boxes": numpy.zeros((2, 2))},
@@ -264,7 +264,7 @@ def test_numpy_values_are_named() -> None:
 
 
 def test_deep_and_wide_replies() -> None:
-    responder = Responder(nuclio_sdk.Response, Encoder)
+    responder = ReplyConverter(nuclio_sdk.Response, Encoder)
     deep: Any = object()
     for _ in range(50_000):
         deep = [deep]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fnbuild.runtime import forksafe
+from fnbuild.runtime.worker import template
 from tests.runtime import interpreters
 
 HANDLER = """
@@ -193,7 +193,7 @@ def test_an_import_that_hangs(serve: Any) -> None:
 
 
 def test_a_gpu_that_is_open_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forksafe, "_DEVICE", str(tmp_path))
-    before = forksafe.descriptors()
+    monkeypatch.setattr(template, "_DEVICE", str(tmp_path))
+    before = template.open_descriptors()
     with (tmp_path / "nvidia0").open("wb"):
-        assert forksafe.obstacle(before) == "the handler's imports opened a GPU"
+        assert template.fork_obstacle(before) == "the handler's imports opened a GPU"

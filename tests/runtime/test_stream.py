@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from fnbuild.runtime.loop import Loop
-from fnbuild.runtime.stream import Stream, StreamOwner
+from fnbuild.runtime.event_loop import EventLoop, Stream, StreamOwner
 
 
 class Owner(StreamOwner):
@@ -42,8 +41,8 @@ class Owner(StreamOwner):
 
 
 @pytest.fixture
-def loop() -> Iterator[Loop]:
-    loop = Loop()
+def loop() -> Iterator[EventLoop]:
+    loop = EventLoop()
     yield loop
     loop.close()
 
@@ -51,7 +50,7 @@ def loop() -> Iterator[Loop]:
 class Pair:
     """A stream and the plain socket at its other end."""
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: EventLoop) -> None:
         self.loop = loop
         ours, self.peer = socket.socketpair()
         self.peer.settimeout(60)
@@ -82,7 +81,7 @@ class Pair:
 
 
 @pytest.fixture
-def pair(loop: Loop) -> Iterator[Pair]:
+def pair(loop: EventLoop) -> Iterator[Pair]:
     pair = Pair(loop)
     yield pair
     pair.stream.abort()
@@ -197,7 +196,7 @@ def test_a_peer_that_is_gone(pair: Pair) -> None:
     assert isinstance(pair.owner.error, OSError)
 
 
-def test_an_owner_that_raises_costs_its_own_stream_alone(loop: Loop, pair: Pair) -> None:
+def test_an_owner_that_raises_costs_its_own_stream_alone(loop: EventLoop, pair: Pair) -> None:
     faults: list[Any] = []
     loop.set_exception_handler(lambda _loop, context: faults.append(context["exception"]))
     other = Pair(loop)
@@ -214,7 +213,7 @@ def test_an_owner_that_raises_costs_its_own_stream_alone(loop: Loop, pair: Pair)
     other.peer.close()
 
 
-def test_the_loop_does_what_asyncio_does(loop: Loop) -> None:
+def test_the_loop_does_what_asyncio_does(loop: EventLoop) -> None:
     """Servers, threads and processes: what goes no short way."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

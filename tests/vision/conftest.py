@@ -11,7 +11,7 @@ import nuclio_sdk
 import pytest
 from PIL import Image
 
-from fnbuild.runtime.events import make_event_class
+from fnbuild.runtime.worker.events import make_event_class
 from fnbuild.vision import decoding
 
 Event = make_event_class(nuclio_sdk)

@@ -10,7 +10,7 @@ from fnbuild.errors import UnavailableError
 from fnbuild.platforms.docker import contexts
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.faults import of_connection
-from fnbuild.runtime.http import unix
+from fnbuild.runtime import sockets
 from fnbuild.spec.types import Raw
 
 _SECONDS = 60
@@ -53,7 +53,7 @@ def _client() -> Any:
 def _knock(host: str) -> None:
     """See that somebody listens on a socket of this machine: the SDK leaves one open when not."""
     if host.startswith("unix://"):
-        unix.connect(Path(host.removeprefix("unix://")), _SECONDS).close()
+        sockets.connect_unix(Path(host.removeprefix("unix://")), _SECONDS).close()
 
 
 def _address(docker: Any) -> tuple[str, Raw]:

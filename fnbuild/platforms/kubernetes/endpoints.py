@@ -23,7 +23,7 @@ from fnbuild.platforms.kubernetes import inventory, status
 from fnbuild.platforms.kubernetes.diagnosis import queries
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
 from fnbuild.platforms.kubernetes.labels import KubernetesKey
-from fnbuild.runtime.ids import INSTANCE_HEADER, instance
+from fnbuild.runtime.ids import INSTANCE_HEADER, instance_id
 from fnbuild.spec.types import Raw
 
 SERVICE_PORT = 8080
@@ -188,7 +188,9 @@ def wait_for_new_pods(cluster: Cluster, deployment: Deployment) -> None:
     by nobody.
     """
     pods = deployment.details.get("pods") or []
-    newest = {instance(pod["name"]) for pod in pods if pod["current"] and pod["state"] == "Ready"}
+    newest = {
+        instance_id(pod["name"]) for pod in pods if pod["current"] and pod["state"] == "Ready"
+    }
     address = _connectable_address(cluster, deployment) if newest else ""
     deadline = time.monotonic() + _SWITCH_SECONDS
     good = 0

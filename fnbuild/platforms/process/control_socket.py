@@ -25,7 +25,7 @@ import msgspec
 import fnbuild
 from fnbuild.errors import FnbuildError, PlatformError, UnavailableError
 from fnbuild.platforms import Progress
-from fnbuild.runtime.http import unix
+from fnbuild.runtime import sockets
 
 MAX_LINE_LENGTH = 16 << 20
 VERSION_INDEPENDENT = frozenset({"hello", "handover"})
@@ -107,7 +107,7 @@ class ControlServer:
         self._closed = False
 
     async def start(self) -> None:
-        listening = unix.listen(self._path)
+        listening = sockets.listen_unix(self._path)
         # Not start_unix_server: from Python 3.13 on that one looks for the path it was bound to.
         self._server = await asyncio.start_server(
             self._handle_connection, sock=listening, limit=MAX_LINE_LENGTH

@@ -22,8 +22,8 @@ _MOUNT_PATH = "/opt/nuclio"
 # In a process of its own: whoever has entered a mount namespace does not get out again.
 _MOUNT_PROBE = (
     "import sys\n"
-    "from fnbuild.runtime import mount\n"
-    "print(mount.show(sys.argv[1], sys.argv[2], True) or '', end='')\n"
+    "from fnbuild.runtime.worker import mount\n"
+    "print(mount.mount_folder(sys.argv[1], sys.argv[2], True) or '', end='')\n"
 )
 _MOUNT_PROBE_SECONDS = 10.0
 

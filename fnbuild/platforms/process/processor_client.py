@@ -15,7 +15,7 @@ import msgspec
 
 from fnbuild.platforms.process.listeners import peer_pid
 from fnbuild.platforms.processor_status import ProcessorStatus, decode_status
-from fnbuild.runtime.http import unix
+from fnbuild.runtime import sockets
 
 _TIMEOUT = 2.0
 _MAX_REPLY_SIZE = 8 << 20
@@ -79,7 +79,7 @@ def request(control: Path, target: str, patience: float = _TIMEOUT) -> bytes:
 
 def _connect(control: Path, patience: float = _TIMEOUT) -> socket.socket:
     try:
-        return unix.connect(control, patience)
+        return sockets.connect_unix(control, patience)
     except (FileNotFoundError, ConnectionRefusedError) as error:
         raise ProcessorUnreachableError(gone=True) from error
     except OSError as error:

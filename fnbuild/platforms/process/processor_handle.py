@@ -32,7 +32,7 @@ from fnbuild.platforms.process.processor_client import (
     request_async,
 )
 from fnbuild.platforms.processor_status import ProcessorStatus
-from fnbuild.runtime.http import unix
+from fnbuild.runtime import sockets
 
 _KILL_SECONDS = 5.0
 
@@ -200,7 +200,7 @@ def _spawn(
         if user is not None:
             config["neighbours"] = str(announce_port(key, revision, listeners.port))
             # Its user may make no socket in `run/`, so that it cannot replace one there either.
-            listening = stack.enter_context(unix.listen(control))
+            listening = stack.enter_context(sockets.listen_unix(control))
             config["listeners"]["control"] = {"fd": listening.fileno()}
             start.descriptors.append(listening.fileno())
         path = _write_launch_file(key, revision, config)

@@ -24,7 +24,7 @@ from fnbuild.platforms.process.control_socket import SupervisorRequest, decode_r
 from fnbuild.platforms.process.daemon import clean_environment
 from fnbuild.platforms.process.layout import supervisor_lock, supervisor_log, supervisor_socket
 from fnbuild.platforms.process.listeners import peer_pid
-from fnbuild.runtime.http import unix
+from fnbuild.runtime import sockets
 
 
 def _stat_fields(pid: int) -> list[str]:
@@ -225,7 +225,7 @@ def _request(
 
 def _connect() -> socket.socket:
     try:
-        return unix.connect(supervisor_socket(), _TIMEOUT)
+        return sockets.connect_unix(supervisor_socket(), _TIMEOUT)
     except (TimeoutError, BlockingIOError) as error:
         # The queue of its socket is full.
         raise silent_error(daemon.last_holder(supervisor_lock())) from error

@@ -5,10 +5,10 @@ import os
 from typing import Dict, Mapping, NamedTuple, Optional, Union
 from urllib.parse import urlsplit
 
-from . import unix
+from .. import sockets
 
 
-class Answer(NamedTuple):
+class HttpResponse(NamedTuple):
     """What came back. Of several headers of one name the last; names as they were sent."""
 
     status: int
@@ -17,13 +17,13 @@ class Answer(NamedTuple):
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: unix.Path, timeout: Optional[float]) -> None:
+    def __init__(self, path: sockets.SocketPath, timeout: Optional[float]) -> None:
         super().__init__("localhost")
         self._path = path
         self._seconds = timeout
 
     def connect(self) -> None:
-        self.sock = unix.connect(self._path, self._seconds)
+        self.sock = sockets.connect_unix(self._path, self._seconds)
 
 
 def request(  # noqa: PLR0913, PLR0917 - the parts of a request
@@ -33,7 +33,7 @@ def request(  # noqa: PLR0913, PLR0917 - the parts of a request
     body: Optional[bytes] = None,
     headers: Optional[Mapping[str, str]] = None,
     timeout: Optional[float] = 30.0,
-) -> Answer:
+) -> HttpResponse:
     """Send one request on a connection of its own.
 
     `where` is `http://host:port` or the path of a unix socket. `timeout` is in seconds, for each
@@ -50,7 +50,7 @@ def request(  # noqa: PLR0913, PLR0917 - the parts of a request
             if connection.sock is None:
                 raise
         response = connection.getresponse()
-        return Answer(response.status, dict(response.getheaders()), response.read())
+        return HttpResponse(response.status, dict(response.getheaders()), response.read())
     except http.client.HTTPException as error:
         raise ConnectionError("no whole HTTP answer from %s: %r" % (where, error)) from error
     finally:

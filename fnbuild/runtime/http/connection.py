@@ -1,38 +1,70 @@
 """One connection: requests are read, handed to the application one at a time, answered in order.
 
-A connection holds at most one request and one read's worth of what was pipelined behind it; then
-it stops reading. While an answer waits for a slow reader no further request is begun.
+A connection holds at most one request and one read's worth of pipelined requests; then it stops
+reading. No further request begins while a reply waits for a slow reader.
 """
 
 import asyncio
+import fcntl
 import socket
+import sys
+import termios
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Awaitable, Callable, Optional, Tuple, Union
 
-from ..exchange import ReplySource
-from ..stream import Stream, StreamOwner
-from . import queues
-from .eager import begin_task
-from .messages import Later, Reply, Request, encode_head
-from .parser import Head, Refusal
+from ..event_loop import Stream, StreamOwner
+from ..processor.pending_event import BodySource
+from .messages import BodyWriter, Deferred, HttpRequest, Reply, encode_reply_head, write_reply
+from .parser import HttpError, RequestHead
 from .reader import HEAD, NOTHING, PART_OF_HEAD
-from .states import BUSY, CLOSED, FLUSH, LINGER, READ, STREAM
-from .writer import BodyWriter, write_whole
 
 if TYPE_CHECKING:
-    from .server import Server
+    from .server import HttpServer
+
+
+# An application that needs no waiting is answered without a turn of the loop.
+if sys.version_info >= (3, 12):
+    start_task: Callable[..., "asyncio.Task[None]"] = partial(asyncio.Task, eager_start=True)
+else:
+    start_task = asyncio.Task
+
+
+def unread_bytes(stream: Stream) -> int:
+    """How many bytes have arrived that were not read yet."""
+    return _queue_size(stream, termios.FIONREAD)
+
+
+def unsent_bytes(stream: Stream) -> int:
+    """How many bytes the peer has still to take, those held back here included."""
+    return stream.unsent + _queue_size(stream, termios.TIOCOUTQ)
+
+
+def _queue_size(stream: Stream, question: int) -> int:
+    if stream.closed:
+        return 0
+    return int.from_bytes(fcntl.ioctl(stream.fd, question, bytes(4)), sys.byteorder)
+
+
+READ = "read"  # between requests, or one is arriving
+BUSY = "busy"  # the application has a request
+STREAM = "stream"  # the answer has begun and its body is being produced
+FLUSH = "flush"  # the answer waits for a slow reader
+LINGER = "linger"  # no more requests are answered; further input is discarded
+CLOSED = "closed"
+
 
 # A body that lacks fewer bytes than this is complete with the next piece.
-_WORTHWHILE = 32 * 1024
+_MIN_DIRECT_READ = 32 * 1024
 # So many requests that need no waiting are answered before other connections have their turn.
-_AT_ONCE = 16
+_MAX_CONSECUTIVE = 16
 # How long an idle connection that was closed at a drain is read on for, in seconds.
 _RETIRED_LINGER = 0.5
 
-_CUT_SHORT = Refusal(400, "the connection ended inside the request")
+_INCOMPLETE_REQUEST = HttpError(400, "the connection ended inside the request")
 
 
-class Connection(StreamOwner):
+class HttpConnection(StreamOwner):
     """One accepted socket.
 
     `listener` is the name of the listening socket it came by, `client` the peer's address and port
@@ -42,7 +74,7 @@ class Connection(StreamOwner):
 
     def __init__(
         self,
-        server: "Server",
+        server: "HttpServer",
         listener: str,
         sock: socket.socket,
         client: Optional[Tuple[str, int]],
@@ -58,7 +90,7 @@ class Connection(StreamOwner):
         self._limits = server.limits
         self._commands = bool(server.commands)
         self._reader = server.new_reader()
-        self._request: Optional[Request] = None
+        self._request: Optional[HttpRequest] = None
         self._writer: Optional[BodyWriter] = None
         self._state = READ
         self._keep_alive = True
@@ -96,7 +128,7 @@ class Connection(StreamOwner):
     def ended(self) -> None:
         self.half_closed = True
         if self._state == READ and self._reader.have != NOTHING:
-            self._refuse(_CUT_SHORT)
+            self._refuse(_INCOMPLETE_REQUEST)
         elif self._state == STREAM and self._writer and self._writer.endless:
             # The client does not seem to want the rest.
             self.stream.abort()
@@ -130,7 +162,7 @@ class Connection(StreamOwner):
     def _advance(self) -> None:
         """Answer as many requests as have arrived whole."""
         reader = self._reader
-        left = _AT_ONCE
+        left = _MAX_CONSECUTIVE
         self._advancing = True
         try:
             while self._state == READ and left:
@@ -139,7 +171,7 @@ class Connection(StreamOwner):
                     break
                 self._dispatch(request[0], request[1])
                 left -= 1
-        except Refusal as refusal:
+        except HttpError as refusal:
             self._refuse(refusal)
         finally:
             self._advancing = False
@@ -157,7 +189,7 @@ class Connection(StreamOwner):
             if have == NOTHING:
                 self._close()
             else:
-                self._refuse(_CUT_SHORT)
+                self._refuse(_INCOMPLETE_REQUEST)
             return
         if not self._reading:
             self._reading = True
@@ -177,15 +209,15 @@ class Connection(StreamOwner):
         self._arm(self._limits.body_timeout, self._body_over)
         if reader.head is not None and reader.head.expects_continue and not reader.moved:
             self.stream.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        if reader.missing >= _WORTHWHILE:
+        if reader.missing >= _MIN_DIRECT_READ:
             # Straight to where it stays, which spares a copy and most of the reads.
             self.stream.into = reader.room
 
-    def _dispatch(self, head: Head, body: Union[bytes, bytearray]) -> None:
+    def _dispatch(self, head: RequestHead, body: Union[bytes, bytearray]) -> None:
         self._state = BUSY
         if self._deadline is not None:
             self._disarm()
-        request = Request(head, body, self, monotonic())
+        request = HttpRequest(head, body, self, monotonic())
         self._request = request
         self.server.in_flight += 1
         try:
@@ -194,10 +226,10 @@ class Connection(StreamOwner):
             answer = self.server.failed(request, error)
         if isinstance(answer, Reply) or answer is None:
             self.answer(request, answer)
-        elif not isinstance(answer, Later):
-            self._task = begin_task(self._wait(request, answer), loop=self._loop)
+        elif not isinstance(answer, Deferred):
+            self._task = start_task(self._wait(request, answer), loop=self._loop)
 
-    async def _wait(self, request: Request, pending: Awaitable[Optional[Reply]]) -> None:
+    async def _wait(self, request: HttpRequest, pending: Awaitable[Optional[Reply]]) -> None:
         reply = None
         try:
             reply = await pending
@@ -208,7 +240,7 @@ class Connection(StreamOwner):
         finally:
             self.answer(request, reply)
 
-    def answer(self, request: Request, reply: Optional[Reply]) -> None:
+    def answer(self, request: HttpRequest, reply: Optional[Reply]) -> None:
         """Write the reply and go on; None ends the connection. A second answer is ignored."""
         if self._request is not request:
             return
@@ -224,15 +256,15 @@ class Connection(StreamOwner):
         head = request.head
         keep_alive = head.keep_alive and not reply.close and self._may_go_on()
         try:
-            data = encode_head(reply, keep_alive, head.version)
+            data = encode_reply_head(reply, keep_alive, head.version)
         except (ValueError, TypeError, AttributeError) as error:
             reply = self.server.failed(request, error)
-            data = encode_head(reply, keep_alive, head.version)
+            data = encode_reply_head(reply, keep_alive, head.version)
         self._keep_alive = keep_alive and not reply.close
         if head.method == "HEAD" or reply.status in (204, 304):
             stream.write(data)
         else:
-            write_whole(stream, data, reply.body)
+            write_reply(stream, data, reply.body)
         self._answered()
 
     def _answered(self) -> None:
@@ -245,16 +277,16 @@ class Connection(StreamOwner):
 
     def await_room(self) -> None:
         """Start the client's time limit for reading the buffered data."""
-        self._moved = queues.unsent(self.stream)
+        self._moved = unsent_bytes(self.stream)
         self._arm(self._limits.write_timeout, self._write_over)
 
     def begin(
-        self, request: Request, reply: Reply, source: ReplySource, size: Optional[int]
+        self, request: HttpRequest, reply: Reply, source: BodySource, size: Optional[int]
     ) -> BodyWriter:
         """Write the head of a reply whose body is written as it is produced."""
         writer = BodyWriter(self, request, reply, source, size)
         keep_alive = writer.keeps_alive and not reply.close and self._may_go_on()
-        data = encode_head(reply, keep_alive, request.version, writer.framing)
+        data = encode_reply_head(reply, keep_alive, request.version, writer.framing)
         self._keep_alive = keep_alive
         self._writer = writer
         if self.closed:
@@ -266,7 +298,7 @@ class Connection(StreamOwner):
             self.ended()
         return writer
 
-    def end(self, request: Request, whole: bool) -> None:
+    def end(self, request: HttpRequest, whole: bool) -> None:
         """Finish an answer whose body is complete or was cut short."""
         if self._request is not request:
             return
@@ -285,7 +317,7 @@ class Connection(StreamOwner):
         if not self.server.parting:
             return True
         return not self.server.expired and (
-            self._reader.unread > 0 or queues.arrived(self.stream) > 0
+            self._reader.unread > 0 or unread_bytes(self.stream) > 0
         )
 
     def _next(self) -> None:
@@ -307,20 +339,22 @@ class Connection(StreamOwner):
 
     # Ending.
 
-    def _refuse(self, refusal: Refusal) -> None:
+    def _refuse(self, refusal: HttpError) -> None:
         """Answer what cannot be served, and end."""
         self.server.refused(refusal)
         reply = Reply.json(refusal.status, {"error": refusal.message}, close=True)
         head = self._reader.head
         bare = head is not None and head.method == "HEAD"
-        write_whole(self.stream, encode_head(reply, False, "1.1"), b"" if bare else reply.body)
+        write_reply(
+            self.stream, encode_reply_head(reply, False, "1.1"), b"" if bare else reply.body
+        )
         self._linger()
 
     def _end(self) -> None:
         """End behind an answer that announced it."""
         # A close with bytes unread would be a reset, which can cost the client its answer. While
         # parting the client did not ask for the end, so that more may be on its way.
-        if self._reader.unread or queues.arrived(self.stream) or self.server.parting:
+        if self._reader.unread or unread_bytes(self.stream) or self.server.parting:
             self._linger()
         else:
             self._close()
@@ -347,7 +381,7 @@ class Connection(StreamOwner):
 
     def retire(self) -> None:
         """Close if the connection is idle and nothing has arrived on it."""
-        if self._state == READ and self._reader.have == NOTHING and not queues.arrived(self.stream):
+        if self._state == READ and self._reader.have == NOTHING and not unread_bytes(self.stream):
             self._linger()
             # Only a request that is on its way this moment could still come; it gets no answer.
             self._arm(min(_RETIRED_LINGER, self._limits.linger_timeout), self._linger_over)
@@ -371,7 +405,7 @@ class Connection(StreamOwner):
 
     def _head_over(self) -> None:
         seconds = self._limits.head_timeout
-        self._refuse(Refusal(408, "the request's head did not arrive within %g s" % seconds))
+        self._refuse(HttpError(408, "the request's head did not arrive within %g s" % seconds))
 
     def _body_over(self) -> None:
         seconds = self._limits.body_timeout
@@ -379,10 +413,10 @@ class Connection(StreamOwner):
             self._moved = self._reader.moved
             self._arm(seconds, self._body_over)
         else:
-            self._refuse(Refusal(408, "nothing more of the body came within %g s" % seconds))
+            self._refuse(HttpError(408, "nothing more of the body came within %g s" % seconds))
 
     def _write_over(self) -> None:
-        unsent = queues.unsent(self.stream)
+        unsent = unsent_bytes(self.stream)
         if unsent < self._moved:
             self._moved = unsent
             self._arm(self._limits.write_timeout, self._write_over)
@@ -390,7 +424,7 @@ class Connection(StreamOwner):
             self.stream.abort()
 
     def _linger_over(self) -> None:
-        self._moved = queues.unsent(self.stream)
+        self._moved = unsent_bytes(self.stream)
         if self._moved:
             # The answer itself is still on its way to a slow reader.
             self._arm(self._limits.write_timeout, self._write_over)

@@ -1,31 +1,33 @@
-"""What goes in and out of an application: `Request`, `Reply`, and the limits between them."""
+"""Requests and replies of an application, and how replies are written."""
 
 import json
 import re
+import socket
+import struct
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
 
-from ..exchange import ReplySource
-from ..stream import FileData
-from .parser import Head
+from .. import wire
+from ..event_loop import FileBody, Stream
+from ..processor.pending_event import BodySource
+from .parser import RequestHead
 
 if TYPE_CHECKING:
-    from .connection import Connection
-    from .writer import BodyWriter
+    from .connection import HttpConnection
 
 
-class Later:
+class Deferred:
     """What an application gives back that calls `request.answer` itself.
 
     That saves a turn of the loop against awaiting, which is most of what a small request costs.
     """
 
 
-LATER = Later()
+DEFERRED = Deferred()
 
-Body = Union[bytes, bytearray, memoryview, FileData]
+Body = Union[bytes, bytearray, memoryview, FileBody]
 
-_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
+_HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 # The server alone decides how a message is framed and how long its connection lives.
 _FRAMING = frozenset(["content-length", "transfer-encoding", "connection", "keep-alive"])
 _LINE_BREAKS = str.maketrans("\r\n\0", "   ")
@@ -35,11 +37,11 @@ _START_LINES = {
     if status.value >= 200
 }
 # Handlers use few names; the cap is for one that makes them up.
-_PREFIXES_CAP = 1024
+_MAX_PREFIXES = 1024
 _prefixes: Dict[str, str] = {}
 
 
-class Limits(NamedTuple):
+class ConnectionLimits(NamedTuple):
     """How much one connection may take. Sizes in bytes, times in seconds.
 
     `max_body` is `maxRequestBodySize` and `max_head` is `readBufferSize` of the http trigger.
@@ -58,7 +60,7 @@ class Limits(NamedTuple):
     linger_bytes: int = 64 * 1024 * 1024
 
 
-class Request:
+class HttpRequest:
     """One request, its body read whole.
 
     `target` is what stood in the request line, `path` its percent-decoded path, `query` the raw
@@ -70,7 +72,11 @@ class Request:
     )  # fmt: skip
 
     def __init__(
-        self, head: Head, body: Union[bytes, bytearray], connection: "Connection", received: float
+        self,
+        head: RequestHead,
+        body: Union[bytes, bytearray],
+        connection: "HttpConnection",
+        received: float,
     ) -> None:
         self.head = head
         self.method = head.method
@@ -108,7 +114,7 @@ class Request:
         """
         self.connection.answer(self, reply)
 
-    def begin(self, reply: "Reply", source: ReplySource, size: Optional[int]) -> "BodyWriter":
+    def begin(self, reply: "Reply", source: BodySource, size: Optional[int]) -> "BodyWriter":
         """Answer with a body that is written as it is produced; see `answer`.
 
         `size` is the body's number of bytes if it is known. The reply's own body is not sent.
@@ -156,7 +162,7 @@ class Reply:
         return cls(status, fields, json.dumps(value).encode("utf-8"), close)
 
 
-def encode_head(
+def encode_reply_head(
     reply: Reply, keep_alive: bool, version: str, framing: Optional[bytes] = None
 ) -> bytes:
     """Return the bytes before the reply's body; ValueError names what HTTP cannot carry.
@@ -166,9 +172,9 @@ def encode_head(
     status = reply.status
     start = _START_LINES.get(status) or _start_line(status)
     body = reply.body
-    if not isinstance(body, (bytes, bytearray, memoryview, FileData)):
+    if not isinstance(body, (bytes, bytearray, memoryview, FileBody)):
         raise TypeError("a reply's body must be bytes, not %s" % type(body).__name__)
-    lines = reply.lines or encode_lines(reply.headers)
+    lines = reply.lines or encode_header_lines(reply.headers)
     if not keep_alive:
         end = b"Connection: close\r\n\r\n"
     elif version == "1.0":
@@ -182,7 +188,7 @@ def encode_head(
     return b"%s%sContent-Length: %d\r\n%s" % (start, lines, len(body), end)
 
 
-def encode_lines(headers: Iterable[Tuple[str, str]], server: bool = True) -> bytes:
+def encode_header_lines(headers: Iterable[Tuple[str, str]], server: bool = True) -> bytes:
     """The header's lines, with Server among them unless told otherwise.
 
     Line breaks inside values become spaces and what Latin-1 lacks goes out as UTF-8, as Nuclio's
@@ -194,7 +200,7 @@ def encode_lines(headers: Iterable[Tuple[str, str]], server: bool = True) -> byt
     for name, value in headers:
         prefix = _prefixes.get(name)
         if prefix is None:
-            prefix = _learn(name)
+            prefix = _header_prefix(name)
         if prefix == "Server: ":
             last = prefix + value
         elif prefix:
@@ -210,10 +216,10 @@ def encode_lines(headers: Iterable[Tuple[str, str]], server: bool = True) -> byt
     try:
         return text.encode("latin-1")
     except UnicodeEncodeError:
-        return b"\r\n".join([_encode(line) for line in lines])
+        return b"\r\n".join([_encode_line(line) for line in lines])
 
 
-def _encode(line: str) -> bytes:
+def _encode_line(line: str) -> bytes:
     try:
         return line.encode("latin-1")
     except UnicodeEncodeError:
@@ -226,14 +232,104 @@ def _start_line(status: int) -> bytes:
     return b"HTTP/1.1 %d Unknown\r\n" % status
 
 
-def _learn(name: str) -> str:
+def _header_prefix(name: str) -> str:
     """The name with its colon, checked; empty for names that are the server's to write."""
-    if not isinstance(name, str) or not _NAME.match(name):
+    if not isinstance(name, str) or not _HEADER_NAME.match(name):
         raise ValueError("%r cannot be the name of a header" % (name,))
     lowered = name.lower()
     prefix = "" if lowered in _FRAMING else name + ": "
     if lowered == "server":
         prefix = "Server: "
-    if len(_prefixes) < _PREFIXES_CAP:
+    if len(_prefixes) < _MAX_PREFIXES:
         _prefixes[name] = prefix
     return prefix
+
+
+# How a body of unknown size ends: by chunks, or with the connection.
+_CHUNKED = b"Transfer-Encoding: chunked\r\n"
+_CLOSE_DELIMITED = b""
+# Below this size head and body of a reply are cheaper copied together than sent as two pieces.
+_JOINED_WRITE = 16 * 1024
+# With a linger time of 0, close sends a reset.
+_RESET = struct.pack("ii", 1, 0)
+
+
+def write_reply(stream: Stream, head: bytes, body: Body) -> None:
+    """Write a head with its whole body."""
+    if isinstance(body, FileBody):
+        stream.write(head)
+        stream.write_file(body)
+    elif len(body) < _JOINED_WRITE:
+        stream.write(head + body)
+    else:
+        stream.write_two(head, body)
+
+
+class BodyWriter:
+    """Writes the pieces of one body, and gives its source credit for the bytes that were sent.
+
+    `framing` is the header line that tells the client where the body ends. The size of an `endless`
+    body is unknown. `keeps_alive` is True if the connection may serve another request afterwards.
+    """
+
+    def __init__(
+        self,
+        connection: "HttpConnection",
+        request: HttpRequest,
+        reply: Reply,
+        source: BodySource,
+        size: Optional[int],
+    ) -> None:
+        self.endless = size is None
+        if size is not None:
+            self.framing = b"Content-Length: %d\r\n" % size
+        else:
+            self.framing = _CLOSE_DELIMITED if request.version == "1.0" else _CHUNKED
+        self.keeps_alive = request.keep_alive and self.framing != _CLOSE_DELIMITED
+        self._connection: Optional[HttpConnection] = connection
+        self._request = request
+        self._source = source
+        # The body of a reply to HEAD, for example, is not sent.
+        self._bare = request.method == "HEAD" or reply.status in (204, 304)
+        self._outstanding = 0
+        self._lost = False
+        if self._bare:
+            source.cancel()
+
+    def write(self, data: wire.Body) -> None:
+        """Write a piece."""
+        connection = self._connection
+        if connection is None or self._bare or self._lost or not data:
+            return
+        if self.framing == _CHUNKED:
+            data = b"".join([b"%x\r\n" % len(data), data, b"\r\n"])
+        self._outstanding += len(data)
+        connection.stream.write(data)
+        if connection.stream.unsent:
+            connection.await_room()
+        else:
+            self.flushed()
+
+    def flushed(self) -> None:
+        """Handle that all data written so far was sent."""
+        count, self._outstanding = self._outstanding, 0
+        self._source.credit(count)
+
+    def lost(self) -> None:
+        """Handle that the client closed the connection."""
+        self._lost = True
+        self._source.cancel()
+
+    def end(self, whole: bool) -> None:
+        """End the body; end an incomplete one so that the client notices."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        stream = connection.stream
+        if not whole and not self._bare and self.framing == _CLOSE_DELIMITED and not stream.closed:
+            # Only a reset tells the client that the body is incomplete.
+            stream.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            stream.abort()
+        elif whole and self.framing == _CHUNKED and not self._bare:
+            stream.write(b"0\r\n\r\n")
+        connection.end(self._request, whole or self._bare)

@@ -10,10 +10,10 @@ import re
 from typing import Any, Dict, List, Optional, Tuple
 from urllib.parse import unquote
 
-from ..memo import remember
+from ..cache import cache_value
 
 # Bytes that no head may have besides its line breaks: control characters except the tab.
-_PLAIN = bytes(c for c in range(256) if c >= 32 and c != 127) + b"\t"
+_ALLOWED_BYTES = bytes(c for c in range(256) if c >= 32 and c != 127) + b"\t"
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 _TARGET = re.compile(r"[!\"$-~]+\Z")
 _ABSOLUTE = re.compile(r"https?://[^/?#@]+(?=[/?]|\Z)", re.IGNORECASE)
@@ -26,12 +26,12 @@ _FRAMING = frozenset(
 )  # fmt: skip
 
 # Method, target, version, path, query.
-Start = Tuple[str, str, str, str, str]
+RequestLine = Tuple[str, str, str, str, str]
 # Name and value, then the name in lower case if it decides how the message is read.
-Field = Tuple[Tuple[str, str], str]
+HeaderField = Tuple[Tuple[str, str], str]
 
 
-class Refusal(Exception):  # noqa: N818 - an answer, no fault of the program
+class HttpError(Exception):
     """A request that is answered with `status` and never reaches the application."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -40,7 +40,7 @@ class Refusal(Exception):  # noqa: N818 - an answer, no fault of the program
         self.message = message
 
 
-class Head:
+class RequestHead:
     """A checked request line and header. Shared between equal requests, so never to be changed.
 
     `length` is the body's size in bytes, or None when it comes in chunks. `derived` is for the
@@ -52,7 +52,7 @@ class Head:
         "method", "path", "query", "target", "version",
     )  # fmt: skip
 
-    def __init__(self, start: Start, fields: Tuple[Tuple[str, str], ...]) -> None:
+    def __init__(self, start: RequestLine, fields: Tuple[Tuple[str, str], ...]) -> None:
         self.method, self.target, self.version, self.path, self.query = start
         self.fields = fields
         self.length: Optional[int] = 0
@@ -76,103 +76,107 @@ class HeadParser:
     """
 
     def __init__(self) -> None:
-        self._heads: Dict[bytes, Head] = {}
-        self._starts: Dict[str, Start] = {}
-        self._fields: Dict[str, Field] = {}
+        self._heads: Dict[bytes, RequestHead] = {}
+        self._starts: Dict[str, RequestLine] = {}
+        self._fields: Dict[str, HeaderField] = {}
 
-    def parse(self, raw: bytes) -> Head:
+    def parse(self, raw: bytes) -> RequestHead:
         """Read a head, given without the empty line that ends it. Raises Refusal."""
         head = self._heads.get(raw)
         if head is not None:
             return head
         lines = raw.decode("latin-1").split("\r\n")
-        if raw.translate(None, _PLAIN) != b"\r\n" * (len(lines) - 1):
-            raise Refusal(400, "the request's head has a control character or a lone line break")
+        if raw.translate(None, _ALLOWED_BYTES) != b"\r\n" * (len(lines) - 1):
+            raise HttpError(400, "the request's head has a control character or a lone line break")
         start = self._starts.get(lines[0])
         if start is None:
-            start = remember(self._starts, lines[0], _start(lines[0]), len(lines[0]))
+            start = cache_value(
+                self._starts, lines[0], _parse_request_line(lines[0]), len(lines[0])
+            )
         fields = []
         framing = []
         known = self._fields
         for line in lines[1:]:
             field = known.get(line)
             if field is None:
-                field = remember(known, line, _field(line), len(line))
+                field = cache_value(known, line, _parse_field(line), len(line))
             fields.append(field[0])
             if field[1]:
                 framing.append(field)
-        return remember(self._heads, raw, _head(start, tuple(fields), framing), len(raw))
+        return cache_value(self._heads, raw, _make_head(start, tuple(fields), framing), len(raw))
 
 
-def check_partial(begun: bytes, checked: int) -> int:
+def check_partial_head(begun: bytes, checked: int) -> int:
     """Refuse the beginning of a head at once where no continuation could mend it.
 
     The first `checked` bytes have passed before; what comes back is how many have now.
     """
     if not checked and not _TOKEN.match(begun[:1].decode("latin-1")):
-        raise Refusal(400, "this is not an HTTP request")
+        raise HttpError(400, "this is not an HTTP request")
     raw = begun[checked:]
     breaks = raw.count(b"\r\n")
     if raw.count(b"\n") != breaks or raw.count(b"\r") - raw.endswith(b"\r") != breaks:
-        raise Refusal(400, "lines of the request's head do not end in CR LF")
-    if raw.translate(None, _PLAIN + b"\r\n"):
-        raise Refusal(400, "the request's head has a control character")
+        raise HttpError(400, "lines of the request's head do not end in CR LF")
+    if raw.translate(None, _ALLOWED_BYTES + b"\r\n"):
+        raise HttpError(400, "the request's head has a control character")
     return len(begun) - begun.endswith(b"\r")
 
 
-def check_field(line: bytes) -> None:
+def check_trailer_field(line: bytes) -> None:
     """Refuse a line of a trailer that would be refused in a head, or that belongs into one."""
-    if line.translate(None, _PLAIN):
-        raise Refusal(400, "a line of the trailer has a control character")
-    if _field(line.decode("latin-1"))[1]:
-        raise Refusal(400, "the trailer has a header that must stand in front of the body")
+    if line.translate(None, _ALLOWED_BYTES):
+        raise HttpError(400, "a line of the trailer has a control character")
+    if _parse_field(line.decode("latin-1"))[1]:
+        raise HttpError(400, "the trailer has a header that must stand in front of the body")
 
 
-def _field(line: str) -> Field:
+def _parse_field(line: str) -> HeaderField:
     name, colon, value = line.partition(":")
     if not colon:
-        raise Refusal(400, "a header line has no colon")
+        raise HttpError(400, "a header line has no colon")
     if not _TOKEN.match(name):
-        raise Refusal(400, "the name of a header is empty or has a character it may not have")
+        raise HttpError(400, "the name of a header is empty or has a character it may not have")
     lowered = name.lower()
     return (name, value.strip(" \t")), lowered if lowered in _FRAMING else ""
 
 
-def _start(line: str) -> Start:
+def _parse_request_line(line: str) -> RequestLine:
     """Take the request line apart: method, target, version, path and query."""
     parts = line.split(" ")
     if len(parts) != 3:
-        raise Refusal(400, "the request line is not a method, a target and a version")
+        raise HttpError(400, "the request line is not a method, a target and a version")
     method, target, version = parts
     if not _TOKEN.match(method):
-        raise Refusal(400, "the method has a character it may not have")
+        raise HttpError(400, "the method has a character it may not have")
     if not _VERSION.match(version):
-        raise Refusal(400, "the request line does not end in an HTTP version")
+        raise HttpError(400, "the request line does not end in an HTTP version")
     if version not in ("HTTP/1.1", "HTTP/1.0"):
-        raise Refusal(505, "%s is not spoken here, HTTP/1.1 is" % version)
+        raise HttpError(505, "%s is not spoken here, HTTP/1.1 is" % version)
     if not _TARGET.match(target):
-        raise Refusal(400, "the request target is empty or has a character it may not have")
+        raise HttpError(400, "the request target is empty or has a character it may not have")
     local = target
     if not target.startswith("/"):
         absolute = _ABSOLUTE.match(target)
         if absolute:
             local = target[absolute.end() :]
         elif target != "*" or method != "OPTIONS":
-            raise Refusal(400, "the request target is neither a path nor an http URL")
+            raise HttpError(400, "the request target is neither a path nor an http URL")
     path, _, query = local.partition("?")
     return method, target, version[5:], unquote(path) if "%" in path else path or "/", query
 
 
-def _head(start: Start, fields: Tuple[Tuple[str, str], ...], framing: List[Field]) -> Head:
+def _make_head(
+    start: RequestLine, fields: Tuple[Tuple[str, str], ...], framing: List[HeaderField]
+) -> RequestHead:
     """Decide from the header how long the body is and how long the connection lives."""
-    head = Head(start, fields)
+    head = RequestHead(start, fields)
     single: Dict[str, str] = {}
     connection: List[str] = []
     for (_, value), name in framing:
         if name == "connection":
             connection += [token.strip(" \t").lower() for token in value.split(",")]
         elif name in single:
-            raise Refusal(400, "the header %s stands there more than once" % name)
+            raise HttpError(400, "the header %s stands there more than once" % name)
         else:
             single[name] = value
     _apply_host(head, single.get("host"))
@@ -184,29 +188,31 @@ def _head(start: Start, fields: Tuple[Tuple[str, str], ...], framing: List[Field
     expect = single.get("expect")
     if expect is not None and head.version == "1.1":
         if expect.lower() != "100-continue":
-            raise Refusal(417, "the expectation %r cannot be met, only 100-continue" % expect)
+            raise HttpError(417, "the expectation %r cannot be met, only 100-continue" % expect)
         head.expects_continue = True
     return head
 
 
-def _apply_host(head: Head, host: Optional[str]) -> None:
+def _apply_host(head: RequestHead, host: Optional[str]) -> None:
     if host is None:
         if head.version == "1.1":
-            raise Refusal(400, "the header Host is missing")
+            raise HttpError(400, "the header Host is missing")
     elif not _HOST.match(host):
-        raise Refusal(400, "the header Host does not name a host")
+        raise HttpError(400, "the header Host does not name a host")
 
 
-def _apply_length(head: Head, length: Optional[str], encoding: Optional[str]) -> None:
+def _apply_length(head: RequestHead, length: Optional[str], encoding: Optional[str]) -> None:
     if encoding is not None:
         if length is not None:
-            raise Refusal(400, "both Content-Length and Transfer-Encoding say where the body ends")
+            raise HttpError(
+                400, "both Content-Length and Transfer-Encoding say where the body ends"
+            )
         if head.version == "1.0":
-            raise Refusal(400, "HTTP/1.0 has no Transfer-Encoding")
+            raise HttpError(400, "HTTP/1.0 has no Transfer-Encoding")
         if encoding.lower() != "chunked":
-            raise Refusal(501, "the only Transfer-Encoding read here is chunked")
+            raise HttpError(501, "the only Transfer-Encoding read here is chunked")
         head.length = None
     elif length is not None:
         if not _DIGITS.match(length):
-            raise Refusal(400, "Content-Length is not a number of bytes")
+            raise HttpError(400, "Content-Length is not a number of bytes")
         head.length = int(length)

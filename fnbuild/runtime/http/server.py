@@ -8,32 +8,29 @@ import asyncio
 import socket
 from typing import Awaitable, Callable, Dict, List, Optional, Set, Union
 
-from ..loop import Loop
-from .body import SizedBody
-from .connection import Connection
-from .messages import LATER, Later, Limits, Reply, Request
-from .parser import HeadParser, Refusal
-from .reader import RequestReader
-
-__all__ = ["LATER", "Connection", "Limits", "Reply", "Request", "Server"]
+from ..event_loop import EventLoop
+from .connection import HttpConnection
+from .messages import ConnectionLimits, Deferred, HttpRequest, Reply
+from .parser import HeadParser, HttpError
+from .reader import RequestReader, SizedBody
 
 # `async def app(request)`, or a plain function that gives a Reply, anything awaitable, or LATER.
 # A reply of None ends the connection without an answer.
-App = Callable[[Request], Union[Reply, Awaitable[Optional[Reply]], Later, None]]
+App = Callable[[HttpRequest], Union[Reply, Awaitable[Optional[Reply]], Deferred, None]]
 # Called with what went wrong and the exception behind it.
 OnError = Callable[[str, BaseException], None]
 # Gives the memory for a body of so many bytes.
-Sized = Callable[[int], SizedBody]
+BodyAllocator = Callable[[int], SizedBody]
 # Called with the status and the reason.
 OnRefusal = Callable[[int, str], None]
 # Called with a duplicate of the connection's socket, which the server then closes.
 Command = Callable[[socket.socket], None]
 
-_ACCEPTS_AT_ONCE = 16
+_MAX_ACCEPTS = 16
 _PAUSE_AFTER_ERROR = 0.5
 
 
-class Server:
+class HttpServer:
     """An HTTP server for one application.
 
     `connections` counts what was accepted and is not closed yet, `in_flight` the requests the
@@ -46,14 +43,14 @@ class Server:
     def __init__(
         self,
         app: App,
-        limits: Optional[Limits] = None,
+        limits: Optional[ConnectionLimits] = None,
         on_error: Optional[OnError] = None,
         commands: Optional[Dict[bytes, Command]] = None,
         *,
-        loop: Loop,
+        loop: EventLoop,
     ) -> None:
         self.app = app
-        self.limits = limits or Limits()
+        self.limits = limits or ConnectionLimits()
         self.loop = loop
         self.in_flight = 0
         self.refusals: Dict[int, int] = {}
@@ -61,10 +58,10 @@ class Server:
         self.expired = False
         self._on_error = on_error
         self.on_refusal: Optional[OnRefusal] = None
-        self.sized: Sized = SizedBody
+        self.sized: BodyAllocator = SizedBody
         self.commands = commands or {}
         self._parser = HeadParser()
-        self._connections: Set[Connection] = set()
+        self._connections: Set[HttpConnection] = set()
         self._listeners: Dict[str, socket.socket] = {}
         self._accepting = True
         self._retry: Optional[asyncio.TimerHandle] = None
@@ -108,7 +105,7 @@ class Server:
             self.loop.remove_reader(sock.fileno())
 
     def _accept(self, name: str, listener: socket.socket) -> None:
-        for _ in range(_ACCEPTS_AT_ONCE):
+        for _ in range(_MAX_ACCEPTS):
             try:
                 sock, address = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -125,7 +122,7 @@ class Server:
             if isinstance(address, tuple):
                 client = address[:2]
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._connections.add(Connection(self, name, sock, client))
+            self._connections.add(HttpConnection(self, name, sock, client))
 
     # Ending.
 
@@ -171,7 +168,7 @@ class Server:
         limits = self.limits
         return RequestReader(self._parser, limits.max_head, limits.max_body, self.sized)
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: HttpConnection) -> None:
         """The connection is closed."""
         self._connections.discard(connection)
         self.settled()
@@ -184,13 +181,13 @@ class Server:
                     waiter.set_result(None)
             self._waiters.clear()
 
-    def refused(self, refusal: Refusal) -> None:
+    def refused(self, refusal: HttpError) -> None:
         """A request was answered without the application."""
         self.refusals[refusal.status] = self.refusals.get(refusal.status, 0) + 1
         if self.on_refusal is not None:
             self.on_refusal(refusal.status, refusal.message)
 
-    def failed(self, request: Request, error: BaseException) -> Reply:
+    def failed(self, request: HttpRequest, error: BaseException) -> Reply:
         """The answer to a request whose application raised."""
         self._report("the application failed at %s %s" % (request.method, request.path), error)
         text = "%s: %s" % (type(error).__name__, error)

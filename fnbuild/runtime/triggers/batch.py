@@ -9,31 +9,30 @@ import time
 from typing import Any, List, Optional, Union
 
 from .. import wire
-from ..exchange import Exchange, Outcome
-from ..http.messages import LATER, Later, Reply
+from ..event_loop import FileBody
+from ..http.messages import DEFERRED, Deferred, Reply
 from ..ids import new_id
-from ..lifecycle import Worker
-from ..logs import LEVELS, Record
-from ..stream import FileData
-from .call import Call
-from .http import HttpTrigger
+from ..logs import LEVELS, LogRecord
+from ..processor.pending_event import EventResult, PendingEvent
+from ..processor.worker_handle import WorkerHandle
+from .http import HttpTrigger, PendingRequest
 
 
-class Batch(Exchange):
+class PendingBatch(PendingEvent):
     """Several calls on their way together. Its records go to every call that asked for them."""
 
     __slots__ = ("calls",)
 
-    def __init__(self, trigger: "BatchTrigger", calls: List[Call]) -> None:
+    def __init__(self, trigger: "BatchTrigger", calls: List[PendingRequest]) -> None:
         one = calls[0].request_id if len(calls) == 1 else new_id()
-        Exchange.__init__(self, trigger.batch_done, one, None)
+        PendingEvent.__init__(self, trigger.batch_done, one, None)
         self.calls = calls
 
-    def keep(self, record: Record) -> None:
+    def keep(self, record: LogRecord) -> None:
         for call in self.calls:
             call.keep(record)
 
-    def give_to(self, worker: Worker) -> None:
+    def give_to(self, worker: WorkerHandle) -> None:
         """Send it to the worker as one message."""
         metas = b",".join([call.assign(worker) for call in self.calls])
         now = int(time.time())
@@ -54,11 +53,11 @@ class BatchTrigger(HttpTrigger):
         batch = self._pool.trigger.batch
         assert batch is not None
         self._size, self._patience = batch
-        self._gathered: List[Call] = []
+        self._gathered: List[PendingRequest] = []
         self._timer: Optional[asyncio.TimerHandle] = None
         self._held = 0
 
-    def _admit(self, call: Call) -> Union[Reply, Later]:
+    def _admit(self, call: PendingRequest) -> Union[Reply, Deferred]:
         size = len(call.request.body)
         refusal = self._refusal() or self._crowd(size)
         if refusal is not None:
@@ -73,7 +72,7 @@ class BatchTrigger(HttpTrigger):
             self._go()
         elif self._timer is None:
             self._timer = self._pool.loop.call_later(self._patience, self._go)
-        return LATER
+        return DEFERRED
 
     def _waiting(self) -> int:
         return self._held
@@ -90,7 +89,9 @@ class BatchTrigger(HttpTrigger):
         else:
             self._pool.queue(self._timeout, lambda found, waited: self._give(calls, found, waited))
 
-    def _give(self, calls: List[Call], worker: Optional[Worker], waited: float) -> None:
+    def _give(
+        self, calls: List[PendingRequest], worker: Optional[WorkerHandle], waited: float
+    ) -> None:
         alive = []
         for call in calls:
             self._held -= 1
@@ -106,11 +107,11 @@ class BatchTrigger(HttpTrigger):
         if worker is None:
             return
         if alive:
-            Batch(self, alive).give_to(worker)
+            PendingBatch(self, alive).give_to(worker)
         else:
             self._pool.release(worker)
 
-    def batch_done(self, batch: Any, outcome: Outcome) -> None:
+    def batch_done(self, batch: Any, outcome: EventResult) -> None:
         """A worker has answered, or has come to its end: so much for each request."""
         if outcome.parts is None:
             for call in batch.calls:
@@ -118,10 +119,10 @@ class BatchTrigger(HttpTrigger):
             return
         start = 0
         body = outcome.body
-        assert not isinstance(body, FileData)
+        assert not isinstance(body, FileBody)
         for call, part in zip(batch.calls, outcome.parts):  # noqa: B905 - no strict in 3.6
             status, headers, size = part
-            one = Outcome(status, headers, body[start : start + size])
+            one = EventResult(status, headers, body[start : start + size])
             one.raised, one.begun, one.duration = outcome.raised, outcome.begun, outcome.duration
             start += size
             call.finish(one)

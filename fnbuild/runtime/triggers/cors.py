@@ -10,7 +10,7 @@ any way; and Access-Control-Allow-Credentials is on replies too, where browsers 
 from typing import Any, Dict, FrozenSet, List, Optional, Tuple
 
 from ..config import ConfigFileError
-from ..http.messages import Reply, Request
+from ..http.messages import HttpRequest, Reply
 
 Headers = List[Tuple[str, str]]
 
@@ -19,7 +19,7 @@ _HEADERS = ("Accept", "Content-Length", "Content-Type", "Authorization", "X-Nucl
 _MAX_AGE = 5
 
 
-class Cors:
+class CorsPolicy:
     """What one trigger allows. `attributes` is the value of the attribute `cors`."""
 
     def __init__(self, attributes: Dict[str, Any]) -> None:
@@ -30,7 +30,7 @@ class Cors:
         headers = _strings(values, "allowHeaders", _HEADERS)
         self._methods: FrozenSet[str] = frozenset(methods)
         self._headers: FrozenSet[str] = frozenset(name.lower() for name in headers)
-        credentials = _of_type(values, "allowCredentials", bool, False)
+        credentials = _typed_value(values, "allowCredentials", bool, False)
         self._common: Headers = (
             [("Access-Control-Allow-Credentials", "true")] if credentials else []
         )
@@ -46,12 +46,12 @@ class Cors:
             ("Access-Control-Allow-Headers", ", ".join(headers)),
             (
                 "Access-Control-Max-Age",
-                "%d" % _of_type(values, "preflightMaxAgeSeconds", int, _MAX_AGE),
+                "%d" % _typed_value(values, "preflightMaxAgeSeconds", int, _MAX_AGE),
             ),
             *self._common,
         ]
 
-    def check(self, request: Request) -> Optional[Reply]:
+    def check(self, request: HttpRequest) -> Optional[Reply]:
         """The answer to a preflight and to what is not allowed; None for what is to be served."""
         origin = request.header("origin")
         asked = request.header("access-control-request-method")
@@ -59,9 +59,9 @@ class Cors:
             return self._preflight(request, origin, asked)
         if origin is None or self._allows(origin):
             return None
-        return _refused(403, "the origin %s is not among allowOrigins" % origin)
+        return _refusal(403, "the origin %s is not among allowOrigins" % origin)
 
-    def headers(self, request: Request, reply: Headers) -> Headers:
+    def headers(self, request: HttpRequest, reply: Headers) -> Headers:
         """What a reply with these headers needs besides; what the handler set itself counts."""
         origin = request.header("origin")
         if origin is None:
@@ -70,39 +70,39 @@ class Cors:
         added = [("Access-Control-Allow-Origin", origin), *self._on_replies]
         return [pair for pair in added if pair[0] == "Vary" or pair[0].lower() not in own]
 
-    def _preflight(self, request: Request, origin: Optional[str], method: str) -> Reply:
+    def _preflight(self, request: HttpRequest, origin: Optional[str], method: str) -> Reply:
         if origin is None:
-            return _refused(400, "a preflight request must have the header Origin")
+            return _refusal(400, "a preflight request must have the header Origin")
         if not self._allows(origin):
-            return _refused(400, "the origin %s is not among allowOrigins" % origin)
+            return _refusal(400, "the origin %s is not among allowOrigins" % origin)
         if method not in self._methods:
-            return _refused(400, "the method %s is not among allowMethods" % method)
+            return _refusal(400, "the method %s is not among allowMethods" % method)
         wanted = request.header("access-control-request-headers") or ""
         for name in wanted.split(","):
             if name.strip() and name.strip().lower() not in self._headers:
-                return _refused(400, "the header %s is not among allowHeaders" % name.strip())
+                return _refusal(400, "the header %s is not among allowHeaders" % name.strip())
         return Reply(200, [("Access-Control-Allow-Origin", origin), *self._on_preflights])
 
     def _allows(self, origin: str) -> bool:
         return "*" in self._origins or origin in self._origins
 
 
-def cors_of(attributes: Dict[str, Any]) -> Optional[Cors]:
+def cors_policy(attributes: Dict[str, Any]) -> Optional[CorsPolicy]:
     """The rules in a trigger's attributes, if there are any; ConfigFileError names faults."""
     values = {name.lower(): value for name, value in attributes.items()}.get("cors")
     if values is None:
         return None
     if not isinstance(values, dict):
         raise ConfigFileError("cors: %r is not an object" % (values,))
-    enabled = _of_type({key.lower(): v for key, v in values.items()}, "enabled", bool, False)
-    return Cors(values) if enabled else None
+    enabled = _typed_value({key.lower(): v for key, v in values.items()}, "enabled", bool, False)
+    return CorsPolicy(values) if enabled else None
 
 
-def _refused(status: int, reason: str) -> Reply:
+def _refusal(status: int, reason: str) -> Reply:
     return Reply.json(status, {"error": "cors: " + reason}, [("Vary", "Origin")])
 
 
-def _of_type(values: Dict[str, Any], name: str, kind: type, default: Any) -> Any:
+def _typed_value(values: Dict[str, Any], name: str, kind: type, default: Any) -> Any:
     value = values.get(name.lower())
     if value is None:
         return default

@@ -14,26 +14,26 @@ import time
 from typing import Any, Dict, List, Optional, Tuple
 
 from .. import wire
-from ..config import ConfigFileError, Trigger
-from ..exchange import Exchange, Outcome
+from ..config import ConfigFileError, TriggerConfig
 from ..ids import new_id
-from ..lifecycle import Worker
-from ..logs import Record
-from ..pool import Pool
-from ..trigger_metrics import OneTrigger
+from ..logs import LogRecord
+from ..processor.metrics import TriggerMetrics
+from ..processor.pending_event import EventResult, PendingEvent
+from ..processor.pool import WorkerPool
+from ..processor.worker_handle import WorkerHandle
 from .schedule import Schedule, ScheduleError
 
 # A clock that is set, or a machine that sleeps, is noticed within this time, in seconds.
-_LONGEST_SLEEP = 30.0
+_MAX_SLEEP = 30.0
 
 
-class Run(Exchange):
+class CronRun(PendingEvent):
     """One event on its way."""
 
     __slots__ = ("dispatched", "worker")
 
     def __init__(self, trigger: "CronTrigger", worker: str) -> None:
-        Exchange.__init__(self, trigger.done, new_id(), None)
+        PendingEvent.__init__(self, trigger.done, new_id(), None)
         self.dispatched = time.monotonic()
         self.worker = worker
 
@@ -41,14 +41,14 @@ class Run(Exchange):
 class CronTrigger:
     """See the module. ConfigFileError when an attribute is wrong."""
 
-    def __init__(self, trigger: Trigger, pool: Pool, metrics: OneTrigger) -> None:
+    def __init__(self, trigger: TriggerConfig, pool: WorkerPool, metrics: TriggerMetrics) -> None:
         # Nuclio decodes attributes whatever the case of their names.
         attributes = {key.lower(): value for key, value in trigger.attributes.items()}
         self._trigger = trigger
         self._pool = pool
         self._metrics = metrics
-        self._interval, self._schedule = _times(trigger.name, attributes)
-        self._meta, self._body = _event(trigger, attributes.get("event"))
+        self._interval, self._schedule = _read_schedule(trigger.name, attributes)
+        self._meta, self._body = _encode_event(trigger, attributes.get("event"))
         self._timer: Optional[asyncio.TimerHandle] = None
         self._next = 0.0
         self._waiting = False
@@ -90,12 +90,12 @@ class CronTrigger:
     def _following(self) -> float:
         now = self._now()
         if self._schedule is not None:
-            return self._schedule.after(now) or now + _LONGEST_SLEEP
+            return self._schedule.after(now) or now + _MAX_SLEEP
         due = self._next + self._interval
         return due if due > now else now + self._interval
 
     def _arm(self) -> None:
-        wait = min(max(0.0, self._next - self._now()), _LONGEST_SLEEP)
+        wait = min(max(0.0, self._next - self._now()), _MAX_SLEEP)
         self._timer = self._pool.loop.call_later(wait, self._wake)
 
     def _wake(self) -> None:
@@ -120,7 +120,7 @@ class CronTrigger:
             self._waiting = True
             pool.queue(self._trigger.availability_timeout, self._given)
 
-    def _given(self, worker: Optional[Worker], waited: float) -> None:
+    def _given(self, worker: Optional[WorkerHandle], waited: float) -> None:
         self._waiting = False
         if worker is None:
             self._metrics.timed_out(waited)
@@ -131,7 +131,7 @@ class CronTrigger:
         if self._in_a_row > 1:
             self._warn("%d runs were skipped" % self._in_a_row)
         self._in_a_row = 0
-        run = Run(self, worker.name)
+        run = CronRun(self, worker.name)
         meta = wire.encode_event(self._meta, run.request_id, time.time())
         worker.dispatch(meta, self._body, run)
 
@@ -142,12 +142,12 @@ class CronTrigger:
         if self._in_a_row == 1 and not self._pool.stopping:
             self._warn("a run was skipped: " + reason)
 
-    def _warn(self, text: str, run: Optional[Run] = None) -> None:
-        record = Record("warn", 'cron trigger "%s": %s' % (self._trigger.name, text))
+    def _warn(self, text: str, run: Optional[CronRun] = None) -> None:
+        record = LogRecord("warn", 'cron trigger "%s": %s' % (self._trigger.name, text))
         record.request_id = run.request_id if run is not None else None
         self._pool.log.write(record)
 
-    def done(self, run: Any, outcome: Outcome) -> None:
+    def done(self, run: Any, outcome: EventResult) -> None:
         """A worker has answered, or has come to its end."""
         seconds = time.monotonic() - run.dispatched
         self._metrics.handled(run.worker, seconds, outcome.status < 500)
@@ -157,7 +157,7 @@ class CronTrigger:
             self._warn("the handler answered %d" % outcome.status, run)
 
 
-def _times(name: str, attributes: Dict[str, Any]) -> Tuple[float, Optional[Schedule]]:
+def _read_schedule(name: str, attributes: Dict[str, Any]) -> Tuple[float, Optional[Schedule]]:
     at = "triggers.%s.attributes" % name
     interval, schedule = attributes.get("interval"), attributes.get("schedule")
     if interval:
@@ -172,7 +172,7 @@ def _times(name: str, attributes: Dict[str, Any]) -> Tuple[float, Optional[Sched
         raise ConfigFileError("%s.schedule: %s" % (at, problem)) from None
 
 
-def _event(trigger: Trigger, value: Any) -> Tuple[wire.Encoded, bytes]:
+def _encode_event(trigger: TriggerConfig, value: Any) -> Tuple[wire.EncodedMeta, bytes]:
     """The meta that `events` reads, and the body: text as it is, anything else as JSON."""
     given = value if isinstance(value, dict) else {}
     values = {key.lower(): one for key, one in given.items()}

@@ -31,16 +31,18 @@ _MACROS = {
     "@annually": "0 0 1 1 *",
 }
 # Between two 29th of February lie eight years at most.
-_YEARS = 9
+_MAX_YEARS = 9
 
-_Kind = NamedTuple("_Kind", [("name", str), ("low", int), ("high", int), ("names", Dict[str, int])])
-_KINDS = (
-    _Kind("second", 0, 59, {}),
-    _Kind("minute", 0, 59, {}),
-    _Kind("hour", 0, 23, {}),
-    _Kind("day of month", 1, 31, {}),
-    _Kind("month", 1, 12, _MONTHS),
-    _Kind("day of week", 0, 7, _DAYS),
+_FieldKind = NamedTuple(
+    "_FieldKind", [("name", str), ("low", int), ("high", int), ("names", Dict[str, int])]
+)
+_FIELD_KINDS = (
+    _FieldKind("second", 0, 59, {}),
+    _FieldKind("minute", 0, 59, {}),
+    _FieldKind("hour", 0, 23, {}),
+    _FieldKind("day of month", 1, 31, {}),
+    _FieldKind("month", 1, 12, _MONTHS),
+    _FieldKind("day of week", 0, 7, _DAYS),
 )
 
 
@@ -64,7 +66,7 @@ class Schedule:
                 '"%s" has %d fields; a schedule has five (minute hour day month weekday), or six '
                 "with seconds first" % (text, len(fields))
             )
-        parsed = [_field(kind, one) for kind, one in zip(_KINDS, fields)]  # noqa: B905
+        parsed = [_parse_field(kind, one) for kind, one in zip(_FIELD_KINDS, fields)]  # noqa: B905
         self._seconds, self._minutes, self._hours = (sorted(one) for one in parsed[:3])
         self._days, self._months = parsed[3], parsed[4]
         self._weekdays = frozenset(day % 7 for day in parsed[5])
@@ -75,7 +77,7 @@ class Schedule:
     def after(self, moment: float) -> Optional[float]:
         """The first time after `moment`; both in seconds since the epoch."""
         now = time.localtime(moment)
-        for year in range(now.tm_year, now.tm_year + _YEARS):
+        for year in range(now.tm_year, now.tm_year + _MAX_YEARS):
             for month in sorted(self._months):
                 if (year, month) < (now.tm_year, now.tm_mon):
                     continue
@@ -111,31 +113,31 @@ class Schedule:
         return None
 
 
-def _field(kind: _Kind, text: str) -> FrozenSet[int]:
+def _parse_field(kind: _FieldKind, text: str) -> FrozenSet[int]:
     found: List[int] = []
     for part in text.split(","):
-        found += _part(kind, part)
+        found += _parse_part(kind, part)
     return frozenset(found)
 
 
-def _part(kind: _Kind, text: str) -> List[int]:
+def _parse_part(kind: _FieldKind, text: str) -> List[int]:
     span, slash, step_text = text.partition("/")
     step = 1
     if slash:
         step = int(step_text) if _is_number(step_text) else 0
         if step < 1:
-            raise _wrong(kind, text, "a step is a number above zero")
+            raise _error(kind, text, "a step is a number above zero")
     if span in ("*", "?"):
         return list(range(kind.low, kind.high + 1, step))
     first, dash, last = span.partition("-")
-    low = _value(kind, first, text)
-    high = _value(kind, last, text) if dash else kind.high if slash else low
+    low = _parse_value(kind, first, text)
+    high = _parse_value(kind, last, text) if dash else kind.high if slash else low
     if low > high:
-        raise _wrong(kind, text, "the range goes backwards")
+        raise _error(kind, text, "the range goes backwards")
     return list(range(low, high + 1, step))
 
 
-def _value(kind: _Kind, text: str, whole: str) -> int:
+def _parse_value(kind: _FieldKind, text: str, whole: str) -> int:
     named = kind.names.get(text.lower())
     if named is not None:
         return named
@@ -144,12 +146,12 @@ def _value(kind: _Kind, text: str, whole: str) -> int:
     choices = "%d to %d" % (kind.low, kind.high)
     if kind.names:
         choices += " or " + ", ".join(kind.names)
-    raise _wrong(kind, whole, "it takes " + choices)
+    raise _error(kind, whole, "it takes " + choices)
 
 
 def _is_number(text: str) -> bool:
     return bool(text) and all(character in "0123456789" for character in text)
 
 
-def _wrong(kind: _Kind, text: str, why: str) -> ScheduleError:
+def _error(kind: _FieldKind, text: str, why: str) -> ScheduleError:
     return ScheduleError('"%s" is no %s: %s' % (text, kind.name, why))

@@ -52,7 +52,7 @@ def test_it_is_the_same_whoever_makes_it_and_when(tmp_path: Path) -> None:
 def test_what_is_in_it(tmp_path: Path) -> None:
     context.write_runtime(tmp_path, NEW, OLD)
     names = set(facts(tmp_path))
-    assert {"fnbuild/fnbuild/__init__.py", "fnbuild/fnbuild/runtime/worker.py"} <= names
+    assert {"fnbuild/fnbuild/__init__.py", "fnbuild/fnbuild/runtime/worker/worker.py"} <= names
     assert "fnbuild/fnbuild/vision/__init__.py" in names
     assert not [name for name in names if "__pycache__" in name or "/spec" in name]
     releases = sorted(path.name for path in (tmp_path / "fnbuild" / "sdk").iterdir())

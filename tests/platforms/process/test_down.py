@@ -14,7 +14,7 @@ from fnbuild.platforms import Progress
 from fnbuild.platforms.process import ProcessPlatform, daemon, layout, supervisor_client
 from fnbuild.platforms.process.control_socket import ControlServer, SupervisorRequest, encode
 from fnbuild.platforms.process.layout import supervisor_lock
-from fnbuild.runtime.http import unix
+from fnbuild.runtime import sockets
 from tests.platforms.process.author import NAMESPACE, Author, ask, processes, wait_for
 from tests.platforms.process.test_survival import end, policy
 
@@ -104,7 +104,7 @@ def test_who_was_let_in_before_the_end_and_asks_behind_it_is_not_heard(data: Pat
         path = data.parent / "control.sock"
         server = ControlServer(path, answer)
         await server.start()
-        with unix.connect(path) as link:
+        with sockets.connect_unix(path) as link:
             link.setblocking(False)
             async with asyncio.timeout(20):
                 while not served():

@@ -1,0 +1,1 @@
+"""The processor: takes requests, hands them to workers, and keeps the workers alive."""

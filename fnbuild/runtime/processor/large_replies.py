@@ -1,0 +1,104 @@
+"""The processor's side of replies that do not fit into one message.
+
+A body is in shared memory, or arrives in pieces at the pace of the client.
+"""
+
+from typing import Optional, Tuple
+
+from .. import wire
+from ..event_loop import FileBody
+from .pending_event import BodySource, EventResult, PendingEvent
+from .shared_memory import create_sealed_memory
+from .worker_process import WorkerProcess
+
+# Bytes of shared memory for all replies together. Further ones go through the socket in pieces,
+# where the worker waits for its client.
+_MAX_REPLY_MEMORY = 1024 * 1024 * 1024
+
+
+class ReplyMemory:
+    """The shared memory for the bodies of all large replies of a processor."""
+
+    def __init__(self) -> None:
+        self._used = 0
+
+    def take(self, size: int) -> Optional[FileBody]:
+        """Return memory for a body of this size, or None if the limit is reached."""
+        if self._used + size > _MAX_REPLY_MEMORY:
+            return None
+        try:
+            fd = create_sealed_memory(size)
+        except (ImportError, OSError, AttributeError, ValueError):
+            return None
+        self._used += size
+
+        def release() -> None:
+            self._used -= size
+
+        return FileBody(fd, size, release)
+
+
+class PieceSource(BodySource):
+    """A worker that sends its reply in pieces."""
+
+    def __init__(self, process: WorkerProcess) -> None:
+        self._process: Optional[WorkerProcess] = process
+
+    def credit(self, count: int) -> None:
+        if self._process is not None:
+            self._process.send(wire.CREDIT, {"n": count})
+
+    def cancel(self) -> None:
+        if self._process is not None:
+            self._process.send(wire.CANCEL, {})
+
+    def end(self) -> None:
+        """Send no more credit: the worker has sent the last piece, or has ended."""
+        self._process = None
+
+
+class LargeReply:
+    """The large reply that one worker is sending, if any."""
+
+    def __init__(self, memory: ReplyMemory) -> None:
+        self._memory = memory
+        self._room: Optional[FileBody] = None
+        self._pieces: Optional[Tuple[PieceSource, EventResult]] = None
+
+    def give_room(self, process: WorkerProcess, size: int) -> None:
+        """Send the worker shared memory for its reply, or a message that there is none."""
+        self._room = self._memory.take(size)
+        if self._room is None or not process.send_fd(wire.REPLY_MEMORY, {"fd": 1}, self._room.fd):
+            self._room = None
+            process.send(wire.REPLY_MEMORY, {"fd": 0})
+
+    def begin(
+        self, process: WorkerProcess, exchange: PendingEvent, outcome: EventResult, place: str
+    ) -> bool:
+        """Begin the answer; return True if the body is complete, False if pieces follow."""
+        room, self._room = self._room, None
+        if place == wire.SHARED and room is not None:
+            outcome.body = room
+            return True
+        source = PieceSource(process)
+        self._pieces = source, outcome
+        exchange.begin(outcome, source)
+        return False
+
+    def end(self, meta: wire.Meta) -> Optional[EventResult]:
+        """Return the outcome of a reply whose last piece has arrived."""
+        pieces = self._pieces
+        self.drop()
+        if pieces is None:
+            return None
+        outcome = pieces[1]
+        outcome.duration = meta["d"]
+        outcome.cut_short = outcome.raised = "x" in meta
+        return outcome
+
+    def drop(self) -> None:
+        """Drop the reply, because it or its worker has ended."""
+        self._room = None
+        if self._pieces is not None:
+            self._pieces[0].end()
+            self._pieces = None

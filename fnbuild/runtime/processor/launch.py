@@ -1,0 +1,147 @@
+"""The command line, environment and first messages of a worker process."""
+
+import math
+import os
+import signal
+import socket
+from typing import Dict, List
+
+from .. import wire
+from ..config import ProcessorConfig, TriggerConfig
+
+# A container sees its own control group as the root of the hierarchy.
+_CGROUP_ROOT = "/sys/fs/cgroup"
+
+
+def available_cores(groups: str = _CGROUP_ROOT) -> int:
+    """Those that it may run on, or fewer where a container engine allows less time (`--cpus`)."""
+    # PyPy cannot tell which cores this process may use.
+    if hasattr(os, "sched_getaffinity"):
+        count = len(os.sched_getaffinity(0))
+    else:
+        count = os.cpu_count() or 1
+    share = _cgroup_quota(groups)
+    return max(1, min(count, math.ceil(share))) if share > 0 else count
+
+
+def _cgroup_quota(groups: str) -> float:
+    """How many cores' time the control group may use; 0 where nothing is said."""
+    time = _read_words(os.path.join(groups, "cpu.max"))
+    if not time:
+        # Of the first version, each controller is a hierarchy of its own.
+        files = ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")
+        time = [word for name in files for word in _read_words(os.path.join(groups, name))]
+    try:
+        quota, period = map(int, time)
+        return quota / period
+    except (ValueError, ZeroDivisionError):
+        return 0.0
+
+
+def _read_words(path: str) -> List[str]:
+    try:
+        with open(path) as file:
+            return file.read().split()
+    except OSError:
+        return []
+
+
+_RUNTIME = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_BOOTSTRAP = os.path.join(_RUNTIME, "bootstrap.py")
+# The folder that holds the fnbuild package.
+_HOME = os.path.dirname(os.path.dirname(_RUNTIME))
+
+# The worker prints its stack on this signal, which libraries hardly use.
+DUMP_SIGNAL = int(signal.SIGRTMIN) + 7
+
+# Libraries that start one thread per core in every process unless told otherwise.
+_THREADS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "OPENCV_FOR_THREADS_NUM",
+)
+
+
+def worker_command(config: ProcessorConfig, fd: int) -> List[str]:
+    """The command line of a worker, or of what workers are copied from.
+
+    The function's name is there for people who look at `ps`.
+    """
+    name = str(config.function.get("name", ""))
+    return [config.interpreter, "-u", _BOOTSTRAP, "--socket", str(fd), name]
+
+
+def worker_environment(config: ProcessorConfig, workers: int) -> Dict[str, str]:
+    """The worker's environment: the processor's, what Nuclio gives, and the function's own.
+
+    The NUCLIO_ names are those of pkg/processor/runtime/python/runtime.go and
+    pkg/processor/runtime/rpc/abstract.go.
+    """
+    env = dict(os.environ)
+    _drop_own_path(env)
+    function = config.function
+    env.update(
+        NUCLIO_FUNCTION_NAME=str(function.get("name", "")),
+        NUCLIO_FUNCTION_DESCRIPTION=str(function.get("description") or ""),
+        NUCLIO_FUNCTION_VERSION=str(function.get("version") or "latest"),
+        NUCLIO_FUNCTION_HANDLER=config.handler,
+        NUCLIO_HANDLER=config.handler,
+    )
+    # On Kubernetes the pod's name is there already.
+    env.setdefault("NUCLIO_FUNCTION_INSTANCE", socket.gethostname())
+    env.update(config.env)
+    if not any(env.get(name) for name in ("LC_ALL", "LC_CTYPE", "LANG")):
+        env["LANG"] = "C.UTF-8"
+    # A print of any text succeeds; Python 3.6 has ASCII for its streams in a bare environment.
+    if not env.get("PYTHONIOENCODING"):
+        env["PYTHONIOENCODING"] = "utf-8:backslashreplace"
+    # A container's user whom the image does not know has `/` for a home, and may not write there.
+    if env.get("HOME", "/") == "/" and not os.access("/", os.W_OK):
+        env["HOME"] = "/tmp"  # noqa: S108 - caches of libraries, each container's own
+    share = str(max(1, available_cores() // max(1, workers)))
+    for name in _THREADS:
+        env.setdefault(name, share)
+    return env
+
+
+def setup_message(config: ProcessorConfig, template: bool) -> wire.Meta:
+    """The SETUP message: what to import, and whether to be copied for workers after that."""
+    return {
+        "parent": os.getpid(),
+        "handler": config.handler,
+        "code": config.code,
+        "mount": config.mount,
+        "immutable": config.immutable,
+        "sdk_path": config.sdk_path,
+        "neighbours": config.neighbours,
+        "namespace": config.function.get("namespace") or "nuclio",
+        "dump_signal": DUMP_SIGNAL,
+        "template": template,
+    }
+
+
+def begin_message(trigger: TriggerConfig, worker: str, threshold: int, max_reply: int) -> wire.Meta:
+    """Return the BEGIN message; records below the level `threshold` need not be sent.
+
+    `max_reply` is the largest reply in bytes; 0 stands for no limit.
+    """
+    return {
+        "parent": os.getpid(),
+        "worker": worker,
+        "trigger": {"kind": trigger.kind, "name": trigger.name},
+        "threshold": threshold,
+        "max_reply": max_reply,
+    }
+
+
+def _drop_own_path(env: Dict[str, str]) -> None:
+    # The processor may have been found through PYTHONPATH; the handler must not see what lies
+    # beside it.
+    parts = [p for p in env.get("PYTHONPATH", "").split(os.pathsep) if p and p != _HOME]
+    if parts:
+        env["PYTHONPATH"] = os.pathsep.join(parts)
+    else:
+        env.pop("PYTHONPATH", None)

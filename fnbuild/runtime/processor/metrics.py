@@ -1,0 +1,420 @@
+"""Prometheus metrics of a processor (text exposition format 0.0.4).
+
+Values belong to the thread that runs the processor's loop; nothing is locked. Children of a family
+are looked up once, at start, so that counting costs an addition.
+
+Metrics that Nuclio has are here under its names (pkg/processor/metricsink/prometheus/trigger.go
+and worker.go). Where Nuclio has a sum and a count there is a histogram, which writes the same two
+names and buckets besides.
+"""
+
+import os
+import re
+import threading
+from bisect import bisect_left
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+    Union,
+)
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+# From a health check to the longest inference, in milliseconds.
+DEFAULT_BOUNDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 30000, 60000)
+
+_METRIC_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*\Z")
+_LABEL_NAME = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*\Z")
+
+Number = Union[int, float]
+
+
+class Counter:
+    """A number that only grows."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value: Number = 0
+
+    def inc(self, amount: Number = 1) -> None:
+        """Add; ValueError when `amount` is negative."""
+        if amount < 0:
+            raise ValueError("a counter cannot go down by %r" % (amount,))
+        self.value += amount
+
+    def samples(self) -> List[Tuple[str, str, Number]]:
+        return [("", "", self.value)]
+
+
+class Gauge:
+    """A number that goes up and down, read from where it is kept; 0 until that is known."""
+
+    __slots__ = ("_read",)
+
+    def __init__(self) -> None:
+        self._read: Optional[Callable[[], Number]] = None
+
+    def read(self, function: Callable[[], Number]) -> None:
+        """Ask `function` for the value whenever the metrics are asked for."""
+        self._read = function
+
+    def samples(self) -> List[Tuple[str, str, Number]]:
+        return [("", "", 0 if self._read is None else self._read())]
+
+
+class Histogram:
+    """How often values fell below each of the given upper bounds, and their sum."""
+
+    __slots__ = ("_bounds", "_counts", "sum")
+
+    def __init__(self, bounds: Sequence[Number]) -> None:
+        self._bounds = tuple(bounds)
+        self._counts = [0] * (len(self._bounds) + 1)
+        self.sum: Number = 0
+
+    def observe(self, value: Number) -> None:
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self.sum += value
+
+    def samples(self) -> List[Tuple[str, str, Number]]:
+        rows: List[Tuple[str, str, Number]] = []
+        total = 0
+        for bound, count in zip(self._bounds, self._counts):  # noqa: B905 - zip has no strict in 3.6
+            total += count
+            rows.append(("_bucket", 'le="%s"' % _format_value(bound), total))
+        total += self._counts[-1]
+        rows.append(("_bucket", 'le="+Inf"', total))
+        rows.append(("_sum", "", self.sum))
+        rows.append(("_count", "", total))
+        return rows
+
+
+class MetricFamily:
+    """All children of one metric: one for each combination of its labels' values."""
+
+    def __init__(
+        self, name: str, kind: str, text: str, labels: Sequence[str], make: Callable[[], Any]
+    ) -> None:
+        if not _METRIC_NAME.match(name):
+            raise ValueError("%r cannot be the name of a metric" % name)
+        for label in labels:
+            _check_label(label, kind)
+        self.name = name
+        self.kind = kind
+        self.text = text
+        self.labels = tuple(labels)
+        self._make = make
+        self._children: Dict[Tuple[str, ...], Any] = {}
+
+    def child(self, *values: object) -> Any:
+        """The counter, gauge or histogram for these values, one for each label in its order."""
+        if len(values) != len(self.labels):
+            raise ValueError("%s has the labels %r, not %r" % (self.name, self.labels, values))
+        key = tuple(str(value) for value in values)
+        if key not in self._children:
+            self._children[key] = self._make()
+        return self._children[key]
+
+    def lines(self, constant: Sequence[str]) -> List[str]:
+        """The family's text; `constant` are labels, already written, that every sample has."""
+        help_text = self.text.replace("\\", "\\\\").replace("\n", "\\n")
+        rows = [
+            "# HELP %s %s" % (self.name, help_text),
+            "# TYPE %s %s" % (self.name, self.kind),
+        ]
+        for values, child in self._children.items():
+            own = [_format_label(label, values[i]) for i, label in enumerate(self.labels)]
+            for suffix, extra, value in child.samples():
+                pairs = [*constant, *own] + ([extra] if extra else [])
+                braced = "{%s}" % ",".join(pairs) if pairs else ""
+                rows.append("%s%s%s %s" % (self.name, suffix, braced, _format_value(value)))
+        return rows
+
+
+class ObservedGauges(MetricFamily):
+    """Gauges whose labels and values are read when the metrics are asked for; none show nothing."""
+
+    def __init__(
+        self,
+        name: str,
+        text: str,
+        labels: Sequence[str],
+        read: Callable[[], Mapping[Tuple[str, ...], Number]],
+    ) -> None:
+        super().__init__(name, "gauge", text, labels, Gauge)
+        self._read = read
+
+    def lines(self, constant: Sequence[str]) -> List[str]:
+        self._children.clear()
+        for values, number in self._read().items():
+            self.child(*values).read(lambda number=number: number)
+        return super().lines(constant) if self._children else []
+
+
+class MetricsRegistry:
+    """The metrics of one processor. `constant` labels are on every sample."""
+
+    def __init__(self, constant: Optional[Mapping[str, str]] = None) -> None:
+        self._constant = [
+            _format_label(_check_label(k, ""), v) for k, v in (constant or {}).items()
+        ]
+        self._families: Dict[str, MetricFamily] = {}
+
+    def counter(self, name: str, text: str, labels: Sequence[str] = ()) -> MetricFamily:
+        """A family of counters. ValueError when the name is taken or cannot be one."""
+        return self._add(MetricFamily(name, "counter", text, labels, Counter))
+
+    def gauge(self, name: str, text: str, labels: Sequence[str] = ()) -> MetricFamily:
+        """A family of gauges."""
+        return self._add(MetricFamily(name, "gauge", text, labels, Gauge))
+
+    def observed(
+        self,
+        name: str,
+        text: str,
+        labels: Sequence[str],
+        read: Callable[[], Mapping[Tuple[str, ...], Number]],
+    ) -> MetricFamily:
+        """A family of gauges: `read` gives the values by those of the labels, at every scrape."""
+        return self._add(ObservedGauges(name, text, labels, read))
+
+    def histogram(
+        self, name: str, text: str, labels: Sequence[str] = (), bounds: Sequence[Number] = ()
+    ) -> MetricFamily:
+        """A family of histograms with these upper bounds, in rising order."""
+        edges = tuple(bounds) or DEFAULT_BOUNDS
+        if list(edges) != sorted(set(edges)):
+            raise ValueError("the bounds of %s do not rise: %r" % (name, edges))
+        return self._add(MetricFamily(name, "histogram", text, labels, lambda: Histogram(edges)))
+
+    def text(self) -> str:
+        """Every metric, for a reply with CONTENT_TYPE."""
+        rows: List[str] = []
+        for family in self._families.values():
+            rows += family.lines(self._constant)
+        return "\n".join(rows) + "\n" if rows else ""
+
+    def _add(self, family: MetricFamily) -> MetricFamily:
+        if family.name in self._families:
+            raise ValueError("there is a metric %s already" % family.name)
+        self._families[family.name] = family
+        return family
+
+
+def _check_label(label: str, kind: str) -> str:
+    if not _LABEL_NAME.match(label) or (kind == "histogram" and label == "le"):
+        raise ValueError("%r cannot be the name of a label" % label)
+    return label
+
+
+def _format_label(label: str, value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return '%s="%s"' % (label, escaped)
+
+
+def _format_value(value: Number) -> str:
+    if value != value:  # noqa: PLR0124 - only NaN differs from itself
+        return "NaN"
+    if value in (float("inf"), float("-inf")):
+        return "+Inf" if value > 0 else "-Inf"
+    return repr(value) if isinstance(value, int) or value % 1 else repr(int(value))
+
+
+GPU_MEMORY_METRIC = "nuclio_processor_gpu_memory_bytes"
+GPU_MEMORY_LABELS = ("gpu", "uuid")
+GPU_MEMORY_HELP = "Memory of a GPU that the function's workers use"
+
+# The first call of a process may wait for the driver; a scrape does not, it gets the last values.
+_GPU_WAIT = 0.2
+
+GpuMemoryValues = Dict[Tuple[str, ...], int]
+
+
+class GpuMemory:
+    """What a scrape shows: bytes by GPU, for the processes whose group is one of `groups()`.
+
+    Workers lead groups of their own, with whatever processes a handler starts. A GPU that none of
+    them uses shows zero, so that a model that fell back to the CPU can be told; where NVML does not
+    know this container's processes, nothing is shown.
+    """
+
+    def __init__(
+        self, groups: Callable[[], Iterable[int]], load: Optional[Callable[[], Any]] = None
+    ) -> None:
+        self._groups = groups
+        self._load = load
+        self._nvml: Any = None
+        self._absent = False
+        self._values: GpuMemoryValues = {}
+        self._thread: Optional[threading.Thread] = None
+
+    def read(self) -> GpuMemoryValues:
+        """The values by GPU and UUID; none where there is no GPU or no way to know."""
+        if self._absent:
+            return {}
+        if self._thread is None or not self._thread.is_alive():
+            groups = {group for group in self._groups() if group > 0}
+            self._thread = threading.Thread(target=self._refresh, args=(groups,), daemon=True)
+            self._thread.start()
+        self._thread.join(_GPU_WAIT)
+        return self._values
+
+    def _refresh(self, groups: Set[int]) -> None:
+        try:
+            # Not every Python has ctypes.
+            from .. import nvml
+        except ImportError:
+            self._absent = True
+            return
+        try:
+            if self._nvml is None:
+                self._nvml = nvml.Nvml((self._load or nvml.load)())
+            found = self._nvml.processes()
+        except (nvml.NvmlError, OSError):
+            # Without the driver it stays so; a driver that was exchanged needs a new processor.
+            self._absent, self._values = True, {}
+            return
+        mine = {names: _used_by_groups(groups, used) for names, used in found}
+        foreign = any(used and not _any_visible(used) for _, used in found)
+        self._values = {} if foreign and not any(mine.values()) else dict(mine)
+
+
+def _used_by_groups(groups: Set[int], used: Dict[int, int]) -> int:
+    return sum(count for pid, count in used.items() if _process_group(pid) in groups)
+
+
+def _any_visible(used: Dict[int, int]) -> bool:
+    """Whether any process is one of this PID namespace."""
+    return any(_process_group(pid) for pid in used)
+
+
+def _process_group(pid: int) -> int:
+    try:
+        return os.getpgid(pid) if pid > 0 else 0
+    except (OSError, OverflowError):
+        return 0
+
+
+_PREFIX = "nuclio_processor_"
+# What happens to an event, one after the other: waiting for a worker, on the way to it, in the
+# handler, on the way back.
+STAGES = ("queue", "handover", "handler", "reply")
+# The ways there and back take hundredths of a millisecond.
+_STAGE_BOUNDS = (
+    0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 30000,
+)  # fmt: skip
+_SIZE_BOUNDS = tuple(4**power for power in range(4, 15))
+
+
+class TriggerMetricFamilies:
+    """The families, in a registry."""
+
+    def __init__(self, registry: MetricsRegistry) -> None:
+        trigger = ("trigger_kind", "trigger_id")
+        self._handled = registry.counter(
+            _PREFIX + "handled_events_total", "Events handled, by result", (*trigger, "result")
+        )
+        self._durations = registry.histogram(
+            _PREFIX + "handled_events_duration_milliseconds",
+            "How long events took in a worker",
+            (*trigger, "worker_index"),
+        )
+        self._allocations = registry.counter(
+            _PREFIX + "worker_allocation_total",
+            "Times a worker was asked for, by result",
+            (*trigger, "result"),
+        )
+        self._asked = registry.counter(
+            _PREFIX + "worker_allocation_count", "Times a worker was asked for", trigger
+        )
+        self._waits = registry.histogram(
+            _PREFIX + "worker_allocation_wait_duration_milliseconds",
+            "How long events waited for a worker",
+            trigger,
+        )
+        self._available = registry.counter(
+            _PREFIX + "worker_allocation_workers_available_percentage",
+            "Percentages of free workers, summed over the times one was asked for",
+            trigger,
+        )
+        self._stages = registry.histogram(
+            _PREFIX + "event_stage_duration_milliseconds",
+            "How long events spent where: queue, handover, handler, reply",
+            (*trigger, "stage"),
+            _STAGE_BOUNDS,
+        )
+        self._sizes = registry.histogram(
+            _PREFIX + "request_body_bytes", "Sizes of the requests' bodies", trigger, _SIZE_BOUNDS
+        )
+
+    def trigger(self, kind: str, identity: str) -> "TriggerMetrics":
+        """The metrics of one trigger, all of them there from the start with zero."""
+        return TriggerMetrics(self, kind, identity)
+
+
+class TriggerMetrics:
+    """Counts for one trigger; made by TriggerMetrics."""
+
+    def __init__(self, families: TriggerMetricFamilies, kind: str, identity: str) -> None:
+        key = (kind, identity)
+        self._key = key
+        self._durations_family = families._durations
+        self._success = families._handled.child(*key, "success")
+        self._failure = families._handled.child(*key, "failure")
+        self._immediate = families._allocations.child(*key, "success_immediate")
+        self._after_wait = families._allocations.child(*key, "success_after_wait")
+        self._timeout = families._allocations.child(*key, "error_timeout")
+        self._backlog = families._allocations.child(*key, "error_backlog")
+        self._asked = families._asked.child(*key)
+        self._waits = families._waits.child(*key)
+        self._available = families._available.child(*key)
+        self._sizes = families._sizes.child(*key)
+        stages = [families._stages.child(*key, stage) for stage in STAGES]
+        self._queue, self._handover, self._handler, self._reply = stages
+        self._durations: Dict[str, Histogram] = {}
+
+    def asked(self, free: int, workers: int, size: int) -> None:
+        """A worker was asked for, for `size` bytes of body, while `free` of `workers` were free."""
+        self._asked.value += 1
+        if free:
+            self._available.value += 100.0 * free / workers
+        self._sizes.observe(size)
+
+    def allocated(self, waited: float) -> None:
+        """A worker was there after `waited` seconds; 0 means at once."""
+        (self._after_wait if waited > 0 else self._immediate).value += 1
+        self._waits.observe(waited * 1000.0)
+
+    def timed_out(self, waited: float) -> None:
+        """No worker was there within `waited` seconds."""
+        self._timeout.value += 1
+        self._waits.observe(waited * 1000.0)
+
+    def turned_away(self) -> None:
+        """Too many events were waiting already."""
+        self._backlog.value += 1
+
+    def handled(self, worker: str, seconds: float, success: bool) -> None:
+        """A worker is done with an event, `seconds` after it got it."""
+        (self._success if success else self._failure).value += 1
+        durations = self._durations.get(worker)
+        if durations is None:
+            durations = self._durations_family.child(*self._key, worker)
+            self._durations[worker] = durations
+        durations.observe(seconds * 1000.0)
+
+    def spent(self, queue: float, handover: float, handler: float, reply: float) -> None:
+        """Where the milliseconds of an event went that a worker answered."""
+        self._queue.observe(queue)
+        self._handover.observe(handover)
+        self._handler.observe(handler)
+        self._reply.observe(reply)

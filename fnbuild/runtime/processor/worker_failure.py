@@ -1,0 +1,86 @@
+"""Messages about worker processes that ended or hang, and the delay before a restart."""
+
+import signal
+from typing import List, NamedTuple
+
+from ..tracebacks import handler_location
+
+_MEANINGS = {
+    "SIGKILL": "likely out of memory",
+    "SIGSEGV": "a segmentation fault in a native library",
+    "SIGBUS": "a bus error: often a full /dev/shm or a truncated memory-mapped file",
+    "SIGABRT": "a native library gave up",
+    "SIGILL": "an instruction this processor lacks: a library built for another one",
+    "SIGFPE": "a division by zero in a native library",
+}
+
+
+class WorkerFailure(NamedTuple):
+    """Why a worker is down: in one line, and with all that is known (a traceback, a stack)."""
+
+    reason: str
+    text: str
+
+    @classmethod
+    def of(cls, reason: str, more: str = "") -> "WorkerFailure":
+        """A reason, and what belongs below it."""
+        return cls(reason, reason + "\n" + more if more else reason)
+
+
+def describe_exit(worker: str, status: int, where: str = "") -> str:
+    """A sentence about a process that ended with `status` (negative: the signal's number).
+
+    `where` says what it was doing, as in `in init_context`.
+    """
+    if status >= 0:
+        how = "ended itself with exit code %d%s (os._exit, or a library that ends the process)"
+        return "worker %s %s" % (worker, how % (status, where and " " + where))
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = "signal %d" % -status
+    meaning = _MEANINGS.get(name, "")
+    crashed = name in ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE")
+    if where:
+        verb = "crashed" if crashed else "was killed"
+        text = "worker %s %s %s (%s)" % (worker, verb, where, name)
+    else:
+        verb = "crashed with" if crashed else "was killed by"
+        text = "worker %s %s signal %d (%s)" % (worker, verb, -status, name)
+    return text + (", " + meaning if meaning else "")
+
+
+def startup_failure(worker: str, status: int, imported: bool, output: str) -> WorkerFailure:
+    """Describe a process that ended before it was ready; `output` is what it printed last."""
+    where = "in init_context" if imported else "while the handler was imported"
+    return WorkerFailure.of(describe_exit(worker, status, where), output)
+
+
+def startup_timeout(worker: str, activity: str, seconds: float, frames: List[str]) -> WorkerFailure:
+    """Describe a start that exceeded the readiness timeout; `frames` are its stack by then."""
+    reason = "worker %s: %s did not finish within %g s (readiness timeout)"
+    reason = reason % (worker, activity, seconds)
+    where = handler_location(frames)
+    if where:
+        reason += "; it was at " + where
+    return WorkerFailure.of(reason, "\n".join(frames))
+
+
+class Backoff:
+    """Seconds to wait before a start: 0 at first, then 0.5 doubling up to 30."""
+
+    LONGEST = 30.0
+
+    def __init__(self) -> None:
+        self._failures = 0
+
+    def reset(self) -> None:
+        """Forget the failures: the last run was stable."""
+        self._failures = 0
+
+    def next(self) -> float:
+        """The wait after one more failure."""
+        self._failures += 1
+        if self._failures == 1:
+            return 0.0
+        return float(min(self.LONGEST, 0.5 * 2 ** (self._failures - 2)))

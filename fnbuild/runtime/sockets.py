@@ -1,0 +1,145 @@
+"""Sockets: listeners that are opened or inherited, and unix sockets at paths of any length.
+
+The kernel limits the address of a unix socket to 107 bytes, which a data directory deep in a home
+directory soon exceeds. An open descriptor gives the same file a short name below /proc/self/fd.
+"""
+
+import array
+import contextlib
+import errno
+import os
+import socket
+from typing import Iterator, List, Union
+
+from .config import ConfigFileError, ListenerConfig
+
+SocketPath = Union[str, "os.PathLike[str]"]
+
+_MAX_ADDRESS_LENGTH = 107
+# PyPy has no name for it.
+_O_PATH = getattr(os, "O_PATH", 0o10000000)
+
+
+def listen_unix(path: SocketPath, backlog: int = 128) -> socket.socket:
+    """A socket that listens at `path`, which only this user may connect to.
+
+    It appears there all at once and replaces one that nobody listens on any more. OSError, with
+    EADDRINUSE when somebody does listen there.
+    """
+    folder, name = os.path.split(os.path.abspath(os.fspath(path)))
+    if _is_in_use(os.path.join(folder, name)):
+        raise OSError(errno.EADDRINUSE, "another process listens on this socket", os.fspath(path))
+    directory = os.open(folder, _O_PATH | os.O_DIRECTORY)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    # Bound under a name that is short whatever the socket's own is called.
+    first = ".%d-%d" % (os.getpid(), sock.fileno())
+    try:
+        # The mode of the file to come, without a moment in which it is wider. The process's umask
+        # would not do: it is shared by all threads.
+        os.fchmod(sock.fileno(), 0o600)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(first, dir_fd=directory)
+        sock.bind("/proc/self/fd/%d/%s" % (directory, first))
+        sock.listen(backlog)
+        os.rename(first, name, src_dir_fd=directory, dst_dir_fd=directory)
+    except BaseException:
+        sock.close()
+        with contextlib.suppress(OSError):
+            os.unlink(first, dir_fd=directory)
+        raise
+    finally:
+        os.close(directory)
+    return sock
+
+
+def connect_unix(path: SocketPath, timeout: Union[float, None] = None) -> socket.socket:
+    """A connection to the socket at `path`; `timeout` in seconds for this and every later wait.
+
+    OSError (FileNotFoundError, ConnectionRefusedError, socket.timeout …).
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(timeout)
+        with _short_address(path) as address:
+            sock.connect(address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+@contextlib.contextmanager
+def _short_address(path: SocketPath) -> Iterator[str]:
+    address = os.fspath(path)
+    if len(os.fsencode(address)) <= _MAX_ADDRESS_LENGTH:
+        yield address
+        return
+    descriptor = os.open(address, _O_PATH)
+    try:
+        yield "/proc/self/fd/%d" % descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _is_in_use(path: str) -> bool:
+    try:
+        connect_unix(path, timeout=1.0).close()
+    except (FileNotFoundError, ConnectionRefusedError):
+        return False
+    except OSError:
+        # Full or slow to accept, or not ours to connect to: in use all the same.
+        return True
+    return True
+
+
+_BACKLOG = 1024
+_SO_DOMAIN = 39
+
+
+def open_listener(listener: ListenerConfig, what: str) -> socket.socket:
+    """A listening, non-blocking socket; ConfigFileError in clear words when there can be none."""
+    if listener.fd is not None:
+        return _inherit_listener(listener.fd, what)
+    family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((listener.host, listener.port))
+        sock.listen(_BACKLOG)
+    except OSError as problem:
+        sock.close()
+        place = "%s port %d" % (listener.host, listener.port)
+        if problem.errno == errno.EADDRINUSE:
+            raise ConfigFileError(
+                "listeners.%s: %s is taken by another program" % (what, place)
+            ) from None
+        raise ConfigFileError(
+            "listeners.%s: cannot listen on %s: %s" % (what, place, problem.strerror)
+        ) from None
+    sock.setblocking(False)
+    return sock
+
+
+def _inherit_listener(fd: int, what: str) -> socket.socket:
+    try:
+        sock = socket.socket(fileno=fd)
+        family = sock.getsockopt(socket.SOL_SOCKET, _SO_DOMAIN)
+        listening = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError as problem:
+        raise ConfigFileError(
+            "listeners.%s.fd: %d is no inherited socket: %s" % (what, fd, problem.strerror)
+        ) from None
+    if not listening:
+        raise ConfigFileError("listeners.%s.fd: the socket %d does not listen" % (what, fd))
+    # Python before 3.7 takes any descriptor for IPv4.
+    sock = socket.socket(family, socket.SOCK_STREAM, fileno=sock.detach())
+    os.set_inheritable(fd, False)
+    sock.setblocking(False)
+    return sock
+
+
+def send_listeners(connection: socket.socket, listeners: List[socket.socket]) -> None:
+    """Send the sockets in one message, so that another process goes on listening on them."""
+    fds = array.array("i", [sock.fileno() for sock in listeners])
+    names = b"LISTENERS %d\n" % len(listeners)
+    connection.sendmsg([names], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])

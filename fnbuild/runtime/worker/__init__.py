@@ -1,0 +1,1 @@
+"""A worker process: the handler and what connects it to the processor."""

@@ -1,0 +1,181 @@
+"""Import the handler, check its signature, and swap its entry module for new code.
+
+The entry module is always compiled from its source: a cached file with the same coarse timestamp
+as the source could hold older code.
+"""
+
+import importlib
+import importlib.util
+import linecache
+import os
+import re
+import sys
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from types import FunctionType, ModuleType
+from typing import Any, Callable, List, Optional, Tuple
+
+
+def signature_problem(function: Any, name: str, given: Tuple[str, ...]) -> str:
+    """Why the function cannot be called with these arguments, and where it is; or nothing."""
+    if type(function) is FunctionType:
+        code = function.__code__
+        if code.co_argcount == len(given) and not code.co_kwonlyargcount:
+            return ""
+    # Slow to import, and hardly ever needed.
+    import inspect
+
+    try:
+        # A decorator is called itself, whatever it passes on to what it wraps.
+        signature = inspect.signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):
+        # A callable made in C may not tell; calling it will.
+        return ""
+    try:
+        signature.bind(*given)
+    except TypeError as problem:
+        words = "%s%s%s cannot be called as %s(%s): %s"
+        return words % (_location(function), name, signature, name, ", ".join(given), problem)
+    return ""
+
+
+def _location(function: Any) -> str:
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return ""
+    return "%s:%d: " % (os.path.basename(code.co_filename), code.co_firstlineno)
+
+
+_HANDLER = re.compile(r"([\w\-./]+?)(?:\.py)?(?::(\w+))?\Z")
+
+
+class LoadError(Exception):
+    """The handler cannot be found; the message is for the function's author."""
+
+
+def parse_handler(handler: str) -> Tuple[str, str]:
+    """Module and function of `main:handler`, `sub.module:function` or `main`."""
+    match = _HANDLER.match(handler)
+    if match is None or ".." in handler:
+        raise LoadError('"%s" is no handler; it must look like "main:handler"' % handler)
+    module = match.group(1).replace("/", ".").strip(".")
+    return module, match.group(2) or "handler"
+
+
+class HandlerLoader:
+    """Loads `handler` from `folder`; `module` is the entry module after `load`."""
+
+    def __init__(self, handler: str, folder: str) -> None:
+        self.module_name, self.function_name = parse_handler(handler)
+        self.folder = folder
+        self.module: Optional[ModuleType] = None
+
+    def load(self) -> Callable[..., Any]:
+        """Import the entry module and return the handler; whatever its code raises gets out."""
+        spec = self._find()
+        known = sys.modules.get(self.module_name)
+        if known is not None and _is_loaded_from(known, spec):
+            # Its package, or a sibling, imported it already.
+            self.module = known
+        elif isinstance(spec.loader, SourceFileLoader):
+            self.module = self._execute(spec)
+        else:
+            self.module = importlib.import_module(self.module_name)
+        return self._function(self.module)
+
+    def reload(self) -> Callable[..., Any]:
+        """The handler of the module's new source; on any error the old module stays in place."""
+        linecache.checkcache()
+        module = self._execute(self._find())
+        try:
+            function = self._function(module)
+        except LoadError:
+            if self.module is not None:
+                self._publish(self.module)
+            raise
+        self.module = module
+        return function
+
+    def _find(self) -> ModuleSpec:
+        importlib.invalidate_caches()
+        parent, _, leaf = self.module_name.rpartition(".")
+        if parent:
+            try:
+                path = list(importlib.import_module(parent).__path__)
+            except ModuleNotFoundError as problem:
+                if problem.name != parent.partition(".")[0]:
+                    raise
+                raise LoadError(self._missing(parent.partition(".")[0])) from None
+            except AttributeError:
+                raise LoadError("%s is a module, not a folder of modules" % parent) from None
+            spec = PathFinder.find_spec(self.module_name, path)
+        else:
+            # The function's own folder first: its module may be called like one of Python's.
+            spec = PathFinder.find_spec(leaf, [self.folder]) or PathFinder.find_spec(leaf)
+        if spec is None or spec.loader is None:
+            raise LoadError(self._missing(leaf))
+        return spec
+
+    def _execute(self, spec: ModuleSpec) -> ModuleType:
+        module = importlib.util.module_from_spec(spec)
+        loader = spec.loader
+        if not isinstance(loader, SourceFileLoader):
+            raise LoadError("%s is not Python source and cannot be swapped" % spec.origin)
+        path = loader.get_filename(spec.name)
+        code = loader.source_to_code(loader.get_data(path), path)
+        before = sys.modules.get(spec.name)
+        if before is not None and not _is_loaded_from(before, spec):
+            # Named like a module of Python that others go on importing.
+            exec(code, module.__dict__)  # noqa: S102 - running the function's code is the purpose
+            return module
+        self._publish(module)
+        try:
+            exec(code, module.__dict__)  # noqa: S102 - running the function's code is the purpose
+        except BaseException:
+            if before is None:
+                sys.modules.pop(spec.name, None)
+            else:
+                self._publish(before)
+            raise
+        return module
+
+    def _publish(self, module: ModuleType) -> None:
+        sys.modules[self.module_name] = module
+        parent, _, leaf = self.module_name.rpartition(".")
+        if parent:
+            setattr(sys.modules[parent], leaf, module)
+
+    def _function(self, module: ModuleType) -> Callable[..., Any]:
+        name = self.function_name
+        file = os.path.basename(getattr(module, "__file__", None) or self.module_name)
+        function = getattr(module, name, None)
+        if callable(function):
+            problem = signature_problem(function, name, ("context", "event"))
+            if problem:
+                raise LoadError(problem)
+            return function  # type: ignore[no-any-return]
+        if hasattr(module, name):
+            kind = type(function).__name__
+            raise LoadError("%s in %s is a %s, not a function" % (name, file, kind))
+        names = [n for n, v in vars(module).items() if callable(v) and not n.startswith("__")]
+        raise LoadError("%s has no function %s%s" % (file, name, _suggestion(name, names)))
+
+    def _missing(self, leaf: str) -> str:
+        try:
+            entries = os.listdir(self.folder)
+        except OSError as problem:
+            return "the function's folder cannot be read: %s" % problem
+        names = [e[:-3] for e in entries if e.endswith(".py")]
+        names += [e for e in entries if os.path.isdir(os.path.join(self.folder, e))]
+        text = 'there is no module "%s" (%s.py) in the function\'s folder' % (leaf, leaf)
+        return text + _suggestion(leaf, names)
+
+
+def _is_loaded_from(module: ModuleType, spec: ModuleSpec) -> bool:
+    return getattr(module, "__file__", None) == spec.origin
+
+
+def _suggestion(word: str, words: List[str]) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(word, words, 1, 0.6)
+    return "; did you mean %s?" % close[0] if close else ""

@@ -1,0 +1,201 @@
+"""Shows the function's folder as /opt/nuclio to one worker, and to nobody else.
+
+The worker gets a mount namespace of its own (with a user namespace around it when it is not root),
+in which the folder is bound to the place. Nothing reaches the machine's own mount table, and when
+the process ends everything is gone with it.
+"""
+
+import ctypes
+import os
+import stat
+from typing import Callable, List, Optional, Tuple
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWUSER = 0x10000000
+MS_RDONLY = 1
+MS_REMOUNT = 32
+MS_BIND = 4096
+MS_REC = 16384
+MS_SLAVE = 1 << 19
+MNT_DETACH = 2
+PR_SET_PDEATHSIG = 1
+O_PATH = 0o10000000
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def die_with_parent(signal_number: int) -> None:
+    """Have the kernel send this process the signal when the processor ends."""
+    _libc.prctl(PR_SET_PDEATHSIG, signal_number, 0, 0, 0)
+
+
+def mount_folder(folder: str, place: str, immutable: bool = False) -> Optional[str]:
+    """Make `folder` appear at `place`; None when done, else why the kernel refused.
+
+    With `immutable` nothing that is written there reaches the folder. After a refusal the process
+    sees the file system as before.
+    """
+    try:
+        if os.geteuid() == 0:
+            _unshare(CLONE_NEWNS)
+        else:
+            _try_in_child(folder, place, immutable)
+            _enter_user_namespace()
+        _mount_all(folder, place, immutable)
+    except OSError as problem:
+        return "%s: %s" % (problem.filename or "mount", problem.strerror)
+    return None
+
+
+def _try_in_child(folder: str, place: str, immutable: bool) -> None:
+    # A process that fails after it entered a user namespace cannot leave it, and may have lost its
+    # user; so a copy of the process goes first.
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            _enter_user_namespace()
+            _mount_all(folder, place, immutable)
+            code = 0
+        except OSError as problem:
+            code = problem.errno or 1
+        finally:
+            os._exit(code)
+    _pid, status = os.waitpid(pid, 0)
+    code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else 1
+    if code:
+        raise OSError(code, os.strerror(code), "user namespace")
+
+
+def _enter_user_namespace() -> None:
+    uid, gid = os.geteuid(), os.getegid()
+    _unshare(CLONE_NEWUSER | CLONE_NEWNS)
+    # The kernel lets a plain user map groups only after giving up setgroups.
+    for name, text in (
+        ("setgroups", "deny"),
+        ("uid_map", "%d %d 1" % (uid, uid)),
+        ("gid_map", "%d %d 1" % (gid, gid)),
+    ):
+        with open("/proc/self/" + name, "w") as file:
+            file.write(text)
+
+
+def _mount_all(folder: str, place: str, immutable: bool) -> None:
+    source = os.open(folder, O_PATH)
+    try:
+        # A slave still sees what the machine mounts later, and gives nothing back.
+        _mount(None, "/", None, MS_REC | MS_SLAVE)
+        put = _overlay if immutable else _bind
+        if os.path.isdir(place):
+            put(source, place)
+        else:
+            _mount_missing(source, place, put)
+    finally:
+        os.close(source)
+
+
+def _mount_missing(source: int, place: str, put: Callable[[int, str], None]) -> None:
+    """Bind where no folder is yet, without making one on the real file system.
+
+    A memory file system covers the parent folder; what was in there is bound back.
+    """
+    parent = os.path.dirname(place)
+    if not os.path.isdir(parent):
+        raise OSError(2, os.strerror(2), parent)
+    entries, links = _open_entries(parent)
+    covered = False
+    try:
+        _mount("fnbuild", parent, "tmpfs", 0, "mode=0755")
+        covered = True
+        for name, target in links:
+            os.symlink(target, os.path.join(parent, name))
+        for name, fd, is_folder in entries:
+            path = os.path.join(parent, name)
+            if is_folder:
+                os.mkdir(path)
+            else:
+                os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+            _bind(fd, path)
+        os.mkdir(place)
+        put(source, place)
+    except OSError:
+        if covered:
+            _libc.umount2(os.fsencode(parent), MNT_DETACH)
+        raise
+    finally:
+        for _name, fd, _is_folder in entries:
+            os.close(fd)
+
+
+def _open_entries(parent: str) -> Tuple[List[Tuple[str, int, bool]], List[Tuple[str, str]]]:
+    """The entries as descriptors, which still work once the folder is covered; and the links."""
+    entries: List[Tuple[str, int, bool]] = []
+    links: List[Tuple[str, str]] = []
+    for name in os.listdir(parent):
+        path = os.path.join(parent, name)
+        mode = os.lstat(path).st_mode
+        if stat.S_ISLNK(mode):
+            links.append((name, os.readlink(path)))
+        else:
+            entries.append((name, os.open(path, O_PATH | os.O_NOFOLLOW), stat.S_ISDIR(mode)))
+    return entries, links
+
+
+def _bind(fd: int, target: str) -> None:
+    _mount("/proc/self/fd/%d" % fd, target, None, MS_BIND | MS_REC)
+
+
+def _overlay(source: int, place: str) -> None:
+    """Show the folder with a layer above it that takes what is written.
+
+    Where the kernel has no such layers for this user the folder can only be read.
+    """
+    _mount("fnbuild", place, "tmpfs", 0, "mode=0755")
+    upper, work = os.path.join(place, "upper"), os.path.join(place, "work")
+    for path in (upper, work):
+        os.mkdir(path)
+    os.chmod(upper, stat.S_IMODE(os.fstat(source).st_mode))
+    fds = [source, os.open(upper, O_PATH), os.open(work, O_PATH)]
+    data = "lowerdir=/proc/self/fd/%d,upperdir=/proc/self/fd/%d,workdir=/proc/self/fd/%d" % tuple(
+        fds
+    )
+    try:
+        # A plain user's layer may mark files in its own attributes alone.
+        for more in ("",) if os.geteuid() == 0 else (",userxattr", ""):
+            try:
+                _mount("fnbuild", place, "overlay", 0, data + more)
+                return
+            except OSError:
+                continue
+        _bind(source, place)
+        _mount(None, place, None, MS_REMOUNT | MS_BIND | MS_RDONLY)
+    except OSError:
+        _libc.umount2(os.fsencode(place), MNT_DETACH)
+        raise
+    finally:
+        for fd in fds[1:]:
+            os.close(fd)
+
+
+def _unshare(flags: int) -> None:
+    if _libc.unshare(flags) != 0:
+        _raise_errno("unshare")
+
+
+def _mount(
+    source: Optional[str], target: str, kind: Optional[str], flags: int, data: str = ""
+) -> None:
+    result = _libc.mount(
+        os.fsencode(source) if source else None,
+        os.fsencode(target),
+        kind.encode("ascii") if kind else None,
+        ctypes.c_ulong(flags),
+        data.encode("ascii") if data else None,
+    )
+    if result != 0:
+        _raise_errno("mount on " + target)
+
+
+def _raise_errno(what: str) -> None:
+    number = ctypes.get_errno()
+    raise OSError(number, os.strerror(number), what)

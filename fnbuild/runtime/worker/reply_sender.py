@@ -1,0 +1,198 @@
+"""Send replies that do not fit into one message: large bodies and the items of generators.
+
+Pieces are sent at the pace of the client: the processor gives credit for the bytes that were sent,
+and a worker that has used up its window waits for credit. So neither process buffers more of a
+reply than the window.
+"""
+
+import os
+import time
+from contextlib import suppress
+from typing import Callable, List, NamedTuple, Optional
+
+from .. import wire
+from .channel import Channel
+from .coroutines import CoroutineRunner, GeneratorItems
+from .responses import ReplyConverter, ReplyError, WorkerReply
+
+# The window: bytes sent without credit. The piece: bytes in one message.
+_WINDOW = 1024 * 1024
+_PIECE_SIZE = 256 * 1024
+# Bytes copied to shared memory by one call.
+_COPY_SIZE = 64 * 1024 * 1024
+
+
+class ClientDisconnectedError(Exception):
+    """The client no longer reads the reply."""
+
+
+class ReplyStream:
+    """The pieces of one reply. Messages about anything else are left for the worker."""
+
+    def __init__(self, channel: Channel, coroutines: CoroutineRunner) -> None:
+        self.sent = 0
+        self._channel = channel
+        self._coroutines = coroutines
+        self._outstanding = 0
+        self._cancelled = False
+        self._others: List[wire.Message] = []
+        self._room: Optional[wire.Message] = None
+
+    def write(self, data: bytes) -> None:
+        """Send the bytes; wait for a slow client. Raises ClientGoneError."""
+        view = memoryview(data)
+        for start in range(0, len(view), _PIECE_SIZE):
+            piece = view[start : start + _PIECE_SIZE]
+            while self._outstanding >= _WINDOW and not self._cancelled:
+                self._wait()
+            if self.cancelled():
+                raise ClientDisconnectedError()
+            self._channel.send(wire.PIECE, b"", piece)
+            self._outstanding += len(piece)
+            self.sent += len(piece)
+
+    def cancelled(self) -> bool:
+        """Return True if the processor has reported that the client no longer reads the reply."""
+        while not self._cancelled and self._channel.arrived():
+            self._take()
+        return self._cancelled
+
+    def room(self, size: int) -> int:
+        """Ask the processor for shared memory; return its descriptor, or -1 if there is none."""
+        self._channel.send(wire.REQUEST_MEMORY, {"size": size})
+        while self._room is None and not self._cancelled:
+            self._take()
+        # A worker that can open nothing more gets no descriptor either.
+        if self._room is None or not self._channel.fds:
+            return -1
+        return self._channel.fds.popleft()
+
+    def close(self) -> None:
+        """Return the messages for the worker to the channel."""
+        self._channel.postpone(self._others)
+        self._others = []
+
+    def _wait(self) -> None:
+        # The handler's background tasks go on meanwhile.
+        if not self._channel.pending:
+            self._coroutines.wait(self._channel.sock)
+        self._take()
+
+    def _take(self) -> None:
+        message = self._channel.receive()
+        if message is None or message.kind == wire.CANCEL:
+            self._cancelled = True
+        elif message.kind == wire.CREDIT:
+            self._outstanding -= message.meta["n"]
+        elif message.kind == wire.REPLY_MEMORY:
+            self._room = message
+        else:
+            self._others.append(message)
+
+
+def write_shared(fd: int, body: wire.Body) -> bool:
+    """Write the body to shared memory and close the descriptor; return False without memory."""
+    view = memoryview(body)
+    at = 0
+    try:
+        while at < len(view):
+            at += os.pwrite(fd, view[at : at + _COPY_SIZE], at)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return True
+
+
+class ErrorReport(NamedTuple):
+    """Log the errors that end a reply: content that HTTP cannot carry, and exceptions."""
+
+    refused: Callable[[str], object]
+    raised: Callable[[BaseException], object]
+
+
+class ReplySender:
+    """See the module. `limit` is the largest body in bytes; 0 stands for no limit."""
+
+    def __init__(
+        self,
+        channel: Channel,
+        coroutines: CoroutineRunner,
+        responder: ReplyConverter,
+        limit: int,
+        report: ErrorReport,
+    ) -> None:
+        self._channel = channel
+        self._coroutines = coroutines
+        self._responder = responder
+        self._limit = limit
+        self._report = report
+
+    def check_size(self, size: int) -> None:
+        """Raise ReplyError if a body of this size is above the limit."""
+        if 0 < self._limit < size:
+            raise ReplyError(
+                "it has %d bytes, and the limit is %d bytes; raise maxReplyBodySize of the http "
+                "trigger to send it" % (size, self._limit)
+            )
+
+    def send_large(self, answer: WorkerReply, began: float, took: float) -> None:
+        """Send a large body in shared memory, or in pieces if there is none available."""
+        size = len(answer.body)
+        stream = ReplyStream(self._channel, self._coroutines)
+        fd = stream.room(size)
+        if fd >= 0 and write_shared(fd, answer.body):
+            meta = wire.encode_special_reply(answer.status, answer.headers, wire.SHARED)
+            self._channel.send(wire.REPLY, wire.encode_reply(meta, began, took))
+            stream.close()
+            return
+        meta = wire.encode_special_reply(answer.status, answer.headers, wire.PIECES, size)
+        self._channel.send(wire.REPLY, wire.encode_reply(meta, began, took))
+        with suppress(ClientDisconnectedError):
+            stream.write(answer.body)
+        stream.close()
+        self._channel.send(wire.END, {"d": took})
+
+    def stream(self, answer: WorkerReply, began: float) -> wire.Meta:
+        """Send the items of a generator as they are yielded; return the meta of END, but the time.
+
+        The meta has `x` if an error, which is logged, cut the reply short.
+        """
+        items = answer.rest
+        assert items is not None
+        answer.rest = None
+        meta = wire.encode_special_reply(answer.status, answer.headers, wire.PIECES)
+        self._channel.send(wire.REPLY, wire.encode_reply(meta, began, time.monotonic() - began))
+        stream = ReplyStream(self._channel, self._coroutines)
+        items.watch = self._channel.sock, stream.cancelled
+        end: wire.Meta = {}
+        try:
+            self._send_items(stream, answer.body, items)
+        except ClientDisconnectedError:
+            pass
+        except ReplyError as problem:
+            self._report.refused(str(problem))
+            end["x"] = 1
+        # SystemExit and KeyboardInterrupt too: a handler's mistake costs one event, not a worker.
+        except BaseException as error:  # noqa: BLE001
+            # An async generator that was waiting is cancelled when the client has left.
+            if not (stream.cancelled() and type(error).__name__ == "CancelledError"):
+                self._report.raised(error)
+                end["x"] = 1
+        items.watch = None
+        try:
+            items.close()
+        except BaseException as error:  # noqa: BLE001 - what a generator raises as it is closed
+            self._report.raised(error)
+        stream.close()
+        return end
+
+    def _send_items(self, stream: ReplyStream, first: bytes, items: GeneratorItems) -> None:
+        stream.write(first)
+        for item in items:
+            if self._channel.foreign:
+                # The handler forked, and this is the copy: the reply is the original's to give.
+                os._exit(0)
+            data = self._responder.piece(item)
+            self.check_size(stream.sent + len(data))
+            stream.write(data)

@@ -1,0 +1,257 @@
+"""Convert a handler's return value to a status, headers and a body.
+
+The table is Nuclio's (nuclio_sdk/response.py, pkg/processor/trigger/http/trigger.go). On purpose
+different: a list is JSON and no batch, header values that are numbers or booleans become text,
+bytes inside a tuple stay bytes, and what JSON cannot carry is an error that names it, where Nuclio
+sends its `repr`.
+"""
+
+import json
+import numbers
+import re
+from typing import Any, Callable, List, Optional, Tuple
+
+from .coroutines import GeneratorItems
+
+Headers = List[Tuple[str, str]]
+
+_TEXT = "text/plain"
+_JSON = "application/json"
+_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
+# Control characters could start a second header or a second reply.
+_FORBIDDEN = re.compile("[\x00-\x08\x0a-\x1f\x7f]")
+# The server frames its messages itself.
+_SERVER_HEADERS = frozenset(
+    ["content-length", "transfer-encoding", "connection", "keep-alive", "upgrade"]
+)
+_BODILESS = (204, 304)
+
+
+_RETURN = "return text, bytes, a number, a list, a dict or a context.Response"
+_JSON_HAS = "JSON has texts, numbers, true, false, null, lists and objects"
+_SCALARS = (str, int, float, type(None))
+_KEYS = (str, int, float, type(None))
+# NumPy's numbers count themselves among the numbers.
+_AS_TEXT = (str, numbers.Number, tuple, type(None))
+
+
+class ReplyError(Exception):
+    """The handler returned what HTTP cannot carry."""
+
+
+class WorkerReply:
+    """A reply ready for the wire. `rest` are the items of a generator that follow the body."""
+
+    __slots__ = ("body", "headers", "rest", "status")
+
+    def __init__(self, status: int, headers: Headers, body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self.rest: Optional[GeneratorItems] = None
+
+
+class ReplyConverter:
+    """Turns return values into answers; `encoder` is nuclio_sdk.json_encoder.Encoder."""
+
+    def __init__(self, response_class: Any, encoder: Callable[..., Any]) -> None:
+        self._response_class = response_class
+        self._slow = encoder()
+        self._slow.default = _encode_default
+        # The SDK's encoder works in Python throughout, which is needed for NaN alone.
+        self._fast = json.JSONEncoder(allow_nan=False, default=_encode_default)
+
+    def answer(self, output: Any) -> WorkerReply:
+        """The answer for any return value that is no generator; ReplyError when there is none."""
+        try:
+            return self._answer(output)
+        except ReplyError:
+            raise
+        except UnicodeEncodeError as problem:
+            raise ReplyError("the reply holds text that UTF-8 cannot carry: %s" % problem) from None
+        except (TypeError, ValueError, RecursionError, OverflowError) as problem:
+            raise ReplyError(
+                "the reply cannot be written as text: %s: %s" % (type(problem).__name__, problem)
+            ) from None
+
+    def piece(self, item: Any) -> bytes:
+        """Return the bytes of a generator's item after the first; may raise ReplyError."""
+        return self.answer(getattr(item, "body", item)).body
+
+    def _answer(self, output: Any) -> WorkerReply:
+        if isinstance(output, str):
+            return _plain(200, output.encode("utf-8"))
+        if isinstance(output, (dict, list)):
+            return WorkerReply(200, [("Content-Type", _JSON)], self._json(output))
+        if isinstance(output, tuple) and len(output) == 2:
+            return self._from_pair(output)
+        if isinstance(output, self._response_class):
+            return self._from_response(output)
+        return _plain(200, to_bytes(output))
+
+    def _from_pair(self, output: Tuple[Any, Any]) -> WorkerReply:
+        status, body = check_status(output[0]), output[1]
+        if isinstance(body, (str, bytes, bytearray, memoryview)):
+            return _plain(status, to_bytes(body))
+        return WorkerReply(status, [("Content-Type", _JSON)], self._json(body))
+
+    def _from_response(self, response: Any) -> WorkerReply:
+        status = check_status(response.status_code)
+        body = response.body
+        content_type = response.content_type
+        headers = check_headers(response.headers)
+        named = [value for name, value in headers if name.lower() == "content-type"]
+        headers = [pair for pair in headers if pair[0].lower() != "content-type"]
+        if isinstance(body, dict):
+            data, content_type = self._json(body), _JSON
+        elif isinstance(body, list):
+            data = self._json(body)
+            content_type = _JSON if content_type == _TEXT else content_type
+        else:
+            data = b"" if body is None and status in _BODILESS else to_bytes(body)
+        # A type given among the headers says more than the SDK's own default.
+        if named and content_type == _TEXT:
+            content_type = named[-1]
+        if content_type is None:
+            content_type = _TEXT
+        if not isinstance(content_type, str):
+            raise ReplyError(
+                "the reply's content_type is a %s, not a string: %r"
+                % (type_name(content_type), content_type)
+            )
+        kind = check_header("Content-Type", content_type)
+        return WorkerReply(status, [("Content-Type", kind), *headers], data)
+
+    def _json(self, value: Any) -> bytes:
+        try:
+            return self._encode(value)
+        except (TypeError, ValueError, RecursionError, OverflowError) as problem:
+            culprit = find_unserialisable(value)
+            if not culprit:
+                culprit = "%s: %s" % (type(problem).__name__, problem)
+            raise ReplyError("the reply cannot be written as JSON: " + culprit) from None
+
+    def _encode(self, value: Any) -> bytes:
+        try:
+            return self._fast.encode(value).encode("utf-8")
+        except ValueError:
+            # NaN and infinity: the SDK writes them as strings.
+            return str(self._slow.encode(value)).encode("utf-8")
+
+
+def to_bytes(value: Any) -> bytes:
+    """Return bytes as they are, text as UTF-8, and numbers, None and tuples as `str` writes them.
+
+    Raises ReplyError for any other value, and for a tuple that contains one.
+    """
+    if isinstance(value, bytes):
+        return value
+    if isinstance(value, (bytearray, memoryview)):
+        return bytes(value)
+    if not isinstance(value, _AS_TEXT):
+        raise ReplyError("the reply is a %s; %s" % (type_name(value), _remedy(value, _RETURN)))
+    if isinstance(value, tuple):
+        culprit = find_unserialisable(value)
+        if culprit:
+            raise ReplyError("the reply holds what has no form outside Python: " + culprit)
+    return str(value).encode("utf-8")
+
+
+def _encode_default(value: Any) -> Any:
+    """Return the value's `__log__`, as the SDK's encoder does; TypeError without one."""
+    log = getattr(value, "__log__", None)
+    if log is None:
+        raise TypeError("%s is not JSON serializable" % type_name(value))
+    return log()
+
+
+def find_unserialisable(value: Any) -> str:
+    """Return the place and type of the first value that JSON cannot carry; empty without one.
+
+    For example: `[0]["points"][3] is a numpy.float32`.
+    """
+    # No recursion, since too deep a nesting may be the error.
+    waiting: List[Tuple[str, Any]] = [("", value)]
+    seen = set()
+    while waiting:
+        path, item = waiting.pop()
+        if isinstance(item, (dict, list, tuple)):
+            if id(item) in seen:
+                continue
+            seen.add(id(item))
+        if isinstance(item, dict):
+            for key in item:
+                if not isinstance(key, _KEYS):
+                    return "%s has the key %r, a %s" % (path or "it", key, type_name(key))
+            children = [("%s[%s]" % (path, _quoted(key)), item[key]) for key in item]
+            waiting.extend(reversed(children))
+        elif isinstance(item, (list, tuple)):
+            children = [("%s[%d]" % (path, number), part) for number, part in enumerate(item)]
+            waiting.extend(reversed(children))
+        elif not isinstance(item, _SCALARS) and not hasattr(item, "__log__"):
+            return "%s is a %s; %s" % (path or "it", type_name(item), _remedy(item, _JSON_HAS))
+    return ""
+
+
+def _quoted(key: Any) -> str:
+    return json.dumps(key) if isinstance(key, str) else repr(key)
+
+
+def type_name(value: Any) -> str:
+    """Return the name of the value's type with its package, as in `numpy.float32`."""
+    kind = type(value)
+    package = str(getattr(kind, "__module__", "")).partition(".")[0]
+    return (
+        kind.__qualname__
+        if package in ("builtins", "__main__", "")
+        else "%s.%s" % (package, kind.__qualname__)
+    )
+
+
+def _remedy(value: Any, usual: str) -> str:
+    if hasattr(value, "tolist"):
+        return "its tolist() gives what JSON can carry"
+    return usual
+
+
+def check_status(status: Any) -> int:
+    """The status as a number from 200 to 599; 0 means 200, as in Nuclio."""
+    try:
+        number = int(status)
+    except (TypeError, ValueError):
+        raise ReplyError("the reply's status %r is no number" % (status,)) from None
+    if number == 0:
+        return 200
+    if isinstance(status, bool) or not 200 <= number <= 599:
+        raise ReplyError("the reply's status %r is not between 200 and 599" % (status,))
+    return number
+
+
+def check_headers(headers: Any) -> Headers:
+    """The handler's headers as text; a list of values becomes several headers."""
+    if not headers:
+        return []
+    if not isinstance(headers, dict):
+        raise ReplyError("the reply's headers are a %s, not a dict" % type(headers).__name__)
+    found: Headers = []
+    for key, value in headers.items():
+        name = key.decode("latin-1") if isinstance(key, bytes) else str(key)
+        if not _NAME.match(name):
+            raise ReplyError("%r cannot be the name of a header" % name)
+        if name.lower() in _SERVER_HEADERS:
+            continue
+        for item in value if isinstance(value, (list, tuple)) else [value]:
+            found.append((name, check_header(name, item)))
+    return found
+
+
+def check_header(name: str, value: Any) -> str:
+    """The header's value as text; line breaks would be a second header and are refused."""
+    text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
+    if _FORBIDDEN.search(text):
+        raise ReplyError("the value of header %s holds a line break or control character" % name)
+    return text
+
+
+def _plain(status: int, body: bytes) -> WorkerReply:
+    return WorkerReply(status, [("Content-Type", _TEXT)], body)

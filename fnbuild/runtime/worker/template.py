@@ -1,0 +1,210 @@
+"""A process that has imported the handler and is forked for every worker.
+
+A copy starts in milliseconds and shares the memory of everything imported. Where a fork would not
+be safe (threads, a GPU, open descriptors, other processes) the template reports the reason and
+becomes a worker itself.
+"""
+
+import gc
+import os
+import socket
+import sys
+import threading
+import warnings
+from contextlib import suppress
+from typing import Any, Dict, List, Tuple
+
+from .. import wire
+from .channel import Channel
+
+_DEVICE = "/dev/nvidia"
+# What libraries may keep open without harm.
+_HARMLESS = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
+
+
+def open_descriptors() -> Dict[int, str]:
+    """All open descriptors and what they are open on; none where the kernel does not tell."""
+    found: Dict[int, str] = {}
+    try:
+        numbers = os.listdir("/proc/self/fd")
+    except OSError:
+        return found
+    for number in numbers:
+        # The one that listed them is gone by now.
+        with suppress(OSError):
+            found[int(number)] = os.readlink("/proc/self/fd/" + number)
+    return found
+
+
+def fork_obstacle(before: Dict[int, str]) -> str:
+    """Why this process must not be copied, or nothing.
+
+    `before` are the descriptors that were open before the handler was imported.
+    """
+    return _gpu() or _left_open(before) or _children() or _threads() or ""
+
+
+def _threads() -> str:
+    count = _count_threads()
+    if count > 1 and threading.active_count() == 1:
+        # Libraries that know about forks, as OpenBLAS does, end their threads at the first one.
+        _fork_once()
+        count = _count_threads()
+    if count == 1:
+        return ""
+    if not count:
+        return "the kernel does not tell how many threads there are"
+    return "the handler's imports left %d threads running" % (count - 1)
+
+
+def _count_threads() -> int:
+    try:
+        return len(os.listdir("/proc/self/task"))
+    except OSError:
+        return 0
+
+
+def _fork_once() -> None:
+    with warnings.catch_warnings():
+        # Python 3.12 and later warn of a fork with threads; this copy does nothing but end.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if not pid:
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+
+def _gpu() -> str:
+    torch = sys.modules.get("torch")
+    asked = getattr(getattr(torch, "cuda", None), "is_initialized", None)
+    if asked is not None and asked():
+        return "the handler's imports initialised CUDA"
+    try:
+        with open("/proc/self/maps", "rb") as file:
+            mapped = _DEVICE.encode("ascii") in file.read()
+    except OSError:
+        mapped = False
+    if mapped or any(target.startswith(_DEVICE) for target in open_descriptors().values()):
+        return "the handler's imports opened a GPU"
+    return ""
+
+
+def _left_open(before: Dict[int, str]) -> str:
+    targets = [
+        target
+        for number, target in sorted(open_descriptors().items())
+        if before.get(number) != target and target not in _HARMLESS
+    ]
+    return "the handler's imports left open: " + ", ".join(targets) if targets else ""
+
+
+def _children() -> str:
+    try:
+        if hasattr(os, "waitid"):
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        else:
+            os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        return ""
+    return "the handler's imports started another process"
+
+
+class ForkTemplate:
+    """`opened` are the descriptors that were open before the handler was imported."""
+
+    def __init__(self, channel: Channel, folder: str, opened: Dict[int, str]) -> None:
+        self._channel = channel
+        self._opened = opened
+        self._folder = folder
+        self._files = _imported_files(folder)
+
+    def serve(self) -> Channel:
+        """Copy on demand; returns in a process that is to be a worker, with that one's channel."""
+        channel = self._channel
+        reason = fork_obstacle(self._opened)
+        if reason:
+            channel.send(wire.UNFORKABLE, {"reason": reason})
+            return channel
+        if hasattr(gc, "freeze"):
+            # The collector would write to every page that the copies share.
+            gc.freeze()
+        channel.send(wire.FORKABLE, {})
+        while True:
+            message = channel.receive()
+            if message is None or message.kind != wire.FORK:
+                os._exit(0)
+            if _imported_files(self._folder) != self._files:
+                # The processor starts another one, which imports the code as it is now.
+                os._exit(0)
+            ends = [channel.fds.popleft() for _ in range(3)]
+            if self._copy():
+                channel.sock.close()
+                return _adopt_descriptors(ends)
+            for fd in ends:
+                os.close(fd)
+
+    def _copy(self) -> bool:
+        """Make a copy whose parent is the processor, and tell its pid; True in the copy."""
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        reader, writer = os.pipe()
+        pid = 0
+        problem = "the copy ended at once"
+        try:
+            between = os.fork()
+        except OSError as error:
+            problem = str(error.strerror)
+            os.close(writer)
+        else:
+            if not between:
+                _become_orphan(writer)
+                os.close(reader)
+                os.close(writer)
+                return True
+            os.close(writer)
+            pid = int(os.read(reader, 32) or 0)
+            os.waitpid(between, 0)
+        os.close(reader)
+        self._channel.send(wire.FORKED, {"pid": pid, "problem": problem})
+        return False
+
+
+def _become_orphan(writer: int) -> None:
+    # When the process between them ends, the kernel gives the copy to the processor.
+    try:
+        if os.fork():
+            os._exit(0)
+    except OSError:
+        os._exit(1)
+    os.setsid()
+    os.write(writer, b"%d" % os.getpid())
+
+
+def _adopt_descriptors(ends: List[int]) -> Channel:
+    sock, out, err = ends
+    os.dup2(out, 1)
+    os.dup2(err, 2)
+    os.close(out)
+    os.close(err)
+    # Or all copies would draw the same numbers.
+    for name in ("random", "numpy.random"):
+        seed = getattr(sys.modules.get(name), "seed", None)
+        if seed is not None:
+            seed()
+    return Channel(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=sock))
+
+
+def _imported_files(folder: str) -> Dict[str, Tuple[Any, ...]]:
+    """The function's own files that were imported, and what changes when one is written."""
+    found: Dict[str, Tuple[Any, ...]] = {}
+    for module in list(sys.modules.values()):
+        # Asked for by name, a module that loads itself lazily might do so.
+        path = getattr(module, "__dict__", {}).get("__file__")
+        if isinstance(path, str) and path.startswith(folder + os.sep):
+            try:
+                facts = os.stat(path)
+            except OSError:
+                found[path] = ()
+            else:
+                found[path] = (facts.st_mtime_ns, facts.st_size, facts.st_ino)
+    return found

@@ -1,0 +1,123 @@
+"""Large bodies in shared memory: the same bytes as ever, for as long as anybody looks at them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fnbuild.runtime.processor import shared_memory
+from tests.runtime import interpreters
+
+HANDLER = """
+import hashlib
+
+kept = []
+
+
+def handler(context, event):
+    what = event.path.strip("/")
+    if what == "keep-body":
+        kept.append(event.raw_body)
+    if what == "keep-event":
+        kept.append(event)
+    if what == "kept":
+        found = [one.body if hasattr(one, "body") else one for one in kept]
+        return [hashlib.sha256(one).hexdigest() for one in found]
+    if what == "raise":
+        raise ValueError("no")
+    data = event.body
+    if isinstance(data, dict):
+        return {"size": len(data["image"]), "last": data["image"][-1]}
+    assert type(data) is bytes and data is event.body and data == event.raw_body
+    return context.Response(body=data)
+"""
+
+SIZE = 1_000_000
+
+
+def bytes_of(number: int, size: int = SIZE) -> bytes:
+    return bytes([number]) * size
+
+
+@pytest.fixture(scope="module", params=interpreters.every(interpreters.PYPY))
+def one(request: pytest.FixtureRequest, serve_module: Any) -> Any:
+    return serve_module(HANDLER, version=request.param)
+
+
+def test_it_is_the_same_as_any_other(one: Any) -> None:
+    for size in (shared_memory.MIN_SHARED_BODY - 1, shared_memory.MIN_SHARED_BODY, SIZE, 4_000_001):
+        body = os.urandom(size)
+        assert one.send(body).body == body
+    text = "x" * SIZE + "ü"
+    assert one.call({"image": text}) == {"size": SIZE + 1, "last": "ü"}
+    broken = b'{"image": ' + b"x" * SIZE
+    assert one.send(broken, content_type="application/json").body == broken
+    assert one.send(bytes_of(1), "/raise").status == 500
+
+
+def test_what_a_handler_keeps_stays_as_it_is(serve: Any) -> None:
+    from hashlib import sha256
+
+    one = serve(HANDLER)
+    one.send(bytes_of(1), "/keep-body")
+    one.send(bytes_of(2), "/keep-event")
+    for number in range(3, 8):
+        one.send(bytes_of(number))
+    expected = [sha256(bytes_of(1)).hexdigest(), sha256(bytes_of(2)).hexdigest()]
+    assert json.loads(one.send(path="/kept").body) == expected
+
+
+def test_an_event_that_was_not_read_finds_another_worker(serve: Any) -> None:
+    one = serve(HANDLER)
+    for number in range(5):
+        os.kill(one.status()["workers"][0]["pid"], signal.SIGKILL)
+        assert one.send(bytes_of(number)).body == bytes_of(number)
+
+
+def segments_of(pid: int) -> set[str]:
+    """The segments that a process has mapped."""
+    lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    return {line.split()[4] for line in lines if "fnbuild-body" in line}
+
+
+def test_memory_is_used_again_and_given_back(serve: Any, soon: Any) -> None:
+    one = serve(HANDLER)
+    worker = one.status()["workers"][0]["pid"]
+    one.send(bytes_of(1, shared_memory.MIN_SHARED_BODY - 1))
+    assert not segments_of(one.pid)
+    for _ in range(20):
+        one.send(bytes_of(1))
+    assert 1 <= len(segments_of(one.pid)) <= 2
+    assert segments_of(worker) <= segments_of(one.pid)
+    assert segments_of(worker)
+    soon(lambda: not segments_of(one.pid) and not segments_of(worker))
+    assert one.send(bytes_of(2)).body == bytes_of(2)
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.close()
+
+
+def test_nobody_can_cut_it_short(loop: asyncio.AbstractEventLoop) -> None:
+    memory = shared_memory.SharedMemory(loop)
+    body = memory.body(SIZE).data
+    with pytest.raises(PermissionError):
+        os.ftruncate(body.segment.fd, 10)
+
+
+def test_without_it_bodies_take_the_socket(
+    monkeypatch: pytest.MonkeyPatch, loop: asyncio.AbstractEventLoop
+) -> None:
+    monkeypatch.setattr(shared_memory, "_memfd", lambda: (_ for _ in ()).throw(OSError("no memfd")))
+    memory = shared_memory.SharedMemory(loop)
+    assert isinstance(memory.body(SIZE).data, bytearray)
