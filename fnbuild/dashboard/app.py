@@ -31,7 +31,7 @@ from fnbuild.dashboard import (
     statistics,
     surroundings,
     templates,
-    uploads,
+    uploading,
     validation,
 )
 from fnbuild.dashboard.endpoints import Endpoint, Handler
@@ -55,7 +55,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *invocations.ENDPOINTS,
     *projects.ENDPOINTS,
     *templates.ENDPOINTS,
-    *uploads.ENDPOINTS,
+    *uploading.ENDPOINTS,
     *validation.ENDPOINTS,
     *checks.ENDPOINTS,
     *events.ENDPOINTS,

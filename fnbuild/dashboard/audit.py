@@ -9,7 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from fnbuild.dashboard.answers import json_response
-from fnbuild.dashboard.endpoints import Endpoint, services_of
+from fnbuild.dashboard.endpoints import Endpoint
+from fnbuild.dashboard.services import services_of
 from fnbuild.errors import UsageError
 
 _USUAL = 100

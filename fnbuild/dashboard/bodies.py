@@ -10,8 +10,8 @@ from anyio import to_thread
 from starlette.requests import Request
 
 from fnbuild.dashboard.answers import json_body, whole_body
-from fnbuild.dashboard.endpoints import services_of
-from fnbuild.dashboard.functions import NAMESPACE, PROJECT
+from fnbuild.dashboard.namespaces import NAMESPACE, PROJECT
+from fnbuild.dashboard.services import services_of
 from fnbuild.deploy.projects import PROJECT_LABEL
 from fnbuild.errors import UsageError
 from fnbuild.spec import import_rules

@@ -26,11 +26,12 @@ from fnbuild.dashboard.bodies import (
     key_of,
     seconds_of,
 )
-from fnbuild.dashboard.endpoints import Endpoint, services_of
-from fnbuild.dashboard.functions import NAMESPACE, PROJECT, namespace_of
+from fnbuild.dashboard.endpoints import Endpoint
 from fnbuild.dashboard.listed import Listed
+from fnbuild.dashboard.namespaces import NAMESPACE, PROJECT, namespace_of
 from fnbuild.dashboard.operation import Operation, provisioned, refuse_changing
 from fnbuild.dashboard.planned import Change
+from fnbuild.dashboard.services import services_of
 from fnbuild.errors import NotFoundError, UnavailableError, UsageError
 from fnbuild.platforms import Platform, Progress, imported_code
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fnbuild.dashboard.endpoints import Endpoint, services_of
+from fnbuild.dashboard.endpoints import Endpoint
 from fnbuild.dashboard.examinations import Examination
+from fnbuild.dashboard.services import services_of
 from fnbuild.spec import labels
 
 # Masks of older interactors have a number and a comma for each pixel of the picture.

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from starlette.requests import Request
 from starlette.responses import Response
-
-if TYPE_CHECKING:
-    from fnbuild.dashboard.services import Services
 
 Access = Literal["open", "read", "write"]
 """`open` for everybody; `read` for whoever may look and invoke; `write` for whoever may change."""
@@ -45,9 +42,3 @@ class Endpoint:
     gives: dict[str, Any] = field(default_factory=dict)
     status: int = 200
     limit: int | None = BODY_LIMIT
-
-
-def services_of(request: Request) -> Services:
-    """What the handlers share."""
-    services: Services = request.app.state.services
-    return services

@@ -14,9 +14,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from fnbuild.dashboard.answers import json_body, json_response
-from fnbuild.dashboard.endpoints import Endpoint, services_of
+from fnbuild.dashboard.endpoints import Endpoint
 from fnbuild.dashboard.fields import mapping_of, text_of
 from fnbuild.dashboard.namespaces import check_namespace, named_in
+from fnbuild.dashboard.services import services_of
 from fnbuild.errors import ConflictError, NotFoundError, UsageError
 from fnbuild.platforms import audit
 from fnbuild.spec.types import Raw

@@ -102,7 +102,9 @@ def _object(problem: Problem) -> Raw:
 
 
 EXAMINATIONS: dict[str, Callable[[bytes, Examination], Raw]] = {
-    examine.__name__: examine for examine in (configuration, template, function_reply)
+    "configuration": configuration,
+    "template": template,
+    "function_reply": function_reply,
 }
 
 

@@ -11,17 +11,22 @@ from starlette.responses import Response
 
 from fnbuild.dashboard import exporting, objects
 from fnbuild.dashboard.answers import json_response
-from fnbuild.dashboard.endpoints import Endpoint, services_of
-from fnbuild.dashboard.guard import admit, is_writer
+from fnbuild.dashboard.endpoints import Endpoint
+from fnbuild.dashboard.guard import is_writer
 from fnbuild.dashboard.inventory import in_project
 from fnbuild.dashboard.listed import Listed
-from fnbuild.dashboard.namespaces import named_in
+from fnbuild.dashboard.namespaces import (
+    NAME,
+    NAMESPACE,
+    PROJECT,
+    is_true,
+    namespace_of,
+    of_cvat,
+    with_secrets,
+)
 from fnbuild.dashboard.objects import ExportOptions
+from fnbuild.dashboard.services import services_of
 from fnbuild.spec.types import Raw
-
-NAMESPACE = "x-nuclio-function-namespace"
-NAME = "x-nuclio-function-name"
-PROJECT = "x-nuclio-project-name"
 
 _KEPT = 16
 """Ways of asking whose answers are kept: filters are the clients' own words, without end."""
@@ -34,30 +39,6 @@ _HEADERS = {
     "?export": "`true` leaves the status out, as `nuctl export` does.",
     "?with-secrets": "With `export`, `true` keeps secret values: needs the write token.",
 }
-
-
-def namespace_of(request: Request) -> str:
-    """The namespace that a request is about."""
-    return named_in(request, NAMESPACE)
-
-
-def of_cvat(request: Request) -> bool:
-    """Whether CVAT asks. One function that it cannot read takes down its whole list."""
-    agent = request.headers.get("user-agent", "")
-    return agent.startswith("CVAT/") or "x-nuclio-invoke-via" in request.headers
-
-
-def is_true(request: Request, flag: str) -> bool:
-    """Return True if the query sets the flag."""
-    return request.query_params.get(flag, "").lower() == "true"
-
-
-def with_secrets(request: Request) -> bool:
-    """Return True if an export is to include secret values. Raises without the write role."""
-    wanted = is_true(request, "with-secrets")
-    if wanted:
-        admit(request, "write")
-    return wanted
 
 
 @dataclass(frozen=True, slots=True)

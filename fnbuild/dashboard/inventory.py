@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from fnbuild.dashboard import listed as listing
+from fnbuild.dashboard import listed
 from fnbuild.dashboard.activations import Activations
 from fnbuild.dashboard.asking import ask
 from fnbuild.dashboard.feeds import PATIENCE, Feed
@@ -223,7 +223,7 @@ class Inventory:
         space.versions = versions
         found = [one for feed in feeds for one in feed.deployments]
         operations = self._operations.every(space.name)
-        together = listing.together(found, operations, self._presence.default.name)
+        together = listed.together(found, operations, self._presence.default.name)
         now = tuple(self._activations.stamped(one) for one in together)
         refusal = next((feed.refusal for feed in feeds if feed.refusal is not None), None)
         if now != space.view.listed or str(refusal) != str(space.view.refusal):
@@ -252,12 +252,12 @@ class Inventory:
             if found is None:
                 continue
             if chosen and (first := self._first(namespace, plain)) not in ("", platform.name):
-                return self._activations.stamped(listing.shadowed(found, first))
-            known = listing.of(found, self._operations.newest(namespace, plain))
+                return self._activations.stamped(listed.shadowed(found, first))
+            known = listed.of(found, self._operations.newest(namespace, plain))
             return self._activations.stamped(known)
         operation = self._operations.newest(namespace, plain)
         if operation is not None and not chosen:
-            coming = listing.announced(operation, self._presence.default.name)
+            coming = listed.announced(operation, self._presence.default.name)
             if coming is not None:
                 return coming
         raise NotFoundError("Function not found", hint=f"no platform has {name!r} in {namespace}")

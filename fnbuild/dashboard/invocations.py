@@ -12,9 +12,10 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fnbuild.dashboard.endpoints import Endpoint, services_of
+from fnbuild.dashboard.endpoints import Endpoint
 from fnbuild.dashboard.headers import for_function
 from fnbuild.dashboard.relay import Call
+from fnbuild.dashboard.services import services_of
 from fnbuild.dashboard.tokens import SESSION_COOKIE, Tokens, presented
 from fnbuild.errors import UsageError
 from fnbuild.spec.quantities import duration

@@ -15,11 +15,12 @@ from starlette.types import Receive, Scope, Send
 
 from fnbuild.dashboard import objects
 from fnbuild.dashboard.answers import RefusedError
-from fnbuild.dashboard.endpoints import Endpoint, services_of
-from fnbuild.dashboard.functions import NAMESPACE, namespace_of
+from fnbuild.dashboard.endpoints import Endpoint
 from fnbuild.dashboard.guard import is_writer
 from fnbuild.dashboard.inventory import Inventory, View
 from fnbuild.dashboard.listed import Listed
+from fnbuild.dashboard.namespaces import NAMESPACE, namespace_of
+from fnbuild.dashboard.services import services_of
 from fnbuild.spec.types import Raw
 
 _INTERVAL = 0.5

@@ -19,9 +19,10 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from fnbuild.dashboard.answers import json_response
-from fnbuild.dashboard.endpoints import Endpoint, services_of
-from fnbuild.dashboard.functions import NAMESPACE, namespace_of
+from fnbuild.dashboard.endpoints import Endpoint
+from fnbuild.dashboard.namespaces import NAMESPACE, namespace_of
 from fnbuild.dashboard.records import Followed
+from fnbuild.dashboard.services import services_of
 from fnbuild.errors import NotFoundError, UsageError
 from fnbuild.platforms import LogRecord, Platform
 from fnbuild.spec.quantities import duration

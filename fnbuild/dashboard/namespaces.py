@@ -6,8 +6,13 @@ import re
 
 from starlette.requests import Request
 
-from fnbuild.dashboard.endpoints import services_of
+from fnbuild.dashboard.guard import admit
+from fnbuild.dashboard.services import services_of
 from fnbuild.errors import UsageError
+
+NAMESPACE = "x-nuclio-function-namespace"
+NAME = "x-nuclio-function-name"
+PROJECT = "x-nuclio-project-name"
 
 _NAMESPACE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 
@@ -24,3 +29,27 @@ def check_namespace(name: str, place: str) -> None:
 def named_in(request: Request, header: str) -> str:
     """The namespace that the header names, else the dashboard's own."""
     return request.headers.get(header) or services_of(request).settings.namespace
+
+
+def namespace_of(request: Request) -> str:
+    """The namespace that a request is about."""
+    return named_in(request, NAMESPACE)
+
+
+def of_cvat(request: Request) -> bool:
+    """Whether CVAT asks. One function that it cannot read takes down its whole list."""
+    agent = request.headers.get("user-agent", "")
+    return agent.startswith("CVAT/") or "x-nuclio-invoke-via" in request.headers
+
+
+def is_true(request: Request, flag: str) -> bool:
+    """Return True if the query sets the flag."""
+    return request.query_params.get(flag, "").lower() == "true"
+
+
+def with_secrets(request: Request) -> bool:
+    """Return True if an export is to include secret values. Raises without the write role."""
+    wanted = is_true(request, "with-secrets")
+    if wanted:
+        admit(request, "write")
+    return wanted

@@ -20,7 +20,7 @@ import anyio.to_thread
 
 from fnbuild.dashboard.alive import Owner
 from fnbuild.dashboard.changing import Output, came_through, revision_of
-from fnbuild.dashboard.operation import Operation, provisioned, status_of
+from fnbuild.dashboard.operation import Operation, provisioned
 from fnbuild.errors import BusyError, FnbuildError, UnavailableError
 from fnbuild.platforms import Deployment, FunctionKey, Progress, audit
 from fnbuild.platforms.revision_records import stored_config
@@ -28,8 +28,6 @@ from fnbuild.spec.reader import from_raw
 from fnbuild.spec.secrets import hiding
 from fnbuild.spec.types import Function, Raw
 from fnbuild.store import OperationDraft, OperationRow, OperationState, OperationTable, Store
-
-__all__ = ["AT_ONCE", "Operation", "Operations", "status_of"]
 
 AT_ONCE = 4
 """Changes that run at the same time; others wait for one to end."""

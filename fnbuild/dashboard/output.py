@@ -10,10 +10,11 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from fnbuild.dashboard.answers import json_response
-from fnbuild.dashboard.endpoints import Endpoint, services_of
-from fnbuild.dashboard.functions import NAMESPACE, namespace_of
+from fnbuild.dashboard.endpoints import Endpoint
+from fnbuild.dashboard.namespaces import NAMESPACE, namespace_of
 from fnbuild.dashboard.operation import Operation
 from fnbuild.dashboard.operations import Operations
+from fnbuild.dashboard.services import services_of
 from fnbuild.errors import NotFoundError
 
 

@@ -18,14 +18,13 @@ from fnbuild.dashboard import transfer
 from fnbuild.dashboard.answers import json_body, json_response
 from fnbuild.dashboard.asking import ask
 from fnbuild.dashboard.changes import begin_delete
-from fnbuild.dashboard.endpoints import Endpoint, services_of
+from fnbuild.dashboard.endpoints import Endpoint
 from fnbuild.dashboard.fields import mapping_of, text_of, texts_of
-from fnbuild.dashboard.functions import is_true, with_secrets
 from fnbuild.dashboard.guard import is_writer
 from fnbuild.dashboard.listed import Listed
-from fnbuild.dashboard.namespaces import check_namespace, named_in
+from fnbuild.dashboard.namespaces import check_namespace, is_true, named_in, with_secrets
 from fnbuild.dashboard.objects import ExportOptions
-from fnbuild.dashboard.services import Services
+from fnbuild.dashboard.services import Services, services_of
 from fnbuild.deploy.projects import DEFAULT_PROJECT
 from fnbuild.errors import (
     ConflictError,

@@ -13,12 +13,13 @@ from starlette.responses import Response
 from fnbuild.builder.staging import FileTree, scan_folder
 from fnbuild.dashboard.answers import json_body, json_response
 from fnbuild.dashboard.bodies import WAIT, is_set
-from fnbuild.dashboard.endpoints import Endpoint, services_of
-from fnbuild.dashboard.functions import NAMESPACE, namespace_of
+from fnbuild.dashboard.endpoints import Endpoint
 from fnbuild.dashboard.guard import is_writer
 from fnbuild.dashboard.listed import Listed
+from fnbuild.dashboard.namespaces import NAMESPACE, namespace_of
 from fnbuild.dashboard.objects import redacted, without_secret_values
 from fnbuild.dashboard.operation import refuse_changing
+from fnbuild.dashboard.services import services_of
 from fnbuild.deploy import diff
 from fnbuild.errors import NotFoundError, UsageError
 from fnbuild.platforms import Platform, Revision

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from starlette.requests import Request
+
 from fnbuild.dashboard.admission import Admission
 from fnbuild.dashboard.cpu_workers import CpuWorkers
 from fnbuild.dashboard.inventory import Inventory
@@ -87,3 +89,9 @@ class Services:
             for part in reversed(started):
                 await part.stop()
             self.tokens.close()
+
+
+def services_of(request: Request) -> Services:
+    """Return what the handlers of the request's dashboard share."""
+    services: Services = request.app.state.services
+    return services

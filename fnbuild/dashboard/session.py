@@ -7,8 +7,9 @@ from starlette.responses import Response
 
 from fnbuild import __version__
 from fnbuild.dashboard.answers import RefusedError, json_body, json_response
-from fnbuild.dashboard.endpoints import Endpoint, services_of
+from fnbuild.dashboard.endpoints import Endpoint
 from fnbuild.dashboard.guard import too_many
+from fnbuild.dashboard.services import services_of
 from fnbuild.dashboard.tokens import SESSION_COOKIE, SESSION_SECONDS
 from fnbuild.errors import UsageError
 

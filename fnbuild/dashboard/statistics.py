@@ -9,10 +9,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from fnbuild.dashboard.answers import json_response
-from fnbuild.dashboard.endpoints import Endpoint, services_of
-from fnbuild.dashboard.functions import NAMESPACE, namespace_of
+from fnbuild.dashboard.endpoints import Endpoint
+from fnbuild.dashboard.namespaces import NAMESPACE, namespace_of
 from fnbuild.dashboard.objects import without_secret_values
 from fnbuild.dashboard.sampling import INTERVAL, Sample
+from fnbuild.dashboard.services import services_of
 from fnbuild.errors import FnbuildError
 from fnbuild.platforms import Deployment, LogRecord, Platform, Statistics
 from fnbuild.spec.types import Function, Raw

@@ -13,9 +13,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from fnbuild.dashboard.answers import json_body, json_response
-from fnbuild.dashboard.endpoints import Endpoint, Handler, services_of
+from fnbuild.dashboard.endpoints import Endpoint, Handler
 from fnbuild.dashboard.guard import is_writer
 from fnbuild.dashboard.objects import redacted
+from fnbuild.dashboard.services import services_of
 from fnbuild.errors import NotFoundError, PreconditionError
 from fnbuild.platforms.api_objects import with_printed_fields
 from fnbuild.spec.merge import DEFAULT_HTTP, merge

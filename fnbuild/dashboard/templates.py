@@ -10,11 +10,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from fnbuild.dashboard.answers import json_response
-from fnbuild.dashboard.endpoints import BODY_LIMIT, Endpoint, services_of
+from fnbuild.dashboard.endpoints import BODY_LIMIT, Endpoint
 from fnbuild.dashboard.examinations import Examination
 from fnbuild.dashboard.guard import is_writer
 from fnbuild.dashboard.library import Found
 from fnbuild.dashboard.objects import redacted
+from fnbuild.dashboard.services import services_of
 from fnbuild.dashboard.sources import LIBRARY
 from fnbuild.spec import redact
 from fnbuild.spec.locate import NAMES

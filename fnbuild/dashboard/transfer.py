@@ -33,15 +33,14 @@ async def exported(services: Services, shown: Raw, project: Project, options: Ex
     """All of a project; `shown` is the project itself."""
     members = await services.inventory.functions(project.namespace, project.name)
     exports = await exporting.export(services.inventory, members, options)
-    functions = exports.functions
     kept = await anyio.to_thread.run_sync(
         FunctionEventTable(services.store).every, project.namespace
     )
     return {
         "project": {key: shown[key] for key in ("metadata", "spec")},
-        "functions": functions,
+        "functions": exports.functions,
         "functionEvents": {
-            name: one for name, one in kept.items() if events.function_of(one) in functions
+            name: one for name, one in kept.items() if events.function_of(one) in exports.functions
         },
         "apiGateways": {},
     }
@@ -55,9 +54,9 @@ def project_of(body: Raw) -> Raw:
 
 async def imported(services: Services, project: Project, body: Raw) -> Raw:
     """Record what an export has in a project that is there; what came of each part."""
-    functions = Outcome("function", "failedFunctions")
+    imports = Outcome("function", "failedFunctions")
     for name, raw in _part(body, "functions").items():
-        await functions.of(name, partial(_function, services, project, raw))
+        await imports.of(name, partial(_function, services, project, raw))
     kept = Outcome("functionEvent", "failedFunctionEvents")
     for name, raw in _part(body, "functionEvents").items():
         await kept.of(name, partial(_event, services, project, raw))
@@ -66,7 +65,7 @@ async def imported(services: Services, project: Project, body: Raw) -> Raw:
         await gateways.of(name, partial(_gateway, name))
     services.inventory.changed()
     return {
-        "functionImportResult": functions.object,
+        "functionImportResult": imports.object,
         "functionEventImportResult": kept.object,
         "apiGatewayImportResult": gateways.object,
     }

@@ -19,20 +19,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import anyio.to_thread
-from starlette.requests import Request
-from starlette.responses import Response
 
 from fnbuild import trees
 from fnbuild.builder import staging
 from fnbuild.builder.sources import archives
 from fnbuild.builder.sources.limits import SourceLimits
-from fnbuild.dashboard.answers import diagnostic_object, json_response, limited
-from fnbuild.dashboard.endpoints import Endpoint, services_of
 from fnbuild.dashboard.library import Found, functions_in
 from fnbuild.datadir import data_dir, make_private_dir
 from fnbuild.errors import FnbuildError, InputError, NotFoundError, UsageError
 from fnbuild.spec.locate import made_of
-from fnbuild.spec.types import Raw, to_dict
 
 LIMIT = 512 << 20
 SECONDS = 3600.0
@@ -42,8 +37,6 @@ _LIMITS = SourceLimits(unpacked=4 << 30, members=50_000)
 _SWEEP_SECONDS = 300.0
 _CONTENT = "content"
 _ID = re.compile(r"[0-9a-f]{32}\Z")
-_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]{0,127}\Z")
-_FILE_HEADER = "x-fnbuild-file-name"
 _AS_THEY_ARE = (".py", ".yaml", ".yml")
 _GONE = f"uploads are kept for {SECONDS / 60:.0f} minutes; send it again to /api/uploads"
 
@@ -87,8 +80,8 @@ class Uploads:
                     if self._used.get(one.name):
                         continue
                     with contextlib.suppress(OSError):
-                        one.rename(incoming := _incoming())
-                        trees.try_remove(incoming)
+                        one.rename(aside := incoming())
+                        trees.try_remove(aside)
 
     def keep(self, folder: Path) -> str:
         """Take over what came in; the id that it is known by from now on."""
@@ -150,7 +143,7 @@ def _area() -> Path:
     return make_private_dir(data_dir() / "uploads")
 
 
-def _incoming() -> Path:
+def incoming() -> Path:
     return _area() / f"{os.getpid()}-{secrets.token_hex(8)}"
 
 
@@ -160,33 +153,8 @@ def _code_in(content: Path) -> Path:
     return entries[0] if len(entries) == 1 else content
 
 
-async def upload(request: Request) -> Response:
-    """Take an archive or a file in; 201 with the path that a deploy names it by."""
-    name = request.headers.get(_FILE_HEADER, "")
-    if name and not _FILE_NAME.match(name):
-        raise UsageError(
-            f"{_FILE_HEADER} is {name!r}, which is no plain file name", hint="as in main.py"
-        )
-    folder = _incoming()
-    folder.mkdir(mode=0o700)
-    try:
-        received = folder / "received"
-        stream = Request(request.scope, limited(request.receive, LIMIT)).stream()
-        async with await anyio.open_file(received, "wb") as file:
-            async for part in stream:
-                await file.write(part)
-        answer = await anyio.to_thread.run_sync(
-            _taken, services_of(request).uploads, folder, received, name
-        )
-    finally:
-        # An archive may have had many thousands of files.
-        with anyio.CancelScope(shield=True):
-            await anyio.to_thread.run_sync(trees.try_remove, folder)
-    return json_response(answer, 201)
-
-
-def _taken(uploads: Uploads, folder: Path, received: Path, name: str) -> Raw:
-    """What was received, unpacked and kept; the answer to whoever sent it."""
+def taken(uploads: Uploads, folder: Path, received: Path, name: str) -> tuple[str, list[Found]]:
+    """Unpack and keep what was received; the upload's path, and the functions in it."""
     content = folder / _CONTENT
     if name.endswith(_AS_THEY_ARE):
         content.mkdir()
@@ -208,57 +176,8 @@ def _taken(uploads: Uploads, folder: Path, received: Path, name: str) -> Raw:
             f"{name or 'the upload'} has neither Python code nor a function.yaml",
             hint="send the folder of a function: main.py, and function.yaml beside it",
         )
-    made = f"upload:{uploads.keep(folder)}"
-    if len(found) == 1:
-        return _described(made, found[0])
-    nothing: Raw = {
-        "path": made,
-        "name": "",
-        "configuration": "",
-        "metadata": {},
-        "diagnostics": [],
-    }
-    listed = [_described(f"{made}/{one.place}", one) for one in found]
-    return nothing | ({"functions": listed} if listed else {})
+    return f"upload:{uploads.keep(folder)}", found
 
 
 def _has_python(content: Path) -> bool:
     return any(name.endswith(".py") for _, _, names in trees.walk(content) for name in names)
-
-
-def _described(path: str, one: Found) -> Raw:
-    return {
-        "path": path,
-        "name": one.function.metadata.name,
-        "configuration": one.text,
-        "metadata": {**to_dict(one.function.metadata), "namespace": ""},
-        "diagnostics": [diagnostic_object(finding, one.config) for finding in one.report],
-    }
-
-
-ENDPOINTS: tuple[Endpoint, ...] = (
-    Endpoint(
-        "/api/uploads",
-        ("POST",),
-        "write",
-        upload,
-        "Send code: an archive, or one file; it is kept for an hour.",
-        parameters={_FILE_HEADER: "The name of what is sent, which a single file needs."},
-        takes={"application/octet-stream": {"type": "string", "format": "binary"}},
-        gives={
-            "application/json": {
-                "type": "object",
-                "properties": {
-                    "path": {"type": "string"},
-                    "name": {"type": "string"},
-                    "configuration": {"type": "string"},
-                    "metadata": {"type": "object"},
-                    "diagnostics": {"type": "array", "items": {"type": "object"}},
-                    "functions": {"type": "array", "items": {"type": "object"}},
-                },
-            }
-        },
-        status=201,
-        limit=None,
-    ),
-)

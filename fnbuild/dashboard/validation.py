@@ -12,9 +12,10 @@ from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
-from fnbuild.dashboard.endpoints import BODY_LIMIT, Endpoint, services_of
+from fnbuild.dashboard.endpoints import BODY_LIMIT, Endpoint
 from fnbuild.dashboard.examinations import Examination
-from fnbuild.dashboard.functions import NAMESPACE, namespace_of
+from fnbuild.dashboard.namespaces import NAMESPACE, namespace_of
+from fnbuild.dashboard.services import services_of
 from fnbuild.errors import FnbuildError
 
 

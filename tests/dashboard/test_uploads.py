@@ -19,7 +19,8 @@ import pytest
 from starlette.requests import Request
 
 from fnbuild import trees
-from fnbuild.dashboard.uploads import MOST, Uploads, upload
+from fnbuild.dashboard.uploading import upload
+from fnbuild.dashboard.uploads import MOST, Uploads
 from fnbuild.errors import InputError, NotFoundError
 from tests.dashboard.calls import WAIT, deployed, gone_at_the_end, invoked
 from tests.dashboard.conftest import Answer, Dashboard
