@@ -121,7 +121,7 @@ def _serve(session: Session, flags: dict[str, Any]) -> None:
     from fnbuild.dashboard import server, settings
 
     config, link = flags.pop("config"), flags.pop("sign_in_link")
-    below = settings.read(config) if config else settings.Given()
+    below = settings.read_options(config) if config else settings.DashboardOptions()
     given: dict[str, Any] = {
         "open": list(flags.pop("open_")),
         "external_ip_addresses": _split_list(flags.pop("external_ip_addresses")),
@@ -131,7 +131,9 @@ def _serve(session: Session, flags: dict[str, Any]) -> None:
     for name, value in flags.items():
         if value is not None:
             given[name] = list(value) if isinstance(value, tuple) else value
-    server.serve(settings.make(settings.Given(**given), below), sign_in_link=link)
+    server.serve(
+        settings.make_settings(settings.DashboardOptions(**given), below), sign_in_link=link
+    )
 
 
 def _split_list(text: str | None) -> list[str]:
@@ -160,10 +162,10 @@ def token(_: Session, new: bool, reading: bool) -> None:
 
     Only a digest is kept, so one that was made before cannot be shown again.
     """
-    from fnbuild.dashboard.tokens import Kind, Tokens
+    from fnbuild.dashboard.auth.tokens import TokenKind, Tokens
     from fnbuild.store import Store
 
-    kind: Kind = "read" if reading else "write"
+    kind: TokenKind = "read" if reading else "write"
     with Store.open() as store:
         tokens = Tokens(store)
         click.echo(tokens.renew(kind) if new else tokens.first(kind))

@@ -12,62 +12,55 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from fnbuild.dashboard import (
-    answers,
+from fnbuild.dashboard import http, page
+from fnbuild.dashboard.api import (
     audit,
-    changes,
     checks,
-    description,
     events,
     functions,
     invocations,
+    library,
     live,
     logs,
-    output,
-    page,
+    nuclio,
+    openapi,
     projects,
     revisions,
-    session,
     statistics,
-    surroundings,
-    templates,
-    uploading,
-    validation,
 )
+from fnbuild.dashboard.auth import api as auth_api
+from fnbuild.dashboard.auth.middleware import AuthMiddleware, require_access
 from fnbuild.dashboard.endpoints import Endpoint, Handler
-from fnbuild.dashboard.guard import Guard, admit
-from fnbuild.dashboard.namespaces import check_namespace
+from fnbuild.dashboard.operations import api as operations_api
+from fnbuild.dashboard.requests import check_namespace
 from fnbuild.dashboard.services import Services
 from fnbuild.dashboard.settings import Settings
 from fnbuild.store import Store
 
-_OF_NAMESPACES = tuple(
+_NAMESPACE_HEADERS = tuple(
     f"x-nuclio-{one}-namespace" for one in ("function", "project", "function-event")
 )
 
 ENDPOINTS: tuple[Endpoint, ...] = (
     *functions.ENDPOINTS,
-    *changes.ENDPOINTS,
-    *output.ENDPOINTS,
+    *operations_api.ENDPOINTS,
     *revisions.ENDPOINTS,
     *logs.ENDPOINTS,
     *statistics.ENDPOINTS,
     *invocations.ENDPOINTS,
     *projects.ENDPOINTS,
-    *templates.ENDPOINTS,
-    *uploading.ENDPOINTS,
-    *validation.ENDPOINTS,
+    *library.ENDPOINTS,
     *checks.ENDPOINTS,
     *events.ENDPOINTS,
-    *surroundings.ENDPOINTS,
+    *nuclio.ENDPOINTS,
     *live.ENDPOINTS,
-    *session.ENDPOINTS,
+    *auth_api.ENDPOINTS,
     *audit.ENDPOINTS,
-    *description.ENDPOINTS,
+    *openapi.ENDPOINTS,
 )
 
 
-def create(settings: Settings, store: Store) -> Starlette:
+def create_app(settings: Settings, store: Store) -> Starlette:
     """The application, which runs what works in the background while it is served."""
     services = Services.of(settings, store)
 
@@ -79,12 +72,14 @@ def create(settings: Settings, store: Store) -> Starlette:
     app = Starlette(
         routes=_routes(),
         lifespan=lifespan,
-        middleware=[Middleware(Guard, services.tokens, services.attempts, settings.allowed_hosts)],
-        exception_handlers={HTTPException: _refused},
+        middleware=[
+            Middleware(AuthMiddleware, services.tokens, services.attempts, settings.allowed_hosts)
+        ],
+        exception_handlers={HTTPException: _handle_http_exception},
     )
     app.router.redirect_slashes = False
     app.state.services = services
-    app.state.description = description.document(ENDPOINTS)
+    app.state.description = openapi.make_document(ENDPOINTS)
     return app
 
 
@@ -99,19 +94,19 @@ def _routes() -> list[BaseRoute]:
 
 def health_routes() -> list[BaseRoute]:
     """Nuclio's two addresses for whoever watches over it (cmd/dashboard/app/dashboard.go)."""
-    return [Route("/live", _well), Route("/ready", _well)]
+    return [Route("/live", _report_healthy), Route("/ready", _report_healthy)]
 
 
-async def _well(_: Request) -> Response:
+async def _report_healthy(_: Request) -> Response:
     return PlainTextResponse("OK")
 
 
 def _route(path: str, endpoints: list[Endpoint]) -> Route:
     by_method = {method: one for one in endpoints for method in one.methods}
-    return Route(path, _answering(by_method), methods=list(by_method))
+    return Route(path, _dispatcher(by_method), methods=list(by_method))
 
 
-def _answering(by_method: dict[str, Endpoint]) -> Handler:
+def _dispatcher(by_method: dict[str, Endpoint]) -> Handler:
     """The handler of one path: admits, limits the body, and answers whatever is raised."""
 
     async def answer(request: Request) -> Response:
@@ -119,11 +114,11 @@ def _answering(by_method: dict[str, Endpoint]) -> Handler:
         only_head = request.method not in by_method
         endpoint = by_method["GET" if only_head else request.method]
         try:
-            admit(request, endpoint.access)
+            require_access(request, endpoint.access)
             _check_namespaces(request)
-            answered = await endpoint.handler(_limited(request, endpoint.limit))
+            answered = await endpoint.handler(_with_body_limit(request, endpoint.limit))
         except Exception as error:  # noqa: BLE001 - the edge: a client gets an answer
-            answered = answers.of_error(error)
+            answered = http.error_response(error)
         if only_head:
             # A stream would never end.
             return Response(status_code=answered.status_code, headers=dict(answered.headers))
@@ -133,19 +128,19 @@ def _answering(by_method: dict[str, Endpoint]) -> Handler:
 
 
 def _check_namespaces(request: Request) -> None:
-    for header in _OF_NAMESPACES:
+    for header in _NAMESPACE_HEADERS:
         if name := request.headers.get(header):
             check_namespace(name, header)
 
 
-def _limited(request: Request, limit: int | None) -> Request:
+def _with_body_limit(request: Request, limit: int | None) -> Request:
     if limit is None:
         return request
     length = request.headers.get("content-length", "")
     if length.isdecimal() and (len(length) > 18 or int(length) > limit):
-        raise answers.too_large(limit)
-    return Request(request.scope, answers.limited(request.receive, limit))
+        raise http.body_too_large(limit)
+    return Request(request.scope, http.limit_body(request.receive, limit))
 
 
-async def _refused(_: Request, error: Exception) -> Response:
-    return answers.of_error(error)
+async def _handle_http_exception(_: Request, error: Exception) -> Response:
+    return http.error_response(error)

@@ -1,7 +1,7 @@
-"""The functions of every platform in one list, kept fresh while somebody asks.
+"""The functions of every platform as one list, kept up to date while clients request it.
 
-Each platform is asked on its own and in the background, so that a silent one keeps nobody waiting.
-A change that is made here, or that a platform tells of, makes the next list wait for new answers.
+Each platform is polled in the background, so that one that does not answer delays no client. A
+change that is made here, or that a platform reports, makes the next list wait for new answers.
 """
 
 from __future__ import annotations
@@ -9,55 +9,163 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from fnbuild.dashboard import listed
-from fnbuild.dashboard.activations import Activations
-from fnbuild.dashboard.asking import ask
-from fnbuild.dashboard.feeds import PATIENCE, Feed
-from fnbuild.dashboard.listed import Listed
-from fnbuild.dashboard.operations import Operations
-from fnbuild.dashboard.presence import INTERVAL, Candidate, Presence
+from fnbuild.check import cvat_model
+from fnbuild.dashboard.operations.model import Operation, function_status
+from fnbuild.dashboard.operations.runner import OperationRunner
+from fnbuild.dashboard.polling import (
+    ANSWER_SECONDS,
+    DISCOVERY_SECONDS,
+    Candidate,
+    FunctionPoller,
+    PlatformDiscovery,
+)
 from fnbuild.dashboard.settings import Settings
+from fnbuild.dashboard.threads import run_in_thread
 from fnbuild.deploy.projects import project_of
 from fnbuild.errors import FnbuildError, NotFoundError
-from fnbuild.platforms import Deployment, Platform
+from fnbuild.platforms import Deployment, FunctionState, Platform
 
-AGE = 1.0
+
+@dataclass(frozen=True, slots=True)
+class FunctionEntry:
+    """One function. `state` and `message` are those for clients, who wait for the end of a change.
+
+    `set_aside` says why CVAT's lists are without it, "" when they are not; `absence` why CVAT does
+    not ask for it, or passes it over, although nothing is wrong with it. `shadowed` when the
+    function of that name on another platform comes first. `operation` is the newest change that
+    was asked for here. `activated` is when the active revision became active, in seconds since the
+    epoch; 0 when it did before this dashboard looked.
+    """
+
+    deployment: Deployment
+    state: FunctionState
+    message: str
+    set_aside: str = ""
+    operation: Operation | None = None
+    shadowed: bool = False
+    absence: str = ""
+    activated: float = 0.0
+
+    @property
+    def name(self) -> str:
+        name = self.deployment.name
+        return f"{name}@{self.platform}" if self.shadowed else name
+
+    @property
+    def platform(self) -> str:
+        return self.deployment.platform
+
+    @property
+    def for_cvat(self) -> bool:
+        """Whether CVAT can show it."""
+        return not self.set_aside and "type" in self.deployment.function.metadata.annotations
+
+
+def merge_entries(
+    found: Iterable[Deployment], operations: Mapping[str, Operation], default: str
+) -> list[FunctionEntry]:
+    """The functions of all platforms by name; `found` has the default platform's first.
+
+    A change of a function that no platform has yet makes it one of the list.
+    """
+    listed: dict[str, FunctionEntry] = {}
+    for one in found:
+        if (first := listed.get(one.name)) is None:
+            listed[one.name] = function_entry(one, operations.get(one.name))
+        else:
+            listed[f"{one.name}@{one.platform}"] = shadowed_entry(one, first.platform)
+    for name, operation in operations.items():
+        if name not in listed and (coming := pending_entry(operation, default)) is not None:
+            listed[name] = coming
+    return [listed[name] for name in sorted(listed)]
+
+
+def function_entry(deployment: Deployment, operation: Operation | None = None) -> FunctionEntry:
+    """A function whose name is its own, with what CVAT would make of it."""
+    if operation is not None and operation.platform not in ("", deployment.platform):
+        operation = None
+    state, message = function_status(deployment, operation, time.time())
+    annotations = deployment.function.metadata.annotations
+    words = cvat_model.of_annotations(annotations).words if "type" in annotations else ""
+    absence = cvat_model.absence(annotations, project_of(deployment.function))
+    return FunctionEntry(deployment, state, message, words, operation, absence=absence)
+
+
+def shadowed_entry(deployment: Deployment, first: str) -> FunctionEntry:
+    """A function whose name another one has, which is on the platform `first`."""
+    reason = f"the function of that name on the platform {first} comes first"
+    return FunctionEntry(deployment, deployment.state, deployment.message, reason, shadowed=True)
+
+
+def pending_entry(operation: Operation, default: str) -> FunctionEntry | None:
+    """The function that a change makes, while no platform has it; None when there will be none."""
+    function = operation.function
+    if function is None or operation.state == "done" or operation.revision:
+        return None
+    platform = operation.platform or default
+    state: FunctionState = "building" if operation.under_way else "error"
+    return function_entry(Deployment(function, platform, state, operation.message), operation)
+
+
+_FunctionKey = tuple[str, str, str]
+
+
+class ActivationTimes:
+    """Times by function; 0 for a revision that was already active when it was first seen."""
+
+    def __init__(self) -> None:
+        self._seen: dict[_FunctionKey, tuple[int, float]] = {}
+
+    def stamped(self, listed: FunctionEntry) -> FunctionEntry:
+        """Return the function with the time at which its active revision was first seen active."""
+        deployment = listed.deployment
+        revision = deployment.revision
+        if not revision:
+            return listed
+        key = (deployment.platform, deployment.function.metadata.namespace, deployment.name)
+        seen = self._seen.get(key)
+        if seen is None or seen[0] != revision:
+            seen = self._seen[key] = (revision, time.time() if seen else 0.0)
+        return replace(listed, activated=seen[1])
+
+
+_MAX_AGE_SECONDS = 1.0
 """Seconds that a list is old at most."""
 
-_PAUSE = 0.75
+_POLL_SECONDS = 0.75
 """Seconds between two questions to the platforms while somebody is interested."""
 
-_GLANCE = 0.1
+_CHANGE_CHECK_SECONDS = 0.1
 """Seconds between two looks at whether a platform knows of a change."""
 
-_INTEREST = 10.0
+_IDLE_SECONDS = 10.0
 """Seconds after the last question during which lists are kept fresh without one."""
 
 
 @dataclass(slots=True, eq=False)
-class View:
+class Snapshot:
     """The list of one namespace; a new one whenever anything differs.
 
     `encoded` keeps what was made of it, by whatever its maker asks for it with. `refusal` says why
     a platform may not be read there.
     """
 
-    listed: tuple[Listed, ...] = ()
+    listed: tuple[FunctionEntry, ...] = ()
     refusal: FnbuildError | None = None
     encoded: dict[Any, bytes] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)
-class _Space:
+class _Namespace:
     """A namespace that somebody asks about."""
 
     name: str
-    view: View = field(default_factory=View)
-    feeds: dict[str, Feed] = field(default_factory=dict)
+    view: Snapshot = field(default_factory=Snapshot)
+    feeds: dict[str, FunctionPoller] = field(default_factory=dict)
     versions: list[int] = field(default_factory=list)
     asked: float = 0.0
     watchers: set[asyncio.Event] = field(default_factory=set)
@@ -68,12 +176,12 @@ class _Space:
 class Inventory:
     """For use on the event loop that runs it, but for `changed` and `last`."""
 
-    def __init__(self, settings: Settings, operations: Operations):
+    def __init__(self, settings: Settings, operations: OperationRunner):
         self._settings = settings
         self._operations = operations
-        self._presence = Presence(settings)
-        self._activations = Activations()
-        self._spaces: dict[str, _Space] = {}
+        self._presence = PlatformDiscovery(settings)
+        self._activations = ActivationTimes()
+        self._spaces: dict[str, _Namespace] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._met = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -107,7 +215,7 @@ class Inventory:
         while True:
             await self._presence.ask()
             self._met.set()
-            await asyncio.sleep(INTERVAL)
+            await asyncio.sleep(DISCOVERY_SECONDS)
 
     # Platforms
 
@@ -133,21 +241,21 @@ class Inventory:
 
     # Lists
 
-    async def functions(self, namespace: str, project: str | None = None) -> list[Listed]:
+    async def functions(self, namespace: str, project: str | None = None) -> list[FunctionEntry]:
         """All functions by name, or those of a project."""
         view = await self.view(namespace)
-        return [one for one in view.listed if in_project(one, project)]
+        return [one for one in view.listed if is_in_project(one, project)]
 
-    async def view(self, namespace: str) -> View:
+    async def view(self, namespace: str) -> Snapshot:
         """The list, `AGE` old at most."""
         space = self._space(namespace)
         space.asked = time.monotonic()
-        await self._refresh(space, AGE)
+        await self._refresh(space, _MAX_AGE_SECONDS)
         if not self._forget(space) and space.keeper is None:
             space.keeper = self._begin(self._keep(space))
         return space.view
 
-    def _forget(self, space: _Space) -> bool:
+    def _forget(self, space: _Namespace) -> bool:
         """Anybody can ask about any namespace; nothing is kept of those where nothing is."""
         wanted = space.view.listed or space.watchers or space.keeper
         if wanted or space.name == self._settings.namespace:
@@ -156,7 +264,7 @@ class Inventory:
             del self._spaces[space.name]
         return True
 
-    def last(self, namespace: str) -> list[Listed]:
+    def last(self, namespace: str) -> list[FunctionEntry]:
         """The functions as they were last known; asks nobody."""
         space = self._spaces.get(namespace)
         return list(space.view.listed) if space is not None else []
@@ -190,30 +298,30 @@ class Inventory:
             space.watchers.discard(bell)
             self._forget(space)
 
-    def _space(self, namespace: str) -> _Space:
-        return self._spaces.setdefault(namespace, _Space(namespace))
+    def _space(self, namespace: str) -> _Namespace:
+        return self._spaces.setdefault(namespace, _Namespace(namespace))
 
-    async def _keep(self, space: _Space) -> None:
+    async def _keep(self, space: _Namespace) -> None:
         """Ask the platforms again and again while somebody wants to know."""
         try:
-            while space.watchers or time.monotonic() - space.asked < _INTEREST:
+            while space.watchers or time.monotonic() - space.asked < _IDLE_SECONDS:
                 await self._pause(space)
-                await self._refresh(space, _PAUSE / 2)
+                await self._refresh(space, _POLL_SECONDS / 2)
         finally:
             space.keeper = None
             self._forget(space)
 
-    async def _pause(self, space: _Space) -> None:
+    async def _pause(self, space: _Namespace) -> None:
         """Wait until it is time to ask again, or there is a reason to."""
-        ends = time.monotonic() + _PAUSE
+        ends = time.monotonic() + _POLL_SECONDS
         while time.monotonic() < ends:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(space.hurry.wait(), _GLANCE)
+                await asyncio.wait_for(space.hurry.wait(), _CHANGE_CHECK_SECONDS)
             if space.hurry.is_set() or any(feed.notice() for feed in space.feeds.values()):
                 break
         space.hurry.clear()
 
-    async def _refresh(self, space: _Space, age: float) -> None:
+    async def _refresh(self, space: _Namespace, age: float) -> None:
         await self._met.wait()
         feeds = self._feeds(space)
         await asyncio.gather(*(feed.fresh(age) for feed in feeds))
@@ -223,27 +331,27 @@ class Inventory:
         space.versions = versions
         found = [one for feed in feeds for one in feed.deployments]
         operations = self._operations.every(space.name)
-        together = listed.together(found, operations, self._presence.default.name)
+        together = merge_entries(found, operations, self._presence.default.name)
         now = tuple(self._activations.stamped(one) for one in together)
         refusal = next((feed.refusal for feed in feeds if feed.refusal is not None), None)
         if now != space.view.listed or str(refusal) != str(space.view.refusal):
-            space.view = View(now, refusal)
+            space.view = Snapshot(now, refusal)
             for bell in space.watchers:
                 bell.set()
             for tell in self.on_change:
                 tell()
 
-    def _feeds(self, space: _Space) -> list[Feed]:
+    def _feeds(self, space: _Namespace) -> list[FunctionPoller]:
         """The namespace's feeds, the default platform's first."""
         for one in self._presence.shown:
             name = one.platform.name
             if name not in space.feeds:
-                space.feeds[name] = Feed(one.platform, space.name)
+                space.feeds[name] = FunctionPoller(one.platform, space.name)
         return list(space.feeds.values())
 
     # One function
 
-    async def function(self, namespace: str, name: str) -> Listed:
+    async def function(self, namespace: str, name: str) -> FunctionEntry:
         """The function as it is now. `NotFoundError` when no platform has it, nor will."""
         await self._met.wait()
         plain, _, chosen = name.partition("@")
@@ -252,12 +360,12 @@ class Inventory:
             if found is None:
                 continue
             if chosen and (first := self._first(namespace, plain)) not in ("", platform.name):
-                return self._activations.stamped(listed.shadowed(found, first))
-            known = listed.of(found, self._operations.newest(namespace, plain))
+                return self._activations.stamped(shadowed_entry(found, first))
+            known = function_entry(found, self._operations.newest(namespace, plain))
             return self._activations.stamped(known)
         operation = self._operations.newest(namespace, plain)
         if operation is not None and not chosen:
-            coming = listed.announced(operation, self._presence.default.name)
+            coming = pending_entry(operation, self._presence.default.name)
             if coming is not None:
                 return coming
         raise NotFoundError("Function not found", hint=f"no platform has {name!r} in {namespace}")
@@ -283,19 +391,19 @@ class Inventory:
         feed = space.feeds.get(platform.name) if space is not None else None
         try:
             if feed is None or not feed.silence:
-                async with asyncio.timeout(PATIENCE):
-                    return await ask(platform.deployment, namespace, name)
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    return await run_in_thread(platform.deployment, namespace, name)
         except NotFoundError:
             return None
         except (FnbuildError, TimeoutError):
             pass
         known = (one.deployment for one in self.last(namespace))
-        return next((one for one in known if _is(one, platform, name)), None)
+        return next((one for one in known if _matches(one, platform, name)), None)
 
 
-def _is(one: Deployment, platform: Platform, name: str) -> bool:
+def _matches(one: Deployment, platform: Platform, name: str) -> bool:
     return one.platform == platform.name and one.name == name
 
 
-def in_project(one: Listed, project: str | None) -> bool:
+def is_in_project(one: FunctionEntry, project: str | None) -> bool:
     return project in (None, "", project_of(one.deployment.function))

@@ -18,21 +18,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-PAGE = Path(__file__).parent / "static"
+STATIC_FOLDER = Path(__file__).parent / "static"
 
-_WORTH = 0.9
+_MAX_RATIO = 0.9
 """A file that shrinks to less than this part of it travels compressed; pictures do not."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Sent:
+class _EncodedFile:
     """A file as it travels."""
 
     body: bytes
     headers: dict[str, str]
 
     @classmethod
-    def of(cls, body: bytes, kind: str, encoding: str = "") -> _Sent:
+    def of(cls, body: bytes, kind: str, encoding: str = "") -> _EncodedFile:
         headers = {
             "content-type": f"{kind}; charset=utf-8" if kind.startswith("text/") else kind,
             "etag": f'"{hashlib.sha256(body).hexdigest()[:32]}"',
@@ -42,22 +42,22 @@ class _Sent:
 
 
 @cache
-def _files() -> dict[str, tuple[_Sent, _Sent]]:
+def _files() -> dict[str, tuple[_EncodedFile, _EncodedFile]]:
     """By path below the page's folder: plain, and for those who take gzip."""
     found = {}
-    for path in PAGE.rglob("*"):
+    for path in STATIC_FOLDER.rglob("*"):
         if path.is_file():
             kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
             body = path.read_bytes()
             packed = gzip.compress(body, mtime=0)
-            plain = _Sent.of(body, kind)
-            small = len(packed) < _WORTH * len(body)
-            sent = plain, _Sent.of(packed, kind, "gzip") if small else plain
-            found[path.relative_to(PAGE).as_posix()] = sent
+            plain = _EncodedFile.of(body, kind)
+            small = len(packed) < _MAX_RATIO * len(body)
+            sent = plain, _EncodedFile.of(packed, kind, "gzip") if small else plain
+            found[path.relative_to(STATIC_FOLDER).as_posix()] = sent
     return found
 
 
-def answer(request: Request, name: str) -> Response:
+def file_response(request: Request, name: str) -> Response:
     """The file of that name, or that the client has it already; 404 when there is none."""
     if (found := _files().get(name)) is None:
         raise HTTPException(404)
@@ -71,12 +71,12 @@ def answer(request: Request, name: str) -> Response:
 def routes() -> list[Route]:
     """The page itself, and its files by their paths."""
     _files()  # now, while nobody waits for them
-    return [Route("/", _index), Route("/static/{path:path}", _static)]
+    return [Route("/", _get_index), Route("/static/{path:path}", _get_file)]
 
 
-async def _index(request: Request) -> Response:
-    return answer(request, "index.html")
+async def _get_index(request: Request) -> Response:
+    return file_response(request, "index.html")
 
 
-async def _static(request: Request) -> Response:
-    return answer(request, request.path_params["path"])
+async def _get_file(request: Request) -> Response:
+    return file_response(request, request.path_params["path"])

@@ -1,7 +1,7 @@
-"""Passing a request on to a function, and its reply back.
+"""Relay requests to functions, and their replies to the callers.
 
 Bodies stream in both directions at the pace of the slower side and are never held whole. Nothing is
-sent twice: a request goes to another place only while nobody can have read a byte of it.
+sent twice: a request goes to another upstream only while no byte of it can have been read.
 """
 
 from __future__ import annotations
@@ -16,11 +16,74 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from yarl import URL
 
-from fnbuild.dashboard import answers
-from fnbuild.dashboard.addresses import Addresses, Way, without_scheme
-from fnbuild.dashboard.headers import Headers, of_reply
+from fnbuild.dashboard import http
+from fnbuild.dashboard.auth.tokens import SESSION_COOKIE
 from fnbuild.dashboard.inventory import Inventory
+from fnbuild.dashboard.upstreams import Upstream, Upstreams, without_scheme
 from fnbuild.errors import FnbuildError, UnavailableError, UsageError
+
+HeaderList = list[tuple[str, str]]
+
+_HOP_BY_HOP = frozenset(
+    (
+        "connection", "keep-alive", "proxy-authenticate", "proxy-authorization",
+        "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
+    )
+)  # fmt: skip
+_NOT_FORWARDED = _HOP_BY_HOP | {"host", "expect"}
+# The server adds its own; what is left of a page's state is not a function's to clear.
+_NOT_RETURNED = _HOP_BY_HOP | {"date", "server", "clear-site-data"}
+# Cookies of this address that say who somebody is.
+_DASHBOARD_COOKIES = frozenset({SESSION_COOKIE, "session"})
+_LOGS_HEADER = "x-nuclio-logs"
+
+
+def returned_headers(reply: aiohttp.ClientResponse, *, logs: bool) -> list[tuple[bytes, bytes]]:
+    """The function's headers for the caller.
+
+    Nuclio's dashboard keeps those that begin with X-Nuclio to itself
+    (pkg/dashboard/resource/function_invocation.go).
+    """
+    left_out = _NOT_RETURNED | _connection_options(reply.headers.getall("Connection", []))
+    return [
+        (low.encode("latin-1"), value)
+        for name, value in reply.raw_headers
+        for low in [name.decode("latin-1").lower()]
+        if low not in left_out
+        and not low.startswith("access-control-")
+        and not (low == "set-cookie" and _cookie_name(value) in _DASHBOARD_COOKIES)
+        and (not low.startswith("x-nuclio") or (logs and low == _LOGS_HEADER))
+    ]
+
+
+def _cookie_name(value: bytes) -> str:
+    return value.partition(b"=")[0].strip().decode("latin-1")
+
+
+def forwarded_headers(headers: list[tuple[bytes, bytes]], left_out: frozenset[str]) -> HeaderList:
+    """A caller's headers for the function, without those of one hop and those left out."""
+    given = [(_decode(name).lower(), _decode(value)) for name, value in headers]
+    left_out |= _NOT_FORWARDED | _connection_options(
+        [value for name, value in given if name == "connection"]
+    )
+    if any(name == "transfer-encoding" for name, _ in given):
+        # Of the two, that one says how long the body is (RFC 9112, 6.3).
+        left_out |= {"content-length"}
+    return [(name, value) for name, value in given if name not in left_out]
+
+
+def _connection_options(connection: list[str]) -> frozenset[str]:
+    """The headers that a Connection header says are of one hop."""
+    return frozenset(one.strip().lower() for value in connection for one in value.split(","))
+
+
+def _decode(header: bytes) -> str:
+    # What goes out is UTF-8, so only that comes through as it was.
+    try:
+        return header.decode()
+    except UnicodeDecodeError:
+        return header.decode("latin-1")
+
 
 # What ends a processor waits a second for idle connections. One that was used less than that ago
 # cannot be about to close, so no request meets a closing one.
@@ -31,7 +94,7 @@ _LARGEST_HEADER = 1 << 20
 _RETRY_AFTER = {"Retry-After": "1"}
 
 
-class LateError(FnbuildError):
+class InvocationTimeoutError(FnbuildError):
     """The function took longer than the caller waits."""
 
     code = "timeout"
@@ -46,7 +109,7 @@ class NoReplyError(FnbuildError):
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class Invocation:
     """What is passed on, and to whom.
 
     `path` goes behind the function's URL; `url` is the one of its URLs to use, "" for any;
@@ -57,7 +120,7 @@ class Call:
     namespace: str
     name: str
     path: str
-    headers: Headers
+    headers: HeaderList
     url: str = ""
     timeout: float = 60.0
     verify: bool = True
@@ -68,7 +131,7 @@ class Relay:
     """Connections to functions, and where those are."""
 
     def __init__(self, inventory: Inventory):
-        self.addresses = Addresses(inventory)
+        self.addresses = Upstreams(inventory)
         self._session: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
@@ -89,17 +152,17 @@ class Relay:
         if self._session is not None:
             await self._session.close()
 
-    def reply(self, call: Call) -> Response:
+    def reply(self, call: Invocation) -> Response:
         """The function's reply as a response, which is asked for when it is sent."""
         if self._session is None:
             raise RuntimeError("the relay has not been started")
-        return _Relayed(call, self._session, self.addresses)
+        return _RelayedResponse(call, self._session, self.addresses)
 
 
-class _Relayed(Response):
+class _RelayedResponse(Response):
     """One exchange with a function."""
 
-    def __init__(self, call: Call, session: aiohttp.ClientSession, addresses: Addresses):
+    def __init__(self, call: Invocation, session: aiohttp.ClientSession, addresses: Upstreams):
         self._call = call
         self._session = session
         self._addresses = addresses
@@ -107,7 +170,7 @@ class _Relayed(Response):
         self.background = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        upload = _Upload(scope, receive)
+        upload = _RequestBody(scope, receive)
         try:
             async with asyncio.timeout(self._call.timeout), upload.watched():
                 await self._pass_on(str(scope["method"]), upload, send)
@@ -120,19 +183,21 @@ class _Relayed(Response):
         # A reply that has begun cannot become another one: it ends without its end.
         if not self._began and not upload.gone:
             headers = _RETRY_AFTER if error.http_status == UnavailableError.http_status else {}
-            answer = answers.of_error(error)
+            answer = http.error_response(error)
             answer.headers.update(headers)
             await answer(scope, receive, send)
 
-    def _late(self, upload: _Upload) -> LateError:
+    def _late(self, upload: _RequestBody) -> InvocationTimeoutError:
         waited = f"{self._call.timeout:g} s"
         if upload.whole:
             text = f"{self._call.name} did not answer within {waited}"
         else:
             text = f"the request did not arrive whole at {self._call.name} within {waited}"
-        return LateError(text, hint="the header X-Nuclio-Invoke-Timeout gives it more, as in 5m")
+        return InvocationTimeoutError(
+            text, hint="the header X-Nuclio-Invoke-Timeout gives it more, as in 5m"
+        )
 
-    async def _pass_on(self, method: str, upload: _Upload, send: Send) -> None:
+    async def _pass_on(self, method: str, upload: _RequestBody, send: Send) -> None:
         for last in (False, True):
             try:
                 async with self._addresses.way(self._call.namespace, self._call.name) as way:
@@ -147,7 +212,7 @@ class _Relayed(Response):
                         hint="it may be starting; its log says more",
                     ) from error
 
-    def _target(self, way: Way) -> URL:
+    def _target(self, way: Upstream) -> URL:
         base = way.url
         if self._call.url:
             if without_scheme(self._call.url) not in way.urls:
@@ -158,7 +223,7 @@ class _Relayed(Response):
             base = self._call.url if "://" in self._call.url else f"http://{self._call.url}"
         return URL(f"{base.rstrip('/')}/{self._call.path}", encoded=True)
 
-    async def _exchange(self, method: str, target: URL, upload: _Upload, send: Send) -> None:
+    async def _exchange(self, method: str, target: URL, upload: _RequestBody, send: Send) -> None:
         body = upload.body()
         headers = self._call.headers
         if body is None:
@@ -190,14 +255,14 @@ class _Relayed(Response):
 
     async def _reply(self, reply: aiohttp.ClientResponse, send: Send) -> None:
         self._began = True
-        headers = of_reply(reply, logs=self._call.logs)
+        headers = returned_headers(reply, logs=self._call.logs)
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         async for piece in reply.content.iter_any():
             await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-class _Upload:
+class _RequestBody:
     """The caller's body on its way, and the caller: `gone` when it has left."""
 
     def __init__(self, scope: Scope, receive: Receive):

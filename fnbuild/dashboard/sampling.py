@@ -16,24 +16,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from fnbuild.dashboard.asking import ask
-from fnbuild.dashboard.inventory import Inventory
-from fnbuild.dashboard.listed import Listed
+from fnbuild.dashboard.inventory import FunctionEntry, Inventory
 from fnbuild.dashboard.settings import Settings
+from fnbuild.dashboard.threads import run_in_thread
 from fnbuild.errors import FnbuildError
 from fnbuild.platforms import Statistics
 
-INTERVAL = 5.0
+INTERVAL_SECONDS = 5.0
 KEPT_SECONDS = 15 * 60
 
-_ASKED_AT_ONCE = 4
+_MAX_CONCURRENT = 4
 # Functions that others deploy are found this often while nobody looks at the list.
-_LISTED_SECONDS = 30.0
-_PROCESSORS_KEPT = 200
+_LIST_SECONDS = 30.0
+_MAX_PROCESSORS = 200
 
 _log = logging.getLogger(__name__)
 
-_Key = tuple[str, str]
+_FunctionKey = tuple[str, str]
 _Durations = Sequence[tuple[float, int]]
 
 
@@ -66,31 +65,31 @@ class Sample:
 
 
 @dataclass(slots=True)
-class History:
+class SampleHistory:
     """The samples of one function, oldest first, and the counters at the end of the last one."""
 
     samples: deque[Sample] = field(
-        default_factory=lambda: deque(maxlen=int(KEPT_SECONDS / INTERVAL))
+        default_factory=lambda: deque(maxlen=int(KEPT_SECONDS / INTERVAL_SECONDS))
     )
     counted: dict[str, Statistics] = field(default_factory=dict)
 
     def take(self, moment: float, counted: dict[str, Statistics]) -> None:
         """Add what came since the last time; the first time tells only where counting begins."""
         if self.counted or self.samples:
-            came = [since(one, self.counted.get(name)) for name, one in counted.items()]
-            self.samples.append(_sample(moment, came))
+            came = [statistics_since(one, self.counted.get(name)) for name, one in counted.items()]
+            self.samples.append(_make_sample(moment, came))
         # One that did not answer goes on counting from where it was.
         silent = [(name, one) for name, one in self.counted.items() if name not in counted]
-        self.counted = dict([*silent, *counted.items()][-_PROCESSORS_KEPT:])
+        self.counted = dict([*silent, *counted.items()][-_MAX_PROCESSORS:])
 
 
-class Sampling:
+class Sampler:
     """Reads the counters of every function that runs, again and again."""
 
     def __init__(self, inventory: Inventory, settings: Settings):
         self._inventory = inventory
         self._namespaces = {settings.namespace}
-        self._histories: dict[_Key, History] = {}
+        self._histories: dict[_FunctionKey, SampleHistory] = {}
         self._listed = 0.0
         self._task: asyncio.Task[None] | None = None
 
@@ -102,10 +101,10 @@ class Sampling:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    def history(self, namespace: str, name: str) -> History:
+    def history(self, namespace: str, name: str) -> SampleHistory:
         """What is known of a function, whose namespace is followed from now on."""
         self._namespaces.add(namespace)
-        return self._histories.get((namespace, name)) or History()
+        return self._histories.get((namespace, name)) or SampleHistory()
 
     async def _run(self) -> None:
         while True:
@@ -114,10 +113,10 @@ class Sampling:
                 await self._sample()
             except Exception:  # noqa: BLE001 - a gap in the charts is better than their end
                 _log.exception("the functions could not be sampled")
-            await asyncio.sleep(max(1.0, began + INTERVAL - time.monotonic()))
+            await asyncio.sleep(max(1.0, began + INTERVAL_SECONDS - time.monotonic()))
 
     async def _sample(self) -> None:
-        if time.monotonic() - self._listed > _LISTED_SECONDS:
+        if time.monotonic() - self._listed > _LIST_SECONDS:
             for namespace in list(self._namespaces):
                 await self._inventory.functions(namespace)
             self._listed = time.monotonic()
@@ -126,26 +125,28 @@ class Sampling:
             for namespace in self._namespaces
             for one in self._inventory.last(namespace)
         }
-        counted = await ask(self._counted, there)
+        counted = await run_in_thread(self._counted, there)
         for key in self._histories.keys() - there.keys():
             del self._histories[key]
         for key, statistics in counted.items():
             if statistics or key in self._histories:
-                self._histories.setdefault(key, History()).take(time.time(), statistics)
+                self._histories.setdefault(key, SampleHistory()).take(time.time(), statistics)
 
-    def _counted(self, there: Mapping[_Key, Listed]) -> dict[_Key, dict[str, Statistics]]:
+    def _counted(
+        self, there: Mapping[_FunctionKey, FunctionEntry]
+    ) -> dict[_FunctionKey, dict[str, Statistics]]:
         running = {key: one for key, one in there.items() if one.deployment.http_port}
-        with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+        with ThreadPoolExecutor(_MAX_CONCURRENT) as pool:
             return dict(zip(running, pool.map(self._ask, running.values()), strict=True))
 
-    def _ask(self, one: Listed) -> dict[str, Statistics]:
+    def _ask(self, one: FunctionEntry) -> dict[str, Statistics]:
         try:
             return self._inventory.platform(one.platform).statistics(one.deployment)
         except FnbuildError:
             return {}  # it has ended since it was listed, or its platform is silent
 
 
-def since(now: Statistics, before: Statistics | None) -> Statistics:
+def statistics_since(now: Statistics, before: Statistics | None) -> Statistics:
     """What a processor has counted between two looks; all of it, when it has begun anew."""
     if before is None or now.requests < before.requests or now.errors < before.errors:
         return now
@@ -161,7 +162,7 @@ def since(now: Statistics, before: Statistics | None) -> Statistics:
     )
 
 
-def _sample(moment: float, came: Iterable[Statistics]) -> Sample:
+def _make_sample(moment: float, came: Iterable[Statistics]) -> Sample:
     found = list(came)
     below: dict[float, int] = {}
     for one in found:
@@ -175,9 +176,9 @@ def _sample(moment: float, came: Iterable[Statistics]) -> Sample:
         requests=sum(one.requests for one in found),
         errors=sum(one.errors for one in found),
         quantiles=(
-            quantile(durations, spent, 0.5),
-            quantile(durations, spent, 0.95),
-            quantile(durations, spent, 0.99),
+            estimate_quantile(durations, spent, 0.5),
+            estimate_quantile(durations, spent, 0.95),
+            estimate_quantile(durations, spent, 0.99),
         )
         if measured > 0
         else None,
@@ -186,7 +187,7 @@ def _sample(moment: float, came: Iterable[Statistics]) -> Sample:
     )
 
 
-def quantile(durations: _Durations, milliseconds: float, share: float) -> Quantile:
+def estimate_quantile(durations: _Durations, milliseconds: float, share: float) -> Quantile:
     """The value below which that share lies.
 
     `durations` are cumulative counts by rising upper bounds, of values whose sum is `milliseconds`.
@@ -196,7 +197,7 @@ def quantile(durations: _Durations, milliseconds: float, share: float) -> Quanti
     if count == 1 and milliseconds:
         return Quantile(milliseconds, milliseconds, milliseconds)
     rank = share * count
-    mean = _mean_place(durations, milliseconds)
+    mean = _mean_position(durations, milliseconds)
     low, below = 0.0, 0
     for bound, until in durations:
         if until >= rank and until > below:
@@ -210,7 +211,7 @@ def quantile(durations: _Durations, milliseconds: float, share: float) -> Quanti
     return Quantile(low, low, None)
 
 
-def _mean_place(durations: _Durations, milliseconds: float) -> float:
+def _mean_position(durations: _Durations, milliseconds: float) -> float:
     """Where between their bounds the values are on average, from 0 to 1; the middle if unknown."""
     lowest = width = low = 0.0
     below = 0

@@ -8,18 +8,16 @@ from dataclasses import dataclass
 
 from starlette.requests import Request
 
-from fnbuild.dashboard.admission import Admission
-from fnbuild.dashboard.cpu_workers import CpuWorkers
+from fnbuild.dashboard.auth.tokens import FailedAttempts, SignInCodes, Tokens
+from fnbuild.dashboard.cpu_pool import CpuPool
 from fnbuild.dashboard.inventory import Inventory
-from fnbuild.dashboard.library import Library
-from fnbuild.dashboard.operations import Operations
-from fnbuild.dashboard.reconcile import Reconciler
+from fnbuild.dashboard.operations.runner import OperationRunner
+from fnbuild.dashboard.reconciler import Reconciler
 from fnbuild.dashboard.relay import Relay
-from fnbuild.dashboard.sampling import Sampling
+from fnbuild.dashboard.sampling import Sampler
 from fnbuild.dashboard.settings import Settings
-from fnbuild.dashboard.signin import SignInCodes
-from fnbuild.dashboard.tokens import Attempts, Tokens
-from fnbuild.dashboard.uploads import Uploads
+from fnbuild.dashboard.sources import Library, Uploads
+from fnbuild.dashboard.threads import AdmissionLimiter
 from fnbuild.store import Store
 
 _READING, _WAITING_TO_READ = 2, 200
@@ -33,38 +31,38 @@ class Services:
     settings: Settings
     store: Store
     tokens: Tokens
-    attempts: Attempts
+    attempts: FailedAttempts
     sign_in: SignInCodes
-    operations: Operations
+    operations: OperationRunner
     inventory: Inventory
     relay: Relay
-    sampling: Sampling
+    sampling: Sampler
     reconciler: Reconciler
     uploads: Uploads
     library: Library
-    cpu_workers: CpuWorkers
-    reading: Admission
+    cpu_workers: CpuPool
+    reading: AdmissionLimiter
 
     @classmethod
     def of(cls, settings: Settings, store: Store) -> Services:
-        operations = Operations(store)
+        operations = OperationRunner(store)
         inventory = Inventory(settings, operations)
         return cls(
             settings,
             store,
             # Every request asks them, and must not wait for what threads write.
             Tokens(Store(store.path)),
-            Attempts(),
+            FailedAttempts(),
             SignInCodes(),
             operations,
             inventory,
             Relay(inventory),
-            Sampling(inventory, settings),
+            Sampler(inventory, settings),
             Reconciler(inventory, operations),
             Uploads(),
             Library(settings.library),
-            CpuWorkers(),
-            Admission("logs and comparisons", _READING, _WAITING_TO_READ),
+            CpuPool(),
+            AdmissionLimiter("logs and comparisons", _READING, _WAITING_TO_READ),
         )
 
     @asynccontextmanager

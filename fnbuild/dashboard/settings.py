@@ -17,16 +17,16 @@ from fnbuild.spec.source import read_source
 from fnbuild.spec.syntax import read_tree
 from fnbuild.spec.types import Function, Raw, Struct, to_dict
 
-PORT = 8070
-HEALTH_PORT = 8082
+DEFAULT_PORT = 8070
+DEFAULT_HEALTH_PORT = 8082
 NO_ADDRESS = "none"
 
 # A link to functions/ at the top; in an installed fnbuild, its files.
-_OWN_LIBRARY = Path(fnbuild.__file__).with_name("library")
+_BUNDLED_LIBRARY = Path(fnbuild.__file__).with_name("library")
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class ListenAddress:
     """Where to listen. On an `open` one, reading and invoking need no token."""
 
     host: str
@@ -51,8 +51,8 @@ class Settings:
     With `read_token` no address is open, and a token for reading is made.
     """
 
-    listen: tuple[Address, ...] = (Address("127.0.0.1", PORT, open=True),)
-    health: Address | None = Address("127.0.0.1", HEALTH_PORT)
+    listen: tuple[ListenAddress, ...] = (ListenAddress("127.0.0.1", DEFAULT_PORT, open=True),)
+    health: ListenAddress | None = ListenAddress("127.0.0.1", DEFAULT_HEALTH_PORT)
     namespace: str = DEFAULT_NAMESPACE
     platform: str = "process"
     platforms: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ class Settings:
     read_token: bool = False
 
 
-class Given(Struct, frozen=True):
+class DashboardOptions(Struct, frozen=True):
     """What a configuration file may say; flags have the same names with dashes."""
 
     listen: list[str] = msgspec.field(default_factory=list)
@@ -89,7 +89,7 @@ class Given(Struct, frozen=True):
     defaults: Function | None = None
 
 
-def read(path: Path) -> Given:
+def read_options(path: Path) -> DashboardOptions:
     """The configuration file at `path`: YAML with the keys of `Given` in camel case.
 
     Raises `ConfigError` with everything that is wrong with it, at its place.
@@ -97,10 +97,10 @@ def read(path: Path) -> Given:
     report = Report()
     source = read_source(path, str(path), report)
     tree = read_tree(source) if source is not None else None
-    given = Given()
+    given = DashboardOptions()
     if tree is not None:
         root, source = tree
-        read_one = Decoder(source, strict=True).read(Given, root)
+        read_one = Decoder(source, strict=True).read(DashboardOptions, root)
         given = given if report.errors else read_one
     if any(one.rule != "empty" for one in report.errors):
         report.sort()
@@ -108,7 +108,7 @@ def read(path: Path) -> Given:
     return given
 
 
-def make(given: Given, below: Given) -> Settings:
+def make_settings(given: DashboardOptions, below: DashboardOptions) -> Settings:
     """The settings that `given` and, where it says nothing, `below` ask for.
 
     Raises `UsageError` and `InputError`.
@@ -116,15 +116,15 @@ def make(given: Given, below: Given) -> Settings:
     values = msgspec.structs.asdict(below) | {
         name: value for name, value in msgspec.structs.asdict(given).items() if value
     }
-    asked = Given(**values)
-    library = Path(asked.library).expanduser().absolute() if asked.library else _OWN_LIBRARY
+    asked = DashboardOptions(**values)
+    library = Path(asked.library).expanduser().absolute() if asked.library else _BUNDLED_LIBRARY
     if asked.library and not library.is_dir():
         raise InputError(
             f"there is no folder {library}", hint="`--library` takes a folder of function folders"
         )
     return Settings(
-        listen=_addresses(asked),
-        health=None if asked.health == NO_ADDRESS else _health(asked.health),
+        listen=_listen_addresses(asked),
+        health=None if asked.health == NO_ADDRESS else _health_address(asked.health),
         namespace=asked.namespace or DEFAULT_NAMESPACE,
         platform=asked.platform or "process",
         platforms=tuple(asked.platforms),
@@ -140,21 +140,29 @@ def make(given: Given, below: Given) -> Settings:
     )
 
 
-def _addresses(asked: Given) -> tuple[Address, ...]:
-    listen = [address(one, PORT) for one in asked.listen] or [Address("127.0.0.1", PORT)]
-    made = [Address(one.host, one.port, one.loopback and not asked.read_token) for one in listen]
+def _listen_addresses(asked: DashboardOptions) -> tuple[ListenAddress, ...]:
+    listen = [parse_address(one, DEFAULT_PORT) for one in asked.listen] or [
+        ListenAddress("127.0.0.1", DEFAULT_PORT)
+    ]
+    made = [
+        ListenAddress(one.host, one.port, one.loopback and not asked.read_token) for one in listen
+    ]
     for text in asked.open:
-        one = address(text, PORT)
+        one = parse_address(text, DEFAULT_PORT)
         made = [other for other in made if (other.host, other.port) != (one.host, one.port)]
-        made.append(Address(one.host, one.port, not asked.read_token))
+        made.append(ListenAddress(one.host, one.port, not asked.read_token))
     return tuple(made)
 
 
-def _health(text: str) -> Address:
-    return address(text, HEALTH_PORT) if text else Address("127.0.0.1", HEALTH_PORT)
+def _health_address(text: str) -> ListenAddress:
+    return (
+        parse_address(text, DEFAULT_HEALTH_PORT)
+        if text
+        else ListenAddress("127.0.0.1", DEFAULT_HEALTH_PORT)
+    )
 
 
-def address(text: str, default_port: int) -> Address:
+def parse_address(text: str, default_port: int) -> ListenAddress:
     """`HOST:PORT`, `HOST`, `[HOST]:PORT`, or `:PORT` for every address of the machine."""
     if text.startswith("["):
         host, _, rest = text[1:].partition("]")
@@ -169,4 +177,4 @@ def address(text: str, default_port: int) -> Address:
         raise UsageError(
             f'"{text}" is no address to listen on', hint="HOST:PORT, as in 127.0.0.1:8070"
         )
-    return Address(host or "0.0.0.0", int(port) if port else default_port)  # noqa: S104  as asked
+    return ListenAddress(host or "0.0.0.0", int(port) if port else default_port)  # noqa: S104  as asked

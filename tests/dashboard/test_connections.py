@@ -13,8 +13,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from fnbuild.dashboard.connections import Connection
-from fnbuild.dashboard.server import _Server
+from fnbuild.dashboard.server import LimitedConnection, _Server
 from tests.dashboard.waiting import until
 
 LIMIT = 2.0
@@ -39,8 +38,8 @@ async def _refused(request: Request) -> Response:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Server]:
     """A server of the dashboard's kind, with short limits."""
-    monkeypatch.setattr(Connection, "HEAD_SECONDS", LIMIT)
-    monkeypatch.setattr(Connection, "MOST", 3)
+    monkeypatch.setattr(LimitedConnection, "HEAD_SECONDS", LIMIT)
+    monkeypatch.setattr(LimitedConnection, "MOST", 3)
     _SLOW.clear()
     routes = [
         Route("/", _length, methods=["GET", "POST"]),

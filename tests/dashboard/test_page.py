@@ -9,10 +9,12 @@ from email.message import Message
 
 import pytest
 
-from fnbuild.dashboard.page import PAGE
+from fnbuild.dashboard.page import STATIC_FOLDER
 from tests.dashboard.conftest import Dashboard
 
-FILES = sorted(one.relative_to(PAGE).as_posix() for one in PAGE.rglob("*") if one.is_file())
+FILES = sorted(
+    one.relative_to(STATIC_FOLDER).as_posix() for one in STATIC_FOLDER.rglob("*") if one.is_file()
+)
 KINDS = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".jpg": "image/jpeg"}
 
 
@@ -32,11 +34,11 @@ def asked(
 
 @pytest.mark.parametrize("name", FILES)
 def test_every_file_comes_as_it_is_plain_or_compressed(dashboard: Dashboard, name: str) -> None:
-    content = (PAGE / name).read_bytes()
+    content = (STATIC_FOLDER / name).read_bytes()
     status, headers, body = asked(dashboard, f"/static/{name}")
     assert (status, body) == (200, content)
     assert headers["content-encoding"] is None
-    suffix = (PAGE / name).suffix
+    suffix = (STATIC_FOLDER / name).suffix
     if suffix in KINDS:
         assert headers.get_content_type() == KINDS[suffix]
 
@@ -74,7 +76,7 @@ def test_plain_and_compressed_are_not_taken_for_each_other(dashboard: Dashboard)
 def test_other_ways_to_ask_for_a_file(dashboard: Dashboard) -> None:
     status, headers, body = asked(dashboard, "/static/app.js", "HEAD")
     assert (status, body) == (200, b"")
-    assert headers["content-length"] == str((PAGE / "app.js").stat().st_size)
+    assert headers["content-length"] == str((STATIC_FOLDER / "app.js").stat().st_size)
     status, headers, _ = asked(dashboard, "/static/app.js", "POST")
     assert status == 405
     assert "GET" in headers["allow"]
@@ -89,13 +91,13 @@ def imported(*names: str) -> set[str]:
         name = coming.pop()
         if name not in found:
             found.add(name)
-            text = (PAGE / name).read_text()
+            text = (STATIC_FOLDER / name).read_text()
             coming += re.findall(r'^import [^;]* from "\./([^"]+)";', text, re.MULTILINE)
     return found
 
 
 def test_the_page_asks_at_once_for_what_its_first_picture_needs_and_for_no_more() -> None:
-    text = (PAGE / "index.html").read_text()
+    text = (STATIC_FOLDER / "index.html").read_text()
     told = re.findall(r'(?:src|rel="modulepreload" href)="/static/([^"]+\.js)"', text)
     assert len(told) == len(set(told))
     assert set(told) == imported("app.js", "list.js")

@@ -23,10 +23,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from fnbuild.dashboard import listed, relay
-from fnbuild.dashboard.headers import for_function
-from fnbuild.dashboard.inventory import Inventory
-from fnbuild.dashboard.listed import Listed
+from fnbuild.dashboard import inventory, relay
+from fnbuild.dashboard.inventory import FunctionEntry, Inventory
+from fnbuild.dashboard.relay import forwarded_headers
 from fnbuild.errors import NotFoundError
 from fnbuild.platforms import Deployment, Platform
 from fnbuild.spec.types import Function, Metadata
@@ -78,12 +77,14 @@ class Functions:
     moved: dict[str, int] = field(default_factory=dict)
     held: list[str] = field(default_factory=list)
 
-    async def function(self, namespace: str, name: str) -> Listed:
+    async def function(self, namespace: str, name: str) -> FunctionEntry:
         if self.moved.get(name) == 0:
             raise NotFoundError("Function not found")
         url = f"127.0.0.1:{self.moved.get(name, name)}"
         function = Function(metadata=Metadata(name=name, namespace=namespace))
-        return listed.of(Deployment(function, "process", "ready", external_urls=(url,)))
+        return inventory.function_entry(
+            Deployment(function, "process", "ready", external_urls=(url,))
+        )
 
     def platform(self, name: str) -> Platform:
         return cast(Platform, SimpleNamespace(reach=self.reach))
@@ -108,10 +109,10 @@ class Relaying:
         passing = relay.Relay(cast(Inventory, functions))
 
         async def invoke(request: Request) -> Response:
-            headers = for_function(request.scope["headers"], frozenset())
+            headers = forwarded_headers(request.scope["headers"], frozenset())
             name, path = request.path_params["name"], request.path_params["path"]
             timeout = float(request.headers.get("timeout", "10"))
-            return passing.reply(relay.Call("nuclio", name, path, headers, timeout=timeout))
+            return passing.reply(relay.Invocation("nuclio", name, path, headers, timeout=timeout))
 
         @contextlib.asynccontextmanager
         async def lifespan(_: Starlette) -> Any:

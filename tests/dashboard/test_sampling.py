@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from fnbuild.dashboard.sampling import History, Quantile, quantile, since
+from fnbuild.dashboard.sampling import Quantile, SampleHistory, estimate_quantile, statistics_since
 from fnbuild.platforms import Statistics
 
 COUNTED = Statistics(
@@ -17,25 +17,25 @@ COUNTED = Statistics(
 
 def test_quantiles_lie_between_bounds() -> None:
     durations = [(10.0, 50), (20.0, 90), (100.0, 100), (math.inf, 100)]
-    assert quantile(durations, 0, 0.5) == Quantile(10, 0, 10)
-    assert quantile(durations, 0, 0.7) == Quantile(15, 10, 20)
-    assert quantile(durations, 0, 0.95) == Quantile(60, 20, 100)
-    assert quantile(durations, 0, 1.0) == Quantile(100, 20, 100)
+    assert estimate_quantile(durations, 0, 0.5) == Quantile(10, 0, 10)
+    assert estimate_quantile(durations, 0, 0.7) == Quantile(15, 10, 20)
+    assert estimate_quantile(durations, 0, 0.95) == Quantile(60, 20, 100)
+    assert estimate_quantile(durations, 0, 1.0) == Quantile(100, 20, 100)
     # Of what is beyond the last bound, nothing is known but that.
-    assert quantile([(10.0, 0), (math.inf, 7)], 0, 0.5) == Quantile(10, 10, None)
+    assert estimate_quantile([(10.0, 0), (math.inf, 7)], 0, 0.5) == Quantile(10, 10, None)
 
 
 def test_the_sum_tells_where_between_the_bounds() -> None:
-    assert quantile([(1.0, 1), (math.inf, 1)], 0.1, 0.95) == Quantile(0.1, 0.1, 0.1)
+    assert estimate_quantile([(1.0, 1), (math.inf, 1)], 0.1, 0.95) == Quantile(0.1, 0.1, 0.1)
     slow = [(2500.0, 0), (5000.0, 10), (math.inf, 10)]
-    found = quantile(slow, 10 * 3000.0, 0.95)
+    found = estimate_quantile(slow, 10 * 3000.0, 0.95)
     assert (found.least, found.most) == (2500, 5000)
     assert 3000 < found.likely < 3500
-    assert quantile(slow, 10 * 3000.0, 0.5).likely == 3000
+    assert estimate_quantile(slow, 10 * 3000.0, 0.5).likely == 3000
 
 
 def test_a_processor_that_does_not_answer_leaves_a_gap() -> None:
-    history = History()
+    history = SampleHistory()
     history.take(1.0, {"a": COUNTED})
     history.take(2.0, {})
     history.take(3.0, {"a": COUNTED})
@@ -46,18 +46,18 @@ def test_a_processor_that_does_not_answer_leaves_a_gap() -> None:
 
 def test_what_came_between_two_looks() -> None:
     later = Statistics(14, 1, ((10.0, 6), (20.0, 10), (100.0, 13), (math.inf, 13)))
-    came = since(later, COUNTED)
+    came = statistics_since(later, COUNTED)
     assert (came.requests, came.errors) == (4, 0)
     assert came.durations == ((10.0, 2), (20.0, 2), (100.0, 4), (math.inf, 4))
 
 
 def test_a_processor_that_begins_anew_counts_from_zero() -> None:
-    assert since(COUNTED, None) == COUNTED
-    assert since(COUNTED, Statistics(requests=11, errors=1)) == COUNTED
+    assert statistics_since(COUNTED, None) == COUNTED
+    assert statistics_since(COUNTED, Statistics(requests=11, errors=1)) == COUNTED
 
 
 def test_a_history_begins_with_the_second_look() -> None:
-    history = History()
+    history = SampleHistory()
     history.take(1.0, {"a": COUNTED})
     assert list(history.samples) == []
     history.take(2.0, {"a": COUNTED, "b": COUNTED})
@@ -69,7 +69,7 @@ def test_a_history_begins_with_the_second_look() -> None:
 
 
 def test_a_history_keeps_a_quarter_of_an_hour() -> None:
-    history = History()
+    history = SampleHistory()
     for number in range(1000):
         history.take(float(number), {"a": COUNTED})
     assert len(history.samples) == 180

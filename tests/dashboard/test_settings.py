@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fnbuild.dashboard import settings
-from fnbuild.dashboard.settings import Address, Given, make
+from fnbuild.dashboard.settings import DashboardOptions, ListenAddress, make_settings
 from fnbuild.errors import ConfigError, InputError, UsageError
 from tests.dashboard.conftest import Started
 
@@ -27,48 +27,54 @@ SAMPLE = Path(__file__).parents[2] / "dashboard-config/dashboard.yaml"
     ],
 )
 def test_addresses(text: str, host: str, port: int) -> None:
-    assert settings.address(text, 8070) == Address(host, port)
+    assert settings.parse_address(text, 8070) == ListenAddress(host, port)
 
 
 @pytest.mark.parametrize("text", ["a:b", "a:-1", "a:65536", "a:٣", "[::1]:x", "12", "12:8070"])
 def test_what_is_no_address(text: str) -> None:
     with pytest.raises(UsageError) as failure:
-        settings.address(text, 8070)
+        settings.parse_address(text, 8070)
     assert text in failure.value.message
 
 
 def test_only_loopback_is_open_by_itself() -> None:
-    given = Given(listen=["127.0.0.1:1", "[::1]:2", "localhost:3", ":4", "10.0.0.1:5"])
-    made = make(given, Given())
+    given = DashboardOptions(listen=["127.0.0.1:1", "[::1]:2", "localhost:3", ":4", "10.0.0.1:5"])
+    made = make_settings(given, DashboardOptions())
     assert [one.open for one in made.listen] == [True, True, True, False, False]
-    assert not any(one.open for one in make(Given(read_token=True), given).listen)
+    assert not any(
+        one.open for one in make_settings(DashboardOptions(read_token=True), given).listen
+    )
 
 
 def test_an_address_for_cvat_comes_beside_the_usual_one() -> None:
-    made = make(Given(open=["172.17.0.1:8070"]), Given())
+    made = make_settings(DashboardOptions(open=["172.17.0.1:8070"]), DashboardOptions())
     assert made.listen == (
-        Address("127.0.0.1", 8070, open=True),
-        Address("172.17.0.1", 8070, open=True),
+        ListenAddress("127.0.0.1", 8070, open=True),
+        ListenAddress("172.17.0.1", 8070, open=True),
     )
-    again = make(Given(listen=[":8070"], open=[":8070"]), Given())
-    assert again.listen == (Address("0.0.0.0", 8070, open=True),)
+    again = make_settings(DashboardOptions(listen=[":8070"], open=[":8070"]), DashboardOptions())
+    assert again.listen == (ListenAddress("0.0.0.0", 8070, open=True),)
 
 
 def test_no_health_address() -> None:
-    assert make(Given(health="none"), Given()).health is None
-    assert make(Given(health=":1"), Given()).health == Address("0.0.0.0", 1)
+    assert make_settings(DashboardOptions(health="none"), DashboardOptions()).health is None
+    assert make_settings(DashboardOptions(health=":1"), DashboardOptions()).health == ListenAddress(
+        "0.0.0.0", 1
+    )
 
 
 def test_flags_go_before_the_file(tmp_path: Path) -> None:
     file = tmp_path / "lab.yaml"
     file.write_text("registry: there:5000\nnamespace: lab\nallowedHosts: [lab.example]\n")
-    made = make(Given(registry="here:5000"), settings.read(file))
+    made = make_settings(DashboardOptions(registry="here:5000"), settings.read_options(file))
     assert (made.registry, made.namespace) == ("here:5000", "lab")
     assert made.allowed_hosts == {"lab.example"}
 
 
 def test_the_sample_says_what_holds_without_it() -> None:
-    assert make(Given(), settings.read(SAMPLE)) == make(Given(), Given())
+    assert make_settings(DashboardOptions(), settings.read_options(SAMPLE)) == make_settings(
+        DashboardOptions(), DashboardOptions()
+    )
 
 
 @pytest.mark.parametrize(
@@ -88,7 +94,7 @@ def test_a_file_that_is_wrong(tmp_path: Path, text: str, places: list[str]) -> N
     file = tmp_path / "lab.yaml"
     file.write_text(text)
     with pytest.raises(ConfigError) as failure:
-        settings.read(file)
+        settings.read_options(file)
     found = failure.value.report.errors
     assert all(one.span is not None and one.span.file == str(file) for one in found)
     assert [f"{one.span.line}:{one.span.column} {one.rule}" for one in found if one.span] == places
@@ -98,20 +104,22 @@ def test_a_file_that_says_nothing(tmp_path: Path) -> None:
     file = tmp_path / "lab.yaml"
     for text in ("", "# nothing yet\n"):
         file.write_text(text)
-        assert settings.read(file) == Given()
+        assert settings.read_options(file) == DashboardOptions()
     with pytest.raises(ConfigError, match="cannot be read"):
-        settings.read(tmp_path / "none.yaml")
+        settings.read_options(tmp_path / "none.yaml")
 
 
 def test_defaults_are_those_of_the_flags_else_of_the_file(tmp_path: Path) -> None:
     file = tmp_path / "lab.yaml"
     file.write_text("defaults: {spec: {eventTimeout: 7s}}\n")
-    assert make(Given(), settings.read(file)).defaults == {"spec": {"eventTimeout": "7s"}}
+    assert make_settings(DashboardOptions(), settings.read_options(file)).defaults == {
+        "spec": {"eventTimeout": "7s"}
+    }
 
 
 def test_a_library_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there is no folder"):
-        make(Given(library=str(tmp_path / "none")), Given())
+        make_settings(DashboardOptions(library=str(tmp_path / "none")), DashboardOptions())
 
 
 def test_variables_of_nuclio_and_of_its_own(started: Started) -> None:

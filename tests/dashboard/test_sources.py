@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fnbuild.dashboard.sources import kind_of
+from fnbuild.dashboard.sources import source_kind
 from fnbuild.errors import UsageError
 from fnbuild.platforms import Deployment
 from fnbuild.spec.reader import from_raw
@@ -244,9 +244,9 @@ def test_what_the_code_of_a_function_is(
     function = from_raw({"metadata": {"name": "it"}, "spec": spec}, "it")
     if wanted is None:
         with pytest.raises(UsageError):
-            kind_of(function, current)
+            source_kind(function, current)
     else:
-        assert kind_of(function, current) == wanted
+        assert source_kind(function, current) == wanted
 
 
 def test_a_library_is_no_way_out_of_its_folder(started: Started, tmp_path: Path) -> None:

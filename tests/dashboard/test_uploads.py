@@ -19,8 +19,8 @@ import pytest
 from starlette.requests import Request
 
 from fnbuild import trees
-from fnbuild.dashboard.uploading import upload
-from fnbuild.dashboard.uploads import MOST, Uploads
+from fnbuild.dashboard.api.library import upload
+from fnbuild.dashboard.sources import MAX_UPLOADS, Uploads
 from fnbuild.errors import InputError, NotFoundError
 from tests.dashboard.calls import WAIT, deployed, gone_at_the_end, invoked
 from tests.dashboard.conftest import Answer, Dashboard
@@ -265,7 +265,7 @@ def test_uploads_go_after_an_hour_but_not_while_they_are_used(
 def test_the_oldest_goes_when_there_are_too_many_and_so_does_what_was_never_whole(
     uploads: Uploads, tmp_path: Path
 ) -> None:
-    folders = [kept(uploads, tmp_path)[1] for _ in range(MOST)]
+    folders = [kept(uploads, tmp_path)[1] for _ in range(MAX_UPLOADS)]
     for number, one in enumerate(folders):
         os.utime(one, (time.time() - 600 + number,) * 2)
     half = tmp_path / "uploads" / "4194303-half"

@@ -32,9 +32,12 @@ def _uncommented(text: str) -> str:
 
 
 def test_the_sample_says_what_holds_without_it() -> None:
-    sample = settings.read(CONFIG / "dashboard.yaml")
-    assert replace(settings.make(sample, settings.Given()), library=None) == Settings()
-    known = {one.encode_name for one in msgspec.structs.fields(settings.Given)}
+    sample = settings.read_options(CONFIG / "dashboard.yaml")
+    assert (
+        replace(settings.make_settings(sample, settings.DashboardOptions()), library=None)
+        == Settings()
+    )
+    known = {one.encode_name for one in msgspec.structs.fields(settings.DashboardOptions)}
     flags = {"listen", "open", "health", "readToken"}
     written = yaml.safe_load((CONFIG / "dashboard.yaml").read_text()).keys()
     assert written == known - flags - {"extra"}
@@ -45,7 +48,7 @@ def test_defaults_that_the_samples_show_are_parts_of_a_function(tmp_path: Path) 
     file.write_text(_uncommented((CONFIG / "dashboard.yaml").read_text()))
     for path in (file, CONFIG / "compose" / "cvat.yaml"):
         # A key that no function has is refused.
-        defaults = settings.read(path).defaults
+        defaults = settings.read_options(path).defaults
         assert defaults is not None
         assert to_dict(defaults)["spec"]
 

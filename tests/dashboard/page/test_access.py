@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from fnbuild.dashboard.page import PAGE
+from fnbuild.dashboard.page import STATIC_FOLDER
 from tests.dashboard.conftest import Dashboard, write_function
 from tests.dashboard.page.browsing import PHONE, go, opened, stored
 
@@ -171,11 +171,11 @@ _LOADED = """() => [
 
 
 def test_the_whole_page_is_small_on_the_wire(dashboard: Dashboard) -> None:
-    files = [one for one in PAGE.rglob("*") if one.is_file()]
+    files = [one for one in STATIC_FOLDER.rglob("*") if one.is_file()]
     assert files
     sent = 0
     for one in files:
-        path = f"{dashboard.url}/static/{one.relative_to(PAGE).as_posix()}"
+        path = f"{dashboard.url}/static/{one.relative_to(STATIC_FOLDER).as_posix()}"
         asked = urllib.request.Request(path, headers={"Accept-Encoding": "gzip"})
         with urllib.request.urlopen(asked) as answer:
             sent += len(answer.read())

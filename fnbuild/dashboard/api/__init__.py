@@ -1,0 +1,1 @@
+"""Endpoints of the HTTP API: each module lists its own as `ENDPOINTS`."""

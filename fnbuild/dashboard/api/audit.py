@@ -1,0 +1,49 @@
+"""Who changed what: the audit log."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import anyio.to_thread
+from starlette.requests import Request
+from starlette.responses import Response
+
+from fnbuild.dashboard.endpoints import Endpoint
+from fnbuild.dashboard.http import json_response
+from fnbuild.dashboard.services import services_of
+from fnbuild.errors import UsageError
+
+_DEFAULT_LIMIT = 100
+_MAX_LIMIT = 10_000
+
+
+async def list_audit_log(request: Request) -> Response:
+    """The newest changes, newest first."""
+    given = request.query_params.get("limit", str(_DEFAULT_LIMIT))
+    if not (given.isascii() and given.isdecimal() and 1 <= len(given) <= 9):
+        raise UsageError(f"limit: {given[:50]!r} is no number", hint="as in ?limit=20")
+    limit = min(int(given), _MAX_LIMIT)
+    rows = await anyio.to_thread.run_sync(services_of(request).store.audit, limit)
+    return json_response({"audit": [asdict(row) for row in rows]})
+
+
+_ROW = {name: {"type": "string"} for name in ("time", "actor", "action", "target", "outcome")}
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    Endpoint(
+        "/api/audit",
+        ("GET",),
+        "write",
+        list_audit_log,
+        "Who changed what, newest first",
+        parameters={"?limit": f"How many changes at most, {_DEFAULT_LIMIT} without."},
+        gives={
+            "application/json": {
+                "type": "object",
+                "properties": {
+                    "audit": {"type": "array", "items": {"type": "object", "properties": _ROW}}
+                },
+            }
+        },
+    ),
+)

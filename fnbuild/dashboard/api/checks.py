@@ -1,0 +1,121 @@
+"""Check the text of a function.yaml, or a function's reply, as the command line does.
+
+A function.yaml may name paths; none of them is opened. If the request names a function, the handler
+is looked up in that function's recorded code.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from anyio import to_thread
+from starlette.requests import Request
+from starlette.responses import Response
+
+from fnbuild.dashboard.cpu_tasks import CpuTask
+from fnbuild.dashboard.endpoints import BODY_LIMIT, Endpoint
+from fnbuild.dashboard.requests import NAMESPACE_HEADER, function_namespace
+from fnbuild.dashboard.services import services_of
+from fnbuild.errors import FnbuildError
+from fnbuild.spec import labels
+
+
+async def check_configuration(request: Request) -> Response:
+    """`{"diagnostics": […], "function": name or null}`; 200 whatever is found."""
+    name = request.query_params.get("function", "")
+    code = await _recorded_code(request, name) if name else None
+    examination = CpuTask("configuration", str(code or ""))
+    return await services_of(request).cpu_workers.answer(request, examination, BODY_LIMIT)
+
+
+async def _recorded_code(request: Request, name: str) -> Path | None:
+    """The folder with the recorded code of a function, where its platform keeps one."""
+    services, namespace = services_of(request), function_namespace(request)
+    try:
+        listed = await services.inventory.function(namespace, name)
+        platform = services.inventory.platform(listed.platform)
+        async with services.reading.whole():
+            return await to_thread.run_sync(platform.source, namespace, listed.deployment.name)
+    except FnbuildError:
+        return None  # the text is checked all the same
+
+
+# Masks of older interactors have a number and a comma for each pixel of the picture.
+_MAX_REPLY_BYTES = 64 << 20
+
+
+_REPLY_TASK = CpuTask("function_reply")
+
+
+async def check_reply(request: Request) -> Response:
+    """`{"findings": [{severity, path, message, hint}]}`; 200 whatever is found."""
+    return await services_of(request).cpu_workers.answer(request, _REPLY_TASK, _MAX_REPLY_BYTES)
+
+
+_POSITIVE_INTEGER = {"type": "integer", "minimum": 1}
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    Endpoint(
+        "/api/validations",
+        ("POST",),
+        "read",
+        check_configuration,
+        "Check the text of a function.yaml by the rules of `fnbuild validate`",
+        parameters={
+            NAMESPACE_HEADER: "The namespace; the dashboard's own without.",
+            "?function": "The function whose recorded code has the handler.",
+        },
+        takes={"application/yaml": {"type": "string"}},
+        gives={
+            "application/json": {
+                "type": "object",
+                "properties": {
+                    "diagnostics": {"type": "array", "items": {"type": "object"}},
+                    "function": {"type": ["string", "null"]},
+                },
+            }
+        },
+    ),
+    Endpoint(
+        "/api/checks",
+        ("POST",),
+        "read",
+        check_reply,
+        "Check a function's reply: what CVAT would refuse, drop or misread",
+        takes={
+            "application/json": {
+                "type": "object",
+                "required": ["kind", "reply", "width", "height"],
+                "properties": {
+                    "kind": {"enum": list(labels.KINDS)},
+                    "spec": {"type": "string"},
+                    "reply": {"type": "string"},
+                    "width": _POSITIVE_INTEGER,
+                    "height": _POSITIVE_INTEGER,
+                    "counts": {"type": "array", "items": {"type": "integer", "minimum": 0}},
+                    "follows": {"type": "boolean"},
+                },
+            }
+        },
+        gives={
+            "application/json": {
+                "type": "object",
+                "properties": {
+                    "findings": {
+                        "type": "array",
+                        "items": {
+                            "type": "object",
+                            "properties": {
+                                "severity": {"enum": ["error", "warning"]},
+                                "path": {"type": "string"},
+                                "message": {"type": "string"},
+                                "hint": {"type": "string"},
+                            },
+                        },
+                    }
+                },
+            }
+        },
+        limit=_MAX_REPLY_BYTES,
+    ),
+)

@@ -1,0 +1,214 @@
+"""Function events: requests that somebody keeps with a function, to send them again
+(pkg/dashboard/resource/functionevent.go).
+
+An event belongs to the function that its label names, and goes with it.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+import anyio.to_thread
+from starlette.requests import Request
+from starlette.responses import Response
+
+from fnbuild.dashboard.endpoints import Endpoint
+from fnbuild.dashboard.http import json_response, object_field, read_json, text_field
+from fnbuild.dashboard.requests import check_namespace, namespace_in_header
+from fnbuild.dashboard.services import services_of
+from fnbuild.errors import ConflictError, NotFoundError, UsageError
+from fnbuild.platforms import audit
+from fnbuild.spec.types import Raw
+from fnbuild.store import Store
+from fnbuild.store.dashboard import FunctionEventTable
+
+EVENT_NAMESPACE_HEADER = "x-nuclio-function-event-namespace"
+_EVENT = "a function event"
+_HINT = 'as in {"metadata": {}}'
+FUNCTION_HEADER = "x-nuclio-function-name"
+FUNCTION_LABEL = "nuclio.io/function-name"
+
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
+_TEXT_FIELDS = ("displayName", "triggerName", "triggerKind", "body")
+
+
+async def list_events(request: Request) -> Response:
+    """All events of a namespace, or those of one function, as an object by name."""
+    wanted = request.headers.get(FUNCTION_HEADER)
+    found = await anyio.to_thread.run_sync(
+        _events(request).every, namespace_in_header(request, EVENT_NAMESPACE_HEADER)
+    )
+    if wanted:
+        found = {name: one for name, one in found.items() if event_function(one) == wanted}
+    return json_response(found)
+
+
+async def get_event(request: Request) -> Response:
+    name = request.path_params["name"]
+    found = await anyio.to_thread.run_sync(
+        _events(request).get, namespace_in_header(request, EVENT_NAMESPACE_HEADER), name
+    )
+    if found is None:
+        raise _not_found(name)
+    return json_response(found)
+
+
+async def create_event(request: Request) -> Response:
+    """Keep a request with a function. One without a name gets one."""
+    event = validated_event(
+        await read_json(request), namespace_in_header(request, EVENT_NAMESPACE_HEADER)
+    )
+    metadata = event["metadata"]
+    add = _events(request).add
+    if not await anyio.to_thread.run_sync(add, metadata["namespace"], metadata["name"], event):
+        raise ConflictError(
+            f"Function event already exists: {metadata['name']}",
+            hint="PUT changes one that is there",
+        )
+    await _audit("create", metadata["namespace"], metadata["name"])
+    return json_response(event, 201)
+
+
+async def update_event(request: Request) -> Response:
+    event = validated_event(
+        await read_json(request),
+        namespace_in_header(request, EVENT_NAMESPACE_HEADER),
+        _name_in_path(request),
+    )
+    metadata = event["metadata"]
+    replace = _events(request).replace
+    if not await anyio.to_thread.run_sync(replace, metadata["namespace"], metadata["name"], event):
+        raise _not_found(metadata["name"])
+    await _audit("update", metadata["namespace"], metadata["name"])
+    return Response(status_code=204)
+
+
+async def delete_event(request: Request) -> Response:
+    """Forget an event. One that is not there counts as deleted, as a function does."""
+    namespace, name = namespace_in_header(request, EVENT_NAMESPACE_HEADER), _name_in_path(request)
+    if not name:
+        metadata = object_field(await read_json(request), "metadata", _EVENT, _HINT)
+        namespace = text_field(metadata, "namespace", _EVENT) or namespace
+        name = text_field(metadata, "name", _EVENT)
+        if not name:
+            raise UsageError("Function event name must be provided", hint="as metadata.name")
+    if await anyio.to_thread.run_sync(_events(request).delete, namespace, name):
+        await _audit("delete", namespace, name)
+    return Response(status_code=204)
+
+
+async def _audit(verb: str, namespace: str, name: str) -> None:
+    target = f"{namespace}/{name}"
+    await anyio.to_thread.run_sync(audit.record_change, f"{verb} function event", target)
+
+
+def validated_event(body: Raw, namespace: str, name: str = "") -> Raw:
+    """The event in a body, with all that it has to have. Raises `UsageError`."""
+    metadata, spec = (object_field(body, key, _EVENT, _HINT) for key in ("metadata", "spec"))
+    named = text_field(metadata, "name", _EVENT)
+    if name and named not in ("", name):
+        raise UsageError(
+            f"the body is about function event {named}, the address about {name}",
+            hint="an event cannot be renamed",
+        )
+    wanted = name or named or str(uuid.uuid4())
+    if not _NAME.fullmatch(wanted):
+        raise UsageError(
+            f"{wanted[:60]!r} cannot be the name of a function event",
+            hint="letters, digits, '.', '_' and '-'; without a name it gets one",
+        )
+    event = {"metadata": {**metadata, "name": wanted}, "spec": spec}
+    event["metadata"]["namespace"] = text_field(metadata, "namespace", _EVENT) or namespace
+    check_namespace(event["metadata"]["namespace"], "metadata.namespace")
+    if not event_function(event):
+        raise UsageError(
+            "Function event has no function", hint=f"metadata.labels has {FUNCTION_LABEL}: its name"
+        )
+    for key in _TEXT_FIELDS:
+        text_field(spec, key, _EVENT)
+    object_field({"attributes": {}, **spec}, "attributes", _EVENT, _HINT)
+    return event
+
+
+def delete_function_events(store: Store, namespace: str, function: str) -> None:
+    """Delete the events of a function that is gone."""
+    kept = FunctionEventTable(store)
+    for name, one in kept.every(namespace).items():
+        if event_function(one) == function:
+            kept.delete(namespace, name)
+
+
+def event_function(event: Raw) -> str:
+    """The function that an event belongs to, "" for none."""
+    labels = event["metadata"].get("labels") or {}
+    name = labels.get(FUNCTION_LABEL) if isinstance(labels, dict) else ""
+    return name if isinstance(name, str) else ""
+
+
+def _not_found(name: str) -> NotFoundError:
+    return NotFoundError("Function event not found", hint=f"there is none called {name!r}")
+
+
+def _name_in_path(request: Request) -> str:
+    return str(request.path_params.get("name", ""))
+
+
+def _events(request: Request) -> FunctionEventTable:
+    return FunctionEventTable(services_of(request).store)
+
+
+_COLLECTION, _ITEM = "/api/function_events", "/api/function_events/{name}"
+_PARAMETERS = {EVENT_NAMESPACE_HEADER: "The namespace; the dashboard's own without."}
+_LIST_PARAMETERS = {**_PARAMETERS, FUNCTION_HEADER: "Only events of this function."}
+_JSON = {"application/json": {"type": "object"}}
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    Endpoint(
+        _COLLECTION,
+        ("GET",),
+        "read",
+        list_events,
+        "List function events by name.",
+        _LIST_PARAMETERS,
+        gives=_JSON,
+    ),
+    Endpoint(_ITEM, ("GET",), "read", get_event, "Get a function event.", _PARAMETERS, gives=_JSON),
+    Endpoint(
+        _COLLECTION,
+        ("POST",),
+        "write",
+        create_event,
+        "Keep an event.",
+        _PARAMETERS,
+        _JSON,
+        _JSON,
+        status=201,
+    ),
+    Endpoint(
+        _ITEM, ("PUT",), "write", update_event, "Change an event.", _PARAMETERS, _JSON, status=204
+    ),
+    Endpoint(
+        _COLLECTION,
+        ("PUT",),
+        "write",
+        update_event,
+        "Change an event.",
+        _PARAMETERS,
+        _JSON,
+        status=204,
+    ),
+    Endpoint(
+        _COLLECTION,
+        ("DELETE",),
+        "write",
+        delete_event,
+        "Delete an event.",
+        _PARAMETERS,
+        _JSON,
+        status=204,
+    ),
+    Endpoint(
+        _ITEM, ("DELETE",), "write", delete_event, "Delete an event.", _PARAMETERS, status=204
+    ),
+)

@@ -1,0 +1,374 @@
+"""Logs of functions: of one replica in Nuclio's format, and of all replicas for the page."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from threading import Condition, Event, Thread
+from typing import ClassVar
+from weakref import WeakSet
+
+import anyio.to_thread
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from fnbuild.dashboard.endpoints import Endpoint
+from fnbuild.dashboard.http import json_response
+from fnbuild.dashboard.requests import NAMESPACE_HEADER, function_namespace
+from fnbuild.dashboard.services import services_of
+from fnbuild.errors import FnbuildError, NotFoundError, UnavailableError, UsageError
+from fnbuild.platforms import LogRecord, Platform
+from fnbuild.spec.quantities import duration
+from fnbuild.spec.types import Raw
+
+# So many wait for a slow reader before the log itself waits.
+_MAX_BUFFERED = 5000
+_STOP_CHECK_SECONDS = 0.5
+_MAX_FOLLOWED = 100
+
+LogReader = Callable[[Event], Iterator[LogRecord]]
+"""Open a log, fixing the position in it; its records end soon after the event is set."""
+
+
+class FollowedLog:
+    """A log that a thread of its own reads, from `open` until `close`."""
+
+    _running: ClassVar[WeakSet[FollowedLog]] = WeakSet()
+
+    def __init__(self, read: LogReader):
+        if len(self._running) >= _MAX_FOLLOWED:
+            raise UnavailableError(
+                f"{_MAX_FOLLOWED} logs are being followed here already",
+                hint="close some pages, or ask without `follow`",
+            )
+        self._running.add(self)
+        self._read = read
+        self._loop = asyncio.get_running_loop()
+        self._some = asyncio.Event()
+        self._room = Condition()
+        self._found: deque[LogRecord] = deque()
+        self._until = Event()
+        self._opened = asyncio.Event()
+        self._ended = False
+        self._error: FnbuildError | None = None
+
+    async def open(self) -> None:
+        """Start reading, and return once the position in the log is fixed.
+
+        Records that are written after this returns are not missed. Raises the log's error if it
+        cannot be opened. A caller that stops here calls `close`.
+        """
+        Thread(target=self._run, name="follow a log", daemon=True).start()
+        await self._opened.wait()
+        if self._ended and self._error is not None and not self._found:
+            raise self._error
+
+    def close(self) -> None:
+        """Let the thread end, and make room for another log."""
+        self._until.set()
+        self._running.discard(self)
+
+    async def batches(self, silence: float) -> AsyncIterator[list[LogRecord]]:
+        """Yield new records as they arrive, or [] after `silence` seconds without any.
+
+        Ends with the log. Raises the error if the log failed.
+        """
+        while True:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._some.wait(), silence)
+            self._some.clear()
+            with self._room:
+                taken, ended = list(self._found), self._ended
+                self._found.clear()
+                self._room.notify_all()
+            if taken or not ended:
+                yield taken
+            if ended:
+                break
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            records = self._read(self._until)
+            self._tell(self._opened)
+            for record in records:
+                if self._until.is_set():
+                    return
+                self._put(record)
+        except FnbuildError as error:
+            self._error = error
+        finally:
+            with self._room:
+                self._ended = True
+            self._tell(self._opened)
+            self._tell(self._some)
+
+    def _put(self, record: LogRecord) -> None:
+        with self._room:
+            while len(self._found) >= _MAX_BUFFERED and not self._until.is_set():
+                self._room.wait(_STOP_CHECK_SECONDS)
+            first = not self._found
+            self._found.append(record)
+        if first:
+            self._tell(self._some)
+
+    def _tell(self, event: asyncio.Event) -> None:
+        with suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+            self._loop.call_soon_threadsafe(event.set)
+
+
+_LEVELS = {"debug": 0, "info": 1, "warn": 2, "warning": 2, "error": 3}
+_DEFAULT_TAIL = 1000
+_KEEPALIVE_SECONDS = 15.0
+_STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+_SINCE = "From when on: `10m` ago, seconds since the epoch, or a time such as 2026-01-31T12:00:00Z."
+
+
+@dataclass(frozen=True, slots=True)
+class _LogQuery:
+    """Which part of which function's log is wanted. `replica` "" stands for all."""
+
+    platform: Platform
+    namespace: str
+    name: str
+    since: float | None
+    tail: int | None
+    least: int = 0
+    replica: str = ""
+
+    def read(self, until: Event | None, *, follow: bool) -> Iterator[LogRecord]:
+        records = self.platform.logs(
+            self.namespace,
+            self.name,
+            follow=follow,
+            since=self.since,
+            tail=self.tail,
+            until=until,
+        )
+        return filter(self._wanted, records)
+
+    def _wanted(self, record: LogRecord) -> bool:
+        level = _LEVELS.get(record.level, _LEVELS["error"])
+        return level >= self.least and self.replica in ("", record.fields.get("pod", self.replica))
+
+
+async def list_replicas(request: Request) -> Response:
+    """The names of what runs of a function (pkg/dashboard/resource/function.go)."""
+    platform, namespace, name = await _find_function(request)
+    names = await anyio.to_thread.run_sync(platform.replicas, namespace, name)
+    return json_response({"names": names})
+
+
+async def get_replica_log(request: Request) -> Response:
+    """One replica's log as lines of JSON, as they come unless `follow` says no."""
+    platform, namespace, name = await _find_function(request)
+    replica = request.path_params["replica"]
+    names = await anyio.to_thread.run_sync(platform.replicas, namespace, name)
+    if replica not in names:
+        raise NotFoundError(
+            f"{name} has no replica {replica}", hint=f"it has {', '.join(names) or 'none'} now"
+        )
+    query = request.query_params
+    log = _LogQuery(
+        platform,
+        namespace,
+        name,
+        _parse_time(query.get("since", "")),
+        _parse_count("tailLines", query.get("tailLines", "")),
+        replica=replica,
+    )
+    follow = query.get("follow", "true").lower() != "false"
+    return await _stream(log, _encode_line, "text/plain; charset=utf-8", follow=follow)
+
+
+async def get_log(request: Request) -> Response:
+    """The log of all replicas as one: a JSON object, or with `follow` server-sent events."""
+    platform, namespace, name = await _find_function(request)
+    query = request.query_params
+    since = _parse_time(query.get("since", ""))
+    tail = _parse_count("tail", query.get("tail", ""))
+    follow = query.get("follow", "").lower() in ("true", "1")
+    if tail == 0 and follow:
+        # From now on, and not from when the log has been opened.
+        since, tail = max(since or 0.0, time.time()), None
+    if tail is None and since is None:
+        tail = _DEFAULT_TAIL
+    found = _LogQuery(platform, namespace, name, since, tail, _parse_level(query.get("level", "")))
+    if follow:
+        return await _stream(found, _encode_event, "text/event-stream", follow=True)
+    async with services_of(request).reading.whole():
+        text = await anyio.to_thread.run_sync(_encode_records, found)
+    return Response(text, media_type="application/json")
+
+
+def _encode_records(log: _LogQuery) -> bytes:
+    return _encode_json({"records": [_record_object(one) for one in log.read(None, follow=False)]})
+
+
+async def _find_function(request: Request) -> tuple[Platform, str, str]:
+    namespace, inventory = function_namespace(request), services_of(request).inventory
+    listed = await inventory.function(namespace, request.path_params["name"])
+    return inventory.platform(listed.platform), namespace, listed.deployment.name
+
+
+class _LogResponse(StreamingResponse):
+    """The records of a log, which is closed however the response ends."""
+
+    def __init__(
+        self, followed: FollowedLog, encode: Callable[[LogRecord], bytes], media_type: str
+    ) -> None:
+        silent = b": still here\n\n" if media_type == "text/event-stream" else b""
+        pieces = _encode_batches(followed, encode, silent)
+        super().__init__(pieces, media_type=media_type, headers=_STREAM_HEADERS)
+        self._followed = followed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._followed.close()
+
+
+async def _stream(
+    log: _LogQuery, encode: Callable[[LogRecord], bytes], media_type: str, *, follow: bool
+) -> Response:
+    followed = FollowedLog(partial(log.read, follow=follow))
+    try:
+        # A client that has the response's head receives everything that is written from then on.
+        await followed.open()
+    except BaseException:
+        followed.close()
+        raise
+    return _LogResponse(followed, encode, media_type)
+
+
+async def _encode_batches(
+    followed: FollowedLog, encode: Callable[[LogRecord], bytes], silent: bytes
+) -> AsyncIterator[bytes]:
+    # The head goes out at once: a function may be silent for long.
+    yield silent
+    async for records in followed.batches(_KEEPALIVE_SECONDS):
+        yield b"".join(map(encode, records)) or silent
+
+
+def _encode_event(record: LogRecord) -> bytes:
+    return b"event: record\ndata: %b\n\n" % _encode_json(_record_object(record))
+
+
+def _record_object(record: LogRecord) -> Raw:
+    """A record as the page gets it; `time` is in seconds since the epoch."""
+    fields = dict(record.fields)
+    return {
+        "time": record.time,
+        "level": record.level,
+        "message": record.message,
+        "worker": record.worker,
+        "replica": fields.pop("pod", ""),
+        "fields": fields,
+    }
+
+
+def _encode_line(record: LogRecord) -> bytes:
+    """A record as the processor wrote it, which is what Nuclio passes on."""
+    known = {"time": record.time * 1000, "level": record.level, "message": record.message}
+    if record.worker is not None:
+        known["worker"] = record.worker
+    return _encode_json(known | record.fields) + b"\n"
+
+
+def _encode_json(value: Raw) -> bytes:
+    try:
+        return msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        # Halves of surrogate pairs, which a handler may have logged, have a form in JSON alone.
+        return json.dumps(value).encode()
+
+
+def _parse_level(level: str) -> int:
+    if level and level not in _LEVELS:
+        raise UsageError(f"level: {level!r} is none", hint="one of debug, info, warn and error")
+    return _LEVELS[level] if level else 0
+
+
+def _parse_count(name: str, text: str) -> int | None:
+    if not text:
+        return None
+    if not text.isascii() or not text.isdecimal() or len(text) > 9:
+        raise UsageError(f"{name}: {text!r} is no number of lines", hint="as in 100")
+    return int(text)
+
+
+def _parse_time(text: str) -> float | None:
+    """A time in seconds since the epoch, of whatever says one."""
+    if not text:
+        return None
+    for read in (float, _parse_age, _parse_timestamp):
+        with suppress(ValueError):
+            if math.isfinite(found := read(text)):
+                return found
+    raise UsageError(f"since: {text!r} is no time", hint=_SINCE)
+
+
+def _parse_age(text: str) -> float:
+    return time.time() - duration(text)
+
+
+def _parse_timestamp(text: str) -> float:
+    found = datetime.fromisoformat(text)
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    Endpoint(
+        "/api/functions/{name}/replicas",
+        ("GET",),
+        "read",
+        list_replicas,
+        "The names of what runs of a function.",
+        parameters={NAMESPACE_HEADER: "The namespace; the dashboard's own without."},
+        gives={"application/json": {"type": "object"}},
+    ),
+    Endpoint(
+        "/api/functions/{name}/logs/{replica}",
+        ("GET",),
+        "read",
+        get_replica_log,
+        "The log of one replica, as lines.",
+        parameters={
+            NAMESPACE_HEADER: "The namespace; the dashboard's own without.",
+            "?follow": "`false` ends with what there is now.",
+            "?since": _SINCE,
+            "?tailLines": "So many of the last lines.",
+        },
+        gives={"text/plain": {"type": "string"}},
+    ),
+    Endpoint(
+        "/api/functions/{name}/logs",
+        ("GET",),
+        "read",
+        get_log,
+        "The log of a function; with `follow` as events `record`.",
+        parameters={
+            NAMESPACE_HEADER: "The namespace; the dashboard's own without.",
+            "?follow": "`true` goes on with what comes, as server-sent events.",
+            "?since": _SINCE,
+            "?tail": f"Look at so many of the last records; {_DEFAULT_TAIL} without `since`.",
+            "?level": "Of those, only the ones of this level and above.",
+        },
+        gives={
+            "application/json": {"type": "object"},
+            "text/event-stream": {"type": "string"},
+        },
+    ),
+)

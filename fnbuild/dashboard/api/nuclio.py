@@ -1,0 +1,197 @@
+"""What Nuclio's clients ask about the dashboard itself, answered as an empty Nuclio would.
+
+The shapes are those of pkg/dashboard/resource/frontend.go, versions.go, namespaces.go,
+externalipaddresses.go, apigateway.go and v3iostream.go.
+"""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from fnbuild.dashboard.auth.middleware import is_writer
+from fnbuild.dashboard.endpoints import Endpoint, Handler
+from fnbuild.dashboard.http import json_response, read_json
+from fnbuild.dashboard.objects import redact_values
+from fnbuild.dashboard.services import services_of
+from fnbuild.errors import NotFoundError, PreconditionError
+from fnbuild.platforms.api_objects import with_printed_fields
+from fnbuild.spec.merge import DEFAULT_HTTP, merge
+from fnbuild.spec.reader import from_raw
+from fnbuild.spec.types import Function, Raw, Spec, Trigger, to_dict
+
+NUCLIO_VERSION = "1.17.9"
+"""The release of Nuclio whose behaviour is matched. Clients compare it to learn what they may use:
+mlrun leaves out what came later than the label it is told."""
+
+_WINDOW_SIZES = ("1m", "2m", "5m", "10m", "30m", "1h", "2h", "4h", "8h", "12h", "24h")
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+_AVAILABILITY_MILLISECONDS = 10_000  # milliseconds that an event waits for a worker
+_NEW_FUNCTION = Function(
+    spec=Spec(
+        min_replicas=1,
+        max_replicas=1,
+        readiness_timeout_seconds=120,
+        target_cpu=75,
+        triggers={
+            DEFAULT_HTTP: Trigger(
+                kind="http",
+                name=DEFAULT_HTTP,
+                num_workers=1,
+                worker_availability_timeout_milliseconds=_AVAILABILITY_MILLISECONDS,
+                attributes={"serviceType": "NodePort"},
+            ),
+            # By kind: what a new trigger begins with.
+            "http": Trigger(
+                worker_availability_timeout_milliseconds=_AVAILABILITY_MILLISECONDS,
+                attributes={"serviceType": "NodePort"},
+            ),
+            "cron": Trigger(worker_availability_timeout_milliseconds=_AVAILABILITY_MILLISECONDS),
+        },
+    )
+)
+"""The initial values of a new function on Nuclio's page, with fnbuild's numbers."""
+
+
+async def get_frontend_spec(request: Request) -> Response:
+    """Return what Nuclio's page needs to know, with all keys of Nuclio 1.17."""
+    settings = services_of(request).settings
+    spec = {
+        "externalIPAddresses": list(settings.external_ips),
+        "namespace": settings.namespace,
+        "defaultHTTPIngressHostTemplate": "",
+        "imageNamePrefixTemplate": "",
+        "scaleToZero": {
+            "mode": "disabled",
+            "inactivityWindowPresets": list(_WINDOW_SIZES),
+            "scaleResources": [],
+        },
+        "defaultFunctionConfig": {
+            "attributes": _default_function(settings.defaults, values=is_writer(request))
+        },
+        "platformKind": services_of(request).inventory.platform().name,
+        "allowedAuthenticationModes": ["none", "basicAuth", "accessKey"],
+        "validFunctionPriorityClassNames": [],
+        "defaultFunctionPodResources": {},
+        "autoScaleMetrics": {
+            "customMetricsEnabled": False,
+            "metricPresets": [],
+            "windowSizePresets": list(_WINDOW_SIZES),
+        },
+        "disableDefaultHttpTrigger": False,
+        "defaultProxyLogsSource": "",
+    }
+    return json_response({"frontendSpec": spec})
+
+
+def _default_function(defaults: Raw, *, values: bool) -> Raw:
+    """Lay the dashboard's own defaults over Nuclio's."""
+    function = merge(from_raw(defaults, "the dashboard's defaults"), _NEW_FUNCTION)
+    return with_printed_fields(redact_values(to_dict(function), values=values))
+
+
+async def get_versions(_: Request) -> Response:
+    """The release of Nuclio that is matched, fnbuild's own, and the machine."""
+    machine = platform.machine()
+    known = {
+        "label": NUCLIO_VERSION,
+        "fnbuild": metadata.version("fnbuild"),
+        "gitCommit": "",
+        "os": platform.system().lower(),
+        "arch": _ARCHITECTURES.get(machine, machine),
+    }
+    return json_response({"dashboard": known})
+
+
+async def list_namespaces(request: Request) -> Response:
+    """The dashboard's own namespace: others are there for whoever names them."""
+    names = [services_of(request).settings.namespace]
+    return json_response({"namespaces": {"names": names}})
+
+
+async def list_external_ip_addresses(request: Request) -> Response:
+    """Where functions are found from elsewhere, as the dashboard was told; else where the client
+    found the dashboard, for nuclio-jupyter takes the first without asking whether there is one."""
+    addresses = list(services_of(request).settings.external_ips) or [request.url.hostname or ""]
+    return json_response({"externalIPAddresses": {"addresses": addresses}})
+
+
+async def get_empty_object(_: Request) -> Response:
+    """An empty list."""
+    return json_response({})
+
+
+async def get_gateway(request: Request) -> Response:
+    raise NotFoundError(
+        f"there is no API gateway {request.path_params['id']}",
+        hint="a function's trigger of kind http has an ingress of its own",
+    )
+
+
+async def refuse_gateway(_: Request) -> Response:
+    """Nuclio makes gateways on Kubernetes alone, and fails elsewhere."""
+    raise PreconditionError(
+        "there are no API gateways here",
+        hint="a function's trigger of kind http has an ingress of its own",
+    )
+
+
+async def delete_gateway(_: Request) -> Response:
+    """None is there, and clients delete what may be gone."""
+    return Response(status_code=204)
+
+
+async def get_shard_lags(request: Request) -> Response:
+    """The lags of a stream's shards; there are no streams."""
+    await read_json(request)
+    return json_response({})
+
+
+def _reading_endpoint(
+    path: str, handler: Handler, summary: str, *, method: str = "GET"
+) -> Endpoint:
+    return Endpoint(path, (method,), "read", handler, summary, gives=_OBJECT)
+
+
+def _changing_endpoint(
+    path: str, method: str, handler: Handler, summary: str, *, status: int = 412
+) -> Endpoint:
+    takes = {} if path.endswith("}") and method == "DELETE" else _OBJECT
+    return Endpoint(path, (method,), "write", handler, summary, takes=takes, status=status)
+
+
+_OBJECT = {"application/json": {"type": "object"}}
+_GATEWAYS, _GATEWAY = "/api/api_gateways", "/api/api_gateways/{id}"
+_REFUSED_SUMMARY = "Refused: there are no API gateways."
+_DELETE_SUMMARY = "Delete an API gateway: there are none."
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    _reading_endpoint("/api/frontend_spec", get_frontend_spec, "What Nuclio's page needs to know."),
+    _reading_endpoint(
+        "/api/versions", get_versions, "The release of Nuclio that is matched, and fnbuild's."
+    ),
+    _reading_endpoint("/api/namespaces", list_namespaces, "The dashboard's namespace."),
+    _reading_endpoint(
+        "/api/external_ip_addresses",
+        list_external_ip_addresses,
+        "Addresses at which functions are found from elsewhere.",
+    ),
+    _reading_endpoint(_GATEWAYS, get_empty_object, "List API gateways: there are none."),
+    _reading_endpoint(_GATEWAY, get_gateway, "Get an API gateway: there are none."),
+    _changing_endpoint(_GATEWAYS, "POST", refuse_gateway, _REFUSED_SUMMARY),
+    _changing_endpoint(_GATEWAY, "PUT", refuse_gateway, _REFUSED_SUMMARY),
+    _changing_endpoint(_GATEWAYS, "DELETE", delete_gateway, _DELETE_SUMMARY, status=204),
+    _changing_endpoint(_GATEWAY, "DELETE", delete_gateway, _DELETE_SUMMARY, status=204),
+    _reading_endpoint("/api/v3io_streams", get_empty_object, "List V3IO streams: there are none."),
+    _reading_endpoint(
+        "/api/v3io_streams/get_shard_lags",
+        get_shard_lags,
+        "Get the lags of a stream's shards: there are no streams.",
+        method="POST",
+    ),
+)

@@ -1,0 +1,166 @@
+"""The description of the API, as OpenAPI and as a page.
+
+Both are made of what every module says of its own addresses, so that none can be forgotten.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from fnbuild import __version__
+from fnbuild.dashboard.endpoints import Access, Endpoint
+from fnbuild.dashboard.http import json_response
+from fnbuild.dashboard.page import file_response
+from fnbuild.spec.types import Raw
+
+_PLACEHOLDER = re.compile(r"\{(\w+)(?::\w+)?\}")
+
+_ABOUT = """\
+Nuclio's dashboard API, and what fnbuild adds to it. Lists are objects keyed by name. Trailing
+slashes and the case of header names mean nothing. Deploys are asynchronous: the answer is 202, and
+`status.state` of the function says how it goes on.
+
+Changing anything needs the dashboard's token: as a bearer token, as the password of HTTP Basic, or
+as `sid` in nuclio-jupyter's cookie `session`."""
+
+_SECURITY: dict[Access, list[Raw]] = {
+    "open": [],
+    "read": [{}, {"bearer": []}, {"basic": []}, {"session": []}, {"page": []}],
+    "write": [{"bearer": []}, {"basic": []}, {"session": []}, {"page": []}],
+}
+_SCHEMES: Raw = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "basic": {"type": "http", "scheme": "basic", "description": "The token is the password."},
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "session",
+        "description": 'nuclio-jupyter\'s: `j:{"sid": "TOKEN"}`.',
+    },
+    "page": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "fnbuild_session",
+        "description": "Given for a token by POST /api/session.",
+    },
+}
+_TEXT = {"type": "string"}
+_DIAGNOSTIC: Raw = {
+    "type": "object",
+    "properties": {
+        "severity": {"enum": ["error", "warning"]},
+        **dict.fromkeys(("rule", "message", "hint", "file", "excerpt"), _TEXT),
+        **{name: {"type": "integer"} for name in ("line", "column", "endLine", "endColumn")},
+    },
+}
+_ERROR: Raw = {
+    "type": "object",
+    "properties": {
+        "error": {"type": "string", "description": "What failed, and why."},
+        "errorStackTrace": {"type": "string", "description": "The handler's own traceback."},
+        "hint": {"type": "string", "description": "What to do."},
+        "code": {"type": "string", "description": "The kind of failure, for programs."},
+        "diagnostics": {"type": "array", "items": {"$ref": "#/components/schemas/Diagnostic"}},
+    },
+    "required": ["error", "errorStackTrace", "hint", "code", "diagnostics"],
+}
+_FAILED: Raw = {
+    "description": "What went wrong, and what to do.",
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+}
+
+
+def make_document(endpoints: Sequence[Endpoint]) -> Raw:
+    """The OpenAPI 3.1 document of these addresses."""
+    paths: dict[str, Raw] = {}
+    for endpoint in endpoints:
+        path = _PLACEHOLDER.sub(r"{\1}", endpoint.path)
+        item = paths.setdefault(path, {})
+        for method in endpoint.methods:
+            item[method.lower()] = _operation(endpoint, path, method)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "fnbuild dashboard", "version": __version__, "description": _ABOUT},
+        "paths": paths,
+        "components": {
+            "schemas": {"Error": _ERROR, "Diagnostic": _DIAGNOSTIC},
+            "securitySchemes": _SCHEMES,
+        },
+    }
+
+
+def _operation(endpoint: Endpoint, path: str, method: str) -> Raw:
+    words = re.sub(r"\W+", "_", path.removeprefix("/api/")).strip("_")
+    summary = endpoint.summary.rstrip(".")
+    answer: Raw = {"description": summary}
+    if endpoint.gives:
+        answer["content"] = _content(endpoint.gives)
+    made: Raw = {
+        "operationId": f"{method.lower()}_{words}",
+        "summary": summary,
+        "tags": [path.split("/")[2]],
+        "parameters": [*_path_parameters(endpoint.path), *_parameters(endpoint.parameters)],
+        "responses": {str(endpoint.status): answer, "default": _FAILED},
+        "security": _SECURITY[endpoint.access],
+    }
+    if endpoint.takes and method not in ("GET", "HEAD"):
+        made["requestBody"] = {"content": _content(endpoint.takes)}
+    return made
+
+
+def _content(schemas: dict[str, Any]) -> Raw:
+    return {media: {"schema": schema} for media, schema in schemas.items()}
+
+
+def _path_parameters(path: str) -> list[Raw]:
+    return [
+        {"name": name, "in": "path", "required": True, "schema": _TEXT}
+        for name in _PLACEHOLDER.findall(path)
+    ]
+
+
+def _parameters(described: dict[str, str]) -> list[Raw]:
+    return [
+        {
+            "name": name[1:] if name.startswith("?") else name.title(),
+            "in": "query" if name.startswith("?") else "header",
+            "description": text,
+            "schema": _TEXT,
+        }
+        for name, text in described.items()
+    ]
+
+
+async def get_document(request: Request) -> Response:
+    """The document as JSON."""
+    return json_response(request.app.state.description)
+
+
+async def get_docs_page(request: Request) -> Response:
+    """The document for people; it tries nothing."""
+    return file_response(request, "docs.html")
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    Endpoint(
+        "/api/openapi.json",
+        ("GET",),
+        "open",
+        get_document,
+        "This description as OpenAPI 3.1",
+        gives={"application/json": {"type": "object"}},
+    ),
+    Endpoint(
+        "/api/docs",
+        ("GET",),
+        "open",
+        get_docs_page,
+        "This description as a page",
+        gives={"text/html": {"type": "string"}},
+    ),
+)

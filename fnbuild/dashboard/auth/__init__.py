@@ -1,0 +1,1 @@
+"""Authentication: tokens, sessions, and the middleware that checks each request."""

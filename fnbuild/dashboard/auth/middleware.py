@@ -1,0 +1,224 @@
+"""Who is let in: the middleware before every address of the dashboard.
+
+It looks at the names by which a browser came here (against DNS rebinding and other sites' pages),
+finds out who asks, and adds what keeps a page from being framed or from running foreign script.
+Whether a role is enough is asked where the address is known, by `admit`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fnbuild.dashboard import http
+from fnbuild.dashboard.auth.tokens import (
+    SESSION_COOKIE,
+    FailedAttempts,
+    Role,
+    Tokens,
+    allows,
+    cookie_value,
+    presented_tokens,
+    strongest,
+)
+from fnbuild.dashboard.http import RefusedError
+from fnbuild.platforms.audit import acting_as
+
+OPEN_KEY = "fnbuild.open"
+"""Key of a request's scope: true when it came by an address that is open for reading."""
+
+INVOCATIONS_PATH = "/api/function_invocations"
+
+_CSP = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "connect-src 'self'; media-src 'self' blob:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+_SECURITY_HEADERS = {
+    "content-security-policy": _CSP,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_LOCAL_SUFFIXES = (".localhost", ".svc", ".svc.cluster.local")
+_LOCAL_NAMES = frozenset({"localhost", "host.docker.internal"})
+
+
+class AuthMiddleware:
+    """Middleware without a state of its own but the wrong tokens of the last minute.
+
+    A right token is let in whatever else came from its address: nobody can guess one, and nobody
+    keeps others out by wrong ones.
+    """
+
+    def __init__(
+        self, app: ASGIApp, tokens: Tokens, attempts: FailedAttempts, allowed_hosts: frozenset[str]
+    ):
+        self._app = app
+        self._tokens = tokens
+        self._attempts = attempts
+        own = socket.gethostname().lower()
+        self._hosts = _LOCAL_NAMES | {own, f"{own}.local"} | {one.lower() for one in allowed_hosts}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path = scope["path"].rstrip("/") or "/"
+        scope["path"] = path
+        send = _with_security_headers(send, path)
+        headers = Headers(scope=scope)
+        try:
+            self._check_names(headers)
+        except RefusedError as error:
+            await http.error_response(error)(scope, receive, send)
+            return
+        self._identify(scope, headers)
+        acting_as.set(scope["state"]["actor"])
+        await self._app(scope, receive, send)
+
+    def _check_names(self, headers: Headers) -> None:
+        hosts = headers.getlist("host")
+        for host in hosts:
+            name = _host_name(host)
+            if name is None or not self._known(name):
+                raise RefusedError(
+                    421,
+                    f"this dashboard is not known as {host[:100]!r}",
+                    hint="start it with `--allowed-host NAME`, or use its address",
+                )
+        origin = headers.get("origin")
+        if origin is not None and not any(_is_same_origin(origin, host) for host in hosts):
+            raise RefusedError(
+                403,
+                f"a page of {origin[:100]!r} may not use this dashboard",
+                hint="open the dashboard's own page; programs send no Origin header",
+            )
+
+    def _known(self, name: str) -> bool:
+        # A name of one label is of this network: no site elsewhere has such a one.
+        return (
+            name in self._hosts
+            or name.endswith(_LOCAL_SUFFIXES)
+            or "." not in name
+            or _is_address(name)
+        )
+
+    def _identify(self, scope: Scope, headers: Headers) -> None:
+        client = scope.get("client")
+        peer = client[0] if client else "unknown"
+        role: Role = self._tokens.role_in(cookie_value(headers, SESSION_COOKIE))
+        wait = 0
+        tokens = presented_tokens(headers)
+        if tokens and role != "write":
+            found = strongest(self._tokens.role_of(one) for one in tokens)
+            # Where everybody may invoke, what goes on to a function may be meant for the function.
+            passed_on = scope.get(OPEN_KEY) and scope["path"].startswith(INVOCATIONS_PATH)
+            if found == "none" and not passed_on:
+                wait = self._attempts.wait(peer)
+                self._attempts.failed(peer)
+            role = strongest((role, found))
+        known = "" if role == "none" else f"token {role} from "
+        state = scope.setdefault("state", {})
+        state["role"] = strongest((role, "read")) if scope.get(OPEN_KEY) else role
+        state["actor"] = f"{known}{peer}"
+        state["wait"] = wait
+
+
+def require_access(request: Request, access: str) -> None:
+    """Raise unless whoever asks has the role that the address needs."""
+    state = request.scope["state"]
+    role: Role = state["role"]
+    if allows(role, access):
+        return
+    if state["wait"]:
+        raise too_many_attempts(state["wait"])
+    if role != "none" and state["actor"].startswith("token "):
+        raise RefusedError(
+            403,
+            "this token may read, but not change anything",
+            hint="use the write token; `fnbuild dashboard token --new` makes another one",
+        )
+    raise RefusedError(
+        401,
+        "this needs the dashboard's token",
+        hint="send it as `Authorization: Bearer TOKEN`; `fnbuild dashboard token --new` makes"
+        " another one when it is lost",
+        headers={} if _is_from_browser(request) else {"www-authenticate": 'Basic realm="fnbuild"'},
+    )
+
+
+def is_writer(request: Request) -> bool:
+    """Return True if the request has the write role."""
+    role: Role = request.scope["state"]["role"]
+    return allows(role, "write")
+
+
+def too_many_attempts(seconds: int) -> RefusedError:
+    """The address has sent too many wrong tokens."""
+    return RefusedError(
+        429,
+        "too many wrong tokens came from this address",
+        hint=f"try again in {seconds} seconds, with the right token",
+        headers={"retry-after": str(seconds)},
+    )
+
+
+def _is_from_browser(request: Request) -> bool:
+    # A browser that sees the header asks for a password in a window of its own, above the page.
+    agent = request.headers.get("user-agent", "")
+    return "origin" in request.headers or agent.startswith("Mozilla/")
+
+
+def _with_security_headers(send: Send, path: str) -> Send:
+    api = path.startswith("/api/")
+
+    async def secured(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in _SECURITY_HEADERS.items():
+                headers[name] = value
+            headers.setdefault("cache-control", "no-store" if api else "no-cache")
+        await send(message)
+
+    return secured
+
+
+def _host_name(host: str) -> str | None:
+    """The name in a Host header in lower case, None when it is none."""
+    try:
+        parts = urlsplit(f"//{host}")
+        _ = parts.port
+    except ValueError:
+        return None
+    if parts.netloc != host or "@" in host or not parts.hostname:
+        return None
+    return parts.hostname.rstrip(".")
+
+
+def _is_same_origin(origin: str, host: str) -> bool:
+    """Whether a page of `origin` is this server's own, which its browser calls `host`."""
+    try:
+        page = urlsplit(origin)
+        asked = urlsplit(f"{page.scheme}://{host}")
+        usual = _DEFAULT_PORTS.get(page.scheme)
+        return usual is not None and (
+            (page.hostname, page.port or usual) == (asked.hostname, asked.port or usual)
+        )
+    except ValueError:
+        return False
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,375 @@
+"""Tokens and their roles, sessions of the page, and sign-in links.
+
+A token is 256 random bits, so its plain SHA-256 is enough to keep. One that is configured outside
+(an environment variable or a file, such as a cluster's Secret) takes the place of the recorded one.
+
+A session is signed with a key that the database does not hold: the token itself where it is
+configured outside, else a file of the data directory together with the token's digest. So a copy of
+the database, such as a backup, is not enough to make a session. A session outlives the dashboard,
+several dashboards with one token accept it, and it ends when the token is renewed.
+
+A sign-in link has a code that a browser exchanges once for a session, kept in memory only. A link
+that remains in a browser's history is useless once it was used or has expired.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import stat
+import time
+from collections import deque
+from collections.abc import Iterable
+from contextlib import suppress
+from http.cookies import CookieError, SimpleCookie
+from pathlib import Path
+from typing import Literal
+from urllib.parse import unquote
+
+from starlette.datastructures import Headers
+
+from fnbuild.errors import InputError, PreconditionError, StoreError
+from fnbuild.platforms import audit
+from fnbuild.store import Store
+from fnbuild.store.dashboard import TokenTable
+
+SESSION_KEY_FILE = "session.key"
+_KEY_BYTES = 32
+
+
+def session_key(directory: Path) -> bytes:
+    """Return the key of a data directory, which is created on first use.
+
+    A key that other users could read, or that is truncated, is replaced, which ends its sessions.
+    """
+    path = directory / SESSION_KEY_FILE
+    try:
+        return _read_key(path) or _create_key(path)
+    except OSError as error:
+        raise StoreError(
+            f"cannot use {path}: {error.strerror}",
+            hint=f"the owner of {directory} must be able to read and write it",
+        ) from error
+
+
+def _read_key(path: Path) -> bytes:
+    """Return the key, or b"" if there is none or it cannot be trusted."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return b""
+    with open(descriptor, "rb") as file:
+        key = file.read()
+        mode = os.fstat(descriptor).st_mode
+    if len(key) == _KEY_BYTES and not mode & (stat.S_IRWXG | stat.S_IRWXO):
+        return key
+    with suppress(FileNotFoundError):
+        path.unlink()
+    return b""
+
+
+def _create_key(path: Path) -> bytes:
+    """Write a new key unless another process did so first; return the stored key."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(_KEY_BYTES))
+            file.flush()
+            os.fsync(descriptor)
+        # Linking never overwrites and shows the file whole, so two dashboards agree on one key.
+        with suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        draft.unlink()
+    return path.read_bytes()
+
+
+CODE_SECONDS = 900
+_MAX_CODES = 8
+
+
+class SignInCodes:
+    """Codes that have been issued and neither used nor expired."""
+
+    def __init__(self) -> None:
+        self._ends: dict[str, float] = {}
+
+    def issue(self) -> str:
+        """Return a code for one sign-in within the next 15 minutes."""
+        code = secrets.token_urlsafe(32)
+        while len(self._ends) >= _MAX_CODES:
+            del self._ends[next(iter(self._ends))]
+        self._ends[_code_digest(code)] = time.monotonic() + CODE_SECONDS
+        return code
+
+    def redeem(self, code: str) -> bool:
+        """Return True the first time that a valid code is presented."""
+        wanted = _code_digest(code)
+        matches = [digest for digest in self._ends if hmac.compare_digest(digest, wanted)]
+        return any(self._ends.pop(digest) > time.monotonic() for digest in matches)
+
+
+def _code_digest(code: str) -> str:
+    return hashlib.sha256(code.encode()).hexdigest()
+
+
+Role = Literal["none", "read", "write"]
+TokenKind = Literal["read", "write"]
+
+SESSION_COOKIE = "fnbuild_session"
+SESSION_SECONDS = 30 * 24 * 3600
+
+TOKEN_VARIABLES: dict[TokenKind, str] = {
+    "write": "FNBUILD_DASHBOARD_TOKEN",
+    "read": "FNBUILD_DASHBOARD_READ_TOKEN",
+}
+"""Where tokens from outside are: the variable itself, or a file that VARIABLE_FILE names."""
+
+# "user:pass", by which mlrun signs its calls about projects everywhere
+# (mlrun/utils/clients/nuclio): no attempt at a token.
+_MLRUN_CREDENTIALS = "dXNlcjpwYXNz"
+
+_RANK: dict[str, int] = {"none": 0, "open": 0, "read": 1, "write": 2}
+_MIN_TOKEN_LENGTH = 20
+_MAX_ATTEMPTS = 10
+_ATTEMPTS_SECONDS = 60.0
+_MAX_PEERS = 4096
+
+
+def allows(role: Role, access: str) -> bool:
+    """Whether the role is enough for an address's access."""
+    return _RANK[role] >= _RANK[access]
+
+
+def strongest(roles: Iterable[Role]) -> Role:
+    """The role that allows most of all these."""
+    return max(roles, key=lambda role: _RANK[role], default="none")
+
+
+class Tokens:
+    """The tokens of one data directory, or of its surroundings."""
+
+    def __init__(self, store: Store):
+        self._store = store
+        self._records = TokenTable(store)
+        self._file_key: bytes | None = None
+        outside = {kind: token for kind in TOKEN_VARIABLES if (token := configured_token(kind))}
+        self._outside = {kind: _digest(token) for kind, token in outside.items()}
+        self._signing = {kind: _derive_key(token.encode()) for kind, token in outside.items()}
+
+    def close(self) -> None:
+        """Close the store."""
+        self._store.close()
+
+    def role_of(self, token: str) -> Role:
+        """What the token allows, `none` for one that is unknown."""
+        given = _digest(token)
+        for kind, digest in self._digests().items():
+            if hmac.compare_digest(given, digest):
+                return kind
+        return "none"
+
+    def ensure(self, kind: TokenKind) -> str:
+        """A token that was made just now because there was none, else ""."""
+        if kind in self._outside:
+            return ""
+        token = _new_token()
+        if not self._records.add(kind, _digest(token)):
+            return ""
+        audit.record_change("make token", kind)
+        return token
+
+    def renew(self, kind: TokenKind) -> str:
+        """A new token in place of the recorded one, whose sessions end."""
+        self._refuse_outside(kind)
+        token = _new_token()
+        self._records.put(kind, _digest(token))
+        audit.record_change("renew token", kind)
+        return token
+
+    def first(self, kind: TokenKind) -> str:
+        """A token where there was none; `PreconditionError` where there is one already."""
+        self._refuse_outside(kind)
+        if token := self.ensure(kind):
+            return token
+        row = self._records.every()[kind]
+        raise PreconditionError(
+            f"the {kind} token was shown when it was made ({row.created}); it is not kept",
+            hint=f"`fnbuild dashboard token --new{' --read' if kind == 'read' else ''}` makes"
+            " another one, which ends that one",
+        )
+
+    def _refuse_outside(self, kind: TokenKind) -> None:
+        if kind in self._outside:
+            raise PreconditionError(
+                f"the {kind} token is given by {TOKEN_VARIABLES[kind]}",
+                hint="look or change it there",
+            )
+
+    def session(self, role: Role) -> str:
+        """The cookie's value for somebody with a token of that role."""
+        ends = int(time.time()) + SESSION_SECONDS
+        kind = _token_kind(role)
+        key = self._session_key(kind, self._digests()[kind])
+        return f"{role}.{ends}.{_signature(key, role, ends)}"
+
+    def role_in(self, session: str) -> Role:
+        """The role that a session's cookie holds, `none` for one that is forged or over."""
+        word, _, rest = session.partition(".")
+        ends, _, signature = rest.partition(".")
+        if word not in TOKEN_VARIABLES or not ends.isdecimal() or len(ends) > 12:
+            return "none"
+        kind = _token_kind(word)
+        digest = self._digests().get(kind)
+        if digest is None or int(ends) < time.time():
+            return "none"
+        wanted = _signature(self._session_key(kind, digest), kind, int(ends))
+        return kind if hmac.compare_digest(signature.encode(), wanted.encode()) else "none"
+
+    def _session_key(self, kind: TokenKind, digest: str) -> bytes:
+        """The key for sessions of a token, which nothing in the database tells."""
+        if kind in self._signing:
+            return self._signing[kind]
+        if self._file_key is None:
+            self._file_key = session_key(self._store.path.parent)
+        return hmac.digest(self._file_key, digest.encode(), "sha256")
+
+    def _digests(self) -> dict[TokenKind, str]:
+        recorded = {_token_kind(role): row.digest for role, row in self._records.every().items()}
+        return {**recorded, **self._outside}
+
+
+class FailedAttempts:
+    """Wrong tokens by peer: ten a minute, then the next is told to wait."""
+
+    def __init__(self) -> None:
+        self._failed: dict[str, deque[float]] = {}
+
+    def wait(self, peer: str) -> int:
+        """Seconds until the peer may try again, 0 when it may now."""
+        failed = self._failed.get(peer)
+        if failed is None or len(failed) < _MAX_ATTEMPTS:
+            return 0
+        left = failed[0] + _ATTEMPTS_SECONDS - time.monotonic()
+        return max(0, int(left) + 1) if left > 0 else 0
+
+    def failed(self, peer: str) -> None:
+        """Remember a wrong token."""
+        if len(self._failed) >= _MAX_PEERS and peer not in self._failed:
+            del self._failed[next(iter(self._failed))]
+        self._failed.setdefault(peer, deque(maxlen=_MAX_ATTEMPTS)).append(time.monotonic())
+
+
+def presented_tokens(headers: Headers) -> list[str]:
+    """The tokens that a request carries, wherever its client puts them.
+
+    `Authorization: Bearer` and the password of `Basic`; the cookie `session` of nuclio-jupyter
+    (nuclio/auth.py), a JSON object with the token as `sid` behind `j:`, percent-encoded or not.
+    """
+    found = []
+    scheme, _, value = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        found.append(value.strip())
+    elif scheme.lower() == "basic" and value.strip() != _MLRUN_CREDENTIALS:
+        found.append(_basic_password(value))
+    found.append(_session_id(cookie_value(headers, "session")))
+    return [token for token in found if token]
+
+
+def cookie_value(headers: Headers, name: str) -> str:
+    """The cookie's value, "" when there is none."""
+    for header in headers.getlist("cookie"):
+        for part in _cookies(header):
+            key, _, value = part.partition("=")
+            if key.strip() == name:
+                return value.strip()
+    return ""
+
+
+def _cookies(header: str) -> list[str]:
+    # A JSON object has no semicolon outside of strings, and tokens have none at all.
+    return header.split(";")
+
+
+def _basic_password(value: str) -> str:
+    try:
+        text = base64.b64decode(value.strip(), validate=True).decode()
+    except (binascii.Error, ValueError):
+        return ""
+    return text.partition(":")[2]
+
+
+def _session_id(value: str) -> str:
+    text = _unquote_cookie(value)
+    try:
+        given = json.loads(text.removeprefix("j:"))
+    except (ValueError, RecursionError):
+        return ""
+    sid = given.get("sid") if isinstance(given, dict) else None
+    return sid if isinstance(sid, str) else ""
+
+
+def _unquote_cookie(value: str) -> str:
+    if value.startswith('"'):
+        try:
+            parsed = SimpleCookie(f"session={value}").get("session")
+        except CookieError:
+            return ""
+        value = parsed.value if parsed else value
+    return unquote(value)
+
+
+def configured_token(kind: TokenKind) -> str:
+    """The token of the environment or of the file that it names, "" when there is none."""
+    variable = TOKEN_VARIABLES[kind]
+    if token := os.environ.get(variable, "").strip():
+        return _refuse_short(token, variable)
+    name = os.environ.get(f"{variable}_FILE", "")
+    if not name:
+        return ""
+    try:
+        token = Path(name).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{variable}_FILE: cannot read {name}", hint="a file with the token and nothing else"
+        ) from error
+    if not token:
+        raise InputError(f"{variable}_FILE: {name} is empty", hint="a file with the token")
+    return _refuse_short(token, f"{variable}_FILE: {name}")
+
+
+def _refuse_short(token: str, place: str) -> str:
+    if len(token) < _MIN_TOKEN_LENGTH:
+        raise InputError(
+            f"{place}: a token of {len(token)} characters can be guessed",
+            hint=f"{_MIN_TOKEN_LENGTH} at least, as `openssl rand -hex 32` makes them",
+        )
+    return token
+
+
+def _token_kind(role: str) -> TokenKind:
+    return "write" if role == "write" else "read"
+
+
+def _new_token() -> str:
+    return secrets.token_urlsafe(32)
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
+
+
+def _derive_key(token: bytes) -> bytes:
+    """A signing key from a token, which cannot be had from the token's digest."""
+    return hmac.digest(token, b"fnbuild session key", "sha256")
+
+
+def _signature(key: bytes, role: str, ends: int) -> str:
+    message = f"fnbuild session {role} {ends}".encode()
+    return hmac.new(key, message, hashlib.sha256).hexdigest()

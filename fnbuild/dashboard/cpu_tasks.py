@@ -1,0 +1,196 @@
+"""CPU-bound tasks for clients without a token: pure functions, and the process that runs them.
+
+`cpu_pool` starts the processes. A process reads tasks from stdin, one at a time. Frames in both
+directions begin with two numbers. In a request they are the lengths of the `CpuTask` as JSON and of
+the body, which follow. In a response they are the HTTP status and the length of the body.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import resource
+import struct
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+
+from fnbuild.check import reply
+from fnbuild.check.problems import Problem
+from fnbuild.check.request import Picture
+from fnbuild.check.request import Request as Sent
+from fnbuild.dashboard import http
+from fnbuild.dashboard.http import decode_object, diagnostic_object
+from fnbuild.errors import InputError, UsageError
+from fnbuild.spec import labels, reader
+from fnbuild.spec.locate import NAMES, made_of
+from fnbuild.spec.source import MAX_BYTES
+from fnbuild.spec.types import Raw, to_dict
+
+# The text between the braces is stripped in code: a pattern for that would backtrack.
+_PLACEHOLDER = re.compile(r"\{\{([^{}\n]*)\}\}")
+_VALUE_NAME = re.compile(r"\.([A-Za-z_][A-Za-z0-9_]*)\Z")
+
+
+def fill_placeholders(template: str, values: dict[str, Any]) -> str:
+    """Return the text with its values. Raises `InputError` beyond the size of a function.yaml."""
+    size = 0
+
+    def counted(text: str) -> str:
+        nonlocal size
+        size += len(text)
+        if size > MAX_BYTES:
+            raise InputError(
+                f"the template makes a function.yaml of more than {MAX_BYTES >> 20} MiB",
+                hint="keep large texts in files beside function.yaml",
+            )
+        return text
+
+    counted(template)
+    return _PLACEHOLDER.sub(
+        lambda place: counted(_placeholder_value(place[1].strip("- \t"), values)), template
+    )
+
+
+def _placeholder_value(expression: str, values: dict[str, Any]) -> str:
+    named = _VALUE_NAME.match(expression)
+    if named is None:
+        raise InputError(
+            f"{{{{ {expression[:80]} }}}} is more than the name of a value",
+            hint="{{ .name }} is filled in; nothing else of Go's templates is",
+        )
+    if named[1] not in values:
+        raise InputError(f"there is no value of the name {named[1]!r}", hint="values holds them")
+    value = values[named[1]]
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+class CpuTask(msgspec.Struct, frozen=True):
+    """The examination to run on a body. `code` is the folder with the function's code, if any."""
+
+    kind: str
+    code: str = ""
+
+
+def check_configuration(body: bytes, examination: CpuTask) -> Raw:
+    """Return the diagnostics of the text of a function.yaml, and the function's name."""
+    code = Path(examination.code) if examination.code else None
+    with made_of(code, "", "") if code else nullcontext():
+        function, report = reader.check_text(body, NAMES[0], code=code)
+    name = function.metadata.name if function is not None else ""
+    diagnostics = [diagnostic_object(diagnostic, NAMES[0]) for diagnostic in report]
+    return {"diagnostics": diagnostics, "function": name or None}
+
+
+def render_template(body: bytes, _: CpuTask) -> Raw:
+    """Return the function that a template makes with its values."""
+    raw = decode_object(body)
+    text, values = raw.get("template"), raw.get("values") or {}
+    if not isinstance(text, str) or not isinstance(values, dict):
+        raise UsageError(
+            "a template is a text, and its values are an object",
+            hint='{"template": "metadata: {name: {{ .name }}}", "values": {"name": "mine"}}',
+        )
+    function, report = reader.parse(fill_placeholders(text, values), NAMES[0])
+    if report.errors:
+        raise reader.failure(report, "the template")
+    values = to_dict(function)
+    return {"metadata": values.get("metadata", {}), "spec": values.get("spec", {})}
+
+
+def check_reply(body: bytes, _: CpuTask) -> Raw:
+    """Return CVAT's objections to a function's reply, as `fnbuild invoke --image` prints them."""
+    raw = decode_object(body)
+    kind, text = raw.get("kind"), raw.get("reply")
+    if kind not in labels.KINDS:
+        raise UsageError(
+            f"there are no replies of kind {kind!r}", hint=f"one of {', '.join(labels.KINDS)}"
+        )
+    if not isinstance(text, str):
+        raise UsageError("the reply is missing", hint="`reply` is the reply's text")
+    size = _positive_integer(raw, "width"), _positive_integer(raw, "height")
+    spec = raw.get("spec", "")
+    counts, follows = _integers(raw.get("counts", [])), bool(raw.get("follows"))
+    sent = Sent(kind, b"", Picture(b"", "", size), counts=counts, follows=follows)
+    own_labels = labels.parse(spec) if isinstance(spec, str) else []
+    problems = reply.read(kind, text, own_labels, size, sent).problems
+    return {"findings": [_finding_object(problem) for problem in problems]}
+
+
+def _positive_integer(raw: Raw, key: str) -> int:
+    value = raw.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise UsageError(f"`{key}` is the picture's {key} in pixels, not {value!r}")
+    return value
+
+
+def _integers(values: Any) -> tuple[int, ...]:
+    whole = isinstance(values, list) and all(type(each) is int and each >= 0 for each in values)
+    if not whole:
+        raise UsageError(
+            "`counts` says how many shapes or boxes were sent: a list of whole numbers"
+        )
+    return tuple(values)
+
+
+def _finding_object(problem: Problem) -> Raw:
+    return {
+        "severity": problem.severity,
+        "path": problem.path,
+        "message": problem.message,
+        "hint": problem.hint or "",
+    }
+
+
+TASKS: dict[str, Callable[[bytes, CpuTask], Raw]] = {
+    "configuration": check_configuration,
+    "template": render_template,
+    "function_reply": check_reply,
+}
+
+
+def run_task(examination: CpuTask, body: bytes) -> bytes:
+    """Run an examination and return its answer as JSON."""
+    return msgspec.json.encode(TASKS[examination.kind](body, examination))
+
+
+FRAME_HEAD = struct.Struct("!II")
+_MEMORY_BYTES = 4 << 30
+_NICENESS = 5
+
+
+def main() -> None:
+    """Answer requests until stdin ends, when the dashboard does."""
+    # Invocations that the dashboard relays have priority.
+    os.nice(_NICENESS)
+    with contextlib.suppress(ValueError, OSError):  # a lower limit is there already
+        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+    requests, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # output of libraries must not mix with answers
+    while head := requests.read(FRAME_HEAD.size):
+        examination_length, body_length = FRAME_HEAD.unpack(head)
+        examination = msgspec.json.decode(requests.read(examination_length), type=CpuTask)
+        _write_response(replies, *_task_response(examination, requests.read(body_length)))
+
+
+def _task_response(examination: CpuTask, body: bytes) -> tuple[int, bytes]:
+    try:
+        return 200, run_task(examination, body)
+    except Exception as error:  # noqa: BLE001 - the edge of a process
+        response = http.error_response(error)
+        return response.status_code, bytes(response.body)
+
+
+def _write_response(replies: BinaryIO, status: int, body: bytes) -> None:
+    replies.write(FRAME_HEAD.pack(status, len(body)) + body)
+    replies.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""JSON bodies of requests and responses, and the one place where errors become responses.
+
+An error has the two fields of Nuclio (pkg/restful/resource.go) and ours: the remedy, a code for
+programs, and diagnostics with their places.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Message, Receive
+
+from fnbuild.dashboard.endpoints import BODY_LIMIT
+from fnbuild.errors import ConfigError, Diagnostic, FnbuildError, UsageError
+from fnbuild.spec.types import Raw
+
+_log = logging.getLogger("fnbuild.dashboard")
+
+_ERRORS_BY_STATUS = {
+    404: ("not-found", "there is nothing at this address", "/api/docs has every address"),
+    405: ("method", "this address does not take that method", "/api/docs has every address"),
+}
+
+
+class RefusedError(FnbuildError):
+    """The request itself is refused: who asks, from where, or how much."""
+
+    code = "refused"
+
+    def __init__(
+        self, status: int, message: str, *, hint: str, headers: Mapping[str, str] | None = None
+    ):
+        super().__init__(message, hint=hint)
+        self.status = status
+        self.headers = dict(headers or {})
+
+
+def json_response(
+    value: Any, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response:
+    """The value as JSON. What JSON has no word for, such as NaN, becomes null."""
+    return Response(msgspec.json.encode(value), status, dict(headers or {}), "application/json")
+
+
+async def read_json(request: Request, limit: int = BODY_LIMIT) -> Raw:
+    """The body, which has to be a JSON object of at most `limit` bytes."""
+    return decode_object(await read_body(request, limit))
+
+
+def decode_object(body: bytes) -> Raw:
+    """The JSON object that a body is. Raises `UsageError`."""
+    try:
+        value = msgspec.json.decode(body)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(
+            f"the body is not JSON: {error}", hint="send an object, as in {}"
+        ) from error
+    if not isinstance(value, dict):
+        raise UsageError(
+            "the body is JSON, but not an object", hint='send an object, as in {"metadata": {}}'
+        )
+    return value
+
+
+async def read_body(request: Request, limit: int = BODY_LIMIT) -> bytes:
+    """The body as bytes, which may be `limit` at most."""
+    parts = bytearray()
+    async for part in request.stream():
+        parts += part
+        if len(parts) > limit:
+            raise body_too_large(limit)
+    return bytes(parts)
+
+
+def limit_body(receive: Receive, limit: int) -> Receive:
+    """The same stream of the request, which fails once its body is longer than `limit` bytes."""
+    seen = 0
+
+    async def counted() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > limit:
+            raise body_too_large(limit)
+        return message
+
+    return counted
+
+
+def body_too_large(limit: int) -> RefusedError:
+    return RefusedError(
+        413,
+        f"the body has more than {limit >> 20} MiB",
+        hint="code goes to /api/uploads, which takes more, or comes from a URL",
+    )
+
+
+def diagnostic_object(one: Diagnostic, file: str = "") -> Raw:
+    """A finding as clients get it; lines and columns count from 1, 0 when there is no place.
+
+    With `file`, a finding in another file has no place, and names it in its message.
+    """
+    span, message = one.span, one.message
+    if file and span is not None and span.file != file:
+        message, span = f"{span.file}:{span.line}: {message}", None
+    return {
+        "severity": one.severity,
+        "rule": one.rule,
+        "message": message,
+        "hint": one.hint or "",
+        "file": span.file if span else "",
+        "line": span.line if span else 0,
+        "column": span.column if span else 0,
+        "endLine": span.end_line if span else 0,
+        "endColumn": span.end_column if span else 0,
+        "excerpt": one.excerpt or "",
+    }
+
+
+def error_object(error: FnbuildError) -> Raw:
+    """What a client gets to know of an error."""
+    report = error.report if isinstance(error, ConfigError) else ()
+    return {
+        "error": error.message,
+        "errorStackTrace": error.detail or "",
+        "hint": error.hint or "",
+        "code": error.code,
+        "diagnostics": [diagnostic_object(one) for one in report],
+    }
+
+
+def error_response(error: Exception) -> Response:
+    """The answer to a request that failed; what nobody foresaw goes to stderr in full."""
+    if isinstance(error, RefusedError):
+        return json_response(error_object(error), error.status, error.headers)
+    if isinstance(error, FnbuildError):
+        return json_response(error_object(error), error.http_status)
+    if isinstance(error, HTTPException):
+        code, message, hint = _ERRORS_BY_STATUS.get(
+            error.status_code, ("error", error.detail, "/api/docs has every address")
+        )
+        refused = RefusedError(error.status_code, message, hint=hint, headers=error.headers)
+        return json_response(
+            error_object(refused) | {"code": code}, refused.status, refused.headers
+        )
+    if isinstance(error, ClientDisconnect):
+        return Response(status_code=400)  # nobody is there to read it
+    _log.error("internal error", exc_info=error)
+    internal = FnbuildError(
+        f"internal error: {type(error).__name__}",
+        hint="the dashboard's own output has the details",
+    )
+    return json_response(error_object(internal), 500)
+
+
+def text_field(values: Raw, key: str, what: str) -> str:
+    """The text at `key`, "" without; `what` is whose key it is, as in "a project"."""
+    value = values.get(key)
+    if not isinstance(value, str | None):
+        raise UsageError(f"`{key}` of {what} is text")
+    return value or ""
+
+
+def text_map_field(values: Raw, key: str, what: str) -> dict[str, str]:
+    """The texts by name at `key`, none without."""
+    value = values.get(key) or {}
+    if not isinstance(value, dict) or not all(isinstance(one, str) for one in value.values()):
+        raise UsageError(f"`{key}` of {what} are texts by name", hint='as in {"team": "harbour"}')
+    return value
+
+
+def object_field(values: Raw, key: str, what: str, hint: str) -> Raw:
+    """The object at `key`."""
+    value = values.get(key)
+    if not isinstance(value, dict):
+        raise UsageError(f"`{key}` of {what} is an object", hint=hint)
+    return value

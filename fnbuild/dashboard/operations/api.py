@@ -1,0 +1,361 @@
+"""Create, change and delete functions as Nuclio's clients do (pkg/dashboard/resource/function.go).
+
+An invalid request is refused at once and changes nothing. Otherwise the operation is recorded, the
+response is 202, and the function's status and the operation's output tell its progress.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+
+import anyio
+import msgspec
+from anyio import to_thread
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from fnbuild.dashboard.api import events
+from fnbuild.dashboard.endpoints import Endpoint
+from fnbuild.dashboard.http import json_response, read_json
+from fnbuild.dashboard.inventory import FunctionEntry
+from fnbuild.dashboard.operations import planning
+from fnbuild.dashboard.operations.model import Operation, provisioning_error, refuse_if_changing
+from fnbuild.dashboard.operations.planning import PlannedOperation
+from fnbuild.dashboard.operations.runner import OperationRunner
+from fnbuild.dashboard.requests import (
+    AUTOFIX_HEADER,
+    NAMESPACE_HEADER,
+    PROJECT_HEADER,
+    WAIT_HEADER,
+    FunctionBody,
+    FunctionReference,
+    duration_header,
+    function_namespace,
+    has_flag_header,
+    read_function,
+    read_reference,
+)
+from fnbuild.dashboard.services import services_of
+from fnbuild.errors import NotFoundError, UnavailableError, UsageError
+from fnbuild.platforms import Platform, Progress, imported_code
+
+TIMEOUT_HEADER = "x-nuclio-creation-state-updated-timeout"
+IGNORE_STATE_HEADER = "x-nuclio-delete-function-ignore-state-validation"
+IMPORTED_ONLY_HEADER = "x-nuclio-imported-function-only"
+PLATFORM_HEADER = "x-fnbuild-platform"
+
+_TIMEOUT_SECONDS = 60.0
+
+
+async def create_function(request: Request) -> Response:
+    """Deploy a function that is not there yet."""
+    body = await read_function(request)
+    if body.name:
+        await _refuse_while_provisioning(request, body.namespace, body.name)
+        if (listed := await _find_function(request, body.namespace, body.name)) is not None:
+            refuse_if_changing(listed.deployment)
+            raise planning.already_exists_error(body.name)
+    return await _deploy(request, body, None)
+
+
+async def replace_function(request: Request) -> Response:
+    """Deploy a function by another configuration, or one that is not there yet.
+
+    The name in the body is the one that counts, as in Nuclio.
+    """
+    body = await read_function(request)
+    if not body.name:
+        raise UsageError("the function has no metadata.name", hint="the body needs its name")
+    await _refuse_while_provisioning(request, body.namespace, body.name)
+    listed = await _find_function(request, body.namespace, body.name)
+    if listed is not None:
+        refuse_if_changing(listed.deployment)
+        # One that another function's name shadows is listed as NAME@PLATFORM.
+        body = body.named(listed.deployment.name)
+    return await _deploy(request, body, listed)
+
+
+async def _deploy(request: Request, body: FunctionBody, listed: FunctionEntry | None) -> Response:
+    services = services_of(request)
+    asked = listed.platform if listed is not None else request.headers.get(PLATFORM_HEADER, "")
+    platform = services.inventory.platform(asked)
+    change: PlannedOperation | None = None
+    with anyio.move_on_after(duration_header(request, TIMEOUT_HEADER, _TIMEOUT_SECONDS)):
+        work = partial(planning.plan_deploy, services, platform, body)
+        change = await to_thread.run_sync(work, abandon_on_cancel=True)
+    if change is None:
+        raise UnavailableError(
+            "Timed out waiting for creation state to be set",
+            hint=f"{TIMEOUT_HEADER} gives it longer",
+        )
+    return await _begin(request, platform, change)
+
+
+async def _begin(request: Request, platform: Platform, change: PlannedOperation) -> Response:
+    """Begin it; 202 at once, or what has come of it if the client wants to wait."""
+    operations = services_of(request).operations
+    metadata = change.function.metadata
+    operation: Operation = await to_thread.run_sync(
+        partial(
+            operations.begin,
+            metadata.namespace,
+            metadata.name,
+            platform=platform.name,
+            action=change.action,
+            actor=request.state.actor,
+            function=change.function,
+            work=change.work,
+        )
+    )
+    if has_flag_header(request, WAIT_HEADER):
+        await operations.outcome(operation)
+    return Response(status_code=202)
+
+
+async def patch_function(request: Request) -> Response:
+    """Start a function again, or scale it to zero."""
+    state = (await read_json(request)).get("desiredState")
+    if state in (None, ""):
+        return Response(status_code=204)
+    if state not in ("ready", "scaledToZero"):
+        raise UsageError(
+            f"desiredState is {state!r}, which cannot be asked for",
+            hint="ready starts the function again, scaledToZero runs no replicas of it",
+        )
+    key = FunctionReference(function_namespace(request), request.path_params["name"])
+    await _refuse_while_provisioning(request, key.namespace, key.name)
+    services = services_of(request)
+    listed = await services.inventory.function(key.namespace, key.name)
+    if has_flag_header(request, IMPORTED_ONLY_HEADER) and listed.deployment.state != "imported":
+        return Response(status_code=202)
+    refuse_if_changing(listed.deployment)
+    platform = services.inventory.platform(listed.platform)
+    plan = planning.plan_start if state == "ready" else planning.plan_scale_to_zero
+    return await _begin(
+        request, platform, await to_thread.run_sync(plan, platform, listed.deployment)
+    )
+
+
+async def delete_function(request: Request) -> Response:
+    """Remove a function; 204 also when there is none."""
+    services = services_of(request)
+    key = await read_reference(request)
+    if has_flag_header(request, IGNORE_STATE_HEADER):
+        await _wait_for_end(request, key)
+    else:
+        await _refuse_while_provisioning(request, key.namespace, key.name)
+    listed = await _find_function(request, key.namespace, key.name)
+    if listed is None:
+        return Response(status_code=204)
+    if not has_flag_header(request, IGNORE_STATE_HEADER):
+        refuse_if_changing(listed.deployment)
+    planning.refuse_stale_version(key.version, listed.deployment)
+    await services.operations.outcome(await begin_delete(request, listed))
+    return Response(status_code=204)
+
+
+async def begin_delete(request: Request, listed: FunctionEntry) -> Operation:
+    """Begin to remove a function with all that is kept with it."""
+    services = services_of(request)
+    metadata = listed.deployment.function.metadata
+    key = (metadata.namespace, metadata.name)
+    platform = services.inventory.platform(listed.platform)
+
+    def work(_: Progress) -> None:
+        platform.delete(*key)
+        imported_code.remove(platform.name, key)
+        events.delete_function_events(services.store, *key)
+
+    return await to_thread.run_sync(
+        partial(
+            services.operations.begin,
+            *key,
+            platform=platform.name,
+            action="delete",
+            actor=request.state.actor,
+            function=None,
+            work=work,
+        )
+    )
+
+
+async def _find_function(request: Request, namespace: str, name: str) -> FunctionEntry | None:
+    try:
+        return await services_of(request).inventory.function(namespace, name)
+    except NotFoundError:
+        return None
+
+
+async def _refuse_while_provisioning(request: Request, namespace: str, name: str) -> None:
+    newest = services_of(request).operations.newest
+    found = await to_thread.run_sync(newest, namespace, name.partition("@")[0])
+    if found is not None and found.under_way:
+        raise provisioning_error(found)
+
+
+async def _wait_for_end(request: Request, key: FunctionReference) -> None:
+    """What runs cannot be stopped half way, so whoever ignores it waits for it."""
+    operations = services_of(request).operations
+    found = await to_thread.run_sync(operations.newest, key.namespace, key.name)
+    if found is not None:
+        await operations.ended(found)
+
+
+_FUNCTION: dict[str, Any] = {
+    "type": "object",
+    "required": ["metadata", "spec"],
+    "properties": {"metadata": {"type": "object"}, "spec": {"type": "object"}},
+}
+_FUNCTION_CONTENT = {"application/json": _FUNCTION, "application/yaml": {"type": "string"}}
+_WAIT_PARAMETERS = {
+    NAMESPACE_HEADER: "The namespace; else the one in the body, else the dashboard's own.",
+    WAIT_HEADER: "`true` answers when the change has ended, with its error if it failed.",
+}
+_DEPLOY_PARAMETERS = _WAIT_PARAMETERS | {
+    PROJECT_HEADER: "The project of the function, which has to exist.",
+    TIMEOUT_HEADER: "How long the change may take to begin, as in `1m`.",
+    AUTOFIX_HEADER: "`true` sets minReplicas to maxReplicas for a v3ioStream trigger,"
+    " as in Nuclio.",
+    PLATFORM_HEADER: "Where a new function goes: process, local, kube or nuclio.",
+}
+_DELETE_PARAMETERS = {
+    NAMESPACE_HEADER: _WAIT_PARAMETERS[NAMESPACE_HEADER],
+    IGNORE_STATE_HEADER: "`true` waits for a change to end.",
+}
+_ITEM = "/api/functions/{name}"
+_COLLECTION = "/api/functions"
+
+
+async def get_operation(request: Request) -> Response:
+    """The newest change: what it is, how far, and its lines."""
+    found = await _newest_operation(request)
+    lines = await to_thread.run_sync(services_of(request).operations.lines, found)
+    return json_response(
+        {
+            "id": found.id,
+            "action": found.action,
+            "state": found.state,
+            "started": found.started,
+            "ended": found.ended,
+            "message": found.message,
+            "actor": found.actor,
+            "lines": lines,
+        }
+    )
+
+
+async def follow_operation(request: Request) -> Response:
+    """Server-sent events: `line` for each from the first on, `state` at each change of it."""
+    found = await _newest_operation(request)
+    events = _events(services_of(request).operations, found)
+    return StreamingResponse(
+        events, media_type="text/event-stream", headers={"cache-control": "no-store"}
+    )
+
+
+async def _events(operations: OperationRunner, found: Operation) -> AsyncIterator[bytes]:
+    async for kind, value in operations.follow(found):
+        yield b"event: %s\ndata: %s\n\n" % (kind.encode(), msgspec.json.encode(value))
+
+
+async def _newest_operation(request: Request) -> Operation:
+    namespace, name = function_namespace(request), request.path_params["name"].partition("@")[0]
+    newest = services_of(request).operations.newest
+    found = await to_thread.run_sync(newest, namespace, name)
+    if found is None:
+        raise NotFoundError(
+            f"no change of {name!r} is on record", hint="changes that are asked for here are"
+        )
+    return found
+
+
+_OPERATION = "/api/functions/{name}/operation"
+_PARAMETERS = {NAMESPACE_HEADER: "The namespace; the dashboard's own without."}
+
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    Endpoint(
+        _COLLECTION,
+        ("POST",),
+        "write",
+        create_function,
+        "Deploy a new function.",
+        _DEPLOY_PARAMETERS,
+        _FUNCTION_CONTENT,
+        status=202,
+    ),
+    Endpoint(
+        _COLLECTION,
+        ("PUT",),
+        "write",
+        replace_function,
+        "Deploy a function, new or known.",
+        _DEPLOY_PARAMETERS,
+        _FUNCTION_CONTENT,
+        status=202,
+    ),
+    Endpoint(
+        _ITEM,
+        ("PUT",),
+        "write",
+        replace_function,
+        "Deploy a function, new or known.",
+        _DEPLOY_PARAMETERS,
+        _FUNCTION_CONTENT,
+        status=202,
+    ),
+    Endpoint(
+        _ITEM,
+        ("PATCH",),
+        "write",
+        patch_function,
+        "Start a function again, or scale it to zero.",
+        _WAIT_PARAMETERS | {IMPORTED_ONLY_HEADER: "`true` leaves alone what is not imported."},
+        {
+            "application/json": {
+                "type": "object",
+                "properties": {"desiredState": {"enum": ["ready", "scaledToZero"]}},
+            }
+        },
+        status=202,
+    ),
+    Endpoint(
+        _COLLECTION,
+        ("DELETE",),
+        "write",
+        delete_function,
+        "Delete the function in the body's metadata.",
+        _DELETE_PARAMETERS,
+        {"application/json": _FUNCTION},
+        status=204,
+    ),
+    Endpoint(
+        _ITEM,
+        ("DELETE",),
+        "write",
+        delete_function,
+        "Delete a function.",
+        _DELETE_PARAMETERS,
+        status=204,
+    ),
+    Endpoint(
+        _OPERATION,
+        ("GET",),
+        "read",
+        get_operation,
+        "The newest change of a function, with its output.",
+        parameters=_PARAMETERS,
+        gives={"application/json": {"type": "object"}},
+    ),
+    Endpoint(
+        f"{_OPERATION}/stream",
+        ("GET",),
+        "read",
+        follow_operation,
+        "The output of the newest change as server-sent events, until it has ended.",
+        parameters=_PARAMETERS,
+        gives={"text/event-stream": {"type": "string"}},
+    ),
+)

@@ -1,0 +1,193 @@
+"""Findings in a configuration while somebody types it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import statistics
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.dashboard.conftest import Dashboard
+
+WRONG = """\
+metadata:
+  name: cars
+  annotations:
+    type: detecter
+spec:
+  runtime: pyton:3.9
+  eventTimeout: soon
+  replica: 2
+"""
+
+_VARIABLE = "    - {{name: SETTING_{number}, value: 'number {number}'}}\n"
+LONG = WRONG + "  env:\n" + "".join(_VARIABLE.format(number=number) for number in range(191))
+
+
+def validate(dashboard: Dashboard, text: str | bytes) -> dict[str, Any]:
+    answer = dashboard.request("POST", "/api/validations", body=text, token=False)
+    assert answer.status == 200, answer.text
+    found: dict[str, Any] = answer.json
+    return found
+
+
+def test_findings_are_those_of_the_command_line(dashboard: Dashboard, tmp_path: Path) -> None:
+    (tmp_path / "function.yaml").write_text(WRONG)
+    (tmp_path / "main.py").write_text("def handler(context, event):\n    return 1\n")
+    (tmp_path / f"{tmp_path.name}.py").write_text("def handler(context, event):\n    return 1\n")
+    told = dashboard.cli("validate", str(tmp_path), "-o", "json", check=False).stdout
+    found = validate(dashboard, WRONG)
+    assert found["function"] == "cars"
+    ours = [
+        (one["rule"], one["message"], one["line"], one["column"]) for one in found["diagnostics"]
+    ]
+    theirs = [
+        (one["rule"], one["message"], one["start"]["line"], one["start"]["column"])
+        for one in json.loads(told)
+    ]
+    assert ours == theirs
+    assert ("runtime", 6) in [(rule, line) for rule, _, line, _ in ours]
+
+
+def test_a_finding_has_its_place_and_its_remedy(dashboard: Dashboard) -> None:
+    found = validate(dashboard, "metadata:\n  name: cars\nspec:\n  eventTimout: 5s\n")
+    assert found["diagnostics"] == [
+        {
+            "severity": "warning",
+            "rule": "unknown-key",
+            "message": "unknown key 'eventTimout' in spec; Nuclio ignores it",
+            "hint": "did you mean eventTimeout?",
+            "file": "function.yaml",
+            "line": 4,
+            "column": 3,
+            "endLine": 4,
+            "endColumn": 14,
+            "excerpt": "  eventTimout: 5s",
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"\x00\x01",
+        b"\xff\xfemetadata",
+        b"metadata: [",
+        b"- a\n- b\n",
+        b"a: &a [*a, *a]\n",
+        b"{" * 5000,
+        b"x: &x [1,1,1,1]\n" + b"".join(b"y%d: &y%d [*x,*x]\n" % (n, n) for n in range(500)),
+        b"metadata: {name: 5}\nspec: {build: {functionSourceCode: '%%%'}}",
+        b"\r\n\t:\r\n",
+        "metadata: {name: '\ufb00\u202e'}".encode(),
+    ],
+)
+def test_no_text_is_too_odd(dashboard: Dashboard, text: bytes) -> None:
+    validate(dashboard, text)
+
+
+def test_text_beyond_the_limit_of_a_file(dashboard: Dashboard) -> None:
+    found = validate(dashboard, b"# " + b"x" * (2 << 20))
+    assert [one["rule"] for one in found["diagnostics"]] == ["too-large"]
+    answer = dashboard.request("POST", "/api/validations", body=b"x" * (9 << 20))
+    assert answer.status == 413
+
+
+def test_paths_in_it_are_not_opened(dashboard: Dashboard, tmp_path: Path) -> None:
+    (tmp_path / "there.py").write_text("def handler(context, event):\n    return 1\n")
+    text = (
+        "metadata: {{name: cars}}\nspec: {{handler: '{module}:handler', build: {{path: {path}}}}}\n"
+    )
+    there = validate(dashboard, text.format(module="there", path=tmp_path))
+    missing = validate(dashboard, text.format(module="there", path=tmp_path / "missing"))
+    assert there == missing
+
+
+def test_the_handler_is_looked_for_in_the_code_of_a_function(
+    dashboard: Dashboard, greeter: str
+) -> None:
+    text = "metadata: {name: greeter}\nspec: {handler: 'HERE', runtime: 'python:3.11'}\n"
+
+    def findings(handler: str, query: str = f"?function={greeter}") -> list[Any]:
+        answer = dashboard.request(
+            "POST", f"/api/validations{query}", body=text.replace("HERE", handler), token=False
+        )
+        assert answer.status == 200
+        found: list[Any] = answer.json["diagnostics"]
+        return found
+
+    assert findings("main:handler") == []
+    (missing,) = findings("main:handel")
+    assert (missing["rule"], missing["line"]) == ("handler-function", 2)
+    assert missing["message"] == "there is no 'handel' in main.py"
+    assert missing["hint"] == "did you mean handler?"
+    (module,) = findings("model:handler")
+    assert module["rule"] == "handler-module"
+    assert findings("main:handel", "") == findings("main:handel", "?function=nobody") == []
+
+
+def test_it_is_quick(dashboard: Dashboard) -> None:
+    assert LONG.count("\n") == 200
+
+    def slowest() -> float:
+        """Seconds that 19 of 20 requests stay below."""
+        seconds = []
+        for _ in range(20):
+            began = time.perf_counter()
+            validate(dashboard, LONG)
+            seconds.append(time.perf_counter() - began)
+        return statistics.quantiles(seconds, n=20)[-1]
+
+    # Others use this machine, too: what counts is the quietest moment.
+    assert any(slowest() < 0.030 for _ in range(50))
+
+
+def test_many_checks_at_a_time_do_not_delay_invocations(dashboard: Dashboard, greeter: str) -> None:
+    """A few are worked on, the rest is refused; none of it is in the dashboard's own process."""
+    heavy = WRONG + "  env:\n" + "".join(_VARIABLE.format(number=n) for n in range(20_000))
+    body = {"X-Nuclio-Function-Name": greeter}
+    with ThreadPoolExecutor(60) as pool:
+        checks = [
+            pool.submit(dashboard.request, "POST", "/api/validations", body=heavy, token=False)
+            for _ in range(60)
+        ]
+        seconds = []
+        while not all(one.done() for one in checks):
+            began = time.perf_counter()
+            answer = dashboard.request("POST", "/api/function_invocations", headers=body)
+            seconds.append(time.perf_counter() - began)
+            assert answer.status == 200
+    answers = [one.result() for one in checks]
+    refused = [one for one in answers if one.status == 429]
+    assert len(refused) >= 60 - 24
+    assert {one.headers["Retry-After"] for one in refused} == {"2"}
+    assert {one.status for one in answers if one not in refused} == {200}
+    print(len(seconds), statistics.median(seconds), max(seconds))
+    assert statistics.median(seconds) < 0.05
+
+
+def test_a_check_that_dies_takes_nothing_with_it(dashboard: Dashboard) -> None:
+    validate(dashboard, WRONG)
+    for pid in _workers(dashboard):
+        os.kill(pid, signal.SIGKILL)
+    answers = [
+        dashboard.request("POST", "/api/validations", body=WRONG, token=False) for _ in range(4)
+    ]
+    assert [one.status for one in answers][-1] == 200
+    assert {one.status for one in answers} <= {200, 500}
+
+
+def _workers(dashboard: Dashboard) -> list[int]:
+    children = Path(f"/proc/{dashboard.process.pid}/task/{dashboard.process.pid}/children")
+    return [
+        int(pid)
+        for pid in children.read_text().split()
+        if b"cpu_tasks" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]

@@ -1,0 +1,231 @@
+"""The list of functions as a stream, while functions come, fail and go."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import urllib3
+
+from fnbuild.dashboard.api import live
+from fnbuild.dashboard.inventory import Inventory, Snapshot
+from fnbuild.dashboard.operations.runner import OperationRunner
+from fnbuild.dashboard.settings import Settings
+from fnbuild.store import Store
+from tests.dashboard.conftest import Dashboard, Started, write_function
+from tests.dashboard.waiting import until
+
+Json = Any
+
+
+class Watcher:
+    """Follows `/api/live` and keeps each list with the time at which it came."""
+
+    def __init__(self, dashboard: Dashboard):
+        self._pool = urllib3.PoolManager(retries=False)
+        self._answer = self._pool.request(
+            "GET", dashboard.url + "/api/live", preload_content=False, timeout=300
+        )
+        self.type = self._answer.headers["Content-Type"]
+        self.lists: list[tuple[float, Json]] = []
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        rest = b""
+        try:
+            for piece in self._answer.stream(65536):
+                *events, rest = (rest + piece).split(b"\n\n")
+                for event in events:
+                    if event.startswith(b"event: functions\ndata: "):
+                        value = json.loads(event.partition(b"data: ")[2])
+                        self.lists.append((time.monotonic(), value["functions"]))
+        except (urllib3.exceptions.HTTPError, OSError):
+            return  # the dashboard has ended, or nobody reads any more
+
+    def status(self, name: str) -> Json:
+        """The function's status in the newest list."""
+        return self.lists[-1][1].get(name, {}).get("status") if self.lists else None
+
+    def close(self) -> None:
+        with suppress(RuntimeError):  # the stream has ended by itself
+            self._answer.shutdown()
+        self._thread.join()
+        self._answer.close()
+
+
+@contextmanager
+def watching(dashboard: Dashboard) -> Iterator[Watcher]:
+    watcher = Watcher(dashboard)
+    try:
+        until(lambda: watcher.lists, "the first list")
+        yield watcher
+    finally:
+        watcher.close()
+
+
+def test_the_list_comes_at_once_and_at_every_change(
+    dashboard: Dashboard, greeter: str, tmp_path: Path
+) -> None:
+    with watching(dashboard) as watcher:
+        assert watcher.type.startswith("text/event-stream")
+        assert watcher.status(greeter)["state"] == "ready"
+        dashboard.deploy(write_function(tmp_path, "newcomer"))
+        until(lambda: (watcher.status("newcomer") or {}).get("state") == "ready", "it came")
+        dashboard.cli("delete", "function", "newcomer")
+        until(lambda: watcher.status("newcomer") is None, "it went")
+
+
+class Restless:
+    """An inventory whose list differs each time it is asked."""
+
+    def __init__(self) -> None:
+        self.asked = itertools.count()
+
+    async def watch(self, namespace: str) -> AsyncGenerator[None, None]:
+        while True:
+            yield
+
+    async def view(self, namespace: str) -> Snapshot:
+        return Snapshot(encoded={("live", False): b"list %d" % next(self.asked)})
+
+
+def test_lists_keep_their_distance_however_much_changes() -> None:
+    async def scenario() -> float:
+        began = time.monotonic()
+        lists = 0
+        async for event in live._events(cast(Inventory, Restless()), "nuclio", values=False):
+            lists += event.startswith(b"list ")
+            if lists == 6:
+                break
+        return time.monotonic() - began
+
+    assert asyncio.run(scenario()) > 2.4
+
+
+def test_nothing_comes_while_nothing_changes(dashboard: Dashboard, greeter: str) -> None:
+    with watching(dashboard) as watcher:
+
+        def quiet() -> bool:
+            """Whether nothing came for a while; what changed before may still be on its way."""
+            count = len(watcher.lists)
+            deadline = time.monotonic() + 2.5
+            while time.monotonic() < deadline:
+                assert dashboard.request("GET", f"/api/functions/{greeter}").status == 200
+            return len(watcher.lists) == count
+
+        assert any(quiet() for _ in range(5))
+
+
+def test_a_killed_processor_is_seen_within_five_seconds(
+    dashboard: Dashboard, tmp_path: Path
+) -> None:
+    dashboard.deploy(write_function(tmp_path, "victim"))
+    took = []
+    try:
+        with watching(dashboard) as watcher:
+            for _ in range(3):  # a machine that is busy may be late, but not each time
+                until(lambda: watcher.status("victim")["state"] == "ready", "it is ready")
+                before = watcher.status("victim")["details"]["pid"]
+                killed = time.monotonic()
+                os.kill(before, signal.SIGKILL)
+                until(lambda pid=before: _pid(watcher, "victim") != pid, "the list tells")
+                took.append(time.monotonic() - killed)
+                if took[-1] < 5:
+                    break
+            assert min(took) < 5
+            until(lambda: watcher.status("victim")["state"] == "ready", "it is ready again")
+    finally:
+        dashboard.cli("delete", "function", "victim")
+
+
+def _pid(watcher: Watcher, name: str) -> int | None:
+    """The processor's id in the newest list, None without one."""
+    found: int | None = watcher.status(name).get("details", {}).get("pid")
+    return found
+
+
+def test_streams_end_with_the_dashboard(started: Started) -> None:
+    with started() as dashboard, watching(dashboard):
+        began = time.monotonic()
+        assert dashboard.stop() == 0
+        assert time.monotonic() - began < 20  # of the 30 that requests have to end
+
+
+def test_there_is_an_end_of_streams(started: Started) -> None:
+    with started() as dashboard, ExitStack() as stack:
+        pool = urllib3.PoolManager(retries=False, maxsize=100)
+
+        def opened() -> urllib3.BaseHTTPResponse:
+            url = dashboard.url + "/api/live"
+            answer = pool.request("GET", url, preload_content=False, timeout=300)
+            stack.callback(answer.close)
+            return answer
+
+        answers = [opened() for _ in range(100)]
+        assert {one.status for one in answers} == {200}
+        refused = dashboard.request("GET", "/api/live", token=False)
+        assert refused.status == 503
+        assert "100 pages" in refused.json["error"]
+        assert int(refused.headers["Retry-After"]) > 0
+        answers[0].close()
+        until(lambda: opened().status == 200, "one that ended makes room")
+
+
+def test_a_namespace_where_nothing_is_is_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FNBUILD_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr("fnbuild.dashboard.inventory._IDLE_SECONDS", 0.1)
+
+    async def scenario() -> None:
+        inventory = Inventory(
+            Settings(platforms=("process",)), OperationRunner(Store(tmp_path / "fnbuild.db"))
+        )
+        await inventory.start()
+        for number in range(3):
+            watching = inventory.watch(f"nowhere-{number}")
+            await anext(watching)
+            assert f"nowhere-{number}" in inventory.namespaces
+            await watching.aclose()
+        async with asyncio.timeout(120):
+            while len(inventory.namespaces) > 1:
+                await asyncio.sleep(0.05)
+        await inventory.stop()
+
+    asyncio.run(scenario())
+
+
+@pytest.fixture
+def mute(tmp_path: Path) -> Iterator[Path]:
+    """A socket where somebody listens and never says a word."""
+    path = tmp_path / "mute.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen(100)
+        yield path
+
+
+def test_a_silent_platform_keeps_nobody_waiting(started: Started, mute: Path) -> None:
+    env = {"DOCKER_HOST": f"unix://{mute}"}
+    with started("--show", "local", env=env) as dashboard:
+        assert dashboard.request("GET", "/api/functions").json == {}
+        took = []
+        for _ in range(5):
+            began = time.monotonic()
+            assert dashboard.request("GET", "/api/functions").json == {}
+            took.append(time.monotonic() - began)
+        assert min(took) < 1
+        missing = dashboard.request("GET", "/api/functions/nobody", timeout=30)
+        assert missing.status == 404

@@ -1,0 +1,53 @@
+"""The API's description: valid, complete, and a page that works by itself."""
+
+from __future__ import annotations
+
+import re
+
+from openapi_spec_validator import OpenAPIV31SpecValidator
+from starlette.routing import Route
+
+from fnbuild.dashboard.app import ENDPOINTS, create_app
+from fnbuild.dashboard.settings import Settings
+from fnbuild.store import Store
+from tests.dashboard.conftest import Dashboard
+
+
+def test_it_is_valid_openapi(dashboard: Dashboard) -> None:
+    found = dashboard.request("GET", "/api/openapi.json", token=False)
+    assert found.status == 200
+    OpenAPIV31SpecValidator(found.json).validate()
+
+
+def test_every_address_is_in_it(dashboard: Dashboard, tmp_path) -> None:
+    described = dashboard.request("GET", "/api/openapi.json").json["paths"]
+    with Store(tmp_path / "fnbuild.db") as store:
+        app = create_app(Settings(), store)
+        app.state.services.tokens.close()
+    api = [one for one in app.routes if isinstance(one, Route) and one.path.startswith("/api/")]
+    assert len(api) > 20
+    for route in api:
+        path = re.sub(r":\w+}", "}", route.path)
+        methods = {method.lower() for method in route.methods or ()}
+        assert methods - {"head"} <= set(described[path]), path
+
+
+def test_who_may_use_what(dashboard: Dashboard) -> None:
+    described = dashboard.request("GET", "/api/openapi.json").json["paths"]
+    assert {} in described["/api/functions"]["get"]["security"]
+    assert {} not in described["/api/functions"]["post"]["security"]
+    assert described["/api/functions"]["post"]["security"]
+    assert described["/api/session"]["post"]["security"] == []
+
+
+def test_everything_is_said_once() -> None:
+    taken = [(one.path, method) for one in ENDPOINTS for method in one.methods]
+    assert len(taken) == len(set(taken))
+    assert all(one.summary for one in ENDPOINTS)
+
+
+def test_the_page_needs_nothing_from_elsewhere(dashboard: Dashboard) -> None:
+    text = dashboard.request("GET", "/api/docs", token=False).text
+    for name in re.findall(r'(?:src|href)="(/static/[^"]+)"', text):
+        assert dashboard.request("GET", name, token=False).status == 200
+    assert "//" not in re.sub(r"<!doctype html>", "", text)

@@ -1,0 +1,88 @@
+"""Sessions cannot be made from the database alone."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import sqlite3
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from fnbuild.dashboard.auth.tokens import SESSION_KEY_FILE, Tokens, session_key
+from fnbuild.store import Store
+
+ENDS = int(time.time()) + 1000
+MESSAGE = f"fnbuild session write {ENDS}".encode()
+
+
+def forged(key: bytes) -> str:
+    return f"write.{ENDS}.{hmac.new(key, MESSAGE, hashlib.sha256).hexdigest()}"
+
+
+def columns(path: Path) -> list[str]:
+    """Every text of the database, as a thief of the file has them."""
+    with sqlite3.connect(path) as connection:
+        tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master")]
+        rows = [row for one in tables if "sqlite" not in one and one in ("tokens", "schema")
+                for row in connection.execute(f"SELECT * FROM {one}")]  # fmt: skip
+    connection.close()
+    return [str(value) for row in rows for value in row]
+
+
+def test_a_session_cannot_be_made_from_the_database(tmp_path: Path) -> None:
+    with Store(tmp_path / "fnbuild.db") as store:
+        tokens = Tokens(store)
+        assert tokens.ensure("write")
+        assert tokens.role_in(tokens.session("write")) == "write"
+        found = columns(tmp_path / "fnbuild.db")
+        assert any(len(text) == 64 for text in found)
+        for text in found:
+            assert tokens.role_in(forged(text.encode())) == "none"
+
+
+def test_nor_from_the_digest_of_a_token_from_outside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = "from-a-secret-0123456789"
+    monkeypatch.setenv("FNBUILD_DASHBOARD_TOKEN", token)
+    digest = hashlib.sha256(token.encode()).hexdigest()
+    with Store(tmp_path / "a" / "fnbuild.db") as one, Store(tmp_path / "b" / "fnbuild.db") as two:
+        here, there = Tokens(one), Tokens(two)
+        session = here.session("write")
+        assert there.role_in(session) == "write"  # replicas with one token share sessions
+        assert here.role_in(forged(digest.encode())) == "none"
+    assert not (tmp_path / "a" / SESSION_KEY_FILE).exists()
+
+
+def test_sessions_outlive_the_dashboard_and_end_with_the_token(tmp_path: Path) -> None:
+    with Store(tmp_path / "fnbuild.db") as store:
+        first = Tokens(store)
+        first.ensure("write")
+        session = first.session("write")
+        assert Tokens(store).role_in(session) == "write"
+        first.renew("write")
+        assert Tokens(store).role_in(session) == "none"
+
+
+def test_the_key_is_its_owners_alone(tmp_path: Path) -> None:
+    key = session_key(tmp_path)
+    path = tmp_path / SESSION_KEY_FILE
+    assert len(key) == 32
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert session_key(tmp_path) == key
+    path.chmod(0o644)  # somebody may have read it
+    assert session_key(tmp_path) != key
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.write_bytes(b"short")
+    os.chmod(path, 0o600)
+    assert len(session_key(tmp_path)) == 32
+    assert [one.name for one in tmp_path.iterdir()] == [SESSION_KEY_FILE]
+
+
+def test_those_who_create_it_at_once_agree(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        assert len(set(pool.map(lambda _: session_key(tmp_path), range(8)))) == 1

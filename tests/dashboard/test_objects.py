@@ -1,0 +1,143 @@
+"""Secrets that clients never see, in what they send back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fnbuild.dashboard.objects import redact_values, restore_secrets
+from fnbuild.errors import UsageError
+from fnbuild.spec.reader import from_raw
+from fnbuild.spec.types import to_dict
+
+STORED: dict[str, Any] = {
+    "metadata": {"name": "it"},
+    "spec": {
+        "env": [
+            {"name": "API_KEY", "value": "k1"},
+            {"name": "PLAIN", "value": "p1"},
+            {"name": "DATABASE_URL", "value": "postgres://u:u1@db/x"},
+        ],
+        "triggers": {
+            "queue": {
+                "kind": "rabbit-mq",
+                "name": "queue",
+                "url": "amqp://me:s3cret@queue:5672",
+                "password": "t1",
+                "attributes": {
+                    "deep": {"accessKey": "a1"},
+                    "topics": ["x"],
+                    "list": [{"host": "a", "password": "l1"}, {"host": "b", "password": "l2"}],
+                    "brokers": ["amqp://u:b1@h", "amqp://u:b2@h"],
+                },
+            },
+            "night": {
+                "kind": "cron",
+                "name": "night",
+                "attributes": {
+                    "interval": "1h", "event": {"headers": {"Authorization": "c1"}, "body": "x"}
+                },
+            },
+        },
+        "dataBindings": {"db": {"secret": "s1"}},
+        "runtimeAttributes": {"password": "r1"},
+        "volumes": [{"volume": {"name": "f", "flexVolume": {"options": {"accessKey": "f1"}}}}],
+        "build": {
+            "path": "https://me:s3cret@example.com/code.zip?token=q1",
+            "codeEntryType": "archive",
+            "codeEntryAttributes": {"headers": {"X-Key": "h1"}, "workDir": "fn"},
+        },
+        "sidecars": [{"name": "side", "env": [{"name": "DB_PASSWORD", "value": "d1"}]}],
+    },
+}  # fmt: skip
+SECRETS = [
+    "k1",
+    "s3cret",
+    "t1",
+    "a1",
+    "h1",
+    "d1",
+    "u1",
+    "l1",
+    "l2",
+    "b1",
+    "b2",
+    "c1",
+    "s1",
+    "r1",
+    "f1",
+    "q1",
+]
+
+
+def sent_back(*, values: bool = True, **spec: Any) -> dict[str, Any]:
+    """What is stored after a client has sent back what it was shown, with these changes."""
+    stored = from_raw(STORED, "it")
+    shown = redact_values(to_dict(stored), values=values)
+    asked = {**shown, "spec": {**shown["spec"], **spec}}
+    return to_dict(restore_secrets(from_raw(asked, "it"), stored))
+
+
+@pytest.mark.parametrize("values", [True, False])
+def test_what_was_shown_and_comes_back_changes_nothing(values: bool) -> None:
+    assert sent_back(values=values) == to_dict(from_raw(STORED, "it"))
+
+
+def test_nothing_of_it_was_shown() -> None:
+    shown = str(redact_values(to_dict(from_raw(STORED, "it")), values=True))
+    for secret in SECRETS:
+        assert secret not in shown
+    assert "p1" in shown
+    assert "p1" not in str(redact_values(to_dict(from_raw(STORED, "it")), values=False))
+
+
+def test_what_is_sent_anew_counts() -> None:
+    env = [{"name": "API_KEY", "value": "k2"}, {"name": "OTHER_KEY", "value": ""}]
+    assert sent_back(env=env)["spec"]["env"] == [
+        {"name": "API_KEY", "value": "k2"},
+        {"name": "OTHER_KEY"},
+    ]
+    queue = {"kind": "rabbit-mq", "name": "queue", "url": "amqp://other", "password": "t2"}
+    made = sent_back(triggers={"queue": queue})["spec"]["triggers"]["queue"]
+    assert (made["url"], made["password"]) == ("amqp://other", "t2")
+
+
+def test_what_is_in_lists_stays_with_what_was_shown() -> None:
+    queue = redact_values(STORED, values=False)["spec"]["triggers"]["queue"]
+    attributes = {**queue["attributes"], "list": [{"host": "c"}, {"host": "b"}]}
+    made = sent_back(triggers={"queue": {**queue, "attributes": attributes}})
+    assert made["spec"]["triggers"]["queue"]["attributes"] == {
+        **STORED["spec"]["triggers"]["queue"]["attributes"],
+        "list": [{"host": "c"}, {"host": "b", "password": "l2"}],
+    }
+
+
+def test_what_is_left_out_goes() -> None:
+    made = sent_back(env=[], triggers={}, sidecars=[])
+    assert not {"env", "triggers", "sidecars"} & set(made["spec"])
+    assert "s3cret" in made["spec"]["build"]["path"]
+
+
+@pytest.mark.parametrize("stored", [None, from_raw(STORED, "it")])
+def test_the_word_itself_is_no_value(stored: Any) -> None:
+    raw = {
+        "metadata": {"name": "it"},
+        "spec": {"env": [{"name": "NEW_KEY", "value": "[redacted]"}]},
+    }
+    with pytest.raises(UsageError, match="NEW_KEY"):
+        restore_secrets(from_raw(raw, "it"), stored)
+
+
+@pytest.mark.parametrize("values", [True, False])
+def test_references_to_the_functions_own_secret_are_shown_as_values(values: bool) -> None:
+    reference = {"secretKeyRef": {"name": "nuclio-it.env", "key": "API_KEY.0123456789abcdef"}}
+    other = {"secretKeyRef": {"name": "mine", "key": "k"}}
+    env = [{"name": "API_KEY", "valueFrom": reference}, {"name": "OTHER", "valueFrom": other}]
+    stored = from_raw({"metadata": {"name": "it"}, "spec": {"env": env}}, "it")
+    shown = redact_values(to_dict(stored), values=values)
+    assert shown["spec"]["env"] == [{"name": "API_KEY", "value": "[redacted]"}, env[1]]
+    assert to_dict(restore_secrets(from_raw(shown, "it"), stored))["spec"]["env"] == env
+    shown["spec"]["env"][0]["value"] = "new"
+    again = to_dict(restore_secrets(from_raw(shown, "it"), stored))["spec"]["env"]
+    assert again == [{"name": "API_KEY", "value": "new"}, env[1]]
