@@ -5,7 +5,7 @@ The truth is the engine alone: labels of containers tell what runs, and empty la
 what ran before, so any machine and data directory that reaches the engine sees the same.
 """
 
-from fnbuild.platforms.docker.adapter import DockerPlatform
+from fnbuild.platforms.docker.platform import DockerPlatform
 
 __all__ = ["DockerPlatform", "connect"]
 

@@ -1,4 +1,4 @@
-"""Whether functions can run in containers here: what `fnbuild doctor` says of the engine."""
+"""The checks of the container engine by `fnbuild doctor`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 from fnbuild.platforms import Finding, checks
 from fnbuild.platforms.addresses import docker_gateway
 from fnbuild.platforms.checks import Check, check_disk_space, is_selected, run_checks
-from fnbuild.platforms.docker import inventory, pending, recovery
+from fnbuild.platforms.docker import inventory, recovery
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.spec.types import Raw
 
 _AREA = "docker"
-_HOOK = "nvidia-container-runtime-hook"
-_TOOLKIT = (
+_NVIDIA_HOOK = "nvidia-container-runtime-hook"
+_TOOLKIT_REMEDY = (
     "install the NVIDIA Container Toolkit, then `nvidia-ctk runtime configure --runtime=docker` and"
     " restart the engine"
 )
@@ -29,7 +29,7 @@ def examine(connect: Callable[[], Engine], areas: Collection[str] = ()) -> Itera
 
     def about() -> Iterator[Finding]:
         engine = connect()
-        said = list(_engine(engine))
+        said = list(_check_engine(engine))
         reached.append(engine)
         yield from said
 
@@ -40,14 +40,14 @@ def examine(connect: Callable[[], Engine], areas: Collection[str] = ()) -> Itera
     if reached:
         engine = reached[0]
         checks = (
-            Check(_AREA, lambda: _changes(engine)),
-            Check("gpu", lambda: _gpu(engine)),
-            Check("disk", lambda: _disk(engine)),
+            Check(_AREA, lambda: _check_changes(engine)),
+            Check("gpu", lambda: _check_gpus(engine)),
+            Check("disk", lambda: _check_disk(engine)),
         )
         yield from run_checks(checks, areas)
 
 
-def _engine(engine: Engine) -> Iterator[Finding]:
+def _check_engine(engine: Engine) -> Iterator[Finding]:
     info = engine.info
     where = f"{info.get('OSType', 'linux')}/{info.get('Architecture', '?')}"
     yield Finding(_AREA, "ok", f"the engine {engine.version} answers at {engine.host} ({where})")
@@ -68,25 +68,25 @@ def _engine(engine: Engine) -> Iterator[Finding]:
         )
 
 
-def _changes(engine: Engine) -> Iterator[Finding]:
+def _check_changes(engine: Engine) -> Iterator[Finding]:
     """Name changes under way, and clean up after those whose clients have ended."""
-    known = inventory.everywhere(engine)
+    known = inventory.list_all_functions(engine)
     for key, outcome in recovery.clean_up(engine, known).items():
         text = f"a change of {key} was interrupted: {outcome}"
         yield Finding(_AREA, "warning", text, f"`fnbuild get function {key.name}` shows it")
-    for function in inventory.everywhere(engine):
-        for text in pending.warnings_of(engine, function):
+    for function in inventory.list_all_functions(engine):
+        for text in inventory.interruption_warnings(engine, function):
             yield Finding(_AREA, "warning", text.partition(";")[0], text.partition("; ")[2])
-        if change := pending.change_of(engine, function):
+        if change := inventory.describe_change(engine, function):
             yield Finding(_AREA, "ok", f"{function.key} is {change}")
 
 
-def _gpu(engine: Engine) -> Iterator[Finding]:
-    if offers_gpus(engine.info) or (engine.local and shutil.which(_HOOK)):
+def _check_gpus(engine: Engine) -> Iterator[Finding]:
+    if offers_gpus(engine.info) or (engine.local and shutil.which(_NVIDIA_HOOK)):
         yield Finding("gpu", "ok", "the engine can give GPUs to containers")
     elif engine.local and checks.pci_gpus():
         text = "this machine has a GPU, and the engine cannot give it to containers"
-        yield Finding("gpu", "warning", text, _TOOLKIT)
+        yield Finding("gpu", "warning", text, _TOOLKIT_REMEDY)
     else:
         yield Finding("gpu", "ok", "the engine has no GPU to give: functions run on the CPU")
 
@@ -99,7 +99,7 @@ def offers_gpus(info: Raw) -> bool:
     )
 
 
-def _disk(engine: Engine) -> Iterator[Finding]:
+def _check_disk(engine: Engine) -> Iterator[Finding]:
     root = str(engine.info.get("DockerRootDir") or "")
     if not engine.local or not root or not Path(root).exists():
         text = f"the engine's disk is not this machine's: {engine.host}"

@@ -1,7 +1,7 @@
-"""Names and labels: how the engine remembers functions, their revisions and projects.
+"""Names and labels of containers and volumes, and the revision record in them.
 
 Containers have Nuclio's labels (pkg/platform/local/platform.go), so that its tools and CVAT's users
-find them, and fnbuild's own, which hold everything that a later command has to know.
+find them, and labels of fnbuild with everything that a later command needs.
 """
 
 from __future__ import annotations
@@ -19,42 +19,42 @@ from fnbuild.platforms.revision_records import stored_config
 from fnbuild.spec.reader import from_raw
 from fnbuild.spec.types import Function, Raw
 
-PLATFORM = "nuclio.io/platform"
-NAMESPACE = "nuclio.io/namespace"
-FUNCTION = "nuclio.io/function-name"
-SPEC = "nuclio.io/function-spec"
-ANNOTATIONS = "nuclio.io/annotations"
+PLATFORM_LABEL = "nuclio.io/platform"
+NAMESPACE_LABEL = "nuclio.io/namespace"
+FUNCTION_LABEL = "nuclio.io/function-name"
+SPEC_LABEL = "nuclio.io/function-spec"
+ANNOTATIONS_LABEL = "nuclio.io/annotations"
 
 # Of containers and records.
-REVISION = "fnbuild.io/revision"
-PORT = "fnbuild.io/port"
-OWNER = "fnbuild.io/owner"
-CANDIDATE = "fnbuild.io/candidate"
-_CREATED = "fnbuild.io/created"
-_DIGEST = "fnbuild.io/digest"
-_IMAGE = "fnbuild.io/image"
-_IMAGE_ID = "fnbuild.io/image-id"
-_CONFIG = "fnbuild.io/function"
-_SOURCE = "fnbuild.io/source-revision"
-_NOTE = "fnbuild.io/note"
+REVISION_LABEL = "fnbuild.io/revision"
+PORT_LABEL = "fnbuild.io/port"
+OWNER_LABEL = "fnbuild.io/owner"
+CANDIDATE_LABEL = "fnbuild.io/candidate"
+_CREATED_LABEL = "fnbuild.io/created"
+_DIGEST_LABEL = "fnbuild.io/digest"
+_IMAGE_LABEL = "fnbuild.io/image"
+_IMAGE_ID_LABEL = "fnbuild.io/image-id"
+_CONFIG_LABEL = "fnbuild.io/function"
+_SOURCE_LABEL = "fnbuild.io/source-revision"
+_NOTE_LABEL = "fnbuild.io/note"
 
 # Of containers that are there to be read alone: the machine and the process that reads.
-READER = "fnbuild.io/reader"
+READER_LABEL = "fnbuild.io/reader"
 
 # Of records alone.
-LEASE = "fnbuild.io/lease"
-RECORD = "fnbuild.io/record"
-RECORD_NAMESPACE = "fnbuild.io/namespace"
-RECORD_NAME = "fnbuild.io/name"
-_FAILURE = "fnbuild.io/failure"
-_STATE = "fnbuild.io/state"
+LEASE_LABEL = "fnbuild.io/lease"
+RECORD_LABEL = "fnbuild.io/record"
+RECORD_NAMESPACE_LABEL = "fnbuild.io/namespace"
+RECORD_NAME_LABEL = "fnbuild.io/name"
+_FAILURE_LABEL = "fnbuild.io/failure"
+_STATE_LABEL = "fnbuild.io/state"
 
 _NAME = re.compile(r"[a-zA-Z0-9_.-]+")
-_LONGEST_TAG = 128
-_LONGEST_MESSAGE = 16 << 10
+_MAX_TAG_LENGTH = 128
+_MAX_MESSAGE_LENGTH = 16 << 10
 
 
-class Key(base.FunctionKey):
+class DockerKey(base.FunctionKey):
     """A function, and the names of its containers, records and images."""
 
     __slots__ = ()
@@ -80,14 +80,14 @@ class Key(base.FunctionKey):
     def image(self, number: int) -> str:
         """The tag that keeps a revision's image from being taken for an unused one."""
         tag = f"{self.namespace}.{self.name}.{number}".lstrip(".-")
-        if len(tag) > _LONGEST_TAG:
+        if len(tag) > _MAX_TAG_LENGTH:
             tag = f"{hashlib.sha256(str(self).encode()).hexdigest()[:32]}.{number}"
         return f"fnbuild-revisions:{tag}"
 
 
-def key_of(function: Function) -> Key:
+def key_of(function: Function) -> DockerKey:
     """Raises `InputError` for a name that no container can have."""
-    key = Key(function.metadata.namespace, function.metadata.name)
+    key = DockerKey(function.metadata.namespace, function.metadata.name)
     for part, word in ((key.namespace, "namespace"), (key.name, "function name")):
         if not _NAME.fullmatch(part):
             raise InputError(
@@ -97,12 +97,12 @@ def key_of(function: Function) -> Key:
     return key
 
 
-def now() -> str:
+def timestamp() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class RevisionRecord:
     """One revision, as the labels of its container and of its record have it.
 
     `image` is the reference that was deployed, `image_id` what it meant then. `source` is the
@@ -110,7 +110,7 @@ class Made:
     does not serve; its state is then `state`.
     """
 
-    key: Key
+    key: DockerKey
     number: int
     created: str
     digest: str
@@ -131,22 +131,22 @@ class Made:
     def function(self) -> Function:
         return from_raw(self.config, f"{self.key.name} revision {self.number}")
 
-    def with_failure(self, message: str) -> Made:
+    def with_failure(self, message: str) -> RevisionRecord:
         """The revision as it is recorded when it did not become ready."""
-        return replace(self, state="error", failure=message[:_LONGEST_MESSAGE])
+        return replace(self, state="error", failure=message[:_MAX_MESSAGE_LENGTH])
 
     def labels(self) -> dict[str, str]:
         """What containers and records have in common."""
         return {
-            REVISION: str(self.number),
-            _CREATED: self.created,
-            _DIGEST: self.digest,
-            _IMAGE: self.image,
-            _IMAGE_ID: self.image_id,
-            _CONFIG: json.dumps(self.config),
-            _SOURCE: str(self.source),
-            _NOTE: self.note,
-            PORT: str(self.port),
+            REVISION_LABEL: str(self.number),
+            _CREATED_LABEL: self.created,
+            _DIGEST_LABEL: self.digest,
+            _IMAGE_LABEL: self.image,
+            _IMAGE_ID_LABEL: self.image_id,
+            _CONFIG_LABEL: json.dumps(self.config),
+            _SOURCE_LABEL: str(self.source),
+            _NOTE_LABEL: self.note,
+            PORT_LABEL: str(self.port),
         }
 
     def container_labels(self) -> dict[str, str]:
@@ -154,50 +154,50 @@ class Made:
         return metadata.labels | nuclio_labels(self.key, self.config) | self.labels()
 
     def record_labels(self) -> dict[str, str]:
-        outcome = {_STATE: self.state, _FAILURE: self.failure} if self.failed else {}
+        outcome = {_STATE_LABEL: self.state, _FAILURE_LABEL: self.failure} if self.failed else {}
         return record_labels("revision", *self.key) | self.labels() | outcome
 
 
 def record_labels(kind: str, namespace: str, name: str) -> dict[str, str]:
-    return {RECORD: kind, RECORD_NAMESPACE: namespace, RECORD_NAME: name}
+    return {RECORD_LABEL: kind, RECORD_NAMESPACE_LABEL: namespace, RECORD_NAME_LABEL: name}
 
 
-def nuclio_labels(key: Key, config: Raw) -> dict[str, str]:
+def nuclio_labels(key: DockerKey, config: Raw) -> dict[str, str]:
     return {
-        PLATFORM: "local",
-        NAMESPACE: key.namespace,
-        FUNCTION: key.name,
-        SPEC: json.dumps(config.get("spec", {})),
-        ANNOTATIONS: json.dumps(config.get("metadata", {}).get("annotations", {})),
+        PLATFORM_LABEL: "local",
+        NAMESPACE_LABEL: key.namespace,
+        FUNCTION_LABEL: key.name,
+        SPEC_LABEL: json.dumps(config.get("spec", {})),
+        ANNOTATIONS_LABEL: json.dumps(config.get("metadata", {}).get("annotations", {})),
     }
 
 
-def made_from(labels: Mapping[str, str]) -> Made | None:
+def decode_revision(labels: Mapping[str, str]) -> RevisionRecord | None:
     """What a container or a record says of its revision; None when it is none of fnbuild's."""
-    made = number(labels, REVISION)
+    made = int_label(labels, REVISION_LABEL)
     if not made:
         return None
-    key = Key(
-        labels.get(RECORD_NAMESPACE) or labels.get(NAMESPACE, ""),
-        labels.get(RECORD_NAME) or labels.get(FUNCTION, ""),
+    key = DockerKey(
+        labels.get(RECORD_NAMESPACE_LABEL) or labels.get(NAMESPACE_LABEL, ""),
+        labels.get(RECORD_NAME_LABEL) or labels.get(FUNCTION_LABEL, ""),
     )
-    return Made(
+    return RevisionRecord(
         key=key,
         number=made,
-        created=labels.get(_CREATED, ""),
-        digest=labels.get(_DIGEST, ""),
-        image=labels.get(_IMAGE, ""),
-        image_id=labels.get(_IMAGE_ID, ""),
-        config=_given(labels, _CONFIG),
-        source=number(labels, _SOURCE) or made,
-        port=number(labels, PORT),
-        note=labels.get(_NOTE, ""),
-        failure=labels.get(_FAILURE, ""),
-        state=labels.get(_STATE, ""),
+        created=labels.get(_CREATED_LABEL, ""),
+        digest=labels.get(_DIGEST_LABEL, ""),
+        image=labels.get(_IMAGE_LABEL, ""),
+        image_id=labels.get(_IMAGE_ID_LABEL, ""),
+        config=_json_label(labels, _CONFIG_LABEL),
+        source=int_label(labels, _SOURCE_LABEL) or made,
+        port=int_label(labels, PORT_LABEL),
+        note=labels.get(_NOTE_LABEL, ""),
+        failure=labels.get(_FAILURE_LABEL, ""),
+        state=labels.get(_STATE_LABEL, ""),
     )
 
 
-def number(labels: Mapping[str, str], label: str) -> int:
+def int_label(labels: Mapping[str, str], label: str) -> int:
     """What a label says, 0 for nothing or for no number: one strange container must not hide the
     others.
     """
@@ -205,31 +205,31 @@ def number(labels: Mapping[str, str], label: str) -> int:
     return int(text) if text.isdecimal() else 0
 
 
-def imported_labels(function: Function) -> dict[str, str]:
+def import_labels(function: Function) -> dict[str, str]:
     key = key_of(function)
-    return record_labels("imported", *key) | {_CONFIG: json.dumps(stored_config(function))}
+    return record_labels("imported", *key) | {_CONFIG_LABEL: json.dumps(stored_config(function))}
 
 
-def imported_from(labels: Mapping[str, str]) -> Raw:
-    return _given(labels, _CONFIG)
+def decode_import(labels: Mapping[str, str]) -> Raw:
+    return _json_label(labels, _CONFIG_LABEL)
 
 
-def nuclio_function(labels: Mapping[str, str]) -> Function:
+def decode_nuclio_function(labels: Mapping[str, str]) -> Function:
     """The function of a container that Nuclio itself has started."""
-    own = (PLATFORM, NAMESPACE, FUNCTION, SPEC, ANNOTATIONS)
+    own = (PLATFORM_LABEL, NAMESPACE_LABEL, FUNCTION_LABEL, SPEC_LABEL, ANNOTATIONS_LABEL)
     config = {
         "metadata": {
-            "name": labels.get(FUNCTION, ""),
-            "namespace": labels.get(NAMESPACE, ""),
+            "name": labels.get(FUNCTION_LABEL, ""),
+            "namespace": labels.get(NAMESPACE_LABEL, ""),
             "labels": {key: value for key, value in labels.items() if key not in own},
-            "annotations": _given(labels, ANNOTATIONS),
+            "annotations": _json_label(labels, ANNOTATIONS_LABEL),
         },
-        "spec": _given(labels, SPEC),
+        "spec": _json_label(labels, SPEC_LABEL),
     }
-    return from_raw(config, labels.get(FUNCTION, ""))
+    return from_raw(config, labels.get(FUNCTION_LABEL, ""))
 
 
-def _given(labels: Mapping[str, str], label: str) -> Raw:
+def _json_label(labels: Mapping[str, str], label: str) -> Raw:
     """What a label says, or nothing where it is no object."""
     try:
         value = json.loads(labels.get(label, "{}"))

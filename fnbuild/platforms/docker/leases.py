@@ -24,11 +24,11 @@ from fnbuild.datadir import other_holder
 from fnbuild.errors import BusyError, ConflictError, FnbuildError
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.labels import (
-    LEASE,
-    RECORD,
-    RECORD_NAME,
-    RECORD_NAMESPACE,
-    Key,
+    LEASE_LABEL,
+    RECORD_LABEL,
+    RECORD_NAME_LABEL,
+    RECORD_NAMESPACE_LABEL,
+    DockerKey,
     record_labels,
 )
 from fnbuild.platforms.leases import (
@@ -40,18 +40,18 @@ from fnbuild.platforms.leases import (
 )
 from fnbuild.spec.types import Raw
 
-LIFETIME = 60.0
+LIFETIME_SECONDS = 60.0
 """Seconds until a lease expires unless it is renewed."""
 
-RENEWAL = 15.0
+RENEWAL_SECONDS = 15.0
 RECOVERED = "recovered"
 """The participle in the lease of a client that cleans up after another one."""
 
 Stage = Literal["", "switching"]
 """The stage is `switching` from before the old container stops until a container serves again."""
 
-_PATIENCE = 15.0
-_PAUSE = 0.2
+_WAIT_SECONDS = 15.0
+_RETRY_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +76,11 @@ class LeaseRecord:
         return self.holder.is_this_process or engine.now() < self.created + self.lifetime
 
 
-def record_from(volume: Raw) -> LeaseRecord | None:
+def decode_lease(volume: Raw) -> LeaseRecord | None:
     """Read a lease from its volume; None if the volume is not a lease."""
     labels = volume.get("Labels") or {}
     try:
-        raw = json.loads(labels.get(LEASE, ""))
+        raw = json.loads(labels.get(LEASE_LABEL, ""))
         return LeaseRecord(
             number=int(raw["number"]),
             token=str(raw["token"]),
@@ -93,24 +93,26 @@ def record_from(volume: Raw) -> LeaseRecord | None:
         return None
 
 
-def newest(records: Iterable[LeaseRecord]) -> LeaseRecord | None:
+def newest_lease(records: Iterable[LeaseRecord]) -> LeaseRecord | None:
     """Return the lease with the highest number, which is the valid one."""
     return max(records, key=lambda record: record.number, default=None)
 
 
-def refusal(engine: Engine, key: Key, record: LeaseRecord) -> BusyError:
+def lease_held_error(engine: Engine, key: DockerKey, record: LeaseRecord) -> BusyError:
     """Return the error for a client that may not change the function now."""
     return BusyError(
-        f"{key.name} is {describe(engine, record)}",
+        f"{key.name} is {describe_lease(engine, record)}",
         hint="try again when that is done; if that process was killed, its lease ends by itself"
-        f" within {LIFETIME:.0f} s, and the next command cleans up",
+        f" within {LIFETIME_SECONDS:.0f} s, and the next command cleans up",
     )
 
 
 class Lease:
     """A lease that this process holds. A thread renews it until it is given back."""
 
-    def __init__(self, engine: Engine, key: Key, record: LeaseRecord, inherited: Stage | None):
+    def __init__(
+        self, engine: Engine, key: DockerKey, record: LeaseRecord, inherited: Stage | None
+    ):
         self.inherited = inherited
         """The stage of a previous holder that died with the lease; None if there was none."""
         self._engine = engine
@@ -156,22 +158,22 @@ class Lease:
             if self._record.stage:
                 self._replace(replace(self._record, lifetime=0.0))
             else:
-                self._engine.remove_volume(_volume(self._key, self._record.number))
+                self._engine.remove_volume(_volume_name(self._key, self._record.number))
 
     @property
     def is_lost(self) -> bool:
-        return self._lost or time.monotonic() - self._renewed > LIFETIME
+        return self._lost or time.monotonic() - self._renewed > LIFETIME_SECONDS
 
     def _check(self) -> None:
         if self.is_lost:
             raise ConflictError(
                 f"the lease on {self._key.name} was lost: this process did not renew it for"
-                f" {LIFETIME:.0f} s, and another client may change the function now",
+                f" {LIFETIME_SECONDS:.0f} s, and another client may change the function now",
                 hint=f"`fnbuild get function {self._key.name}` shows what serves",
             )
 
     def _renew(self) -> None:
-        while not self._ended.wait(RENEWAL):
+        while not self._ended.wait(RENEWAL_SECONDS):
             # A failed renewal is tried again at the next interval.
             with suppress(FnbuildError), self._lock:
                 if self._ended.is_set() or self.is_lost:
@@ -180,15 +182,17 @@ class Lease:
 
     def _replace(self, record: LeaseRecord) -> None:
         record = replace(record, number=self._record.number + 1)
-        if not _create(self._engine, self._key, record):
+        if not _create_volume(self._engine, self._key, record):
             self._lost = True
             self._check()
         before, self._record = self._record, record
         self._renewed = time.monotonic()
-        self._engine.remove_volume(_volume(self._key, before.number))
+        self._engine.remove_volume(_volume_name(self._key, before.number))
 
 
-def acquire(engine: Engine, key: Key, participle: str, patience: float = _PATIENCE) -> Lease:
+def acquire(
+    engine: Engine, key: DockerKey, participle: str, patience: float = _WAIT_SECONDS
+) -> Lease:
     """Take the lease. Raises `BusyError` while another client holds it.
 
     A client that only cleans up is waited for. The caller holds the function's lock, so a lease of
@@ -196,17 +200,17 @@ def acquire(engine: Engine, key: Key, participle: str, patience: float = _PATIEN
     """
     deadline = time.monotonic() + patience
     while True:
-        before = _leases(engine, key)
-        current = newest(before)
+        before = _list_leases(engine, key)
+        current = newest_lease(before)
         if current is None or current.holder.owner == local_owner() or not current.is_live(engine):
             break
         if current.holder.participle != RECOVERED or time.monotonic() > deadline:
-            raise refusal(engine, key, current)
-        time.sleep(_PAUSE)
+            raise lease_held_error(engine, key, current)
+        time.sleep(_RETRY_SECONDS)
     return _take(engine, key, participle, before)
 
 
-def is_held(engine: Engine, key: Key, record: LeaseRecord) -> bool:
+def is_held(engine: Engine, key: DockerKey, record: LeaseRecord) -> bool:
     """Return True if a process that may be alive holds the lease."""
     if not record.is_live(engine):
         return False
@@ -216,23 +220,23 @@ def is_held(engine: Engine, key: Key, record: LeaseRecord) -> bool:
     return not is_ours or other_holder(*key) is not None
 
 
-def describe(engine: Engine, record: LeaseRecord) -> str:
+def describe_lease(engine: Engine, record: LeaseRecord) -> str:
     """Return text such as "being deployed from HOST:DIR by process 12 (started 40 s ago)"."""
     return f"{record.holder} (started {format_age(record.age(engine))} ago)"
 
 
-def _take(engine: Engine, key: Key, participle: str, before: Sequence[LeaseRecord]) -> Lease:
-    current = newest(before)
+def _take(engine: Engine, key: DockerKey, participle: str, before: Sequence[LeaseRecord]) -> Lease:
+    current = newest_lease(before)
     record = LeaseRecord(
         number=current.number + 1 if current else 1,
         token=secrets.token_hex(8),
         holder=current_holder(participle, engine.now()),
         stage=current.stage if current else "",
-        lifetime=LIFETIME,
+        lifetime=LIFETIME_SECONDS,
         created=0.0,
     )
-    taken = _create(engine, key, record)
-    present = _leases(engine, key)
+    taken = _create_volume(engine, key, record)
+    present = _list_leases(engine, key)
     rivals = [
         other
         for other in present
@@ -240,27 +244,27 @@ def _take(engine: Engine, key: Key, participle: str, before: Sequence[LeaseRecor
     ]
     if not taken or rivals:
         if taken:
-            engine.remove_volume(_volume(key, record.number))
-        rival = newest(rivals)
+            engine.remove_volume(_volume_name(key, record.number))
+        rival = newest_lease(rivals)
         if rival is None:
             raise BusyError(f"{key.name} is being changed by another client", hint="try again")
-        raise refusal(engine, key, rival)
+        raise lease_held_error(engine, key, rival)
     for old in before:
-        engine.remove_volume(_volume(key, old.number))
+        engine.remove_volume(_volume_name(key, old.number))
     return Lease(engine, key, record, current.stage if current else None)
 
 
-def _leases(engine: Engine, key: Key) -> list[LeaseRecord]:
+def _list_leases(engine: Engine, key: DockerKey) -> list[LeaseRecord]:
     labels = (
-        f"{RECORD}=lease",
-        f"{RECORD_NAMESPACE}={key.namespace}",
-        f"{RECORD_NAME}={key.name}",
+        f"{RECORD_LABEL}=lease",
+        f"{RECORD_NAMESPACE_LABEL}={key.namespace}",
+        f"{RECORD_NAME_LABEL}={key.name}",
     )
-    records = (record_from(volume) for volume in engine.volumes(labels))
+    records = (decode_lease(volume) for volume in engine.volumes(labels))
     return [record for record in records if record is not None]
 
 
-def _create(engine: Engine, key: Key, record: LeaseRecord) -> bool:
+def _create_volume(engine: Engine, key: DockerKey, record: LeaseRecord) -> bool:
     text = json.dumps(
         {
             "number": record.number,
@@ -270,9 +274,9 @@ def _create(engine: Engine, key: Key, record: LeaseRecord) -> bool:
             "lifetime": record.lifetime,
         }
     )
-    labels = record_labels("lease", *key) | {LEASE: text}
-    return engine.add_volume(_volume(key, record.number), labels)
+    labels = record_labels("lease", *key) | {LEASE_LABEL: text}
+    return engine.add_volume(_volume_name(key, record.number), labels)
 
 
-def _volume(key: Key, number: int) -> str:
+def _volume_name(key: DockerKey, number: int) -> str:
     return key.record(f"lease-{number}")

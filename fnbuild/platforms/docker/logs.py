@@ -1,4 +1,4 @@
-"""The log of a function's container as records; what followed it goes on in its successor."""
+"""The log of a function's container as records, across the container's replacement."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.logs import parse_log_line
 
 _POLL_SECONDS = 0.3
-_LAST_WORDS = 20
+_LAST_LINES = 20
 
 
-def read(  # noqa: PLR0913 - what a log can be asked for
+def read_logs(  # noqa: PLR0913 - what a log can be asked for
     engine: Engine,
     serving: Callable[[], str | None],
     *,
@@ -34,14 +34,16 @@ def read(  # noqa: PLR0913 - what a log can be asked for
     until = until or Event()
     if (container := serving()) is None:
         return iter(())
-    first = _records(engine.logs(container, follow=follow, since=since, tail=tail, until=until))
+    first = _parse_records(
+        engine.logs(container, follow=follow, since=since, tail=tail, until=until)
+    )
     if not follow:
         # The engine goes on with what is written while it answers.
         return islice(first, tail)
-    return chain(first, _after(engine, container, serving, until))
+    return chain(first, _follow_successors(engine, container, serving, until))
 
 
-def _after(
+def _follow_successors(
     engine: Engine, seen: str, serving: Callable[[], str | None], until: Event
 ) -> Iterator[LogRecord]:
     """Yield the records after the end of the container `seen`: of its restart or replacement."""
@@ -54,25 +56,25 @@ def _after(
         since = ended if container == seen else None
         seen = container
         pieces = engine.logs(container, follow=True, since=since, tail=None, until=until)
-        yield from _records(pieces)
+        yield from _parse_records(pieces)
 
 
-def follow_one(engine: Engine, container: str, until: Event) -> Iterator[LogRecord]:
+def follow_container(engine: Engine, container: str, until: Event) -> Iterator[LogRecord]:
     """Records of one container from its start on, until it ends or `until` is set."""
-    return _records(engine.logs(container, follow=True, since=None, tail=None, until=until))
+    return _parse_records(engine.logs(container, follow=True, since=None, tail=None, until=until))
 
 
-def _records(pieces: Iterable[bytes]) -> Iterator[LogRecord]:
-    return (_record(line) for line in _lines(pieces))
+def _parse_records(pieces: Iterable[bytes]) -> Iterator[LogRecord]:
+    return (_parse_record(line) for line in _split_lines(pieces))
 
 
-def last_words(engine: Engine, container: str) -> str:
+def last_output(engine: Engine, container: str) -> str:
     """The last messages of a container as text."""
-    pieces = engine.logs(container, follow=False, since=None, tail=_LAST_WORDS)
-    return "\n".join(record.message for record in _records(pieces))
+    pieces = engine.logs(container, follow=False, since=None, tail=_LAST_LINES)
+    return "\n".join(record.message for record in _parse_records(pieces))
 
 
-def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
+def _split_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
     rest = b""
     for piece in pieces:
         *lines, rest = (rest + piece).split(b"\n")
@@ -81,7 +83,7 @@ def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
         yield rest
 
 
-def _record(line: bytes) -> LogRecord:
+def _parse_record(line: bytes) -> LogRecord:
     """A line behind the engine's own time, which counts where the line has none."""
     stamp, _, text = line.partition(b" ")
     try:

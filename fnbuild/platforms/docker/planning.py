@@ -1,4 +1,4 @@
-"""What a deploy would change on the engine, as a value."""
+"""The plan of a deploy: the changes that it would make on the engine."""
 
 from __future__ import annotations
 
@@ -12,10 +12,15 @@ from fnbuild.builder.image.builder import DIGEST_LABEL
 from fnbuild.errors import InputError, PreconditionError, UsageError
 from fnbuild.platforms import CONFLICT_OPTIONS, Artifact, Change, Manifest, Plan
 from fnbuild.platforms.base import REVISION_TARGET, make_change, with_new_revision
-from fnbuild.platforms.docker.containers import MACHINE, Place, create_body, network_names
-from fnbuild.platforms.docker.inventory import Known
-from fnbuild.platforms.docker.labels import Made, now
-from fnbuild.platforms.docker.volumes import volumes_of
+from fnbuild.platforms.docker.container_config import (
+    HOST_NETWORK,
+    ContainerPlacement,
+    create_body,
+    mounts_of,
+    network_names,
+)
+from fnbuild.platforms.docker.inventory import FunctionObjects
+from fnbuild.platforms.docker.labels import RevisionRecord, timestamp
 from fnbuild.platforms.revision_records import stored_config
 from fnbuild.platforms.settings import (
     GPU_RESOURCE,
@@ -30,14 +35,14 @@ OPTIONS = frozenset({"force", "overlap", "listen"}) | CONFLICT_OPTIONS
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class PlanContext:
     """What the engine has that a plan depends on.
 
     `well` says whether the function's container is up and ready, `image_id` what the reference
     means now ("" when the engine does not have it), `hosts` where the port would be published.
     """
 
-    known: Known
+    known: FunctionObjects
     well: bool
     image_id: str
     networks: frozenset[str]
@@ -45,7 +50,7 @@ class Surroundings:
     warnings: tuple[str, ...] = ()
 
 
-def with_options(function: Function, artifact: Artifact, options: dict[str, Any]) -> Function:
+def apply_options(function: Function, artifact: Artifact, options: dict[str, Any]) -> Function:
     """The function as it would be deployed; `UsageError` for an unknown option."""
     if unknown := set(options) - OPTIONS:
         raise UsageError(f"the Docker platform knows no option {', '.join(sorted(unknown))}")
@@ -55,22 +60,22 @@ def with_options(function: Function, artifact: Artifact, options: dict[str, Any]
     return with_listen(function, listen) if listen else function
 
 
-def make(
+def make_plan(
     function: Function,
     artifact: Artifact,
-    around: Surroundings,
-    place: Place,
+    around: PlanContext,
+    place: ContainerPlacement,
     options: dict[str, Any],
 ) -> Plan:
     """The plan. Raises `InputError` for values that the engine cannot use, `PreconditionError`
     when a network is missing.
     """
-    _refuse_missing_networks(function, around.networks)
+    _check_networks(function, around.networks)
     active = around.known.active
-    made = revision(around.known, function, artifact, around.image_id)
+    made = next_revision(around.known, function, artifact, around.image_id)
     create_body(made, place)  # what the engine cannot use shows here
     after = {"image": artifact.reference, "code": artifact.digest, "id": around.image_id}
-    before = _before(active, after)
+    before = _active_image(active, after)
     steps: tuple[Change, ...] = (
         make_change(
             f"function {function.metadata.name}",
@@ -78,26 +83,28 @@ def make(
             made.config,
         ),
         make_change(REVISION_TARGET, before, after),
-        _port(around, function, place),
+        _port_change(around, function, place),
     )
     same = all(step.verb == "keep" for step in steps) and not options.get("force")
     if same and (around.well or function.spec.disable):
         container = Change("keep", "container")
     else:
-        container = _container(function, around, options)
+        container = _container_change(function, around, options)
     if container.verb != "keep":
         steps = with_new_revision(steps)
-    warnings = (*artifact.warnings, *warnings_for(function), *around.warnings)
+    warnings = (*artifact.warnings, *configuration_warnings(function), *around.warnings)
     return Plan(function, artifact, (*steps, container), warnings, options)
 
 
-def revision(known: Known, function: Function, artifact: Artifact, image_id: str) -> Made:
+def next_revision(
+    known: FunctionObjects, function: Function, artifact: Artifact, image_id: str
+) -> RevisionRecord:
     """The revision that a deploy would make."""
     number = known.next_number
-    return Made(
+    return RevisionRecord(
         key=known.key,
         number=number,
-        created=now(),
+        created=timestamp(),
         digest=artifact.digest,
         image=artifact.reference,
         image_id=image_id,
@@ -106,7 +113,7 @@ def revision(known: Known, function: Function, artifact: Artifact, image_id: str
     )
 
 
-def refuse_other_program(reference: str, image: Raw) -> None:
+def check_is_function_image(reference: str, image: Raw) -> None:
     """An image that was not built for a function would start, and never answer."""
     config = image.get("Config") or {}
     words = [*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())]
@@ -119,7 +126,7 @@ def refuse_other_program(reference: str, image: Raw) -> None:
         )
 
 
-def _refuse_missing_networks(function: Function, there: frozenset[str]) -> None:
+def _check_networks(function: Function, there: frozenset[str]) -> None:
     missing = [one for one in network_names(function) if one not in there and one != "default"]
     if missing:
         raise PreconditionError(
@@ -129,7 +136,7 @@ def _refuse_missing_networks(function: Function, there: frozenset[str]) -> None:
         )
 
 
-def _before(active: Made | None, after: Manifest) -> Manifest | None:
+def _active_image(active: RevisionRecord | None, after: Manifest) -> Manifest | None:
     if active is None:
         return None
     # An image that is yet to be built has no id to compare.
@@ -137,7 +144,7 @@ def _before(active: Made | None, after: Manifest) -> Manifest | None:
     return {"image": active.image, "code": active.digest, "id": image_id}
 
 
-def _port(around: Surroundings, function: Function, place: Place) -> Change:
+def _port_change(around: PlanContext, function: Function, place: ContainerPlacement) -> Change:
     container, known = around.known.container, around.known.port
     port: int | str = "none"
     if place.port:
@@ -153,7 +160,7 @@ def _port(around: Surroundings, function: Function, place: Place) -> Change:
     return make_change("port", {"port": known or "none", "on": addresses}, after)
 
 
-def _container(function: Function, around: Surroundings, options: dict[str, Any]) -> Change:
+def _container_change(function: Function, around: PlanContext, options: dict[str, Any]) -> Change:
     container = around.known.container
     runs = container is not None and container.running
     if function.spec.disable:
@@ -165,10 +172,10 @@ def _container(function: Function, around: Surroundings, options: dict[str, Any]
     return Change("replace", "container", None, {"order": order})
 
 
-def warnings_for(function: Function) -> tuple[str, ...]:
+def configuration_warnings(function: Function) -> tuple[str, ...]:
     """What the function asks for and does not get here, in as few sentences as possible."""
-    found = list(volumes_of(function).warnings)
+    found = list(mounts_of(function).warnings)
     found += warnings_without_cluster(function, "Docker", {}, ("cpu", "memory", GPU_RESOURCE))
-    if MACHINE in network_names(function):
+    if HOST_NETWORK in network_names(function):
         found.append("the network of the machine is shared: port 8080 is open on every interface")
     return tuple(found)

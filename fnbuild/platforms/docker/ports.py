@@ -1,7 +1,7 @@
-"""Which port and which addresses of the machine a container gets: the same port as ever.
+"""The port and the addresses on which a container is published.
 
-The port is always an explicit one. An engine that chooses by itself chooses anew at every start of
-the container, and CVAT goes on asking at the old one.
+The port is always explicit and stays the same. A port that the engine chooses changes at every
+start of the container, while CVAT keeps calling the old one.
 """
 
 from __future__ import annotations
@@ -20,36 +20,49 @@ from fnbuild.platforms.addresses import (
     listen_hosts,
     port_owner,
 )
-from fnbuild.platforms.docker.containers import HTTP_PORT, MACHINE, NOTHING, network_names
+from fnbuild.platforms.docker.container_config import (
+    HOST_NETWORK,
+    HTTP_PORT,
+    NO_NETWORK,
+    network_names,
+)
 from fnbuild.platforms.docker.engine import Engine
-from fnbuild.platforms.docker.labels import FUNCTION, NAMESPACE, PORT, Key, number
+from fnbuild.platforms.docker.labels import (
+    FUNCTION_LABEL,
+    NAMESPACE_LABEL,
+    PORT_LABEL,
+    DockerKey,
+    int_label,
+)
 from fnbuild.platforms.settings import listen_setting, requested_port
 from fnbuild.spec.types import Function, Raw
 
-_DEFAULT = "loopback,docker"
+_DEFAULT_LISTEN = "loopback,docker"
 # Above are the node ports of a Kubernetes on the same machine.
-_LOWEST, _HIGHEST = 20000, 30000
-_DISABLED = "nuclio.io/disable-port-publishing"
+_MIN_PORT, _MAX_PORT = 20000, 30000
+_DISABLED_ANNOTATION = "nuclio.io/disable-port-publishing"
 
 
-def published(function: Function) -> bool:
+def is_published(function: Function) -> bool:
     """Whether the function has a port of the machine at all."""
     trigger = function.http_trigger()
-    if trigger is None or {MACHINE, NOTHING} & set(network_names(function)):
+    if trigger is None or {HOST_NETWORK, NO_NETWORK} & set(network_names(function)):
         return False
     off = trigger[1].attributes.get("disablePortPublishing")
-    return not (off is True or trigger[1].annotations.get(_DISABLED) == "true")
+    return not (off is True or trigger[1].annotations.get(_DISABLED_ANNOTATION) == "true")
 
 
-def hosts(engine: Engine, function: Function) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def publish_addresses(
+    engine: Engine, function: Function
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The addresses that the port is published on, and warnings.
 
     Loopback and the gateway of the default bridge, which `host.docker.internal` means inside
     containers, unless `spec.platform.attributes.listen` says otherwise.
     """
     words = listen_setting(function, "")
-    found, warnings = listen_hosts(words or _DEFAULT, lambda: gateway(engine))
-    absent = [one for one in found if engine.local and not _is_here(one)]
+    found, warnings = listen_hosts(words or _DEFAULT_LISTEN, lambda: gateway_address(engine))
+    absent = [one for one in found if engine.local and not _is_local_address(one)]
     if absent:
         raise InputError(
             f"this machine has no address {', '.join(absent)} to listen on",
@@ -59,19 +72,19 @@ def hosts(engine: Engine, function: Function) -> tuple[tuple[str, ...], tuple[st
     return found, warnings if words else ()
 
 
-def gateway(engine: Engine) -> str | None:
+def gateway_address(engine: Engine) -> str | None:
     """The address of the machine that containers reach; None where no port can be there."""
     if engine.desktop:
         return None
-    told = _told_gateway(engine)
+    told = _reported_gateway(engine)
     if not engine.local:
         return told
     # An engine without root has its bridge elsewhere: only an address that this machine has can be
     # published on.
-    return next((one for one in (told, docker_gateway()) if one and _is_here(one)), None)
+    return next((one for one in (told, docker_gateway()) if one and _is_local_address(one)), None)
 
 
-def _told_gateway(engine: Engine) -> str | None:
+def _reported_gateway(engine: Engine) -> str | None:
     bridge = engine.networks().get("bridge", {})
     configs = (bridge.get("IPAM") or {}).get("Config") or []
     told = next((one["Gateway"] for one in configs if one.get("Gateway")), None)
@@ -82,36 +95,36 @@ def _told_gateway(engine: Engine) -> str | None:
     return told
 
 
-def _is_here(address: str) -> bool:
+def _is_local_address(address: str) -> bool:
     with contextlib.suppress(OSError), socket.socket() as probe:
         probe.bind((address, 0))
         return True
     return False
 
 
-def choose(
-    engine: Engine, key: Key, function: Function, addresses: Collection[str], known: int
+def choose_port(
+    engine: Engine, key: DockerKey, function: Function, addresses: Collection[str], known: int
 ) -> int:
     """The port for the function; `known` is the one that it has had, 0 for none.
 
     Raises `ConflictError` when somebody else has it.
     """
     port = requested_port(function) or known
-    taken = {number: who for number, who in _taken(engine) if who != str(key)}
+    taken = {number: who for number, who in _used_ports(engine) if who != str(key)}
     if not port:
-        return _free(engine, addresses, taken)
+        return _free_port(engine, addresses, taken)
     if port in taken:
         raise ConflictError(
             f"port {port} belongs to {taken[port]}",
             hint="choose another port (spec.triggers.<name>.attributes.port), or delete that one",
         )
     if port != known:
-        _refuse_taken(engine, addresses, port)
+        _check_free(engine, addresses, port)
     return port
 
 
-def _refuse_taken(engine: Engine, addresses: Collection[str], port: int) -> None:
-    if engine.local and not _binds(addresses, port):
+def _check_free(engine: Engine, addresses: Collection[str], port: int) -> None:
+    if engine.local and not _can_bind(addresses, port):
         holder = port_owner(port)
         raise ConflictError(
             f"port {port} is taken{f' by {holder}' if holder else ''}",
@@ -119,15 +132,15 @@ def _refuse_taken(engine: Engine, addresses: Collection[str], port: int) -> None
         )
 
 
-def _free(engine: Engine, addresses: Collection[str], taken: Collection[int]) -> int:
-    highest = max(_LOWEST + 1000, min(_HIGHEST, ephemeral_port_start()))
-    for port in random.sample(range(_LOWEST, highest), 200):
-        if port not in taken and (not engine.local or _binds(addresses, port)):
+def _free_port(engine: Engine, addresses: Collection[str], taken: Collection[int]) -> int:
+    highest = max(_MIN_PORT + 1000, min(_MAX_PORT, ephemeral_port_start()))
+    for port in random.sample(range(_MIN_PORT, highest), 200):
+        if port not in taken and (not engine.local or _can_bind(addresses, port)):
             return port
-    raise PlatformError(f"found no free port from {_LOWEST} to {highest}")
+    raise PlatformError(f"found no free port from {_MIN_PORT} to {highest}")
 
 
-def _binds(addresses: Collection[str], port: int) -> bool:
+def _can_bind(addresses: Collection[str], port: int) -> bool:
     with contextlib.ExitStack() as stack:
         for address in addresses:
             probe = stack.enter_context(socket.socket())
@@ -139,26 +152,28 @@ def _binds(addresses: Collection[str], port: int) -> bool:
     return True
 
 
-def _taken(engine: Engine) -> Iterator[tuple[int, str]]:
+def _used_ports(engine: Engine) -> Iterator[tuple[int, str]]:
     """Every port of the engine's containers, those that do not run included, and whose it is."""
     for one in engine.containers():
         labels = one.get("Labels") or {}
-        name = labels.get(FUNCTION)
-        who = f"{labels.get(NAMESPACE)}/{name}" if name else f"container {name_of(one)}"
-        if (port := number(labels, PORT)) > 0:
+        name = labels.get(FUNCTION_LABEL)
+        who = (
+            f"{labels.get(NAMESPACE_LABEL)}/{name}" if name else f"container {container_name(one)}"
+        )
+        if (port := int_label(labels, PORT_LABEL)) > 0:
             yield port, who
         for entry in one.get("Ports") or []:
             if entry.get("PublicPort"):
                 yield int(entry["PublicPort"]), who
 
 
-def name_of(listed: Raw) -> str:
+def container_name(listed: Raw) -> str:
     """The name of a container in the engine's list."""
     names = listed.get("Names") or [""]
     return str(names[0]).removeprefix("/")
 
 
-def live(listed: Raw) -> tuple[tuple[str, int], ...]:
+def published_addresses(listed: Raw) -> tuple[tuple[str, int], ...]:
     """(address, port) of the machine where a container of the engine's list answers now."""
     return tuple(
         (str(entry.get("IP") or LOOPBACK), int(entry["PublicPort"]))

@@ -1,8 +1,8 @@
-"""From the container that serves to the next one, on the same port.
+"""The switch from the serving container to the next one on the same port.
 
-A published port cannot move between containers, so the new one is proven first, without a port;
-then the old one ends what it has in hand, and the new one starts where it was. Whatever goes wrong,
-the old one is started again.
+A published port cannot move between containers. So the new revision is tried in a container without
+a port; then the old container finishes its requests and stops, and the new one starts on the port.
+If anything fails, the old container starts again.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ from functools import partial
 
 from fnbuild.errors import FnbuildError
 from fnbuild.platforms import Progress
-from fnbuild.platforms.docker.containers import Place, create_body, processor_archive
+from fnbuild.platforms.docker.container_config import (
+    ContainerPlacement,
+    create_body,
+    processor_archive,
+)
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.inventory import Container
-from fnbuild.platforms.docker.labels import Key, Made
+from fnbuild.platforms.docker.labels import DockerKey, RevisionRecord
 from fnbuild.platforms.docker.leases import Lease
-from fnbuild.platforms.docker.readiness import Wait
-from fnbuild.platforms.docker.rehearsal import check_import
+from fnbuild.platforms.docker.probes import ReadinessProbe, check_import
 
 _NUCLIO_CONFIG = "/etc/nuclio/config/processor"
 
@@ -35,8 +38,8 @@ class Switch:
     """
 
     engine: Engine
-    made: Made
-    place: Place
+    made: RevisionRecord
+    place: ContainerPlacement
     old: Container | None
     progress: Progress
     lease: Lease | None = None
@@ -84,7 +87,12 @@ class Switch:
         return self.old is not None and self.old.running
 
     def _create(
-        self, name: str, place: Place, *, candidate: bool = False, check_import: bool = False
+        self,
+        name: str,
+        place: ContainerPlacement,
+        *,
+        candidate: bool = False,
+        check_import: bool = False,
     ) -> str:
         make = partial(create_body, self.made, candidate=candidate, check_import=check_import)
         body = make(place)
@@ -110,7 +118,7 @@ class Switch:
         trial = self._create(self.made.key.candidate, place, candidate=True)
         try:
             self.engine.start(trial)
-            Wait(self.engine, trial, self.made, self.progress).until_ready()
+            ReadinessProbe(self.engine, trial, self.made, self.progress).until_ready()
         finally:
             self.engine.remove(trial)
 
@@ -138,7 +146,9 @@ class Switch:
             seconds = time.monotonic() - closed
             self.progress(f"the port was closed for {seconds:.2f} s")
         # The trial's output was shown already.
-        Wait(self.engine, successor, self.made, self.progress, output=not proven).until_ready()
+        ReadinessProbe(
+            self.engine, successor, self.made, self.progress, output=not proven
+        ).until_ready()
 
     def _begin(self) -> None:
         """Record that the old container is about to be stopped."""
@@ -187,20 +197,24 @@ class Switch:
             self.engine.stop(self.old.id)
             self.engine.start(self.old.id)
             if self.old.made is not None:
-                old = Wait(self.engine, self.old.id, self.old.made, self.progress, output=False)
+                old = ReadinessProbe(
+                    self.engine, self.old.id, self.old.made, self.progress, output=False
+                )
                 old.until_ready()
 
     def _settle(self, successor: str) -> None:
         if self.lease is not None:
             self.lease.check()
-        put_in_place(self.engine, self.made.key, self.old, successor)
+        replace_container(self.engine, self.made.key, self.old, successor)
         self._end()
 
 
-def put_in_place(engine: Engine, key: Key, old: Container | None, successor: str) -> None:
+def replace_container(
+    engine: Engine, key: DockerKey, old: Container | None, successor: str
+) -> None:
     """Remove the old container and give the new one the function's name."""
     if old is not None:
-        config = "" if old.made else _nuclio_config(engine, key, old.id)
+        config = "" if old.made else _nuclio_config_volume(engine, key, old.id)
         engine.remove(old.id)
         if config:
             with contextlib.suppress(FnbuildError):  # another container uses it as well
@@ -208,7 +222,7 @@ def put_in_place(engine: Engine, key: Key, old: Container | None, successor: str
     engine.rename(successor, key.container)
 
 
-def _nuclio_config(engine: Engine, key: Key, container: str) -> str:
+def _nuclio_config_volume(engine: Engine, key: DockerKey, container: str) -> str:
     """Return the volume with the processor's configuration of one of Nuclio's containers, or "".
 
     It has no labels: only its mount tells which function it belongs to.

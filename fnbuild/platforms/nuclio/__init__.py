@@ -4,7 +4,7 @@ FNBUILD_NUCLIO_URL names the Nuclio dashboard that every command uses. Functions
 dashboard deployed are listed as well. NuclioFunction resources are printed, never applied.
 """
 
-from fnbuild.platforms.nuclio.adapter import NuclioPlatform
+from fnbuild.platforms.nuclio.platform import NuclioPlatform
 
 __all__ = ["NuclioPlatform", "connect"]
 

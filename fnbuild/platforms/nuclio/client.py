@@ -1,237 +1,321 @@
-"""Requests to a Nuclio dashboard, and its refusals as errors in words.
-
-FNBUILD_NUCLIO_URL names the dashboard. Behind a proxy that asks who comes, FNBUILD_NUCLIO_USER and
-FNBUILD_NUCLIO_PASSWORD, or FNBUILD_NUCLIO_TOKEN, say so; none of them is ever shown.
-"""
+"""The client of a Nuclio dashboard's API (pkg/dashboard/resource/)."""
 
 from __future__ import annotations
 
-import base64
-import http.client
-import ipaddress
-import json
-import os
-import ssl
-import urllib.error
-import urllib.request
-from dataclasses import dataclass
-from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
+from heapq import merge
+from threading import Event
+from urllib.parse import quote, urlencode
 
-from fnbuild import __version__
-from fnbuild.errors import (
-    ConflictError,
-    FnbuildError,
-    InputError,
-    NotFoundError,
-    PlatformError,
-    PreconditionError,
-    UnavailableError,
-    UsageError,
+from fnbuild.errors import FnbuildError, NotFoundError, UnavailableError
+from fnbuild.platforms import Deployment, LogRecord, Project, api_objects
+from fnbuild.platforms.base import FunctionKey
+from fnbuild.platforms.logs import parse_log_line
+from fnbuild.platforms.nuclio import endpoints
+from fnbuild.platforms.nuclio.function_config import metadata_of, with_prebuilt_image
+from fnbuild.platforms.nuclio.transport import (
+    URL_VARIABLE,
+    DashboardAddress,
+    Transport,
+    is_loopback,
 )
-from fnbuild.platforms.kubeclient.errors import ForbiddenError, UnauthorizedError
+from fnbuild.spec.types import Raw
 
-URL_VARIABLE = "FNBUILD_NUCLIO_URL"
-_USER_VARIABLE = "FNBUILD_NUCLIO_USER"
-_PASSWORD_VARIABLE = "FNBUILD_NUCLIO_PASSWORD"  # noqa: S105 - the name of it
-_TOKEN_VARIABLE = "FNBUILD_NUCLIO_TOKEN"  # noqa: S105
-_CREDENTIALS = f"{_TOKEN_VARIABLE}, or {_USER_VARIABLE} and {_PASSWORD_VARIABLE},"
+SILENCE_SECONDS = 30.0
+_QUEUE_SIZE = 1000
+_QUEUE_POLL_SECONDS = 0.5
 
-# A dashboard answers a deploy when its builder has begun, a minute later at most.
-_ANSWER_SECONDS = 90.0
-_LARGEST_ERROR = 1 << 20
-_LONGEST_SHOWN = 2000
+LineStreams = Mapping[str, Iterator[bytes]]
+"""The lines of replicas by their names."""
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a dashboard is. `authorization` is the header that says who asks, or ""."""
+def merge_records(lines: LineStreams, tail: int | None) -> Iterator[LogRecord]:
+    """All records by time; the last `tail` of them."""
+    streams = (_parse_records(replica, one) for replica, one in lines.items())
+    together = list(merge(*streams, key=lambda one: one.time))
+    return iter(together if tail is None else together[max(0, len(together) - tail) :])
 
-    url: str
-    authorization: str = ""
 
-    @property
-    def host(self) -> str:
-        return urlsplit(self.url).hostname or ""
+def _parse_records(replica: str, lines: Iterator[bytes]) -> Iterator[LogRecord]:
+    # A line without a time belongs to the one before it.
+    last = 0.0
+    for line in lines:
+        if text := line.strip(b"\r\n"):
+            record = parse_log_line(text, last or time.time())
+            record.fields["pod"] = replica
+            last = record.time
+            yield record
+
+
+def follow_records(lines: LineStreams, until: threading.Event) -> Iterator[LogRecord]:
+    """Records as they come, until all streams end or `until` is set."""
+    readers = _LogReaders()
+    for replica, stream in lines.items():
+        # A thread reads each, for none may wait for another.
+        threading.Thread(target=readers.read, args=(replica, stream), daemon=True).start()
+    try:
+        yield from readers.records(len(lines), until)
+    finally:
+        readers.unwanted.set()
+
+
+class _LogReaders:
+    """What threads have read and nobody has taken yet."""
+
+    def __init__(self) -> None:
+        self.unwanted = threading.Event()
+        self._waiting: queue.Queue[LogRecord | FnbuildError | None] = queue.Queue(_QUEUE_SIZE)
+
+    def records(self, running: int, until: threading.Event) -> Iterator[LogRecord]:
+        while running and not until.is_set():
+            try:
+                found = self._waiting.get(timeout=_QUEUE_POLL_SECONDS)
+            except queue.Empty:
+                continue
+            if isinstance(found, FnbuildError):
+                raise found
+            if found is None:
+                running -= 1
+            else:
+                yield found
+
+    def read(self, replica: str, stream: Iterator[bytes]) -> None:
+        try:
+            for record in _parse_records(replica, stream):
+                self._put(record)
+                if self.unwanted.is_set():
+                    return
+        except FnbuildError as error:
+            self._put(error)
+        except (OSError, ValueError):
+            pass  # the replica has ended
+        self._put(None)
+
+    def _put(self, found: LogRecord | FnbuildError | None) -> None:
+        while not self.unwanted.is_set():
+            with contextlib.suppress(queue.Full):
+                self._waiting.put(found, timeout=_QUEUE_POLL_SECONDS)
+                return
+
+
+_FUNCTIONS_PATH = "/api/functions"
+_PROJECTS_PATH = "/api/projects"
+_LAST_LINES = 50
+_POLL_SECONDS = 0.5
+
+
+class DashboardClient:
+    """Functions and projects in Nuclio's form; see `records`. No method waits for a rollout.
+
+    `place` names the dashboard in messages. `host` is the machine of the functions' ports, and
+    `here` is True if that is this machine, which then has the images of its engine.
+    """
+
+    def __init__(self, address: DashboardAddress):
+        self.client = Transport(address)
+        self.place = f"the Nuclio dashboard at {address.url}"
+        self.host = address.host
+        self.here = is_loopback(address.host)
 
     @classmethod
-    def from_environment(cls) -> Address | None:
-        """The dashboard that the environment names; None when it names none."""
-        given = os.environ.get(URL_VARIABLE, "").strip()
-        if not given:
+    def from_environment(cls) -> DashboardClient:
+        """Return the dashboard that FNBUILD_NUCLIO_URL names. Raises `UnavailableError`."""
+        if (address := DashboardAddress.from_environment()) is None:
+            raise UnavailableError(
+                f"no Nuclio dashboard is configured: {URL_VARIABLE} is not set",
+                hint=f"set {URL_VARIABLE}=http://HOST:8070; `kubectl port-forward -n nuclio"
+                " service/nuclio-dashboard 8070` opens that port for a dashboard in a cluster",
+            )
+        return cls(address)
+
+    def check(self) -> None:
+        """Raise the reason why the dashboard cannot be used."""
+        self.client.expect(dict, self.client.json("GET", "/api/versions"))
+
+    # Functions
+
+    def functions(self, namespace: str) -> list[Raw]:
+        """Return all functions, sorted by name."""
+        found = self.client.json("GET", _FUNCTIONS_PATH, headers=_namespace_header(namespace))
+        listed = self.client.expect(dict, found or {})
+        return [one for _, one in sorted(listed.items()) if isinstance(one, dict)]
+
+    def function(self, key: FunctionKey) -> Raw | None:
+        try:
+            found = self.client.json(
+                "GET", _function_path(key), headers=_namespace_header(key.namespace)
+            )
+        except NotFoundError:
             return None
+        function: Raw = self.client.expect(dict, found)
+        return function
+
+    def create(self, function: Raw) -> None:
+        """Create a function and deploy it from its image; `ConflictError` if it exists."""
+        self._send("POST", _FUNCTIONS_PATH, with_prebuilt_image(function, exists=False))
+
+    def replace(self, stored: Raw, function: Raw) -> None:
+        """Deploy over `stored`; `ConflictError` if that has changed since it was read."""
+        version = metadata_of(stored).get("resourceVersion")
+        metadata = {**metadata_of(function), **({"resourceVersion": version} if version else {})}
+        body = with_prebuilt_image({**function, "metadata": metadata}, exists=True)
+        self._send("PUT", _function_path(_object_key(stored)), body)
+
+    def _send(self, method: str, path: str, function: Raw) -> None:
+        metadata = metadata_of(function)
+        body = {"metadata": metadata, "spec": function.get("spec") or {}}
+        self.client.json(method, path, headers=_namespace_header(metadata["namespace"]), body=body)
+
+    def redeploy(self, stored: Raw) -> None:
+        """Deploy the function as it is."""
+        key = _object_key(stored)
+        headers = _namespace_header(key.namespace)
+        self.client.json(
+            "PATCH", _function_path(key), headers=headers, body={"desiredState": "ready"}
+        )
+
+    def add_imported(self, function: Raw) -> None:
+        """Record the function in state `imported`."""
+        self._send("POST", _FUNCTIONS_PATH, function)
+
+    def delete(self, key: FunctionKey) -> None:
+        """Delete the function in any state; a missing function is no error."""
+        headers = {
+            **_namespace_header(key.namespace),
+            "X-Nuclio-Delete-Function-Ignore-State-Validation": "true",
+        }
+        body = {"metadata": {"name": key.name, "namespace": key.namespace}}
+        self.client.json("DELETE", _FUNCTIONS_PATH, headers=headers, body=body)
+
+    # Projects
+
+    def projects(self, namespace: str) -> list[Project]:
+        found = self.client.json(
+            "GET", _PROJECTS_PATH, headers=_project_namespace_header(namespace)
+        )
+        listed = self.client.expect(dict, found or {})
+        return [
+            api_objects.project_from_object(one, name, namespace)
+            for name, one in sorted(listed.items())
+        ]
+
+    def create_project(self, project: Project) -> None:
+        headers = _project_namespace_header(project.namespace)
+        self.client.json(
+            "POST", _PROJECTS_PATH, headers=headers, body=api_objects.project_object(project)
+        )
+
+    def update_project(self, project: Project) -> None:
+        """Replace the description and the owner of the project."""
+        headers = _project_namespace_header(project.namespace)
+        path = f"{_PROJECTS_PATH}/{project.name}"
+        self.client.json("PUT", path, headers=headers, body=api_objects.project_object(project))
+
+    def delete_project(self, namespace: str, name: str) -> None:
+        """Delete a project without functions."""
+        headers = {
+            **_project_namespace_header(namespace),
+            "X-Nuclio-Delete-Project-Strategy": "restricted",
+        }
+        body = {"metadata": {"name": name, "namespace": namespace}}
+        self.client.json("DELETE", _PROJECTS_PATH, headers=headers, body=body)
+
+    # Replicas
+
+    def last_words(self, key: FunctionKey, since: float) -> str:
+        """Return the last errors in the log; `since` is in seconds since the epoch."""
         try:
-            parts = urlsplit(given)
-            port = parts.port
-        except ValueError:
-            parts, port = urlsplit(""), None
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UsageError(
-                f"{URL_VARIABLE} is no address of a dashboard",
-                hint="http://HOST:PORT, as in http://127.0.0.1:8070",
-            )
-        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-        place = f"{host}:{port}" if port else host
-        url = urlunsplit((parts.scheme, place, parts.path.rstrip("/"), "", ""))
-        return cls(url, _authorization(parts.username, parts.password))
+            records = list(self.logs(key, follow=False, since=since, tail=_LAST_LINES))
+        except (NotFoundError, UnavailableError):
+            return ""
+        return "\n".join(one.message for one in records if one.level == "error")
 
+    def replica_names(self, key: FunctionKey) -> list[str]:
+        """Return the names of the replicas, as the log has them."""
+        found = self.client.json(
+            "GET", f"{_function_path(key)}/replicas", headers=_namespace_header(key.namespace)
+        )
+        named = self.client.expect(dict, found).get("names") or []
+        return [str(name) for name in self.client.expect(list, named)]
 
-def _authorization(user: str | None, password: str | None) -> str:
-    if token := os.environ.get(_TOKEN_VARIABLE):
-        return f"Bearer {token}"
-    user = os.environ.get(_USER_VARIABLE) or unquote(user or "")
-    if not user:
-        return ""
-    password = os.environ.get(_PASSWORD_VARIABLE) or unquote(password or "")
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-
-
-def is_loopback(host: str) -> bool:
-    """Whether it is this machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A page to log in at is no answer, and credentials are for one address."""
-
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        return None
-
-
-class Client:
-    """One dashboard. Threads may use it at the same time."""
-
-    def __init__(self, address: Address):
-        self.address = address
-        # No proxy of the environment is between this machine and itself.
-        past = [urllib.request.ProxyHandler({})] if is_loopback(address.host) else []
-        self._opener = urllib.request.build_opener(_NoRedirects, *past)
-
-    def json(
+    def logs(
         self,
-        method: str,
-        path: str,
+        key: FunctionKey,
         *,
-        headers: dict[str, str] | None = None,
-        body: Any = None,
-    ) -> Any:
-        """The JSON of an answer, None when it has no body; errors for all that is no 2xx."""
-        with self.open(method, path, headers=headers, body=body) as reply:
-            try:
-                text = reply.read()
-            except (OSError, http.client.HTTPException) as error:
-                raise self._silent(error) from error
-        if not text.strip():
-            return None
-        try:
-            return json.loads(text)
-        except ValueError:
-            raise self._stranger() from None
+        follow: bool,
+        since: float | None,
+        tail: int | None,
+        until: Event | None = None,
+    ) -> Iterator[LogRecord]:
+        """Return the records of all replicas; see `Platform.logs`."""
+        if follow:
+            return self._followed(key, since, tail, until or Event())
+        return merge_records(
+            {one: self._lines(key, one, since, tail) for one in self.replica_names(key)}, tail
+        )
 
-    def open(
+    def _followed(
+        self, key: FunctionKey, since: float | None, tail: int | None, until: Event
+    ) -> Iterator[LogRecord]:
+        """On and on: replicas that end have successors, until the function is gone."""
+        seen: set[str] = set()
+        while not until.is_set() and self.function(key) is not None:
+            began, names = time.time(), self.replica_names(key)
+            # All that a successor says is new.
+            lines = {
+                one: self._lines(key, one, since, tail, follow=True)
+                if not seen or one in seen
+                else self._lines(key, one, None, None, follow=True)
+                for one in names
+            }
+            yield from follow_records(lines, until)
+            seen.update(names)
+            since, tail = max(began, time.time() - _POLL_SECONDS), None
+            until.wait(_POLL_SECONDS)
+
+    def _lines(
         self,
-        method: str,
-        path: str,
-        *,
-        headers: dict[str, str] | None = None,
-        body: Any = None,
-        silence: float | None = _ANSWER_SECONDS,
-    ) -> http.client.HTTPResponse:
-        """An answer of 2xx, to be read and closed; `silence` is in seconds."""
-        request = urllib.request.Request(  # noqa: S310 - the scheme was looked at
-            f"{self.address.url}{path}",
-            method=method,
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"User-Agent": f"fnbuild/{__version__}", **(headers or {})},
-        )
-        if body is not None:
-            request.add_header("Content-Type", "application/json")
-        if self.address.authorization:
-            request.add_unredirected_header("Authorization", self.address.authorization)
-        try:
-            reply = self._opener.open(request, timeout=silence)
-        except urllib.error.HTTPError as error:
-            with error:
-                raise self._refused(error) from None
-        except (OSError, http.client.HTTPException) as error:
-            raise self._silent(error) from error
-        assert isinstance(reply, http.client.HTTPResponse)
-        return reply
+        key: FunctionKey,
+        replica: str,
+        since: float | None,
+        tail: int | None,
+        follow: bool = False,
+    ) -> Iterator[bytes]:
+        """The lines of one replica's log, asked for when the first is wanted."""
+        asked = {"follow": "true" if follow else "false"}
+        if since is not None:
+            asked["since"] = f"{max(1, round(time.time() - since))}s"
+        if tail is not None:
+            asked["tailLines"] = str(tail)
+        path = f"{_function_path(key)}/logs/{quote(replica, safe='')}?{urlencode(asked)}"
+        silence = None if follow else SILENCE_SECONDS
+        with self.client.open(
+            "GET", path, headers=_namespace_header(key.namespace), silence=silence
+        ) as reply:
+            yield from reply
 
-    def _refused(self, error: urllib.error.HTTPError) -> FnbuildError:
-        try:
-            body = error.read(_LARGEST_ERROR)
-        except (OSError, http.client.HTTPException):
-            body = b""
-        said, stack = _words(body)
-        if 300 <= error.code < 400:
-            return UnavailableError(
-                f"the Nuclio dashboard at {self.address.url} sends elsewhere, perhaps to log in",
-                hint=f"{_CREDENTIALS} say who asks; the address may need https",
-            )
-        if error.code == 401:
-            return UnauthorizedError(
-                f"the Nuclio dashboard at {self.address.url} asks who you are",
-                hint=f"set {_CREDENTIALS} to say it",
-            )
-        said = said or f"HTTP status {error.code}"
-        if error.code == 403:
-            return ForbiddenError(
-                f"Nuclio: {said}",
-                hint=f"{_CREDENTIALS} say who asks",
-                detail=stack,
-            )
-        make = _BY_STATUS.get(error.code, PlatformError)
-        if error.code in (502, 503, 504):
-            return UnavailableError(
-                f"the Nuclio dashboard at {self.address.url} is not well: {said}",
-                hint="the proxy before it answers, and it does not; try again in a minute",
-            )
-        return make(f"Nuclio: {said}", detail=stack)
-
-    def _silent(self, error: Exception) -> FnbuildError:
-        reason = getattr(error, "reason", error)
-        why = "it does not answer in time" if isinstance(reason, TimeoutError) else str(reason)
-        if isinstance(reason, ssl.SSLCertVerificationError):
-            why = f"its certificate is not trusted: {reason.verify_message}"
-        return UnavailableError(
-            f"no Nuclio dashboard answers at {self.address.url}: {why}",
-            hint=f"does it run? {URL_VARIABLE} says where it is looked for"
-            + ("; SSL_CERT_FILE names certificates" if isinstance(reason, ssl.SSLError) else ""),
-        )
-
-    def _stranger(self) -> FnbuildError:
-        return UnavailableError(
-            f"what answers at {self.address.url} is no Nuclio dashboard",
-            hint=f"{URL_VARIABLE} says where it is looked for, as in http://127.0.0.1:8070",
-        )
-
-    def expect(self, kind: type, value: Any) -> Any:
-        """The value, if it is what Nuclio answers there; else something else answers."""
-        if not isinstance(value, kind):
-            raise self._stranger()
-        return value
+    def reach(self, deployment: Deployment) -> AbstractContextManager[str]:
+        """See `Platform.reach`."""
+        return endpoints.open_endpoint(self.client.address, deployment)
 
 
-_BY_STATUS: dict[int, type[FnbuildError]] = {
-    400: InputError,
-    404: NotFoundError,
-    409: ConflictError,
-    412: PreconditionError,
-}
+def _function_path(key: FunctionKey) -> str:
+    return f"{_FUNCTIONS_PATH}/{quote(key.name, safe='')}"
 
 
-def _words(body: bytes) -> tuple[str, str | None]:
-    """The cause and the stack of an error, as Nuclio writes them (pkg/restful/resource.go)."""
-    try:
-        found = json.loads(body)
-    except ValueError:
-        text = body.decode(errors="replace").strip()
-        return ("" if text.startswith("<") else text[:_LONGEST_SHOWN]), None
-    if not isinstance(found, dict):
-        return "", None
-    said, stack = str(found.get("error") or ""), str(found.get("errorStackTrace") or "")
-    return said.strip()[:_LONGEST_SHOWN], stack.strip()[:_LONGEST_SHOWN] or None
+def _object_key(stored: Raw) -> FunctionKey:
+    metadata = metadata_of(stored)
+    return FunctionKey(metadata.get("namespace", ""), metadata.get("name", ""))
+
+
+def _namespace_header(namespace: str) -> dict[str, str]:
+    return {"X-Nuclio-Function-Namespace": namespace}
+
+
+def _project_namespace_header(namespace: str) -> dict[str, str]:
+    return {"X-Nuclio-Project-Namespace": namespace}

@@ -6,12 +6,14 @@ from collections.abc import Callable, Collection, Iterator
 
 from fnbuild.platforms import Finding
 from fnbuild.platforms.checks import Check, run_checks
-from fnbuild.platforms.nuclio.dashboard import Dashboard
+from fnbuild.platforms.nuclio.client import DashboardClient
 
 _AREA = "nuclio"
 
 
-def examine(connect: Callable[[], Dashboard], areas: Collection[str] = ()) -> Iterator[Finding]:
+def examine(
+    connect: Callable[[], DashboardClient], areas: Collection[str] = ()
+) -> Iterator[Finding]:
     """Yield the finding on the dashboard that `connect` returns."""
 
     def answers() -> Iterator[Finding]:

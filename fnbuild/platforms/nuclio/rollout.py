@@ -1,52 +1,110 @@
-"""Handing a function to Nuclio, and waiting until Nuclio says what came of it."""
+"""A rollout through Nuclio: hand over a function, wait for the outcome, explain a failure.
+
+Nuclio's message mixes its own errors with lines of a replica's log
+(pkg/platform/kube/client/deployer.go), and the log is JSON if the image is fnbuild's. The errors of
+the function come first.
+"""
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Collection
 
 from fnbuild.errors import ConflictError, FnbuildError, NotReadyError
 from fnbuild.platforms import Progress
 from fnbuild.platforms.base import FunctionKey
-from fnbuild.platforms.nuclio import words
-from fnbuild.platforms.nuclio.dashboard import Dashboard
-from fnbuild.platforms.nuclio.records import (
-    PROVISIONED,
-    WAITING,
-    facts_of,
+from fnbuild.platforms.logs import parse_log_line
+from fnbuild.platforms.nuclio.client import DashboardClient
+from fnbuild.platforms.nuclio.function_config import (
+    SETTLED_STATES,
+    WAITING_STATE,
+    decode_revision,
     metadata_of,
     state_of,
     status_of,
 )
 from fnbuild.spec.types import Raw
 
+_TRACEBACK = "Traceback (most recent call last)"
+_EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit|Warning)\b.*")
+_MAX_LINES = 40
+
+
+def failure_reason(stored: Raw, last_words: str = "") -> tuple[str, str | None]:
+    """The reason in one line, and the detail below it: the function's own errors.
+
+    `last_words` are the last errors of a replica's log, where they are known.
+    """
+    status = status_of(stored)
+    message = str(status.get("message") or "").strip()
+    own = function_errors(message) or last_words.strip() or function_errors(_deploy_log(status))
+    detail = own or message or _deploy_log(status)
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    reason = last_exception(own) or (lines[0] if lines else str(status.get("state") or "no state"))
+    return reason, _last_lines(detail) if detail and detail != reason else None
+
+
+def function_errors(text: str) -> str:
+    """The errors of a log within a text: records of level error, or what a traceback says."""
+    lines = text.splitlines()
+    found = [
+        parse_log_line(line.strip().encode(), 0.0)
+        for line in lines
+        if line.lstrip().startswith("{")
+    ]
+    errors = [one.message for one in found if one.time and one.level == "error"]
+    if errors:
+        return "\n".join(dict.fromkeys(errors))
+    for index, line in enumerate(lines):
+        if _TRACEBACK in line:
+            return "\n".join(lines[index:]).strip()
+    return ""
+
+
+def last_exception(text: str) -> str:
+    """The last line that names an exception: what a traceback comes to."""
+    found = [line.strip() for line in text.splitlines() if _EXCEPTION.match(line.strip())]
+    return found[-1] if found else ""
+
+
+def _deploy_log(status: Raw) -> str:
+    """The records that Nuclio kept of the deploy."""
+    records = status.get("logs") or []
+    return "\n".join(str(one.get("message", "")) for one in records if isinstance(one, dict))
+
+
+def _last_lines(text: str) -> str:
+    return "\n".join(text.splitlines()[-_MAX_LINES:])
+
+
 _POLL_SECONDS = 0.25
-_SLOWEST_POLL_SECONDS = 1.0
+_MAX_POLL_SECONDS = 1.0
 # What Nuclio needs beside the function's own time to become ready.
-_NUCLIO_SECONDS = 60.0
-_GONE_SECONDS = 60.0
+_ROLLOUT_MARGIN_SECONDS = 60.0
+_DELETE_SECONDS = 60.0
 # A state from before an order may be read for a moment behind it.
-_STALE_SECONDS = 3.0
+_STALE_READ_SECONDS = 3.0
 # Nuclio's clock may be this much behind.
 _SKEW_SECONDS = 5.0
-_SERVED = ("ready", "scaledToZero")
+_SERVING_STATES = ("ready", "scaledToZero")
 
-_STATES = {
+_STATE_MESSAGES = {
     "building": "Nuclio takes it in",
-    WAITING: "Nuclio makes its resources and waits until they are ready",
+    WAITING_STATE: "Nuclio makes its resources and waits until they are ready",
     "configuringResources": "Nuclio makes its resources",
     "waitingForBuild": "Nuclio has yet to begin",
     "waitingForScaleResourceFromZero": "Nuclio starts its first replica",
     "waitingForScaleResourceToZero": "Nuclio stops its replicas",
 }
 
-Ours = Callable[[Raw], bool]
+ConfigPredicate = Callable[[Raw], bool]
 """Whether what Nuclio has is what was ordered."""
 
 
-def refuse_busy(key: FunctionKey, stored: Raw | None) -> None:
+def check_not_busy(key: FunctionKey, stored: Raw | None) -> None:
     """Nuclio takes no change while another one is under way."""
-    if stored is None or state_of(stored) in PROVISIONED:
+    if stored is None or state_of(stored) in SETTLED_STATES:
         return
     raise ConflictError(
         f"{key.name} is being deployed by somebody else: Nuclio says"
@@ -56,19 +114,19 @@ def refuse_busy(key: FunctionKey, stored: Raw | None) -> None:
     )
 
 
-def gone(dashboard: Dashboard, key: FunctionKey) -> None:
+def wait_until_deleted(dashboard: DashboardClient, key: FunctionKey) -> None:
     """Wait until Nuclio has forgotten it."""
-    deadline = time.monotonic() + _GONE_SECONDS
+    deadline = time.monotonic() + _DELETE_SECONDS
     while dashboard.function(key) is not None:
         if time.monotonic() > deadline:
             raise NotReadyError(
-                f"{key.name} is still there {_GONE_SECONDS:g} s after Nuclio was told to delete it",
+                f"{key.name} still exists {_DELETE_SECONDS:g} s after Nuclio was told to delete it",
                 hint="a finalizer may keep it: `kubectl get nucliofunction -o yaml` shows which",
             )
         time.sleep(_POLL_SECONDS)
 
 
-def _kept(found: Raw) -> bool:
+def _was_rejected(found: Raw) -> bool:
     """Whether the order failed and left it as it was before. Nuclio keeps what failed; fnbuild's
     own dashboard keeps what serves, and says so in `status.operation`.
     """
@@ -79,7 +137,9 @@ def _kept(found: Raw) -> bool:
 class Rollout:
     """One order to Nuclio; `seconds` are the function's to become ready."""
 
-    def __init__(self, dashboard: Dashboard, key: FunctionKey, seconds: float, progress: Progress):
+    def __init__(
+        self, dashboard: DashboardClient, key: FunctionKey, seconds: float, progress: Progress
+    ):
         self.dashboard = dashboard
         self.key = key
         self.seconds = seconds
@@ -97,15 +157,15 @@ class Rollout:
             self.dashboard.create(function)
         else:
             self.dashboard.replace(stored, function)
-        created = facts_of(function).created
+        created = decode_revision(function).created
 
         def ours(found: Raw) -> bool:
-            return facts_of(found).created == created
+            return decode_revision(found).created == created
 
         try:
             self._settled(ours)
         except NotReadyError as error:
-            if stored is not None and state_of(stored) in _SERVED and not keep_failed:
+            if stored is not None and state_of(stored) in _SERVING_STATES and not keep_failed:
                 self._go_back(stored, ours, error)
             raise
 
@@ -117,7 +177,7 @@ class Rollout:
 
         def acted_on(found: Raw) -> bool:
             changed = metadata_of(found).get("resourceVersion") != version
-            return changed or time.monotonic() - began > _STALE_SECONDS
+            return changed or time.monotonic() - began > _STALE_READ_SECONDS
 
         self._settled(acted_on)
 
@@ -125,7 +185,7 @@ class Rollout:
         """Wait until a function that was imported is on record as that."""
         self._settled(lambda _: True, ("imported",))
 
-    def _settled(self, ours: Ours, wanted: Collection[str] = _SERVED) -> None:
+    def _settled(self, ours: ConfigPredicate, wanted: Collection[str] = _SERVING_STATES) -> None:
         """Wait until Nuclio is done; `NotReadyError` when it is in no state of `wanted` then."""
         began = time.monotonic()
         pause = _POLL_SECONDS
@@ -139,27 +199,27 @@ class Rollout:
             if ours(found):
                 if state_of(found) in wanted:
                     return
-                if state_of(found) in PROVISIONED:
+                if state_of(found) in SETTLED_STATES:
                     raise self._failed(found)
                 self._tell(found)
-            elif _kept(found):
+            elif _was_rejected(found):
                 raise self._failed(found)
             elif (
-                facts_of(found).number
-                and waited > _STALE_SECONDS
-                and state_of(found) in PROVISIONED
+                decode_revision(found).number
+                and waited > _STALE_READ_SECONDS
+                and state_of(found) in SETTLED_STATES
             ):
                 raise ConflictError(
                     f"somebody else has deployed {self.key.name} meanwhile, as revision"
-                    f" {facts_of(found).number}"
+                    f" {decode_revision(found).number}"
                 )
             self._refuse_to_wait(found, waited)
             time.sleep(pause)
-            pause = min(pause * 1.2, _SLOWEST_POLL_SECONDS)
+            pause = min(pause * 1.2, _MAX_POLL_SECONDS)
 
     def _refuse_to_wait(self, found: Raw, waited: float) -> None:
         """Raise `NotReadyError` if the rollout took too long."""
-        if waited > self.seconds + _NUCLIO_SECONDS:
+        if waited > self.seconds + _ROLLOUT_MARGIN_SECONDS:
             raise NotReadyError(
                 f"{self.key.name} is not ready after {waited:.0f} s; Nuclio says {state_of(found)}",
                 detail=self.dashboard.last_words(self.key, self._began) or None,
@@ -167,17 +227,17 @@ class Rollout:
             )
 
     def _failed(self, found: Raw) -> NotReadyError:
-        told = words.own_errors(str(status_of(found).get("message") or ""))
+        told = function_errors(str(status_of(found).get("message") or ""))
         last = "" if told else self.dashboard.last_words(self.key, self._began)
-        reason, detail = words.failure(found, last)
+        reason, detail = failure_reason(found, last)
         return NotReadyError(f"{self.key.name} did not become ready: {reason}", detail=detail)
 
-    def _go_back(self, before: Raw, ours: Ours, error: NotReadyError) -> None:
+    def _go_back(self, before: Raw, ours: ConfigPredicate, error: NotReadyError) -> None:
         """Deploy again what served, and say so in `error`: Nuclio leaves the failed one."""
-        number = facts_of(before).number
+        number = decode_revision(before).number
         what = f"revision {number}" if number else "what ran before"
         failed = self.dashboard.function(self.key)
-        if failed is None or not ours(failed) or state_of(failed) not in PROVISIONED:
+        if failed is None or not ours(failed) or state_of(failed) not in SETTLED_STATES:
             return
         self.progress(f"going back to {what}")
         try:
@@ -192,7 +252,7 @@ class Rollout:
         """Report the state and Nuclio's records of the deploy, each once."""
         records = [one for one in status_of(found).get("logs") or [] if isinstance(one, dict)]
         said = [str(one.get("message") or "") for one in records]
-        for text in (_STATES.get(state_of(found), ""), *said):
+        for text in (_STATE_MESSAGES.get(state_of(found), ""), *said):
             if text and text not in self._told:
                 self._told.add(text)
                 self.progress(text)

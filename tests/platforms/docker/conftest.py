@@ -29,7 +29,7 @@ def platform(made: Made, namespace: str, data: Path) -> Iterator[DockerPlatform]
     try:
         yield platform
     finally:
-        for known in inventory.functions(platform.engine, namespace):
+        for known in inventory.list_functions(platform.engine, namespace):
             if not known.foreign:
                 platform.delete(namespace, known.key.name, image=True)
         platform.engine.close()

@@ -274,7 +274,7 @@ def test_an_update_behind_a_rollback_keeps_the_code(
 def test_only_the_newest_revisions_are_kept(
     author: Author, platform: DockerPlatform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(records, "KEPT", 1)
+    monkeypatch.setattr(records, "MAX_REVISIONS", 1)
     author.deploy(author.write("one"))
     author.deploy(author.write("two"))
     numbers = [one.number for one in platform.revisions(author.namespace, "greeter")]

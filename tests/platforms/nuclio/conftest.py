@@ -13,9 +13,9 @@ from fnbuild.platforms.nuclio import NuclioPlatform, connect
 from fnbuild.spec import reader
 from tests.engine import Made, making, require_engine, require_image
 from tests.platforms.folders import config
-from tests.platforms.nuclio.dashboard import serve
-from tests.platforms.nuclio.machine import Nuclio
-from tests.platforms.nuclio.world import World
+from tests.platforms.nuclio.fake_dashboard import serve
+from tests.platforms.nuclio.fake_nuclio import Nuclio
+from tests.platforms.nuclio.scenario import World
 
 GREETER = """\
 import os

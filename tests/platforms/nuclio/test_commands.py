@@ -8,7 +8,7 @@ import pytest
 
 from fnbuild.cli.app import run
 from fnbuild.platforms.nuclio import NuclioPlatform
-from tests.platforms.nuclio.machine import Nuclio
+from tests.platforms.nuclio.fake_nuclio import Nuclio
 
 CODE = "ZGVmIGhhbmRsZXIoYywgZSk6CiAgICByZXR1cm4gMQo="
 

@@ -10,11 +10,11 @@ from fnbuild.errors import ConflictError, NotFoundError, NotReadyError, Precondi
 from fnbuild.platforms import Artifact, Project
 from fnbuild.platforms.base import FunctionKey
 from fnbuild.platforms.nuclio import NuclioPlatform
-from fnbuild.platforms.nuclio.records import PROVISIONED, state_of
+from fnbuild.platforms.nuclio.function_config import SETTLED_STATES, state_of
 from fnbuild.spec.types import Function, Spec
 from tests.engine import until
-from tests.platforms.nuclio.machine import Nuclio, docker
-from tests.platforms.nuclio.world import World
+from tests.platforms.nuclio.fake_nuclio import Nuclio, docker
+from tests.platforms.nuclio.scenario import World
 
 
 def test_from_its_first_deploy_to_its_end(world: World) -> None:
@@ -180,7 +180,7 @@ def test_a_function_that_changed_meanwhile_stays(world: World) -> None:
     old = {**stored, "metadata": {**stored["metadata"], "resourceVersion": "1"}}
     changed = {**stored, "spec": {**stored["spec"], "description": "newer"}}
     world.platform.dashboard.replace(stored, changed)
-    until("its rollout", lambda: state_of(world.stored()) in PROVISIONED)
+    until("its rollout", lambda: state_of(world.stored()) in SETTLED_STATES)
     with pytest.raises(ConflictError):
         world.platform.dashboard.replace(old, stored)
 

@@ -9,11 +9,15 @@ import pytest
 
 from fnbuild.errors import UsageError
 from fnbuild.platforms import Artifact, Plan
-from fnbuild.platforms.nuclio.body import imported, taken_as_it_is, wanted
-from fnbuild.platforms.nuclio.client import Address
-from fnbuild.platforms.nuclio.dashboard import Dashboard
-from fnbuild.platforms.nuclio.planning import make
-from fnbuild.platforms.nuclio.view import function_of
+from fnbuild.platforms.nuclio.client import DashboardClient
+from fnbuild.platforms.nuclio.function_config import (
+    deploy_config,
+    import_config,
+    with_prebuilt_image,
+)
+from fnbuild.platforms.nuclio.function_state import configuration_of
+from fnbuild.platforms.nuclio.planning import make_plan
+from fnbuild.platforms.nuclio.transport import DashboardAddress
 from fnbuild.spec.reader import from_raw
 from fnbuild.spec.rules import complete
 from fnbuild.spec.types import Function
@@ -31,18 +35,18 @@ def function(labels: Raw | None = None, **spec: Any) -> Function:
 
 
 def stored(made: Function, artifact: Artifact = ARTIFACT, state: str = "ready") -> Raw:
-    return {**wanted(made, artifact, 1), "status": {"state": state}}
+    return {**deploy_config(made, artifact, 1), "status": {"state": state}}
 
 
-class Far(Dashboard):
+class Far(DashboardClient):
     """A dashboard on another machine, which no test calls."""
 
     def __init__(self) -> None:
-        super().__init__(Address("http://nuclio.example:8070"))
+        super().__init__(DashboardAddress("http://nuclio.example:8070"))
 
 
 def plan(made: Function, there: Raw | None, **options: Any) -> Plan:
-    return make(made, ARTIFACT, there, options, Far())
+    return make_plan(made, ARTIFACT, there, options, Far())
 
 
 def verbs(made: Plan) -> dict[str, str]:
@@ -76,7 +80,7 @@ def test_secrets_count_and_are_not_shown() -> None:
     shown += json.dumps(changed.manifests)
     assert "swordfish" not in shown
     assert "trout" not in shown
-    assert wanted(of("swordfish"), ARTIFACT, 1)["spec"]["triggers"]["broker"]["password"]
+    assert deploy_config(of("swordfish"), ARTIFACT, 1)["spec"]["triggers"]["broker"]["password"]
 
 
 def test_what_was_given_before_and_is_not_now_is_a_difference() -> None:
@@ -119,7 +123,7 @@ def test_another_image_and_what_is_not_well_are_deployed() -> None:
     assert verbs(plan(made, stored(made), force=True))["rollout"] == "replace"
     # An image that is yet to be built has no exact name.
     yet = Artifact("image", ARTIFACT.reference, "abc")
-    assert make(made, yet, stored(made), {}, Far()).changes == ()
+    assert make_plan(made, yet, stored(made), {}, Far()).changes == ()
     with pytest.raises(UsageError, match="listen"):
         plan(made, None, listen="docker")
 
@@ -127,8 +131,8 @@ def test_another_image_and_what_is_not_well_are_deployed() -> None:
 def test_the_deployed_image_has_its_name_again() -> None:
     made = function()
     there = stored(made)
-    exactly = Artifact("image", function_of(there).spec.image, "")
-    same = make(made, exactly, there, {}, Far())
+    exactly = Artifact("image", configuration_of(there).spec.image, "")
+    same = make_plan(made, exactly, there, {}, Far())
     assert same.changes == ()
     assert same.artifact == ARTIFACT
 
@@ -141,43 +145,50 @@ def test_nuclio_keeps_the_labels_of_a_function() -> None:
 
 
 def test_the_image_and_its_registry() -> None:
-    spec = wanted(function(), ARTIFACT, 1)["spec"]
+    spec = deploy_config(function(), ARTIFACT, 1)["spec"]
     assert (spec["image"], spec["runRegistry"]) == (PINNED, "registry.example:5000")
     assert spec["imagePullPolicy"] == "IfNotPresent"
     inside = function(runRegistry="inside:5000/")
-    spec = wanted(inside, Artifact("image", "registry.example:5000/boxes:1", ""), 1)["spec"]
+    spec = deploy_config(inside, Artifact("image", "registry.example:5000/boxes:1", ""), 1)["spec"]
     assert (spec["image"], spec["runRegistry"]) == ("inside:5000/boxes:1", "inside:5000")
     assert "imagePullPolicy" not in spec
     bare = Artifact("image", "boxes:1", "abc")
-    assert "runRegistry" not in wanted(function(), bare, 1)["spec"]
-    assert "in no registry" in make(function(), bare, None, {}, Far()).warnings[0]
-    assert make(function(), bare, None, {}, Dashboard(Address("http://[::1]:8070"))).warnings == ()
+    assert "runRegistry" not in deploy_config(function(), bare, 1)["spec"]
+    assert "in no registry" in make_plan(function(), bare, None, {}, Far()).warnings[0]
+    assert (
+        make_plan(
+            function(), bare, None, {}, DashboardClient(DashboardAddress("http://[::1]:8070"))
+        ).warnings
+        == ()
+    )
 
 
 def test_what_was_handed_over_comes_back_as_it_was() -> None:
     made = function(env=[{"name": "A", "value": "it's"}], description="Finds boxes")
     there = stored(made)
-    given = function_of(stored(function(imagePullPolicy="IfNotPresent", runRegistry="a.b"))).spec
+    given = configuration_of(
+        stored(function(imagePullPolicy="IfNotPresent", runRegistry="a.b"))
+    ).spec
     assert (given.image_pull_policy, given.run_registry) == ("IfNotPresent", "a.b")
     there["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"] = "{}"
-    shown = function_of(there)
+    shown = configuration_of(there)
     assert shown.spec.image == PINNED
     assert shown.spec.run_registry == shown.spec.image_pull_policy == ""
     assert [one.name for one in shown.spec.env] == ["A"]
     assert shown.metadata.annotations == {}
-    [_, variable] = wanted(made, ARTIFACT, 1)["spec"]["env"]
+    [_, variable] = deploy_config(made, ARTIFACT, 1)["spec"]["env"]
     assert "'" not in variable["value"]
     assert json.loads(variable["value"])["handler"] == "main:handler"
 
 
 def test_nothing_is_built() -> None:
     build = {"path": "/tmp/x", "image": "boxes", "functionSourceCode": "eA==", "baseImage": "a"}
-    raw = wanted(function(build=build), ARTIFACT, 1)
-    assert taken_as_it_is(raw, exists=False)["spec"]["build"] == {
+    raw = deploy_config(function(build=build), ARTIFACT, 1)
+    assert with_prebuilt_image(raw, exists=False)["spec"]["build"] == {
         "baseImage": "a",
         "codeEntryType": "image",
     }
-    assert taken_as_it_is(raw, exists=True)["spec"]["build"] == {**build, "mode": "neverBuild"}
+    assert with_prebuilt_image(raw, exists=True)["spec"]["build"] == {**build, "mode": "neverBuild"}
     assert raw["spec"]["build"] == build
 
 
@@ -200,7 +211,7 @@ def test_manifests_for_git_take_secrets_from_the_cluster() -> None:
 
 
 def test_an_import_waits() -> None:
-    raw = imported(function())
+    raw = import_config(function())
     assert raw["metadata"]["annotations"] == {"skip-build": "true", "skip-deploy": "true"}
-    again = wanted(from_raw(raw, "boxes"), ARTIFACT, 1)
+    again = deploy_config(from_raw(raw, "boxes"), ARTIFACT, 1)
     assert "skip-deploy" not in again["metadata"]["annotations"]

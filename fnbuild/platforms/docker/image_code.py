@@ -1,0 +1,163 @@
+"""The code of a revision, extracted from its image to the data directory.
+
+Only files from the function's folder are extracted. They all have the modification time that
+fnbuild sets in images; files that other build lines add (mostly weights) have another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+import socket
+import tarfile
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from fnbuild import trees
+from fnbuild.builder.image.context import FILE_TIMESTAMP
+from fnbuild.datadir import data_dir, make_private_dir
+from fnbuild.errors import PlatformError
+from fnbuild.platforms.docker.engine import Engine
+from fnbuild.platforms.docker.labels import READER_LABEL, RevisionRecord
+from fnbuild.platforms.settings import CODE_MOUNT_PATH
+from fnbuild.spec.types import Raw
+
+_CHUNK_BYTES = 1 << 20
+# No reading takes as long as this, in seconds.
+_MAX_READING_SECONDS = 3600.0
+
+
+def extract_code(engine: Engine, made: RevisionRecord) -> Path | None:
+    """The folder with the code of a revision; None when its image is gone or holds none."""
+    if not made.image_id:
+        return None
+    folder = _code_folder(made)
+    if folder.is_dir():
+        return folder
+    if engine.image(made.image_id) is None:
+        return None
+    half = make_private_dir(folder.parent) / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    try:
+        if not _extract_files(engine, made, half):
+            return None
+        # Two commands may do this at once: the content is the same.
+        with contextlib.suppress(OSError):
+            half.rename(folder)
+        return folder
+    except (OSError, tarfile.TarError) as error:
+        raise PlatformError(
+            f"the code of {made.key.name} cannot be taken from its image: {error}"
+        ) from error
+    finally:
+        trees.try_remove(half)
+
+
+def remove_code(made: RevisionRecord) -> None:
+    """Remove the folder, which comes back when it is asked for."""
+    if made.image_id:
+        trees.try_remove(_code_folder(made))
+
+
+def _code_folder(made: RevisionRecord) -> Path:
+    return data_dir() / "images" / made.image_id.rpartition(":")[2][:32]
+
+
+def _extract_files(engine: Engine, made: RevisionRecord, folder: Path) -> bool:
+    """Whether there was any code. A container that never starts is the way to an image's files."""
+    _remove_abandoned(engine)
+    name = f"{made.key.candidate}-{uuid.uuid4().hex[:8]}"
+    labels = {READER_LABEL: f"{_process_scope()}:{os.getpid()}"}
+    container = engine.create(
+        name, {"Image": made.image_id, "Cmd": ["processor"], "Labels": labels}
+    )
+    try:
+        pieces = engine.get(container, CODE_MOUNT_PATH)
+        if pieces is None:
+            return False
+        folder.mkdir(mode=0o700)
+        with tarfile.open(fileobj=_ChunkReader(pieces), mode="r|") as archive:
+            for member in archive:
+                _extract_member(archive, member, folder)
+    finally:
+        engine.remove(container)
+    return any(folder.iterdir())
+
+
+def _remove_abandoned(engine: Engine) -> None:
+    """Remove the containers of processes that were killed while they read."""
+    for listed in abandoned_readers(engine):
+        engine.remove(listed["Id"])
+
+
+def abandoned_readers(engine: Engine) -> list[Raw]:
+    """List the containers of processes that were killed while they read."""
+    return [listed for listed in engine.containers((READER_LABEL,)) if _is_abandoned(listed)]
+
+
+def _is_abandoned(listed: Raw) -> bool:
+    machine, _, pid = str(listed["Labels"][READER_LABEL]).rpartition(":")
+    old = time.time() - float(listed.get("Created") or 0) > _MAX_READING_SECONDS
+    return old or (machine == _process_scope() and not _is_alive(pid))
+
+
+def _process_scope() -> str:
+    """This machine, or the part of it where a number means one process."""
+    name = socket.gethostname()
+    with contextlib.suppress(OSError):
+        return f"{name}:{os.stat('/proc/self/ns/pid').st_ino}"
+    return name
+
+
+def _is_alive(pid: str) -> bool:
+    try:
+        with contextlib.suppress(PermissionError):  # it is somebody else's
+            os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    return True
+
+
+def _extract_member(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
+    inside = member.name.partition("/")[2]
+    if not inside or member.mtime != FILE_TIMESTAMP:
+        return
+    if inside.count("/") >= trees.MAX_DEPTH:
+        raise tarfile.TarError(
+            f"{inside[:120]}… is nested more than {trees.MAX_DEPTH} folders deep"
+        )
+    found = tarfile.data_filter(member.replace(name=inside, deep=False), str(folder))
+    target = folder / found.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if found.isdir():
+        target.mkdir(exist_ok=True)
+    elif found.issym():
+        target.symlink_to(found.linkname)
+    elif found.isreg() and (content := archive.extractfile(member)) is not None:
+        with target.open("wb") as file:
+            shutil.copyfileobj(content, file, _CHUNK_BYTES)
+        target.chmod(0o755 if member.mode & 0o100 else 0o644)
+
+
+class _ChunkReader(io.RawIOBase):
+    """Pieces of bytes as a file that can be read once."""
+
+    def __init__(self, pieces: Iterator[bytes]):
+        self._pieces = pieces
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        while size < 0 or len(self._rest) < size:
+            piece = next(self._pieces, b"")
+            if not piece:
+                break
+            self._rest += piece
+        size = len(self._rest) if size < 0 else size
+        taken, self._rest = self._rest[:size], self._rest[size:]
+        return taken

@@ -1,0 +1,357 @@
+"""The Nuclio platform: the implementation of the `Platform` protocol through a Nuclio dashboard."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from threading import Event
+from typing import Any, Literal
+
+from fnbuild.builder.image import registry
+from fnbuild.builder.processor_settings import readiness_seconds
+from fnbuild.datadir import function_lock
+from fnbuild.errors import (
+    ConfigError,
+    ConflictError,
+    FnbuildError,
+    PreconditionError,
+    UsageError,
+)
+from fnbuild.platforms import (
+    Artifact,
+    Deployment,
+    Finding,
+    ImageUse,
+    Leftover,
+    LogRecord,
+    Plan,
+    Progress,
+    Project,
+    Reservation,
+    Restarts,
+    Revision,
+    Statistics,
+    imported_code,
+)
+from fnbuild.platforms.base import FunctionKey, function_not_found
+from fnbuild.platforms.nuclio import doctor, function_state, planning, rollout
+from fnbuild.platforms.nuclio.client import DashboardClient
+from fnbuild.platforms.nuclio.function_config import (
+    PROJECT_LABEL,
+    decode_revision,
+    deploy_config,
+    import_config,
+    key_of,
+    metadata_of,
+    project_of,
+)
+from fnbuild.platforms.nuclio.rollout import Rollout
+from fnbuild.platforms.projects import DEFAULT_PROJECT, members_to_delete
+from fnbuild.spec.types import Function, Metadata, Raw
+
+
+class NuclioPlatform:
+    """The functions of a Nuclio dashboard.
+
+    Nuclio remembers one configuration of each function, so there is one revision of each.
+    """
+
+    name = function_state.PLATFORM_NAME
+    runs: Literal["folder", "image"] = "image"
+
+    @cached_property
+    def dashboard(self) -> DashboardClient:
+        """The dashboard that the environment names; `UnavailableError` if it names none."""
+        return DashboardClient.from_environment()
+
+    # Deploying
+
+    def plan(self, function: Function, artifact: Artifact, **options: Any) -> Plan:
+        stored = self.dashboard.function(key_of(function))
+        return self._planned(stored, function, artifact, options)
+
+    def _planned(
+        self, stored: Raw | None, function: Function, artifact: Artifact, options: dict[str, Any]
+    ) -> Plan:
+        return planning.make_plan(function, artifact, stored, options, self.dashboard)
+
+    @contextmanager
+    def reserve(
+        self,
+        function: Function,
+        progress: Progress,  # noqa: ARG002
+    ) -> Iterator[Reservation]:
+        key = key_of(function)
+        with _function_lock(key, "deployed"):
+            rollout.check_not_busy(key, self.dashboard.function(key))
+            yield Reservation(self._apply)
+
+    def apply(self, plan: Plan, progress: Progress) -> Deployment:
+        with self.reserve(plan.function, progress) as reservation:
+            return reservation.apply(plan, progress)
+
+    def _apply(self, plan: Plan, progress: Progress) -> Deployment:
+        """Carry out a plan for a function that is reserved."""
+        function = plan.function
+        key = key_of(function)
+        stored = self.dashboard.function(key)
+        # Nuclio knows of no reservation: a deploy by nuctl may have begun since.
+        rollout.check_not_busy(key, stored)
+        plan = self._planned(stored, function, plan.artifact, plan.options)
+        if not plan.changes:
+            progress("nothing has changed, and the function runs")
+            return self._shown(key, plan.warnings)
+        number = decode_revision(stored).number + 1 if stored else 1
+        progress(f"handing revision {number} to {self.dashboard.place}")
+        keep_failed = bool(plan.options.get("keep_failed"))
+        order = deploy_config(function, plan.artifact, number)
+        self._rollout(function, progress).deploy(order, stored, keep_failed=keep_failed)
+        return self._shown(key, plan.warnings)
+
+    def _rollout(self, function: Function, progress: Progress) -> Rollout:
+        return Rollout(self.dashboard, key_of(function), readiness_seconds(function), progress)
+
+    def rollback(
+        self,
+        namespace: str,
+        name: str,
+        revision: int | None,  # noqa: ARG002 - there is one
+        progress: Progress,  # noqa: ARG002
+        *,
+        force_conflicts: bool = False,  # noqa: ARG002 - Nuclio itself takes the last one's word
+    ) -> Deployment:
+        self._existing(FunctionKey(namespace, name))
+        raise PreconditionError(
+            f"Nuclio keeps one revision of a function, so there is none of {name} to go back to",
+            hint=f"deploy the earlier image again: `fnbuild deploy {name} --run-image IMAGE`",
+        )
+
+    def redeploy(
+        self,
+        namespace: str,
+        name: str,
+        progress: Progress,
+        *,
+        force_conflicts: bool = False,  # noqa: ARG002
+    ) -> Deployment:
+        key = FunctionKey(namespace, name)
+        self._existing(key)
+        with _function_lock(key, "redeployed"):
+            stored = self._existing(key)
+            rollout.check_not_busy(key, stored)
+            if not (stored.get("spec") or {}).get("image"):
+                raise PreconditionError(
+                    f"Nuclio has no image of {name}, so there is nothing to start",
+                    hint=f"deploy it from its folder: `fnbuild deploy {name} --path FOLDER`",
+                )
+            self._rollout(function_state.configuration_of(stored), progress).redeploy(stored)
+            return self._shown(key)
+
+    def store_imported(self, function: Function) -> Deployment:
+        key = key_of(function)
+        with _function_lock(key, "imported"):
+            if self.dashboard.function(key) is not None:
+                raise ConflictError(
+                    f"there is a function {key.name} in namespace {key.namespace} already",
+                    hint=f"delete it first: `fnbuild delete function {key.name}`",
+                )
+            self.dashboard.add_imported(import_config(function))
+            self._rollout(function, lambda _: None).imported()
+            return self._shown(key)
+
+    def lapsed(self) -> list[FunctionKey]:
+        return []  # Nuclio sees to that itself
+
+    def restore(
+        self,
+        progress: Progress,  # noqa: ARG002
+        function: FunctionKey | None = None,  # noqa: ARG002
+    ) -> tuple[str, ...]:
+        return ()
+
+    # Looking
+
+    def notices(self) -> list[str]:
+        try:
+            self.dashboard.check()
+        except FnbuildError as error:
+            return [f"{error.message}; {error.hint}" if error.hint else error.message]
+        return []
+
+    def examine(
+        self,
+        namespace: str,  # noqa: ARG002
+        *,
+        areas: Collection[str] = (),
+        image: str = "",  # noqa: ARG002 - Nuclio pulls it as the cluster does: `--platform kube`
+        architecture: str = "",  # noqa: ARG002
+    ) -> Iterator[Finding]:
+        return doctor.examine(lambda: self.dashboard, areas)
+
+    def deployments(self, namespace: str, project: str | None = None) -> list[Deployment]:
+        return [
+            self._listed(stored)
+            for stored in self.dashboard.functions(namespace)
+            if project in (None, project_of(stored))
+        ]
+
+    def _listed(self, stored: Raw) -> Deployment:
+        """The function, or why it cannot be shown: one must not hide the others."""
+        try:
+            return function_state.to_deployment(stored, self.dashboard)
+        except ConfigError as error:
+            metadata = metadata_of(stored)
+            name = Metadata(
+                name=str(metadata.get("name")),
+                namespace=str(metadata.get("namespace")),
+                labels={PROJECT_LABEL: project_of(stored)},
+            )
+            return Deployment(Function(metadata=name), self.name, "error", error.message)
+
+    def deployment(self, namespace: str, name: str) -> Deployment:
+        return self._shown(FunctionKey(namespace, name))
+
+    def _shown(self, key: FunctionKey, warnings: tuple[str, ...] = ()) -> Deployment:
+        stored = self._existing(key)
+        shown = function_state.to_deployment(stored, self.dashboard)
+        return replace(shown, warnings=(*warnings, *shown.warnings))
+
+    def _existing(self, key: FunctionKey) -> Raw:
+        stored = self.dashboard.function(key)
+        if stored is None:
+            names = [
+                metadata_of(one).get("name") for one in self.dashboard.functions(key.namespace)
+            ]
+            there = [(key.namespace, str(name)) for name in names]
+            raise function_not_found(*key, there)
+        return stored
+
+    def with_secrets(self, deployment: Deployment) -> Function:
+        return deployment.function
+
+    def changes(self) -> int:
+        return 0
+
+    def reach(self, deployment: Deployment) -> AbstractContextManager[str]:
+        return self.dashboard.reach(deployment)
+
+    def logs(  # noqa: PLR0913 - what a log can be asked for
+        self,
+        namespace: str,
+        name: str,
+        *,
+        follow: bool = False,
+        since: float | None = None,
+        tail: int | None = None,
+        until: Event | None = None,
+    ) -> Iterator[LogRecord]:
+        key = FunctionKey(namespace, name)
+        self._existing(key)
+        return self.dashboard.logs(key, follow=follow, since=since, tail=tail, until=until)
+
+    def previous_logs(
+        self,
+        namespace: str,
+        name: str,
+        *,
+        since: float | None = None,  # noqa: ARG002
+        tail: int | None = None,  # noqa: ARG002
+    ) -> Iterator[LogRecord]:
+        raise UsageError(
+            "Nuclio does not keep the log of a container from before its last restart",
+            hint=f"`kubectl logs -n {namespace} -l nuclio.io/function-name={name} --previous`",
+        )
+
+    def restarts(self, namespace: str) -> dict[str, Restarts]:  # noqa: ARG002
+        return {}  # Nuclio does not report restarts
+
+    def replicas(self, namespace: str, name: str) -> list[str]:
+        key = FunctionKey(namespace, name)
+        self._existing(key)
+        return self.dashboard.replica_names(key)
+
+    def statistics(self, deployment: Deployment) -> dict[str, Statistics]:  # noqa: ARG002
+        return {}  # the dashboard does not pass the processors' metrics on
+
+    def revisions(self, namespace: str, name: str) -> list[Revision]:
+        return function_state.to_revisions(self._existing(FunctionKey(namespace, name)))
+
+    def source(
+        self,
+        namespace: str,
+        name: str,
+        revision: int | None = None,
+    ) -> Path | None:
+        """Return None for a deployed function: its code is only in the image."""
+        key = FunctionKey(namespace, name)
+        stored = self.dashboard.function(key) if revision is None else None
+        imported = stored is not None and (stored.get("status") or {}).get("state") == "imported"
+        return imported_code.find(self.name, key) if imported else None
+
+    # Removing
+
+    def delete(self, namespace: str, name: str, *, image: bool = False) -> bool:  # noqa: ARG002
+        """As the protocol says; images are the registry's and stay."""
+        key = FunctionKey(namespace, name)
+        if self.dashboard.function(key) is None:
+            return False
+        with _function_lock(key, "deleted"):
+            self.dashboard.delete(key)
+            rollout.wait_until_deleted(self.dashboard, key)
+        return True
+
+    def image_use(self, namespace: str) -> ImageUse:
+        stored = self.dashboard.functions(namespace)
+        images = (str((function.get("spec") or {}).get("image") or "") for function in stored)
+        pushed = (
+            registry.parse_pushed_build(decode_revision(function).pinned) for function in stored
+        )
+        places = (str(build.place) for build in pushed if build is not None)
+        return ImageUse(frozenset(filter(None, images)), frozenset(places))
+
+    def leftovers(self) -> list[Leftover]:
+        return []  # Nuclio sees to that itself
+
+    def discard(self, leftover: Leftover) -> bool:  # noqa: ARG002
+        return False
+
+    # Projects
+
+    def projects(self, namespace: str) -> list[Project]:
+        found = {one.name: one for one in self.dashboard.projects(namespace)}
+        found.setdefault(DEFAULT_PROJECT, Project(DEFAULT_PROJECT, namespace))
+        return [found[name] for name in sorted(found)]
+
+    def create_project(self, project: Project) -> bool:
+        if project.name in [one.name for one in self.dashboard.projects(project.namespace)]:
+            return False
+        try:
+            self.dashboard.create_project(project)
+        except ConflictError:
+            return False  # somebody was quicker
+        return True
+
+    def update_project(self, project: Project) -> bool:
+        if project.name not in [one.name for one in self.dashboard.projects(project.namespace)]:
+            return False
+        self.dashboard.update_project(project)
+        return True
+
+    def delete_project(self, namespace: str, name: str, *, cascade: bool) -> bool:
+        functions = self.dashboard.functions(namespace)
+        members = [one for one in functions if project_of(one) == name]
+        names = [str(metadata_of(one).get("name")) for one in members]
+        for doomed in members_to_delete(name, names, cascade=cascade):
+            self.delete(namespace, doomed)
+        if name not in [one.name for one in self.dashboard.projects(namespace)]:
+            return False
+        self.dashboard.delete_project(namespace, name)
+        return True
+
+
+def _function_lock(key: FunctionKey, participle: str) -> AbstractContextManager[None]:
+    """A lock beside other platforms': a dashboard on this machine holds theirs as it deploys."""
+    return function_lock(f"nuclio@{key.namespace}", key.name, participle)

@@ -1,0 +1,309 @@
+"""What is on the engine and on the machine already: ports, names, networks, Nuclio's containers."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fnbuild.deploy import pipeline
+from fnbuild.errors import (
+    ConflictError,
+    FnbuildError,
+    InputError,
+    PreconditionError,
+    UnavailableError,
+    UsageError,
+)
+from fnbuild.platforms import Artifact, lookup
+from fnbuild.platforms.addresses import docker_gateway
+from fnbuild.platforms.docker import DockerPlatform, connect, ports
+from fnbuild.spec.types import Function, Platform, Spec
+from tests.engine import PYTHON_IMAGE, Made, free_port
+from tests.platforms.docker.author import Author, ask
+
+
+def listening(port: int) -> set[str]:
+    """The IPv4 addresses of this machine where somebody listens on the port."""
+    found = set()
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        local, state = line.split()[1], line.split()[3]
+        address, _, number = local.partition(":")
+        if state == "0A" and int(number, 16) == port:
+            found.add(socket.inet_ntoa(bytes.fromhex(address)[::-1]))
+    return found
+
+
+def test_only_loopback_and_the_bridge_gateway_are_listened_on(author: Author) -> None:
+    gateway = docker_gateway()
+    if gateway is None:
+        pytest.skip("this machine has no interface docker0")
+    made = author.deploy(author.write("hello"))
+    bindings = author.inspected()["NetworkSettings"]["Ports"]["8080/tcp"]
+    assert {one["HostIp"] for one in bindings} == {"127.0.0.1", gateway}
+    assert listening(made.http_port) <= {"127.0.0.1", gateway}
+    assert ask(made.http_port, host=gateway) == "hello"
+    assert made.external_urls == (f"127.0.0.1:{made.http_port}", f"{gateway}:{made.http_port}")
+
+
+def test_every_address_only_when_asked_for(author: Author) -> None:
+    folder = author.write("hello")
+    made = author.deploy(folder, listen="0.0.0.0")
+    bindings = author.inspected()["NetworkSettings"]["Ports"]["8080/tcp"]
+    assert {one["HostIp"] for one in bindings} == {"0.0.0.0"}
+    back = author.deploy(folder)
+    assert back.http_port == made.http_port
+    bindings = author.inspected()["NetworkSettings"]["Ports"]["8080/tcp"]
+    assert "0.0.0.0" not in {one["HostIp"] for one in bindings}
+
+
+def test_an_address_that_the_machine_lacks_touches_nothing(author: Author) -> None:
+    first = author.deploy(author.write("old"))
+    before = author.inspected()["Id"]
+    with pytest.raises(InputError, match=r"no address 198\.51\.100\.7"):
+        author.deploy(author.write("new"), listen="loopback,198.51.100.7")
+    assert author.inspected()["Id"] == before
+    assert ask(first.http_port) == "old"
+
+
+def test_a_port_that_is_pinned(author: Author) -> None:
+    port = free_port()
+    spec = "triggers: {{web: {{kind: http, attributes: {{port: {}}}}}}}"
+    made = author.deploy(author.write("hello", spec=spec.format(port)))
+    assert made.http_port == port
+    with socket.socket() as stranger:
+        stranger.bind(("127.0.0.1", 0))
+        stranger.listen()
+        taken = stranger.getsockname()[1]
+        with pytest.raises(ConflictError, match=str(taken)) as failure:
+            author.deploy(author.write("hello", spec=spec.format(taken)))
+    assert str(os.getpid()) in failure.value.message
+    assert ask(port) == "hello"
+    with pytest.raises(ConflictError, match=f"belongs to {author.namespace}/greeter"):
+        author.deploy(author.write("two", name="other", spec=spec.format(port)))
+
+
+def test_a_free_port_that_somebody_takes_meanwhile(
+    author: Author, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen: list[int] = []
+    free = ports._free_port
+    with socket.socket() as stranger:
+        stranger.bind(("127.0.0.1", 0))
+        stranger.listen()
+        taken: int = stranger.getsockname()[1]
+
+        def lose(*given: Any) -> int:
+            # The first choice is lost after it was made, as is the one for the plan before it.
+            chosen.append(taken if len(chosen) < 3 else free(*given))
+            return chosen[-1]
+
+        monkeypatch.setattr(ports, "_free_port", lose)
+        made = author.deploy(author.write("hello"))
+        assert made.http_port == chosen[-1] != taken
+        assert ask(made.http_port) == "hello"
+        assert any(f"port {taken} on 127.0.0.1 is taken" in line for line in author.progress)
+        assert author.inspected()["Config"]["Labels"]["fnbuild.io/port"] == str(made.http_port)
+        [only] = author.platform.revisions(author.namespace, "greeter")
+        assert (only.number, only.state) == (1, "active")
+
+        # Without end it is not tried.
+        monkeypatch.setattr(ports, "_free_port", lambda *_: taken)
+        with pytest.raises(ConflictError, match=str(taken)):
+            author.deploy(author.write("two", name="other"))
+    assert author.docker("ps", "-aq", "--filter", f"name={author.container('other')}") == ""
+
+
+def test_what_has_no_effect_is_said(author: Author) -> None:
+    spec = "runRegistry: registry.example\nnodeName: one"
+    author.write("hello", spec=spec)
+    [said] = [one for one in pipeline.plan(request(author)).warnings if "without effect" in one]
+    assert "runRegistry" in said
+    assert "nodeName" in said
+
+
+def test_no_port_when_publishing_is_off(author: Author) -> None:
+    spec = "triggers: {web: {kind: http, attributes: {disablePortPublishing: true}}}"
+    made = author.deploy(author.write("hello", spec=spec))
+    assert (made.state, made.http_port, made.external_urls) == ("ready", 0, ())
+    [inside] = made.internal_urls
+    assert ask(8080, host=inside.partition(":")[0]) == "hello"
+    assert pipeline.plan(request(author)).changes == ()
+
+
+def request(author: Author) -> pipeline.DeployRequest:
+    folder = author.home / "functions/greeter"
+    return pipeline.DeployRequest(path=folder, platform="local", namespace=author.namespace)
+
+
+def test_a_container_of_somebody_else_has_the_name(author: Author) -> None:
+    author.docker("create", "--name", author.container(), PYTHON_IMAGE, "sleep", "1")
+    with pytest.raises(ConflictError, match="neither fnbuild nor Nuclio"):
+        author.deploy(author.write("hello"))
+    assert author.inspected()["State"]["Status"] == "created"
+    assert author.platform.deployments(author.namespace) == []
+
+
+def test_networks(author: Author, made: Made) -> None:
+    network = made.name("net")
+    spec = """
+    platform:
+      attributes:
+        restartPolicy: {name: always, maximumRetryCount: 3}
+        mountMode: volume
+    """
+    author.write("hello", spec=spec)
+    attributes = Platform(attributes={"network": network})
+    asked = pipeline.DeployRequest(
+        path=author.home / "functions/greeter",
+        platform="local",
+        namespace=author.namespace,
+        overrides=Function(spec=Spec(platform=attributes)),
+    )
+    with pytest.raises(PreconditionError, match=network) as failure:
+        pipeline.plan(asked)
+    assert "bridge" in (failure.value.hint or "")
+    author.docker("network", "create", network)
+    try:
+        done = pipeline.deploy(asked, author.progress.append)
+        found = author.inspected()
+        assert found["HostConfig"]["RestartPolicy"]["Name"] == "always"
+        endpoint = found["NetworkSettings"]["Networks"][network]
+        assert author.container() in endpoint["Aliases"]
+        assert done.internal_urls == (f"{endpoint['IPAddress']}:8080",)
+        assert ask(done.http_port) == "hello"
+        assert pipeline.plan(asked).changes == ()
+    finally:
+        author.docker("rm", "--force", author.container())
+        author.docker("network", "rm", network)
+
+
+@pytest.mark.parametrize("name", ["pth.sam_vit.B", "YOLO-v8"])
+def test_names_that_users_have(author: Author, name: str) -> None:
+    made = author.deploy(author.write("hello", name=name))
+    assert made.details["container"] == f"nuclio-{author.namespace}-{name}"
+    assert [one.name for one in author.platform.deployments(author.namespace)] == [name]
+    assert author.platform.delete(author.namespace, name) is True
+
+
+def test_volumes_and_env_reach_the_handler(author: Author, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    models.mkdir()
+    (models / "weights").write_text("heavy")
+    code = """
+    import os
+
+    def handler(context, event):
+        try:
+            open("/models/other", "w")
+        except OSError as error:
+            return [open("/models/weights").read(), error.strerror, os.environ["WORD"]]
+    """
+    spec = f"""
+    env: [{{name: WORD, value: "it's $HOME"}}]
+    volumes:
+    - volume: {{name: v, hostPath: {{path: {models}}}}}
+      volumeMount: {{name: v, mountPath: /models, readOnly: true}}
+    """
+    made = author.deploy(author.write_code(code, spec=spec))
+    assert json.loads(ask(made.http_port)) == ["heavy", "Read-only file system", "it's $HOME"]
+
+
+def test_what_nuclio_has_deployed_is_listed_and_left_alone(
+    author: Author, platform: DockerPlatform
+) -> None:
+    port = free_port()
+    labels = {
+        "nuclio.io/platform": "local",
+        "nuclio.io/namespace": author.namespace,
+        "nuclio.io/function-name": "greeter",
+        "nuclio.io/project-name": "cvat",
+        "nuclio.io/function-spec": '{"handler": "main:handler", "runtime": "python:3.9"}',
+        "nuclio.io/annotations": '{"type": "detector"}',
+    }
+    words = [part for key, value in labels.items() for part in ("--label", f"{key}={value}")]
+    published = ("--publish", f"127.0.0.1:{port}:8080")
+    name = ("--name", author.container(), "--stop-timeout", "1")
+    server = ("python3", "-m", "http.server", "8080")
+    author.docker("run", "--detach", *name, *words, *published, PYTHON_IMAGE, *server)
+    shown = author.shown()
+    assert (shown.state, shown.http_port, shown.revision) == ("ready", port, 0)
+    assert shown.function.metadata.annotations == {"type": "detector"}
+    assert shown.details["deployed_by"] == "Nuclio"
+    with pytest.raises(PreconditionError, match="Nuclio"):
+        platform.delete(author.namespace, "greeter")
+    with pytest.raises(PreconditionError, match="Nuclio"):
+        platform.redeploy(author.namespace, "greeter", author.progress.append)
+    # A deploy takes it over, and its port with it.
+    made = author.deploy(author.write("hello"))
+    assert (made.http_port, made.revision) == (port, 1)
+    assert ask(port) == "hello"
+
+
+def test_an_image_that_nobody_has(author: Author, platform: DockerPlatform) -> None:
+    function = pipeline.prepare(
+        pipeline.DeployRequest(path=author.write("hello"), namespace=author.namespace)
+    ).function
+    planned = platform.plan(function, Artifact("image", "127.0.0.1:1/nobody/has:this", ""))
+    with pytest.raises(FnbuildError, match="nobody/has"):
+        platform.apply(planned, author.progress.append)
+    assert author.docker("ps", "-aq", "--filter", f"name={author.namespace}") == ""
+
+
+def test_an_image_of_another_program(author: Author) -> None:
+    request = pipeline.DeployRequest(
+        path=author.write("old"), platform="local", namespace=author.namespace, image=PYTHON_IMAGE
+    )
+    for step in (pipeline.plan, lambda one: pipeline.deploy(one, author.progress.append)):
+        with pytest.raises(InputError, match="holds no function: it runs ") as failure:
+            step(request)
+        assert "fnbuild build" in (failure.value.hint or "")
+
+
+def test_a_path_that_the_machine_lacks_is_told_of(author: Author, tmp_path: Path) -> None:
+    absent = tmp_path / "absent"
+    volume = (
+        "volumes:\n"
+        f"  - volume: {{name: v, hostPath: {{path: {absent}}}}}\n"
+        "    volumeMount: {name: v, mountPath: /weights}"
+    )
+    folder = author.write("hello", spec=volume)
+    request = pipeline.DeployRequest(path=folder, platform="local", namespace=author.namespace)
+    assert any(f"there is no {absent}" in one for one in pipeline.plan(request).warnings)
+
+
+def test_options_that_do_not_exist(author: Author) -> None:
+    with pytest.raises(UsageError, match="sideways"):
+        author.deploy(author.write("hello"), sideways=True)
+
+
+@pytest.mark.parametrize(
+    ("host", "words"),
+    [
+        ("unix:///nowhere/docker.sock", "no such socket"),
+        ("tcp://127.0.0.1:1", "refused"),
+    ],
+)
+def test_no_engine(host: str, words: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", host)
+    platform = connect()
+    with pytest.raises(UnavailableError, match=words) as failure:
+        platform.deployments("nuclio")
+    assert host in failure.value.message
+    assert "DOCKER_HOST" in (failure.value.hint or "")
+    assert host in platform.notices()[0]
+
+
+def test_both_names_of_the_platform() -> None:
+    assert lookup("docker").name == lookup("local").name == DockerPlatform.name
+
+
+def test_the_processor_is_reached_at_the_port_alone(author: Author) -> None:
+    made = author.deploy(author.write("hello"))
+    with urllib.request.urlopen(f"http://127.0.0.1:{made.http_port}/status", timeout=60) as reply:
+        assert reply.read() == b"hello"

@@ -1,0 +1,315 @@
+"""Command lines that are killed in the middle of a switch, and who repairs what they leave."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+
+import pytest
+
+from fnbuild.datadir import make_private_dir
+from fnbuild.deploy.pipeline import DeployRequest, prepare
+from fnbuild.errors import BusyError, ConflictError
+from fnbuild.platforms import FunctionKey
+from fnbuild.platforms.docker import DockerPlatform, inventory, leases
+from fnbuild.platforms.docker.engine import Engine
+from fnbuild.platforms.docker.labels import DockerKey as EngineKey
+from fnbuild.platforms.docker.leases import Lease
+from fnbuild.platforms.leases import format_age
+from tests.dashboard.conftest import running
+from tests.engine import until
+from tests.platforms.docker.author import Author, ask
+
+CODE = """
+import os
+
+def handler(context, event):
+    return os.environ["WORD"]
+"""
+
+# The real command line, which is killed (or stands still) right before or after one call to the
+# engine: the number of the call counts from 1.
+PROGRAM = """\
+import os, signal, sys
+from fnbuild.platforms.docker.engine import Engine
+
+when, method, which, how = sys.argv[1:5]
+original, calls = getattr(Engine, method), []
+
+def called(self, *given, **named):
+    calls.append(given)
+    ours = len(calls) == int(which)
+    if ours and when == "before":
+        os.kill(os.getpid(), getattr(signal, how))
+    answer = original(self, *given, **named)
+    if ours and when == "after":
+        os.kill(os.getpid(), getattr(signal, how))
+    return answer
+
+setattr(Engine, method, called)
+sys.argv[1:] = sys.argv[5:]
+from fnbuild.cli import main
+main()
+"""
+
+
+def answers(port: int, word: str) -> bool:
+    try:
+        return ask(port) == word
+    except (OSError, HTTPException):
+        return False
+
+
+@dataclass
+class Scene:
+    """A function that answers "one", and a command line that deploys "two"."""
+
+    author: Author
+    image: str
+    port: int
+    elsewhere: Path
+
+    @property
+    def engine(self) -> Engine:
+        return self.author.platform.engine
+
+    @property
+    def key(self) -> FunctionKey:
+        return FunctionKey(self.author.namespace, "greeter")
+
+    def deploying(self, *step: str, how: str = "SIGKILL") -> subprocess.Popen[str]:
+        words = [sys.executable, "-c", PROGRAM, *step, how, "deploy", "greeter"]
+        words += ["--namespace", self.author.namespace, "--platform", "local", "--force"]
+        words += ["--path", str(self.author.home / "functions/greeter"), "--env", "WORD=two"]
+        words += ["--run-image", self.image]
+        return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def kill(self, *step: str) -> None:
+        said, _ = (process := self.deploying(*step)).communicate(timeout=120)
+        assert process.returncode == -signal.SIGKILL, said
+
+    def fnbuild(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run the command line with another data directory."""
+        command = [sys.executable, "-m", "fnbuild", *words, "--platform", "local"]
+        env = {**os.environ, "FNBUILD_DATA_DIR": str(self.elsewhere)}
+        return subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+
+    def get(self) -> str:
+        words = ("get", "function", "greeter", "--namespace", self.author.namespace, "-o", "json")
+        done = self.fnbuild(*words)
+        assert done.returncode == 0, done.stderr
+        state: str = json.loads(done.stdout)["status"]["state"]
+        return state
+
+    @property
+    def is_settled(self) -> bool:
+        """One container runs, and is on record; nothing else is left."""
+        known = inventory.read_function(self.engine, self.key)
+        alone = [one.name for one in known.containers] == [self.author.container()]
+        return alone and known.leases == [] and known.active in known.recorded
+
+    def check(self, word: str) -> None:
+        assert self.is_settled, inventory.read_function(self.engine, self.key)
+        until("the answer", lambda: answers(self.port, word))
+
+
+@pytest.fixture
+def scene(author: Author, tmp_path: Path) -> Scene:
+    folder = author.write_code(CODE)
+    config = folder / "function.yaml"
+    config.write_text(config.read_text() + "  env: [{name: WORD, value: one}]\n")
+    made = author.deploy(folder)
+    elsewhere = make_private_dir(tmp_path / "elsewhere")
+    return Scene(author, str(made.details["image"]), made.http_port, elsewhere)
+
+
+def by_get(scene: Scene) -> None:
+    until("the function is ready", lambda: scene.get() == "ready")
+
+
+def by_doctor(scene: Scene) -> None:
+    assert scene.fnbuild("doctor", "docker").returncode == 0
+
+
+def by_deploy(scene: Scene) -> None:
+    # Nothing has changed, but for what the killed deploy has left.
+    namespace, path = scene.author.namespace, str(scene.author.home / "functions/greeter")
+    words = ("deploy", "greeter", "--namespace", namespace, "--run-image", scene.image)
+    done = scene.fnbuild(*words, "--path", path)
+    assert done.returncode == 0, done.stderr
+
+
+def by_restore(scene: Scene) -> None:
+    scene.author.platform.restore(scene.author.progress.append, scene.key)
+
+
+def by_dashboard(scene: Scene) -> None:
+    env = {"NUCLIO_DASHBOARD_NAMESPACE": scene.author.namespace}
+    with running(scene.elsewhere, "--show", "local", env=env):
+        until("the dashboard's repair", lambda: scene.is_settled)
+
+
+# Each step of a switch: where the command line is killed, and who comes next. What serves is the
+# old container up to the start of the new one.
+STEPS = {
+    "the trial runs": (("after", "start", "1"), "one", by_get),
+    "the new one is made": (("before", "stop", "1"), "one", by_restore),
+    "the old one is stopped, get": (("after", "stop", "1"), "one", by_get),
+    "the old one is stopped, doctor": (("after", "stop", "1"), "one", by_doctor),
+    "the old one is stopped, dashboard": (("after", "stop", "1"), "one", by_dashboard),
+    "the old one is stopped, deploy": (("after", "stop", "1"), "one", by_deploy),
+    "the new one is started": (("after", "start", "2"), "two", by_get),
+    "the new one is started, restore": (("after", "start", "2"), "two", by_restore),
+    # The first that is removed is the trial.
+    "the old one is about to go": (("before", "remove", "2"), "two", by_get),
+    "the old one is gone": (("before", "rename", "1"), "two", by_restore),
+    "the new one has the name": (("after", "rename", "1"), "two", by_get),
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_whatever_comes_next_finishes_or_undoes_the_switch(scene: Scene, step: str) -> None:
+    moment, word, repair = STEPS[step]
+    scene.kill(*moment)
+    repair(scene)
+    scene.check(word)
+    first, second, *_ = reversed(scene.author.platform.revisions(*scene.key))
+    if word == "one":
+        assert second.state == "failed"
+        assert "interrupted" in second.message
+    else:
+        assert (second.state, first.state) == ("active", "superseded")
+
+
+def test_a_first_deploy_that_was_killed_leaves_nothing(author: Author, scene: Scene) -> None:
+    author.platform.delete(*scene.key)
+    scene.kill("after", "start", "1")
+    assert author.platform.lapsed().count(scene.key) == 1
+    until("it is finished", lambda: scene.get() == "ready")
+    assert ask(author.shown().http_port) == "two"
+    author.platform.delete(*scene.key)
+    scene.kill("before", "start", "1")
+    assert scene.get() == "error"
+    known = inventory.read_function(scene.engine, scene.key)
+    assert (known.containers, known.leases) == ([], [])
+
+
+@pytest.fixture
+def paused(scene: Scene) -> Iterator[subprocess.Popen[str]]:
+    """A command line of this machine that stands still right before its trial starts."""
+    process = scene.deploying("before", "start", "1", how="SIGSTOP")
+    try:
+        until("the trial", lambda: bool(inventory.read_function(scene.engine, scene.key).leftovers))
+        until("the stop", lambda: b") T " in Path(f"/proc/{process.pid}/stat").read_bytes())
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_live_deploy_elsewhere_is_refused_with_its_owner_and_age(
+    scene: Scene, paused: subprocess.Popen[str], data: Path
+) -> None:
+    words = ("redeploy", "greeter", "--namespace", scene.author.namespace)
+    done = scene.fnbuild(*words)
+    assert done.returncode == 1
+    assert "greeter is being deployed from " in done.stderr
+    assert f":{data} by process {paused.pid} (started " in done.stderr
+    assert "try again when that is done" in done.stderr
+    assert "its lease ends by itself within 60 s" in done.stderr
+    assert scene.get() == "building"
+    assert "is being deployed from" in scene.fnbuild("doctor", "docker").stdout
+    assert scene.key not in scene.author.platform.lapsed()
+    # What lives is not touched.
+    assert inventory.read_function(scene.engine, scene.key).leftovers
+    os.kill(paused.pid, signal.SIGCONT)
+    assert paused.wait(120) == 0
+    scene.check("two")
+
+
+def test_a_deploy_from_elsewhere_is_refused_before_its_build(
+    author: Author, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = author.write()
+    function = prepare(DeployRequest(path=folder, namespace=author.namespace)).function
+    with author.platform.reserve(function, author.progress.append):
+        monkeypatch.setenv("FNBUILD_DATA_DIR", str(make_private_dir(tmp_path / "elsewhere")))
+        with pytest.raises(BusyError, match="greeter is being deployed from"):
+            author.deploy(folder)
+        assert author.progress == []
+    assert author.platform.deployments(author.namespace) == []
+
+
+def test_the_age_is_told_in_words() -> None:
+    ages = [format_age(seconds) for seconds in (-1, 12.4, 300, 9000)]
+    assert ages == ["0 s", "12 s", "5 min", "2 h"]
+
+
+def test_a_holder_that_cannot_be_seen_is_over_when_its_lease_expires(
+    scene: Scene, paused: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As if it were on another machine: nobody here knows whether it lives.
+    monkeypatch.setattr("fnbuild.platforms.leases._process_scope", lambda: "")
+    monkeypatch.setenv("FNBUILD_DATA_DIR", str(scene.elsewhere))
+    platform = scene.author.platform
+    with pytest.raises(BusyError, match="being deployed from"):
+        platform.redeploy(*scene.key, scene.author.progress.append)
+    now = scene.engine.now
+    monkeypatch.setattr(scene.engine, "now", lambda: now() + leases.LIFETIME_SECONDS)
+    assert platform.deployment(*scene.key).state == "ready"
+    until("the answer", lambda: answers(scene.port, "one"))
+    # When it goes on after all, it sees that it has lost its lease.
+    os.kill(paused.pid, signal.SIGCONT)
+    said, _ = paused.communicate(timeout=120)
+    assert paused.returncode == 1, said
+    assert "internal error" not in said, said
+    assert ask(scene.port) == "one"
+
+
+def test_of_two_that_take_a_lease_at_once_one_has_it(
+    platform: DockerPlatform, namespace: str
+) -> None:
+    key = EngineKey(namespace, "greeter")
+    lease = leases.acquire(platform.engine, key, "deployed")
+    before = leases._list_leases(platform.engine, key)
+    assert len(before) == 1
+    with pytest.raises(BusyError, match="being"):
+        leases._take(platform.engine, key, "deleted", [])
+    lease.enter("switching")
+    lease.check()
+    lease.give_back()
+    # What was not finished stays on record for the next.
+    after = leases.acquire(platform.engine, key, "deployed")
+    assert (after.inherited, after.stage) == ("switching", "switching")
+    after.finished()
+    after.give_back()
+    assert leases._list_leases(platform.engine, key) == []
+
+
+def test_a_lease_is_renewed_until_somebody_else_has_it(
+    platform: DockerPlatform, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "RENEWAL_SECONDS", 0.05)
+    key = EngineKey(namespace, "greeter")
+    lease: Lease = leases.acquire(platform.engine, key, "deployed")
+
+    def number() -> int:
+        found = leases.newest_lease(leases._list_leases(platform.engine, key))
+        return found.number if found else 0
+
+    until("two renewals", lambda: number() >= 3)
+    ours = leases.newest_lease(leases._list_leases(platform.engine, key))
+    assert ours is not None
+    for ahead in range(1, 100):
+        platform.engine.add_volume(key.record(f"lease-{number() + ahead}"), {"other": "1"})
+    until("the loss", lambda: lease.is_lost)
+    with pytest.raises(ConflictError, match="lease on greeter was lost"):
+        lease.check()
+    lease.give_back()

@@ -1,0 +1,323 @@
+"""What a function's container goes through without fnbuild, and what is seen of it afterwards."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from fnbuild.datadir import function_lock, make_private_dir
+from fnbuild.errors import BusyError, ConflictError, NotFoundError, NotReadyError, PreconditionError
+from fnbuild.platforms import Deployment, FunctionKey
+from fnbuild.platforms.docker import DockerPlatform, inventory
+from fnbuild.spec.types import Raw
+from tests.engine import free_port, registry, until
+from tests.platforms.docker.author import Author, ask
+
+
+def answers(port: int, word: str) -> bool:
+    try:
+        return ask(port) == word
+    except OSError:
+        return False
+
+
+def test_a_container_that_was_restarted_keeps_its_port(author: Author) -> None:
+    made = author.deploy(author.write("hello"))
+    author.docker("restart", author.container())
+    until("the answer", lambda: answers(made.http_port, "hello"))
+    assert author.shown().http_port == made.http_port
+
+
+def test_a_processor_that_was_killed_is_started_again(author: Author) -> None:
+    made = author.deploy(author.write("hello"))
+    processor = author.inspected()["State"]["Pid"]
+    assert processor in author.platform.engine.processes(author.container())
+    try:
+        os.kill(processor, signal.SIGKILL)
+    except (PermissionError, ProcessLookupError):
+        pytest.skip("the engine's processes are not this machine's, or not this user's")
+    until("another start", lambda: author.inspected()["RestartCount"] == 1)
+    until("the answer", lambda: answers(made.http_port, "hello"))
+    assert author.shown().http_port == made.http_port
+
+
+def test_a_container_that_was_removed_by_hand_is_made_again(
+    author: Author, platform: DockerPlatform
+) -> None:
+    made = author.deploy(author.write("hello"))
+    author.docker("rm", "--force", author.container())
+    shown = author.shown()
+    assert (shown.state, shown.http_port) == ("unhealthy", 0)
+    assert "redeploy greeter" in shown.message
+    again = platform.redeploy(author.namespace, "greeter", author.progress.append)
+    assert again.http_port == made.http_port
+    assert ask(again.http_port) == "hello"
+
+
+def test_a_container_that_was_removed_by_hand_is_restored(
+    author: Author, platform: DockerPlatform
+) -> None:
+    made = author.deploy(author.write("hello"))
+    ours = FunctionKey(author.namespace, "greeter")
+    assert ours not in platform.lapsed()
+    assert platform.restore(author.progress.append, ours) == ()
+    author.docker("rm", "--force", author.container())
+    assert ours in platform.lapsed()
+    assert platform.restore(author.progress.append, ours) == ("greeter",)
+    assert ours not in platform.lapsed()
+    again = author.shown()
+    assert (again.state, again.http_port, again.revision) == ("ready", made.http_port, 1)
+    assert ask(again.http_port) == "hello"
+    # It is the function that it was: a deploy of the same finds nothing to do.
+    assert author.deploy(author.write("hello")).revision == 1
+    assert author.deploy(author.write("goodbye")).revision == 2
+
+
+def test_without_its_image_it_is_not_restored(author: Author, platform: DockerPlatform) -> None:
+    author.deploy(author.write("hello"))
+    image = author.inspected()["Image"]
+    author.docker("rm", "--force", author.container())
+    author.docker("rmi", "--force", image)
+    with pytest.raises(PreconditionError, match="no code of greeter"):
+        platform.restore(author.progress.append, FunctionKey(author.namespace, "greeter"))
+    assert FunctionKey(author.namespace, "greeter") in platform.lapsed()
+
+
+def test_what_somebody_has_stopped_or_disabled_has_not_lapsed(
+    author: Author, platform: DockerPlatform
+) -> None:
+    ours = FunctionKey(author.namespace, "greeter")
+    author.deploy(author.write("hello"))
+    for words in (("pause",), ("unpause",), ("stop",), ("start",), ("kill",), ("start",)):
+        author.docker(*words, author.container())
+        assert ours not in platform.lapsed(), words
+        assert platform.restore(author.progress.append, ours) == ()
+    author.deploy(author.write("hello", spec="disable: true"))
+    assert ours not in platform.lapsed()
+    author.docker("rm", "--force", author.container())
+    assert ours not in platform.lapsed()
+    platform.delete(*ours)
+    assert ours not in platform.lapsed()
+
+
+def test_what_a_killed_deploy_has_left_between_two_containers(
+    author: Author, platform: DockerPlatform
+) -> None:
+    ours = FunctionKey(author.namespace, "greeter")
+    made = author.deploy(author.write("hello"))
+    author.docker("stop", author.container())
+    # The successor was made and never started.
+    engine = platform.engine
+    [listed] = engine.containers((f"nuclio.io/namespace={author.namespace}",))
+    config = {
+        "Image": listed["ImageID"],
+        "Labels": {**listed["Labels"], "fnbuild.io/revision": "2"},
+    }
+    engine.create(f"{author.container()}.fnbuild-next", config)
+    assert ours in platform.lapsed()
+    assert platform.restore(author.progress.append, ours) == ("greeter",)
+    assert ask(made.http_port) == "hello"
+    assert len(engine.containers((f"nuclio.io/namespace={author.namespace}",))) == 1
+    assert ours not in platform.lapsed()
+
+
+def test_nothing_is_restored_that_somebody_changes(
+    author: Author, platform: DockerPlatform
+) -> None:
+    author.deploy(author.write("hello"))
+    author.docker("rm", "--force", author.container())
+    ours = FunctionKey(author.namespace, "greeter")
+    with function_lock(*ours, "deployed"), pytest.raises(ConflictError, match="being deployed"):
+        platform.restore(author.progress.append, ours)
+    assert ours in platform.lapsed()
+
+
+def test_a_deploy_from_elsewhere_is_seen_by_its_container(
+    author: Author, platform: DockerPlatform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ours = FunctionKey(author.namespace, "greeter")
+    folder = author.write("hello")
+    author.deploy(folder)
+    engine, looks = platform.engine, list[Deployment]()
+    create = engine.create
+
+    def creating(name: str, config: Raw) -> str:
+        made = create(name, config)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("FNBUILD_DATA_DIR", str(make_private_dir(tmp_path / "elsewhere")))
+            looks.extend([platform.deployment(*ours), *platform.deployments(author.namespace)])
+            with pytest.raises(BusyError, match="is being redeployed from"):
+                platform.redeploy(*ours, author.progress.append)
+        return made
+
+    monkeypatch.setattr(engine, "create", creating)
+    author.platform.redeploy(*ours, author.progress.append)
+    assert len(looks) >= 2
+    for one in looks:
+        assert (one.state, one.replicas, one.revision) == ("building", (1, 1), 1)
+        assert one.message == f"it is {one.changing}"
+        assert one.changing.startswith("being redeployed from ")
+    assert author.shown().changing == ""
+
+
+def test_all_that_has_lapsed_is_restored_but_what_cannot_be(
+    author: Author, platform: DockerPlatform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Whatever else is missing on this engine is missed by others.
+    monkeypatch.setattr(
+        "fnbuild.platforms.docker.restoration.inventory.list_all_functions",
+        lambda engine: inventory.list_functions(engine, author.namespace),
+    )
+    for name in ("greeter", "other"):
+        author.deploy(author.write("hello", name=name))
+        author.docker("rm", "--force", author.container(name))
+    with function_lock(author.namespace, "other", "deployed"):
+        said: list[str] = []
+        assert platform.restore(said.append) == ("greeter",)
+    assert any(line.startswith("other: other is being deployed") for line in said)
+
+
+def test_a_container_that_was_stopped_by_hand(author: Author) -> None:
+    author.deploy(author.write("hello"))
+    author.docker("stop", author.container())
+    shown = author.shown()
+    assert (shown.state, shown.http_port) == ("stopped", 0)
+    assert f"docker start {author.container()}" in shown.message
+
+
+def test_a_disabled_function_stands_by_and_comes_back(author: Author) -> None:
+    made = author.deploy(author.write("hello"))
+    off = author.deploy(author.write("hello", spec="disable: true"))
+    assert (off.state, off.http_port, off.replicas) == ("standby", 0, (0, 0))
+    assert author.inspected()["HostConfig"]["RestartPolicy"]["Name"] == "no"
+    back = author.deploy(author.write("hello"))
+    assert (back.state, back.http_port) == ("ready", made.http_port)
+
+
+def test_a_model_too_large_for_its_limit(author: Author) -> None:
+    code = """
+    model = []
+
+    def init_context(context):
+        for _ in range(400):
+            model.append(bytearray(1 << 20))
+
+    def handler(context, event):
+        return "hello"
+    """
+    spec = "resources: {limits: {memory: 64Mi}}"
+    with pytest.raises(NotReadyError) as failure:
+        author.deploy(author.write_code(code, spec=spec))
+    assert "out of memory (spec.resources.limits.memory lets it have 64Mi" in failure.value.message
+    shown = author.shown()
+    assert shown.state == "error"
+    assert "out of memory" in shown.message
+
+
+def test_a_model_that_takes_too_long(author: Author) -> None:
+    code = """
+    import time
+
+    def init_context(context):
+        time.sleep(60)
+
+    def handler(context, event):
+        return "hello"
+    """
+    words = r"did not finish within 8 s.*main\.py:5, in init_context"
+    with pytest.raises(NotReadyError, match=words):
+        author.deploy(author.write_code(code, spec="readinessTimeoutSeconds: 8"))
+    assert author.shown().state == "error"
+
+
+def test_a_processor_that_ends_at_once_shows_its_last_words(author: Author, tmp_path: Path) -> None:
+    nothing = tmp_path / "nothing"
+    nothing.mkdir()
+    spec = f"""
+    volumes:
+    - volume: {{name: v, hostPath: {{path: {nothing}}}}}
+      volumeMount: {{name: v, mountPath: /opt/fnbuild}}
+    """
+    with pytest.raises(NotReadyError, match="exit status 1") as failure:
+        author.deploy(author.write("hello", spec=spec))
+    assert "No module named 'fnbuild'" in (failure.value.detail or "")
+    [left] = author.platform.logs(author.namespace, "greeter")
+    assert "No module named 'fnbuild'" in left.message
+
+
+def test_logs_go_on_in_the_next_container(author: Author, platform: DockerPlatform) -> None:
+    code = """
+    def init_context(context):
+        context.logger.info("WORD is loaded")
+
+    def handler(context, event):
+        return "WORD"
+    """
+    author.deploy(author.write_code(code.replace("WORD", "one")))
+    following = platform.logs(author.namespace, "greeter", follow=True)
+    heard = [next(one.message for one in following if "is loaded" in one.message)]
+    author.deploy(author.write_code(code.replace("WORD", "two")))
+    heard.append(next(one.message for one in following if "is loaded" in one.message))
+    assert heard == ["one is loaded", "two is loaded"]
+    platform.delete(author.namespace, "greeter")
+    assert [one.message for one in following if "is loaded" in one.message] == []
+
+
+def test_delete_takes_the_name_in_the_registry_too(
+    author: Author, platform: DockerPlatform, tmp_path: Path
+) -> None:
+    folder = author.write("hello")
+    file = folder / "function.yaml"
+    with registry(tmp_path, free_port()) as place:
+        file.write_text(
+            file.read_text().replace("build:", f"build:\n    registry: {place.address}")
+        )
+        image = author.deploy(folder).details["image"]
+        pushed = f"{place.address}/{image}"
+        author.made.images.append(pushed)
+        assert author.docker("images", "-q", pushed) != ""
+        assert platform.delete(author.namespace, "greeter", image=True) is True
+        assert author.docker("images", "-q", pushed) == ""
+
+
+def test_delete_takes_what_belongs_to_the_function(
+    author: Author, platform: DockerPlatform
+) -> None:
+    made = author.deploy(author.write("hello"))
+    image = made.details["image"]
+    assert platform.delete(author.namespace, "greeter", image=True) is True
+    assert author.docker("ps", "-aq", "--filter", f"name={author.namespace}") == ""
+    assert author.docker("volume", "ls", "-q", "--filter", f"name={author.namespace}") == ""
+    assert author.docker("images", "-q", image) == ""
+    with pytest.raises(NotFoundError):
+        author.shown()
+
+
+def test_a_tail_has_no_more_lines_than_asked_for_whatever_is_written_meanwhile(
+    author: Author, platform: DockerPlatform
+) -> None:
+    code = """
+    import threading
+    import time
+
+    def write():
+        while True:
+            print("more")
+            time.sleep(0.001)
+
+    def init_context(context):
+        print("loading the weights")
+        threading.Thread(target=write, daemon=True).start()
+
+    def handler(context, event):
+        return "hello"
+    """
+    author.deploy(author.write_code(code))
+    # What it prints while it starts is shown by the deploy.
+    assert "| loading the weights" in author.progress
+    until("lines", lambda: len(list(platform.logs(author.namespace, "greeter", tail=5))) == 5)
+    for _ in range(5):
+        assert len(list(platform.logs(author.namespace, "greeter", tail=5))) == 5

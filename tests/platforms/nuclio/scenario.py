@@ -1,0 +1,110 @@
+"""A Nuclio, the platform that uses it, and what tests do there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+import urllib.request
+from dataclasses import dataclass, field
+from typing import Any
+
+from fnbuild.deploy.projects import ensure_project, with_project_label
+from fnbuild.platforms import Artifact, Deployment, Plan, Project
+from fnbuild.platforms.nuclio import NuclioPlatform
+from fnbuild.spec.reader import from_raw
+from fnbuild.spec.rules import complete
+from fnbuild.spec.types import Function
+from tests.platforms.nuclio.fake_nuclio import Nuclio
+
+Raw = dict[str, Any]
+
+
+@dataclass
+class World:
+    platform: NuclioPlatform
+    namespace: str
+    images: dict[str, str]
+    nuclio: Nuclio
+    progress: list[str] = field(default_factory=list)
+
+    def function(self, name: str = "greeter", **spec: Any) -> Function:
+        """A function of project cvat; `spec` are more of its keys."""
+        raw = {
+            "metadata": {
+                "name": name,
+                "namespace": self.namespace,
+                "labels": {"nuclio.io/project-name": "cvat"},
+                "annotations": {"type": "detector"},
+            },
+            "spec": {"handler": "main:handler", "runtime": "python:3.11", **spec},
+        }
+        return complete(from_raw(raw, name))
+
+    def artifact(self, word: str) -> Artifact:
+        reference = self.images[word]
+        digest = hashlib.sha256(word.encode()).hexdigest()
+        # The node has it without a push, under a name that never moves here.
+        return Artifact("image", reference, digest, pinned=reference)
+
+    def plan(self, word: str, function: Function | None = None, **options: Any) -> Plan:
+        function = function or self.function()
+        return self.platform.plan(
+            with_project_label(function, None), self.artifact(word), **options
+        )
+
+    def deploy(self, word: str, function: Function | None = None, **options: Any) -> Deployment:
+        function = function or self.function()
+        ensure_project(self.platform, function, None, self.progress.append)
+        return self.platform.apply(self.plan(word, function, **options), self.progress.append)
+
+    def ask(self, deployment: Deployment, body: object = None) -> Raw:
+        with self.platform.reach(deployment) as url:
+            return ask(url, body)
+
+    def shown(self, name: str = "greeter") -> Deployment:
+        return self.platform.deployment(self.namespace, name)
+
+    def add_foreign(self, name: str, *, state: str = "ready", **spec: Any) -> None:
+        """What nuctl has left there."""
+        self.platform.create_project(Project("cvat", self.namespace))
+        metadata = {
+            "name": name,
+            "namespace": self.namespace,
+            "labels": {"nuclio.io/project-name": "cvat"},
+            "annotations": {"type": "detector", "framework": "opencv"},
+        }
+        spec = {
+            "handler": "main:handler",
+            "runtime": "python:3.9",
+            "imageHash": "17",
+            "imagePullPolicy": "IfNotPresent",
+            **spec,
+        }
+        status = {"state": state, "httpPort": 31999}
+        stored = {**metadata, "resourceVersion": "1"}
+        function = {"metadata": stored, "spec": spec, "status": status}
+        self.nuclio.functions[self.namespace, name] = function
+
+    def stored(self, name: str = "greeter") -> Raw:
+        from fnbuild.platforms.base import FunctionKey
+
+        found = self.platform.dashboard.function(FunctionKey(self.namespace, name))
+        assert found is not None
+        return found
+
+
+def ask(url: str, body: object = None) -> Raw:
+    """The answer; a node port lags the Ready condition a little."""
+    deadline = time.monotonic() + 60
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=60) as reply:
+                found: Raw = json.load(reply)
+                return found
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)

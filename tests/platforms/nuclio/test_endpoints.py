@@ -1,0 +1,55 @@
+"""Calling a function of Nuclio from here, wherever it runs."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from dataclasses import replace
+
+import pytest
+
+from fnbuild.platforms.nuclio import NuclioPlatform
+from tests.engine import free_port
+from tests.platforms.nuclio.fake_nuclio import Nuclio
+from tests.platforms.nuclio.scenario import World, ask
+
+
+def test_a_function_without_a_port_is_called_all_the_same(world: World) -> None:
+    made = world.deploy("one", world.function(serviceType="ClusterIP"))
+    closed = free_port()
+    far = replace(made, http_port=closed, external_urls=(f"127.0.0.1:{closed}",))
+    with world.platform.reach(far) as url:
+        assert str(closed) not in url
+        assert ask(url, {"a": [1]})["got"] == {"a": [1]}
+        assert ask(url, None)["word"] == "one"
+        place, headers = f"{url}/deep/path?x=1", {"Content-Type": "application/json"}
+        request = urllib.request.Request(place, b'"text"', headers, method="PUT")
+        with urllib.request.urlopen(request, timeout=60) as reply:
+            assert json.load(reply)["got"] == "text"
+            assert reply.getheader("Content-Type") == "application/json"
+    with pytest.raises(OSError):  # noqa: PT011 - of any kind
+        urllib.request.urlopen(url, timeout=2)
+    assert ("PUT", "/api/function_invocations") in world.nuclio.requests
+
+
+def test_a_port_that_answers_is_used_itself(world: World) -> None:
+    made = world.deploy("one")
+    with world.platform.reach(made) as url:
+        assert url.endswith(f":{made.http_port}")
+        assert ask(url)["word"] == "one"
+
+
+def test_what_the_dashboard_refuses_is_the_answer(
+    nuclio: Nuclio, platform: NuclioPlatform, namespace: str
+) -> None:
+    world = World(platform, namespace, {}, nuclio)
+    world.add_foreign("eyes", image="nothing")
+    with (
+        platform.reach(world.shown("eyes")) as url,
+        pytest.raises(urllib.error.HTTPError) as refused,
+    ):
+        urllib.request.urlopen(url, timeout=60)
+    with refused.value as answer:
+        assert answer.status == 500
+        assert "Failed to invoke function" in json.load(answer)["error"]

@@ -1,0 +1,166 @@
+"""Requests to a dashboard: who asks, and what answers that is none."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from fnbuild.errors import (
+    FnbuildError,
+    InputError,
+    NotFoundError,
+    PlatformError,
+    PreconditionError,
+    UnavailableError,
+    UsageError,
+)
+from fnbuild.platforms.kubeclient.errors import ForbiddenError, UnauthorizedError
+from fnbuild.platforms.nuclio import connect
+from fnbuild.platforms.nuclio.client import DashboardClient
+from fnbuild.platforms.nuclio.transport import DashboardAddress, Transport
+from tests.engine import free_port
+from tests.platforms.nuclio.fake_dashboard import serve
+from tests.platforms.nuclio.fake_nuclio import Nuclio
+
+VARIABLES = ("URL", "USER", "PASSWORD", "TOKEN")
+KUBECONFIG = """\
+apiVersion: v1
+kind: Config
+current-context: here
+clusters: [{name: here, cluster: {server: "https://127.0.0.1:1"}}]
+contexts: [{name: here, context: {cluster: here, user: me}}]
+users: [{name: me, user: {}}]
+"""
+
+
+@pytest.fixture(autouse=True)
+def _nothing_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in VARIABLES:
+        monkeypatch.delenv(f"FNBUILD_NUCLIO_{name}", raising=False)
+
+
+@contextmanager
+def answering(status: int, body: bytes, **headers: str) -> Iterator[str]:
+    """The URL of a server that has one answer to everything."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+        def do_GET(self) -> None:
+            self.send_response(status)
+            for name, text in headers.items():
+                self.send_header(name, text)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@contextmanager
+def guarded(tmp_path: Path, *, credentials: str = "", token: str = "") -> Iterator[str]:
+    server = serve(Nuclio(tmp_path, credentials=credentials, token=token))
+    try:
+        yield f"127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def named(monkeypatch: pytest.MonkeyPatch, **values: str) -> DashboardClient:
+    for name, text in values.items():
+        monkeypatch.setenv(f"FNBUILD_NUCLIO_{name.upper()}", text)
+    address = DashboardAddress.from_environment()
+    assert address is not None
+    return DashboardClient(address)
+
+
+def test_user_and_password(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # A proxy does not lead back to this machine.
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    with guarded(tmp_path, credentials="ann:sword/fish") as place:
+        with pytest.raises(UnauthorizedError) as refused:
+            named(monkeypatch, url=f"http://{place}").check()
+        assert "FNBUILD_NUCLIO_USER" in (refused.value.hint or "")
+        door = named(monkeypatch, url=f"http://ann:sword%2Ffish@{place}/")
+        door.check()
+        assert door.place == f"the Nuclio dashboard at http://{place}"
+        named(monkeypatch, url=f"http://{place}", user="ann", password="sword/fish").check()
+        with pytest.raises(UnauthorizedError) as refused:
+            named(monkeypatch, password="dog/fish").check()
+        assert "fish" not in f"{refused.value.message} {refused.value.hint}"
+
+
+def test_a_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with guarded(tmp_path, token="swordfish") as place:
+        with pytest.raises(ForbiddenError, match="Authorization") as refused:
+            named(monkeypatch, url=f"http://{place}").check()
+        assert "FNBUILD_NUCLIO_TOKEN" in (refused.value.hint or "")
+        named(monkeypatch, token="swordfish").check()
+
+
+@pytest.mark.parametrize("url", ["nuclio", "127.0.0.1:8070", "ftp://nuclio", "http://a:b:c"])
+def test_what_is_no_address(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="FNBUILD_NUCLIO_URL"):
+        named(monkeypatch, url=url)
+
+
+def test_no_dashboard_is_configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    kubeconfig = tmp_path / "config"
+    kubeconfig.write_text(KUBECONFIG)
+    # A cluster does not stand in for a dashboard.
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+    with pytest.raises(UnavailableError, match="no Nuclio dashboard is configured") as unknown:
+        connect().deployments("nuclio")
+    assert "FNBUILD_NUCLIO_URL=http://HOST:8070" in (unknown.value.hint or "")
+    assert "kubectl port-forward" in (unknown.value.hint or "")
+
+
+def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(UnavailableError, match="refused") as silent:
+        named(monkeypatch, url=url).check()
+    assert url in silent.value.message
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "words"),
+    [
+        (200, b"<html>welcome</html>", UnavailableError, "is no Nuclio dashboard"),
+        (200, b"[]", UnavailableError, "is no Nuclio dashboard"),
+        (302, b"", UnavailableError, "sends elsewhere"),
+        (504, b"<html>nginx</html>", UnavailableError, "HTTP status 504"),
+        (400, b'{"error": "Invalid image passed"}', InputError, "Nuclio: Invalid image passed"),
+        (404, b'{"error": "Function not found"}', NotFoundError, "Function not found"),
+        (412, b'{"error": "Project does not exist"}', PreconditionError, "Project does not"),
+        (500, b'{"error": "If image is passed, runtime must be"}', PlatformError, "runtime must"),
+        (500, b"", PlatformError, "HTTP status 500"),
+    ],
+)
+def test_answers_in_words(status: int, body: bytes, kind: type[FnbuildError], words: str) -> None:
+    with answering(status, body, Location="/login") as url:
+        with pytest.raises(kind) as refused:
+            DashboardClient(DashboardAddress(url)).check()
+        assert words in refused.value.message
+
+
+def test_an_errors_stack_is_below_its_cause() -> None:
+    body = b'{"error": "no such image", "errorStackTrace": "Error - no such image\\n  at x.go:1"}'
+    with answering(500, body) as url, pytest.raises(PlatformError) as refused:
+        Transport(DashboardAddress(url)).json("GET", "/api/functions")
+    assert refused.value.message == "Nuclio: no such image"
+    assert "x.go:1" in (refused.value.detail or "")
