@@ -30,7 +30,7 @@ from fnbuild.platforms.base import Restarts as Restarts
 from fnbuild.platforms.base import Revision as Revision
 from fnbuild.platforms.base import Statistics as Statistics
 
-# The modules are imported on use: a platform may need packages that are slow to import.
+# Modules are imported on use: a platform may need packages that are slow to import.
 _MODULES = {
     "process": "fnbuild.platforms.process",
     "local": "fnbuild.platforms.docker",
@@ -41,9 +41,9 @@ _ALIASES = {"docker": "local", "kubernetes": "kube"}
 
 
 def lookup(name: str) -> Platform:
-    """The platform called `name`, whose changes are recorded in the audit log.
+    """Return the platform with this name; its changes are recorded in the audit log.
 
-    Its module offers `connect() -> Platform`.
+    The platform's module defines `connect() -> Platform`.
     """
     name = _ALIASES.get(name, name)
     if name in _MODULES:

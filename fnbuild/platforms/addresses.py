@@ -1,4 +1,4 @@
-"""Addresses and ports of this machine: where functions may listen, and who has a port already."""
+"""Addresses and ports of this machine: listen addresses of functions, and owners of used ports."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ _LISTENING = "0A"
 
 
 def docker_gateway() -> str | None:
-    """The address by which containers reach this machine: what `host.docker.internal` means."""
+    """Return the address of this machine for containers, known as `host.docker.internal`."""
     return bridge_gateway(_BRIDGE)
 
 
 def listen_hosts(
     listen: str, gateway: Callable[[], str | None] = docker_gateway
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The addresses that `listen` means, and warnings. Loopback is always among them.
+    """Return the addresses to listen on, including loopback, and warnings.
 
     `listen` is a comma-separated list of `loopback`, `docker` (the gateway of Docker's default
     bridge, which containers reach as `host.docker.internal`) and IPv4 addresses.
     """
     hosts, warnings = [LOOPBACK], []
-    for word in (part.strip() for part in listen.split(",")):
-        if word in ("", "loopback", LOOPBACK):
+    for item in (part.strip() for part in listen.split(",")):
+        if item in ("", "loopback", LOOPBACK):
             continue
-        if word == "docker":
+        if item == "docker":
             address = gateway()
             if address is None:
                 warnings.append(
@@ -46,24 +46,24 @@ def listen_hosts(
             else:
                 hosts.append(address)
             continue
-        hosts.append(_parse_address(word))
-    if "0.0.0.0" in hosts:  # noqa: S104 (asked for by name)
+        hosts.append(_parse_address(item))
+    if "0.0.0.0" in hosts:  # noqa: S104 (requested explicitly)
         hosts = ["0.0.0.0"]  # noqa: S104 (it includes the others)
     return tuple(dict.fromkeys(hosts)), tuple(warnings)
 
 
-def _parse_address(word: str) -> str:
+def _parse_address(text: str) -> str:
     try:
-        return str(ipaddress.IPv4Address(word))
+        return str(ipaddress.IPv4Address(text))
     except ValueError:
         raise UsageError(
-            f'"{word}" is no place to listen on',
+            f'"{text}" is not an address to listen on',
             hint="a comma-separated list of loopback, docker and IPv4 addresses",
         ) from None
 
 
 def bridge_gateway(interface: str) -> str | None:
-    """The IPv4 address of the interface, or None when it does not exist."""
+    """Return the IPv4 address of the interface, or None if it does not exist."""
     request = struct.pack("256s", interface.encode()[:15])
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         try:
@@ -74,7 +74,7 @@ def bridge_gateway(interface: str) -> str | None:
 
 
 def ephemeral_port_start() -> int:
-    """The lowest port that the kernel gives to outgoing connections."""
+    """Return the lowest port that the kernel uses for outgoing connections."""
     try:
         text = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text()
         return int(text.split()[0])
@@ -83,30 +83,30 @@ def ephemeral_port_start() -> int:
 
 
 def port_owner(port: int) -> str | None:
-    """Who listens on the port, as `name (pid N)`; None when /proc does not tell this user."""
+    """Return the process that listens on the port as `name (pid N)`; None if it is not visible."""
     inodes = _listening_inodes(port)
     if not inodes:
         return None
-    wanted = {f"socket:[{inode}]" for inode in inodes}
+    sockets = {f"socket:[{inode}]" for inode in inodes}
     for process in Path("/proc").iterdir():
-        if process.name.isdigit() and wanted & set(_open_files(process)):
+        if process.name.isdigit() and sockets & set(_open_files(process)):
             return f"{_process_name(process)} (pid {process.name})"
     return None
 
 
 def _listening_inodes(port: int) -> set[str]:
-    found = set()
+    inodes = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with contextlib.suppress(OSError):
             for line in Path(table).read_text().splitlines()[1:]:
-                part = line.split()
-                if part[3] == _LISTENING and int(part[1].rpartition(":")[2], 16) == port:
-                    found.add(part[9])
-    return found
+                fields = line.split()
+                if fields[3] == _LISTENING and int(fields[1].rpartition(":")[2], 16) == port:
+                    inodes.add(fields[9])
+    return inodes
 
 
 def _open_files(process: Path) -> Iterator[str]:
-    # Processes end while they are looked at, and other users' are closed to this one.
+    # Processes may end meanwhile, and those of other users are not readable.
     with contextlib.suppress(OSError):
         for link in (process / "fd").iterdir():
             with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Functions and projects as Nuclio's clients read them, in plain JSON values."""
+"""Functions and projects as objects of Nuclio's API, in plain JSON values."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ _TRIGGER_FIELDS = {"class": "", "kind": "", "name": ""}
 _DATA_BINDING_FIELDS = {"class": "", "kind": "", "url": ""}
 
 
-def function_object(one: Deployment) -> Raw:
+def function_object(deployment: Deployment) -> Raw:
     """Return the function in Nuclio's form (pkg/functionconfig/types.go).
 
     It has every field that Nuclio prints even if it is empty, and httpPort, which CVAT requires.
     """
-    raw = with_printed_fields(to_dict(one.function))
-    status: Raw = {"state": one.state, "httpPort": one.http_port}
-    if one.message:
-        status["message"] = one.message
-    if one.internal_urls:
-        status["internalInvocationUrls"] = list(one.internal_urls)
-    if one.external_urls:
-        status["externalInvocationUrls"] = list(one.external_urls)
-    # Beyond Nuclio's fields, which its clients pass over.
-    status["platform"] = one.platform
-    status["revision"] = one.revision
-    if one.details:
-        status["details"] = one.details
+    raw = with_printed_fields(to_dict(deployment.function))
+    status: Raw = {"state": deployment.state, "httpPort": deployment.http_port}
+    if deployment.message:
+        status["message"] = deployment.message
+    if deployment.internal_urls:
+        status["internalInvocationUrls"] = list(deployment.internal_urls)
+    if deployment.external_urls:
+        status["externalInvocationUrls"] = list(deployment.external_urls)
+    # These are not Nuclio's; its clients ignore them.
+    status["platform"] = deployment.platform
+    status["revision"] = deployment.revision
+    if deployment.details:
+        status["details"] = deployment.details
     raw["status"] = status
     return raw
 
@@ -45,20 +45,22 @@ def with_printed_fields(raw: Raw) -> Raw:
     return {**raw, "metadata": raw.get("metadata") or {}, "spec": spec}
 
 
-def project_object(one: Project) -> Raw:
-    """Nuclio's shape (pkg/platform/types.go) without a status; the metadata and the spec leave
-    empty values out."""
-    metadata = {"labels": one.labels, "annotations": one.annotations}
-    spec = {"description": one.description, "owner": one.owner}
-    named = {"name": one.name, "namespace": one.namespace}
+def project_object(project: Project) -> Raw:
+    """Return the project in Nuclio's form (pkg/platform/types.go), without a status.
+
+    Empty values are left out.
+    """
+    metadata = {"labels": project.labels, "annotations": project.annotations}
+    spec = {"description": project.description, "owner": project.owner}
+    identity = {"name": project.name, "namespace": project.namespace}
     return {
-        "metadata": named | {key: texts for key, texts in metadata.items() if texts},
+        "metadata": identity | {key: texts for key, texts in metadata.items() if texts},
         "spec": {key: text for key, text in spec.items() if text},
     }
 
 
 def project_from_object(raw: Raw, name: str, namespace: str) -> Project:
-    """The project that a Nuclio has under that name."""
+    """Return the project of one of Nuclio's project objects."""
     metadata, spec = raw.get("metadata") or {}, raw.get("spec") or {}
     return Project(
         name,
@@ -70,5 +72,5 @@ def project_from_object(raw: Raw, name: str, namespace: str) -> Project:
     )
 
 
-def _string_map(given: Any) -> dict[str, str]:
-    return {key: str(one) for key, one in (given or {}).items()}
+def _string_map(values: Any) -> dict[str, str]:
+    return {key: str(value) for key, value in (values or {}).items()}

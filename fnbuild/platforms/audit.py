@@ -1,7 +1,7 @@
-"""Who changes what, on every platform: a wrapper that records each change, and in whose name.
+"""The audit log: a wrapper around a platform that records each change with its actor and outcome.
 
-The audit log is kept in the data directory of whoever makes the change, and told to the logger
-`fnbuild.audit` at once. A change that was made counts as made even when it cannot be recorded.
+The log is kept in the data directory of the process that makes the change, and written to the
+logger `fnbuild.audit` as well. A change does not fail if it cannot be recorded.
 """
 
 from __future__ import annotations
@@ -27,34 +27,34 @@ from fnbuild.spec.secrets import hidden, hiding
 from fnbuild.spec.types import Function, to_dict
 
 acting_as: ContextVar[str] = ContextVar("acting_as", default="")
-"""In whose name changes are made; the user's own where it is empty."""
+"""The actor of changes; empty for the user of this process."""
 
 DONE = "done"
 
 _recorded_targets: ContextVar[set[str] | None] = ContextVar("_recorded_targets", default=None)
-"""The functions whose changes were recorded in the change that is under way as a whole."""
+"""The targets recorded so far in the current `audited_change`; None outside of one."""
 
 _audit_log = logging.getLogger("fnbuild.audit")
 _log = logging.getLogger(__name__)
 
 
 def current_actor() -> str:
-    """Who changes something now."""
-    if asked := acting_as.get():
-        return asked
+    """Return the name of the user or client that makes changes now."""
+    if name := acting_as.get():
+        return name
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
+    except (KeyError, OSError):  # the user of a container may have no name
         return "unknown"
 
 
 def with_audit_log(platform: Platform) -> Platform:
-    """The same platform, whose changes are recorded."""
+    """Return the platform with a wrapper that records its changes."""
     return cast("Platform", _AuditedPlatform(platform))
 
 
 class _AuditedPlatform:
-    """What reads goes to the platform itself; what changes is recorded with its outcome."""
+    """A platform that records each change with its outcome and passes other calls on."""
 
     def __init__(self, platform: Platform):
         self._platform = platform
@@ -72,8 +72,8 @@ class _AuditedPlatform:
         """Record refusals and deploys; a failure between them changes nothing on the platform."""
         key = _function_key(function)
         with ExitStack() as stack:
-            with self._recording("deploy", key) as note:
-                note.nothing = True
+            with self._recording("deploy", key) as entry:
+                entry.unchanged = True
                 reservation = stack.enter_context(self._platform.reserve(function, progress))
 
             def apply(plan: Plan, progress: Progress) -> Deployment:
@@ -83,10 +83,10 @@ class _AuditedPlatform:
             yield Reservation(apply)
 
     def delete(self, namespace: str, name: str, *, image: bool = False) -> bool:
-        with self._recording("delete", FunctionKey(namespace, name)) as note:
-            found = self._platform.delete(namespace, name, image=image)
-            note.nothing = not found
-            return found
+        with self._recording("delete", FunctionKey(namespace, name)) as entry:
+            deleted = self._platform.delete(namespace, name, image=image)
+            entry.unchanged = not deleted
+            return deleted
 
     def rollback(
         self, namespace: str, name: str, revision: int | None, progress: Progress, **options: Any
@@ -103,51 +103,51 @@ class _AuditedPlatform:
             return self._platform.store_imported(function)
 
     def restore(self, progress: Progress, function: FunctionKey | None = None) -> tuple[str, ...]:
-        with self._recording("restore", function) as note:
+        with self._recording("restore", function) as entry:
             restored = self._platform.restore(progress, function)
-            note.nothing = not restored
-            note.outcome = ", ".join((DONE, *restored))
+            entry.unchanged = not restored
+            entry.outcome = ", ".join((DONE, *restored))
             return restored
 
     def create_project(self, project: Project) -> bool:
         with self._recording(
             "create project", FunctionKey(project.namespace, project.name)
-        ) as note:
-            made = self._platform.create_project(project)
-            note.nothing = not made
-            return made
+        ) as entry:
+            created = self._platform.create_project(project)
+            entry.unchanged = not created
+            return created
 
     def update_project(self, project: Project) -> bool:
         with self._recording(
             "update project", FunctionKey(project.namespace, project.name)
-        ) as note:
-            found = self._platform.update_project(project)
-            note.nothing = not found
-            return found
+        ) as entry:
+            updated = self._platform.update_project(project)
+            entry.unchanged = not updated
+            return updated
 
     def delete_project(self, namespace: str, name: str, *, cascade: bool) -> bool:
         members = self._platform.deployments(namespace, name) if cascade else []
-        with self._recording("delete project", FunctionKey(namespace, name)) as note:
-            found = self._platform.delete_project(namespace, name, cascade=cascade)
-            note.nothing = not found
+        with self._recording("delete project", FunctionKey(namespace, name)) as entry:
+            deleted = self._platform.delete_project(namespace, name, cascade=cascade)
+            entry.unchanged = not deleted
         for member in members:
             with self._recording("delete", FunctionKey(namespace, member.name)):
                 pass
-        return found
+        return deleted
 
     @contextmanager
     def _recording(
         self, action: str, key: FunctionKey | None, secret_values: tuple[str, ...] = ()
     ) -> Iterator[_AuditEntry]:
         target = f"{self._platform.name} {key}" if key else self._platform.name
-        note = _AuditEntry()
+        entry = _AuditEntry()
         try:
-            yield note
+            yield entry
         except BaseException as error:
             self._record(action, target, hidden(_failure_text(error), secret_values))
             raise
-        if not note.nothing:
-            self._record(action, target, note.outcome)
+        if not entry.unchanged:
+            self._record(action, target, entry.outcome)
 
     def _record(self, action: str, target: str, outcome: str) -> None:
         record_change(action, target, outcome)
@@ -156,20 +156,20 @@ class _AuditedPlatform:
 
 
 class _AuditEntry:
-    """How a change ended; `nothing` when there was nothing to change."""
+    """The outcome of a change; `unchanged` is True if there was nothing to change."""
 
     outcome = DONE
-    nothing = False
+    unchanged = False
 
 
 @contextmanager
 def audited_change(
     action: str, platform: str, key: FunctionKey, secret_values: tuple[str, ...] = ()
 ) -> Iterator[None]:
-    """A change of a function with all that comes before its platform is asked for it.
+    """Record a change of a function, including the steps before its platform is called.
 
-    One that fails before that is recorded here, and so is a delete of what was there by name only:
-    each change has one line.
+    The change gets exactly one line: a failure before the platform's own record is recorded here,
+    and so is a delete that the platform did not record.
     """
     target, seen = f"{platform} {key}", set[str]()
     outer = _recorded_targets.set(seen)
@@ -190,23 +190,23 @@ def _failure_text(error: BaseException) -> str:
 
 
 def record_change(action: str, target: str, outcome: str = DONE, *, by: str = "") -> None:
-    """Note a change that somebody has made, or tried to make: whoever is acting, if not `by`."""
+    """Record a change or an attempt, made by `by` or else by the current actor."""
     from fnbuild.store import Store
 
-    who = by or current_actor()
+    name = by or current_actor()
     line = _printable((outcome.strip().splitlines() or [""])[0])
     target = _printable(target)
-    _audit_log.info("%s: %s %s: %s", who, action, target, line)
+    _audit_log.info("%s: %s %s: %s", name, action, target, line)
     try:
         with Store.open() as store:
-            store.record(who, action, target, line)
+            store.record(name, action, target, line)
     except FnbuildError as error:
         _log.warning("%s %s is not in the audit log: %s", action, target, error.message)
 
 
 def _printable(text: str) -> str:
-    """The text as one line that a terminal only shows."""
-    return "".join(one if one.isprintable() else "\ufffd" for one in text)
+    """Replace characters that a terminal would interpret."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in text)
 
 
 def _function_key(function: Function) -> FunctionKey:

@@ -32,9 +32,9 @@ FunctionState = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change on the platform; `before` and `after` make the diff.
+    """One change on the platform. A diff compares `before` and `after`.
 
-    `replace` is how a change is made, not what changes: it is no part of a diff.
+    A `replace` recreates an object without a difference, so a diff does not show it.
     """
 
     verb: Literal["create", "update", "replace", "delete", "keep"]
@@ -47,10 +47,10 @@ class Change:
 class Plan:
     """The changes that `apply` will make.
 
-    `left_out` are build lines that the platform cannot run, a possible cause of a failure.
+    `left_out` holds build lines that the platform cannot run, a possible cause of a failure.
     `manifests` are the resources in the form that users keep in git, on platforms that have them;
-    `needs` are sentences about what else the manifests require. `refusal` is the error with which
-    `apply` would refuse the plan in the present state.
+    `needs` describes further requirements of the manifests. `refusal` is the error that `apply`
+    would raise in the present state.
     """
 
     function: Function
@@ -70,12 +70,12 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A function as the platform has it now.
+    """The current state of a function on a platform.
 
-    `function` is the stored configuration; `revision` counts from 1; `replicas` is
-    (available, wanted); `http_port` is the live port on this machine or node, 0 when there is none.
-    `changing` says who else changes it now, as in "being deployed from HOST:DIR"; "" for nobody
-    and for this process.
+    `function` is the stored configuration. `revision` counts from 1. `replicas` is
+    (available, desired). `http_port` is the open port on this machine or node, 0 if there is none.
+    `changing` describes a change by another process, such as "being deployed from HOST:DIR"; it is
+    "" if there is none.
     """
 
     function: Function
@@ -92,7 +92,7 @@ class Deployment:
     changing: str = ""
 
     def with_change(self, by: str) -> Deployment:
-        """The same while somebody else changes it, as `changing` says; `by` may be ""."""
+        """Return the deployment as `building` during the change `by` another process, if any."""
         if not by:
             return self
         return replace(self, state="building", message=f"it is {by}", changing=by)
@@ -103,7 +103,7 @@ class Deployment:
 
     @property
     def url(self) -> str:
-        """Where somebody on this machine finds the function; "" when nowhere."""
+        """The URL of the function from this machine; "" if there is none."""
         for address in (*self.external_urls, *self.internal_urls):
             return address if "://" in address else f"http://{address}"
         return f"http://127.0.0.1:{self.http_port}" if self.http_port else ""
@@ -113,7 +113,7 @@ class Deployment:
 class Revision:
     """One recorded deploy of a function. `created` is an ISO 8601 time in UTC.
 
-    `active` serves, `pending` is about to and has not become ready yet, `failed` never did.
+    An `active` revision serves, a `pending` one is starting, a `failed` one never became ready.
     """
 
     number: int
@@ -126,7 +126,7 @@ class Revision:
 
 @dataclass(frozen=True, slots=True)
 class Project:
-    """`name` follows DNS-1123, as Nuclio asks (pkg/platform/abstract/project)."""
+    """A group of functions. `name` is a DNS-1123 label (Nuclio's pkg/platform/abstract/project)."""
 
     name: str
     namespace: str
@@ -156,13 +156,12 @@ class LogRecord:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What one processor has counted since it began, and how its workers are now.
+    """Counters of one processor since its start, and the present states of its workers.
 
-    `requests` are all that it was sent, `errors` those among them that failed, timed out, were
-    refused or found no worker. `durations` is a histogram of the time that events took in a worker:
-    upper bounds in milliseconds, the last one infinite, with how many took no longer; together they
-    took `milliseconds`. `workers` counts by state; `gpu_memory` is in bytes, None where nobody can
-    tell.
+    `requests` counts all requests, `errors` those that failed, timed out, were refused or found no
+    worker. `durations` is a cumulative histogram of the time that events took in a worker: upper
+    bounds in milliseconds, the last one infinite, each with its count; `milliseconds` is their sum.
+    `workers` counts workers by state. `gpu_memory` is in bytes, None if it is unknown.
     """
 
     requests: int = 0
@@ -188,10 +187,10 @@ class Restarts:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at to tell whether functions can be built and run.
+    """The result of one check of the system, as `fnbuild doctor` prints it.
 
-    `area` is one of `examination.AREAS`, or the name of what was looked at; `remedy` says what to
-    do, "" where nothing is to be done.
+    `area` is one of `checks.AREAS`, or the name of the object that was checked. `remedy` is "" if
+    nothing needs to be done.
     """
 
     area: str
@@ -201,21 +200,21 @@ class Finding:
 
 
 Progress = Callable[[str], None]
-"""Called with one short sentence whenever something begins or is done."""
+"""A callback for progress messages: one short sentence for each step that starts or ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
     """The exclusive right to deploy one function, see `Platform.reserve`.
 
-    `apply` carries out a plan as `Platform.apply` does, under this right.
+    `apply` applies a plan like `Platform.apply`, under this right.
     """
 
     apply: Callable[[Plan, Progress], Deployment]
 
 
 class FunctionKey(NamedTuple):
-    """One function among all namespaces. Platforms add the names of what they make of it."""
+    """The identity of a function: its namespace and name."""
 
     namespace: str
     name: str
@@ -264,30 +263,30 @@ REVISION_TARGET = "revision"
 
 
 def make_change(target: str, before: Manifest | None, after: Manifest) -> Change:
-    """Creating it, changing it, or keeping it as it is."""
+    """Return the change that turns `before` into `after`."""
     if before is None:
         return Change("create", target, None, after)
     return Change("keep" if before == after else "update", target, before, after)
 
 
 def as_replacement(step: Change) -> Change:
-    """Made again, though what it is has not changed; any other step as it is."""
+    """Return a `replace` for a `keep`, and any other change as it is."""
     return Change("replace", step.target, step.before, step.after) if step.verb == "keep" else step
 
 
 def with_new_revision(steps: Iterable[Change]) -> tuple[Change, ...]:
-    """Whatever starts something is a revision of its own, of the same code too."""
+    """Return the changes with a new revision: each start is a revision, even of the same code."""
     return tuple(as_replacement(step) if step.target == REVISION_TARGET else step for step in steps)
 
 
 def function_not_found(
     namespace: str, name: str, known: Iterable[tuple[str, str]]
 ) -> NotFoundError:
-    """The error with its remedy; `known` are the functions there are, by namespace and name."""
+    """Return the error for a missing function; `known` are (namespace, name) of all functions."""
     message = f"there is no function {name} in namespace {namespace}"
-    places = list(known)
-    elsewhere = [space for space, one in places if one == name]
-    close = closest(name, (one for space, one in places if space == namespace))
+    keys = list(known)
+    elsewhere = [space for space, other in keys if other == name]
+    close = closest(name, (other for space, other in keys if space == namespace))
     hint = "`fnbuild get functions` lists them"
     if elsewhere:
         hint = f"it is in namespace {' and '.join(elsewhere)}: `-n {elsewhere[0]}`"
@@ -297,42 +296,42 @@ def function_not_found(
 
 
 CONFLICT_OPTIONS = frozenset({"force_conflicts", "show_conflicts"})
-"""Options of a plan about what others have changed on the platform: take it over instead of
-failing, or tell of it in a warning, for a plan that is only shown. Where nobody else writes they do
-nothing.
+"""Options of a plan about fields that other clients own: `force_conflicts` takes them over instead
+of failing, `show_conflicts` turns the failure into a warning. They have no effect on platforms
+without other clients.
 """
 
 
 class Platform(Protocol):
-    """The shape of every platform. All names are function names within one namespace."""
+    """The interface of every platform. All names are function names within one namespace."""
 
     name: str
     runs: Literal["folder", "image"]
-    """What an artifact has to be for `plan` and `apply`."""
+    """The kind of artifact that `plan` and `apply` take."""
 
     def plan(self, function: Function, artifact: Artifact, **options: Any) -> Plan:
-        """What a deploy would change. Reads the platform's state, changes nothing."""
+        """Return the changes that a deploy would make. Reads the platform's state only."""
 
     def reserve(
         self, function: Function, progress: Progress
     ) -> AbstractContextManager[Reservation]:
         """Hold the exclusive right to deploy the function until the block ends.
 
-        Raises `BusyError` at once when another change of the function is under way. The pipeline
-        builds inside the block, so that a deploy that would be refused builds and pushes nothing.
-        The right is held however long a build takes, and a block that fails before `apply` leaves
-        nothing behind. The remains of a killed deploy may be removed first; `progress` reports it.
+        Raises `BusyError` at once during another change of the function. The pipeline builds inside
+        the block, so a deploy that would be refused builds and pushes nothing. The right does not
+        expire during a long build, and a block that fails before `apply` leaves nothing behind. The
+        remains of a killed deploy may be removed first; `progress` reports it.
         """
 
     def apply(self, plan: Plan, progress: Progress) -> Deployment:
-        """Reserve the function, carry out the plan and wait until the new revision is ready.
+        """Reserve the function, apply the plan and wait until the new revision is ready.
 
         Raises `NotReadyError` with the handler's own error if it does not become ready (the
         previous revision keeps running), and `BusyError` during another change of the function.
         """
 
     def notices(self) -> list[str]:
-        """What is wrong with the platform itself, a sentence each; none when all is well."""
+        """Return the problems of the platform itself, one sentence each."""
 
     def examine(
         self,
@@ -342,21 +341,20 @@ class Platform(Protocol):
         image: str = "",
         architecture: str = "",
     ) -> Iterator[Finding]:
-        """What can be said of the platform's health, one by one as it is found out.
+        """Check the platform's health and yield each finding at once.
 
-        Changes nothing that stays. `areas` are those to look at, all when empty. `image` was just
-        pushed, to be pulled by the platform; `architecture` (`amd64`) is what builds make.
+        Leaves no changes behind. `areas` selects checks; empty means all. `image` is an image that
+        was just pushed, for a test of pulling it; `architecture` (`amd64`) is that of built images.
         """
 
     def deployments(self, namespace: str, project: str | None = None) -> list[Deployment]:
-        """All functions of the namespace, by name.
+        """Return all functions of the namespace, sorted by name.
 
-        One that somebody else changes just now is `building`, whatever serves meanwhile, and
-        `changing` says who that is; so it is where a function is asked for alone.
+        A function that another process changes is `building`, and `changing` describes the change.
         """
 
     def deployment(self, namespace: str, name: str) -> Deployment:
-        """One function, or `NotFoundError`."""
+        """Return one function; raise `NotFoundError` if it does not exist."""
 
     def with_secrets(self, deployment: Deployment) -> Function:
         """Return the function with the values of its secret variables.
@@ -365,20 +363,21 @@ class Platform(Protocol):
         """
 
     def changes(self) -> int:
-        """A number that differs once functions may have changed; the same for ever on platforms
-        that tell nobody. Waits for nothing, so that it can be asked before each list.
+        """Return a number that changes when functions may have changed, without waiting.
+
+        It is constant on platforms that do not report changes.
         """
 
     def reach(self, deployment: Deployment) -> AbstractContextManager[str]:
-        """A URL by which this machine reaches the function, while the block lasts; "" for none."""
+        """Provide a URL of the function for this machine during the block; "" if there is none."""
 
     def delete(self, namespace: str, name: str, *, image: bool = False) -> bool:
-        """Remove the function and what belongs to it; False when there was none.
+        """Delete the function and its objects; return False if it does not exist.
 
-        With `image` its images go too, where it runs from images and nothing else uses them.
+        With `image`, its images that nothing else uses are removed as well.
         """
 
-    def logs(  # noqa: PLR0913 - what a log can be asked for
+    def logs(  # noqa: PLR0913 - independent filters
         self,
         namespace: str,
         name: str,
@@ -414,19 +413,19 @@ class Platform(Protocol):
         """
 
     def replicas(self, namespace: str, name: str) -> list[str]:
-        """The names of what runs of the function and has a log of its own; `NotFoundError`.
+        """Return the names of the function's replicas that have a log; raise `NotFoundError`.
 
-        Where there are several, the field `pod` of a log record names the one it is from.
+        If there are several, the field `pod` of a log record names its replica.
         """
 
     def statistics(self, deployment: Deployment) -> dict[str, Statistics]:
-        """What the function's processors have counted, each by a name that no other one has.
+        """Return the statistics of the function's processors by unique names.
 
-        Only those that answer at once: where none does, or none of them counts, there are none.
+        Processors that do not answer at once, or do not count, are left out.
         """
 
     def revisions(self, namespace: str, name: str) -> list[Revision]:
-        """Recorded revisions, newest first."""
+        """Return the recorded revisions, newest first."""
 
     def rollback(
         self,
@@ -437,11 +436,11 @@ class Platform(Protocol):
         *,
         force_conflicts: bool = False,
     ) -> Deployment:
-        """Run a recorded revision again; it becomes a new one, whose message says where it is from.
+        """Run a recorded revision again as a new revision, whose message names its origin.
 
-        With None that is the newest that served before the code that runs now, and differs from it:
-        a rollback of a rollback goes further back. `NotFoundError` when there is none.
-        `force_conflicts` is the option of that name, see `OF_CONFLICTS`.
+        Without a number it is the newest revision that served before the present code and differs
+        from it, so a second rollback goes further back. Raises `NotFoundError` if there is none.
+        `CONFLICT_OPTIONS` describes `force_conflicts`.
         """
 
     def redeploy(
@@ -453,16 +452,16 @@ class Platform(Protocol):
         """Record a function in state `imported`, without code."""
 
     def lapsed(self) -> list[FunctionKey]:
-        """Functions of all namespaces that ought to run, do not, and do not come back unless
-        `restore` brings them: none that somebody has stopped, or that is being changed.
+        """Return the functions of all namespaces that should run but need `restore` to start again.
+
+        Functions that a user has stopped, or that are being changed, are not among them.
         """
 
     def restore(self, progress: Progress, function: FunctionKey | None = None) -> tuple[str, ...]:
-        """Start again what ought to run and does not, with what it needs for that; the names of
-        functions that are ready again.
+        """Start the functions that should run but do not; return the names of those that got ready.
 
-        With `function` that one alone; its failure is then raised, `BusyError` when another
-        change of it is under way. Without, failures are told to `progress`.
+        With `function` only that function is started, and its failure is raised, or `BusyError`
+        during another change. Otherwise failures are reported to `progress`.
         """
 
     def image_use(self, namespace: str) -> ImageUse:
@@ -479,16 +478,19 @@ class Platform(Protocol):
         """Remove a leftover; return False if it no longer exists or is needed again."""
 
     def projects(self, namespace: str) -> list[Project]:
-        """All projects, by name; `default` is always there."""
+        """Return all projects, sorted by name; `default` always exists."""
 
     def create_project(self, project: Project) -> bool:
-        """Record it; False when it existed already."""
+        """Create the project; return False if it exists."""
 
     def update_project(self, project: Project) -> bool:
-        """Put all of it in place of what is recorded; False when there is none of that name."""
+        """Replace all fields of the project; return False if it does not exist."""
 
     def delete_project(self, namespace: str, name: str, *, cascade: bool) -> bool:
-        """Remove it; `PreconditionError` when it has functions and `cascade` is not set."""
+        """Delete the project; return False if it does not exist.
+
+        Raises `PreconditionError` if it has functions and `cascade` is False.
+        """
 
     def source(self, namespace: str, name: str, revision: int | None = None) -> Path | None:
         """Return the folder with the recorded code of a revision, if the platform keeps it.

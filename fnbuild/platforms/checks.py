@@ -33,10 +33,10 @@ AREAS = {
     "storage": "storage classes for volumes",
     "nuclio": "the Nuclio dashboard",
 }
-"""What can be looked at, and in a few words what that is."""
+"""The areas of checks, each with a short description."""
 
 TIMEOUT_SECONDS = 20.0
-"""How long a check may take unless it says otherwise."""
+"""The default time limit of a check."""
 
 _CLEANUP_SECONDS = 8.0
 _LOW_DISK = 5 << 30
@@ -46,44 +46,44 @@ _GIB = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Looks at one area. A check that makes something removes it in the end of its generator."""
+    """A check of one area. A check that creates objects removes them when its generator ends."""
 
     area: str
     run: Callable[[], Iterable[Finding]]
     seconds: float = TIMEOUT_SECONDS
 
 
-def is_selected(areas: Collection[str], *some: str) -> bool:
-    """Whether any of these is among the areas asked for; with none asked for, all are."""
-    return not areas or not set(some).isdisjoint(areas)
+def is_selected(selection: Collection[str], *areas: str) -> bool:
+    """Return True if one of the areas is selected; an empty selection selects all."""
+    return not selection or not set(areas).isdisjoint(selection)
 
 
 def run_checks(
     checks: Iterable[Check],
     areas: Collection[str] = (),
-    over: threading.Event | None = None,
+    cancelled: threading.Event | None = None,
 ) -> Iterator[Finding]:
-    """The findings of the checks, in their order.
+    """Run the checks one after the other and yield their findings.
 
-    `over` is set when nobody wants to hear more; checks that wait for something look at it, and get
-    a moment to clear up.
+    `cancelled` is set when the caller stops; checks that wait look at it, and get some seconds to
+    clean up.
     """
     for check in checks:
         if is_selected(areas, check.area):
-            yield from _run_check(check, over or threading.Event())
+            yield from _run_check(check, cancelled or threading.Event())
 
 
-def _run_check(check: Check, over: threading.Event) -> Iterator[Finding]:
-    told: queue.SimpleQueue[Finding | None] = queue.SimpleQueue()
+def _run_check(check: Check, cancelled: threading.Event) -> Iterator[Finding]:
+    findings: queue.SimpleQueue[Finding | None] = queue.SimpleQueue()
 
     def work() -> None:
         try:
             for finding in check.run():
-                told.put(finding)
-        except Exception as error:  # noqa: BLE001 - one check that breaks must not end the others
-            told.put(finding_from_error(check.area, error))
+                findings.put(finding)
+        except Exception as error:  # noqa: BLE001 - the other checks still run
+            findings.put(finding_from_error(check.area, error))
         finally:
-            told.put(None)
+            findings.put(None)
 
     worker = threading.Thread(target=work, name=f"check-{check.area}", daemon=True)
     worker.start()
@@ -91,47 +91,47 @@ def _run_check(check: Check, over: threading.Event) -> Iterator[Finding]:
     try:
         while True:
             try:
-                finding = told.get(timeout=max(0.0, deadline - time.monotonic()))
+                finding = findings.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
                 yield Finding(
                     check.area,
                     "failure",
                     f"there was no answer within {check.seconds:g} s",
-                    "see what keeps it busy, then try again",
+                    "find out what keeps it busy, then try again",
                 )
                 return
             if finding is None:
                 return
             yield finding
     except BaseException:
-        over.set()
+        cancelled.set()
         worker.join(_CLEANUP_SECONDS)
         raise
 
 
 def finding_from_error(area: str, error: Exception) -> Finding:
-    """The finding for a check that could not be made."""
+    """Return the finding for a check that raised an error."""
     if isinstance(error, FnbuildError):
         message = error.message
         if error.detail and "\n" not in error.detail.strip():
             message = f"{message}: {error.detail.strip()}"
         return Finding(area, "failure", message, error.hint or "")
     summary = f"{type(error).__name__}: {error}".splitlines()[0]
-    return Finding(area, "failure", f"this could not be looked at: {summary}")
+    return Finding(area, "failure", f"the check failed: {summary}")
 
 
 def check_disk_space(
-    what: str,
+    label: str,
     folder: Path | str,
     remedy: str,
     usage: Callable[[Path | str], tuple[int, int, int]] = shutil.disk_usage,
 ) -> Finding:
-    """Whether the disk of a folder has room. `usage` gives total, used and free bytes."""
+    """Check the free space on the disk of a folder. `usage` returns total, used and free bytes."""
     try:
         total, _, free = usage(folder)
     except OSError as error:
-        return Finding("disk", "warning", f"{what}: {folder}: {error.strerror}")
-    text = f"{what}: {free / _GIB:.1f} of {total / _GIB:.1f} GiB free in {folder}"
+        return Finding("disk", "warning", f"{label}: {folder}: {error.strerror}")
+    text = f"{label}: {free / _GIB:.1f} of {total / _GIB:.1f} GiB free in {folder}"
     if free < _FULL_DISK:
         return Finding("disk", "failure", text, remedy)
     return (
@@ -147,7 +147,7 @@ _DISPLAY_CLASS = "0x03"
 
 
 def pci_gpus(bus: Path = _PCI_DEVICES) -> list[str]:
-    """The addresses of NVIDIA's GPUs, whether a driver serves them or not."""
+    """Return the PCI addresses of NVIDIA GPUs, with or without a driver."""
     return sorted(
         device.name
         for device in (bus.iterdir() if bus.is_dir() else ())
@@ -164,32 +164,32 @@ def _read_text(file: Path) -> str:
 
 
 def usable_gpus() -> list[str]:
-    """The UUIDs of the GPUs that the driver offers.
+    """Return the UUIDs of the GPUs that the driver provides.
 
-    `OSError` where there is no driver, `NvmlError` where it does not work.
+    Raises `OSError` without a driver, and `NvmlError` if the driver does not work.
     """
     return [uuid for (_, uuid), _ in nvml.Nvml(nvml.load()).processes()]
 
 
 def check_gpus() -> Finding:
-    """Whether functions on this machine get its GPUs."""
+    """Check that functions on this machine can use its GPUs."""
     try:
-        found = usable_gpus()
+        uuids = usable_gpus()
     except OSError:
-        lost = pci_gpus()
-        if not lost:
+        addresses = pci_gpus()
+        if not addresses:
             return Finding("gpu", "ok", "this machine has no NVIDIA GPU: functions run on the CPU")
         return Finding(
             "gpu",
             "warning",
-            f"a GPU is on the bus ({', '.join(lost)}), and its driver ({nvml.LIBRARY}) is not here",
-            "install NVIDIA's driver; `nvidia-smi` shows the GPU when it works",
+            f"the GPU at {', '.join(addresses)} has no driver ({nvml.LIBRARY} is missing)",
+            "install NVIDIA's driver; then `nvidia-smi` shows the GPU",
         )
     except nvml.NvmlError as error:
         return Finding(
             "gpu",
             "warning",
             f"NVIDIA's driver does not work: {error}",
-            "`nvidia-smi` says more; after an update of the driver the machine has to be restarted",
+            "`nvidia-smi` shows details; restart the machine after an update of the driver",
         )
-    return Finding("gpu", "ok", f"{len(found)} GPU on this machine: {', '.join(found)}")
+    return Finding("gpu", "ok", f"{len(uuids)} GPU on this machine: {', '.join(uuids)}")

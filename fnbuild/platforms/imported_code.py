@@ -1,7 +1,7 @@
-"""Code that came with an import, kept until the function's first deploy.
+"""The code of an imported function, kept until the function's first deploy.
 
 An imported function is a record without a revision, and platforms keep code by revision only. So
-the folder is kept in this machine's data directory, separate from the records of the platforms:
+the folder is kept in the data directory, separate from the records of the platforms:
 `imports/<platform>/<namespace>/<name>/`.
 """
 
@@ -25,15 +25,15 @@ def save(platform: str, key: tuple[str, str], folder: Path) -> None:
     """
     scan_folder(folder)
     target = _folder(platform, key)
-    half = make_private_dir(target.parent) / f"{os.getpid()}-{secrets.token_hex(4)}"
+    draft = make_private_dir(target.parent) / f"{os.getpid()}-{secrets.token_hex(4)}"
     try:
-        shutil.copytree(folder, half, symlinks=True)
+        shutil.copytree(folder, draft, symlinks=True)
         remove(platform, key)
-        half.rename(target)
+        draft.rename(target)
     except OSError as error:
         raise InputError(f"cannot keep the code of {key[1]} in {target}: {error}") from error
     finally:
-        trees.try_remove(half)
+        trees.try_remove(draft)
 
 
 def find(platform: str, key: tuple[str, str]) -> Path | None:
@@ -51,5 +51,5 @@ def remove(platform: str, key: tuple[str, str]) -> None:
 
 
 def _folder(platform: str, key: tuple[str, str]) -> Path:
-    checked = function_dir(*key).relative_to(data_dir() / "functions")
-    return data_dir() / "imports" / platform / checked
+    relative = function_dir(*key).relative_to(data_dir() / "functions")
+    return data_dir() / "imports" / platform / relative

@@ -57,8 +57,8 @@ class LeaseHolder:
 
         A process of another machine, boot or container cannot be seen from here.
         """
-        here = _process_scope()
-        return bool(here) and self.started.startswith(here) and not self._is_known_alive()
+        scope = _process_scope()
+        return bool(scope) and self.started.startswith(scope) and not self._is_known_alive()
 
     def _is_known_alive(self) -> bool:
         return bool(self.started) and _process_identity(self.process) == self.started
@@ -107,7 +107,7 @@ def _process_identity(pid: int) -> str:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
         return ""
-    here = _process_scope()
-    if not here or fields[0] in (b"Z", b"X"):
+    scope = _process_scope()
+    if not scope or fields[0] in (b"Z", b"X"):
         return ""
-    return f"{here}{fields[_START_TIME].decode()}"
+    return f"{scope}{fields[_START_TIME].decode()}"

@@ -16,7 +16,11 @@ from fnbuild.runtime.logs import READY_MESSAGE
 
 
 def parse_log_line(line: bytes, fallback_time: float) -> LogRecord:
-    """One line as a record; `fallback_time` is for lines that carry no time."""
+    """Parse a line of the log; `fallback_time` is the time of lines that have none.
+
+    A line that is not JSON comes from the interpreter or a library, often with the cause of a
+    failure, so it becomes an error record.
+    """
     try:
         values: Any = json.loads(line)
         time_ms = float(values.pop("time"))
@@ -38,7 +42,7 @@ _PAUSE = 0.05
 
 
 class StartupOutput:
-    """Reports the log records of a starting handler to the users who wait for it.
+    """Reports the log records of a starting handler as progress.
 
     All workers write the same, so only the records of the first are reported. Records of requests
     are skipped: they belong to the previous revision, which may share the log.
@@ -49,7 +53,7 @@ class StartupOutput:
         self._worker: str | None = None
         self._count = 0
 
-    def tell(self, record: LogRecord) -> None:
+    def report(self, record: LogRecord) -> None:
         if record.fields.get("name") not in _SOURCES or "request_id" in record.fields:
             return
         if record.worker is not None:
@@ -70,7 +74,7 @@ def is_ready_record(record: LogRecord) -> bool:
 
 
 class StartupFollower:
-    """Reports a log's records from a thread until the block ends.
+    """Reports the records of a log in a thread until the block ends.
 
     `read` follows the log until its event is set. A log that cannot be read is ignored: readiness
     is determined by other means.
@@ -103,11 +107,11 @@ class StartupFollower:
 
     def _run(self) -> None:
         with suppress(FnbuildError):
-            # To its end, which `_over` brings: a log that is left half way keeps its connection.
+            # Read to the end, which `_over` causes: an abandoned log keeps its connection.
             for record in self._read(self._over):
                 self._heard = time.monotonic()
                 if is_ready_record(record):
                     self._complete.set()
                 if not (self._over.is_set() or self._complete.is_set()):
-                    self._output.tell(record)
+                    self._output.report(record)
         self._complete.set()

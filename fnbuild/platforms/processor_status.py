@@ -14,7 +14,7 @@ from fnbuild.runtime.health import PORT
 from fnbuild.runtime.processor.metrics import GPU_MEMORY_METRIC as GPU_MEMORY
 
 ADMIN_PORT = PORT
-"""Where a processor in a container says how it is; it is not for callers of the function."""
+"""The port on which a processor in a container serves its status to platforms."""
 
 ProcessorState = Literal["starting", "ready", "unhealthy", "draining", "stopped"]
 
@@ -29,9 +29,9 @@ class WorkerStatus(msgspec.Struct, frozen=True):
 
 
 class ProcessorStatus(msgspec.Struct, frozen=True):
-    """What a processor says about itself.
+    """A processor's report about itself.
 
-    When it is unhealthy, `reason` is one line and `message` the traceback, or what else there is.
+    If it is unhealthy, `reason` is one line, and `message` the traceback or other details.
     """
 
     state: ProcessorState
@@ -51,18 +51,22 @@ class ProcessorStatus(msgspec.Struct, frozen=True):
 
     @property
     def detail(self) -> str:
-        """The message without its first line, where that is the reason."""
+        """Return the message, without its first line if that is the reason."""
         return self.message.removeprefix(self.reason).lstrip("\n") if self.reason else self.message
 
     @property
-    def words(self) -> str:
-        """The reason, and below it the detail."""
+    def full_reason(self) -> str:
+        """Return the reason, followed by the detail."""
         return "\n".join(part for part in (self.reason, self.detail) if part)
 
     @property
     def lost_workers(self) -> str:
-        """Which part of the workers is down, and why; empty when all are well."""
-        down = [one for one in self.workers if one.reason and one.state not in ("ready", "busy")]
+        """Describe the workers that are down, and why; "" if there are none."""
+        down = [
+            worker
+            for worker in self.workers
+            if worker.reason and worker.state not in ("ready", "busy")
+        ]
         if not down:
             return ""
         verb = "is" if len(down) == 1 else "are"
@@ -78,7 +82,7 @@ class ImportVerdict(msgspec.Struct, frozen=True):
     detail: str = ""
 
     @classmethod
-    def of(cls, output: bytes) -> ImportVerdict:
+    def parse(cls, output: bytes) -> ImportVerdict:
         """Return the verdict in the check's output, `unknown` if there is none."""
         for line in reversed(output.splitlines()):
             with suppress(msgspec.MsgspecError):
@@ -96,8 +100,8 @@ def decode_status(body: bytes) -> ProcessorStatus:
     return _STATUS_DECODER.decode(body)
 
 
-# Decoders are made here, where the import system lets one thread in: msgspec completes a type when
-# it first decodes it, and two threads that do so at the same time crash the interpreter.
+# Decoders are created at import, which runs in one thread: msgspec completes a type when it first
+# decodes it, and two threads that do so at the same time crash the interpreter.
 _STATUS_DECODER = msgspec.json.Decoder(ProcessorStatus)
 _VERDICT_DECODER = msgspec.json.Decoder(ImportVerdict)
 
@@ -119,10 +123,14 @@ _STATE = re.compile(r'[{,]state="([^"]*)"')
 
 
 def parse_metrics(text: str) -> Statistics | None:
-    """The metrics of one processor; None for a text that has none of a processor."""
+    """Sum up the metrics of a processor; return None if the text has none of them.
+
+    The names are Nuclio's where it has them (pkg/processor/metricsink/prometheus), so metrics of
+    its processors can be parsed as well.
+    """
     sums: defaultdict[str, float] = defaultdict(float)
     handled: Counter[str] = Counter()
-    below: defaultdict[float, int] = defaultdict(int)
+    buckets: defaultdict[float, int] = defaultdict(int)
     workers: Counter[str] = Counter()
     for line in text.splitlines():
         name, brace, rest = line.partition("{")
@@ -131,20 +139,20 @@ def parse_metrics(text: str) -> Statistics | None:
         labels, _, number = (brace + rest).rpartition(" ")
         value = int(float(number))
         if name == _BUCKET:
-            below[float(_label_value(_BOUND, labels))] += value
+            buckets[float(_label_value(_BOUND, labels))] += value
         elif name == _HANDLED:
             handled[_label_value(_RESULT, labels)] += value
         elif name == _WORKERS:
             workers[_label_value(_STATE, labels)] += value
         elif name != _ALLOCATIONS or _label_value(_RESULT, labels).startswith("error"):
             sums[name] += float(number)
-    if not (sums or handled or below or workers):
+    if not (sums or handled or buckets or workers):
         return None
     unserved = int(sums[_ALLOCATIONS] + sums[_REFUSALS])
     return Statistics(
         requests=handled.total() + unserved,
         errors=handled.total() - handled["success"] + unserved,
-        durations=tuple(sorted(below.items())),
+        durations=tuple(sorted(buckets.items())),
         milliseconds=sums[_SUM],
         workers=+workers,
         restarts=int(sums[_RESTARTS]),

@@ -1,4 +1,4 @@
-"""What holds for projects on every platform that keeps them itself."""
+"""Projects: rules shared by the platforms that store them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ DEFAULT_PROJECT = "default"
 
 
 def members_to_delete(name: str, functions: Iterable[str], *, cascade: bool) -> list[str]:
-    """The functions that go with the project; `PreconditionError` when it has to stay."""
+    """Return the functions to delete with the project.
+
+    Raises `PreconditionError` if the project must not be deleted.
+    """
     if name == DEFAULT_PROJECT:
         raise PreconditionError("the project default cannot be deleted")
     members = list(functions)
@@ -24,11 +27,11 @@ def members_to_delete(name: str, functions: Iterable[str], *, cascade: bool) -> 
 
 
 def decode_string_map(text: str | None) -> dict[str, str]:
-    """Labels or annotations that are kept as JSON where others could change them."""
+    """Decode labels or annotations from untrusted JSON; invalid values are dropped."""
     try:
-        found = json.loads(text or "{}")
+        value = json.loads(text or "{}")
     except (ValueError, RecursionError):
         return {}
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         return {}
-    return {key: one for key, one in found.items() if isinstance(one, str)}
+    return {key: item for key, item in value.items() if isinstance(item, str)}

@@ -24,7 +24,7 @@ RevisionState = Literal["active", "pending", "superseded", "failed"]
 
 
 class RevisionRecord(Protocol):
-    """A revision on record. `source` is the revision whose code it is, its own number mostly."""
+    """A revision record. `source` is the revision that first had its code, usually itself."""
 
     @property
     def number(self) -> int: ...
@@ -37,7 +37,7 @@ class RevisionRecord(Protocol):
 
 
 class DetailedRevisionRecord(RevisionRecord, Protocol):
-    """All that is told of a revision. `created` is an ISO 8601 time in UTC."""
+    """A revision record with all that `Revision` shows. `created` is an ISO 8601 time in UTC."""
 
     @property
     def created(self) -> str: ...
@@ -75,26 +75,26 @@ def _to_revision(record: DetailedRevisionRecord, state: RevisionState) -> Revisi
     return Revision(record.number, record.created, state, record.digest, record.function, message)
 
 
-def failure_log(some: Sequence[DetailedRevisionRecord]) -> Iterator[LogRecord]:
-    """What is left to say of a function of which nothing runs: why its newest revision failed.
+def failure_log(records: Sequence[DetailedRevisionRecord]) -> Iterator[LogRecord]:
+    """Return the failure of the newest revision as the log of a function that does not run.
 
-    `some` are newest first.
+    `records` are newest first.
     """
-    for made in some[:1]:
-        if made.failed:
-            moment = datetime.fromisoformat(made.created).timestamp()
-            yield LogRecord(moment, "error", made.failure)
+    for record in records[:1]:
+        if record.failed:
+            moment = datetime.fromisoformat(record.created).timestamp()
+            yield LogRecord(moment, "error", record.failure)
 
 
-def find_revision(name: str, some: Sequence[R], number: int) -> R:
-    """The function's revision of that number, or `NotFoundError`."""
-    found = next((made for made in some if made.number == number), None)
-    if found is None:
-        numbers = ", ".join(str(made.number) for made in some)
+def find_revision(name: str, records: Sequence[R], number: int) -> R:
+    """Return the revision with this number; raise `NotFoundError` if there is none."""
+    record = next((record for record in records if record.number == number), None)
+    if record is None:
+        numbers = ", ".join(str(record.number) for record in records)
         raise NotFoundError(
             f"{name} has no revision {number}", hint=f"recorded: {numbers or 'none'}"
         )
-    return found
+    return record
 
 
 def missing_code_error(
@@ -102,7 +102,7 @@ def missing_code_error(
 ) -> PreconditionError:
     """Return the error for a function that has no image to run.
 
-    Source code in `config`, and the `folder` of an import, become an image only by a deploy.
+    Source code in `config`, or in the `folder` of an import, becomes an image by a deploy.
     """
     build = ((config or {}).get("spec") or {}).get("build") or {}
     hint = f"deploy it from its folder: `fnbuild deploy {name} --path FOLDER`"
@@ -114,14 +114,18 @@ def missing_code_error(
 
 
 def rollback_target(name: str, now: R | None, superseded: Iterable[R]) -> R:
-    """The newest of `superseded` (newest first) that served before the code that runs now, and
-    differs from it. Raises `NotFoundError`.
+    """Return the newest of `superseded` that served before the present code and differs from it.
+
+    `superseded` are newest first. Raises `NotFoundError` if there is none.
     """
     if now is None:
         raise NotFoundError(f"{name} has no active revision")
-    for one in superseded:
-        if one.number < now.source and (one.digest, one.config) != (now.digest, now.config):
-            return one
+    for record in superseded:
+        if record.number < now.source and (record.digest, record.config) != (
+            now.digest,
+            now.config,
+        ):
+            return record
     raise NotFoundError(
         f"no other revision of {name} served before revision {now.number}",
         hint=f"`fnbuild history {name}` lists all; `fnbuild rollback {name} N` runs one",
@@ -130,13 +134,13 @@ def rollback_target(name: str, now: R | None, superseded: Iterable[R]) -> R:
 
 PREVIOUS_STATE_ANNOTATION = "nuclio.io/previous-state"
 
-# Nuclio's export writes these so that an import does not start anything by itself
-# (pkg/functionconfig/types.go, PrepareFunctionForExport); a deploy takes them off again.
+# Nuclio's export adds these so that an import does not start the function
+# (pkg/functionconfig/types.go, PrepareFunctionForExport); a deploy removes them.
 _SKIP_ANNOTATIONS = ("skip-build", "skip-deploy", PREVIOUS_STATE_ANNOTATION)
 
 
 def without_skip_annotations(function: Function) -> Function:
-    """The function, free to start."""
+    """Return the function without the annotations that keep it from starting."""
     kept = {
         key: value
         for key, value in function.metadata.annotations.items()
@@ -147,8 +151,9 @@ def without_skip_annotations(function: Function) -> Function:
 
 
 def imported_artifact(function: Function) -> tuple[Function, Artifact] | None:
-    """What an imported function is deployed from: the image of which its configuration speaks, as
-    the export has it of what ran. None where it names none.
+    """Return what an imported function is deployed from: the image in its configuration.
+
+    An export contains the image of the function that ran. Returns None without an image.
     """
     image = function.spec.image
     if not image:
@@ -159,6 +164,6 @@ def imported_artifact(function: Function) -> tuple[Function, Artifact] | None:
 
 
 def stored_config(function: Function) -> Raw:
-    """What somebody wants, without what was the case and without secrets."""
+    """Return the configuration to store: without the status and without secrets."""
     kept = {key: value for key, value in to_dict(function).items() if key != "status"}
     return without_secrets(kept)

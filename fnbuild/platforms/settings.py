@@ -32,9 +32,9 @@ _POLICIES: dict[str, RestartPolicyName] = {
 
 @dataclass(frozen=True, slots=True)
 class RestartPolicy:
-    """What happens when a processor ends by itself. `retries` is 0 for no limit.
+    """The reaction to a processor that ends by itself. `retries` is 0 for no limit.
 
-    Docker's names, as Nuclio's local platform takes them (pkg/platform/local/platform.go); the
+    The names are Docker's, as in Nuclio's local platform (pkg/platform/local/platform.go). The
     default differs: Nuclio restarts nothing.
     """
 
@@ -42,24 +42,24 @@ class RestartPolicy:
     retries: int = 0
 
     def allows(self, attempt: int, exit_status: int) -> bool:
-        """Whether to start again after `attempt` restarts in a row."""
+        """Return True if the processor may start again after `attempt` restarts in a row."""
         if self.name == "on-failure":
             return exit_status != 0 and (self.retries == 0 or attempt < self.retries)
         return self.name != "no"
 
 
 def restart_policy(function: Function) -> RestartPolicy:
-    """`spec.platform.attributes.restartPolicy`: a name, or a map of name and maximumRetryCount."""
-    given = function.spec.platform.attributes.get("restartPolicy")
-    if not given:
+    """Read `spec.platform.attributes.restartPolicy`: a name, or a map with maximumRetryCount."""
+    value = function.spec.platform.attributes.get("restartPolicy")
+    if not value:
         return RestartPolicy()
-    values: Raw = given if isinstance(given, dict) else {"name": given}
+    values: Raw = value if isinstance(value, dict) else {"name": value}
     name = values.get("name", "always")
     # `no` without quotes is a bool in YAML.
     name = "no" if name is False else name
     if name not in _POLICIES:
         raise InputError(
-            f'spec.platform.attributes.restartPolicy: "{name}" is no restart policy',
+            f'spec.platform.attributes.restartPolicy: "{name}" is not a restart policy',
             hint=f"one of: {', '.join(_POLICIES)}",
         )
     retries = values.get("maximumRetryCount") or 0
@@ -72,30 +72,30 @@ def restart_policy(function: Function) -> RestartPolicy:
 
 
 def requested_port(function: Function) -> int:
-    """The port that the http trigger asks for, 0 when it leaves the choice to the platform."""
+    """Return the port of the http trigger, 0 if the platform may choose one."""
     trigger = function.http_trigger()
     if trigger is None:
         return 0
-    given = trigger[1].attributes.get("port") or 0
+    value = trigger[1].attributes.get("port") or 0
     try:
-        port = int(given)
+        port = int(value)
     except (TypeError, ValueError):
         port = -1
     if not 0 <= port <= 65535:
         raise InputError(
-            f"spec.triggers.{trigger[0]}.attributes.port: {given!r} is no port",
-            hint="a number from 1 to 65535; leave it out to get a free one that stays the same",
+            f"spec.triggers.{trigger[0]}.attributes.port: {value!r} is not a port",
+            hint="a number from 1 to 65535; without it, the function gets a free port and keeps it",
         )
     return port
 
 
 def listen_setting(function: Function, default: str = "loopback") -> str:
-    """`spec.platform.attributes.listen`, where a function listens beside loopback."""
+    """Return `spec.platform.attributes.listen`, the listen addresses in addition to loopback."""
     return str(function.spec.platform.attributes.get("listen") or default)
 
 
 def with_listen(function: Function, listen: str) -> Function:
-    """The function with another `spec.platform.attributes.listen`."""
+    """Return the function with another `spec.platform.attributes.listen`."""
     platform = function.spec.platform
     attributes = {**platform.attributes, "listen": listen}
     changed = msgspec.structs.replace(platform, attributes=attributes)
@@ -105,12 +105,12 @@ def with_listen(function: Function, listen: str) -> Function:
 
 
 def gpu_limit(function: Function) -> int:
-    """How many GPUs `spec.resources.limits` grants; a part of one counts as one."""
+    """Return the number of GPUs in `spec.resources.limits`, rounded up."""
     try:
-        given = quantity(function.spec.resources.limits.get(GPU_RESOURCE, "0"))
+        limit = quantity(function.spec.resources.limits.get(GPU_RESOURCE, "0"))
     except ValueError:
         return 0
-    return max(0, int(given.to_integral_value(ROUND_CEILING)))
+    return max(0, int(limit.to_integral_value(ROUND_CEILING)))
 
 
 def needs_gpu(function: Function) -> bool:
@@ -123,24 +123,24 @@ _IGNORED_ATTRIBUTES = {"reducememoryusage", "streamingflushperiod"}
 def warnings_without_cluster(
     function: Function, platform: str, more: Raw, limits: Collection[str]
 ) -> tuple[str, ...]:
-    """Warnings of a platform without a cluster.
+    """Return warnings about settings that have no effect on a platform without a cluster.
 
-    `more` are further keys without effect on it, with their values; `limits` the resource limits
-    that do have one.
+    `more` are further keys without effect there, with their values; `limits` are the resource
+    limits that it does support.
     """
     spec = function.spec
-    found = []
-    if meaningless := _ignored_keys(function, more, limits):
-        found.append(f"without effect on the {platform} platform: {', '.join(meaningless)}")
-    if hidden := [one.name for one in spec.env if one.value_from is not None]:
-        found.append(
-            f"env values from secrets or fields of a cluster are not set here: {', '.join(hidden)}"
+    warnings = []
+    if ignored := _ignored_keys(function, more, limits):
+        warnings.append(f"without effect on the {platform} platform: {', '.join(ignored)}")
+    if names := [variable.name for variable in spec.env if variable.value_from is not None]:
+        warnings.append(
+            f"env values from secrets or fields of a cluster are not set here: {', '.join(names)}"
         )
-    return (*found, *unserved_trigger_warnings(function))
+    return (*warnings, *unserved_trigger_warnings(function))
 
 
 def unserved_trigger_warnings(function: Function) -> tuple[str, ...]:
-    """A warning of triggers that no processor serves."""
+    """Return a warning about triggers of kinds that processors do not serve."""
     other = sorted(
         {trigger.kind for trigger in function.spec.triggers.values()} - {*SUPPORTED_KINDS}
     )
@@ -148,10 +148,10 @@ def unserved_trigger_warnings(function: Function) -> tuple[str, ...]:
 
 
 def ignored_trigger_attributes(function: Function) -> list[str]:
-    """Return the attributes of http triggers that no processor reads.
+    """Return the attributes of http triggers that processors ignore.
 
-    Items of a streamed reply are sent at once, so no period is needed to flush them. The buffers of
-    a connection are small and live as long as it does, so there is no memory to be reduced.
+    Items of a streamed reply are sent at once, without a flush period. The buffers of a connection
+    are small, so there is no memory usage to reduce.
     """
     return [
         f"triggers.{name}.attributes.{key}"
@@ -162,7 +162,7 @@ def ignored_trigger_attributes(function: Function) -> list[str]:
 
 
 def _ignored_keys(function: Function, more: Raw, limits: Collection[str]) -> list[str]:
-    """Keys of spec that are set and mean nothing."""
+    """Return the keys of the spec that are set but have no effect."""
     spec = function.spec
     keys: Raw = {
         "nodeSelector": spec.node_selector,
@@ -182,16 +182,16 @@ def _ignored_keys(function: Function, more: Raw, limits: Collection[str]) -> lis
         "autoScaleMetrics": spec.auto_scale_metrics,
         **more,
     }
-    found = [key for key, value in keys.items() if value]
-    found += [f"resources.limits.{key}" for key in spec.resources.limits if key not in limits]
+    ignored = [key for key, value in keys.items() if value]
+    ignored += [f"resources.limits.{key}" for key in spec.resources.limits if key not in limits]
     counts = {
         "replicas": spec.replicas,
         "minReplicas": spec.min_replicas,
         "maxReplicas": spec.max_replicas,
     }
-    found += [key for key, count in counts.items() if count is not None and count > 1]
+    ignored += [key for key, count in counts.items() if count is not None and count > 1]
     if str(spec.platform.attributes.get("hardened")).lower() == "true":
-        found.append("platform.attributes.hardened")
+        ignored.append("platform.attributes.hardened")
     if any(sink.sink for sink in spec.logger_sinks):
-        found.append("loggerSinks.sink")
-    return found + ignored_trigger_attributes(function)
+        ignored.append("loggerSinks.sink")
+    return ignored + ignored_trigger_attributes(function)

@@ -28,7 +28,7 @@ def test_what_the_first_worker_writes_itself_is_told() -> None:
         record("logged", name="handler"),
         LogRecord(0.0, "error", "no record", None, {}),
     ):
-        output.tell(one)
+        output.report(one)
     assert told == ["| one", "| two", "| logged"]
 
 
@@ -36,7 +36,7 @@ def test_a_flood_ends() -> None:
     told: list[str] = []
     output = StartupOutput(told.append)
     for _ in range(3 * MAX_LINES):
-        output.tell(record("x" * 10_000))
+        output.report(record("x" * 10_000))
     assert len(told) == MAX_LINES
     assert max(map(len, told)) < 600
     assert told[-1].startswith("| …")

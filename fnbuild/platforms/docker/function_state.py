@@ -113,7 +113,7 @@ def _running_state(engine: Engine, container: Container) -> LiveState:
         return LiveState("ready", status.lost_workers, status)
     if status.state == "starting":
         return LiveState("building", "its workers are starting", status)
-    return LiveState("unhealthy", status.words or status.state, status)
+    return LiveState("unhealthy", status.full_reason or status.state, status)
 
 
 def _health_state(container: Container) -> LiveState:

@@ -232,7 +232,7 @@ def check_import(engine: Engine, container: str, made: RevisionRecord, progress:
     output = ""
     with suppress(FnbuildError):  # some log drivers cannot be read
         output = logs.last_output(engine, container)
-    verdict = ImportVerdict.of(output.encode())
+    verdict = ImportVerdict.parse(output.encode())
     if verdict.verdict == "failed":
         raise NotReadyError(
             not_ready_prefix(made) + verdict.reason, detail=verdict.extra_detail or None

@@ -169,7 +169,7 @@ class Recovery:
         else:
             ready, broken = status.state == "ready", status.state == "unhealthy"
         if broken or (not ready and self._is_overdue(successor, made)):
-            reason = status.words if status is not None else ""
+            reason = status.full_reason if status is not None else ""
             raise NotReadyError(
                 not_ready_prefix(made) + (reason or "its workers did not start in time")
             )

@@ -52,7 +52,7 @@ def live_state(row: FunctionRow) -> LiveState:
         return LiveState("ready", status.lost_workers, status)
     if status.state == "starting" and row.state != "unhealthy":
         return LiveState("building", "its workers are starting", status)
-    return LiveState("unhealthy", status.words or row.message or status.state, status)
+    return LiveState("unhealthy", status.full_reason or row.message or status.state, status)
 
 
 def _unreachable(row: FunctionRow, problem: ProcessorUnreachableError) -> LiveState:

@@ -44,7 +44,7 @@ async def wait_until_ready(
     while time.monotonic() < deadline:
         ended = await processor.wait(pause)
         if status is None or status.state == "starting":
-            output.tell()
+            output.report_new()
         if ended:
             raise _not_ready_error(processor, f"the processor {processor.end_description}", status)
         pause = min(pause * 1.5, _MAX_PAUSE)
@@ -52,7 +52,7 @@ async def wait_until_ready(
         if status is None:
             continue
         if status.state == "ready":
-            output.tell()
+            output.report_new()
             return status
         if status.state == "unhealthy" and not function.spec.wait_readiness_timeout_before_failure:
             raise _not_ready_error(processor, status.reason or "a worker does not start", status)
@@ -77,7 +77,7 @@ class _StartupReporter:
         self._output = StartupOutput(progress)
         self._over = False
 
-    def tell(self) -> None:
+    def report_new(self) -> None:
         if self._over:
             return
         for record, position in function_log.records_after(self._log, self._position):
@@ -85,7 +85,7 @@ class _StartupReporter:
             if is_ready_record(record):
                 self._over = True
                 return
-            self._output.tell(record)
+            self._output.report(record)
 
 
 def _not_ready_error(
@@ -139,7 +139,7 @@ async def check_import(key: FunctionKey, number: int, progress: Progress) -> Non
     finally:
         with suppress(ProcessLookupError):
             process.kill()
-    verdict = ImportVerdict.of(out)
+    verdict = ImportVerdict.parse(out)
     if verdict.verdict == "failed":
         raise NotReadyError(
             failure_prefix(number, key.name) + verdict.reason, detail=verdict.extra_detail or None

@@ -333,7 +333,7 @@ class SupervisedFunction:
         if status.state == "ready":
             self._record.report("ready", "")
         elif status.state == "unhealthy":
-            self._record.report("unhealthy", status.words)
+            self._record.report("unhealthy", status.full_reason)
         elif not self._record.reported:
             self._record.report("building", "")
 

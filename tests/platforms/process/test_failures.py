@@ -261,7 +261,7 @@ def test_a_port_can_be_changed_and_stays_then(platform: ProcessPlatform, author:
     [
         (with_port(99999), "99999"),
         ("platform:\n  attributes:\n    restartPolicy:\n      name: sometimes", "sometimes"),
-        ("platform:\n  attributes:\n    listen: everywhere", "no place to listen"),
+        ("platform:\n  attributes:\n    listen: everywhere", "is not an address to listen on"),
     ],
 )
 def test_values_without_meaning_are_refused(author: Author, spec: str, words: str) -> None:

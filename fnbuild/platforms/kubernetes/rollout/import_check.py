@@ -99,7 +99,7 @@ class ImportCheck:
             ),
             {},
         )
-        verdict = ImportVerdict.of(str(ended.get("message") or "").encode())
+        verdict = ImportVerdict.parse(str(ended.get("message") or "").encode())
         if verdict.verdict == "failed":
             text = failure_prefix(self.made) + verdict.reason
             raise NotReadyError(text, detail=verdict.extra_detail or None)
