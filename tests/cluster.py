@@ -13,6 +13,7 @@ import http.client
 import json
 import secrets
 import socket
+import ssl
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -203,6 +204,13 @@ def ask(address: str, path: str = "/", *, seconds: float = 120.0) -> str:
     return found[0]
 
 
+def authority_of(cluster: Cluster) -> bytes:
+    """Return the PEM certificates that the cluster's own is checked against."""
+    tls = cluster.wire.access.tls
+    certificates = tls.get_ca_certs(binary_form=True) if tls is not None else []
+    return "".join(map(ssl.DER_cert_to_PEM_cert, certificates)).encode()
+
+
 def kubeconfig_of(
     cluster: Cluster, namespace: str, account: str, rules: list[Raw], file: Path
 ) -> Path:
@@ -215,9 +223,8 @@ def kubeconfig_of(
         subjects = [{"kind": SERVICE_ACCOUNT.name, **about}]
         create(cluster, ROLE_BINDING, about, subjects=subjects, roleRef=role)
     entry: Raw = {"server": cluster.server}
-    if (authority := cluster.wire.configuration.ssl_ca_cert) is not None:
-        text = Path(authority).read_bytes()
-        entry["certificate-authority-data"] = base64.b64encode(text).decode()
+    if authority := authority_of(cluster):
+        entry["certificate-authority-data"] = base64.b64encode(authority).decode()
     config = {
         "apiVersion": "v1",
         "kind": "Config",

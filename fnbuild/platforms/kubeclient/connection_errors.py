@@ -7,7 +7,6 @@ import socket
 import ssl
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from fnbuild.errors import FnbuildError, UnavailableError
@@ -107,15 +106,13 @@ def _without_password(proxy: str) -> str:
     return f"{scheme}{found}{rest.rpartition('@')[2]}"
 
 
-def expiry_date(certificate: str | None) -> str:
-    """When a client certificate (a PEM file) ended, as an ISO date; "" while it has not."""
-    if not certificate:
-        return ""
+def expiry_date(certificate: bytes) -> str:
+    """Return the ISO date on which a PEM certificate expired; empty for a valid one or none."""
     try:
-        pem = Path(certificate).read_text()
+        pem = certificate.decode("ascii")
         body = pem.partition("-----BEGIN CERTIFICATE-----")[2].partition("-----END")[0]
         end = _end_of_validity(base64.b64decode(body))
-    except (OSError, ValueError, IndexError):
+    except (ValueError, IndexError):
         return ""
     now = time.strftime("%Y%m%d%H%M%SZ", time.gmtime())
     return f"{end[:4]}-{end[4:6]}-{end[6:8]}" if end < now else ""

@@ -1,8 +1,7 @@
 """Port forwarding to a pod through the API server, as in `kubectl port-forward`.
 
-Each connection has its own WebSocket, which the official client opens (TLS, proxies, credentials).
-The client's relay buffers without limit and ends the response when the request's side is shut down;
-this module has a relay of its own.
+Each connection has its own WebSocket. The official client's relay buffers without limit and ends
+the response when the request's side is shut down; this module has a relay of its own.
 """
 
 from __future__ import annotations
@@ -14,9 +13,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from copy import copy
 from typing import Any
-from urllib.parse import urlsplit
 
 from fnbuild.errors import FnbuildError
 from fnbuild.platforms.kubeclient import connection_errors, kinds
@@ -30,6 +27,7 @@ _BUFFER_SIZE = 1024 * 1024
 """Bytes that wait for the local side before the pod's side has to wait."""
 _SEND_BUFFER = 1024 * 1024
 _HALF_CLOSED_SECONDS = 120.0
+_CONNECT_SECONDS = 30.0
 
 
 @contextlib.contextmanager
@@ -213,31 +211,32 @@ def _has_decrypted_bytes(sock: Any) -> bool:
 
 def _open_websocket(cluster: Cluster, namespace: str, pod: str, port: int) -> Any:
     """A WebSocket to one port of the pod."""
-    from kubernetes.stream.ws_client import create_websocket, get_websocket_url
-    from websocket import WebSocketBadStatusException, WebSocketException
+    from websocket import WebSocketBadStatusException, WebSocketException, create_connection
 
     wire = cluster.wire
     request = RequestInfo(
         "create", kinds.POD, namespace, pod, "portforward", cluster.server, cluster.context
     )
-    url = wire.configuration.host + kinds.POD.path(namespace, pod, "portforward")
-    headers = {"sec-websocket-protocol": _PROTOCOL}
-    if (proof := wire.authorization()) is not None:
-        headers["authorization"] = proof
-    configuration = copy(wire.configuration)
-    if not configuration.proxy:
-        # Without any, websocket-client looks for one in the environment by rules of its own.
-        configuration.proxy = "http://none:1"
-        configuration.no_proxy = urlsplit(url).hostname
+    path = kinds.POD.path(namespace, pod, "portforward")
+    url = f"{wire.access.url}{path}?ports={port}".replace("http", "ws", 1)
+    headers = {}
+    if (authorization := wire.access.authorization()) is not None:
+        headers["Authorization"] = authorization
     try:
-        tunnel = create_websocket(
-            configuration, get_websocket_url(url, [("ports", str(port))]), headers
+        tunnel = create_connection(
+            url,
+            header=headers,
+            subprotocols=[_PROTOCOL],
+            timeout=_CONNECT_SECONDS,
+            skip_utf8_validation=True,
+            **wire.access.websocket_options(),
         )
+        tunnel.settimeout(None)
     except WebSocketBadStatusException as error:
         raise wire.refused(error.status_code, error.resp_body or b"", request) from error
     except (WebSocketException, OSError) as error:
-        proxy = str(wire.configuration.proxy or "")
-        raise connection_errors.connection_error(error, wire.place, proxy) from error
+        raise connection_errors.connection_error(error, wire.place, wire.access.proxy) from error
     # A send behind poll must not wait: the pod may be waiting for its answer to be taken.
+    assert tunnel.sock is not None
     tunnel.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
     return tunnel

@@ -1,14 +1,12 @@
 """HTTP requests to an API server: authentication, timeouts, retries and errors.
 
-It uses the configuration and the connection pool of the official client. Bodies are plain JSON: the
-client's models are slow and reject responses of other API versions.
+Bodies are plain JSON: the official client's models are slow and reject responses of other API
+versions.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,6 +20,7 @@ from fnbuild import __version__
 from fnbuild.errors import FnbuildError, UnavailableError
 from fnbuild.platforms.kubeclient import connection_errors, errors
 from fnbuild.platforms.kubeclient.connection_errors import ServerLocation
+from fnbuild.platforms.kubeclient.credentials import ServerAccess
 from fnbuild.platforms.kubeclient.errors import RequestInfo, UnauthorizedError
 from fnbuild.spec.types import Raw
 
@@ -53,28 +52,16 @@ class ApiCall:
 class Transport:
     """The way to one API server. Threads may use it at the same time."""
 
-    def __init__(self, configuration: Any, place: ServerLocation, plugin: str = ""):
-        from kubernetes.client import ApiClient
-
-        configuration.connection_pool_maxsize = _CONNECTIONS
-        self.configuration = configuration
+    def __init__(self, access: ServerAccess, place: ServerLocation):
+        self.access = access
         self.place = place
-        self._plugin = plugin
         try:
-            self._pool = ApiClient(configuration).rest_client.pool_manager
+            self._pool = access.connection_pool(_CONNECTIONS)
         except (OSError, ValueError) as error:
             raise connection_errors.connection_error(error, place) from error
 
     def close(self) -> None:
         self._pool.clear()
-
-    def authorization(self) -> str | None:
-        """The header that proves who asks, renewed when it is too old; None with certificates."""
-        with raising_plugin_errors(self._plugin):
-            settings = self.configuration.auth_settings()
-        for setting in settings.values():
-            return str(setting["value"])
-        return None
 
     def json(self, call: ApiCall, request: RequestInfo) -> Raw:
         """The answer to a call; errors of fnbuild for all that is no 2xx."""
@@ -139,7 +126,7 @@ class Transport:
 
     def refused(self, status: int, answer: bytes, request: RequestInfo) -> FnbuildError:
         """The error that an answer means."""
-        if status == 401 and (day := connection_errors.expiry_date(self.configuration.cert_file)):
+        if status == 401 and (day := connection_errors.expiry_date(self.access.certificate)):
             return UnauthorizedError(
                 f"the client certificate for {self.place} ended on {day}",
                 hint="fetch the kubeconfig again, or let the cluster's administrator renew it",
@@ -155,9 +142,9 @@ class Transport:
         data = None if call.body is None else msgspec.json.encode(call.body)
         if data is not None:
             headers["Content-Type"] = call.content_type
-        if (proof := self.authorization()) is not None:
+        if (proof := self.access.authorization()) is not None:
             headers["authorization"] = proof
-        url = self.configuration.host + call.path
+        url = self.access.url + call.path
         if call.query:
             url += f"?{urlencode(call.query)}"
         limits = urllib3.Timeout(connect=_CONNECT_SECONDS, read=seconds)
@@ -175,8 +162,9 @@ class Transport:
         except urllib3.exceptions.ProtocolError as error:
             raise _ConnectionLostError(error) from error
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            proxy = str(self.configuration.proxy or "")
-            raise connection_errors.connection_error(error, self.place, proxy) from error
+            raise connection_errors.connection_error(
+                error, self.place, self.access.proxy
+            ) from error
 
 
 class _ConnectionLostError(Exception):
@@ -199,32 +187,3 @@ def _should_retry(method: str, status: int, answer: bytes) -> bool:
 def _retry_delay(asked: str | None, attempt: int) -> float:
     seconds = float(asked) if asked and asked.isdigit() else _RETRY_SECONDS * 2**attempt
     return min(seconds, _MAX_RETRY_SECONDS)
-
-
-@contextlib.contextmanager
-def raising_plugin_errors(plugin: str) -> Iterator[None]:
-    """Raise what the official client only logs: that the program for credentials failed."""
-    if not plugin:
-        yield
-        return
-    said: list[str] = []
-    own = threading.get_ident()
-
-    def heard(record: logging.LogRecord) -> None:
-        if record.module == "kube_config" and record.thread == own:
-            said.append(record.getMessage())
-
-    handler = logging.Handler(logging.ERROR)
-    handler.emit = heard  # type: ignore[method-assign]
-    root = logging.getLogger()
-    root.addHandler(handler)
-    try:
-        yield
-    finally:
-        root.removeHandler(handler)
-    if said:
-        raise UnavailableError(
-            f"the program {plugin}, which gives the credentials for the cluster, failed",
-            hint="run it by hand: perhaps it wants a new login",
-            detail="\n".join(said),
-        )

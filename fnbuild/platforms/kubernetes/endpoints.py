@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from fnbuild.platforms import Deployment
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
-from fnbuild.platforms.kubeclient.connection import is_loopback
+from fnbuild.platforms.kubeclient.credentials import is_loopback
 from fnbuild.platforms.kubeclient.errors import ForbiddenError
 from fnbuild.platforms.kubeclient.port_forward import forward_port
 from fnbuild.platforms.kubernetes import inventory, status

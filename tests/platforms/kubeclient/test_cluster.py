@@ -183,9 +183,14 @@ def test_a_pod_is_reached_through_the_api(
     assert cluster.proxy(cluster_namespace, "gone", 8082, "/") is None
 
 
-def test_importing_it_does_not_import_the_official_client() -> None:
-    module = "fnbuild.platforms.kubeclient.connection"
-    program = f"import sys, {module}; sys.exit('kubernetes' in sys.modules)"
+def test_requests_do_not_import_the_official_client(cluster: Cluster) -> None:
+    assert cluster.server
+    program = """
+import sys
+from fnbuild.platforms.kubeclient import connection
+connection.connect().version
+sys.exit("kubernetes" in sys.modules)
+"""
     root = Path(__file__).parents[3]
     environment = {**os.environ, "PYTHONPATH": str(root)}
     subprocess.run([sys.executable, "-c", program], check=True, env=environment)

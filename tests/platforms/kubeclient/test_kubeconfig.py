@@ -17,7 +17,7 @@ from fnbuild.platforms.kubeclient import connection, kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.errors import UnauthorizedError
 from fnbuild.spec.types import Raw
-from tests.cluster import kubeconfig_of
+from tests.cluster import authority_of, kubeconfig_of
 from tests.engine import require_program
 
 SECRET = "c2VjcmV0LXRva2Vu"
@@ -113,7 +113,7 @@ def test_paths_are_from_the_files_own_folder(
     write(content)
     (tmp_path / "token").write_text(SECRET)
     monkeypatch.chdir("/")
-    assert connection.connect().wire.authorization() == f"Bearer {SECRET}"
+    assert connection.connect().wire.access.authorization() == f"Bearer {SECRET}"
 
 
 @pytest.mark.parametrize(
@@ -228,10 +228,8 @@ def test_a_name_that_is_not_known(write: Write) -> None:
 def real(cluster: Cluster) -> Raw:
     """A kubeconfig of the cluster that is there, without any credentials."""
     content = config("a", current="a", server=cluster.server)
-    authority = Path(cluster.wire.configuration.ssl_ca_cert).read_bytes()
-    content["clusters"][0]["cluster"]["certificate-authority-data"] = base64.b64encode(
-        authority
-    ).decode()
+    authority = base64.b64encode(authority_of(cluster)).decode()
+    content["clusters"][0]["cluster"]["certificate-authority-data"] = authority
     return content
 
 
@@ -283,13 +281,79 @@ def test_proxies_do_not_stand_before_this_machine(
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     write(real(cluster))
-    assert connection.connect().wire.configuration.proxy is None
+    assert connection.connect().wire.access.proxy == ""
     content = real(cluster)
     content["clusters"][0]["cluster"]["proxy-url"] = "http://user:word@127.0.0.1:9"
     write(content)
     error = refused(lambda: connection.connect().version)
     assert "the proxy http://127.0.0.1:9 does not lead" in error.message
     assert "word" not in error.message
+
+
+def test_a_proxy_of_the_environment(
+    write: Write, monkeypatch: pytest.MonkeyPatch, cluster: Cluster
+) -> None:
+    for name in ("NO_PROXY", "no_proxy", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    write(config("a", current="a", server="https://10.1.2.3:6443"))
+    access = connection.connect().wire.access
+    assert access.proxy == "http://127.0.0.1:9"
+    assert access.websocket_options()["http_proxy_port"] == 9
+    monkeypatch.setenv("NO_PROXY", "10.0.0.0/8")
+    assert connection.connect().wire.access.proxy == ""
+
+
+def test_a_server_that_is_not_verified(
+    write: Write, cluster: Cluster, recwarn: pytest.WarningsRecorder
+) -> None:
+    content = real(cluster)
+    entry = content["clusters"][0]["cluster"]
+    del entry["certificate-authority-data"]
+    entry["insecure-skip-tls-verify"] = True
+    write(content)
+    with pytest.raises(UnauthorizedError):
+        connection.connect().list(kinds.POD, "default")
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("inline", [True, False])
+def test_a_client_certificate(write: Write, cluster: Cluster, tmp_path: Path, inline: bool) -> None:
+    openssl = require_program("openssl")
+    key, own = tmp_path / "key.pem", tmp_path / "own.pem"
+    request = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=ann", "-days", "2"]
+    subprocess.run([openssl, *request, "-keyout", str(key), "-out", str(own)], check=True)
+    content = real(cluster)
+    user = {"client-certificate": "own.pem", "client-key": "key.pem"}
+    if inline:
+        user = {
+            "client-certificate-data": base64.b64encode(own.read_bytes()).decode(),
+            "client-key-data": base64.b64encode(key.read_bytes()).decode(),
+        }
+    content["users"][0]["user"] = user
+    write(content)
+    # It is not signed by the cluster's authority.
+    error = refused(lambda: connection.connect().list(kinds.POD, "default"))
+    assert isinstance(error, UnauthorizedError)
+
+
+def test_a_key_with_a_password(write: Write, tmp_path: Path) -> None:
+    openssl = require_program("openssl")
+    request = ["req", "-x509", "-newkey", "rsa:2048", "-subj", "/CN=ann", "-passout", "pass:word"]
+    files = ["-keyout", str(tmp_path / "key.pem"), "-out", str(tmp_path / "own.pem")]
+    subprocess.run([openssl, *request, *files], check=True)
+    content = config("a", current="a")
+    content["users"][0]["user"] = {"client-certificate": "own.pem", "client-key": "key.pem"}
+    write(content)
+    assert "are not a PEM certificate and its key" in refused().message
+
+
+def test_a_user_with_a_password(write: Write) -> None:
+    content = config("a", current="a")
+    content["users"][0]["user"] = {"username": "ann", "password": "word"}
+    write(content)
+    access = connection.connect().wire.access
+    assert access.authorization() == f"Basic {base64.b64encode(b'ann:word').decode()}"
 
 
 def test_inside_of_a_pod(
@@ -305,7 +369,7 @@ def test_inside_of_a_pod(
     account.mkdir()
     token = json.loads(file.read_text())["users"][0]["user"]["token"]
     (account / "token").write_text(token)
-    (account / "ca.crt").write_bytes(Path(cluster.wire.configuration.ssl_ca_cert).read_bytes())
+    (account / "ca.crt").write_bytes(authority_of(cluster))
     (account / "namespace").write_text(cluster_namespace)
     host, port = cluster.server.removeprefix("https://").split(":")
     monkeypatch.setattr(connection, "_SERVICE_ACCOUNT", account)
