@@ -42,7 +42,7 @@ def test_losses_add_up_over_rounds() -> None:
         for _ in range(2):
             with loss.watched(url) as clients:
                 busy = True
-                kubernetes.until("a loss", lambda seen=clients: seen.lost.total() > 2)
+                kubernetes.wait_until("a loss", lambda seen=clients: seen.lost.total() > 2)
                 busy = False
     assert loss.requests > 400
     assert 6 <= loss.lost < loss.requests

@@ -12,7 +12,7 @@ from tests.engine import until
 def test_without_a_terminal_a_line_now_and_then_says_what_takes_so_long(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(progress, "SILENCE", 0.05)
+    monkeypatch.setattr(progress, "SILENCE_LIMIT", 0.05)
     said: list[str] = []
     with ProgressDisplay() as shown:
         shown("starting 1 worker")
