@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import reaper
 from tests.engine import Made, making, require_engine
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -18,6 +19,12 @@ ROOT = Path(__file__).resolve().parent.parent
 with suppress(ValueError):  # not in the main thread
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have everything that the tests start end with the run."""
+    if not hasattr(config, "workerinput"):  # with workers, only in the process that started them
+        reaper.start()
 
 
 @pytest.fixture(scope="session")
