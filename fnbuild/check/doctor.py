@@ -80,7 +80,7 @@ def _there(areas: frozenset[str]) -> Iterator[Platform]:
 
 def _silent(platform: Platform) -> bool:
     def troubles() -> list[Finding]:
-        return [Finding("docker", "skipped", text) for text in platform.notices()]
+        return [Finding("docker", "skipped", text) for text in platform.problems()]
 
     return any(run_checks((Check("docker", troubles),)))
 

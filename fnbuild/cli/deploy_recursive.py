@@ -243,7 +243,7 @@ class _Deployer:
         check_unique_name(read.name, self._files[read.name])
         began, told = time.monotonic(), partial(_report_progress, self._progress, read.name)
         with hinting_at_running_revision(self._platform, self._session.namespace, read.name):
-            if self._platform.runs == "image":
+            if self._platform.artifact_kind == "image":
                 self._bases.make(read.function, read.file.parent, told)
             made = pipeline.deploy(read.request, told)
         with self._progress.aside():

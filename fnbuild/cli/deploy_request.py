@@ -80,7 +80,7 @@ def _imported_build(session: Session, request: DeployRequest, path: Any) -> Buil
         return None
     if deployment.state != "imported" or not is_code_fetched(deployment.function.spec.build):
         return None
-    has_code = platform.source(session.namespace, request.name) is not None
+    has_code = platform.code_folder(session.namespace, request.name) is not None
     return None if has_code else deployment.function.spec.build
 
 
@@ -151,9 +151,9 @@ def _with_stored(session: Session, request: DeployRequest) -> DeployRequest:
     except NotFoundError:
         return request
     stored = known.function
-    path = platform.source(session.namespace, request.name)
+    path = platform.code_folder(session.namespace, request.name)
     image = request.image
-    if path is None and not image and platform.runs == "image":
+    if path is None and not image and platform.artifact_kind == "image":
         # The very one that runs; an export names the image that it ran from.
         image = str(known.details.get("pinned") or stored.spec.image)
         if known.state == "imported" and _needs_build(platform, stored):

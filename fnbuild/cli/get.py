@@ -91,7 +91,7 @@ def functions(  # noqa: PLR0913 - one parameter for each option
     restarts = platform.restarts(session.namespace) if output != "table" else {}
     mask = session.mask_sensitive_fields
     print_functions(deployments, output, mask=mask, with_secrets=with_secrets, restarts=restarts)
-    for text in platform.notices():
+    for text in platform.problems():
         note(text)
 
 

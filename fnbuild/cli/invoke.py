@@ -104,7 +104,7 @@ def invoke(ctx: click.Context, session: Session, /, name: str | None, **flags: A
     function = _function_to_call(platform, session.namespace, name, flags["url"])
     name = function.name or flags["url"]
     asked = _image_request(function, flags)
-    with nullcontext(flags["url"]) if flags["url"] else platform.reach(function) as target:
+    with nullcontext(flags["url"]) if flags["url"] else platform.reachable_url(function) as target:
         if not flags["url"]:
             invocation.check_callable(function, target, flags["via"])
         answer = invocation.send_request(

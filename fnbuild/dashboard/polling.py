@@ -49,7 +49,7 @@ class Candidate:
 
 async def _read_notices(platform: Platform) -> list[str]:
     try:
-        return await run_in_thread(platform.notices)
+        return await run_in_thread(platform.problems)
     except FnbuildError as error:
         return [error_line(error)]
     except Exception as error:  # noqa: BLE001 - one platform must not keep the others away
@@ -158,7 +158,7 @@ class FunctionPoller:
         """Whether the platform has come to know of a change. Asks nobody."""
         before = self._count
         with contextlib.suppress(FnbuildError):
-            self._count = self.platform.changes()
+            self._count = self.platform.change_counter()
         if self._count == before:
             return False
         self.changed()

@@ -129,7 +129,7 @@ class _PlatformReconciler:
 
     async def _look(self) -> None:
         shown = self._inventory.namespaces
-        found = await run_in_thread(self._platform.lapsed)
+        found = await run_in_thread(self._platform.functions_to_restore)
         lapsed = [key for key in found if key.namespace in shown]
         first = time.monotonic() + backoff(0)
         self._missed = {key: self._missed.get(key) or _RetrySchedule(first) for key in lapsed}
@@ -163,7 +163,7 @@ class _PlatformReconciler:
 
     async def _look_after_itself(self) -> None:
         """Start what functions need while they run on without it, such as a supervisor."""
-        if not await run_in_thread(self._platform.notices):
+        if not await run_in_thread(self._platform.problems):
             self._itself = None
         elif self._itself is None:
             self._itself = _RetrySchedule(time.monotonic() + backoff(0))

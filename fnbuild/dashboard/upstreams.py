@@ -131,7 +131,7 @@ class Upstreams:
         deployment = listed.deployment
         with ExitStack() as stack:
             platform = self._inventory.platform(listed.platform)
-            url = stack.enter_context(platform.reach(deployment))
+            url = stack.enter_context(platform.reachable_url(deployment))
             if not url:
                 raise not_ready_error(deployment)
             given = (*deployment.internal_urls, *deployment.external_urls, url)

@@ -51,7 +51,7 @@ def planned_artifact(
 
     With `exactly`, an image that was built and pushed from the same code before is asked for.
     """
-    if platform.runs == "folder":
+    if platform.artifact_kind == "folder":
         _reject_image(ready, platform)
         return Artifact("folder", str(loaded.folder), staging.code_digest(loaded))
     if ready is not None:
@@ -64,7 +64,7 @@ def planned_artifact(
 def unpushed_image_warnings(plan: Plan, platform: Platform) -> tuple[str, ...]:
     """Return a warning if manifests refer to an image that was not pushed yet."""
     artifact = plan.artifact
-    fetched = platform.runs == "image" and platform.name not in PLATFORM_ENGINES
+    fetched = platform.artifact_kind == "image" and platform.name not in PLATFORM_ENGINES
     if not fetched or not artifact.digest or artifact.pinned:
         return ()
     if not plan.function.spec.build.registry:
@@ -125,7 +125,7 @@ def build_artifact(
     recorded code of a revision, has already is shared with it. The user's name in the registry,
     such as `…:latest`, refers to the new image only after the block has succeeded.
     """
-    if platform.runs == "folder":
+    if platform.artifact_kind == "folder":
         _reject_image(ready, platform)
         progress(f"staging {display(loaded.folder)}")
         with staged_code(loaded, previous, progress) as artifact:
@@ -214,7 +214,7 @@ def recorded_artifact(
     """What a deployed function runs from, for another configuration of the same code."""
     namespace, name = function.metadata.namespace, function.metadata.name
     hint = f"deploy it from its folder: `fnbuild deploy {name} --path FOLDER`"
-    if platform.runs == "image":
+    if platform.artifact_kind == "image":
         image = current.function.spec.image
         if not image:
             raise PreconditionError(f"no image of {name} is recorded", hint=hint)
@@ -223,7 +223,7 @@ def recorded_artifact(
         known, pinned = str(details.get("image_id", "")), str(details.get("pinned", ""))
         yield Artifact("image", image, str(details.get("digest", "")), id=known, pinned=pinned)
         return
-    folder = platform.source(namespace, name)
+    folder = platform.code_folder(namespace, name)
     if folder is None:
         raise PreconditionError(
             f"the code of {name} is not recorded, so it cannot be updated", hint=hint

@@ -61,7 +61,7 @@ def export_code(platform: Platform, deployment: Deployment) -> ExportedCode:
     build = function.spec.build
     if build.function_source_code:
         return ExportedCode(function)
-    folder = platform.source(function.metadata.namespace, name)
+    folder = platform.code_folder(function.metadata.namespace, name)
     if is_code_fetched(build):
         return ExportedCode(function, folder)  # a deploy fetches it again
     if folder is not None:
@@ -74,7 +74,7 @@ def export_code(platform: Platform, deployment: Deployment) -> ExportedCode:
         return ExportedCode(
             function, folder, f"the code of {name} ({count} files) is not in the export"
         )
-    if function.spec.image and platform.runs == "image":
+    if function.spec.image and platform.artifact_kind == "image":
         image = f"it is in the image {function.spec.image}, which the export names"
         return ExportedCode(function, missing=f"the code of {name} is not in the export; {image}")
     return ExportedCode(function, missing=f"no code of {name} is recorded, so the export has none")

@@ -89,10 +89,10 @@ def choose_platform(name: str) -> tuple[Platform, str]:
     silent: list[str] = []
     if connection.is_configured():
         cluster = lookup("kube")
-        if not (silent := cluster.notices()):
+        if not (silent := cluster.problems()):
             return cluster, "auto: a cluster is configured and answers"
     containers = lookup("local")
-    if not (mute := containers.notices()):
+    if not (mute := containers.problems()):
         return containers, f"auto: {'; '.join([*silent, 'a container engine answers'])}"
     whys = (text.partition(";")[0] for text in (*silent, *mute))
     return lookup("process"), f"auto: {'; '.join(whys)}"
@@ -184,7 +184,7 @@ def deploy(request: DeployRequest, progress: Progress) -> Deployment:
     current = _current_deployment(platform, prepared.function)
     function = projects.with_project_label(prepared.function, current)
     ready = artifacts.prebuilt(prepared.image, current)
-    if platform.runs == "image":
+    if platform.artifact_kind == "image":
         # What cannot be deployed is told before a long build.
         image = artifacts.planned_artifact(prepared.loaded, ready, platform)
         preview = platform.plan(artifacts.with_image(function, image), image, **request.options)
@@ -192,7 +192,7 @@ def deploy(request: DeployRequest, progress: Progress) -> Deployment:
             raise preview.refusal
     with platform.reserve(function, progress) as reservation:
         projects.ensure_project(platform, function, current, progress)
-        previous = _recorded_code(platform, current) if platform.runs == "folder" else None
+        previous = _recorded_code(platform, current) if platform.artifact_kind == "folder" else None
         with artifacts.build_artifact(
             prepared.loaded, ready, platform, previous, progress
         ) as artifact:
@@ -363,6 +363,8 @@ def _recorded_code(platform: Platform, current: Deployment | None) -> Path | Non
     if current is None or not current.revision:
         return None
     try:
-        return platform.source(current.function.metadata.namespace, current.name, current.revision)
+        return platform.code_folder(
+            current.function.metadata.namespace, current.name, current.revision
+        )
     except NotFoundError:
         return None  # it was deleted after it was looked up

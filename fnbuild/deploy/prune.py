@@ -60,7 +60,7 @@ def find_leftovers(platform: Platform, request: PruneRequest) -> PruneReport:
     Raises `UnavailableError` if a registry of the request does not answer.
     """
     report = PruneReport(platform.leftovers())
-    if platform.runs == "image":
+    if platform.artifact_kind == "image":
         try:
             use = _image_use(platform, request.namespace)
         except FnbuildError as error:
@@ -96,7 +96,7 @@ def _image_use(platform: Platform, namespace: str) -> ImageUse:
     use = ImageUse(changing=frozenset(name for _, name in functions_being_changed()))
     for name in _RUNS_IMAGES:
         candidate = platform if platform.name == name else lookup(name)
-        if candidate is not platform and (notices := candidate.notices()):
+        if candidate is not platform and (notices := candidate.problems()):
             if _is_configured(name):
                 raise UnavailableError(f"{name}: {notices[0]}")
             continue

@@ -306,7 +306,7 @@ class Platform(Protocol):
     """The interface of every platform. All names are function names within one namespace."""
 
     name: str
-    runs: Literal["folder", "image"]
+    artifact_kind: Literal["folder", "image"]
     """The kind of artifact that `plan` and `apply` take."""
 
     def plan(self, function: Function, artifact: Artifact, **options: Any) -> Plan:
@@ -330,7 +330,7 @@ class Platform(Protocol):
         previous revision keeps running), and `BusyError` during another change of the function.
         """
 
-    def notices(self) -> list[str]:
+    def problems(self) -> list[str]:
         """Return the problems of the platform itself, one sentence each."""
 
     def examine(
@@ -362,13 +362,13 @@ class Platform(Protocol):
         Other methods may return references in place of these values.
         """
 
-    def changes(self) -> int:
+    def change_counter(self) -> int:
         """Return a number that changes when functions may have changed, without waiting.
 
         It is constant on platforms that do not report changes.
         """
 
-    def reach(self, deployment: Deployment) -> AbstractContextManager[str]:
+    def reachable_url(self, deployment: Deployment) -> AbstractContextManager[str]:
         """Provide a URL of the function for this machine during the block; "" if there is none."""
 
     def delete(self, namespace: str, name: str, *, image: bool = False) -> bool:
@@ -412,7 +412,7 @@ class Platform(Protocol):
         The mapping is empty on platforms that do not count them.
         """
 
-    def replicas(self, namespace: str, name: str) -> list[str]:
+    def replica_names(self, namespace: str, name: str) -> list[str]:
         """Return the names of the function's replicas that have a log; raise `NotFoundError`.
 
         If there are several, the field `pod` of a log record names its replica.
@@ -451,7 +451,7 @@ class Platform(Protocol):
     def store_imported(self, function: Function) -> Deployment:
         """Record a function in state `imported`, without code."""
 
-    def lapsed(self) -> list[FunctionKey]:
+    def functions_to_restore(self) -> list[FunctionKey]:
         """Return the functions of all namespaces that should run but need `restore` to start again.
 
         Functions that a user has stopped, or that are being changed, are not among them.
@@ -492,7 +492,7 @@ class Platform(Protocol):
         Raises `PreconditionError` if it has functions and `cascade` is False.
         """
 
-    def source(self, namespace: str, name: str, revision: int | None = None) -> Path | None:
+    def code_folder(self, namespace: str, name: str, revision: int | None = None) -> Path | None:
         """Return the folder with the recorded code of a revision, if the platform keeps it.
 
         For a function in state `imported` it is the folder of the import.

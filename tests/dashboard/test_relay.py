@@ -87,10 +87,10 @@ class Functions:
         )
 
     def platform(self, name: str) -> Platform:
-        return cast(Platform, SimpleNamespace(reach=self.reach))
+        return cast(Platform, SimpleNamespace(reach=self.reachable_url))
 
     @contextlib.contextmanager
-    def reach(self, deployment: Deployment) -> Iterator[str]:
+    def reachable_url(self, deployment: Deployment) -> Iterator[str]:
         self.held.append(deployment.url)
         yield deployment.url
         self.held.remove(deployment.url)

@@ -22,7 +22,7 @@ def no_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_auto_takes_the_cluster_that_is_configured_and_answers() -> None:
     require_cluster()
     platform, reason = choose_platform("auto")
-    assert (platform.name, platform.runs) == ("kube", "image")
+    assert (platform.name, platform.artifact_kind) == ("kube", "image")
     assert "a cluster is configured and answers" in reason
 
 
@@ -45,7 +45,7 @@ def test_auto_passes_over_a_cluster_that_does_not_answer(
 def test_auto_takes_containers_where_an_engine_answers(no_cluster: None) -> None:
     require_engine()
     platform, reason = choose_platform("auto")
-    assert (platform.name, platform.runs) == ("local", "image")
+    assert (platform.name, platform.artifact_kind) == ("local", "image")
     assert "a container engine answers" in reason
 
 
@@ -54,7 +54,7 @@ def test_auto_takes_processes_where_none_does(
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
     platform, reason = choose_platform("auto")
-    assert (platform.name, platform.runs) == ("process", "folder")
+    assert (platform.name, platform.artifact_kind) == ("process", "folder")
     assert "no container engine answers" in reason
 
 

@@ -238,9 +238,9 @@ def test_a_second_rollback_goes_further_back(platform: Platform, author: Author)
 
 
 def test_a_platform_that_is_well_has_nothing_to_say(platform: Platform, author: Author) -> None:
-    assert platform.notices() == []
+    assert platform.problems() == []
     author.deploy("hello")
-    assert platform.notices() == []
+    assert platform.problems() == []
 
 
 def test_redeploy_starts_the_recorded_code_again(platform: Platform, author: Author) -> None:
@@ -253,7 +253,7 @@ def test_redeploy_starts_the_recorded_code_again(platform: Platform, author: Aut
 
 def test_the_recorded_code_is_kept(platform: Platform, author: Author) -> None:
     author.deploy("hello")
-    folder = platform.source(author.namespace, "greeter")
+    folder = platform.code_folder(author.namespace, "greeter")
     assert folder is not None
     assert (folder / "function.yaml").read_text() == author.config
     assert "hello" in (folder / "main.py").read_text()
@@ -262,7 +262,7 @@ def test_the_recorded_code_is_kept(platform: Platform, author: Author) -> None:
 def test_nothing_is_restored_that_runs(platform: Platform, author: Author) -> None:
     made = author.deploy("hello")
     ours = FunctionKey(author.namespace, "greeter")
-    assert ours not in platform.lapsed()
+    assert ours not in platform.functions_to_restore()
     assert platform.restore(author.progress.append, ours) in ((), ("greeter",))
     again = platform.deployment(author.namespace, "greeter")
     assert (again.revision, again.http_port) == (made.revision, made.http_port)
@@ -292,7 +292,7 @@ def test_logs_hold_what_the_handler_said(platform: Platform, author: Author) -> 
 
 def test_replicas_have_names(platform: Platform, author: Author) -> None:
     author.deploy("hello")
-    [name] = platform.replicas(author.namespace, "greeter")
+    [name] = platform.replica_names(author.namespace, "greeter")
     assert name
 
 
@@ -341,7 +341,7 @@ def _readers(platform: Platform, namespace: str) -> list[Callable[[], object]]:
         lambda: platform.deployment(namespace, "greeter"),
         lambda: platform.revisions(namespace, "greeter"),
         lambda: list(platform.logs(namespace, "greeter")),
-        lambda: platform.replicas(namespace, "greeter"),
+        lambda: platform.replica_names(namespace, "greeter"),
         lambda: platform.redeploy(namespace, "greeter", print),
     ]
 

@@ -35,7 +35,7 @@ async def _recorded_code(request: Request, name: str) -> Path | None:
         listed = await services.inventory.function(namespace, name)
         platform = services.inventory.platform(listed.platform)
         async with services.reading.whole():
-            return await to_thread.run_sync(platform.source, namespace, listed.deployment.name)
+            return await to_thread.run_sync(platform.code_folder, namespace, listed.deployment.name)
     except FnbuildError:
         return None  # the text is checked all the same
 

@@ -166,7 +166,7 @@ class _LogQuery:
 async def list_replicas(request: Request) -> Response:
     """The names of what runs of a function (pkg/dashboard/resource/function.go)."""
     platform, namespace, name = await _find_function(request)
-    names = await anyio.to_thread.run_sync(platform.replicas, namespace, name)
+    names = await anyio.to_thread.run_sync(platform.replica_names, namespace, name)
     return json_response({"names": names})
 
 
@@ -174,7 +174,7 @@ async def get_replica_log(request: Request) -> Response:
     """One replica's log as lines of JSON, as they come unless `follow` says no."""
     platform, namespace, name = await _find_function(request)
     replica = request.path_params["replica"]
-    names = await anyio.to_thread.run_sync(platform.replicas, namespace, name)
+    names = await anyio.to_thread.run_sync(platform.replica_names, namespace, name)
     if replica not in names:
         raise NotFoundError(
             f"{name} has no replica {replica}", hint=f"it has {', '.join(names) or 'none'} now"

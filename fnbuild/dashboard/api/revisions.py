@@ -164,7 +164,7 @@ def _code_files(platform: Platform, listed: FunctionEntry, number: int) -> FileT
     These may hold secrets, and the configuration is compared by its values.
     """
     metadata = listed.deployment.function.metadata
-    folder = platform.source(metadata.namespace, metadata.name, number)
+    folder = platform.code_folder(metadata.namespace, metadata.name, number)
     if folder is None:
         return None
     found = scan_folder(folder)

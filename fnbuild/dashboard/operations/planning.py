@@ -77,7 +77,7 @@ def plan_deploy(services: Services, platform: Platform, body: FunctionBody) -> P
     opened = source.opened if kind in ("upload", "library") else source.checked
     with opened(request) as known:
         prepared = pipeline.prepare(known)
-        if prepared.image and platform.runs == "folder":
+        if prepared.image and platform.artifact_kind == "folder":
             artifacts.planned_artifact(
                 prepared.loaded, artifacts.prebuilt(prepared.image, current), platform
             )
@@ -282,7 +282,7 @@ def _refuse_without_code(platform: Platform, current: Deployment) -> None:
     spec, namespace = current.function.spec, current.function.metadata.namespace
     if spec.image or spec.build.function_source_code:
         return
-    if platform.runs == "image" or platform.source(namespace, current.name) is None:
+    if platform.artifact_kind == "image" or platform.code_folder(namespace, current.name) is None:
         raise PreconditionError(
             f"no image or code of {current.name} is recorded, so there is nothing to start",
             hint="PUT it with its code",

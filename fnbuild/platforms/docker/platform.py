@@ -70,7 +70,7 @@ class DockerPlatform:
     """Functions as containers, one each."""
 
     name = function_state.PLATFORM_NAME
-    runs: Literal["folder", "image"] = "image"
+    artifact_kind: Literal["folder", "image"] = "image"
 
     @cached_property
     def engine(self) -> Engine:
@@ -173,7 +173,7 @@ class DockerPlatform:
             records.record_import(self.engine, function)
             return self._shown(key)
 
-    def lapsed(self) -> list[base.FunctionKey]:
+    def functions_to_restore(self) -> list[base.FunctionKey]:
         return [*restoration.find_lapsed(self.engine)]
 
     def restore(
@@ -186,7 +186,7 @@ class DockerPlatform:
 
     # Looking
 
-    def notices(self) -> list[str]:
+    def problems(self) -> list[str]:
         try:
             _ = self.engine.version
         except UnavailableError as error:
@@ -241,10 +241,10 @@ class DockerPlatform:
     def with_secrets(self, deployment: Deployment) -> Function:
         return deployment.function
 
-    def changes(self) -> int:
+    def change_counter(self) -> int:
         return self._noticing.count()
 
-    def reach(self, deployment: Deployment) -> AbstractContextManager[str]:
+    def reachable_url(self, deployment: Deployment) -> AbstractContextManager[str]:
         home = self.engine.home
         if home is None:
             return nullcontext(deployment.url)
@@ -297,7 +297,7 @@ class DockerPlatform:
                     restarts[function.key.name] = Restarts(count)
         return restarts
 
-    def replicas(self, namespace: str, name: str) -> list[str]:
+    def replica_names(self, namespace: str, name: str) -> list[str]:
         container = self._existing(DockerKey(namespace, name)).container
         return [container.name] if container else []
 
@@ -309,7 +309,7 @@ class DockerPlatform:
     def revisions(self, namespace: str, name: str) -> list[Revision]:
         return records.revision_history(self._existing(DockerKey(namespace, name)))
 
-    def source(self, namespace: str, name: str, revision: int | None = None) -> Path | None:
+    def code_folder(self, namespace: str, name: str, revision: int | None = None) -> Path | None:
         known = self._existing(DockerKey(namespace, name))
         if revision is None:
             made = known.active or next(iter(known.all), None)

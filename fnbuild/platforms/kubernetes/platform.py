@@ -60,7 +60,7 @@ class KubernetesPlatform:
     """Functions as Deployments, one each."""
 
     name = view.PLATFORM
-    runs: Literal["folder", "image"] = "image"
+    artifact_kind: Literal["folder", "image"] = "image"
 
     @cached_property
     def cluster(self) -> Cluster:
@@ -224,7 +224,7 @@ class KubernetesPlatform:
             claim.add_import(config)
         return self._shown(key)
 
-    def lapsed(self) -> list[base.FunctionKey]:
+    def functions_to_restore(self) -> list[base.FunctionKey]:
         return []  # the cluster restarts functions itself
 
     def restore(
@@ -241,7 +241,7 @@ class KubernetesPlatform:
 
     # Looking
 
-    def notices(self) -> list[str]:
+    def problems(self) -> list[str]:
         try:
             _ = self.cluster.version
         except FnbuildError as error:
@@ -283,10 +283,10 @@ class KubernetesPlatform:
             raise function_not_found(*key, inventory.list_all_keys(self.cluster))
         return known
 
-    def changes(self) -> int:
+    def change_counter(self) -> int:
         return 0
 
-    def reach(self, deployment: Deployment) -> AbstractContextManager[str]:
+    def reachable_url(self, deployment: Deployment) -> AbstractContextManager[str]:
         return endpoints.reach_function(self.cluster, deployment)
 
     def logs(  # noqa: PLR0913 - what a log can be asked for
@@ -332,7 +332,7 @@ class KubernetesPlatform:
             return {}
         return containers.restarts_by_function(pods)
 
-    def replicas(self, namespace: str, name: str) -> list[str]:
+    def replica_names(self, namespace: str, name: str) -> list[str]:
         self._existing(KubernetesKey(namespace, name))
         return self._pods(KubernetesKey(namespace, name))
 
@@ -347,7 +347,7 @@ class KubernetesPlatform:
     def revisions(self, namespace: str, name: str) -> list[Revision]:
         return records.revision_history(self._existing(KubernetesKey(namespace, name)))
 
-    def source(self, namespace: str, name: str, revision: int | None = None) -> Path | None:
+    def code_folder(self, namespace: str, name: str, revision: int | None = None) -> Path | None:
         """Return None for a deployed function: its code is in the image, which is in a registry."""
         known = self._existing(KubernetesKey(namespace, name))
         if revision is not None:

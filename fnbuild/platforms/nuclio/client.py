@@ -299,7 +299,7 @@ class DashboardClient:
         ) as reply:
             yield from reply
 
-    def reach(self, deployment: Deployment) -> AbstractContextManager[str]:
+    def reachable_url(self, deployment: Deployment) -> AbstractContextManager[str]:
         """See `Platform.reach`."""
         return endpoints.open_endpoint(self.client.address, deployment)
 

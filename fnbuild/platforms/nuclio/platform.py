@@ -60,7 +60,7 @@ class NuclioPlatform:
     """
 
     name = function_state.PLATFORM_NAME
-    runs: Literal["folder", "image"] = "image"
+    artifact_kind: Literal["folder", "image"] = "image"
 
     @cached_property
     def dashboard(self) -> DashboardClient:
@@ -162,7 +162,7 @@ class NuclioPlatform:
             self._rollout(function, lambda _: None).imported()
             return self._shown(key)
 
-    def lapsed(self) -> list[FunctionKey]:
+    def functions_to_restore(self) -> list[FunctionKey]:
         return []  # Nuclio sees to that itself
 
     def restore(
@@ -174,7 +174,7 @@ class NuclioPlatform:
 
     # Looking
 
-    def notices(self) -> list[str]:
+    def problems(self) -> list[str]:
         try:
             self.dashboard.check()
         except FnbuildError as error:
@@ -232,11 +232,11 @@ class NuclioPlatform:
     def with_secrets(self, deployment: Deployment) -> Function:
         return deployment.function
 
-    def changes(self) -> int:
+    def change_counter(self) -> int:
         return 0
 
-    def reach(self, deployment: Deployment) -> AbstractContextManager[str]:
-        return self.dashboard.reach(deployment)
+    def reachable_url(self, deployment: Deployment) -> AbstractContextManager[str]:
+        return self.dashboard.reachable_url(deployment)
 
     def logs(  # noqa: PLR0913 - what a log can be asked for
         self,
@@ -268,7 +268,7 @@ class NuclioPlatform:
     def restarts(self, namespace: str) -> dict[str, Restarts]:  # noqa: ARG002
         return {}  # Nuclio does not report restarts
 
-    def replicas(self, namespace: str, name: str) -> list[str]:
+    def replica_names(self, namespace: str, name: str) -> list[str]:
         key = FunctionKey(namespace, name)
         self._existing(key)
         return self.dashboard.replica_names(key)

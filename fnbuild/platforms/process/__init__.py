@@ -4,7 +4,7 @@ A command prepares a revision and asks the supervisor, one daemon a data directo
 the supervisor owns the listening sockets and lends them to processors. Both record in the store.
 """
 
-from fnbuild.platforms.process.adapter import ProcessPlatform
+from fnbuild.platforms.process.platform import ProcessPlatform
 
 __all__ = ["ProcessPlatform", "connect"]
 

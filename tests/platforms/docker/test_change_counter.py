@@ -10,14 +10,14 @@ from tests.engine import PYTHON_IMAGE, Made, call, until
 def test_changes_by_anybody_are_heard_of(
     platform: DockerPlatform, namespace: str, made: Made
 ) -> None:
-    until("listening", lambda: platform.changes() > 0)
-    known = platform.changes()
+    until("listening", lambda: platform.change_counter() > 0)
+    known = platform.change_counter()
     platform.store_imported(Function(metadata=Metadata(name="f", namespace=namespace)))
-    until("news of the record", lambda: platform.changes() > known)
-    known = platform.changes()
+    until("news of the record", lambda: platform.change_counter() > known)
+    known = platform.change_counter()
     labels = {"platform": "local", "namespace": namespace, "function-name": "g"}
     flags = [f"--label=nuclio.io/{key}={value}" for key, value in labels.items()]
     container = made.name(f"{namespace}-g")
     call(made.engine, "run", "--detach", "--name", container, *flags, PYTHON_IMAGE, "sleep", "60")
-    until("news of the container", lambda: platform.changes() > known)
+    until("news of the container", lambda: platform.change_counter() > known)
     assert {one.name for one in platform.deployments(namespace)} == {"f", "g"}

@@ -296,7 +296,7 @@ def test_no_engine(host: str, words: str, data: Path, monkeypatch: pytest.Monkey
         platform.deployments("nuclio")
     assert host in failure.value.message
     assert "DOCKER_HOST" in (failure.value.hint or "")
-    assert host in platform.notices()[0]
+    assert host in platform.problems()[0]
 
 
 def test_both_names_of_the_platform() -> None:

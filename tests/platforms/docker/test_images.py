@@ -82,7 +82,7 @@ READING = """
 import os, signal, sys
 from fnbuild.platforms.docker import code, connect
 code._take = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-connect().source(*sys.argv[1:])
+connect().code_folder(*sys.argv[1:])
 """
 
 
@@ -103,7 +103,7 @@ def test_what_reads_code_leaves_nothing_for_good(author: Author, platform: Docke
     name = ("--name", f"{author.container()}.other")
     author.docker("create", *name, "--label", alive, PYTHON_IMAGE, "true")
     assert [one.name for one in platform.deployments(author.namespace)] == ["greeter"]
-    folder = platform.source(author.namespace, "greeter")
+    folder = platform.code_folder(author.namespace, "greeter")
     assert folder is not None
     assert "hello" in (folder / "main.py").read_text()
     [kept] = readers()

@@ -191,7 +191,7 @@ def test_whatever_comes_next_finishes_or_undoes_the_switch(scene: Scene, step: s
 def test_a_first_deploy_that_was_killed_leaves_nothing(author: Author, scene: Scene) -> None:
     author.platform.delete(*scene.key)
     scene.kill("after", "start", "1")
-    assert author.platform.lapsed().count(scene.key) == 1
+    assert author.platform.functions_to_restore().count(scene.key) == 1
     until("it is finished", lambda: scene.get() == "ready")
     assert ask(author.shown().http_port) == "two"
     author.platform.delete(*scene.key)
@@ -226,7 +226,7 @@ def test_a_live_deploy_elsewhere_is_refused_with_its_owner_and_age(
     assert "its lease ends by itself within 60 s" in done.stderr
     assert scene.get() == "building"
     assert "is being deployed from" in scene.fnbuild("doctor", "docker").stdout
-    assert scene.key not in scene.author.platform.lapsed()
+    assert scene.key not in scene.author.platform.functions_to_restore()
     # What lives is not touched.
     assert inventory.read_function(scene.engine, scene.key).leftovers
     os.kill(paused.pid, signal.SIGCONT)

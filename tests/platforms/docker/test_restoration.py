@@ -62,12 +62,12 @@ def test_a_container_that_was_removed_by_hand_is_restored(
 ) -> None:
     made = author.deploy(author.write("hello"))
     ours = FunctionKey(author.namespace, "greeter")
-    assert ours not in platform.lapsed()
+    assert ours not in platform.functions_to_restore()
     assert platform.restore(author.progress.append, ours) == ()
     author.docker("rm", "--force", author.container())
-    assert ours in platform.lapsed()
+    assert ours in platform.functions_to_restore()
     assert platform.restore(author.progress.append, ours) == ("greeter",)
-    assert ours not in platform.lapsed()
+    assert ours not in platform.functions_to_restore()
     again = author.shown()
     assert (again.state, again.http_port, again.revision) == ("ready", made.http_port, 1)
     assert ask(again.http_port) == "hello"
@@ -83,7 +83,7 @@ def test_without_its_image_it_is_not_restored(author: Author, platform: DockerPl
     author.docker("rmi", "--force", image)
     with pytest.raises(PreconditionError, match="no code of greeter"):
         platform.restore(author.progress.append, FunctionKey(author.namespace, "greeter"))
-    assert FunctionKey(author.namespace, "greeter") in platform.lapsed()
+    assert FunctionKey(author.namespace, "greeter") in platform.functions_to_restore()
 
 
 def test_what_somebody_has_stopped_or_disabled_has_not_lapsed(
@@ -93,14 +93,14 @@ def test_what_somebody_has_stopped_or_disabled_has_not_lapsed(
     author.deploy(author.write("hello"))
     for words in (("pause",), ("unpause",), ("stop",), ("start",), ("kill",), ("start",)):
         author.docker(*words, author.container())
-        assert ours not in platform.lapsed(), words
+        assert ours not in platform.functions_to_restore(), words
         assert platform.restore(author.progress.append, ours) == ()
     author.deploy(author.write("hello", spec="disable: true"))
-    assert ours not in platform.lapsed()
+    assert ours not in platform.functions_to_restore()
     author.docker("rm", "--force", author.container())
-    assert ours not in platform.lapsed()
+    assert ours not in platform.functions_to_restore()
     platform.delete(*ours)
-    assert ours not in platform.lapsed()
+    assert ours not in platform.functions_to_restore()
 
 
 def test_what_a_killed_deploy_has_left_between_two_containers(
@@ -117,11 +117,11 @@ def test_what_a_killed_deploy_has_left_between_two_containers(
         "Labels": {**listed["Labels"], "fnbuild.io/revision": "2"},
     }
     engine.create(f"{author.container()}.fnbuild-next", config)
-    assert ours in platform.lapsed()
+    assert ours in platform.functions_to_restore()
     assert platform.restore(author.progress.append, ours) == ("greeter",)
     assert ask(made.http_port) == "hello"
     assert len(engine.containers((f"nuclio.io/namespace={author.namespace}",))) == 1
-    assert ours not in platform.lapsed()
+    assert ours not in platform.functions_to_restore()
 
 
 def test_nothing_is_restored_that_somebody_changes(
@@ -132,7 +132,7 @@ def test_nothing_is_restored_that_somebody_changes(
     ours = FunctionKey(author.namespace, "greeter")
     with function_lock(*ours, "deployed"), pytest.raises(ConflictError, match="being deployed"):
         platform.restore(author.progress.append, ours)
-    assert ours in platform.lapsed()
+    assert ours in platform.functions_to_restore()
 
 
 def test_a_deploy_from_elsewhere_is_seen_by_its_container(

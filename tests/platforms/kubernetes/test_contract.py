@@ -8,4 +8,4 @@ from tests.platforms.contract import Author
 def test_the_recorded_code_is_kept(platform: KubernetesPlatform, author: Author) -> None:
     """In the image alone, wherever that is: a platform that may be far away has no folder."""
     author.deploy("hello")
-    assert platform.source(author.namespace, "greeter") is None
+    assert platform.code_folder(author.namespace, "greeter") is None

@@ -186,12 +186,12 @@ def test_a_node_port_and_a_way_through_the_api_server(author: Author, image: str
             return body
 
     made = author.run(image)
-    with author.platform.reach(made) as url:
+    with author.platform.reachable_url(made) as url:
         assert url == f"http://{made.external_urls[0]}"
         assert answer(url) == b"hello"
     inside = author.run(image, serviceType="ClusterIP")
     assert (inside.http_port, inside.external_urls) == (0, ())
-    with author.platform.reach(inside) as url:
+    with author.platform.reachable_url(inside) as url:
         assert url.startswith("http://127.0.0.1:")
         assert answer(url) == b"hello"
     stopped = author.run(image, replicas=0)
@@ -199,7 +199,7 @@ def test_a_node_port_and_a_way_through_the_api_server(author: Author, image: str
 
 
 def _reached(author: Author, name: str) -> str:
-    with author.platform.reach(author.shown(name)) as url:
+    with author.platform.reachable_url(author.shown(name)) as url:
         return url
 
 
@@ -208,7 +208,7 @@ def test_a_cluster_that_is_out_of_reach(
 ) -> None:
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    [notice] = KubernetesPlatform().notices()
+    [notice] = KubernetesPlatform().problems()
     assert str(tmp_path / "none") in notice
 
 

@@ -53,9 +53,9 @@ def proxy() -> Iterator[str]:
 def test_a_connection_alone_is_no_function(author: Author, image: str, proxy: str) -> None:
     made = author.run(image)
     (good,) = made.external_urls[:1]
-    with author.platform.reach(replace(made, external_urls=(proxy, good))) as url:
+    with author.platform.reachable_url(replace(made, external_urls=(proxy, good))) as url:
         assert url == f"http://{good}"
-    with author.platform.reach(replace(made, external_urls=(proxy,))) as url:
+    with author.platform.reachable_url(replace(made, external_urls=(proxy,))) as url:
         assert url not in (f"http://{proxy}", "")
         with urllib.request.urlopen(url, timeout=60) as reply:
             assert reply.read() == b"hello"

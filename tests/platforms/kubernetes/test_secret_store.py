@@ -101,10 +101,10 @@ def test_another_value_restarts_and_a_rollback_brings_the_old_one(
     author: Author, image: str
 ) -> None:
     deploy(author, image, "first-value")
-    pods = author.platform.replicas(author.namespace, "greeter")
+    pods = author.platform.replica_names(author.namespace, "greeter")
     deploy(author, image, "second-value")
     assert answer(author) == "second-value"
-    assert set(author.platform.replicas(author.namespace, "greeter")) - set(pods)
+    assert set(author.platform.replica_names(author.namespace, "greeter")) - set(pods)
     author.platform.rollback(author.namespace, "greeter", 1, author.progress.append)
     assert answer(author) == "first-value"
     assert sorted(secret(author).values()) == ["first-value", "second-value"]

@@ -59,7 +59,7 @@ class World:
         return self.platform.apply(self.plan(word, function, **options), self.progress.append)
 
     def ask(self, deployment: Deployment, body: object = None) -> Raw:
-        with self.platform.reach(deployment) as url:
+        with self.platform.reachable_url(deployment) as url:
             return ask(url, body)
 
     def shown(self, name: str = "greeter") -> Deployment:

@@ -25,7 +25,7 @@ def test_rollback_runs_the_revision_before(platform: Platform, author: Author) -
 
 def test_the_recorded_code_is_kept(platform: Platform, author: Author) -> None:
     author.deploy("hello")
-    assert platform.source(author.namespace, "greeter") is None
+    assert platform.code_folder(author.namespace, "greeter") is None
 
 
 def test_processors_tell_what_they_count(platform: Platform, author: Author) -> None:

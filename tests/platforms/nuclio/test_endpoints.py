@@ -19,7 +19,7 @@ def test_a_function_without_a_port_is_called_all_the_same(world: World) -> None:
     made = world.deploy("one", world.function(serviceType="ClusterIP"))
     closed = free_port()
     far = replace(made, http_port=closed, external_urls=(f"127.0.0.1:{closed}",))
-    with world.platform.reach(far) as url:
+    with world.platform.reachable_url(far) as url:
         assert str(closed) not in url
         assert ask(url, {"a": [1]})["got"] == {"a": [1]}
         assert ask(url, None)["word"] == "one"
@@ -35,7 +35,7 @@ def test_a_function_without_a_port_is_called_all_the_same(world: World) -> None:
 
 def test_a_port_that_answers_is_used_itself(world: World) -> None:
     made = world.deploy("one")
-    with world.platform.reach(made) as url:
+    with world.platform.reachable_url(made) as url:
         assert url.endswith(f":{made.http_port}")
         assert ask(url)["word"] == "one"
 
@@ -46,7 +46,7 @@ def test_what_the_dashboard_refuses_is_the_answer(
     world = World(platform, namespace, {}, nuclio)
     world.add_foreign("eyes", image="nothing")
     with (
-        platform.reach(world.shown("eyes")) as url,
+        platform.reachable_url(world.shown("eyes")) as url,
         pytest.raises(urllib.error.HTTPError) as refused,
     ):
         urllib.request.urlopen(url, timeout=60)

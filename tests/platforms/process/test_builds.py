@@ -138,9 +138,9 @@ def test_large_files_that_stay_the_same_are_there_once(
     folder = author.write("one")
     (folder / "weights.bin").write_bytes(os.urandom(2 << 20))
     author.deploy(folder)
-    first = platform.source(NAMESPACE, "greeter")
+    first = platform.code_folder(NAMESPACE, "greeter")
     author.deploy(author.write("two"))
-    second = platform.source(NAMESPACE, "greeter")
+    second = platform.code_folder(NAMESPACE, "greeter")
     assert first is not None
     assert second is not None
     assert (first / "weights.bin").samefile(second / "weights.bin")
@@ -149,7 +149,7 @@ def test_large_files_that_stay_the_same_are_there_once(
 
     (folder / "weights.bin").write_bytes(os.urandom(2 << 20))
     author.deploy(folder)
-    third = platform.source(NAMESPACE, "greeter")
+    third = platform.code_folder(NAMESPACE, "greeter")
     assert third is not None
     assert not (third / "weights.bin").samefile(second / "weights.bin")
 

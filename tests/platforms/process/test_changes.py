@@ -9,15 +9,15 @@ from fnbuild.spec.types import Function, Metadata
 def test_what_another_program_changes_is_known_at_once(
     platform: ProcessPlatform, namespace: str
 ) -> None:
-    known = platform.changes()
+    known = platform.change_counter()
     assert platform.deployments(namespace) == []
-    assert platform.changes() == known, "looking changes nothing"
+    assert platform.change_counter() == known, "looking changes nothing"
     other = connect()
     other.store_imported(Function(metadata=Metadata(name="f", namespace=namespace)))
-    added = platform.changes()
+    added = platform.change_counter()
     assert added != known
     assert other.delete(namespace, "f")
-    assert platform.changes() != added
+    assert platform.change_counter() != added
 
 
 def test_one_that_cannot_be_read_hides_no_other(platform: ProcessPlatform, namespace: str) -> None:

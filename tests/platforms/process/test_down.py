@@ -39,7 +39,7 @@ def test_a_redeploy_that_is_under_way_starts_nothing(
     assert wait_for(lambda: not processes(data))
     now = platform.deployment(NAMESPACE, "greeter")
     assert (now.state, now.revision) == ("stopped", 1)
-    assert platform.lapsed() == []
+    assert platform.functions_to_restore() == []
     platform.up()
     assert ask(made.http_port) == "one"
     assert platform.redeploy(NAMESPACE, "greeter", author.progress.append).state == "ready"

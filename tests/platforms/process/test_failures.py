@@ -279,6 +279,6 @@ def test_a_requirement_that_does_not_exist(platform: ProcessPlatform, author: Au
     found = platform.revisions(NAMESPACE, "greeter")
     assert [(one.number, one.state) for one in found] == [(2, "failed"), (1, "active")]
     assert "no-such-package-anywhere" in found[0].message
-    source = platform.source(NAMESPACE, "greeter")
+    source = platform.code_folder(NAMESPACE, "greeter")
     assert source is not None
     assert source.parent.name == "1"

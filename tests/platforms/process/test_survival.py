@@ -22,8 +22,8 @@ from fnbuild.deploy import pipeline
 from fnbuild.errors import ConflictError, NotReadyError, UnavailableError
 from fnbuild.platforms import FunctionKey
 from fnbuild.platforms.process import ProcessPlatform, daemon, layout, supervisor_client
-from fnbuild.platforms.process.adapter import StartResult
 from fnbuild.platforms.process.layout import supervisor_lock
+from fnbuild.platforms.process.platform import StartResult
 from fnbuild.platforms.process.processor_client import ProcessorUnreachableError, read_status
 from tests.platforms.process.author import (
     NAMESPACE,
@@ -237,9 +237,9 @@ def test_a_supervisor_that_is_gone_is_noticed(
     data: Path, platform: ProcessPlatform, author: Author
 ) -> None:
     made = author.deploy(author.write("one"))
-    assert platform.notices() == []
+    assert platform.problems() == []
     end(supervisor())
-    [notice] = platform.notices()
+    [notice] = platform.problems()
     assert "the supervisor does not run" in notice
     assert "fnbuild up" in notice
     assert platform.deployment(NAMESPACE, "greeter").state == "ready"
@@ -251,7 +251,7 @@ def test_a_supervisor_that_is_gone_is_noticed(
     platform.up()
     platform.down()
     # That was somebody's wish.
-    assert platform.notices() == []
+    assert platform.problems() == []
     assert "it was stopped" in platform.deployment(NAMESPACE, "greeter").message
 
 
@@ -294,15 +294,15 @@ def test_a_data_directory_with_a_long_path(
 def test_what_has_lapsed_is_restored(data: Path, platform: ProcessPlatform, author: Author) -> None:
     first = author.deploy(author.write("one", name="first"))
     author.deploy(author.write("two", name="second"))
-    assert platform.lapsed() == []
+    assert platform.functions_to_restore() == []
     end_everything(data)
-    assert platform.lapsed() == [(NAMESPACE, "first"), (NAMESPACE, "second")]
+    assert platform.functions_to_restore() == [(NAMESPACE, "first"), (NAMESPACE, "second")]
 
     said: list[str] = []
     assert platform.restore(said.append, FunctionKey(NAMESPACE, "first")) == ("first",)
     assert said == [f"first: ready on http://127.0.0.1:{first.http_port}"]
     # The supervisor that this needs brings the other one back by itself.
-    assert platform.lapsed() == []
+    assert platform.functions_to_restore() == []
     assert wait_for(lambda: platform.deployment(NAMESPACE, "second").state == "ready")
     end_everything(data)
     assert platform.restore(said.append) == ("first", "second")
@@ -314,7 +314,7 @@ def test_what_was_stopped_has_not_lapsed(
     author.deploy(author.write("one", name="first"))
     platform.down()
     assert wait_for(lambda: not processes(data))
-    assert platform.lapsed() == []
+    assert platform.functions_to_restore() == []
     assert platform.restore(print, FunctionKey(NAMESPACE, "first")) == ()
     assert platform.restore(print) == ()
     assert platform.deployment(NAMESPACE, "first").state == "stopped"
@@ -328,10 +328,10 @@ def test_nothing_is_restored_while_a_supervisor_ends(
     # Like one that has closed its socket already, and ends what runs.
     with daemon.single_instance(supervisor_lock(), lambda: False) as first:
         assert first
-        assert platform.lapsed() == []
+        assert platform.functions_to_restore() == []
         assert platform.restore(print) == ()
         assert platform.restore(print, FunctionKey(NAMESPACE, "greeter")) == ()
-    assert platform.lapsed() == [(NAMESPACE, "greeter")]
+    assert platform.functions_to_restore() == [(NAMESPACE, "greeter")]
 
 
 def test_nothing_is_restored_that_somebody_changes(

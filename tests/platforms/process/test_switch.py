@@ -98,6 +98,6 @@ def test_only_ten_revisions_are_kept(platform: ProcessPlatform, author: Author) 
         platform.redeploy(NAMESPACE, "greeter", author.progress.append)
     kept = platform.revisions(NAMESPACE, "greeter")
     assert [one.number for one in kept] == list(range(12, 2, -1))
-    folder = platform.source(NAMESPACE, "greeter")
+    folder = platform.code_folder(NAMESPACE, "greeter")
     assert folder is not None
     assert {one.name for one in folder.parent.parent.iterdir()} == {str(n) for n in range(3, 13)}

@@ -74,7 +74,7 @@ class ProcessPlatform:
     """Functions as supervised processes on this machine."""
 
     name = function_state.PLATFORM_NAME
-    runs: Literal["folder", "image"] = "folder"
+    artifact_kind: Literal["folder", "image"] = "folder"
 
     # Deploying
 
@@ -157,7 +157,7 @@ class ProcessPlatform:
 
     # Looking
 
-    def notices(self) -> list[str]:
+    def problems(self) -> list[str]:
         with Store.open() as store:
             return function_state.platform_notices(store.functions())
 
@@ -209,7 +209,7 @@ class ProcessPlatform:
             records.require_function(store, key)
             return [records.to_revision(row) for row in store.revisions(*key)]
 
-    def source(self, namespace: str, name: str, revision: int | None = None) -> Path | None:
+    def code_folder(self, namespace: str, name: str, revision: int | None = None) -> Path | None:
         key = FunctionKey(namespace, name)
         with Store.open() as store:
             row = records.require_function(store, key)
@@ -226,7 +226,7 @@ class ProcessPlatform:
     def with_secrets(self, deployment: Deployment) -> Function:
         return deployment.function
 
-    def changes(self) -> int:
+    def change_counter(self) -> int:
         return self._watched_store.version + foreground_records.change_counter()
 
     @cached_property
@@ -234,7 +234,7 @@ class ProcessPlatform:
         """The store, open for as long as somebody watches it."""
         return Store.open()
 
-    def reach(self, deployment: Deployment) -> AbstractContextManager[str]:
+    def reachable_url(self, deployment: Deployment) -> AbstractContextManager[str]:
         return nullcontext(deployment.url)
 
     def logs(  # noqa: PLR0913 - what a log can be asked for
@@ -268,7 +268,7 @@ class ProcessPlatform:
     def restarts(self, namespace: str) -> dict[str, Restarts]:  # noqa: ARG002
         return {}  # the state says why a processor was started again
 
-    def replicas(self, namespace: str, name: str) -> list[str]:
+    def replica_names(self, namespace: str, name: str) -> list[str]:
         with Store.open() as store:
             row = records.require_function(store, FunctionKey(namespace, name))
         return [name] if row.desired == "running" and row.revision else []
@@ -301,7 +301,7 @@ class ProcessPlatform:
 
     # All functions
 
-    def lapsed(self) -> list[base.FunctionKey]:
+    def functions_to_restore(self) -> list[base.FunctionKey]:
         with Store.open() as store:
             return [*function_state.functions_to_restore(store.functions())]
 
@@ -311,7 +311,7 @@ class ProcessPlatform:
         if function_state.is_supervisor_ending():
             return ()
         if function is None:
-            missed = {one.name for one in self.lapsed()}
+            missed = {one.name for one in self.functions_to_restore()}
             return tuple(
                 one for one in supervisor_client.call("restore", progress)["ready"] if one in missed
             )
