@@ -65,9 +65,15 @@ def status(dashboard: Dashboard, name: str) -> dict[str, Any]:
 
 
 def settled(dashboard: Dashboard, name: str) -> dict[str, Any]:
-    """The status as a client sees it who polls until something has come of it."""
-    until(lambda: status(dashboard, name)["state"] != "building", f"{name} is settled", 180)
-    return status(dashboard, name)
+    """Return the first status in which the function is no longer being built."""
+    statuses = [status(dashboard, name)]
+
+    def is_settled() -> bool:
+        statuses.append(status(dashboard, name))
+        return bool(statuses[-1]["state"] != "building")
+
+    until(is_settled, f"{name} is settled", 180)
+    return statuses[-1]
 
 
 def deployed(dashboard: Dashboard, body: dict[str, Any], method: str = "POST") -> dict[str, Any]:

@@ -83,8 +83,10 @@ _MAX_POLL_SECONDS = 1.0
 # What Nuclio needs beside the function's own time to become ready.
 _ROLLOUT_MARGIN_SECONDS = 60.0
 _DELETE_SECONDS = 60.0
-# A state from before an order may be read for a moment behind it.
+# How long after an order the state from before it may be read. A busy dashboard takes longer to
+# begin with a deploy than to show one that another client has made.
 _STALE_READ_SECONDS = 3.0
+_BEGIN_SECONDS = 60.0
 # Nuclio's clock may be this much behind.
 _SKEW_SECONDS = 5.0
 _SERVING_STATES = ("ready", "scaledToZero")
@@ -162,8 +164,9 @@ class Rollout:
         def ours(found: Raw) -> bool:
             return decode_revision(found).created == created
 
+        before = decode_revision(stored).created if stored is not None else None
         try:
-            self._settled(ours)
+            self._settled(ours, before=before)
         except NotReadyError as error:
             if stored is not None and state_of(stored) in _SERVING_STATES and not keep_failed:
                 self._go_back(stored, ours, error)
@@ -185,8 +188,16 @@ class Rollout:
         """Wait until a function that was imported is on record as that."""
         self._settled(lambda _: True, ("imported",))
 
-    def _settled(self, ours: ConfigPredicate, wanted: Collection[str] = _SERVING_STATES) -> None:
-        """Wait until Nuclio is done; `NotReadyError` when it is in no state of `wanted` then."""
+    def _settled(
+        self,
+        ours: ConfigPredicate,
+        wanted: Collection[str] = _SERVING_STATES,
+        before: str | None = None,
+    ) -> None:
+        """Wait until Nuclio has finished; raise `NotReadyError` if its state is not in `wanted`.
+
+        `before` is the time of creation of the revision that this deploy replaces.
+        """
         began = time.monotonic()
         pause = _POLL_SECONDS
         while True:
@@ -205,13 +216,13 @@ class Rollout:
             elif _was_rejected(found):
                 raise self._failed(found)
             elif (
-                decode_revision(found).number
-                and waited > _STALE_READ_SECONDS
+                (revision := decode_revision(found)).number
+                and waited > (_BEGIN_SECONDS if revision.created == before else _STALE_READ_SECONDS)
                 and state_of(found) in SETTLED_STATES
             ):
                 raise ConflictError(
                     f"somebody else has deployed {self.key.name} meanwhile, as revision"
-                    f" {decode_revision(found).number}"
+                    f" {revision.number}"
                 )
             self._refuse_to_wait(found, waited)
             time.sleep(pause)
