@@ -60,6 +60,9 @@ class Nuclio:
     orders: list[Raw] = field(default_factory=list)
     ports: dict[tuple[str, str], int] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
+    stale_seconds: float = 0.0
+    """How long a function that is deployed again is shown as it was before."""
+    stale: dict[tuple[str, str], tuple[float, Raw]] = field(default_factory=dict)
     lock: Any = field(default_factory=threading.RLock)
     stopped: Any = field(default_factory=threading.Event)
 
@@ -78,7 +81,8 @@ class Nuclio:
         with self.lock:
             if (namespace, name) not in self.functions:
                 raise RefusedError(404, "Function not found")
-            return shown(self.functions[namespace, name])
+            until, before = self.stale.get((namespace, name), (0.0, {}))
+            return before if time.monotonic() < until else shown(self.functions[namespace, name])
 
     def store_and_deploy(self, body: Raw, *, create: bool) -> None:
         metadata, spec = parts(body)
@@ -88,6 +92,8 @@ class Nuclio:
             before = self.functions.get(key)
             self._check(key, metadata, before, create=create)
             self._refuse_builds(spec, metadata, before)
+            if before is not None:
+                self.stale[key] = (time.monotonic() + self.stale_seconds, shown(before))
             spec["build"] = {k: v for k, v in spec.get("build", {}).items() if k != "mode"}
             if not spec.get("runRegistry") and self.run_registry:
                 spec["runRegistry"] = self.run_registry

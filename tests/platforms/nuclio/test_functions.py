@@ -155,6 +155,15 @@ def test_somebody_else_is_deploying_it(world: World) -> None:
     assert world.platform.delete(world.namespace, "greeter") is True
 
 
+def test_a_dashboard_that_begins_late(world: World) -> None:
+    world.deploy("one")
+    world.nuclio.stale_seconds = 4.0
+    assert (world.deploy("two").revision, world.stored()["spec"]["image"]) == (
+        2,
+        world.images["two"],
+    )
+
+
 def test_two_deploys_at_once(world: World) -> None:
     with (
         function_lock(f"nuclio@{world.namespace}", "greeter", "deployed"),
