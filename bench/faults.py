@@ -79,12 +79,12 @@ class FaultResult:
     redeploys: int = 0
     seconds: float = 0.0
     failures: list[str] = field(default_factory=list)
-    wrong: list[str] = field(default_factory=list)
+    report_wrong_type: list[str] = field(default_factory=list)
     memory: list[float] = field(default_factory=list)
 
     def judge(self, steady: bool) -> list[str]:
         """Everything that does not hold, in words; nothing when all is well."""
-        found = list(dict.fromkeys(self.wrong))
+        found = list(dict.fromkeys(self.report_wrong_type))
         found += [f"without a killed worker: {f}" for f in self.failures if "SIGKILL" not in f]
         if len(self.failures) > self.kills:
             found.append(f"{len(self.failures)} requests failed for {self.kills} killed workers")
@@ -210,7 +210,7 @@ class MixedLoad:
 
     def _wrong(self, what: str) -> None:
         with self._lock:
-            self._outcome.wrong.append(what)
+            self._outcome.report_wrong_type.append(what)
 
 
 def run(plan: FaultPlan, say: Callable[[str], None] = lambda _text: None) -> FaultResult:
@@ -285,7 +285,7 @@ def _redeploy(
         try:
             function.deploy()
         except RuntimeError as problem:
-            outcome.wrong.append(str(problem))
+            outcome.report_wrong_type.append(str(problem))
         else:
             outcome.redeploys += 1
         say(f"redeploy {number + 1} of {plan.redeploys} at {outcome.requests} requests")

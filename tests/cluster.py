@@ -25,13 +25,13 @@ import pytest
 from fnbuild.builder import sdk
 from fnbuild.deploy import artifacts
 from fnbuild.errors import FnbuildError
+from fnbuild.function import reader
+from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient import connection, kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.kinds import Kind
 from fnbuild.platforms.kubeclient.transport import ApiCall
 from fnbuild.platforms.kubernetes.rollout.replacement import pod_gpus
-from fnbuild.spec import reader
-from fnbuild.spec.types import Raw
 from tests.engine import making, require_engine, require_image, until
 
 SERVICE_ACCOUNT = Kind("v1", "ServiceAccount", "serviceaccounts")
@@ -138,7 +138,7 @@ def function_image(folder: Path, code: str = _CODE) -> Iterator[str]:
         source.mkdir()
         (source / "function.yaml").write_text(_FUNCTION.format(image=image.partition(":")[0]))
         (source / "main.py").write_text(code)
-        artifacts.build_image(reader.load(source), engine, lambda _: None)
+        artifacts.build_image(reader.load_function(source), engine, lambda _: None)
         yield image
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fnbuild.builder.shell import ShellCommand, join_lines, parse_commands
-from fnbuild.spec import types
+from fnbuild.function import types
 
 _POST_COPY = "@nuclio.postCopy"
 _RUN_FLAG = re.compile(r"--(mount|network|security)=\S+\s+")

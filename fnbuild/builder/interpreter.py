@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 
 from fnbuild.errors import BuildError
-from fnbuild.spec.types import Function
+from fnbuild.function.types import Function
 
 OLDEST_PYTHON = (3, 6)
 _QUERY_TIMEOUT_SECONDS = 10.0

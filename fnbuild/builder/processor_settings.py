@@ -6,10 +6,10 @@ interpreter, environment, listeners.
 
 from __future__ import annotations
 
+from fnbuild.function.quantities import parse_duration
+from fnbuild.function.types import Function, Raw, Trigger
 from fnbuild.runtime.config import SUPPORTED_KINDS
 from fnbuild.runtime.logs import LEVELS
-from fnbuild.spec.quantities import duration
-from fnbuild.spec.types import Function, Raw, Trigger
 
 DRAIN_SECONDS = 60.0
 _READINESS_SECONDS = 120.0
@@ -58,12 +58,12 @@ def termination_seconds(function: Function) -> float:
 
 def event_seconds(function: Function) -> float | None:
     """`spec.eventTimeout` in seconds; None when events may take as long as they like."""
-    return duration(function.spec.event_timeout) if function.spec.event_timeout else None
+    return parse_duration(function.spec.event_timeout) if function.spec.event_timeout else None
 
 
 def _trigger_termination_seconds(trigger: Trigger) -> float:
     text = trigger.worker_termination_timeout
-    return duration(text) if text else _TERMINATION_SECONDS
+    return parse_duration(text) if text else _TERMINATION_SECONDS
 
 
 def _restart_policy(function: Function) -> str:
@@ -93,7 +93,7 @@ def _batch(trigger: Trigger) -> Raw | None:
     batch = trigger.batch
     if batch is None or batch.mode != "enable" or trigger.kind != "http":
         return None
-    return {"size": batch.batch_size, "timeout": duration(batch.timeout)}
+    return {"size": batch.batch_size, "timeout": parse_duration(batch.timeout)}
 
 
 def _attributes(trigger: Trigger) -> Raw:
@@ -101,7 +101,7 @@ def _attributes(trigger: Trigger) -> Raw:
     if trigger.kind != "cron":
         return trigger.attributes
     return {
-        name: duration(str(value)) if name.lower() == "interval" and value else value
+        name: parse_duration(str(value)) if name.lower() == "interval" and value else value
         for name, value in trigger.attributes.items()
     }
 

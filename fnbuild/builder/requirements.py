@@ -20,7 +20,7 @@ from typing import Literal
 
 from fnbuild.builder.directives import CODE_FOLDER, BuildLine, build_lines
 from fnbuild.errors import BuildError
-from fnbuild.spec.types import Function
+from fnbuild.function.types import Function
 
 _PIP = re.compile(r"pip(\d+(\.\d+)*)?$")
 _PYTHON = re.compile(r"python(\d+(\.\d+)*)?$")

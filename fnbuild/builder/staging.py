@@ -28,8 +28,8 @@ import yaml
 from fnbuild import trees
 from fnbuild.datadir import data_dir, make_private_dir
 from fnbuild.errors import BuildError, ConflictError
-from fnbuild.spec.reader import Loaded
-from fnbuild.spec.types import Function, to_dict
+from fnbuild.function.reader import LoadedFunction
+from fnbuild.function.types import Function, to_dict
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,13 +223,13 @@ _CONFIG_NAME = "function.yaml"
 _OWNER_PID = re.compile(r"(?:\.staging-)?(\d+)-")
 
 
-def code_digest(loaded: Loaded) -> str:
+def code_digest(loaded: LoadedFunction) -> str:
     """The hash (hex) that `stage` would give the artifact. Nothing is copied."""
     return tree_hash(code_files(loaded))
 
 
 def stage(
-    loaded: Loaded,
+    loaded: LoadedFunction,
     destination: Path,
     progress: Callable[[str], None] | None = None,
     previous: Path | None = None,
@@ -260,7 +260,7 @@ def stage(
     return Artifact("folder", str(destination), code_hash, tuple(found.warnings))
 
 
-def code_files(loaded: Loaded) -> FileTree:
+def code_files(loaded: LoadedFunction) -> FileTree:
     """What a copy would hold.
 
     Inline source wins over a single file, and that over the folder, as in Nuclio.

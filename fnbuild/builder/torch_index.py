@@ -17,9 +17,9 @@ from functools import cache
 from fnbuild.builder import pip
 from fnbuild.builder.image.base_images import needs_torch
 from fnbuild.builder.requirements import PipStep, Requirements
+from fnbuild.function.platform_rules import gpu_count
+from fnbuild.function.types import Function
 from fnbuild.runtime import nvml
-from fnbuild.spec.gpu_rules import gpus
-from fnbuild.spec.types import Function
 
 INDEX_VARIABLE = "FNBUILD_TORCH_CPU_INDEX"
 """The environment variable that names another index with CPU builds; empty for none."""
@@ -39,7 +39,7 @@ def prefer_cpu_builds(requirements: Requirements, function: Function) -> Require
     configuration names an index; unless that index has CPU builds, the result has a warning.
     """
     steps = [step for step in requirements.steps if _leaves_build_open(step)]
-    if not steps or gpus(function) or has_nvidia_driver():
+    if not steps or gpu_count(function) or has_nvidia_driver():
         return requirements
     configured = _configured_indexes()
     if configured:
@@ -63,7 +63,7 @@ def prefer_cpu_builds(requirements: Requirements, function: Function) -> Require
 def cuda_torch_warning(requirements: Requirements, function: Function) -> str:
     """Return a warning if an image for a function without a GPU gets torch with CUDA, else ""."""
     if (
-        gpus(function)
+        gpu_count(function)
         or has_nvidia_driver()
         or not any(map(_leaves_build_open, requirements.steps))
     ):

@@ -30,8 +30,8 @@ from fnbuild.cli.progress import ProgressDisplay
 from fnbuild.cli.session import Session
 from fnbuild.deploy import artifacts
 from fnbuild.errors import ConflictError, NotFoundError, UsageError
-from fnbuild.spec.locate import NAMES, display
-from fnbuild.spec.types import Function, Raw
+from fnbuild.function.files import CONFIG_NAMES, display_path
+from fnbuild.function.types import Function, Raw
 
 if TYPE_CHECKING:
     from fnbuild.builder.image.base_images import LocalBaseImages
@@ -53,7 +53,7 @@ def files_by_name(functions: Sequence[DiscoveredFunction]) -> dict[str, list[str
     """Return the configuration files by the name of the function in them."""
     files: dict[str, list[str]] = defaultdict(list)
     for function in functions:
-        files[function.name].append(display(function.file))
+        files[function.name].append(display_path(function.file))
     return files
 
 
@@ -111,7 +111,7 @@ def _print_planned(plans: Sequence[tuple[DiscoveredFunction, Plan]], output: str
         objects = [
             {
                 "name": function.name,
-                "file": display(function.file),
+                "file": display_path(function.file),
                 "steps": [step_object(step) for step in plan.steps],
             }
             for function, plan in plans
@@ -160,9 +160,11 @@ def deploy_recursively(ctx: click.Context, session: Session, flags: dict[str, An
             deploying = _Deployer(session, platform, read, progress)
             deployed = iter(run_batch(read, deploying, session.concurrency, progress.aside))
         rows = [
-            _ResultRow(display(file), one.result.name, next(deployed))
+            _ResultRow(display_path(file), one.result.name, next(deployed))
             if one.result is not None
-            else _ResultRow(display(file), display(file), BatchResult(None, one.error, one.seconds))
+            else _ResultRow(
+                display_path(file), display_path(file), BatchResult(None, one.error, one.seconds)
+            )
             for file, one in zip(files, outcomes, strict=True)
         ]
     _print_results(rows, flags["output"])
@@ -195,11 +197,11 @@ def _find_files(top: Path, pattern: Path | None) -> list[Path]:
             hint=f"`--file {pattern.name}`",
         )
     if not top.is_dir():
-        raise NotFoundError(f"{display(top)} is no folder to look for functions in")
-    found = find_configurations(top, NAMES if pattern is None else (str(pattern),))
+        raise NotFoundError(f"{display_path(top)} is no folder to look for functions in")
+    found = find_configurations(top, CONFIG_NAMES if pattern is None else (str(pattern),))
     if not found:
         raise NotFoundError(
-            f"there is no {pattern or NAMES[0]} below {display(top)}",
+            f"there is no {pattern or CONFIG_NAMES[0]} below {display_path(top)}",
             hint="`--file NAME` looks for another name, such as function-gpu.yaml",
         )
     return found

@@ -13,8 +13,8 @@ from fnbuild.cli.session import Session
 
 if TYPE_CHECKING:
     from fnbuild.deploy.pipeline import DeployRequest
+    from fnbuild.function.types import Build, Function
     from fnbuild.platforms import Platform
-    from fnbuild.spec.types import Build, Function
 
 
 @contextmanager
@@ -136,7 +136,7 @@ def _source_overrides(request: DeployRequest) -> Function:
 
 def _with_stored(session: Session, request: DeployRequest) -> DeployRequest:
     from fnbuild.errors import NotFoundError, UsageError
-    from fnbuild.spec.merge import merge
+    from fnbuild.function.merge import merge_functions
 
     assert request.name is not None
     if request.variant is not None:
@@ -158,7 +158,9 @@ def _with_stored(session: Session, request: DeployRequest) -> DeployRequest:
         image = str(known.details.get("pinned") or stored.spec.image)
         if known.state == "imported" and _needs_build(platform, stored):
             image = ""
-    return replace(request, path=path, image=image, overrides=merge(request.overrides, stored))
+    return replace(
+        request, path=path, image=image, overrides=merge_functions(request.overrides, stored)
+    )
 
 
 def _needs_build(platform: Platform, function: Function) -> bool:

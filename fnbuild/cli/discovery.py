@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fnbuild import trees
 from fnbuild.cli.watch import SKIPPED_FOLDERS
-from fnbuild.spec.locate import NAMES
+from fnbuild.function.files import CONFIG_NAMES
 
 VARIANT_PATTERNS = ("function-*.yaml", "function-*.yml")
 """Patterns of the variants of function.yaml that CVAT's functions have, as function-gpu.yaml."""
@@ -16,7 +16,7 @@ VARIANT_PATTERNS = ("function-*.yaml", "function-*.yml")
 
 def is_function_folder(folder: Path) -> bool:
     """Return True if the folder has a function.yaml."""
-    return any((folder / name).is_file() for name in NAMES)
+    return any((folder / name).is_file() for name in CONFIG_NAMES)
 
 
 def configurations_of(path: Path) -> list[Path]:
@@ -48,7 +48,7 @@ def _configurations_in(folder: Path, files: Iterable[str]) -> list[Path]:
     variants = sorted(
         name for name in names if any(fnmatchcase(name, pattern) for pattern in VARIANT_PATTERNS)
     )
-    main = [] if names.isdisjoint(NAMES) else [folder]
+    main = [] if names.isdisjoint(CONFIG_NAMES) else [folder]
     return [*main, *(folder / name for name in variants)]
 
 

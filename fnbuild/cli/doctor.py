@@ -84,11 +84,11 @@ def doctor(
 
     `fnbuild doctor cvat --url http://HOST:8070` examines a dashboard as CVAT uses it.
     """
-    from fnbuild.check.doctor import Asked, examine
     from fnbuild.cli.progress import ProgressDisplay
+    from fnbuild.doctor import DoctorOptions, examine_system
 
     platform = session.platform if _is_platform_given(ctx) else ""
-    asked = Asked(
+    asked = DoctorOptions(
         namespace=lambda name: _platform_namespace(session, name),
         platform="" if platform == "auto" else platform,
         registry=given["registry"],
@@ -97,7 +97,7 @@ def doctor(
     )
     found = []
     with ProgressDisplay(whole=session.verbose) as progress:
-        for finding in examine(asked):
+        for finding in examine_system(asked):
             # Two blanks: seen on a terminal while it lasts, since the table says it again.
             progress(f"  {finding.area}: {finding.message}")
             found.append(finding)
@@ -241,19 +241,20 @@ def cvat(ctx: click.Context, session: Session, /, output: str, **given: Any) -> 
     Lists the functions, gets each, and calls each through the dashboard and directly, with a
     picture, as its kind asks. The exit status is 1 when there is a failure.
     """
-    from fnbuild.check import doctor_cvat, request
-    from fnbuild.check.cvat_calls import Calls
     from fnbuild.cli.progress import ProgressDisplay
+    from fnbuild.cvat import doctor as cvat_doctor
+    from fnbuild.cvat import request
+    from fnbuild.cvat.client import CvatClient
 
     url, image = str(given["url"]).rstrip("/"), given["image"]
     host = urlsplit(url).hostname or ""
     place = given["direct_host"] or ("localhost" if host in _LOOPBACK_HOSTS else host)
-    calls = Calls(url, place, session.namespace, given["project"], given["timeout"])
-    picture = request.read_image(image) if image else doctor_cvat.small_picture()
-    asked = doctor_cvat.Asked(calls, picture, given["function"])
+    calls = CvatClient(url, place, session.namespace, given["project"], given["timeout"])
+    picture = request.read_image(image) if image else cvat_doctor.sample_image()
+    asked = cvat_doctor.CvatDoctorOptions(calls, picture, given["function"])
     found = []
     with ProgressDisplay(whole=session.verbose) as progress:
-        for finding in doctor_cvat.examine(asked):
+        for finding in cvat_doctor.examine_cvat(asked):
             progress(f"  {finding.area}: {finding.message}")
             found.append(finding)
     print_findings(found, output, grouped=True)

@@ -17,8 +17,8 @@ from fnbuild.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
     from fnbuild.deploy.exports import ExportedCode
+    from fnbuild.function.types import Function, Raw
     from fnbuild.platforms import Deployment, Platform
-    from fnbuild.spec.types import Function, Raw
 
 _EXPORT_COMMANDS = {
     "functions": CommandEntry(
@@ -143,12 +143,12 @@ class _ExportOptions:
 
     def export(self, function: Function, state: str = "", image: str = "") -> Raw:
         from fnbuild.deploy import pipeline
-        from fnbuild.spec.secrets import without_values
+        from fnbuild.function.secrets import mask_variables
 
         raw = pipeline.export_configuration(
             function, state=state, image=image, scrub=self.scrub, cleanup_spec=self.cleanup_spec
         )
-        return raw if self.secrets else without_values(raw, secrets_only=True)
+        return raw if self.secrets else mask_variables(raw, secrets_only=True)
 
 
 class _FunctionExports:
@@ -204,7 +204,7 @@ class _FunctionExports:
 
     def _warn_of_masks(self) -> None:
         """Warn about variables whose values are not in the export."""
-        from fnbuild.spec.secrets import masked_variables
+        from fnbuild.function.secrets import masked_variables
 
         for name, document in self.documents.items():
             if hidden := masked_variables(document):

@@ -28,6 +28,8 @@ from fnbuild.builder import environment, interpreter, requirements, sdk, torch_i
 from fnbuild.builder.processor_settings import readiness_seconds
 from fnbuild.cli.console import color_override
 from fnbuild.errors import NotReadyError, PlatformError
+from fnbuild.function.reader import LoadedFunction
+from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import LogRecord, Progress
 from fnbuild.platforms.logs import parse_log_line
 from fnbuild.platforms.process.daemon import clean_environment
@@ -40,8 +42,6 @@ from fnbuild.platforms.process.processor_config import (
 )
 from fnbuild.platforms.settings import requested_port
 from fnbuild.runtime.http import client
-from fnbuild.spec.reader import Loaded
-from fnbuild.spec.types import Function, Raw
 
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
@@ -61,7 +61,7 @@ class ForegroundConfig:
     warnings: tuple[str, ...]
 
 
-def prepare_processor(loaded: Loaded, progress: Progress) -> ForegroundConfig:
+def prepare_processor(loaded: LoadedFunction, progress: Progress) -> ForegroundConfig:
     """Choose the interpreter and make the environment that the function asks for."""
     function = loaded.function
     chosen = interpreter.choose_interpreter(function)

@@ -8,26 +8,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fnbuild.check import draw as drawing
-from fnbuild.check import reply as replies
-from fnbuild.check.reply import Reading
-from fnbuild.check.request import Request, build, parse_box, parse_points, read_image
-from fnbuild.check.shapes import rows
 from fnbuild.cli import invocation, output
 from fnbuild.cli.console import note, warn
 from fnbuild.cli.invocation import InvocationRequest
 from fnbuild.cli.output import escape_control_characters
+from fnbuild.cvat import drawing, replies
+from fnbuild.cvat.replies import ParsedReply
+from fnbuild.cvat.request import CvatRequest, build_request, parse_box, parse_points, read_image
+from fnbuild.cvat.shapes import table_rows
 from fnbuild.errors import InputError, NotFoundError, PlatformError, UsageError
-from fnbuild.spec import labels
-from fnbuild.spec.labels import Label
-from fnbuild.spec.types import Function
+from fnbuild.function import labels
+from fnbuild.function.labels import Label
+from fnbuild.function.types import Function
 
 
 @dataclass(frozen=True, slots=True)
 class ImageRequest:
     """A request made of a picture, and the labels that the reply may have."""
 
-    request: Request
+    request: CvatRequest
     labels: list[Label]
 
 
@@ -44,15 +43,15 @@ def _checked_threshold(value: float | None) -> float | None:
 def build_image_request(function: Function, flags: dict[str, Any]) -> ImageRequest:
     """The request CVAT would send to this function for these flags of invoke."""
     if flags["draw"] is not None:
-        drawing.check_output(flags["draw"])
-    kind = labels.kind_of(function)
+        drawing.output_format(flags["draw"])
+    kind = labels.function_kind(function)
     if kind is None:
         declared = function.metadata.annotations.get("type")
         said = f'the annotation type is "{declared}"' if declared else "there is no annotation type"
         warn(f"{said}, so CVAT would not list this function; asked as a detector")
         kind = "detector"
     second = flags["image1"]
-    request = build(
+    request = build_request(
         kind,
         read_image(flags["image"]),
         threshold=_checked_threshold(flags["threshold"]),
@@ -62,14 +61,14 @@ def build_image_request(function: Function, flags: dict[str, Any]) -> ImageReque
         image1=read_image(second) if second else None,
         boxes1=[parse_box(text) for text in flags["box1"]],
         max_distance=flags["max_distance"],
-        shape_types=labels.tracked_types(function),
+        shape_types=labels.tracked_shape_types(function),
         states=_read_states(flags["states"]) if flags["states"] else (),
     )
     _warn_outside(request)
-    return ImageRequest(request, labels.of(function))
+    return ImageRequest(request, labels.function_labels(function))
 
 
-def _warn_outside(request: Request) -> None:
+def _warn_outside(request: CvatRequest) -> None:
     """Nobody can click beside a picture in CVAT, so such points are likely mistyped."""
     width, height = request.picture.size
     for flag, points in (("--points", request.pos_points), ("--neg-points", request.neg_points)):
@@ -78,16 +77,16 @@ def _warn_outside(request: Request) -> None:
                 warn(f"{flag} {x:g},{y:g} is outside the picture, which is {width}x{height} pixels")
 
 
-def read_reply(asked: ImageRequest, body: bytes) -> Reading:
+def read_reply(asked: ImageRequest, body: bytes) -> ParsedReply:
     """What the reply holds, and what CVAT would object to."""
     request = asked.request
-    return replies.read(request.kind, body, asked.labels, request.picture.size, request)
+    return replies.read_reply(request.kind, body, asked.labels, request.picture.size, request)
 
 
-def draw_reply(asked: ImageRequest, seen: Reading, out: Path) -> None:
+def draw_reply(asked: ImageRequest, seen: ParsedReply, out: Path) -> None:
     """Write the picture with what was seen in it, and with what was asked about."""
     request = asked.request
-    lacking = drawing.draw(request.picture.data, seen.shapes, asked.labels, out, request)
+    lacking = drawing.draw_to_file(request.picture.data, seen.shapes, asked.labels, out, request)
     if lacking:
         warn(
             f"no font on this machine has the letters {lacking}, so the picture shows boxes;"
@@ -95,15 +94,15 @@ def draw_reply(asked: ImageRequest, seen: Reading, out: Path) -> None:
         )
 
 
-def shapes_table(seen: Reading) -> str:
+def shapes_table(seen: ParsedReply) -> str:
     """The shapes in the reply; for re-identification the pairs."""
     if seen.matches:
         pairs = [[first, "-" if match < 0 else match] for first, match in enumerate(seen.matches)]
         return output.format_table(["box", "match"], pairs)
-    return output.format_table(["label", "type", "confidence", "points"], rows(seen.shapes))
+    return output.format_table(["label", "type", "confidence", "points"], table_rows(seen.shapes))
 
 
-def shape_count_text(seen: Reading) -> str:
+def shape_count_text(seen: ParsedReply) -> str:
     """`3 shapes`, `1 shape`."""
     number = len(seen.shapes)
     return f"{number} shape" + ("" if number == 1 else "s")

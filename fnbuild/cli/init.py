@@ -15,7 +15,7 @@ import click
 from fnbuild.cli.base_command import Command
 from fnbuild.cli.console import note, warn
 from fnbuild.errors import ConflictError, InputError, UsageError
-from fnbuild.spec.function_rules import MAX_NAME, NAME
+from fnbuild.function.function_rules import MAX_NAME_LENGTH, NAME_PATTERN
 
 TASK_FOLDER = "_tasks"
 """The folder of the parts among the templates. Names of kinds do not begin with "_"."""
@@ -210,11 +210,11 @@ def _new_files(
 
 
 def _check_name(name: str) -> None:
-    if not NAME.match(name) or len(name) > MAX_NAME:
+    if not NAME_PATTERN.match(name) or len(name) > MAX_NAME_LENGTH:
         raise UsageError(
             f'"{name}" cannot be the name of a function',
-            hint=f"letters, digits, '-', '_' and '.', {MAX_NAME} at most, such as my-detector;"
-            " `--name` gives another than the folder's",
+            hint=f"letters, digits, '-', '_' and '.', {MAX_NAME_LENGTH} at most, such as"
+            " my-detector; `--name` gives another than the folder's",
         )
     if not _KUBERNETES_NAME.match(name):
         warn(

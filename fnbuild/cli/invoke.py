@@ -128,8 +128,8 @@ def _function_to_call(
 ) -> Deployment:
     """Return the function to call; without a name if only its address is known."""
     from fnbuild.errors import UsageError
+    from fnbuild.function.types import Function
     from fnbuild.platforms import Deployment
-    from fnbuild.spec.types import Function
 
     if url is not None and not url.startswith(("http://", "https://")):
         raise UsageError(f"--url {url}: it begins with neither http:// nor https://")
@@ -180,7 +180,7 @@ def _invocation_request(flags: dict[str, Any], asked: ImageRequest | None) -> In
     )
     from fnbuild.cli.overrides import key_values
     from fnbuild.errors import UsageError
-    from fnbuild.spec.quantities import duration
+    from fnbuild.function.quantities import parse_duration
 
     headers: dict[str, str] = {}
     for text in flags["headers"]:
@@ -202,7 +202,7 @@ def _invocation_request(flags: dict[str, Any], asked: ImageRequest | None) -> In
     if flags["log_level"] != "none":
         headers[LOG_LEVEL_HEADER] = flags["log_level"]
     try:
-        timeout = duration(flags["timeout"])
+        timeout = parse_duration(flags["timeout"])
     except ValueError as error:
         raise UsageError(f"--timeout: {error}") from error
     method = (flags["method"] or ("POST" if body else "GET")).upper()

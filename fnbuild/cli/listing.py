@@ -8,14 +8,14 @@ from typing import Any
 
 import click
 
-from fnbuild.check import cvat_model
 from fnbuild.cli import output
 from fnbuild.cli.console import note
+from fnbuild.cvat import list_rules
 from fnbuild.deploy.projects import DEFAULT_PROJECT, PROJECT_LABEL, project_of
+from fnbuild.function.secret_detection import is_secret_name
+from fnbuild.function.secrets import mask_variables
+from fnbuild.function.types import Raw
 from fnbuild.platforms import Deployment, Project, Restarts, api_objects
-from fnbuild.spec.secrets import without_values
-from fnbuild.spec.sensitive import looks_secret
-from fnbuild.spec.types import Raw
 
 _MASK = "********"
 _SECRET_KEYS = ("password", "secret", "accesskey", "token")
@@ -77,13 +77,13 @@ def _print_explanations(deployments: Sequence[Deployment]) -> None:
 def _cvat_defect(deployment: Deployment) -> str:
     """Why CVAT does not show a function that is meant for it."""
     annotations = deployment.function.metadata.annotations
-    return cvat_model.of_annotations(annotations).words if "type" in annotations else ""
+    return list_rules.verdict_of_annotations(annotations).words if "type" in annotations else ""
 
 
 def _cvat_absence(deployment: Deployment) -> str:
     """Why CVAT does not show a function that nothing is wrong with."""
     function = deployment.function
-    return cvat_model.absence(function.metadata.annotations, project_of(function))
+    return list_rules.reason_not_listed(function.metadata.annotations, project_of(function))
 
 
 def function_object(
@@ -95,7 +95,7 @@ def function_object(
     """
     raw = api_objects.function_object(deployment)
     if not with_secrets:
-        raw = without_values(raw, secrets_only=True)
+        raw = mask_variables(raw, secrets_only=True)
     if words := _cvat_defect(deployment):
         raw["status"]["setAside"] = words
     if words := _cvat_absence(deployment):
@@ -163,7 +163,7 @@ def _restarts_text(times: Restarts | None) -> str:
 
 def _mask_values(value: Any) -> Any:
     if isinstance(value, dict):
-        if isinstance(value.get("value"), str) and looks_secret(str(value.get("name"))):
+        if isinstance(value.get("value"), str) and is_secret_name(str(value.get("name"))):
             value = {**value, "value": _MASK}
         return {
             key: _MASK

@@ -150,9 +150,9 @@ def _as_json(record: LogRecord) -> str:
 
 def _parse_since(text: str) -> float:
     from fnbuild.errors import UsageError
-    from fnbuild.spec.quantities import duration
+    from fnbuild.function.quantities import parse_duration
 
     try:
-        return duration(text)
+        return parse_duration(text)
     except ValueError as error:
         raise UsageError(f"--since: {error}") from error

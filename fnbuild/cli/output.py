@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
-from fnbuild.spec.texts import as_yaml
+from fnbuild.function.yaml_writer import as_yaml
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from fnbuild.errors import UsageError
-from fnbuild.spec import reader
-from fnbuild.spec.sensitive import SECRET_ENV
-from fnbuild.spec.types import Function, Raw
+from fnbuild.function import reader
+from fnbuild.function.secret_detection import SECRET_ENV_ANNOTATION
+from fnbuild.function.types import Function, Raw
 
 Flags = Mapping[str, Any]
 """Flag values by parameter name, as click gives them."""
@@ -76,7 +76,7 @@ _MAP_FIELDS = {
 
 def function_overrides(flags: Flags) -> Function:
     """What the flags set, as a function with nothing else in it. Raises `UsageError`."""
-    return reader.from_raw(raw_overrides(flags), "the command line")
+    return reader.function_from_dict(raw_overrides(flags), "the command line")
 
 
 def raw_overrides(flags: Flags) -> Raw:
@@ -133,7 +133,7 @@ def _declare_secrets(raw: Raw, declared: Iterable[str]) -> None:
     names = sorted({text.partition("=")[0].strip() for text in declared})
     if names:
         annotations = raw.setdefault("metadata", {}).setdefault("annotations", {})
-        annotations[SECRET_ENV] = ",".join(names)
+        annotations[SECRET_ENV_ANNOTATION] = ",".join(names)
 
 
 def key_values(flag: str, text: str | None) -> dict[str, str]:
@@ -201,12 +201,12 @@ def volumes(pairs: Iterable[str]) -> list[Raw]:
 
 def quantities(flag: str, pairs: Iterable[str]) -> dict[str, str]:
     """`name=quantity`, such as `cpu=500m`, `memory=2Gi`, `nvidia.com/gpu=1`."""
-    from fnbuild.spec.quantities import quantity
+    from fnbuild.function.quantities import parse_quantity
 
     result: dict[str, str] = {}
     for pair in pairs:
         name, _, value = pair.partition("=")
-        if not name or not _is_valid(quantity, value):
+        if not name or not _is_valid(parse_quantity, value):
             raise _format_error(flag, pair, "name=quantity, such as memory=2Gi or nvidia.com/gpu=1")
         result[name] = value
     return result

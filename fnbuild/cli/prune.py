@@ -12,8 +12,8 @@ from fnbuild.cli.output import output_option
 from fnbuild.cli.session import Session, pass_session
 
 if TYPE_CHECKING:
+    from fnbuild.function.types import Raw
     from fnbuild.platforms import Leftover
-    from fnbuild.spec.types import Raw
 
 
 @click.command(cls=Command)

@@ -19,7 +19,7 @@ def history(session: Session, name: str, output: str) -> None:
     """List the recorded revisions of a function, newest first."""
     from fnbuild.cli.listing import summary_line
     from fnbuild.cli.output import format_table, print_value
-    from fnbuild.spec.types import to_dict
+    from fnbuild.function.types import to_dict
 
     platform = session.connect()
     platform.deployment(session.namespace, name)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fnbuild.cli.foreground import ForegroundConfig, ForegroundProcessor
     from fnbuild.cli.image_request import ReplyPreview
     from fnbuild.deploy.pipeline import DeployRequest
-    from fnbuild.spec.reader import Loaded
+    from fnbuild.function.reader import LoadedFunction
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _ENVIRONMENT_FILES = ("requirements.txt",)
@@ -89,7 +89,7 @@ class _ForegroundRun:
         self,
         processor: ForegroundProcessor,
         request: DeployRequest,
-        loaded: Loaded,
+        loaded: LoadedFunction,
         redraw: ReplyPreview | None,
     ):
         self._processor = processor
@@ -183,7 +183,7 @@ def _read_source(path: Path) -> str:
         return ""
 
 
-def entry_module(loaded: Loaded) -> Path:
+def entry_module(loaded: LoadedFunction) -> Path:
     """The file with the handler: `main:handler` is main.py, `pkg.sub:handler` is pkg/sub.py."""
     if loaded.source_file is not None:
         return loaded.source_file
@@ -193,7 +193,7 @@ def entry_module(loaded: Loaded) -> Path:
     return package if package.is_file() else path.with_suffix(".py")
 
 
-def _read_function(request: DeployRequest) -> tuple[Loaded, ForegroundConfig]:
+def _read_function(request: DeployRequest) -> tuple[LoadedFunction, ForegroundConfig]:
     from fnbuild.cli import foreground
     from fnbuild.cli.progress import ProgressDisplay
     from fnbuild.deploy import pipeline

@@ -13,7 +13,7 @@ from fnbuild.cli.console import note
 from fnbuild.cli.options import file_option, variant_option
 
 if TYPE_CHECKING:
-    from fnbuild.spec.report import Format
+    from fnbuild.function.report_formats import ReportFormat
 
 
 @click.command(cls=Command)
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 )
 @click.pass_context
 def validate(
-    ctx: click.Context, /, paths: tuple[str, ...], fix: bool, output: Format, **how: Any
+    ctx: click.Context, /, paths: tuple[str, ...], fix: bool, output: ReportFormat, **how: Any
 ) -> None:
     """Check functions: folders with function.yaml, YAML files, source files, archives or URLs.
 
@@ -40,8 +40,8 @@ def validate(
     without them, all functions below it. The exit status is 0 when there are only warnings.
     """
     from fnbuild.builder.sources.code_entry import open_code
-    from fnbuild.spec import reader
-    from fnbuild.spec.report import render
+    from fnbuild.function import reader
+    from fnbuild.function.report_formats import render_reports
 
     with ExitStack() as stack:
         places = [stack.enter_context(open_code(path, follow=False)).path for path in paths]
@@ -58,9 +58,10 @@ def validate(
                 [path for path, place in zip(paths, places, strict=True) if place != Path(path)],
             )
         reports = [
-            reader.check(path, code=True, config_file=config, **how)[1] for path, config in targets
+            reader.check_function(path, code=True, config_file=config, **how)[1]
+            for path, config in targets
         ]
-    text = render(reports, output)
+    text = render_reports(reports, output)
     if text:
         click.echo(text)
     errors = sum(len(report.errors) for report in reports)
@@ -94,12 +95,12 @@ def _config_path(place: Path, named: Path) -> Path:
 
 def _fix_files(paths: list[Path], packed: list[str]) -> None:
     from fnbuild.errors import UsageError
-    from fnbuild.spec.fix import fix
+    from fnbuild.function.repair import repair_file
 
     if packed:
         raise UsageError(f"{packed[0]} cannot be mended in place", hint="unpack it first")
     for path in paths:
-        for change in fix(path):
+        for change in repair_file(path):
             note(f"fixed {change}")
 
 

@@ -21,17 +21,17 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from fnbuild.check import reply
-from fnbuild.check.problems import Problem
-from fnbuild.check.request import Picture
-from fnbuild.check.request import Request as Sent
+from fnbuild.cvat import replies
+from fnbuild.cvat.reply_report import ReplyDiagnostic
+from fnbuild.cvat.request import CvatRequest as Sent
+from fnbuild.cvat.request import EncodedImage
 from fnbuild.dashboard import http
 from fnbuild.dashboard.http import decode_object, diagnostic_object
 from fnbuild.errors import InputError, UsageError
-from fnbuild.spec import labels, reader
-from fnbuild.spec.locate import NAMES, made_of
-from fnbuild.spec.source import MAX_BYTES
-from fnbuild.spec.types import Raw, to_dict
+from fnbuild.function import labels, reader
+from fnbuild.function.files import CONFIG_NAMES, displayed_as
+from fnbuild.function.source_text import MAX_BYTES
+from fnbuild.function.types import Raw, to_dict
 
 # The text between the braces is stripped in code: a pattern for that would backtrack.
 _PLACEHOLDER = re.compile(r"\{\{([^{}\n]*)\}\}")
@@ -81,10 +81,10 @@ class CpuTask(msgspec.Struct, frozen=True):
 def check_configuration(body: bytes, examination: CpuTask) -> Raw:
     """Return the diagnostics of the text of a function.yaml, and the function's name."""
     code = Path(examination.code) if examination.code else None
-    with made_of(code, "", "") if code else nullcontext():
-        function, report = reader.check_text(body, NAMES[0], code=code)
+    with displayed_as(code, "", "") if code else nullcontext():
+        function, report = reader.check_text(body, CONFIG_NAMES[0], code=code)
     name = function.metadata.name if function is not None else ""
-    diagnostics = [diagnostic_object(diagnostic, NAMES[0]) for diagnostic in report]
+    diagnostics = [diagnostic_object(diagnostic, CONFIG_NAMES[0]) for diagnostic in report]
     return {"diagnostics": diagnostics, "function": name or None}
 
 
@@ -97,9 +97,9 @@ def render_template(body: bytes, _: CpuTask) -> Raw:
             "a template is a text, and its values are an object",
             hint='{"template": "metadata: {name: {{ .name }}}", "values": {"name": "mine"}}',
         )
-    function, report = reader.parse(fill_placeholders(text, values), NAMES[0])
+    function, report = reader.parse_function(fill_placeholders(text, values), CONFIG_NAMES[0])
     if report.errors:
-        raise reader.failure(report, "the template")
+        raise reader.config_error(report, "the template")
     values = to_dict(function)
     return {"metadata": values.get("metadata", {}), "spec": values.get("spec", {})}
 
@@ -108,18 +108,19 @@ def check_reply(body: bytes, _: CpuTask) -> Raw:
     """Return CVAT's objections to a function's reply, as `fnbuild invoke --image` prints them."""
     raw = decode_object(body)
     kind, text = raw.get("kind"), raw.get("reply")
-    if kind not in labels.KINDS:
+    if kind not in labels.FUNCTION_KINDS:
         raise UsageError(
-            f"there are no replies of kind {kind!r}", hint=f"one of {', '.join(labels.KINDS)}"
+            f"there are no replies of kind {kind!r}",
+            hint=f"one of {', '.join(labels.FUNCTION_KINDS)}",
         )
     if not isinstance(text, str):
         raise UsageError("the reply is missing", hint="`reply` is the reply's text")
     size = _positive_integer(raw, "width"), _positive_integer(raw, "height")
     spec = raw.get("spec", "")
     counts, follows = _integers(raw.get("counts", [])), bool(raw.get("follows"))
-    sent = Sent(kind, b"", Picture(b"", "", size), counts=counts, follows=follows)
-    own_labels = labels.parse(spec) if isinstance(spec, str) else []
-    problems = reply.read(kind, text, own_labels, size, sent).problems
+    sent = Sent(kind, b"", EncodedImage(b"", "", size), counts=counts, follows=follows)
+    own_labels = labels.parse_labels(spec) if isinstance(spec, str) else []
+    problems = replies.read_reply(kind, text, own_labels, size, sent).problems
     return {"findings": [_finding_object(problem) for problem in problems]}
 
 
@@ -139,7 +140,7 @@ def _integers(values: Any) -> tuple[int, ...]:
     return tuple(values)
 
 
-def _finding_object(problem: Problem) -> Raw:
+def _finding_object(problem: ReplyDiagnostic) -> Raw:
     return {
         "severity": problem.severity,
         "path": problem.path,

@@ -18,7 +18,7 @@ from starlette.types import Message, Receive
 
 from fnbuild.dashboard.endpoints import BODY_LIMIT
 from fnbuild.errors import ConfigError, Diagnostic, FnbuildError, UsageError
-from fnbuild.spec.types import Raw
+from fnbuild.function.types import Raw
 
 _log = logging.getLogger("fnbuild.dashboard")
 

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mappin
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from fnbuild.check import cvat_model
+from fnbuild.cvat import list_rules
 from fnbuild.dashboard.operations.model import Operation, function_status
 from fnbuild.dashboard.operations.runner import OperationRunner
 from fnbuild.dashboard.polling import (
@@ -90,8 +90,8 @@ def function_entry(deployment: Deployment, operation: Operation | None = None) -
         operation = None
     state, message = function_status(deployment, operation, time.time())
     annotations = deployment.function.metadata.annotations
-    words = cvat_model.of_annotations(annotations).words if "type" in annotations else ""
-    absence = cvat_model.absence(annotations, project_of(deployment.function))
+    words = list_rules.verdict_of_annotations(annotations).words if "type" in annotations else ""
+    absence = list_rules.reason_not_listed(annotations, project_of(deployment.function))
     return FunctionEntry(deployment, state, message, words, operation, absence=absence)
 
 

@@ -11,11 +11,17 @@ from fnbuild.dashboard.inventory import FunctionEntry
 from fnbuild.deploy.pipeline import export_configuration
 from fnbuild.deploy.projects import PROJECT_LABEL, project_of
 from fnbuild.errors import UsageError
+from fnbuild.function.reader import function_from_dict
+from fnbuild.function.secrets import (
+    REDACTED,
+    mask_values,
+    mask_variables,
+    redact_for_readers,
+    secret_values,
+)
+from fnbuild.function.types import Function, Raw, to_dict
 from fnbuild.platforms import FunctionState, api_objects
 from fnbuild.platforms.settings import gpu_limit
-from fnbuild.spec.reader import from_raw
-from fnbuild.spec.secrets import REDACTED, for_readers, hidden, hiding, without_values
-from fnbuild.spec.types import Function, Raw, to_dict
 
 _NUCLIO_STATES: dict[FunctionState, FunctionState] = {"standby": "ready", "stopped": "unhealthy"}
 """Nuclio's API knows `standby` as `ready` with spec.disable, and nothing that is down on purpose.
@@ -89,7 +95,7 @@ def _status_object(listed: FunctionEntry, status: Raw, logs: Sequence[Raw]) -> R
 
 def hide_secrets(message: str, function: Function) -> str:
     """Return a message about a function, such as a traceback, without its secrets."""
-    return hidden(message, hiding(to_dict(function))) if message else ""
+    return mask_values(message, secret_values(to_dict(function))) if message else ""
 
 
 def _is_path(value: Any) -> bool:
@@ -128,7 +134,7 @@ def redact_values(raw: Raw, *, values: bool) -> Raw:
     Without `values`, for clients without the write role, the values of all variables are left out.
     With it, only values that look like secrets or are declared as such are left out.
     """
-    return without_values(for_readers(raw), secrets_only=values)
+    return mask_variables(redact_for_readers(raw), secrets_only=values)
 
 
 def restore_secrets(asked: Function, stored: Function | None) -> Function:
@@ -139,7 +145,7 @@ def restore_secrets(asked: Function, stored: Function | None) -> Function:
     """
     before = to_dict(stored) if stored is not None else {}
     raw = _restore(to_dict(asked), before, redact_values(before, values=False), "")
-    return from_raw(raw, asked.metadata.name)
+    return function_from_dict(raw, asked.metadata.name)
 
 
 def _restore(asked: Any, stored: Any, shown: Any, place: str) -> Any:

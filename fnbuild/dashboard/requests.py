@@ -15,11 +15,11 @@ from fnbuild.dashboard.http import read_body, read_json
 from fnbuild.dashboard.services import services_of
 from fnbuild.deploy.projects import PROJECT_LABEL
 from fnbuild.errors import UsageError
-from fnbuild.spec import import_rules
-from fnbuild.spec.locate import NAMES
-from fnbuild.spec.quantities import duration
-from fnbuild.spec.reader import failure, from_raw, parse
-from fnbuild.spec.types import Function, Raw, to_dict
+from fnbuild.function import import_rules
+from fnbuild.function.files import CONFIG_NAMES
+from fnbuild.function.quantities import parse_duration
+from fnbuild.function.reader import config_error, function_from_dict, parse_function
+from fnbuild.function.types import Function, Raw, to_dict
 
 NAMESPACE_HEADER = "x-nuclio-function-namespace"
 NAME_HEADER = "x-nuclio-function-name"
@@ -103,10 +103,10 @@ async def read_function(request: Request) -> FunctionBody:
     if kind.endswith("yaml"):
         text = await read_body(request)
         function, report = await to_thread.run_sync(
-            parse, text.decode("utf-8", "replace"), NAMES[0]
+            parse_function, text.decode("utf-8", "replace"), CONFIG_NAMES[0]
         )
         if report.errors:
-            raise failure(report, NAMES[0])
+            raise config_error(report, CONFIG_NAMES[0])
         # The namespace of a file never counts, as with nuctl.
         return _repair_if_requested(
             request, FunctionBody(_with_request_metadata(request, function, ""), text, yaml=True)
@@ -116,7 +116,7 @@ async def read_function(request: Request) -> FunctionBody:
         if not isinstance(raw.get(key), dict):
             raise UsageError(f"the function has no {key}", hint=_FUNCTION_HINT)
     raw.pop("status", None)
-    function = await to_thread.run_sync(from_raw, raw, "the function")
+    function = await to_thread.run_sync(function_from_dict, raw, "the function")
     function = _with_request_metadata(request, function, function.metadata.namespace)
     return _repair_if_requested(
         request, FunctionBody(function, msgspec.json.encode(raw), yaml=False)
@@ -130,7 +130,7 @@ def _repair_if_requested(request: Request, body: FunctionBody) -> FunctionBody:
     """
     if not has_flag_header(request, AUTOFIX_HEADER):
         return body
-    function, repair = import_rules.repaired(body.function)
+    function, repair = import_rules.repair_replicas(body.function)
     if not repair:
         return body
     return FunctionBody(function, msgspec.json.encode(to_dict(function)), yaml=False)
@@ -187,7 +187,7 @@ def duration_header(request: Request, header: str, default: float) -> float:
     """A header's Go duration, such as `1m`, in seconds. Raises `UsageError`."""
     text = request.headers.get(header)
     try:
-        return default if not text else duration(text)
+        return default if not text else parse_duration(text)
     except ValueError as error:
         raise UsageError(f"{header}: {error}") from error
 

@@ -11,11 +11,11 @@ import msgspec
 import fnbuild
 from fnbuild.deploy.pipeline import DEFAULT_NAMESPACE
 from fnbuild.errors import InputError, Report, UsageError
-from fnbuild.spec.decode import Decoder
-from fnbuild.spec.reader import failure
-from fnbuild.spec.source import read_source
-from fnbuild.spec.syntax import read_tree
-from fnbuild.spec.types import Function, Raw, Struct, to_dict
+from fnbuild.function.decoder import Decoder
+from fnbuild.function.reader import config_error
+from fnbuild.function.source_text import read_source
+from fnbuild.function.types import Function, Raw, Struct, to_dict
+from fnbuild.function.yaml_parser import parse_yaml
 
 DEFAULT_PORT = 8070
 DEFAULT_HEALTH_PORT = 8082
@@ -96,7 +96,7 @@ def read_options(path: Path) -> DashboardOptions:
     """
     report = Report()
     source = read_source(path, str(path), report)
-    tree = read_tree(source) if source is not None else None
+    tree = parse_yaml(source) if source is not None else None
     given = DashboardOptions()
     if tree is not None:
         root, source = tree
@@ -104,7 +104,7 @@ def read_options(path: Path) -> DashboardOptions:
         given = given if report.errors else read_one
     if any(one.rule != "empty" for one in report.errors):
         report.sort()
-        raise failure(report, str(path))
+        raise config_error(report, str(path))
     return given
 
 

@@ -33,11 +33,11 @@ from fnbuild.dashboard.settings import Settings
 from fnbuild.datadir import data_dir, make_private_dir
 from fnbuild.deploy.pipeline import DeployRequest
 from fnbuild.errors import FnbuildError, InputError, NotFoundError, Report, UsageError
+from fnbuild.function.files import CONFIG_NAMES, displayed_as
+from fnbuild.function.merge import merge_functions
+from fnbuild.function.reader import check_text, function_from_dict
+from fnbuild.function.types import Build, Function, Spec
 from fnbuild.platforms import Deployment, Progress
-from fnbuild.spec.locate import NAMES, made_of
-from fnbuild.spec.merge import merge
-from fnbuild.spec.reader import check_text, from_raw
-from fnbuild.spec.types import Build, Function, Spec
 
 _SKIPPED_FOLDERS = frozenset({".git", "__pycache__", "node_modules", ".venv", "venv"})
 _MAX_DEPTH = 8
@@ -67,7 +67,7 @@ def find_functions(folder: Path) -> list[FunctionFolder]:
 
 
 def _function_folders(folder: Path, depth: int) -> Iterator[Path]:
-    if any((folder / name).is_file() for name in NAMES):
+    if any((folder / name).is_file() for name in CONFIG_NAMES):
         yield folder
         return
     if depth < _MAX_DEPTH:
@@ -77,10 +77,10 @@ def _function_folders(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def _read_folder(root: Path, folder: Path) -> FunctionFolder:
-    config = next(folder / name for name in NAMES if (folder / name).is_file())
+    config = next(folder / name for name in CONFIG_NAMES if (folder / name).is_file())
     with config.open("rb") as file:
         data = file.read(_MAX_CONFIG_BYTES)
-    with made_of(folder, "", ""):
+    with displayed_as(folder, "", ""):
         function, report = check_text(data, config.name, code=folder)
     files = sum(len(names) for _, _, names in trees.walk(folder))
     place = folder.relative_to(root).as_posix()
@@ -193,7 +193,7 @@ class Uploads:
             self._used[name] = self._used.get(name, 0) + 1
         try:
             chosen = self._chosen(name, place)
-            with made_of(
+            with displayed_as(
                 _uploads_folder() / name / _CONTENT, "upload", "the path of the upload names one"
             ):
                 yield chosen
@@ -346,7 +346,7 @@ class CodeSource:
                 yield replace(request, path=path)
         elif self.kind == "library":
             path = self.library.folder(spec.build.path.removeprefix(LIBRARY_PREFIX))
-            with made_of(path, spec.build.path, "its path names one"):
+            with displayed_as(path, spec.build.path, "its path names one"):
                 yield replace(request, path=path)
         else:
             with self.checked(request) as bare:
@@ -357,7 +357,7 @@ class CodeSource:
         """The request as far as it can be told without code: on an empty folder."""
         with (
             trees.temporary_folder("fnbuild-source-") as empty,
-            made_of(empty, "the function", _SOURCE_HINT),
+            displayed_as(empty, "the function", _SOURCE_HINT),
         ):
             function = _with_defaults(self._settled(asked.overrides))
             yield replace(asked, path=empty, overrides=function, base=self._base())
@@ -384,8 +384,8 @@ class CodeSource:
         registries = Spec(
             build=Build(registry=self.settings.registry), run_registry=self.settings.run_registry
         )
-        defaults = from_raw(self.settings.defaults, "the dashboard's defaults")
-        return merge(defaults, Function(spec=registries))
+        defaults = function_from_dict(self.settings.defaults, "the dashboard's defaults")
+        return merge_functions(defaults, Function(spec=registries))
 
 
 def _with_defaults(function: Function) -> Function:

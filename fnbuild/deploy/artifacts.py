@@ -15,10 +15,10 @@ from fnbuild import trees
 from fnbuild.builder import staging
 from fnbuild.datadir import data_dir
 from fnbuild.errors import FnbuildError, PreconditionError, Report, UnavailableError
+from fnbuild.function.files import display_path
+from fnbuild.function.reader import LoadedFunction
+from fnbuild.function.types import Function
 from fnbuild.platforms import Artifact, Deployment, Plan, Platform, Progress
-from fnbuild.spec.locate import display
-from fnbuild.spec.reader import Loaded
-from fnbuild.spec.types import Function
 
 # What makes images is imported on use: most deploys on this machine make none.
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def prebuilt(image: str, current: Deployment | None) -> Artifact | None:
 
 
 def planned_artifact(
-    loaded: Loaded, ready: Artifact | None, platform: Platform, *, exactly: bool = False
+    loaded: LoadedFunction, ready: Artifact | None, platform: Platform, *, exactly: bool = False
 ) -> Artifact:
     """What `made` would give, as far as that is known before: nothing is copied or built.
 
@@ -113,7 +113,7 @@ def _image_reference(function: Function, platform: Platform) -> str:
 
 @contextmanager
 def build_artifact(
-    loaded: Loaded,
+    loaded: LoadedFunction,
     ready: Artifact | None,
     platform: Platform,
     previous: Path | None,
@@ -127,7 +127,7 @@ def build_artifact(
     """
     if platform.artifact_kind == "folder":
         _reject_image(ready, platform)
-        progress(f"staging {display(loaded.folder)}")
+        progress(f"staging {display_path(loaded.folder)}")
         with staged_code(loaded, previous, progress) as artifact:
             yield artifact
     elif ready is not None:
@@ -170,7 +170,7 @@ def _reject_image(ready: Artifact | None, platform: Platform) -> None:
         )
 
 
-def build_image(loaded: Loaded, engine: Engine, progress: Progress) -> BuiltImage:
+def build_image(loaded: LoadedFunction, engine: Engine, progress: Progress) -> BuiltImage:
     """Build the function's image from its current code, and push its build tag and its name."""
     from fnbuild.builder.image import builder
 
@@ -179,16 +179,18 @@ def build_image(loaded: Loaded, engine: Engine, progress: Progress) -> BuiltImag
     return built
 
 
-def _build_unpublished(loaded: Loaded, engine: Engine, progress: Progress) -> BuiltImage:
+def _build_unpublished(loaded: LoadedFunction, engine: Engine, progress: Progress) -> BuiltImage:
     from fnbuild.builder.image import builder
 
-    progress(f"staging {display(loaded.folder)}")
+    progress(f"staging {display_path(loaded.folder)}")
     with staged_code(loaded, None, progress) as code:
         return builder.build_image(loaded, code, engine, progress)
 
 
 @contextmanager
-def staged_code(loaded: Loaded, previous: Path | None, progress: Progress) -> Iterator[Artifact]:
+def staged_code(
+    loaded: LoadedFunction, previous: Path | None, progress: Progress
+) -> Iterator[Artifact]:
     """An immutable copy of the code, gone behind the block unless a platform took it over."""
     area = data_dir() / "staging"
     area.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -228,7 +230,7 @@ def recorded_artifact(
         raise PreconditionError(
             f"the code of {name} is not recorded, so it cannot be updated", hint=hint
         )
-    loaded = Loaded(function, Report(), folder, folder / "function.yaml", None, "")
+    loaded = LoadedFunction(function, Report(), folder, folder / "function.yaml", None, "")
     progress("staging the recorded code")
     with staged_code(loaded, folder, progress) as artifact:
         yield artifact

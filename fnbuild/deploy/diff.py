@@ -14,16 +14,16 @@ from pathlib import Path
 import yaml
 
 from fnbuild.builder.staging import FileEntry, FileTree, printable_path
-from fnbuild.platforms import Change, Manifest, Plan
-from fnbuild.spec.secrets import (
+from fnbuild.function.secrets import (
     REDACTED,
-    hidden,
-    hiding,
     map_variables,
+    mask_values,
+    mask_variables,
+    secret_values,
     secret_variables,
-    without_values,
 )
-from fnbuild.spec.types import Raw
+from fnbuild.function.types import Raw
+from fnbuild.platforms import Change, Manifest, Plan
 
 _LARGEST_TEXT = 64 << 10
 _UNITS = ("bytes", "KiB", "MiB", "GiB")
@@ -48,7 +48,7 @@ def compare_plan(plan: Plan, running: FileTree | None, planned: FileTree) -> Dif
     if running is not None:
         # Configuration files are among the code.
         values = {value for step in plan.steps for value in _secret_values(step)}
-        parts.append(hidden(diff_code(running, planned), tuple(sorted(values, key=len)[::-1])))
+        parts.append(mask_values(diff_code(running, planned), tuple(sorted(values, key=len)[::-1])))
     return Difference(plan, "".join(parts))
 
 
@@ -58,7 +58,7 @@ def masked_step(step: Change) -> Change:
     if after is not None:
         after = _masked_manifest(before or {}, after)
     if before is not None:
-        before = without_values(before, secrets_only=True)
+        before = mask_variables(before, secrets_only=True)
     return Change(step.verb, step.target, before, after)
 
 
@@ -70,11 +70,11 @@ def _masked_manifest(before: Manifest, after: Manifest) -> Manifest:
         other = variable.get("value") == REDACTED and variable.get("name") in changed
         return {**variable, "value": f"{REDACTED} (another value)"} if other else variable
 
-    return map_variables(without_values(after, secrets_only=True), mark)
+    return map_variables(mask_variables(after, secrets_only=True), mark)
 
 
 def _secret_values(step: Change) -> set[str]:
-    return {*hiding(step.before or {}), *hiding(step.after or {})}
+    return {*secret_values(step.before or {}), *secret_values(step.after or {})}
 
 
 def diff_code(old: FileTree, new: FileTree, sides: SideNames = _DEPLOY_SIDES) -> str:

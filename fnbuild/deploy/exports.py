@@ -28,9 +28,9 @@ from fnbuild.builder.sources import archives
 from fnbuild.builder.sources.code_entry import is_code_fetched
 from fnbuild.builder.staging import FileEntry, FileTree, scan_folder
 from fnbuild.errors import ConfigError, InputError
+from fnbuild.function import reader
+from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import Deployment, Platform
-from fnbuild.spec import reader
-from fnbuild.spec.types import Function, Raw
 
 ConfigurationExporter = Callable[[Function], Raw]
 """Turns a configuration into what the export shows of it, without what has to stay here."""
@@ -141,7 +141,7 @@ def _export_configurations(
         try:
             assert isinstance(entry.source, Path)
             text = entry.source.read_text("utf-8-sig")
-            variant = reader.from_raw(yaml.safe_load(text), entry.path)
+            variant = reader.function_from_dict(yaml.safe_load(text), entry.path)
             files.add(FileEntry("file", entry.path, _yaml(exporter(variant))))
         except (OSError, ValueError, AttributeError, yaml.YAMLError, ConfigError):
             del files.entries[entry.path]

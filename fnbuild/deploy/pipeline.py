@@ -18,6 +18,13 @@ from fnbuild.deploy import artifacts, dependency_hints, projects
 from fnbuild.deploy.diff import Difference, compare_plan
 from fnbuild.deploy.projects import PROJECT_LABEL
 from fnbuild.errors import BuildError, NotFoundError, NotReadyError, Report, UsageError
+from fnbuild.function import import_rules, reader
+from fnbuild.function.function_rules import unset_secrets
+from fnbuild.function.merge import merge_functions
+from fnbuild.function.rules import with_defaults
+from fnbuild.function.secret_detection import declared_secrets
+from fnbuild.function.secrets import reject_masked_values, without_secrets
+from fnbuild.function.types import Function, Metadata, Raw, to_dict
 from fnbuild.platforms import (
     Deployment,
     Plan,
@@ -28,13 +35,6 @@ from fnbuild.platforms import (
     lookup,
 )
 from fnbuild.platforms.revision_records import PREVIOUS_STATE_ANNOTATION, without_skip_annotations
-from fnbuild.spec import import_rules, reader
-from fnbuild.spec.function_rules import unset_secrets
-from fnbuild.spec.merge import merge
-from fnbuild.spec.rules import complete
-from fnbuild.spec.secrets import refuse_masked, without_secrets
-from fnbuild.spec.sensitive import marked
-from fnbuild.spec.types import Function, Metadata, Raw, to_dict
 
 DEFAULT_NAMESPACE = "nuclio"
 
@@ -69,7 +69,7 @@ class PreparedFunction:
     With `image` it runs from that one, and nothing is built.
     """
 
-    loaded: reader.Loaded
+    loaded: reader.LoadedFunction
     function: Function
     report: Report
     image: str = ""
@@ -106,7 +106,7 @@ def prepare(request: DeployRequest) -> PreparedFunction:
             "there is nothing to deploy: no path was given",
             hint="`--path FOLDER` names the folder with function.yaml and the code",
         )
-    loaded = reader.load(
+    loaded = reader.load_function(
         request.path,
         config_file=request.config_file,
         overrides=overrides,
@@ -115,7 +115,7 @@ def prepare(request: DeployRequest) -> PreparedFunction:
         base=request.base,
     )
     function = _with_enabled(without_skip_annotations(loaded.function), request)
-    refuse_masked(to_dict(function))
+    reject_masked_values(to_dict(function))
     loaded = replace(loaded, function=function)
     return PreparedFunction(
         loaded, function, loaded.report, request.image or _configured_image(function)
@@ -226,12 +226,14 @@ def update(platform: Platform, request: DeployRequest, progress: Progress) -> De
     """
     assert request.name is not None
     current = platform.deployment(request.namespace, request.name)
-    function = _with_enabled(complete(merge(request.overrides, current.function)), request)
+    function = _with_enabled(
+        with_defaults(merge_functions(request.overrides, current.function)), request
+    )
     metadata = _renamed_metadata(function, request.namespace, request.name)
     function = msgspec.structs.replace(function, metadata=metadata)
-    refuse_masked(to_dict(function))
+    reject_masked_values(to_dict(function))
     updated = reconfigure(platform, current, function, request.options, progress)
-    declared = marked(request.overrides.metadata.annotations)
+    declared = declared_secrets(request.overrides.metadata.annotations)
     unset = [f"{message}; {hint}" for message, hint in unset_secrets(function, declared)]
     return replace(updated, warnings=(*updated.warnings, *unset))
 
@@ -304,7 +306,9 @@ def import_function(  # noqa: PLR0913 - one parameter for each thing an import s
     `code` is the folder of the export, which is copied to the data directory. Faults that Nuclio
     repairs are repaired with a warning; without `autofix` they are errors. Raises `ConfigError`.
     """
-    function, repair = import_rules.check(reader.from_raw(raw, origin), origin, autofix=autofix)
+    function, repair = import_rules.check_import(
+        reader.function_from_dict(raw, origin), origin, autofix=autofix
+    )
     metadata = _renamed_metadata(function, namespace, function.metadata.name)
     function = projects.with_project_label(
         msgspec.structs.replace(function, metadata=metadata), None

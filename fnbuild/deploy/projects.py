@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from fnbuild.function.types import Function
 from fnbuild.platforms import Change, Deployment, Platform, Progress, Project
-from fnbuild.spec.types import Function
 
 PROJECT_LABEL = "nuclio.io/project-name"
 DEFAULT_PROJECT = "default"

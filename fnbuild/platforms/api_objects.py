@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from fnbuild.function.types import Raw, to_dict
 from fnbuild.platforms.base import Deployment, Project
-from fnbuild.spec.types import Raw, to_dict
 
 _TRIGGER_FIELDS = {"class": "", "kind": "", "name": ""}
 _DATA_BINDING_FIELDS = {"class": "", "kind": "", "url": ""}

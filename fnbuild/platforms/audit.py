@@ -14,6 +14,8 @@ from contextvars import ContextVar
 from typing import Any, cast
 
 from fnbuild.errors import FnbuildError
+from fnbuild.function.secrets import mask_values, secret_values
+from fnbuild.function.types import Function, to_dict
 from fnbuild.platforms.base import (
     Deployment,
     FunctionKey,
@@ -23,8 +25,6 @@ from fnbuild.platforms.base import (
     Project,
     Reservation,
 )
-from fnbuild.spec.secrets import hidden, hiding
-from fnbuild.spec.types import Function, to_dict
 
 acting_as: ContextVar[str] = ContextVar("acting_as", default="")
 """The actor of changes; empty for the user of this process."""
@@ -63,8 +63,8 @@ class _AuditedPlatform:
         return getattr(self._platform, name)
 
     def apply(self, plan: Plan, progress: Progress) -> Deployment:
-        secret_values = hiding(to_dict(plan.function))
-        with self._recording("deploy", _function_key(plan.function), secret_values):
+        secrets = secret_values(to_dict(plan.function))
+        with self._recording("deploy", _function_key(plan.function), secrets):
             return self._platform.apply(plan, progress)
 
     @contextmanager
@@ -77,7 +77,7 @@ class _AuditedPlatform:
                 reservation = stack.enter_context(self._platform.reserve(function, progress))
 
             def apply(plan: Plan, progress: Progress) -> Deployment:
-                with self._recording("deploy", key, hiding(to_dict(plan.function))):
+                with self._recording("deploy", key, secret_values(to_dict(plan.function))):
                     return reservation.apply(plan, progress)
 
             yield Reservation(apply)
@@ -144,7 +144,7 @@ class _AuditedPlatform:
         try:
             yield entry
         except BaseException as error:
-            self._record(action, target, hidden(_failure_text(error), secret_values))
+            self._record(action, target, mask_values(_failure_text(error), secret_values))
             raise
         if not entry.unchanged:
             self._record(action, target, entry.outcome)
@@ -177,7 +177,7 @@ def audited_change(
         yield
     except BaseException as error:
         if target not in seen:
-            record_change(action, target, hidden(_failure_text(error), secret_values))
+            record_change(action, target, mask_values(_failure_text(error), secret_values))
         raise
     finally:
         _recorded_targets.reset(outer)

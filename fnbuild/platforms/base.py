@@ -16,8 +16,8 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from fnbuild.builder.staging import Artifact
 from fnbuild.errors import FnbuildError, NotFoundError, UsageError
-from fnbuild.spec.hints import closest
-from fnbuild.spec.types import Function
+from fnbuild.function.suggestions import closest
+from fnbuild.function.types import Function
 
 _DNS_1123 = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 

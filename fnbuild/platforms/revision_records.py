@@ -15,10 +15,10 @@ import msgspec
 
 from fnbuild.builder.staging import Artifact
 from fnbuild.errors import NotFoundError, PreconditionError
+from fnbuild.function.rules import with_defaults
+from fnbuild.function.secrets import reject_masked_values, without_secrets
+from fnbuild.function.types import Function, Raw, to_dict
 from fnbuild.platforms.base import LogRecord, Revision
-from fnbuild.spec.rules import complete
-from fnbuild.spec.secrets import refuse_masked, without_secrets
-from fnbuild.spec.types import Function, Raw, to_dict
 
 RevisionState = Literal["active", "pending", "superseded", "failed"]
 
@@ -158,9 +158,11 @@ def imported_artifact(function: Function) -> tuple[Function, Artifact] | None:
     image = function.spec.image
     if not image:
         return None
-    refuse_masked(to_dict(function))
+    reject_masked_values(to_dict(function))
     exact = image if "@sha256:" in image else ""
-    return complete(without_skip_annotations(function)), Artifact("image", image, "", pinned=exact)
+    return with_defaults(without_skip_annotations(function)), Artifact(
+        "image", image, "", pinned=exact
+    )
 
 
 def stored_config(function: Function) -> Raw:

@@ -14,9 +14,9 @@ from typing import Literal
 import msgspec
 
 from fnbuild.errors import InputError
+from fnbuild.function.quantities import parse_quantity
+from fnbuild.function.types import Function, Raw
 from fnbuild.runtime.config import SUPPORTED_KINDS
-from fnbuild.spec.quantities import quantity
-from fnbuild.spec.types import Function, Raw
 
 CODE_MOUNT_PATH = "/opt/nuclio"
 GPU_RESOURCE = "nvidia.com/gpu"
@@ -107,7 +107,7 @@ def with_listen(function: Function, listen: str) -> Function:
 def gpu_limit(function: Function) -> int:
     """Return the number of GPUs in `spec.resources.limits`, rounded up."""
     try:
-        limit = quantity(function.spec.resources.limits.get(GPU_RESOURCE, "0"))
+        limit = parse_quantity(function.spec.resources.limits.get(GPU_RESOURCE, "0"))
     except ValueError:
         return 0
     return max(0, int(limit.to_integral_value(ROUND_CEILING)))

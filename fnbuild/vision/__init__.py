@@ -15,8 +15,8 @@ OpenCV where the function's environment has it, else Pillow.
 """
 
 from .decoding import decode, decode_image, open_image
-from .headers import MAX_PIXELS, ImageError, ImageTooLargeError
-from .request import fields, image_file
+from .image_headers import MAX_PIXELS, ImageError, ImageTooLargeError
+from .request_body import fields, image_file
 from .shapes import (
     ellipse,
     mask,

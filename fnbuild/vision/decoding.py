@@ -9,8 +9,14 @@ import io
 import warnings
 from typing import Any, Iterator, Optional
 
-from .headers import KNOWN, ImageError, check_end, check_size, read_header
-from .request import image_file
+from .image_headers import (
+    SUPPORTED_FORMATS,
+    ImageError,
+    check_not_truncated,
+    check_size,
+    read_header,
+)
+from .request_body import image_file
 
 try:
     import numpy
@@ -22,11 +28,11 @@ try:
 except ImportError:
     cv2 = None  # type: ignore[assignment]
 
-_UNDECODABLE = "the image cannot be decoded%s; send an undamaged " + KNOWN + " file"
+_DECODE_ERROR = "the image cannot be decoded%s; send an undamaged " + SUPPORTED_FORMATS + " file"
 _MODES = ("RGB", "BGR", "L")
 _ORIENTATION = 0x0112
 # EXIF's values as Pillow's numbers of transpositions.
-_TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
+_TRANSPOSITIONS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}
 
 
 def decode(
@@ -57,9 +63,9 @@ def decode_image(data: bytes, *, mode: str = "RGB", max_pixels: Optional[int] = 
                 "a %s file like this can be decoded only where Pillow is installed; "
                 "send a JPEG or PNG file" % header.kind
             )
-        check_end(data, header)
-        return _by_opencv(data, header.kind, mode)
-    image = _by_pillow(data, "L" if mode == "L" else "RGB", max_pixels)
+        check_not_truncated(data, header)
+        return _decode_with_opencv(data, header.kind, mode)
+    image = _decode_with_pillow(data, "L" if mode == "L" else "RGB", max_pixels)
     array = numpy.array(image)
     return numpy.ascontiguousarray(array[:, :, ::-1]) if mode == "BGR" else array
 
@@ -72,7 +78,7 @@ def open_image(
     data = image_file(event, key)
     header = read_header(data)
     check_size((header.width, header.height), max_pixels)
-    return _by_pillow(data, mode, max_pixels)
+    return _decode_with_pillow(data, mode, max_pixels)
 
 
 def _check_mode(mode: str, known: Any) -> None:
@@ -80,7 +86,7 @@ def _check_mode(mode: str, known: Any) -> None:
         raise ValueError('"%s" is no mode; there are %s' % (mode, ", ".join(known)))
 
 
-def _by_opencv(data: bytes, kind: str, mode: str) -> Any:
+def _decode_with_opencv(data: bytes, kind: str, mode: str) -> Any:
     # The decoder of JPEG makes grey and RGB by itself; both are quicker than a conversion.
     jpeg_grey = mode == "L" and kind == "JPEG"
     to_rgb = getattr(cv2, "IMREAD_COLOR_RGB", None) if mode == "RGB" else None
@@ -90,7 +96,7 @@ def _by_opencv(data: bytes, kind: str, mode: str) -> Any:
     except cv2.error:
         image = None
     if image is None:
-        raise ImageError(_UNDECODABLE % "")
+        raise ImageError(_DECODE_ERROR % "")
     if mode == "L" and not jpeg_grey:
         return cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     if mode == "RGB" and to_rgb is None:
@@ -106,7 +112,7 @@ def _has_pillow() -> bool:
     return True
 
 
-def _by_pillow(data: bytes, mode: str, max_pixels: Optional[int]) -> Any:
+def _decode_with_pillow(data: bytes, mode: str, max_pixels: Optional[int]) -> Any:
     try:
         from PIL import Image
     except ImportError:
@@ -114,7 +120,7 @@ def _by_pillow(data: bytes, mode: str, max_pixels: Optional[int]) -> Any:
             "decoding images needs OpenCV (opencv-python-headless) or Pillow "
             "in the function's environment"
         ) from None
-    with _own_limits(Image):
+    with _pillow_limits(Image):
         try:
             with Image.open(io.BytesIO(data)) as image:
                 check_size(image.size, max_pixels)
@@ -122,18 +128,18 @@ def _by_pillow(data: bytes, mode: str, max_pixels: Optional[int]) -> Any:
                     image.draft("L", image.size)
                 image.load()
                 # Of a TIFF file Pillow forgets the tag when it is loaded: it has turned it then.
-                return _upright(_converted(image, mode), _orientation(image))
+                return _transpose(_convert_mode(image, mode), _orientation(image))
         except (ImageError, MemoryError):
             raise
         # What a hostile file makes a decoder raise is not to be foreseen.
         except Exception as error:  # noqa: BLE001
             # Pillow's words for an unknown file name an object in memory.
             reason = "" if "cannot identify" in str(error) else " (%s)" % error
-            raise ImageError(_UNDECODABLE % reason) from None
+            raise ImageError(_DECODE_ERROR % reason) from None
 
 
 @contextlib.contextmanager
-def _own_limits(pillow: Any) -> Iterator[None]:
+def _pillow_limits(pillow: Any) -> Iterator[None]:
     """Pillow without its own limit of pixels, and without warnings about odd files."""
     limit = pillow.MAX_IMAGE_PIXELS
     pillow.MAX_IMAGE_PIXELS = None
@@ -145,7 +151,7 @@ def _own_limits(pillow: Any) -> Iterator[None]:
         pillow.MAX_IMAGE_PIXELS = limit
 
 
-def _converted(image: Any, mode: str) -> Any:
+def _convert_mode(image: Any, mode: str) -> Any:
     if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
         raise ImageError("the image has 32 bits a sample, which is no picture but a measurement")
     if image.mode.startswith("I"):
@@ -164,6 +170,6 @@ def _orientation(image: Any) -> int:
         return 1
 
 
-def _upright(image: Any, orientation: int) -> Any:
-    turn = _TURNS.get(orientation)
+def _transpose(image: Any, orientation: int) -> Any:
+    turn = _TRANSPOSITIONS.get(orientation)
     return image if turn is None else image.transpose(turn)

@@ -12,31 +12,33 @@ Shape = Dict[str, Any]
 
 def rectangle(label: str, box: Any, confidence: Any = None, *, rotation: Any = 0) -> Shape:
     """A box of left, top, right, bottom; `rotation` in degrees, clockwise around its centre."""
-    return _turned(_shape("rectangle", label, _flat(box, 4, 4), confidence), rotation)
+    return _with_rotation(
+        _shape("rectangle", label, _flat_coordinates(box, 4, 4), confidence), rotation
+    )
 
 
 def ellipse(
     label: str, centre: Any, radii: Any, confidence: Any = None, *, rotation: Any = 0
 ) -> Shape:
     """An ellipse by its centre and its two radii along x and y; `rotation` as for rectangles."""
-    (x, y), (rx, ry) = _flat(centre, 2, 2), _flat(radii, 2, 2)
+    (x, y), (rx, ry) = _flat_coordinates(centre, 2, 2), _flat_coordinates(radii, 2, 2)
     # CVAT wants the right end and the upper end.
-    return _turned(_shape("ellipse", label, [x, y, x + rx, y - ry], confidence), rotation)
+    return _with_rotation(_shape("ellipse", label, [x, y, x + rx, y - ry], confidence), rotation)
 
 
 def polygon(label: str, corners: Any, confidence: Any = None) -> Shape:
     """A closed outline of three points or more, as pairs or as a flat list."""
-    return _shape("polygon", label, _flat(corners, 6), confidence)
+    return _shape("polygon", label, _flat_coordinates(corners, 6), confidence)
 
 
 def polyline(label: str, corners: Any, confidence: Any = None) -> Shape:
     """An open line of two points or more, as pairs or as a flat list."""
-    return _shape("polyline", label, _flat(corners, 4), confidence)
+    return _shape("polyline", label, _flat_coordinates(corners, 4), confidence)
 
 
 def points(label: str, places: Any, confidence: Any = None) -> Shape:
     """One point or more, as pairs or as a flat list."""
-    return _shape("points", label, _flat(places, 2), confidence)
+    return _shape("points", label, _flat_coordinates(places, 2), confidence)
 
 
 def tag(label: str, confidence: Any = None) -> Shape:
@@ -68,7 +70,7 @@ def skeleton(
         {
             "label": name,
             "type": "points",
-            "points": _flat(place, 2, 2),
+            "points": _flat_coordinates(place, 2, 2),
             "outside": int(name in unseen),
         }
         for name, place in places.items()
@@ -94,14 +96,14 @@ def _shape(kind: str, label: str, numbers: List[float], confidence: Any) -> Shap
     return shape
 
 
-def _turned(shape: Shape, rotation: Any) -> Shape:
+def _with_rotation(shape: Shape, rotation: Any) -> Shape:
     degrees = _number(rotation) % 360
     if degrees:
         shape["rotation"] = degrees
     return shape
 
 
-def _flat(values: Any, least: int, most: Optional[int] = None) -> List[float]:
+def _flat_coordinates(values: Any, least: int, most: Optional[int] = None) -> List[float]:
     numbers = []  # type: List[float]
     for value in values.tolist() if hasattr(values, "tolist") else values:
         try:

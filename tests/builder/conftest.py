@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild.spec.reader import load
+from fnbuild.function.reader import load_function
 
 CONFIG = """\
 metadata:
@@ -36,7 +36,7 @@ def folder(tmp_path):
 @pytest.fixture
 def loaded(folder):
     """Reads the folder, after the test has changed it."""
-    return lambda path=folder, **options: load(path, **options)
+    return lambda path=folder, **options: load_function(path, **options)
 
 
 @pytest.fixture

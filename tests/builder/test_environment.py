@@ -21,7 +21,7 @@ from fnbuild.builder.interpreter import Interpreter, choose_interpreter
 from fnbuild.builder.requirements import Requirements, collect_requirements
 from fnbuild.datadir import hold_lock
 from fnbuild.errors import BuildError
-from fnbuild.spec.types import Build, EnvVar, Function, Spec
+from fnbuild.function.types import Build, EnvVar, Function, Spec
 
 PYENV = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
 
@@ -474,7 +474,7 @@ from pathlib import Path
 from fnbuild.builder.environment import ensure, kept, prune
 from fnbuild.builder.interpreter import choose
 from fnbuild.builder.requirements import collect
-from fnbuild.spec.types import Build, Function, Spec
+from fnbuild.function.types import Build, Function, Spec
 function = Function(spec=Spec(runtime="python", build=Build(commands=["pip install ./lib"])))
 ensure(choose(function), collect(function, Path(sys.argv[1])), print)
 """

@@ -10,7 +10,7 @@ import pytest
 from fnbuild.builder import interpreter
 from fnbuild.builder.interpreter import choose_interpreter
 from fnbuild.errors import BuildError
-from fnbuild.spec.types import EnvVar, Function, Spec
+from fnbuild.function.types import EnvVar, Function, Spec
 
 PYENV = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
 OWN = f"{sys.version_info[0]}.{sys.version_info[1]}"

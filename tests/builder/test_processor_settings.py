@@ -8,17 +8,19 @@ from typing import Any
 import pytest
 
 from fnbuild.builder import processor_settings
+from fnbuild.function.reader import function_from_dict
+from fnbuild.function.rules import with_defaults
+from fnbuild.function.types import Function
 from fnbuild.runtime.config import ProcessorConfig
-from fnbuild.spec.reader import from_raw
-from fnbuild.spec.rules import complete
-from fnbuild.spec.types import Function
 
 PLACE = {"code": "/opt/nuclio", "listeners": {"http": {"port": 8080}}}
 
 
 def function(**spec: Any) -> Function:
     base = {"handler": "main:handler", "runtime": "python:3.11"}
-    return complete(from_raw({"metadata": {"name": "f"}, "spec": base | spec}, "test"))
+    return with_defaults(
+        function_from_dict({"metadata": {"name": "f"}, "spec": base | spec}, "test")
+    )
 
 
 def test_nothing_in_it_depends_on_the_place() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fnbuild.builder.requirements import collect_requirements
 from fnbuild.errors import BuildError
-from fnbuild.spec.types import Build, Directive, Directives, Function, Spec
+from fnbuild.function.types import Build, Directive, Directives, Function, Spec
 
 
 def asking(*lines: str, post: tuple[str, ...] = ()) -> Function:

@@ -17,13 +17,13 @@ import yaml
 from fnbuild import trees
 from fnbuild.builder.staging import code_digest, remove_abandoned, stage
 from fnbuild.errors import BuildError, ConflictError, Report
-from fnbuild.spec.reader import Loaded
-from fnbuild.spec.types import Build, Function, Spec
+from fnbuild.function.reader import LoadedFunction
+from fnbuild.function.types import Build, Function, Spec
 
 
-def described(function: Function, folder: Path) -> Loaded:
+def described(function: Function, folder: Path) -> LoadedFunction:
     """A function that no rule has seen."""
-    return Loaded(function, Report(), folder, folder / "function.yaml", None, "")
+    return LoadedFunction(function, Report(), folder, folder / "function.yaml", None, "")
 
 
 def names(folder: Path) -> list[str]:

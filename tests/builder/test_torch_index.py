@@ -16,7 +16,7 @@ import pytest
 from fnbuild.builder import environment, torch_index
 from fnbuild.builder.interpreter import choose_interpreter
 from fnbuild.builder.requirements import Requirements, collect_requirements
-from fnbuild.spec.types import Build, Function, Resources, Spec
+from fnbuild.function.types import Build, Function, Resources, Spec
 
 
 @pytest.fixture(autouse=True)

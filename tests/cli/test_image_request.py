@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from fnbuild.cli.image_request import build_image_request
-from fnbuild.spec.types import Function, Metadata
+from fnbuild.function.types import Function, Metadata
 
 _NOTHING: dict[str, Any] = {
     "draw": None, "image1": None, "threshold": None, "points": (), "neg_points": (), "box": (),

@@ -19,8 +19,8 @@ from fnbuild.cli.invocation import (
     send_request,
 )
 from fnbuild.errors import FnbuildError, NotReadyError, PlatformError, UsageError
+from fnbuild.function.types import Function, Metadata
 from fnbuild.platforms import Deployment
-from fnbuild.spec.types import Function, Metadata
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(16)
 

@@ -16,8 +16,8 @@ from fnbuild.cli.output import (
     format_table,
     print_values,
 )
+from fnbuild.function.types import EnvVar, Function, Metadata, Spec, Trigger
 from fnbuild.platforms import Deployment, LogRecord, Project
-from fnbuild.spec.types import EnvVar, Function, Metadata, Spec, Trigger
 
 TRACEBACK = """\
 Traceback (most recent call last):

@@ -18,7 +18,7 @@ from fnbuild.cli.overrides import (
     volumes,
 )
 from fnbuild.errors import UsageError
-from fnbuild.spec.types import EnvVar, Function, to_dict
+from fnbuild.function.types import EnvVar, Function, to_dict
 
 
 def test_no_flag_sets_nothing() -> None:

@@ -30,7 +30,7 @@ HEAVY = (
     "yaml",
     "sqlite3",
     "asyncio",
-    "fnbuild.spec",
+    "fnbuild.function",
     "fnbuild.deploy.pipeline",
 )
 

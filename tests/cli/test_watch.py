@@ -10,8 +10,8 @@ import pytest
 from fnbuild.cli.run import entry_module
 from fnbuild.cli.watch import FolderWatcher
 from fnbuild.errors import Report
-from fnbuild.spec.reader import Loaded
-from fnbuild.spec.types import Function, Spec
+from fnbuild.function.reader import LoadedFunction
+from fnbuild.function.types import Function, Spec
 
 
 def test_nothing_changed(tmp_path: Path) -> None:
@@ -71,11 +71,13 @@ def test_a_folder_that_is_gone_is_a_change_and_no_error(tmp_path: Path) -> None:
 def test_the_module_of_a_handler(handler: str, expected: str, tmp_path: Path) -> None:
     (tmp_path / "pkg").mkdir()
     (tmp_path / "pkg/__init__.py").write_text("")
-    loaded = Loaded(Function(spec=Spec(handler=handler)), Report(), tmp_path, None, None, "")
+    loaded = LoadedFunction(
+        Function(spec=Spec(handler=handler)), Report(), tmp_path, None, None, ""
+    )
     assert entry_module(loaded) == tmp_path / expected
 
 
 def test_a_single_file_is_its_own_entry(tmp_path: Path) -> None:
     source = tmp_path / "f.py"
-    loaded = Loaded(Function(), Report(), tmp_path, None, source, "")
+    loaded = LoadedFunction(Function(), Report(), tmp_path, None, source, "")
     assert entry_module(loaded) == source

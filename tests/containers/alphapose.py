@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fnbuild.check.reply import read
-from fnbuild.check.request import build
+from fnbuild.cvat.replies import read_reply
+from fnbuild.cvat.request import build_request
+from fnbuild.function import labels
+from fnbuild.function.reader import load_function
 from fnbuild.runtime.http.client import request
-from fnbuild.spec import labels
-from fnbuild.spec.reader import load
 from tests.builder.image.bases import docker, image_id
 from tests.conftest import ROOT
 from tests.containers import bases
@@ -127,10 +127,15 @@ def _bar() -> bytes:
 
 def ask(url: str, folder: Path) -> Mapping[str, str]:
     """Send a picture and look at the keypoints; the reply's headers, in lower case."""
-    sent = build("detector", _bar())
+    sent = build_request("detector", _bar())
     answer = request("POST", url, "/", sent.body, {"Content-Type": sent.content_type})
     assert answer.status == 200, answer.body
-    reading = read("detector", answer.body, labels.of(load(folder).function), sent.picture.size)
+    reading = read_reply(
+        "detector",
+        answer.body,
+        labels.function_labels(load_function(folder).function),
+        sent.picture.size,
+    )
     assert [str(problem) for problem in reading.problems] == []
     assert len(reading.shapes) == 17
     assert all(50 <= x < 60 and 20 <= y < 180 for x, y in (one.points for one in reading.shapes))

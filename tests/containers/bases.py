@@ -15,7 +15,7 @@ from typing import IO
 import pytest
 from packaging.requirements import Requirement
 
-from fnbuild.spec.types import Function
+from fnbuild.function.types import Function
 from tests.builder.image.bases import alone, copy_python, docker, image_id
 from tests.engine import PYTHON_IMAGE
 from tests.runtime import interpreters

@@ -11,19 +11,19 @@ from typing import Any
 import cv2
 import numpy as np
 
-from fnbuild.check.reply import Reading, read
-from fnbuild.check.request import build, read_image
+from fnbuild.cvat.replies import ParsedReply, read_reply
+from fnbuild.cvat.request import build_request, read_image
+from fnbuild.function import labels
+from fnbuild.function.reader import load_function
+from fnbuild.function.types import Function
 from fnbuild.runtime.http.client import request
-from fnbuild.spec import labels
-from fnbuild.spec.reader import load
-from fnbuild.spec.types import Function
 from tests.containers import bases
 from tests.engine import PYTHON_IMAGE
 from tests.functions.test_opencv import ASTRONAUT, BUS_LEFT, likeness
 from tests.functions.test_shapes import file_of, hits, picture
 
 Photo = Callable[[str], Path]
-Ask = Callable[..., Reading]
+Ask = Callable[..., ParsedReply]
 
 
 def _face(photo: Photo, ask: Ask) -> None:
@@ -91,17 +91,19 @@ CASES = {
 
 def check(folder: Path, url: str, photo: Photo) -> None:
     """Have the function at `url` judge pictures, and refuse what is none."""
-    function = load(folder).function
-    kind = labels.kind_of(function)
+    function = load_function(folder).function
+    kind = labels.function_kind(function)
     assert kind
-    options = {"shape_types": labels.tracked_types(function)} if kind == "tracker" else {}
+    options = {"shape_types": labels.tracked_shape_types(function)} if kind == "tracker" else {}
 
-    def ask(image: Any, **given: Any) -> Reading:
-        sent = build(kind, image, **options, **given)
+    def ask(image: Any, **given: Any) -> ParsedReply:
+        sent = build_request(kind, image, **options, **given)
         headers = {"Content-Type": sent.content_type}
         answer = request("POST", url, "/", sent.body, headers)
         assert answer.status == 200, answer.body
-        reading = read(kind, answer.body, labels.of(function), sent.picture.size, sent)
+        reading = read_reply(
+            kind, answer.body, labels.function_labels(function), sent.picture.size, sent
+        )
         assert [str(problem) for problem in reading.problems] == []
         return reading
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from fnbuild.function.reader import load_function
 from fnbuild.runtime.http.client import request
-from fnbuild.spec.reader import load
 from tests.builder.image.bases import docker
 from tests.conftest import ROOT
 from tests.containers import bases
@@ -51,7 +51,7 @@ def folder(tmp_path: Path) -> Callable[[str], Path]:
         made.mkdir()
         text = (FUNCTIONS / f"{name}.yaml").read_text()
         (made / "function.yaml").write_text(text)
-        handler = load(FUNCTIONS / f"{name}.yaml").function.spec.handler
+        handler = load_function(FUNCTIONS / f"{name}.yaml").function.spec.handler
         (made / f"{handler.partition(':')[0]}.py").write_text(MAIN)
         return made
 

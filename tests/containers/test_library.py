@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild.spec.reader import load
+from fnbuild.function.reader import load_function
 from tests.containers import library
 from tests.containers.conftest import User
 from tests.functions.test_library import FOLDERS
@@ -15,7 +15,7 @@ from tests.functions.test_library import FOLDERS
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_it_answers_in_a_container(folder: Path, user: User, photo: library.Photo) -> None:
     name = folder.name
-    base = library.CASES[name].base(load(folder).function)
+    base = library.CASES[name].base(load_function(folder).function)
     url = user.deploy(
         *("--path", folder, "--base-image", base),
         *("--image", user.made.image(name)),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cvat import Cvat, CvatError, Task, to_rle
+from tests.cvat_simulator import Cvat, CvatError, Task, to_rle
 from tests.dashboard.conftest import Dashboard
 from tests.dashboard.models import frame, write_models
 from tests.dashboard.waiting import until

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.cvat import Cvat, Task
+from tests.cvat_simulator import Cvat, Task
 from tests.dashboard.conftest import Dashboard, end_functions, new_data_dir, running
 from tests.dashboard.models import frame, write_models
 from tests.dashboard.waiting import until

@@ -8,8 +8,8 @@ import pytest
 
 from fnbuild.dashboard.objects import redact_values, restore_secrets
 from fnbuild.errors import UsageError
-from fnbuild.spec.reader import from_raw
-from fnbuild.spec.types import to_dict
+from fnbuild.function.reader import function_from_dict
+from fnbuild.function.types import to_dict
 
 STORED: dict[str, Any] = {
     "metadata": {"name": "it"},
@@ -73,23 +73,23 @@ SECRETS = [
 
 def sent_back(*, values: bool = True, **spec: Any) -> dict[str, Any]:
     """What is stored after a client has sent back what it was shown, with these changes."""
-    stored = from_raw(STORED, "it")
+    stored = function_from_dict(STORED, "it")
     shown = redact_values(to_dict(stored), values=values)
     asked = {**shown, "spec": {**shown["spec"], **spec}}
-    return to_dict(restore_secrets(from_raw(asked, "it"), stored))
+    return to_dict(restore_secrets(function_from_dict(asked, "it"), stored))
 
 
 @pytest.mark.parametrize("values", [True, False])
 def test_what_was_shown_and_comes_back_changes_nothing(values: bool) -> None:
-    assert sent_back(values=values) == to_dict(from_raw(STORED, "it"))
+    assert sent_back(values=values) == to_dict(function_from_dict(STORED, "it"))
 
 
 def test_nothing_of_it_was_shown() -> None:
-    shown = str(redact_values(to_dict(from_raw(STORED, "it")), values=True))
+    shown = str(redact_values(to_dict(function_from_dict(STORED, "it")), values=True))
     for secret in SECRETS:
         assert secret not in shown
     assert "p1" in shown
-    assert "p1" not in str(redact_values(to_dict(from_raw(STORED, "it")), values=False))
+    assert "p1" not in str(redact_values(to_dict(function_from_dict(STORED, "it")), values=False))
 
 
 def test_what_is_sent_anew_counts() -> None:
@@ -119,14 +119,14 @@ def test_what_is_left_out_goes() -> None:
     assert "s3cret" in made["spec"]["build"]["path"]
 
 
-@pytest.mark.parametrize("stored", [None, from_raw(STORED, "it")])
+@pytest.mark.parametrize("stored", [None, function_from_dict(STORED, "it")])
 def test_the_word_itself_is_no_value(stored: Any) -> None:
     raw = {
         "metadata": {"name": "it"},
         "spec": {"env": [{"name": "NEW_KEY", "value": "[redacted]"}]},
     }
     with pytest.raises(UsageError, match="NEW_KEY"):
-        restore_secrets(from_raw(raw, "it"), stored)
+        restore_secrets(function_from_dict(raw, "it"), stored)
 
 
 @pytest.mark.parametrize("values", [True, False])
@@ -134,10 +134,10 @@ def test_references_to_the_functions_own_secret_are_shown_as_values(values: bool
     reference = {"secretKeyRef": {"name": "nuclio-it.env", "key": "API_KEY.0123456789abcdef"}}
     other = {"secretKeyRef": {"name": "mine", "key": "k"}}
     env = [{"name": "API_KEY", "valueFrom": reference}, {"name": "OTHER", "valueFrom": other}]
-    stored = from_raw({"metadata": {"name": "it"}, "spec": {"env": env}}, "it")
+    stored = function_from_dict({"metadata": {"name": "it"}, "spec": {"env": env}}, "it")
     shown = redact_values(to_dict(stored), values=values)
     assert shown["spec"]["env"] == [{"name": "API_KEY", "value": "[redacted]"}, env[1]]
-    assert to_dict(restore_secrets(from_raw(shown, "it"), stored))["spec"]["env"] == env
+    assert to_dict(restore_secrets(function_from_dict(shown, "it"), stored))["spec"]["env"] == env
     shown["spec"]["env"][0]["value"] = "new"
-    again = to_dict(restore_secrets(from_raw(shown, "it"), stored))["spec"]["env"]
+    again = to_dict(restore_secrets(function_from_dict(shown, "it"), stored))["spec"]["env"]
     assert again == [{"name": "API_KEY", "value": "new"}, env[1]]

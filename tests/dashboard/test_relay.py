@@ -27,8 +27,8 @@ from fnbuild.dashboard import inventory, relay
 from fnbuild.dashboard.inventory import FunctionEntry, Inventory
 from fnbuild.dashboard.relay import forwarded_headers
 from fnbuild.errors import NotFoundError
+from fnbuild.function.types import Function, Metadata
 from fnbuild.platforms import Deployment, Platform
-from fnbuild.spec.types import Function, Metadata
 from tests.engine import free_port
 
 Talk = Callable[[socket.socket], None]

@@ -11,8 +11,8 @@ import pytest
 
 from fnbuild.dashboard.sources import source_kind
 from fnbuild.errors import UsageError
+from fnbuild.function.reader import function_from_dict
 from fnbuild.platforms import Deployment
-from fnbuild.spec.reader import from_raw
 from tests.builder.sources.conftest import Page, Web, web  # noqa: F401 - a fixture
 from tests.builder.sources.test_git import repository, served  # noqa: F401 - fixtures
 from tests.dashboard.calls import (
@@ -215,7 +215,7 @@ def test_nothing_is_left_of_code_on_its_way(dashboard: Dashboard, name: str) -> 
 
 def known(**build: Any) -> Deployment:
     raw = {"metadata": {"name": "it"}, "spec": {"image": "it:latest", "build": build}}
-    return Deployment(from_raw(raw, "it"), "local", "ready", revision=1)
+    return Deployment(function_from_dict(raw, "it"), "local", "ready", revision=1)
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def known(**build: Any) -> Deployment:
 def test_what_the_code_of_a_function_is(
     spec: dict[str, Any], current: Deployment | None, wanted: str | None
 ) -> None:
-    function = from_raw({"metadata": {"name": "it"}, "spec": spec}, "it")
+    function = function_from_dict({"metadata": {"name": "it"}, "spec": spec}, "it")
     if wanted is None:
         with pytest.raises(UsageError):
             source_kind(function, current)

@@ -13,7 +13,7 @@ import yaml
 
 from fnbuild.dashboard import settings
 from fnbuild.dashboard.settings import Settings
-from fnbuild.spec.types import to_dict
+from fnbuild.function.types import to_dict
 from tests.conftest import ROOT
 from tests.dashboard import conftest as dashboards
 from tests.dashboard.conftest import Started

@@ -23,7 +23,7 @@ from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubernetes.doctor.permissions import REQUIRED_PERMISSIONS
 from tests.cluster import own_namespace, require_cluster
 from tests.containers import conftest as containers
-from tests.cvat import Cvat, Task
+from tests.cvat_simulator import Cvat, Task
 from tests.dashboard.conftest import _DETECTOR, _DETECTOR_ANNOTATIONS, write_function
 from tests.dashboard_config.conftest import CONFIG, Images
 from tests.engine import PYTHON_IMAGE, Made, call, free_port, require_program, until

@@ -8,9 +8,9 @@ import pytest
 
 from fnbuild.builder import sdk
 from fnbuild.deploy import artifacts
+from fnbuild.function import reader
+from fnbuild.function.types import Function
 from fnbuild.platforms import Deployment, lookup
-from fnbuild.spec import reader
-from fnbuild.spec.types import Function
 from tests.engine import free_port, making, registry, require_engine, require_image
 
 CONFIG = """\
@@ -49,12 +49,15 @@ def test_an_image_that_was_pushed_is_known_by_its_digest(
     with registry(tmp_path, free_port()) as place, making(engine) as names:
         name = names.image("pushed", tag="1")
         (folder / "function.yaml").write_text(CONFIG.format(image=name, registry=place.address))
-        built = artifacts.build_image(reader.load(folder), engine, lambda _: None)
+        built = artifacts.build_image(reader.load_function(folder), engine, lambda _: None)
         names.images.append(built.pushed)
-        planned = artifacts.planned_artifact(reader.load(folder), None, kube, exactly=True)
+        planned = artifacts.planned_artifact(reader.load_function(folder), None, kube, exactly=True)
         assert planned.reference == f"{place.address}/{name}"
         assert planned.pinned == f"{built.build_tag}@{built.pushed_digest}"
         (folder / "main.py").write_text("def handler(context, event):\n    return 2\n")
         assert (
-            artifacts.planned_artifact(reader.load(folder), None, kube, exactly=True).pinned == ""
+            artifacts.planned_artifact(
+                reader.load_function(folder), None, kube, exactly=True
+            ).pinned
+            == ""
         )

@@ -10,8 +10,8 @@ from fnbuild.builder.interpreter import unused_base_image
 from fnbuild.builder.staging import Artifact
 from fnbuild.deploy import dependency_hints
 from fnbuild.errors import NotReadyError
+from fnbuild.function.types import Build, EnvVar, Function, Spec
 from fnbuild.platforms import Plan
-from fnbuild.spec.types import Build, EnvVar, Function, Spec
 
 LINES = (
     "USER root",

@@ -9,8 +9,8 @@ import pytest
 
 from fnbuild.builder.staging import Artifact, scan_folder
 from fnbuild.deploy import diff
+from fnbuild.function.types import Function
 from fnbuild.platforms import Change, Plan
-from fnbuild.spec.types import Function
 
 
 @pytest.fixture

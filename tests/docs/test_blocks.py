@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild.spec import reader
+from fnbuild.function import reader
 from tests.docs.cluster import cluster
 from tests.docs.containers import containers
 
@@ -91,7 +91,7 @@ def follow(document: Path, folder: Path, environment: dict[str, str]) -> None:
             if block.language == "sh":
                 run(NOT_RUN.sub("", block.text), folder, environment, place)
             elif block.language == "yaml" and (not block.file or "function" in block.file):
-                _, report = reader.parse(block.text, place)
+                _, report = reader.parse_function(block.text, place)
                 assert not report.errors, report.render()
     finally:
         subprocess.run(

@@ -19,8 +19,8 @@ import nuclio_sdk
 import pytest
 from PIL import Image
 
+from fnbuild.function.reader import load_function
 from fnbuild.runtime.http.client import request
-from fnbuild.spec.reader import load
 
 DEADLINE = 60.0
 
@@ -62,7 +62,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[[Path], str]]:
     running: list[subprocess.Popen[bytes]] = []
 
     def start(folder: Path) -> str:
-        function = load(folder).function
+        function = load_function(folder).function
         name, trigger = function.http_trigger() or pytest.fail("no http trigger")
         http, admin = (stack.enter_context(_listening()) for _ in range(2))
         config = {

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from fnbuild.check.masks import from_runs
-from fnbuild.check.problems import Problems
-from fnbuild.check.reply import read
-from fnbuild.check.request import build, read_image
-from fnbuild.check.shapes import bounds
+from fnbuild.cvat.masks import from_runs
+from fnbuild.cvat.replies import read_reply
+from fnbuild.cvat.reply_report import ReplyReport
+from fnbuild.cvat.request import build_request, read_image
+from fnbuild.cvat.shapes import bounding_box
 from fnbuild.runtime.http.client import request
 
 FOLDER = Path(__file__).resolve().parents[2] / "functions" / "opencv" / "grabcut"
@@ -40,10 +40,10 @@ def pixels(mask, size):
 
 def cut(function, image, **options):
     """The masks of a reply that CVAT has nothing to object to."""
-    sent = build("interactor", image, **options)
+    sent = build_request("interactor", image, **options)
     status, content = function(sent.body)
     assert status == 200, content
-    reading = read("interactor", content, [], sent.picture.size, sent)
+    reading = read_reply("interactor", content, [], sent.picture.size, sent)
     assert reading.problems == ()
     return reading.shapes
 
@@ -66,7 +66,7 @@ def grabcut(handler):
 def test_the_disc_is_cut_out(handler, monkeypatch, clicks, form):
     monkeypatch.setenv("MASK_FORMAT", form)
     (found,) = cut(handler(FOLDER), scene(), **clicks)
-    for value, edge in zip(bounds(found), DISC, strict=True):
+    for value, edge in zip(bounding_box(found), DISC, strict=True):
         assert abs(value - edge) <= 3
     assert abs(found.mask.area - 11310) < 400
 
@@ -101,16 +101,16 @@ def test_a_click_beside_takes_a_part_away(grabcut):
     image.save(out, "PNG")
     box = [(120, 70, 350, 230)]
     (both,) = cut(grabcut, out.getvalue(), boxes=box)
-    assert bounds(both)[2] > 320
+    assert bounding_box(both)[2] > 320
     mended = {"pos_points": [(200, 150)], "neg_points": [(300, 150)]}
     (one,) = cut(grabcut, out.getvalue(), boxes=box, **mended)
-    assert bounds(one)[2] < 275
+    assert bounding_box(one)[2] < 275
 
 
 def test_the_same_request_has_the_same_reply(grabcut, photo):
-    sent = build("interactor", read_image(photo("coffee.png")), boxes=[(130, 40, 470, 350)])
+    sent = build_request("interactor", read_image(photo("coffee.png")), boxes=[(130, 40, 470, 350)])
     first = grabcut(sent.body)
-    other = build("interactor", read_image(photo("chelsea.png")), pos_points=[(200, 150)])
+    other = build_request("interactor", read_image(photo("chelsea.png")), pos_points=[(200, 150)])
     assert grabcut(other.body)[0] == 200
     assert grabcut(sent.body) == first
 
@@ -120,7 +120,7 @@ def test_a_large_picture_has_a_mask_of_its_own_size(grabcut):
     out = io.BytesIO()
     large.save(out, "PNG")
     (found,) = cut(grabcut, out.getvalue(), boxes=[(625, 375, 1375, 1125)])
-    for value, edge in zip(bounds(found), DISC, strict=True):
+    for value, edge in zip(bounding_box(found), DISC, strict=True):
         assert abs(value - 5 * edge) <= 25
 
 
@@ -179,11 +179,11 @@ def test_a_photograph_by_itself_lacks_the_clicks(grabcut, photo):
 
 def test_the_running_service_answers(serve):
     url = serve(FOLDER)
-    sent = build("interactor", scene(), boxes=[(125, 75, 275, 225)])
+    sent = build_request("interactor", scene(), boxes=[(125, 75, 275, 225)])
     answer = request("POST", url, "/", sent.body, {"Content-Type": sent.content_type})
     assert answer.status == 200, answer.body
     (shape,) = json.loads(answer.body)["shapes"]
-    problems = Problems()
+    problems = ReplyReport()
     mask = from_runs(tuple(shape["points"]), "", (400, 300), problems)
     assert problems.items == []
     assert abs(mask.area - 11310) < 400

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fnbuild.spec import labels
-from fnbuild.spec.reader import load
+from fnbuild.function import labels
+from fnbuild.function.reader import load_function
 
 LIBRARY = Path(__file__).resolve().parents[2] / "functions"
 FOLDERS = sorted(path.parent for path in LIBRARY.rglob("function.yaml"))
@@ -21,13 +21,13 @@ def test_the_library_is_not_empty():
 
 
 def test_names_are_unique():
-    names = [load(folder).function.metadata.name for folder in FOLDERS]
+    names = [load_function(folder).function.metadata.name for folder in FOLDERS]
     assert len(set(names)) == len(names)
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_a_function_is_whole(folder):
-    loaded = load(folder)
+    loaded = load_function(folder)
     assert [str(finding) for finding in loaded.report] == []
     function = loaded.function
     assert function.metadata.name == folder.name
@@ -35,10 +35,10 @@ def test_a_function_is_whole(folder):
     assert function.spec.event_timeout
     assert function.spec.build.base_image
     annotations = function.metadata.annotations
-    assert labels.kind_of(function)
+    assert labels.function_kind(function)
     assert annotations["name"]
     if annotations["type"] == "detector":
-        assert len(labels.of(function)) == len(json.loads(annotations["spec"])) > 0
+        assert len(labels.function_labels(function)) == len(json.loads(annotations["spec"])) > 0
     readme = (folder / "README.md").read_text()
     assert f"fnbuild invoke {folder.name} " in readme
     assert f"fnbuild deploy --path {folder.relative_to(LIBRARY.parent)}" in readme

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from fnbuild.check.reply import read
-from fnbuild.check.request import build, read_image
+from fnbuild.cvat.replies import read_reply
+from fnbuild.cvat.request import build_request, read_image
+from fnbuild.function import labels
+from fnbuild.function.reader import load_function
 from fnbuild.runtime.http.client import request
-from fnbuild.spec import labels
-from fnbuild.spec.reader import load
 
 OPENCV = Path(__file__).resolve().parents[2] / "functions" / "opencv"
 FACE, PEOPLE = OPENCV / "face-haar", OPENCV / "people-hog"
@@ -42,10 +42,16 @@ SMALL = base64.b64encode(encoded(Image.new("RGB", (2, 2)))).decode()
 
 def detect(function, folder, image, **options):
     """The shapes of a reply that CVAT has nothing to object to."""
-    sent = build("detector", image, **options)
+    sent = build_request("detector", image, **options)
     status, content = function(sent.body)
     assert status == 200, content
-    reading = read("detector", content, labels.of(load(folder).function), sent.picture.size, sent)
+    reading = read_reply(
+        "detector",
+        content,
+        labels.function_labels(load_function(folder).function),
+        sent.picture.size,
+        sent,
+    )
     assert reading.problems == ()
     return reading.shapes
 
@@ -184,11 +190,16 @@ def test_images_that_hold_nobody_do_not_fail(faces, people, size):
 )
 def test_the_running_service_finds_them(serve, photo, folder, name, place):
     url = serve(folder)
-    sent = build("detector", read_image(photo(name)))
+    sent = build_request("detector", read_image(photo(name)))
     headers = {"Content-Type": sent.content_type}
     answer = request("POST", url, "/", sent.body, headers)
     assert answer.status == 200, answer.body
-    reading = read("detector", answer.body, labels.of(load(folder).function), sent.picture.size)
+    reading = read_reply(
+        "detector",
+        answer.body,
+        labels.function_labels(load_function(folder).function),
+        sent.picture.size,
+    )
     assert reading.problems == ()
     assert max(likeness(each.points, place) for each in reading.shapes) > 0.6
     wrong = request("POST", url, "/", b"raw", {"Content-Type": "image/png"})

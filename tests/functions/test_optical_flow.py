@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fnbuild.check.reply import read
-from fnbuild.check.request import build
+from fnbuild.cvat.replies import read_reply
+from fnbuild.cvat.request import build_request
+from fnbuild.function import labels
+from fnbuild.function.reader import load_function
 from fnbuild.runtime.http.client import request
-from fnbuild.spec import labels
-from fnbuild.spec.reader import load
 from tests.functions.test_opencv import likeness
 
 FOLDER = Path(__file__).resolve().parents[2] / "functions" / "opencv" / "optical-flow"
@@ -41,11 +41,11 @@ def motions(*, shift=(0, 0), growth=1.0, degrees=0.0, middle=(227, 117)):
 
 def ask(function, image, **options):
     """The reading of a reply that CVAT has nothing to object to, and the reply."""
-    kinds = labels.tracked_types(load(FOLDER).function)
-    sent = build("tracker", png(image), shape_types=kinds, **options)
+    kinds = labels.tracked_shape_types(load_function(FOLDER).function)
+    sent = build_request("tracker", png(image), shape_types=kinds, **options)
     status, content = function(sent.body)
     assert status == 200, content
-    reading = read("tracker", content, [], sent.picture.size, sent)
+    reading = read_reply("tracker", content, [], sent.picture.size, sent)
     assert reading.problems == ()
     return reading
 
@@ -62,7 +62,7 @@ def astronaut(photo):
 
 def start_with(function, image, shape):
     """The states after an image and a shape of any type."""
-    body = json.loads(build("tracker", png(image)).body)
+    body = json.loads(build_request("tracker", png(image)).body)
     status, content = function({**body, "shapes": [shape], "states": []})
     assert status == 200, content
     return content["states"]
@@ -206,7 +206,7 @@ def test_tiny_pictures_do_not_fail(flow, size):
 def test_shapes_and_states_of_somebody_else(flow, body):
     out = io.BytesIO()
     Image.effect_noise((60, 40), 60).convert("RGB").save(out, "PNG")
-    sent = json.loads(build("tracker", out.getvalue()).body)
+    sent = json.loads(build_request("tracker", out.getvalue()).body)
     status, content = flow({**sent, **body})
     assert status == 400
     assert content["error"]
@@ -222,11 +222,11 @@ def test_a_body_of_another_kind_is_refused(flow, body):
 def test_the_running_service_follows(serve, astronaut):
     url = serve(FOLDER)
     header = {"Content-Type": "application/json"}
-    sent = build("tracker", png(astronaut), boxes=[FACE], shape_types=("rectangle",))
+    sent = build_request("tracker", png(astronaut), boxes=[FACE], shape_types=("rectangle",))
     answer = request("POST", url, "/", sent.body, header)
     assert answer.status == 200, answer.body
     moved = turned(astronaut, np.array([[1, 0, 8.0], [0, 1, 5.0]]))
-    sent = build("tracker", png(moved), states=json.loads(answer.body)["states"])
+    sent = build_request("tracker", png(moved), states=json.loads(answer.body)["states"])
     answer = request("POST", url, "/", sent.body, header)
     assert answer.status == 200, answer.body
     (shape,) = json.loads(answer.body)["shapes"]

@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 import pytest
 
-from fnbuild.check.reply import read
-from fnbuild.check.request import build
+from fnbuild.cvat.replies import read_reply
+from fnbuild.cvat.request import build_request
+from fnbuild.function import labels
+from fnbuild.function.reader import load_function
 from fnbuild.runtime.http.client import request
-from fnbuild.spec import labels
-from fnbuild.spec.reader import load
 from tests.functions.test_opencv import likeness
 
 FOLDER = Path(__file__).resolve().parents[2] / "functions" / "torch" / "shapes"
@@ -57,14 +57,20 @@ def detector(handler):
 
 def detect(function, data, **options):
     """The shapes of a reply that CVAT has nothing to object to."""
-    sent = build("detector", data, **options)
+    sent = build_request("detector", data, **options)
     status, content = function(sent.body)
     assert status == 200, content
     return reading_of(content, sent)
 
 
 def reading_of(content, sent):
-    reading = read("detector", content, labels.of(load(FOLDER).function), sent.picture.size, sent)
+    reading = read_reply(
+        "detector",
+        content,
+        labels.function_labels(load_function(FOLDER).function),
+        sent.picture.size,
+        sent,
+    )
     assert [str(problem) for problem in reading.problems] == []
     return reading.shapes
 
@@ -160,7 +166,7 @@ def test_the_running_service_finds_them(serve, unseen):
     url = serve(FOLDER)
     right = there = 0
     for data, shapes in unseen[:12]:
-        sent = build("detector", data)
+        sent = build_request("detector", data)
         headers = {"Content-Type": sent.content_type}
         answer = request("POST", url, "/", sent.body, headers)
         assert answer.status == 200, answer.body

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild.check.reply import read
-from fnbuild.check.request import build, read_image
 from fnbuild.cli.init import REQUIREMENTS, TASKS
+from fnbuild.cvat.replies import read_reply
+from fnbuild.cvat.request import build_request, read_image
+from fnbuild.function import labels
+from fnbuild.function.reader import load_function
 from fnbuild.runtime.http.client import request
-from fnbuild.spec import labels
-from fnbuild.spec.reader import load
 
 PAIRS = [f"{task}-{framework}" for task in TASKS for framework in REQUIREMENTS]
 
@@ -59,7 +59,7 @@ def urls(new: Path) -> Iterator[dict[str, str]]:
 
 @pytest.mark.parametrize("pair", PAIRS)
 def test_each_is_whole_and_short(new: Path, pair: str) -> None:
-    loaded = load(new / pair)
+    loaded = load_function(new / pair)
     assert [str(finding) for finding in loaded.report] == []
     assert len((new / pair / "main.py").read_text().splitlines()) <= 25
     assert len((new / pair / "model.py").read_text().splitlines()) <= 70
@@ -84,12 +84,14 @@ def test_each_refuses_images_above_the_pixel_limit(
 def test_each_answers_a_picture(
     new: Path, urls: dict[str, str], pair: str, photo: Callable[[str], Path]
 ) -> None:
-    loaded = load(new / pair).function
-    sent = build("detector", read_image(photo("astronaut.png")), threshold=0.3)
+    loaded = load_function(new / pair).function
+    sent = build_request("detector", read_image(photo("astronaut.png")), threshold=0.3)
     json_body = {"Content-Type": "application/json"}
     answer = request("POST", urls[pair], "/", sent.body, json_body)
     assert answer.status == 200, answer.body
-    reading = read("detector", json.loads(answer.body), labels.of(loaded), sent.picture.size, sent)
+    reading = read_reply(
+        "detector", json.loads(answer.body), labels.function_labels(loaded), sent.picture.size, sent
+    )
     assert reading.shapes
     assert [str(problem) for problem in reading.problems] == []
     shape = TASKS[pair.split("-", maxsplit=1)[0]].shape

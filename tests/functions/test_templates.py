@@ -8,13 +8,13 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image, ImageDraw
 
-from fnbuild.check.reply import read
-from fnbuild.check.request import build, read_image
-from fnbuild.check.shapes import bounds
 from fnbuild.cli.init import init, templates
+from fnbuild.cvat.replies import read_reply
+from fnbuild.cvat.request import build_request, read_image
+from fnbuild.cvat.shapes import bounding_box
+from fnbuild.function import labels
+from fnbuild.function.reader import load_function
 from fnbuild.runtime.http.client import request
-from fnbuild.spec import labels
-from fnbuild.spec.reader import load
 
 KINDS = sorted(templates())
 
@@ -34,26 +34,26 @@ def new(tmp_path):
 
 def ask(function, kind, folder, *args, **kwargs):
     """The reading of a reply that has no problem at all."""
-    loaded = load(folder).function
-    sent = build(kind, *args, shape_types=labels.tracked_types(loaded), **kwargs)
+    loaded = load_function(folder).function
+    sent = build_request(kind, *args, shape_types=labels.tracked_shape_types(loaded), **kwargs)
     status, content = function(sent.body)
     assert status == 200, content
-    reading = read(kind, content, labels.of(loaded), sent.picture.size, sent)
+    reading = read_reply(kind, content, labels.function_labels(loaded), sent.picture.size, sent)
     assert [str(problem) for problem in reading.problems] == []
     return reading
 
 
 def test_every_kind_of_cvat_has_a_template():
-    assert set(KINDS) == {*labels.KINDS, "http"}
+    assert set(KINDS) == {*labels.FUNCTION_KINDS, "http"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_new_function_is_valid_and_whole(new, kind):
     folder = new(kind)
-    loaded = load(folder)
+    loaded = load_function(folder)
     assert [str(finding) for finding in loaded.report] == []
     assert loaded.function.metadata.name == f"my-{kind}"
-    assert labels.kind_of(loaded.function) == (None if kind == "http" else kind)
+    assert labels.function_kind(loaded.function) == (None if kind == "http" else kind)
     for path in folder.iterdir():
         assert "FUNCTION_NAME" not in path.read_text()
     assert (folder / "README.md").read_text().startswith(f"# my-{kind}\n")
@@ -71,7 +71,7 @@ def test_a_new_function_serves_and_tells_mistakes(new, serve, kind):
         assert content["error"]
 
 
-@pytest.mark.parametrize("kind", labels.KINDS)
+@pytest.mark.parametrize("kind", labels.FUNCTION_KINDS)
 @pytest.mark.parametrize("body", [b"raw", None, [], "text", {"image": "***"}, {"image": 3}])
 def test_mistakes_are_never_the_functions_failure(new, handler, kind, body):
     status, content = handler(new(kind))(body)
@@ -79,7 +79,7 @@ def test_mistakes_are_never_the_functions_failure(new, handler, kind, body):
     assert content["error"]
 
 
-@pytest.mark.parametrize("kind", labels.KINDS)
+@pytest.mark.parametrize("kind", labels.FUNCTION_KINDS)
 def test_images_above_the_pixel_limit_are_refused(new, handler, huge_image, kind):
     images = dict.fromkeys(("image", "image0", "image1"), huge_image)
     status, content = handler(new(kind))({**images, "boxes0": [], "boxes1": []})
@@ -124,7 +124,7 @@ def test_the_interactor_cuts_out_what_is_clicked(new, handler, monkeypatch, clic
     monkeypatch.setenv("MASK_FORMAT", form)
     folder = new("interactor")
     (found,) = ask(handler(folder), "interactor", folder, scene(), **clicks).shapes
-    left, top, right, bottom = bounds(found)
+    left, top, right, bottom = bounding_box(found)
     for value, edge in ((left, 140), (top, 90), (right, 261), (bottom, 211)):
         assert abs(value - edge) <= 5
     assert abs(found.mask.area - 11310) < 900
@@ -196,7 +196,7 @@ def test_a_hidden_object_stays_where_it_was(new, handler, photo):
 
 
 def test_the_tracker_takes_the_older_flat_shapes(new, handler, photo):
-    sent = build("tracker", read_image(photo("chelsea.png")), boxes=[(130, 85, 200, 135)])
+    sent = build_request("tracker", read_image(photo("chelsea.png")), boxes=[(130, 85, 200, 135)])
     status, content = handler(new("tracker"))(sent.body)
     assert status == 200
     assert len(content["states"]) == 1

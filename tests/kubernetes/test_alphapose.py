@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient import kinds
-from fnbuild.spec.types import Raw
 from tests.builder.image.bases import docker, image_id
 from tests.cluster import ask, gpus_alone
 from tests.containers import alphapose

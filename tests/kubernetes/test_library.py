@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild.spec.reader import load
+from fnbuild.function.reader import load_function
 from tests.containers import library
 from tests.functions.test_library import FOLDERS
 from tests.kubernetes.conftest import OnCluster
@@ -17,7 +17,7 @@ def test_it_answers_on_its_node_port(
     folder: Path, user: OnCluster, registry: str, photo: library.Photo
 ) -> None:
     name = folder.name
-    base = library.CASES[name].base(load(folder).function)
+    base = library.CASES[name].base(load_function(folder).function)
     # A push of torch would take as long as all the rest, and the node has the engine's images.
     pushed = () if name == "shapes" else ("--registry", registry)
     url = user.deploy(

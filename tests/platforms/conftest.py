@@ -11,8 +11,8 @@ import pytest
 from fnbuild.builder import sdk
 from fnbuild.datadir import make_private_dir
 from fnbuild.deploy import artifacts
+from fnbuild.function import reader
 from fnbuild.platforms.kubeclient.cluster import Cluster
-from fnbuild.spec import reader
 from tests.cluster import function_image, own_namespace, require_cluster
 from tests.engine import making, require_engine, require_image
 from tests.platforms.folders import config
@@ -70,5 +70,5 @@ def shared_layers(fetched: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         image = names.image("shared", tag="latest")
         (folder / "function.yaml").write_text(config("shared", image.partition(":")[0]))
         (folder / "main.py").write_text("def handler(context, event):\n    return 1\n")
-        artifacts.build_image(reader.load(folder), engine, lambda _: None)
+        artifacts.build_image(reader.load_function(folder), engine, lambda _: None)
         yield

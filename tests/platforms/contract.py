@@ -26,8 +26,8 @@ from fnbuild.errors import (
     PreconditionError,
     UsageError,
 )
+from fnbuild.function.types import Function, Spec
 from fnbuild.platforms import Deployment, FunctionKey, Platform, Project
-from fnbuild.spec.types import Function, Spec
 from tests.engine import until
 
 CONFIG = """\

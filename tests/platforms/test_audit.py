@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from fnbuild.errors import NotFoundError, PreconditionError
+from fnbuild.function.types import Function, Metadata
 from fnbuild.platforms import Platform, Project, lookup
 from fnbuild.platforms.audit import acting_as, with_audit_log
-from fnbuild.spec.types import Function, Metadata
 from fnbuild.store import Store
 from tests.engine import require_engine
 

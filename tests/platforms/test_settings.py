@@ -7,16 +7,18 @@ from typing import Any
 import pytest
 
 from fnbuild.errors import InputError
+from fnbuild.function.reader import function_from_dict
+from fnbuild.function.rules import with_defaults
+from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import settings
 from fnbuild.platforms.settings import warnings_without_cluster
-from fnbuild.spec.reader import from_raw
-from fnbuild.spec.rules import complete
-from fnbuild.spec.types import Function, Raw
 
 
 def function(**spec: Any) -> Function:
     base = {"handler": "main:handler", "runtime": "python:3.11"}
-    return complete(from_raw({"metadata": {"name": "f"}, "spec": base | spec}, "test"))
+    return with_defaults(
+        function_from_dict({"metadata": {"name": "f"}, "spec": base | spec}, "test")
+    )
 
 
 def with_policy(policy: Any) -> Function:
@@ -69,7 +71,7 @@ def test_words_of_listening() -> None:
 
 
 def warnings_for(**spec: Raw) -> tuple[str, ...]:
-    return warnings_without_cluster(from_raw({"spec": spec}, "test"), "process", {}, ())
+    return warnings_without_cluster(function_from_dict({"spec": spec}, "test"), "process", {}, ())
 
 
 def test_the_flush_period_of_a_stream_is_reported() -> None:

@@ -9,7 +9,14 @@ import pytest
 from PIL import Image
 
 from fnbuild import vision
-from fnbuild.vision import ImageError, ImageTooLargeError, decode, decode_image, headers, open_image
+from fnbuild.vision import (
+    ImageError,
+    ImageTooLargeError,
+    decode,
+    decode_image,
+    image_headers,
+    open_image,
+)
 from tests.vision.conftest import encoded, request_of
 
 
@@ -97,8 +104,8 @@ def test_above_64_megapixels_nothing_is_decoded(backend, kind, monkeypatch):
     def never(*_):
         raise AssertionError("something was decoded")
 
-    monkeypatch.setattr(vision.decoding, "_by_opencv", never)
-    monkeypatch.setattr(vision.decoding, "_by_pillow", never)
+    monkeypatch.setattr(vision.decoding, "_decode_with_opencv", never)
+    monkeypatch.setattr(vision.decoding, "_decode_with_pillow", never)
     width, height = (16000, 4195) if kind == "WEBP" else (8192, 8193)
     data = claim(kind, width, height)
     with pytest.raises(ImageTooLargeError) as raised:
@@ -143,7 +150,7 @@ def test_webp_headers(small):
         (alpha, {}),
         (small, {"exif": exif}),
     ):
-        header = headers.read_header(encoded(image, "WEBP", **options))
+        header = image_headers.read_header(encoded(image, "WEBP", **options))
         assert (header.kind, header.width, header.height) == ("WEBP", 301, 203)
 
 

@@ -8,7 +8,7 @@ import nuclio_sdk
 import pytest
 
 from fnbuild.vision import ImageError, fields, image_file
-from fnbuild.vision import request as reading
+from fnbuild.vision import request_body as reading
 from tests.vision.conftest import base64_of, event_of
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20
@@ -224,7 +224,7 @@ class Documents:
 
 
 def test_it_never_differs_from_the_json_module(monkeypatch):
-    monkeypatch.setattr(reading, "_LONG", 8)
+    monkeypatch.setattr(reading, "_LONG_STRING", 8)
     documents = Documents(7)
     quick = 0
     for _ in range(20_000):
@@ -235,7 +235,7 @@ def test_it_never_differs_from_the_json_module(monkeypatch):
             expected = None
         event = event_of(text.encode())
         try:
-            content = reading.content(event)
+            content = reading.read_body(event)
         except ImageError:
             assert not isinstance(expected, dict), text
             continue
@@ -249,7 +249,7 @@ def test_it_never_differs_from_the_json_module(monkeypatch):
 
 
 def test_text_like_a_cuts_mark_stays_text():
-    text = reading._MARK + "0"
+    text = reading._PLACEHOLDER + "0"
     event = event_of(json.dumps({"a": text, "image": TEXT}).encode())
     assert fields(event) == {"a": text}
     assert image_file(event) == PNG
@@ -273,6 +273,6 @@ def test_pybase64_is_used_where_it_is(monkeypatch):
 def test_large_bodies_are_not_copied_before_they_are_decoded():
     text = b"A" * 40_000_000
     event = event_of(b'{"image":"' + text + b'"}')
-    view = reading.content(event).values["image"]
+    view = reading.read_body(event).values["image"]
     assert view.obj is event.raw_body
     assert len(image_file(event)) == 30_000_000

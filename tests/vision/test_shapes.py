@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from fnbuild import vision
-from fnbuild.check.reply import read
-from fnbuild.check.shapes import bounds
-from fnbuild.spec.labels import Label
+from fnbuild.cvat.replies import read_reply
+from fnbuild.cvat.shapes import bounding_box
+from fnbuild.function.labels import Label
 
 SIZE = (100, 80)
 NAMES = ("rectangle", "ellipse", "polygon", "polyline", "points", "mask", "tag")
@@ -23,7 +23,7 @@ CORNERS = [(10, 10), (50.5, 12), (30, 60)]
 
 def reading_of(*shapes):
     """The shapes as CVAT reads them, when it has nothing to object to."""
-    reading = read("detector", json.dumps(shapes, allow_nan=False), LABELS, SIZE)
+    reading = read_reply("detector", json.dumps(shapes, allow_nan=False), LABELS, SIZE)
     assert [str(problem) for problem in reading.problems] == []
     assert len(reading.shapes) == len(shapes)
     return reading.shapes
@@ -50,7 +50,7 @@ def test_every_kind_is_taken():
     )
     assert [shape.confidence for shape in shapes] == [0.9, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2]
     assert shapes[1].rotation == 330
-    assert bounds(shapes[2]) == (30, 30, 70, 50)
+    assert bounding_box(shapes[2]) == (30, 30, 70, 50)
     assert shapes[3].pairs == CORNERS
     assert [element.outside for element in shapes[7].elements] == [False, True]
 

@@ -24,9 +24,9 @@ from threading import Lock
 from fnbuild.builder import requirements
 from fnbuild.builder.image.engine import BuildRequest, Engine, ImageMetadata, Progress
 from fnbuild.errors import BuildError
-from fnbuild.spec.gpu_rules import gpus
-from fnbuild.spec.reader import Loaded
-from fnbuild.spec.types import Build, Function
+from fnbuild.function.platform_rules import gpu_count
+from fnbuild.function.reader import LoadedFunction
+from fnbuild.function.types import Build, Function
 
 _REQUIREMENT = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\])?\s*([^;@#]*)")
 _SPECIFIER = re.compile(r"(===|==|~=|!=|<=|>=|<|>)\s*([0-9][0-9A-Za-z.*+-]*)")
@@ -86,7 +86,7 @@ def choose_base_image(function: Function, packages: Iterable[str]) -> BaseImage:
     if build.base_image:
         return BaseImage(build.base_image)
     plain = BaseImage(function.spec.runtime)
-    chosen = _choose_cuda_image(function, list(packages)) if gpus(function) else plain
+    chosen = _choose_cuda_image(function, list(packages)) if gpu_count(function) else plain
     registry = re.sub(r"\A\w+://", "", build.base_image_registry).rstrip("/")
     image = f"{registry}/{chosen.image}" if registry else chosen.image
     return BaseImage(image, chosen.setup, chosen.warnings)
@@ -249,7 +249,7 @@ def _shared_folder(image: str, root: Path) -> Path | None:
     return folder if (folder / _DOCKERFILE).is_file() else None
 
 
-def fetch_base_image(loaded: Loaded, engine: Engine, progress: Progress) -> str:
+def fetch_base_image(loaded: LoadedFunction, engine: Engine, progress: Progress) -> str:
     """Have the base image of a function in the engine, for later builds; its name."""
     wanted = requirements.collect_requirements(loaded.function, loaded.folder, image=True)
     base = choose_base_image(loaded.function, wanted.packages).image

@@ -27,10 +27,10 @@ from fnbuild.builder.image.recipe import Recipe, create_recipe, create_request
 from fnbuild.builder.staging import Artifact
 from fnbuild.datadir import LockHolder, data_dir, hold_lock, make_private_dir
 from fnbuild.errors import BuildError, InputError, UnavailableError
-from fnbuild.spec.locate import display
-from fnbuild.spec.places import span_of
-from fnbuild.spec.reader import Loaded
-from fnbuild.spec.types import Build, Function
+from fnbuild.function.files import display_path
+from fnbuild.function.reader import LoadedFunction
+from fnbuild.function.types import Build, Function
+from fnbuild.function.yaml_parser import span_of_value
 
 DIGEST_LABEL = "fnbuild.io/digest"
 """The label of an image that holds the hash of the code in it."""
@@ -63,7 +63,9 @@ class BuiltImage:
     warnings: tuple[str, ...] = ()
 
 
-def build_image(loaded: Loaded, code: Artifact, engine: Engine, progress: Progress) -> BuiltImage:
+def build_image(
+    loaded: LoadedFunction, code: Artifact, engine: Engine, progress: Progress
+) -> BuiltImage:
     """Build the image of a staged function, and push its build tag if it names a registry.
 
     Raises `BuildError`: a failed step with its place in the configuration and its own output, a
@@ -94,7 +96,9 @@ def publish_image(built: BuiltImage, engine: Engine, progress: Progress) -> None
 class _ImageBuild:
     """One build under way."""
 
-    def __init__(self, loaded: Loaded, code: Path, engine: Engine, progress: Progress) -> None:
+    def __init__(
+        self, loaded: LoadedFunction, code: Path, engine: Engine, progress: Progress
+    ) -> None:
         self._loaded = loaded
         self._function = loaded.function
         self._build = loaded.function.spec.build
@@ -229,8 +233,8 @@ class _ImageBuild:
         path, text = self._loaded.config_path, self._loaded.text
         span = None
         if path is not None:
-            name = display(path)
-            span = span_of(text, name, f"{place}.value") or span_of(text, name, place)
+            name = display_path(path)
+            span = span_of_value(text, name, f"{place}.value") or span_of_value(text, name, place)
         where = f"{span}: {place}" if span else place
         return BuildError(f"{where}: {error.message}", hint=error.hint, detail=error.detail)
 

@@ -38,9 +38,9 @@ from fnbuild.builder.image.probe import ImageFolders, ImagePython, ImagePythons
 from fnbuild.builder.requirements import FlatRequirements
 from fnbuild.builder.staging import printable_path
 from fnbuild.errors import BuildError
-from fnbuild.spec.redact import redacted
-from fnbuild.spec.source import MAX_BYTES
-from fnbuild.spec.types import Function, Raw
+from fnbuild.function.secrets import redact_file
+from fnbuild.function.source_text import MAX_BYTES
+from fnbuild.function.types import Function, Raw
 
 RUNTIME_FOLDER = "/opt/fnbuild"
 """Where the tree lies in an image."""
@@ -361,7 +361,7 @@ def _redacted_configs(code: Path, paths: list[str]) -> dict[str, bytes]:
             continue
         with file.open("rb") as opened:
             data = opened.read(MAX_BYTES + 1)
-        left = redacted(data, path)
+        left = redact_file(data, path)
         if left != data:
             found[path] = left
     return found

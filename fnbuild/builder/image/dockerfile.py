@@ -22,7 +22,7 @@ from fnbuild.builder.image.probe import ImagePython
 from fnbuild.builder.image.recipe import Recipe
 from fnbuild.builder.shell import join_lines
 from fnbuild.errors import BuildError
-from fnbuild.spec.source import shown
+from fnbuild.function.source_text import quoted
 
 _RUN_FLAGS = re.compile(r"(?:--[a-z]+=\S+\s+)*")
 _BARE_HEREDOC = re.compile(r"<<(-?)(['\"]?)([A-Za-z_]\w*)\2[ \t]*\n")
@@ -286,7 +286,7 @@ class _DirectiveWriter:
         plain = as_continued_lines(text, comments_end=True)
         if plain is None:
             raise BuildError(
-                f"{one.place}: a line break ends {one.kind} in the middle: {shown(text)}",
+                f"{one.place}: a line break ends {one.kind} in the middle: {quoted(text)}",
                 hint="end the line with a backslash, or write a directive for each line",
             )
         if one.kind == "SHELL":
@@ -312,7 +312,7 @@ class _DirectiveWriter:
         words = parse_exec_form("".join(text.split("\\\n")))
         if not words:
             raise BuildError(
-                f"{one.place}: SHELL needs a JSON array, not {shown(text)}",
+                f"{one.place}: SHELL needs a JSON array, not {quoted(text)}",
                 hint='write it with double quotes: `["/bin/bash", "-c"]`',
             )
         return tuple(words)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fnbuild.errors import InputError
-from fnbuild.spec.source import shown
+from fnbuild.function.source_text import quoted
 
 DOCKERIGNORE = ".dockerignore"
 
@@ -57,7 +57,7 @@ def parse_dockerignore(lines: Sequence[str]) -> IgnoreRules:
         pattern = pattern[1:].strip() if exception else pattern
         place = f"{DOCKERIGNORE}:{number}"
         if not pattern:
-            raise InputError(f"{place}: {shown(line)} names nothing", hint="write `!PATTERN`")
+            raise InputError(f"{place}: {quoted(line)} names nothing", hint="write `!PATTERN`")
         # Docker takes a pattern for a path from the root of the folder.
         clean = posixpath.normpath(pattern).lstrip("/")
         if clean in (".", ""):
@@ -65,7 +65,7 @@ def parse_dockerignore(lines: Sequence[str]) -> IgnoreRules:
         try:
             rules.append((exception, re.compile(_expression(clean), re.DOTALL)))
         except re.error as error:
-            raise InputError(f"{place}: {shown(line)} is no pattern: {error.msg}") from error
+            raise InputError(f"{place}: {quoted(line)} is no pattern: {error.msg}") from error
     return IgnoreRules(tuple(rules))
 
 

@@ -17,11 +17,11 @@ from fnbuild.builder.directives import Directive, build_directives
 from fnbuild.builder.image.engine import BuildNetwork, BuildRequest
 from fnbuild.builder.image.references import parse_reference
 from fnbuild.errors import BuildError, InputError, UsageError
-from fnbuild.spec.function_rules import VERBS
-from fnbuild.spec.hints import meant
-from fnbuild.spec.quantities import duration
-from fnbuild.spec.source import shown
-from fnbuild.spec.types import Build, Function
+from fnbuild.function.function_rules import DOCKERFILE_INSTRUCTIONS
+from fnbuild.function.quantities import parse_duration
+from fnbuild.function.source_text import quoted
+from fnbuild.function.suggestions import did_you_mean
+from fnbuild.function.types import Build, Function
 
 _TIMEOUT_SECONDS = 3600
 _NETWORK_VARIABLE = "NUCLIO_DOCKER_BUILD_NETWORK"
@@ -146,9 +146,10 @@ def _check_directive(directive: Directive) -> None:
             f"{place}: FROM cannot stand in a directive, since the code goes into one image",
             hint="spec.build.baseImage names the base; `COPY --from=IMAGE` takes files of another",
         )
-    if kind not in VERBS:
+    if kind not in DOCKERFILE_INSTRUCTIONS:
         raise BuildError(
-            f"{place}: {shown(kind)} is not a Dockerfile verb", hint=meant(kind, VERBS)
+            f"{place}: {quoted(kind)} is not a Dockerfile verb",
+            hint=did_you_mean(kind, DOCKERFILE_INSTRUCTIONS),
         )
     if not directive.value.strip():
         raise BuildError(f"{place}: {kind} without a value")
@@ -173,7 +174,7 @@ def _build_arguments(
     for name, value in given.items():
         if not _ARGUMENT_NAME.match(name):
             raise InputError(
-                f"spec.build.args: {shown(name)} cannot be the name of a build argument",
+                f"spec.build.args: {quoted(name)} cannot be the name of a build argument",
                 hint="letters, digits and '_' make a name; it does not start with a digit",
             )
         if value and (name not in _PROXIES or _is_mentioned(name, text)):
@@ -196,7 +197,7 @@ def _health_interval(function: Function) -> str:
         return f"{_HEALTH_SECONDS}s"
     text = str(given).strip()
     try:
-        seconds = duration(text)
+        seconds = parse_duration(text)
     except ValueError as error:
         raise InputError(f"{key}: {error}") from error
     if seconds < _MIN_HEALTH_SECONDS:

@@ -20,9 +20,9 @@ import os
 import re
 
 from fnbuild.errors import InputError
-from fnbuild.spec.annotations import PROJECT_LABEL
-from fnbuild.spec.source import shown
-from fnbuild.spec.types import Function
+from fnbuild.function.cvat_rules import PROJECT_LABEL
+from fnbuild.function.source_text import quoted
+from fnbuild.function.types import Function
 
 DEFAULT_REGISTRY = "docker.io"
 
@@ -94,7 +94,7 @@ def image_name(function: Function, prefix: str | None = None) -> str:
     found = parse_reference(name, key)
     if found["digest"]:
         raise InputError(
-            f"{key}: {shown(name)} names a digest, which an image gets when it is built",
+            f"{key}: {quoted(name)} names a digest, which an image gets when it is built",
             hint="give a tag instead: NAME:TAG",
         )
     return name if found["tag"] else f"{name}:latest"
@@ -110,7 +110,7 @@ def with_registry(registry: str, name: str, key: str = "spec.build.registry") ->
         return name
     if not _REGISTRY.match(bare):
         raise InputError(
-            f"{key}: {shown(registry)} is not the name of a registry",
+            f"{key}: {quoted(registry)} is not the name of a registry",
             hint="HOST, HOST:PORT or HOST/PATH; the path has lower-case letters only",
         )
     if name.startswith(f"{bare}/"):
@@ -150,7 +150,7 @@ def parse_reference(text: str, key: str) -> re.Match[str]:
     name, tag = (name, colon + tag) if colon and "/" not in tag else (text, "")
     if text != text.lower() and _REFERENCE.match(name.lower() + tag):
         hint = f"names of images are lower-case: {name.lower()}{tag}"
-    raise InputError(f"{key}: {shown(text)} cannot be the name of an image", hint=hint)
+    raise InputError(f"{key}: {quoted(text)} cannot be the name of an image", hint=hint)
 
 
 def _without_scheme(registry: str) -> str:
@@ -169,7 +169,7 @@ def _name_component(name: str) -> str:
     small = re.sub(r"[^a-z0-9]*([._-])[^a-z0-9]*", r"\1", name.lower()).strip("._-")
     if not re.fullmatch(_PART, small):
         raise InputError(
-            f"metadata.name: {shown(name)} cannot be made the name of an image",
+            f"metadata.name: {quoted(name)} cannot be made the name of an image",
             hint="letters, digits, '-', '_' and '.' make a name; or set spec.build.image",
         )
     return f"{small}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
@@ -185,7 +185,7 @@ def _expand_prefix(template: str, function: Function) -> str:
     def value(found: re.Match[str]) -> str:
         if found[1] not in values:
             raise InputError(
-                f"{PREFIX_VARIABLE}: {shown(found[0])} is not understood in {shown(template)}",
+                f"{PREFIX_VARIABLE}: {quoted(found[0])} is not understood in {quoted(template)}",
                 hint="{{ .ProjectName }} and {{ .FunctionName }} can stand there",
             )
         return values[found[1]]

@@ -20,9 +20,9 @@ from fnbuild import trees
 from fnbuild.builder.sources import archives, download, git, s3
 from fnbuild.builder.sources.limits import Progress, SourceLimits
 from fnbuild.errors import InputError, Report
-from fnbuild.spec import reader
-from fnbuild.spec.locate import NAMES, locate, made_of
-from fnbuild.spec.types import Build
+from fnbuild.function import reader
+from fnbuild.function.files import CONFIG_NAMES, displayed_as, locate_files
+from fnbuild.function.types import Build
 
 _PLAIN_SUFFIXES = (".py", ".yaml", ".yml", ".json")
 FETCHED_ENTRY_TYPES = ("archive", "github", "git", "s3")
@@ -87,7 +87,7 @@ def open_code(  # noqa: PLR0913 - one keyword for each thing a person can give
 def _configured_source(path: Path | None, config_file: Path | None) -> tuple[Path, Build] | None:
     """The configuration that names a place elsewhere as its code's, and what it says of it."""
     where = path if path is not None else config_file
-    located = locate(where, config_file, Report()) if where is not None else None
+    located = locate_files(where, config_file, Report()) if where is not None else None
     if located is None or located.config is None:
         return None
     try:
@@ -96,7 +96,7 @@ def _configured_source(path: Path | None, config_file: Path | None) -> tuple[Pat
         return None  # the reader says so
     if "path" not in text and "codeEntry" not in text:
         return None
-    build = reader.parse(text, str(located.config))[0].spec.build
+    build = reader.parse_function(text, str(located.config))[0].spec.build
     return (located.config, build) if _is_elsewhere(build) else None
 
 
@@ -189,7 +189,7 @@ class _TemporaryCode:
         return self._shown(root, work_dir, shown, choice)
 
     def _shown(self, root: Path, work_dir: str, shown: str, choice: str) -> Path:
-        self._stack.enter_context(made_of(root, shown, choice))
+        self._stack.enter_context(displayed_as(root, shown, choice))
         return _function_folder(root, work_dir, shown)
 
 
@@ -223,7 +223,7 @@ def _only_folder(root: Path) -> Path | None:
 
 
 def _holds_code(root: Path) -> bool:
-    return any((root / name).is_file() for name in NAMES)
+    return any((root / name).is_file() for name in CONFIG_NAMES)
 
 
 def _repository_name(url: str) -> str:

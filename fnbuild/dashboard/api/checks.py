@@ -17,7 +17,7 @@ from fnbuild.dashboard.endpoints import BODY_LIMIT, Endpoint
 from fnbuild.dashboard.requests import NAMESPACE_HEADER, function_namespace
 from fnbuild.dashboard.services import services_of
 from fnbuild.errors import FnbuildError
-from fnbuild.spec import labels
+from fnbuild.function import labels
 
 
 async def check_configuration(request: Request) -> Response:
@@ -87,7 +87,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
                 "type": "object",
                 "required": ["kind", "reply", "width", "height"],
                 "properties": {
-                    "kind": {"enum": list(labels.KINDS)},
+                    "kind": {"enum": list(labels.FUNCTION_KINDS)},
                     "spec": {"type": "string"},
                     "reply": {"type": "string"},
                     "width": _POSITIVE_INTEGER,

@@ -18,8 +18,8 @@ from fnbuild.dashboard.http import json_response, object_field, read_json, text_
 from fnbuild.dashboard.requests import check_namespace, namespace_in_header
 from fnbuild.dashboard.services import services_of
 from fnbuild.errors import ConflictError, NotFoundError, UsageError
+from fnbuild.function.types import Raw
 from fnbuild.platforms import audit
-from fnbuild.spec.types import Raw
 from fnbuild.store import Store
 from fnbuild.store.dashboard import FunctionEventTable
 

@@ -29,7 +29,7 @@ from fnbuild.dashboard.requests import (
 from fnbuild.dashboard.services import services_of
 from fnbuild.deploy import exports
 from fnbuild.errors import FnbuildError
-from fnbuild.spec.types import Raw
+from fnbuild.function.types import Raw
 
 _MAX_WARNINGS = 10
 

@@ -17,7 +17,7 @@ from fnbuild.dashboard.endpoints import Endpoint
 from fnbuild.dashboard.relay import Invocation, forwarded_headers
 from fnbuild.dashboard.services import services_of
 from fnbuild.errors import UsageError
-from fnbuild.spec.quantities import duration
+from fnbuild.function.quantities import parse_duration
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 _DEFAULT_SECONDS = 60.0
@@ -56,7 +56,7 @@ def _timeout(text: str) -> float:
     if not text:
         return _DEFAULT_SECONDS
     try:
-        seconds = duration(text)
+        seconds = parse_duration(text)
     except ValueError as error:
         raise UsageError(f"X-Nuclio-Invoke-Timeout: {error}", hint="as in 90s or 5m") from error
     if seconds <= 0:

@@ -30,11 +30,10 @@ from fnbuild.dashboard.sources import (
     store_upload,
 )
 from fnbuild.errors import UsageError
-from fnbuild.spec import redact
-from fnbuild.spec.locate import NAMES
-from fnbuild.spec.redact import Variables
-from fnbuild.spec.secrets import REDACTED
-from fnbuild.spec.types import Raw, to_dict
+from fnbuild.function import secrets
+from fnbuild.function.files import CONFIG_NAMES
+from fnbuild.function.secrets import REDACTED, VariableRedaction
+from fnbuild.function.types import Raw, to_dict
 
 _CONTAINS_HEADER = "x-nuclio-filter-contains"
 _SINGLE_FILE = "main.py"
@@ -61,7 +60,9 @@ def _library_object(one: FunctionFolder, *, values: bool) -> Raw:
 
 
 def _redact_values(text: str) -> str:
-    return redact.redacted(text.encode(), NAMES[0], Variables(REDACTED, every=True)).decode()
+    return secrets.redact_file(
+        text.encode(), CONFIG_NAMES[0], VariableRedaction(REDACTED, every=True)
+    ).decode()
 
 
 async def list_templates(request: Request) -> Response:

@@ -20,7 +20,7 @@ from fnbuild.dashboard.http import RefusedError
 from fnbuild.dashboard.inventory import FunctionEntry, Inventory, Snapshot
 from fnbuild.dashboard.requests import NAMESPACE_HEADER, function_namespace
 from fnbuild.dashboard.services import services_of
-from fnbuild.spec.types import Raw
+from fnbuild.function.types import Raw
 
 _MIN_INTERVAL_SECONDS = 0.5
 """Seconds between two lists at least."""

@@ -27,9 +27,9 @@ from fnbuild.dashboard.http import json_response
 from fnbuild.dashboard.requests import NAMESPACE_HEADER, function_namespace
 from fnbuild.dashboard.services import services_of
 from fnbuild.errors import FnbuildError, NotFoundError, UnavailableError, UsageError
+from fnbuild.function.quantities import parse_duration
+from fnbuild.function.types import Raw
 from fnbuild.platforms import LogRecord, Platform
-from fnbuild.spec.quantities import duration
-from fnbuild.spec.types import Raw
 
 # So many wait for a slow reader before the log itself waits.
 _MAX_BUFFERED = 5000
@@ -321,7 +321,7 @@ def _parse_time(text: str) -> float | None:
 
 
 def _parse_age(text: str) -> float:
-    return time.time() - duration(text)
+    return time.time() - parse_duration(text)
 
 
 def _parse_timestamp(text: str) -> float:

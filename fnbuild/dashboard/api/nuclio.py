@@ -18,10 +18,10 @@ from fnbuild.dashboard.http import json_response, read_json
 from fnbuild.dashboard.objects import redact_values
 from fnbuild.dashboard.services import services_of
 from fnbuild.errors import NotFoundError, PreconditionError
+from fnbuild.function.merge import DEFAULT_HTTP_TRIGGER, merge_functions
+from fnbuild.function.reader import function_from_dict
+from fnbuild.function.types import Function, Raw, Spec, Trigger, to_dict
 from fnbuild.platforms.api_objects import with_printed_fields
-from fnbuild.spec.merge import DEFAULT_HTTP, merge
-from fnbuild.spec.reader import from_raw
-from fnbuild.spec.types import Function, Raw, Spec, Trigger, to_dict
 
 NUCLIO_VERSION = "1.17.9"
 """The release of Nuclio whose behaviour is matched. Clients compare it to learn what they may use:
@@ -39,9 +39,9 @@ _NEW_FUNCTION = Function(
         readiness_timeout_seconds=120,
         target_cpu=75,
         triggers={
-            DEFAULT_HTTP: Trigger(
+            DEFAULT_HTTP_TRIGGER: Trigger(
                 kind="http",
-                name=DEFAULT_HTTP,
+                name=DEFAULT_HTTP_TRIGGER,
                 num_workers=1,
                 worker_availability_timeout_milliseconds=_AVAILABILITY_MILLISECONDS,
                 attributes={"serviceType": "NodePort"},
@@ -91,7 +91,9 @@ async def get_frontend_spec(request: Request) -> Response:
 
 def _default_function(defaults: Raw, *, values: bool) -> Raw:
     """Lay the dashboard's own defaults over Nuclio's."""
-    function = merge(from_raw(defaults, "the dashboard's defaults"), _NEW_FUNCTION)
+    function = merge_functions(
+        function_from_dict(defaults, "the dashboard's defaults"), _NEW_FUNCTION
+    )
     return with_printed_fields(redact_values(to_dict(function), values=values))
 
 

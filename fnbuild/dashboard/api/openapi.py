@@ -16,7 +16,7 @@ from fnbuild import __version__
 from fnbuild.dashboard.endpoints import Access, Endpoint
 from fnbuild.dashboard.http import json_response
 from fnbuild.dashboard.page import file_response
-from fnbuild.spec.types import Raw
+from fnbuild.function.types import Raw
 
 _PLACEHOLDER = re.compile(r"\{(\w+)(?::\w+)?\}")
 

@@ -48,10 +48,10 @@ from fnbuild.errors import (
     PreconditionError,
     UsageError,
 )
+from fnbuild.function.function_rules import NAME_PATTERN
+from fnbuild.function.reader import function_from_dict
+from fnbuild.function.types import Raw, to_dict
 from fnbuild.platforms import Platform, Project, api_objects
-from fnbuild.spec.function_rules import NAME
-from fnbuild.spec.reader import from_raw
-from fnbuild.spec.types import Raw, to_dict
 from fnbuild.store.dashboard import FunctionEventTable
 
 _IMPORT, _IMPORT_HINT = "an import", "send what `?export=true` gave"
@@ -135,9 +135,9 @@ async def _import_function(services: Services, project: Project, raw: Any) -> No
     """
     if not isinstance(raw, dict):
         raise UsageError("a function is an object with `metadata` and `spec`")
-    function = from_raw(raw, "the import")
+    function = function_from_dict(raw, "the import")
     name = function.metadata.name
-    if not NAME.match(name):
+    if not NAME_PATTERN.match(name):
         raise UsageError(f"{name!r} cannot be a function's name")
     try:
         await services.inventory.function(project.namespace, name)

@@ -26,10 +26,10 @@ from fnbuild.dashboard.requests import (
 from fnbuild.dashboard.services import services_of
 from fnbuild.deploy import diff
 from fnbuild.errors import NotFoundError, UsageError
+from fnbuild.function.files import CONFIG_NAMES
+from fnbuild.function.types import Function, Raw, to_dict
+from fnbuild.function.yaml_writer import as_yaml
 from fnbuild.platforms import Platform, Revision
-from fnbuild.spec.locate import NAMES
-from fnbuild.spec.texts import as_yaml
-from fnbuild.spec.types import Function, Raw, to_dict
 
 REVISION_HEADER = "X-Fnbuild-Revision"
 """The header with the number of the revision that a configuration is of; 0 before the first."""
@@ -153,7 +153,7 @@ def _compare(
     return {
         "from": old.number,
         "to": new.number,
-        "configuration": diff.diff_values(NAMES[0], shown[0], shown[1], sides),
+        "configuration": diff.diff_values(CONFIG_NAMES[0], shown[0], shown[1], sides),
         "code": code,
     }
 

@@ -15,8 +15,8 @@ from fnbuild.dashboard.requests import NAMESPACE_HEADER, function_namespace
 from fnbuild.dashboard.sampling import INTERVAL_SECONDS, Sample
 from fnbuild.dashboard.services import services_of
 from fnbuild.errors import FnbuildError
+from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import Deployment, LogRecord, Platform, Statistics
-from fnbuild.spec.types import Function, Raw
 
 _MAX_LINES = 2000
 _MAX_ERRORS = 20

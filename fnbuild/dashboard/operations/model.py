@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from fnbuild.errors import PreconditionError
+from fnbuild.function.types import Function
 from fnbuild.platforms import Deployment, FunctionState
-from fnbuild.spec.types import Function
 from fnbuild.store import OperationState
 
 RESTORE = "restore"

@@ -7,8 +7,8 @@ import time
 from contextlib import suppress
 
 from fnbuild.errors import ConfigError, FnbuildError
+from fnbuild.function.secrets import mask_values
 from fnbuild.platforms import lookup
-from fnbuild.spec.secrets import hidden
 from fnbuild.store import OperationRow, OperationTable, OutputLineRow
 
 MAX_LINES = 5000
@@ -38,7 +38,7 @@ class OperationOutput:
 
     def __call__(self, text: str) -> None:
         level = "warning" if text.startswith(_WARNING_PREFIX) else "info"
-        lines = hidden(text.removeprefix(_WARNING_PREFIX), self.secret_values).splitlines()
+        lines = mask_values(text.removeprefix(_WARNING_PREFIX), self.secret_values).splitlines()
         with self._guard:
             room = max(0, MAX_LINES - self._number)
             self._left_out += max(0, len(lines) - room)
@@ -49,10 +49,10 @@ class OperationOutput:
         lines = [error.message, *(error.detail or "").splitlines()]
         if isinstance(error, ConfigError):
             lines += error.report.render().splitlines()
-        message = hidden("\n".join(lines), self.secret_values)
+        message = mask_values("\n".join(lines), self.secret_values)
         lines = message.splitlines()
         if error.hint:
-            lines.append(hidden(error.hint, self.secret_values))
+            lines.append(mask_values(error.hint, self.secret_values))
         with self._guard:
             if self._left_out:
                 self._add("warning", [f"{self._left_out} lines are left out here"])

@@ -24,13 +24,13 @@ from fnbuild.errors import (
     Report,
     UsageError,
 )
+from fnbuild.function import import_rules
+from fnbuild.function.files import CONFIG_NAMES
+from fnbuild.function.function_rules import RESERVED_NAMES
+from fnbuild.function.merge import merge_functions
+from fnbuild.function.reader import check_text, config_error
+from fnbuild.function.types import Function, Spec
 from fnbuild.platforms import Deployment, Platform, Progress
-from fnbuild.spec import import_rules
-from fnbuild.spec.function_rules import RESERVED_NAMES
-from fnbuild.spec.locate import NAMES
-from fnbuild.spec.merge import merge
-from fnbuild.spec.reader import check_text, failure
-from fnbuild.spec.types import Function, Spec
 
 SKIP_DEPLOY_ANNOTATION = "skip-deploy"
 _KINDS_WITHOUT_FOLDER = ("inline", "image", "recorded")
@@ -62,9 +62,9 @@ def plan_deploy(services: Services, platform: Platform, body: FunctionBody) -> P
         return _plan_import(platform, function, current)
     kind = _source_kind(function, current, body)
     if body.yaml and kind in _KINDS_WITHOUT_FOLDER:
-        _, report = check_text(body.text, NAMES[0])
+        _, report = check_text(body.text, CONFIG_NAMES[0])
         if report.errors:
-            raise failure(report, NAMES[0])
+            raise config_error(report, CONFIG_NAMES[0])
     if kind == "recorded" and current is not None:
         function = _with_recorded_code(function, current)
     source = CodeSource(kind, services.settings, services.uploads, services.library)
@@ -107,7 +107,7 @@ def _masked_function(
     template = services.library.functions.get(place.removeprefix(LIBRARY_PREFIX))
     if template is None:
         return stored
-    return merge(stored, template.function) if stored else template.function
+    return merge_functions(stored, template.function) if stored else template.function
 
 
 def current_deployment(platform: Platform, namespace: str, name: str) -> Deployment | None:
@@ -165,7 +165,7 @@ def _source_kind(function: Function, current: Deployment | None, body: FunctionB
         return source_kind(function, current)
     except UsageError as error:
         report = Report([Diagnostic("error", "no-code", error.message, hint=error.hint)])
-        found = check_text(body.text, NAMES[0])[1]
+        found = check_text(body.text, CONFIG_NAMES[0])[1]
         report.extend(one if body.yaml else replace(one, span=None, excerpt=None) for one in found)
         raise ConfigError(error.message, report, hint=error.hint) from error
 
@@ -178,7 +178,7 @@ def _plan_import(
             f"{current.name} is there already, so it cannot be imported", hint="delete it first"
         )
     # What may be repaired has been, where the request asks for it.
-    import_rules.check(function, "the import", autofix=False)
+    import_rules.check_import(function, "the import", autofix=False)
     function = projects.with_project_label(function, current)
 
     def work(progress: Progress) -> Deployment:
@@ -198,7 +198,9 @@ def _update_action(known: Function, wanted: Function) -> str:
 def _with_recorded_code(function: Function, current: Deployment) -> Function:
     """What was asked for, with what belongs to the code that the function has."""
     known, asked = current.function.spec, function.spec
-    build = merge(Function(spec=Spec(build=asked.build)), Function(spec=Spec(build=known.build)))
+    build = merge_functions(
+        Function(spec=Spec(build=asked.build)), Function(spec=Spec(build=known.build))
+    )
     spec = msgspec.structs.replace(
         asked,
         build=build.spec.build,

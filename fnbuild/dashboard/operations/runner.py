@@ -22,11 +22,11 @@ from fnbuild.dashboard.operations.model import Operation, provisioning_error
 from fnbuild.dashboard.operations.output import OperationOutput, active_revision, has_succeeded
 from fnbuild.dashboard.operations.owner import OperationOwner
 from fnbuild.errors import BusyError, FnbuildError, UnavailableError
+from fnbuild.function.reader import function_from_dict
+from fnbuild.function.secrets import secret_values
+from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import Deployment, FunctionKey, Progress, audit
 from fnbuild.platforms.revision_records import stored_config
-from fnbuild.spec.reader import from_raw
-from fnbuild.spec.secrets import hiding
-from fnbuild.spec.types import Function, Raw
 from fnbuild.store import OperationDraft, OperationRow, OperationState, OperationTable, Store
 
 MAX_CONCURRENT = 4
@@ -162,7 +162,9 @@ class OperationRunner:
             raise provisioning_error(self.newest(namespace, name))
         self._expect(row.id)
         context = contextvars.copy_context()
-        run = partial(self._run, row, work, OperationOutput(self._records, row.id, hiding(config)))
+        run = partial(
+            self._run, row, work, OperationOutput(self._records, row.id, secret_values(config))
+        )
         threading.Thread(
             target=context.run, args=(run,), name=f"{action} {name}", daemon=True
         ).start()
@@ -269,7 +271,7 @@ class OperationRunner:
             config = self._records.config(row.id)
             if len(self._functions) > _MAX_OUTCOMES:
                 self._functions.clear()
-            self._functions[known] = from_raw(config, row.name) if config else None
+            self._functions[known] = function_from_dict(config, row.name) if config else None
         return self._functions[known]
 
 

@@ -1,4 +1,4 @@
-// Drawing shapes over a picture, as `fnbuild invoke --draw` does (fnbuild/check/draw.py).
+// Drawing shapes over a picture, as `fnbuild invoke --draw` does (fnbuild/cvat/drawing.py).
 //
 // The context takes coordinates of the picture; `unit` is how many of its pixels a line of the
 // screen is wide, so that lines and names keep their size at every zoom.

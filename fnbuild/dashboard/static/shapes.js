@@ -1,4 +1,4 @@
-// What functions reply, as shapes to draw: the counterpart of fnbuild/check, which judges replies.
+// What functions reply, as shapes to draw: the counterpart of fnbuild/cvat, which judges replies.
 //
 // A shape is {type, label, points, confidence, rotation, elements, mask, attributes, outside}, in
 // pixels of the picture. Replies are anybody's: whatever cannot be drawn is left out and counted.
@@ -7,7 +7,7 @@ import { fromCrop, fromRows, fromRuns } from "./masks.js";
 
 const LEAST = { rectangle: 4, ellipse: 4, polygon: 6, polyline: 4, points: 2, cuboid: 16 };
 
-// Colours of labels as in fnbuild/spec/labels.py, so that pictures by the command line look alike.
+// Colours of labels as in fnbuild/function/labels.py, so that pictures by the command line look alike.
 const PALETTE = [
   [255, 64, 85],
   [0, 196, 130],

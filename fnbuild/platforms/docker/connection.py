@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from fnbuild.errors import UnavailableError
+from fnbuild.function.types import Raw
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.errors import connection_error
 from fnbuild.runtime import sockets
-from fnbuild.spec.types import Raw
 
 _DEFAULT_HOST = "unix:///var/run/docker.sock"
 _DEFAULT_CONTEXT = "default"

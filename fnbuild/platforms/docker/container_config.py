@@ -24,10 +24,10 @@ from fnbuild.builder.processor_settings import (
     termination_seconds,
 )
 from fnbuild.errors import InputError
+from fnbuild.function.quantities import parse_duration, parse_quantity
+from fnbuild.function.types import Function, Raw
 from fnbuild.platforms.docker.labels import CANDIDATE_LABEL, OWNER_LABEL, RevisionRecord
 from fnbuild.platforms.settings import gpu_limit, restart_policy
-from fnbuild.spec.quantities import duration, quantity
-from fnbuild.spec.types import Function, Raw
 
 # With these types Kubernetes refuses a path that is not there; the engine would make a folder.
 _MUST_EXIST = ("Directory", "File", "Socket", "CharDevice", "BlockDevice")
@@ -98,7 +98,7 @@ def _scratch_mount(given: Raw, target: str, place: str) -> Raw:
     mount: Raw = {"Type": "tmpfs", "Target": target}
     if text := given.get("sizeLimit"):
         try:
-            mount["TmpfsOptions"] = {"SizeBytes": int(quantity(str(text)))}
+            mount["TmpfsOptions"] = {"SizeBytes": int(parse_quantity(str(text)))}
         except ValueError as error:
             raise InputError(f"{place}.volume.emptyDir.sizeLimit: {error}") from None
     return mount
@@ -246,7 +246,7 @@ def _resource_limits(function: Function) -> Raw:
 
 def _parse_limit(text: str | None, name: str) -> Decimal:
     try:
-        return quantity(text) if text else Decimal(0)
+        return parse_quantity(text) if text else Decimal(0)
     except ValueError as error:
         raise InputError(f"spec.resources.limits.{name}: {error}") from None
 
@@ -292,7 +292,7 @@ def health_interval(function: Function) -> float:
     if not text:
         return 0.0
     try:
-        seconds = duration(str(text))
+        seconds = parse_duration(str(text))
     except ValueError as error:
         raise InputError(f"spec.platform.attributes.healthCheckInterval: {error}") from None
     return max(seconds, 0.001)

@@ -6,12 +6,12 @@ import shutil
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
+from fnbuild.function.types import Raw
 from fnbuild.platforms import Finding, checks
 from fnbuild.platforms.addresses import docker_gateway
 from fnbuild.platforms.checks import Check, check_disk_space, is_selected, run_checks
 from fnbuild.platforms.docker import inventory, recovery
 from fnbuild.platforms.docker.engine import Engine
-from fnbuild.spec.types import Raw
 
 _AREA = "docker"
 _NVIDIA_HOOK = "nvidia-container-runtime-hook"

@@ -21,8 +21,8 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
+from fnbuild.function.types import Raw
 from fnbuild.platforms.docker.errors import ObjectNotFound, translating_errors
-from fnbuild.spec.types import Raw
 
 _MOUNT_INFO = Path("/proc/self/mountinfo")
 # The engine puts files of its own there, from a folder that is named after the container.

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from fnbuild.errors import FnbuildError
+from fnbuild.function.reader import function_from_dict
+from fnbuild.function.types import Function
 from fnbuild.platforms import Deployment, FunctionState
 from fnbuild.platforms.docker import inventory, logs, probes
 from fnbuild.platforms.docker.container_config import HOST_NETWORK, HTTP_PORT
@@ -17,8 +19,6 @@ from fnbuild.platforms.docker.inventory import Container, FunctionObjects
 from fnbuild.platforms.docker.probes import describe_exit
 from fnbuild.platforms.processor_status import ProcessorStatus
 from fnbuild.platforms.settings import gpu_limit
-from fnbuild.spec.reader import from_raw
-from fnbuild.spec.types import Function
 
 _DEVICE_PREFIX = "/dev/nvidia"
 _CONTROL_DEVICE = "/dev/nvidiactl"
@@ -181,7 +181,7 @@ def configuration_of(known: FunctionObjects) -> Function:
     if (made := known.active or next(iter(known.recorded), None)) is not None:
         return made.function
     if known.imported is not None:
-        return from_raw(known.imported, known.key.name)
+        return function_from_dict(known.imported, known.key.name)
     return known.containers[0].function  # the candidate of a first deploy
 
 

@@ -21,10 +21,10 @@ from fnbuild import trees
 from fnbuild.builder.image.context import FILE_TIMESTAMP
 from fnbuild.datadir import data_dir, make_private_dir
 from fnbuild.errors import PlatformError
+from fnbuild.function.types import Raw
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.labels import READER_LABEL, RevisionRecord
 from fnbuild.platforms.settings import CODE_MOUNT_PATH
-from fnbuild.spec.types import Raw
 
 _CHUNK_BYTES = 1 << 20
 # No reading takes as long as this, in seconds.

@@ -15,6 +15,7 @@ from datetime import datetime
 from fnbuild.builder.processor_settings import readiness_seconds
 from fnbuild.datadir import other_holder
 from fnbuild.errors import ConfigError, FnbuildError
+from fnbuild.function.types import Function, Raw
 from fnbuild.platforms.docker import labels as own
 from fnbuild.platforms.docker import leases
 from fnbuild.platforms.docker.engine import Engine
@@ -22,7 +23,6 @@ from fnbuild.platforms.docker.labels import OWNER_LABEL, DockerKey, RevisionReco
 from fnbuild.platforms.docker.leases import Lease, LeaseRecord, decode_lease, newest_lease
 from fnbuild.platforms.docker.ports import container_name, published_addresses
 from fnbuild.platforms.leases import local_owner
-from fnbuild.spec.types import Function, Raw
 
 
 @dataclass(frozen=True, slots=True)

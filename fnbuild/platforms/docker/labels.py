@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from fnbuild.errors import InputError
+from fnbuild.function.reader import function_from_dict
+from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import base
 from fnbuild.platforms.revision_records import stored_config
-from fnbuild.spec.reader import from_raw
-from fnbuild.spec.types import Function, Raw
 
 PLATFORM_LABEL = "nuclio.io/platform"
 NAMESPACE_LABEL = "nuclio.io/namespace"
@@ -129,7 +129,7 @@ class RevisionRecord:
 
     @property
     def function(self) -> Function:
-        return from_raw(self.config, f"{self.key.name} revision {self.number}")
+        return function_from_dict(self.config, f"{self.key.name} revision {self.number}")
 
     def with_failure(self, message: str) -> RevisionRecord:
         """The revision as it is recorded when it did not become ready."""
@@ -226,7 +226,7 @@ def decode_nuclio_function(labels: Mapping[str, str]) -> Function:
         },
         "spec": _json_label(labels, SPEC_LABEL),
     }
-    return from_raw(config, labels.get(FUNCTION_LABEL, ""))
+    return function_from_dict(config, labels.get(FUNCTION_LABEL, ""))
 
 
 def _json_label(labels: Mapping[str, str], label: str) -> Raw:

@@ -22,6 +22,7 @@ from typing import Literal
 
 from fnbuild.datadir import other_holder
 from fnbuild.errors import BusyError, ConflictError, FnbuildError
+from fnbuild.function.types import Raw
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.labels import (
     LEASE_LABEL,
@@ -38,7 +39,6 @@ from fnbuild.platforms.leases import (
     format_age,
     local_owner,
 )
-from fnbuild.spec.types import Raw
 
 LIFETIME_SECONDS = 60.0
 """Seconds until a lease expires unless it is renewed."""

@@ -10,6 +10,7 @@ import msgspec
 
 from fnbuild.builder.image.builder import DIGEST_LABEL
 from fnbuild.errors import InputError, PreconditionError, UsageError
+from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import CONFLICT_OPTIONS, Artifact, Change, Manifest, Plan
 from fnbuild.platforms.base import REVISION_TARGET, make_change, with_new_revision
 from fnbuild.platforms.docker.container_config import (
@@ -29,7 +30,6 @@ from fnbuild.platforms.settings import (
     warnings_without_cluster,
     with_listen,
 )
-from fnbuild.spec.types import Function, Raw
 
 OPTIONS = frozenset({"force", "overlap", "listen"}) | CONFLICT_OPTIONS
 

@@ -20,6 +20,7 @@ from fnbuild.errors import (
     UnavailableError,
     UsageError,
 )
+from fnbuild.function.types import Function, Metadata
 from fnbuild.platforms import (
     Artifact,
     Deployment,
@@ -60,7 +61,6 @@ from fnbuild.platforms.docker.leases import Lease
 from fnbuild.platforms.docker.rollout import RevisionSource
 from fnbuild.platforms.projects import members_to_delete
 from fnbuild.platforms.revision_records import imported_artifact
-from fnbuild.spec.types import Function, Metadata
 
 _MAX_THREADS = 8
 _PROJECT_LABEL = "nuclio.io/project-name"

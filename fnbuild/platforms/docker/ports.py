@@ -13,6 +13,7 @@ import socket
 from collections.abc import Collection, Iterator
 
 from fnbuild.errors import ConflictError, InputError, PlatformError
+from fnbuild.function.types import Function, Raw
 from fnbuild.platforms.addresses import (
     LOOPBACK,
     docker_gateway,
@@ -35,7 +36,6 @@ from fnbuild.platforms.docker.labels import (
     int_label,
 )
 from fnbuild.platforms.settings import listen_setting, requested_port
-from fnbuild.spec.types import Function, Raw
 
 _DEFAULT_LISTEN = "loopback,docker"
 # Above are the node ports of a Kubernetes on the same machine.

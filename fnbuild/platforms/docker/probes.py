@@ -19,6 +19,7 @@ import msgspec
 
 from fnbuild.builder.processor_settings import readiness_seconds
 from fnbuild.errors import FnbuildError, NotReadyError
+from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import LogRecord, Progress, Statistics
 from fnbuild.platforms.docker import logs
 from fnbuild.platforms.docker.engine import Engine
@@ -32,7 +33,6 @@ from fnbuild.platforms.processor_status import (
     decode_status,
     parse_metrics,
 )
-from fnbuild.spec.types import Function, Raw
 
 
 def describe_exit(state: Raw, function: Function) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from fnbuild.builder.image.references import build_tag, with_registry
 from fnbuild.errors import ConflictError, FnbuildError
+from fnbuild.function.types import Function
 from fnbuild.platforms import ImageUse, Project, Revision, revision_records
 from fnbuild.platforms.docker import image_code, inventory
 from fnbuild.platforms.docker.engine import Engine
@@ -26,7 +27,6 @@ from fnbuild.platforms.docker.labels import (
     record_labels,
 )
 from fnbuild.platforms.projects import DEFAULT_PROJECT, decode_string_map
-from fnbuild.spec.types import Function
 
 MAX_REVISIONS = 10
 _DESCRIPTION_LABEL = "fnbuild.io/description"

@@ -15,6 +15,7 @@ from fnbuild.errors import (
     NotFoundError,
     PlatformError,
 )
+from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import Artifact, Plan, Progress, revision_records
 from fnbuild.platforms.docker import function_state, leases, planning, ports, records, recovery
 from fnbuild.platforms.docker.container_config import (
@@ -30,7 +31,6 @@ from fnbuild.platforms.docker.probes import not_ready_prefix
 from fnbuild.platforms.docker.switch import Switch
 from fnbuild.platforms.leases import local_owner
 from fnbuild.platforms.settings import needs_gpu, requested_port
-from fnbuild.spec.types import Function, Raw
 
 # How many free ports are tried that somebody takes before the container has it.
 _PORT_ATTEMPTS = 5

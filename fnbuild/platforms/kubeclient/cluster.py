@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 from functools import cached_property
 
 from fnbuild.errors import NotFoundError, UnavailableError
+from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient import errors, kinds, streams
 from fnbuild.platforms.kubeclient.errors import GoneError, RequestInfo
 from fnbuild.platforms.kubeclient.kinds import Kind
 from fnbuild.platforms.kubeclient.transport import APPLY, MERGE, ApiCall, Query, Transport
-from fnbuild.spec.types import Raw
 
 FIELD_MANAGER = "fnbuild"
 """What fnbuild is called among those that manage fields of objects."""

@@ -24,9 +24,9 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from fnbuild.errors import UnavailableError
+from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient import kubeconfig
 from fnbuild.platforms.kubeclient.kubeconfig import KubeContext
-from fnbuild.spec.types import Raw
 
 _TOKEN_SECONDS = 60.0
 """The interval in which token files are read again (client-go, transport/token_source.go)."""

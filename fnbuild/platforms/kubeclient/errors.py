@@ -20,8 +20,8 @@ from fnbuild.errors import (
     PreconditionError,
     UnavailableError,
 )
+from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient.kinds import Kind
-from fnbuild.spec.types import Raw
 
 
 class ForbiddenError(FnbuildError):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from fnbuild.errors import InputError
-from fnbuild.spec.types import Raw
+from fnbuild.function.types import Raw
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from fnbuild.errors import UnavailableError
-from fnbuild.spec.types import Raw
+from fnbuild.function.types import Raw
 
 CONTEXT_VARIABLE = "FNBUILD_CONTEXT"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -15,10 +15,10 @@ from typing import Any
 import msgspec
 
 from fnbuild.errors import InputError, NotFoundError, UnavailableError
+from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient.errors import GoneError, RequestInfo
 from fnbuild.platforms.kubeclient.kinds import Kind
 from fnbuild.platforms.kubeclient.transport import ApiCall, Transport
-from fnbuild.spec.types import Raw
 
 _CHUNK_SIZE = 65536
 _DOCKER_LINE_SIZE = 16 * 1024

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
+from fnbuild.function.types import Raw
 from fnbuild.platforms import Deployment
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
@@ -24,7 +25,6 @@ from fnbuild.platforms.kubernetes.diagnosis import queries
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
 from fnbuild.platforms.kubernetes.labels import KubernetesKey
 from fnbuild.runtime.ids import INSTANCE_HEADER, instance_id
-from fnbuild.spec.types import Raw
 
 SERVICE_PORT = 8080
 

@@ -12,6 +12,7 @@ from fnbuild.builder.image.registry import (
     remove_build,
 )
 from fnbuild.errors import FnbuildError
+from fnbuild.function.types import Raw
 from fnbuild.platforms import ImageUse, Progress
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
@@ -20,7 +21,6 @@ from fnbuild.platforms.kubernetes import inventory, records
 from fnbuild.platforms.kubernetes import labels as own
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
 from fnbuild.platforms.kubernetes.labels import KubernetesKey, RevisionRecord, section
-from fnbuild.spec.types import Raw
 
 _RECORDS_SELECTOR = (
     f"{own.MANAGED_BY}={own.MANAGER},"

@@ -11,12 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
+from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.errors import ForbiddenError, RequestInfo, namespace_not_found
 from fnbuild.platforms.kubernetes import labels as own
 from fnbuild.platforms.kubernetes.labels import KubernetesKey, RevisionRecord, parse_object
-from fnbuild.spec.types import Raw
 
 IMPORTED_KEY = "function"
 """The key of an imported function's ConfigMap below which its configuration is, as JSON."""

@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fnbuild.errors import InputError
+from fnbuild.function.reader import function_from_dict
+from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import base, revision_records
 from fnbuild.platforms.settings import GPU_RESOURCE
-from fnbuild.spec.reader import from_raw
-from fnbuild.spec.types import Function, Raw
 
 _MAX_NAME_LENGTH = 63
 _MAX_ANNOTATION_BYTES = 256 << 10
@@ -231,7 +231,7 @@ class RevisionRecord:
 
     @property
     def function(self) -> Function:
-        return from_raw(self.config, f"{self.key.name} revision {self.number}")
+        return function_from_dict(self.config, f"{self.key.name} revision {self.number}")
 
     @property
     def runs(self) -> str:

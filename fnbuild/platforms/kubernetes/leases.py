@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 
 from fnbuild.datadir import function_lock, other_holder, remove_lock
 from fnbuild.errors import BusyError, ConflictError, FnbuildError, NotFoundError
+from fnbuild.function.secrets import mask_variables
+from fnbuild.function.types import Function, Raw
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.errors import StaleError
@@ -30,8 +32,6 @@ from fnbuild.platforms.kubernetes.labels import (
 )
 from fnbuild.platforms.leases import current_holder, decode_holder, format_age, local_owner
 from fnbuild.platforms.projects import DEFAULT_PROJECT
-from fnbuild.spec.secrets import without_values
-from fnbuild.spec.types import Function, Raw
 
 HISTORY_LIMIT = 10
 """How many revisions stay on record, beside the one that runs."""
@@ -227,7 +227,7 @@ class FunctionLease:
         """What a first deploy is to bring; nothing when it finds no room."""
         if self.made or self.imported or self.wanted is None:
             return {}
-        text = canonical_json(without_values(recorded_config(self.wanted), secrets_only=True))
+        text = canonical_json(mask_variables(recorded_config(self.wanted), secrets_only=True))
         return {inventory.PENDING_KEY: text} if len(text.encode()) < _MAX_RECORD_BYTES else {}
 
     def _data(self) -> dict[str, str]:

@@ -11,6 +11,9 @@ from threading import Event
 from typing import Any, Literal
 
 from fnbuild.errors import ConflictError, FnbuildError, UsageError
+from fnbuild.function.reader import function_from_dict
+from fnbuild.function.secrets import secret_variables
+from fnbuild.function.types import Function, to_dict
 from fnbuild.platforms import (
     Artifact,
     Deployment,
@@ -51,9 +54,6 @@ from fnbuild.platforms.kubernetes.rollout.planning import Rerun, RolloutPlan
 from fnbuild.platforms.kubernetes.secret_store import SecretStore
 from fnbuild.platforms.projects import members_to_delete
 from fnbuild.platforms.revision_records import imported_artifact
-from fnbuild.spec.reader import from_raw
-from fnbuild.spec.secrets import secret_variables
-from fnbuild.spec.types import Function, to_dict
 
 
 class KubernetesPlatform:
@@ -237,7 +237,7 @@ class KubernetesPlatform:
     def with_secrets(self, deployment: Deployment) -> Function:
         metadata = deployment.function.metadata
         store = SecretStore(self.cluster, KubernetesKey(metadata.namespace, metadata.name))
-        return from_raw(store.revealed(to_dict(deployment.function)), deployment.name)
+        return function_from_dict(store.revealed(to_dict(deployment.function)), deployment.name)
 
     # Looking
 

@@ -11,6 +11,8 @@ import time
 from dataclasses import replace
 
 from fnbuild.errors import ConflictError
+from fnbuild.function.reader import function_from_dict
+from fnbuild.function.types import Function, Metadata, Raw
 from fnbuild.platforms import Project, Revision, revision_records
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
@@ -19,8 +21,6 @@ from fnbuild.platforms.kubernetes.diagnosis.rollout_status import get_condition,
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
 from fnbuild.platforms.kubernetes.labels import RevisionRecord
 from fnbuild.platforms.projects import DEFAULT_PROJECT, decode_string_map
-from fnbuild.spec.reader import from_raw
-from fnbuild.spec.types import Function, Metadata, Raw
 
 INTERRUPTED = "its deploy was interrupted"
 """The failure of a revision whose deploy ended before it was ready and could not say why."""
@@ -233,7 +233,7 @@ def _with_name(known: FunctionObjects, config: Raw) -> Function:
     given = config.get("metadata") or {}
     name = {"name": known.key.name, "namespace": known.key.namespace}
     metadata = {**given, **name} if isinstance(given, dict) else given
-    return from_raw({**config, "metadata": metadata}, known.key.name)
+    return function_from_dict({**config, "metadata": metadata}, known.key.name)
 
 
 def unreadable_function(known: FunctionObjects) -> Function:

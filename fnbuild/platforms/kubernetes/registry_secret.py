@@ -8,8 +8,8 @@ import re
 from dataclasses import dataclass, field
 
 from fnbuild.builder.image import references
+from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient import connection, kinds
-from fnbuild.spec.types import Raw
 
 _DOCKER_CONFIG_TYPE = "kubernetes.io/dockerconfigjson"
 _DOCKER_CONFIG = ".dockerconfigjson"

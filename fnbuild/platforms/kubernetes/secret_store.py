@@ -21,13 +21,18 @@ from functools import cached_property
 from typing import Any
 
 from fnbuild.errors import ConflictError, PreconditionError
+from fnbuild.function.secrets import (
+    map_variables,
+    own_secret_key,
+    own_secret_name,
+    secret_variables,
+)
+from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.errors import ForbiddenError, StaleError
 from fnbuild.platforms.kubernetes import labels as own
 from fnbuild.platforms.kubernetes.labels import KubernetesKey
-from fnbuild.spec.secrets import map_variables, own_key, own_secret, secret_variables
-from fnbuild.spec.types import Raw
 
 _DIGEST_KEY = "digest-key"
 _MAX_ATTEMPTS = 5
@@ -50,7 +55,7 @@ class SecretStore:
     def __init__(self, cluster: Cluster, key: KubernetesKey):
         self._cluster = cluster
         self._key = key
-        self._name = own_secret(key.name)
+        self._name = own_secret_name(key.name)
 
     @cached_property
     def _content(self) -> _Content:
@@ -101,7 +106,7 @@ class SecretStore:
         """
 
         def reveal(variable: Raw) -> Raw:
-            key = own_key(variable, self._key.name)
+            key = own_secret_key(variable, self._key.name)
             if not key:
                 return variable
             if key not in self._content.values:
@@ -200,7 +205,7 @@ def _referenced_keys(config: Raw, name: str) -> set[str]:
     keys: set[str] = set()
 
     def note(variable: Raw) -> Raw:
-        if key := own_key(variable, name):
+        if key := own_secret_key(variable, name):
             keys.add(key)
         return variable
 

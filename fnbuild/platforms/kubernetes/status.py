@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from fnbuild.function.types import Raw
 from fnbuild.platforms.kubernetes.labels import CONTAINER
-from fnbuild.spec.types import Raw
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from fnbuild.builder.processor_settings import readiness_seconds
 from fnbuild.errors import FnbuildError, UnavailableError
+from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import Deployment, FunctionState
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
@@ -23,7 +24,6 @@ from fnbuild.platforms.kubernetes.labels import RevisionRecord
 from fnbuild.platforms.kubernetes.records import read_configuration, unreadable_function
 from fnbuild.platforms.processor_status import ProcessorStatus
 from fnbuild.platforms.settings import gpu_limit
-from fnbuild.spec.types import Function, Raw
 
 PLATFORM = "kube"
 

@@ -13,6 +13,7 @@ from threading import Event
 from urllib.parse import quote, urlencode
 
 from fnbuild.errors import FnbuildError, NotFoundError, UnavailableError
+from fnbuild.function.types import Raw
 from fnbuild.platforms import Deployment, LogRecord, Project, api_objects
 from fnbuild.platforms.base import FunctionKey
 from fnbuild.platforms.logs import parse_log_line
@@ -24,7 +25,6 @@ from fnbuild.platforms.nuclio.transport import (
     Transport,
     is_loopback,
 )
-from fnbuild.spec.types import Raw
 
 SILENCE_SECONDS = 30.0
 _QUEUE_SIZE = 1000

@@ -15,11 +15,11 @@ from typing import Any
 
 from fnbuild.builder.processor_settings import processor_settings
 from fnbuild.errors import PreconditionError
+from fnbuild.function.function_rules import RESERVED_NAMES
+from fnbuild.function.quantities import parse_quantity
+from fnbuild.function.types import Function, Raw, to_dict
 from fnbuild.platforms import Artifact
 from fnbuild.platforms.base import FunctionKey
-from fnbuild.spec.function_rules import RESERVED_NAMES
-from fnbuild.spec.quantities import quantity
-from fnbuild.spec.types import Function, Raw, to_dict
 
 PROJECT_LABEL = "nuclio.io/project-name"
 EXPORT_ANNOTATIONS = ("skip-build", "skip-deploy", "nuclio.io/previous-state")
@@ -232,7 +232,7 @@ def _comparable_leaf(stored: Any, after: Any, place: str) -> Any:
 
 def _same_quantity(one: str, other: str) -> bool:
     try:
-        return bool(quantity(one) == quantity(other))
+        return bool(parse_quantity(one) == parse_quantity(other))
     except ValueError:
         return False
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from fnbuild.function.reader import function_from_dict
+from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import Deployment, FunctionState, Revision
 from fnbuild.platforms.nuclio.client import DashboardClient
 from fnbuild.platforms.nuclio.function_config import (
@@ -16,8 +18,6 @@ from fnbuild.platforms.nuclio.function_config import (
     status_of,
     user_annotations,
 )
-from fnbuild.spec.reader import from_raw
-from fnbuild.spec.types import Function, Raw
 
 PLATFORM_NAME = "nuclio"
 
@@ -52,7 +52,7 @@ def configuration_of(stored: Raw) -> Function:
         },
         "spec": spec,
     }
-    return from_raw(raw, str(metadata.get("name", "")))
+    return function_from_dict(raw, str(metadata.get("name", "")))
 
 
 def _remove_filled_in(spec: Raw, known: RevisionRecord) -> None:

@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from fnbuild.errors import UsageError
+from fnbuild.function.secrets import SecretReferences, without_secrets
+from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import CONFLICT_OPTIONS, Artifact, Change, Manifest, Plan
 from fnbuild.platforms.nuclio.client import DashboardClient
 from fnbuild.platforms.nuclio.function_config import (
@@ -20,9 +22,6 @@ from fnbuild.platforms.nuclio.function_config import (
     state_of,
     user_annotations,
 )
-from fnbuild.spec.references import References
-from fnbuild.spec.secrets import without_secrets
-from fnbuild.spec.types import Function, Raw
 
 OPTIONS = frozenset({"force", "keep_failed"}) | CONFLICT_OPTIONS
 
@@ -56,8 +55,8 @@ def make_plan(
         )
         config = _ignore_labels(config)
     steps = _add_rollout((config, revision), stored, force=bool(options.get("force")))
-    references = References(f"nuclio-{function.metadata.name}")
-    manifest = resource_manifest(references.replaced(raw))
+    references = SecretReferences(f"nuclio-{function.metadata.name}")
+    manifest = resource_manifest(references.replace_secrets(raw))
     needs = references.needs(function.metadata.namespace)
     return Plan(
         function, artifact, steps, tuple(warnings), options, manifests=(manifest,), needs=needs

@@ -20,6 +20,7 @@ from fnbuild.errors import (
     PreconditionError,
     UsageError,
 )
+from fnbuild.function.types import Function, Metadata, Raw
 from fnbuild.platforms import (
     Artifact,
     Deployment,
@@ -50,7 +51,6 @@ from fnbuild.platforms.nuclio.function_config import (
 )
 from fnbuild.platforms.nuclio.rollout import Rollout
 from fnbuild.platforms.projects import DEFAULT_PROJECT, members_to_delete
-from fnbuild.spec.types import Function, Metadata, Raw
 
 
 class NuclioPlatform:

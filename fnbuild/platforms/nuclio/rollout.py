@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Collection
 
 from fnbuild.errors import ConflictError, FnbuildError, NotReadyError
+from fnbuild.function.types import Raw
 from fnbuild.platforms import Progress
 from fnbuild.platforms.base import FunctionKey
 from fnbuild.platforms.logs import parse_log_line
@@ -24,7 +25,6 @@ from fnbuild.platforms.nuclio.function_config import (
     state_of,
     status_of,
 )
-from fnbuild.spec.types import Raw
 
 _TRACEBACK = "Traceback (most recent call last)"
 _EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(Error|Exception|Interrupt|Exit|Warning)\b.*")

@@ -7,6 +7,8 @@ from typing import Any
 from fnbuild import trees
 from fnbuild.builder import staging
 from fnbuild.errors import FnbuildError, PreconditionError, Report
+from fnbuild.function.reader import LoadedFunction, function_from_dict
+from fnbuild.function.types import Function
 from fnbuild.platforms import Artifact, Deployment, Plan, Progress, imported_code
 from fnbuild.platforms.process import (
     function_state,
@@ -18,8 +20,6 @@ from fnbuild.platforms.process import (
 )
 from fnbuild.platforms.process.layout import FunctionKey, launched_processors
 from fnbuild.platforms.process.processor_client import listening_pid
-from fnbuild.spec.reader import Loaded, from_raw
-from fnbuild.spec.types import Function
 from fnbuild.store import FunctionRow, RevisionRow, Store
 
 
@@ -77,7 +77,7 @@ def _switch_to(  # noqa: PLR0913 - what the supervisor is told
     row = store.function(*key)
     if row is not None and row.revision == 0:
         # Nothing of it ever ran: until something does, the newest try is what it is.
-        project = function_state.project_name(from_raw(made.config, key.name))
+        project = function_state.project_name(function_from_dict(made.config, key.name))
         store.update_function(
             *key, config=made.config, project=project, desired="running", state="building"
         )
@@ -101,7 +101,7 @@ def _switch_to(  # noqa: PLR0913 - what the supervisor is told
 
 def _activate_standby(key: FunctionKey, made: RevisionRow, store: Store) -> None:
     stop_processors(key)
-    project = function_state.project_name(from_raw(made.config, key.name))
+    project = function_state.project_name(function_from_dict(made.config, key.name))
     store.activate(
         *key,
         made.number,
@@ -126,7 +126,7 @@ def rerun_revision(
             f"the code of revision {recorded.number} of {key.name} is no longer there",
             hint=f"deploy it from its folder: `fnbuild deploy {key.name} --path FOLDER`",
         )
-    function = from_raw(recorded.config, f"{key.name} revision {recorded.number}")
+    function = function_from_dict(recorded.config, f"{key.name} revision {recorded.number}")
     artifact = Artifact("folder", str(recorded.code), recorded.digest)
     made = plan(store, function, artifact, {"force": True})
     deploy(key, made, store, progress, source)
@@ -137,7 +137,7 @@ def deploy_imported(
     key: FunctionKey, row: FunctionRow, store: Store, progress: Progress
 ) -> Deployment:
     """Deploy an imported function for the first time, from its inline source or its folder."""
-    function = from_raw(row.config, key.name)
+    function = function_from_dict(row.config, key.name)
     code = imported_code.find("process", key)
     if code is None and not function.spec.build.function_source_code:
         raise PreconditionError(
@@ -146,7 +146,7 @@ def deploy_imported(
         )
     folder = revisions.new_staging_folder()
     try:
-        loaded = Loaded(function, Report(), code or folder, None, None, "")
+        loaded = LoadedFunction(function, Report(), code or folder, None, None, "")
         artifact = staging.stage(loaded, folder)
         made = plan(store, function, artifact, {"force": True})
         deploy(key, made, store, progress)

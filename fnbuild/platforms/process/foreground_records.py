@@ -17,12 +17,12 @@ from pathlib import Path
 
 from fnbuild.datadir import data_dir, make_private_dir
 from fnbuild.errors import ConfigError, PreconditionError
+from fnbuild.function.reader import function_from_dict
+from fnbuild.function.types import Function, Raw, to_dict
 from fnbuild.platforms import Deployment, FunctionState
 from fnbuild.platforms.process.layout import FunctionKey
 from fnbuild.platforms.process.processor_client import ProcessorUnreachableError, read_status
 from fnbuild.platforms.processor_status import ProcessorStatus
-from fnbuild.spec.reader import from_raw
-from fnbuild.spec.types import Function, Raw, to_dict
 
 _MAX_SIZE = 4 << 20
 
@@ -109,7 +109,7 @@ def refuse_change(key: FunctionKey) -> None:
 
 def deployment(record: ForegroundRecord, platform: str) -> Deployment:
     """Return the function as a `Deployment`. Raises `ConfigError`."""
-    function = from_raw(record.config, f"{record.namespace}/{record.name}")
+    function = function_from_dict(record.config, f"{record.namespace}/{record.name}")
     state, status = _state(record)
     address = f"{record.host}:{record.port}"
     return Deployment(

@@ -11,6 +11,8 @@ from typing import Any, cast
 
 from fnbuild.datadir import other_holder
 from fnbuild.errors import UnavailableError
+from fnbuild.function.reader import function_from_dict
+from fnbuild.function.types import Function
 from fnbuild.platforms import Deployment, FunctionState
 from fnbuild.platforms.addresses import listen_hosts
 from fnbuild.platforms.process import daemon, supervisor_client
@@ -22,8 +24,6 @@ from fnbuild.platforms.process.processor_client import (
 )
 from fnbuild.platforms.processor_status import ProcessorStatus
 from fnbuild.platforms.settings import listen_setting, restart_policy
-from fnbuild.spec.reader import from_raw
-from fnbuild.spec.types import Function
 from fnbuild.store import FunctionRow, RevisionRow
 
 PLATFORM_NAME = "process"
@@ -82,7 +82,7 @@ def should_run(row: FunctionRow) -> bool:
     """
     if row.desired != "running" or row.revision == 0 or row.state == "stopped":
         return False
-    return restart_policy(from_raw(row.config, row.name)).name != "no"
+    return restart_policy(function_from_dict(row.config, row.name)).name != "no"
 
 
 def functions_to_restore(rows: list[FunctionRow]) -> list[FunctionKey]:
@@ -114,7 +114,7 @@ def platform_notices(rows: list[FunctionRow]) -> list[str]:
 
 def to_deployment(row: FunctionRow, revision: RevisionRow | None) -> Deployment:
     """The row as the platform protocol shows it; `revision` is the active one."""
-    function = from_raw(row.config, f"{row.namespace}/{row.name}")
+    function = function_from_dict(row.config, f"{row.namespace}/{row.name}")
     now = live_state(row)
     serves = now.state in ("ready", "unhealthy", "building", "error") and row.revision > 0
     hosts = listen_hosts(listen_setting(function))[0]

@@ -15,9 +15,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from fnbuild.errors import ConflictError, PlatformError, PreconditionError
+from fnbuild.function.types import Function
 from fnbuild.platforms.addresses import LOOPBACK, ephemeral_port_start, listen_hosts, port_owner
 from fnbuild.platforms.settings import listen_setting, requested_port
-from fnbuild.spec.types import Function
 from fnbuild.store import FunctionRow, Store
 
 _LOWEST_PORT = 20000

@@ -8,6 +8,8 @@ from typing import Any
 
 from fnbuild.builder import interpreter, requirements
 from fnbuild.errors import FnbuildError, UsageError
+from fnbuild.function.reader import function_from_dict
+from fnbuild.function.types import Function, to_dict
 from fnbuild.platforms import CONFLICT_OPTIONS, Artifact, Change, Manifest, Plan
 from fnbuild.platforms.addresses import listen_hosts
 from fnbuild.platforms.base import REVISION_TARGET, with_new_revision
@@ -21,8 +23,6 @@ from fnbuild.platforms.settings import (
     restart_policy,
     with_listen,
 )
-from fnbuild.spec.reader import from_raw
-from fnbuild.spec.types import Function, to_dict
 from fnbuild.store import FunctionRow, RevisionRow
 
 PLAN_OPTIONS = frozenset({"force", "overlap", "listen"}) | CONFLICT_OPTIONS
@@ -98,7 +98,7 @@ def _active_manifest(active: RevisionRow, after: Manifest) -> Manifest:
     # Which Python an environment was made from is not recorded.
     python = after["python"] if active.environment else active.interpreter
     try:
-        function = from_raw(active.config, f"{active.name} revision {active.number}")
+        function = function_from_dict(active.config, f"{active.name} revision {active.number}")
         packages = list(requirements.collect_requirements(function, active.code).packages)
     except FnbuildError:
         packages = after["packages"]  # its code was tampered with; the hash tells

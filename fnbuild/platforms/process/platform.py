@@ -19,6 +19,7 @@ from fnbuild.errors import (
     NotReadyError,
     UsageError,
 )
+from fnbuild.function.types import Function, Metadata, to_dict
 from fnbuild.platforms import (
     Artifact,
     Deployment,
@@ -56,7 +57,6 @@ from fnbuild.platforms.process.processor_client import (
     request,
 )
 from fnbuild.platforms.processor_status import parse_metrics
-from fnbuild.spec.types import Function, Metadata, to_dict
 from fnbuild.store import FunctionRow, Store
 
 _CONCURRENT_PROBES = 8

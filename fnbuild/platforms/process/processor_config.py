@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from fnbuild.builder import processor_settings
 from fnbuild.builder.interpreter import unused_base_image
 from fnbuild.builder.requirements import Requirements
+from fnbuild.function.types import Function, Raw
 from fnbuild.platforms.settings import CODE_MOUNT_PATH, GPU_RESOURCE, warnings_without_cluster
-from fnbuild.spec.types import Function, Raw
 
 
 @dataclass(frozen=True, slots=True)

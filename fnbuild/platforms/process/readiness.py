@@ -12,6 +12,7 @@ from typing import Any
 
 from fnbuild.builder.processor_settings import readiness_seconds
 from fnbuild.errors import NotReadyError
+from fnbuild.function.types import Function
 from fnbuild.platforms import Progress
 from fnbuild.platforms.logs import StartupOutput, is_ready_record
 from fnbuild.platforms.process import function_log
@@ -20,7 +21,6 @@ from fnbuild.platforms.process.isolation import prepare_user, processor_python
 from fnbuild.platforms.process.layout import FunctionKey
 from fnbuild.platforms.process.processor_handle import ProcessorHandle
 from fnbuild.platforms.processor_status import ImportVerdict, ProcessorStatus
-from fnbuild.spec.types import Function
 
 _FIRST_PAUSE = 0.02
 _MAX_PAUSE = 0.2

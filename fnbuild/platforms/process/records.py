@@ -13,14 +13,14 @@ from dataclasses import asdict
 
 from fnbuild.datadir import function_lock
 from fnbuild.errors import FnbuildError, NotFoundError
+from fnbuild.function.reader import function_from_dict
+from fnbuild.function.types import Function
 from fnbuild.platforms import Deployment, Project, Revision, projects, revision_records
 from fnbuild.platforms.base import function_not_found
 from fnbuild.platforms.process import foreground_records, function_state
 from fnbuild.platforms.process.layout import FunctionKey
 from fnbuild.platforms.process.listeners import Listeners
 from fnbuild.platforms.process.readiness import failure_prefix
-from fnbuild.spec.reader import from_raw
-from fnbuild.spec.types import Function
 from fnbuild.store import FunctionRow, ProjectRow, RevisionRow, Store
 
 
@@ -93,7 +93,7 @@ def load_deployment(store: Store, key: FunctionKey, warnings: tuple[str, ...] = 
 
 
 def to_revision(row: RevisionRow) -> Revision:
-    function = from_raw(row.config, f"{row.name} revision {row.number}")
+    function = function_from_dict(row.config, f"{row.name} revision {row.number}")
     message = ": ".join(part for part in (row.note, row.message) if part)
     return Revision(row.number, row.created, row.state, row.digest, function, message)
 
@@ -118,7 +118,9 @@ class FunctionRecord:
 
     def function(self, number: int) -> Function:
         """The configuration of a revision; raises `NotFoundError`."""
-        return from_raw(self._revision(number).config, f"{self.key.name} revision {number}")
+        return function_from_dict(
+            self._revision(number).config, f"{self.key.name} revision {number}"
+        )
 
     def _revision(self, number: int) -> RevisionRow:
         row = self.store.revision(*self.key, number)

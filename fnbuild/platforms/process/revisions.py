@@ -16,14 +16,14 @@ from fnbuild import trees
 from fnbuild.builder import environment, interpreter, requirements, sdk, staging, torch_index
 from fnbuild.datadir import data_dir, make_private_dir, revision_dir
 from fnbuild.errors import BuildError
+from fnbuild.function.reader import function_from_dict
+from fnbuild.function.types import Function, to_dict
 from fnbuild.platforms import Artifact, Leftover, Progress
 from fnbuild.platforms.process import function_log
 from fnbuild.platforms.process.function_state import project_name
 from fnbuild.platforms.process.isolation import is_interpreter_accessible
 from fnbuild.platforms.process.layout import CONFIG_NAME, FunctionKey
 from fnbuild.platforms.process.processor_config import RevisionPaths, processor_config
-from fnbuild.spec.reader import from_raw
-from fnbuild.spec.types import Function, to_dict
 from fnbuild.store import RevisionDraft, RevisionRow, Store
 
 KEPT_REVISIONS = 10
@@ -77,7 +77,7 @@ def _record_failure(
     function_log.append(key.log, "error", message)
     row = store.function(*key)
     if row is not None and row.revision == 0:
-        project = project_name(from_raw(draft.config, key.name))
+        project = project_name(function_from_dict(draft.config, key.name))
         store.update_function(
             *key,
             desired="running",

@@ -16,6 +16,7 @@ from typing import Any
 
 from fnbuild.builder.processor_settings import DRAIN_SECONDS, readiness_seconds, termination_seconds
 from fnbuild.errors import ConflictError, FnbuildError, PlatformError, StoreError
+from fnbuild.function.types import Function
 from fnbuild.platforms import Progress
 from fnbuild.platforms.process import function_log
 from fnbuild.platforms.process.layout import FunctionKey
@@ -30,7 +31,6 @@ from fnbuild.platforms.process.readiness import (
 from fnbuild.platforms.process.records import FunctionRecord
 from fnbuild.platforms.processor_status import ProcessorStatus
 from fnbuild.platforms.settings import RestartPolicy, needs_gpu, restart_policy
-from fnbuild.spec.types import Function
 from fnbuild.store import Store
 
 _FIRST_DELAY = 0.5

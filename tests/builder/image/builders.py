@@ -20,7 +20,7 @@ from fnbuild.builder.image.probe import DEFAULT_PYTHONS, ImagePythons
 from fnbuild.builder.image.recipe import create_recipe
 from fnbuild.builder.processor_settings import processor_settings
 from fnbuild.builder.staging import stage
-from fnbuild.spec.reader import load
+from fnbuild.function.reader import load_function
 from tests.engine import Made, making, require_engine, require_image
 
 FOUNDATION = "fnbuild/test-base:debian"
@@ -68,7 +68,7 @@ def build(
     pythons: ImagePythons = DEFAULT_PYTHONS,
 ) -> str:
     """The image of the function in a folder; `runtime` is fnbuild's, else a file in its place."""
-    loaded = load(source)
+    loaded = load_function(source)
     number = len(made.images)
     place = source.parent / f"{source.name}-context-{number}"
     place.mkdir()

@@ -16,7 +16,7 @@ import pytest
 from fnbuild.builder import sdk
 from fnbuild.builder.image.engine import Engine
 from fnbuild.deploy import artifacts
-from fnbuild.spec.reader import load
+from fnbuild.function.reader import load_function
 from tests.builder.image import bases
 from tests.builder.image.bases import BASES, docker
 from tests.engine import making, require_engine
@@ -129,7 +129,7 @@ def make_image(
             with pytest.MonkeyPatch.context() as patch:
                 # What one build learns of a base image is known to the next.
                 patch.setenv("FNBUILD_DATA_DIR", str(releases.parent))
-                built = artifacts.build_image(load(folder), engine, lambda _: None)
+                built = artifacts.build_image(load_function(folder), engine, lambda _: None)
             assert built.pythons.handler.version[:2] == BASES[base].version[:2]
             return built.reference
 

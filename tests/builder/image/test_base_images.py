@@ -10,7 +10,7 @@ import pytest
 
 from fnbuild.builder.image import base_images
 from fnbuild.builder.image.base_images import choose_base_image, release_allowed
-from fnbuild.spec.types import Build, Function, Resources, Spec
+from fnbuild.function.types import Build, Function, Resources, Spec
 
 TABLE = tomllib.loads(Path(base_images.__file__).with_name("cuda.toml").read_text())
 

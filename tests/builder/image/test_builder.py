@@ -14,8 +14,8 @@ from fnbuild.builder.image.builder import DIGEST_LABEL, BuiltImage
 from fnbuild.builder.image.engine import Engine
 from fnbuild.deploy import artifacts
 from fnbuild.errors import BuildError, InputError
-from fnbuild.spec import reader
-from fnbuild.spec.types import Function
+from fnbuild.function import reader
+from fnbuild.function.types import Function
 from tests.builder.image.builders import alone, docker_of
 from tests.engine import (
     PYTHON_IMAGE,
@@ -70,7 +70,7 @@ class Author:
         (self.folder / "main.py").write_text(HANDLER)
 
     def build(self, overrides: Function | None = None) -> BuiltImage:
-        loaded = reader.load(self.folder, overrides=overrides)
+        loaded = reader.load_function(self.folder, overrides=overrides)
         return artifacts.build_image(loaded, self.made.engine, self.progress.append)
 
     def look(self, *command: str) -> str:
@@ -103,7 +103,9 @@ def test_the_image_has_code_configuration_and_program(author: Author, engine: En
 
 def test_no_value_of_the_environment_gets_into_the_image(author: Author) -> None:
     author.write()
-    overrides = reader.from_raw({"spec": {"env": [{"name": "TOKEN", "value": "hush"}]}}, "flags")
+    overrides = reader.function_from_dict(
+        {"spec": {"env": [{"name": "TOKEN", "value": "hush"}]}}, "flags"
+    )
     author.build(overrides)
     found = author.look("sh", "-c", "grep -r hush /etc/nuclio /opt/nuclio /opt/fnbuild || true")
     assert found == ""
@@ -316,7 +318,7 @@ def test_nothing_is_left_but_the_image(
     buildkit = docker_of("buildkit")
     monkeypatch.setenv("DOCKER_BUILDKIT", "1")
     author.write(f"commands: ['echo {made.token} > /word']")
-    loaded = reader.load(author.folder)
+    loaded = reader.load_function(author.folder)
     with alone("buildkit"):
         built = artifacts.build_image(loaded, buildkit, author.progress.append)
     word = f"echo {made.token}"

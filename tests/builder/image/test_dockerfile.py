@@ -14,7 +14,7 @@ from fnbuild.builder.image.dockerfile import full_dockerfile, pre_copy_dockerfil
 from fnbuild.builder.image.dockerfile_parser import parse_dockerfile
 from fnbuild.builder.image.probe import ImagePython
 from fnbuild.builder.image.recipe import Recipe, create_recipe
-from fnbuild.spec.reader import load
+from fnbuild.function.reader import load_function
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent.parent
@@ -38,14 +38,14 @@ SOURCES = _sources()
 
 
 def recipe(name: str, **options: object) -> Recipe:
-    function = load(SOURCES[name]).function
+    function = load_function(SOURCES[name]).function
     base = function.spec.build.base_image or "python:3.9"
     return create_recipe(function, base, **options)  # type: ignore[arg-type]
 
 
 def python(name: str) -> ImagePython:
     """The handler's: the one that the function names, or the usual."""
-    asked = {one.name: one.value for one in load(SOURCES[name]).function.spec.env}
+    asked = {one.name: one.value for one in load_function(SOURCES[name]).function.spec.env}
     path = asked.get("NUCLIO_PYTHON_EXE_PATH", "/usr/local/bin/python3")
     return ImagePython(path, (3, 11, 0), "cpython")
 

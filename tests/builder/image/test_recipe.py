@@ -5,7 +5,7 @@ import pytest
 from fnbuild.builder.image.dockerfile import pre_copy_dockerfile
 from fnbuild.builder.image.recipe import create_recipe
 from fnbuild.errors import BuildError, InputError
-from fnbuild.spec.types import Build, Directive, Directives, Function, Platform, Spec
+from fnbuild.function.types import Build, Directive, Directives, Function, Platform, Spec
 
 
 def function(*lines, post=(), attributes=None, **build):

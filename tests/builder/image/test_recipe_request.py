@@ -8,7 +8,7 @@ import pytest
 from fnbuild.builder.image.engine import BuildRequest
 from fnbuild.builder.image.recipe import create_request
 from fnbuild.errors import UsageError
-from fnbuild.spec.types import Build
+from fnbuild.function.types import Build
 
 
 def asked(**values: Any) -> BuildRequest:

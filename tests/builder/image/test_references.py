@@ -9,7 +9,7 @@ from fnbuild.builder.image.references import (
     with_registry,
 )
 from fnbuild.errors import InputError
-from fnbuild.spec.types import Build, Function, Metadata, Spec
+from fnbuild.function.types import Build, Function, Metadata, Spec
 
 
 @pytest.fixture(autouse=True)

@@ -13,9 +13,9 @@ import pytest
 
 from fnbuild.builder.sources.code_entry import OpenedCode, github_archive_url, open_code
 from fnbuild.errors import ConfigError, InputError
-from fnbuild.spec import reader
-from fnbuild.spec.locate import display
-from fnbuild.spec.types import Build
+from fnbuild.function import reader
+from fnbuild.function.files import display_path
+from fnbuild.function.types import Build
 from tests.builder.sources.conftest import CONFIG, MAIN, Page, Web
 
 Pack = Callable[..., Path]
@@ -46,7 +46,7 @@ def test_an_archive(pack: Pack, name: str) -> None:
     with open_code(str(pack(name, FILES)), progress=told.append) as found:
         assert found.path is not None
         assert found.path.name == "face"
-        loaded = reader.load(found.path)
+        loaded = reader.load_function(found.path)
         assert loaded.function.metadata.name == "face"
         place = found.path
     assert not place.exists()
@@ -101,7 +101,7 @@ def finding(path: Any) -> tuple[str, str]:
     with open_code(path) as found:
         assert found.path is not None
         with pytest.raises(ConfigError) as raised:
-            reader.load(found.path)
+            reader.load_function(found.path)
     return raised.value.message, raised.value.hint or ""
 
 
@@ -136,12 +136,14 @@ def test_findings_in_an_archive_name_it(
     with open_code("face.zip") as found:
         assert found.path is not None
         place = found.path
-        report = reader.check(place)[1]
+        report = reader.check_function(place)[1]
     text = report.render()
     assert "face.zip:function.yaml:2:33: " in text
     assert "'main' is not in face.zip\n" in text
     assert str(place) not in text
-    assert str(place) in display(place / "function.yaml")  # afterwards it is a path like any other
+    assert str(place) in display_path(
+        place / "function.yaml"
+    )  # afterwards it is a path like any other
 
 
 def test_a_url_of_an_archive(web: Web, pack: Pack) -> None:
@@ -156,7 +158,7 @@ def test_a_url_of_one_file(web: Web) -> None:
     web.pages["/main.py"] = Page(MAIN)
     with open_code(f"{web.url}/main.py") as found:
         assert found.path is not None
-        assert reader.load(found.path, overrides=reader.from_raw(
+        assert reader.load_function(found.path, overrides=reader.function_from_dict(
             {"metadata": {"name": "x"}}, "here"
         )).function.spec.handler == "main:handler"  # fmt: skip
 
@@ -211,7 +213,7 @@ def test_a_configuration_names_its_code(web: Web, pack: Pack, folder: Path) -> N
     with open_code(folder) as found:
         assert found.config_file == folder / "function.yaml"
         assert found.path is not None
-        loaded = reader.load(found.path, config_file=found.config_file)
+        loaded = reader.load_function(found.path, config_file=found.config_file)
         assert (loaded.folder, loaded.function.metadata.name) == (found.path, "face")
         assert (loaded.folder / "main.py").is_file()
     with open_code(folder, follow=False) as found:

@@ -21,7 +21,7 @@ import pytest
 from fnbuild.builder.sources import git
 from fnbuild.builder.sources.code_entry import open_code
 from fnbuild.errors import BuildError, InputError, UnavailableError
-from fnbuild.spec.types import Build
+from fnbuild.function.types import Build
 from tests.builder.sources.conftest import CONFIG, MAIN
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="there is no git program here")

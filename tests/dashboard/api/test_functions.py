@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.cvat import Cvat
+from tests.cvat_simulator import Cvat
 from tests.dashboard.conftest import Dashboard, write_function
 from tests.dashboard.models import annotations
 from tests.dashboard.waiting import until

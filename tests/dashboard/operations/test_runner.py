@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from fnbuild.dashboard.operations.model import FAILURE_SHOWN_SECONDS, Operation, function_status
+from fnbuild.function.types import Function, Metadata
 from fnbuild.platforms import Deployment
-from fnbuild.spec.types import Function, Metadata
 from tests.dashboard.calls import (
     answering,
     deployed,

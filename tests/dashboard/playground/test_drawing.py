@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import expect
 
-from fnbuild.check.request import build, read_image
-from fnbuild.check.shapes import runs_to_bits
-from fnbuild.spec.labels import PALETTE
+from fnbuild.cvat.request import build_request, read_image
+from fnbuild.cvat.shapes import runs_to_bits
+from fnbuild.function.labels import PALETTE
 from tests.dashboard.conftest import Dashboard
 from tests.dashboard.playground.conftest import Play
 from tests.dashboard.playground.playing import Playground, alike
@@ -42,7 +42,7 @@ def test_boxes_are_where_the_reply_has_them(play: Play, gallery: Dashboard, phot
     there = play("face-haar")
     there.choose(picture)
     there.answered(1)
-    reply = replied(gallery, "face-haar", build("detector", read_image(picture)).body)
+    reply = replied(gallery, "face-haar", build_request("detector", read_image(picture)).body)
     assert there.reply == reply
     assert there.rows() == ["face", "face"]
     for shape in reply:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import expect
 
-from fnbuild.spec.labels import PALETTE
+from fnbuild.function.labels import PALETTE
 from tests.dashboard.playground.conftest import Play
 from tests.dashboard.playground.playing import Playground, alike, program, run
 from tests.dashboard.waiting import until

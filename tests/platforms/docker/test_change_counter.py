@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from fnbuild.function.types import Function, Metadata
 from fnbuild.platforms.docker import DockerPlatform
-from fnbuild.spec.types import Function, Metadata
 from tests.engine import PYTHON_IMAGE, Made, call, until
 
 

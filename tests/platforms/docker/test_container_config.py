@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 
 from fnbuild.errors import InputError
+from fnbuild.function.reader import function_from_dict
+from fnbuild.function.rules import with_defaults
+from fnbuild.function.types import Function, Raw
 from fnbuild.platforms.docker import container_config
 from fnbuild.platforms.docker.container_config import (
     ContainerPlacement,
@@ -19,9 +22,6 @@ from fnbuild.platforms.docker.container_config import (
 )
 from fnbuild.platforms.docker.labels import DockerKey, RevisionRecord, decode_revision, key_of
 from fnbuild.platforms.revision_records import stored_config
-from fnbuild.spec.reader import from_raw
-from fnbuild.spec.rules import complete
-from fnbuild.spec.types import Function, Raw
 
 PLACE = ContainerPlacement(
     20001, ("127.0.0.1", "172.17.0.1"), owner="machine:/data", log_driver="json-file"
@@ -36,7 +36,7 @@ def function(name: str = "greeter", **spec: Any) -> Function:
         "labels": {"nuclio.io/project-name": "cvat"},
         "annotations": {"type": "detector"},
     }
-    return complete(from_raw({"metadata": metadata, "spec": base | spec}, "test"))
+    return with_defaults(function_from_dict({"metadata": metadata, "spec": base | spec}, "test"))
 
 
 def made(one: Function) -> RevisionRecord:

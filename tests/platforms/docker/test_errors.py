@@ -17,13 +17,13 @@ from fnbuild.errors import (
     PreconditionError,
     UnavailableError,
 )
+from fnbuild.function.types import Function, Resources, Spec
 from fnbuild.platforms.docker.engine import CommandResult, Engine
 from fnbuild.platforms.docker.errors import PortTakenError, connection_error, engine_error
 from fnbuild.platforms.docker.function_state import gpu_warnings, has_open_device
 from fnbuild.platforms.docker.inventory import Container
 from fnbuild.platforms.docker.labels import DockerKey, RevisionRecord
 from fnbuild.platforms.docker.probes import describe_exit
-from fnbuild.spec.types import Function, Resources, Spec
 
 DRIVER = "driver failed programming external connectivity on endpoint x (ab): "
 

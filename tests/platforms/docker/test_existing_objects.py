@@ -20,10 +20,10 @@ from fnbuild.errors import (
     UnavailableError,
     UsageError,
 )
+from fnbuild.function.types import Function, Platform, Spec
 from fnbuild.platforms import Artifact, lookup
 from fnbuild.platforms.addresses import docker_gateway
 from fnbuild.platforms.docker import DockerPlatform, connect, ports
-from fnbuild.spec.types import Function, Platform, Spec
 from tests.engine import PYTHON_IMAGE, Made, free_port
 from tests.platforms.docker.author import Author, ask
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from fnbuild.function.types import Raw
 from fnbuild.platforms.docker import engine
-from fnbuild.spec.types import Raw
 
 ID = "a60f75e378f3873949b6e20c02d16760ec976fd6b511e7b437453ad939704c59"
 MACHINE = "22 1 254:0 / / rw,relatime - ext4 /dev/vda rw\n"

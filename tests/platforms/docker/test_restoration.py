@@ -10,9 +10,9 @@ import pytest
 
 from fnbuild.datadir import function_lock, make_private_dir
 from fnbuild.errors import BusyError, ConflictError, NotFoundError, NotReadyError, PreconditionError
+from fnbuild.function.types import Raw
 from fnbuild.platforms import Deployment, FunctionKey
 from fnbuild.platforms.docker import DockerPlatform, inventory
-from fnbuild.spec.types import Raw
 from tests.engine import free_port, registry, until
 from tests.platforms.docker.author import Author, ask
 

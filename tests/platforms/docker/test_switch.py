@@ -12,8 +12,8 @@ import pytest
 from fnbuild.datadir import function_lock
 from fnbuild.deploy import pipeline
 from fnbuild.errors import ConflictError, NotReadyError, PreconditionError
+from fnbuild.function.types import Function, Spec
 from fnbuild.platforms.docker import DockerPlatform, records
-from fnbuild.spec.types import Function, Spec
 from tests.engine import until
 from tests.platforms.docker.author import Author, ask
 
@@ -52,7 +52,7 @@ class Caller(threading.Thread):
         self.port = port
         self.gap = 0.0
         self.words: set[str] = set()
-        self.wrong: set[int] = set()
+        self.report_wrong_type: set[int] = set()
         self.done = threading.Event()
 
     def run(self) -> None:
@@ -64,7 +64,7 @@ class Caller(threading.Thread):
                 reply = connection.getresponse()
                 self.words.add(reply.read().decode())
                 if reply.status != 200:
-                    self.wrong.add(reply.status)
+                    self.report_wrong_type.add(reply.status)
                 self.gap = max(self.gap, time.monotonic() - last)
                 last = time.monotonic()
             except (OSError, http.client.HTTPException):
@@ -101,7 +101,7 @@ def test_what_callers_notice_of_a_redeploy(author: Author) -> None:
 
     assert second.http_port == first.http_port
     assert caller.words == {"old", "new"}
-    assert caller.wrong == set()
+    assert caller.report_wrong_type == set()
     assert caller.gap < LONGEST_GAP
     assert any(line.startswith("the port was closed for ") for line in author.progress)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import textwrap
 
+from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
-from fnbuild.spec.types import Raw
 from tests.engine import until
 
 START_SECONDS = 180.0

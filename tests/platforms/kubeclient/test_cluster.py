@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from fnbuild.errors import InputError
+from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
-from fnbuild.spec.types import Raw
 from tests.platforms.kubeclient.pods import pod
 
 

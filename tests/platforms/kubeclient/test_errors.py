@@ -23,6 +23,7 @@ from fnbuild.errors import (
     PreconditionError,
     UnavailableError,
 )
+from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient import connection, kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.errors import (
@@ -33,7 +34,6 @@ from fnbuild.platforms.kubeclient.errors import (
     error_of_response,
 )
 from fnbuild.platforms.kubeclient.port_forward import forward_port
-from fnbuild.spec.types import Raw
 from tests.cluster import RESOURCE_QUOTA, create, kubeconfig_of
 from tests.engine import until
 from tests.platforms.kubeclient.pods import pod

@@ -13,10 +13,10 @@ import pytest
 import yaml
 
 from fnbuild.errors import FnbuildError, UnavailableError
+from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient import connection, kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.errors import UnauthorizedError
-from fnbuild.spec.types import Raw
 from tests.cluster import authority_of, kubeconfig_of
 from tests.engine import require_program
 

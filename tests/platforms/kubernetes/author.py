@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from fnbuild.deploy import pipeline
+from fnbuild.function.reader import function_from_dict
+from fnbuild.function.rules import with_defaults
+from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import Artifact, Deployment, Plan
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.transport import MERGE, ApiCall
 from fnbuild.platforms.kubernetes import KubernetesPlatform
-from fnbuild.spec.reader import from_raw
-from fnbuild.spec.rules import complete
-from fnbuild.spec.types import Function, Raw
 from tests.platforms.folders import Folders
 
 
@@ -24,7 +24,7 @@ def function_of(namespace: str, name: str, image: str, **spec: Any) -> Function:
         "spec": {"handler": "main:handler", "runtime": "python:3.11", "env": env, **spec},
     }
     raw["spec"].setdefault("image", image)
-    return complete(from_raw(raw, name))
+    return with_defaults(function_from_dict(raw, name))
 
 
 class Author(Folders):

@@ -7,6 +7,9 @@ from typing import Any
 
 import msgspec
 
+from fnbuild.function.reader import function_from_dict, load_function
+from fnbuild.function.rules import with_defaults
+from fnbuild.function.types import Function
 from fnbuild.platforms.kubeclient.kinds import (
     CRON_JOB_V1BETA1,
     DISRUPTION_BUDGET_V1BETA1,
@@ -17,9 +20,6 @@ from fnbuild.platforms.kubeclient.kinds import (
 from fnbuild.platforms.kubernetes.labels import RevisionRecord, key_of, recorded_config
 from fnbuild.platforms.kubernetes.manifests.rendering import RenderContext
 from fnbuild.platforms.kubernetes.manifests.scaling import uses_custom_metrics
-from fnbuild.spec.reader import from_raw, load
-from fnbuild.spec.rules import complete
-from fnbuild.spec.types import Function
 
 NAMESPACE = "fnbuild-test"
 DIGEST = "c0de" * 16
@@ -31,12 +31,12 @@ def function(name: str = "greeter", labels: dict[str, str] | None = None, **spec
     """A function as the reader completes it."""
     metadata = {"name": name, "namespace": NAMESPACE, "labels": labels or {}}
     raw = {"metadata": metadata, "spec": {"handler": "main:handler", **spec}}
-    return complete(from_raw(raw, name))
+    return with_defaults(function_from_dict(raw, name))
 
 
 def loaded(path: Path, variant: str | None = None) -> Function:
     """The function of a file, in the tests' namespace."""
-    found = load(path, variant=variant).function
+    found = load_function(path, variant=variant).function
     metadata = msgspec.structs.replace(found.metadata, namespace=NAMESPACE)
     return msgspec.structs.replace(found, metadata=metadata)
 

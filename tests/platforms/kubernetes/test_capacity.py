@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
+from fnbuild.function.types import Raw
 from fnbuild.platforms.kubernetes.rollout.replacement import (
     Capacity,
     ineligibility,
     measure_capacity,
     pod_requests,
 )
-from fnbuild.spec.types import Raw
 
 GPU = "nvidia.com/gpu"
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from fnbuild.function.types import Raw
 from fnbuild.platforms.kubernetes import status
 from fnbuild.platforms.kubernetes.diagnosis import rollout_status
 from fnbuild.platforms.kubernetes.diagnosis.kubelet import (
@@ -15,7 +16,6 @@ from fnbuild.platforms.kubernetes.diagnosis.kubelet import (
     explain_start_failure,
 )
 from fnbuild.platforms.kubernetes.diagnosis.rollout_status import RolloutStatus
-from fnbuild.spec.types import Raw
 from tests.platforms.kubernetes.test_rollout_status import recording, standing
 
 

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 
+from fnbuild.function.types import Raw
 from fnbuild.platforms import Finding, lookup
 from fnbuild.platforms.kubeclient import connection, kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubernetes.doctor import checks, image_pull, nodes
-from fnbuild.spec.types import Raw
 from tests.cluster import kubeconfig_of, require_local_node
 from tests.engine import Made, Registry, call, free_port, registry, require_program, until
 

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.errors import ForbiddenError
@@ -14,7 +15,6 @@ from fnbuild.platforms.kubeclient.kinds import Kind
 from fnbuild.platforms.kubernetes import endpoints
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
 from fnbuild.platforms.kubernetes.labels import KubernetesKey
-from fnbuild.spec.types import Raw
 
 KEY = KubernetesKey("vision", "faces")
 

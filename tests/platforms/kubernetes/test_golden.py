@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from fnbuild.function.types import Function, Raw
+from fnbuild.function.yaml_writer import as_yaml
 from fnbuild.platforms.kubernetes.manifests.rendering import (
     prerequisites,
     render_manifests,
     render_portable,
 )
-from fnbuild.spec.texts import as_yaml
-from fnbuild.spec.types import Function, Raw
 from tests.platforms.kubernetes import samples
 
 HERE = Path(__file__).parent

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 
+from fnbuild.function.types import Function, Raw
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubernetes.manifests.rendering import render_manifests
-from fnbuild.spec.types import Function, Raw
 from tests.cluster import JOB, ask, create, node_address
 from tests.engine import until
 from tests.platforms.kubernetes import samples

@@ -16,10 +16,10 @@ from fnbuild.deploy import artifacts, prune
 from fnbuild.deploy.pipeline import prepare
 from fnbuild.deploy.prune import PruneRequest
 from fnbuild.errors import NotReadyError
+from fnbuild.function.types import Raw
 from fnbuild.platforms import Deployment, Leftover
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubernetes import KubernetesPlatform, leases
-from fnbuild.spec.types import Raw
 from tests import engine as engines
 from tests.cluster import ask, kubeconfig_of, require_local_node
 from tests.engine import call, free_port, require_engine, until

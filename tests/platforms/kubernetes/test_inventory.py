@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from fnbuild.function.types import Raw
 from fnbuild.platforms import Deployment
 from fnbuild.platforms.kubeclient import connection, kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
@@ -20,7 +21,6 @@ from fnbuild.platforms.kubernetes import inventory, view
 from fnbuild.platforms.kubernetes.inventory import IMPORTED_KEY, FunctionObjects
 from fnbuild.platforms.kubernetes.labels import KubernetesKey
 from fnbuild.platforms.kubernetes.manifests.rendering import render_manifests
-from fnbuild.spec.types import Raw
 from tests.cluster import kubeconfig_of, own_namespace
 from tests.engine import until
 from tests.platforms.kubernetes import samples

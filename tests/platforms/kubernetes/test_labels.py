@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from fnbuild.errors import InputError
+from fnbuild.function.reader import function_from_dict
+from fnbuild.function.types import Function, Raw
 from fnbuild.platforms.kubernetes.labels import (
     CONFIG,
     MANAGED_BY,
@@ -20,8 +22,6 @@ from fnbuild.platforms.kubernetes.labels import (
     recorded_config,
 )
 from fnbuild.platforms.kubernetes.manifests.rendering import render_manifests
-from fnbuild.spec.reader import from_raw
-from fnbuild.spec.types import Function, Raw
 from tests.platforms.kubernetes import samples
 
 
@@ -32,7 +32,7 @@ def deployment(made: RevisionRecord) -> Raw:
 
 def annotated(annotations: dict[str, str]) -> Function:
     metadata = {"name": "greeter", "namespace": "nuclio", "annotations": annotations}
-    return from_raw({"metadata": metadata}, "greeter")
+    return function_from_dict({"metadata": metadata}, "greeter")
 
 
 def test_names() -> None:
@@ -59,10 +59,10 @@ def test_names_that_kubernetes_does_not_take(
     namespace: str, name: str, text: str, hint: str
 ) -> None:
     with pytest.raises(InputError, match=text) as caught:
-        key_of(from_raw({"metadata": {"name": name, "namespace": namespace}}, "it"))
+        key_of(function_from_dict({"metadata": {"name": name, "namespace": namespace}}, "it"))
     assert caught.value.hint is not None
     assert hint in caught.value.hint
-    key_of(from_raw({"metadata": {"name": "a" * 56, "namespace": "n" * 63}}, "it"))
+    key_of(function_from_dict({"metadata": {"name": "a" * 56, "namespace": "n" * 63}}, "it"))
 
 
 @pytest.mark.parametrize(
@@ -125,12 +125,12 @@ def test_the_recorded_configuration() -> None:
         },
         "status": {"state": "ready"},
     }
-    assert recorded_config(from_raw(raw, "a")) == {
+    assert recorded_config(function_from_dict(raw, "a")) == {
         "metadata": {"name": "a"},
         "spec": {"handler": "main:handler", "build": {"functionSourceCode": "x" * 100}},
     }
     raw["spec"]["build"]["functionSourceCode"] = "x" * (65 << 10)
-    assert recorded_config(from_raw(raw, "a"))["spec"] == {"handler": "main:handler"}
+    assert recorded_config(function_from_dict(raw, "a"))["spec"] == {"handler": "main:handler"}
 
 
 def test_a_record_holds_all_of_it() -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from fnbuild.datadir import make_private_dir
 from fnbuild.errors import BusyError, ConflictError, NotReadyError
+from fnbuild.function.types import Raw
 from fnbuild.platforms import Artifact
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
@@ -29,7 +30,6 @@ from fnbuild.platforms.kubernetes.labels import (
     canonical_json,
 )
 from fnbuild.platforms.kubernetes.leases import FunctionLease, hold_lease
-from fnbuild.spec.types import Raw
 from tests.cluster import ask, kubeconfig_of
 from tests.engine import until
 from tests.platforms.kubernetes.author import Author, function_of

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
@@ -13,7 +14,6 @@ from fnbuild.platforms.kubernetes.rollout.live_objects import (
     object_identity,
     read_live_objects,
 )
-from fnbuild.spec.types import Raw
 from tests.platforms.kubernetes.author import function_of
 
 

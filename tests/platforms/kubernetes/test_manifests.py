@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from fnbuild.errors import InputError
+from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient.kinds import CRON_JOB, HPA_V1, HPA_V2
 from fnbuild.platforms.kubernetes.manifests.rendering import render_manifests
-from fnbuild.spec.types import Raw
 from tests.platforms.kubernetes import samples
 
 LEAST = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["NET_RAW"]}}

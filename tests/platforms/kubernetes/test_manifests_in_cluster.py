@@ -11,10 +11,10 @@ import pytest
 import yaml
 
 from fnbuild.errors import FnbuildError
+from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubernetes.manifests.rendering import render_manifests
-from fnbuild.spec.types import Raw
 from tests.cluster import own_namespace
 from tests.platforms.kubernetes import samples
 

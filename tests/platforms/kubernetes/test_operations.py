@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from fnbuild.errors import InputError
+from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.kinds import Kind
 from fnbuild.platforms.kubernetes.manifests import network
 from fnbuild.platforms.kubernetes.manifests.rendering import render_manifests, render_portable
 from fnbuild.platforms.kubernetes.manifests.warnings import configuration_warnings
-from fnbuild.spec.types import Raw
 from tests.platforms.kubernetes import samples
 from tests.platforms.kubernetes.author import Author
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from fnbuild.errors import ConflictError, InputError, NotFoundError, UsageError
+from fnbuild.function.types import Raw
 from fnbuild.platforms import Artifact, Plan
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.errors import FieldConflictError, ForbiddenError
 from fnbuild.platforms.kubeclient.transport import MERGE, ApiCall
 from fnbuild.platforms.kubernetes import KubernetesPlatform
 from fnbuild.platforms.kubernetes.rollout.planning import without_server_fields
-from fnbuild.spec.types import Raw
 from tests.cluster import kubeconfig_of
 from tests.platforms.kubernetes.author import Author, function_of
 

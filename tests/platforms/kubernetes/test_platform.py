@@ -9,13 +9,13 @@ import pytest
 
 from fnbuild.deploy import pipeline
 from fnbuild.errors import ConflictError, NotFoundError, PreconditionError, UsageError
+from fnbuild.function.types import Raw
 from fnbuild.platforms import Artifact, Project
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.errors import ForbiddenError
 from fnbuild.platforms.kubernetes import KubernetesPlatform
 from fnbuild.platforms.kubernetes import labels as own
-from fnbuild.spec.types import Raw
 from tests.cluster import ask, kubeconfig_of, own_namespace
 from tests.engine import until
 from tests.platforms.kubernetes.author import Author, function_of

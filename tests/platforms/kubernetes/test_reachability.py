@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 import fnbuild
+from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
-from fnbuild.spec.types import Raw
 from tests.cluster import kubeconfig_of, require_local_node
 from tests.engine import until
 from tests.platforms.kubernetes.author import Author

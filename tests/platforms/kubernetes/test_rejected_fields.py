@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fnbuild.errors import InputError
+from fnbuild.function.types import Raw
 from fnbuild.platforms.kubernetes.diagnosis.rejections import function_key
-from fnbuild.spec.types import Raw
 from tests.platforms.kubernetes import samples
 from tests.platforms.kubernetes.author import Author
 

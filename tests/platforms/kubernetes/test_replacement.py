@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from fnbuild.errors import NotReadyError, PreconditionError
+from fnbuild.function.quantities import parse_quantity
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubernetes.diagnosis import queries
 from fnbuild.platforms.kubernetes.rollout import import_check
 from fnbuild.platforms.settings import GPU_RESOURCE
-from fnbuild.spec.quantities import quantity
 from tests.cluster import ask, gpus_alone
 from tests.platforms.kubernetes.author import Author
 
@@ -30,7 +30,8 @@ def most(author: Author) -> Iterator[int]:
     """How many GPUs the node offers, be they real or not."""
     nodes = queries.list_nodes(author.platform.cluster) or []
     found = max(
-        int(quantity(str(one["status"]["allocatable"].get(GPU_RESOURCE, "0")))) for one in nodes
+        int(parse_quantity(str(one["status"]["allocatable"].get(GPU_RESOURCE, "0"))))
+        for one in nodes
     )
     if found < 2:
         pytest.skip("no node of the cluster offers two GPUs")

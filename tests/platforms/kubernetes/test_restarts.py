@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from fnbuild.function.types import Raw
 from fnbuild.platforms import Restarts
 from fnbuild.platforms.kubernetes.diagnosis import containers
-from fnbuild.spec.types import Raw
 
 
 def pod(name: str, **ends: dict[str, Any]) -> Raw:

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from fnbuild.errors import ConflictError, NotFoundError, NotReadyError, PreconditionError
+from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubernetes import KubernetesPlatform
 from fnbuild.platforms.kubernetes.labels import REVISION
-from fnbuild.spec.types import Raw
 from tests.cluster import RESOURCE_QUOTA, SERVICE_ACCOUNT, ask, create, kubeconfig_of
 from tests.engine import until
 from tests.platforms.kubernetes.author import Author

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
+from fnbuild.function.types import Raw
 from fnbuild.platforms.kubernetes import status
 from fnbuild.platforms.kubernetes.diagnosis import kubelet, rollout_status
 from fnbuild.platforms.kubernetes.diagnosis.rollout_status import RolloutStatus
 from fnbuild.platforms.kubernetes.status import parse_timestamp
 from fnbuild.platforms.processor_status import ProcessorStatus, WorkerStatus
-from fnbuild.spec.types import Raw
 
 DATA = Path(__file__).resolve().parents[2] / "data" / "kube"
 NODES: list[Raw] = json.loads((DATA / "nodes.json").read_text())

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from fnbuild.function.types import Raw
 from fnbuild.platforms.kubernetes.diagnosis.scheduling import explain_unschedulable
-from fnbuild.spec.types import Raw
 
 
 def pod(**spec: Any) -> Raw:

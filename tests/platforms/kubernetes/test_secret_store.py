@@ -11,12 +11,12 @@ from msgspec.structs import replace
 from fnbuild.cli.listing import function_object
 from fnbuild.deploy.pipeline import export_configuration
 from fnbuild.errors import ConflictError, NotReadyError
+from fnbuild.function.secrets import mask_variables
+from fnbuild.function.types import EnvVar, Function
 from fnbuild.platforms import Artifact
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.errors import ForbiddenError
 from fnbuild.platforms.kubernetes.secret_store import SecretStore
-from fnbuild.spec.secrets import without_values
-from fnbuild.spec.types import EnvVar, Function
 from tests.cluster import ask, create
 from tests.engine import until
 from tests.platforms.kubernetes.author import Author, function_of
@@ -73,7 +73,7 @@ def test_no_other_object_has_them(author: Author, image: str) -> None:
     shown = author.shown()
     texts = [
         str(function_object(shown)),
-        str(without_values(export_configuration(shown.function), secrets_only=True)),
+        str(mask_variables(export_configuration(shown.function), secrets_only=True)),
         str(author.platform.plan(
             declared(author.namespace, image, "marker-of-word", **MARKERS, **PLAIN),
             Artifact("image", image, "", pinned=image),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from fnbuild.function.types import Raw
 from fnbuild.platforms.kubernetes.manifests.warnings import configuration_warnings
-from fnbuild.spec.types import Raw
 from tests.platforms.kubernetes import samples
 
 GPU = {"limits": {"nvidia.com/gpu": "1"}}

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from fnbuild.deploy import artifacts
+from fnbuild.function import reader
 from fnbuild.platforms.nuclio import NuclioPlatform, connect
-from fnbuild.spec import reader
 from tests.engine import Made, making, require_engine, require_image
 from tests.platforms.folders import config
 from tests.platforms.nuclio.fake_dashboard import serve
@@ -55,7 +55,7 @@ def images(fetched: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
                 config("shared", image=found[word].partition(":")[0])
             )
             (folder / "main.py").write_text(code)
-            artifacts.build_image(reader.load(folder), engine, lambda _: None)
+            artifacts.build_image(reader.load_function(folder), engine, lambda _: None)
         yield found
 
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fnbuild.deploy.projects import ensure_project, with_project_label
+from fnbuild.function.reader import function_from_dict
+from fnbuild.function.rules import with_defaults
+from fnbuild.function.types import Function
 from fnbuild.platforms import Artifact, Deployment, Plan, Project
 from fnbuild.platforms.nuclio import NuclioPlatform
-from fnbuild.spec.reader import from_raw
-from fnbuild.spec.rules import complete
-from fnbuild.spec.types import Function
 from tests.platforms.nuclio.fake_nuclio import Nuclio
 
 Raw = dict[str, Any]
@@ -39,7 +39,7 @@ class World:
             },
             "spec": {"handler": "main:handler", "runtime": "python:3.11", **spec},
         }
-        return complete(from_raw(raw, name))
+        return with_defaults(function_from_dict(raw, name))
 
     def artifact(self, word: str) -> Artifact:
         reference = self.images[word]

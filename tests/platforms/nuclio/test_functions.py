@@ -7,11 +7,11 @@ import pytest
 from fnbuild.datadir import function_lock
 from fnbuild.deploy import pipeline
 from fnbuild.errors import ConflictError, NotFoundError, NotReadyError, PreconditionError
+from fnbuild.function.types import Function, Spec
 from fnbuild.platforms import Artifact, Project
 from fnbuild.platforms.base import FunctionKey
 from fnbuild.platforms.nuclio import NuclioPlatform
 from fnbuild.platforms.nuclio.function_config import SETTLED_STATES, state_of
-from fnbuild.spec.types import Function, Spec
 from tests.engine import until
 from tests.platforms.nuclio.fake_nuclio import Nuclio, docker
 from tests.platforms.nuclio.scenario import World

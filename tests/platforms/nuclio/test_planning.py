@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from fnbuild.errors import UsageError
+from fnbuild.function.reader import function_from_dict
+from fnbuild.function.rules import with_defaults
+from fnbuild.function.types import Function
 from fnbuild.platforms import Artifact, Plan
 from fnbuild.platforms.nuclio.client import DashboardClient
 from fnbuild.platforms.nuclio.function_config import (
@@ -18,9 +21,6 @@ from fnbuild.platforms.nuclio.function_config import (
 from fnbuild.platforms.nuclio.function_state import configuration_of
 from fnbuild.platforms.nuclio.planning import make_plan
 from fnbuild.platforms.nuclio.transport import DashboardAddress
-from fnbuild.spec.reader import from_raw
-from fnbuild.spec.rules import complete
-from fnbuild.spec.types import Function
 
 Raw = dict[str, Any]
 
@@ -31,7 +31,9 @@ ARTIFACT = Artifact("image", "registry.example:5000/boxes:1", "abc", pinned=PINN
 def function(labels: Raw | None = None, **spec: Any) -> Function:
     metadata = {"name": "boxes", "namespace": "nuclio", "labels": labels or {}}
     least = {"handler": "main:handler", "runtime": "python:3.11"}
-    return complete(from_raw({"metadata": metadata, "spec": {**least, **spec}}, "boxes"))
+    return with_defaults(
+        function_from_dict({"metadata": metadata, "spec": {**least, **spec}}, "boxes")
+    )
 
 
 def stored(made: Function, artifact: Artifact = ARTIFACT, state: str = "ready") -> Raw:
@@ -213,5 +215,5 @@ def test_manifests_for_git_take_secrets_from_the_cluster() -> None:
 def test_an_import_waits() -> None:
     raw = import_config(function())
     assert raw["metadata"]["annotations"] == {"skip-build": "true", "skip-deploy": "true"}
-    again = deploy_config(from_raw(raw, "boxes"), ARTIFACT, 1)
+    again = deploy_config(function_from_dict(raw, "boxes"), ARTIFACT, 1)
     assert "skip-deploy" not in again["metadata"]["annotations"]

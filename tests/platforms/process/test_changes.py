@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from fnbuild.function.types import Function, Metadata
 from fnbuild.platforms.process import ProcessPlatform, connect
-from fnbuild.spec.types import Function, Metadata
 
 
 def test_what_another_program_changes_is_known_at_once(

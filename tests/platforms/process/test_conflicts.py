@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from fnbuild.errors import BuildError, ConflictError, FnbuildError
+from fnbuild.function.types import Function
 from fnbuild.platforms import Deployment, Progress
 from fnbuild.platforms.process import ProcessPlatform, processor_client, supervisor_client
 from fnbuild.platforms.process.layout import FunctionKey
 from fnbuild.platforms.processor_status import ProcessorStatus
-from fnbuild.spec.types import Function
 from tests.platforms.process.author import NAMESPACE, Author, ask, processes, refuses, wait_for
 
 SLOW = """

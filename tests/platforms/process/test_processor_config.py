@@ -12,16 +12,18 @@ from fnbuild.errors import (
     PlatformError,
     UsageError,
 )
+from fnbuild.function.reader import function_from_dict
+from fnbuild.function.rules import with_defaults
+from fnbuild.function.types import Function
 from fnbuild.platforms.process import control_socket, processor_config
 from fnbuild.runtime.config import ProcessorConfig
-from fnbuild.spec.reader import from_raw
-from fnbuild.spec.rules import complete
-from fnbuild.spec.types import Function
 
 
 def function(**spec: Any) -> Function:
     base = {"handler": "main:handler", "runtime": "python:3.11"}
-    return complete(from_raw({"metadata": {"name": "f"}, "spec": base | spec}, "test"))
+    return with_defaults(
+        function_from_dict({"metadata": {"name": "f"}, "spec": base | spec}, "test")
+    )
 
 
 def test_the_processor_accepts_its_configuration() -> None:

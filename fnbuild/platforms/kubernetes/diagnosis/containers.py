@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from fnbuild.function.types import Raw
 from fnbuild.platforms import Restarts
 from fnbuild.platforms.kubernetes import labels as own
 from fnbuild.platforms.kubernetes.diagnosis import kubelet
@@ -19,7 +20,6 @@ from fnbuild.platforms.kubernetes.status import (
     restart_count,
 )
 from fnbuild.platforms.processor_status import ProcessorStatus
-from fnbuild.spec.types import Raw
 
 _RECENT_SECONDS = 600.0
 """The kubelet forgets earlier ends of a container that has run for so long."""

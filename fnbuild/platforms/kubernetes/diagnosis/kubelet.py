@@ -12,9 +12,9 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient.kinds import CONFIG_MAP, SECRET, Kind
 from fnbuild.platforms.kubernetes.status import PodFinding
-from fnbuild.spec.types import Raw
 
 _OBJECT_KINDS = {"secret": "Secret", "configmap": "ConfigMap"}
 _VOLUME = re.compile(r'^MountVolume\.\w+ failed for volume "([^"]+)" ?: ?')

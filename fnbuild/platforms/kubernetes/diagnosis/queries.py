@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
+from fnbuild.function.types import Raw
 from fnbuild.platforms import Statistics
 from fnbuild.platforms.kubeclient import kinds, logs
 from fnbuild.platforms.kubeclient.cluster import Cluster
@@ -24,7 +25,6 @@ from fnbuild.platforms.processor_status import (
     decode_status,
     parse_metrics,
 )
-from fnbuild.spec.types import Raw
 
 _MAX_THREADS = 8
 

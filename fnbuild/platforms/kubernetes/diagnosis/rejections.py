@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 
 from fnbuild.errors import InputError
+from fnbuild.function.types import Function, Raw
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.errors import ForbiddenError, InvalidFieldsError
 from fnbuild.platforms.kubernetes.labels import CONTAINER
 from fnbuild.platforms.kubernetes.status import PodFinding, join_words
-from fnbuild.spec.types import Function, Raw
 
 _FORBIDDEN_PREFIX = re.compile(
     r'^(?:\(combined from similar events\): )?(?:Error creating: )?pods "[^"]*" is forbidden: '

@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fnbuild.function.types import Raw
 from fnbuild.platforms.kubernetes import status
 from fnbuild.platforms.kubernetes.diagnosis import containers, rejections, scheduling
 from fnbuild.platforms.kubernetes.diagnosis.containers import Observations
 from fnbuild.platforms.kubernetes.labels import MANAGER
 from fnbuild.platforms.kubernetes.status import PodFinding, parse_timestamp
 from fnbuild.platforms.processor_status import ProcessorStatus
-from fnbuild.spec.types import Raw
 
 _SCHEDULING_SECONDS = 15.0
 """Seconds until a pod that no node takes counts as one that none will take."""

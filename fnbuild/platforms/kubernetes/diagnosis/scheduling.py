@@ -11,10 +11,10 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from fnbuild.function.quantities import parse_quantity
+from fnbuild.function.types import Raw
 from fnbuild.platforms.kubernetes.status import PodFinding, join_words
 from fnbuild.platforms.settings import GPU_RESOURCE
-from fnbuild.spec.quantities import quantity
-from fnbuild.spec.types import Raw
 
 _SUMMARY = re.compile(r"(\d+)/(\d+) nodes are available: ")
 # Newer schedulers add what they think of preemption.
@@ -124,7 +124,7 @@ def _insufficient(case: _NodeObstacle) -> PodFinding:
     text = f"no node has {amount} free" if case.all else f"{case.some} have less than {amount} free"
     most = _largest_offer(case.nodes, resource)
     if most is not None:
-        lacking = not asked or quantity(most) < quantity(asked)
+        lacking = not asked or parse_quantity(most) < parse_quantity(asked)
         text += f", they have {_in_mebibytes(most)} at most" if lacking else ", others use it"
     if resource == GPU_RESOURCE:
         return PodFinding(
@@ -145,7 +145,7 @@ def _requested(pod: Raw, resource: str) -> str:
         ).get(resource)
         if given:
             found.append(str(given))
-    return max(found, key=quantity, default="")
+    return max(found, key=parse_quantity, default="")
 
 
 def _largest_offer(nodes: list[Raw] | None, resource: str) -> str | None:
@@ -156,7 +156,7 @@ def _largest_offer(nodes: list[Raw] | None, resource: str) -> str | None:
         str(((node.get("status") or {}).get("allocatable") or {}).get(resource, "0"))
         for node in nodes
     ]
-    return max(offered, key=quantity)
+    return max(offered, key=parse_quantity)
 
 
 def _in_mebibytes(amount: str) -> str:

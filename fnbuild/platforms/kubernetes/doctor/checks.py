@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 
+from fnbuild.function.types import Raw
 from fnbuild.platforms import Finding
 from fnbuild.platforms.checks import Check, is_selected, run_checks
 from fnbuild.platforms.kubeclient import kinds, kubeconfig, permissions
@@ -18,7 +19,6 @@ from fnbuild.platforms.kubernetes.doctor import image_pull, nodes
 from fnbuild.platforms.kubernetes.doctor.permissions import REQUIRED_PERMISSIONS
 from fnbuild.platforms.kubernetes.labels import FNBUILD_SELECTOR
 from fnbuild.platforms.kubernetes.status import join_words, parse_timestamp
-from fnbuild.spec.types import Raw
 
 _KUBECONFIG_AREA = "kubeconfig"
 _AREAS = (_KUBECONFIG_AREA, "rights", "nodes", "gpu", "clock", "storage", "node-ports", "registry")

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fnbuild.errors import FnbuildError, PreconditionError
+from fnbuild.function.types import Raw
 from fnbuild.platforms import Finding
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
@@ -20,7 +21,6 @@ from fnbuild.platforms.kubeclient.errors import ForbiddenError
 from fnbuild.platforms.kubernetes.diagnosis import kubelet, rejections, scheduling
 from fnbuild.platforms.kubernetes.labels import MANAGED_BY, MANAGER
 from fnbuild.platforms.kubernetes.rollout.live_objects import PULL_SECRET
-from fnbuild.spec.types import Raw
 
 TIMEOUT_SECONDS = 60.0
 """How long a node may take for a few bytes."""

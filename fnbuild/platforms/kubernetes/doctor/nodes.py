@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal
 
+from fnbuild.function.quantities import parse_quantity
+from fnbuild.function.types import Raw
 from fnbuild.platforms import Finding
 from fnbuild.platforms.settings import GPU_RESOURCE
-from fnbuild.spec.quantities import quantity
-from fnbuild.spec.types import Raw
 
 _MAX_NAMES = 5
 _PRESSURES = {
@@ -157,7 +157,7 @@ def _gpu_label(node: Raw) -> str:
 
 
 def _gpu_count(resources: Raw | None) -> int:
-    return int(quantity(str((resources or {}).get(GPU_RESOURCE, "0"))))
+    return int(parse_quantity(str((resources or {}).get(GPU_RESOURCE, "0"))))
 
 
 def _is_cordoned(node: Raw) -> bool:

@@ -14,12 +14,12 @@ import os
 import re
 
 from fnbuild.errors import InputError
+from fnbuild.function.types import Function, Raw, Trigger
 from fnbuild.platforms.kubeclient.kinds import Kind
 from fnbuild.platforms.kubernetes.labels import FUNCTION, MANAGED_BY, PROJECT, RevisionRecord
 from fnbuild.platforms.kubernetes.manifests import pods
 from fnbuild.platforms.kubernetes.manifests.pods import HTTP_PORT, placement, pull_policy
 from fnbuild.platforms.kubernetes.manifests.scaling import replica_bounds
-from fnbuild.spec.types import Function, Raw, Trigger
 
 CREATION_MODE_VARIABLE = "NUCLIO_CRON_TRIGGER_CREATION_MODE"
 """For functions that do not say: `kube` makes CronJobs, `processor` leaves the triggers to pods."""

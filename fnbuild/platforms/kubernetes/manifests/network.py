@@ -8,12 +8,12 @@ import re
 from collections.abc import Iterator
 
 from fnbuild.errors import InputError
+from fnbuild.function.types import Function, Raw, Trigger
 from fnbuild.platforms.kubeclient.kinds import NETWORK_POLICY
 from fnbuild.platforms.kubernetes import labels
 from fnbuild.platforms.kubernetes.labels import PROJECT, RevisionRecord
 from fnbuild.platforms.kubernetes.manifests.pods import HTTP_PORT, HTTP_PORT_NAME, is_hardened
 from fnbuild.platforms.settings import requested_port
-from fnbuild.spec.types import Function, Raw, Trigger
 
 NODE_PORT_RANGE = range(30000, 32768)
 """What clusters give to node ports unless they were told otherwise."""

@@ -16,6 +16,8 @@ from fnbuild.builder.processor_settings import (
     termination_seconds,
 )
 from fnbuild.errors import InputError
+from fnbuild.function.quantities import parse_quantity
+from fnbuild.function.types import EnvVar, Function, Raw
 from fnbuild.platforms.kubeclient.kinds import POD_MONITOR
 from fnbuild.platforms.kubernetes import labels
 from fnbuild.platforms.kubernetes.labels import CONTAINER, RevisionRecord
@@ -23,8 +25,6 @@ from fnbuild.platforms.kubernetes.manifests import scaling
 from fnbuild.platforms.kubernetes.manifests.scaling import topology_spread
 from fnbuild.platforms.processor_status import ADMIN_PORT
 from fnbuild.platforms.settings import needs_gpu
-from fnbuild.spec.quantities import quantity
-from fnbuild.spec.types import EnvVar, Function, Raw
 
 HTTP_PORT_NAME = "http"
 HTTP_PORT = 8080
@@ -222,7 +222,7 @@ def resources(function: Function) -> Raw:
 
 def _is_within_limit(text: str, limit: str | None) -> bool:
     """Whether a request stays within its limit; above it, Kubernetes takes the limit for it."""
-    return limit is None or quantity(text) <= quantity(limit)
+    return limit is None or parse_quantity(text) <= parse_quantity(limit)
 
 
 def _extra_container(function: Function, container: Raw) -> Raw:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from fnbuild.function.secrets import SecretReferences
+from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import Manifest
 from fnbuild.platforms.kubeclient.kinds import DISRUPTION_BUDGET, Kind
 from fnbuild.platforms.kubernetes.labels import REVISION_ANNOTATIONS, RevisionRecord
@@ -24,8 +26,6 @@ from fnbuild.platforms.kubernetes.manifests.pods import (
     pod_template,
 )
 from fnbuild.platforms.kubernetes.manifests.scaling import disruption_budget
-from fnbuild.spec.references import References
-from fnbuild.spec.types import Function, Raw
 
 _REVISION_HISTORY_LIMIT = 2
 
@@ -81,7 +81,9 @@ def render_portable(
     that look like secrets: see `needs`. The same function gives the same bytes. With `monitoring`
     a PodMonitor is among them.
     """
-    plain = replace(made, stamp="", config=References(made.key.object).replaced(made.config))
+    plain = replace(
+        made, stamp="", config=SecretReferences(made.key.object).replace_secrets(made.config)
+    )
     found = render_manifests(plain, replace(around, node_port=0, replicas=None))
     if monitoring:
         found = (*found, pod_monitor(plain))
@@ -90,8 +92,8 @@ def render_portable(
 
 def prerequisites(made: RevisionRecord) -> tuple[str, ...]:
     """What `portable` manifests need beside them in the cluster, a sentence each."""
-    references = References(made.key.object)
-    references.replaced(made.config)
+    references = SecretReferences(made.key.object)
+    references.replace_secrets(made.config)
     return references.needs(made.key.namespace)
 
 

@@ -7,9 +7,9 @@ for scale to zero: nothing here wakes a function without pods, so the minimum is
 from __future__ import annotations
 
 from fnbuild.errors import InputError
+from fnbuild.function.types import Function, Raw
 from fnbuild.platforms.kubeclient.kinds import HPA_V1, Kind
 from fnbuild.platforms.kubernetes.labels import CONTAINER, RevisionRecord
-from fnbuild.spec.types import Function, Raw
 
 CPU_REQUESTS = {"cpu": "500m", "memory": "256Mi"}
 """Default requests of pods that an autoscaler scales by CPU. It compares usage with the request,

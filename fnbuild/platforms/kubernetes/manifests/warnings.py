@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+from fnbuild.function.types import Function, Raw
 from fnbuild.platforms.kubernetes.doctor import nodes
 from fnbuild.platforms.kubernetes.manifests import cron_jobs, network, scaling
 from fnbuild.platforms.kubernetes.manifests.network import NODE_PORT_RANGE, service_type
@@ -16,7 +17,6 @@ from fnbuild.platforms.settings import (
     restart_policy,
     unserved_trigger_warnings,
 )
-from fnbuild.spec.types import Function, Raw
 
 _GPU_WORDS = re.compile(r"gpu|nvidia|accelerator|cuda", re.IGNORECASE)
 

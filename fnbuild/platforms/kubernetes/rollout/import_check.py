@@ -16,6 +16,8 @@ from dataclasses import dataclass
 
 from fnbuild.builder.processor_settings import readiness_seconds
 from fnbuild.errors import FnbuildError, NotReadyError
+from fnbuild.function.quantities import parse_quantity
+from fnbuild.function.types import Raw
 from fnbuild.platforms import Manifest, Progress
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
@@ -30,8 +32,6 @@ from fnbuild.platforms.kubernetes.labels import (
 from fnbuild.platforms.kubernetes.rollout.readiness import failure_prefix
 from fnbuild.platforms.processor_status import ImportVerdict
 from fnbuild.platforms.settings import GPU_RESOURCE
-from fnbuild.spec.quantities import quantity
-from fnbuild.spec.types import Raw
 
 LABEL = "fnbuild.io/rehearsal"
 """The label of these pods. No Service or Deployment of the function selects them."""
@@ -177,6 +177,6 @@ def _without_gpu(container: Raw) -> Raw:
     requests = {
         name: amount
         for name, amount in _REQUESTS.items()
-        if name not in limits or quantity(amount) <= quantity(str(limits[name]))
+        if name not in limits or parse_quantity(amount) <= parse_quantity(str(limits[name]))
     }
     return {**container, "resources": {"limits": limits, "requests": requests}}

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from fnbuild.errors import InputError, UsageError
+from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import CONFLICT_OPTIONS, Artifact, Change, Manifest, Plan
 from fnbuild.platforms.base import REVISION_TARGET, as_replacement, make_change, with_new_revision
 from fnbuild.platforms.kubeclient.cluster import Cluster
@@ -42,7 +43,6 @@ from fnbuild.platforms.kubernetes.rollout.live_objects import (
 from fnbuild.platforms.kubernetes.rollout.server_side_apply import apply_manifest
 from fnbuild.platforms.kubernetes.secret_store import SecretStore
 from fnbuild.platforms.leases import local_owner
-from fnbuild.spec.types import Function, Raw
 
 PLAN_OPTIONS = frozenset({"force", "overlap", "keep_failed", "monitoring"}) | CONFLICT_OPTIONS
 _MAX_THREADS = 6

@@ -18,6 +18,7 @@ from fnbuild.errors import (
     NotReadyError,
     UnavailableError,
 )
+from fnbuild.function.types import Raw
 from fnbuild.platforms import LogRecord, Progress
 from fnbuild.platforms.kubeclient import kinds, logs
 from fnbuild.platforms.kubeclient.cluster import Cluster
@@ -28,7 +29,6 @@ from fnbuild.platforms.kubernetes.diagnosis import queries, rollout_status
 from fnbuild.platforms.kubernetes.diagnosis.rollout_status import RolloutStatus
 from fnbuild.platforms.kubernetes.labels import KubernetesKey, RevisionRecord
 from fnbuild.platforms.logs import StartupFollower
-from fnbuild.spec.types import Raw
 
 # A watch that nobody listens to any more ends with its window.
 _WINDOW_SECONDS = 10.0

@@ -18,6 +18,8 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from fnbuild.errors import PreconditionError
+from fnbuild.function.quantities import parse_quantity
+from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import Manifest
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
@@ -28,8 +30,6 @@ from fnbuild.platforms.kubernetes.labels import OVERLAP
 from fnbuild.platforms.kubernetes.manifests import scaling
 from fnbuild.platforms.kubernetes.status import PodFinding
 from fnbuild.platforms.settings import GPU_RESOURCE, needs_gpu
-from fnbuild.spec.quantities import quantity
-from fnbuild.spec.types import Function, Raw
 
 Quantities = dict[str, Decimal]
 
@@ -95,7 +95,7 @@ def pod_requests(pod: Raw) -> Quantities:
         for name, amount in _requests(container).items():
             total[name] = max(total.get(name, Decimal(0)), amount)
     overhead = spec.get("overhead") or {}
-    _add(total, {name: quantity(str(amount)) for name, amount in overhead.items()})
+    _add(total, {name: parse_quantity(str(amount)) for name, amount in overhead.items()})
     return total
 
 
@@ -107,12 +107,12 @@ def pod_gpus(pod: Raw) -> int:
 def _requests(container: Raw) -> Quantities:
     resources = container.get("resources") or {}
     some = (resources.get("limits") or {}) | (resources.get("requests") or {})
-    return {name: quantity(str(amount)) for name, amount in some.items()}
+    return {name: parse_quantity(str(amount)) for name, amount in some.items()}
 
 
 def _allocatable(node: Raw) -> Quantities:
     some = (node.get("status") or {}).get("allocatable") or {}
-    return {name: quantity(str(amount)) for name, amount in some.items()}
+    return {name: parse_quantity(str(amount)) for name, amount in some.items()}
 
 
 def _add(total: Quantities, more: Mapping[str, Decimal]) -> None:

@@ -14,9 +14,9 @@ from copy import deepcopy
 from typing import Any
 
 from fnbuild.errors import InputError
+from fnbuild.function.types import Raw
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
-from fnbuild.spec.types import Raw
 
 _CONTAINERS = ("containers", "initContainers")
 

@@ -1,0 +1,122 @@
+"""The calls that CVAT makes to a dashboard and to functions, as CVAT makes them.
+
+Without credentials, over a new connection each, with CVAT's headers (cvat/apps/lambda_manager).
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from fnbuild.errors import UnavailableError, UsageError
+
+CONNECTION_ERRORS = {
+    "Connection refused": "nobody listens there",
+    "Name or service not known": "nobody has that name here",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class HttpReply:
+    """What came back. `seconds` is how long it took."""
+
+    status: int
+    body: bytes
+    seconds: float
+
+    @property
+    def ok(self) -> bool:
+        return 200 <= self.status < 300
+
+    @property
+    def json(self) -> Any:
+        """The body's value. Raises `ValueError`."""
+        return json.loads(self.body)
+
+    @property
+    def words(self) -> str:
+        """What the body says about a failure, in one line."""
+        try:
+            value = self.json
+            text = str(value.get("error", "")) if isinstance(value, dict) else ""
+        except ValueError:
+            text = self.body[:2000].decode(errors="replace")
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        return lines[0][:200] if lines else http.client.responses.get(self.status, "")
+
+
+@dataclass(frozen=True, slots=True)
+class CvatClient:
+    """A dashboard as CVAT sees it. `url` has no path; `direct_host` is where ports of functions
+    are; `seconds` is CVAT's patience."""
+
+    url: str
+    direct_host: str
+    namespace: str
+    project: str
+    seconds: float
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise UsageError(
+                f"{self.url!r} is no address of a dashboard", hint="write http://HOST:8070"
+            )
+
+    def list(self) -> HttpReply:
+        return self._send(f"{self.url}/api/functions", self._headers())
+
+    def list_all_functions(self) -> HttpReply:
+        """All functions of the namespace: what other clients than CVAT get."""
+        headers = {"x-nuclio-function-namespace": self.namespace}
+        return self._send(f"{self.url}/api/functions", headers)
+
+    def get(self, name: str) -> HttpReply:
+        return self._send(f"{self.url}/api/functions/{quote(name, safe='')}", self._headers())
+
+    def invoke_through_dashboard(self, name: str, body: bytes) -> HttpReply:
+        headers = self._headers() | {"x-nuclio-function-name": name, "x-nuclio-path": "/"}
+        return self._send(f"{self.url}/api/function_invocations", headers, body)
+
+    def invoke_directly(self, port: int, body: bytes) -> HttpReply:
+        host = f"[{self.direct_host}]" if ":" in self.direct_host else self.direct_host
+        return self._send(f"http://{host}:{port}", {}, body)
+
+    def _headers(self) -> dict[str, str]:
+        return {
+            "x-nuclio-project-name": self.project,
+            "x-nuclio-function-namespace": self.namespace,
+            "x-nuclio-invoke-via": "domain-name",
+            "X-Nuclio-Invoke-Timeout": f"{self.seconds:g}s",
+            "User-Agent": "CVAT/2.64 fnbuild-doctor",
+        }
+
+    def _send(self, url: str, headers: dict[str, str], body: bytes | None = None) -> HttpReply:
+        """One request. Raises `UnavailableError` when nobody answers."""
+        if body is not None:
+            headers = headers | {"Content-Type": "application/json"}
+        request = urllib.request.Request(url, body, headers)  # noqa: S310 - looked at above
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        began = time.monotonic()
+        try:
+            with opener.open(request, timeout=self.seconds) as reply:
+                return HttpReply(reply.status, reply.read(), time.monotonic() - began)
+        except urllib.error.HTTPError as error:
+            with error:
+                return HttpReply(error.code, error.read(), time.monotonic() - began)
+        except TimeoutError:
+            raise UnavailableError(f"{url} has not answered for {self.seconds:g} s") from None
+        except (OSError, http.client.HTTPException) as error:
+            reason = error.reason if isinstance(error, urllib.error.URLError) else error
+            raise UnavailableError(f"{url} does not answer: {_describe_error(reason)}") from error
+
+
+def _describe_error(reason: object) -> str:
+    text = str(getattr(reason, "strerror", None) or reason)
+    return CONNECTION_ERRORS.get(text, text)

@@ -1,0 +1,265 @@
+"""`fnbuild doctor`: examine this machine, its container engines, a registry and the platforms.
+
+The checks here belong to no platform; every platform examines itself. A trial image proves that an
+engine builds, a registry accepts and a cluster pulls. It holds one small file with random content,
+so that no cache has it, and no program.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import fnbuild
+from fnbuild.builder.image.engine import BuildRequest, Engine
+from fnbuild.builder.image.engines.selection import choose_engine
+from fnbuild.builder.image.references import registry_of, with_registry
+from fnbuild.datadir import data_dir
+from fnbuild.errors import FnbuildError, UsageError
+from fnbuild.platforms import Finding, Platform, lookup
+from fnbuild.platforms.checks import AREAS, Check, check_disk_space, is_selected, run_checks
+from fnbuild.platforms.kubeclient import connection
+
+BUILD_SECONDS = 120.0
+PUSH_SECONDS = 60.0
+
+_TRIAL_DOCKERFILE = "FROM scratch\nCOPY made /fnbuild-doctor\n"
+_DELETE_SECONDS = 3.0
+
+
+class TrialImage:
+    """The image, from its build to its end.
+
+    `pushed` is the exact reference by which nodes get it, "" before the push, with `run_registry`
+    in place of the registry if that is given; `architecture` is what the engine builds for
+    (`amd64`). Without an engine there is a failure if one is `needed`.
+    """
+
+    def __init__(self, registry: str, run_registry: str = "", *, needed: bool) -> None:
+        self._token = secrets.token_hex(6)
+        self._registry = registry
+        self._run_registry = run_registry
+        self._needed = needed
+        self._engine: Engine | None = None
+        self._reference = ""
+        self._digest = ""
+        self.pushed = ""
+        self.architecture = ""
+
+    def build(self) -> Iterator[Finding]:
+        """Build it with the engine that `fnbuild build` would take."""
+        try:
+            engine = choose_engine()
+        except UsageError:
+            raise
+        except FnbuildError as error:
+            state: Literal["failure", "warning"] = "failure" if self._needed else "warning"
+            yield Finding("engine", state, error.message, error.hint or "")
+            return
+        reference = self._name(self._registry, "--registry")
+        with tempfile.TemporaryDirectory(prefix="fnbuild-") as folder:
+            file = Path(folder, "Dockerfile")
+            file.write_text(_TRIAL_DOCKERFILE)
+            Path(folder, "made").write_text(self._token)
+            self._engine, self._reference = engine, reference
+            request = BuildRequest(
+                Path(folder), file, (reference,), network="none", timeout=BUILD_SECONDS
+            )
+            engine.build(request, lambda _: None)
+        facts = engine.inspect(reference)
+        self.architecture = facts.architecture if facts else ""
+        reason = f", since {engine.why}" if engine.why else ""
+        text = f"{engine.name} builds images for linux/{self.architecture or '?'}{reason}"
+        yield Finding("engine", "ok", text)
+
+    def _name(self, registry: str, key: str) -> str:
+        return with_registry(registry, f"fnbuild-doctor:{self._token}", key)
+
+    def push(self) -> Iterator[Finding]:
+        """Send it to the registry; it leaves the engine, so that a pull is one."""
+        engine = self._engine
+        if engine is None or not self.architecture:
+            yield Finding("registry", "skipped", "without an engine that builds nothing is pushed")
+            return
+        self._digest = engine.push(self._reference, lambda _: None)
+        engine.remove(self._reference)
+        name = self._name(self._run_registry or self._registry, "--run-registry")
+        self.pushed = f"{name.rpartition(':')[0]}@{self._digest}" if self._digest else name
+        yield Finding("registry", "ok", f"{engine.name} pushes to {self._registry}")
+
+    def remove(self) -> Finding | None:
+        """Remove it everywhere; a finding when the registry keeps it."""
+        if self._engine is not None:
+            with contextlib.suppress(FnbuildError):
+                self._engine.remove(self._reference)
+        if not self.pushed or self._delete_from_registry():
+            return None
+        return Finding(
+            "registry",
+            "ok",
+            f"the registry deletes nothing unasked: it keeps {self._reference}, of a few bytes",
+        )
+
+    def _delete_from_registry(self) -> bool:
+        """Whether the registry removed it, which most do for nobody without a login."""
+        host = registry_of(self._reference)
+        path = self._reference.removeprefix(f"{host}/").rpartition(":")[0]
+        for scheme in ("https", "http"):
+            request = urllib.request.Request(  # noqa: S310 - one of the two above
+                f"{scheme}://{host}/v2/{path}/manifests/{self._digest}", method="DELETE"
+            )
+            with (
+                contextlib.suppress(OSError),
+                urllib.request.urlopen(request, timeout=_DELETE_SECONDS),  # noqa: S310
+            ):
+                return True
+        return False
+
+
+_CLUSTER_PLATFORMS = ("kube", "nuclio")
+_MAX_CLOCK_SKEW_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorOptions:
+    """What is to be examined.
+
+    Without a `platform` all that are there are; `namespace` tells a platform's. `run_registry` is
+    the registry as the cluster knows it, if that differs. Without `areas`, all.
+    """
+
+    namespace: Callable[[str], str]
+    platform: str = ""
+    registry: str = ""
+    run_registry: str = ""
+    areas: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        for area in sorted(self.areas - AREAS.keys()):
+            raise UsageError(f'nothing is called "{area}"', hint=f"one of: {', '.join(AREAS)}")
+
+
+def examine_system(asked: DoctorOptions) -> Iterator[Finding]:
+    """All findings, one by one as they are made."""
+    platforms = (
+        [lookup(asked.platform)] if asked.platform else list(_available_platforms(asked.areas))
+    )
+    yield from run_checks((Check("clock", check_clock), Check("disk", check_disk)), asked.areas)
+    trial = TrialImage(asked.registry, asked.run_registry, needed=bool(asked.platform))
+    try:
+        if asked.platform != "process":
+            yield from _check_images(
+                trial, asked, clusters=any(one.name in _CLUSTER_PLATFORMS for one in platforms)
+            )
+        for platform in platforms:
+            yield from platform.examine(
+                asked.namespace(platform.name),
+                areas=asked.areas,
+                image=trial.pushed,
+                architecture=trial.architecture,
+            )
+        if not asked.platform and not connection.is_configured():
+            yield from _report_no_cluster(asked.areas)
+    finally:
+        kept = trial.remove()
+    if kept is not None:
+        yield kept
+
+
+def _available_platforms(areas: frozenset[str]) -> Iterator[Platform]:
+    """The platforms that can be examined without having been asked for."""
+    yield lookup("process")
+    containers = lookup("local")
+    if is_selected(areas, "docker", "gpu", "disk") and not _is_unavailable(containers):
+        yield containers
+    if connection.is_configured():
+        yield lookup("kube")
+
+
+def _is_unavailable(platform: Platform) -> bool:
+    def troubles() -> list[Finding]:
+        return [Finding("docker", "skipped", text) for text in platform.problems()]
+
+    return any(run_checks((Check("docker", troubles),)))
+
+
+def _report_no_cluster(areas: frozenset[str]) -> Iterator[Finding]:
+    if is_selected(areas, "kubeconfig", "rights", "nodes", "node-ports", "storage"):
+        yield Finding(
+            "kubeconfig",
+            "skipped",
+            "no cluster is configured here, so none was looked at",
+            "name one by --kubeconfig or KUBECONFIG, or write ~/.kube/config",
+        )
+
+
+def _check_images(trial: TrialImage, asked: DoctorOptions, *, clusters: bool) -> Iterator[Finding]:
+    """Whether images can be built, and pushed when a registry is named."""
+    areas = asked.areas
+    pushing = bool(asked.registry) and is_selected(areas, "registry")
+    if is_selected(areas, "engine") or pushing or (clusters and is_selected(areas, "nodes")):
+        for finding in run_checks((Check("engine", trial.build, BUILD_SECONDS),)):
+            if is_selected(areas, "engine") or (pushing and finding.state != "ok"):
+                yield finding
+    if pushing:
+        yield from run_checks((Check("registry", trial.push, PUSH_SECONDS),))
+    elif is_selected(areas, "registry") and (clusters or areas):
+        yield Finding(
+            "registry",
+            "skipped",
+            "no registry is named, so nothing was pushed or pulled",
+            "`fnbuild doctor --registry REGISTRY`, or NUCTL_REGISTRY in the environment",
+        )
+
+
+def check_clock(now: Callable[[], float] = time.time) -> Iterator[Finding]:
+    """Whether the time can be right: nothing here was written in the future."""
+    written = Path(fnbuild.__file__).stat().st_mtime
+    remedy = "let the machine keep its clock by NTP: `timedatectl set-ntp true`"
+    here = now()
+    if here < written:
+        time_here = _format_time(here)
+        text = f"this machine's clock is behind: it says {time_here}, before fnbuild was installed"
+        yield Finding("clock", "failure", text, remedy)
+        return
+    with tempfile.NamedTemporaryFile(dir=data_dir(), prefix=".doctor-") as file:
+        skew = os.fstat(file.fileno()).st_mtime - now()
+    if abs(skew) > _MAX_CLOCK_SKEW_SECONDS:
+        where = "ahead of" if skew > 0 else "behind"
+        text = f"the disk of the data directory is {abs(skew):.0f} s {where} this machine's clock"
+        yield Finding("clock", "warning", text, f"{remedy}, here and on the file server")
+        return
+    yield Finding("clock", "ok", f"this machine's clock says {_format_time(here)}")
+
+
+def _format_time(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
+
+
+def check_disk() -> Iterator[Finding]:
+    """Whether the data directory can be written to, and has room."""
+    folder = data_dir()
+    try:
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor-") as file:
+            file.write(bytes(4096))
+            file.flush()
+    except OSError as error:
+        yield Finding(
+            "disk",
+            "failure",
+            f"nothing can be written to the data directory {folder}: {error.strerror}",
+            "give it back to this user and make room, or set FNBUILD_DATA_DIR to another folder",
+        )
+    remedy = "delete functions that nobody needs, or set FNBUILD_DATA_DIR to a folder elsewhere"
+    yield check_disk_space("code and environments", folder, remedy)
+    scratch = Path(tempfile.gettempdir())
+    if scratch.stat().st_dev != folder.stat().st_dev:
+        yield check_disk_space("what builds unpack", scratch, "make room there, or set TMPDIR")

@@ -1,0 +1,372 @@
+"""Check the handler's module without running it.
+
+The rules cover its syntax, the function that `spec.handler` names, the signatures of the two calls
+that Nuclio makes, `init_context(context)` and `handler(context, event)`, and attributes of
+`context.user_data` that are read and never set. Nothing is reported if the sources do not show it:
+for names that come from elsewhere, if `user_data` itself is passed on, if `context` is passed to a
+function from outside the folder, or if a file cannot be parsed.
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import binascii
+import re
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from fnbuild.function.files import display_path
+from fnbuild.function.function_rules import code_folder
+from fnbuild.function.rule_context import RuleContext
+from fnbuild.function.source_text import SourceText, quoted
+from fnbuild.function.suggestions import closest
+
+_USER_DATA = "user_data"
+_LARGEST_MODULE = 1 << 20
+_MAX_FILES = 200
+_ENTRY_POINTS = ("handler", "init_context")
+_ATTRIBUTE_ERRORS = frozenset({"AttributeError", "Exception", "BaseException"})
+
+
+def check_user_data(source: SourceText, tree: ast.Module, folder: Path) -> None:
+    """Add a warning for each attribute of user_data that `tree` reads and the folder never sets."""
+    entry = _UserDataUses(tree)
+    missing = entry.reads.keys() - entry.writes
+    if not missing or entry.handed_on:
+        return
+    try:
+        files = [path for _, path in zip(range(_MAX_FILES), folder.rglob("*.py"), strict=False)]
+        modules = {path.relative_to(folder).parts[0].removesuffix(".py") for path in files}
+        if len(files) == _MAX_FILES or entry.context_leaves(modules):
+            return
+        others = [_UserDataUses(_parse_file(path)) for path in files]
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return
+    if any(other.handed_on for other in others):
+        return
+    written = entry.writes.union(*(other.writes for other in others))
+    for name in sorted(missing - written):
+        _report_unset(source, entry.reads[name], name, written)
+
+
+def _report_unset(source: SourceText, node: ast.Attribute, name: str, written: set[str]) -> None:
+    likely = closest(name, written, 0.6)
+    remedy = f"init_context sets it: context.{_USER_DATA}.{name} = …"
+    hint = f"did you mean {likely}?" if likely else remedy
+    row = (node.end_lineno or node.lineno) - 1
+    line = source.lines[row]
+    # Columns of the syntax tree count bytes.
+    end = len(line.encode()[: node.end_col_offset].decode(errors="replace"))
+    span = source.span(row, max(end - len(name), 0), row, end)
+    message = f"the handler reads context.{_USER_DATA}.{name}, which is never set"
+    source.warning("user-data", message, span, hint)
+
+
+def _parse_file(path: Path) -> ast.Module:
+    if path.stat().st_size > _LARGEST_MODULE:
+        raise ValueError(f"{path} is too large to be read")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(path.read_bytes())
+
+
+class _UserDataUses:
+    """The uses of `user_data` in one module.
+
+    `reads` has the first unguarded read of each attribute, `writes` the attributes that are set;
+    `handed_on` is True if user_data is used in any other way.
+    """
+
+    def __init__(self, tree: ast.Module) -> None:
+        self.reads: dict[str, ast.Attribute] = {}
+        self.writes: set[str] = set()
+        self.handed_on = False
+        self._tree = tree
+        guarded = set(_guarded(tree))
+        accessed = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and _is_user_data(node.value):
+                accessed.add(node.value)
+                if not isinstance(node.ctx, ast.Load):
+                    self.writes.add(node.attr)
+                elif node.attr.startswith("__"):
+                    self.handed_on = True  # __dict__ can set anything
+                elif node not in guarded:
+                    self._add_read(node)
+        uses = {node for node in ast.walk(tree) if _is_user_data(node)}
+        self.handed_on = self.handed_on or bool(uses - accessed)
+
+    def _add_read(self, node: ast.Attribute) -> None:
+        first = self.reads.get(node.attr)
+        if first is None or (node.lineno, node.col_offset) < (first.lineno, first.col_offset):
+            self.reads[node.attr] = node
+
+    def context_leaves(self, modules: set[str]) -> bool:
+        """Return True if a call passes `context` to code outside of this module and the others."""
+        if _is_opaque(self._tree, modules):
+            return True
+        parameters = set(_context_names(self._tree))
+        local = set(_local_names(self._tree, modules))
+        for node in ast.walk(self._tree):
+            if isinstance(node, ast.Call) and _root_name(node.func) not in local:
+                arguments = [*node.args, *(keyword.value for keyword in node.keywords)]
+                if any(isinstance(a, ast.Name) and a.id in parameters for a in arguments):
+                    return True
+        return False
+
+
+def _is_user_data(node: ast.AST) -> bool:
+    return isinstance(node, ast.Attribute) and node.attr == _USER_DATA
+
+
+def _guarded(tree: ast.Module) -> Iterator[ast.AST]:
+    """Yield the nodes in which the code handles a missing attribute."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Try) and any(_catches_missing(h) for h in node.handlers):
+            for statement in node.body:
+                yield from ast.walk(statement)
+
+
+def _catches_missing(handler: ast.ExceptHandler) -> bool:
+    if handler.type is None:
+        return True
+    names = {node.id for node in ast.walk(handler.type) if isinstance(node, ast.Name)}
+    return bool(names & _ATTRIBUTE_ERRORS)
+
+
+def _is_opaque(tree: ast.Module, modules: set[str]) -> bool:
+    """Return True if code outside the folder may get the context without a call."""
+    names = {"context"}
+    clear: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name in _ENTRY_POINTS:
+            names.update(argument.arg for argument in node.args.args[:1])
+            if node.decorator_list:
+                return True
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            imported = {alias.asname or alias.name for alias in node.names}
+            outside = (node.module or "").partition(".")[0] not in modules
+            if outside and not imported.isdisjoint(("*", *_ENTRY_POINTS)):
+                return True
+        elif isinstance(node, ast.Attribute):
+            clear.add(node.value)
+        elif isinstance(node, ast.Call):
+            clear.update(node.args, (keyword.value for keyword in node.keywords))
+        elif isinstance(node, ast.Name) and node.id in ("exec", "eval"):
+            return True
+    return any(
+        isinstance(node, ast.Name) and node.id in names and node not in clear
+        for node in ast.walk(tree)
+    )
+
+
+def _context_names(tree: ast.Module) -> Iterator[str]:
+    """Yield the names of the context in the module's functions: their first parameters."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.args.args:
+            yield node.args.args[0].arg
+
+
+def _local_names(tree: ast.Module, modules: set[str]) -> Iterator[str]:
+    """Yield the module's functions and classes, and the names it imports from these modules."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            # What a base class does with the context is not in sight.
+            if not getattr(node, "bases", None):
+                yield node.name
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                top = alias.name.partition(".")[0]
+                if top in modules:
+                    yield alias.asname or top
+        elif isinstance(node, ast.ImportFrom):
+            top = (node.module or "").partition(".")[0]
+            names = node.names if node.level or top in modules else []
+            yield from (alias.asname or alias.name for alias in names)
+
+
+def _root_name(node: ast.expr) -> str:
+    """Return the first name of `a.b.c`, "" if there is none."""
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+_LARGEST_ENTRY_MODULE = 4 << 20
+# Whoever uses one of these may define any name.
+_DYNAMIC_NAMES = frozenset({"globals", "locals", "vars", "exec", "eval", "setattr", "__dict__"})
+_HANDLER_PATTERN = re.compile(r"([\w-]+(?:\.[\w-]+)*):(\w+)\Z")
+_RUNTIME_LABEL = re.compile(r"python:3\.(\d+)")
+
+_FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def check_entry_module(subject: RuleContext) -> None:
+    """The handler's module is Python, and has functions that can be called as Nuclio calls them."""
+    found = _HANDLER_PATTERN.match(subject.function.spec.handler)
+    code = _read_module(subject, found[1]) if found else None
+    if found is None or code is None:
+        return
+    name, data = code
+    source = SourceText(data.decode("utf-8", "replace"), name, subject.report)
+    tree = _parse_module(subject, source, data)
+    if tree is None:
+        return
+    module = _ModuleNames(tree)
+    _check_handler(subject, source, module, found[2])
+    _check_signature(source, module, "init_context", ("context",))
+    folder = code_folder(subject)
+    if folder is not None:
+        check_user_data(source, tree, folder)
+
+
+def _read_module(subject: RuleContext, module: str) -> tuple[str, bytes] | None:
+    """Return the code of the handler's module and its name, None if it cannot be read here."""
+    build = subject.function.spec.build
+    if build.function_source_code:
+        elsewhere = build.code_entry_type not in ("", "sourceCode")
+        if elsewhere or not subject.function.spec.runtime.startswith("python"):
+            return None
+        try:
+            data = base64.b64decode("".join(build.function_source_code.split()), validate=True)
+        except (binascii.Error, ValueError):
+            return None  # another rule says so
+        return "functionSourceCode", data
+    path = _module_file(subject, module)
+    try:
+        if path is None or path.stat().st_size > _LARGEST_ENTRY_MODULE:
+            return None
+        return display_path(path), path.read_bytes()
+    except OSError:
+        return None  # staging says why
+
+
+def _module_file(subject: RuleContext, module: str) -> Path | None:
+    """The file of the handler's module, where it is one of the function's folder."""
+    folder = code_folder(subject)
+    if folder is None:
+        return None
+    base = folder.joinpath(*module.split("."))
+    for path in (base / "__init__.py", base.with_name(f"{base.name}.py")):
+        try:
+            if path.is_file():
+                return path
+        except OSError:
+            return None
+    return None
+
+
+def _parse_module(subject: RuleContext, source: SourceText, data: bytes) -> ast.Module | None:
+    try:
+        with warnings.catch_warnings():
+            # Warnings of the compiler are about style here, and come again when the code runs.
+            warnings.simplefilter("ignore")
+            return ast.parse(data)
+    except SyntaxError as error:
+        _report_syntax_error(subject, source, error)
+    except (ValueError, RecursionError, MemoryError) as error:
+        source.error("python-syntax", f"this is not Python: {error}", source.span(0, 0))
+    return None
+
+
+def _report_syntax_error(subject: RuleContext, source: SourceText, error: SyntaxError) -> None:
+    row = min(max((error.lineno or 1) - 1, 0), len(source.lines) - 1)
+    column = min(max((error.offset or 1) - 1, 0), len(source.lines[row]))
+    message = f"this is not Python: {error.msg}"
+    label = _RUNTIME_LABEL.match(subject.function.spec.runtime)
+    minor = int(label[1]) if label else sys.version_info.minor
+    keyword = re.search(r"\b(async|await)\b", source.lines[row])
+    if minor > sys.version_info.minor or (minor < 7 and keyword):
+        # It may be that Python's syntax, which this one does not know.
+        own = f"{sys.version_info.major}.{sys.version_info.minor}"
+        hint = f"read with Python {own}; {subject.function.spec.runtime} may take it"
+        source.warning("python-syntax", message, source.span(row, column), hint)
+    else:
+        source.error("python-syntax", message, source.span(row, column))
+
+
+def _check_handler(
+    subject: RuleContext, source: SourceText, module: _ModuleNames, name: str
+) -> None:
+    if name in module.names:
+        _check_signature(source, module, name, ("context", "event"))
+    elif not module.dynamic:
+        word = closest(name, module.functions, 0.5)
+        message = f"there is no {quoted(name)} in {source.file}"
+        hint = f"did you mean {word}?" if word else None
+        subject.error("handler-function", message, ("spec", "handler"), hint)
+
+
+def _check_signature(
+    source: SourceText, module: _ModuleNames, name: str, given: tuple[str, ...]
+) -> None:
+    """Report a function that cannot be called with these arguments."""
+    definition = module.functions.get(name)
+    if definition is None or definition.decorator_list or module.names[name] > 1:
+        return
+    arguments = definition.args
+    positional = [*arguments.posonlyargs, *arguments.args]
+    required = len(positional) - len(arguments.defaults)
+    keywords = [
+        a for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if not d
+    ]
+    enough = len(positional) >= len(given) or arguments.vararg is not None
+    if enough and required <= len(given) and not keywords:
+        return
+    message = f"{name} is called as {name}({', '.join(given)}), which it does not take"
+    row, line = definition.lineno - 1, source.lines[definition.lineno - 1]
+    column = max(line.find(name, definition.col_offset), 0)
+    span = source.span(row, column, row, column + len(name))
+    source.error("handler-signature", message, span)
+
+
+class _ModuleNames:
+    """Names that a module binds, how often each, and the functions it defines."""
+
+    def __init__(self, tree: ast.Module):
+        self.names: dict[str, int] = {}
+        self.functions: dict[str, _FunctionNode] = {}
+        for node in _same_scope(tree.body):
+            if isinstance(node, _FunctionNode):
+                self.functions[node.name] = node
+            for name in _bound_names(node):
+                self.names[name] = self.names.get(name, 0) + 1
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Global):
+                self.names.update((name, self.names.get(name, 0) + 1) for name in node.names)
+        self.dynamic = "__getattr__" in self.names or any(_is_dynamic(n) for n in ast.walk(tree))
+
+
+def _is_dynamic(node: ast.AST) -> bool:
+    if isinstance(node, ast.ImportFrom):
+        return any(alias.name == "*" for alias in node.names)
+    if isinstance(node, ast.Attribute):
+        return node.attr in _DYNAMIC_NAMES
+    return isinstance(node, ast.Name) and node.id in _DYNAMIC_NAMES
+
+
+def _same_scope(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """The nodes, and those in them that belong to the same scope."""
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if not isinstance(node, _FunctionNode | ast.ClassDef | ast.Lambda):
+            waiting.extend(ast.iter_child_nodes(node))
+
+
+def _bound_names(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, _FunctionNode | ast.ClassDef):
+        yield node.name
+    elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        yield node.id
+    elif isinstance(node, ast.Import | ast.ImportFrom):
+        for alias in node.names:
+            yield alias.asname or alias.name.partition(".")[0]
+    elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
+        yield node.name
+    elif isinstance(node, ast.MatchMapping) and node.rest:
+        yield node.rest

@@ -1,0 +1,264 @@
+"""CVAT's contract with a function's annotations.
+
+An error hides the function, or all functions, in CVAT's list; a warning is a value that CVAT reads
+otherwise than it is meant. A function without the annotation `type` is none of CVAT's.
+"""
+
+from __future__ import annotations
+
+import json
+
+from fnbuild.function.label_rules import check_labels
+from fnbuild.function.labels import FUNCTION_KINDS, LABEL_TYPES
+from fnbuild.function.quantities import parse_duration
+from fnbuild.function.rule_context import RuleContext
+from fnbuild.function.source_text import SourceText, quoted
+from fnbuild.function.suggestions import closest, did_you_mean
+from fnbuild.function.yaml_nodes import EmbeddedText, YamlNode
+
+PROJECT_LABEL = "nuclio.io/project-name"
+CVAT_TIMEOUT = 120.0
+"""Seconds after which CVAT gives up on a call."""
+
+NUCLIO_MAX_REQUEST_SIZE = 4 << 20
+"""The bytes of a request that Nuclio takes where nothing else is said."""
+
+# What the templates have: a tracker's states travel with each request, re-identification has two
+# pictures in one.
+_REQUEST_SIZES = {
+    "detector": 32 << 20, "interactor": 32 << 20, "reid": 64 << 20, "tracker": 256 << 20,
+}  # fmt: skip
+_PATH = ("metadata", "annotations")
+_INTEGERS = ("version", "min_pos_points", "min_neg_points")
+_FLAGS = ("startswith_box", "startswith_box_optional")
+_ANNOTATIONS = (
+    "name", "type", "spec", "framework", "help_message", "animated_gif", "supported_shape_types",
+    "supports_text_prompt", *_INTEGERS, *_FLAGS,
+)  # fmt: skip
+
+
+def check_type(subject: RuleContext) -> None:
+    """The annotation `type` is one of the four that CVAT knows."""
+    metadata = subject.function.metadata
+    given = metadata.annotations.get("type")
+    if given is None:
+        labels = _is_label_list(metadata.annotations.get("spec", ""))
+        if labels or metadata.labels.get(PROJECT_LABEL) == "cvat":
+            message = "CVAT does not show a function without the annotation `type`"
+            others = ", ".join(FUNCTION_KINDS[1:])
+            hint = f"add `type: detector` (or {others}) under metadata.annotations"
+            subject.warning("cvat-type", message, _PATH, hint, "key")
+        return
+    if given not in FUNCTION_KINDS:
+        message = (
+            f"CVAT hides a function of type {quoted(given)}; it knows {', '.join(FUNCTION_KINDS)}"
+        )
+        subject.error("cvat-type", message, (*_PATH, "type"), did_you_mean(given, FUNCTION_KINDS))
+
+
+def _is_label_list(text: str) -> bool:
+    """Whether a text is a label spec, so that whoever wrote it had CVAT in mind."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, list) and any(isinstance(one, dict) and "name" in one for one in value)
+
+
+def check_keys(subject: RuleContext) -> None:
+    """Annotations that look like one of CVAT's but are not are likely misspelt."""
+    annotations = subject.function.metadata.annotations
+    if "type" not in annotations:
+        return
+    for key in annotations:
+        if key in _ANNOTATIONS or "/" in key:
+            continue
+        word = closest(key, _ANNOTATIONS)
+        if word and word not in annotations and len(key) > 3:
+            message = f"CVAT does not read the annotation {quoted(key)}"
+            path = (*_PATH, key)
+            subject.warning("cvat-annotation", message, path, f"did you mean {word}?", "key")
+
+
+def check_numbers(subject: RuleContext) -> None:
+    """Numbers are whole numbers: one that is not takes down CVAT's whole list."""
+    annotations = subject.function.metadata.annotations
+    if "type" not in annotations:
+        return
+    for key in _INTEGERS:
+        text = annotations.get(key)
+        if text is None:
+            continue
+        try:
+            number = int(text)
+        except ValueError:
+            message = f"{key} is a whole number, not {quoted(text)}; CVAT lists no function at all"
+            subject.error("cvat-number", message, (*_PATH, key))
+            continue
+        if key == "version" and number < 2 and annotations["type"] == "interactor":
+            message = "CVAT warns its users about interactors of a version below 2"
+            hint = "write `version: 2` when the reply is {'mask': …}"
+            subject.warning("cvat-version", message, (*_PATH, key), hint)
+
+
+def check_flags(subject: RuleContext) -> None:
+    """CVAT takes every text that is not empty for true, `"false"` too."""
+    annotations = subject.function.metadata.annotations
+    if "type" not in annotations:
+        return
+    for key in _FLAGS:
+        text = annotations.get(key)
+        if text and text.strip().lower() in ("false", "no", "off", "0", "none", "null", "n", "f"):
+            message = f"CVAT reads {key} {quoted(text)} as true, as every text that is not empty"
+            subject.warning("cvat-flag", message, (*_PATH, key), f"remove {key} to mean false")
+
+
+def check_tracked_shapes(subject: RuleContext) -> None:
+    """A tracker that says which shapes it takes names at least one, and known ones."""
+    annotations = subject.function.metadata.annotations
+    text = annotations.get("supported_shape_types")
+    if text is None or annotations.get("type") != "tracker":
+        return
+    path = (*_PATH, "supported_shape_types")
+    names = [name.strip() for name in text.split(",")]
+    if not any(names):
+        message = "supported_shape_types is empty; CVAT hides the tracker"
+        subject.error("cvat-shapes", message, path, "remove it, or write `rectangle`")
+        return
+    for name in names:
+        if name not in LABEL_TYPES:
+            message = f"{quoted(name)} is not a shape that CVAT tracks"
+            subject.warning("cvat-shapes", message, path, did_you_mean(name, LABEL_TYPES))
+
+
+def check_event_timeout(subject: RuleContext) -> None:
+    """CVAT waits two minutes; a function that may take longer works for nobody."""
+    text = subject.function.spec.event_timeout
+    if "type" not in subject.function.metadata.annotations or not text:
+        return
+    try:
+        seconds = parse_duration(text)
+    except ValueError:
+        return
+    if seconds > CVAT_TIMEOUT:
+        message = f"eventTimeout is {text}, but CVAT gives up after {CVAT_TIMEOUT:.0f} seconds"
+        hint = (
+            f"set CVAT_NUCLIO_DEFAULT_TIMEOUT to more than {seconds:.0f} in the environment of"
+            f" CVAT's server and workers, or write `eventTimeout: {CVAT_TIMEOUT:.0f}s`"
+        )
+        subject.warning("cvat-timeout", message, ("spec", "eventTimeout"), hint)
+
+
+def check_description(subject: RuleContext) -> None:
+    """CVAT fails on a function that comes without the key: Nuclio leaves an empty one out."""
+    if "type" not in subject.function.metadata.annotations:
+        return
+    if not subject.function.spec.description:
+        message = (
+            "there is no description; once Nuclio serves this function, CVAT lists none at all"
+        )
+        hint = "add a line: `description: What it finds`"
+        subject.warning("cvat-description", message, ("spec", "description"), hint, "key")
+
+
+def check_http_trigger(subject: RuleContext) -> None:
+    """CVAT calls functions by HTTP."""
+    spec = subject.function.spec
+    if "type" not in subject.function.metadata.annotations:
+        return
+    if not any(trigger.kind == "http" for trigger in spec.triggers.values()):
+        path = ("spec", "disableDefaultHTTPTrigger")
+        subject.warning("cvat-http", "without an http trigger CVAT cannot call this function", path)
+
+
+def check_request_size(subject: RuleContext) -> None:
+    """Warn if the request limit is low: base64 makes CVAT's pictures a third larger."""
+    kind, http = subject.function.metadata.annotations.get("type"), subject.function.http_trigger()
+    if kind not in _REQUEST_SIZES or http is None:
+        return
+    name, trigger = http
+    written = {key.lower(): (key, value) for key, value in trigger.attributes.items()}
+    key, value = written.get("maxrequestbodysize", ("", 0))
+    if not isinstance(value, int) or value > NUCLIO_MAX_REQUEST_SIZE:
+        return
+    limit = (
+        f"is {value}" if value else f"is Nuclio's default of {NUCLIO_MAX_REQUEST_SIZE >> 20} MiB"
+    )
+    largest = (value or NUCLIO_MAX_REQUEST_SIZE) * 3 / 4 / 1e6
+    message = (
+        f"maxRequestBodySize {limit}: a picture of more than about {largest:.1f} MB is refused,"
+        " for CVAT sends it as base64"
+    )
+    size = _REQUEST_SIZES[kind]
+    hint = (
+        f"write `attributes: {{maxRequestBodySize: {size}}}` ({size >> 20} MiB) in the http trigger"
+    )
+    path = ("spec", "triggers", name)
+    if not subject.has(*path):
+        subject.warning("cvat-request-size", message, (*_PATH, "type"), hint)
+    elif key:
+        subject.warning("cvat-request-size", message, (*path, "attributes", key), hint)
+    else:
+        subject.warning("cvat-request-size", message, path, hint, "key")
+
+
+def check_label_spec(subject: RuleContext) -> None:
+    """The annotation `spec` is a JSON list of labels."""
+    annotations = subject.function.metadata.annotations
+    text = annotations.get("spec", "")
+    if "type" not in annotations or not text.strip():
+        _report_no_labels(subject)
+        return
+    path = (*_PATH, "spec")
+    place = subject.place(path)
+    source, written = (place[0], place[2]) if place else (SourceText("", ""), YamlNode("scalar"))
+    node = written
+    if written.text != text:
+        # The text came from flags, or from a plain word such as 3.10 that was resolved.
+        node = YamlNode("scalar", written.line, written.column)
+        node.end_line, node.end_column = written.end_line, written.end_column
+        node.text = text
+    embedded = EmbeddedText(source, node)
+    try:
+        value = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        _report_bad_json(subject, embedded, error)
+        return
+    check_labels(subject, embedded, value)
+
+
+def _report_no_labels(subject: RuleContext) -> None:
+    annotations = subject.function.metadata.annotations
+    if annotations.get("type") != "detector" or "supports_text_prompt" in annotations:
+        return
+    message = "a detector without labels finds nothing that CVAT can show"
+    path = (*_PATH, "spec")
+    hint = 'list them: `spec: |` and below it [{"name": "car", "type": "rectangle"}]'
+    subject.warning("cvat-no-labels", message, path, hint, "key")
+
+
+def _report_bad_json(subject: RuleContext, embedded: EmbeddedText, error: Exception) -> None:
+    if not isinstance(error, json.JSONDecodeError):
+        message = "the label spec is nested too deeply"
+        subject.add(embedded.source.diagnostic("error", "cvat-json", message, embedded.whole()))
+        return
+    text, position = embedded.node.text, error.pos
+    cause, hint = error.msg[:1].lower() + error.msg[1:], None
+    rest = text[position:].lstrip()
+    before = text[:position].rstrip()
+    if before.endswith(",") and rest[:1] in ("]", "}"):
+        # Python before 3.13 points behind the comma, later ones at it.
+        position = len(before) - 1
+        cause, hint = "a comma before the end", "remove it: fnbuild validate --fix"
+    elif rest[:1] == "," and rest[1:].lstrip()[:1] in ("]", "}"):
+        cause, hint = "a comma before the end", "remove it: fnbuild validate --fix"
+    elif rest[:1] == "'":
+        cause, hint = "a single quote", "JSON is written with double quotes"
+    elif rest[:1] in ("#", "/"):
+        cause, hint = "a comment", "JSON has no comments"
+    elif rest[:1] in ("{", '"') and "delimiter" in error.msg and before[-1:] in ("}", '"', "]"):
+        cause, hint = "a comma is missing before this", None
+    message = f"the label spec is not JSON: {cause}; CVAT lists no function at all"
+    span = embedded.span_at_index(position)
+    finding = embedded.source.diagnostic("error", "cvat-json", message, span, hint)
+    subject.add(finding)

@@ -1,0 +1,311 @@
+"""From nodes to the structs of `spec.types`: values coerced as Nuclio does, findings in place.
+
+What to do with a node follows from the struct's own field types, worked out once per type.
+"""
+
+from __future__ import annotations
+
+import math
+import types
+import typing
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from fnbuild.function import suggestions
+from fnbuild.function.quantities import parse_quantity
+from fnbuild.function.source_text import SourceText, below_limit, quoted
+from fnbuild.function.types import Resources, Struct
+from fnbuild.function.yaml_nodes import YamlNode, scalar_text
+
+FieldPath = tuple[str | int, ...]
+NodeReader = Callable[["Decoder", YamlNode, FieldPath], Any]
+
+INVALID = object()
+"""Stands for a value whose type was wrong; the field keeps its default."""
+
+_INT64 = 2**63
+
+
+class Decoder:
+    """Reads one tree.
+
+    `places` remembers the key and the value node of every path. `unknown_keys` holds path, key and
+    the keys that are known there; `needless_quotes` the values whose quotes make them wrong.
+    """
+
+    def __init__(self, source: SourceText, *, strict: bool = False):
+        self.source = source
+        self.strict = strict
+        self.places: dict[FieldPath, tuple[YamlNode | None, YamlNode]] = {}
+        self.unknown_keys: list[tuple[FieldPath, YamlNode, tuple[str, ...]]] = []
+        self.needless_quotes: list[YamlNode] = []
+
+    def read(self, cls: type[Struct], node: YamlNode, path: FieldPath = ()) -> Any:
+        """A struct of this type; with findings of kind error, what could be read of it."""
+        self.places[path] = (None, node)
+        result = _struct_reader(cls)(self, node, path)
+        return cls() if result is INVALID else result
+
+    def report_wrong_type(
+        self, node: YamlNode, path: FieldPath, wanted: str, hint: str | None = None
+    ) -> Any:
+        """Report a value of the wrong type."""
+        name = _describe_field(path)
+        message = f"{name} must be {wanted}, not {_describe_node(node)}"
+        self.source.error("wrong-type", message, node.span(self.source), hint)
+        return INVALID
+
+    def unknown(self, key: YamlNode, path: FieldPath, known: tuple[str, ...]) -> None:
+        """Report a key that Nuclio ignores: a warning, or an error when strict."""
+        self.unknown_keys.append((path, key, known))
+        if not below_limit(self.source.report, "error" if self.strict else "warning"):
+            return
+        message, hint = suggestions.unknown_key_message(path, key.text, known)
+        report = self.source.error if self.strict else self.source.warning
+        report("unknown-key", message, key.span(self.source), hint)
+
+
+def _describe_field(path: FieldPath) -> str:
+    if not path:
+        return "the file"
+    if isinstance(path[-1], int):
+        return f"item {path[-1] + 1} of {_describe_field(path[:-1])}"
+    return path[-1]
+
+
+def _describe_node(node: YamlNode) -> str:
+    if node.kind == "map":
+        return "a mapping"
+    if node.kind == "list":
+        return "a list"
+    if node.value is None:
+        return "empty"
+    if isinstance(node.value, bool):
+        return f"the boolean {quoted(node.value)}"
+    if isinstance(node.value, int | float):
+        return f"the number {node.text}"
+    return f"the text {quoted(node.value)}"
+
+
+def _read_text(decoder: Decoder, node: YamlNode, path: FieldPath) -> Any:
+    if node.kind != "scalar":
+        return decoder.report_wrong_type(node, path, "text", suggestions.hint_for_text(path, node))
+    if isinstance(node.value, str):
+        return node.value
+    text = scalar_text(node.value)
+    # True → "true" surprises nobody; 3.10 → "3.1" and yes → "true" do.
+    surprising = text != node.text and text != node.text.lower() and "resources" not in path
+    if node.value is not None and surprising:
+        message = f"{node.text} is read as {quoted(text)} here, as Nuclio does"
+        hint = f'quote it to keep the text: "{node.text}"'
+        decoder.source.warning("unquoted", message, node.span(decoder.source), hint)
+    return text
+
+
+def _read_boolean(decoder: Decoder, node: YamlNode, path: FieldPath) -> Any:
+    if isinstance(node.value, bool):
+        return node.value
+    hint = None
+    if isinstance(node.value, str) and node.text.lower() in ("true", "false", "yes", "no"):
+        hint = f"remove the quotes: {node.text.lower()}"
+        decoder.needless_quotes.append(node)
+    return decoder.report_wrong_type(node, path, "true or false", hint)
+
+
+def _read_integer(decoder: Decoder, node: YamlNode, path: FieldPath) -> Any:
+    value = node.value
+    if isinstance(value, float) and math.isfinite(value) and value == int(value):
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        if -_INT64 <= value < _INT64:
+            return value
+        return decoder.report_wrong_type(node, path, "a whole number of at most 64 bits")
+    hint = None
+    if isinstance(value, str) and value.strip().lstrip("-").isdecimal():
+        hint = f"remove the quotes: {node.text.strip()}"
+        decoder.needless_quotes.append(node)
+    return decoder.report_wrong_type(node, path, "a whole number", hint)
+
+
+def _read_any(decoder: Decoder, node: YamlNode, path: FieldPath) -> Any:
+    if node.kind == "map":
+        return _mapping_reader(_read_any)(decoder, node, path)
+    if node.kind == "list":
+        return _list_reader(_read_any)(decoder, node, path)
+    if isinstance(node.value, float) and not math.isfinite(node.value):
+        return decoder.report_wrong_type(node, path, "a number that JSON can hold")
+    return node.value
+
+
+def _mapping_reader(reader: NodeReader) -> NodeReader:
+    def read(decoder: Decoder, node: YamlNode, path: FieldPath) -> Any:
+        if node.is_null():
+            return {}
+        if node.kind != "map":
+            return decoder.report_wrong_type(
+                node, path, "a mapping", suggestions.hint_for_mapping(path, node)
+            )
+        result: dict[str, Any] = {}
+        for key, value in node.pairs:
+            place = (*path, key.text)
+            decoder.places[place] = (key, value)
+            item = reader(decoder, value, place)
+            if item is not INVALID:
+                result[key.text] = item
+        return result
+
+    return read
+
+
+def _list_reader(reader: NodeReader) -> NodeReader:
+    def read(decoder: Decoder, node: YamlNode, path: FieldPath) -> Any:
+        if node.is_null():
+            return []
+        if node.kind != "list":
+            return decoder.report_wrong_type(
+                node, path, "a list", suggestions.hint_for_list(path, node)
+            )
+        result = []
+        for index, value in enumerate(node.items):
+            place = (*path, index)
+            decoder.places[place] = (None, value)
+            item = reader(decoder, value, place)
+            if item is not INVALID:
+                result.append(item)
+        return result
+
+    return read
+
+
+def _optional_reader(reader: NodeReader) -> NodeReader:
+    def read(decoder: Decoder, node: YamlNode, path: FieldPath) -> Any:
+        return None if node.is_null() else reader(decoder, node, path)
+
+    return read
+
+
+class _Field(typing.NamedTuple):
+    name: str
+    wire: str
+    reader: NodeReader
+    nullable: bool
+
+
+@cache
+def _fields(cls: type[Struct]) -> dict[str, _Field]:
+    """Readers of a struct's fields by lower-case wire name: Go matches keys in any case."""
+    result = {}
+    for field in msgspec.structs.fields(cls):
+        if field.name != "extra":
+            reader, nullable = _reader_for(field.type)
+            entry = _Field(field.name, field.encode_name, reader, nullable)
+            result[field.encode_name.lower()] = entry
+    return result
+
+
+@cache
+def encoded_names(cls: type[Struct]) -> tuple[str, ...]:
+    """The keys of a struct as they are written in the file."""
+    return tuple(field.wire for field in _fields(cls).values())
+
+
+def _reader_for(kind: Any) -> tuple[NodeReader, bool]:
+    """The reader for a field's type, and whether None is a value of it."""
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        inner = [arm for arm in typing.get_args(kind) if arm is not type(None)]
+        return _optional_reader(_reader_for(inner[0])[0]), True
+    simple: dict[Any, NodeReader] = {
+        str: _read_text,
+        bool: _read_boolean,
+        int: _read_integer,
+        Any: _read_any,
+    }
+    if kind in simple:
+        return simple[kind], False
+    if typing.get_origin(kind) is dict:
+        return _mapping_reader(_reader_for(typing.get_args(kind)[1])[0]), False
+    if typing.get_origin(kind) is list:
+        return _list_reader(_reader_for(typing.get_args(kind)[0])[0]), False
+    return _struct_reader(kind), False
+
+
+@cache
+def _struct_reader(cls: type[Struct]) -> NodeReader:
+    def read(decoder: Decoder, node: YamlNode, path: FieldPath) -> Any:
+        if node.is_null() and path:
+            return _build_struct(cls, {}, decoder, node, path)
+        if node.kind != "map":
+            return decoder.report_wrong_type(
+                node, path, "a mapping", suggestions.hint_for_mapping(path, node)
+            )
+        return _build_struct(cls, _field_values(cls, decoder, node, path), decoder, node, path)
+
+    return read
+
+
+def _field_values(
+    cls: type[Struct], decoder: Decoder, node: YamlNode, path: FieldPath
+) -> dict[str, Any]:
+    fields = _fields(cls)
+    values: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
+    seen: dict[str, YamlNode] = {}
+    for key, value in node.pairs:
+        field = fields.get(key.text.lower())
+        place = (*path, field.wire if field else key.text)
+        decoder.places[place] = (key, value)
+        if field is None:
+            if not path and key.text in ("apiVersion", "kind"):
+                continue
+            decoder.unknown(key, path, encoded_names(cls))
+            item = _read_any(decoder, value, place)
+            if item is not INVALID:
+                extra[key.text] = item
+            continue
+        first = seen.setdefault(field.wire, key)
+        if first is not key and first.text != key.text:
+            message = f"{key.text} and {first.text} are the same key; case does not matter"
+            decoder.source.error("duplicate-key", message, key.span(decoder.source))
+        if value.is_null() and not field.nullable:
+            continue
+        item = field.reader(decoder, value, place)
+        if item is not INVALID:
+            values[field.name] = item
+    if extra:
+        values["extra"] = extra
+    return values
+
+
+def _build_struct(
+    cls: type[Struct], values: dict[str, Any], decoder: Decoder, node: YamlNode, path: FieldPath
+) -> Any:
+    for field in _required_fields(cls):
+        if not values.get(field):
+            message = f"{_describe_field(path)} has no {field}"
+            decoder.source.error("missing-key", message, node.span(decoder.source))
+            return INVALID
+    if cls is Resources:
+        _check_quantities(decoder, values, path)
+    return cls(**values)
+
+
+@cache
+def _required_fields(cls: type[Struct]) -> tuple[str, ...]:
+    return tuple(field.name for field in msgspec.structs.fields(cls) if field.required)
+
+
+def _check_quantities(decoder: Decoder, values: dict[str, Any], path: FieldPath) -> None:
+    for side in ("limits", "requests"):
+        for name, text in values.get(side, {}).items():
+            fault = ""
+            try:
+                if parse_quantity(text) < 0:
+                    fault = f"{side} of {name} is negative: {text}"
+            except ValueError as error:
+                fault = f"{side} of {name}: {error}"
+            if fault:
+                node = decoder.places[(*path, side, name)][1]
+                decoder.source.error("bad-quantity", fault, node.span(decoder.source))

@@ -1,0 +1,189 @@
+"""Which files make up a function: its folder, its configuration file, its single source file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fnbuild.errors import Diagnostic, Report
+
+CONFIG_NAMES = ("function.yaml", "function.yml")
+_CONFIG_SUFFIXES = (".yaml", ".yml", ".json")
+_ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".xz", ".txz", ".bz2", ".tbz2")
+_MAX_LISTED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionFiles:
+    """`config` is None for a source file whose configuration, if any, stands inside it."""
+
+    folder: Path
+    config: Path | None
+    source: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class _DisplayOrigin:
+    name: str
+    choice: str
+
+
+# Threads that read what another one has opened show the same.
+_DISPLAY_ORIGINS: dict[Path, _DisplayOrigin] = {}
+
+
+@contextmanager
+def displayed_as(folder: Path, name: str, choice: str) -> Iterator[None]:
+    """Show paths below a temporary folder as parts of their origin until the context ends.
+
+    `name` is that of an archive or a repository, "" for the code of a function that the context
+    implies; `choice` is how to select one folder of it.
+    """
+    _DISPLAY_ORIGINS[folder] = _DisplayOrigin(name, choice)
+    try:
+        yield
+    finally:
+        _DISPLAY_ORIGINS.pop(folder, None)  # somebody else who had it open may have ended before
+
+
+def _display_origin(path: Path) -> tuple[_DisplayOrigin, str] | None:
+    """What a path was made of, and where in it the path lies."""
+    for folder, origin in list(_DISPLAY_ORIGINS.items()):
+        if path.is_relative_to(folder):
+            return origin, path.relative_to(folder).as_posix()
+    return None
+
+
+def locate_files(path: Path, config_file: Path | None, report: Report) -> FunctionFiles | None:
+    """The files a path means; None when the report says why there are none."""
+    try:
+        if path.is_dir():
+            return _files_of_folder(path, config_file, report)
+        if path.is_file():
+            return _files_of_file(path, config_file, report)
+        exists = path.exists()
+    except (OSError, ValueError) as error:
+        _error(report, "unreadable", f"{str(path)!r} cannot be read: {error}")
+        return None
+    if exists:
+        _error(report, "missing-path", f"{path} is neither a file nor a folder")
+    else:
+        _error(report, "missing-path", f"{path} does not exist", _similar_path(path))
+    return None
+
+
+def display_path(path: Path) -> str:
+    """A path as places show it: relative to the working directory where that is shorter.
+
+    A file of an archive is shown as `code.zip:function.yaml`.
+    """
+    made = _display_origin(path)
+    if made:
+        origin, inside = made
+        if not origin.name:
+            return "the code" if inside == "." else inside
+        return origin.name if inside == "." else f"{origin.name}:{inside}"
+    text = str(path)
+    if not path.is_absolute():
+        return text
+    try:
+        relative = os.path.relpath(path)
+    except OSError:
+        # The working directory is gone.
+        return text
+    return text if relative.startswith("..") else relative
+
+
+def _error(report: Report, rule: str, message: str, hint: str | None = None) -> None:
+    report.add(Diagnostic("error", rule, message, hint=hint))
+
+
+def _files_of_folder(path: Path, config_file: Path | None, report: Report) -> FunctionFiles | None:
+    if config_file is not None:
+        config = _explicit_config(path, config_file, report)
+        return FunctionFiles(path, config, None) if config else None
+    found = [path / name for name in CONFIG_NAMES if (path / name).is_file()]
+    if len(found) > 1:
+        preferred, other = CONFIG_NAMES
+        message = f"{display_path(path)} holds {preferred} and {other}; {preferred} is read"
+        report.add(Diagnostic("warning", "two-files", message, hint="delete the other one"))
+    if found:
+        return FunctionFiles(path, found[0], None)
+    return FunctionFiles(path, None, None)
+
+
+def report_missing_config(folder: Path, report: Report) -> None:
+    """Say that a folder has no configuration, and what else is there."""
+    message = f"'{display_path(folder)}' holds no {CONFIG_NAMES[0]} (nor {CONFIG_NAMES[1]})"
+    try:
+        others = sorted(p.name for p in folder.iterdir() if p.suffix in _CONFIG_SUFFIXES[:2])
+        hint = _missing_config_hint(folder, others)
+    except OSError as error:
+        _error(report, "unreadable", f"{display_path(folder)} cannot be read: {error.strerror}")
+        return
+    _error(report, "missing-config", message, hint)
+
+
+def _missing_config_hint(folder: Path, others: list[str]) -> str:
+    """What to do about a folder without a configuration. `others` are its YAML files."""
+    made = _display_origin(folder)
+    if others:
+        named = others[0] if made else display_path(folder / others[0])
+        return f"name the file to use: `--file {named}`"
+    if made is None:
+        functions = _function_folders(folder, "*")
+        named = ", ".join(display_path(folder / one) for one in functions)
+        return f"functions there: {named}" if functions else "`fnbuild init` makes one"
+    origin, inside = made
+    functions = _function_folders(folder, "**")
+    if functions:
+        above = "" if inside == "." else f"{inside}/"
+        return f"functions in it: {', '.join(above + one for one in functions)}; {origin.choice}"
+    entries = sorted(entry.name for entry in folder.iterdir())
+    listed = f"it holds {', '.join(entries[:_MAX_LISTED])}" if entries else "it is empty"
+    return f"{listed}; a configuration that lies elsewhere is named by `--file FILE`"
+
+
+def _function_folders(folder: Path, where: str) -> list[str]:
+    """Relative paths of the first folders with a configuration."""
+    found = {file.parent for name in CONFIG_NAMES for file in folder.glob(f"{where}/{name}")}
+    return sorted(one.relative_to(folder).as_posix() for one in found)[:_MAX_LISTED]
+
+
+def _explicit_config(folder: Path, config_file: Path, report: Report) -> Path | None:
+    for candidate in (config_file, folder / config_file):
+        if candidate.is_file():
+            return candidate
+    _error(report, "missing-path", f"{config_file} does not exist", _similar_path(config_file))
+    return None
+
+
+def _files_of_file(path: Path, config_file: Path | None, report: Report) -> FunctionFiles | None:
+    if path.suffix == ".py":
+        config = _explicit_config(path.parent, config_file, report) if config_file else None
+        if config_file and not config:
+            return None
+        return FunctionFiles(path.parent, config, path)
+    if path.suffix in _CONFIG_SUFFIXES:
+        if config_file is not None:
+            config = _explicit_config(path.parent, config_file, report)
+            return FunctionFiles(path.parent, config, None) if config else None
+        return FunctionFiles(path.parent, path, None)
+    message = f"{display_path(path)} is neither a folder, a .yaml file nor a .py file"
+    hint = None
+    if path.suffix.lower() in _ARCHIVE_SUFFIXES:
+        hint = "`fnbuild deploy`, `build` and `validate` take archives; here unpack it first"
+    _error(report, "wrong-path", message, hint)
+    return None
+
+
+def _similar_path(path: Path) -> str | None:
+    from fnbuild.function.suggestions import closest
+
+    if not path.parent.is_dir():
+        return None
+    word = closest(path.name, (entry.name for entry in path.parent.iterdir()))
+    return f"did you mean {path.parent / word}?" if word else None

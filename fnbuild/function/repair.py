@@ -1,0 +1,331 @@
+"""Repair errors that have one right answer, by edits of single spans: comments and layout stay.
+
+Repaired are tabs in the indentation, misspelt and outdated keys, quotes around numbers, flags of
+CVAT that are "false" and count as true, commas before the end of a JSON list, and skeletons without
+an svg.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fnbuild.errors import Report
+from fnbuild.function.decoder import Decoder
+from fnbuild.function.files import display_path, locate_files
+from fnbuild.function.labels import parse_edges, skeleton_svg
+from fnbuild.function.source_text import SourceText, quoted, read_source, report_conflict_markers
+from fnbuild.function.suggestions import corrected_key
+from fnbuild.function.types import Function
+from fnbuild.function.yaml_nodes import EmbeddedText, YamlNode, compose
+from fnbuild.function.yaml_parser import TabRepairer, row_with_tab
+
+
+def svg_insertion(text: str) -> tuple[int, str, str] | None:
+    """Return the insertion for the first skeleton without an svg: index, text and label.
+
+    None if every skeleton has one, or if the text is not a list of labels.
+    """
+    try:
+        labels = json.loads(text)
+        source = SourceText(text, "")
+        root = compose(source)
+    except (ValueError, RecursionError, yaml.YAMLError):
+        return None
+    if not isinstance(labels, list) or root is None or len(root.items) != len(labels):
+        return None
+    for label, node in zip(labels, root.items, strict=True):
+        if not isinstance(label, dict) or label.get("type") != "skeleton" or "svg" in label:
+            continue
+        names = _sublabel_names(label.get("sublabels"))
+        if names and node.pairs and isinstance(label.get("name"), str):
+            svg = skeleton_svg(names, parse_edges(label.get("edges")))
+            key, value = node.pairs[-1]
+            index = source.index(value.end_line, value.end_column)
+            return index, f',{_space_before(source, key)}"svg": {json.dumps(svg)}', label["name"]
+    return None
+
+
+def _sublabel_names(sublabels: Any) -> list[str]:
+    """Return the names of the sublabels; none unless all have a unique name."""
+    items = sublabels if isinstance(sublabels, list) else []
+    names = [item.get("name") for item in items if isinstance(item, dict)]
+    texts = [name for name in names if isinstance(name, str)]
+    return texts if len(set(texts)) == len(items) else []
+
+
+def _space_before(source: SourceText, key: YamlNode) -> str:
+    """Return the space before a key: a line break and indentation if it begins its line."""
+    before = source.lines[key.line][: key.column]
+    return " " if before.strip() else "\n" + before
+
+
+_BOM = b"\xef\xbb\xbf"
+_MAX_ROUNDS = 40
+_FALSE_WORDS = ("false", "no", "off", "0", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """One thing that was mended. The line is that of the text before."""
+
+    file: str
+    line: int
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.what}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Edit:
+    start: int
+    end: int
+    text: str
+    line: int
+    what: str
+
+
+def repair_file(path: Path) -> list[Repair]:
+    """Mend the configuration file of a function and say what was done.
+
+    `path` is a folder or a YAML file; other files are left alone. The file is replaced as a whole
+    and keeps its mode. It is not touched when the result would have more errors than before.
+    """
+    located = locate_files(path, None, Report())
+    if located is None or located.config is None:
+        return []
+    config = located.config.resolve()
+    name = display_path(located.config)
+    source = read_source(config, name, Report())
+    if source is None or report_conflict_markers(source):
+        return []
+    text, fixes = repair_text(source.text, name)
+    if fixes:
+        _replace_file(config, text)
+    return fixes
+
+
+def repair_text(text: str, file: str) -> tuple[str, list[Repair]]:
+    """The mended text of a configuration file, and what was done to it."""
+    source = SourceText(text, file)
+    fixes: list[Repair] = []
+    source = _without_tabs(source, fixes)
+    for _ in range(_MAX_ROUNDS):
+        edits = _find_edits(source)
+        if not edits:
+            break
+        fixes.extend(Repair(file, edit.line + 1, edit.what) for edit in edits)
+        source = SourceText(_apply_edits(source.text, edits), file)
+    if not fixes or _error_count(source) > _error_count(SourceText(text, file)):
+        return text, []
+    return source.text, fixes
+
+
+def _without_tabs(source: SourceText, fixes: list[Repair]) -> SourceText:
+    mender = TabRepairer(20_000_000)
+    for _ in source.lines:
+        try:
+            compose(SourceText(source.text, source.file))
+        except yaml.YAMLError as error:
+            row = row_with_tab(source, error)
+            mended = None if row is None else mender.repair(source, row)
+            if mended is None or row is None:
+                return source
+            fixes.append(Repair(source.file, row + 1, "tabs in the indentation became spaces"))
+            source = mended
+        else:
+            return source
+    return source
+
+
+def _error_count(source: SourceText) -> tuple[bool, int]:
+    """How bad a text is: whether it cannot be read, and how many errors it has."""
+    try:
+        root = compose(source)
+    except yaml.YAMLError:
+        return True, 0
+    if root is None:
+        return True, 0
+    Decoder(source).read(Function, root)
+    return False, len(source.report.errors)
+
+
+def _apply_edits(text: str, edits: list[_Edit]) -> str:
+    for edit in sorted(edits, key=lambda e: e.start, reverse=True):
+        text = text[: edit.start] + edit.text + text[edit.end :]
+    return text
+
+
+def _find_edits(source: SourceText) -> list[_Edit]:
+    """Edits that do not touch one another."""
+    try:
+        root = compose(source)
+    except yaml.YAMLError:
+        return []
+    if root is None or root.kind != "map":
+        return []
+    decoder = Decoder(source)
+    decoder.read(Function, root)
+    found: dict[int, _Edit] = {}
+    for edits in (
+        _key_edits(decoder),
+        _worker_edits(decoder),
+        _quote_edits(decoder),
+        _flag_edits(decoder),
+    ):
+        for edit in edits:
+            found.setdefault(edit.start, edit)
+    result = list(found.values())
+    return result or list(_comma_edits(decoder)) or list(_skeleton_edits(decoder))
+
+
+def _replace_node(source: SourceText, node: YamlNode, text: str, what: str) -> _Edit:
+    start = source.index(node.line, node.column)
+    end = source.index(node.end_line, node.end_column)
+    return _Edit(start, end, text, node.line, what)
+
+
+def _key_edits(decoder: Decoder) -> Iterator[_Edit]:
+    for path, key, known in decoder.unknown_keys:
+        word = corrected_key(path, key.text, known)
+        if word and key.style is None and (*path, word) not in decoder.places:
+            yield _replace_node(decoder.source, key, word, f"{quoted(key.text)} became {word}")
+
+
+def _worker_edits(decoder: Decoder) -> Iterator[_Edit]:
+    for path, (key, _) in decoder.places.items():
+        outdated = len(path) == 4 and path[1] == "triggers" and path[-1] == "maxWorkers"
+        if not outdated or key is None or key.style is not None:
+            continue
+        if (*path[:3], "numWorkers") not in decoder.places:
+            yield _replace_node(decoder.source, key, "numWorkers", "maxWorkers became numWorkers")
+
+
+def _quote_edits(decoder: Decoder) -> Iterator[_Edit]:
+    for node in decoder.needless_quotes:
+        if node.style in ("'", '"') and node.line == node.end_line:
+            what = f"the quotes around {quoted(node.text)} are gone"
+            yield _replace_node(decoder.source, node, node.text.strip(), what)
+
+
+def _flag_edits(decoder: Decoder) -> Iterator[_Edit]:
+    source = decoder.source
+    for name in ("startswith_box", "startswith_box_optional"):
+        key, value = decoder.places.get(("metadata", "annotations", name), (None, None))
+        if key is None or value is None:
+            continue
+        if value.text.lower() not in _FALSE_WORDS or key.line != value.end_line:
+            continue
+        line, what = source.lines[key.line], f"{name} says false now: CVAT read it as true"
+        if line[: key.column].strip() or line[value.end_column :].strip():
+            # Something else stands on the line, maybe a comment: only the value goes.
+            yield _replace_node(source, value, '""', what)
+        else:
+            start = source.index(key.line, 0)
+            end = min(source.index(key.line + 1, 0), len(source.text))
+            yield _Edit(start, end, "", key.line, what)
+
+
+def _comma_edits(decoder: Decoder) -> Iterator[_Edit]:
+    place = decoder.places.get(("metadata", "annotations", "spec"))
+    if place is None or place[1].kind != "scalar":
+        return
+    node = place[1]
+    try:
+        json.loads(node.text)
+    except json.JSONDecodeError as error:
+        comma = _comma_before_end(node.text, error.pos)
+        span = None if comma is None else EmbeddedText(decoder.source, node).span_at_index(comma)
+        if span is None:
+            return
+        start = decoder.source.index(span.line - 1, span.column - 1)
+        if decoder.source.text[start : start + 1] == ",":
+            what = "a comma before the end of a JSON list is gone"
+            yield _Edit(start, start + 1, "", span.line - 1, what)
+    except RecursionError:
+        return
+
+
+def _skeleton_edits(decoder: Decoder) -> Iterator[_Edit]:
+    """Write the svg of the first skeleton that has sublabels and no svg."""
+    place = decoder.places.get(("metadata", "annotations", "spec"))
+    if place is None or place[1].kind != "scalar" or place[1].style not in ("|", "'", '"', ">"):
+        return
+    node, source = place[1], decoder.source
+    insertion = svg_insertion(node.text)
+    if insertion is None:
+        return
+    index, text, name = insertion
+    # The insertion goes after a character that has a place in the file.
+    span = EmbeddedText(source, node, len(node.text)).span_at_index(index - 1)
+    if span is None:
+        return
+    start = source.index(span.line - 1, span.column - 1)
+    start += 2 if node.style == '"' and source.text[start] == "\\" else 1
+    column = index - 2 - node.text.rfind("\n", 0, index - 1)
+    inserted = _escape_for(text, node, span.column - 1 - column)
+    what = f"the skeleton {quoted(name)} has an svg of its sublabels and edges"
+    edit = _Edit(start, start, inserted, span.line - 1, what)
+    expected = node.text[:index] + text + node.text[index:]
+    if _label_spec(_apply_edits(source.text, [edit])) == json.loads(expected):
+        yield edit
+
+
+def _label_spec(text: str) -> Any:
+    """Return the label spec in the text of a configuration file, None if it is not valid."""
+    try:
+        root = compose(SourceText(text, ""))
+        if root is None:
+            return None
+        decoder = Decoder(SourceText(text, ""))
+        decoder.read(Function, root)
+        return json.loads(decoder.places["metadata", "annotations", "spec"][1].text)
+    except (yaml.YAMLError, KeyError, ValueError):
+        return None
+
+
+def _escape_for(text: str, node: YamlNode, indent: int) -> str:
+    """Return a text in the form it has inside the scalar with its indentation."""
+    if node.style == "|":
+        return text.replace("\n", "\n" + " " * indent)
+    if node.style == "'":
+        text = text.replace("'", "''")
+    elif node.style == '"':
+        text = text.replace("\\", "\\\\").replace('"', '\\"')
+    return " ".join(text.splitlines())
+
+
+def _comma_before_end(text: str, position: int) -> int | None:
+    """The index of a comma that only blanks divide from the bracket behind it."""
+    before = len(text[:position].rstrip()) - 1
+    for index in (before, position):
+        if text[index : index + 1] == "," and text[index + 1 :].lstrip()[:1] in ("]", "}"):
+            return index
+    return None
+
+
+def _replace_file(path: Path, text: str) -> None:
+    """Write a file anew in one step, with its mode and owner, its byte order mark and all."""
+    with path.open("rb") as old:
+        data = (_BOM if old.read(3) == _BOM else b"") + text.encode()
+        status = os.fstat(old.fileno())
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            os.fchmod(file.fileno(), status.st_mode & 0o7777)
+            with contextlib.suppress(PermissionError):
+                os.fchown(file.fileno(), status.st_uid, status.st_gid)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

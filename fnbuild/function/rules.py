@@ -1,0 +1,106 @@
+"""The values a function gets when it gives none, and what must hold between its values.
+
+Each rule is one function that adds findings to a `Subject`; `RULES` lists them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from fnbuild.function import cvat_rules, function_rules, platform_rules, trigger_rules
+from fnbuild.function.merge import DEFAULT_HTTP_TRIGGER
+from fnbuild.function.rule_context import RuleContext
+from fnbuild.function.source_text import below_limit
+from fnbuild.function.types import Function, Trigger
+
+DEFAULT_RUNTIME = "python:3.9"
+"""What Nuclio makes of a plain `python`."""
+
+RULES: tuple[Callable[[RuleContext], None], ...] = (
+    function_rules.check_name,
+    function_rules.check_namespace,
+    function_rules.check_runtime,
+    function_rules.check_handler,
+    function_rules.check_event_timeout,
+    function_rules.check_variables,
+    function_rules.check_secret_variables,
+    function_rules.check_images,
+    function_rules.check_build,
+    function_rules.check_code_entry,
+    trigger_rules.check_kinds,
+    trigger_rules.check_single_http_trigger,
+    trigger_rules.check_workers,
+    trigger_rules.check_timeouts,
+    trigger_rules.check_acknowledgement,
+    trigger_rules.check_batch,
+    trigger_rules.check_http_attributes,
+    trigger_rules.check_cron_attributes,
+    platform_rules.check_choices,
+    platform_rules.check_replicas,
+    platform_rules.check_ranges,
+    platform_rules.check_readiness_timeout,
+    platform_rules.check_scaling,
+    platform_rules.check_resources,
+    platform_rules.check_workers_per_gpu,
+    platform_rules.check_labels,
+    platform_rules.check_volumes,
+    platform_rules.check_platform_attributes,
+    platform_rules.check_containers,
+    cvat_rules.check_type,
+    cvat_rules.check_keys,
+    cvat_rules.check_numbers,
+    cvat_rules.check_flags,
+    cvat_rules.check_tracked_shapes,
+    cvat_rules.check_event_timeout,
+    cvat_rules.check_description,
+    cvat_rules.check_http_trigger,
+    cvat_rules.check_request_size,
+    cvat_rules.check_label_spec,
+)
+
+
+def apply_rules(subject: RuleContext) -> None:
+    """Run every rule."""
+    for rule in RULES:
+        if not below_limit(subject.report, "error"):
+            return
+        rule(subject)
+
+
+def with_defaults(function: Function, path: Path | None = None) -> Function:
+    """The function with Nuclio's defaults; `path` is its folder or its single source file."""
+    spec = function.spec
+    runtime = DEFAULT_RUNTIME if spec.runtime in ("", "python") else spec.runtime
+    handler = spec.handler or default_handler(path)
+    triggers = {key: _trigger_with_defaults(key, trigger) for key, trigger in spec.triggers.items()}
+    has_http = any(trigger.kind == "http" for trigger in triggers.values())
+    if not has_http and not spec.disable_default_http_trigger:
+        triggers[DEFAULT_HTTP_TRIGGER] = Trigger(
+            kind="http", name=DEFAULT_HTTP_TRIGGER, num_workers=1
+        )
+    spec = msgspec.structs.replace(spec, runtime=runtime, handler=handler, triggers=triggers)
+    return msgspec.structs.replace(function, spec=spec)
+
+
+def _trigger_with_defaults(key: str, trigger: Trigger) -> Trigger:
+    workers = trigger.num_workers or trigger.max_workers or 1
+    name = trigger.name or key
+    return msgspec.structs.replace(trigger, name=name, num_workers=workers, max_workers=0)
+
+
+def default_handler(path: Path | None) -> str:
+    """The handler of a function that names none.
+
+    Nuclio takes `<folder>:handler`; where that module is missing and main.py is there, main is it.
+    """
+    if path is None:
+        return "main:handler"
+    if path.suffix == ".py":
+        return f"{path.stem}:handler"
+    name = path.resolve().name
+    if not (path / f"{name}.py").is_file() and (path / "main.py").is_file():
+        return "main:handler"
+    return f"{name}:handler"

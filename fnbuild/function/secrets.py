@@ -1,0 +1,550 @@
+"""Copies of a configuration without its secrets, for readers, exports, images and git."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import Any
+
+import yaml
+
+from fnbuild.errors import Report, UsageError
+from fnbuild.function import secret_detection
+from fnbuild.function.secret_detection import (
+    SECRET_ENV_ANNOTATION,
+    declared_secrets,
+    is_secret,
+    is_secret_name,
+)
+from fnbuild.function.source_text import SourceText, decode_source
+from fnbuild.function.types import Raw
+from fnbuild.function.yaml_nodes import YamlNode
+from fnbuild.function.yaml_parser import parse_yaml
+
+REDACTED = "[redacted]"
+"""Stands for a value that is not shown."""
+
+SECRET_TRIGGER_KEYS = ("password", "secret")
+SECRET_CODE_KEYS = (
+    "username", "password", "headers", "s3accesskeyid", "s3secretaccesskey", "s3sessiontoken",
+    "clientkey",
+)  # fmt: skip
+# Of brokers and streams, at any depth; Nuclio's list is in pkg/platformconfig/types.go.
+SECRET_ATTRIBUTE_KEYS = (
+    "password", "secret", "clientsecret", "accesskey", "accesskeyid", "accesscertificate",
+    "secretaccesskey", "sharedaccesskeyvalue", "credentials",
+)  # fmt: skip
+"""Names of keys, in lower case."""
+
+PLAIN_TRIGGER_KINDS = ("http", "cron")
+"""Kinds of triggers whose attributes are the function's own affair, such as what a clock sends."""
+
+_REFERENCE_NAME = re.compile(r"(name|ref|url|uri|file|path)$", re.IGNORECASE)
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
+_SHORTEST_SECRET = 6
+"""Characters of a value that is looked for in texts: a shorter one may be anything."""
+
+_SYSTEM_ANNOTATIONS = re.compile(r"(^|\.)(fnbuild|nuclio|kubernetes)\.io/")
+_QUERY_PARAMETER = re.compile(r"(?<=[?&])([^=&#\s]*=)?[^&#\s]*")
+
+
+def without_secrets(raw: Raw) -> Raw:
+    """A function's plain JSON values, without passwords of triggers and of where its code is.
+
+    Environment variables stay: a function cannot run without them.
+    """
+    spec = dict(raw.get("spec") or {})
+    if triggers := spec.get("triggers"):
+        spec["triggers"] = {name: _trigger_without_secrets(one) for name, one in triggers.items()}
+    if build := spec.get("build"):
+        build = dict(build)
+        if build.get("codeEntryAttributes"):
+            build["codeEntryAttributes"] = _without_keys(
+                build["codeEntryAttributes"], SECRET_CODE_KEYS
+            )
+        if build.get("path"):
+            build["path"] = without_credentials(build["path"])
+        spec["build"] = build
+    return {**raw, "spec": spec} if "spec" in raw else dict(raw)
+
+
+def redact_for_readers(raw: Raw) -> Raw:
+    """`without_secrets`, and without those that a function needs to run: what triggers send, what
+    drivers and other runtimes are told, the query of the address of its code, and what can be seen
+    to be a secret in commands, build arguments and annotations.
+
+    Environment variables stay; see `without_values`.
+    """
+    raw = without_secrets(raw)
+    if raw.get("spec"):
+        _redact_spec(raw["spec"])
+    annotations = (raw.get("metadata") or {}).get("annotations")
+    if annotations:
+        readable = {name: _redact_annotation(name, text) for name, text in annotations.items()}
+        raw["metadata"] = {**raw["metadata"], "annotations": readable}
+    return raw
+
+
+def _redact_spec(spec: Raw) -> None:
+    """Remove from a spec, which is a copy, the values that readers may not see."""
+    for key in ("dataBindings", "runtimeAttributes", "platform"):
+        if spec.get(key):
+            spec[key] = _redact_value(spec[key])
+    if spec.get("triggers"):
+        spec["triggers"] = {
+            name: _redact_trigger(trigger) for name, trigger in spec["triggers"].items()
+        }
+    if spec.get("volumes"):
+        spec["volumes"] = [_redact_volume(volume) for volume in spec["volumes"]]
+    if build := spec.get("build"):
+        if build.get("path"):
+            build["path"] = _redact_address(build["path"])
+        if build.get("runtimeAttributes"):
+            build["runtimeAttributes"] = _redact_value(build["runtimeAttributes"])
+        _mask_commands(build)
+    for container in _containers(spec):
+        _mask_texts(container, ("command", "args"))
+
+
+def mask_variables(raw: Raw, *, secrets_only: bool) -> Raw:
+    """Return a function's plain values with masked variables, including those of sidecars and
+    init containers.
+
+    With `secrets_only` other values stay: users who may change a function may see its settings. A
+    reference to the function's own Secret is shown as a value, as on other platforms.
+    """
+    metadata = raw.get("metadata") or {}
+    name, declared = (
+        str(metadata.get("name", "")),
+        declared_secrets(metadata.get("annotations") or {}),
+    )
+
+    def mask(variable: Raw) -> Raw:
+        if own_secret_key(variable, name):
+            rest = {key: value for key, value in variable.items() if key != "valueFrom"}
+            return {**rest, "value": REDACTED}
+        if not variable.get("value") or (
+            secrets_only and not _is_secret_variable(variable, declared)
+        ):
+            return variable
+        return {**variable, "value": REDACTED}
+
+    return map_variables(raw, mask)
+
+
+def secret_variables(raw: Raw) -> Iterator[tuple[str, str]]:
+    """Yield the name and value of each secret variable, including other containers."""
+    declared = declared_secrets((raw.get("metadata") or {}).get("annotations") or {})
+    for owner in _owners_of_variables(dict(raw.get("spec") or {})):
+        for variable in owner["env"]:
+            if isinstance(variable, dict) and _is_secret_variable(variable, declared):
+                yield str(variable.get("name")), str(variable["value"])
+
+
+def map_variables(raw: Raw, change: Callable[[Raw], Raw]) -> Raw:
+    """Return a function's plain values with each variable changed, in all containers."""
+    spec = dict(raw.get("spec") or {})
+    for owner in _owners_of_variables(spec):
+        owner["env"] = [
+            change(variable) if isinstance(variable, dict) else variable
+            for variable in owner["env"]
+        ]
+    return {**raw, "spec": spec} if "spec" in raw else dict(raw)
+
+
+def own_secret_name(name: str) -> str:
+    """Return the name of the Kubernetes Secret that holds a function's secret values.
+
+    Names of functions contain no dot, so the name cannot clash with that of another object.
+    """
+    return f"nuclio-{name}.env"
+
+
+def own_secret_key(variable: Raw, name: str) -> str:
+    """Return the key of that Secret to which a variable refers, "" if there is none."""
+    reference = (variable.get("valueFrom") or {}).get("secretKeyRef") or {}
+    return str(reference.get("key", "")) if reference.get("name") == own_secret_name(name) else ""
+
+
+def masked_variables(raw: Raw) -> list[str]:
+    """Return the names of variables whose value is the mask, as in exports."""
+    masked: list[str] = []
+
+    def look(variable: Raw) -> Raw:
+        if variable.get("value") == REDACTED:
+            masked.append(str(variable.get("name")))
+        return variable
+
+    map_variables(raw, look)
+    return masked
+
+
+def reject_masked_values(raw: Raw) -> None:
+    """Raise `UsageError` if the value of a variable is the mask."""
+    if masked := masked_variables(raw):
+        raise UsageError(
+            f"the value of {', '.join(masked)} is {REDACTED}, which stands for a secret",
+            hint=f"`--secret-env {masked[0]}=VALUE` sets it;"
+            " `fnbuild export --with-secrets` keeps secrets",
+        )
+
+
+def secret_values(raw: Raw) -> tuple[str, ...]:
+    """Return the secret values that messages about a function must not show, longest first."""
+    values = {value for _, value in secret_variables(raw) if len(value) >= _SHORTEST_SECRET}
+    return tuple(sorted(values - {REDACTED}, key=len, reverse=True))
+
+
+def mask_values(text: str, values: tuple[str, ...]) -> str:
+    """Return a text with the mask in place of each of the values."""
+    for value in values:
+        text = text.replace(value, REDACTED)
+    return text
+
+
+def without_credentials(url: str) -> str:
+    """An address without the user's name and password in it."""
+    return _CREDENTIALS.sub("", url)
+
+
+def _is_secret_variable(variable: Raw, declared: frozenset[str]) -> bool:
+    name, value = str(variable.get("name")), variable.get("value")
+    return (
+        bool(value)
+        and value != REDACTED
+        and (name in declared or secret_detection.is_secret(name, value))
+    )
+
+
+def _owners_of_variables(spec: Raw) -> list[Raw]:
+    """Return the parts of a spec that have environment variables, containers as copies."""
+    return [owner for owner in (spec, *_containers(spec)) if isinstance(owner.get("env"), list)]
+
+
+def _containers(spec: Raw) -> list[Raw]:
+    """Replace sidecars and init containers by copies, and return these."""
+    containers = []
+    for key in ("sidecars", "initContainers"):
+        if isinstance(spec.get(key), list):
+            spec[key] = [
+                dict(container) if isinstance(container, dict) else container
+                for container in spec[key]
+            ]
+            containers += [container for container in spec[key] if isinstance(container, dict)]
+    return containers
+
+
+def _mask_commands(build: Raw) -> None:
+    """Mask recognizable secrets in the commands of a build, which is a copy."""
+    _mask_texts(build, ("commands", "flags"))
+    if isinstance(build.get("args"), dict):
+        build["args"] = {
+            name: REDACTED if value and secret_detection.is_secret(name, value) else value
+            for name, value in build["args"].items()
+        }
+    if isinstance(build.get("directives"), dict):
+        build["directives"] = {
+            place: [_mask_directive(directive) for directive in directives]
+            if isinstance(directives, list)
+            else directives
+            for place, directives in build["directives"].items()
+        }
+
+
+def _mask_directive(directive: Any) -> Any:
+    if not isinstance(directive, dict) or not isinstance(directive.get("value"), str):
+        return directive
+    # ENV and ARG lines are assignments by their kind: "ENV NAME VALUE".
+    kind = f"{str(directive.get('kind', '')).upper()} "
+    return {
+        **directive,
+        "value": secret_detection.mask_secrets(kind + directive["value"], REDACTED).removeprefix(
+            kind
+        ),
+    }
+
+
+def _mask_texts(owner: Raw, keys: tuple[str, ...]) -> None:
+    """Mask recognizable secrets in lists of texts."""
+    for key in keys:
+        if isinstance(owner.get(key), list):
+            owner[key] = [
+                secret_detection.mask_secrets(text, REDACTED) if isinstance(text, str) else text
+                for text in owner[key]
+            ]
+
+
+def _redact_annotation(name: str, text: Any) -> Any:
+    if not isinstance(text, str) or _SYSTEM_ANNOTATIONS.search(name):
+        return text
+    if text and is_secret_name(name.rpartition("/")[2]):
+        return REDACTED
+    return secret_detection.strip_credentials(text)
+
+
+def _trigger_without_secrets(given: Raw) -> Raw:
+    trigger = _without_keys(given, SECRET_TRIGGER_KEYS)
+    if trigger.get("url"):
+        trigger["url"] = without_credentials(trigger["url"])
+    if trigger.get("attributes") and trigger.get("kind") not in PLAIN_TRIGGER_KINDS:
+        trigger["attributes"] = _without_nested_secrets(trigger["attributes"])
+    return trigger
+
+
+def _without_nested_secrets(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            name: _without_nested_secrets(one)
+            for name, one in _without_keys(value, SECRET_ATTRIBUTE_KEYS).items()
+        }
+    if isinstance(value, list):
+        return [_without_nested_secrets(one) for one in value]
+    return without_credentials(value) if isinstance(value, str) else value
+
+
+def _redact_trigger(trigger: Raw) -> Raw:
+    trigger = dict(trigger)
+    if trigger.get("url"):
+        trigger["url"] = secret_detection.strip_credentials(trigger["url"])
+    if trigger.get("attributes"):
+        trigger["attributes"] = _redact_value(trigger["attributes"])
+    return trigger
+
+
+def _redact_volume(given: Raw) -> Raw:
+    """A volume; Kubernetes' own kinds only refer to secrets."""
+    volume = given.get("volume")
+    if not isinstance(volume, dict):
+        return given
+    drivers = {key: _redact_value(volume[key]) for key in ("flexVolume", "csi") if key in volume}
+    return {**given, "volume": {**volume, **drivers}}
+
+
+def _redact_value(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            name: _redact_value(one) for name, one in value.items() if not _is_hidden_key(name, one)
+        }
+    if isinstance(value, list):
+        return [_redact_value(one) for one in value]
+    return secret_detection.strip_credentials(value) if isinstance(value, str) else value
+
+
+def _is_hidden_key(name: str, value: Any) -> bool:
+    if isinstance(value, bool) or _REFERENCE_NAME.search(name):
+        return False
+    return name.lower() in SECRET_ATTRIBUTE_KEYS or name.lower() == "cookie" or is_secret_name(name)
+
+
+def _redact_address(url: str) -> str:
+    """The address of code without user, password and the values of its query."""
+    base, mark, rest = secret_detection.strip_credentials(url).partition("?")
+    return base + _QUERY_PARAMETER.sub(r"\1…", mark + rest) if mark else base
+
+
+def _without_keys(values: dict[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name.lower() not in names}
+
+
+@dataclass(frozen=True, slots=True)
+class VariableRedaction:
+    """The treatment of environment variables: `mask` replaces the values of secret variables,
+    and those of all variables if `every` is set.
+    """
+
+    mask: str = ""
+    every: bool = False
+
+
+def redact_file(
+    data: bytes, file: str, variables: VariableRedaction = VariableRedaction()
+) -> bytes:
+    """Return the file's bytes with secrets emptied and without a password in the code path.
+
+    The bytes are unchanged if there is no secret, or if they are not YAML. `file` is a name for
+    messages.
+    """
+    source = decode_source(data, file, Report())
+    read = parse_yaml(source) if source is not None else None
+    if read is None:
+        return data
+    root, source = read
+    secrets = list(_find_secrets(root, variables))
+    if not secrets:
+        return data
+    text = _replace_secrets(source, secrets, variables.mask)
+    again = parse_yaml(SourceText(text, file))
+    if again is None or any(_find_secrets(again[0], variables)):
+        # What is written in a roundabout way cannot be cut out of the text.
+        for node, rest in secrets:
+            node.value = rest
+        text = yaml.safe_dump(root.plain(), allow_unicode=True, sort_keys=False)
+    return text.encode()
+
+
+def _find_secrets(root: YamlNode, variables: VariableRedaction) -> Iterator[tuple[YamlNode, str]]:
+    """The texts that hold one, as `fnbuild.function.secrets` knows them, and what is to be left."""
+    spec = _child(root, "spec")
+    noted = _child(_child(_child(root, "metadata"), "annotations"), SECRET_ENV_ANNOTATION)
+    declared = declared_secrets({SECRET_ENV_ANNOTATION: noted.text} if noted is not None else {})
+    containers = (_child(spec, key) for key in ("sidecars", "initContainers"))
+    for owner in (spec, *(one for some in containers if some is not None for one in some.items)):
+        env = _child(owner, "env")
+        for one in env.items if env is not None else ():
+            yield from _variable_secrets(one, declared, variables)
+    for _, trigger in _pairs_of(_child(spec, "triggers")):
+        yield from _values_of_keys(trigger, SECRET_TRIGGER_KEYS)
+        yield from _address_with_credentials(_child(trigger, "url"))
+        kind = _child(trigger, "kind")
+        if kind is None or kind.text not in PLAIN_TRIGGER_KINDS:
+            yield from _values_of_keys(
+                _child(trigger, "attributes"), SECRET_ATTRIBUTE_KEYS, deeply=True
+            )
+    build = _child(spec, "build")
+    yield from _values_of_keys(_child(build, "codeEntryAttributes"), SECRET_CODE_KEYS)
+    yield from _address_with_credentials(_child(build, "path"))
+
+
+def _variable_secrets(
+    variable: YamlNode, declared: Collection[str], how: VariableRedaction
+) -> Iterator[tuple[YamlNode, str]]:
+    name, value = _child(variable, "name"), _child(variable, "value")
+    if value is None or name is None or value.text == how.mask:
+        return
+    if how.every or name.text in declared or is_secret(name.text, value.text):
+        yield from ((node, how.mask) for node, _ in _scalars(value))
+
+
+def _values_of_keys(
+    node: YamlNode | None, names: Collection[str], *, deeply: bool = False
+) -> Iterator[tuple[YamlNode, str]]:
+    """The texts of the values with these names."""
+    for key, value in _pairs_of(node):
+        if key.text.lower() in names:
+            yield from _scalars(value)
+        elif deeply:
+            yield from _nested_secrets(value, names)
+
+
+def _nested_secrets(node: YamlNode, names: Collection[str]) -> Iterator[tuple[YamlNode, str]]:
+    """The same at any depth, and addresses with a password."""
+    if node.kind == "scalar":
+        yield from _address_with_credentials(node)
+    for item in node.items:
+        yield from _nested_secrets(item, names)
+    yield from _values_of_keys(node, names, deeply=True)
+
+
+def _address_with_credentials(node: YamlNode | None) -> Iterator[tuple[YamlNode, str]]:
+    if node is not None and (rest := without_credentials(node.text)) != node.text:
+        yield node, rest
+
+
+def _pairs_of(node: YamlNode | None) -> list[tuple[YamlNode, YamlNode]]:
+    return node.pairs if node is not None else []
+
+
+def _child(node: YamlNode | None, key: str) -> YamlNode | None:
+    """Keys match whatever their case, as in Nuclio (pkg/functionconfig/reader.go)."""
+    found = (value for name, value in _pairs_of(node) if name.text.lower() == key.lower())
+    return next(found, None)
+
+
+def _scalars(node: YamlNode) -> Iterator[tuple[YamlNode, str]]:
+    """The scalars of a value that say anything, each to become empty."""
+    if node.kind == "scalar":
+        if node.text:
+            yield node, ""
+        return
+    for inner in (*node.items, *(value for _, value in node.pairs)):
+        yield from _scalars(inner)
+
+
+def _replace_secrets(source: SourceText, secrets: list[tuple[YamlNode, str]], mask: str) -> str:
+    """The text with the secrets cut out where they stand; two names for one are one place."""
+    text = source.text
+    places = {source.index(node.line, node.column): (node, rest) for node, rest in secrets}
+    for start, (node, rest) in sorted(places.items(), key=itemgetter(0), reverse=True):
+        written = text[start : source.index(node.end_line, node.end_column)].rstrip()
+        address = rest and rest != mask
+        left = without_credentials(written) if address else _quoted_replacement(written, rest)
+        text = text[:start] + left + text[start + len(written) :]
+    return text
+
+
+def _quoted_replacement(written: str, text: str) -> str:
+    # Others may refer to its anchor.
+    anchor = written.partition(" ")[0] + " " if written.startswith("&") else ""
+    return f'{anchor}"{text}"'
+
+
+@dataclass(slots=True)
+class SecretReferences:
+    """References to one Secret; `keys` are those that it needs, once something was replaced."""
+
+    secret: str
+    _values: dict[str, str] = field(default_factory=dict)
+    _declared: frozenset[str] = frozenset()
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        return tuple(self._values)
+
+    def needs(self, namespace: str) -> tuple[str, ...]:
+        """What somebody has to know who keeps the function in git: how to make the Secret."""
+        if not self.keys:
+            return ()
+        like = "it looks like a secret" if len(self.keys) == 1 else "they look like secrets"
+        literals = " ".join(f"--from-literal={key}=…" for key in self.keys)
+        return (
+            f"the manifests take {', '.join(self.keys)} from the Secret {self.secret}, for {like}:"
+            f" `kubectl create secret generic {self.secret} -n {namespace} {literals}` makes that"
+            f" (`--from-file={self.keys[0]}=FILE` keeps a value off the command line)",
+        )
+
+    def replace_secrets(self, raw: Raw) -> Raw:
+        """A function's plain JSON values without values of variables that look like secrets: its
+        own, those of init containers and sidecars. Build arguments that do are left out, for the
+        image is built.
+        """
+        spec = dict(raw.get("spec") or {})
+        self._declared = declared_secrets((raw.get("metadata") or {}).get("annotations") or {})
+        if spec.get("env"):
+            spec["env"] = self._variables(spec["env"], "")
+        for kind in ("initContainers", "sidecars"):
+            if spec.get(kind):
+                spec[kind] = [self._container(one) for one in spec[kind]]
+        build = spec.get("build") or {}
+        if build.get("args"):
+            kept = {key: text for key, text in build["args"].items() if not is_secret(key, text)}
+            spec["build"] = {**build, "args": kept}
+        return {**raw, "spec": spec}
+
+    def _container(self, container: Raw) -> Raw:
+        if not container.get("env"):
+            return container
+        name = str(container.get("name", ""))
+        return {**container, "env": self._variables(container["env"], name)}
+
+    def _variables(self, some: list[Raw], container: str) -> list[Raw]:
+        return [self._variable(one, container) for one in some]
+
+    def _variable(self, one: Raw, container: str) -> Raw:
+        name, value = str(one.get("name", "")), one.get("value")
+        # The user who keeps the function in git also provides values that the cluster already has.
+        if kept := own_secret_key(one, self.secret.removeprefix("nuclio-")):
+            return self._reference(one, container, kept)
+        if not value or not (name in self._declared or is_secret(name, value)):
+            return one
+        return self._reference(one, container, str(value))
+
+    def _reference(self, one: Raw, container: str, value: str) -> Raw:
+        """Refer to a key of the Secret; a container with a different value gets its own key."""
+        name = str(one.get("name", ""))
+        same = not container or self._values.get(name, value) == value
+        key = name if same else f"{container}.{name}"
+        self._values[key] = value
+        rest = {part: given for part, given in one.items() if part not in ("value", "valueFrom")}
+        return {**rest, "valueFrom": {"secretKeyRef": {"name": self.secret, "key": key}}}

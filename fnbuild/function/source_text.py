@@ -1,0 +1,211 @@
+"""A configuration file as text: read with limits, decoded, and able to point at its own places."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from pathlib import Path
+
+from fnbuild.errors import Diagnostic, Report, Severity, Span
+
+MAX_BYTES = 1024 * 1024
+"""The largest configuration file that is read: 1 MiB."""
+
+_LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
+# What libyaml refuses, and what could steer a terminal when an excerpt is shown.
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_CONFLICT_MARKER = re.compile(r"(<<<<<<<|=======|>>>>>>>|\|\|\|\|\|\|\|)( .*)?$")
+_LONGEST_QUOTED = 60
+_LONGEST_EXCERPT = 4000
+
+MAX_DIAGNOSTICS = 100
+"""Errors, and warnings, that are looked for at most: a hostile file has thousands."""
+
+
+class SourceText:
+    """Decoded text of one file and the findings about it.
+
+    `file` is the name used in places. For text that was taken from the middle of another file,
+    `line_offset` lines stand above it, and each of its lines follows a `prefix`.
+    """
+
+    __slots__ = ("file", "line_offset", "lines", "prefix", "report", "text")
+
+    def __init__(
+        self,
+        text: str,
+        file: str,
+        report: Report | None = None,
+        line_offset: int = 0,
+        prefix: str = "",
+    ):
+        self.text = text
+        self.file = file
+        self.report = Report() if report is None else report
+        self.line_offset = line_offset
+        self.prefix = prefix
+        self.lines = _LINE_BREAK.split(text)
+
+    def span(self, line: int, column: int, end_line: int = 0, end_column: int = 0) -> Span:
+        """A span from places counted from 0, as libyaml counts them."""
+        if not end_line and not end_column:
+            end_line, end_column = line, column + 1
+        rows, columns = self.line_offset + 1, len(self.prefix) + 1
+        return Span(self.file, line + rows, column + columns, end_line + rows, end_column + columns)
+
+    def span_at(self, index: int, length: int = 1) -> Span:
+        """The span of `length` characters that start at `index` of the text."""
+        line, column = self.position(index)
+        return self.span(line, column, line, column + length)
+
+    def position(self, index: int) -> tuple[int, int]:
+        """Line and column, counted from 0, of a character of the text."""
+        line, start = 0, 0
+        for found in _LINE_BREAK.finditer(self.text, 0, index):
+            line, start = line + 1, found.end()
+        return line, index - start
+
+    def index(self, line: int, column: int) -> int:
+        """The index in the text of a place counted from 0."""
+        start = 0
+        for row in self.lines[:line]:
+            start += len(row)
+            start += 2 if self.text.startswith("\r\n", start) else 1
+        return start + column
+
+    def excerpt(self, span: Span) -> str | None:
+        """The span's first line, safe to print."""
+        row = span.line - 1 - self.line_offset
+        if not 0 <= row < len(self.lines) or span.column > _LONGEST_EXCERPT:
+            return None
+        return _UNSAFE.sub(
+            "\N{REPLACEMENT CHARACTER}", self.prefix + self.lines[row][:_LONGEST_EXCERPT]
+        )
+
+    def diagnostic(
+        self,
+        severity: Severity,
+        rule: str,
+        message: str,
+        span: Span | None,
+        hint: str | None = None,
+    ) -> Diagnostic:
+        """A finding about this text, with its excerpt."""
+        return Diagnostic(severity, rule, message, span, self.excerpt(span) if span else None, hint)
+
+    def warning(self, rule: str, message: str, span: Span | None, hint: str | None = None) -> None:
+        if below_limit(self.report, "warning"):
+            self.report.add(self.diagnostic("warning", rule, message, span, hint))
+
+    def error(self, rule: str, message: str, span: Span | None, hint: str | None = None) -> None:
+        if below_limit(self.report, "error"):
+            self.report.add(self.diagnostic("error", rule, message, span, hint))
+
+
+def below_limit(report: Report, severity: Severity) -> bool:
+    """Whether further findings of this severity are looked for."""
+    found = report.diagnostics
+    if len(found) < MAX_DIAGNOSTICS:
+        return True
+    # Findings come in runs of one severity, so the last ones often tell already.
+    return any(finding.severity != severity for finding in found[-MAX_DIAGNOSTICS:]) and (
+        sum(finding.severity == severity for finding in found) < MAX_DIAGNOSTICS
+    )
+
+
+def quoted(value: object) -> str:
+    """A value as it appears in messages: quoted, short, and harmless to a terminal."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value is None:
+        return "null"
+    if not isinstance(value, str):
+        return str(value)
+    if len(value) > _LONGEST_QUOTED:
+        value = value[: _LONGEST_QUOTED - 1] + "…"
+    safe = "".join(c if unicodedata.category(c)[0] != "C" else f"\\x{ord(c):02x}" for c in value)
+    return f"'{safe}'"
+
+
+def read_source(path: Path, name: str, report: Report) -> SourceText | None:
+    """The text of a configuration file; None when a finding says why it cannot be read."""
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            message = f"{name} has {size} bytes; a configuration file has at most {MAX_BYTES}"
+            report.add(Diagnostic("error", "too-large", message, Span(name, 1, 1, 1, 2)))
+            return None
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        message = f"{name} cannot be read: {error.strerror or error}"
+        report.add(Diagnostic("error", "unreadable", message))
+        return None
+    return decode_source(data, name, report)
+
+
+def decode_source(data: bytes, name: str, report: Report) -> SourceText | None:
+    """Text of a configuration file's bytes. A byte order mark is dropped."""
+    if len(data) > MAX_BYTES:
+        message = f"{name} has more than the {MAX_BYTES} bytes a configuration file may have"
+        report.add(Diagnostic("error", "too-large", message, Span(name, 1, 1, 1, 2)))
+        return None
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        message = f"{name} is UTF-16 text; configuration is UTF-8"
+        hint = f"convert it: iconv -f UTF-16 -t UTF-8 {name}"
+        report.add(Diagnostic("error", "not-utf8", message, Span(name, 1, 1, 1, 2), None, hint))
+        return None
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        _report_encoding(data, error.start, name, report)
+        return None
+    source = SourceText(text, name, report)
+    found = _CONTROL.search(text)
+    if found:
+        what = f"a control character (U+{ord(found.group()):04X})"
+        message = f"{what} stands in the file; configuration is plain text"
+        if found.group() == "\0":
+            message = "the file holds a NUL byte: it is binary, not a YAML file"
+        source.error("binary", message, source.span_at(found.start()))
+        return None
+    return source
+
+
+def _report_encoding(data: bytes, start: int, name: str, report: Report) -> None:
+    before = data[:start].decode("utf-8-sig", "replace")
+    source = SourceText(data.decode("utf-8-sig", "replace"), name, report)
+    span = source.span_at(len(before))
+    if b"\0" in data[:8192]:
+        source.error("binary", "the file holds NUL bytes: it is binary, not a YAML file", span)
+        return
+    message = f"byte 0x{data[start]:02x} is not UTF-8 text"
+    source.error("not-utf8", message, span, "save the file as UTF-8")
+
+
+def report_conflict_markers(source: SourceText) -> bool:
+    """Report what `git merge` left behind: one error a conflict. True when there are any."""
+    if "<<<<<<<" not in source.text and ">>>>>>>" not in source.text:
+        return False
+    conflicts: list[list[int]] = []
+    for row, line in enumerate(source.lines):
+        # Seven '=' alone may be an underline in a text block, so they count only beside the others.
+        if line[:1] not in "<=>|" or not _CONFLICT_MARKER.match(line):
+            continue
+        # A marker line that was deleted by hand leaves a conflict without its start or its end.
+        if line[0] == "<" or not conflicts or source.lines[conflicts[-1][-1]][0] == ">":
+            conflicts.append([])
+        conflicts[-1].append(row)
+    for rows in conflicts:
+        first, *others = rows
+        span = source.span(first, 0, first, len(source.lines[first]))
+        message = "git conflict marker: the merge of this file is not finished"
+        if others:
+            numbers = [str(row + 1) for row in others]
+            *most, last = numbers
+            named = f"lines {', '.join(most)} and {last}" if most else f"line {last}"
+            message += f" (its other markers: {named})"
+        hint = "keep one of the two sides and delete the marker lines"
+        source.error("conflict-marker", message, span, hint)
+    return bool(conflicts)

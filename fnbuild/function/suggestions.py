@@ -1,0 +1,153 @@
+"""Likely words: what somebody meant who wrote a key or a value that does not exist."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from functools import cache
+
+import msgspec
+
+from fnbuild.function import types
+from fnbuild.function.source_text import quoted
+from fnbuild.function.yaml_nodes import YamlNode
+
+_TIMEOUT = "the time one event may take is `spec.eventTimeout`, as in `eventTimeout: 120s`"
+_REQUIREMENTS = "install packages with `build.commands`, as in `- pip install numpy`"
+_GPU = "a GPU is asked for with `spec.resources.limits`, as in `nvidia.com/gpu: 1`"
+
+_REMEDIES: dict[tuple[str, str], str] = {
+    ("", "meta"): "the key is `metadata`",
+    ("", "triggers"): "triggers stand under `spec`",
+    ("spec", "timeoutseconds"): _TIMEOUT,
+    ("spec", "timeout"): _TIMEOUT,
+    ("spec", "maxexecutiontimeout"): _TIMEOUT,
+    ("spec", "handlertimeout"): _TIMEOUT,
+    ("spec", "gpus"): _GPU,
+    ("spec", "gpu"): _GPU,
+    ("spec", "limits"): "limits stand under `spec.resources`",
+    ("spec", "requests"): "requests stand under `spec.resources`",
+    ("spec", "environment"): "environment variables are `spec.env`: a list of `name` and `value`",
+    ("spec", "requirements"): _REQUIREMENTS,
+    ("spec", "name"): "the function's name is `metadata.name`",
+    ("spec", "annotations"): "annotations stand under `metadata`",
+    ("spec", "labels"): "labels stand under `metadata`",
+    ("metadata", "spec"): "CVAT's labels are `metadata.annotations.spec`",
+    ("metadata", "type"): "CVAT's kind is `metadata.annotations.type`",
+    ("metadata", "project"): "the project is the label `nuclio.io/project-name`",
+    ("build", "volumes"): "a volume is not there while an image is built; use `spec.volumes`",
+    ("build", "requirements"): _REQUIREMENTS,
+    ("build", "dockerfile"): "Dockerfile lines go into `build.directives`",
+    ("triggers.*", "timeoutseconds"): _TIMEOUT,
+    ("triggers.*", "workers"): "the number of workers is `numWorkers`",
+    ("triggers.*", "replicas"): "replicas are `spec.minReplicas` and `spec.maxReplicas`",
+    ("triggers.*", "port"): "the port stands under `attributes`",
+    ("triggers.*", "maxrequestbodysize"): "maxRequestBodySize stands under `attributes`",
+    ("attributes", "timeoutseconds"): _TIMEOUT,
+}
+
+
+def closest(word: str, known: Iterable[str], cutoff: float = 0.72) -> str | None:
+    """The known word that is likely meant, or None; 1 is the strictest cut-off, 0 the laxest."""
+    candidates = {name.lower(): name for name in known}
+    found = difflib.get_close_matches(word.lower()[:80], candidates, n=1, cutoff=cutoff)
+    return candidates[found[0]] if found else None
+
+
+def corrected_key(path: tuple[str | int, ...], key: str, known: Iterable[str]) -> str | None:
+    """The key that was certainly meant, or None: a single candidate, close, and no other remedy."""
+    if (_parent_key(path), key.lower()) == ("", "meta"):
+        return "metadata"
+    if (_parent_key(path), key.lower()) in _REMEDIES:
+        return None
+    candidates = {name.lower(): name for name in known}
+    found = difflib.get_close_matches(key.lower()[:80], candidates, n=2, cutoff=0.8)
+    return candidates[found[0]] if len(found) == 1 else None
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str | None:
+    """The question whether the likely word of a short, closed list was meant, or None."""
+    found = closest(word, known, 0.6)
+    return f"did you mean {found}?" if found else None
+
+
+def unknown_key_message(
+    path: tuple[str | int, ...], key: str, known: Iterable[str]
+) -> tuple[str, str | None]:
+    """Message and remedy for a key that Nuclio ignores."""
+    place = _dotted(path)
+    message = f"unknown key {quoted(key)}{f' in {place}' if place else ''}; Nuclio ignores it"
+    remedy = _REMEDIES.get((_parent_key(path), key.lower()))
+    if remedy:
+        return message, remedy
+    word = closest(key, known)
+    if word:
+        return message, f"did you mean {word}?"
+    home = _parents_by_key().get(key.lower())
+    if home and home != place:
+        return message, f"{key} belongs in {home}"
+    return message, None
+
+
+def _dotted(path: tuple[str | int, ...]) -> str:
+    return ".".join(str(part) for part in path)
+
+
+def _parent_key(path: tuple[str | int, ...]) -> str:
+    if len(path) == 3 and path[:2] == ("spec", "triggers"):
+        return "triggers.*"
+    return str(path[-1]) if path else ""
+
+
+@cache
+def _parents_by_key() -> dict[str, str]:
+    """Where keys live whose name occurs once."""
+    result: dict[str, str] = {}
+    for place, cls in (
+        ("spec.triggers.NAME", types.Trigger),
+        ("spec.build", types.Build),
+        ("metadata", types.Metadata),
+        ("spec", types.Spec),
+    ):
+        for field in msgspec.structs.fields(cls):
+            if field.name != "extra":
+                result[field.encode_name.lower()] = place
+    result["precopy"] = result["postcopy"] = "spec.build.directives"
+    for name in ("maxrequestbodysize", "readbuffersize", "ingresses", "cors"):
+        result[name] = "spec.triggers.NAME.attributes"
+    for name in ("restartpolicy", "mountmode"):
+        result[name] = "spec.platform.attributes"
+    return result
+
+
+def hint_for_text(path: tuple[str | int, ...], node: YamlNode) -> str | None:
+    """A remedy for a list or a mapping where text is wanted."""
+    if path[-1:] == ("spec",) and path[-2:-1] == ("annotations",):
+        return "CVAT reads this annotation as JSON text: write `spec: |` and JSON below it"
+    if node.kind == "list" and path[-1:] == ("value",):
+        return 'put the whole list in single quotes, as in \'["conda", "run"]\''
+    if node.kind == "map" and any(key.kind != "scalar" for key, _ in node.pairs):
+        return "a text that starts with { needs quotes"
+    if node.kind == "map" and len(node.pairs) == 1 and isinstance(path[-1], int):
+        return "a text with ': ' in it needs quotes"
+    return None
+
+
+def hint_for_mapping(path: tuple[str | int, ...], node: YamlNode) -> str | None:
+    """A remedy for a list or a scalar where a mapping is wanted."""
+    if path[-1:] == ("triggers",) and node.kind == "list":
+        return "triggers are named: `triggers:` then `myHttpTrigger:` then `kind: http`"
+    if "directives" in path:
+        return "a directive has two keys: `- kind: RUN` and `value: …`"
+    if path[-1:] == ("env",) or path[-2:-1] == ("env",):
+        return "a variable has two keys: `- name: NAME` and `value: …`"
+    return None
+
+
+def hint_for_list(path: tuple[str | int, ...], node: YamlNode) -> str | None:
+    """A remedy for a mapping or a scalar where a list is wanted."""
+    if path[-1:] == ("env",) and node.kind == "map":
+        return "each variable is an item: `- name: NAME` and `value: …`"
+    if node.kind == "scalar":
+        return f"start the item with a dash: `- {node.text[:40]}`" if node.text else None
+    return "start each item with a dash"

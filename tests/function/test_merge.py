@@ -1,0 +1,115 @@
+import pytest
+
+from fnbuild.function.merge import merge_functions
+from fnbuild.function.reader import function_from_dict
+from fnbuild.function.types import Function, to_dict
+
+
+def joined(winner: dict, base: dict) -> dict:
+    return to_dict(
+        merge_functions(function_from_dict(winner, "flags"), function_from_dict(base, "file"))
+    )
+
+
+def test_the_winner_wins_and_the_base_fills() -> None:
+    result = joined(
+        {"metadata": {"name": "a"}, "spec": {"description": "x"}},
+        {"metadata": {"name": "b", "namespace": "n"}, "spec": {"handler": "m:h"}},
+    )
+    assert result["metadata"] == {"name": "a", "namespace": "n"}
+    assert result["spec"] == {"description": "x", "handler": "m:h"}
+
+
+def test_zero_values_do_not_override() -> None:
+    result = joined(
+        {"spec": {"handler": "", "disable": False, "targetCPU": 0}},
+        {"spec": {"handler": "m:h", "disable": True, "targetCPU": 50}},
+    )
+    assert result["spec"] == {"handler": "m:h", "disable": True, "targetCPU": 50}
+
+
+def test_no_replicas_are_a_number_of_replicas() -> None:
+    result = joined({"spec": {"replicas": 0}}, {"spec": {"replicas": 2, "minReplicas": 1}})
+    assert result["spec"] == {"replicas": 0, "minReplicas": 1}
+
+
+def test_maps_are_joined_by_key_and_triggers_within() -> None:
+    result = joined(
+        {"metadata": {"labels": {"a": "1"}}, "spec": {"triggers": {"t": {"numWorkers": 4}}}},
+        {
+            "metadata": {"labels": {"a": "2", "b": "3"}},
+            "spec": {
+                "triggers": {"t": {"kind": "http", "numWorkers": 1, "attributes": {"port": 1}}}
+            },
+        },
+    )
+    assert result["metadata"]["labels"] == {"a": "1", "b": "3"}
+    assert result["spec"]["triggers"] == {
+        "t": {"kind": "http", "numWorkers": 4, "attributes": {"port": 1}}
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "below"),
+    [("maxWorkers", "numWorkers"), ("numWorkers", "maxWorkers"), ("maxWorkers", "maxWorkers")],
+)
+def test_the_number_of_workers_has_two_names(given: str, below: str) -> None:
+    result = joined(
+        {"spec": {"triggers": {"t": {given: 1}}}},
+        {"spec": {"triggers": {"t": {"kind": "http", below: 2}}}},
+    )
+    assert result["spec"]["triggers"] == {"t": {"kind": "http", given: 1}}
+
+
+def test_variables_are_appended_by_name() -> None:
+    result = joined(
+        {"spec": {"env": [{"name": "A", "value": "1"}]}},
+        {"spec": {"env": [{"name": "B", "value": "2"}, {"name": "A", "value": "3"}]}},
+    )
+    assert result["spec"]["env"] == [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]
+
+
+def test_platform_attributes_are_joined_deep() -> None:
+    policy = {"restartPolicy": {"name": "no"}}
+    result = joined(
+        {"spec": {"platform": {"attributes": policy}}},
+        {
+            "spec": {
+                "platform": {
+                    "attributes": {"restartPolicy": {"maximumRetryCount": 3}, "network": "n"}
+                }
+            }
+        },
+    )
+    assert result["spec"]["platform"]["attributes"] == {
+        "restartPolicy": {"name": "no", "maximumRetryCount": 3},
+        "network": "n",
+    }
+
+
+def test_other_lists_are_taken_whole() -> None:
+    result = joined(
+        {"spec": {"build": {"commands": ["a"]}}}, {"spec": {"build": {"commands": ["b", "c"]}}}
+    )
+    assert result["spec"]["build"]["commands"] == ["a"]
+
+
+def test_unknown_keys_survive() -> None:
+    result = joined({"spec": {"odd": 1}}, {"spec": {"even": 2}, "top": 3})
+    assert result == {"spec": {"odd": 1, "even": 2}, "top": 3}
+
+
+def test_a_default_http_trigger_gives_way() -> None:
+    result = joined(
+        {"spec": {"triggers": {"default-http": {"kind": "http"}}}},
+        {"spec": {"triggers": {"mine": {"kind": "http"}}}},
+    )
+    assert list(result["spec"]["triggers"]) == ["mine"]
+
+
+def test_merging_with_nothing_changes_nothing() -> None:
+    function = function_from_dict(
+        {"metadata": {"name": "a"}, "spec": {"env": [{"name": "A"}]}}, "x"
+    )
+    assert merge_functions(function, Function()) == function
+    assert merge_functions(Function(), function) == function
