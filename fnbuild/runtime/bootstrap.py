@@ -1,7 +1,7 @@
-"""The script a worker process starts with.
+"""The script that starts a worker process.
 
-It loads the runtime by its own place on disk, so that nothing of it appears on the handler's
-sys.path and a handler's `http.py` or `config.py` cannot be mistaken for one of its modules.
+It loads the runtime from its own folder without adding that to the handler's sys.path, so that a
+handler's `http.py` or `config.py` cannot shadow a module of the runtime.
 """
 
 import sys

@@ -1,20 +1,20 @@
-"""What was worked out from a short text, to be found again when the same text comes."""
+"""A bounded cache of values that were derived from short texts."""
 
 from typing import Dict, TypeVar
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
-# How many texts of which length one memory keeps.
+# Entries of one cache, and the longest text that is cached.
 _MAX_ENTRIES = 512
 _MAX_TEXT_LENGTH = 1024
 
 
-def cache_value(memory: Dict[Key, Value], key: Key, value: Value, length: int) -> Value:
-    """Keep the value for a text of this length, unless it is longer than texts ordinarily are."""
+def cache_value(cache: Dict[Key, Value], key: Key, value: Value, length: int) -> Value:
+    """Cache the value unless its text has more than the usual length; return the value."""
     if length <= _MAX_TEXT_LENGTH:
-        if len(memory) >= _MAX_ENTRIES:
-            # Cheaper than keeping an order; what is in use comes back at once.
-            memory.clear()
-        memory[key] = value
+        if len(cache) >= _MAX_ENTRIES:
+            # Cheaper than an LRU order; entries in use return at once.
+            cache.clear()
+        cache[key] = value
     return value

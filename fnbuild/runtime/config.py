@@ -1,27 +1,28 @@
-"""The processor's configuration file: what it may hold, read and checked.
+"""The processor's configuration file, read and checked.
 
     {"function": {"name", "namespace", "project", "description", "version", "revision": int},
      "handler": "main:handler",
-     "code": "/folder",                  shown to the handler as `mount`
-     "mount": "/opt/nuclio" | null,      null: the code is used where it lies
-     "immutable": false,                 true: what the handler writes there never reaches `code`
+     "code": "/folder",                  mounted for the handler at `mount`
+     "mount": "/opt/nuclio" | null,      null: the code is used in place
+     "immutable": false,                 true: writes of the handler do not reach `code`
      "interpreter": "/usr/bin/python3",  of the workers
-     "env": {"KEY": "value"},            for the workers, on top of the processor's own
-     "sdk_path": "/folder" | null,       holds nuclio_sdk, or a folder of it for each release; last
-                                         on the workers' sys.path
+     "env": {"KEY": "value"},            for the workers, in addition to the processor's
+     "sdk_path": "/folder" | null,       contains nuclio_sdk, or a folder for each release of it;
+                                         last on the workers' sys.path
      "triggers": {"NAME": {"kind": "http" | "cron", "num_workers": 1,
                            "availability_timeout_ms": 10000, "termination_timeout": 10.0,
-                           "allocator": "",   triggers that name the same share their workers
+                           "allocator": "",   triggers with the same name share their workers
                            "batch": {"size": 10, "timeout": 1.0} | null,   of kind http
                            "attributes": {}}},
      "event_timeout": 30.0 | null,       seconds
      "readiness_timeout": 120.0,         seconds that init_context may take
      "accept": "immediately" | "when-ready" | "when-settled" | "ready-or-end",
-                                         settled: ready, or failed; the last ends when failed
+                                         settled: ready or failed; `ready-or-end` ends if failed
      "restart": "always" | "no",         of workers that die
-     "neighbours": "/folder" | null,     what other processors were started with; see `neighbours`
-     "drain_timeout": 60.0,              seconds that open connections are waited for
-     "linger": 0,                        seconds behind SIGTERM in which everything is still served
+     "neighbours": "/folder" | null,     configurations of this machine's processors; see
+                                         `worker.connection_provider`
+     "drain_timeout": 60.0,              seconds to wait for open connections
+     "linger": 0,                        seconds after SIGTERM in which requests are still served
      "listeners": {"http": {"fd": 3} | {"host": "127.0.0.1", "port": 8080}
                            | a list of these, one for each address,
                    "admin": the same | null, "control": "/path.sock" | {"fd": 5} | null},
@@ -40,16 +41,16 @@ Values = Dict[str, Any]
 
 _ACCEPT = ("immediately", "when-ready", "when-settled", "ready-or-end")
 
-# Kinds of triggers that can be served.
+# The kinds of triggers that the processor serves.
 SUPPORTED_KINDS = ("http", "cron")
 
 
 class ConfigFileError(Exception):
-    """The file cannot be used; the message names the key and the value."""
+    """The file is invalid; the message names the key and the value."""
 
 
 class ListenerConfig:
-    """Where to listen: an inherited descriptor, or an address."""
+    """A listener: an inherited descriptor or an address."""
 
     def __init__(self, fd: Optional[int], host: str, port: int) -> None:
         self.fd = fd
@@ -58,16 +59,16 @@ class ListenerConfig:
 
 
 class BatchConfig(NamedTuple):
-    """Events that are handled together: so many at most, after so many seconds at the latest."""
+    """Batching of events: the largest batch, and the seconds after which one is dispatched."""
 
     size: int
     timeout: float
 
 
 class TriggerConfig:
-    """One trigger. `availability_timeout` is in seconds here.
+    """A trigger. `availability_timeout` is in seconds here.
 
-    `max_reply` is the number of bytes that a reply may have; 0 stands for no limit.
+    `max_reply` is the largest reply in bytes; 0 means no limit.
     """
 
     def __init__(self, name: str, values: Values) -> None:
@@ -92,12 +93,12 @@ class TriggerConfig:
 
 
 class ProcessorConfig:
-    """The whole file; attributes are named as its keys. `place` has values that it may lack."""
+    """The whole file; attributes have the names of its keys. `defaults` are for missing keys."""
 
-    def __init__(self, values: Values, place: Optional[Values] = None) -> None:
+    def __init__(self, values: Values, defaults: Optional[Values] = None) -> None:
         if not isinstance(values, dict):
             raise ConfigFileError("the configuration must be a JSON object")
-        values = dict(place or {}, **values)
+        values = dict(defaults or {}, **values)
         self.function = _get(values, "", "function", dict, {})
         self.handler = _get(values, "", "handler", str)
         self.code = _get(values, "", "code", str)
@@ -121,15 +122,15 @@ class ProcessorConfig:
         self._read_log(_get(values, "", "log", dict, {}))
 
     def _read_listeners(self, values: Values) -> None:
-        given = values.get("http")
-        several = given if isinstance(given, list) else [given]
-        found = [_listener({"http": one}, "http") for one in several]
-        http = [one for one in found if one is not None]
-        if not http or len(http) < len(found):
+        value = values.get("http")
+        items = value if isinstance(value, list) else [value]
+        listeners = [_listener({"http": item}, "http") for item in items]
+        http = [listener for listener in listeners if listener is not None]
+        if not http or len(http) < len(listeners):
             raise ConfigFileError("listeners.http is missing")
         self.http: List[ListenerConfig] = http
         self.admin = _listener(values, "admin")
-        # A path to listen at, or a socket that listens there already.
+        # A path, or a socket that is listening already.
         self.control: Optional[str] = None
         self.control_socket: Optional[ListenerConfig] = None
         if isinstance(values.get("control"), dict):
@@ -146,74 +147,74 @@ class ProcessorConfig:
         self.log_format = _choice(values, "format", ["auto", "human", "json"], "log.")
 
     @property
-    def served(self) -> List[TriggerConfig]:
-        """The triggers of known kinds, http first; Nuclio's default one when there is none."""
-        found = [t for kind in SUPPORTED_KINDS for t in self.triggers.values() if t.kind == kind]
-        return found or [TriggerConfig("default-http", {})]
+    def served_triggers(self) -> List[TriggerConfig]:
+        """The triggers of supported kinds, http first; without any, Nuclio's default trigger."""
+        triggers = [t for kind in SUPPORTED_KINDS for t in self.triggers.values() if t.kind == kind]
+        return triggers or [TriggerConfig("default-http", {})]
 
     @property
     def http_trigger(self) -> Optional[TriggerConfig]:
-        """The http trigger; None when there are other triggers only."""
-        first = self.served[0]
+        """The http trigger, or None."""
+        first = self.served_triggers[0]
         return first if first.kind == "http" else None
 
     @property
-    def pools(self) -> List[List[TriggerConfig]]:
-        """The triggers that share workers, together: each has its own unless it names others'."""
-        found: Dict[Tuple[str, str], List[TriggerConfig]] = {}
-        for trigger in self.served:
-            own = ("named", trigger.allocator) if trigger.allocator else ("of", trigger.name)
-            found.setdefault(own, []).append(trigger)
-        return list(found.values())
+    def trigger_groups(self) -> List[List[TriggerConfig]]:
+        """The triggers grouped by workers: triggers with the same `allocator` share a group."""
+        groups: Dict[Tuple[str, str], List[TriggerConfig]] = {}
+        for trigger in self.served_triggers:
+            key = ("named", trigger.allocator) if trigger.allocator else ("of", trigger.name)
+            groups.setdefault(key, []).append(trigger)
+        return list(groups.values())
 
     @property
     def num_workers(self) -> int:
-        """Workers of all pools; a shared pool has as many as the trigger that asks for most."""
-        return sum(max(one.num_workers for one in shared) for shared in self.pools)
+        """The workers of all pools; a shared pool has as many as its largest trigger."""
+        return sum(max(trigger.num_workers for trigger in group) for group in self.trigger_groups)
 
     @property
     def termination_timeout(self) -> float:
-        """How long the slowest trigger lets its workers finish, in seconds."""
-        return float(max(trigger.termination_timeout for trigger in self.served))
+        """The longest termination timeout of a trigger, in seconds."""
+        return float(max(trigger.termination_timeout for trigger in self.served_triggers))
 
     @classmethod
-    def from_file(cls, path: str, place: Optional[Values] = None) -> "ProcessorConfig":
-        """Read and check the file at `path`; ConfigFileError when it is missing or wrong."""
+    def from_file(cls, path: str, defaults: Optional[Values] = None) -> "ProcessorConfig":
+        """Read and check the file at `path`; raise ConfigFileError if it is missing or invalid."""
         try:
             with open(path, "rb") as file:
                 data = file.read()
         except OSError as problem:
             raise ConfigFileError("%s cannot be read: %s" % (path, problem.strerror)) from None
-        return cls.from_json(data, path, place)
+        return cls.from_json(data, path, defaults)
 
     @classmethod
     def from_json(
-        cls, data: bytes, origin: str, place: Optional[Values] = None
+        cls, data: bytes, origin: str, defaults: Optional[Values] = None
     ) -> "ProcessorConfig":
-        """The same from JSON that is at hand; `origin` says where it was."""
+        """Read and check JSON; `origin` names its place in errors."""
         try:
             values = json.loads(data.decode("utf-8"))
         except ValueError as problem:
             raise ConfigFileError("%s is not JSON: %s" % (origin, problem)) from None
         try:
-            return cls(values, place)
+            return cls(values, defaults)
         except ConfigFileError as problem:
             raise ConfigFileError("%s: %s" % (origin, problem)) from None
 
 
-def attribute_number(attributes: Values, key: str, usual: int, unit: str = "bytes") -> int:
-    """Return an attribute of a trigger as a number; ConfigFileError if it is not a number."""
-    # Nuclio ignores the case of the names of attributes.
+def attribute_number(attributes: Values, key: str, default: int, unit: str = "bytes") -> int:
+    """Return a positive number from a trigger's attributes; raise ConfigFileError otherwise."""
+    # In Nuclio the names of attributes are case-insensitive.
     values = {name.lower(): value for name, value in attributes.items()}
     value = values.get(key.lower())
     if not value:
-        return usual
+        return default
     try:
         number = int(value)
     except (TypeError, ValueError):
         number = 0
     if number < 1:
-        raise ConfigFileError("attributes.%s: %r is no number of %s" % (key, value, unit))
+        raise ConfigFileError("attributes.%s: %r is not a number of %s" % (key, value, unit))
     return number
 
 
@@ -236,13 +237,15 @@ def _get(values: Values, at: str, key: str, kind: type, default: Any = _REQUIRED
 
 
 def _batch(values: Values, at: str) -> Optional[BatchConfig]:
-    found = _get(values, at, "batch", dict, None)
-    if found is None:
+    section = _get(values, at, "batch", dict, None)
+    if section is None:
         return None
     at += ".batch"
-    batch = BatchConfig(_get(found, at, "size", int, 10), _get(found, at, "timeout", float, 1.0))
+    batch = BatchConfig(
+        _get(section, at, "size", int, 10), _get(section, at, "timeout", float, 1.0)
+    )
     if batch.size < 1 or batch.timeout < 0:
-        raise ConfigFileError("%s: %d events within %g s are no batch" % (at, *batch))
+        raise ConfigFileError("%s: %d events within %g s is not a valid batch" % (at, *batch))
     return batch
 
 
@@ -254,14 +257,14 @@ def _choice(values: Values, key: str, choices: Sequence[str], at: str = "") -> s
 
 
 def _listener(values: Values, key: str) -> Optional[ListenerConfig]:
-    found = _get(values, "listeners", key, dict, None)
-    if found is None:
+    section = _get(values, "listeners", key, dict, None)
+    if section is None:
         return None
     at = "listeners.%s" % key
-    if found.get("fd") is not None:
-        return ListenerConfig(_get(found, at, "fd", int), "", 0)
-    host = _get(found, at, "host", str, "127.0.0.1")
-    port = _get(found, at, "port", int)
+    if section.get("fd") is not None:
+        return ListenerConfig(_get(section, at, "fd", int), "", 0)
+    host = _get(section, at, "host", str, "127.0.0.1")
+    port = _get(section, at, "port", int)
     if not 0 <= port <= 65535:
         raise ConfigFileError("%s.port: %d is not between 0 and 65535" % (at, port))
     return ListenerConfig(None, host, port)

@@ -29,20 +29,20 @@ if TYPE_CHECKING:
     import argparse
 
 
-# What is quoted of a reply.
+# Characters of an error that are printed.
 _MAX_ERROR_LENGTH = 300
 
 
 def invoke(url: str, method: str, headers: Dict[str, str], body: str, timeout: float) -> int:
-    """0 when the reply is 2xx, else 1, and why in one line on stderr.
+    """Call a URL; return 0 for a 2xx reply, otherwise print the reason and return 1.
 
-    Without a `method` it is POST with a body and GET without, as curl has it. `timeout` is in
-    seconds, for each wait.
+    The default `method` is POST with a body and GET without, as for curl. `timeout` is in seconds,
+    for each operation.
     """
-    trouble = _request_failure(url, method or ("POST" if body else "GET"), headers, body, timeout)
-    if trouble is None:
+    failure = _request_failure(url, method or ("POST" if body else "GET"), headers, body, timeout)
+    if failure is None:
         return 0
-    sys.stderr.write("%s: %s\n" % (url, " ".join(trouble.split())[:_MAX_ERROR_LENGTH]))
+    sys.stderr.write("%s: %s\n" % (url, " ".join(failure.split())[:_MAX_ERROR_LENGTH]))
     return 1
 
 
@@ -55,19 +55,19 @@ def _request_failure(
     from .http import client
 
     parts = urlsplit(url)
-    where = "%s://%s" % parts[:2]
+    origin = "%s://%s" % parts[:2]
     path = urlunsplit(("", "", parts.path or "/", parts.query, ""))
     data = body.encode("utf-8", "surrogateescape") or None
     try:
-        answer = client.request(method, where, path, data, headers, timeout)
+        response = client.request(method, origin, path, data, headers, timeout)
     except (OSError, ValueError) as problem:
         return str(problem) or type(problem).__name__
-    if 200 <= answer.status < 300:
+    if 200 <= response.status < 300:
         return None
-    return "status %d: %s" % (answer.status, answer.body.decode("utf-8", "replace"))
+    return "status %d: %s" % (response.status, response.body.decode("utf-8", "replace"))
 
 
-# As Nuclio lays out its images; the file is its processor.yaml as JSON.
+# The layout of Nuclio's images; the file is the equivalent of its processor.yaml.
 CONFIG_PATH = "/etc/nuclio/config/processor/processor.json"
 CODE_PATH = "/opt/nuclio"
 HTTP_PORT = 8080
@@ -75,37 +75,39 @@ HTTP_PORT = 8080
 _INTERPRETER_VARIABLE = "NUCLIO_PYTHON_EXE_PATH"
 _HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-# The same file once more: Nuclio's controller mounts a folder of its own, with its processor.yaml,
-# over the usual place (pkg/platform/kube/functionres/lazy.go).
+# A copy of the file: Nuclio's controller mounts a folder with its processor.yaml over the folder of
+# the first (pkg/platform/kube/functionres/lazy.go).
 FALLBACK_CONFIG_PATH = os.path.join(_HOME, "processor.json")
 
-# Goes before the spare file: the same JSON, from whoever deploys through Nuclio.
+# Takes precedence over the copy: the same JSON, set by a deploy through Nuclio.
 CONFIG_VARIABLE = "FNBUILD_PROCESSOR"
 
-# Between two looks, in seconds: the first soon, for most functions are ready soon.
-_FIRST_PAUSE = 0.02
-_LONGEST_PAUSE = 0.2
+# Seconds between polls: the first ones short, since most functions are ready soon.
+_FIRST_INTERVAL = 0.02
+_MAX_INTERVAL = 0.2
 
 
 def main() -> int:
-    """Run one of the commands above: 0, 1 when it failed, 2 for usage and configuration."""
+    """Run one of the commands above; return 1 if it failed, 2 for usage and configuration."""
     if not sys.argv[1:]:
         return _serve(CONFIG_PATH)
-    given = _parse_arguments()
-    if given.health:
+    arguments = _parse_arguments()
+    if arguments.health:
         return health.main()
-    if given.status:
+    if arguments.status:
         return _print_status()
-    if given.wait is not None:
-        return _wait(given.wait)
-    if given.invoke is not None:
-        headers = dict(given.header)
-        return invoke(given.invoke, given.method, headers, given.body, given.timeout)
-    return (_check_import if given.check_import else _serve)(given.config)
+    if arguments.wait is not None:
+        return _wait(arguments.wait)
+    if arguments.invoke is not None:
+        headers = dict(arguments.header)
+        return invoke(
+            arguments.invoke, arguments.method, headers, arguments.body, arguments.timeout
+        )
+    return (_check_import if arguments.check_import else _serve)(arguments.config)
 
 
 def _parse_arguments() -> "argparse.Namespace":
-    # It would be a tenth of the time that an image needs to start.
+    # Late, since this import takes a tenth of the start-up time of an image.
     import argparse
 
     parser = argparse.ArgumentParser(prog="processor", description="Serve the function.")
@@ -115,17 +117,19 @@ def _parse_arguments() -> "argparse.Namespace":
         "--config", metavar="FILE", default=CONFIG_PATH, help="default: %(default)s"
     )
     parser.add_argument("--version", action="version", version=about)
-    one = parser.add_mutually_exclusive_group()
-    one.add_argument("--health", action="store_true", help="whether every worker is ready")
-    one.add_argument("--status", action="store_true", help="print the status as JSON")
-    one.add_argument("--wait", metavar="SECONDS", type=float, help="wait until ready or failed")
-    one.add_argument("--check-import", action="store_true", help="import the handler, then end")
-    one.add_argument("--invoke", metavar="URL", help="call another function once")
-    call = parser.add_argument_group("of --invoke")
-    call.add_argument("--method", default="", help="default: POST with a body, else GET")
-    call.add_argument("--header", metavar="K=V", type=_parse_header, action="append", default=[])
-    call.add_argument("--body", metavar="TEXT", default="")
-    call.add_argument("--timeout", metavar="SECONDS", type=float, default=600.0)
+    command = parser.add_mutually_exclusive_group()
+    command.add_argument(
+        "--health", action="store_true", help="check whether every worker is ready"
+    )
+    command.add_argument("--status", action="store_true", help="print the status as JSON")
+    command.add_argument("--wait", metavar="SECONDS", type=float, help="wait until ready or failed")
+    command.add_argument("--check-import", action="store_true", help="import the handler, then end")
+    command.add_argument("--invoke", metavar="URL", help="call another function once")
+    options = parser.add_argument_group("of --invoke")
+    options.add_argument("--method", default="", help="default: POST with a body, else GET")
+    options.add_argument("--header", metavar="K=V", type=_parse_header, action="append", default=[])
+    options.add_argument("--body", metavar="TEXT", default="")
+    options.add_argument("--timeout", metavar="SECONDS", type=float, default=600.0)
     return parser.parse_args()
 
 
@@ -137,7 +141,7 @@ def _parse_header(text: str) -> Tuple[str, str]:
 
 
 def _serve(path: str) -> int:
-    # This Python runs without site-packages, which may hold anything; spans need them.
+    # This Python runs without site-packages, which belong to the handler; spans need them.
     if any(name.startswith("OTEL_") for name in os.environ):
         import site
 
@@ -148,7 +152,7 @@ def _serve(path: str) -> int:
         Log().error(str(problem))
         return 2
     if origin != path:
-        text = "%s is not there: the configuration is that of %s"
+        text = "%s does not exist: the configuration is read from %s"
         Log(config.log_level, config.log_format).info(text % (path, origin))
     from .processor.processor import serve
 
@@ -167,24 +171,24 @@ def _check_import(path: str) -> int:
 
 
 def _read_config(path: str) -> Tuple[ProcessorConfig, str]:
-    """The configuration, and where it is from."""
+    """Return the configuration and its origin."""
     if path != CONFIG_PATH or os.path.exists(path):
         return ProcessorConfig.from_file(path, _image_defaults()), path
-    given = os.environ.get(CONFIG_VARIABLE, "").encode("utf-8")
-    if given:
-        return ProcessorConfig.from_json(given, CONFIG_VARIABLE, _image_defaults()), CONFIG_VARIABLE
-    spare = FALLBACK_CONFIG_PATH if os.path.exists(FALLBACK_CONFIG_PATH) else path
-    return ProcessorConfig.from_file(spare, _image_defaults()), spare
+    data = os.environ.get(CONFIG_VARIABLE, "").encode("utf-8")
+    if data:
+        return ProcessorConfig.from_json(data, CONFIG_VARIABLE, _image_defaults()), CONFIG_VARIABLE
+    fallback = FALLBACK_CONFIG_PATH if os.path.exists(FALLBACK_CONFIG_PATH) else path
+    return ProcessorConfig.from_file(fallback, _image_defaults()), fallback
 
 
 def _image_defaults() -> Dict[str, Any]:
-    """What of the configuration depends on the place."""
+    """Return the values of the configuration that depend on the image."""
     everywhere = "0.0.0.0"  # noqa: S104 - the container's own network
     return {
         "code": CODE_PATH,
         "interpreter": handler_interpreter(),
         "sdk_path": os.path.join(_HOME, "sdk"),
-        # Callers who come while the model loads wait for it, however long that takes.
+        # Clients wait while the model loads, however long that takes.
         "accept": "when-settled",
         "listeners": {
             "http": {"host": everywhere, "port": HTTP_PORT},
@@ -194,19 +198,19 @@ def _image_defaults() -> Dict[str, Any]:
 
 
 def handler_interpreter() -> str:
-    """The handler's Python: the one asked for, else python3 or python of PATH, else this one.
+    """Return the handler's Python: NUCLIO_PYTHON_EXE_PATH, python3, python, or this one.
 
-    Nuclio knows the first two (pkg/processor/runtime/python/runtime.go). ConfigFileError when the
-    one asked for is not there.
+    The variable and python3 are as in Nuclio (pkg/processor/runtime/python/runtime.go). Raises
+    ConfigFileError if the variable names no program.
     """
-    asked = os.environ.get(_INTERPRETER_VARIABLE, "").strip()
-    if asked:
-        found = _which(asked)
-        if found is None:
+    name = os.environ.get(_INTERPRETER_VARIABLE, "").strip()
+    if name:
+        path = _which(name)
+        if path is None:
             raise ConfigFileError(
-                "%s=%s is no program in this image" % (_INTERPRETER_VARIABLE, asked)
+                "%s=%s is not a program in this image" % (_INTERPRETER_VARIABLE, name)
             )
-        return found
+        return path
     return _which("python3") or _which_python3("python") or sys.executable
 
 
@@ -220,44 +224,44 @@ def _which(name: str) -> Optional[str]:
 
 
 def _which_python3(name: str) -> Optional[str]:
-    """The program of that name unless it is a Python 2."""
+    """Return the program of that name, or None if it is older than Python 3.6."""
     path = _which(name)
     if path is None:
         return None
-    asked = [path, "-c", "import sys; sys.exit(sys.version_info < (3, 6))"]
-    ended = subprocess.call(asked, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    return path if ended == 0 else None
+    command = [path, "-c", "import sys; sys.exit(sys.version_info < (3, 6))"]
+    status = subprocess.call(command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return path if status == 0 else None
 
 
 def _print_status() -> int:
     try:
         _code, body = health.get("/status")
     except OSError as problem:
-        sys.stderr.write("nothing answers at %s:%d: %s\n" % (health.HOST, health.PORT, problem))
+        sys.stderr.write("no answer from %s:%d: %s\n" % (health.HOST, health.PORT, problem))
         return 1
     os.write(1, body + b"\n")
     return 0
 
 
 def _wait(seconds: float) -> int:
-    """Look until the processor is ready, has failed, is gone, or time is up."""
+    """Poll until the processor is ready, has failed, has ended, or time is up."""
     deadline = time.monotonic() + seconds
-    pause = _FIRST_PAUSE
-    said = {"state": "starting", "reason": "the processor does not answer"}
-    seen = False
+    interval = _FIRST_INTERVAL
+    status = {"state": "starting", "reason": "the processor does not answer"}
+    has_answered = False
     while True:
         try:
-            said = json.loads(health.get("/status")[1].decode("utf-8"))
-            seen = True
+            status = json.loads(health.get("/status")[1].decode("utf-8"))
+            has_answered = True
         except ConnectionRefusedError:
-            if seen:
-                said["state"] = "stopped"
+            if has_answered:
+                status["state"] = "stopped"
         except OSError:
-            # Busy, or in the middle of its end: the next look tells.
+            # Busy, or about to end: the next poll tells.
             pass
-        if said["state"] != "starting" or time.monotonic() >= deadline:
+        if status["state"] != "starting" or time.monotonic() >= deadline:
             break
-        time.sleep(pause)
-        pause = min(pause * 1.5, _LONGEST_PAUSE)
-    sys.stdout.write(json.dumps(said) + "\n")
-    return 0 if said["state"] == "ready" else 1
+        time.sleep(interval)
+        interval = min(interval * 1.5, _MAX_INTERVAL)
+    sys.stdout.write(json.dumps(status) + "\n")
+    return 0 if status["state"] == "ready" else 1

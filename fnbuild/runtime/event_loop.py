@@ -22,27 +22,27 @@ from typing import Any, Callable, Deque, Dict, List, Mapping, Optional, Sequence
 
 _IN = select.EPOLLIN
 _OUT = select.EPOLLOUT
-# Events taken from the kernel at once.
+# Events that one call of epoll returns at most.
 _BATCH = 64
 
 Ready = List[Tuple[selectors.SelectorKey, int]]
 
 
 class ReadinessHandler:
-    """What a poller calls. `failed` gets what the other two let through."""
+    """Callbacks of a watched descriptor. `failed` receives exceptions of the other two."""
 
     def readable(self) -> None:
-        """There may be something to read, the end or an error included."""
+        """Data, the end of the stream or an error may be there to read."""
 
     def writable(self) -> None:
-        """There may be room for more, or an error."""
+        """The descriptor may accept more data, or have an error."""
 
     def failed(self, error: Exception) -> None:
         """`readable` or `writable` raised."""
 
 
 class Poller(selectors.BaseSelector):
-    """A selector on epoll that calls watched descriptors by itself, from within `select`."""
+    """A selector on epoll that calls the handlers of watched descriptors from within `select`."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -50,7 +50,7 @@ class Poller(selectors.BaseSelector):
         self._readers: Dict[int, ReadinessHandler] = {}
         self._writers: Dict[int, ReadinessHandler] = {}
 
-    # What asyncio asks for.
+    # The interface of selectors.
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         fd = _descriptor(fileobj)
@@ -80,68 +80,68 @@ class Poller(selectors.BaseSelector):
         self._epoll.close()
 
     def select(self, timeout: Optional[float] = None) -> Ready:
-        """Call what is watched and ready; give back what asyncio has to run."""
+        """Call the handlers of ready watched descriptors; return the events for asyncio."""
         ready: Ready = []
         readers = self._readers
         for fd, event in self._epoll.poll(-1 if timeout is None else timeout, _BATCH):
             if event == _IN and fd in readers:
-                watched = readers[fd]
+                handler = readers[fd]
                 try:
-                    watched.readable()
+                    handler.readable()
                 except Exception as error:  # noqa: BLE001 - one connection must not end the loop
-                    watched.failed(error)
+                    handler.failed(error)
             elif fd in self._keys:
                 key = self._keys[fd]
-                seen = (selectors.EVENT_READ if event & ~_OUT else 0) | (
+                events = (selectors.EVENT_READ if event & ~_OUT else 0) | (
                     selectors.EVENT_WRITE if event & ~_IN else 0
                 )
-                if seen & key.events:
-                    ready.append((key, seen & key.events))
+                if events & key.events:
+                    ready.append((key, events & key.events))
             else:
                 self._call(fd, event)
         return ready
 
     def _call(self, fd: int, event: int) -> None:
-        for watchers, skipped in ((self._writers, _IN), (self._readers, _OUT)):
-            watched = watchers.get(fd) if event & ~skipped else None
-            if watched is not None:
+        for handlers, skipped in ((self._writers, _IN), (self._readers, _OUT)):
+            handler = handlers.get(fd) if event & ~skipped else None
+            if handler is not None:
                 try:
-                    watched.writable() if watchers is self._writers else watched.readable()
+                    handler.writable() if handlers is self._writers else handler.readable()
                 except Exception as error:  # noqa: BLE001 - as above
-                    watched.failed(error)
+                    handler.failed(error)
 
-    # The short way.
+    # Watched descriptors.
 
-    def watch(self, fd: int, watched: ReadinessHandler, writing: bool = False) -> None:
-        """Call `watched.readable` whenever `fd` is readable, or `writable` with `writing`.
+    def watch(self, fd: int, handler: ReadinessHandler, writing: bool = False) -> None:
+        """Call `handler.readable` whenever `fd` is readable, or `writable` with `writing`.
 
-        Level-triggered, and sometimes for nothing. A descriptor is either watched or registered.
+        Level-triggered, with spurious calls. A descriptor is either watched or registered.
         """
-        known = fd in self._readers or fd in self._writers
-        (self._writers if writing else self._readers)[fd] = watched
-        change = self._epoll.modify if known else self._epoll.register
-        change(fd, self._watching(fd))
+        is_watched = fd in self._readers or fd in self._writers
+        (self._writers if writing else self._readers)[fd] = handler
+        change = self._epoll.modify if is_watched else self._epoll.register
+        change(fd, self._watch_mask(fd))
 
     def unwatch(self, fd: int, writing: bool = False) -> None:
-        """Stop that; before the descriptor is closed."""
+        """Stop watching the descriptor. Call this before it is closed."""
         if (self._writers if writing else self._readers).pop(fd, None) is not None:
-            rest = self._watching(fd)
-            if rest:
-                self._epoll.modify(fd, rest)
+            mask = self._watch_mask(fd)
+            if mask:
+                self._epoll.modify(fd, mask)
             else:
                 self._forget(fd)
 
-    def _watching(self, fd: int) -> int:
+    def _watch_mask(self, fd: int) -> int:
         return (_IN if fd in self._readers else 0) | (_OUT if fd in self._writers else 0)
 
     def _forget(self, fd: int) -> None:
-        # Closed by somebody already: the kernel has forgotten it by itself.
+        # The kernel forgets a descriptor that is closed already.
         with suppress(OSError):
             self._epoll.unregister(fd)
 
 
 class EventLoop(asyncio.SelectorEventLoop):
-    """A loop whose `poller` can be asked to watch sockets."""
+    """An asyncio loop whose `poller` watches sockets directly."""
 
     def __init__(self) -> None:
         self.poller = Poller()
@@ -161,22 +161,21 @@ def _epoll_mask(events: int) -> int:
 Data = Union[bytes, bytearray, memoryview]
 
 _READ_SIZE = 64 * 1024
-# Bytes of a file that one turn of the loop sends.
+# Bytes of a file that one iteration of the loop sends.
 _SENDFILE_SIZE = 512 * 1024
 
 
 class FileBody:
     """The bytes of an open file, which the kernel sends without this process reading them.
 
-    Its length is the number of bytes still to send. `close` closes the descriptor and calls
-    `closed`.
+    Its length is the number of bytes still to send. `close` closes the file and calls `on_close`.
     """
 
-    def __init__(self, fd: int, size: int, closed: Callable[[], None]) -> None:
+    def __init__(self, fd: int, size: int, on_close: Callable[[], None]) -> None:
         self.fd = fd
         self._at = 0
         self._size = size
-        self._closed = closed
+        self._on_close = on_close
 
     def __len__(self) -> int:
         return self._size - self._at
@@ -194,48 +193,49 @@ class FileBody:
         fd, self.fd = self.fd, -1
         if fd >= 0:
             os.close(fd)
-            self._closed()
+            self._on_close()
 
     def __del__(self) -> None:
         self.close()
 
 
 class StreamOwner:
-    """What a stream calls back."""
+    """Callbacks of a stream, named as those of asyncio's protocols."""
 
-    def received(self, data: bytes) -> None:
-        """Bytes have come."""
+    def data_received(self, data: bytes) -> None:
+        """Bytes were received."""
 
-    def filled(self, count: int) -> None:
-        """So many bytes were read to where `into` pointed."""
+    def buffer_updated(self, count: int) -> None:
+        """So many bytes were read into the memory from `get_buffer`."""
 
-    def ended(self) -> None:
-        """The peer writes nothing more."""
+    def eof_received(self) -> None:
+        """The peer sends nothing more."""
 
     def flushed(self) -> None:
-        """What was held back is written, all of it."""
+        """All data held back was written."""
 
-    def lost(self, error: Optional[Exception]) -> None:
-        """It is closed; nothing is called any more."""
+    def connection_lost(self, error: Optional[Exception]) -> None:
+        """The stream is closed. This is the last call."""
 
 
 class Stream(ReadinessHandler):
-    """See the module. Its methods may be called at any time; on a closed stream they do nothing.
+    """A connected socket: read when it is readable, written at once or when there is room.
 
-    `into`, when set, tells where the next bytes are to be read to. `unsent` counts the bytes that
-    were written but that the kernel has no room for yet.
+    Methods may be called at any time; on a closed stream they do nothing. If `get_buffer` is set,
+    the next bytes are read into the memory that it returns. `unsent` counts the bytes that were
+    written but that the kernel has no room for yet.
     """
 
     __slots__ = (
         "_closing", "_eof", "_finishing", "_held", "_loop", "_owner", "_poller", "_reading",
-        "_recv", "_send", "closed", "fd", "into", "sock", "unsent",
+        "_recv", "_send", "closed", "fd", "get_buffer", "sock", "unsent",
     )  # fmt: skip
 
     def __init__(self, loop: EventLoop, sock: socket.socket, owner: StreamOwner) -> None:
         sock.setblocking(False)
         self.sock = sock
         self.fd = sock.fileno()
-        self.into: Optional[Callable[[], memoryview]] = None
+        self.get_buffer: Optional[Callable[[], memoryview]] = None
         self.unsent = 0
         self.closed = False
         self._loop = loop
@@ -252,14 +252,14 @@ class Stream(ReadinessHandler):
 
     @property
     def closing(self) -> bool:
-        """Whether nothing more can be written."""
+        """True if nothing more can be written."""
         return self._closing or self.closed
 
     # Reading.
 
     def readable(self) -> None:
-        if self.into is not None:
-            self._read_into(self.into)
+        if self.get_buffer is not None:
+            self._read_into(self.get_buffer)
             return
         try:
             data = self._recv(_READ_SIZE)
@@ -271,32 +271,32 @@ class Stream(ReadinessHandler):
         if not data:
             self._end()
             return
-        self._owner.received(data)
-        if len(data) == _READ_SIZE and self.into is not None:
-            # More of it is there most likely, and the owner knows by now where it belongs.
-            self._read_into(self.into)
+        self._owner.data_received(data)
+        if len(data) == _READ_SIZE and self.get_buffer is not None:
+            # More is likely there, and the owner knows by now where it belongs.
+            self._read_into(self.get_buffer)
 
-    def _read_into(self, into: Callable[[], memoryview]) -> None:
+    def _read_into(self, get_buffer: Callable[[], memoryview]) -> None:
         try:
-            count = self.sock.recv_into(into())
+            count = self.sock.recv_into(get_buffer())
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
             self._lose(error)
             return
         if count:
-            self._owner.filled(count)
+            self._owner.buffer_updated(count)
         else:
             self._end()
 
     def _end(self) -> None:
-        # Readable for ever from now on.
+        # The socket stays readable from now on.
         self.pause()
         self._eof = True
-        self._owner.ended()
+        self._owner.eof_received()
 
     def pause(self) -> None:
-        """Read nothing, until `resume`."""
+        """Read nothing until `resume`."""
         if self._reading:
             self._reading = False
             self._poller.unwatch(self.fd)
@@ -310,7 +310,7 @@ class Stream(ReadinessHandler):
     # Writing.
 
     def write(self, data: Data) -> None:
-        """Send, and hold back what there is no room for."""
+        """Send the data; hold back what the kernel has no room for."""
         if self._held or self.closing:
             self._hold([data])
             return
@@ -325,7 +325,7 @@ class Stream(ReadinessHandler):
             self._hold([memoryview(data)[sent:]])
 
     def write_two(self, head: bytes, body: Data) -> None:
-        """Send both, without copying them together."""
+        """Send both without joining them first."""
         if self._held or self.closing:
             self._hold([head, body])
             return
@@ -342,7 +342,7 @@ class Stream(ReadinessHandler):
             self._hold([memoryview(body)[sent - len(head) :]])
 
     def write_with(self, data: bytes, fds: Sequence[int]) -> bool:
-        """Send data with open descriptors; False, and nothing is sent, when there is no room."""
+        """Send data with open descriptors; return False if nothing was sent for lack of room."""
         if self._held or self.closing:
             return False
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))
@@ -358,7 +358,7 @@ class Stream(ReadinessHandler):
         return True
 
     def write_file(self, data: FileBody) -> None:
-        """Send a file in slices, so that other connections get their turns in between."""
+        """Send a file in slices, so that other connections are served in between."""
         self._hold([data])
 
     def _hold(self, pieces: List[Any]) -> None:
@@ -403,7 +403,7 @@ class Stream(ReadinessHandler):
     # Ending.
 
     def write_eof(self) -> None:
-        """Tell the peer, behind what is held back, that nothing more comes."""
+        """Send the end of the stream after the data held back."""
         self._finishing = True
         if not self._held and not self.closed:
             try:
@@ -412,7 +412,7 @@ class Stream(ReadinessHandler):
                 self._lose(error)
 
     def close(self) -> None:
-        """Close behind what is held back."""
+        """Close after the data held back is sent."""
         if self._held:
             self.pause()
             self._closing = True
@@ -420,11 +420,11 @@ class Stream(ReadinessHandler):
             self._lose(None)
 
     def abort(self) -> None:
-        """Close at once."""
+        """Close immediately."""
         self._lose(None)
 
     def failed(self, error: Exception) -> None:
-        """The owner raised: the processor's own mistake, which costs this connection alone."""
+        """Close this connection because of a bug: its owner raised."""
         self._loop.call_exception_handler(
             {"message": "a connection failed", "exception": error, "socket": self.sock}
         )
@@ -441,11 +441,11 @@ class Stream(ReadinessHandler):
                 piece.close()
         self._held.clear()
         self.unsent = 0
-        self.into = None
-        # Not from within whatever the owner is doing.
-        self._loop.call_soon(self._tell, error)
+        self.get_buffer = None
+        # Later, since the owner may be in the middle of something.
+        self._loop.call_soon(self._notify_owner, error)
         self.sock.close()
 
-    def _tell(self, error: Optional[Exception]) -> None:
+    def _notify_owner(self, error: Optional[Exception]) -> None:
         owner, self._owner = self._owner, StreamOwner()
-        owner.lost(error)
+        owner.connection_lost(error)

@@ -1,13 +1,13 @@
-"""Identifiers: random ones of events and requests, and that of the processor's machine."""
+"""Random identifiers of events and requests, and the identifier of this machine."""
 
 import os
 import socket
 import zlib
 
 INSTANCE_HEADER = "X-Fnbuild-Instance"
-"""Tells which of many answers a health check; `instance` says what is in it."""
+"""Header of replies to health checks; its value is the `instance_id` of the replica."""
 
-# The random bytes of this many identifiers are asked from the kernel at once.
+# Identifiers whose random bytes are read from the kernel at once.
 _BATCH = 128
 _VARIANT = dict(zip("0123456789abcdef", "89ab" * 4))  # noqa: B905 - zip has no strict in 3.6
 
@@ -16,8 +16,8 @@ _at = 0
 
 
 def new_id() -> str:
-    """A random UUID (version 4); the uuid module starts other programs when 3.6 imports it."""
-    global _random, _at  # noqa: PLW0603 - one supply for the whole process
+    """Return a random UUID (version 4), without the uuid module, which runs programs on 3.6."""
+    global _random, _at  # noqa: PLW0603 - one supply for the process
     if _at >= len(_random):
         _random = os.urandom(16 * _BATCH).hex()
         _at = 0
@@ -34,5 +34,5 @@ def new_id() -> str:
 
 
 def instance_id(host: str = "") -> str:
-    """What tells machines and pods apart without naming them; by default this one."""
+    """Return a hash that identifies a machine or pod, by default this one, without its name."""
     return "%08x" % zlib.crc32((host or socket.gethostname()).encode("utf-8"))

@@ -1,7 +1,7 @@
 """Check that the handler can be imported, without running init_context.
 
-A deploy runs this check first if it must stop the serving processor before the next one can start,
-since both need the GPU. The check itself gets no GPU. An error that the missing GPU may cause is
+A deploy runs this check if it has to stop the old processor before it can start the new one, since
+both need the GPU. The check itself has no GPU. An error that the missing GPU may cause gives
 `unknown` instead of `failed`; then the start with a GPU decides.
 
     python -m fnbuild.runtime.importcheck CONFIG
@@ -31,10 +31,10 @@ from .worker.channel import Channel
 TERMINATION_LOG = "/dev/termination-log"
 _MAX_DETAIL_LENGTH = 3000
 
-# These never depend on the machine, whatever their text says.
-_OF_CODE = ("SyntaxError", "IndentationError", "TabError", "ModuleNotFoundError", "LoadError")
-# These are mistakes in the code unless their text mentions a GPU or its libraries.
-_OF_CODE_OR_GPU = (
+# These never depend on the machine, whatever their message.
+_CODE_ERRORS = ("SyntaxError", "IndentationError", "TabError", "ModuleNotFoundError", "LoadError")
+# These are errors in the code unless their message mentions a GPU or its libraries.
+_CODE_OR_GPU_ERRORS = (
     "ImportError",
     "NameError",
     "UnboundLocalError",
@@ -91,7 +91,7 @@ def _receive_verdict(sock: socket.socket, config: ProcessorConfig) -> Optional[V
     sock.setblocking(True)
     channel = Channel(sock)
     try:
-        # As a template: after the import it reports whether it can be copied, and runs nothing.
+        # As a template it reports after the import whether it can be forked, and runs nothing.
         channel.send(wire.SETUP, setup_message(config, template=True))
         while True:
             message = channel.receive()
@@ -107,10 +107,10 @@ def _receive_verdict(sock: socket.socket, config: ProcessorConfig) -> Optional[V
 
 def _verdict_of_error(problem: wire.Meta) -> Verdict:
     kind, text = problem["type"], problem["message"]
-    # Indented lines are paths and source code, which may mention anything.
+    # Indented lines are paths and source code, which may contain any word.
     messages = "\n".join(line for line in text.splitlines() if not line.startswith(" "))
-    certain = kind in _OF_CODE or (kind in _OF_CODE_OR_GPU and not _GPU.search(messages))
-    return _verdict("failed" if certain else "unknown", problem["reason"], text)
+    is_certain = kind in _CODE_ERRORS or (kind in _CODE_OR_GPU_ERRORS and not _GPU.search(messages))
+    return _verdict("failed" if is_certain else "unknown", problem["reason"], text)
 
 
 def _verdict(verdict: str, reason: str = "", detail: str = "") -> Verdict:
@@ -130,12 +130,12 @@ def report(verdict: Verdict) -> int:
 
 def main(arguments: List[str]) -> int:
     """Check the function of a configuration, which may lack listeners."""
-    nowhere = {"listeners": {"http": {"host": "127.0.0.1", "port": 0}}}
+    defaults = {"listeners": {"http": {"host": "127.0.0.1", "port": 0}}}
     try:
         if arguments[0] == "-":
-            config = ProcessorConfig.from_json(sys.stdin.buffer.read(), "stdin", nowhere)
+            config = ProcessorConfig.from_json(sys.stdin.buffer.read(), "stdin", defaults)
         else:
-            config = ProcessorConfig.from_file(arguments[0], nowhere)
+            config = ProcessorConfig.from_file(arguments[0], defaults)
     except ConfigFileError as problem:
         return report(_verdict("unknown", str(problem)))
     return report(check(config))

@@ -21,12 +21,12 @@ _FIELDS = frozenset(["time", "level", "name", "message", "worker", "request_id"]
 _COLOURS = {"debug": "2", "warn": "33", "warning": "33", "error": "31", "critical": "31"}
 
 _ID_LETTERS = 8
+# Output that follows the previous line within this time belongs to the same block.
 _BLOCK_MS = 100.0
-"""What is printed so soon after the line before belongs to it."""
 
 
 class LineFormatter:
-    """Writes records one after the other. `colour` marks the levels for a terminal."""
+    """Format consecutive records for people. `colour` marks the levels for a terminal."""
 
     def __init__(self, colour: bool = False) -> None:
         self._colour = colour
@@ -36,41 +36,41 @@ class LineFormatter:
         self._width = 0
 
     def line(self, values: Dict[str, Any]) -> str:
-        """The record, with `time` in milliseconds since the epoch; no line break at its end."""
+        """Return the record without a final line break; its `time` is in milliseconds."""
         moment = float(values.get("time") or 0.0)
         level, name = str(values.get("level") or "-"), str(values.get("name") or "")
         worker, request = values.get("worker"), values.get("request_id")
         message = str(values.get("message", "")).rstrip("\n")
         variables = {key: value for key, value in values.items() if key not in _FIELDS}
-        more = " " + _json(variables) if variables else ""
+        suffix = " " + _json(variables) if variables else ""
         first, *rest = message.split("\n")
-        said = [first + more, *rest]
-        same = self._origin == (worker, request)
+        lines = [first + suffix, *rest]
+        same_origin = self._origin == (worker, request)
         printed = (name, level) if name in OUTPUT_STREAMS else None
         soon = 0 <= moment - self._time < _BLOCK_MS
-        goes_on = same and soon and printed is not None and printed == self._printed
+        continues = same_origin and soon and printed is not None and printed == self._printed
         self._origin, self._printed, self._time = (worker, request), printed, moment
-        if goes_on:
-            return "\n".join(" " * self._width + line for line in said)
+        if continues:
+            return "\n".join(" " * self._width + line for line in lines)
         origin = "" if worker is None else " w%s" % worker
-        if request and not same:
+        if request and not same_origin:
             origin += " #" + str(request)[:_ID_LETTERS]
         clock = _format_time(moment)
         letter = "(%s)" % level[:1].upper()
         self._width = len(clock) + 1 + len(letter) + len(origin) + 1
         if self._colour and level in _COLOURS:
             letter = "\x1b[%sm%s\x1b[0m" % (_COLOURS[level], letter)
-        head = "%s %s%s %s" % (clock, letter, origin, said[0])
-        return "\n".join([head, *(" " * self._width + line for line in said[1:])])
+        head = "%s %s%s %s" % (clock, letter, origin, lines[0])
+        return "\n".join([head, *(" " * self._width + line for line in lines[1:])])
 
 
 def _format_time(moment: float) -> str:
-    """The local time, after the date when that is not today's."""
+    """Return the local time, preceded by the date unless that is today."""
     if not moment:
         return "--:--:--.---"
-    there, now = time.localtime(moment / 1000.0), time.localtime()
-    date = "" if there[:3] == now[:3] else time.strftime("%Y-%m-%d ", there)
-    return "%s%s.%03d" % (date, time.strftime("%H:%M:%S", there), int(moment) % 1000)
+    local, now = time.localtime(moment / 1000.0), time.localtime()
+    date = "" if local[:3] == now[:3] else time.strftime("%Y-%m-%d ", local)
+    return "%s%s.%03d" % (date, time.strftime("%H:%M:%S", local), int(moment) % 1000)
 
 
 def _json(variables: Dict[str, Any]) -> str:
@@ -78,7 +78,7 @@ def _json(variables: Dict[str, Any]) -> str:
 
 
 READY_MESSAGE = "The function is ready"
-"""The message of the processor once every worker has run `init_context`."""
+"""Logged by the processor once every worker has run `init_context`."""
 
 LEVELS = {"debug": 10, "info": 20, "warn": 30, "error": 40}
 
@@ -86,7 +86,7 @@ _RESERVED = frozenset(["time", "level", "name", "message", "worker", "request_id
 
 
 class LogRecord:
-    """One line of the log. `time` is in milliseconds since the epoch."""
+    """A record of the log. `time` is in milliseconds since the epoch."""
 
     __slots__ = (
         "level", "message", "name", "request_id", "time", "trace_id", "variables", "worker",
@@ -110,7 +110,7 @@ class LogRecord:
         self.time = time.time() * 1000.0
 
     def to_dict(self) -> Dict[str, Any]:
-        """The record with its variables at the top level; none of them hides a field."""
+        """Return the record with its variables at the top level; none of them hides a field."""
         values: Dict[str, Any] = {
             "time": round(self.time, 3),
             "level": self.level,
@@ -129,7 +129,7 @@ class LogRecord:
 
 
 class Log:
-    """Writes records to a descriptor; never raises, since a full disk must not end a function."""
+    """Write records to a descriptor. Never raises: a full disk must not end a function."""
 
     def __init__(self, level: str = "debug", style: str = "auto", fd: int = 1) -> None:
         self.level = level
@@ -138,13 +138,13 @@ class Log:
         terminal = os.isatty(fd)
         self._human = style == "human" or (style == "auto" and terminal)
         plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
-        self._lines = LineFormatter(terminal and not plain)
+        self._formatter = LineFormatter(terminal and not plain)
 
     def write(self, record: LogRecord) -> None:
         """Write the record unless its level is below the log's."""
         if LEVELS.get(record.level, 10) < self.threshold:
             return
-        text = self._lines.line(_json_values(record)) if self._human else _to_json(record)
+        text = self._formatter.line(_json_values(record)) if self._human else _to_json(record)
         data = (text + "\n").encode("utf-8", "backslashreplace")
         try:
             while data:
@@ -167,12 +167,12 @@ def _to_json(record: LogRecord) -> str:
 
 
 def _json_values(record: LogRecord) -> Dict[str, Any]:
-    """The record as values that can be written as JSON."""
+    """Return the values of the record, all of which JSON can encode."""
     values = record.to_dict()
     try:
         json.dumps(values, default=repr)
     except (TypeError, ValueError):
-        # A variable that holds itself has no JSON; its record is still worth a line.
+        # A variable that contains itself has no JSON; its record is logged nevertheless.
         record.variables = {k: repr(v) for k, v in record.variables.items()}
         values = record.to_dict()
     return values

@@ -1,6 +1,6 @@
-"""What the driver of NVIDIA's GPUs knows of their memory, by its own library.
+"""Memory usage of NVIDIA GPUs, read with the driver's library NVML.
 
-Structures and calls are those of nvml.h.
+Structures and functions are those of nvml.h.
 """
 
 import ctypes
@@ -27,11 +27,11 @@ class _ProcessInfo(ctypes.Structure):
 
 
 class NvmlError(Exception):
-    """The library is not there, or refuses."""
+    """The library is missing, or a call failed."""
 
 
 class Nvml:
-    """The few calls that are needed. `library` is libnvidia-ml, loaded."""
+    """The calls of NVML that the runtime needs. `library` is the loaded libnvidia-ml."""
 
     def __init__(self, library: Any) -> None:
         self._library = library
@@ -41,7 +41,7 @@ class Nvml:
         self._devices = [self._device(index) for index in range(count.value)]
 
     def processes(self) -> "List[Tuple[Tuple[str, str], Dict[int, int]]]":
-        """Of each GPU its number and its UUID, and the bytes that each process uses there."""
+        """Return index and UUID of each GPU, and the bytes that each process uses there."""
         return [(names, self._used(handle)) for names, handle in self._devices]
 
     def _device(self, index: int) -> Tuple[Tuple[str, str], Any]:
@@ -52,27 +52,27 @@ class Nvml:
         return (str(index), uuid.value.decode("ascii", "replace")), handle
 
     def _used(self, handle: Any) -> Dict[int, int]:
-        room = 64
-        while room <= _MAX_PROCESSES:
-            count = ctypes.c_uint(room)
-            found = (_ProcessInfo * room)()
+        capacity = 64
+        while capacity <= _MAX_PROCESSES:
+            count = ctypes.c_uint(capacity)
+            processes = (_ProcessInfo * capacity)()
             status = self._status(
-                "nvmlDeviceGetComputeRunningProcesses", handle, ctypes.byref(count), found
+                "nvmlDeviceGetComputeRunningProcesses", handle, ctypes.byref(count), processes
             )
             if status == _OK:
                 used: Dict[int, int] = {}
-                for one in found[: count.value]:
-                    if one.used == _UNKNOWN_USAGE:
-                        raise NvmlError("the driver does not tell what a process uses")
-                    used[one.pid] = used.get(one.pid, 0) + one.used
+                for process in processes[: count.value]:
+                    if process.used == _UNKNOWN_USAGE:
+                        raise NvmlError("the driver does not report the memory of a process")
+                    used[process.pid] = used.get(process.pid, 0) + process.used
                 return used
             if status != _TOO_SMALL:
                 break
-            room *= 4
+            capacity *= 4
         raise NvmlError("the processes of a GPU cannot be listed")
 
     def _status(self, name: str, *arguments: Any) -> int:
-        # The third version came with driver 470, the second with 450; both fill the same structure.
+        # Version 3 came with driver 470, version 2 with 450; both fill the same structure.
         for suffix in ("_v3", "_v2"):
             function = getattr(self._library, name + suffix, None)
             if function is not None:
@@ -83,9 +83,9 @@ class Nvml:
         function = getattr(self._library, name, None)
         status = -1 if function is None else int(function(*arguments))
         if status != _OK:
-            raise NvmlError("%s gave %d" % (name, status))
+            raise NvmlError("%s returned %d" % (name, status))
 
 
 def load() -> Any:
-    """The library. OSError where there is no driver."""
+    """Load the library; raise OSError without a driver."""
     return ctypes.CDLL(LIBRARY)

@@ -21,21 +21,20 @@ _O_PATH = getattr(os, "O_PATH", 0o10000000)
 
 
 def listen_unix(path: SocketPath, backlog: int = 128) -> socket.socket:
-    """A socket that listens at `path`, which only this user may connect to.
+    """Return a socket that listens at `path` and accepts connections from this user only.
 
-    It appears there all at once and replaces one that nobody listens on any more. OSError, with
-    EADDRINUSE when somebody does listen there.
+    It appears there atomically and replaces a socket without a listener. Raises OSError, with
+    EADDRINUSE if another process listens there.
     """
     folder, name = os.path.split(os.path.abspath(os.fspath(path)))
     if _is_in_use(os.path.join(folder, name)):
         raise OSError(errno.EADDRINUSE, "another process listens on this socket", os.fspath(path))
     directory = os.open(folder, _O_PATH | os.O_DIRECTORY)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    # Bound under a name that is short whatever the socket's own is called.
+    # Bound under a short temporary name, however long the final one is.
     first = ".%d-%d" % (os.getpid(), sock.fileno())
     try:
-        # The mode of the file to come, without a moment in which it is wider. The process's umask
-        # would not do: it is shared by all threads.
+        # Sets the mode of the file before it exists. The umask would affect all threads.
         os.fchmod(sock.fileno(), 0o600)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(first, dir_fd=directory)
@@ -53,9 +52,10 @@ def listen_unix(path: SocketPath, backlog: int = 128) -> socket.socket:
 
 
 def connect_unix(path: SocketPath, timeout: Union[float, None] = None) -> socket.socket:
-    """A connection to the socket at `path`; `timeout` in seconds for this and every later wait.
+    """Return a connection to the socket at `path`.
 
-    OSError (FileNotFoundError, ConnectionRefusedError, socket.timeout …).
+    `timeout` is in seconds, for this and each later operation. Raises OSError (FileNotFoundError,
+    ConnectionRefusedError, socket.timeout …).
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -87,7 +87,7 @@ def _is_in_use(path: str) -> bool:
     except (FileNotFoundError, ConnectionRefusedError):
         return False
     except OSError:
-        # Full or slow to accept, or not ours to connect to: in use all the same.
+        # A full backlog, a slow process or missing permission: in use all the same.
         return True
     return True
 
@@ -96,10 +96,10 @@ _BACKLOG = 1024
 _SO_DOMAIN = 39
 
 
-def open_listener(listener: ListenerConfig, what: str) -> socket.socket:
-    """A listening, non-blocking socket; ConfigFileError in clear words when there can be none."""
+def open_listener(listener: ListenerConfig, name: str) -> socket.socket:
+    """Return a listening, non-blocking socket; raise ConfigFileError if that is not possible."""
     if listener.fd is not None:
-        return _inherit_listener(listener.fd, what)
+        return _inherit_listener(listener.fd, name)
     family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -108,30 +108,30 @@ def open_listener(listener: ListenerConfig, what: str) -> socket.socket:
         sock.listen(_BACKLOG)
     except OSError as problem:
         sock.close()
-        place = "%s port %d" % (listener.host, listener.port)
+        address = "%s port %d" % (listener.host, listener.port)
         if problem.errno == errno.EADDRINUSE:
             raise ConfigFileError(
-                "listeners.%s: %s is taken by another program" % (what, place)
+                "listeners.%s: %s is in use by another program" % (name, address)
             ) from None
         raise ConfigFileError(
-            "listeners.%s: cannot listen on %s: %s" % (what, place, problem.strerror)
+            "listeners.%s: cannot listen on %s: %s" % (name, address, problem.strerror)
         ) from None
     sock.setblocking(False)
     return sock
 
 
-def _inherit_listener(fd: int, what: str) -> socket.socket:
+def _inherit_listener(fd: int, name: str) -> socket.socket:
     try:
         sock = socket.socket(fileno=fd)
         family = sock.getsockopt(socket.SOL_SOCKET, _SO_DOMAIN)
         listening = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     except OSError as problem:
         raise ConfigFileError(
-            "listeners.%s.fd: %d is no inherited socket: %s" % (what, fd, problem.strerror)
+            "listeners.%s.fd: %d is not an inherited socket: %s" % (name, fd, problem.strerror)
         ) from None
     if not listening:
-        raise ConfigFileError("listeners.%s.fd: the socket %d does not listen" % (what, fd))
-    # Python before 3.7 takes any descriptor for IPv4.
+        raise ConfigFileError("listeners.%s.fd: socket %d is not listening" % (name, fd))
+    # Python before 3.7 assumes IPv4 for any descriptor.
     sock = socket.socket(family, socket.SOCK_STREAM, fileno=sock.detach())
     os.set_inheritable(fd, False)
     sock.setblocking(False)
@@ -139,7 +139,7 @@ def _inherit_listener(fd: int, what: str) -> socket.socket:
 
 
 def send_listeners(connection: socket.socket, listeners: List[socket.socket]) -> None:
-    """Send the sockets in one message, so that another process goes on listening on them."""
+    """Send the sockets to another process in one message, which then listens on them too."""
     fds = array.array("i", [sock.fileno() for sock in listeners])
-    names = b"LISTENERS %d\n" % len(listeners)
-    connection.sendmsg([names], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
+    message = b"LISTENERS %d\n" % len(listeners)
+    connection.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])

@@ -14,31 +14,31 @@ _COROUTINES_FILE = os.path.join(_RUNTIME, "worker", "coroutines.py")
 
 
 def handler_frames(tb: Optional[TracebackType]) -> Optional[TracebackType]:
-    """The traceback from the first frame on that is not the runtime's or the import system's.
+    """Return the traceback from the handler's first frame on.
 
-    The event loop's frames are the runtime's as well, where it is the runtime that runs it.
+    Frames of the runtime, the import system and the runtime's event loop precede it.
     """
     frames = []
     while tb is not None:
         frames.append(tb)
         tb = tb.tb_next
-    outer = count_outer_frames([one.tb_frame.f_code.co_filename for one in frames])
+    outer = count_outer_frames([frame.tb_frame.f_code.co_filename for frame in frames])
     return frames[outer] if outer < len(frames) else None
 
 
 def count_outer_frames(filenames: List[str]) -> int:
-    """How many frames, from the outermost on, lead to the handler's first."""
-    looping = False
+    """Return the number of outer frames before the handler's first frame."""
+    in_event_loop = False
     for number, name in enumerate(filenames):
-        looping = looping or name == _COROUTINES_FILE
-        ours = name.startswith((_RUNTIME, "<frozen importlib"))
-        if not ours and not (looping and _EVENT_LOOP.search(name)):
+        in_event_loop = in_event_loop or name == _COROUTINES_FILE
+        own = name.startswith((_RUNTIME, "<frozen importlib"))
+        if not own and not (in_event_loop and _EVENT_LOOP.search(name)):
             return number
     return len(filenames)
 
 
 def format_error(error: BaseException) -> str:
-    """The whole traceback as Python prints it; never raises."""
+    """Return the traceback as Python prints it; never raises."""
     try:
         frames = handler_frames(error.__traceback__)
         return "".join(traceback.format_exception(type(error), error, frames)).rstrip()
@@ -47,7 +47,7 @@ def format_error(error: BaseException) -> str:
 
 
 def summarize_error(error: BaseException) -> str:
-    """Type, message and the innermost place in the handler's code, in one line."""
+    """Return type, message and the innermost location in the handler's code, in one line."""
     text = type(error).__name__
     message = error_message(error)
     if message:
@@ -55,12 +55,12 @@ def summarize_error(error: BaseException) -> str:
     frames = handler_frames(error.__traceback__)
     if frames is None:
         return text
-    place = _innermost_own(traceback.extract_tb(frames))
-    return "%s (%s:%s, in %s)" % (text, os.path.basename(place.filename), place.lineno, place.name)
+    frame = _innermost_own(traceback.extract_tb(frames))
+    return "%s (%s:%s, in %s)" % (text, os.path.basename(frame.filename), frame.lineno, frame.name)
 
 
 def error_message(error: BaseException) -> str:
-    """The exception's message in one line; never raises."""
+    """Return the exception's message in one line; never raises."""
     try:
         lines = (line.strip() for line in str(error).splitlines())
         return " ".join(line for line in lines if line)
@@ -69,7 +69,7 @@ def error_message(error: BaseException) -> str:
 
 
 def _innermost_own(frames: List[traceback.FrameSummary]) -> traceback.FrameSummary:
-    """The last frame outside libraries, or the last of all."""
+    """Return the last frame outside libraries, or the last one."""
     for frame in reversed(frames):
         if is_handler_file(frame.filename):
             return frame
@@ -77,19 +77,19 @@ def _innermost_own(frames: List[traceback.FrameSummary]) -> traceback.FrameSumma
 
 
 def is_handler_file(filename: str) -> bool:
-    """Whether the file is the function's own: neither a library's nor the runtime's."""
+    """Return True for a file of the function, not of a library or the runtime."""
     return not filename.startswith((_RUNTIME, "<frozen")) and not _LIBRARY.search(filename)
 
 
 _FRAME = re.compile(r'  File "(.+)", line (\d+) in (.+)\Z')
-# Above the stack of the thread that matters; those of other threads have a heading of their own.
+# Headings of the stack of the failed thread; those of other threads have other headings.
 _HEADINGS = ("Current thread ", "Stack (")
 _DUMP_STARTS = ("Fatal Python error", "Thread 0x", *_HEADINGS)
 _LAST_LINES = 20
 
 
 def handler_stack(dump: List[str]) -> List[str]:
-    """The frames in the order of a traceback, without the runtime's."""
+    """Return the frames of a dump in the order of a traceback, without the runtime's."""
     frames: List[str] = []
     for line in _current_thread_section(dump):
         if line.startswith("  File "):
@@ -109,27 +109,31 @@ def _current_thread_section(dump: List[str]) -> List[str]:
 
 
 def handler_location(frames: List[str]) -> str:
-    """Where in the handler's own code a stack ends, as `main.py:5, in init_context`; or nothing."""
-    found = [match for match in map(_FRAME.match, frames) if match]
-    for match in reversed(found):
+    """Return the innermost location in the function's code, as `main.py:5, in init_context`.
+
+    Empty if there is none.
+    """
+    matches = [match for match in map(_FRAME.match, frames) if match]
+    for match in reversed(matches):
         if is_handler_file(match.group(1)):
             return "%s:%s, in %s" % (os.path.basename(match.group(1)), *match.groups()[1:])
     return ""
 
 
 def last_output(lines: List[str]) -> str:
-    """What a worker that died left on stderr; of a crash dump, the handler's stack alone."""
-    begin = next((n for n, line in enumerate(lines) if line.startswith(_DUMP_STARTS)), len(lines))
-    return "\n".join(lines[:begin][-_LAST_LINES:] + handler_stack(lines[begin:]))
+    """Return the last lines on stderr of a dead worker; of a dump, the handler's stack."""
+    start = next((n for n, line in enumerate(lines) if line.startswith(_DUMP_STARTS)), len(lines))
+    return "\n".join(lines[:start][-_LAST_LINES:] + handler_stack(lines[start:]))
 
 
 _NO_ATTRIBUTE = re.compile(r"'([\w.]+)' object has no attribute '(\w+)'")
 
 
 def explain_missing_attribute(error: BaseException, user_data: Any) -> str:
-    """Return a message with the cause and the remedy, "" if the error has another cause.
+    """Explain an error caused by an attribute of `context.user_data` that was never set.
 
-    From Python 3.10 on the error has the object; in older versions the failed line is examined.
+    Return the cause and the remedy, or "" for other errors. From Python 3.10 on the error has the
+    object; in older versions the failed line is examined.
     """
     match = _NO_ATTRIBUTE.search(str(error)) if type(error) is AttributeError else None
     if match is None or match.group(1) != type(user_data).__name__:

@@ -1,11 +1,12 @@
-"""What the processor and a worker say to each other over their socket pair.
+"""The messages between the processor and a worker over their socket pair.
 
-A message is one fixed header (kind, segment, length of the meta, length of the body), the meta as
-JSON and the body as raw bytes. Bodies are never encoded or looked into. With a segment's number the
-body lies in that piece of shared memory. A message may come with open descriptors: that of a
-segment which the worker has not seen yet, or those that the message is about. Behind the meta of an
-event and of a reply stands its mark in binary: what differs each time, so that most metas are one
-that was seen before.
+A message is a fixed header (kind, segment, length of the meta, length of the body), the meta as
+JSON and the body as raw bytes, which are never encoded or inspected. If the header has the number
+of a shared memory segment, the body is there. A message may come with open descriptors: that of a
+segment that is new to the worker, or those that the message is about.
+
+The meta of an event or reply is followed by its mark in binary. The mark holds the values that
+differ each time, so that most metas equal an earlier one and are decoded from a cache.
 """
 
 import json
@@ -18,11 +19,11 @@ from .cache import cache_value
 
 Body = Union[bytes, bytearray, memoryview]
 Meta = Dict[str, Any]
-# Meta as it goes over the socket: ASCII JSON.
+# Meta on the wire: ASCII JSON.
 EncodedMeta = bytes
 
 HEADER = struct.Struct("!BxHIQ")
-# Added to the kind of a message that comes with descriptors.
+# Added to the kind of a message with descriptors.
 WITH_FDS = 128
 
 # From the processor.
@@ -53,58 +54,58 @@ FORKABLE = 32
 UNFORKABLE = 33
 FORKED = 34
 
-# Where the body of a REPLY is, as its meta has it under `BODY`: in the memory that was asked for
-# with WANT, or in the PIECE messages that follow, up to END. Without the key it is in the message.
+# The key in the meta of a REPLY for the place of its body: the memory from REQUEST_MEMORY, or the
+# PIECE messages that follow up to END. Without the key the body is in the message.
 BODY = "b"
 SHARED = "shared"
 PIECES = "pieces"
 
-# Bodies of this size and above are not sent through the socket in one message.
+# Replies of this size and above are not sent in one message.
 LARGE_BODY = 4 * 1024 * 1024
 
-# Below this size one joined write is cheaper than two.
+# Below this size, one joined write is cheaper than two.
 JOINED_WRITE = 64 * 1024
-# What one read takes at most; a message that is longer is read into memory of its own size.
+# The most that one read takes; a longer message is read into memory of its own size.
 CHUNK = 64 * 1024
 _SEND_BUFFER = 1024 * 1024
 
-# `mark` of an event: its id, and its time in seconds since the epoch; of a reply: when the handler
-# began (`time.monotonic`), and how many seconds it took; of other messages nothing.
+# The `mark` of an event is its id and its time in seconds since the epoch; that of a reply is the
+# start (`time.monotonic`) and the duration of the handler in seconds; other messages have none.
 Message = NamedTuple("Message", [("kind", int), ("meta", Meta), ("body", Any), ("mark", Any)])
 _EVENT_MARK = struct.Struct("!36sQ")
 _REPLY_MARK = struct.Struct("!dd")
 
 
 def _make_encode() -> Callable[[Any], str]:
-    """JSON as json.dumps writes it, without making an encoder for every message."""
-    usual = json.JSONEncoder(separators=(",", ":"), default=repr)
+    """Return a function like json.dumps that does not create an encoder for each message."""
+    encoder = json.JSONEncoder(separators=(",", ":"), default=repr)
     make = getattr(json.encoder, "c_make_encoder", None)
     if make is None:
-        return usual.encode
-    quick = make({}, repr, encode_basestring_ascii, None, ":", ",", False, False, True)
-    return lambda value: "".join(quick(value, 0))
+        return encoder.encode
+    encode_in_c = make({}, repr, encode_basestring_ascii, None, ":", ",", False, False, True)
+    return lambda value: "".join(encode_in_c(value, 0))
 
 
 _encode = _make_encode()
 
 
 def encode(meta: Any) -> EncodedMeta:
-    """The meta, or a part of it, as it goes over the socket."""
+    """Return the meta, or a part of it, as it is sent."""
     return _encode(meta).encode("ascii")
 
 
 def encode_event(meta: EncodedMeta, identity: str, moment: float) -> EncodedMeta:
-    """The meta of an event with its id, a UUID, and its time in seconds since the epoch."""
+    """Return the meta of an event with its mark: a UUID and the time in seconds since the epoch."""
     return meta + _EVENT_MARK.pack(identity.encode("ascii"), int(moment))
 
 
 def encode_reply(meta: EncodedMeta, began: float, duration: float) -> EncodedMeta:
-    """The meta of a reply with its times, in seconds."""
+    """Return the meta of a reply with its mark: the start and duration in seconds."""
     return meta + _REPLY_MARK.pack(began, duration)
 
 
 def encode_head(kind: int, meta: Union[Meta, EncodedMeta], size: int, segment: int = 0) -> bytes:
-    """Header and meta of a message whose body has `size` bytes."""
+    """Return header and meta of a message whose body has `size` bytes."""
     text = meta if isinstance(meta, bytes) else encode(meta)
     return HEADER.pack(kind, segment, len(text), size) + text
 
@@ -120,69 +121,71 @@ def encode_special_reply(
 
 
 class ReplyEncoder:
-    """The metas of replies, of which most handlers have few kinds."""
+    """Encodes metas of replies. They are cached, since most handlers have few different ones."""
 
     def __init__(self) -> None:
-        self._known: Dict[Any, EncodedMeta] = {}
+        self._cache: Dict[Any, EncodedMeta] = {}
 
     def encode(self, status: int, headers: List[Tuple[str, str]], raised: bool) -> EncodedMeta:
-        """The meta without its mark; `raised` tells that the handler raised."""
+        """Return the meta without its mark; `raised` is True if the handler raised."""
         key = (status, raised, tuple(headers))
-        known = self._known.get(key)
-        if known is None:
+        encoded = self._cache.get(key)
+        if encoded is None:
             meta: Meta = {"s": status, "h": headers}
-            known = encode(dict(meta, x=1) if raised else meta)
-            cache_value(self._known, key, known, len(known))
-        return known
+            encoded = encode(dict(meta, x=1) if raised else meta)
+            cache_value(self._cache, key, encoded, len(encoded))
+        return encoded
 
 
 class MetaDecoder:
-    """Metas that were read before. Equal ones are one object, in which a reader may keep what it
-    derives from them.
+    """Decodes metas of events and replies.
+
+    Equal metas are one object, in which a reader may keep values that it derives from them.
     """
 
     def __init__(self) -> None:
-        self._known: Dict[bytes, Meta] = {}
+        self._cache: Dict[bytes, Meta] = {}
 
     def event(self, raw: bytes) -> Tuple[Meta, Tuple[str, int]]:
-        """Meta and mark of an event."""
+        """Return meta and mark of an event."""
         text = raw[: -_EVENT_MARK.size]
         identity, moment = _EVENT_MARK.unpack_from(raw, len(text))
         return self._read(text), (identity.decode("ascii"), moment)
 
     def reply(self, raw: bytes) -> Tuple[Meta, Tuple[float, float]]:
-        """Meta and mark of a reply."""
+        """Return meta and mark of a reply."""
         text = raw[: -_REPLY_MARK.size]
         began, duration = _REPLY_MARK.unpack_from(raw, len(text))
         return self._read(text), (began, duration)
 
     def _read(self, text: bytes) -> Meta:
-        meta = self._known.get(text)
+        meta = self._cache.get(text)
         if meta is None:
-            meta = cache_value(self._known, text, decode(text), len(text))
+            meta = cache_value(self._cache, text, decode(text), len(text))
         return meta
 
 
 class MessageReader:
-    """Cuts the processor's incoming chunks into messages.
+    """Splits the bytes from a worker into messages.
 
-    While a `long` message arrives its next bytes belong to `room`, and are told of by `filled`.
+    While `long` is True, the next bytes belong to one long message: read them into `get_buffer()`
+    and call `buffer_updated` instead of `feed`.
     """
 
     def __init__(self) -> None:
-        self._memory = MetaDecoder()
+        self._decoder = MetaDecoder()
         self.long = False
         self._whole = bytearray()
         self._at = 0
         self._held = b""
 
-    def room(self) -> memoryview:
-        """Where the next bytes of a long message may be written."""
+    def get_buffer(self) -> memoryview:
+        """Return the memory for the next bytes of a long message."""
         return memoryview(self._whole)[self._at :]
 
     def feed(self, data: bytes) -> List[Message]:
-        """Every message that is complete with this chunk."""
-        found: List[Message] = []
+        """Return the messages that this chunk completes."""
+        messages: List[Message] = []
         if self._held:
             data = self._held + data
             self._held = b""
@@ -194,16 +197,16 @@ class MessageReader:
             if end < stop:
                 if stop - start > CHUNK:
                     self._begin(data, start, stop - start)
-                    return found
+                    return messages
                 break
             meta = data[start + HEADER.size : middle]
-            found.append(self._message(kind, meta, data[middle:stop]))
+            messages.append(self._message(kind, meta, data[middle:stop]))
             start = stop
         self._held = data[start:]
-        return found
+        return messages
 
-    def filled(self, count: int) -> List[Message]:
-        """So many bytes were written to `room`: the message, when that was the rest of it."""
+    def buffer_updated(self, count: int) -> List[Message]:
+        """Report bytes read into `get_buffer()`; return the message if it is complete."""
         self._at += count
         if self._at < len(self._whole):
             return []
@@ -216,7 +219,7 @@ class MessageReader:
     def _message(self, kind: int, raw: bytes, body: Any) -> Message:
         if kind != REPLY:
             return Message(kind, decode(raw), body, None)
-        meta, mark = self._memory.reply(raw)
+        meta, mark = self._decoder.reply(raw)
         return Message(kind, meta, body, mark)
 
     def _begin(self, data: bytes, start: int, size: int) -> None:
@@ -227,15 +230,15 @@ class MessageReader:
 
 
 def decode(meta: bytes) -> Meta:
-    """The meta from the socket, without a mark."""
+    """Return a meta that has no mark."""
     return json.loads(meta.decode("ascii")) if meta else {}
 
 
 def socket_pair() -> Tuple[socket.socket, socket.socket]:
-    """The two ends: the processor's and the worker's."""
+    """Return connected sockets for the processor and a worker."""
     ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     for end in ends:
-        # With room for a whole picture one write does, where the other side need not wake up first.
-        # The kernel caps this as it sees fit.
+        # A buffer for a whole image takes one write, without waking the other side in between.
+        # The kernel may cap it.
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
     return ends

@@ -155,7 +155,7 @@ def test_a_handler_whose_module_is_missing(folder: Folder) -> None:
         ("  triggers: {t: {kind: cron, attributes: {interval: 3}}}", "duration", (6, 53), "unit"),
         (
             "  triggers: {t: {kind: cron, attributes: {schedule: '* 25 * * *'}}}",
-            "cron", (6, 53), '"25" is no hour',
+            "cron", (6, 53), '"25" is not a valid hour',
         ),
         (
             "  triggers: {t: {kind: cron, attributes: {interval: 3s, event: [a]}}}",

@@ -113,7 +113,7 @@ def test_a_failing_function_is_unhealthy_with_its_reason(serve: Serve) -> None:
 
 def test_where_nobody_answers(free_port: int) -> None:
     status, out, _err = run(free_port, "--health")
-    assert (status, out.startswith(f"nothing answers at 127.0.0.1:{free_port}: ")) == (1, True)
+    assert (status, out.startswith(f"no answer from 127.0.0.1:{free_port}: ")) == (1, True)
     status, out, err = run(free_port, "--status")
     assert (status, out) == (1, "")
     assert len(err.splitlines()) == 1

@@ -359,7 +359,7 @@ def test_a_taken_port(tmp_path: Any) -> None:
         (tmp_path / "p.json").write_text(json.dumps(config))
         done = run("--config", str(tmp_path / "p.json"))
     assert done.returncode == 1
-    assert f"127.0.0.1 port {port} is taken by another program" in done.stderr
+    assert f"127.0.0.1 port {port} is in use by another program" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -370,7 +370,7 @@ def test_a_limit_that_is_no_number(tmp_path: Path) -> None:
     (tmp_path / "p.json").write_text(json.dumps({**config, "listeners": listeners}))
     done = run("--config", str(tmp_path / "p.json"))
     assert done.returncode == 1
-    assert done.stderr == "attributes.maxRequestBodySize: 'much' is no number of bytes\n"
+    assert done.stderr == "attributes.maxRequestBodySize: 'much' is not a number of bytes\n"
 
 
 def test_usage(tmp_path: Any) -> None:

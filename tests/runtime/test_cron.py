@@ -161,8 +161,8 @@ def test_reload_reaches_the_workers_of_all_triggers(serve: Any) -> None:
     ("attributes", "words"),
     [
         ({}, "triggers.t.attributes: a cron trigger needs an interval or a schedule"),
-        ({"interval": "5m"}, "triggers.t.attributes.interval: '5m' is no number of seconds"),
-        ({"schedule": "61 * * * *"}, 'triggers.t.attributes.schedule: "61" is no minute'),
+        ({"interval": "5m"}, "triggers.t.attributes.interval: '5m' is not a number of seconds"),
+        ({"schedule": "61 * * * *"}, 'triggers.t.attributes.schedule: "61" is not a valid minute'),
     ],
 )
 def test_what_is_no_cron_trigger(attributes: dict[str, Any], words: str) -> None:

@@ -122,7 +122,7 @@ def test_other_bodies_stay_bytes(one: Any, content_type: str) -> None:
 def test_broken_json_stays_bytes_with_a_note(one: Any) -> None:
     seen = ask(one, b'{"a": ', content_type="application/json")
     assert (seen["kind"], seen["body"]) == ("bytes", '{"a": ')
-    one.await_record("The body says it is JSON but is not", name="stderr")
+    one.await_record("The body should be JSON but is not", name="stderr")
 
 
 def test_the_whole_event_as_json(one: Any) -> None:

@@ -157,7 +157,7 @@ def test_in_a_processor(serve: Any) -> None:
 
     foreign = one.send(origin="https://other.example")
     assert foreign.status == 403
-    assert "https://other.example is not among allowOrigins" in str(foreign.body)
+    assert "https://other.example is not in allowOrigins" in str(foreign.body)
 
     asked = {"origin": PAGE, "access_control_request_method": "POST"}
     assert one.send(method="OPTIONS", **asked).body == b""

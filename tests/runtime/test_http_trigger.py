@@ -158,7 +158,7 @@ def test_a_full_backlog_is_told_at_once(serve: Any) -> None:
         assert time.monotonic() - began < 2
         assert answer.status == 503
         assert answer.header("retry-after") == "1"
-        assert "2 requests wait for a worker already (maxBacklog)" in str(answer.body)
+        assert "2 requests are waiting for a worker already (maxBacklog)" in str(answer.body)
         assert metric(one, "waiting_events") == 2
         assert metric(one, "worker_allocation_total", result="error_backlog") == 1
         assert [wire.answer().status for wire in waiting] == [200, 200, 200]
@@ -216,9 +216,9 @@ def test_a_client_that_leaves_the_queue_costs_no_worker(serve: Any) -> None:
 @pytest.mark.parametrize(
     ("attributes", "words"),
     [
-        ({"maxBacklog": "many"}, "attributes.maxBacklog: 'many' is no number of requests"),
-        ({"maxBacklogBytes": -1}, "attributes.maxBacklogBytes: -1 is no number of bytes"),
-        ({"readBufferSize": [1]}, "attributes.readBufferSize: [1] is no number of bytes"),
+        ({"maxBacklog": "many"}, "attributes.maxBacklog: 'many' is not a number of requests"),
+        ({"maxBacklogBytes": -1}, "attributes.maxBacklogBytes: -1 is not a number of bytes"),
+        ({"readBufferSize": [1]}, "attributes.readBufferSize: [1] is not a number of bytes"),
         ({"cors": True}, "cors: True is not an object"),
         ({"cors": {"enabled": 1}}, "cors.enabled: 1 is not a bool"),
         ({"cors": {"enabled": True, "allowMethods": [1]}}, "cors.allowMethods: [1] is not a list"),
@@ -236,7 +236,7 @@ def test_a_wrong_limit_of_replies_is_an_error_of_the_configuration(serve: Any) -
     assert processor.process.wait(20) == 2
     file, _, message = processor.log_path.read_text().partition(": ")
     assert file.endswith("processor.json")
-    assert message == "attributes.maxReplyBodySize: '1GB' is no number of bytes\n"
+    assert message == "attributes.maxReplyBodySize: '1GB' is not a number of bytes\n"
 
 
 def test_the_head_may_be_as_large_as_the_read_buffer(serve: Any) -> None:

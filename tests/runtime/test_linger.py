@@ -56,7 +56,7 @@ def told(one: Running, number: int = signal.SIGTERM) -> float:
     """Send a signal that begins the lingering; from when on it may have begun."""
     began = time.monotonic()
     one.process.send_signal(number)
-    one.await_record(f"Serving {LINGER:g} s more before the end")
+    one.await_record(f"Serving for {LINGER:g} more seconds before the end")
     return began
 
 
@@ -91,7 +91,7 @@ def test_a_request_under_way_at_its_end_is_answered(serve: Any, connected: Conne
 def test_another_signal_ends_it(serve: Any, connected: Connect, number: int) -> None:
     one = serve(HANDLER, linger=60.0)
     one.process.send_signal(signal.SIGTERM)
-    one.await_record("Serving 60 s more before the end")
+    one.await_record("Serving for 60 more seconds before the end")
     thread = threading.Thread(target=lambda: replies.append(asked(connected(one), x_seconds="1")))
     replies: list[Any] = []
     thread.start()
@@ -106,7 +106,7 @@ def test_an_interrupt_does_not_begin_it(serve: Any) -> None:
     one = serve(HANDLER, linger=60.0)
     one.process.send_signal(signal.SIGINT)
     assert one.process.wait(PATIENCE) == 0
-    assert not one.records(message="Serving 60 s more before the end")
+    assert not one.records(message="Serving for 60 more seconds before the end")
 
 
 def test_nobody_is_served_before_the_model_is_there(serve: Any) -> None:
@@ -126,7 +126,7 @@ def test_cron_triggers_are_at_rest_meanwhile(serve: Any) -> None:
     one = serve("def handler(context, event): print('ran')", triggers={"tick": cron}, linger=60.0)
     one.await_record("ran")
     one.process.send_signal(signal.SIGTERM)
-    one.await_record("Serving 60 s more before the end")
+    one.await_record("Serving for 60 more seconds before the end")
     assert one.status()["triggers"][0]["next"] is None
 
 

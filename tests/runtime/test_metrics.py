@@ -109,7 +109,7 @@ def test_numbers_of_all_kinds(value: float, text: str):
 def test_misuse_is_told():
     registry = MetricsRegistry()
     counter = registry.counter("a_total", "A", ["x"])
-    with pytest.raises(ValueError, match="there is a metric a_total already"):
+    with pytest.raises(ValueError, match="the metric a_total exists already"):
         registry.gauge("a_total", "A")
     with pytest.raises(ValueError, match="cannot go down"):
         counter.child("1").inc(-1)

@@ -276,7 +276,7 @@ def test_without_a_namespace_python_still_finds_it(serve: Any, version: str) -> 
     status = one.status()
     assert status["mount"] == "patched-open"
     assert len(status["warnings"]) == 1
-    assert "is shown to Python alone" in status["warnings"][0]
+    assert "is visible to Python only" in status["warnings"][0]
     assert len(one.records(level="warn")) == 1
 
 

@@ -182,11 +182,11 @@ def test_a_list_of_values_becomes_several_headers(one: Any) -> None:
 
 
 BAD = {
-    "injection": "header X-A holds a line break",
-    "injection_type": "header Content-Type holds a line break",
+    "injection": "header X-A contains a line break",
+    "injection_type": "header Content-Type contains a line break",
     "bad_name": "'X A' cannot be the name of a header",
     "bad_headers": "headers are a str, not a dict",
-    "bad_status": "status 'ok' is no number",
+    "bad_status": "status 'ok' is not a number",
     "far_status": "status 1000 is not between 200 and 599",
     "bool_status": "status True",
     "circle": "cannot be written as JSON",
@@ -243,32 +243,32 @@ def test_logs_come_back_when_asked_for(serve: Any) -> None:
 
 def test_numpy_values_are_named() -> None:
     numpy = pytest.importorskip("numpy")
-    responder = ReplyConverter(nuclio_sdk.Response, Encoder)
+    converter = ReplyConverter(nuclio_sdk.Response, Encoder)
     cases: dict[str, Any] = {
         '[0]["points"][3] is a numpy.float32': [{"points": [1, 2, 3, numpy.float32(0.5)]}],
-        '["boxes"] is a numpy.ndarray; its tolist() gives': {"boxes": numpy.zeros((2, 2))},
+        '["boxes"] is a numpy.ndarray; its tolist() returns': {"boxes": numpy.zeros((2, 2))},
         '["ok"] is a numpy.bool': {"ok": numpy.bool_(True)},
-        "the reply is a numpy.ndarray; its tolist() gives": numpy.zeros(2),
+        "the reply is a numpy.ndarray; its tolist() returns": numpy.zeros(2),
         "[1] is a numpy.ndarray": (1, numpy.zeros(2), 3),
     }
     for words, value in cases.items():
         with pytest.raises(ReplyError) as raised:
-            responder.answer(value)
+            converter.convert(value)
         assert words in str(raised.value)
         with pytest.raises(ReplyError) as raised:
-            responder.answer(nuclio_sdk.Response(body=value))
+            converter.convert(nuclio_sdk.Response(body=value))
         assert words in str(raised.value)
     # NumPy's double is a float.
-    assert responder.answer([numpy.float64(0.5)]).body == b"[0.5]"
-    assert responder.answer(numpy.float32(0.5)).body == b"0.5"
+    assert converter.convert([numpy.float64(0.5)]).body == b"[0.5]"
+    assert converter.convert(numpy.float32(0.5)).body == b"0.5"
 
 
 def test_deep_and_wide_replies() -> None:
-    responder = ReplyConverter(nuclio_sdk.Response, Encoder)
+    converter = ReplyConverter(nuclio_sdk.Response, Encoder)
     deep: Any = object()
     for _ in range(50_000):
         deep = [deep]
     with pytest.raises(ReplyError):
-        responder.answer(deep)
+        converter.convert(deep)
     with pytest.raises(ReplyError, match=r"\[99999\] is a object"):
-        responder.answer([1] * 99_999 + [object()])
+        converter.convert([1] * 99_999 + [object()])

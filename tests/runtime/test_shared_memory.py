@@ -110,7 +110,7 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 def test_nobody_can_cut_it_short(loop: asyncio.AbstractEventLoop) -> None:
     memory = shared_memory.SharedMemory(loop)
-    body = memory.body(SIZE).data
+    body = memory.allocate_body(SIZE).data
     with pytest.raises(PermissionError):
         os.ftruncate(body.segment.fd, 10)
 
@@ -120,4 +120,4 @@ def test_without_it_bodies_take_the_socket(
 ) -> None:
     monkeypatch.setattr(shared_memory, "_memfd", lambda: (_ for _ in ()).throw(OSError("no memfd")))
     memory = shared_memory.SharedMemory(loop)
-    assert isinstance(memory.body(SIZE).data, bytearray)
+    assert isinstance(memory.allocate_body(SIZE).data, bytearray)

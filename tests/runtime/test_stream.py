@@ -22,20 +22,20 @@ class Owner(StreamOwner):
         self.error: Exception | None = None
         self.on_data: Callable[[bytes], None] = lambda _data: None
 
-    def received(self, data: bytes) -> None:
+    def data_received(self, data: bytes) -> None:
         self.data += data
         self.on_data(data)
 
-    def filled(self, count: int) -> None:
+    def buffer_updated(self, count: int) -> None:
         self.told.append(f"filled {count}")
 
-    def ended(self) -> None:
+    def eof_received(self) -> None:
         self.told.append("ended")
 
     def flushed(self) -> None:
         self.told.append("flushed")
 
-    def lost(self, error: Exception | None) -> None:
+    def connection_lost(self, error: Exception | None) -> None:
         self.told.append("lost")
         self.error = error
 
@@ -147,7 +147,7 @@ def test_an_abort_waits_for_nothing(pair: Pair) -> None:
 def test_bytes_are_read_to_where_they_belong(pair: Pair) -> None:
     place = bytearray(10)
     view = memoryview(place)
-    pair.stream.into = lambda: view[sum(int(t.split()[1]) for t in pair.owner.told) :]
+    pair.stream.get_buffer = lambda: view[sum(int(t.split()[1]) for t in pair.owner.told) :]
     pair.peer.sendall(b"01234")
     pair.until(lambda: pair.owner.told == ["filled 5"])
     pair.peer.sendall(b"56789")

@@ -233,7 +233,7 @@ def test_a_generator_is_the_body_of_a_response_or_a_pair(
 def test_a_generator_in_a_wrong_pair_is_an_error(one: Any) -> None:
     answer = one.send(path="/wrong_pair")
     assert answer.status == 500
-    assert b"'many' is no number" in answer.body
+    assert b"'many' is not a number" in answer.body
 
 
 def test_http_1_0_is_delimited_by_the_end_of_the_connection(one: Any, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A small blocking client, over TCP or a unix socket, for talking to processors."""
+"""A small blocking HTTP client over TCP or a unix socket, for requests to processors."""
 
 import http.client
 import os
@@ -9,7 +9,7 @@ from .. import sockets
 
 
 class HttpResponse(NamedTuple):
-    """What came back. Of several headers of one name the last; names as they were sent."""
+    """A response. Of several headers with one name, the last one counts."""
 
     status: int
     headers: Dict[str, str]
@@ -20,10 +20,10 @@ class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: sockets.SocketPath, timeout: Optional[float]) -> None:
         super().__init__("localhost")
         self._path = path
-        self._seconds = timeout
+        self._connect_timeout = timeout
 
     def connect(self) -> None:
-        self.sock = sockets.connect_unix(self._path, self._seconds)
+        self.sock = sockets.connect_unix(self._path, self._connect_timeout)
 
 
 def request(  # noqa: PLR0913, PLR0917 - the parts of a request
@@ -37,7 +37,7 @@ def request(  # noqa: PLR0913, PLR0917 - the parts of a request
     """Send one request on a connection of its own.
 
     `where` is `http://host:port` or the path of a unix socket. `timeout` is in seconds, for each
-    wait. OSError when nobody answers; ConnectionError when what answers is not whole HTTP.
+    operation. Raises OSError without an answer, ConnectionError for an incomplete response.
     """
     connection = _connection(where, timeout)
     fields = {"Connection": "close"}
@@ -46,13 +46,13 @@ def request(  # noqa: PLR0913, PLR0917 - the parts of a request
         try:
             connection.request(method, path, body, fields)
         except (BrokenPipeError, ConnectionResetError):
-            # The server may have answered before it took the whole body.
+            # The server may have answered before it read the whole body.
             if connection.sock is None:
                 raise
         response = connection.getresponse()
         return HttpResponse(response.status, dict(response.getheaders()), response.read())
     except http.client.HTTPException as error:
-        raise ConnectionError("no whole HTTP answer from %s: %r" % (where, error)) from error
+        raise ConnectionError("no complete HTTP response from %s: %r" % (where, error)) from error
     finally:
         connection.close()
 

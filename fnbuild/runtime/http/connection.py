@@ -11,19 +11,24 @@ import sys
 import termios
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Awaitable, Callable, Optional, Tuple, Union
+from typing import Awaitable, Callable, Dict, Optional, Tuple, Union
 
-from ..event_loop import Stream, StreamOwner
-from ..processor.pending_event import BodySource
-from .messages import BodyWriter, Deferred, HttpRequest, Reply, encode_reply_head, write_reply
+from ..event_loop import EventLoop, Stream, StreamOwner
+from .messages import (
+    BodySource,
+    BodyWriter,
+    ConnectionLimits,
+    Deferred,
+    HttpRequest,
+    Reply,
+    ReplyChannel,
+    encode_reply_head,
+    write_reply,
+)
 from .parser import HttpError, RequestHead
-from .reader import HEAD, NOTHING, PART_OF_HEAD
+from .reader import HEAD, NOTHING, PART_OF_HEAD, RequestReader
 
-if TYPE_CHECKING:
-    from .server import HttpServer
-
-
-# An application that needs no waiting is answered without a turn of the loop.
+# An application that does not wait is answered without an iteration of the loop.
 if sys.version_info >= (3, 12):
     start_task: Callable[..., "asyncio.Task[None]"] = partial(asyncio.Task, eager_start=True)
 else:
@@ -31,50 +36,92 @@ else:
 
 
 def unread_bytes(stream: Stream) -> int:
-    """How many bytes have arrived that were not read yet."""
+    """Return the number of received bytes in the kernel."""
     return _queue_size(stream, termios.FIONREAD)
 
 
 def unsent_bytes(stream: Stream) -> int:
-    """How many bytes the peer has still to take, those held back here included."""
+    """Return the number of bytes that the peer has not received, including those held back."""
     return stream.unsent + _queue_size(stream, termios.TIOCOUTQ)
 
 
-def _queue_size(stream: Stream, question: int) -> int:
+def _queue_size(stream: Stream, request: int) -> int:
     if stream.closed:
         return 0
-    return int.from_bytes(fcntl.ioctl(stream.fd, question, bytes(4)), sys.byteorder)
+    return int.from_bytes(fcntl.ioctl(stream.fd, request, bytes(4)), sys.byteorder)
 
 
+# The states of a connection.
 READ = "read"  # between requests, or one is arriving
 BUSY = "busy"  # the application has a request
-STREAM = "stream"  # the answer has begun and its body is being produced
-FLUSH = "flush"  # the answer waits for a slow reader
+STREAM = "stream"  # the reply has begun and its body is being produced
+FLUSH = "flush"  # the reply waits for a slow reader
 LINGER = "linger"  # no more requests are answered; further input is discarded
 CLOSED = "closed"
 
 
-# A body that lacks fewer bytes than this is complete with the next piece.
+# A body that lacks fewer bytes is complete with the next read.
 _MIN_DIRECT_READ = 32 * 1024
-# So many requests that need no waiting are answered before other connections have their turn.
+# Requests answered without waiting before other connections are served.
 _MAX_CONSECUTIVE = 16
-# How long an idle connection that was closed at a drain is read on for, in seconds.
+# Seconds for which an idle connection closed by a drain is still read.
 _RETIRED_LINGER = 0.5
 
 _INCOMPLETE_REQUEST = HttpError(400, "the connection ended inside the request")
 
+# Returns a Reply, an awaitable, or DEFERRED. A reply of None ends the connection without an answer.
+App = Callable[[HttpRequest], Union[Reply, Awaitable[Optional[Reply]], Deferred, None]]
+# Called with a duplicate of the connection's socket, which the server then closes.
+Command = Callable[[socket.socket], None]
 
-class HttpConnection(StreamOwner):
-    """One accepted socket.
 
-    `listener` is the name of the listening socket it came by, `client` the peer's address and port
-    (None on a unix socket). `closed` tells that nothing can be answered any more, `half_closed`
-    that the client sends nothing more; most such clients are gone, some wait for their answer.
+class ConnectionOwner:
+    """The server of a connection.
+
+    `app` answers requests. `in_flight` counts the requests that it has. With `keep_alive_disabled`
+    a connection ends after the last request that has arrived on it; with `expired` at once.
+    """
+
+    app: App
+    loop: EventLoop
+    limits: ConnectionLimits
+    commands: Dict[bytes, Command]
+    in_flight: int
+    keep_alive_disabled: bool
+    expired: bool
+
+    def new_reader(self) -> RequestReader:
+        """Return a reader for one connection's requests."""
+        raise NotImplementedError
+
+    def run_command(self, line: bytes, sock: socket.socket) -> bool:
+        """Run the command of a connection's first line; return False if it is none."""
+        raise NotImplementedError
+
+    def connection_closed(self, connection: "HttpConnection") -> None:
+        """Handle the end of a connection."""
+
+    def request_ended(self) -> None:
+        """Handle the end of a request whose connection is closed."""
+
+    def request_refused(self, error: HttpError) -> None:
+        """Handle a request that was answered without the application."""
+
+    def application_failed(self, request: HttpRequest, error: BaseException) -> Reply:
+        """Return the reply to a request whose application raised."""
+        raise NotImplementedError
+
+
+class HttpConnection(StreamOwner, ReplyChannel):
+    """An accepted connection.
+
+    `half_closed` is True once the client sends nothing more; most such clients are gone, some wait
+    for their reply.
     """
 
     def __init__(
         self,
-        server: "HttpServer",
+        server: ConnectionOwner,
         listener: str,
         sock: socket.socket,
         client: Optional[Tuple[str, int]],
@@ -84,7 +131,7 @@ class HttpConnection(StreamOwner):
         self.closed = False
         self.half_closed = False
         self.client = client
-        # The loop itself keeps tasks by weak references only.
+        # The loop itself holds only weak references to tasks.
         self._task: "Optional[asyncio.Task[None]]" = None
         self._loop = server.loop
         self._limits = server.limits
@@ -102,9 +149,9 @@ class HttpConnection(StreamOwner):
         self._moved = 0
         self.stream = Stream(server.loop, sock, self)
 
-    # What the stream calls.
+    # Callbacks of the stream.
 
-    def received(self, data: bytes) -> None:
+    def data_received(self, data: bytes) -> None:
         if self._state == LINGER:
             self._discarded += len(data)
             if self._discarded > self._limits.linger_bytes:
@@ -112,7 +159,7 @@ class HttpConnection(StreamOwner):
             return
         self._reader.feed(data)
         if self._state == READ:
-            if self._commands and self._is_command():
+            if self._commands and self._run_command():
                 self._close()
             else:
                 self._advance()
@@ -120,17 +167,17 @@ class HttpConnection(StreamOwner):
             self._reading = False
             self.stream.pause()
 
-    def filled(self, count: int) -> None:
-        if self._reader.filled(count):
-            self.stream.into = None
+    def buffer_updated(self, count: int) -> None:
+        if self._reader.buffer_updated(count):
+            self.stream.get_buffer = None
             self._advance()
 
-    def ended(self) -> None:
+    def eof_received(self) -> None:
         self.half_closed = True
         if self._state == READ and self._reader.have != NOTHING:
             self._refuse(_INCOMPLETE_REQUEST)
         elif self._state == STREAM and self._writer and self._writer.endless:
-            # The client does not seem to want the rest.
+            # The client most likely does not want the rest.
             self.stream.abort()
         elif self._state not in (BUSY, STREAM, FLUSH):
             self._close()
@@ -143,24 +190,26 @@ class HttpConnection(StreamOwner):
             self._disarm()
             self._writer.flushed()
 
-    def lost(self, error: Optional[Exception]) -> None:  # noqa: ARG002 - the stream's name
+    def connection_lost(self, error: Optional[Exception]) -> None:  # noqa: ARG002 - the stream's signature
         self.closed = True
         self._state = CLOSED
         self._disarm()
         if self._writer is not None:
-            self._writer.lost()
+            self._writer.connection_lost()
         self._reader = self.server.new_reader()
-        self.server.forget(self)
+        self.server.connection_closed(self)
 
-    def _is_command(self) -> bool:
-        """Whether this was no HTTP but one of the server's commands, which has run then."""
+    def _run_command(self) -> bool:
+        """Run the received line if it is a command of the server instead of HTTP."""
         reader = self._reader
-        return reader.head is None and self.server.command(reader.begun(), self.stream.sock)
+        return reader.head is None and self.server.run_command(
+            reader.partial_head(), self.stream.sock
+        )
 
     # Reading and answering.
 
     def _advance(self) -> None:
-        """Answer as many requests as have arrived whole."""
+        """Answer the requests that are complete."""
         reader = self._reader
         left = _MAX_CONSECUTIVE
         self._advancing = True
@@ -183,7 +232,7 @@ class HttpConnection(StreamOwner):
                 self._loop.call_soon(self._next)
 
     def _await_more(self) -> None:
-        """What has arrived is used up, or is a part of a request."""
+        """Wait for more bytes: nothing is left, or a part of a request."""
         have = self._reader.have
         if self.half_closed:
             if have == NOTHING:
@@ -197,7 +246,7 @@ class HttpConnection(StreamOwner):
         if have != self._awaited:
             self._awaited = have
             if have == PART_OF_HEAD:
-                self._arm(self._limits.head_timeout, self._head_over)
+                self._arm(self._limits.head_timeout, self._on_head_timeout)
             elif have == HEAD:
                 self._await_body()
             else:
@@ -206,12 +255,12 @@ class HttpConnection(StreamOwner):
     def _await_body(self) -> None:
         reader = self._reader
         self._moved = reader.moved
-        self._arm(self._limits.body_timeout, self._body_over)
+        self._arm(self._limits.body_timeout, self._on_body_timeout)
         if reader.head is not None and reader.head.expects_continue and not reader.moved:
             self.stream.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if reader.missing >= _MIN_DIRECT_READ:
-            # Straight to where it stays, which spares a copy and most of the reads.
-            self.stream.into = reader.room
+            # Into its final memory, which saves a copy and most of the reads.
+            self.stream.get_buffer = reader.get_buffer
 
     def _dispatch(self, head: RequestHead, body: Union[bytes, bytearray]) -> None:
         self._state = BUSY
@@ -222,8 +271,8 @@ class HttpConnection(StreamOwner):
         self.server.in_flight += 1
         try:
             answer = self.server.app(request)
-        except Exception as error:  # noqa: BLE001 - the client gets an answer, whatever happened
-            answer = self.server.failed(request, error)
+        except Exception as error:  # noqa: BLE001 - the client gets a reply in any case
+            answer = self.server.application_failed(request, error)
         if isinstance(answer, Reply) or answer is None:
             self.answer(request, answer)
         elif not isinstance(answer, Deferred):
@@ -234,31 +283,30 @@ class HttpConnection(StreamOwner):
         try:
             reply = await pending
         except asyncio.CancelledError:
-            raise  # The loop is ending: the connection ends too, without an answer.
-        except Exception as error:  # noqa: BLE001 - the client gets an answer, whatever happened
-            reply = self.server.failed(request, error)
+            raise  # The loop is ending: the connection ends too, without a reply.
+        except Exception as error:  # noqa: BLE001 - the client gets a reply in any case
+            reply = self.server.application_failed(request, error)
         finally:
             self.answer(request, reply)
 
     def answer(self, request: HttpRequest, reply: Optional[Reply]) -> None:
-        """Write the reply and go on; None ends the connection. A second answer is ignored."""
         if self._request is not request:
             return
         self._request = None
         self.server.in_flight -= 1
         if self.closed:
-            self.server.settled()
+            self.server.request_ended()
             return
         stream = self.stream
         if reply is None:
             stream.abort()
             return
         head = request.head
-        keep_alive = head.keep_alive and not reply.close and self._may_go_on()
+        keep_alive = head.keep_alive and not reply.close and self._may_keep_alive()
         try:
             data = encode_reply_head(reply, keep_alive, head.version)
         except (ValueError, TypeError, AttributeError) as error:
-            reply = self.server.failed(request, error)
+            reply = self.server.application_failed(request, error)
             data = encode_reply_head(reply, keep_alive, head.version)
         self._keep_alive = keep_alive and not reply.close
         if head.method == "HEAD" or reply.status in (204, 304):
@@ -268,7 +316,7 @@ class HttpConnection(StreamOwner):
         self._answered()
 
     def _answered(self) -> None:
-        """Continue once the answer that was written has been sent."""
+        """Continue once the written reply is sent."""
         if not self.stream.unsent:
             self._next()
         else:
@@ -276,52 +324,49 @@ class HttpConnection(StreamOwner):
             self.await_room()
 
     def await_room(self) -> None:
-        """Start the client's time limit for reading the buffered data."""
         self._moved = unsent_bytes(self.stream)
-        self._arm(self._limits.write_timeout, self._write_over)
+        self._arm(self._limits.write_timeout, self._on_write_timeout)
 
     def begin(
         self, request: HttpRequest, reply: Reply, source: BodySource, size: Optional[int]
     ) -> BodyWriter:
-        """Write the head of a reply whose body is written as it is produced."""
         writer = BodyWriter(self, request, reply, source, size)
-        keep_alive = writer.keeps_alive and not reply.close and self._may_go_on()
+        keep_alive = writer.keeps_alive and not reply.close and self._may_keep_alive()
         data = encode_reply_head(reply, keep_alive, request.version, writer.framing)
         self._keep_alive = keep_alive
         self._writer = writer
         if self.closed:
-            writer.lost()
+            writer.connection_lost()
             return writer
         self._state = STREAM
         self.stream.write(data)
         if self.half_closed:
-            self.ended()
+            self.eof_received()
         return writer
 
-    def end(self, request: HttpRequest, whole: bool) -> None:
-        """Finish an answer whose body is complete or was cut short."""
+    def end(self, request: HttpRequest, complete: bool) -> None:
         if self._request is not request:
             return
         self._writer = None
         self._request = None
         self.server.in_flight -= 1
         if self.closed or self.stream.closed:
-            self.server.settled()
-        elif whole:
+            self.server.request_ended()
+        elif complete:
             self._answered()
         else:
             self._close()
 
-    def _may_go_on(self) -> bool:
-        """While parting a connection ends behind the last request that has arrived on it."""
-        if not self.server.parting:
+    def _may_keep_alive(self) -> bool:
+        """Return True if the connection may serve another request."""
+        if not self.server.keep_alive_disabled:
             return True
         return not self.server.expired and (
             self._reader.unread > 0 or unread_bytes(self.stream) > 0
         )
 
     def _next(self) -> None:
-        """An answer is out: go on with the next request, or end."""
+        """Continue with the next request after a reply, or end."""
         if not self._keep_alive:
             self._end()
             return
@@ -333,15 +378,15 @@ class HttpConnection(StreamOwner):
         self._advance()
 
     def _idle(self) -> bool:
-        """Whether there is nothing to do until more arrives."""
-        nothing = self._awaited == NOTHING and not self._reader.unread
-        return nothing and self._reading and not self.half_closed
+        """Return True if there is nothing to do until more bytes arrive."""
+        empty = self._awaited == NOTHING and not self._reader.unread
+        return empty and self._reading and not self.half_closed
 
     # Ending.
 
     def _refuse(self, refusal: HttpError) -> None:
-        """Answer what cannot be served, and end."""
-        self.server.refused(refusal)
+        """Answer with an error, and end."""
+        self.server.request_refused(refusal)
         reply = Reply.json(refusal.status, {"error": refusal.message}, close=True)
         head = self._reader.head
         bare = head is not None and head.method == "HEAD"
@@ -351,46 +396,46 @@ class HttpConnection(StreamOwner):
         self._linger()
 
     def _end(self) -> None:
-        """End behind an answer that announced it."""
-        # A close with bytes unread would be a reset, which can cost the client its answer. While
-        # parting the client did not ask for the end, so that more may be on its way.
-        if self._reader.unread or unread_bytes(self.stream) or self.server.parting:
+        """End after a reply that announced it."""
+        # Closing with unread bytes sends a reset, which can cost the client its reply. With
+        # keep-alive disabled by the server, more requests may be on their way.
+        if self._reader.unread or unread_bytes(self.stream) or self.server.keep_alive_disabled:
             self._linger()
         else:
             self._close()
 
     def _linger(self) -> None:
-        """Close for writing, and read on until the client has closed too, within limits."""
+        """Close for writing; read on, within limits, until the client closes too."""
         if self.half_closed:
             self._close()
             return
         self._state = LINGER
-        self.stream.into = None
+        self.stream.get_buffer = None
         self._reader = self.server.new_reader()
-        self._arm(self._limits.linger_timeout, self._linger_over)
+        self._arm(self._limits.linger_timeout, self._on_linger_timeout)
         if not self._reading:
             self._reading = True
             self.stream.resume()
         self.stream.write_eof()
 
     def _close(self) -> None:
-        """Close as soon as everything is written."""
+        """Close once everything is written."""
         self._state = LINGER
-        self._arm(self._limits.linger_timeout, self._linger_over)
+        self._arm(self._limits.linger_timeout, self._on_linger_timeout)
         self.stream.close()
 
     def retire(self) -> None:
         """Close if the connection is idle and nothing has arrived on it."""
         if self._state == READ and self._reader.have == NOTHING and not unread_bytes(self.stream):
             self._linger()
-            # Only a request that is on its way this moment could still come; it gets no answer.
-            self._arm(min(_RETIRED_LINGER, self._limits.linger_timeout), self._linger_over)
+            # A request that is on its way at this moment gets no reply.
+            self._arm(min(_RETIRED_LINGER, self._limits.linger_timeout), self._on_linger_timeout)
 
     def abort(self) -> None:
-        """Close at once, whatever is under way."""
+        """Close immediately."""
         self.stream.abort()
 
-    # Deadlines. One timer serves all, since a connection does one thing at a time.
+    # Deadlines. One timer is enough, since a connection does one thing at a time.
 
     def _arm(self, seconds: float, callback: Callable[[], None]) -> None:
         if self._deadline is not None:
@@ -403,30 +448,30 @@ class HttpConnection(StreamOwner):
             self._deadline = None
         self._awaited = -1
 
-    def _head_over(self) -> None:
+    def _on_head_timeout(self) -> None:
         seconds = self._limits.head_timeout
         self._refuse(HttpError(408, "the request's head did not arrive within %g s" % seconds))
 
-    def _body_over(self) -> None:
+    def _on_body_timeout(self) -> None:
         seconds = self._limits.body_timeout
         if self._moved != self._reader.moved:
             self._moved = self._reader.moved
-            self._arm(seconds, self._body_over)
+            self._arm(seconds, self._on_body_timeout)
         else:
-            self._refuse(HttpError(408, "nothing more of the body came within %g s" % seconds))
+            self._refuse(HttpError(408, "no more of the body arrived within %g s" % seconds))
 
-    def _write_over(self) -> None:
+    def _on_write_timeout(self) -> None:
         unsent = unsent_bytes(self.stream)
         if unsent < self._moved:
             self._moved = unsent
-            self._arm(self._limits.write_timeout, self._write_over)
+            self._arm(self._limits.write_timeout, self._on_write_timeout)
         else:
             self.stream.abort()
 
-    def _linger_over(self) -> None:
+    def _on_linger_timeout(self) -> None:
         self._moved = unsent_bytes(self.stream)
         if self._moved:
-            # The answer itself is still on its way to a slow reader.
-            self._arm(self._limits.write_timeout, self._write_over)
+            # The reply itself is still on its way to a slow reader.
+            self._arm(self._limits.write_timeout, self._on_write_timeout)
         else:
             self.stream.abort()

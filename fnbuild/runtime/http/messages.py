@@ -5,21 +5,17 @@ import re
 import socket
 import struct
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple, Union
 
 from .. import wire
 from ..event_loop import FileBody, Stream
-from ..processor.pending_event import BodySource
 from .parser import RequestHead
-
-if TYPE_CHECKING:
-    from .connection import HttpConnection
 
 
 class Deferred:
-    """What an application gives back that calls `request.answer` itself.
+    """The return value of an application that will call `request.answer` itself.
 
-    That saves a turn of the loop against awaiting, which is most of what a small request costs.
+    This saves the iteration of the loop that awaiting costs, most of the cost of a small request.
     """
 
 
@@ -28,7 +24,7 @@ DEFERRED = Deferred()
 Body = Union[bytes, bytearray, memoryview, FileBody]
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
-# The server alone decides how a message is framed and how long its connection lives.
+# The server alone decides about the framing of messages and the lifetime of connections.
 _FRAMING = frozenset(["content-length", "transfer-encoding", "connection", "keep-alive"])
 _LINE_BREAKS = str.maketrans("\r\n\0", "   ")
 _START_LINES = {
@@ -36,19 +32,19 @@ _START_LINES = {
     for status in HTTPStatus
     if status.value >= 200
 }
-# Handlers use few names; the cap is for one that makes them up.
+# Handlers use few names; the limit is for one that invents them.
 _MAX_PREFIXES = 1024
 _prefixes: Dict[str, str] = {}
 
 
 class ConnectionLimits(NamedTuple):
-    """How much one connection may take. Sizes in bytes, times in seconds.
+    """The limits of a connection; sizes are in bytes, times in seconds.
 
     `max_body` is `maxRequestBodySize` and `max_head` is `readBufferSize` of the http trigger.
-    `head_timeout` counts from the first byte of a head, `body_timeout` and `write_timeout` from
-    the last byte that moved; between requests a connection may be idle without end.
-    A connection that the server closes is read on for `linger_timeout` and `linger_bytes`, so that
-    the client gets to read its answer.
+    `head_timeout` starts with the first byte of a head, `body_timeout` and `write_timeout` with the
+    last byte transferred. Between requests a connection may be idle forever. A connection that the
+    server closes is still read, up to `linger_timeout` and `linger_bytes`, so that the client can
+    read the reply.
     """
 
     max_body: int = 4 * 1024 * 1024
@@ -60,23 +56,64 @@ class ConnectionLimits(NamedTuple):
     linger_bytes: int = 64 * 1024 * 1024
 
 
-class HttpRequest:
-    """One request, its body read whole.
+class BodySource:
+    """The producer of a body in pieces."""
 
-    `target` is what stood in the request line, `path` its percent-decoded path, `query` the raw
-    text behind the question mark. `received` is `time.monotonic()` when the last byte was there.
+    def credit(self, count: int) -> None:
+        """Report that this many more bytes were sent to the client."""
+
+    def cancel(self) -> None:
+        """Report that the client no longer reads the body."""
+
+
+class ReplyChannel:
+    """The connection of a request as far as its reply needs it.
+
+    `listener` is the name of the listening socket, `client` the peer's address and port (None on a
+    unix socket). `closed` is True once no reply can be sent.
+    """
+
+    listener: str
+    client: Optional[Tuple[str, int]]
+    closed: bool
+    stream: Stream
+
+    def answer(self, request: "HttpRequest", reply: "Optional[Reply]") -> None:
+        """Write the reply and continue; None ends the connection. Further replies are ignored."""
+        raise NotImplementedError
+
+    def begin(
+        self, request: "HttpRequest", reply: "Reply", source: BodySource, size: Optional[int]
+    ) -> "BodyWriter":
+        """Write the head of a reply whose body is written as it is produced."""
+        raise NotImplementedError
+
+    def end(self, request: "HttpRequest", complete: bool) -> None:
+        """Finish a reply whose body is complete or was cut short."""
+        raise NotImplementedError
+
+    def await_room(self) -> None:
+        """Start the client's time limit for reading the buffered data."""
+        raise NotImplementedError
+
+
+class HttpRequest:
+    """A request with its complete body.
+
+    `target` is that of the request line, `path` its percent-decoded path, `query` the raw text
+    after the question mark. `received_at` is the time of the last byte (`time.monotonic()`).
     """
 
     __slots__ = (
-        "body", "connection", "head", "method", "path", "query", "received", "target",
+        "body", "connection", "head", "method", "path", "query", "received_at", "target",
     )  # fmt: skip
 
     def __init__(
         self,
         head: RequestHead,
         body: Union[bytes, bytearray],
-        connection: "HttpConnection",
-        received: float,
+        connection: ReplyChannel,
+        received_at: float,
     ) -> None:
         self.head = head
         self.method = head.method
@@ -85,7 +122,7 @@ class HttpRequest:
         self.query = head.query
         self.body = body
         self.connection = connection
-        self.received = received
+        self.received_at = received_at
 
     @property
     def version(self) -> str:
@@ -94,12 +131,12 @@ class HttpRequest:
 
     @property
     def headers(self) -> List[Tuple[str, str]]:
-        """Names and values as they came, in their order."""
+        """Names and values as they were received, in their order."""
         return list(self.head.fields)
 
     @property
     def keep_alive(self) -> bool:
-        """Whether the client wants to go on using this connection."""
+        """True if the client may use the connection for another request."""
         return self.head.keep_alive
 
     @property
@@ -108,7 +145,7 @@ class HttpRequest:
         return self.connection.client
 
     def answer(self, reply: "Optional[Reply]") -> None:
-        """Answer a request for which the application gave back LATER; to be called once.
+        """Answer a request for which the application returned DEFERRED. Call this once.
 
         Called on the loop's thread, it writes at once. None ends the connection.
         """
@@ -122,15 +159,15 @@ class HttpRequest:
         return self.connection.begin(self, reply, source, size)
 
     def header(self, name: str, default: Optional[str] = None) -> Optional[str]:
-        """The header's value in any spelling of its name; of several the last."""
+        """Return the header's value; names are case-insensitive, of several the last one counts."""
         return self.head.lookup().get(name.lower(), default)
 
 
 class Reply:
-    """What goes back. The server adds Content-Length, Connection and Server by itself.
+    """A reply. The server adds Content-Length, Connection and Server.
 
-    `close` ends the connection behind this reply. `lines`, made by `encode_lines`, take the place
-    of `headers` where there are any.
+    `close` ends the connection after the reply. `lines` from `encode_header_lines` replace
+    `headers`.
     """
 
     __slots__ = ("body", "close", "headers", "lines", "status")
@@ -157,7 +194,7 @@ class Reply:
         headers: Optional[List[Tuple[str, str]]] = None,
         close: bool = False,
     ) -> "Reply":
-        """A reply whose body is `value` as JSON."""
+        """Return a reply whose body is `value` as JSON."""
         fields = [("Content-Type", "application/json")] + (headers or [])
         return cls(status, fields, json.dumps(value).encode("utf-8"), close)
 
@@ -165,7 +202,7 @@ class Reply:
 def encode_reply_head(
     reply: Reply, keep_alive: bool, version: str, framing: Optional[bytes] = None
 ) -> bytes:
-    """Return the bytes before the reply's body; ValueError names what HTTP cannot carry.
+    """Return the bytes before the reply's body; raise ValueError for what HTTP does not allow.
 
     `framing` replaces Content-Length if the body is not in the reply.
     """
@@ -189,11 +226,11 @@ def encode_reply_head(
 
 
 def encode_header_lines(headers: Iterable[Tuple[str, str]], server: bool = True) -> bytes:
-    """The header's lines, with Server among them unless told otherwise.
+    """Return the lines of a header, including Server unless `server` is False.
 
-    Line breaks inside values become spaces and what Latin-1 lacks goes out as UTF-8, as Nuclio's
-    server does (pkg/processor/trigger/http/trigger.go, valyala/fasthttp). ValueError for names that
-    HTTP cannot carry; those by which a message is framed are left out.
+    Line breaks in values become spaces and characters outside Latin-1 are sent as UTF-8, as Nuclio
+    does (pkg/processor/trigger/http/trigger.go, valyala/fasthttp). Headers that frame a message are
+    left out. Raises ValueError for invalid names.
     """
     last = "Server: nuclio" if server else None
     lines: List[str] = []
@@ -233,7 +270,7 @@ def _start_line(status: int) -> bytes:
 
 
 def _header_prefix(name: str) -> str:
-    """The name with its colon, checked; empty for names that are the server's to write."""
+    """Return the checked name with its colon; empty for headers that the server writes."""
     if not isinstance(name, str) or not _HEADER_NAME.match(name):
         raise ValueError("%r cannot be the name of a header" % (name,))
     lowered = name.lower()
@@ -245,17 +282,17 @@ def _header_prefix(name: str) -> str:
     return prefix
 
 
-# How a body of unknown size ends: by chunks, or with the connection.
+# The framing of a body of unknown size: chunks, or the end of the connection.
 _CHUNKED = b"Transfer-Encoding: chunked\r\n"
 _CLOSE_DELIMITED = b""
-# Below this size head and body of a reply are cheaper copied together than sent as two pieces.
+# Below this size, joining head and body is cheaper than sending two pieces.
 _JOINED_WRITE = 16 * 1024
-# With a linger time of 0, close sends a reset.
+# With a linger time of 0, closing sends a reset.
 _RESET = struct.pack("ii", 1, 0)
 
 
 def write_reply(stream: Stream, head: bytes, body: Body) -> None:
-    """Write a head with its whole body."""
+    """Write a head with its complete body."""
     if isinstance(body, FileBody):
         stream.write(head)
         stream.write_file(body)
@@ -268,13 +305,13 @@ def write_reply(stream: Stream, head: bytes, body: Body) -> None:
 class BodyWriter:
     """Writes the pieces of one body, and gives its source credit for the bytes that were sent.
 
-    `framing` is the header line that tells the client where the body ends. The size of an `endless`
-    body is unknown. `keeps_alive` is True if the connection may serve another request afterwards.
+    `framing` is the header line that frames the body. The size of an `endless` body is unknown.
+    `keeps_alive` is True if the connection may serve another request afterwards.
     """
 
     def __init__(
         self,
-        connection: "HttpConnection",
+        connection: ReplyChannel,
         request: HttpRequest,
         reply: Reply,
         source: BodySource,
@@ -286,20 +323,20 @@ class BodyWriter:
         else:
             self.framing = _CLOSE_DELIMITED if request.version == "1.0" else _CHUNKED
         self.keeps_alive = request.keep_alive and self.framing != _CLOSE_DELIMITED
-        self._connection: Optional[HttpConnection] = connection
+        self._connection: Optional[ReplyChannel] = connection
         self._request = request
         self._source = source
         # The body of a reply to HEAD, for example, is not sent.
-        self._bare = request.method == "HEAD" or reply.status in (204, 304)
+        self._has_no_body = request.method == "HEAD" or reply.status in (204, 304)
         self._outstanding = 0
-        self._lost = False
-        if self._bare:
+        self._disconnected = False
+        if self._has_no_body:
             source.cancel()
 
     def write(self, data: wire.Body) -> None:
         """Write a piece."""
         connection = self._connection
-        if connection is None or self._bare or self._lost or not data:
+        if connection is None or self._has_no_body or self._disconnected or not data:
             return
         if self.framing == _CHUNKED:
             data = b"".join([b"%x\r\n" % len(data), data, b"\r\n"])
@@ -315,21 +352,26 @@ class BodyWriter:
         count, self._outstanding = self._outstanding, 0
         self._source.credit(count)
 
-    def lost(self) -> None:
+    def connection_lost(self) -> None:
         """Handle that the client closed the connection."""
-        self._lost = True
+        self._disconnected = True
         self._source.cancel()
 
-    def end(self, whole: bool) -> None:
+    def end(self, complete: bool) -> None:
         """End the body; end an incomplete one so that the client notices."""
         connection, self._connection = self._connection, None
         if connection is None:
             return
         stream = connection.stream
-        if not whole and not self._bare and self.framing == _CLOSE_DELIMITED and not stream.closed:
+        if (
+            not complete
+            and not self._has_no_body
+            and self.framing == _CLOSE_DELIMITED
+            and not stream.closed
+        ):
             # Only a reset tells the client that the body is incomplete.
             stream.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             stream.abort()
-        elif whole and self.framing == _CHUNKED and not self._bare:
+        elif complete and self.framing == _CHUNKED and not self._has_no_body:
             stream.write(b"0\r\n\r\n")
-        connection.end(self._request, whole or self._bare)
+        connection.end(self._request, complete or self._has_no_body)

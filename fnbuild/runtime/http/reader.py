@@ -9,7 +9,7 @@ from typing import Any, Callable, Optional, Tuple, Union
 
 from .parser import HeadParser, HttpError, RequestHead, check_partial_head, check_trailer_field
 
-# A body's memory is first this large, then grows by this factor up to the announced size.
+# A body's memory starts with this size and grows by this factor up to the announced size.
 _INITIAL_SIZE = 1024 * 1024
 _GROWTH_FACTOR = 4
 
@@ -20,12 +20,12 @@ _CHUNK_LINE = re.compile(
 )
 _PARTIAL_CHUNK_LINE = re.compile(rb"[0-9A-Fa-f]{0,15}(?:;[\t -~]*)?\r?\Z")
 _MAX_CHUNK_LINE = 256
-# Framing beyond what the data itself warrants (extensions, chiefly) that one body may have.
+# Bytes of framing (mostly extensions) that one body may have beyond what its data needs.
 _MAX_EXCESS = 16 * 1024
 
 
 def body_too_large(size: Union[int, str], limit: int) -> HttpError:
-    """The refusal of a body above `limit` bytes; `size` is its size or what is known of it."""
+    """Return the error for a body above `limit` bytes; `size` may be approximate."""
     return HttpError(
         413,
         "the request's body has %s bytes and the limit is %d bytes; "
@@ -34,7 +34,7 @@ def body_too_large(size: Union[int, str], limit: int) -> HttpError:
 
 
 class SizedBody:
-    """A body of `length` bytes; `data` is what becomes of it."""
+    """A body of `length` bytes, collected in `data`."""
 
     __slots__ = ("_at", "_length", "_memory", "data", "done")
 
@@ -50,7 +50,7 @@ class SizedBody:
         return self._length - self._at
 
     def feed(self, chunk: bytes, start: int = 0) -> int:
-        """Take what belongs to the body from `chunk[start:]`; the index behind it comes back."""
+        """Take the body's bytes from `chunk[start:]`; return the index after them."""
         count = min(len(chunk) - start, self._length - self._at)
         end = self._at + count
         self._grow(end)
@@ -59,12 +59,12 @@ class SizedBody:
         self.done = end == self._length
         return start + count
 
-    def room(self) -> memoryview:
-        """Where the next bytes may be written in place; `filled` then tells how many were."""
+    def get_buffer(self) -> memoryview:
+        """Return the memory for the next bytes; call `buffer_updated` once they are there."""
         self._grow(self._at + 1)
         return memoryview(self._memory)[self._at :]
 
-    def filled(self, count: int) -> None:
+    def buffer_updated(self, count: int) -> None:
         self._at += count
         self.done = self._at == self._length
 
@@ -93,9 +93,9 @@ class ChunkedBody:
         self._step = self._size
 
     def feed(self, chunk: bytes, start: int = 0) -> int:
-        """Take what belongs to the body from `chunk[start:]`; the index behind it comes back.
+        """Take the body's bytes from `chunk[start:]`; return the index after them.
 
-        Raises Refusal for wrong framing and for a body above the limit.
+        Raises HttpError for wrong framing and for a body above the limit.
         """
         kept = len(self._rest)
         at = start
@@ -104,27 +104,27 @@ class ChunkedBody:
             self._rest = b""
             at = 0
         while not self.done:
-            behind = self._step(chunk, at)
-            if behind < 0:
+            end = self._step(chunk, at)
+            if end < 0:
                 self._rest = bytes(chunk[at:])
-                behind = len(chunk)
+                end = len(chunk)
                 break
-            at = behind
+            at = end
         else:
-            behind = at
-        return behind - kept + start if kept else behind
+            end = at
+        return end - kept + start if kept else end
 
-    # Each step reads one piece at `at` and gives back the index behind it, or -1 to wait for more.
+    # Each step reads one piece at `at` and returns the index after it, or -1 to wait for more.
 
     def _size(self, chunk: bytes, at: int) -> int:
         end = chunk.find(b"\r\n", at, at + _MAX_CHUNK_LINE)
         if end < 0:
             if not _PARTIAL_CHUNK_LINE.match(chunk, at) or len(chunk) - at >= _MAX_CHUNK_LINE:
-                raise HttpError(400, "the size of a chunk cannot be read")
+                raise HttpError(400, "the size of a chunk is invalid")
             return -1
         match = _CHUNK_LINE.match(chunk, at, end)
         if not match:
-            raise HttpError(400, "the line in front of a chunk is no hexadecimal size")
+            raise HttpError(400, "the line before a chunk is not a hexadecimal size")
         size = int(match.group(1), 16)
         self._excess = max(0, self._excess + (end - at) - 16 - 2 * size)
         if self._excess > _MAX_EXCESS:
@@ -159,19 +159,19 @@ class ChunkedBody:
         end = chunk.find(b"\r\n", at)
         size = (end if end >= 0 else len(chunk)) - at + 2
         if size > self._trailer:
-            raise HttpError(431, "the trailer behind the body is too long")
+            raise HttpError(431, "the trailer after the body is too long")
         if end < 0:
             return -1
         if end == at:
             self.done = True
         else:
-            # Checked as strictly as a header, then dropped: no handler expects one.
+            # Checked as strictly as a header, then dropped: no handler expects a trailer.
             check_trailer_field(chunk[at:end])
         self._trailer -= size
         return end + 2
 
 
-# What a reader has of the next request.
+# The progress of the next request.
 NOTHING = 0
 PART_OF_HEAD = 1
 HEAD = 2
@@ -180,14 +180,15 @@ _CR = 13
 
 
 class RequestReader:
-    """Takes bytes by `feed`, gives requests by `next`, in their order.
+    """Takes bytes by `feed` and returns requests by `next`, in their order.
 
-    `have` is how far the next request has come. `head` is its head once that is whole, while the
-    body is still arriving, and `moved` counts the pieces of that body. `sized` gives the memory for
-    bodies of a known size.
+    `have` is the progress of the next request. `head` is its head once that is complete, while the
+    body is still arriving, and `moved` counts the pieces of that body. `allocate_body` returns the
+    memory for a body of known size.
     """
 
     __slots__ = (
+        "_allocate_body",
         "_at",
         "_body",
         "_buffer",
@@ -195,7 +196,6 @@ class RequestReader:
         "_max_body",
         "_max_head",
         "_parse",
-        "_sized",
         "have",
         "head",
         "moved",
@@ -206,7 +206,7 @@ class RequestReader:
         parser: HeadParser,
         max_head: int,
         max_body: int,
-        sized: Callable[[int], SizedBody] = SizedBody,
+        allocate_body: Callable[[int], SizedBody] = SizedBody,
     ) -> None:
         self.have = NOTHING
         self.head: Optional[RequestHead] = None
@@ -214,7 +214,7 @@ class RequestReader:
         self._parse = parser.parse
         self._max_head = max_head
         self._max_body = max_body
-        self._sized = sized
+        self._allocate_body = allocate_body
         self._buffer = b""
         self._at = 0  # where in the buffer the unread bytes begin
         self._checked = 0  # how many bytes of a head that has begun need no further look
@@ -222,22 +222,22 @@ class RequestReader:
 
     @property
     def unread(self) -> int:
-        """How many bytes behind the last request are still to be looked at."""
+        """The number of bytes after the last request."""
         return len(self._buffer) - self._at
 
     def feed(self, data: bytes) -> None:
-        """Append what has arrived."""
+        """Append received bytes."""
         self._buffer = self._buffer[self._at :] + data if self._buffer else data
         self._at = 0
 
-    def begun(self) -> bytes:
-        """The bytes of a head that is not whole yet."""
+    def partial_head(self) -> bytes:
+        """Return the bytes of an incomplete head."""
         return self._buffer[self._at :]
 
     def next(self) -> Optional[Tuple[RequestHead, Any]]:
-        """The next whole request; None when it needs more bytes. Raises Refusal."""
+        """Return the next complete request, or None. Raises HttpError."""
         if self._body is not None:
-            return self._continue()
+            return self._continue_body()
         buffer = self._buffer
         if not buffer:
             return None
@@ -259,68 +259,68 @@ class RequestReader:
             self.head = head
             raise body_too_large(length, self._max_body)
         elif len(buffer) - at >= length:
-            self._used(at + length)
+            self._consume(at + length)
             self.have = NOTHING
             return head, buffer[at : at + length]
         else:
-            self._body = self._sized(length)
+            self._body = self._allocate_body(length)
         self.head = head
         self.moved = 0
         self.have = HEAD
-        self._used(at)
-        return self._continue()
+        self._consume(at)
+        return self._continue_body()
 
     @property
     def missing(self) -> int:
-        """How many bytes the body still needs; 0 where nobody knows."""
+        """The number of bytes that the body still needs; 0 if it is unknown."""
         return self._body.missing if isinstance(self._body, SizedBody) else 0
 
-    def room(self) -> memoryview:
-        """Where the next bytes of a body of known size may be written; `filled` then tells it."""
+    def get_buffer(self) -> memoryview:
+        """Return the memory for the next bytes of a body of known size; see `buffer_updated`."""
         assert isinstance(self._body, SizedBody)
-        return self._body.room()
+        return self._body.get_buffer()
 
-    def filled(self, count: int) -> bool:
-        """So many bytes were written to `room`; whether the body is whole by that."""
+    def buffer_updated(self, count: int) -> bool:
+        """Report bytes read into `get_buffer()`; return True if the body is complete."""
         assert isinstance(self._body, SizedBody)
-        self._body.filled(count)
+        self._body.buffer_updated(count)
         self.moved += 1
         return self._body.done
 
     def _skip_empty_lines(self) -> None:
-        """Old clients send a line break behind a body; it belongs to nothing."""
+        """Skip line breaks that old clients send after a body."""
         at = self._at
         while self._buffer.startswith(b"\r\n", at):
             at += 2
-        self._used(at)
+        self._consume(at)
 
     def _await_head(self) -> None:
-        begun = self.begun()
-        if len(begun) > self._max_head:
+        head = self.partial_head()
+        if len(head) > self._max_head:
             raise HttpError(
                 431,
                 "the request's head has more than %d bytes; raise readBufferSize of the http "
                 "trigger to accept it" % self._max_head,
             )
-        if begun and begun != b"\r":
-            self._checked = check_partial_head(begun, self._checked)
-        self.have = PART_OF_HEAD if begun else NOTHING
+        if head and head != b"\r":
+            self._checked = check_partial_head(head, self._checked)
+        self.have = PART_OF_HEAD if head else NOTHING
 
-    def _used(self, at: int) -> None:
-        """Everything before `at` is used up."""
+    def _consume(self, at: int) -> None:
+        """Drop everything before `at`."""
         if at == len(self._buffer):
             self._buffer = b""
             at = 0
         self._at = at
 
-    def _continue(self) -> Optional[Tuple[RequestHead, Any]]:
-        """Go on with a body."""
+    def _continue_body(self) -> Optional[Tuple[RequestHead, Any]]:
+        """Continue the body; return the request if it is complete."""
         body = self._body
         head = self.head
         assert body is not None
         assert head is not None
         if self._buffer:
-            self._used(body.feed(self._buffer, self._at))
+            self._consume(body.feed(self._buffer, self._at))
             self.moved += 1
         if not body.done:
             return None

@@ -1,43 +1,38 @@
-"""The server: accepts on listening sockets it was given, and lets go of them without a loss.
+"""An HTTP server on given listening sockets, which it can hand over without losing requests.
 
 A listening socket may be shared with other processes and is never closed here. `pause` leaves new
-connections to whoever else accepts on it; `drain` then ends the own ones behind their last request.
+connections to other processes; `drain` then ends open connections after their last request.
 """
 
 import asyncio
 import socket
-from typing import Awaitable, Callable, Dict, List, Optional, Set, Union
+from typing import Callable, Dict, List, Optional, Set
 
 from ..event_loop import EventLoop
-from .connection import HttpConnection
-from .messages import ConnectionLimits, Deferred, HttpRequest, Reply
+from .connection import App, Command, ConnectionOwner, HttpConnection
+from .messages import ConnectionLimits, HttpRequest, Reply
 from .parser import HeadParser, HttpError
 from .reader import RequestReader, SizedBody
 
-# `async def app(request)`, or a plain function that gives a Reply, anything awaitable, or LATER.
-# A reply of None ends the connection without an answer.
-App = Callable[[HttpRequest], Union[Reply, Awaitable[Optional[Reply]], Deferred, None]]
-# Called with what went wrong and the exception behind it.
+# Called with a description and the exception.
 OnError = Callable[[str, BaseException], None]
-# Gives the memory for a body of so many bytes.
+# Returns the memory for a body of that many bytes.
 BodyAllocator = Callable[[int], SizedBody]
 # Called with the status and the reason.
 OnRefusal = Callable[[int, str], None]
-# Called with a duplicate of the connection's socket, which the server then closes.
-Command = Callable[[socket.socket], None]
 
 _MAX_ACCEPTS = 16
 _PAUSE_AFTER_ERROR = 0.5
 
 
-class HttpServer:
+class HttpServer(ConnectionOwner):
     """An HTTP server for one application.
 
-    `connections` counts what was accepted and is not closed yet, `in_flight` the requests the
-    application has, `refusals` the requests refused before it, by status; `on_refusal` is told of
-    them. `on_error` is told of exceptions the application let through. `commands` are lines that
-    are no HTTP: where such a line, with its line feed, comes in place of a request, the function
-    gets the connection. `sized` gives the memory for bodies whose size is known before.
+    `connections` counts the open connections, `refusals` the requests refused before the
+    application, by status. `on_refusal` is called for these, `on_error` for exceptions of the
+    application. `commands` are lines, with their line feeds, that clients may send instead of HTTP;
+    their functions receive the connection. `allocate_body` returns the memory for a body of known
+    size.
     """
 
     def __init__(
@@ -54,11 +49,11 @@ class HttpServer:
         self.loop = loop
         self.in_flight = 0
         self.refusals: Dict[int, int] = {}
-        self.parting = False
+        self.keep_alive_disabled = False
         self.expired = False
         self._on_error = on_error
         self.on_refusal: Optional[OnRefusal] = None
-        self.sized: BodyAllocator = SizedBody
+        self.allocate_body: BodyAllocator = SizedBody
         self.commands = commands or {}
         self._parser = HeadParser()
         self._connections: Set[HttpConnection] = set()
@@ -75,14 +70,14 @@ class HttpServer:
     # Accepting.
 
     async def start(self, sock: socket.socket, name: str = "http") -> None:
-        """Accept on a listening socket, unless paused. Requests know its `name` by connection."""
+        """Accept on a listening socket unless paused; `name` is its `listener` in requests."""
         sock.setblocking(False)
         self._listeners[name] = sock
         if self._accepting:
             self.loop.add_reader(sock.fileno(), self._accept, name, sock)
 
     def pause(self) -> None:
-        """Stop accepting. What queues up is for others on the same socket, or for `resume`."""
+        """Stop accepting. New connections wait for other processes, or for `resume`."""
         self._accepting = False
         self._unwatch()
 
@@ -109,14 +104,14 @@ class HttpServer:
             try:
                 sock, address = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                # Another process on the same socket was quicker, or the client has left.
+                # Another process on the socket was faster, or the client has left.
                 return
             except OSError as error:
-                # Most likely out of descriptors or memory. The socket stays readable meanwhile,
-                # so that watching it on would spin.
+                # Most likely out of descriptors or memory. The socket stays readable, so watching
+                # it would spin.
                 self._unwatch()
                 self._retry = self.loop.call_later(_PAUSE_AFTER_ERROR, self._watch)
-                self._report("cannot accept connections for the moment", error)
+                self._report("cannot accept connections at the moment", error)
                 return
             client = None
             if isinstance(address, tuple):
@@ -126,19 +121,19 @@ class HttpServer:
 
     # Ending.
 
-    def part(self) -> None:
-        """Go on, but keep no connection: each ends behind the last request that has arrived."""
-        self.parting = True
+    def disable_keep_alive(self) -> None:
+        """End each connection after the last request that has arrived on it."""
+        self.keep_alive_disabled = True
 
     async def drain(self, timeout: float) -> None:
-        """Stop accepting and return when no connection is left and no request is in flight.
+        """Stop accepting; return when no connection is open and no request in flight.
 
-        Every connection ends with `Connection: close` on the reply to the last request that has
-        arrived on it. Idle ones are waited for, `timeout` seconds at most. Called again, the new
-        timeout counts.
+        Each connection ends with `Connection: close` on the reply to the last request that has
+        arrived on it. Idle connections may stay open for `timeout` seconds. A further call sets a
+        new timeout.
         """
         self.pause()
-        self.part()
+        self.disable_keep_alive()
         if self._expiry is not None:
             self._expiry.cancel()
         self._expiry = self.loop.call_later(timeout, self._expire)
@@ -149,7 +144,7 @@ class HttpServer:
         self._expiry.cancel()
 
     def close(self) -> None:
-        """Stop accepting and cut every connection, whatever is under way on it."""
+        """Stop accepting and close every connection immediately."""
         self.pause()
         for connection in list(self._connections):
             connection.abort()
@@ -158,48 +153,42 @@ class HttpServer:
         self.expired = True
         for connection in list(self._connections):
             connection.retire()
-        # Again, for those on which bytes had just arrived that turned out to be no whole request.
+        # Again, for connections that had just received a part of a request.
         self._expiry = self.loop.call_later(1.0, self._expire)
 
-    # What connections ask and tell.
+    # The interface for connections.
 
     def new_reader(self) -> RequestReader:
-        """A reader for one connection's requests."""
         limits = self.limits
-        return RequestReader(self._parser, limits.max_head, limits.max_body, self.sized)
+        return RequestReader(self._parser, limits.max_head, limits.max_body, self.allocate_body)
 
-    def forget(self, connection: HttpConnection) -> None:
-        """The connection is closed."""
+    def connection_closed(self, connection: HttpConnection) -> None:
         self._connections.discard(connection)
-        self.settled()
+        self.request_ended()
 
-    def settled(self) -> None:
-        """A connection or a request has come to its end."""
+    def request_ended(self) -> None:
         if self._waiters and not self._connections and not self.in_flight:
             for waiter in self._waiters:
                 if not waiter.done():
                     waiter.set_result(None)
             self._waiters.clear()
 
-    def refused(self, refusal: HttpError) -> None:
-        """A request was answered without the application."""
-        self.refusals[refusal.status] = self.refusals.get(refusal.status, 0) + 1
+    def request_refused(self, error: HttpError) -> None:
+        self.refusals[error.status] = self.refusals.get(error.status, 0) + 1
         if self.on_refusal is not None:
-            self.on_refusal(refusal.status, refusal.message)
+            self.on_refusal(error.status, error.message)
 
-    def failed(self, request: HttpRequest, error: BaseException) -> Reply:
-        """The answer to a request whose application raised."""
+    def application_failed(self, request: HttpRequest, error: BaseException) -> Reply:
         self._report("the application failed at %s %s" % (request.method, request.path), error)
         text = "%s: %s" % (type(error).__name__, error)
         return Reply.json(500, {"error": "the request could not be served: " + text}, close=True)
 
-    def command(self, begun: bytes, original: socket.socket) -> bool:
-        """Run the command that a connection's first bytes are, if they are one."""
-        command = self.commands.get(begun)
+    def run_command(self, line: bytes, sock: socket.socket) -> bool:
+        command = self.commands.get(line)
         if command is None:
             return False
-        with socket.fromfd(original.fileno(), original.family, original.type) as twin:
-            command(twin)
+        with socket.fromfd(sock.fileno(), sock.family, sock.type) as duplicate:
+            command(duplicate)
         return True
 
     def _report(self, message: str, error: BaseException) -> None:

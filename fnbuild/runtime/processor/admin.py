@@ -1,26 +1,47 @@
-"""What the processor tells about itself, and what it can be told to do.
+"""The processor's admin API.
 
-The admin listener answers GET /live, /ready, /metrics and /status; the control socket takes POST
-/drain, /reload and /stop besides.
+The admin listener serves GET /live, /ready, /metrics and /status; the control socket also accepts
+POST /drain, /reload and /stop.
 """
 
 import json
 import os
-from typing import TYPE_CHECKING, Any, Awaitable, Callable, Dict, Union
+from typing import Any, Awaitable, Callable, Dict, Union
 
 from ..http.messages import HttpRequest, Reply
 from . import metrics
 
-if TYPE_CHECKING:
-    from .processor import Processor
-
 ReplyOrAwaitable = Union[Reply, Awaitable[Reply]]
 
 
-class AdminApi:
-    """The application of the admin listener; with `control` also that of the control socket."""
+class ProcessorControl:
+    """The operations of a processor that the admin API exposes."""
 
-    def __init__(self, processor: "Processor", control: bool) -> None:
+    def status(self) -> Dict[str, Any]:
+        """Return the body of GET /status."""
+        raise NotImplementedError
+
+    def metrics_text(self) -> str:
+        """Return all metrics in the text format of Prometheus."""
+        raise NotImplementedError
+
+    async def reload(self, restart: bool) -> Dict[str, str]:
+        """Load new code into every worker; return `ok` or the error by worker."""
+        raise NotImplementedError
+
+    def drain(self) -> None:
+        """Stop accepting; end once no connection is open."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """End after the requests in flight."""
+        raise NotImplementedError
+
+
+class AdminApi:
+    """The application of the admin listener and, with `control`, of the control socket."""
+
+    def __init__(self, processor: ProcessorControl, control: bool) -> None:
         self._processor = processor
         self._routes: Dict[str, Any] = {
             "/live": ("GET", self._live),
@@ -40,12 +61,12 @@ class AdminApi:
     def __call__(self, request: HttpRequest) -> ReplyOrAwaitable:
         route = self._routes.get(request.path.rstrip("/") or "/")
         if route is None:
-            known = ", ".join(sorted(self._routes))
-            return Reply.json(404, {"error": "%s is none of %s" % (request.path, known)})
+            paths = ", ".join(sorted(self._routes))
+            return Reply.json(404, {"error": "%s is not one of %s" % (request.path, paths)})
         method: str = route[0]
         function: Callable[[HttpRequest], ReplyOrAwaitable] = route[1]
         if request.method != method and not (method == "GET" and request.method == "HEAD"):
-            text = "%s takes %s only" % (request.path, method)
+            text = "%s accepts only %s" % (request.path, method)
             return Reply.json(405, {"error": text}, [("Allow", method)])
         return function(request)
 
@@ -59,7 +80,7 @@ class AdminApi:
         return Reply.json(503, {"state": status["state"], "message": status["message"]})
 
     def _metrics(self, _request: HttpRequest) -> Reply:
-        text = self._processor.registry.text().encode("utf-8")
+        text = self._processor.metrics_text().encode("utf-8")
         return Reply(200, [("Content-Type", metrics.CONTENT_TYPE)], text)
 
     def _status(self, _request: HttpRequest) -> Reply:
@@ -75,10 +96,10 @@ class AdminApi:
 
     async def _reload(self, request: HttpRequest) -> Reply:
         try:
-            asked = json.loads(bytes(request.body).decode("utf-8")) if request.body else {}
-            restart = bool(asked.get("restart", False))
+            options = json.loads(bytes(request.body).decode("utf-8")) if request.body else {}
+            restart = bool(options.get("restart", False))
         except (ValueError, AttributeError):
             return Reply.json(400, {"error": 'the body must be JSON such as {"restart": true}'})
-        answers = await self._processor.pools.reload(restart)
-        good = all(answer == "ok" for answer in answers.values())
-        return Reply.json(200 if good else 500, {"ok": good, "workers": answers})
+        outcomes = await self._processor.reload(restart)
+        succeeded = all(outcome == "ok" for outcome in outcomes.values())
+        return Reply.json(200 if succeeded else 500, {"ok": succeeded, "workers": outcomes})

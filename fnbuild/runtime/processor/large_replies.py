@@ -7,12 +7,13 @@ from typing import Optional, Tuple
 
 from .. import wire
 from ..event_loop import FileBody
-from .pending_event import BodySource, EventResult, PendingEvent
+from ..http.messages import BodySource
+from .pending_event import EventResult, PendingEvent
 from .shared_memory import create_sealed_memory
 from .worker_process import WorkerProcess
 
-# Bytes of shared memory for all replies together. Further ones go through the socket in pieces,
-# where the worker waits for its client.
+# Bytes of shared memory for all replies. Further replies go through the socket in pieces, for which
+# the worker waits for its client.
 _MAX_REPLY_MEMORY = 1024 * 1024 * 1024
 
 
@@ -22,7 +23,7 @@ class ReplyMemory:
     def __init__(self) -> None:
         self._used = 0
 
-    def take(self, size: int) -> Optional[FileBody]:
+    def allocate(self, size: int) -> Optional[FileBody]:
         """Return memory for a body of this size, or None if the limit is reached."""
         if self._used + size > _MAX_REPLY_MEMORY:
             return None
@@ -62,43 +63,45 @@ class LargeReply:
 
     def __init__(self, memory: ReplyMemory) -> None:
         self._memory = memory
-        self._room: Optional[FileBody] = None
+        self._reply_memory: Optional[FileBody] = None
         self._pieces: Optional[Tuple[PieceSource, EventResult]] = None
 
-    def give_room(self, process: WorkerProcess, size: int) -> None:
+    def provide_memory(self, process: WorkerProcess, size: int) -> None:
         """Send the worker shared memory for its reply, or a message that there is none."""
-        self._room = self._memory.take(size)
-        if self._room is None or not process.send_fd(wire.REPLY_MEMORY, {"fd": 1}, self._room.fd):
-            self._room = None
+        self._reply_memory = self._memory.allocate(size)
+        if self._reply_memory is None or not process.send_fd(
+            wire.REPLY_MEMORY, {"fd": 1}, self._reply_memory.fd
+        ):
+            self._reply_memory = None
             process.send(wire.REPLY_MEMORY, {"fd": 0})
 
     def begin(
-        self, process: WorkerProcess, exchange: PendingEvent, outcome: EventResult, place: str
+        self, process: WorkerProcess, event: PendingEvent, result: EventResult, place: str
     ) -> bool:
         """Begin the answer; return True if the body is complete, False if pieces follow."""
-        room, self._room = self._room, None
-        if place == wire.SHARED and room is not None:
-            outcome.body = room
+        memory, self._reply_memory = self._reply_memory, None
+        if place == wire.SHARED and memory is not None:
+            result.body = memory
             return True
         source = PieceSource(process)
-        self._pieces = source, outcome
-        exchange.begin(outcome, source)
+        self._pieces = source, result
+        event.begin_reply(result, source)
         return False
 
     def end(self, meta: wire.Meta) -> Optional[EventResult]:
-        """Return the outcome of a reply whose last piece has arrived."""
+        """Return the result of a reply whose last piece has arrived."""
         pieces = self._pieces
-        self.drop()
+        self.discard()
         if pieces is None:
             return None
-        outcome = pieces[1]
-        outcome.duration = meta["d"]
-        outcome.cut_short = outcome.raised = "x" in meta
-        return outcome
+        result = pieces[1]
+        result.duration = meta["d"]
+        result.cut_short = result.raised = "x" in meta
+        return result
 
-    def drop(self) -> None:
-        """Drop the reply, because it or its worker has ended."""
-        self._room = None
+    def discard(self) -> None:
+        """Discard the reply, because it or its worker has ended."""
+        self._reply_memory = None
         if self._pieces is not None:
             self._pieces[0].end()
             self._pieces = None

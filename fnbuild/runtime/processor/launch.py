@@ -14,25 +14,25 @@ _CGROUP_ROOT = "/sys/fs/cgroup"
 
 
 def available_cores(groups: str = _CGROUP_ROOT) -> int:
-    """Those that it may run on, or fewer where a container engine allows less time (`--cpus`)."""
-    # PyPy cannot tell which cores this process may use.
+    """Return the number of CPU cores for this process, limited by its CPU quota (`--cpus`)."""
+    # PyPy has no function for the cores that this process may use.
     if hasattr(os, "sched_getaffinity"):
         count = len(os.sched_getaffinity(0))
     else:
         count = os.cpu_count() or 1
-    share = _cgroup_quota(groups)
-    return max(1, min(count, math.ceil(share))) if share > 0 else count
+    quota = _cgroup_quota(groups)
+    return max(1, min(count, math.ceil(quota))) if quota > 0 else count
 
 
 def _cgroup_quota(groups: str) -> float:
-    """How many cores' time the control group may use; 0 where nothing is said."""
-    time = _read_words(os.path.join(groups, "cpu.max"))
-    if not time:
-        # Of the first version, each controller is a hierarchy of its own.
+    """Return the CPU quota of the control group in cores; 0 without one."""
+    limit = _read_words(os.path.join(groups, "cpu.max"))
+    if not limit:
+        # In version 1 of control groups, each controller is a hierarchy of its own.
         files = ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")
-        time = [word for name in files for word in _read_words(os.path.join(groups, name))]
+        limit = [word for name in files for word in _read_words(os.path.join(groups, name))]
     try:
-        quota, period = map(int, time)
+        quota, period = map(int, limit)
         return quota / period
     except (ValueError, ZeroDivisionError):
         return 0.0
@@ -51,10 +51,10 @@ _BOOTSTRAP = os.path.join(_RUNTIME, "bootstrap.py")
 # The folder that holds the fnbuild package.
 _HOME = os.path.dirname(os.path.dirname(_RUNTIME))
 
-# The worker prints its stack on this signal, which libraries hardly use.
+# On this signal, which libraries hardly use, a worker prints its stack.
 DUMP_SIGNAL = int(signal.SIGRTMIN) + 7
 
-# Libraries that start one thread per core in every process unless told otherwise.
+# The thread counts of libraries that by default start one thread per core in each process.
 _THREADS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -66,18 +66,18 @@ _THREADS = (
 
 
 def worker_command(config: ProcessorConfig, fd: int) -> List[str]:
-    """The command line of a worker, or of what workers are copied from.
+    """Return the command line of a worker or a template.
 
-    The function's name is there for people who look at `ps`.
+    The function's name is shown by `ps`.
     """
     name = str(config.function.get("name", ""))
     return [config.interpreter, "-u", _BOOTSTRAP, "--socket", str(fd), name]
 
 
 def worker_environment(config: ProcessorConfig, workers: int) -> Dict[str, str]:
-    """The worker's environment: the processor's, what Nuclio gives, and the function's own.
+    """Return a worker's environment: the processor's, Nuclio's variables and the function's.
 
-    The NUCLIO_ names are those of pkg/processor/runtime/python/runtime.go and
+    The NUCLIO_ variables are those of pkg/processor/runtime/python/runtime.go and
     pkg/processor/runtime/rpc/abstract.go.
     """
     env = dict(os.environ)
@@ -90,17 +90,17 @@ def worker_environment(config: ProcessorConfig, workers: int) -> Dict[str, str]:
         NUCLIO_FUNCTION_HANDLER=config.handler,
         NUCLIO_HANDLER=config.handler,
     )
-    # On Kubernetes the pod's name is there already.
+    # On Kubernetes it is the pod's name already.
     env.setdefault("NUCLIO_FUNCTION_INSTANCE", socket.gethostname())
     env.update(config.env)
     if not any(env.get(name) for name in ("LC_ALL", "LC_CTYPE", "LANG")):
         env["LANG"] = "C.UTF-8"
-    # A print of any text succeeds; Python 3.6 has ASCII for its streams in a bare environment.
+    # Printing any text must succeed; Python 3.6 uses ASCII in an environment without locale.
     if not env.get("PYTHONIOENCODING"):
         env["PYTHONIOENCODING"] = "utf-8:backslashreplace"
-    # A container's user whom the image does not know has `/` for a home, and may not write there.
+    # The home of a user that the image does not know is `/`, where it may not write.
     if env.get("HOME", "/") == "/" and not os.access("/", os.W_OK):
-        env["HOME"] = "/tmp"  # noqa: S108 - caches of libraries, each container's own
+        env["HOME"] = "/tmp"  # noqa: S108 - for caches of libraries, private to the container
     share = str(max(1, available_cores() // max(1, workers)))
     for name in _THREADS:
         env.setdefault(name, share)
@@ -108,7 +108,7 @@ def worker_environment(config: ProcessorConfig, workers: int) -> Dict[str, str]:
 
 
 def setup_message(config: ProcessorConfig, template: bool) -> wire.Meta:
-    """The SETUP message: what to import, and whether to be copied for workers after that."""
+    """Return the SETUP message; with `template` the process becomes a fork template."""
     return {
         "parent": os.getpid(),
         "handler": config.handler,
@@ -124,9 +124,9 @@ def setup_message(config: ProcessorConfig, template: bool) -> wire.Meta:
 
 
 def begin_message(trigger: TriggerConfig, worker: str, threshold: int, max_reply: int) -> wire.Meta:
-    """Return the BEGIN message; records below the level `threshold` need not be sent.
+    """Return the BEGIN message. Records below the level `threshold` need not be sent.
 
-    `max_reply` is the largest reply in bytes; 0 stands for no limit.
+    `max_reply` is the largest reply in bytes; 0 means no limit.
     """
     return {
         "parent": os.getpid(),
@@ -138,8 +138,7 @@ def begin_message(trigger: TriggerConfig, worker: str, threshold: int, max_reply
 
 
 def _drop_own_path(env: Dict[str, str]) -> None:
-    # The processor may have been found through PYTHONPATH; the handler must not see what lies
-    # beside it.
+    # The runtime may be on PYTHONPATH; the handler must not see what is next to it.
     parts = [p for p in env.get("PYTHONPATH", "").split(os.pathsep) if p and p != _HOME]
     if parts:
         env["PYTHONPATH"] = os.pathsep.join(parts)

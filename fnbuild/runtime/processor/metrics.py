@@ -28,7 +28,7 @@ from typing import (
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-# From a health check to the longest inference, in milliseconds.
+# Milliseconds, from a health check to the longest inference.
 DEFAULT_BOUNDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 30000, 60000)
 
 _METRIC_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*\Z")
@@ -46,7 +46,7 @@ class Counter:
         self.value: Number = 0
 
     def inc(self, amount: Number = 1) -> None:
-        """Add; ValueError when `amount` is negative."""
+        """Add `amount`; raise ValueError if it is negative."""
         if amount < 0:
             raise ValueError("a counter cannot go down by %r" % (amount,))
         self.value += amount
@@ -56,7 +56,7 @@ class Counter:
 
 
 class Gauge:
-    """A number that goes up and down, read from where it is kept; 0 until that is known."""
+    """A number that goes up and down, read by a function at each scrape."""
 
     __slots__ = ("_read",)
 
@@ -64,7 +64,7 @@ class Gauge:
         self._read: Optional[Callable[[], Number]] = None
 
     def read(self, function: Callable[[], Number]) -> None:
-        """Ask `function` for the value whenever the metrics are asked for."""
+        """Read the value with `function` at each scrape."""
         self._read = function
 
     def samples(self) -> List[Tuple[str, str, Number]]:
@@ -72,7 +72,7 @@ class Gauge:
 
 
 class Histogram:
-    """How often values fell below each of the given upper bounds, and their sum."""
+    """The number of values below each of the upper bounds, and their sum."""
 
     __slots__ = ("_bounds", "_counts", "sum")
 
@@ -99,7 +99,7 @@ class Histogram:
 
 
 class MetricFamily:
-    """All children of one metric: one for each combination of its labels' values."""
+    """The children of a metric, one for each combination of label values."""
 
     def __init__(
         self, name: str, kind: str, text: str, labels: Sequence[str], make: Callable[[], Any]
@@ -116,7 +116,7 @@ class MetricFamily:
         self._children: Dict[Tuple[str, ...], Any] = {}
 
     def child(self, *values: object) -> Any:
-        """The counter, gauge or histogram for these values, one for each label in its order."""
+        """Return the counter, gauge or histogram for these label values, in the labels' order."""
         if len(values) != len(self.labels):
             raise ValueError("%s has the labels %r, not %r" % (self.name, self.labels, values))
         key = tuple(str(value) for value in values)
@@ -125,7 +125,7 @@ class MetricFamily:
         return self._children[key]
 
     def lines(self, constant: Sequence[str]) -> List[str]:
-        """The family's text; `constant` are labels, already written, that every sample has."""
+        """Return the family's lines; `constant` are formatted labels of every sample."""
         help_text = self.text.replace("\\", "\\\\").replace("\n", "\\n")
         rows = [
             "# HELP %s %s" % (self.name, help_text),
@@ -141,7 +141,7 @@ class MetricFamily:
 
 
 class ObservedGauges(MetricFamily):
-    """Gauges whose labels and values are read when the metrics are asked for; none show nothing."""
+    """Gauges whose labels and values are read at each scrape. Without any, nothing is shown."""
 
     def __init__(
         self,
@@ -184,20 +184,20 @@ class MetricsRegistry:
         labels: Sequence[str],
         read: Callable[[], Mapping[Tuple[str, ...], Number]],
     ) -> MetricFamily:
-        """A family of gauges: `read` gives the values by those of the labels, at every scrape."""
+        """Add gauges; `read` returns their values by label values at each scrape."""
         return self._add(ObservedGauges(name, text, labels, read))
 
     def histogram(
         self, name: str, text: str, labels: Sequence[str] = (), bounds: Sequence[Number] = ()
     ) -> MetricFamily:
-        """A family of histograms with these upper bounds, in rising order."""
+        """Add a family of histograms with these upper bounds, in ascending order."""
         edges = tuple(bounds) or DEFAULT_BOUNDS
         if list(edges) != sorted(set(edges)):
-            raise ValueError("the bounds of %s do not rise: %r" % (name, edges))
+            raise ValueError("the bounds of %s are not in ascending order: %r" % (name, edges))
         return self._add(MetricFamily(name, "histogram", text, labels, lambda: Histogram(edges)))
 
     def text(self) -> str:
-        """Every metric, for a reply with CONTENT_TYPE."""
+        """Return the text of all metrics, for a reply with CONTENT_TYPE."""
         rows: List[str] = []
         for family in self._families.values():
             rows += family.lines(self._constant)
@@ -205,7 +205,7 @@ class MetricsRegistry:
 
     def _add(self, family: MetricFamily) -> MetricFamily:
         if family.name in self._families:
-            raise ValueError("there is a metric %s already" % family.name)
+            raise ValueError("the metric %s exists already" % family.name)
         self._families[family.name] = family
         return family
 
@@ -233,18 +233,18 @@ GPU_MEMORY_METRIC = "nuclio_processor_gpu_memory_bytes"
 GPU_MEMORY_LABELS = ("gpu", "uuid")
 GPU_MEMORY_HELP = "Memory of a GPU that the function's workers use"
 
-# The first call of a process may wait for the driver; a scrape does not, it gets the last values.
+# The first call of a process may wait for the driver. A scrape does not, it gets the last values.
 _GPU_WAIT = 0.2
 
 GpuMemoryValues = Dict[Tuple[str, ...], int]
 
 
 class GpuMemory:
-    """What a scrape shows: bytes by GPU, for the processes whose group is one of `groups()`.
+    """The memory used on each GPU by processes of the groups from `groups()`.
 
-    Workers lead groups of their own, with whatever processes a handler starts. A GPU that none of
-    them uses shows zero, so that a model that fell back to the CPU can be told; where NVML does not
-    know this container's processes, nothing is shown.
+    A worker and the processes that its handler starts are one group. A GPU that none of them uses
+    shows zero, which reveals a model that fell back to the CPU. If NVML does not see the processes
+    of this container, nothing is shown.
     """
 
     def __init__(
@@ -258,7 +258,7 @@ class GpuMemory:
         self._thread: Optional[threading.Thread] = None
 
     def read(self) -> GpuMemoryValues:
-        """The values by GPU and UUID; none where there is no GPU or no way to know."""
+        """Return bytes by index and UUID of the GPUs; empty without GPUs or NVML."""
         if self._absent:
             return {}
         if self._thread is None or not self._thread.is_alive():
@@ -278,14 +278,14 @@ class GpuMemory:
         try:
             if self._nvml is None:
                 self._nvml = nvml.Nvml((self._load or nvml.load)())
-            found = self._nvml.processes()
+            devices = self._nvml.processes()
         except (nvml.NvmlError, OSError):
-            # Without the driver it stays so; a driver that was exchanged needs a new processor.
+            # A driver that is installed or replaced later needs a new processor.
             self._absent, self._values = True, {}
             return
-        mine = {names: _used_by_groups(groups, used) for names, used in found}
-        foreign = any(used and not _any_visible(used) for _, used in found)
-        self._values = {} if foreign and not any(mine.values()) else dict(mine)
+        own = {names: _used_by_groups(groups, used) for names, used in devices}
+        foreign = any(used and not _any_visible(used) for _, used in devices)
+        self._values = {} if foreign and not any(own.values()) else dict(own)
 
 
 def _used_by_groups(groups: Set[int], used: Dict[int, int]) -> int:
@@ -293,7 +293,7 @@ def _used_by_groups(groups: Set[int], used: Dict[int, int]) -> int:
 
 
 def _any_visible(used: Dict[int, int]) -> bool:
-    """Whether any process is one of this PID namespace."""
+    """Return True if a process is in this PID namespace."""
     return any(_process_group(pid) for pid in used)
 
 
@@ -305,10 +305,9 @@ def _process_group(pid: int) -> int:
 
 
 _PREFIX = "nuclio_processor_"
-# What happens to an event, one after the other: waiting for a worker, on the way to it, in the
-# handler, on the way back.
+# The stages of an event: waiting for a worker, on the way to it, in the handler, on the way back.
 STAGES = ("queue", "handover", "handler", "reply")
-# The ways there and back take hundredths of a millisecond.
+# Handover and reply take hundredths of a millisecond.
 _STAGE_BOUNDS = (
     0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 30000,
 )  # fmt: skip
@@ -316,7 +315,7 @@ _SIZE_BOUNDS = tuple(4**power for power in range(4, 15))
 
 
 class TriggerMetricFamilies:
-    """The families, in a registry."""
+    """The metric families of all triggers, in a registry."""
 
     def __init__(self, registry: MetricsRegistry) -> None:
         trigger = ("trigger_kind", "trigger_id")
@@ -357,12 +356,12 @@ class TriggerMetricFamilies:
         )
 
     def trigger(self, kind: str, identity: str) -> "TriggerMetrics":
-        """The metrics of one trigger, all of them there from the start with zero."""
+        """Return the metrics of one trigger, which are zero from the start."""
         return TriggerMetrics(self, kind, identity)
 
 
 class TriggerMetrics:
-    """Counts for one trigger; made by TriggerMetrics."""
+    """The metrics of one trigger; see `TriggerMetricFamilies.trigger`."""
 
     def __init__(self, families: TriggerMetricFamilies, kind: str, identity: str) -> None:
         key = (kind, identity)
@@ -382,29 +381,29 @@ class TriggerMetrics:
         self._queue, self._handover, self._handler, self._reply = stages
         self._durations: Dict[str, Histogram] = {}
 
-    def asked(self, free: int, workers: int, size: int) -> None:
-        """A worker was asked for, for `size` bytes of body, while `free` of `workers` were free."""
+    def worker_requested(self, free: int, workers: int, size: int) -> None:
+        """Count a request for a worker, with `size` bytes of body; `free` of `workers` are idle."""
         self._asked.value += 1
         if free:
             self._available.value += 100.0 * free / workers
         self._sizes.observe(size)
 
-    def allocated(self, waited: float) -> None:
-        """A worker was there after `waited` seconds; 0 means at once."""
+    def worker_allocated(self, waited: float) -> None:
+        """Count a worker that was available after `waited` seconds; 0 means at once."""
         (self._after_wait if waited > 0 else self._immediate).value += 1
         self._waits.observe(waited * 1000.0)
 
-    def timed_out(self, waited: float) -> None:
-        """No worker was there within `waited` seconds."""
+    def wait_timed_out(self, waited: float) -> None:
+        """Count a wait of `waited` seconds that ended without a worker."""
         self._timeout.value += 1
         self._waits.observe(waited * 1000.0)
 
-    def turned_away(self) -> None:
-        """Too many events were waiting already."""
+    def rejected(self) -> None:
+        """Count an event that was rejected because of the backlog."""
         self._backlog.value += 1
 
     def handled(self, worker: str, seconds: float, success: bool) -> None:
-        """A worker is done with an event, `seconds` after it got it."""
+        """Count an event that a worker has handled in `seconds`."""
         (self._success if success else self._failure).value += 1
         durations = self._durations.get(worker)
         if durations is None:
@@ -412,8 +411,8 @@ class TriggerMetrics:
             self._durations[worker] = durations
         durations.observe(seconds * 1000.0)
 
-    def spent(self, queue: float, handover: float, handler: float, reply: float) -> None:
-        """Where the milliseconds of an event went that a worker answered."""
+    def add_stages(self, queue: float, handover: float, handler: float, reply: float) -> None:
+        """Add the milliseconds that an event spent in each stage."""
         self._queue.observe(queue)
         self._handover.observe(handover)
         self._handler.observe(handler)

@@ -1,10 +1,10 @@
-"""The processor: takes requests, gives them to workers, and keeps the workers alive.
+"""The processor: serves triggers with the pools of workers, from its start to its end.
 
     python -m fnbuild.runtime.processor --config processor.json
 
-`config` describes the file. SIGTERM and SIGINT end it behind the requests under way, a second one
-at once. Where `linger` is given, SIGTERM begins with that: whoever sends requests may not know yet
-that another processor has taken over.
+`config` describes the file. SIGTERM and SIGINT end the processor after the requests in flight, a
+second signal ends it at once. With `linger`, it serves on for some seconds after SIGTERM, since
+clients may not know yet that another processor has taken over.
 """
 
 import asyncio
@@ -26,21 +26,21 @@ from ..triggers.batch import BatchTrigger
 from ..triggers.cron import CronTrigger
 from ..triggers.http import HttpTrigger, app_without_trigger, connection_limits
 from . import metrics
-from .admin import AdminApi
+from .admin import AdminApi, ProcessorControl
 from .metrics import MetricsRegistry, TriggerMetricFamilies
 from .pool import WorkerPools
 from .refusal_log import RefusalLog
 from .shared_memory import SharedMemory
 from .tracing import create_tracer
 
-# Between two looks at workers that load, in seconds.
+# Seconds between checks of workers that load.
 _POLL_INTERVAL = 0.02
 _CONTROL_BACKLOG = 128
-# How long a signal waits for idle connections, in seconds.
+# Seconds for which idle connections may stay open after a signal.
 _IDLE_TIMEOUT_AT_SIGNAL = 1.0
 
 
-class Processor:
+class Processor(ProcessorControl):
     """See the module. `run` returns the exit status."""
 
     def __init__(self, config: ProcessorConfig, log: Log, loop: EventLoop) -> None:
@@ -50,57 +50,59 @@ class Processor:
         self.pools = WorkerPools(config, log, loop)
         self.registry = MetricsRegistry(_metric_labels(config))
         self._metrics = TriggerMetricFamilies(self.registry)
-        self._refusals = RefusalLog(self._loop, log)
+        self._refusal_log = RefusalLog(self._loop, log)
         self.http = self._http_server()
         self.http.on_refusal = self._on_refusal
-        self._crons = [self._cron(one) for one in config.served if one.kind == "cron"]
+        self._crons = [
+            self._cron(trigger) for trigger in config.served_triggers if trigger.kind == "cron"
+        ]
         self._started = time.time()
         self._draining: Optional[asyncio.Task[None]] = None
-        self._cut: Optional[asyncio.TimerHandle] = None
-        self._lingering: Optional[asyncio.TimerHandle] = None
+        self._cut_off_timer: Optional[asyncio.TimerHandle] = None
+        self._linger_timer: Optional[asyncio.TimerHandle] = None
         self._finished: asyncio.Future[int] = self._loop.create_future()
         self._signals = 0
         self._sockets: List[socket.socket] = []
-        self._others: List[HttpServer] = []
+        self._other_servers: List[HttpServer] = []
         self._stopped = False
         self._accepts = False
-        self._gauges()
+        self._register_gauges()
 
     def _http_server(self) -> HttpServer:
         trigger = self.config.http_trigger
         if trigger is None:
             return HttpServer(
-                app_without_trigger, connection_limits({}), self._failed, loop=self._loop
+                app_without_trigger, connection_limits({}), self._log_error, loop=self._loop
             )
         counts = self._metrics.trigger(trigger.kind, trigger.name)
         tracer = create_tracer(str(self.config.function.get("name", "")), self.config.env, self.log)
         kind = HttpTrigger if trigger.batch is None else BatchTrigger
-        app = kind(self.pools.of(trigger), counts, self._refusals, tracer)
+        app = kind(self.pools.pool_for(trigger), counts, self._refusal_log, tracer)
         server = HttpServer(
-            app, connection_limits(trigger.attributes), self._failed, loop=self._loop
+            app, connection_limits(trigger.attributes), self._log_error, loop=self._loop
         )
         if trigger.batch is None:
-            server.sized = SharedMemory(self._loop).body
+            server.allocate_body = SharedMemory(self._loop).allocate_body
         return server
 
     def _cron(self, trigger: TriggerConfig) -> CronTrigger:
         counts = self._metrics.trigger(trigger.kind, trigger.name)
-        return CronTrigger(trigger, self.pools.of(trigger), counts)
+        return CronTrigger(trigger, self.pools.pool_for(trigger), counts)
 
     async def run(self) -> int:
-        """Serve until told to end; ConfigFileError when a listener cannot be had."""
+        """Serve until the end; return the exit status. Raises ConfigFileError for a listener."""
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._on_signal, number)
-        http = [sockets.open_listener(one, "http") for one in self.config.http]
+        http = [sockets.open_listener(listener, "http") for listener in self.config.http]
         self._sockets.extend(http)
         await self._open_admin()
         self._warn_of_triggers()
-        self.pools.when_ready(self._start_crons)
+        self.pools.call_when_ready(self._start_crons)
         self.pools.start()
         if self.config.accept == "immediately":
             await self._accept(http)
         elif self.config.accept == "when-ready":
-            self.pools.when_ready(lambda: self._loop.create_task(self._accept(http)))
+            self.pools.call_when_ready(lambda: self._loop.create_task(self._accept(http)))
         else:
             self._loop.create_task(self._accept_when_settled(http))
         await self._open_control()
@@ -118,14 +120,14 @@ class Processor:
                 self.log.info("Listening on http://%s:%d" % name[:2])
 
     async def _accept_when_settled(self, http: List[socket.socket]) -> None:
-        """Leave callers in the socket's queue until it is known whether there is anybody to serve.
+        """Leave clients in the socket's queue until the workers are ready or have failed.
 
-        Told by a look now and then, since the workers may fail in many ways.
+        Polls, since workers may fail in many ways.
         """
         while self.pools.state() == "starting":
             await asyncio.sleep(_POLL_INTERVAL)
         if self.config.accept == "ready-or-end" and self.pools.state() == "unhealthy":
-            # Whoever started it waits for the end of a function that fails, as Nuclio does.
+            # The caller detects a failed function by the end of the processor, as Nuclio does.
             self._finish(1)
         else:
             await self._accept(http)
@@ -135,28 +137,30 @@ class Processor:
             return
         admin = sockets.open_listener(self.config.admin, "admin")
         self._sockets.append(admin)
-        server = HttpServer(AdminApi(self, control=False), on_error=self._failed, loop=self._loop)
-        self._others.append(server)
+        server = HttpServer(
+            AdminApi(self, control=False), on_error=self._log_error, loop=self._loop
+        )
+        self._other_servers.append(server)
         await server.start(admin, "admin")
 
     async def _open_control(self) -> None:
         control = self._control_socket()
         if control is None:
             return
-        shared = list(self._sockets)
+        listeners = list(self._sockets)
         server = HttpServer(
             AdminApi(self, control=True),
-            on_error=self._failed,
-            commands={b"LISTENERS\n": lambda peer: sockets.send_listeners(peer, shared)},
+            on_error=self._log_error,
+            commands={b"LISTENERS\n": lambda peer: sockets.send_listeners(peer, listeners)},
             loop=self._loop,
         )
-        self._others.append(server)
+        self._other_servers.append(server)
         await server.start(control, "control")
 
     def _control_socket(self) -> Optional[socket.socket]:
         if self.config.control_socket is not None:
             control = sockets.open_listener(self.config.control_socket, "control")
-            # The kernel tells callers which process listened last: this one, not who opened it.
+            # Clients see the credentials of the process that called listen last: this one.
             control.listen(_CONTROL_BACKLOG)
             return control
         if self.config.control is None:
@@ -170,35 +174,35 @@ class Processor:
             ) from None
 
     def drain(self) -> None:
-        """Stop accepting; end when the last connection is gone or drain_timeout has passed.
+        """Stop accepting; end when the last connection closes or drain_timeout has passed.
 
         The workers' drain callbacks run once, their termination callbacks at the end.
         """
         if self._draining is None:
             self.pools.drain()
-        self._begin_end(self.config.drain_timeout)
+        self._begin_shutdown(self.config.drain_timeout)
 
     def stop(self) -> None:
-        """End behind the requests under way; idle connections are hardly waited for."""
-        self._begin_end(_IDLE_TIMEOUT_AT_SIGNAL)
+        """End after the requests in flight; idle connections get one second."""
+        self._begin_shutdown(_IDLE_TIMEOUT_AT_SIGNAL)
 
-    def _begin_end(self, idle: float) -> None:
-        # Told again, the new time counts for the drain under way.
-        if self._cut is not None:
-            self._cut.cancel()
+    def _begin_shutdown(self, idle_timeout: float) -> None:
+        # A further call sets a new timeout for the current drain.
+        if self._cut_off_timer is not None:
+            self._cut_off_timer.cancel()
         self._end_linger()
         for cron in self._crons:
             cron.stop()
-        patience = self.config.termination_timeout
-        self._cut = self._loop.call_later(idle + patience, self._cut_off)
-        drained = self._loop.create_task(self.http.drain(idle))
+        worker_timeout = self.config.termination_timeout
+        self._cut_off_timer = self._loop.call_later(idle_timeout + worker_timeout, self._cut_off)
+        drained = self._loop.create_task(self.http.drain(idle_timeout))
         if self._draining is None:
-            self._draining = self._loop.create_task(self._end(drained, patience))
+            self._draining = self._loop.create_task(self._shut_down(drained, worker_timeout))
 
-    async def _end(self, drained: "asyncio.Task[None]", patience: float) -> None:
+    async def _shut_down(self, drained: "asyncio.Task[None]", worker_timeout: float) -> None:
         self.log.info("Draining", connections=self.http.connections)
         await drained
-        await self.pools.stop(patience)
+        await self.pools.stop(worker_timeout)
         self._finish(0)
 
     def _cut_off(self) -> None:
@@ -215,57 +219,62 @@ class Processor:
         self._signals += 1
         if self._signals == 1 and number == signal.SIGTERM and self._may_linger():
             self._linger()
-        elif self._signals == 1 or self._lingering is not None:
+        elif self._signals == 1 or self._linger_timer is not None:
             self.stop()
         else:
             self.pools.kill()
             self._finish(1)
 
     def _may_linger(self) -> bool:
-        """Whether that was asked for, and there is anybody to serve."""
+        """Return True if lingering is configured and the processor serves."""
         serves = self._accepts and self.pools.state() != "starting"
         return self.config.linger > 0 and self._draining is None and serves
 
     def _linger(self) -> None:
-        """Serve on, new connections too, for as long as others may not know of the end."""
+        """Serve on, including new connections, before the end."""
         seconds = self.config.linger
-        self.log.info("Serving %g s more before the end" % seconds)
+        self.log.info("Serving for %g more seconds before the end" % seconds)
         for cron in self._crons:
             cron.stop()
-        self.http.part()
-        self._lingering = self._loop.call_later(seconds, self.stop)
+        self.http.disable_keep_alive()
+        self._linger_timer = self._loop.call_later(seconds, self.stop)
 
     def _end_linger(self) -> None:
-        if self._lingering is not None:
-            self._lingering.cancel()
-            self._lingering = None
+        if self._linger_timer is not None:
+            self._linger_timer.cancel()
+            self._linger_timer = None
 
     def _close(self) -> None:
         for cron in self._crons:
             cron.stop()
         self.pools.kill()
         self.http.close()
-        self._refusals.close()
-        for server in self._others:
+        self._refusal_log.close()
+        for server in self._other_servers:
             server.close()
         if self.config.control is not None:
-            # The data directory may be gone, or may never have been there.
+            # The data directory may be gone, or may never have existed.
             with suppress(OSError):
                 os.unlink(self.config.control)
 
+    async def reload(self, restart: bool) -> Dict[str, str]:
+        return await self.pools.reload(restart)
+
+    def metrics_text(self) -> str:
+        return self.registry.text()
+
     def status(self) -> Dict[str, Any]:
-        """What GET /status shows."""
         pools = self.pools
         state = pools.state()
         if self._stopped:
             state = "stopped"
         elif self._draining is not None:
             state = "draining"
-        trouble = pools.trouble()
+        failure = pools.failure()
         return {
             "state": state,
-            "reason": trouble.reason if trouble else "",
-            "message": trouble.text if trouble else "",
+            "reason": failure.reason if failure else "",
+            "message": failure.text if failure else "",
             "pid": os.getpid(),
             "revision": self.config.function.get("revision"),
             "started": self._started,
@@ -274,12 +283,12 @@ class Processor:
             "connections": self.http.connections,
             "in_flight": self.http.in_flight,
             "mount": pools.mount,
-            "start": pools.starter.to_dict(),
+            "start": pools.spawner.to_dict(),
             "warnings": pools.warnings,
         }
 
     def _start_crons(self) -> None:
-        if self._draining is None and self._lingering is None:
+        if self._draining is None and self._linger_timer is None:
             for cron in self._crons:
                 cron.start()
 
@@ -290,10 +299,10 @@ class Processor:
                 self.pools.warnings.append(text)
                 self.log.warn(text)
 
-    def _failed(self, what: str, error: BaseException) -> None:
-        self.log.error("%s: %s: %s" % (what, type(error).__name__, error))
+    def _log_error(self, description: str, error: BaseException) -> None:
+        self.log.error("%s: %s: %s" % (description, type(error).__name__, error))
 
-    def _gauges(self) -> None:
+    def _register_gauges(self) -> None:
         prefix = "nuclio_processor_"
         states = self.registry.gauge(prefix + "workers", "Workers, by state", ("state",))
         for state in ("starting", "ready", "busy", "restarting", "unhealthy", "stopped"):
@@ -324,7 +333,7 @@ class Processor:
 
     def _on_refusal(self, status: int, reason: str) -> None:
         self._refused.child(status).inc()
-        self._refusals.note(status, reason)
+        self._refusal_log.add(status, reason)
 
     def _count(self, state: str) -> int:
         return sum(1 for worker in self.pools.workers if worker.state == state)
@@ -341,7 +350,7 @@ def _metric_labels(config: ProcessorConfig) -> Dict[str, str]:
 
 
 def _describe_fault(context: Dict[str, Any]) -> str:
-    """A fault of the processor itself, which ends neither it nor other requests."""
+    """Describe a bug of the processor, which ends neither it nor other requests."""
     error = context.get("exception")
     text = str(context.get("message"))
     if error is None:
@@ -352,7 +361,7 @@ def _describe_fault(context: Dict[str, Any]) -> str:
 
 
 def main(arguments: List[str]) -> int:
-    """Run a processor for a configuration file: as `serve`, and 2 for usage."""
+    """Run a processor for a configuration file; return the status of `serve`, or 2 for usage."""
     if len(arguments) != 2 or arguments[0] != "--config":
         sys.stderr.write("usage: python -m fnbuild.runtime.processor --config FILE\n")
         return 2
@@ -365,7 +374,7 @@ def main(arguments: List[str]) -> int:
 
 
 def serve(config: ProcessorConfig) -> int:
-    """Run a processor: 0 after a drain, 1 when cut short or unable to listen."""
+    """Run a processor; return 0 after a drain, 1 if it was cut short or could not listen."""
     allocator.tune()
     log = Log(config.log_level, config.log_format)
     loop = EventLoop()

@@ -1,16 +1,16 @@
-"""The requests that the processor itself refused, in the log: the first, then their number."""
+"""Log requests that the processor refused: the first one, then their number per window."""
 
 import asyncio
 from typing import Dict, Optional
 
 from ..logs import Log, LogRecord
 
-# How long requests refused with the same status are only counted after one was logged, seconds.
+# Seconds for which requests refused with the same status are only counted after one was logged.
 WINDOW = 10.0
 
 
 class _RefusalCount:
-    """What was refused with one status since it was last written of."""
+    """The requests refused with one status since the last record about them."""
 
     __slots__ = ("count", "reason", "timer")
 
@@ -21,20 +21,20 @@ class _RefusalCount:
 
 
 class RefusalLog:
-    """Logs the first request refused with a status, then how many more there were, per window."""
+    """Logs the first request refused with a status, then the number of others per window."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, log: Log, window: float = WINDOW) -> None:
         self._loop = loop
         self._log = log
         self._window = window
-        self._kinds: Dict[int, _RefusalCount] = {}
+        self._counts: Dict[int, _RefusalCount] = {}
 
-    def note(self, status: int, reason: str, request_id: Optional[str] = None) -> None:
-        """One request was refused."""
-        kind = self._kinds.get(status)
-        if kind is not None:
-            kind.count += 1
-            kind.reason = reason
+    def add(self, status: int, reason: str, request_id: Optional[str] = None) -> None:
+        """Log or count a refused request."""
+        counted = self._counts.get(status)
+        if counted is not None:
+            counted.count += 1
+            counted.reason = reason
             return
         record = LogRecord("warn", "a request was refused with %d: %s" % (status, reason))
         record.request_id = request_id
@@ -43,22 +43,22 @@ class RefusalLog:
 
     def _watch(self, status: int) -> None:
         timer = self._loop.call_later(self._window, self._sum_up, status)
-        self._kinds[status] = _RefusalCount(timer)
+        self._counts[status] = _RefusalCount(timer)
 
     def _sum_up(self, status: int) -> None:
-        kind = self._kinds.pop(status)
-        if kind.count:
-            self._write(status, kind)
+        counted = self._counts.pop(status)
+        if counted.count:
+            self._write(status, counted)
             self._watch(status)
 
-    def _write(self, status: int, kind: _RefusalCount) -> None:
-        words = "%d more requests were refused with %d; the last: %s"
-        self._log.warn(words % (kind.count, status, kind.reason))
+    def _write(self, status: int, counted: _RefusalCount) -> None:
+        message = "%d more requests were refused with %d; the last: %s"
+        self._log.warn(message % (counted.count, status, counted.reason))
 
     def close(self) -> None:
-        """Write of what was only counted so far."""
-        for status, kind in self._kinds.items():
-            kind.timer.cancel()
-            if kind.count:
-                self._write(status, kind)
-        self._kinds = {}
+        """Log what was only counted so far."""
+        for status, counted in self._counts.items():
+            counted.timer.cancel()
+            if counted.count:
+                self._write(status, counted)
+        self._counts = {}

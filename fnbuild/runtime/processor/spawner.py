@@ -1,7 +1,7 @@
-"""Where workers get their processes: copies of a template where that is safe, else fresh ones.
+"""Spawn worker processes: fork a template where that is safe, else start a new interpreter.
 
-There is one template for a function. It imports the handler once; whether it can be copied it says
-itself. When it cannot, it becomes the first worker, and the others are started afresh.
+There is one template, which imports the handler once and reports whether it can be forked. If not,
+it becomes the first worker, and the others are started as new interpreters.
 """
 
 import asyncio
@@ -18,168 +18,168 @@ from .launch import setup_message
 from .worker_failure import WorkerFailure, describe_exit
 from .worker_process import ProcessOwner, StackDump, WorkerProcess
 
-# Set to `spawn` in the function's environment, every worker starts afresh.
+# With the value `spawn` in the function's environment, no worker is forked.
 START_VARIABLE = "FNBUILD_START"
-# A template that is lost so often in a row is given up.
+# After this many deaths of templates in a row, workers are no longer forked.
 _MAX_TEMPLATE_LOSSES = 3
 
 
 class ProcessRequester(ProcessOwner):
-    """Who asks for a process, and then owns it."""
+    """A worker handle that requests a process and then owns it."""
 
     name = ""
 
-    def process_given(self, process: WorkerProcess) -> None:
-        """It imports the handler, or has done so; BEGIN makes it a worker."""
+    def on_process(self, process: WorkerProcess) -> None:
+        """Take the process, which imports or has imported the handler; BEGIN makes it a worker."""
 
-    def process_refused(self, trouble: WorkerFailure) -> None:
-        """There is none, and this is why."""
+    def on_spawn_failure(self, failure: WorkerFailure) -> None:
+        """Handle that no process could be started."""
 
 
 class Spawner(ProcessOwner):
-    """See the module. `on_facts` gets what the first message of a template says."""
+    """See the module. `on_started` receives the first message of a template."""
 
     def __init__(
         self,
         config: ProcessorConfig,
         env: Dict[str, str],
         log: Log,
-        on_facts: Callable[[wire.Meta], None],
+        on_started: Callable[[wire.Meta], None],
         loop: EventLoop,
     ) -> None:
         self._loop = loop
         self._config = config
         self._env = env
         self._log = log
-        self._on_facts = on_facts
+        self._on_started = on_started
         self._template: Optional[WorkerProcess] = None
         self._dismissed: List[WorkerProcess] = []
         self._ready = False
         self._losses = 0
         self._waiting: Deque[ProcessRequester] = deque()
-        self._served: Optional[ProcessRequester] = None
-        self._copy: Optional[WorkerProcess] = None
-        self._strays: Dict[int, int] = {}
+        self._fork_requester: Optional[ProcessRequester] = None
+        self._fork: Optional[WorkerProcess] = None
+        self._orphans: Dict[int, int] = {}
         self._failure: Optional[WorkerFailure] = None
         self._timer: Optional[asyncio.TimerHandle] = None
-        self._hang: Optional[StackDump] = None
-        self._fixed = env.get(START_VARIABLE) == "spawn"
-        self._obstacle = START_VARIABLE + " says so" if self._fixed else ""
+        self._stack_dump: Optional[StackDump] = None
+        self._never_fork = env.get(START_VARIABLE) == "spawn"
+        self._spawn_reason = START_VARIABLE + " says so" if self._never_fork else ""
 
     def open(self) -> None:
-        """Before the first request."""
-        if not self._fixed and not worker_process.become_subreaper():
-            self._fixed = True
-            self._obstacle = "this system cannot hand over orphaned processes"
+        """Prepare for the first request."""
+        if not self._never_fork and not worker_process.become_subreaper():
+            self._never_fork = True
+            self._spawn_reason = "this system has no subreapers for forked workers"
 
-    def request(self, customer: ProcessRequester) -> None:
-        """Get a process for the customer, who is told of it by a call, perhaps at once."""
-        if self._obstacle:
-            self._spawn_for(customer)
+    def request(self, requester: ProcessRequester) -> None:
+        """Get a process for the requester, which is called back, possibly at once."""
+        if self._spawn_reason:
+            self._spawn_for(requester)
             return
-        self._waiting.append(customer)
+        self._waiting.append(requester)
         if self._template is None:
             self._start()
         else:
-            self._next()
+            self._fork_next()
 
-    def cancel(self, customer: ProcessRequester) -> None:
-        """It needs none any more."""
-        if customer in self._waiting:
-            self._waiting.remove(customer)
-        if self._served is customer:
-            self._served = None
+    def cancel(self, requester: ProcessRequester) -> None:
+        """Withdraw the request."""
+        if requester in self._waiting:
+            self._waiting.remove(requester)
+        if self._fork_requester is requester:
+            self._fork_requester = None
 
     def renew(self) -> None:
-        """The code has changed: what is imported now must not be copied any more."""
-        if not self._fixed:
-            self._obstacle = ""
+        """Replace the template after a change of the code."""
+        if not self._never_fork:
+            self._spawn_reason = ""
         self._losses = 0
         if self._template is not None:
-            self._drop()
+            self._end_template()
             self._start()
 
     def stop(self) -> None:
-        """End the template; workers are not touched."""
+        """End the template; workers keep running."""
         self._waiting.clear()
-        self._served = None
-        self._drop()
+        self._fork_requester = None
+        self._end_template()
 
-    def reap(self, known: Callable[[int], bool]) -> None:
-        """Reap the template, and what came from dead workers. Called on SIGCHLD."""
+    def reap(self, is_worker: Callable[[int], bool]) -> None:
+        """Reap the template and processes left by dead workers. Called on SIGCHLD."""
         own = [*self._dismissed, self._template] if self._template else self._dismissed
         for process in own:
             process.reap()
         self._dismissed = [process for process in self._dismissed if not process.gone]
         pids = {process.pid for process in own}
         while True:
-            stray = worker_process.reap_orphan(lambda pid: pid in pids or known(pid))
-            if stray is None:
+            orphan = worker_process.reap_orphan(lambda pid: pid in pids or is_worker(pid))
+            if orphan is None:
                 return
-            if self._copy is not None:
-                # It may be the copy whose pid the template is about to tell.
-                self._strays[stray[0]] = stray[1]
+            if self._fork is not None:
+                # This may be the fork whose pid the template is about to report.
+                self._orphans[orphan[0]] = orphan[1]
 
     def to_dict(self) -> Dict[str, Any]:
-        """How workers start, for the status."""
-        if self._obstacle:
-            return {"by": "spawn", "reason": self._obstacle, "template": 0}
+        """Return how workers start, for the status."""
+        if self._spawn_reason:
+            return {"by": "spawn", "reason": self._spawn_reason, "template": 0}
         pid = self._template.pid if self._template is not None else 0
         return {"by": "fork", "reason": "", "template": pid}
 
     def on_line(self, stream: str, line: str) -> None:
-        if stream == "stderr" and self._hang is not None:
-            self._hang.add(line)
+        if stream == "stderr" and self._stack_dump is not None:
+            self._stack_dump.add(line)
         else:
             self._log.write(LogRecord("info", line, stream))
 
     def on_message(self, message: wire.Message) -> None:
         kind, meta = message.kind, message.meta
         if kind == wire.STARTED:
-            self._on_facts(meta)
+            self._on_started(meta)
         elif kind == wire.FAILED:
             self._failure = WorkerFailure(meta["reason"], meta["message"])
         elif kind == wire.FORKABLE:
             self._stop_timer()
             self._ready = True
-            self._next()
+            self._fork_next()
         elif kind == wire.UNFORKABLE:
             self._stop_timer()
-            self._be_worker(meta["reason"])
+            self._make_worker(meta["reason"])
         elif kind == wire.FORKED:
-            self._deliver(meta["pid"], meta["problem"])
+            self._on_forked(meta["pid"], meta["problem"])
 
     def on_end(self, status: int) -> None:
-        """The template is gone: it failed, found its code changed, or was killed."""
+        """Handle the end of the template: it failed, its code has changed, or it was killed."""
         process, self._template = self._template, None
         ready, self._ready = self._ready, False
         self._stop_timer()
-        self._take_back()
+        self._abandon_fork()
         if ready:
             self._losses = self._losses + 1 if status else 0
             if self._losses >= _MAX_TEMPLATE_LOSSES:
-                self._obstacle = "what workers are copied from died %d times" % self._losses
+                self._spawn_reason = "the template of the workers died %d times" % self._losses
             waiting, self._waiting = self._waiting, deque()
-            for customer in waiting:
-                self.request(customer)
+            for requester in waiting:
+                self.request(requester)
             return
-        words = last_output(list(process.last_lines)) if process is not None else ""
+        output = last_output(list(process.last_lines)) if process is not None else ""
         where = "while the handler was imported"
-        self._refuse(
+        self._fail_requests(
             lambda name: (
-                self._failure or WorkerFailure.of(describe_exit(name, status, where), words)
+                self._failure or WorkerFailure.of(describe_exit(name, status, where), output)
             )
         )
 
     def _start(self) -> None:
         self._failure = None
-        self._hang = None
+        self._stack_dump = None
         self._ready = False
         process = self._spawn(self)
         if process is not None:
             self._template = process
             limit = self._config.readiness_timeout
-            self._timer = self._loop.call_later(limit, self._hangs, process, limit)
+            self._timer = self._loop.call_later(limit, self._on_timeout, process, limit)
 
     def _spawn(self, owner: ProcessOwner) -> Optional[WorkerProcess]:
         try:
@@ -188,93 +188,95 @@ class Spawner(ProcessOwner):
         except (OSError, ValueError) as problem:
             text = "%s cannot be started: %s" % (self._config.interpreter, problem)
             if isinstance(owner, ProcessRequester):
-                owner.process_refused(WorkerFailure.of(text))
+                owner.on_spawn_failure(WorkerFailure.of(text))
             else:
-                self._refuse(lambda _name: WorkerFailure.of(text))
+                self._fail_requests(lambda _name: WorkerFailure.of(text))
             return None
         process.send(wire.SETUP, setup_message(self._config, template=owner is self))
         return process
 
-    def _spawn_for(self, customer: ProcessRequester) -> None:
-        process = self._spawn(customer)
+    def _spawn_for(self, requester: ProcessRequester) -> None:
+        process = self._spawn(requester)
         if process is not None:
-            customer.process_given(process)
+            requester.on_process(process)
 
-    def _next(self) -> None:
-        """Ask for the next copy; one at a time."""
+    def _fork_next(self) -> None:
+        """Request the next fork; one at a time."""
         template = self._template
-        if not self._ready or self._copy is not None or not self._waiting or template is None:
+        if not self._ready or self._fork is not None or not self._waiting or template is None:
             return
-        customer = self._waiting.popleft()
+        requester = self._waiting.popleft()
         try:
-            copy = WorkerProcess(self._loop, customer)
+            fork = WorkerProcess(self._loop, requester)
         except OSError as problem:
-            # Out of descriptors or memory: the worker tries again later.
-            customer.process_refused(WorkerFailure.of("no worker can be forked: %s" % problem))
-            self._loop.call_soon(self._next)
+            # Out of descriptors or memory: the worker handle tries again later.
+            requester.on_spawn_failure(WorkerFailure.of("no worker can be forked: %s" % problem))
+            self._loop.call_soon(self._fork_next)
             return
-        if copy.copy_from(template):
-            self._served, self._copy = customer, copy
+        if fork.request_fork(template):
+            self._fork_requester, self._fork = requester, fork
         else:
-            # It is gone, as its end will tell in a moment.
-            self._waiting.appendleft(customer)
+            # The template has ended; `on_end` will follow.
+            self._waiting.appendleft(requester)
 
-    def _deliver(self, pid: int, problem: str) -> None:
-        customer, self._served = self._served, None
-        copy, self._copy = self._copy, None
-        strays, self._strays = self._strays, {}
-        if copy is None:
+    def _on_forked(self, pid: int, problem: str) -> None:
+        requester, self._fork_requester = self._fork_requester, None
+        fork, self._fork = self._fork, None
+        orphans, self._orphans = self._orphans, {}
+        if fork is None:
             return
         if not pid:
-            copy.give_up()
-            if customer is not None:
-                customer.process_refused(WorkerFailure.of("no worker could be forked: " + problem))
-        elif customer is None:
-            copy.give_up()
+            fork.discard()
+            if requester is not None:
+                requester.on_spawn_failure(
+                    WorkerFailure.of("no worker could be forked: " + problem)
+                )
+        elif requester is None:
+            fork.discard()
         else:
             self._losses = 0
-            copy.copied(pid, strays.get(pid))
-            customer.process_given(copy)
-        self._next()
+            fork.forked(pid, orphans.get(pid))
+            requester.on_process(fork)
+        self._fork_next()
 
-    def _be_worker(self, reason: str) -> None:
-        """The template cannot be copied: it is the first worker, others start afresh."""
-        self._obstacle = reason
-        self._log.info("Every worker imports the handler by itself, since " + reason)
+    def _make_worker(self, reason: str) -> None:
+        """Make the template, which cannot be forked, the first worker; spawn the others."""
+        self._spawn_reason = reason
+        self._log.info("Every worker imports the handler itself, since " + reason)
         process, self._template = self._template, None
         waiting, self._waiting = self._waiting, deque()
         if process is not None:
             if waiting:
-                waiting.popleft().process_given(process)
+                waiting.popleft().on_process(process)
             else:
                 self._dismiss(process)
-        for customer in waiting:
-            self._spawn_for(customer)
+        for requester in waiting:
+            self._spawn_for(requester)
 
-    def _refuse(self, trouble_of: Callable[[str], WorkerFailure]) -> None:
+    def _fail_requests(self, failure_of: Callable[[str], WorkerFailure]) -> None:
         waiting, self._waiting = self._waiting, deque()
-        for customer in waiting:
-            customer.process_refused(trouble_of(customer.name))
+        for requester in waiting:
+            requester.on_spawn_failure(failure_of(requester.name))
         if not waiting:
-            self._log.warn(trouble_of("to come").text)
+            self._log.warn(failure_of("to come").text)
 
-    def _hangs(self, process: WorkerProcess, seconds: float) -> None:
+    def _on_timeout(self, process: WorkerProcess, seconds: float) -> None:
         def report(frames: List[str]) -> None:
             reason = "the import of the handler did not finish within %g s (readiness timeout)"
             reason = reason % seconds
-            where = handler_location(frames)
-            if where:
-                reason += "; it was at " + where
+            location = handler_location(frames)
+            if location:
+                reason += "; it was at " + location
             self._failure = WorkerFailure.of(reason, "\n".join(frames))
 
-        self._hang = StackDump(self._loop, process, report)
+        self._stack_dump = StackDump(self._loop, process, report)
 
-    def _drop(self) -> None:
-        """Forget the template and end it; who waits for a copy goes on waiting."""
+    def _end_template(self) -> None:
+        """End the template; requesters go on waiting for a fork."""
         process, self._template = self._template, None
         self._ready = False
         self._stop_timer()
-        self._take_back()
+        self._abandon_fork()
         if process is not None:
             self._dismiss(process)
 
@@ -283,14 +285,14 @@ class Spawner(ProcessOwner):
         process.kill()
         self._dismissed.append(process)
 
-    def _take_back(self) -> None:
-        """A copy that was asked for will not come."""
-        customer, self._served = self._served, None
-        copy, self._copy = self._copy, None
-        if copy is not None:
-            copy.give_up()
-        if customer is not None:
-            self._waiting.appendleft(customer)
+    def _abandon_fork(self) -> None:
+        """Withdraw the fork in progress, which will not come."""
+        requester, self._fork_requester = self._fork_requester, None
+        fork, self._fork = self._fork, None
+        if fork is not None:
+            fork.discard()
+        if requester is not None:
+            self._waiting.appendleft(requester)
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

@@ -16,21 +16,21 @@ _MEANINGS = {
 
 
 class WorkerFailure(NamedTuple):
-    """Why a worker is down: in one line, and with all that is known (a traceback, a stack)."""
+    """The reason why a worker is down, in one line, and the full text (a traceback, a stack)."""
 
     reason: str
     text: str
 
     @classmethod
-    def of(cls, reason: str, more: str = "") -> "WorkerFailure":
-        """A reason, and what belongs below it."""
-        return cls(reason, reason + "\n" + more if more else reason)
+    def of(cls, reason: str, details: str = "") -> "WorkerFailure":
+        """Return a failure whose text is the reason, followed by details."""
+        return cls(reason, reason + "\n" + details if details else reason)
 
 
 def describe_exit(worker: str, status: int, where: str = "") -> str:
-    """A sentence about a process that ended with `status` (negative: the signal's number).
+    """Return a sentence about a process that ended with `status`, negative for a signal.
 
-    `where` says what it was doing, as in `in init_context`.
+    `where` is what the process was doing, for example `in init_context`.
     """
     if status >= 0:
         how = "ended itself with exit code %d%s (os._exit, or a library that ends the process)"
@@ -67,7 +67,7 @@ def startup_timeout(worker: str, activity: str, seconds: float, frames: List[str
 
 
 class Backoff:
-    """Seconds to wait before a start: 0 at first, then 0.5 doubling up to 30."""
+    """The delay before a start, in seconds: 0 at first, then 0.5, doubling up to 30."""
 
     LONGEST = 30.0
 
@@ -75,11 +75,11 @@ class Backoff:
         self._failures = 0
 
     def reset(self) -> None:
-        """Forget the failures: the last run was stable."""
+        """Forget the failures after a stable run."""
         self._failures = 0
 
     def next(self) -> float:
-        """The wait after one more failure."""
+        """Return the delay after one more failure."""
         self._failures += 1
         if self._failures == 1:
             return 0.0

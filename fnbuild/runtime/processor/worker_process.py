@@ -25,12 +25,12 @@ from .launch import DUMP_SIGNAL, worker_command
 from .shared_memory import Payload, Segment, SegmentUser, SharedBody
 
 _PR_SET_CHILD_SUBREAPER = 36
-# PyPy has none; there a process is reaped before its group is killed.
+# Without it, as on PyPy, a process is reaped before its group is killed.
 _HAS_WAITID = hasattr(os, "waitid")
 
 
 def become_subreaper() -> bool:
-    """Have the kernel give this process its orphaned descendants; False where it cannot."""
+    """Make the kernel reparent orphaned descendants to this process; False if it cannot."""
     if not _HAS_WAITID:
         return False
     try:
@@ -42,55 +42,55 @@ def become_subreaper() -> bool:
 
 
 def reap_child(pid: int) -> Optional[int]:
-    """How the child ended, negative for a signal; None while it lives.
+    """Return the exit status of a child, negative for a signal, or None while it lives.
 
-    What is left of its process group ends with it.
+    The rest of its process group is killed.
     """
     if _HAS_WAITID:
         flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
         if os.waitid(os.P_PID, pid, flags) is None:
             return None
-        # Before the process is reaped its group's number cannot belong to anybody else.
+        # Until the process is reaped, no other group can have its number.
         kill_group(pid)
-    found, status = os.waitpid(pid, os.WNOHANG)
-    if not found:
+    ended, status = os.waitpid(pid, os.WNOHANG)
+    if not ended:
         return None
     if not _HAS_WAITID:
         kill_group(pid)
     return _exit_status(status)
 
 
-def reap_orphan(known: Callable[[int], bool]) -> Optional[Tuple[int, int]]:
-    """Reap one child that is not `known`: its pid and how it ended; None when there is none."""
+def reap_orphan(is_own: Callable[[int], bool]) -> Optional[Tuple[int, int]]:
+    """Reap a child that is not the caller's own; return its pid and status, or None."""
     if not _HAS_WAITID:
-        return _reap_listed_orphan(known)
+        return _reap_listed_orphan(is_own)
     try:
-        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        child = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         return None
-    # A known one that comes first brings another SIGCHLD, behind which the strays have their turn.
-    if found is None or known(found.si_pid):
+    # If an own child comes first, its SIGCHLD leads to another call.
+    if child is None or is_own(child.si_pid):
         return None
-    return found.si_pid, _exit_status(os.waitpid(found.si_pid, 0)[1])
+    return child.si_pid, _exit_status(os.waitpid(child.si_pid, 0)[1])
 
 
-def _reap_listed_orphan(known: Callable[[int], bool]) -> Optional[Tuple[int, int]]:
+def _reap_listed_orphan(is_own: Callable[[int], bool]) -> Optional[Tuple[int, int]]:
     try:
         with open("/proc/thread-self/children") as file:
             pids = [int(word) for word in file.read().split()]
     except OSError:
         return None
     for pid in pids:
-        if not known(pid):
-            # It is a child of this process alone, which nobody else waits for.
-            found, status = os.waitpid(pid, os.WNOHANG)
-            if found:
+        if not is_own(pid):
+            # Nothing else in this process waits for it.
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
                 return pid, _exit_status(status)
     return None
 
 
 def kill_group(pid: int) -> None:
-    """End every process of the group at once; it may be empty, or a zombie already."""
+    """Kill every process of the group, which may be empty or a zombie."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
 
@@ -99,45 +99,45 @@ def _exit_status(status: int) -> int:
     return -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
 
 
-# How long output of a dead worker is awaited when a grandchild still holds its socket, seconds.
+# Seconds to wait for the output of a dead worker while a grandchild holds its socket.
 _EXIT_GRACE = 0.2
 _MAX_LINE_LENGTH = 64 * 1024
-# Of stderr, for the reason of a death: a crash dump begins with the innermost frame.
+# Lines of stderr kept for the reason of a death; a crash dump begins with the innermost frame.
 _KEPT_LINES = 120
 
 
 class ProcessOwner:
-    """What a worker process calls back."""
+    """Callbacks of a worker process."""
 
     def on_message(self, message: wire.Message) -> None:
-        """It said something."""
+        """Handle a message."""
 
     def on_line(self, stream: str, line: str) -> None:
-        """It printed a line to `stdout` or `stderr`."""
+        """Handle a line printed to `stdout` or `stderr`."""
 
     def on_end(self, status: int) -> None:
-        """It is gone, reaped, and everything it said was delivered; negative: a signal."""
+        """Handle its end, after all messages and output; `status` is negative for a signal."""
 
 
 class LinePipe:
-    """Cuts what a worker prints into lines."""
+    """Splits the output of a worker into lines."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_line: Callable[[str], None]) -> None:
         self._loop = loop
         self._on_line = on_line
         self._held = b""
         self.open = True
-        self.fd, self.far_end = os.pipe()
+        self.fd, self.child_end = os.pipe()
         os.set_blocking(self.fd, False)
         loop.add_reader(self.fd, self.read)
 
     @property
-    def holds(self) -> bool:
-        """Whether a line has begun that has not ended."""
+    def has_partial_line(self) -> bool:
+        """True if an incomplete line was read."""
         return bool(self._held)
 
     def read(self) -> bool:
-        """Take what is there, without waiting; False when there was nothing."""
+        """Read without waiting; return False if there was nothing."""
         try:
             data = os.read(self.fd, _MAX_LINE_LENGTH)
         except BlockingIOError:
@@ -154,13 +154,13 @@ class LinePipe:
         return True
 
     def read_event(self) -> None:
-        """Take what is there at the end of an event; a line without an end is one too."""
+        """Read everything at the end of an event, including an incomplete line."""
         while self.open and self.read():
             pass
         self._flush()
 
     def drain(self) -> None:
-        """Take everything that is there, and close."""
+        """Read everything, and close."""
         while self.open and self.read():
             pass
         self.close()
@@ -181,8 +181,8 @@ class LinePipe:
 class WorkerProcess(StreamOwner, SegmentUser):
     """See the module. `pid` is also the number of its process group and session.
 
-    `event_unread` is True if it ended without having read the whole of the last event. Creation
-    raises `OSError` if no descriptors are left.
+    `event_unread` is True if the process ended before it had read all of the last event. The
+    constructor raises OSError if no descriptors are left.
     """
 
     def __init__(self, loop: EventLoop, owner: ProcessOwner) -> None:
@@ -195,10 +195,10 @@ class WorkerProcess(StreamOwner, SegmentUser):
         self._reader = wire.MessageReader()
         self._popen: "Optional[subprocess.Popen[bytes]]" = None
         self._status: Optional[int] = None
-        self._hung_up = False
+        self._disconnected = False
         self._segments: Set[int] = set()
         self._last_sent = 0
-        ours, self._far_end = wire.socket_pair()
+        ours, self._child_end = wire.socket_pair()
         self._stream = Stream(loop, ours, self)
         self._pipes: List[LinePipe] = []
         self._printed = select.poll()
@@ -208,14 +208,14 @@ class WorkerProcess(StreamOwner, SegmentUser):
                 self._pipes.append(pipe)
                 self._printed.register(pipe.fd, select.POLLIN)
         except OSError:
-            # Out of descriptors: close those that are open, so that retries do not leak them.
-            self._close_far_ends()
-            self.give_up()
+            # Out of descriptors: close the open ones, so that retries do not leak them.
+            self._close_child_ends()
+            self.discard()
             raise
 
     def spawn(self, config: ProcessorConfig, env: Dict[str, str]) -> None:
-        """Start it afresh; OSError or ValueError when the interpreter cannot be run."""
-        fd, out, err = self._far_ends()
+        """Start a new interpreter; raise OSError or ValueError if it cannot be run."""
+        fd, out, err = self._child_ends()
         try:
             self._popen = subprocess.Popen(
                 worker_command(config, fd),
@@ -228,38 +228,38 @@ class WorkerProcess(StreamOwner, SegmentUser):
                 start_new_session=True,
             )
         except (OSError, ValueError):
-            self.give_up()
+            self.discard()
             raise
         finally:
-            self._close_far_ends()
+            self._close_child_ends()
         self.pid = self._popen.pid
 
-    def copy_from(self, template: "WorkerProcess") -> bool:
-        """Ask a template for a copy, which `copied` then tells of; False when it is gone."""
+    def request_fork(self, template: "WorkerProcess") -> bool:
+        """Ask a template for a fork, which `forked` then reports; return False if it has ended."""
         head = wire.encode_head(wire.FORK + wire.WITH_FDS, {}, 0)
-        asked = template._stream.write_with(head, self._far_ends())
-        self._close_far_ends()
-        if not asked:
-            self.give_up()
-        return asked
+        sent = template._stream.write_with(head, self._child_ends())
+        self._close_child_ends()
+        if not sent:
+            self.discard()
+        return sent
 
-    def copied(self, pid: int, status: Optional[int]) -> None:
-        """The copy has this pid; with a status it has ended since."""
+    def forked(self, pid: int, status: Optional[int]) -> None:
+        """Take the pid of the fork, and its status if it has ended since."""
         self.pid = pid
         if status is not None:
             self._end_soon(status)
-        elif self._hung_up:
+        elif self._disconnected:
             self._loop.call_later(_EXIT_GRACE, self.kill)
 
-    def give_up(self) -> None:
-        """Forget it before it ran; a copy that comes to life after all finds its socket closed."""
+    def discard(self) -> None:
+        """Discard the process before it runs; a fork that starts later finds its socket closed."""
         self.gone = True
         self._close()
 
     def send(
         self, kind: int, meta: Union[wire.Meta, wire.EncodedMeta], body: Payload = b""
     ) -> bool:
-        """Queue one message; False when the process is known to be gone."""
+        """Send or queue a message; return False if the process is known to have ended."""
         stream = self._stream
         if stream.closing:
             return False
@@ -288,7 +288,7 @@ class WorkerProcess(StreamOwner, SegmentUser):
         if not self._stream.write_with(head, (segment.fd,)):
             return False
         self._segments.add(number)
-        segment.seen_by(self)
+        segment.add_user(self)
         return True
 
     def send_fd(self, kind: int, meta: wire.Meta, fd: int) -> bool:
@@ -299,7 +299,7 @@ class WorkerProcess(StreamOwner, SegmentUser):
         return self._stream.write_with(wire.encode_head(kind, meta, 0), (fd,))
 
     def forget_segment(self, number: int) -> None:
-        """The memory is given back; the process still holds it."""
+        """Tell the process to unmap a segment."""
         self._segments.discard(number)
         self.send(wire.FORGET, {"segment": number})
 
@@ -309,12 +309,12 @@ class WorkerProcess(StreamOwner, SegmentUser):
             os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """End it and every process of its group, at once."""
+        """Kill the process and its group."""
         if self._status is None and self.pid:
             kill_group(self.pid)
 
     def reap(self) -> None:
-        """Notice that it ended, if it did. Called on SIGCHLD."""
+        """Check whether the process has ended. Called on SIGCHLD."""
         if self._status is not None or not self.pid:
             return
         status = reap_child(self.pid)
@@ -325,47 +325,47 @@ class WorkerProcess(StreamOwner, SegmentUser):
         self._status = status
         if self._popen is not None:
             self._popen.returncode = status
-        self._loop.call_later(0.0 if self._hung_up else _EXIT_GRACE, self._finish)
+        self._loop.call_later(0.0 if self._disconnected else _EXIT_GRACE, self._finish)
 
     def read_output(self) -> None:
-        """Take what it printed so far, so that it is logged before what comes next."""
-        # Most events print nothing: one look at both is cheaper than two reads in vain. Half a line
-        # may have been taken already, when it came before the reply.
+        """Read the output so far, so that it is logged before anything that follows."""
+        # Most events print nothing: one poll of both pipes is cheaper than two reads. A part of a
+        # line may have been read before the reply.
         out, err = self._pipes
-        if not (self._printed.poll(0) or out.holds or err.holds):
+        if not (self._printed.poll(0) or out.has_partial_line or err.has_partial_line):
             return
         for pipe in self._pipes:
             if pipe.open:
                 pipe.read_event()
 
-    def received(self, data: bytes) -> None:
-        self._tell(self._reader.feed(data))
+    def data_received(self, data: bytes) -> None:
+        self._deliver(self._reader.feed(data))
         if self._reader.long:
-            self._stream.into = self._reader.room
+            self._stream.get_buffer = self._reader.get_buffer
 
-    def filled(self, count: int) -> None:
-        messages = self._reader.filled(count)
+    def buffer_updated(self, count: int) -> None:
+        messages = self._reader.buffer_updated(count)
         if messages:
-            self._stream.into = None
-            self._tell(messages)
+            self._stream.get_buffer = None
+            self._deliver(messages)
 
-    def _tell(self, messages: Iterable[wire.Message]) -> None:
+    def _deliver(self, messages: Iterable[wire.Message]) -> None:
         for message in messages:
             self.owner.on_message(message)
 
-    def ended(self) -> None:
+    def eof_received(self) -> None:
         self._stream.close()
 
-    def lost(self, error: Optional[Exception]) -> None:
-        self._hung_up = True
-        # The kernel resets a unix socket whose far end was closed with something still in it.
+    def connection_lost(self, error: Optional[Exception]) -> None:
+        self._disconnected = True
+        # The kernel resets a unix socket whose other end was closed with unread data.
         reset = isinstance(error, (ConnectionResetError, BrokenPipeError))
         self.event_unread = reset and self._last_sent == wire.EVENT
         self.reap()
         if self._status is not None:
             self._finish()
         else:
-            # Without its socket it can answer nothing; it has a moment to end in its own way.
+            # Without its socket it cannot answer; it gets a moment to end by itself.
             self._loop.call_later(_EXIT_GRACE, self.kill)
 
     def _finish(self) -> None:
@@ -381,14 +381,14 @@ class WorkerProcess(StreamOwner, SegmentUser):
             pipe.drain()
         self._stream.abort()
 
-    def _far_ends(self) -> Tuple[int, int, int]:
+    def _child_ends(self) -> Tuple[int, int, int]:
         out, err = self._pipes
-        return self._far_end.fileno(), out.far_end, err.far_end
+        return self._child_end.fileno(), out.child_end, err.child_end
 
-    def _close_far_ends(self) -> None:
-        self._far_end.close()
+    def _close_child_ends(self) -> None:
+        self._child_end.close()
         for pipe in self._pipes:
-            os.close(pipe.far_end)
+            os.close(pipe.child_end)
 
     def _pipe(self, stream: str) -> LinePipe:
         return LinePipe(self._loop, lambda line: self._on_line(stream, line))
@@ -399,14 +399,14 @@ class WorkerProcess(StreamOwner, SegmentUser):
         self.owner.on_line(stream, line)
 
 
-# How long it gets to print its stack, in seconds.
+# Seconds that the worker gets to print its stack.
 _DUMP_TIME = 0.15
 
 
 class StackDump:
-    """Collects what faulthandler prints for the signal, calls `report` with it, then kills.
+    """Makes a hanging worker print its stack, calls `report` with it, then kills the worker.
 
-    `report` gets the handler's frames in the order of a traceback; none when nothing was printed.
+    `report` gets the handler's frames in the order of a traceback; none if nothing was printed.
     """
 
     def __init__(
@@ -422,7 +422,7 @@ class StackDump:
         loop.call_later(_DUMP_TIME, self._end)
 
     def add(self, line: str) -> None:
-        """A line that the worker printed to stderr meanwhile."""
+        """Add a line that the worker has printed to stderr."""
         self._lines.append(line)
 
     def _end(self) -> None:

@@ -1,1 +1,1 @@
-"""What makes events: one module for each kind of trigger."""
+"""The sources of events: one module for each kind of trigger."""

@@ -1,7 +1,7 @@
-"""The http trigger with `batch`: requests that come close together are handled by one call.
+"""The http trigger with `batch`: one call of the handler for several requests.
 
 A batch goes to a worker when it is full, or when its first request has waited for the batch's
-timeout. Each request gets its own reply, by the event's id (pkg/processor/trigger/batcher.go).
+timeout. Each request gets its own reply by the event's id (pkg/processor/trigger/batcher.go).
 """
 
 import asyncio
@@ -19,28 +19,30 @@ from .http import HttpTrigger, PendingRequest
 
 
 class PendingBatch(PendingEvent):
-    """Several calls on their way together. Its records go to every call that asked for them."""
+    """Several requests in flight together. Records go to each request that asked for them."""
 
-    __slots__ = ("calls",)
+    __slots__ = ("pending_requests",)
 
-    def __init__(self, trigger: "BatchTrigger", calls: List[PendingRequest]) -> None:
-        one = calls[0].request_id if len(calls) == 1 else new_id()
-        PendingEvent.__init__(self, trigger.batch_done, one, None)
-        self.calls = calls
+    def __init__(self, trigger: "BatchTrigger", pending_requests: List[PendingRequest]) -> None:
+        request_id = pending_requests[0].request_id if len(pending_requests) == 1 else new_id()
+        PendingEvent.__init__(self, trigger.batch_done, request_id, None)
+        self.pending_requests = pending_requests
 
-    def keep(self, record: LogRecord) -> None:
-        for call in self.calls:
-            call.keep(record)
+    def add_record(self, record: LogRecord) -> None:
+        for pending in self.pending_requests:
+            pending.add_record(record)
 
-    def give_to(self, worker: WorkerHandle) -> None:
-        """Send it to the worker as one message."""
-        metas = b",".join([call.assign(worker) for call in self.calls])
+    def dispatch_to(self, worker: WorkerHandle) -> None:
+        """Send the batch to the worker as one message."""
+        metas = b",".join([pending.assign(worker) for pending in self.pending_requests])
         now = int(time.time())
-        marks = wire.encode([(call.event_id, now) for call in self.calls])
-        bodies = [bytes(call.request.body) for call in self.calls]
+        marks = wire.encode([(pending.event_id, now) for pending in self.pending_requests])
+        bodies = [bytes(pending.request.body) for pending in self.pending_requests]
         sizes = ",".join(str(len(body)) for body in bodies).encode("ascii")
-        wanted = [LEVELS[call.level] for call in self.calls if call.level is not None]
-        level = b',"l":%d' % min(wanted) if wanted else b""
+        levels = [
+            LEVELS[pending.level] for pending in self.pending_requests if pending.level is not None
+        ]
+        level = b',"l":%d' % min(levels) if levels else b""
         meta = b'{"batch":[%s],"sizes":[%s],"marks":%s%s}' % (metas, sizes, marks, level)
         worker.dispatch(wire.encode_event(meta, new_id(), now), b"".join(bodies), self)
 
@@ -48,81 +50,85 @@ class PendingBatch(PendingEvent):
 class BatchTrigger(HttpTrigger):
     """See the module."""
 
-    def __init__(self, *given: Any) -> None:
-        HttpTrigger.__init__(self, *given)
+    def __init__(self, *args: Any) -> None:
+        HttpTrigger.__init__(self, *args)
         batch = self._pool.trigger.batch
         assert batch is not None
-        self._size, self._patience = batch
-        self._gathered: List[PendingRequest] = []
+        self._size, self._batch_timeout = batch
+        self._batch: List[PendingRequest] = []
         self._timer: Optional[asyncio.TimerHandle] = None
-        self._held = 0
+        self._waiting_count = 0
 
-    def _admit(self, call: PendingRequest) -> Union[Reply, Deferred]:
-        size = len(call.request.body)
-        refusal = self._refusal() or self._crowd(size)
+    def _admit(self, pending: PendingRequest) -> Union[Reply, Deferred]:
+        size = len(pending.request.body)
+        refusal = self._refusal() or self._backlog_exceeded(size)
         if refusal is not None:
-            return self._unavailable(call, refusal)
+            return self._unavailable(pending, refusal)
         if self._tracer is not None:
-            call.span = self._tracer.start(call.request, call)
-        self._metrics.asked(self._pool.idle, self._workers, size)
+            pending.span = self._tracer.start(pending.request, pending)
+        self._metrics.worker_requested(self._pool.idle, self._workers, size)
         self._waiting_bytes += size
-        self._held += 1
-        self._gathered.append(call)
-        if len(self._gathered) >= self._size:
-            self._go()
+        self._waiting_count += 1
+        self._batch.append(pending)
+        if len(self._batch) >= self._size:
+            self._request_worker()
         elif self._timer is None:
-            self._timer = self._pool.loop.call_later(self._patience, self._go)
+            self._timer = self._pool.loop.call_later(self._batch_timeout, self._request_worker)
         return DEFERRED
 
     def _waiting(self) -> int:
-        return self._held
+        return self._waiting_count
 
-    def _go(self) -> None:
-        """The batch is complete: it needs a worker."""
+    def _request_worker(self) -> None:
+        """Get a worker for the batch."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        calls, self._gathered = self._gathered, []
-        worker = self._pool.take()
+        pending_requests, self._batch = self._batch, []
+        worker = self._pool.acquire()
         if worker is not None:
-            self._give(calls, worker, 0.0)
+            self._dispatch(pending_requests, worker, 0.0)
         else:
-            self._pool.queue(self._timeout, lambda found, waited: self._give(calls, found, waited))
+            self._pool.wait_for_worker(
+                self._timeout,
+                lambda worker, waited: self._dispatch(pending_requests, worker, waited),
+            )
 
-    def _give(
-        self, calls: List[PendingRequest], worker: Optional[WorkerHandle], waited: float
+    def _dispatch(
+        self, pending_requests: List[PendingRequest], worker: Optional[WorkerHandle], waited: float
     ) -> None:
-        alive = []
-        for call in calls:
-            self._held -= 1
-            self._waiting_bytes -= len(call.request.body)
+        connected = []
+        for pending in pending_requests:
+            self._waiting_count -= 1
+            self._waiting_bytes -= len(pending.request.body)
             if worker is None:
-                self._metrics.timed_out(waited)
-                self._end(call, self._unavailable(call, self._waited_in_vain()))
-            elif call.request.connection.closed:
-                self._end(call, None)
+                self._metrics.wait_timed_out(waited)
+                self._end(pending, self._unavailable(pending, self._timeout_reason()))
+            elif pending.request.connection.closed:
+                self._end(pending, None)
             else:
-                self._metrics.allocated(waited)
-                alive.append(call)
+                self._metrics.worker_allocated(waited)
+                connected.append(pending)
         if worker is None:
             return
-        if alive:
-            PendingBatch(self, alive).give_to(worker)
+        if connected:
+            PendingBatch(self, connected).dispatch_to(worker)
         else:
             self._pool.release(worker)
 
-    def batch_done(self, batch: Any, outcome: EventResult) -> None:
-        """A worker has answered, or has come to its end: so much for each request."""
-        if outcome.parts is None:
-            for call in batch.calls:
-                call.finish(outcome)
+    def batch_done(self, batch: Any, result: EventResult) -> None:
+        """Answer each request with its part of the result."""
+        if result.parts is None:
+            for pending in batch.pending_requests:
+                pending.finish(result)
             return
         start = 0
-        body = outcome.body
+        body = result.body
         assert not isinstance(body, FileBody)
-        for call, part in zip(batch.calls, outcome.parts):  # noqa: B905 - no strict in 3.6
+        for pending, part in zip(batch.pending_requests, result.parts):  # noqa: B905
             status, headers, size = part
-            one = EventResult(status, headers, body[start : start + size])
-            one.raised, one.begun, one.duration = outcome.raised, outcome.begun, outcome.duration
+            part_result = EventResult(status, headers, body[start : start + size])
+            part_result.raised = result.raised
+            part_result.begun, part_result.duration = result.begun, result.duration
             start += size
-            call.finish(one)
+            pending.finish(part_result)

@@ -1,10 +1,10 @@
-"""Cross-origin requests: which web pages may call the function from a browser.
+"""Cross-origin resource sharing: the web pages that may call the function from a browser.
 
-The attribute `cors` of an http trigger, with Nuclio's defaults and statuses
-(pkg/processor/trigger/http/cors/cors.go). On purpose different: a request without Origin comes from
-no web page and is served; one from an origin that is not allowed gets 403 with the reason, where
-Nuclio answers 200 with nothing in it; the names in Access-Control-Request-Headers may be spaced in
-any way; and Access-Control-Allow-Credentials is on replies too, where browsers look for it.
+This is the attribute `cors` of an http trigger, with Nuclio's defaults and statuses
+(pkg/processor/trigger/http/cors/cors.go). Deliberate differences: a request without Origin does not
+come from a web page and is served; a request from another origin gets 403 with the reason, where
+Nuclio sends an empty 200; names in Access-Control-Request-Headers may have any spacing; and
+Access-Control-Allow-Credentials is on replies too, where browsers expect it.
 """
 
 from typing import Any, Dict, FrozenSet, List, Optional, Tuple
@@ -20,10 +20,10 @@ _MAX_AGE = 5
 
 
 class CorsPolicy:
-    """What one trigger allows. `attributes` is the value of the attribute `cors`."""
+    """The policy of a trigger. `attributes` is the value of the attribute `cors`."""
 
     def __init__(self, attributes: Dict[str, Any]) -> None:
-        # Nuclio decodes attributes whatever the case of their names.
+        # In Nuclio the names of attributes are case-insensitive.
         values = {key.lower(): value for key, value in attributes.items()}
         self._origins = _strings(values, "allowOrigins", ("*",))
         methods = _strings(values, "allowMethods", _METHODS)
@@ -52,17 +52,17 @@ class CorsPolicy:
         ]
 
     def check(self, request: HttpRequest) -> Optional[Reply]:
-        """The answer to a preflight and to what is not allowed; None for what is to be served."""
+        """Return the reply to a preflight or a refused request; None if the request is served."""
         origin = request.header("origin")
-        asked = request.header("access-control-request-method")
-        if request.method == "OPTIONS" and asked is not None:
-            return self._preflight(request, origin, asked)
+        method = request.header("access-control-request-method")
+        if request.method == "OPTIONS" and method is not None:
+            return self._preflight(request, origin, method)
         if origin is None or self._allows(origin):
             return None
-        return _refusal(403, "the origin %s is not among allowOrigins" % origin)
+        return _refusal(403, "the origin %s is not in allowOrigins" % origin)
 
     def headers(self, request: HttpRequest, reply: Headers) -> Headers:
-        """What a reply with these headers needs besides; what the handler set itself counts."""
+        """Return the headers to add to a reply; headers of the handler take precedence."""
         origin = request.header("origin")
         if origin is None:
             return [("Vary", "Origin")]
@@ -74,13 +74,13 @@ class CorsPolicy:
         if origin is None:
             return _refusal(400, "a preflight request must have the header Origin")
         if not self._allows(origin):
-            return _refusal(400, "the origin %s is not among allowOrigins" % origin)
+            return _refusal(400, "the origin %s is not in allowOrigins" % origin)
         if method not in self._methods:
-            return _refusal(400, "the method %s is not among allowMethods" % method)
-        wanted = request.header("access-control-request-headers") or ""
-        for name in wanted.split(","):
+            return _refusal(400, "the method %s is not in allowMethods" % method)
+        names = request.header("access-control-request-headers") or ""
+        for name in names.split(","):
             if name.strip() and name.strip().lower() not in self._headers:
-                return _refusal(400, "the header %s is not among allowHeaders" % name.strip())
+                return _refusal(400, "the header %s is not in allowHeaders" % name.strip())
         return Reply(200, [("Access-Control-Allow-Origin", origin), *self._on_preflights])
 
     def _allows(self, origin: str) -> bool:
@@ -88,7 +88,7 @@ class CorsPolicy:
 
 
 def cors_policy(attributes: Dict[str, Any]) -> Optional[CorsPolicy]:
-    """The rules in a trigger's attributes, if there are any; ConfigFileError names faults."""
+    """Return the policy in a trigger's attributes, if enabled; raise ConfigFileError if invalid."""
     values = {name.lower(): value for name, value in attributes.items()}.get("cors")
     if values is None:
         return None
@@ -115,7 +115,7 @@ def _strings(values: Dict[str, Any], name: str, default: Tuple[str, ...]) -> Tup
     value = values.get(name.lower())
     if value is None or value == []:
         return default
-    found = [value] if isinstance(value, str) else value
-    if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
+    strings = [value] if isinstance(value, str) else value
+    if not isinstance(strings, list) or not all(isinstance(item, str) for item in strings):
         raise ConfigFileError("cors.%s: %r is not a list of strings" % (name, value))
-    return tuple(found)
+    return tuple(strings)

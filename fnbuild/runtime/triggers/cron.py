@@ -1,11 +1,11 @@
-"""The cron trigger: an event by the clock, at an interval or by a schedule.
+"""The cron trigger: events at an interval or by a schedule.
 
-The attributes are Nuclio's (pkg/processor/trigger/cron/types.go), `interval` in seconds here:
+The attributes are Nuclio's (pkg/processor/trigger/cron/types.go), with `interval` in seconds:
 
     {"interval": 60.0} or {"schedule": "*/5 * * * *"}, {"event": {"body", "headers", "method"}}
 
-Runs never pile up: one that is due while another still waits for a worker is skipped, and what was
-missed while the machine slept is not made up for.
+Runs do not accumulate: a run that is due while another waits for a worker is skipped, and runs that
+were missed while the machine slept are not made up for.
 """
 
 import asyncio
@@ -23,12 +23,12 @@ from ..processor.pool import WorkerPool
 from ..processor.worker_handle import WorkerHandle
 from .schedule import Schedule, ScheduleError
 
-# A clock that is set, or a machine that sleeps, is noticed within this time, in seconds.
+# Seconds within which a changed clock or a machine's sleep is noticed.
 _MAX_SLEEP = 30.0
 
 
 class CronRun(PendingEvent):
-    """One event on its way."""
+    """An event of the trigger in flight."""
 
     __slots__ = ("dispatched", "worker")
 
@@ -39,10 +39,10 @@ class CronRun(PendingEvent):
 
 
 class CronTrigger:
-    """See the module. ConfigFileError when an attribute is wrong."""
+    """See the module. Raises ConfigFileError for an invalid attribute."""
 
     def __init__(self, trigger: TriggerConfig, pool: WorkerPool, metrics: TriggerMetrics) -> None:
-        # Nuclio decodes attributes whatever the case of their names.
+        # In Nuclio the names of attributes are case-insensitive.
         attributes = {key.lower(): value for key, value in trigger.attributes.items()}
         self._trigger = trigger
         self._pool = pool
@@ -54,21 +54,21 @@ class CronTrigger:
         self._waiting = False
         self._runs = 0
         self._skipped = 0
-        self._in_a_row = 0
+        self._consecutive_skips = 0
 
     def start(self) -> None:
-        """Begin: the first run comes after one interval, or when the schedule says."""
-        self._next = self._following()
+        """Schedule the first run: after one interval, or the first time of the schedule."""
+        self._next = self._next_run()
         self._arm()
 
     def stop(self) -> None:
-        """No more runs; one that a worker has in hand goes on."""
+        """Stop scheduling runs; a run in progress goes on."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def to_dict(self) -> Dict[str, Any]:
-        """The trigger's line in the status; `next` in seconds since the epoch, null at rest."""
+        """Return the trigger's entry in the status; `next` is a Unix time or null."""
         due = None
         if self._timer is not None:
             due = self._next
@@ -82,12 +82,12 @@ class CronTrigger:
             "skipped": self._skipped,
         }
 
-    # An interval is measured; a schedule goes by what the clock shows.
+    # Intervals use the monotonic clock, schedules the wall clock.
 
     def _now(self) -> float:
         return time.time() if self._schedule is not None else time.monotonic()
 
-    def _following(self) -> float:
+    def _next_run(self) -> float:
         now = self._now()
         if self._schedule is not None:
             return self._schedule.after(now) or now + _MAX_SLEEP
@@ -101,45 +101,45 @@ class CronTrigger:
     def _wake(self) -> None:
         due = self._now() >= self._next
         if due:
-            self._next = self._following()
+            self._next = self._next_run()
         self._arm()
         if due:
-            self._begin()
+            self._start_run()
 
-    def _begin(self) -> None:
+    def _start_run(self) -> None:
         if self._waiting:
             self._skip("the last run still waits for a worker")
             return
         pool = self._pool
-        worker = pool.take()
+        worker = pool.acquire()
         free = 0 if worker is None else pool.idle + 1
-        self._metrics.asked(free, len(pool.workers), len(self._body))
+        self._metrics.worker_requested(free, len(pool.workers), len(self._body))
         if worker is not None:
-            self._given(worker, 0.0)
+            self._on_worker(worker, 0.0)
         else:
             self._waiting = True
-            pool.queue(self._trigger.availability_timeout, self._given)
+            pool.wait_for_worker(self._trigger.availability_timeout, self._on_worker)
 
-    def _given(self, worker: Optional[WorkerHandle], waited: float) -> None:
+    def _on_worker(self, worker: Optional[WorkerHandle], waited: float) -> None:
         self._waiting = False
         if worker is None:
-            self._metrics.timed_out(waited)
+            self._metrics.wait_timed_out(waited)
             self._skip("no worker was free within %g s" % self._trigger.availability_timeout)
             return
-        self._metrics.allocated(waited)
+        self._metrics.worker_allocated(waited)
         self._runs += 1
-        if self._in_a_row > 1:
-            self._warn("%d runs were skipped" % self._in_a_row)
-        self._in_a_row = 0
+        if self._consecutive_skips > 1:
+            self._warn("%d runs were skipped" % self._consecutive_skips)
+        self._consecutive_skips = 0
         run = CronRun(self, worker.name)
         meta = wire.encode_event(self._meta, run.request_id, time.time())
         worker.dispatch(meta, self._body, run)
 
     def _skip(self, reason: str) -> None:
         self._skipped += 1
-        self._in_a_row += 1
-        # Of many in a row the first is told at once, and their number at the end.
-        if self._in_a_row == 1 and not self._pool.stopping:
+        self._consecutive_skips += 1
+        # Of consecutive skips the first is logged at once, and their number at the end.
+        if self._consecutive_skips == 1 and not self._pool.stopping:
             self._warn("a run was skipped: " + reason)
 
     def _warn(self, text: str, run: Optional[CronRun] = None) -> None:
@@ -147,14 +147,14 @@ class CronTrigger:
         record.request_id = run.request_id if run is not None else None
         self._pool.log.write(record)
 
-    def done(self, run: Any, outcome: EventResult) -> None:
-        """A worker has answered, or has come to its end."""
+    def done(self, run: Any, result: EventResult) -> None:
+        """Count and log the result of a run."""
         seconds = time.monotonic() - run.dispatched
-        self._metrics.handled(run.worker, seconds, outcome.status < 500)
-        if outcome.error is not None:
-            self._warn("the run failed: " + outcome.error, run)
-        elif outcome.status >= 400 and not outcome.raised:
-            self._warn("the handler answered %d" % outcome.status, run)
+        self._metrics.handled(run.worker, seconds, result.status < 500)
+        if result.error is not None:
+            self._warn("the run failed: " + result.error, run)
+        elif result.status >= 400 and not result.raised:
+            self._warn("the handler answered %d" % result.status, run)
 
 
 def _read_schedule(name: str, attributes: Dict[str, Any]) -> Tuple[float, Optional[Schedule]]:
@@ -162,7 +162,7 @@ def _read_schedule(name: str, attributes: Dict[str, Any]) -> Tuple[float, Option
     interval, schedule = attributes.get("interval"), attributes.get("schedule")
     if interval:
         if isinstance(interval, bool) or not isinstance(interval, (int, float)) or interval <= 0:
-            raise ConfigFileError("%s.interval: %r is no number of seconds" % (at, interval))
+            raise ConfigFileError("%s.interval: %r is not a number of seconds" % (at, interval))
         return float(interval), None
     if not schedule:
         raise ConfigFileError("%s: a cron trigger needs an interval or a schedule" % at)
@@ -173,23 +173,23 @@ def _read_schedule(name: str, attributes: Dict[str, Any]) -> Tuple[float, Option
 
 
 def _encode_event(trigger: TriggerConfig, value: Any) -> Tuple[wire.EncodedMeta, bytes]:
-    """The meta that `events` reads, and the body: text as it is, anything else as JSON."""
-    given = value if isinstance(value, dict) else {}
-    values = {key.lower(): one for key, one in given.items()}
+    """Return the meta for the worker's `events`, and the body: text as it is, others as JSON."""
+    event = value if isinstance(value, dict) else {}
+    values = {key.lower(): item for key, item in event.items()}
     headers: List[List[str]] = [
-        [str(name), str(one)] for name, one in (values.get("headers") or {}).items()
+        [str(name), str(text)] for name, text in (values.get("headers") or {}).items()
     ]
-    types = [one for name, one in headers if name.lower() == "content-type"]
+    types = [text for name, text in headers if name.lower() == "content-type"]
     body = values.get("body")
     text = "" if body is None else body if isinstance(body, str) else json.dumps(body)
-    usual = "application/json" if isinstance(body, (dict, list)) else ""
+    default_type = "application/json" if isinstance(body, (dict, list)) else ""
     meta: wire.Meta = {
         "m": str(values.get("method") or ""),
         "p": "/",
         "q": "",
         "u": "",
         "h": headers,
-        "ct": types[-1] if types else usual,
+        "ct": types[-1] if types else default_type,
         "tr": [trigger.kind, trigger.name],
         "as_written": 1,
     }

@@ -1,9 +1,9 @@
-"""Replies that are files: the handler names one in a header of its reply, and it is streamed.
+"""Replies with files: the handler names a file in a header of its reply.
 
-As in Nuclio (pkg/processor/trigger/http/trigger.go), a file that is not there is a 404, and one
-that is to be deleted is. The path is the worker's: its `/opt/nuclio`, its folder. Only the
-handler's reply names a file; a request that carries the header is refused one, since there are
-handlers that send back the headers that came.
+As in Nuclio (pkg/processor/trigger/http/trigger.go), a missing file gives 404, and a file can be
+deleted after it is sent. Paths are resolved as in the worker: its `/opt/nuclio`, its working
+directory. If the request itself has the header, no file is sent, since some handlers return the
+headers of the request.
 """
 
 import mmap
@@ -17,17 +17,17 @@ from ..processor.pending_event import Headers
 PATH_HEADER = "x-nuclio-filestream-path"
 DELETE_HEADER = "x-nuclio-filestream-delete-after-send"
 
-# Below this size a file is read at once; above, the kernel brings in what is being sent.
+# Smaller files are read at once; larger ones are mapped, and read as they are sent.
 _MIN_MAPPED = 1 << 20
 _FALSE_VALUES = ("", "0", "f", "false", "no")
 
 
 class FileReplyError(Exception):
-    """The file cannot be sent; the text names it."""
+    """The file cannot be sent; the message names it."""
 
 
 class FileReply(NamedTuple):
-    """What a reply's headers ask for, and the headers that are left."""
+    """The file that a reply names, and the reply's other headers."""
 
     path: str
     delete: bool
@@ -35,9 +35,9 @@ class FileReply(NamedTuple):
 
 
 def file_reply(headers: Headers) -> Optional[FileReply]:
-    """The file that the headers name, if they do."""
+    """Return the file that the headers name, or None."""
     path, delete = "", False
-    left: List[Tuple[str, str]] = []
+    others: List[Tuple[str, str]] = []
     for name, value in headers:
         lowered = name.lower()
         if lowered == PATH_HEADER:
@@ -45,28 +45,28 @@ def file_reply(headers: Headers) -> Optional[FileReply]:
         elif lowered == DELETE_HEADER:
             delete = value.strip().lower() not in _FALSE_VALUES
         else:
-            left.append((name, value))
-    return FileReply(path, delete, left) if path else None
+            others.append((name, value))
+    return FileReply(path, delete, others) if path else None
 
 
 def read_file(file: FileReply, worker: int) -> Body:
-    """The file's content, without holding a large one in memory.
+    """Return the file's content, mapped if it is large.
 
-    `worker` is the process whose view of the file system counts; 0 when it is gone. Raises
-    FileError.
+    `worker` is the process in whose file system the path is resolved, or 0 if it has ended. Raises
+    FileReplyError.
     """
     try:
         descriptor, place = _open_as_worker(file.path, worker)
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise FileReplyError(
-                    "the handler names %r as its reply, which is no file" % file.path
+                    "the handler names %r as its reply, which is not a file" % file.path
                 )
             body = _read_or_map(descriptor)
         finally:
             os.close(descriptor)
         if file.delete:
-            # What is open or mapped stays until it is sent.
+            # The open or mapped content stays until it is sent.
             os.unlink(place)
     except (OSError, ValueError) as problem:
         reason = getattr(problem, "strerror", None) or problem
@@ -76,7 +76,7 @@ def read_file(file: FileReply, worker: int) -> Body:
 
 
 def _open_as_worker(path: str, worker: int) -> Tuple[int, str]:
-    """The open file, and the path by which this process reaches it."""
+    """Return the open file, and its path in this process."""
     if worker:
         place = "/proc/%d/%s/%s" % (worker, "root" if os.path.isabs(path) else "cwd", path)
         try:
@@ -84,12 +84,12 @@ def _open_as_worker(path: str, worker: int) -> Tuple[int, str]:
         except OSError:
             if os.path.exists("/proc/%d/root/" % worker):
                 raise
-    # It has ended since, or its view cannot be had: most files are where everybody sees them.
+    # The worker has ended, or its root is not accessible: most files have the same path here.
     return _open_file(path), path
 
 
 def _open_file(path: str) -> int:
-    # A pipe would wait for a writer.
+    # Non-blocking, since opening a pipe would wait for a writer.
     return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
 
 

@@ -15,6 +15,7 @@ from ..config import attribute_number
 from ..http.messages import (
     DEFERRED,
     Body,
+    BodySource,
     BodyWriter,
     ConnectionLimits,
     Deferred,
@@ -26,7 +27,7 @@ from ..http.parser import RequestHead
 from ..ids import INSTANCE_HEADER, instance_id, new_id
 from ..logs import LEVELS
 from ..processor.metrics import TriggerMetrics
-from ..processor.pending_event import BodySource, EventResult, PendingEvent
+from ..processor.pending_event import EventResult, PendingEvent
 from ..processor.pool import WorkerPool
 from ..processor.refusal_log import RefusalLog
 from ..processor.tracing import Span, Tracer, trace_id_of
@@ -38,9 +39,9 @@ _MAX_REQUEST_ID = 128
 
 
 class EventAttributes:
-    """What a request's head says about its event; kept with the head, as equal heads share it.
+    """The attributes of an event that follow from the request's head, with which they are cached.
 
-    `event` is the event's meta, to which `Call` adds the mark, which differs each time.
+    `event` is the event's encoded meta, to which `PendingRequest` adds the mark.
     """
 
     __slots__ = ("event", "level", "request_id", "trace_id")
@@ -52,13 +53,13 @@ class EventAttributes:
             level = "debug"
         self.level = level
         self.trace_id = trace_id_of(values.get("traceparent"))
-        given = values.get("x-request-id")
-        fits = given and len(given) <= _MAX_REQUEST_ID and given.isprintable()
-        self.request_id = given if fits else None
+        request_id = values.get("x-request-id")
+        valid = request_id and len(request_id) <= _MAX_REQUEST_ID and request_id.isprintable()
+        self.request_id = request_id if valid else None
         self.event = self.event_with(head, head.fields)
 
     def event_with(self, head: RequestHead, fields: Any) -> bytes:
-        """What a worker needs to make the event, besides the body; read by `events`."""
+        """Return the encoded meta from which the worker's `events` creates the event."""
         meta = {
             "m": head.method,
             "p": head.path,
@@ -73,24 +74,26 @@ class EventAttributes:
 
 
 class PendingRequest(PendingEvent):
-    """One request, from its last byte to its reply.
+    """A request in flight, from its last byte to its reply.
 
-    The request's id is the client's X-Request-Id, or else the event's own.
+    `request_id` is the client's X-Request-Id or, without one, the event's id.
     """
 
     __slots__ = (
-        "_facts", "_trigger", "dispatched", "event_id", "request", "span", "worker", "writer",
+        "_attributes", "_trigger", "dispatched", "event_id", "request", "span", "worker", "writer",
     )  # fmt: skip
 
     def __init__(self, trigger: "HttpTrigger", request: HttpRequest) -> None:
         head = request.head
-        facts = head.derived
-        if facts is None:
-            facts = head.derived = EventAttributes(head)
+        attributes = head.derived
+        if attributes is None:
+            attributes = head.derived = EventAttributes(head)
         self.event_id = new_id()
-        PendingEvent.__init__(self, trigger.done, facts.request_id or self.event_id, facts.level)
-        self.trace_id = facts.trace_id
-        self._facts = facts
+        PendingEvent.__init__(
+            self, trigger.done, attributes.request_id or self.event_id, attributes.level
+        )
+        self.trace_id = attributes.trace_id
+        self._attributes = attributes
         self._trigger = trigger
         self.request = request
         self.dispatched = 0.0
@@ -98,44 +101,44 @@ class PendingRequest(PendingEvent):
         self.span: Optional[Span] = None
         self.writer: Optional[BodyWriter] = None
 
-    def begin(self, outcome: EventResult, source: BodySource) -> None:
-        self._trigger.begin(self, outcome, source)
+    def begin_reply(self, result: EventResult, source: BodySource) -> None:
+        self._trigger.begin_reply(self, result, source)
 
-    def piece(self, data: wire.Body) -> None:
+    def write_piece(self, data: wire.Body) -> None:
         if self.writer is not None:
             self.writer.write(data)
 
-    def given(self, worker: Optional[WorkerHandle], waited: float) -> None:
-        """The wait for a worker is over."""
-        self._trigger.given(self, worker, waited)
+    def on_worker(self, worker: Optional[WorkerHandle], waited: float) -> None:
+        """Handle the end of the wait for a worker."""
+        self._trigger.on_worker(self, worker, waited)
 
     def dispatch(self, worker: WorkerHandle) -> None:
-        """Give the event to the worker."""
+        """Send the event to the worker."""
         meta = wire.encode_event(self.assign(worker), self.event_id, time.time())
         worker.dispatch(meta, self.request.body, self)
 
     def assign(self, worker: WorkerHandle) -> bytes:
-        """The worker gets the event now: what it needs besides the body and the mark."""
-        event: bytes = self._facts.event
+        """Record the worker and the time of the dispatch; return the event's encoded meta."""
+        event: bytes = self._attributes.event
         if self.span is not None:
-            fields = self.span.carry(self.request.head.fields)
-            event = self._facts.event_with(self.request.head, fields)
+            fields = self.span.propagate(self.request.head.fields)
+            event = self._attributes.event_with(self.request.head, fields)
         self.worker = worker.name
         self.dispatched = monotonic()
         return event
 
     def waited(self) -> float:
-        """The milliseconds until a worker was there, or until now."""
-        return ((self.dispatched or monotonic()) - self.request.received) * 1000.0
+        """Return the milliseconds until the dispatch, or until now."""
+        return ((self.dispatched or monotonic()) - self.request.received_at) * 1000.0
 
-    def times(self, outcome: EventResult) -> Tuple[float, float, float, float]:
-        """The milliseconds of queue, hand-over, handler and reply, for an event that was handled.
+    def times(self, result: EventResult) -> Tuple[float, float, float, float]:
+        """Return the milliseconds of queue, handover, handler and reply of a handled event.
 
-        The worker's clock is this one's (CLOCK_MONOTONIC), so that they add up to the whole.
+        Processor and workers use the same clock (CLOCK_MONOTONIC), so that these add up.
         """
-        began, duration = outcome.begun, outcome.duration
+        began, duration = result.begun, result.duration
         return (
-            (self.dispatched - self.request.received) * 1000.0,
+            (self.dispatched - self.request.received_at) * 1000.0,
             (began - self.dispatched) * 1000.0,
             duration * 1000.0,
             (monotonic() - began - duration) * 1000.0,
@@ -144,40 +147,40 @@ class PendingRequest(PendingEvent):
 
 HEALTH_PATH = "/__internal/health"
 
-# Nuclio drops the logs header whole when it would be larger, in bytes.
+# Bytes above which Nuclio omits the logs header.
 _MAX_LOGS_HEADER = 4096
 _RETRY_AFTER = ("Retry-After", "1")
 _TIMING_LINES = (
     b"X-Request-Id: %s\r\n"
     b"Server-Timing: queue;dur=%.3f, handover;dur=%.3f, handler;dur=%.3f, reply;dur=%.3f\r\n"
 )
-# More than a function of any speed works off within the usual availability timeout of ten seconds
-# is worth little to those who wait, and their bodies cost memory meanwhile.
+# A longer backlog than a function can handle within the default availability timeout of ten seconds
+# is of little use, and its bodies cost memory.
 _DEFAULT_BACKLOG = 1024
 _DEFAULT_BACKLOG_BYTES = 256 * 1024 * 1024
 
 
 def connection_limits(attributes: Dict[str, Any]) -> ConnectionLimits:
-    """The trigger's own limits, in bytes: maxRequestBodySize and readBufferSize.
+    """Return the limits with the trigger's maxRequestBodySize and readBufferSize.
 
-    ConfigFileError when one of them is no number.
+    Raises ConfigFileError for an invalid number.
     """
-    usual = ConnectionLimits()
+    defaults = ConnectionLimits()
     return ConnectionLimits(
-        max_body=attribute_number(attributes, "maxRequestBodySize", usual.max_body),
-        max_head=attribute_number(attributes, "readBufferSize", usual.max_head),
+        max_body=attribute_number(attributes, "maxRequestBodySize", defaults.max_body),
+        max_head=attribute_number(attributes, "readBufferSize", defaults.max_head),
     )
 
 
 def app_without_trigger(request: HttpRequest) -> Reply:
-    """The application where there is no http trigger: only health is there, as in Nuclio."""
+    """Answer requests of a function without http trigger: only health checks, as in Nuclio."""
     if request.path.startswith(HEALTH_PATH):
         return Reply(200, [(INSTANCE_HEADER, instance_id())], b"ok")
     return Reply.json(404, {"error": "the function has no http trigger"})
 
 
 class HttpTrigger:
-    """The application of the http listener. ConfigFileError when an attribute is wrong."""
+    """The application of the http listener. Raises ConfigFileError for an invalid attribute."""
 
     def __init__(
         self,
@@ -189,7 +192,7 @@ class HttpTrigger:
         attributes = pool.trigger.attributes
         self._pool = pool
         self._metrics = metrics
-        self._refusals = refusals
+        self._refusal_log = refusals
         self._tracer = tracer
         self._timeout = pool.trigger.availability_timeout
         self._workers = len(pool.workers)
@@ -209,76 +212,78 @@ class HttpTrigger:
             return Reply(200, [(INSTANCE_HEADER, instance_id())])
         return self._admit(PendingRequest(self, request))
 
-    def _admit(self, call: PendingRequest) -> Union[Reply, Deferred]:
-        request = call.request
-        worker = self._pool.take()
+    def _admit(self, pending: PendingRequest) -> Union[Reply, Deferred]:
+        request = pending.request
+        worker = self._pool.acquire()
         if worker is None:
-            refusal = self._refusal() or self._crowd(len(request.body))
+            refusal = self._refusal() or self._backlog_exceeded(len(request.body))
             if refusal is not None:
-                return self._unavailable(call, refusal)
+                return self._unavailable(pending, refusal)
         if self._tracer is not None:
-            call.span = self._tracer.start(request, call)
+            pending.span = self._tracer.start(request, pending)
         if worker is None:
-            self._queue(call)
+            self._queue(pending)
         else:
-            self._metrics.asked(self._pool.idle + 1, self._workers, len(request.body))
-            self._metrics.allocated(0)
-            call.dispatch(worker)
+            self._metrics.worker_requested(self._pool.idle + 1, self._workers, len(request.body))
+            self._metrics.worker_allocated(0)
+            pending.dispatch(worker)
         return DEFERRED
 
     # Waiting for a worker.
 
-    def _queue(self, call: PendingRequest) -> None:
-        size = len(call.request.body)
-        self._metrics.asked(0, self._workers, size)
+    def _queue(self, pending: PendingRequest) -> None:
+        size = len(pending.request.body)
+        self._metrics.worker_requested(0, self._workers, size)
         self._waiting_bytes += size
-        self._pool.queue(self._timeout, call.given)
+        self._pool.wait_for_worker(self._timeout, pending.on_worker)
 
-    def given(self, call: PendingRequest, worker: Optional[WorkerHandle], waited: float) -> None:
-        """The wait for a worker is over, with or without one."""
-        self._waiting_bytes -= len(call.request.body)
+    def on_worker(
+        self, pending: PendingRequest, worker: Optional[WorkerHandle], waited: float
+    ) -> None:
+        """Dispatch the request, or answer it if no worker became available."""
+        self._waiting_bytes -= len(pending.request.body)
         if worker is None:
-            self._metrics.timed_out(waited)
-            self._end(call, self._unavailable(call, self._waited_in_vain()))
+            self._metrics.wait_timed_out(waited)
+            self._end(pending, self._unavailable(pending, self._timeout_reason()))
             return
-        self._metrics.allocated(waited)
-        if call.request.connection.closed:
+        self._metrics.worker_allocated(waited)
+        if pending.request.connection.closed:
             self._pool.release(worker)
-            self._end(call, None)
+            self._end(pending, None)
         else:
-            call.dispatch(worker)
+            pending.dispatch(worker)
 
     def _refusal(self) -> Optional[str]:
-        """Why waiting for a worker would be in vain."""
+        """Return the reason why waiting for a worker is pointless, if any."""
         pool = self._pool
         if pool.stopping:
             return "the function is stopping"
         state = pool.state()
         if state == "unhealthy":
-            trouble = pool.trouble()
-            return "the function is unhealthy: %s" % (trouble.reason if trouble else "")
+            failure = pool.failure()
+            return "the function is unhealthy: %s" % (failure.reason if failure else "")
         return None
 
-    def _crowd(self, size: int) -> Optional[str]:
-        """Why one more, with a body of `size` bytes, is too many to wait."""
+    def _backlog_exceeded(self, size: int) -> Optional[str]:
+        """Return the reason why the backlog cannot take a body of `size` bytes, if any."""
         waiting = self._waiting()
         if waiting >= self._backlog:
-            reason = "%d requests wait for a worker already (maxBacklog)" % waiting
+            reason = "%d requests are waiting for a worker already (maxBacklog)" % waiting
         elif waiting and self._waiting_bytes + size > self._backlog_bytes:
             reason = (
-                "%d requests with %d bytes wait for a worker already, and this one has %d more; "
-                "the limit is %d (maxBacklogBytes)"
+                "%d requests with %d bytes are waiting for a worker already, "
+                "and this one has %d more; the limit is %d (maxBacklogBytes)"
                 % (waiting, self._waiting_bytes, size, self._backlog_bytes)
             )
         else:
             return None
-        self._metrics.turned_away()
+        self._metrics.rejected()
         return reason
 
     def _waiting(self) -> int:
         return self._pool.waiting
 
-    def _waited_in_vain(self) -> str:
+    def _timeout_reason(self) -> str:
         refusal = self._refusal()
         if refusal is not None:
             return refusal
@@ -292,77 +297,77 @@ class HttpTrigger:
 
     # Replies.
 
-    def begin(self, call: PendingRequest, outcome: EventResult, source: BodySource) -> None:
-        """Begin the answer of a worker that sends the body in pieces."""
+    def begin_reply(self, pending: PendingRequest, result: EventResult, source: BodySource) -> None:
+        """Begin the reply of a worker that sends the body in pieces."""
         try:
-            reply = self._reply(call, outcome)
-            if file_replies.file_reply(outcome.headers) is not None:
+            reply = self._reply(pending, result)
+            if file_replies.file_reply(result.headers) is not None:
                 raise ValueError("it names a file and has a body of its own")
-            call.writer = call.request.begin(reply, source, outcome.size)
+            pending.writer = pending.request.begin(reply, source, result.size)
         except (file_replies.FileReplyError, ValueError) as problem:
             source.cancel()
-            reply = self._failed(call, 500, "the reply cannot be sent: %s" % problem)
-            call.request.answer(reply)
+            reply = self._failed(pending, 500, "the reply cannot be sent: %s" % problem)
+            pending.request.answer(reply)
 
-    def done(self, call: Any, outcome: EventResult) -> None:
-        """A worker has answered, or has come to its end."""
-        seconds = monotonic() - call.dispatched
-        whole = outcome.error is None and not outcome.cut_short
-        self._metrics.handled(call.worker, seconds, outcome.status < 500 and whole)
-        if call.writer is not None:
-            if call.span is not None:
-                call.span.end(Reply(outcome.status if whole else 500), outcome)
-            call.writer.end(whole)
+    def done(self, pending: Any, result: EventResult) -> None:
+        """Answer the request with the result of its event."""
+        seconds = monotonic() - pending.dispatched
+        complete = result.error is None and not result.cut_short
+        self._metrics.handled(pending.worker, seconds, result.status < 500 and complete)
+        if pending.writer is not None:
+            if pending.span is not None:
+                pending.span.end(Reply(result.status if complete else 500), result)
+            pending.writer.end(complete)
             return
-        if outcome.error is not None:
-            reply = self._failed(call, outcome.status, outcome.error)
+        if result.error is not None:
+            reply = self._failed(pending, result.status, result.error)
         else:
             try:
-                reply = self._reply(call, outcome)
+                reply = self._reply(pending, result)
             except file_replies.FileReplyError as problem:
                 self._pool.log.error(str(problem))
-                reply = self._failed(call, 404, str(problem))
+                reply = self._failed(pending, 404, str(problem))
             except ValueError as problem:
-                reply = self._failed(call, 500, "the reply cannot be sent: %s" % problem)
-        self._end(call, reply, outcome)
+                reply = self._failed(pending, 500, "the reply cannot be sent: %s" % problem)
+        self._end(pending, reply, result)
 
     def _end(
-        self, call: PendingRequest, reply: Optional[Reply], outcome: Optional[EventResult] = None
+        self, pending: PendingRequest, reply: Optional[Reply], result: Optional[EventResult] = None
     ) -> None:
-        if call.span is not None:
-            call.span.end(reply, outcome)
-        call.request.answer(reply)
+        if pending.span is not None:
+            pending.span.end(reply, result)
+        pending.request.answer(reply)
 
-    def _reply(self, call: PendingRequest, outcome: EventResult) -> Reply:
-        times = call.times(outcome)
-        self._metrics.spent(*times)
-        shared = outcome.shared
-        lines: Optional[bytes] = None if shared is None else shared.get("lines")
-        if shared is None or lines is None:
-            file = file_replies.file_reply(outcome.headers)
-            lines = encode_header_lines(outcome.headers if file is None else file.headers)
-            if shared is not None:
-                shared["lines"], shared["file"] = lines, file
+    def _reply(self, pending: PendingRequest, result: EventResult) -> Reply:
+        times = pending.times(result)
+        self._metrics.add_stages(*times)
+        cache = result.cache
+        lines: Optional[bytes] = None if cache is None else cache.get("lines")
+        if cache is None or lines is None:
+            file = file_replies.file_reply(result.headers)
+            lines = encode_header_lines(result.headers if file is None else file.headers)
+            if cache is not None:
+                cache["lines"], cache["file"] = lines, file
         else:
-            file = shared["file"]
+            file = cache["file"]
         if self._cors is not None:
-            more = self._cors.headers(call.request, outcome.headers)
-            lines += encode_header_lines(more, server=False)
-        if call.level is not None:
-            lines += encode_header_lines(self._logs(call), server=False)
-        lines += _TIMING_LINES % (call.request_id.encode("latin-1"), *times)
-        body = outcome.body if file is None else self._file(call, file)
-        return Reply(outcome.status, None, body, False, lines)
+            cors_headers = self._cors.headers(pending.request, result.headers)
+            lines += encode_header_lines(cors_headers, server=False)
+        if pending.level is not None:
+            lines += encode_header_lines(self._logs(pending), server=False)
+        lines += _TIMING_LINES % (pending.request_id.encode("latin-1"), *times)
+        body = result.body if file is None else self._file(pending, file)
+        return Reply(result.status, None, body, False, lines)
 
-    def _file(self, call: PendingRequest, file: file_replies.FileReply) -> Body:
-        """The content of the file that the handler's reply names."""
-        if call.request.header(file_replies.PATH_HEADER) is not None:
+    def _file(self, pending: PendingRequest, file: file_replies.FileReply) -> Body:
+        """Return the content of the file that the handler's reply names."""
+        if pending.request.header(file_replies.PATH_HEADER) is not None:
             raise ValueError("the request itself names a file")
-        pids = [worker.pid for worker in self._pool.workers if worker.name == call.worker]
+        pids = [worker.pid for worker in self._pool.workers if worker.name == pending.worker]
         return file_replies.read_file(file, pids[0] if pids else 0)
 
-    def _logs(self, call: PendingRequest) -> List[Tuple[str, str]]:
-        logs = json.dumps(call.records, default=repr)
+    def _logs(self, pending: PendingRequest) -> List[Tuple[str, str]]:
+        logs = json.dumps(pending.records, default=repr)
         if len(logs) < _MAX_LOGS_HEADER:
             return [("X-Nuclio-Logs", logs)]
         self._pool.log.warn(
@@ -372,16 +377,16 @@ class HttpTrigger:
         )
         return []
 
-    def _unavailable(self, call: PendingRequest, reason: str) -> Reply:
-        self._refusals.note(503, reason, call.request_id)
-        return self._failed(call, 503, reason)
+    def _unavailable(self, pending: PendingRequest, reason: str) -> Reply:
+        self._refusal_log.add(503, reason, pending.request_id)
+        return self._failed(pending, 503, reason)
 
-    def _failed(self, call: PendingRequest, status: int, reason: str) -> Reply:
-        """A reply of the processor's own: the reason as JSON."""
-        headers: List[Tuple[str, str]] = [("X-Request-Id", call.request_id)]
+    def _failed(self, pending: PendingRequest, status: int, reason: str) -> Reply:
+        """Return a reply of the processor with the reason as JSON."""
+        headers: List[Tuple[str, str]] = [("X-Request-Id", pending.request_id)]
         if status == 503:
             headers.append(_RETRY_AFTER)
-        headers.append(("Server-Timing", "queue;dur=%.3f" % call.waited()))
+        headers.append(("Server-Timing", "queue;dur=%.3f" % pending.waited()))
         if self._cors is not None:
-            headers += self._cors.headers(call.request, headers)
-        return Reply.json(status, {"error": reason, "request_id": call.request_id}, headers)
+            headers += self._cors.headers(pending.request, headers)
+        return Reply.json(status, {"error": reason, "request_id": pending.request_id}, headers)

@@ -1,12 +1,12 @@
-"""When a cron trigger is due: crontab's five fields, or six with the seconds first.
+"""The schedule of a cron trigger: crontab's five fields, or six with the seconds first.
 
     minute hour day-of-month month day-of-week          */5 8-18 * * mon-fri
     second minute hour day-of-month month day-of-week   0 30 2 1,15 * *
 
 Fields take `*` (or `?`), numbers, names (jan, mon), ranges `a-b`, steps `*/n`, `a-b/n` and `a/n`,
-and lists of these. When both day fields are restricted, a day that fits either is meant, as in
-crontab. `@hourly`, `@daily`, `@weekly`, `@monthly` and `@yearly` stand for their usual schedules.
-Times are the machine's local ones (the TZ of the processor).
+and lists of these. If both day fields are restricted, a day has to match one of them, as in
+crontab. `@hourly`, `@daily`, `@weekly`, `@monthly` and `@yearly` have their usual meaning. Times
+are local times of the machine (TZ of the processor).
 """
 
 import calendar
@@ -30,7 +30,7 @@ _MACROS = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
 }
-# Between two 29th of February lie eight years at most.
+# At most eight years lie between two 29ths of February.
 _MAX_YEARS = 9
 
 _FieldKind = NamedTuple(
@@ -47,18 +47,18 @@ _FIELD_KINDS = (
 
 
 class ScheduleError(ValueError):
-    """The text is no schedule; the message names the field and what it may hold."""
+    """The text is not a schedule; the message names the field and its valid values."""
 
 
 class Schedule:
-    """A schedule read from its text; ScheduleError when it is none."""
+    """A schedule parsed from text. Raises ScheduleError if the text is invalid."""
 
     def __init__(self, text: str) -> None:
         self.text = text
         fields = _MACROS.get(text.strip().lower(), text).split()
         if text.strip().startswith("@") and len(fields) == 1:
-            known = ", ".join(sorted(_MACROS))
-            raise ScheduleError('"%s" is none of %s' % (text, known))
+            macros = ", ".join(sorted(_MACROS))
+            raise ScheduleError('"%s" is not one of %s' % (text, macros))
         if len(fields) == 5:
             fields = ["0", *fields]
         if len(fields) != 6:
@@ -66,16 +66,16 @@ class Schedule:
                 '"%s" has %d fields; a schedule has five (minute hour day month weekday), or six '
                 "with seconds first" % (text, len(fields))
             )
-        parsed = [_parse_field(kind, one) for kind, one in zip(_FIELD_KINDS, fields)]  # noqa: B905
-        self._seconds, self._minutes, self._hours = (sorted(one) for one in parsed[:3])
+        parsed = [_parse_field(kind, field) for kind, field in zip(_FIELD_KINDS, fields)]  # noqa: B905
+        self._seconds, self._minutes, self._hours = (sorted(values) for values in parsed[:3])
         self._days, self._months = parsed[3], parsed[4]
         self._weekdays = frozenset(day % 7 for day in parsed[5])
         self._either = fields[3][0] not in "*?" and fields[5][0] not in "*?"
         if self.after(0.0) is None:
-            raise ScheduleError('"%s" never comes: no month has such a day' % text)
+            raise ScheduleError('"%s" never occurs: no month has such a day' % text)
 
     def after(self, moment: float) -> Optional[float]:
-        """The first time after `moment`; both in seconds since the epoch."""
+        """Return the first time after `moment`, both in seconds since the epoch."""
         now = time.localtime(moment)
         for year in range(now.tm_year, now.tm_year + _MAX_YEARS):
             for month in sorted(self._months):
@@ -84,9 +84,9 @@ class Schedule:
                 for day in self._days_of(year, month):
                     if (year, month, day) < now[:3]:
                         continue
-                    found = self._on((year, month, day), moment)
-                    if found is not None:
-                        return found
+                    due = self._first_on((year, month, day), moment)
+                    if due is not None:
+                        return due
         return None
 
     def _days_of(self, year: int, month: int) -> List[int]:
@@ -97,8 +97,8 @@ class Schedule:
         by_day, by_weekday = day in self._days, weekday in self._weekdays
         return (by_day or by_weekday) if self._either else (by_day and by_weekday)
 
-    def _on(self, date: Tuple[int, int, int], moment: float) -> Optional[float]:
-        """The first time of that day which comes after `moment`."""
+    def _first_on(self, date: Tuple[int, int, int], moment: float) -> Optional[float]:
+        """Return the first time on that day after `moment`."""
         now = time.localtime(moment)
         for hour in self._hours:
             if (date, hour) < (now[:3], now.tm_hour):
@@ -107,17 +107,17 @@ class Schedule:
                 for second in self._seconds:
                     clock = (hour, minute, second)
                     at = time.mktime((*date, *clock, 0, 0, -1))
-                    # An hour that the clock skips in spring is no time of that day.
+                    # An hour that daylight saving time skips is not a time of that day.
                     if at > moment and time.localtime(at)[3:6] == clock:
                         return at
         return None
 
 
 def _parse_field(kind: _FieldKind, text: str) -> FrozenSet[int]:
-    found: List[int] = []
+    values: List[int] = []
     for part in text.split(","):
-        found += _parse_part(kind, part)
-    return frozenset(found)
+        values += _parse_part(kind, part)
+    return frozenset(values)
 
 
 def _parse_part(kind: _FieldKind, text: str) -> List[int]:
@@ -126,7 +126,7 @@ def _parse_part(kind: _FieldKind, text: str) -> List[int]:
     if slash:
         step = int(step_text) if _is_number(step_text) else 0
         if step < 1:
-            raise _error(kind, text, "a step is a number above zero")
+            raise _error(kind, text, "a step must be a positive number")
     if span in ("*", "?"):
         return list(range(kind.low, kind.high + 1, step))
     first, dash, last = span.partition("-")
@@ -146,7 +146,7 @@ def _parse_value(kind: _FieldKind, text: str, whole: str) -> int:
     choices = "%d to %d" % (kind.low, kind.high)
     if kind.names:
         choices += " or " + ", ".join(kind.names)
-    raise _error(kind, whole, "it takes " + choices)
+    raise _error(kind, whole, "it must be " + choices)
 
 
 def _is_number(text: str) -> bool:
@@ -154,4 +154,4 @@ def _is_number(text: str) -> bool:
 
 
 def _error(kind: _FieldKind, text: str, why: str) -> ScheduleError:
-    return ScheduleError('"%s" is no %s: %s' % (text, kind.name, why))
+    return ScheduleError('"%s" is not a valid %s: %s' % (text, kind.name, why))

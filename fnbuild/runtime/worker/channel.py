@@ -1,4 +1,4 @@
-"""The worker's end of the socket pair to the processor; `wire` describes the messages."""
+"""The worker's end of the socket pair; `wire` describes the messages."""
 
 import array
 import mmap
@@ -7,50 +7,50 @@ import socket
 import threading
 from collections import deque
 
-# By name, since some handlers import a library that takes it out of its module.
+# Imported by name, since some libraries of handlers remove `poll` from the module.
 from select import POLLIN, poll
 from typing import Deque, Dict, Iterable, Optional, Union
 
 from .. import wire
 
-# Descriptors that come with one read at most.
+# The most descriptors that one read receives.
 _FDS = 8
 _MSG_CMSG_CLOEXEC = 0x40000000
 
 
 class Channel:
-    """Blocking, and safe for the handler's threads to log through.
+    """A blocking channel to the processor. The handler's threads may send, too.
 
-    `fds` are descriptors that came with the last messages.
+    `fds` are descriptors that were received with the last messages.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self.fds: Deque[int] = deque()
         self._segments: Dict[int, mmap.mmap] = {}
-        self._memory = wire.MetaDecoder()
+        self._decoder = wire.MetaDecoder()
         self._owner = os.getpid()
         self._lock = threading.Lock()
         self._buffer = bytearray(wire.CHUNK)
         self._view = memoryview(self._buffer)
         self._start = self._end = 0
-        self._arrival = poll()
-        self._arrival.register(sock, POLLIN)
+        self._readable = poll()
+        self._readable.register(sock, POLLIN)
         self._postponed: Deque[wire.Message] = deque()
 
     @property
-    def foreign(self) -> bool:
-        """Whether this is a copy in a process that the handler forked, which must not write."""
+    def in_forked_copy(self) -> bool:
+        """True in a process that the handler forked, which must not send messages."""
         return os.getpid() != self._owner
 
     @property
     def pending(self) -> bool:
-        """Whether something was received that `receive` has not given yet."""
+        """True if data was received that `receive` has not returned yet."""
         return self._end > self._start or bool(self._postponed)
 
-    def arrived(self) -> bool:
-        """Return True if `receive` would not block: a message or the end of the stream is there."""
-        return self.pending or bool(self._arrival.poll(0))
+    def is_readable(self) -> bool:
+        """Return True if `receive` would not block."""
+        return self.pending or bool(self._readable.poll(0))
 
     def postpone(self, messages: Iterable[wire.Message]) -> None:
         """Make `receive` return these messages again, before all others."""
@@ -59,7 +59,7 @@ class Channel:
     def send(
         self, kind: int, meta: Union[wire.Meta, wire.EncodedMeta], body: wire.Body = b""
     ) -> None:
-        """Write one message whole."""
+        """Write a complete message."""
         head = wire.encode_head(kind, meta, len(body))
         with self._lock:
             if len(body) < wire.JOINED_WRITE:
@@ -69,9 +69,9 @@ class Channel:
                 self.sock.sendall(body)
 
     def receive(self) -> Optional[wire.Message]:
-        """The next message, or None when the processor is gone.
+        """Return the next message, or None if the processor has ended.
 
-        A body in shared memory is a view of it, to be released before the reply is sent.
+        A body in shared memory is a view, to be released before the reply is sent.
         """
         if self._postponed:
             return self._postponed.popleft()
@@ -91,28 +91,28 @@ class Channel:
             return None
         if kind != wire.EVENT:
             return wire.Message(kind, wire.decode(meta), body, None)
-        common, mark = self._memory.event(meta)
+        common, mark = self._decoder.event(meta)
         return wire.Message(kind, common, body, mark)
 
-    def forget(self, segment: int) -> None:
-        """The processor uses the segment no more."""
+    def unmap_segment(self, segment: int) -> None:
+        """Unmap a segment that the processor has closed."""
         self._segments.pop(segment).close()
 
     def _fill(self, size: int) -> bool:
-        """Have `size` bytes, at most a chunk, in the buffer; False at the end of the stream."""
+        """Read `size` bytes, at most a chunk, into the buffer; False at the end of the stream."""
         while self._end - self._start < size:
             if self._start:
-                # What is left is short: the beginning of a message.
-                left = bytes(self._view[self._start : self._end])
-                self._buffer[: len(left)] = left
-                self._start, self._end = 0, len(left)
+                # The rest is short: the beginning of a message.
+                rest = bytes(self._view[self._start : self._end])
+                self._buffer[: len(rest)] = rest
+                self._start, self._end = 0, len(rest)
             if not self._end:
-                # Who sleeps in `recvmsg` itself is woken by the kernel each time the processor has
-                # taken a reply, since there is room for more then.
-                self._arrival.poll()
+                # The kernel wakes a process in `recvmsg` each time the processor has read a reply,
+                # since the socket has room again. It does not wake one in `poll`.
+                self._readable.poll()
             space = socket.CMSG_SPACE(4 * _FDS)
-            room = [self._view[self._end :]]
-            count, ancillary, _, _ = self.sock.recvmsg_into(room, space, _MSG_CMSG_CLOEXEC)
+            buffers = [self._view[self._end :]]
+            count, ancillary, _, _ = self.sock.recvmsg_into(buffers, space, _MSG_CMSG_CLOEXEC)
             if not count:
                 return False
             self._end += count
@@ -123,25 +123,25 @@ class Channel:
         return True
 
     def _take(self, size: int) -> Optional[bytes]:
-        """The next `size` bytes."""
-        have = min(size, self._end - self._start)
-        part = bytes(self._view[self._start : self._start + have])
-        if have == size or size <= wire.CHUNK:
-            if have < size and not self._fill(size):
+        """Return the next `size` bytes; None at the end of the stream."""
+        count = min(size, self._end - self._start)
+        part = bytes(self._view[self._start : self._start + count])
+        if count == size or size <= wire.CHUNK:
+            if count < size and not self._fill(size):
                 return None
             part = bytes(self._view[self._start : self._start + size])
             self._start += size
             return part
         self._start = self._end = 0
-        # Nothing of it may be here yet, when the head came alone.
+        # The part may be empty, if only the header was received.
         parts = [part]
-        while have < size:
-            # This fills one object of the right size, so that joining is the only copy.
-            more = self.sock.recv(size - have, socket.MSG_WAITALL)
-            if not more:
+        while count < size:
+            # This fills one object of the right size, so that the join is the only copy.
+            data = self.sock.recv(size - count, socket.MSG_WAITALL)
+            if not data:
                 return None
-            parts.append(more)
-            have += len(more)
+            parts.append(data)
+            count += len(data)
         return b"".join(parts)
 
     def _map(self, segment: int) -> None:

@@ -1,7 +1,7 @@
-"""Fill events from CloudEvents: structured (one JSON object) and binary (headers `ce-…`).
+"""Fill events from CloudEvents: structured (one JSON object) or binary (headers `ce-…`).
 
-As in Nuclio (pkg/processor/cloudevent), the source is the kind of the event's trigger. Nuclio knows
-version 0.1 only; this module also reads 0.2 to 1.0.
+As in Nuclio (pkg/processor/cloudevent), the source is the kind of the event's trigger. Nuclio
+supports version 0.1 only; this module also supports 0.2 to 1.0.
 """
 
 import base64
@@ -77,8 +77,8 @@ def fill_event(event: Any, mode: str, trigger_info: Any) -> None:
         extensions = envelope.get("extensions")
         event.headers.update(extensions if isinstance(extensions, dict) else {})
     else:
-        more = {key: value for key, value in envelope.items() if key not in _ATTRIBUTES}
-        event.headers.update(more)
+        extensions = {key: value for key, value in envelope.items() if key not in _ATTRIBUTES}
+        event.headers.update(extensions)
 
 
 def _set_attributes(
@@ -96,7 +96,7 @@ def _parse_envelope(event: Any) -> Optional[Dict[str, Any]]:
         envelope = json.loads(str(event.raw_body, "utf-8"))
     except (ValueError, RecursionError) as problem:
         sys.stderr.write(
-            "The body says it is a CloudEvent but is no JSON, so it stays bytes: %s\n" % problem
+            "The body should be a CloudEvent but is not JSON, so it stays bytes: %s\n" % problem
         )
         return None
     return envelope if isinstance(envelope, dict) else None

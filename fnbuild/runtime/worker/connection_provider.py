@@ -1,8 +1,8 @@
-"""Other functions of this machine: where `context.platform.call_function` finds them.
+"""Connections of `context.platform.call_function` to other functions of this machine.
 
-nuclio_sdk asks for nuclio-NAMESPACE-NAME:8080, the name of a container on Nuclio's local platform.
-Here such a name means the port on loopback that the function's processor was started with, which is
-looked up at every call: a function may come, go, and move to another port meanwhile.
+nuclio_sdk connects to nuclio-NAMESPACE-NAME:8080, the name of a container on Nuclio's local
+platform. Here that name stands for the loopback port of the function's processor. It is looked up
+at each call, since functions start, end and change their ports.
 """
 
 import http.client
@@ -18,7 +18,7 @@ _END = ".json"
 class LocalConnectionProvider:
     """A connection provider for nuclio_sdk.Platform.
 
-    `folder` holds what processors were started with, as NAMESPACE.NAME.REVISION.json.
+    `folder` contains the configurations of processors as NAMESPACE.NAME.REVISION.json.
     """
 
     def __init__(self, folder: str, namespace: str) -> None:
@@ -26,17 +26,17 @@ class LocalConnectionProvider:
         self._namespace = namespace
 
     def __call__(self, address: str, timeout: Optional[float] = None) -> http.client.HTTPConnection:
-        """A connection to the address; ConnectionError when no such function runs here."""
+        """Return a connection to the address; ConnectionError if the function does not run here."""
         host, _, port = address.partition(":")
         if port == _PORT and host.startswith(_PREFIX):
-            found = self._port(host)
-            if found:
-                return http.client.HTTPConnection("127.0.0.1", found, timeout=timeout)
-            own = "%s%s-" % (_PREFIX, self._namespace)
-            if host.startswith(own):
+            local_port = self._port(host)
+            if local_port:
+                return http.client.HTTPConnection("127.0.0.1", local_port, timeout=timeout)
+            own_prefix = "%s%s-" % (_PREFIX, self._namespace)
+            if host.startswith(own_prefix):
                 raise ConnectionError(
                     'no function "%s" runs in namespace "%s" on this machine'
-                    % (host[len(own) :], self._namespace)
+                    % (host[len(own_prefix) :], self._namespace)
                 )
         return http.client.HTTPConnection(address, timeout=timeout)
 
@@ -46,7 +46,7 @@ class LocalConnectionProvider:
                 with open(os.path.join(self._folder, file), "rb") as opened:
                     http_listeners = json.loads(opened.read().decode("utf-8"))["listeners"]["http"]
             except (OSError, ValueError, KeyError):
-                # Its processor ended in this moment.
+                # Its processor has just ended.
                 continue
             if isinstance(http_listeners, list):
                 http_listeners = http_listeners[0]
@@ -56,17 +56,17 @@ class LocalConnectionProvider:
         return 0
 
     def _files(self, host: str) -> List[str]:
-        """What belongs to functions of that name, of this namespace and the newest first."""
+        """Return the files of functions with that name: this namespace and new revisions first."""
         try:
             names = os.listdir(self._folder)
         except OSError:
             return []
-        found: List[Tuple[bool, int, str]] = []
+        files: List[Tuple[bool, int, str]] = []
         for file in names:
             stem, _, revision = file[: -len(_END)].rpartition(".")
             namespace, _, name = stem.partition(".")
             if not file.endswith(_END) or not revision.isdigit():
                 continue
             if host == "%s%s-%s" % (_PREFIX, namespace, name):
-                found.append((namespace == self._namespace, int(revision), file))
-        return [file for _, _, file in sorted(found, reverse=True)]
+                files.append((namespace == self._namespace, int(revision), file))
+        return [file for _, _, file in sorted(files, reverse=True)]

@@ -1,4 +1,4 @@
-"""Runs what async handlers return. asyncio is imported only when there is something to run."""
+"""Run the coroutines of async handlers. asyncio is imported only when there is one."""
 
 import socket
 import types
@@ -9,35 +9,35 @@ _GENERATORS = (types.GeneratorType, types.AsyncGeneratorType)
 
 
 class CoroutineRunner:
-    """The worker's event loop, once a coroutine has shown up."""
+    """Runs awaitables on the worker's event loop, which the first one creates."""
 
     def __init__(self) -> None:
         self._loop: Any = None
 
     def resolve(self, value: Any) -> Any:
-        """The value itself, or what it gives when awaited."""
+        """Return the value, or its result if it is awaitable."""
         if not hasattr(type(value), "__await__"):
             return value
         return self._get_loop().run_until_complete(_awaited(value))
 
-    def resolve_watching(self, value: Any, sock: socket.socket, stop: Callable[[], bool]) -> Any:
-        """Await the value; cancel it as soon as `stop`, called when `sock` is readable, is True."""
+    def resolve_unless(self, value: Any, sock: socket.socket, stop: Callable[[], bool]) -> Any:
+        """Await the value; cancel it once `stop`, called when `sock` is readable, returns True."""
         loop = self._get_loop()
         task = loop.create_task(_awaited(value))
 
-        def look() -> None:
+        def check() -> None:
             if stop():
                 loop.remove_reader(sock.fileno())
                 task.cancel()
 
-        loop.add_reader(sock.fileno(), look)
+        loop.add_reader(sock.fileno(), check)
         try:
             return loop.run_until_complete(task)
         finally:
             loop.remove_reader(sock.fileno())
 
     def wait(self, sock: socket.socket) -> None:
-        """Let the handler's background tasks run until the next message is there."""
+        """Run the handler's background tasks until `sock` is readable."""
         loop = self._loop
         if loop is None or loop.is_closed():
             return
@@ -53,7 +53,7 @@ class CoroutineRunner:
             import asyncio
 
             try:
-                # A handler may have asked for the loop already and built things on it.
+                # The handler may already use the current loop.
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", DeprecationWarning)
                     self._loop = asyncio.get_event_loop()
@@ -68,7 +68,7 @@ class CoroutineRunner:
 class GeneratorItems:
     """Iterate over a generator, async or not.
 
-    `watch` is a socket and a function, as for `Coroutines.resolve_watching`: an async generator
+    `watch` is a socket and a function, as for `CoroutineRunner.resolve_unless`: an async generator
     that waits is cancelled if the function returns True.
     """
 
@@ -88,7 +88,7 @@ class GeneratorItems:
         try:
             if self.watch is None:
                 return self._coroutines.resolve(following)
-            return self._coroutines.resolve_watching(following, *self.watch)
+            return self._coroutines.resolve_unless(following, *self.watch)
         except StopAsyncIteration:
             raise StopIteration from None
 

@@ -1,6 +1,6 @@
-"""Check, after an error of the handler, that this process can still serve.
+"""Check, after an error of the handler, that the worker's descriptors are intact.
 
-If a handler leaks descriptors, or closes those of the runtime, every later event fails.
+If a handler leaks descriptors or closes those of the runtime, every later event fails.
 """
 
 import errno
@@ -19,7 +19,7 @@ class DescriptorCheck:
         self._channel = channel
         self._identity = _identity(channel)
 
-    def trouble(self) -> str:
+    def problem(self) -> str:
         """Return the reason why this process can no longer serve; empty if it can."""
         for fd, name in _STANDARD:
             if _identity(fd) is None:
@@ -35,19 +35,19 @@ class DescriptorCheck:
 
 def _identity(fd: int) -> Optional[Tuple[int, int]]:
     try:
-        facts = os.fstat(fd)
+        status = os.fstat(fd)
     except OSError:
         return None
-    return facts.st_dev, facts.st_ino
+    return status.st_dev, status.st_ino
 
 
 def _exhaustion() -> str:
-    problem = _open_error()
-    if problem:
-        # Files in cycles, such as those of the exception's frames, are closed by the collector.
+    error = _open_error()
+    if error:
+        # The collector closes files in reference cycles, such as those of the exception's frames.
         gc.collect()
-        problem = _open_error()
-    return problem
+        error = _open_error()
+    return error
 
 
 def _open_error() -> str:

@@ -1,8 +1,7 @@
-"""What the handler gets as its event: the real nuclio_sdk.Event, made lazily.
+"""The event of the handler: the real nuclio_sdk.Event with lazy attributes.
 
-Body, headers and fields are worked out when the handler first looks at them. Names and shapes are
-those of Nuclio's http trigger (pkg/processor/trigger/http/event.go on valyala/fasthttp) and of
-nuclio_sdk/event.py.
+Body, headers and fields are computed on first access. Names and types are those of Nuclio's http
+trigger (pkg/processor/trigger/http/event.go on valyala/fasthttp) and of nuclio_sdk/event.py.
 """
 
 import datetime
@@ -16,14 +15,14 @@ from . import cloudevents
 _EPOCH = datetime.datetime(1970, 1, 1)
 _canonical: Dict[str, str] = {}
 _CANONICAL_CAP = 4096
-# Where events find in their meta what they have in common.
-_USUAL = "usual"
-# How an event carries a CloudEvent, where it does.
+# The key in a meta for the attributes that its events have in common.
+_COMMON = "common"
+# The attribute with the content mode of a CloudEvent.
 _CLOUD_EVENT = "_cloud_event"
 
 
 class LazyAttribute:
-    """An attribute worked out on first access and then kept as the instance's own."""
+    """An attribute that is computed on first access and then stored in the instance."""
 
     def __init__(self, name: str, make: Callable[[Any], Any]) -> None:
         self._name = name
@@ -38,9 +37,9 @@ class LazyAttribute:
 
 
 class EventBody:
-    """The body of an event as it came, which may lie in memory that is shared with the processor.
+    """The body of an event, possibly in memory shared with the processor.
 
-    Text is parsed straight from there, which spares a copy of the whole body.
+    JSON is parsed directly from there, without a copy of the body.
     """
 
     _raw: wire.Body
@@ -48,34 +47,34 @@ class EventBody:
 
     @property
     def raw_body(self) -> wire.Body:
-        """The body as it came; fnbuild.vision reads images from it."""
+        """The body as received; fnbuild.vision reads images from it."""
         if isinstance(self._raw, memoryview):
-            self._keep(self._raw)
+            self._copy(self._raw)
         return self._raw
 
     def parsed(self) -> Any:
-        """What the content type makes of it."""
-        found = parse_body(self._raw, self.content_type)
-        return self.raw_body if found is self._raw else found
+        """Return the body parsed by its content type."""
+        body = parse_body(self._raw, self.content_type)
+        return self.raw_body if body is self._raw else body
 
-    def settle(self, held: bool) -> None:
-        """Let go of shared memory; an event that somebody still holds keeps its body."""
+    def release_body(self, is_referenced: bool) -> None:
+        """Release shared memory; an event that is still referenced gets a copy of its body."""
         if isinstance(self._raw, memoryview):
-            if held:
-                self._keep(self._raw)
+            if is_referenced:
+                self._copy(self._raw)
             else:
                 self._raw.release()
 
-    def _keep(self, view: memoryview) -> None:
+    def _copy(self, view: memoryview) -> None:
         self._raw = bytes(view)
         view.release()
 
 
 def make_event_class(sdk: Any) -> Any:
-    """The event class for the nuclio_sdk release at hand: `Event(meta, body, trigger, mark)`.
+    """Return the event class for a release of nuclio_sdk: `Event(meta, body, trigger, mark)`.
 
-    `meta` is what `triggers.http` wrote, shared by all events with an equal one; `trigger` is the
-    shared TriggerInfo, `mark` the event's id and its time in seconds since the epoch.
+    `meta` comes from the trigger and is one object for all events with an equal one; `trigger` is
+    the TriggerInfo, `mark` the event's id and its time in seconds since the epoch.
     """
 
     class Event(EventBody, sdk.Event):  # type: ignore[misc]
@@ -83,20 +82,20 @@ def make_event_class(sdk: Any) -> Any:
             self, meta: wire.Meta, raw: wire.Body, trigger: Any, mark: Tuple[str, int]
         ) -> None:
             values = self.__dict__
-            usual = meta.get(_USUAL)
-            if usual is None:
-                usual = meta[_USUAL] = self._attributes(meta)
-            values.update(usual)
+            common = meta.get(_COMMON)
+            if common is None:
+                common = meta[_COMMON] = self._attributes(meta)
+            values.update(common)
             values["id"] = mark[0]
             values["timestamp"] = _EPOCH + datetime.timedelta(seconds=mark[1])
             values["size"] = len(raw)
             values["trigger"] = trigger
             values["_raw"] = raw
-            if _CLOUD_EVENT in usual:
-                cloudevents.fill_event(self, usual[_CLOUD_EVENT], sdk.TriggerInfo)
+            if _CLOUD_EVENT in common:
+                cloudevents.fill_event(self, common[_CLOUD_EVENT], sdk.TriggerInfo)
 
         def _attributes(self, meta: wire.Meta) -> Dict[str, Any]:
-            """What the SDK makes of an event, as far as equal metas have it in common."""
+            """Return the SDK's attributes of an event that depend only on its meta."""
             sdk.Event.__init__(
                 self,
                 content_type=meta["ct"],
@@ -109,22 +108,22 @@ def make_event_class(sdk: Any) -> Any:
                 type_version="",
                 version="",
             )
-            # Nuclio's defaults stand in the way of the lazy ones.
+            # The SDK's defaults would hide the lazy attributes.
             lazy = ("body", "headers", "fields")
-            found = {key: value for key, value in self.__dict__.items() if key not in lazy}
+            attributes = {k: v for k, v in self.__dict__.items() if k not in lazy}
             self.__dict__.clear()
-            found["_meta"] = meta
+            attributes["_meta"] = meta
             mode = cloudevents.content_mode(meta["ct"], meta["h"])
             if mode:
-                found[_CLOUD_EVENT] = mode
-            return found
+                attributes[_CLOUD_EVENT] = mode
+            return attributes
 
         body = LazyAttribute("body", lambda self: self.parsed())
         headers = LazyAttribute("headers", lambda self: _headers(self._meta))
         fields = LazyAttribute("fields", lambda self: parse_query(self._meta["q"]))
 
         def to_json(self) -> str:
-            # The SDK reads the instance's own attributes; these must exist by now.
+            # The SDK reads the instance's dictionary, in which these must exist.
             _ = self.body, self.headers, self.fields
             return str(sdk.Event.to_json(self))
 
@@ -134,43 +133,43 @@ def make_event_class(sdk: Any) -> Any:
 
 
 def is_json(content_type: str) -> bool:
-    """Whether a body of this type is parsed; parameters such as a charset make no difference."""
+    """Return True for JSON, with or without parameters such as a charset."""
     return content_type.partition(";")[0].strip().lower() == "application/json"
 
 
 def parse_body(raw: wire.Body, content_type: str) -> Any:
-    """The parsed JSON, or `raw` as it came; a note on stderr when that is no JSON."""
+    """Return the parsed JSON, or `raw` for other types and, with a message on stderr, bad JSON."""
     if not is_json(content_type):
         return raw
     try:
         return json.loads(str(raw, "utf-8"))
     except (ValueError, RecursionError) as problem:
-        sys.stderr.write("The body says it is JSON but is not, so it stays bytes: %s\n" % problem)
+        sys.stderr.write("The body should be JSON but is not, so it stays bytes: %s\n" % problem)
         return raw
 
 
 def canonical_name(name: str) -> str:
-    """A header's name as fasthttp writes it: `x-nuclio-logs` becomes `X-Nuclio-Logs`."""
-    known = _canonical.get(name)
-    if known is None:
-        known = "-".join(part[:1].upper() + part[1:].lower() for part in name.split("-"))
+    """Return a header's name as fasthttp writes it: `x-nuclio-logs` as `X-Nuclio-Logs`."""
+    canonical = _canonical.get(name)
+    if canonical is None:
+        canonical = "-".join(part[:1].upper() + part[1:].lower() for part in name.split("-"))
         if len(_canonical) < _CANONICAL_CAP:
-            _canonical[name] = known
-    return known
+            _canonical[name] = canonical
+    return canonical
 
 
 def _headers(meta: wire.Meta) -> Dict[str, str]:
-    # Names that a file gives are the handler's own words; those of requests have no fixed spelling.
+    # Names from a configuration file are used as written; those of requests have no fixed case.
     return dict(meta["h"]) if meta.get("as_written") else canonical_headers(meta["h"])
 
 
 def canonical_headers(pairs: List[Tuple[str, str]]) -> Dict[str, str]:
-    """Headers by canonical name; of several with one name the last."""
+    """Return headers by canonical name; of several with one name, the last one counts."""
     return {canonical_name(name): _decode_header(value) for name, value in pairs}
 
 
 def parse_query(query: str) -> Dict[str, str]:
-    """The query's arguments, decoded; of several with one name the last."""
+    """Return the decoded arguments of a query; of several with one name, the last one counts."""
     if not query:
         return {}
     from urllib.parse import unquote_plus
@@ -184,7 +183,7 @@ def parse_query(query: str) -> Dict[str, str]:
 
 
 def normalize_path(path: str) -> str:
-    """The path without doubled slashes and dot segments, as fasthttp gives it."""
+    """Return the path without double slashes and dot segments, as fasthttp does."""
     if "//" not in path and "/." not in path:
         return path
     parts: List[str] = []
@@ -199,7 +198,7 @@ def normalize_path(path: str) -> str:
 
 
 def _decode_header(value: str) -> str:
-    # The request parser gives one character per byte; most clients mean UTF-8.
+    # The request parser decodes Latin-1, while most clients send UTF-8.
     if all(character < "\x80" for character in value):
         return value
     try:

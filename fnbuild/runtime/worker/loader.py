@@ -15,26 +15,26 @@ from types import FunctionType, ModuleType
 from typing import Any, Callable, List, Optional, Tuple
 
 
-def signature_problem(function: Any, name: str, given: Tuple[str, ...]) -> str:
-    """Why the function cannot be called with these arguments, and where it is; or nothing."""
+def signature_problem(function: Any, name: str, arguments: Tuple[str, ...]) -> str:
+    """Return the reason why a function cannot take these arguments, with its location; or ""."""
     if type(function) is FunctionType:
         code = function.__code__
-        if code.co_argcount == len(given) and not code.co_kwonlyargcount:
+        if code.co_argcount == len(arguments) and not code.co_kwonlyargcount:
             return ""
-    # Slow to import, and hardly ever needed.
+    # Late, since it is slow to import and rarely needed.
     import inspect
 
     try:
-        # A decorator is called itself, whatever it passes on to what it wraps.
+        # The call is to the decorator's wrapper, not to the wrapped function.
         signature = inspect.signature(function, follow_wrapped=False)
     except (TypeError, ValueError):
-        # A callable made in C may not tell; calling it will.
+        # A callable implemented in C may have no signature; the call will tell.
         return ""
     try:
-        signature.bind(*given)
+        signature.bind(*arguments)
     except TypeError as problem:
-        words = "%s%s%s cannot be called as %s(%s): %s"
-        return words % (_location(function), name, signature, name, ", ".join(given), problem)
+        message = "%s%s%s cannot be called as %s(%s): %s"
+        return message % (_location(function), name, signature, name, ", ".join(arguments), problem)
     return ""
 
 
@@ -49,20 +49,20 @@ _HANDLER = re.compile(r"([\w\-./]+?)(?:\.py)?(?::(\w+))?\Z")
 
 
 class LoadError(Exception):
-    """The handler cannot be found; the message is for the function's author."""
+    """The handler cannot be loaded; the message is for the function's author."""
 
 
 def parse_handler(handler: str) -> Tuple[str, str]:
-    """Module and function of `main:handler`, `sub.module:function` or `main`."""
+    """Return module and function of `main:handler`, `sub.module:function` or `main`."""
     match = _HANDLER.match(handler)
     if match is None or ".." in handler:
-        raise LoadError('"%s" is no handler; it must look like "main:handler"' % handler)
+        raise LoadError('"%s" is not a handler; it must look like "main:handler"' % handler)
     module = match.group(1).replace("/", ".").strip(".")
     return module, match.group(2) or "handler"
 
 
 class HandlerLoader:
-    """Loads `handler` from `folder`; `module` is the entry module after `load`."""
+    """Loads a handler from a folder. `module` is the entry module after `load`."""
 
     def __init__(self, handler: str, folder: str) -> None:
         self.module_name, self.function_name = parse_handler(handler)
@@ -70,12 +70,12 @@ class HandlerLoader:
         self.module: Optional[ModuleType] = None
 
     def load(self) -> Callable[..., Any]:
-        """Import the entry module and return the handler; whatever its code raises gets out."""
+        """Import the entry module and return the handler. Exceptions of its code are not caught."""
         spec = self._find()
-        known = sys.modules.get(self.module_name)
-        if known is not None and _is_loaded_from(known, spec):
-            # Its package, or a sibling, imported it already.
-            self.module = known
+        loaded = sys.modules.get(self.module_name)
+        if loaded is not None and _is_loaded_from(loaded, spec):
+            # Its package or another module has imported it.
+            self.module = loaded
         elif isinstance(spec.loader, SourceFileLoader):
             self.module = self._execute(spec)
         else:
@@ -83,7 +83,7 @@ class HandlerLoader:
         return self._function(self.module)
 
     def reload(self) -> Callable[..., Any]:
-        """The handler of the module's new source; on any error the old module stays in place."""
+        """Return the handler of the module's new source. After an error the old module stays."""
         linecache.checkcache()
         module = self._execute(self._find())
         try:
@@ -109,7 +109,7 @@ class HandlerLoader:
                 raise LoadError("%s is a module, not a folder of modules" % parent) from None
             spec = PathFinder.find_spec(self.module_name, path)
         else:
-            # The function's own folder first: its module may be called like one of Python's.
+            # The function's folder first: its module may have the name of a standard one.
             spec = PathFinder.find_spec(leaf, [self.folder]) or PathFinder.find_spec(leaf)
         if spec is None or spec.loader is None:
             raise LoadError(self._missing(leaf))
@@ -124,7 +124,7 @@ class HandlerLoader:
         code = loader.source_to_code(loader.get_data(path), path)
         before = sys.modules.get(spec.name)
         if before is not None and not _is_loaded_from(before, spec):
-            # Named like a module of Python that others go on importing.
+            # It has the name of a standard module, which others go on importing.
             exec(code, module.__dict__)  # noqa: S102 - running the function's code is the purpose
             return module
         self._publish(module)

@@ -1,4 +1,4 @@
-"""The worker's side of the log: nuclio_sdk's logger, whose records travel to the processor."""
+"""The worker's logger: nuclio_sdk's, with a handler that sends records to the processor."""
 
 import json
 import logging
@@ -21,7 +21,7 @@ _LEVEL_NAMES = {
 class ProcessorLogHandler(logging.Handler):
     """Sends records as messages, in the order in which the handler wrote them.
 
-    Records below `threshold` stay here; a request that asks for logs lowers it for its time.
+    Records below `threshold` are dropped. A request that asks for logs lowers it while it runs.
     """
 
     def __init__(self, channel: Channel, threshold: int) -> None:
@@ -34,34 +34,34 @@ class ProcessorLogHandler(logging.Handler):
             return
         try:
             message = record.getMessage()
-        except Exception as problem:  # noqa: BLE001 - arguments that do not fit lose no record
+        except Exception as problem:  # noqa: BLE001 - invalid arguments must not lose the record
             message = "%s (its arguments do not fit: %s)" % (record.msg, problem)
         if record.exc_info and record.exc_info[0]:
             message += "\n" + logging.Formatter().formatException(record.exc_info)
         level = _LEVEL_NAMES.get(record.levelno, "info")
         variables = json_variables(getattr(record, "with", {}))
-        if self._channel.foreign:
-            # A forked copy of this worker would cut the processor's messages in two.
+        if self._channel.in_forked_copy:
+            # A process forked by the handler would interleave its messages with the worker's.
             sys.stderr.write("%s: %s %s\n" % (level, message, variables or ""))
             return
         meta = {"l": level, "m": message, "t": record.created * 1000.0, "w": variables}
-        # Without its processor this worker ends in a moment.
+        # Without its processor this worker is about to end.
         with suppress(OSError):
             self._channel.send(wire.RECORD, meta)
 
 
 def make_logger(sdk: Any, handler: ProcessorLogHandler) -> Any:
-    """A nuclio_sdk.Logger that writes through `handler` alone."""
+    """Return a nuclio_sdk.Logger that writes to `handler` only."""
     logger = sdk.Logger(level=logging.DEBUG)
     inner = logger._logger
     inner.handlers = [handler]
-    # What a library adds to the root logger would print every record a second time.
+    # Handlers of the root logger would write every record a second time.
     inner.propagate = False
     return logger
 
 
 def json_variables(variables: Any) -> Dict[str, Any]:
-    """The record's variables as JSON can carry them."""
+    """Return variables that JSON can encode."""
     if not variables:
         return {}
     try:

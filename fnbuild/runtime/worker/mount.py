@@ -1,8 +1,8 @@
-"""Shows the function's folder as /opt/nuclio to one worker, and to nobody else.
+"""Mount the function's folder at /opt/nuclio for one worker.
 
-The worker gets a mount namespace of its own (with a user namespace around it when it is not root),
-in which the folder is bound to the place. Nothing reaches the machine's own mount table, and when
-the process ends everything is gone with it.
+The worker gets its own mount namespace (inside a user namespace unless it is root), in which the
+folder is bound to the mount point. The machine's mount table does not change, and all mounts end
+with the process.
 """
 
 import ctypes
@@ -25,37 +25,36 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def die_with_parent(signal_number: int) -> None:
-    """Have the kernel send this process the signal when the processor ends."""
+    """Make the kernel send this process the signal when its parent ends."""
     _libc.prctl(PR_SET_PDEATHSIG, signal_number, 0, 0, 0)
 
 
-def mount_folder(folder: str, place: str, immutable: bool = False) -> Optional[str]:
-    """Make `folder` appear at `place`; None when done, else why the kernel refused.
+def mount_folder(folder: str, mount_point: str, immutable: bool = False) -> Optional[str]:
+    """Mount `folder` at `mount_point`; return None, or the reason why the kernel refused.
 
-    With `immutable` nothing that is written there reaches the folder. After a refusal the process
-    sees the file system as before.
+    With `immutable`, writes do not reach the folder. After a refusal the file system is as before.
     """
     try:
         if os.geteuid() == 0:
             _unshare(CLONE_NEWNS)
         else:
-            _try_in_child(folder, place, immutable)
+            _try_in_child(folder, mount_point, immutable)
             _enter_user_namespace()
-        _mount_all(folder, place, immutable)
+        _mount_all(folder, mount_point, immutable)
     except OSError as problem:
         return "%s: %s" % (problem.filename or "mount", problem.strerror)
     return None
 
 
-def _try_in_child(folder: str, place: str, immutable: bool) -> None:
-    # A process that fails after it entered a user namespace cannot leave it, and may have lost its
-    # user; so a copy of the process goes first.
+def _try_in_child(folder: str, mount_point: str, immutable: bool) -> None:
+    # A process cannot leave a user namespace, in which it may have lost its user. So a child
+    # process tries first.
     pid = os.fork()
     if pid == 0:
         code = 1
         try:
             _enter_user_namespace()
-            _mount_all(folder, place, immutable)
+            _mount_all(folder, mount_point, immutable)
             code = 0
         except OSError as problem:
             code = problem.errno or 1
@@ -70,7 +69,7 @@ def _try_in_child(folder: str, place: str, immutable: bool) -> None:
 def _enter_user_namespace() -> None:
     uid, gid = os.geteuid(), os.getegid()
     _unshare(CLONE_NEWUSER | CLONE_NEWNS)
-    # The kernel lets a plain user map groups only after giving up setgroups.
+    # An unprivileged user has to deny setgroups before mapping groups.
     for name, text in (
         ("setgroups", "deny"),
         ("uid_map", "%d %d 1" % (uid, uid)),
@@ -80,26 +79,26 @@ def _enter_user_namespace() -> None:
             file.write(text)
 
 
-def _mount_all(folder: str, place: str, immutable: bool) -> None:
+def _mount_all(folder: str, mount_point: str, immutable: bool) -> None:
     source = os.open(folder, O_PATH)
     try:
-        # A slave still sees what the machine mounts later, and gives nothing back.
+        # A slave receives later mounts of the machine and propagates none.
         _mount(None, "/", None, MS_REC | MS_SLAVE)
-        put = _overlay if immutable else _bind
-        if os.path.isdir(place):
-            put(source, place)
+        mount = _overlay if immutable else _bind
+        if os.path.isdir(mount_point):
+            mount(source, mount_point)
         else:
-            _mount_missing(source, place, put)
+            _mount_missing(source, mount_point, mount)
     finally:
         os.close(source)
 
 
-def _mount_missing(source: int, place: str, put: Callable[[int, str], None]) -> None:
-    """Bind where no folder is yet, without making one on the real file system.
+def _mount_missing(source: int, mount_point: str, mount: Callable[[int, str], None]) -> None:
+    """Mount at a path that does not exist, without creating it on the real file system.
 
-    A memory file system covers the parent folder; what was in there is bound back.
+    A tmpfs covers the parent folder, whose entries are bound back into it.
     """
-    parent = os.path.dirname(place)
+    parent = os.path.dirname(mount_point)
     if not os.path.isdir(parent):
         raise OSError(2, os.strerror(2), parent)
     entries, links = _open_entries(parent)
@@ -116,8 +115,8 @@ def _mount_missing(source: int, place: str, put: Callable[[int, str], None]) -> 
             else:
                 os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
             _bind(fd, path)
-        os.mkdir(place)
-        put(source, place)
+        os.mkdir(mount_point)
+        mount(source, mount_point)
     except OSError:
         if covered:
             _libc.umount2(os.fsencode(parent), MNT_DETACH)
@@ -128,7 +127,7 @@ def _mount_missing(source: int, place: str, put: Callable[[int, str], None]) -> 
 
 
 def _open_entries(parent: str) -> Tuple[List[Tuple[str, int, bool]], List[Tuple[str, str]]]:
-    """The entries as descriptors, which still work once the folder is covered; and the links."""
+    """Return the entries as descriptors, which work after the folder is covered, and the links."""
     entries: List[Tuple[str, int, bool]] = []
     links: List[Tuple[str, str]] = []
     for name in os.listdir(parent):
@@ -145,13 +144,13 @@ def _bind(fd: int, target: str) -> None:
     _mount("/proc/self/fd/%d" % fd, target, None, MS_BIND | MS_REC)
 
 
-def _overlay(source: int, place: str) -> None:
-    """Show the folder with a layer above it that takes what is written.
+def _overlay(source: int, mount_point: str) -> None:
+    """Mount the folder below a writable layer in memory.
 
-    Where the kernel has no such layers for this user the folder can only be read.
+    If the kernel does not allow that for this user, the folder is read-only.
     """
-    _mount("fnbuild", place, "tmpfs", 0, "mode=0755")
-    upper, work = os.path.join(place, "upper"), os.path.join(place, "work")
+    _mount("fnbuild", mount_point, "tmpfs", 0, "mode=0755")
+    upper, work = os.path.join(mount_point, "upper"), os.path.join(mount_point, "work")
     for path in (upper, work):
         os.mkdir(path)
     os.chmod(upper, stat.S_IMODE(os.fstat(source).st_mode))
@@ -160,17 +159,17 @@ def _overlay(source: int, place: str) -> None:
         fds
     )
     try:
-        # A plain user's layer may mark files in its own attributes alone.
-        for more in ("",) if os.geteuid() == 0 else (",userxattr", ""):
+        # Layers of an unprivileged user need user attributes for their marks.
+        for options in ("",) if os.geteuid() == 0 else (",userxattr", ""):
             try:
-                _mount("fnbuild", place, "overlay", 0, data + more)
+                _mount("fnbuild", mount_point, "overlay", 0, data + options)
                 return
             except OSError:
                 continue
-        _bind(source, place)
-        _mount(None, place, None, MS_REMOUNT | MS_BIND | MS_RDONLY)
+        _bind(source, mount_point)
+        _mount(None, mount_point, None, MS_REMOUNT | MS_BIND | MS_RDONLY)
     except OSError:
-        _libc.umount2(os.fsencode(place), MNT_DETACH)
+        _libc.umount2(os.fsencode(mount_point), MNT_DETACH)
         raise
     finally:
         for fd in fds[1:]:
@@ -196,6 +195,6 @@ def _mount(
         _raise_errno("mount on " + target)
 
 
-def _raise_errno(what: str) -> None:
+def _raise_errno(operation: str) -> None:
     number = ctypes.get_errno()
-    raise OSError(number, os.strerror(number), what)
+    raise OSError(number, os.strerror(number), operation)

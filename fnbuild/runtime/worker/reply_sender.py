@@ -35,8 +35,8 @@ class ReplyStream:
         self._coroutines = coroutines
         self._outstanding = 0
         self._cancelled = False
-        self._others: List[wire.Message] = []
-        self._room: Optional[wire.Message] = None
+        self._postponed: List[wire.Message] = []
+        self._memory_message: Optional[wire.Message] = None
 
     def write(self, data: bytes) -> None:
         """Send the bytes; wait for a slow client. Raises ClientGoneError."""
@@ -53,27 +53,27 @@ class ReplyStream:
 
     def cancelled(self) -> bool:
         """Return True if the processor has reported that the client no longer reads the reply."""
-        while not self._cancelled and self._channel.arrived():
+        while not self._cancelled and self._channel.is_readable():
             self._take()
         return self._cancelled
 
-    def room(self, size: int) -> int:
+    def request_memory(self, size: int) -> int:
         """Ask the processor for shared memory; return its descriptor, or -1 if there is none."""
         self._channel.send(wire.REQUEST_MEMORY, {"size": size})
-        while self._room is None and not self._cancelled:
+        while self._memory_message is None and not self._cancelled:
             self._take()
-        # A worker that can open nothing more gets no descriptor either.
-        if self._room is None or not self._channel.fds:
+        # A worker out of descriptors receives none.
+        if self._memory_message is None or not self._channel.fds:
             return -1
         return self._channel.fds.popleft()
 
     def close(self) -> None:
         """Return the messages for the worker to the channel."""
-        self._channel.postpone(self._others)
-        self._others = []
+        self._channel.postpone(self._postponed)
+        self._postponed = []
 
     def _wait(self) -> None:
-        # The handler's background tasks go on meanwhile.
+        # Meanwhile the handler's background tasks run.
         if not self._channel.pending:
             self._coroutines.wait(self._channel.sock)
         self._take()
@@ -85,9 +85,9 @@ class ReplyStream:
         elif message.kind == wire.CREDIT:
             self._outstanding -= message.meta["n"]
         elif message.kind == wire.REPLY_MEMORY:
-            self._room = message
+            self._memory_message = message
         else:
-            self._others.append(message)
+            self._postponed.append(message)
 
 
 def write_shared(fd: int, body: wire.Body) -> bool:
@@ -107,24 +107,24 @@ def write_shared(fd: int, body: wire.Body) -> bool:
 class ErrorReport(NamedTuple):
     """Log the errors that end a reply: content that HTTP cannot carry, and exceptions."""
 
-    refused: Callable[[str], object]
+    invalid: Callable[[str], object]
     raised: Callable[[BaseException], object]
 
 
 class ReplySender:
-    """See the module. `limit` is the largest body in bytes; 0 stands for no limit."""
+    """Sends replies in parts. `limit` is the largest body in bytes; 0 means no limit."""
 
     def __init__(
         self,
         channel: Channel,
         coroutines: CoroutineRunner,
-        responder: ReplyConverter,
+        converter: ReplyConverter,
         limit: int,
         report: ErrorReport,
     ) -> None:
         self._channel = channel
         self._coroutines = coroutines
-        self._responder = responder
+        self._converter = converter
         self._limit = limit
         self._report = report
 
@@ -136,22 +136,22 @@ class ReplySender:
                 "trigger to send it" % (size, self._limit)
             )
 
-    def send_large(self, answer: WorkerReply, began: float, took: float) -> None:
+    def send_large(self, answer: WorkerReply, began: float, duration: float) -> None:
         """Send a large body in shared memory, or in pieces if there is none available."""
         size = len(answer.body)
         stream = ReplyStream(self._channel, self._coroutines)
-        fd = stream.room(size)
+        fd = stream.request_memory(size)
         if fd >= 0 and write_shared(fd, answer.body):
             meta = wire.encode_special_reply(answer.status, answer.headers, wire.SHARED)
-            self._channel.send(wire.REPLY, wire.encode_reply(meta, began, took))
+            self._channel.send(wire.REPLY, wire.encode_reply(meta, began, duration))
             stream.close()
             return
         meta = wire.encode_special_reply(answer.status, answer.headers, wire.PIECES, size)
-        self._channel.send(wire.REPLY, wire.encode_reply(meta, began, took))
+        self._channel.send(wire.REPLY, wire.encode_reply(meta, began, duration))
         with suppress(ClientDisconnectedError):
             stream.write(answer.body)
         stream.close()
-        self._channel.send(wire.END, {"d": took})
+        self._channel.send(wire.END, {"d": duration})
 
     def stream(self, answer: WorkerReply, began: float) -> wire.Meta:
         """Send the items of a generator as they are yielded; return the meta of END, but the time.
@@ -171,9 +171,9 @@ class ReplySender:
         except ClientDisconnectedError:
             pass
         except ReplyError as problem:
-            self._report.refused(str(problem))
+            self._report.invalid(str(problem))
             end["x"] = 1
-        # SystemExit and KeyboardInterrupt too: a handler's mistake costs one event, not a worker.
+        # SystemExit and KeyboardInterrupt, too: an error of the handler must not end the worker.
         except BaseException as error:  # noqa: BLE001
             # An async generator that was waiting is cancelled when the client has left.
             if not (stream.cancelled() and type(error).__name__ == "CancelledError"):
@@ -182,7 +182,7 @@ class ReplySender:
         items.watch = None
         try:
             items.close()
-        except BaseException as error:  # noqa: BLE001 - what a generator raises as it is closed
+        except BaseException as error:  # noqa: BLE001 - raised by a generator as it is closed
             self._report.raised(error)
         stream.close()
         return end
@@ -190,9 +190,9 @@ class ReplySender:
     def _send_items(self, stream: ReplyStream, first: bytes, items: GeneratorItems) -> None:
         stream.write(first)
         for item in items:
-            if self._channel.foreign:
-                # The handler forked, and this is the copy: the reply is the original's to give.
+            if self._channel.in_forked_copy:
+                # This is a process forked by the handler; its parent sends the reply.
                 os._exit(0)
-            data = self._responder.piece(item)
+            data = self._converter.convert_item(item)
             self.check_size(stream.sent + len(data))
             stream.write(data)

@@ -1,9 +1,9 @@
 """Convert a handler's return value to a status, headers and a body.
 
-The table is Nuclio's (nuclio_sdk/response.py, pkg/processor/trigger/http/trigger.go). On purpose
-different: a list is JSON and no batch, header values that are numbers or booleans become text,
-bytes inside a tuple stay bytes, and what JSON cannot carry is an error that names it, where Nuclio
-sends its `repr`.
+The rules are Nuclio's (nuclio_sdk/response.py, pkg/processor/trigger/http/trigger.go). Deliberate
+differences: a list is JSON, not a batch; header values that are numbers or booleans become text;
+bytes in a tuple stay bytes; and a value that JSON cannot encode is an error that names the value,
+where Nuclio sends its `repr`.
 """
 
 import json
@@ -20,7 +20,7 @@ _JSON = "application/json"
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z")
 # Control characters could start a second header or a second reply.
 _FORBIDDEN = re.compile("[\x00-\x08\x0a-\x1f\x7f]")
-# The server frames its messages itself.
+# Headers that the server writes itself.
 _SERVER_HEADERS = frozenset(
     ["content-length", "transfer-encoding", "connection", "keep-alive", "upgrade"]
 )
@@ -31,16 +31,16 @@ _RETURN = "return text, bytes, a number, a list, a dict or a context.Response"
 _JSON_HAS = "JSON has texts, numbers, true, false, null, lists and objects"
 _SCALARS = (str, int, float, type(None))
 _KEYS = (str, int, float, type(None))
-# NumPy's numbers count themselves among the numbers.
+# NumPy's numbers are registered as numbers.
 _AS_TEXT = (str, numbers.Number, tuple, type(None))
 
 
 class ReplyError(Exception):
-    """The handler returned what HTTP cannot carry."""
+    """The handler returned a value that cannot be sent."""
 
 
 class WorkerReply:
-    """A reply ready for the wire. `rest` are the items of a generator that follow the body."""
+    """A converted reply. `rest` are the items of a generator that follow the body."""
 
     __slots__ = ("body", "headers", "rest", "status")
 
@@ -52,33 +52,35 @@ class WorkerReply:
 
 
 class ReplyConverter:
-    """Turns return values into answers; `encoder` is nuclio_sdk.json_encoder.Encoder."""
+    """Converts return values to replies; `encoder` is nuclio_sdk.json_encoder.Encoder."""
 
     def __init__(self, response_class: Any, encoder: Callable[..., Any]) -> None:
         self._response_class = response_class
-        self._slow = encoder()
-        self._slow.default = _encode_default
-        # The SDK's encoder works in Python throughout, which is needed for NaN alone.
-        self._fast = json.JSONEncoder(allow_nan=False, default=_encode_default)
+        self._sdk_encoder = encoder()
+        self._sdk_encoder.default = _encode_default
+        # The SDK's encoder is pure Python, and needed for NaN only.
+        self._json_encoder = json.JSONEncoder(allow_nan=False, default=_encode_default)
 
-    def answer(self, output: Any) -> WorkerReply:
-        """The answer for any return value that is no generator; ReplyError when there is none."""
+    def convert(self, output: Any) -> WorkerReply:
+        """Return the reply for any value except a generator; raise ReplyError if it is invalid."""
         try:
-            return self._answer(output)
+            return self._convert(output)
         except ReplyError:
             raise
         except UnicodeEncodeError as problem:
-            raise ReplyError("the reply holds text that UTF-8 cannot carry: %s" % problem) from None
+            raise ReplyError(
+                "the reply contains text that UTF-8 cannot encode: %s" % problem
+            ) from None
         except (TypeError, ValueError, RecursionError, OverflowError) as problem:
             raise ReplyError(
-                "the reply cannot be written as text: %s: %s" % (type(problem).__name__, problem)
+                "the reply cannot be converted to text: %s: %s" % (type(problem).__name__, problem)
             ) from None
 
-    def piece(self, item: Any) -> bytes:
+    def convert_item(self, item: Any) -> bytes:
         """Return the bytes of a generator's item after the first; may raise ReplyError."""
-        return self.answer(getattr(item, "body", item)).body
+        return self.convert(getattr(item, "body", item)).body
 
-    def _answer(self, output: Any) -> WorkerReply:
+    def _convert(self, output: Any) -> WorkerReply:
         if isinstance(output, str):
             return _plain(200, output.encode("utf-8"))
         if isinstance(output, (dict, list)):
@@ -100,7 +102,7 @@ class ReplyConverter:
         body = response.body
         content_type = response.content_type
         headers = check_headers(response.headers)
-        named = [value for name, value in headers if name.lower() == "content-type"]
+        header_types = [value for name, value in headers if name.lower() == "content-type"]
         headers = [pair for pair in headers if pair[0].lower() != "content-type"]
         if isinstance(body, dict):
             data, content_type = self._json(body), _JSON
@@ -109,9 +111,9 @@ class ReplyConverter:
             content_type = _JSON if content_type == _TEXT else content_type
         else:
             data = b"" if body is None and status in _BODILESS else to_bytes(body)
-        # A type given among the headers says more than the SDK's own default.
-        if named and content_type == _TEXT:
-            content_type = named[-1]
+        # A type in the headers takes precedence over the SDK's default.
+        if header_types and content_type == _TEXT:
+            content_type = header_types[-1]
         if content_type is None:
             content_type = _TEXT
         if not isinstance(content_type, str):
@@ -133,10 +135,10 @@ class ReplyConverter:
 
     def _encode(self, value: Any) -> bytes:
         try:
-            return self._fast.encode(value).encode("utf-8")
+            return self._json_encoder.encode(value).encode("utf-8")
         except ValueError:
             # NaN and infinity: the SDK writes them as strings.
-            return str(self._slow.encode(value)).encode("utf-8")
+            return str(self._sdk_encoder.encode(value)).encode("utf-8")
 
 
 def to_bytes(value: Any) -> bytes:
@@ -153,7 +155,7 @@ def to_bytes(value: Any) -> bytes:
     if isinstance(value, tuple):
         culprit = find_unserialisable(value)
         if culprit:
-            raise ReplyError("the reply holds what has no form outside Python: " + culprit)
+            raise ReplyError("the reply contains a value that exists in Python only: " + culprit)
     return str(value).encode("utf-8")
 
 
@@ -166,11 +168,11 @@ def _encode_default(value: Any) -> Any:
 
 
 def find_unserialisable(value: Any) -> str:
-    """Return the place and type of the first value that JSON cannot carry; empty without one.
+    """Return the location and type of the first value that JSON cannot encode, or "".
 
     For example: `[0]["points"][3] is a numpy.float32`.
     """
-    # No recursion, since too deep a nesting may be the error.
+    # Not recursive, since deep nesting may be the error.
     waiting: List[Tuple[str, Any]] = [("", value)]
     seen = set()
     while waiting:
@@ -208,18 +210,18 @@ def type_name(value: Any) -> str:
     )
 
 
-def _remedy(value: Any, usual: str) -> str:
+def _remedy(value: Any, default: str) -> str:
     if hasattr(value, "tolist"):
-        return "its tolist() gives what JSON can carry"
-    return usual
+        return "its tolist() returns a value that JSON can encode"
+    return default
 
 
 def check_status(status: Any) -> int:
-    """The status as a number from 200 to 599; 0 means 200, as in Nuclio."""
+    """Return the status as a number from 200 to 599; 0 means 200, as in Nuclio."""
     try:
         number = int(status)
     except (TypeError, ValueError):
-        raise ReplyError("the reply's status %r is no number" % (status,)) from None
+        raise ReplyError("the reply's status %r is not a number" % (status,)) from None
     if number == 0:
         return 200
     if isinstance(status, bool) or not 200 <= number <= 599:
@@ -228,12 +230,12 @@ def check_status(status: Any) -> int:
 
 
 def check_headers(headers: Any) -> Headers:
-    """The handler's headers as text; a list of values becomes several headers."""
+    """Return the handler's headers as text; a list of values becomes several headers."""
     if not headers:
         return []
     if not isinstance(headers, dict):
         raise ReplyError("the reply's headers are a %s, not a dict" % type(headers).__name__)
-    found: Headers = []
+    checked: Headers = []
     for key, value in headers.items():
         name = key.decode("latin-1") if isinstance(key, bytes) else str(key)
         if not _NAME.match(name):
@@ -241,15 +243,15 @@ def check_headers(headers: Any) -> Headers:
         if name.lower() in _SERVER_HEADERS:
             continue
         for item in value if isinstance(value, (list, tuple)) else [value]:
-            found.append((name, check_header(name, item)))
-    return found
+            checked.append((name, check_header(name, item)))
+    return checked
 
 
 def check_header(name: str, value: Any) -> str:
-    """The header's value as text; line breaks would be a second header and are refused."""
+    """Return the header's value as text; raise ReplyError for control characters."""
     text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
     if _FORBIDDEN.search(text):
-        raise ReplyError("the value of header %s holds a line break or control character" % name)
+        raise ReplyError("the value of header %s contains a line break or control character" % name)
     return text
 
 

@@ -19,7 +19,7 @@ from .. import allocator, wire
 from .loader import LoadError
 
 _REDIRECTED = ("open", "stat", "lstat", "access", "listdir", "scandir", "chdir", "readlink")
-# Functions that os lists as able to do more than usual are looked up there by identity.
+# Sets in which os looks up functions by identity.
 _SUPPORT_SETS = (
     "supports_dir_fd",
     "supports_fd",
@@ -29,48 +29,47 @@ _SUPPORT_SETS = (
 
 
 class PathRedirect:
-    """Turns paths at or below `place` into paths at or below `folder`."""
+    """Maps paths at or below `mount_point` to paths at or below `folder`."""
 
-    def __init__(self, folder: str, place: str) -> None:
-        self._place = place.rstrip("/")
+    def __init__(self, folder: str, mount_point: str) -> None:
+        self._mount_point = mount_point.rstrip("/")
         self._folder = folder
 
-    def lead(self, path: Any) -> Any:
+    def map(self, path: Any) -> Any:
         if hasattr(path, "__fspath__"):
             path = path.__fspath__()
         if isinstance(path, bytes):
-            moved = self.lead(os.fsdecode(path))
-            return os.fsencode(moved)
-        if isinstance(path, str) and (path + "/").startswith(self._place + "/"):
-            return self._folder + path[len(self._place) :]
+            return os.fsencode(self.map(os.fsdecode(path)))
+        if isinstance(path, str) and (path + "/").startswith(self._mount_point + "/"):
+            return self._folder + path[len(self._mount_point) :]
         return path
 
 
 class RedirectedFunction:
-    """A function whose first argument is a path that is led first.
+    """A callable that redirects the path in its first argument.
 
-    No Python function, since pathlib keeps these as attributes of a class, where a function would
-    become a method.
+    Not a function, since pathlib stores these as class attributes, where a function would become a
+    method.
     """
 
-    def __init__(self, prefix: PathRedirect, original: Callable[..., Any]) -> None:
-        self._prefix = prefix
+    def __init__(self, redirect: PathRedirect, original: Callable[..., Any]) -> None:
+        self._redirect = redirect
         self._original = original
-        self.__name__ = getattr(original, "__name__", "led")
+        self.__name__ = getattr(original, "__name__", "redirected")
         self.__doc__ = original.__doc__
 
     def __call__(self, path: Any = ".", *args: Any, **kwargs: Any) -> Any:
-        return self._original(self._prefix.lead(path), *args, **kwargs)
+        return self._original(self._redirect.map(path), *args, **kwargs)
 
 
-def redirect_paths(folder: str, place: str) -> None:
-    """Wrap the functions of this process."""
-    prefix = PathRedirect(folder, place)
-    opener: Any = RedirectedFunction(prefix, io.open)
+def redirect_paths(folder: str, mount_point: str) -> None:
+    """Redirect paths of Python's file functions in this process."""
+    redirect = PathRedirect(folder, mount_point)
+    opener: Any = RedirectedFunction(redirect, io.open)
     io.open = builtins.open = opener
     for name in _REDIRECTED:
         original = getattr(os, name)
-        wrapper = RedirectedFunction(prefix, original)
+        wrapper = RedirectedFunction(redirect, original)
         for table in _SUPPORT_SETS:
             if original in getattr(os, table):
                 getattr(os, table).add(wrapper)
@@ -78,41 +77,43 @@ def redirect_paths(folder: str, place: str) -> None:
 
 
 _REDIRECT_WARNING = (
-    "%s is shown to Python alone, since this machine allows no mount namespace (%s); "
-    "libraries that open files by themselves will not find it"
+    "%s is visible to Python only, since this machine does not allow mount namespaces (%s); "
+    "libraries that open files themselves do not find it"
 )
 
 
 def prepare_process(setup: wire.Meta) -> Dict[str, Any]:
-    """Show the folder at its place, tie this process to its parent, tune its memory.
+    """Mount the folder, tie this process to its parent, tune its allocator.
 
-    Returns what the processor reports: `mount` and `warnings`. `setup["place"]` is set to where the
-    handler finds its folder.
+    Return the report for the processor: `mount` and `warnings`. Set `setup["place"]` to the path at
+    which the handler finds its folder.
     """
-    folder, place = setup["code"], setup["mount"]
+    folder, mount_point = setup["code"], setup["mount"]
     setup["place"] = folder
-    facts: Dict[str, Any] = {"mount": "none", "warnings": []}
+    report: Dict[str, Any] = {"mount": "none", "warnings": []}
     try:
         from . import mount
     except (ImportError, OSError, AttributeError) as problem:
         refusal = "this Python has no ctypes: %s" % problem
     else:
-        refusal = (mount.mount_folder(folder, place, setup["immutable"]) or "") if place else ""
-    # Entering a user namespace would have cleared it, so it comes second.
+        refusal = ""
+        if mount_point:
+            refusal = mount.mount_folder(folder, mount_point, setup["immutable"]) or ""
+    # Entering a user namespace clears this setting, so it comes second.
     end_with_parent(setup["parent"])
-    if place and not refusal:
-        facts["mount"] = "namespace"
-        setup["place"] = place
-    elif place:
-        facts["mount"] = "patched-open"
-        facts["warnings"] = [_REDIRECT_WARNING % (place, refusal)]
-        redirect_paths(folder, place)
+    if mount_point and not refusal:
+        report["mount"] = "namespace"
+        setup["place"] = mount_point
+    elif mount_point:
+        report["mount"] = "patched-open"
+        report["warnings"] = [_REDIRECT_WARNING % (mount_point, refusal)]
+        redirect_paths(folder, mount_point)
     allocator.tune()
-    return facts
+    return report
 
 
 def end_with_parent(parent: int) -> None:
-    """End when the processor ends. Copies of this process have to be tied again."""
+    """End this process with its parent. A forked process has to call this again."""
     with suppress(ImportError, OSError, AttributeError):
         from . import mount
 
@@ -122,9 +123,9 @@ def end_with_parent(parent: int) -> None:
 
 
 def import_sdk(setup: wire.Meta) -> Tuple[Any, Any]:
-    """nuclio_sdk and its JSON encoder class, before the handler's folder is on the path.
+    """Import nuclio_sdk and its JSON encoder class before the handler's folder is on sys.path.
 
-    So a handler's `http.py` or `logging.py` cannot break the SDK's own imports.
+    So a handler's `http.py` or `logging.py` cannot break the SDK's imports.
     """
     path = _sdk_folder(setup["sdk_path"]) if setup["sdk_path"] else ""
     if path and path not in sys.path:
@@ -141,7 +142,7 @@ def import_sdk(setup: wire.Meta) -> Tuple[Any, Any]:
 
 
 def _sdk_folder(folder: str) -> str:
-    """The folder itself, or the one in it whose release of nuclio_sdk is best for this Python."""
+    """Return the folder, or its subfolder with the newest nuclio_sdk that fits this Python."""
     releases = {}
     for name in os.listdir(folder) if os.path.isdir(folder) else ():
         number = tuple(map(int, re.findall("[0-9]+", name)))
@@ -153,28 +154,29 @@ def _sdk_folder(folder: str) -> str:
 
 
 def enter_folder(setup: wire.Meta) -> str:
-    """Go to the handler's folder and put it first on the path, as Nuclio's wrapper has it."""
+    """Change to the handler's folder and put it first on sys.path, as Nuclio's wrapper does."""
     place = setup["place"]
     os.chdir(place)
     first: List[str] = [place]
-    asked = os.environ.get("NUCLIO_PYTHON_PATH")
-    for path in asked.split(os.pathsep) if asked else []:
-        moved = _redirected_path(path, setup)
-        if moved and moved not in first:
-            first.append(moved)
+    extra_paths = os.environ.get("NUCLIO_PYTHON_PATH")
+    for path in extra_paths.split(os.pathsep) if extra_paths else []:
+        redirected = _redirected_path(path, setup)
+        if redirected and redirected not in first:
+            first.append(redirected)
     inherited = [_redirected_path(path, setup) for path in sys.path]
     sys.path[:] = first + [path for path in inherited if path not in first]
-    # Folders that were not there before the mount may be remembered as missing.
+    # Folders that did not exist before the mount may be cached as missing.
     sys.path_importer_cache.clear()
     importlib.invalidate_caches()
-    below = [os.environ.get("PYTHONPATH")] if os.environ.get("PYTHONPATH") else []
-    os.environ["PYTHONPATH"] = os.pathsep.join((first[1:] or first) + [p for p in below if p])
+    pythonpath = [os.environ.get("PYTHONPATH")] if os.environ.get("PYTHONPATH") else []
+    os.environ["PYTHONPATH"] = os.pathsep.join((first[1:] or first) + [p for p in pythonpath if p])
     return str(place)
 
 
 def _redirected_path(path: str, setup: wire.Meta) -> str:
-    """A path below the wanted place, where the folder could not be shown there."""
-    wanted, place = setup["mount"], setup["place"]
-    if wanted and wanted != place and (path == wanted or path.startswith(wanted + "/")):
-        return str(place) + path[len(wanted) :]
+    """Map a path below the mount point into the folder if it is not mounted."""
+    mount_point, place = setup["mount"], setup["place"]
+    is_below = mount_point and (path == mount_point or path.startswith(mount_point + "/"))
+    if is_below and mount_point != place:
+        return str(place) + path[len(mount_point) :]
     return path

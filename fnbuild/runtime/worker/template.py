@@ -18,28 +18,28 @@ from .. import wire
 from .channel import Channel
 
 _DEVICE = "/dev/nvidia"
-# What libraries may keep open without harm.
+# Files that libraries may keep open.
 _HARMLESS = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 
 
 def open_descriptors() -> Dict[int, str]:
-    """All open descriptors and what they are open on; none where the kernel does not tell."""
-    found: Dict[int, str] = {}
+    """Return the open descriptors and their targets; empty if the kernel does not list them."""
+    targets: Dict[int, str] = {}
     try:
         numbers = os.listdir("/proc/self/fd")
     except OSError:
-        return found
+        return targets
     for number in numbers:
-        # The one that listed them is gone by now.
+        # The descriptor of the listing is closed by now.
         with suppress(OSError):
-            found[int(number)] = os.readlink("/proc/self/fd/" + number)
-    return found
+            targets[int(number)] = os.readlink("/proc/self/fd/" + number)
+    return targets
 
 
 def fork_obstacle(before: Dict[int, str]) -> str:
-    """Why this process must not be copied, or nothing.
+    """Return the reason why this process cannot be forked safely; empty if it can.
 
-    `before` are the descriptors that were open before the handler was imported.
+    `before` are the descriptors that were open before the import of the handler.
     """
     return _gpu() or _left_open(before) or _children() or _threads() or ""
 
@@ -47,13 +47,13 @@ def fork_obstacle(before: Dict[int, str]) -> str:
 def _threads() -> str:
     count = _count_threads()
     if count > 1 and threading.active_count() == 1:
-        # Libraries that know about forks, as OpenBLAS does, end their threads at the first one.
+        # Libraries with fork handlers, such as OpenBLAS, end their threads at the first fork.
         _fork_once()
         count = _count_threads()
     if count == 1:
         return ""
     if not count:
-        return "the kernel does not tell how many threads there are"
+        return "the kernel does not report the number of threads"
     return "the handler's imports left %d threads running" % (count - 1)
 
 
@@ -66,7 +66,7 @@ def _count_threads() -> int:
 
 def _fork_once() -> None:
     with warnings.catch_warnings():
-        # Python 3.12 and later warn of a fork with threads; this copy does nothing but end.
+        # Python 3.12 and later warn about a fork with threads; this one ends at once.
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
     if not pid:
@@ -76,8 +76,8 @@ def _fork_once() -> None:
 
 def _gpu() -> str:
     torch = sys.modules.get("torch")
-    asked = getattr(getattr(torch, "cuda", None), "is_initialized", None)
-    if asked is not None and asked():
+    is_initialized = getattr(getattr(torch, "cuda", None), "is_initialized", None)
+    if is_initialized is not None and is_initialized():
         return "the handler's imports initialised CUDA"
     try:
         with open("/proc/self/maps", "rb") as file:
@@ -110,7 +110,7 @@ def _children() -> str:
 
 
 class ForkTemplate:
-    """`opened` are the descriptors that were open before the handler was imported."""
+    """Forks workers. `opened` are the descriptors from before the import of the handler."""
 
     def __init__(self, channel: Channel, folder: str, opened: Dict[int, str]) -> None:
         self._channel = channel
@@ -119,14 +119,14 @@ class ForkTemplate:
         self._files = _imported_files(folder)
 
     def serve(self) -> Channel:
-        """Copy on demand; returns in a process that is to be a worker, with that one's channel."""
+        """Fork on request. Return in each process that becomes a worker, with its channel."""
         channel = self._channel
         reason = fork_obstacle(self._opened)
         if reason:
             channel.send(wire.UNFORKABLE, {"reason": reason})
             return channel
         if hasattr(gc, "freeze"):
-            # The collector would write to every page that the copies share.
+            # The collector would write to the pages that the workers share.
             gc.freeze()
         channel.send(wire.FORKABLE, {})
         while True:
@@ -134,43 +134,43 @@ class ForkTemplate:
             if message is None or message.kind != wire.FORK:
                 os._exit(0)
             if _imported_files(self._folder) != self._files:
-                # The processor starts another one, which imports the code as it is now.
+                # The processor starts another template, which imports the current code.
                 os._exit(0)
             ends = [channel.fds.popleft() for _ in range(3)]
-            if self._copy():
+            if self._fork_child():
                 channel.sock.close()
                 return _adopt_descriptors(ends)
             for fd in ends:
                 os.close(fd)
 
-    def _copy(self) -> bool:
-        """Make a copy whose parent is the processor, and tell its pid; True in the copy."""
+    def _fork_child(self) -> bool:
+        """Fork a child of the processor and report its pid; return True in the child."""
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         reader, writer = os.pipe()
         pid = 0
-        problem = "the copy ended at once"
+        problem = "the fork ended at once"
         try:
-            between = os.fork()
+            intermediate = os.fork()
         except OSError as error:
             problem = str(error.strerror)
             os.close(writer)
         else:
-            if not between:
+            if not intermediate:
                 _become_orphan(writer)
                 os.close(reader)
                 os.close(writer)
                 return True
             os.close(writer)
             pid = int(os.read(reader, 32) or 0)
-            os.waitpid(between, 0)
+            os.waitpid(intermediate, 0)
         os.close(reader)
         self._channel.send(wire.FORKED, {"pid": pid, "problem": problem})
         return False
 
 
 def _become_orphan(writer: int) -> None:
-    # When the process between them ends, the kernel gives the copy to the processor.
+    # When the intermediate process ends, the kernel makes the processor the parent.
     try:
         if os.fork():
             os._exit(0)
@@ -186,7 +186,7 @@ def _adopt_descriptors(ends: List[int]) -> Channel:
     os.dup2(err, 2)
     os.close(out)
     os.close(err)
-    # Or all copies would draw the same numbers.
+    # Or all workers would generate the same random numbers.
     for name in ("random", "numpy.random"):
         seed = getattr(sys.modules.get(name), "seed", None)
         if seed is not None:
@@ -195,16 +195,16 @@ def _adopt_descriptors(ends: List[int]) -> Channel:
 
 
 def _imported_files(folder: str) -> Dict[str, Tuple[Any, ...]]:
-    """The function's own files that were imported, and what changes when one is written."""
-    found: Dict[str, Tuple[Any, ...]] = {}
+    """Return the imported files of the function with the values that change when one is written."""
+    files: Dict[str, Tuple[Any, ...]] = {}
     for module in list(sys.modules.values()):
-        # Asked for by name, a module that loads itself lazily might do so.
+        # Attribute access could trigger the import of a lazy module.
         path = getattr(module, "__dict__", {}).get("__file__")
         if isinstance(path, str) and path.startswith(folder + os.sep):
             try:
-                facts = os.stat(path)
+                status = os.stat(path)
             except OSError:
-                found[path] = ()
+                files[path] = ()
             else:
-                found[path] = (facts.st_mtime_ns, facts.st_size, facts.st_ino)
-    return found
+                files[path] = (status.st_mtime_ns, status.st_size, status.st_ino)
+    return files

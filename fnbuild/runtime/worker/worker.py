@@ -28,7 +28,7 @@ from .reply_sender import ErrorReport, ReplySender
 from .responses import ReplyConverter, ReplyError, WorkerReply
 from .template import ForkTemplate
 
-# In the place of a response that the handler did not give.
+# Stands for a response that the handler did not return.
 NO_RESPONSE = object()
 
 
@@ -37,21 +37,21 @@ BatchItem = Tuple[wire.Meta, bytes, Tuple[str, int]]
 
 
 def split_batch(meta: wire.Meta, body: Any) -> List[BatchItem]:
-    """The events, as `triggers.batch` joined them."""
-    found: List[BatchItem] = []
+    """Return the events that `triggers.batch` has joined."""
+    items: List[BatchItem] = []
     start = 0
     parts = zip(meta["batch"], meta["sizes"], meta["marks"])  # noqa: B905 - no strict in 3.6
-    for one, size, mark in parts:
-        found.append((one, bytes(body[start : start + size]), mark))
+    for event_meta, size, mark in parts:
+        items.append((event_meta, bytes(body[start : start + size]), mark))
         start += size
-    return found
+    return items
 
 
 def match_responses(identities: List[str], output: Any) -> List[Any]:
-    """What the handler returned for each event, `MISSING` where there is nothing.
+    """Return the handler's response to each event, or NO_RESPONSE.
 
-    By `event_id`, as in Nuclio; when no response has one, by position. ReplyError when it is no
-    list, or one of another length whose items do not say what they answer.
+    Responses are matched by `event_id`, as in Nuclio, or by position if none has one. Raises
+    ReplyError if the output is not a list, or has another length and no event_id.
     """
     count = len(identities)
     if not isinstance(output, (list, tuple)):
@@ -59,7 +59,11 @@ def match_responses(identities: List[str], output: Any) -> List[Any]:
             "for a batch of %d events the handler returned a %s, not a list of responses"
             % (count, type(output).__name__)
         )
-    named = {str(one.event_id): one for one in output if getattr(one, "event_id", None)}
+    named = {
+        str(response.event_id): response
+        for response in output
+        if getattr(response, "event_id", None)
+    }
     if named:
         return [named.get(identity, NO_RESPONSE) for identity in identities]
     if len(output) != count:
@@ -71,7 +75,7 @@ def match_responses(identities: List[str], output: Any) -> List[Any]:
 
 
 def _count_references() -> Optional[int]:
-    """What sys.getrefcount says of something that one local variable holds; None without it."""
+    """Return the reference count of an object in one local variable; None if unsupported."""
     if not hasattr(sys, "getrefcount"):
         return None
     probe = object()
@@ -79,7 +83,7 @@ def _count_references() -> Optional[int]:
 
 
 _UNSHARED_REFERENCES = _count_references()
-# The lowest status that counts as a failure of the handler.
+# The lowest status after which the descriptors are checked.
 _ERROR_STATUS = 400
 
 
@@ -88,7 +92,7 @@ class ConnectionLostError(Exception):
 
 
 class Worker:
-    """See the module."""
+    """The handler, its context, and the loop that serves events."""
 
     def __init__(self, setup: wire.Meta) -> None:
         self._setup = setup
@@ -96,26 +100,26 @@ class Worker:
         self._replies = wire.ReplyEncoder()
 
     def load(self) -> None:
-        """Import the handler; whatever that raises gets out."""
+        """Import the handler, with any exception of its code."""
         self._sdk, encoder = sandbox.import_sdk(self._setup)
         folder = sandbox.enter_folder(self._setup)
         self._event_class = make_event_class(self._sdk)
-        self._responder = ReplyConverter(self._sdk.Response, encoder)
+        self._converter = ReplyConverter(self._sdk.Response, encoder)
         self._loader = HandlerLoader(self._setup["handler"], folder)
         self._function = self._loader.load()
 
     def begin(self, channel: Channel, role: wire.Meta) -> None:
-        """Be the worker that `role` says: run init_context; whatever it raises gets out."""
+        """Take the role of a worker and run init_context, with any exception of its code."""
         sdk = self._sdk
         self._channel = channel
-        self._fitness = DescriptorCheck(channel.sock.fileno())
-        self._unfit = False
-        self._records = ProcessorLogHandler(channel, role["threshold"])
-        self._logger = make_logger(sdk, self._records)
+        self._descriptors = DescriptorCheck(channel.sock.fileno())
+        self._must_end = False
+        self._log_handler = ProcessorLogHandler(channel, role["threshold"])
+        self._logger = make_logger(sdk, self._log_handler)
         self._trigger = sdk.TriggerInfo(role["trigger"]["kind"], role["trigger"]["name"])
-        report = ErrorReport(self._refuse, self._caught)
+        report = ErrorReport(self._invalid_reply, self._failed_event)
         self._sender = ReplySender(
-            channel, self._coroutines, self._responder, role["max_reply"], report
+            channel, self._coroutines, self._converter, role["max_reply"], report
         )
         self._platform = self._make_platform()
         self._context = sdk.Context(self._logger, self._platform, role["worker"], self._trigger)
@@ -130,7 +134,7 @@ class Worker:
     @property
     def connected(self) -> bool:
         """Return False if the handler closed or replaced the socket to the processor."""
-        return self._fitness.connected()
+        return self._descriptors.connected()
 
     def _make_platform(self) -> Any:
         namespace, folder = self._setup["namespace"], self._setup["neighbours"]
@@ -138,8 +142,8 @@ class Worker:
         return self._sdk.Platform("local", namespace, provider)
 
     def serve(self) -> bool:
-        """Handle messages until the processor says stop (True) or is gone (False)."""
-        while not self._unfit:
+        """Handle messages; return True at a stop, False if the processor has ended."""
+        while not self._must_end:
             if not self._channel.pending:
                 self._coroutines.wait(self._channel.sock)
             message = self._channel.receive()
@@ -153,18 +157,18 @@ class Worker:
             elif kind == wire.RELOAD:
                 self._channel.send(wire.RELOADED, {"answer": self._reload()})
             elif kind == wire.DRAIN:
-                self.tell("drain")
+                self.run_callback("drain")
             elif kind == wire.FORGET:
-                self._channel.forget(message.meta["segment"])
+                self._channel.unmap_segment(message.meta["segment"])
             elif kind == wire.STOP:
                 return True
-            # Otherwise a large body would stay until the next one arrives.
+            # Or a large body would stay in memory until the next message.
             del message
         return True
 
     def _handle(self, meta: wire.Meta, body: wire.Body, mark: Tuple[str, int]) -> None:
-        usual = self._records.threshold
-        self._records.threshold = min(usual, meta.get("l", usual))
+        threshold = self._log_handler.threshold
+        self._log_handler.threshold = min(threshold, meta.get("l", threshold))
         began = time.monotonic()
         raised = False
         event = None
@@ -173,46 +177,46 @@ class Worker:
             output = self._coroutines.resolve(self._function(self._context, event))
             answer = self._answer(output)
         except ReplyError as problem:
-            answer = self._refuse(str(problem))
-        # SystemExit and KeyboardInterrupt too: a handler's mistake costs one event, not a worker.
+            answer = self._invalid_reply(str(problem))
+        # SystemExit and KeyboardInterrupt, too: an error of the handler must not end the worker.
         except BaseException as error:  # noqa: BLE001
-            answer = self._caught(error)
+            answer = self._failed_event(error)
             raised = True
         output = end = None
         if answer.rest is not None:
             end = self._sender.stream(answer, began)
-        if self._channel.foreign:
-            # The handler forked, and this is the copy: the reply is the original's to give.
+        if self._channel.in_forked_copy:
+            # This is a process forked by the handler; its parent sends the reply.
             os._exit(0)
         if event is not None:
-            # With the reply the processor uses the body's memory anew.
-            event.settle(
+            # After the reply the processor reuses the body's memory.
+            event.release_body(
                 _UNSHARED_REFERENCES is None or sys.getrefcount(event) > _UNSHARED_REFERENCES
             )
-        self._records.threshold = usual
+        self._log_handler.threshold = threshold
         _flush_output()
         if answer.status >= _ERROR_STATUS or (end and "x" in end):
-            self._check_fitness()
+            self._check_descriptors()
         if end is not None:
             self._channel.send(wire.END, dict(end, d=time.monotonic() - began))
             return
-        took = time.monotonic() - began
+        duration = time.monotonic() - began
         if len(answer.body) >= wire.LARGE_BODY:
-            self._sender.send_large(answer, began, took)
+            self._sender.send_large(answer, began, duration)
             return
-        told = self._replies.encode(answer.status, answer.headers, raised)
-        self._channel.send(wire.REPLY, wire.encode_reply(told, began, took), answer.body)
+        encoded = self._replies.encode(answer.status, answer.headers, raised)
+        self._channel.send(wire.REPLY, wire.encode_reply(encoded, began, duration), answer.body)
 
     def _handle_batch(self, meta: wire.Meta, body: wire.Body) -> None:
-        """Several events at once: the handler gets a list of them and returns one of responses."""
-        usual = self._records.threshold
-        self._records.threshold = min(usual, meta.get("l", usual))
+        """Handle a batch: the handler gets a list of events and returns a list of responses."""
+        threshold = self._log_handler.threshold
+        self._log_handler.threshold = min(threshold, meta.get("l", threshold))
         began = time.monotonic()
         reply: wire.Meta = {}
-        found = split_batch(meta, body)
+        items = split_batch(meta, body)
         if isinstance(body, memoryview):
             body.release()
-        events = [self._event_class(part, raw, self._trigger, mark) for part, raw, mark in found]
+        events = [self._event_class(part, raw, self._trigger, mark) for part, raw, mark in items]
         try:
             output = self._coroutines.resolve(self._function(self._context, events))
             if is_generator(output):
@@ -220,39 +224,39 @@ class Worker:
             outputs = match_responses([event.id for event in events], output)
             answers = [self._answer_part(output) for output in outputs]
         except ReplyError as problem:
-            answers = [self._refuse(str(problem))] * len(events)
-        # As for one event: a handler's mistake costs this batch, not the worker.
+            answers = [self._invalid_reply(str(problem))] * len(events)
+        # As for one event: an error of the handler must not end the worker.
         except BaseException as error:  # noqa: BLE001
-            answers = [self._caught(error)] * len(events)
+            answers = [self._failed_event(error)] * len(events)
             reply["x"] = 1
-        if self._channel.foreign:
+        if self._channel.in_forked_copy:
             os._exit(0)
-        self._records.threshold = usual
+        self._log_handler.threshold = threshold
         _flush_output()
         if any(answer.status >= _ERROR_STATUS for answer in answers):
-            self._check_fitness()
+            self._check_descriptors()
         parts = [[answer.status, answer.headers, len(answer.body)] for answer in answers]
         reply.update(s=200, h=[], a=parts)
         encoded = wire.encode_reply(wire.encode(reply), began, time.monotonic() - began)
         self._channel.send(wire.REPLY, encoded, b"".join(answer.body for answer in answers))
 
     def _answer_part(self, output: Any) -> WorkerReply:
-        """The answer to one event of a batch; a wrong one costs no other."""
+        """Convert the response to one event of a batch; an invalid one does not affect others."""
         try:
             if output is NO_RESPONSE:
                 raise ReplyError("its list has no response with this event's id as event_id")
             answer = self._answer(output)
             if answer.rest is not None:
-                # A batch is answered as a whole, so no part can be sent before its end.
-                parts = [answer.body, *map(self._responder.piece, answer.rest)]
+                # The reply to a batch is one message, so that no part can be sent before its end.
+                parts = [answer.body, *map(self._converter.convert_item, answer.rest)]
                 answer.body = b"".join(parts)
                 self._sender.check_size(len(answer.body))
             return answer
         except ReplyError as problem:
-            return self._refuse(str(problem))
+            return self._invalid_reply(str(problem))
 
     def _trigger_of(self, meta: wire.Meta) -> Any:
-        # A trigger that shares this worker with another says so with its events.
+        # Events of a trigger that shares the worker with another contain their trigger.
         other = meta.get("tr")
         return self._trigger if other is None else self._sdk.TriggerInfo(*other)
 
@@ -265,12 +269,12 @@ class Worker:
                 return self._begin_answer(output.body, output)
         elif is_generator(output):
             return self._begin_answer(output, None)
-        answer = self._responder.answer(output)
+        answer = self._converter.convert(output)
         self._sender.check_size(len(answer.body))
         return answer
 
     def _begin_answer(self, generator: Any, response: Any) -> WorkerReply:
-        """Return a generator's answer up to its first item; `rest` are the following items.
+        """Return a generator's reply up to its first item; `rest` are the following items.
 
         The status and headers are those of `response`, or else of the first item.
         """
@@ -279,11 +283,11 @@ class Worker:
         try:
             if response is not None:
                 response.body = getattr(first, "body", first)
-                # A whole body that is a dict is JSON; an item has the type of its response.
+                # A complete body that is a dict is JSON; an item has the type of its response.
                 if response.content_type not in (None, "", "text/plain"):
-                    response.body = self._responder.piece(response.body)
+                    response.body = self._converter.convert_item(response.body)
                 first = response
-            answer = self._responder.answer(first)
+            answer = self._converter.convert(first)
             self._sender.check_size(len(answer.body))
         except ReplyError:
             items.close()
@@ -291,22 +295,22 @@ class Worker:
         answer.rest = items
         return answer
 
-    def _check_fitness(self) -> None:
-        """Announce the end of this process, before its reply, if an error has left it unfit."""
-        if not self._fitness.connected():
+    def _check_descriptors(self) -> None:
+        """Announce the end of this process before its reply if its descriptors are broken."""
+        if not self._descriptors.connected():
             raise ConnectionLostError()
-        trouble = self._fitness.trouble()
-        if trouble:
-            self._unfit = True
-            self._channel.send(wire.FAILED, {"reason": trouble, "message": trouble})
+        problem = self._descriptors.problem()
+        if problem:
+            self._must_end = True
+            self._channel.send(wire.FAILED, {"reason": problem, "message": problem})
 
-    def _refuse(self, reason: str) -> WorkerReply:
+    def _invalid_reply(self, reason: str) -> WorkerReply:
         self._logger.error(reason.replace("%", "%%"))
         text = "The handler's reply is invalid: " + reason
         return _failure_reply(text)
 
-    def _caught(self, error: BaseException) -> WorkerReply:
-        """Log an exception; return Nuclio's answer (_nuclio_wrapper.py) with its last line.
+    def _failed_event(self, error: BaseException) -> WorkerReply:
+        """Log an exception; return the reply of Nuclio (_nuclio_wrapper.py) with its last line.
 
         An exception with a `reply_status` from 400 to 499, such as those of fnbuild.vision, tells
         the caller what is wrong with the request.
@@ -317,31 +321,31 @@ class Worker:
             self._logger.warn("%s", "answered %d: %s" % (status, text))
             body = json.dumps({"error": text}).encode("ascii")
             return WorkerReply(status, [("Content-Type", "application/json")], body)
-        said = 'Exception caught in handler - "%s": ' % tracebacks.error_message(error)
+        message = 'Exception caught in handler - "%s": ' % tracebacks.error_message(error)
         remedy = explain_missing_attribute(error, self._context.user_data)
         if remedy:
             remedy = "\n" + remedy
-        self._logger.error("%s", said + tracebacks.format_error(error) + remedy)
-        return _failure_reply(said + tracebacks.summarize_error(error) + remedy)
+        self._logger.error("%s", message + tracebacks.format_error(error) + remedy)
+        return _failure_reply(message + tracebacks.summarize_error(error) + remedy)
 
     def _reload(self) -> str:
         try:
             self._function = self._loader.reload()
         except LoadError as problem:
             return str(problem)
-        # The new code may raise anything while it is imported; the old one goes on serving.
+        # The new code may raise anything; the old code goes on serving.
         except BaseException as error:  # noqa: BLE001
             return tracebacks.format_error(error)
         return "ok"
 
-    def tell(self, what: str) -> None:
-        """Call what the handler set for `drain` or `termination`; what it raises is logged."""
-        callback = getattr(self._platform, "_%s_callback" % what, None)
+    def run_callback(self, name: str) -> None:
+        """Run the handler's `drain` or `termination` callback; log its exceptions."""
+        callback = getattr(self._platform, "_%s_callback" % name, None)
         if callback is None:
             return
         problem = _run_guarded(lambda: self._coroutines.resolve(callback()))
         if problem:
-            sys.stderr.write("The %s callback failed: %s\n" % (what, problem["message"]))
+            sys.stderr.write("The %s callback failed: %s\n" % (name, problem["message"]))
         _flush_output()
 
 
@@ -375,24 +379,24 @@ def main(arguments: List[str]) -> None:
         _exit_failed(channel, problem)
     channel.send(wire.READY, {})
     try:
-        alone = not worker.serve()
+        orphaned = not worker.serve()
     except (OSError, ConnectionLostError):
         if worker.connected:
             raise
         sys.stderr.write("The handler closed the socket between this worker and the processor.\n")
         os._exit(1)
-    if alone:
+    if orphaned:
         _end_orphaned()
-    worker.tell("termination")
+    worker.run_callback("termination")
 
 
 def _run_guarded(step: Callable[[], Any]) -> Dict[str, str]:
-    """Run the handler's code; return its error in one line and as a whole, or nothing."""
+    """Run code of the handler; return its error as reason and full text, or an empty dict."""
     try:
         step()
     except LoadError as problem:
         return {"reason": str(problem), "message": str(problem), "type": "LoadError"}
-    # Whatever the handler's code raises is its author's to read, and ends this process alone.
+    # Any exception of the handler's code is reported to its author and ends this process only.
     except BaseException as error:  # noqa: BLE001
         reason, message = tracebacks.summarize_error(error), tracebacks.format_error(error)
         return {"reason": reason, "message": message, "type": type(error).__name__}
@@ -401,15 +405,15 @@ def _run_guarded(step: Callable[[], Any]) -> Dict[str, str]:
 
 def _exit_failed(channel: Channel, problem: Dict[str, str]) -> None:
     channel.send(wire.FAILED, problem)
-    # Threads that the handler's imports started must not keep a failed worker alive.
+    # Threads of the handler's imports must not keep a failed worker alive.
     os._exit(1)
 
 
 def _flush_output() -> None:
-    """Let go of half a line, which is logged under the event that printed it."""
+    """Flush partial lines, so that they are logged with the event that printed them."""
     for stream in (sys.stdout, sys.stderr):
-        # The handler may have put anything in their place.
-        try:  # noqa: SIM105 - `suppress` takes five times as long, and every event comes by here
+        # The handler may have replaced them with anything.
+        try:  # noqa: SIM105 - `suppress` takes five times as long, for every event
             stream.flush()
         except (AttributeError, OSError, ValueError):
             pass

@@ -91,7 +91,7 @@ def test_an_interpreter_that_is_not_there_is_named(ready: str, start: Start) -> 
     assert status == 2
     (line,) = lines
     message = json.loads(line)["message"]
-    assert message == "NUCLIO_PYTHON_EXE_PATH=/opt/conda/bin/python is no program in this image"
+    assert message == "NUCLIO_PYTHON_EXE_PATH=/opt/conda/bin/python is not a program in this image"
 
 
 def test_a_configuration_that_is_not_there_is_named(ready: str, start: Start) -> None:
