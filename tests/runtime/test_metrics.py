@@ -130,16 +130,16 @@ def test_misuse_is_told():
 def nuclio_names() -> str:
     registry = MetricsRegistry({"instance": "i", "namespace": "n", "function": "f", "project": "p"})
     trigger = TriggerMetricFamilies(registry).trigger("http", "myHttpTrigger")
-    trigger.asked(free=1, workers=4, size=1000)
-    trigger.allocated(0)
-    trigger.asked(free=0, workers=4, size=0)
-    trigger.allocated(0.25)
-    trigger.asked(free=0, workers=4, size=300_000)
-    trigger.timed_out(10)
-    trigger.turned_away()
+    trigger.worker_requested(free=1, workers=4, size=1000)
+    trigger.worker_allocated(0)
+    trigger.worker_requested(free=0, workers=4, size=0)
+    trigger.worker_allocated(0.25)
+    trigger.worker_requested(free=0, workers=4, size=300_000)
+    trigger.wait_timed_out(10)
+    trigger.rejected()
     trigger.handled("0", 0.5, success=True)
     trigger.handled("3", 0.125, success=False)
-    trigger.spent(queue=1, handover=0.03, handler=100, reply=0.5)
+    trigger.add_stages(queue=1, handover=0.03, handler=100, reply=0.5)
     return registry.text()
 
 
@@ -174,12 +174,11 @@ def test_triggers_have_the_names_that_nuclio_gives_them():
 
 
 SCRIPT = """
-from fnbuild.runtime.processor.metrics import Registry
-from fnbuild.runtime.processor.metrics import TriggerMetrics
-registry = Registry({"function": "f"})
-trigger = TriggerMetrics(registry).trigger("http", "h")
-trigger.asked(1, 2, 1000)
-trigger.allocated(0.0625)
+from fnbuild.runtime.processor.metrics import MetricsRegistry, TriggerMetricFamilies
+registry = MetricsRegistry({"function": "f"})
+trigger = TriggerMetricFamilies(registry).trigger("http", "h")
+trigger.worker_requested(1, 2, 1000)
+trigger.worker_allocated(0.0625)
 trigger.handled("0", 0.1, True)
 print(registry.text(), end="")
 """

@@ -118,6 +118,8 @@ def test_nobody_can_cut_it_short(loop: asyncio.AbstractEventLoop) -> None:
 def test_without_it_bodies_take_the_socket(
     monkeypatch: pytest.MonkeyPatch, loop: asyncio.AbstractEventLoop
 ) -> None:
-    monkeypatch.setattr(shared_memory, "_memfd", lambda: (_ for _ in ()).throw(OSError("no memfd")))
+    monkeypatch.setattr(
+        shared_memory, "_create_memfd", lambda: (_ for _ in ()).throw(OSError("no memfd"))
+    )
     memory = shared_memory.SharedMemory(loop)
     assert isinstance(memory.allocate_body(SIZE).data, bytearray)

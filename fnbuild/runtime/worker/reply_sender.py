@@ -39,7 +39,7 @@ class ReplyStream:
         self._memory_message: Optional[wire.Message] = None
 
     def write(self, data: bytes) -> None:
-        """Send the bytes; wait for a slow client. Raises ClientGoneError."""
+        """Send the bytes; wait for a slow client. Raises ClientDisconnectedError."""
         view = memoryview(data)
         for start in range(0, len(view), _PIECE_SIZE):
             piece = view[start : start + _PIECE_SIZE]
@@ -136,38 +136,38 @@ class ReplySender:
                 "trigger to send it" % (size, self._limit)
             )
 
-    def send_large(self, answer: WorkerReply, began: float, duration: float) -> None:
+    def send_large(self, reply: WorkerReply, began: float, duration: float) -> None:
         """Send a large body in shared memory, or in pieces if there is none available."""
-        size = len(answer.body)
+        size = len(reply.body)
         stream = ReplyStream(self._channel, self._coroutines)
         fd = stream.request_memory(size)
-        if fd >= 0 and write_shared(fd, answer.body):
-            meta = wire.encode_special_reply(answer.status, answer.headers, wire.SHARED)
+        if fd >= 0 and write_shared(fd, reply.body):
+            meta = wire.encode_special_reply(reply.status, reply.headers, wire.SHARED)
             self._channel.send(wire.REPLY, wire.encode_reply(meta, began, duration))
             stream.close()
             return
-        meta = wire.encode_special_reply(answer.status, answer.headers, wire.PIECES, size)
+        meta = wire.encode_special_reply(reply.status, reply.headers, wire.PIECES, size)
         self._channel.send(wire.REPLY, wire.encode_reply(meta, began, duration))
         with suppress(ClientDisconnectedError):
-            stream.write(answer.body)
+            stream.write(reply.body)
         stream.close()
         self._channel.send(wire.END, {"d": duration})
 
-    def stream(self, answer: WorkerReply, began: float) -> wire.Meta:
+    def stream(self, reply: WorkerReply, began: float) -> wire.Meta:
         """Send the items of a generator as they are yielded; return the meta of END, but the time.
 
         The meta has `x` if an error, which is logged, cut the reply short.
         """
-        items = answer.rest
+        items = reply.rest
         assert items is not None
-        answer.rest = None
-        meta = wire.encode_special_reply(answer.status, answer.headers, wire.PIECES)
+        reply.rest = None
+        meta = wire.encode_special_reply(reply.status, reply.headers, wire.PIECES)
         self._channel.send(wire.REPLY, wire.encode_reply(meta, began, time.monotonic() - began))
         stream = ReplyStream(self._channel, self._coroutines)
         items.watch = self._channel.sock, stream.cancelled
         end: wire.Meta = {}
         try:
-            self._send_items(stream, answer.body, items)
+            self._send_items(stream, reply.body, items)
         except ClientDisconnectedError:
             pass
         except ReplyError as problem:

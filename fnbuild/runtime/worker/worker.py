@@ -175,16 +175,16 @@ class Worker:
         try:
             event = self._event_class(meta, body, self._trigger_of(meta), mark)
             output = self._coroutines.resolve(self._function(self._context, event))
-            answer = self._answer(output)
+            reply = self._convert(output)
         except ReplyError as problem:
-            answer = self._invalid_reply(str(problem))
+            reply = self._invalid_reply(str(problem))
         # SystemExit and KeyboardInterrupt, too: an error of the handler must not end the worker.
         except BaseException as error:  # noqa: BLE001
-            answer = self._failed_event(error)
+            reply = self._failed_event(error)
             raised = True
         output = end = None
-        if answer.rest is not None:
-            end = self._sender.stream(answer, began)
+        if reply.rest is not None:
+            end = self._sender.stream(reply, began)
         if self._channel.in_forked_copy:
             # This is a process forked by the handler; its parent sends the reply.
             os._exit(0)
@@ -195,24 +195,24 @@ class Worker:
             )
         self._log_handler.threshold = threshold
         _flush_output()
-        if answer.status >= _ERROR_STATUS or (end and "x" in end):
+        if reply.status >= _ERROR_STATUS or (end and "x" in end):
             self._check_descriptors()
         if end is not None:
             self._channel.send(wire.END, dict(end, d=time.monotonic() - began))
             return
         duration = time.monotonic() - began
-        if len(answer.body) >= wire.LARGE_BODY:
-            self._sender.send_large(answer, began, duration)
+        if len(reply.body) >= wire.LARGE_BODY:
+            self._sender.send_large(reply, began, duration)
             return
-        encoded = self._replies.encode(answer.status, answer.headers, raised)
-        self._channel.send(wire.REPLY, wire.encode_reply(encoded, began, duration), answer.body)
+        encoded = self._replies.encode(reply.status, reply.headers, raised)
+        self._channel.send(wire.REPLY, wire.encode_reply(encoded, began, duration), reply.body)
 
     def _handle_batch(self, meta: wire.Meta, body: wire.Body) -> None:
         """Handle a batch: the handler gets a list of events and returns a list of responses."""
         threshold = self._log_handler.threshold
         self._log_handler.threshold = min(threshold, meta.get("l", threshold))
         began = time.monotonic()
-        reply: wire.Meta = {}
+        reply_meta: wire.Meta = {}
         items = split_batch(meta, body)
         if isinstance(body, memoryview):
             body.release()
@@ -222,36 +222,36 @@ class Worker:
             if is_generator(output):
                 output = list(GeneratorItems(self._coroutines, output))
             outputs = match_responses([event.id for event in events], output)
-            answers = [self._answer_part(output) for output in outputs]
+            replies = [self._convert_item(output) for output in outputs]
         except ReplyError as problem:
-            answers = [self._invalid_reply(str(problem))] * len(events)
+            replies = [self._invalid_reply(str(problem))] * len(events)
         # As for one event: an error of the handler must not end the worker.
         except BaseException as error:  # noqa: BLE001
-            answers = [self._failed_event(error)] * len(events)
-            reply["x"] = 1
+            replies = [self._failed_event(error)] * len(events)
+            reply_meta["x"] = 1
         if self._channel.in_forked_copy:
             os._exit(0)
         self._log_handler.threshold = threshold
         _flush_output()
-        if any(answer.status >= _ERROR_STATUS for answer in answers):
+        if any(reply.status >= _ERROR_STATUS for reply in replies):
             self._check_descriptors()
-        parts = [[answer.status, answer.headers, len(answer.body)] for answer in answers]
-        reply.update(s=200, h=[], a=parts)
-        encoded = wire.encode_reply(wire.encode(reply), began, time.monotonic() - began)
-        self._channel.send(wire.REPLY, encoded, b"".join(answer.body for answer in answers))
+        parts = [[reply.status, reply.headers, len(reply.body)] for reply in replies]
+        reply_meta.update(s=200, h=[], a=parts)
+        encoded = wire.encode_reply(wire.encode(reply_meta), began, time.monotonic() - began)
+        self._channel.send(wire.REPLY, encoded, b"".join(reply.body for reply in replies))
 
-    def _answer_part(self, output: Any) -> WorkerReply:
+    def _convert_item(self, output: Any) -> WorkerReply:
         """Convert the response to one event of a batch; an invalid one does not affect others."""
         try:
             if output is NO_RESPONSE:
                 raise ReplyError("its list has no response with this event's id as event_id")
-            answer = self._answer(output)
-            if answer.rest is not None:
+            reply = self._convert(output)
+            if reply.rest is not None:
                 # The reply to a batch is one message, so that no part can be sent before its end.
-                parts = [answer.body, *map(self._converter.convert_item, answer.rest)]
-                answer.body = b"".join(parts)
-                self._sender.check_size(len(answer.body))
-            return answer
+                parts = [reply.body, *map(self._converter.convert_item, reply.rest)]
+                reply.body = b"".join(parts)
+                self._sender.check_size(len(reply.body))
+            return reply
         except ReplyError as problem:
             return self._invalid_reply(str(problem))
 
@@ -260,20 +260,20 @@ class Worker:
         other = meta.get("tr")
         return self._trigger if other is None else self._sdk.TriggerInfo(*other)
 
-    def _answer(self, output: Any) -> WorkerReply:
+    def _convert(self, output: Any) -> WorkerReply:
         if isinstance(output, tuple):
             if len(output) == 2 and is_generator(output[1]):
-                return self._begin_answer(output[1], self._sdk.Response(status_code=output[0]))
+                return self._begin_stream(output[1], self._sdk.Response(status_code=output[0]))
         elif isinstance(output, self._sdk.Response):
             if is_generator(output.body):
-                return self._begin_answer(output.body, output)
+                return self._begin_stream(output.body, output)
         elif is_generator(output):
-            return self._begin_answer(output, None)
-        answer = self._converter.convert(output)
-        self._sender.check_size(len(answer.body))
-        return answer
+            return self._begin_stream(output, None)
+        reply = self._converter.convert(output)
+        self._sender.check_size(len(reply.body))
+        return reply
 
-    def _begin_answer(self, generator: Any, response: Any) -> WorkerReply:
+    def _begin_stream(self, generator: Any, response: Any) -> WorkerReply:
         """Return a generator's reply up to its first item; `rest` are the following items.
 
         The status and headers are those of `response`, or else of the first item.
@@ -287,13 +287,13 @@ class Worker:
                 if response.content_type not in (None, "", "text/plain"):
                     response.body = self._converter.convert_item(response.body)
                 first = response
-            answer = self._converter.convert(first)
-            self._sender.check_size(len(answer.body))
+            reply = self._converter.convert(first)
+            self._sender.check_size(len(reply.body))
         except ReplyError:
             items.close()
             raise
-        answer.rest = items
-        return answer
+        reply.rest = items
+        return reply
 
     def _check_descriptors(self) -> None:
         """Announce the end of this process before its reply if its descriptors are broken."""
