@@ -78,7 +78,7 @@ class Wire:
         body, self.left = self.left[:size], self.left[size:]
         return Answer(int(status), headers, body)
 
-    def eof_received(self) -> bool:
+    def ended(self) -> bool:
         """Whether the server closes now without a byte more and without a reset."""
         return not self.left and self.sock.recv(1) == b""
 
