@@ -298,7 +298,7 @@ def test_a_database_of_an_older_fnbuild_is_brought_forward(data, monkeypatch):
         first = store.revision("nuclio", "face", 1)
         assert (first.source, first.note) == (1, "")
         second = store.add_revision("nuclio", "face", DRAFT)
-        store.note("nuclio", "face", second.number, 1, "rollback to revision 1")
+        store.record_origin("nuclio", "face", second.number, 1, "rollback to revision 1")
         second = store.revision("nuclio", "face", 2)
         assert (second.source, second.note) == (1, "rollback to revision 1")
 

@@ -64,13 +64,13 @@ class _AuditedPlatform:
 
     def apply(self, plan: Plan, progress: Progress) -> Deployment:
         secrets = secret_values(to_dict(plan.function))
-        with self._recording("deploy", _function_key(plan.function), secrets):
+        with self._recording("deploy", FunctionKey.of(plan.function), secrets):
             return self._platform.apply(plan, progress)
 
     @contextmanager
     def reserve(self, function: Function, progress: Progress) -> Iterator[Reservation]:
         """Record refusals and deploys; a failure between them changes nothing on the platform."""
-        key = _function_key(function)
+        key = FunctionKey.of(function)
         with ExitStack() as stack:
             with self._recording("deploy", key) as entry:
                 entry.unchanged = True
@@ -99,7 +99,7 @@ class _AuditedPlatform:
             return self._platform.redeploy(namespace, name, progress, **options)
 
     def store_imported(self, function: Function) -> Deployment:
-        with self._recording("import", _function_key(function)):
+        with self._recording("import", FunctionKey.of(function)):
             return self._platform.store_imported(function)
 
     def restore(self, progress: Progress, function: FunctionKey | None = None) -> tuple[str, ...]:
@@ -207,7 +207,3 @@ def record_change(action: str, target: str, outcome: str = DONE, *, by: str = ""
 def _printable(text: str) -> str:
     """Replace characters that a terminal would interpret."""
     return "".join(char if char.isprintable() else "\ufffd" for char in text)
-
-
-def _function_key(function: Function) -> FunctionKey:
-    return FunctionKey(function.metadata.namespace, function.metadata.name)

@@ -219,6 +219,10 @@ class FunctionKey(NamedTuple):
     namespace: str
     name: str
 
+    @classmethod
+    def of(cls, function: Function) -> FunctionKey:
+        return cls(function.metadata.namespace, function.metadata.name)
+
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
 

@@ -185,7 +185,7 @@ class Store:
         assert row is not None
         return row
 
-    def note(self, namespace: str, name: str, number: int, origin: int, note: str) -> None:
+    def record_origin(self, namespace: str, name: str, number: int, origin: int, note: str) -> None:
         """Record which revision this one runs again, and why."""
         with self.transaction() as connection:
             connection.execute(
@@ -260,8 +260,8 @@ class Store:
         return [AuditRow(**row) for row in self.select(sql, (limit,))]
 
     @property
-    def version(self) -> int:
-        """A number that differs once somebody else has changed anything in the file."""
+    def change_counter(self) -> int:
+        """A number that changes when another connection has changed the database."""
         return int(self.select("PRAGMA data_version", ())[0]["data_version"])
 
     # For the tables that have a module of their own

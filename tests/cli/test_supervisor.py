@@ -112,7 +112,7 @@ def test_a_stopped_supervisor_is_named_at_once(fnbuild: Callable[..., Any], auth
         assert "ready" in shown.out
         stopped = f"the supervisor (process {running.pid}) is stopped"
         assert f"greeter: its processor does not run, and {stopped}" in shown.err
-        assert "so nothing starts what ends" in shown.err
+        assert "so no function is restarted" in shown.err
         folder = str(author.write("two"))
         for words in (
             ("deploy", "--path", folder),

@@ -226,7 +226,7 @@ def check_import(engine: Engine, container: str, made: RevisionRecord, progress:
     deadline = time.monotonic() + seconds
     while (engine.container(container) or {}).get("State", {}).get("Running"):
         if time.monotonic() > deadline:
-            progress(f"the check of the import decided nothing: it took longer than {seconds:g} s")
+            progress(f"the import check was inconclusive: it took longer than {seconds:g} s")
             return
         time.sleep(_IMPORT_POLL_SECONDS)
     output = ""
@@ -238,4 +238,4 @@ def check_import(engine: Engine, container: str, made: RevisionRecord, progress:
             not_ready_prefix(made) + verdict.reason, detail=verdict.extra_detail or None
         )
     if verdict.verdict == "unknown":
-        progress(f"the check of the import decided nothing: {verdict.reason}")
+        progress(f"the import check was inconclusive: {verdict.reason}")

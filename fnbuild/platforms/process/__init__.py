@@ -1,7 +1,8 @@
 """The process platform: functions as supervised processes on this machine, without containers.
 
-A command prepares a revision and asks the supervisor, one daemon a data directory, to switch to it;
-the supervisor owns the listening sockets and lends them to processors. Both record in the store.
+A command prepares a revision and requests the switch to it from the supervisor, one daemon per data
+directory. The supervisor owns the listening sockets and lends them to processors. Both write to the
+store.
 """
 
 from fnbuild.platforms.process.platform import ProcessPlatform
@@ -10,5 +11,5 @@ __all__ = ["ProcessPlatform", "connect"]
 
 
 def connect() -> ProcessPlatform:
-    """The platform of the data directory."""
+    """Return the platform of the data directory."""
     return ProcessPlatform()

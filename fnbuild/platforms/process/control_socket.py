@@ -38,7 +38,7 @@ class SupervisorRequest(msgspec.Struct, frozen=True):
 
 
 class ErrorMessage(msgspec.Struct, frozen=True):
-    """An error of the family, as it travels."""
+    """A `FnbuildError` in a reply."""
 
     code: str
     message: str
@@ -46,16 +46,16 @@ class ErrorMessage(msgspec.Struct, frozen=True):
     detail: str | None = None
 
     @classmethod
-    def of(cls, error: FnbuildError) -> ErrorMessage:
+    def from_error(cls, error: FnbuildError) -> ErrorMessage:
         return cls(error.code, error.message, error.hint, error.detail)
 
-    def error(self) -> FnbuildError:
-        kind = _error_classes().get(self.code, PlatformError)
-        return kind(self.message, hint=self.hint, detail=self.detail)
+    def to_error(self) -> FnbuildError:
+        error_class = _error_classes().get(self.code, PlatformError)
+        return error_class(self.message, hint=self.hint, detail=self.detail)
 
 
 class SupervisorReply(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One line of an answer: exactly one of the three is set."""
+    """One line of a reply: exactly one of the fields is set."""
 
     progress: str | None = None
     result: dict[str, Any] | None = None
@@ -63,11 +63,11 @@ class SupervisorReply(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def _error_classes() -> dict[str, type[FnbuildError]]:
-    # A ConfigError cannot travel without its report, and nothing behind the socket raises one.
+    # A ConfigError cannot be sent without its report, and the supervisor raises none.
     return {
-        kind.code: kind
-        for kind in FnbuildError.__subclasses__()
-        if kind.__init__ is FnbuildError.__init__
+        error_class.code: error_class
+        for error_class in FnbuildError.__subclasses__()
+        if error_class.__init__ is FnbuildError.__init__
     }
 
 
@@ -85,52 +85,52 @@ def decode_reply(line: bytes | str) -> SupervisorReply:
     return _REPLY_DECODER.decode(line)
 
 
-# Made at import, as in fnbuild.platforms.processor_status.
+# Created at import, as in fnbuild.platforms.processor_status.
 _REQUEST_DECODER = msgspec.json.Decoder(SupervisorRequest)
 _REPLY_DECODER = msgspec.json.Decoder(SupervisorReply)
 
 
 RequestHandler = Callable[[str, dict[str, Any], Progress], Awaitable[dict[str, Any]]]
-"""Does what a verb says with its arguments; raises `FnbuildError`."""
+"""Handles a request: verb, arguments and progress. Returns the result, or raises `FnbuildError`."""
 
 log = logging.getLogger(__name__)
 
 
 class ControlServer:
-    """Serves `answer` on a unix socket that only this user can open."""
+    """A server that passes requests on a unix socket to a handler. Only this user can connect."""
 
-    def __init__(self, path: Path, answer: RequestHandler):
+    def __init__(self, path: Path, handler: RequestHandler):
         self._path = path
-        self._answer = answer
+        self._handler = handler
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.Task[None]] = set()
         self._closed = False
 
     async def start(self) -> None:
         listening = sockets.listen_unix(self._path)
-        # Not start_unix_server: from Python 3.13 on that one looks for the path it was bound to.
+        # Not start_unix_server, which inspects the bound path from Python 3.13 on.
         self._server = await asyncio.start_server(
             self._handle_connection, sock=listening, limit=MAX_LINE_LENGTH
         )
 
-    async def close(self, but: asyncio.Task[Any] | None = None) -> None:
-        """Take no more requests and give up those under way, except the one of task `but`."""
+    async def close(self, keep: asyncio.Task[Any] | None = None) -> None:
+        """Accept no more requests and cancel the pending ones, except that of the task `keep`."""
         self._closed = True
         if self._server is not None:
             self._server.close()
         self._path.unlink(missing_ok=True)
-        await self.interrupt(but)
+        await self.interrupt(keep)
 
-    async def interrupt(self, but: asyncio.Task[Any] | None) -> None:
-        """Give up the requests under way, except the one of task `but`."""
-        others = [task for task in self._open if task is not but]
+    async def interrupt(self, keep: asyncio.Task[Any] | None) -> None:
+        """Cancel the pending requests, except that of the task `keep`."""
+        others = [task for task in self._open if task is not keep]
         for task in others:
             task.cancel()
         if others:
             await asyncio.wait(others)
 
     async def finish(self) -> None:
-        """Wait until the answers under way are sent."""
+        """Wait until the pending replies are sent."""
         if self._open:
             await asyncio.wait(self._open, timeout=5)
 
@@ -139,7 +139,7 @@ class ControlServer:
     ) -> None:
         with contextlib.suppress(OSError, ValueError, asyncio.LimitOverrunError):
             line = await reader.readline()
-            # One that was let in a moment before the end, and asks only now, would undo it.
+            # A connection accepted just before the close must not start anything after it.
             if line and not self._closed:
                 await self._serve(line, reader, writer)
         writer.close()
@@ -149,35 +149,33 @@ class ControlServer:
     async def _serve(
         self, line: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        work = asyncio.create_task(self._do(line, writer))
-        gone = asyncio.create_task(reader.read(1))
+        work = asyncio.create_task(self._run_request(line, writer))
+        disconnect = asyncio.create_task(reader.read(1))
         self._open.add(work)
         work.add_done_callback(self._open.discard)
-        await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({work, disconnect}, return_when=asyncio.FIRST_COMPLETED)
         if not work.done():
-            log.info("a request was taken back by its caller")
+            log.info("a client has cancelled its request")
             work.cancel()
-        gone.cancel()
-        await asyncio.wait({work, gone})
+        disconnect.cancel()
+        await asyncio.wait({work, disconnect})
 
-    async def _do(self, line: bytes, writer: asyncio.StreamWriter) -> None:
+    async def _run_request(self, line: bytes, writer: asyncio.StreamWriter) -> None:
         def progress(sentence: str) -> None:
             _send(writer, SupervisorReply(progress=sentence))
 
         try:
             request = decode_request(line)
             _check_version(request)
-            result = await self._answer(request.verb, request.arguments, progress)
+            result = await self._handler(request.verb, request.arguments, progress)
         except FnbuildError as error:
-            _send(writer, SupervisorReply(error=ErrorMessage.of(error)))
+            _send(writer, SupervisorReply(error=ErrorMessage.from_error(error)))
         except msgspec.MsgspecError as error:
-            _send(
-                writer, SupervisorReply(error=ErrorMessage("usage", f"this is no request: {error}"))
-            )
+            _send(writer, SupervisorReply(error=ErrorMessage("usage", f"invalid request: {error}")))
         except asyncio.CancelledError:
-            reason = "the supervisor gave the request up, because it stops"
+            reason = "the supervisor has cancelled the request, because it stops"
             _send(writer, SupervisorReply(error=ErrorMessage("unavailable", reason)))
-        except Exception as error:  # the edge: one request must not end the supervisor
+        except Exception as error:  # a request must not end the supervisor
             log.exception("a request failed")
             reason = f"the supervisor failed: {type(error).__name__}: {error}"
             _send(

@@ -30,22 +30,22 @@ _LOCK_SECONDS = 15.0
 _PAUSE = 0.05
 
 _start_pipe: list[int] = []
-"""The pipe on which the command that started the daemon waits; empty once it was told."""
+"""The pipe on which the starting command waits; empty after the report."""
 
 
 def detach(log: Path) -> bool:
-    """Fork twice; True in the daemon, False in the caller once the daemon is up.
+    """Fork a daemon; return True in it, and False in the caller once the daemon is ready.
 
-    Raises `UnavailableError` in the caller when the daemon says why it did not start.
+    Raises the daemon's error in the caller if the daemon does not start.
     """
     reading, writing = os.pipe()
     if os.fork():
         os.close(writing)
         with os.fdopen(reading, "rb") as pipe:
-            said = pipe.read().decode(errors="replace")
+            report = pipe.read().decode(errors="replace")
         os.wait()
-        if said != "ready":
-            raise _decode_failure(said)
+        if report != "ready":
+            raise _decode_failure(report)
         return False
     os.close(reading)
     os.setsid()
@@ -73,13 +73,13 @@ def _redirect_output(log: Path) -> None:
 
 
 def report_ready() -> None:
-    """Let the command that started the daemon return."""
+    """Report to the starting command that the daemon is ready."""
     _report("ready")
 
 
 def report_failure(error: FnbuildError) -> None:
-    """Let the command that started the daemon fail with this error."""
-    line = encode(SupervisorReply(error=ErrorMessage.of(error))).decode()
+    """Report to the starting command that the daemon failed with this error."""
+    line = encode(SupervisorReply(error=ErrorMessage.from_error(error))).decode()
     if _start_pipe:
         _report(line)
     else:
@@ -94,31 +94,31 @@ def _decode_failure(line: str) -> FnbuildError:
         reply = SupervisorReply()
     if reply.error is None:
         return UnavailableError("the supervisor ended while it started")
-    return reply.error.error()
+    return reply.error.to_error()
 
 
-def _report(word: str) -> None:
+def _report(text: str) -> None:
     if _start_pipe:
         pipe = _start_pipe.pop()
         with contextlib.suppress(OSError):
-            os.write(pipe, word.encode())
+            os.write(pipe, text.encode())
         os.close(pipe)
 
 
 @contextlib.contextmanager
 def single_instance(path: Path, runs: Callable[[], bool]) -> Iterator[bool]:
-    """Hold the lock file; gives False when another daemon holds it and `runs`.
+    """Hold the lock file; yield False if another daemon holds it and `runs`.
 
-    One that is about to end is waited for. Raises `UnavailableError` when it hangs.
+    Waits for a daemon that is about to end. Raises `UnavailableError` if it hangs.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        first = _acquire_lock(descriptor, runs)
-        if first:
+        acquired = _acquire_lock(descriptor, runs)
+        if acquired:
             os.ftruncate(descriptor, 0)
-            with contextlib.suppress(OSError):  # a full disk must not keep it from running
+            with contextlib.suppress(OSError):  # a full disk must not prevent the start
                 os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
-        yield first
+        yield acquired
     finally:
         os.close(descriptor)
 
@@ -132,7 +132,7 @@ def last_holder(path: Path) -> int:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a daemon holds the lock file: one that starts, runs or ends."""
+    """Return True if a daemon holds the lock file: one that starts, runs or ends."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -156,7 +156,7 @@ def _acquire_lock(descriptor: int, runs: Callable[[], bool]) -> bool:
                 return False
             if time.monotonic() > deadline:
                 raise UnavailableError(
-                    "another supervisor of this data directory runs and does not answer"
+                    "another supervisor of this data directory runs but does not answer"
                 ) from None
             time.sleep(_PAUSE)
         else:
@@ -176,16 +176,16 @@ _KEPT_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "OMP_", "MKL_", "OPENBLAS_")
 
 
 def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The part of an environment that is passed on, with the way to this very fnbuild."""
+    """Return the environment for a daemon or processor, with the path of this fnbuild."""
     kept = {
         key: value
         for key, value in environment.items()
         if key in _KEPT_VARIABLES or key.startswith(_KEPT_PREFIXES)
     }
-    own = environment.get("VIRTUAL_ENV")
-    if own and "PATH" in kept:
+    active = environment.get("VIRTUAL_ENV")
+    if active and "PATH" in kept:
         parts = kept["PATH"].split(":")
-        kept["PATH"] = ":".join(part for part in parts if part != f"{own}/bin")
+        kept["PATH"] = ":".join(part for part in parts if part != f"{active}/bin")
     kept["PYTHONPATH"] = str(Path(fnbuild.__file__).parent.parent)
     kept["PYTHONUNBUFFERED"] = "1"
     return kept

@@ -1,4 +1,4 @@
-"""What a deploy on the process platform does: a new revision, and the switch to it."""
+"""Deploy a function: make a new revision and switch to it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fnbuild.builder import staging
 from fnbuild.errors import FnbuildError, PreconditionError, Report
 from fnbuild.function.reader import LoadedFunction, function_from_dict
 from fnbuild.function.types import Function
-from fnbuild.platforms import Artifact, Deployment, Plan, Progress, imported_code
+from fnbuild.platforms import Artifact, Deployment, FunctionKey, Plan, Progress, imported_code
 from fnbuild.platforms.process import (
     function_state,
     layout,
@@ -18,14 +18,14 @@ from fnbuild.platforms.process import (
     revisions,
     supervisor_client,
 )
-from fnbuild.platforms.process.layout import FunctionKey, launched_processors
+from fnbuild.platforms.process.layout import control_socket, launched_processors
 from fnbuild.platforms.process.processor_client import listening_pid
 from fnbuild.store import FunctionRow, RevisionRow, Store
 
 
 def plan(store: Store, function: Function, artifact: Artifact, options: dict[str, Any]) -> Plan:
-    """The plan against what is on record and runs now."""
-    row = store.function(*planning.function_key(function))
+    """Compare the function and its artifact with the recorded and running state."""
+    row = store.function(*FunctionKey.of(function))
     active = records.active_revision(store, row) if row else None
     runs = row is not None and function_state.live_state(row).state == "ready"
     current = planning.CurrentState(row, active, runs)
@@ -33,15 +33,15 @@ def plan(store: Store, function: Function, artifact: Artifact, options: dict[str
 
 
 def apply(store: Store, planned: Plan, progress: Progress) -> Deployment:
-    """Carry out a plan, unless nothing has changed. The caller holds the function's lock."""
-    key = planning.function_key(planned.function)
-    # Another deploy may have ended between the plan and the lock.
+    """Apply a plan, unless nothing has changed. The caller holds the function's lock."""
+    key = FunctionKey.of(planned.function)
+    # Another deploy may have finished between the plan and the lock.
     planned = plan(store, planned.function, planned.artifact, planned.options)
     if planned.changes:
         deploy(key, planned, store, progress)
     else:
-        stays = "is still disabled" if planned.function.spec.disable else "runs"
-        progress(f"nothing has changed, and the function {stays}")
+        state = "is still disabled" if planned.function.spec.disable else "runs"
+        progress(f"nothing has changed, and the function {state}")
     return records.load_deployment(store, key, planned.warnings)
 
 
@@ -50,24 +50,24 @@ def deploy(
     planned: Plan,
     store: Store,
     progress: Progress,
-    source: revisions.RevisionOrigin | None = None,
+    origin: revisions.RevisionOrigin | None = None,
 ) -> None:
-    """Make the revision and switch to it; `source` is the one that it runs again."""
+    """Make a revision and switch to it; `origin` is the revision that it runs again, if any."""
     began = layout.last_down()
-    made = revisions.make_revision(key, planned.function, planned.artifact, store, progress)
-    if source is not None:
-        store.note(*key, made.number, source.revision, source.note)
+    revision = revisions.make_revision(key, planned.function, planned.artifact, store, progress)
+    if origin is not None:
+        store.record_origin(*key, revision.number, origin.revision, origin.note)
     if planned.function.spec.disable:
-        _activate_standby(key, made, store)
+        _activate_standby(key, revision, store)
     else:
         overlap = bool(planned.options.get("overlap"))
-        _switch_to(key, made, store, progress, began=began, overlap=overlap)
+        _switch_to(key, revision, store, progress, began=began, overlap=overlap)
     revisions.prune_revisions(key, store)
 
 
-def _switch_to(  # noqa: PLR0913 - what the supervisor is told
+def _switch_to(  # noqa: PLR0913 - the arguments of the request
     key: FunctionKey,
-    made: RevisionRow,
+    revision: RevisionRow,
     store: Store,
     progress: Progress,
     *,
@@ -76,21 +76,21 @@ def _switch_to(  # noqa: PLR0913 - what the supervisor is told
 ) -> None:
     row = store.function(*key)
     if row is not None and row.revision == 0:
-        # Nothing of it ever ran: until something does, the newest try is what it is.
-        project = function_state.project_name(function_from_dict(made.config, key.name))
+        # No revision has run yet: the newest attempt is shown as the function.
+        project = function_state.project_name(function_from_dict(revision.config, key.name))
         store.update_function(
-            *key, config=made.config, project=project, desired="running", state="building"
+            *key, config=revision.config, project=project, desired="running", state="building"
         )
     try:
         layout.check_not_down_since(
             began, key.name
-        )  # here too, or a supervisor would be started to refuse it
+        )  # otherwise a supervisor would be started only to refuse
         supervisor_client.call(
             "switch",
             progress,
             namespace=key.namespace,
             name=key.name,
-            revision=made.number,
+            revision=revision.number,
             began=began,
             overlap=overlap,
         )
@@ -99,16 +99,16 @@ def _switch_to(  # noqa: PLR0913 - what the supervisor is told
         raise
 
 
-def _activate_standby(key: FunctionKey, made: RevisionRow, store: Store) -> None:
+def _activate_standby(key: FunctionKey, revision: RevisionRow, store: Store) -> None:
     stop_processors(key)
-    project = function_state.project_name(function_from_dict(made.config, key.name))
+    project = function_state.project_name(function_from_dict(revision.config, key.name))
     store.activate(
         *key,
-        made.number,
+        revision.number,
         desired="stopped",
         state="standby",
         message="",
-        config=made.config,
+        config=revision.config,
         project=project,
     )
 
@@ -118,9 +118,9 @@ def rerun_revision(
     recorded: RevisionRow,
     store: Store,
     progress: Progress,
-    source: revisions.RevisionOrigin,
+    origin: revisions.RevisionOrigin,
 ) -> Deployment:
-    """Run a recorded revision as a new one."""
+    """Run a recorded revision again as a new revision."""
     if not recorded.code.is_dir():
         raise PreconditionError(
             f"the code of revision {recorded.number} of {key.name} is no longer there",
@@ -128,9 +128,9 @@ def rerun_revision(
         )
     function = function_from_dict(recorded.config, f"{key.name} revision {recorded.number}")
     artifact = Artifact("folder", str(recorded.code), recorded.digest)
-    made = plan(store, function, artifact, {"force": True})
-    deploy(key, made, store, progress, source)
-    return records.load_deployment(store, key, made.warnings)
+    planned = plan(store, function, artifact, {"force": True})
+    deploy(key, planned, store, progress, origin)
+    return records.load_deployment(store, key, planned.warnings)
 
 
 def deploy_imported(
@@ -148,18 +148,19 @@ def deploy_imported(
     try:
         loaded = LoadedFunction(function, Report(), code or folder, None, None, "")
         artifact = staging.stage(loaded, folder)
-        made = plan(store, function, artifact, {"force": True})
-        deploy(key, made, store, progress)
+        planned = plan(store, function, artifact, {"force": True})
+        deploy(key, planned, store, progress)
     finally:
         trees.try_remove(folder)
     imported_code.remove("process", key)
-    return records.load_deployment(store, key, made.warnings)
+    return records.load_deployment(store, key, planned.warnings)
 
 
 def stop_processors(key: FunctionKey) -> None:
-    """End the function's processors, if there are any."""
+    """Stop the function's processors, if there are any."""
     runs = any(
-        one == key and listening_pid(key.control(number)) for one, number in launched_processors()
+        other == key and listening_pid(control_socket(key, number))
+        for other, number in launched_processors()
     )
     if runs or supervisor_client.running_supervisor() is not None:
         supervisor_client.call("stop", namespace=key.namespace, name=key.name)

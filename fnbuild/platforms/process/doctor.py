@@ -1,4 +1,4 @@
-"""Whether functions can run as processes on this machine: what `fnbuild doctor` says of it."""
+"""Checks of the process platform for `fnbuild doctor`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fnbuild.store import Store
 
 _AREA = "process"
 _MOUNT_PATH = "/opt/nuclio"
-# In a process of its own: whoever has entered a mount namespace does not get out again.
+# Runs in its own process, since a process cannot leave a mount namespace.
 _MOUNT_PROBE = (
     "import sys\n"
     "from fnbuild.runtime.worker import mount\n"
@@ -29,7 +29,7 @@ _MOUNT_PROBE_SECONDS = 10.0
 
 
 def examine(areas: Collection[str] = ()) -> Iterator[Finding]:
-    """All that can be said, one by one."""
+    """Run the checks and yield their findings."""
     all_checks = (
         Check(_AREA, _check_python),
         Check(_AREA, _check_supervisor),
@@ -43,7 +43,7 @@ def examine(areas: Collection[str] = ()) -> Iterator[Finding]:
 def _check_python() -> Iterator[Finding]:
     version = ".".join(map(str, sys.version_info[:3]))
     try:
-        import venv  # noqa: F401  Debian has it in a package of its own
+        import venv  # noqa: F401  Debian has it in a separate package
     except ImportError:
         yield Finding(
             _AREA,
@@ -68,30 +68,32 @@ def _check_supervisor() -> Iterator[Finding]:
         yield Finding(_AREA, "ok", text)
         return
     with Store.open() as store:
-        troubles = function_state.platform_notices(store.functions())
-    for text in troubles:
+        problems = function_state.platform_notices(store.functions())
+    for text in problems:
         message, _, remedy = text.partition("; ")
-        yield Finding(_AREA, "warning", message, f"{remedy}; {supervisor_log()} says why it ended")
-    if not troubles:
-        yield Finding(_AREA, "ok", "no function is to run, so no supervisor does")
+        yield Finding(
+            _AREA, "warning", message, f"{remedy}; {supervisor_log()} has the reason of its end"
+        )
+    if not problems:
+        yield Finding(_AREA, "ok", "no supervisor runs, since no function should run")
 
 
 def _check_ports() -> Iterator[Finding]:
     try:
-        with socket.create_server((LOOPBACK, 0)) as listening:
-            listening.settimeout(2)
-            port = listening.getsockname()[1]
+        with socket.create_server((LOOPBACK, 0)) as listener:
+            listener.settimeout(2)
+            port = listener.getsockname()[1]
             with socket.create_connection((LOOPBACK, port), timeout=2):
-                listening.accept()[0].close()
+                listener.accept()[0].close()
     except OSError as error:
         yield Finding(
             _AREA,
             "failure",
-            f"a port of {LOOPBACK} cannot be listened on and called: {error}",
-            "see that the interface `lo` is up and that no firewall filters it",
+            f"listening on {LOOPBACK} and connecting to it failed: {error}",
+            "check that the interface `lo` is up and that no firewall filters it",
         )
         return
-    yield Finding(_AREA, "ok", f"ports of {LOOPBACK} can be listened on and called")
+    yield Finding(_AREA, "ok", f"functions can listen on {LOOPBACK}")
 
 
 def _check_mount() -> Iterator[Finding]:
@@ -106,18 +108,18 @@ def _check_mount() -> Iterator[Finding]:
                 check=False,
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            refusal = str(error)
+            reason = str(error)
         else:
-            refusal = done.stdout or (done.stderr.strip().splitlines() or [""])[-1]
-    if not refusal:
+            reason = done.stdout or (done.stderr.strip().splitlines() or [""])[-1]
+    if not reason:
         yield Finding(_AREA, "ok", f"workers see their folder as {_MOUNT_PATH}")
         return
     yield Finding(
         _AREA,
         "warning",
-        f"the kernel allows workers no mount namespace ({refusal}): Python alone sees"
-        f" {_MOUNT_PATH}, libraries in C do not",
+        f"the kernel does not allow workers a mount namespace ({reason}): {_MOUNT_PATH} exists for"
+        " Python code only, not for C libraries",
         "allow user namespaces (`sysctl kernel.unprivileged_userns_clone=1`, on Ubuntu"
-        " `sysctl kernel.apparmor_restrict_unprivileged_userns=0`), or let code name files by"
-        " their place beside main.py",
+        " `sysctl kernel.apparmor_restrict_unprivileged_userns=0`), or use paths relative"
+        " to main.py in the code",
     )

@@ -1,7 +1,7 @@
-"""Functions that `fnbuild run` serves: a record of each for as long as that process lives.
+"""Records of the functions that `fnbuild run` serves, one for the lifetime of each process.
 
-The process holds a lock on its record, which the kernel releases when it ends, however it ends. A
-record without a lock is removed by the next process that reads it.
+The process holds a lock on its record, which the kernel releases when the process ends. A record
+without a lock is removed by the next process that reads it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from fnbuild.datadir import data_dir, make_private_dir
 from fnbuild.errors import ConfigError, PreconditionError
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.types import Function, Raw, to_dict
-from fnbuild.platforms import Deployment, FunctionState
-from fnbuild.platforms.process.layout import FunctionKey
+from fnbuild.platforms import Deployment, FunctionKey, FunctionState
 from fnbuild.platforms.process.processor_client import ProcessorUnreachableError, read_status
 from fnbuild.platforms.processor_status import ProcessorStatus
 
@@ -29,7 +28,7 @@ _MAX_SIZE = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class ForegroundRecord:
-    """One function in the foreground. `control` is the control socket of its processor."""
+    """A function in the foreground. `control` is the control socket of its processor."""
 
     namespace: str
     name: str
@@ -51,7 +50,7 @@ class Registration:
         self._path = _folder() / f"{os.getpid()}-{secrets.token_hex(4)}.json"
         draft = self._path.with_suffix(".new")
         self._descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        # The record is locked before it gets its name: unlocked ones are removed as stale.
+        # The record is locked before it gets its name, since unlocked ones are removed as stale.
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
         self.update(record)
         draft.replace(self._path)
@@ -150,11 +149,11 @@ def make_record(function: Function, host: str, port: int, control: str) -> Foreg
     """Describe a function that this process serves."""
     metadata = function.metadata
     # A listener on 0.0.0.0 is reachable by the loopback address as well.
-    reached = "127.0.0.1" if host in ("", "0.0.0.0") else host  # noqa: S104 - compared only
+    reachable = "127.0.0.1" if host in ("", "0.0.0.0") else host  # noqa: S104 - compared only
     return ForegroundRecord(
         metadata.namespace,
         metadata.name,
-        reached,
+        reachable,
         port,
         os.getpid(),
         control,

@@ -1,4 +1,4 @@
-"""A function's log: JSON lines that its processors append, read, followed and kept small."""
+"""The log of a function: JSON lines that its processors append. Reading, following, rotating."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ _TAIL_BYTES = 64 << 10
 
 
 def rotated_path(path: Path) -> Path:
-    """Where the records before the last rotation are."""
+    """Return the path of the rotated file."""
     return path.with_name(path.name + ".1")
 
 
-def rotate(path: Path, largest: int = MAX_SIZE) -> bool:
-    """Move the content aside once it is larger than `largest` bytes.
+def rotate(path: Path, max_size: int = MAX_SIZE) -> bool:
+    """Copy the content to the rotated file and truncate the log once it exceeds `max_size` bytes.
 
-    The file itself stays, emptied: processors hold it open in append mode and go on writing to it.
+    The file itself stays, since processors hold it open in append mode.
     """
-    half = path.with_name(path.name + ".new")
+    draft = path.with_name(path.name + ".new")
     try:
-        if path.stat().st_size <= largest:
+        if path.stat().st_size <= max_size:
             return False
-        with path.open("rb") as source, half.open("wb", buffering=0) as target:
-            half.chmod(0o600)
+        with path.open("rb") as source, draft.open("wb", buffering=0) as target:
+            draft.chmod(0o600)
             shutil.copyfileobj(source, target)
-            half.replace(rotated_path(path))
-            # What was written meanwhile: between its end and this line there is next to nothing.
+            draft.replace(rotated_path(path))
+            # Copy what was written meanwhile; almost nothing can be lost before the truncation.
             while piece := source.read():
                 target.write(piece)
             os.truncate(path, 0)
@@ -50,18 +50,18 @@ def rotate(path: Path, largest: int = MAX_SIZE) -> bool:
 
 
 def append(path: Path, level: str, message: str) -> None:
-    """Add the supervisor's own word to the function's log; a full disk loses it."""
+    """Append a record of the supervisor to the function's log; it is lost on a full disk."""
     record = {"time": time.time() * 1000, "level": level, "name": "supervisor", "message": message}
     with contextlib.suppress(OSError), path.open("ab") as file:
         file.write(json.dumps(record).encode() + b"\n")
 
 
 def last_messages(path: Path, start: int, count: int = 20) -> str:
-    """The last messages written after offset `start`, as text."""
+    """Return the last messages after offset `start`, one per line."""
     try:
         with path.open("rb") as file:
             end = file.seek(0, os.SEEK_END)
-            # The file may have been rotated since: then all of it is newer than `start`.
+            # After a rotation all of the file is newer than `start`.
             begin = start if start <= end else 0
             file.seek(max(begin, end - _TAIL_BYTES))
             lines = file.read().splitlines()
@@ -75,7 +75,7 @@ def records_after(path: Path, start: int) -> Iterator[tuple[LogRecord, int]]:
     """Return the complete records after offset `start`, each with its end offset."""
     with contextlib.suppress(OSError), path.open("rb") as file:
         if start > file.seek(0, os.SEEK_END):
-            start = 0  # rotated since: all of it is newer
+            start = 0  # after a rotation all of it is newer
         file.seek(start)
         for line in file:
             if not line.endswith(b"\n"):
@@ -99,10 +99,10 @@ def read(
     records until the file is deleted or `until` is set.
     """
     with contextlib.ExitStack() as stack:
-        files, aside = _open_files(path, stack)
+        files, rotated = _open_files(path, stack)
         if tail is not None:
             _seek_tail(files, tail)
-        lines = _lines(path, files, aside, (until or Event()) if follow else None)
+        lines = _lines(path, files, rotated, (until or Event()) if follow else None)
         if not follow:
             # Lines written during the reading are added to the last `tail` lines.
             lines = islice(lines, tail)
@@ -123,19 +123,19 @@ def _records(
 
 
 def _open_files(path: Path, stack: contextlib.ExitStack) -> tuple[list[BinaryIO], int]:
-    """The files that there are, the rotated one first, and its inode."""
+    """Open the existing files, the rotated one first, and return them with its inode."""
     while True:
         files: list[BinaryIO] = []
-        aside = _inode(rotated_path(path))
-        for one in (rotated_path(path), path):
+        inode = _inode(rotated_path(path))
+        for candidate in (rotated_path(path), path):
             with contextlib.suppress(FileNotFoundError):
-                files.append(stack.enter_context(one.open("rb")))
-        if _inode(rotated_path(path)) == aside:  # else a rotation came between
-            return files, aside
+                files.append(stack.enter_context(candidate.open("rb")))
+        if _inode(rotated_path(path)) == inode:  # otherwise the log was rotated meanwhile
+            return files, inode
 
 
 def _inode(path: Path) -> int:
-    """Which file has that name now; 0 for none."""
+    """Return the inode of the file, 0 if it does not exist."""
     try:
         return path.stat().st_ino
     except FileNotFoundError:
@@ -143,17 +143,17 @@ def _inode(path: Path) -> int:
 
 
 def _seek_tail(files: list[BinaryIO], tail: int) -> None:
-    """Go on to where the last `tail` lines begin, in whichever of the files that is."""
+    """Move the files' positions to the start of the last `tail` lines."""
     for file in reversed(files):
         tail -= _seek_tail_of_file(file, tail)
 
 
 def _seek_tail_of_file(file: BinaryIO, lines: int) -> int:
-    """Go to the beginning of the last `lines` lines; how many of them the file has."""
+    """Move to the start of the last `lines` lines; return how many of them the file has."""
     end = file.seek(0, os.SEEK_END)
     if not end or not lines:
         return 0
-    # What ends the last line does not begin one.
+    # The line break at the end does not start another line.
     file.seek(end - 1)
     position = end - 1 if file.read(1) == b"\n" else end
     missing = lines
@@ -170,10 +170,10 @@ def _seek_tail_of_file(file: BinaryIO, lines: int) -> int:
     return lines - missing + 1
 
 
-def _lines(path: Path, files: list[BinaryIO], aside: int, until: Event | None) -> Iterator[bytes]:
-    """The lines of the files; of the last one, with `until`, those that are still to come, too.
+def _lines(path: Path, files: list[BinaryIO], rotated: int, until: Event | None) -> Iterator[bytes]:
+    """Yield the lines of the files; with `until`, continue with new lines of the last file.
 
-    `aside` is the inode of the rotated file.
+    `rotated` is the inode of the rotated file.
     """
     for file in files[:-1]:
         yield from file
@@ -181,26 +181,28 @@ def _lines(path: Path, files: list[BinaryIO], aside: int, until: Event | None) -
         while until is None or not until.is_set():
             position = file.tell()
             line = file.readline()
-            if (now := _inode(rotated_path(path))) != aside:
-                # What was just read may be newer already: all that was is in the rotated file.
-                aside = now
+            if (inode := _inode(rotated_path(path))) != rotated:
+                # The line just read may be newer already; the rotated file has the rest.
+                rotated = inode
                 yield from _rotated_lines(path, position)
-                file.seek(0, os.SEEK_END)  # by way of the end, for that empties the buffer
+                file.seek(0, os.SEEK_END)  # seeking to the end first empties the buffer
                 file.seek(0)
             elif line.endswith(b"\n") or (line and until is None):
                 yield line
             elif until is None or not path.exists():
                 return
             else:
-                file.seek(position)  # the rest of a line is still to be written
+                file.seek(position)  # the rest of the line is not written yet
                 until.wait(_POLL_SECONDS)
 
 
 def _rotated_lines(path: Path, position: int) -> list[bytes]:
-    """The lines of the rotated file from that position on, once the rotation is over."""
+    """Return the lines of the rotated file from the position on, after the rotation has ended."""
     with contextlib.suppress(FileNotFoundError), rotated_path(path).open("rb") as file:
-        ends = time.monotonic() + _ROTATION_SECONDS
-        while path.stat().st_size >= os.fstat(file.fileno()).st_size and time.monotonic() < ends:
+        deadline = time.monotonic() + _ROTATION_SECONDS
+        while (
+            path.stat().st_size >= os.fstat(file.fileno()).st_size and time.monotonic() < deadline
+        ):
             time.sleep(_POLL_SECONDS / 100)
         file.seek(position)
         return file.readlines()

@@ -1,7 +1,7 @@
-"""A function as it is right now: what is on record, corrected by what its processor says.
+"""The current state of a function: its record, corrected by the status of its processor.
 
-A record can be older than the truth (the machine was restarted, the supervisor was killed), so the
-processor itself is asked whenever one ought to run.
+A record can be outdated (the machine was restarted, the supervisor was killed), so the status of
+the processor is requested whenever one should run.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from fnbuild.datadir import other_holder
 from fnbuild.errors import UnavailableError
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.types import Function
-from fnbuild.platforms import Deployment, FunctionState
+from fnbuild.platforms import Deployment, FunctionKey, FunctionState
 from fnbuild.platforms.addresses import listen_hosts
 from fnbuild.platforms.process import daemon, supervisor_client
-from fnbuild.platforms.process.layout import FunctionKey, supervisor_lock
+from fnbuild.platforms.process.layout import control_socket, supervisor_lock
 from fnbuild.platforms.process.processor_client import (
     ProcessorUnreachableError,
     listening_pid,
@@ -39,15 +39,15 @@ class LiveState:
 
 
 def live_state(row: FunctionRow) -> LiveState:
-    """The state of the function as far as it can be found out now."""
+    """Determine the current state of the function."""
     if row.desired != "running":
         return LiveState("imported" if row.desired == "imported" else "standby", row.message)
     if row.revision == 0:
         return LiveState(cast(FunctionState, row.state), row.message)
     try:
-        status = read_status(FunctionKey(row.namespace, row.name).control(row.revision))
-    except ProcessorUnreachableError as problem:
-        return _unreachable(row, problem)
+        status = read_status(control_socket(FunctionKey(row.namespace, row.name), row.revision))
+    except ProcessorUnreachableError as error:
+        return _unreachable(row, error)
     if status.state == "ready":
         return LiveState("ready", status.lost_workers, status)
     if status.state == "starting" and row.state != "unhealthy":
@@ -55,8 +55,8 @@ def live_state(row: FunctionRow) -> LiveState:
     return LiveState("unhealthy", status.full_reason or row.message or status.state, status)
 
 
-def _unreachable(row: FunctionRow, problem: ProcessorUnreachableError) -> LiveState:
-    if not problem.gone:
+def _unreachable(row: FunctionRow, failure: ProcessorUnreachableError) -> LiveState:
+    if not failure.gone:
         return LiveState("unhealthy", "the processor does not answer")
     if row.state == "stopped":
         return LiveState("stopped", f"it was stopped; {_UP_HINT}")
@@ -76,9 +76,9 @@ def _unreachable(row: FunctionRow, problem: ProcessorUnreachableError) -> LiveSt
 
 
 def should_run(row: FunctionRow) -> bool:
-    """Whether the function is to be running without anybody asking for it.
+    """Return True if the function should run without a request to start it.
 
-    `stopped` was somebody's wish, as is the policy: only `up` overrules them.
+    Users set the state `stopped` and the restart policy; only `up` overrides them.
     """
     if row.desired != "running" or row.revision == 0 or row.state == "stopped":
         return False
@@ -86,40 +86,40 @@ def should_run(row: FunctionRow) -> bool:
 
 
 def functions_to_restore(rows: list[FunctionRow]) -> list[FunctionKey]:
-    """Those that ought to run and do not. While there is a supervisor it sees to them itself."""
+    """Return the functions that should run but do not; none while a supervisor runs."""
     if daemon.is_locked(supervisor_lock()):
         return []
     keys = [(FunctionKey(row.namespace, row.name), row.revision) for row in rows if should_run(row)]
-    return [key for key, revision in keys if listening_pid(key.control(revision)) is None]
+    return [key for key, revision in keys if listening_pid(control_socket(key, revision)) is None]
 
 
 def is_supervisor_ending() -> bool:
-    """Whether a supervisor starts or ends just now: `fnbuild down` takes a while."""
+    """Return True while a supervisor starts or ends, as `fnbuild down` takes some time."""
     return daemon.is_locked(supervisor_lock()) and supervisor_client.running_supervisor() is None
 
 
 def platform_notices(rows: list[FunctionRow]) -> list[str]:
-    """What is wrong with the platform itself; `rows` are all functions."""
-    wanted = [row for row in rows if row.desired == "running" and row.revision]
-    # `down` ends the supervisor, and leaves every function `stopped`.
-    if all(row.state == "stopped" for row in wanted):
+    """Return the problems of the platform itself; `rows` are all functions."""
+    desired = [row for row in rows if row.desired == "running" and row.revision]
+    # `fnbuild down` ends the supervisor and leaves every function `stopped`.
+    if all(row.state == "stopped" for row in desired):
         return []
     try:
         if supervisor_client.running_supervisor() is not None:
             return []
     except UnavailableError as error:
-        return [f"{error.message}, so nothing starts what ends; {error.hint}"]
-    return [f"the supervisor does not run, so nothing starts what ends; {_UP_HINT}"]
+        return [f"{error.message}, so no function is restarted; {error.hint}"]
+    return [f"the supervisor does not run, so no function is restarted; {_UP_HINT}"]
 
 
 def to_deployment(row: FunctionRow, revision: RevisionRow | None) -> Deployment:
-    """The row as the platform protocol shows it; `revision` is the active one."""
+    """Return the function as a `Deployment`; `revision` is the active one."""
     function = function_from_dict(row.config, f"{row.namespace}/{row.name}")
     now = live_state(row)
     serves = now.state in ("ready", "unhealthy", "building", "error") and row.revision > 0
     hosts = listen_hosts(listen_setting(function))[0]
     urls = tuple(f"{host}:{row.http_port}" for host in hosts) if serves else ()
-    wanted = 0 if now.state in ("standby", "imported") else 1
+    desired = 0 if now.state in ("standby", "imported") else 1
     return Deployment(
         function=function,
         platform=PLATFORM_NAME,
@@ -129,7 +129,7 @@ def to_deployment(row: FunctionRow, revision: RevisionRow | None) -> Deployment:
         http_port=row.http_port if serves else 0,
         internal_urls=urls[:1],
         external_urls=urls,
-        replicas=(int(now.state == "ready"), wanted),
+        replicas=(int(now.state == "ready"), desired),
         details=_details(row, revision, now.status),
         warnings=tuple(now.status.warnings) if now.status else (),
     ).with_change(_current_change(row))
@@ -150,8 +150,13 @@ def _details(
     if status is not None:
         details["pid"] = status.pid
         details["workers"] = [
-            {"id": str(one.id), "state": one.state, "pid": one.pid, "restarts": one.restarts}
-            for one in status.workers
+            {
+                "id": str(worker.id),
+                "state": worker.state,
+                "pid": worker.pid,
+                "restarts": worker.restarts,
+            }
+            for worker in status.workers
         ]
         details["mount"] = status.mount
     return details
@@ -161,6 +166,6 @@ def project_name(function: Function) -> str:
     return function.metadata.labels.get(PROJECT_LABEL, "default")
 
 
-def with_warnings(shown: Deployment, warnings: tuple[str, ...]) -> Deployment:
-    """The deployment with what its plan warned about, before what its processor says."""
-    return replace(shown, warnings=(*warnings, *shown.warnings))
+def with_warnings(deployment: Deployment, warnings: tuple[str, ...]) -> Deployment:
+    """Return the deployment with the warnings of its plan before those of its processor."""
+    return replace(deployment, warnings=(*warnings, *deployment.warnings))

@@ -30,10 +30,10 @@ import yaml
 import fnbuild
 from fnbuild.datadir import data_dir, function_dir, revision_dir
 from fnbuild.errors import InputError, PlatformError, PreconditionError
-from fnbuild.platforms.process.layout import FunctionKey
+from fnbuild.platforms import FunctionKey
 
 CONFIG_FILE = "platform.yaml"
-# Outside of the ranges of login users and the defaults of systemd and container engines.
+# Outside the ranges of login users and the defaults of systemd and container engines.
 _DEFAULT_USERS = "1900000000-1900009999"
 _RANGE = re.compile(r"(\d+)-(\d+)\Z")
 _MAX_USER = (1 << 31) - 1
@@ -50,7 +50,7 @@ msgspec.json.Decoder(_PlatformConfig)
 
 @dataclass(frozen=True, slots=True)
 class UserRange:
-    """The numbers of users and groups that functions may get, both ends included."""
+    """An inclusive range of numbers for users and groups of functions."""
 
     first: int
     last: int
@@ -75,8 +75,8 @@ def isolated_users() -> UserRange | None:
         )
     if os.geteuid() != 0:
         raise PreconditionError(
-            f"{path} asks for `isolate: users`, which only root can do",
-            hint="run it as root, or set `isolate: none`: functions share your user then",
+            f"{path} sets `isolate: users`, which requires root",
+            hint="run it as root, or set `isolate: none` to run functions as your user",
         )
     return users
 
@@ -99,7 +99,7 @@ def _read_config(path: Path) -> _PlatformConfig:
 _GPU_GROUPS = ("video", "render")
 _SYSTEM_PYTHONS = ("/usr/bin/python3", "/usr/local/bin/python3")
 _PASS_ONLY = 0o711
-# Empty is as good as unset, by the XDG specification.
+# The XDG specification treats empty values as unset.
 _XDG = ("XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR")
 
 
@@ -146,9 +146,9 @@ def prepare_user(
     for needed in (interpreter, fnbuild.__file__, str(folder.parent)):
         if closed := inaccessible_part(needed):
             raise PlatformError(
-                f"the user of {key.name} ({number}) may not read {needed}: {closed} is closed",
-                hint=f"`chmod o+rx {closed}`, or have fnbuild, Python and FNBUILD_DATA_DIR where"
-                " every user may read, as in /opt, /usr and /var/lib",
+                f"the user of {key.name} ({number}) may not read {needed}: {closed} denies access",
+                hint=f"`chmod o+rx {closed}`, or move fnbuild, Python and FNBUILD_DATA_DIR to"
+                " folders that every user may read, such as /opt, /usr and /var/lib",
             )
     return FunctionUser(number, home, _gpu_groups() if gpu else ())
 
@@ -160,14 +160,14 @@ def is_interpreter_accessible(path: str) -> bool:
 
 def inaccessible_part(path: str) -> str:
     """Return the part of `path` that other users may not read; "" if they may read it all."""
-    for place in (Path(os.path.abspath(path)), Path(os.path.realpath(path))):
-        for folder in reversed(place.parents):
+    for candidate in (Path(os.path.abspath(path)), Path(os.path.realpath(path))):
+        for folder in reversed(candidate.parents):
             if not stat.S_IMODE(folder.stat().st_mode) & 0o001:
                 return str(folder)
-        # A folder need only be passed; a file has to be read.
-        needed = 0o001 if place.is_dir() else 0o004
-        if not stat.S_IMODE(place.stat().st_mode) & needed:
-            return str(place)
+        # Execute permission is enough for a folder; a file must be readable.
+        needed = 0o001 if candidate.is_dir() else 0o004
+        if not stat.S_IMODE(candidate.stat().st_mode) & needed:
+            return str(candidate)
     return ""
 
 
@@ -180,7 +180,7 @@ def processor_python() -> str:
     raise PlatformError(
         f"the users of functions may not run {interpreter}, which is in"
         f" {inaccessible_part(interpreter)}",
-        hint="install Python where every user may run it, as in /usr/bin",
+        hint="install Python where every user may run it, such as /usr/bin",
     )
 
 
@@ -194,22 +194,22 @@ def _user_number(key: FunctionKey, users: UserRange) -> int:
     except (OSError, ValueError) as error:
         raise PlatformError(
             f"{path} cannot be read: {error}",
-            hint="it says which user each function has; put it in order, or remove it while no"
-            " function runs, and remove the `home` folders of functions with it",
+            hint="it assigns a user to each function; repair it, or remove it together with the"
+            " `home` folders of all functions while none of them runs",
         ) from error
     name = f"{key.namespace}/{key.name}"
     number = numbers.get(name, 0)
     if users.first <= number <= users.last:
         return number
     used = set(numbers.values())
-    free = (each for each in range(users.first, users.last + 1) if each not in used)
-    number = next(free, 0) or _reusable_number(numbers)
+    candidates = range(users.first, users.last + 1)
+    number = next((user for user in candidates if user not in used), 0) or _reusable_number(numbers)
     if not number:
         raise PlatformError(
             f"every user from {users.first} to {users.last} belongs to a function",
             hint=f"set a larger range in {data_dir() / 'platform.yaml'}",
         )
-    numbers = {other: owned for other, owned in numbers.items() if owned != number}
+    numbers = {other: taken for other, taken in numbers.items() if taken != number}
     _write_numbers(path, numbers | {name: number})
     return number
 
@@ -223,11 +223,11 @@ def _reusable_number(numbers: dict[str, int]) -> int:
 
 
 def _write_numbers(path: Path, numbers: dict[str, int]) -> None:
-    half = path.with_suffix(".new")
-    descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    draft = path.with_suffix(".new")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
         json.dump(numbers, file, indent=1)
-    half.replace(path)
+    draft.replace(path)
 
 
 def _gpu_groups() -> tuple[int, ...]:

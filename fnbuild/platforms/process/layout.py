@@ -24,37 +24,38 @@ import msgspec
 
 from fnbuild.datadir import data_dir, function_dir, make_private_dir, revision_dir
 from fnbuild.errors import ConflictError
-from fnbuild.platforms import base
+from fnbuild.platforms import FunctionKey
 
 CONFIG_NAME = "processor.json"
 
 log = logging.getLogger(__name__)
 
 
-class FunctionKey(base.FunctionKey):
-    """A function, and where it is kept."""
+def log_path(key: FunctionKey) -> Path:
+    return function_dir(*key) / "log.jsonl"
 
-    __slots__ = ()
 
-    @property
-    def log(self) -> Path:
-        return function_dir(*self) / "log.jsonl"
+def revisions_dir(key: FunctionKey) -> Path:
+    return function_dir(*key) / "revisions"
 
-    @property
-    def revisions(self) -> Path:
-        return function_dir(*self) / "revisions"
 
-    def config(self, revision: int) -> Path:
-        return revision_dir(self.namespace, self.name, revision) / CONFIG_NAME
+def config_path(key: FunctionKey, revision: int) -> Path:
+    """Return the path of the revision's recorded processor configuration."""
+    return revision_dir(*key, revision) / CONFIG_NAME
 
-    def control(self, revision: int) -> Path:
-        return run_dir() / f"{self.namespace}.{self.name}.{revision}.sock"
 
-    def announcement(self, revision: int) -> Path:
-        return data_dir() / "neighbours" / f"{self.namespace}.{self.name}.{revision}.json"
+def launch_path(key: FunctionKey, revision: int) -> Path:
+    """Return the path of the configuration that the running processor was started with."""
+    return run_dir() / f"{key.namespace}.{key.name}.{revision}.json"
 
-    def launch(self, revision: int) -> Path:
-        return run_dir() / f"{self.namespace}.{self.name}.{revision}.json"
+
+def control_socket(key: FunctionKey, revision: int) -> Path:
+    return run_dir() / f"{key.namespace}.{key.name}.{revision}.sock"
+
+
+def announcement_path(key: FunctionKey, revision: int) -> Path:
+    """Return the path of the processor's port, which isolated functions may read."""
+    return data_dir() / "neighbours" / f"{key.namespace}.{key.name}.{revision}.json"
 
 
 def run_dir() -> Path:
@@ -87,22 +88,22 @@ class _LaunchFile(msgspec.Struct):
     function: _Identity
 
 
-# Made at import, as in fnbuild.platforms.processor_status.
+# Created at import, as in fnbuild.platforms.processor_status.
 _LAUNCH_DECODER = msgspec.json.Decoder(_LaunchFile)
 
 
 def launched_processors() -> Iterator[tuple[FunctionKey, int]]:
-    """The function and revision of every processor that was started and not cleaned up after."""
+    """Yield the function and revision of every processor that has a launch file."""
     for path in sorted(run_dir().glob("*.json")):
         try:
             function = _LAUNCH_DECODER.decode(path.read_bytes()).function
         except msgspec.MsgspecError:
-            _remove(path)  # half written by a supervisor that was killed
+            _remove(path)  # a killed supervisor did not finish writing it
             continue
         except FileNotFoundError:
             continue
         except OSError as error:
-            # It may belong to a processor that serves, so it has to stay.
+            # It may belong to a running processor, so it is kept.
             log.warning("%s cannot be read: %s", path, error)
             continue
         yield FunctionKey(function.namespace, function.name), function.revision
@@ -111,9 +112,9 @@ def launched_processors() -> Iterator[tuple[FunctionKey, int]]:
 def announce_port(key: FunctionKey, revision: int, port: int) -> Path:
     """Publish the function's port to isolated functions, and return the folder with all ports.
 
-    They may not read the processor's own configuration: it has the function's environment.
+    They may not read the processor's configuration, which contains the function's environment.
     """
-    path = key.announcement(revision)
+    path = announcement_path(key, revision)
     path.parent.mkdir(mode=0o755, exist_ok=True)
     path.write_text(json.dumps({"listeners": {"http": {"port": port}}}))
     path.chmod(0o644)
@@ -123,12 +124,11 @@ def announce_port(key: FunctionKey, revision: int, port: int) -> Path:
 def remove_launch_files(key: FunctionKey, revision: int) -> None:
     """Remove the files in `run/` of a processor that has ended.
 
-    A file that cannot be removed is logged and stays. The next supervisor notices that no process
-    listens there and tries again.
+    A failure is logged. The next supervisor notices that no process listens there and tries again.
     """
-    _remove(key.launch(revision))
-    _remove(key.control(revision))
-    _remove(key.announcement(revision))
+    _remove(launch_path(key, revision))
+    _remove(control_socket(key, revision))
+    _remove(announcement_path(key, revision))
 
 
 def _remove(path: Path) -> None:
@@ -139,26 +139,29 @@ def _remove(path: Path) -> None:
 
 
 def mark_down() -> None:
-    """Note that everything is to be stopped now."""
+    """Record that all functions are stopped now."""
     now = time.time_ns()
-    # A full disk must not keep anybody from stopping what runs.
+    # A full disk must not prevent the stop.
     with contextlib.suppress(OSError):
         down_marker().touch(mode=0o600)
         os.utime(down_marker(), ns=(now, now))
 
 
 def last_down() -> int:
-    """A number that each `mark` changes; 0 before the first."""
+    """Return the timestamp of the last `fnbuild down`, 0 if there was none."""
     try:
         return down_marker().stat().st_mtime_ns
     except FileNotFoundError:
         return 0
 
 
-def check_not_down_since(known: int, name: str) -> None:
-    """Raise `ConflictError` where everything was stopped since `last` gave that number."""
-    if last_down() != known:
+def check_not_down_since(began: int, name: str) -> None:
+    """Raise `ConflictError` if `fnbuild down` ran since `last_down` returned `began`.
+
+    A deploy that started before `fnbuild down` must not start its function afterwards.
+    """
+    if last_down() != began:
         raise ConflictError(
-            f"{name} was not started: `fnbuild down` has stopped everything meanwhile",
-            hint="what ran before comes back with `fnbuild up`; deploy it again for the change",
+            f"{name} was not started, because `fnbuild down` ran meanwhile",
+            hint="`fnbuild up` starts the previous revision; deploy again to apply the change",
         )

@@ -26,7 +26,7 @@ _BACKLOG = 4096
 
 @dataclass(slots=True)
 class Listeners:
-    """The open sockets of one function: its http trigger (one per address) and its admin port."""
+    """The open sockets of a function: of its http trigger, one per address, and its admin port."""
 
     http: list[socket.socket]
     admin: socket.socket
@@ -43,27 +43,27 @@ class Listeners:
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        return tuple(one.getsockname()[0] for one in self.http)
+        return tuple(listener.getsockname()[0] for listener in self.http)
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        return (*(one.fileno() for one in self.http), self.admin.fileno())
+        return (*(listener.fileno() for listener in self.http), self.admin.fileno())
 
-    def close(self, but: Listeners | None = None) -> None:
-        """Close them, except those that `but` holds too."""
-        kept = {id(one) for one in (*but.http, but.admin)} if but else set()
-        for one in (*self.http, self.admin):
-            if id(one) not in kept:
-                one.close()
+    def close(self, keep: Listeners | None = None) -> None:
+        """Close the sockets, except those that `keep` contains as well."""
+        kept = {id(listener) for listener in (*keep.http, keep.admin)} if keep else set()
+        for listener in (*self.http, self.admin):
+            if id(listener) not in kept:
+                listener.close()
 
 
 def open_listeners(
     hosts: Collection[str], port: int, admin_port: int, avoid: Collection[int] = ()
 ) -> Listeners:
-    """Sockets on `port` of every host; 0 chooses a free port that is not in `avoid`.
+    """Open sockets on `port` of every host; 0 selects a free port that is not in `avoid`.
 
-    Raises `ConflictError` when a fixed port is taken. The admin port is taken again where
-    possible and replaced where not: nothing outside refers to it for long.
+    Raises `ConflictError` if a fixed port is in use. The admin port is replaced if it is in use,
+    since no client depends on it.
     """
     http = bind_port(hosts, port) if port else _bind_free(hosts, avoid)
     try:
@@ -71,36 +71,36 @@ def open_listeners(
     except ConflictError:
         admin = _bind_free([LOOPBACK], avoid)
     except BaseException:
-        for one in http:
-            one.close()
+        for listener in http:
+            listener.close()
         raise
     return Listeners(http, admin[0])
 
 
 def bind_port(hosts: Collection[str], port: int) -> list[socket.socket]:
-    """Listening sockets on one port of several addresses: all of them or `ConflictError`."""
-    made: list[socket.socket] = []
+    """Open listening sockets on one port of several addresses, or raise `ConflictError`."""
+    listeners: list[socket.socket] = []
     try:
         for host in hosts:
-            made.append(_listen(host, port))
+            listeners.append(_listen(host, port))
     except OSError as cause:
-        for one in made:
-            one.close()
+        for listener in listeners:
+            listener.close()
         raise _bind_error(host, port, cause) from cause
-    return made
+    return listeners
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind((host, port))
-        made.listen(_BACKLOG)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
     except BaseException:
-        made.close()
+        listener.close()
         raise
-    made.setblocking(False)
-    return made
+    listener.setblocking(False)
+    return listener
 
 
 def _bind_error(host: str, port: int, cause: OSError) -> ConflictError | PlatformError:
@@ -113,7 +113,7 @@ def _bind_error(host: str, port: int, cause: OSError) -> ConflictError | Platfor
         )
     if cause.errno == errno.EACCES:
         return ConflictError(
-            f"port {port} needs more rights than this user has",
+            f"this user may not listen on port {port}",
             hint="set a port above 1023: spec.triggers.<name>.attributes.port",
         )
     return PlatformError(f"cannot listen on {host}:{port}: {cause.strerror}")
@@ -129,31 +129,31 @@ def _bind_free(hosts: Collection[str], avoid: Collection[int]) -> list[socket.so
             return bind_port(hosts, port)
         except ConflictError:
             continue
-    raise PlatformError(f"found no free port from {_LOWEST_PORT} to {highest}")
+    raise PlatformError(f"there is no free port from {_LOWEST_PORT} to {highest}")
 
 
 def peer_pid(connected: socket.socket) -> int:
-    """The process at the other end of a unix socket: for a client, the one that listens."""
+    """Return the process at the other end of a unix socket: for a client, the listening one."""
     size = struct.calcsize("3i")
     credentials = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
     pid: int = struct.unpack("3i", credentials)[0]
     return pid
 
 
-ANY_ADDRESS = "0.0.0.0"  # noqa: S104 (compared with, never a default)
+ANY_ADDRESS = "0.0.0.0"  # noqa: S104 (compared only, not a default)
 
 
 def listeners_for(
     function: Function, row: FunctionRow, current: Listeners | None, store: Store
 ) -> Listeners:
-    """The sockets for this configuration; those of `current` are used again where they fit.
+    """Return the sockets for this configuration, with sockets of `current` where possible.
 
-    The port is the one that the http trigger names, else the recorded one, else a free one. Raises
-    `ConflictError` when it is taken.
+    The port is that of the http trigger, else the recorded one, else a free one. Raises
+    `ConflictError` if it is in use.
     """
     hosts, _ = listen_hosts(listen_setting(function))
     port = requested_port(function) or row.http_port
-    others = [one for one in store.functions() if (one.namespace, one.name) != _row_key(row)]
+    others = [other for other in store.functions() if _row_key(other) != _row_key(row)]
     for other in others:
         if port and other.http_port == port:
             raise ConflictError(
@@ -161,7 +161,7 @@ def listeners_for(
                 hint=f"choose another port, or delete {other.name}",
             )
     if current is None:
-        taken = {one.http_port for one in others} | {one.admin_port for one in others}
+        taken = {port for other in others for port in (other.http_port, other.admin_port)}
         return open_listeners(hosts, port, row.admin_port, taken)
     if port != current.port:
         return Listeners(bind_port(hosts, port), current.admin)
@@ -173,12 +173,12 @@ def _row_key(row: FunctionRow) -> tuple[str, str]:
 
 
 def _same_port(hosts: tuple[str, ...], port: int, current: Listeners) -> Listeners:
-    have = dict(zip(current.hosts, current.http, strict=True))
-    missing = [host for host in hosts if host not in have]
-    if missing and ANY_ADDRESS in (*hosts, *have):
+    current_sockets = dict(zip(current.hosts, current.http, strict=True))
+    missing = [host for host in hosts if host not in current_sockets]
+    if missing and ANY_ADDRESS in (*hosts, *current_sockets):
         raise PreconditionError(
-            f"port {port} cannot change between every address and single ones while it is served",
-            hint="set another port with it: spec.triggers.<name>.attributes.port",
+            f"port {port} cannot change between all addresses and single ones while it is in use",
+            hint="change the port as well: spec.triggers.<name>.attributes.port",
         )
     opened = dict(zip(missing, bind_port(missing, port), strict=True))
-    return Listeners([have.get(host) or opened[host] for host in hosts], current.admin)
+    return Listeners([current_sockets.get(host) or opened[host] for host in hosts], current.admin)

@@ -1,4 +1,4 @@
-"""The process platform as commands see it: `Platform`, on the store and the supervisor."""
+"""The process platform: `Platform`, implemented with the store and the supervisor."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from fnbuild.platforms import (
     Artifact,
     Deployment,
     Finding,
+    FunctionKey,
     ImageUse,
     Leftover,
     LogRecord,
@@ -34,7 +35,6 @@ from fnbuild.platforms import (
     Restarts,
     Revision,
     Statistics,
-    base,
     imported_code,
 )
 from fnbuild.platforms.process import (
@@ -44,13 +44,12 @@ from fnbuild.platforms.process import (
     function_log,
     function_state,
     layout,
-    planning,
     records,
     revisions,
     supervisor_client,
 )
 from fnbuild.platforms.process.isolation import isolated_users
-from fnbuild.platforms.process.layout import FunctionKey, launched_processors
+from fnbuild.platforms.process.layout import control_socket, launched_processors, log_path
 from fnbuild.platforms.process.processor_client import (
     ProcessorUnreachableError,
     listening_pid,
@@ -64,19 +63,19 @@ _CONCURRENT_PROBES = 8
 
 @dataclass(frozen=True, slots=True)
 class StartResult:
-    """What `up` did: how many functions ought to run, and the names of those that do not."""
+    """The result of `up`: the number of functions that should run, and those that do not."""
 
     functions: int
     failed: tuple[str, ...] = ()
 
 
 class ProcessPlatform:
-    """Functions as supervised processes on this machine."""
+    """The platform that runs functions as supervised processes on this machine."""
 
     name = function_state.PLATFORM_NAME
     artifact_kind: Literal["folder", "image"] = "folder"
 
-    # Deploying
+    # Deploys
 
     def plan(self, function: Function, artifact: Artifact, **options: Any) -> Plan:
         with Store.open() as store:
@@ -88,8 +87,8 @@ class ProcessPlatform:
         function: Function,
         progress: Progress,  # noqa: ARG002
     ) -> Iterator[Reservation]:
-        with records.locked_store(planning.function_key(function), "deployed") as store:
-            # What cannot succeed is reported before the build.
+        with records.locked_store(FunctionKey.of(function), "deployed") as store:
+            # These fail before the build if the deploy cannot succeed.
             isolated_users()
             supervisor_client.running_supervisor()
             yield Reservation(partial(deploys.apply, store))
@@ -105,16 +104,16 @@ class ProcessPlatform:
         revision: int | None,
         progress: Progress,
         *,
-        force_conflicts: bool = False,  # noqa: ARG002 - nobody else writes here
+        force_conflicts: bool = False,  # noqa: ARG002 - there are no other clients
     ) -> Deployment:
         key = FunctionKey(namespace, name)
-        with records.locked_store(key, "rolled back", known=True) as store:
-            wanted = records.revision_to_restore(store, key, revision)
-            progress(f"rolling back to the code and configuration of revision {wanted.number}")
-            source = revisions.RevisionOrigin(
-                wanted.source, f"rollback to revision {wanted.number}"
+        with records.locked_store(key, "rolled back", must_exist=True) as store:
+            recorded = records.revision_to_restore(store, key, revision)
+            progress(f"rolling back to the code and configuration of revision {recorded.number}")
+            origin = revisions.RevisionOrigin(
+                recorded.source, f"rollback to revision {recorded.number}"
             )
-            return deploys.rerun_revision(key, wanted, store, progress, source)
+            return deploys.rerun_revision(key, recorded, store, progress, origin)
 
     def redeploy(
         self,
@@ -125,18 +124,18 @@ class ProcessPlatform:
         force_conflicts: bool = False,  # noqa: ARG002
     ) -> Deployment:
         key = FunctionKey(namespace, name)
-        with records.locked_store(key, "redeployed", known=True) as store:
+        with records.locked_store(key, "redeployed", must_exist=True) as store:
             row = records.require_function(store, key)
             recorded = records.active_revision(store, row) or records.newest_revision(store, key)
             if recorded is not None:
-                source = revisions.RevisionOrigin(
+                origin = revisions.RevisionOrigin(
                     recorded.source, f"redeploy of revision {recorded.number}"
                 )
-                return deploys.rerun_revision(key, recorded, store, progress, source)
+                return deploys.rerun_revision(key, recorded, store, progress, origin)
             return deploys.deploy_imported(key, row, store, progress)
 
     def store_imported(self, function: Function) -> Deployment:
-        key = planning.function_key(function)
+        key = FunctionKey.of(function)
         with records.locked_store(key, "imported") as store:
             row = store.function(*key)
             if row is not None and row.desired != "imported":
@@ -155,7 +154,7 @@ class ProcessPlatform:
             )
             return records.load_deployment(store, key)
 
-    # Looking
+    # Queries
 
     def problems(self) -> list[str]:
         with Store.open() as store:
@@ -163,7 +162,7 @@ class ProcessPlatform:
 
     def examine(
         self,
-        namespace: str,  # noqa: ARG002 - what it stands on is the same for all
+        namespace: str,  # noqa: ARG002 - the checks are the same for all
         *,
         areas: Collection[str] = (),
         image: str = "",  # noqa: ARG002 - it runs folders
@@ -173,10 +172,10 @@ class ProcessPlatform:
 
     def deployments(self, namespace: str, project: str | None = None) -> list[Deployment]:
         with Store.open() as store, ThreadPoolExecutor(_CONCURRENT_PROBES) as pool:
-            every = store.functions(namespace)
-            rows = [row for row in every if project in (None, row.project)]
-            deployed = list(pool.map(lambda row: self._listed(store, row), rows))
-        names = {row.name for row in every}
+            all_rows = store.functions(namespace)
+            rows = [row for row in all_rows if project in (None, row.project)]
+            deployed = list(pool.map(lambda row: self._list_entry(store, row), rows))
+        names = {row.name for row in all_rows}
         running = foreground_records.deployments(namespace, self.name, project)
         combined = [
             *deployed,
@@ -184,8 +183,8 @@ class ProcessPlatform:
         ]
         return sorted(combined, key=lambda deployment: deployment.name)
 
-    def _listed(self, store: Store, row: FunctionRow) -> Deployment:
-        """The function, or why it cannot be shown: one must not hide the others."""
+    def _list_entry(self, store: Store, row: FunctionRow) -> Deployment:
+        """Return the function; one with an invalid record must not hide the others."""
         try:
             return function_state.to_deployment(row, records.active_revision(store, row))
         except ConfigError as error:
@@ -227,17 +226,17 @@ class ProcessPlatform:
         return deployment.function
 
     def change_counter(self) -> int:
-        return self._watched_store.version + foreground_records.change_counter()
+        return self._watched_store.change_counter + foreground_records.change_counter()
 
     @cached_property
     def _watched_store(self) -> Store:
-        """The store, open for as long as somebody watches it."""
+        """The store, kept open so that its change counter goes on."""
         return Store.open()
 
     def reachable_url(self, deployment: Deployment) -> AbstractContextManager[str]:
         return nullcontext(deployment.url)
 
-    def logs(  # noqa: PLR0913 - what a log can be asked for
+    def logs(  # noqa: PLR0913 - independent filters
         self,
         namespace: str,
         name: str,
@@ -250,7 +249,7 @@ class ProcessPlatform:
         key = FunctionKey(namespace, name)
         with Store.open() as store:
             records.require_function(store, key)
-        return function_log.read(key.log, follow=follow, since=since, tail=tail, until=until)
+        return function_log.read(log_path(key), follow=follow, since=since, tail=tail, until=until)
 
     def previous_logs(
         self,
@@ -261,12 +260,12 @@ class ProcessPlatform:
         tail: int | None = None,  # noqa: ARG002
     ) -> Iterator[LogRecord]:
         raise UsageError(
-            "the log of a process goes on when it is started again: there is only one",
-            hint=f"`fnbuild logs {name}` has what was written before, too",
+            "the log of a process continues across restarts, so there is no previous log",
+            hint=f"`fnbuild logs {name}` shows the records before the restart as well",
         )
 
     def restarts(self, namespace: str) -> dict[str, Restarts]:  # noqa: ARG002
-        return {}  # the state says why a processor was started again
+        return {}  # the state has the reason of a restart
 
     def replica_names(self, namespace: str, name: str) -> list[str]:
         with Store.open() as store:
@@ -275,72 +274,73 @@ class ProcessPlatform:
 
     def statistics(self, deployment: Deployment) -> dict[str, Statistics]:
         metadata, number = deployment.function.metadata, deployment.revision
-        control = FunctionKey(metadata.namespace, metadata.name).control(number)
+        control = control_socket(FunctionKey(metadata.namespace, metadata.name), number)
         try:
-            found = parse_metrics(request(control, "/metrics").decode())
+            counted = parse_metrics(request(control, "/metrics").decode())
         except (ProcessorUnreachableError, UnicodeDecodeError):
             return {}
-        return {f"{metadata.name} {number}": found} if found else {}
+        return {f"{metadata.name} {number}": counted} if counted else {}
 
-    # Removing
+    # Deletion
 
     def delete(self, namespace: str, name: str, *, image: bool = False) -> bool:  # noqa: ARG002 - there are none here
         key = FunctionKey(namespace, name)
         with Store.open() as store:
-            known = store.function(*key) is not None
-        if not known:
+            recorded = store.function(*key) is not None
+        if not recorded:
             foreground_records.refuse_change(key)
             if not function_dir(*key).is_dir():
                 return False
         with records.locked_store(key, "deleted") as store:
             deploys.stop_processors(key)
-            found = store.delete_function(*key)
+            deleted = store.delete_function(*key)
             trees.try_remove(function_dir(*key))
             revisions.prune_environments(store)
-        return found
+        return deleted
 
     # All functions
 
-    def functions_to_restore(self) -> list[base.FunctionKey]:
+    def functions_to_restore(self) -> list[FunctionKey]:
         with Store.open() as store:
             return [*function_state.functions_to_restore(store.functions())]
 
-    def restore(
-        self, progress: Progress, function: base.FunctionKey | None = None
-    ) -> tuple[str, ...]:
+    def restore(self, progress: Progress, function: FunctionKey | None = None) -> tuple[str, ...]:
         if function_state.is_supervisor_ending():
             return ()
         if function is None:
-            missed = {one.name for one in self.functions_to_restore()}
+            names = {key.name for key in self.functions_to_restore()}
             return tuple(
-                one for one in supervisor_client.call("restore", progress)["ready"] if one in missed
+                name
+                for name in supervisor_client.call("restore", progress)["ready"]
+                if name in names
             )
-        with records.locked_function(FunctionKey(*function), "started again") as row:
+        with records.locked_function(function, "started again") as row:
             if not function_state.should_run(row):
                 return ()
-        told = supervisor_client.call("restore", progress, namespace=row.namespace, name=row.name)
-        if told["functions"] and not told["ready"]:
-            now = self.deployment(*function)
+        result = supervisor_client.call("restore", progress, namespace=row.namespace, name=row.name)
+        if result["functions"] and not result["ready"]:
+            deployment = self.deployment(*function)
             raise NotReadyError(
-                f"{row.name} was started, but is {now.state}",
-                detail=now.message or None,
-                hint=f"`fnbuild logs {row.name}` shows what it said",
+                f"{row.name} was started, but is {deployment.state}",
+                detail=deployment.message or None,
+                hint=f"`fnbuild logs {row.name}` shows its log",
             )
-        return tuple(told["ready"])
+        return tuple(result["ready"])
 
     def up(self, progress: Progress = supervisor_client.ignore_progress) -> StartResult:
-        """Start the supervisor and every function that ought to run."""
-        told = supervisor_client.call("up", progress)
-        return StartResult(int(told["functions"]), tuple(told["failed"]))
+        """Start the supervisor and every function that should run."""
+        result = supervisor_client.call("up", progress)
+        return StartResult(int(result["functions"]), tuple(result["failed"]))
 
     def down(self, progress: Progress = supervisor_client.ignore_progress) -> int:
-        """End every processor, then the supervisor; how many functions ran.
+        """Stop every processor and then the supervisor; return the number of functions that ran.
 
-        They are started again by `up`. What a change that is under way was about to start stays
-        down, too.
+        `up` starts them again. A deploy in progress does not start its function any more.
         """
         layout.mark_down()
-        runs = any(listening_pid(key.control(number)) for key, number in launched_processors())
+        runs = any(
+            listening_pid(control_socket(key, number)) for key, number in launched_processors()
+        )
         if not runs and supervisor_client.running_supervisor() is None:
             return 0
         supervisor_client.ensure_running()
@@ -350,7 +350,7 @@ class ProcessPlatform:
             supervisor_client.wait_until_ended(supervisor)
         return stopped
 
-    # What nobody needs
+    # Leftovers
 
     def image_use(self, namespace: str) -> ImageUse:  # noqa: ARG002 - it runs folders
         return ImageUse()

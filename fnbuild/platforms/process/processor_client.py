@@ -1,7 +1,7 @@
-"""Asking a processor, over its control socket, how it is.
+"""A client of the control sockets of processors.
 
-The supervisor asks without blocking; commands ask in the plain way, so they tell the truth about
-functions even while no supervisor runs.
+Commands ask processors directly, so that they show the true state even without a supervisor. The
+supervisor uses the asynchronous functions.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _EXHAUSTED = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 
 
 class ProcessorUnreachableError(Exception):
-    """Nobody answers at a control socket; `gone` when nobody listens there at all.
+    """A processor does not answer on its control socket. If `gone`, no process listens there.
 
-    `exhausted` is True if the caller had no descriptor or memory left to ask with.
+    `exhausted` is True if this process has no descriptors or memory left for the request.
     """
 
     def __init__(self, gone: bool, cause: OSError | None = None):
@@ -42,9 +42,9 @@ def _encode_request(method: str, target: str) -> bytes:
 
 
 def _response_body(reply: bytes) -> bytes:
-    head, found, body = reply.partition(b"\r\n\r\n")
+    head, separator, body = reply.partition(b"\r\n\r\n")
     status = head.split(b" ", 2)[1:2]
-    if not found or not status or not status[0].startswith(b"2"):
+    if not separator or not status or not status[0].startswith(b"2"):
         raise ProcessorUnreachableError(gone=False)
     return body
 
@@ -56,17 +56,17 @@ def _decode_status(body: bytes) -> ProcessorStatus:
         raise ProcessorUnreachableError(gone=False) from error
 
 
-def read_status(control: Path, patience: float = _TIMEOUT) -> ProcessorStatus:
-    """The status of the processor at this control socket; waits `patience` seconds at most.
+def read_status(control: Path, timeout: float = _TIMEOUT) -> ProcessorStatus:
+    """Return the status of a processor within `timeout` seconds.
 
     Raises `Unreachable`.
     """
-    return _decode_status(request(control, "/status", patience))
+    return _decode_status(request(control, "/status", timeout))
 
 
-def request(control: Path, target: str, patience: float = _TIMEOUT) -> bytes:
-    """The body of the processor's reply to a GET; raises `Unreachable` unless it is a 2xx."""
-    with _connect(control, patience) as link:
+def request(control: Path, target: str, timeout: float = _TIMEOUT) -> bytes:
+    """Return the body of the response to a GET; raise `ProcessorUnreachableError` unless 2xx."""
+    with _connect(control, timeout) as link:
         try:
             link.sendall(_encode_request("GET", target))
             reply = bytearray()
@@ -77,9 +77,9 @@ def request(control: Path, target: str, patience: float = _TIMEOUT) -> bytes:
     return _response_body(bytes(reply))
 
 
-def _connect(control: Path, patience: float = _TIMEOUT) -> socket.socket:
+def _connect(control: Path, timeout: float = _TIMEOUT) -> socket.socket:
     try:
-        return sockets.connect_unix(control, patience)
+        return sockets.connect_unix(control, timeout)
     except (FileNotFoundError, ConnectionRefusedError) as error:
         raise ProcessorUnreachableError(gone=True) from error
     except OSError as error:
@@ -87,7 +87,7 @@ def _connect(control: Path, patience: float = _TIMEOUT) -> socket.socket:
 
 
 def listening_pid(control: Path) -> int | None:
-    """The process that listens on the control socket, as the kernel knows it."""
+    """Return the process that listens on the control socket, None if there is none."""
     try:
         with _connect(control) as link:
             return peer_pid(link)
@@ -96,24 +96,24 @@ def listening_pid(control: Path) -> int | None:
 
 
 async def request_async(
-    control: Path, method: str, target: str, patience: float = _TIMEOUT
+    control: Path, method: str, target: str, timeout: float = _TIMEOUT
 ) -> bytes:
-    """The body of the processor's reply; raises `Unreachable` unless it is a 2xx."""
+    """Return the body of the response; raise `ProcessorUnreachableError` unless 2xx."""
     try:
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(timeout):
             return _response_body(await _exchange(control, _encode_request(method, target)))
     except OSError as error:
         raise ProcessorUnreachableError(gone=False) from error
 
 
-async def read_status_async(control: Path, patience: float = _TIMEOUT) -> ProcessorStatus:
-    """As `read_status`, without blocking the event loop."""
-    return _decode_status(await request_async(control, "GET", "/status", patience))
+async def read_status_async(control: Path, timeout: float = _TIMEOUT) -> ProcessorStatus:
+    """Return the status of a processor, as `read_status` does."""
+    return _decode_status(await request_async(control, "GET", "/status", timeout))
 
 
 async def _exchange(control: Path, request: bytes) -> bytes:
     loop = asyncio.get_running_loop()
-    # Connecting to a unix socket is over at once: it has a queue, and nobody far away.
+    # Connecting to a unix socket does not block.
     with _connect(control) as link:
         link.setblocking(False)
         await loop.sock_sendall(link, request)
@@ -124,9 +124,9 @@ async def _exchange(control: Path, request: bytes) -> bytes:
 
 
 def borrow_listeners(control: Path) -> list[socket.socket]:
-    """The listening sockets of a running processor: those of http first, the admin one last.
+    """Receive the listening sockets of a running processor: http first, the admin socket last.
 
-    This is how a new supervisor takes over from one that died. Raises `Unreachable`.
+    With them a new supervisor takes over from one that died. Raises `ProcessorUnreachableError`.
     """
     with _connect(control) as link:
         try:
@@ -135,6 +135,6 @@ def borrow_listeners(control: Path) -> list[socket.socket]:
         except OSError as error:
             raise ProcessorUnreachableError(gone=False) from error
     sockets = [socket.socket(fileno=descriptor) for descriptor in descriptors]
-    for one in sockets:
-        one.setblocking(False)
+    for listener in sockets:
+        listener.setblocking(False)
     return sockets

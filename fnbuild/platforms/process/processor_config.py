@@ -1,6 +1,4 @@
-"""What a function's configuration means on this platform: where its processor is, and which keys
-have no effect.
-"""
+"""The processor configuration of a revision, and warnings about settings without effect here."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ from fnbuild.platforms.settings import CODE_MOUNT_PATH, GPU_RESOURCE, warnings_w
 
 @dataclass(frozen=True, slots=True)
 class RevisionPaths:
-    """Where one revision lives: code folder, interpreter of its workers, folder of nuclio_sdk."""
+    """The paths of a revision: code folder, interpreter of its workers, folder of nuclio_sdk."""
 
     number: int
     code: str
@@ -23,33 +21,37 @@ class RevisionPaths:
     sdk: str | None
 
 
-def processor_config(function: Function, place: RevisionPaths) -> Raw:
-    """The processor's configuration but for its listeners, which the supervisor adds."""
-    made = processor_settings.processor_settings(function, place.number)
+def processor_config(function: Function, paths: RevisionPaths) -> Raw:
+    """Return the processor's configuration without listeners, which the supervisor adds."""
+    made = processor_settings.processor_settings(function, paths.number)
     made["log"]["format"] = "json"
     return made | {
-        "code": place.code,
+        "code": paths.code,
         "mount": CODE_MOUNT_PATH,
         "immutable": True,
-        "interpreter": place.interpreter,
+        "interpreter": paths.interpreter,
         "env": _environment(function),
-        "sdk_path": place.sdk,
+        "sdk_path": paths.sdk,
         "accept": "immediately",
     }
 
 
 def _environment(function: Function) -> dict[str, str]:
-    return {one.name: one.value for one in function.spec.env if one.value_from is None}
+    return {
+        variable.name: variable.value
+        for variable in function.spec.env
+        if variable.value_from is None
+    }
 
 
 def platform_warnings(function: Function, requirements: Requirements) -> tuple[str, ...]:
-    """What the function asks for and does not get here, in as few sentences as possible."""
-    found = []
+    """Return warnings about settings and build lines that have no effect on this platform."""
+    warnings = []
     if requirements.ignored:
-        lines = "; ".join(str(one) for one in requirements.ignored)
-        found.append(f"these build lines need a container and are left out here: {lines}")
+        lines = "; ".join(str(line) for line in requirements.ignored)
+        warnings.append(f"these build lines need a container and are left out here: {lines}")
     if image := unused_base_image(function):
-        found.append(
+        warnings.append(
             f"the base image {image} is left out here: the function has only what its requirements"
             " name, unless NUCLIO_PYTHON_EXE_PATH names an interpreter of this machine"
         )
@@ -61,5 +63,5 @@ def platform_warnings(function: Function, requirements: Requirements) -> tuple[s
         "hostIPC": spec.host_ipc,
         "platform.attributes.network": "network" in spec.platform.attributes,
     }
-    # The GPU limit does count: it decides in which order a redeploy starts and stops things.
-    return (*found, *warnings_without_cluster(function, "process", more, (GPU_RESOURCE,)))
+    # The GPU limit has an effect: a redeploy stops the old processor before it starts the new one.
+    return (*warnings, *warnings_without_cluster(function, "process", more, (GPU_RESOURCE,)))

@@ -1,4 +1,4 @@
-"""Processors as the supervisor sees them: started or adopted, watched, told to drain, ended."""
+"""Handles of processors in the supervisor: start or adopt, watch, drain and stop a processor."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from fnbuild.errors import PlatformError
+from fnbuild.platforms import FunctionKey
 from fnbuild.platforms.process.daemon import clean_environment
 from fnbuild.platforms.process.isolation import FunctionUser, prepare_user, processor_python
 from fnbuild.platforms.process.layout import (
-    FunctionKey,
     announce_port,
+    config_path,
+    control_socket,
+    launch_path,
+    log_path,
     remove_launch_files,
     run_dir,
 )
@@ -37,13 +41,13 @@ from fnbuild.runtime import sockets
 _KILL_SECONDS = 5.0
 
 AcceptMode = Literal["immediately", "when-ready"]
-"""Whether a processor takes connections, and answers 503, before its workers are ready."""
+"""When a processor accepts connections: immediately, with status 503 until ready, or when ready."""
 
 log = logging.getLogger(__name__)
 
 
 class ProcessorHandle:
-    """One running processor. `ended` is set when its process is gone, whoever started it."""
+    """A running processor, started or adopted. `ended` is set when its process has ended."""
 
     def __init__(
         self,
@@ -55,7 +59,7 @@ class ProcessorHandle:
         self.key = key
         self.revision = revision
         self.pid = pid
-        self.control = key.control(revision)
+        self.control = control_socket(key, revision)
         self.ended = asyncio.Event()
         self.draining = False
         self._terminating = False
@@ -63,7 +67,7 @@ class ProcessorHandle:
         self.log_start = 0
         self.started = time.monotonic()
         self.can_probe = True
-        """False if this process itself lacked the descriptors or memory for the last question."""
+        """False if this process lacked descriptors or memory for the last status request."""
         self._child = child
         self._pidfd = os.pidfd_open(pid)
         asyncio.get_running_loop().add_reader(self._pidfd, self._handle_end)
@@ -82,7 +86,7 @@ class ProcessorHandle:
 
     @property
     def end_description(self) -> str:
-        """How it ended; nobody but a parent learns the exit status of a process."""
+        """Describe the end; only a parent process learns the exit status."""
         if self._child is None:
             return "ended"
         if self.exit_status < 0:
@@ -91,17 +95,17 @@ class ProcessorHandle:
         return f"ended with exit status {self.exit_status}"
 
     async def status(self) -> ProcessorStatus | None:
-        """What it says about itself; None when it does not answer."""
+        """Return the processor's status; None if it does not answer."""
         try:
             status = await read_status_async(self.control)
-        except ProcessorUnreachableError as problem:
-            self.can_probe = not problem.exhausted
+        except ProcessorUnreachableError as error:
+            self.can_probe = not error.exhausted
             return None
         self.can_probe = True
         return status if status.pid == self.pid else None
 
     async def drain(self) -> None:
-        """Ask it to end once its open connections are served; does not wait for that."""
+        """Ask the processor to end after its open connections, without waiting for the end."""
         self.draining = True
         try:
             await request_async(self.control, "POST", "/drain")
@@ -110,41 +114,41 @@ class ProcessorHandle:
             self.signal(signal.SIGTERM)
 
     async def stop(self, grace: float) -> None:
-        """End it now: what is in flight has `grace` seconds, idle connections have none."""
+        """Stop the processor: requests in flight get `grace` seconds, idle connections none."""
         self.draining = True
         if not self._terminating:
-            # A second SIGTERM would cut off what is in flight.
+            # A second SIGTERM would abort requests in flight.
             self._terminating = True
             self.signal(signal.SIGTERM)
         if not await self.wait(grace):
             await self.kill()
 
     async def kill(self) -> None:
-        """End it without asking; its workers go with it."""
+        """Kill the processor and its workers."""
         self.draining = True
         self.signal(signal.SIGKILL)
         if not await self.wait(_KILL_SECONDS):
             raise PlatformError(f"{self} does not end, not even by SIGKILL")
 
     async def wait(self, seconds: float) -> bool:
-        """Wait for its end; False when it lives on."""
+        """Wait for the end of the processor; return False if it still runs."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.ended.wait(), seconds)
         return self.ended.is_set()
 
     def signal(self, number: signal.Signals) -> None:
         if not self.ended.is_set():
-            # Through the descriptor: the number could be another process's by now.
+            # A signal by process id could reach another process with the same id.
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, number)
 
     def release(self) -> None:
-        """Stop watching it and leave it running."""
+        """Stop watching the processor and leave it running."""
         if not self.ended.is_set():
             asyncio.get_running_loop().remove_reader(self._pidfd)
             os.close(self._pidfd)
             if self._child is not None:
-                # It outlives its parent on purpose; Python would complain about that.
+                # It outlives its parent on purpose; otherwise Python would warn about that.
                 self._child.returncode = 0
 
 
@@ -153,10 +157,10 @@ def start_processor(
 ) -> ProcessorHandle:
     """Start the processor of a staged revision on the function's sockets.
 
-    Raises `PlatformError` when its configuration is gone or the process cannot be made.
+    Raises `PlatformError` if the configuration is missing or the process cannot be created.
     """
     try:
-        config = json.loads(key.config(revision).read_bytes())
+        config = json.loads(config_path(key, revision).read_bytes())
         user = prepare_user(key, revision, str(config["interpreter"]), gpu=gpu)
         config["accept"] = accept
         child, size = _spawn(key, revision, config, listeners, user)
@@ -170,7 +174,7 @@ def start_processor(
 
 @dataclass(slots=True)
 class _ProcessOptions:
-    """The parameters of a processor's start besides its configuration."""
+    """The parameters of a processor's process in addition to its configuration."""
 
     python: str
     descriptors: list[int]
@@ -185,11 +189,11 @@ def _spawn(
     listeners: Listeners,
     user: FunctionUser | None,
 ) -> tuple[subprocess.Popen[bytes], int]:
-    """Start the process; return it, and the size of its log until then."""
+    """Start the process; return it and the size of its log before the start."""
     start = _ProcessOptions(sys.executable, [*listeners.descriptors])
-    control = key.control(revision)
+    control = control_socket(key, revision)
     control.unlink(missing_ok=True)
-    http = [{"fd": one.fileno(), "port": listeners.port} for one in listeners.http]
+    http = [{"fd": listener.fileno(), "port": listeners.port} for listener in listeners.http]
     config["listeners"] = {
         "http": http[0] if len(http) == 1 else http,
         "admin": {"fd": listeners.admin.fileno()},
@@ -199,18 +203,18 @@ def _spawn(
     with contextlib.ExitStack() as stack:
         if user is not None:
             config["neighbours"] = str(announce_port(key, revision, listeners.port))
-            # Its user may make no socket in `run/`, so that it cannot replace one there either.
+            # The function's user may not create sockets in `run/`, so it cannot replace one there.
             listening = stack.enter_context(sockets.listen_unix(control))
             config["listeners"]["control"] = {"fd": listening.fileno()}
             start.descriptors.append(listening.fileno())
         path = _write_launch_file(key, revision, config)
         argument = str(path)
         if user is not None:
-            opened = stack.enter_context(_run_as_user(path, user, start))
-            argument = f"/proc/self/fd/{opened.fileno()}"
-            start.descriptors.append(opened.fileno())
+            file = stack.enter_context(_run_as_user(path, user, start))
+            argument = f"/proc/self/fd/{file.fileno()}"
+            start.descriptors.append(file.fileno())
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-        sink = os.open(key.log, flags, 0o600)
+        sink = os.open(log_path(key), flags, 0o600)
         stack.callback(os.close, sink)
         size = os.fstat(sink).st_size
         child = subprocess.Popen(
@@ -228,7 +232,7 @@ def _spawn(
 
 
 def _run_as_user(path: Path, user: FunctionUser, start: _ProcessOptions) -> IO[bytes]:
-    """Run the process as the user; return the configuration, whose folder it may not read."""
+    """Set the process's user; return the open configuration, whose folder the user may not read."""
     start.python, start.environment = processor_python(), user.environment
     start.options = {"user": user.number, "group": user.number, "extra_groups": user.groups}
     os.chown(path, 0, user.number)
@@ -242,28 +246,28 @@ def _make_handle(
     try:
         return ProcessorHandle(key, revision, child.pid, child)
     except OSError:
-        # A processor without a descriptor to watch it by would serve beside its successor.
+        # A processor that cannot be watched would run in parallel with its successor.
         child.kill()
         child.wait()
         raise
 
 
 def _write_launch_file(key: FunctionKey, revision: int, config: dict[str, Any]) -> Path:
-    path = key.launch(revision)
-    half = path.with_suffix(".new")
-    half.write_text(json.dumps(config, indent=1))
-    half.chmod(0o600)
-    half.replace(path)
+    path = launch_path(key, revision)
+    draft = path.with_suffix(".new")
+    draft.write_text(json.dumps(config, indent=1))
+    draft.chmod(0o600)
+    draft.replace(path)
     return path
 
 
 async def adopt_processor(key: FunctionKey, revision: int) -> ProcessorHandle | None:
-    """The processor that another supervisor started, or None when it is gone.
+    """Return a handle of a processor that another supervisor started; None if it has ended.
 
-    Who listens on the control socket is told by the kernel, so a process that got the same number
-    by chance is never mistaken for it.
+    The kernel names the process that listens on the control socket, so another process with the
+    same id is never mistaken for it.
     """
-    pid = listening_pid(key.control(revision))
+    pid = listening_pid(control_socket(key, revision))
     if pid is None:
         remove_launch_files(key, revision)
         return None

@@ -13,12 +13,12 @@ from typing import Any
 from fnbuild.builder.processor_settings import readiness_seconds
 from fnbuild.errors import NotReadyError
 from fnbuild.function.types import Function
-from fnbuild.platforms import Progress
+from fnbuild.platforms import FunctionKey, Progress
 from fnbuild.platforms.logs import StartupOutput, is_ready_record
 from fnbuild.platforms.process import function_log
 from fnbuild.platforms.process.daemon import clean_environment
 from fnbuild.platforms.process.isolation import prepare_user, processor_python
-from fnbuild.platforms.process.layout import FunctionKey
+from fnbuild.platforms.process.layout import config_path, log_path
 from fnbuild.platforms.process.processor_handle import ProcessorHandle
 from fnbuild.platforms.processor_status import ImportVerdict, ProcessorStatus
 
@@ -30,13 +30,13 @@ _VERDICT_SECONDS = 3.0
 async def wait_until_ready(
     processor: ProcessorHandle, function: Function, progress: Progress
 ) -> ProcessorStatus:
-    """The status of the processor once all its workers are ready.
+    """Wait until all workers of the processor are ready, and return its status.
 
-    Raises `NotReadyError` when it ends, turns unhealthy (unless the function asks for the whole
-    time with `waitReadinessTimeoutBeforeFailure`) or is not ready in `readinessTimeoutSeconds`.
+    Raises `NotReadyError` if it ends, becomes unhealthy (unless the function sets
+    `waitReadinessTimeoutBeforeFailure`) or is not ready within `readinessTimeoutSeconds`.
     """
     seconds = readiness_seconds(function)
-    # The processor keeps the same time and can say where the handler hangs: it goes first.
+    # The processor has the same time limit and reports where the handler hangs, so it goes first.
     deadline = time.monotonic() + seconds + _VERDICT_SECONDS
     pause = _FIRST_PAUSE
     count, status = 0, None
@@ -69,10 +69,10 @@ async def wait_until_ready(
 
 
 class _StartupReporter:
-    """The output of a new processor's handler in the function's log that was not reported yet."""
+    """Reports the output of a starting handler from the function's log as progress."""
 
     def __init__(self, processor: ProcessorHandle, progress: Progress):
-        self._log = processor.key.log
+        self._log = log_path(processor.key)
         self._position = processor.log_start
         self._output = StartupOutput(progress)
         self._over = False
@@ -94,18 +94,18 @@ def _not_ready_error(
     if status is not None and status.reason:
         detail = status.detail
     else:
-        detail = function_log.last_messages(processor.key.log, processor.log_start)
+        detail = function_log.last_messages(log_path(processor.key), processor.log_start)
     failed = failure_prefix(processor.revision, processor.key.name)
     return NotReadyError(failed + reason, detail=detail or None, hint=hint)
 
 
 def failure_prefix(revision: int, name: str) -> str:
-    """What the message of each `NotReadyError` begins with; the reason follows."""
+    """Return the start of the message of each `NotReadyError`; the reason follows."""
     return f"revision {revision} of {name} did not become ready: "
 
 
 async def wait_for_outcome(processor: ProcessorHandle, seconds: float) -> ProcessorStatus | None:
-    """The first status that is ready or unhealthy; the last one, or None, when time is up."""
+    """Return the first status that is ready or unhealthy; after `seconds` the last one or None."""
     deadline = time.monotonic() + seconds
     status = None
     while time.monotonic() < deadline and not processor.ended.is_set():
@@ -117,7 +117,7 @@ async def wait_for_outcome(processor: ProcessorHandle, seconds: float) -> Proces
 
 
 def start_message(function: Function) -> str:
-    """What begins when its processor starts, in words."""
+    """Return the progress message for the start of a processor."""
     trigger = function.http_trigger()
     count = trigger[1].num_workers if trigger else 1
     return f"starting {count} worker{'' if count == 1 else 's'}"
@@ -128,11 +128,11 @@ async def check_import(key: FunctionKey, number: int, progress: Progress) -> Non
 
     If the check is inconclusive without a GPU, the start of the processor decides.
     """
-    progress("importing the handler without a GPU, while the old revision serves")
+    progress("importing the handler without a GPU while the old revision serves")
     try:
         process, config = await _start_import_check(key, number)
     except (OSError, ValueError, KeyError) as error:
-        progress(f"the check of the import decided nothing: {error}")
+        progress(f"the import check was inconclusive: {error}")
         return
     try:
         out, _ = await process.communicate(config)
@@ -145,7 +145,7 @@ async def check_import(key: FunctionKey, number: int, progress: Progress) -> Non
             failure_prefix(number, key.name) + verdict.reason, detail=verdict.extra_detail or None
         )
     if verdict.verdict == "unknown":
-        progress(f"the check of the import decided nothing: {verdict.reason}")
+        progress(f"the import check was inconclusive: {verdict.reason}")
 
 
 async def _start_import_check(
@@ -155,7 +155,7 @@ async def _start_import_check(
 
     The configuration is passed through stdin, since that user may not read the file.
     """
-    config = key.config(number).read_bytes()
+    config = config_path(key, number).read_bytes()
     user = prepare_user(key, number, str(json.loads(config)["interpreter"]), gpu=False)
     python, environment = sys.executable, clean_environment(os.environ)
     options: dict[str, Any] = {}

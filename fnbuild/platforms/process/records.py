@@ -15,20 +15,19 @@ from fnbuild.datadir import function_lock
 from fnbuild.errors import FnbuildError, NotFoundError
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.types import Function
-from fnbuild.platforms import Deployment, Project, Revision, projects, revision_records
+from fnbuild.platforms import Deployment, FunctionKey, Project, Revision, projects, revision_records
 from fnbuild.platforms.base import function_not_found
 from fnbuild.platforms.process import foreground_records, function_state
-from fnbuild.platforms.process.layout import FunctionKey
 from fnbuild.platforms.process.listeners import Listeners
 from fnbuild.platforms.process.readiness import failure_prefix
 from fnbuild.store import FunctionRow, ProjectRow, RevisionRow, Store
 
 
 @contextlib.contextmanager
-def locked_store(key: FunctionKey, participle: str, *, known: bool = False) -> Iterator[Store]:
-    """The store, while nobody else may change the function, which has to be there if `known`."""
+def locked_store(key: FunctionKey, participle: str, *, must_exist: bool = False) -> Iterator[Store]:
+    """Provide the store while the function is locked. With `must_exist` the function must exist."""
     with Store.open() as store:
-        if known:
+        if must_exist:
             require_function(store, key)
         with function_lock(*key, participle):
             yield store
@@ -36,7 +35,7 @@ def locked_store(key: FunctionKey, participle: str, *, known: bool = False) -> I
 
 @contextlib.contextmanager
 def locked_function(key: FunctionKey, participle: str) -> Iterator[FunctionRow]:
-    """The function, while nobody else may change it; `NotFoundError` when it is gone by then."""
+    """Provide the function while it is locked; raise `NotFoundError` if it does not exist."""
     with Store.open() as store:
         require_function(store, key)
         with function_lock(*key, participle):
@@ -44,7 +43,7 @@ def locked_function(key: FunctionKey, participle: str) -> Iterator[FunctionRow]:
 
 
 def fail_unfinished(key: FunctionKey, store: Store, error: FnbuildError) -> None:
-    """Leave no function `building` for good when its supervisor could not say how it ended."""
+    """Record the error for a function that its supervisor left in state `building`."""
     row = store.function(*key)
     if row is not None and row.revision == 0 and row.state == "building":
         with contextlib.suppress(FnbuildError):
@@ -55,8 +54,8 @@ def require_function(store: Store, key: FunctionKey) -> FunctionRow:
     row = store.function(*key)
     if row is None:
         foreground_records.refuse_change(key)
-        there = [(one.namespace, one.name) for one in store.functions()]
-        raise function_not_found(*key, there)
+        keys = [(row.namespace, row.name) for row in store.functions()]
+        raise function_not_found(*key, keys)
     return row
 
 
@@ -71,9 +70,9 @@ def newest_revision(store: Store, key: FunctionKey) -> RevisionRow | None:
 def require_revision(store: Store, key: FunctionKey, number: int) -> RevisionRow:
     row = store.revision(*key, number)
     if row is None:
-        known = ", ".join(str(one.number) for one in store.revisions(*key))
+        numbers = ", ".join(str(row.number) for row in store.revisions(*key))
         raise NotFoundError(
-            f"{key.name} has no revision {number}", hint=f"recorded: {known or 'none'}"
+            f"{key.name} has no revision {number}", hint=f"recorded: {numbers or 'none'}"
         )
     return row
 
@@ -82,14 +81,14 @@ def revision_to_restore(store: Store, key: FunctionKey, number: int | None) -> R
     if number is not None:
         return require_revision(store, key, number)
     row = require_function(store, key)
-    superseded = (one for one in store.revisions(*key) if one.state == "superseded")
+    superseded = (row for row in store.revisions(*key) if row.state == "superseded")
     return revision_records.rollback_target(key.name, active_revision(store, row), superseded)
 
 
 def load_deployment(store: Store, key: FunctionKey, warnings: tuple[str, ...] = ()) -> Deployment:
     row = require_function(store, key)
-    shown = function_state.to_deployment(row, active_revision(store, row))
-    return function_state.with_warnings(shown, warnings)
+    deployment = function_state.to_deployment(row, active_revision(store, row))
+    return function_state.with_warnings(deployment, warnings)
 
 
 def to_revision(row: RevisionRow) -> Revision:
@@ -102,7 +101,7 @@ log = logging.getLogger(__name__)
 
 
 class FunctionRecord:
-    """What is on record about one function. A state is written when it changes, not each time."""
+    """The record of one function. A state is written when it changes only."""
 
     def __init__(self, key: FunctionKey, store: Store):
         self.key = key
@@ -117,7 +116,7 @@ class FunctionRecord:
         return row
 
     def function(self, number: int) -> Function:
-        """The configuration of a revision; raises `NotFoundError`."""
+        """Return the configuration of a revision; raise `NotFoundError`."""
         return function_from_dict(
             self._revision(number).config, f"{self.key.name} revision {number}"
         )
@@ -129,7 +128,7 @@ class FunctionRecord:
         return row
 
     def activate(self, number: int, function: Function, listeners: Listeners) -> None:
-        """Note that the revision serves now, on these sockets."""
+        """Record that the revision is active on these sockets."""
         self.store.activate(
             *self.key,
             number,
@@ -144,7 +143,7 @@ class FunctionRecord:
         self._reported = ("ready", "")
 
     def fail(self, number: int, error: BaseException) -> None:
-        """Note why the revision does not serve; of a function that never did, it is the state.
+        """Record why the revision failed, as the function's state too if none has ever served.
 
         The first line is the reason.
         """
@@ -155,14 +154,14 @@ class FunctionRecord:
         try:
             self.store.fail(*self.key, number, message)
             never_served = self.row().revision == 0
-        except FnbuildError as problem:
-            log.warning("the failure of %s is not recorded: %s", self.key, problem)
+        except FnbuildError as store_error:
+            log.warning("the failure of %s is not recorded: %s", self.key, store_error)
             return
         if never_served:
             self.report("error", message)
 
     def report(self, state: str, message: str) -> None:
-        """Note the function's state, where it is another than the last one reported."""
+        """Record the function's state if it differs from the last report."""
         self._unwritten = None
         if self._reported == (state, message):
             return
@@ -186,30 +185,30 @@ class FunctionRecord:
 
     @property
     def reported(self) -> bool:
-        """Whether a state was reported since `forget`."""
+        """Return True if a state was reported since `forget`."""
         return self._reported is not None
 
     def forget(self) -> None:
-        """Others have written the state since: the next report is written whatever it is."""
+        """Write the next report in any case: another process may have changed the state."""
         self._reported = self._unwritten = None
 
 
 def list_projects(store: Store, namespace: str) -> list[Project]:
-    """All of the namespace, by name; `default` is there without being recorded."""
-    found = {row.name: Project(**asdict(row)) for row in store.projects(namespace)}
-    found.setdefault(projects.DEFAULT_PROJECT, Project(projects.DEFAULT_PROJECT, namespace))
-    return [found[name] for name in sorted(found)]
+    """Return the projects of the namespace by name, with `default` even if it is not recorded."""
+    by_name = {row.name: Project(**asdict(row)) for row in store.projects(namespace)}
+    by_name.setdefault(projects.DEFAULT_PROJECT, Project(projects.DEFAULT_PROJECT, namespace))
+    return [by_name[name] for name in sorted(by_name)]
 
 
 def create_project(store: Store, project: Project) -> bool:
-    """Record it; False when there is one of that name, as there always is for `default`."""
+    """Create the project; return False if it exists, as `default` always does."""
     if project.name == projects.DEFAULT_PROJECT:
         return False
     return store.add_project(_project_row(project))
 
 
 def update_project(store: Store, project: Project) -> bool:
-    """Record it anew; False when there is none of that name. `default` is always there."""
+    """Update the project; return False if it does not exist. `default` always exists."""
     row = _project_row(project)
     if project.name == projects.DEFAULT_PROJECT:
         store.add_project(row)
@@ -221,6 +220,9 @@ def _project_row(project: Project) -> ProjectRow:
 
 
 def project_members(store: Store, namespace: str, name: str, *, cascade: bool) -> list[str]:
-    """The functions that go with the project; `PreconditionError` when it has to stay."""
+    """Return the functions to delete with the project.
+
+    Raises `PreconditionError` if the project must not be deleted.
+    """
     members = [row.name for row in store.functions(namespace) if row.project == name]
     return projects.members_to_delete(name, members, cascade=cascade)

@@ -1,4 +1,4 @@
-"""Making revisions: code that never changes, the environment it needs, and how to start it."""
+"""Revisions on disk: immutable code, its Python environment and its processor configuration."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from fnbuild.datadir import data_dir, make_private_dir, revision_dir
 from fnbuild.errors import BuildError
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.types import Function, to_dict
-from fnbuild.platforms import Artifact, Leftover, Progress
+from fnbuild.platforms import Artifact, FunctionKey, Leftover, Progress
 from fnbuild.platforms.process import function_log
 from fnbuild.platforms.process.function_state import project_name
 from fnbuild.platforms.process.isolation import is_interpreter_accessible
-from fnbuild.platforms.process.layout import CONFIG_NAME, FunctionKey
+from fnbuild.platforms.process.layout import CONFIG_NAME, log_path, revisions_dir
 from fnbuild.platforms.process.processor_config import RevisionPaths, processor_config
 from fnbuild.store import RevisionDraft, RevisionRow, Store
 
@@ -31,7 +31,7 @@ KEPT_REVISIONS = 10
 
 @dataclass(frozen=True, slots=True)
 class RevisionOrigin:
-    """The revision whose code and configuration another one runs again, and the note of that."""
+    """The revision whose code and configuration a new revision runs again, and a note about it."""
 
     revision: int
     note: str
@@ -42,8 +42,8 @@ def make_revision(
 ) -> RevisionRow:
     """Stage and record the next revision. The caller holds the function's lock.
 
-    A staged copy is taken over, other folders are copied. Raises `BuildError`: where the code could
-    not be brought, nothing is left; where its environment could not be made, a failed revision is.
+    A staged copy is moved, other folders are copied. Raises `BuildError`: if the code could not be
+    copied, nothing is left behind; if the environment failed, a failed revision is recorded.
     """
     remove_unrecorded(key, store)
     number = store.next_number(*key)
@@ -54,13 +54,12 @@ def make_revision(
         _take_code(Path(artifact.reference), code)
         draft = RevisionDraft(artifact.digest, to_dict(function), interpreter="", code=str(code))
         try:
-            # Until the revision is recorded, nobody can see that its environment is in use.
+            # Until the revision is recorded, its environment would count as unused.
             with environment.keep_environments():
-                place, made = _prepare_environment(function, number, code, progress)
-                _write_config(folder / CONFIG_NAME, function, place)
-                path = str(made or "")
-                ready = replace(draft, interpreter=place.interpreter, environment=path)
-                return store.add_revision(*key, ready)
+                paths, python = _prepare_environment(function, number, code, progress)
+                _write_config(folder / CONFIG_NAME, function, paths)
+                draft = replace(draft, interpreter=paths.interpreter, environment=str(python or ""))
+                return store.add_revision(*key, draft)
         except BuildError as error:
             _record_failure(key, store, draft, error)
             failure = error
@@ -70,11 +69,11 @@ def make_revision(
 def _record_failure(
     key: FunctionKey, store: Store, draft: RevisionDraft, error: BuildError
 ) -> None:
-    """Note why the revision could not be made; of a function that never ran, it is the state."""
+    """Record the failed revision, as the function's state too if none has ever run."""
     message = "\n".join(part for part in (error.message, error.detail) if part)
     number = store.add_revision(*key, draft).number
     store.fail(*key, number, message)
-    function_log.append(key.log, "error", message)
+    function_log.append(log_path(key), "error", message)
     row = store.function(*key)
     if row is not None and row.revision == 0:
         project = project_name(function_from_dict(draft.config, key.name))
@@ -91,19 +90,19 @@ def _record_failure(
 def _prepare_environment(
     function: Function, number: int, code: Path, progress: Progress
 ) -> tuple[RevisionPaths, Path | None]:
-    """The interpreter, with the environment and the SDK that it needs."""
+    """Create the environment; return the revision's paths and the Python of the environment."""
     python = interpreter.choose_interpreter(function, is_interpreter_accessible)
-    wanted = torch_index.prefer_cpu_builds(
+    required = torch_index.prefer_cpu_builds(
         requirements.collect_requirements(function, code), function
     )
-    made = environment.ensure_environment(python, wanted, progress)
-    place = RevisionPaths(
+    environment_python = environment.ensure_environment(python, required, progress)
+    paths = RevisionPaths(
         number=number,
         code=str(code),
-        interpreter=str(made or python.path),
+        interpreter=str(environment_python or python.path),
         sdk=str(sdk.ensure_sdk(python)),
     )
-    return place, made
+    return paths, environment_python
 
 
 def _take_code(source: Path, code: Path) -> None:
@@ -112,9 +111,9 @@ def _take_code(source: Path, code: Path) -> None:
     if source.is_relative_to(staging_dir()):
         source.rename(code)
         return
-    recorded = source.is_relative_to(data_dir())
-    # Recorded code never changes, so two revisions may share its files.
-    copy = os.link if recorded else shutil.copy2
+    is_recorded = source.is_relative_to(data_dir())
+    # Recorded code never changes, so revisions may share its files.
+    copy = os.link if is_recorded else shutil.copy2
     shutil.copytree(source, code, symlinks=True, copy_function=copy)
 
 
@@ -123,15 +122,15 @@ def staging_dir() -> Path:
 
 
 def new_staging_folder() -> Path:
-    """A name for a staged copy, which does not exist yet."""
+    """Return a new path for a staged copy; it does not exist yet."""
     return make_private_dir(staging_dir()) / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
-def _write_config(path: Path, function: Function, place: RevisionPaths) -> None:
-    # It holds the values of spec.env.
+def _write_config(path: Path, function: Function, paths: RevisionPaths) -> None:
+    # It contains the values of spec.env.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
-        json.dump(processor_config(function, place), file, indent=1)
+        json.dump(processor_config(function, paths), file, indent=1)
 
 
 @contextlib.contextmanager
@@ -155,25 +154,25 @@ def _staging_error(error: OSError | shutil.Error, folder: Path) -> BuildError:
 
 
 def remove_unrecorded(key: FunctionKey, store: Store) -> None:
-    """Remove what deploys that were killed have left. The caller holds the function's lock."""
-    known = {str(row.number) for row in store.revisions(*key)}
-    for folder in key.revisions.glob("*"):
-        if folder.name not in known:
+    """Remove the remains of killed deploys. The caller holds the function's lock."""
+    recorded = {str(row.number) for row in store.revisions(*key)}
+    for folder in revisions_dir(key).glob("*"):
+        if folder.name not in recorded:
             trees.try_remove(folder)
     staging.remove_abandoned(staging_dir())
 
 
 def prune_revisions(key: FunctionKey, store: Store) -> None:
-    """Forget all but the newest revisions and the active one, with their code."""
-    forgotten = store.prune(*key, keep=KEPT_REVISIONS)
-    for row in forgotten:
+    """Delete all but the newest revisions and the active one, with their code."""
+    deleted = store.prune(*key, keep=KEPT_REVISIONS)
+    for row in deleted:
         trees.try_remove(revision_dir(*key, row.number))
-    if forgotten:
+    if deleted:
         prune_environments(store)
 
 
 def prune_environments(store: Store) -> None:
-    """Remove the Python environments that no recorded revision uses any more."""
+    """Remove the Python environments that no recorded revision uses."""
     environment.prune_environments(lambda: {Path(text) for text in store.environments()})
 
 

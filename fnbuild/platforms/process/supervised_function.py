@@ -1,7 +1,7 @@
-"""One function in the supervisor's care: its sockets, its serving processor, those that drain.
+"""A function in the supervisor: its sockets, its active processor, and processors that drain.
 
-The sockets stay open while processors come and go. A switch to another revision is all or nothing:
-until the new processor is ready and that is on record, the old one serves.
+The sockets stay open while processors are replaced. A switch to another revision is atomic: the old
+processor serves until the new one is ready and recorded as active.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 from fnbuild.builder.processor_settings import DRAIN_SECONDS, readiness_seconds, termination_seconds
 from fnbuild.errors import ConflictError, FnbuildError, PlatformError, StoreError
 from fnbuild.function.types import Function
-from fnbuild.platforms import Progress
+from fnbuild.platforms import FunctionKey, Progress
 from fnbuild.platforms.process import function_log
-from fnbuild.platforms.process.layout import FunctionKey
+from fnbuild.platforms.process.layout import log_path
 from fnbuild.platforms.process.listeners import Listeners, listeners_for
 from fnbuild.platforms.process.processor_handle import AcceptMode, ProcessorHandle, start_processor
 from fnbuild.platforms.process.readiness import (
@@ -51,17 +51,17 @@ class SupervisedFunction:
         self.listeners: Listeners | None = None
         self._record = FunctionRecord(key, store)
         self._changing = asyncio.Lock()
-        self._others: set[ProcessorHandle] = set()  # that start or drain beside the active one
+        self._other_processors: set[ProcessorHandle] = set()  # they start or drain
         self._tasks: set[asyncio.Task[None]] = set()
         self._restart: asyncio.Task[None] | None = None
         self._restarts = 0
-        self._retries = 0  # for a port that somebody else has, or a machine that has no room
-        self._silent = 0
+        self._retries = 0  # while a port is taken, or the machine is short of resources
+        self._silent_ticks = 0
 
     @property
     def idle(self) -> bool:
-        """Whether nothing of it is left to care for."""
-        alive = self.active or self._others or self._restart or self.listeners
+        """True if the function has no processors, sockets or pending work."""
+        alive = self.active or self._other_processors or self._restart or self.listeners
         return not alive and not self._changing.locked()
 
     @property
@@ -72,35 +72,42 @@ class SupervisedFunction:
     # Switching
 
     async def switch(self, number: int, progress: Progress, *, overlap: bool) -> None:
-        """Run revision `number` instead of the active one, if any.
+        """Replace the active revision, if any, by revision `number`.
 
-        Raises `NotReadyError` or `ConflictError` (a port is taken); what ran before runs on then.
+        Raises `NotReadyError` or `ConflictError`; the previous revision then keeps running.
         """
         async with self._changing:
             self._cancel_restart()
             self._record.forget()
-            before, fresh = self.active, None
+            before, listeners = self.active, None
             try:
                 function = self._record.function(number)
-                fresh = self._listeners(function)
-                processor = await self._start_candidate(number, function, fresh, progress, overlap)
-                self._record.activate(number, function, fresh)
+                listeners = self._listeners(function)
+                processor = await self._start_candidate(
+                    number, function, listeners, progress, overlap
+                )
+                self._record.activate(number, function, listeners)
             except BaseException as error:
-                await self._roll_back(number, fresh)
+                await self._roll_back(number, listeners)
                 self._record.fail(number, error)
-                self._say_what_serves(error, before)
+                self._add_serving_hint(error, before)
                 raise
-            await self._replace(processor, fresh, progress)
+            await self._replace(processor, listeners, progress)
 
-    def _say_what_serves(self, error: BaseException, before: ProcessorHandle | None) -> None:
+    def _add_serving_hint(self, error: BaseException, before: ProcessorHandle | None) -> None:
         if self.active is None or not isinstance(error, FnbuildError):
             return
-        how = "goes on serving" if self.active is before else "starts again"
-        words = f"revision {self.active.revision} {how}"
-        error.hint = f"{words}; {error.hint}" if error.hint else words
+        verb = "goes on serving" if self.active is before else "starts again"
+        hint = f"revision {self.active.revision} {verb}"
+        error.hint = f"{hint}; {error.hint}" if error.hint else hint
 
     async def _start_candidate(
-        self, number: int, function: Function, fresh: Listeners, progress: Progress, overlap: bool
+        self,
+        number: int,
+        function: Function,
+        listeners: Listeners,
+        progress: Progress,
+        overlap: bool,
     ) -> ProcessorHandle:
         old = self.active
         if old is not None and needs_gpu(function) and not overlap:
@@ -108,54 +115,56 @@ class SupervisedFunction:
             progress(f"stopping revision {old.revision}, which holds the GPU")
             self._record.report("building", f"revision {number} is starting")
             self.active = None
-            self._others.add(old)
+            self._other_processors.add(old)
             await old.stop(self._grace(old))
-            self._others.discard(old)
+            self._other_processors.discard(old)
         accept: AcceptMode = "when-ready" if old is not None else "immediately"
         progress(start_message(function))
-        processor = start_processor(self.key, number, fresh, accept, gpu=needs_gpu(function))
-        self._others.add(processor)
+        processor = start_processor(self.key, number, listeners, accept, gpu=needs_gpu(function))
+        self._other_processors.add(processor)
         await wait_until_ready(processor, function, progress)
         return processor
 
     async def _replace(
-        self, processor: ProcessorHandle, fresh: Listeners, progress: Progress
+        self, processor: ProcessorHandle, listeners: Listeners, progress: Progress
     ) -> None:
-        old, kept = self.active, self.listeners
-        self._others.discard(processor)
-        self.active, self.listeners = processor, fresh
-        self._restarts = self._silent = 0
+        old, old_listeners = self.active, self.listeners
+        self._other_processors.discard(processor)
+        self.active, self.listeners = processor, listeners
+        self._restarts = self._silent_ticks = 0
         self._create_task(self._after_end(processor))
-        if kept is not None:
-            kept.close(but=fresh)
+        if old_listeners is not None:
+            old_listeners.close(keep=listeners)
         if old is not None:
             progress(f"draining revision {old.revision}")
-            # Once it was told, no new connection reaches the old revision.
+            # After this request no new connection reaches the old revision.
             await asyncio.shield(self._drain(old))
-        progress(f"ready on http://{fresh.hosts[0]}:{fresh.port}")
+        progress(f"ready on http://{listeners.hosts[0]}:{listeners.port}")
 
-    async def _roll_back(self, number: int, fresh: Listeners | None) -> None:
-        for processor in [one for one in self._others if one.revision == number]:
+    async def _roll_back(self, number: int, listeners: Listeners | None) -> None:
+        for processor in [other for other in self._other_processors if other.revision == number]:
             await processor.kill()
-            self._others.discard(processor)
-        if fresh is not None:
-            fresh.close(but=self.listeners)
+            self._other_processors.discard(processor)
+        if listeners is not None:
+            listeners.close(keep=self.listeners)
         if self.active is None:
             revision = self._active_revision()
-            # Two processors of one revision would share their files in `run/`.
-            for processor in [one for one in self._others if one.revision == revision]:
+            # Two processors of the same revision would share their files in `run/`.
+            for processor in [
+                other for other in self._other_processors if other.revision == revision
+            ]:
                 await processor.stop(self._grace(processor))
-                self._others.discard(processor)
+                self._other_processors.discard(processor)
             with contextlib.suppress(FnbuildError):
-                # It served a moment ago: requests can wait for it in the socket's queue.
+                # It served a moment ago, so requests can wait in the socket's queue.
                 self._resume("when-ready")
 
-    # Coming back
+    # Starting again
 
     def resume(self) -> None:
-        """Start the recorded active revision unless it runs; does not wait until it is ready.
+        """Start the active revision unless it runs, without waiting until it is ready.
 
-        Raises `ConflictError` when the function's port is taken by somebody else.
+        Raises `ConflictError` if the function's port is taken.
         """
         if not self._changing.locked():
             self._restarts = self._retries = 0
@@ -173,19 +182,19 @@ class SupervisedFunction:
             self._start(row.revision, accept)
         except FnbuildError as error:
             self._close()
-            again = ""
+            retry = ""
             if isinstance(error, ConflictError | PlatformError | StoreError):
                 self._restart = self._create_task(self._resume_after(self._retry_delay(), accept))
                 taken = isinstance(error, ConflictError)
-                again = "; it is tried again" + (" until the port is free" if taken else "")
-            self._record.report("error", error.message + again)
+                retry = "; it is tried again" + (" until the port is free" if taken else "")
+            self._record.report("error", error.message + retry)
             raise
         self._retries = 0
 
     async def _resume_after(self, delay: float, accept: AcceptMode) -> None:
         await asyncio.sleep(delay)
         self._restart = None
-        # What went wrong is on record, and tried again.
+        # A failure is recorded and retried.
         with contextlib.suppress(FnbuildError):
             self._resume(accept)
 
@@ -193,11 +202,11 @@ class SupervisedFunction:
         assert self.listeners is not None
         gpu = needs_gpu(self._record.function(revision))
         self.active = start_processor(self.key, revision, self.listeners, accept, gpu=gpu)
-        self._silent = 0
+        self._silent_ticks = 0
         self._create_task(self._after_end(self.active))
 
     def adopt(self, processor: ProcessorHandle, listeners: Listeners) -> None:
-        """Take over a serving processor of a supervisor that is gone, with its sockets."""
+        """Take over a running processor of a previous supervisor, with its sockets."""
         self.active, self.listeners = processor, listeners
         self._create_task(self._after_end(processor))
 
@@ -210,18 +219,18 @@ class SupervisedFunction:
             return
         self.active = None
         reason = f"the processor {processor.end_description}"
-        function_log.append(self.key.log, "error", reason)
+        function_log.append(log_path(self.key), "error", reason)
         if time.monotonic() - processor.started > _STEADY_SECONDS:
             self._restarts = 0
         self._restart = self._create_task(self._restart_by_policy(processor, reason))
 
     async def _restart_by_policy(self, processor: ProcessorHandle, reason: str) -> None:
-        output = function_log.last_messages(self.key.log, processor.log_start, 5)
+        output = function_log.last_messages(log_path(self.key), processor.log_start, 5)
         policy = await self._policy(processor.revision)
         if not policy.allows(self._restarts, processor.exit_status):
             self._restart = None
             self._record.report("unhealthy", f"{reason}; restart policy: {policy.name}\n{output}")
-            # No processor will answer: refuse connections rather than let them wait.
+            # No processor will answer, so connections are refused rather than left waiting.
             self._close()
             return
         delay = min(_MAX_DELAY, _FIRST_DELAY * 2**self._restarts)
@@ -254,7 +263,7 @@ class SupervisedFunction:
                 delay = self._retry_delay()
                 message = f"{reason}; {error.message}; it is tried again in {delay:g} s"
                 self._record.report("unhealthy", message)
-                function_log.append(self.key.log, "error", message)
+                function_log.append(log_path(self.key), "error", message)
             else:
                 self._restart = None
                 self._retries = 0
@@ -266,42 +275,44 @@ class SupervisedFunction:
         return delay
 
     async def settle(self) -> ProcessorStatus | None:
-        """Wait until it is known whether the active processor becomes ready."""
+        """Wait until the active processor is ready or has failed."""
         if self.active is None:
             return None
         seconds = readiness_seconds(self._record.function(self.active.revision))
         return await wait_for_outcome(self.active, seconds)
 
-    # Going
+    # Stopping
 
     async def stop(self) -> None:
-        """End its processors and close its sockets; requests in flight are answered."""
+        """Stop the processors and close the sockets; requests in flight are answered."""
         async with self._changing:
             self._cancel_restart()
-            found = [*self._others, *([self.active] if self.active else [])]
+            processors = [*self._other_processors, *([self.active] if self.active else [])]
             self.active = None
-            await asyncio.gather(*(one.stop(self._grace(one)) for one in found))
-            self._others.clear()
+            await asyncio.gather(
+                *(processor.stop(self._grace(processor)) for processor in processors)
+            )
+            self._other_processors.clear()
             self._close()
             self._record.report("stopped", "")
 
     def _drain(self, processor: ProcessorHandle) -> asyncio.Task[None]:
-        """Let it drain; the task is done when it was told to."""
-        self._others.add(processor)
-        told = self._create_task(processor.drain())
+        """Drain the processor; the returned task ends when the request to drain was sent."""
+        self._other_processors.add(processor)
+        request = self._create_task(processor.drain())
         self._create_task(self._wait_for_end(processor))
-        return told
+        return request
 
     async def _wait_for_end(self, processor: ProcessorHandle) -> None:
         if not await processor.wait(DRAIN_SECONDS + self._grace(processor)):
             await processor.stop(self._grace(processor))
-        self._others.discard(processor)
+        self._other_processors.discard(processor)
 
     def release(self) -> None:
-        """Let go of everything and leave it running, for the next supervisor to adopt."""
+        """Leave the processors running for the next supervisor to adopt."""
         for task in self._tasks:
             task.cancel()
-        for processor in (*self._others, *([self.active] if self.active else [])):
+        for processor in (*self._other_processors, *([self.active] if self.active else [])):
             processor.release()
 
     def _close(self) -> None:
@@ -312,10 +323,10 @@ class SupervisedFunction:
     # Watching
 
     async def tick(self) -> None:
-        """Look at it once: record a change of state, keep its log small."""
+        """Record the current state and rotate the log."""
         self._record.retry()
         try:
-            function_log.rotate(self.key.log)
+            function_log.rotate(log_path(self.key))
         except OSError as error:
             log.warning("the log of %s is not rotated: %s", self.key, error)
         processor = self.active
@@ -329,7 +340,7 @@ class SupervisedFunction:
         if status is None:
             await self._count_silent_tick(processor)
             return
-        self._silent = 0
+        self._silent_ticks = 0
         if status.state == "ready":
             self._record.report("ready", "")
         elif status.state == "unhealthy":
@@ -338,14 +349,14 @@ class SupervisedFunction:
             self._record.report("building", "")
 
     async def _count_silent_tick(self, processor: ProcessorHandle) -> None:
-        self._silent += 1
-        if self._silent == _SILENT_TICKS:
+        self._silent_ticks += 1
+        if self._silent_ticks == _SILENT_TICKS:
             self._record.report("unhealthy", "the processor does not answer")
-        if self._silent == _HUNG_TICKS:
-            function_log.append(self.key.log, "error", "the processor hangs and is ended")
+        if self._silent_ticks == _HUNG_TICKS:
+            function_log.append(log_path(self.key), "error", "the processor hangs and is killed")
             processor.signal(signal.SIGKILL)
 
-    # Inside
+    # Helpers
 
     def _listeners(self, function: Function) -> Listeners:
         return listeners_for(function, self._record.row(), self.listeners, self._record.store)

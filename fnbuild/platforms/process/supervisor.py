@@ -23,13 +23,12 @@ from typing import Any
 import fnbuild
 from fnbuild.datadir import data_dir
 from fnbuild.errors import FnbuildError, UsageError
-from fnbuild.platforms import Progress
+from fnbuild.platforms import FunctionKey, Progress
 from fnbuild.platforms.process import daemon, layout, supervisor_client
 from fnbuild.platforms.process.control_socket import ControlServer
 from fnbuild.platforms.process.function_state import should_run
 from fnbuild.platforms.process.isolation import isolated_users
 from fnbuild.platforms.process.layout import (
-    FunctionKey,
     launched_processors,
     supervisor_lock,
     supervisor_log,
@@ -47,22 +46,22 @@ log = logging.getLogger(__name__)
 
 
 async def _find_processors() -> dict[FunctionKey, list[ProcessorHandle]]:
-    """Every processor that still runs, by function."""
-    found: dict[FunctionKey, list[ProcessorHandle]] = defaultdict(list)
+    """Return handles of all running processors, by function."""
+    handles: dict[FunctionKey, list[ProcessorHandle]] = defaultdict(list)
     for key, revision in list(launched_processors()):
         processor = await adopt_processor(key, revision)
         if processor is not None:
-            found[key].append(processor)
-    return found
+            handles[key].append(processor)
+    return handles
 
 
 async def _adopt_processors(
     function: SupervisedFunction, row: FunctionRow | None, processors: list[ProcessorHandle]
 ) -> None:
-    """Give the active revision's processor to the function, and see the others off.
+    """Let the function adopt the processor of its active revision; end the others.
 
-    An older one was on its way out. A newer one, or one of a function that is not on record, is
-    what a change left that nobody will finish.
+    A processor of an older revision drains. One of a newer revision, or of a function that is not
+    recorded, is the remains of an interrupted change.
     """
     active = row.revision if row is not None and row.desired == "running" else 0
     for processor in processors:
@@ -71,14 +70,14 @@ async def _adopt_processors(
         elif processor.revision < active:
             function.adopt_draining(processor)
         else:
-            log.info("%s is not on record as active", processor)
+            log.info("%s is not recorded as active", processor)
             await processor.stop(_GRACE_SECONDS)
 
 
 async def _adopt_active(function: SupervisedFunction, processor: ProcessorHandle) -> None:
     listeners = await asyncio.to_thread(_borrow_listeners, processor)
     if listeners is None:
-        log.warning("%s does not hand over its sockets and is ended", processor)
+        log.warning("%s does not hand over its sockets and is killed", processor)
         await processor.kill()
         return
     function.adopt(processor, listeners)
@@ -89,8 +88,8 @@ def _borrow_listeners(processor: ProcessorHandle) -> Listeners | None:
         sockets = borrow_listeners(processor.control)
         if len(sockets) >= 2:
             return Listeners(sockets[:-1], sockets[-1])
-        for one in sockets:
-            one.close()
+        for listener in sockets:
+            listener.close()
     return None
 
 
@@ -99,7 +98,7 @@ _MAX_OPEN_FILES = 65536
 
 
 class DataDirIdentity:
-    """The data directory as it was at the start."""
+    """Identifies the data directory, to notice that it was removed or replaced."""
 
     def __init__(self, path: Path):
         self._path = path
@@ -118,12 +117,12 @@ class Supervisor:
     def __init__(self, store: Store):
         self._store = store
         self._functions: dict[FunctionKey, SupervisedFunction] = {}
-        self._server = ControlServer(supervisor_socket(), self._answer)
+        self._server = ControlServer(supervisor_socket(), self._handle)
         self._stopped = asyncio.Event()
         self._data_dir = DataDirIdentity(data_dir())
 
     async def run(self) -> None:
-        """Serve until told to stop; what runs then goes on running unless `down` ended it."""
+        """Serve requests until stopped. Processors keep running unless `down` has stopped them."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopped.set)
@@ -135,7 +134,7 @@ class Supervisor:
         watch = asyncio.create_task(self._watch())
         await self._stopped.wait()
         watch.cancel()
-        await self._server.close(but=None)
+        await self._server.close(keep=None)
         for function in self._functions.values():
             function.release()
         log.info("supervisor ends")
@@ -143,7 +142,7 @@ class Supervisor:
     def _function(self, key: FunctionKey) -> SupervisedFunction:
         return self._functions.setdefault(key, SupervisedFunction(key, self._store))
 
-    # What runs
+    # Functions
 
     async def _adopt(self) -> None:
         for key, processors in (await _find_processors()).items():
@@ -151,18 +150,18 @@ class Supervisor:
             await _adopt_processors(self._function(key), row, processors)
 
     def _restore(self) -> None:
-        """Start what was running when the last supervisor, or the machine, went down."""
+        """Start the functions that ran when the last supervisor or the machine ended."""
         for row in self._store.functions():
             try:
-                wanted = should_run(row)
-            except FnbuildError as error:  # one broken record must not keep the others down
+                is_due = should_run(row)
+            except FnbuildError as error:  # an invalid record must not affect the others
                 log.warning("%s/%s does not start: %s", row.namespace, row.name, error.message)
                 continue
-            if wanted:
+            if is_due:
                 self._resume(row)
 
     def _resume(self, row: FunctionRow) -> str | None:
-        """Start the function unless it runs or ought not to; the reason when that fails."""
+        """Start the function if it should run and does not; return the reason of a failure."""
         if row.desired != "running" or row.revision == 0:
             return None
         key = FunctionKey(row.namespace, row.name)
@@ -175,42 +174,49 @@ class Supervisor:
 
     async def _watch(self) -> None:
         while not self._data_dir.is_gone():
-            await asyncio.gather(*(self._tick(one) for one in list(self._functions.values())))
+            await asyncio.gather(
+                *(self._tick(function) for function in list(self._functions.values()))
+            )
             await asyncio.sleep(_TICK_SECONDS)
-        # Nobody can reach the functions of a data directory that was removed.
+        # The functions of a removed data directory cannot be managed any more.
         log.warning("the data directory is gone")
-        await asyncio.gather(*(one.stop() for one in self._functions.values()))
+        await asyncio.gather(*(function.stop() for function in self._functions.values()))
         self._stopped.set()
 
     async def _tick(self, function: SupervisedFunction) -> None:
         try:
             await function.tick()
-        except Exception:  # one function's trouble must not leave the others unwatched
-            log.exception("looking at %s failed", function.key)
+        except Exception:  # an error in one function must not affect the others
+            log.exception("the check of %s failed", function.key)
         if function.idle:
             self._functions.pop(function.key, None)
 
-    # What callers ask
+    # Requests
 
-    async def _answer(
+    async def _handle(
         self, verb: str, arguments: dict[str, Any], progress: Progress
     ) -> dict[str, Any]:
-        if verb == "hello":
-            return {"version": fnbuild.__version__, "pid": os.getpid()}
-        if verb == "switch":
-            return await self._switch(arguments, progress)
-        if verb in ("stop", "unwritten"):
-            key = _requested_key(arguments)
-            return await self._stop(key) if verb == "stop" else self._unwritten(key)
-        if verb in ("up", "restore"):
-            bring = self._up(progress) if verb == "up" else self._bring_back(arguments, progress)
-            return await bring
-        if verb == "down":
-            return await self._down(progress)
-        if verb == "handover":
-            asyncio.get_running_loop().call_later(0.05, self._stopped.set)
-            return {}
-        raise UsageError(f'the supervisor knows no verb "{verb}"')
+        result: dict[str, Any] = {}
+        match verb:
+            case "hello":
+                result = {"version": fnbuild.__version__, "pid": os.getpid()}
+            case "switch":
+                result = await self._switch(arguments, progress)
+            case "stop":
+                await self._stop(_requested_key(arguments))
+            case "unwritten":
+                result = self._unwritten(_requested_key(arguments))
+            case "up":
+                result = await self._start(self._desired(), progress)
+            case "restore":
+                result = await self._restore_functions(arguments, progress)
+            case "down":
+                result = await self._down(progress)
+            case "handover":
+                asyncio.get_running_loop().call_later(0.05, self._stopped.set)
+            case _:
+                raise UsageError(f'the supervisor has no verb "{verb}"')
+        return result
 
     async def _switch(self, arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
         key = _requested_key(arguments)
@@ -221,12 +227,11 @@ class Supervisor:
         assert function.listeners is not None
         return {"port": function.listeners.port}
 
-    async def _stop(self, key: FunctionKey) -> dict[str, Any]:
+    async def _stop(self, key: FunctionKey) -> None:
         function = self._functions.get(key)
         if function is not None:
             await function.stop()
             self._functions.pop(key, None)
-        return {}
 
     def _unwritten(self, key: FunctionKey) -> dict[str, Any]:
         """Return the state that could not be written to the store, if there is one."""
@@ -234,52 +239,51 @@ class Supervisor:
         unwritten = function.unwritten if function is not None else None
         return dict(zip(("state", "message"), unwritten, strict=True)) if unwritten else {}
 
-    async def _up(self, progress: Progress) -> dict[str, Any]:
-        return await self._start(self._wanted(), progress)
-
-    def _wanted(self) -> list[FunctionRow]:
+    def _desired(self) -> list[FunctionRow]:
         return [row for row in self._store.functions() if row.desired == "running" and row.revision]
 
-    async def _bring_back(self, arguments: dict[str, Any], progress: Progress) -> dict[str, Any]:
-        """As `up`, without what somebody has stopped; of one function or of all."""
-        wanted = _requested_key(arguments) if arguments else None
+    async def _restore_functions(
+        self, arguments: dict[str, Any], progress: Progress
+    ) -> dict[str, Any]:
+        """Start one function or all, as `up` does, except those that a user has stopped."""
+        requested = _requested_key(arguments) if arguments else None
         rows = [row for row in self._store.functions() if should_run(row)]
-        some = [row for row in rows if wanted in (None, (row.namespace, row.name))]
-        return await self._start(some, progress)
+        selected = [row for row in rows if requested in (None, (row.namespace, row.name))]
+        return await self._start(selected, progress)
 
     async def _start(self, rows: list[FunctionRow], progress: Progress) -> dict[str, Any]:
-        came = await asyncio.gather(*(self._start_function(row, progress) for row in rows))
+        results = await asyncio.gather(*(self._start_function(row, progress) for row in rows))
         return {
             "functions": len(rows),
-            "ready": [row.name for row, up in zip(rows, came, strict=True) if up],
-            "failed": [row.name for row, up in zip(rows, came, strict=True) if not up],
+            "ready": [row.name for row, ready in zip(rows, results, strict=True) if ready],
+            "failed": [row.name for row, ready in zip(rows, results, strict=True) if not ready],
         }
 
     async def _start_function(self, row: FunctionRow, progress: Progress) -> bool:
-        """Start the function unless it runs; whether it became ready."""
-        problem = self._resume(row)
-        if problem is not None:
-            progress(f"{row.name}: {problem}")
+        """Start the function unless it runs; return True if it became ready."""
+        failure = self._resume(row)
+        if failure is not None:
+            progress(f"{row.name}: {failure}")
             return False
         status = await self._function(FunctionKey(row.namespace, row.name)).settle()
         state = status.state if status else "starting"
-        why = f": {status.reason}" if status and status.reason and not status.available else ""
-        progress(f"{row.name}: {state} on http://127.0.0.1:{row.http_port}{why}")
+        reason = f": {status.reason}" if status and status.reason and not status.available else ""
+        progress(f"{row.name}: {state} on http://127.0.0.1:{row.http_port}{reason}")
         return status is not None and status.available
 
     async def _down(self, progress: Progress) -> dict[str, Any]:
-        await self._server.close(but=asyncio.current_task())
-        running = [one for one in self._functions.values() if not one.idle]
+        await self._server.close(keep=asyncio.current_task())
+        running = [function for function in self._functions.values() if not function.idle]
         for function in running:
             progress(f"stopping {function.key.name}")
         ending = set(running)
-        # Those that have ended by themselves, too: nothing but `up` is to start them now.
+        # Including those that have ended by themselves: only `up` may start them now.
         with contextlib.suppress(FnbuildError):
             ending |= {
-                self._function(FunctionKey(row.namespace, row.name)) for row in self._wanted()
+                self._function(FunctionKey(row.namespace, row.name)) for row in self._desired()
             }
         await asyncio.gather(*(function.stop() for function in ending))
-        # The answer goes out first: the caller waits for it.
+        # The caller waits for the reply, so it is sent first.
         asyncio.get_running_loop().call_later(0.05, self._stopped.set)
         return {"functions": len(running)}
 
@@ -292,15 +296,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="fnbuild-supervisor", description=__doc__)
     parser.add_argument("--data-dir", type=Path, required=True)
     parser.add_argument("--foreground", action="store_true")
-    given = parser.parse_args()
-    os.environ["FNBUILD_DATA_DIR"] = str(given.data_dir.absolute())
+    arguments = parser.parse_args()
+    os.environ["FNBUILD_DATA_DIR"] = str(arguments.data_dir.absolute())
     try:
-        if not given.foreground and not daemon.detach(supervisor_log()):
+        if not arguments.foreground and not daemon.detach(supervisor_log()):
             return 0
         with daemon.single_instance(
             supervisor_lock(), lambda: supervisor_client.running_supervisor() is not None
-        ) as first:
-            if first:
+        ) as acquired:
+            if acquired:
                 _serve()
             daemon.report_ready()
     except FnbuildError as error:
@@ -310,9 +314,9 @@ def main() -> int:
 
 
 def _serve() -> None:
-    # Processors inherit it: each open connection takes a descriptor, and 1024 are soon used up.
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, _MAX_OPEN_FILES), most))
+    # Processors inherit the limit; each open connection takes a descriptor, so 1024 are too few.
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard_limit, _MAX_OPEN_FILES), hard_limit))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
 
     async def serve(store: Store) -> None:

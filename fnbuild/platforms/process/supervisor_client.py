@@ -60,7 +60,7 @@ def cpu_ticks(pid: int) -> int:
 
 
 _TIMEOUT = 2.0
-# Patience with a supervisor that is at work, as on a machine under load.
+# The time limit for a supervisor that is busy, as on a machine under load.
 _BUSY_TIMEOUT = 10.0
 _ENDING_SECONDS = 2.0
 _START_SECONDS = 30.0
@@ -73,20 +73,20 @@ class SupervisorSilentError(UnavailableError):
 
 @dataclass(frozen=True, slots=True)
 class SupervisorInfo:
-    """A supervisor that answers."""
+    """The version and process of a supervisor that answers."""
 
     version: str
     pid: int
 
 
 def ignore_progress(sentence: str) -> None:
-    """Progress that nobody wants to hear."""
+    """Drop a progress message."""
 
 
 def call(verb: str, progress: Progress = ignore_progress, **arguments: Any) -> dict[str, Any]:
-    """Ask the supervisor, starting one when there is none; waits as long as it takes.
+    """Send a request and return its result, without a time limit. Starts a supervisor if needed.
 
-    Raises what the supervisor raised, `UnavailableError` when it cannot be reached.
+    Raises the supervisor's error, and `UnavailableError` if it cannot be reached.
     """
     ensure_running()
     try:
@@ -96,9 +96,9 @@ def call(verb: str, progress: Progress = ignore_progress, **arguments: Any) -> d
 
 
 def running_supervisor() -> SupervisorInfo | None:
-    """Who supervises this data directory; None when nobody does.
+    """Return the supervisor of this data directory; None if there is none.
 
-    Raises `UnavailableError` when one does and does not answer.
+    Raises `UnavailableError` if it does not answer.
     """
     deadline = time.monotonic() + _ENDING_SECONDS
     while True:
@@ -110,7 +110,7 @@ def running_supervisor() -> SupervisorInfo | None:
         except SupervisorSilentError:
             raise
         except UnavailableError:
-            # One that is just ending cuts its connections a moment before its socket is gone.
+            # An ending supervisor closes connections shortly before it removes its socket.
             if time.monotonic() > deadline:
                 raise
             time.sleep(_PAUSE)
@@ -123,14 +123,14 @@ def unwritten_state(namespace: str, name: str) -> tuple[str, str] | None:
             "unwritten", ignore_progress, {"namespace": namespace, "name": name}, _TIMEOUT
         )
     except (OSError, FnbuildError):
-        return None  # the state on record is used instead
+        return None  # the recorded state is used instead
     return (str(answer["state"]), str(answer["message"])) if answer else None
 
 
 def ensure_running() -> None:
-    """See to it that a supervisor of this very version runs.
+    """Ensure that a supervisor of this version runs.
 
-    One of another version hands its functions over without stopping them.
+    A supervisor of another version hands its functions over without stopping them.
     """
     running = running_supervisor()
     if running is not None:
@@ -147,11 +147,11 @@ def silent_error(pid: int) -> SupervisorSilentError:
         return SupervisorSilentError(
             "the supervisor does not answer", hint=f"see {supervisor_log()}"
         )
-    replaced = f"`kill -KILL {pid}` and then `fnbuild up` replaces it; functions go on serving"
+    replaced = f"`kill -KILL {pid}` and then `fnbuild up` replaces it; functions keep running"
     if is_stopped(pid):
         return SupervisorSilentError(
             f"the supervisor (process {pid}) is stopped, by SIGSTOP or a debugger",
-            hint=f"`kill -CONT {pid}` lets it go on; {replaced}",
+            hint=f"`kill -CONT {pid}` resumes it; {replaced}",
         )
     return SupervisorSilentError(
         f"the supervisor (process {pid}) does not answer",
@@ -160,11 +160,11 @@ def silent_error(pid: int) -> SupervisorSilentError:
 
 
 def wait_until_ended(supervisor: SupervisorInfo) -> None:
-    """Wait until this supervisor does not answer any more, and its process has ended."""
+    """Wait until the supervisor does not answer any more and its process has ended."""
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline:
         with contextlib.suppress(UnavailableError):
-            # Its socket goes first; what it writes in its last moments must not surprise anybody.
+            # It removes its socket first but may still write, so its process must have ended.
             if running_supervisor() != supervisor and not is_alive(supervisor.pid):
                 return
         time.sleep(_PAUSE)
@@ -191,7 +191,7 @@ def _start_supervisor() -> None:
         with contextlib.suppress(msgspec.MsgspecError):
             reply = decode_reply(done.stdout)
             if reply.error is not None:
-                raise reply.error.error()
+                raise reply.error.to_error()
         raise UnavailableError(
             "the supervisor does not start",
             detail=done.stderr.decode(errors="replace").strip() or None,
@@ -227,7 +227,7 @@ def _connect() -> socket.socket:
     try:
         return sockets.connect_unix(supervisor_socket(), _TIMEOUT)
     except (TimeoutError, BlockingIOError) as error:
-        # The queue of its socket is full.
+        # The queue of the socket is full.
         raise silent_error(daemon.last_holder(supervisor_lock())) from error
 
 
@@ -248,11 +248,11 @@ def _read_reply(lines: BinaryIO, progress: Progress) -> dict[str, Any]:
     for line in lines:
         reply = decode_reply(line)
         if reply.error is not None:
-            raise reply.error.error()
+            raise reply.error.to_error()
         if reply.result is not None:
             return reply.result
         if reply.progress is not None:
             progress(reply.progress)
     raise UnavailableError(
-        "the supervisor ended before it was done", hint=f"see {supervisor_log()}, then try again"
+        "the supervisor ended before it replied", hint=f"see {supervisor_log()}, then try again"
     )

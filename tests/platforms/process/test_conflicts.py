@@ -17,9 +17,9 @@ import pytest
 
 from fnbuild.errors import BuildError, ConflictError, FnbuildError
 from fnbuild.function.types import Function
-from fnbuild.platforms import Deployment, Progress
+from fnbuild.platforms import Deployment, FunctionKey, Progress
 from fnbuild.platforms.process import ProcessPlatform, processor_client, supervisor_client
-from fnbuild.platforms.process.layout import FunctionKey
+from fnbuild.platforms.process.layout import control_socket
 from fnbuild.platforms.processor_status import ProcessorStatus
 from tests.platforms.process.author import NAMESPACE, Author, ask, processes, refuses, wait_for
 
@@ -141,7 +141,9 @@ def test_a_deploy_that_is_killed_while_the_old_revision_stops(
 
 
 def read_status(made: Deployment) -> ProcessorStatus:
-    return processor_client.read_status(FunctionKey(NAMESPACE, made.name).control(made.revision))
+    return processor_client.read_status(
+        control_socket(FunctionKey(NAMESPACE, made.name), made.revision)
+    )
 
 
 def test_a_supervisor_that_is_killed_during_a_switch(

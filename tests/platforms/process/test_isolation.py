@@ -15,9 +15,10 @@ import pytest
 from fnbuild import trees
 from fnbuild.deploy import pipeline
 from fnbuild.errors import InputError, NotReadyError, PlatformError, PreconditionError
+from fnbuild.platforms import FunctionKey
 from fnbuild.platforms.process import ProcessPlatform, connect, supervisor_client
 from fnbuild.platforms.process.isolation import inaccessible_part, isolated_users
-from fnbuild.platforms.process.layout import FunctionKey
+from fnbuild.platforms.process.layout import control_socket, launch_path
 from tests.platforms.process.author import (
     NAMESPACE,
     Author,
@@ -133,11 +134,11 @@ def test_a_function_cannot_read_what_belongs_to_another(
         ),
         folder / "log.jsonl",
         folder / "home/.profile",
-        key.launch(1),
+        launch_path(key, 1),
         f"/proc/{worker}/root/opt/nuclio/main.py",
     ]
     folders = [data, folder, folder / "home", data / "run", data / "functions", f"/proc/{pid}/fd"]
-    sockets = [key.control(1), data / "run/supervisor.sock"]
+    sockets = [control_socket(key, 1), data / "run/supervisor.sock"]
     written = [spy.details["code"] + "/main.py", spy.details["code"] + "/new.py", str(data / "new")]
     question = {
         "files": [str(one) for one in files],
@@ -295,4 +296,4 @@ def test_the_check_before_a_gpu_is_freed_runs_as_the_functions_user(
     assert failure.value.hint == "revision 1 goes on serving"
     made = author.deploy(author.write("new", spec=gpu))
     assert ask(made.http_port) == "new"
-    assert not [one for one in author.progress if "decided nothing" in one]
+    assert not [one for one in author.progress if "inconclusive" in one]

@@ -421,7 +421,7 @@ def test_a_supervisor_without_descriptors_ends_no_processor(
     made = author.deploy(author.write("one"))
     key = FunctionKey(NAMESPACE, "greeter")
     with few_descriptors(os.getpid(), 0), pytest.raises(ProcessorUnreachableError) as refusal:
-        read_status(layout.FunctionKey(*key).control(1))
+        read_status(layout.control_socket(FunctionKey(*key), 1))
     assert refusal.value.exhausted
     assert not refusal.value.gone
     assert ask(made.http_port) == "one"
@@ -431,7 +431,7 @@ def test_a_death_is_not_lost_when_its_files_cannot_be_removed(
     data: Path, platform: ProcessPlatform, author: Author
 ) -> None:
     made = author.deploy(author.write("one"))
-    launch = layout.FunctionKey(NAMESPACE, "greeter").launch(1)
+    launch = layout.launch_path(FunctionKey(NAMESPACE, "greeter"), 1)
     launch.unlink()
     # A folder in the place of the file: unlink fails with an OSError.
     launch.mkdir()

@@ -127,7 +127,7 @@ class ImportCheck:
         return False
 
     def _undecided(self, reason: str) -> None:
-        self.progress(f"the check of the import decided nothing: {reason}")
+        self.progress(f"the import check was inconclusive: {reason}")
 
 
 def delete_leftover_pods(cluster: Cluster, key: KubernetesKey) -> None:
