@@ -1,1 +1,1 @@
-"""What a function is: the values of function.yaml, its reader, its rules and CVAT's contract."""
+"""The configuration of a function: the values of function.yaml, their reader and their rules."""

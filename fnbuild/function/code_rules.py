@@ -204,38 +204,38 @@ _RUNTIME_LABEL = re.compile(r"python:3\.(\d+)")
 _FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def check_entry_module(subject: RuleContext) -> None:
+def check_entry_module(context: RuleContext) -> None:
     """The handler's module is Python, and has functions that can be called as Nuclio calls them."""
-    found = _HANDLER_PATTERN.match(subject.function.spec.handler)
-    code = _read_module(subject, found[1]) if found else None
+    found = _HANDLER_PATTERN.match(context.function.spec.handler)
+    code = _read_module(context, found[1]) if found else None
     if found is None or code is None:
         return
     name, data = code
-    source = SourceText(data.decode("utf-8", "replace"), name, subject.report)
-    tree = _parse_module(subject, source, data)
+    source = SourceText(data.decode("utf-8", "replace"), name, context.report)
+    tree = _parse_module(context, source, data)
     if tree is None:
         return
     module = _ModuleNames(tree)
-    _check_handler(subject, source, module, found[2])
+    _check_handler(context, source, module, found[2])
     _check_signature(source, module, "init_context", ("context",))
-    folder = code_folder(subject)
+    folder = code_folder(context)
     if folder is not None:
         check_user_data(source, tree, folder)
 
 
-def _read_module(subject: RuleContext, module: str) -> tuple[str, bytes] | None:
+def _read_module(context: RuleContext, module: str) -> tuple[str, bytes] | None:
     """Return the code of the handler's module and its name, None if it cannot be read here."""
-    build = subject.function.spec.build
+    build = context.function.spec.build
     if build.function_source_code:
         elsewhere = build.code_entry_type not in ("", "sourceCode")
-        if elsewhere or not subject.function.spec.runtime.startswith("python"):
+        if elsewhere or not context.function.spec.runtime.startswith("python"):
             return None
         try:
             data = base64.b64decode("".join(build.function_source_code.split()), validate=True)
         except (binascii.Error, ValueError):
             return None  # another rule says so
         return "functionSourceCode", data
-    path = _module_file(subject, module)
+    path = _module_file(context, module)
     try:
         if path is None or path.stat().st_size > _LARGEST_ENTRY_MODULE:
             return None
@@ -244,9 +244,9 @@ def _read_module(subject: RuleContext, module: str) -> tuple[str, bytes] | None:
         return None  # staging says why
 
 
-def _module_file(subject: RuleContext, module: str) -> Path | None:
+def _module_file(context: RuleContext, module: str) -> Path | None:
     """The file of the handler's module, where it is one of the function's folder."""
-    folder = code_folder(subject)
+    folder = code_folder(context)
     if folder is None:
         return None
     base = folder.joinpath(*module.split("."))
@@ -259,37 +259,37 @@ def _module_file(subject: RuleContext, module: str) -> Path | None:
     return None
 
 
-def _parse_module(subject: RuleContext, source: SourceText, data: bytes) -> ast.Module | None:
+def _parse_module(context: RuleContext, source: SourceText, data: bytes) -> ast.Module | None:
     try:
         with warnings.catch_warnings():
             # Warnings of the compiler are about style here, and come again when the code runs.
             warnings.simplefilter("ignore")
             return ast.parse(data)
     except SyntaxError as error:
-        _report_syntax_error(subject, source, error)
+        _report_syntax_error(context, source, error)
     except (ValueError, RecursionError, MemoryError) as error:
         source.error("python-syntax", f"this is not Python: {error}", source.span(0, 0))
     return None
 
 
-def _report_syntax_error(subject: RuleContext, source: SourceText, error: SyntaxError) -> None:
+def _report_syntax_error(context: RuleContext, source: SourceText, error: SyntaxError) -> None:
     row = min(max((error.lineno or 1) - 1, 0), len(source.lines) - 1)
     column = min(max((error.offset or 1) - 1, 0), len(source.lines[row]))
     message = f"this is not Python: {error.msg}"
-    label = _RUNTIME_LABEL.match(subject.function.spec.runtime)
+    label = _RUNTIME_LABEL.match(context.function.spec.runtime)
     minor = int(label[1]) if label else sys.version_info.minor
     keyword = re.search(r"\b(async|await)\b", source.lines[row])
     if minor > sys.version_info.minor or (minor < 7 and keyword):
         # It may be that Python's syntax, which this one does not know.
         own = f"{sys.version_info.major}.{sys.version_info.minor}"
-        hint = f"read with Python {own}; {subject.function.spec.runtime} may take it"
+        hint = f"read with Python {own}; {context.function.spec.runtime} may take it"
         source.warning("python-syntax", message, source.span(row, column), hint)
     else:
         source.error("python-syntax", message, source.span(row, column))
 
 
 def _check_handler(
-    subject: RuleContext, source: SourceText, module: _ModuleNames, name: str
+    context: RuleContext, source: SourceText, module: _ModuleNames, name: str
 ) -> None:
     if name in module.names:
         _check_signature(source, module, name, ("context", "event"))
@@ -297,7 +297,7 @@ def _check_handler(
         word = closest(name, module.functions, 0.5)
         message = f"there is no {quoted(name)} in {source.file}"
         hint = f"did you mean {word}?" if word else None
-        subject.error("handler-function", message, ("spec", "handler"), hint)
+        context.error("handler-function", message, ("spec", "handler"), hint)
 
 
 def _check_signature(

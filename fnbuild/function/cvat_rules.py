@@ -37,9 +37,9 @@ _ANNOTATIONS = (
 )  # fmt: skip
 
 
-def check_type(subject: RuleContext) -> None:
+def check_type(context: RuleContext) -> None:
     """The annotation `type` is one of the four that CVAT knows."""
-    metadata = subject.function.metadata
+    metadata = context.function.metadata
     given = metadata.annotations.get("type")
     if given is None:
         labels = _is_label_list(metadata.annotations.get("spec", ""))
@@ -47,13 +47,13 @@ def check_type(subject: RuleContext) -> None:
             message = "CVAT does not show a function without the annotation `type`"
             others = ", ".join(FUNCTION_KINDS[1:])
             hint = f"add `type: detector` (or {others}) under metadata.annotations"
-            subject.warning("cvat-type", message, _PATH, hint, "key")
+            context.warning("cvat-type", message, _PATH, hint, "key")
         return
     if given not in FUNCTION_KINDS:
         message = (
             f"CVAT hides a function of type {quoted(given)}; it knows {', '.join(FUNCTION_KINDS)}"
         )
-        subject.error("cvat-type", message, (*_PATH, "type"), did_you_mean(given, FUNCTION_KINDS))
+        context.error("cvat-type", message, (*_PATH, "type"), did_you_mean(given, FUNCTION_KINDS))
 
 
 def _is_label_list(text: str) -> bool:
@@ -65,9 +65,9 @@ def _is_label_list(text: str) -> bool:
     return isinstance(value, list) and any(isinstance(one, dict) and "name" in one for one in value)
 
 
-def check_keys(subject: RuleContext) -> None:
+def check_keys(context: RuleContext) -> None:
     """Annotations that look like one of CVAT's but are not are likely misspelt."""
-    annotations = subject.function.metadata.annotations
+    annotations = context.function.metadata.annotations
     if "type" not in annotations:
         return
     for key in annotations:
@@ -77,12 +77,12 @@ def check_keys(subject: RuleContext) -> None:
         if word and word not in annotations and len(key) > 3:
             message = f"CVAT does not read the annotation {quoted(key)}"
             path = (*_PATH, key)
-            subject.warning("cvat-annotation", message, path, f"did you mean {word}?", "key")
+            context.warning("cvat-annotation", message, path, f"did you mean {word}?", "key")
 
 
-def check_numbers(subject: RuleContext) -> None:
+def check_numbers(context: RuleContext) -> None:
     """Numbers are whole numbers: one that is not takes down CVAT's whole list."""
-    annotations = subject.function.metadata.annotations
+    annotations = context.function.metadata.annotations
     if "type" not in annotations:
         return
     for key in _INTEGERS:
@@ -93,29 +93,29 @@ def check_numbers(subject: RuleContext) -> None:
             number = int(text)
         except ValueError:
             message = f"{key} is a whole number, not {quoted(text)}; CVAT lists no function at all"
-            subject.error("cvat-number", message, (*_PATH, key))
+            context.error("cvat-number", message, (*_PATH, key))
             continue
         if key == "version" and number < 2 and annotations["type"] == "interactor":
             message = "CVAT warns its users about interactors of a version below 2"
             hint = "write `version: 2` when the reply is {'mask': …}"
-            subject.warning("cvat-version", message, (*_PATH, key), hint)
+            context.warning("cvat-version", message, (*_PATH, key), hint)
 
 
-def check_flags(subject: RuleContext) -> None:
+def check_flags(context: RuleContext) -> None:
     """CVAT takes every text that is not empty for true, `"false"` too."""
-    annotations = subject.function.metadata.annotations
+    annotations = context.function.metadata.annotations
     if "type" not in annotations:
         return
     for key in _FLAGS:
         text = annotations.get(key)
         if text and text.strip().lower() in ("false", "no", "off", "0", "none", "null", "n", "f"):
             message = f"CVAT reads {key} {quoted(text)} as true, as every text that is not empty"
-            subject.warning("cvat-flag", message, (*_PATH, key), f"remove {key} to mean false")
+            context.warning("cvat-flag", message, (*_PATH, key), f"remove {key} to mean false")
 
 
-def check_tracked_shapes(subject: RuleContext) -> None:
+def check_tracked_shapes(context: RuleContext) -> None:
     """A tracker that says which shapes it takes names at least one, and known ones."""
-    annotations = subject.function.metadata.annotations
+    annotations = context.function.metadata.annotations
     text = annotations.get("supported_shape_types")
     if text is None or annotations.get("type") != "tracker":
         return
@@ -123,18 +123,18 @@ def check_tracked_shapes(subject: RuleContext) -> None:
     names = [name.strip() for name in text.split(",")]
     if not any(names):
         message = "supported_shape_types is empty; CVAT hides the tracker"
-        subject.error("cvat-shapes", message, path, "remove it, or write `rectangle`")
+        context.error("cvat-shapes", message, path, "remove it, or write `rectangle`")
         return
     for name in names:
         if name not in LABEL_TYPES:
             message = f"{quoted(name)} is not a shape that CVAT tracks"
-            subject.warning("cvat-shapes", message, path, did_you_mean(name, LABEL_TYPES))
+            context.warning("cvat-shapes", message, path, did_you_mean(name, LABEL_TYPES))
 
 
-def check_event_timeout(subject: RuleContext) -> None:
+def check_event_timeout(context: RuleContext) -> None:
     """CVAT waits two minutes; a function that may take longer works for nobody."""
-    text = subject.function.spec.event_timeout
-    if "type" not in subject.function.metadata.annotations or not text:
+    text = context.function.spec.event_timeout
+    if "type" not in context.function.metadata.annotations or not text:
         return
     try:
         seconds = parse_duration(text)
@@ -146,34 +146,34 @@ def check_event_timeout(subject: RuleContext) -> None:
             f"set CVAT_NUCLIO_DEFAULT_TIMEOUT to more than {seconds:.0f} in the environment of"
             f" CVAT's server and workers, or write `eventTimeout: {CVAT_TIMEOUT:.0f}s`"
         )
-        subject.warning("cvat-timeout", message, ("spec", "eventTimeout"), hint)
+        context.warning("cvat-timeout", message, ("spec", "eventTimeout"), hint)
 
 
-def check_description(subject: RuleContext) -> None:
+def check_description(context: RuleContext) -> None:
     """CVAT fails on a function that comes without the key: Nuclio leaves an empty one out."""
-    if "type" not in subject.function.metadata.annotations:
+    if "type" not in context.function.metadata.annotations:
         return
-    if not subject.function.spec.description:
+    if not context.function.spec.description:
         message = (
             "there is no description; once Nuclio serves this function, CVAT lists none at all"
         )
         hint = "add a line: `description: What it finds`"
-        subject.warning("cvat-description", message, ("spec", "description"), hint, "key")
+        context.warning("cvat-description", message, ("spec", "description"), hint, "key")
 
 
-def check_http_trigger(subject: RuleContext) -> None:
+def check_http_trigger(context: RuleContext) -> None:
     """CVAT calls functions by HTTP."""
-    spec = subject.function.spec
-    if "type" not in subject.function.metadata.annotations:
+    spec = context.function.spec
+    if "type" not in context.function.metadata.annotations:
         return
     if not any(trigger.kind == "http" for trigger in spec.triggers.values()):
         path = ("spec", "disableDefaultHTTPTrigger")
-        subject.warning("cvat-http", "without an http trigger CVAT cannot call this function", path)
+        context.warning("cvat-http", "without an http trigger CVAT cannot call this function", path)
 
 
-def check_request_size(subject: RuleContext) -> None:
+def check_request_size(context: RuleContext) -> None:
     """Warn if the request limit is low: base64 makes CVAT's pictures a third larger."""
-    kind, http = subject.function.metadata.annotations.get("type"), subject.function.http_trigger()
+    kind, http = context.function.metadata.annotations.get("type"), context.function.http_trigger()
     if kind not in _REQUEST_SIZES or http is None:
         return
     name, trigger = http
@@ -194,23 +194,23 @@ def check_request_size(subject: RuleContext) -> None:
         f"write `attributes: {{maxRequestBodySize: {size}}}` ({size >> 20} MiB) in the http trigger"
     )
     path = ("spec", "triggers", name)
-    if not subject.has(*path):
-        subject.warning("cvat-request-size", message, (*_PATH, "type"), hint)
+    if not context.is_in_file(*path):
+        context.warning("cvat-request-size", message, (*_PATH, "type"), hint)
     elif key:
-        subject.warning("cvat-request-size", message, (*path, "attributes", key), hint)
+        context.warning("cvat-request-size", message, (*path, "attributes", key), hint)
     else:
-        subject.warning("cvat-request-size", message, path, hint, "key")
+        context.warning("cvat-request-size", message, path, hint, "key")
 
 
-def check_label_spec(subject: RuleContext) -> None:
+def check_label_spec(context: RuleContext) -> None:
     """The annotation `spec` is a JSON list of labels."""
-    annotations = subject.function.metadata.annotations
+    annotations = context.function.metadata.annotations
     text = annotations.get("spec", "")
     if "type" not in annotations or not text.strip():
-        _report_no_labels(subject)
+        _report_no_labels(context)
         return
     path = (*_PATH, "spec")
-    place = subject.place(path)
+    place = context.locate(path)
     source, written = (place[0], place[2]) if place else (SourceText("", ""), YamlNode("scalar"))
     node = written
     if written.text != text:
@@ -222,25 +222,25 @@ def check_label_spec(subject: RuleContext) -> None:
     try:
         value = json.loads(text)
     except (json.JSONDecodeError, RecursionError) as error:
-        _report_bad_json(subject, embedded, error)
+        _report_bad_json(context, embedded, error)
         return
-    check_labels(subject, embedded, value)
+    check_labels(context, embedded, value)
 
 
-def _report_no_labels(subject: RuleContext) -> None:
-    annotations = subject.function.metadata.annotations
+def _report_no_labels(context: RuleContext) -> None:
+    annotations = context.function.metadata.annotations
     if annotations.get("type") != "detector" or "supports_text_prompt" in annotations:
         return
     message = "a detector without labels finds nothing that CVAT can show"
     path = (*_PATH, "spec")
     hint = 'list them: `spec: |` and below it [{"name": "car", "type": "rectangle"}]'
-    subject.warning("cvat-no-labels", message, path, hint, "key")
+    context.warning("cvat-no-labels", message, path, hint, "key")
 
 
-def _report_bad_json(subject: RuleContext, embedded: EmbeddedText, error: Exception) -> None:
+def _report_bad_json(context: RuleContext, embedded: EmbeddedText, error: Exception) -> None:
     if not isinstance(error, json.JSONDecodeError):
         message = "the label spec is nested too deeply"
-        subject.add(embedded.source.diagnostic("error", "cvat-json", message, embedded.whole()))
+        context.add(embedded.source.diagnostic("error", "cvat-json", message, embedded.whole()))
         return
     text, position = embedded.node.text, error.pos
     cause, hint = error.msg[:1].lower() + error.msg[1:], None
@@ -261,4 +261,4 @@ def _report_bad_json(subject: RuleContext, embedded: EmbeddedText, error: Except
     message = f"the label spec is not JSON: {cause}; CVAT lists no function at all"
     span = embedded.span_at_index(position)
     finding = embedded.source.diagnostic("error", "cvat-json", message, span, hint)
-    subject.add(finding)
+    context.add(finding)

@@ -1,6 +1,6 @@
-"""From nodes to the structs of `spec.types`: values coerced as Nuclio does, findings in place.
+"""Decode YAML nodes into the structs of `function.types`, converting values as Nuclio does.
 
-What to do with a node follows from the struct's own field types, worked out once per type.
+The reader of a node follows from the field types of its struct, and is created once per type.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ FieldPath = tuple[str | int, ...]
 NodeReader = Callable[["Decoder", YamlNode, FieldPath], Any]
 
 INVALID = object()
-"""Stands for a value whose type was wrong; the field keeps its default."""
+"""Represents a value of the wrong type; the field keeps its default."""
 
 _INT64 = 2**63
 
 
 class Decoder:
-    """Reads one tree.
+    """Decodes one tree.
 
-    `places` remembers the key and the value node of every path. `unknown_keys` holds path, key and
-    the keys that are known there; `needless_quotes` the values whose quotes make them wrong.
+    `nodes` has the key and the value node of every path. `unknown_keys` has path, key and the keys
+    that exist there. `needless_quotes` are values that are invalid because of their quotes.
     """
 
     def __init__(self, source: SourceText, *, strict: bool = False):
         self.source = source
         self.strict = strict
-        self.places: dict[FieldPath, tuple[YamlNode | None, YamlNode]] = {}
+        self.nodes: dict[FieldPath, tuple[YamlNode | None, YamlNode]] = {}
         self.unknown_keys: list[tuple[FieldPath, YamlNode, tuple[str, ...]]] = []
         self.needless_quotes: list[YamlNode] = []
 
     def read(self, cls: type[Struct], node: YamlNode, path: FieldPath = ()) -> Any:
-        """A struct of this type; with findings of kind error, what could be read of it."""
-        self.places[path] = (None, node)
+        """Return a struct of this type with all values that can be read."""
+        self.nodes[path] = (None, node)
         result = _struct_reader(cls)(self, node, path)
         return cls() if result is INVALID else result
 
@@ -58,8 +58,8 @@ class Decoder:
         self.source.error("wrong-type", message, node.span(self.source), hint)
         return INVALID
 
-    def unknown(self, key: YamlNode, path: FieldPath, known: tuple[str, ...]) -> None:
-        """Report a key that Nuclio ignores: a warning, or an error when strict."""
+    def report_unknown_key(self, key: YamlNode, path: FieldPath, known: tuple[str, ...]) -> None:
+        """Report a key that Nuclio ignores: as an error if strict, else as a warning."""
         self.unknown_keys.append((path, key, known))
         if not below_limit(self.source.report, "error" if self.strict else "warning"):
             return
@@ -96,7 +96,7 @@ def _read_text(decoder: Decoder, node: YamlNode, path: FieldPath) -> Any:
     if isinstance(node.value, str):
         return node.value
     text = scalar_text(node.value)
-    # True → "true" surprises nobody; 3.10 → "3.1" and yes → "true" do.
+    # True → "true" is expected; 3.10 → "3.1" and yes → "true" are not.
     surprising = text != node.text and text != node.text.lower() and "resources" not in path
     if node.value is not None and surprising:
         message = f"{node.text} is read as {quoted(text)} here, as Nuclio does"
@@ -150,9 +150,9 @@ def _mapping_reader(reader: NodeReader) -> NodeReader:
             )
         result: dict[str, Any] = {}
         for key, value in node.pairs:
-            place = (*path, key.text)
-            decoder.places[place] = (key, value)
-            item = reader(decoder, value, place)
+            item_path = (*path, key.text)
+            decoder.nodes[item_path] = (key, value)
+            item = reader(decoder, value, item_path)
             if item is not INVALID:
                 result[key.text] = item
         return result
@@ -170,9 +170,9 @@ def _list_reader(reader: NodeReader) -> NodeReader:
             )
         result = []
         for index, value in enumerate(node.items):
-            place = (*path, index)
-            decoder.places[place] = (None, value)
-            item = reader(decoder, value, place)
+            item_path = (*path, index)
+            decoder.nodes[item_path] = (None, value)
+            item = reader(decoder, value, item_path)
             if item is not INVALID:
                 result.append(item)
         return result
@@ -189,14 +189,14 @@ def _optional_reader(reader: NodeReader) -> NodeReader:
 
 class _Field(typing.NamedTuple):
     name: str
-    wire: str
+    encoded_name: str
     reader: NodeReader
     nullable: bool
 
 
 @cache
 def _fields(cls: type[Struct]) -> dict[str, _Field]:
-    """Readers of a struct's fields by lower-case wire name: Go matches keys in any case."""
+    """Return the fields of a struct by their encoded names in lower case: Go ignores case."""
     result = {}
     for field in msgspec.structs.fields(cls):
         if field.name != "extra":
@@ -208,12 +208,12 @@ def _fields(cls: type[Struct]) -> dict[str, _Field]:
 
 @cache
 def encoded_names(cls: type[Struct]) -> tuple[str, ...]:
-    """The keys of a struct as they are written in the file."""
-    return tuple(field.wire for field in _fields(cls).values())
+    """Return the keys of a struct as they are written in the file."""
+    return tuple(field.encoded_name for field in _fields(cls).values())
 
 
 def _reader_for(kind: Any) -> tuple[NodeReader, bool]:
-    """The reader for a field's type, and whether None is a value of it."""
+    """Return the reader for a field's type, and True if the type includes None."""
     if typing.get_origin(kind) in (types.UnionType, typing.Union):
         inner = [arm for arm in typing.get_args(kind) if arm is not type(None)]
         return _optional_reader(_reader_for(inner[0])[0]), True
@@ -255,23 +255,23 @@ def _field_values(
     seen: dict[str, YamlNode] = {}
     for key, value in node.pairs:
         field = fields.get(key.text.lower())
-        place = (*path, field.wire if field else key.text)
-        decoder.places[place] = (key, value)
+        item_path = (*path, field.encoded_name if field else key.text)
+        decoder.nodes[item_path] = (key, value)
         if field is None:
             if not path and key.text in ("apiVersion", "kind"):
                 continue
-            decoder.unknown(key, path, encoded_names(cls))
-            item = _read_any(decoder, value, place)
+            decoder.report_unknown_key(key, path, encoded_names(cls))
+            item = _read_any(decoder, value, item_path)
             if item is not INVALID:
                 extra[key.text] = item
             continue
-        first = seen.setdefault(field.wire, key)
+        first = seen.setdefault(field.encoded_name, key)
         if first is not key and first.text != key.text:
             message = f"{key.text} and {first.text} are the same key; case does not matter"
             decoder.source.error("duplicate-key", message, key.span(decoder.source))
         if value.is_null() and not field.nullable:
             continue
-        item = field.reader(decoder, value, place)
+        item = field.reader(decoder, value, item_path)
         if item is not INVALID:
             values[field.name] = item
     if extra:
@@ -300,12 +300,12 @@ def _required_fields(cls: type[Struct]) -> tuple[str, ...]:
 def _check_quantities(decoder: Decoder, values: dict[str, Any], path: FieldPath) -> None:
     for side in ("limits", "requests"):
         for name, text in values.get(side, {}).items():
-            fault = ""
+            message = ""
             try:
                 if parse_quantity(text) < 0:
-                    fault = f"{side} of {name} is negative: {text}"
+                    message = f"{side} of {name} is negative: {text}"
             except ValueError as error:
-                fault = f"{side} of {name}: {error}"
-            if fault:
-                node = decoder.places[(*path, side, name)][1]
-                decoder.source.error("bad-quantity", fault, node.span(decoder.source))
+                message = f"{side} of {name}: {error}"
+            if message:
+                node = decoder.nodes[(*path, side, name)][1]
+                decoder.source.error("bad-quantity", message, node.span(decoder.source))

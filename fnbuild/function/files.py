@@ -1,4 +1,4 @@
-"""Which files make up a function: its folder, its configuration file, its single source file."""
+"""Locate the files of a function: its folder, configuration file and single source file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MAX_LISTED = 20
 
 @dataclass(frozen=True, slots=True)
 class FunctionFiles:
-    """`config` is None for a source file whose configuration, if any, stands inside it."""
+    """`config` is None if the configuration can only be inside the source file."""
 
     folder: Path
     config: Path | None
@@ -31,13 +31,13 @@ class _DisplayOrigin:
     choice: str
 
 
-# Threads that read what another one has opened show the same.
+# Not thread-local: other threads that read the same folder show the same origin.
 _DISPLAY_ORIGINS: dict[Path, _DisplayOrigin] = {}
 
 
 @contextmanager
 def displayed_as(folder: Path, name: str, choice: str) -> Iterator[None]:
-    """Show paths below a temporary folder as parts of their origin until the context ends.
+    """Display paths below a temporary folder as parts of their origin until the context ends.
 
     `name` is that of an archive or a repository, "" for the code of a function that the context
     implies; `choice` is how to select one folder of it.
@@ -46,11 +46,11 @@ def displayed_as(folder: Path, name: str, choice: str) -> Iterator[None]:
     try:
         yield
     finally:
-        _DISPLAY_ORIGINS.pop(folder, None)  # somebody else who had it open may have ended before
+        _DISPLAY_ORIGINS.pop(folder, None)  # another context of the same folder may have ended
 
 
 def _display_origin(path: Path) -> tuple[_DisplayOrigin, str] | None:
-    """What a path was made of, and where in it the path lies."""
+    """Return the origin of a path, and the path inside the origin."""
     for folder, origin in list(_DISPLAY_ORIGINS.items()):
         if path.is_relative_to(folder):
             return origin, path.relative_to(folder).as_posix()
@@ -58,7 +58,7 @@ def _display_origin(path: Path) -> tuple[_DisplayOrigin, str] | None:
 
 
 def locate_files(path: Path, config_file: Path | None, report: Report) -> FunctionFiles | None:
-    """The files a path means; None when the report says why there are none."""
+    """Return the files of the function at a path, or None after reporting an error."""
     try:
         if path.is_dir():
             return _files_of_folder(path, config_file, report)
@@ -76,13 +76,13 @@ def locate_files(path: Path, config_file: Path | None, report: Report) -> Functi
 
 
 def display_path(path: Path) -> str:
-    """A path as places show it: relative to the working directory where that is shorter.
+    """Return a path for messages: relative to the working directory if it is inside of it.
 
     A file of an archive is shown as `code.zip:function.yaml`.
     """
-    made = _display_origin(path)
-    if made:
-        origin, inside = made
+    part = _display_origin(path)
+    if part:
+        origin, inside = part
         if not origin.name:
             return "the code" if inside == "." else inside
         return origin.name if inside == "." else f"{origin.name}:{inside}"
@@ -92,7 +92,7 @@ def display_path(path: Path) -> str:
     try:
         relative = os.path.relpath(path)
     except OSError:
-        # The working directory is gone.
+        # The working directory was deleted.
         return text
     return text if relative.startswith("..") else relative
 
@@ -105,18 +105,18 @@ def _files_of_folder(path: Path, config_file: Path | None, report: Report) -> Fu
     if config_file is not None:
         config = _explicit_config(path, config_file, report)
         return FunctionFiles(path, config, None) if config else None
-    found = [path / name for name in CONFIG_NAMES if (path / name).is_file()]
-    if len(found) > 1:
+    configs = [path / name for name in CONFIG_NAMES if (path / name).is_file()]
+    if len(configs) > 1:
         preferred, other = CONFIG_NAMES
-        message = f"{display_path(path)} holds {preferred} and {other}; {preferred} is read"
+        message = f"{display_path(path)} contains {preferred} and {other}; {preferred} is read"
         report.add(Diagnostic("warning", "two-files", message, hint="delete the other one"))
-    if found:
-        return FunctionFiles(path, found[0], None)
+    if configs:
+        return FunctionFiles(path, configs[0], None)
     return FunctionFiles(path, None, None)
 
 
 def report_missing_config(folder: Path, report: Report) -> None:
-    """Say that a folder has no configuration, and what else is there."""
+    """Report that a folder has no configuration, with a hint from its contents."""
     message = f"'{display_path(folder)}' holds no {CONFIG_NAMES[0]} (nor {CONFIG_NAMES[1]})"
     try:
         others = sorted(p.name for p in folder.iterdir() if p.suffix in _CONFIG_SUFFIXES[:2])
@@ -128,29 +128,30 @@ def report_missing_config(folder: Path, report: Report) -> None:
 
 
 def _missing_config_hint(folder: Path, others: list[str]) -> str:
-    """What to do about a folder without a configuration. `others` are its YAML files."""
-    made = _display_origin(folder)
+    """Return a hint for a folder without a configuration. `others` are its YAML files."""
+    part = _display_origin(folder)
     if others:
-        named = others[0] if made else display_path(folder / others[0])
-        return f"name the file to use: `--file {named}`"
-    if made is None:
+        file = others[0] if part else display_path(folder / others[0])
+        return f"name the file to use: `--file {file}`"
+    if part is None:
         functions = _function_folders(folder, "*")
-        named = ", ".join(display_path(folder / one) for one in functions)
-        return f"functions there: {named}" if functions else "`fnbuild init` makes one"
-    origin, inside = made
+        paths = ", ".join(display_path(folder / function) for function in functions)
+        return f"functions there: {paths}" if functions else "`fnbuild init` creates one"
+    origin, inside = part
     functions = _function_folders(folder, "**")
     if functions:
         above = "" if inside == "." else f"{inside}/"
-        return f"functions in it: {', '.join(above + one for one in functions)}; {origin.choice}"
+        paths = ", ".join(above + function for function in functions)
+        return f"functions in it: {paths}; {origin.choice}"
     entries = sorted(entry.name for entry in folder.iterdir())
-    listed = f"it holds {', '.join(entries[:_MAX_LISTED])}" if entries else "it is empty"
-    return f"{listed}; a configuration that lies elsewhere is named by `--file FILE`"
+    listed = f"it contains {', '.join(entries[:_MAX_LISTED])}" if entries else "it is empty"
+    return f"{listed}; `--file FILE` names a configuration elsewhere"
 
 
-def _function_folders(folder: Path, where: str) -> list[str]:
-    """Relative paths of the first folders with a configuration."""
-    found = {file.parent for name in CONFIG_NAMES for file in folder.glob(f"{where}/{name}")}
-    return sorted(one.relative_to(folder).as_posix() for one in found)[:_MAX_LISTED]
+def _function_folders(folder: Path, pattern: str) -> list[str]:
+    """Return the relative paths of the first folders with a configuration."""
+    functions = {file.parent for name in CONFIG_NAMES for file in folder.glob(f"{pattern}/{name}")}
+    return sorted(path.relative_to(folder).as_posix() for path in functions)[:_MAX_LISTED]
 
 
 def _explicit_config(folder: Path, config_file: Path, report: Report) -> Path | None:
@@ -175,7 +176,7 @@ def _files_of_file(path: Path, config_file: Path | None, report: Report) -> Func
     message = f"{display_path(path)} is neither a folder, a .yaml file nor a .py file"
     hint = None
     if path.suffix.lower() in _ARCHIVE_SUFFIXES:
-        hint = "`fnbuild deploy`, `build` and `validate` take archives; here unpack it first"
+        hint = "`fnbuild deploy`, `build` and `validate` accept archives; here, unpack it first"
     _error(report, "wrong-path", message, hint)
     return None
 

@@ -39,37 +39,37 @@ _MAX_PIXELS = "FNBUILD_MAX_PIXELS"  # of `fnbuild.vision`, which reads it at a r
 _CODE_ENTRY_TYPES = ("sourceCode", "archive", "github", "git", "s3", "image", "jar")
 
 
-def check_name(subject: RuleContext) -> None:
+def check_name(context: RuleContext) -> None:
     """There is a name that Nuclio, Docker and CVAT's URLs take, and it is not a reserved one."""
     path = ("metadata", "name")
-    text = subject.function.metadata.name
+    text = context.function.metadata.name
     if not text:
         hint = "add `name:` under `metadata`, or give a name on the command line"
-        subject.error("name-missing", "the function has no metadata.name", path, hint)
+        context.error("name-missing", "the function has no metadata.name", path, hint)
     elif text in RESERVED_NAMES:
-        subject.error("name-reserved", f"{quoted(text)} is reserved for a part of Nuclio", path)
+        context.error("name-reserved", f"{quoted(text)} is reserved for a part of Nuclio", path)
     elif not NAME_PATTERN.match(text):
         message = f"{quoted(text)} cannot be a function's name"
         hint = "letters, digits, '-', '_' and '.' make a name; it starts with a letter or a digit"
-        subject.error("name", message, path, hint)
+        context.error("name", message, path, hint)
     elif len(text) > MAX_NAME_LENGTH:
         message = f"the name has {len(text)} characters; {MAX_NAME_LENGTH} is the most"
-        subject.error("name", message, path)
+        context.error("name", message, path)
 
 
-def check_namespace(subject: RuleContext) -> None:
+def check_namespace(context: RuleContext) -> None:
     """The namespace is a DNS label."""
-    text = subject.function.metadata.namespace
+    text = context.function.metadata.namespace
     if text and not _NAMESPACE.match(text):
         message = f"{quoted(text)} cannot be a namespace"
         hint = "up to 63 lower-case letters, digits and '-' make a namespace"
-        subject.error("namespace", message, ("metadata", "namespace"), hint)
+        context.error("namespace", message, ("metadata", "namespace"), hint)
 
 
-def check_runtime(subject: RuleContext) -> None:
+def check_runtime(context: RuleContext) -> None:
     """The runtime is Python, 3.6 or later. Nuclio itself offers fewer versions."""
     path = ("spec", "runtime")
-    text = subject.written.spec.runtime
+    text = context.written.spec.runtime
     if text in ("", "python"):
         return
     found = _PYTHON_RUNTIME.match(text)
@@ -80,60 +80,60 @@ def check_runtime(subject: RuleContext) -> None:
                 f"a colon separates the version: python:{text.lstrip('pythonPYTHON:- ') or '3.9'}"
             )
         message = f"{quoted(text)} is not a runtime; functions are Python, python:3.6 or later"
-        subject.error("runtime", message, path, hint)
+        context.error("runtime", message, path, hint)
     elif (int(found[1]), int(found[2])) < (3, 6):
         hint = "python:3.6 is the oldest that works"
-        subject.error("runtime", f"Python {found[1]}.{found[2]} is too old", path, hint)
+        context.error("runtime", f"Python {found[1]}.{found[2]} is too old", path, hint)
     elif int(found[1]) > 3:
-        subject.error("runtime", f"there is no Python {found[1]}.{found[2]}", path)
+        context.error("runtime", f"there is no Python {found[1]}.{found[2]}", path)
     elif int(found[2]) > max(_NEWEST_PYTHON_MINOR, sys.version_info.minor):
         message = (
             f"Python {found[1]}.{found[2]} is not known; the newest is 3.{_NEWEST_PYTHON_MINOR}"
         )
-        subject.warning("runtime", message, path)
+        context.warning("runtime", message, path)
 
 
-def check_handler(subject: RuleContext) -> None:
+def check_handler(context: RuleContext) -> None:
     """The handler is `module:function`, and the module is among the function's files."""
     path = ("spec", "handler")
-    text = subject.function.spec.handler
+    text = context.function.spec.handler
     found = _HANDLER_PATTERN.match(text)
     if not found:
         message = f"{quoted(text)} is not a handler"
         hint = "a handler is `module:function`, as in `main:handler`"
-        subject.error("handler", message, path, hint)
+        context.error("handler", message, path, hint)
         return
     module = found[1]
     if module.endswith(".py"):
         hint = f"leave the .py out: {module.removesuffix('.py')}:{found[3]}"
-        subject.error("handler", "a handler names a module, not a file", path, hint)
+        context.error("handler", "a handler names a module, not a file", path, hint)
         return
-    _check_handler_module(subject, module)
+    _check_handler_module(context, module)
 
 
-def code_folder(subject: RuleContext) -> Path | None:
+def code_folder(context: RuleContext) -> Path | None:
     """The folder with the handler's module; None when the code is somewhere else."""
-    code, build = subject.code, subject.function.spec.build
+    code, build = context.code, context.function.spec.build
     elsewhere = build.function_source_code or build.path not in ("", ".", "./")
     if code is None or elsewhere or build.code_entry_type not in ("", "sourceCode"):
         return None
     return code if code.is_dir() else code.parent
 
 
-def _check_handler_module(subject: RuleContext, module: str) -> None:
-    folder = code_folder(subject)
-    if folder is None or _module_exists(folder, module) or subject.function.spec.image:
+def _check_handler_module(context: RuleContext, module: str) -> None:
+    folder = code_folder(context)
+    if folder is None or _module_exists(folder, module) or context.function.spec.image:
         return
     others = sorted(file.stem for file in folder.glob("*.py"))
     word = closest(module, others) or (others[0] if len(others) == 1 else None)
     hint = (
-        f"did you mean {word}:{subject.function.spec.handler.partition(':')[2]}?" if word else None
+        f"did you mean {word}:{context.function.spec.handler.partition(':')[2]}?" if word else None
     )
     place = display_path(folder)
     message = f"the handler's module {quoted(module)} is not in {place}"
-    if not subject.written.spec.handler:
+    if not context.written.spec.handler:
         message = f"no handler is given, and {quoted(module)} is not in {place}"
-    subject.warning("handler-module", message, ("spec", "handler"), hint)
+    context.warning("handler-module", message, ("spec", "handler"), hint)
 
 
 def _module_exists(folder: Path, module: str) -> bool:
@@ -145,15 +145,15 @@ def _module_exists(folder: Path, module: str) -> bool:
         return False
 
 
-def check_event_timeout(subject: RuleContext) -> None:
+def check_event_timeout(context: RuleContext) -> None:
     """The time limit of an event is a duration above zero."""
-    text = subject.function.spec.event_timeout
+    text = context.function.spec.event_timeout
     if text:
-        check_positive_duration(subject, "eventTimeout", text, ("spec", "eventTimeout"))
+        check_positive_duration(context, "eventTimeout", text, ("spec", "eventTimeout"))
 
 
 def check_positive_duration(
-    subject: RuleContext, what: str, text: str, path: tuple[str | int, ...]
+    context: RuleContext, what: str, text: str, path: tuple[str | int, ...]
 ) -> None:
     """Report a text that is not a Go duration above zero."""
     hint = "as in 30s, 500ms or 1h30m"
@@ -162,27 +162,27 @@ def check_positive_duration(
     try:
         seconds = parse_duration(text)
     except ValueError:
-        subject.error("duration", f"{what}: {quoted(text)} is not a duration", path, hint)
+        context.error("duration", f"{what}: {quoted(text)} is not a duration", path, hint)
         return
     if seconds <= 0:
-        subject.error("duration", f"{what} must be above zero, not {text}", path)
+        context.error("duration", f"{what} must be above zero, not {text}", path)
 
 
-def check_variables(subject: RuleContext) -> None:
+def check_variables(context: RuleContext) -> None:
     """Environment variables have usable names, each once."""
     seen: set[str] = set()
-    for index, variable in enumerate(subject.written.spec.env):
+    for index, variable in enumerate(context.written.spec.env):
         path = ("spec", "env", index, "name")
         if not _VARIABLE_NAME.match(variable.name):
             message = f"{quoted(variable.name)} cannot be the name of an environment variable"
-            subject.error("env-name", message, path)
+            context.error("env-name", message, path)
         if variable.name in seen:
             message = f"the variable {quoted(variable.name)} is set twice; the last one wins"
-            subject.warning("env-twice", message, path)
+            context.warning("env-twice", message, path)
         seen.add(variable.name)
         if variable.value and variable.value_from:
             message = f"{variable.name} has both value and valueFrom; Kubernetes takes one"
-            subject.error("env-two-values", message, ("spec", "env", index, "valueFrom"))
+            context.error("env-two-values", message, ("spec", "env", index, "valueFrom"))
         if (
             variable.name == _MAX_PIXELS
             and variable.value
@@ -192,19 +192,19 @@ def check_variables(subject: RuleContext) -> None:
                 f"{_MAX_PIXELS} is a number of pixels above zero, not {quoted(variable.value)}"
             )
             hint = 'as in "134217728", which is 128 megapixels'
-            subject.error("env-pixels", message, ("spec", "env", index, "value"), hint)
+            context.error("env-pixels", message, ("spec", "env", index, "value"), hint)
 
 
 def _is_positive_integer(text: str) -> bool:
     return text.strip().isdecimal() and int(text) > 0
 
 
-def check_secret_variables(subject: RuleContext) -> None:
+def check_secret_variables(context: RuleContext) -> None:
     """Variables that are declared to be secrets are set."""
     path = ("metadata", "annotations", SECRET_ENV_ANNOTATION)
-    declared = declared_secrets(subject.function.metadata.annotations)
-    for message, hint in unset_secrets(subject.function, declared):
-        subject.warning("secret-env-unset", message, path, hint)
+    declared = declared_secrets(context.function.metadata.annotations)
+    for message, hint in unset_secrets(context.function, declared):
+        context.warning("secret-env-unset", message, path, hint)
 
 
 def unset_secrets(function: Function, declared: Iterable[str]) -> Iterator[tuple[str, str]]:
@@ -230,9 +230,9 @@ def unset_secrets(function: Function, declared: Iterable[str]) -> Iterator[tuple
         )
 
 
-def check_images(subject: RuleContext) -> None:
+def check_images(context: RuleContext) -> None:
     """Image names and registries are ones that Docker understands."""
-    spec, build = subject.function.spec, subject.function.spec.build
+    spec, build = context.function.spec, context.function.spec.build
     for path, text in (
         (("spec", "image"), spec.image),
         (("spec", "build", "image"), build.image),
@@ -241,68 +241,68 @@ def check_images(subject: RuleContext) -> None:
         if text and not _IMAGE_REFERENCE.match(text):
             hint = "as in registry.example.com:5000/team/name:tag, in lower case"
             message = f"{quoted(text)} is not the name of an image"
-            subject.error("image", message, path, hint)
+            context.error("image", message, path, hint)
     for path, text in (
         (("spec", "runRegistry"), spec.run_registry),
         (("spec", "build", "registry"), build.registry),
         (("spec", "build", "baseImageRegistry"), build.base_image_registry),
     ):
         if text and not _REGISTRY.match(text):
-            subject.error("registry", f"{quoted(text)} is not the name of a registry", path)
+            context.error("registry", f"{quoted(text)} is not the name of a registry", path)
 
 
-def check_build(subject: RuleContext) -> None:
+def check_build(context: RuleContext) -> None:
     """Commands and directives do not fight, and directives are Dockerfile verbs."""
-    spec = subject.function.spec.build
+    spec = context.function.spec.build
     directives = spec.directives
     place = ("spec", "build", "directives")
     if spec.commands and (directives.pre_copy or directives.post_copy):
         message = "directives are ignored, because build.commands are there too"
-        subject.warning("directives-ignored", message, place, "keep one of the two", "key")
+        context.warning("directives-ignored", message, place, "keep one of the two", "key")
     for side, items in (("preCopy", directives.pre_copy), ("postCopy", directives.post_copy)):
         for index, directive in enumerate(items):
             path = (*place, side, index)
             if directive.kind.upper() not in DOCKERFILE_INSTRUCTIONS:
                 hint = did_you_mean(directive.kind, DOCKERFILE_INSTRUCTIONS)
                 message = f"{quoted(directive.kind)} is not a Dockerfile verb"
-                subject.error("directive", message, (*path, "kind"), hint)
+                context.error("directive", message, (*path, "kind"), hint)
             elif directive.kind.upper() == "FROM":
                 message = "FROM cannot stand in a directive: the code goes into one image"
                 hint = "spec.build.baseImage names the image that it starts from"
-                subject.error("directive", message, (*path, "kind"), hint)
+                context.error("directive", message, (*path, "kind"), hint)
             elif not directive.value.strip():
                 message = f"{directive.kind} without a value"
-                subject.error("directive", message, (*path, "kind"))
+                context.error("directive", message, (*path, "kind"))
     if spec.mode not in ("", "neverBuild", "alwaysBuild"):
         message = f"build.mode is neverBuild or alwaysBuild, not {quoted(spec.mode)}"
-        subject.error("build-mode", message, ("spec", "build", "mode"))
+        context.error("build-mode", message, ("spec", "build", "mode"))
 
 
-def check_code_entry(subject: RuleContext) -> None:
+def check_code_entry(context: RuleContext) -> None:
     """The code's origin is one that Nuclio knows, with what it needs."""
-    spec = subject.function.spec.build
+    spec = context.function.spec.build
     path = ("spec", "build", "codeEntryType")
     kind, attributes = spec.code_entry_type, spec.code_entry_attributes
     if kind and kind not in _CODE_ENTRY_TYPES:
         message = f"{quoted(kind)} is not a codeEntryType"
-        subject.error("code-entry", message, path, did_you_mean(kind, _CODE_ENTRY_TYPES))
+        context.error("code-entry", message, path, did_you_mean(kind, _CODE_ENTRY_TYPES))
     needs = {"s3": ("s3Bucket", "s3ItemKey"), "github": ("branch",)}.get(kind, ())
     for key in needs:
         if not attributes.get(key):
             message = f"codeEntryType {kind} needs codeEntryAttributes.{key}"
-            subject.error("code-entry", message, path)
+            context.error("code-entry", message, path)
     if kind == "git" and not any(attributes.get(key) for key in ("branch", "tag", "reference")):
         message = "codeEntryType git needs a branch, a tag or a reference in codeEntryAttributes"
-        subject.error("code-entry", message, path)
+        context.error("code-entry", message, path)
     if kind == "git":
         present = {name.lower() for name, value in attributes.items() if value}
         if len(present & {"clientcert", "clientkey"}) == 1:
             message = "codeEntryAttributes has one of clientCert and clientKey; git needs both"
-            subject.error("code-entry", message, path)
+            context.error("code-entry", message, path)
     if spec.function_source_code:
         try:
             base64.b64decode("".join(spec.function_source_code.split()), validate=True)
         except (binascii.Error, ValueError):
             message = "functionSourceCode is not base64"
             hint = "encode the file: base64 -w0 main.py"
-            subject.error("source-code", message, ("spec", "build", "functionSourceCode"), hint)
+            context.error("source-code", message, ("spec", "build", "functionSourceCode"), hint)

@@ -1,8 +1,8 @@
-"""The checks of an import: fewer than those of a deploy, since an import starts nothing.
+"""The rules of an import: fewer than those of a deploy, since an import starts nothing.
 
-They are Nuclio's checks when it records a function (pkg/platform/abstract/platform.go). As in
-Nuclio, one fault is repaired unless `--skip-autofix` is set: a V3IO stream trigger with replicas
-that scale.
+They are the checks that Nuclio makes when it records a function
+(pkg/platform/abstract/platform.go). As in Nuclio, one error is repaired unless `--skip-autofix` is
+set: a V3IO stream trigger with a range of replicas.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _RULES = (
 
 
 class CheckedImport(NamedTuple):
-    """A function that may be recorded; `repair` describes a change, "" if there is none."""
+    """A function that passed the rules; `repair` describes the repair, "" if there was none."""
 
     function: Function
     repair: str = ""
@@ -38,13 +38,13 @@ class CheckedImport(NamedTuple):
 def check_import(function: Function, origin: str, *, autofix: bool = True) -> CheckedImport:
     """Check a function before it is recorded; `origin` names its source.
 
-    Raises `ConfigError` with every finding.
+    Raises `ConfigError` with every diagnostic.
     """
     checked = repair_replicas(function) if autofix else CheckedImport(function)
     report = Report()
-    subject = RuleContext(with_defaults(checked.function), checked.function, report)
+    context = RuleContext(with_defaults(checked.function), checked.function, report)
     for rule in _RULES:
-        rule(subject)
+        rule(context)
     if report.errors:
         raise config_error(report, f"{function.metadata.name} in {origin}")
     return checked

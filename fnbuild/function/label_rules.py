@@ -23,9 +23,9 @@ _REWRITE_SVG = "remove the svg, and `fnbuild validate --fix` writes it anew"
 _LABEL_KEYS = ("id", "name", "type", "attributes", "sublabels", "svg", "color", "edges")
 
 
-def check_labels(subject: RuleContext, embedded: EmbeddedText, value: Any) -> None:
+def check_labels(context: RuleContext, embedded: EmbeddedText, value: Any) -> None:
     """Report what is wrong with a label spec that is JSON already."""
-    _LabelChecker(subject, embedded).run(_parse_nodes(embedded.node.text, value))
+    _LabelChecker(context, embedded).run(_parse_nodes(embedded.node.text, value))
 
 
 def _svg_hint(sublabels: YamlNode) -> str:
@@ -53,8 +53,8 @@ def _parse_nodes(text: str, value: Any) -> YamlNode:
 
 
 class _LabelChecker:
-    def __init__(self, subject: RuleContext, embedded: EmbeddedText):
-        self.subject = subject
+    def __init__(self, context: RuleContext, embedded: EmbeddedText):
+        self.context = context
         self.embedded = embedded
 
     def run(self, root: YamlNode) -> None:
@@ -68,7 +68,7 @@ class _LabelChecker:
         names: dict[str, YamlNode] = {}
         ids: dict[str, YamlNode] = {}
         for number, item in enumerate(items, 1):
-            if not below_limit(self.subject.report, "error"):
+            if not below_limit(self.context.report, "error"):
                 return
             if item.kind != "map":
                 message = f"{what} {number} must be an object with a name; {_HIDES_ALL}"
@@ -221,7 +221,7 @@ class _LabelChecker:
     def _find(
         self, severity: Severity, rule: str, message: str, node: YamlNode, hint: str | None = None
     ) -> None:
-        if not below_limit(self.subject.report, severity):
+        if not below_limit(self.context.report, severity):
             return
         span: Span | None = self.embedded.whole()
         if node.line >= 0:
@@ -229,4 +229,4 @@ class _LabelChecker:
             if node.kind == "scalar" and node.end_line == node.line:
                 length = node.end_column - node.column
             span = self.embedded.at(node.line, node.column, length)
-        self.subject.add(self.embedded.source.diagnostic(severity, rule, message, span, hint))
+        self.context.add(self.embedded.source.diagnostic(severity, rule, message, span, hint))

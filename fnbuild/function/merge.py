@@ -1,7 +1,7 @@
-"""One function out of two: what the winner says stands, the base fills the empty places.
+"""Merge two functions: the override takes precedence, the base supplies missing values.
 
-Nuclio's rules (pkg/functionconfig/reader.go): maps are joined key by key, variables by name, and a
-zero value cannot override, but for numbers of replicas: none is what somebody asks for.
+The rules are Nuclio's (pkg/functionconfig/reader.go): maps are merged by key, variables by name,
+and a zero value does not override. Numbers of replicas do, since zero replicas is a valid request.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from fnbuild.function.types import EnvVar, Function, Spec, Struct, Trigger
 _REPLICA_COUNTS = ("replicas", "min_replicas")
 
 DEFAULT_HTTP_TRIGGER = "default-http"
-"""The name of the http trigger that Nuclio inserts where there is none."""
+"""The name of the http trigger that Nuclio adds if there is none."""
 
 
-def merge_functions(winner: Function, base: Function) -> Function:
-    """The two as one. Of two http triggers, one inserted by default gives way."""
-    merged: Function = _merge_structs(winner, base)
-    declared = declared_secrets(winner.metadata.annotations) | declared_secrets(
+def merge_functions(override: Function, base: Function) -> Function:
+    """Return the merged function. A default http trigger is dropped if there is another one."""
+    merged: Function = _merge_structs(override, base)
+    declared = declared_secrets(override.metadata.annotations) | declared_secrets(
         base.metadata.annotations
     )
     if declared:
-        # What one of the two declares to be a secret stays one.
+        # A variable that either function declares to be a secret stays one.
         annotations = {
             **merged.metadata.annotations,
             SECRET_ENV_ANNOTATION: ",".join(sorted(declared)),
@@ -42,44 +42,44 @@ def merge_functions(winner: Function, base: Function) -> Function:
     return merged
 
 
-def _merge_structs(winner: Any, base: Any) -> Any:
-    if isinstance(winner, Trigger) and (winner.num_workers or winner.max_workers):
-        # One number under two names: numWorkers of the base must not beat maxWorkers of the winner.
+def _merge_structs(override: Any, base: Any) -> Any:
+    if isinstance(override, Trigger) and (override.num_workers or override.max_workers):
+        # Two names of one number: the base's numWorkers must not beat the override's maxWorkers.
         base = msgspec.structs.replace(base, num_workers=0, max_workers=0)
     values = {
-        field.name: _merge_values(getattr(winner, field.name), getattr(base, field.name))
-        for field in msgspec.structs.fields(winner)
+        field.name: _merge_values(getattr(override, field.name), getattr(base, field.name))
+        for field in msgspec.structs.fields(override)
     }
-    if isinstance(winner, Spec):
-        counts = {name: getattr(winner, name) for name in _REPLICA_COUNTS}
+    if isinstance(override, Spec):
+        counts = {name: getattr(override, name) for name in _REPLICA_COUNTS}
         values |= {name: count for name, count in counts.items() if count is not None}
-    return type(winner)(**values)
+    return type(override)(**values)
 
 
-def _merge_values(winner: Any, base: Any) -> Any:
-    if isinstance(winner, Struct) and isinstance(base, Struct):
-        return _merge_structs(winner, base)
-    if isinstance(winner, dict) and isinstance(base, dict):
-        return _merge_maps(winner, base)
-    if isinstance(winner, list) and isinstance(base, list):
-        return _merge_lists(winner, base)
-    if winner is None or (winner in ("", False, 0) and base is not None):
+def _merge_values(override: Any, base: Any) -> Any:
+    if isinstance(override, Struct) and isinstance(base, Struct):
+        return _merge_structs(override, base)
+    if isinstance(override, dict) and isinstance(base, dict):
+        return _merge_maps(override, base)
+    if isinstance(override, list) and isinstance(base, list):
+        return _merge_lists(override, base)
+    if override is None or (override in ("", False, 0) and base is not None):
         return base
-    return winner
+    return override
 
 
-def _merge_maps(winner: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
+def _merge_maps(override: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
     result = dict(base)
-    for key, value in winner.items():
+    for key, value in override.items():
         both = key in base and isinstance(value, dict | Struct)
         result[key] = _merge_values(value, base[key]) if both else value
     return result
 
 
-def _merge_lists(winner: list[Any], base: list[Any]) -> list[Any]:
-    if not winner or not base:
-        return winner or base
-    if isinstance(winner[0], EnvVar):
-        names = {variable.name for variable in winner}
-        return [*winner, *(variable for variable in base if variable.name not in names)]
-    return winner
+def _merge_lists(override: list[Any], base: list[Any]) -> list[Any]:
+    if not override or not base:
+        return override or base
+    if isinstance(override[0], EnvVar):
+        names = {variable.name for variable in override}
+        return [*override, *(variable for variable in base if variable.name not in names)]
+    return override

@@ -1,7 +1,7 @@
-"""Variants of a function: an overlay that goes before its file, as `gpu` and `cpu` do.
+"""Variants of a function: overlays such as `gpu` and `cpu` that take precedence over its file.
 
-One folder holds all variants of all functions, in place of a copy of each function for each of
-them. An overlay is written as function.yaml is and read by the same reader; it may set anything.
+One folder holds the variants for all functions. An overlay has the format of function.yaml, is read
+by the same reader and may set any value.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from fnbuild.function.types import Function, Trigger
 
 VARIANTS_FOLDER = Path("function-specs", "variants")
 _SUFFIXES = (".yaml", ".yml")
-# The ones that come with fnbuild: function-specs/variants of the source tree.
+# function-specs/variants of the source tree, as installed with fnbuild.
 _PACKAGED_VARIANTS = Path(__file__).with_name("variants")
 
 
 def find_variant(name: str, folder: Path, report: Report) -> Path | None:
-    """The overlay that a name means for the function in `folder`; None when the report says why.
+    """Return the overlay file for a name, or None after reporting an error.
 
-    The name is a file, else NAME.yaml in function-specs/variants of the folder or of one around it
-    up to the top of its repository, else one that comes with fnbuild.
+    The name is a file, or NAME.yaml in function-specs/variants of the function's folder or its
+    parents up to the top of the repository, or a variant that comes with fnbuild.
     """
     if name.endswith(_SUFFIXES) or "/" in name:
         for path in (Path(name), folder / name):
@@ -37,63 +37,63 @@ def find_variant(name: str, folder: Path, report: Report) -> Path | None:
                 return path
         _report_error(report, f"the variant {name} is not there", _variant_hint(name, folder))
         return None
-    for place in _variant_folders(folder):
+    for variants in _variant_folders(folder):
         for suffix in _SUFFIXES:
-            if (path := place / f"{name}{suffix}").is_file():
+            if (path := variants / f"{name}{suffix}").is_file():
                 return path
     _report_error(report, f"there is no variant {name!r}", _variant_hint(name, folder))
     return None
 
 
 def variant_names(folder: Path) -> list[str]:
-    """The names of the variants that the function in the folder has."""
-    found = {
+    """Return the names of the variants that are available to the function in the folder."""
+    names = {
         path.stem
-        for place in _variant_folders(folder)
-        if place.is_dir()
-        for path in place.iterdir()
+        for variants in _variant_folders(folder)
+        if variants.is_dir()
+        for path in variants.iterdir()
         if path.suffix in _SUFFIXES
     }
-    return sorted(found)
+    return sorted(names)
 
 
 def apply_overlay(overlay: Function, base: Function) -> tuple[Function, str | None]:
-    """The function in its variant, and the name of the http trigger that the overlay's became.
+    """Return the function with the overlay applied, and the new name of the overlay's http trigger.
 
-    The overlay's http trigger is laid over the function's own, whatever either is called, for a
-    function has at most one. A limit of 0 takes the resource away.
+    A function has at most one http trigger, so the overlay's http trigger is merged with the
+    function's, whatever their names. A limit of 0 removes the resource.
     """
     overlay, renamed = _with_trigger_of_base(overlay, base)
-    made = merge_functions(overlay, base)
-    gone = {name for name, text in overlay.spec.resources.limits.items() if _is_zero(text)}
-    if gone:
+    merged = merge_functions(overlay, base)
+    removed = {name for name, text in overlay.spec.resources.limits.items() if _is_zero(text)}
+    if removed:
         resources = msgspec.structs.replace(
-            made.spec.resources,
-            limits=_without(made.spec.resources.limits, gone),
-            requests=_without(made.spec.resources.requests, gone),
+            merged.spec.resources,
+            limits=_without(merged.spec.resources.limits, removed),
+            requests=_without(merged.spec.resources.requests, removed),
         )
-        spec = msgspec.structs.replace(made.spec, resources=resources)
-        made = msgspec.structs.replace(made, spec=spec)
-    return made, renamed
+        spec = msgspec.structs.replace(merged.spec, resources=resources)
+        merged = msgspec.structs.replace(merged, spec=spec)
+    return merged, renamed
 
 
 def rename_trigger_paths(decoder: Decoder, overlay: Function, name: str) -> None:
-    """Let findings about the trigger of that name point at the overlay's http trigger."""
-    own = overlay.http_trigger()
-    assert own is not None
-    old, new = ("spec", "triggers", own[0]), ("spec", "triggers", name)
-    for path in [path for path in decoder.places if path[:3] == old]:
-        decoder.places[(*new, *path[3:])] = decoder.places[path]
+    """Make diagnostics about the trigger of that name point at the overlay's http trigger."""
+    trigger = overlay.http_trigger()
+    assert trigger is not None
+    old, new = ("spec", "triggers", trigger[0]), ("spec", "triggers", name)
+    for path in [path for path in decoder.nodes if path[:3] == old]:
+        decoder.nodes[(*new, *path[3:])] = decoder.nodes[path]
 
 
 def _with_trigger_of_base(overlay: Function, base: Function) -> tuple[Function, str | None]:
-    ours, theirs = overlay.http_trigger(), base.http_trigger()
-    if ours is None or theirs is None or ours[0] == theirs[0]:
+    overlay_trigger, base_trigger = overlay.http_trigger(), base.http_trigger()
+    if overlay_trigger is None or base_trigger is None or overlay_trigger[0] == base_trigger[0]:
         return overlay, None
-    name = theirs[0]
+    name = base_trigger[0]
     triggers: dict[str, Trigger] = {
-        (name if key == ours[0] else key): msgspec.structs.replace(trigger, name="")
-        if key == ours[0]
+        (name if key == overlay_trigger[0] else key): msgspec.structs.replace(trigger, name="")
+        if key == overlay_trigger[0]
         else trigger
         for key, trigger in overlay.spec.triggers.items()
     }
@@ -109,25 +109,25 @@ def _is_zero(text: str) -> bool:
     try:
         return parse_quantity(text) == 0
     except ValueError:
-        return False  # no quantity: reported where it was read
+        return False  # reported by the decoder
 
 
 def _variant_folders(folder: Path) -> Iterator[Path]:
-    """The folders to look into, the nearest first."""
-    here = folder.resolve()
-    around = [here, *here.parents]
-    tops = [index for index, each in enumerate(around) if (each / ".git").exists()]
-    # Outside a repository, what lies further up belongs to anybody.
-    for each in around[: tops[0] + 1 if tops else 1]:
-        yield each / VARIANTS_FOLDER
+    """Yield the folders to search, the nearest first."""
+    start = folder.resolve()
+    candidates = [start, *start.parents]
+    tops = [index for index, parent in enumerate(candidates) if (parent / ".git").exists()]
+    # Outside of a repository, parent folders may belong to anyone.
+    for parent in candidates[: tops[0] + 1 if tops else 1]:
+        yield parent / VARIANTS_FOLDER
     yield _PACKAGED_VARIANTS
 
 
 def _variant_hint(name: str, folder: Path) -> str:
     names = variant_names(folder)
     word = closest(Path(name).stem, names)
-    meant = f"did you mean {word}? " if word and word != name else ""
-    return f"{meant}known here: {', '.join(names)}; others are files in {VARIANTS_FOLDER}"
+    suggestion = f"did you mean {word}? " if word and word != name else ""
+    return f"{suggestion}known here: {', '.join(names)}; others are files in {VARIANTS_FOLDER}"
 
 
 def _report_error(report: Report, message: str, hint: str) -> None:

@@ -29,9 +29,9 @@ _RESERVED_PORT_NAMES = frozenset({"http", "metrics"})
 _DURATION = re.compile(r"([0-9.]+(ns|us|µs|ms|s|m|h))+\Z")
 
 
-def check_choices(subject: RuleContext) -> None:
+def check_choices(context: RuleContext) -> None:
     """Words of a closed list are in the list."""
-    spec = subject.function.spec
+    spec = context.function.spec
     for key, text, words in (
         ("serviceType", spec.service_type, ("", *SERVICE_TYPES)),
         ("imagePullPolicy", spec.image_pull_policy, _PULL_POLICIES),
@@ -40,40 +40,40 @@ def check_choices(subject: RuleContext) -> None:
         if text not in words:
             message = f"{key} is one of {', '.join(words[1:])}; not {quoted(text)}"
             hint = did_you_mean(text, words[1:])
-            subject.error(_kebab_case(key), message, ("spec", key), hint)
+            context.error(_kebab_case(key), message, ("spec", key), hint)
     for index, sink in enumerate(spec.logger_sinks):
         if sink.level.lower() not in _LOG_LEVELS:
             message = f"a log level is debug, info, warn or error, not {quoted(sink.level)}"
-            subject.error("log-level", message, ("spec", "loggerSinks", index, "level"))
+            context.error("log-level", message, ("spec", "loggerSinks", index, "level"))
 
 
 def _kebab_case(key: str) -> str:
     return re.sub(r"([A-Z])", lambda found: f"-{found[1].lower()}", key)
 
 
-def check_replicas(subject: RuleContext) -> None:
+def check_replicas(context: RuleContext) -> None:
     """The least and the most replicas fit each other and the triggers."""
-    spec = subject.function.spec
+    spec = context.function.spec
     least, most = spec.min_replicas, spec.max_replicas
     place = ("spec", "minReplicas")
     if most is not None and most <= 0:
-        subject.error("replicas", "maxReplicas must be above zero", ("spec", "maxReplicas"))
+        context.error("replicas", "maxReplicas must be above zero", ("spec", "maxReplicas"))
     elif least == 0 and most is None:
-        subject.error("replicas", "minReplicas 0 needs a maxReplicas", place)
+        context.error("replicas", "minReplicas 0 needs a maxReplicas", place)
     elif least is not None and most is not None and least > most:
         message = f"minReplicas ({least}) is more than maxReplicas ({most})"
-        subject.error("replicas", message, place)
+        context.error("replicas", message, place)
     kinds = {trigger.kind for trigger in spec.triggers.values()}
     if least == 0 and "http" not in kinds:
-        subject.error("replicas", "scaling to zero needs an http trigger", place)
+        context.error("replicas", "scaling to zero needs an http trigger", place)
     if "v3ioStream" in kinds and None not in (least, most) and least != most:
         message = "a v3ioStream trigger does not scale: minReplicas must equal maxReplicas"
-        subject.error("replicas", message, place)
+        context.error("replicas", message, place)
 
 
-def check_ranges(subject: RuleContext) -> None:
+def check_ranges(context: RuleContext) -> None:
     """Numbers of the specification are in their ranges."""
-    spec = subject.function.spec
+    spec = context.function.spec
     for key, number, most in (
         ("replicas", spec.replicas, None),
         ("minReplicas", spec.min_replicas, None),
@@ -82,50 +82,50 @@ def check_ranges(subject: RuleContext) -> None:
     ):
         if number is not None and (number < 0 or (most is not None and number > most)):
             bound = f"0 to {most}" if most else "0 or more"
-            subject.error("range", f"{key} is {bound}, not {number}", ("spec", key))
+            context.error("range", f"{key} is {bound}, not {number}", ("spec", key))
 
 
-def check_readiness_timeout(subject: RuleContext) -> None:
+def check_readiness_timeout(context: RuleContext) -> None:
     """A time of zero counts as not given, in the file as in a flag."""
     key = "readinessTimeoutSeconds"
-    flags = subject.overrides.spec.readiness_timeout_seconds if subject.overrides else None
-    seconds = subject.function.spec.readiness_timeout_seconds
+    flags = context.overrides.spec.readiness_timeout_seconds if context.overrides else None
+    seconds = context.function.spec.readiness_timeout_seconds
     if 0 in (flags, seconds):
         said = f"{seconds} seconds hold" if seconds else "the platform's own time holds"
         message = f"{key}: 0 counts as not given; {said}"
-        subject.warning("readiness", message, ("spec", key))
+        context.warning("readiness", message, ("spec", key))
 
 
-def check_scaling(subject: RuleContext) -> None:
+def check_scaling(context: RuleContext) -> None:
     """Metrics that scale have a name, a known source and a threshold."""
-    for index, metric in enumerate(subject.function.spec.auto_scale_metrics):
+    for index, metric in enumerate(context.function.spec.auto_scale_metrics):
         path = ("spec", "autoScaleMetrics", index)
         if not metric.get("metricName"):
-            subject.error("scale-metric", "a metric to scale by has no metricName", path)
+            context.error("scale-metric", "a metric to scale by has no metricName", path)
         source = metric.get("sourceType")
         if source not in _METRIC_SOURCES:
             message = f"sourceType is one of {', '.join(_METRIC_SOURCES)}; not {quoted(source)}"
             hint = did_you_mean(str(source), _METRIC_SOURCES)
-            subject.error("scale-metric", message, (*path, "sourceType"), hint)
+            context.error("scale-metric", message, (*path, "sourceType"), hint)
         threshold = metric.get("threshold")
         if isinstance(threshold, bool) or not isinstance(threshold, int) or threshold <= 0:
             message = f"threshold is a number above zero, not {quoted(threshold)}"
-            subject.error("scale-metric", message, (*path, "threshold"))
+            context.error("scale-metric", message, (*path, "threshold"))
 
 
-def check_resources(subject: RuleContext) -> None:
+def check_resources(context: RuleContext) -> None:
     """Requests stay within limits; GPUs are whole and not shared."""
-    given = subject.function.spec.resources
+    given = context.function.spec.resources
     for name, text in given.limits.items():
         if "gpu" not in name:
             continue
         number = _quantity_or_none(text)
         path = ("spec", "resources", "limits", name)
         if number is not None and number != int(number):
-            subject.error("gpu", f"{name} is a whole number, not {text}", path)
+            context.error("gpu", f"{name} is a whole number, not {text}", path)
         if name == "gpu":
             message = "the resource of NVIDIA's GPUs is called nvidia.com/gpu"
-            subject.warning("gpu", message, path, "write nvidia.com/gpu: 1", "key")
+            context.warning("gpu", message, path, "write nvidia.com/gpu: 1", "key")
     for name, text in given.requests.items():
         limit, number = _quantity_or_none(given.limits.get(name, "")), _quantity_or_none(text)
         if limit is None or number is None:
@@ -133,9 +133,9 @@ def check_resources(subject: RuleContext) -> None:
         path = ("spec", "resources", "requests", name)
         if number > limit:
             message = f"the request of {name} ({text}) is above its limit"
-            subject.error("resources", message, path)
+            context.error("resources", message, path)
         elif "gpu" in name and number != limit:
-            subject.error("gpu", f"request and limit of {name} must be the same", path)
+            context.error("gpu", f"request and limit of {name} must be the same", path)
 
 
 def _quantity_or_none(text: str) -> Any:
@@ -146,74 +146,74 @@ def _quantity_or_none(text: str) -> Any:
         return None
 
 
-def check_labels(subject: RuleContext) -> None:
+def check_labels(context: RuleContext) -> None:
     """Labels and node selectors are ones that Kubernetes takes."""
-    metadata, spec = subject.function.metadata, subject.function.spec
+    metadata, spec = context.function.metadata, context.function.spec
     for place, values in (
         (("metadata", "labels"), metadata.labels),
         (("spec", "nodeSelector"), spec.node_selector),
     ):
         for key, value in values.items():
-            if not below_limit(subject.report, "error"):
+            if not below_limit(context.report, "error"):
                 return
             prefix, slash, rest = key.rpartition("/")
             if not _LABEL_NAME.match(rest) or (slash and not _LABEL_PREFIX.match(prefix)):
                 message = f"{quoted(key)} is not a label's key"
-                subject.error("label", message, (*place, key), part="key")
+                context.error("label", message, (*place, key), part="key")
             if not _LABEL_VALUE.match(value):
                 message = f"{quoted(value)} is not a label's value"
                 hint = "up to 63 letters, digits, '-', '_' and '.'"
-                subject.error("label", message, (*place, key), hint)
+                context.error("label", message, (*place, key), hint)
 
 
-def check_volumes(subject: RuleContext) -> None:
+def check_volumes(context: RuleContext) -> None:
     """Volume and mount have one and the same name, and say where they lead."""
     seen: dict[str, Any] = {}
-    for index, entry in enumerate(subject.function.spec.volumes):
+    for index, entry in enumerate(context.function.spec.volumes):
         path = ("spec", "volumes", index)
         volume, mount = entry.get("volume"), entry.get("volumeMount")
         if not isinstance(volume, dict) or not isinstance(mount, dict):
             message = "an item of volumes has a `volume` and a `volumeMount`"
-            subject.error("volume", message, path)
+            context.error("volume", message, path)
             continue
         name, mounted = volume.get("name"), mount.get("name")
         if not name:
-            subject.error("volume", "the volume has no name", (*path, "volume"))
+            context.error("volume", "the volume has no name", (*path, "volume"))
         elif not mounted:
-            subject.error("volume", "the volume mount has no name", (*path, "volumeMount"))
+            context.error("volume", "the volume mount has no name", (*path, "volumeMount"))
         elif name != mounted:
             message = f"volume {quoted(name)} and mount {quoted(mounted)} must have the same name"
-            subject.error("volume", message, (*path, "volumeMount", "name"))
+            context.error("volume", message, (*path, "volumeMount", "name"))
         elif seen.setdefault(str(name), volume) != volume:
             message = f"{quoted(name)} is the name of another volume already"
-            subject.error("volume", message, (*path, "volume", "name"))
+            context.error("volume", message, (*path, "volume", "name"))
         if not mount.get("mountPath"):
-            subject.error("volume", "the volume mount has no mountPath", (*path, "volumeMount"))
+            context.error("volume", "the volume mount has no mountPath", (*path, "volumeMount"))
 
 
-def check_platform_attributes(subject: RuleContext) -> None:
+def check_platform_attributes(context: RuleContext) -> None:
     """What the platform is told: restarts and health checks."""
-    attributes = subject.function.spec.platform.attributes
+    attributes = context.function.spec.platform.attributes
     path = ("spec", "platform", "attributes")
     for key in attributes:
         word = closest(key, _PLATFORM_ATTRIBUTES)
         if word and key.lower() != word.lower() and word not in attributes:
             message = f"no platform reads the attribute {quoted(key)}"
-            subject.warning("unknown-key", message, (*path, key), f"did you mean {word}?", "key")
+            context.warning("unknown-key", message, (*path, key), f"did you mean {word}?", "key")
     policy = attributes.get("restartPolicy")
     if policy is not None:
-        _check_restart_policy(subject, policy, (*path, "restartPolicy"))
+        _check_restart_policy(context, policy, (*path, "restartPolicy"))
     interval = attributes.get("healthCheckInterval")
     if isinstance(interval, bool | int | float) or (
         isinstance(interval, str) and not _DURATION.match(interval)
     ):
         message = f"healthCheckInterval is a duration such as 10s, not {quoted(interval)}"
-        subject.error("duration", message, (*path, "healthCheckInterval"))
+        context.error("duration", message, (*path, "healthCheckInterval"))
 
 
-def _check_restart_policy(subject: RuleContext, policy: Any, path: tuple[str, ...]) -> None:
+def _check_restart_policy(context: RuleContext, policy: Any, path: tuple[str, ...]) -> None:
     if not isinstance(policy, dict):
-        subject.error("restart-policy", "restartPolicy is a mapping with a `name`", path)
+        context.error("restart-policy", "restartPolicy is a mapping with a `name`", path)
         return
     name = policy.get("name", "no")
     if name is False:
@@ -222,36 +222,36 @@ def _check_restart_policy(subject: RuleContext, policy: Any, path: tuple[str, ..
     if name not in _RESTART_POLICIES:
         message = f"restartPolicy is one of {', '.join(_RESTART_POLICIES)}; not {quoted(name)}"
         hint = did_you_mean(str(name), _RESTART_POLICIES)
-        subject.error("restart-policy", message, (*path, "name"), hint)
+        context.error("restart-policy", message, (*path, "name"), hint)
     count = policy.get("maximumRetryCount", 0)
     if isinstance(count, bool) or not isinstance(count, int) or count < 0:
         message = f"maximumRetryCount is a number from 0, not {quoted(count)}"
-        subject.error("restart-policy", message, (*path, "maximumRetryCount"))
+        context.error("restart-policy", message, (*path, "maximumRetryCount"))
 
 
-def check_containers(subject: RuleContext) -> None:
+def check_containers(context: RuleContext) -> None:
     """Side containers have a name, an image and ports that are free."""
-    spec = subject.function.spec
+    spec = context.function.spec
     for key, items in (("sidecars", spec.sidecars), ("initContainers", spec.init_containers)):
         for index, container in enumerate(items):
             path = ("spec", key, index)
             for wanted in ("name", "image"):
                 if not container.get(wanted):
-                    subject.error("container", f"a container in {key} has no {wanted}", path)
+                    context.error("container", f"a container in {key} has no {wanted}", path)
             if key == "sidecars":
-                _check_ports(subject, container.get("ports") or [], (*path, "ports"))
+                _check_ports(context, container.get("ports") or [], (*path, "ports"))
 
 
-def _check_ports(subject: RuleContext, ports: Any, path: tuple[str | int, ...]) -> None:
+def _check_ports(context: RuleContext, ports: Any, path: tuple[str | int, ...]) -> None:
     for index, port in enumerate(ports if isinstance(ports, list) else []):
         number = port.get("containerPort") if isinstance(port, dict) else None
         name = port.get("name") if isinstance(port, dict) else None
         if not number or not name:
             message = "a sidecar's port has a name and a containerPort"
-            subject.error("container", message, (*path, index))
+            context.error("container", message, (*path, index))
         elif number in _RESERVED_PORTS or name in _RESERVED_PORT_NAMES:
             message = f"port {name} ({number}) is taken by the function itself"
-            subject.error("container", message, (*path, index))
+            context.error("container", message, (*path, index))
 
 
 GPU_RESOURCE = "nvidia.com/gpu"
@@ -265,17 +265,17 @@ def gpu_count(function: Function) -> int:
         return 0
 
 
-def check_workers_per_gpu(subject: RuleContext) -> None:
+def check_workers_per_gpu(context: RuleContext) -> None:
     """On a GPU, several workers are several models: right for small ones, else out of memory."""
-    found = subject.function.http_trigger()
-    number = gpu_count(subject.function)
+    found = context.function.http_trigger()
+    number = gpu_count(context.function)
     if found is None or not number:
         return
     name, trigger = found
     if trigger.num_workers <= number:
         return
     path = ("spec", "triggers", name)
-    written = subject.written.spec.triggers.get(name)
+    written = context.written.spec.triggers.get(name)
     key = "numWorkers" if written is None or written.num_workers else "maxWorkers"
     on = "one GPU" if number == 1 else f"{number} GPUs"
     message = (
@@ -284,4 +284,4 @@ def check_workers_per_gpu(subject: RuleContext) -> None:
     )
     least = "1 worker is" if number == 1 else f"{number} workers are"
     hint = f"{least} the usual choice; keep more only when all copies fit"
-    subject.warning("gpu-workers", message, (*path, key), hint)
+    context.warning("gpu-workers", message, (*path, key), hint)

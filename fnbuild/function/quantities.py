@@ -1,4 +1,4 @@
-"""Durations as Go writes them and quantities as Kubernetes writes them."""
+"""Durations in Go's notation and quantities in Kubernetes' notation."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _QUANTITY = re.compile(
 
 
 def parse_duration(text: str) -> float:
-    """Seconds of a Go duration such as `1h30m`, `500ms` or `0`. Raises ValueError.
+    """Return the seconds of a Go duration such as `1h30m`, `500ms` or `0`. Raises ValueError.
 
-    As Go's time.ParseDuration: a number needs its unit, several parts may follow one another.
+    As in Go's time.ParseDuration, each number needs its unit.
     """
     rest = text
     sign = 1.0
@@ -41,14 +41,14 @@ def parse_duration(text: str) -> float:
 
 
 def parse_quantity(text: str) -> Decimal:
-    """The number a Kubernetes quantity such as `500m`, `4Gi` or `1e3` stands for.
+    """Return the number of a Kubernetes quantity such as `500m`, `4Gi` or `1e3`.
 
     Raises ValueError.
     """
-    found = _QUANTITY.match(text.strip())
-    if not found:
+    match = _QUANTITY.match(text.strip())
+    if not match:
         raise ValueError(f"{text!r} is not a quantity such as 500m, 2, 4Gi or 1e9")
-    number, exponent, suffix = found.groups()
+    number, exponent, suffix = match.groups()
     try:
         if exponent:
             return Decimal(number + exponent)

@@ -39,25 +39,25 @@ _BLOCK_KEY = "function.yaml"
 
 
 def configure_block(text: str, file: str, report: Report) -> SourceText | None:
-    """The text of the first configure block, with places of the file it stands in."""
+    """Return the text of the first configure block, with positions in the surrounding file."""
     lines = text.split("\n")
     for row, line in enumerate(lines):
-        found = _BLOCK_START.match("".join(line.split()))
-        if not found or found.group(1) != "configure":
+        start = _BLOCK_START.match("".join(line.split()))
+        if not start or start.group(1) != "configure":
             continue
-        taken: list[str] = []
+        block: list[str] = []
         for inner in lines[row + 1 :]:
             if not inner.startswith("#"):
                 break
-            taken.append(inner[2:].rstrip("\r"))
-        return SourceText("\n".join(taken), file, report, line_offset=row + 1, prefix="# ")
+            block.append(inner[2:].rstrip("\r"))
+        return SourceText("\n".join(block), file, report, line_offset=row + 1, prefix="# ")
     return None
 
 
 def read_inline(
     text: str, file: str, report: Report, *, strict: bool = False
 ) -> tuple[Function, Decoder | None]:
-    """The function a source file describes; an empty one when it has no block."""
+    """Return the function that a source file configures; an empty one if it has no block."""
     source = configure_block(text, file, report)
     if source is None:
         return Function(), None
@@ -70,7 +70,7 @@ def read_inline(
             if key.text == _BLOCK_KEY:
                 decoder = Decoder(source, strict=strict)
                 return decoder.read(Function, value), decoder
-    message = f"the configure block has no key {_BLOCK_KEY}, so it says nothing"
+    message = f"the configure block has no key {_BLOCK_KEY}, so it has no effect"
     span = root.span(source)
     source.warning("inline", message, span, f"put everything below a line `# {_BLOCK_KEY}:`")
     return Function(), None
@@ -78,10 +78,10 @@ def read_inline(
 
 @dataclass(frozen=True, slots=True)
 class LoadedFunction:
-    """A function as it will run, and where it came from.
+    """A function with its defaults, and the files it came from.
 
-    `config_path` is None for a single source file and for a folder described by flags alone;
-    `source_file` is set when the path was one .py file. `text` is the configuration as written.
+    `config_path` is None for a single source file and for a folder that flags alone describe.
+    `source_file` is set if the path was a .py file. `text` is the configuration as written.
     """
 
     function: Function
@@ -101,10 +101,10 @@ def load_function(  # noqa: PLR0913 - one keyword for each thing a person can gi
     variant: str | None = None,
     base: Function | None = None,
 ) -> LoadedFunction:
-    """The function at a path: a folder, a .yaml file or a .py file; `overrides` come from flags.
+    """Read the function at a path: a folder, a .yaml file or a .py file.
 
-    `variant` names an overlay that goes before the file; `base` lies below everything. Raises
-    ConfigError whose report holds every finding.
+    In order of precedence: `overrides` from flags, the overlay `variant`, the file, and `base`.
+    Raises ConfigError, whose report has every diagnostic.
     """
     loaded, report = check_function(
         path,
@@ -129,9 +129,9 @@ def check_function(  # noqa: PLR0913 - one keyword for each thing a person can g
     variant: str | None = None,
     base: Function | None = None,
 ) -> tuple[LoadedFunction | None, Report]:
-    """As `load`, without raising: no function when the report holds an error.
+    """Read a function like `load_function`, and return None for it if the report has an error.
 
-    With `code` the handler's module is looked into as well, without being run.
+    With `code`, the handler's module is checked as well, without running it.
     """
     report = Report()
     located = locate_files(path, config_file, report)
@@ -146,20 +146,20 @@ def check_function(  # noqa: PLR0913 - one keyword for each thing a person can g
 def check_text(
     data: bytes, file: str, *, strict: bool = False, code: Path | None = None
 ) -> tuple[Function | None, Report]:
-    """Check the text of a configuration file, like `check`, without reading the file system.
+    """Check the text of a configuration file, like `check_function`, but not the file system.
 
-    `data` is the file's content, `file` its name in messages; `code` is the folder of the handler's
-    module, which is checked as well if it is set, as is inline source. In spite of errors the
-    result has a function with its defaults, unless the file cannot be read at all.
+    `data` is the file's content, `file` its name in messages. `code` is the folder of the handler's
+    module; the module and inline source are checked as well. If there are errors, the function with
+    its defaults is still returned, unless the file cannot be read at all.
     """
     report = Report()
     reading = _FunctionReader(FunctionFiles(Path(), None, None), report, strict, None)
     read = reading.decode_text(decode_source(data, file, report))
     function = None
     if read is not None and (inline := reading.inline(read)) is not None:
-        subject = reading.apply_rules(merge_functions(read, inline), None, code)
-        code_rules.check_entry_module(subject)
-        function = subject.function
+        context = reading.apply_rules(merge_functions(read, inline), None, code)
+        code_rules.check_entry_module(context)
+        function = context.function
     _finish_report(report)
     return function, report
 
@@ -167,12 +167,12 @@ def check_text(
 def _finish_report(report: Report) -> None:
     report.sort()
     if not (below_limit(report, "error") and below_limit(report, "warning")):
-        message = f"there may be more; looking for faults ended after {MAX_DIAGNOSTICS} of a kind"
+        message = f"there may be more; the check stops after {MAX_DIAGNOSTICS} errors or warnings"
         report.add(Diagnostic("warning", "too-many-findings", message))
 
 
 def parse_function(text: str, file: str) -> tuple[Function, Report]:
-    """The function in a configuration's text, as written: without defaults and rules."""
+    """Return the function in a configuration's text, without defaults and rules."""
     report = Report()
     function, _ = _decode_function(decode_source(text.encode(), file, report), strict=False)
     report.sort()
@@ -180,9 +180,9 @@ def parse_function(text: str, file: str) -> tuple[Function, Report]:
 
 
 def function_from_dict(raw: dict[str, Any], origin: str) -> Function:
-    """The function in plain JSON values, as written; `origin` names where they came from.
+    """Return the function in a JSON object, without defaults and rules. Raises ConfigError.
 
-    Raises ConfigError.
+    `origin` names the source of the object in messages.
     """
     source = SourceText("", origin)
     try:
@@ -197,7 +197,7 @@ def function_from_dict(raw: dict[str, Any], origin: str) -> Function:
 
 
 def config_error(report: Report, name: str) -> ConfigError:
-    """The error of a report that holds some."""
+    """Return the exception for a report that has errors."""
     errors = report.errors
     if len(errors) == 1:
         return ConfigError(f"{errors[0].message}", report, hint=errors[0].hint)
@@ -221,7 +221,7 @@ def _decode_function(source: SourceText | None, *, strict: bool) -> tuple[Functi
 
 
 class _FunctionReader:
-    """One run of `check` over located files."""
+    """Reads and checks one function."""
 
     def __init__(self, located: FunctionFiles, report: Report, strict: bool, variant: str | None):
         self.located = located
@@ -239,7 +239,7 @@ class _FunctionReader:
         if not described:
             report_missing_config(located.folder, self.report)
             return None
-        read = self._file()
+        read = self._read_file()
         if read is None:
             return None
         inline = self.inline(merge_functions(overrides, read) if overrides is not None else read)
@@ -252,10 +252,10 @@ class _FunctionReader:
             written = merge_functions(written, base)
         if overrides is not None:
             written = merge_functions(overrides, written)
-        subject = self.apply_rules(written, overrides, located.source or located.folder)
+        context = self.apply_rules(written, overrides, located.source or located.folder)
         if look_into_code:
-            code_rules.check_entry_module(subject)
-        function = subject.function
+            code_rules.check_entry_module(context)
+        function = context.function
         return LoadedFunction(
             function, self.report, located.folder, located.config, located.source, self.text
         )
@@ -263,21 +263,21 @@ class _FunctionReader:
     def apply_rules(
         self, written: Function, overrides: Function | None, code: Path | None
     ) -> RuleContext:
-        """The function with its defaults, after all rules; `code` is its folder or source file."""
+        """Apply the defaults and all rules; `code` is the function's folder or source file."""
         function = rules.with_defaults(written, code)
-        subject = RuleContext(function, written, self.report, self.layers, overrides, code)
-        rules.apply_rules(subject)
-        return subject
+        context = RuleContext(function, written, self.report, self.layers, overrides, code)
+        rules.apply_rules(context)
+        return context
 
-    def _file(self) -> Function | None:
-        """What the configuration file says; None when it cannot be read at all."""
+    def _read_file(self) -> Function | None:
+        """Return the function in the configuration file, or None if it cannot be read at all."""
         if self.located.config is None:
             return Function()
         name = display_path(self.located.config)
         return self.decode_text(read_source(self.located.config, name, self.report))
 
     def decode_text(self, source: SourceText | None) -> Function | None:
-        """What a configuration's text says; None when it cannot be read at all."""
+        """Return the function in a configuration's text, or None if it cannot be read at all."""
         function, decoder = _decode_function(source, strict=self.strict)
         if decoder is None or source is None:
             return None
@@ -286,7 +286,7 @@ class _FunctionReader:
         return function
 
     def _apply_variant(self, read: Function) -> Function | None:
-        """The function in its variant; None when the report says why there is none."""
+        """Return the function with its variant applied, or None after reporting an error."""
         if self.variant is None:
             return read
         path = overlays.find_variant(self.variant, self.located.folder, self.report)
@@ -296,14 +296,14 @@ class _FunctionReader:
         overlay, decoder = _decode_function(source, strict=self.strict)
         if decoder is None:
             return None
-        made, trigger = overlays.apply_overlay(overlay, read)
+        function, trigger = overlays.apply_overlay(overlay, read)
         if trigger is not None:
             overlays.rename_trigger_paths(decoder, overlay, trigger)
         self.layers.insert(0, decoder)
-        return made
+        return function
 
     def inline(self, written: Function) -> Function | None:
-        """What the source code says about itself; None when that cannot be read."""
+        """Return the function that the source code configures, or None if it cannot be read."""
         if written.spec.build.function_source_code:
             name, text = (
                 "functionSourceCode",
@@ -332,5 +332,5 @@ def _decode_source_code(code: str) -> str:
     try:
         return base64.b64decode("".join(code.split())).decode("utf-8", "replace")
     except (binascii.Error, ValueError):
-        # Not base64: a rule says so.
+        # Not base64: reported by a rule.
         return ""

@@ -197,16 +197,16 @@ def _replace_node(source: SourceText, node: YamlNode, text: str, what: str) -> _
 def _key_edits(decoder: Decoder) -> Iterator[_Edit]:
     for path, key, known in decoder.unknown_keys:
         word = corrected_key(path, key.text, known)
-        if word and key.style is None and (*path, word) not in decoder.places:
+        if word and key.style is None and (*path, word) not in decoder.nodes:
             yield _replace_node(decoder.source, key, word, f"{quoted(key.text)} became {word}")
 
 
 def _worker_edits(decoder: Decoder) -> Iterator[_Edit]:
-    for path, (key, _) in decoder.places.items():
+    for path, (key, _) in decoder.nodes.items():
         outdated = len(path) == 4 and path[1] == "triggers" and path[-1] == "maxWorkers"
         if not outdated or key is None or key.style is not None:
             continue
-        if (*path[:3], "numWorkers") not in decoder.places:
+        if (*path[:3], "numWorkers") not in decoder.nodes:
             yield _replace_node(decoder.source, key, "numWorkers", "maxWorkers became numWorkers")
 
 
@@ -220,7 +220,7 @@ def _quote_edits(decoder: Decoder) -> Iterator[_Edit]:
 def _flag_edits(decoder: Decoder) -> Iterator[_Edit]:
     source = decoder.source
     for name in ("startswith_box", "startswith_box_optional"):
-        key, value = decoder.places.get(("metadata", "annotations", name), (None, None))
+        key, value = decoder.nodes.get(("metadata", "annotations", name), (None, None))
         if key is None or value is None:
             continue
         if value.text.lower() not in _FALSE_WORDS or key.line != value.end_line:
@@ -236,7 +236,7 @@ def _flag_edits(decoder: Decoder) -> Iterator[_Edit]:
 
 
 def _comma_edits(decoder: Decoder) -> Iterator[_Edit]:
-    place = decoder.places.get(("metadata", "annotations", "spec"))
+    place = decoder.nodes.get(("metadata", "annotations", "spec"))
     if place is None or place[1].kind != "scalar":
         return
     node = place[1]
@@ -257,7 +257,7 @@ def _comma_edits(decoder: Decoder) -> Iterator[_Edit]:
 
 def _skeleton_edits(decoder: Decoder) -> Iterator[_Edit]:
     """Write the svg of the first skeleton that has sublabels and no svg."""
-    place = decoder.places.get(("metadata", "annotations", "spec"))
+    place = decoder.nodes.get(("metadata", "annotations", "spec"))
     if place is None or place[1].kind != "scalar" or place[1].style not in ("|", "'", '"', ">"):
         return
     node, source = place[1], decoder.source
@@ -288,7 +288,7 @@ def _label_spec(text: str) -> Any:
             return None
         decoder = Decoder(SourceText(text, ""))
         decoder.read(Function, root)
-        return json.loads(decoder.places["metadata", "annotations", "spec"][1].text)
+        return json.loads(decoder.nodes["metadata", "annotations", "spec"][1].text)
     except (yaml.YAMLError, KeyError, ValueError):
         return None
 

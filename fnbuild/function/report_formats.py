@@ -1,4 +1,4 @@
-"""Findings as people, programs and code hosts read them: text, JSON and SARIF 2.1.0."""
+"""Render diagnostics as text, JSON or SARIF 2.1.0."""
 
 from __future__ import annotations
 
@@ -16,38 +16,40 @@ _SARIF_SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
 def render_reports(reports: Iterable[Report], format: ReportFormat) -> str:  # noqa: A002 - the flag's own name
-    """All findings in one text. JSON is a list of findings; text is empty when there is none."""
-    findings = [finding for report in reports for finding in report]
+    """Return all diagnostics in one text. JSON is a list; text is empty if there are none."""
+    diagnostics = [diagnostic for report in reports for diagnostic in report]
     if format == "json":
         return json.dumps(
-            [diagnostic_json(finding) for finding in findings], indent=2, ensure_ascii=False
+            [diagnostic_json(diagnostic) for diagnostic in diagnostics],
+            indent=2,
+            ensure_ascii=False,
         )
     if format == "sarif":
-        return json.dumps(_sarif(findings), indent=2, ensure_ascii=False)
-    return "\n".join(finding.render() for finding in findings)
+        return json.dumps(_sarif(diagnostics), indent=2, ensure_ascii=False)
+    return "\n".join(diagnostic.render() for diagnostic in diagnostics)
 
 
-def diagnostic_json(finding: Diagnostic) -> dict[str, Any]:
-    """A finding as plain JSON values; a finding about no file has no place."""
+def diagnostic_json(diagnostic: Diagnostic) -> dict[str, Any]:
+    """Return a diagnostic as a JSON object, which has a place only if it is about a file."""
     result: dict[str, Any] = {
-        "severity": finding.severity,
-        "rule": finding.rule,
-        "message": finding.message,
+        "severity": diagnostic.severity,
+        "rule": diagnostic.rule,
+        "message": diagnostic.message,
     }
-    if finding.span:
-        span = finding.span
+    if diagnostic.span:
+        span = diagnostic.span
         result["file"] = span.file
         result["start"] = {"line": span.line, "column": span.column}
         result["end"] = {"line": span.end_line, "column": span.end_column}
-    if finding.excerpt is not None:
-        result["excerpt"] = finding.excerpt
-    if finding.hint:
-        result["hint"] = finding.hint
+    if diagnostic.excerpt is not None:
+        result["excerpt"] = diagnostic.excerpt
+    if diagnostic.hint:
+        result["hint"] = diagnostic.hint
     return result
 
 
-def _sarif(findings: list[Diagnostic]) -> dict[str, Any]:
-    rules = sorted({finding.rule for finding in findings})
+def _sarif(diagnostics: list[Diagnostic]) -> dict[str, Any]:
+    rules = sorted({diagnostic.rule for diagnostic in diagnostics})
     driver = {
         "name": "fnbuild",
         "version": __version__,
@@ -57,7 +59,9 @@ def _sarif(findings: list[Diagnostic]) -> dict[str, Any]:
         "tool": {"driver": driver},
         # Columns count characters, as editors show them, and not the bytes of an encoding.
         "columnKind": "unicodeCodePoints",
-        "results": [_sarif_result(finding, rules.index(finding.rule)) for finding in findings],
+        "results": [
+            _sarif_result(diagnostic, rules.index(diagnostic.rule)) for diagnostic in diagnostics
+        ],
     }
     return {"$schema": _SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}
 
@@ -66,21 +70,21 @@ def _pascal_case(rule: str) -> str:
     return "".join(part.capitalize() for part in rule.split("-"))
 
 
-def _sarif_result(finding: Diagnostic, index: int) -> dict[str, Any]:
-    text = f"{finding.message}. {finding.hint}" if finding.hint else finding.message
+def _sarif_result(diagnostic: Diagnostic, index: int) -> dict[str, Any]:
+    text = f"{diagnostic.message}. {diagnostic.hint}" if diagnostic.hint else diagnostic.message
     result: dict[str, Any] = {
-        "ruleId": finding.rule,
+        "ruleId": diagnostic.rule,
         "ruleIndex": index,
-        "level": finding.severity,
+        "level": diagnostic.severity,
         "message": {"text": text},
     }
-    if finding.span:
-        result["locations"] = [{"physicalLocation": _sarif_location(finding)}]
+    if diagnostic.span:
+        result["locations"] = [{"physicalLocation": _sarif_location(diagnostic)}]
     return result
 
 
-def _sarif_location(finding: Diagnostic) -> dict[str, Any]:
-    span = finding.span
+def _sarif_location(diagnostic: Diagnostic) -> dict[str, Any]:
+    span = diagnostic.span
     assert span is not None
     region: dict[str, Any] = {
         "startLine": span.line,
@@ -88,6 +92,6 @@ def _sarif_location(finding: Diagnostic) -> dict[str, Any]:
         "endLine": span.end_line,
         "endColumn": span.end_column,
     }
-    if finding.excerpt is not None:
-        region["snippet"] = {"text": finding.excerpt}
+    if diagnostic.excerpt is not None:
+        region["snippet"] = {"text": diagnostic.excerpt}
     return {"artifactLocation": {"uri": quote(span.file)}, "region": region}

@@ -1,4 +1,4 @@
-"""What a rule looks at: a function, where its values stand, and a report to add findings to."""
+"""The input of a rule: a function, the locations of its values, and a report for diagnostics."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ _ENV = ("spec", "env")
 
 @dataclass
 class RuleContext:
-    """`function` has its defaults, `written` has not; `layers` come from the strongest file on.
+    """A function as a rule sees it.
 
-    A value that came from flags has no place. `code` is the folder or the single source file, or
-    None when there is none to look into.
+    `function` includes the defaults, `written` does not. `layers` are ordered by precedence, the
+    highest first. Values from flags have no location. `code` is the folder or the single source
+    file, or None if no code is available.
     """
 
     function: Function
@@ -37,29 +38,31 @@ class RuleContext:
     _spans_with_errors: set[Span] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self._spans_with_errors = {found.span for found in self.report.errors if found.span}
+        self._spans_with_errors = {error.span for error in self.report.errors if error.span}
         if self.overrides is not None:
             self._overridden_paths = set(_leaf_paths(to_dict(self.overrides), ()))
 
-    def place(
+    def locate(
         self, path: tuple[str | int, ...]
     ) -> tuple[SourceText, YamlNode | None, YamlNode] | None:
-        """Source, key and value of a path, or of the nearest thing around it; None for flags."""
-        layers, path = self._own(path)
+        """Return source, key and value of a path or its nearest parent; None for flags."""
+        layers, path = self._layers_of(path)
         for length in range(len(path), -1, -1):
             part = path[:length]
             if part in self._overridden_paths:
                 return None
             for layer in layers:
-                if part in layer.places:
-                    key, value = layer.places[part]
+                if part in layer.nodes:
+                    key, value = layer.nodes[part]
                     return layer.source, key, value
         return None
 
-    def _own(self, path: tuple[str | int, ...]) -> tuple[Sequence[Decoder], tuple[str | int, ...]]:
+    def _layers_of(
+        self, path: tuple[str | int, ...]
+    ) -> tuple[Sequence[Decoder], tuple[str | int, ...]]:
         """Return the layers to search for a path, and the path in them.
 
-        Variables are joined by name: one of them comes from one layer, where it has another index.
+        Variables are merged by name, so a variable comes from one layer, where its index differs.
         """
         if path[:2] != _ENV or len(path) == 2:
             return self.layers, path
@@ -71,22 +74,24 @@ class RuleContext:
 
     @cached_property
     def _variables(self) -> list[tuple[Decoder | None, int]]:
-        """The layer of each variable (None for the flags), and its index there."""
+        """The layer of each variable (None for flags), and its index in that layer."""
         flags = self.overrides.spec.env if self.overrides is not None else []
         origins: list[tuple[Decoder | None, int]] = [(None, index) for index in range(len(flags))]
         names = {variable.name for variable in flags}
         for layer in self.layers:
-            own: dict[int, str] = {}
-            while (*_ENV, len(own)) in layer.places:
-                _, node = layer.places.get((*_ENV, len(own), "name"), (None, None))
-                own[len(own)] = node.text if node is not None else ""
-            origins += [(layer, index) for index, name in own.items() if name not in names]
-            names |= set(own.values())
+            layer_names: list[str] = []
+            while (*_ENV, len(layer_names)) in layer.nodes:
+                _, node = layer.nodes.get((*_ENV, len(layer_names), "name"), (None, None))
+                layer_names.append(node.text if node is not None else "")
+            origins += [
+                (layer, index) for index, name in enumerate(layer_names) if name not in names
+            ]
+            names |= set(layer_names)
         return origins
 
-    def has(self, *path: str | int) -> bool:
-        """Whether a file gives this value (a flag may give it all the same)."""
-        return any(path in layer.places for layer in self.layers)
+    def is_in_file(self, *path: str | int) -> bool:
+        """Return True if a file sets this value, even if a flag overrides it."""
+        return any(path in layer.nodes for layer in self.layers)
 
     def error(
         self,
@@ -97,7 +102,7 @@ class RuleContext:
         part: SpanPart = "value",
     ) -> None:
         if below_limit(self.report, "error"):
-            self.add(Diagnostic("error", rule, message, *self._where(path, part), hint))
+            self.add(Diagnostic("error", rule, message, *self._span_and_excerpt(path, part), hint))
 
     def warning(
         self,
@@ -108,27 +113,30 @@ class RuleContext:
         part: SpanPart = "value",
     ) -> None:
         if below_limit(self.report, "warning"):
-            self.add(Diagnostic("warning", rule, message, *self._where(path, part), hint))
+            self.add(
+                Diagnostic("warning", rule, message, *self._span_and_excerpt(path, part), hint)
+            )
 
-    def _where(self, path: tuple[str | int, ...], part: SpanPart) -> tuple[Span | None, str | None]:
-        """The span and the excerpt for a finding about a path."""
-        found = self.place(path)
-        if found is None:
+    def _span_and_excerpt(
+        self, path: tuple[str | int, ...], part: SpanPart
+    ) -> tuple[Span | None, str | None]:
+        """Return the span and the excerpt of a diagnostic about a path."""
+        location = self.locate(path)
+        if location is None:
             return None, None
-        source, key, value = found
-        layers, path = self._own(path)
-        exact = any(path in layer.places for layer in layers)
-        # Of what stands around a missing value, the key says enough; so does that of a block.
+        source, key, value = location
+        layers, path = self._layers_of(path)
+        exact = any(path in layer.nodes for layer in layers)
+        # The parent of a missing value, and a block, are marked at their key only.
         node = key if key and (part == "key" or not exact or value.kind != "scalar") else value
         span = node.span(source)
         return span, source.excerpt(span) if span else None
 
-    def add(self, finding: Diagnostic) -> None:
-        """Add a finding, unless the reader found an error in the same place already."""
-        if finding.span not in self._spans_with_errors and below_limit(
-            self.report, finding.severity
-        ):
-            self.report.add(finding)
+    def add(self, diagnostic: Diagnostic) -> None:
+        """Add a diagnostic, unless the reader has reported an error at the same place."""
+        reported = diagnostic.span in self._spans_with_errors
+        if not reported and below_limit(self.report, diagnostic.severity):
+            self.report.add(diagnostic)
 
 
 def _leaf_paths(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...]]:

@@ -1,6 +1,6 @@
-"""The values a function gets when it gives none, and what must hold between its values.
+"""Default values of a function, and the table of all rules.
 
-Each rule is one function that adds findings to a `Subject`; `RULES` lists them all.
+A rule is a function that adds diagnostics to a `RuleContext`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fnbuild.function.source_text import below_limit
 from fnbuild.function.types import Function, Trigger
 
 DEFAULT_RUNTIME = "python:3.9"
-"""What Nuclio makes of a plain `python`."""
+"""The version that Nuclio uses for `python` without a version."""
 
 RULES: tuple[Callable[[RuleContext], None], ...] = (
     function_rules.check_name,
@@ -62,16 +62,16 @@ RULES: tuple[Callable[[RuleContext], None], ...] = (
 )
 
 
-def apply_rules(subject: RuleContext) -> None:
+def apply_rules(context: RuleContext) -> None:
     """Run every rule."""
     for rule in RULES:
-        if not below_limit(subject.report, "error"):
+        if not below_limit(context.report, "error"):
             return
-        rule(subject)
+        rule(context)
 
 
 def with_defaults(function: Function, path: Path | None = None) -> Function:
-    """The function with Nuclio's defaults; `path` is its folder or its single source file."""
+    """Return the function with Nuclio's defaults; `path` is its folder or single source file."""
     spec = function.spec
     runtime = DEFAULT_RUNTIME if spec.runtime in ("", "python") else spec.runtime
     handler = spec.handler or default_handler(path)
@@ -92,9 +92,10 @@ def _trigger_with_defaults(key: str, trigger: Trigger) -> Trigger:
 
 
 def default_handler(path: Path | None) -> str:
-    """The handler of a function that names none.
+    """Return the handler of a function that does not set one.
 
-    Nuclio takes `<folder>:handler`; where that module is missing and main.py is there, main is it.
+    As in Nuclio this is `<folder>:handler`, or `main:handler` if that module is missing and main.py
+    exists.
     """
     if path is None:
         return "main:handler"

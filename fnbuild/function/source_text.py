@@ -1,4 +1,4 @@
-"""A configuration file as text: read with limits, decoded, and able to point at its own places."""
+"""The text of a configuration or source file, which reports diagnostics at its positions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ MAX_BYTES = 1024 * 1024
 """The largest configuration file that is read: 1 MiB."""
 
 _LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
-# What libyaml refuses, and what could steer a terminal when an excerpt is shown.
+# Characters that libyaml rejects, and those that could control a terminal in an excerpt.
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _CONFLICT_MARKER = re.compile(r"(<<<<<<<|=======|>>>>>>>|\|\|\|\|\|\|\|)( .*)?$")
@@ -20,14 +20,14 @@ _LONGEST_QUOTED = 60
 _LONGEST_EXCERPT = 4000
 
 MAX_DIAGNOSTICS = 100
-"""Errors, and warnings, that are looked for at most: a hostile file has thousands."""
+"""The limit of errors, and of warnings, in a report: a hostile file could cause thousands."""
 
 
 class SourceText:
-    """Decoded text of one file and the findings about it.
+    """Decoded text of one file and the report about it.
 
-    `file` is the name used in places. For text that was taken from the middle of another file,
-    `line_offset` lines stand above it, and each of its lines follows a `prefix`.
+    `file` is the name in diagnostics. Text from the middle of another file starts after
+    `line_offset` lines of it, and each of its lines follows a `prefix`.
     """
 
     __slots__ = ("file", "line_offset", "lines", "prefix", "report", "text")
@@ -48,26 +48,26 @@ class SourceText:
         self.lines = _LINE_BREAK.split(text)
 
     def span(self, line: int, column: int, end_line: int = 0, end_column: int = 0) -> Span:
-        """A span from places counted from 0, as libyaml counts them."""
+        """Return a span for positions that are counted from 0, as libyaml counts them."""
         if not end_line and not end_column:
             end_line, end_column = line, column + 1
         rows, columns = self.line_offset + 1, len(self.prefix) + 1
         return Span(self.file, line + rows, column + columns, end_line + rows, end_column + columns)
 
     def span_at(self, index: int, length: int = 1) -> Span:
-        """The span of `length` characters that start at `index` of the text."""
+        """Return the span of `length` characters that start at `index` of the text."""
         line, column = self.position(index)
         return self.span(line, column, line, column + length)
 
     def position(self, index: int) -> tuple[int, int]:
-        """Line and column, counted from 0, of a character of the text."""
+        """Return line and column, counted from 0, of a character of the text."""
         line, start = 0, 0
-        for found in _LINE_BREAK.finditer(self.text, 0, index):
-            line, start = line + 1, found.end()
+        for line_break in _LINE_BREAK.finditer(self.text, 0, index):
+            line, start = line + 1, line_break.end()
         return line, index - start
 
     def index(self, line: int, column: int) -> int:
-        """The index in the text of a place counted from 0."""
+        """Return the index in the text of a position that is counted from 0."""
         start = 0
         for row in self.lines[:line]:
             start += len(row)
@@ -75,7 +75,7 @@ class SourceText:
         return start + column
 
     def excerpt(self, span: Span) -> str | None:
-        """The span's first line, safe to print."""
+        """Return the span's first line without control characters."""
         row = span.line - 1 - self.line_offset
         if not 0 <= row < len(self.lines) or span.column > _LONGEST_EXCERPT:
             return None
@@ -91,7 +91,7 @@ class SourceText:
         span: Span | None,
         hint: str | None = None,
     ) -> Diagnostic:
-        """A finding about this text, with its excerpt."""
+        """Return a diagnostic about this text, with its excerpt."""
         return Diagnostic(severity, rule, message, span, self.excerpt(span) if span else None, hint)
 
     def warning(self, rule: str, message: str, span: Span | None, hint: str | None = None) -> None:
@@ -104,18 +104,19 @@ class SourceText:
 
 
 def below_limit(report: Report, severity: Severity) -> bool:
-    """Whether further findings of this severity are looked for."""
-    found = report.diagnostics
-    if len(found) < MAX_DIAGNOSTICS:
+    """Return True if the report takes further diagnostics of this severity."""
+    diagnostics = report.diagnostics
+    if len(diagnostics) < MAX_DIAGNOSTICS:
         return True
-    # Findings come in runs of one severity, so the last ones often tell already.
-    return any(finding.severity != severity for finding in found[-MAX_DIAGNOSTICS:]) and (
-        sum(finding.severity == severity for finding in found) < MAX_DIAGNOSTICS
+    # Diagnostics of one severity often follow one another, so the last ones are counted first.
+    recent = diagnostics[-MAX_DIAGNOSTICS:]
+    return any(diagnostic.severity != severity for diagnostic in recent) and (
+        sum(diagnostic.severity == severity for diagnostic in diagnostics) < MAX_DIAGNOSTICS
     )
 
 
 def quoted(value: object) -> str:
-    """A value as it appears in messages: quoted, short, and harmless to a terminal."""
+    """Return a value for messages: quoted, shortened, and without control characters."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if value is None:
@@ -129,7 +130,7 @@ def quoted(value: object) -> str:
 
 
 def read_source(path: Path, name: str, report: Report) -> SourceText | None:
-    """The text of a configuration file; None when a finding says why it cannot be read."""
+    """Return the text of a configuration file, or None after reporting an error."""
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
@@ -146,7 +147,7 @@ def read_source(path: Path, name: str, report: Report) -> SourceText | None:
 
 
 def decode_source(data: bytes, name: str, report: Report) -> SourceText | None:
-    """Text of a configuration file's bytes. A byte order mark is dropped."""
+    """Decode a configuration file's bytes. A byte order mark is dropped."""
     if len(data) > MAX_BYTES:
         message = f"{name} has more than the {MAX_BYTES} bytes a configuration file may have"
         report.add(Diagnostic("error", "too-large", message, Span(name, 1, 1, 1, 2)))
@@ -162,13 +163,13 @@ def decode_source(data: bytes, name: str, report: Report) -> SourceText | None:
         _report_encoding(data, error.start, name, report)
         return None
     source = SourceText(text, name, report)
-    found = _CONTROL.search(text)
-    if found:
-        what = f"a control character (U+{ord(found.group()):04X})"
-        message = f"{what} stands in the file; configuration is plain text"
-        if found.group() == "\0":
-            message = "the file holds a NUL byte: it is binary, not a YAML file"
-        source.error("binary", message, source.span_at(found.start()))
+    control = _CONTROL.search(text)
+    if control:
+        code = f"U+{ord(control.group()):04X}"
+        message = f"the file contains a control character ({code}); configuration is plain text"
+        if control.group() == "\0":
+            message = "the file contains a NUL byte: it is binary, not a YAML file"
+        source.error("binary", message, source.span_at(control.start()))
         return None
     return source
 
@@ -178,22 +179,22 @@ def _report_encoding(data: bytes, start: int, name: str, report: Report) -> None
     source = SourceText(data.decode("utf-8-sig", "replace"), name, report)
     span = source.span_at(len(before))
     if b"\0" in data[:8192]:
-        source.error("binary", "the file holds NUL bytes: it is binary, not a YAML file", span)
+        source.error("binary", "the file contains NUL bytes: it is binary, not a YAML file", span)
         return
     message = f"byte 0x{data[start]:02x} is not UTF-8 text"
     source.error("not-utf8", message, span, "save the file as UTF-8")
 
 
 def report_conflict_markers(source: SourceText) -> bool:
-    """Report what `git merge` left behind: one error a conflict. True when there are any."""
+    """Report conflict markers of git, one error for each conflict. Return True if there are any."""
     if "<<<<<<<" not in source.text and ">>>>>>>" not in source.text:
         return False
     conflicts: list[list[int]] = []
     for row, line in enumerate(source.lines):
-        # Seven '=' alone may be an underline in a text block, so they count only beside the others.
+        # '=======' without other markers may be an underline in a block of text.
         if line[:1] not in "<=>|" or not _CONFLICT_MARKER.match(line):
             continue
-        # A marker line that was deleted by hand leaves a conflict without its start or its end.
+        # If a marker was deleted by hand, a conflict has no start or no end.
         if line[0] == "<" or not conflicts or source.lines[conflicts[-1][-1]][0] == ">":
             conflicts.append([])
         conflicts[-1].append(row)
@@ -204,8 +205,8 @@ def report_conflict_markers(source: SourceText) -> bool:
         if others:
             numbers = [str(row + 1) for row in others]
             *most, last = numbers
-            named = f"lines {', '.join(most)} and {last}" if most else f"line {last}"
-            message += f" (its other markers: {named})"
+            place = f"lines {', '.join(most)} and {last}" if most else f"line {last}"
+            message += f" (its other markers: {place})"
         hint = "keep one of the two sides and delete the marker lines"
         source.error("conflict-marker", message, span, hint)
     return bool(conflicts)

@@ -1,4 +1,4 @@
-"""Likely words: what somebody meant who wrote a key or a value that does not exist."""
+"""Suggest the key or value that was likely meant in place of one that does not exist."""
 
 from __future__ import annotations
 
@@ -48,33 +48,33 @@ _REMEDIES: dict[tuple[str, str], str] = {
 
 
 def closest(word: str, known: Iterable[str], cutoff: float = 0.72) -> str | None:
-    """The known word that is likely meant, or None; 1 is the strictest cut-off, 0 the laxest."""
+    """Return the most similar known word, or None; a cut-off of 1 is the strictest."""
     candidates = {name.lower(): name for name in known}
-    found = difflib.get_close_matches(word.lower()[:80], candidates, n=1, cutoff=cutoff)
-    return candidates[found[0]] if found else None
+    matches = difflib.get_close_matches(word.lower()[:80], candidates, n=1, cutoff=cutoff)
+    return candidates[matches[0]] if matches else None
 
 
 def corrected_key(path: tuple[str | int, ...], key: str, known: Iterable[str]) -> str | None:
-    """The key that was certainly meant, or None: a single candidate, close, and no other remedy."""
+    """Return the key that was certainly meant: the only similar one without another remedy."""
     if (_parent_key(path), key.lower()) == ("", "meta"):
         return "metadata"
     if (_parent_key(path), key.lower()) in _REMEDIES:
         return None
     candidates = {name.lower(): name for name in known}
-    found = difflib.get_close_matches(key.lower()[:80], candidates, n=2, cutoff=0.8)
-    return candidates[found[0]] if len(found) == 1 else None
+    matches = difflib.get_close_matches(key.lower()[:80], candidates, n=2, cutoff=0.8)
+    return candidates[matches[0]] if len(matches) == 1 else None
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str | None:
-    """The question whether the likely word of a short, closed list was meant, or None."""
-    found = closest(word, known, 0.6)
-    return f"did you mean {found}?" if found else None
+    """Return a hint with the most similar word of a short, closed list, or None."""
+    match = closest(word, known, 0.6)
+    return f"did you mean {match}?" if match else None
 
 
 def unknown_key_message(
     path: tuple[str | int, ...], key: str, known: Iterable[str]
 ) -> tuple[str, str | None]:
-    """Message and remedy for a key that Nuclio ignores."""
+    """Return message and hint for a key that Nuclio ignores."""
     place = _dotted(path)
     message = f"unknown key {quoted(key)}{f' in {place}' if place else ''}; Nuclio ignores it"
     remedy = _REMEDIES.get((_parent_key(path), key.lower()))
@@ -83,9 +83,9 @@ def unknown_key_message(
     word = closest(key, known)
     if word:
         return message, f"did you mean {word}?"
-    home = _parents_by_key().get(key.lower())
-    if home and home != place:
-        return message, f"{key} belongs in {home}"
+    parent = _parents_by_key().get(key.lower())
+    if parent and parent != place:
+        return message, f"{key} belongs in {parent}"
     return message, None
 
 
@@ -101,7 +101,7 @@ def _parent_key(path: tuple[str | int, ...]) -> str:
 
 @cache
 def _parents_by_key() -> dict[str, str]:
-    """Where keys live whose name occurs once."""
+    """Return the parents of keys by the key in lower case."""
     result: dict[str, str] = {}
     for place, cls in (
         ("spec.triggers.NAME", types.Trigger),
@@ -121,7 +121,7 @@ def _parents_by_key() -> dict[str, str]:
 
 
 def hint_for_text(path: tuple[str | int, ...], node: YamlNode) -> str | None:
-    """A remedy for a list or a mapping where text is wanted."""
+    """Return a hint for a list or a mapping in place of text."""
     if path[-1:] == ("spec",) and path[-2:-1] == ("annotations",):
         return "CVAT reads this annotation as JSON text: write `spec: |` and JSON below it"
     if node.kind == "list" and path[-1:] == ("value",):
@@ -134,7 +134,7 @@ def hint_for_text(path: tuple[str | int, ...], node: YamlNode) -> str | None:
 
 
 def hint_for_mapping(path: tuple[str | int, ...], node: YamlNode) -> str | None:
-    """A remedy for a list or a scalar where a mapping is wanted."""
+    """Return a hint for a list or a scalar in place of a mapping."""
     if path[-1:] == ("triggers",) and node.kind == "list":
         return "triggers are named: `triggers:` then `myHttpTrigger:` then `kind: http`"
     if "directives" in path:
@@ -145,7 +145,7 @@ def hint_for_mapping(path: tuple[str | int, ...], node: YamlNode) -> str | None:
 
 
 def hint_for_list(path: tuple[str | int, ...], node: YamlNode) -> str | None:
-    """A remedy for a mapping or a scalar where a list is wanted."""
+    """Return a hint for a mapping or a scalar in place of a list."""
     if path[-1:] == ("env",) and node.kind == "map":
         return "each variable is an item: `- name: NAME` and `value: …`"
     if node.kind == "scalar":

@@ -1,7 +1,7 @@
 """The values of function.yaml, as Nuclio names them (pkg/functionconfig/types.go).
 
-Field names are camelCase on the wire and snake_case here. Every struct keeps keys that it does not
-know in `extra`, so nothing that a user wrote is lost. `None` means absent; zero means zero.
+Field names are encoded in camelCase. Every struct keeps unknown keys in `extra`, so nothing that a
+user wrote is lost. `None` means absent; zero means zero.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from typing import Any
 import msgspec
 
 Raw = dict[str, Any]
-"""Plain JSON values of a Kubernetes type that fnbuild passes on without looking inside."""
+"""The JSON object of a Kubernetes type that fnbuild passes on unchanged."""
 
 
 class Struct(msgspec.Struct, kw_only=True, frozen=True, rename="camel", omit_defaults=True):
-    """Base of all: immutable, camelCase on the wire, defaults left out."""
+    """Base of all structs: immutable, encoded in camelCase, without defaults."""
 
     extra: Raw = msgspec.field(default_factory=dict)
 
 
 class Metadata(Struct, frozen=True):
-    """`labels` and `annotations` map strings to strings, whatever the file had."""
+    """`labels` and `annotations` map strings to strings, whatever their types in the file."""
 
     name: str = ""
     namespace: str = ""
@@ -96,7 +96,7 @@ class Batch(Struct, frozen=True):
 
 
 class Trigger(Struct, frozen=True):
-    """`numWorkers` is 0 when the file gave none; durations are Go durations."""
+    """`numWorkers` is 0 if it is not set; durations are Go durations."""
 
     kind: str = ""
     name: str = ""
@@ -184,14 +184,14 @@ class Spec(Struct, frozen=True):
 
 
 class Function(Struct, frozen=True):
-    """A function as somebody wants it. `status` is there only when read back from an API."""
+    """The desired configuration of a function. `status` is set only in values from an API."""
 
     metadata: Metadata = msgspec.field(default_factory=Metadata)
     spec: Spec = msgspec.field(default_factory=Spec)
     status: Raw | None = None
 
     def http_trigger(self) -> tuple[str, Trigger] | None:
-        """The name and the trigger of kind http, or None when there is none."""
+        """Return the name and the trigger of kind http, or None."""
         for name, trigger in self.spec.triggers.items():
             if trigger.kind == "http":
                 return name, trigger
@@ -199,7 +199,7 @@ class Function(Struct, frozen=True):
 
 
 def to_dict(value: Any) -> Raw:
-    """Plain JSON values of a struct, with its unknown keys back in their places."""
+    """Return the JSON object of a struct, including its unknown keys."""
     result = _plain(value)
     assert isinstance(result, dict)
     return result

@@ -1,10 +1,10 @@
-"""Configuration as text that people read and change."""
+"""Write configuration as YAML for people to read and edit."""
 
 from __future__ import annotations
 
 
 def as_yaml(value: object) -> str:
-    """YAML in the order of the keys, block scalars for text of several lines."""
+    """Return YAML in the order of the keys, with block scalars for text of several lines."""
     import yaml
 
     class Dumper(yaml.SafeDumper):

@@ -283,7 +283,7 @@ def test_paths_that_are_no_function(tmp_path: Path) -> None:
     assert "unpack it first" in (raised.value.hint or "")
     with pytest.raises(ConfigError, match="holds no function") as raised:
         load_function(tmp_path)
-    assert raised.value.hint == "`fnbuild init` makes one"
+    assert raised.value.hint == "`fnbuild init` creates one"
     (tmp_path / "detector/function.yaml").write_text(GOOD)
     with pytest.raises(ConfigError, match="holds no function") as raised:
         load_function(tmp_path)

@@ -123,7 +123,7 @@ def test_an_archive_without_a_configuration_says_what_it_holds(pack: Pack) -> No
     archive = pack("code.tar", {"main.py": MAIN, "weights": b"x"})
     message, hint = finding(archive)
     assert message == f"'{archive}' holds no function.yaml (nor function.yml)"
-    assert hint.startswith("it holds main.py, weights; ")
+    assert hint.startswith("it contains main.py, weights; ")
     assert "`--file face.yaml`" in finding(pack("other.zip", {"face.yaml": CONFIG}))[1]
     assert finding(pack("empty.zip", {}))[1].startswith("it is empty")
 
