@@ -240,7 +240,9 @@ def _report_no_labels(context: RuleContext) -> None:
 def _report_bad_json(context: RuleContext, embedded: EmbeddedText, error: Exception) -> None:
     if not isinstance(error, json.JSONDecodeError):
         message = "the label spec is nested too deeply"
-        context.add(embedded.source.diagnostic("error", "cvat-json", message, embedded.whole()))
+        context.add(
+            embedded.source.diagnostic("error", "cvat-json", message, embedded.first_line())
+        )
         return
     text, position = embedded.node.text, error.pos
     cause, hint = error.msg[:1].lower() + error.msg[1:], None

@@ -190,7 +190,7 @@ class _LabelChecker:
             self._svg(names, label["svg"][1])
 
     def _edges(self, names: set[str], node: YamlNode) -> None:
-        edges = parse_edges(node.plain())
+        edges = parse_edges(node.to_value())
         if node.kind != "list" or len(edges) != len(node.items):
             message = "edges are pairs of sublabel names"
             self._find("warning", "cvat-skeleton", message, node, 'as in [["head", "neck"]]')
@@ -223,10 +223,10 @@ class _LabelChecker:
     ) -> None:
         if not below_limit(self.context.report, severity):
             return
-        span: Span | None = self.embedded.whole()
+        span: Span | None = self.embedded.first_line()
         if node.line >= 0:
             length = 1
             if node.kind == "scalar" and node.end_line == node.line:
                 length = node.end_column - node.column
-            span = self.embedded.at(node.line, node.column, length)
+            span = self.embedded.span_at_position(node.line, node.column, length)
         self.context.add(self.embedded.source.diagnostic(severity, rule, message, span, hint))

@@ -380,7 +380,7 @@ def redact_file(
         # What is written in a roundabout way cannot be cut out of the text.
         for node, rest in secrets:
             node.value = rest
-        text = yaml.safe_dump(root.plain(), allow_unicode=True, sort_keys=False)
+        text = yaml.safe_dump(root.to_value(), allow_unicode=True, sort_keys=False)
     return text.encode()
 
 

@@ -127,9 +127,9 @@ def hint_for_text(path: tuple[str | int, ...], node: YamlNode) -> str | None:
     if node.kind == "list" and path[-1:] == ("value",):
         return 'put the whole list in single quotes, as in \'["conda", "run"]\''
     if node.kind == "map" and any(key.kind != "scalar" for key, _ in node.pairs):
-        return "a text that starts with { needs quotes"
+        return "text that starts with { needs quotes"
     if node.kind == "map" and len(node.pairs) == 1 and isinstance(path[-1], int):
-        return "a text with ': ' in it needs quotes"
+        return "text with ': ' in it needs quotes"
     return None
 
 

@@ -42,7 +42,7 @@ _LONGEST_NUMBER = 64
 
 
 def resolve_scalar(text: str) -> Scalar:
-    """The value of a plain (unquoted) scalar."""
+    """Return the value of a plain (unquoted) scalar."""
     if not text:
         return None
     if text[0] not in _FIRST or len(text) > _LONGEST_NUMBER:
@@ -136,22 +136,22 @@ class YamlNode:
         return self.kind == "scalar" and self.value is None
 
     def span(self, source: SourceText) -> Span | None:
-        """Where the node stands, or None for a value that came from no file."""
+        """Return the span of the node, or None for a value that is not from a file."""
         if self.line < 0:
             return None
         return source.span(self.line, self.column, self.end_line, self.end_column)
 
-    def plain(self) -> Any:
-        """The value as plain JSON values."""
+    def to_value(self) -> Any:
+        """Return the node as JSON values."""
         if self.kind == "map":
-            return {key.text: value.plain() for key, value in self.pairs}
+            return {key.text: value.to_value() for key, value in self.pairs}
         if self.kind == "list":
-            return [item.plain() for item in self.items]
+            return [item.to_value() for item in self.items]
         return self.value
 
 
 def node_from_value(value: Any, depth: int = 0) -> YamlNode:
-    """A tree without places, of plain JSON values. Raises ValueError when nested too deeply."""
+    """Return a tree of JSON values, without positions. Raises ValueError if nested too deeply."""
     if depth > MAX_DEPTH:
         raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
     if isinstance(value, dict):
@@ -172,13 +172,13 @@ def node_from_value(value: Any, depth: int = 0) -> YamlNode:
 
 
 class _ComposeStoppedError(Exception):
-    """A finding that ends the composing; it has been reported already."""
+    """An error that ends the composition; it has been reported."""
 
 
 def compose(source: SourceText) -> YamlNode | None:
-    """The document's root; None when it is empty or a finding of kind error ended the reading.
+    """Return the document's root, or None if the document is empty or after reporting an error.
 
-    Raises yaml.YAMLError for bad syntax.
+    Raises yaml.YAMLError for invalid syntax.
     """
     try:
         return _Composer(source).run()
@@ -191,7 +191,7 @@ class _Composer:
         self.source = source
         self.anchors: dict[str, YamlNode] = {}
         self.stack: list[YamlNode] = []
-        # The key that waits for its value, for each open mapping.
+        # For each open mapping, the key whose value comes next.
         self.keys: list[YamlNode | None] = []
         self.root: YamlNode | None = None
         self.count = 0
@@ -218,8 +218,8 @@ class _Composer:
             elif event is None or isinstance(event, yaml.StreamEndEvent):
                 return self.root
 
-    def _stop(self, rule: str, message: str, mark: Any, hint: str | None = None) -> None:
-        span = self.source.span(mark.line, mark.column)
+    def _stop(self, rule: str, message: str, written: Any, hint: str | None = None) -> None:
+        span = self.source.span(written.line, written.column)
         self.source.error(rule, message, span, hint)
         raise _ComposeStoppedError
 
@@ -267,14 +267,14 @@ class _Composer:
         target = self.anchors.get(event.anchor)
         name = quoted(f"*{event.anchor}")
         if target is None:
-            message = f"the alias {name} names no anchor above it"
-            hint = "a text that starts with * needs quotes"
+            message = f"the alias {name} has no anchor above it"
+            hint = "text that starts with * needs quotes"
             self._stop("unknown-alias", message, event.start_mark, hint)
         elif not target.closed:
-            message = f"the alias {name} stands inside what it names"
+            message = f"the alias {name} is inside of its own anchor"
             self._stop("self-alias", message, event.start_mark)
         elif len(self.stack) + target.height > MAX_DEPTH:
-            message = f"nested more than {MAX_DEPTH} levels deep through aliases"
+            message = f"nested more than {MAX_DEPTH} levels deep because of aliases"
             self._stop("too-deep", message, event.start_mark)
         else:
             self._place(target, event, target.size)
@@ -285,10 +285,10 @@ class _Composer:
         self._place(node, event, 1)
 
     def _place(self, node: YamlNode, event: Any, size: int) -> None:
-        """Hang a node under the open collection; `size` is what it adds to the whole."""
+        """Add a node to the open collection; `size` is the number of values that it adds."""
         self.count += size
         if self.count > MAX_VALUES:
-            message = f"the file grows to more than {MAX_VALUES} values"
+            message = f"the file expands to more than {MAX_VALUES} values"
             self._stop("too-many-values", message, event.start_mark)
         if not self.stack:
             self.root = node
@@ -309,7 +309,7 @@ class _Composer:
         if node.kind == "scalar":
             return
         message = "a key is a word, not a list or a mapping"
-        hint = 'a text that starts with { or [ needs quotes, as in "{{ value }}"'
+        hint = 'text that starts with { or [ needs quotes, as in "{{ value }}"'
         self._stop("bad-key", message, event.start_mark, hint)
 
     def _report_duplicates(self, node: YamlNode) -> None:
@@ -321,7 +321,7 @@ class _Composer:
             if first is not key:
                 span = key.span(self.source)
                 line = first.line + 1 + self.source.line_offset
-                message = f"the key {quoted(key.text)} stands here and on line {line} already"
+                message = f"the key {quoted(key.text)} is already on line {line}"
                 self.source.error("duplicate-key", message, span, "keep one of the two")
 
 
@@ -333,7 +333,7 @@ def _node_at(kind: str, event: Any) -> YamlNode:
 
 
 def _merge_keys(node: YamlNode) -> None:
-    """Put what a `<<` key names into the mapping, behind its own keys."""
+    """Append the pairs of `<<` keys to the mapping's own pairs."""
     if not any(key.text == "<<" and key.style is None for key, _ in node.pairs):
         return
     own = [(k, v) for k, v in node.pairs if k.text != "<<" or k.style is not None]
@@ -357,9 +357,9 @@ _LONGEST_MAPPED_TEXT = 20_000
 
 
 class EmbeddedText:
-    """Maps places of a scalar's text to places of the file it stands in.
+    """Maps positions in a scalar's text to spans in its file.
 
-    A quoted or folded text of more than `longest` characters has one place, its beginning.
+    A quoted or folded text of more than `longest` characters has one span: its first line.
     """
 
     def __init__(self, source: SourceText, node: YamlNode, longest: int = _LONGEST_MAPPED_TEXT):
@@ -368,17 +368,17 @@ class EmbeddedText:
         self.node = node
         self.lines = node.text.split("\n")
 
-    def whole(self) -> Span | None:
-        """The first line of the value: its key's line says which value it is."""
+    def first_line(self) -> Span | None:
+        """Return the span of the value's first line."""
         return self.node.span(self.source)
 
     def span_at_index(self, index: int, length: int = 1) -> Span | None:
-        """The span of a character of the text, given by its index."""
+        """Return the span of characters that start at `index` of the text."""
         before = self.node.text[:index]
-        return self.at(before.count("\n"), index - before.rfind("\n") - 1, length)
+        return self.span_at_position(before.count("\n"), index - before.rfind("\n") - 1, length)
 
-    def at(self, line: int, column: int, length: int = 1) -> Span | None:
-        """The span of `length` characters at a line and column (from 0) of the text."""
+    def span_at_position(self, line: int, column: int, length: int = 1) -> Span | None:
+        """Return the span of `length` characters at a line and column (from 0) of the text."""
         if self.node.line < 0:
             return None
         if self.node.style == "|":
@@ -387,19 +387,19 @@ class EmbeddedText:
                 indent = len(self.source.lines[row]) - len(self.lines[line])
                 if indent >= 0:
                     return self._span(row, indent + column, length)
-            return self.whole()
+            return self.first_line()
         if len(self.node.text) > self.longest:
-            return self.whole()
-        return self._by_count(line, column, length)
+            return self.first_line()
+        return self._span_by_counting(line, column, length)
 
     def _span(self, row: int, column: int, length: int) -> Span:
         return self.source.span(row, column, row, column + length)
 
-    def _by_count(self, line: int, column: int, length: int) -> Span | None:
-        # Folding and quoting move blanks about but leave the order of everything else, so the
-        # n-th character that is no blank is the same one in the text and in the file.
+    def _span_by_counting(self, line: int, column: int, length: int) -> Span | None:
+        # Folding and quoting change only white space, so the n-th other character is the same in
+        # the text and in the file.
         before = "".join(self.lines[:line]) + self.lines[line][:column]
-        wanted = len("".join(before.split()))
+        remaining = len("".join(before.split()))
         row, start = self.node.line, self.node.column
         if self.node.style in ("'", '"'):
             start += 1
@@ -408,18 +408,18 @@ class EmbeddedText:
         last = min(self.node.end_line, len(self.source.lines) - 1)
         for number in range(row, last + 1):
             begin = start if number == row else 0
-            for found in _ESCAPED_CHARACTER.finditer(self.source.lines[number], begin):
-                if self._is_blank(found.group()):
+            for match in _ESCAPED_CHARACTER.finditer(self.source.lines[number], begin):
+                if self._is_blank(match.group()):
                     continue
-                if wanted <= 0:
-                    return self._span(number, found.start(), length)
-                wanted -= self._count(found.group())
-        return self.whole()
+                if remaining <= 0:
+                    return self._span(number, match.start(), length)
+                remaining -= self._count(match.group())
+        return self.first_line()
 
-    def _is_blank(self, mark: str) -> bool:
-        return self.node.style == '"' and mark in ("\\n", "\\t", "\\r", "\\ ", "\\")
+    def _is_blank(self, written: str) -> bool:
+        return self.node.style == '"' and written in ("\\n", "\\t", "\\r", "\\ ", "\\")
 
-    def _count(self, mark: str) -> int:
-        if len(mark) == 1 or (mark == "''" and self.node.style == "'"):
+    def _count(self, written: str) -> int:
+        if len(written) == 1 or (written == "''" and self.node.style == "'"):
             return 1
-        return 1 if mark[0] == "\\" and self.node.style == '"' else len(mark)
+        return 1 if written[0] == "\\" and self.node.style == '"' else len(written)

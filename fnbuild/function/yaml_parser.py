@@ -24,7 +24,7 @@ _NO_VALUE = re.compile(r"\s*(#.*)?$")
 
 @dataclass(frozen=True, slots=True)
 class _BlockStart:
-    """Where a key or, with `dash`, an item of a list begins. `value` is what follows it."""
+    """The position of a key or, with `dash`, of a list item. `value` is the text after it."""
 
     row: int
     column: int
@@ -33,80 +33,83 @@ class _BlockStart:
 
 
 def text_column(line: str) -> int:
-    """The column, from 0, in which the line's text begins."""
+    """Return the column, from 0, where the line's text starts."""
     return len(line) - len(line.lstrip(" "))
 
 
 def fitting_columns(source: SourceText, row: int) -> str | None:
-    """Words for the columns that a key or an item in this row could begin in; None when it has one
-    of them, or is neither."""
-    written = _block_starts(source.lines[row], row)
-    if not written:
+    """Return a hint about the columns where a key or an item in this row could start.
+
+    None if it starts in one of them, or if the row has no key or item.
+    """
+    starts = _block_starts(source.lines[row], row)
+    if not starts:
         return None
-    first = written[0]
+    first = starts[0]
     columns = {
-        place.column: place
-        for place in _open_blocks(source.lines[:row])
-        if place.dash == first.dash
+        start.column: start
+        for start in _open_blocks(source.lines[:row])
+        if start.dash == first.dash
     }
-    further = min((one for one in columns if one > first.column), default=None)
-    nearer = max((one for one in columns if one < first.column), default=None)
-    if first.column in columns or further == nearer:
+    right = min((column for column in columns if column > first.column), default=None)
+    left = max((column for column in columns if column < first.column), default=None)
+    if first.column in columns or right == left:
         return None
-    found = [columns[one] for one in (further, nearer) if one is not None]
-    words = " or ".join(_describe(source, place) for place in found)
-    return f"the {'items' if first.dash else 'keys'} above it start in {words}"
+    places = [_describe(source, columns[column]) for column in (right, left) if column is not None]
+    return f"the {'items' if first.dash else 'keys'} above it start in {' or '.join(places)}"
 
 
 def is_indented_too_far(source: SourceText, row: int) -> bool:
-    """Whether the row is further in than the key or item right above it, which has a value."""
+    """Return True if the row is indented more than the key or item above it, which has a value."""
     above = next((r for r in range(row - 1, -1, -1) if source.lines[r].strip()), None)
-    places = [] if above is None else _block_starts(source.lines[above], above)
-    if not places or _NO_VALUE.match(places[-1].value):
+    starts = [] if above is None else _block_starts(source.lines[above], above)
+    if not starts or _NO_VALUE.match(starts[-1].value):
         return False
-    return text_column(source.lines[row]) > places[-1].column
+    return text_column(source.lines[row]) > starts[-1].column
 
 
-def _describe(source: SourceText, place: _BlockStart) -> str:
-    span = source.span(place.row, place.column)
+def _describe(source: SourceText, start: _BlockStart) -> str:
+    span = source.span(start.row, start.column)
     return f"column {span.column} (line {span.line})"
 
 
 def _open_blocks(lines: list[str]) -> list[_BlockStart]:
-    """The keys and items whose blocks a further line could go on with."""
-    found: list[_BlockStart] = []
-    text: int | None = None  # the column that the lines of a block of text lie behind
+    """Return the keys and items whose blocks the next line could continue."""
+    starts: list[_BlockStart] = []
+    text: int | None = None  # the lines of a block scalar are indented more than this column
     for row, line in enumerate(lines):
         if not line.strip() or (text is not None and text_column(line) > text):
             continue
         text = None
-        for place in _block_starts(line, row):
-            found = [one for one in found if _contains(one, place)]
-            found.append(place)
-            if _BLOCK_SCALAR.match(place.value):
-                text = place.column
-    return found
+        for start in _block_starts(line, row):
+            starts = [earlier for earlier in starts if _contains(earlier, start)]
+            starts.append(start)
+            if _BLOCK_SCALAR.match(start.value):
+                text = start.column
+    return starts
 
 
-def _contains(one: _BlockStart, later: _BlockStart) -> bool:
-    # The items of a key's list may stand right below the key.
-    return one.column < later.column or (one.column == later.column and later.dash and not one.dash)
+def _contains(start: _BlockStart, later: _BlockStart) -> bool:
+    # The items of a key's list may start in the column of the key.
+    if start.column == later.column:
+        return later.dash and not start.dash
+    return start.column < later.column
 
 
 def _block_starts(line: str, row: int) -> list[_BlockStart]:
-    """What begins in a line, from the left."""
+    """Return the items and the key that start in a line, from the left."""
     match = _INDENTED_LINE.match(line)
     if match is None:
         return []
     column = len(match["lead"])
-    found = [
+    starts = [
         _BlockStart(row, column + dash.start(), dash=True, value=match["rest"])
         for dash in re.finditer("-", match["dashes"])
     ]
     if key := _KEY_PATTERN.match(match["rest"]):
         column += len(match["dashes"])
-        found.append(_BlockStart(row, column, dash=False, value=key["value"]))
-    return found
+        starts.append(_BlockStart(row, column, dash=False, value=key["value"]))
+    return starts
 
 
 _TAB_HINT = "replace it with spaces: fnbuild validate --fix"
@@ -115,7 +118,7 @@ _OPENS_BLOCK = re.compile(r"(:|[:-] +[|>][+-]?)\s*(#.*)?$")
 
 
 def row_with_tab(source: SourceText, error: yaml.YAMLError) -> int | None:
-    """The line (from 0) whose indentation holds the tab that this error is about, if it is one."""
+    """Return the row (from 0) whose indentation has the tab that caused this error, or None."""
     mark = getattr(error, "problem_mark", None)
     if mark is None or mark.line >= len(source.lines):
         return None
@@ -136,9 +139,9 @@ def report_tab(source: SourceText, row: int) -> None:
 
 
 class TabRepairer:
-    """Mends tabs line by line. Lines that were indented alike stay so.
+    """Replaces tabs by spaces line by line. Lines with equal indentation keep it equal.
 
-    `budget` is how many characters may be parsed in all while indentations are tried.
+    `budget` is the number of characters that may be parsed while widths are tried.
     """
 
     def __init__(self, budget: int = 600_000):
@@ -146,7 +149,7 @@ class TabRepairer:
         self.known_widths: dict[str, int] = {}
 
     def repair(self, source: SourceText, row: int) -> SourceText | None:
-        """The text with this line indented by spaces so that the error moves on, if one fits."""
+        """Return the text with this line indented by spaces, or None if no width is valid."""
         line = source.lines[row]
         rest = line.lstrip(" \t")
         lead = line[: len(line) - len(rest)]
@@ -154,16 +157,16 @@ class TabRepairer:
             self.budget -= len(source.text)
             if self.budget < 0:
                 return None
-            mended = replace_line(source, row, " " * width + rest if rest else "")
-            if _error_is_later(mended, row):
+            repaired = replace_line(source, row, " " * width + rest if rest else "")
+            if _error_is_later(repaired, row):
                 if rest:
                     self.known_widths[lead] = width
-                return mended
+                return repaired
         return None
 
 
 def _error_is_later(source: SourceText, row: int) -> bool:
-    """Whether the text has no error up to this line."""
+    """Return True if the text has no error up to this line."""
     try:
         compose(SourceText(source.text, source.file))
     except yaml.YAMLError as error:
@@ -173,20 +176,20 @@ def _error_is_later(source: SourceText, row: int) -> bool:
 
 
 def _candidate_widths(source: SourceText, row: int, learned: int | None) -> list[int]:
-    """Indentations to try, the likeliest first."""
+    """Return the widths to try, the most likely first."""
     line = source.lines[row]
     lead = line[: len(line) - len(line.lstrip(" \t"))]
     above = _indentation_of_first(source, range(row - 1, -1, -1))
     below = _indentation_of_first(source, range(row + 1, len(source.lines)))
     expanded = [len(lead.expandtabs(width)) for width in (8, 4, 2)]
-    known = [width for width in (above, below) if width is not None]
+    neighbours = [width for width in (above, below) if width is not None]
     likely = [] if learned is None else [learned]
     before = next((text for text in reversed(source.lines[:row]) if text.strip()), "")
     if above is not None and _OPENS_BLOCK.search(before):
-        # A line that ends with ':' or '|' has what belongs to it further in.
+        # The block of a line that ends with ':' or '|' is indented further.
         likely += [above + 2, *(width for width in expanded if width > above)]
-    likely += [width for width in expanded if width in known]
-    return list(dict.fromkeys([*likely, *known, *expanded]))
+    likely += [width for width in expanded if width in neighbours]
+    return list(dict.fromkeys([*likely, *neighbours, *expanded]))
 
 
 def _indentation_of_first(source: SourceText, rows: range) -> int | None:
@@ -199,13 +202,13 @@ def _indentation_of_first(source: SourceText, rows: range) -> int | None:
 
 
 def replace_line(source: SourceText, row: int, line: str) -> SourceText:
-    """A source that differs in one line, with the same report."""
+    """Return a source with one line replaced, and the same report."""
     start = source.index(row, 0)
     text = source.text[:start] + line + source.text[start + len(source.lines[row]) :]
     return SourceText(text, source.file, source.report, source.line_offset, source.prefix)
 
 
-_INDENTATION_MISMATCH = "the indentation of this line fits no key or item above it"
+_INDENTATION_MISMATCH = "the indentation of this line matches no key or item above it"
 _CLOSING = {
     '"': "closing quote",
     "'": "closing quote",
@@ -216,9 +219,9 @@ _MISSING_SPACE = re.compile(r"\s*(- )?[A-Za-z_][\w.-]*:(?=[^\s/])")
 
 
 def parse_yaml(source: SourceText) -> tuple[YamlNode, SourceText] | None:
-    """The root of a file's tree, or None; the source's report says what is wrong with it.
+    """Return the root of a file's tree, and the source of its positions, without tabs.
 
-    The source that comes back is the one that the nodes' places belong to: the tabs are mended.
+    None after reporting an error.
     """
     if report_conflict_markers(source):
         return None
@@ -235,28 +238,28 @@ def _parse_repairing_tabs(source: SourceText) -> tuple[YamlNode, SourceText] | N
         try:
             root = compose(source)
         except yaml.YAMLError as error:
-            # What was found before the error comes again when the mended text is read.
+            # These diagnostics are reported again when the repaired text is read.
             del source.report.diagnostics[before:]
             row = row_with_tab(source, error)
             if row is None:
                 report_syntax_error(source, error)
                 return None
             report_tab(source, row)
-            mended = mender.repair(source, row)
-            if mended is None:
+            repaired = mender.repair(source, row)
+            if repaired is None:
                 return None
-            source = mended
+            source = repaired
             continue
         if root is None or root.is_null():
             if not source.report.errors:
-                source.error("empty", "the file holds no values", source.span(0, 0))
+                source.error("empty", "the file contains no values", source.span(0, 0))
             return None
         return root, source
 
 
 @dataclass(frozen=True, slots=True)
 class _SyntaxFault:
-    """What libyaml says: the problem and its mark, and where what it belongs to began."""
+    """The place of an error of libyaml: its mark, and the mark where its context starts."""
 
     source: SourceText
     mark: Any
@@ -266,18 +269,18 @@ class _SyntaxFault:
 
 @dataclass(frozen=True, slots=True)
 class _Position:
-    """A place as libyaml's marks are, counted from 0."""
+    """A position that is counted from 0, like libyaml's marks."""
 
     line: int
     column: int
 
 
 _Explanation = tuple[str, str | None, Any]
-"""Message, remedy and mark of a syntax error."""
+"""Message, hint and position of a syntax error."""
 
 
 def report_syntax_error(source: SourceText, error: yaml.YAMLError) -> None:
-    """Report a syntax error where it is, with its likely cause."""
+    """Report a syntax error at its position, with its likely cause."""
     problem = str(getattr(error, "problem", None) or getattr(error, "reason", "") or error)
     mark = getattr(error, "problem_mark", None)
     if mark is None:
@@ -286,12 +289,12 @@ def report_syntax_error(source: SourceText, error: yaml.YAMLError) -> None:
     context = getattr(error, "context_mark", None) or mark
     line = source.lines[mark.line] if mark.line < len(source.lines) else ""
     fault = _SyntaxFault(source, mark, context, line)
-    message, hint, place = next(
-        (cause(fault) for start, cause in _EXPLANATIONS if problem.startswith(start)),
+    message, hint, position = next(
+        (explain(fault) for start, explain in _EXPLANATIONS if problem.startswith(start)),
         (problem, None, mark),
     )
     last = len(source.lines) - 1
-    row, column = min((place.line, place.column), (last, len(source.lines[last])))
+    row, column = min((position.line, position.column), (last, len(source.lines[last])))
     source.error("syntax", message, source.span(row, column), hint)
 
 
@@ -304,16 +307,16 @@ def _explain_colon(fault: _SyntaxFault) -> _Explanation:
     elif above is not None and _MISSING_SPACE.match(source.lines[above]):
         hint = f"a space is missing after the ':' on line {above + 1 + source.line_offset}"
     elif is_indented_too_far(source, row) and (columns := fitting_columns(source, row)):
-        message = "this line is indented further than what it stands beside"
+        message = "this line is indented further than the lines beside it"
         return message, columns, _Position(row, text_column(fault.line))
     elif above is not None and ":" not in source.lines[above]:
         hint = f"a ':' is missing on line {above + 1 + source.line_offset}"
-    return "a ':' cannot stand here", hint, fault.mark
+    return "a ':' is not allowed here", hint, fault.mark
 
 
 def _explain_start(fault: _SyntaxFault) -> _Explanation:
     character = fault.line[fault.mark.column : fault.mark.column + 1]
-    hint = f"a text that starts with {quoted(character)} needs quotes"
+    hint = f"text that starts with {quoted(character)} needs quotes"
     return f"a value cannot start with {quoted(character)}", hint, fault.mark
 
 
@@ -333,7 +336,7 @@ def _explain_flow(fault: _SyntaxFault) -> _Explanation:
     if fault.mark.line > fault.context.line and opening.strip() in ("{", "["):
         message = f"a comma or the end of the {opening[0]} that opens on line {number} is missing"
         return message, None, fault.mark
-    hint = "a text that starts with { or [ needs quotes"
+    hint = "text that starts with { or [ needs quotes"
     return f"the {opening[:1]} that opens here is never closed", hint, fault.context
 
 
@@ -344,7 +347,7 @@ def _explain_key(fault: _SyntaxFault) -> _Explanation:
         return f"text follows the {end}", "put the whole value in quotes", fault.mark
     columns = fitting_columns(fault.source, fault.mark.line)
     if columns is None and fault.line[fault.mark.column :].startswith("- "):
-        return "an item of a list cannot stand beside keys", "a list has a key above it", fault.mark
+        return "a list item is not allowed beside keys", "a list has a key above it", fault.mark
     span = fault.source.span(fault.context.line, fault.context.column)
     hint = f"the keys beside it start in column {span.column} (line {span.line})"
     return _INDENTATION_MISMATCH, columns or hint, fault.mark
@@ -380,20 +383,20 @@ _EXPLANATIONS: tuple[tuple[str, Callable[[_SyntaxFault], _Explanation]], ...] = 
 _PATH_PART = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 
 
-def span_of_value(text: str, file: str, place: str) -> Span | None:
-    """The place of a value in the text of `file`; None when it does not stand there.
+def span_of_value(text: str, file: str, path: str) -> Span | None:
+    """Return the span of the value at a path such as `spec.build.commands[2]`, or None.
 
-    Keys match whatever their case, as in Nuclio (pkg/functionconfig/reader.go).
+    The case of keys does not matter, as in Nuclio (pkg/functionconfig/reader.go).
     """
-    read = parse_yaml(SourceText(text, file))
-    if read is None:
+    tree = parse_yaml(SourceText(text, file))
+    if tree is None:
         return None
-    node, source = read
-    for key, index in _PATH_PART.findall(place):
-        found = _list_item(node, int(index)) if index else _mapping_value(node, key)
-        if found is None:
+    node, source = tree
+    for key, index in _PATH_PART.findall(path):
+        child = _list_item(node, int(index)) if index else _mapping_value(node, key)
+        if child is None:
             return None
-        node = found
+        node = child
     return source.span(node.line, node.column, node.end_line, node.end_column)
 
 

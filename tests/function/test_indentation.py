@@ -7,8 +7,8 @@ import pytest
 from fnbuild.function.reader import check_function
 from tests.function.function_folder import GOOD, Folder, at
 
-DEEP = "this line is indented further than what it stands beside"
-UNFITTING = "the indentation of this line fits no key or item above it"
+DEEP = "this line is indented further than the lines beside it"
+UNFITTING = "the indentation of this line matches no key or item above it"
 ENV = "  env:\n    - name: a\n"
 BOTH = "keys above it start in column 7 (line 7) or column 3 (line 6)"
 
@@ -23,7 +23,7 @@ BOTH = "keys above it start in column 7 (line 7) or column 3 (line 6)"
         (ENV + "   - name: b", (8, 4), UNFITTING, "items above it start in column 5 (line 7)"),
         (ENV + "      - name: b", (8, 7), UNFITTING, "items above it start in column 5 (line 7)"),
         ("  env:\n    - a\n     - b: c", (8, 6), DEEP, "items above it start in column 5 (line 7)"),
-        ("  - a: b", (6, 3), "an item of a list cannot stand beside keys", "has a key above it"),
+        ("  - a: b", (6, 3), "a list item is not allowed beside keys", "has a key above it"),
     ],
 )
 def test_where_it_is_wrong(

@@ -77,7 +77,7 @@ def test_places_are_those_of_the_source_file(source: Path) -> None:
 
 def test_bad_yaml_in_the_block(source: Path) -> None:
     source.write_text(CODE.replace("name: inline", "name: a: b"))
-    with pytest.raises(ConfigError, match="':' cannot stand here") as raised:
+    with pytest.raises(ConfigError, match="':' is not allowed here") as raised:
         load_function(source)
     assert at(raised.value.report.errors[0]) == (8, 14)
 

@@ -34,16 +34,22 @@ def test_places_count_characters_not_bytes() -> None:
 
 def test_aliases_and_merge_keys() -> None:
     root = tree("base: &b {x: 1, y: 2}\nmore: &m {z: 3}\nuse: {<<: [*b, *m], y: 5}\nagain: *b\n")
-    assert root.plain()["use"] == {"y": 5, "x": 1, "z": 3}
-    assert root.plain()["again"] == {"x": 1, "y": 2}
+    assert root.to_value()["use"] == {"y": 5, "x": 1, "z": 3}
+    assert root.to_value()["again"] == {"x": 1, "y": 2}
 
 
 def test_quoted_merge_key_is_a_key() -> None:
-    assert tree("a: {'<<': 1}").plain() == {"a": {"<<": 1}}
+    assert tree("a: {'<<': 1}").to_value() == {"a": {"<<": 1}}
 
 
 def test_tags() -> None:
-    assert tree("[!!str 1, !!int 2, !own 3, '4', !!float 1.5]").plain() == ["1", 2, "3", "4", 1.5]
+    assert tree("[!!str 1, !!int 2, !own 3, '4', !!float 1.5]").to_value() == [
+        "1",
+        2,
+        "3",
+        "4",
+        1.5,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -79,7 +85,7 @@ def test_aliases_cannot_nest_without_bound() -> None:
 
 
 def test_empty_documents_are_passed_over() -> None:
-    assert tree("---\n---\na: 1\n").plain() == {"a": 1}
+    assert tree("---\n---\na: 1\n").to_value() == {"a": 1}
 
 
 def test_syntax_errors_are_raised() -> None:
@@ -89,7 +95,7 @@ def test_syntax_errors_are_raised() -> None:
 
 def test_from_value() -> None:
     value = {"a": [1, None, {"b": True}], "c": "1"}
-    assert node_from_value(value).plain() == value
+    assert node_from_value(value).to_value() == value
     deep: list = []
     for _ in range(MAX_DEPTH + 2):
         deep = [deep]

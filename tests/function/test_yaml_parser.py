@@ -95,7 +95,7 @@ def test_tabs_inside_text_are_text(folder: Folder) -> None:
 @pytest.mark.parametrize(
     ("line", "place", "message", "hint"),
     [
-        ("  description: a: b", (6, 17), "':' cannot stand here", "needs quotes"),
+        ("  description: a: b", (6, 17), "':' is not allowed here", "needs quotes"),
         ("  description: @a", (6, 16), "cannot start with '@'", "needs quotes"),
         ("  description: 'a", (6, 16), "never closed", ""),
         ('  description: "C:\\dir"', (6, 19), "unknown escape '\\d'", "single quotes"),
@@ -103,9 +103,9 @@ def test_tabs_inside_text_are_text(folder: Folder) -> None:
         ("  description: [a] b", (6, 20), "follows the closing bracket", "whole value"),
         ("  description: {a", (6, 16), "never closed", "needs quotes"),
         ("  description: {{ a }}", (6, 17), "a key is a word", "needs quotes"),
-        ("  description: *a", (6, 16), "names no anchor", "needs quotes"),
+        ("  description: *a", (6, 16), "has no anchor", "needs quotes"),
         ("   description: a", (6, 4), "indented further", "column 3 (line 5)"),
-        (" description: a", (6, 2), "fits no key or item above", "column 1"),
+        (" description: a", (6, 2), "matches no key or item above", "column 1"),
         ("  description:a\n  replicas: 1", (6, 3), "a key without its ':'", "space is missing"),
     ],
 )
