@@ -295,7 +295,7 @@ def test_an_init_context_that_raises(serve: Any) -> None:
 
 def test_workers_that_fail_alike_are_told_of_once(serve: Any) -> None:
     one = serve("raise ValueError('no weights')\n", wait="unhealthy", workers=3)
-    one.await_record("failed again with the same error: ValueError: no weights", worker="2")
+    one.await_record("failed in the same way: ValueError: no weights", worker="2")
     tracebacks = [r for r in one.records(level="error") if "Traceback" in r["message"]]
     assert len(tracebacks) == 1
 

@@ -354,7 +354,7 @@ class WorkerHandle(ProcessRequester):
         self.failure = failure
         text = failure.text
         if not self._pool.is_new_failure(text):
-            text = "failed again with the same error: " + failure.reason
+            text = "failed in the same way: " + failure.reason
         self._log.write(LogRecord("error", text, worker=self.name))
         self._pool.worker_failed()
 
