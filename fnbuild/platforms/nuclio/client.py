@@ -26,101 +26,30 @@ from fnbuild.platforms.nuclio.transport import (
     is_loopback,
 )
 
-SILENCE_SECONDS = 30.0
+_FUNCTIONS_PATH = "/api/functions"
+_PROJECTS_PATH = "/api/projects"
+_LOG_SECONDS = 30.0
+_LAST_LINES = 50
+_POLL_SECONDS = 0.5
 _QUEUE_SIZE = 1000
 _QUEUE_POLL_SECONDS = 0.5
 
 LineStreams = Mapping[str, Iterator[bytes]]
-"""The lines of replicas by their names."""
-
-
-def merge_records(lines: LineStreams, tail: int | None) -> Iterator[LogRecord]:
-    """All records by time; the last `tail` of them."""
-    streams = (_parse_records(replica, one) for replica, one in lines.items())
-    together = list(merge(*streams, key=lambda one: one.time))
-    return iter(together if tail is None else together[max(0, len(together) - tail) :])
-
-
-def _parse_records(replica: str, lines: Iterator[bytes]) -> Iterator[LogRecord]:
-    # A line without a time belongs to the one before it.
-    last = 0.0
-    for line in lines:
-        if text := line.strip(b"\r\n"):
-            record = parse_log_line(text, last or time.time())
-            record.fields["pod"] = replica
-            last = record.time
-            yield record
-
-
-def follow_records(lines: LineStreams, until: threading.Event) -> Iterator[LogRecord]:
-    """Records as they come, until all streams end or `until` is set."""
-    readers = _LogReaders()
-    for replica, stream in lines.items():
-        # A thread reads each, for none may wait for another.
-        threading.Thread(target=readers.read, args=(replica, stream), daemon=True).start()
-    try:
-        yield from readers.records(len(lines), until)
-    finally:
-        readers.unwanted.set()
-
-
-class _LogReaders:
-    """What threads have read and nobody has taken yet."""
-
-    def __init__(self) -> None:
-        self.unwanted = threading.Event()
-        self._waiting: queue.Queue[LogRecord | FnbuildError | None] = queue.Queue(_QUEUE_SIZE)
-
-    def records(self, running: int, until: threading.Event) -> Iterator[LogRecord]:
-        while running and not until.is_set():
-            try:
-                found = self._waiting.get(timeout=_QUEUE_POLL_SECONDS)
-            except queue.Empty:
-                continue
-            if isinstance(found, FnbuildError):
-                raise found
-            if found is None:
-                running -= 1
-            else:
-                yield found
-
-    def read(self, replica: str, stream: Iterator[bytes]) -> None:
-        try:
-            for record in _parse_records(replica, stream):
-                self._put(record)
-                if self.unwanted.is_set():
-                    return
-        except FnbuildError as error:
-            self._put(error)
-        except (OSError, ValueError):
-            pass  # the replica has ended
-        self._put(None)
-
-    def _put(self, found: LogRecord | FnbuildError | None) -> None:
-        while not self.unwanted.is_set():
-            with contextlib.suppress(queue.Full):
-                self._waiting.put(found, timeout=_QUEUE_POLL_SECONDS)
-                return
-
-
-_FUNCTIONS_PATH = "/api/functions"
-_PROJECTS_PATH = "/api/projects"
-_LAST_LINES = 50
-_POLL_SECONDS = 0.5
+"""The log lines of each replica by its name."""
 
 
 class DashboardClient:
-    """Functions and projects in Nuclio's form; see `records`. No method waits for a rollout.
+    """Functions and projects as `function_config` describes them. No method waits for a rollout.
 
     `place` names the dashboard in messages. `host` is the machine of the functions' ports, and
-    `here` is True if that is this machine, which then has the images of its engine.
+    `is_local` is True if that is this machine, which then has the images of its engine.
     """
 
     def __init__(self, address: DashboardAddress):
-        self.client = Transport(address)
+        self.transport = Transport(address)
         self.place = f"the Nuclio dashboard at {address.url}"
         self.host = address.host
-        self.here = is_loopback(address.host)
+        self.is_local = is_loopback(address.host)
 
     @classmethod
     def from_environment(cls) -> DashboardClient:
@@ -135,24 +64,24 @@ class DashboardClient:
 
     def check(self) -> None:
         """Raise the reason why the dashboard cannot be used."""
-        self.client.expect(dict, self.client.json("GET", "/api/versions"))
+        self.transport.expect(dict, self.transport.json("GET", "/api/versions"))
 
     # Functions
 
     def functions(self, namespace: str) -> list[Raw]:
         """Return all functions, sorted by name."""
-        found = self.client.json("GET", _FUNCTIONS_PATH, headers=_namespace_header(namespace))
-        listed = self.client.expect(dict, found or {})
-        return [one for _, one in sorted(listed.items()) if isinstance(one, dict)]
+        reply = self.transport.json("GET", _FUNCTIONS_PATH, headers=_namespace_header(namespace))
+        functions = self.transport.expect(dict, reply or {})
+        return [function for _, function in sorted(functions.items()) if isinstance(function, dict)]
 
     def function(self, key: FunctionKey) -> Raw | None:
         try:
-            found = self.client.json(
+            reply = self.transport.json(
                 "GET", _function_path(key), headers=_namespace_header(key.namespace)
             )
         except NotFoundError:
             return None
-        function: Raw = self.client.expect(dict, found)
+        function: Raw = self.transport.expect(dict, reply)
         return function
 
     def create(self, function: Raw) -> None:
@@ -168,14 +97,15 @@ class DashboardClient:
 
     def _send(self, method: str, path: str, function: Raw) -> None:
         metadata = metadata_of(function)
+        headers = _namespace_header(metadata["namespace"])
         body = {"metadata": metadata, "spec": function.get("spec") or {}}
-        self.client.json(method, path, headers=_namespace_header(metadata["namespace"]), body=body)
+        self.transport.json(method, path, headers=headers, body=body)
 
     def redeploy(self, stored: Raw) -> None:
         """Deploy the function as it is."""
         key = _object_key(stored)
         headers = _namespace_header(key.namespace)
-        self.client.json(
+        self.transport.json(
             "PATCH", _function_path(key), headers=headers, body={"desiredState": "ready"}
         )
 
@@ -190,23 +120,22 @@ class DashboardClient:
             "X-Nuclio-Delete-Function-Ignore-State-Validation": "true",
         }
         body = {"metadata": {"name": key.name, "namespace": key.namespace}}
-        self.client.json("DELETE", _FUNCTIONS_PATH, headers=headers, body=body)
+        self.transport.json("DELETE", _FUNCTIONS_PATH, headers=headers, body=body)
 
     # Projects
 
     def projects(self, namespace: str) -> list[Project]:
-        found = self.client.json(
-            "GET", _PROJECTS_PATH, headers=_project_namespace_header(namespace)
-        )
-        listed = self.client.expect(dict, found or {})
+        headers = _project_namespace_header(namespace)
+        reply = self.transport.json("GET", _PROJECTS_PATH, headers=headers)
+        projects = self.transport.expect(dict, reply or {})
         return [
-            api_objects.project_from_object(one, name, namespace)
-            for name, one in sorted(listed.items())
+            api_objects.project_from_object(project, name, namespace)
+            for name, project in sorted(projects.items())
         ]
 
     def create_project(self, project: Project) -> None:
         headers = _project_namespace_header(project.namespace)
-        self.client.json(
+        self.transport.json(
             "POST", _PROJECTS_PATH, headers=headers, body=api_objects.project_object(project)
         )
 
@@ -214,7 +143,7 @@ class DashboardClient:
         """Replace the description and the owner of the project."""
         headers = _project_namespace_header(project.namespace)
         path = f"{_PROJECTS_PATH}/{project.name}"
-        self.client.json("PUT", path, headers=headers, body=api_objects.project_object(project))
+        self.transport.json("PUT", path, headers=headers, body=api_objects.project_object(project))
 
     def delete_project(self, namespace: str, name: str) -> None:
         """Delete a project without functions."""
@@ -223,25 +152,25 @@ class DashboardClient:
             "X-Nuclio-Delete-Project-Strategy": "restricted",
         }
         body = {"metadata": {"name": name, "namespace": namespace}}
-        self.client.json("DELETE", _PROJECTS_PATH, headers=headers, body=body)
+        self.transport.json("DELETE", _PROJECTS_PATH, headers=headers, body=body)
 
     # Replicas
 
-    def last_words(self, key: FunctionKey, since: float) -> str:
+    def last_errors(self, key: FunctionKey, since: float) -> str:
         """Return the last errors in the log; `since` is in seconds since the epoch."""
         try:
             records = list(self.logs(key, follow=False, since=since, tail=_LAST_LINES))
         except (NotFoundError, UnavailableError):
             return ""
-        return "\n".join(one.message for one in records if one.level == "error")
+        return "\n".join(record.message for record in records if record.level == "error")
 
     def replica_names(self, key: FunctionKey) -> list[str]:
         """Return the names of the replicas, as the log has them."""
-        found = self.client.json(
+        reply = self.transport.json(
             "GET", f"{_function_path(key)}/replicas", headers=_namespace_header(key.namespace)
         )
-        named = self.client.expect(dict, found).get("names") or []
-        return [str(name) for name in self.client.expect(list, named)]
+        names = self.transport.expect(dict, reply).get("names") or []
+        return [str(name) for name in self.transport.expect(list, names)]
 
     def logs(
         self,
@@ -254,31 +183,31 @@ class DashboardClient:
     ) -> Iterator[LogRecord]:
         """Return the records of all replicas; see `Platform.logs`."""
         if follow:
-            return self._followed(key, since, tail, until or Event())
-        return merge_records(
-            {one: self._lines(key, one, since, tail) for one in self.replica_names(key)}, tail
-        )
+            return self._follow_logs(key, since, tail, until or Event())
+        replicas = self.replica_names(key)
+        streams = {replica: self._replica_lines(key, replica, since, tail) for replica in replicas}
+        return merge_records(streams, tail)
 
-    def _followed(
+    def _follow_logs(
         self, key: FunctionKey, since: float | None, tail: int | None, until: Event
     ) -> Iterator[LogRecord]:
-        """On and on: replicas that end have successors, until the function is gone."""
-        seen: set[str] = set()
+        """Yield the records of replicas and of their successors until the function is deleted."""
+        previous: set[str] = set()
         while not until.is_set() and self.function(key) is not None:
-            began, names = time.time(), self.replica_names(key)
-            # All that a successor says is new.
-            lines = {
-                one: self._lines(key, one, since, tail, follow=True)
-                if not seen or one in seen
-                else self._lines(key, one, None, None, follow=True)
-                for one in names
+            started, replicas = time.time(), self.replica_names(key)
+            # Every record of a successor is new.
+            streams = {
+                replica: self._replica_lines(key, replica, since, tail, follow=True)
+                if not previous or replica in previous
+                else self._replica_lines(key, replica, None, None, follow=True)
+                for replica in replicas
             }
-            yield from follow_records(lines, until)
-            seen.update(names)
-            since, tail = max(began, time.time() - _POLL_SECONDS), None
+            yield from follow_records(streams, until)
+            previous.update(replicas)
+            since, tail = max(started, time.time() - _POLL_SECONDS), None
             until.wait(_POLL_SECONDS)
 
-    def _lines(
+    def _replica_lines(
         self,
         key: FunctionKey,
         replica: str,
@@ -286,22 +215,21 @@ class DashboardClient:
         tail: int | None,
         follow: bool = False,
     ) -> Iterator[bytes]:
-        """The lines of one replica's log, asked for when the first is wanted."""
-        asked = {"follow": "true" if follow else "false"}
+        """Yield the lines of one replica's log. The request is sent for the first line."""
+        query = {"follow": "true" if follow else "false"}
         if since is not None:
-            asked["since"] = f"{max(1, round(time.time() - since))}s"
+            query["since"] = f"{max(1, round(time.time() - since))}s"
         if tail is not None:
-            asked["tailLines"] = str(tail)
-        path = f"{_function_path(key)}/logs/{quote(replica, safe='')}?{urlencode(asked)}"
-        silence = None if follow else SILENCE_SECONDS
-        with self.client.open(
-            "GET", path, headers=_namespace_header(key.namespace), silence=silence
-        ) as reply:
-            yield from reply
+            query["tailLines"] = str(tail)
+        path = f"{_function_path(key)}/logs/{quote(replica, safe='')}?{urlencode(query)}"
+        headers = _namespace_header(key.namespace)
+        timeout = None if follow else _LOG_SECONDS
+        with self.transport.open("GET", path, headers=headers, timeout=timeout) as response:
+            yield from response
 
     def reachable_url(self, deployment: Deployment) -> AbstractContextManager[str]:
         """See `Platform.reach`."""
-        return endpoints.open_endpoint(self.client.address, deployment)
+        return endpoints.open_endpoint(self.transport.address, deployment)
 
 
 def _function_path(key: FunctionKey) -> str:
@@ -319,3 +247,72 @@ def _namespace_header(namespace: str) -> dict[str, str]:
 
 def _project_namespace_header(namespace: str) -> dict[str, str]:
     return {"X-Nuclio-Project-Namespace": namespace}
+
+
+def merge_records(lines: LineStreams, tail: int | None) -> Iterator[LogRecord]:
+    """Return the records of all replicas by time, or the last `tail` of them."""
+    streams = (_parse_records(replica, stream) for replica, stream in lines.items())
+    records = list(merge(*streams, key=lambda record: record.time))
+    return iter(records if tail is None else records[max(0, len(records) - tail) :])
+
+
+def _parse_records(replica: str, lines: Iterator[bytes]) -> Iterator[LogRecord]:
+    # A line without a time has that of the line before it.
+    last = 0.0
+    for line in lines:
+        if text := line.strip(b"\r\n"):
+            record = parse_log_line(text, last or time.time())
+            record.fields["pod"] = replica
+            last = record.time
+            yield record
+
+
+def follow_records(lines: LineStreams, until: threading.Event) -> Iterator[LogRecord]:
+    """Yield records as they arrive, until all streams end or `until` is set."""
+    readers = _LogReaders()
+    for replica, stream in lines.items():
+        # A silent replica must not delay the others, so each has a thread.
+        threading.Thread(target=readers.read, args=(replica, stream), daemon=True).start()
+    try:
+        yield from readers.records(len(lines), until)
+    finally:
+        readers.stopped.set()
+
+
+class _LogReaders:
+    """The queue between the threads that read log streams and the consumer."""
+
+    def __init__(self) -> None:
+        self.stopped = threading.Event()
+        self._queue: queue.Queue[LogRecord | FnbuildError | None] = queue.Queue(_QUEUE_SIZE)
+
+    def records(self, running: int, until: threading.Event) -> Iterator[LogRecord]:
+        while running and not until.is_set():
+            try:
+                item = self._queue.get(timeout=_QUEUE_POLL_SECONDS)
+            except queue.Empty:
+                continue
+            if isinstance(item, FnbuildError):
+                raise item
+            if item is None:
+                running -= 1
+            else:
+                yield item
+
+    def read(self, replica: str, stream: Iterator[bytes]) -> None:
+        try:
+            for record in _parse_records(replica, stream):
+                self._put(record)
+                if self.stopped.is_set():
+                    return
+        except FnbuildError as error:
+            self._put(error)
+        except (OSError, ValueError):
+            pass  # the replica has ended
+        self._put(None)
+
+    def _put(self, item: LogRecord | FnbuildError | None) -> None:
+        while not self.stopped.is_set():
+            with contextlib.suppress(queue.Full):
+                self._queue.put(item, timeout=_QUEUE_POLL_SECONDS)
+                return

@@ -1,6 +1,4 @@
-"""The URL at which this machine reaches a function: its own address, or a relay through the
-dashboard.
-"""
+"""The URL at which this machine reaches a function: its address, or a relay to the dashboard."""
 
 from __future__ import annotations
 
@@ -20,7 +18,7 @@ from fnbuild.platforms.nuclio.transport import DashboardAddress
 
 _CONNECT_SECONDS = 1.0
 _INVOCATIONS_PATH = "/api/function_invocations"
-# The caller has a time limit of its own, which ends before.
+# The time limit of the caller is shorter.
 _MAX_INVOKE_SECONDS = 3600
 _HOP_HEADERS = (
     "host", "connection", "keep-alive", "transfer-encoding", "content-length", "te", "upgrade",
@@ -29,14 +27,15 @@ _HOP_HEADERS = (
 
 
 def find_direct_url(deployment: Deployment, hosts: Iterable[str]) -> str:
-    """The first of the function's addresses that takes a connection; "" when none does.
+    """Return the first address of the function that accepts a connection, or "".
 
-    `hosts` are machines that may have its port.
+    The function's port may be open on `hosts`.
     """
-    given = [one if "://" in one else f"http://{one}" for one in deployment.external_urls]
+    addresses = deployment.external_urls
+    urls = [address if "://" in address else f"http://{address}" for address in addresses]
     if deployment.http_port:
-        given += [f"http://{_bracketed(one)}:{deployment.http_port}" for one in hosts if one]
-    return next((url for url in dict.fromkeys(given) if _accepts_connections(url)), "")
+        urls += [f"http://{_bracketed(host)}:{deployment.http_port}" for host in hosts if host]
+    return next((url for url in dict.fromkeys(urls) if _accepts_connections(url)), "")
 
 
 def _bracketed(host: str) -> str:
@@ -55,7 +54,7 @@ def _accepts_connections(url: str) -> bool:
 
 @contextmanager
 def open_endpoint(address: DashboardAddress, deployment: Deployment) -> Iterator[str]:
-    """The function's own address where that works, else one that leads through the dashboard."""
+    """Yield the function's own address if it is reachable, else that of a relay."""
     if url := find_direct_url(deployment, [address.host]):
         yield url
         return
@@ -78,10 +77,9 @@ def open_endpoint(address: DashboardAddress, deployment: Deployment) -> Iterator
 
 
 class _InvocationRelay(BaseHTTPRequestHandler):
-    """Hands one request to /api/function_invocations, where headers name function and path.
+    """Relay requests to /api/function_invocations; headers name the function and the path.
 
-    What the function answers comes back, without the headers that begin with X-Nuclio: the
-    dashboard keeps those.
+    The response is the function's, without the headers X-Nuclio-*, which the dashboard removes.
     """
 
     dashboard: DashboardAddress
@@ -91,30 +89,30 @@ class _InvocationRelay(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base's name
-        """Nothing: the caller tells what came of the call."""
+        """Log nothing: the caller reports the outcome."""
 
     def __getattr__(self, name: str) -> Any:
-        # Whatever the method, it is passed on.
+        # Requests of any method are relayed.
         if name.startswith("do_"):
-            return self._pass_on
+            return self._relay
         raise AttributeError(name)
 
-    def _pass_on(self) -> None:
+    def _relay(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         try:
-            status, headers, answer = self._asked(body)
+            status, headers, content = self._invoke(body)
         except (OSError, http.client.HTTPException) as error:
-            answer = f"the Nuclio dashboard does not answer: {error}\n".encode()
+            content = f"the Nuclio dashboard does not answer: {error}\n".encode()
             status, headers = 502, [("Content-Type", "text/plain")]
-        with contextlib.suppress(OSError):  # the caller may be gone
+        with contextlib.suppress(OSError):  # the caller may have disconnected
             self.send_response(status)
             for name, text in headers:
                 self.send_header(name, text)
-            self.send_header("Content-Length", str(len(answer)))
+            self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            self.wfile.write(answer)
+            self.wfile.write(content)
 
-    def _asked(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+    def _invoke(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
         connection = _open_connection(self.dashboard)
         headers = {
             name: text for name, text in self.headers.items() if name.lower() not in _HOP_HEADERS
@@ -130,12 +128,14 @@ class _InvocationRelay(BaseHTTPRequestHandler):
         path = urlsplit(self.dashboard.url).path + _INVOCATIONS_PATH
         try:
             connection.request(self.command, path, body=body or None, headers=headers)
-            reply = connection.getresponse()
-            answer = reply.read()
+            response = connection.getresponse()
+            content = response.read()
         finally:
             connection.close()
-        kept = [(key, one) for key, one in reply.getheaders() if key.lower() not in _HOP_HEADERS]
-        return reply.status, kept, answer
+        end_to_end = [
+            (name, text) for name, text in response.getheaders() if name.lower() not in _HOP_HEADERS
+        ]
+        return response.status, end_to_end, content
 
 
 def _open_connection(address: DashboardAddress) -> http.client.HTTPConnection:

@@ -27,12 +27,12 @@ EXPORT_ANNOTATIONS = ("skip-build", "skip-deploy", "nuclio.io/previous-state")
 PROCESSOR_VARIABLE = "FNBUILD_PROCESSOR"
 """The environment variable with the processor's settings.
 
-Nuclio lays its own configuration over the folder where an image has them, on every platform.
+Nuclio mounts its own configuration over the folder in which an image has them.
 """
 
 WAITING_STATE = "waitingForResourceConfiguration"
 SETTLED_STATES = frozenset({"ready", "error", "unhealthy", "scaledToZero", "imported"})
-"""The states in which nothing is under way (pkg/functionconfig/types.go)."""
+"""States in which no deploy is in progress (pkg/functionconfig/types.go)."""
 
 _LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _PREFIX = "fnbuild.io/"
@@ -45,11 +45,11 @@ _FIELDS_ANNOTATION = f"{_PREFIX}fields"
 
 
 def key_of(function: Function) -> FunctionKey:
-    """Raises `PreconditionError` for the names of Nuclio's own parts."""
+    """Return the key. Raises `PreconditionError` if the name is reserved for Nuclio itself."""
     name = function.metadata.name
     if name in RESERVED_NAMES:
         raise PreconditionError(
-            f"{name!r} is the name of a part of Nuclio", hint="give the function another name"
+            f"{name!r} is the name of a part of Nuclio", hint="rename the function"
         )
     return FunctionKey(function.metadata.namespace, name)
 
@@ -60,10 +60,10 @@ def timestamp() -> str:
 
 @dataclass(frozen=True, slots=True)
 class RevisionRecord:
-    """What fnbuild wrote down when it deployed a function; `number` is 0 for one of others.
+    """The last deploy by fnbuild, stored in annotations; `number` is 0 if there was none.
 
-    `image` is the name that people know, `pinned` an exact reference of it or "". `fields` are the
-    keys that were given, each with those below it: what is gone from them was taken away.
+    `image` is the reference as the user wrote it, `pinned` its exact reference or "". `fields` is
+    the tree of keys that the deploy has set: a key that is missing from the next deploy is removed.
     """
 
     number: int = 0
@@ -74,7 +74,7 @@ class RevisionRecord:
     fields: Raw | None = None
 
     def annotations(self) -> dict[str, str]:
-        given = {
+        annotations = {
             _REVISION_ANNOTATION: str(self.number),
             _CREATED_ANNOTATION: self.created,
             _DIGEST_ANNOTATION: self.digest,
@@ -82,7 +82,7 @@ class RevisionRecord:
             _PINNED_ANNOTATION: self.pinned,
             _FIELDS_ANNOTATION: json.dumps(self.fields, separators=(",", ":"), sort_keys=True),
         }
-        return {name: text for name, text in given.items() if text}
+        return {name: text for name, text in annotations.items() if text}
 
 
 def decode_revision(stored: Raw) -> RevisionRecord:
@@ -111,7 +111,7 @@ def status_of(stored: Raw) -> Raw:
 
 
 def state_of(stored: Raw) -> str:
-    """Nuclio's own word; "" counts as being provisioned."""
+    """Return Nuclio's state; "" counts as being provisioned."""
     return str(status_of(stored).get("state") or "")
 
 
@@ -121,7 +121,7 @@ def project_of(stored: Raw) -> str:
 
 
 def user_annotations(annotations: Mapping[str, str]) -> dict[str, str]:
-    """The annotations that are not fnbuild's own, nor kubectl's copy of the whole with secrets."""
+    """Return the annotations without fnbuild's and without kubectl's copy of the object."""
     return {
         name: text
         for name, text in annotations.items()
@@ -130,10 +130,10 @@ def user_annotations(annotations: Mapping[str, str]) -> dict[str, str]:
 
 
 def registry_of(image: str) -> str:
-    """The registry in an image's reference, "" when it names none."""
+    """Return the registry of an image reference, "" if it names none."""
     first, slash, _ = image.partition("/")
-    named = first == "localhost" or "." in first or ":" in first
-    return first if slash and named else ""
+    is_registry = first == "localhost" or "." in first or ":" in first
+    return first if slash and is_registry else ""
 
 
 def _parse_object(text: str) -> Raw | None:
@@ -144,34 +144,34 @@ def _parse_object(text: str) -> Raw | None:
     return value if isinstance(value, dict) else None
 
 
-# What the image and its code stand for, and what Nuclio or its dashboard sets by itself.
+# The revision has the image, and Nuclio or its dashboard sets the other fields.
 _IGNORED_SPEC_FIELDS = ("image", "imageHash", "runRegistry", "imagePullPolicy", "version", "alias")
 _IGNORED_BUILD_FIELDS = (
     "path", "functionSourceCode", "image", "mode", "codeEntryType", "registry", "timestamp",
     "noBaseImagesPull", "offline", "noCache", "noCleanup", "tempDir", "functionConfigPath",
 )  # fmt: skip
-# Nuclio keeps such values elsewhere when it masks them (pkg/functionconfig/scrubber.go).
+# Nuclio replaces masked values by references (pkg/functionconfig/scrubber.go).
 _MASK_PREFIX = "$ref:"
 # Kubernetes writes 1000m as 1.
 _QUANTITY_FIELD = "resources"
 
 
 def comparable_fields(raw: Raw) -> Raw:
-    """What of a function is compared, with its variables by their names."""
+    """Return the fields of a function that are compared, with its variables by name."""
     metadata, spec = metadata_of(raw), dict(raw.get("spec") or {})
     for name in _IGNORED_SPEC_FIELDS:
         spec.pop(name, None)
-    # What others wrote may be of any type.
-    build, env = spec.pop("build", None), spec.pop("env", None)
-    build = {k: one for k, one in _as_mapping(build).items() if k not in _IGNORED_BUILD_FIELDS}
+    # Other clients may have written values of any type.
+    build, env = _as_mapping(spec.pop("build", None)), spec.pop("env", None)
+    build = {name: value for name, value in build.items() if name not in _IGNORED_BUILD_FIELDS}
     triggers = _as_mapping(spec.pop("triggers", None))
-    given = [one for one in env if isinstance(one, dict)] if isinstance(env, list) else []
-    variables = {str(one.get("name")): _variable_value(one) for one in given}
+    entries = [entry for entry in env if isinstance(entry, dict)] if isinstance(env, list) else []
+    variables = {str(entry.get("name")): _variable_value(entry) for entry in entries}
     variables.pop(PROCESSOR_VARIABLE, None)
     if build:
         spec["build"] = build
     if triggers:
-        spec["triggers"] = {name: _as_mapping(one) for name, one in triggers.items()}
+        spec["triggers"] = {name: _as_mapping(trigger) for name, trigger in triggers.items()}
     if variables:
         spec["env"] = variables
     return {
@@ -187,73 +187,73 @@ def _as_mapping(value: Any) -> Raw:
     return value if isinstance(value, dict) else {}
 
 
-def _variable_value(one: Raw) -> Any:
-    """The value of a variable, or where it comes from."""
-    rest = {key: value for key, value in one.items() if key != "name"}
+def _variable_value(entry: Raw) -> Any:
+    """Return the value of an environment variable, or its `valueFrom`."""
+    rest = {key: value for key, value in entry.items() if key != "name"}
     return rest.get("value", "") if set(rest) <= {"value"} else rest
 
 
 def key_tree(values: Any) -> Any:
-    """The keys of a mapping with those below them; 1 stands for anything else."""
+    """Return the nested keys of a mapping; 1 stands for any other value."""
     if not isinstance(values, dict):
         return 1
     return {key: key_tree(value) for key, value in values.items()}
 
 
-def select_fields(stored: Any, after: Any, fields: Any, place: str = "") -> Any:
-    """Of what Nuclio has, the part that is wanted now or was given at the last deploy (`fields`).
+def select_fields(stored: Any, after: Any, fields: Any, section: str = "") -> Any:
+    """Return the stored fields that the new configuration or the last deploy (`fields`) sets.
 
-    None for `fields` means that nobody knows what was given: then it is all that Nuclio has. Values
-    that mean the same as the wanted ones are shown as these.
+    If `fields` is None, the last deploy was not fnbuild's, and all stored fields are returned. A
+    stored value that is equivalent to the new one is returned in the form of the new one.
     """
     if not isinstance(stored, dict):
-        return _comparable_leaf(stored, after, place)
+        return _comparable_leaf(stored, after, section)
     wanted = after if isinstance(after, dict) else {}
-    given = fields if isinstance(fields, dict) else {}
-    # In the order of what is wanted, so that order is no difference.
+    recorded = fields if isinstance(fields, dict) else {}
+    # The keys have the order of the new configuration, so that order makes no difference.
     return {
         key: select_fields(
             stored[key],
             wanted.get(key),
-            None if fields is None else given.get(key, {}),
-            place if place == _QUANTITY_FIELD else key,
+            None if fields is None else recorded.get(key, {}),
+            section if section == _QUANTITY_FIELD else key,
         )
         for key in dict.fromkeys([*wanted, *stored])
-        if key in stored and (fields is None or key in wanted or key in given)
+        if key in stored and (fields is None or key in wanted or key in recorded)
     }
 
 
-def _comparable_leaf(stored: Any, after: Any, place: str) -> Any:
+def _comparable_leaf(stored: Any, after: Any, section: str) -> Any:
     if not isinstance(stored, str) or not isinstance(after, str):
         return stored
-    alike = place == _QUANTITY_FIELD and _same_quantity(stored, after)
-    return after if alike or stored.startswith(_MASK_PREFIX) else stored
+    is_equal = section == _QUANTITY_FIELD and _same_quantity(stored, after)
+    return after if is_equal or stored.startswith(_MASK_PREFIX) else stored
 
 
-def _same_quantity(one: str, other: str) -> bool:
+def _same_quantity(first: str, second: str) -> bool:
     try:
-        return bool(parse_quantity(one) == parse_quantity(other))
+        return bool(parse_quantity(first) == parse_quantity(second))
     except ValueError:
         return False
 
 
-# With any of these Nuclio builds, unless it is told not to, which it refuses for a new function.
+# Nuclio builds a function that has one of these, except in mode neverBuild.
 _BUILD_SOURCE_FIELDS = ("path", "functionSourceCode", "image")
 _NEVER_BUILD_MODE = "neverBuild"
 FILLED_IN_FIELDS = ("runRegistry", "imagePullPolicy")
-"""What a deploy sets where nobody gave it."""
+"""Fields that a deploy sets if function.yaml does not."""
 
-# Requests still come for a while after a pod was told to end, and it has 30 s for that.
+# Requests still arrive after a pod was told to terminate, and it has 30 s to do so.
 _LINGER_SECONDS = 5
 _DRAIN_SECONDS = 20
 
 
 def deploy_config(function: Function, artifact: Artifact, number: int) -> Raw:
-    """The function as it is handed to Nuclio, but for what `taken_as_it_is` adds.
+    """Return the configuration for a deploy, which `with_prebuilt_image` completes.
 
-    What an export wrote to hold a deploy back is left out, as nuctl does. The image is an exact one
-    where there is one, with the registry that it is in as runRegistry: where that is empty, a
-    dashboard puts its own before the name (pkg/dashboard/resource).
+    The annotations with which an export prevents a deploy are left out, as by nuctl. The image is
+    the exact reference if there is one, and its registry is set as runRegistry: the dashboard
+    prefixes the image with its own registry if that is empty (pkg/dashboard/resource).
     """
     raw = user_config(function)
     spec = raw.setdefault("spec", {})
@@ -266,32 +266,32 @@ def deploy_config(function: Function, artifact: Artifact, number: int) -> Raw:
     if artifact.pinned:
         spec.setdefault("imagePullPolicy", "IfNotPresent")
     spec["env"] = [*spec.get("env", []), _processor_variable(function)]
-    facts = RevisionRecord(
+    record = RevisionRecord(
         number, timestamp(), artifact.digest, artifact.reference, artifact.pinned, fields
     )
     metadata = raw.setdefault("metadata", {})
-    kept = {
-        k: text
-        for k, text in metadata.get("annotations", {}).items()
-        if k not in EXPORT_ANNOTATIONS
+    annotations = {
+        name: text
+        for name, text in metadata.get("annotations", {}).items()
+        if name not in EXPORT_ANNOTATIONS
     }
-    metadata["annotations"] = kept | facts.annotations()
+    metadata["annotations"] = annotations | record.annotations()
     return raw
 
 
 def user_config(function: Function) -> Raw:
-    """What somebody wants, without what was the case; secrets are in it."""
+    """Return the configuration without its status and version. It includes secrets."""
     raw = {key: value for key, value in to_dict(function).items() if key != "status"}
     raw.get("metadata", {}).pop("resourceVersion", None)
     return raw
 
 
 def with_prebuilt_image(raw: Raw, *, exists: bool) -> Raw:
-    """The function, so that a dashboard takes the image as it is.
+    """Return the configuration in a form for which the dashboard builds no image.
 
-    A function that exists may keep its code and where that came from, with the order not to build;
-    one that does not has to come without, for Nuclio refuses the order then
-    (pkg/platform/abstract/platform.go, HandleDeployFunction).
+    An existing function keeps its code fields and gets mode neverBuild. Nuclio rejects that mode
+    for a new function (pkg/platform/abstract/platform.go, HandleDeployFunction), so its code fields
+    are removed.
     """
     spec = dict(raw.get("spec") or {})
     build = dict(spec.get("build") or {})
@@ -306,7 +306,7 @@ def with_prebuilt_image(raw: Raw, *, exists: bool) -> Raw:
 
 
 def import_config(function: Function) -> Raw:
-    """The function as one that only waits (PrepareFunctionForExport's annotations)."""
+    """Return the configuration of an imported function, which is not deployed."""
     raw = user_config(function)
     metadata = raw.setdefault("metadata", {})
     metadata["annotations"] = {
@@ -318,20 +318,20 @@ def import_config(function: Function) -> Raw:
 
 
 def _split_registry(image: str, registry: str) -> tuple[str, str]:
-    """The reference as the nodes have it, and the registry in it."""
+    """Return the reference that the nodes pull, and its registry."""
     registry = registry.rstrip("/")
-    own = registry_of(image)
+    pushed_to = registry_of(image)
     if not registry or image.startswith(f"{registry}/"):
-        return image, registry or own
-    rest = image.removeprefix(f"{own}/") if own else image
+        return image, registry or pushed_to
+    rest = image.removeprefix(f"{pushed_to}/") if pushed_to else image
     return f"{registry}/{rest}", registry
 
 
 def _processor_variable(function: Function) -> Raw:
-    """The processor's settings as a variable.
+    """Return the environment variable with the processor's settings.
 
-    Nuclio hands variables to Docker between single quotes and does not escape those within, so JSON
-    writes them in its other way.
+    Nuclio passes variables to Docker in single quotes without escaping them, so a single quote in
+    the JSON text is written as an escape sequence.
     """
     values = {
         **processor_settings(function),

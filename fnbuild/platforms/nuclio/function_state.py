@@ -22,23 +22,20 @@ from fnbuild.platforms.nuclio.function_config import (
 PLATFORM_NAME = "nuclio"
 
 _SHARED_STATES = ("ready", "unhealthy", "error", "imported", "scaledToZero")
-_EVERY_INTERFACE = "0.0.0.0"  # noqa: S104 - as Nuclio writes it where it knows no address
+_EVERY_INTERFACE = "0.0.0.0"  # noqa: S104 - Nuclio's placeholder for an unknown address
 
 
 def configuration_of(stored: Raw) -> Function:
-    """The configuration, without what fnbuild and Nuclio wrote beside it. Raises `ConfigError`."""
-    metadata, spec, known = (
-        metadata_of(stored),
-        dict(stored.get("spec") or {}),
-        decode_revision(stored),
-    )
-    spec.pop("imageHash", None)  # of no interest to whoever deploys the function again
-    if known.number:
-        _remove_filled_in(spec, known)
+    """Return the configuration as the user wrote it. Raises `ConfigError`."""
+    metadata, record = metadata_of(stored), decode_revision(stored)
+    spec = dict(stored.get("spec") or {})
+    spec.pop("imageHash", None)  # a deploy sets a new one
+    if record.number:
+        _remove_filled_in(spec, record)
     env = [
-        one
-        for one in spec.get("env") or []
-        if not (isinstance(one, dict) and one.get("name") == PROCESSOR_VARIABLE)
+        entry
+        for entry in spec.get("env") or []
+        if not (isinstance(entry, dict) and entry.get("name") == PROCESSOR_VARIABLE)
     ]
     spec.pop("env", None)
     if env:
@@ -55,42 +52,43 @@ def configuration_of(stored: Raw) -> Function:
     return function_from_dict(raw, str(metadata.get("name", "")))
 
 
-def _remove_filled_in(spec: Raw, known: RevisionRecord) -> None:
-    """Take out what a deploy filled in. The image stays the exact one: the name that people know
-    may mean another by now.
+def _remove_filled_in(spec: Raw, record: RevisionRecord) -> None:
+    """Remove the fields that the deploy filled in.
+
+    The image stays an exact reference, because its tag may have moved since.
     """
-    given = (known.fields or {}).get("spec") or {}
+    user_fields = (record.fields or {}).get("spec") or {}
     for name in FILLED_IN_FIELDS:
-        if name not in given:
+        if name not in user_fields:
             spec.pop(name, None)
 
 
 def function_state_of(stored: Raw) -> FunctionState:
-    """Nuclio's state; all the ways of being on the way count as building."""
-    word = state_of(stored)
-    if word == "ready" and (stored.get("spec") or {}).get("disable"):
+    """Return the state; all transitional states of Nuclio are `building`."""
+    state = state_of(stored)
+    if state == "ready" and (stored.get("spec") or {}).get("disable"):
         return "standby"
-    return cast(FunctionState, word) if word in _SHARED_STATES else "building"
+    return cast(FunctionState, state) if state in _SHARED_STATES else "building"
 
 
 def to_deployment(stored: Raw, dashboard: DashboardClient) -> Deployment:
     """Return the function as the dashboard describes it."""
-    status, known = status_of(stored), decode_revision(stored)
-    now = function_state_of(stored)
+    status, record = status_of(stored), decode_revision(stored)
+    state = function_state_of(stored)
     return Deployment(
         function=configuration_of(stored),
         platform=PLATFORM_NAME,
-        state=now,
+        state=state,
         message=str(status.get("message") or ""),
-        revision=known.number,
+        revision=record.number,
         http_port=_http_port(status),
         internal_urls=_string_tuple(status.get("internalInvocationUrls")),
         external_urls=tuple(
-            one.replace(_EVERY_INTERFACE, dashboard.host)
-            for one in _string_tuple(status.get("externalInvocationUrls"))
+            url.replace(_EVERY_INTERFACE, dashboard.host)
+            for url in _string_tuple(status.get("externalInvocationUrls"))
         ),
-        replicas=_replicas(stored, now),
-        details=_details(stored, known, dashboard.place),
+        replicas=_replicas(stored, state),
+        details=_details(stored, record, dashboard.place),
     )
 
 
@@ -99,46 +97,47 @@ def _http_port(status: Raw) -> int:
     return port if isinstance(port, int) else 0
 
 
-def _string_tuple(given: Any) -> tuple[str, ...]:
-    return tuple(str(one) for one in given if one) if isinstance(given, list) else ()
+def _string_tuple(value: Any) -> tuple[str, ...]:
+    return tuple(str(item) for item in value if item) if isinstance(value, list) else ()
 
 
-def _replicas(stored: Raw, now: FunctionState) -> tuple[int, int]:
-    """Return (available, configured): the dashboard does not tell which replicas are ready, so
-    a ready function has all of them.
+def _replicas(stored: Raw, state: FunctionState) -> tuple[int, int]:
+    """Return the available and the desired replicas.
+
+    The dashboard does not report which replicas are ready, so a ready function has all of them.
     """
-    spec = stored.get("spec") or {}
-    if now in ("standby", "imported", "scaledToZero"):
+    if state in ("standby", "imported", "scaledToZero"):
         return 0, 0
-    given = spec.get("replicas") if spec.get("replicas") is not None else spec.get("minReplicas")
-    wanted = given if isinstance(given, int) else 1
-    return (wanted if now == "ready" else 0), wanted
+    spec = stored.get("spec") or {}
+    count = spec.get("replicas") if spec.get("replicas") is not None else spec.get("minReplicas")
+    desired = count if isinstance(count, int) else 1
+    return (desired if state == "ready" else 0), desired
 
 
-def _details(stored: Raw, known: RevisionRecord, place: str) -> dict[str, Any]:
+def _details(stored: Raw, record: RevisionRecord, place: str) -> dict[str, Any]:
     details: dict[str, Any] = {"nuclio": place, "nuclio_state": state_of(stored)}
-    if known.image:
-        details["image"] = known.image
-    if known.number:
-        details |= {"digest": known.digest, "pinned": known.pinned, "created": known.created}
+    if record.image:
+        details["image"] = record.image
+    if record.number:
+        details |= {"digest": record.digest, "pinned": record.pinned, "created": record.created}
     else:
         details["deployed_by"] = "another client of Nuclio"
     return details
 
 
 def to_revisions(stored: Raw) -> list[Revision]:
-    """The one that Nuclio has; none of what others deployed."""
-    known = decode_revision(stored)
-    if not known.number:
+    """Return the one revision that Nuclio keeps; none if another client deployed the function."""
+    record = decode_revision(stored)
+    if not record.number:
         return []
     failed = function_state_of(stored) in ("error", "unhealthy")
     message = str(status_of(stored).get("message") or "")
     return [
         Revision(
-            known.number,
-            known.created,
+            record.number,
+            record.created,
             "failed" if failed else "active",
-            known.digest,
+            record.digest,
             configuration_of(stored),
             message if failed else "",
         )

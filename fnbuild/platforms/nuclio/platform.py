@@ -56,7 +56,7 @@ from fnbuild.platforms.projects import DEFAULT_PROJECT, members_to_delete
 class NuclioPlatform:
     """The functions of a Nuclio dashboard.
 
-    Nuclio remembers one configuration of each function, so there is one revision of each.
+    Nuclio keeps one configuration of a function, so every function has one revision.
     """
 
     name = function_state.PLATFORM_NAME
@@ -64,16 +64,16 @@ class NuclioPlatform:
 
     @cached_property
     def dashboard(self) -> DashboardClient:
-        """The dashboard that the environment names; `UnavailableError` if it names none."""
+        """The dashboard that the environment names. Raises `UnavailableError` if it names none."""
         return DashboardClient.from_environment()
 
     # Deploying
 
     def plan(self, function: Function, artifact: Artifact, **options: Any) -> Plan:
         stored = self.dashboard.function(key_of(function))
-        return self._planned(stored, function, artifact, options)
+        return self._make_plan(stored, function, artifact, options)
 
-    def _planned(
+    def _make_plan(
         self, stored: Raw | None, function: Function, artifact: Artifact, options: dict[str, Any]
     ) -> Plan:
         return planning.make_plan(function, artifact, stored, options, self.dashboard)
@@ -94,22 +94,22 @@ class NuclioPlatform:
             return reservation.apply(plan, progress)
 
     def _apply(self, plan: Plan, progress: Progress) -> Deployment:
-        """Carry out a plan for a function that is reserved."""
+        """Apply a plan to a function that is reserved."""
         function = plan.function
         key = key_of(function)
         stored = self.dashboard.function(key)
-        # Nuclio knows of no reservation: a deploy by nuctl may have begun since.
+        # Nuclio has no reservations: a deploy by nuctl may have started in the meantime.
         rollout.check_not_busy(key, stored)
-        plan = self._planned(stored, function, plan.artifact, plan.options)
+        plan = self._make_plan(stored, function, plan.artifact, plan.options)
         if not plan.changes:
             progress("nothing has changed, and the function runs")
-            return self._shown(key, plan.warnings)
+            return self._read_deployment(key, plan.warnings)
         number = decode_revision(stored).number + 1 if stored else 1
-        progress(f"handing revision {number} to {self.dashboard.place}")
+        progress(f"deploying revision {number} to {self.dashboard.place}")
         keep_failed = bool(plan.options.get("keep_failed"))
-        order = deploy_config(function, plan.artifact, number)
-        self._rollout(function, progress).deploy(order, stored, keep_failed=keep_failed)
-        return self._shown(key, plan.warnings)
+        config = deploy_config(function, plan.artifact, number)
+        self._rollout(function, progress).deploy(config, stored, keep_failed=keep_failed)
+        return self._read_deployment(key, plan.warnings)
 
     def _rollout(self, function: Function, progress: Progress) -> Rollout:
         return Rollout(self.dashboard, key_of(function), readiness_seconds(function), progress)
@@ -118,15 +118,15 @@ class NuclioPlatform:
         self,
         namespace: str,
         name: str,
-        revision: int | None,  # noqa: ARG002 - there is one
+        revision: int | None,  # noqa: ARG002 - there is only one
         progress: Progress,  # noqa: ARG002
         *,
-        force_conflicts: bool = False,  # noqa: ARG002 - Nuclio itself takes the last one's word
+        force_conflicts: bool = False,  # noqa: ARG002 - the last writer wins in Nuclio
     ) -> Deployment:
-        self._existing(FunctionKey(namespace, name))
+        self._read_function(FunctionKey(namespace, name))
         raise PreconditionError(
-            f"Nuclio keeps one revision of a function, so there is none of {name} to go back to",
-            hint=f"deploy the earlier image again: `fnbuild deploy {name} --run-image IMAGE`",
+            f"Nuclio keeps one revision of a function, so {name} cannot be rolled back",
+            hint=f"deploy the previous image again: `fnbuild deploy {name} --run-image IMAGE`",
         )
 
     def redeploy(
@@ -138,17 +138,17 @@ class NuclioPlatform:
         force_conflicts: bool = False,  # noqa: ARG002
     ) -> Deployment:
         key = FunctionKey(namespace, name)
-        self._existing(key)
+        self._read_function(key)
         with _function_lock(key, "redeployed"):
-            stored = self._existing(key)
+            stored = self._read_function(key)
             rollout.check_not_busy(key, stored)
             if not (stored.get("spec") or {}).get("image"):
                 raise PreconditionError(
-                    f"Nuclio has no image of {name}, so there is nothing to start",
+                    f"{name} has no image in Nuclio, so it cannot be started",
                     hint=f"deploy it from its folder: `fnbuild deploy {name} --path FOLDER`",
                 )
             self._rollout(function_state.configuration_of(stored), progress).redeploy(stored)
-            return self._shown(key)
+            return self._read_deployment(key)
 
     def store_imported(self, function: Function) -> Deployment:
         key = key_of(function)
@@ -159,11 +159,11 @@ class NuclioPlatform:
                     hint=f"delete it first: `fnbuild delete function {key.name}`",
                 )
             self.dashboard.add_imported(import_config(function))
-            self._rollout(function, lambda _: None).imported()
-            return self._shown(key)
+            self._rollout(function, lambda _: None).wait_until_imported()
+            return self._read_deployment(key)
 
     def functions_to_restore(self) -> list[FunctionKey]:
-        return []  # Nuclio sees to that itself
+        return []  # Nuclio restores functions itself
 
     def restore(
         self,
@@ -172,7 +172,7 @@ class NuclioPlatform:
     ) -> tuple[str, ...]:
         return ()
 
-    # Looking
+    # Reading
 
     def problems(self) -> list[str]:
         try:
@@ -186,47 +186,45 @@ class NuclioPlatform:
         namespace: str,  # noqa: ARG002
         *,
         areas: Collection[str] = (),
-        image: str = "",  # noqa: ARG002 - Nuclio pulls it as the cluster does: `--platform kube`
+        image: str = "",  # noqa: ARG002 - `--platform kube` checks pulls
         architecture: str = "",  # noqa: ARG002
     ) -> Iterator[Finding]:
         return doctor.examine(lambda: self.dashboard, areas)
 
     def deployments(self, namespace: str, project: str | None = None) -> list[Deployment]:
         return [
-            self._listed(stored)
+            self._to_deployment(stored)
             for stored in self.dashboard.functions(namespace)
             if project in (None, project_of(stored))
         ]
 
-    def _listed(self, stored: Raw) -> Deployment:
-        """The function, or why it cannot be shown: one must not hide the others."""
+    def _to_deployment(self, stored: Raw) -> Deployment:
+        """Return the function, in state `error` if its configuration cannot be read."""
         try:
             return function_state.to_deployment(stored, self.dashboard)
         except ConfigError as error:
             metadata = metadata_of(stored)
-            name = Metadata(
+            identity = Metadata(
                 name=str(metadata.get("name")),
                 namespace=str(metadata.get("namespace")),
                 labels={PROJECT_LABEL: project_of(stored)},
             )
-            return Deployment(Function(metadata=name), self.name, "error", error.message)
+            return Deployment(Function(metadata=identity), self.name, "error", error.message)
 
     def deployment(self, namespace: str, name: str) -> Deployment:
-        return self._shown(FunctionKey(namespace, name))
+        return self._read_deployment(FunctionKey(namespace, name))
 
-    def _shown(self, key: FunctionKey, warnings: tuple[str, ...] = ()) -> Deployment:
-        stored = self._existing(key)
-        shown = function_state.to_deployment(stored, self.dashboard)
-        return replace(shown, warnings=(*warnings, *shown.warnings))
+    def _read_deployment(self, key: FunctionKey, warnings: tuple[str, ...] = ()) -> Deployment:
+        stored = self._read_function(key)
+        deployment = function_state.to_deployment(stored, self.dashboard)
+        return replace(deployment, warnings=(*warnings, *deployment.warnings))
 
-    def _existing(self, key: FunctionKey) -> Raw:
+    def _read_function(self, key: FunctionKey) -> Raw:
         stored = self.dashboard.function(key)
         if stored is None:
-            names = [
-                metadata_of(one).get("name") for one in self.dashboard.functions(key.namespace)
-            ]
-            there = [(key.namespace, str(name)) for name in names]
-            raise function_not_found(*key, there)
+            functions = self.dashboard.functions(key.namespace)
+            names = [str(metadata_of(function).get("name")) for function in functions]
+            raise function_not_found(*key, [(key.namespace, name) for name in names])
         return stored
 
     def with_secrets(self, deployment: Deployment) -> Function:
@@ -238,7 +236,7 @@ class NuclioPlatform:
     def reachable_url(self, deployment: Deployment) -> AbstractContextManager[str]:
         return self.dashboard.reachable_url(deployment)
 
-    def logs(  # noqa: PLR0913 - what a log can be asked for
+    def logs(  # noqa: PLR0913 - the options of a log
         self,
         namespace: str,
         name: str,
@@ -249,7 +247,7 @@ class NuclioPlatform:
         until: Event | None = None,
     ) -> Iterator[LogRecord]:
         key = FunctionKey(namespace, name)
-        self._existing(key)
+        self._read_function(key)
         return self.dashboard.logs(key, follow=follow, since=since, tail=tail, until=until)
 
     def previous_logs(
@@ -261,7 +259,7 @@ class NuclioPlatform:
         tail: int | None = None,  # noqa: ARG002
     ) -> Iterator[LogRecord]:
         raise UsageError(
-            "Nuclio does not keep the log of a container from before its last restart",
+            "Nuclio does not keep the logs of previous containers",
             hint=f"`kubectl logs -n {namespace} -l nuclio.io/function-name={name} --previous`",
         )
 
@@ -270,14 +268,14 @@ class NuclioPlatform:
 
     def replica_names(self, namespace: str, name: str) -> list[str]:
         key = FunctionKey(namespace, name)
-        self._existing(key)
+        self._read_function(key)
         return self.dashboard.replica_names(key)
 
     def statistics(self, deployment: Deployment) -> dict[str, Statistics]:  # noqa: ARG002
-        return {}  # the dashboard does not pass the processors' metrics on
+        return {}  # the dashboard does not expose the metrics of processors
 
     def revisions(self, namespace: str, name: str) -> list[Revision]:
-        return function_state.to_revisions(self._existing(FunctionKey(namespace, name)))
+        return function_state.to_revisions(self._read_function(FunctionKey(namespace, name)))
 
     def source(
         self,
@@ -294,7 +292,7 @@ class NuclioPlatform:
     # Removing
 
     def delete(self, namespace: str, name: str, *, image: bool = False) -> bool:  # noqa: ARG002
-        """As the protocol says; images are the registry's and stay."""
+        """See `Platform.delete`. Images stay in the registry."""
         key = FunctionKey(namespace, name)
         if self.dashboard.function(key) is None:
             return False
@@ -304,16 +302,15 @@ class NuclioPlatform:
         return True
 
     def image_use(self, namespace: str) -> ImageUse:
-        stored = self.dashboard.functions(namespace)
-        images = (str((function.get("spec") or {}).get("image") or "") for function in stored)
-        pushed = (
-            registry.parse_pushed_build(decode_revision(function).pinned) for function in stored
-        )
-        places = (str(build.place) for build in pushed if build is not None)
-        return ImageUse(frozenset(filter(None, images)), frozenset(places))
+        functions = self.dashboard.functions(namespace)
+        images = (str((function.get("spec") or {}).get("image") or "") for function in functions)
+        pinned = (decode_revision(function).pinned for function in functions)
+        builds = (registry.parse_pushed_build(reference) for reference in pinned)
+        repositories = (str(build.place) for build in builds if build is not None)
+        return ImageUse(frozenset(filter(None, images)), frozenset(repositories))
 
     def leftovers(self) -> list[Leftover]:
-        return []  # Nuclio sees to that itself
+        return []  # Nuclio removes leftovers itself
 
     def discard(self, leftover: Leftover) -> bool:  # noqa: ARG002
         return False
@@ -321,37 +318,47 @@ class NuclioPlatform:
     # Projects
 
     def projects(self, namespace: str) -> list[Project]:
-        found = {one.name: one for one in self.dashboard.projects(namespace)}
-        found.setdefault(DEFAULT_PROJECT, Project(DEFAULT_PROJECT, namespace))
-        return [found[name] for name in sorted(found)]
+        projects = {project.name: project for project in self.dashboard.projects(namespace)}
+        projects.setdefault(DEFAULT_PROJECT, Project(DEFAULT_PROJECT, namespace))
+        return [projects[name] for name in sorted(projects)]
+
+    def _has_project(self, namespace: str, name: str) -> bool:
+        return any(project.name == name for project in self.dashboard.projects(namespace))
 
     def create_project(self, project: Project) -> bool:
-        if project.name in [one.name for one in self.dashboard.projects(project.namespace)]:
+        if self._has_project(project.namespace, project.name):
             return False
         try:
             self.dashboard.create_project(project)
         except ConflictError:
-            return False  # somebody was quicker
+            return False  # another client has created it
         return True
 
     def update_project(self, project: Project) -> bool:
-        if project.name not in [one.name for one in self.dashboard.projects(project.namespace)]:
+        if not self._has_project(project.namespace, project.name):
             return False
         self.dashboard.update_project(project)
         return True
 
     def delete_project(self, namespace: str, name: str, *, cascade: bool) -> bool:
         functions = self.dashboard.functions(namespace)
-        members = [one for one in functions if project_of(one) == name]
-        names = [str(metadata_of(one).get("name")) for one in members]
-        for doomed in members_to_delete(name, names, cascade=cascade):
-            self.delete(namespace, doomed)
-        if name not in [one.name for one in self.dashboard.projects(namespace)]:
+        members = [
+            str(metadata_of(function).get("name"))
+            for function in functions
+            if project_of(function) == name
+        ]
+        for member in members_to_delete(name, members, cascade=cascade):
+            self.delete(namespace, member)
+        if not self._has_project(namespace, name):
             return False
         self.dashboard.delete_project(namespace, name)
         return True
 
 
 def _function_lock(key: FunctionKey, participle: str) -> AbstractContextManager[None]:
-    """A lock beside other platforms': a dashboard on this machine holds theirs as it deploys."""
+    """Hold a lock apart from those of other platforms.
+
+    fnbuild's dashboard on this machine may deploy the function to another platform, and then holds
+    the lock of that one.
+    """
     return function_lock(f"nuclio@{key.namespace}", key.name, participle)

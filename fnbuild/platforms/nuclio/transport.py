@@ -35,9 +35,9 @@ URL_VARIABLE = "FNBUILD_NUCLIO_URL"
 _USER_VARIABLE = "FNBUILD_NUCLIO_USER"
 _PASSWORD_VARIABLE = "FNBUILD_NUCLIO_PASSWORD"  # noqa: S105 - the name of it
 _TOKEN_VARIABLE = "FNBUILD_NUCLIO_TOKEN"  # noqa: S105
-_CREDENTIAL_VARIABLES = f"{_TOKEN_VARIABLE}, or {_USER_VARIABLE} and {_PASSWORD_VARIABLE},"
+_CREDENTIAL_VARIABLES = f"{_TOKEN_VARIABLE}, or {_USER_VARIABLE} and {_PASSWORD_VARIABLE}"
 
-# A dashboard answers a deploy when its builder has begun, a minute later at most.
+# A dashboard replies to a deploy when its builder has started, within a minute.
 _RESPONSE_SECONDS = 90.0
 _MAX_ERROR_BYTES = 1 << 20
 _MAX_ERROR_LENGTH = 2000
@@ -45,7 +45,7 @@ _MAX_ERROR_LENGTH = 2000
 
 @dataclass(frozen=True, slots=True)
 class DashboardAddress:
-    """Where a dashboard is. `authorization` is the header that says who asks, or ""."""
+    """The URL of a dashboard, and the Authorization header with its credentials or ""."""
 
     url: str
     authorization: str = ""
@@ -56,23 +56,23 @@ class DashboardAddress:
 
     @classmethod
     def from_environment(cls) -> DashboardAddress | None:
-        """The dashboard that the environment names; None when it names none."""
-        given = os.environ.get(URL_VARIABLE, "").strip()
-        if not given:
+        """Return the dashboard that the environment names, or None."""
+        value = os.environ.get(URL_VARIABLE, "").strip()
+        if not value:
             return None
         try:
-            parts = urlsplit(given)
+            parts = urlsplit(value)
             port = parts.port
         except ValueError:
             parts, port = urlsplit(""), None
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise UsageError(
-                f"{URL_VARIABLE} is no address of a dashboard",
-                hint="http://HOST:PORT, as in http://127.0.0.1:8070",
+                f"{URL_VARIABLE} is not a valid URL of a dashboard",
+                hint="use http://HOST:PORT, such as http://127.0.0.1:8070",
             )
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-        place = f"{host}:{port}" if port else host
-        url = urlunsplit((parts.scheme, place, parts.path.rstrip("/"), "", ""))
+        netloc = f"{host}:{port}" if port else host
+        url = urlunsplit((parts.scheme, netloc, parts.path.rstrip("/"), "", ""))
         return cls(url, _authorization_header(parts.username, parts.password))
 
 
@@ -87,7 +87,7 @@ def _authorization_header(user: str | None, password: str | None) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether it is this machine."""
+    """Return True if the host is this machine's loopback."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -95,20 +95,20 @@ def is_loopback(host: str) -> bool:
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A page to log in at is no answer, and credentials are for one address."""
+    """Reject redirects: they lead to login pages, and the credentials are for one address."""
 
     def redirect_request(self, *_: Any, **__: Any) -> None:
         return None
 
 
 class Transport:
-    """One dashboard. Threads may use it at the same time."""
+    """Requests to one dashboard. Threads may use it at the same time."""
 
     def __init__(self, address: DashboardAddress):
         self.address = address
-        # No proxy of the environment is between this machine and itself.
-        past = [urllib.request.ProxyHandler({})] if is_loopback(address.host) else []
-        self._opener = urllib.request.build_opener(_NoRedirects, *past)
+        # Proxies of the environment are not for the loopback.
+        proxies = [urllib.request.ProxyHandler({})] if is_loopback(address.host) else []
+        self._opener = urllib.request.build_opener(_NoRedirects, *proxies)
 
     def json(
         self,
@@ -118,18 +118,18 @@ class Transport:
         headers: dict[str, str] | None = None,
         body: Any = None,
     ) -> Any:
-        """The JSON of an answer, None when it has no body; errors for all that is no 2xx."""
-        with self.open(method, path, headers=headers, body=body) as reply:
+        """Return the decoded body of a 2xx response, None if it is empty. Raises for any other."""
+        with self.open(method, path, headers=headers, body=body) as response:
             try:
-                text = reply.read()
+                text = response.read()
             except (OSError, http.client.HTTPException) as error:
-                raise self._silent(error) from error
+                raise self._connection_error(error) from error
         if not text.strip():
             return None
         try:
             return json.loads(text)
         except ValueError:
-            raise self._stranger() from None
+            raise self._not_a_dashboard() from None
 
     def open(
         self,
@@ -138,10 +138,10 @@ class Transport:
         *,
         headers: dict[str, str] | None = None,
         body: Any = None,
-        silence: float | None = _RESPONSE_SECONDS,
+        timeout: float | None = _RESPONSE_SECONDS,
     ) -> http.client.HTTPResponse:
-        """An answer of 2xx, to be read and closed; `silence` is in seconds."""
-        request = urllib.request.Request(  # noqa: S310 - the scheme was looked at
+        """Return a 2xx response, which the caller reads and closes. Raises for any other."""
+        request = urllib.request.Request(  # noqa: S310 - the scheme was checked
             f"{self.address.url}{path}",
             method=method,
             data=None if body is None else json.dumps(body).encode(),
@@ -152,67 +152,64 @@ class Transport:
         if self.address.authorization:
             request.add_unredirected_header("Authorization", self.address.authorization)
         try:
-            reply = self._opener.open(request, timeout=silence)
+            response = self._opener.open(request, timeout=timeout)
         except urllib.error.HTTPError as error:
             with error:
-                raise self._refused(error) from None
+                raise self._error_response(error) from None
         except (OSError, http.client.HTTPException) as error:
-            raise self._silent(error) from error
-        assert isinstance(reply, http.client.HTTPResponse)
-        return reply
+            raise self._connection_error(error) from error
+        assert isinstance(response, http.client.HTTPResponse)
+        return response
 
-    def _refused(self, error: urllib.error.HTTPError) -> FnbuildError:
+    def _error_response(self, error: urllib.error.HTTPError) -> FnbuildError:
         try:
             body = error.read(_MAX_ERROR_BYTES)
         except (OSError, http.client.HTTPException):
             body = b""
-        said, stack = _parse_error(body)
+        cause, stack = _parse_error(body)
+        cause = cause or f"HTTP status {error.code}"
         if 300 <= error.code < 400:
             return UnavailableError(
-                f"the Nuclio dashboard at {self.address.url} sends elsewhere, perhaps to log in",
-                hint=f"{_CREDENTIAL_VARIABLES} say who asks; the address may need https",
+                f"the Nuclio dashboard at {self.address.url} redirects, perhaps to a login page",
+                hint=f"set {_CREDENTIAL_VARIABLES}; the URL may need https",
             )
         if error.code == 401:
             return UnauthorizedError(
-                f"the Nuclio dashboard at {self.address.url} asks who you are",
-                hint=f"set {_CREDENTIAL_VARIABLES} to say it",
+                f"the Nuclio dashboard at {self.address.url} requires credentials",
+                hint=f"set {_CREDENTIAL_VARIABLES}",
             )
-        said = said or f"HTTP status {error.code}"
         if error.code == 403:
-            return ForbiddenError(
-                f"Nuclio: {said}",
-                hint=f"{_CREDENTIAL_VARIABLES} say who asks",
-                detail=stack,
-            )
-        make = _ERRORS_BY_STATUS.get(error.code, PlatformError)
+            hint = f"set {_CREDENTIAL_VARIABLES}"
+            return ForbiddenError(f"Nuclio: {cause}", hint=hint, detail=stack)
         if error.code in (502, 503, 504):
             return UnavailableError(
-                f"the Nuclio dashboard at {self.address.url} is not well: {said}",
-                hint="the proxy before it answers, and it does not; try again in a minute",
+                f"the Nuclio dashboard at {self.address.url} is unavailable: {cause}",
+                hint="a proxy responds in its place; try again in a minute",
             )
-        return make(f"Nuclio: {said}", detail=stack)
+        error_class = _ERRORS_BY_STATUS.get(error.code, PlatformError)
+        return error_class(f"Nuclio: {cause}", detail=stack)
 
-    def _silent(self, error: Exception) -> FnbuildError:
+    def _connection_error(self, error: Exception) -> FnbuildError:
         reason = getattr(error, "reason", error)
-        why = "it does not answer in time" if isinstance(reason, TimeoutError) else str(reason)
+        cause = "the request timed out" if isinstance(reason, TimeoutError) else str(reason)
         if isinstance(reason, ssl.SSLCertVerificationError):
-            why = f"its certificate is not trusted: {reason.verify_message}"
+            cause = f"its certificate is not trusted: {reason.verify_message}"
         return UnavailableError(
-            f"no Nuclio dashboard answers at {self.address.url}: {why}",
-            hint=f"does it run? {URL_VARIABLE} says where it is looked for"
+            f"no Nuclio dashboard answers at {self.address.url}: {cause}",
+            hint=f"check that it runs, and that {URL_VARIABLE} is its URL"
             + ("; SSL_CERT_FILE names certificates" if isinstance(reason, ssl.SSLError) else ""),
         )
 
-    def _stranger(self) -> FnbuildError:
+    def _not_a_dashboard(self) -> FnbuildError:
         return UnavailableError(
-            f"what answers at {self.address.url} is no Nuclio dashboard",
-            hint=f"{URL_VARIABLE} says where it is looked for, as in http://127.0.0.1:8070",
+            f"the server at {self.address.url} is not a Nuclio dashboard",
+            hint=f"set {URL_VARIABLE} to the URL of the dashboard, such as http://127.0.0.1:8070",
         )
 
     def expect(self, kind: type, value: Any) -> Any:
-        """The value, if it is what Nuclio answers there; else something else answers."""
+        """Return the value. Raises `UnavailableError` if it has another type than in Nuclio."""
         if not isinstance(value, kind):
-            raise self._stranger()
+            raise self._not_a_dashboard()
         return value
 
 
@@ -225,13 +222,13 @@ _ERRORS_BY_STATUS: dict[int, type[FnbuildError]] = {
 
 
 def _parse_error(body: bytes) -> tuple[str, str | None]:
-    """The cause and the stack of an error, as Nuclio writes them (pkg/restful/resource.go)."""
+    """Return the cause and the stack of an error response (pkg/restful/resource.go)."""
     try:
-        found = json.loads(body)
+        error = json.loads(body)
     except ValueError:
         text = body.decode(errors="replace").strip()
         return ("" if text.startswith("<") else text[:_MAX_ERROR_LENGTH]), None
-    if not isinstance(found, dict):
+    if not isinstance(error, dict):
         return "", None
-    said, stack = str(found.get("error") or ""), str(found.get("errorStackTrace") or "")
-    return said.strip()[:_MAX_ERROR_LENGTH], stack.strip()[:_MAX_ERROR_LENGTH] or None
+    cause, stack = str(error.get("error") or ""), str(error.get("errorStackTrace") or "")
+    return cause.strip()[:_MAX_ERROR_LENGTH], stack.strip()[:_MAX_ERROR_LENGTH] or None

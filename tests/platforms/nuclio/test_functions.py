@@ -53,7 +53,7 @@ def test_what_fails_is_told_and_what_served_goes_on(world: World) -> None:
     assert "ModuleNotFoundError" in failure.value.message
     assert "revision 1 goes on serving" in failure.value.message
     assert "import nowhere_to_be_found" in (failure.value.detail or "")
-    assert "going back to revision 1" in world.progress
+    assert "rolling back to revision 1" in world.progress
     now = world.shown()
     assert (now.state, now.revision, now.http_port) == ("ready", 1, first.http_port)
     assert world.ask(now)["word"] == "one"
@@ -179,7 +179,7 @@ def test_it_is_deleted_while_it_is_deployed(world: World) -> None:
         if text.startswith("Nuclio "):
             world.platform.dashboard.delete(FunctionKey(world.namespace, "greeter"))
 
-    with pytest.raises(ConflictError, match="somebody has deleted greeter"):
+    with pytest.raises(ConflictError, match="another client deleted greeter"):
         world.platform.apply(world.plan("one"), progress)
 
 

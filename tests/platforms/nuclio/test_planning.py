@@ -143,7 +143,7 @@ def test_nuclio_keeps_the_labels_of_a_function() -> None:
     there = stored(function({"team": "a"}))
     changed = plan(function({"team": "b"}), there)
     assert changed.changes == ()
-    assert "team=a stays as it is" in changed.warnings[0]
+    assert "team=a stays" in changed.warnings[0]
 
 
 def test_the_image_and_its_registry() -> None:

@@ -140,9 +140,9 @@ def test_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("status", "body", "kind", "words"),
     [
-        (200, b"<html>welcome</html>", UnavailableError, "is no Nuclio dashboard"),
-        (200, b"[]", UnavailableError, "is no Nuclio dashboard"),
-        (302, b"", UnavailableError, "sends elsewhere"),
+        (200, b"<html>welcome</html>", UnavailableError, "is not a Nuclio dashboard"),
+        (200, b"[]", UnavailableError, "is not a Nuclio dashboard"),
+        (302, b"", UnavailableError, "redirects"),
         (504, b"<html>nginx</html>", UnavailableError, "HTTP status 504"),
         (400, b'{"error": "Invalid image passed"}', InputError, "Nuclio: Invalid image passed"),
         (404, b'{"error": "Function not found"}', NotFoundError, "Function not found"),
