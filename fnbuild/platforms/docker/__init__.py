@@ -1,8 +1,7 @@
-"""The Docker platform: one container a function, on the engine that DOCKER_HOST or the current
-Docker context names.
+"""The Docker platform: one container for each function.
 
-The truth is the engine alone: labels of containers tell what runs, and empty labelled volumes tell
-what ran before, so any machine and data directory that reaches the engine sees the same.
+All state is on the engine: labels of containers describe what runs, and empty labelled volumes
+record what ran before. So every client of the engine sees the same functions.
 """
 
 from fnbuild.platforms.docker.platform import DockerPlatform
@@ -11,5 +10,5 @@ __all__ = ["DockerPlatform", "connect"]
 
 
 def connect() -> DockerPlatform:
-    """The platform; the engine is reached on first use."""
+    """Return the platform, which connects to the engine on first use."""
     return DockerPlatform()

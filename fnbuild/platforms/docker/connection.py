@@ -23,91 +23,91 @@ from fnbuild.runtime import sockets
 
 _DEFAULT_HOST = "unix:///var/run/docker.sock"
 _DEFAULT_CONTEXT = "default"
-_CONTEXTS_HINT = "`docker context ls` lists those there are"
+_CONTEXTS_HINT = "`docker context ls` lists the contexts"
 
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """What a context has for TLS: the file of an authority ("" for none), the files of an own
-    certificate and its key (None for none), and whether the server has to prove itself.
+    """The TLS files of a context: the CA, and the client's certificate and key.
+
+    With `verify`, the certificate of the server is checked.
     """
 
     ca: str = ""
-    own: tuple[str, str] | None = None
+    client_cert: tuple[str, str] | None = None
     verify: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class EngineEndpoint:
-    """The address of an engine, and what its TLS needs; None for none."""
+    """The address of an engine, and its TLS files if it has any."""
 
     host: str
     tls: TlsFiles | None = None
 
 
 def find_endpoint() -> EngineEndpoint:
-    """What DOCKER_CONTEXT, or else the current context of Docker's configuration, names.
+    """Return the endpoint of DOCKER_CONTEXT, or of the current context of Docker's configuration.
 
-    Raises `UnavailableError` when there is no such context, or it cannot be read.
+    Raises `UnavailableError` if the context does not exist or cannot be read.
     """
     name = os.environ.get("DOCKER_CONTEXT") or _current_context()
     if name == _DEFAULT_CONTEXT:
         return EngineEndpoint(_DEFAULT_HOST)
-    # A context's folder is called after its name's hash.
-    own = hashlib.sha256(name.encode()).hexdigest()
-    file = _config_folder() / "contexts/meta" / own / "meta.json"
+    # The folder of a context is named for the hash of its name.
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    file = _config_folder() / "contexts/meta" / digest / "meta.json"
     if not file.is_file():
         raise UnavailableError(f"there is no Docker context {name}", hint=_CONTEXTS_HINT)
     try:
         endpoint = (_read_object(file).get("Endpoints") or {}).get("docker")
     except (OSError, ValueError) as error:
         raise UnavailableError(
-            f"the Docker context {name} cannot be read: {error}", hint=f"{file} holds it"
+            f"the Docker context {name} cannot be read: {error}", hint=f"check {file}"
         ) from error
     if not isinstance(endpoint, dict):
         raise UnavailableError(f"the Docker context {name} names no engine", hint=_CONTEXTS_HINT)
     host = str(endpoint.get("Host") or _DEFAULT_HOST)
     return EngineEndpoint(
-        host, _find_tls_files(_config_folder() / "contexts/tls" / own / "docker", host, endpoint)
+        host, _find_tls_files(_config_folder() / "contexts/tls" / digest / "docker", host, endpoint)
     )
 
 
 def _find_tls_files(folder: Path, host: str, endpoint: Raw) -> TlsFiles | None:
     ca, certificate, key = (folder / name for name in ("ca.pem", "cert.pem", "key.pem"))
-    own = (str(certificate), str(key)) if certificate.is_file() and key.is_file() else None
-    unverified = bool(endpoint.get("SkipTLSVerify"))
-    if not host.startswith("tcp://") or not (ca.is_file() or own or unverified):
+    has_client_cert = certificate.is_file() and key.is_file()
+    client_cert = (str(certificate), str(key)) if has_client_cert else None
+    skip_verify = bool(endpoint.get("SkipTLSVerify"))
+    if not host.startswith("tcp://") or not (ca.is_file() or client_cert or skip_verify):
         return None
-    return TlsFiles(str(ca) if ca.is_file() else "", own, verify=not unverified)
+    return TlsFiles(str(ca) if ca.is_file() else "", client_cert, verify=not skip_verify)
 
 
 def _config_folder() -> Path:
-    """Docker's own folder."""
+    """Return the folder of Docker's configuration."""
     return Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
 
 
 def _current_context() -> str:
     try:
-        found = _read_object(_config_folder() / "config.json")
-    except (OSError, ValueError):  # as for the program, which only warns
+        config = _read_object(_config_folder() / "config.json")
+    except (OSError, ValueError):  # the program `docker` only warns, too
         return _DEFAULT_CONTEXT
-    return str(found.get("currentContext") or _DEFAULT_CONTEXT)
+    return str(config.get("currentContext") or _DEFAULT_CONTEXT)
 
 
 def _read_object(file: Path) -> Raw:
-    found = json.loads(file.read_bytes())
-    if not isinstance(found, dict):
-        raise ValueError("it holds no object")
-    return found
+    value = json.loads(file.read_bytes())
+    if not isinstance(value, dict):
+        raise ValueError("it is not a JSON object")
+    return value
 
 
 _TIMEOUT_SECONDS = 60
 
 
 def connect() -> Engine:
-    """The engine that DOCKER_HOST, DOCKER_CONTEXT or Docker's current context names, as for the
-    program `docker`. Raises `UnavailableError`.
-    """
+    """Connect to the engine that the program `docker` would use. Raises `UnavailableError`."""
     try:
         import docker
     except ImportError as error:
@@ -124,41 +124,41 @@ def connect() -> Engine:
 
 
 def _client_class() -> Any:
-    """The SDK's client, a class that stands on one which is imported late."""
+    """Return a subclass of the SDK's client, whose class is imported late."""
     import docker
 
     class Client(docker.APIClient):  # type: ignore[misc]
         def merge_environment_settings(
             self, url: str, proxies: Any, stream: Any, verify: Any, cert: Any
         ) -> Any:
-            # REQUESTS_CA_BUNDLE is not about the engine, whose authority is its own.
-            own = self.verify if verify is None else verify
-            return super().merge_environment_settings(url, proxies, stream, own, cert)
+            # REQUESTS_CA_BUNDLE does not apply to the engine, which has its own CA.
+            verify = self.verify if verify is None else verify
+            return super().merge_environment_settings(url, proxies, stream, verify, cert)
 
     return Client
 
 
 def _check_socket(host: str) -> None:
-    """See that somebody listens on a socket of this machine: the SDK leaves one open when not."""
+    """Connect to a local socket once, because the SDK leaks a descriptor if that fails."""
     if host.startswith("unix://"):
         sockets.connect_unix(Path(host.removeprefix("unix://")), _TIMEOUT_SECONDS).close()
 
 
 def _engine_address(docker: Any) -> tuple[str, Raw]:
-    """The engine's address, and what else is needed to get there."""
+    """Return the address of the engine, and further arguments of the SDK's client."""
     if host := os.environ.get("DOCKER_HOST"):
         settings = docker.utils.kwargs_from_env()
         settings.pop("base_url", None)
     else:
-        found = find_endpoint()
-        host = found.host.removeprefix("http+")
-        settings = {"tls": _tls_config(docker, found.tls)} if found.tls else {}
+        endpoint = find_endpoint()
+        host = endpoint.host.removeprefix("http+")
+        settings = {"tls": _tls_config(docker, endpoint.tls)} if endpoint.tls else {}
     if host.startswith("ssh://"):
         settings["use_ssh_client"] = True
     return host, settings
 
 
-def _tls_config(docker: Any, material: TlsFiles) -> Any:
+def _tls_config(docker: Any, files: TlsFiles) -> Any:
     return docker.tls.TLSConfig(
-        client_cert=material.own, ca_cert=material.ca or None, verify=material.verify
+        client_cert=files.client_cert, ca_cert=files.ca or None, verify=files.verify
     )

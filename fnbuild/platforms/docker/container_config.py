@@ -35,7 +35,7 @@ _MUST_EXIST = ("Directory", "File", "Socket", "CharDevice", "BlockDevice")
 
 @dataclass(frozen=True, slots=True)
 class ContainerMounts:
-    """`binds` as `docker run --volume` takes them, `mounts` as bodies of the API."""
+    """Volumes as arguments of `docker run --volume` (`binds`) and in the API's form (`mounts`)."""
 
     binds: tuple[str, ...] = ()
     mounts: tuple[Raw, ...] = ()
@@ -43,45 +43,45 @@ class ContainerMounts:
 
 
 def mounts_of(function: Function) -> ContainerMounts:
-    """The volumes that the engine can have; the others are named in `warnings`.
+    """Return the mounts of a function, with warnings about volumes that the engine cannot have.
 
-    Raises `InputError` for a path that cannot be mounted.
+    Raises `InputError` for an invalid path.
     """
     binds: list[str] = []
     mounts: list[Raw] = []
-    left_out: list[str] = []
+    unsupported: list[str] = []
     for number, item in enumerate(function.spec.volumes):
         volume, mount = item.get("volume") or {}, item.get("volumeMount") or {}
         place = f"spec.volumes[{number}]"
         target = _absolute_path(mount.get("mountPath"), f"{place}.volumeMount.mountPath")
         if "hostPath" in volume:
-            made = _host_path_mount(volume["hostPath"] or {}, mount, target, place)
-            if isinstance(made, str):
-                binds.append(made)
+            source = _host_path_mount(volume["hostPath"] or {}, mount, target, place)
+            if isinstance(source, str):
+                binds.append(source)
             else:
-                mounts.append(made)
+                mounts.append(source)
         elif "emptyDir" in volume:
             mounts.append(_scratch_mount(volume["emptyDir"] or {}, target, place))
         else:
             kind = next((key for key in volume if key != "name"), "nothing")
-            left_out.append(f"{mount.get('name') or number} ({kind})")
-    text = "volumes of these kinds exist in clusters alone and are left out here: "
-    warnings = (text + ", ".join(left_out),) if left_out else ()
+            unsupported.append(f"{mount.get('name') or number} ({kind})")
+    text = "volumes of these kinds exist only in clusters and are left out: "
+    warnings = (text + ", ".join(unsupported),) if unsupported else ()
     return ContainerMounts(tuple(binds), tuple(mounts), warnings)
 
 
 def missing_path_warnings(function: Function) -> tuple[str, ...]:
-    """What this machine does not have of the paths to be mounted, and the engine will make."""
-    found = []
-    for bind in mounts_of(function).binds:
-        source = bind.partition(":")[0]
-        if not os.path.lexists(source):
-            found.append(f"there is no {source} on this machine: the engine makes an empty folder")
-    return tuple(found)
+    """Return warnings about paths that do not exist, for which the engine creates folders."""
+    sources = (bind.partition(":")[0] for bind in mounts_of(function).binds)
+    return tuple(
+        f"there is no {source} on this machine: the engine creates an empty folder"
+        for source in sources
+        if not os.path.lexists(source)
+    )
 
 
 def _host_path_mount(host: Raw, mount: Raw, target: str, place: str) -> str | Raw:
-    """A bind, which makes a folder that is not there, or a mount, which does not."""
+    """Return a bind, which creates a missing folder, or a mount, which does not."""
     source = _absolute_path(host.get("path"), f"{place}.volume.hostPath.path")
     if inner := mount.get("subPath"):
         source = _join_below(source, str(inner), f"{place}.volumeMount.subPath")
@@ -91,12 +91,12 @@ def _host_path_mount(host: Raw, mount: Raw, target: str, place: str) -> str | Ra
     return f"{source}:{target}{':ro' if read_only else ''}"
 
 
-def _scratch_mount(given: Raw, target: str, place: str) -> Raw:
-    """Scratch space; in memory it is the usual way to a larger /dev/shm."""
-    if given.get("medium") != "Memory":
+def _scratch_mount(empty_dir: Raw, target: str, place: str) -> Raw:
+    """Return an anonymous volume or, as for a larger /dev/shm, a tmpfs."""
+    if empty_dir.get("medium") != "Memory":
         return {"Type": "volume", "Target": target}
     mount: Raw = {"Type": "tmpfs", "Target": target}
-    if text := given.get("sizeLimit"):
+    if text := empty_dir.get("sizeLimit"):
         try:
             mount["TmpfsOptions"] = {"SizeBytes": int(parse_quantity(str(text)))}
         except ValueError as error:
@@ -107,8 +107,8 @@ def _scratch_mount(given: Raw, target: str, place: str) -> Raw:
 def _absolute_path(path: object, place: str) -> str:
     if not isinstance(path, str) or not path.startswith("/") or "\0" in path:
         raise InputError(
-            f"{place}: {path!r} is no absolute path",
-            hint="`--volume /on/the/machine:/in/the/container`",
+            f"{place}: {path!r} is not an absolute path",
+            hint="use `--volume /path/on/the/machine:/path/in/the/container`",
         )
     return posixpath.normpath(path)
 
@@ -121,20 +121,21 @@ def _join_below(folder: str, inner: str, place: str) -> str:
 
 
 HTTP_PORT = 8080
-"""What a processor in a container listens on, as Nuclio's does."""
+"""The port of a processor in a container, as in Nuclio."""
 
 CONFIG_PATH = "etc/nuclio/config/processor/processor.json"
 HOST_NETWORK = "host"
 NO_NETWORK = "none"
 _STOP_MARGIN_SECONDS = 5
+CHECK_IMPORT_COMMAND = ("processor", "--check-import")
 _LOG_OPTIONS = {"max-size": "16m", "max-file": "2"}
 
 
 @dataclass(frozen=True, slots=True)
 class ContainerPlacement:
-    """Where a container goes: its port (0 for none) on these addresses, and what the engine is.
+    """The port (0 for none), addresses and networks of a container, and facts about the engine.
 
-    `image` is a name of the image, where there is one that means it now.
+    `image` is a reference that currently is the image's, or "".
     """
 
     port: int
@@ -146,36 +147,37 @@ class ContainerPlacement:
     networks: Sequence[str] = field(default_factory=tuple)
 
     def unpublished(self) -> ContainerPlacement:
-        """The same without a port of the machine."""
+        """Return the placement without a published port."""
         return replace(self, port=0, hosts=())
 
 
-CHECK_IMPORT_COMMAND = ("processor", "--check-import")
-
-
 def create_body(
-    made: RevisionRecord,
-    place: ContainerPlacement,
+    revision: RevisionRecord,
+    placement: ContainerPlacement,
     *,
     candidate: bool = False,
     check_import: bool = False,
 ) -> Raw:
-    """What `POST /containers/create` takes. Raises `InputError` for values that cannot work.
+    """Return the body of `POST /containers/create`. Raises `InputError` for invalid values.
 
-    A candidate is not started again when it ends, and says by a label what it is. With
-    `check_import` it gets no GPU, and only imports the handler.
+    A candidate has a label and is not restarted. With `check_import` the container has no GPU and
+    only imports the handler.
     """
-    function = made.function
-    labels = made.container_labels() | {OWNER_LABEL: place.owner}
-    host = _host_config(function, place)
+    function = revision.function
+    labels = revision.container_labels() | {OWNER_LABEL: placement.owner}
+    host = _host_config(function, placement)
     if candidate:
         labels[CANDIDATE_LABEL] = "true"
         host["RestartPolicy"] = {"Name": "no"}
     if check_import:
         host.pop("DeviceRequests", None)
     body: Raw = {
-        "Image": place.image or made.image_id,
-        "Env": [f"{one.name}={one.value}" for one in function.spec.env if one.value_from is None],
+        "Image": placement.image or revision.image_id,
+        "Env": [
+            f"{variable.name}={variable.value}"
+            for variable in function.spec.env
+            if variable.value_from is None
+        ],
         "Labels": labels,
         "ExposedPorts": {_tcp_port(HTTP_PORT): {}},
         "StopTimeout": stop_seconds(function),
@@ -183,18 +185,23 @@ def create_body(
     }
     if check_import:
         body["Cmd"] = list(CHECK_IMPORT_COMMAND)
-    if user := _container_user(function, place.image_user):
+    if user := _container_user(function, placement.image_user):
         body["User"] = user
     if interval := health_interval(function):
         body["Healthcheck"] = {"Interval": int(interval * 1e9)}
-    if place.networks and place.networks[0] not in ("bridge", "default", HOST_NETWORK, NO_NETWORK):
-        # By its name the function is found through every redeploy; a candidate is not it.
-        endpoint = {} if candidate else {"Aliases": [made.key.container]}
-        body["NetworkingConfig"] = {"EndpointsConfig": {place.networks[0]: endpoint}}
+    if placement.networks and placement.networks[0] not in (
+        "bridge",
+        "default",
+        HOST_NETWORK,
+        NO_NETWORK,
+    ):
+        # Containers find the function by this alias; a candidate does not have it.
+        endpoint = {} if candidate else {"Aliases": [revision.key.container]}
+        body["NetworkingConfig"] = {"EndpointsConfig": {placement.networks[0]: endpoint}}
     return body
 
 
-def _host_config(function: Function, place: ContainerPlacement) -> Raw:
+def _host_config(function: Function, placement: ContainerPlacement) -> Raw:
     spec = function.spec
     volumes = mounts_of(function)
     config: Raw = {
@@ -202,21 +209,21 @@ def _host_config(function: Function, place: ContainerPlacement) -> Raw:
         "Binds": list(volumes.binds),
         "Mounts": list(volumes.mounts),
         "Devices": [_parse_device(text) for text in spec.devices],
-        "NetworkMode": place.networks[0] if place.networks else "default",
+        "NetworkMode": placement.networks[0] if placement.networks else "default",
         **_resource_limits(function),
     }
-    if place.port:
-        bindings = [{"HostIp": host, "HostPort": str(place.port)} for host in place.hosts]
+    if placement.port:
+        bindings = [{"HostIp": host, "HostPort": str(placement.port)} for host in placement.hosts]
         config["PortBindings"] = {_tcp_port(HTTP_PORT): bindings}
     if count := gpu_limit(function):
-        # A count is what `--gpus N` means; Nuclio gives all whatever the number is.
+        # The count is that of `--gpus N`; Nuclio gives all GPUs for any number.
         config["DeviceRequests"] = [{"Driver": "", "Count": count, "Capabilities": [["gpu"]]}]
     if groups := _supplemental_groups(function):
         config["GroupAdd"] = groups
     if spec.host_ipc:
         config["IpcMode"] = "host"
-    if place.log_driver == "json-file":
-        # Without a limit, a chatty model fills the disk.
+    if placement.log_driver == "json-file":
+        # Without a limit, a long log fills the disk.
         config["LogConfig"] = {"Type": "json-file", "Config": dict(_LOG_OPTIONS)}
     return config
 
@@ -226,7 +233,7 @@ def _tcp_port(port: int) -> str:
 
 
 def _restart_policy(function: Function) -> Raw:
-    """The engine knows a count with `on-failure` alone; nearly every file has one with `always`."""
+    """Return the restart policy. The engine accepts a retry count only with `on-failure`."""
     if function.spec.disable:
         return {"Name": "no"}
     policy = restart_policy(function)
@@ -235,13 +242,13 @@ def _restart_policy(function: Function) -> Raw:
 
 
 def _resource_limits(function: Function) -> Raw:
-    found: Raw = {}
+    resources: Raw = {}
     limits = function.spec.resources.limits
     if cpu := _parse_limit(limits.get("cpu"), "cpu"):
-        found["NanoCpus"] = int(cpu * 10**9)
+        resources["NanoCpus"] = int(cpu * 10**9)
     if memory := _parse_limit(limits.get("memory"), "memory"):
-        found["Memory"] = int(memory)
-    return found
+        resources["Memory"] = int(memory)
+    return resources
 
 
 def _parse_limit(text: str | None, name: str) -> Decimal:
@@ -252,17 +259,18 @@ def _parse_limit(text: str | None, name: str) -> Decimal:
 
 
 def _parse_device(text: str) -> Raw:
-    """`/dev/x`, `/dev/x:/dev/y` or `/dev/x:/dev/y:rwm`, as `docker run --device` takes them."""
-    part = text.split(":")
-    if len(part) > 3 or not part[0].startswith("/"):
+    """Parse a device in the syntax of `docker run --device`: /dev/x, /dev/x:/dev/y[:rwm]."""
+    parts = text.split(":")
+    if len(parts) > 3 or not parts[0].startswith("/"):
         raise InputError(
-            f"spec.devices: {text!r} is no device", hint="as in /dev/video0 or /dev/video0:/dev/cam"
+            f"spec.devices: {text!r} is not a device",
+            hint="use a path such as /dev/video0 or /dev/video0:/dev/cam",
         )
-    inside = part[1] if len(part) > 1 and part[1] else part[0]
-    rights = part[2] if len(part) > 2 else "rwm"
-    if len(part) == 2 and not inside.startswith("/"):
-        inside, rights = part[0], part[1]
-    return {"PathOnHost": part[0], "PathInContainer": inside, "CgroupPermissions": rights}
+    target = parts[1] if len(parts) > 1 and parts[1] else parts[0]
+    permissions = parts[2] if len(parts) > 2 else "rwm"
+    if len(parts) == 2 and not target.startswith("/"):
+        target, permissions = parts[0], parts[1]
+    return {"PathOnHost": parts[0], "PathInContainer": target, "CgroupPermissions": permissions}
 
 
 def _container_user(function: Function, image_user: str) -> str:
@@ -270,24 +278,24 @@ def _container_user(function: Function, image_user: str) -> str:
     user, group = context.get("runAsUser"), context.get("runAsGroup")
     if group is None:
         return "" if user is None else str(user)
-    own = image_user.partition(":")[0] or "0"
-    return f"{own if user is None else user}:{group}"
+    default = image_user.partition(":")[0] or "0"
+    return f"{default if user is None else user}:{group}"
 
 
 def _supplemental_groups(function: Function) -> list[str]:
     context = function.spec.security_context or {}
-    first = context.get("fsGroup")
-    more = context.get("supplementalGroups") or []
-    return [str(one) for one in ([] if first is None else [first]) + list(more)]
+    fs_group = context.get("fsGroup")
+    supplemental = context.get("supplementalGroups") or []
+    return [str(group) for group in ([] if fs_group is None else [fs_group]) + list(supplemental)]
 
 
 def stop_seconds(function: Function) -> int:
-    """How long a container may take to end what it has in hand, in seconds."""
+    """Return the seconds in which a container may finish its requests when it stops."""
     return math.ceil(max(DRAIN_SECONDS, termination_seconds(function))) + _STOP_MARGIN_SECONDS
 
 
 def health_interval(function: Function) -> float:
-    """`spec.platform.attributes.healthCheckInterval` in seconds, 0 for the image's own."""
+    """Return `spec.platform.attributes.healthCheckInterval` in seconds, 0 if it is not set."""
     text = function.spec.platform.attributes.get("healthCheckInterval")
     if not text:
         return 0.0
@@ -299,21 +307,21 @@ def health_interval(function: Function) -> float:
 
 
 def network_names(function: Function) -> tuple[str, ...]:
-    """`spec.platform.attributes.network`: a name, several behind commas, or a list of names."""
-    given = function.spec.platform.attributes.get("network")
-    words = given if isinstance(given, list) else str(given or "").split(",")
-    names = tuple(dict.fromkeys(str(word).strip() for word in words if str(word).strip()))
-    alone = [one for one in (HOST_NETWORK, NO_NETWORK) if one in names]
-    if alone and len(names) > 1:
+    """Return the names in `spec.platform.attributes.network`: a list, or text with commas."""
+    value = function.spec.platform.attributes.get("network")
+    items = value if isinstance(value, list) else str(value or "").split(",")
+    names = tuple(dict.fromkeys(str(item).strip() for item in items if str(item).strip()))
+    exclusive = [name for name in (HOST_NETWORK, NO_NETWORK) if name in names]
+    if exclusive and len(names) > 1:
         raise InputError(
-            f'spec.platform.attributes.network: "{alone[0]}" goes with no other network'
+            f'spec.platform.attributes.network: "{exclusive[0]}" cannot be combined with others'
         )
     return names
 
 
-def processor_archive(made: RevisionRecord) -> bytes:
-    """The processor's configuration as a tar archive for the root of the container."""
-    content = json.dumps(processor_settings(made.function, made.number), indent=1).encode()
+def processor_archive(revision: RevisionRecord) -> bytes:
+    """Return the processor's configuration as a tar archive for the container's root."""
+    content = json.dumps(processor_settings(revision.function, revision.number), indent=1).encode()
     member = tarfile.TarInfo(CONFIG_PATH)
     member.size, member.mode = len(content), 0o644
     buffer = io.BytesIO()

@@ -22,23 +22,23 @@ _TOOLKIT_REMEDY = (
 
 
 def examine(connect: Callable[[], Engine], areas: Collection[str] = ()) -> Iterator[Finding]:
-    """All that can be said, one by one; `connect` reaches the engine."""
+    """Yield the findings about the engine to which `connect` connects."""
     if not is_selected(areas, _AREA, "gpu", "disk"):
         return
-    reached: list[Engine] = []
+    engines: list[Engine] = []
 
-    def about() -> Iterator[Finding]:
+    def connects() -> Iterator[Finding]:
         engine = connect()
-        said = list(_check_engine(engine))
-        reached.append(engine)
-        yield from said
+        findings = list(_check_engine(engine))
+        engines.append(engine)
+        yield from findings
 
-    for finding in run_checks((Check(_AREA, about),)):
-        # The others need an engine too, and would only say again that there is none.
+    for finding in run_checks((Check(_AREA, connects),)):
+        # The other checks need an engine and would only repeat the failure.
         if is_selected(areas, _AREA) or finding.state == "failure":
             yield finding
-    if reached:
-        engine = reached[0]
+    if engines:
+        [engine] = engines
         checks = (
             Check(_AREA, lambda: _check_changes(engine)),
             Check("gpu", lambda: _check_gpus(engine)),
@@ -55,36 +55,36 @@ def _check_engine(engine: Engine) -> Iterator[Finding]:
         yield Finding(
             _AREA,
             "failure",
-            f"the engine runs {info['OSType']} containers, and functions are Linux ones",
+            f"the engine runs {info['OSType']} containers, but functions need Linux containers",
             "switch the engine to Linux containers",
         )
-    if engine.local and docker_gateway() is None:
+    if engine.is_local and docker_gateway() is None:
         yield Finding(
             _AREA,
             "warning",
             "this machine has no interface docker0: other containers, such as CVAT's, cannot reach"
-            " functions as host.docker.internal",
-            "let them join the functions' network: spec.platform.attributes.network",
+            " functions at host.docker.internal",
+            "connect them to the network of the functions: spec.platform.attributes.network",
         )
 
 
 def _check_changes(engine: Engine) -> Iterator[Finding]:
-    """Name changes under way, and clean up after those whose clients have ended."""
-    known = inventory.list_all_functions(engine)
-    for key, outcome in recovery.clean_up(engine, known).items():
+    """Report changes in progress, and clean up interrupted ones."""
+    functions = inventory.list_all_functions(engine)
+    for key, outcome in recovery.clean_up(engine, functions).items():
         text = f"a change of {key} was interrupted: {outcome}"
         yield Finding(_AREA, "warning", text, f"`fnbuild get function {key.name}` shows it")
-    for function in inventory.list_all_functions(engine):
-        for text in inventory.interruption_warnings(engine, function):
+    for objects in inventory.list_all_functions(engine):
+        for text in inventory.interruption_warnings(engine, objects):
             yield Finding(_AREA, "warning", text.partition(";")[0], text.partition("; ")[2])
-        if change := inventory.describe_change(engine, function):
-            yield Finding(_AREA, "ok", f"{function.key} is {change}")
+        if change := inventory.describe_change(engine, objects):
+            yield Finding(_AREA, "ok", f"{objects.key} is {change}")
 
 
 def _check_gpus(engine: Engine) -> Iterator[Finding]:
-    if offers_gpus(engine.info) or (engine.local and shutil.which(_NVIDIA_HOOK)):
+    if offers_gpus(engine.info) or (engine.is_local and shutil.which(_NVIDIA_HOOK)):
         yield Finding("gpu", "ok", "the engine can give GPUs to containers")
-    elif engine.local and checks.pci_gpus():
+    elif engine.is_local and checks.pci_gpus():
         text = "this machine has a GPU, and the engine cannot give it to containers"
         yield Finding("gpu", "warning", text, _TOOLKIT_REMEDY)
     else:
@@ -92,18 +92,18 @@ def _check_gpus(engine: Engine) -> Iterator[Finding]:
 
 
 def offers_gpus(info: Raw) -> bool:
-    """Whether NVIDIA's runtime is registered with the engine, or its GPUs by CDI."""
+    """Return True if the engine has NVIDIA's runtime, or its GPUs by CDI."""
     devices = info.get("DiscoveredDevices") or ()
     return "nvidia" in (info.get("Runtimes") or {}) or any(
-        str(one.get("ID", "")).startswith("nvidia.com/gpu") for one in devices
+        str(device.get("ID", "")).startswith("nvidia.com/gpu") for device in devices
     )
 
 
 def _check_disk(engine: Engine) -> Iterator[Finding]:
     root = str(engine.info.get("DockerRootDir") or "")
-    if not engine.local or not root or not Path(root).exists():
+    if not engine.is_local or not root or not Path(root).exists():
         text = f"the engine's disk is not this machine's: {engine.host}"
         yield Finding("disk", "skipped", text)
         return
-    remedy = "`docker system df` shows what takes it, `docker image prune` removes unused images"
+    remedy = "`docker system df` shows the usage, `docker image prune` removes unused images"
     yield check_disk_space("the engine's images", root, remedy)

@@ -25,61 +25,61 @@ from fnbuild.function.types import Raw
 from fnbuild.platforms.docker.errors import ObjectNotFound, translating_errors
 
 _MOUNT_INFO = Path("/proc/self/mountinfo")
-# The engine puts files of its own there, from a folder that is named after the container.
+# The engine mounts its files there, from a folder that is named for the container's id.
 _ENGINE_FILES = {"/etc/hostname", "/etc/hosts", "/etc/resolv.conf"}
 _CONTAINER_FOLDER = re.compile(r"/(?:containers|overlay-containers)/([0-9a-f]{64})/")
 _HOST_NETWORK = "host"
+_DOCKER_DESKTOP = "Docker Desktop"
 
 
 def own_container_id(mounts: str | None = None) -> str:
-    """The id of the container that this process runs in, "" on a machine; `mounts` are those of
-    another process, as /proc has them.
+    """Return the id of the container in which this process runs, or "".
+
+    `mounts` is the text of another process's mountinfo.
     """
     try:
         text = _MOUNT_INFO.read_text() if mounts is None else mounts
     except OSError:
         return ""
     for line in text.splitlines():
-        # Behind the numbers stand the place within its file system, and where it is mounted.
-        words = line.split()
-        if (
-            len(words) > 4
-            and words[4] in _ENGINE_FILES
-            and (found := _CONTAINER_FOLDER.search(words[3]))
-        ):
-            return found[1]
+        # The fourth field is the path within the file system, the fifth the mount point.
+        fields = line.split()
+        if len(fields) <= 4 or fields[4] not in _ENGINE_FILES:
+            continue
+        if match := _CONTAINER_FOLDER.search(fields[3]):
+            return match[1]
     return ""
 
 
 def is_in_pod() -> bool:
-    """Whether this is in a pod, whose addresses are no machine's."""
+    """Return True if this process runs in a pod, which has its own network."""
     return bool(os.environ.get("KUBERNETES_SERVICE_HOST"))
 
 
-def can_reach(home: Raw, address: str) -> bool:
-    """Whether a container gets to an address of another one: on a network that both have."""
-    networks: Raw = (home.get("NetworkSettings") or {}).get("Networks") or {}
+def can_reach(container: Raw, address: str) -> bool:
+    """Return True if a container has the host's network, or one that contains the address."""
+    networks: Raw = (container.get("NetworkSettings") or {}).get("Networks") or {}
     return _HOST_NETWORK in networks or any(
-        _contains_address(one, address) for one in networks.values()
+        _contains_address(network, address) for network in networks.values()
     )
 
 
 def _contains_address(network: Raw, address: str) -> bool:
     try:
-        own = ipaddress.ip_interface(f"{network['IPAddress']}/{network['IPPrefixLen']}")
-        return ipaddress.ip_address(address) in own.network
+        interface = ipaddress.ip_interface(f"{network['IPAddress']}/{network['IPPrefixLen']}")
+        return ipaddress.ip_address(address) in interface.network
     except (KeyError, ValueError):
         return False
 
 
-def reachable_address(home: Raw, internal: Iterable[str], external: Iterable[str]) -> str:
-    """The first of a function's addresses (host:port) that a container gets to; "" for none.
+def reachable_address(container: Raw, internal: Iterable[str], external: Iterable[str]) -> str:
+    """Return a function's first address (host:port) that a container can reach, or "".
 
-    A port of the machine is one, unless it is only on the machine's loopback.
+    A container can reach every external address that is not on the machine's loopback.
     """
-    near = [one for one in internal if can_reach(home, _host_of(one))]
-    far = [one for one in external if not _is_loopback(_host_of(one))]
-    return next(iter([*near, *far]), "")
+    addresses = [address for address in internal if can_reach(container, _host_of(address))]
+    addresses += [address for address in external if not _is_loopback(_host_of(address))]
+    return next(iter(addresses), "")
 
 
 def _host_of(address: str) -> str:
@@ -93,21 +93,18 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-_DOCKER_DESKTOP = "Docker Desktop"
-
-
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """A command that ran in a container, and what it wrote to stdout."""
+    """The exit status of a command in a container, and its standard output."""
 
     status: int
     out: bytes
 
 
 class Engine:
-    """One engine. Every method raises errors of fnbuild; `host` is its address.
+    """One container engine at the address `host`. All methods raise errors of fnbuild.
 
-    `close` ends its connections, as the end of the object does.
+    `close` closes its connections. They are closed with the object, too.
     """
 
     def __init__(self, api: Any, host: str):
@@ -116,32 +113,32 @@ class Engine:
         self.close = weakref.finalize(self, api.close)
 
     @property
-    def local(self) -> bool:
-        """Whether it runs on this machine, so that its addresses and processes are this one's."""
-        here = self.host.startswith("unix:") and not self.desktop
-        return here and self.home is None and not is_in_pod()
+    def is_local(self) -> bool:
+        """True if the engine shares the addresses and processes of this machine."""
+        has_socket = self.host.startswith("unix:") and not self.is_docker_desktop
+        return has_socket and self.own_container is None and not is_in_pod()
 
     @cached_property
-    def home(self) -> Raw | None:
-        """The container of this engine that this process runs in; None when it is in none."""
-        own = own_container_id()
-        return self.container(own) if own else None
+    def own_container(self) -> Raw | None:
+        """The container of this engine in which this process runs, or None."""
+        container = own_container_id()
+        return self.container(container) if container else None
 
-    def reaches(self, address: str) -> bool:
-        """Whether this process gets to a container at this address of the engine's networks."""
-        if self.home is not None:
-            return can_reach(self.home, address)
-        return self.local
+    def can_reach(self, address: str) -> bool:
+        """Return True if this process can reach an address of the engine's networks."""
+        if self.own_container is not None:
+            return can_reach(self.own_container, address)
+        return self.is_local
 
     @cached_property
     def info(self) -> Raw:
-        with translating_errors("tell about itself", self.host):
+        with translating_errors("report its configuration", self.host):
             info: Raw = self._api.info()
         return info
 
     def now(self) -> float:
-        """The time by the engine's clock, in seconds since the epoch."""
-        with translating_errors("tell the time", self.host):
+        """Return the time of the engine's clock, in seconds since the epoch."""
+        with translating_errors("report its time", self.host):
             text = str(self._api.info().get("SystemTime", ""))
         try:
             return datetime.fromisoformat(text).timestamp()
@@ -149,8 +146,8 @@ class Engine:
             return time.time()
 
     @property
-    def desktop(self) -> bool:
-        """Whether it runs in a virtual machine of Docker Desktop."""
+    def is_docker_desktop(self) -> bool:
+        """True if the engine runs in a virtual machine of Docker Desktop."""
         return str(self.info.get("OperatingSystem")) == _DOCKER_DESKTOP
 
     @property
@@ -158,13 +155,13 @@ class Engine:
         return str(self.info.get("ServerVersion", ""))
 
     def events(self) -> Iterator[Raw]:
-        """What happens to containers and volumes from now on, until the engine ends."""
-        kinds = {"type": ["container", "volume"]}
-        with translating_errors("tell what happens", self.host):
-            stream: Iterator[Raw] = self._api.events(filters=kinds, decode=True)
+        """Return an iterator over the events of containers and volumes from now on."""
+        filters = {"type": ["container", "volume"]}
+        with translating_errors("report its events", self.host):
+            stream: Iterator[Raw] = self._api.events(filters=filters, decode=True)
 
         def read() -> Iterator[Raw]:
-            with translating_errors("tell what happens", self.host):
+            with translating_errors("report its events", self.host):
                 yield from stream
 
         return read()
@@ -172,39 +169,39 @@ class Engine:
     # Containers
 
     def containers(self, labels: Iterable[str] = ()) -> list[Raw]:
-        """What runs and what does not, as the engine lists it, with all of these labels."""
+        """Return the list entries of the containers with all of these labels, in any state."""
         with translating_errors("list its containers", self.host):
-            found: list[Raw] = self._api.containers(all=True, filters={"label": [*labels]})
-        return found
+            containers: list[Raw] = self._api.containers(all=True, filters={"label": [*labels]})
+        return containers
 
     def container(self, name: str) -> Raw | None:
-        """All about one container by its name or id; None when there is none."""
+        """Return the details of a container by its name or id; None if it does not exist."""
         with (
             contextlib.suppress(ObjectNotFound),
             translating_errors(f"show container {name}", self.host),
         ):
-            found: Raw = self._api.inspect_container(name)
-            return found
+            container: Raw = self._api.inspect_container(name)
+            return container
         return None
 
     def create(self, name: str, config: Raw) -> str:
-        """Create a container from a body of the engine's API; its id."""
+        """Create a container from a body of the engine's API, and return its id."""
         with translating_errors(f"create container {name}", self.host):
             return str(self._api.create_container_from_config(config, name)["Id"])
 
-    def put(self, container: str, archive: bytes) -> None:
-        """Unpack a tar archive at the root of a container's file system."""
-        with translating_errors("put the configuration into the container", self.host):
+    def upload_archive(self, container: str, archive: bytes) -> None:
+        """Extract a tar archive to the root of a container's file system."""
+        with translating_errors("write the configuration to the container", self.host):
             self._api.put_archive(container, "/", archive)
 
-    def get(self, container: str, path: str) -> Iterator[bytes] | None:
-        """A folder of a container as a tar archive, in pieces; None when it is not there."""
+    def download_archive(self, container: str, path: str) -> Iterator[bytes] | None:
+        """Return a folder of a container as chunks of a tar archive; None if it does not exist."""
         with (
             contextlib.suppress(ObjectNotFound),
             translating_errors(f"read {path} of the container", self.host),
         ):
-            pieces: Iterator[bytes] = self._api.get_archive(container, path)[0]
-            return pieces
+            chunks: Iterator[bytes] = self._api.get_archive(container, path)[0]
+            return chunks
         return None
 
     def start(self, container: str) -> None:
@@ -212,14 +209,14 @@ class Engine:
             self._api.start(container)
 
     def stop(self, container: str, seconds: int | None = None) -> None:
-        """Stop it; what it has in hand gets the container's own time, or this many seconds."""
+        """Stop the container within its own stop timeout, or within `seconds`."""
         with (
             contextlib.suppress(ObjectNotFound),
             translating_errors("stop the container", self.host),
         ):
             if seconds is None:
-                found = self._api.inspect_container(container)
-                seconds = int(found.get("Config", {}).get("StopTimeout") or 10)
+                details = self._api.inspect_container(container)
+                seconds = int(details.get("Config", {}).get("StopTimeout") or 10)
             self._api.stop(container, timeout=seconds)
 
     def rename(self, container: str, name: str) -> None:
@@ -227,7 +224,7 @@ class Engine:
             self._api.rename(container, name)
 
     def remove(self, container: str) -> None:
-        """Remove it, running or not, with the volumes that have no name of their own."""
+        """Remove the container in any state, with its anonymous volumes."""
         with (
             contextlib.suppress(ObjectNotFound),
             translating_errors("remove the container", self.host),
@@ -235,7 +232,7 @@ class Engine:
             self._api.remove_container(container, v=True, force=True)
 
     def execute(self, container: str, command: Sequence[str]) -> CommandResult | None:
-        """Run a command in a running container; None when it does not run."""
+        """Run a command in a container. Return None if the container is not running."""
         from docker import errors
 
         with (
@@ -243,9 +240,9 @@ class Engine:
             translating_errors("run a command in the container", self.host),
         ):
             try:
-                made = self._api.exec_create(container, [*command], stderr=False)
-                out: bytes = self._api.exec_start(made["Id"])
-                status = self._api.exec_inspect(made["Id"])["ExitCode"]
+                process = self._api.exec_create(container, [*command], stderr=False)["Id"]
+                out: bytes = self._api.exec_start(process)
+                status = self._api.exec_inspect(process)["ExitCode"]
             except errors.APIError as error:
                 if error.status_code == 409:
                     return None
@@ -254,13 +251,13 @@ class Engine:
         return None
 
     def processes(self, container: str) -> list[int]:
-        """The processes of a running container, by their numbers on the engine's machine."""
+        """Return the process ids of a running container, as on the engine's machine."""
         with (
             contextlib.suppress(ObjectNotFound),
             translating_errors("list the processes of the container", self.host),
         ):
-            found: Raw = self._api.top(container, "-eo pid")
-            return [int(row[0]) for row in found.get("Processes") or []]
+            table: Raw = self._api.top(container, "-eo pid")
+            return [int(row[0]) for row in table.get("Processes") or []]
         return []
 
     def logs(
@@ -272,49 +269,49 @@ class Engine:
         tail: int | None,
         until: Event | None = None,
     ) -> Iterator[bytes]:
-        """Return an iterator over pieces of the log, oldest first, with the engine's timestamps.
+        """Return an iterator over chunks of the log, oldest first, with the engine's timestamps.
 
-        A piece is not a line yet. The engine has been asked on return. The pieces end when `until`
-        is set.
+        A chunk may end within a line. The request is sent before this method returns. The iterator
+        ends when `until` is set.
         """
-        moment = since if since is not None and since > 0 else None
-        doing = "read the log of the container"
-        with contextlib.suppress(ObjectNotFound), translating_errors(doing, self.host):
-            pieces = self._api.logs(
+        start = since if since is not None and since > 0 else None
+        action = "read the log of the container"
+        with contextlib.suppress(ObjectNotFound), translating_errors(action, self.host):
+            chunks = self._api.logs(
                 container,
                 stream=True,
                 follow=follow,
                 timestamps=True,
-                since=moment,
+                since=start,
                 tail="all" if tail is None else tail,
             )
             if follow and until is not None:
-                # The engine may be silent for long; only an end of the connection is heard.
-                Thread(target=_close_when_set, args=(until, pieces), daemon=True).start()
-            return self._pieces(pieces, doing)
+                # A read of a silent log only ends when its connection is closed.
+                Thread(target=_close_when_set, args=(until, chunks), daemon=True).start()
+            return self._read_chunks(chunks, action)
         return iter(())
 
-    def _pieces(self, pieces: Any, doing: str) -> Iterator[bytes]:
-        with contextlib.suppress(ObjectNotFound), translating_errors(doing, self.host):
+    def _read_chunks(self, chunks: Any, action: str) -> Iterator[bytes]:
+        with contextlib.suppress(ObjectNotFound), translating_errors(action, self.host):
             try:
-                yield from pieces
+                yield from chunks
             finally:
-                pieces.close()
-                # The stream's own end leaves the descriptor open if it was not read to its end.
-                pieces._response.close()
+                chunks.close()
+                # Closing a stream that was not read to its end leaves the descriptor open.
+                chunks._response.close()
 
     # Images
 
     def image(self, reference: str) -> Raw | None:
-        """All about an image; None when the engine does not have it."""
+        """Return the details of an image; None if the engine does not have it."""
         from docker import errors
 
         with (
             translating_errors(f"show image {reference}", self.host),
             contextlib.suppress(errors.ImageNotFound),
         ):
-            found: Raw = self._api.inspect_image(reference)
-            return found
+            image: Raw = self._api.inspect_image(reference)
+            return image
         return None
 
     def pull(self, reference: str) -> None:
@@ -335,7 +332,7 @@ class Engine:
             self._api.tag(image, repository, tag)
 
     def untag(self, reference: str) -> bool:
-        """Take a name from an image, which goes with its last one unless something uses it."""
+        """Remove a tag of an image, and the image with its last tag unless it is in use."""
         from docker import errors
 
         with (
@@ -357,15 +354,15 @@ class Engine:
 
     def volumes(self, labels: Iterable[str]) -> list[Raw]:
         with translating_errors("list its volumes", self.host):
-            answer: Raw = self._api.volumes(filters={"label": [*labels]})
-        found: list[Raw] = answer.get("Volumes") or []
-        return found
+            response: Raw = self._api.volumes(filters={"label": [*labels]})
+        volumes: list[Raw] = response.get("Volumes") or []
+        return volumes
 
     def add_volume(self, name: str, labels: Mapping[str, str]) -> bool:
-        """Make an empty volume; False when there is one of that name with other labels."""
-        with translating_errors(f"make volume {name}", self.host):
-            made: Raw = self._api.create_volume(name, labels=dict(labels))
-        return bool(made.get("Labels") == dict(labels))
+        """Create an empty volume. Return False if the name has a volume with other labels."""
+        with translating_errors(f"create volume {name}", self.host):
+            volume: Raw = self._api.create_volume(name, labels=dict(labels))
+        return bool(volume.get("Labels") == dict(labels))
 
     def remove_volume(self, name: str) -> None:
         from docker import errors
@@ -377,26 +374,26 @@ class Engine:
             self._api.remove_volume(name)
 
     def networks(self) -> dict[str, Raw]:
-        """All networks by name."""
+        """Return all networks by name."""
         with translating_errors("list its networks", self.host):
-            return {one["Name"]: one for one in self._api.networks()}
+            return {network["Name"]: network for network in self._api.networks()}
 
-    def join(self, container: str, network: str, alias: str) -> None:
-        """Connect the container to one more network, where it is found by `alias` too, if any."""
+    def connect_network(self, container: str, network: str, alias: str) -> None:
+        """Connect the container to another network, with a DNS alias unless that is ""."""
         with translating_errors(f"connect the container to network {network}", self.host):
             self._api.connect_container_to_network(
                 container, network, aliases=[alias] if alias else None
             )
 
 
-def _close_when_set(end: Event, pieces: Any) -> None:
-    end.wait()
+def _close_when_set(event: Event, chunks: Any) -> None:
+    event.wait()
     with contextlib.suppress(OSError):
-        pieces.close()
+        chunks.close()
 
 
 def split_reference(reference: str) -> tuple[str, str | None]:
-    """Repository and tag (or digest) of an image reference; `latest` without one."""
+    """Return the repository and the tag or digest of an image reference; the default is latest."""
     if "@" in reference:
         repository, _, digest = reference.partition("@")
         return repository, digest

@@ -22,7 +22,7 @@ _NETWORK_PATTERN = re.compile(r"network (\S+) not found")
 
 _START_HINT = (
     "start it (`systemctl start docker`), set DOCKER_HOST to one that runs, or use"
-    " `--platform process`, which needs none"
+    " `--platform process`, which needs no engine"
 )
 _TOOLKIT_HINT = (
     "install the NVIDIA Container Toolkit, then `nvidia-ctk runtime configure --runtime=docker` and"
@@ -31,20 +31,20 @@ _TOOLKIT_HINT = (
 
 
 class PortTakenError(ConflictError):
-    """A port was free when it was chosen, and is somebody else's when the container starts."""
+    """A port was free when it was chosen, and in use when the container started."""
 
 
-class ObjectNotFound(Exception):  # noqa: N818 (an answer, not a failure of the program)
-    """The engine does not have the thing that was asked for."""
+class ObjectNotFound(Exception):  # noqa: N818 (a result, which callers handle)
+    """The requested object does not exist on the engine."""
 
 
 @contextlib.contextmanager
-def translating_errors(doing: str, host: str) -> Iterator[None]:
-    """Raise what the SDK raises as errors of fnbuild, and `Missing` where something is not there.
+def translating_errors(action: str, host: str) -> Iterator[None]:
+    """Translate errors of the SDK to errors of fnbuild, and "not found" to `ObjectNotFound`.
 
-    `doing` completes the sentence "the engine could not …".
+    `action` completes the sentence "the engine could not …".
     """
-    # The SDK is slow to import; whoever gets here has it already.
+    # The SDK is slow to import, and the caller has imported it.
     import requests
     import urllib3
     from docker import errors
@@ -52,33 +52,34 @@ def translating_errors(doing: str, host: str) -> Iterator[None]:
     try:
         yield
     except errors.NotFound as error:
-        if meaning := _explained_error(str(error.explanation or "")):
-            raise meaning from error
+        if explained := _explained_error(str(error.explanation or "")):
+            raise explained from error
         raise ObjectNotFound(str(error.explanation or error)) from error
     except errors.APIError as error:
-        raise engine_error(doing, str(error.explanation or error)) from error
+        raise engine_error(action, str(error.explanation or error)) from error
     except (requests.Timeout, urllib3.exceptions.ReadTimeoutError) as error:
         raise UnavailableError(
-            f"the engine at {host} does not answer in time", hint="is it overloaded, or its disk?"
+            f"the engine at {host} does not respond in time",
+            hint="check the load of its machine and disk",
         ) from error
     except (requests.RequestException, errors.DockerException, OSError) as error:
         raise connection_error(error, host) from error
 
 
 def connection_error(error: BaseException, host: str) -> UnavailableError:
-    """No engine could be reached; what stands in the way is somewhere in the chain of causes."""
+    """Return the error for an unreachable engine, from the chain of causes."""
     if _has_cause(error, PermissionError):
         return UnavailableError(
-            f"this user may not talk to the container engine at {host}",
-            hint="`sudo usermod -aG docker $USER` and a new login allow it",
+            f"this user may not access the container engine at {host}",
+            hint="run `sudo usermod -aG docker $USER`, then log in again",
         )
     if _has_cause(error, FileNotFoundError):
         return UnavailableError(
-            f"no container engine answers at {host}: there is no such socket", hint=_START_HINT
+            f"no container engine answers at {host}: the socket does not exist", hint=_START_HINT
         )
     if _has_cause(error, ConnectionRefusedError):
         return UnavailableError(
-            f"no container engine answers at {host}: the connection is refused", hint=_START_HINT
+            f"no container engine answers at {host}: connection refused", hint=_START_HINT
         )
     return UnavailableError(
         f"no container engine answers at {host}", hint=_START_HINT, detail=str(error) or None
@@ -86,7 +87,7 @@ def connection_error(error: BaseException, host: str) -> UnavailableError:
 
 
 def _has_cause(error: BaseException | None, kind: type[OSError]) -> bool:
-    """Whether an error of that kind is behind this one; the SDK wraps some as text only."""
+    """Return True if the chain has an error of that kind, which the SDK may wrap as text."""
     numbers = {PermissionError: errno.EACCES, FileNotFoundError: errno.ENOENT}
     text = f"{kind.__name__}({numbers.get(kind, errno.ECONNREFUSED)},"
     while error is not None:
@@ -96,46 +97,48 @@ def _has_cause(error: BaseException | None, kind: type[OSError]) -> bool:
     return False
 
 
-def engine_error(doing: str, explanation: str) -> FnbuildError:
-    """What the engine refused to do, and why."""
+def engine_error(action: str, explanation: str) -> FnbuildError:
+    """Return the error for an action that the engine has rejected."""
     return _explained_error(explanation) or PlatformError(
-        f"the engine could not {doing}: {explanation}"
+        f"the engine could not {action}: {explanation}"
     )
 
 
 def _explained_error(text: str) -> FnbuildError | None:
     if _NETWORK_PATTERN.search(text):
         return _network_not_found(text)
-    for mark, make in _EXPLANATIONS:
-        if mark in text:
-            return make(text)
+    for substring, make_error in _EXPLANATIONS:
+        if substring in text:
+            return make_error(text)
     return None
 
 
 def _port_taken_error(text: str) -> FnbuildError:
-    found = _PORT_PATTERN.search(text)
-    place = f"port {found[1].rpartition(':')[2]} on {found[1].rpartition(':')[0]}" if found else ""
+    name = "the port of the function"
+    if match := _PORT_PATTERN.search(text):
+        host, _, port = match[1].rpartition(":")
+        name = f"port {port} on {host}"
     return PortTakenError(
-        f"{place or 'the port of the function'} is taken",
-        hint="end what has it, or set another port: spec.triggers.<name>.attributes.port",
+        f"{name} is taken",
+        hint="stop the program that uses it, or set spec.triggers.<name>.attributes.port",
     )
 
 
 def _network_not_found(text: str) -> FnbuildError:
-    found = _NETWORK_PATTERN.search(text)
+    match = _NETWORK_PATTERN.search(text)
     return PreconditionError(
-        f"there is no network {found[1] if found else ''}".rstrip(),
-        hint="`docker network ls` lists those there are",
+        f"there is no network {match[1] if match else ''}".rstrip(),
+        hint="`docker network ls` lists the networks",
     )
 
 
 def _fixed_error(
     kind: type[FnbuildError], message: str, hint: str, *, quoted: bool = False
 ) -> Callable[[str], FnbuildError]:
-    def make(text: str) -> FnbuildError:
+    def make_error(text: str) -> FnbuildError:
         return kind(message, hint=hint, detail=text if quoted else None)
 
-    return make
+    return make_error
 
 
 _EXPLANATIONS: tuple[tuple[str, Callable[[str], FnbuildError]], ...] = (
@@ -145,7 +148,7 @@ _EXPLANATIONS: tuple[tuple[str, Callable[[str], FnbuildError]], ...] = (
         "cannot assign requested address",
         _fixed_error(
             InputError,
-            "the function is to listen on an address that this machine does not have",
+            "the function listens on an address that this machine does not have",
             "see `--listen` and spec.platform.attributes.listen",
             quoted=True,
         ),
@@ -163,7 +166,7 @@ _EXPLANATIONS: tuple[tuple[str, Callable[[str], FnbuildError]], ...] = (
         _fixed_error(
             PreconditionError,
             "the function asks for a GPU, and NVIDIA's container runtime could not give it one",
-            "`nvidia-smi` on the engine's machine tells whether the driver works",
+            "run `nvidia-smi` on the engine's machine to check the driver",
             quoted=True,
         ),
     ),
@@ -172,7 +175,7 @@ _EXPLANATIONS: tuple[tuple[str, Callable[[str], FnbuildError]], ...] = (
         _fixed_error(
             PlatformError,
             "no space left on the engine's disk",
-            "`docker system df` shows what takes it, `docker image prune` removes unused images",
+            "`docker system df` shows the usage, `docker image prune` removes unused images",
         ),
     ),
     ("No such image", lambda text: NotFoundError(text[:1].lower() + text[1:])),
@@ -180,8 +183,8 @@ _EXPLANATIONS: tuple[tuple[str, Callable[[str], FnbuildError]], ...] = (
         "is already in use by container",
         _fixed_error(
             ConflictError,
-            "another deploy of this function is under way",
-            "try again when it is done",
+            "another deploy of this function is in progress",
+            "try again when it has ended",
             quoted=True,
         ),
     ),
@@ -189,8 +192,8 @@ _EXPLANATIONS: tuple[tuple[str, Callable[[str], FnbuildError]], ...] = (
         "memory limit",
         _fixed_error(
             InputError,
-            "spec.resources.limits.memory is not a limit that the engine can keep",
-            "a quantity such as 512Mi or 4Gi",
+            "the engine does not support the limit in spec.resources.limits.memory",
+            "use a quantity such as 512Mi or 4Gi",
             quoted=True,
         ),
     ),
@@ -198,8 +201,8 @@ _EXPLANATIONS: tuple[tuple[str, Callable[[str], FnbuildError]], ...] = (
         "Range of CPUs",
         _fixed_error(
             InputError,
-            "spec.resources.limits.cpu is not a number of CPUs that the engine's machine has",
-            "a quantity such as 500m or 2",
+            "spec.resources.limits.cpu exceeds the CPUs of the engine's machine",
+            "use a quantity such as 500m or 2",
             quoted=True,
         ),
     ),
@@ -208,7 +211,7 @@ _EXPLANATIONS: tuple[tuple[str, Callable[[str], FnbuildError]], ...] = (
         _fixed_error(
             InputError,
             "a folder of spec.volumes does not exist on the engine's machine",
-            "make it, or let hostPath.type be DirectoryOrCreate",
+            "create it, or set hostPath.type to DirectoryOrCreate",
             quoted=True,
         ),
     ),
@@ -217,7 +220,7 @@ _EXPLANATIONS: tuple[tuple[str, Callable[[str], FnbuildError]], ...] = (
         _fixed_error(
             InputError,
             "a device of spec.devices does not exist on the engine's machine",
-            "`ls /dev` there shows those there are",
+            "`ls /dev` lists the devices",
             quoted=True,
         ),
     ),
@@ -225,7 +228,7 @@ _EXPLANATIONS: tuple[tuple[str, Callable[[str], FnbuildError]], ...] = (
         "executable file not found",
         _fixed_error(
             PreconditionError,
-            "the image has no program `processor`, so it is no image of a function",
+            "the image has no program `processor`, so it is not an image of a function",
             "build it with `fnbuild build`, or deploy from the folder",
             quoted=True,
         ),

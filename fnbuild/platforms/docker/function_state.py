@@ -20,67 +20,25 @@ from fnbuild.platforms.docker.probes import describe_exit
 from fnbuild.platforms.processor_status import ProcessorStatus
 from fnbuild.platforms.settings import gpu_limit
 
+PLATFORM_NAME = "local"
 _DEVICE_PREFIX = "/dev/nvidia"
 _CONTROL_DEVICE = "/dev/nvidiactl"
 
 
-def gpu_warnings(engine: Engine, container: Container | None) -> tuple[str, ...]:
-    """A warning when the function of a container asked for a GPU and runs on the CPU."""
-    if container is None or not container.running or not gpu_limit(container.function):
-        return ()
-    if _lacks_device(engine, container):
-        return ("it asks for a GPU and has none, so it runs on the CPU",)
-    if engine.local and has_open_device(engine.processes(container.id)) is False:
-        return ("it asks for a GPU and has opened none so far, so it runs on the CPU",)
-    return ()
-
-
-def _lacks_device(engine: Engine, container: Container) -> bool:
-    try:
-        ran = engine.execute(container.id, ["test", "-e", _CONTROL_DEVICE])
-    except FnbuildError:  # an image without `test`
-        return False
-    return ran is not None and ran.status == 1
-
-
-def has_open_device(processes: Iterable[int], devices: str = _DEVICE_PREFIX) -> bool | None:
-    """Whether any of these processes of this machine has such a file open; None when this user
-    may not look into them.
-    """
-    seen = False
-    for pid in processes:
-        try:
-            links = list(Path(f"/proc/{pid}/fd").iterdir())
-        except OSError:  # it has ended, or is another user's
-            continue
-        seen = True
-        if any(_link_target(link).startswith(devices) for link in links):
-            return True
-    return False if seen else None
-
-
-def _link_target(link: Path) -> str:
-    try:
-        return os.readlink(link)
-    except OSError:  # closed meanwhile
-        return ""
-
-
-PLATFORM_NAME = "local"
-
-
 @dataclass(frozen=True, slots=True)
 class LiveState:
+    """The state of a function now, and its processor's status if that responds."""
+
     state: FunctionState
     message: str = ""
     status: ProcessorStatus | None = None
 
 
-def live_state(engine: Engine, known: FunctionObjects) -> LiveState:
-    """The state of the function as far as it can be found out now."""
-    container = known.container
+def live_state(engine: Engine, objects: FunctionObjects) -> LiveState:
+    """Determine the current state from the container and its processor."""
+    container = objects.container
     if container is None:
-        return _state_without_container(known)
+        return _state_without_container(objects)
     if not container.running and container.function.spec.disable:
         return LiveState("standby")
     if container.running:
@@ -88,23 +46,23 @@ def live_state(engine: Engine, known: FunctionObjects) -> LiveState:
     return _stopped_state(engine, container)
 
 
-def _state_without_container(known: FunctionObjects) -> LiveState:
-    name = known.key.name
-    if (active := known.active) is not None:
+def _state_without_container(objects: FunctionObjects) -> LiveState:
+    name = objects.key.name
+    if (active := objects.active) is not None:
         return LiveState(
             "unhealthy",
-            f"its container was removed; `fnbuild redeploy {name}` makes it again from"
+            f"its container was removed; `fnbuild redeploy {name}` creates it again from"
             f" revision {active.number}",
         )
-    if any(one.candidate for one in known.containers):
-        return LiveState("building", "its first deploy is under way")
-    if known.recorded:
-        return LiveState("error", known.recorded[0].failure)
+    if any(container.candidate for container in objects.containers):
+        return LiveState("building", "its first deploy is in progress")
+    if objects.records:
+        return LiveState("error", objects.records[0].failure)
     return LiveState("imported")
 
 
 def _running_state(engine: Engine, container: Container) -> LiveState:
-    if container.made is None:
+    if container.revision is None:
         return _health_state(container)
     status = probes.query_status(engine, container)
     if status is None:
@@ -117,7 +75,7 @@ def _running_state(engine: Engine, container: Container) -> LiveState:
 
 
 def _health_state(container: Container) -> LiveState:
-    """What Docker's own health check says; without one, a container that runs counts as well."""
+    """Return the state by Docker's health check; without one, a running container is ready."""
     if container.health == "unhealthy":
         return LiveState("unhealthy", "its health check fails")
     if container.health == "starting":
@@ -131,58 +89,56 @@ def _stopped_state(engine: Engine, container: Container) -> LiveState:
         return LiveState("stopped", f"its container is paused; `docker unpause {container.name}`")
     if container.state == "created":
         return LiveState(
-            "error", f"its container was never started; `fnbuild redeploy {name}` does"
+            "error", f"its container was never started; `fnbuild redeploy {name}` starts it"
         )
     state = (engine.container(container.id) or {}).get("State") or {}
-    words = f"its container {describe_exit(state, container.function)}"
+    message = f"its container {describe_exit(state, container.function)}"
     if container.state == "exited" and not _has_failed(state):
-        return LiveState("stopped", f"{words}; `docker start {container.name}` starts it")
-    last = logs.last_output(engine, container.id)
-    return LiveState("unhealthy", f"{words}\n{last}" if last else words)
+        return LiveState("stopped", f"{message}; `docker start {container.name}` starts it")
+    output = logs.last_output(engine, container.id)
+    return LiveState("unhealthy", f"{message}\n{output}" if output else message)
 
 
 def _has_failed(state: dict[str, Any]) -> bool:
-    """Whether it ended by itself and not well: SIGTERM and the end after it come from outside."""
+    """Return True if the container exited with an error and not because of a SIGTERM."""
     return bool(state.get("OOMKilled")) or int(state.get("ExitCode") or 0) not in (0, 143)
 
 
-def to_deployment(engine: Engine, known: FunctionObjects) -> Deployment:
-    """The function as the platform protocol shows it."""
-    container, active = known.container, known.active
-    now, function = live_state(engine, known), configuration_of(known)
+def to_deployment(engine: Engine, objects: FunctionObjects) -> Deployment:
+    """Return the function with its configuration, state and endpoints."""
+    container, active = objects.container, objects.active
+    live, function = live_state(engine, objects), configuration_of(objects)
     port = _http_port(container)
-    inside = [one for one in container.networks.values() if one] if container else []
-    serves = container is not None and container.running
-    wanted = 0 if now.state in ("standby", "imported") else 1
-    warnings = now.status.warnings if now.status else []
+    desired = 0 if live.state in ("standby", "imported") else 1
+    warnings = live.status.warnings if live.status else []
     return Deployment(
         function=function,
         platform=PLATFORM_NAME,
-        state=now.state,
-        message=now.message,
+        state=live.state,
+        message=live.message,
         revision=active.number if active else 0,
         http_port=port,
-        internal_urls=tuple(f"{one}:{HTTP_PORT}" for one in inside) if serves else (),
+        internal_urls=_internal_urls(container),
         external_urls=_external_urls(container, port),
-        replicas=(int(now.state == "ready"), wanted),
-        details=_details(engine, known, function, now.status),
+        replicas=(int(live.state == "ready"), desired),
+        details=_details(engine, objects, function, live.status),
         warnings=(
             *warnings,
             *gpu_warnings(engine, container),
-            *inventory.interruption_warnings(engine, known),
+            *inventory.interruption_warnings(engine, objects),
         ),
-    ).with_change(inventory.describe_change(engine, known))
+    ).with_change(inventory.describe_change(engine, objects))
 
 
-def configuration_of(known: FunctionObjects) -> Function:
-    """The configuration that the function has, or would have when it is deployed."""
-    if known.container is not None:
-        return known.container.function
-    if (made := known.active or next(iter(known.recorded), None)) is not None:
-        return made.function
-    if known.imported is not None:
-        return function_from_dict(known.imported, known.key.name)
-    return known.containers[0].function  # the candidate of a first deploy
+def configuration_of(objects: FunctionObjects) -> Function:
+    """Return the configuration that the function has, or would have after its deploy."""
+    if objects.container is not None:
+        return objects.container.function
+    if (revision := objects.active or next(iter(objects.records), None)) is not None:
+        return revision.function
+    if objects.imported is not None:
+        return function_from_dict(objects.imported, objects.key.name)
+    return objects.containers[0].function  # the trial of a first deploy
 
 
 def _http_port(container: Container | None) -> int:
@@ -193,18 +149,24 @@ def _http_port(container: Container | None) -> int:
     return container.published[0][1] if container.published else 0
 
 
+def _internal_urls(container: Container | None) -> tuple[str, ...]:
+    if container is None or not container.running:
+        return ()
+    return tuple(f"{address}:{HTTP_PORT}" for address in container.networks.values() if address)
+
+
 def _external_urls(container: Container | None, port: int) -> tuple[str, ...]:
     if container is None or not port:
         return ()
-    found = container.published or (("127.0.0.1", port),)
-    # IPv6 addresses of a port that every interface has say nothing that IPv4's do not.
-    return tuple(sorted({f"{host}:{number}" for host, number in found if ":" not in host}))
+    published = container.published or (("127.0.0.1", port),)
+    # A port that is open on every interface is listed for IPv4 and IPv6; IPv4 is enough.
+    return tuple(sorted({f"{host}:{number}" for host, number in published if ":" not in host}))
 
 
 def _details(
-    engine: Engine, known: FunctionObjects, function: Function, status: ProcessorStatus | None
+    engine: Engine, objects: FunctionObjects, function: Function, status: ProcessorStatus | None
 ) -> dict[str, Any]:
-    container, active = known.container, known.active
+    container, active = objects.container, objects.active
     details: dict[str, Any] = {"engine": f"Docker {engine.version}"}
     if container is not None:
         details |= {
@@ -215,13 +177,61 @@ def _details(
         }
     if active is not None:
         details |= {"image": active.image, "image_id": active.image_id, "digest": active.digest}
-    if known.foreign:
+    if objects.is_foreign:
         details["deployed_by"] = "Nuclio"
     if count := gpu_limit(function):
         details["gpu"] = count
     if status is not None:
         details["workers"] = [
-            {"id": str(one.id), "state": one.state, "pid": one.pid, "restarts": one.restarts}
-            for one in status.workers
+            {
+                "id": str(worker.id),
+                "state": worker.state,
+                "pid": worker.pid,
+                "restarts": worker.restarts,
+            }
+            for worker in status.workers
         ]
     return details
+
+
+def gpu_warnings(engine: Engine, container: Container | None) -> tuple[str, ...]:
+    """Return a warning if the function requests a GPU and runs on the CPU."""
+    if container is None or not container.running or not gpu_limit(container.function):
+        return ()
+    if _lacks_device(engine, container):
+        return ("it asks for a GPU and has none, so it runs on the CPU",)
+    if engine.is_local and has_open_device(engine.processes(container.id)) is False:
+        return ("it asks for a GPU and has opened none so far, so it runs on the CPU",)
+    return ()
+
+
+def _lacks_device(engine: Engine, container: Container) -> bool:
+    try:
+        result = engine.execute(container.id, ["test", "-e", _CONTROL_DEVICE])
+    except FnbuildError:  # an image without `test`
+        return False
+    return result is not None and result.status == 1
+
+
+def has_open_device(processes: Iterable[int], devices: str = _DEVICE_PREFIX) -> bool | None:
+    """Return True if one of these local processes has a device open.
+
+    Return None if this user may not inspect any of them.
+    """
+    inspected = False
+    for pid in processes:
+        try:
+            links = list(Path(f"/proc/{pid}/fd").iterdir())
+        except OSError:  # it has ended, or belongs to another user
+            continue
+        inspected = True
+        if any(_link_target(link).startswith(devices) for link in links):
+            return True
+    return False if inspected else None
+
+
+def _link_target(link: Path) -> str:
+    try:
+        return os.readlink(link)
+    except OSError:  # it was closed
+        return ""

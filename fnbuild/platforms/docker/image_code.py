@@ -27,59 +27,59 @@ from fnbuild.platforms.docker.labels import READER_LABEL, RevisionRecord
 from fnbuild.platforms.settings import CODE_MOUNT_PATH
 
 _CHUNK_BYTES = 1 << 20
-# No reading takes as long as this, in seconds.
+# An extraction never takes this long.
 _MAX_READING_SECONDS = 3600.0
 
 
-def extract_code(engine: Engine, made: RevisionRecord) -> Path | None:
-    """The folder with the code of a revision; None when its image is gone or holds none."""
-    if not made.image_id:
+def extract_code(engine: Engine, revision: RevisionRecord) -> Path | None:
+    """Return the folder with the code of a revision; None if its image is gone or has none."""
+    if not revision.image_id:
         return None
-    folder = _code_folder(made)
+    folder = _code_folder(revision)
     if folder.is_dir():
         return folder
-    if engine.image(made.image_id) is None:
+    if engine.image(revision.image_id) is None:
         return None
-    half = make_private_dir(folder.parent) / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    partial = make_private_dir(folder.parent) / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
     try:
-        if not _extract_files(engine, made, half):
+        if not _extract_files(engine, revision, partial):
             return None
-        # Two commands may do this at once: the content is the same.
+        # Another process may have extracted the same code.
         with contextlib.suppress(OSError):
-            half.rename(folder)
+            partial.rename(folder)
         return folder
     except (OSError, tarfile.TarError) as error:
         raise PlatformError(
-            f"the code of {made.key.name} cannot be taken from its image: {error}"
+            f"the code of {revision.key.name} cannot be extracted from its image: {error}"
         ) from error
     finally:
-        trees.try_remove(half)
+        trees.try_remove(partial)
 
 
-def remove_code(made: RevisionRecord) -> None:
-    """Remove the folder, which comes back when it is asked for."""
-    if made.image_id:
-        trees.try_remove(_code_folder(made))
+def remove_code(revision: RevisionRecord) -> None:
+    """Remove the extracted code, which `extract_code` extracts again when needed."""
+    if revision.image_id:
+        trees.try_remove(_code_folder(revision))
 
 
-def _code_folder(made: RevisionRecord) -> Path:
-    return data_dir() / "images" / made.image_id.rpartition(":")[2][:32]
+def _code_folder(revision: RevisionRecord) -> Path:
+    return data_dir() / "images" / revision.image_id.rpartition(":")[2][:32]
 
 
-def _extract_files(engine: Engine, made: RevisionRecord, folder: Path) -> bool:
-    """Whether there was any code. A container that never starts is the way to an image's files."""
+def _extract_files(engine: Engine, revision: RevisionRecord, folder: Path) -> bool:
+    """Copy the code through a container that never starts; return False if there is none."""
     _remove_abandoned(engine)
-    name = f"{made.key.candidate}-{uuid.uuid4().hex[:8]}"
+    name = f"{revision.key.candidate}-{uuid.uuid4().hex[:8]}"
     labels = {READER_LABEL: f"{_process_scope()}:{os.getpid()}"}
     container = engine.create(
-        name, {"Image": made.image_id, "Cmd": ["processor"], "Labels": labels}
+        name, {"Image": revision.image_id, "Cmd": ["processor"], "Labels": labels}
     )
     try:
-        pieces = engine.get(container, CODE_MOUNT_PATH)
-        if pieces is None:
+        chunks = engine.download_archive(container, CODE_MOUNT_PATH)
+        if chunks is None:
             return False
         folder.mkdir(mode=0o700)
-        with tarfile.open(fileobj=_ChunkReader(pieces), mode="r|") as archive:
+        with tarfile.open(fileobj=_ChunkReader(chunks), mode="r|") as archive:
             for member in archive:
                 _extract_member(archive, member, folder)
     finally:
@@ -105,7 +105,7 @@ def _is_abandoned(listed: Raw) -> bool:
 
 
 def _process_scope() -> str:
-    """This machine, or the part of it where a number means one process."""
+    """Return the scope in which a process id is unique: the machine and its pid namespace."""
     name = socket.gethostname()
     with contextlib.suppress(OSError):
         return f"{name}:{os.stat('/proc/self/ns/pid').st_ino}"
@@ -114,7 +114,7 @@ def _process_scope() -> str:
 
 def _is_alive(pid: str) -> bool:
     try:
-        with contextlib.suppress(PermissionError):  # it is somebody else's
+        with contextlib.suppress(PermissionError):  # another user's process
             os.kill(int(pid), 0)
     except (ProcessLookupError, ValueError):
         return False
@@ -129,24 +129,24 @@ def _extract_member(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: P
         raise tarfile.TarError(
             f"{inside[:120]}… is nested more than {trees.MAX_DEPTH} folders deep"
         )
-    found = tarfile.data_filter(member.replace(name=inside, deep=False), str(folder))
-    target = folder / found.name
+    safe = tarfile.data_filter(member.replace(name=inside, deep=False), str(folder))
+    target = folder / safe.name
     target.parent.mkdir(parents=True, exist_ok=True)
-    if found.isdir():
+    if safe.isdir():
         target.mkdir(exist_ok=True)
-    elif found.issym():
-        target.symlink_to(found.linkname)
-    elif found.isreg() and (content := archive.extractfile(member)) is not None:
+    elif safe.issym():
+        target.symlink_to(safe.linkname)
+    elif safe.isreg() and (content := archive.extractfile(member)) is not None:
         with target.open("wb") as file:
             shutil.copyfileobj(content, file, _CHUNK_BYTES)
         target.chmod(0o755 if member.mode & 0o100 else 0o644)
 
 
 class _ChunkReader(io.RawIOBase):
-    """Pieces of bytes as a file that can be read once."""
+    """A file object that reads chunks of bytes once."""
 
-    def __init__(self, pieces: Iterator[bytes]):
-        self._pieces = pieces
+    def __init__(self, chunks: Iterator[bytes]):
+        self._chunks = chunks
         self._rest = b""
 
     def readable(self) -> bool:
@@ -154,10 +154,10 @@ class _ChunkReader(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         while size < 0 or len(self._rest) < size:
-            piece = next(self._pieces, b"")
-            if not piece:
+            chunk = next(self._chunks, b"")
+            if not chunk:
                 break
-            self._rest += piece
+            self._rest += chunk
         size = len(self._rest) if size < 0 else size
-        taken, self._rest = self._rest[:size], self._rest[size:]
-        return taken
+        data, self._rest = self._rest[:size], self._rest[size:]
+        return data

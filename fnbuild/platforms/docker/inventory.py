@@ -24,13 +24,18 @@ from fnbuild.platforms.docker.leases import Lease, LeaseRecord, decode_lease, ne
 from fnbuild.platforms.docker.ports import container_name, published_addresses
 from fnbuild.platforms.leases import local_owner
 
+# The longest time that a deploy takes in addition to the function's readiness.
+_DEPLOY_MARGIN_SECONDS = 180.0
+_RETRY_SECONDS = 1.0
+_RECORD_PREFIX = "fnbuild-"
+
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """One container of a function. `made` is None when Nuclio itself has started it.
+    """One container of a function. `revision` is None if Nuclio has started it.
 
     `state` is Docker's: created, running, paused, restarting, removing, exited or dead; `health`
-    is "" without a health check. `published` are the addresses of the machine where it answers.
+    is "" without a health check. `published` are its addresses and ports on the machine.
     """
 
     id: str
@@ -38,7 +43,7 @@ class Container:
     state: str
     status: str
     labels: dict[str, str]
-    made: RevisionRecord | None
+    revision: RevisionRecord | None
     image: str
     published: tuple[tuple[str, int], ...] = ()
     networks: dict[str, str] = field(default_factory=dict)
@@ -56,7 +61,7 @@ class Container:
 
     @property
     def port(self) -> int:
-        """The port it has or had, 0 for none."""
+        """The current or last port of the container, 0 for none."""
         return own.int_label(self.labels, own.PORT_LABEL) or next(
             (port for _, port in self.published), 0
         )
@@ -67,96 +72,99 @@ class Container:
 
     @property
     def function(self) -> Function:
-        return self.made.function if self.made else own.decode_nuclio_function(self.labels)
+        return self.revision.function if self.revision else own.decode_nuclio_function(self.labels)
 
 
 @dataclass(slots=True)
 class FunctionObjects:
-    """All that the engine knows of one function; `recorded` is by number, newest first;
-    `imported` is the configuration of a function that has only been imported. `held` is the lease
-    while this process changes the function.
+    """The containers, records and leases of one function on the engine.
+
+    `records` are sorted, newest first. `imported` is the configuration of an imported function that
+    was never deployed. `held_lease` is the lease while this process changes the function.
     """
 
     key: DockerKey
     containers: list[Container] = field(default_factory=list)
-    recorded: list[RevisionRecord] = field(default_factory=list)
+    records: list[RevisionRecord] = field(default_factory=list)
     imported: Raw | None = None
     leases: list[LeaseRecord] = field(default_factory=list)
-    held: Lease | None = None
+    held_lease: Lease | None = None
 
     @property
     def lease(self) -> LeaseRecord | None:
-        """The lease on the function, which may be over."""
+        """The lease on the function, which may have expired."""
         return newest_lease(self.leases)
 
     @property
     def leftovers(self) -> list[Container]:
-        """Containers that only a killed deploy leaves."""
+        """The containers that exist only during a deploy, or after one was killed."""
         return [
-            one
-            for one in self.containers
-            if one.candidate or (one.made is not None and one.name != self.key.container)
+            container
+            for container in self.containers
+            if container.candidate
+            or (container.revision is not None and container.name != self.key.container)
         ]
 
     @property
-    def there(self) -> bool:
-        return bool(self.containers or self.recorded) or self.imported is not None
+    def exists(self) -> bool:
+        return bool(self.containers or self.records) or self.imported is not None
 
     @property
     def container(self) -> Container | None:
-        """The one that serves, or would: a deploy that was killed leaves more than one."""
-        some = [one for one in self.containers if not one.candidate]
-        return max(some, key=self._claim, default=None)
+        """The container that serves, or would serve: a killed deploy leaves more than one."""
+        containers = [container for container in self.containers if not container.candidate]
+        return max(containers, key=self._priority, default=None)
 
-    def _claim(self, one: Container) -> tuple[bool, bool, int]:
-        return one.running, one.name == self.key.container, one.made.number if one.made else 0
+    def _priority(self, container: Container) -> tuple[bool, bool, int]:
+        number = container.revision.number if container.revision else 0
+        return container.running, container.name == self.key.container, number
 
     @property
-    def foreign(self) -> bool:
-        """Whether Nuclio itself runs the function."""
+    def is_foreign(self) -> bool:
+        """True if Nuclio has started the container of the function."""
         container = self.container
-        return container is not None and container.made is None
+        return container is not None and container.revision is None
 
     @property
     def active(self) -> RevisionRecord | None:
-        """The revision that serves, or did when its container was removed by hand."""
+        """The revision that serves, or that served until its container was removed."""
         container = self.container
         if container is not None:
-            return container.made
-        return next((made for made in self.recorded if not made.failed), None)
+            return container.revision
+        return next((revision for revision in self.records if not revision.failed), None)
 
     @property
-    def all(self) -> list[RevisionRecord]:
-        """Every revision, newest first; the one that runs counts before it is recorded too."""
-        found = {made.number: made for made in self.recorded}
+    def revisions(self) -> list[RevisionRecord]:
+        """All revisions, newest first, including a serving one that is not recorded yet."""
+        by_number = {revision.number: revision for revision in self.records}
         if (active := self.active) is not None:
-            found.setdefault(active.number, active)
-        return [found[number] for number in sorted(found, reverse=True)]
+            by_number.setdefault(active.number, active)
+        return [by_number[number] for number in sorted(by_number, reverse=True)]
 
     @property
     def port(self) -> int:
-        """The port that the function has or had, 0 for none."""
+        """The current or last port of the function, 0 for none."""
         if (container := self.container) is not None:
             return container.port
-        return next((made.port for made in self.recorded if made.port), 0)
+        return next((revision.port for revision in self.records if revision.port), 0)
 
     @property
     def next_number(self) -> int:
-        return max((made.number for made in self.all), default=0) + 1
+        return max((revision.number for revision in self.revisions), default=0) + 1
 
 
 def list_functions(engine: Engine, namespace: str) -> list[FunctionObjects]:
-    """All functions of the namespace, by name."""
-    found = _group_by_function(
+    """Return the functions of the namespace, sorted by name."""
+    functions = _group_by_function(
         engine.containers((f"{own.PLATFORM_LABEL}=local", f"{own.NAMESPACE_LABEL}={namespace}")),
         engine.volumes((own.RECORD_LABEL, f"{own.RECORD_NAMESPACE_LABEL}={namespace}")),
     )
-    return [known for known in found if known.there]
+    return [objects for objects in functions if objects.exists]
 
 
 def read_function(engine: Engine, key: DockerKey) -> FunctionObjects:
-    """What there is of one function; nothing when `there` is false."""
-    found = _group_by_function(
+    """Return the objects of one function. If there are none, `exists` is False."""
+    functions = _group_by_function(
         engine.containers(
             (f"{own.NAMESPACE_LABEL}={key.namespace}", f"{own.FUNCTION_LABEL}={key.name}")
         ),
@@ -168,23 +176,23 @@ def read_function(engine: Engine, key: DockerKey) -> FunctionObjects:
             )
         ),
     )
-    return found[0] if found else FunctionObjects(key)
+    return functions[0] if functions else FunctionObjects(key)
 
 
 def list_all_functions(engine: Engine) -> list[FunctionObjects]:
-    """All functions of all namespaces, and names that there is only a lease on."""
+    """Return the functions of all namespaces, and names that only have a lease."""
     return _group_by_function(
         engine.containers((f"{own.PLATFORM_LABEL}=local",)), engine.volumes((own.RECORD_LABEL,))
     )
 
 
 def _group_by_function(containers: Iterable[Raw], volumes: Iterable[Raw]) -> list[FunctionObjects]:
-    found: dict[DockerKey, FunctionObjects] = {}
+    functions: dict[DockerKey, FunctionObjects] = {}
     for listed in containers:
         labels = listed.get("Labels") or {}
         key = DockerKey(labels.get(own.NAMESPACE_LABEL, ""), labels.get(own.FUNCTION_LABEL, ""))
         if key.namespace and key.name:
-            found.setdefault(key, FunctionObjects(key)).containers.append(
+            functions.setdefault(key, FunctionObjects(key)).containers.append(
                 _parse_container(listed, labels)
             )
     for volume in volumes:
@@ -194,14 +202,14 @@ def _group_by_function(containers: Iterable[Raw], volumes: Iterable[Raw]) -> lis
             labels.get(own.RECORD_NAMESPACE_LABEL, ""), labels.get(own.RECORD_NAME_LABEL, "")
         )
         if kind == "lease" and (record := decode_lease(volume)) is not None:
-            found.setdefault(key, FunctionObjects(key)).leases.append(record)
+            functions.setdefault(key, FunctionObjects(key)).leases.append(record)
         elif kind == "imported":
-            found.setdefault(key, FunctionObjects(key)).imported = own.decode_import(labels)
-        elif kind == "revision" and (made := own.decode_revision(labels)) is not None:
-            found.setdefault(key, FunctionObjects(key)).recorded.append(made)
-    for known in found.values():
-        known.recorded.sort(key=lambda made: made.number, reverse=True)
-    return [found[key] for key in sorted(found)]
+            functions.setdefault(key, FunctionObjects(key)).imported = own.decode_import(labels)
+        elif kind == "revision" and (revision := own.decode_revision(labels)) is not None:
+            functions.setdefault(key, FunctionObjects(key)).records.append(revision)
+    for objects in functions.values():
+        objects.records.sort(key=lambda revision: revision.number, reverse=True)
+    return [functions[key] for key in sorted(functions)]
 
 
 def _parse_container(listed: Raw, labels: dict[str, str]) -> Container:
@@ -212,34 +220,32 @@ def _parse_container(listed: Raw, labels: dict[str, str]) -> Container:
         state=str(listed.get("State", "")),
         status=str(listed.get("Status", "")),
         labels=labels,
-        made=own.decode_revision(labels),
+        revision=own.decode_revision(labels),
         image=str(listed.get("Image", "")),
         published=published_addresses(listed),
-        networks={name: str(one.get("IPAddress") or "") for name, one in networks.items()},
+        networks={name: str(network.get("IPAddress") or "") for name, network in networks.items()},
     )
 
 
-# The longest time that a deploy takes in addition to the function's readiness.
-_DEPLOY_MARGIN_SECONDS = 180.0
-
-
-def is_interrupted(engine: Engine, known: FunctionObjects) -> bool:
+def is_interrupted(engine: Engine, objects: FunctionObjects) -> bool:
     """Return True if a client ended in the middle of a change of the function."""
-    if known.lease is not None:
-        return not leases.is_held(engine, known.key, known.lease)
-    if not known.leftovers or other_holder(*known.key) is not None:
+    if objects.lease is not None:
+        return not leases.is_held(engine, objects.key, objects.lease)
+    if not objects.leftovers or other_holder(*objects.key) is not None:
         return False
-    return find_foreign_deploy(engine, known) is None
+    return find_foreign_deploy(engine, objects) is None
 
 
-def find_foreign_deploy(engine: Engine, known: FunctionObjects) -> Container | None:
+def find_foreign_deploy(engine: Engine, objects: FunctionObjects) -> Container | None:
     """Return a recent container of a deploy from another data directory without a lease.
 
     Releases of fnbuild that take no lease may use the same engine.
     """
-    if known.lease is not None:
+    if objects.lease is not None:
         return None
-    foreign = (other for other in known.leftovers if other.labels.get(OWNER_LABEL) != local_owner())
+    foreign = (
+        other for other in objects.leftovers if other.labels.get(OWNER_LABEL) != local_owner()
+    )
     return next((container for container in foreign if _is_recent(engine, container)), None)
 
 
@@ -252,13 +258,13 @@ def _is_recent(engine: Engine, container: Container) -> bool:
         return False
 
 
-def describe_change(engine: Engine, known: FunctionObjects) -> str:
+def describe_change(engine: Engine, objects: FunctionObjects) -> str:
     """Return text such as "being deployed from HOST:DIR", or "" if no other process changes it."""
-    if (holder := other_holder(*known.key)) is not None:
+    if (holder := other_holder(*objects.key)) is not None:
         return f"being {holder.what} by {holder}"
-    lease = known.lease
+    lease = objects.lease
     if lease is None:
-        container = find_foreign_deploy(engine, known)
+        container = find_foreign_deploy(engine, objects)
         return (
             f"being deployed from {container.labels.get(OWNER_LABEL, 'elsewhere')}"
             if container
@@ -266,58 +272,59 @@ def describe_change(engine: Engine, known: FunctionObjects) -> str:
         )
     if lease.holder.is_this_process:
         return ""
-    return leases.describe_lease(engine, lease) if leases.is_held(engine, known.key, lease) else ""
+    return (
+        leases.describe_lease(engine, lease) if leases.is_held(engine, objects.key, lease) else ""
+    )
 
 
-def interruption_warnings(engine: Engine, known: FunctionObjects) -> tuple[str, ...]:
+def interruption_warnings(engine: Engine, objects: FunctionObjects) -> tuple[str, ...]:
     """Return a warning, with the remedy, about an interrupted change that is not cleaned up."""
-    if not is_interrupted(engine, known):
+    if not is_interrupted(engine, objects):
         return ()
-    name = known.key.name
+    name = objects.key.name
     return (
         f"a change of {name} was interrupted; `fnbuild redeploy {name}` finishes or undoes it, and"
         " starts the function",
     )
 
 
-_RETRY_SECONDS = 1.0
-_RECORD_PREFIX = "fnbuild-"
-
-
 class ChangeCounter:
-    """Listens from the first question on, in a thread that ends with the program."""
+    """A count of the engine's events about functions.
+
+    A daemon thread reads the events. It starts with the first call of `count`.
+    """
 
     def __init__(self, engine: Callable[[], Engine]):
         self._engine = engine
         self._count = 0
-        self._ears: threading.Thread | None = None
-        self._began = -_RETRY_SECONDS
+        self._thread: threading.Thread | None = None
+        self._started = -_RETRY_SECONDS
 
     def count(self) -> int:
-        """How often something happened until now, as far as it is known. Asks nobody."""
-        deaf = self._ears is None or not self._ears.is_alive()
-        if deaf and time.monotonic() - self._began >= _RETRY_SECONDS:
-            self._began = time.monotonic()
-            self._ears = threading.Thread(target=self._listen, name="engine events", daemon=True)
-            self._ears.start()
+        """Return the number of events so far, without waiting for the engine."""
+        is_reading = self._thread is not None and self._thread.is_alive()
+        if not is_reading and time.monotonic() - self._started >= _RETRY_SECONDS:
+            self._started = time.monotonic()
+            self._thread = threading.Thread(target=self._read, name="engine events", daemon=True)
+            self._thread.start()
         return self._count
 
-    def _listen(self) -> None:
+    def _read(self) -> None:
         try:
             events = self._engine().events()
-            # What happened while nobody listened is known to nobody.
+            # Events before the connection are unknown, so they count as one.
             self._count += 1
             for event in events:
                 self._count += _is_relevant(event)
         except FnbuildError:
-            pass  # the next question tries again
+            pass  # the next call of `count` connects again
 
 
 def _is_relevant(event: Raw) -> bool:
-    """Whether it may have changed a function. Commands that run in its container do not."""
+    """Return True if the event may have changed a function; commands in a container do not."""
     actor, action = event.get("Actor") or {}, str(event.get("Action", ""))
     attributes = actor.get("Attributes") or {}
     if event.get("Type") == "volume":
-        made = action in ("create", "destroy")
-        return made and str(actor.get("ID", "")).startswith(_RECORD_PREFIX)
+        changed = action in ("create", "destroy")
+        return changed and str(actor.get("ID", "")).startswith(_RECORD_PREFIX)
     return own.PLATFORM_LABEL in attributes and not action.startswith(("exec_", "attach", "top"))

@@ -25,7 +25,7 @@ FUNCTION_LABEL = "nuclio.io/function-name"
 SPEC_LABEL = "nuclio.io/function-spec"
 ANNOTATIONS_LABEL = "nuclio.io/annotations"
 
-# Of containers and records.
+# Labels of containers and records.
 REVISION_LABEL = "fnbuild.io/revision"
 PORT_LABEL = "fnbuild.io/port"
 OWNER_LABEL = "fnbuild.io/owner"
@@ -38,10 +38,10 @@ _CONFIG_LABEL = "fnbuild.io/function"
 _SOURCE_LABEL = "fnbuild.io/source-revision"
 _NOTE_LABEL = "fnbuild.io/note"
 
-# Of containers that are there to be read alone: the machine and the process that reads.
+# The process that extracts code through a container which never starts.
 READER_LABEL = "fnbuild.io/reader"
 
-# Of records alone.
+# Labels of records.
 LEASE_LABEL = "fnbuild.io/lease"
 RECORD_LABEL = "fnbuild.io/record"
 RECORD_NAMESPACE_LABEL = "fnbuild.io/namespace"
@@ -55,7 +55,7 @@ _MAX_MESSAGE_LENGTH = 16 << 10
 
 
 class DockerKey(base.FunctionKey):
-    """A function, and the names of its containers, records and images."""
+    """The key of a function, and the names of its containers, records and images."""
 
     __slots__ = ()
 
@@ -65,20 +65,20 @@ class DockerKey(base.FunctionKey):
 
     @property
     def successor(self) -> str:
-        """The name of the next container until it has taken over."""
+        """The name of the new container until it has replaced the old one."""
         return f"{self.container}.fnbuild-next"
 
     @property
     def candidate(self) -> str:
-        """The name of the container that only proves that a revision becomes ready."""
+        """The name of the trial container, which has no port."""
         return f"{self.container}.fnbuild-candidate"
 
-    def record(self, what: int | str) -> str:
-        """The name of the volume that records a revision by its number, or an import."""
-        return f"fnbuild-{self.namespace}.{self.name}.{what}"
+    def record(self, suffix: int | str) -> str:
+        """Return the name of the volume that records a revision by its number, or an import."""
+        return f"fnbuild-{self.namespace}.{self.name}.{suffix}"
 
     def image(self, number: int) -> str:
-        """The tag that keeps a revision's image from being taken for an unused one."""
+        """Return the reference that marks the image of a revision as used."""
         tag = f"{self.namespace}.{self.name}.{number}".lstrip(".-")
         if len(tag) > _MAX_TAG_LENGTH:
             tag = f"{hashlib.sha256(str(self).encode()).hexdigest()[:32]}.{number}"
@@ -86,13 +86,13 @@ class DockerKey(base.FunctionKey):
 
 
 def key_of(function: Function) -> DockerKey:
-    """Raises `InputError` for a name that no container can have."""
+    """Return the key. Raises `InputError` for a name that a container cannot have."""
     key = DockerKey(function.metadata.namespace, function.metadata.name)
     for part, word in ((key.namespace, "namespace"), (key.name, "function name")):
         if not _NAME.fullmatch(part):
             raise InputError(
                 f"{part!r} cannot be a {word} on Docker",
-                hint="letters, digits, '.', '_' and '-' make the name of a container",
+                hint="use letters, digits, '.', '_' and '-'",
             )
     return key
 
@@ -103,11 +103,11 @@ def timestamp() -> str:
 
 @dataclass(frozen=True, slots=True)
 class RevisionRecord:
-    """One revision, as the labels of its container and of its record have it.
+    """One revision, as stored in the labels of its container and of its record.
 
-    `image` is the reference that was deployed, `image_id` what it meant then. `source` is the
-    revision whose code it is, `port` its port of the machine, 0 for none. `failure` says why it
-    does not serve; its state is then `state`.
+    `image` is the deployed reference, `image_id` the id that it had. `source` is the number of the
+    revision with the same code, `port` the published port or 0. A failed revision has a `state` and
+    the reason in `failure`.
     """
 
     key: DockerKey
@@ -132,11 +132,11 @@ class RevisionRecord:
         return function_from_dict(self.config, f"{self.key.name} revision {self.number}")
 
     def with_failure(self, message: str) -> RevisionRecord:
-        """The revision as it is recorded when it did not become ready."""
+        """Return the record of a revision that did not become ready."""
         return replace(self, state="error", failure=message[:_MAX_MESSAGE_LENGTH])
 
     def labels(self) -> dict[str, str]:
-        """What containers and records have in common."""
+        """Return the labels that containers and records share."""
         return {
             REVISION_LABEL: str(self.number),
             _CREATED_LABEL: self.created,
@@ -173,9 +173,9 @@ def nuclio_labels(key: DockerKey, config: Raw) -> dict[str, str]:
 
 
 def decode_revision(labels: Mapping[str, str]) -> RevisionRecord | None:
-    """What a container or a record says of its revision; None when it is none of fnbuild's."""
-    made = int_label(labels, REVISION_LABEL)
-    if not made:
+    """Decode the revision of a container or a record; None if fnbuild did not create it."""
+    revision = int_label(labels, REVISION_LABEL)
+    if not revision:
         return None
     key = DockerKey(
         labels.get(RECORD_NAMESPACE_LABEL) or labels.get(NAMESPACE_LABEL, ""),
@@ -183,13 +183,13 @@ def decode_revision(labels: Mapping[str, str]) -> RevisionRecord | None:
     )
     return RevisionRecord(
         key=key,
-        number=made,
+        number=revision,
         created=labels.get(_CREATED_LABEL, ""),
         digest=labels.get(_DIGEST_LABEL, ""),
         image=labels.get(_IMAGE_LABEL, ""),
         image_id=labels.get(_IMAGE_ID_LABEL, ""),
         config=_json_label(labels, _CONFIG_LABEL),
-        source=int_label(labels, _SOURCE_LABEL) or made,
+        source=int_label(labels, _SOURCE_LABEL) or revision,
         port=int_label(labels, PORT_LABEL),
         note=labels.get(_NOTE_LABEL, ""),
         failure=labels.get(_FAILURE_LABEL, ""),
@@ -198,8 +198,9 @@ def decode_revision(labels: Mapping[str, str]) -> RevisionRecord | None:
 
 
 def int_label(labels: Mapping[str, str], label: str) -> int:
-    """What a label says, 0 for nothing or for no number: one strange container must not hide the
-    others.
+    """Return the number in a label, 0 if it is missing or invalid.
+
+    Invalid labels of one container must not hide the others.
     """
     text = labels.get(label, "")
     return int(text) if text.isdecimal() else 0
@@ -215,13 +216,13 @@ def decode_import(labels: Mapping[str, str]) -> Raw:
 
 
 def decode_nuclio_function(labels: Mapping[str, str]) -> Function:
-    """The function of a container that Nuclio itself has started."""
-    own = (PLATFORM_LABEL, NAMESPACE_LABEL, FUNCTION_LABEL, SPEC_LABEL, ANNOTATIONS_LABEL)
+    """Decode the function of a container that Nuclio has started."""
+    nuclio_labels = (PLATFORM_LABEL, NAMESPACE_LABEL, FUNCTION_LABEL, SPEC_LABEL, ANNOTATIONS_LABEL)
     config = {
         "metadata": {
             "name": labels.get(FUNCTION_LABEL, ""),
             "namespace": labels.get(NAMESPACE_LABEL, ""),
-            "labels": {key: value for key, value in labels.items() if key not in own},
+            "labels": {key: value for key, value in labels.items() if key not in nuclio_labels},
             "annotations": _json_label(labels, ANNOTATIONS_LABEL),
         },
         "spec": _json_label(labels, SPEC_LABEL),
@@ -230,7 +231,7 @@ def decode_nuclio_function(labels: Mapping[str, str]) -> Function:
 
 
 def _json_label(labels: Mapping[str, str], label: str) -> Raw:
-    """What a label says, or nothing where it is no object."""
+    """Return the JSON object in a label; an empty one if the label is invalid."""
     try:
         value = json.loads(labels.get(label, "{}"))
     except ValueError:

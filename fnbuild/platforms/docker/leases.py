@@ -113,7 +113,7 @@ class Lease:
     def __init__(
         self, engine: Engine, key: DockerKey, record: LeaseRecord, inherited: Stage | None
     ):
-        self.inherited = inherited
+        self.inherited_stage = inherited
         """The stage of a previous holder that died with the lease; None if there was none."""
         self._engine = engine
         self._key = key
@@ -130,13 +130,13 @@ class Lease:
     def stage(self) -> Stage:
         return self._record.stage
 
-    def enter(self, stage: Stage) -> None:
+    def enter_stage(self, stage: Stage) -> None:
         """Record how far the change has come. Raises `ConflictError` if the lease is lost."""
         with self._lock:
             self._check()
             self._replace(replace(self._record, stage=stage))
 
-    def finished(self) -> None:
+    def clear_stage(self) -> None:
         """Forget the stage: the change was completed or undone."""
         with self._lock:
             self._record = replace(self._record, stage="")
@@ -146,7 +146,7 @@ class Lease:
         with self._lock:
             self._check()
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """End the lease. An unfinished change stays recorded for the next client.
 
         If the engine does not answer, the lease expires without being removed.
@@ -191,14 +191,14 @@ class Lease:
 
 
 def acquire(
-    engine: Engine, key: DockerKey, participle: str, patience: float = _WAIT_SECONDS
+    engine: Engine, key: DockerKey, participle: str, timeout: float = _WAIT_SECONDS
 ) -> Lease:
     """Take the lease. Raises `BusyError` while another client holds it.
 
     A client that only cleans up is waited for. The caller holds the function's lock, so a lease of
     this data directory belongs to a process that has ended.
     """
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + timeout
     while True:
         before = _list_leases(engine, key)
         current = newest_lease(before)

@@ -36,14 +36,14 @@ OPTIONS = frozenset({"force", "overlap", "listen"}) | CONFLICT_OPTIONS
 
 @dataclass(frozen=True, slots=True)
 class PlanContext:
-    """What the engine has that a plan depends on.
+    """The state of the engine that a plan depends on.
 
-    `well` says whether the function's container is up and ready, `image_id` what the reference
-    means now ("" when the engine does not have it), `hosts` where the port would be published.
+    `is_ready` is True if the function's container is ready. `image_id` is the id of the image, ""
+    if the engine does not have it. `hosts` are the addresses on which the port is published.
     """
 
-    known: FunctionObjects
-    well: bool
+    objects: FunctionObjects
+    is_ready: bool
     image_id: str
     networks: frozenset[str]
     hosts: tuple[str, ...]
@@ -51,9 +51,9 @@ class PlanContext:
 
 
 def apply_options(function: Function, artifact: Artifact, options: dict[str, Any]) -> Function:
-    """The function as it would be deployed; `UsageError` for an unknown option."""
+    """Return the function with the options of a deploy. Raises `UsageError` for an unknown one."""
     if unknown := set(options) - OPTIONS:
-        raise UsageError(f"the Docker platform knows no option {', '.join(sorted(unknown))}")
+        raise UsageError(f"the Docker platform has no option {', '.join(sorted(unknown))}")
     spec = msgspec.structs.replace(function.spec, image=artifact.reference)
     function = msgspec.structs.replace(function, spec=spec)
     listen = options.get("listen")
@@ -63,46 +63,48 @@ def apply_options(function: Function, artifact: Artifact, options: dict[str, Any
 def make_plan(
     function: Function,
     artifact: Artifact,
-    around: PlanContext,
-    place: ContainerPlacement,
+    context: PlanContext,
+    placement: ContainerPlacement,
     options: dict[str, Any],
 ) -> Plan:
-    """The plan. Raises `InputError` for values that the engine cannot use, `PreconditionError`
-    when a network is missing.
+    """Return the plan of a deploy.
+
+    Raises `InputError` for values that the engine cannot use, and `PreconditionError` if a network
+    is missing.
     """
-    _check_networks(function, around.networks)
-    active = around.known.active
-    made = next_revision(around.known, function, artifact, around.image_id)
-    create_body(made, place)  # what the engine cannot use shows here
-    after = {"image": artifact.reference, "code": artifact.digest, "id": around.image_id}
+    _check_networks(function, context.networks)
+    active = context.objects.active
+    revision = next_revision(context.objects, function, artifact, context.image_id)
+    create_body(revision, placement)  # raises for values that the engine cannot use
+    after = {"image": artifact.reference, "code": artifact.digest, "id": context.image_id}
     before = _active_image(active, after)
     steps: tuple[Change, ...] = (
         make_change(
             f"function {function.metadata.name}",
             active.config if active else None,
-            made.config,
+            revision.config,
         ),
         make_change(REVISION_TARGET, before, after),
-        _port_change(around, function, place),
+        _port_change(context, function, placement),
     )
-    same = all(step.verb == "keep" for step in steps) and not options.get("force")
-    if same and (around.well or function.spec.disable):
+    unchanged = all(step.verb == "keep" for step in steps) and not options.get("force")
+    if unchanged and (context.is_ready or function.spec.disable):
         container = Change("keep", "container")
     else:
-        container = _container_change(function, around, options)
+        container = _container_change(function, context, options)
     if container.verb != "keep":
         steps = with_new_revision(steps)
-    warnings = (*artifact.warnings, *configuration_warnings(function), *around.warnings)
+    warnings = (*artifact.warnings, *configuration_warnings(function), *context.warnings)
     return Plan(function, artifact, (*steps, container), warnings, options)
 
 
 def next_revision(
-    known: FunctionObjects, function: Function, artifact: Artifact, image_id: str
+    objects: FunctionObjects, function: Function, artifact: Artifact, image_id: str
 ) -> RevisionRecord:
-    """The revision that a deploy would make."""
-    number = known.next_number
+    """Return the record of the revision that a deploy would create."""
+    number = objects.next_number
     return RevisionRecord(
-        key=known.key,
+        key=objects.key,
         number=number,
         created=timestamp(),
         digest=artifact.digest,
@@ -114,68 +116,72 @@ def next_revision(
 
 
 def check_is_function_image(reference: str, image: Raw) -> None:
-    """An image that was not built for a function would start, and never answer."""
+    """Raise `InputError` for an image without a processor: it would start and never respond."""
     config = image.get("Config") or {}
-    words = [*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())]
-    ours = DIGEST_LABEL in (config.get("Labels") or {})
-    if image and not ours and not any(posixpath.basename(word) == "processor" for word in words):
-        shown = " ".join(words) or "nothing"
+    command = [*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())]
+    is_built_here = DIGEST_LABEL in (config.get("Labels") or {})
+    runs_processor = any(posixpath.basename(word) == "processor" for word in command)
+    if image and not is_built_here and not runs_processor:
         raise InputError(
-            f"the image {reference} holds no function: it runs {shown}, not a processor",
-            hint="`fnbuild build --path FOLDER` makes one that does; nuctl's images do too",
+            f"the image {reference} holds no function: it runs {' '.join(command) or 'nothing'},"
+            " not a processor",
+            hint="build the image with `fnbuild build --path FOLDER` or with nuctl",
         )
 
 
-def _check_networks(function: Function, there: frozenset[str]) -> None:
-    missing = [one for one in network_names(function) if one not in there and one != "default"]
+def _check_networks(function: Function, existing: frozenset[str]) -> None:
+    names = network_names(function)
+    missing = [name for name in names if name not in existing and name != "default"]
     if missing:
         raise PreconditionError(
             f"there is no network {missing[0]}",
-            hint=f"`docker network create {missing[0]}` makes it;"
-            f" there are: {', '.join(sorted(there))}",
+            hint=f"create it with `docker network create {missing[0]}`, or use one of"
+            f" {', '.join(sorted(existing))}",
         )
 
 
 def _active_image(active: RevisionRecord | None, after: Manifest) -> Manifest | None:
     if active is None:
         return None
-    # An image that is yet to be built has no id to compare.
+    # An image that is not built yet has no id to compare.
     image_id = active.image_id if after["id"] else ""
     return {"image": active.image, "code": active.digest, "id": image_id}
 
 
-def _port_change(around: PlanContext, function: Function, place: ContainerPlacement) -> Change:
-    container, known = around.known.container, around.known.port
+def _port_change(context: PlanContext, function: Function, placement: ContainerPlacement) -> Change:
+    container, current = context.objects.container, context.objects.port
     port: int | str = "none"
-    if place.port:
-        port = requested_port(function) or known or "a free one"
-    hosts = sorted(place.hosts)
+    if placement.port:
+        port = requested_port(function) or current or "a free one"
+    hosts = sorted(placement.hosts)
     after = {"port": port, "on": hosts}
-    if container is None or container.made is None:
-        return make_change("port", {"port": known} if known else None, after)
+    if container is None or container.revision is None:
+        return make_change("port", {"port": current} if current else None, after)
     addresses = sorted({address for address, _ in container.published if ":" not in address})
     if not container.running:
-        # It has no port now, and will be back at the one that it had.
-        addresses = hosts if known == place.port else []
-    return make_change("port", {"port": known or "none", "on": addresses}, after)
+        # A stopped container has no port, and gets its old one when it starts.
+        addresses = hosts if current == placement.port else []
+    return make_change("port", {"port": current or "none", "on": addresses}, after)
 
 
-def _container_change(function: Function, around: PlanContext, options: dict[str, Any]) -> Change:
-    container = around.known.container
-    runs = container is not None and container.running
+def _container_change(function: Function, context: PlanContext, options: dict[str, Any]) -> Change:
+    container = context.objects.container
+    is_running = container is not None and container.running
     if function.spec.disable:
-        return Change("delete" if runs else "create", "container", None, {"order": "do not start"})
-    if not runs:
+        return Change(
+            "delete" if is_running else "create", "container", None, {"order": "do not start"}
+        )
+    if not is_running:
         return Change("replace" if container else "create", "container", None, {"order": "start"})
     recreate = needs_gpu(function) and not options.get("overlap")
-    order = "stop the old one, then start" if recreate else "prove a trial, then switch"
+    order = "stop the old one, then start" if recreate else "run a trial, then switch"
     return Change("replace", "container", None, {"order": order})
 
 
 def configuration_warnings(function: Function) -> tuple[str, ...]:
-    """What the function asks for and does not get here, in as few sentences as possible."""
-    found = list(mounts_of(function).warnings)
-    found += warnings_without_cluster(function, "Docker", {}, ("cpu", "memory", GPU_RESOURCE))
+    """Return warnings about settings that have no effect on Docker."""
+    warnings = list(mounts_of(function).warnings)
+    warnings += warnings_without_cluster(function, "Docker", {}, ("cpu", "memory", GPU_RESOURCE))
     if HOST_NETWORK in network_names(function):
-        found.append("the network of the machine is shared: port 8080 is open on every interface")
-    return tuple(found)
+        warnings.append("port 8080 is open on every interface, as the machine's network is shared")
+    return tuple(warnings)

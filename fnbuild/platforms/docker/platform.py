@@ -43,7 +43,6 @@ from fnbuild.platforms.base import function_not_found
 from fnbuild.platforms.docker import (
     connection,
     doctor,
-    engine,
     function_state,
     image_code,
     inventory,
@@ -54,7 +53,7 @@ from fnbuild.platforms.docker import (
     restoration,
     rollout,
 )
-from fnbuild.platforms.docker.engine import Engine
+from fnbuild.platforms.docker.engine import Engine, reachable_address
 from fnbuild.platforms.docker.inventory import ChangeCounter, FunctionObjects
 from fnbuild.platforms.docker.labels import DockerKey, key_of
 from fnbuild.platforms.docker.leases import Lease
@@ -67,52 +66,54 @@ _PROJECT_LABEL = "nuclio.io/project-name"
 
 
 class DockerPlatform:
-    """Functions as containers, one each."""
+    """Functions as containers of one engine, one container each."""
 
     name = function_state.PLATFORM_NAME
     artifact_kind: Literal["folder", "image"] = "image"
 
     @cached_property
     def engine(self) -> Engine:
-        """The engine, reached on first use."""
+        """The engine, to which the first use connects."""
         return connection.connect()
 
     @cached_property
-    def _noticing(self) -> ChangeCounter:
+    def _change_counter(self) -> ChangeCounter:
         return ChangeCounter(lambda: self.engine)
 
     # Deploying
 
     def plan(self, function: Function, artifact: Artifact, **options: Any) -> Plan:
-        known = inventory.read_function(self.engine, key_of(function))
-        return rollout.plan_deploy(self.engine, known, function, artifact, options)[0]
+        objects = inventory.read_function(self.engine, key_of(function))
+        return rollout.plan_deploy(self.engine, objects, function, artifact, options)[0]
 
     @contextmanager
     def reserve(self, function: Function, progress: Progress) -> Iterator[Reservation]:
-        with rollout.exclusive_change(self.engine, key_of(function), "deployed", progress) as known:
-            yield Reservation(partial(self._apply, known.held))
+        with rollout.exclusive_change(
+            self.engine, key_of(function), "deployed", progress
+        ) as objects:
+            yield Reservation(partial(self._apply, objects.held_lease))
 
     def apply(self, plan: Plan, progress: Progress) -> Deployment:
         with self.reserve(plan.function, progress) as reservation:
             return reservation.apply(plan, progress)
 
     def _apply(self, lease: Lease | None, plan: Plan, progress: Progress) -> Deployment:
-        """Carry out a plan for a function that is reserved."""
+        """Apply a plan to a function that is reserved."""
         key = key_of(plan.function)
         rollout.pull_if_always(self.engine, plan, progress)
-        # Containers may have come and gone since the plan, and during a build.
-        known = inventory.read_function(self.engine, key)
-        known.held = lease
+        # Containers may have changed since the plan was made.
+        objects = inventory.read_function(self.engine, key)
+        objects.held_lease = lease
         planned = rollout.plan_deploy(
-            self.engine, known, plan.function, plan.artifact, plan.options
+            self.engine, objects, plan.function, plan.artifact, plan.options
         )
         plan = planned[0]
         if plan.changes:
-            rollout.apply_plan(self.engine, known, planned, RevisionSource(), progress)
+            rollout.apply_plan(self.engine, objects, planned, RevisionSource(), progress)
         else:
-            stays = "is still disabled" if plan.function.spec.disable else "runs"
-            progress(f"nothing has changed, and the function {stays}")
-        return self._shown(key, plan.warnings)
+            state = "is still disabled" if plan.function.spec.disable else "runs"
+            progress(f"nothing has changed, and the function {state}")
+        return self._read_deployment(key, plan.warnings)
 
     def rollback(
         self,
@@ -121,21 +122,21 @@ class DockerPlatform:
         revision: int | None,
         progress: Progress,
         *,
-        force_conflicts: bool = False,  # noqa: ARG002 - nobody else writes here
+        force_conflicts: bool = False,  # noqa: ARG002 - only fnbuild writes here
     ) -> Deployment:
         key = DockerKey(namespace, name)
-        self._existing(key)
-        with rollout.exclusive_change(self.engine, key, "rolled back", progress) as known:
-            _check_not_foreign(known)
+        self._read_function(key)
+        with rollout.exclusive_change(self.engine, key, "rolled back", progress) as objects:
+            _check_not_foreign(objects)
             if revision is None:
-                served = (made for made in known.all if not made.failed)
-                wanted = revision_records.rollback_target(name, known.active, served)
+                served = (record for record in objects.revisions if not record.failed)
+                target = revision_records.rollback_target(name, objects.active, served)
             else:
-                wanted = records.find_revision(known, revision)
-            progress(f"rolling back to the code and configuration of revision {wanted.number}")
-            source = RevisionSource(wanted.source, f"rollback to revision {wanted.number}")
-            warnings = rollout.rerun_revision(self.engine, known, wanted, source, progress)
-            return self._shown(key, warnings)
+                target = records.find_revision(objects, revision)
+            progress(f"rolling back to the code and configuration of revision {target.number}")
+            source = RevisionSource(target.source, f"rollback to revision {target.number}")
+            warnings = rollout.rerun_revision(self.engine, objects, target, source, progress)
+            return self._read_deployment(key, warnings)
 
     def redeploy(
         self,
@@ -146,32 +147,32 @@ class DockerPlatform:
         force_conflicts: bool = False,  # noqa: ARG002
     ) -> Deployment:
         key = DockerKey(namespace, name)
-        known = self._existing(key)
-        if known.imported is not None and not known.all:
-            found = imported_artifact(function_state.configuration_of(known))
-            if found is not None:
-                return self.apply(self.plan(*found), progress)
-        with rollout.exclusive_change(self.engine, key, "redeployed", progress) as known:
-            _check_not_foreign(known)
-            recorded = known.active or next(iter(known.all), None)
-            if recorded is None:
+        objects = self._read_function(key)
+        if objects.imported is not None and not objects.revisions:
+            imported = imported_artifact(function_state.configuration_of(objects))
+            if imported is not None:
+                return self.apply(self.plan(*imported), progress)
+        with rollout.exclusive_change(self.engine, key, "redeployed", progress) as objects:
+            _check_not_foreign(objects)
+            target = objects.active or next(iter(objects.revisions), None)
+            if target is None:
                 raise revision_records.missing_code_error(
-                    name, known.imported, imported_code.find(self.name, known.key)
+                    name, objects.imported, imported_code.find(self.name, objects.key)
                 )
-            source = RevisionSource(recorded.source, f"redeploy of revision {recorded.number}")
-            warnings = rollout.rerun_revision(self.engine, known, recorded, source, progress)
-            return self._shown(key, warnings)
+            source = RevisionSource(target.source, f"redeploy of revision {target.number}")
+            warnings = rollout.rerun_revision(self.engine, objects, target, source, progress)
+            return self._read_deployment(key, warnings)
 
     def store_imported(self, function: Function) -> Deployment:
         key = key_of(function)
-        with rollout.exclusive_change(self.engine, key, "imported") as known:
-            if known.containers or known.recorded:
+        with rollout.exclusive_change(self.engine, key, "imported") as objects:
+            if objects.containers or objects.records:
                 raise ConflictError(
                     f"there is a function {key.name} in namespace {key.namespace} already",
                     hint=f"delete it first: `fnbuild delete function {key.name}`",
                 )
             records.record_import(self.engine, function)
-            return self._shown(key)
+            return self._read_deployment(key)
 
     def functions_to_restore(self) -> list[base.FunctionKey]:
         return [*restoration.find_lapsed(self.engine)]
@@ -181,10 +182,10 @@ class DockerPlatform:
     ) -> tuple[str, ...]:
         if function is None:
             return tuple(restoration.restore_all(self.engine, progress))
-        came = restoration.restore_function(self.engine, DockerKey(*function), progress)
-        return (function.name,) if came else ()
+        restored = restoration.restore_function(self.engine, DockerKey(*function), progress)
+        return (function.name,) if restored else ()
 
-    # Looking
+    # Reading
 
     def problems(self) -> list[str]:
         try:
@@ -195,63 +196,67 @@ class DockerPlatform:
 
     def examine(
         self,
-        namespace: str,  # noqa: ARG002 - the engine is the same for all
+        namespace: str,  # noqa: ARG002 - all namespaces share the engine
         *,
         areas: Collection[str] = (),
-        image: str = "",  # noqa: ARG002 - the engine that builds is the one that runs
+        image: str = "",  # noqa: ARG002 - the same engine builds and runs
         architecture: str = "",  # noqa: ARG002
     ) -> Iterator[Finding]:
         return doctor.examine(lambda: self.engine, areas)
 
     def deployments(self, namespace: str, project: str | None = None) -> list[Deployment]:
-        known = inventory.list_functions(self.engine, namespace)
-        if recovery.clean_up(self.engine, known):
-            known = inventory.list_functions(self.engine, namespace)
+        functions = inventory.list_functions(self.engine, namespace)
+        if recovery.clean_up(self.engine, functions):
+            functions = inventory.list_functions(self.engine, namespace)
         with ThreadPoolExecutor(_MAX_THREADS) as pool:
-            found = list(pool.map(self._listed, known))
-        return [one for one in found if project in (None, _project_of(one.function))]
+            deployments = list(pool.map(self._to_deployment, functions))
+        return [
+            deployment
+            for deployment in deployments
+            if project in (None, _project_of(deployment.function))
+        ]
 
-    def _listed(self, known: FunctionObjects) -> Deployment:
-        """The function, or why it cannot be shown: one must not hide the others."""
+    def _to_deployment(self, objects: FunctionObjects) -> Deployment:
+        """Return the function, in state `error` if its configuration cannot be read."""
         try:
-            return function_state.to_deployment(self.engine, known)
+            return function_state.to_deployment(self.engine, objects)
         except UnavailableError:
             raise
         except FnbuildError as error:
-            name = Metadata(name=known.key.name, namespace=known.key.namespace)
-            name.labels[_PROJECT_LABEL] = _project_of_objects(known)
-            return Deployment(Function(metadata=name), self.name, "error", error.message)
+            identity = Metadata(name=objects.key.name, namespace=objects.key.namespace)
+            identity.labels[_PROJECT_LABEL] = _project_of_objects(objects)
+            return Deployment(Function(metadata=identity), self.name, "error", error.message)
 
     def deployment(self, namespace: str, name: str) -> Deployment:
-        return self._shown(DockerKey(namespace, name))
+        return self._read_deployment(DockerKey(namespace, name))
 
-    def _shown(self, key: DockerKey, warnings: tuple[str, ...] = ()) -> Deployment:
-        shown = function_state.to_deployment(self.engine, self._existing(key))
-        return replace(shown, warnings=(*warnings, *shown.warnings))
+    def _read_deployment(self, key: DockerKey, warnings: tuple[str, ...] = ()) -> Deployment:
+        deployment = function_state.to_deployment(self.engine, self._read_function(key))
+        return replace(deployment, warnings=(*warnings, *deployment.warnings))
 
-    def _existing(self, key: DockerKey) -> FunctionObjects:
-        known = inventory.read_function(self.engine, key)
-        if recovery.clean_up(self.engine, [known]):
-            known = inventory.read_function(self.engine, key)
-        if not known.there:
-            there = [one.key for one in inventory.list_all_functions(self.engine) if one.there]
-            raise function_not_found(*key, there)
-        return known
+    def _read_function(self, key: DockerKey) -> FunctionObjects:
+        objects = inventory.read_function(self.engine, key)
+        if recovery.clean_up(self.engine, [objects]):
+            objects = inventory.read_function(self.engine, key)
+        if not objects.exists:
+            functions = inventory.list_all_functions(self.engine)
+            raise function_not_found(*key, [other.key for other in functions if other.exists])
+        return objects
 
     def with_secrets(self, deployment: Deployment) -> Function:
         return deployment.function
 
     def change_counter(self) -> int:
-        return self._noticing.count()
+        return self._change_counter.count()
 
     def reachable_url(self, deployment: Deployment) -> AbstractContextManager[str]:
-        home = self.engine.home
-        if home is None:
+        container = self.engine.own_container
+        if container is None:
             return nullcontext(deployment.url)
-        found = engine.reachable_address(home, deployment.internal_urls, deployment.external_urls)
-        return nullcontext(f"http://{found}" if found else "")
+        address = reachable_address(container, deployment.internal_urls, deployment.external_urls)
+        return nullcontext(f"http://{address}" if address else "")
 
-    def logs(  # noqa: PLR0913 - what a log can be asked for
+    def logs(  # noqa: PLR0913 - the options of a log
         self,
         namespace: str,
         name: str,
@@ -262,16 +267,16 @@ class DockerPlatform:
         until: Event | None = None,
     ) -> Iterator[LogRecord]:
         key = DockerKey(namespace, name)
-        known = self._existing(key)
-        if known.container is None and not follow:
-            return revision_records.failure_log(known.all)
+        objects = self._read_function(key)
+        if objects.container is None and not follow:
+            return revision_records.failure_log(objects.revisions)
 
-        def serving() -> str | None:
-            known = inventory.read_function(self.engine, key)
-            return known.container.id if known.container else None
+        def serving_container() -> str | None:
+            current = inventory.read_function(self.engine, key)
+            return current.container.id if current.container else None
 
         return logs.read_logs(
-            self.engine, serving, follow=follow, since=since, tail=tail, until=until
+            self.engine, serving_container, follow=follow, since=since, tail=tail, until=until
         )
 
     def previous_logs(
@@ -292,65 +297,62 @@ class DockerPlatform:
         for function in inventory.list_functions(self.engine, namespace):
             if (container := function.container) is not None:
                 count = int((self.engine.container(container.id) or {}).get("RestartCount") or 0)
-                # The engine does not keep the reason of the last end after a restart.
+                # After a restart the engine does not have the reason any more.
                 if count:
                     restarts[function.key.name] = Restarts(count)
         return restarts
 
     def replica_names(self, namespace: str, name: str) -> list[str]:
-        container = self._existing(DockerKey(namespace, name)).container
+        container = self._read_function(DockerKey(namespace, name)).container
         return [container.name] if container else []
 
     def statistics(self, deployment: Deployment) -> dict[str, Statistics]:
-        addresses = [one.rpartition(":")[0] for one in deployment.internal_urls]
-        found = probes.query_statistics(self.engine, addresses)
-        return {str(deployment.details["container_id"]): found} if found else {}
+        addresses = [url.rpartition(":")[0] for url in deployment.internal_urls]
+        statistics = probes.query_statistics(self.engine, addresses)
+        return {str(deployment.details["container_id"]): statistics} if statistics else {}
 
     def revisions(self, namespace: str, name: str) -> list[Revision]:
-        return records.revision_history(self._existing(DockerKey(namespace, name)))
+        return records.revision_history(self._read_function(DockerKey(namespace, name)))
 
     def code_folder(self, namespace: str, name: str, revision: int | None = None) -> Path | None:
-        known = self._existing(DockerKey(namespace, name))
-        if revision is None:
-            made = known.active or next(iter(known.all), None)
-            if made is None:
-                return imported_code.find(self.name, known.key)
-        else:
-            made = records.find_revision(known, revision)
-        return image_code.extract_code(self.engine, made)
+        objects = self._read_function(DockerKey(namespace, name))
+        if revision is not None:
+            return image_code.extract_code(self.engine, records.find_revision(objects, revision))
+        record = objects.active or next(iter(objects.revisions), None)
+        if record is None:
+            return imported_code.find(self.name, objects.key)
+        return image_code.extract_code(self.engine, record)
 
     # Removing
 
     def delete(self, namespace: str, name: str, *, image: bool = False) -> bool:
-        """As the protocol says; with `image` the names of its images go as well, and what nothing
-        else uses of them.
-        """
+        """See `Platform.delete`. With `image` the tags of its images are removed, too."""
         key = DockerKey(namespace, name)
         before = inventory.read_function(self.engine, key)
-        if not (before.there or before.leases):
+        if not (before.exists or before.leases):
             return False
-        with rollout.exclusive_change(self.engine, key, "deleted", wait=False) as known:
-            _check_not_foreign(known)
-            for one in known.containers:
-                self.engine.stop(one.id)
-            for made in known.all:
-                # First what is on record: without its container it would count as lost.
-                self.engine.remove_volume(made.key.record(made.number))
-            for one in known.containers:
-                self.engine.remove(one.id)
-            for made in known.all:
-                records.remove_revision(self.engine, made)
+        with rollout.exclusive_change(self.engine, key, "deleted", wait=False) as objects:
+            _check_not_foreign(objects)
+            for container in objects.containers:
+                self.engine.stop(container.id)
+            for record in objects.revisions:
+                # Records go first: a record without a container would be restored.
+                self.engine.remove_volume(record.key.record(record.number))
+            for container in objects.containers:
+                self.engine.remove(container.id)
+            for record in objects.revisions:
+                records.remove_revision(self.engine, record)
                 if image:
-                    records.untag_image(self.engine, made)
+                    records.untag_image(self.engine, record)
             records.remove_import(self.engine, key)
-            if known.held is not None:
-                known.held.finished()
+            if objects.held_lease is not None:
+                objects.held_lease.clear_stage()
             remove_lock(*key)
-        return known.there
+        return objects.exists
 
     # Leftovers
 
-    def image_use(self, namespace: str) -> ImageUse:  # noqa: ARG002 - all are listed
+    def image_use(self, namespace: str) -> ImageUse:  # noqa: ARG002 - images are shared by all namespaces
         return records.image_use(self.engine)
 
     def leftovers(self) -> list[Leftover]:
@@ -372,21 +374,25 @@ class DockerPlatform:
 
     def delete_project(self, namespace: str, name: str, *, cascade: bool) -> bool:
         functions = inventory.list_functions(self.engine, namespace)
-        members = {one.key.name: one for one in functions if _project_of_objects(one) == name}
-        doomed = members_to_delete(name, list(members), cascade=cascade)
-        for member in doomed:
+        members = {
+            objects.key.name: objects
+            for objects in functions
+            if _project_of_objects(objects) == name
+        }
+        deleted = members_to_delete(name, list(members), cascade=cascade)
+        for member in deleted:
             _check_not_foreign(members[member])
-        for member in doomed:
+        for member in deleted:
             self.delete(namespace, member)
         return records.delete_project(self.engine, namespace, name)
 
 
-def _project_of_objects(known: FunctionObjects) -> str:
-    """The project of a function, of one too whose configuration cannot be read."""
+def _project_of_objects(objects: FunctionObjects) -> str:
+    """Return the project of a function, even if its configuration cannot be read."""
     try:
-        return _project_of(function_state.configuration_of(known))
+        return _project_of(function_state.configuration_of(objects))
     except ConfigError:
-        labels = known.containers[0].labels if known.containers else {}
+        labels = objects.containers[0].labels if objects.containers else {}
         return labels.get(_PROJECT_LABEL, "default")
 
 
@@ -394,11 +400,11 @@ def _project_of(function: Function) -> str:
     return function.metadata.labels.get(_PROJECT_LABEL, "default")
 
 
-def _check_not_foreign(known: FunctionObjects) -> None:
-    """Leave to Nuclio what Nuclio has deployed, unless somebody deploys over it."""
-    if known.foreign:
-        name = known.key.name
+def _check_not_foreign(objects: FunctionObjects) -> None:
+    """Raise `PreconditionError` for a function of Nuclio, which only a deploy takes over."""
+    if objects.is_foreign:
+        name = objects.key.name
         raise PreconditionError(
-            f"{name} was deployed by Nuclio, which keeps records of its own",
+            f"{name} was deployed by Nuclio, which has its own records of it",
             hint=f"use `nuctl` for it, or take it over: `fnbuild deploy {name} --path FOLDER`",
         )

@@ -38,61 +38,62 @@ from fnbuild.platforms.docker.labels import (
 from fnbuild.platforms.settings import listen_setting, requested_port
 
 _DEFAULT_LISTEN = "loopback,docker"
-# Above are the node ports of a Kubernetes on the same machine.
+# Kubernetes on the same machine uses the ports above as node ports.
 _MIN_PORT, _MAX_PORT = 20000, 30000
 _DISABLED_ANNOTATION = "nuclio.io/disable-port-publishing"
 
 
 def is_published(function: Function) -> bool:
-    """Whether the function has a port of the machine at all."""
+    """Return True if the function has a published port."""
     trigger = function.http_trigger()
     if trigger is None or {HOST_NETWORK, NO_NETWORK} & set(network_names(function)):
         return False
-    off = trigger[1].attributes.get("disablePortPublishing")
-    return not (off is True or trigger[1].annotations.get(_DISABLED_ANNOTATION) == "true")
+    disabled = trigger[1].attributes.get("disablePortPublishing")
+    return not (disabled is True or trigger[1].annotations.get(_DISABLED_ANNOTATION) == "true")
 
 
 def publish_addresses(
     engine: Engine, function: Function
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The addresses that the port is published on, and warnings.
+    """Return the addresses on which the port is published, and warnings.
 
-    Loopback and the gateway of the default bridge, which `host.docker.internal` means inside
-    containers, unless `spec.platform.attributes.listen` says otherwise.
+    The default of `spec.platform.attributes.listen` is the loopback and the gateway of the default
+    bridge, which is `host.docker.internal` in containers.
     """
-    words = listen_setting(function, "")
-    found, warnings = listen_hosts(words or _DEFAULT_LISTEN, lambda: gateway_address(engine))
-    absent = [one for one in found if engine.local and not _is_local_address(one)]
+    setting = listen_setting(function, "")
+    hosts, warnings = listen_hosts(setting or _DEFAULT_LISTEN, lambda: gateway_address(engine))
+    absent = [host for host in hosts if engine.is_local and not _is_local_address(host)]
     if absent:
         raise InputError(
             f"this machine has no address {', '.join(absent)} to listen on",
-            hint="`--listen` takes loopback, docker and addresses that the machine has",
+            hint="use loopback, docker or addresses of this machine with `--listen`",
         )
-    # In Docker Desktop's virtual machine, `host.docker.internal` leads to the machine's loopback.
-    return found, warnings if words else ()
+    # The default needs no gateway in Docker Desktop: `host.docker.internal` is the loopback there.
+    return hosts, warnings if setting else ()
 
 
 def gateway_address(engine: Engine) -> str | None:
-    """The address of the machine that containers reach; None where no port can be there."""
-    if engine.desktop:
+    """Return the address at which containers reach the machine; None if no port can be there."""
+    if engine.is_docker_desktop:
         return None
-    told = _reported_gateway(engine)
-    if not engine.local:
-        return told
-    # An engine without root has its bridge elsewhere: only an address that this machine has can be
-    # published on.
-    return next((one for one in (told, docker_gateway()) if one and _is_local_address(one)), None)
+    reported = _reported_gateway(engine)
+    if not engine.is_local:
+        return reported
+    # The bridge of a rootless engine is in another network namespace, and a port can only be
+    # published on an address of this machine.
+    gateways = (reported, docker_gateway())
+    return next((address for address in gateways if address and _is_local_address(address)), None)
 
 
 def _reported_gateway(engine: Engine) -> str | None:
     bridge = engine.networks().get("bridge", {})
     configs = (bridge.get("IPAM") or {}).get("Config") or []
-    told = next((one["Gateway"] for one in configs if one.get("Gateway")), None)
-    if told is None and configs:
-        # A new engine tells no gateway before its first restart; it has taken the first address.
+    gateway = next((config["Gateway"] for config in configs if config.get("Gateway")), None)
+    if gateway is None and configs:
+        # A new engine does not report the gateway, the first address, before its first restart.
         with contextlib.suppress(KeyError, ValueError):
-            told = str(next(ipaddress.IPv4Network(configs[0]["Subnet"]).hosts()))
-    return told
+            gateway = str(next(ipaddress.IPv4Network(configs[0]["Subnet"]).hosts()))
+    return gateway
 
 
 def _is_local_address(address: str) -> bool:
@@ -103,41 +104,41 @@ def _is_local_address(address: str) -> bool:
 
 
 def choose_port(
-    engine: Engine, key: DockerKey, function: Function, addresses: Collection[str], known: int
+    engine: Engine, key: DockerKey, function: Function, addresses: Collection[str], current: int
 ) -> int:
-    """The port for the function; `known` is the one that it has had, 0 for none.
+    """Return the port for the function; `current` is its current or last port, or 0.
 
-    Raises `ConflictError` when somebody else has it.
+    Raises `ConflictError` if the port is in use.
     """
-    port = requested_port(function) or known
-    taken = {number: who for number, who in _used_ports(engine) if who != str(key)}
+    port = requested_port(function) or current
+    taken = {number: holder for number, holder in _used_ports(engine) if holder != str(key)}
     if not port:
         return _free_port(engine, addresses, taken)
     if port in taken:
         raise ConflictError(
             f"port {port} belongs to {taken[port]}",
-            hint="choose another port (spec.triggers.<name>.attributes.port), or delete that one",
+            hint="set another port in spec.triggers.<name>.attributes.port, or delete that one",
         )
-    if port != known:
+    if port != current:
         _check_free(engine, addresses, port)
     return port
 
 
 def _check_free(engine: Engine, addresses: Collection[str], port: int) -> None:
-    if engine.local and not _can_bind(addresses, port):
+    if engine.is_local and not _can_bind(addresses, port):
         holder = port_owner(port)
         raise ConflictError(
             f"port {port} is taken{f' by {holder}' if holder else ''}",
-            hint="end that program, or set another port: spec.triggers.<name>.attributes.port",
+            hint="stop that program, or set another port in spec.triggers.<name>.attributes.port",
         )
 
 
 def _free_port(engine: Engine, addresses: Collection[str], taken: Collection[int]) -> int:
     highest = max(_MIN_PORT + 1000, min(_MAX_PORT, ephemeral_port_start()))
     for port in random.sample(range(_MIN_PORT, highest), 200):
-        if port not in taken and (not engine.local or _can_bind(addresses, port)):
+        if port not in taken and (not engine.is_local or _can_bind(addresses, port)):
             return port
-    raise PlatformError(f"found no free port from {_MIN_PORT} to {highest}")
+    raise PlatformError(f"no free port was found from {_MIN_PORT} to {highest}")
 
 
 def _can_bind(addresses: Collection[str], port: int) -> bool:
@@ -153,28 +154,29 @@ def _can_bind(addresses: Collection[str], port: int) -> bool:
 
 
 def _used_ports(engine: Engine) -> Iterator[tuple[int, str]]:
-    """Every port of the engine's containers, those that do not run included, and whose it is."""
-    for one in engine.containers():
-        labels = one.get("Labels") or {}
-        name = labels.get(FUNCTION_LABEL)
-        who = (
-            f"{labels.get(NAMESPACE_LABEL)}/{name}" if name else f"container {container_name(one)}"
-        )
+    """Yield the ports of all containers, running or not, and the name of the holder."""
+    for listed in engine.containers():
+        labels = listed.get("Labels") or {}
+        function = labels.get(FUNCTION_LABEL)
+        if function:
+            holder = f"{labels.get(NAMESPACE_LABEL)}/{function}"
+        else:
+            holder = f"container {container_name(listed)}"
         if (port := int_label(labels, PORT_LABEL)) > 0:
-            yield port, who
-        for entry in one.get("Ports") or []:
+            yield port, holder
+        for entry in listed.get("Ports") or []:
             if entry.get("PublicPort"):
-                yield int(entry["PublicPort"]), who
+                yield int(entry["PublicPort"]), holder
 
 
 def container_name(listed: Raw) -> str:
-    """The name of a container in the engine's list."""
+    """Return the name of a container from its list entry."""
     names = listed.get("Names") or [""]
     return str(names[0]).removeprefix("/")
 
 
 def published_addresses(listed: Raw) -> tuple[tuple[str, int], ...]:
-    """(address, port) of the machine where a container of the engine's list answers now."""
+    """Return the addresses and ports on which a container is published, from its list entry."""
     return tuple(
         (str(entry.get("IP") or LOOPBACK), int(entry["PublicPort"]))
         for entry in listed.get("Ports") or []

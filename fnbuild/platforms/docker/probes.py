@@ -34,55 +34,63 @@ from fnbuild.platforms.processor_status import (
     parse_metrics,
 )
 
+PROCESSOR_PATH = "/usr/local/bin/processor"
+_HTTP_TIMEOUT_SECONDS = 2.0
+_IMPORT_POLL_SECONDS = 0.1
+# The duration of one probe; the processor of another image responds at once.
+_PROBE_SECONDS = 10.0
+_RETRY_SECONDS = 0.2
+# The processor has the same time limit and reports where the handler hangs, so it comes first.
+_GRACE_SECONDS = 3.0
+_RESTART_SECONDS = 3.0
+_OUT_OF_MEMORY = "out of memory"
+
 
 def describe_exit(state: Raw, function: Function) -> str:
-    """How a container came to its end, behind the words "the container"."""
+    """Describe the exit of a container, as text that follows "the container"."""
     status = int(state.get("ExitCode") or 0)
     if state.get("OOMKilled"):
-        return f"was killed, for it ran out of memory ({memory_limit_text(function)})"
+        return f"was killed because it ran out of memory ({memory_limit_text(function)})"
     if error := state.get("Error"):
         return f"did not start: {error}"
     if status in (126, 127):
         return f"ended with exit status {status}: its program could not be run"
     if status > 128:
         with contextlib.suppress(ValueError):
-            return f"was ended by {signal.Signals(status - 128).name}"
+            return f"was terminated by {signal.Signals(status - 128).name}"
     return f"ended with exit status {status}"
 
 
 def memory_limit_text(function: Function) -> str:
-    """Which memory ran out, to stand in brackets."""
+    """Describe the memory that ran out, as text in brackets."""
     limit = function.spec.resources.limits.get("memory")
     if not limit:
-        return "it has no limit, so the machine has no more"
+        return "it has no limit, so the memory of the machine is used up"
     return f"spec.resources.limits.memory lets it have {limit} in all"
 
 
-PROCESSOR_PATH = "/usr/local/bin/processor"
-_HTTP_TIMEOUT_SECONDS = 2.0
-
-
 def query_status(engine: Engine, container: Container) -> ProcessorStatus | None:
-    """What the processor of a running container says; None when it is none of fnbuild's, or does
-    not answer.
+    """Return the status of the processor in a running container.
+
+    Return None if the processor is not fnbuild's, or does not respond.
     """
-    for address in filter(engine.reaches, filter(None, container.networks.values())):
+    for address in filter(engine.can_reach, filter(None, container.networks.values())):
         if (status := parse_status(_http_get(address, "/status"))) is not None:
             return status
-    ran = engine.execute(container.id, [PROCESSOR_PATH, "--status"])
-    return parse_status(ran.out) if ran is not None else None
+    result = engine.execute(container.id, [PROCESSOR_PATH, "--status"])
+    return parse_status(result.out) if result is not None else None
 
 
 def query_statistics(engine: Engine, addresses: Iterable[str]) -> Statistics | None:
-    """What the processor of a container counts; None where its addresses cannot be reached."""
-    for address in filter(engine.reaches, addresses):
+    """Return the metrics of a processor, or None if its addresses cannot be reached."""
+    for address in filter(engine.can_reach, addresses):
         if body := _http_get(address, "/metrics"):
             return parse_metrics(body.decode(errors="replace"))
     return None
 
 
 def _http_get(address: str, path: str) -> bytes:
-    """The answer of the processor at that address; nothing when there is none."""
+    """Return the processor's response body, empty if it does not respond."""
     with contextlib.suppress(OSError, http.client.HTTPException):
         connection = http.client.HTTPConnection(address, ADMIN_PORT, timeout=_HTTP_TIMEOUT_SECONDS)
         with contextlib.closing(connection):
@@ -92,137 +100,129 @@ def _http_get(address: str, path: str) -> bytes:
 
 
 def parse_status(body: bytes) -> ProcessorStatus | None:
-    """What a processor has answered; None for anything else."""
+    """Decode the status of a processor; None if it is not one."""
     try:
         return decode_status(body)
     except msgspec.MsgspecError:
         return None
 
 
-# How long one question to the engine lasts; of an image of others, it is answered at once.
-_PROBE_SECONDS = 10.0
-_RETRY_SECONDS = 0.2
-# The processor keeps the same time and can say where the handler hangs: it goes first.
-_GRACE_SECONDS = 3.0
-_RESTART_SECONDS = 3.0
-_OUT_OF_MEMORY = "out of memory"
-
-
-def not_ready_prefix(made: RevisionRecord) -> str:
-    """What the message of each `NotReadyError` begins with; the reason follows."""
-    return f"revision {made.number} of {made.key.name} did not become ready: "
+def not_ready_prefix(revision: RevisionRecord) -> str:
+    """Return the beginning of the message of a `NotReadyError`, before the reason."""
+    return f"revision {revision.number} of {revision.key.name} did not become ready: "
 
 
 @dataclass(slots=True)
 class ReadinessProbe:
-    """Waiting for one container of a revision. With `output`, what it prints is progress."""
+    """The readiness of one container of a revision.
+
+    With `report_output`, the output of the function is reported as progress.
+    """
 
     engine: Engine
     container: str
-    made: RevisionRecord
+    revision: RevisionRecord
     progress: Progress
-    output: bool = True
+    report_output: bool = True
     _ready: int = 0
 
-    def until_ready(self) -> None:
-        """Return once all workers are ready; where the image is none of fnbuild's, once Docker's
-        own health check says so.
+    def wait_until_ready(self) -> None:
+        """Wait until all workers are ready, or until the health check of another image passes.
 
-        Raises `NotReadyError` when it ends, turns unhealthy (unless the function asks for the
-        whole time with `waitReadinessTimeoutBeforeFailure`) or is not ready in
-        `readinessTimeoutSeconds`.
+        Raises `NotReadyError` if the container exits, is unhealthy (unless the function sets
+        `waitReadinessTimeoutBeforeFailure`), or is not ready within `readinessTimeoutSeconds`.
         """
-        if not self.output:
-            self._until_ready()
+        if not self.report_output:
+            self._poll()
             return
         with StartupFollower(self._log, self.progress):
-            self._until_ready()
+            self._poll()
 
     def _log(self, until: Event) -> Iterator[LogRecord]:
         return logs.follow_container(self.engine, self.container, until)
 
-    def _until_ready(self) -> None:
-        seconds = readiness_seconds(self.made.function)
+    def _poll(self) -> None:
+        seconds = readiness_seconds(self.revision.function)
         deadline = time.monotonic() + seconds + _GRACE_SECONDS
         status = None
-        while (left := deadline - time.monotonic()) > 0:
-            patience = f"{min(left, _PROBE_SECONDS):.1f}"
-            ran = self.engine.execute(self.container, [PROCESSOR_PATH, "--wait", patience])
+        while (remaining := deadline - time.monotonic()) > 0:
+            timeout = f"{min(remaining, _PROBE_SECONDS):.1f}"
+            result = self.engine.execute(self.container, [PROCESSOR_PATH, "--wait", timeout])
             state = self._state()
-            if ran is None or not state.get("Running") or state.get("Restarting"):
-                raise self._not_ready(f"the container {self._end()}", status)
-            status = parse_status(ran.out) or status
-            if self._verdict(status, state):
+            if result is None or not state.get("Running") or state.get("Restarting"):
+                raise self._not_ready_error(f"the container {self._describe_exit()}", status)
+            status = parse_status(result.out) or status
+            if self._evaluate(status, state):
                 return
-            if ran.status != 0 and (status is None or status.state != "starting"):
+            if result.status != 0 and (status is None or status.state != "starting"):
                 time.sleep(_RETRY_SECONDS)
-        raise self._not_ready(
+        raise self._not_ready_error(
             f"it is still starting after {seconds:g} seconds",
             status,
-            hint="a model that takes longer needs a larger spec.readinessTimeoutSeconds",
+            hint="increase spec.readinessTimeoutSeconds for a model that takes longer",
         )
 
-    def _end(self) -> str:
-        """How the container ended. One that was started again does not tell before its next end."""
+    def _describe_exit(self) -> str:
+        """Describe the exit. A container that was restarted has no exit status until the next."""
         deadline = time.monotonic() + _RESTART_SECONDS
         while True:
             state = self._state()
             if not state.get("Running") or state.get("Restarting"):
-                return describe_exit(state, self.made.function)
+                return describe_exit(state, self.revision.function)
             if time.monotonic() > deadline:
-                return "ended, and was started again"
+                return "ended and was restarted"
             time.sleep(_RETRY_SECONDS / 4)
 
     def _state(self) -> Raw:
         state: Raw = (self.engine.container(self.container) or {}).get("State") or {}
         return state
 
-    def _verdict(self, status: ProcessorStatus | None, state: Raw) -> bool:
-        """Whether it is ready; raises when it will not be."""
+    def _evaluate(self, status: ProcessorStatus | None, state: Raw) -> bool:
+        """Return True if the container is ready. Raises `NotReadyError` if it cannot become so."""
         if status is None:
             return _is_healthy(state)
         if status.state == "ready":
             return True
-        whole_time = self.made.function.spec.wait_readiness_timeout_before_failure
-        if status.state == "unhealthy" and not whole_time:
+        waits_for_timeout = self.revision.function.spec.wait_readiness_timeout_before_failure
+        if status.state == "unhealthy" and not waits_for_timeout:
             reason = status.reason or "a worker does not start"
             if state.get("OOMKilled") and _OUT_OF_MEMORY not in reason:
                 reason = f"{reason}, likely {_OUT_OF_MEMORY}"
             if _OUT_OF_MEMORY in reason:
-                reason = f"{reason} ({memory_limit_text(self.made.function)})"
-            raise self._not_ready(reason, status)
+                reason = f"{reason} ({memory_limit_text(self.revision.function)})"
+            raise self._not_ready_error(reason, status)
         ready = sum(worker.state in ("ready", "busy") for worker in status.workers)
         if ready > self._ready:
             self._ready = ready
             self.progress(f"{ready} of {len(status.workers)} workers ready")
         return False
 
-    def _not_ready(
+    def _not_ready_error(
         self, reason: str, status: ProcessorStatus | None, hint: str | None = None
     ) -> NotReadyError:
         if status is not None and status.reason:
             detail = status.detail
         else:
             detail = logs.last_output(self.engine, self.container)
-        return NotReadyError(not_ready_prefix(self.made) + reason, detail=detail or None, hint=hint)
+        message = not_ready_prefix(self.revision) + reason
+        return NotReadyError(message, detail=detail or None, hint=hint)
 
 
 def _is_healthy(state: Raw) -> bool:
-    """Whether Docker calls a container well; one without a health check counts as such."""
+    """Return True if Docker's health check passes or does not exist."""
     health = (state.get("Health") or {}).get("Status", "none")
     return health in ("healthy", "none")
 
 
-_IMPORT_POLL_SECONDS = 0.1
+def check_import(
+    engine: Engine, container: str, revision: RevisionRecord, progress: Progress
+) -> None:
+    """Wait for the exit of a container with the command `CHECK_IMPORT_COMMAND`.
 
-
-def check_import(engine: Engine, container: str, made: RevisionRecord, progress: Progress) -> None:
-    """Wait for the end of a container with the command `containers.CHECK_IMPORT`.
-
-    Raises `NotReadyError` if the handler cannot be imported. If the check cannot decide without a
-    GPU, the start of the function does.
+    Raises `NotReadyError` if the handler cannot be imported. An import that needs a GPU is
+    undecided until the function starts.
     """
-    seconds = readiness_seconds(made.function)
+    seconds = readiness_seconds(revision.function)
     deadline = time.monotonic() + seconds
     while (engine.container(container) or {}).get("State", {}).get("Running"):
         if time.monotonic() > deadline:
@@ -235,7 +235,7 @@ def check_import(engine: Engine, container: str, made: RevisionRecord, progress:
     verdict = ImportVerdict.parse(output.encode())
     if verdict.verdict == "failed":
         raise NotReadyError(
-            not_ready_prefix(made) + verdict.reason, detail=verdict.extra_detail or None
+            not_ready_prefix(revision) + verdict.reason, detail=verdict.extra_detail or None
         )
     if verdict.verdict == "unknown":
         progress(f"the import check was inconclusive: {verdict.reason}")

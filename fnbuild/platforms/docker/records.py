@@ -1,13 +1,12 @@
 """Records on the engine: empty volumes whose labels describe revisions, imports and projects.
 
-Labels never change, so a revision is recorded when its outcome is known. The function's container
+Labels never change, so a revision is recorded when its outcome is objects. The function's container
 tells which revision is active.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 
 from fnbuild.builder.image.references import build_tag, with_registry
 from fnbuild.errors import ConflictError, FnbuildError
@@ -39,58 +38,58 @@ _IMPORT_RECORD = "imported"
 # Revisions
 
 
-def record_revision(engine: Engine, made: RevisionRecord) -> None:
-    """Record a revision, and keep its image from whoever removes unused ones."""
-    name = made.key.record(made.number)
-    if not engine.add_volume(name, made.record_labels()):
+def record_revision(engine: Engine, revision: RevisionRecord) -> None:
+    """Record a revision, and tag its image so that it does not count as unused."""
+    name = revision.key.record(revision.number)
+    if not engine.add_volume(name, revision.record_labels()):
         raise ConflictError(
-            f"there is a volume {name} already, which records something else",
-            hint=f"`docker volume inspect {name}` shows it; without it the deploy goes on",
+            f"there is already a volume {name} with another record",
+            hint=f"`docker volume inspect {name}` shows it; remove it and deploy again",
         )
-    if made.image_id and not made.failed:
-        engine.tag(made.image_id, made.key.image(made.number))
+    if revision.image_id and not revision.failed:
+        engine.tag(revision.image_id, revision.key.image(revision.number))
 
 
-def record_serving(engine: Engine, made: RevisionRecord) -> None:
-    """Record the revision that serves from now on, and forget those beyond the number kept."""
-    record_revision(engine, made)
-    remove_import(engine, made.key)
-    prune_revisions(engine, inventory.read_function(engine, made.key))
+def record_serving(engine: Engine, revision: RevisionRecord) -> None:
+    """Record the revision that serves, and remove the records beyond `MAX_REVISIONS`."""
+    record_revision(engine, revision)
+    remove_import(engine, revision.key)
+    prune_revisions(engine, inventory.read_function(engine, revision.key))
 
 
-def remove_revision(engine: Engine, made: RevisionRecord) -> None:
-    """Remove a record; its image goes with it when nothing else uses it or names it."""
-    engine.remove_volume(made.key.record(made.number))
-    engine.untag(made.key.image(made.number))
-    image_code.remove_code(made)
-    found = engine.image(made.image_id) if made.image_id else None
-    if found is not None and not found.get("RepoTags") and not found.get("RepoDigests"):
-        engine.untag(made.image_id)  # that of a revision that failed has no name any more
+def remove_revision(engine: Engine, revision: RevisionRecord) -> None:
+    """Remove the record of a revision, and its image if that has no other use or tag."""
+    engine.remove_volume(revision.key.record(revision.number))
+    engine.untag(revision.key.image(revision.number))
+    image_code.remove_code(revision)
+    image = engine.image(revision.image_id) if revision.image_id else None
+    if image is not None and not image.get("RepoTags") and not image.get("RepoDigests"):
+        engine.untag(revision.image_id)  # the image of a failed revision has no tag
 
 
-def prune_revisions(engine: Engine, known: FunctionObjects) -> None:
-    """Forget all but the newest revisions and the active one."""
-    active = known.active
-    for made in known.recorded[MAX_REVISIONS:]:
-        if active is None or made.number != active.number:
-            remove_revision(engine, made)
+def prune_revisions(engine: Engine, objects: FunctionObjects) -> None:
+    """Remove the records of all but the newest revisions and the active one."""
+    active = objects.active
+    for revision in objects.records[MAX_REVISIONS:]:
+        if active is None or revision.number != active.number:
+            remove_revision(engine, revision)
 
 
-def revision_history(known: FunctionObjects) -> list[Revision]:
-    """All revisions, newest first."""
-    return revision_records.to_revisions(known.all, known.active)
+def revision_history(objects: FunctionObjects) -> list[Revision]:
+    """Return all revisions, newest first."""
+    return revision_records.to_revisions(objects.revisions, objects.active)
 
 
-def find_revision(known: FunctionObjects, number: int) -> RevisionRecord:
-    """The revision of that number, or `NotFoundError`."""
-    return revision_records.find_revision(known.key.name, known.all, number)
+def find_revision(objects: FunctionObjects, number: int) -> RevisionRecord:
+    """Return the revision of that number. Raises `NotFoundError`."""
+    return revision_records.find_revision(objects.key.name, objects.revisions, number)
 
 
 # Imported functions
 
 
 def record_import(engine: Engine, function: Function) -> None:
-    """Record a function without code, in place of the one imported before."""
+    """Record an imported function, in place of an earlier import."""
     key = key_of(function)
     remove_import(engine, key)
     engine.add_volume(key.record(_IMPORT_RECORD), import_labels(function))
@@ -104,14 +103,14 @@ def remove_import(engine: Engine, key: DockerKey) -> None:
 
 
 def list_projects(engine: Engine, namespace: str) -> list[Project]:
-    """All of the namespace, by name; `default` is there without being recorded."""
-    found = {DEFAULT_PROJECT: Project(DEFAULT_PROJECT, namespace)}
+    """Return the projects of the namespace by name; `default` exists without a record."""
+    by_name = {DEFAULT_PROJECT: Project(DEFAULT_PROJECT, namespace)}
     for volume in engine.volumes(
         (f"{RECORD_LABEL}=project", f"{RECORD_NAMESPACE_LABEL}={namespace}")
     ):
         labels = volume["Labels"]
         name = labels.get(RECORD_NAME_LABEL, "")
-        found[name] = Project(
+        by_name[name] = Project(
             name,
             namespace,
             labels.get(_DESCRIPTION_LABEL, ""),
@@ -119,11 +118,11 @@ def list_projects(engine: Engine, namespace: str) -> list[Project]:
             decode_string_map(labels.get(_PROJECT_LABELS_LABEL)),
             decode_string_map(labels.get(_PROJECT_ANNOTATIONS_LABEL)),
         )
-    return [found[name] for name in sorted(found)]
+    return [by_name[name] for name in sorted(by_name)]
 
 
 def create_project(engine: Engine, project: Project) -> bool:
-    if _has_project(list_projects(engine, project.namespace), project.name):
+    if _has_project(engine, project.namespace, project.name):
         return False
     return _record_project(engine, project)
 
@@ -139,51 +138,51 @@ def _record_project(engine: Engine, project: Project) -> bool:
 
 
 def update_project(engine: Engine, project: Project) -> bool:
-    """Labels never change: the record is made anew."""
-    known = delete_project(engine, project.namespace, project.name)
-    return known and _record_project(engine, project)
+    """Replace the record, since labels never change."""
+    existed = delete_project(engine, project.namespace, project.name)
+    return existed and _record_project(engine, project)
 
 
 def delete_project(engine: Engine, namespace: str, name: str) -> bool:
-    known = _has_project(list_projects(engine, namespace), name)
+    existed = _has_project(engine, namespace, name)
     engine.remove_volume(_project_volume(namespace, name))
-    return known
+    return existed
 
 
-def _has_project(some: Iterable[Project], name: str) -> bool:
-    return any(one.name == name for one in some)
+def _has_project(engine: Engine, namespace: str, name: str) -> bool:
+    return any(project.name == name for project in list_projects(engine, namespace))
 
 
 def _project_volume(namespace: str, name: str) -> str:
     return f"fnbuild-project-{namespace}.{name}"
 
 
-def untag_image(engine: Engine, made: RevisionRecord) -> None:
-    """Take the names that the image was deployed and pushed by, where they still mean it."""
-    for name in (made.image, pushed_reference(made)):
-        found = engine.image(name) if name else None
-        if found is not None and found["Id"] == made.image_id:
+def untag_image(engine: Engine, revision: RevisionRecord) -> None:
+    """Remove the tags by which the image was deployed and pushed, if they are still its tags."""
+    for name in (revision.image, pushed_reference(revision)):
+        image = engine.image(name) if name else None
+        if image is not None and image["Id"] == revision.image_id:
             engine.untag(name)
 
 
-def pushed_reference(made: RevisionRecord) -> str:
-    """Return the name of the image in the registry that it was built for, "" for none."""
+def pushed_reference(revision: RevisionRecord) -> str:
+    """Return the reference of the image in the registry of its build, or ""."""
     try:
-        registry = made.function.spec.build.registry
-        return with_registry(registry, made.image) if registry and made.image else ""
-    except FnbuildError:  # an image that was not built here, with a registry that is none
+        registry = revision.function.spec.build.registry
+        return with_registry(registry, revision.image) if registry and revision.image else ""
+    except FnbuildError:  # the image was not built here, and its registry is invalid
         return ""
 
 
 def image_use(engine: Engine) -> ImageUse:
     """Return the images that the functions of all namespaces need."""
     functions = inventory.list_all_functions(engine)
-    revisions = [revision for function in functions for revision in function.all]
-    own = (container.image for function in functions for container in function.containers)
+    revisions = [revision for function in functions for revision in function.revisions]
+    running = (container.image for function in functions for container in function.containers)
     needed = {reference for revision in revisions for reference in _image_references(revision)}
     pushed = {name for revision in revisions if (name := pushed_reference(revision))}
     return ImageUse(
-        frozenset(filter(None, (*needed, *own))),
+        frozenset(filter(None, (*needed, *running))),
         frozenset(name.rpartition(":")[0] for name in pushed),
         frozenset(
             function.key.name
@@ -193,8 +192,8 @@ def image_use(engine: Engine) -> ImageUse:
     )
 
 
-def _image_references(made: RevisionRecord) -> tuple[str, ...]:
-    """Return the names of a revision's image, on the engine and in its registry."""
-    pushed = pushed_reference(made)
-    tag = build_tag(pushed, made.image_id) if pushed and made.image_id else ""
-    return made.image_id, made.key.image(made.number), tag
+def _image_references(revision: RevisionRecord) -> tuple[str, ...]:
+    """Return the references of a revision's image, on the engine and in its registry."""
+    pushed = pushed_reference(revision)
+    tag = build_tag(pushed, revision.image_id) if pushed and revision.image_id else ""
+    return revision.image_id, revision.key.image(revision.number), tag

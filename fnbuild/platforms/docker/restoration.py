@@ -1,4 +1,4 @@
-"""Restoration of functions whose containers are gone or down although nobody stopped them.
+"""Restoration of functions whose containers are gone or down unintentionally.
 
 A container that was stopped by hand stays stopped, and after a restart of the engine the restart
 policies apply. That leaves containers that were removed by hand, containers that the engine could
@@ -21,74 +21,75 @@ from fnbuild.platforms.docker.probes import ReadinessProbe
 
 
 def find_lapsed(engine: Engine) -> list[DockerKey]:
-    """All of the engine's."""
+    """Return the functions of the engine that `restore_function` would restore."""
     return [
-        known.key
-        for known in inventory.list_all_functions(engine)
-        if is_interrupted(engine, known) or _has_lapsed(engine, known)
+        objects.key
+        for objects in inventory.list_all_functions(engine)
+        if is_interrupted(engine, objects) or _has_lapsed(engine, objects)
     ]
 
 
-def _has_lapsed(engine: Engine, known: FunctionObjects) -> bool:
-    active = known.active
+def _has_lapsed(engine: Engine, objects: FunctionObjects) -> bool:
+    active = objects.active
     with contextlib.suppress(ConfigError):
         if active is None or active.function.spec.disable:
-            return False  # Nuclio's own, a first deploy, or one that stands by
-        if known.container is None:
-            return not known.containers
-        return _is_down(engine, known, known.container)
+            return False  # a function of Nuclio, a first deploy, or a disabled function
+        if objects.container is None:
+            return not objects.containers
+        return _is_down(engine, objects, objects.container)
     return False
 
 
-def _is_down(engine: Engine, known: FunctionObjects, container: Container) -> bool:
+def _is_down(engine: Engine, objects: FunctionObjects, container: Container) -> bool:
     if container.state == "created":
-        # On record, so its deploy has ended: it was made again, and not started.
-        return any(made == container.made for made in known.recorded)
+        # Its deploy is recorded, so the container was created again and not started.
+        return container.revision in objects.records
     if container.state != "exited":
         return False
-    if any(not one.candidate for one in known.containers if one is not container):
-        return True  # its successor was made and never took over
+    others = (other for other in objects.containers if other is not container)
+    if any(not other.candidate for other in others):
+        return True  # its successor never took over
     state = (engine.container(container.id) or {}).get("State") or {}
     return bool(state.get("Error"))
 
 
 def restore_function(engine: Engine, key: DockerKey, progress: Progress) -> bool:
-    """Have the function run as before; False when it does, or ought not to.
+    """Start the function again; return False if it runs already or should not run.
 
-    Raises `ConflictError` while somebody else changes it, `NotReadyError` and what the engine
-    refuses.
+    Raises `ConflictError` while another client changes it, and `NotReadyError` if it does not
+    become ready.
     """
     before = inventory.read_function(engine, key)
     interrupted = is_interrupted(engine, before)
     if not (interrupted or _has_lapsed(engine, before)):
         return False
-    with rollout.exclusive_change(engine, key, "started again", progress) as known:
-        if not known.there:
-            remove_lock(*key)  # all that there was is what a first deploy has left
-        made, container = known.active, known.container
-        if made is None:
+    with rollout.exclusive_change(engine, key, "started again", progress) as objects:
+        if not objects.exists:
+            remove_lock(*key)  # only remains of an interrupted first deploy existed
+        revision, container = objects.active, objects.container
+        if revision is None:
             return False
         if container is not None and container.running:
             if not interrupted:
                 return False
             started = container.id
-        elif not _has_lapsed(engine, known):
+        elif not _has_lapsed(engine, objects):
             return False
         elif container is None:
-            progress(f"its container is gone: making it again from revision {made.number}")
-            started = rollout.recreate_container(engine, known, made, progress)
+            progress(f"its container is gone: creating it again from revision {revision.number}")
+            started = rollout.recreate_container(engine, objects, revision, progress)
         else:
             progress("its container is down: starting it")
             engine.start(container.id)
             started = container.id
-    # From here on the container is on its own, and may be changed by others.
-    ReadinessProbe(engine, started, made, progress, output=False).until_ready()
+    # The lease is released, so other clients may change the function during this wait.
+    ReadinessProbe(engine, started, revision, progress, report_output=False).wait_until_ready()
     progress("the function is ready")
     return True
 
 
 def restore_all(engine: Engine, progress: Progress) -> Iterator[str]:
-    """Bring back all that are found; one that fails does not keep the others."""
+    """Restore every function that has lapsed, and yield its name. Failures are reported."""
     for key in find_lapsed(engine):
         try:
             if restore_function(engine, key, progress):

@@ -32,15 +32,15 @@ from fnbuild.platforms.docker.switch import Switch
 from fnbuild.platforms.leases import local_owner
 from fnbuild.platforms.settings import needs_gpu, requested_port
 
-# How many free ports are tried that somebody takes before the container has it.
+# A free port may be taken before the container starts on it.
 _PORT_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True)
 class RevisionSource:
-    """The revision whose code and configuration another one runs again, and the note of that.
+    """The revision that a rollback or redeploy runs again, and a note about it.
 
-    A new one has no other: 0.
+    `revision` is 0 for a deploy of new code.
     """
 
     revision: int = 0
@@ -58,70 +58,71 @@ def exclusive_change(
 ) -> Iterator[FunctionObjects]:
     """Hold the function's lock and lease, so that no other client on any machine changes it.
 
-    What a killed client left is finished or undone first; without `wait` no model is waited for.
+    An interrupted change is finished or undone first; without `wait`, no workers are waited for.
     """
     with function_lock(*key, participle):
         lease = leases.acquire(engine, key, participle)
         try:
-            known = recovery.recover(engine, key, lease, progress, wait=wait)
-            known.held = lease
-            yield known
+            objects = recovery.recover(engine, key, lease, progress, wait=wait)
+            objects.held_lease = lease
+            yield objects
         finally:
-            lease.give_back()
+            lease.release()
 
 
 def plan_deploy(
     engine: Engine,
-    known: FunctionObjects,
+    objects: FunctionObjects,
     function: Function,
     artifact: Artifact,
     options: dict[str, Any],
 ) -> tuple[Plan, ContainerPlacement]:
-    """What would change, and where the container would be."""
+    """Return the plan of a deploy, and the placement of the container."""
     function = planning.apply_options(function, artifact, options)
-    _check_container_name(engine, known)
+    _check_container_name(engine, objects)
     image = engine.image(artifact.id or artifact.reference) or {}
     if not artifact.digest:
         planning.check_is_function_image(artifact.reference, image)
     hosts, warnings = ports.publish_addresses(engine, function)
-    if engine.local:
+    if engine.is_local:
         warnings += missing_path_warnings(function)
-    if known.foreign:
+    if objects.is_foreign:
         warnings += (
             "Nuclio has deployed this function: its container is replaced, and Nuclio's dashboard"
-            " may still show what it remembers",
+            " may still show the old one",
         )
-    container = known.container
-    around = planning.PlanContext(
-        known=known,
-        well=container is not None and function_state.live_state(engine, known).state == "ready",
+    container = objects.container
+    context = planning.PlanContext(
+        objects=objects,
+        is_ready=container is not None
+        and function_state.live_state(engine, objects).state == "ready",
         image_id=str(image.get("Id", "")),
         networks=frozenset(engine.networks()),
         hosts=hosts,
         warnings=warnings,
     )
-    place = _choose_placement(engine, known, function, hosts, image)
-    return planning.make_plan(function, artifact, around, place, options), place
+    placement = _choose_placement(engine, objects, function, hosts, image)
+    return planning.make_plan(function, artifact, context, placement, options), placement
 
 
-def _check_container_name(engine: Engine, known: FunctionObjects) -> None:
-    """Touch no container that has the function's name and is none of Nuclio's or fnbuild's."""
-    if any(one.name == known.key.container for one in known.containers):
+def _check_container_name(engine: Engine, objects: FunctionObjects) -> None:
+    """Raise `ConflictError` if an unrelated container has the name of the function's container."""
+    name = objects.key.container
+    if any(container.name == name for container in objects.containers):
         return
-    if engine.container(known.key.container) is not None:
+    if engine.container(name) is not None:
         raise ConflictError(
-            f"there is a container {known.key.container}, which neither fnbuild nor Nuclio made",
-            hint=f"rename it (`docker rename {known.key.container} NAME`) or remove it, or give the"
-            " function another name",
+            f"there is a container {name}, which neither fnbuild nor Nuclio made",
+            hint=f"rename it (`docker rename {name} NAME`), remove it or rename the function",
         )
 
 
 def _choose_placement(
-    engine: Engine, known: FunctionObjects, function: Function, hosts: tuple[str, ...], image: Raw
+    engine: Engine, objects: FunctionObjects, function: Function, hosts: tuple[str, ...], image: Raw
 ) -> ContainerPlacement:
     port = 0
     if ports.is_published(function):
-        port = ports.choose_port(engine, known.key, function, hosts, known.port)
+        port = ports.choose_port(engine, objects.key, function, hosts, objects.port)
     return ContainerPlacement(
         port=port,
         hosts=hosts if port else (),
@@ -134,57 +135,59 @@ def _choose_placement(
 
 def apply_plan(
     engine: Engine,
-    known: FunctionObjects,
+    objects: FunctionObjects,
     planned: tuple[Plan, ContainerPlacement],
     source: RevisionSource,
     progress: Progress,
 ) -> None:
-    """Run what is planned and record how that went. The caller holds the function's lock."""
-    plan, place = planned
+    """Run the planned revision and record the outcome. The caller holds the function's lock."""
+    plan, placement = planned
     image = _ensure_image(engine, plan, progress)
     if (engine.image(plan.artifact.reference) or {}).get("Id") == image:
-        place = replace(place, image=plan.artifact.reference)
-    made = planning.next_revision(known, plan.function, plan.artifact, image)
-    made = replace(made, source=source.revision or made.number, note=source.note)
-    progress(f"making revision {made.number}")
-    drawn = bool(place.port) and not (requested_port(plan.function) or known.port)
-    tries = _PORT_ATTEMPTS if drawn else 1
+        placement = replace(placement, image=plan.artifact.reference)
+    revision = planning.next_revision(objects, plan.function, plan.artifact, image)
+    revision = replace(revision, source=source.revision or revision.number, note=source.note)
+    progress(f"creating revision {revision.number}")
+    is_random_port = bool(placement.port) and not (requested_port(plan.function) or objects.port)
+    attempts = _PORT_ATTEMPTS if is_random_port else 1
+    old, lease = objects.container, objects.held_lease
     while True:
-        made, tries = replace(made, port=place.port), tries - 1
+        revision, attempts = replace(revision, port=placement.port), attempts - 1
         try:
-            _run_switch(Switch(engine, made, place, known.container, progress, known.held), plan)
+            _run_switch(Switch(engine, revision, placement, old, progress, lease), plan)
             break
         except BaseException as error:
-            if isinstance(error, PortTakenError) and tries:
-                progress(f"{error.message} by now, so it is another one")
-                port = ports.choose_port(engine, known.key, plan.function, place.hosts, 0)
-                place = replace(place, port=port)
+            if isinstance(error, PortTakenError) and attempts:
+                progress(f"{error.message}; choosing another port")
+                port = ports.choose_port(engine, objects.key, plan.function, placement.hosts, 0)
+                placement = replace(placement, port=port)
                 continue
-            _record_failure(engine, made, error)
+            _record_failure(engine, revision, error)
             raise
-    records.record_serving(engine, made)
+    records.record_serving(engine, revision)
 
 
 def _run_switch(switch: Switch, plan: Plan) -> None:
     function = plan.function
     try:
         if function.spec.disable:
-            switch.stand_by()
+            switch.create_stopped()
         else:
-            switch.run(prove=bool(plan.options.get("overlap")) or not needs_gpu(function))
+            switch.run(trial=bool(plan.options.get("overlap")) or not needs_gpu(function))
     except ObjectNotFound as error:
         if switch.lease is not None:
             switch.lease.check()
         raise ConflictError(
-            f"the deploy of {function.metadata.name} was overtaken: somebody else has removed its"
+            f"the deploy of {function.metadata.name} failed, because another client has removed its"
             f" container ({error})",
-            hint=f"`fnbuild get function {function.metadata.name}` shows what serves",
+            hint=f"`fnbuild get function {function.metadata.name}` shows the current state",
         ) from error
 
 
 def pull_if_always(engine: Engine, plan: Plan, progress: Progress) -> None:
-    """Fetch the image of a function that always wants the newest (imagePullPolicy); where that
-    fails, the one that is there does. What was built here is the newest there is.
+    """Pull the image if imagePullPolicy is Always and the image was not built here.
+
+    If the pull fails, an existing image is used.
     """
     reference, spec = plan.artifact.reference, plan.function.spec
     if plan.artifact.id or spec.image_pull_policy != "Always" or spec.build.offline:
@@ -195,73 +198,75 @@ def pull_if_always(engine: Engine, plan: Plan, progress: Progress) -> None:
     except FnbuildError as error:
         if engine.image(reference) is None:
             raise
-        progress(f"warning: the image that is there is run, for {error.message}")
+        progress(f"warning: the existing image is used, because {error.message}")
 
 
 def _ensure_image(engine: Engine, plan: Plan, progress: Progress) -> str:
-    """The id of the image, fetched when the engine does not have it."""
+    """Return the id of the image, which is pulled if the engine does not have it."""
     reference, spec = plan.artifact.reference, plan.function.spec
-    found = engine.image(plan.artifact.id or reference)
-    if found is None:
+    image = engine.image(plan.artifact.id or reference)
+    if image is None:
         if spec.image_pull_policy == "Never" or spec.build.offline:
             raise NotFoundError(
                 f"the engine has no image {reference}",
-                hint="build it, load it (`docker load`), or let it be pulled: spec.imagePullPolicy",
+                hint="build it, load it (`docker load`), or allow the pull: spec.imagePullPolicy",
             )
         progress(f"pulling {reference}")
         engine.pull(reference)
-        found = engine.image(reference)
-    if found is None:
+        image = engine.image(reference)
+    if image is None:
         raise PlatformError(f"the engine has no image {reference} after it was pulled")
     if not plan.artifact.digest:
-        planning.check_is_function_image(reference, found)
-    return str(found["Id"])
+        planning.check_is_function_image(reference, image)
+    return str(image["Id"])
 
 
-def _record_failure(engine: Engine, made: RevisionRecord, error: BaseException) -> None:
-    """Note why the revision does not serve. The first line is the reason."""
+def _record_failure(engine: Engine, revision: RevisionRecord, error: BaseException) -> None:
+    """Record the failure of a revision. The first line of the message is the reason."""
+    if isinstance(error, ConflictError | InputError):
+        return  # no container was started
     message = "the deploy was interrupted"
     if isinstance(error, FnbuildError):
-        reason = error.message.removeprefix(not_ready_prefix(made))
+        reason = error.message.removeprefix(not_ready_prefix(revision))
         message = "\n".join(part for part in (reason, error.detail) if part)
-    if isinstance(error, ConflictError | InputError):
-        return  # nothing was tried
     try:
-        records.record_revision(engine, made.with_failure(message))
+        records.record_revision(engine, revision.with_failure(message))
     except FnbuildError as problem:
         if isinstance(error, FnbuildError):
-            error.hint = f"{error.hint or ''}; it is not on record: {problem.message}".lstrip("; ")
+            problem_text = f"the failure could not be recorded: {problem.message}"
+            error.hint = f"{error.hint}; {problem_text}" if error.hint else problem_text
 
 
 def recreate_container(
-    engine: Engine, known: FunctionObjects, made: RevisionRecord, progress: Progress
+    engine: Engine, objects: FunctionObjects, revision: RevisionRecord, progress: Progress
 ) -> str:
-    """Make and start the container of the active revision, which somebody has removed; its id.
+    """Create and start the container of the active revision again, and return its id.
 
-    It is the same revision: nothing new is recorded. The caller holds the function's lock.
+    The revision stays the same, so nothing is recorded. The caller holds the function's lock.
     """
-    image = engine.image(made.image_id) if made.image_id else None
+    image = engine.image(revision.image_id) if revision.image_id else None
     if image is None:
-        raise revision_records.missing_code_error(known.key.name, made.config)
-    _check_container_name(engine, known)
-    hosts, _ = ports.publish_addresses(engine, made.function)
-    place = _choose_placement(engine, known, made.function, hosts, image)
-    if (engine.image(made.image) or {}).get("Id") == made.image_id:
-        place = replace(place, image=made.image)
-    return Switch(engine, replace(made, port=place.port), place, None, progress).make_again()
+        raise revision_records.missing_code_error(objects.key.name, revision.config)
+    _check_container_name(engine, objects)
+    hosts, _ = ports.publish_addresses(engine, revision.function)
+    placement = _choose_placement(engine, objects, revision.function, hosts, image)
+    if (engine.image(revision.image) or {}).get("Id") == revision.image_id:
+        placement = replace(placement, image=revision.image)
+    revision = replace(revision, port=placement.port)
+    return Switch(engine, revision, placement, None, progress).recreate()
 
 
 def rerun_revision(
     engine: Engine,
-    known: FunctionObjects,
-    recorded: RevisionRecord,
+    objects: FunctionObjects,
+    record: RevisionRecord,
     source: RevisionSource,
     progress: Progress,
 ) -> tuple[str, ...]:
-    """Run a recorded revision as a new one; the warnings of its plan."""
-    if not recorded.image_id or engine.image(recorded.image_id) is None:
-        raise revision_records.missing_code_error(recorded.key.name, recorded.config)
-    artifact = Artifact("image", recorded.image, recorded.digest, id=recorded.image_id)
-    planned = plan_deploy(engine, known, recorded.function, artifact, {"force": True})
-    apply_plan(engine, known, planned, source, progress)
+    """Deploy a recorded revision as a new one, and return the warnings of its plan."""
+    if not record.image_id or engine.image(record.image_id) is None:
+        raise revision_records.missing_code_error(record.key.name, record.config)
+    artifact = Artifact("image", record.image, record.digest, id=record.image_id)
+    planned = plan_deploy(engine, objects, record.function, artifact, {"force": True})
+    apply_plan(engine, objects, planned, source, progress)
     return planned[0].warnings

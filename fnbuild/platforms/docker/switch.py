@@ -31,41 +31,42 @@ _NUCLIO_CONFIG = "/etc/nuclio/config/processor"
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """One revision about to run at its place, and the container that is there now.
+    """The switch to the container of a new revision from the old one, if there is one.
 
-    The lease records the switch before it begins, so that a client that is killed leaves a record
-    of what is to be finished or undone (see `recovery`).
+    The lease records the switch before it starts, so that `recovery` can finish or undo it if the
+    client is killed.
     """
 
     engine: Engine
-    made: RevisionRecord
-    place: ContainerPlacement
+    revision: RevisionRecord
+    placement: ContainerPlacement
     old: Container | None
     progress: Progress
     lease: Lease | None = None
 
-    def run(self, *, prove: bool) -> None:
-        """Raises `NotReadyError` or what the engine refuses; the old container runs again then.
+    def run(self, *, trial: bool) -> None:
+        """Switch to the new revision, and wait until it is ready.
 
-        With `prove` the revision has to become ready beside the old one before that is stopped.
+        With `trial`, the revision must become ready beside the old container before that stops. If
+        the switch fails, the old container runs again, and the error is raised.
         """
         try:
-            if self._old_runs:
-                (self._prove if prove else self._rehearse)()
-            successor = self._create(self.made.key.successor, self.place)
+            if self._old_is_running:
+                (self._run_trial if trial else self._check_import)()
+            successor = self._create(self.revision.key.successor, self.placement)
         except FnbuildError as error:
-            self._say_what_serves(error, "goes on serving")
+            self._add_serving_hint(error, "goes on serving")
             raise
         try:
-            self._take_over(successor, proven=self._old_runs and prove)
+            self._switch_over(successor, show_output=not (self._old_is_running and trial))
         except BaseException as error:
-            self._undo(successor, error)
+            self._roll_back(successor, error)
             raise
-        self._settle(successor)
+        self._complete(successor)
 
-    def make_again(self) -> str:
-        """Make the container where there is none, and start it; its id. It stays, ready or not."""
-        container = self._create(self.made.key.container, self.place)
+    def recreate(self) -> str:
+        """Create and start the container if there is none, and return its id."""
+        container = self._create(self.revision.key.container, self.placement)
         try:
             self.engine.start(container)
         except BaseException:
@@ -73,140 +74,144 @@ class Switch:
             raise
         return container
 
-    def stand_by(self) -> None:
-        """Make the container and leave it stopped; the old one goes."""
-        successor = self._create(self.made.key.successor, self.place)
+    def create_stopped(self) -> None:
+        """Replace the old container by one that is not started."""
+        successor = self._create(self.revision.key.successor, self.placement)
         if self.old is not None:
             self.progress("stopping the container")
-            self._begin()
+            self._record_start()
             self.engine.stop(self.old.id)
-        self._settle(successor)
+        self._complete(successor)
 
     @property
-    def _old_runs(self) -> bool:
+    def _old_is_running(self) -> bool:
         return self.old is not None and self.old.running
 
     def _create(
         self,
         name: str,
-        place: ContainerPlacement,
+        placement: ContainerPlacement,
         *,
         candidate: bool = False,
         check_import: bool = False,
     ) -> str:
-        make = partial(create_body, self.made, candidate=candidate, check_import=check_import)
-        body = make(place)
-        container = self.engine.create(name, body)
-        if (self.engine.container(container) or {}).get("Image") != self.made.image_id:
-            # The name means another image by now: somebody has built under it meanwhile.
+        body_for = partial(
+            create_body, self.revision, candidate=candidate, check_import=check_import
+        )
+        container = self.engine.create(name, body_for(placement))
+        if (self.engine.container(container) or {}).get("Image") != self.revision.image_id:
+            # The tag has moved to another image since the plan was made.
             self.engine.remove(container)
-            body = make(replace(place, image=""))
-            container = self.engine.create(name, body)
+            container = self.engine.create(name, body_for(replace(placement, image="")))
         try:
-            self.engine.put(container, processor_archive(self.made))
-            for network in place.networks[1:]:
-                self.engine.join(container, network, "" if candidate else self.made.key.container)
+            self.engine.upload_archive(container, processor_archive(self.revision))
+            alias = "" if candidate else self.revision.key.container
+            for network in placement.networks[1:]:
+                self.engine.connect_network(container, network, alias)
         except BaseException:
             self.engine.remove(container)
             raise
         return container
 
-    def _prove(self) -> None:
-        """See the revision become ready in a container without a port, which goes again."""
+    def _run_trial(self) -> None:
+        """Wait until the revision is ready in a container without a port, and remove that."""
         self.progress("starting a trial container beside the one that serves")
-        place = self.place.unpublished()
-        trial = self._create(self.made.key.candidate, place, candidate=True)
+        placement = self.placement.unpublished()
+        trial = self._create(self.revision.key.candidate, placement, candidate=True)
         try:
             self.engine.start(trial)
-            ReadinessProbe(self.engine, trial, self.made, self.progress).until_ready()
+            ReadinessProbe(self.engine, trial, self.revision, self.progress).wait_until_ready()
         finally:
             self.engine.remove(trial)
 
-    def _rehearse(self) -> None:
-        """Import the handler in a container without a GPU, before the old container stops."""
+    def _check_import(self) -> None:
+        """Import the handler in a container without a GPU, while the old container serves."""
         self.progress("importing the handler without a GPU, while the old container serves")
-        place = self.place.unpublished()
-        trial = self._create(self.made.key.candidate, place, candidate=True, check_import=True)
+        placement = self.placement.unpublished()
+        trial = self._create(
+            self.revision.key.candidate, placement, candidate=True, check_import=True
+        )
         try:
             self.engine.start(trial)
-            check_import(self.engine, trial, self.made, self.progress)
+            check_import(self.engine, trial, self.revision, self.progress)
         finally:
             self.engine.remove(trial)
 
-    def _take_over(self, successor: str, *, proven: bool) -> None:
+    def _switch_over(self, successor: str, *, show_output: bool) -> None:
+        """Stop the old container and start the new one; with `show_output`, report its output."""
         closed = time.monotonic()
         if self.old is not None:
-            if self._old_runs:
-                self.progress("the old container ends what it has in hand")
-            self._begin()
+            if self._old_is_running:
+                self.progress("the old container finishes its requests")
+            self._record_start()
             self.engine.stop(self.old.id)
         self.progress("starting the container")
         self.engine.start(successor)
-        if self._old_runs:
+        if self._old_is_running:
             seconds = time.monotonic() - closed
             self.progress(f"the port was closed for {seconds:.2f} s")
-        # The trial's output was shown already.
         ReadinessProbe(
-            self.engine, successor, self.made, self.progress, output=not proven
-        ).until_ready()
+            self.engine, successor, self.revision, self.progress, report_output=show_output
+        ).wait_until_ready()
 
-    def _begin(self) -> None:
-        """Record that the old container is about to be stopped."""
-        if self.lease is not None and self._old_runs:
-            self.lease.enter("switching")
+    def _record_start(self) -> None:
+        """Record that the old container is about to stop."""
+        if self.lease is not None and self._old_is_running:
+            self.lease.enter_stage("switching")
 
-    def _end(self) -> None:
+    def _record_end(self) -> None:
         if self.lease is not None:
-            self.lease.finished()
+            self.lease.clear_stage()
 
-    def _undo(self, successor: str, reason: BaseException) -> None:
-        """Back to the old container; where that fails too, `reason` says so."""
+    def _roll_back(self, successor: str, cause: BaseException) -> None:
+        """Return to the old container, and add the outcome to the hint of `cause`."""
         if self.lease is not None and self.lease.is_lost:
             return  # the new holder of the lease undoes the switch
-        failed = []
+        failures = []
         steps: tuple[Callable[[], None], ...] = (
             partial(self.engine.remove, successor),
-            self._bring_back,
+            self._restart_old,
         )
         for step in steps:
             try:
                 step()
             except FnbuildError as error:
-                failed.append(error.message)
-        if not failed:
-            self._end()
-        if not isinstance(reason, FnbuildError):
+                failures.append(error.message)
+        if not failures:
+            self._record_end()
+        if not isinstance(cause, FnbuildError):
             return
-        if not failed:
-            self._say_what_serves(reason, "starts again")
+        if not failures:
+            self._add_serving_hint(cause, "starts again")
         else:
-            also = f"the old container could not be brought back: {failed[-1]}"
-            reason.hint = f"{reason.hint}; {also}" if reason.hint else also
+            failure = f"the old container could not be started again: {failures[-1]}"
+            cause.hint = f"{cause.hint}; {failure}" if cause.hint else failure
 
-    def _say_what_serves(self, error: FnbuildError, how: str) -> None:
-        if self.old is None or not self._old_runs:
+    def _add_serving_hint(self, error: FnbuildError, outcome: str) -> None:
+        if self.old is None or not self._old_is_running:
             return
-        made = self.old.made
-        words = f"{f'revision {made.number}' if made else 'what Nuclio deployed'} {how}"
-        error.hint = f"{words}; {error.hint}" if error.hint else words
+        revision = self.old.revision
+        name = f"revision {revision.number}" if revision else "the container of Nuclio"
+        text = f"{name} {outcome}"
+        error.hint = f"{text}; {error.hint}" if error.hint else text
 
-    def _bring_back(self) -> None:
-        if self.old is not None and self._old_runs:
+    def _restart_old(self) -> None:
+        if self.old is not None and self._old_is_running:
             self.progress("starting the old container again")
             # The switch may have been interrupted while the container was stopping.
             self.engine.stop(self.old.id)
             self.engine.start(self.old.id)
-            if self.old.made is not None:
+            if self.old.revision is not None:
                 old = ReadinessProbe(
-                    self.engine, self.old.id, self.old.made, self.progress, output=False
+                    self.engine, self.old.id, self.old.revision, self.progress, report_output=False
                 )
-                old.until_ready()
+                old.wait_until_ready()
 
-    def _settle(self, successor: str) -> None:
+    def _complete(self, successor: str) -> None:
         if self.lease is not None:
             self.lease.check()
-        replace_container(self.engine, self.made.key, self.old, successor)
-        self._end()
+        replace_container(self.engine, self.revision.key, self.old, successor)
+        self._record_end()
 
 
 def replace_container(
@@ -214,10 +219,10 @@ def replace_container(
 ) -> None:
     """Remove the old container and give the new one the function's name."""
     if old is not None:
-        config = "" if old.made else _nuclio_config_volume(engine, key, old.id)
+        config = "" if old.revision else _nuclio_config_volume(engine, key, old.id)
         engine.remove(old.id)
         if config:
-            with contextlib.suppress(FnbuildError):  # another container uses it as well
+            with contextlib.suppress(FnbuildError):  # another container uses it
                 engine.remove_volume(config)
     engine.rename(successor, key.container)
 

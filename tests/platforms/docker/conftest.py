@@ -30,7 +30,7 @@ def platform(made: Made, namespace: str, data: Path) -> Iterator[DockerPlatform]
         yield platform
     finally:
         for known in inventory.list_functions(platform.engine, namespace):
-            if not known.foreign:
+            if not known.is_foreign:
                 platform.delete(namespace, known.key.name, image=True)
         platform.engine.close()
         for container in call(

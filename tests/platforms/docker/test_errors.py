@@ -81,7 +81,7 @@ def test_an_engine_that_may_not_be_talked_to() -> None:
         PermissionError(13, "Permission denied"), "unix:///var/run/docker.sock"
     )
     assert isinstance(error, UnavailableError)
-    assert "may not talk" in error.message
+    assert "may not access" in error.message
     assert "docker" in (error.hint or "")
 
 
@@ -135,10 +135,10 @@ def test_a_function_without_the_gpu_that_it_asks_for_says_so(
 
 @dataclass
 class _Elsewhere:
-    """An engine of another machine, where a command ends with this status."""
+    """An engine on another machine, where every command exits with this status."""
 
     status: int
-    local: bool = False
+    is_local: bool = False
 
     def execute(self, _container: str, _command: Sequence[str]) -> CommandResult:
         return CommandResult(self.status, b"")

@@ -14,7 +14,9 @@ from fnbuild.platforms.docker.engine import Engine
 def engine(*configs: dict[str, str], desktop: bool = False) -> Engine:
     """One that is reached from a container, so that its machine's addresses are not ours."""
     networks = {"bridge": {"IPAM": {"Config": list(configs)}}}
-    found: Any = SimpleNamespace(desktop=desktop, local=False, networks=lambda: networks)
+    found: Any = SimpleNamespace(
+        is_docker_desktop=desktop, is_local=False, networks=lambda: networks
+    )
     return cast(Engine, found)
 
 

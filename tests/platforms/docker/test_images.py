@@ -74,14 +74,14 @@ def test_an_image_that_cannot_be_pulled_runs_when_it_is_there(author: Author) ->
     author.docker("tag", built(author, "old"), image)
     assert ask(run_image(author, image, "Always").http_port) == "old"
     [warning] = [one for one in author.progress if one.startswith("warning: ")]
-    assert "the image that is there is run" in warning
+    assert "the existing image is used" in warning
     assert "127.0.0.1:1" in warning
 
 
 READING = """
 import os, signal, sys
-from fnbuild.platforms.docker import code, connect
-code._take = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+from fnbuild.platforms.docker import connect, image_code
+image_code._extract_member = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 connect().code_folder(*sys.argv[1:])
 """
 

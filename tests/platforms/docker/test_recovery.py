@@ -113,7 +113,7 @@ class Scene:
         """One container runs, and is on record; nothing else is left."""
         known = inventory.read_function(self.engine, self.key)
         alone = [one.name for one in known.containers] == [self.author.container()]
-        return alone and known.leases == [] and known.active in known.recorded
+        return alone and known.leases == [] and known.active in known.records
 
     def check(self, word: str) -> None:
         assert self.is_settled, inventory.read_function(self.engine, self.key)
@@ -282,14 +282,14 @@ def test_of_two_that_take_a_lease_at_once_one_has_it(
     assert len(before) == 1
     with pytest.raises(BusyError, match="being"):
         leases._take(platform.engine, key, "deleted", [])
-    lease.enter("switching")
+    lease.enter_stage("switching")
     lease.check()
-    lease.give_back()
+    lease.release()
     # What was not finished stays on record for the next.
     after = leases.acquire(platform.engine, key, "deployed")
-    assert (after.inherited, after.stage) == ("switching", "switching")
-    after.finished()
-    after.give_back()
+    assert (after.inherited_stage, after.stage) == ("switching", "switching")
+    after.clear_stage()
+    after.release()
     assert leases._list_leases(platform.engine, key) == []
 
 
@@ -312,4 +312,4 @@ def test_a_lease_is_renewed_until_somebody_else_has_it(
     until("the loss", lambda: lease.is_lost)
     with pytest.raises(ConflictError, match="lease on greeter was lost"):
         lease.check()
-    lease.give_back()
+    lease.release()

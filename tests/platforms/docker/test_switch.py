@@ -84,7 +84,7 @@ def test_what_callers_notice_of_a_redeploy(author: Author) -> None:
     def hold() -> None:
         # Whoever is being served when the old container has to go is served to the end.
         while not answers:
-            if any("ends what it has in hand" in line for line in author.progress):
+            if any("finishes its requests" in line for line in author.progress):
                 return
             got = ask(first.http_port, "/1.5")
             if any("starting the container" in line for line in author.progress):
@@ -123,7 +123,7 @@ def test_a_request_in_hand_is_served_by_the_container_that_goes(
     )
 
     def progress(sentence: str) -> None:
-        if sentence == "the old container ends what it has in hand":
+        if sentence == "the old container finishes its requests":
             asking.start()
             # It has to be there before the signal.
             until("the request in the container", (shared / "asked").exists)
