@@ -217,12 +217,12 @@ def decode_import(labels: Mapping[str, str]) -> Raw:
 
 def decode_nuclio_function(labels: Mapping[str, str]) -> Function:
     """Decode the function of a container that Nuclio has started."""
-    nuclio_labels = (PLATFORM_LABEL, NAMESPACE_LABEL, FUNCTION_LABEL, SPEC_LABEL, ANNOTATIONS_LABEL)
+    names = (PLATFORM_LABEL, NAMESPACE_LABEL, FUNCTION_LABEL, SPEC_LABEL, ANNOTATIONS_LABEL)
     config = {
         "metadata": {
             "name": labels.get(FUNCTION_LABEL, ""),
             "namespace": labels.get(NAMESPACE_LABEL, ""),
-            "labels": {key: value for key, value in labels.items() if key not in nuclio_labels},
+            "labels": {key: value for key, value in labels.items() if key not in names},
             "annotations": _json_label(labels, ANNOTATIONS_LABEL),
         },
         "spec": _json_label(labels, SPEC_LABEL),

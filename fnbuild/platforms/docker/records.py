@@ -1,6 +1,6 @@
 """Records on the engine: empty volumes whose labels describe revisions, imports and projects.
 
-Labels never change, so a revision is recorded when its outcome is objects. The function's container
+Labels never change, so a revision is recorded when its outcome is known. The function's container
 tells which revision is active.
 """
 

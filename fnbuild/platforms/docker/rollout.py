@@ -147,7 +147,7 @@ def apply_plan(
         placement = replace(placement, image=plan.artifact.reference)
     revision = planning.next_revision(objects, plan.function, plan.artifact, image)
     revision = replace(revision, source=source.revision or revision.number, note=source.note)
-    progress(f"creating revision {revision.number}")
+    progress(f"making revision {revision.number}")
     is_random_port = bool(placement.port) and not (requested_port(plan.function) or objects.port)
     attempts = _PORT_ATTEMPTS if is_random_port else 1
     old, lease = objects.container, objects.held_lease
