@@ -107,7 +107,7 @@ def pending_entry(operation: Operation, default: str) -> FunctionEntry | None:
     if function is None or operation.state == "done" or operation.revision:
         return None
     platform = operation.platform or default
-    state: FunctionState = "building" if operation.under_way else "error"
+    state: FunctionState = "building" if operation.in_progress else "error"
     return function_entry(Deployment(function, platform, state, operation.message), operation)
 
 
@@ -330,7 +330,7 @@ class Inventory:
             return
         space.versions = versions
         found = [one for feed in feeds for one in feed.deployments]
-        operations = self._operations.every(space.name)
+        operations = self._operations.all(space.name)
         together = merge_entries(found, operations, self._presence.default.name)
         now = tuple(self._activations.stamped(one) for one in together)
         refusal = next((feed.refusal for feed in feeds if feed.refusal is not None), None)

@@ -138,7 +138,7 @@ class _PlatformReconciler:
             if under_way == _MAX_ATTEMPTS:
                 break
             newest = await anyio.to_thread.run_sync(self._operations.newest, *key)
-            if newest is not None and newest.under_way:
+            if newest is not None and newest.in_progress:
                 under_way += newest.actor == ACTOR
             elif time.monotonic() >= missed.due:
                 await self._attempt(key)

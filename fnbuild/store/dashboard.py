@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from fnbuild.store.database import Store
+from fnbuild.store.database import Store, utc_now
 from fnbuild.store.rows import FunctionConfig
 
 OperationState = Literal["waiting", "running", "done", "failed"]
@@ -23,8 +23,9 @@ _SELECT = (
 
 @dataclass(frozen=True, slots=True)
 class OperationDraft:
-    """A change that is to begin. `owner` names the dashboard that makes it; `config` is the
-    function as it is wanted, empty where the change has none.
+    """A new operation. `owner` is the dashboard that runs it.
+
+    `config` is the desired configuration of the function, empty if the operation has none.
     """
 
     namespace: str
@@ -38,10 +39,11 @@ class OperationDraft:
 
 @dataclass(frozen=True, slots=True)
 class OperationRow:
-    """`started` and `ended` are ISO 8601 times in UTC, `ended` is "" until then.
+    """An operation: a change of a function through a dashboard.
 
-    `revision` is the function's active one at the end, 0 when there was none. `refused` is 1 when
-    it failed because somebody else was at the function.
+    `started` and `ended` are ISO 8601 times in UTC; `ended` is "" until the end. `revision` is the
+    function's active revision at the end, 0 if there was none. `refused` is 1 if the operation
+    failed because another client was changing the function.
     """
 
     id: int
@@ -59,7 +61,7 @@ class OperationRow:
     refused: int
 
     @property
-    def under_way(self) -> bool:
+    def in_progress(self) -> bool:
         return self.state in ("waiting", "running")
 
 
@@ -74,20 +76,25 @@ class OutputLineRow:
 
 
 class OperationTable:
-    """The tables of operations in a store."""
+    """The tables of operations and their output.
+
+    Only the newest operation of each function is kept, and a function has at most one operation in
+    progress, even with several dashboards. An operation whose dashboard was killed stays `waiting`
+    or `running` until another dashboard ends it.
+    """
 
     def __init__(self, store: Store):
         self._store = store
 
     def begin(self, draft: OperationDraft) -> OperationRow | None:
-        """Record it as waiting, in place of the one before; None while that one is under way."""
+        """Replace the function's operation by a waiting one; None if one is in progress."""
         key = (draft.namespace, draft.name)
         with self._store.transaction() as connection:
-            known = self.newest(*key)
-            if known is not None and known.under_way:
+            previous = self.newest(*key)
+            if previous is not None and previous.in_progress:
                 return None
             connection.execute("DELETE FROM operations WHERE namespace = ? AND name = ?", key)
-            values = asdict(draft) | {"config": json.dumps(draft.config), "started": _now()}
+            values = asdict(draft) | {"config": json.dumps(draft.config), "started": utc_now()}
             connection.execute(
                 "INSERT INTO operations (namespace, name, platform, action, actor, owner, state,"
                 " message, started, ended, revision, config) VALUES (:namespace, :name, :platform,"
@@ -102,34 +109,34 @@ class OperationTable:
             return self.newest(*key)
 
     def newest(self, namespace: str, name: str) -> OperationRow | None:
-        """That of a function, without its configuration."""
+        """Return the operation of a function, without its configuration."""
         sql = _SELECT + " WHERE namespace = ? AND name = ?"
         rows = self._store.select(sql, (namespace, name))
         return OperationRow(**rows[0]) if rows else None
 
-    def every(self, namespace: str) -> list[OperationRow]:
-        """The newest of each function of the namespace, by name, without configurations."""
+    def all(self, namespace: str) -> list[OperationRow]:
+        """Return the operations of a namespace by function, without configurations."""
         sql = _SELECT + " WHERE namespace = ? ORDER BY name"
-        return [OperationRow(**one) for one in self._store.select(sql, (namespace,))]
+        return [OperationRow(**row) for row in self._store.select(sql, (namespace,))]
 
-    def under_way(self) -> list[OperationRow]:
-        """Those of all dashboards and namespaces that have not ended."""
+    def in_progress(self) -> list[OperationRow]:
+        """Return the operations of all dashboards and namespaces that have not ended."""
         sql = _SELECT + " WHERE state IN ('waiting', 'running')"
-        return [OperationRow(**one) for one in self._store.select(sql, ())]
+        return [OperationRow(**row) for row in self._store.select(sql, ())]
 
     def find(self, number: int) -> OperationRow | None:
-        """One by its id; None once the function has a newer one."""
+        """Return an operation by its id; None if the function has a newer one."""
         rows = self._store.select(_SELECT + " WHERE id = ?", (number,))
         return OperationRow(**rows[0]) if rows else None
 
     def config(self, number: int) -> FunctionConfig:
-        """The configuration that an operation was asked to bring; empty for none."""
+        """Return the desired configuration of an operation; empty if it has none."""
         rows = self._store.select("SELECT config FROM operations WHERE id = ?", (number,))
         config: FunctionConfig = json.loads(rows[0]["config"]) if rows else {}
         return config
 
     def run(self, number: int) -> None:
-        """Record that it is no longer waiting."""
+        """Record that a waiting operation is running."""
         with self._store.transaction() as connection:
             connection.execute(
                 "UPDATE operations SET state = 'running' WHERE id = ? AND state = 'waiting'",
@@ -145,31 +152,31 @@ class OperationTable:
         *,
         refused: bool = False,
     ) -> bool:
-        """Record how it ended; False when it had ended before.
+        """Record the end of an operation; return False if it had ended before.
 
-        `revision` is the active one then, None where the function is not there. Of one that is, the
-        configuration is no longer kept here.
+        `revision` is the active one, None if the function does not exist. The configuration of an
+        existing function is deleted here.
         """
         with self._store.transaction() as connection:
             cursor = connection.execute(
                 "UPDATE operations SET state = ?, message = ?, revision = ?, refused = ?,"
                 " ended = ?, config = CASE WHEN ? THEN '{}' ELSE config END"
                 " WHERE id = ? AND state IN ('waiting', 'running')",
-                (state, message, revision or 0, refused, _now(), revision is not None, number),
+                (state, message, revision or 0, refused, utc_now(), revision is not None, number),
             )
             return cursor.rowcount > 0
 
     def add_lines(self, operation: int, lines: Iterable[OutputLineRow]) -> None:
-        """Record output; nothing when the operation is no longer known."""
+        """Record output; ignored if the operation does not exist any more."""
         with self._store.transaction() as connection:
             connection.executemany(
                 "INSERT OR IGNORE INTO operation_lines"
                 " SELECT id, ?, ?, ?, ? FROM operations WHERE id = ?",
-                [(one.number, one.time, one.level, one.message, operation) for one in lines],
+                [(line.number, line.time, line.level, line.message, operation) for line in lines],
             )
 
     def lines(self, operation: int, after: int = 0) -> list[OutputLineRow]:
-        """Its output, from the line behind number `after` on."""
+        """Return the output of an operation after line `after`."""
         sql = (
             "SELECT number, time, level, message FROM operation_lines"
             " WHERE operation = ? AND number > ? ORDER BY number"
@@ -177,21 +184,20 @@ class OperationTable:
         return [OutputLineRow(**row) for row in self._store.select(sql, (operation, after))]
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
 FunctionEvent = dict[str, Any]
 
 
 class FunctionEventTable:
-    """The table of function events in a store."""
+    """The table of function events: requests that users save with a function to send them again.
+
+    An event is stored as the client sends it.
+    """
 
     def __init__(self, store: Store):
         self._store = store
 
-    def every(self, namespace: str) -> dict[str, FunctionEvent]:
-        """All of a namespace, by name."""
+    def all(self, namespace: str) -> dict[str, FunctionEvent]:
+        """Return the events of a namespace by name."""
         sql = "SELECT name, body FROM function_events WHERE namespace = ? ORDER BY name"
         rows = self._store.select(sql, (namespace,))
         return {row["name"]: json.loads(row["body"]) for row in rows}
@@ -202,19 +208,19 @@ class FunctionEventTable:
         return json.loads(rows[0]["body"]) if rows else None
 
     def add(self, namespace: str, name: str, event: FunctionEvent) -> bool:
-        """Keep it; False when there is one of that name."""
+        """Add an event; return False if it exists."""
         sql = "INSERT OR IGNORE INTO function_events VALUES (?, ?, ?)"
         with self._store.transaction() as connection:
             return connection.execute(sql, (namespace, name, json.dumps(event))).rowcount > 0
 
     def replace(self, namespace: str, name: str, event: FunctionEvent) -> bool:
-        """Put it in place of the one of that name; False when there is none."""
+        """Replace an event; return False if it does not exist."""
         sql = "UPDATE function_events SET body = ? WHERE namespace = ? AND name = ?"
         with self._store.transaction() as connection:
             return connection.execute(sql, (json.dumps(event), namespace, name)).rowcount > 0
 
     def delete(self, namespace: str, name: str) -> bool:
-        """Forget it; False when there was none."""
+        """Delete an event; return False if it does not exist."""
         sql = "DELETE FROM function_events WHERE namespace = ? AND name = ?"
         with self._store.transaction() as connection:
             return connection.execute(sql, (namespace, name)).rowcount > 0
@@ -222,7 +228,7 @@ class FunctionEventTable:
 
 @dataclass(frozen=True, slots=True)
 class TokenRow:
-    """`role` is `read` or `write`; `created` is an ISO 8601 time in UTC."""
+    """The digest of a token. `role` is `read` or `write`; `created` is an ISO 8601 time in UTC."""
 
     role: str
     digest: str
@@ -230,18 +236,18 @@ class TokenRow:
 
 
 class TokenTable:
-    """The table of tokens in a store."""
+    """The table of tokens: one digest per role, from which the token cannot be derived."""
 
     def __init__(self, store: Store):
         self._store = store
 
-    def every(self) -> dict[str, TokenRow]:
-        """The tokens by role."""
+    def all(self) -> dict[str, TokenRow]:
+        """Return the tokens by role."""
         rows = self._store.select("SELECT * FROM tokens", ())
         return {row["role"]: TokenRow(**row) for row in rows}
 
     def add(self, role: str, digest: str) -> bool:
-        """Record the role's first token; False when there is one."""
+        """Add the first token of a role; return False if it has one."""
         with self._store.transaction() as connection:
             cursor = connection.execute(
                 "INSERT OR IGNORE INTO tokens VALUES (?, ?, ?)", (role, digest, _now_in_seconds())
@@ -249,7 +255,7 @@ class TokenTable:
             return cursor.rowcount > 0
 
     def put(self, role: str, digest: str) -> None:
-        """Record the role's token; the one before ends with it."""
+        """Set the token of a role; the previous token becomes invalid."""
         with self._store.transaction() as connection:
             connection.execute(
                 "INSERT OR REPLACE INTO tokens VALUES (?, ?, ?)", (role, digest, _now_in_seconds())

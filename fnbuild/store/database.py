@@ -1,7 +1,7 @@
-"""The store: projects, functions, their revisions and who did what, in one SQLite file.
+"""The store: projects, functions, revisions and the audit log in one SQLite file.
 
-Every method is one transaction. Many processes may have the same file open; a process that is
-killed half way leaves what was there before.
+Every method is one transaction. Several processes may have the file open; the transaction of a
+killed process is rolled back.
 """
 
 from __future__ import annotations
@@ -32,12 +32,13 @@ from fnbuild.store.schema import connect, translating_errors
 _UNFINISHED = "the deploy ended before the revision was ready"
 
 
-def _now() -> str:
+def utc_now() -> str:
+    """Return the current time in ISO 8601, in UTC with milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class Store:
-    """One open database. Threads may share it; processes open their own."""
+    """An open database. Threads may share it; each process opens its own."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -46,7 +47,7 @@ class Store:
 
     @classmethod
     def open(cls) -> Self:
-        """The store of the data directory."""
+        """Open the store of the data directory."""
         return cls(data_dir() / "fnbuild.db")
 
     def close(self) -> None:
@@ -67,12 +68,12 @@ class Store:
     # Projects
 
     def projects(self, namespace: str) -> list[ProjectRow]:
-        """Recorded projects by name; `default` is there only when somebody recorded it."""
+        """Return the recorded projects by name; `default` only if it was recorded."""
         sql = "SELECT * FROM projects WHERE namespace = ? ORDER BY name"
         return [self._project(row) for row in self.select(sql, (namespace,))]
 
     def add_project(self, project: ProjectRow) -> bool:
-        """Record it; False when there is one of that name."""
+        """Add the project; return False if it exists."""
         values = _project_values(project)
         names, marks = ", ".join(values), ", ".join(f":{name}" for name in values)
         sql = f"INSERT OR IGNORE INTO projects ({names}) VALUES ({marks})"  # noqa: S608  our names
@@ -80,7 +81,7 @@ class Store:
             return connection.execute(sql, values).rowcount > 0
 
     def update_project(self, project: ProjectRow) -> bool:
-        """Record it anew; False when there is none of that name."""
+        """Update the project; return False if it does not exist."""
         sql = (
             "UPDATE projects SET description = :description, owner = :owner, labels = :labels,"
             " annotations = :annotations WHERE namespace = :namespace AND name = :name"
@@ -89,7 +90,7 @@ class Store:
             return connection.execute(sql, _project_values(project)).rowcount > 0
 
     def delete_project(self, namespace: str, name: str) -> bool:
-        """Forget it; False when there was none. Its functions stay."""
+        """Delete the project but not its functions; return False if it does not exist."""
         sql = "DELETE FROM projects WHERE namespace = ? AND name = ?"
         with self.transaction() as connection:
             return connection.execute(sql, (namespace, name)).rowcount > 0
@@ -97,7 +98,7 @@ class Store:
     # Functions
 
     def functions(self, namespace: str | None = None) -> list[FunctionRow]:
-        """The functions of a namespace, or of all, by namespace and name."""
+        """Return the functions of one or all namespaces, sorted by namespace and name."""
         sql = "SELECT * FROM functions WHERE ? IN (namespace, '') ORDER BY namespace, name"
         return [self._function(row) for row in self.select(sql, (namespace or "",))]
 
@@ -107,8 +108,8 @@ class Store:
         return self._function(rows[0]) if rows else None
 
     def put_function(self, function: FunctionRow) -> None:
-        """Record the function as it is given, new or known."""
-        values = asdict(function) | {"config": _dump(function.config), "updated": _now()}
+        """Insert or replace the function."""
+        values = asdict(function) | {"config": _dump(function.config), "updated": utc_now()}
         names = ", ".join(values)
         marks = ", ".join(f":{name}" for name in values)
         changes = ", ".join(f"{name} = excluded.{name}" for name in values)
@@ -122,8 +123,8 @@ class Store:
     def update_function(
         self, namespace: str, name: str, **changes: Unpack[FunctionChanges]
     ) -> FunctionRow:
-        """Change some fields and give the row as it is then; `NotFoundError` when there is none."""
-        values: dict[str, Any] = {**changes, "updated": _now()}
+        """Update fields and return the new row; raise `NotFoundError` if it does not exist."""
+        values: dict[str, Any] = {**changes, "updated": utc_now()}
         if "config" in changes:
             values["config"] = _dump(changes["config"])
         assignments = ", ".join(f"{field} = :{field}" for field in values)
@@ -139,7 +140,7 @@ class Store:
         return row
 
     def delete_function(self, namespace: str, name: str) -> bool:
-        """Forget the function and its revisions; False when there was none."""
+        """Delete the function and its revisions; return False if it does not exist."""
         sql = "DELETE FROM functions WHERE namespace = ? AND name = ?"
         with self.transaction() as connection:
             return connection.execute(sql, (namespace, name)).rowcount > 0
@@ -147,7 +148,7 @@ class Store:
     # Revisions
 
     def revisions(self, namespace: str, name: str) -> list[RevisionRow]:
-        """All revisions of the function, newest first."""
+        """Return the revisions of the function, newest first."""
         sql = "SELECT * FROM revisions WHERE namespace = ? AND name = ? ORDER BY number DESC"
         return [self._revision(row) for row in self.select(sql, (namespace, name))]
 
@@ -157,26 +158,34 @@ class Store:
         return self._revision(rows[0]) if rows else None
 
     def next_number(self, namespace: str, name: str) -> int:
-        """The number that `add_revision` would give now. Hold the function's lock."""
+        """Return the number of the next revision. The caller holds the function's lock."""
         sql = "SELECT coalesce(max(number), 0) + 1 AS n FROM revisions"
         rows = self.select(f"{sql} WHERE namespace = ? AND name = ?", (namespace, name))
         return int(rows[0]["n"])
 
     def add_revision(self, namespace: str, name: str, draft: RevisionDraft) -> RevisionRow:
-        """Record a revision under the next free number, and the function when it is new.
+        """Add a revision with the next number, and the function if it is new.
 
-        The revision counts as failed until `activate` says that it is ready, so a deploy that is
-        killed leaves a true record.
+        The revision is `failed` until it is activated, so the record is correct after a deploy that
+        was killed.
         """
         with self.transaction() as connection:
             connection.execute(
                 "INSERT OR IGNORE INTO functions VALUES"
                 " (?, ?, 'default', 'running', 0, 0, 0, 'building', '', ?, ?)",
-                (namespace, name, _dump(draft.config), _now()),
+                (namespace, name, _dump(draft.config), utc_now()),
             )
             number = self.next_number(namespace, name)
             code = draft.code or str(revision_dir(namespace, name, number) / "code")
-            values = (namespace, name, number, _now(), "failed", draft.digest, _dump(draft.config))
+            values = (
+                namespace,
+                name,
+                number,
+                utc_now(),
+                "failed",
+                draft.digest,
+                _dump(draft.config),
+            )
             connection.execute(
                 "INSERT INTO revisions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, '')",
                 (*values, code, draft.environment, draft.interpreter, _UNFINISHED),
@@ -186,7 +195,7 @@ class Store:
         return row
 
     def record_origin(self, namespace: str, name: str, number: int, origin: int, note: str) -> None:
-        """Record which revision this one runs again, and why."""
+        """Record which revision this one runs again, with a note about the reason."""
         with self.transaction() as connection:
             connection.execute(
                 "UPDATE revisions SET origin = ?, note = ?"
@@ -197,9 +206,9 @@ class Store:
     def activate(
         self, namespace: str, name: str, number: int, **changes: Unpack[FunctionChanges]
     ) -> FunctionRow:
-        """Make the revision the active one and the one before superseded, in one step.
+        """Activate the revision and supersede the previous one, in one transaction.
 
-        `changes` are changes of the function that belong to the same step.
+        `changes` are updates of the function in the same transaction.
         """
         key = (namespace, name)
         with self.transaction() as connection:
@@ -219,7 +228,7 @@ class Store:
             return self.update_function(namespace, name, **changes)
 
     def fail(self, namespace: str, name: str, number: int, message: str) -> None:
-        """Record why a revision did not become ready, or stopped being the active one."""
+        """Record why a revision did not become ready, or is not active any more."""
         with self.transaction() as connection:
             connection.execute(
                 "UPDATE revisions SET state = 'failed', message = ?"
@@ -228,17 +237,18 @@ class Store:
             )
 
     def environments(self) -> set[str]:
-        """The environment of every recorded revision that has one."""
+        """Return the environments of all recorded revisions."""
         sql = "SELECT DISTINCT environment FROM revisions WHERE environment != ''"
         return {row["environment"] for row in self.select(sql, ())}
 
     def prune(self, namespace: str, name: str, keep: int) -> list[RevisionRow]:
-        """Forget all but the newest `keep` revisions and the active one; give what was forgotten.
+        """Delete all but the newest `keep` revisions and the active one; return the deleted ones.
 
-        The folders are the caller's to remove.
+        The caller removes their folders.
         """
         with self.transaction() as connection:
-            old = [r for r in self.revisions(namespace, name)[keep:] if r.state != "active"]
+            revisions = self.revisions(namespace, name)[keep:]
+            old = [row for row in revisions if row.state != "active"]
             connection.executemany(
                 "DELETE FROM revisions WHERE namespace = ? AND name = ? AND number = ?",
                 [(namespace, name, row.number) for row in old],
@@ -248,14 +258,15 @@ class Store:
     # Audit
 
     def record(self, actor: str, action: str, target: str, outcome: str) -> None:
-        """Note who did what to what, and how it ended."""
+        """Add an entry to the audit log."""
         with self.transaction() as connection:
             connection.execute(
-                "INSERT INTO audit VALUES (?, ?, ?, ?, ?)", (_now(), actor, action, target, outcome)
+                "INSERT INTO audit VALUES (?, ?, ?, ?, ?)",
+                (utc_now(), actor, action, target, outcome),
             )
 
     def audit(self, limit: int = 100) -> list[AuditRow]:
-        """The newest notes, newest first."""
+        """Return the newest entries of the audit log, newest first."""
         sql = "SELECT * FROM audit ORDER BY rowid DESC LIMIT ?"
         return [AuditRow(**row) for row in self.select(sql, (limit,))]
 
@@ -264,19 +275,19 @@ class Store:
         """A number that changes when another connection has changed the database."""
         return int(self.select("PRAGMA data_version", ())[0]["data_version"])
 
-    # For the tables that have a module of their own
+    # For tables in other modules
 
     def select(self, sql: str, values: tuple[Any, ...]) -> list[dict[str, Any]]:
-        """The rows of a query."""
+        """Return the rows of a query."""
         with self._guard, translating_errors(self.path):
             return [dict(row) for row in self._connection.execute(sql, values)]
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """One step: all of the block is done, or none of it."""
+        """Run the block as one transaction."""
         with self._guard, translating_errors(self.path):
             connection = self._connection
-            if connection.in_transaction:  # a method that calls another is one step still
+            if connection.in_transaction:  # nested calls share the outer transaction
                 yield connection
                 return
             connection.execute("BEGIN IMMEDIATE")
@@ -287,7 +298,7 @@ class Store:
                 connection.rollback()
                 raise
 
-    # Inside
+    # Decoding
 
     def _project(self, row: dict[str, Any]) -> ProjectRow:
         texts = {key: self._load(row[key]) for key in ("labels", "annotations")}
@@ -304,9 +315,9 @@ class Store:
         try:
             value = json.loads(text)
         except ValueError as error:
-            raise StoreError(f"{self.path} holds a configuration that is not JSON") from error
+            raise StoreError(f"{self.path} contains a configuration that is not JSON") from error
         if not isinstance(value, dict):
-            raise StoreError(f"{self.path} holds a configuration that is not an object")
+            raise StoreError(f"{self.path} contains a configuration that is not an object")
         return value
 
 

@@ -1,4 +1,4 @@
-"""What the store gives out and takes in: one frozen value a table row."""
+"""The rows of the store's tables as frozen values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 FunctionConfig = dict[str, Any]
-"""A function's configuration as `spec.types.to_dict` makes it; `spec.reader.from_raw` reads it."""
+"""A function's configuration, written by `function.types.to_dict`."""
 
 DesiredState = Literal["running", "stopped", "imported"]
 RevisionState = Literal["active", "superseded", "failed"]
@@ -25,9 +25,9 @@ class ProjectRow:
 
 @dataclass(frozen=True, slots=True)
 class FunctionRow:
-    """`revision` is the active one, 0 when there is none; ports are 0 when none was given.
+    """A function. `revision` is the active one, 0 if there is none; ports are 0 until assigned.
 
-    `updated` is an ISO 8601 time in UTC and is set by the store.
+    The store sets `updated`, an ISO 8601 time in UTC.
     """
 
     namespace: str
@@ -44,7 +44,7 @@ class FunctionRow:
 
 
 class FunctionChanges(TypedDict, total=False):
-    """The fields of a function that may change, each one optional."""
+    """The fields of a function that may change; each is optional."""
 
     project: str
     desired: DesiredState
@@ -58,9 +58,9 @@ class FunctionChanges(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class RevisionDraft:
-    """What a new revision starts with. `environment` is a Python's path, "" for the interpreter's.
+    """A new revision. `environment` is the path of its Python, "" without an environment.
 
-    `code` may be left empty: then it is `revisions/<number>/code` in the function's folder.
+    The default of `code` is `revisions/<number>/code` in the function's folder.
     """
 
     digest: str
@@ -72,10 +72,9 @@ class RevisionDraft:
 
 @dataclass(frozen=True, slots=True)
 class RevisionRow:
-    """One deploy. A revision that never became ready stays `failed`, with the reason.
+    """A revision. One that never became ready stays `failed`, with the reason as `message`.
 
-    One that runs the code of another again has that one's number as `origin`, else 0, and says so
-    in its `note`.
+    `origin` is the number of the revision whose code it runs again, or 0; `note` describes that.
     """
 
     namespace: str
@@ -94,13 +93,13 @@ class RevisionRow:
 
     @property
     def source(self) -> int:
-        """The revision that first had this code and configuration."""
+        """The number of the revision that first had this code and configuration."""
         return self.origin or self.number
 
 
 @dataclass(frozen=True, slots=True)
 class AuditRow:
-    """Who did what to what, and how it ended. `time` is in ISO 8601, UTC."""
+    """An entry of the audit log. `time` is an ISO 8601 time in UTC."""
 
     time: str
     actor: str

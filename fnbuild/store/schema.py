@@ -1,7 +1,7 @@
-"""Opening the database file, and bringing it to the schema that this version of fnbuild knows.
+"""The schema of the database, its migrations, and the connection to the file.
 
-A migration is a list of statements. Once released it never changes; what comes next is appended.
-Statements keep to SQLite 3.24, which the oldest systems with a Python 3.11 have.
+A migration is a list of statements. A released migration never changes; new ones are appended.
+Statements require SQLite 3.24 only, the version of the oldest systems with Python 3.11.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             PRIMARY KEY (namespace, name, number),
             FOREIGN KEY (namespace, name) REFERENCES functions ON DELETE CASCADE
         )""",
-        # One active revision at most, whatever two processes do.
+        # Two processes cannot activate two revisions.
         """CREATE UNIQUE INDEX one_active ON revisions (namespace, name)
             WHERE state = 'active'""",
         """CREATE TABLE audit (
@@ -62,7 +62,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             revision INTEGER NOT NULL, config TEXT NOT NULL
         )""",
         "CREATE INDEX operations_of ON operations (namespace, name)",
-        # One change of a function at a time, whatever two dashboards do.
+        # Two dashboards cannot change a function at the same time.
         """CREATE UNIQUE INDEX one_operation ON operations (namespace, name)
             WHERE state IN ('waiting', 'running')""",
         """CREATE TABLE operation_lines (
@@ -82,7 +82,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             digest TEXT NOT NULL, created TEXT NOT NULL
         )""",
     ),
-    # 1 for a change that failed because somebody else was at the function.
+    # 1 for an operation that failed because another client was changing the function.
     ("ALTER TABLE operations ADD COLUMN refused INTEGER NOT NULL DEFAULT 0",),
     (
         "ALTER TABLE projects ADD COLUMN labels TEXT NOT NULL DEFAULT '{}'",
@@ -95,7 +95,7 @@ _RETRY_SECONDS = 0.01
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """A connection to the database at `path`, which is made or migrated when need be."""
+    """Connect to the database at `path`, which is created or migrated if needed."""
     make_private_dir(path.parent)
     with translating_errors(path):
         _create(path)
@@ -105,8 +105,8 @@ def connect(path: Path) -> sqlite3.Connection:
         try:
             connection.row_factory = sqlite3.Row
             _enable_wal(connection)
-            # In WAL mode NORMAL keeps the file whole through kill -9 and power loss alike; a power
-            # loss may take the last changes with it, never half of one.
+            # In WAL mode NORMAL keeps the file consistent after kill -9 and power loss. A power
+            # loss may lose the last transactions, but never a part of one.
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA foreign_keys = ON")
             _migrate(connection, path)
@@ -117,15 +117,16 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def _create(path: Path) -> None:
-    # SQLite gives its -wal and -shm files the mode of the database: it must be right first. One
-    # that is there is not opened: closing it would drop the locks of this process's connections.
+    # SQLite gives its -wal and -shm files the mode of the database, so it is set first. An existing
+    # file is not opened, since closing it would drop the locks of this process's connections.
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def _enable_wal(connection: sqlite3.Connection) -> None:
-    """Switch to WAL mode. While others switch a new database at the same moment, SQLite refuses at
-    once, whatever the time-out.
+    """Switch to WAL mode.
+
+    While another process switches a new database, SQLite fails at once in spite of the timeout.
     """
     deadline = time.monotonic() + _BUSY_SECONDS
     while True:
@@ -140,10 +141,10 @@ def _enable_wal(connection: sqlite3.Connection) -> None:
 
 
 def _schema_version(connection: sqlite3.Connection) -> int:
-    known = connection.execute(
+    table = connection.execute(
         "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'schema'"
     ).fetchone()
-    if known is None:
+    if table is None:
         return 0
     row = connection.execute("SELECT coalesce(max(version), 0) FROM schema").fetchone()
     return int(row[0])
@@ -155,7 +156,7 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
     if version < newest:
         connection.execute("BEGIN IMMEDIATE")
         try:
-            version = _schema_version(connection)  # another process may have done it meanwhile
+            version = _schema_version(connection)  # another process may have migrated it meanwhile
             if version == 0:
                 connection.execute(
                     "CREATE TABLE IF NOT EXISTS schema"
@@ -173,14 +174,14 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
             raise
     if version > newest:
         raise StoreError(
-            f"{path} was written by a newer fnbuild (schema {version}, this one knows {newest})",
+            f"{path} was written by a newer fnbuild (schema {version}; this one supports {newest})",
             hint="update this fnbuild, or set FNBUILD_DATA_DIR to another directory",
         )
 
 
 @contextmanager
 def translating_errors(path: Path) -> Iterator[None]:
-    """Turn what SQLite and the file system say into an error that says what to do."""
+    """Translate errors of SQLite and of the file system into errors with a remedy."""
     try:
         yield
     except sqlite3.DatabaseError as error:
@@ -188,12 +189,12 @@ def translating_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         raise StoreError(
             f"cannot open {path}: {error.strerror}",
-            hint=f"{path.parent} must be a directory that you may write to",
+            hint=f"{path.parent} must be a writable directory",
         ) from error
 
 
 def _primary_code(error: sqlite3.DatabaseError) -> int:
-    """SQLite's primary code, which is the low byte; errors that Python raises itself carry none."""
+    """Return SQLite's primary result code, the low byte; 0 for errors that Python itself raises."""
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
@@ -202,8 +203,8 @@ def _translate(error: sqlite3.DatabaseError, path: Path) -> StoreError | Conflic
     if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
         return StoreError(
             f"{path} is damaged ({error}); nothing was changed or deleted",
-            hint=f"put a backup in its place, or move it away (with {path.name}-wal and"
-            f" {path.name}-shm beside it) and deploy the functions again",
+            hint=f"restore a backup, or move it away (together with {path.name}-wal and"
+            f" {path.name}-shm) and deploy the functions again",
         )
     if code == sqlite3.SQLITE_FULL:
         return StoreError(
@@ -213,11 +214,11 @@ def _translate(error: sqlite3.DatabaseError, path: Path) -> StoreError | Conflic
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
         return StoreError(
             f"cannot write to {path} ({error})",
-            hint=f"{path.parent} and the files in it must be writable for you",
+            hint=f"{path.parent} and its files must be writable",
         )
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return ConflictError(
             f"{path} was in use by another process for {_BUSY_SECONDS:.0f} seconds",
-            hint="try again; if it stays so, look for a process that hangs",
+            hint="try again; if the error persists, look for a process that hangs",
         )
     return StoreError(f"{path}: {error}")

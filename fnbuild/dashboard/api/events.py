@@ -37,7 +37,7 @@ async def list_events(request: Request) -> Response:
     """All events of a namespace, or those of one function, as an object by name."""
     wanted = request.headers.get(FUNCTION_HEADER)
     found = await anyio.to_thread.run_sync(
-        _events(request).every, namespace_in_header(request, EVENT_NAMESPACE_HEADER)
+        _events(request).all, namespace_in_header(request, EVENT_NAMESPACE_HEADER)
     )
     if wanted:
         found = {name: one for name, one in found.items() if event_function(one) == wanted}
@@ -134,7 +134,7 @@ def validated_event(body: Raw, namespace: str, name: str = "") -> Raw:
 def delete_function_events(store: Store, namespace: str, function: str) -> None:
     """Delete the events of a function that is gone."""
     kept = FunctionEventTable(store)
-    for name, one in kept.every(namespace).items():
+    for name, one in kept.all(namespace).items():
         if event_function(one) == function:
             kept.delete(namespace, name)
 

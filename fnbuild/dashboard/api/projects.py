@@ -63,9 +63,7 @@ async def export_project(
     """All of a project; `shown` is the project itself."""
     members = await services.inventory.functions(project.namespace, project.name)
     exports = await functions.export_functions(services.inventory, members, options)
-    kept = await anyio.to_thread.run_sync(
-        FunctionEventTable(services.store).every, project.namespace
-    )
+    kept = await anyio.to_thread.run_sync(FunctionEventTable(services.store).all, project.namespace)
     return {
         "project": {key: shown[key] for key in ("metadata", "spec")},
         "functions": exports.functions,

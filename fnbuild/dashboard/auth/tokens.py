@@ -198,7 +198,7 @@ class Tokens:
         self._refuse_outside(kind)
         if token := self.ensure(kind):
             return token
-        row = self._records.every()[kind]
+        row = self._records.all()[kind]
         raise PreconditionError(
             f"the {kind} token was shown when it was made ({row.created}); it is not kept",
             hint=f"`fnbuild dashboard token --new{' --read' if kind == 'read' else ''}` makes"
@@ -241,7 +241,7 @@ class Tokens:
         return hmac.digest(self._file_key, digest.encode(), "sha256")
 
     def _digests(self) -> dict[TokenKind, str]:
-        recorded = {_token_kind(role): row.digest for role, row in self._records.every().items()}
+        recorded = {_token_kind(role): row.digest for role, row in self._records.all().items()}
         return {**recorded, **self._outside}
 
 

@@ -191,7 +191,7 @@ async def _find_function(request: Request, namespace: str, name: str) -> Functio
 async def _refuse_while_provisioning(request: Request, namespace: str, name: str) -> None:
     newest = services_of(request).operations.newest
     found = await to_thread.run_sync(newest, namespace, name.partition("@")[0])
-    if found is not None and found.under_way:
+    if found is not None and found.in_progress:
         raise provisioning_error(found)
 
 

@@ -41,7 +41,7 @@ class Operation:
     refused: bool = False
 
     @property
-    def under_way(self) -> bool:
+    def in_progress(self) -> bool:
         return self.state in ("waiting", "running")
 
 
@@ -56,7 +56,7 @@ def function_status(
     own = deployment.state, deployment.message
     if operation is None or operation.action == "delete":
         return own
-    if operation.under_way:
+    if operation.in_progress:
         return "building", operation.message
     if operation.refused:
         return _status_after_refusal(deployment, operation, now)

@@ -62,7 +62,7 @@ class OperationRunner:
         """Let what runs end, for a minute at most; what waits does not begin."""
         self._stopping = True
         deadline = time.monotonic() + _STOP_SECONDS
-        for row in await anyio.to_thread.run_sync(self._records.under_way):
+        for row in await anyio.to_thread.run_sync(self._records.in_progress):
             end = self._ends.get(row.id)
             if row.owner != self._owner.name or end is None:
                 continue
@@ -82,12 +82,12 @@ class OperationRunner:
             row = self._records.newest(namespace, name)
         return self._operation(row) if row is not None else None
 
-    def every(self, namespace: str) -> dict[str, Operation]:
+    def all(self, namespace: str) -> dict[str, Operation]:
         """The newest change of each function, by its name."""
-        rows = self._records.every(namespace)
+        rows = self._records.all(namespace)
         if any(self._orphaned(row) for row in rows):
             self._bury()
-            rows = self._records.every(namespace)
+            rows = self._records.all(namespace)
         return {row.name: self._operation(row) for row in rows}
 
     def lines(self, operation: Operation, after: int = 0) -> list[Raw]:
@@ -112,7 +112,7 @@ class OperationRunner:
             if row.state != told:
                 told = row.state
                 yield "state", {"state": row.state, "message": row.message}
-            if not row.under_way:
+            if not row.in_progress:
                 return
             if self._orphaned(row):
                 await anyio.to_thread.run_sync(self._bury)
@@ -121,7 +121,7 @@ class OperationRunner:
     async def ended(self, operation: Operation) -> Operation:
         """The operation, once it has ended."""
         now: Operation | None = operation
-        while now is not None and now.id == operation.id and now.under_way:
+        while now is not None and now.id == operation.id and now.in_progress:
             await asyncio.sleep(_POLL_SECONDS)
             now = await anyio.to_thread.run_sync(self.newest, operation.namespace, operation.name)
         return now if now is not None else operation
@@ -155,7 +155,7 @@ class OperationRunner:
         config = stored_config(function) if function is not None else {}
         owner = self._owner.name
         draft = OperationDraft(namespace, name, platform, action, actor, owner, config)
-        if (known := self.newest(namespace, name)) is not None and known.under_way:
+        if (known := self.newest(namespace, name)) is not None and known.in_progress:
             raise provisioning_error(known)
         row = self._records.begin(draft)
         if row is None:
@@ -237,11 +237,13 @@ class OperationRunner:
     # Those of dashboards that have died
 
     def _orphaned(self, row: OperationRow) -> bool:
-        return row.under_way and row.owner != self._owner.name and not self._owner.lives(row.owner)
+        return (
+            row.in_progress and row.owner != self._owner.name and not self._owner.lives(row.owner)
+        )
 
     def _bury(self) -> None:
         """Record how those ended whose dashboard did before them."""
-        for row in self._records.under_way():
+        for row in self._records.in_progress():
             if self._orphaned(row):
                 if has_succeeded(row):
                     self._records.end(row.id, "done", "", active_revision(row))
