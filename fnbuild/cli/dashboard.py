@@ -168,4 +168,4 @@ def token(_: Session, new: bool, reading: bool) -> None:
     kind: TokenKind = "read" if reading else "write"
     with Store.open() as store:
         tokens = Tokens(store)
-        click.echo(tokens.renew(kind) if new else tokens.first(kind))
+        click.echo(tokens.renew(kind) if new else tokens.create(kind))

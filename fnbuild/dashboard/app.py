@@ -1,4 +1,4 @@
-"""The assembly: every module's endpoints as one application."""
+"""The ASGI application of a dashboard, with the endpoints of every module."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from fnbuild.dashboard.settings import Settings
 from fnbuild.store import Store
 
 _NAMESPACE_HEADERS = tuple(
-    f"x-nuclio-{one}-namespace" for one in ("function", "project", "function-event")
+    f"x-nuclio-{kind}-namespace" for kind in ("function", "project", "function-event")
 )
 
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -61,8 +61,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 
 
 def create_app(settings: Settings, store: Store) -> Starlette:
-    """The application, which runs what works in the background while it is served."""
-    services = Services.of(settings, store)
+    """Return the application, which runs its background services while it is served."""
+    services = Services.create(settings, store)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -73,7 +73,9 @@ def create_app(settings: Settings, store: Store) -> Starlette:
         routes=_routes(),
         lifespan=lifespan,
         middleware=[
-            Middleware(AuthMiddleware, services.tokens, services.attempts, settings.allowed_hosts)
+            Middleware(
+                AuthMiddleware, services.tokens, services.failed_attempts, settings.allowed_hosts
+            )
         ],
         exception_handlers={HTTPException: _handle_http_exception},
     )
@@ -85,15 +87,14 @@ def create_app(settings: Settings, store: Store) -> Starlette:
 
 def _routes() -> list[BaseRoute]:
     by_path: dict[str, list[Endpoint]] = {}
-    for one in ENDPOINTS:
-        by_path.setdefault(one.path, []).append(one)
-    made: list[BaseRoute] = [_route(path, ones) for path, ones in by_path.items()]
-    made += health_routes()
-    return [*made, *page.routes()]
+    for endpoint in ENDPOINTS:
+        by_path.setdefault(endpoint.path, []).append(endpoint)
+    routes = [_route(path, endpoints) for path, endpoints in by_path.items()]
+    return [*routes, *health_routes(), *page.routes()]
 
 
 def health_routes() -> list[BaseRoute]:
-    """Nuclio's two addresses for whoever watches over it (cmd/dashboard/app/dashboard.go)."""
+    """Return the routes of Nuclio's two health checks (cmd/dashboard/app/dashboard.go)."""
     return [Route("/live", _report_healthy), Route("/ready", _report_healthy)]
 
 
@@ -102,29 +103,29 @@ async def _report_healthy(_: Request) -> Response:
 
 
 def _route(path: str, endpoints: list[Endpoint]) -> Route:
-    by_method = {method: one for one in endpoints for method in one.methods}
+    by_method = {method: endpoint for endpoint in endpoints for method in endpoint.methods}
     return Route(path, _dispatcher(by_method), methods=list(by_method))
 
 
 def _dispatcher(by_method: dict[str, Endpoint]) -> Handler:
-    """The handler of one path: admits, limits the body, and answers whatever is raised."""
+    """Return the handler of a path, which checks access, limits the body and handles errors."""
 
-    async def answer(request: Request) -> Response:
-        # Starlette gives HEAD to whatever takes GET.
-        only_head = request.method not in by_method
-        endpoint = by_method["GET" if only_head else request.method]
+    async def dispatch(request: Request) -> Response:
+        # Starlette adds HEAD to routes with GET.
+        is_head = request.method not in by_method
+        endpoint = by_method["GET" if is_head else request.method]
         try:
             require_access(request, endpoint.access)
             _check_namespaces(request)
-            answered = await endpoint.handler(_with_body_limit(request, endpoint.limit))
-        except Exception as error:  # noqa: BLE001 - the edge: a client gets an answer
-            answered = http.error_response(error)
-        if only_head:
+            response = await endpoint.handler(_with_body_limit(request, endpoint.limit))
+        except Exception as error:  # noqa: BLE001 - every request gets a response
+            response = http.error_response(error)
+        if is_head:
             # A stream would never end.
-            return Response(status_code=answered.status_code, headers=dict(answered.headers))
-        return answered
+            return Response(status_code=response.status_code, headers=dict(response.headers))
+        return response
 
-    return answer
+    return dispatch
 
 
 def _check_namespaces(request: Request) -> None:

@@ -1,6 +1,6 @@
-"""CPU-bound work for clients without a token, in a few processes of low priority.
+"""Run CPU-bound tasks for clients without a token in a few processes of low priority.
 
-A thread would hold the interpreter's lock, and delay every invocation that the dashboard relays.
+A thread would hold the interpreter's lock and delay every invocation that the dashboard relays.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _TASK_SECONDS = 20.0
 
 
 class CpuPool:
-    """Processes that each examine one request body at a time. They start when first needed."""
+    """Processes that each run one task at a time. They start when first needed."""
 
     def __init__(self) -> None:
-        self._admission = AdmissionLimiter("checks", _MAX_PROCESSES, _MAX_WAITING)
+        self._limiter = AdmissionLimiter("checks", _MAX_PROCESSES, _MAX_WAITING)
         self._idle: list[Process] = []
 
     async def start(self) -> None:
@@ -39,9 +39,9 @@ class CpuPool:
         while self._idle:
             await _kill(self._idle.pop())
 
-    async def answer(self, request: Request, examination: CpuTask, limit: int) -> Response:
-        """Examine the body of a request and return the response. Raises `RefusedError`."""
-        async with self._admission.admitted():
+    async def respond(self, request: Request, task: CpuTask, limit: int) -> Response:
+        """Run a task on the body of a request and return the response. Raises `RefusedError`."""
+        async with self._limiter.admit():
             try:
                 body = await asyncio.wait_for(read_body(request, limit), _BODY_SECONDS)
             except TimeoutError as error:
@@ -50,47 +50,47 @@ class CpuPool:
                     f"the body was not received within {_BODY_SECONDS:.0f} seconds",
                     hint="send it without pauses",
                 ) from error
-            async with self._admission.place():
-                status, reply = await self._run(examination, body)
-        return Response(reply, status, media_type="application/json")
+            async with self._limiter.slot():
+                status, content = await self._run(task, body)
+        return Response(content, status, media_type="application/json")
 
-    async def _run(self, examination: CpuTask, body: bytes) -> tuple[int, bytes]:
+    async def _run(self, task: CpuTask, body: bytes) -> tuple[int, bytes]:
         process = self._idle.pop() if self._idle else await _spawn()
         try:
             async with asyncio.timeout(_TASK_SECONDS):
-                answer = await _exchange(process, msgspec.json.encode(examination), body)
+                response = await _exchange(process, msgspec.json.encode(task), body)
         except TimeoutError as error:
             await _kill(process)
             raise RefusedError(
                 422,
-                f"this takes longer than {_TASK_SECONDS:.0f} seconds to check",
+                f"the check takes longer than {_TASK_SECONDS:.0f} seconds",
                 hint="`fnbuild validate` and `fnbuild invoke --image` have no such limit",
             ) from error
         except (asyncio.IncompleteReadError, OSError) as error:
             await _kill(process)
             raise FnbuildError(
-                "the process that runs the check ended before it was done",
+                "the process that runs the check ended before it was complete",
                 hint="try again; the machine may be short of memory",
             ) from error
         except BaseException:
             process.kill()
             raise
         self._idle.append(process)
-        return answer
+        return response
 
 
 async def _spawn() -> Process:
-    # In a session of its own: Ctrl-C is for the dashboard, which closes its input.
+    # In a session of its own, so that Ctrl-C reaches only the dashboard, which closes its stdin.
     return await asyncio.create_subprocess_exec(
         sys.executable, "-m", "fnbuild.dashboard.cpu_tasks",
         stdin=PIPE, stdout=PIPE, stderr=DEVNULL, start_new_session=True,
     )  # fmt: skip
 
 
-async def _exchange(process: Process, examination: bytes, body: bytes) -> tuple[int, bytes]:
+async def _exchange(process: Process, task: bytes, body: bytes) -> tuple[int, bytes]:
     assert process.stdin is not None
     assert process.stdout is not None
-    process.stdin.write(FRAME_HEAD.pack(len(examination), len(body)) + examination)
+    process.stdin.write(FRAME_HEAD.pack(len(task), len(body)) + task)
     process.stdin.write(body)
     await process.stdin.drain()
     status, length = FRAME_HEAD.unpack(await process.stdout.readexactly(FRAME_HEAD.size))

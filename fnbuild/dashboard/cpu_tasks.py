@@ -23,8 +23,7 @@ import msgspec
 
 from fnbuild.cvat import replies
 from fnbuild.cvat.reply_report import ReplyDiagnostic
-from fnbuild.cvat.request import CvatRequest as Sent
-from fnbuild.cvat.request import EncodedImage
+from fnbuild.cvat.request import CvatRequest, EncodedImage
 from fnbuild.dashboard import http
 from fnbuild.dashboard.http import decode_object, diagnostic_object
 from fnbuild.errors import InputError, UsageError
@@ -33,13 +32,16 @@ from fnbuild.function.files import CONFIG_NAMES, displayed_as
 from fnbuild.function.source_text import MAX_BYTES
 from fnbuild.function.types import Raw, to_dict
 
-# The text between the braces is stripped in code: a pattern for that would backtrack.
+# The text between the braces is stripped by code, because a pattern for that would backtrack.
 _PLACEHOLDER = re.compile(r"\{\{([^{}\n]*)\}\}")
 _VALUE_NAME = re.compile(r"\.([A-Za-z_][A-Za-z0-9_]*)\Z")
 
 
 def fill_placeholders(template: str, values: dict[str, Any]) -> str:
-    """Return the text with its values. Raises `InputError` beyond the size of a function.yaml."""
+    """Fill placeholders such as `{{ .name }}` in the text of a template.
+
+    Raises `InputError` if the result is larger than a function.yaml may be.
+    """
     size = 0
 
     def counted(text: str) -> str:
@@ -59,28 +61,29 @@ def fill_placeholders(template: str, values: dict[str, Any]) -> str:
 
 
 def _placeholder_value(expression: str, values: dict[str, Any]) -> str:
-    named = _VALUE_NAME.match(expression)
-    if named is None:
+    match = _VALUE_NAME.match(expression)
+    if match is None:
         raise InputError(
             f"{{{{ {expression[:80]} }}}} is more than the name of a value",
             hint="{{ .name }} is filled in; nothing else of Go's templates is",
         )
-    if named[1] not in values:
-        raise InputError(f"there is no value of the name {named[1]!r}", hint="values holds them")
-    value = values[named[1]]
+    name = match[1]
+    if name not in values:
+        raise InputError(f"there is no value of the name {name!r}", hint="values holds them")
+    value = values[name]
     return value if isinstance(value, str) else json.dumps(value)
 
 
 class CpuTask(msgspec.Struct, frozen=True):
-    """The examination to run on a body. `code` is the folder with the function's code, if any."""
+    """A task for a request body. `code` is the folder with the function's code, if any."""
 
     kind: str
     code: str = ""
 
 
-def check_configuration(body: bytes, examination: CpuTask) -> Raw:
+def check_configuration(body: bytes, task: CpuTask) -> Raw:
     """Return the diagnostics of the text of a function.yaml, and the function's name."""
-    code = Path(examination.code) if examination.code else None
+    code = Path(task.code) if task.code else None
     with displayed_as(code, "", "") if code else nullcontext():
         function, report = reader.check_text(body, CONFIG_NAMES[0], code=code)
     name = function.metadata.name if function is not None else ""
@@ -118,7 +121,7 @@ def check_reply(body: bytes, _: CpuTask) -> Raw:
     size = _positive_integer(raw, "width"), _positive_integer(raw, "height")
     spec = raw.get("spec", "")
     counts, follows = _integers(raw.get("counts", [])), bool(raw.get("follows"))
-    sent = Sent(kind, b"", EncodedImage(b"", "", size), counts=counts, follows=follows)
+    sent = CvatRequest(kind, b"", EncodedImage(b"", "", size), counts=counts, follows=follows)
     own_labels = labels.parse_labels(spec) if isinstance(spec, str) else []
     problems = replies.read_reply(kind, text, own_labels, size, sent).problems
     return {"findings": [_finding_object(problem) for problem in problems]}
@@ -132,10 +135,12 @@ def _positive_integer(raw: Raw, key: str) -> int:
 
 
 def _integers(values: Any) -> tuple[int, ...]:
-    whole = isinstance(values, list) and all(type(each) is int and each >= 0 for each in values)
-    if not whole:
+    is_valid = isinstance(values, list) and all(
+        type(value) is int and value >= 0 for value in values
+    )
+    if not is_valid:
         raise UsageError(
-            "`counts` says how many shapes or boxes were sent: a list of whole numbers"
+            "`counts` is not a list of whole numbers", hint="the shapes or boxes of each request"
         )
     return tuple(values)
 
@@ -156,9 +161,9 @@ TASKS: dict[str, Callable[[bytes, CpuTask], Raw]] = {
 }
 
 
-def run_task(examination: CpuTask, body: bytes) -> bytes:
-    """Run an examination and return its answer as JSON."""
-    return msgspec.json.encode(TASKS[examination.kind](body, examination))
+def run_task(task: CpuTask, body: bytes) -> bytes:
+    """Run a task and return its result as JSON."""
+    return msgspec.json.encode(TASKS[task.kind](body, task))
 
 
 FRAME_HEAD = struct.Struct("!II")
@@ -167,30 +172,30 @@ _NICENESS = 5
 
 
 def main() -> None:
-    """Answer requests until stdin ends, when the dashboard does."""
+    """Run tasks until stdin ends, which it does with the dashboard."""
     # Invocations that the dashboard relays have priority.
     os.nice(_NICENESS)
-    with contextlib.suppress(ValueError, OSError):  # a lower limit is there already
+    with contextlib.suppress(ValueError, OSError):  # a lower limit is set already
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
-    requests, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # output of libraries must not mix with answers
+    requests, responses = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # output of libraries must not mix with responses
     while head := requests.read(FRAME_HEAD.size):
-        examination_length, body_length = FRAME_HEAD.unpack(head)
-        examination = msgspec.json.decode(requests.read(examination_length), type=CpuTask)
-        _write_response(replies, *_task_response(examination, requests.read(body_length)))
+        task_length, body_length = FRAME_HEAD.unpack(head)
+        task = msgspec.json.decode(requests.read(task_length), type=CpuTask)
+        _write_response(responses, *_task_response(task, requests.read(body_length)))
 
 
-def _task_response(examination: CpuTask, body: bytes) -> tuple[int, bytes]:
+def _task_response(task: CpuTask, body: bytes) -> tuple[int, bytes]:
     try:
-        return 200, run_task(examination, body)
+        return 200, run_task(task, body)
     except Exception as error:  # noqa: BLE001 - the edge of a process
         response = http.error_response(error)
         return response.status_code, bytes(response.body)
 
 
-def _write_response(replies: BinaryIO, status: int, body: bytes) -> None:
-    replies.write(FRAME_HEAD.pack(status, len(body)) + body)
-    replies.flush()
+def _write_response(responses: BinaryIO, status: int, body: bytes) -> None:
+    responses.write(FRAME_HEAD.pack(status, len(body)) + body)
+    responses.flush()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What an address of the API is: its path, who may use it, what answers.
+"""The endpoint of an API: its path, the access it needs, and its handler.
 
-Every module that answers requests offers its own as `ENDPOINTS`. The assembly makes routes of them,
-the guard reads who may use them, and the API's description is written from them.
+Every module with handlers lists its own as `ENDPOINTS`. `app` creates routes from them and checks
+their access, and `api.openapi` describes them.
 """
 
 from __future__ import annotations
@@ -14,22 +14,21 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 Access = Literal["open", "read", "write"]
-"""`open` for everybody; `read` for whoever may look and invoke; `write` for whoever may change."""
+"""`open` needs no role, `read` the role to read and invoke, `write` the role to change."""
 
 BODY_LIMIT = 8 << 20
-"""Bytes of a body that is configuration, unless an address says otherwise."""
+"""The default limit of a request's body in bytes."""
 
 Handler = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One address. `path` is as Starlette writes it, without a trailing slash.
+    """One endpoint. `path` is in Starlette's format, without a trailing slash.
 
-    `limit` is how many bytes a request's body may have; None leaves that to the handler.
-
-    `summary` is one line for people. `parameters` describes headers and query parameters by name,
-    a query parameter with a leading `?`; `takes` and `gives` are JSON Schemas by media type.
+    `limit` is the most bytes that a request's body may have; None leaves that to the handler.
+    `parameters` describes headers and query parameters by name, the latter with a leading `?`.
+    `request_content` and `response_content` are JSON Schemas by media type.
     """
 
     path: str
@@ -38,7 +37,7 @@ class Endpoint:
     handler: Handler
     summary: str
     parameters: dict[str, str] = field(default_factory=dict)
-    takes: dict[str, Any] = field(default_factory=dict)
-    gives: dict[str, Any] = field(default_factory=dict)
+    request_content: dict[str, Any] = field(default_factory=dict)
+    response_content: dict[str, Any] = field(default_factory=dict)
     status: int = 200
     limit: int | None = BODY_LIMIT

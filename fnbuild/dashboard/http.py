@@ -29,7 +29,7 @@ _ERRORS_BY_STATUS = {
 
 
 class RefusedError(FnbuildError):
-    """The request itself is refused: who asks, from where, or how much."""
+    """The request is refused for its credentials, its origin or its size."""
 
     code = "refused"
 
@@ -44,17 +44,17 @@ class RefusedError(FnbuildError):
 def json_response(
     value: Any, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """The value as JSON. What JSON has no word for, such as NaN, becomes null."""
+    """Return the value as JSON. Values that JSON cannot express, such as NaN, become null."""
     return Response(msgspec.json.encode(value), status, dict(headers or {}), "application/json")
 
 
 async def read_json(request: Request, limit: int = BODY_LIMIT) -> Raw:
-    """The body, which has to be a JSON object of at most `limit` bytes."""
+    """Read the body, which has to be a JSON object of at most `limit` bytes."""
     return decode_object(await read_body(request, limit))
 
 
 def decode_object(body: bytes) -> Raw:
-    """The JSON object that a body is. Raises `UsageError`."""
+    """Decode a JSON object. Raises `UsageError`."""
     try:
         value = msgspec.json.decode(body)
     except (ValueError, RecursionError) as error:
@@ -69,28 +69,28 @@ def decode_object(body: bytes) -> Raw:
 
 
 async def read_body(request: Request, limit: int = BODY_LIMIT) -> bytes:
-    """The body as bytes, which may be `limit` at most."""
-    parts = bytearray()
-    async for part in request.stream():
-        parts += part
-        if len(parts) > limit:
+    """Read the body, which may have `limit` bytes at most."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
             raise body_too_large(limit)
-    return bytes(parts)
+    return bytes(body)
 
 
 def limit_body(receive: Receive, limit: int) -> Receive:
-    """The same stream of the request, which fails once its body is longer than `limit` bytes."""
-    seen = 0
+    """Wrap a request's stream so that it fails once the body is longer than `limit` bytes."""
+    size = 0
 
-    async def counted() -> Message:
-        nonlocal seen
+    async def receive_limited() -> Message:
+        nonlocal size
         message = await receive()
-        seen += len(message.get("body", b""))
-        if seen > limit:
+        size += len(message.get("body", b""))
+        if size > limit:
             raise body_too_large(limit)
         return message
 
-    return counted
+    return receive_limited
 
 
 def body_too_large(limit: int) -> RefusedError:
@@ -101,42 +101,42 @@ def body_too_large(limit: int) -> RefusedError:
     )
 
 
-def diagnostic_object(one: Diagnostic, file: str = "") -> Raw:
-    """A finding as clients get it; lines and columns count from 1, 0 when there is no place.
+def diagnostic_object(diagnostic: Diagnostic, file: str = "") -> Raw:
+    """Return a diagnostic as an object; lines and columns count from 1, 0 without a place.
 
-    With `file`, a finding in another file has no place, and names it in its message.
+    With `file`, a diagnostic in another file has no place, and names the file in its message.
     """
-    span, message = one.span, one.message
+    span, message = diagnostic.span, diagnostic.message
     if file and span is not None and span.file != file:
         message, span = f"{span.file}:{span.line}: {message}", None
     return {
-        "severity": one.severity,
-        "rule": one.rule,
+        "severity": diagnostic.severity,
+        "rule": diagnostic.rule,
         "message": message,
-        "hint": one.hint or "",
+        "hint": diagnostic.hint or "",
         "file": span.file if span else "",
         "line": span.line if span else 0,
         "column": span.column if span else 0,
         "endLine": span.end_line if span else 0,
         "endColumn": span.end_column if span else 0,
-        "excerpt": one.excerpt or "",
+        "excerpt": diagnostic.excerpt or "",
     }
 
 
 def error_object(error: FnbuildError) -> Raw:
-    """What a client gets to know of an error."""
+    """Return the fields of an error that clients see."""
     report = error.report if isinstance(error, ConfigError) else ()
     return {
         "error": error.message,
         "errorStackTrace": error.detail or "",
         "hint": error.hint or "",
         "code": error.code,
-        "diagnostics": [diagnostic_object(one) for one in report],
+        "diagnostics": [diagnostic_object(diagnostic) for diagnostic in report],
     }
 
 
 def error_response(error: Exception) -> Response:
-    """The answer to a request that failed; what nobody foresaw goes to stderr in full."""
+    """Return the response to a request that failed. Unexpected errors are logged in full."""
     if isinstance(error, RefusedError):
         return json_response(error_object(error), error.status, error.headers)
     if isinstance(error, FnbuildError):
@@ -150,7 +150,7 @@ def error_response(error: Exception) -> Response:
             error_object(refused) | {"code": code}, refused.status, refused.headers
         )
     if isinstance(error, ClientDisconnect):
-        return Response(status_code=400)  # nobody is there to read it
+        return Response(status_code=400)  # the client does not read it
     _log.error("internal error", exc_info=error)
     internal = FnbuildError(
         f"internal error: {type(error).__name__}",
@@ -159,25 +159,27 @@ def error_response(error: Exception) -> Response:
     return json_response(error_object(internal), 500)
 
 
-def text_field(values: Raw, key: str, what: str) -> str:
-    """The text at `key`, "" without; `what` is whose key it is, as in "a project"."""
+def text_field(values: Raw, key: str, owner: str) -> str:
+    """Return the text at `key`, "" if it is missing; `owner` has the key, as in "a project"."""
     value = values.get(key)
     if not isinstance(value, str | None):
-        raise UsageError(f"`{key}` of {what} is text")
+        raise UsageError(f"`{key}` of {owner} must be text")
     return value or ""
 
 
-def text_map_field(values: Raw, key: str, what: str) -> dict[str, str]:
-    """The texts by name at `key`, none without."""
+def text_map_field(values: Raw, key: str, owner: str) -> dict[str, str]:
+    """Return the texts by name at `key`, {} if it is missing."""
     value = values.get(key) or {}
-    if not isinstance(value, dict) or not all(isinstance(one, str) for one in value.values()):
-        raise UsageError(f"`{key}` of {what} are texts by name", hint='as in {"team": "harbour"}')
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise UsageError(
+            f"`{key}` of {owner} must be texts by name", hint='as in {"team": "harbour"}'
+        )
     return value
 
 
-def object_field(values: Raw, key: str, what: str, hint: str) -> Raw:
-    """The object at `key`."""
+def object_field(values: Raw, key: str, owner: str, hint: str) -> Raw:
+    """Return the object at `key`, which must exist."""
     value = values.get(key)
     if not isinstance(value, dict):
-        raise UsageError(f"`{key}` of {what} is an object", hint=hint)
+        raise UsageError(f"`{key}` of {owner} must be an object", hint=hint)
     return value

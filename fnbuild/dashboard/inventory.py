@@ -32,22 +32,23 @@ from fnbuild.platforms import Deployment, FunctionState, Platform
 
 @dataclass(frozen=True, slots=True)
 class FunctionEntry:
-    """One function. `state` and `message` are those for clients, who wait for the end of a change.
+    """A function in the list.
 
-    `set_aside` says why CVAT's lists are without it, "" when they are not; `absence` why CVAT does
-    not ask for it, or passes it over, although nothing is wrong with it. `shadowed` when the
-    function of that name on another platform comes first. `operation` is the newest change that
-    was asked for here. `activated` is when the active revision became active, in seconds since the
-    epoch; 0 when it did before this dashboard looked.
+    `state` and `message` are those for clients, which wait for the end of an operation.
+    `cvat_exclusion` says why CVAT's lists leave the function out, "" if they do not; `cvat_absence`
+    why CVAT does not request it, or ignores it, although nothing is wrong with it. `shadowed` is
+    True if a function of the same name on another platform takes precedence. `operation` is the
+    newest one that was requested here. `activated` is when the active revision became active, in
+    seconds since the epoch; 0 if it was active before this dashboard started to observe it.
     """
 
     deployment: Deployment
     state: FunctionState
     message: str
-    set_aside: str = ""
+    cvat_exclusion: str = ""
     operation: Operation | None = None
     shadowed: bool = False
-    absence: str = ""
+    cvat_absence: str = ""
     activated: float = 0.0
 
     @property
@@ -61,52 +62,57 @@ class FunctionEntry:
 
     @property
     def for_cvat(self) -> bool:
-        """Whether CVAT can show it."""
-        return not self.set_aside and "type" in self.deployment.function.metadata.annotations
+        """True if CVAT can show the function."""
+        annotations = self.deployment.function.metadata.annotations
+        return not self.cvat_exclusion and "type" in annotations
 
 
 def merge_entries(
-    found: Iterable[Deployment], operations: Mapping[str, Operation], default: str
+    deployments: Iterable[Deployment], operations: Mapping[str, Operation], default_platform: str
 ) -> list[FunctionEntry]:
-    """The functions of all platforms by name; `found` has the default platform's first.
+    """Return the functions of all platforms by name; those of the default platform come first.
 
-    A change of a function that no platform has yet makes it one of the list.
+    An operation that creates a function has an entry before a platform has the function.
     """
-    listed: dict[str, FunctionEntry] = {}
-    for one in found:
-        if (first := listed.get(one.name)) is None:
-            listed[one.name] = function_entry(one, operations.get(one.name))
+    entries: dict[str, FunctionEntry] = {}
+    for deployment in deployments:
+        if (first := entries.get(deployment.name)) is None:
+            operation = operations.get(deployment.name)
+            entries[deployment.name] = function_entry(deployment, operation)
         else:
-            listed[f"{one.name}@{one.platform}"] = shadowed_entry(one, first.platform)
+            name = f"{deployment.name}@{deployment.platform}"
+            entries[name] = shadowed_entry(deployment, first.platform)
     for name, operation in operations.items():
-        if name not in listed and (coming := pending_entry(operation, default)) is not None:
-            listed[name] = coming
-    return [listed[name] for name in sorted(listed)]
+        if name not in entries and (entry := pending_entry(operation, default_platform)):
+            entries[name] = entry
+    return [entries[name] for name in sorted(entries)]
 
 
 def function_entry(deployment: Deployment, operation: Operation | None = None) -> FunctionEntry:
-    """A function whose name is its own, with what CVAT would make of it."""
+    """Return the entry of a function that no other function shadows."""
     if operation is not None and operation.platform not in ("", deployment.platform):
         operation = None
     state, message = function_status(deployment, operation, time.time())
     annotations = deployment.function.metadata.annotations
-    words = list_rules.verdict_of_annotations(annotations).words if "type" in annotations else ""
+    exclusion = (
+        list_rules.verdict_of_annotations(annotations).words if "type" in annotations else ""
+    )
     absence = list_rules.reason_not_listed(annotations, project_of(deployment.function))
-    return FunctionEntry(deployment, state, message, words, operation, absence=absence)
+    return FunctionEntry(deployment, state, message, exclusion, operation, cvat_absence=absence)
 
 
 def shadowed_entry(deployment: Deployment, first: str) -> FunctionEntry:
-    """A function whose name another one has, which is on the platform `first`."""
+    """Return the entry of a function whose name a function on the platform `first` has."""
     reason = f"the function of that name on the platform {first} comes first"
     return FunctionEntry(deployment, deployment.state, deployment.message, reason, shadowed=True)
 
 
-def pending_entry(operation: Operation, default: str) -> FunctionEntry | None:
-    """The function that a change makes, while no platform has it; None when there will be none."""
+def pending_entry(operation: Operation, default_platform: str) -> FunctionEntry | None:
+    """Return the entry of a function that an operation creates, None if it creates none."""
     function = operation.function
     if function is None or operation.state == "done" or operation.revision:
         return None
-    platform = operation.platform or default
+    platform = operation.platform or default_platform
     state: FunctionState = "building" if operation.in_progress else "error"
     return function_entry(Deployment(function, platform, state, operation.message), operation)
 
@@ -115,295 +121,307 @@ _FunctionKey = tuple[str, str, str]
 
 
 class ActivationTimes:
-    """Times by function; 0 for a revision that was already active when it was first seen."""
+    """Times at which functions' active revisions changed, as observed by this dashboard."""
 
     def __init__(self) -> None:
-        self._seen: dict[_FunctionKey, tuple[int, float]] = {}
+        self._observed: dict[_FunctionKey, tuple[int, float]] = {}
 
-    def stamped(self, listed: FunctionEntry) -> FunctionEntry:
-        """Return the function with the time at which its active revision was first seen active."""
-        deployment = listed.deployment
+    def add_to(self, entry: FunctionEntry) -> FunctionEntry:
+        """Return the entry with the time at which its active revision was first observed."""
+        deployment = entry.deployment
         revision = deployment.revision
         if not revision:
-            return listed
+            return entry
         key = (deployment.platform, deployment.function.metadata.namespace, deployment.name)
-        seen = self._seen.get(key)
-        if seen is None or seen[0] != revision:
-            seen = self._seen[key] = (revision, time.time() if seen else 0.0)
-        return replace(listed, activated=seen[1])
+        observed = self._observed.get(key)
+        if observed is None or observed[0] != revision:
+            observed = self._observed[key] = (revision, time.time() if observed else 0.0)
+        return replace(entry, activated=observed[1])
 
 
 _MAX_AGE_SECONDS = 1.0
-"""Seconds that a list is old at most."""
+"""The age up to which a list is current enough for a client."""
 
 _POLL_SECONDS = 0.75
-"""Seconds between two questions to the platforms while somebody is interested."""
+"""The interval at which platforms are polled while there is interest in a namespace."""
 
 _CHANGE_CHECK_SECONDS = 0.1
-"""Seconds between two looks at whether a platform knows of a change."""
+"""The interval at which platforms are checked for changes they have been told of."""
 
 _IDLE_SECONDS = 10.0
-"""Seconds after the last question during which lists are kept fresh without one."""
+"""Seconds after the last request during which a list is kept up to date."""
 
 
 @dataclass(slots=True, eq=False)
 class Snapshot:
-    """The list of one namespace; a new one whenever anything differs.
+    """The list of one namespace at a time; whenever anything differs, there is a new one.
 
-    `encoded` keeps what was made of it, by whatever its maker asks for it with. `refusal` says why
-    a platform may not be read there.
+    `encoded` caches representations of it by keys of their makers. `refusal` says why a platform
+    may not be read there.
     """
 
-    listed: tuple[FunctionEntry, ...] = ()
+    entries: tuple[FunctionEntry, ...] = ()
     refusal: FnbuildError | None = None
     encoded: dict[Any, bytes] = field(default_factory=dict)
 
 
 @dataclass(slots=True, eq=False)
 class _Namespace:
-    """A namespace that somebody asks about."""
+    """A namespace that clients have requested."""
 
     name: str
-    view: Snapshot = field(default_factory=Snapshot)
-    feeds: dict[str, FunctionPoller] = field(default_factory=dict)
+    snapshot: Snapshot = field(default_factory=Snapshot)
+    pollers: dict[str, FunctionPoller] = field(default_factory=dict)
     versions: list[int] = field(default_factory=list)
-    asked: float = 0.0
+    requested: float = 0.0
     watchers: set[asyncio.Event] = field(default_factory=set)
-    hurry: asyncio.Event = field(default_factory=asyncio.Event)
-    keeper: asyncio.Task[None] | None = None
+    wake_up: asyncio.Event = field(default_factory=asyncio.Event)
+    refresher: asyncio.Task[None] | None = None
 
 
 class Inventory:
-    """For use on the event loop that runs it, but for `changed` and `last`."""
+    """For use on the event loop that runs it, except for `invalidate` and `cached_functions`."""
 
     def __init__(self, settings: Settings, operations: OperationRunner):
         self._settings = settings
         self._operations = operations
-        self._presence = PlatformDiscovery(settings)
-        self._activations = ActivationTimes()
-        self._spaces: dict[str, _Namespace] = {}
+        self._discovery = PlatformDiscovery(settings)
+        self._activation_times = ActivationTimes()
+        self._namespaces: dict[str, _Namespace] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._met = asyncio.Event()
+        self._discovered = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self.on_change: list[Callable[[], None]] = []
-        """Called when a list differs from the one before. Nobody is asked for their sake."""
+        """Called when a list differs from the one before. Callbacks cause no polling."""
 
     async def start(self) -> None:
-        """Begin what works in the background."""
+        """Start the work in the background."""
         self._loop = asyncio.get_running_loop()
-        self._operations.on_change.append(self.changed)
-        self._begin(self._meet())
+        self._operations.on_change.append(self.invalidate)
+        self._start_task(self._discover())
 
     async def stop(self) -> None:
-        """End it."""
+        """Stop the work in the background."""
         for task in list(self._tasks):
             task.cancel()
-        for space in list(self._spaces.values()):
-            for feed in space.feeds.values():
-                await feed.close()
+        for namespace in list(self._namespaces.values()):
+            for poller in namespace.pollers.values():
+                await poller.close()
         with contextlib.suppress(ValueError):
-            self._operations.on_change.remove(self.changed)
+            self._operations.on_change.remove(self.invalidate)
 
-    def _begin(self, work: Any) -> asyncio.Task[None]:
+    def _start_task(self, work: Any) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _meet(self) -> None:
-        """See which platforms are there, again and again."""
+    async def _discover(self) -> None:
+        """Probe the platforms at intervals."""
         while True:
-            await self._presence.ask()
-            self._met.set()
+            await self._discovery.probe()
+            self._discovered.set()
             await asyncio.sleep(DISCOVERY_SECONDS)
 
     # Platforms
 
-    async def met(self) -> None:
-        """Return once every platform has been asked, or has kept silent."""
-        await self._met.wait()
+    async def wait_for_platforms(self) -> None:
+        """Wait until every platform has been probed once, with or without an answer."""
+        await self._discovered.wait()
 
     def platform(self, name: str = "") -> Platform:
-        """One by name, the default without; `UsageError` for one that is not shown here."""
-        return self._presence.platform(name)
+        """Return a platform by name, else the default. Raises `UsageError` if not available."""
+        return self._discovery.platform(name)
 
-    def shown(self) -> list[tuple[Platform, list[str]]]:
-        """The platforms that are there, the default first, with what is wrong with each."""
-        return [(one.platform, self._troubles(one)) for one in self._presence.shown]
+    def platforms(self) -> list[tuple[Platform, list[str]]]:
+        """Return the available platforms with their notices, the default one first."""
+        return [
+            (candidate.platform, self._notices(candidate))
+            for candidate in self._discovery.available
+        ]
 
-    def _troubles(self, one: Candidate) -> list[str]:
-        """What it said of itself, or that it says nothing now."""
-        space = self._spaces.get(self._settings.namespace)
-        feed = space.feeds.get(one.platform.name) if space is not None else None
-        if feed is not None and feed.silence and not one.notices:
-            return [f"it {feed.silence}"]
-        return list(one.notices)
+    def _notices(self, candidate: Candidate) -> list[str]:
+        """Return a platform's own notices, or that it does not answer now."""
+        namespace = self._namespaces.get(self._settings.namespace)
+        poller = namespace.pollers.get(candidate.platform.name) if namespace is not None else None
+        if poller is not None and poller.outage and not candidate.notices:
+            return [f"it {poller.outage}"]
+        return list(candidate.notices)
 
     # Lists
 
     async def functions(self, namespace: str, project: str | None = None) -> list[FunctionEntry]:
-        """All functions by name, or those of a project."""
-        view = await self.view(namespace)
-        return [one for one in view.listed if is_in_project(one, project)]
+        """Return all functions by name, or those of a project."""
+        snapshot = await self.snapshot(namespace)
+        return [entry for entry in snapshot.entries if is_in_project(entry, project)]
 
-    async def view(self, namespace: str) -> Snapshot:
-        """The list, `AGE` old at most."""
-        space = self._space(namespace)
-        space.asked = time.monotonic()
-        await self._refresh(space, _MAX_AGE_SECONDS)
-        if not self._forget(space) and space.keeper is None:
-            space.keeper = self._begin(self._keep(space))
-        return space.view
+    async def snapshot(self, name: str) -> Snapshot:
+        """Return the current list of a namespace."""
+        namespace = self._namespace(name)
+        namespace.requested = time.monotonic()
+        await self._refresh(namespace, _MAX_AGE_SECONDS)
+        if not self._drop_if_empty(namespace) and namespace.refresher is None:
+            namespace.refresher = self._start_task(self._keep_refreshed(namespace))
+        return namespace.snapshot
 
-    def _forget(self, space: _Namespace) -> bool:
-        """Anybody can ask about any namespace; nothing is kept of those where nothing is."""
-        wanted = space.view.listed or space.watchers or space.keeper
-        if wanted or space.name == self._settings.namespace:
+    def _drop_if_empty(self, namespace: _Namespace) -> bool:
+        """Drop a namespace without functions, because clients may request any name."""
+        in_use = namespace.snapshot.entries or namespace.watchers or namespace.refresher
+        if in_use or namespace.name == self._settings.namespace:
             return False
-        if self._spaces.get(space.name) is space:
-            del self._spaces[space.name]
+        if self._namespaces.get(namespace.name) is namespace:
+            del self._namespaces[namespace.name]
         return True
 
-    def last(self, namespace: str) -> list[FunctionEntry]:
-        """The functions as they were last known; asks nobody."""
-        space = self._spaces.get(namespace)
-        return list(space.view.listed) if space is not None else []
+    def cached_functions(self, name: str) -> list[FunctionEntry]:
+        """Return the functions of the last list of a namespace, without polling."""
+        namespace = self._namespaces.get(name)
+        return list(namespace.snapshot.entries) if namespace is not None else []
 
     @property
     def namespaces(self) -> set[str]:
-        """The dashboard's own, and those that somebody has asked about."""
-        return {self._settings.namespace, *self._spaces}
+        """The dashboard's own namespace, and those that clients have requested."""
+        return {self._settings.namespace, *self._namespaces}
 
-    def changed(self) -> None:
-        """Let the next list be fresh, and tell who watches. May be called from any thread."""
-        for space in list(self._spaces.values()):
-            for feed in list(space.feeds.values()):
-                feed.changed()
+    def invalidate(self) -> None:
+        """Let the next list wait for new answers, and wake watchers. Usable from any thread."""
+        for namespace in list(self._namespaces.values()):
+            for poller in list(namespace.pollers.values()):
+                poller.invalidate()
             if self._loop is not None and not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(space.hurry.set)
+                self._loop.call_soon_threadsafe(namespace.wake_up.set)
 
-    async def watch(self, namespace: str = "") -> AsyncGenerator[None, None]:
-        """Once now, then at every difference of the namespace's list."""
-        space = self._space(namespace or self._settings.namespace)
-        bell = asyncio.Event()
-        space.watchers.add(bell)
+    async def watch(self, name: str = "") -> AsyncGenerator[None, None]:
+        """Yield once at first, then whenever the list of the namespace differs."""
+        namespace = self._namespace(name or self._settings.namespace)
+        changed = asyncio.Event()
+        namespace.watchers.add(changed)
         try:
-            await self.view(space.name)
-            bell.set()
+            await self.snapshot(namespace.name)
+            changed.set()
             while True:
-                await bell.wait()
-                bell.clear()
+                await changed.wait()
+                changed.clear()
                 yield
         finally:
-            space.watchers.discard(bell)
-            self._forget(space)
+            namespace.watchers.discard(changed)
+            self._drop_if_empty(namespace)
 
-    def _space(self, namespace: str) -> _Namespace:
-        return self._spaces.setdefault(namespace, _Namespace(namespace))
+    def _namespace(self, name: str) -> _Namespace:
+        return self._namespaces.setdefault(name, _Namespace(name))
 
-    async def _keep(self, space: _Namespace) -> None:
-        """Ask the platforms again and again while somebody wants to know."""
+    async def _keep_refreshed(self, namespace: _Namespace) -> None:
+        """Poll the platforms while there is interest in the namespace."""
         try:
-            while space.watchers or time.monotonic() - space.asked < _IDLE_SECONDS:
-                await self._pause(space)
-                await self._refresh(space, _POLL_SECONDS / 2)
+            while namespace.watchers or time.monotonic() - namespace.requested < _IDLE_SECONDS:
+                await self._pause(namespace)
+                await self._refresh(namespace, _POLL_SECONDS / 2)
         finally:
-            space.keeper = None
-            self._forget(space)
+            namespace.refresher = None
+            self._drop_if_empty(namespace)
 
-    async def _pause(self, space: _Namespace) -> None:
-        """Wait until it is time to ask again, or there is a reason to."""
-        ends = time.monotonic() + _POLL_SECONDS
-        while time.monotonic() < ends:
+    async def _pause(self, namespace: _Namespace) -> None:
+        """Wait for the next poll, or for a reason to poll earlier."""
+        deadline = time.monotonic() + _POLL_SECONDS
+        while time.monotonic() < deadline:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(space.hurry.wait(), _CHANGE_CHECK_SECONDS)
-            if space.hurry.is_set() or any(feed.notice() for feed in space.feeds.values()):
+                await asyncio.wait_for(namespace.wake_up.wait(), _CHANGE_CHECK_SECONDS)
+            pollers = namespace.pollers.values()
+            if namespace.wake_up.is_set() or any(poller.check_for_changes() for poller in pollers):
                 break
-        space.hurry.clear()
+        namespace.wake_up.clear()
 
-    async def _refresh(self, space: _Namespace, age: float) -> None:
-        await self._met.wait()
-        feeds = self._feeds(space)
-        await asyncio.gather(*(feed.fresh(age) for feed in feeds))
-        versions = [feed.version for feed in feeds]
-        if versions == space.versions:
+    async def _refresh(self, namespace: _Namespace, max_age: float) -> None:
+        await self._discovered.wait()
+        pollers = self._pollers(namespace)
+        await asyncio.gather(*(poller.refresh(max_age) for poller in pollers))
+        versions = [poller.version for poller in pollers]
+        if versions == namespace.versions:
             return
-        space.versions = versions
-        found = [one for feed in feeds for one in feed.deployments]
-        operations = self._operations.all(space.name)
-        together = merge_entries(found, operations, self._presence.default.name)
-        now = tuple(self._activations.stamped(one) for one in together)
-        refusal = next((feed.refusal for feed in feeds if feed.refusal is not None), None)
-        if now != space.view.listed or str(refusal) != str(space.view.refusal):
-            space.view = Snapshot(now, refusal)
-            for bell in space.watchers:
-                bell.set()
-            for tell in self.on_change:
-                tell()
+        namespace.versions = versions
+        deployments = [deployment for poller in pollers for deployment in poller.deployments]
+        operations = self._operations.newest_by_function(namespace.name)
+        merged = merge_entries(deployments, operations, self._discovery.default.name)
+        entries = tuple(self._activation_times.add_to(entry) for entry in merged)
+        refusal = next((poller.refusal for poller in pollers if poller.refusal is not None), None)
+        previous = namespace.snapshot
+        if entries != previous.entries or str(refusal) != str(previous.refusal):
+            namespace.snapshot = Snapshot(entries, refusal)
+            for changed in namespace.watchers:
+                changed.set()
+            for callback in self.on_change:
+                callback()
 
-    def _feeds(self, space: _Namespace) -> list[FunctionPoller]:
-        """The namespace's feeds, the default platform's first."""
-        for one in self._presence.shown:
-            name = one.platform.name
-            if name not in space.feeds:
-                space.feeds[name] = FunctionPoller(one.platform, space.name)
-        return list(space.feeds.values())
+    def _pollers(self, namespace: _Namespace) -> list[FunctionPoller]:
+        """Return the namespace's pollers, the default platform's first."""
+        for candidate in self._discovery.available:
+            name = candidate.platform.name
+            if name not in namespace.pollers:
+                namespace.pollers[name] = FunctionPoller(candidate.platform, namespace.name)
+        return list(namespace.pollers.values())
 
     # One function
 
     async def function(self, namespace: str, name: str) -> FunctionEntry:
-        """The function as it is now. `NotFoundError` when no platform has it, nor will."""
-        await self._met.wait()
-        plain, _, chosen = name.partition("@")
-        for platform in self._order(namespace, plain, chosen):
-            found = await self._asked(platform, namespace, plain)
-            if found is None:
+        """Return the function as it is now. Raises `NotFoundError` without one, present or pending.
+
+        `name` may be NAME@PLATFORM.
+        """
+        await self._discovered.wait()
+        plain_name, _, platform_name = name.partition("@")
+        for platform in self._search_order(namespace, plain_name, platform_name):
+            deployment = await self._deployment(platform, namespace, plain_name)
+            if deployment is None:
                 continue
-            if chosen and (first := self._first(namespace, plain)) not in ("", platform.name):
-                return self._activations.stamped(shadowed_entry(found, first))
-            known = function_entry(found, self._operations.newest(namespace, plain))
-            return self._activations.stamped(known)
-        operation = self._operations.newest(namespace, plain)
-        if operation is not None and not chosen:
-            coming = pending_entry(operation, self._presence.default.name)
-            if coming is not None:
-                return coming
+            first = self._first_platform(namespace, plain_name) if platform_name else ""
+            if first not in ("", platform.name):
+                return self._activation_times.add_to(shadowed_entry(deployment, first))
+            operation = self._operations.newest(namespace, plain_name)
+            return self._activation_times.add_to(function_entry(deployment, operation))
+        operation = self._operations.newest(namespace, plain_name)
+        if operation is not None and not platform_name:
+            entry = pending_entry(operation, self._discovery.default.name)
+            if entry is not None:
+                return entry
         raise NotFoundError("Function not found", hint=f"no platform has {name!r} in {namespace}")
 
-    def _first(self, namespace: str, name: str) -> str:
-        """The platform whose function of that name comes first, "" when none is known."""
-        return next((one.platform for one in self.last(namespace) if one.name == name), "")
+    def _first_platform(self, namespace: str, name: str) -> str:
+        """Return the platform whose function has that name without a suffix, "" if unknown."""
+        entries = self.cached_functions(namespace)
+        return next((entry.platform for entry in entries if entry.name == name), "")
 
-    def _order(self, namespace: str, name: str, chosen: str) -> Iterator[Platform]:
-        """Where to look for a function: where it is, as far as a fresh list tells, comes first."""
-        if chosen:
-            yield self.platform(chosen)
+    def _search_order(self, namespace: str, name: str, platform_name: str) -> Iterator[Platform]:
+        """Yield the platforms that may have a function, beginning with the one in a fresh list."""
+        if platform_name:
+            yield self.platform(platform_name)
             return
-        space = self._spaces.get(namespace)
-        kept = space is not None and space.keeper is not None
-        first = self._first(namespace, name) if kept else ""
-        shown = [one.platform for one in self._presence.shown]
-        yield from sorted(shown, key=lambda one: one.name != first)
+        requested = self._namespaces.get(namespace)
+        is_fresh = requested is not None and requested.refresher is not None
+        first = self._first_platform(namespace, name) if is_fresh else ""
+        platforms = [candidate.platform for candidate in self._discovery.available]
+        yield from sorted(platforms, key=lambda platform: platform.name != first)
 
-    async def _asked(self, platform: Platform, namespace: str, name: str) -> Deployment | None:
-        """What the platform says; what it said last when it is silent."""
-        space = self._spaces.get(namespace)
-        feed = space.feeds.get(platform.name) if space is not None else None
+    async def _deployment(self, platform: Platform, namespace: str, name: str) -> Deployment | None:
+        """Read a function from a platform; during an outage, return its last state."""
+        requested = self._namespaces.get(namespace)
+        poller = requested.pollers.get(platform.name) if requested is not None else None
         try:
-            if feed is None or not feed.silence:
+            if poller is None or not poller.outage:
                 async with asyncio.timeout(ANSWER_SECONDS):
                     return await run_in_thread(platform.deployment, namespace, name)
         except NotFoundError:
             return None
         except (FnbuildError, TimeoutError):
             pass
-        known = (one.deployment for one in self.last(namespace))
-        return next((one for one in known if _matches(one, platform, name)), None)
+        deployments = (entry.deployment for entry in self.cached_functions(namespace))
+        return next(
+            (deployment for deployment in deployments if _matches(deployment, platform, name)), None
+        )
 
 
-def _matches(one: Deployment, platform: Platform, name: str) -> bool:
-    return one.platform == platform.name and one.name == name
+def _matches(deployment: Deployment, platform: Platform, name: str) -> bool:
+    return deployment.platform == platform.name and deployment.name == name
 
 
-def is_in_project(one: FunctionEntry, project: str | None) -> bool:
-    return project in (None, "", project_of(one.deployment.function))
+def is_in_project(entry: FunctionEntry, project: str | None) -> bool:
+    return project in (None, "", project_of(entry.deployment.function))

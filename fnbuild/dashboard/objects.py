@@ -24,41 +24,45 @@ from fnbuild.platforms import FunctionState, api_objects
 from fnbuild.platforms.settings import gpu_limit
 
 _NUCLIO_STATES: dict[FunctionState, FunctionState] = {"standby": "ready", "stopped": "unhealthy"}
-"""Nuclio's API knows `standby` as `ready` with spec.disable, and nothing that is down on purpose.
-Its clients wait for `ready`, `error` or `unhealthy`, and for ever where none of them comes."""
+"""States that Nuclio's API does not have: `standby` is `ready` with spec.disable there.
+
+Its clients wait for `ready`, `error` or `unhealthy`, forever if none of them comes.
+"""
 
 
-def function_object(listed: FunctionEntry, *, values: bool, logs: Sequence[Raw] = ()) -> Raw:
-    """Metadata, spec and status. What CVAT or another client reads without asking is always there:
-    labels with the project, annotations, description, eventTimeout, state and httpPort.
+def function_object(entry: FunctionEntry, *, values: bool, logs: Sequence[Raw] = ()) -> Raw:
+    """Return metadata, spec and status.
 
-    `values` is True for clients with the write role; see `redacted`. `logs` are lines of the newest
-    change in Nuclio's format: `{time (ms), level, message, name}`.
+    Fields that CVAT and other clients read without a check always exist: labels with the project,
+    annotations, description, eventTimeout, state and httpPort.
+
+    `values` is True for clients with the write role; see `redact_values`. `logs` are lines of the
+    newest operation in Nuclio's format: `{time (ms), level, message, name}`.
     """
-    deployment = listed.deployment
+    deployment = entry.deployment
     raw = redact_values(api_objects.function_object(deployment), values=values)
     metadata, spec = raw.setdefault("metadata", {}), raw.setdefault("spec", {})
-    metadata["name"] = listed.name
+    metadata["name"] = entry.name
     metadata.setdefault("namespace", deployment.function.metadata.namespace)
     if deployment.revision:
-        # What a client sends back with a change, so that it undoes nobody else's.
+        # Clients send it back with a change, so that the change overwrites no other one.
         metadata["resourceVersion"] = str(deployment.revision)
     labels = metadata.setdefault("labels", {})
     labels.setdefault(PROJECT_LABEL, project_of(deployment.function))
     metadata.setdefault("annotations", {})
     spec.setdefault("description", "")
     spec.setdefault("eventTimeout", "")
-    raw["status"] = _status_object(listed, raw["status"], logs)
+    raw["status"] = _status_object(entry, raw["status"], logs)
     return raw
 
 
-def _status_object(listed: FunctionEntry, status: Raw, logs: Sequence[Raw]) -> Raw:
-    """Nuclio's fields, and ours behind them."""
-    deployment = listed.deployment
+def _status_object(entry: FunctionEntry, status: Raw, logs: Sequence[Raw]) -> Raw:
+    """Return Nuclio's fields, followed by ours."""
+    deployment = entry.deployment
     status |= {
-        "state": _NUCLIO_STATES.get(listed.state, listed.state),
-        "detailedState": listed.state,
-        "message": hide_secrets(listed.message, deployment.function),
+        "state": _NUCLIO_STATES.get(entry.state, entry.state),
+        "detailedState": entry.state,
+        "message": hide_secrets(entry.message, deployment.function),
     }
     status.setdefault("internalInvocationUrls", [])
     status.setdefault("externalInvocationUrls", [])
@@ -72,23 +76,23 @@ def _status_object(listed: FunctionEntry, status: Raw, logs: Sequence[Raw]) -> R
     status["replicas"] = {"available": available, "wanted": wanted}
     status["gpu"] = gpu_limit(deployment.function)
     status["url"] = deployment.url
-    if listed.activated:
-        status["activated"] = listed.activated
+    if entry.activated:
+        status["activated"] = entry.activated
     if deployment.warnings:
         status["warnings"] = list(deployment.warnings)
-    if listed.set_aside:
-        status["setAside"] = listed.set_aside
-    if listed.absence:
-        status["notes"] = [f"not in CVAT's list: {listed.absence}"]
-    if (one := listed.operation) is not None:
+    if entry.cvat_exclusion:
+        status["setAside"] = entry.cvat_exclusion
+    if entry.cvat_absence:
+        status["notes"] = [f"not in CVAT's list: {entry.cvat_absence}"]
+    if (operation := entry.operation) is not None:
         status["operation"] = {
-            "id": one.id,
-            "action": one.action,
-            "state": one.state,
-            "started": one.started,
-            "message": one.message,
-            # The active one at its end.
-            "revision": one.revision,
+            "id": operation.id,
+            "action": operation.action,
+            "state": operation.state,
+            "started": operation.started,
+            "message": operation.message,
+            # The revision that is active at its end.
+            "revision": operation.revision,
         }
     return status
 
@@ -99,7 +103,7 @@ def hide_secrets(message: str, function: Function) -> str:
 
 
 def _is_path(value: Any) -> bool:
-    """Whether it says where something lies on this machine, which is no client's affair."""
+    """Return True for a path of this machine, which clients do not need to see."""
     return isinstance(value, str) and os.path.isabs(value)
 
 
@@ -115,9 +119,9 @@ class ExportOptions:
     cleanup_spec: bool = False
 
 
-def exported_object(listed: FunctionEntry, options: ExportOptions) -> Raw:
-    """Metadata and spec as nuctl exports them, to be imported elsewhere."""
-    deployment = listed.deployment
+def exported_object(entry: FunctionEntry, options: ExportOptions) -> Raw:
+    """Return metadata and spec as nuctl exports them, for an import elsewhere."""
+    deployment = entry.deployment
     image = str(deployment.details.get("pinned") or deployment.details.get("image") or "")
     raw = export_configuration(
         deployment.function,
@@ -137,85 +141,84 @@ def redact_values(raw: Raw, *, values: bool) -> Raw:
     return mask_variables(redact_for_readers(raw), secrets_only=values)
 
 
-def restore_secrets(asked: Function, stored: Function | None) -> Function:
+def restore_secrets(requested: Function, stored: Function | None) -> Function:
     """Return the requested function with stored secrets in place of unchanged masks.
 
     Readers see more masks than writers; both kinds are replaced. Raises `UsageError` for
     "[redacted]" if no value is stored.
     """
-    before = to_dict(stored) if stored is not None else {}
-    raw = _restore(to_dict(asked), before, redact_values(before, values=False), "")
-    return function_from_dict(raw, asked.metadata.name)
+    stored_values = to_dict(stored) if stored is not None else {}
+    masked_values = redact_values(stored_values, values=False)
+    raw = _restore(to_dict(requested), stored_values, masked_values, "")
+    return function_from_dict(raw, requested.metadata.name)
 
 
-def _restore(asked: Any, stored: Any, shown: Any, place: str) -> Any:
-    if isinstance(asked, dict):
+def _restore(requested: Any, stored: Any, masked: Any, path: str) -> Any:
+    if isinstance(requested, dict):
         stored = stored if isinstance(stored, dict) else {}
-        shown = shown if isinstance(shown, dict) else {}
-        if stored.get("valueFrom") and asked.get("value"):
-            return _restore_reference(asked, stored)
-        # What has nothing else in it is shown empty, and comes back as nothing.
-        hidden = {
+        masked = masked if isinstance(masked, dict) else {}
+        if stored.get("valueFrom") and requested.get("value"):
+            return _restore_reference(requested, stored)
+        # A key whose value was hidden whole is sent empty to clients, which leave it out then.
+        hidden_values = {
             key: value
             for key, value in stored.items()
-            if key not in asked and (key not in shown or (value and not shown[key]))
+            if key not in requested and (key not in masked or (value and not masked[key]))
         }
-        return hidden | {
-            key: _restore(value, stored.get(key), shown.get(key), f"{place}.{key}")
-            for key, value in asked.items()
+        return hidden_values | {
+            key: _restore(value, stored.get(key), masked.get(key), f"{path}.{key}")
+            for key, value in requested.items()
         }
-    if isinstance(asked, list):
-        return _restore_list(asked, stored, shown, place)
-    if stored is not None and asked == shown != stored:
+    if isinstance(requested, list):
+        return _restore_list(requested, stored, masked, path)
+    if stored is not None and requested == masked != stored:
         return stored
-    if asked == REDACTED:
+    if requested == REDACTED:
         raise UsageError(
-            f"{place.removeprefix('.')} is {REDACTED}, and nothing is stored that this stands for",
+            f"{path.removeprefix('.')} is {REDACTED}, and no value is stored for it",
             hint="send the value itself, or leave it out",
         )
-    return asked
+    return requested
 
 
-def _restore_reference(asked: Raw, stored: Raw) -> Raw:
+def _restore_reference(requested: Raw, stored: Raw) -> Raw:
     """Return a variable that is stored as a reference to the function's own Secret.
 
     Clients see it as a masked value. The reference is kept unless another value is sent.
     """
-    if asked["value"] != REDACTED:
-        return asked
-    rest = {key: value for key, value in asked.items() if key != "value"}
+    if requested["value"] != REDACTED:
+        return requested
+    rest = {key: value for key, value in requested.items() if key != "value"}
     return {**rest, "valueFrom": stored["valueFrom"]}
 
 
-def _restore_list(asked: list[Any], stored: Any, shown: Any, place: str) -> Any:
-    """Its things as they are stored: by their names, and what has none as it was shown."""
+def _restore_list(requested: list[Any], stored: Any, masked: Any, path: str) -> Any:
+    """Restore the items of a list: by their names, and items without a name by their masks."""
     stored = list(stored) if isinstance(stored, list) else []
-    shown = shown if isinstance(shown, list) else []
-    if asked == shown:
+    masked = masked if isinstance(masked, list) else []
+    if requested == masked:
         return stored
-    before, seen = _by_name(stored), _by_name(shown)
-    made = []
-    for one in asked:
-        name = _item_name(one)
-        if not name and one in shown:
-            made.append(stored[shown.index(one)])
+    stored_by_name, masked_by_name = _by_name(stored), _by_name(masked)
+    items = []
+    for item in requested:
+        name = _item_name(item)
+        if not name and item in masked:
+            items.append(stored[masked.index(item)])
         else:
-            made.append(_restore(one, before.get(name), seen.get(name), f"{place}.{name}"))
-    return made
+            before, mask = stored_by_name.get(name), masked_by_name.get(name)
+            items.append(_restore(item, before, mask, f"{path}.{name}"))
+    return items
 
 
-def _by_name(values: Any) -> dict[str, Any]:
-    """Things of a list by their names, as variables, containers and volumes have them."""
-    return {
-        _item_name(one): one
-        for one in (values if isinstance(values, list) else [])
-        if _item_name(one)
-    }
+def _by_name(items: Any) -> dict[str, Any]:
+    """Return the items of a list that have names, such as variables, containers and volumes."""
+    items = items if isinstance(items, list) else []
+    return {name: item for item in items if (name := _item_name(item))}
 
 
-def _item_name(one: Any) -> str:
-    if not isinstance(one, dict):
+def _item_name(item: Any) -> str:
+    if not isinstance(item, dict):
         return ""
-    volume = one.get("volume")
-    name = volume.get("name") if isinstance(volume, dict) else one.get("name")
+    volume = item.get("volume")
+    name = volume.get("name") if isinstance(volume, dict) else item.get("name")
     return name if isinstance(name, str) else ""

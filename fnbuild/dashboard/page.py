@@ -1,7 +1,7 @@
-"""The page's files, read and compressed once and answered from memory.
+"""The page's files, read and compressed once and served from memory.
 
-A browser asks for a dozen of them at once, while platforms are asked in threads: a file that is
-looked up, opened and read in threads of its own would wait for those at each of its steps.
+A browser requests a dozen of them at once, while calls to platforms occupy threads. Reading files
+in threads would wait for those at each step.
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ from starlette.routing import Route
 STATIC_FOLDER = Path(__file__).parent / "static"
 
 _MAX_RATIO = 0.9
-"""A file that shrinks to less than this part of it travels compressed; pictures do not."""
+"""A file is sent compressed if that shrinks it below this ratio; pictures do not shrink."""
 
 
 @dataclass(frozen=True, slots=True)
 class _EncodedFile:
-    """A file as it travels."""
+    """A file as it is sent."""
 
     body: bytes
     headers: dict[str, str]
 
     @classmethod
-    def of(cls, body: bytes, kind: str, encoding: str = "") -> _EncodedFile:
+    def create(cls, body: bytes, media_type: str, encoding: str = "") -> _EncodedFile:
+        is_text = media_type.startswith("text/")
         headers = {
-            "content-type": f"{kind}; charset=utf-8" if kind.startswith("text/") else kind,
+            "content-type": f"{media_type}; charset=utf-8" if is_text else media_type,
             "etag": f'"{hashlib.sha256(body).hexdigest()[:32]}"',
             "vary": "Accept-Encoding",
         }
@@ -43,34 +44,34 @@ class _EncodedFile:
 
 @cache
 def _files() -> dict[str, tuple[_EncodedFile, _EncodedFile]]:
-    """By path below the page's folder: plain, and for those who take gzip."""
-    found = {}
+    """Return each file by its path in the static folder: as it is, and for clients with gzip."""
+    files = {}
     for path in STATIC_FOLDER.rglob("*"):
         if path.is_file():
-            kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+            media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
             body = path.read_bytes()
-            packed = gzip.compress(body, mtime=0)
-            plain = _EncodedFile.of(body, kind)
-            small = len(packed) < _MAX_RATIO * len(body)
-            sent = plain, _EncodedFile.of(packed, kind, "gzip") if small else plain
-            found[path.relative_to(STATIC_FOLDER).as_posix()] = sent
-    return found
+            compressed = gzip.compress(body, mtime=0)
+            plain = encoded = _EncodedFile.create(body, media_type)
+            if len(compressed) < _MAX_RATIO * len(body):
+                encoded = _EncodedFile.create(compressed, media_type, "gzip")
+            files[path.relative_to(STATIC_FOLDER).as_posix()] = plain, encoded
+    return files
 
 
 def file_response(request: Request, name: str) -> Response:
-    """The file of that name, or that the client has it already; 404 when there is none."""
-    if (found := _files().get(name)) is None:
+    """Return a file, or 304 if the client has it. Raises 404 if there is none of that name."""
+    if (versions := _files().get(name)) is None:
         raise HTTPException(404)
-    sent = found["gzip" in request.headers.get("accept-encoding", "")]
-    if sent.headers["etag"] in request.headers.get("if-none-match", ""):
-        kept = {key: sent.headers[key] for key in ("etag", "vary")}
-        return Response(status_code=304, headers=kept)
-    return Response(sent.body, headers=sent.headers)
+    file = versions["gzip" in request.headers.get("accept-encoding", "")]
+    if file.headers["etag"] in request.headers.get("if-none-match", ""):
+        headers = {key: file.headers[key] for key in ("etag", "vary")}
+        return Response(status_code=304, headers=headers)
+    return Response(file.body, headers=file.headers)
 
 
 def routes() -> list[Route]:
-    """The page itself, and its files by their paths."""
-    _files()  # now, while nobody waits for them
+    """Return the routes of the page and its files."""
+    _files()  # load them before the first request
     return [Route("/", _get_index), Route("/static/{path:path}", _get_file)]
 
 

@@ -21,30 +21,33 @@ from fnbuild.platforms import Deployment, Platform, lookup
 from fnbuild.platforms.kubeclient import connection
 
 DISCOVERY_SECONDS = 30.0
-"""Seconds after which those that were not there are asked again."""
+"""The interval at which platforms are probed."""
 
-_PROBE_SECONDS = 2.0
+ANSWER_SECONDS = 2.0
+"""Seconds after which a platform counts as not answering."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class Candidate:
-    """A platform that may be there. One that was `there` once stays, silent or not."""
+    """A platform that may be available. Once `available`, it remains so even without answers."""
 
     platform: Platform
-    there: bool
+    available: bool
     notices: list[str] = field(default_factory=list)
-    question: asyncio.Task[list[str]] | None = None
+    request: asyncio.Task[list[str]] | None = None
 
-    async def ask(self) -> None:
-        """See whether it answers, and what is wrong with it."""
-        if self.question is None:
-            self.question = asyncio.create_task(_read_notices(self.platform))
-        done, _ = await asyncio.wait({self.question}, timeout=_PROBE_SECONDS)
+    async def probe(self) -> None:
+        """Check whether the platform answers, and read its notices."""
+        if self.request is None:
+            self.request = asyncio.create_task(_read_notices(self.platform))
+        done, _ = await asyncio.wait({self.request}, timeout=ANSWER_SECONDS)
         if not done:
-            self.notices = [f"it has not answered for {_PROBE_SECONDS:.0f} s"]
+            self.notices = [f"it has not answered for {ANSWER_SECONDS:.0f} s"]
             return
-        self.notices, self.question = self.question.result(), None
-        self.there = self.there or not self.notices
+        self.notices, self.request = self.request.result(), None
+        self.available = self.available or not self.notices
 
 
 async def _read_notices(platform: Platform) -> list[str]:
@@ -52,45 +55,48 @@ async def _read_notices(platform: Platform) -> list[str]:
         return await run_in_thread(platform.problems)
     except FnbuildError as error:
         return [error_line(error)]
-    except Exception as error:  # noqa: BLE001 - one platform must not keep the others away
-        return [f"it cannot be asked: {error}"]
+    except Exception as error:  # noqa: BLE001 - one platform must not hide the others
+        return [f"it cannot be probed: {error}"]
 
 
 class PlatformDiscovery:
-    """The platforms, the default one first."""
+    """The platforms of the settings or, without any there, all that are found on this machine."""
 
     def __init__(self, settings: Settings):
         self.default = lookup(settings.platform)
-        told = [self.default, *(lookup(name) for name in settings.platforms)]
-        self._candidates = {one.name: Candidate(one, there=True) for one in told}
+        configured = [self.default, *(lookup(name) for name in settings.platforms)]
+        self._candidates = {
+            platform.name: Candidate(platform, available=True) for platform in configured
+        }
         for name in () if settings.platforms else _detectable_platforms():
             if name not in self._candidates:
-                self._candidates[name] = Candidate(lookup(name), there=name == "process")
+                self._candidates[name] = Candidate(lookup(name), available=name == "process")
 
-    async def ask(self) -> None:
-        """Ask all of them at once; none is waited for longer than `_PATIENCE`."""
-        await asyncio.gather(*(one.ask() for one in self._candidates.values()))
+    async def probe(self) -> None:
+        """Probe all platforms at once; none is waited for longer than `ANSWER_SECONDS`."""
+        await asyncio.gather(*(candidate.probe() for candidate in self._candidates.values()))
 
     @property
-    def shown(self) -> list[Candidate]:
-        return [one for one in self._candidates.values() if one.there]
+    def available(self) -> list[Candidate]:
+        """The available platforms, the default one first."""
+        return [candidate for candidate in self._candidates.values() if candidate.available]
 
     def platform(self, name: str = "") -> Platform:
-        """One by name, the default without; `UsageError` for one that is not shown here."""
+        """Return a platform by name, else the default. Raises `UsageError` if not available."""
         if not name:
             return self.default
         wanted = lookup(name).name
-        there = {one.platform.name: one.platform for one in self.shown}
-        if wanted not in there:
+        platforms = {candidate.platform.name: candidate.platform for candidate in self.available}
+        if wanted not in platforms:
             raise UsageError(
                 f"this dashboard does not show the platform {name}",
-                hint=f"it shows {', '.join(there)}",
+                hint=f"it shows {', '.join(platforms)}",
             )
-        return there[wanted]
+        return platforms[wanted]
 
 
 def _detectable_platforms() -> Iterator[str]:
-    """Those that need nobody to name them. In a pod there is no machine to run processes on."""
+    """Yield the platforms that need no settings. A pod has no machine to run processes on."""
     if "KUBERNETES_SERVICE_HOST" not in os.environ:
         yield "process"
     yield "local"
@@ -98,93 +104,90 @@ def _detectable_platforms() -> Iterator[str]:
         yield "kube"
 
 
-ANSWER_SECONDS = 2.0
-"""Seconds after which a platform counts as silent."""
-
-_log = logging.getLogger(__name__)
-
-
 class FunctionPoller:
-    """The functions of one namespace on one platform. For use on one event loop, but `changed`."""
+    """Polls one platform for the functions of one namespace.
+
+    For use on one event loop, except for `invalidate`.
+    """
 
     def __init__(self, platform: Platform, namespace: str):
         self.platform = platform
         self._namespace = namespace
-        self._known: list[Deployment] = []
-        self._silence = ""
+        self._deployments: list[Deployment] = []
+        self._outage = ""
         self.refusal: FnbuildError | None = None
         """The error if this dashboard may not read the namespace, else None."""
         self._answered = -1.0
-        self._changed = 0.0
-        self._count = 0
+        self._invalidated = 0.0
+        self._change_count = 0
         self.version = 0
-        """Another number whenever `deployments` may be others than before."""
-        self._question: asyncio.Task[None] | None = None
+        """A counter that increases whenever `deployments` may differ from before."""
+        self._request: asyncio.Task[None] | None = None
 
-    def changed(self) -> None:
-        """What was asked before now is no longer the truth."""
-        self._changed = time.monotonic()
+    def invalidate(self) -> None:
+        """Let the next `refresh` wait for an answer to a request that begins after this call."""
+        self._invalidated = time.monotonic()
 
     @property
     def deployments(self) -> list[Deployment]:
-        """As the platform said last; of one that is silent, with a word about that."""
-        if not self._silence:
-            return self._known
-        words = f"the platform {self.platform.name} {self._silence}; this is how it was last seen"
-        return [replace(one, message=words) for one in self._known]
+        """The last answer; during an outage, each message says so."""
+        if not self._outage:
+            return self._deployments
+        message = f"the platform {self.platform.name} {self._outage}; this is how it was last seen"
+        return [replace(deployment, message=message) for deployment in self._deployments]
 
     @property
-    def silence(self) -> str:
-        """Why the platform says nothing, as in "has not answered"; "" when it speaks."""
-        return self._silence
+    def outage(self) -> str:
+        """The reason without an answer, as in "has not answered"; "" if the platform answers."""
+        return self._outage
 
-    async def fresh(self, age: float) -> None:
-        """Let what is known be `age` seconds old at most, unless the platform is silent."""
-        self.notice()
-        wanted = max(self._changed, time.monotonic() - age)
+    async def refresh(self, max_age: float) -> None:
+        """Wait until the answer is `max_age` seconds old at most, unless there is an outage."""
+        self.check_for_changes()
+        required = max(self._invalidated, time.monotonic() - max_age)
         deadline = time.monotonic() + ANSWER_SECONDS
-        while self._answered < wanted:
-            if self._question is None:
-                self._question = asyncio.create_task(self._ask())
-            waited = 0.0 if self._silence else deadline - time.monotonic()
-            done, _ = await asyncio.wait({self._question}, timeout=max(0.0, waited))
+        while self._answered < required:
+            if self._request is None:
+                self._request = asyncio.create_task(self._poll())
+            timeout = 0.0 if self._outage else deadline - time.monotonic()
+            done, _ = await asyncio.wait({self._request}, timeout=max(0.0, timeout))
             if not done:
-                if not self._silence:
-                    self._silence = f"has not answered for {ANSWER_SECONDS:.0f} s"
+                if not self._outage:
+                    self._outage = f"has not answered for {ANSWER_SECONDS:.0f} s"
                     self.version += 1
                 return
 
-    def notice(self) -> bool:
-        """Whether the platform has come to know of a change. Asks nobody."""
-        before = self._count
+    def check_for_changes(self) -> bool:
+        """Return True if the platform has been told of a change. Sends no request to it."""
+        previous = self._change_count
         with contextlib.suppress(FnbuildError):
-            self._count = self.platform.change_counter()
-        if self._count == before:
+            self._change_count = self.platform.change_counter()
+        if self._change_count == previous:
             return False
-        self.changed()
+        self.invalidate()
         return True
 
-    async def _ask(self) -> None:
-        asked = time.monotonic()
+    async def _poll(self) -> None:
+        began = time.monotonic()
         try:
-            self._known = await run_in_thread(self.platform.deployments, self._namespace)
-            self._silence, self.refusal = "", None
+            self._deployments = await run_in_thread(self.platform.deployments, self._namespace)
+            self._outage, self.refusal = "", None
         except NotFoundError:
-            # A namespace that is not there yet has no functions.
-            self._known, self._silence, self.refusal = [], "", None
+            # A namespace that does not exist yet has no functions.
+            self._deployments, self._outage, self.refusal = [], "", None
         except FnbuildError as error:
-            how = "does not answer" if isinstance(error, UnavailableError) else "cannot be read"
-            self._silence = f"{how}: {error_line(error)}"
+            problem = "does not answer" if isinstance(error, UnavailableError) else "cannot be read"
+            self._outage = f"{problem}: {error_line(error)}"
             self.refusal = error if error.http_status == HTTPStatus.FORBIDDEN else None
         except Exception as error:  # noqa: BLE001
-            # One platform that fails in a way unforeseen must not hide the others.
+            # An unexpected failure of one platform must not hide the others.
             _log.exception("the functions of the platform %s cannot be read", self.platform.name)
-            self._silence = f"cannot be read: {error}"
+            self._outage = f"cannot be read: {error}"
         finally:
-            self._answered = asked
+            self._answered = began
             self.version += 1
-            self._question = None
+            self._request = None
 
     async def close(self) -> None:
-        if self._question is not None:
-            self._question.cancel()
+        if self._request is not None:
+            self._request.cancel()

@@ -1,9 +1,9 @@
-"""Bringing back what ought to run and does not: after a reboot, and whenever it is missed later.
+"""Restore functions that should run and do not: after a reboot, and whenever they lapse later.
 
-What that is, each platform knows (`lapsed`): what somebody has stopped stays as it is, and so do
-namespaces that nobody has looked at here. Each attempt is a change of the function like any other,
-so two dashboards do not both make it, nor one while somebody deploys; and everybody can see it and
-what it said.
+Each platform tells which functions have lapsed (`lapsed`). Functions that a user stopped stay as
+they are, and so do namespaces that no client has requested here. Each attempt is an operation of
+the function like any other, so that two dashboards do not both make it, none is made during a
+deploy, and every client sees it with its output.
 """
 
 from __future__ import annotations
@@ -32,122 +32,124 @@ ACTOR = "reconcile"
 _INTERVAL_SECONDS = 5.0
 _MIN_BACKOFF_SECONDS = 1.0
 _MAX_BACKOFF_SECONDS = 300.0
-_MAX_ATTEMPTS = MAX_CONCURRENT // 2  # people's changes need not wait for ours
+_MAX_ATTEMPTS = MAX_CONCURRENT // 2  # operations of users need not wait for these
 
 _log = logging.getLogger(__name__)
 
 
 def backoff(attempts: int) -> float:
-    """Seconds from an attempt to the next one; without one, from when it is missed to the first.
+    """Return the seconds from an attempt to the next; for 0, from the lapse to the first attempt.
 
-    Who removes a container may be about to remove more of the function.
+    The first attempt waits, too, because a user who removes a container may remove more.
     """
     return min(_MAX_BACKOFF_SECONDS, _MIN_BACKOFF_SECONDS * 2.0**attempts)
 
 
 @dataclass(slots=True)
 class _RetrySchedule:
-    """A function, or a platform itself, that does not run; `due` is a time of the clock."""
+    """The attempts to restore a function, or a platform; `due` is a monotonic time."""
 
     due: float
     attempts: int = 0
 
-    def tried(self) -> None:
+    def count_attempt(self) -> None:
         self.attempts += 1
         self.due = time.monotonic() + backoff(self.attempts)
 
 
 class Reconciler:
-    """For use on one event loop."""
+    """Restores the lapsed functions of every platform. For use on one event loop."""
 
     def __init__(self, inventory: Inventory, operations: OperationRunner):
         self._inventory = inventory
         self._operations = operations
-        self._keepers: dict[str, _PlatformReconciler] = {}
+        self._reconcilers: dict[str, _PlatformReconciler] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
-        """Begin to look after every platform that is there, or comes later."""
-        self._inventory.on_change.append(self._ring)
-        self._begin(self._find())
+        """Start to reconcile every platform that is available now or later."""
+        self._inventory.on_change.append(self._wake_up)
+        self._start_task(self._find_platforms())
 
     async def stop(self) -> None:
-        """End it. Attempts under way are operations, and end as those do."""
-        self._inventory.on_change.remove(self._ring)
+        """Stop. Attempts under way are operations, and end as those do."""
+        self._inventory.on_change.remove(self._wake_up)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+    def _start_task(self, work: Coroutine[Any, Any, None]) -> None:
         self._tasks.add(asyncio.create_task(work))
 
-    def _ring(self) -> None:
-        """Functions have changed: look at once."""
-        for keeper in self._keepers.values():
-            keeper.bell.set()
+    def _wake_up(self) -> None:
+        """Reconcile at once, because functions have changed."""
+        for reconciler in self._reconcilers.values():
+            reconciler.wake_up.set()
 
-    async def _find(self) -> None:
+    async def _find_platforms(self) -> None:
         acting_as.set(ACTOR)
         while True:
-            for platform, _ in self._inventory.shown():
-                if platform.name not in self._keepers:
-                    keeper = _PlatformReconciler(platform, self._inventory, self._operations)
-                    self._keepers[platform.name] = keeper
-                    self._begin(keeper.run())
+            for platform, _ in self._inventory.platforms():
+                if platform.name not in self._reconcilers:
+                    reconciler = _PlatformReconciler(platform, self._inventory, self._operations)
+                    self._reconcilers[platform.name] = reconciler
+                    self._start_task(reconciler.run())
             await asyncio.sleep(_MIN_BACKOFF_SECONDS)
 
 
 class _PlatformReconciler:
-    """Looks after one platform; a silent one keeps no other waiting."""
+    """Reconciles one platform, so that one that does not answer delays no other."""
 
     def __init__(self, platform: Platform, inventory: Inventory, operations: OperationRunner):
         self._platform = platform
         self._inventory = inventory
         self._operations = operations
-        self._missed: dict[FunctionKey, _RetrySchedule] = {}
-        self._itself: _RetrySchedule | None = None
-        self.bell = asyncio.Event()
+        self._functions: dict[FunctionKey, _RetrySchedule] = {}
+        self._platform_schedule: _RetrySchedule | None = None
+        self.wake_up = asyncio.Event()
 
     async def run(self) -> None:
         while True:
             try:
-                await self._look()
+                await self._reconcile()
             except FnbuildError:
-                pass  # it is silent, as every list says
-            except Exception:  # noqa: BLE001 - one look's trouble must not be the last one's
-                _log.exception("looking after the platform %s failed", self._platform.name)
+                pass  # the platform does not answer, as every list says
+            except Exception:  # noqa: BLE001 - the next attempt may succeed
+                _log.exception("reconciling the platform %s failed", self._platform.name)
             await asyncio.sleep(_MIN_BACKOFF_SECONDS)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._until_due()):
-                    await self.bell.wait()
-            self.bell.clear()
+                async with asyncio.timeout(self._seconds_until_due()):
+                    await self.wake_up.wait()
+            self.wake_up.clear()
 
-    def _until_due(self) -> float:
+    def _seconds_until_due(self) -> float:
         now = time.monotonic()
-        missed = [*self._missed.values(), *([self._itself] if self._itself else [])]
-        return max(0.0, min([one.due - now for one in missed], default=_INTERVAL_SECONDS))
+        schedules = list(self._functions.values())
+        if self._platform_schedule is not None:
+            schedules.append(self._platform_schedule)
+        return max(0.0, min([each.due - now for each in schedules], default=_INTERVAL_SECONDS))
 
-    async def _look(self) -> None:
-        shown = self._inventory.namespaces
-        found = await run_in_thread(self._platform.functions_to_restore)
-        lapsed = [key for key in found if key.namespace in shown]
+    async def _reconcile(self) -> None:
+        namespaces = self._inventory.namespaces
+        keys = await run_in_thread(self._platform.functions_to_restore)
+        lapsed = [key for key in keys if key.namespace in namespaces]
         first = time.monotonic() + backoff(0)
-        self._missed = {key: self._missed.get(key) or _RetrySchedule(first) for key in lapsed}
+        self._functions = {key: self._functions.get(key) or _RetrySchedule(first) for key in lapsed}
         under_way = 0
-        for key, missed in self._missed.items():
+        for key, schedule in self._functions.items():
             if under_way == _MAX_ATTEMPTS:
                 break
             newest = await anyio.to_thread.run_sync(self._operations.newest, *key)
             if newest is not None and newest.in_progress:
                 under_way += newest.actor == ACTOR
-            elif time.monotonic() >= missed.due:
-                await self._attempt(key)
-                missed.tried()
+            elif time.monotonic() >= schedule.due:
+                await self._begin_restore(key)
+                schedule.count_attempt()
                 under_way += 1
         if not lapsed:
-            await self._look_after_itself()
+            await self._restore_platform()
 
-    async def _attempt(self, key: FunctionKey) -> None:
+    async def _begin_restore(self, key: FunctionKey) -> None:
         begin = partial(
             self._operations.begin,
             *key,
@@ -157,16 +159,16 @@ class _PlatformReconciler:
             function=None,
             work=partial(self._platform.restore, function=key),
         )
-        # Somebody was quicker: another dashboard, or who deploys it.
+        # Another dashboard or a deploy may have begun first.
         with contextlib.suppress(FnbuildError):
             await anyio.to_thread.run_sync(begin)
 
-    async def _look_after_itself(self) -> None:
+    async def _restore_platform(self) -> None:
         """Start what functions need while they run on without it, such as a supervisor."""
         if not await run_in_thread(self._platform.problems):
-            self._itself = None
-        elif self._itself is None:
-            self._itself = _RetrySchedule(time.monotonic() + backoff(0))
-        elif time.monotonic() >= self._itself.due:
-            self._itself.tried()
+            self._platform_schedule = None
+        elif self._platform_schedule is None:
+            self._platform_schedule = _RetrySchedule(time.monotonic() + backoff(0))
+        elif time.monotonic() >= self._platform_schedule.due:
+            self._platform_schedule.count_attempt()
             await run_in_thread(self._platform.restore, _log.info)

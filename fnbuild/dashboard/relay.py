@@ -31,28 +31,28 @@ _HOP_BY_HOP = frozenset(
     )
 )  # fmt: skip
 _NOT_FORWARDED = _HOP_BY_HOP | {"host", "expect"}
-# The server adds its own; what is left of a page's state is not a function's to clear.
+# The server adds its own, and a function may not clear the state of the page.
 _NOT_RETURNED = _HOP_BY_HOP | {"date", "server", "clear-site-data"}
-# Cookies of this address that say who somebody is.
+# Cookies that authenticate at the dashboard.
 _DASHBOARD_COOKIES = frozenset({SESSION_COOKIE, "session"})
 _LOGS_HEADER = "x-nuclio-logs"
 
 
 def returned_headers(reply: aiohttp.ClientResponse, *, logs: bool) -> list[tuple[bytes, bytes]]:
-    """The function's headers for the caller.
+    """Return the headers of a function's reply that the caller receives.
 
     Nuclio's dashboard keeps those that begin with X-Nuclio to itself
     (pkg/dashboard/resource/function_invocation.go).
     """
-    left_out = _NOT_RETURNED | _connection_options(reply.headers.getall("Connection", []))
+    excluded = _NOT_RETURNED | _connection_options(reply.headers.getall("Connection", []))
     return [
-        (low.encode("latin-1"), value)
-        for name, value in reply.raw_headers
-        for low in [name.decode("latin-1").lower()]
-        if low not in left_out
-        and not low.startswith("access-control-")
-        and not (low == "set-cookie" and _cookie_name(value) in _DASHBOARD_COOKIES)
-        and (not low.startswith("x-nuclio") or (logs and low == _LOGS_HEADER))
+        (name.encode("latin-1"), value)
+        for raw_name, value in reply.raw_headers
+        for name in [raw_name.decode("latin-1").lower()]
+        if name not in excluded
+        and not name.startswith("access-control-")
+        and not (name == "set-cookie" and _cookie_name(value) in _DASHBOARD_COOKIES)
+        and (not name.startswith("x-nuclio") or (logs and name == _LOGS_HEADER))
     ]
 
 
@@ -60,37 +60,36 @@ def _cookie_name(value: bytes) -> str:
     return value.partition(b"=")[0].strip().decode("latin-1")
 
 
-def forwarded_headers(headers: list[tuple[bytes, bytes]], left_out: frozenset[str]) -> HeaderList:
-    """A caller's headers for the function, without those of one hop and those left out."""
-    given = [(_decode(name).lower(), _decode(value)) for name, value in headers]
-    left_out |= _NOT_FORWARDED | _connection_options(
-        [value for name, value in given if name == "connection"]
-    )
-    if any(name == "transfer-encoding" for name, _ in given):
-        # Of the two, that one says how long the body is (RFC 9112, 6.3).
-        left_out |= {"content-length"}
-    return [(name, value) for name, value in given if name not in left_out]
+def forwarded_headers(headers: list[tuple[bytes, bytes]], excluded: frozenset[str]) -> HeaderList:
+    """Return a caller's headers for the function, without those of one hop and those excluded."""
+    decoded = [(_decode(name).lower(), _decode(value)) for name, value in headers]
+    options = [value for name, value in decoded if name == "connection"]
+    excluded |= _NOT_FORWARDED | _connection_options(options)
+    if any(name == "transfer-encoding" for name, _ in decoded):
+        # Transfer-Encoding overrides Content-Length (RFC 9112, 6.3).
+        excluded |= {"content-length"}
+    return [(name, value) for name, value in decoded if name not in excluded]
 
 
-def _connection_options(connection: list[str]) -> frozenset[str]:
-    """The headers that a Connection header says are of one hop."""
-    return frozenset(one.strip().lower() for value in connection for one in value.split(","))
+def _connection_options(values: list[str]) -> frozenset[str]:
+    """Return the header names that Connection headers declare to be of one hop."""
+    return frozenset(name.strip().lower() for value in values for name in value.split(","))
 
 
 def _decode(header: bytes) -> str:
-    # What goes out is UTF-8, so only that comes through as it was.
+    # Headers are sent as UTF-8, so only UTF-8 passes unchanged.
     try:
         return header.decode()
     except UnicodeDecodeError:
         return header.decode("latin-1")
 
 
-# What ends a processor waits a second for idle connections. One that was used less than that ago
-# cannot be about to close, so no request meets a closing one.
+# A processor that ends waits a second for idle connections. A connection that was used less than
+# that ago is not about to close, so no request is sent to a closing one.
 _IDLE_SECONDS = 0.75
 _CONNECT_SECONDS = 10.0
-# Logs and the names of classes travel in headers.
-_LARGEST_HEADER = 1 << 20
+# Logs and names of classes are sent in headers.
+_MAX_HEADER_BYTES = 1 << 20
 _RETRY_AFTER = {"Retry-After": "1"}
 
 
@@ -102,7 +101,7 @@ class InvocationTimeoutError(FnbuildError):
 
 
 class NoReplyError(FnbuildError):
-    """The function was reached, and what came back is no reply."""
+    """The function was reached, but sent no complete reply."""
 
     code = "no-reply"
     http_status = 502
@@ -110,9 +109,9 @@ class NoReplyError(FnbuildError):
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
-    """What is passed on, and to whom.
+    """The request to relay, and the function that receives it.
 
-    `path` goes behind the function's URL; `url` is the one of its URLs to use, "" for any;
+    `path` is appended to the function's URL. `url` is the one of its URLs to use, "" for any.
     `timeout` is in seconds, from the first byte to the last. With `logs` the reply keeps the
     function's log records.
     """
@@ -128,10 +127,10 @@ class Invocation:
 
 
 class Relay:
-    """Connections to functions, and where those are."""
+    """A pool of connections to functions, and the upstreams that they lead to."""
 
     def __init__(self, inventory: Inventory):
-        self.addresses = Upstreams(inventory)
+        self._upstreams = Upstreams(inventory)
         self._session: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
@@ -140,107 +139,113 @@ class Relay:
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
             auto_decompress=False,
-            # The caller's time is kept here, for all steps together.
+            # The invocation's own timeout covers all steps together.
             timeout=aiohttp.ClientTimeout(sock_connect=_CONNECT_SECONDS),
-            max_line_size=_LARGEST_HEADER,
-            max_field_size=_LARGEST_HEADER,
+            max_line_size=_MAX_HEADER_BYTES,
+            max_field_size=_MAX_HEADER_BYTES,
         )
-        await self.addresses.start()
+        await self._upstreams.start()
 
     async def stop(self) -> None:
-        await self.addresses.stop()
+        await self._upstreams.stop()
         if self._session is not None:
             await self._session.close()
 
-    def reply(self, call: Invocation) -> Response:
-        """The function's reply as a response, which is asked for when it is sent."""
+    def response(self, invocation: Invocation) -> Response:
+        """Return a response that invokes the function while it is sent."""
         if self._session is None:
             raise RuntimeError("the relay has not been started")
-        return _RelayedResponse(call, self._session, self.addresses)
+        return _RelayedResponse(invocation, self._session, self._upstreams)
 
 
 class _RelayedResponse(Response):
-    """One exchange with a function."""
+    """The reply of one invocation."""
 
-    def __init__(self, call: Invocation, session: aiohttp.ClientSession, addresses: Upstreams):
-        self._call = call
+    def __init__(
+        self, invocation: Invocation, session: aiohttp.ClientSession, upstreams: Upstreams
+    ):
+        self._invocation = invocation
         self._session = session
-        self._addresses = addresses
-        self._began = False
+        self._upstreams = upstreams
+        self._has_begun = False
         self.background = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        upload = _RequestBody(scope, receive)
+        body = _RequestBody(scope, receive)
         try:
-            async with asyncio.timeout(self._call.timeout), upload.watched():
-                await self._pass_on(str(scope["method"]), upload, send)
+            async with asyncio.timeout(self._invocation.timeout), body.cancel_on_disconnect():
+                await self._relay(str(scope["method"]), body, send)
         except TimeoutError:
-            error: FnbuildError = self._late(upload)
-        except FnbuildError as refused:
-            error = refused
+            error: FnbuildError = self._timeout_error(body)
+        except FnbuildError as failure:
+            error = failure
         else:
             return
-        # A reply that has begun cannot become another one: it ends without its end.
-        if not self._began and not upload.gone:
-            headers = _RETRY_AFTER if error.http_status == UnavailableError.http_status else {}
-            answer = http.error_response(error)
-            answer.headers.update(headers)
-            await answer(scope, receive, send)
+        # A reply that has begun cannot become an error: it ends incomplete.
+        if not self._has_begun and not body.is_disconnected:
+            response = http.error_response(error)
+            if error.http_status == UnavailableError.http_status:
+                response.headers.update(_RETRY_AFTER)
+            await response(scope, receive, send)
 
-    def _late(self, upload: _RequestBody) -> InvocationTimeoutError:
-        waited = f"{self._call.timeout:g} s"
-        if upload.whole:
-            text = f"{self._call.name} did not answer within {waited}"
+    def _timeout_error(self, body: _RequestBody) -> InvocationTimeoutError:
+        timeout = f"{self._invocation.timeout:g} s"
+        if body.is_complete:
+            message = f"{self._invocation.name} did not answer within {timeout}"
         else:
-            text = f"the request did not arrive whole at {self._call.name} within {waited}"
+            message = (
+                f"the request did not arrive whole at {self._invocation.name} within {timeout}"
+            )
         return InvocationTimeoutError(
-            text, hint="the header X-Nuclio-Invoke-Timeout gives it more, as in 5m"
+            message, hint="the header X-Nuclio-Invoke-Timeout gives it more, as in 5m"
         )
 
-    async def _pass_on(self, method: str, upload: _RequestBody, send: Send) -> None:
-        for last in (False, True):
+    async def _relay(self, method: str, body: _RequestBody, send: Send) -> None:
+        namespace, name = self._invocation.namespace, self._invocation.name
+        for is_last in (False, True):
             try:
-                async with self._addresses.way(self._call.namespace, self._call.name) as way:
-                    await self._exchange(method, self._target(way), upload, send)
+                async with self._upstreams.acquire(namespace, name) as upstream:
+                    await self._exchange(method, self._target(upstream), body, send)
                 return
             except aiohttp.ClientConnectorError as error:
-                # It has moved, or is gone. Nothing of the request was sent.
-                self._addresses.forget(self._call.namespace, self._call.name)
-                if last:
+                # The function has moved, or is gone. Nothing of the request was sent.
+                self._upstreams.forget(namespace, name)
+                if is_last:
                     raise UnavailableError(
-                        f"{self._call.name} cannot be reached: {error.strerror or error}",
+                        f"{name} cannot be reached: {error.strerror or error}",
                         hint="it may be starting; its log says more",
                     ) from error
 
-    def _target(self, way: Upstream) -> URL:
-        base = way.url
-        if self._call.url:
-            if without_scheme(self._call.url) not in way.urls:
+    def _target(self, upstream: Upstream) -> URL:
+        base = upstream.url
+        requested = self._invocation.url
+        if requested:
+            if without_scheme(requested) not in upstream.urls:
                 raise UsageError(
-                    f"Invalid function url: {self._call.url}",
-                    hint=f"{way.name} has {', '.join(sorted(way.urls))}",
+                    f"Invalid function url: {requested}",
+                    hint=f"{upstream.name} has {', '.join(sorted(upstream.urls))}",
                 )
-            base = self._call.url if "://" in self._call.url else f"http://{self._call.url}"
-        return URL(f"{base.rstrip('/')}/{self._call.path}", encoded=True)
+            base = requested if "://" in requested else f"http://{requested}"
+        return URL(f"{base.rstrip('/')}/{self._invocation.path}", encoded=True)
 
-    async def _exchange(self, method: str, target: URL, upload: _RequestBody, send: Send) -> None:
-        body = upload.body()
-        headers = self._call.headers
-        if body is None:
-            headers = [one for one in headers if one[0] != "content-length"]
+    async def _exchange(self, method: str, target: URL, body: _RequestBody, send: Send) -> None:
+        chunks = body.chunks()
+        headers = self._invocation.headers
+        if chunks is None:
+            headers = [header for header in headers if header[0] != "content-length"]
         try:
             reply = await self._session.request(
                 method,
                 target,
                 headers=headers,
-                data=body,
+                data=chunks,
                 allow_redirects=False,
-                ssl=self._call.verify,
+                ssl=self._invocation.verify,
             )
             try:
-                await self._reply(reply, send)
+                await self._send_reply(reply, send)
             finally:
-                if upload.whole:
+                if body.is_complete:
                     reply.release()
                 else:
                     # The rest of the body must not be taken for the next request.
@@ -249,72 +254,72 @@ class _RelayedResponse(Response):
             raise
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise NoReplyError(
-                f"{self._call.name} ended the connection without a whole reply: {error}",
+                f"{self._invocation.name} ended the connection without a whole reply: {error}",
                 hint="its log says why; whether it did the work is not known here",
             ) from error
 
-    async def _reply(self, reply: aiohttp.ClientResponse, send: Send) -> None:
-        self._began = True
-        headers = returned_headers(reply, logs=self._call.logs)
+    async def _send_reply(self, reply: aiohttp.ClientResponse, send: Send) -> None:
+        self._has_begun = True
+        headers = returned_headers(reply, logs=self._invocation.logs)
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
-        async for piece in reply.content.iter_any():
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
+        async for chunk in reply.content.iter_any():
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 class _RequestBody:
-    """The caller's body on its way, and the caller: `gone` when it has left."""
+    """The body of the caller's request, and whether the caller is still connected."""
 
     def __init__(self, scope: Scope, receive: Receive):
         names = {name for name, _ in scope["headers"]}
         self._receive = receive
-        self._some = bool(names & {b"content-length", b"transfer-encoding"})
-        # Nuclio passes no body of a GET on (pkg/platform/abstract/invoker.go).
-        self._wanted = scope["method"] != "GET"
-        self._read = asyncio.Event()
-        self.gone = False
+        self._has_body = bool(names & {b"content-length", b"transfer-encoding"})
+        # Nuclio forwards no body of a GET (pkg/platform/abstract/invoker.go).
+        self._is_forwarded = scope["method"] != "GET"
+        self._complete = asyncio.Event()
+        self.is_disconnected = False
 
     @property
-    def whole(self) -> bool:
-        """Whether nothing more of it will come."""
-        return self._read.is_set()
+    def is_complete(self) -> bool:
+        """True if the whole body has been read, or none is forwarded."""
+        return self._complete.is_set()
 
-    def body(self) -> AsyncIterator[bytes] | None:
-        """What there is to pass on; None for no body at all."""
-        if self._some and self._wanted:
-            return self._pieces()
-        self._read.set()
+    def chunks(self) -> AsyncIterator[bytes] | None:
+        """Return the body in chunks, None if there is none to forward."""
+        if self._has_body and self._is_forwarded:
+            return self._read_chunks()
+        self._complete.set()
         return None
 
-    async def _pieces(self) -> AsyncIterator[bytes]:
+    async def _read_chunks(self) -> AsyncIterator[bytes]:
         while True:
             message = await self._receive()
             if message["type"] == "http.disconnect":
-                self.gone = True
+                self.is_disconnected = True
                 raise ConnectionResetError("the caller has left")
-            if piece := message.get("body"):
-                yield piece
+            if chunk := message.get("body"):
+                yield chunk
             if not message.get("more_body"):
-                self._read.set()
+                self._complete.set()
                 return
 
     @asynccontextmanager
-    async def watched(self) -> AsyncIterator[None]:
-        """End what is done in the block as soon as the caller leaves."""
-        block = asyncio.current_task()
-        watch = asyncio.create_task(self._watch(block))
+    async def cancel_on_disconnect(self) -> AsyncIterator[None]:
+        """Cancel the block as soon as the caller disconnects."""
+        task = asyncio.current_task()
+        watcher = asyncio.create_task(self._watch(task))
         try:
             yield
         except asyncio.CancelledError:
-            if not self.gone or block is None or block.uncancel():
+            if not self.is_disconnected or task is None or task.uncancel():
                 raise
         finally:
-            watch.cancel()
+            watcher.cancel()
 
-    async def _watch(self, block: asyncio.Task[None] | None) -> None:
-        await self._read.wait()
+    async def _watch(self, task: asyncio.Task[None] | None) -> None:
+        await self._complete.wait()
         while (await self._receive())["type"] != "http.disconnect":
             pass
-        self.gone = True
-        if block is not None:
-            block.cancel()
+        self.is_disconnected = True
+        if task is not None:
+            task.cancel()

@@ -29,7 +29,7 @@ _NAMESPACE = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 
 
 def check_namespace(name: str, place: str) -> None:
-    """`UsageError` for what is none: every one that is asked about is looked after for a while."""
+    """Raise `UsageError` unless the name is valid: every requested namespace is polled."""
     if not _NAMESPACE.fullmatch(name):
         raise UsageError(
             f"{name[:60]!r} cannot be a namespace",
@@ -38,17 +38,17 @@ def check_namespace(name: str, place: str) -> None:
 
 
 def namespace_in_header(request: Request, header: str) -> str:
-    """The namespace that the header names, else the dashboard's own."""
+    """Return the namespace in the header, else the dashboard's own."""
     return request.headers.get(header) or services_of(request).settings.namespace
 
 
 def function_namespace(request: Request) -> str:
-    """The namespace that a request is about."""
+    """Return the namespace of a request about functions."""
     return namespace_in_header(request, NAMESPACE_HEADER)
 
 
 def is_from_cvat(request: Request) -> bool:
-    """Whether CVAT asks. One function that it cannot read takes down its whole list."""
+    """Return True for CVAT, for which one function that it cannot read breaks the whole list."""
     agent = request.headers.get("user-agent", "")
     return agent.startswith("CVAT/") or "x-nuclio-invoke-via" in request.headers
 
@@ -74,9 +74,9 @@ _FUNCTION_HINT = 'a function is {"metadata": {"name": …}, "spec": {…}}'
 
 @dataclass(frozen=True, slots=True)
 class FunctionBody:
-    """A function as written, in the namespace and project of the request.
+    """A function in the body of a request, with the namespace and project of the request.
 
-    `text` is what it was written in; places of findings are in it where that is YAML.
+    `text` is its source. If that is YAML, it has the places of diagnostics.
     """
 
     function: Function
@@ -91,14 +91,14 @@ class FunctionBody:
     def namespace(self) -> str:
         return self.function.metadata.namespace
 
-    def named(self, name: str) -> FunctionBody:
-        """The same under another name."""
+    def with_name(self, name: str) -> FunctionBody:
+        """Return the same function under another name."""
         metadata = msgspec.structs.replace(self.function.metadata, name=name)
         return replace(self, function=msgspec.structs.replace(self.function, metadata=metadata))
 
 
 async def read_function(request: Request) -> FunctionBody:
-    """The function that a request's body describes. Raises `UsageError` and `ConfigError`."""
+    """Read the function in a request's body. Raises `UsageError` and `ConfigError`."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind.endswith("yaml"):
         text = await read_body(request)
@@ -124,9 +124,9 @@ async def read_function(request: Request) -> FunctionBody:
 
 
 def _repair_if_requested(request: Request, body: FunctionBody) -> FunctionBody:
-    """Repair what Nuclio repairs, if the request asks for it.
+    """Repair what Nuclio repairs, if the request has the header for it.
 
-    A repaired function no longer is the one in the text, so findings have no places in it.
+    A repaired function differs from its text, so diagnostics have no places in it.
     """
     if not has_flag_header(request, AUTOFIX_HEADER):
         return body
@@ -138,8 +138,8 @@ def _repair_if_requested(request: Request, body: FunctionBody) -> FunctionBody:
 
 def _with_request_metadata(request: Request, function: Function, written: str) -> Function:
     metadata = function.metadata
-    if not metadata.name and (named := request.path_params.get("name")):
-        metadata = msgspec.structs.replace(metadata, name=named)
+    if not metadata.name and (path_name := request.path_params.get("name")):
+        metadata = msgspec.structs.replace(metadata, name=path_name)
     if project := request.headers.get(PROJECT_HEADER):
         labels = {**metadata.labels, PROJECT_LABEL: project}
         metadata = msgspec.structs.replace(metadata, labels=labels)
@@ -154,7 +154,7 @@ def _body_namespace(request: Request, written: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class FunctionReference:
-    """A function that a request names; `version` is the one that it was seen in, "" for any."""
+    """A function that a request names; `version` is the one that the client read, "" for any."""
 
     namespace: str
     name: str
@@ -162,14 +162,14 @@ class FunctionReference:
 
 
 async def read_reference(request: Request) -> FunctionReference:
-    """The function that the path names, or the metadata in the body. Raises `UsageError`."""
-    named = request.path_params.get("name", "")
+    """Return the function named in the path or in the body's metadata. Raises `UsageError`."""
+    path_name = request.path_params.get("name", "")
     has_body = request.headers.get("content-length", "0") != "0"
-    raw = {} if named and not has_body else await read_json(request)
+    raw = {} if path_name and not has_body else await read_json(request)
     metadata = raw.get("metadata") or {}
     if not isinstance(metadata, dict):
         raise UsageError("metadata is not an object", hint=_FUNCTION_HINT)
-    name = named or _metadata_text(metadata, "name")
+    name = path_name or _metadata_text(metadata, "name")
     if not name:
         raise UsageError("the function has no metadata.name", hint=_FUNCTION_HINT)
     namespace = _body_namespace(request, _metadata_text(metadata, "namespace"))
@@ -179,12 +179,12 @@ async def read_reference(request: Request) -> FunctionReference:
 def _metadata_text(metadata: Raw, key: str) -> str:
     value: Any = metadata.get(key) or ""
     if not isinstance(value, str):
-        raise UsageError(f"metadata.{key} is {value!r}, which is no text")
+        raise UsageError(f"metadata.{key} is {value!r}, which is not text")
     return value
 
 
 def duration_header(request: Request, header: str, default: float) -> float:
-    """A header's Go duration, such as `1m`, in seconds. Raises `UsageError`."""
+    """Return a header's Go duration, such as `1m`, in seconds. Raises `UsageError`."""
     text = request.headers.get(header)
     try:
         return default if not text else parse_duration(text)
@@ -193,5 +193,5 @@ def duration_header(request: Request, header: str, default: float) -> float:
 
 
 def has_flag_header(request: Request, header: str) -> bool:
-    """Whether a header of yes or no says yes."""
+    """Return True if the header is set to true."""
     return request.headers.get(header, "").lower() in ("1", "t", "true")

@@ -1,8 +1,8 @@
-"""What functions did in the last minutes, for charts.
+"""Samples of functions' statistics in the last minutes, for charts.
 
-Processors only count up; every few seconds their counters are read, and what came since is a
-sample. All functions of the namespaces that somebody has asked about are followed, so that a page
-that is opened has a past to show.
+Processors count requests from their start. A sample is the difference between two readings of these
+counters. All functions of the namespaces that clients have requested are sampled, so that a page
+that is opened has a history to show.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -26,7 +26,7 @@ INTERVAL_SECONDS = 5.0
 KEPT_SECONDS = 15 * 60
 
 _MAX_CONCURRENT = 4
-# Functions that others deploy are found this often while nobody looks at the list.
+# The list is read this often to find functions that others deploy.
 _LIST_SECONDS = 30.0
 _MAX_PROCESSORS = 200
 
@@ -38,9 +38,9 @@ _Durations = Sequence[tuple[float, int]]
 
 @dataclass(frozen=True, slots=True)
 class Quantile:
-    """A percentile in milliseconds: what it is likely to be, and between what it is for sure.
+    """A percentile in milliseconds: an estimate, and the bounds between which it lies.
 
-    `most` is None where only the least is known.
+    `most` is None if only the lower bound is known.
     """
 
     likely: float
@@ -52,8 +52,8 @@ class Quantile:
 class Sample:
     """One interval, which ends at `time`, in seconds since the epoch.
 
-    `quantiles` are the 50th, 95th and 99th percentile, None without a request; `busy` and `workers`
-    are as they were at its end, None when no processor answered.
+    `quantiles` are the 50th, 95th and 99th percentile, None without a request. `busy` and `workers`
+    are the values at its end, None if no processor answered.
     """
 
     time: float
@@ -71,26 +71,29 @@ class SampleHistory:
     samples: deque[Sample] = field(
         default_factory=lambda: deque(maxlen=int(KEPT_SECONDS / INTERVAL_SECONDS))
     )
-    counted: dict[str, Statistics] = field(default_factory=dict)
+    counters: dict[str, Statistics] = field(default_factory=dict)
 
-    def take(self, moment: float, counted: dict[str, Statistics]) -> None:
-        """Add what came since the last time; the first time tells only where counting begins."""
-        if self.counted or self.samples:
-            came = [statistics_since(one, self.counted.get(name)) for name, one in counted.items()]
-            self.samples.append(_make_sample(moment, came))
-        # One that did not answer goes on counting from where it was.
-        silent = [(name, one) for name, one in self.counted.items() if name not in counted]
-        self.counted = dict([*silent, *counted.items()][-_MAX_PROCESSORS:])
+    def add(self, time: float, counters: dict[str, Statistics]) -> None:
+        """Add a sample from the counters of each processor; the first reading makes none."""
+        if self.counters or self.samples:
+            differences = [
+                statistics_since(statistics, self.counters.get(processor))
+                for processor, statistics in counters.items()
+            ]
+            self.samples.append(_make_sample(time, differences))
+        # The counters of a processor that did not answer are kept for its next answer.
+        missing = [item for item in self.counters.items() if item[0] not in counters]
+        self.counters = dict([*missing, *counters.items()][-_MAX_PROCESSORS:])
 
 
 class Sampler:
-    """Reads the counters of every function that runs, again and again."""
+    """Reads the counters of every running function at intervals."""
 
     def __init__(self, inventory: Inventory, settings: Settings):
         self._inventory = inventory
         self._namespaces = {settings.namespace}
         self._histories: dict[_FunctionKey, SampleHistory] = {}
-        self._listed = 0.0
+        self._last_list = 0.0
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -102,7 +105,7 @@ class Sampler:
             await asyncio.gather(self._task, return_exceptions=True)
 
     def history(self, namespace: str, name: str) -> SampleHistory:
-        """What is known of a function, whose namespace is followed from now on."""
+        """Return the samples of a function, and sample its namespace from now on."""
         self._namespaces.add(namespace)
         return self._histories.get((namespace, name)) or SampleHistory()
 
@@ -116,38 +119,38 @@ class Sampler:
             await asyncio.sleep(max(1.0, began + INTERVAL_SECONDS - time.monotonic()))
 
     async def _sample(self) -> None:
-        if time.monotonic() - self._listed > _LIST_SECONDS:
+        if time.monotonic() - self._last_list > _LIST_SECONDS:
             for namespace in list(self._namespaces):
                 await self._inventory.functions(namespace)
-            self._listed = time.monotonic()
-        there = {
-            (namespace, one.name): one
+            self._last_list = time.monotonic()
+        functions = {
+            (namespace, entry.name): entry
             for namespace in self._namespaces
-            for one in self._inventory.last(namespace)
+            for entry in self._inventory.cached_functions(namespace)
         }
-        counted = await run_in_thread(self._counted, there)
-        for key in self._histories.keys() - there.keys():
+        counters = await run_in_thread(self._read_counters, functions)
+        for key in self._histories.keys() - functions.keys():
             del self._histories[key]
-        for key, statistics in counted.items():
+        for key, statistics in counters.items():
             if statistics or key in self._histories:
-                self._histories.setdefault(key, SampleHistory()).take(time.time(), statistics)
+                self._histories.setdefault(key, SampleHistory()).add(time.time(), statistics)
 
-    def _counted(
-        self, there: Mapping[_FunctionKey, FunctionEntry]
+    def _read_counters(
+        self, functions: Mapping[_FunctionKey, FunctionEntry]
     ) -> dict[_FunctionKey, dict[str, Statistics]]:
-        running = {key: one for key, one in there.items() if one.deployment.http_port}
+        running = {key: entry for key, entry in functions.items() if entry.deployment.http_port}
         with ThreadPoolExecutor(_MAX_CONCURRENT) as pool:
-            return dict(zip(running, pool.map(self._ask, running.values()), strict=True))
+            return dict(zip(running, pool.map(self._read_function, running.values()), strict=True))
 
-    def _ask(self, one: FunctionEntry) -> dict[str, Statistics]:
+    def _read_function(self, entry: FunctionEntry) -> dict[str, Statistics]:
         try:
-            return self._inventory.platform(one.platform).statistics(one.deployment)
+            return self._inventory.platform(entry.platform).statistics(entry.deployment)
         except FnbuildError:
-            return {}  # it has ended since it was listed, or its platform is silent
+            return {}  # the function has ended since, or its platform does not answer
 
 
 def statistics_since(now: Statistics, before: Statistics | None) -> Statistics:
-    """What a processor has counted between two looks; all of it, when it has begun anew."""
+    """Return the difference between two readings of a processor; after a restart, the last one."""
     if before is None or now.requests < before.requests or now.errors < before.errors:
         return now
     past = dict(before.durations)
@@ -162,36 +165,37 @@ def statistics_since(now: Statistics, before: Statistics | None) -> Statistics:
     )
 
 
-def _make_sample(moment: float, came: Iterable[Statistics]) -> Sample:
-    found = list(came)
-    below: dict[float, int] = {}
-    for one in found:
-        for bound, count in one.durations:
-            below[bound] = below.get(bound, 0) + count
-    durations = sorted(below.items())
-    spent = sum(one.milliseconds for one in found)
+def _make_sample(time: float, differences: Sequence[Statistics]) -> Sample:
+    counts: dict[float, int] = {}
+    for difference in differences:
+        for bound, count in difference.durations:
+            counts[bound] = counts.get(bound, 0) + count
+    durations = sorted(counts.items())
+    milliseconds = sum(difference.milliseconds for difference in differences)
     measured = durations[-1][1] if durations else 0
+    busy = sum(difference.workers.get("busy", 0) for difference in differences)
+    workers = sum(sum(difference.workers.values()) for difference in differences)
     return Sample(
-        time=moment,
-        requests=sum(one.requests for one in found),
-        errors=sum(one.errors for one in found),
+        time=time,
+        requests=sum(difference.requests for difference in differences),
+        errors=sum(difference.errors for difference in differences),
         quantiles=(
-            estimate_quantile(durations, spent, 0.5),
-            estimate_quantile(durations, spent, 0.95),
-            estimate_quantile(durations, spent, 0.99),
+            estimate_quantile(durations, milliseconds, 0.5),
+            estimate_quantile(durations, milliseconds, 0.95),
+            estimate_quantile(durations, milliseconds, 0.99),
         )
         if measured > 0
         else None,
-        busy=sum(one.workers.get("busy", 0) for one in found) if found else None,
-        workers=sum(sum(one.workers.values()) for one in found) if found else None,
+        busy=busy if differences else None,
+        workers=workers if differences else None,
     )
 
 
 def estimate_quantile(durations: _Durations, milliseconds: float, share: float) -> Quantile:
-    """The value below which that share lies.
+    """Return the value below which that share of the values lies.
 
     `durations` are cumulative counts by rising upper bounds, of values whose sum is `milliseconds`.
-    For sure it lies between the bounds around it; of a single value the sum is the value.
+    The value lies between the bounds around it. A single value is equal to the sum.
     """
     count = durations[-1][1]
     if count == 1 and milliseconds:
@@ -212,7 +216,7 @@ def estimate_quantile(durations: _Durations, milliseconds: float, share: float) 
 
 
 def _mean_position(durations: _Durations, milliseconds: float) -> float:
-    """Where between their bounds the values are on average, from 0 to 1; the middle if unknown."""
+    """Return the mean position of the values between their bounds, 0 to 1; 0.5 if unknown."""
     lowest = width = low = 0.0
     below = 0
     for bound, until in durations:

@@ -37,21 +37,24 @@ _CLOSING_RESPONSE = b"HTTP/1.1 %b\r\nConnection: close\r\nContent-Length: 0\r\n\
 
 
 class LimitedConnection(H11Protocol):
-    """Closes itself when no whole head came within `HEAD_SECONDS`: 408 where a part of one did.
+    """A client's connection: uvicorn's, with limits on its number and on waiting for a request.
 
-    Beyond `MOST` open connections of an address the next is answered 503 and closed.
+    uvicorn limits how long a connection is idle after a reply, but waits forever for the first byte
+    of the first request, for the rest of a head, and for the rest of a body whose request is
+    answered. Here a connection is closed if no whole head arrives within `HEAD_SECONDS`, with 408
+    if a part of one did. Beyond `MAX_CONNECTIONS` of an address, a connection receives 503.
     """
 
     HEAD_SECONDS: ClassVar[float] = 20.0
-    """From when a connection opens, or from the first byte behind a reply."""
+    """Counted from the opening of a connection, or from the first byte after a reply."""
 
-    MOST: ClassVar[int] = 1000
+    MAX_CONNECTIONS: ClassVar[int] = 1000
 
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > self.MOST:
+        if len(self.connections) > self.MAX_CONNECTIONS:
             self._end(b"503 Service Unavailable")
         else:
             self._watch()
@@ -65,7 +68,7 @@ class LimitedConnection(H11Protocol):
         super().connection_lost(exc)
 
     def _watch(self) -> None:
-        """Time runs while bytes belong to no request that is worked on."""
+        """Run the timer while no request is being processed."""
         if self.cycle is not None and not self.cycle.response_complete:
             self._unwatch()
         elif self._deadline is None:
@@ -89,10 +92,10 @@ class LimitedConnection(H11Protocol):
 
 
 GRACE_SECONDS = 30
-"""How long requests that run may still take once the dashboard is told to end."""
+"""Seconds for running requests to complete after the signal to end."""
 
-# Platforms are asked in threads. Python's own interval, ten times as long, is what a request may
-# have to wait for each of them at each of its steps.
+# Calls to platforms run in threads. With Python's default interval, which is ten times as long, a
+# request may wait that long for each thread at each of its steps.
 _SWITCH_SECONDS = 0.0005
 _DESCRIPTORS = 65536
 _INVOCATIONS = "/api/function_invocations"
@@ -107,7 +110,7 @@ _HINTS = {
 def serve(settings: Settings, *, sign_in_link: bool | None = None) -> None:
     """Serve until SIGTERM or SIGINT. Addresses and a new token are printed on stderr.
 
-    So is a link that signs a browser in, if `sign_in_link` is True, or None and stderr a terminal.
+    A sign-in link is printed if `sign_in_link` is True, or if it is None and stderr a terminal.
     """
     if sign_in_link is None:
         sign_in_link = sys.stderr.isatty()
@@ -115,14 +118,14 @@ def serve(settings: Settings, *, sign_in_link: bool | None = None) -> None:
     # A connection takes a descriptor, and one that invokes a function takes two.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, _DESCRIPTORS), most))
-    with Store.open() as store, ExitStack() as opened:
-        sockets = [opened.enter_context(_listen(one)) for one in settings.listen]
-        health = opened.enter_context(_listen(settings.health)) if settings.health else None
+    with Store.open() as store, ExitStack() as stack:
+        sockets = [stack.enter_context(_listen(address)) for address in settings.listen]
+        health = stack.enter_context(_listen(settings.health)) if settings.health else None
         asyncio.run(_serve(settings, store, sockets, health, sign_in_link=sign_in_link))
 
 
 def _log_audit_to_stderr() -> None:
-    """Every change is a line on stderr, too."""
+    """Write every change to stderr as well."""
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s audit: %(message)s"))
     logger = logging.getLogger("fnbuild.audit")
@@ -143,8 +146,8 @@ async def _serve(
     tokens: Tokens = app.state.services.tokens
     streams = StreamTracker(app)
     servers = [
-        (_Server(_AddressAccess(streams, open=address.open)), one)
-        for address, one in zip(settings.listen, sockets, strict=True)
+        (_Server(_AddressAccess(streams, open=address.open)), listener)
+        for address, listener in zip(settings.listen, sockets, strict=True)
     ]
     if health is not None:
         servers.append((_Server(Starlette(routes=assembly.health_routes())), health))
@@ -158,26 +161,26 @@ async def _serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end)
     async with app.router.lifespan_context(app), asyncio.TaskGroup() as group:
-        for server, one in servers:
-            group.create_task(server.serve([one]))
+        for server, listener in servers:
+            group.create_task(server.serve([listener]))
         _print_addresses(settings, tokens, sockets, health)
         if sign_in_link:
-            code = app.state.services.sign_in.issue()
+            code = app.state.services.sign_in_codes.issue()
             text = f"sign in, once and within 15 minutes: {_url(sockets[0])}/#token={code}"
             print(text, file=sys.stderr, flush=True)
-        # Behind them: that a token was made is said there.
+        # After them, because they say that a token was created.
         _log_audit_to_stderr()
         await _print_unavailable_platforms(settings, app.state.services.inventory)
 
 
 async def _print_unavailable_platforms(settings: Settings, inventory: Inventory) -> None:
-    """Which of the platforms that were asked for do not answer; processes need no engine."""
-    await inventory.met()
-    asked = {settings.platform, *settings.platforms} - {"process"}
-    for platform, notices in inventory.shown():
-        if notices and platform.name in asked:
-            words = f"the platform {platform.name} does not answer now: {notices[0]}"
-            print(words, file=sys.stderr, flush=True)
+    """Print which of the configured platforms do not answer; processes need no engine."""
+    await inventory.wait_for_platforms()
+    configured = {settings.platform, *settings.platforms} - {"process"}
+    for platform, notices in inventory.platforms():
+        if notices and platform.name in configured:
+            message = f"the platform {platform.name} does not answer now: {notices[0]}"
+            print(message, file=sys.stderr, flush=True)
 
 
 def _print_addresses(
@@ -185,29 +188,29 @@ def _print_addresses(
 ) -> None:
     lines = []
     for kind, needed in (("write", True), ("read", settings.read_token)):
-        if needed and (token := tokens.ensure("write" if kind == "write" else "read")):
+        if needed and (token := tokens.create_if_missing("write" if kind == "write" else "read")):
             lines.append(f"the {kind} token, shown only now: {token}")
-    for address, one in zip(settings.listen, sockets, strict=True):
+    for address, listener in zip(settings.listen, sockets, strict=True):
         reading = "reading needs no token" if address.open else "reading needs a token"
-        beside = ", and at every address of this machine" if _is_wildcard(one) else ""
-        lines.append(f"the dashboard is at {_url(one)}{beside} ({reading})")
+        others = ", and at every address of this machine" if _is_wildcard(listener) else ""
+        lines.append(f"the dashboard is at {_url(listener)}{others} ({reading})")
     if health is not None:
         lines.append(f"its health is at {_url(health)}/ready")
     if not all(address.loopback for address in settings.listen):
         lines.append(
-            "it speaks plain HTTP, so tokens can be read on their way to it: for others than this"
-            " machine, put a proxy with TLS before it"
+            "it uses plain HTTP, which does not protect tokens: put a proxy with TLS before it for"
+            " clients on other machines"
         )
     print("\n".join(lines), file=sys.stderr, flush=True)
 
 
-def _is_wildcard(listening: socket.socket) -> bool:
-    return listening.getsockname()[0] in _WILDCARD_HOSTS
+def _is_wildcard(listener: socket.socket) -> bool:
+    return listener.getsockname()[0] in _WILDCARD_HOSTS
 
 
-def _url(listening: socket.socket) -> str:
-    """An address that this machine's clients can use."""
-    host, port = listening.getsockname()[:2]
+def _url(listener: socket.socket) -> str:
+    """Return a URL that clients on this machine can use."""
+    host, port = listener.getsockname()[:2]
     host = _WILDCARD_HOSTS.get(host, host)
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -216,29 +219,29 @@ def _url(listening: socket.socket) -> str:
 def _listen(address: ListenAddress) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     try:
-        made = socket.create_server((address.host, address.port), family=family, backlog=512)
+        listener = socket.create_server((address.host, address.port), family=family, backlog=512)
     except (OSError, UnicodeError) as error:
         number = getattr(error, "errno", None) or -1
-        if number < 0:  # the resolver's own, or a name that it cannot be asked for
+        if number < 0:  # an error of the resolver, or a name that it does not accept
             raise _unknown_host(address) from error
         raise UnavailableError(
             f"cannot listen on {address}: {os.strerror(number)}", hint=_HINTS.get(number)
         ) from error
-    with made:
-        # What is accepted inherits it. Without, each reply waits 40 ms for the caller's kernel.
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        yield made
+    with listener:
+        # Accepted sockets inherit it. Without it, each reply waits 40 ms for the client's kernel.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        yield listener
 
 
 def _unknown_host(address: ListenAddress) -> UsageError:
     return UsageError(
-        f"cannot listen on {address}: {address.host} is no host that is known here",
+        f"cannot listen on {address}: the host {address.host} is unknown",
         hint="HOST:PORT, as in 127.0.0.1:8070, with an address of this machine",
     )
 
 
 class _Server(uvicorn.Server):
-    """One address; signals are for all of them together."""
+    """The server of one address. Signals are handled for all servers together."""
 
     def __init__(self, app: ASGIApp):
         super().__init__(
@@ -263,7 +266,7 @@ class _Server(uvicorn.Server):
 
 
 class _AddressAccess:
-    """Says of each request whether it came by an address that is open for reading."""
+    """Middleware that marks requests to an address that is open for reading."""
 
     def __init__(self, app: ASGIApp, *, open: bool):  # noqa: A002 - as in Address
         self._app = app
@@ -275,9 +278,9 @@ class _AddressAccess:
 
 
 class StreamTracker:
-    """Ends answers that would go on for ever, such as logs that are followed, when it is told to.
+    """Middleware that can end responses without an end of their own, such as followed logs.
 
-    Those are answers to GET of unknown length, but for what comes from a function.
+    These are responses of unknown length to GET, except for the replies of functions.
     """
 
     def __init__(self, app: ASGIApp):
@@ -285,25 +288,25 @@ class StreamTracker:
         self._running: set[anyio.CancelScope] = set()
 
     def end(self) -> None:
-        for one in self._running:
-            one.cancel()
+        for scope in self._running:
+            scope.cancel()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] != "GET" or scope["path"].startswith(_INVOCATIONS):
             await self._app(scope, receive, send)
             return
-        with anyio.CancelScope() as cancelled:
+        with anyio.CancelScope() as cancel_scope:
 
-            async def watched(message: Message) -> None:
+            async def track_and_send(message: Message) -> None:
                 if message["type"] == "http.response.start" and not _has_length(message):
-                    self._running.add(cancelled)
+                    self._running.add(cancel_scope)
                 await send(message)
 
             try:
-                await self._app(scope, receive, watched)
+                await self._app(scope, receive, track_and_send)
             finally:
-                self._running.discard(cancelled)
-        if cancelled.cancelled_caught:
+                self._running.discard(cancel_scope)
+        if cancel_scope.cancelled_caught:
             await send({"type": "http.response.body", "body": b""})
 
 

@@ -1,4 +1,4 @@
-"""What the handlers of one dashboard share, and the order in which it starts and stops."""
+"""The services that the handlers of one dashboard share, and the order of their start and stop."""
 
 from __future__ import annotations
 
@@ -20,76 +20,78 @@ from fnbuild.dashboard.sources import Library, Uploads
 from fnbuild.dashboard.threads import AdmissionLimiter
 from fnbuild.store import Store
 
-_READING, _WAITING_TO_READ = 2, 200
-"""Requests at a time that read a log or compare revisions, and such that wait for them."""
+_MAX_READING, _MAX_WAITING_TO_READ = 2, 200
+"""Requests that read a log or compare revisions at a time, and requests that wait for them."""
 
 
 @dataclass(slots=True)
 class Services:
-    """`reading` bounds the requests that keep a thread busy without a token."""
+    """`reading_limiter` bounds the requests that keep a thread busy without a token."""
 
     settings: Settings
     store: Store
     tokens: Tokens
-    attempts: FailedAttempts
-    sign_in: SignInCodes
+    failed_attempts: FailedAttempts
+    sign_in_codes: SignInCodes
     operations: OperationRunner
     inventory: Inventory
     relay: Relay
-    sampling: Sampler
+    sampler: Sampler
     reconciler: Reconciler
     uploads: Uploads
     library: Library
-    cpu_workers: CpuPool
-    reading: AdmissionLimiter
+    cpu_pool: CpuPool
+    reading_limiter: AdmissionLimiter
 
     @classmethod
-    def of(cls, settings: Settings, store: Store) -> Services:
+    def create(cls, settings: Settings, store: Store) -> Services:
         operations = OperationRunner(store)
         inventory = Inventory(settings, operations)
         return cls(
-            settings,
-            store,
-            # Every request asks them, and must not wait for what threads write.
-            Tokens(Store(store.path)),
-            FailedAttempts(),
-            SignInCodes(),
-            operations,
-            inventory,
-            Relay(inventory),
-            Sampler(inventory, settings),
-            Reconciler(inventory, operations),
-            Uploads(),
-            Library(settings.library),
-            CpuPool(),
-            AdmissionLimiter("logs and comparisons", _READING, _WAITING_TO_READ),
+            settings=settings,
+            store=store,
+            # A connection of its own: every request reads tokens and must not wait for writers.
+            tokens=Tokens(Store(store.path)),
+            failed_attempts=FailedAttempts(),
+            sign_in_codes=SignInCodes(),
+            operations=operations,
+            inventory=inventory,
+            relay=Relay(inventory),
+            sampler=Sampler(inventory, settings),
+            reconciler=Reconciler(inventory, operations),
+            uploads=Uploads(),
+            library=Library(settings.library),
+            cpu_pool=CpuPool(),
+            reading_limiter=AdmissionLimiter(
+                "logs and comparisons", _MAX_READING, _MAX_WAITING_TO_READ
+            ),
         )
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Everything that works in the background, while the block lasts."""
-        parts = (
+        """Run everything that works in the background while the block lasts."""
+        services = (
             self.operations,
             self.uploads,
             self.inventory,
             self.relay,
-            self.sampling,
+            self.sampler,
             self.reconciler,
-            self.cpu_workers,
+            self.cpu_pool,
         )
         started = []
         try:
-            for part in parts:
-                await part.start()
-                started.append(part)
+            for service in services:
+                await service.start()
+                started.append(service)
             yield
         finally:
-            for part in reversed(started):
-                await part.stop()
+            for service in reversed(started):
+                await service.stop()
             self.tokens.close()
 
 
 def services_of(request: Request) -> Services:
-    """Return what the handlers of the request's dashboard share."""
+    """Return the services of the dashboard that received the request."""
     services: Services = request.app.state.services
     return services

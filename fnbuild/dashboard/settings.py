@@ -1,9 +1,9 @@
-"""How a dashboard is set up: addresses, platforms, what it adds to every deploy."""
+"""Settings of a dashboard: addresses, platforms, and defaults of every deploy."""
 
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -27,7 +27,7 @@ _BUNDLED_LIBRARY = Path(fnbuild.__file__).with_name("library")
 
 @dataclass(frozen=True, slots=True)
 class ListenAddress:
-    """Where to listen. On an `open` one, reading and invoking need no token."""
+    """An address to listen on. If it is `open`, reading and invoking need no token."""
 
     host: str
     port: int
@@ -46,9 +46,11 @@ class ListenAddress:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`platform` is where new functions go; `platforms` are those that are shown, all that are
-    there when it is empty. `defaults` is a function that lies below each that is deployed here.
-    With `read_token` no address is open, and a token for reading is made.
+    """The settings in effect.
+
+    `platform` is the default one, for new functions. `platforms` are those to show, all that are
+    available if it is empty. `defaults` is a function that is merged below each deployed one. With
+    `read_token` no address is open, and a token for reading is created.
     """
 
     listen: tuple[ListenAddress, ...] = (ListenAddress("127.0.0.1", DEFAULT_PORT, open=True),)
@@ -68,7 +70,7 @@ class Settings:
 
 
 class DashboardOptions(Struct, frozen=True):
-    """What a configuration file may say; flags have the same names with dashes."""
+    """The options of a configuration file. Flags have the same names with dashes."""
 
     listen: list[str] = msgspec.field(default_factory=list)
     open: list[str] = msgspec.field(default_factory=list)
@@ -90,68 +92,68 @@ class DashboardOptions(Struct, frozen=True):
 
 
 def read_options(path: Path) -> DashboardOptions:
-    """The configuration file at `path`: YAML with the keys of `Given` in camel case.
+    """Read the configuration file at `path`: YAML with the options in camel case.
 
-    Raises `ConfigError` with everything that is wrong with it, at its place.
+    Raises `ConfigError` with all its errors at their places.
     """
     report = Report()
     source = read_source(path, str(path), report)
     tree = parse_yaml(source) if source is not None else None
-    given = DashboardOptions()
+    options = DashboardOptions()
     if tree is not None:
         root, source = tree
-        read_one = Decoder(source, strict=True).read(DashboardOptions, root)
-        given = given if report.errors else read_one
-    if any(one.rule != "empty" for one in report.errors):
+        decoded = Decoder(source, strict=True).read(DashboardOptions, root)
+        options = options if report.errors else decoded
+    if any(error.rule != "empty" for error in report.errors):
         report.sort()
         raise config_error(report, str(path))
-    return given
+    return options
 
 
-def make_settings(given: DashboardOptions, below: DashboardOptions) -> Settings:
-    """The settings that `given` and, where it says nothing, `below` ask for.
+def make_settings(flags: DashboardOptions, file: DashboardOptions) -> Settings:
+    """Return the settings of the flags and, where these are empty, of the configuration file.
 
     Raises `UsageError` and `InputError`.
     """
-    values = msgspec.structs.asdict(below) | {
-        name: value for name, value in msgspec.structs.asdict(given).items() if value
+    values = msgspec.structs.asdict(file) | {
+        name: value for name, value in msgspec.structs.asdict(flags).items() if value
     }
-    asked = DashboardOptions(**values)
-    library = Path(asked.library).expanduser().absolute() if asked.library else _BUNDLED_LIBRARY
-    if asked.library and not library.is_dir():
+    options = DashboardOptions(**values)
+    library = Path(options.library).expanduser().absolute() if options.library else _BUNDLED_LIBRARY
+    if options.library and not library.is_dir():
         raise InputError(
             f"there is no folder {library}", hint="`--library` takes a folder of function folders"
         )
     return Settings(
-        listen=_listen_addresses(asked),
-        health=None if asked.health == NO_ADDRESS else _health_address(asked.health),
-        namespace=asked.namespace or DEFAULT_NAMESPACE,
-        platform=asked.platform or "process",
-        platforms=tuple(asked.platforms),
-        registry=asked.registry,
-        run_registry=asked.run_registry,
-        no_pull=asked.no_pull,
-        offline=asked.offline,
-        external_ips=tuple(asked.external_ip_addresses),
-        allowed_hosts=frozenset(asked.allowed_hosts),
+        listen=_listen_addresses(options),
+        health=None if options.health == NO_ADDRESS else _health_address(options.health),
+        namespace=options.namespace or DEFAULT_NAMESPACE,
+        platform=options.platform or "process",
+        platforms=tuple(options.platforms),
+        registry=options.registry,
+        run_registry=options.run_registry,
+        no_pull=options.no_pull,
+        offline=options.offline,
+        external_ips=tuple(options.external_ip_addresses),
+        allowed_hosts=frozenset(options.allowed_hosts),
         library=library,
-        defaults=to_dict(asked.defaults) if asked.defaults else {},
-        read_token=asked.read_token,
+        defaults=to_dict(options.defaults) if options.defaults else {},
+        read_token=options.read_token,
     )
 
 
-def _listen_addresses(asked: DashboardOptions) -> tuple[ListenAddress, ...]:
-    listen = [parse_address(one, DEFAULT_PORT) for one in asked.listen] or [
-        ListenAddress("127.0.0.1", DEFAULT_PORT)
+def _listen_addresses(options: DashboardOptions) -> tuple[ListenAddress, ...]:
+    listen = [parse_address(text, DEFAULT_PORT) for text in options.listen]
+    listen = listen or [ListenAddress("127.0.0.1", DEFAULT_PORT)]
+    addresses = [
+        replace(address, open=address.loopback and not options.read_token) for address in listen
     ]
-    made = [
-        ListenAddress(one.host, one.port, one.loopback and not asked.read_token) for one in listen
-    ]
-    for text in asked.open:
-        one = parse_address(text, DEFAULT_PORT)
-        made = [other for other in made if (other.host, other.port) != (one.host, one.port)]
-        made.append(ListenAddress(one.host, one.port, not asked.read_token))
-    return tuple(made)
+    for text in options.open:
+        address = replace(parse_address(text, DEFAULT_PORT), open=not options.read_token)
+        place = (address.host, address.port)
+        addresses = [other for other in addresses if (other.host, other.port) != place]
+        addresses.append(address)
+    return tuple(addresses)
 
 
 def _health_address(text: str) -> ListenAddress:
@@ -163,7 +165,7 @@ def _health_address(text: str) -> ListenAddress:
 
 
 def parse_address(text: str, default_port: int) -> ListenAddress:
-    """`HOST:PORT`, `HOST`, `[HOST]:PORT`, or `:PORT` for every address of the machine."""
+    """Parse `HOST:PORT`, `HOST`, `[HOST]:PORT`, or `:PORT` for every address of the machine."""
     if text.startswith("["):
         host, _, rest = text[1:].partition("]")
         port = rest.removeprefix(":")
@@ -171,7 +173,7 @@ def parse_address(text: str, default_port: int) -> ListenAddress:
         host, port = text, ""
     else:
         host, _, port = text.partition(":")
-    # A host that is a number would be one of 0.0.0.0/8.
+    # A number as host would be an address of 0.0.0.0/8.
     valid = port.isascii() and port.isdecimal() and int(port) < 65536
     if host.isdecimal() or (port and not valid):
         raise UsageError(

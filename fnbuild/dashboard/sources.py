@@ -26,7 +26,7 @@ import msgspec
 from fnbuild import trees
 from fnbuild.builder import staging
 from fnbuild.builder.sources import archives
-from fnbuild.builder.sources.code_entry import open_code as opened_elsewhere
+from fnbuild.builder.sources.code_entry import open_code as open_remote_code
 from fnbuild.builder.sources.download import is_url
 from fnbuild.builder.sources.limits import SourceLimits
 from fnbuild.dashboard.settings import Settings
@@ -46,24 +46,20 @@ _MAX_CONFIG_BYTES = 4 << 20
 
 @dataclass(frozen=True, slots=True)
 class FunctionFolder:
-    """A function in a folder. `place` is where, relative to that folder; "" is the folder itself.
+    """A function found in a folder. `path` is relative to that folder, "" for the folder itself."""
 
-    `text` is its configuration, `files` how many it has.
-    """
-
-    place: str
+    path: str
     folder: Path
-    text: str
+    configuration: str
     function: Function
     report: Report
-    files: int
-    config: str
-    """The name of its configuration file."""
+    file_count: int
+    config_name: str
 
 
-def find_functions(folder: Path) -> list[FunctionFolder]:
-    """The functions in a folder, at whatever depth, by place; none inside another."""
-    return [_read_folder(folder, one) for one in sorted(_function_folders(folder, 0))]
+def find_functions(root: Path) -> list[FunctionFolder]:
+    """Return the functions in a folder at any depth, by path; none inside another function."""
+    return [_read_folder(root, folder) for folder in sorted(_function_folders(root, 0))]
 
 
 def _function_folders(folder: Path, depth: int) -> Iterator[Path]:
@@ -71,9 +67,9 @@ def _function_folders(folder: Path, depth: int) -> Iterator[Path]:
         yield folder
         return
     if depth < _MAX_DEPTH:
-        for one in folder.iterdir():
-            if one.is_dir() and not one.is_symlink() and one.name not in _SKIPPED_FOLDERS:
-                yield from _function_folders(one, depth + 1)
+        for entry in folder.iterdir():
+            if entry.is_dir() and not entry.is_symlink() and entry.name not in _SKIPPED_FOLDERS:
+                yield from _function_folders(entry, depth + 1)
 
 
 def _read_folder(root: Path, folder: Path) -> FunctionFolder:
@@ -82,39 +78,38 @@ def _read_folder(root: Path, folder: Path) -> FunctionFolder:
         data = file.read(_MAX_CONFIG_BYTES)
     with displayed_as(folder, "", ""):
         function, report = check_text(data, config.name, code=folder)
-    files = sum(len(names) for _, _, names in trees.walk(folder))
-    place = folder.relative_to(root).as_posix()
     return FunctionFolder(
-        "" if place == "." else place,
-        folder,
-        data.decode("utf-8-sig", "replace"),
-        function or Function(),
-        report,
-        files,
-        config.name,
+        path="" if folder == root else folder.relative_to(root).as_posix(),
+        folder=folder,
+        configuration=data.decode("utf-8-sig", "replace"),
+        function=function or Function(),
+        report=report,
+        file_count=sum(len(names) for _, _, names in trees.walk(folder)),
+        config_name=config.name,
     )
 
 
 class Library:
-    """The functions of one folder, walked when it is first asked for; None for an empty one."""
+    """The functions of one folder, searched on first use; None stands for an empty library."""
 
     def __init__(self, root: Path | None):
         self._root = root
 
     @cached_property
     def functions(self) -> dict[str, FunctionFolder]:
-        """By name, such as `opencv/face-haar`; none of what cannot be read."""
+        """Functions without errors by name, such as `opencv/face-haar`."""
         if self._root is None or not self._root.is_dir():
             return {}
-        return {one.place: one for one in find_functions(self._root) if not one.report.errors}
+        folders = find_functions(self._root)
+        return {folder.path: folder for folder in folders if not folder.report.errors}
 
     def folder(self, name: str) -> Path:
-        """That of a function. `NotFoundError` for a name that is none of the library's."""
-        found = self.functions.get(name)
-        if found is None:
-            known = ", ".join(self.functions) or "it is empty"
-            raise NotFoundError(f"the library has no function {name!r}", hint=f"known: {known}")
-        return found.folder
+        """Return the folder of a function. Raises `NotFoundError` if the library has none."""
+        function = self.functions.get(name)
+        if function is None:
+            names = ", ".join(self.functions) or "it is empty"
+            raise NotFoundError(f"the library has no function {name!r}", hint=f"known: {names}")
+        return function.folder
 
 
 UPLOAD_BYTES = 512 << 20
@@ -135,93 +130,96 @@ _log = logging.getLogger(__name__)
 
 
 class Uploads:
-    """Those of a data directory. Threads may use it."""
+    """Code that clients have sent, kept for an hour. Usable from any thread.
+
+    An upload is a folder below the data directory, with a name that cannot be guessed. The folder
+    of an incomplete upload has its process in its name, so that it is removed after that has ended.
+    """
 
     def __init__(self) -> None:
-        self._guard = threading.Lock()
-        self._used: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._users: dict[str, int] = {}
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Remove what is too old, now and from time to time."""
-        self._task = asyncio.create_task(self._keep_swept())
+        """Remove expired uploads now and at intervals."""
+        self._task = asyncio.create_task(self._sweep_at_intervals())
 
     async def stop(self) -> None:
         if self._task is not None:
             self._task.cancel()
 
-    async def _keep_swept(self) -> None:
+    async def _sweep_at_intervals(self) -> None:
         while True:
             try:
                 await anyio.to_thread.run_sync(self.sweep)
             except (OSError, FnbuildError) as error:
-                _log.warning("the uploads are not swept: %s", error)
+                _log.warning("expired uploads cannot be removed: %s", error)
             await asyncio.sleep(_SWEEP_SECONDS)
 
-    def sweep(self, most: int = MAX_UPLOADS) -> None:
-        """Remove what is too old, all but the newest `most`, and what was never whole."""
-        area = _uploads_folder()
-        staging.remove_abandoned(area)
-        known = [one for one in area.iterdir() if _UPLOAD_ID.match(one.name)]
-        known.sort(key=_age)
-        for number, one in enumerate(known):
-            if number >= most or _age(one) > UPLOAD_SECONDS:
-                with self._guard:
-                    if self._used.get(one.name):
+    def sweep(self, limit: int = MAX_UPLOADS) -> None:
+        """Remove expired and incomplete uploads, and all but the newest `limit`."""
+        root = _uploads_folder()
+        staging.remove_abandoned(root)
+        uploads = sorted(
+            (folder for folder in root.iterdir() if _UPLOAD_ID.match(folder.name)), key=_age
+        )
+        for number, folder in enumerate(uploads):
+            if number >= limit or _age(folder) > UPLOAD_SECONDS:
+                with self._lock:
+                    if self._users.get(folder.name):
                         continue
                     with contextlib.suppress(OSError):
-                        one.rename(aside := incoming_folder())
-                        trees.try_remove(aside)
+                        folder.rename(removed := incoming_folder())
+                        trees.try_remove(removed)
 
     def keep(self, folder: Path) -> str:
-        """Take over what came in; the id that it is known by from now on."""
+        """Take over the folder of a complete upload; return the upload's id."""
         with contextlib.suppress(OSError):
             self.sweep(MAX_UPLOADS - 1)
-        name = secrets.token_hex(16)
-        folder.rename(_uploads_folder() / name)
-        return name
+        upload_id = secrets.token_hex(16)
+        folder.rename(_uploads_folder() / upload_id)
+        return upload_id
 
     @contextmanager
-    def opened(self, path: str) -> Iterator[Path]:
-        """The folder of `ID` or `ID/FOLDER`, which stays while the context lasts.
+    def open(self, path: str) -> Iterator[Path]:
+        """Yield the folder of `ID` or `ID/FOLDER`, which is kept while the context lasts.
 
-        `NotFoundError` when there is none; `UsageError` for one of several functions that none of
-        them is named.
+        Raises `NotFoundError` if there is none, and `UsageError` if the upload has several
+        functions and the path names none.
         """
-        name, _, place = path.partition("/")
-        with self._guard:
-            self._used[name] = self._used.get(name, 0) + 1
+        upload_id, _, function_path = path.partition("/")
+        with self._lock:
+            self._users[upload_id] = self._users.get(upload_id, 0) + 1
         try:
-            chosen = self._chosen(name, place)
-            with displayed_as(
-                _uploads_folder() / name / _CONTENT, "upload", "the path of the upload names one"
-            ):
-                yield chosen
+            folder = self._select_folder(upload_id, function_path)
+            content = _uploads_folder() / upload_id / _CONTENT
+            with displayed_as(content, "upload", "the path of the upload names one"):
+                yield folder
         finally:
-            with self._guard:
-                self._used[name] -= 1
-                if not self._used[name]:
-                    del self._used[name]
+            with self._lock:
+                self._users[upload_id] -= 1
+                if not self._users[upload_id]:
+                    del self._users[upload_id]
 
-    def _chosen(self, name: str, place: str) -> Path:
-        root = _uploads_folder() / name
-        if not _UPLOAD_ID.match(name) or not root.is_dir():
-            raise NotFoundError(f"there is no upload {name!r}", hint=_EXPIRED_HINT)
+    def _select_folder(self, upload_id: str, path: str) -> Path:
+        root = _uploads_folder() / upload_id
+        if not _UPLOAD_ID.match(upload_id) or not root.is_dir():
+            raise NotFoundError(f"there is no upload {upload_id!r}", hint=_EXPIRED_HINT)
         content = root / _CONTENT
-        found = find_functions(content)
-        by_place = {one.place: one.folder for one in found}
-        if place:
-            if place not in by_place:
+        functions = {function.path: function.folder for function in find_functions(content)}
+        if path:
+            if path not in functions:
                 raise NotFoundError(
-                    f"the upload has no function in {place!r}", hint=f"in it: {', '.join(by_place)}"
+                    f"the upload has no function in {path!r}", hint=f"in it: {', '.join(functions)}"
                 )
-            return by_place[place]
-        if len(found) > 1:
-            listed = ", ".join(f"upload:{name}/{one}" for one in by_place)
+            return functions[path]
+        if len(functions) > 1:
+            names = ", ".join(f"upload:{upload_id}/{name}" for name in functions)
             raise UsageError(
-                f"the upload has {len(found)} functions", hint=f"name one of them: {listed}"
+                f"the upload has {len(functions)} functions", hint=f"name one of them: {names}"
             )
-        return found[0].folder if found else _code_without_configuration(content)
+        return next(iter(functions.values())) if functions else _code_without_configuration(content)
 
 
 def _age(path: Path) -> float:
@@ -240,7 +238,7 @@ def incoming_folder() -> Path:
 
 
 def _code_without_configuration(content: Path) -> Path:
-    """Where the code is in an upload without a function.yaml: a file, or the only folder."""
+    """Return the code of an upload without a function.yaml: its only file or folder, or all."""
     entries = list(content.iterdir())
     return entries[0] if len(entries) == 1 else content
 
@@ -248,7 +246,7 @@ def _code_without_configuration(content: Path) -> Path:
 def store_upload(
     uploads: Uploads, folder: Path, received: Path, name: str
 ) -> tuple[str, list[FunctionFolder]]:
-    """Unpack and keep what was received; the upload's path, and the functions in it."""
+    """Unpack and keep a received file; return the upload's path and the functions in it."""
     content = folder / _CONTENT
     if name.endswith(_SINGLE_FILE_SUFFIXES):
         content.mkdir()
@@ -262,22 +260,22 @@ def store_upload(
             hint="send a .zip, .tar.gz, .tar.xz, .tar.bz2 or .tar, or one file with its name in"
             " X-Fnbuild-File-Name",
         )
-    found = find_functions(content)
-    if not found and not any(content.iterdir()):
+    functions = find_functions(content)
+    if not functions and not any(content.iterdir()):
         raise InputError(f"{name or 'the upload'} is empty")
-    if not found and not name.endswith(_SINGLE_FILE_SUFFIXES) and not _has_python(content):
+    if not functions and not name.endswith(_SINGLE_FILE_SUFFIXES) and not _has_python(content):
         raise InputError(
             f"{name or 'the upload'} has neither Python code nor a function.yaml",
             hint="send the folder of a function: main.py, and function.yaml beside it",
         )
-    return f"upload:{uploads.keep(folder)}", found
+    return f"upload:{uploads.keep(folder)}", functions
 
 
 def _has_python(content: Path) -> bool:
     return any(name.endswith(".py") for _, _, names in trees.walk(content) for name in names)
 
 
-SourceKind = Literal["inline", "image", "elsewhere", "upload", "library", "recorded"]
+SourceKind = Literal["inline", "image", "remote", "upload", "library", "recorded"]
 
 UPLOAD_PREFIX = "upload:"
 LIBRARY_PREFIX = "library:"
@@ -290,34 +288,39 @@ _SOURCE_HINT = (
 
 
 def source_kind(function: Function, current: Deployment | None) -> SourceKind:
-    """Where the code is; `current` is the function as it is there already. Raises `UsageError`."""
+    """Return the kind of a function's code; `current` is the function as it runs, if it does.
+
+    Raises `UsageError` if the configuration has no code.
+    """
     spec, build = function.spec, function.spec.build
-    said: tuple[tuple[SourceKind, bool], ...] = (
+    conditions: tuple[tuple[SourceKind, bool], ...] = (
         ("image", build.code_entry_type == "image" or build.mode == "neverBuild"),
         ("inline", bool(build.function_source_code)),
-        ("elsewhere", build.code_entry_type in _REMOTE_TYPES or is_url(build.path)),
+        ("remote", build.code_entry_type in _REMOTE_TYPES or is_url(build.path)),
         ("upload", build.path.startswith(UPLOAD_PREFIX)),
         ("library", build.path.startswith(LIBRARY_PREFIX)),
     )
-    if found := next((kind for kind, so in said if so), None):
+    if kind := next((kind for kind, is_met in conditions if is_met), None):
         if build.path.lower().startswith("file:"):
             raise UsageError(
-                f"{build.path!r} is on this machine, which is not opened", hint=_SOURCE_HINT
+                f"{build.path!r} is a path of this machine, which is not opened", hint=_SOURCE_HINT
             )
-        return found
-    known = current.function.spec if current is not None else None
-    if known is not None and build.path in ("", known.build.path):
-        return "recorded" if spec.image in ("", known.image) else "image"
+        return kind
+    recorded = current.function.spec if current is not None else None
+    if recorded is not None and build.path in ("", recorded.build.path):
+        return "recorded" if spec.image in ("", recorded.image) else "image"
     if spec.image and not build.path:
         return "image"
-    what = f"spec.build.path is {build.path!r}: paths of this machine are not opened"
-    nothing = f"nothing says what the code of {function.metadata.name or 'the function'} is"
-    raise UsageError(what if build.path else nothing, hint=_SOURCE_HINT)
+    if build.path:
+        message = f"spec.build.path is {build.path!r}: paths of this machine are not opened"
+    else:
+        message = f"the code of {function.metadata.name or 'the function'} is missing"
+    raise UsageError(message, hint=_SOURCE_HINT)
 
 
 @dataclass(frozen=True, slots=True)
 class CodeSource:
-    """What a deploy by API needs to have its code at hand."""
+    """Makes the code of a deploy through the API available as a folder."""
 
     kind: SourceKind
     settings: Settings
@@ -325,46 +328,49 @@ class CodeSource:
     library: Library
 
     @contextmanager
-    def opened(
-        self, asked: DeployRequest, progress: Progress = lambda _: None
+    def open(
+        self, requested: DeployRequest, progress: Progress = lambda _: None
     ) -> Iterator[DeployRequest]:
-        """The request with a path, for as long as the context lasts.
+        """Yield the request with a path, which exists while the context lasts.
 
-        `asked.overrides` is what the body says, which lies over the code's own function.yaml.
-        Raises `InputError`, `BuildError` or `UnavailableError` for code that cannot be had.
+        `requested.overrides` is the function in the body, which overrides the function.yaml of the
+        code. Raises `InputError`, `BuildError` or `UnavailableError` if the code is unavailable.
         """
-        spec = asked.overrides.spec
-        request = replace(asked, overrides=self._settled(asked.overrides), base=self._base())
-        if self.kind == "elsewhere":
+        spec = requested.overrides.spec
+        overrides = self._normalized(requested.overrides)
+        request = replace(requested, overrides=overrides, base=self._base())
+        if self.kind == "remote":
             build = spec.build
             if not build.code_entry_type:
                 build = msgspec.structs.replace(build, code_entry_type="archive")
-            with opened_elsewhere(None, build=build, progress=progress) as found:
-                yield replace(request, path=found.path, config_file=found.config_file)
+            with open_remote_code(None, build=build, progress=progress) as code:
+                yield replace(request, path=code.path, config_file=code.config_file)
         elif self.kind == "upload":
-            with self.uploads.opened(spec.build.path.removeprefix(UPLOAD_PREFIX)) as path:
+            with self.uploads.open(spec.build.path.removeprefix(UPLOAD_PREFIX)) as path:
                 yield replace(request, path=path)
         elif self.kind == "library":
             path = self.library.folder(spec.build.path.removeprefix(LIBRARY_PREFIX))
             with displayed_as(path, spec.build.path, "its path names one"):
                 yield replace(request, path=path)
         else:
-            with self.checked(request) as bare:
-                yield bare
+            with self.open_without_code(request) as without_code:
+                yield without_code
 
     @contextmanager
-    def checked(self, asked: DeployRequest) -> Iterator[DeployRequest]:
-        """The request as far as it can be told without code: on an empty folder."""
+    def open_without_code(self, requested: DeployRequest) -> Iterator[DeployRequest]:
+        """Yield the request with an empty folder, for the checks that need no code."""
         with (
-            trees.temporary_folder("fnbuild-source-") as empty,
-            displayed_as(empty, "the function", _SOURCE_HINT),
+            trees.temporary_folder("fnbuild-source-") as folder,
+            displayed_as(folder, "the function", _SOURCE_HINT),
         ):
-            function = _with_defaults(self._settled(asked.overrides))
-            yield replace(asked, path=empty, overrides=function, base=self._base())
+            function = _with_defaults(self._normalized(requested.overrides))
+            yield replace(requested, path=folder, overrides=function, base=self._base())
 
-    def _settled(self, function: Function) -> Function:
-        """What was asked for, without what only says where the code was, and as this dashboard
-        builds (pkg/dashboard/resource/function.go)."""
+    def _normalized(self, function: Function) -> Function:
+        """Return the requested function with this dashboard's build settings.
+
+        Fields that only locate the code are removed (pkg/dashboard/resource/function.go).
+        """
         build = function.spec.build
         changes = {
             "temp_dir": "",
@@ -380,7 +386,7 @@ class CodeSource:
         return msgspec.structs.replace(function, spec=spec)
 
     def _base(self) -> Function:
-        """What lies below every function."""
+        """Return the function that is merged below every deployed one."""
         registries = Spec(
             build=Build(registry=self.settings.registry), run_registry=self.settings.run_registry
         )
@@ -389,7 +395,7 @@ class CodeSource:
 
 
 def _with_defaults(function: Function) -> Function:
-    """Nuclio's names where a function without a folder says nothing."""
+    """Return the function with Nuclio's defaults for a function without a folder."""
     spec = function.spec
     spec = msgspec.structs.replace(
         spec, runtime=spec.runtime or "python", handler=spec.handler or "main:handler"

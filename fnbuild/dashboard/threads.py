@@ -17,30 +17,34 @@ from fnbuild.errors import FnbuildError
 T = TypeVar("T")
 
 
-async def run_in_thread(question: Callable[..., T], *arguments: object) -> T:
-    """What the question answers. Whoever is cancelled leaves it to itself."""
+async def run_in_thread(function: Callable[..., T], *arguments: object) -> T:
+    """Return the function's result, or raise its error.
+
+    The call has a daemon thread of its own: a platform that does not answer delays neither other
+    calls nor the end of the dashboard. If the caller is cancelled, the thread runs on.
+    """
     loop = asyncio.get_running_loop()
-    answer: asyncio.Future[T] = loop.create_future()
+    future: asyncio.Future[T] = loop.create_future()
     context = contextvars.copy_context()
 
-    def settle(give: Callable[[], None]) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(lambda: None if answer.done() else give())
+    def settle(set_outcome: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has been closed
+            loop.call_soon_threadsafe(lambda: None if future.done() else set_outcome())
 
-    def work() -> None:
+    def run() -> None:
         try:
-            result = context.run(question, *arguments)
-        except BaseException as error:  # noqa: BLE001 - it belongs to whoever asked
-            settle(partial(answer.set_exception, error))
+            result = context.run(function, *arguments)
+        except BaseException as error:  # noqa: BLE001 - raised by the awaiting caller
+            settle(partial(future.set_exception, error))
         else:
-            settle(partial(answer.set_result, result))
+            settle(partial(future.set_result, result))
 
-    threading.Thread(target=work, name="question to a platform", daemon=True).start()
-    return await answer
+    threading.Thread(target=run, name="call to a platform", daemon=True).start()
+    return await future
 
 
 def error_line(error: FnbuildError) -> str:
-    """What a platform answered instead, in one line with what to do about it."""
+    """Return the message and hint of an error in one line."""
     return f"{error.message}; {error.hint}" if error.hint else error.message
 
 
@@ -48,21 +52,21 @@ _RETRY_SECONDS = 2
 
 
 class AdmissionLimiter:
-    """Admit `running` requests at a time, let `waiting` more wait, and refuse the rest."""
+    """Run `running` requests of a kind at a time, let `waiting` more wait, and refuse the rest."""
 
-    def __init__(self, what: str, running: int, waiting: int):
-        self._what = what
-        self._most = running + waiting
+    def __init__(self, kind: str, running: int, waiting: int):
+        self._kind = kind
+        self._limit = running + waiting
         self._admitted = 0
-        self._places = asyncio.Semaphore(running)
+        self._slots = asyncio.Semaphore(running)
 
     @asynccontextmanager
-    async def admitted(self) -> AsyncIterator[None]:
+    async def admit(self) -> AsyncIterator[None]:
         """Count a request while the block lasts. Raises `RefusedError` (429) beyond the limit."""
-        if self._admitted >= self._most:
+        if self._admitted >= self._limit:
             raise RefusedError(
                 429,
-                f"{self._most} {self._what} are already in progress",
+                f"{self._limit} {self._kind} are already in progress",
                 hint=f"try again in {_RETRY_SECONDS} seconds",
                 headers={"Retry-After": str(_RETRY_SECONDS)},
             )
@@ -73,13 +77,13 @@ class AdmissionLimiter:
             self._admitted -= 1
 
     @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
-        """Wait for a place among the running requests, and keep it while the block lasts."""
-        async with self._places:
+    async def slot(self) -> AsyncIterator[None]:
+        """Wait for a slot among the running requests, and hold it while the block lasts."""
+        async with self._slots:
             yield
 
     @asynccontextmanager
-    async def whole(self) -> AsyncIterator[None]:
-        """Admit a request and wait for its place, when reading its body is cheap."""
-        async with self.admitted(), self.place():
+    async def admit_to_slot(self) -> AsyncIterator[None]:
+        """Admit a request and wait for its slot, when reading its body is cheap."""
+        async with self.admit(), self.slot():
             yield

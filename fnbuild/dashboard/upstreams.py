@@ -1,7 +1,7 @@
-"""Where functions are, as this dashboard reaches them.
+"""Upstreams: the URLs at which this dashboard reaches functions.
 
-Some platforms have to hold something open for that, such as a port-forward. It stays open while
-requests use it and for a while behind the last one.
+Some platforms need an open resource for that, such as a port-forward. It stays open while requests
+use it and for some time after the last one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from fnbuild.dashboard.objects import hide_secrets
 from fnbuild.errors import NotReadyError
 from fnbuild.platforms import Deployment
 
-# What was found out is true for so long; while requests keep coming, it is asked again beside them.
+# An upstream is looked up again after the first of these, meanwhile used up to the second.
 _FRESH_SECONDS = 1.0
 _USABLE_SECONDS = 2.0
 _KEPT_SECONDS = 60.0
@@ -32,33 +32,33 @@ _HINTS = {
     "imported": "it has no code here yet: deploy it",
     "standby": "it is disabled: enable it on its page, or deploy it without `disable`",
     "building": "wait until it is ready",
-    "error": "mend what it says, and deploy it again",
-    "scaledToZero": "it has no replicas; ask for one",
+    "error": "correct the error, and deploy it again",
+    "scaledToZero": "it has no replicas: start it again",
 }
 
 
 @dataclass(eq=False, slots=True)
 class Upstream:
-    """How requests get to a function. `urls` are all that clients may ask for."""
+    """A function's URL as this dashboard reaches it; `urls` are all that clients may request."""
 
     name: str
     url: str
     urls: frozenset[str]
-    serving: tuple[object, ...]
-    opened: ExitStack
-    asked: float = field(default_factory=time.monotonic)
+    fingerprint: tuple[object, ...]
+    resources: ExitStack
+    checked: float = field(default_factory=time.monotonic)
     used: float = field(default_factory=time.monotonic)
     users: int = 0
     retired: bool = False
 
 
 class Upstreams:
-    """The ways to functions, found on first use and remembered."""
+    """The upstreams of functions, looked up on first use and cached."""
 
     def __init__(self, inventory: Inventory):
         self._inventory = inventory
-        self._ways: dict[_FunctionKey, Upstream] = {}
-        self._searches: dict[_FunctionKey, asyncio.Task[Upstream]] = {}
+        self._upstreams: dict[_FunctionKey, Upstream] = {}
+        self._lookups: dict[_FunctionKey, asyncio.Task[Upstream]] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -66,106 +66,106 @@ class Upstreams:
         self._sweeper = asyncio.create_task(self._sweep())
 
     async def stop(self) -> None:
-        tasks = [*self._searches.values(), *([self._sweeper] if self._sweeper else [])]
+        tasks = [*self._lookups.values(), *([self._sweeper] if self._sweeper else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for key in list(self._ways):
+        for key in list(self._upstreams):
             self.forget(*key)
         await asyncio.gather(*self._closing)
 
     @asynccontextmanager
-    async def way(self, namespace: str, name: str) -> AsyncIterator[Upstream]:
-        """The way to a function, held open while the block lasts.
+    async def acquire(self, namespace: str, name: str) -> AsyncIterator[Upstream]:
+        """Yield a function's upstream, held open while the block lasts.
 
-        `NotFoundError` when there is no such function, `NotReadyError` when nothing of it serves.
+        Raises `NotFoundError` if there is no such function, `NotReadyError` if it cannot serve.
         """
-        way = await self._found((namespace, name))
-        way.users += 1
+        upstream = await self._get((namespace, name))
+        upstream.users += 1
         try:
-            yield way
+            yield upstream
         finally:
-            way.users -= 1
-            way.used = time.monotonic()
-            if way.retired and not way.users:
-                self._close(way)
+            upstream.users -= 1
+            upstream.used = time.monotonic()
+            if upstream.retired and not upstream.users:
+                self._close(upstream)
 
     def forget(self, namespace: str, name: str) -> None:
-        """Ask anew next time: the way has failed, or the function has changed."""
-        if (way := self._ways.pop((namespace, name), None)) is not None:
-            way.retired = True
-            if not way.users:
-                self._close(way)
+        """Look the function up again next time: its upstream has failed or changed."""
+        if (upstream := self._upstreams.pop((namespace, name), None)) is not None:
+            upstream.retired = True
+            if not upstream.users:
+                self._close(upstream)
 
-    async def _found(self, key: _FunctionKey) -> Upstream:
-        way = self._ways.get(key)
-        age = time.monotonic() - way.asked if way else _USABLE_SECONDS
-        if way is not None and age < _FRESH_SECONDS:
-            return way
-        search = self._searches.get(key)
-        if search is None:
-            search = self._searches[key] = asyncio.create_task(self._search(key))
-            search.add_done_callback(partial(self._searched, key))
-        if way is not None and age < _USABLE_SECONDS:
-            return way
-        return await asyncio.shield(search)
+    async def _get(self, key: _FunctionKey) -> Upstream:
+        upstream = self._upstreams.get(key)
+        age = time.monotonic() - upstream.checked if upstream else _USABLE_SECONDS
+        if upstream is not None and age < _FRESH_SECONDS:
+            return upstream
+        lookup = self._lookups.get(key)
+        if lookup is None:
+            lookup = self._lookups[key] = asyncio.create_task(self._look_up(key))
+            lookup.add_done_callback(partial(self._end_lookup, key))
+        if upstream is not None and age < _USABLE_SECONDS:
+            return upstream
+        return await asyncio.shield(lookup)
 
-    def _searched(self, key: _FunctionKey, search: asyncio.Task[Upstream]) -> None:
-        del self._searches[key]
-        if not search.cancelled() and search.exception() is not None:
+    def _end_lookup(self, key: _FunctionKey, lookup: asyncio.Task[Upstream]) -> None:
+        del self._lookups[key]
+        if not lookup.cancelled() and lookup.exception() is not None:
             self.forget(*key)
 
-    async def _search(self, key: _FunctionKey) -> Upstream:
-        listed = await self._inventory.function(*key)
-        serving = _fingerprint(listed.deployment)
-        way = self._ways.get(key)
-        if way is not None and way.serving == serving:
-            way.asked = time.monotonic()
-            return way
+    async def _look_up(self, key: _FunctionKey) -> Upstream:
+        entry = await self._inventory.function(*key)
+        fingerprint = _fingerprint(entry.deployment)
+        upstream = self._upstreams.get(key)
+        if upstream is not None and upstream.fingerprint == fingerprint:
+            upstream.checked = time.monotonic()
+            return upstream
         self.forget(*key)
-        way = await anyio.to_thread.run_sync(self._open, listed, serving)
-        self._ways[key] = way
-        return way
+        upstream = await anyio.to_thread.run_sync(self._open, entry, fingerprint)
+        self._upstreams[key] = upstream
+        return upstream
 
-    def _open(self, listed: FunctionEntry, serving: tuple[object, ...]) -> Upstream:
-        deployment = listed.deployment
-        with ExitStack() as stack:
-            platform = self._inventory.platform(listed.platform)
-            url = stack.enter_context(platform.reachable_url(deployment))
+    def _open(self, entry: FunctionEntry, fingerprint: tuple[object, ...]) -> Upstream:
+        deployment = entry.deployment
+        with ExitStack() as resources:
+            platform = self._inventory.platform(entry.platform)
+            url = resources.enter_context(platform.reachable_url(deployment))
             if not url:
                 raise not_ready_error(deployment)
-            given = (*deployment.internal_urls, *deployment.external_urls, url)
-            urls = frozenset(without_scheme(one) for one in given)
-            return Upstream(deployment.name, url, urls, serving, stack.pop_all())
+            published = (*deployment.internal_urls, *deployment.external_urls, url)
+            urls = frozenset(without_scheme(address) for address in published)
+            return Upstream(deployment.name, url, urls, fingerprint, resources.pop_all())
 
-    def _close(self, way: Upstream) -> None:
-        closing = asyncio.create_task(anyio.to_thread.run_sync(way.opened.close))
+    def _close(self, upstream: Upstream) -> None:
+        closing = asyncio.create_task(anyio.to_thread.run_sync(upstream.resources.close))
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
 
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP_SECONDS)
-            old = time.monotonic() - _KEPT_SECONDS
-            for key, way in list(self._ways.items()):
-                if not way.users and way.used < old:
+            oldest = time.monotonic() - _KEPT_SECONDS
+            for key, upstream in list(self._upstreams.items()):
+                if not upstream.users and upstream.used < oldest:
                     self.forget(*key)
 
 
 def without_scheme(url: str) -> str:
-    """An address as it can be compared: Nuclio's have no scheme, ours may."""
+    """Return a URL in comparable form: Nuclio's have no scheme, ours may have one."""
     return url.removeprefix("http://").rstrip("/")
 
 
 def not_ready_error(deployment: Deployment) -> NotReadyError:
     message = hide_secrets(deployment.message, deployment.function)
-    why = f": {message.splitlines()[0]}" if message else ""
+    reason = f": {message.splitlines()[0]}" if message else ""
     hint = _HINTS.get(deployment.state, "its log says more")
-    return NotReadyError(f"{deployment.name} is {deployment.state}{why}", hint=hint)
+    return NotReadyError(f"{deployment.name} is {deployment.state}{reason}", hint=hint)
 
 
 def _fingerprint(deployment: Deployment) -> tuple[object, ...]:
-    """What the way depends on: while this stays, so does the way."""
+    """Return the properties on which an upstream depends: while they stay, it stays valid."""
     return (
         deployment.platform,
         deployment.revision,

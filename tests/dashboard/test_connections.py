@@ -39,7 +39,7 @@ async def _refused(request: Request) -> Response:
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Server]:
     """A server of the dashboard's kind, with short limits."""
     monkeypatch.setattr(LimitedConnection, "HEAD_SECONDS", LIMIT)
-    monkeypatch.setattr(LimitedConnection, "MOST", 3)
+    monkeypatch.setattr(LimitedConnection, "MAX_CONNECTIONS", 3)
     _SLOW.clear()
     routes = [
         Route("/", _length, methods=["GET", "POST"]),

@@ -87,7 +87,7 @@ class Functions:
         )
 
     def platform(self, name: str) -> Platform:
-        return cast(Platform, SimpleNamespace(reach=self.reachable_url))
+        return cast(Platform, SimpleNamespace(reachable_url=self.reachable_url))
 
     @contextlib.contextmanager
     def reachable_url(self, deployment: Deployment) -> Iterator[str]:
@@ -112,7 +112,9 @@ class Relaying:
             headers = forwarded_headers(request.scope["headers"], frozenset())
             name, path = request.path_params["name"], request.path_params["path"]
             timeout = float(request.headers.get("timeout", "10"))
-            return passing.reply(relay.Invocation("nuclio", name, path, headers, timeout=timeout))
+            return passing.response(
+                relay.Invocation("nuclio", name, path, headers, timeout=timeout)
+            )
 
         @contextlib.asynccontextmanager
         async def lifespan(_: Starlette) -> Any:

@@ -36,9 +36,9 @@ def test_the_sum_tells_where_between_the_bounds() -> None:
 
 def test_a_processor_that_does_not_answer_leaves_a_gap() -> None:
     history = SampleHistory()
-    history.take(1.0, {"a": COUNTED})
-    history.take(2.0, {})
-    history.take(3.0, {"a": COUNTED})
+    history.add(1.0, {"a": COUNTED})
+    history.add(2.0, {})
+    history.add(3.0, {"a": COUNTED})
     gap, after = history.samples
     assert (gap.requests, gap.busy, gap.workers) == (0, None, None)
     assert (after.requests, after.workers) == (0, 2)
@@ -46,9 +46,9 @@ def test_a_processor_that_does_not_answer_leaves_a_gap() -> None:
 
 def test_what_came_between_two_looks() -> None:
     later = Statistics(14, 1, ((10.0, 6), (20.0, 10), (100.0, 13), (math.inf, 13)))
-    came = statistics_since(later, COUNTED)
-    assert (came.requests, came.errors) == (4, 0)
-    assert came.durations == ((10.0, 2), (20.0, 2), (100.0, 4), (math.inf, 4))
+    difference = statistics_since(later, COUNTED)
+    assert (difference.requests, difference.errors) == (4, 0)
+    assert difference.durations == ((10.0, 2), (20.0, 2), (100.0, 4), (math.inf, 4))
 
 
 def test_a_processor_that_begins_anew_counts_from_zero() -> None:
@@ -58,10 +58,10 @@ def test_a_processor_that_begins_anew_counts_from_zero() -> None:
 
 def test_a_history_begins_with_the_second_look() -> None:
     history = SampleHistory()
-    history.take(1.0, {"a": COUNTED})
+    history.add(1.0, {"a": COUNTED})
     assert list(history.samples) == []
-    history.take(2.0, {"a": COUNTED, "b": COUNTED})
-    history.take(3.0, {})
+    history.add(2.0, {"a": COUNTED, "b": COUNTED})
+    history.add(3.0, {})
     first, second = history.samples
     assert (first.requests, first.errors, first.busy, first.workers) == (10, 1, 2, 4)
     assert first.quantiles is not None
@@ -71,6 +71,6 @@ def test_a_history_begins_with_the_second_look() -> None:
 def test_a_history_keeps_a_quarter_of_an_hour() -> None:
     history = SampleHistory()
     for number in range(1000):
-        history.take(float(number), {"a": COUNTED})
+        history.add(float(number), {"a": COUNTED})
     assert len(history.samples) == 180
     assert history.samples[-1].time == 999

@@ -105,7 +105,7 @@ def test_a_port_that_is_taken(dashboard: Dashboard, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("where", "words", "status"),
     [
-        ("no.such.host.invalid:0", "no.such.host.invalid is no host that is known here", 2),
+        ("no.such.host.invalid:0", "the host no.such.host.invalid is unknown", 2),
         ("203.0.113.7:0", "`ip address` lists them", 1),
     ],
 )

@@ -251,14 +251,14 @@ def test_uploads_go_after_an_hour_but_not_while_they_are_used(
     hours_ago = time.time() - 7200
     for one in (folder, used_folder):
         os.utime(one, (hours_ago, hours_ago))
-    with uploads.opened(used):
+    with uploads.open(used):
         uploads.sweep()
         assert [one.exists() for one in (folder, used_folder, young_folder)] == [False, True, True]
     uploads.sweep()
     assert [one.exists() for one in (used_folder, young_folder)] == [False, True]
-    with pytest.raises(NotFoundError), uploads.opened(old):
+    with pytest.raises(NotFoundError), uploads.open(old):
         pass
-    with uploads.opened(young) as path:
+    with uploads.open(young) as path:
         assert path.name == "main.py"
 
 

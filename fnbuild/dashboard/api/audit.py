@@ -1,4 +1,4 @@
-"""Who changed what: the audit log."""
+"""The audit log of changes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _MAX_LIMIT = 10_000
 
 
 async def list_audit_log(request: Request) -> Response:
-    """The newest changes, newest first."""
-    given = request.query_params.get("limit", str(_DEFAULT_LIMIT))
-    if not (given.isascii() and given.isdecimal() and 1 <= len(given) <= 9):
-        raise UsageError(f"limit: {given[:50]!r} is no number", hint="as in ?limit=20")
-    limit = min(int(given), _MAX_LIMIT)
+    """List changes, newest first."""
+    text = request.query_params.get("limit", str(_DEFAULT_LIMIT))
+    if not (text.isascii() and text.isdecimal() and 1 <= len(text) <= 9):
+        raise UsageError(f"limit: {text[:50]!r} is not a number", hint="as in ?limit=20")
+    limit = min(int(text), _MAX_LIMIT)
     rows = await anyio.to_thread.run_sync(services_of(request).store.audit, limit)
     return json_response({"audit": [asdict(row) for row in rows]})
 
@@ -37,7 +37,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         list_audit_log,
         "Who changed what, newest first",
         parameters={"?limit": f"How many changes at most, {_DEFAULT_LIMIT} without."},
-        gives={
+        response_content={
             "application/json": {
                 "type": "object",
                 "properties": {

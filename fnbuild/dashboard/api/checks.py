@@ -21,26 +21,26 @@ from fnbuild.function import labels
 
 
 async def check_configuration(request: Request) -> Response:
-    """`{"diagnostics": […], "function": name or null}`; 200 whatever is found."""
+    """Return `{"diagnostics": […], "function": name or null}`, with status 200 in any case."""
     name = request.query_params.get("function", "")
     code = await _recorded_code(request, name) if name else None
     examination = CpuTask("configuration", str(code or ""))
-    return await services_of(request).cpu_workers.answer(request, examination, BODY_LIMIT)
+    return await services_of(request).cpu_pool.respond(request, examination, BODY_LIMIT)
 
 
 async def _recorded_code(request: Request, name: str) -> Path | None:
-    """The folder with the recorded code of a function, where its platform keeps one."""
+    """Return the folder with the recorded code of a function, if its platform stores it."""
     services, namespace = services_of(request), function_namespace(request)
     try:
         listed = await services.inventory.function(namespace, name)
         platform = services.inventory.platform(listed.platform)
-        async with services.reading.whole():
+        async with services.reading_limiter.admit_to_slot():
             return await to_thread.run_sync(platform.code_folder, namespace, listed.deployment.name)
     except FnbuildError:
-        return None  # the text is checked all the same
+        return None  # the text is checked without the code
 
 
-# Masks of older interactors have a number and a comma for each pixel of the picture.
+# Masks of older interactors have a number and a comma for each pixel of the image.
 _MAX_REPLY_BYTES = 64 << 20
 
 
@@ -48,8 +48,8 @@ _REPLY_TASK = CpuTask("function_reply")
 
 
 async def check_reply(request: Request) -> Response:
-    """`{"findings": [{severity, path, message, hint}]}`; 200 whatever is found."""
-    return await services_of(request).cpu_workers.answer(request, _REPLY_TASK, _MAX_REPLY_BYTES)
+    """Return `{"findings": [{severity, path, message, hint}]}`, with status 200 in any case."""
+    return await services_of(request).cpu_pool.respond(request, _REPLY_TASK, _MAX_REPLY_BYTES)
 
 
 _POSITIVE_INTEGER = {"type": "integer", "minimum": 1}
@@ -65,8 +65,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
             NAMESPACE_HEADER: "The namespace; the dashboard's own without.",
             "?function": "The function whose recorded code has the handler.",
         },
-        takes={"application/yaml": {"type": "string"}},
-        gives={
+        request_content={"application/yaml": {"type": "string"}},
+        response_content={
             "application/json": {
                 "type": "object",
                 "properties": {
@@ -82,7 +82,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "read",
         check_reply,
         "Check a function's reply: what CVAT would refuse, drop or misread",
-        takes={
+        request_content={
             "application/json": {
                 "type": "object",
                 "required": ["kind", "reply", "width", "height"],
@@ -97,7 +97,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
                 },
             }
         },
-        gives={
+        response_content={
             "application/json": {
                 "type": "object",
                 "properties": {

@@ -1,7 +1,7 @@
-"""Function events: requests that somebody keeps with a function, to send them again
-(pkg/dashboard/resource/functionevent.go).
+"""Function events: stored requests that clients can send to a function again.
 
-An event belongs to the function that its label names, and goes with it.
+They are those of pkg/dashboard/resource/functionevent.go. An event belongs to the function that its
+label names, and is deleted with it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from fnbuild.dashboard.endpoints import Endpoint
 from fnbuild.dashboard.http import json_response, object_field, read_json, text_field
-from fnbuild.dashboard.requests import check_namespace, namespace_in_header
+from fnbuild.dashboard.requests import NAME_HEADER, check_namespace, namespace_in_header
 from fnbuild.dashboard.services import services_of
 from fnbuild.errors import ConflictError, NotFoundError, UsageError
 from fnbuild.function.types import Raw
@@ -26,7 +26,7 @@ from fnbuild.store.dashboard import FunctionEventTable
 EVENT_NAMESPACE_HEADER = "x-nuclio-function-event-namespace"
 _EVENT = "a function event"
 _HINT = 'as in {"metadata": {}}'
-FUNCTION_HEADER = "x-nuclio-function-name"
+
 FUNCTION_LABEL = "nuclio.io/function-name"
 
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
@@ -34,37 +34,33 @@ _TEXT_FIELDS = ("displayName", "triggerName", "triggerKind", "body")
 
 
 async def list_events(request: Request) -> Response:
-    """All events of a namespace, or those of one function, as an object by name."""
-    wanted = request.headers.get(FUNCTION_HEADER)
-    found = await anyio.to_thread.run_sync(
-        _events(request).all, namespace_in_header(request, EVENT_NAMESPACE_HEADER)
-    )
-    if wanted:
-        found = {name: one for name, one in found.items() if event_function(one) == wanted}
-    return json_response(found)
+    """List the events of a namespace, or of one function, as an object by name."""
+    function = request.headers.get(NAME_HEADER)
+    events = await anyio.to_thread.run_sync(_events(request).all, _request_namespace(request))
+    if function:
+        events = {
+            name: event for name, event in events.items() if event_function(event) == function
+        }
+    return json_response(events)
 
 
 async def get_event(request: Request) -> Response:
     name = request.path_params["name"]
-    found = await anyio.to_thread.run_sync(
-        _events(request).get, namespace_in_header(request, EVENT_NAMESPACE_HEADER), name
-    )
-    if found is None:
+    event = await anyio.to_thread.run_sync(_events(request).get, _request_namespace(request), name)
+    if event is None:
         raise _not_found(name)
-    return json_response(found)
+    return json_response(event)
 
 
 async def create_event(request: Request) -> Response:
-    """Keep a request with a function. One without a name gets one."""
-    event = validated_event(
-        await read_json(request), namespace_in_header(request, EVENT_NAMESPACE_HEADER)
-    )
+    """Store an event. One without a name is given one."""
+    event = validated_event(await read_json(request), _request_namespace(request))
     metadata = event["metadata"]
     add = _events(request).add
     if not await anyio.to_thread.run_sync(add, metadata["namespace"], metadata["name"], event):
         raise ConflictError(
             f"Function event already exists: {metadata['name']}",
-            hint="PUT changes one that is there",
+            hint="PUT changes the existing one",
         )
     await _audit("create", metadata["namespace"], metadata["name"])
     return json_response(event, 201)
@@ -72,9 +68,7 @@ async def create_event(request: Request) -> Response:
 
 async def update_event(request: Request) -> Response:
     event = validated_event(
-        await read_json(request),
-        namespace_in_header(request, EVENT_NAMESPACE_HEADER),
-        _name_in_path(request),
+        await read_json(request), _request_namespace(request), _name_in_path(request)
     )
     metadata = event["metadata"]
     replace = _events(request).replace
@@ -85,8 +79,8 @@ async def update_event(request: Request) -> Response:
 
 
 async def delete_event(request: Request) -> Response:
-    """Forget an event. One that is not there counts as deleted, as a function does."""
-    namespace, name = namespace_in_header(request, EVENT_NAMESPACE_HEADER), _name_in_path(request)
+    """Delete an event. The response is 204 even if there is none, as for functions."""
+    namespace, name = _request_namespace(request), _name_in_path(request)
     if not name:
         metadata = object_field(await read_json(request), "metadata", _EVENT, _HINT)
         namespace = text_field(metadata, "namespace", _EVENT) or namespace
@@ -104,21 +98,21 @@ async def _audit(verb: str, namespace: str, name: str) -> None:
 
 
 def validated_event(body: Raw, namespace: str, name: str = "") -> Raw:
-    """The event in a body, with all that it has to have. Raises `UsageError`."""
+    """Return the event in a body with its name and namespace. Raises `UsageError`."""
     metadata, spec = (object_field(body, key, _EVENT, _HINT) for key in ("metadata", "spec"))
-    named = text_field(metadata, "name", _EVENT)
-    if name and named not in ("", name):
+    body_name = text_field(metadata, "name", _EVENT)
+    if name and body_name not in ("", name):
         raise UsageError(
-            f"the body is about function event {named}, the address about {name}",
+            f"the body has the function event {body_name}, the path {name}",
             hint="an event cannot be renamed",
         )
-    wanted = name or named or str(uuid.uuid4())
-    if not _NAME.fullmatch(wanted):
+    name = name or body_name or str(uuid.uuid4())
+    if not _NAME.fullmatch(name):
         raise UsageError(
-            f"{wanted[:60]!r} cannot be the name of a function event",
-            hint="letters, digits, '.', '_' and '-'; without a name it gets one",
+            f"{name[:60]!r} cannot be the name of a function event",
+            hint="letters, digits, '.', '_' and '-'; an event without a name is given one",
         )
-    event = {"metadata": {**metadata, "name": wanted}, "spec": spec}
+    event = {"metadata": {**metadata, "name": name}, "spec": spec}
     event["metadata"]["namespace"] = text_field(metadata, "namespace", _EVENT) or namespace
     check_namespace(event["metadata"]["namespace"], "metadata.namespace")
     if not event_function(event):
@@ -132,15 +126,15 @@ def validated_event(body: Raw, namespace: str, name: str = "") -> Raw:
 
 
 def delete_function_events(store: Store, namespace: str, function: str) -> None:
-    """Delete the events of a function that is gone."""
-    kept = FunctionEventTable(store)
-    for name, one in kept.all(namespace).items():
-        if event_function(one) == function:
-            kept.delete(namespace, name)
+    """Delete the events of a deleted function."""
+    table = FunctionEventTable(store)
+    for name, event in table.all(namespace).items():
+        if event_function(event) == function:
+            table.delete(namespace, name)
 
 
 def event_function(event: Raw) -> str:
-    """The function that an event belongs to, "" for none."""
+    """Return the name of the function that an event belongs to, "" without one."""
     labels = event["metadata"].get("labels") or {}
     name = labels.get(FUNCTION_LABEL) if isinstance(labels, dict) else ""
     return name if isinstance(name, str) else ""
@@ -148,6 +142,10 @@ def event_function(event: Raw) -> str:
 
 def _not_found(name: str) -> NotFoundError:
     return NotFoundError("Function event not found", hint=f"there is none called {name!r}")
+
+
+def _request_namespace(request: Request) -> str:
+    return namespace_in_header(request, EVENT_NAMESPACE_HEADER)
 
 
 def _name_in_path(request: Request) -> str:
@@ -160,7 +158,7 @@ def _events(request: Request) -> FunctionEventTable:
 
 _COLLECTION, _ITEM = "/api/function_events", "/api/function_events/{name}"
 _PARAMETERS = {EVENT_NAMESPACE_HEADER: "The namespace; the dashboard's own without."}
-_LIST_PARAMETERS = {**_PARAMETERS, FUNCTION_HEADER: "Only events of this function."}
+_LIST_PARAMETERS = {**_PARAMETERS, NAME_HEADER: "Only events of this function."}
 _JSON = {"application/json": {"type": "object"}}
 
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -171,9 +169,17 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         list_events,
         "List function events by name.",
         _LIST_PARAMETERS,
-        gives=_JSON,
+        response_content=_JSON,
     ),
-    Endpoint(_ITEM, ("GET",), "read", get_event, "Get a function event.", _PARAMETERS, gives=_JSON),
+    Endpoint(
+        _ITEM,
+        ("GET",),
+        "read",
+        get_event,
+        "Get a function event.",
+        _PARAMETERS,
+        response_content=_JSON,
+    ),
     Endpoint(
         _COLLECTION,
         ("POST",),

@@ -36,14 +36,14 @@ _MAX_WARNINGS = 10
 
 @dataclass(frozen=True, slots=True)
 class FunctionExport:
-    """The exported functions by name. `missing` has a message for code that is not included."""
+    """Exported functions by name. `missing` has a message for each code that is not included."""
 
     functions: dict[str, Raw]
     missing: Sequence[str] = ()
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The warning as a header (RFC 9111, 5.5), as Kubernetes warns its clients."""
+        """Warn of missing code in a header (RFC 9111, 5.5), as Kubernetes warns its clients."""
         if not self.missing:
             return {}
         text = "; ".join(self.missing[:_MAX_WARNINGS]).replace("\\", "").replace('"', "'")
@@ -52,41 +52,39 @@ class FunctionExport:
 
 
 async def export_functions(
-    inventory: Inventory, listed: Sequence[FunctionEntry], options: ExportOptions
+    inventory: Inventory, entries: Sequence[FunctionEntry], options: ExportOptions
 ) -> FunctionExport:
-    """Export functions with their code, which a thread reads from the platforms."""
-    return await to_thread.run_sync(_export_with_code, inventory, listed, options)
+    """Export functions with their code, which is read in a thread."""
+    return await to_thread.run_sync(_export_with_code, inventory, entries, options)
 
 
 def _export_with_code(
-    inventory: Inventory, listed: Sequence[FunctionEntry], options: ExportOptions
+    inventory: Inventory, entries: Sequence[FunctionEntry], options: ExportOptions
 ) -> FunctionExport:
     functions: dict[str, Raw] = {}
     missing: list[str] = []
-    for each in listed:
-        platform, deployment = inventory.platform(each.platform), each.deployment
+    for entry in entries:
+        platform, deployment = inventory.platform(entry.platform), entry.deployment
         if options.secrets:
             deployment = replace(deployment, function=platform.with_secrets(deployment))
         function = deployment.function
         try:
             code = exports.export_code(platform, deployment)
         except FnbuildError as error:
-            missing.append(f"the code of {each.name} is not in the export: {error.message}")
+            missing.append(f"the code of {entry.name} is not in the export: {error.message}")
         else:
             function = code.function
             if code.missing:
                 missing.append(code.missing)
-        whole = replace(each, deployment=replace(each.deployment, function=function))
-        functions[each.name] = objects.exported_object(whole, options)
+        complete = replace(entry, deployment=replace(entry.deployment, function=function))
+        functions[entry.name] = objects.exported_object(complete, options)
     return FunctionExport(functions, missing)
 
 
 _MAX_ENCODED = 16
-"""Ways of asking whose answers are kept: filters are the clients' own words, without end."""
+"""Selections whose responses are cached, limited because clients choose the filters."""
 
-_CLEANUP_HEADER = (
-    "x-nuclio-skip-spec-cleanup"  # whatever it says, Nuclio cleans the spec when it is there
-)
+_CLEANUP_HEADER = "x-nuclio-skip-spec-cleanup"  # Nuclio cleans the spec whatever its value
 _PARAMETERS = {
     NAMESPACE_HEADER: "The namespace; the dashboard's own without.",
     PROJECT_HEADER: "Only functions of this project.",
@@ -98,10 +96,10 @@ _PARAMETERS = {
 
 @dataclass(frozen=True, slots=True)
 class _Selection:
-    """The functions that a list request selects, and the parts of each that it shows.
+    """The functions that a list request selects, and the fields that it returns.
 
-    `values` is True for clients that may see the values of variables. `secrets` is True if the
-    request asks for secret values as well.
+    `values` is True for clients that may see the values of variables, `secrets` if the request
+    includes secret values.
     """
 
     for_cvat: bool
@@ -113,7 +111,7 @@ class _Selection:
     secrets: bool
 
     @classmethod
-    def by(cls, request: Request) -> _Selection:
+    def from_request(cls, request: Request) -> _Selection:
         headers = request.headers
         export = has_query_flag(request, "export")
         return cls(
@@ -126,10 +124,10 @@ class _Selection:
             export and wants_secrets(request),
         )
 
-    def takes(self, one: FunctionEntry) -> bool:
-        if self.name not in ("", one.name) or not is_in_project(one, self.project):
+    def matches(self, entry: FunctionEntry) -> bool:
+        if self.name not in ("", entry.name) or not is_in_project(entry, self.project):
             return False
-        return one.for_cvat or not self.for_cvat
+        return entry.for_cvat or not self.for_cvat
 
     @property
     def options(self) -> ExportOptions:
@@ -137,43 +135,43 @@ class _Selection:
 
 
 async def list_functions(request: Request) -> Response:
-    """The functions as an object by name; the bytes are made once for each state of the list."""
+    """List functions as an object by name. Each snapshot of the list is encoded once."""
     inventory = services_of(request).inventory
-    view = await inventory.view(function_namespace(request))
-    if view.refusal is not None and not view.listed:
-        # An empty list would say that there are none.
-        raise view.refusal.with_traceback(None)
-    wanted = _Selection.by(request)
-    if wanted.export:
-        chosen = [listed for listed in view.listed if wanted.takes(listed)]
-        exported = await export_functions(inventory, chosen, wanted.options)
+    snapshot = await inventory.snapshot(function_namespace(request))
+    if snapshot.refusal is not None and not snapshot.entries:
+        # An empty list would mean that there are no functions.
+        raise snapshot.refusal.with_traceback(None)
+    selection = _Selection.from_request(request)
+    if selection.export:
+        entries = [entry for entry in snapshot.entries if selection.matches(entry)]
+        exported = await export_functions(inventory, entries, selection.options)
         return json_response(exported.functions, headers=exported.headers)
-    if (body := view.encoded.get(wanted)) is None:
-        shown = {
-            listed.name: objects.function_object(listed, values=wanted.values)
-            for listed in view.listed
-            if wanted.takes(listed)
+    if (body := snapshot.encoded.get(selection)) is None:
+        objects_by_name = {
+            entry.name: objects.function_object(entry, values=selection.values)
+            for entry in snapshot.entries
+            if selection.matches(entry)
         }
-        body = msgspec.json.encode(shown)
-        if len(view.encoded) < _MAX_ENCODED:
-            view.encoded[wanted] = body
+        body = msgspec.json.encode(objects_by_name)
+        if len(snapshot.encoded) < _MAX_ENCODED:
+            snapshot.encoded[selection] = body
     return Response(body, media_type="application/json")
 
 
 async def get_function(request: Request) -> Response:
-    """One function, as it is at this moment."""
+    """Return a function in its current state."""
     services = services_of(request)
     namespace, name = function_namespace(request), request.path_params["name"]
-    found = await services.inventory.function(namespace, name)
-    wanted = _Selection.by(request)
-    if wanted.export:
-        exported = await export_functions(services.inventory, [found], wanted.options)
-        return json_response(exported.functions[found.name], headers=exported.headers)
+    entry = await services.inventory.function(namespace, name)
+    selection = _Selection.from_request(request)
+    if selection.export:
+        exported = await export_functions(services.inventory, [entry], selection.options)
+        return json_response(exported.functions[entry.name], headers=exported.headers)
     logs: list[Raw] = []
-    if found.operation is not None:
-        lines = await anyio.to_thread.run_sync(services.operations.lines, found.operation)
-        logs = [{**line, "name": found.operation.action} for line in lines]
-    return json_response(objects.function_object(found, values=wanted.values, logs=logs))
+    if entry.operation is not None:
+        lines = await anyio.to_thread.run_sync(services.operations.output_lines, entry.operation)
+        logs = [{**line, "name": entry.operation.action} for line in lines]
+    return json_response(objects.function_object(entry, values=selection.values, logs=logs))
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -184,7 +182,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         list_functions,
         "List functions, as an object by name.",
         parameters={**_PARAMETERS, NAME_HEADER: "Only the function of this name."},
-        gives={"application/json": {"type": "object"}},
+        response_content={"application/json": {"type": "object"}},
     ),
     Endpoint(
         "/api/functions/{name}",
@@ -193,6 +191,6 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         get_function,
         "Get a function: metadata, spec and status.",
         parameters=_PARAMETERS,
-        gives={"application/json": {"type": "object"}},
+        response_content={"application/json": {"type": "object"}},
     ),
 )

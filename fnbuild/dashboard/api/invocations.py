@@ -1,7 +1,7 @@
-"""Invoking a function through the dashboard: Nuclio's headers say which one, and how.
+"""Invoke a function through the dashboard, as Nuclio's headers specify.
 
-As pkg/dashboard/resource/function_invocation.go does it: the path behind /api/function_invocations
-means nothing, the function's own comes in a header.
+As in pkg/dashboard/resource/function_invocation.go, the path after /api/function_invocations is
+ignored; the function's own path is in a header.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from fnbuild.function.quantities import parse_duration
 _METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS")
 _DEFAULT_SECONDS = 60.0
 _LOGS_HEADER = "x-fnbuild-logs"
-# What a URL may have as it is; everything else is percent-encoded.
+# Characters that stay as they are in a URL; others are percent-encoded.
 _URL_SAFE = "!$%&'()*+,/:;=?@[]~"
 
 
 async def invoke(request: Request) -> Response:
+    """Invoke the function in the headers, and stream its reply."""
     services = services_of(request)
     headers = request.headers
     name = headers.get("x-nuclio-function-name", "").strip()
@@ -34,7 +35,7 @@ async def invoke(request: Request) -> Response:
         raise UsageError(
             "Function name must be provided", hint="the header X-Nuclio-Function-Name names it"
         )
-    call = Invocation(
+    invocation = Invocation(
         namespace=headers.get("x-nuclio-function-namespace") or services.settings.namespace,
         name=name,
         path=quote(_path(headers), safe=_URL_SAFE),
@@ -44,7 +45,7 @@ async def invoke(request: Request) -> Response:
         verify=not _has_flag(headers, "x-nuclio-skip-tls-verification"),
         logs=_has_flag(headers, _LOGS_HEADER),
     )
-    return services.relay.reply(call)
+    return services.relay.response(invocation)
 
 
 def _path(headers: Headers) -> str:
@@ -71,32 +72,33 @@ def _has_flag(headers: Headers, name: str) -> bool:
 
 
 def _function_headers(request: Request, tokens: Tokens) -> list[tuple[str, str]]:
-    """The caller's headers, without credentials that are for the dashboard."""
-    passed = forwarded_headers(
+    """Return the caller's headers without credentials of the dashboard."""
+    headers = forwarded_headers(
         request.scope["headers"], frozenset({_LOGS_HEADER, "x-nuclio-target"})
     )
-    return [
-        (name, value)
-        for name, whole in passed
-        for value in [_function_cookies(whole, tokens) if name == "cookie" else whole]
-        if value and not (name == "authorization" and _has_dashboard_token(name, value, tokens))
-    ]
+    kept = []
+    for name, value in headers:
+        forwarded = _function_cookies(value, tokens) if name == "cookie" else value
+        is_for_dashboard = name == "authorization" and _has_dashboard_token(name, value, tokens)
+        if forwarded and not is_for_dashboard:
+            kept.append((name, forwarded))
+    return kept
 
 
-def _function_cookies(cookies: str, tokens: Tokens) -> str:
-    kept = [
-        one
-        for one in cookies.split(";")
-        if one.partition("=")[0].strip() != SESSION_COOKIE
-        and not _has_dashboard_token("cookie", one, tokens)
+def _function_cookies(header: str, tokens: Tokens) -> str:
+    cookies = [
+        cookie
+        for cookie in header.split(";")
+        if cookie.partition("=")[0].strip() != SESSION_COOKIE
+        and not _has_dashboard_token("cookie", cookie, tokens)
     ]
-    return ";".join(kept).strip()
+    return ";".join(cookies).strip()
 
 
 def _has_dashboard_token(header: str, value: str, tokens: Tokens) -> bool:
-    """Whether a header carries a token of this dashboard."""
-    found = presented_tokens(Headers({header: value}))
-    return any(tokens.role_of(one) != "none" for one in found)
+    """Return True if a header has a token of this dashboard."""
+    credentials = presented_tokens(Headers({header: value}))
+    return any(tokens.token_role(token) != "none" for token in credentials)
 
 
 _PARAMETERS = {
@@ -118,8 +120,8 @@ ENDPOINTS: tuple[Endpoint, ...] = tuple(
         invoke,
         "Call a function; its reply comes back as it is",
         parameters=_PARAMETERS,
-        takes={"*/*": {}},
-        gives={"*/*": {}},
+        request_content={"*/*": {}},
+        response_content={"*/*": {}},
         limit=None,
     )
     for path in ("/api/function_invocations", "/api/function_invocations/{rest:path}")

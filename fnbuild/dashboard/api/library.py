@@ -40,66 +40,69 @@ _SINGLE_FILE = "main.py"
 
 
 async def list_library(request: Request) -> Response:
-    """The functions that can be deployed as `library:NAME`."""
-    found, values = await _library_functions(request), is_writer(request)
-    described = {name: _library_object(one, values=values) for name, one in found.items()}
-    return json_response({"functions": described})
+    """List the functions that can be deployed as `library:NAME`."""
+    functions, values = await _library_functions(request), is_writer(request)
+    objects = {name: _library_object(item, values=values) for name, item in functions.items()}
+    return json_response({"functions": objects})
 
 
-def _library_object(one: FunctionFolder, *, values: bool) -> Raw:
+def _library_object(item: FunctionFolder, *, values: bool) -> Raw:
     """Describe a function; without `values`, leave out the values of its file's variables."""
-    annotations = one.function.metadata.annotations
+    annotations = item.function.metadata.annotations
     return {
-        "title": annotations.get("name") or one.function.metadata.name,
-        "description": one.function.spec.description,
+        "title": annotations.get("name") or item.function.metadata.name,
+        "description": item.function.spec.description,
         "type": annotations.get("type", ""),
-        "files": one.files,
-        "metadata": {**to_dict(one.function.metadata), "namespace": ""},
-        "configuration": one.text if values else _redact_values(one.text),
+        "files": item.file_count,
+        "metadata": {**to_dict(item.function.metadata), "namespace": ""},
+        "configuration": item.configuration if values else _redact_text(item.configuration),
     }
 
 
-def _redact_values(text: str) -> str:
+def _redact_text(text: str) -> str:
     return secrets.redact_file(
         text.encode(), CONFIG_NAMES[0], VariableRedaction(REDACTED, every=True)
     ).decode()
 
 
 async def list_templates(request: Request) -> Response:
-    """Each function of the library as `{metadata, spec}`, by name."""
-    found = await _library_functions(request)
-    wanted = request.headers.get(_CONTAINS_HEADER, "").lower()
-    chosen = {name: one for name, one in found.items() if wanted in f"{name}\n{one.text}".lower()}
+    """List the functions of the library as `{metadata, spec}` by name."""
+    text = request.headers.get(_CONTAINS_HEADER, "").lower()
+    selected = {
+        name: item
+        for name, item in (await _library_functions(request)).items()
+        if text in f"{name}\n{item.configuration}".lower()
+    }
     values = is_writer(request)
-    made = await to_thread.run_sync(
-        lambda: {name: _template_object(one, values=values) for name, one in chosen.items()}
+    templates = await to_thread.run_sync(
+        lambda: {name: _template_object(item, values=values) for name, item in selected.items()}
     )
-    return json_response(made)
+    return json_response(templates)
 
 
-def _template_object(one: FunctionFolder, *, values: bool) -> Raw:
-    """The function with its code in it where that is one file, else with its place."""
-    raw = to_dict(one.function)
+def _template_object(item: FunctionFolder, *, values: bool) -> Raw:
+    """Return a function with inline code if it has one code file, else with its library path."""
+    raw = to_dict(item.function)
     if not values:
         raw = redact_values(raw, values=False)
     raw["metadata"].pop("namespace", None)
     build = raw["spec"].setdefault("build", {})
-    code = one.folder / _SINGLE_FILE
-    if one.files == 2 and code.is_file():
+    code = item.folder / _SINGLE_FILE
+    if item.file_count == 2 and code.is_file():
         build["functionSourceCode"] = base64.b64encode(code.read_bytes()).decode()
     else:
-        build["path"] = f"{LIBRARY_PREFIX}{one.place}"
+        build["path"] = f"{LIBRARY_PREFIX}{item.path}"
     return {"metadata": raw["metadata"], "spec": raw["spec"]}
 
 
 async def render_template(request: Request) -> Response:
-    """A function.yaml with `{{ .name }}` in it and values for these: the function they make."""
-    return await services_of(request).cpu_workers.answer(request, CpuTask("template"), BODY_LIMIT)
+    """Return the function of a template, whose placeholders such as `{{ .name }}` are filled."""
+    return await services_of(request).cpu_pool.respond(request, CpuTask("template"), BODY_LIMIT)
 
 
 async def _library_functions(request: Request) -> dict[str, FunctionFolder]:
-    found = services_of(request).library
-    return await to_thread.run_sync(lambda: found.functions)
+    library = services_of(request).library
+    return await to_thread.run_sync(lambda: library.functions)
 
 
 _OBJECT = {"application/json": {"type": "object"}}
@@ -110,11 +113,11 @@ _FILE_HEADER = "x-fnbuild-file-name"
 
 
 async def upload(request: Request) -> Response:
-    """Take an archive or a file in; 201 with the path that a deploy names it by."""
+    """Store an archive or a file; return the path by which a deploy names it."""
     name = request.headers.get(_FILE_HEADER, "")
     if name and not _FILE_NAME.match(name):
         raise UsageError(
-            f"{_FILE_HEADER} is {name!r}, which is no plain file name", hint="as in main.py"
+            f"{_FILE_HEADER} is {name!r}, which is not a plain file name", hint="as in main.py"
         )
     folder = incoming_folder()
     folder.mkdir(mode=0o700)
@@ -122,41 +125,43 @@ async def upload(request: Request) -> Response:
         received = folder / "received"
         stream = Request(request.scope, limit_body(request.receive, UPLOAD_BYTES)).stream()
         async with await anyio.open_file(received, "wb") as file:
-            async for part in stream:
-                await file.write(part)
-        answer = await anyio.to_thread.run_sync(
-            _receive, services_of(request).uploads, folder, received, name
+            async for chunk in stream:
+                await file.write(chunk)
+        upload_object = await anyio.to_thread.run_sync(
+            _store, services_of(request).uploads, folder, received, name
         )
     finally:
         # An archive may have had many thousands of files.
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(trees.try_remove, folder)
-    return json_response(answer, 201)
+    return json_response(upload_object, 201)
 
 
-def _receive(uploads: Uploads, folder: Path, received: Path, name: str) -> Raw:
-    """What was received, unpacked and kept; the answer to whoever sent it."""
-    made, found = store_upload(uploads, folder, received, name)
-    if len(found) == 1:
-        return _upload_object(made, found[0])
-    nothing: Raw = {
-        "path": made,
+def _store(uploads: Uploads, folder: Path, received: Path, name: str) -> Raw:
+    """Store a received file, and describe the functions in it."""
+    path, functions = store_upload(uploads, folder, received, name)
+    if len(functions) == 1:
+        return _upload_object(path, functions[0])
+    without_function: Raw = {
+        "path": path,
         "name": "",
         "configuration": "",
         "metadata": {},
         "diagnostics": [],
     }
-    listed = [_upload_object(f"{made}/{one.place}", one) for one in found]
-    return nothing | ({"functions": listed} if listed else {})
+    objects = [_upload_object(f"{path}/{item.path}", item) for item in functions]
+    return without_function | ({"functions": objects} if objects else {})
 
 
-def _upload_object(path: str, one: FunctionFolder) -> Raw:
+def _upload_object(path: str, item: FunctionFolder) -> Raw:
     return {
         "path": path,
-        "name": one.function.metadata.name,
-        "configuration": one.text,
-        "metadata": {**to_dict(one.function.metadata), "namespace": ""},
-        "diagnostics": [diagnostic_object(finding, one.config) for finding in one.report],
+        "name": item.function.metadata.name,
+        "configuration": item.configuration,
+        "metadata": {**to_dict(item.function.metadata), "namespace": ""},
+        "diagnostics": [
+            diagnostic_object(diagnostic, item.config_name) for diagnostic in item.report
+        ],
     }
 
 
@@ -167,7 +172,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "read",
         list_library,
         "The functions that this dashboard can deploy by `library:NAME`.",
-        gives=_OBJECT,
+        response_content=_OBJECT,
     ),
     Endpoint(
         "/api/function_templates",
@@ -176,7 +181,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         list_templates,
         "The library as templates: an object by name.",
         parameters={_CONTAINS_HEADER: "Only templates with this text in name or configuration."},
-        gives=_OBJECT,
+        response_content=_OBJECT,
     ),
     Endpoint(
         "/api/function_templates/render",
@@ -184,13 +189,13 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "read",
         render_template,
         "A template with its values filled in, as a function.",
-        takes={
+        request_content={
             "application/json": {
                 "type": "object",
                 "properties": {"template": {"type": "string"}, "values": {"type": "object"}},
             }
         },
-        gives=_OBJECT,
+        response_content=_OBJECT,
     ),
     Endpoint(
         "/api/uploads",
@@ -199,8 +204,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         upload,
         "Send code: an archive, or one file; it is kept for an hour.",
         parameters={_FILE_HEADER: "The name of what is sent, which a single file needs."},
-        takes={"application/octet-stream": {"type": "string", "format": "binary"}},
-        gives={
+        request_content={"application/octet-stream": {"type": "string", "format": "binary"}},
+        response_content={
             "application/json": {
                 "type": "object",
                 "properties": {

@@ -1,4 +1,4 @@
-"""The list of functions as a stream: what a page shows without asking again."""
+"""The list of functions as a stream of server-sent events, which the page follows."""
 
 from __future__ import annotations
 
@@ -23,18 +23,17 @@ from fnbuild.dashboard.services import services_of
 from fnbuild.function.types import Raw
 
 _MIN_INTERVAL_SECONDS = 0.5
-"""Seconds between two lists at least."""
+"""The least time between two lists."""
 
 _KEEPALIVE_SECONDS = 15.0
-"""Seconds after which a comment keeps the connection from looking dead to those in between."""
-
+"""The interval of comments, so that proxies do not take the connection for dead."""
 
 _MAX_STREAMS = 100
-"""Streams that are open at most: each keeps a connection, and a namespace being asked about."""
+"""The most open streams: each keeps a connection, and its namespace is polled."""
 
 
 class _EventStream(StreamingResponse):
-    """One that counts while it is open."""
+    """A stream that is counted while it is open."""
 
     _open: ClassVar[WeakSet[_EventStream]] = WeakSet()
 
@@ -44,7 +43,7 @@ class _EventStream(StreamingResponse):
         self._open.add(self)
 
     @classmethod
-    def room(cls) -> bool:
+    def has_room(cls) -> bool:
         return len(cls._open) < _MAX_STREAMS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,13 +54,13 @@ class _EventStream(StreamingResponse):
 
 
 async def follow_functions(request: Request) -> Response:
-    """Server-sent events: `functions` with the whole list, at once and after every change."""
+    """Send an event `functions` with the whole list at once and after every change."""
     inventory, namespace = services_of(request).inventory, function_namespace(request)
-    if not _EventStream.room():
+    if not _EventStream.has_room():
         raise RefusedError(
             503,
-            f"{_MAX_STREAMS} pages follow the list here already",
-            hint="close some, or ask /api/functions from time to time",
+            f"{_MAX_STREAMS} pages already follow the list of this dashboard",
+            hint="close some, or request /api/functions at intervals",
             headers={"Retry-After": "10"},
         )
     return _EventStream(_events(inventory, namespace, values=is_writer(request)))
@@ -80,7 +79,7 @@ async def _events(inventory: Inventory, namespace: str, *, values: bool) -> Asyn
             change.result()
             await asyncio.sleep(max(0.0, sent + _MIN_INTERVAL_SECONDS - time.monotonic()))
             sent = time.monotonic()
-            yield _encode_event(await inventory.view(namespace), values=values)
+            yield _encode_event(await inventory.snapshot(namespace), values=values)
             change = asyncio.ensure_future(anext(watching))
     finally:
         change.cancel()
@@ -88,17 +87,19 @@ async def _events(inventory: Inventory, namespace: str, *, values: bool) -> Asyn
         await watching.aclose()
 
 
-def _encode_event(view: Snapshot, *, values: bool) -> bytes:
-    kind = ("live", values)
-    if (event := view.encoded.get(kind)) is None:
-        listed = {one.name: _without_code(one, values=values) for one in view.listed}
-        event = b"event: functions\ndata: %b\n\n" % msgspec.json.encode({"functions": listed})
-        view.encoded[kind] = event
+def _encode_event(snapshot: Snapshot, *, values: bool) -> bytes:
+    key = ("live", values)
+    if (event := snapshot.encoded.get(key)) is None:
+        functions = {
+            entry.name: _object_without_code(entry, values=values) for entry in snapshot.entries
+        }
+        event = b"event: functions\ndata: %b\n\n" % msgspec.json.encode({"functions": functions})
+        snapshot.encoded[key] = event
     return event
 
 
-def _without_code(one: FunctionEntry, *, values: bool) -> Raw:
-    raw = objects.function_object(one, values=values)
+def _object_without_code(entry: FunctionEntry, *, values: bool) -> Raw:
+    raw = objects.function_object(entry, values=values)
     build = raw["spec"].get("build")
     if build:
         raw["spec"]["build"] = {
@@ -115,6 +116,6 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         follow_functions,
         "Follow the list of functions: an event `functions` at once and after every change.",
         parameters={NAMESPACE_HEADER: "The namespace; the dashboard's own without."},
-        gives={"text/event-stream": {"type": "string"}},
+        response_content={"text/event-stream": {"type": "string"}},
     ),
 )

@@ -31,7 +31,7 @@ from fnbuild.function.quantities import parse_duration
 from fnbuild.function.types import Raw
 from fnbuild.platforms import LogRecord, Platform
 
-# So many wait for a slow reader before the log itself waits.
+# The most records that wait for a slow client before the reading of the log waits.
 _MAX_BUFFERED = 5000
 _STOP_CHECK_SECONDS = 0.5
 _MAX_FOLLOWED = 100
@@ -49,33 +49,33 @@ class FollowedLog:
         if len(self._running) >= _MAX_FOLLOWED:
             raise UnavailableError(
                 f"{_MAX_FOLLOWED} logs are being followed here already",
-                hint="close some pages, or ask without `follow`",
+                hint="close some pages, or request the log without `follow`",
             )
         self._running.add(self)
         self._read = read
         self._loop = asyncio.get_running_loop()
-        self._some = asyncio.Event()
-        self._room = Condition()
-        self._found: deque[LogRecord] = deque()
-        self._until = Event()
-        self._opened = asyncio.Event()
+        self._available = asyncio.Event()
+        self._condition = Condition()
+        self._buffer: deque[LogRecord] = deque()
+        self._stop = Event()
+        self._is_open = asyncio.Event()
         self._ended = False
         self._error: FnbuildError | None = None
 
     async def open(self) -> None:
         """Start reading, and return once the position in the log is fixed.
 
-        Records that are written after this returns are not missed. Raises the log's error if it
-        cannot be opened. A caller that stops here calls `close`.
+        No record that is written after the return is missed. Raises the log's error if it cannot be
+        opened. A caller that is cancelled meanwhile must call `close`.
         """
         Thread(target=self._run, name="follow a log", daemon=True).start()
-        await self._opened.wait()
-        if self._ended and self._error is not None and not self._found:
+        await self._is_open.wait()
+        if self._ended and self._error is not None and not self._buffer:
             raise self._error
 
     def close(self) -> None:
         """Let the thread end, and make room for another log."""
-        self._until.set()
+        self._stop.set()
         self._running.discard(self)
 
     async def batches(self, silence: float) -> AsyncIterator[list[LogRecord]]:
@@ -85,46 +85,46 @@ class FollowedLog:
         """
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._some.wait(), silence)
-            self._some.clear()
-            with self._room:
-                taken, ended = list(self._found), self._ended
-                self._found.clear()
-                self._room.notify_all()
-            if taken or not ended:
-                yield taken
-            if ended:
+                await asyncio.wait_for(self._available.wait(), silence)
+            self._available.clear()
+            with self._condition:
+                records, has_ended = list(self._buffer), self._ended
+                self._buffer.clear()
+                self._condition.notify_all()
+            if records or not has_ended:
+                yield records
+            if has_ended:
                 break
         if self._error is not None:
             raise self._error
 
     def _run(self) -> None:
         try:
-            records = self._read(self._until)
-            self._tell(self._opened)
+            records = self._read(self._stop)
+            self._notify(self._is_open)
             for record in records:
-                if self._until.is_set():
+                if self._stop.is_set():
                     return
                 self._put(record)
         except FnbuildError as error:
             self._error = error
         finally:
-            with self._room:
+            with self._condition:
                 self._ended = True
-            self._tell(self._opened)
-            self._tell(self._some)
+            self._notify(self._is_open)
+            self._notify(self._available)
 
     def _put(self, record: LogRecord) -> None:
-        with self._room:
-            while len(self._found) >= _MAX_BUFFERED and not self._until.is_set():
-                self._room.wait(_STOP_CHECK_SECONDS)
-            first = not self._found
-            self._found.append(record)
-        if first:
-            self._tell(self._some)
+        with self._condition:
+            while len(self._buffer) >= _MAX_BUFFERED and not self._stop.is_set():
+                self._condition.wait(_STOP_CHECK_SECONDS)
+            was_empty = not self._buffer
+            self._buffer.append(record)
+        if was_empty:
+            self._notify(self._available)
 
-    def _tell(self, event: asyncio.Event) -> None:
-        with suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+    def _notify(self, event: asyncio.Event) -> None:
+        with suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(event.set)
 
 
@@ -137,41 +137,42 @@ _SINCE = "From when on: `10m` ago, seconds since the epoch, or a time such as 20
 
 @dataclass(frozen=True, slots=True)
 class _LogQuery:
-    """Which part of which function's log is wanted. `replica` "" stands for all."""
+    """The part of a function's log to read. `replica` "" stands for all replicas."""
 
     platform: Platform
     namespace: str
     name: str
     since: float | None
     tail: int | None
-    least: int = 0
+    min_level: int = 0
     replica: str = ""
 
-    def read(self, until: Event | None, *, follow: bool) -> Iterator[LogRecord]:
+    def read(self, stop: Event | None, *, follow: bool) -> Iterator[LogRecord]:
         records = self.platform.logs(
             self.namespace,
             self.name,
             follow=follow,
             since=self.since,
             tail=self.tail,
-            until=until,
+            until=stop,
         )
-        return filter(self._wanted, records)
+        return filter(self._matches, records)
 
-    def _wanted(self, record: LogRecord) -> bool:
+    def _matches(self, record: LogRecord) -> bool:
         level = _LEVELS.get(record.level, _LEVELS["error"])
-        return level >= self.least and self.replica in ("", record.fields.get("pod", self.replica))
+        replica = record.fields.get("pod", self.replica)
+        return level >= self.min_level and self.replica in ("", replica)
 
 
 async def list_replicas(request: Request) -> Response:
-    """The names of what runs of a function (pkg/dashboard/resource/function.go)."""
+    """List the names of a function's replicas (pkg/dashboard/resource/function.go)."""
     platform, namespace, name = await _find_function(request)
     names = await anyio.to_thread.run_sync(platform.replica_names, namespace, name)
     return json_response({"names": names})
 
 
 async def get_replica_log(request: Request) -> Response:
-    """One replica's log as lines of JSON, as they come unless `follow` says no."""
+    """Send one replica's log as lines of JSON, and follow it unless `follow` is false."""
     platform, namespace, name = await _find_function(request)
     replica = request.path_params["replica"]
     names = await anyio.to_thread.run_sync(platform.replica_names, namespace, name)
@@ -193,44 +194,45 @@ async def get_replica_log(request: Request) -> Response:
 
 
 async def get_log(request: Request) -> Response:
-    """The log of all replicas as one: a JSON object, or with `follow` server-sent events."""
+    """Return the log of all replicas as a JSON object, or with `follow` as server-sent events."""
     platform, namespace, name = await _find_function(request)
     query = request.query_params
     since = _parse_time(query.get("since", ""))
     tail = _parse_count("tail", query.get("tail", ""))
     follow = query.get("follow", "").lower() in ("true", "1")
     if tail == 0 and follow:
-        # From now on, and not from when the log has been opened.
+        # From the time of the request, not from when the log is open.
         since, tail = max(since or 0.0, time.time()), None
     if tail is None and since is None:
         tail = _DEFAULT_TAIL
-    found = _LogQuery(platform, namespace, name, since, tail, _parse_level(query.get("level", "")))
+    log = _LogQuery(platform, namespace, name, since, tail, _parse_level(query.get("level", "")))
     if follow:
-        return await _stream(found, _encode_event, "text/event-stream", follow=True)
-    async with services_of(request).reading.whole():
-        text = await anyio.to_thread.run_sync(_encode_records, found)
+        return await _stream(log, _encode_event, "text/event-stream", follow=True)
+    async with services_of(request).reading_limiter.admit_to_slot():
+        text = await anyio.to_thread.run_sync(_encode_records, log)
     return Response(text, media_type="application/json")
 
 
 def _encode_records(log: _LogQuery) -> bytes:
-    return _encode_json({"records": [_record_object(one) for one in log.read(None, follow=False)]})
+    records = log.read(None, follow=False)
+    return _encode_json({"records": [_record_object(record) for record in records]})
 
 
 async def _find_function(request: Request) -> tuple[Platform, str, str]:
     namespace, inventory = function_namespace(request), services_of(request).inventory
-    listed = await inventory.function(namespace, request.path_params["name"])
-    return inventory.platform(listed.platform), namespace, listed.deployment.name
+    entry = await inventory.function(namespace, request.path_params["name"])
+    return inventory.platform(entry.platform), namespace, entry.deployment.name
 
 
 class _LogResponse(StreamingResponse):
-    """The records of a log, which is closed however the response ends."""
+    """The records of a log, which is closed when the response ends in any way."""
 
     def __init__(
         self, followed: FollowedLog, encode: Callable[[LogRecord], bytes], media_type: str
     ) -> None:
-        silent = b": still here\n\n" if media_type == "text/event-stream" else b""
-        pieces = _encode_batches(followed, encode, silent)
-        super().__init__(pieces, media_type=media_type, headers=_STREAM_HEADERS)
+        keepalive = b": still here\n\n" if media_type == "text/event-stream" else b""
+        chunks = _encode_batches(followed, encode, keepalive)
+        super().__init__(chunks, media_type=media_type, headers=_STREAM_HEADERS)
         self._followed = followed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -245,7 +247,7 @@ async def _stream(
 ) -> Response:
     followed = FollowedLog(partial(log.read, follow=follow))
     try:
-        # A client that has the response's head receives everything that is written from then on.
+        # Once a client has the head of the response, it receives every further record.
         await followed.open()
     except BaseException:
         followed.close()
@@ -254,12 +256,12 @@ async def _stream(
 
 
 async def _encode_batches(
-    followed: FollowedLog, encode: Callable[[LogRecord], bytes], silent: bytes
+    followed: FollowedLog, encode: Callable[[LogRecord], bytes], keepalive: bytes
 ) -> AsyncIterator[bytes]:
-    # The head goes out at once: a function may be silent for long.
-    yield silent
+    # Send the head at once, because the first record may come late.
+    yield keepalive
     async for records in followed.batches(_KEEPALIVE_SECONDS):
-        yield b"".join(map(encode, records)) or silent
+        yield b"".join(map(encode, records)) or keepalive
 
 
 def _encode_event(record: LogRecord) -> bytes:
@@ -267,7 +269,7 @@ def _encode_event(record: LogRecord) -> bytes:
 
 
 def _record_object(record: LogRecord) -> Raw:
-    """A record as the page gets it; `time` is in seconds since the epoch."""
+    """Return a record as an object for the page; `time` is in seconds since the epoch."""
     fields = dict(record.fields)
     return {
         "time": record.time,
@@ -280,24 +282,26 @@ def _record_object(record: LogRecord) -> Raw:
 
 
 def _encode_line(record: LogRecord) -> bytes:
-    """A record as the processor wrote it, which is what Nuclio passes on."""
-    known = {"time": record.time * 1000, "level": record.level, "message": record.message}
+    """Encode a record as the processor wrote it, as Nuclio does."""
+    line = {"time": record.time * 1000, "level": record.level, "message": record.message}
     if record.worker is not None:
-        known["worker"] = record.worker
-    return _encode_json(known | record.fields) + b"\n"
+        line["worker"] = record.worker
+    return _encode_json(line | record.fields) + b"\n"
 
 
 def _encode_json(value: Raw) -> bytes:
     try:
         return msgspec.json.encode(value)
     except UnicodeEncodeError:
-        # Halves of surrogate pairs, which a handler may have logged, have a form in JSON alone.
+        # Lone surrogates, which a handler may have logged, exist in JSON but not in UTF-8.
         return json.dumps(value).encode()
 
 
 def _parse_level(level: str) -> int:
     if level and level not in _LEVELS:
-        raise UsageError(f"level: {level!r} is none", hint="one of debug, info, warn and error")
+        raise UsageError(
+            f"level: {level!r} is not a level", hint="one of debug, info, warn and error"
+        )
     return _LEVELS[level] if level else 0
 
 
@@ -305,19 +309,19 @@ def _parse_count(name: str, text: str) -> int | None:
     if not text:
         return None
     if not text.isascii() or not text.isdecimal() or len(text) > 9:
-        raise UsageError(f"{name}: {text!r} is no number of lines", hint="as in 100")
+        raise UsageError(f"{name}: {text!r} is not a number of lines", hint="as in 100")
     return int(text)
 
 
 def _parse_time(text: str) -> float | None:
-    """A time in seconds since the epoch, of whatever says one."""
+    """Parse a time in any supported format into seconds since the epoch."""
     if not text:
         return None
-    for read in (float, _parse_age, _parse_timestamp):
+    for parse in (float, _parse_age, _parse_timestamp):
         with suppress(ValueError):
-            if math.isfinite(found := read(text)):
-                return found
-    raise UsageError(f"since: {text!r} is no time", hint=_SINCE)
+            if math.isfinite(seconds := parse(text)):
+                return seconds
+    raise UsageError(f"since: {text!r} is not a time", hint=_SINCE)
 
 
 def _parse_age(text: str) -> float:
@@ -325,8 +329,8 @@ def _parse_age(text: str) -> float:
 
 
 def _parse_timestamp(text: str) -> float:
-    found = datetime.fromisoformat(text)
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    timestamp = datetime.fromisoformat(text)
+    return (timestamp if timestamp.tzinfo else timestamp.replace(tzinfo=UTC)).timestamp()
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -337,7 +341,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         list_replicas,
         "The names of what runs of a function.",
         parameters={NAMESPACE_HEADER: "The namespace; the dashboard's own without."},
-        gives={"application/json": {"type": "object"}},
+        response_content={"application/json": {"type": "object"}},
     ),
     Endpoint(
         "/api/functions/{name}/logs/{replica}",
@@ -351,7 +355,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
             "?since": _SINCE,
             "?tailLines": "So many of the last lines.",
         },
-        gives={"text/plain": {"type": "string"}},
+        response_content={"text/plain": {"type": "string"}},
     ),
     Endpoint(
         "/api/functions/{name}/logs",
@@ -366,7 +370,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
             "?tail": f"Look at so many of the last records; {_DEFAULT_TAIL} without `since`.",
             "?level": "Of those, only the ones of this level and above.",
         },
-        gives={
+        response_content={
             "application/json": {"type": "object"},
             "text/event-stream": {"type": "string"},
         },

@@ -1,7 +1,7 @@
-"""What Nuclio's clients ask about the dashboard itself, answered as an empty Nuclio would.
+"""Endpoints of Nuclio's dashboard for features that fnbuild does not have.
 
-The shapes are those of pkg/dashboard/resource/frontend.go, versions.go, namespaces.go,
-externalipaddresses.go, apigateway.go and v3iostream.go.
+They respond as an empty Nuclio does. The objects are those of pkg/dashboard/resource/frontend.go,
+versions.go, namespaces.go, externalipaddresses.go, apigateway.go and v3iostream.go.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ from fnbuild.function.types import Function, Raw, Spec, Trigger, to_dict
 from fnbuild.platforms.api_objects import with_printed_fields
 
 NUCLIO_VERSION = "1.17.9"
-"""The release of Nuclio whose behaviour is matched. Clients compare it to learn what they may use:
-mlrun leaves out what came later than the label it is told."""
+"""The release of Nuclio whose behaviour is matched.
+
+Clients compare it to find out which features exist: mlrun uses none of a later release.
+"""
 
 _WINDOW_SIZES = ("1m", "2m", "5m", "10m", "30m", "1h", "2h", "4h", "8h", "12h", "24h")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -46,7 +48,7 @@ _NEW_FUNCTION = Function(
                 worker_availability_timeout_milliseconds=_AVAILABILITY_MILLISECONDS,
                 attributes={"serviceType": "NodePort"},
             ),
-            # By kind: what a new trigger begins with.
+            # Initial values of new triggers, by kind.
             "http": Trigger(
                 worker_availability_timeout_milliseconds=_AVAILABILITY_MILLISECONDS,
                 attributes={"serviceType": "NodePort"},
@@ -59,7 +61,7 @@ _NEW_FUNCTION = Function(
 
 
 async def get_frontend_spec(request: Request) -> Response:
-    """Return what Nuclio's page needs to know, with all keys of Nuclio 1.17."""
+    """Return the settings of Nuclio's page, with all keys of Nuclio 1.17."""
     settings = services_of(request).settings
     spec = {
         "externalIPAddresses": list(settings.external_ips),
@@ -90,7 +92,7 @@ async def get_frontend_spec(request: Request) -> Response:
 
 
 def _default_function(defaults: Raw, *, values: bool) -> Raw:
-    """Lay the dashboard's own defaults over Nuclio's."""
+    """Merge the dashboard's own defaults over Nuclio's."""
     function = merge_functions(
         function_from_dict(defaults, "the dashboard's defaults"), _NEW_FUNCTION
     )
@@ -98,33 +100,35 @@ def _default_function(defaults: Raw, *, values: bool) -> Raw:
 
 
 async def get_versions(_: Request) -> Response:
-    """The release of Nuclio that is matched, fnbuild's own, and the machine."""
+    """Return the matched release of Nuclio, fnbuild's own, and the platform."""
     machine = platform.machine()
-    known = {
+    version = {
         "label": NUCLIO_VERSION,
         "fnbuild": metadata.version("fnbuild"),
         "gitCommit": "",
         "os": platform.system().lower(),
         "arch": _ARCHITECTURES.get(machine, machine),
     }
-    return json_response({"dashboard": known})
+    return json_response({"dashboard": version})
 
 
 async def list_namespaces(request: Request) -> Response:
-    """The dashboard's own namespace: others are there for whoever names them."""
+    """List the dashboard's own namespace; clients may use others by name."""
     names = [services_of(request).settings.namespace]
     return json_response({"namespaces": {"names": names}})
 
 
 async def list_external_ip_addresses(request: Request) -> Response:
-    """Where functions are found from elsewhere, as the dashboard was told; else where the client
-    found the dashboard, for nuclio-jupyter takes the first without asking whether there is one."""
+    """List the configured addresses of functions, else the dashboard's host in the request.
+
+    The list is never empty, because nuclio-jupyter takes the first item without a check.
+    """
     addresses = list(services_of(request).settings.external_ips) or [request.url.hostname or ""]
     return json_response({"externalIPAddresses": {"addresses": addresses}})
 
 
 async def get_empty_object(_: Request) -> Response:
-    """An empty list."""
+    """Return an empty list."""
     return json_response({})
 
 
@@ -136,7 +140,7 @@ async def get_gateway(request: Request) -> Response:
 
 
 async def refuse_gateway(_: Request) -> Response:
-    """Nuclio makes gateways on Kubernetes alone, and fails elsewhere."""
+    """Refuse a gateway as Nuclio does on platforms other than Kubernetes."""
     raise PreconditionError(
         "there are no API gateways here",
         hint="a function's trigger of kind http has an ingress of its own",
@@ -144,12 +148,12 @@ async def refuse_gateway(_: Request) -> Response:
 
 
 async def delete_gateway(_: Request) -> Response:
-    """None is there, and clients delete what may be gone."""
+    """Respond with success: there are no gateways, and clients delete ones that may not exist."""
     return Response(status_code=204)
 
 
 async def get_shard_lags(request: Request) -> Response:
-    """The lags of a stream's shards; there are no streams."""
+    """Return the lags of a stream's shards: there are no streams."""
     await read_json(request)
     return json_response({})
 
@@ -157,14 +161,16 @@ async def get_shard_lags(request: Request) -> Response:
 def _reading_endpoint(
     path: str, handler: Handler, summary: str, *, method: str = "GET"
 ) -> Endpoint:
-    return Endpoint(path, (method,), "read", handler, summary, gives=_OBJECT)
+    return Endpoint(path, (method,), "read", handler, summary, response_content=_OBJECT)
 
 
 def _changing_endpoint(
     path: str, method: str, handler: Handler, summary: str, *, status: int = 412
 ) -> Endpoint:
     takes = {} if path.endswith("}") and method == "DELETE" else _OBJECT
-    return Endpoint(path, (method,), "write", handler, summary, takes=takes, status=status)
+    return Endpoint(
+        path, (method,), "write", handler, summary, request_content=takes, status=status
+    )
 
 
 _OBJECT = {"application/json": {"type": "object"}}

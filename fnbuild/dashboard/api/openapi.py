@@ -1,6 +1,6 @@
-"""The description of the API, as OpenAPI and as a page.
+"""The description of the API as an OpenAPI document and as a page.
 
-Both are made of what every module says of its own addresses, so that none can be forgotten.
+Both are generated from the endpoints, so that none can be missing.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ _FAILED: Raw = {
 
 
 def make_document(endpoints: Sequence[Endpoint]) -> Raw:
-    """The OpenAPI 3.1 document of these addresses."""
+    """Return the OpenAPI 3.1 document of the endpoints."""
     paths: dict[str, Raw] = {}
     for endpoint in endpoints:
         path = _PLACEHOLDER.sub(r"{\1}", endpoint.path)
@@ -95,22 +95,22 @@ def make_document(endpoints: Sequence[Endpoint]) -> Raw:
 
 
 def _operation(endpoint: Endpoint, path: str, method: str) -> Raw:
-    words = re.sub(r"\W+", "_", path.removeprefix("/api/")).strip("_")
+    slug = re.sub(r"\W+", "_", path.removeprefix("/api/")).strip("_")
     summary = endpoint.summary.rstrip(".")
-    answer: Raw = {"description": summary}
-    if endpoint.gives:
-        answer["content"] = _content(endpoint.gives)
-    made: Raw = {
-        "operationId": f"{method.lower()}_{words}",
+    response: Raw = {"description": summary}
+    if endpoint.response_content:
+        response["content"] = _content(endpoint.response_content)
+    operation: Raw = {
+        "operationId": f"{method.lower()}_{slug}",
         "summary": summary,
         "tags": [path.split("/")[2]],
         "parameters": [*_path_parameters(endpoint.path), *_parameters(endpoint.parameters)],
-        "responses": {str(endpoint.status): answer, "default": _FAILED},
+        "responses": {str(endpoint.status): response, "default": _FAILED},
         "security": _SECURITY[endpoint.access],
     }
-    if endpoint.takes and method not in ("GET", "HEAD"):
-        made["requestBody"] = {"content": _content(endpoint.takes)}
-    return made
+    if endpoint.request_content and method not in ("GET", "HEAD"):
+        operation["requestBody"] = {"content": _content(endpoint.request_content)}
+    return operation
 
 
 def _content(schemas: dict[str, Any]) -> Raw:
@@ -124,7 +124,7 @@ def _path_parameters(path: str) -> list[Raw]:
     ]
 
 
-def _parameters(described: dict[str, str]) -> list[Raw]:
+def _parameters(descriptions: dict[str, str]) -> list[Raw]:
     return [
         {
             "name": name[1:] if name.startswith("?") else name.title(),
@@ -132,17 +132,17 @@ def _parameters(described: dict[str, str]) -> list[Raw]:
             "description": text,
             "schema": _TEXT,
         }
-        for name, text in described.items()
+        for name, text in descriptions.items()
     ]
 
 
 async def get_document(request: Request) -> Response:
-    """The document as JSON."""
+    """Return the document as JSON."""
     return json_response(request.app.state.description)
 
 
 async def get_docs_page(request: Request) -> Response:
-    """The document for people; it tries nothing."""
+    """Return the page that shows the document."""
     return file_response(request, "docs.html")
 
 
@@ -153,7 +153,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "open",
         get_document,
         "This description as OpenAPI 3.1",
-        gives={"application/json": {"type": "object"}},
+        response_content={"application/json": {"type": "object"}},
     ),
     Endpoint(
         "/api/docs",
@@ -161,6 +161,6 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "open",
         get_docs_page,
         "This description as a page",
-        gives={"text/html": {"type": "string"}},
+        response_content={"text/html": {"type": "string"}},
     ),
 )

@@ -8,7 +8,7 @@ Imported functions are recorded in state `imported`, without code, and start at 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -31,6 +31,7 @@ from fnbuild.dashboard.http import (
 from fnbuild.dashboard.inventory import FunctionEntry
 from fnbuild.dashboard.objects import ExportOptions
 from fnbuild.dashboard.operations.api import begin_delete
+from fnbuild.dashboard.polling import ANSWER_SECONDS
 from fnbuild.dashboard.requests import (
     check_namespace,
     has_query_flag,
@@ -57,52 +58,53 @@ from fnbuild.store.dashboard import FunctionEventTable
 _IMPORT, _IMPORT_HINT = "an import", "send what `?export=true` gave"
 
 
-async def export_project(
-    services: Services, shown: Raw, project: Project, options: ExportOptions
-) -> Raw:
-    """All of a project; `shown` is the project itself."""
-    members = await services.inventory.functions(project.namespace, project.name)
-    exports = await functions.export_functions(services.inventory, members, options)
-    kept = await anyio.to_thread.run_sync(FunctionEventTable(services.store).all, project.namespace)
+async def export_project(services: Services, project: Project, options: ExportOptions) -> Raw:
+    """Export a project with its functions and their events."""
+    entries = await services.inventory.functions(project.namespace, project.name)
+    exports = await functions.export_functions(services.inventory, entries, options)
+    stored_events = await anyio.to_thread.run_sync(
+        FunctionEventTable(services.store).all, project.namespace
+    )
+    exported = project_object(project)
     return {
-        "project": {key: shown[key] for key in ("metadata", "spec")},
+        "project": {key: exported[key] for key in ("metadata", "spec")},
         "functions": exports.functions,
         "functionEvents": {
-            name: one
-            for name, one in kept.items()
-            if events.event_function(one) in exports.functions
+            name: event
+            for name, event in stored_events.items()
+            if events.event_function(event) in exports.functions
         },
         "apiGateways": {},
     }
 
 
 def exported_project(body: Raw) -> Raw:
-    """The project in an export, by Nuclio's dashboard or by its command line, which says `meta`."""
+    """Return the project in an export. Nuclio's command line writes `meta` for `metadata`."""
     project = object_field(body, "project", _IMPORT, _IMPORT_HINT)
     return {"metadata": project.get("metadata") or project.get("meta"), "spec": project.get("spec")}
 
 
 async def import_project(services: Services, project: Project, body: Raw) -> Raw:
-    """Record what an export has in a project that is there; what came of each part."""
-    imports = ImportResult("function", "failedFunctions")
+    """Record the content of an export in an existing project; return the result of each part."""
+    function_result = ImportResult("function", "failedFunctions")
     for name, raw in _section(body, "functions").items():
-        await imports.of(name, partial(_import_function, services, project, raw))
-    kept = ImportResult("functionEvent", "failedFunctionEvents")
+        await function_result.add(name, partial(_import_function, services, project, raw))
+    event_result = ImportResult("functionEvent", "failedFunctionEvents")
     for name, raw in _section(body, "functionEvents").items():
-        await kept.of(name, partial(_import_event, services, project, raw))
-    gateways = ImportResult("apiGateway", "failedAPIGateways")
+        await event_result.add(name, partial(_import_event, services, project, raw))
+    gateway_result = ImportResult("apiGateway", "failedAPIGateways")
     for name in _section(body, "apiGateways"):
-        await gateways.of(name, partial(_refuse_gateway, name))
-    services.inventory.changed()
+        await gateway_result.add(name, partial(_refuse_gateway, name))
+    services.inventory.invalidate()
     return {
-        "functionImportResult": imports.object,
-        "functionEventImportResult": kept.object,
-        "apiGatewayImportResult": gateways.object,
+        "functionImportResult": function_result.object,
+        "functionEventImportResult": event_result.object,
+        "apiGatewayImportResult": gateway_result.object,
     }
 
 
 class ImportResult:
-    """How the parts of one kind came through, in Nuclio's words."""
+    """The result of importing the items of one kind, with Nuclio's fields."""
 
     def __init__(self, kind: str, failures: str):
         self._kind = kind
@@ -110,10 +112,10 @@ class ImportResult:
         self._created = 0
         self._failed: list[Raw] = []
 
-    async def of(self, name: str, work: Any) -> None:
-        """Do one of them; an error of the family is part of the outcome."""
+    async def add(self, name: str, import_item: Callable[[], Awaitable[None]]) -> None:
+        """Import one item, and record its error if it fails."""
         try:
-            await work()
+            await import_item()
             self._created += 1
         except FnbuildError as error:
             self._failed.append({self._kind: name, "error": error.message})
@@ -128,9 +130,7 @@ class ImportResult:
 
 
 async def _import_function(services: Services, project: Project, raw: Any) -> None:
-    """Record one function on the default platform, without paths: no file of this machine is its
-    code.
-    """
+    """Record a function on the default platform, without paths: no local file is its code."""
     if not isinstance(raw, dict):
         raise UsageError("a function is an object with `metadata` and `spec`")
     function = function_from_dict(raw, "the import")
@@ -163,7 +163,7 @@ async def _import_event(services: Services, project: Project, raw: Any) -> None:
         raise UsageError("a function event is an object with `metadata` and `spec`")
     metadata = raw.get("metadata")
     if isinstance(metadata, dict):
-        # Its name is another one here: the project may be imported twice.
+        # It gets a new name, because a project may be imported twice.
         raw = {**raw, "metadata": {**metadata, "name": "", "namespace": project.namespace}}
     event = events.validated_event(raw, project.namespace)
     name = event["metadata"]["name"]
@@ -176,8 +176,11 @@ async def _refuse_gateway(name: str) -> None:
 
 
 def _section(body: Raw, key: str) -> Raw:
-    given = {key: {}, **{name: one for name, one in body.items() if one is not None}}
-    return object_field(given, key, _IMPORT, _IMPORT_HINT)
+    return object_field({key: {}, **_without_nulls(body)}, key, _IMPORT, _IMPORT_HINT)
+
+
+def _without_nulls(raw: Raw) -> Raw:
+    return {key: value for key, value in raw.items() if value is not None}
 
 
 PROJECT_NAMESPACE_HEADER = "x-nuclio-project-namespace"
@@ -186,100 +189,93 @@ _PROJECT_HINT = '{"metadata": {"name": …}}'
 STRATEGY_HEADER = "x-nuclio-delete-project-strategy"
 STRATEGIES = ("restricted", "cascading", "check")
 
-_ANSWER_SECONDS = 2.0
-
 
 async def merged_projects(services: Services, namespace: str) -> dict[str, Project]:
-    """The projects that any platform has, by name. A silent platform says nothing."""
-    found: dict[str, Project] = {}
-    for _, listed in await _projects_by_platform(services, namespace):
-        for one in listed:
-            first = found.get(one.name, one)
-            found[one.name] = Project(
-                one.name,
+    """Return the projects that any platform has, by name. Platforms in an outage are skipped."""
+    merged: dict[str, Project] = {}
+    for _, projects in await _projects_by_platform(services, namespace):
+        for project in projects:
+            first = merged.get(project.name, project)
+            merged[project.name] = Project(
+                project.name,
                 namespace,
-                first.description or one.description,
-                first.owner or one.owner,
-                one.labels | first.labels,
-                one.annotations | first.annotations,
+                first.description or project.description,
+                first.owner or project.owner,
+                project.labels | first.labels,
+                project.annotations | first.annotations,
             )
-    found.setdefault(DEFAULT_PROJECT, Project(DEFAULT_PROJECT, namespace))
-    return {name: found[name] for name in sorted(found)}
+    merged.setdefault(DEFAULT_PROJECT, Project(DEFAULT_PROJECT, namespace))
+    return {name: merged[name] for name in sorted(merged)}
 
 
 async def _projects_by_platform(
     services: Services, namespace: str
 ) -> list[tuple[Platform, list[Project]]]:
-    """The projects of each platform, the default one's first."""
-    platforms = [platform for platform, _ in services.inventory.shown()]
-    answers = await asyncio.gather(*(_platform_projects(one, namespace) for one in platforms))
-    return list(zip(platforms, answers, strict=True))
+    """Return the projects of each platform, the default one's first."""
+    platforms = [platform for platform, _ in services.inventory.platforms()]
+    projects = await asyncio.gather(
+        *(_platform_projects(platform, namespace) for platform in platforms)
+    )
+    return list(zip(platforms, projects, strict=True))
 
 
 async def _platform_projects(platform: Platform, namespace: str) -> list[Project]:
     try:
-        async with asyncio.timeout(_ANSWER_SECONDS):
+        async with asyncio.timeout(ANSWER_SECONDS):
             return await run_in_thread(platform.projects, namespace)
     except (FnbuildError, TimeoutError):
         return []
 
 
 async def list_projects(request: Request) -> Response:
-    """All projects as an object by name, or with `export` all that `import` takes."""
-    services, namespace = (
-        services_of(request),
-        namespace_in_header(request, PROJECT_NAMESPACE_HEADER),
-    )
-    found = await merged_projects(services, namespace)
+    """List projects as an object by name, or with `export` as an import takes them."""
+    projects = await merged_projects(services_of(request), _request_namespace(request))
     if has_query_flag(request, "export"):
-        listed = {name: await _export(request, project) for name, project in found.items()}
-        return json_response(listed)
-    return json_response({name: project_object(one) for name, one in found.items()})
+        exports = {name: await _export(request, project) for name, project in projects.items()}
+        return json_response(exports)
+    return json_response({name: project_object(project) for name, project in projects.items()})
 
 
 async def get_project(request: Request) -> Response:
-    services = services_of(request)
-    project = await _find_project(
-        services,
-        namespace_in_header(request, PROJECT_NAMESPACE_HEADER),
-        request.path_params["name"],
-    )
+    name = request.path_params["name"]
+    project = await _find_project(services_of(request), _request_namespace(request), name)
     if has_query_flag(request, "export"):
         return json_response(await _export(request, project))
     return json_response(project_object(project))
 
 
+def _request_namespace(request: Request) -> str:
+    return namespace_in_header(request, PROJECT_NAMESPACE_HEADER)
+
+
 async def _export(request: Request, project: Project) -> Raw:
     options = ExportOptions(is_writer(request), wants_secrets(request))
-    raw = project_object(project)
-    return await export_project(services_of(request), raw, project, options)
+    return await export_project(services_of(request), project, options)
 
 
 async def create_project(request: Request) -> Response:
-    """Make a project; with `import` with the functions that an export of it has."""
+    """Create a project; with `import` also the functions in an export of it."""
     services, body = services_of(request), await read_json(request)
     if has_query_flag(request, "import"):
         project = _read_project(request, exported_project(body))
         await _create_if_missing(services, project)
         return json_response(await import_project(services, project, body), 201)
     project = _read_project(request, body)
-    if project.name in await merged_projects(
-        services, project.namespace
-    ) or not await _create_if_missing(services, project):
+    if not await _create_if_missing(services, project):
         raise ConflictError(
-            f"Project already exists: {project.name}", hint="PUT changes one that is there"
+            f"Project already exists: {project.name}", hint="PUT changes the existing one"
         )
     return json_response(project_object(project), 201)
 
 
 async def update_project(request: Request) -> Response:
-    """Put the project in place of what is there, on each platform."""
+    """Replace the project on each platform that has it."""
     services = services_of(request)
     project = _read_project(request, await read_json(request))
-    named = request.path_params.get("name", project.name)
-    if named != project.name:
+    path_name = request.path_params.get("name", project.name)
+    if path_name != project.name:
         raise UsageError(
-            f"the body is about project {project.name}, the address about {named}",
+            f"the body has the project {project.name}, the path {path_name}",
             hint="a project cannot be renamed",
         )
     await _find_project(services, project.namespace, project.name)
@@ -289,7 +285,7 @@ async def update_project(request: Request) -> Response:
 
 
 async def delete_project(request: Request) -> Response:
-    """Remove a project from every platform, by the strategy of Nuclio's header."""
+    """Delete a project from every platform with the strategy in Nuclio's header."""
     services = services_of(request)
     strategy = request.headers.get(STRATEGY_HEADER) or "restricted"
     if strategy not in STRATEGIES:
@@ -298,19 +294,19 @@ async def delete_project(request: Request) -> Response:
             hint=f"one of: {', '.join(STRATEGIES)}",
         )
     if name := request.path_params.get("name"):
-        project = Project(name, namespace_in_header(request, PROJECT_NAMESPACE_HEADER))
+        project = Project(name, _request_namespace(request))
     else:
         project = _read_project(request, await read_json(request))
     cascade = strategy == "cascading"
-    members = await _functions_to_delete(services, project, cascade=cascade)
+    entries = await _functions_to_delete(services, project, cascade=cascade)
     if strategy == "check":
         return Response(status_code=204)
-    # Each by a change of its own, so that none is deleted while it is deployed.
-    begun = [await begin_delete(request, member) for member in members]
-    for operation in begun:
-        await services.operations.outcome(operation)
+    # Each with an operation of its own, so that no function is deleted during a deploy.
+    operations = [await begin_delete(request, entry) for entry in entries]
+    for operation in operations:
+        await services.operations.wait(operation)
     await _apply_to_platforms(services, project, partial(_delete_from, project, cascade))
-    services.inventory.changed()
+    services.inventory.invalidate()
     return Response(status_code=204)
 
 
@@ -321,22 +317,22 @@ def _delete_from(project: Project, cascade: bool, platform: Platform) -> bool:
 async def _functions_to_delete(
     services: Services, project: Project, *, cascade: bool
 ) -> list[FunctionEntry]:
-    """The functions that go with the project; raises when it has to stay."""
+    """Return the functions to delete with a project. Raises if it cannot be deleted."""
     if project.name == DEFAULT_PROJECT:
         raise PreconditionError("Cannot delete the default project")
     await _find_project(services, project.namespace, project.name)
-    services.inventory.changed()
-    members = await services.inventory.functions(project.namespace, project.name)
-    if members and not cascade:
+    services.inventory.invalidate()
+    entries = await services.inventory.functions(project.namespace, project.name)
+    if entries and not cascade:
         raise PreconditionError(
-            f"Project contains functions: {', '.join(one.name for one in members)}",
+            f"Project contains functions: {', '.join(entry.name for entry in entries)}",
             hint=f"delete them first, or with the header {STRATEGY_HEADER}: cascading",
         )
-    return members
+    return entries
 
 
 async def _create_if_missing(services: Services, project: Project) -> bool:
-    """Record it on the default platform, unless any has it; whether it is new."""
+    """Create a project on the default platform unless any platform has it; return True if new."""
     if project.name in await merged_projects(services, project.namespace):
         return False
     platform = services.inventory.platform()
@@ -346,40 +342,38 @@ async def _create_if_missing(services: Services, project: Project) -> bool:
 async def _apply_to_platforms(
     services: Services, project: Project, change: Callable[[Platform], object]
 ) -> None:
-    """Make the change on every platform that has the project. What fails comes at the end."""
-    failed = []
-    for platform, listed in await _projects_by_platform(services, project.namespace):
-        if project.name not in [one.name for one in listed]:
+    """Make the change on every platform that has the project, then raise the first error."""
+    errors = []
+    for platform, projects in await _projects_by_platform(services, project.namespace):
+        if project.name not in [other.name for other in projects]:
             continue
         try:
             await anyio.to_thread.run_sync(change, platform)
         except FnbuildError as error:
-            failed.append(error)
-    if failed:
-        raise failed[0]
+            errors.append(error)
+    if errors:
+        raise errors[0]
 
 
 async def _find_project(services: Services, namespace: str, name: str) -> Project:
-    found = (await merged_projects(services, namespace)).get(name)
-    if found is None:
+    project = (await merged_projects(services, namespace)).get(name)
+    if project is None:
         raise NotFoundError("Project not found", hint=f"no platform has {name!r} in {namespace}")
-    return found
+    return project
 
 
 def project_object(project: Project) -> Raw:
-    """Nuclio's shape. Clients read `spec` without asking whether it is there."""
+    """Return Nuclio's object for a project. Clients expect `spec` to exist."""
     return {**api_objects.project_object(project), "status": {}}
 
 
 def _read_project(request: Request, body: Raw) -> Project:
-    """The project of a body; `UsageError` for a name that none can have."""
-    given = {"spec": {}, **{key: one for key, one in body.items() if one is not None}}
+    """Return the project in a body. Raises `UsageError` for an invalid field."""
+    raw = {"spec": {}, **_without_nulls(body)}
     metadata, spec = (
-        object_field(given, key, _PROJECT, _PROJECT_HINT) for key in ("metadata", "spec")
+        object_field(raw, key, _PROJECT, _PROJECT_HINT) for key in ("metadata", "spec")
     )
-    namespace = text_field(metadata, "namespace", _PROJECT) or namespace_in_header(
-        request, PROJECT_NAMESPACE_HEADER
-    )
+    namespace = text_field(metadata, "namespace", _PROJECT) or _request_namespace(request)
     check_namespace(namespace, "metadata.namespace")
     return Project(
         text_field(metadata, "name", _PROJECT),
@@ -414,10 +408,16 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         list_projects,
         "List projects by name.",
         _EXPORT_PARAMETERS,
-        gives=_JSON,
+        response_content=_JSON,
     ),
     Endpoint(
-        _ITEM, ("GET",), "read", get_project, "Get a project.", _EXPORT_PARAMETERS, gives=_JSON
+        _ITEM,
+        ("GET",),
+        "read",
+        get_project,
+        "Get a project.",
+        _EXPORT_PARAMETERS,
+        response_content=_JSON,
     ),
     Endpoint(
         _COLLECTION,

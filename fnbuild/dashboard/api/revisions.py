@@ -1,6 +1,4 @@
-"""What is on record about a function: its configuration, its revisions, how these differ, and the
-way back to one of them.
-"""
+"""A function's configuration and revisions, their differences, and rollback."""
 
 from __future__ import annotations
 
@@ -32,48 +30,48 @@ from fnbuild.function.yaml_writer import as_yaml
 from fnbuild.platforms import Platform, Revision
 
 REVISION_HEADER = "X-Fnbuild-Revision"
-"""The header with the number of the revision that a configuration is of; 0 before the first."""
+"""The header with the number of the configuration's revision; 0 before the first."""
 _PARAMETERS = {NAMESPACE_HEADER: "The namespace; the dashboard's own without."}
 
 
 async def get_configuration(request: Request) -> Response:
     """Return the function as a function.yaml without secrets, with its revision in a header."""
-    listed, _ = await _find_function(request)
-    text = as_yaml(_visible_values(listed.deployment.function, values=is_writer(request))) + "\n"
-    headers = {REVISION_HEADER: str(listed.deployment.revision)}
+    entry, _ = await _find_function(request)
+    text = as_yaml(_visible_values(entry.deployment.function, values=is_writer(request))) + "\n"
+    headers = {REVISION_HEADER: str(entry.deployment.revision)}
     return Response(text, headers=headers, media_type="application/yaml")
 
 
 async def list_revisions(request: Request) -> Response:
-    """All recorded revisions, newest first."""
-    listed, platform = await _find_function(request)
-    found = await anyio.to_thread.run_sync(_revisions, platform, listed)
-    return json_response({"revisions": [_revision_object(one) for one in found]})
+    """List the recorded revisions, newest first."""
+    entry, platform = await _find_function(request)
+    revisions = await anyio.to_thread.run_sync(_revisions, platform, entry)
+    return json_response({"revisions": [_revision_object(revision) for revision in revisions]})
 
 
 async def compare_revisions(request: Request) -> Response:
-    """How revision `n` differs from `with`, else from the one before it."""
-    listed, platform = await _find_function(request)
-    wanted = _parse_number(request.path_params["number"])
+    """Compare a revision with the one in the query, else with the one before it."""
+    entry, platform = await _find_function(request)
+    new_number = _parse_number(request.path_params["number"])
     other = request.query_params.get("with")
-    since = None if other is None else _parse_number(other)
-    compare = partial(_compare, platform, listed, since, wanted, values=is_writer(request))
-    async with services_of(request).reading.whole():
+    old_number = None if other is None else _parse_number(other)
+    compare = partial(_compare, platform, entry, old_number, new_number, values=is_writer(request))
+    async with services_of(request).reading_limiter.admit_to_slot():
         comparison = await anyio.to_thread.run_sync(compare)
     return json_response(comparison)
 
 
 async def roll_back(request: Request) -> Response:
-    """Run a recorded revision again: an operation, as a deploy is."""
+    """Begin an operation that runs a recorded revision again."""
     services = services_of(request)
-    listed, platform = await _find_function(request)
-    refuse_if_changing(listed.deployment)
-    asked = (await read_json(request)).get("revision")
-    wanted = None if asked is None else _parse_number(asked)
-    found = await anyio.to_thread.run_sync(_revisions, platform, listed)
-    if wanted is not None:
-        _find_revision(listed, found, wanted)
-    metadata = listed.deployment.function.metadata
+    entry, platform = await _find_function(request)
+    refuse_if_changing(entry.deployment)
+    revision = (await read_json(request)).get("revision")
+    number = None if revision is None else _parse_number(revision)
+    revisions = await anyio.to_thread.run_sync(_revisions, platform, entry)
+    if number is not None:
+        _find_revision(entry, revisions, number)
+    metadata = entry.deployment.function.metadata
     begin = partial(
         services.operations.begin,
         metadata.namespace,
@@ -81,13 +79,13 @@ async def roll_back(request: Request) -> Response:
         platform=platform.name,
         action="rollback",
         actor=request.state.actor,
-        function=listed.deployment.function,
-        work=partial(platform.rollback, metadata.namespace, metadata.name, wanted),
+        function=entry.deployment.function,
+        work=partial(platform.rollback, metadata.namespace, metadata.name, number),
     )
     operation = await anyio.to_thread.run_sync(begin)
     if has_flag_header(request, WAIT_HEADER):
-        await services.operations.outcome(operation)
-        operation = await services.operations.ended(operation)
+        await services.operations.wait(operation)
+        operation = await services.operations.wait_until_ended(operation)
     return json_response(
         {"id": operation.id, "action": operation.action, "state": operation.state}, 202
     )
@@ -96,81 +94,88 @@ async def roll_back(request: Request) -> Response:
 async def _find_function(request: Request) -> tuple[FunctionEntry, Platform]:
     services = services_of(request)
     name = request.path_params["name"]
-    listed = await services.inventory.function(function_namespace(request), name)
-    return listed, services.inventory.platform(listed.platform)
+    entry = await services.inventory.function(function_namespace(request), name)
+    return entry, services.inventory.platform(entry.platform)
 
 
-def _revisions(platform: Platform, listed: FunctionEntry) -> list[Revision]:
-    metadata = listed.deployment.function.metadata
+def _revisions(platform: Platform, entry: FunctionEntry) -> list[Revision]:
+    metadata = entry.deployment.function.metadata
     return platform.revisions(metadata.namespace, metadata.name)
 
 
-def _revision_object(one: Revision) -> Raw:
+def _revision_object(revision: Revision) -> Raw:
     return {
-        "number": one.number,
-        "created": one.created,
-        "state": one.state,
-        "digest": one.digest,
-        "message": hide_secrets(one.message, one.function),
+        "number": revision.number,
+        "created": revision.created,
+        "state": revision.state,
+        "digest": revision.digest,
+        "message": hide_secrets(revision.message, revision.function),
     }
 
 
-def _parse_number(text: object) -> int:
-    """The number of a revision as a request has it."""
-    digits = str(text)
-    if isinstance(text, bool) or not (digits.isascii() and digits.isdigit() and len(digits) < 10):
-        raise UsageError(f"{text!r} is not the number of a revision", hint="a number from 1 on")
+def _parse_number(value: object) -> int:
+    """Return the number of a revision in a path, query or body."""
+    digits = str(value)
+    if isinstance(value, bool) or not (digits.isascii() and digits.isdigit() and len(digits) < 10):
+        raise UsageError(f"{value!r} is not the number of a revision", hint="a number from 1 on")
     return int(digits)
 
 
-def _find_revision(listed: FunctionEntry, found: list[Revision], number: int) -> Revision:
-    for one in found:
-        if one.number == number:
-            return one
-    numbers = ", ".join(str(one.number) for one in found)
+def _find_revision(entry: FunctionEntry, revisions: list[Revision], number: int) -> Revision:
+    for revision in revisions:
+        if revision.number == number:
+            return revision
+    numbers = ", ".join(str(revision.number) for revision in revisions)
     raise NotFoundError(
-        f"{listed.name} has no revision {number}", hint=f"recorded: {numbers or 'none'}"
+        f"{entry.name} has no revision {number}", hint=f"recorded: {numbers or 'none'}"
     )
 
 
 def _compare(
-    platform: Platform, listed: FunctionEntry, since: int | None, wanted: int, *, values: bool
+    platform: Platform,
+    entry: FunctionEntry,
+    old_number: int | None,
+    new_number: int,
+    *,
+    values: bool,
 ) -> Raw:
-    """`code` is null where the platform does not keep that of both."""
-    found = _revisions(platform, listed)
-    new = _find_revision(listed, found, wanted)
-    if since is None:
-        older = [one for one in found if one.number < wanted]
+    """Compare two revisions; `code` is None unless the platform stores the code of both."""
+    revisions = _revisions(platform, entry)
+    new = _find_revision(entry, revisions, new_number)
+    if old_number is None:
+        older = [revision for revision in revisions if revision.number < new_number]
         old = older[0] if older else new
     else:
-        old = _find_revision(listed, found, since)
-    sides = (f"revision {old.number}", f"revision {new.number}")
-    before, after = (_code_files(platform, listed, one.number) for one in (old, new))
+        old = _find_revision(entry, revisions, old_number)
+    titles = (f"revision {old.number}", f"revision {new.number}")
+    old_files, new_files = (_code_files(platform, entry, each.number) for each in (old, new))
     code = None
-    if before is not None and after is not None:
-        code = diff.diff_code(before, after, sides)
-    shown = [_visible_values(one.function, values=values, code=code is None) for one in (old, new)]
+    if old_files is not None and new_files is not None:
+        code = diff.diff_code(old_files, new_files, titles)
+    old_values, new_values = (
+        _visible_values(each.function, values=values, code=code is None) for each in (old, new)
+    )
     return {
         "from": old.number,
         "to": new.number,
-        "configuration": diff.diff_values(CONFIG_NAMES[0], shown[0], shown[1], sides),
+        "configuration": diff.diff_values(CONFIG_NAMES[0], old_values, new_values, titles),
         "code": code,
     }
 
 
-def _code_files(platform: Platform, listed: FunctionEntry, number: int) -> FileTree | None:
+def _code_files(platform: Platform, entry: FunctionEntry, number: int) -> FileTree | None:
     """Return the files of a revision except its configuration and the variants of it.
 
     These may hold secrets, and the configuration is compared by its values.
     """
-    metadata = listed.deployment.function.metadata
+    metadata = entry.deployment.function.metadata
     folder = platform.code_folder(metadata.namespace, metadata.name, number)
     if folder is None:
         return None
-    found = scan_folder(folder)
-    for path in [path for path in found.entries if _is_configuration(path)]:
-        del found.entries[path]
-    return found
+    files = scan_folder(folder)
+    for path in [path for path in files.entries if _is_configuration(path)]:
+        del files.entries[path]
+    return files
 
 
 def _is_configuration(path: str) -> bool:
@@ -178,7 +183,7 @@ def _is_configuration(path: str) -> bool:
 
 
 def _visible_values(function: Function, *, values: bool, code: bool = True) -> Raw:
-    """The plain values that a person may see, with the source code in them where it is wanted."""
+    """Return the values of a function that the client may see, with or without inline code."""
     raw = redact_values(to_dict(function), values=values)
     if not code:
         raw.get("spec", {}).get("build", {}).pop("functionSourceCode", None)
@@ -196,7 +201,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         get_configuration,
         "The configuration of a function as YAML",
         parameters=_PARAMETERS,
-        gives={"application/yaml": {"type": "string"}},
+        response_content={"application/yaml": {"type": "string"}},
     ),
     Endpoint(
         f"{_FUNCTION}/revisions",
@@ -205,7 +210,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         list_revisions,
         "The recorded revisions of a function, newest first",
         parameters=_PARAMETERS,
-        gives=_JSON,
+        response_content=_JSON,
     ),
     Endpoint(
         f"{_FUNCTION}/revisions/{{number}}/difference",
@@ -217,7 +222,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
             **_PARAMETERS,
             "?with": "The other revision; the one before when it is missing",
         },
-        gives=_JSON,
+        response_content=_JSON,
     ),
     Endpoint(
         f"{_FUNCTION}/rollback",
@@ -229,13 +234,13 @@ ENDPOINTS: tuple[Endpoint, ...] = (
             **_PARAMETERS,
             WAIT_HEADER: "`true` answers when the change has ended, with its error if it failed.",
         },
-        takes={
+        request_content={
             "application/json": {
                 "type": "object",
                 "properties": {"revision": {"type": ["integer", "null"]}},
             }
         },
-        gives=_JSON,
+        response_content=_JSON,
         status=202,
     ),
 )

@@ -1,4 +1,4 @@
-"""What a function did in the last minutes, and its last errors."""
+"""Statistics of a function in the last minutes, and its last errors."""
 
 from __future__ import annotations
 
@@ -23,24 +23,25 @@ _MAX_ERRORS = 20
 
 
 async def get_statistics(request: Request) -> Response:
-    """Samples of the last 15 minutes, the workers now, and the last errors, newest first."""
+    """Return samples of the last 15 minutes, the current workers, and the last errors."""
     services, namespace = services_of(request), function_namespace(request)
-    listed = await services.inventory.function(namespace, request.path_params["name"])
-    platform = services.inventory.platform(listed.platform)
-    async with services.reading.whole():
-        now, errors = await anyio.to_thread.run_sync(
-            _read_platform, platform, namespace, listed.deployment
+    entry = await services.inventory.function(namespace, request.path_params["name"])
+    platform = services.inventory.platform(entry.platform)
+    async with services.reading_limiter.admit_to_slot():
+        replicas, errors = await anyio.to_thread.run_sync(
+            _read_platform, platform, namespace, entry.deployment
         )
-    memory = [one.gpu_memory for one in now.values() if one.gpu_memory is not None]
-    history = services.sampling.history(namespace, listed.name)
+    statistics = list(replicas.values())
+    memory = [each.gpu_memory for each in statistics if each.gpu_memory is not None]
+    history = services.sampler.history(namespace, entry.name)
     return json_response(
         {
             "interval": INTERVAL_SECONDS,
-            "samples": [_sample_object(one) for one in history.samples],
-            "workers": listed.deployment.details.get("workers") or _worker_objects(now),
-            "restarts": sum(one.restarts for one in now.values()),
+            "samples": [_sample_object(sample) for sample in history.samples],
+            "workers": entry.deployment.details.get("workers") or _worker_objects(replicas),
+            "restarts": sum(each.restarts for each in statistics),
             "gpuMemory": sum(memory) if memory else None,
-            "errors": [_error_object(one, listed.deployment.function) for one in errors],
+            "errors": [_error_object(record, entry.deployment.function) for record in errors],
         }
     )
 
@@ -51,49 +52,54 @@ def _read_platform(
     return platform.statistics(deployment), _read_errors(platform, namespace, deployment.name)
 
 
-def _worker_objects(now: dict[str, Statistics]) -> list[Raw]:
-    """The workers of several replicas, of which no more is known than their states."""
+def _worker_objects(replicas: dict[str, Statistics]) -> list[Raw]:
+    """Return the workers of several replicas, of which only the states are known."""
     return [
         {"id": f"{replica} {number}", "state": state}
-        for replica, one in now.items()
+        for replica, statistics in replicas.items()
         for number, state in enumerate(
-            state for state, count in one.workers.items() for _ in range(count)
+            state for state, count in statistics.workers.items() for _ in range(count)
         )
     ]
 
 
 def _read_errors(platform: Platform, namespace: str, name: str) -> list[LogRecord]:
-    """The last errors of the function's log, newest first."""
+    """Return the last errors in the function's log, newest first."""
     try:
-        records = [
-            one for one in platform.logs(namespace, name, tail=_MAX_LINES) if one.level == "error"
-        ]
+        records = list(platform.logs(namespace, name, tail=_MAX_LINES))
     except FnbuildError:
-        return []  # it has no log yet, or not any more
-    return records[: -_MAX_ERRORS - 1 : -1]
+        return []  # the function has no log yet, or no longer
+    errors = [record for record in records if record.level == "error"]
+    return errors[: -_MAX_ERRORS - 1 : -1]
 
 
-def _sample_object(one: Sample) -> Raw:
-    """Percentiles as they are likely to be; `bounds` are what they lie between for sure."""
-    found = dict(zip(("p50", "p95", "p99"), one.quantiles or (None, None, None), strict=True))
+def _sample_object(sample: Sample) -> Raw:
+    """Return a sample with estimated percentiles, and the bounds between which they lie."""
+    names = ("p50", "p95", "p99")
+    quantiles = dict(zip(names, sample.quantiles or (None, None, None), strict=True))
     return {
-        "time": one.time,
-        "requests": one.requests,
-        "errors": one.errors,
-        **{name: value and value.likely for name, value in found.items()},
-        "bounds": {name: value and [value.least, value.most] for name, value in found.items()},
-        "busy": one.busy,
-        "workers": one.workers,
+        "time": sample.time,
+        "requests": sample.requests,
+        "errors": sample.errors,
+        **{name: quantile and quantile.likely for name, quantile in quantiles.items()},
+        "bounds": {
+            name: quantile and [quantile.least, quantile.most]
+            for name, quantile in quantiles.items()
+        },
+        "busy": sample.busy,
+        "workers": sample.workers,
     }
 
 
 def _error_object(record: LogRecord, function: Function) -> Raw:
-    message = hide_secrets(record.message, function)
-    found: dict[str, Any] = {"time": record.time, "message": message}
+    error: dict[str, Any] = {
+        "time": record.time,
+        "message": hide_secrets(record.message, function),
+    }
     for name, field in (("requestId", "request_id"), ("status", "status")):
         if field in record.fields:
-            found[name] = record.fields[field]
-    return found
+            error[name] = record.fields[field]
+    return error
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -104,6 +110,6 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         get_statistics,
         "What a function did in the last 15 minutes, and its last errors.",
         parameters={NAMESPACE_HEADER: "The namespace; the dashboard's own without."},
-        gives={"application/json": {"type": "object"}},
+        response_content={"application/json": {"type": "object"}},
     ),
 )

@@ -1,4 +1,4 @@
-"""The page's session: who is here, and what this dashboard has."""
+"""Sessions of the page: its role, sign-in and sign-out."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from fnbuild.errors import UsageError
 
 
 async def get_session(request: Request) -> Response:
-    """What whoever asks may do, and which platforms there are."""
+    """Return the role of the request, and the platforms of this dashboard."""
     services = services_of(request)
-    await services.inventory.met()
+    await services.inventory.wait_for_platforms()
     return json_response(
         {
             "role": request.state.role,
@@ -25,7 +25,7 @@ async def get_session(request: Request) -> Response:
             "platform": services.inventory.platform().name,
             "platforms": [
                 {"name": platform.name, "notices": notices}
-                for platform, notices in services.inventory.shown()
+                for platform, notices in services.inventory.platforms()
             ],
             "version": __version__,
             "library": services.settings.library is not None,
@@ -34,43 +34,43 @@ async def get_session(request: Request) -> Response:
 
 
 async def sign_in(request: Request) -> Response:
-    """Take a token or the code of a sign-in link, and give a cookie that stands for it."""
+    """Exchange a token, or the code of a sign-in link, for a session cookie."""
     services = services_of(request)
     token = (await read_json(request)).get("token")
     if not isinstance(token, str) or not token:
         raise UsageError("the body has no token", hint='send {"token": "…"}')
     peer = request.client.host if request.client else "unknown"
-    role = services.tokens.role_of(token.strip())
-    if role == "none" and services.sign_in.redeem(token.strip()):
+    role = services.tokens.token_role(token.strip())
+    if role == "none" and services.sign_in_codes.redeem(token.strip()):
         role = "write"
     if role == "none":
-        wait = services.attempts.wait(peer)
-        services.attempts.failed(peer)
+        wait = services.failed_attempts.wait(peer)
+        services.failed_attempts.add(peer)
         if wait:
             raise too_many_attempts(wait)
         raise RefusedError(
             401,
             "this is not the dashboard's token",
-            hint="it was shown at the first start; `fnbuild dashboard token --new` makes another; a"
-            " sign-in link works once, within 15 minutes",
+            hint="it was shown at the first start; `fnbuild dashboard token --new` creates a new"
+            " one; a sign-in link works once, within 15 minutes",
         )
-    answer = Response(status_code=204)
-    answer.set_cookie(
+    response = Response(status_code=204)
+    response.set_cookie(
         SESSION_COOKIE,
-        services.tokens.session(role),
+        services.tokens.create_session(role),
         max_age=SESSION_SECONDS,
         httponly=True,
         samesite="strict",
         secure=request.headers.get("x-forwarded-proto") == "https",
     )
-    return answer
+    return response
 
 
 async def sign_out(_: Request) -> Response:
-    """Forget the cookie."""
-    answer = Response(status_code=204)
-    answer.delete_cookie(SESSION_COOKIE, httponly=True, samesite="strict")
-    return answer
+    """Delete the session cookie."""
+    response = Response(status_code=204)
+    response.delete_cookie(SESSION_COOKIE, httponly=True, samesite="strict")
+    return response
 
 
 _SESSION_SCHEMA = {
@@ -106,7 +106,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "open",
         get_session,
         "What you may do here, and what this dashboard has",
-        gives={"application/json": _SESSION_SCHEMA},
+        response_content={"application/json": _SESSION_SCHEMA},
     ),
     Endpoint(
         "/api/session",
@@ -114,7 +114,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "open",
         sign_in,
         "Give a token and get a cookie for it",
-        takes={"application/json": _TOKEN_SCHEMA},
+        request_content={"application/json": _TOKEN_SCHEMA},
         status=204,
     ),
     Endpoint("/api/session", ("DELETE",), "open", sign_out, "Forget the cookie", status=204),

@@ -1,8 +1,8 @@
-"""Who is let in: the middleware before every address of the dashboard.
+"""Authentication middleware for every request to the dashboard.
 
-It looks at the names by which a browser came here (against DNS rebinding and other sites' pages),
-finds out who asks, and adds what keeps a page from being framed or from running foreign script.
-Whether a role is enough is asked where the address is known, by `admit`.
+It checks the Host and Origin headers (against DNS rebinding and pages of other sites), determines
+the role and actor of the request, and adds the headers that keep pages from being framed and from
+running foreign scripts. `require_access` checks the role once the endpoint is known.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from fnbuild.dashboard.http import RefusedError
 from fnbuild.platforms.audit import acting_as
 
 OPEN_KEY = "fnbuild.open"
-"""Key of a request's scope: true when it came by an address that is open for reading."""
+"""Key of a request's scope; its value is True at an address that is open for reading."""
 
 INVOCATIONS_PATH = "/api/function_invocations"
 
@@ -52,20 +52,29 @@ _LOCAL_NAMES = frozenset({"localhost", "host.docker.internal"})
 
 
 class AuthMiddleware:
-    """Middleware without a state of its own but the wrong tokens of the last minute.
+    """Middleware whose only state is the failed attempts of the last minute.
 
-    A right token is let in whatever else came from its address: nobody can guess one, and nobody
-    keeps others out by wrong ones.
+    A valid token is accepted regardless of failed attempts from its address: tokens cannot be
+    guessed, and wrong ones must not lock out others.
     """
 
     def __init__(
-        self, app: ASGIApp, tokens: Tokens, attempts: FailedAttempts, allowed_hosts: frozenset[str]
+        self,
+        app: ASGIApp,
+        tokens: Tokens,
+        failed_attempts: FailedAttempts,
+        allowed_hosts: frozenset[str],
     ):
         self._app = app
         self._tokens = tokens
-        self._attempts = attempts
+        self._failed_attempts = failed_attempts
         own = socket.gethostname().lower()
-        self._hosts = _LOCAL_NAMES | {own, f"{own}.local"} | {one.lower() for one in allowed_hosts}
+        self._hosts = {
+            *_LOCAL_NAMES,
+            own,
+            f"{own}.local",
+            *(name.lower() for name in allowed_hosts),
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -88,7 +97,7 @@ class AuthMiddleware:
         hosts = headers.getlist("host")
         for host in hosts:
             name = _host_name(host)
-            if name is None or not self._known(name):
+            if name is None or not self._is_allowed_host(name):
                 raise RefusedError(
                     421,
                     f"this dashboard is not known as {host[:100]!r}",
@@ -102,8 +111,8 @@ class AuthMiddleware:
                 hint="open the dashboard's own page; programs send no Origin header",
             )
 
-    def _known(self, name: str) -> bool:
-        # A name of one label is of this network: no site elsewhere has such a one.
+    def _is_allowed_host(self, name: str) -> bool:
+        # A name of one label belongs to the local network: no public site has such a name.
         return (
             name in self._hosts
             or name.endswith(_LOCAL_SUFFIXES)
@@ -114,26 +123,26 @@ class AuthMiddleware:
     def _identify(self, scope: Scope, headers: Headers) -> None:
         client = scope.get("client")
         peer = client[0] if client else "unknown"
-        role: Role = self._tokens.role_in(cookie_value(headers, SESSION_COOKIE))
+        role: Role = self._tokens.session_role(cookie_value(headers, SESSION_COOKIE))
         wait = 0
         tokens = presented_tokens(headers)
         if tokens and role != "write":
-            found = strongest(self._tokens.role_of(one) for one in tokens)
-            # Where everybody may invoke, what goes on to a function may be meant for the function.
-            passed_on = scope.get(OPEN_KEY) and scope["path"].startswith(INVOCATIONS_PATH)
-            if found == "none" and not passed_on:
-                wait = self._attempts.wait(peer)
-                self._attempts.failed(peer)
-            role = strongest((role, found))
-        known = "" if role == "none" else f"token {role} from "
+            presented_role = strongest(self._tokens.token_role(token) for token in tokens)
+            # If no token is needed to invoke, the credentials may be meant for the function.
+            is_forwarded = scope.get(OPEN_KEY) and scope["path"].startswith(INVOCATIONS_PATH)
+            if presented_role == "none" and not is_forwarded:
+                wait = self._failed_attempts.wait(peer)
+                self._failed_attempts.add(peer)
+            role = strongest((role, presented_role))
+        prefix = "" if role == "none" else f"token {role} from "
         state = scope.setdefault("state", {})
         state["role"] = strongest((role, "read")) if scope.get(OPEN_KEY) else role
-        state["actor"] = f"{known}{peer}"
+        state["actor"] = f"{prefix}{peer}"
         state["wait"] = wait
 
 
 def require_access(request: Request, access: str) -> None:
-    """Raise unless whoever asks has the role that the address needs."""
+    """Raise `RefusedError` unless the request has the role that the endpoint needs."""
     state = request.scope["state"]
     role: Role = state["role"]
     if allows(role, access):
@@ -144,13 +153,13 @@ def require_access(request: Request, access: str) -> None:
         raise RefusedError(
             403,
             "this token may read, but not change anything",
-            hint="use the write token; `fnbuild dashboard token --new` makes another one",
+            hint="use the write token; `fnbuild dashboard token --new` creates a new one",
         )
     raise RefusedError(
         401,
         "this needs the dashboard's token",
-        hint="send it as `Authorization: Bearer TOKEN`; `fnbuild dashboard token --new` makes"
-        " another one when it is lost",
+        hint="send it as `Authorization: Bearer TOKEN`; `fnbuild dashboard token --new` creates"
+        " a new one if it is lost",
         headers={} if _is_from_browser(request) else {"www-authenticate": 'Basic realm="fnbuild"'},
     )
 
@@ -162,7 +171,7 @@ def is_writer(request: Request) -> bool:
 
 
 def too_many_attempts(seconds: int) -> RefusedError:
-    """The address has sent too many wrong tokens."""
+    """Return the error for an address that has sent too many wrong tokens."""
     return RefusedError(
         429,
         "too many wrong tokens came from this address",
@@ -172,7 +181,7 @@ def too_many_attempts(seconds: int) -> RefusedError:
 
 
 def _is_from_browser(request: Request) -> bool:
-    # A browser that sees the header asks for a password in a window of its own, above the page.
+    # With the header, a browser would open a password dialog above the page.
     agent = request.headers.get("user-agent", "")
     return "origin" in request.headers or agent.startswith("Mozilla/")
 
@@ -192,7 +201,7 @@ def _with_security_headers(send: Send, path: str) -> Send:
 
 
 def _host_name(host: str) -> str | None:
-    """The name in a Host header in lower case, None when it is none."""
+    """Return the name in a Host header in lower case, None if the header is invalid."""
     try:
         parts = urlsplit(f"//{host}")
         _ = parts.port
@@ -204,13 +213,13 @@ def _host_name(host: str) -> str | None:
 
 
 def _is_same_origin(origin: str, host: str) -> bool:
-    """Whether a page of `origin` is this server's own, which its browser calls `host`."""
+    """Return True if a page of `origin` is from this server, with `host` as its Host header."""
     try:
         page = urlsplit(origin)
-        asked = urlsplit(f"{page.scheme}://{host}")
-        usual = _DEFAULT_PORTS.get(page.scheme)
-        return usual is not None and (
-            (page.hostname, page.port or usual) == (asked.hostname, asked.port or usual)
+        server = urlsplit(f"{page.scheme}://{host}")
+        port = _DEFAULT_PORTS.get(page.scheme)
+        return port is not None and (
+            (page.hostname, page.port or port) == (server.hostname, server.port or port)
         )
     except ValueError:
         return False

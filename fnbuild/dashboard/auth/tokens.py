@@ -43,9 +43,10 @@ _KEY_BYTES = 32
 
 
 def session_key(directory: Path) -> bytes:
-    """Return the key of a data directory, which is created on first use.
+    """Return the key that signs sessions: a file in the data directory, outside the database.
 
-    A key that other users could read, or that is truncated, is replaced, which ends its sessions.
+    It is created on first use. A key that other users could read, or that is truncated, is
+    replaced, which ends its sessions.
     """
     path = directory / SESSION_KEY_FILE
     try:
@@ -82,7 +83,7 @@ def _create_key(path: Path) -> bytes:
             file.write(secrets.token_bytes(_KEY_BYTES))
             file.flush()
             os.fsync(descriptor)
-        # Linking never overwrites and shows the file whole, so two dashboards agree on one key.
+        # A link never overwrites and shows the whole file, so two dashboards agree on one key.
         with suppress(FileExistsError):
             os.link(draft, path)
     finally:
@@ -98,25 +99,21 @@ class SignInCodes:
     """Codes that have been issued and neither used nor expired."""
 
     def __init__(self) -> None:
-        self._ends: dict[str, float] = {}
+        self._deadlines: dict[str, float] = {}
 
     def issue(self) -> str:
         """Return a code for one sign-in within the next 15 minutes."""
         code = secrets.token_urlsafe(32)
-        while len(self._ends) >= _MAX_CODES:
-            del self._ends[next(iter(self._ends))]
-        self._ends[_code_digest(code)] = time.monotonic() + CODE_SECONDS
+        while len(self._deadlines) >= _MAX_CODES:
+            del self._deadlines[next(iter(self._deadlines))]
+        self._deadlines[_digest(code)] = time.monotonic() + CODE_SECONDS
         return code
 
     def redeem(self, code: str) -> bool:
         """Return True the first time that a valid code is presented."""
-        wanted = _code_digest(code)
-        matches = [digest for digest in self._ends if hmac.compare_digest(digest, wanted)]
-        return any(self._ends.pop(digest) > time.monotonic() for digest in matches)
-
-
-def _code_digest(code: str) -> str:
-    return hashlib.sha256(code.encode()).hexdigest()
+        expected = _digest(code)
+        matches = [digest for digest in self._deadlines if hmac.compare_digest(digest, expected)]
+        return any(self._deadlines.pop(digest) > time.monotonic() for digest in matches)
 
 
 Role = Literal["none", "read", "write"]
@@ -129,10 +126,10 @@ TOKEN_VARIABLES: dict[TokenKind, str] = {
     "write": "FNBUILD_DASHBOARD_TOKEN",
     "read": "FNBUILD_DASHBOARD_READ_TOKEN",
 }
-"""Where tokens from outside are: the variable itself, or a file that VARIABLE_FILE names."""
+"""Variables with configured tokens; VARIABLE_FILE may name a file with the token instead."""
 
-# "user:pass", by which mlrun signs its calls about projects everywhere
-# (mlrun/utils/clients/nuclio): no attempt at a token.
+# "user:pass", which mlrun sends with all requests about projects (mlrun/utils/clients/nuclio). It
+# does not count as an attempt.
 _MLRUN_CREDENTIALS = "dXNlcjpwYXNz"
 
 _RANK: dict[str, int] = {"none": 0, "open": 0, "read": 1, "write": 2}
@@ -143,41 +140,41 @@ _MAX_PEERS = 4096
 
 
 def allows(role: Role, access: str) -> bool:
-    """Whether the role is enough for an address's access."""
+    """Return True if the role is sufficient for the access that an endpoint needs."""
     return _RANK[role] >= _RANK[access]
 
 
 def strongest(roles: Iterable[Role]) -> Role:
-    """The role that allows most of all these."""
+    """Return the role with the most access."""
     return max(roles, key=lambda role: _RANK[role], default="none")
 
 
 class Tokens:
-    """The tokens of one data directory, or of its surroundings."""
+    """The tokens of a data directory, or those that are configured outside it."""
 
     def __init__(self, store: Store):
         self._store = store
         self._records = TokenTable(store)
         self._file_key: bytes | None = None
-        outside = {kind: token for kind in TOKEN_VARIABLES if (token := configured_token(kind))}
-        self._outside = {kind: _digest(token) for kind, token in outside.items()}
-        self._signing = {kind: _derive_key(token.encode()) for kind, token in outside.items()}
+        tokens = {kind: token for kind in TOKEN_VARIABLES if (token := configured_token(kind))}
+        self._configured = {kind: _digest(token) for kind, token in tokens.items()}
+        self._signing_keys = {kind: _derive_key(token.encode()) for kind, token in tokens.items()}
 
     def close(self) -> None:
         """Close the store."""
         self._store.close()
 
-    def role_of(self, token: str) -> Role:
-        """What the token allows, `none` for one that is unknown."""
-        given = _digest(token)
+    def token_role(self, token: str) -> Role:
+        """Return the role of a token, `none` if it is unknown."""
+        token_digest = _digest(token)
         for kind, digest in self._digests().items():
-            if hmac.compare_digest(given, digest):
+            if hmac.compare_digest(token_digest, digest):
                 return kind
         return "none"
 
-    def ensure(self, kind: TokenKind) -> str:
-        """A token that was made just now because there was none, else ""."""
-        if kind in self._outside:
+    def create_if_missing(self, kind: TokenKind) -> str:
+        """Create a token if there is none; return the new token, else ""."""
+        if kind in self._configured:
             return ""
         token = _new_token()
         if not self._records.add(kind, _digest(token)):
@@ -186,17 +183,17 @@ class Tokens:
         return token
 
     def renew(self, kind: TokenKind) -> str:
-        """A new token in place of the recorded one, whose sessions end."""
-        self._refuse_outside(kind)
+        """Replace the recorded token, which ends its sessions; return the new one."""
+        self._refuse_configured(kind)
         token = _new_token()
         self._records.put(kind, _digest(token))
         audit.record_change("renew token", kind)
         return token
 
-    def first(self, kind: TokenKind) -> str:
-        """A token where there was none; `PreconditionError` where there is one already."""
-        self._refuse_outside(kind)
-        if token := self.ensure(kind):
+    def create(self, kind: TokenKind) -> str:
+        """Create a token and return it. Raises `PreconditionError` if there is one already."""
+        self._refuse_configured(kind)
+        if token := self.create_if_missing(kind):
             return token
         row = self._records.all()[kind]
         raise PreconditionError(
@@ -205,96 +202,93 @@ class Tokens:
             " another one, which ends that one",
         )
 
-    def _refuse_outside(self, kind: TokenKind) -> None:
-        if kind in self._outside:
+    def _refuse_configured(self, kind: TokenKind) -> None:
+        if kind in self._configured:
             raise PreconditionError(
                 f"the {kind} token is given by {TOKEN_VARIABLES[kind]}",
                 hint="look or change it there",
             )
 
-    def session(self, role: Role) -> str:
-        """The cookie's value for somebody with a token of that role."""
-        ends = int(time.time()) + SESSION_SECONDS
+    def create_session(self, role: Role) -> str:
+        """Return the value of a session cookie for a client with a token of that role."""
+        expires = int(time.time()) + SESSION_SECONDS
         kind = _token_kind(role)
         key = self._session_key(kind, self._digests()[kind])
-        return f"{role}.{ends}.{_signature(key, role, ends)}"
+        return f"{role}.{expires}.{_signature(key, role, expires)}"
 
-    def role_in(self, session: str) -> Role:
-        """The role that a session's cookie holds, `none` for one that is forged or over."""
-        word, _, rest = session.partition(".")
-        ends, _, signature = rest.partition(".")
-        if word not in TOKEN_VARIABLES or not ends.isdecimal() or len(ends) > 12:
+    def session_role(self, session: str) -> Role:
+        """Return the role in a session cookie, `none` if it is forged or has expired."""
+        role, _, rest = session.partition(".")
+        expires, _, signature = rest.partition(".")
+        if role not in TOKEN_VARIABLES or not expires.isdecimal() or len(expires) > 12:
             return "none"
-        kind = _token_kind(word)
+        kind = _token_kind(role)
         digest = self._digests().get(kind)
-        if digest is None or int(ends) < time.time():
+        if digest is None or int(expires) < time.time():
             return "none"
-        wanted = _signature(self._session_key(kind, digest), kind, int(ends))
-        return kind if hmac.compare_digest(signature.encode(), wanted.encode()) else "none"
+        expected = _signature(self._session_key(kind, digest), kind, int(expires))
+        return kind if hmac.compare_digest(signature.encode(), expected.encode()) else "none"
 
     def _session_key(self, kind: TokenKind, digest: str) -> bytes:
-        """The key for sessions of a token, which nothing in the database tells."""
-        if kind in self._signing:
-            return self._signing[kind]
+        """Return the key for sessions of a token, which the database does not contain."""
+        if kind in self._signing_keys:
+            return self._signing_keys[kind]
         if self._file_key is None:
             self._file_key = session_key(self._store.path.parent)
         return hmac.digest(self._file_key, digest.encode(), "sha256")
 
     def _digests(self) -> dict[TokenKind, str]:
         recorded = {_token_kind(role): row.digest for role, row in self._records.all().items()}
-        return {**recorded, **self._outside}
+        return {**recorded, **self._configured}
 
 
 class FailedAttempts:
-    """Wrong tokens by peer: ten a minute, then the next is told to wait."""
+    """Wrong tokens by peer: ten a minute, then the peer has to wait."""
 
     def __init__(self) -> None:
-        self._failed: dict[str, deque[float]] = {}
+        self._times: dict[str, deque[float]] = {}
 
     def wait(self, peer: str) -> int:
-        """Seconds until the peer may try again, 0 when it may now."""
-        failed = self._failed.get(peer)
-        if failed is None or len(failed) < _MAX_ATTEMPTS:
+        """Return the seconds until the peer may try again, 0 if it may now."""
+        times = self._times.get(peer)
+        if times is None or len(times) < _MAX_ATTEMPTS:
             return 0
-        left = failed[0] + _ATTEMPTS_SECONDS - time.monotonic()
-        return max(0, int(left) + 1) if left > 0 else 0
+        remaining = times[0] + _ATTEMPTS_SECONDS - time.monotonic()
+        return max(0, int(remaining) + 1) if remaining > 0 else 0
 
-    def failed(self, peer: str) -> None:
-        """Remember a wrong token."""
-        if len(self._failed) >= _MAX_PEERS and peer not in self._failed:
-            del self._failed[next(iter(self._failed))]
-        self._failed.setdefault(peer, deque(maxlen=_MAX_ATTEMPTS)).append(time.monotonic())
+    def add(self, peer: str) -> None:
+        """Record a wrong token."""
+        if len(self._times) >= _MAX_PEERS and peer not in self._times:
+            del self._times[next(iter(self._times))]
+        self._times.setdefault(peer, deque(maxlen=_MAX_ATTEMPTS)).append(time.monotonic())
 
 
 def presented_tokens(headers: Headers) -> list[str]:
-    """The tokens that a request carries, wherever its client puts them.
+    """Return the tokens of a request, from all headers in which clients send them.
 
-    `Authorization: Bearer` and the password of `Basic`; the cookie `session` of nuclio-jupyter
-    (nuclio/auth.py), a JSON object with the token as `sid` behind `j:`, percent-encoded or not.
+    These are `Authorization: Bearer`, the password of `Basic`, and the cookie `session` of
+    nuclio-jupyter (nuclio/auth.py): `j:` and a JSON object with the token as `sid`, percent-encoded
+    or not.
     """
-    found = []
+    tokens = []
     scheme, _, value = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
-        found.append(value.strip())
+        tokens.append(value.strip())
     elif scheme.lower() == "basic" and value.strip() != _MLRUN_CREDENTIALS:
-        found.append(_basic_password(value))
-    found.append(_session_id(cookie_value(headers, "session")))
-    return [token for token in found if token]
+        tokens.append(_basic_password(value))
+    tokens.append(_session_id(cookie_value(headers, "session")))
+    return [token for token in tokens if token]
 
 
 def cookie_value(headers: Headers, name: str) -> str:
-    """The cookie's value, "" when there is none."""
+    """Return the value of a cookie, "" if there is none."""
     for header in headers.getlist("cookie"):
-        for part in _cookies(header):
+        # A JSON object has no semicolon outside of strings, and tokens have none at all.
+        for part in header.split(";"):
             key, _, value = part.partition("=")
             if key.strip() == name:
                 return value.strip()
     return ""
-
-
-def _cookies(header: str) -> list[str]:
-    # A JSON object has no semicolon outside of strings, and tokens have none at all.
-    return header.split(";")
 
 
 def _basic_password(value: str) -> str:
@@ -308,10 +302,10 @@ def _basic_password(value: str) -> str:
 def _session_id(value: str) -> str:
     text = _unquote_cookie(value)
     try:
-        given = json.loads(text.removeprefix("j:"))
+        session = json.loads(text.removeprefix("j:"))
     except (ValueError, RecursionError):
         return ""
-    sid = given.get("sid") if isinstance(given, dict) else None
+    sid = session.get("sid") if isinstance(session, dict) else None
     return sid if isinstance(sid, str) else ""
 
 
@@ -326,10 +320,11 @@ def _unquote_cookie(value: str) -> str:
 
 
 def configured_token(kind: TokenKind) -> str:
-    """The token of the environment or of the file that it names, "" when there is none."""
+    """Return the token in the environment or in a file that it names, "" if there is none."""
     variable = TOKEN_VARIABLES[kind]
     if token := os.environ.get(variable, "").strip():
-        return _refuse_short(token, variable)
+        _refuse_short(token, variable)
+        return token
     name = os.environ.get(f"{variable}_FILE", "")
     if not name:
         return ""
@@ -341,16 +336,16 @@ def configured_token(kind: TokenKind) -> str:
         ) from error
     if not token:
         raise InputError(f"{variable}_FILE: {name} is empty", hint="a file with the token")
-    return _refuse_short(token, f"{variable}_FILE: {name}")
+    _refuse_short(token, f"{variable}_FILE: {name}")
+    return token
 
 
-def _refuse_short(token: str, place: str) -> str:
+def _refuse_short(token: str, place: str) -> None:
     if len(token) < _MIN_TOKEN_LENGTH:
         raise InputError(
             f"{place}: a token of {len(token)} characters can be guessed",
             hint=f"{_MIN_TOKEN_LENGTH} at least, as `openssl rand -hex 32` makes them",
         )
-    return token
 
 
 def _token_kind(role: str) -> TokenKind:
@@ -366,10 +361,10 @@ def _digest(token: str) -> str:
 
 
 def _derive_key(token: bytes) -> bytes:
-    """A signing key from a token, which cannot be had from the token's digest."""
+    """Derive a signing key from a token; it cannot be derived from the token's digest."""
     return hmac.digest(token, b"fnbuild session key", "sha256")
 
 
-def _signature(key: bytes, role: str, ends: int) -> str:
-    message = f"fnbuild session {role} {ends}".encode()
+def _signature(key: bytes, role: str, expires: int) -> str:
+    message = f"fnbuild session {role} {expires}".encode()
     return hmac.new(key, message, hashlib.sha256).hexdigest()

@@ -50,67 +50,69 @@ _TIMEOUT_SECONDS = 60.0
 
 
 async def create_function(request: Request) -> Response:
-    """Deploy a function that is not there yet."""
+    """Deploy a new function."""
     body = await read_function(request)
     if body.name:
         await _refuse_while_provisioning(request, body.namespace, body.name)
-        if (listed := await _find_function(request, body.namespace, body.name)) is not None:
-            refuse_if_changing(listed.deployment)
+        if (entry := await _find_function(request, body.namespace, body.name)) is not None:
+            refuse_if_changing(entry.deployment)
             raise planning.already_exists_error(body.name)
     return await _deploy(request, body, None)
 
 
 async def replace_function(request: Request) -> Response:
-    """Deploy a function by another configuration, or one that is not there yet.
+    """Deploy a function with another configuration, or a new function.
 
-    The name in the body is the one that counts, as in Nuclio.
+    The name in the body takes precedence, as in Nuclio.
     """
     body = await read_function(request)
     if not body.name:
         raise UsageError("the function has no metadata.name", hint="the body needs its name")
     await _refuse_while_provisioning(request, body.namespace, body.name)
-    listed = await _find_function(request, body.namespace, body.name)
-    if listed is not None:
-        refuse_if_changing(listed.deployment)
-        # One that another function's name shadows is listed as NAME@PLATFORM.
-        body = body.named(listed.deployment.name)
-    return await _deploy(request, body, listed)
+    entry = await _find_function(request, body.namespace, body.name)
+    if entry is not None:
+        refuse_if_changing(entry.deployment)
+        # A shadowed function is listed as NAME@PLATFORM.
+        body = body.with_name(entry.deployment.name)
+    return await _deploy(request, body, entry)
 
 
-async def _deploy(request: Request, body: FunctionBody, listed: FunctionEntry | None) -> Response:
+async def _deploy(request: Request, body: FunctionBody, entry: FunctionEntry | None) -> Response:
     services = services_of(request)
-    asked = listed.platform if listed is not None else request.headers.get(PLATFORM_HEADER, "")
-    platform = services.inventory.platform(asked)
-    change: PlannedOperation | None = None
+    platform_name = (
+        entry.platform if entry is not None else request.headers.get(PLATFORM_HEADER, "")
+    )
+    platform = services.inventory.platform(platform_name)
+    planned: PlannedOperation | None = None
     with anyio.move_on_after(duration_header(request, TIMEOUT_HEADER, _TIMEOUT_SECONDS)):
         work = partial(planning.plan_deploy, services, platform, body)
-        change = await to_thread.run_sync(work, abandon_on_cancel=True)
-    if change is None:
+        planned = await to_thread.run_sync(work, abandon_on_cancel=True)
+    if planned is None:
         raise UnavailableError(
             "Timed out waiting for creation state to be set",
             hint=f"{TIMEOUT_HEADER} gives it longer",
         )
-    return await _begin(request, platform, change)
+    return await _begin(request, platform, planned)
 
 
-async def _begin(request: Request, platform: Platform, change: PlannedOperation) -> Response:
-    """Begin it; 202 at once, or what has come of it if the client wants to wait."""
+async def _begin(request: Request, platform: Platform, planned: PlannedOperation) -> Response:
+    """Begin an operation; respond at once, or after its end if the client waits for it."""
     operations = services_of(request).operations
-    metadata = change.function.metadata
+    metadata = planned.function.metadata
     operation: Operation = await to_thread.run_sync(
         partial(
             operations.begin,
             metadata.namespace,
             metadata.name,
             platform=platform.name,
-            action=change.action,
+            action=planned.action,
             actor=request.state.actor,
-            function=change.function,
-            work=change.work,
+            function=planned.function,
+            work=planned.work,
         )
     )
     if has_flag_header(request, WAIT_HEADER):
-        await operations.outcome(operation)
+        await operations.wait(operation)
     return Response(status_code=202)
 
 
@@ -121,47 +123,47 @@ async def patch_function(request: Request) -> Response:
         return Response(status_code=204)
     if state not in ("ready", "scaledToZero"):
         raise UsageError(
-            f"desiredState is {state!r}, which cannot be asked for",
+            f"desiredState {state!r} is not supported",
             hint="ready starts the function again, scaledToZero runs no replicas of it",
         )
     key = FunctionReference(function_namespace(request), request.path_params["name"])
     await _refuse_while_provisioning(request, key.namespace, key.name)
     services = services_of(request)
-    listed = await services.inventory.function(key.namespace, key.name)
-    if has_flag_header(request, IMPORTED_ONLY_HEADER) and listed.deployment.state != "imported":
+    entry = await services.inventory.function(key.namespace, key.name)
+    if has_flag_header(request, IMPORTED_ONLY_HEADER) and entry.deployment.state != "imported":
         return Response(status_code=202)
-    refuse_if_changing(listed.deployment)
-    platform = services.inventory.platform(listed.platform)
+    refuse_if_changing(entry.deployment)
+    platform = services.inventory.platform(entry.platform)
     plan = planning.plan_start if state == "ready" else planning.plan_scale_to_zero
     return await _begin(
-        request, platform, await to_thread.run_sync(plan, platform, listed.deployment)
+        request, platform, await to_thread.run_sync(plan, platform, entry.deployment)
     )
 
 
 async def delete_function(request: Request) -> Response:
-    """Remove a function; 204 also when there is none."""
+    """Delete a function. The response is 204 even if there is none."""
     services = services_of(request)
     key = await read_reference(request)
     if has_flag_header(request, IGNORE_STATE_HEADER):
         await _wait_for_end(request, key)
     else:
         await _refuse_while_provisioning(request, key.namespace, key.name)
-    listed = await _find_function(request, key.namespace, key.name)
-    if listed is None:
+    entry = await _find_function(request, key.namespace, key.name)
+    if entry is None:
         return Response(status_code=204)
     if not has_flag_header(request, IGNORE_STATE_HEADER):
-        refuse_if_changing(listed.deployment)
-    planning.refuse_stale_version(key.version, listed.deployment)
-    await services.operations.outcome(await begin_delete(request, listed))
+        refuse_if_changing(entry.deployment)
+    planning.refuse_stale_version(key.version, entry.deployment)
+    await services.operations.wait(await begin_delete(request, entry))
     return Response(status_code=204)
 
 
-async def begin_delete(request: Request, listed: FunctionEntry) -> Operation:
-    """Begin to remove a function with all that is kept with it."""
+async def begin_delete(request: Request, entry: FunctionEntry) -> Operation:
+    """Begin to delete a function with its imported code and its events."""
     services = services_of(request)
-    metadata = listed.deployment.function.metadata
+    metadata = entry.deployment.function.metadata
     key = (metadata.namespace, metadata.name)
-    platform = services.inventory.platform(listed.platform)
+    platform = services.inventory.platform(entry.platform)
 
     def work(_: Progress) -> None:
         platform.delete(*key)
@@ -190,17 +192,17 @@ async def _find_function(request: Request, namespace: str, name: str) -> Functio
 
 async def _refuse_while_provisioning(request: Request, namespace: str, name: str) -> None:
     newest = services_of(request).operations.newest
-    found = await to_thread.run_sync(newest, namespace, name.partition("@")[0])
-    if found is not None and found.in_progress:
-        raise provisioning_error(found)
+    operation = await to_thread.run_sync(newest, namespace, name.partition("@")[0])
+    if operation is not None and operation.in_progress:
+        raise provisioning_error(operation)
 
 
 async def _wait_for_end(request: Request, key: FunctionReference) -> None:
-    """What runs cannot be stopped half way, so whoever ignores it waits for it."""
+    """Wait for a running operation, which cannot be stopped and which the client ignores."""
     operations = services_of(request).operations
-    found = await to_thread.run_sync(operations.newest, key.namespace, key.name)
-    if found is not None:
-        await operations.ended(found)
+    operation = await to_thread.run_sync(operations.newest, key.namespace, key.name)
+    if operation is not None:
+        await operations.wait_until_ended(operation)
 
 
 _FUNCTION: dict[str, Any] = {
@@ -229,46 +231,46 @@ _COLLECTION = "/api/functions"
 
 
 async def get_operation(request: Request) -> Response:
-    """The newest change: what it is, how far, and its lines."""
-    found = await _newest_operation(request)
-    lines = await to_thread.run_sync(services_of(request).operations.lines, found)
+    """Return the newest operation of a function with its output."""
+    operation = await _newest_operation(request)
+    lines = await to_thread.run_sync(services_of(request).operations.output_lines, operation)
     return json_response(
         {
-            "id": found.id,
-            "action": found.action,
-            "state": found.state,
-            "started": found.started,
-            "ended": found.ended,
-            "message": found.message,
-            "actor": found.actor,
+            "id": operation.id,
+            "action": operation.action,
+            "state": operation.state,
+            "started": operation.started,
+            "ended": operation.ended,
+            "message": operation.message,
+            "actor": operation.actor,
             "lines": lines,
         }
     )
 
 
 async def follow_operation(request: Request) -> Response:
-    """Server-sent events: `line` for each from the first on, `state` at each change of it."""
-    found = await _newest_operation(request)
-    events = _events(services_of(request).operations, found)
+    """Send server-sent events: `line` from the first line on, `state` at each change of state."""
+    operation = await _newest_operation(request)
+    events = _events(services_of(request).operations, operation)
     return StreamingResponse(
         events, media_type="text/event-stream", headers={"cache-control": "no-store"}
     )
 
 
-async def _events(operations: OperationRunner, found: Operation) -> AsyncIterator[bytes]:
-    async for kind, value in operations.follow(found):
+async def _events(operations: OperationRunner, operation: Operation) -> AsyncIterator[bytes]:
+    async for kind, value in operations.follow(operation):
         yield b"event: %s\ndata: %s\n\n" % (kind.encode(), msgspec.json.encode(value))
 
 
 async def _newest_operation(request: Request) -> Operation:
     namespace, name = function_namespace(request), request.path_params["name"].partition("@")[0]
     newest = services_of(request).operations.newest
-    found = await to_thread.run_sync(newest, namespace, name)
-    if found is None:
+    operation = await to_thread.run_sync(newest, namespace, name)
+    if operation is None:
         raise NotFoundError(
             f"no change of {name!r} is on record", hint="changes that are asked for here are"
         )
-    return found
+    return operation
 
 
 _OPERATION = "/api/functions/{name}/operation"
@@ -347,7 +349,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         get_operation,
         "The newest change of a function, with its output.",
         parameters=_PARAMETERS,
-        gives={"application/json": {"type": "object"}},
+        response_content={"application/json": {"type": "object"}},
     ),
     Endpoint(
         f"{_OPERATION}/stream",
@@ -356,6 +358,6 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         follow_operation,
         "The output of the newest change as server-sent events, until it has ended.",
         parameters=_PARAMETERS,
-        gives={"text/event-stream": {"type": "string"}},
+        response_content={"text/event-stream": {"type": "string"}},
     ),
 )

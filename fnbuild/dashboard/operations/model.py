@@ -1,4 +1,4 @@
-"""A change of a function as a value, and what it makes of the function's state."""
+"""An operation on a function, and its effect on the function's status."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from fnbuild.platforms import Deployment, FunctionState
 from fnbuild.store import OperationState
 
 RESTORE = "restore"
-"""The action of a change that nobody has asked for."""
+"""The action of an operation that the reconciler begins."""
 
 FAILURE_SHOWN_SECONDS = 600.0
-"""How long a change that failed is the state of a function that serves on."""
+"""Seconds for which a failed operation determines the state of a function that still serves."""
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One change. `action` is what was asked for, in one word; times are ISO 8601 in UTC, `ended`
-    is "" until then. `function` is the one that is wanted, until it is there.
+    """One deploy, delete, rollback or other change of a function.
 
-    `revision` is the active one at the end, 0 when there was none. `refused` when it failed because
-    somebody else was at the function.
+    `action` is the kind of operation in one word. Times are ISO 8601 in UTC, `ended` is "" until
+    the end. `function` is the requested one, until it exists. `revision` is the active one at the
+    end, 0 without one. `refused` is True if it failed because of another operation.
     """
 
     id: int
@@ -48,10 +48,11 @@ class Operation:
 def function_status(
     deployment: Deployment, operation: Operation | None, now: float
 ) -> tuple[FunctionState, str]:
-    """The state of a function for clients, and its message; `now` is in seconds since the epoch.
+    """Return the state of a function for clients, and its message.
 
-    Those who wait for the end of a change must not take the state before it for its outcome, and
-    they have to learn that it failed although the revision before it serves on.
+    Clients that wait for an operation must not take the state before it for its outcome, and they
+    have to learn that it failed although the previous revision still serves. `now` is in seconds
+    since the epoch.
     """
     own = deployment.state, deployment.message
     if operation is None or operation.action == "delete":
@@ -68,7 +69,7 @@ def function_status(
 def _status_after_failure(
     deployment: Deployment, operation: Operation, now: float
 ) -> tuple[FunctionState, str]:
-    """The state of a function that is as the change left it."""
+    """Return the status of a function that has not changed since a failed operation."""
     own = deployment.state, deployment.message
     if operation.action == RESTORE:
         return (
@@ -82,31 +83,31 @@ def _status_after_failure(
 def _status_after_refusal(
     deployment: Deployment, operation: Operation, now: float
 ) -> tuple[FunctionState, str]:
-    """The state of a function that somebody else was changing: nothing is wrong with it."""
+    """Return the status of a function after a refused operation, which does not affect it."""
     if _is_old(operation, now) or operation.message in deployment.message:
         return deployment.state, deployment.message
-    words = f"the last {operation.action} asked for here was refused: {operation.message}"
-    return deployment.state, "\n".join(text for text in (deployment.message, words) if text)
+    message = f"the last {operation.action} requested here was refused: {operation.message}"
+    return deployment.state, "\n".join(text for text in (deployment.message, message) if text)
 
 
 def _status_after_failed_restore(
     deployment: Deployment, operation: Operation
 ) -> tuple[FunctionState, str]:
-    """The state of a function that ought to run, and that could not be brought back."""
-    words = f"starting it again failed: {operation.message}"
-    return deployment.state, "\n".join(text for text in (deployment.message, words) if text)
+    """Return the status of a function that should run and could not be restored."""
+    message = f"starting it again failed: {operation.message}"
+    return deployment.state, "\n".join(text for text in (deployment.message, message) if text)
 
 
 def _status_while_serving(
     deployment: Deployment, operation: Operation, now: float
 ) -> tuple[FunctionState, str]:
-    """The state of a function that serves on after a change that failed."""
+    """Return the status of a function that still serves after a failed operation."""
     if _is_old(operation, now):
         return deployment.state, deployment.message
-    serves = f"; revision {deployment.revision} goes on serving"
+    suffix = f"; revision {deployment.revision} goes on serving"
     # Lists show the first line of a message.
-    first, *rest = operation.message.replace(serves, "").split("\n")
-    return "error", "\n".join([first.removesuffix(":") + serves, *rest])
+    first, *rest = operation.message.replace(suffix, "").split("\n")
+    return "error", "\n".join([first.removesuffix(":") + suffix, *rest])
 
 
 def _is_old(operation: Operation, now: float) -> bool:
@@ -117,15 +118,18 @@ _PROVISIONED = "Function is being provisioned and cannot be changed until it is 
 
 
 def refuse_if_changing(deployment: Deployment) -> None:
-    """`PreconditionError` while somebody changes a function without this dashboard."""
+    """Raise `PreconditionError` while a function is changed without this dashboard."""
     if deployment.changing:
         raise PreconditionError(_PROVISIONED, hint=f"it is {deployment.changing}")
 
 
-def provisioning_error(known: Operation | None) -> PreconditionError:
-    """The refusal of a change while another one is under way, in Nuclio's words."""
-    what = f"{known.action} by {known.actor}" if known is not None else "another change"
+def provisioning_error(operation: Operation | None) -> PreconditionError:
+    """Return Nuclio's error for a change while another operation is under way."""
+    if operation is not None:
+        description = f"{operation.action} by {operation.actor}"
+    else:
+        description = "another change"
     return PreconditionError(
         _PROVISIONED,
-        hint=f"{what} is under way: GET /api/functions/NAME/operation says how far it is",
+        hint=f"{description} is under way: GET /api/functions/NAME/operation shows its progress",
     )

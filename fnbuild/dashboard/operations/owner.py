@@ -1,6 +1,6 @@
-"""Which dashboards of a data directory are alive: each holds a lock as long as it lives.
+"""The owner of operations: a dashboard, which holds a lock of the data directory while it runs.
 
-Beside its lock each has a folder for what it needs for a moment, which goes with it.
+Beside its lock each dashboard has a folder for temporary files, which is removed with it.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ _NAME = re.compile(r"[0-9a-f]{16}\Z")
 
 
 class _LockedError(Exception):
-    """Somebody has the lock."""
+    """Another process holds the lock."""
 
 
 class OperationOwner:
-    """One dashboard. `name` is what others know it by."""
+    """This dashboard; other dashboards know it by its `name`."""
 
     def __init__(self) -> None:
         self.name = secrets.token_hex(8)
         self._held = ExitStack()
 
-    def appear(self) -> None:
-        """Be alive from now on, and clear away those that are not."""
+    def register(self) -> None:
+        """Take the lock, and remove the files of dashboards that have died."""
         self._held.enter_context(hold_lock(_lock_file(self.name), "served", _refuse))
         for path in _folder().glob("*.lock"):
-            self.lives(path.stem)
-        # What is killed half way leaves its temporary files where they are found again.
+            self.is_alive(path.stem)
+        # The temporary files of a killed dashboard are here, where the next one removes them.
         tempfile.tempdir = str(make_private_dir(_temporary_folder(self.name)))
 
-    def vanish(self) -> None:
-        """Be gone, in order."""
+    def unregister(self) -> None:
+        """Remove this dashboard's files, and release the lock."""
         tempfile.tempdir = None
         _remove_files(self.name)
         self._held.close()
 
-    def lives(self, name: str) -> bool:
-        """Whether the dashboard of that name runs; what is left of a dead one is removed."""
+    def is_alive(self, name: str) -> bool:
+        """Return True if the dashboard of that name runs; otherwise remove its files."""
         if not _NAME.match(name) or not _lock_file(name).exists():
             return False
         try:

@@ -38,7 +38,7 @@ _KINDS_WITHOUT_FOLDER = ("inline", "image", "recorded")
 
 @dataclass(frozen=True, slots=True)
 class PlannedOperation:
-    """What is going to be done. `function` is the one that is wanted."""
+    """A valid operation before it begins. `function` is the requested one."""
 
     action: str
     function: Function
@@ -46,7 +46,7 @@ class PlannedOperation:
 
 
 def plan_deploy(services: Services, platform: Platform, body: FunctionBody) -> PlannedOperation:
-    """The deploy that a body asks for. Raises what is wrong with it; changes nothing."""
+    """Plan the deploy of the function in a body. Raises its errors; changes nothing."""
     metadata = body.function.metadata
     if metadata.name in RESERVED_NAMES:
         raise PreconditionError(
@@ -74,23 +74,23 @@ def plan_deploy(services: Services, platform: Platform, body: FunctionBody) -> P
         overrides=function,
         platform=platform.name,
     )
-    opened = source.opened if kind in ("upload", "library") else source.checked
-    with opened(request) as known:
-        prepared = pipeline.prepare(known)
+    open_source = source.open if kind in ("upload", "library") else source.open_without_code
+    with open_source(request) as opened_request:
+        prepared = pipeline.prepare(opened_request)
         if prepared.image and platform.artifact_kind == "folder":
             artifacts.planned_artifact(
                 prepared.loaded, artifacts.prebuilt(prepared.image, current), platform
             )
     if not metadata.name:
         refuse_existing(services, platform, prepared.function)
-    wanted = projects.with_project_label(prepared.function, current)
+    function = projects.with_project_label(prepared.function, current)
     if kind == "recorded" and current is not None:
         return PlannedOperation(
-            _update_action(current.function, wanted),
-            wanted,
-            _reconfigure_work(platform, current, wanted, prepared),
+            _update_action(current.function, function),
+            function,
+            _reconfigure_work(platform, current, function, prepared),
         )
-    return PlannedOperation("deploy", wanted, _deploy_work(source, request, prepared))
+    return PlannedOperation("deploy", function, _deploy_work(source, request, prepared))
 
 
 def _masked_function(
@@ -100,18 +100,18 @@ def _masked_function(
 
     That is the current function, merged over the one of the library.
     """
-    place = requested.spec.build.path
+    path = requested.spec.build.path
     stored = current.function if current else None
-    if not place.startswith(LIBRARY_PREFIX):
+    if not path.startswith(LIBRARY_PREFIX):
         return stored
-    template = services.library.functions.get(place.removeprefix(LIBRARY_PREFIX))
+    template = services.library.functions.get(path.removeprefix(LIBRARY_PREFIX))
     if template is None:
         return stored
     return merge_functions(stored, template.function) if stored else template.function
 
 
 def current_deployment(platform: Platform, namespace: str, name: str) -> Deployment | None:
-    """The function as the platform has it, None when it has none of that name."""
+    """Return the function as the platform has it, None if it has none of that name."""
     try:
         return platform.deployment(namespace, name) if name else None
     except NotFoundError:
@@ -119,54 +119,63 @@ def current_deployment(platform: Platform, namespace: str, name: str) -> Deploym
 
 
 def refuse_stale_version(version: str, current: Deployment | None) -> None:
-    """`ConflictError` when somebody has changed the function since it was seen in that version."""
+    """Raise `ConflictError` if the function has changed since the client read that version."""
     if version and current is not None and version != str(current.revision):
         raise ConflictError(
             f"{current.name} is at version {current.revision}, and this change is of {version}",
-            hint="get the function, and make the change on it as it is now",
+            hint="get the function again, and change that version",
         )
 
 
 def refuse_existing(services: Services, platform: Platform, function: Function) -> None:
-    """`ConflictError` for a new function whose name is taken."""
+    """Raise `ConflictError` for a new function whose name is in use."""
     namespace, name = function.metadata.namespace, function.metadata.name
-    known = services.operations.newest(namespace, name)
-    announced = known is not None and known.function is not None and known.action != "delete"
-    if announced or current_deployment(platform, namespace, name) is not None:
+    newest = services.operations.newest(namespace, name)
+    is_pending = newest is not None and newest.function is not None and newest.action != "delete"
+    if is_pending or current_deployment(platform, namespace, name) is not None:
         raise already_exists_error(name)
 
 
 def already_exists_error(name: str) -> ConflictError:
     return ConflictError(
         "Cannot create two functions with the same name",
-        hint=f"PUT /api/functions/{name} changes the one that is there",
+        hint=f"PUT /api/functions/{name} changes the existing one",
     )
 
 
 def refuse_missing_project(services: Services, platform: Platform, function: Function) -> None:
-    """`PreconditionError` for a project that no platform has: a dashboard makes none by itself."""
+    """Raise `PreconditionError` if no platform has the project: a dashboard does not create it."""
     wanted, namespace = project_of(function), function.metadata.namespace
     if wanted == DEFAULT_PROJECT:
         return
-    others = [one for one, notices in services.inventory.shown() if not notices]
-    for one in (platform, *(other for other in others if other.name != platform.name)):
+    others = [
+        other
+        for other, notices in services.inventory.platforms()
+        if not notices and other.name != platform.name
+    ]
+    for candidate in (platform, *others):
         try:
-            if wanted in [project.name for project in one.projects(namespace)]:
+            if wanted in [project.name for project in candidate.projects(namespace)]:
                 return
         except FnbuildError:
-            if one is platform:
+            if candidate is platform:
                 raise
-    raise PreconditionError(f"Project does not exist: {wanted}", hint="POST /api/projects makes it")
+    raise PreconditionError(
+        f"Project does not exist: {wanted}", hint="POST /api/projects creates it"
+    )
 
 
 def _source_kind(function: Function, current: Deployment | None, body: FunctionBody) -> SourceKind:
-    """Where the code is; where nothing says so, that and everything else that is wrong."""
+    """Return the kind of the code. Without one, raise that error with all diagnostics."""
     try:
         return source_kind(function, current)
     except UsageError as error:
         report = Report([Diagnostic("error", "no-code", error.message, hint=error.hint)])
-        found = check_text(body.text, CONFIG_NAMES[0])[1]
-        report.extend(one if body.yaml else replace(one, span=None, excerpt=None) for one in found)
+        diagnostics = check_text(body.text, CONFIG_NAMES[0])[1]
+        report.extend(
+            diagnostic if body.yaml else replace(diagnostic, span=None, excerpt=None)
+            for diagnostic in diagnostics
+        )
         raise ConfigError(error.message, report, hint=error.hint) from error
 
 
@@ -175,9 +184,9 @@ def _plan_import(
 ) -> PlannedOperation:
     if current is not None and current.state != "imported":
         raise ConflictError(
-            f"{current.name} is there already, so it cannot be imported", hint="delete it first"
+            f"{current.name} exists already, so it cannot be imported", hint="delete it first"
         )
-    # What may be repaired has been, where the request asks for it.
+    # Repairs that the request allows have been made.
     import_rules.check_import(function, "the import", autofix=False)
     function = projects.with_project_label(function, current)
 
@@ -188,25 +197,25 @@ def _plan_import(
     return PlannedOperation("import", function, work)
 
 
-def _update_action(known: Function, wanted: Function) -> str:
-    """What another configuration for the same code is called."""
-    if known.spec.disable == wanted.spec.disable:
+def _update_action(current: Function, requested: Function) -> str:
+    """Return the action of a change that keeps the code."""
+    if current.spec.disable == requested.spec.disable:
         return "update"
-    return "disable" if wanted.spec.disable else "enable"
+    return "disable" if requested.spec.disable else "enable"
 
 
 def _with_recorded_code(function: Function, current: Deployment) -> Function:
-    """What was asked for, with what belongs to the code that the function has."""
-    known, asked = current.function.spec, function.spec
-    build = merge_functions(
-        Function(spec=Spec(build=asked.build)), Function(spec=Spec(build=known.build))
+    """Return the requested function with the fields that belong to its recorded code."""
+    recorded, requested = current.function.spec, function.spec
+    merged = merge_functions(
+        Function(spec=Spec(build=requested.build)), Function(spec=Spec(build=recorded.build))
     )
     spec = msgspec.structs.replace(
-        asked,
-        build=build.spec.build,
-        handler=asked.handler or known.handler,
-        runtime=asked.runtime or known.runtime,
-        image=known.image,
+        requested,
+        build=merged.spec.build,
+        handler=requested.handler or recorded.handler,
+        runtime=requested.runtime or recorded.runtime,
+        image=recorded.image,
     )
     return msgspec.structs.replace(function, spec=spec)
 
@@ -215,8 +224,8 @@ def _reconfigure_work(
     platform: Platform, current: Deployment, function: Function, prepared: PreparedFunction
 ) -> Callable[[Progress], Deployment]:
     def work(progress: Progress) -> Deployment:
-        # The code stays where it is recorded.
-        _report_warnings(prepared, progress, unseen="handler-module")
+        # The recorded code was not checked.
+        _report_warnings(prepared, progress, ignored_rule="handler-module")
         return pipeline.reconfigure(platform, current, function, {}, progress)
 
     return work
@@ -225,37 +234,38 @@ def _reconfigure_work(
 def _deploy_work(
     source: CodeSource, request: DeployRequest, prepared: PreparedFunction
 ) -> Callable[[Progress], Deployment]:
-    # A name that stood in the code's own configuration is the one that was looked at.
+    # The name may come from the code's own function.yaml.
     request = replace(request, name=prepared.function.metadata.name)
 
     def work(progress: Progress) -> Deployment:
         _report_warnings(prepared, progress)
-        with source.opened(request, progress) as known:
-            return pipeline.deploy(known, progress)
+        with source.open(request, progress) as opened_request:
+            return pipeline.deploy(opened_request, progress)
 
     return work
 
 
-def _report_warnings(prepared: PreparedFunction, progress: Progress, *, unseen: str = "") -> None:
-    """What was found, but for the rule of what nobody has looked at."""
-    for one in prepared.report.warnings:
-        if one.rule != unseen:
-            progress(f"warning: {one.message}")
+def _report_warnings(
+    prepared: PreparedFunction, progress: Progress, *, ignored_rule: str = ""
+) -> None:
+    for warning in prepared.report.warnings:
+        if warning.rule != ignored_rule:
+            progress(f"warning: {warning.message}")
 
 
-# The others' functions have one replica by nature, or are scaled by somebody else.
+# Functions of other platforms always have one replica, or are scaled by others.
 _SCALABLE_PLATFORMS = ("kube",)
 _SCALED_FROM_ANNOTATION = "fnbuild.io/scaled-from"
 
 
 def plan_start(platform: Platform, current: Deployment) -> PlannedOperation:
-    """The start of a function from what is recorded of it. Raises `PreconditionError`."""
+    """Plan the start of a function from its record. Raises `PreconditionError`."""
     function = current.function
     namespace = function.metadata.namespace
-    before = function.metadata.annotations.get(_SCALED_FROM_ANNOTATION)
-    if before is not None and platform.name in _SCALABLE_PLATFORMS:
-        number = int(before) if before.isdecimal() else None
-        return _plan_scale(platform, current, number, None)
+    scaled_from = function.metadata.annotations.get(_SCALED_FROM_ANNOTATION)
+    if scaled_from is not None and platform.name in _SCALABLE_PLATFORMS:
+        replicas = int(scaled_from) if scaled_from.isdecimal() else None
+        return _plan_scale(platform, current, replicas, None)
     _refuse_without_code(platform, current)
 
     def work(progress: Progress) -> Deployment:
@@ -265,7 +275,7 @@ def plan_start(platform: Platform, current: Deployment) -> PlannedOperation:
 
 
 def plan_scale_to_zero(platform: Platform, current: Deployment) -> PlannedOperation:
-    """The end of all replicas of a function. Raises `PreconditionError`."""
+    """Plan the scaling of a function to zero. Raises `PreconditionError`."""
     spec = current.function.spec
     if platform.name not in _SCALABLE_PLATFORMS:
         raise PreconditionError(
@@ -292,17 +302,16 @@ def _refuse_without_code(platform: Platform, current: Deployment) -> None:
 
 
 def _plan_scale(
-    platform: Platform, current: Deployment, number: int | None, before: str | None
+    platform: Platform, current: Deployment, replicas: int | None, scaled_from: str | None
 ) -> PlannedOperation:
-    """Another number of replicas; `before` is the one to go back to, None to forget it."""
+    """Plan another number of replicas; `scaled_from` records the number to return to."""
     function: Function = current.function
-    annotations = {
-        k: v for k, v in function.metadata.annotations.items() if k != _SCALED_FROM_ANNOTATION
-    }
-    if before is not None:
-        annotations[_SCALED_FROM_ANNOTATION] = before
+    annotations = dict(function.metadata.annotations)
+    annotations.pop(_SCALED_FROM_ANNOTATION, None)
+    if scaled_from is not None:
+        annotations[_SCALED_FROM_ANNOTATION] = scaled_from
     metadata = msgspec.structs.replace(function.metadata, annotations=annotations)
-    spec = msgspec.structs.replace(function.spec, replicas=number)
+    spec = msgspec.structs.replace(function.spec, replicas=replicas)
     function = msgspec.structs.replace(function, metadata=metadata, spec=spec)
 
     def work(progress: Progress) -> Deployment:

@@ -97,7 +97,7 @@ class Restless:
         while True:
             yield
 
-    async def view(self, namespace: str) -> Snapshot:
+    async def snapshot(self, namespace: str) -> Snapshot:
         return Snapshot(encoded={("live", False): b"list %d" % next(self.asked)})
 
 

@@ -36,12 +36,12 @@ def columns(path: Path) -> list[str]:
 def test_a_session_cannot_be_made_from_the_database(tmp_path: Path) -> None:
     with Store(tmp_path / "fnbuild.db") as store:
         tokens = Tokens(store)
-        assert tokens.ensure("write")
-        assert tokens.role_in(tokens.session("write")) == "write"
+        assert tokens.create_if_missing("write")
+        assert tokens.session_role(tokens.create_session("write")) == "write"
         found = columns(tmp_path / "fnbuild.db")
         assert any(len(text) == 64 for text in found)
         for text in found:
-            assert tokens.role_in(forged(text.encode())) == "none"
+            assert tokens.session_role(forged(text.encode())) == "none"
 
 
 def test_nor_from_the_digest_of_a_token_from_outside(
@@ -52,20 +52,20 @@ def test_nor_from_the_digest_of_a_token_from_outside(
     digest = hashlib.sha256(token.encode()).hexdigest()
     with Store(tmp_path / "a" / "fnbuild.db") as one, Store(tmp_path / "b" / "fnbuild.db") as two:
         here, there = Tokens(one), Tokens(two)
-        session = here.session("write")
-        assert there.role_in(session) == "write"  # replicas with one token share sessions
-        assert here.role_in(forged(digest.encode())) == "none"
+        session = here.create_session("write")
+        assert there.session_role(session) == "write"  # replicas with one token share sessions
+        assert here.session_role(forged(digest.encode())) == "none"
     assert not (tmp_path / "a" / SESSION_KEY_FILE).exists()
 
 
 def test_sessions_outlive_the_dashboard_and_end_with_the_token(tmp_path: Path) -> None:
     with Store(tmp_path / "fnbuild.db") as store:
         first = Tokens(store)
-        first.ensure("write")
-        session = first.session("write")
-        assert Tokens(store).role_in(session) == "write"
+        first.create_if_missing("write")
+        session = first.create_session("write")
+        assert Tokens(store).session_role(session) == "write"
         first.renew("write")
-        assert Tokens(store).role_in(session) == "none"
+        assert Tokens(store).session_role(session) == "none"
 
 
 def test_the_key_is_its_owners_alone(tmp_path: Path) -> None:

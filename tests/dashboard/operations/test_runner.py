@@ -193,13 +193,13 @@ REFUSED = replace(ENDED, message="he is at it", refused=True)
             REFUSED,
             SERVING,
             0,
-            ("ready", "the last deploy asked for here was refused: he is at it"),
+            ("ready", "the last deploy requested here was refused: he is at it"),
         ),
         (
             REFUSED,
             replace(SERVING, revision=4),
             0,
-            ("ready", "the last deploy asked for here was refused: he is at it"),
+            ("ready", "the last deploy requested here was refused: he is at it"),
         ),
         (REFUSED, SERVING, FAILURE_SHOWN_SECONDS + 1, ("ready", "")),
         (
@@ -209,7 +209,7 @@ REFUSED = replace(ENDED, message="he is at it", refused=True)
             (
                 "building",
                 "it is being deployed from there\n"
-                "the last deploy asked for here was refused: he is at it",
+                "the last deploy requested here was refused: he is at it",
             ),
         ),
         (
