@@ -1,20 +1,20 @@
-"""The data directory: where it is, how it is laid out, and who holds which of its locks.
+"""The data directory: its location, its layout, and the locks of functions.
 
-fnbuild.db                                what the store remembers
-session.key                               signs the sessions of dashboards
-functions/<namespace>/<name>/lock         held by whoever changes the function
+fnbuild.db                                the database of the store
+session.key                               the key that signs sessions of dashboards
+functions/<namespace>/<name>/lock         held by the process that changes the function
 functions/<namespace>/<name>/log.jsonl
 functions/<namespace>/<name>/revisions/<n>/{code/,processor.json}
-environments/<key>/                       a virtual environment, shared by equal requirements
+environments/<key>/                       a Python environment, shared by equal requirements
 sdk/<version>/nuclio_sdk
 images/<id>/                              code taken from an image
-imports/<platform>/<namespace>/<name>/    code that came with an import, until its first deploy
+imports/<platform>/<namespace>/<name>/    code of an imported function, until its first deploy
 uploads/<id>/                             code that clients sent to a dashboard
-foreground/<id>.json                      held by a `fnbuild run`, and what it serves
-dashboards/<id>.lock                      held by a dashboard as long as it runs
-dashboards/<id>.tmp/                      what it needs for a moment
-pythons.json                              which Python each image has, by its id
-run/                                      sockets of what runs
+foreground/<id>.json                      a record of `fnbuild run`, locked while it runs
+dashboards/<id>.lock                      held by a dashboard while it runs
+dashboards/<id>.tmp/                      temporary files of that dashboard
+pythons.json                              the Python of each image, by its id
+run/                                      sockets of running processes
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from fnbuild.errors import BusyError, StoreError, UsageError
 
 
 def data_dir() -> Path:
-    """The directory, made (for its owner alone) when it does not exist.
+    """Return the data directory; create it, private to its owner, if it does not exist.
 
     $FNBUILD_DATA_DIR, else $XDG_DATA_HOME/fnbuild, else ~/.local/share/fnbuild.
     """
-    asked = os.environ.get("FNBUILD_DATA_DIR")
-    # The XDG specification says that a relative path there is to be ignored.
+    configured = os.environ.get("FNBUILD_DATA_DIR")
+    # The XDG specification ignores relative paths.
     xdg = os.environ.get("XDG_DATA_HOME", "")
-    if asked:
-        path = Path(asked).expanduser().absolute()
+    if configured:
+        path = Path(configured).expanduser().absolute()
     elif xdg.startswith("/"):
         path = Path(xdg) / "fnbuild"
     else:
@@ -50,34 +50,34 @@ def data_dir() -> Path:
 
 
 def make_private_dir(path: Path) -> Path:
-    """Make a directory that only its owner may enter; one that exists keeps its mode."""
+    """Create a directory that only its owner may enter; an existing one keeps its mode."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise StoreError(
-            f"cannot make the directory {path}: {error.strerror}",
+            f"cannot create the directory {path}: {error.strerror}",
             hint="set FNBUILD_DATA_DIR to a directory that you may write to",
         ) from error
     return path
 
 
 def function_dir(namespace: str, name: str) -> Path:
-    """The folder of one function. Nothing is made."""
-    for part, word in ((namespace, "namespace"), (name, "function name")):
+    """Return the folder of a function, without creating it."""
+    for part, kind in ((namespace, "namespace"), (name, "function name")):
         if part in ("", ".", "..") or "/" in part or "\0" in part or len(os.fsencode(part)) > 200:
-            raise UsageError(f"{part!r} cannot be a {word}")
+            raise UsageError(f"{part!r} cannot be a {kind}")
     return data_dir() / "functions" / namespace / name
 
 
 def revision_dir(namespace: str, name: str, number: int) -> Path:
-    """The folder of one revision. Nothing is made."""
+    """Return the folder of a revision, without creating it."""
     return function_dir(namespace, name) / "revisions" / str(number)
 
 
 @dataclass(frozen=True, slots=True)
 class LockHolder:
-    """Who holds a lock. `since` is local time, HH:MM:SS; `pid` is 0 when it is not known."""
+    """The holder of a lock. `since` is local time, HH:MM:SS; `pid` is 0 if it is unknown."""
 
     pid: int = 0
     what: str = "changed"
@@ -92,28 +92,28 @@ class LockHolder:
 def function_lock(namespace: str, name: str, what: str) -> Iterator[None]:
     """Hold the function's lock, or raise `BusyError` at once.
 
-    `what` is a past participle for the message of whoever comes second: `deployed`, `deleted`. The
-    kernel gives the lock back when the holder dies, however it dies.
+    `what` is a past participle for the error message, such as `deployed` or `deleted`. The kernel
+    releases the lock when its holder ends.
     """
     path = function_dir(namespace, name) / "lock"
 
     def refuse(holder: LockHolder) -> None:
         raise BusyError(
             f"{name} is being {holder.what} by {holder}",
-            hint="try again when it is done; the lock ends with the process that holds it",
+            hint="try again later; the lock is released when that process ends",
         )
 
     with hold_lock(path, what, refuse):
         try:
             yield
         except BaseException:
-            # A first deploy that failed in its build leaves no folder behind.
+            # A first deploy whose build failed leaves no folder behind.
             remove_lock(namespace, name)
             raise
 
 
 def other_holder(namespace: str, name: str) -> LockHolder | None:
-    """The other process that changes the function just now, None when none does."""
+    """Return the other process that is changing the function, None if there is none."""
     try:
         descriptor = os.open(function_dir(namespace, name) / "lock", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -122,8 +122,8 @@ def other_holder(namespace: str, name: str) -> LockHolder | None:
         holder = _read_holder(descriptor)
         if holder.pid in (0, os.getpid()):
             return None
-        # A holder that was killed has left its name. A lock without a name is not tried: whoever
-        # takes it at this moment must not be refused for a look.
+        # A killed holder leaves its entry in the file, so the lock itself is tested. A lock without
+        # an entry is not tested, since that could make a process that acquires it now fail.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return holder
@@ -140,22 +140,22 @@ def functions_being_changed() -> list[tuple[str, str]]:
 
 
 def remove_lock(namespace: str, name: str) -> None:
-    """Remove the lock, and the function's folder unless there is something else in it."""
+    """Remove the lock, and the function's folder if it contains nothing else."""
     folder = function_dir(namespace, name)
     with suppress(OSError):
-        if [one.name for one in folder.iterdir()] == ["lock"]:
+        if [path.name for path in folder.iterdir()] == ["lock"]:
             (folder / "lock").unlink()
             folder.rmdir()
 
 
 @contextmanager
-def hold_lock(path: Path, what: str, taken: Callable[[LockHolder], None]) -> Iterator[None]:
+def hold_lock(path: Path, what: str, on_conflict: Callable[[LockHolder], None]) -> Iterator[None]:
     """Hold the lock file at `path`.
 
-    When somebody else has it, `taken` is called once with the holder: it raises, or returns and
-    the call waits.
+    If another process holds it, `on_conflict` is called once with that holder: it raises an error,
+    or returns and the call waits.
     """
-    descriptor = _acquire(path, taken)
+    descriptor = _acquire(path, on_conflict)
     now = datetime.now().strftime("%H:%M:%S")
     try:
         _write_holder(descriptor, json.dumps({"pid": os.getpid(), "what": what, "since": now}))
@@ -166,15 +166,15 @@ def hold_lock(path: Path, what: str, taken: Callable[[LockHolder], None]) -> Ite
 
 
 def _write_holder(descriptor: int, text: str) -> None:
-    # The name of the holder is a courtesy: a full disk must not keep anybody from the lock.
+    # The entry is informative only, so a full disk does not prevent the locking.
     with suppress(OSError):
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, text.encode(), 0)
 
 
-def _acquire(path: Path, taken: Callable[[LockHolder], None]) -> int:
+def _acquire(path: Path, on_conflict: Callable[[LockHolder], None]) -> int:
     make_private_dir(path.parent)
-    told = False
+    reported = False
     while True:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -184,31 +184,31 @@ def _acquire(path: Path, taken: Callable[[LockHolder], None]) -> int:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                if not told:
-                    taken(_read_holder(descriptor))
-                told = True
+                if not reported:
+                    on_conflict(_read_holder(descriptor))
+                reported = True
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
             if _is_same_file(descriptor, path):
                 return descriptor
         except BaseException:
             os.close(descriptor)
             raise
-        # The folder was removed while we waited; the lock we have is of a file nobody else sees.
+        # The folder was removed meanwhile, so this lock is on a deleted file.
         os.close(descriptor)
         make_private_dir(path.parent)
 
 
 def _is_same_file(descriptor: int, path: Path) -> bool:
     try:
-        there = os.stat(path)
+        on_disk = os.stat(path)
     except FileNotFoundError:
         return False
-    here = os.fstat(descriptor)
-    return stat.S_ISREG(there.st_mode) and os.path.samestat(here, there)
+    opened = os.fstat(descriptor)
+    return stat.S_ISREG(on_disk.st_mode) and os.path.samestat(opened, on_disk)
 
 
 def _read_holder(descriptor: int) -> LockHolder:
-    # The holder may be between taking the lock and writing its name: then the file says nothing.
+    # The file is empty between the locking and the writing of the entry.
     try:
         raw = json.loads(os.pread(descriptor, 4096, 0))
         return LockHolder(int(raw["pid"]), str(raw["what"]), str(raw["since"]))

@@ -1,8 +1,8 @@
-"""One family of errors, and findings that point at a place in a file.
+"""The errors of fnbuild, and diagnostics that refer to places in files.
 
-Every error a user can meet is a `FnbuildError`: a message that says what failed and why, a hint
-that says what to do, the exit status of the command line and the HTTP status of the dashboard.
-`Diagnostic` and `Report` hold many findings at once, each with its place.
+Every error that users see is a `FnbuildError`: a message with the failure and its cause, a hint
+with the remedy, the exit status of the command line and the HTTP status of the dashboard. A
+`Report` holds several `Diagnostic` values.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 Severity = Literal["error", "warning"]
 
 _EXCERPT_WIDTH = 120
-"""Characters of an excerpt that are printed at most."""
+"""The maximum number of characters of an excerpt."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -33,7 +33,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One finding. `excerpt` is the text of the span's first line, without its line break."""
+    """An error or warning about a place in a file. `excerpt` is the first line of the span."""
 
     severity: Severity
     rule: str
@@ -43,7 +43,7 @@ class Diagnostic:
     hint: str | None = None
 
     def render(self) -> str:
-        """The finding as people read it: place, severity and rule, the excerpt with a marker."""
+        """Format the diagnostic: place, severity, rule, message, and the excerpt with a marker."""
         place = f"{self.span}: " if self.span else ""
         lines = [f"{place}{self.severity}[{self.rule}]: {self.message}"]
         if self.span and self.excerpt is not None:
@@ -54,12 +54,12 @@ class Diagnostic:
 
 
 def _marked_excerpt(span: Span, excerpt: str) -> tuple[str, str]:
-    """The excerpt and the marker below it; of a long line, what stands around the place."""
+    """Return the excerpt, shortened around the place, and the line with the marker."""
     start = span.column - 1
     stop = span.end_column - 1 if span.end_line == span.line else len(excerpt)
     cut = max(0, start - _EXCERPT_WIDTH // 2) if len(excerpt) > _EXCERPT_WIDTH else 0
     shown = excerpt[cut : cut + _EXCERPT_WIDTH]
-    # A marker below a tab must use the same tab, or the two lines drift apart.
+    # Tabs are repeated above the marker, so that it is aligned.
     lead = "".join(c if c == "\t" else " " for c in shown[: start - cut])
     marker = "^" * max(1, min(stop - cut, len(shown)) - (start - cut))
     if cut:
@@ -71,7 +71,7 @@ def _marked_excerpt(span: Span, excerpt: str) -> tuple[str, str]:
 
 @dataclass(slots=True)
 class Report:
-    """Findings in the order of their places."""
+    """Diagnostics in the order of their places."""
 
     diagnostics: list[Diagnostic] = field(default_factory=list)
 
@@ -105,10 +105,10 @@ class Report:
 
 
 class FnbuildError(Exception):
-    """The root of the family.
+    """The base class of all errors that users see.
 
-    `detail` is text that belongs to the user, shown whole and first: the handler's own traceback
-    or the last lines of a failed command. `hint` is the remedy.
+    `detail` is output of user code, shown in full before the message: the handler's traceback or
+    the last lines of a failed command. `hint` is the remedy.
     """
 
     code: ClassVar[str] = "error"
@@ -123,7 +123,7 @@ class FnbuildError(Exception):
 
 
 class UsageError(FnbuildError):
-    """The command line or the request is wrong in itself."""
+    """The command line or the request is invalid."""
 
     code = "usage"
     exit_status = 2
@@ -131,14 +131,14 @@ class UsageError(FnbuildError):
 
 
 class InputError(FnbuildError):
-    """A file that was given cannot be read or written, or is not what it ought to be."""
+    """An input file cannot be read or written, or has invalid content."""
 
     code = "input"
     http_status = 400
 
 
 class ConfigError(FnbuildError):
-    """A function's configuration has errors; `report` holds all of them."""
+    """A function's configuration has errors; `report` contains all of them."""
 
     code = "config"
     http_status = 400
@@ -156,50 +156,50 @@ class NotFoundError(FnbuildError):
 
 
 class ConflictError(FnbuildError):
-    """Somebody else is changing the same thing, or the thing exists already."""
+    """Another process changes the same object, or the object exists already."""
 
     code = "conflict"
     http_status = 409
 
 
 class BusyError(ConflictError):
-    """Somebody else is changing the same thing just now: nothing was tried, and later it may go."""
+    """Another process is changing the same object. Nothing was changed; a retry may succeed."""
 
 
 class PreconditionError(FnbuildError):
-    """The state of things forbids the change (Nuclio answers 412 in such cases)."""
+    """The present state does not allow the change (Nuclio responds with 412)."""
 
     code = "precondition"
     http_status = 412
 
 
 class StoreError(FnbuildError):
-    """What fnbuild remembers in its data directory could not be read or written."""
+    """The data directory could not be read or written."""
 
     code = "store"
 
 
 class BuildError(FnbuildError):
-    """Code, environment or image could not be made; `detail` holds the failing step's output."""
+    """The build of an environment or image failed; `detail` is the output of the failed step."""
 
     code = "build"
 
 
 class NotReadyError(FnbuildError):
-    """A revision did not become ready; `detail` holds the handler's own traceback or last lines."""
+    """A revision did not become ready; `detail` is the handler's traceback or last output."""
 
     code = "not-ready"
     http_status = 503
 
 
 class PlatformError(FnbuildError):
-    """The platform could not do what was asked."""
+    """The platform could not carry out the request."""
 
     code = "platform"
 
 
 class UnavailableError(FnbuildError):
-    """The platform, or a part of it, cannot be reached or is not installed."""
+    """The platform, or a part of it, is not reachable or not installed."""
 
     code = "unavailable"
     http_status = 503

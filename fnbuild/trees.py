@@ -1,7 +1,7 @@
-"""Folder trees of any depth, walked and removed without recursion.
+"""Walk and remove folder trees of any depth, without recursion.
 
-Folders come from users and from archives, so they may be nested deeper than Python recurses, and
-their paths longer than the kernel takes. `shutil.rmtree` and `os.walk` recurse up to Python 3.11.
+Folders from users and archives may be nested deeper than Python's recursion limit, and their paths
+may be longer than the kernel accepts. `shutil.rmtree` and `os.walk` recurse up to Python 3.11.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 MAX_DEPTH = 100
-"""How many folders code may be nested. Installed JavaScript and Java sources have about 30."""
+"""The maximum nesting of folders with code. JavaScript and Java packages have about 30."""
 
 log = logging.getLogger(__name__)
 
@@ -27,19 +27,19 @@ def walk(top: Path) -> Iterator[tuple[str, list[str], list[str]]]:
     Folders that the caller removes from the list are not visited, links are not followed, and a
     folder that cannot be read counts as empty.
     """
-    waiting = [os.fspath(top)]
-    while waiting:
-        place = waiting.pop()
+    pending = [os.fspath(top)]
+    while pending:
+        folder = pending.pop()
         folders: list[str] = []
         files: list[str] = []
-        with contextlib.suppress(OSError), os.scandir(place) as listing:
+        with contextlib.suppress(OSError), os.scandir(folder) as listing:
             for entry in listing:
                 (folders if _is_folder(entry) else files).append(entry.name)
-        yield place, folders, files
-        waiting += [
+        yield folder, folders, files
+        pending += [
             path
             for name in reversed(folders)
-            if not os.path.islink(path := os.path.join(place, name))
+            if not os.path.islink(path := os.path.join(folder, name))
         ]
 
 
@@ -73,8 +73,8 @@ def remove_abandoned(prefix: str) -> None:
         owner = path.name.removeprefix(prefix).partition("-")[0]
         with contextlib.suppress(OSError):
             info = path.lstat()
-            mine = stat.S_ISDIR(info.st_mode) and info.st_uid == os.geteuid()
-            if mine and owner.isdecimal() and not Path("/proc", owner).exists():
+            is_own_folder = stat.S_ISDIR(info.st_mode) and info.st_uid == os.geteuid()
+            if is_own_folder and owner.isdecimal() and not Path("/proc", owner).exists():
                 remove(path)
 
 
@@ -118,30 +118,30 @@ def _empty_folder(top: int) -> OSError | None:
     the length of a path matters.
     """
     failure: OSError | None = None
-    # Not a name that is there already, of another removal that was killed.
+    # A random name cannot collide with the remains of a killed removal.
     label = f".removed-{secrets.token_hex(6)}"
     folders, failure = _remove_files(top)
-    waiting = list(folders)
+    pending = list(folders)
     count = 0
-    while waiting:
-        name = waiting.pop()
+    while pending:
+        name = pending.pop()
         try:
             folder = _open_folder(name, top)
             try:
-                inside, problem = _remove_files(folder)
-                for each in inside:
+                subfolders, error = _remove_files(folder)
+                for subfolder in subfolders:
                     count += 1
-                    os.rename(each, f"{label}-{count}", src_dir_fd=folder, dst_dir_fd=top)
-                    waiting.append(f"{label}-{count}")
+                    os.rename(subfolder, f"{label}-{count}", src_dir_fd=folder, dst_dir_fd=top)
+                    pending.append(f"{label}-{count}")
             finally:
                 os.close(folder)
-            if problem is not None:
-                raise problem
+            if error is not None:
+                raise error
             os.rmdir(name, dir_fd=top)
         except FileNotFoundError:
             continue  # another process removes it as well
-        except OSError as error:
-            failure = failure or error
+        except OSError as os_error:
+            failure = failure or os_error
     return failure
 
 
@@ -166,10 +166,10 @@ def _remove_files(folder: int) -> tuple[list[str], OSError | None]:
 
 def _open_folder(name: str, parent: int | None) -> int:
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    about = os.stat(name, dir_fd=parent, follow_symlinks=False)
-    # Root needs no such right, and must not change the mode of what another user swaps in.
-    if os.geteuid() and stat.S_ISDIR(about.st_mode) and about.st_mode & 0o700 != 0o700:
-        # Its owner may have taken away the right to change it, as `chmod -w` does.
+    info = os.stat(name, dir_fd=parent, follow_symlinks=False)
+    # Root needs no permission, and must not change the mode of a folder that another user swaps in.
+    if os.geteuid() and stat.S_ISDIR(info.st_mode) and info.st_mode & 0o700 != 0o700:
+        # The owner may have removed write permission.
         with contextlib.suppress(OSError):
             os.chmod(name, 0o700, dir_fd=parent)
     return os.open(name, flags, dir_fd=parent)

@@ -55,7 +55,7 @@ class TestDataDirectory:
 
     def test_a_file_in_its_place(self, data):
         data.write_text("not a directory")
-        with pytest.raises(StoreError, match="cannot make the directory"):
+        with pytest.raises(StoreError, match="cannot create the directory"):
             Store.open()
 
     @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\0b", "x" * 201])

@@ -311,7 +311,7 @@ class TestTrouble:
         connection.commit()
         connection.close()
         with pytest.raises(
-            StoreError, match=r"newer fnbuild \(schema 99, this one knows \d\)"
+            StoreError, match=r"newer fnbuild \(schema 99; this one supports \d\)"
         ) as e:
             Store.open()
         assert "update this fnbuild" in e.value.hint
@@ -370,7 +370,7 @@ class TestTrouble:
             data.chmod(0o755)
         assert done.returncode == 3, done.stderr
         assert f"cannot write to {data}/fnbuild.db" in done.stdout
-        assert "must be writable for you" in done.stdout
+        assert "and its files must be writable" in done.stdout
 
     def test_a_full_disk(self, tiny_disk, monkeypatch):
         monkeypatch.setenv("FNBUILD_DATA_DIR", str(tiny_disk / "data"))

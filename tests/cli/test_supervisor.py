@@ -170,5 +170,5 @@ def test_a_damaged_database_is_named_by_every_command(
     done = fnbuild(*words)
     assert done.status == 1
     assert f"error: {database} is damaged" in done.err
-    assert "hint: put a backup in its place" in done.err
+    assert "hint: restore a backup" in done.err
     database.unlink()
