@@ -24,6 +24,65 @@ from fnbuild.runtime import sockets
 _DEFAULT_HOST = "unix:///var/run/docker.sock"
 _DEFAULT_CONTEXT = "default"
 _CONTEXTS_HINT = "`docker context ls` lists the contexts"
+_TIMEOUT_SECONDS = 60
+
+
+def connect() -> Engine:
+    """Connect to the engine that the program `docker` would use. Raises `UnavailableError`."""
+    try:
+        import docker
+    except ImportError as error:
+        raise UnavailableError(
+            "the Docker platform needs the Python package docker", hint="`pip install docker`"
+        ) from error
+    host, settings = _engine_address(docker)
+    try:
+        _check_socket(host)
+        api = _client_class()(base_url=host, version="auto", timeout=_TIMEOUT_SECONDS, **settings)
+    except (OSError, docker.errors.DockerException) as error:
+        raise connection_error(error, host) from error
+    return Engine(api, host)
+
+
+def _client_class() -> Any:
+    """Return a subclass of the SDK's client, whose class is imported late."""
+    import docker
+
+    class Client(docker.APIClient):  # type: ignore[misc]
+        def merge_environment_settings(
+            self, url: str, proxies: Any, stream: Any, verify: Any, cert: Any
+        ) -> Any:
+            # REQUESTS_CA_BUNDLE does not apply to the engine, which has its own CA.
+            verify = self.verify if verify is None else verify
+            return super().merge_environment_settings(url, proxies, stream, verify, cert)
+
+    return Client
+
+
+def _check_socket(host: str) -> None:
+    """Connect to a local socket once, because the SDK leaks a descriptor if that fails."""
+    if host.startswith("unix://"):
+        sockets.connect_unix(Path(host.removeprefix("unix://")), _TIMEOUT_SECONDS).close()
+
+
+def _engine_address(docker: Any) -> tuple[str, Raw]:
+    """Return the address of the engine, and further arguments of the SDK's client."""
+    if host := os.environ.get("DOCKER_HOST"):
+        settings = docker.utils.kwargs_from_env()
+        settings.pop("base_url", None)
+    else:
+        endpoint = find_endpoint()
+        host = endpoint.host.removeprefix("http+")
+        settings = {"tls": _tls_config(docker, endpoint.tls)} if endpoint.tls else {}
+    if host.startswith("ssh://"):
+        settings["use_ssh_client"] = True
+    return host, settings
+
+
+def _tls_config(docker: Any, files: TlsFiles) -> Any:
+    return docker.tls.TLSConfig(
+        client_cert=files.client_cert, ca_cert=files.ca or None, verify=files.verify
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,64 +160,3 @@ def _read_object(file: Path) -> Raw:
     if not isinstance(value, dict):
         raise ValueError("it is not a JSON object")
     return value
-
-
-_TIMEOUT_SECONDS = 60
-
-
-def connect() -> Engine:
-    """Connect to the engine that the program `docker` would use. Raises `UnavailableError`."""
-    try:
-        import docker
-    except ImportError as error:
-        raise UnavailableError(
-            "the Docker platform needs the Python package docker", hint="`pip install docker`"
-        ) from error
-    host, settings = _engine_address(docker)
-    try:
-        _check_socket(host)
-        api = _client_class()(base_url=host, version="auto", timeout=_TIMEOUT_SECONDS, **settings)
-    except (OSError, docker.errors.DockerException) as error:
-        raise connection_error(error, host) from error
-    return Engine(api, host)
-
-
-def _client_class() -> Any:
-    """Return a subclass of the SDK's client, whose class is imported late."""
-    import docker
-
-    class Client(docker.APIClient):  # type: ignore[misc]
-        def merge_environment_settings(
-            self, url: str, proxies: Any, stream: Any, verify: Any, cert: Any
-        ) -> Any:
-            # REQUESTS_CA_BUNDLE does not apply to the engine, which has its own CA.
-            verify = self.verify if verify is None else verify
-            return super().merge_environment_settings(url, proxies, stream, verify, cert)
-
-    return Client
-
-
-def _check_socket(host: str) -> None:
-    """Connect to a local socket once, because the SDK leaks a descriptor if that fails."""
-    if host.startswith("unix://"):
-        sockets.connect_unix(Path(host.removeprefix("unix://")), _TIMEOUT_SECONDS).close()
-
-
-def _engine_address(docker: Any) -> tuple[str, Raw]:
-    """Return the address of the engine, and further arguments of the SDK's client."""
-    if host := os.environ.get("DOCKER_HOST"):
-        settings = docker.utils.kwargs_from_env()
-        settings.pop("base_url", None)
-    else:
-        endpoint = find_endpoint()
-        host = endpoint.host.removeprefix("http+")
-        settings = {"tls": _tls_config(docker, endpoint.tls)} if endpoint.tls else {}
-    if host.startswith("ssh://"):
-        settings["use_ssh_client"] = True
-    return host, settings
-
-
-def _tls_config(docker: Any, files: TlsFiles) -> Any:
-    return docker.tls.TLSConfig(
-        client_cert=files.client_cert, ca_cert=files.ca or None, verify=files.verify
-    )

@@ -29,96 +29,8 @@ from fnbuild.function.types import Function, Raw
 from fnbuild.platforms.docker.labels import CANDIDATE_LABEL, OWNER_LABEL, RevisionRecord
 from fnbuild.platforms.settings import gpu_limit, restart_policy
 
-# With these types Kubernetes refuses a path that is not there; the engine would make a folder.
+# A path of these types must exist, as in Kubernetes; the engine would create a folder.
 _MUST_EXIST = ("Directory", "File", "Socket", "CharDevice", "BlockDevice")
-
-
-@dataclass(frozen=True, slots=True)
-class ContainerMounts:
-    """Volumes as arguments of `docker run --volume` (`binds`) and in the API's form (`mounts`)."""
-
-    binds: tuple[str, ...] = ()
-    mounts: tuple[Raw, ...] = ()
-    warnings: tuple[str, ...] = ()
-
-
-def mounts_of(function: Function) -> ContainerMounts:
-    """Return the mounts of a function, with warnings about volumes that the engine cannot have.
-
-    Raises `InputError` for an invalid path.
-    """
-    binds: list[str] = []
-    mounts: list[Raw] = []
-    unsupported: list[str] = []
-    for number, item in enumerate(function.spec.volumes):
-        volume, mount = item.get("volume") or {}, item.get("volumeMount") or {}
-        place = f"spec.volumes[{number}]"
-        target = _absolute_path(mount.get("mountPath"), f"{place}.volumeMount.mountPath")
-        if "hostPath" in volume:
-            source = _host_path_mount(volume["hostPath"] or {}, mount, target, place)
-            if isinstance(source, str):
-                binds.append(source)
-            else:
-                mounts.append(source)
-        elif "emptyDir" in volume:
-            mounts.append(_scratch_mount(volume["emptyDir"] or {}, target, place))
-        else:
-            kind = next((key for key in volume if key != "name"), "nothing")
-            unsupported.append(f"{mount.get('name') or number} ({kind})")
-    text = "volumes of these kinds exist only in clusters and are left out: "
-    warnings = (text + ", ".join(unsupported),) if unsupported else ()
-    return ContainerMounts(tuple(binds), tuple(mounts), warnings)
-
-
-def missing_path_warnings(function: Function) -> tuple[str, ...]:
-    """Return warnings about paths that do not exist, for which the engine creates folders."""
-    sources = (bind.partition(":")[0] for bind in mounts_of(function).binds)
-    return tuple(
-        f"there is no {source} on this machine: the engine creates an empty folder"
-        for source in sources
-        if not os.path.lexists(source)
-    )
-
-
-def _host_path_mount(host: Raw, mount: Raw, target: str, place: str) -> str | Raw:
-    """Return a bind, which creates a missing folder, or a mount, which does not."""
-    source = _absolute_path(host.get("path"), f"{place}.volume.hostPath.path")
-    if inner := mount.get("subPath"):
-        source = _join_below(source, str(inner), f"{place}.volumeMount.subPath")
-    read_only = bool(mount.get("readOnly"))
-    if host.get("type") in _MUST_EXIST or ":" in source + target:
-        return {"Type": "bind", "Source": source, "Target": target, "ReadOnly": read_only}
-    return f"{source}:{target}{':ro' if read_only else ''}"
-
-
-def _scratch_mount(empty_dir: Raw, target: str, place: str) -> Raw:
-    """Return an anonymous volume or, as for a larger /dev/shm, a tmpfs."""
-    if empty_dir.get("medium") != "Memory":
-        return {"Type": "volume", "Target": target}
-    mount: Raw = {"Type": "tmpfs", "Target": target}
-    if text := empty_dir.get("sizeLimit"):
-        try:
-            mount["TmpfsOptions"] = {"SizeBytes": int(parse_quantity(str(text)))}
-        except ValueError as error:
-            raise InputError(f"{place}.volume.emptyDir.sizeLimit: {error}") from None
-    return mount
-
-
-def _absolute_path(path: object, place: str) -> str:
-    if not isinstance(path, str) or not path.startswith("/") or "\0" in path:
-        raise InputError(
-            f"{place}: {path!r} is not an absolute path",
-            hint="use `--volume /path/on/the/machine:/path/in/the/container`",
-        )
-    return posixpath.normpath(path)
-
-
-def _join_below(folder: str, inner: str, place: str) -> str:
-    path = posixpath.normpath(posixpath.join(folder, inner))
-    if inner.startswith("/") or not f"{path}/".startswith(f"{folder.rstrip('/')}/"):
-        raise InputError(f"{place}: {inner!r} leads out of {folder}")
-    return path
-
 
 HTTP_PORT = 8080
 """The port of a processor in a container, as in Nuclio."""
@@ -328,3 +240,90 @@ def processor_archive(revision: RevisionRecord) -> bytes:
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         archive.addfile(member, io.BytesIO(content))
     return buffer.getvalue()
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerMounts:
+    """Volumes as arguments of `docker run --volume` (`binds`) and in the API's form (`mounts`)."""
+
+    binds: tuple[str, ...] = ()
+    mounts: tuple[Raw, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def mounts_of(function: Function) -> ContainerMounts:
+    """Return the mounts of a function, with warnings about volumes that the engine cannot have.
+
+    Raises `InputError` for an invalid path.
+    """
+    binds: list[str] = []
+    mounts: list[Raw] = []
+    unsupported: list[str] = []
+    for number, item in enumerate(function.spec.volumes):
+        volume, mount = item.get("volume") or {}, item.get("volumeMount") or {}
+        place = f"spec.volumes[{number}]"
+        target = _absolute_path(mount.get("mountPath"), f"{place}.volumeMount.mountPath")
+        if "hostPath" in volume:
+            source = _host_path_mount(volume["hostPath"] or {}, mount, target, place)
+            if isinstance(source, str):
+                binds.append(source)
+            else:
+                mounts.append(source)
+        elif "emptyDir" in volume:
+            mounts.append(_scratch_mount(volume["emptyDir"] or {}, target, place))
+        else:
+            kind = next((key for key in volume if key != "name"), "nothing")
+            unsupported.append(f"{mount.get('name') or number} ({kind})")
+    text = "volumes of these kinds exist only in clusters and are left out: "
+    warnings = (text + ", ".join(unsupported),) if unsupported else ()
+    return ContainerMounts(tuple(binds), tuple(mounts), warnings)
+
+
+def missing_path_warnings(function: Function) -> tuple[str, ...]:
+    """Return warnings about paths that do not exist, for which the engine creates folders."""
+    sources = (bind.partition(":")[0] for bind in mounts_of(function).binds)
+    return tuple(
+        f"there is no {source} on this machine: the engine creates an empty folder"
+        for source in sources
+        if not os.path.lexists(source)
+    )
+
+
+def _host_path_mount(host: Raw, mount: Raw, target: str, place: str) -> str | Raw:
+    """Return a bind, which creates a missing folder, or a mount, which does not."""
+    source = _absolute_path(host.get("path"), f"{place}.volume.hostPath.path")
+    if inner := mount.get("subPath"):
+        source = _join_below(source, str(inner), f"{place}.volumeMount.subPath")
+    read_only = bool(mount.get("readOnly"))
+    if host.get("type") in _MUST_EXIST or ":" in source + target:
+        return {"Type": "bind", "Source": source, "Target": target, "ReadOnly": read_only}
+    return f"{source}:{target}{':ro' if read_only else ''}"
+
+
+def _scratch_mount(empty_dir: Raw, target: str, place: str) -> Raw:
+    """Return an anonymous volume or, as for a larger /dev/shm, a tmpfs."""
+    if empty_dir.get("medium") != "Memory":
+        return {"Type": "volume", "Target": target}
+    mount: Raw = {"Type": "tmpfs", "Target": target}
+    if text := empty_dir.get("sizeLimit"):
+        try:
+            mount["TmpfsOptions"] = {"SizeBytes": int(parse_quantity(str(text)))}
+        except ValueError as error:
+            raise InputError(f"{place}.volume.emptyDir.sizeLimit: {error}") from None
+    return mount
+
+
+def _absolute_path(path: object, place: str) -> str:
+    if not isinstance(path, str) or not path.startswith("/") or "\0" in path:
+        raise InputError(
+            f"{place}: {path!r} is not an absolute path",
+            hint="use `--volume /path/on/the/machine:/path/in/the/container`",
+        )
+    return posixpath.normpath(path)
+
+
+def _join_below(folder: str, inner: str, place: str) -> str:
+    path = posixpath.normpath(posixpath.join(folder, inner))
+    if inner.startswith("/") or not f"{path}/".startswith(f"{folder.rstrip('/')}/"):
+        raise InputError(f"{place}: {inner!r} leads out of {folder}")
+    return path

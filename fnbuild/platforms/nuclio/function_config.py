@@ -43,6 +43,27 @@ _IMAGE_ANNOTATION = f"{_PREFIX}image"
 _PINNED_ANNOTATION = f"{_PREFIX}pinned"
 _FIELDS_ANNOTATION = f"{_PREFIX}fields"
 
+# The revision has the image, and Nuclio or its dashboard sets the other fields.
+_IGNORED_SPEC_FIELDS = ("image", "imageHash", "runRegistry", "imagePullPolicy", "version", "alias")
+_IGNORED_BUILD_FIELDS = (
+    "path", "functionSourceCode", "image", "mode", "codeEntryType", "registry", "timestamp",
+    "noBaseImagesPull", "offline", "noCache", "noCleanup", "tempDir", "functionConfigPath",
+)  # fmt: skip
+# Nuclio replaces masked values by references (pkg/functionconfig/scrubber.go).
+_MASK_PREFIX = "$ref:"
+# Kubernetes writes 1000m as 1.
+_QUANTITY_FIELD = "resources"
+
+# Nuclio builds a function that has one of these, except in mode neverBuild.
+_BUILD_SOURCE_FIELDS = ("path", "functionSourceCode", "image")
+_NEVER_BUILD_MODE = "neverBuild"
+FILLED_IN_FIELDS = ("runRegistry", "imagePullPolicy")
+"""Fields that a deploy sets if function.yaml does not."""
+
+# Requests still arrive after a pod was told to terminate, and it has 30 s to do so.
+_LINGER_SECONDS = 5
+_DRAIN_SECONDS = 20
+
 
 def key_of(function: Function) -> FunctionKey:
     """Return the key. Raises `PreconditionError` if the name is reserved for Nuclio itself."""
@@ -144,18 +165,6 @@ def _parse_object(text: str) -> Raw | None:
     return value if isinstance(value, dict) else None
 
 
-# The revision has the image, and Nuclio or its dashboard sets the other fields.
-_IGNORED_SPEC_FIELDS = ("image", "imageHash", "runRegistry", "imagePullPolicy", "version", "alias")
-_IGNORED_BUILD_FIELDS = (
-    "path", "functionSourceCode", "image", "mode", "codeEntryType", "registry", "timestamp",
-    "noBaseImagesPull", "offline", "noCache", "noCleanup", "tempDir", "functionConfigPath",
-)  # fmt: skip
-# Nuclio replaces masked values by references (pkg/functionconfig/scrubber.go).
-_MASK_PREFIX = "$ref:"
-# Kubernetes writes 1000m as 1.
-_QUANTITY_FIELD = "resources"
-
-
 def comparable_fields(raw: Raw) -> Raw:
     """Return the fields of a function that are compared, with its variables by name."""
     metadata, spec = metadata_of(raw), dict(raw.get("spec") or {})
@@ -235,17 +244,6 @@ def _same_quantity(first: str, second: str) -> bool:
         return bool(parse_quantity(first) == parse_quantity(second))
     except ValueError:
         return False
-
-
-# Nuclio builds a function that has one of these, except in mode neverBuild.
-_BUILD_SOURCE_FIELDS = ("path", "functionSourceCode", "image")
-_NEVER_BUILD_MODE = "neverBuild"
-FILLED_IN_FIELDS = ("runRegistry", "imagePullPolicy")
-"""Fields that a deploy sets if function.yaml does not."""
-
-# Requests still arrive after a pod was told to terminate, and it has 30 s to do so.
-_LINGER_SECONDS = 5
-_DRAIN_SECONDS = 20
 
 
 def deploy_config(function: Function, artifact: Artifact, number: int) -> Raw:
