@@ -1,7 +1,7 @@
-"""CVAT's contract with a function's annotations.
+"""Rules on the annotations that CVAT reads.
 
-An error hides the function, or all functions, in CVAT's list; a warning is a value that CVAT reads
-otherwise than it is meant. A function without the annotation `type` is none of CVAT's.
+An error hides the function, or all functions, in CVAT's list. A warning is a value that CVAT
+interprets differently than intended. CVAT ignores a function without the annotation `type`.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from fnbuild.function.yaml_nodes import EmbeddedText, YamlNode
 
 PROJECT_LABEL = "nuclio.io/project-name"
 CVAT_TIMEOUT = 120.0
-"""Seconds after which CVAT gives up on a call."""
+"""The timeout of CVAT's calls, in seconds."""
 
 NUCLIO_MAX_REQUEST_SIZE = 4 << 20
-"""The bytes of a request that Nuclio takes where nothing else is said."""
+"""Nuclio's default limit of a request, in bytes."""
 
-# What the templates have: a tracker's states travel with each request, re-identification has two
-# pictures in one.
+# The limits in the templates: a tracker's requests include its states, and re-identification sends
+# two pictures in one request.
 _REQUEST_SIZES = {
     "detector": 32 << 20, "interactor": 32 << 20, "reid": 64 << 20, "tracker": 256 << 20,
 }  # fmt: skip
@@ -38,10 +38,10 @@ _ANNOTATIONS = (
 
 
 def check_type(context: RuleContext) -> None:
-    """The annotation `type` is one of the four that CVAT knows."""
+    """Check that the annotation `type` is one of CVAT's four."""
     metadata = context.function.metadata
-    given = metadata.annotations.get("type")
-    if given is None:
+    kind = metadata.annotations.get("type")
+    if kind is None:
         labels = _is_label_list(metadata.annotations.get("spec", ""))
         if labels or metadata.labels.get(PROJECT_LABEL) == "cvat":
             message = "CVAT does not show a function without the annotation `type`"
@@ -49,24 +49,26 @@ def check_type(context: RuleContext) -> None:
             hint = f"add `type: detector` (or {others}) under metadata.annotations"
             context.warning("cvat-type", message, _PATH, hint, "key")
         return
-    if given not in FUNCTION_KINDS:
+    if kind not in FUNCTION_KINDS:
         message = (
-            f"CVAT hides a function of type {quoted(given)}; it knows {', '.join(FUNCTION_KINDS)}"
+            f"CVAT hides a function of type {quoted(kind)}; it knows {', '.join(FUNCTION_KINDS)}"
         )
-        context.error("cvat-type", message, (*_PATH, "type"), did_you_mean(given, FUNCTION_KINDS))
+        context.error("cvat-type", message, (*_PATH, "type"), did_you_mean(kind, FUNCTION_KINDS))
 
 
 def _is_label_list(text: str) -> bool:
-    """Whether a text is a label spec, so that whoever wrote it had CVAT in mind."""
+    """Return True if a text is a label spec, which only CVAT reads."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return False
-    return isinstance(value, list) and any(isinstance(one, dict) and "name" in one for one in value)
+    if not isinstance(value, list):
+        return False
+    return any(isinstance(label, dict) and "name" in label for label in value)
 
 
 def check_keys(context: RuleContext) -> None:
-    """Annotations that look like one of CVAT's but are not are likely misspelt."""
+    """Warn about keys that are likely misspelt annotations of CVAT."""
     annotations = context.function.metadata.annotations
     if "type" not in annotations:
         return
@@ -81,7 +83,7 @@ def check_keys(context: RuleContext) -> None:
 
 
 def check_numbers(context: RuleContext) -> None:
-    """Numbers are whole numbers: one that is not takes down CVAT's whole list."""
+    """Check that numbers are whole: an invalid number breaks CVAT's whole list."""
     annotations = context.function.metadata.annotations
     if "type" not in annotations:
         return
@@ -102,7 +104,7 @@ def check_numbers(context: RuleContext) -> None:
 
 
 def check_flags(context: RuleContext) -> None:
-    """CVAT takes every text that is not empty for true, `"false"` too."""
+    """Warn about flags such as `"false"`: CVAT reads every non-empty text as true."""
     annotations = context.function.metadata.annotations
     if "type" not in annotations:
         return
@@ -114,7 +116,7 @@ def check_flags(context: RuleContext) -> None:
 
 
 def check_tracked_shapes(context: RuleContext) -> None:
-    """A tracker that says which shapes it takes names at least one, and known ones."""
+    """Check that the shapes of a tracker are not empty, and that CVAT tracks them."""
     annotations = context.function.metadata.annotations
     text = annotations.get("supported_shape_types")
     if text is None or annotations.get("type") != "tracker":
@@ -132,7 +134,7 @@ def check_tracked_shapes(context: RuleContext) -> None:
 
 
 def check_event_timeout(context: RuleContext) -> None:
-    """CVAT waits two minutes; a function that may take longer works for nobody."""
+    """Warn if the time limit of an event exceeds CVAT's timeout."""
     text = context.function.spec.event_timeout
     if "type" not in context.function.metadata.annotations or not text:
         return
@@ -150,7 +152,7 @@ def check_event_timeout(context: RuleContext) -> None:
 
 
 def check_description(context: RuleContext) -> None:
-    """CVAT fails on a function that comes without the key: Nuclio leaves an empty one out."""
+    """Warn if there is no description: Nuclio omits the empty key, and CVAT fails without it."""
     if "type" not in context.function.metadata.annotations:
         return
     if not context.function.spec.description:
@@ -162,7 +164,7 @@ def check_description(context: RuleContext) -> None:
 
 
 def check_http_trigger(context: RuleContext) -> None:
-    """CVAT calls functions by HTTP."""
+    """Check that there is an http trigger, which CVAT calls."""
     spec = context.function.spec
     if "type" not in context.function.metadata.annotations:
         return
@@ -203,15 +205,17 @@ def check_request_size(context: RuleContext) -> None:
 
 
 def check_label_spec(context: RuleContext) -> None:
-    """The annotation `spec` is a JSON list of labels."""
+    """Check that the annotation `spec` is a JSON list of labels."""
     annotations = context.function.metadata.annotations
     text = annotations.get("spec", "")
     if "type" not in annotations or not text.strip():
         _report_no_labels(context)
         return
     path = (*_PATH, "spec")
-    place = context.locate(path)
-    source, written = (place[0], place[2]) if place else (SourceText("", ""), YamlNode("scalar"))
+    location = context.locate(path)
+    source, written = SourceText("", ""), YamlNode("scalar")
+    if location:
+        source, _, written = location
     node = written
     if written.text != text:
         # The text came from flags, or from a plain word such as 3.10 that was resolved.
@@ -249,7 +253,7 @@ def _report_bad_json(context: RuleContext, embedded: EmbeddedText, error: Except
     rest = text[position:].lstrip()
     before = text[:position].rstrip()
     if before.endswith(",") and rest[:1] in ("]", "}"):
-        # Python before 3.13 points behind the comma, later ones at it.
+        # Python before 3.13 reports the position after the comma, later versions the comma.
         position = len(before) - 1
         cause, hint = "a comma before the end", "remove it: fnbuild validate --fix"
     elif rest[:1] == "," and rest[1:].lstrip()[:1] in ("]", "}"):
@@ -262,5 +266,5 @@ def _report_bad_json(context: RuleContext, embedded: EmbeddedText, error: Except
         cause, hint = "a comma is missing before this", None
     message = f"the label spec is not JSON: {cause}; CVAT lists no function at all"
     span = embedded.span_at_index(position)
-    finding = embedded.source.diagnostic("error", "cvat-json", message, span, hint)
-    context.add(finding)
+    diagnostic = embedded.source.diagnostic("error", "cvat-json", message, span, hint)
+    context.add(diagnostic)

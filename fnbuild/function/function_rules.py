@@ -40,7 +40,7 @@ _CODE_ENTRY_TYPES = ("sourceCode", "archive", "github", "git", "s3", "image", "j
 
 
 def check_name(context: RuleContext) -> None:
-    """There is a name that Nuclio, Docker and CVAT's URLs take, and it is not a reserved one."""
+    """Check that the name is valid for Nuclio, Docker and CVAT's URLs, and is not reserved."""
     path = ("metadata", "name")
     text = context.function.metadata.name
     if not text:
@@ -58,7 +58,7 @@ def check_name(context: RuleContext) -> None:
 
 
 def check_namespace(context: RuleContext) -> None:
-    """The namespace is a DNS label."""
+    """Check that the namespace is a DNS label."""
     text = context.function.metadata.namespace
     if text and not _NAMESPACE.match(text):
         message = f"{quoted(text)} cannot be a namespace"
@@ -67,13 +67,13 @@ def check_namespace(context: RuleContext) -> None:
 
 
 def check_runtime(context: RuleContext) -> None:
-    """The runtime is Python, 3.6 or later. Nuclio itself offers fewer versions."""
+    """Check that the runtime is Python 3.6 or later. Nuclio itself offers fewer versions."""
     path = ("spec", "runtime")
     text = context.written.spec.runtime
     if text in ("", "python"):
         return
-    found = _PYTHON_RUNTIME.match(text)
-    if not found:
+    version = _PYTHON_RUNTIME.match(text)
+    if not version:
         hint = "as in `runtime: python:3.9`"
         if text.startswith("python"):
             hint = (
@@ -81,38 +81,38 @@ def check_runtime(context: RuleContext) -> None:
             )
         message = f"{quoted(text)} is not a runtime; functions are Python, python:3.6 or later"
         context.error("runtime", message, path, hint)
-    elif (int(found[1]), int(found[2])) < (3, 6):
+    elif (int(version[1]), int(version[2])) < (3, 6):
         hint = "python:3.6 is the oldest that works"
-        context.error("runtime", f"Python {found[1]}.{found[2]} is too old", path, hint)
-    elif int(found[1]) > 3:
-        context.error("runtime", f"there is no Python {found[1]}.{found[2]}", path)
-    elif int(found[2]) > max(_NEWEST_PYTHON_MINOR, sys.version_info.minor):
+        context.error("runtime", f"Python {version[1]}.{version[2]} is too old", path, hint)
+    elif int(version[1]) > 3:
+        context.error("runtime", f"there is no Python {version[1]}.{version[2]}", path)
+    elif int(version[2]) > max(_NEWEST_PYTHON_MINOR, sys.version_info.minor):
         message = (
-            f"Python {found[1]}.{found[2]} is not known; the newest is 3.{_NEWEST_PYTHON_MINOR}"
+            f"Python {version[1]}.{version[2]} is not known; the newest is 3.{_NEWEST_PYTHON_MINOR}"
         )
         context.warning("runtime", message, path)
 
 
 def check_handler(context: RuleContext) -> None:
-    """The handler is `module:function`, and the module is among the function's files."""
+    """Check that the handler is `module:function`, and that the module exists."""
     path = ("spec", "handler")
     text = context.function.spec.handler
-    found = _HANDLER_PATTERN.match(text)
-    if not found:
+    match = _HANDLER_PATTERN.match(text)
+    if not match:
         message = f"{quoted(text)} is not a handler"
         hint = "a handler is `module:function`, as in `main:handler`"
         context.error("handler", message, path, hint)
         return
-    module = found[1]
+    module = match[1]
     if module.endswith(".py"):
-        hint = f"leave the .py out: {module.removesuffix('.py')}:{found[3]}"
+        hint = f"leave the .py out: {module.removesuffix('.py')}:{match[3]}"
         context.error("handler", "a handler names a module, not a file", path, hint)
         return
     _check_handler_module(context, module)
 
 
 def code_folder(context: RuleContext) -> Path | None:
-    """The folder with the handler's module; None when the code is somewhere else."""
+    """Return the folder with the handler's module, or None if the code is elsewhere."""
     code, build = context.code, context.function.spec.build
     elsewhere = build.function_source_code or build.path not in ("", ".", "./")
     if code is None or elsewhere or build.code_entry_type not in ("", "sourceCode"):
@@ -141,12 +141,12 @@ def _module_exists(folder: Path, module: str) -> bool:
     try:
         return base.with_name(f"{base.name}.py").is_file() or base.is_dir()
     except OSError:
-        # No file can have such a name, or nobody may look.
+        # An invalid file name, or no permission to read the folder.
         return False
 
 
 def check_event_timeout(context: RuleContext) -> None:
-    """The time limit of an event is a duration above zero."""
+    """Check that the time limit of an event is a duration above zero."""
     text = context.function.spec.event_timeout
     if text:
         check_positive_duration(context, "eventTimeout", text, ("spec", "eventTimeout"))
@@ -169,7 +169,7 @@ def check_positive_duration(
 
 
 def check_variables(context: RuleContext) -> None:
-    """Environment variables have usable names, each once."""
+    """Check that environment variables have valid and unique names."""
     seen: set[str] = set()
     for index, variable in enumerate(context.written.spec.env):
         path = ("spec", "env", index, "name")
@@ -200,7 +200,7 @@ def _is_positive_integer(text: str) -> bool:
 
 
 def check_secret_variables(context: RuleContext) -> None:
-    """Variables that are declared to be secrets are set."""
+    """Check that variables that are declared to be secrets are set."""
     path = ("metadata", "annotations", SECRET_ENV_ANNOTATION)
     declared = declared_secrets(context.function.metadata.annotations)
     for message, hint in unset_secrets(context.function, declared):
@@ -208,9 +208,9 @@ def check_secret_variables(context: RuleContext) -> None:
 
 
 def unset_secrets(function: Function, declared: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Yield a message and a remedy for each of the declared secrets that no variable is called.
+    """Yield a message and a hint for each declared secret that no variable sets.
 
-    With `envFrom`, only the cluster knows all variables.
+    Nothing is yielded with `envFrom`, because only the cluster knows all variables then.
     """
     spec = function.spec
     containers = [*spec.sidecars, *spec.init_containers]
@@ -231,7 +231,7 @@ def unset_secrets(function: Function, declared: Iterable[str]) -> Iterator[tuple
 
 
 def check_images(context: RuleContext) -> None:
-    """Image names and registries are ones that Docker understands."""
+    """Check that names of images and registries are valid for Docker."""
     spec, build = context.function.spec, context.function.spec.build
     for path, text in (
         (("spec", "image"), spec.image),
@@ -252,26 +252,26 @@ def check_images(context: RuleContext) -> None:
 
 
 def check_build(context: RuleContext) -> None:
-    """Commands and directives do not fight, and directives are Dockerfile verbs."""
+    """Check that commands and directives are not combined, and that directives are valid."""
     spec = context.function.spec.build
     directives = spec.directives
     place = ("spec", "build", "directives")
     if spec.commands and (directives.pre_copy or directives.post_copy):
-        message = "directives are ignored, because build.commands are there too"
+        message = "directives are ignored, because build.commands is set as well"
         context.warning("directives-ignored", message, place, "keep one of the two", "key")
     for side, items in (("preCopy", directives.pre_copy), ("postCopy", directives.post_copy)):
         for index, directive in enumerate(items):
             path = (*place, side, index)
             if directive.kind.upper() not in DOCKERFILE_INSTRUCTIONS:
                 hint = did_you_mean(directive.kind, DOCKERFILE_INSTRUCTIONS)
-                message = f"{quoted(directive.kind)} is not a Dockerfile verb"
+                message = f"{quoted(directive.kind)} is not a Dockerfile instruction"
                 context.error("directive", message, (*path, "kind"), hint)
             elif directive.kind.upper() == "FROM":
-                message = "FROM cannot stand in a directive: the code goes into one image"
-                hint = "spec.build.baseImage names the image that it starts from"
+                message = "FROM is not allowed in a directive: the build has one stage"
+                hint = "spec.build.baseImage sets the image that the build starts from"
                 context.error("directive", message, (*path, "kind"), hint)
             elif not directive.value.strip():
-                message = f"{directive.kind} without a value"
+                message = f"{directive.kind} has no value"
                 context.error("directive", message, (*path, "kind"))
     if spec.mode not in ("", "neverBuild", "alwaysBuild"):
         message = f"build.mode is neverBuild or alwaysBuild, not {quoted(spec.mode)}"
@@ -279,7 +279,7 @@ def check_build(context: RuleContext) -> None:
 
 
 def check_code_entry(context: RuleContext) -> None:
-    """The code's origin is one that Nuclio knows, with what it needs."""
+    """Check that Nuclio supports the origin of the code, and that its attributes are set."""
     spec = context.function.spec.build
     path = ("spec", "build", "codeEntryType")
     kind, attributes = spec.code_entry_type, spec.code_entry_attributes

@@ -1,4 +1,4 @@
-"""The shape of CVAT's label spec, label by label, each finding at its place inside the JSON."""
+"""Rules on CVAT's label spec, with diagnostics at their positions inside the JSON."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _WRITE_SVG = (
     "`fnbuild validate --fix` writes it, with lines between the sublabels that the label's key"
     ' `edges` names, as in "edges": [["head", "neck"]]'
 )
-_REWRITE_SVG = "remove the svg, and `fnbuild validate --fix` writes it anew"
+_REWRITE_SVG = "remove the svg, and `fnbuild validate --fix` writes it again"
 _LABEL_KEYS = ("id", "name", "type", "attributes", "sublabels", "svg", "color", "edges")
 
 
 def check_labels(context: RuleContext, embedded: EmbeddedText, value: Any) -> None:
-    """Report what is wrong with a label spec that is JSON already."""
+    """Check a label spec that is valid JSON."""
     _LabelChecker(context, embedded).run(_parse_nodes(embedded.node.text, value))
 
 
 def _svg_hint(sublabels: YamlNode) -> str:
-    """Return the remedy for a missing svg, which is drawn from the names of the sublabels."""
+    """Return a hint for a missing svg, which is drawn from the names of the sublabels."""
     items = sublabels.items if sublabels.kind == "list" else []
     names = [value for item in items for key, value in item.pairs if key.text == "name"]
     if items and len({name.text for name in names}) == len(items):
@@ -38,7 +38,7 @@ def _svg_hint(sublabels: YamlNode) -> str:
 
 
 def _parse_nodes(text: str, value: Any) -> YamlNode:
-    """JSON as nodes with places; without them where YAML reads a corner of JSON differently."""
+    """Parse JSON into nodes, without positions where YAML and JSON differ."""
     probe = SourceText(text, "")
     try:
         root = compose(probe)
@@ -60,7 +60,7 @@ class _LabelChecker:
     def run(self, root: YamlNode) -> None:
         if root.kind != "list":
             message = f"the label spec must be a list of labels; {_HIDES_ALL}"
-            self._find("error", "cvat-labels", message, root, "put it in [ and ]")
+            self._report("error", "cvat-labels", message, root, "put it in [ and ]")
             return
         self._labels(root.items, "label")
 
@@ -72,7 +72,7 @@ class _LabelChecker:
                 return
             if item.kind != "map":
                 message = f"{what} {number} must be an object with a name; {_HIDES_ALL}"
-                self._find("error", "cvat-labels", message, item)
+                self._report("error", "cvat-labels", message, item)
                 continue
             label = {key.text: (key, value) for key, value in item.pairs}
             self._name(item, label, names, f"{what} {number}")
@@ -91,95 +91,97 @@ class _LabelChecker:
         what: str,
     ) -> None:
         if "name" not in label:
-            self._find("error", "cvat-labels", f"{what} has no name; {_HIDES_ALL}", item)
+            self._report("error", "cvat-labels", f"{what} has no name; {_HIDES_ALL}", item)
             return
         node = label["name"][1]
         if node.kind != "scalar" or not isinstance(node.value, str) or not node.value:
-            self._find("error", "cvat-labels", f"the name of {what} must be text", node)
+            self._report("error", "cvat-labels", f"the name of {what} must be text", node)
         elif names.setdefault(node.value, node) is not node:
-            message = f"the label {quoted(node.value)} is there twice; {_HIDES_ONE}"
-            self._find("error", "cvat-duplicate-label", message, node)
+            message = f"the label {quoted(node.value)} is defined twice; {_HIDES_ONE}"
+            self._report("error", "cvat-duplicate-label", message, node)
 
     def _id(self, label: dict[str, tuple[YamlNode, YamlNode]], ids: dict[str, YamlNode]) -> None:
         if "id" in label:
             node = label["id"][1]
             if node.kind == "scalar" and ids.setdefault(node.text, node) is not node:
-                message = f"the id {node.text} is there twice; handlers map classes by it"
-                self._find("warning", "label-id", message, node)
+                message = f"the id {node.text} is used twice; handlers map classes by it"
+                self._report("warning", "label-id", message, node)
 
     def _type(self, label: dict[str, tuple[YamlNode, YamlNode]]) -> None:
         if "type" not in label:
             return
         node = label["type"][1]
         if node.kind != "scalar" or not isinstance(node.value, str):
-            self._find("error", "cvat-labels", "the type of a label must be text", node)
+            self._report("error", "cvat-labels", "the type of a label must be text", node)
         elif node.value not in LABEL_TYPES:
             message = f"CVAT has no label type {quoted(node.value)}"
             hint = did_you_mean(node.value, LABEL_TYPES) or f"one of {', '.join(LABEL_TYPES)}"
-            self._find("warning", "cvat-label-type", message, node, hint)
+            self._report("warning", "cvat-label-type", message, node, hint)
 
     def _unknown(self, label: dict[str, tuple[YamlNode, YamlNode]]) -> None:
         for name, (key, _) in label.items():
             word = None if name in _LABEL_KEYS else closest(name, _LABEL_KEYS)
             if word and word not in label:
                 message = f"CVAT does not read {quoted(name)} of a label"
-                self._find("warning", "cvat-label-key", message, key, f"did you mean {word}?")
+                self._report("warning", "cvat-label-key", message, key, f"did you mean {word}?")
 
     def _attributes(self, label: dict[str, tuple[YamlNode, YamlNode]]) -> None:
         if "attributes" not in label or label["attributes"][1].is_null():
             return
         node = label["attributes"][1]
         if node.kind != "list":
-            self._find("error", "cvat-attributes", f"attributes must be a list; {_HIDES_ALL}", node)
+            self._report(
+                "error", "cvat-attributes", f"attributes must be a list; {_HIDES_ALL}", node
+            )
             return
         names: dict[str, YamlNode] = {}
         for item in node.items:
             if item.kind != "map":
                 message = f"an attribute must be an object; {_HIDES_ALL}"
-                self._find("error", "cvat-attributes", message, item)
+                self._report("error", "cvat-attributes", message, item)
                 continue
             attribute = {key.text: value for key, value in item.pairs}
             self._attribute(item, attribute)
             name = attribute.get("name")
             if name and names.setdefault(name.text, name) is not name:
-                message = f"the attribute {quoted(name.text)} is there twice; {_HIDES_ONE}"
-                self._find("error", "cvat-attributes", message, name)
+                message = f"the attribute {quoted(name.text)} is defined twice; {_HIDES_ONE}"
+                self._report("error", "cvat-attributes", message, name)
 
     def _attribute(self, item: YamlNode, attribute: dict[str, YamlNode]) -> None:
         missing = [key for key in ("name", "input_type", "values") if key not in attribute]
         if missing:
             message = f"an attribute has no {' and no '.join(missing)}; {_HIDES_ALL}"
-            self._find("error", "cvat-attributes", message, item)
+            self._report("error", "cvat-attributes", message, item)
             return
         kind, values = attribute["input_type"], attribute["values"]
         if kind.text not in INPUT_TYPES:
             hint = did_you_mean(kind.text, INPUT_TYPES)
             message = f"input_type is one of {', '.join(INPUT_TYPES)}; not {quoted(kind.text)}"
-            self._find("warning", "cvat-attributes", message, kind, hint)
+            self._report("warning", "cvat-attributes", message, kind, hint)
         if values.kind != "list":
-            self._find("warning", "cvat-attributes", "values must be a list of texts", values)
+            self._report("warning", "cvat-attributes", "values must be a list of texts", values)
         elif kind.text == "number" and len(values.items) != 3:
-            message = "the values of a number are its least, its most and its step"
-            self._find("warning", "cvat-attributes", message, values, 'as in ["0", "100", "1"]')
+            message = "the values of a number are its minimum, its maximum and its step"
+            self._report("warning", "cvat-attributes", message, values, 'as in ["0", "100", "1"]')
         elif any(not isinstance(value.value, str) for value in values.items):
-            message = "values are texts, numbers too"
-            self._find("warning", "cvat-attributes", message, values, 'as in ["0", "100", "1"]')
+            message = "values must be texts, even for numbers"
+            self._report("warning", "cvat-attributes", message, values, 'as in ["0", "100", "1"]')
 
     def _skeleton(self, item: YamlNode, label: dict[str, tuple[YamlNode, YamlNode]]) -> None:
         for key in ("sublabels", "svg"):
             if key not in label:
                 message = f"a skeleton has no {key}; {_HIDES_ALL}"
                 hint = _svg_hint(label["sublabels"][1]) if "sublabels" in label else None
-                self._find("error", "cvat-skeleton", message, item, hint)
+                self._report("error", "cvat-skeleton", message, item, hint)
         if "sublabels" not in label:
             return
         node = label["sublabels"][1]
         if node.kind != "list":
-            self._find("error", "cvat-skeleton", f"sublabels must be a list; {_HIDES_ALL}", node)
+            self._report("error", "cvat-skeleton", f"sublabels must be a list; {_HIDES_ALL}", node)
             return
         if not node.items and "svg" in label:
             message = "a skeleton has no sublabels, and so no points"
-            self._find("warning", "cvat-skeleton", message, node)
+            self._report("warning", "cvat-skeleton", message, node)
         self._labels(node.items, "sublabel")
         names = {
             value.text for item in node.items for key, value in item.pairs if key.text == "name"
@@ -193,32 +195,34 @@ class _LabelChecker:
         edges = parse_edges(node.to_value())
         if node.kind != "list" or len(edges) != len(node.items):
             message = "edges are pairs of sublabel names"
-            self._find("warning", "cvat-skeleton", message, node, 'as in [["head", "neck"]]')
+            self._report("warning", "cvat-skeleton", message, node, 'as in [["head", "neck"]]')
         for name in sorted({name for edge in edges for name in edge} - names):
-            message = f"an edge goes to {quoted(name)}, which is no sublabel"
-            self._find("warning", "cvat-skeleton", message, node, did_you_mean(name, tuple(names)))
+            message = f"an edge refers to {quoted(name)}, which is not a sublabel"
+            self._report(
+                "warning", "cvat-skeleton", message, node, did_you_mean(name, tuple(names))
+            )
 
     def _svg(self, names: set[str], svg: YamlNode) -> None:
         drawing = SkeletonSvg(svg.text)
         drawn = set(drawing.nodes.values())
         if names and not drawn:
             message = "the skeleton's svg has no circle for any sublabel"
-            self._find("warning", "cvat-skeleton", message, svg, _REWRITE_SVG)
+            self._report("warning", "cvat-skeleton", message, svg, _REWRITE_SVG)
             return
         for name in sorted(names - drawn):
             message = f"the skeleton's svg has no circle for the sublabel {quoted(name)}"
-            self._find("warning", "cvat-skeleton", message, svg, _REWRITE_SVG)
+            self._report("warning", "cvat-skeleton", message, svg, _REWRITE_SVG)
         for name in sorted(drawn - names):
-            message = f"the skeleton's svg names {quoted(name)}, which is no sublabel"
-            self._find("warning", "cvat-skeleton", message, svg, _REWRITE_SVG)
+            message = f"the skeleton's svg names {quoted(name)}, which is not a sublabel"
+            self._report("warning", "cvat-skeleton", message, svg, _REWRITE_SVG)
         ends = {end for edge in drawing.edges for end in edge}
         for end in sorted(ends - drawing.nodes.keys()):
             message = (
-                f"an edge of the skeleton's svg goes to the node {quoted(end)}, which is not there"
+                f"an edge of the skeleton's svg refers to the node {quoted(end)}, which is missing"
             )
-            self._find("warning", "cvat-skeleton", message, svg, _REWRITE_SVG)
+            self._report("warning", "cvat-skeleton", message, svg, _REWRITE_SVG)
 
-    def _find(
+    def _report(
         self, severity: Severity, rule: str, message: str, node: YamlNode, hint: str | None = None
     ) -> None:
         if not below_limit(self.context.report, severity):

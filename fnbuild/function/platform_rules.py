@@ -30,7 +30,7 @@ _DURATION = re.compile(r"([0-9.]+(ns|us|µs|ms|s|m|h))+\Z")
 
 
 def check_choices(context: RuleContext) -> None:
-    """Words of a closed list are in the list."""
+    """Check values that must be in a fixed list."""
     spec = context.function.spec
     for key, text, words in (
         ("serviceType", spec.service_type, ("", *SERVICE_TYPES)),
@@ -48,11 +48,11 @@ def check_choices(context: RuleContext) -> None:
 
 
 def _kebab_case(key: str) -> str:
-    return re.sub(r"([A-Z])", lambda found: f"-{found[1].lower()}", key)
+    return re.sub(r"([A-Z])", lambda match: f"-{match[1].lower()}", key)
 
 
 def check_replicas(context: RuleContext) -> None:
-    """The least and the most replicas fit each other and the triggers."""
+    """Check that the minimum and maximum of replicas are consistent and fit the triggers."""
     spec = context.function.spec
     least, most = spec.min_replicas, spec.max_replicas
     place = ("spec", "minReplicas")
@@ -72,7 +72,7 @@ def check_replicas(context: RuleContext) -> None:
 
 
 def check_ranges(context: RuleContext) -> None:
-    """Numbers of the specification are in their ranges."""
+    """Check that numbers are in their ranges."""
     spec = context.function.spec
     for key, number, most in (
         ("replicas", spec.replicas, None),
@@ -86,18 +86,18 @@ def check_ranges(context: RuleContext) -> None:
 
 
 def check_readiness_timeout(context: RuleContext) -> None:
-    """A time of zero counts as not given, in the file as in a flag."""
+    """Warn about a readiness timeout of zero, which counts as not set."""
     key = "readinessTimeoutSeconds"
     flags = context.overrides.spec.readiness_timeout_seconds if context.overrides else None
     seconds = context.function.spec.readiness_timeout_seconds
     if 0 in (flags, seconds):
-        said = f"{seconds} seconds hold" if seconds else "the platform's own time holds"
-        message = f"{key}: 0 counts as not given; {said}"
+        timeout = f"{seconds} seconds" if seconds else "the platform's default"
+        message = f"{key}: 0 counts as not set; the timeout is {timeout}"
         context.warning("readiness", message, ("spec", key))
 
 
 def check_scaling(context: RuleContext) -> None:
-    """Metrics that scale have a name, a known source and a threshold."""
+    """Check that metrics for scaling have a name, a supported source and a threshold."""
     for index, metric in enumerate(context.function.spec.auto_scale_metrics):
         path = ("spec", "autoScaleMetrics", index)
         if not metric.get("metricName"):
@@ -114,9 +114,9 @@ def check_scaling(context: RuleContext) -> None:
 
 
 def check_resources(context: RuleContext) -> None:
-    """Requests stay within limits; GPUs are whole and not shared."""
-    given = context.function.spec.resources
-    for name, text in given.limits.items():
+    """Check that requests are within limits, and that GPUs are whole and not shared."""
+    resources = context.function.spec.resources
+    for name, text in resources.limits.items():
         if "gpu" not in name:
             continue
         number = _quantity_or_none(text)
@@ -126,8 +126,8 @@ def check_resources(context: RuleContext) -> None:
         if name == "gpu":
             message = "the resource of NVIDIA's GPUs is called nvidia.com/gpu"
             context.warning("gpu", message, path, "write nvidia.com/gpu: 1", "key")
-    for name, text in given.requests.items():
-        limit, number = _quantity_or_none(given.limits.get(name, "")), _quantity_or_none(text)
+    for name, text in resources.requests.items():
+        limit, number = _quantity_or_none(resources.limits.get(name, "")), _quantity_or_none(text)
         if limit is None or number is None:
             continue
         path = ("spec", "resources", "requests", name)
@@ -142,12 +142,12 @@ def _quantity_or_none(text: str) -> Any:
     try:
         return parse_quantity(text)
     except ValueError:
-        # Not a quantity: reported where it was read.
+        # Not a quantity: reported by the decoder.
         return None
 
 
 def check_labels(context: RuleContext) -> None:
-    """Labels and node selectors are ones that Kubernetes takes."""
+    """Check that labels and node selectors are valid in Kubernetes."""
     metadata, spec = context.function.metadata, context.function.spec
     for place, values in (
         (("metadata", "labels"), metadata.labels),
@@ -167,7 +167,7 @@ def check_labels(context: RuleContext) -> None:
 
 
 def check_volumes(context: RuleContext) -> None:
-    """Volume and mount have one and the same name, and say where they lead."""
+    """Check that a volume and its mount have the same name, and that the mount has a path."""
     seen: dict[str, Any] = {}
     for index, entry in enumerate(context.function.spec.volumes):
         path = ("spec", "volumes", index)
@@ -185,14 +185,14 @@ def check_volumes(context: RuleContext) -> None:
             message = f"volume {quoted(name)} and mount {quoted(mounted)} must have the same name"
             context.error("volume", message, (*path, "volumeMount", "name"))
         elif seen.setdefault(str(name), volume) != volume:
-            message = f"{quoted(name)} is the name of another volume already"
+            message = f"another volume already has the name {quoted(name)}"
             context.error("volume", message, (*path, "volume", "name"))
         if not mount.get("mountPath"):
             context.error("volume", "the volume mount has no mountPath", (*path, "volumeMount"))
 
 
 def check_platform_attributes(context: RuleContext) -> None:
-    """What the platform is told: restarts and health checks."""
+    """Check the attributes of the platform: restart policy and health checks."""
     attributes = context.function.spec.platform.attributes
     path = ("spec", "platform", "attributes")
     for key in attributes:
@@ -217,7 +217,7 @@ def _check_restart_policy(context: RuleContext, policy: Any, path: tuple[str, ..
         return
     name = policy.get("name", "no")
     if name is False:
-        # The bare word `no` is a boolean in YAML; people mean the policy.
+        # The bare word `no` is a boolean in YAML, but the policy is meant.
         name = "no"
     if name not in _RESTART_POLICIES:
         message = f"restartPolicy is one of {', '.join(_RESTART_POLICIES)}; not {quoted(name)}"
@@ -230,14 +230,14 @@ def _check_restart_policy(context: RuleContext, policy: Any, path: tuple[str, ..
 
 
 def check_containers(context: RuleContext) -> None:
-    """Side containers have a name, an image and ports that are free."""
+    """Check that sidecars and init containers have a name, an image and free ports."""
     spec = context.function.spec
     for key, items in (("sidecars", spec.sidecars), ("initContainers", spec.init_containers)):
         for index, container in enumerate(items):
             path = ("spec", key, index)
-            for wanted in ("name", "image"):
-                if not container.get(wanted):
-                    context.error("container", f"a container in {key} has no {wanted}", path)
+            for required in ("name", "image"):
+                if not container.get(required):
+                    context.error("container", f"a container in {key} has no {required}", path)
             if key == "sidecars":
                 _check_ports(context, container.get("ports") or [], (*path, "ports"))
 
@@ -250,7 +250,7 @@ def _check_ports(context: RuleContext, ports: Any, path: tuple[str | int, ...]) 
             message = "a sidecar's port has a name and a containerPort"
             context.error("container", message, (*path, index))
         elif number in _RESERVED_PORTS or name in _RESERVED_PORT_NAMES:
-            message = f"port {name} ({number}) is taken by the function itself"
+            message = f"port {name} ({number}) is used by the function itself"
             context.error("container", message, (*path, index))
 
 
@@ -258,7 +258,7 @@ GPU_RESOURCE = "nvidia.com/gpu"
 
 
 def gpu_count(function: Function) -> int:
-    """How many GPUs the function asks for; 0 too when the limit cannot be read."""
+    """Return the number of requested GPUs; 0 if the limit is invalid."""
     try:
         return max(0, int(parse_quantity(function.spec.resources.limits.get(GPU_RESOURCE, "0"))))
     except ValueError:
@@ -266,12 +266,12 @@ def gpu_count(function: Function) -> int:
 
 
 def check_workers_per_gpu(context: RuleContext) -> None:
-    """On a GPU, several workers are several models: right for small ones, else out of memory."""
-    found = context.function.http_trigger()
+    """Warn if there are more workers than GPUs: each holds its own copy of the model."""
+    http = context.function.http_trigger()
     number = gpu_count(context.function)
-    if found is None or not number:
+    if http is None or not number:
         return
-    name, trigger = found
+    name, trigger = http
     if trigger.num_workers <= number:
         return
     path = ("spec", "triggers", name)
@@ -280,7 +280,7 @@ def check_workers_per_gpu(context: RuleContext) -> None:
     on = "one GPU" if number == 1 else f"{number} GPUs"
     message = (
         f"{trigger.num_workers} workers share {on}, and each holds its own copy of the model in"
-        f" GPU memory: {trigger.num_workers} times what one takes"
+        f" GPU memory: {trigger.num_workers} times the memory of one"
     )
     least = "1 worker is" if number == 1 else f"{number} workers are"
     hint = f"{least} the usual choice; keep more only when all copies fit"

@@ -42,27 +42,27 @@ _ACK_MODES = ("", "enable", "disable", "explicitOnly")
 
 
 def check_kinds(context: RuleContext) -> None:
-    """Every trigger has a kind that exists, and a name that is its key."""
+    """Check that every trigger has a supported kind, and a name equal to its key."""
     for key, trigger in context.written.spec.triggers.items():
         path = ("spec", "triggers", key)
         if not key:
             context.error("trigger-name", "a trigger needs a name", path, part="key")
         if trigger.name and trigger.name != key:
-            message = f"the trigger {quoted(key)} calls itself {quoted(trigger.name)}"
+            message = f"the trigger {quoted(key)} has the name {quoted(trigger.name)}"
             hint = "remove `name`; the key is the name"
             context.error("trigger-name", message, (*path, "name"), hint)
         if not trigger.kind:
             message = f"the trigger {quoted(key)} has no kind"
             context.error("trigger-kind", message, path, "add `kind: http`", "key")
         elif trigger.kind not in _TRIGGER_KINDS:
-            message = f"{quoted(trigger.kind)} is not a kind of trigger; nothing will call it"
+            message = f"{quoted(trigger.kind)} is not a kind of trigger; it would never fire"
             context.error(
                 "trigger-kind", message, (*path, "kind"), did_you_mean(trigger.kind, _TRIGGER_KINDS)
             )
 
 
 def check_single_http_trigger(context: RuleContext) -> None:
-    """At most one trigger of kind http."""
+    """Check that there is at most one trigger of kind http."""
     triggers = context.written.spec.triggers
     names = [key for key, trigger in triggers.items() if trigger.kind == "http"]
     for name in names[1:]:
@@ -72,7 +72,7 @@ def check_single_http_trigger(context: RuleContext) -> None:
 
 
 def check_workers(context: RuleContext) -> None:
-    """The number of workers is positive, bounded, and given once."""
+    """Check that the number of workers is positive, within the limit, and set once."""
     for key, trigger in context.written.spec.triggers.items():
         path = ("spec", "triggers", key)
         both = (("numWorkers", trigger.num_workers), ("maxWorkers", trigger.max_workers))
@@ -81,22 +81,22 @@ def check_workers(context: RuleContext) -> None:
                 message = f"{name} is {number}; a trigger has 1 to {MAX_WORKERS} workers"
                 context.error("workers", message, (*path, name))
             elif number == 0 and _is_written_zero(context, (*path, name)):
-                message = f"{name}: 0 counts as not given, so there will be "
+                message = f"{name}: 0 counts as not set, so the number of workers is "
                 message += str(trigger.num_workers or trigger.max_workers or 1)
                 context.warning("workers", message, (*path, name))
         if trigger.num_workers and trigger.max_workers:
-            message = f"numWorkers ({trigger.num_workers}) wins; maxWorkers is its old name"
+            message = f"numWorkers ({trigger.num_workers}) applies; maxWorkers is its old name"
             context.warning("workers-twice", message, (*path, "maxWorkers"), "remove maxWorkers")
 
 
 def _is_written_zero(context: RuleContext, path: tuple[str, ...]) -> bool:
-    """Whether a file says zero; a number there that gave way to another is none of that."""
-    found = context.locate(path) if context.is_in_file(*path) else None
-    return found is not None and found[2].value in (0, "0", None)
+    """Return True if a file sets the value to zero and no other file overrides it."""
+    location = context.locate(path) if context.is_in_file(*path) else None
+    return location is not None and location[2].value in (0, "0", None)
 
 
 def check_timeouts(context: RuleContext) -> None:
-    """Durations of triggers are durations."""
+    """Check the durations of triggers."""
     for key, trigger in context.written.spec.triggers.items():
         path = ("spec", "triggers", key)
         for name, text in (
@@ -111,7 +111,7 @@ def check_timeouts(context: RuleContext) -> None:
 
 
 def check_acknowledgement(context: RuleContext) -> None:
-    """Explicit acknowledgement has a known mode and a kind of trigger that can do it."""
+    """Check the mode of explicit acknowledgement, and that the kind of trigger supports it."""
     for key, trigger in context.written.spec.triggers.items():
         path = ("spec", "triggers", key, "explicitAckMode")
         mode = trigger.explicit_ack_mode
@@ -123,12 +123,14 @@ def check_acknowledgement(context: RuleContext) -> None:
                 message = f"a trigger of kind {trigger.kind} has no explicit acknowledgement"
                 context.warning("ack-mode", message, path)
             elif trigger.attributes.get("workerAllocationMode") == "pool":
-                message = "explicit acknowledgement does not go with workerAllocationMode pool"
+                message = (
+                    "explicit acknowledgement cannot be combined with workerAllocationMode pool"
+                )
                 context.error("ack-mode", message, path)
 
 
 def check_batch(context: RuleContext) -> None:
-    """A batch has a size and a duration, and an http trigger."""
+    """Check that a batch has a size, a duration, and an http trigger."""
     for key, trigger in context.written.spec.triggers.items():
         value, path = trigger.batch, ("spec", "triggers", key, "batch")
         if value is None:
@@ -150,40 +152,40 @@ def check_batch(context: RuleContext) -> None:
 
 
 def check_http_attributes(context: RuleContext) -> None:
-    """What an http trigger is told, is what it knows, in the types it reads."""
+    """Check the names and types of an http trigger's attributes."""
     for key, trigger in context.written.spec.triggers.items():
         if trigger.kind != "http":
             continue
         path = ("spec", "triggers", key, "attributes")
-        given = {name.lower(): (name, value) for name, value in trigger.attributes.items()}
+        attributes = {name.lower(): (name, value) for name, value in trigger.attributes.items()}
         known = {name.lower() for name in _HTTP_ATTRIBUTES}
-        for lower, (name, _) in given.items():
+        for lower, (name, _) in attributes.items():
             if lower not in known:
                 message, hint = unknown_key_message(path, name, _HTTP_ATTRIBUTES)
                 context.warning("unknown-key", message, (*path, name), hint, "key")
-        _check_sizes(context, given, path)
-        _check_port(context, given, path)
-        _check_service_type(context, given, path)
+        _check_sizes(context, attributes, path)
+        _check_port(context, attributes, path)
+        _check_service_type(context, attributes, path)
         _check_ingresses(context, trigger, path)
-        _check_cors(context, given, path)
+        _check_cors(context, attributes, path)
 
 
 def check_cron_attributes(context: RuleContext) -> None:
-    """A cron trigger has an interval or a schedule that can be read."""
+    """Check that a cron trigger has a valid interval or schedule."""
     for key, trigger in context.written.spec.triggers.items():
         if trigger.kind != "cron":
             continue
         path = ("spec", "triggers", key, "attributes")
-        given = {name.lower(): (name, value) for name, value in trigger.attributes.items()}
-        for lower, (name, _) in given.items():
+        attributes = {name.lower(): (name, value) for name, value in trigger.attributes.items()}
+        for lower, (name, _) in attributes.items():
             if lower not in {known.lower() for known in _CRON_ATTRIBUTES}:
                 message, hint = unknown_key_message(path, name, _CRON_ATTRIBUTES)
                 context.warning("unknown-key", message, (*path, name), hint, "key")
-        interval, schedule = given.get("interval"), given.get("schedule")
+        interval, schedule = attributes.get("interval"), attributes.get("schedule")
         if interval and interval[1]:
             check_positive_duration(context, "interval", str(interval[1]), (*path, interval[0]))
             if schedule and schedule[1]:
-                message = "interval wins over schedule; a cron trigger has one of them"
+                message = "interval overrides schedule; a cron trigger has one of them"
                 context.warning("cron", message, (*path, schedule[0]), "remove one of them")
         elif schedule and schedule[1]:
             try:
@@ -194,14 +196,16 @@ def check_cron_attributes(context: RuleContext) -> None:
         else:
             message = f"the cron trigger {quoted(key)} has neither interval nor schedule"
             context.error("cron", message, path[:-1], "as in `attributes: {interval: 10m}`", "key")
-        _check_cron_event(context, given, path)
+        _check_cron_event(context, attributes, path)
 
 
 AttributesByName = dict[str, tuple[str, Any]]
 
 
-def _check_cron_event(context: RuleContext, given: AttributesByName, path: tuple[str, ...]) -> None:
-    name, event = given.get("event", ("event", {}))
+def _check_cron_event(
+    context: RuleContext, attributes: AttributesByName, path: tuple[str, ...]
+) -> None:
+    name, event = attributes.get("event", ("event", {}))
     if not isinstance(event, dict):
         context.error("cron", "event is a mapping with `body` and `headers`", (*path, name))
         return
@@ -211,23 +215,23 @@ def _check_cron_event(context: RuleContext, given: AttributesByName, path: tuple
         context.error("cron", message, (*path, name))
 
 
-def _check_sizes(context: RuleContext, given: AttributesByName, path: tuple[str, ...]) -> None:
+def _check_sizes(context: RuleContext, attributes: AttributesByName, path: tuple[str, ...]) -> None:
     for lower in _SIZE_ATTRIBUTES:
-        name, value = given.get(lower, ("", 1))
+        name, value = attributes.get(lower, ("", 1))
         if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
             what = "requests" if lower == "maxbacklog" else "bytes"
             message = f"{name} is a number of {what} above zero, not {quoted(value)}"
             hint = f"as in `{name}: 33554432 # 32 MiB`" if what == "bytes" else None
             context.error("http-size", message, (*path, name), hint)
     for lower in ("reducememoryusage", "disableportpublishing"):
-        name, value = given.get(lower, ("", False))
+        name, value = attributes.get(lower, ("", False))
         if not isinstance(value, bool) and str(value).lower() not in ("true", "false"):
             message = f"{name} is true or false, not {quoted(value)}"
             context.error("http-flag", message, (*path, name))
 
 
-def _check_port(context: RuleContext, given: AttributesByName, path: tuple[str, ...]) -> None:
-    name, value = given.get("port", ("port", 0))
+def _check_port(context: RuleContext, attributes: AttributesByName, path: tuple[str, ...]) -> None:
+    name, value = attributes.get("port", ("port", 0))
     if isinstance(value, str) and value.strip().isdigit():
         message = f"Nuclio ignores a port in quotes: {quoted(value)}"
         context.warning("http-port", message, (*path, name), f"remove the quotes: {value.strip()}")
@@ -237,9 +241,9 @@ def _check_port(context: RuleContext, given: AttributesByName, path: tuple[str, 
 
 
 def _check_service_type(
-    context: RuleContext, given: AttributesByName, path: tuple[str, ...]
+    context: RuleContext, attributes: AttributesByName, path: tuple[str, ...]
 ) -> None:
-    name, value = given.get("servicetype", ("serviceType", ""))
+    name, value = attributes.get("servicetype", ("serviceType", ""))
     if value not in ("", None, *SERVICE_TYPES):
         message = f"serviceType is one of {', '.join(SERVICE_TYPES)}; not {quoted(value)}"
         context.error("service-type", message, (*path, name))
@@ -262,8 +266,8 @@ def _check_ingresses(context: RuleContext, trigger: Trigger, path: tuple[str, ..
             context.error("ingresses", message, (*path, "ingresses", name, "paths"))
 
 
-def _check_cors(context: RuleContext, given: AttributesByName, path: tuple[str, ...]) -> None:
-    name, cors = given.get("cors", ("cors", None))
+def _check_cors(context: RuleContext, attributes: AttributesByName, path: tuple[str, ...]) -> None:
+    name, cors = attributes.get("cors", ("cors", None))
     if cors is None:
         return
     if not isinstance(cors, dict):
@@ -272,13 +276,15 @@ def _check_cors(context: RuleContext, given: AttributesByName, path: tuple[str, 
         return
     kinds = {key.lower(): kind for key, kind in _CORS_ATTRIBUTES.items()}
     for key, value in cors.items():
-        at = (*path, name, key)
+        value_path = (*path, name, key)
         kind = kinds.get(str(key).lower())
         if kind is None:
             message, hint = unknown_key_message((*path, name), key, _CORS_ATTRIBUTES)
-            context.warning("unknown-key", message, at, hint, "key")
+            context.warning("unknown-key", message, value_path, hint, "key")
         elif value is not None and not _is_cors_value(value, kind):
-            context.error("cors", f"{key} is {_TYPE_DESCRIPTIONS[kind]}, not {quoted(value)}", at)
+            context.error(
+                "cors", f"{key} is {_TYPE_DESCRIPTIONS[kind]}, not {quoted(value)}", value_path
+            )
 
 
 def _is_cors_value(value: Any, kind: type) -> bool:

@@ -218,8 +218,8 @@ class _Composer:
             elif event is None or isinstance(event, yaml.StreamEndEvent):
                 return self.root
 
-    def _stop(self, rule: str, message: str, written: Any, hint: str | None = None) -> None:
-        span = self.source.span(written.line, written.column)
+    def _stop(self, rule: str, message: str, mark: Any, hint: str | None = None) -> None:
+        span = self.source.span(mark.line, mark.column)
         self.source.error(rule, message, span, hint)
         raise _ComposeStoppedError
 

@@ -177,7 +177,7 @@ def test_json_errors_are_located_inside_the_block(
         ('{"name": "a"}', "error", (6, 7), "a list of labels"),
         ('[1]', "error", (6, 8), "label 1 must be an object"),
         ('[{"name": "a"},\n {"id": 2}]', "error", (7, 8), "label 2 has no name"),
-        ('[{"name": "a"},\n {"name": "b"},\n {"name": "a"}]', "error", (8, 17), "there twice"),
+        ('[{"name": "a"},\n {"name": "b"},\n {"name": "a"}]', "error", (8, 17), "defined twice"),
         ('[{"name": 5}]', "error", (6, 17), "must be text"),
         ('[{"name": "a", "id": 1},\n {"name": "b", "id": 1}]', "warning", (7, 28), "the id 1"),
         ('[{"name": "a", "type": "rectangel"}]', "warning", (6, 30), "label type"),
@@ -189,13 +189,13 @@ def test_json_errors_are_located_inside_the_block(
         ),
         (
             '[{"name": "a", "attributes": [{"name": "x", "input_type": "number", "values": [1]}]}]',
-            "warning", (6, 85), "its least",
+            "warning", (6, 85), "its minimum",
         ),
         (
             '[{"name": "a", "attributes": [\n'
             '{"name": "x", "input_type": "text", "values": []},\n'
             '{"name": "x", "input_type": "text", "values": []}]}]',
-            "error", (8, 16), "there twice",
+            "error", (8, 16), "defined twice",
         ),
         ('[{"name": "a", "type": "skeleton", "svg": ""}]', "error", (6, 8), "no sublabels"),
         ('[{"name": "a", "type": "skeleton", "sublabels": []}]', "error", (6, 8), "no svg"),
@@ -208,7 +208,7 @@ def test_json_errors_are_located_inside_the_block(
         (
             '[{"name": "a", "type": "skeleton", "sublabels": [{"name": "1"}],\n'
             ' "svg": "<circle data-label-name=\\"2\\"></circle><circle data-label-name=\\"1\\">"}]',
-            "warning", (7, 15), "is no sublabel",
+            "warning", (7, 15), "is not a sublabel",
         ),
         (
             '[{"name": "a", "type": "skeleton", "sublabels": [{"name": "1"}, {"name": "2"}],\n'
@@ -223,7 +223,7 @@ def test_json_errors_are_located_inside_the_block(
             '[{"name": "a", "type": "skeleton", "sublabels": [{"name": "1"}],\n'
             ' "svg": "<circle data-node-id=\\"1\\"><line data-type=\\"edge\\" '
             'data-node-from=\\"1\\" data-node-to=\\"1\\">",\n "edges": [["1", "nose"]]}]',
-            "warning", (8, 17), "an edge goes to 'nose'",
+            "warning", (8, 17), "an edge refers to 'nose'",
         ),
     ],
 )  # fmt: skip

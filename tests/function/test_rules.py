@@ -125,14 +125,14 @@ def test_a_handler_whose_module_is_missing(folder: Folder) -> None:
         ("  platform: {attributes: {healthCheckInterval: 5}}", "duration", (6, 48), "10s"),
         (
             "  build: {directives: {preCopy: [{kind: RUM, value: x}]}}",
-            "directive", (6, 41), "not a Dockerfile verb",
+            "directive", (6, 41), "not a Dockerfile instruction",
         ),
         (
             "  build: {directives: {preCopy: [{kind: from, value: x}]}}",
             "directive", (6, 41), "baseImage",
         ),
         ("  build: {directives: {preCopy: [{kind: RUN}]}}", "directive", (6, 41), "without a"),
-        (f"{HTTP}      name: other", "trigger-name", (9, 13), "calls itself"),
+        (f"{HTTP}      name: other", "trigger-name", (9, 13), "has the name"),
         ("  triggers: {web: {kind: htpp}}", "trigger-kind", (6, 26), "not a kind"),
         ("  triggers: {web: {numWorkers: 1}}", "trigger-kind", (6, 14), "has no kind"),
         (f"{HTTP}    api: {{kind: http}}", "two-http-triggers", (9, 5), "second http trigger"),

@@ -143,16 +143,16 @@ def _check_directive(directive: Directive) -> None:
     kind, place = directive.kind, directive.place
     if kind == "FROM":
         raise BuildError(
-            f"{place}: FROM cannot stand in a directive, since the code goes into one image",
+            f"{place}: FROM is not allowed in a directive: the build has one stage",
             hint="spec.build.baseImage names the base; `COPY --from=IMAGE` takes files of another",
         )
     if kind not in DOCKERFILE_INSTRUCTIONS:
         raise BuildError(
-            f"{place}: {quoted(kind)} is not a Dockerfile verb",
+            f"{place}: {quoted(kind)} is not a Dockerfile instruction",
             hint=did_you_mean(kind, DOCKERFILE_INSTRUCTIONS),
         )
     if not directive.value.strip():
-        raise BuildError(f"{place}: {kind} without a value")
+        raise BuildError(f"{place}: {kind} has no value")
 
 
 def _build_arguments(

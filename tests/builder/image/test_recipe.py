@@ -73,18 +73,18 @@ class TestDirectives:
     @pytest.mark.parametrize("kind", ["FROM", "from"])
     def test_no_second_base(self, kind):
         error = refused((kind, "scratch"))
-        assert error.message.startswith("spec.build.directives.preCopy[0]: FROM cannot stand")
+        assert error.message.startswith("spec.build.directives.preCopy[0]: FROM is not allowed")
 
     def test_no_unknown_verb(self):
         error = refused(post=[("RUNN", "a")])
         assert error.message == (
-            "spec.build.directives.postCopy[0]: 'RUNN' is not a Dockerfile verb"
+            "spec.build.directives.postCopy[0]: 'RUNN' is not a Dockerfile instruction"
         )
         assert error.hint == "did you mean RUN?"
         assert "'RUN A\\x0aUSER' is not" in refused(("RUN a\nUSER", "b")).message
 
     def test_no_empty_value(self):
-        assert refused(("RUN", " \n")).message.endswith("preCopy[0]: RUN without a value")
+        assert refused(("RUN", " \n")).message.endswith("preCopy[0]: RUN has no value")
 
     @pytest.mark.parametrize("kind", ["ENV", "WORKDIR", "COPY", "LABEL", "ENTRYPOINT", "ARG"])
     def test_no_line_break_that_would_begin_another_instruction(self, kind):
