@@ -146,7 +146,7 @@ _POLL_SECONDS = 0.75
 """The interval at which platforms are polled while there is interest in a namespace."""
 
 _CHANGE_CHECK_SECONDS = 0.1
-"""The interval at which platforms are checked for changes they have been told of."""
+"""The interval at which the change counters of platforms are compared."""
 
 _IDLE_SECONDS = 10.0
 """Seconds after the last request during which a list is kept up to date."""
@@ -156,8 +156,7 @@ _IDLE_SECONDS = 10.0
 class Snapshot:
     """The list of one namespace at a time; whenever anything differs, there is a new one.
 
-    `encoded` caches representations of it by keys of their makers. `refusal` says why a platform
-    may not be read there.
+    `encoded` caches its representations. `refusal` is the error of a platform that may not be read.
     """
 
     entries: tuple[FunctionEntry, ...] = ()

@@ -1,9 +1,9 @@
 """Restore functions that should run and do not: after a reboot, and whenever they lapse later.
 
-Each platform tells which functions have lapsed (`lapsed`). Functions that a user stopped stay as
-they are, and so do namespaces that no client has requested here. Each attempt is an operation of
-the function like any other, so that two dashboards do not both make it, none is made during a
-deploy, and every client sees it with its output.
+Each platform knows its lapsed functions. Those that a user stopped stay as they are, and so do
+namespaces that no client has requested here. Each attempt is an operation of the function like any
+other, so that two dashboards do not both make it, none is made during a deploy, and every client
+sees it with its output.
 """
 
 from __future__ import annotations

@@ -197,7 +197,7 @@ class _RelayedResponse(Response):
                 f"the request did not arrive whole at {self._invocation.name} within {timeout}"
             )
         return InvocationTimeoutError(
-            message, hint="the header X-Nuclio-Invoke-Timeout gives it more, as in 5m"
+            message, hint="the header X-Nuclio-Invoke-Timeout sets the time limit, as in 5m"
         )
 
     async def _relay(self, method: str, body: _RequestBody, send: Send) -> None:

@@ -69,6 +69,11 @@ def wants_secrets(request: Request) -> bool:
 WAIT_HEADER = "x-nuclio-wait-function-action"
 AUTOFIX_HEADER = "x-nuclio-autofix-function-configuration"
 
+NAMESPACE_PARAMETER = {NAMESPACE_HEADER: "The namespace; by default the dashboard's own."}
+WAIT_PARAMETER = {
+    WAIT_HEADER: "`true` responds after the end of the operation, with its error if it failed."
+}
+
 _FUNCTION_HINT = 'a function is {"metadata": {"name": …}, "spec": {…}}'
 
 

@@ -266,7 +266,7 @@ def store_upload(
     if not functions and not name.endswith(_SINGLE_FILE_SUFFIXES) and not _has_python(content):
         raise InputError(
             f"{name or 'the upload'} has neither Python code nor a function.yaml",
-            hint="send the folder of a function: main.py, and function.yaml beside it",
+            hint="send the folder of a function with main.py and function.yaml",
         )
     return f"upload:{uploads.keep(folder)}", functions
 

@@ -35,8 +35,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         ("GET",),
         "write",
         list_audit_log,
-        "Who changed what, newest first",
-        parameters={"?limit": f"How many changes at most, {_DEFAULT_LIMIT} without."},
+        "List the audit log, newest first",
+        parameters={"?limit": f"The most entries to return; {_DEFAULT_LIMIT} by default."},
         response_content={
             "application/json": {
                 "type": "object",

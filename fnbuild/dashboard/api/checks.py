@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from fnbuild.dashboard.cpu_tasks import CpuTask
 from fnbuild.dashboard.endpoints import BODY_LIMIT, Endpoint
-from fnbuild.dashboard.requests import NAMESPACE_HEADER, function_namespace
+from fnbuild.dashboard.requests import NAMESPACE_PARAMETER, function_namespace
 from fnbuild.dashboard.services import services_of
 from fnbuild.errors import FnbuildError
 from fnbuild.function import labels
@@ -62,8 +62,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         check_configuration,
         "Check the text of a function.yaml by the rules of `fnbuild validate`",
         parameters={
-            NAMESPACE_HEADER: "The namespace; the dashboard's own without.",
-            "?function": "The function whose recorded code has the handler.",
+            **NAMESPACE_PARAMETER,
+            "?function": "The function with the recorded code of the handler.",
         },
         request_content={"application/yaml": {"type": "string"}},
         response_content={
@@ -81,7 +81,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         ("POST",),
         "read",
         check_reply,
-        "Check a function's reply: what CVAT would refuse, drop or misread",
+        "Check a function's reply for what CVAT would refuse, drop or misread",
         request_content={
             "application/json": {
                 "type": "object",

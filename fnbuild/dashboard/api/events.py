@@ -157,7 +157,7 @@ def _events(request: Request) -> FunctionEventTable:
 
 
 _COLLECTION, _ITEM = "/api/function_events", "/api/function_events/{name}"
-_PARAMETERS = {EVENT_NAMESPACE_HEADER: "The namespace; the dashboard's own without."}
+_PARAMETERS = {EVENT_NAMESPACE_HEADER: "The namespace; by default the dashboard's own."}
 _LIST_PARAMETERS = {**_PARAMETERS, NAME_HEADER: "Only events of this function."}
 _JSON = {"application/json": {"type": "object"}}
 
@@ -185,21 +185,28 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         ("POST",),
         "write",
         create_event,
-        "Keep an event.",
+        "Create a function event.",
         _PARAMETERS,
         _JSON,
         _JSON,
         status=201,
     ),
     Endpoint(
-        _ITEM, ("PUT",), "write", update_event, "Change an event.", _PARAMETERS, _JSON, status=204
+        _ITEM,
+        ("PUT",),
+        "write",
+        update_event,
+        "Change a function event.",
+        _PARAMETERS,
+        _JSON,
+        status=204,
     ),
     Endpoint(
         _COLLECTION,
         ("PUT",),
         "write",
         update_event,
-        "Change an event.",
+        "Change a function event.",
         _PARAMETERS,
         _JSON,
         status=204,
@@ -209,12 +216,18 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         ("DELETE",),
         "write",
         delete_event,
-        "Delete an event.",
+        "Delete a function event.",
         _PARAMETERS,
         _JSON,
         status=204,
     ),
     Endpoint(
-        _ITEM, ("DELETE",), "write", delete_event, "Delete an event.", _PARAMETERS, status=204
+        _ITEM,
+        ("DELETE",),
+        "write",
+        delete_event,
+        "Delete a function event.",
+        _PARAMETERS,
+        status=204,
     ),
 )

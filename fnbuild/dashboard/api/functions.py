@@ -19,7 +19,7 @@ from fnbuild.dashboard.inventory import FunctionEntry, Inventory, is_in_project
 from fnbuild.dashboard.objects import ExportOptions
 from fnbuild.dashboard.requests import (
     NAME_HEADER,
-    NAMESPACE_HEADER,
+    NAMESPACE_PARAMETER,
     PROJECT_HEADER,
     function_namespace,
     has_query_flag,
@@ -86,7 +86,7 @@ _MAX_ENCODED = 16
 
 _CLEANUP_HEADER = "x-nuclio-skip-spec-cleanup"  # Nuclio cleans the spec whatever its value
 _PARAMETERS = {
-    NAMESPACE_HEADER: "The namespace; the dashboard's own without.",
+    **NAMESPACE_PARAMETER,
     PROJECT_HEADER: "Only functions of this project.",
     _CLEANUP_HEADER: "With `export`, leave the registry out, whatever the value.",
     "?export": "`true` leaves the status out, as `nuctl export` does.",

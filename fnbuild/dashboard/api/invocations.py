@@ -103,12 +103,12 @@ def _has_dashboard_token(header: str, value: str, tokens: Tokens) -> bool:
 
 _PARAMETERS = {
     "X-Nuclio-Function-Name": "The function; required.",
-    "X-Nuclio-Function-Namespace": "Its namespace, else the dashboard's.",
-    "X-Nuclio-Path": "Path and query at the function.",
-    "X-Nuclio-Invoke-Url": "Which of the function's addresses to use.",
-    "X-Nuclio-Invoke-Timeout": "How long the caller waits, as in 90s; 60s by default.",
-    "X-Nuclio-Skip-Tls-Verification": "`true` takes any certificate of the function.",
-    "X-Nuclio-Log-Level": "For the function: which log records to send back.",
+    "X-Nuclio-Function-Namespace": "Its namespace; by default the dashboard's own.",
+    "X-Nuclio-Path": "The path and query of the request to the function.",
+    "X-Nuclio-Invoke-Url": "The one of the function's URLs to use.",
+    "X-Nuclio-Invoke-Timeout": "The time limit, as in 90s; 60s by default.",
+    "X-Nuclio-Skip-Tls-Verification": "`true` accepts any certificate of the function.",
+    "X-Nuclio-Log-Level": "The lowest level of the log records that the function returns.",
     "X-Fnbuild-Logs": "`true` keeps the function's X-Nuclio-Logs in the reply.",
 }
 
@@ -118,7 +118,7 @@ ENDPOINTS: tuple[Endpoint, ...] = tuple(
         _METHODS,
         "read",
         invoke,
-        "Call a function; its reply comes back as it is",
+        "Invoke a function and return its reply unchanged",
         parameters=_PARAMETERS,
         request_content={"*/*": {}},
         response_content={"*/*": {}},

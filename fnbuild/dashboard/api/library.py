@@ -171,7 +171,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         ("GET",),
         "read",
         list_library,
-        "The functions that this dashboard can deploy by `library:NAME`.",
+        "List the functions that this dashboard can deploy as `library:NAME`.",
         response_content=_OBJECT,
     ),
     Endpoint(
@@ -179,7 +179,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         ("GET",),
         "read",
         list_templates,
-        "The library as templates: an object by name.",
+        "List the library as templates by name.",
         parameters={_CONTAINS_HEADER: "Only templates with this text in name or configuration."},
         response_content=_OBJECT,
     ),
@@ -188,7 +188,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         ("POST",),
         "read",
         render_template,
-        "A template with its values filled in, as a function.",
+        "Render a template with values to a function.",
         request_content={
             "application/json": {
                 "type": "object",
@@ -202,8 +202,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         ("POST",),
         "write",
         upload,
-        "Send code: an archive, or one file; it is kept for an hour.",
-        parameters={_FILE_HEADER: "The name of what is sent, which a single file needs."},
+        "Upload code as an archive or a single file; it is kept for an hour.",
+        parameters={_FILE_HEADER: "The file name, which a single file requires."},
         request_content={"application/octet-stream": {"type": "string", "format": "binary"}},
         response_content={
             "application/json": {

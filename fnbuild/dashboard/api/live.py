@@ -18,7 +18,7 @@ from fnbuild.dashboard.auth.middleware import is_writer
 from fnbuild.dashboard.endpoints import Endpoint
 from fnbuild.dashboard.http import RefusedError
 from fnbuild.dashboard.inventory import FunctionEntry, Inventory, Snapshot
-from fnbuild.dashboard.requests import NAMESPACE_HEADER, function_namespace
+from fnbuild.dashboard.requests import NAMESPACE_PARAMETER, function_namespace
 from fnbuild.dashboard.services import services_of
 from fnbuild.function.types import Raw
 
@@ -115,7 +115,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "read",
         follow_functions,
         "Follow the list of functions: an event `functions` at once and after every change.",
-        parameters={NAMESPACE_HEADER: "The namespace; the dashboard's own without."},
+        parameters=NAMESPACE_PARAMETER,
         response_content={"text/event-stream": {"type": "string"}},
     ),
 )

@@ -24,7 +24,7 @@ from starlette.types import Receive, Scope, Send
 
 from fnbuild.dashboard.endpoints import Endpoint
 from fnbuild.dashboard.http import json_response
-from fnbuild.dashboard.requests import NAMESPACE_HEADER, function_namespace
+from fnbuild.dashboard.requests import NAMESPACE_PARAMETER, function_namespace
 from fnbuild.dashboard.services import services_of
 from fnbuild.errors import FnbuildError, NotFoundError, UnavailableError, UsageError
 from fnbuild.function.quantities import parse_duration
@@ -132,7 +132,7 @@ _LEVELS = {"debug": 0, "info": 1, "warn": 2, "warning": 2, "error": 3}
 _DEFAULT_TAIL = 1000
 _KEEPALIVE_SECONDS = 15.0
 _STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-_SINCE = "From when on: `10m` ago, seconds since the epoch, or a time such as 2026-01-31T12:00:00Z."
+_SINCE = "The start: `10m` ago, seconds since the epoch, or a time such as 2026-01-31T12:00:00Z."
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,8 +339,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         ("GET",),
         "read",
         list_replicas,
-        "The names of what runs of a function.",
-        parameters={NAMESPACE_HEADER: "The namespace; the dashboard's own without."},
+        "List the names of a function's replicas.",
+        parameters=NAMESPACE_PARAMETER,
         response_content={"application/json": {"type": "object"}},
     ),
     Endpoint(
@@ -348,12 +348,12 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         ("GET",),
         "read",
         get_replica_log,
-        "The log of one replica, as lines.",
+        "Get the log of one replica as lines.",
         parameters={
-            NAMESPACE_HEADER: "The namespace; the dashboard's own without.",
-            "?follow": "`false` ends with what there is now.",
+            **NAMESPACE_PARAMETER,
+            "?follow": "`false` ends after the existing lines.",
             "?since": _SINCE,
-            "?tailLines": "So many of the last lines.",
+            "?tailLines": "The number of last lines.",
         },
         response_content={"text/plain": {"type": "string"}},
     ),
@@ -362,13 +362,13 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         ("GET",),
         "read",
         get_log,
-        "The log of a function; with `follow` as events `record`.",
+        "Get the log of a function; with `follow` as events `record`.",
         parameters={
-            NAMESPACE_HEADER: "The namespace; the dashboard's own without.",
-            "?follow": "`true` goes on with what comes, as server-sent events.",
+            **NAMESPACE_PARAMETER,
+            "?follow": "`true` sends existing and new records as server-sent events.",
             "?since": _SINCE,
-            "?tail": f"Look at so many of the last records; {_DEFAULT_TAIL} without `since`.",
-            "?level": "Of those, only the ones of this level and above.",
+            "?tail": f"The number of last records to read; {_DEFAULT_TAIL} without `since`.",
+            "?level": "The lowest level of the records to return.",
         },
         response_content={
             "application/json": {"type": "object"},

@@ -175,19 +175,21 @@ def _changing_endpoint(
 
 _OBJECT = {"application/json": {"type": "object"}}
 _GATEWAYS, _GATEWAY = "/api/api_gateways", "/api/api_gateways/{id}"
-_REFUSED_SUMMARY = "Refused: there are no API gateways."
+_REFUSED_SUMMARY = "Create or change an API gateway: refused, there are none."
 _DELETE_SUMMARY = "Delete an API gateway: there are none."
 
 ENDPOINTS: tuple[Endpoint, ...] = (
-    _reading_endpoint("/api/frontend_spec", get_frontend_spec, "What Nuclio's page needs to know."),
     _reading_endpoint(
-        "/api/versions", get_versions, "The release of Nuclio that is matched, and fnbuild's."
+        "/api/frontend_spec", get_frontend_spec, "Get the settings of Nuclio's page."
     ),
-    _reading_endpoint("/api/namespaces", list_namespaces, "The dashboard's namespace."),
+    _reading_endpoint(
+        "/api/versions", get_versions, "Get the matched release of Nuclio, and fnbuild's."
+    ),
+    _reading_endpoint("/api/namespaces", list_namespaces, "List the dashboard's namespace."),
     _reading_endpoint(
         "/api/external_ip_addresses",
         list_external_ip_addresses,
-        "Addresses at which functions are found from elsewhere.",
+        "List the addresses at which other machines reach functions.",
     ),
     _reading_endpoint(_GATEWAYS, get_empty_object, "List API gateways: there are none."),
     _reading_endpoint(_GATEWAY, get_gateway, "Get an API gateway: there are none."),

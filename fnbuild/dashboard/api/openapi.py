@@ -21,12 +21,12 @@ from fnbuild.function.types import Raw
 _PLACEHOLDER = re.compile(r"\{(\w+)(?::\w+)?\}")
 
 _ABOUT = """\
-Nuclio's dashboard API, and what fnbuild adds to it. Lists are objects keyed by name. Trailing
-slashes and the case of header names mean nothing. Deploys are asynchronous: the answer is 202, and
-`status.state` of the function says how it goes on.
+Nuclio's dashboard API with extensions of fnbuild. Lists are objects keyed by name. Trailing slashes
+and the case of header names are ignored. Deploys are asynchronous: the response is 202, and
+`status.state` of the function shows the progress.
 
-Changing anything needs the dashboard's token: as a bearer token, as the password of HTTP Basic, or
-as `sid` in nuclio-jupyter's cookie `session`."""
+Changes need the dashboard's token: as a bearer token, as the password of HTTP Basic, or as `sid` in
+nuclio-jupyter's cookie `session`."""
 
 _SECURITY: dict[Access, list[Raw]] = {
     "open": [],
@@ -61,16 +61,16 @@ _DIAGNOSTIC: Raw = {
 _ERROR: Raw = {
     "type": "object",
     "properties": {
-        "error": {"type": "string", "description": "What failed, and why."},
+        "error": {"type": "string", "description": "What failed and why."},
         "errorStackTrace": {"type": "string", "description": "The handler's own traceback."},
-        "hint": {"type": "string", "description": "What to do."},
-        "code": {"type": "string", "description": "The kind of failure, for programs."},
+        "hint": {"type": "string", "description": "The remedy."},
+        "code": {"type": "string", "description": "The kind of error, for programs."},
         "diagnostics": {"type": "array", "items": {"$ref": "#/components/schemas/Diagnostic"}},
     },
     "required": ["error", "errorStackTrace", "hint", "code", "diagnostics"],
 }
 _FAILED: Raw = {
-    "description": "What went wrong, and what to do.",
+    "description": "An error with its remedy.",
     "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
 }
 
@@ -152,7 +152,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         ("GET",),
         "open",
         get_document,
-        "This description as OpenAPI 3.1",
+        "Get this description as OpenAPI 3.1",
         response_content={"application/json": {"type": "object"}},
     ),
     Endpoint(
@@ -160,7 +160,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         ("GET",),
         "open",
         get_docs_page,
-        "This description as a page",
+        "Get this description as a page",
         response_content={"text/html": {"type": "string"}},
     ),
 )

@@ -386,7 +386,7 @@ def _read_project(request: Request, body: Raw) -> Project:
 
 
 _COLLECTION, _ITEM = "/api/projects", "/api/projects/{name}"
-_PARAMETERS = {PROJECT_NAMESPACE_HEADER: "The namespace; the dashboard's own without."}
+_PARAMETERS = {PROJECT_NAMESPACE_HEADER: "The namespace; by default the dashboard's own."}
 _DELETE_PARAMETERS = {
     **_PARAMETERS,
     STRATEGY_HEADER: "restricted (only when empty), cascading (with functions) or check.",
@@ -396,7 +396,7 @@ _EXPORT_PARAMETERS = {
     "?export": "`true` adds the functions and their events, for an import.",
     "?with-secrets": "With `export`, `true` keeps secret values: needs the write token.",
 }
-_IMPORT_PARAMETERS = {**_PARAMETERS, "?import": "`true` takes what an export gave."}
+_IMPORT_PARAMETERS = {**_PARAMETERS, "?import": "`true` imports a project as `export` returns it."}
 _JSON = {"application/json": {"type": "object"}}
 
 
@@ -424,7 +424,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         ("POST",),
         "write",
         create_project,
-        "Make a project.",
+        "Create a project.",
         _IMPORT_PARAMETERS,
         _JSON,
         _JSON,

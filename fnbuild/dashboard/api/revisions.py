@@ -16,8 +16,9 @@ from fnbuild.dashboard.inventory import FunctionEntry
 from fnbuild.dashboard.objects import hide_secrets, redact_values
 from fnbuild.dashboard.operations.model import refuse_if_changing
 from fnbuild.dashboard.requests import (
-    NAMESPACE_HEADER,
+    NAMESPACE_PARAMETER,
     WAIT_HEADER,
+    WAIT_PARAMETER,
     function_namespace,
     has_flag_header,
 )
@@ -31,7 +32,6 @@ from fnbuild.platforms import Platform, Revision
 
 REVISION_HEADER = "X-Fnbuild-Revision"
 """The header with the number of the configuration's revision; 0 before the first."""
-_PARAMETERS = {NAMESPACE_HEADER: "The namespace; the dashboard's own without."}
 
 
 async def get_configuration(request: Request) -> Response:
@@ -199,8 +199,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         ("GET",),
         "read",
         get_configuration,
-        "The configuration of a function as YAML",
-        parameters=_PARAMETERS,
+        "Get the configuration of a function as YAML",
+        parameters=NAMESPACE_PARAMETER,
         response_content={"application/yaml": {"type": "string"}},
     ),
     Endpoint(
@@ -208,8 +208,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         ("GET",),
         "read",
         list_revisions,
-        "The recorded revisions of a function, newest first",
-        parameters=_PARAMETERS,
+        "List the recorded revisions of a function, newest first",
+        parameters=NAMESPACE_PARAMETER,
         response_content=_JSON,
     ),
     Endpoint(
@@ -217,10 +217,10 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         ("GET",),
         "read",
         compare_revisions,
-        "How a revision differs from another in configuration and code",
+        "Compare the configuration and code of two revisions",
         parameters={
-            **_PARAMETERS,
-            "?with": "The other revision; the one before when it is missing",
+            **NAMESPACE_PARAMETER,
+            "?with": "The other revision; by default the one before",
         },
         response_content=_JSON,
     ),
@@ -229,10 +229,10 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         ("POST",),
         "write",
         roll_back,
-        "Run a recorded revision again, the last good one when none is named",
+        "Run a recorded revision again, by default the last successful one",
         parameters={
-            **_PARAMETERS,
-            WAIT_HEADER: "`true` answers when the change has ended, with its error if it failed.",
+            **NAMESPACE_PARAMETER,
+            **WAIT_PARAMETER,
         },
         request_content={
             "application/json": {

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from fnbuild.dashboard.endpoints import Endpoint
 from fnbuild.dashboard.http import json_response
 from fnbuild.dashboard.objects import hide_secrets
-from fnbuild.dashboard.requests import NAMESPACE_HEADER, function_namespace
+from fnbuild.dashboard.requests import NAMESPACE_PARAMETER, function_namespace
 from fnbuild.dashboard.sampling import INTERVAL_SECONDS, Sample
 from fnbuild.dashboard.services import services_of
 from fnbuild.errors import FnbuildError
@@ -108,8 +108,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         ("GET",),
         "read",
         get_statistics,
-        "What a function did in the last 15 minutes, and its last errors.",
-        parameters={NAMESPACE_HEADER: "The namespace; the dashboard's own without."},
+        "Get the statistics of a function in the last 15 minutes, and its last errors.",
+        parameters=NAMESPACE_PARAMETER,
         response_content={"application/json": {"type": "object"}},
     ),
 )

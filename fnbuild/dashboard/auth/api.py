@@ -105,7 +105,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         ("GET",),
         "open",
         get_session,
-        "What you may do here, and what this dashboard has",
+        "Get the role of the request and the platforms of the dashboard",
         response_content={"application/json": _SESSION_SCHEMA},
     ),
     Endpoint(
@@ -113,9 +113,16 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         ("POST",),
         "open",
         sign_in,
-        "Give a token and get a cookie for it",
+        "Sign in: exchange a token for a session cookie",
         request_content={"application/json": _TOKEN_SCHEMA},
         status=204,
     ),
-    Endpoint("/api/session", ("DELETE",), "open", sign_out, "Forget the cookie", status=204),
+    Endpoint(
+        "/api/session",
+        ("DELETE",),
+        "open",
+        sign_out,
+        "Sign out: delete the session cookie",
+        status=204,
+    ),
 )

@@ -197,16 +197,16 @@ class Tokens:
             return token
         row = self._records.all()[kind]
         raise PreconditionError(
-            f"the {kind} token was shown when it was made ({row.created}); it is not kept",
-            hint=f"`fnbuild dashboard token --new{' --read' if kind == 'read' else ''}` makes"
-            " another one, which ends that one",
+            f"the {kind} token was shown when it was created ({row.created}); it is not stored",
+            hint=f"`fnbuild dashboard token --new{' --read' if kind == 'read' else ''}`"
+            " replaces it",
         )
 
     def _refuse_configured(self, kind: TokenKind) -> None:
         if kind in self._configured:
             raise PreconditionError(
-                f"the {kind} token is given by {TOKEN_VARIABLES[kind]}",
-                hint="look or change it there",
+                f"the {kind} token is set by {TOKEN_VARIABLES[kind]}",
+                hint="read or change it there",
             )
 
     def create_session(self, role: Role) -> str:

@@ -27,8 +27,10 @@ from fnbuild.dashboard.operations.runner import OperationRunner
 from fnbuild.dashboard.requests import (
     AUTOFIX_HEADER,
     NAMESPACE_HEADER,
+    NAMESPACE_PARAMETER,
     PROJECT_HEADER,
     WAIT_HEADER,
+    WAIT_PARAMETER,
     FunctionBody,
     FunctionReference,
     duration_header,
@@ -90,7 +92,7 @@ async def _deploy(request: Request, body: FunctionBody, entry: FunctionEntry | N
     if planned is None:
         raise UnavailableError(
             "Timed out waiting for creation state to be set",
-            hint=f"{TIMEOUT_HEADER} gives it longer",
+            hint=f"{TIMEOUT_HEADER} sets the time limit",
         )
     return await _begin(request, platform, planned)
 
@@ -212,19 +214,19 @@ _FUNCTION: dict[str, Any] = {
 }
 _FUNCTION_CONTENT = {"application/json": _FUNCTION, "application/yaml": {"type": "string"}}
 _WAIT_PARAMETERS = {
-    NAMESPACE_HEADER: "The namespace; else the one in the body, else the dashboard's own.",
-    WAIT_HEADER: "`true` answers when the change has ended, with its error if it failed.",
+    NAMESPACE_HEADER: "The namespace; by default the one in the body, else the dashboard's own.",
+    **WAIT_PARAMETER,
 }
 _DEPLOY_PARAMETERS = _WAIT_PARAMETERS | {
     PROJECT_HEADER: "The project of the function, which has to exist.",
-    TIMEOUT_HEADER: "How long the change may take to begin, as in `1m`.",
+    TIMEOUT_HEADER: "The time limit for the start of the operation, as in `1m`.",
     AUTOFIX_HEADER: "`true` sets minReplicas to maxReplicas for a v3ioStream trigger,"
     " as in Nuclio.",
-    PLATFORM_HEADER: "Where a new function goes: process, local, kube or nuclio.",
+    PLATFORM_HEADER: "The platform of a new function: process, local, kube or nuclio.",
 }
 _DELETE_PARAMETERS = {
     NAMESPACE_HEADER: _WAIT_PARAMETERS[NAMESPACE_HEADER],
-    IGNORE_STATE_HEADER: "`true` waits for a change to end.",
+    IGNORE_STATE_HEADER: "`true` waits for the end of a running operation.",
 }
 _ITEM = "/api/functions/{name}"
 _COLLECTION = "/api/functions"
@@ -268,13 +270,13 @@ async def _newest_operation(request: Request) -> Operation:
     operation = await to_thread.run_sync(newest, namespace, name)
     if operation is None:
         raise NotFoundError(
-            f"no change of {name!r} is on record", hint="changes that are asked for here are"
+            f"no operation of {name!r} is recorded",
+            hint="operations that were requested here are recorded",
         )
     return operation
 
 
 _OPERATION = "/api/functions/{name}/operation"
-_PARAMETERS = {NAMESPACE_HEADER: "The namespace; the dashboard's own without."}
 
 
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -293,7 +295,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         ("PUT",),
         "write",
         replace_function,
-        "Deploy a function, new or known.",
+        "Deploy a new or existing function.",
         _DEPLOY_PARAMETERS,
         _FUNCTION_CONTENT,
         status=202,
@@ -303,7 +305,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         ("PUT",),
         "write",
         replace_function,
-        "Deploy a function, new or known.",
+        "Deploy a new or existing function.",
         _DEPLOY_PARAMETERS,
         _FUNCTION_CONTENT,
         status=202,
@@ -314,7 +316,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         "write",
         patch_function,
         "Start a function again, or scale it to zero.",
-        _WAIT_PARAMETERS | {IMPORTED_ONLY_HEADER: "`true` leaves alone what is not imported."},
+        _WAIT_PARAMETERS | {IMPORTED_ONLY_HEADER: "`true` starts imported functions only."},
         {
             "application/json": {
                 "type": "object",
@@ -347,8 +349,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         ("GET",),
         "read",
         get_operation,
-        "The newest change of a function, with its output.",
-        parameters=_PARAMETERS,
+        "Get the newest operation of a function with its output.",
+        parameters=NAMESPACE_PARAMETER,
         response_content={"application/json": {"type": "object"}},
     ),
     Endpoint(
@@ -356,8 +358,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         ("GET",),
         "read",
         follow_operation,
-        "The output of the newest change as server-sent events, until it has ended.",
-        parameters=_PARAMETERS,
+        "Follow the output of the newest operation as server-sent events until its end.",
+        parameters=NAMESPACE_PARAMETER,
         response_content={"text/event-stream": {"type": "string"}},
     ),
 )
