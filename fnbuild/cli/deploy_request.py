@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fnbuild.cli.console import note
 from fnbuild.cli.session import Session
+from fnbuild.platforms import PlanOptions
 
 if TYPE_CHECKING:
     from fnbuild.deploy.pipeline import DeployRequest
@@ -200,8 +201,7 @@ def _image_to_run(flags: dict[str, Any]) -> str:
     return found[0]
 
 
-def plan_options(flags: dict[str, Any]) -> dict[str, Any]:
-    """The options of a plan, only those asked for: platforms refuse what they do not know."""
+def plan_options(flags: dict[str, Any]) -> PlanOptions:
+    """Return the options of a plan."""
     names = ("force", "overlap", "listen", "keep_failed", "force_conflicts", "monitoring")
-    options = {key: flags.get(key) for key in names}
-    return {key: value for key, value in options.items() if value}
+    return PlanOptions(**{name: flags[name] for name in names if flags.get(name)})

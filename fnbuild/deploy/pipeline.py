@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -26,8 +25,10 @@ from fnbuild.function.secret_detection import declared_secrets
 from fnbuild.function.secrets import reject_masked_values, without_secrets
 from fnbuild.function.types import Function, Metadata, Raw, to_dict
 from fnbuild.platforms import (
+    NO_OPTIONS,
     Deployment,
     Plan,
+    PlanOptions,
     Platform,
     Progress,
     Reservation,
@@ -59,7 +60,7 @@ class DeployRequest:
     strict: bool = False
     enabled: bool = False
     image: str = ""
-    options: dict[str, Any] = field(default_factory=dict)
+    options: PlanOptions = NO_OPTIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +157,7 @@ def _plan(
     ready = artifacts.prebuilt(prepared.image, current)
     artifact = artifacts.planned_artifact(prepared.loaded, ready, platform, exactly=True)
     function = artifacts.with_image(function, artifact)
-    made = platform.plan(function, artifact, **request.options)
+    made = platform.plan(function, artifact, request.options)
     return replace(made, steps=(*projects.project_steps(platform, function), *made.steps))
 
 
@@ -165,7 +166,7 @@ def diff(request: DeployRequest) -> Difference:
     prepared = prepare(request)
     platform, _ = choose_platform(request.platform)
     current = _current_deployment(platform, prepared.function)
-    options = request.options | {"show_conflicts": True}
+    options = replace(request.options, show_conflicts=True)
     made = _plan(platform, prepared, current, replace(request, options=options))
     folder = _recorded_code(platform, current)
     running = None if folder is None else scan_folder(folder)
@@ -187,7 +188,7 @@ def deploy(request: DeployRequest, progress: Progress) -> Deployment:
     if platform.artifact_kind == "image":
         # What cannot be deployed is told before a long build.
         image = artifacts.planned_artifact(prepared.loaded, ready, platform)
-        preview = platform.plan(artifacts.with_image(function, image), image, **request.options)
+        preview = platform.plan(artifacts.with_image(function, image), image, request.options)
         if preview.refusal is not None:
             raise preview.refusal
     with platform.reserve(function, progress) as reservation:
@@ -197,7 +198,7 @@ def deploy(request: DeployRequest, progress: Progress) -> Deployment:
             prepared.loaded, ready, platform, previous, progress
         ) as artifact:
             function = artifacts.with_image(function, artifact)
-            planned = platform.plan(function, artifact, **request.options)
+            planned = platform.plan(function, artifact, request.options)
             deployed = _apply(reservation, planned, progress, prepared.loaded.folder)
     imported_code.remove(platform.name, (function.metadata.namespace, deployed.name))
     return deployed
@@ -242,7 +243,7 @@ def reconfigure(
     platform: Platform,
     current: Deployment,
     function: Function,
-    options: dict[str, Any],
+    options: PlanOptions,
     progress: Progress,
 ) -> Deployment:
     """Run a function from its recorded code by another configuration, which is complete."""
@@ -251,7 +252,7 @@ def reconfigure(
         artifacts.recorded_artifact(platform, current, function, progress) as artifact,
     ):
         projects.ensure_project(platform, function, current, progress)
-        made = platform.plan(function, artifact, **options)
+        made = platform.plan(function, artifact, options)
         return _apply(reservation, made, progress)
 
 

@@ -11,7 +11,7 @@ from importlib import import_module
 from fnbuild.builder.staging import Artifact as Artifact
 from fnbuild.errors import UsageError
 from fnbuild.platforms.audit import with_audit_log
-from fnbuild.platforms.base import CONFLICT_OPTIONS as CONFLICT_OPTIONS
+from fnbuild.platforms.base import NO_OPTIONS as NO_OPTIONS
 from fnbuild.platforms.base import Change as Change
 from fnbuild.platforms.base import Deployment as Deployment
 from fnbuild.platforms.base import Finding as Finding
@@ -22,6 +22,7 @@ from fnbuild.platforms.base import Leftover as Leftover
 from fnbuild.platforms.base import LogRecord as LogRecord
 from fnbuild.platforms.base import Manifest as Manifest
 from fnbuild.platforms.base import Plan as Plan
+from fnbuild.platforms.base import PlanOptions as PlanOptions
 from fnbuild.platforms.base import Platform as Platform
 from fnbuild.platforms.base import Progress as Progress
 from fnbuild.platforms.base import Project as Project

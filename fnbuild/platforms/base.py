@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from threading import Event
 from typing import Any, Literal, NamedTuple, Protocol
@@ -44,6 +44,41 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class PlanOptions:
+    """Options of a deploy.
+
+    `force` makes a new revision even without changes. `overlap` starts the new processor before the
+    old one stops although both need a GPU. `listen` are the listen addresses of the function.
+    `keep_failed` keeps the objects of a revision that does not become ready. `monitoring` adds
+    resources for Prometheus. `force_conflicts` takes over fields that other clients own instead of
+    failing, `show_conflicts` turns that failure into a warning; both have no effect on platforms
+    without other clients.
+    """
+
+    force: bool = False
+    overlap: bool = False
+    listen: str = ""
+    keep_failed: bool = False
+    monitoring: bool = False
+    force_conflicts: bool = False
+    show_conflicts: bool = False
+
+    def require_supported(
+        self, platform: str, supported: frozenset[str], hint: str | None = None
+    ) -> None:
+        """Raise `UsageError` if an option is set that the platform does not support."""
+        allowed = supported | {"force_conflicts", "show_conflicts"}
+        options = [item.name for item in fields(self) if getattr(self, item.name)]
+        if unsupported := sorted(set(options) - allowed):
+            raise UsageError(
+                f"the {platform} platform has no option {', '.join(unsupported)}", hint=hint
+            )
+
+
+NO_OPTIONS = PlanOptions()
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """The changes that `apply` will make.
 
@@ -57,7 +92,7 @@ class Plan:
     artifact: Artifact
     steps: tuple[Change, ...]
     warnings: tuple[str, ...] = ()
-    options: dict[str, Any] = field(default_factory=dict)
+    options: PlanOptions = NO_OPTIONS
     left_out: tuple[str, ...] = ()
     manifests: tuple[Manifest, ...] = ()
     needs: tuple[str, ...] = ()
@@ -299,13 +334,6 @@ def function_not_found(
     return NotFoundError(message, hint=hint)
 
 
-CONFLICT_OPTIONS = frozenset({"force_conflicts", "show_conflicts"})
-"""Options of a plan about fields that other clients own: `force_conflicts` takes them over instead
-of failing, `show_conflicts` turns the failure into a warning. They have no effect on platforms
-without other clients.
-"""
-
-
 class Platform(Protocol):
     """The interface of every platform. All names are function names within one namespace."""
 
@@ -313,7 +341,9 @@ class Platform(Protocol):
     artifact_kind: Literal["folder", "image"]
     """The kind of artifact that `plan` and `apply` take."""
 
-    def plan(self, function: Function, artifact: Artifact, **options: Any) -> Plan:
+    def plan(
+        self, function: Function, artifact: Artifact, options: PlanOptions = NO_OPTIONS
+    ) -> Plan:
         """Return the changes that a deploy would make. Reads the platform's state only."""
 
     def reserve(
@@ -444,7 +474,7 @@ class Platform(Protocol):
 
         Without a number it is the newest revision that served before the present code and differs
         from it, so a second rollback goes further back. Raises `NotFoundError` if there is none.
-        `CONFLICT_OPTIONS` describes `force_conflicts`.
+        `PlanOptions` describes `force_conflicts`.
         """
 
     def redeploy(

@@ -30,7 +30,7 @@ from fnbuild.function.function_rules import RESERVED_NAMES
 from fnbuild.function.merge import merge_functions
 from fnbuild.function.reader import check_text, config_error
 from fnbuild.function.types import Function, Spec
-from fnbuild.platforms import Deployment, Platform, Progress
+from fnbuild.platforms import NO_OPTIONS, Deployment, Platform, Progress
 
 SKIP_DEPLOY_ANNOTATION = "skip-deploy"
 _KINDS_WITHOUT_FOLDER = ("inline", "image", "recorded")
@@ -226,7 +226,7 @@ def _reconfigure_work(
     def work(progress: Progress) -> Deployment:
         # The recorded code was not checked.
         _report_warnings(prepared, progress, ignored_rule="handler-module")
-        return pipeline.reconfigure(platform, current, function, {}, progress)
+        return pipeline.reconfigure(platform, current, function, NO_OPTIONS, progress)
 
     return work
 
@@ -315,6 +315,6 @@ def _plan_scale(
     function = msgspec.structs.replace(function, metadata=metadata, spec=spec)
 
     def work(progress: Progress) -> Deployment:
-        return pipeline.reconfigure(platform, current, function, {}, progress)
+        return pipeline.reconfigure(platform, current, function, NO_OPTIONS, progress)
 
     return PlannedOperation("scale", function, work)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import posixpath
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 
 from fnbuild.builder.image.builder import DIGEST_LABEL
-from fnbuild.errors import InputError, PreconditionError, UsageError
+from fnbuild.errors import InputError, PreconditionError
 from fnbuild.function.types import Function, Raw
-from fnbuild.platforms import CONFLICT_OPTIONS, Artifact, Change, Manifest, Plan
+from fnbuild.platforms import Artifact, Change, Manifest, Plan, PlanOptions
 from fnbuild.platforms.base import REVISION_TARGET, make_change, with_new_revision
 from fnbuild.platforms.docker.container_config import (
     HOST_NETWORK,
@@ -31,7 +30,7 @@ from fnbuild.platforms.settings import (
     with_listen,
 )
 
-OPTIONS = frozenset({"force", "overlap", "listen"}) | CONFLICT_OPTIONS
+OPTIONS = frozenset({"force", "overlap", "listen"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +49,12 @@ class PlanContext:
     warnings: tuple[str, ...] = ()
 
 
-def apply_options(function: Function, artifact: Artifact, options: dict[str, Any]) -> Function:
+def apply_options(function: Function, artifact: Artifact, options: PlanOptions) -> Function:
     """Return the function with the options of a deploy. Raises `UsageError` for an unknown one."""
-    if unknown := set(options) - OPTIONS:
-        raise UsageError(f"the Docker platform has no option {', '.join(sorted(unknown))}")
+    options.require_supported("Docker", OPTIONS)
     spec = msgspec.structs.replace(function.spec, image=artifact.reference)
     function = msgspec.structs.replace(function, spec=spec)
-    listen = options.get("listen")
-    return with_listen(function, listen) if listen else function
+    return with_listen(function, options.listen) if options.listen else function
 
 
 def make_plan(
@@ -65,7 +62,7 @@ def make_plan(
     artifact: Artifact,
     context: PlanContext,
     placement: ContainerPlacement,
-    options: dict[str, Any],
+    options: PlanOptions,
 ) -> Plan:
     """Return the plan of a deploy.
 
@@ -87,7 +84,7 @@ def make_plan(
         make_change(REVISION_TARGET, before, after),
         _port_change(context, function, placement),
     )
-    unchanged = all(step.verb == "keep" for step in steps) and not options.get("force")
+    unchanged = all(step.verb == "keep" for step in steps) and not options.force
     if unchanged and (context.is_ready or function.spec.disable):
         container = Change("keep", "container")
     else:
@@ -164,7 +161,7 @@ def _port_change(context: PlanContext, function: Function, placement: ContainerP
     return make_change("port", {"port": current or "none", "on": addresses}, after)
 
 
-def _container_change(function: Function, context: PlanContext, options: dict[str, Any]) -> Change:
+def _container_change(function: Function, context: PlanContext, options: PlanOptions) -> Change:
     container = context.objects.container
     is_running = container is not None and container.running
     if function.spec.disable:
@@ -173,7 +170,7 @@ def _container_change(function: Function, context: PlanContext, options: dict[st
         )
     if not is_running:
         return Change("replace" if container else "create", "container", None, {"order": "start"})
-    recreate = needs_gpu(function) and not options.get("overlap")
+    recreate = needs_gpu(function) and not options.overlap
     order = "stop the old one, then start" if recreate else "run a trial, then switch"
     return Change("replace", "container", None, {"order": order})
 

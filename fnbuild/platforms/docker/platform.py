@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from threading import Event
-from typing import Any, Literal
+from typing import Literal
 
 from fnbuild.datadir import remove_lock
 from fnbuild.errors import (
@@ -22,6 +22,7 @@ from fnbuild.errors import (
 )
 from fnbuild.function.types import Function, Metadata
 from fnbuild.platforms import (
+    NO_OPTIONS,
     Artifact,
     Deployment,
     Finding,
@@ -29,6 +30,7 @@ from fnbuild.platforms import (
     Leftover,
     LogRecord,
     Plan,
+    PlanOptions,
     Progress,
     Project,
     Reservation,
@@ -82,7 +84,9 @@ class DockerPlatform:
 
     # Deploying
 
-    def plan(self, function: Function, artifact: Artifact, **options: Any) -> Plan:
+    def plan(
+        self, function: Function, artifact: Artifact, options: PlanOptions = NO_OPTIONS
+    ) -> Plan:
         objects = inventory.read_function(self.engine, key_of(function))
         return rollout.plan_deploy(self.engine, objects, function, artifact, options)[0]
 

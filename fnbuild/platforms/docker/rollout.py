@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 from fnbuild.datadir import function_lock
 from fnbuild.errors import (
@@ -16,7 +15,7 @@ from fnbuild.errors import (
     PlatformError,
 )
 from fnbuild.function.types import Function, Raw
-from fnbuild.platforms import Artifact, Plan, Progress, revision_records
+from fnbuild.platforms import Artifact, Plan, PlanOptions, Progress, revision_records
 from fnbuild.platforms.docker import function_state, leases, planning, ports, records, recovery
 from fnbuild.platforms.docker.container_config import (
     ContainerPlacement,
@@ -75,7 +74,7 @@ def plan_deploy(
     objects: FunctionObjects,
     function: Function,
     artifact: Artifact,
-    options: dict[str, Any],
+    options: PlanOptions,
 ) -> tuple[Plan, ContainerPlacement]:
     """Return the plan of a deploy, and the placement of the container."""
     function = planning.apply_options(function, artifact, options)
@@ -173,7 +172,7 @@ def _run_switch(switch: Switch, plan: Plan) -> None:
         if function.spec.disable:
             switch.create_stopped()
         else:
-            switch.run(trial=bool(plan.options.get("overlap")) or not needs_gpu(function))
+            switch.run(trial=plan.options.overlap or not needs_gpu(function))
     except ObjectNotFound as error:
         if switch.lease is not None:
             switch.lease.check()
@@ -267,6 +266,6 @@ def rerun_revision(
     if not record.image_id or engine.image(record.image_id) is None:
         raise revision_records.missing_code_error(record.key.name, record.config)
     artifact = Artifact("image", record.image, record.digest, id=record.image_id)
-    planned = plan_deploy(engine, objects, record.function, artifact, {"force": True})
+    planned = plan_deploy(engine, objects, record.function, artifact, PlanOptions(force=True))
     apply_plan(engine, objects, planned, source, progress)
     return planned[0].warnings

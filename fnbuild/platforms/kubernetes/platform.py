@@ -8,13 +8,14 @@ from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from threading import Event
-from typing import Any, Literal
+from typing import Literal
 
 from fnbuild.errors import ConflictError, FnbuildError, UsageError
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.secrets import secret_variables
 from fnbuild.function.types import Function, to_dict
 from fnbuild.platforms import (
+    NO_OPTIONS,
     Artifact,
     Deployment,
     Finding,
@@ -22,6 +23,7 @@ from fnbuild.platforms import (
     Leftover,
     LogRecord,
     Plan,
+    PlanOptions,
     Progress,
     Project,
     Reservation,
@@ -69,7 +71,9 @@ class KubernetesPlatform:
 
     # Deploying
 
-    def plan(self, function: Function, artifact: Artifact, **options: Any) -> Plan:
+    def plan(
+        self, function: Function, artifact: Artifact, options: PlanOptions = NO_OPTIONS
+    ) -> Plan:
         known = inventory.read_function(self.cluster, key_of(function))
         planned = planning.plan_rollout(
             self.cluster, known, function, artifact, options, preview=True
@@ -181,7 +185,9 @@ class KubernetesPlatform:
             raise revision_records.missing_code_error(
                 known.key.name, known.imported, imported_code.find(self.name, known.key)
             )
-        return self.apply(self.plan(*imported, force_conflicts=force_conflicts), progress)
+        return self.apply(
+            self.plan(*imported, PlanOptions(force_conflicts=force_conflicts)), progress
+        )
 
     def _run_again(
         self,
@@ -194,7 +200,7 @@ class KubernetesPlatform:
     ) -> Deployment:
         """Run a recorded revision as a new one."""
         key, function = wanted.key, wanted.function
-        options = {"force_conflicts": force_conflicts}
+        options = PlanOptions(force_conflicts=force_conflicts)
         artifact = Artifact("image", wanted.image, wanted.digest, pinned=wanted.pinned)
         with leases.hold_lease(self.cluster, key, participle) as claim:
             previous = execution.record_active_revision(claim)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
-from fnbuild.errors import UsageError
 from fnbuild.function.secrets import SecretReferences, without_secrets
 from fnbuild.function.types import Function, Raw
-from fnbuild.platforms import CONFLICT_OPTIONS, Artifact, Change, Manifest, Plan
+from fnbuild.platforms import Artifact, Change, Manifest, Plan, PlanOptions
 from fnbuild.platforms.base import REVISION_TARGET, with_new_revision
 from fnbuild.platforms.nuclio.client import DashboardClient
 from fnbuild.platforms.nuclio.function_config import (
@@ -24,7 +23,7 @@ from fnbuild.platforms.nuclio.function_config import (
     user_annotations,
 )
 
-OPTIONS = frozenset({"force", "keep_failed"}) | CONFLICT_OPTIONS
+OPTIONS = frozenset({"force", "keep_failed"})
 
 _SERVING_STATES = ("ready", "scaledToZero")
 
@@ -33,12 +32,11 @@ def make_plan(
     function: Function,
     artifact: Artifact,
     stored: Raw | None,
-    options: dict[str, Any],
+    options: PlanOptions,
     dashboard: DashboardClient,
 ) -> Plan:
     """Return the plan of a deploy over `stored`. Raises `UsageError` for an unknown option."""
-    if unknown := set(options) - OPTIONS:
-        raise UsageError(f"the Nuclio platform has no option {', '.join(sorted(unknown))}")
+    options.require_supported("Nuclio", OPTIONS)
     record = decode_revision(stored) if stored else RevisionRecord()
     artifact = with_deployed_reference(artifact, record)
     raw = deploy_config(function, artifact, record.number + 1)
@@ -52,7 +50,7 @@ def make_plan(
         )
         configuration = _ignore_labels(configuration)
     changes = (configuration, _revision_change(artifact, stored))
-    steps = _add_rollout(changes, stored, force=bool(options.get("force")))
+    steps = _add_rollout(changes, stored, force=options.force)
     references = SecretReferences(f"nuclio-{function.metadata.name}")
     manifest = resource_manifest(references.replace_secrets(raw))
     needs = references.needs(function.metadata.namespace)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from threading import Event
-from typing import Any, Literal
+from typing import Literal
 
 from fnbuild.builder.image import registry
 from fnbuild.builder.processor_settings import readiness_seconds
@@ -22,6 +22,7 @@ from fnbuild.errors import (
 )
 from fnbuild.function.types import Function, Metadata, Raw
 from fnbuild.platforms import (
+    NO_OPTIONS,
     Artifact,
     Deployment,
     Finding,
@@ -29,6 +30,7 @@ from fnbuild.platforms import (
     Leftover,
     LogRecord,
     Plan,
+    PlanOptions,
     Progress,
     Project,
     Reservation,
@@ -69,12 +71,14 @@ class NuclioPlatform:
 
     # Deploying
 
-    def plan(self, function: Function, artifact: Artifact, **options: Any) -> Plan:
+    def plan(
+        self, function: Function, artifact: Artifact, options: PlanOptions = NO_OPTIONS
+    ) -> Plan:
         stored = self.dashboard.function(key_of(function))
         return self._make_plan(stored, function, artifact, options)
 
     def _make_plan(
-        self, stored: Raw | None, function: Function, artifact: Artifact, options: dict[str, Any]
+        self, stored: Raw | None, function: Function, artifact: Artifact, options: PlanOptions
     ) -> Plan:
         return planning.make_plan(function, artifact, stored, options, self.dashboard)
 
@@ -106,7 +110,7 @@ class NuclioPlatform:
             return self._read_deployment(key, plan.warnings)
         number = decode_revision(stored).number + 1 if stored else 1
         progress(f"deploying revision {number} to {self.dashboard.place}")
-        keep_failed = bool(plan.options.get("keep_failed"))
+        keep_failed = plan.options.keep_failed
         config = deploy_config(function, plan.artifact, number)
         self._rollout(function, progress).deploy(config, stored, keep_failed=keep_failed)
         return self._read_deployment(key, plan.warnings)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fnbuild import trees
 from fnbuild.builder import staging
 from fnbuild.errors import FnbuildError, PreconditionError, Report
 from fnbuild.function.reader import LoadedFunction, function_from_dict
 from fnbuild.function.types import Function
-from fnbuild.platforms import Artifact, Deployment, FunctionKey, Plan, Progress, imported_code
+from fnbuild.platforms import (
+    Artifact,
+    Deployment,
+    FunctionKey,
+    Plan,
+    PlanOptions,
+    Progress,
+    imported_code,
+)
 from fnbuild.platforms.process import (
     function_state,
     layout,
@@ -23,7 +29,7 @@ from fnbuild.platforms.process.processor_client import listening_pid
 from fnbuild.store import FunctionRow, RevisionRow, Store
 
 
-def plan(store: Store, function: Function, artifact: Artifact, options: dict[str, Any]) -> Plan:
+def plan(store: Store, function: Function, artifact: Artifact, options: PlanOptions) -> Plan:
     """Compare the function and its artifact with the recorded and running state."""
     row = store.function(*FunctionKey.of(function))
     active = records.active_revision(store, row) if row else None
@@ -60,7 +66,7 @@ def deploy(
     if planned.function.spec.disable:
         _activate_standby(key, revision, store)
     else:
-        overlap = bool(planned.options.get("overlap"))
+        overlap = planned.options.overlap
         _switch_to(key, revision, store, progress, began=began, overlap=overlap)
     revisions.prune_revisions(key, store)
 
@@ -128,7 +134,7 @@ def rerun_revision(
         )
     function = function_from_dict(recorded.config, f"{key.name} revision {recorded.number}")
     artifact = Artifact("folder", str(recorded.code), recorded.digest)
-    planned = plan(store, function, artifact, {"force": True})
+    planned = plan(store, function, artifact, PlanOptions(force=True))
     deploy(key, planned, store, progress, origin)
     return records.load_deployment(store, key, planned.warnings)
 
@@ -148,7 +154,7 @@ def deploy_imported(
     try:
         loaded = LoadedFunction(function, Report(), code or folder, None, None, "")
         artifact = staging.stage(loaded, folder)
-        planned = plan(store, function, artifact, {"force": True})
+        planned = plan(store, function, artifact, PlanOptions(force=True))
         deploy(key, planned, store, progress)
     finally:
         trees.try_remove(folder)

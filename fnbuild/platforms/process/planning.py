@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from fnbuild.builder import interpreter, requirements
-from fnbuild.errors import FnbuildError, UsageError
+from fnbuild.errors import FnbuildError
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.types import Function, to_dict
-from fnbuild.platforms import CONFLICT_OPTIONS, Artifact, Change, Manifest, Plan
+from fnbuild.platforms import Artifact, Change, Manifest, Plan, PlanOptions
 from fnbuild.platforms.addresses import listen_hosts
 from fnbuild.platforms.base import REVISION_TARGET, with_new_revision
 from fnbuild.platforms.process.isolation import is_interpreter_accessible
@@ -24,15 +23,13 @@ from fnbuild.platforms.settings import (
 )
 from fnbuild.store import FunctionRow, RevisionRow
 
-PLAN_OPTIONS = frozenset({"force", "overlap", "listen"}) | CONFLICT_OPTIONS
+PLAN_OPTIONS = frozenset({"force", "overlap", "listen"})
 
 
-def apply_options(function: Function, options: dict[str, Any]) -> Function:
+def apply_options(function: Function, options: PlanOptions) -> Function:
     """Apply the options to the function; raise `UsageError` for an unknown option."""
-    if unknown := set(options) - PLAN_OPTIONS:
-        raise UsageError(f"the process platform has no option {', '.join(sorted(unknown))}")
-    listen = options.get("listen")
-    return with_listen(function, listen) if listen else function
+    options.require_supported("process", PLAN_OPTIONS)
+    return with_listen(function, options.listen) if options.listen else function
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +42,7 @@ class CurrentState:
 
 
 def make_plan(
-    function: Function, artifact: Artifact, current: CurrentState, options: dict[str, Any]
+    function: Function, artifact: Artifact, current: CurrentState, options: PlanOptions
 ) -> Plan:
     """Return the plan. Raises `InputError` for values that this platform cannot use."""
     row, active = current.row, current.active
@@ -69,7 +66,7 @@ def make_plan(
         _make_change(REVISION_TARGET, before, after),
         _port_change(row, requested_port(function)),
     )
-    unchanged = all(change.verb == "keep" for change in changes) and not options.get("force")
+    unchanged = all(change.verb == "keep" for change in changes) and not options.force
     if unchanged and (current.runs or function.spec.disable):
         processor = Change("keep", "processor")
     else:
@@ -112,12 +109,12 @@ def _port_change(row: FunctionRow | None, requested: int) -> Change:
 
 
 def _processor_change(
-    function: Function, active: RevisionRow | None, options: dict[str, Any]
+    function: Function, active: RevisionRow | None, options: PlanOptions
 ) -> Change:
     if function.spec.disable:
         return Change("delete" if active else "keep", "processor")
     if active is None:
         return Change("create", "processor", None, {"order": "start"})
-    recreate = needs_gpu(function) and not options.get("overlap")
+    recreate = needs_gpu(function) and not options.overlap
     order = "stop the old one, then start" if recreate else "start, then drain the old one"
     return Change("replace", "processor", None, {"order": order})

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from threading import Event
-from typing import Any, Literal
+from typing import Literal
 
 from fnbuild import trees
 from fnbuild.datadir import function_dir
@@ -21,6 +21,7 @@ from fnbuild.errors import (
 )
 from fnbuild.function.types import Function, Metadata, to_dict
 from fnbuild.platforms import (
+    NO_OPTIONS,
     Artifact,
     Deployment,
     Finding,
@@ -29,6 +30,7 @@ from fnbuild.platforms import (
     Leftover,
     LogRecord,
     Plan,
+    PlanOptions,
     Progress,
     Project,
     Reservation,
@@ -77,7 +79,9 @@ class ProcessPlatform:
 
     # Deploys
 
-    def plan(self, function: Function, artifact: Artifact, **options: Any) -> Plan:
+    def plan(
+        self, function: Function, artifact: Artifact, options: PlanOptions = NO_OPTIONS
+    ) -> Plan:
         with Store.open() as store:
             return deploys.plan(store, function, artifact, options)
 

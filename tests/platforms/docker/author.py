@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fnbuild.deploy import pipeline
-from fnbuild.platforms import Deployment
+from fnbuild.platforms import Deployment, PlanOptions
 from fnbuild.platforms.docker import DockerPlatform
 from tests.engine import Made, call
 from tests.platforms.folders import Folders
@@ -26,7 +26,7 @@ class Author(Folders):
 
     def deploy(self, folder: Path, **options: Any) -> Deployment:
         request = pipeline.DeployRequest(
-            path=folder, platform="local", namespace=self.namespace, options=options
+            path=folder, platform="local", namespace=self.namespace, options=PlanOptions(**options)
         )
         return pipeline.deploy(request, self.progress.append)
 

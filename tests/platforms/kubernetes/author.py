@@ -9,7 +9,7 @@ from fnbuild.deploy import pipeline
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.rules import with_defaults
 from fnbuild.function.types import Function, Raw
-from fnbuild.platforms import Artifact, Deployment, Plan
+from fnbuild.platforms import Artifact, Deployment, Plan, PlanOptions
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.transport import MERGE, ApiCall
 from fnbuild.platforms.kubernetes import KubernetesPlatform
@@ -36,7 +36,7 @@ class Author(Folders):
 
     def request(self, folder: Path, **options: Any) -> deploy.DeployRequest:
         return pipeline.DeployRequest(
-            path=folder, platform="kube", namespace=self.namespace, options=options
+            path=folder, platform="kube", namespace=self.namespace, options=PlanOptions(**options)
         )
 
     def deploy(self, folder: Path, **options: Any) -> Deployment:
@@ -53,7 +53,7 @@ class Author(Folders):
     ) -> Plan:
         function = function_of(self.namespace, name, image, **spec)
         artifact = Artifact("image", image, "", pinned=image)
-        return self.platform.plan(function, artifact, **(options or {}))
+        return self.platform.plan(function, artifact, PlanOptions(**(options or {})))
 
     def shown(self, name: str = "greeter") -> Deployment:
         return self.platform.deployment(self.namespace, name)

@@ -13,7 +13,7 @@ from fnbuild.deploy.projects import ensure_project, with_project_label
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.rules import with_defaults
 from fnbuild.function.types import Function
-from fnbuild.platforms import Artifact, Deployment, Plan, Project
+from fnbuild.platforms import Artifact, Deployment, Plan, PlanOptions, Project
 from fnbuild.platforms.nuclio import NuclioPlatform
 from tests.platforms.nuclio.fake_nuclio import Nuclio
 
@@ -50,7 +50,7 @@ class World:
     def plan(self, word: str, function: Function | None = None, **options: Any) -> Plan:
         function = function or self.function()
         return self.platform.plan(
-            with_project_label(function, None), self.artifact(word), **options
+            with_project_label(function, None), self.artifact(word), PlanOptions(**options)
         )
 
     def deploy(self, word: str, function: Function | None = None, **options: Any) -> Deployment:

@@ -11,7 +11,7 @@ from fnbuild.errors import UsageError
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.rules import with_defaults
 from fnbuild.function.types import Function
-from fnbuild.platforms import Artifact, Plan
+from fnbuild.platforms import Artifact, Plan, PlanOptions
 from fnbuild.platforms.nuclio.client import DashboardClient
 from fnbuild.platforms.nuclio.function_config import (
     deploy_config,
@@ -48,7 +48,7 @@ class Far(DashboardClient):
 
 
 def plan(made: Function, there: Raw | None, **options: Any) -> Plan:
-    return make_plan(made, ARTIFACT, there, options, Far())
+    return make_plan(made, ARTIFACT, there, PlanOptions(**options), Far())
 
 
 def verbs(made: Plan) -> dict[str, str]:
@@ -125,7 +125,7 @@ def test_another_image_and_what_is_not_well_are_deployed() -> None:
     assert verbs(plan(made, stored(made), force=True))["rollout"] == "replace"
     # An image that is yet to be built has no exact name.
     yet = Artifact("image", ARTIFACT.reference, "abc")
-    assert make_plan(made, yet, stored(made), {}, Far()).changes == ()
+    assert make_plan(made, yet, stored(made), PlanOptions(), Far()).changes == ()
     with pytest.raises(UsageError, match="listen"):
         plan(made, None, listen="docker")
 
@@ -134,7 +134,7 @@ def test_the_deployed_image_has_its_name_again() -> None:
     made = function()
     there = stored(made)
     exactly = Artifact("image", configuration_of(there).spec.image, "")
-    same = make_plan(made, exactly, there, {}, Far())
+    same = make_plan(made, exactly, there, PlanOptions(), Far())
     assert same.changes == ()
     assert same.artifact == ARTIFACT
 
@@ -156,7 +156,7 @@ def test_the_image_and_its_registry() -> None:
     assert "imagePullPolicy" not in spec
     bare = Artifact("image", "boxes:1", "abc")
     assert "runRegistry" not in deploy_config(function(), bare, 1)["spec"]
-    assert "in no registry" in make_plan(function(), bare, None, {}, Far()).warnings[0]
+    assert "in no registry" in make_plan(function(), bare, None, PlanOptions(), Far()).warnings[0]
     assert (
         make_plan(
             function(), bare, None, {}, DashboardClient(DashboardAddress("http://[::1]:8070"))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fnbuild.deploy import pipeline
-from fnbuild.platforms import Deployment
+from fnbuild.platforms import Deployment, PlanOptions
 
 NAMESPACE = "nuclio"
 
@@ -50,7 +50,7 @@ class Author:
         return folder
 
     def deploy(self, folder: Path, **options: Any) -> Deployment:
-        request = pipeline.DeployRequest(path=folder, options=options)
+        request = pipeline.DeployRequest(path=folder, options=PlanOptions(**options))
         return pipeline.deploy(request, self.progress.append)
 
 

@@ -172,7 +172,7 @@ class Rollout:
         if isinstance(error, ConflictError | NotFoundError) or not self._ours():
             return  # it is somebody else's by now, or nothing was changed
         self._record(error)
-        if self.planned.plan.options.get("keep_failed"):
+        if self.planned.plan.options.keep_failed:
             number = self.planned.made.number
             self._add(error, f"revision {number} stays in the cluster, as `--keep-failed` asks")
             return

@@ -9,13 +9,12 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
 
 import msgspec
 
-from fnbuild.errors import InputError, UsageError
+from fnbuild.errors import InputError
 from fnbuild.function.types import Function, Raw
-from fnbuild.platforms import CONFLICT_OPTIONS, Artifact, Change, Manifest, Plan
+from fnbuild.platforms import Artifact, Change, Manifest, Plan, PlanOptions
 from fnbuild.platforms.base import REVISION_TARGET, as_replacement, make_change, with_new_revision
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.errors import FieldConflictError, InvalidFieldsError
@@ -44,7 +43,7 @@ from fnbuild.platforms.kubernetes.rollout.server_side_apply import apply_manifes
 from fnbuild.platforms.kubernetes.secret_store import SecretStore
 from fnbuild.platforms.leases import local_owner
 
-PLAN_OPTIONS = frozenset({"force", "overlap", "keep_failed", "monitoring"}) | CONFLICT_OPTIONS
+PLAN_OPTIONS = frozenset({"force", "overlap", "keep_failed", "monitoring"})
 _MAX_THREADS = 6
 
 
@@ -98,7 +97,7 @@ class RolloutPlan:
     @property
     def forces(self) -> bool:
         """Whether fields that somebody else has changed are taken over."""
-        return bool(self.plan.options.get("force_conflicts"))
+        return self.plan.options.force_conflicts
 
     def changes(self, manifest: Manifest) -> bool:
         """Whether the manifest differs from what is there."""
@@ -110,7 +109,7 @@ def plan_rollout(  # noqa: PLR0913, PLR0917 (what is there, what is wanted, how)
     known: FunctionObjects,
     function: Function,
     artifact: Artifact,
-    options: dict[str, Any],
+    options: PlanOptions,
     again: Rerun | None = None,
     *,
     preview: bool = False,
@@ -165,7 +164,7 @@ def plan_rollout(  # noqa: PLR0913, PLR0917 (what is there, what is wanted, how)
         steps if all(one.verb == "keep" for one in steps) else with_new_revision(steps),
         warnings,
         options,
-        manifests=render_portable(made, around, monitoring=bool(options.get("monitoring"))),
+        manifests=render_portable(made, around, monitoring=options.monitoring),
         needs=prerequisites(made),
         refusal=refusal,
     )
@@ -193,16 +192,16 @@ def _with_free_node_port(
 
 
 def _dry_run(
-    cluster: Cluster, function: Function, manifest: Manifest, options: dict[str, Any]
+    cluster: Cluster, function: Function, manifest: Manifest, options: PlanOptions
 ) -> tuple[Raw, str]:
     """What the object would become, and what is to be said of that."""
-    force = bool(options.get("force_conflicts"))
+    force = options.force_conflicts
     try:
         return apply_manifest(cluster, manifest, dry_run=True, force=force), ""
     except InvalidFieldsError as error:
         raise rejections.explain_invalid_fields(cluster, function, manifest, error) from error
     except FieldConflictError as error:
-        if not options.get("show_conflicts"):
+        if not options.show_conflicts:
             raise
         after = apply_manifest(cluster, manifest, dry_run=True, force=True)
         return after, f"{error.message}; `--force-conflicts` takes them over"
@@ -212,14 +211,9 @@ def _is_autoscaler(one: Raw) -> bool:
     return bool(one["kind"] == "HorizontalPodAutoscaler")
 
 
-def _with_options(function: Function, artifact: Artifact, options: dict[str, Any]) -> Function:
-    if unknown := set(options) - PLAN_OPTIONS:
-        raise UsageError(
-            f"the Kubernetes platform knows no option {', '.join(sorted(unknown))}",
-            hint="where a function listens, its service says: `--http-trigger-service-type`"
-            if "listen" in unknown
-            else None,
-        )
+def _with_options(function: Function, artifact: Artifact, options: PlanOptions) -> Function:
+    hint = "`--http-trigger-service-type` sets the listen addresses" if options.listen else None
+    options.require_supported("Kubernetes", PLAN_OPTIONS, hint)
     spec = msgspec.structs.replace(function.spec, image=artifact.reference)
     return msgspec.structs.replace(function, spec=spec)
 
@@ -228,7 +222,7 @@ def _new_revision(
     known: FunctionObjects,
     config: Raw,
     artifact: Artifact,
-    options: dict[str, Any],
+    options: PlanOptions,
     again: Rerun | None,
 ) -> RevisionRecord:
     """The revision that a deploy would make."""
@@ -242,7 +236,7 @@ def _new_revision(
         pinned=_pinned_reference(known.made, artifact),
         config=config,
         source=number,
-        overlap=bool(options.get("overlap")),
+        overlap=options.overlap,
         owner=local_owner(),
     )
     if again is not None:
@@ -253,7 +247,7 @@ def _new_revision(
             stamp=again.stamp,
             overlap=again.overlap,
         )
-    if options.get("force"):
+    if options.force:
         return replace(made, stamp=timestamp())
     active = known.made
     if active is not None and (active.config, active.pinned) == (made.config, made.pinned):
