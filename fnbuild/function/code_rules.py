@@ -35,7 +35,7 @@ def check_user_data(source: SourceText, tree: ast.Module, folder: Path) -> None:
     """Add a warning for each attribute of user_data that `tree` reads and the folder never sets."""
     entry = _UserDataUses(tree)
     missing = entry.reads.keys() - entry.writes
-    if not missing or entry.handed_on:
+    if not missing or entry.escapes:
         return
     try:
         files = [path for _, path in zip(range(_MAX_FILES), folder.rglob("*.py"), strict=False)]
@@ -45,7 +45,7 @@ def check_user_data(source: SourceText, tree: ast.Module, folder: Path) -> None:
         others = [_UserDataUses(_parse_file(path)) for path in files]
     except (OSError, SyntaxError, ValueError, RecursionError):
         return
-    if any(other.handed_on for other in others):
+    if any(other.escapes for other in others):
         return
     written = entry.writes.union(*(other.writes for other in others))
     for name in sorted(missing - written):
@@ -76,14 +76,14 @@ def _parse_file(path: Path) -> ast.Module:
 class _UserDataUses:
     """The uses of `user_data` in one module.
 
-    `reads` has the first unguarded read of each attribute, `writes` the attributes that are set;
-    `handed_on` is True if user_data is used in any other way.
+    `reads` has the first unguarded read of each attribute, `writes` the attributes that are set.
+    `escapes` is True if user_data is used in any other way.
     """
 
     def __init__(self, tree: ast.Module) -> None:
         self.reads: dict[str, ast.Attribute] = {}
         self.writes: set[str] = set()
-        self.handed_on = False
+        self.escapes = False
         self._tree = tree
         guarded = set(_guarded(tree))
         accessed = set()
@@ -93,11 +93,11 @@ class _UserDataUses:
                 if not isinstance(node.ctx, ast.Load):
                     self.writes.add(node.attr)
                 elif node.attr.startswith("__"):
-                    self.handed_on = True  # __dict__ can set anything
+                    self.escapes = True  # __dict__ can set any attribute
                 elif node not in guarded:
                     self._add_read(node)
         uses = {node for node in ast.walk(tree) if _is_user_data(node)}
-        self.handed_on = self.handed_on or bool(uses - accessed)
+        self.escapes = self.escapes or bool(uses - accessed)
 
     def _add_read(self, node: ast.Attribute) -> None:
         first = self.reads.get(node.attr)
@@ -174,7 +174,7 @@ def _local_names(tree: ast.Module, modules: set[str]) -> Iterator[str]:
     """Yield the module's functions and classes, and the names it imports from these modules."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            # What a base class does with the context is not in sight.
+            # A base class from elsewhere may pass the context on.
             if not getattr(node, "bases", None):
                 yield node.name
         elif isinstance(node, ast.Import):
@@ -196,7 +196,7 @@ def _root_name(node: ast.expr) -> str:
 
 
 _LARGEST_ENTRY_MODULE = 4 << 20
-# Whoever uses one of these may define any name.
+# A module that uses one of these may define any name.
 _DYNAMIC_NAMES = frozenset({"globals", "locals", "vars", "exec", "eval", "setattr", "__dict__"})
 _HANDLER_PATTERN = re.compile(r"([\w-]+(?:\.[\w-]+)*):(\w+)\Z")
 _RUNTIME_LABEL = re.compile(r"python:3\.(\d+)")
@@ -205,10 +205,10 @@ _FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def check_entry_module(context: RuleContext) -> None:
-    """The handler's module is Python, and has functions that can be called as Nuclio calls them."""
-    found = _HANDLER_PATTERN.match(context.function.spec.handler)
-    code = _read_module(context, found[1]) if found else None
-    if found is None or code is None:
+    """Check the syntax of the handler's module and the signatures that Nuclio calls."""
+    handler = _HANDLER_PATTERN.match(context.function.spec.handler)
+    code = _read_module(context, handler[1]) if handler else None
+    if handler is None or code is None:
         return
     name, data = code
     source = SourceText(data.decode("utf-8", "replace"), name, context.report)
@@ -216,7 +216,7 @@ def check_entry_module(context: RuleContext) -> None:
     if tree is None:
         return
     module = _ModuleNames(tree)
-    _check_handler(context, source, module, found[2])
+    _check_handler(context, source, module, handler[2])
     _check_signature(source, module, "init_context", ("context",))
     folder = code_folder(context)
     if folder is not None:
@@ -233,7 +233,7 @@ def _read_module(context: RuleContext, module: str) -> tuple[str, bytes] | None:
         try:
             data = base64.b64decode("".join(build.function_source_code.split()), validate=True)
         except (binascii.Error, ValueError):
-            return None  # another rule says so
+            return None  # reported by another rule
         return "functionSourceCode", data
     path = _module_file(context, module)
     try:
@@ -241,11 +241,11 @@ def _read_module(context: RuleContext, module: str) -> tuple[str, bytes] | None:
             return None
         return display_path(path), path.read_bytes()
     except OSError:
-        return None  # staging says why
+        return None  # reported by staging
 
 
 def _module_file(context: RuleContext, module: str) -> Path | None:
-    """The file of the handler's module, where it is one of the function's folder."""
+    """Return the file of the handler's module, or None if it is not in the function's folder."""
     folder = code_folder(context)
     if folder is None:
         return None
@@ -262,7 +262,7 @@ def _module_file(context: RuleContext, module: str) -> Path | None:
 def _parse_module(context: RuleContext, source: SourceText, data: bytes) -> ast.Module | None:
     try:
         with warnings.catch_warnings():
-            # Warnings of the compiler are about style here, and come again when the code runs.
+            # Warnings of the compiler concern style, and are repeated when the code runs.
             warnings.simplefilter("ignore")
             return ast.parse(data)
     except SyntaxError as error:
@@ -280,9 +280,9 @@ def _report_syntax_error(context: RuleContext, source: SourceText, error: Syntax
     minor = int(label[1]) if label else sys.version_info.minor
     keyword = re.search(r"\b(async|await)\b", source.lines[row])
     if minor > sys.version_info.minor or (minor < 7 and keyword):
-        # It may be that Python's syntax, which this one does not know.
+        # The code may be valid in that version of Python.
         own = f"{sys.version_info.major}.{sys.version_info.minor}"
-        hint = f"read with Python {own}; {context.function.spec.runtime} may take it"
+        hint = f"checked with Python {own}; it may be valid in {context.function.spec.runtime}"
         source.warning("python-syntax", message, source.span(row, column), hint)
     else:
         source.error("python-syntax", message, source.span(row, column))
@@ -301,9 +301,9 @@ def _check_handler(
 
 
 def _check_signature(
-    source: SourceText, module: _ModuleNames, name: str, given: tuple[str, ...]
+    source: SourceText, module: _ModuleNames, name: str, call_arguments: tuple[str, ...]
 ) -> None:
-    """Report a function that cannot be called with these arguments."""
+    """Report a function that does not accept these arguments."""
     definition = module.functions.get(name)
     if definition is None or definition.decorator_list or module.names[name] > 1:
         return
@@ -313,10 +313,11 @@ def _check_signature(
     keywords = [
         a for a, d in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if not d
     ]
-    enough = len(positional) >= len(given) or arguments.vararg is not None
-    if enough and required <= len(given) and not keywords:
+    enough = len(positional) >= len(call_arguments) or arguments.vararg is not None
+    if enough and required <= len(call_arguments) and not keywords:
         return
-    message = f"{name} is called as {name}({', '.join(given)}), which it does not take"
+    call = f"{name}({', '.join(call_arguments)})"
+    message = f"{name} is called as {call}, and does not accept these arguments"
     row, line = definition.lineno - 1, source.lines[definition.lineno - 1]
     column = max(line.find(name, definition.col_offset), 0)
     span = source.span(row, column, row, column + len(name))
@@ -324,7 +325,7 @@ def _check_signature(
 
 
 class _ModuleNames:
-    """Names that a module binds, how often each, and the functions it defines."""
+    """The names that a module binds, with the number of bindings, and the functions it defines."""
 
     def __init__(self, tree: ast.Module):
         self.names: dict[str, int] = {}
@@ -349,13 +350,13 @@ def _is_dynamic(node: ast.AST) -> bool:
 
 
 def _same_scope(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
-    """The nodes, and those in them that belong to the same scope."""
-    waiting = list(nodes)
-    while waiting:
-        node = waiting.pop()
+    """Yield the nodes and their descendants in the same scope."""
+    pending = list(nodes)
+    while pending:
+        node = pending.pop()
         yield node
         if not isinstance(node, _FunctionNode | ast.ClassDef | ast.Lambda):
-            waiting.extend(ast.iter_child_nodes(node))
+            pending.extend(ast.iter_child_nodes(node))
 
 
 def _bound_names(node: ast.AST) -> Iterator[str]:

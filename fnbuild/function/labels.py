@@ -108,15 +108,15 @@ LABEL_TYPES = (
     "tag",
     "interval",
 )
-"""The label types with a meaning, `interval` on audio alone; CVAT takes any other string too and
-treats it as its own type."""
+"""The label types with a meaning; `interval` is for audio only. CVAT accepts any other string as a
+type of its own."""
 
 INPUT_TYPES = ("select", "radio", "checkbox", "number", "text")
 
 Colour = tuple[int, int, int]
 
-# Saturated, of middle lightness and far apart in hue from one to the next: such colours stand out
-# on photographs, which are mostly dull, dark or bright.
+# Saturated, of medium lightness and with distant hues in sequence: such colours stand out on
+# photographs, which are mostly dull, dark or bright.
 PALETTE: tuple[Colour, ...] = (
     (255, 64, 85),
     (0, 196, 130),
@@ -136,7 +136,7 @@ PALETTE: tuple[Colour, ...] = (
     (120, 180, 255),
 )
 
-# Of what has no label, such as an interactor's mask: blue is the rarest colour of things.
+# The colour of shapes without a label, such as an interactor's mask: few objects are blue.
 UNLABELLED: Colour = (56, 140, 255)
 
 
@@ -153,8 +153,8 @@ class Attribute:
 class Label:
     """One label.
 
-    `id` is for handlers that map classes by number, and `drawn_edges` are the edges from which
-    `validate --fix` draws the svg. CVAT ignores both.
+    Handlers map class numbers by `id`; `validate --fix` draws the svg from `declared_edges`. CVAT
+    ignores both.
     """
 
     name: str
@@ -163,35 +163,35 @@ class Label:
     sublabels: tuple[Label, ...] = ()
     svg: str = ""
     id: int | None = None
-    drawn_edges: tuple[Edge, ...] = ()
+    declared_edges: tuple[Edge, ...] = ()
 
     def edges(self) -> list[Edge]:
         """Return the pairs of sublabel names that the skeleton's svg joins by a line.
 
         Without an svg, return the pairs in the key `edges`.
         """
-        return SkeletonSvg(self.svg).named_edges() if self.svg else list(self.drawn_edges)
+        return SkeletonSvg(self.svg).named_edges() if self.svg else list(self.declared_edges)
 
 
 def function_kind(function: Function) -> FunctionKind | None:
-    """The kind CVAT would take the function for; None when it would skip it."""
+    """Return the kind that CVAT reads, or None if CVAT would skip the function."""
     declared = function.metadata.annotations.get("type", "")
     return next((kind for kind in FUNCTION_KINDS if kind == declared), None)
 
 
 def tracked_shape_types(function: Function) -> tuple[str, ...]:
-    """The shape types a tracker declares; empty for the older interface of plain rectangles."""
+    """Return the shape types of a tracker; empty for the older interface of plain rectangles."""
     declared = function.metadata.annotations.get("supported_shape_types", "")
     return tuple(part.strip() for part in declared.split(",") if part.strip())
 
 
 def function_labels(function: Function) -> list[Label]:
-    """The function's labels in the order of its spec; empty when it has none that can be read."""
+    """Return the function's valid labels in the order of its spec."""
     return parse_labels(function.metadata.annotations.get("spec", ""))
 
 
 def parse_labels(text: str) -> list[Label]:
-    """The labels of a JSON text."""
+    """Return the valid labels in a JSON text."""
     try:
         return _labels(json.loads(text) if text.strip() else [])
     except (ValueError, RecursionError):
@@ -199,12 +199,12 @@ def parse_labels(text: str) -> list[Label]:
 
 
 def label_colours(labels: list[Label]) -> dict[str, Colour]:
-    """A colour for each label, the same on every run: by its place in the list."""
+    """Return a colour for each label, which depends only on its index."""
     return {label.name: PALETTE[i % len(PALETTE)] for i, label in enumerate(labels)}
 
 
 def label_colour(name: str, known: dict[str, Colour] | None = None) -> Colour:
-    """The colour of a label; one that follows from the name when the spec does not have it."""
+    """Return the colour of a label, or one derived from the name if the label is unknown."""
     if known and name in known:
         return known[name]
     return PALETTE[crc32(name.encode()) % len(PALETTE)] if name else UNLABELLED
@@ -229,15 +229,17 @@ def _label(item: dict[str, Any]) -> Label:
         sublabels=tuple(_labels(item.get("sublabels"))),
         svg=svg if isinstance(svg, str) else "",
         id=number if isinstance(number, int) else None,
-        drawn_edges=tuple(parse_edges(item.get("edges"))),
+        declared_edges=tuple(parse_edges(item.get("edges"))),
     )
 
 
 def _attributes(items: Any) -> list[Attribute]:
-    found = []
+    attributes = []
     for item in items if isinstance(items, list) else []:
         if isinstance(item, dict) and isinstance(item.get("name"), str):
             values = item.get("values")
             texts = [str(value) for value in values] if isinstance(values, list) else []
-            found.append(Attribute(item["name"], str(item.get("input_type", "text")), tuple(texts)))
-    return found
+            attributes.append(
+                Attribute(item["name"], str(item.get("input_type", "text")), tuple(texts))
+            )
+    return attributes

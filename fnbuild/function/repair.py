@@ -1,8 +1,8 @@
-"""Repair errors that have one right answer, by edits of single spans: comments and layout stay.
+"""Repair errors that have one correct solution, by edits of single spans that keep the layout.
 
-Repaired are tabs in the indentation, misspelt and outdated keys, quotes around numbers, flags of
-CVAT that are "false" and count as true, commas before the end of a JSON list, and skeletons without
-an svg.
+These are tabs in the indentation, misspelt and outdated keys, quotes around numbers, flags of CVAT
+that are "false" and count as true, commas before the end of a JSON list, and skeletons without an
+svg.
 """
 
 from __future__ import annotations
@@ -75,14 +75,14 @@ _FALSE_WORDS = ("false", "no", "off", "0", "none")
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """One thing that was mended. The line is that of the text before."""
+    """One repair of a file. `line` is the line before the repair."""
 
     file: str
     line: int
-    what: str
+    description: str
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.what}"
+        return f"{self.file}:{self.line}: {self.description}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +91,14 @@ class _Edit:
     end: int
     text: str
     line: int
-    what: str
+    description: str
 
 
 def repair_file(path: Path) -> list[Repair]:
-    """Mend the configuration file of a function and say what was done.
+    """Repair the configuration file of a function and return the repairs.
 
-    `path` is a folder or a YAML file; other files are left alone. The file is replaced as a whole
-    and keeps its mode. It is not touched when the result would have more errors than before.
+    `path` is a folder or a YAML file; other files are left alone. The file is replaced atomically
+    and keeps its mode. It is not changed if the result would have more errors.
     """
     located = locate_files(path, None, Report())
     if located is None or located.config is None:
@@ -108,47 +108,47 @@ def repair_file(path: Path) -> list[Repair]:
     source = read_source(config, name, Report())
     if source is None or report_conflict_markers(source):
         return []
-    text, fixes = repair_text(source.text, name)
-    if fixes:
+    text, repairs = repair_text(source.text, name)
+    if repairs:
         _replace_file(config, text)
-    return fixes
+    return repairs
 
 
 def repair_text(text: str, file: str) -> tuple[str, list[Repair]]:
-    """The mended text of a configuration file, and what was done to it."""
+    """Return the repaired text of a configuration file, and the repairs."""
     source = SourceText(text, file)
-    fixes: list[Repair] = []
-    source = _without_tabs(source, fixes)
+    repairs: list[Repair] = []
+    source = _without_tabs(source, repairs)
     for _ in range(_MAX_ROUNDS):
         edits = _find_edits(source)
         if not edits:
             break
-        fixes.extend(Repair(file, edit.line + 1, edit.what) for edit in edits)
+        repairs.extend(Repair(file, edit.line + 1, edit.description) for edit in edits)
         source = SourceText(_apply_edits(source.text, edits), file)
-    if not fixes or _error_count(source) > _error_count(SourceText(text, file)):
+    if not repairs or _error_count(source) > _error_count(SourceText(text, file)):
         return text, []
-    return source.text, fixes
+    return source.text, repairs
 
 
-def _without_tabs(source: SourceText, fixes: list[Repair]) -> SourceText:
+def _without_tabs(source: SourceText, repairs: list[Repair]) -> SourceText:
     mender = TabRepairer(20_000_000)
     for _ in source.lines:
         try:
             compose(SourceText(source.text, source.file))
         except yaml.YAMLError as error:
             row = row_with_tab(source, error)
-            mended = None if row is None else mender.repair(source, row)
-            if mended is None or row is None:
+            repaired = None if row is None else mender.repair(source, row)
+            if repaired is None or row is None:
                 return source
-            fixes.append(Repair(source.file, row + 1, "tabs in the indentation became spaces"))
-            source = mended
+            repairs.append(Repair(source.file, row + 1, "tabs in the indentation became spaces"))
+            source = repaired
         else:
             return source
     return source
 
 
 def _error_count(source: SourceText) -> tuple[bool, int]:
-    """How bad a text is: whether it cannot be read, and how many errors it has."""
+    """Return True if the text cannot be parsed, and its number of errors."""
     try:
         root = compose(source)
     except yaml.YAMLError:
@@ -166,7 +166,7 @@ def _apply_edits(text: str, edits: list[_Edit]) -> str:
 
 
 def _find_edits(source: SourceText) -> list[_Edit]:
-    """Edits that do not touch one another."""
+    """Return edits that do not overlap."""
     try:
         root = compose(source)
     except yaml.YAMLError:
@@ -175,7 +175,7 @@ def _find_edits(source: SourceText) -> list[_Edit]:
         return []
     decoder = Decoder(source)
     decoder.read(Function, root)
-    found: dict[int, _Edit] = {}
+    edits_by_start: dict[int, _Edit] = {}
     for edits in (
         _key_edits(decoder),
         _worker_edits(decoder),
@@ -183,15 +183,15 @@ def _find_edits(source: SourceText) -> list[_Edit]:
         _flag_edits(decoder),
     ):
         for edit in edits:
-            found.setdefault(edit.start, edit)
-    result = list(found.values())
+            edits_by_start.setdefault(edit.start, edit)
+    result = list(edits_by_start.values())
     return result or list(_comma_edits(decoder)) or list(_skeleton_edits(decoder))
 
 
-def _replace_node(source: SourceText, node: YamlNode, text: str, what: str) -> _Edit:
+def _replace_node(source: SourceText, node: YamlNode, text: str, description: str) -> _Edit:
     start = source.index(node.line, node.column)
     end = source.index(node.end_line, node.end_column)
-    return _Edit(start, end, text, node.line, what)
+    return _Edit(start, end, text, node.line, description)
 
 
 def _key_edits(decoder: Decoder) -> Iterator[_Edit]:
@@ -213,8 +213,8 @@ def _worker_edits(decoder: Decoder) -> Iterator[_Edit]:
 def _quote_edits(decoder: Decoder) -> Iterator[_Edit]:
     for node in decoder.needless_quotes:
         if node.style in ("'", '"') and node.line == node.end_line:
-            what = f"the quotes around {quoted(node.text)} are gone"
-            yield _replace_node(decoder.source, node, node.text.strip(), what)
+            description = f"the quotes around {quoted(node.text)} were removed"
+            yield _replace_node(decoder.source, node, node.text.strip(), description)
 
 
 def _flag_edits(decoder: Decoder) -> Iterator[_Edit]:
@@ -225,14 +225,14 @@ def _flag_edits(decoder: Decoder) -> Iterator[_Edit]:
             continue
         if value.text.lower() not in _FALSE_WORDS or key.line != value.end_line:
             continue
-        line, what = source.lines[key.line], f"{name} says false now: CVAT read it as true"
+        line, description = source.lines[key.line], f"{name} is false now: CVAT read it as true"
         if line[: key.column].strip() or line[value.end_column :].strip():
-            # Something else stands on the line, maybe a comment: only the value goes.
-            yield _replace_node(source, value, '""', what)
+            # The line has other content, such as a comment: only the value is removed.
+            yield _replace_node(source, value, '""', description)
         else:
             start = source.index(key.line, 0)
             end = min(source.index(key.line + 1, 0), len(source.text))
-            yield _Edit(start, end, "", key.line, what)
+            yield _Edit(start, end, "", key.line, description)
 
 
 def _comma_edits(decoder: Decoder) -> Iterator[_Edit]:
@@ -249,14 +249,14 @@ def _comma_edits(decoder: Decoder) -> Iterator[_Edit]:
             return
         start = decoder.source.index(span.line - 1, span.column - 1)
         if decoder.source.text[start : start + 1] == ",":
-            what = "a comma before the end of a JSON list is gone"
-            yield _Edit(start, start + 1, "", span.line - 1, what)
+            description = "a comma before the end of a JSON list was removed"
+            yield _Edit(start, start + 1, "", span.line - 1, description)
     except RecursionError:
         return
 
 
 def _skeleton_edits(decoder: Decoder) -> Iterator[_Edit]:
-    """Write the svg of the first skeleton that has sublabels and no svg."""
+    """Yield the edit that adds the svg of the first skeleton with sublabels and no svg."""
     place = decoder.nodes.get(("metadata", "annotations", "spec"))
     if place is None or place[1].kind != "scalar" or place[1].style not in ("|", "'", '"', ">"):
         return
@@ -265,7 +265,7 @@ def _skeleton_edits(decoder: Decoder) -> Iterator[_Edit]:
     if insertion is None:
         return
     index, text, name = insertion
-    # The insertion goes after a character that has a place in the file.
+    # The insertion follows a character that exists in the file.
     span = EmbeddedText(source, node, len(node.text)).span_at_index(index - 1)
     if span is None:
         return
@@ -273,8 +273,8 @@ def _skeleton_edits(decoder: Decoder) -> Iterator[_Edit]:
     start += 2 if node.style == '"' and source.text[start] == "\\" else 1
     column = index - 2 - node.text.rfind("\n", 0, index - 1)
     inserted = _escape_for(text, node, span.column - 1 - column)
-    what = f"the skeleton {quoted(name)} has an svg of its sublabels and edges"
-    edit = _Edit(start, start, inserted, span.line - 1, what)
+    description = f"the skeleton {quoted(name)} has an svg of its sublabels and edges"
+    edit = _Edit(start, start, inserted, span.line - 1, description)
     expected = node.text[:index] + text + node.text[index:]
     if _label_spec(_apply_edits(source.text, [edit])) == json.loads(expected):
         yield edit
@@ -305,7 +305,7 @@ def _escape_for(text: str, node: YamlNode, indent: int) -> str:
 
 
 def _comma_before_end(text: str, position: int) -> int | None:
-    """The index of a comma that only blanks divide from the bracket behind it."""
+    """Return the index of a comma that only white space separates from a closing bracket."""
     before = len(text[:position].rstrip()) - 1
     for index in (before, position):
         if text[index : index + 1] == "," and text[index + 1 :].lstrip()[:1] in ("]", "}"):
@@ -314,7 +314,7 @@ def _comma_before_end(text: str, position: int) -> int | None:
 
 
 def _replace_file(path: Path, text: str) -> None:
-    """Write a file anew in one step, with its mode and owner, its byte order mark and all."""
+    """Replace a file atomically, and keep its mode, owner and byte order mark."""
     with path.open("rb") as old:
         data = (_BOM if old.read(3) == _BOM else b"") + text.encode()
         status = os.fstat(old.fileno())

@@ -191,10 +191,10 @@ FIELD_DESCRIPTIONS = {
     )
     for key, text in texts.items()
 }  # fmt: skip
-"""By the name of the struct and the key."""
+"""Descriptions by struct and key, such as `Spec.handler`."""
 
 
-# YAML that people write: a text field takes what Nuclio turns into text.
+# Text fields accept every scalar that Nuclio converts to text.
 _TEXT_SCHEMA = {"type": ["string", "number", "boolean", "null"]}
 _QUANTITY_SCHEMA = {"type": ["string", "number"]}
 _MAPPING_SCHEMA = {"type": ["object", "null"]}
@@ -221,7 +221,7 @@ _NARROWER_TYPES: dict[str, dict[str, Any]] = {
 
 
 def build_schema() -> dict[str, Any]:
-    """The schema as plain JSON values."""
+    """Return the schema as a JSON object."""
     definitions: dict[str, Any] = {}
     root = _struct_schema(Function, definitions)
     root["properties"]["apiVersion"] = {"description": "Ignored."}
@@ -294,12 +294,12 @@ def _type_schema(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
 
 
 def schema_text() -> str:
-    """The schema as the file holds it."""
+    """Return the content of the schema's file."""
     return json.dumps(build_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
 def main(arguments: list[str]) -> None:
-    """Write the schema to the file named, or print it."""
+    """Write the schema to the file in the arguments, or print it."""
     if arguments:
         Path(arguments[0]).write_text(schema_text(), encoding="utf-8")
     else:

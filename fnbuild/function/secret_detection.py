@@ -1,7 +1,7 @@
 """Decide whether a variable holds a secret: by its name, its value, or an annotation.
 
-A name is read word by word, so that OPENAI_KEY counts and KEYPOINTS does not. The lists err towards
-hiding too much where a word has two meanings, but know the words of machine learning.
+A name is read word by word, so that OPENAI_KEY counts and KEYPOINTS does not. An ambiguous word
+counts as a secret, except for the usual words of machine learning.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 SECRET_ENV_ANNOTATION = "fnbuild.io/secret-env"  # noqa: S105 - the name of an annotation
-"""The annotation that lists variables to treat as secrets whatever they look like, with commas."""
+"""The annotation that lists variables to treat as secrets, separated by commas."""
 
 
 def _word_set(text: str) -> frozenset[str]:
@@ -32,7 +32,7 @@ _SECRET_WORDS = _word_set(
     " htpasswd jwt jwts mnemonic netrc oauth otp p12 pat pem pfx pwd salt sas sessionid totp"
     " webhook webhooks"
 )
-"""Words that are enough anywhere in a name."""
+"""Words that mark a secret anywhere in a name."""
 
 _SECRET_PARTS = re.compile(
     r"passw(or)?d|passphrase|secret|credential|authori[sz]ation"
@@ -40,7 +40,7 @@ _SECRET_PARTS = re.compile(
     r"|(api|access|account|admin|app|auth|client|deploy|encryption|host|license|master|private"
     r"|secret|server|service|session|shared|sign(ing)?|ssh|ssl|storage|subscription|tls)keys?$"
 )
-"""Parts of one word that are enough."""
+"""Parts of one word that mark a secret."""
 
 _SECRET_ADDRESS_WORDS = frozenset({"webhook", "webhooks", "sas", "dsn", "jwt"})
 """Words whose address is the secret itself, such as WEBHOOK_URL."""
@@ -50,14 +50,14 @@ _BEFORE_OTHER_KEYS = _word_set(
     " index input item json label map mapping object output partition primary pub public"
     " publishable record routing shard shortcut sort state"
 )
-"""Words before "key" that make it another kind of key."""
+"""Words before "key" that mean another kind of key."""
 
 _AFTER_KEY = _word_set("id ids data value values content contents base64 b64 json string")
 _BEFORE_MODEL_TOKENS = _word_set(
     "begin bos class classification cls end eos image mask next pad padding sep special start"
     " stop text unk unknown video"
 )
-"""Words before "token" that make it one of a language model's."""
+"""Words before "token" that mean a token of a language model."""
 
 _AFTER_TOKEN = _word_set(
     "budget bucket classification classifier count dim dims dropout embedding embeddings ids"
@@ -67,7 +67,7 @@ _BEFORE_SECRET_TOKENS = _word_set(
     "access admin api app auth bearer bot client deploy refresh registry secret service"
     " session user"
 )
-"""Words before "tokens" without which they are counted, or taken for a text's."""
+"""Words before "tokens" that mean secrets; without them, tokens of a text are meant."""
 
 _BEFORE_OTHER_PASSES = _word_set(
     "all backward band first forward high last low multi one second single test two"
@@ -76,13 +76,13 @@ _BEFORE_OTHER_PASSES = _word_set(
 _CREDENTIALS_IN_URL = re.compile(
     r"(?<=://)(?:[^/@\s]{0,256}:[^@\s]{0,4096}@(?:[^@\s]{0,4096}@){0,8}|[^/@\s]{1,4096}@)"
 )
-"""User and password of an address. A password may have a slash that nobody wrote as %2F. Lengths
-are limited, since a text of nothing but beginnings would take for ever.
+"""User and password of an address. A password may have an unescaped slash. Lengths are limited,
+because matching a hostile text would take quadratic time.
 """
 
 _SECRET_VALUE = re.compile(
     r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY"
-    # Tokens with the marks of their makers: GitHub, GitLab, Hugging Face, OpenAI, Stripe, Slack …
+    # Tokens with the prefixes of GitHub, GitLab, Hugging Face, OpenAI, Stripe, Slack …
     r"|\b(gh[pousr]_|github_pat_|glpat-|glsa_|hf_|npm_|pypi-|dckr_pat_|dop_v1_|hvs\.|r8_|gsk_|xai-"
     r"|sk-|sk_live_|sk_test_|rk_live_|whsec_|xox[abeoprs]-|ya29\.|AGE-SECRET-KEY-|SG\.)[\w.-]{12}"
     r"|\b(AKIA|ASIA)[0-9A-Z]{16}\b|\bAIza[\w-]{30}"
@@ -92,7 +92,7 @@ _SECRET_VALUE = re.compile(
     r"|hooks\.slack\.com/(services|workflows)/|discord(app)?\.com/api/webhooks/"
     r"|[?&](sig|signature|X-Amz-Signature|token|access_token|api_?key|password)=[^&\s]"
 )
-"""Texts that are secrets, whatever they are called."""
+"""Texts that are secrets, whatever the name of the variable."""
 
 _ASSIGNED_VALUE = r"(?P<value>\"[^\"]*\"|'[^']*'|[^\s;&|'\"]+)"
 _ASSIGNMENTS = (
@@ -102,7 +102,7 @@ _ASSIGNMENTS = (
         rf"(?P<before>\b(?:ENV|ARG) +)(?P<name>[A-Za-z_]\w*)(?P<between> +){_ASSIGNED_VALUE}"
     ),
 )
-"""NAME=VALUE, Name: VALUE, --name VALUE and ENV NAME VALUE, as commands have them."""
+"""NAME=VALUE, Name: VALUE, --name VALUE and ENV NAME VALUE in commands."""
 
 
 def is_secret_name(name: str) -> bool:
@@ -122,7 +122,7 @@ def is_secret_name(name: str) -> bool:
 
 
 def is_secret_value(value: str) -> bool:
-    """Return True for an address with a password, a private key or a token with a known mark."""
+    """Return True for an address with a password, a private key or a token with a known prefix."""
     return has_credentials(value) or _SECRET_VALUE.search(value) is not None
 
 

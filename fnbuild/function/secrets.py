@@ -24,7 +24,7 @@ from fnbuild.function.yaml_nodes import YamlNode
 from fnbuild.function.yaml_parser import parse_yaml
 
 REDACTED = "[redacted]"
-"""Stands for a value that is not shown."""
+"""Replaces a value that is not shown."""
 
 SECRET_TRIGGER_KEYS = ("password", "secret")
 SECRET_CODE_KEYS = (
@@ -39,25 +39,27 @@ SECRET_ATTRIBUTE_KEYS = (
 """Names of keys, in lower case."""
 
 PLAIN_TRIGGER_KINDS = ("http", "cron")
-"""Kinds of triggers whose attributes are the function's own affair, such as what a clock sends."""
+"""Kinds of triggers whose attributes hold no credentials, such as the event of a cron trigger."""
 
 _REFERENCE_NAME = re.compile(r"(name|ref|url|uri|file|path)$", re.IGNORECASE)
 _CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+@")
 _SHORTEST_SECRET = 6
-"""Characters of a value that is looked for in texts: a shorter one may be anything."""
+"""The least length of a secret that is masked in messages: shorter values occur by chance."""
 
 _SYSTEM_ANNOTATIONS = re.compile(r"(^|\.)(fnbuild|nuclio|kubernetes)\.io/")
 _QUERY_PARAMETER = re.compile(r"(?<=[?&])([^=&#\s]*=)?[^&#\s]*")
 
 
 def without_secrets(raw: Raw) -> Raw:
-    """A function's plain JSON values, without passwords of triggers and of where its code is.
+    """Return a function's JSON object without the passwords of its triggers and code entry.
 
     Environment variables stay: a function cannot run without them.
     """
     spec = dict(raw.get("spec") or {})
     if triggers := spec.get("triggers"):
-        spec["triggers"] = {name: _trigger_without_secrets(one) for name, one in triggers.items()}
+        spec["triggers"] = {
+            name: _trigger_without_secrets(trigger) for name, trigger in triggers.items()
+        }
     if build := spec.get("build"):
         build = dict(build)
         if build.get("codeEntryAttributes"):
@@ -71,11 +73,11 @@ def without_secrets(raw: Raw) -> Raw:
 
 
 def redact_for_readers(raw: Raw) -> Raw:
-    """`without_secrets`, and without those that a function needs to run: what triggers send, what
-    drivers and other runtimes are told, the query of the address of its code, and what can be seen
-    to be a secret in commands, build arguments and annotations.
+    """Return a function's JSON object for users who may only read it.
 
-    Environment variables stay; see `without_values`.
+    Besides the values that `without_secrets` removes, these are secrets in attributes of triggers,
+    drivers and other runtimes, in the query of the code's address, and in commands, build arguments
+    and annotations. Environment variables stay; see `mask_variables`.
     """
     raw = without_secrets(raw)
     if raw.get("spec"):
@@ -109,8 +111,7 @@ def _redact_spec(spec: Raw) -> None:
 
 
 def mask_variables(raw: Raw, *, secrets_only: bool) -> Raw:
-    """Return a function's plain values with masked variables, including those of sidecars and
-    init containers.
+    """Return a function's JSON object with masked variables, in all containers.
 
     With `secrets_only` other values stay: users who may change a function may see its settings. A
     reference to the function's own Secret is shown as a value, as on other platforms.
@@ -135,7 +136,7 @@ def mask_variables(raw: Raw, *, secrets_only: bool) -> Raw:
 
 
 def secret_variables(raw: Raw) -> Iterator[tuple[str, str]]:
-    """Yield the name and value of each secret variable, including other containers."""
+    """Yield the name and value of each secret variable, in all containers."""
     declared = declared_secrets((raw.get("metadata") or {}).get("annotations") or {})
     for owner in _owners_of_variables(dict(raw.get("spec") or {})):
         for variable in owner["env"]:
@@ -144,7 +145,7 @@ def secret_variables(raw: Raw) -> Iterator[tuple[str, str]]:
 
 
 def map_variables(raw: Raw, change: Callable[[Raw], Raw]) -> Raw:
-    """Return a function's plain values with each variable changed, in all containers."""
+    """Return a function's JSON object with each variable changed, in all containers."""
     spec = dict(raw.get("spec") or {})
     for owner in _owners_of_variables(spec):
         owner["env"] = [
@@ -163,7 +164,7 @@ def own_secret_name(name: str) -> str:
 
 
 def own_secret_key(variable: Raw, name: str) -> str:
-    """Return the key of that Secret to which a variable refers, "" if there is none."""
+    """Return the key of the function's own Secret that a variable refers to, or ""."""
     reference = (variable.get("valueFrom") or {}).get("secretKeyRef") or {}
     return str(reference.get("key", "")) if reference.get("name") == own_secret_name(name) else ""
 
@@ -205,7 +206,7 @@ def mask_values(text: str, values: tuple[str, ...]) -> str:
 
 
 def without_credentials(url: str) -> str:
-    """An address without the user's name and password in it."""
+    """Return an address without its user name and password."""
     return _CREDENTIALS.sub("", url)
 
 
@@ -284,8 +285,8 @@ def _redact_annotation(name: str, text: Any) -> Any:
     return secret_detection.strip_credentials(text)
 
 
-def _trigger_without_secrets(given: Raw) -> Raw:
-    trigger = _without_keys(given, SECRET_TRIGGER_KEYS)
+def _trigger_without_secrets(original: Raw) -> Raw:
+    trigger = _without_keys(original, SECRET_TRIGGER_KEYS)
     if trigger.get("url"):
         trigger["url"] = without_credentials(trigger["url"])
     if trigger.get("attributes") and trigger.get("kind") not in PLAIN_TRIGGER_KINDS:
@@ -296,11 +297,11 @@ def _trigger_without_secrets(given: Raw) -> Raw:
 def _without_nested_secrets(value: Any) -> Any:
     if isinstance(value, dict):
         return {
-            name: _without_nested_secrets(one)
-            for name, one in _without_keys(value, SECRET_ATTRIBUTE_KEYS).items()
+            name: _without_nested_secrets(variable)
+            for name, variable in _without_keys(value, SECRET_ATTRIBUTE_KEYS).items()
         }
     if isinstance(value, list):
-        return [_without_nested_secrets(one) for one in value]
+        return [_without_nested_secrets(item) for item in value]
     return without_credentials(value) if isinstance(value, str) else value
 
 
@@ -313,22 +314,24 @@ def _redact_trigger(trigger: Raw) -> Raw:
     return trigger
 
 
-def _redact_volume(given: Raw) -> Raw:
-    """A volume; Kubernetes' own kinds only refer to secrets."""
-    volume = given.get("volume")
+def _redact_volume(entry: Raw) -> Raw:
+    """Redact the options of drivers; Kubernetes' own kinds of volumes only refer to secrets."""
+    volume = entry.get("volume")
     if not isinstance(volume, dict):
-        return given
+        return entry
     drivers = {key: _redact_value(volume[key]) for key in ("flexVolume", "csi") if key in volume}
-    return {**given, "volume": {**volume, **drivers}}
+    return {**entry, "volume": {**volume, **drivers}}
 
 
 def _redact_value(value: Any) -> Any:
     if isinstance(value, dict):
         return {
-            name: _redact_value(one) for name, one in value.items() if not _is_hidden_key(name, one)
+            name: _redact_value(variable)
+            for name, variable in value.items()
+            if not _is_hidden_key(name, variable)
         }
     if isinstance(value, list):
-        return [_redact_value(one) for one in value]
+        return [_redact_value(item) for item in value]
     return secret_detection.strip_credentials(value) if isinstance(value, str) else value
 
 
@@ -339,7 +342,7 @@ def _is_hidden_key(name: str, value: Any) -> bool:
 
 
 def _redact_address(url: str) -> str:
-    """The address of code without user, password and the values of its query."""
+    """Return the address of code without user, password and the values of its query."""
     base, mark, rest = secret_detection.strip_credentials(url).partition("?")
     return base + _QUERY_PARAMETER.sub(r"\1…", mark + rest) if mark else base
 
@@ -350,9 +353,7 @@ def _without_keys(values: dict[str, Any], names: tuple[str, ...]) -> dict[str, A
 
 @dataclass(frozen=True, slots=True)
 class VariableRedaction:
-    """The treatment of environment variables: `mask` replaces the values of secret variables,
-    and those of all variables if `every` is set.
-    """
+    """Options for variables: `mask` replaces secret values, and all values if `every` is set."""
 
     mask: str = ""
     every: bool = False
@@ -367,17 +368,17 @@ def redact_file(
     messages.
     """
     source = decode_source(data, file, Report())
-    read = parse_yaml(source) if source is not None else None
-    if read is None:
+    tree = parse_yaml(source) if source is not None else None
+    if tree is None:
         return data
-    root, source = read
+    root, source = tree
     secrets = list(_find_secrets(root, variables))
     if not secrets:
         return data
     text = _replace_secrets(source, secrets, variables.mask)
-    again = parse_yaml(SourceText(text, file))
-    if again is None or any(_find_secrets(again[0], variables)):
-        # What is written in a roundabout way cannot be cut out of the text.
+    edited = parse_yaml(SourceText(text, file))
+    if edited is None or any(_find_secrets(edited[0], variables)):
+        # Some notations cannot be edited in the text, so the file is written again as a whole.
         for node, rest in secrets:
             node.value = rest
         text = yaml.safe_dump(root.to_value(), allow_unicode=True, sort_keys=False)
@@ -385,15 +386,16 @@ def redact_file(
 
 
 def _find_secrets(root: YamlNode, variables: VariableRedaction) -> Iterator[tuple[YamlNode, str]]:
-    """The texts that hold one, as `fnbuild.function.secrets` knows them, and what is to be left."""
+    """Yield each scalar that contains a secret, and the text that replaces it."""
     spec = _child(root, "spec")
-    noted = _child(_child(_child(root, "metadata"), "annotations"), SECRET_ENV_ANNOTATION)
-    declared = declared_secrets({SECRET_ENV_ANNOTATION: noted.text} if noted is not None else {})
-    containers = (_child(spec, key) for key in ("sidecars", "initContainers"))
-    for owner in (spec, *(one for some in containers if some is not None for one in some.items)):
+    marker = _child(_child(_child(root, "metadata"), "annotations"), SECRET_ENV_ANNOTATION)
+    declared = declared_secrets({SECRET_ENV_ANNOTATION: marker.text} if marker is not None else {})
+    lists = (_child(spec, key) for key in ("sidecars", "initContainers"))
+    containers = [item for node in lists if node is not None for item in node.items]
+    for owner in (spec, *containers):
         env = _child(owner, "env")
-        for one in env.items if env is not None else ():
-            yield from _variable_secrets(one, declared, variables)
+        for variable in env.items if env is not None else ():
+            yield from _variable_secrets(variable, declared, variables)
     for _, trigger in _pairs_of(_child(spec, "triggers")):
         yield from _values_of_keys(trigger, SECRET_TRIGGER_KEYS)
         yield from _address_with_credentials(_child(trigger, "url"))
@@ -420,7 +422,7 @@ def _variable_secrets(
 def _values_of_keys(
     node: YamlNode | None, names: Collection[str], *, deeply: bool = False
 ) -> Iterator[tuple[YamlNode, str]]:
-    """The texts of the values with these names."""
+    """Yield the scalars in the values of these keys."""
     for key, value in _pairs_of(node):
         if key.text.lower() in names:
             yield from _scalars(value)
@@ -429,7 +431,7 @@ def _values_of_keys(
 
 
 def _nested_secrets(node: YamlNode, names: Collection[str]) -> Iterator[tuple[YamlNode, str]]:
-    """The same at any depth, and addresses with a password."""
+    """Yield the scalars in the values of these keys at any depth, and addresses with a password."""
     if node.kind == "scalar":
         yield from _address_with_credentials(node)
     for item in node.items:
@@ -447,13 +449,13 @@ def _pairs_of(node: YamlNode | None) -> list[tuple[YamlNode, YamlNode]]:
 
 
 def _child(node: YamlNode | None, key: str) -> YamlNode | None:
-    """Keys match whatever their case, as in Nuclio (pkg/functionconfig/reader.go)."""
-    found = (value for name, value in _pairs_of(node) if name.text.lower() == key.lower())
-    return next(found, None)
+    """Return the value of a key in any case, as in Nuclio (pkg/functionconfig/reader.go)."""
+    values = (value for name, value in _pairs_of(node) if name.text.lower() == key.lower())
+    return next(values, None)
 
 
 def _scalars(node: YamlNode) -> Iterator[tuple[YamlNode, str]]:
-    """The scalars of a value that say anything, each to become empty."""
+    """Yield the scalars of a value that are not empty, each with an empty replacement."""
     if node.kind == "scalar":
         if node.text:
             yield node, ""
@@ -463,7 +465,7 @@ def _scalars(node: YamlNode) -> Iterator[tuple[YamlNode, str]]:
 
 
 def _replace_secrets(source: SourceText, secrets: list[tuple[YamlNode, str]], mask: str) -> str:
-    """The text with the secrets cut out where they stand; two names for one are one place."""
+    """Return the source's text with the secrets replaced. Aliases share the place of their node."""
     text = source.text
     places = {source.index(node.line, node.column): (node, rest) for node, rest in secrets}
     for start, (node, rest) in sorted(places.items(), key=itemgetter(0), reverse=True):
@@ -475,14 +477,17 @@ def _replace_secrets(source: SourceText, secrets: list[tuple[YamlNode, str]], ma
 
 
 def _quoted_replacement(written: str, text: str) -> str:
-    # Others may refer to its anchor.
+    # Aliases may refer to its anchor.
     anchor = written.partition(" ")[0] + " " if written.startswith("&") else ""
     return f'{anchor}"{text}"'
 
 
 @dataclass(slots=True)
 class SecretReferences:
-    """References to one Secret; `keys` are those that it needs, once something was replaced."""
+    """Replaces secret values by references to a Secret, for functions that are kept in git.
+
+    `keys` are the keys that the Secret needs, after `replace_secrets`.
+    """
 
     secret: str
     _values: dict[str, str] = field(default_factory=dict)
@@ -492,8 +497,8 @@ class SecretReferences:
     def keys(self) -> tuple[str, ...]:
         return tuple(self._values)
 
-    def needs(self, namespace: str) -> tuple[str, ...]:
-        """What somebody has to know who keeps the function in git: how to make the Secret."""
+    def instructions(self, namespace: str) -> tuple[str, ...]:
+        """Return the instructions to create the Secret, or nothing if it is not needed."""
         if not self.keys:
             return ()
         like = "it looks like a secret" if len(self.keys) == 1 else "they look like secrets"
@@ -505,9 +510,10 @@ class SecretReferences:
         )
 
     def replace_secrets(self, raw: Raw) -> Raw:
-        """A function's plain JSON values without values of variables that look like secrets: its
-        own, those of init containers and sidecars. Build arguments that do are left out, for the
-        image is built.
+        """Return a function's JSON object with references in place of secret variables.
+
+        This includes init containers and sidecars. Build arguments that look like secrets are left
+        out, because the image is already built.
         """
         spec = dict(raw.get("spec") or {})
         self._declared = declared_secrets((raw.get("metadata") or {}).get("annotations") or {})
@@ -515,7 +521,7 @@ class SecretReferences:
             spec["env"] = self._variables(spec["env"], "")
         for kind in ("initContainers", "sidecars"):
             if spec.get(kind):
-                spec[kind] = [self._container(one) for one in spec[kind]]
+                spec[kind] = [self._container(container) for container in spec[kind]]
         build = spec.get("build") or {}
         if build.get("args"):
             kept = {key: text for key, text in build["args"].items() if not is_secret(key, text)}
@@ -528,23 +534,25 @@ class SecretReferences:
         name = str(container.get("name", ""))
         return {**container, "env": self._variables(container["env"], name)}
 
-    def _variables(self, some: list[Raw], container: str) -> list[Raw]:
-        return [self._variable(one, container) for one in some]
+    def _variables(self, variables: list[Raw], container: str) -> list[Raw]:
+        return [self._variable(variable, container) for variable in variables]
 
-    def _variable(self, one: Raw, container: str) -> Raw:
-        name, value = str(one.get("name", "")), one.get("value")
+    def _variable(self, variable: Raw, container: str) -> Raw:
+        name, value = str(variable.get("name", "")), variable.get("value")
         # The user who keeps the function in git also provides values that the cluster already has.
-        if kept := own_secret_key(one, self.secret.removeprefix("nuclio-")):
-            return self._reference(one, container, kept)
+        if kept := own_secret_key(variable, self.secret.removeprefix("nuclio-")):
+            return self._reference(variable, container, kept)
         if not value or not (name in self._declared or is_secret(name, value)):
-            return one
-        return self._reference(one, container, str(value))
+            return variable
+        return self._reference(variable, container, str(value))
 
-    def _reference(self, one: Raw, container: str, value: str) -> Raw:
+    def _reference(self, variable: Raw, container: str, value: str) -> Raw:
         """Refer to a key of the Secret; a container with a different value gets its own key."""
-        name = str(one.get("name", ""))
+        name = str(variable.get("name", ""))
         same = not container or self._values.get(name, value) == value
         key = name if same else f"{container}.{name}"
         self._values[key] = value
-        rest = {part: given for part, given in one.items() if part not in ("value", "valueFrom")}
+        rest = {
+            part: given for part, given in variable.items() if part not in ("value", "valueFrom")
+        }
         return {**rest, "valueFrom": {"secretKeyRef": {"name": self.secret, "key": key}}}

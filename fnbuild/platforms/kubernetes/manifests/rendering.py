@@ -94,7 +94,7 @@ def prerequisites(made: RevisionRecord) -> tuple[str, ...]:
     """What `portable` manifests need beside them in the cluster, a sentence each."""
     references = SecretReferences(made.key.object)
     references.replace_secrets(made.config)
-    return references.needs(made.key.namespace)
+    return references.instructions(made.key.namespace)
 
 
 def _without_revision_annotations(manifest: Manifest) -> Manifest:
