@@ -26,7 +26,7 @@ from tests.runtime import interpreters
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 20.0
-"""Seconds that something may take which has to end by itself, or be told to.
+"""Seconds that an operation may take which has to end by itself.
 
 What ends in spite of that ends later: see the drain's and the lingering's own times in tests.
 """
@@ -35,7 +35,7 @@ _WAITED = 120.0
 
 
 def eventually(look: Callable[[], Any], seconds: float = _WAITED) -> Any:
-    """The first true value that `look` gives."""
+    """Return the first true value of `look`."""
     deadline = time.monotonic() + seconds
     while True:
         value = look()
@@ -145,7 +145,7 @@ class Running:
         return eventually(look)[0]
 
     def end(self) -> int:
-        """Have it stop; its exit status."""
+        """Stop the processor; return its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
@@ -230,18 +230,18 @@ def running(home: Path, source: str, version: str | None = None, **changes: Any)
                 env=env,
                 pass_fds=[http.fileno(), admin.fileno()],
             )
-    one = Running(folder, process)
+    processor = Running(folder, process)
     try:
         if wait:
-            one.await_state(wait)
-        yield one
+            processor.await_state(wait)
+        yield processor
     finally:
-        one.end()
+        processor.end()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _cached_sdk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What is fetched for the tests is kept apart from the user's own data."""
+    """Keep downloads for the tests apart from the user's data."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FNBUILD_DATA_DIR", str(tmp_path_factory.getbasetemp() / "data"))
         yield

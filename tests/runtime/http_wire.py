@@ -61,7 +61,7 @@ class Wire:
         return self.send(head.encode("latin-1") + body)
 
     def answer(self, to_head: bool = False) -> Answer:
-        """Read one answer; AssertionError when the connection ends before it is whole."""
+        """Read one answer; raise AssertionError if the connection ends before it is complete."""
         while b"\r\n\r\n" not in self.left:
             self._read()
         head, self.left = self.left.split(b"\r\n\r\n", 1)
@@ -79,11 +79,11 @@ class Wire:
         return Answer(int(status), headers, body)
 
     def ended(self) -> bool:
-        """Whether the server closes now without a byte more and without a reset."""
+        """Return True if the server closes without more bytes and without a reset."""
         return not self.left and self.sock.recv(1) == b""
 
     def silent(self, seconds: float = 0.3) -> bool:
-        """Whether nothing comes and nothing is closed for a while."""
+        """Return True if the connection stays open and silent for a while."""
         self.sock.settimeout(seconds)
         try:
             return not self.left and self.sock.recv(1, socket.MSG_PEEK) is None
@@ -109,7 +109,7 @@ class Process:
         return Wire(self.address, receive_buffer)
 
     def command(self, line: str) -> None:
-        """Run one of the server's commands; it has run when this returns."""
+        """Run a command of the server and wait for its end."""
         with self.wire() as wire:
             wire.send(line.encode() + b"\n")
             assert wire.ended()

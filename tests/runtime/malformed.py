@@ -1,4 +1,4 @@
-"""Requests that must be refused: what they are, their bytes, the status they get."""
+"""Malformed requests: a description, the bytes, the expected status."""
 
 HOST = b"Host: test\r\n"
 

@@ -1,4 +1,4 @@
-"""Requests damaged in ways that have fooled parsers: a corpus that is the same in every run."""
+"""A reproducible corpus of requests damaged in ways that have confused parsers."""
 
 import random
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ PIECES = [
 
 
 def streams(count: int, seed: int) -> Iterator[bytes]:
-    """So many byte streams: whole requests and malformed ones, spliced and damaged."""
+    """Return byte streams of valid and malformed requests, spliced and damaged."""
     rng = random.Random(seed)
     sources = WHOLE * 20 + [raw for _, raw, _ in FORMS if len(raw) < 2000]
     for _ in range(count):

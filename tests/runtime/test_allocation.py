@@ -1,4 +1,4 @@
-"""Who gets a worker, who waits, and who is sent away."""
+"""Allocation of workers: events that get one, wait, or are rejected."""
 
 from __future__ import annotations
 
@@ -22,14 +22,16 @@ def handler(context, event):
 """
 
 
-def together(one: Any, count: int, seconds: str) -> list[Any]:
+def together(processor: Any, count: int, seconds: str) -> list[Any]:
     answers: list[Any] = []
     threads = []
     for number in range(count):
         path = f"/{number}"
         threads.append(
             threading.Thread(
-                target=lambda path=path: answers.append(one.send(path=path, x_seconds=seconds))
+                target=lambda path=path: answers.append(
+                    processor.send(path=path, x_seconds=seconds)
+                )
             )
         )
         threads[-1].start()
@@ -39,44 +41,44 @@ def together(one: Any, count: int, seconds: str) -> list[Any]:
 
 
 def test_no_wait_when_none_is_wanted(serve: Any) -> None:
-    one = serve(SLEEPY, trigger={"availability_timeout_ms": 0})
-    answers = together(one, 2, "3")
+    processor = serve(SLEEPY, trigger={"availability_timeout_ms": 0})
+    answers = together(processor, 2, "3")
     assert sorted(a.status for a in answers) == [200, 503]
     refused = next(a for a in answers if a.status == 503)
     assert refused.header("retry-after") == "1"
     assert "workerAvailabilityTimeoutMilliseconds" in json.loads(refused.body)["error"]
-    assert one.send().status == 200
+    assert processor.send().status == 200
 
 
 def test_the_wait_has_an_end(serve: Any) -> None:
-    one = serve(SLEEPY, trigger={"availability_timeout_ms": 300})
-    answers = together(one, 3, "4")
+    processor = serve(SLEEPY, trigger={"availability_timeout_ms": 300})
+    answers = together(processor, 3, "4")
     assert sorted(a.status for a in answers) == [200, 503, 503]
 
 
 def test_first_come_first_served(serve: Any) -> None:
-    one = serve(SLEEPY)
+    processor = serve(SLEEPY)
     with ThreadPoolExecutor(6) as pool:
-        answers = [pool.submit(one.send, path="/0", x_seconds="4")]
-        one.await_workers("busy")
+        answers = [pool.submit(processor.send, path="/0", x_seconds="4")]
+        processor.await_workers("busy")
         for number in range(1, 6):
-            answers.append(pool.submit(one.send, path=f"/{number}"))
-            one.await_waiting(number)
+            answers.append(pool.submit(processor.send, path=f"/{number}"))
+            processor.await_waiting(number)
     assert {answer.result().status for answer in answers} == {200}
-    assert json.loads(one.send(path="/order").body) == [f"/{n}" for n in range(6)]
+    assert json.loads(processor.send(path="/order").body) == [f"/{n}" for n in range(6)]
 
 
 def test_every_worker_gets_its_share(serve: Any) -> None:
-    one = serve(SLEEPY, workers=3)
-    answers = together(one, 3, "3")
+    processor = serve(SLEEPY, workers=3)
+    answers = together(processor, 3, "3")
     assert sorted(a.body for a in answers) == [b"0", b"1", b"2"]
 
 
 def test_a_client_that_left_costs_no_worker(serve: Any, soon: Any) -> None:
     import socket
 
-    one = serve(SLEEPY)
-    port = int(one.url.rpartition(":")[2])
+    processor = serve(SLEEPY)
+    port = int(processor.url.rpartition(":")[2])
     gone = []
     for _ in range(5):
         sock = socket.create_connection(("127.0.0.1", port))
@@ -84,5 +86,5 @@ def test_a_client_that_left_costs_no_worker(serve: Any, soon: Any) -> None:
         gone.append(sock)
     for sock in gone:
         sock.close()
-    assert one.send().status == 200
-    soon(lambda: one.status()["in_flight"] == 0)
+    assert processor.send().status == 200
+    soon(lambda: processor.status()["in_flight"] == 0)

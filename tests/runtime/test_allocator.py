@@ -1,4 +1,4 @@
-"""Whether a worker keeps the memory of freed frames, and can be told not to."""
+"""Workers keep the memory of freed images unless configured otherwise."""
 
 from __future__ import annotations
 

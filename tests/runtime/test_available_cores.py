@@ -1,4 +1,4 @@
-"""How many cores a processor counts on."""
+"""The number of CPU cores available to a processor."""
 
 from __future__ import annotations
 

@@ -52,10 +52,10 @@ def handler(context, events):
 """
 
 
-def together(one: Any, *bodies: str, path: str = "/", **headers: str) -> list[Answer]:
+def together(processor: Any, *bodies: str, path: str = "/", **headers: str) -> list[Answer]:
     """The answers to requests that are sent at the same time, in the order of the bodies."""
     with ThreadPoolExecutor(len(bodies)) as pool:
-        return list(pool.map(lambda body: one.send(body, path, **headers), bodies))
+        return list(pool.map(lambda body: processor.send(body, path, **headers), bodies))
 
 
 def batch(size: int, timeout: float = 15.0) -> dict[str, Any]:
@@ -68,35 +68,35 @@ def version(request: pytest.FixtureRequest) -> str:
 
 
 def test_a_full_batch_goes_at_once(serve: Any, version: str) -> None:
-    one = serve(HANDLER, version=version, trigger=batch(3))
-    answers = together(one, "a", "b", "c")
+    processor = serve(HANDLER, version=version, trigger=batch(3))
+    answers = together(processor, "a", "b", "c")
     assert [answer.body for answer in answers] == [b"a of 3", b"b of 3", b"c of 3"]
     assert {answer.status for answer in answers} == {201}
     assert [answer.header("x-mark") for answer in answers] == ["a", "b", "c"]
     assert answers[0].header("content-type") == "text/x-mark"
     assert len({answer.header("x-request-id") for answer in answers}) == 3
     assert answers[0].header("server-timing")
-    (record,) = one.records(message="called")
+    (record,) = processor.records(message="called")
     assert record["count"] == 3
 
 
 def test_what_waited_long_enough_goes_alone(serve: Any) -> None:
-    one = serve(HANDLER, trigger=batch(10, 0.05))
-    assert one.send("alone").body == b"alone of 1"
-    assert one.send(path="/__internal/health").status == 200
+    processor = serve(HANDLER, trigger=batch(10, 0.05))
+    assert processor.send("alone").body == b"alone of 1"
+    assert processor.send(path="/__internal/health").status == 200
 
 
 def test_large_bodies(serve: Any) -> None:
-    one = serve(HANDLER, trigger=batch(2))
+    processor = serve(HANDLER, trigger=batch(2))
     a, b = "a" * 600_000, "b" * 300_000
     headers = {"path": "/plain"}
-    answers = together(one, a, b, **headers)
+    answers = together(processor, a, b, **headers)
     assert [json.loads(answer.body)["said"] for answer in answers] == [a, b]
 
 
 def test_an_answer_that_is_missing_or_wrong_costs_no_other(serve: Any) -> None:
-    one = serve(HANDLER, trigger=batch(3))
-    good, missing, wrong = together(one, "good", "forget", "wrong")
+    processor = serve(HANDLER, trigger=batch(3))
+    good, missing, wrong = together(processor, "good", "forget", "wrong")
     assert (good.status, good.body) == (201, b"good of 3")
     assert missing.status == wrong.status == 500
     assert b"no response with this event's id" in missing.body
@@ -104,8 +104,8 @@ def test_an_answer_that_is_missing_or_wrong_costs_no_other(serve: Any) -> None:
 
 
 def test_a_list_without_ids_is_read_by_position(serve: Any) -> None:
-    one = serve(HANDLER, trigger=batch(2))
-    answers = together(one, "a", "b", path="/plain")
+    processor = serve(HANDLER, trigger=batch(2))
+    answers = together(processor, "a", "b", path="/plain")
     values = [json.loads(answer.body) for answer in answers]
     assert values == [{"said": "a", "count": 2}, {"said": "b", "count": 2}]
 
@@ -120,37 +120,37 @@ def test_a_list_without_ids_is_read_by_position(serve: Any) -> None:
     ],
 )
 def test_failures_reach_everybody(serve: Any, path: str, words: bytes) -> None:
-    one = serve(HANDLER, trigger=batch(2))
-    for answer in together(one, "a", "b", path=path):
+    processor = serve(HANDLER, trigger=batch(2))
+    for answer in together(processor, "a", "b", path=path):
         assert answer.status == 500
         assert words in answer.body
 
 
 def test_a_batch_that_takes_too_long(serve: Any) -> None:
-    one = serve(HANDLER, trigger=batch(2), event_timeout=0.5)
-    assert [answer.status for answer in together(one, "a", "b", path="/hang")] == [408, 408]
-    one.await_workers("ready")
-    assert [answer.status for answer in together(one, "a", "b")] == [201, 201]
+    processor = serve(HANDLER, trigger=batch(2), event_timeout=0.5)
+    assert [answer.status for answer in together(processor, "a", "b", path="/hang")] == [408, 408]
+    processor.await_workers("ready")
+    assert [answer.status for answer in together(processor, "a", "b")] == [201, 201]
 
 
 def test_logs_go_to_everybody_who_asked(serve: Any) -> None:
-    one = serve(HANDLER, trigger=batch(2))
-    for answer in together(one, "a", "b", x_nuclio_log_level="info"):
+    processor = serve(HANDLER, trigger=batch(2))
+    for answer in together(processor, "a", "b", x_nuclio_log_level="info"):
         (record,) = json.loads(answer.header("x-nuclio-logs") or "[]")
         assert (record["message"], record["count"]) == ("called", 2)
 
 
 def test_no_worker_in_time(serve: Any) -> None:
     trigger = {**batch(2), "availability_timeout_ms": 300}
-    one = serve(HANDLER, trigger=trigger)
+    processor = serve(HANDLER, trigger=trigger)
     with ThreadPoolExecutor(4) as pool:
-        busy = [pool.submit(one.send, "x", "/hang") for _ in range(2)]
-        one.await_workers("busy")
-        answers = together(one, "a", "b")
+        busy = [pool.submit(processor.send, "x", "/hang") for _ in range(2)]
+        processor.await_workers("busy")
+        answers = together(processor, "a", "b")
         assert [answer.status for answer in answers] == [503, 503]
         assert b"all 1 workers were busy" in answers[0].body
-        one.process.kill()
-        assert all(one.exception() for one in busy)
+        processor.process.kill()
+        assert all(future.exception() for future in busy)
 
 
 def test_more_answers_than_events_are_left_out() -> None:

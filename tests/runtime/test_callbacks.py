@@ -44,9 +44,9 @@ def handler(context, event):
 """
 
 
-def said(one: Any) -> list[str]:
+def said(processor: Any) -> list[str]:
     words = ("answered", "drained", "ended")
-    return [r["message"] for r in one.records(name="handler") if r["message"] in words]
+    return [r["message"] for r in processor.records(name="handler") if r["message"] in words]
 
 
 @pytest.fixture(params=interpreters.every())
@@ -55,41 +55,41 @@ def version(request: pytest.FixtureRequest) -> str:
 
 
 def test_both_at_a_drain_and_behind_the_running_event(serve: Any, soon: Any, version: str) -> None:
-    one = serve(HANDLER, version=version)
+    processor = serve(HANDLER, version=version)
     answers: list[Any] = []
-    thread = threading.Thread(target=lambda: answers.append(one.send(x_seconds="0.5")))
+    thread = threading.Thread(target=lambda: answers.append(processor.send(x_seconds="0.5")))
     thread.start()
-    soon(lambda: one.status()["workers"][0]["state"] == "busy")
-    one.tell("/drain")
-    one.tell("/drain")
+    soon(lambda: processor.status()["workers"][0]["state"] == "busy")
+    processor.tell("/drain")
+    processor.tell("/drain")
     thread.join()
     assert answers[0].body == b"ok"
-    assert one.process.wait(PATIENCE) == 0
-    assert said(one) == ["answered", "drained", "ended"]
+    assert processor.process.wait(PATIENCE) == 0
+    assert said(processor) == ["answered", "drained", "ended"]
 
 
 def test_a_stop_is_no_drain(serve: Any) -> None:
-    one = serve(HANDLER, workers=2)
-    assert one.end() == 0
-    assert said(one) == ["ended", "ended"]
+    processor = serve(HANDLER, workers=2)
+    assert processor.end() == 0
+    assert said(processor) == ["ended", "ended"]
 
 
 def test_a_restart_of_workers_ends_them_first(serve: Any) -> None:
-    one = serve(HANDLER)
-    assert json.loads(one.tell("/reload", {"restart": True}).body)["ok"]
-    assert said(one) == ["ended"]
+    processor = serve(HANDLER)
+    assert json.loads(processor.tell("/reload", {"restart": True}).body)["ok"]
+    assert said(processor) == ["ended"]
 
 
 def test_one_that_raises_is_logged(serve: Any) -> None:
-    one = serve(HANDLER, env={"ENDING": "raise"})
-    assert one.end() == 0
-    one.await_record("The termination callback failed", name="stderr")
-    one.await_record("the model is stuck", name="stderr")
+    processor = serve(HANDLER, env={"ENDING": "raise"})
+    assert processor.end() == 0
+    processor.await_record("The termination callback failed", name="stderr")
+    processor.await_record("the model is stuck", name="stderr")
 
 
 def test_one_that_hangs_is_cut_at_the_termination_timeout(serve: Any) -> None:
-    one = serve(HANDLER, env={"ENDING": "hang"}, trigger={"termination_timeout": 0.5})
+    processor = serve(HANDLER, env={"ENDING": "hang"}, trigger={"termination_timeout": 0.5})
     began = time.monotonic()
-    assert one.end() == 0
+    assert processor.end() == 0
     assert 0.4 < time.monotonic() - began < 15
-    assert said(one) == ["ended"]
+    assert said(processor) == ["ended"]

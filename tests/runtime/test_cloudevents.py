@@ -53,7 +53,7 @@ TYPE = "application/cloudevents+json; charset=utf-8"
 
 
 @pytest.fixture(scope="module")
-def one(serve_module: Any) -> Any:
+def processor(serve_module: Any) -> Any:
     return serve_module(HANDLER)
 
 
@@ -64,8 +64,8 @@ def ask(function: Any, body: Any, **headers: str) -> dict[str, Any]:
     return json.loads(answer.body)
 
 
-def test_structured(one: Any) -> None:
-    event = ask(one, STRUCTURED, content_type=TYPE, x_own="1")
+def test_structured(processor: Any) -> None:
+    event = ask(processor, STRUCTURED, content_type=TYPE, x_own="1")
     headers = event.pop("headers")
     assert event == {
         "id": "A-1",
@@ -83,11 +83,11 @@ def test_structured(one: Any) -> None:
     assert headers["X-Own"] == "1"
     # Large ones lie in shared memory.
     large = {**STRUCTURED, "data": {"image": "x" * 300_000}}
-    assert ask(one, large, content_type=TYPE)["body"] == large["data"]
+    assert ask(processor, large, content_type=TYPE)["body"] == large["data"]
 
 
-def test_structured_as_nuclio_reads_it(one: Any) -> None:
-    event = ask(one, OLD, content_type="application/cloudevents+json")
+def test_structured_as_nuclio_reads_it(processor: Any) -> None:
+    event = ask(processor, OLD, content_type="application/cloudevents+json")
     assert event["headers"]["x-more"] == "yes"
     del event["headers"]
     assert event == {
@@ -115,12 +115,12 @@ def test_structured_as_nuclio_reads_it(one: Any) -> None:
         ({"data": [1], "datacontenttype": None}, [1], False),
     ],
 )
-def test_data(one: Any, changes: dict[str, Any], body: Any, is_bytes: bool) -> None:
-    event = ask(one, {**STRUCTURED, **changes}, content_type=TYPE)
+def test_data(processor: Any, changes: dict[str, Any], body: Any, is_bytes: bool) -> None:
+    event = ask(processor, {**STRUCTURED, **changes}, content_type=TYPE)
     assert (event["body"], event["bytes"]) == (body, is_bytes)
 
 
-def test_binary(one: Any) -> None:
+def test_binary(processor: Any) -> None:
     headers = {
         "ce_specversion": "1.0",
         "ce_id": "B-1",
@@ -129,7 +129,7 @@ def test_binary(one: Any) -> None:
         "ce_time": "2026-01-02T03:04:05Z",
         "content_type": "application/json",
     }
-    event = ask(one, {"boxes": []}, **headers)
+    event = ask(processor, {"boxes": []}, **headers)
     assert event["headers"]["Ce-Id"] == "B-1"
     del event["headers"]
     assert event == {
@@ -146,7 +146,7 @@ def test_binary(one: Any) -> None:
     }
 
 
-def test_binary_as_nuclio_reads_it(one: Any) -> None:
+def test_binary_as_nuclio_reads_it(processor: Any) -> None:
     headers = {
         "CE_CloudEventsVersion": "0.1",
         "CE_EventID": "B-2",
@@ -156,7 +156,7 @@ def test_binary_as_nuclio_reads_it(one: Any) -> None:
         "CE_Source": "/old",
         "CE_Name": "it",
     }
-    event = ask(one, "bytes", **headers)
+    event = ask(processor, "bytes", **headers)
     assert [event[key] for key in ("id", "type", "type_version", "version")] == [
         "B-2", "org.example.old", "3", "0.1",
     ]  # fmt: skip
@@ -166,15 +166,15 @@ def test_binary_as_nuclio_reads_it(one: Any) -> None:
 
 
 @pytest.mark.parametrize("body", ["{", "[1]", b"\xff"])
-def test_what_is_no_cloud_event_stays_bytes(one: Any, body: Any) -> None:
-    event = ask(one, body, content_type=TYPE)
+def test_what_is_no_cloud_event_stays_bytes(processor: Any, body: Any) -> None:
+    event = ask(processor, body, content_type=TYPE)
     assert event["bytes"]
     assert event["source"] == "http"
     assert len(event["id"]) == 36
 
 
-def test_missing_and_odd_attributes(one: Any) -> None:
-    event = ask(one, {"specversion": 1, "time": "yesterday", "type": None}, content_type=TYPE)
+def test_missing_and_odd_attributes(processor: Any) -> None:
+    event = ask(processor, {"specversion": 1, "time": "yesterday", "type": None}, content_type=TYPE)
     assert (event["version"], event["type"], event["source"], event["body"]) == ("1", "", "", "")
     assert event["time"] > "2026-01"
     assert len(event["id"]) == 36

@@ -38,14 +38,14 @@ def call(context, name, path="/"):
 
 
 def note(folder: Path, name: str, port: Any, namespace: str = "nuclio", revision: int = 1) -> None:
-    """What a supervisor leaves for a processor that it started."""
+    """The file that a supervisor writes for a processor that it has started."""
     listeners = {"http": [{"fd": 3, "port": port}]}
     text = json.dumps({"listeners": listeners})
     (folder / f"{namespace}.{name}.{revision}.json").write_text(text)
 
 
-def port_of(one: Any) -> int:
-    return int(one.url.rpartition(":")[2])
+def port_of(processor: Any) -> int:
+    return int(processor.url.rpartition(":")[2])
 
 
 @pytest.fixture(params=interpreters.every())
@@ -67,7 +67,7 @@ def test_a_call(serve: Any, version: str, tmp_path: Path) -> None:
     other = serve(CALLEE, version=version)
     callee.end()
     note(run, "callee", port_of(other), revision=2)
-    assert [one["status"] for one in caller.call(path="/twice")] == [200, 200]
+    assert [reply["status"] for reply in caller.call(path="/twice")] == [200, 200]
 
     gone = caller.send(x_name="nobody")
     assert gone.status == 500

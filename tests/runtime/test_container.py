@@ -1,4 +1,4 @@
-"""`processor`, the program in an image, where it can be looked at without one."""
+"""`processor`, the program in an image, as far as it can be tested without an image."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def free_port() -> int:
 
 @pytest.fixture
 def admin() -> Iterator[Callable[[list[bytes]], int]]:
-    """`admin(answers)`: a listener that gives these answers in turn, then nobody is there."""
+    """`admin(answers)`: a listener that sends these answers in turn and then closes."""
     listeners = []
 
     def begin(answers: list[bytes]) -> int:
@@ -90,9 +90,9 @@ def reply(status: int, value: Any) -> bytes:
 
 @pytest.mark.parametrize("version", interpreters.every(interpreters.PYPY))
 def test_health_and_status_of_a_processor(version: str, serve: Serve) -> None:
-    one = serve(READY)
+    processor = serve(READY)
     python = str(interpreters.find(version))
-    port = port_of(one)
+    port = port_of(processor)
     assert run(port, "--health", python=python) == (0, "{}\n", "")
     status, out, err = run(port, "--status", python=python)
     assert (status, err) == (0, "")
@@ -102,11 +102,11 @@ def test_health_and_status_of_a_processor(version: str, serve: Serve) -> None:
 
 
 def test_a_failing_function_is_unhealthy_with_its_reason(serve: Serve) -> None:
-    one = serve("raise ValueError('no weights')", wait="unhealthy")
-    status, out, _err = run(port_of(one), "--wait", "20")
+    processor = serve("raise ValueError('no weights')", wait="unhealthy")
+    status, out, _err = run(port_of(processor), "--wait", "20")
     assert (status, json.loads(out)["state"]) == (1, "unhealthy")
     assert "no weights" in json.loads(out)["message"]
-    status, out, _err = run(port_of(one), "--health")
+    status, out, _err = run(port_of(processor), "--health")
     assert status == 1
     assert "no weights" in out
 
@@ -146,14 +146,14 @@ def test_workers_choose_nuclio_sdk_by_their_own_python(
     shutil.copytree(releases, folder)
     (folder / "9.9.9").mkdir()
     source = "import nuclio_sdk\ndef handler(context, event): return nuclio_sdk.__file__"
-    one = serve(source, version=version, sdk_path=str(folder))
-    release = Path(one.send().body.decode()).relative_to(folder).parts[0]
+    processor = serve(source, version=version, sdk_path=str(folder))
+    release = Path(processor.send().body.decode()).relative_to(folder).parts[0]
     assert release == ("0.5.13" if version == "3.6" else max(os.listdir(releases)))
 
 
 @pytest.fixture
 def config(tmp_path: Path, free_port: int, releases: Path) -> Path:
-    """A configuration that names its own listeners, since a test has not the image's ports."""
+    """A configuration with its own listeners, since a test does not have the image's ports."""
     (tmp_path / "main.py").write_text(
         "import os, sys\ndef handler(context, event): return [sys.executable, sys.path[:2]]"
     )
@@ -170,7 +170,7 @@ def config(tmp_path: Path, free_port: int, releases: Path) -> Path:
 
 @contextlib.contextmanager
 def serving(config: Path, port: int, **environ: str) -> Iterator[Any]:
-    """A processor, and what its function replied; it ends in the end."""
+    """Run a processor; return its output and the reply of its function."""
     with program(0, "--config", str(config), **environ) as process:
 
         def answers() -> Any:
@@ -231,7 +231,7 @@ def test_without_one_the_path_is_searched(
 
 
 def test_spans_need_what_is_in_site_packages(config: Path, free_port: int) -> None:
-    """The processor's Python looks there only where an OTEL_ variable is set."""
+    """The processor's Python uses it only if an OTEL_ variable is set."""
     pytest.importorskip("opentelemetry.sdk")
     environ = {"OTEL_TRACES_EXPORTER": "none", "NUCLIO_PYTHON_EXE_PATH": sys.executable}
     with serving(config, free_port, **environ) as (process, _):
@@ -279,16 +279,16 @@ def handler(context, event):
 
 @pytest.mark.parametrize("version", interpreters.every(interpreters.PYPY))
 def test_one_call_of_a_function(version: str, serve: Serve) -> None:
-    one = serve(ECHO)
+    processor = serve(ECHO)
     python = str(interpreters.find(version))
     words = ["--header", "X-Nuclio-Invoke-Trigger=cron", "--body", "täglich"]
-    assert run(0, "--invoke", f"{one.url}/a?b=c", *words, python=python) == (0, "", "")
-    record = one.await_record('"POST"')
+    assert run(0, "--invoke", f"{processor.url}/a?b=c", *words, python=python) == (0, "", "")
+    record = processor.await_record('"POST"')
     assert json.loads(record["message"]) == ["POST", "/a", {"b": "c"}, "cron", "täglich"]
-    status, out, err = run(0, "--invoke", one.url, "--header", "X-Status=503", python=python)
-    assert (status, out, err) == (1, "", f"{one.url}: status 503: no luck\n")
-    assert run(0, "--invoke", one.url, "--method", "DELETE", python=python)[0] == 0
-    assert one.await_record('"DELETE"')
+    status, out, err = run(0, "--invoke", processor.url, "--header", "X-Status=503", python=python)
+    assert (status, out, err) == (1, "", f"{processor.url}: status 503: no luck\n")
+    assert run(0, "--invoke", processor.url, "--method", "DELETE", python=python)[0] == 0
+    assert processor.await_record('"DELETE"')
 
 
 @pytest.mark.parametrize(

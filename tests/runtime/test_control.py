@@ -1,4 +1,4 @@
-"""What the processor tells about itself, and how it is told to drain, reload and stop."""
+"""The admin API: status, metrics, drain, reload and stop."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def keep_alive() -> Iterator[Any]:
     """Opens connections that have been used once and stay open."""
     opened: list[http.client.HTTPConnection] = []
 
-    def connect(one: Any) -> http.client.HTTPConnection:
-        connection = http.client.HTTPConnection(one.url[len("http://") :], timeout=PATIENCE)
+    def connect(processor: Any) -> http.client.HTTPConnection:
+        connection = http.client.HTTPConnection(processor.url[len("http://") :], timeout=PATIENCE)
         opened.append(connection)
         connection.request("GET", "/")
         assert connection.getresponse().read()
@@ -56,31 +56,31 @@ def keep_alive() -> Iterator[Any]:
 
 
 def test_health_and_status(serve: Any) -> None:
-    one = serve(HANDLER, workers=2)
-    assert one.admin("/live").status == 200
-    assert one.admin("/ready").status == 200
-    health = one.send(path="/__internal/health", method="GET")
+    processor = serve(HANDLER, workers=2)
+    assert processor.admin("/live").status == 200
+    assert processor.admin("/ready").status == 200
+    health = processor.send(path="/__internal/health", method="GET")
     assert health.status == 200
     assert health.header("x-fnbuild-instance") == ids.instance_id(socket.gethostname())
-    status = one.status()
+    status = processor.status()
     assert status["state"] == "ready"
-    assert status["pid"] == one.pid
+    assert status["pid"] == processor.pid
     assert status["revision"] == 7
     assert abs(status["started"] - time.time()) < 60
     assert [w["id"] for w in status["workers"]] == ["0", "1"]
     assert {w["state"] for w in status["workers"]} == {"ready"}
     for worker in status["workers"]:
         os.kill(worker["pid"], 0)
-    assert one.admin("/nothing").status == 404
-    assert one.admin("/drain").status == 404
-    assert one.tell("/status").status == 405
+    assert processor.admin("/nothing").status == 404
+    assert processor.admin("/drain").status == 404
+    assert processor.tell("/status").status == 405
 
 
 def test_metrics(serve: Any) -> None:
-    one = serve(HANDLER)
-    one.call()
-    one.send(path="/", x_seconds="nonsense")
-    answer = one.admin("/metrics")
+    processor = serve(HANDLER)
+    processor.call()
+    processor.send(path="/", x_seconds="nonsense")
+    answer = processor.admin("/metrics")
     assert answer.header("content-type").startswith("text/plain; version=0.0.4")
     text = answer.body.decode()
     labels = 'namespace="nuclio",function="under-test",project="p",trigger_kind="http"'
@@ -96,7 +96,7 @@ def test_metrics(serve: Any) -> None:
 
 
 def test_health_is_there_before_the_model(serve: Any) -> None:
-    one = serve(
+    processor = serve(
         """
         import os
         import time
@@ -110,122 +110,122 @@ def test_health_is_there_before_the_model(serve: Any) -> None:
         wait=None,
         trigger={"availability_timeout_ms": 10},
     )
-    assert one.admin("/live").status == 200
-    assert one.send(path="/__internal/health", method="GET").status == 200
-    answer = one.admin("/ready")
+    assert processor.admin("/live").status == 200
+    assert processor.send(path="/__internal/health", method="GET").status == 200
+    answer = processor.admin("/ready")
     assert (answer.status, json.loads(answer.body)["state"]) == (503, "starting")
-    answer = one.send()
+    answer = processor.send()
     assert answer.status == 503
     assert "the function is starting" in json.loads(answer.body)["error"]
     assert answer.header("retry-after") == "1"
-    (one.code / "gate").touch()
-    one.await_state("ready")
-    assert one.send().body == b"served"
+    (processor.code / "gate").touch()
+    processor.await_state("ready")
+    assert processor.send().body == b"served"
 
 
 def test_accept_when_ready(serve: Any) -> None:
-    one = serve(
+    processor = serve(
         "import time\ntime.sleep(1)\ndef handler(c, e):\n    return 'served'\n",
         wait=None,
         accept="when-ready",
     )
     # It waits in the listening socket's queue meanwhile.
-    assert one.send().body == b"served"
+    assert processor.send().body == b"served"
 
 
 def test_ready_or_end(serve: Any) -> None:
-    one = serve("import nowhere_to_be_found\n", wait=None, accept="ready-or-end")
-    assert one.process.wait(PATIENCE) == 1
-    one.await_record("nowhere_to_be_found", level="error")
+    processor = serve("import nowhere_to_be_found\n", wait=None, accept="ready-or-end")
+    assert processor.process.wait(PATIENCE) == 1
+    processor.await_record("nowhere_to_be_found", level="error")
     well = serve("def handler(c, e):\n    return 'served'\n", wait=None, accept="ready-or-end")
     assert well.send().body == b"served"
 
 
 def test_drain_serves_open_connections_to_their_end(serve: Any, keep_alive: Any) -> None:
-    one = serve(HANDLER)
-    idle, busy = keep_alive(one), keep_alive(one)
+    processor = serve(HANDLER)
+    idle, busy = keep_alive(processor), keep_alive(processor)
     busy.request("GET", "/", headers={"X-Seconds": "1"})
-    assert one.tell("/drain").status == 200
-    assert one.status()["state"] == "draining"
+    assert processor.tell("/drain").status == 200
+    assert processor.status()["state"] == "draining"
     reply = busy.getresponse()
     assert reply.status == 200
     assert reply.getheader("connection") == "close"
     assert reply.read()
-    assert one.process.poll() is None
+    assert processor.process.poll() is None
     # The idle connection may still ask once.
     idle.request("GET", "/")
     reply = idle.getresponse()
     assert (reply.status, reply.getheader("connection")) == (200, "close")
     assert reply.read()
-    assert one.process.wait(PATIENCE) == 0
-    one.await_record("model closed", name="stdout")
-    assert not one.control.exists()
+    assert processor.process.wait(PATIENCE) == 0
+    processor.await_record("model closed", name="stdout")
+    assert not processor.control.exists()
 
 
 def test_drain_has_an_end(serve: Any, keep_alive: Any) -> None:
-    one = serve(HANDLER, drain_timeout=0.3)
-    keep_alive(one)
-    one.tell("/drain")
-    assert one.process.wait(PATIENCE) == 0
+    processor = serve(HANDLER, drain_timeout=0.3)
+    keep_alive(processor)
+    processor.tell("/drain")
+    assert processor.process.wait(PATIENCE) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_lets_requests_finish(serve: Any, keep_alive: Any, soon: Any, number: int) -> None:
-    one = serve(HANDLER)
-    keep_alive(one)
+    processor = serve(HANDLER)
+    keep_alive(processor)
     answers: list[Any] = []
-    thread = threading.Thread(target=lambda: answers.append(one.send(x_seconds="1")))
+    thread = threading.Thread(target=lambda: answers.append(processor.send(x_seconds="1")))
     thread.start()
-    soon(lambda: one.status()["workers"][0]["state"] == "busy")
-    one.process.send_signal(number)
+    soon(lambda: processor.status()["workers"][0]["state"] == "busy")
+    processor.process.send_signal(number)
     thread.join()
     assert answers[0].status == 200
-    assert one.process.wait(PATIENCE) == 0
+    assert processor.process.wait(PATIENCE) == 0
 
 
 def test_a_request_that_does_not_end_is_cut(serve: Any, keep_alive: Any, soon: Any) -> None:
-    one = serve(HANDLER, trigger={"termination_timeout": 0.3})
-    connection = keep_alive(one)
+    processor = serve(HANDLER, trigger={"termination_timeout": 0.3})
+    connection = keep_alive(processor)
     connection.request("GET", "/", headers={"X-Seconds": "60"})
-    soon(lambda: one.status()["workers"][0]["state"] == "busy")
-    pid = one.status()["workers"][0]["pid"]
-    assert one.end() == 0
+    soon(lambda: processor.status()["workers"][0]["state"] == "busy")
+    pid = processor.status()["workers"][0]["pid"]
+    assert processor.end() == 0
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
 
 
 def test_a_second_signal_ends_it_now(serve: Any, keep_alive: Any, soon: Any) -> None:
-    one = serve(HANDLER)
-    connection = keep_alive(one)
+    processor = serve(HANDLER)
+    connection = keep_alive(processor)
     connection.request("GET", "/", headers={"X-Seconds": "60"})
-    soon(lambda: one.status()["workers"][0]["state"] == "busy")
-    one.process.send_signal(signal.SIGTERM)
-    soon(lambda: one.status()["state"] == "draining")
+    soon(lambda: processor.status()["workers"][0]["state"] == "busy")
+    processor.process.send_signal(signal.SIGTERM)
+    soon(lambda: processor.status()["state"] == "draining")
     began = time.monotonic()
-    one.process.send_signal(signal.SIGTERM)
-    assert one.process.wait(PATIENCE) == 1
+    processor.process.send_signal(signal.SIGTERM)
+    assert processor.process.wait(PATIENCE) == 1
     assert time.monotonic() - began < 9  # of the 10 that a request has to end
 
 
 def test_stop(serve: Any) -> None:
-    one = serve(HANDLER)
-    assert one.tell("/stop").status == 200
-    assert one.process.wait(PATIENCE) == 0
+    processor = serve(HANDLER)
+    assert processor.tell("/stop").status == 200
+    assert processor.process.wait(PATIENCE) == 0
 
 
 def test_the_listeners_can_be_adopted(serve: Any) -> None:
-    one = serve(HANDLER)
-    with one.connect() as link:
+    processor = serve(HANDLER)
+    with processor.connect() as link:
         link.sendall(b"LISTENERS\n")
         message, ancillary, _, _ = link.recvmsg(100, socket.CMSG_SPACE(16))
     assert message == b"LISTENERS 2\n"
     fds = array.array("i")
     fds.frombytes(ancillary[0][2])
     with socket.socket(fileno=fds[0]) as http_, socket.socket(fileno=fds[1]) as admin:
-        ports = json.loads((one.folder / "ports").read_text())
+        ports = json.loads((processor.folder / "ports").read_text())
         assert http_.getsockname()[1] == ports["http"]
         assert admin.getsockname()[1] == ports["admin"]
-        one.end()
+        processor.end()
         # The port is still listened on.
         with socket.create_connection(("127.0.0.1", ports["http"])) as waiting:
             http_.setblocking(True)
@@ -235,76 +235,79 @@ def test_the_listeners_can_be_adopted(serve: Any) -> None:
 
 
 def test_reload_keeps_the_model_and_is_quick(serve: Any) -> None:
-    one = serve(HANDLER, workers=2)
-    before = one.call()
-    one.write(HANDLER.replace('"version": 1', '"version": 2').replace("+ 1", "+ 100"))
+    processor = serve(HANDLER, workers=2)
+    before = processor.call()
+    processor.write(HANDLER.replace('"version": 1', '"version": 2').replace("+ 1", "+ 100"))
     began = time.monotonic()
-    assert json.loads(one.tell("/reload").body) == {"ok": True, "workers": {"0": "ok", "1": "ok"}}
+    assert json.loads(processor.tell("/reload").body) == {
+        "ok": True,
+        "workers": {"0": "ok", "1": "ok"},
+    }
     assert time.monotonic() - began < 10
-    after = [one.call() for _ in range(4)]
+    after = [processor.call() for _ in range(4)]
     assert {a["version"] for a in after} == {2}
     assert {a["loads"] for a in after} == {1}
     assert before["pid"] in {a["pid"] for a in after}
 
 
 def test_a_broken_reload_keeps_the_old_handler(serve: Any) -> None:
-    one = serve(HANDLER)
+    processor = serve(HANDLER)
     for source, words in [
         ("def handler(c, e:\n", "SyntaxError"),
         ("x = 1\nraise KeyError('new')\n", 'main.py", line 2'),
         ("def handle(c, e):\n    pass\n", "did you mean handle?"),
     ]:
-        one.write(source)
-        answer = one.tell("/reload")
+        processor.write(source)
+        answer = processor.tell("/reload")
         assert answer.status == 500
         told = json.loads(answer.body)
         assert told["ok"] is False
         assert words in told["workers"]["0"]
         assert "fnbuild" not in told["workers"]["0"]
-        assert one.call()["version"] == 1
-    one.write(HANDLER.replace('"version": 1', '"version": 3'))
-    assert one.tell("/reload").status == 200
-    assert one.call()["version"] == 3
+        assert processor.call()["version"] == 1
+    processor.write(HANDLER.replace('"version": 1', '"version": 3'))
+    assert processor.tell("/reload").status == 200
+    assert processor.call()["version"] == 3
 
 
 def test_reload_with_restart(serve: Any) -> None:
-    one = serve(HANDLER, workers=2)
-    before = {w["pid"] for w in one.status()["workers"]}
-    one.write(HANDLER.replace('"version": 1', '"version": 2'))
+    processor = serve(HANDLER, workers=2)
+    before = {w["pid"] for w in processor.status()["workers"]}
+    processor.write(HANDLER.replace('"version": 1', '"version": 2'))
     stop = threading.Event()
     statuses: list[int] = []
 
     def load() -> None:
         while not stop.is_set():
-            statuses.append(one.send().status)
+            statuses.append(processor.send().status)
 
     thread = threading.Thread(target=load)
     thread.start()
-    answer = one.tell("/reload", {"restart": True})
+    answer = processor.tell("/reload", {"restart": True})
     stop.set()
     thread.join()
     assert json.loads(answer.body) == {"ok": True, "workers": {"0": "ok", "1": "ok"}}
     assert set(statuses) == {200}
-    assert one.call()["version"] == 2
-    assert not before & {w["pid"] for w in one.status()["workers"]}
-    one.await_record("model closed", name="stdout")
+    assert processor.call()["version"] == 2
+    assert not before & {w["pid"] for w in processor.status()["workers"]}
+    processor.await_record("model closed", name="stdout")
 
 
 def test_reload_mends_a_function_that_could_not_start(serve: Any) -> None:
-    one = serve("raise ValueError('not yet')\n", wait="unhealthy", workers=2)
-    answer = one.tell("/reload")
+    processor = serve("raise ValueError('not yet')\n", wait="unhealthy", workers=2)
+    answer = processor.tell("/reload")
     assert "ValueError: not yet" in json.loads(answer.body)["workers"]["0"]
-    one.write(HANDLER)
-    assert one.tell("/reload").status == 200
-    assert one.call()["loads"] == 1
+    processor.write(HANDLER)
+    assert processor.tell("/reload").status == 200
+    assert processor.call()["loads"] == 1
 
 
 def test_reloads_at_the_same_time(serve: Any, soon: Any) -> None:
-    one = serve(HANDLER, workers=2)
+    processor = serve(HANDLER, workers=2)
     answers: list[Any] = []
     bodies = [{"restart": True}, {}, {"restart": True}, {}]
     threads = [
-        threading.Thread(target=lambda body=body: answers.append(one.tell("/reload", body)))
+        threading.Thread(target=lambda body=body: answers.append(processor.tell("/reload", body)))
         for body in bodies
     ]
     for thread in threads:
@@ -312,9 +315,14 @@ def test_reloads_at_the_same_time(serve: Any, soon: Any) -> None:
     for thread in threads:
         thread.join()
     assert [answer.status for answer in answers] == [200] * 4
-    one.await_workers("ready", "ready")
-    pids = {worker["pid"] for worker in one.status()["workers"]}
-    soon(lambda: set(map(int, children(one.pid))) == {*pids, one.status()["start"]["template"]})
+    processor.await_workers("ready", "ready")
+    pids = {worker["pid"] for worker in processor.status()["workers"]}
+    soon(
+        lambda: (
+            set(map(int, children(processor.pid)))
+            == {*pids, processor.status()["start"]["template"]}
+        )
+    )
 
 
 def children(pid: int) -> list[str]:
@@ -322,20 +330,20 @@ def children(pid: int) -> list[str]:
 
 
 def test_a_reload_that_makes_no_sense(serve: Any) -> None:
-    one = serve(HANDLER)
-    answer = one.tell("/reload", [1])
+    processor = serve(HANDLER)
+    answer = processor.tell("/reload", [1])
     assert answer.status == 400
 
 
 def test_limits_of_the_trigger(serve: Any) -> None:
-    one = serve(HANDLER, trigger={"attributes": {"maxRequestBodySize": 1000}})
-    answer = one.send(b"x" * 1001)
+    processor = serve(HANDLER, trigger={"attributes": {"maxRequestBodySize": 1000}})
+    answer = processor.send(b"x" * 1001)
     assert answer.status == 413
     error = json.loads(answer.body)["error"]
     assert "maxRequestBodySize" in error
     assert "1000" in error
     assert "1001" in error
-    assert one.send(b"x" * 1000).status == 200
+    assert processor.send(b"x" * 1000).status == 200
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""Cron triggers, and several triggers in one function: whose workers run what."""
+"""Cron triggers, and functions with several triggers."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def test_interval_and_event(serve: Any, soon: Any, version: str) -> None:
     headers = {"X-Mark": 7, "x-odd-NAME": "a"}
     event = {"body": {"task": "sweep"}, "headers": headers, "method": "PUT"}
     crons = triggers(sweep={"attributes": {"event": event}})
-    one = serve(HANDLER, version=version, triggers=crons, environ={"TZ": "UTC"})
-    soon(lambda: len(one.records(message="ran")) >= 3)
-    record = one.records(message="ran")[0]
+    processor = serve(HANDLER, version=version, triggers=crons, environ={"TZ": "UTC"})
+    soon(lambda: len(processor.records(message="ran")) >= 3)
+    record = processor.records(message="ran")[0]
     expected = {
         "kind": "cron",
         "by": "sweep",
@@ -68,92 +68,92 @@ def test_interval_and_event(serve: Any, soon: Any, version: str) -> None:
     }
     assert expected.items() <= record.items()
     assert record["age"] < 60
-    one.await_record('cron trigger "sweep": the handler answered 404', level="warn")
+    processor.await_record('cron trigger "sweep": the handler answered 404', level="warn")
     # The http trigger has its own worker.
-    assert one.send().status == 404
-    (by_http,) = one.records(message="ran", kind="http")
+    assert processor.send().status == 404
+    (by_http,) = processor.records(message="ran", kind="http")
     assert (by_http["by"], by_http["worker"]) == ("web", "0")
-    status = one.status()
+    status = processor.status()
     (shown,) = status["triggers"]
     assert (shown["name"], shown["kind"]) == ("sweep", "cron")
     assert shown["runs"] >= 3
     assert abs(shown["next"] - time.time()) < 60
     assert [worker["id"] for worker in status["workers"]] == ["0", "1"]
-    text = one.admin("/metrics").body.decode()
+    text = processor.admin("/metrics").body.decode()
     assert "nuclio_processor_handled_events_total{" in text
     assert 'trigger_kind="cron",trigger_id="sweep"' in text
 
 
 def test_a_schedule_with_seconds(serve: Any, soon: Any) -> None:
     crons = triggers(tick={"attributes": {"interval": None, "schedule": "* * * * * *"}})
-    one = serve(HANDLER, triggers=crons)
-    soon(lambda: len(one.records(message="ran")) >= 2)
-    assert one.status()["triggers"][0]["next"] % 1 == 0
+    processor = serve(HANDLER, triggers=crons)
+    soon(lambda: len(processor.records(message="ran")) >= 2)
+    assert processor.status()["triggers"][0]["next"] % 1 == 0
 
 
 def test_runs_do_not_pile_up(serve: Any, soon: Any) -> None:
     slow = {"event": {"headers": {"x-seconds": "1.5"}}}
-    one = serve(HANDLER, triggers=triggers(slow={"attributes": slow}))
-    one.await_record("a run was skipped: the last run still waits for a worker", level="warn")
-    one.await_record("runs were skipped", level="warn")
-    status = soon(lambda: (s := one.status()["triggers"][0])["runs"] >= 2 and s)
+    processor = serve(HANDLER, triggers=triggers(slow={"attributes": slow}))
+    processor.await_record("a run was skipped: the last run still waits for a worker", level="warn")
+    processor.await_record("runs were skipped", level="warn")
+    status = soon(lambda: (s := processor.status()["triggers"][0])["runs"] >= 2 and s)
     assert status["skipped"] > status["runs"]
     # Many skipped runs are two lines.
-    told = [r for r in one.records(level="warn") if "skipped" in r["message"]]
+    told = [r for r in processor.records(level="warn") if "skipped" in r["message"]]
     assert len(told) <= 2 * status["runs"] + 2
-    assert one.end() == 0
+    assert processor.end() == 0
 
 
 def test_workers_of_its_own_work_side_by_side(serve: Any, soon: Any) -> None:
     slow = {"event": {"headers": {"x-seconds": "1"}}}
-    one = serve(HANDLER, triggers=triggers(slow={"num_workers": 3, "attributes": slow}))
-    soon(lambda: len({r["worker"] for r in one.records(message="ran")}) == 3)
+    processor = serve(HANDLER, triggers=triggers(slow={"num_workers": 3, "attributes": slow}))
+    soon(lambda: len({r["worker"] for r in processor.records(message="ran")}) == 3)
 
 
 def test_a_named_pool_is_shared(serve: Any, soon: Any) -> None:
     crons = triggers(first={"allocator": "pool"}, second={"allocator": "pool", "num_workers": 2})
     crons["web"]["allocator"] = "pool"
-    one = serve(HANDLER, triggers=crons)
-    assert len(one.status()["workers"]) == 2
-    assert one.send().status == 404
-    soon(lambda: {r["by"] for r in one.records(message="ran")} == {"web", "first", "second"})
-    assert {r["own"] for r in one.records(message="ran")} == {"web"}
-    assert {r["worker"] for r in one.records(message="ran")} <= {"0", "1"}
+    processor = serve(HANDLER, triggers=crons)
+    assert len(processor.status()["workers"]) == 2
+    assert processor.send().status == 404
+    soon(lambda: {r["by"] for r in processor.records(message="ran")} == {"web", "first", "second"})
+    assert {r["own"] for r in processor.records(message="ran")} == {"web"}
+    assert {r["worker"] for r in processor.records(message="ran")} <= {"0", "1"}
 
 
 def test_failures_are_logged_under_their_run(serve: Any) -> None:
     event = {"headers": {"x-mark": "raise"}}
-    one = serve(HANDLER, triggers=triggers(bad={"attributes": {"event": event}}))
-    record = one.await_record("no such label", level="error")
+    processor = serve(HANDLER, triggers=triggers(bad={"attributes": {"event": event}}))
+    record = processor.await_record("no such label", level="error")
     assert record["request_id"]
 
 
 def test_a_drain_ends_the_runs(serve: Any, soon: Any) -> None:
-    one = serve(HANDLER, triggers=triggers(tick={}), drain_timeout=PATIENCE)
-    soon(lambda: one.records(message="ran"))
+    processor = serve(HANDLER, triggers=triggers(tick={}), drain_timeout=PATIENCE)
+    soon(lambda: processor.records(message="ran"))
     # A connection that the processor has taken keeps it there until it closes.
-    client = http.client.HTTPConnection(urlsplit(one.url).netloc, timeout=PATIENCE)
+    client = http.client.HTTPConnection(urlsplit(processor.url).netloc, timeout=PATIENCE)
     with contextlib.closing(client):
         client.request("GET", "/__internal/health")
         client.getresponse().read()
-        one.tell("/drain")
-        assert one.status()["triggers"][0]["next"] is None
-    assert one.process.wait(PATIENCE) == 0
+        processor.tell("/drain")
+        assert processor.status()["triggers"][0]["next"] is None
+    assert processor.process.wait(PATIENCE) == 0
 
 
 def test_a_function_without_an_http_trigger(serve: Any, soon: Any) -> None:
     crons = triggers(tick={})
     del crons["web"]
-    one = serve(HANDLER, triggers=crons)
-    soon(lambda: one.records(message="ran"))
-    assert one.send(path="/__internal/health")[::2] == (200, b"ok")
-    assert json.loads(one.send().body) == {"error": "the function has no http trigger"}
+    processor = serve(HANDLER, triggers=crons)
+    soon(lambda: processor.records(message="ran"))
+    assert processor.send(path="/__internal/health")[::2] == (200, b"ok")
+    assert json.loads(processor.send().body) == {"error": "the function has no http trigger"}
 
 
 def test_reload_reaches_the_workers_of_all_triggers(serve: Any) -> None:
-    one = serve(HANDLER, triggers=triggers(tick={}))
+    processor = serve(HANDLER, triggers=triggers(tick={}))
     for asked in ({}, {"restart": True}):
-        answer = json.loads(one.tell("/reload", asked).body)
+        answer = json.loads(processor.tell("/reload", asked).body)
         assert answer == {"ok": True, "workers": {"0": "ok", "1": "ok"}}
 
 

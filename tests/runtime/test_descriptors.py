@@ -1,4 +1,4 @@
-"""A worker that its handler has made unable to serve is replaced after its reply."""
+"""A worker whose handler has broken its descriptors is replaced after its reply."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the handler sees of a request, and of the world around it."""
+"""The event and the environment of the handler."""
 
 from __future__ import annotations
 
@@ -71,16 +71,16 @@ def handler(context, event):
 
 
 @pytest.fixture(scope="module")
-def one(serve_module: Any) -> Any:
+def processor(serve_module: Any) -> Any:
     return serve_module(HANDLER, env={"PYTHONPATH": "/opt/nuclio/extra:/nowhere", "MINE": "1"})
 
 
-def ask(one: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-    return json.loads(one.send(*args, **kwargs).body)
+def ask(processor: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    return json.loads(processor.send(*args, **kwargs).body)
 
 
-def test_the_context(one: Any) -> None:
-    assert ask(one, path="/context") == {
+def test_the_context(processor: Any) -> None:
+    assert ask(processor, path="/context") == {
         "worker_id": "0",
         "kind": "http",
         "name": "http",
@@ -91,8 +91,8 @@ def test_the_context(one: Any) -> None:
     }
 
 
-def test_attributes(one: Any) -> None:
-    seen = ask(one, b"12345", path="/a//b/../c%20d?x=1&y=a+b&x=2&flag", x_custom="hi")
+def test_attributes(processor: Any) -> None:
+    seen = ask(processor, b"12345", path="/a//b/../c%20d?x=1&y=a+b&x=2&flag", x_custom="hi")
     assert seen["event"] is True
     assert (seen["path"], seen["method"], seen["size"]) == ("/a/c d", "POST", 5)
     assert seen["url"] == "/a//b/../c%20d?x=1&y=a+b&x=2&flag"
@@ -103,40 +103,40 @@ def test_attributes(one: Any) -> None:
     assert seen["timestamp"] == [0, None]
     assert len(seen["id"]) == 36
     assert seen["id"][14] == "4"
-    assert seen["id"] != ask(one)["id"]
+    assert seen["id"] != ask(processor)["id"]
 
 
 @pytest.mark.parametrize(
     "content_type", ["application/json", "application/json; charset=utf-8", "Application/JSON"]
 )
-def test_json_bodies_are_parsed(one: Any, content_type: str) -> None:
-    assert ask(one, b'{"a": 1}', content_type=content_type)["body"] == {"a": 1}
+def test_json_bodies_are_parsed(processor: Any, content_type: str) -> None:
+    assert ask(processor, b'{"a": 1}', content_type=content_type)["body"] == {"a": 1}
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/jsonlines", "image/png"])
-def test_other_bodies_stay_bytes(one: Any, content_type: str) -> None:
-    seen = ask(one, b'{"a": 1}', content_type=content_type)
+def test_other_bodies_stay_bytes(processor: Any, content_type: str) -> None:
+    seen = ask(processor, b'{"a": 1}', content_type=content_type)
     assert (seen["kind"], seen["body"]) == ("bytes", '{"a": 1}')
 
 
-def test_broken_json_stays_bytes_with_a_note(one: Any) -> None:
-    seen = ask(one, b'{"a": ', content_type="application/json")
+def test_broken_json_stays_bytes_with_a_note(processor: Any) -> None:
+    seen = ask(processor, b'{"a": ', content_type="application/json")
     assert (seen["kind"], seen["body"]) == ("bytes", '{"a": ')
-    one.await_record("The body should be JSON but is not", name="stderr")
+    processor.await_record("The body should be JSON but is not", name="stderr")
 
 
-def test_the_whole_event_as_json(one: Any) -> None:
-    seen = ask(one, b'{"a": 1}', path="/repr", content_type="application/json")
+def test_the_whole_event_as_json(processor: Any) -> None:
+    seen = ask(processor, b'{"a": 1}', path="/repr", content_type="application/json")
     assert seen["body"] == {"a": 1}
     assert seen["headers"]["Content-Type"] == "application/json"
 
 
-def test_the_body_can_be_replaced(one: Any) -> None:
-    assert ask(one, b"old", path="/set") == {"mine": 1}
+def test_the_body_can_be_replaced(processor: Any) -> None:
+    assert ask(processor, b"old", path="/set") == {"mine": 1}
 
 
 def test_events_of_equal_requests_share_nothing(serve: Any) -> None:
-    """Even though what equal requests have in common is worked out once."""
+    """Even though the common attributes of equal requests are computed once."""
     server = serve("""
 def handler(context, event):
     seen = [event.path, len(event.headers), len(event.fields), event.size]
@@ -147,15 +147,15 @@ def handler(context, event):
     return {"seen": seen, "own": own, "id": event.id}
 """)
     answers = [ask(server, b"xyz", path="/there?a=1") for _ in range(3)]
-    assert len({one["id"] for one in answers}) == 3
+    assert len({answer["id"] for answer in answers}) == 3
     assert answers[0]["seen"] == answers[1]["seen"] == answers[2]["seen"]
     assert answers[0]["own"] == answers[1]["own"] == answers[2]["own"]
     assert ask(server, b"longer", path="/there?a=1")["seen"][-1] == 6
 
 
-def test_the_world_around_the_handler(one: Any) -> None:
-    world = ask(one, path="/world")
-    code = str(one.code)
+def test_the_world_around_the_handler(processor: Any) -> None:
+    world = ask(processor, path="/world")
+    code = str(processor.code)
     assert world["cwd"] == code
     assert world["path"][0] == code
     assert "/opt/nuclio/extra" in world["path"]
@@ -175,8 +175,8 @@ def test_the_world_around_the_handler(one: Any) -> None:
 
 
 def test_own_thread_settings_stay(serve: Any) -> None:
-    one = serve(HANDLER, env={"OMP_NUM_THREADS": "3"}, workers=2)
-    env = ask(one, path="/world")["env"]
+    processor = serve(HANDLER, env={"OMP_NUM_THREADS": "3"}, workers=2)
+    env = ask(processor, path="/world")["env"]
     assert env["OMP_NUM_THREADS"] == "3"
     assert env["MKL_NUM_THREADS"] == str(max(1, len(os.sched_getaffinity(0)) // 2))
 
@@ -189,8 +189,8 @@ def test_modules_named_like_ours_and_pythons(serve: Any) -> None:
     handler += f"    return [m.MINE for m in [{', '.join(names)}]]\n"
     files = {f"{name}.py": f'MINE = "{name}"\n' for name in names}
     files["http.py"] = handler
-    one = serve("", handler="http:handler", files=files)
-    assert one.call() == names
+    processor = serve("", handler="http:handler", files=files)
+    assert processor.call() == names
 
 
 def test_handlers_in_submodules_and_hyphenated_files(serve: Any) -> None:
@@ -202,7 +202,7 @@ def test_handlers_in_submodules_and_hyphenated_files(serve: Any) -> None:
 
 
 def test_async_init_context_and_background_tasks(serve: Any, soon: Any) -> None:
-    one = serve(
+    processor = serve(
         """
         import asyncio
 
@@ -219,11 +219,11 @@ def test_async_init_context_and_background_tasks(serve: Any, soon: Any) -> None:
             return context.user_data.ticks
         """
     )
-    soon(lambda: int(one.send().body) > 5)
+    soon(lambda: int(processor.send().body) > 5)
 
 
 def test_handlers_may_use_processes_of_their_own(serve: Any) -> None:
-    one = serve(
+    processor = serve(
         """
         import multiprocessing
         import os
@@ -244,14 +244,14 @@ def test_handlers_may_use_processes_of_their_own(serve: Any) -> None:
         """,
         mount="/opt/nuclio",
     )
-    assert one.call(path="/spawn") == [1, 4, 9]
-    assert one.call(path="/forkserver") == [1, 4, 9]
-    assert one.send(path="/fork").body == b"0"
-    assert one.send(path="/fork").body == b"0"
+    assert processor.call(path="/spawn") == [1, 4, 9]
+    assert processor.call(path="/forkserver") == [1, 4, 9]
+    assert processor.send(path="/fork").body == b"0"
+    assert processor.send(path="/fork").body == b"0"
 
 
 def test_event_loops_of_the_handlers_own(serve: Any) -> None:
-    one = serve(
+    processor = serve(
         """
         import asyncio
 
@@ -269,9 +269,9 @@ def test_event_loops_of_the_handlers_own(serve: Any) -> None:
         """
     )
     for path, reply in [("/run", b"own loop"), ("/", b"ours"), ("/run", b"own loop")] * 2:
-        assert one.send(path=path).body == reply
-    one.send(path="/close")
-    assert one.send().body == b"ours"
+        assert processor.send(path=path).body == reply
+    processor.send(path="/close")
+    assert processor.send().body == b"ours"
 
 
 def test_canonical_headers_and_paths() -> None:
@@ -284,7 +284,7 @@ def test_canonical_headers_and_paths() -> None:
 def test_the_processors_own_path_is_kept_from_workers(serve: Any) -> None:
     from tests.runtime.conftest import ROOT
 
-    one = serve(HANDLER, environ={"PYTHONPATH": f"{ROOT}{os.pathsep}/elsewhere"})
-    world = ask(one, path="/world")
+    processor = serve(HANDLER, environ={"PYTHONPATH": f"{ROOT}{os.pathsep}/elsewhere"})
+    world = ask(processor, path="/world")
     assert "/elsewhere" in world["path"]
     assert str(ROOT) not in world["path"] or sys.prefix.startswith(str(ROOT))

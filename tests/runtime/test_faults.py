@@ -1,4 +1,4 @@
-"""What goes wrong in a worker: what its caller is told, and that everybody else is served."""
+"""Failures of workers: the caller gets the reason, and other requests are served."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def handler(context, event):
 
 
 def alive(pid: int) -> bool:
-    """Whether the process runs; a zombie does not."""
+    """Return True if the process runs; a zombie does not."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
@@ -88,22 +88,22 @@ def zombies_of(pid: int) -> list[str]:
     ],
 )
 def test_a_death_is_told_in_words(serve: Any, path: str, words: str) -> None:
-    one = serve(DEADLY)
-    before = one.call()["pid"]
-    answer = one.send(path=path, x_request_id="r-1")
+    processor = serve(DEADLY)
+    before = processor.call()["pid"]
+    answer = processor.send(path=path, x_request_id="r-1")
     assert answer.status == 500
     told = json.loads(answer.body)
     assert told["error"].startswith(words)
     assert told["request_id"] == "r-1"
-    one.await_record(words, level="error")
-    after = one.call()
+    processor.await_record(words, level="error")
+    after = processor.call()
     assert (after["pid"] != before, after["count"]) == (True, 1)
-    assert one.status()["workers"][0]["restarts"] == 1
-    assert zombies_of(one.pid) == []
+    assert processor.status()["workers"][0]["restarts"] == 1
+    assert zombies_of(processor.pid) == []
 
 
 def test_the_place_told_is_in_the_handlers_own_code(serve: Any) -> None:
-    one = serve(
+    processor = serve(
         """
         import json
 
@@ -111,9 +111,9 @@ def test_the_place_told_is_in_the_handlers_own_code(serve: Any) -> None:
             return json.loads(event.body)["image"]
         """
     )
-    text = one.send(b"{").body.decode()
+    text = processor.send(b"{").body.decode()
     assert text.endswith("(main.py:5, in handler)")
-    record = one.await_record("Traceback")["message"]
+    record = processor.await_record("Traceback")["message"]
     assert "decoder.py" in record
 
 
@@ -140,17 +140,17 @@ async def handler(context, event):
 
 @pytest.mark.parametrize("version", interpreters.every())
 def test_an_async_handlers_stack_begins_with_the_handler(serve: Any, version: str) -> None:
-    one = serve(LOOPING, version=version, event_timeout=3.0)
+    processor = serve(LOOPING, version=version, event_timeout=3.0)
     for path, words in (("/", "ValueError: no weights"), ("/exit", "SystemExit: 5")):
-        one.send(path=path, x_request_id=path)
-        said = one.await_record("Traceback", request_id=path)["message"]
+        processor.send(path=path, x_request_id=path)
+        said = processor.await_record("Traceback", request_id=path)["message"]
         assert words in said
         first = next(line for line in said.splitlines() if line.startswith("  File "))
         assert first.endswith("in handler")
         assert "coroutines.py" not in said
         assert "base_events" not in said
-    one.send(path="/hang")
-    said = one.await_record("its stack was:")["message"]
+    processor.send(path="/hang")
+    said = processor.await_record("its stack was:")["message"]
     assert "base_events" not in said
     assert said.splitlines()[1].endswith(("in handler", "in load"))
 
@@ -162,53 +162,53 @@ def test_a_message_of_several_lines_is_told_in_one(serve: Any) -> None:
 
 
 def test_what_a_crash_leaves_on_stderr_is_logged(serve: Any) -> None:
-    one = serve(DEADLY)
-    one.send(path="/segfault")
-    one.await_record("Segmentation fault", name="stderr")
-    one.send(path="/exit")
-    one.await_record("last words", name="stdout")
+    processor = serve(DEADLY)
+    processor.send(path="/segfault")
+    processor.await_record("Segmentation fault", name="stderr")
+    processor.send(path="/exit")
+    processor.await_record("last words", name="stdout")
 
 
 def test_others_go_on_while_one_dies(serve: Any) -> None:
-    one = serve(DEADLY, workers=2)
+    processor = serve(DEADLY, workers=2)
     slow = []
-    thread = threading.Thread(target=lambda: slow.append(one.send(path="/slow")))
+    thread = threading.Thread(target=lambda: slow.append(processor.send(path="/slow")))
     thread.start()
     for _ in range(3):
-        assert one.send(path="/exit").status == 500
+        assert processor.send(path="/exit").status == 500
     thread.join()
     assert slow[0].status == 200
 
 
 def test_a_copy_that_holds_the_socket_does_not_hide_the_death(serve: Any, soon: Any) -> None:
-    one = serve(DEADLY)
-    answer = one.send(path="/fork")
+    processor = serve(DEADLY)
+    answer = processor.send(path="/fork")
     assert "exit code 1" in json.loads(answer.body)["error"]
-    one.call()
-    assert not [r for r in one.records(name="handler") if "from a copy" in r["message"]]
+    processor.call()
+    assert not [r for r in processor.records(name="handler") if "from a copy" in r["message"]]
 
 
 def test_a_timeout_ends_the_whole_process_group(serve: Any, soon: Any) -> None:
-    one = serve(DEADLY, event_timeout=3.0, workers=2)
-    answer = one.send(path="/child")
+    processor = serve(DEADLY, event_timeout=3.0, workers=2)
+    answer = processor.send(path="/child")
     assert answer.status == 408
-    child = int((one.code / "child").read_text())
+    child = int((processor.code / "child").read_text())
     soon(lambda: not alive(child))
-    assert one.call()["worker"] in "01"
-    one.await_workers("ready", "ready")
-    assert {one.call()["count"] for _ in range(2)} <= {1, 2, 3}
+    assert processor.call()["worker"] in "01"
+    processor.await_workers("ready", "ready")
+    assert {processor.call()["count"] for _ in range(2)} <= {1, 2, 3}
 
 
 def test_a_worker_killed_while_idle_costs_nothing(serve: Any) -> None:
-    one = serve(DEADLY)
+    processor = serve(DEADLY)
     for _ in range(10):
-        pid = one.call()["pid"]
+        pid = processor.call()["pid"]
         os.kill(pid, signal.SIGKILL)
-        assert one.call()["pid"] != pid
+        assert processor.call()["pid"] != pid
 
 
 def test_random_deaths_under_load_cost_their_own_events_only(serve: Any) -> None:
-    one = serve(
+    processor = serve(
         """
         import time
         def handler(context, event):
@@ -226,7 +226,7 @@ def test_random_deaths_under_load_cost_their_own_events_only(serve: Any) -> None
         while not stop.is_set():
             count += 1
             body = b"%d-%d " % (number, count) * random.choice([1, 1000, 40000])
-            answer = one.send(body)
+            answer = processor.send(body)
             outcomes.append((answer.status, body, answer.body))
 
     threads = [threading.Thread(target=load, args=(number,)) for number in range(4)]
@@ -235,7 +235,7 @@ def test_random_deaths_under_load_cost_their_own_events_only(serve: Any) -> None
     kills = 0
     while kills < 20 or len(outcomes) <= 100:
         time.sleep(0.1)
-        pids = [w["pid"] for w in one.status()["workers"] if w["state"] in ("ready", "busy")]
+        pids = [w["pid"] for w in processor.status()["workers"] if w["state"] in ("ready", "busy")]
         with contextlib.suppress(IndexError, ProcessLookupError):
             os.kill(random.choice(pids), signal.SIGKILL)
             kills += 1
@@ -246,28 +246,28 @@ def test_random_deaths_under_load_cost_their_own_events_only(serve: Any) -> None
     assert len(failed) <= kills
     assert all(b"SIGKILL" in reply for reply in failed)
     assert all(reply == body for status, body, reply in outcomes if status == 200)
-    one.await_workers("ready", "ready", "ready")
+    processor.await_workers("ready", "ready", "ready")
 
 
 def test_no_orphans_when_the_processor_is_killed(serve: Any, soon: Any) -> None:
-    one = serve(DEADLY, workers=2)
-    pids = [worker["pid"] for worker in one.status()["workers"]]
-    busy = threading.Thread(target=lambda: _quietly(one))
+    processor = serve(DEADLY, workers=2)
+    pids = [worker["pid"] for worker in processor.status()["workers"]]
+    busy = threading.Thread(target=lambda: _quietly(processor))
     busy.start()
-    soon(lambda: "busy" in [w["state"] for w in one.status()["workers"]])
-    one.process.kill()
-    one.process.wait()
+    soon(lambda: "busy" in [w["state"] for w in processor.status()["workers"]])
+    processor.process.kill()
+    processor.process.wait()
     busy.join()
     soon(lambda: not any(alive(pid) for pid in pids))
 
 
-def _quietly(one: Any) -> None:
+def _quietly(processor: Any) -> None:
     with contextlib.suppress(OSError):
-        one.send(path="/slow")
+        processor.send(path="/slow")
 
 
 def test_an_init_context_that_raises(serve: Any) -> None:
-    one = serve(
+    processor = serve(
         """
         def load(path):
             raise FileNotFoundError("no weights at " + path)
@@ -280,23 +280,23 @@ def test_an_init_context_that_raises(serve: Any) -> None:
         """,
         wait="unhealthy",
     )
-    status = one.status()
+    status = processor.status()
     assert status["message"].startswith("Traceback (most recent call last):")
     assert 'load("model.onnx")' in status["message"]
     assert status["message"].endswith("FileNotFoundError: no weights at model.onnx")
     assert "fnbuild" not in status["message"]
-    assert one.await_record("no weights at")["level"] == "error"
-    answer = one.send()
+    assert processor.await_record("no weights at")["level"] == "error"
+    answer = processor.send()
     assert answer.status == 503
     assert "FileNotFoundError: no weights at model.onnx" in json.loads(answer.body)["error"]
-    assert one.admin("/ready").status == 503
-    assert one.admin("/live").status == 200
+    assert processor.admin("/ready").status == 503
+    assert processor.admin("/live").status == 200
 
 
 def test_workers_that_fail_alike_are_told_of_once(serve: Any) -> None:
-    one = serve("raise ValueError('no weights')\n", wait="unhealthy", workers=3)
-    one.await_record("failed in the same way: ValueError: no weights", worker="2")
-    tracebacks = [r for r in one.records(level="error") if "Traceback" in r["message"]]
+    processor = serve("raise ValueError('no weights')\n", wait="unhealthy", workers=3)
+    processor.await_record("failed in the same way: ValueError: no weights", worker="2")
+    tracebacks = [r for r in processor.records(level="error") if "Traceback" in r["message"]]
     assert len(tracebacks) == 1
 
 
@@ -312,27 +312,27 @@ def test_workers_that_fail_alike_are_told_of_once(serve: Any) -> None:
     ],
 )
 def test_a_handler_that_cannot_be_loaded(serve: Any, source: str, words: str) -> None:
-    one = serve(source, wait="unhealthy")
-    assert words in one.status()["message"]
-    assert "fnbuild" not in one.status()["message"]
+    processor = serve(source, wait="unhealthy")
+    assert words in processor.status()["message"]
+    assert "fnbuild" not in processor.status()["message"]
 
 
 def test_a_missing_module_is_named_with_the_likely_one(serve: Any) -> None:
-    one = serve("", handler="mian:handler", wait="unhealthy")
-    message = one.status()["message"]
+    processor = serve("", handler="mian:handler", wait="unhealthy")
+    message = processor.status()["message"]
     assert message.startswith('there is no module "mian" (mian.py)')
     assert message.endswith("did you mean main?")
 
 
 def test_a_missing_interpreter(serve: Any) -> None:
-    one = serve("", interpreter="/nowhere/python", wait="unhealthy")
-    assert "/nowhere/python cannot be started" in one.status()["message"]
+    processor = serve("", interpreter="/nowhere/python", wait="unhealthy")
+    assert "/nowhere/python cannot be started" in processor.status()["message"]
 
 
 def test_a_missing_sdk(serve: Any, tmp_path: Path) -> None:
     python = _bare_python(tmp_path)
-    one = serve("", interpreter=python, sdk_path=str(tmp_path), wait="unhealthy")
-    assert "nuclio_sdk cannot be imported by" in one.status()["message"]
+    processor = serve("", interpreter=python, sdk_path=str(tmp_path), wait="unhealthy")
+    assert "nuclio_sdk cannot be imported by" in processor.status()["message"]
 
 
 def _bare_python(folder: Path) -> str:
@@ -343,7 +343,7 @@ def _bare_python(folder: Path) -> str:
 
 
 def test_an_init_context_that_hangs(serve: Any) -> None:
-    one = serve(
+    processor = serve(
         """
         import time
 
@@ -357,16 +357,16 @@ def test_an_init_context_that_hangs(serve: Any) -> None:
         wait=None,
     )
     # It waits for a worker, until it is clear that there will be none.
-    answer = one.send()
+    answer = processor.send()
     assert answer.status == 503
     assert "init_context did not finish" in json.loads(answer.body)["error"]
-    message = one.await_state("unhealthy")["message"]
+    message = processor.await_state("unhealthy")["message"]
     assert "init_context did not finish within 4 s" in message
     assert 'main.py", line 5 in init_context' in message
 
 
 def test_a_failed_start_is_tried_again(serve: Any) -> None:
-    one = serve(
+    processor = serve(
         """
         import os
 
@@ -379,25 +379,25 @@ def test_a_failed_start_is_tried_again(serve: Any) -> None:
         """,
         wait="unhealthy",
     )
-    (one.code / "weights").touch()
-    one.await_state("ready")
-    assert one.send().body == b"served"
-    assert one.status()["message"] == ""
+    (processor.code / "weights").touch()
+    processor.await_state("ready")
+    assert processor.send().body == b"served"
+    assert processor.status()["message"] == ""
 
 
 def test_no_restart_when_told_so(serve: Any) -> None:
-    one = serve(DEADLY, restart="no")
-    assert one.send(path="/exit").status == 500
-    message = one.await_state("unhealthy")["message"]
+    processor = serve(DEADLY, restart="no")
+    assert processor.send(path="/exit").status == 500
+    message = processor.await_state("unhealthy")["message"]
     assert "exit code 7" in message
-    assert "exit code 7" in json.loads(one.send().body)["error"]
-    assert one.status()["workers"][0]["pid"] == 0
+    assert "exit code 7" in json.loads(processor.send().body)["error"]
+    assert processor.status()["workers"][0]["pid"] == 0
 
 
 def test_a_timeout_restarts_even_so(serve: Any) -> None:
-    one = serve(DEADLY, restart="no", event_timeout=0.5)
-    assert one.send(path="/slow").status == 408
-    assert one.call()["count"] == 1
+    processor = serve(DEADLY, restart="no", event_timeout=0.5)
+    assert processor.send(path="/slow").status == 408
+    assert processor.call()["count"] == 1
 
 
 def test_repeated_deaths_are_slowed_down() -> None:
@@ -410,12 +410,12 @@ def test_repeated_deaths_are_slowed_down() -> None:
 
 
 def test_a_death_in_service_is_made_good_at_once(serve: Any) -> None:
-    one = serve(DEADLY)
+    processor = serve(DEADLY)
     began = time.monotonic()
     for _ in range(5):
-        one.call()
-        one.send(path="/exit")
-    one.call()
+        processor.call()
+        processor.send(path="/exit")
+    processor.call()
     assert time.monotonic() - began < 10
 
 
@@ -424,14 +424,14 @@ def test_a_worker_that_cannot_be_started_for_the_moment_is_tried_again(
     serve: Any, start: str
 ) -> None:
     env = {"FNBUILD_START": "spawn"} if start == "spawn" else {}
-    one = serve(DEADLY, env=env)
-    limits = resource.prlimit(one.pid, resource.RLIMIT_NOFILE)
-    worker = one.call()["pid"]
+    processor = serve(DEADLY, env=env)
+    limits = resource.prlimit(processor.pid, resource.RLIMIT_NOFILE)
+    worker = processor.call()["pid"]
     # Descriptors that are open stay open; the next worker gets none.
-    resource.prlimit(one.pid, resource.RLIMIT_NOFILE, (3, limits[1]))
+    resource.prlimit(processor.pid, resource.RLIMIT_NOFILE, (3, limits[1]))
     os.kill(worker, signal.SIGKILL)
-    eventually(lambda: "Too many open files" in one.log_path.read_text())
-    resource.prlimit(one.pid, resource.RLIMIT_NOFILE, limits)
-    eventually(lambda: one.status()["state"] == "ready")
-    assert one.call()["pid"] != worker
-    assert "Traceback" not in one.log_path.read_text()
+    eventually(lambda: "Too many open files" in processor.log_path.read_text())
+    resource.prlimit(processor.pid, resource.RLIMIT_NOFILE, limits)
+    eventually(lambda: processor.status()["state"] == "ready")
+    assert processor.call()["pid"] != worker
+    assert "Traceback" not in processor.log_path.read_text()

@@ -38,58 +38,58 @@ def handler(context, event):
 
 
 @pytest.fixture(scope="module")
-def one(serve_module: Any) -> Any:
+def processor(serve_module: Any) -> Any:
     return serve_module(HANDLER, mount="/opt/nuclio", immutable=True)
 
 
-def ask(one: Any, **body: Any) -> Any:
-    return one.send(json.dumps(body).encode(), path="/", content_type="application/json")
+def ask(processor: Any, **body: Any) -> Any:
+    return processor.send(json.dumps(body).encode(), path="/", content_type="application/json")
 
 
-def test_a_file_is_the_body(one: Any, tmp_path: Path) -> None:
+def test_a_file_is_the_body(processor: Any, tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"\x00film")
-    answer = ask(one, path=str(tmp_path / "a.mp4"))
+    answer = ask(processor, path=str(tmp_path / "a.mp4"))
     assert (answer.status, answer.body) == (206, b"\x00film")
     assert answer.header("content-type") == "video/mp4"
     assert answer.header("x-kept") == "yes"
     assert answer.header("x-nuclio-filestream-path") is None
     assert (tmp_path / "a.mp4").exists()
     (tmp_path / "a.mp4").write_bytes(b"")
-    assert ask(one, path=str(tmp_path / "a.mp4")).body == b""
+    assert ask(processor, path=str(tmp_path / "a.mp4")).body == b""
 
 
 @pytest.mark.parametrize(
     ("value", "there"), [("true", False), (True, False), ("1", False), ("false", True), ("", True)]
 )
 def test_it_is_deleted_when_that_is_asked_for(
-    one: Any, tmp_path: Path, value: object, there: bool
+    processor: Any, tmp_path: Path, value: object, there: bool
 ) -> None:
     file = tmp_path / "a.bin"
     for size in (10, 3 << 20):
         file.write_bytes(b"x" * size)
-        answer = ask(one, path=str(file), delete=value)
+        answer = ask(processor, path=str(file), delete=value)
         assert answer.body == b"x" * size
         assert answer.header("x-nuclio-filestream-delete-after-send") is None
         assert file.exists() is there
 
 
-def test_the_workers_view_counts(one: Any) -> None:
+def test_the_workers_view_counts(processor: Any) -> None:
     # The processor itself has no such folder, or another one.
-    answer = ask(one, path="/opt/nuclio/made.txt", write="here")
+    answer = ask(processor, path="/opt/nuclio/made.txt", write="here")
     assert answer.body == b"here"
-    assert ask(one, path="made.txt").body == b"here"
-    assert ask(one, path="main.py").body == HANDLER.encode()
+    assert ask(processor, path="made.txt").body == b"here"
+    assert ask(processor, path="main.py").body == HANDLER.encode()
 
 
-def test_a_file_that_is_not_there(one: Any, tmp_path: Path) -> None:
-    answer = ask(one, path=str(tmp_path / "none.mp4"))
+def test_a_file_that_is_not_there(processor: Any, tmp_path: Path) -> None:
+    answer = ask(processor, path=str(tmp_path / "none.mp4"))
     assert answer.status == 404
     assert str(tmp_path / "none.mp4") in answer.body.decode()
-    assert one.await_record("none.mp4", level="error")
+    assert processor.await_record("none.mp4", level="error")
 
 
 @pytest.mark.parametrize("what", ["folder", "pipe", "device"])
-def test_what_is_no_file(one: Any, tmp_path: Path, what: str) -> None:
+def test_what_is_no_file(processor: Any, tmp_path: Path, what: str) -> None:
     path = tmp_path / what
     if what == "folder":
         path.mkdir()
@@ -97,26 +97,26 @@ def test_what_is_no_file(one: Any, tmp_path: Path, what: str) -> None:
         os.mkfifo(path)
     else:
         path = Path("/dev/zero")
-    answer = ask(one, path=str(path))
+    answer = ask(processor, path=str(path))
     assert answer.status == 404
     assert str(path) in answer.body.decode()
 
 
-def test_a_request_cannot_name_a_file(one: Any) -> None:
-    answer = one.send(b"", path="/echo", x_nuclio_filestream_path="/etc/hostname")
+def test_a_request_cannot_name_a_file(processor: Any) -> None:
+    answer = processor.send(b"", path="/echo", x_nuclio_filestream_path="/etc/hostname")
     assert answer.status == 500
     assert Path("/etc/hostname").read_bytes().strip() not in answer.body
-    assert one.send(b"", path="/echo").body == b"echoed"
+    assert processor.send(b"", path="/echo").body == b"echoed"
 
 
-def test_a_large_file_is_not_held_in_memory(one: Any, tmp_path: Path) -> None:
+def test_a_large_file_is_not_held_in_memory(processor: Any, tmp_path: Path) -> None:
     file = tmp_path / "large.bin"
     with file.open("wb") as content:
         content.truncate(1 << 30)
         content.seek((1 << 30) - 4)
         content.write(b"last")
-    before = anonymous(one.process.pid)
-    host, port = one.url.removeprefix("http://").split(":")
+    before = anonymous(processor.process.pid)
+    host, port = processor.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=60) as client:
         body = b'{"path": "%s"}' % str(file).encode()
         client.sendall(
@@ -130,16 +130,16 @@ def test_a_large_file_is_not_held_in_memory(one: Any, tmp_path: Path) -> None:
             received += len(piece)
             tail = (tail + piece)[-4:]
             if received % 64 < 8:
-                most = max(most, anonymous(one.process.pid) - before)
+                most = max(most, anonymous(processor.process.pid) - before)
     assert tail == b"last"
     assert most < 32 << 20
 
 
-def test_others_are_served_meanwhile_and_a_client_may_go(one: Any, tmp_path: Path) -> None:
+def test_others_are_served_meanwhile_and_a_client_may_go(processor: Any, tmp_path: Path) -> None:
     file = tmp_path / "large.bin"
     with file.open("wb") as content:
         content.truncate(256 << 20)
-    host, port = one.url.removeprefix("http://").split(":")
+    host, port = processor.url.removeprefix("http://").split(":")
     body = b'{"path": "%s", "delete": "true"}' % str(file).encode()
     with socket.create_connection((host, int(port)), timeout=60) as client:
         client.sendall(
@@ -148,17 +148,17 @@ def test_others_are_served_meanwhile_and_a_client_may_go(one: Any, tmp_path: Pat
         )
         assert client.recv(12) == b"HTTP/1.1 206"
         began = time.monotonic()
-        assert ask(one, path="main.py").status == 206
+        assert ask(processor, path="main.py").status == 206
         assert time.monotonic() - began < 20
     assert not file.exists()
-    assert ask(one, path="main.py").status == 206
+    assert ask(processor, path="main.py").status == 206
 
 
-def test_a_file_that_shrinks_costs_its_own_connection_alone(one: Any, tmp_path: Path) -> None:
+def test_a_file_that_shrinks_costs_its_own_connection_alone(processor: Any, tmp_path: Path) -> None:
     file = tmp_path / "large.bin"
     with file.open("wb") as content:
         content.truncate(256 << 20)
-    host, port = one.url.removeprefix("http://").split(":")
+    host, port = processor.url.removeprefix("http://").split(":")
     body = b'{"path": "%s"}' % str(file).encode()
     with socket.create_connection((host, int(port)), timeout=60) as client:
         client.sendall(
@@ -174,11 +174,11 @@ def test_a_file_that_shrinks_costs_its_own_connection_alone(one: Any, tmp_path: 
         except ConnectionResetError:
             pass
         assert received < 256 << 20
-    assert ask(one, path="main.py").status == 206
+    assert ask(processor, path="main.py").status == 206
 
 
 def anonymous(pid: int) -> int:
-    """Bytes of a process that are its own, and no file's."""
+    """Return the bytes of a process's anonymous memory."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon"))
 

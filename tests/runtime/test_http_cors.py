@@ -143,31 +143,31 @@ def handler(context, event):
 
 def test_in_a_processor(serve: Any) -> None:
     cors = {"enabled": True, "allowOrigins": [PAGE], "exposeHeaders": ["X-Request-Id"]}
-    one = serve(HANDLER, trigger={"attributes": {"cors": cors}})
-    answer = one.send(origin=PAGE)
+    processor = serve(HANDLER, trigger={"attributes": {"cors": cors}})
+    answer = processor.send(origin=PAGE)
     assert (answer.status, answer.body) == (200, b"POST")
     assert answer.header("access-control-allow-origin") == PAGE
     assert answer.header("access-control-expose-headers") == "X-Request-Id"
     assert answer.header("vary") == "Origin"
 
     # No page sends this one: a server does, or a person.
-    plain = one.send()
+    plain = processor.send()
     assert (plain.status, plain.body) == (200, b"POST")
     assert plain.header("access-control-allow-origin") is None
 
-    foreign = one.send(origin="https://other.example")
+    foreign = processor.send(origin="https://other.example")
     assert foreign.status == 403
     assert "https://other.example is not in allowOrigins" in str(foreign.body)
 
     asked = {"origin": PAGE, "access_control_request_method": "POST"}
-    assert one.send(method="OPTIONS", **asked).body == b""
-    assert one.send(method="OPTIONS").body == b"OPTIONS"
-    assert one.send(path="/__internal/health", method="GET").status == 200
+    assert processor.send(method="OPTIONS", **asked).body == b""
+    assert processor.send(method="OPTIONS").body == b"OPTIONS"
+    assert processor.send(path="/__internal/health", method="GET").status == 200
 
 
 def test_options_reach_the_handler_without_it(serve: Any) -> None:
-    one = serve(HANDLER)
+    processor = serve(HANDLER)
     asked = {"origin": PAGE, "access_control_request_method": "POST"}
-    answer = one.send(method="OPTIONS", **asked)
+    answer = processor.send(method="OPTIONS", **asked)
     assert answer.body == b"OPTIONS"
     assert answer.header("access-control-allow-origin") is None

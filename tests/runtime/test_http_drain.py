@@ -1,4 +1,4 @@
-"""Ending without a loss, and sharing a listening socket."""
+"""Draining without lost requests, and sharing a listening socket."""
 
 import contextlib
 import threading

@@ -15,7 +15,7 @@ AT_ONCE = 100
 
 
 def expected(raw: bytes) -> list[int]:
-    """The statuses that a client gets who sends this and nothing more."""
+    """Return the statuses that a client gets for these bytes."""
     reader = RequestReader(HeadParser(), 16 * 1024, MAX_BODY)
     reader.feed(raw)
     statuses = []
@@ -30,7 +30,7 @@ def expected(raw: bytes) -> list[int]:
 
 
 def answered(wire: Wire) -> list[int]:
-    """The statuses that come until the server closes; TimeoutError when it does not."""
+    """Return the statuses until the server closes; raise TimeoutError if it does not."""
     data = b""
     while got := wire.sock.recv(1 << 16):
         data += got
@@ -47,7 +47,7 @@ def answered(wire: Wire) -> list[int]:
 
 
 def kilobytes(server: Process) -> int:
-    """What the server has in memory, once it has no other client."""
+    """Return the memory of the server without other clients."""
     until(lambda: server.counts()["connections"] == 1, "all connections are gone")
     status = Path(f"/proc/{server.popen.pid}/status").read_text()
     resident = next(line for line in status.splitlines() if line.startswith("VmRSS"))

@@ -67,7 +67,7 @@ def test_large_bodies_that_break_off(hasty: Process):
 
 @pytest.fixture
 def patient():
-    """Waits long enough for a client that pauses, and less than what moves slowly takes."""
+    """A timeout longer than the pauses of a client and shorter than a slow transfer."""
     with serving(limits={"body_timeout": 3.0, "write_timeout": 3.0}) as process:
         yield process
 

@@ -38,7 +38,7 @@ class Read(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """What was read; whether what came behind it was refused; the stream less empty lines."""
+    """Return the requests, True if the rest was refused, and the stream without empty lines."""
 
     requests: list[Read]
     refused: bool
@@ -146,7 +146,7 @@ def known_to_httptools(method: bytes) -> bool:
 
 
 def compare(raw: bytes) -> Verdict:
-    """AssertionError when ours accepts what an oracle refuses or reads otherwise."""
+    """Fail if our parser accepts what an oracle refuses or reads differently."""
     verdict = ours(raw)
     accepted = verdict.requests
     for oracle, until in ((by_h11, ends_for_h11), (by_httptools, ends_for_httptools)):

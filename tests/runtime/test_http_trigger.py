@@ -1,4 +1,4 @@
-"""The http trigger of a real processor: where time goes, what waits, traces."""
+"""The http trigger of a real processor: timings, the backlog, traces."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PREFIX = "nuclio_processor_"
 
 
 @pytest.fixture(scope="module")
-def one(serve_module: Any) -> Iterator[Any]:
+def processor(serve_module: Any) -> Iterator[Any]:
     return serve_module(HANDLER, trigger={"attributes": {"maxRequestBodySize": 100_000}})
 
 
@@ -60,9 +60,9 @@ def times(header: str) -> dict[str, float]:
     return {name: float(ms) for name, ms in re.findall(r"(\w+);dur=([\d.]+)", header)}
 
 
-def test_replies_tell_where_their_time_went(one: Any) -> None:
+def test_replies_tell_where_their_time_went(processor: Any) -> None:
     began = time.monotonic()
-    answer = one.send(path="/sleep?s=0.1")
+    answer = processor.send(path="/sleep?s=0.1")
     whole = (time.monotonic() - began) * 1000
     spent = times(answer.header("server-timing"))
     assert list(spent) == ["queue", "handover", "handler", "reply"]
@@ -70,12 +70,12 @@ def test_replies_tell_where_their_time_went(one: Any) -> None:
     assert all(0 <= ms < whole for ms in spent.values())
     assert sum(spent.values()) <= whole
     for stage in spent:
-        assert metric(one, "event_stage_duration_milliseconds_count", stage=stage) >= 1
-    assert metric(one, "event_stage_duration_milliseconds_sum", stage="handler") >= 100
+        assert metric(processor, "event_stage_duration_milliseconds_count", stage=stage) >= 1
+    assert metric(processor, "event_stage_duration_milliseconds_sum", stage="handler") >= 100
 
 
-def test_a_handler_may_add_its_own_timing(one: Any) -> None:
-    with wire_to(one) as wire:
+def test_a_handler_may_add_its_own_timing(processor: Any) -> None:
+    with wire_to(processor) as wire:
         wire.ask("/own")
         raw = b""
         while b"\r\n\r\nx" not in raw:
@@ -85,60 +85,60 @@ def test_a_handler_may_add_its_own_timing(one: Any) -> None:
     assert lines[1].startswith(b"Server-Timing: queue;dur=")
 
 
-def test_waiting_for_a_worker_shows_as_queue(one: Any) -> None:
-    with wire_to(one) as first, wire_to(one) as second:
+def test_waiting_for_a_worker_shows_as_queue(processor: Any) -> None:
+    with wire_to(processor) as first, wire_to(processor) as second:
         first.ask("/sleep?s=3")
-        one.await_workers("busy")
+        processor.await_workers("busy")
         second.ask("/")
         assert times(first.answer().headers["server-timing"])["queue"] < 1000
         assert times(second.answer().headers["server-timing"])["queue"] > 100
 
 
-def test_bodies_and_refusals_are_counted(one: Any) -> None:
-    bodies = metric(one, "request_body_bytes_sum")
-    one.send(b"x" * 50_000)
-    assert metric(one, "request_body_bytes_sum") == bodies + 50_000
-    assert one.send(b"x" * 100_001).status == 413
-    with wire_to(one) as wire:
+def test_bodies_and_refusals_are_counted(processor: Any) -> None:
+    bodies = metric(processor, "request_body_bytes_sum")
+    processor.send(b"x" * 50_000)
+    assert metric(processor, "request_body_bytes_sum") == bodies + 50_000
+    assert processor.send(b"x" * 100_001).status == 413
+    with wire_to(processor) as wire:
         assert wire.send(b"GET / HTTP/1.1\r\n\r\n").answer().status == 400
-    assert metric(one, "http_refusals_total", status="413") == 1
-    assert metric(one, "http_refusals_total", status="400") == 1
-    assert metric(one, "http_refusals_total", status="431") == 0
-    assert metric(one, "waiting_events") == 0
+    assert metric(processor, "http_refusals_total", status="413") == 1
+    assert metric(processor, "http_refusals_total", status="400") == 1
+    assert metric(processor, "http_refusals_total", status="431") == 0
+    assert metric(processor, "waiting_events") == 0
 
 
-def test_the_event_has_the_id_of_the_request(one: Any) -> None:
-    answer = one.send()
+def test_the_event_has_the_id_of_the_request(processor: Any) -> None:
+    answer = processor.send()
     assert json.loads(answer.body)["id"] == answer.header("x-request-id")
-    ids = {json.loads(one.send().body)["id"] for _ in range(200)}
+    ids = {json.loads(processor.send().body)["id"] for _ in range(200)}
     assert len(ids) == 200
-    named = one.send(x_request_id="mine")
+    named = processor.send(x_request_id="mine")
     assert named.header("x-request-id") == "mine"
     assert re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", json.loads(named.body)["id"])
 
 
-def test_traces_reach_the_handler_and_the_log(one: Any) -> None:
-    assert one.call(path="/log", traceparent=PARENT)["traceparent"] == PARENT
-    assert one.await_record("looked at it", trace_id=TRACE)["request_id"]
+def test_traces_reach_the_handler_and_the_log(processor: Any) -> None:
+    assert processor.call(path="/log", traceparent=PARENT)["traceparent"] == PARENT
+    assert processor.await_record("looked at it", trace_id=TRACE)["request_id"]
     for wrong in (PARENT.upper(), PARENT[:-3], PARENT.replace(TRACE, "0" * 32), "ff" + PARENT[2:]):
-        one.call(path="/log", traceparent=wrong)
-    assert len(one.records(trace_id=TRACE)) == 1
+        processor.call(path="/log", traceparent=wrong)
+    assert len(processor.records(trace_id=TRACE)) == 1
 
 
-def test_the_logs_header_is_free_of_ids(one: Any) -> None:
-    answer = one.send(path="/log", traceparent=PARENT, x_nuclio_log_level="info")
+def test_the_logs_header_is_free_of_ids(processor: Any) -> None:
+    answer = processor.send(path="/log", traceparent=PARENT, x_nuclio_log_level="info")
     (record,) = json.loads(answer.header("x-nuclio-logs"))
     assert set(record) == {"time", "level", "name", "message"}
 
 
 def test_who_pipelines_has_no_more_workers_than_others(serve: Any) -> None:
-    one = serve(HANDLER)
-    with wire_to(one) as busy, wire_to(one) as greedy, wire_to(one) as modest:
+    processor = serve(HANDLER)
+    with wire_to(processor) as busy, wire_to(processor) as greedy, wire_to(processor) as modest:
         busy.ask("/sleep?s=3")
-        one.await_workers("busy")
+        processor.await_workers("busy")
         for number in range(30):
             greedy.ask(f"/order?n={number}")
-        one.await_waiting(1)
+        processor.await_waiting(1)
         modest.ask("/order?n=modest")
         order = modest.answer().json
         for _ in range(30):
@@ -147,47 +147,47 @@ def test_who_pipelines_has_no_more_workers_than_others(serve: Any) -> None:
 
 
 def test_a_full_backlog_is_told_at_once(serve: Any) -> None:
-    one = serve(HANDLER, trigger={"attributes": {"maxBacklog": 2}})
+    processor = serve(HANDLER, trigger={"attributes": {"maxBacklog": 2}})
     with ExitStack() as stack:
-        waiting = [stack.enter_context(wire_to(one)).ask("/sleep?s=5")]
-        one.await_workers("busy")
-        waiting += [stack.enter_context(wire_to(one)).ask("/sleep?s=0") for _ in range(2)]
-        one.await_waiting(2)
+        waiting = [stack.enter_context(wire_to(processor)).ask("/sleep?s=5")]
+        processor.await_workers("busy")
+        waiting += [stack.enter_context(wire_to(processor)).ask("/sleep?s=0") for _ in range(2)]
+        processor.await_waiting(2)
         began = time.monotonic()
-        answer = one.send()
+        answer = processor.send()
         assert time.monotonic() - began < 2
         assert answer.status == 503
         assert answer.header("retry-after") == "1"
         assert "2 requests are waiting for a worker already (maxBacklog)" in str(answer.body)
-        assert metric(one, "waiting_events") == 2
-        assert metric(one, "worker_allocation_total", result="error_backlog") == 1
+        assert metric(processor, "waiting_events") == 2
+        assert metric(processor, "worker_allocation_total", result="error_backlog") == 1
         assert [wire.answer().status for wire in waiting] == [200, 200, 200]
-    assert one.send().status == 200
+    assert processor.send().status == 200
 
 
 def test_a_backlog_is_bounded_in_bytes_too(serve: Any) -> None:
-    one = serve(HANDLER, trigger={"attributes": {"maxBacklogBytes": 100_000}})
+    processor = serve(HANDLER, trigger={"attributes": {"maxBacklogBytes": 100_000}})
     with ExitStack() as stack:
         waiting = []
         # The second waits whatever its size, as nothing waits before it.
         for size, seconds in ((10, 4), (200_000, 0)):
-            wire = stack.enter_context(wire_to(one))
+            wire = stack.enter_context(wire_to(processor))
             waiting.append(wire.ask(f"/sleep?s={seconds}", bytes(size)))
-            one.await_workers("busy")
-        one.await_waiting(1)
-        refused = one.send(b"x")
+            processor.await_workers("busy")
+        processor.await_waiting(1)
+        refused = processor.send(b"x")
         assert refused.status == 503
         assert "1 requests with 200000 bytes wait" in str(refused.body)
         assert [wire.answer().status for wire in waiting] == [200, 200]
-    assert one.send(b"x").status == 200
+    assert processor.send(b"x").status == 200
 
 
 def test_a_crowd_beyond_the_workers_is_served_in_order(serve: Any) -> None:
-    one = serve(HANDLER, workers=2)
+    processor = serve(HANDLER, workers=2)
     statuses = []
 
     def ask() -> None:
-        with wire_to(one) as wire:
+        with wire_to(processor) as wire:
             for _ in range(20):
                 statuses.append(wire.ask("/").answer().status)
 
@@ -197,20 +197,20 @@ def test_a_crowd_beyond_the_workers_is_served_in_order(serve: Any) -> None:
     for thread in threads:
         thread.join()
     assert statuses == [200] * 320
-    assert metric(one, "waiting_events") == 0
+    assert metric(processor, "waiting_events") == 0
 
 
 def test_a_client_that_leaves_the_queue_costs_no_worker(serve: Any) -> None:
-    one = serve(HANDLER)
-    with wire_to(one) as busy:
+    processor = serve(HANDLER)
+    with wire_to(processor) as busy:
         busy.ask("/sleep?s=3")
-        one.await_workers("busy")
+        processor.await_workers("busy")
         for _ in range(3):
-            with wire_to(one) as gone:
+            with wire_to(processor) as gone:
                 gone.ask("/order?n=gone")
                 gone.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         assert busy.answer().status == 200
-    assert one.call(path="/order?n=here") == ["here"]
+    assert processor.call(path="/order?n=here") == ["here"]
 
 
 @pytest.mark.parametrize(
@@ -225,10 +225,10 @@ def test_a_client_that_leaves_the_queue_costs_no_worker(serve: Any) -> None:
     ],
 )
 def test_wrong_attributes_are_named(serve: Any, attributes: Any, words: str) -> None:
-    one = serve(HANDLER, trigger={"attributes": attributes}, wait=None)
-    assert one.process.wait(20) == 1
-    assert words in one.log_path.read_text()
-    assert "Traceback" not in one.log_path.read_text()
+    processor = serve(HANDLER, trigger={"attributes": attributes}, wait=None)
+    assert processor.process.wait(20) == 1
+    assert words in processor.log_path.read_text()
+    assert "Traceback" not in processor.log_path.read_text()
 
 
 def test_a_wrong_limit_of_replies_is_an_error_of_the_configuration(serve: Any) -> None:
@@ -241,24 +241,24 @@ def test_a_wrong_limit_of_replies_is_an_error_of_the_configuration(serve: Any) -
 
 def test_the_head_may_be_as_large_as_the_read_buffer(serve: Any) -> None:
     attributes = {"readbuffersize": 40_000, "reduceMemoryUsage": True, "port": 32001}
-    one = serve(HANDLER, trigger={"attributes": attributes})
-    assert one.send(x_large="y" * 39_000).status == 200
-    answer = one.send(x_large="y" * 41_000)
+    processor = serve(HANDLER, trigger={"attributes": attributes})
+    assert processor.send(x_large="y" * 39_000).status == 200
+    answer = processor.send(x_large="y" * 41_000)
     assert answer.status == 431
     assert "40000 bytes" in str(answer.body)
 
 
 def test_spans_are_made_where_the_environment_asks_for_them(serve: Any) -> None:
-    one = serve(HANDLER, env={"OTEL_TRACES_EXPORTER": "console"})
-    seen = one.call(path="/log", traceparent=PARENT)["traceparent"]
+    processor = serve(HANDLER, env={"OTEL_TRACES_EXPORTER": "console"})
+    seen = processor.call(path="/log", traceparent=PARENT)["traceparent"]
     assert seen.startswith(f"00-{TRACE}-")
     assert seen != PARENT
-    own = json.loads(one.send().body)["traceparent"].split("-")[1]
+    own = json.loads(processor.send().body)["traceparent"].split("-")[1]
     assert own != TRACE
-    assert one.send(path="/sleep?s=x").status == 500
-    assert one.await_record("looked at it", trace_id=TRACE)
-    assert one.end() == 0
-    text = one.log_path.read_text()
+    assert processor.send(path="/sleep?s=x").status == 500
+    assert processor.await_record("looked at it", trace_id=TRACE)
+    assert processor.end() == 0
+    text = processor.log_path.read_text()
     spans = [json.loads(found) for found in re.findall(r"^\{\n.*?^\}", text, re.M | re.S)]
     assert [span["attributes"]["http.response.status_code"] for span in spans] == [200, 200, 500]
     assert spans[0]["name"] == "under-test"
@@ -271,6 +271,6 @@ def test_spans_are_made_where_the_environment_asks_for_them(serve: Any) -> None:
 
 
 def test_spans_that_cannot_be_made_cost_a_warning(serve: Any) -> None:
-    one = serve(HANDLER, environ={"OTEL_TRACES_EXPORTER": "nonsense"})
-    assert one.call(traceparent=PARENT)["traceparent"] == PARENT
-    assert one.await_record("there are no spans", level="warn")
+    processor = serve(HANDLER, environ={"OTEL_TRACES_EXPORTER": "nonsense"})
+    assert processor.call(traceparent=PARENT)["traceparent"] == PARENT
+    assert processor.await_record("there are no spans", level="warn")

@@ -1,4 +1,4 @@
-"""The check that imports a handler before the processor that serves is stopped."""
+"""The check that imports a handler before the serving processor is stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Replies of hundreds of megabytes: others are not kept waiting, and nothing holds them whole."""
+"""Replies of hundreds of megabytes delay no other requests and are never held in full."""
 
 from __future__ import annotations
 

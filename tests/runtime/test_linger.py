@@ -1,4 +1,4 @@
-"""A processor that was told to end goes on serving while others may still send it requests."""
+"""A processor that is ending serves on while clients may still send requests."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def connected() -> Iterator[Connect]:
     """Opens connections that stay open until the test ends, unless the processor closes them."""
     opened: list[http.client.HTTPConnection] = []
 
-    def connect(one: Running) -> http.client.HTTPConnection:
-        opened.append(http.client.HTTPConnection(one.url[len("http://") :], timeout=PATIENCE))
+    def connect(processor: Running) -> http.client.HTTPConnection:
+        opened.append(http.client.HTTPConnection(processor.url[len("http://") :], timeout=PATIENCE))
         return opened[-1]
 
     yield connect
@@ -52,88 +52,92 @@ def asked(connection: http.client.HTTPConnection, path: str = "/", **headers: st
     return reply
 
 
-def told(one: Running, number: int = signal.SIGTERM) -> float:
-    """Send a signal that begins the lingering; from when on it may have begun."""
+def told(processor: Running, number: int = signal.SIGTERM) -> float:
+    """Send the signal that starts the lingering; return the earliest time of its start."""
     began = time.monotonic()
-    one.process.send_signal(number)
-    one.await_record(f"Serving for {LINGER:g} more seconds before the end")
+    processor.process.send_signal(number)
+    processor.await_record(f"Serving for {LINGER:g} more seconds before the end")
     return began
 
 
 @pytest.mark.parametrize("version", interpreters.few())
 def test_it_serves_on_and_keeps_no_connection(version: str, serve: Any, connected: Connect) -> None:
-    one = serve(HANDLER, version=version, linger=LINGER)
-    used, idle = connected(one), connected(one)
+    processor = serve(HANDLER, version=version, linger=LINGER)
+    used, idle = connected(processor), connected(processor)
     assert asked(used).getheader("connection") != "close"
     assert asked(idle).status == 200
-    began = told(one)
+    began = told(processor)
     # Those that were there, and those that come.
-    for connection in (used, connected(one)):
+    for connection in (used, connected(processor)):
         reply = asked(connection)
         assert (reply.status, reply.getheader("connection")) == (200, "close")
-    assert asked(connected(one), "/__internal/health").status == 200
-    assert one.admin("/ready").status == 200
-    assert one.status()["state"] == "ready"
-    assert one.process.poll() is None
+    assert asked(connected(processor), "/__internal/health").status == 200
+    assert processor.admin("/ready").status == 200
+    assert processor.status()["state"] == "ready"
+    assert processor.process.poll() is None
     # The drain behind it waits for idle connections as it always does.
-    assert one.process.wait(PATIENCE) == 0
+    assert processor.process.wait(PATIENCE) == 0
     assert time.monotonic() - began >= LINGER
 
 
 def test_a_request_under_way_at_its_end_is_answered(serve: Any, connected: Connect) -> None:
-    one = serve(HANDLER, linger=LINGER)
-    told(one)
-    assert asked(connected(one), x_seconds="6").status == 200
-    assert one.process.wait(PATIENCE) == 0
+    processor = serve(HANDLER, linger=LINGER)
+    told(processor)
+    assert asked(connected(processor), x_seconds="6").status == 200
+    assert processor.process.wait(PATIENCE) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_another_signal_ends_it(serve: Any, connected: Connect, number: int) -> None:
-    one = serve(HANDLER, linger=60.0)
-    one.process.send_signal(signal.SIGTERM)
-    one.await_record("Serving for 60 more seconds before the end")
-    thread = threading.Thread(target=lambda: replies.append(asked(connected(one), x_seconds="1")))
+    processor = serve(HANDLER, linger=60.0)
+    processor.process.send_signal(signal.SIGTERM)
+    processor.await_record("Serving for 60 more seconds before the end")
+    thread = threading.Thread(
+        target=lambda: replies.append(asked(connected(processor), x_seconds="1"))
+    )
     replies: list[Any] = []
     thread.start()
-    one.await_workers("busy")
-    one.process.send_signal(number)
+    processor.await_workers("busy")
+    processor.process.send_signal(number)
     thread.join(PATIENCE)
     assert replies[0].status == 200
-    assert one.process.wait(PATIENCE) == 0
+    assert processor.process.wait(PATIENCE) == 0
 
 
 def test_an_interrupt_does_not_begin_it(serve: Any) -> None:
-    one = serve(HANDLER, linger=60.0)
-    one.process.send_signal(signal.SIGINT)
-    assert one.process.wait(PATIENCE) == 0
-    assert not one.records(message="Serving for 60 more seconds before the end")
+    processor = serve(HANDLER, linger=60.0)
+    processor.process.send_signal(signal.SIGINT)
+    assert processor.process.wait(PATIENCE) == 0
+    assert not processor.records(message="Serving for 60 more seconds before the end")
 
 
 def test_nobody_is_served_before_the_model_is_there(serve: Any) -> None:
-    one = serve("import time\ntime.sleep(60)\n" + HANDLER, wait="starting", linger=60.0)
-    assert one.end() == 0
+    processor = serve("import time\ntime.sleep(60)\n" + HANDLER, wait="starting", linger=60.0)
+    assert processor.end() == 0
 
 
 def test_nobody_is_served_where_none_ever_was(serve: Any) -> None:
     broken = "def init_context(context):\n    1 / 0\n"
-    one = serve(broken + HANDLER, wait="unhealthy", linger=60.0, accept="when-ready")
-    one.process.send_signal(signal.SIGTERM)
-    assert one.process.wait(PATIENCE) == 0
+    processor = serve(broken + HANDLER, wait="unhealthy", linger=60.0, accept="when-ready")
+    processor.process.send_signal(signal.SIGTERM)
+    assert processor.process.wait(PATIENCE) == 0
 
 
 def test_cron_triggers_are_at_rest_meanwhile(serve: Any) -> None:
     cron = {"kind": "cron", "attributes": {"interval": 0.1}}
-    one = serve("def handler(context, event): print('ran')", triggers={"tick": cron}, linger=60.0)
-    one.await_record("ran")
-    one.process.send_signal(signal.SIGTERM)
-    one.await_record("Serving for 60 more seconds before the end")
-    assert one.status()["triggers"][0]["next"] is None
+    processor = serve(
+        "def handler(context, event): print('ran')", triggers={"tick": cron}, linger=60.0
+    )
+    processor.await_record("ran")
+    processor.process.send_signal(signal.SIGTERM)
+    processor.await_record("Serving for 60 more seconds before the end")
+    assert processor.status()["triggers"][0]["next"] is None
 
 
 def test_a_switch_with_a_late_balancer_loses_nothing(
     serve: Any, connected: Connect, soon: Any
 ) -> None:
-    """Clients that keep connections and never try twice; new ones go to the old processor first."""
+    """Clients that keep connections and never retry; new ones use the old processor first."""
     target = serve(HANDLER, linger=6.0)
     failures: list[str] = []
     answered = [0] * 4
@@ -174,8 +178,8 @@ def test_a_switch_with_a_late_balancer_loses_nothing(
 
 
 def test_without_it_the_end_begins_at_once(serve: Any) -> None:
-    one = serve(HANDLER)
+    processor = serve(HANDLER)
     began = time.monotonic()
-    assert one.end() == 0
+    assert processor.end() == 0
     assert time.monotonic() - began < LINGER
-    assert not [each for each in one.records() if "before the end" in each["message"]]
+    assert not [each for each in processor.records() if "before the end" in each["message"]]

@@ -14,7 +14,7 @@ ID = "3f2a9c1b-0000-4000-8000-000000000000"
 
 @pytest.fixture(autouse=True)
 def _today(monkeypatch: Any) -> None:
-    """The clock stands at the fourth of May, whenever the test runs."""
+    """Set the clock to the fourth of May."""
     local = time.localtime
 
     def localtime(seconds: float = NOW / 1000.0) -> Any:

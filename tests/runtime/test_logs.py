@@ -153,9 +153,9 @@ def handler(context, event):
 
 
 def test_the_functions_level(serve: Any) -> None:
-    one = serve(SPEAKER, log={"level": "warn", "format": "json"})
-    kept = json.loads(one.send(x_nuclio_log_level="info").header("x-nuclio-logs") or "[]")
+    processor = serve(SPEAKER, log={"level": "warn", "format": "json"})
+    kept = json.loads(processor.send(x_nuclio_log_level="info").header("x-nuclio-logs") or "[]")
     assert [record["message"] for record in kept] == ["for those who ask", "for everybody"]
-    one.send()
-    said = [record["message"] for record in one.records(name="handler")]
+    processor.send()
+    said = [record["message"] for record in processor.records(name="handler")]
     assert said == ["for everybody"] * 2

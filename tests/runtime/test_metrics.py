@@ -20,7 +20,7 @@ LABEL = re.compile(r'([a-zA-Z_]\w*)="((?:[^"\\\n]|\\[\\"n])*)"')
 
 
 def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    """Read the exposition text as a scraper does; AssertionError for what it would not take."""
+    """Parse the exposition text as a scraper does; raise AssertionError for invalid text."""
     assert text.endswith("\n")
     found = {}
     family = kind = ""

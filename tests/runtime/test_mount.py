@@ -1,4 +1,4 @@
-"""The function's folder at /opt/nuclio: for the worker, for C libraries, and for nobody else."""
+"""The function's folder at /opt/nuclio: visible to the worker and its C libraries only."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ needs_namespaces = pytest.mark.skipif(
 
 
 def mounts() -> list[str]:
-    """What is mounted where handlers find their folder; container engines mount elsewhere."""
+    """Return the mounts at or below the handler's folder."""
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
     return [line for line in lines if line.split()[4].startswith("/opt")]
 
@@ -74,16 +74,16 @@ def mounts() -> list[str]:
 @pytest.mark.parametrize("version", interpreters.every())
 def test_everybody_in_the_worker_sees_the_folder(serve: Any, version: str) -> None:
     before, opt = mounts(), sorted(os.listdir("/opt"))
-    one = serve(READER, mount="/opt/nuclio", version=version)
-    seen = one.call()
+    processor = serve(READER, mount="/opt/nuclio", version=version)
+    seen = processor.call()
     assert seen["open"] == seen["c"] == seen["program"] == YAML
     assert seen["listed"] == sorted({"function.yaml", "main.py", *seen["listed"]})
     assert (seen["cwd"], seen["path"]) == ("/opt/nuclio", "/opt/nuclio")
     assert seen["file"] == "/opt/nuclio/main.py"
     assert seen["opt"] == sorted({*opt, "nuclio"})
     assert seen["python"] == 0
-    assert one.status()["mount"] == "namespace"
-    assert one.status()["warnings"] == []
+    assert processor.status()["mount"] == "namespace"
+    assert processor.status()["warnings"] == []
     assert mounts() == before
     assert sorted(os.listdir("/opt")) == opt
 
@@ -93,8 +93,8 @@ def test_a_place_that_exists(serve: Any, tmp_path: Path) -> None:
     place = tmp_path / "opt" / "nuclio"
     place.mkdir(parents=True)
     (place / "other").touch()
-    one = serve(READER.replace("/opt/nuclio", str(place)), mount=str(place))
-    seen = one.call()
+    processor = serve(READER.replace("/opt/nuclio", str(place)), mount=str(place))
+    seen = processor.call()
     assert seen["open"] == seen["c"] == YAML
     assert "other" not in seen["listed"]
     assert os.listdir(place) == ["other"]
@@ -118,12 +118,12 @@ def handler(context, event):
 @pytest.mark.skipif(os.getuid() != 0, reason="the files can be written by root alone")
 def test_an_immutable_folder_stays_as_it_is(serve: Any) -> None:
     files = {"weights.bin": "weights", "unwanted": ""}
-    one = serve(WRITER, files=files, mount="/opt/nuclio", immutable=True)
-    text, listed = one.call()
+    processor = serve(WRITER, files=files, mount="/opt/nuclio", immutable=True)
+    text, listed = processor.call()
     assert text == "Xeights"
     assert {"downloaded", "weights.bin"} <= set(listed)
     assert "unwanted" not in listed
-    folder = one.folder / "code"
+    folder = processor.folder / "code"
     assert (folder / "weights.bin").read_text() == "weights"
     assert (folder / "unwanted").exists()
     assert not (folder / "downloaded").exists()
@@ -142,7 +142,7 @@ def test_what_lies_beside_the_place_stays(serve: Any, tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", "venv", "--without-pip", opt / "tool"], check=True, timeout=60
     )
-    one = serve(
+    processor = serve(
         f"""
         import os, sys
         def handler(context, event):
@@ -158,7 +158,7 @@ def test_what_lies_beside_the_place_stays(serve: Any, tmp_path: Path) -> None:
         mount=str(opt / "nuclio"),
         interpreter=str(python),
     )
-    assert one.call() == {
+    assert processor.call() == {
         "python": str(python),
         "runs": True,
         "entries": ["broken", "file", "link", "nuclio", "tool"],
@@ -239,7 +239,7 @@ def test_a_refusal_leaves_everything_as_it_was(tmp_path: Path) -> None:
 def test_without_a_namespace_python_still_finds_it(serve: Any, version: str) -> None:
     # There is no folder in which the place could be made, so no mount is possible.
     place = "/nowhere/at/all"
-    one = serve(
+    processor = serve(
         """
         import io, os, pathlib
         def handler(context, event):
@@ -263,27 +263,27 @@ def test_without_a_namespace_python_still_finds_it(serve: Any, version: str) -> 
         workers=2,
         env={"PYTHONPATH": place + "/lib"},
     )
-    assert one.call() == {
+    assert processor.call() == {
         **dict.fromkeys(["open", "io", "bytes", "path", "relative"], YAML),
         "exists": [True, True, False],
         "stat": len(YAML),
         "fd": None,
         "listed": True,
     }
-    error = one.send(path="/missing").body.decode()
+    error = processor.send(path="/missing").body.decode()
     assert "FileNotFoundError" in error
     assert "(main.py:" in error
-    status = one.status()
+    status = processor.status()
     assert status["mount"] == "patched-open"
     assert len(status["warnings"]) == 1
     assert "is visible to Python only" in status["warnings"][0]
-    assert len(one.records(level="warn")) == 1
+    assert len(processor.records(level="warn")) == 1
 
 
 def test_no_mount_wanted(serve: Any) -> None:
-    one = serve("import os\ndef handler(c, e):\n    return os.getcwd()\n")
-    assert one.send().body.decode() == str(one.code)
-    assert one.status()["mount"] == "none"
+    processor = serve("import os\ndef handler(c, e):\n    return os.getcwd()\n")
+    assert processor.send().body.decode() == str(processor.code)
+    assert processor.status()["mount"] == "none"
 
 
 def test_paths_are_led_by_whole_names() -> None:

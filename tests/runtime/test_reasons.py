@@ -1,4 +1,4 @@
-"""Why a worker is down, in one line that a person can act on, and what the log tells of it."""
+"""The reason why a worker is down, in one line, and its record in the log."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def test_a_crash_in_init_context_shows_the_handlers_frames_only(serve: Any, vers
     ],
 )
 def test_the_reason_of_a_failed_import(serve: Any, source: str, reason: str) -> None:
-    one = serve(source, wait="unhealthy")
-    assert one.status()["reason"].startswith(reason)
-    assert reason in json.loads(one.send().body)["error"]
+    processor = serve(source, wait="unhealthy")
+    assert processor.status()["reason"].startswith(reason)
+    assert reason in json.loads(processor.send().body)["error"]
 
 
 @pytest.mark.parametrize("version", interpreters.every())
@@ -70,8 +70,8 @@ def test_a_hang_is_told_with_its_place(serve: Any, version: str) -> None:
         def handler(context, event):
             return ""
         """
-    one = serve(source, readiness_timeout=5.0, wait="unhealthy", version=version)
-    assert one.status()["reason"] == (
+    processor = serve(source, readiness_timeout=5.0, wait="unhealthy", version=version)
+    assert processor.status()["reason"] == (
         "worker 0: init_context did not finish within 5 s (readiness timeout);"
         " it was at main.py:5, in wait"
     )
@@ -128,30 +128,32 @@ def handler(context, event):
 
 
 def test_a_death_names_its_request_and_a_return_is_logged(serve: Any) -> None:
-    one = serve(MORTAL)
-    one.send(path="/kill", x_request_id="r-1")
-    record = one.await_record("while it handled request r-1", level="error")
+    processor = serve(MORTAL)
+    processor.send(path="/kill", x_request_id="r-1")
+    record = processor.await_record("while it handled request r-1", level="error")
     assert (record["request_id"], record["worker"]) == ("r-1", "0")
-    one.await_record("worker 0 is ready again", level="info")
-    os.kill(one.status()["workers"][0]["pid"], signal.SIGKILL)
-    idle = one.await_record("worker 0 was killed", name="processor")
+    processor.await_record("worker 0 is ready again", level="info")
+    os.kill(processor.status()["workers"][0]["pid"], signal.SIGKILL)
+    idle = processor.await_record("worker 0 was killed", name="processor")
     assert idle["message"].endswith("likely out of memory") or "request_id" in idle
 
 
 def test_requests_wait_for_a_worker_that_starts(serve: Any) -> None:
-    one = serve(MORTAL, files={"gate": ""}, wait=None, trigger={"availability_timeout_ms": 300})
-    refused = one.send()
+    processor = serve(
+        MORTAL, files={"gate": ""}, wait=None, trigger={"availability_timeout_ms": 300}
+    )
+    refused = processor.send()
     assert refused.status == 503
     assert "no worker became ready within 300 ms" in json.loads(refused.body)["error"]
-    assert one.status()["state"] == "starting"
+    assert processor.status()["state"] == "starting"
 
     patient = serve(MORTAL)
     assert patient.send().status == 200
 
 
 def test_the_first_request_is_served_by_a_processor_that_starts(serve: Any) -> None:
-    one = serve("import time\ntime.sleep(0.5)\n" + MORTAL, wait=None)
-    assert one.send().status == 200
+    processor = serve("import time\ntime.sleep(0.5)\n" + MORTAL, wait=None)
+    assert processor.send().status == 200
 
 
 @pytest.mark.parametrize(("end", "status"), [("pass", 200), ("raise ValueError('none')", 503)])
@@ -160,36 +162,38 @@ def test_callers_may_wait_until_it_is_known_what_becomes_of_a_start(
 ) -> None:
     code = f"import time\ntime.sleep(0.5)\n{end}\n" + MORTAL
     trigger = {"availability_timeout_ms": 50}
-    one = serve(code, wait=None, accept="when-settled", trigger=trigger)
-    reply = one.send()
+    processor = serve(code, wait=None, accept="when-settled", trigger=trigger)
+    reply = processor.send()
     assert reply.status == status, reply.body
 
 
 def test_refusals_are_logged_and_a_flood_is_counted(serve: Any) -> None:
-    one = serve(MORTAL, trigger={"attributes": {"maxRequestBodySize": 10}})
+    processor = serve(MORTAL, trigger={"attributes": {"maxRequestBodySize": 10}})
     for _ in range(5):
-        assert one.send(b"x" * 11).status == 413
-    record = one.await_record("a request was refused with 413: the request's body has 11 bytes")
+        assert processor.send(b"x" * 11).status == 413
+    record = processor.await_record(
+        "a request was refused with 413: the request's body has 11 bytes"
+    )
     assert record["level"] == "warn"
-    one.end()
-    counted = one.await_record("4 more requests were refused with 413")
+    processor.end()
+    counted = processor.await_record("4 more requests were refused with 413")
     assert counted["level"] == "warn"
-    assert len([r for r in one.records(level="warn") if "413" in r["message"]]) == 2
+    assert len([r for r in processor.records(level="warn") if "413" in r["message"]]) == 2
 
 
 def test_a_refusal_for_want_of_a_worker_is_logged(serve: Any) -> None:
-    one = serve(MORTAL, trigger={"availability_timeout_ms": 50})
-    busy = threading.Thread(target=lambda: one.send(path="/slow"))
+    processor = serve(MORTAL, trigger={"availability_timeout_ms": 50})
+    busy = threading.Thread(target=lambda: processor.send(path="/slow"))
     busy.start()
-    one.await_workers("busy")
-    assert one.send(x_request_id="r-2").status == 503
+    processor.await_workers("busy")
+    assert processor.send(x_request_id="r-2").status == 503
     busy.join()
-    record = one.await_record("refused with 503: all 1 workers were busy", request_id="r-2")
+    record = processor.await_record("refused with 503: all 1 workers were busy", request_id="r-2")
     assert record["level"] == "warn"
 
 
 def test_half_a_line_is_logged_under_its_own_request(serve: Any) -> None:
-    one = serve(
+    processor = serve(
         """
         import sys
 
@@ -198,7 +202,7 @@ def test_half_a_line_is_logged_under_its_own_request(serve: Any) -> None:
             return ""
         """
     )
-    one.send(path="/1", x_request_id="first")
-    one.send(path="/2", x_request_id="second")
-    assert one.await_record("half of /1")["request_id"] == "first"
-    assert one.await_record("half of /2")["message"] == "half of /2"
+    processor.send(path="/1", x_request_id="first")
+    processor.send(path="/2", x_request_id="second")
+    assert processor.await_record("half of /1")["request_id"] == "first"
+    assert processor.await_record("half of /2")["message"] == "half of /2"

@@ -1,4 +1,4 @@
-"""What a handler returns, and what the client then gets."""
+"""The replies for the return values of handlers."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ TEXT, JSON = "text/plain", "application/json"
 
 
 @pytest.fixture(scope="module")
-def one(serve_module: Any) -> Any:
+def processor(serve_module: Any) -> Any:
     return serve_module(HANDLER)
 
 
@@ -165,18 +165,18 @@ GOOD: dict[str, tuple[int, str, bytes]] = {
 
 
 @pytest.mark.parametrize("case", GOOD)
-def test_return_values(one: Any, case: str) -> None:
-    answer = one.send(path="/" + case)
+def test_return_values(processor: Any, case: str) -> None:
+    answer = processor.send(path="/" + case)
     assert (answer.status, answer.header("content-type"), answer.body) == GOOD[case]
 
 
-def test_header_values_become_text(one: Any) -> None:
-    answer = one.send(path="/response")
+def test_header_values_become_text(processor: Any) -> None:
+    answer = processor.send(path="/response")
     assert (answer.header("x-a"), answer.header("x-b")) == ("1", "True")
 
 
-def test_a_list_of_values_becomes_several_headers(one: Any) -> None:
-    answer = one.send(path="/several")
+def test_a_list_of_values_becomes_several_headers(processor: Any) -> None:
+    answer = processor.send(path="/several")
     assert answer.header("x-many") == "b"
     assert answer.header("content-length") == "0"
 
@@ -210,17 +210,17 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_invalid_replies_are_explained_and_cost_no_worker(one: Any, case: str) -> None:
-    answer = one.send(path="/" + case)
+def test_invalid_replies_are_explained_and_cost_no_worker(processor: Any, case: str) -> None:
+    answer = processor.send(path="/" + case)
     assert answer.status == 500
     assert BAD[case] in answer.body.decode()
     assert answer.header("x-evil") is None
-    assert one.send(path="/int").body == b"42"
-    assert one.status()["workers"][0]["restarts"] == 0
+    assert processor.send(path="/int").body == b"42"
+    assert processor.status()["workers"][0]["restarts"] == 0
 
 
 def test_logs_come_back_when_asked_for(serve: Any) -> None:
-    one = serve(
+    processor = serve(
         """
         def handler(context, event):
             context.logger.debug("small")
@@ -229,16 +229,16 @@ def test_logs_come_back_when_asked_for(serve: Any) -> None:
             return ""
         """
     )
-    assert one.send().header("x-nuclio-logs") is None
-    records = json.loads(one.send(x_nuclio_log_level="info").header("x-nuclio-logs"))
+    assert processor.send().header("x-nuclio-logs") is None
+    records = json.loads(processor.send(x_nuclio_log_level="info").header("x-nuclio-logs"))
     assert [(r["level"], r["message"]) for r in records] == [("info", "boxes"), ("warn", "x")]
     assert records[0]["count"] == 2
     assert records[0]["time"] > 1e12
     for level in ("", "nonsense", "debug"):
-        records = json.loads(one.send(x_nuclio_log_level=level).header("x-nuclio-logs"))
+        records = json.loads(processor.send(x_nuclio_log_level=level).header("x-nuclio-logs"))
         assert len(records) == 3, level
-    assert one.send(path="/much", x_nuclio_log_level="debug").header("x-nuclio-logs") is None
-    one.await_record("too large")
+    assert processor.send(path="/much", x_nuclio_log_level="debug").header("x-nuclio-logs") is None
+    processor.await_record("too large")
 
 
 def test_numpy_values_are_named() -> None:

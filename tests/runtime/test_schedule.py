@@ -1,4 +1,4 @@
-"""Cron schedules: what they mean, and what is said of those that mean nothing."""
+"""Cron schedules, and the errors for invalid ones."""
 
 from __future__ import annotations
 

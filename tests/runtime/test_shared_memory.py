@@ -1,4 +1,4 @@
-"""Large bodies in shared memory: the same bytes as ever, for as long as anybody looks at them."""
+"""Large bodies in shared memory keep their bytes as long as they are referenced."""
 
 from __future__ import annotations
 
@@ -47,38 +47,38 @@ def bytes_of(number: int, size: int = SIZE) -> bytes:
 
 
 @pytest.fixture(scope="module", params=interpreters.every(interpreters.PYPY))
-def one(request: pytest.FixtureRequest, serve_module: Any) -> Any:
+def processor(request: pytest.FixtureRequest, serve_module: Any) -> Any:
     return serve_module(HANDLER, version=request.param)
 
 
-def test_it_is_the_same_as_any_other(one: Any) -> None:
+def test_it_is_the_same_as_any_other(processor: Any) -> None:
     for size in (shared_memory.MIN_SHARED_BODY - 1, shared_memory.MIN_SHARED_BODY, SIZE, 4_000_001):
         body = os.urandom(size)
-        assert one.send(body).body == body
+        assert processor.send(body).body == body
     text = "x" * SIZE + "ü"
-    assert one.call({"image": text}) == {"size": SIZE + 1, "last": "ü"}
+    assert processor.call({"image": text}) == {"size": SIZE + 1, "last": "ü"}
     broken = b'{"image": ' + b"x" * SIZE
-    assert one.send(broken, content_type="application/json").body == broken
-    assert one.send(bytes_of(1), "/raise").status == 500
+    assert processor.send(broken, content_type="application/json").body == broken
+    assert processor.send(bytes_of(1), "/raise").status == 500
 
 
 def test_what_a_handler_keeps_stays_as_it_is(serve: Any) -> None:
     from hashlib import sha256
 
-    one = serve(HANDLER)
-    one.send(bytes_of(1), "/keep-body")
-    one.send(bytes_of(2), "/keep-event")
+    processor = serve(HANDLER)
+    processor.send(bytes_of(1), "/keep-body")
+    processor.send(bytes_of(2), "/keep-event")
     for number in range(3, 8):
-        one.send(bytes_of(number))
+        processor.send(bytes_of(number))
     expected = [sha256(bytes_of(1)).hexdigest(), sha256(bytes_of(2)).hexdigest()]
-    assert json.loads(one.send(path="/kept").body) == expected
+    assert json.loads(processor.send(path="/kept").body) == expected
 
 
 def test_an_event_that_was_not_read_finds_another_worker(serve: Any) -> None:
-    one = serve(HANDLER)
+    processor = serve(HANDLER)
     for number in range(5):
-        os.kill(one.status()["workers"][0]["pid"], signal.SIGKILL)
-        assert one.send(bytes_of(number)).body == bytes_of(number)
+        os.kill(processor.status()["workers"][0]["pid"], signal.SIGKILL)
+        assert processor.send(bytes_of(number)).body == bytes_of(number)
 
 
 def segments_of(pid: int) -> set[str]:
@@ -88,17 +88,17 @@ def segments_of(pid: int) -> set[str]:
 
 
 def test_memory_is_used_again_and_given_back(serve: Any, soon: Any) -> None:
-    one = serve(HANDLER)
-    worker = one.status()["workers"][0]["pid"]
-    one.send(bytes_of(1, shared_memory.MIN_SHARED_BODY - 1))
-    assert not segments_of(one.pid)
+    processor = serve(HANDLER)
+    worker = processor.status()["workers"][0]["pid"]
+    processor.send(bytes_of(1, shared_memory.MIN_SHARED_BODY - 1))
+    assert not segments_of(processor.pid)
     for _ in range(20):
-        one.send(bytes_of(1))
-    assert 1 <= len(segments_of(one.pid)) <= 2
-    assert segments_of(worker) <= segments_of(one.pid)
+        processor.send(bytes_of(1))
+    assert 1 <= len(segments_of(processor.pid)) <= 2
+    assert segments_of(worker) <= segments_of(processor.pid)
     assert segments_of(worker)
-    soon(lambda: not segments_of(one.pid) and not segments_of(worker))
-    assert one.send(bytes_of(2)).body == bytes_of(2)
+    soon(lambda: not segments_of(processor.pid) and not segments_of(worker))
+    assert processor.send(bytes_of(2)).body == bytes_of(2)
 
 
 @pytest.fixture

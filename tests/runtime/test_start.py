@@ -1,4 +1,4 @@
-"""How workers get their processes: copied from one that has imported the handler, or afresh."""
+"""Start of workers: forked from a template that has imported the handler, or spawned."""
 
 from __future__ import annotations
 
@@ -51,67 +51,67 @@ UNSAFE = {
 FAKE_TORCH = "class cuda:\n    is_initialized = staticmethod(lambda: True)\n"
 
 
-def everyone(one: Any, count: int) -> list[dict[str, Any]]:
-    """What each of the workers says."""
+def everyone(processor: Any, count: int) -> list[dict[str, Any]]:
+    """Return the reply of each worker."""
     said: dict[str, Any] = {}
     deadline = time.monotonic() + 120
     while len(said) < count:
         assert time.monotonic() < deadline
-        answer = one.call()
+        answer = processor.call()
         said[answer["worker"]] = answer
     return [said[name] for name in sorted(said)]
 
 
 @pytest.mark.parametrize("version", interpreters.every())
 def test_workers_are_copies_of_one_process(serve: Any, version: str) -> None:
-    one = serve(HANDLER, version=version, workers=3)
-    start = one.status()["start"]
+    processor = serve(HANDLER, version=version, workers=3)
+    start = processor.status()["start"]
     assert start["by"] == "fork"
-    said = everyone(one, 3)
+    said = everyone(processor, 3)
     assert {answer["importer"] for answer in said} == {start["template"]}
-    assert [answer["pid"] for answer in said] == [w["pid"] for w in one.status()["workers"]]
+    assert [answer["pid"] for answer in said] == [w["pid"] for w in processor.status()["workers"]]
     assert len({answer["pid"] for answer in said}) == 3
-    assert all(answer["parent"] == one.pid for answer in said)
+    assert all(answer["parent"] == processor.pid for answer in said)
     assert all(answer["session"] == answer["pid"] for answer in said)
     assert len({answer["random"] for answer in said}) == 3
-    assert len(one.records(message="imported by one process")) == 1
+    assert len(processor.records(message="imported by one process")) == 1
 
 
 def test_a_restart_imports_nothing(serve: Any) -> None:
-    one = serve(HANDLER)
-    before = one.call()
-    assert one.send(path="/exit").status == 500
-    after = one.call()
+    processor = serve(HANDLER)
+    before = processor.call()
+    assert processor.send(path="/exit").status == 500
+    after = processor.call()
     assert after["pid"] != before["pid"]
     assert after["importer"] == before["importer"]
-    assert len(one.records(message="imported by one process")) == 1
+    assert len(processor.records(message="imported by one process")) == 1
 
 
 @pytest.mark.parametrize("reason", UNSAFE)
 def test_what_cannot_be_copied_is_started_afresh(serve: Any, reason: str) -> None:
     source = UNSAFE[reason] + "\n" + HANDLER
-    one = serve(source, workers=2, files={"torch.py": FAKE_TORCH})
-    start = one.status()["start"]
+    processor = serve(source, workers=2, files={"torch.py": FAKE_TORCH})
+    start = processor.status()["start"]
     assert start["by"] == "spawn"
     assert reason in start["reason"]
-    said = everyone(one, 2)
+    said = everyone(processor, 2)
     assert all(answer["importer"] == answer["pid"] for answer in said)
     # The process that found out is one of them: its import is not wasted.
-    assert len(one.records(message="imported by one process")) == 2
-    one.send(path="/exit")
-    one.await_workers("ready", "ready")
-    one.await_record(reason, level="info")
+    assert len(processor.records(message="imported by one process")) == 2
+    processor.send(path="/exit")
+    processor.await_workers("ready", "ready")
+    processor.await_record(reason, level="info")
 
 
 def test_libraries_that_take_from_pythons_own_modules_do_no_harm(serve: Any) -> None:
-    """As some event loops do, which have no `poll` of their own to put in its place."""
-    one = serve("import select\ndel select.poll, select.epoll\n" + HANDLER)
-    assert one.status()["start"]["by"] == "fork"
-    assert one.call()["pid"]
+    """As some event loops do, which have no replacement for `poll`."""
+    processor = serve("import select\ndel select.poll, select.epoll\n" + HANDLER)
+    assert processor.status()["start"]["by"] == "fork"
+    assert processor.call()["pid"]
 
 
 def test_libraries_that_end_their_threads_at_a_fork_do_no_harm(serve: Any) -> None:
-    one = serve(
+    processor = serve(
         """
         import numpy
 
@@ -122,48 +122,48 @@ def test_libraries_that_end_their_threads_at_a_fork_do_no_harm(serve: Any) -> No
         """,
         env={"OPENBLAS_NUM_THREADS": "2"},
     )
-    assert one.status()["start"]["by"] == "fork"
-    assert one.call() == 300.0**3
+    assert processor.status()["start"]["by"] == "fork"
+    assert processor.call() == 300.0**3
 
 
 def test_it_can_be_switched_off(serve: Any) -> None:
-    one = serve(HANDLER, workers=2, env={"FNBUILD_START": "spawn"})
-    assert one.status()["start"]["by"] == "spawn"
-    assert all(answer["importer"] == answer["pid"] for answer in everyone(one, 2))
+    processor = serve(HANDLER, workers=2, env={"FNBUILD_START": "spawn"})
+    assert processor.status()["start"]["by"] == "spawn"
+    assert all(answer["importer"] == answer["pid"] for answer in everyone(processor, 2))
 
 
 def test_new_code_is_never_copied_from_old(serve: Any) -> None:
-    one = serve(HANDLER)
-    one.write(HANDLER.replace("context.worker_id", "'new'"))
-    one.send(path="/exit")
-    assert one.call()["worker"] == "new"
-    one.write(HANDLER.replace("context.worker_id", "'newer'"))
-    assert json.loads(one.tell("/reload").body)["ok"]
-    assert one.call()["worker"] == "newer"
-    one.send(path="/exit")
-    assert one.call()["worker"] == "newer"
+    processor = serve(HANDLER)
+    processor.write(HANDLER.replace("context.worker_id", "'new'"))
+    processor.send(path="/exit")
+    assert processor.call()["worker"] == "new"
+    processor.write(HANDLER.replace("context.worker_id", "'newer'"))
+    assert json.loads(processor.tell("/reload").body)["ok"]
+    assert processor.call()["worker"] == "newer"
+    processor.send(path="/exit")
+    assert processor.call()["worker"] == "newer"
 
 
 def test_workers_outlive_what_they_were_copied_from(serve: Any, soon: Any) -> None:
-    one = serve(HANDLER)
-    before = one.call()
-    os.kill(one.status()["start"]["template"], signal.SIGKILL)
-    soon(lambda: one.status()["start"]["template"] == 0)
-    assert one.call()["pid"] == before["pid"]
-    one.send(path="/exit")
-    assert one.call()["importer"] not in (before["importer"], before["pid"])
+    processor = serve(HANDLER)
+    before = processor.call()
+    os.kill(processor.status()["start"]["template"], signal.SIGKILL)
+    soon(lambda: processor.status()["start"]["template"] == 0)
+    assert processor.call()["pid"] == before["pid"]
+    processor.send(path="/exit")
+    assert processor.call()["importer"] not in (before["importer"], before["pid"])
 
 
 def test_nothing_is_left_behind(serve: Any, soon: Any) -> None:
-    one = serve(HANDLER, workers=2)
-    pids = [answer["pid"] for answer in everyone(one, 2)]
-    pids.append(one.status()["start"]["template"])
-    one.process.kill()
+    processor = serve(HANDLER, workers=2)
+    pids = [answer["pid"] for answer in everyone(processor, 2)]
+    pids.append(processor.status()["start"]["template"])
+    processor.process.kill()
     soon(lambda: not any(Path(f"/proc/{pid}/cmdline").exists() for pid in pids))
 
 
 def test_orphans_of_a_handler_are_reaped(serve: Any, soon: Any) -> None:
-    one = serve(
+    processor = serve(
         """
         import os
 
@@ -177,17 +177,17 @@ def test_orphans_of_a_handler_are_reaped(serve: Any, soon: Any) -> None:
         """
     )
     for _ in range(5):
-        one.send()
-    own = {one.status()["start"]["template"], one.status()["workers"][0]["pid"]}
-    children = Path(f"/proc/{one.pid}/task/{one.pid}/children")
+        processor.send()
+    own = {processor.status()["start"]["template"], processor.status()["workers"][0]["pid"]}
+    children = Path(f"/proc/{processor.pid}/task/{processor.pid}/children")
     soon(lambda: set(map(int, children.read_text().split())) == own)
 
 
 def test_an_import_that_hangs(serve: Any) -> None:
-    one = serve(
+    processor = serve(
         "import time\ntime.sleep(600)\n", readiness_timeout=4.0, wait="unhealthy", workers=2
     )
-    message = one.status()["message"]
+    message = processor.status()["message"]
     assert "the import of the handler did not finish within 4 s" in message
     assert 'main.py", line 2' in message
 

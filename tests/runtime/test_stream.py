@@ -1,4 +1,4 @@
-"""The loop's short way for sockets, and the streams on it."""
+"""The event loop's direct path for sockets, and its streams."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fnbuild.runtime.event_loop import EventLoop, Stream, StreamOwner
 
 
 class Owner(StreamOwner):
-    """Keeps what it is told."""
+    """Records its calls."""
 
     def __init__(self) -> None:
         self.data = b""
@@ -214,7 +214,7 @@ def test_an_owner_that_raises_costs_its_own_stream_alone(loop: EventLoop, pair: 
 
 
 def test_the_loop_does_what_asyncio_does(loop: EventLoop) -> None:
-    """Servers, threads and processes: what goes no short way."""
+    """Servers, threads and processes, which use asyncio's path."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write((await reader.readline()).upper())

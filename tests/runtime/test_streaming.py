@@ -1,4 +1,4 @@
-"""Replies that are made while they are sent: generators, and clients that are slow or leave."""
+"""Replies of generators, and clients that are slow or disconnect."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def handler(context, event):
 
 
 class Connection:
-    """A connection that reads as much as it is told to, and no more."""
+    """A connection that reads only on request."""
 
     def __init__(self, function: Running, path: str, version: str = "1.1", **headers: str) -> None:
         port = int(function.url.rpartition(":")[2])
@@ -177,7 +177,7 @@ def rss(pid: int) -> int:
 
 
 @pytest.fixture(scope="module")
-def one(serve_module: Any) -> Any:
+def processor(serve_module: Any) -> Any:
     return serve_module(HANDLER)
 
 
@@ -185,9 +185,9 @@ def closed(function: Running) -> int:
     return int(function.call(path="/state")["closed"])
 
 
-def test_items_go_out_while_the_generator_runs(one: Any, tmp_path: Path) -> None:
+def test_items_go_out_while_the_generator_runs(processor: Any, tmp_path: Path) -> None:
     step = tmp_path / "step"
-    with Connection(one, "/stepwise", X_Step=str(step)) as connection:
+    with Connection(processor, "/stepwise", X_Step=str(step)) as connection:
         head, _, body = connection.until(b"6\r\nfirst,\r\n").partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 202 ")
         lines = head.lower().split(b"\r\n")
@@ -196,7 +196,7 @@ def test_items_go_out_while_the_generator_runs(one: Any, tmp_path: Path) -> None
         assert b"content-type: a/b" in lines
         assert not any(line.startswith(b"content-length") for line in lines)
         assert body == b"6\r\nfirst,\r\n"
-        assert one.status()["workers"][0]["state"] == "busy"
+        assert processor.status()["workers"][0]["state"] == "busy"
         step.touch()
         rest = connection.until(b"0\r\n\r\n")
         assert rest == b'7\r\nsecond,\r\nc\r\n{"third": 3}\r\n4\r\nlast\r\n0\r\n\r\n'
@@ -206,9 +206,11 @@ def test_items_go_out_while_the_generator_runs(one: Any, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("path", ["stepwise_async", "returning"])
-def test_async_items_go_out_while_the_generator_runs(one: Any, tmp_path: Path, path: str) -> None:
+def test_async_items_go_out_while_the_generator_runs(
+    processor: Any, tmp_path: Path, path: str
+) -> None:
     step = tmp_path / "step"
-    with Connection(one, "/" + path, X_Step=str(step)) as connection:
+    with Connection(processor, "/" + path, X_Step=str(step)) as connection:
         head = connection.until(b"6\r\nfirst,\r\n")
         assert (b"Content-Type: text/csv" in head) == (path == "returning")
         step.touch()
@@ -224,21 +226,21 @@ def test_async_items_go_out_while_the_generator_runs(one: Any, tmp_path: Path, p
     ],
 )
 def test_a_generator_is_the_body_of_a_response_or_a_pair(
-    one: Any, path: str, status: int, kind: str, body: bytes
+    processor: Any, path: str, status: int, kind: str, body: bytes
 ) -> None:
-    answer = one.send(path=f"/{path}")
+    answer = processor.send(path=f"/{path}")
     assert (answer.status, answer.headers["Content-Type"], answer.body) == (status, kind, body)
 
 
-def test_a_generator_in_a_wrong_pair_is_an_error(one: Any) -> None:
-    answer = one.send(path="/wrong_pair")
+def test_a_generator_in_a_wrong_pair_is_an_error(processor: Any) -> None:
+    answer = processor.send(path="/wrong_pair")
     assert answer.status == 500
     assert b"'many' is not a number" in answer.body
 
 
-def test_http_1_0_is_delimited_by_the_end_of_the_connection(one: Any, tmp_path: Path) -> None:
+def test_http_1_0_is_delimited_by_the_end_of_the_connection(processor: Any, tmp_path: Path) -> None:
     step = tmp_path / "step"
-    with Connection(one, "/stepwise_async", "1.0", X_Step=str(step)) as connection:
+    with Connection(processor, "/stepwise_async", "1.0", X_Step=str(step)) as connection:
         head = connection.until(b"\r\n\r\nfirst,").lower()
         assert b"transfer-encoding" not in head
         assert b"content-length" not in head
@@ -247,35 +249,35 @@ def test_http_1_0_is_delimited_by_the_end_of_the_connection(one: Any, tmp_path: 
         assert connection.rest() == b"last"
 
 
-def test_many_and_large_and_no_items(one: Any) -> None:
-    assert one.send(path="/numbers").body == "".join(map(str, range(20000))).encode()
-    assert one.send(path="/large").body == b"a" * 5000000 + b"b" * 5000000
-    empty = one.send(path="/nothing")
+def test_many_and_large_and_no_items(processor: Any) -> None:
+    assert processor.send(path="/numbers").body == "".join(map(str, range(20000))).encode()
+    assert processor.send(path="/large").body == b"a" * 5000000 + b"b" * 5000000
+    empty = processor.send(path="/nothing")
     assert (empty.status, empty.body) == (200, b"")
-    answer = one.send(path="/endless", method="HEAD")
+    answer = processor.send(path="/endless", method="HEAD")
     assert (answer.status, answer.body) == (200, b"")
-    assert one.call(path="/state")
+    assert processor.call(path="/state")
 
 
 @pytest.mark.parametrize("path", ["endless", "waiting"])
-def test_a_client_that_leaves_ends_the_generator(one: Any, path: str) -> None:
-    before = closed(one)
-    with Connection(one, "/" + path) as connection:
+def test_a_client_that_leaves_ends_the_generator(processor: Any, path: str) -> None:
+    before = closed(processor)
+    with Connection(processor, "/" + path) as connection:
         connection.until(b"\r\n")
-    assert closed(one) == before + 1
-    one.await_record("the generator was closed", name="stdout")
-    assert one.status()["workers"][0]["restarts"] == 0
+    assert closed(processor) == before + 1
+    processor.await_record("the generator was closed", name="stdout")
+    assert processor.status()["workers"][0]["restarts"] == 0
 
 
-def test_a_slow_client_holds_the_generator_back(one: Any) -> None:
-    before = one.call(path="/state")["yielded"]
-    memory = rss(one.pid)
-    with Connection(one, "/endless", X_Size="100000", X_Pause="0") as connection:
+def test_a_slow_client_holds_the_generator_back(processor: Any) -> None:
+    before = processor.call(path="/state")["yielded"]
+    memory = rss(processor.pid)
+    with Connection(processor, "/endless", X_Size="100000", X_Pause="0") as connection:
         connection.until(b"\r\n")
         # Had nothing held it back, it would have made gigabytes by then.
         time.sleep(0.5)
-        assert rss(one.pid) - memory < 20_000_000
-    produced = one.call(path="/state")["yielded"] - before
+        assert rss(processor.pid) - memory < 20_000_000
+    produced = processor.call(path="/state")["yielded"] - before
     assert 0 < produced * 100_000 < 20_000_000
 
 
@@ -283,36 +285,36 @@ def test_a_slow_client_holds_the_generator_back(one: Any) -> None:
 def test_an_error_in_the_middle_ends_the_connection_without_the_final_chunk(
     serve: Any, path: str
 ) -> None:
-    one = serve(HANDLER)
+    processor = serve(HANDLER)
     for version, error in (("1.1", http.client.IncompleteRead), ("1.0", ConnectionResetError)):
-        one.await_workers("ready")
-        with Connection(one, "/" + path, version) as connection:
+        processor.await_workers("ready")
+        with Connection(processor, "/" + path, version) as connection:
             response = http.client.HTTPResponse(connection.sock)
             response.begin()
             assert response.status == 200
             with pytest.raises(error):
                 response.read()
     if path == "failing":
-        message = one.await_record("no more of this", level="error")["message"]
+        message = processor.await_record("no more of this", level="error")["message"]
         assert "Traceback" in message
         assert 'raise ValueError("no more of this")' in message
-        assert one.status()["workers"][0]["restarts"] == 0
+        assert processor.status()["workers"][0]["restarts"] == 0
     else:
-        one.await_record("exit code 3")
+        processor.await_record("exit code 3")
 
 
-def test_an_error_before_the_first_item_is_an_answer(one: Any) -> None:
-    answer = one.send(path="/failing_at_once")
+def test_an_error_before_the_first_item_is_an_answer(processor: Any) -> None:
+    answer = processor.send(path="/failing_at_once")
     assert answer.status == 500
     assert b"not even one" in answer.body
 
 
-def test_a_generator_that_cannot_be_closed_costs_no_worker(one: Any) -> None:
-    with Connection(one, "/failing_to_close") as connection:
+def test_a_generator_that_cannot_be_closed_costs_no_worker(processor: Any) -> None:
+    with Connection(processor, "/failing_to_close") as connection:
         connection.until(b"\r\n")
-    one.await_record("cannot be closed", level="error")
-    assert one.call(path="/state")
-    assert one.status()["workers"][0]["restarts"] == 0
+    processor.await_record("cannot be closed", level="error")
+    assert processor.call(path="/state")
+    assert processor.status()["workers"][0]["restarts"] == 0
 
 
 def test_the_event_timeout_counts(serve: Any) -> None:
