@@ -243,7 +243,7 @@ def test_spans_need_what_is_in_site_packages(config: Path, free_port: int) -> No
     ("words", "environ", "expected"),
     [
         ([], {}, "/etc/nuclio/config/processor/processor.json cannot be read: No such file"),
-        (["--config", "CONFIG"], {"NUCLIO_PYTHON_EXE_PATH": "/no/python"}, "=/no/python is no "),
+        (["--config", "CONFIG"], {"NUCLIO_PYTHON_EXE_PATH": "/no/python"}, "=/no/python is not "),
         (["--config", "BROKEN"], {}, "is not JSON"),
     ],
 )

@@ -172,5 +172,5 @@ def test_what_is_no_cron_trigger(attributes: dict[str, Any], words: str) -> None
     config = ProcessorConfig(values)
     unused: Any = None
     with pytest.raises(ConfigFileError) as caught:
-        CronTrigger(config.served[0], unused, unused)
+        CronTrigger(config.served_triggers[0], unused, unused)
     assert words in str(caught.value)

@@ -177,7 +177,7 @@ def test_a_backlog_is_bounded_in_bytes_too(serve: Any) -> None:
         processor.await_waiting(1)
         refused = processor.send(b"x")
         assert refused.status == 503
-        assert "1 requests with 200000 bytes wait" in str(refused.body)
+        assert "1 requests with 200000 bytes are waiting" in str(refused.body)
         assert [wire.answer().status for wire in waiting] == [200, 200]
     assert processor.send(b"x").status == 200
 

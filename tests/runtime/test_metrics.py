@@ -123,7 +123,7 @@ def test_misuse_is_told():
             registry.counter("b_total", "B", [label])
     with pytest.raises(ValueError, match="cannot be the name of a label"):
         registry.histogram("h", "H", ["le"])
-    with pytest.raises(ValueError, match="do not rise"):
+    with pytest.raises(ValueError, match="not in ascending order"):
         registry.histogram("h", "H", bounds=[2, 1])
 
 

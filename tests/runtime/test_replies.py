@@ -202,7 +202,7 @@ BAD = {
     "bytes_in_list": "[0] is a bytes",
     "type_number": "content_type is a int, not a string: 7",
     "type_bytes": "content_type is a bytes, not a string: b'text/html'",
-    "surrogate": "UTF-8 cannot carry",
+    "surrogate": "UTF-8 cannot encode",
     "exit": "SystemExit: 3",
     "interrupt": "KeyboardInterrupt",
     "broken": "Broken",
