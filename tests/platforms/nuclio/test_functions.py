@@ -34,7 +34,7 @@ def test_from_its_first_deploy_to_its_end(world: World) -> None:
     assert world.ask(second)["word"] == "two"
     messages = [one.message for one in world.platform.logs(world.namespace, "greeter")]
     assert "the model is loaded" in messages
-    assert any("the configuration is that of FNBUILD_PROCESSOR" in text for text in messages)
+    assert any("the configuration is read from FNBUILD_PROCESSOR" in text for text in messages)
 
     again = world.platform.redeploy(world.namespace, "greeter", world.progress.append)
     assert (again.state, again.revision) == ("ready", 2)
