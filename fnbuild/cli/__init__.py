@@ -7,17 +7,17 @@ import sys
 from typing import NoReturn
 
 INTERRUPTED = 130
-"""The exit status that shells give to what Ctrl-C has ended."""
+"""The exit status of a program that Ctrl-C interrupted, as in shells."""
 
 
 def main() -> None:
     """Run the command line of this process and leave with its exit status."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        # `nohup` has the second one ignored.
+        # `nohup` ignores SIGHUP.
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _interrupt)
     try:
-        # In here, for Ctrl-C may come while the modules are read.
+        # Imported here, since Ctrl-C may arrive during the import.
         from fnbuild.cli.app import run
 
         status = run(sys.argv[1:])
@@ -28,5 +28,5 @@ def main() -> None:
 
 
 def _interrupt(*_: object) -> NoReturn:
-    # The same way out as Ctrl-C: nothing is left behind, and what served goes on.
+    # Exit as after Ctrl-C, with the same cleanup.
     raise KeyboardInterrupt

@@ -1,7 +1,7 @@
-"""The program: the table of its commands, and the one place where errors become words.
+"""The program: the table of its commands, and the conversion of errors to messages.
 
-No import of what commands need may appear here: `fnbuild --help` and the shell completion read
-only this module, `lazy` and `session`.
+This module must not import what commands need: `fnbuild --help` and shell completion load only
+this module, `base_command`, `console` and `session`.
 """
 
 from __future__ import annotations
@@ -85,9 +85,9 @@ def cli(ctx: click.Context, version: bool) -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line and return its exit status: 0 done, 1 failed, 2 wrong usage.
+    """Run a command line and return its exit status.
 
-    130 stands for an interrupt from the keyboard.
+    0: done, 1: failed, 2: wrong usage, 130: interrupted from the keyboard.
     """
     session = Session()
     console.clear_global_options()
@@ -106,10 +106,10 @@ def run(arguments: Sequence[str]) -> int:
         note("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read our output is gone; a second error at interpreter exit would be noise.
+        # The reader of the output is gone. Avoid a second error when the interpreter exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except Exception as error:  # noqa: BLE001 - the edge: nobody above can show it to the user
+    except Exception as error:  # noqa: BLE001 - the outermost handler, which reports every error
         from fnbuild.cli.console import report_error
 
         return report_error(error, verbose=session.verbose)

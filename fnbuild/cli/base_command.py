@@ -1,7 +1,7 @@
-"""Click commands that load on use, answer to several names and know the global options.
+"""Click commands with aliases and global options, and groups that import commands on use.
 
-`fnbuild --help` must not pay for what the commands import, so a group holds the place and the one
-line of help of each command, never the command itself.
+A group stores the import path and the help line of each command, so that `fnbuild --help` does not
+import the commands.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fnbuild.cli.session import GLOBAL_OPTIONS
 
 @dataclass(frozen=True, slots=True)
 class CommandEntry:
-    """Where a command is (`module:attribute`), its line of help, and its other names."""
+    """A command of a group: import path (`module:attribute`), line of help, aliases."""
 
     target: str
     help: str
@@ -32,10 +32,10 @@ class CommandEntry:
 
 
 class InterruptError(Exception):
-    """Ctrl-C inside a command, by a name that click does not know: at its own it prints a line."""
+    """Ctrl-C inside a command. Click prints a line for KeyboardInterrupt, but not for this."""
 
 
-# What Go's flags take as truth values (strconv.ParseBool).
+# The boolean values of Go's flags (strconv.ParseBool).
 _BOOLEANS = {
     **dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True),
     **dict.fromkeys(("0", "f", "F", "false", "FALSE", "False"), False),
@@ -43,7 +43,7 @@ _BOOLEANS = {
 
 
 class _CommandWithGlobalOptions(click.Command):
-    """Takes the global options after the verb as well as before it, and lists them apart."""
+    """A command that accepts the global options and lists them in a section of their own."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         return [*super().get_params(ctx), *GLOBAL_OPTIONS]
@@ -62,9 +62,9 @@ class _CommandWithGlobalOptions(click.Command):
 
 
 class Command(_CommandWithGlobalOptions):
-    """A verb. Its switches take a value after `=`, as nuctl's do: `--disable=false`.
+    """A command whose switches accept a value after `=`, as in nuctl: `--disable=false`.
 
-    One that was set to false looks like one that was left out; `switched_off` tells them apart.
+    `is_switched_off` distinguishes a switch set to false from an absent one.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -74,9 +74,9 @@ class Command(_CommandWithGlobalOptions):
             if isinstance(param, click.Option) and param.is_flag and not param.secondary_opts
             for name in param.opts
         }
-        kept, off = _resolve_switches(args, switches, ctx)
+        kept, switched_off = _resolve_switches(args, switches, ctx)
         rest = super().parse_args(ctx, kept)
-        for param in off:
+        for param in switched_off:
             assert param.name is not None
             ctx.set_parameter_source(param.name, click.core.ParameterSource.COMMANDLINE)
         return rest
@@ -85,7 +85,7 @@ class Command(_CommandWithGlobalOptions):
 def _resolve_switches(
     args: list[str], switches: Mapping[str, click.Option], ctx: click.Context
 ) -> tuple[list[str], list[click.Option]]:
-    """The arguments with `--switch=true` as `--switch`, and the switches that end up false."""
+    """Return the arguments with `--switch=true` as `--switch`, and the switches set to false."""
     kept: list[str] = []
     off: list[click.Option] = []
     for index, argument in enumerate(args):
@@ -98,9 +98,9 @@ def _resolve_switches(
                 raise click.BadParameter(f'"{value}" is neither true nor false', ctx, param)
             kept.append(argument)
             continue
-        # The last one counts.
-        off = [one for one in off if one is not param]
-        kept = [one for one in kept if switches.get(one) is not param]
+        # The last value of a switch wins.
+        off = [switch for switch in off if switch is not param]
+        kept = [item for item in kept if switches.get(item) is not param]
         if equals and not _BOOLEANS[value]:
             off.append(param)
         else:
@@ -109,13 +109,13 @@ def _resolve_switches(
 
 
 def is_switched_off(ctx: click.Context, name: str) -> bool:
-    """Whether the switch was given as `--name=false`, not merely left out."""
+    """Return True if the switch was given as `--name=false`, rather than left out."""
     source = ctx.get_parameter_source(name)
     return source is click.core.ParameterSource.COMMANDLINE and not ctx.params[name]
 
 
 class LazyGroup(_CommandWithGlobalOptions, click.Group):
-    """A group whose commands are imported when somebody runs them."""
+    """A group whose commands are imported on use."""
 
     def __init__(
         self, *args: Any, entries: Mapping[str, CommandEntry] | None = None, **kwargs: Any
@@ -152,17 +152,17 @@ class LazyGroup(_CommandWithGlobalOptions, click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         command = self.get_command(ctx, args[0])
         if command is None and not ctx.resilient_parsing:
-            self._refuse(ctx, args[0])
+            self._fail_unknown(ctx, args[0])
         return (command.name if command else None), command, args[1:]
 
-    def _refuse(self, ctx: click.Context, given: str) -> None:
-        if given.startswith("-"):
-            raise click.NoSuchOption(given, ctx=ctx)
+    def _fail_unknown(self, ctx: click.Context, name: str) -> None:
+        if name.startswith("-"):
+            raise click.NoSuchOption(name, ctx=ctx)
         from difflib import get_close_matches
 
-        close = get_close_matches(given, self._names, 1)
+        close = get_close_matches(name, self._names, 1)
         likely = f' Did you mean "{close[0]}"?' if close else ""
-        raise click.UsageError(f'unknown command "{given}".{likely}', ctx=ctx)
+        raise click.UsageError(f'unknown command "{name}".{likely}', ctx=ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         self.format_commands(ctx, formatter)
@@ -184,9 +184,9 @@ class LazyGroup(_CommandWithGlobalOptions, click.Group):
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
         from click.shell_completion import CompletionItem
 
-        found = [
+        commands = [
             CompletionItem(name, help=entry.help)
             for name, entry in self.entries.items()
             if name.startswith(incomplete)
         ]
-        return found + click.Command.shell_complete(self, ctx, incomplete)
+        return commands + click.Command.shell_complete(self, ctx, incomplete)

@@ -1,4 +1,4 @@
-"""Doing the same with many functions: one that fails does not stop the others."""
+"""Run the same operation on many functions. A failure does not stop the others."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class BatchResult(Generic[Result]):
-    """What came of one: a `result`, or an `error`, which was told already."""
+    """The outcome for one item: a `result`, or an `error` that was already reported."""
 
     result: Result | None
     error: FnbuildError | None
@@ -31,7 +31,7 @@ class BatchResult(Generic[Result]):
 
     @property
     def failure(self) -> str:
-        """Why it failed; "" when it did not."""
+        """The message of the error; "" on success."""
         return self.error.message if self.error is not None else ""
 
 
@@ -41,41 +41,42 @@ def run_batch(
     at_once: int = 1,
     aside: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> list[BatchResult[Result]]:
-    """The outcomes in the order of the items. Errors are told as they happen, each in one piece,
-    `aside` from what moves on the terminal meanwhile.
-    """
-    telling = Lock()
+    """Return the results in the order of the items.
 
-    def one(item: Item) -> BatchResult[Result]:
+    Errors are reported as they occur, inside `aside`, which pauses the progress display.
+    """
+    reporting = Lock()
+
+    def run(item: Item) -> BatchResult[Result]:
         began = time.monotonic()
         try:
             result = work(item)
         except FnbuildError as error:
-            with telling, aside():
+            with reporting, aside():
                 print_error(error)
             return BatchResult(None, error, time.monotonic() - began)
         return BatchResult(result, None, time.monotonic() - began)
 
     if at_once == 1:
-        # An interrupt reaches the one that is under way.
-        return [one(item) for item in items]
+        # Without a thread, an interrupt reaches the running operation.
+        return [run(item) for item in items]
     with ThreadPoolExecutor(at_once) as pool:
         try:
-            return list(pool.map(one, items))
+            return list(pool.map(run, items))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
 
 def finish_batch(ctx: click.Context, failures: Mapping[str, str], report: Path | None) -> None:
-    """Write the report that was asked for, as nuctl does, and end with 1 when something failed.
+    """Write the report, as nuctl does, and exit with 1 if an item failed.
 
-    `failures` has every function by name, with "" for those that came right.
+    `failures` maps each function to its error, "" for success.
     """
     failed = {name: failure for name, failure in sorted(failures.items()) if failure}
     if report is not None:
-        done = sorted(name for name in failures if name not in failed)
-        text = json.dumps({"success": done, "failed": failed}, indent=2) + "\n"
+        succeeded = sorted(name for name in failures if name not in failed)
+        text = json.dumps({"success": succeeded, "failed": failed}, indent=2) + "\n"
         try:
             report.write_text(text)
         except OSError as error:

@@ -57,7 +57,7 @@ def build(session: Session, /, output: str, **flags: Any) -> None:
     if engine.why:
         note(f"building with {engine.name}: {engine.why}")
     if flags["output_image_file"]:
-        # Told before a long build.
+        # Fails before a long build.
         check_writable(flags["output_image_file"])
     with open_request(session, flags) as request:
         prepared = report_diagnostics(request)
@@ -89,12 +89,12 @@ def _print_image(built: BuiltImage, engine: Engine, output: str) -> None:
         where = f"{_version_text(python.version)} {python.path}"
         click.echo(format_table(["image", "id", "size", "python"], [[*row, size, where]]))
         return
-    found = measure_image(engine, built.reference, built.base, python.path)
-    for text in found.advice:
+    image_report = measure_image(engine, built.reference, built.base, python.path)
+    for text in image_report.advice:
         note(text)
     if output == "wide":
-        rows = [[format_size(one.size), one.made_by, one.what] for one in found.parts]
-        rows.append([format_size(found.size), "", built.reference])
+        rows = [[format_size(part.size), part.made_by, part.what] for part in image_report.parts]
+        rows.append([format_size(image_report.size), "", built.reference])
         click.echo(format_table(["size", "from", "made by"], rows))
         return
     print_value(
@@ -107,11 +107,12 @@ def _print_image(built: BuiltImage, engine: Engine, output: str) -> None:
             "digest": built.pushed_digest,
             "code": built.digest,
             "python": {"path": python.path, "version": _version_text(python.version)},
-            "size": found.size,
+            "size": image_report.size,
             "layers": [
-                {"size": one.size, "from": one.made_by, "by": one.what} for one in found.parts
+                {"size": part.size, "from": part.made_by, "by": part.what}
+                for part in image_report.parts
             ],
-            "advice": list(found.advice),
+            "advice": list(image_report.advice),
         },
         output,
     )
@@ -122,7 +123,7 @@ def _version_text(numbers: tuple[int, ...]) -> str:
 
 
 def _prepare_offline(session: Session, flags: dict[str, Any]) -> None:
-    """Fetch the SDK and, of a function that is named, the base image."""
+    """Fetch the SDK and, if a function is given, its base image."""
     from fnbuild.builder import sdk
     from fnbuild.builder.image.base_images import fetch_base_image
     from fnbuild.builder.image.engines.selection import choose_engine

@@ -13,7 +13,7 @@ import click
 from fnbuild.errors import ConfigError, FnbuildError
 
 _COMMAND_IN_MESSAGE = re.compile(r"`fnbuild ([^`]+)`")
-# They are about folders and this program alone.
+# These commands do not depend on the platform or the namespace.
 _COMMANDS_WITHOUT_OPTIONS = (
     "build",
     "completion",
@@ -31,52 +31,52 @@ _global_options: dict[str, str] = {}
 
 
 def clear_global_options() -> None:
-    """Begin with a new command line."""
+    """Forget the recorded options, for a new command line."""
     _global_options.clear()
 
 
 def record_global_option(option: str, value: str) -> None:
-    """Note an option of this command line by the name it has in messages."""
+    """Record an option of this command line, for the commands that messages suggest."""
     _global_options[option] = value
 
 
 def complete_commands(text: str) -> str:
-    """The text, in which each proposed command has the options that this command line has."""
+    """Add the global options of this command line to each command that the text suggests."""
     return _COMMAND_IN_MESSAGE.sub(_complete_command, text) if _global_options else text
 
 
-def _complete_command(found: re.Match[str]) -> str:
-    words = found[1].split()
-    if words[0].startswith("-") or words[0] in _COMMANDS_WITHOUT_OPTIONS:
-        return found[0]
-    given = [
+def _complete_command(match: re.Match[str]) -> str:
+    arguments = match[1].split()
+    if arguments[0].startswith("-") or arguments[0] in _COMMANDS_WITHOUT_OPTIONS:
+        return match[0]
+    options = [
         f"{option} {shlex.quote(value)}"
         for option, value in _global_options.items()
-        if not {option, _LONG_OPTIONS.get(option, option)} & set(words)
+        if not {option, _LONG_OPTIONS.get(option, option)} & set(arguments)
     ]
-    return f"`{' '.join(['fnbuild', found[1], *given])}`"
+    return f"`{' '.join(['fnbuild', match[1], *options])}`"
 
 
 def note(text: str) -> None:
-    """One line for the person, beside the result: on stderr."""
+    """Print a line on stderr."""
     click.echo(complete_commands(text), err=True, color=color_override())
 
 
 def warn(text: str) -> None:
-    """A warning on stderr; the word is coloured on a terminal."""
+    """Print a warning on stderr."""
     note(f"{click.style('warning', fg='yellow')}: {text}")
 
 
 def color_override() -> bool | None:
-    """False where nobody wants colours (https://no-color.org, terminals that have none).
+    """Return False if colors are disabled (https://no-color.org, dumb terminals), else None.
 
-    None leaves it to click, which asks whether the output is a terminal.
+    None lets click decide by whether the output is a terminal.
     """
     return False if os.environ.get("NO_COLOR") or _is_dumb_terminal() else None
 
 
 def is_interactive() -> bool:
-    """Whether a person watches stderr, on a terminal that can draw a moving line."""
+    """Return True if stderr is a terminal that can redraw a line."""
     return sys.stderr.isatty() and not _is_dumb_terminal()
 
 
@@ -85,8 +85,10 @@ def _is_dumb_terminal() -> bool:
 
 
 def report_error(error: Exception, *, verbose: bool) -> int:
-    """Write the error to stderr and return the exit status. Never a traceback of fnbuild's own,
-    unless it is a bug and `verbose` asks for it."""
+    """Print the error on stderr and return the exit status.
+
+    `verbose` adds the traceback of an internal error.
+    """
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         note(error.format_message())
         return error.exit_code
@@ -108,11 +110,11 @@ def report_error(error: Exception, *, verbose: bool) -> int:
 
 
 def print_error(error: FnbuildError) -> None:
-    """The parts of an error in the order people need them."""
+    """Print an error: diagnostics, the user's own output, the message, the remedy."""
     if isinstance(error, ConfigError) and len(error.report):
         note(error.report.render())
         if error.report.diagnostics[-1].message == error.message:
-            # The only finding, and the error's own words: said already.
+            # The report ends with the message of the error.
             return
     if error.detail:
         note(error.detail.rstrip())

@@ -65,29 +65,29 @@ def registry_secret(session: Session, /, name: str, **flags: Any) -> None:
 
 
 def _read_password(flags: dict[str, Any], server: str) -> str:
-    """From the one place that was named, else from the person; never empty."""
+    """Return the password from the given source, or prompt for it."""
     from fnbuild.errors import UsageError
 
-    places = ("password_stdin", "password_file", "password")
-    if sum(bool(flags[place]) for place in places) > 1:
+    sources = ("password_stdin", "password_file", "password")
+    if sum(bool(flags[source]) for source in sources) > 1:
         raise UsageError("the password can come from one place: stdin, a file or --password")
     if flags["password_stdin"]:
-        found = sys.stdin.read()
+        password = sys.stdin.read()
     elif flags["password_file"]:
-        found = _read_password_file(flags["password_file"])
+        password = _read_password_file(flags["password_file"])
     elif flags["password"]:
-        warn("a password in a command line is seen by whoever lists processes, and kept by shells")
-        found = flags["password"]
+        warn("a password in a command line is visible in the list of processes, and kept by shells")
+        password = flags["password"]
     elif sys.stdin.isatty():
-        found = click.prompt(f"Password of {flags['username']} at {server}", hide_input=True)
+        password = click.prompt(f"Password of {flags['username']} at {server}", hide_input=True)
     else:
         raise UsageError(
             "there is no password", hint="`--password-stdin` reads it from stdin, as from a file"
         )
-    found = found.rstrip("\r\n")
-    if not found:
+    password = password.rstrip("\r\n")
+    if not password:
         raise UsageError("the password is empty")
-    return str(found)
+    return str(password)
 
 
 def _read_password_file(file: Path) -> str:
@@ -96,8 +96,8 @@ def _read_password_file(file: Path) -> str:
     try:
         return file.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no text"
-        raise InputError(f"cannot read the password from {file}: {why}") from None
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise InputError(f"cannot read the password from {file}: {reason}") from None
 
 
 _CREATE_COMMANDS = {
@@ -124,5 +124,5 @@ def project(session: Session, name: str, description: str, owner: str) -> None:
     """Create a project. One that exists already is left as it is, without an error."""
     from fnbuild.platforms import Project
 
-    made = session.connect().create_project(Project(name, session.namespace, description, owner))
-    note(f"created project {name}" if made else f"project {name} exists already")
+    created = session.connect().create_project(Project(name, session.namespace, description, owner))
+    note(f"created project {name}" if created else f"project {name} exists already")

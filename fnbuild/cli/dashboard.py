@@ -1,4 +1,4 @@
-"""`fnbuild dashboard`: Nuclio's dashboard API and a web page, over every platform that is there."""
+"""`fnbuild dashboard`: serve Nuclio's dashboard API and a web page for all platforms."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def _serve(session: Session, flags: dict[str, Any]) -> None:
 
     config, link = flags.pop("config"), flags.pop("sign_in_link")
     below = settings.read_options(config) if config else settings.DashboardOptions()
-    given: dict[str, Any] = {
+    values: dict[str, Any] = {
         "open": list(flags.pop("open_")),
         "external_ip_addresses": _split_list(flags.pop("external_ip_addresses")),
         "platform": _platform(session, below.platform),
@@ -130,14 +130,14 @@ def _serve(session: Session, flags: dict[str, Any]) -> None:
     }
     for name, value in flags.items():
         if value is not None:
-            given[name] = list(value) if isinstance(value, tuple) else value
+            values[name] = list(value) if isinstance(value, tuple) else value
     server.serve(
-        settings.make_settings(settings.DashboardOptions(**given), below), sign_in_link=link
+        settings.make_settings(settings.DashboardOptions(**values), below), sign_in_link=link
     )
 
 
 def _split_list(text: str | None) -> list[str]:
-    return [one.strip() for one in (text or "").split(",") if one.strip()]
+    return [item.strip() for item in (text or "").split(",") if item.strip()]
 
 
 def _platform(session: Session, configured: str) -> str:
@@ -149,8 +149,8 @@ def _platform(session: Session, configured: str) -> str:
 
 
 def _namespace(session: Session, configured: str) -> str:
-    given = session.given_namespace or os.environ.get("NUCLIO_DASHBOARD_NAMESPACE", "")
-    return given or configured or session.namespace
+    namespace = session.given_namespace or os.environ.get("NUCLIO_DASHBOARD_NAMESPACE", "")
+    return namespace or configured or session.namespace
 
 
 @click.command(cls=Command)

@@ -43,9 +43,13 @@ def function(session: Session, names: tuple[str, ...], image: bool) -> None:
 
     platform = session.connect()
     for name in names:
-        gone = platform.delete(session.namespace, name, image=image)
+        deleted = platform.delete(session.namespace, name, image=image)
         imported_code.remove(platform.name, FunctionKey(session.namespace, name))
-        note(f"deleted {name}" if gone else f"{name} was not there (namespace {session.namespace})")
+        note(
+            f"deleted {name}"
+            if deleted
+            else f"{name} was not there (namespace {session.namespace})"
+        )
 
 
 @click.command(cls=Command)
@@ -73,14 +77,14 @@ def project(session: Session, name: str, force: bool, strategy: str) -> None:
         inside = platform.deployments(session.namespace, name)
         if inside:
             raise PreconditionError(
-                f"Project contains functions: {', '.join(one.name for one in inside)}",
+                f"Project contains functions: {', '.join(member.name for member in inside)}",
                 hint="`--strategy cascading` deletes them too",
             )
         note(f"{name} can be deleted")
         return
     cascade = force or strategy == "cascading"
     members = platform.deployments(session.namespace, name) if cascade else []
-    gone = platform.delete_project(session.namespace, name, cascade=cascade)
+    deleted = platform.delete_project(session.namespace, name, cascade=cascade)
     for member in members:
         imported_code.remove(platform.name, FunctionKey(session.namespace, member.name))
-    note(f"deleted project {name}" if gone else f"project {name} was not there")
+    note(f"deleted project {name}" if deleted else f"project {name} was not there")

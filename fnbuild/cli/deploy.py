@@ -92,45 +92,46 @@ def deploy(ctx: click.Context, session: Session, /, **flags: Any) -> None:
 
 @contextmanager
 def hinting_at_running_revision(platform: Platform, namespace: str, name: str) -> Iterator[None]:
-    """Add to the failure of a build what runs in spite of it; later ones say so themselves."""
+    """Add the revision that still runs to the hint of a build error. Later errors include it."""
     from fnbuild.errors import BuildError, FnbuildError
 
     try:
         yield
     except BuildError as error:
         with suppress(FnbuildError):
-            left = platform.deployment(namespace, name)
-            if left.revision and left.replicas[0]:
-                serves = f"revision {left.revision} goes on serving"
-                error.hint = f"{error.hint}; {serves}" if error.hint else serves
+            running = platform.deployment(namespace, name)
+            if running.revision and running.replicas[0]:
+                hint = f"revision {running.revision} goes on serving"
+                error.hint = f"{error.hint}; {hint}" if error.hint else hint
         raise
 
 
-def report_deployment(made: Deployment, seconds: float | None = None) -> None:
-    """The end of a deploy, on stderr: warnings, state, address."""
-    for text in made.warnings:
+def report_deployment(deployment: Deployment, seconds: float | None = None) -> None:
+    """Print the warnings, the state and the address of a deployed function on stderr."""
+    for text in deployment.warnings:
         warn(text)
-    took = f" in {seconds:.1f} s" if seconds is not None else ""
-    where = f" at {made.url}" if made.url else ""
-    note(f"{made.name} is {made.state}{where} (revision {made.revision}{took})")
-    if made.state == "standby":
-        note(f"it is disabled; {ENABLE_HINT.format(made.name)}")
+    duration = f" in {seconds:.1f} s" if seconds is not None else ""
+    address = f" at {deployment.url}" if deployment.url else ""
+    state = f"{deployment.name} is {deployment.state}{address}"
+    note(f"{state} (revision {deployment.revision}{duration})")
+    if deployment.state == "standby":
+        note(f"it is disabled; {ENABLE_HINT.format(deployment.name)}")
 
 
-def print_deployment(made: Deployment, output: str) -> None:
-    """The result on stdout."""
+def print_deployment(deployment: Deployment, output: str) -> None:
+    """Print the deployed function on stdout."""
     from fnbuild.cli.listing import print_functions
 
     if output == "name":
-        click.echo(made.name)
+        click.echo(deployment.name)
     elif output == "url":
-        click.echo(made.url)
+        click.echo(deployment.url)
     else:
-        print_functions([made], output, explain=False)
+        print_functions([deployment], output, explain=False)
 
 
 def report_diagnostics(request: DeployRequest) -> PreparedFunction:
-    """Read the configuration once more for its warnings, on stderr; its errors are raised."""
+    """Prepare the function and print its warnings on stderr."""
     from fnbuild.deploy.pipeline import prepare
 
     prepared = prepare(request)
@@ -149,9 +150,9 @@ def _deploy(session: Session, request: DeployRequest, output: str) -> None:
         ProgressDisplay(whole=session.verbose) as progress,
         hinting_at_running_revision(platform, session.namespace, name),
     ):
-        made = pipeline.deploy(request, progress)
-    report_deployment(made, progress.seconds)
-    print_deployment(made, output)
+        deployment = pipeline.deploy(request, progress, prepared)
+    report_deployment(deployment, progress.seconds)
+    print_deployment(deployment, output)
 
 
 def _print_plan(request: DeployRequest, output: str) -> None:
@@ -164,27 +165,26 @@ def _print_plan(request: DeployRequest, output: str) -> None:
             "a plan has no URL: nothing is deployed yet",
             hint="leave out `--dry-run`, or ask for something else: `-o yaml`",
         )
-    report_diagnostics(request)
-    made = pipeline.plan(request)
-    for text in made.warnings:
+    plan = pipeline.plan(request, report_diagnostics(request))
+    for text in plan.warnings:
         warn(text)
-    if output in ("json", "yaml") and made.manifests:
-        print_manifests(made.manifests, output)
-        for text in made.needs:
+    if output in ("json", "yaml") and plan.manifests:
+        print_manifests(plan.manifests, output)
+        for text in plan.needs:
             note(text)
     elif output in ("json", "yaml"):
-        print_value([step_object(step) for step in made.steps], output)
+        print_value([step_object(step) for step in plan.steps], output)
     elif output == "name":
-        click.echo(made.function.metadata.name)
+        click.echo(plan.function.metadata.name)
     else:
-        rows = [[step.verb, step.target] for step in made.steps]
+        rows = [[step.verb, step.target] for step in plan.steps]
         click.echo(format_table(["change", "what"], rows))
-    if is_interactive() and output == "table" and made.changes:
+    if is_interactive() and output == "table" and plan.changes:
         note("nothing was changed; `fnbuild diff` shows the differences")
 
 
 def print_manifests(manifests: tuple[Manifest, ...], output: str) -> None:
-    """Resources as kubectl takes them: YAML documents, or a List as JSON."""
+    """Print resources in kubectl's formats: YAML documents, or a List as JSON."""
     from fnbuild.cli.output import print_documents, print_value
 
     if output == "yaml":
@@ -194,16 +194,16 @@ def print_manifests(manifests: tuple[Manifest, ...], output: str) -> None:
 
 
 def step_object(step: Change) -> dict[str, Any]:
-    """A step of a plan as `-o json` has it, without values of secret variables."""
+    """Return a step of a plan for `-o json`, without values of secret variables."""
     from fnbuild.deploy.diff import masked_step
 
     step = masked_step(step)
-    shown: dict[str, Any] = {"verb": step.verb, "target": step.target}
+    value: dict[str, Any] = {"verb": step.verb, "target": step.target}
     if step.before is not None and step.before != step.after:
-        shown["before"] = step.before
+        value["before"] = step.before
     if step.after is not None:
-        shown["after"] = step.after
-    return shown
+        value["after"] = step.after
+    return value
 
 
 _DIFF_COLORS = {"+": "green", "-": "red", "@": "cyan"}
@@ -234,7 +234,7 @@ def diff(ctx: click.Context, session: Session, /, **flags: Any) -> None:
     except FnbuildError as error:
         if not flags["exit_code"]:
             raise
-        # As git has it: status 1 is for differences alone.
+        # As in git, status 1 means differences only.
         print_error(error)
         ctx.exit(2)
     plan, text = difference.plan, difference.text

@@ -31,11 +31,11 @@ from fnbuild.cli.session import Session
 from fnbuild.deploy import artifacts
 from fnbuild.errors import ConflictError, NotFoundError, UsageError
 from fnbuild.function.files import CONFIG_NAMES, display_path
-from fnbuild.function.types import Function, Raw
+from fnbuild.function.types import Raw
 
 if TYPE_CHECKING:
     from fnbuild.builder.image.base_images import LocalBaseImages
-    from fnbuild.deploy.pipeline import DeployRequest
+    from fnbuild.deploy.pipeline import DeployRequest, PreparedFunction
     from fnbuild.platforms import Deployment, Plan, Platform
 
 
@@ -43,10 +43,13 @@ if TYPE_CHECKING:
 class DiscoveredFunction:
     """A function below a folder whose configuration has no errors."""
 
-    name: str
     file: Path
     request: DeployRequest
-    function: Function
+    prepared: PreparedFunction
+
+    @property
+    def name(self) -> str:
+        return self.prepared.function.metadata.name
 
 
 def files_by_name(functions: Sequence[DiscoveredFunction]) -> dict[str, list[str]]:
@@ -79,7 +82,7 @@ def print_plans(functions: Sequence[DiscoveredFunction], output: str) -> bool:
 
     def planned(function: DiscoveredFunction) -> Plan:
         check_unique_name(function.name, files[function.name])
-        return pipeline.plan(function.request)
+        return pipeline.plan(function.request, function.prepared)
 
     outcomes = run_batch(functions, planned)
     plans = [
@@ -94,14 +97,14 @@ def print_plans(functions: Sequence[DiscoveredFunction], output: str) -> bool:
     changing = sum(bool(plan.changes) for _, plan in plans)
     failed = len(functions) - len(plans)
     count = f"{len(functions)} function{'' if len(functions) == 1 else 's'}"
-    lacking = f", {failed} cannot be planned" if failed else ""
+    failures = f", {failed} cannot be planned" if failed else ""
     unchanged = len(plans) - changing
-    note(f"{count}: {changing} to change, {unchanged} as they are{lacking}; nothing was changed")
+    note(f"{count}: {changing} to change, {unchanged} as they are{failures}; nothing was changed")
     return not failed
 
 
 def _print_planned(plans: Sequence[tuple[DiscoveredFunction, Plan]], output: str) -> None:
-    manifests = tuple(each for _, plan in plans for each in plan.manifests)
+    manifests = tuple(manifest for _, plan in plans for manifest in plan.manifests)
     if output == "name":
         for function, _ in plans:
             click.echo(function.name)
@@ -126,13 +129,13 @@ def _print_planned(plans: Sequence[tuple[DiscoveredFunction, Plan]], output: str
         click.echo(format_table(["name", "change", "what"], rows))
 
 
-# What says of one function what cannot hold for many.
+# Flags that are valid for a single function only.
 _SINGLE_FUNCTION_FLAGS = ("name", "source", "image", "run_image", "input_image_file")
 
 
 @dataclass(frozen=True, slots=True)
 class _ResultRow:
-    """The end of one function: what runs, or why nothing does."""
+    """The result for one function."""
 
     file: str
     name: str
@@ -140,7 +143,7 @@ class _ResultRow:
 
 
 def deploy_recursively(ctx: click.Context, session: Session, flags: dict[str, Any]) -> None:
-    """Deploy all, tell what came of each, and end with 1 when one of them failed."""
+    """Deploy all functions below a folder, print the results, and exit with 1 if one failed."""
     from fnbuild.builder.sources.code_entry import open_code
 
     _check_flags(flags)
@@ -149,48 +152,50 @@ def deploy_recursively(ctx: click.Context, session: Session, flags: dict[str, An
         top = stack.enter_context(open_code(flags["path"], follow=False, progress=note)).path
         assert top is not None
         files = _find_files(top, flags["config_file"])
-        # All are read before the first is built: what is wrong in one is told at once.
-        outcomes = run_batch(files, partial(_read_function, stack, session, flags))
-        read = [one.result for one in outcomes if one.result is not None]
+        # All are read before the first build, so that configuration errors appear at once.
+        readings = run_batch(files, partial(_read_function, stack, session, flags))
+        functions = [reading.result for reading in readings if reading.result is not None]
         if flags["dry_run"]:
-            if not print_plans(read, flags["output"]) or len(read) < len(files):
+            if not print_plans(functions, flags["output"]) or len(functions) < len(files):
                 ctx.exit(1)
             return
         with ProgressDisplay(whole=session.verbose) as progress:
-            deploying = _Deployer(session, platform, read, progress)
-            deployed = iter(run_batch(read, deploying, session.concurrency, progress.aside))
+            deployer = _Deployer(session, platform, functions, progress)
+            deployed = iter(run_batch(functions, deployer, session.concurrency, progress.aside))
         rows = [
-            _ResultRow(display_path(file), one.result.name, next(deployed))
-            if one.result is not None
+            _ResultRow(display_path(file), reading.result.name, next(deployed))
+            if reading.result is not None
             else _ResultRow(
-                display_path(file), display_path(file), BatchResult(None, one.error, one.seconds)
+                display_path(file),
+                display_path(file),
+                BatchResult(None, reading.error, reading.seconds),
             )
-            for file, one in zip(files, outcomes, strict=True)
+            for file, reading in zip(files, readings, strict=True)
         ]
     _print_results(rows, flags["output"])
-    done = sum(row.outcome.error is None for row in rows)
-    note(f"deployed {done} of {len(rows)}")
-    if done < len(rows):
+    succeeded = sum(row.outcome.error is None for row in rows)
+    note(f"deployed {succeeded} of {len(rows)}")
+    if succeeded < len(rows):
         ctx.exit(1)
 
 
 def _check_flags(flags: dict[str, Any]) -> None:
-    """Raise for flags that can hold for one function only."""
+    """Raise `UsageError` for flags that are valid for a single function only."""
     if not flags["path"]:
         raise UsageError(
             "--recursive needs a folder", hint="`--path FOLDER` names it: `--path . --recursive`"
         )
     for flag in _SINGLE_FUNCTION_FLAGS:
         if flags.get(flag):
-            shown = "a name" if flag == "name" else f"--{flag.replace('_', '-')}"
+            label = "a name" if flag == "name" else f"--{flag.replace('_', '-')}"
             raise UsageError(
-                f"{shown} is about one function, and --recursive deploys many",
+                f"{label} is about one function, and --recursive deploys many",
                 hint="leave out one of the two",
             )
 
 
 def _find_files(top: Path, pattern: Path | None) -> list[Path]:
-    """The configuration files below a folder, in the order of their paths."""
+    """Return the configuration files below a folder, sorted by path."""
     if pattern is not None and len(pattern.parts) != 1:
         raise UsageError(
             f"--file {pattern} names a place, and --recursive looks for a name in every folder",
@@ -198,39 +203,38 @@ def _find_files(top: Path, pattern: Path | None) -> list[Path]:
         )
     if not top.is_dir():
         raise NotFoundError(f"{display_path(top)} is no folder to look for functions in")
-    found = find_configurations(top, CONFIG_NAMES if pattern is None else (str(pattern),))
-    if not found:
+    files = find_configurations(top, CONFIG_NAMES if pattern is None else (str(pattern),))
+    if not files:
         raise NotFoundError(
             f"there is no {pattern or CONFIG_NAMES[0]} below {display_path(top)}",
             hint="`--file NAME` looks for another name, such as function-gpu.yaml",
         )
-    return found
+    return files
 
 
 def _read_function(
     stack: ExitStack, session: Session, flags: dict[str, Any], file: Path
 ) -> DiscoveredFunction:
-    """Read one; its code, when it is elsewhere, stays here until the stack ends."""
-    own = {**flags, "path": file.parent, "config_file": file}
-    request = stack.enter_context(open_request(session, own))
-    function = report_diagnostics(request).function
-    return DiscoveredFunction(function.metadata.name, file, request, function)
+    """Read a function. Code that was fetched is kept until the stack is closed."""
+    function_flags = {**flags, "path": file.parent, "config_file": file}
+    request = stack.enter_context(open_request(session, function_flags))
+    return DiscoveredFunction(file, request, report_diagnostics(request))
 
 
 class _Deployer:
-    """Deploys one after the other, or several at a time; each line of progress says whose it is."""
+    """Deploys functions. Each line of progress begins with the function's name."""
 
     def __init__(
         self,
         session: Session,
         platform: Platform,
-        all_: Sequence[DiscoveredFunction],
+        functions: Sequence[DiscoveredFunction],
         progress: ProgressDisplay,
     ):
         self._session = session
         self._platform = platform
         self._progress = progress
-        self._files = files_by_name(all_)
+        self._files = files_by_name(functions)
 
     @cached_property
     def _bases(self) -> LocalBaseImages:
@@ -239,31 +243,32 @@ class _Deployer:
 
         return LocalBaseImages(choose_engine(artifacts.PLATFORM_ENGINES.get(self._platform.name)))
 
-    def __call__(self, read: DiscoveredFunction) -> Deployment:
+    def __call__(self, function: DiscoveredFunction) -> Deployment:
         from fnbuild.deploy import pipeline
 
-        check_unique_name(read.name, self._files[read.name])
-        began, told = time.monotonic(), partial(_report_progress, self._progress, read.name)
-        with hinting_at_running_revision(self._platform, self._session.namespace, read.name):
+        check_unique_name(function.name, self._files[function.name])
+        began = time.monotonic()
+        progress = partial(_report_progress, self._progress, function.name)
+        with hinting_at_running_revision(self._platform, self._session.namespace, function.name):
             if self._platform.artifact_kind == "image":
-                self._bases.make(read.function, read.file.parent, told)
-            made = pipeline.deploy(read.request, told)
+                self._bases.make(function.prepared.function, function.file.parent, progress)
+            deployment = pipeline.deploy(function.request, progress, function.prepared)
         with self._progress.aside():
-            report_deployment(made, time.monotonic() - began)
-        return made
+            report_deployment(deployment, time.monotonic() - began)
+        return deployment
 
 
 def _report_progress(progress: ProgressDisplay, name: str, text: str) -> None:
-    """A line of progress with the function's name; what a build step writes keeps its blanks."""
-    lead = "  " if text.startswith("  ") else ""
-    progress(f"{lead}{name}: {text.strip()}")
+    """Report a line with the function's name. Output of build steps keeps its indentation."""
+    indent = "  " if text.startswith("  ") else ""
+    progress(f"{indent}{name}: {text.strip()}")
 
 
 def _print_results(rows: Sequence[_ResultRow], output: str) -> None:
-    made = [row.outcome.result for row in rows if row.outcome.result is not None]
     if output in ("name", "url"):
-        for one in made:
-            click.echo(one.name if output == "name" else one.url)
+        for row in rows:
+            if (deployment := row.outcome.result) is not None:
+                click.echo(deployment.name if output == "name" else deployment.url)
     elif output in ("json", "yaml"):
         print_value([_row_object(row) for row in rows], output)
     else:
@@ -275,15 +280,17 @@ def _print_results(rows: Sequence[_ResultRow], output: str) -> None:
 
 
 def _row_object(row: _ResultRow) -> Raw:
-    made, error = row.outcome.result, row.outcome.error
+    deployment, error = row.outcome.result, row.outcome.error
     failure = {"hint": error.hint} if error is not None and error.hint else {}
     return {
         "name": row.name,
-        "state": made.state if made is not None else "failed",
-        "port": made.http_port if made is not None and made.http_port else None,
-        "url": made.url if made is not None else "",
+        "state": deployment.state if deployment is not None else "failed",
+        "port": (deployment.http_port or None) if deployment is not None else None,
+        "url": deployment.url if deployment is not None else "",
         "seconds": round(row.outcome.seconds, 1),
         "file": row.file,
-        "reason": summary_line(made.message if made is not None else row.outcome.failure),
+        "reason": summary_line(
+            deployment.message if deployment is not None else row.outcome.failure
+        ),
         **failure,
     }

@@ -1,4 +1,4 @@
-"""What the flags of deploy, build and diff ask for: a path, a name, source, an image."""
+"""Convert the flags of deploy, build and diff to a deploy request."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_request(session: Session, flags: dict[str, Any]) -> Iterator[DeployRequest]:
-    """What the flags of deploy and diff ask for.
+    """Convert flags to a request, with the code in a local folder until the context ends.
 
-    Inline source gets a folder of its own. A name without a path is a function that the platform
-    has already: its stored configuration lies below the flags, its recorded code is the path.
+    Inline source gets an empty folder. A name without a path refers to a deployed function: the
+    flags override its stored configuration, and its recorded code is the path.
     """
     from fnbuild import trees
     from fnbuild.builder.sources.code_entry import open_code
@@ -46,10 +46,10 @@ def open_request(session: Session, flags: dict[str, Any]) -> Iterator[DeployRequ
     with (
         open_code(
             flags["path"], build=build, config_file=flags["config_file"], progress=note
-        ) as found,
+        ) as source,
         trees.temporary_folder("fnbuild-source-") as empty,
     ):
-        request = replace(request, path=found.path, config_file=found.config_file)
+        request = replace(request, path=source.path, config_file=source.config_file)
         yield _with_path(session, request, empty)
 
 
@@ -71,8 +71,8 @@ def _imported_build(session: Session, request: DeployRequest, path: Any) -> Buil
     from fnbuild.errors import NotFoundError
 
     build = request.overrides.spec.build
-    named = path is not None or build.code_entry_type or build.function_source_code or request.image
-    if not request.name or named:
+    has_code = path is not None or build.code_entry_type or build.function_source_code
+    if not request.name or has_code or request.image:
         return None
     platform = session.connect()
     try:
@@ -81,12 +81,12 @@ def _imported_build(session: Session, request: DeployRequest, path: Any) -> Buil
         return None
     if deployment.state != "imported" or not is_code_fetched(deployment.function.spec.build):
         return None
-    has_code = platform.code_folder(session.namespace, request.name) is not None
-    return None if has_code else deployment.function.spec.build
+    recorded = platform.code_folder(session.namespace, request.name) is not None
+    return None if recorded else deployment.function.spec.build
 
 
 def _with_path(session: Session, request: DeployRequest, empty: Path) -> DeployRequest:
-    """The request with a path; `empty` is one for what has no folder."""
+    """Return the request with a path. `empty` is the folder of functions without code files."""
     from fnbuild.cli.discovery import is_function_folder
     from fnbuild.errors import UsageError
 
@@ -112,7 +112,7 @@ def _with_path(session: Session, request: DeployRequest, empty: Path) -> DeployR
 
 
 def _image_overrides(request: DeployRequest) -> Function:
-    """What flags say of an image's function, which must be enough."""
+    """Return the overrides of a function that runs from an image, with a default runtime."""
     from msgspec.structs import replace as changed
 
     from fnbuild.errors import UsageError
@@ -127,7 +127,7 @@ def _image_overrides(request: DeployRequest) -> Function:
 
 
 def _source_overrides(request: DeployRequest) -> Function:
-    """What flags say of inline source: Nuclio's names where they say nothing."""
+    """Return the overrides of inline source, with Nuclio's defaults."""
     from msgspec.structs import replace as changed
 
     spec = request.overrides.spec
@@ -141,23 +141,23 @@ def _with_stored(session: Session, request: DeployRequest) -> DeployRequest:
 
     assert request.name is not None
     if request.variant is not None:
-        # The stored configuration is one variant already.
+        # A variant was already applied to the stored configuration.
         raise UsageError(
             "a variant is one of a function's folder, and no path was given",
             hint="`--path FOLDER` names the folder",
         )
     platform = session.connect()
     try:
-        known = platform.deployment(session.namespace, request.name)
+        deployment = platform.deployment(session.namespace, request.name)
     except NotFoundError:
         return request
-    stored = known.function
+    stored = deployment.function
     path = platform.code_folder(session.namespace, request.name)
     image = request.image
     if path is None and not image and platform.artifact_kind == "image":
-        # The very one that runs; an export names the image that it ran from.
-        image = str(known.details.get("pinned") or stored.spec.image)
-        if known.state == "imported" and _needs_build(platform, stored):
+        # The exact running image, or the image that an export names.
+        image = str(deployment.details.get("pinned") or stored.spec.image)
+        if deployment.state == "imported" and _needs_build(platform, stored):
             image = ""
     return replace(
         request, path=path, image=image, overrides=merge_functions(request.overrides, stored)
@@ -175,13 +175,13 @@ def _needs_build(platform: Platform, function: Function) -> bool:
 
 
 def _image_to_run(flags: dict[str, Any]) -> str:
-    """The image that the flags name, to be run as it is; an archive is loaded into the engine."""
+    """Return the image that the flags name. An archive is loaded into the engine."""
     from fnbuild.errors import InputError, UsageError
 
-    named, file = flags.get("run_image") or "", flags.get("input_image_file")
+    image, file = flags.get("run_image") or "", flags.get("input_image_file")
     if not file:
-        return named
-    if named:
+        return image
+    if image:
         raise UsageError("--run-image and --input-image-file each name the image: give one of them")
     if flags.get("dry_run"):
         raise UsageError(
@@ -190,15 +190,15 @@ def _image_to_run(flags: dict[str, Any]) -> str:
         )
     from fnbuild.builder.image.engines.selection import choose_engine
 
-    found = choose_engine("docker").load(Path(file))
-    if len(found) != 1:
-        what = "several images" if found else "no image with a name"
+    names = choose_engine("docker").load(Path(file))
+    if len(names) != 1:
+        content = "several images" if names else "no image with a name"
         raise InputError(
-            f"{file} holds {what}",
+            f"{file} holds {content}",
             hint="load it by hand (`docker load`), and give the one to run: `--run-image NAME`",
         )
-    note(f"loaded {found[0]} from {file}")
-    return found[0]
+    note(f"loaded {names[0]} from {file}")
+    return names[0]
 
 
 def plan_options(flags: dict[str, Any]) -> PlanOptions:

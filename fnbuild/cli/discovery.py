@@ -1,4 +1,4 @@
-"""Which folders are functions: one, or all that lie below another."""
+"""Find the configuration files of functions in a folder and below it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fnbuild.cli.watch import SKIPPED_FOLDERS
 from fnbuild.function.files import CONFIG_NAMES
 
 VARIANT_PATTERNS = ("function-*.yaml", "function-*.yml")
-"""Patterns of the variants of function.yaml that CVAT's functions have, as function-gpu.yaml."""
+"""Patterns of variants of function.yaml, such as CVAT's function-gpu.yaml."""
 
 
 def is_function_folder(folder: Path) -> bool:
@@ -20,11 +20,11 @@ def is_function_folder(folder: Path) -> bool:
 
 
 def configurations_of(path: Path) -> list[Path]:
-    """Return the path itself, or all configurations of a folder, each to be read as a function.
+    """Return the path itself, or all configurations of a folder.
 
-    A folder with a function.yaml represents that file; its variants, such as function-gpu.yaml,
-    follow it. For a folder without either, the configurations below it are returned, by name. A
-    folder without any is returned itself, and reading it reports what is missing.
+    A folder stands for its function.yaml; variants such as function-gpu.yaml follow it. If the
+    folder has neither, return the configurations below it, sorted by name. If there are none,
+    return the folder, so that reading it reports the missing file.
     """
     if not path.is_dir():
         return [path]
@@ -39,7 +39,7 @@ def _configurations_below(folder: Path) -> Iterator[list[Path]]:
         folders[:] = [name for name in folders if name not in SKIPPED_FOLDERS]
         if own := _configurations_in(Path(place), files):
             yield own
-            # What lies inside a function is its own.
+            # Folders inside a function belong to it.
             folders.clear()
 
 
@@ -53,14 +53,14 @@ def _configurations_in(folder: Path, files: Iterable[str]) -> list[Path]:
 
 
 def find_configurations(top: Path, patterns: Sequence[str]) -> list[Path]:
-    """Every configuration file below a folder, by path; one inside another function's folder too.
+    """Return every configuration file below a folder, sorted, including nested functions.
 
-    A folder gives its files of the first pattern that fits any. Links to folders are not followed,
-    as CVAT's scripts do not (shell patterns, `**`), so that none is found twice or for ever.
+    Each folder contributes its files of the first pattern that matches any. Links to folders are
+    not followed, as in CVAT's scripts (shell patterns, `**`), so that no file appears twice.
     """
-    found: list[Path] = []
+    configurations: list[Path] = []
     for place, folders, files in trees.walk(top):
         folders[:] = [name for name in folders if name not in SKIPPED_FOLDERS]
-        fitting = ([one for one in files if fnmatchcase(one, each)] for each in patterns)
-        found += (Path(place, name) for name in next(filter(None, fitting), ()))
-    return sorted(found)
+        matches = ([name for name in files if fnmatchcase(name, pattern)] for pattern in patterns)
+        configurations += (Path(place, name) for name in next(filter(None, matches), ()))
+    return sorted(configurations)

@@ -39,7 +39,7 @@ def _complete_area(_: click.Context, __: click.Parameter, incomplete: str) -> li
 
 
 class _DoctorCommand(Command):
-    """`doctor`, whose first word may be a command of its own."""
+    """`fnbuild doctor`, with the subcommand `cvat`."""
 
     def make_context(
         self,
@@ -74,7 +74,7 @@ class _DoctorCommand(Command):
 @pass_session
 @click.pass_context
 def doctor(
-    ctx: click.Context, session: Session, /, areas: tuple[str, ...], output: str, **given: str
+    ctx: click.Context, session: Session, /, areas: tuple[str, ...], output: str, **flags: str
 ) -> None:
     """Examine this machine, its engines and the cluster, and say how to mend what is wrong.
 
@@ -88,35 +88,35 @@ def doctor(
     from fnbuild.doctor import DoctorOptions, examine_system
 
     platform = session.platform if _is_platform_given(ctx) else ""
-    asked = DoctorOptions(
+    options = DoctorOptions(
         namespace=lambda name: _platform_namespace(session, name),
         platform="" if platform == "auto" else platform,
-        registry=given["registry"],
-        run_registry=given["run_registry"],
+        registry=flags["registry"],
+        run_registry=flags["run_registry"],
         areas=frozenset(areas),
     )
-    found = []
+    findings = []
     with ProgressDisplay(whole=session.verbose) as progress:
-        for finding in examine_system(asked):
-            # Two blanks: seen on a terminal while it lasts, since the table says it again.
+        for finding in examine_system(options):
+            # Indented lines are transient on a terminal: the table repeats the finding.
             progress(f"  {finding.area}: {finding.message}")
-            found.append(finding)
-    print_findings(found, output)
-    if any(finding.state == "failure" for finding in found):
+            findings.append(finding)
+    print_findings(findings, output)
+    if any(finding.state == "failure" for finding in findings):
         ctx.exit(1)
 
 
 def _is_platform_given(ctx: click.Context) -> bool:
-    """Whether --platform was given, before the verb or behind it.
+    """Return True if --platform was given, before or after the command's name.
 
-    What the environment says is where functions go, not what is worth a look.
+    The environment selects a platform for deploys and does not limit the diagnosis.
     """
-    given = click.core.ParameterSource.COMMANDLINE
-    place: click.Context | None = ctx
-    while place is not None:
-        if place.get_parameter_source("platform") is given:
+    context: click.Context | None = ctx
+    while context is not None:
+        source = context.get_parameter_source("platform")
+        if source is click.core.ParameterSource.COMMANDLINE:
             return True
-        place = place.parent
+        context = context.parent
     return False
 
 
@@ -126,12 +126,12 @@ def _platform_namespace(session: Session, platform: str) -> str:
     try:
         return replace(session, platform=platform).namespace
     except FnbuildError:
-        # The platform itself has more to say of a kubeconfig that cannot be read.
+        # The platform reports an invalid kubeconfig in more detail.
         return DEFAULT_NAMESPACE
 
 
 def print_findings(findings: list[Finding], output: str, *, grouped: bool = False) -> None:
-    """Print the findings as a table or an object, and what to do about them.
+    """Print the findings as a table or an object, and their remedies.
 
     With `grouped`, equal findings about several things are one row of the table.
     """
@@ -170,7 +170,9 @@ def _group_findings(findings: list[Finding]) -> Iterator[Finding]:
         key = (finding.state, _MILLISECONDS.sub("ms", finding.message), finding.remedy)
         groups.setdefault(key, []).append(finding)
     for group in groups.values():
-        times = [int(match[1]) for each in group if (match := _MILLISECONDS.search(each.message))]
+        times = [
+            int(match[1]) for finding in group if (match := _MILLISECONDS.search(finding.message))
+        ]
         message = group[0].message
         if times and min(times) != max(times):
             message = _MILLISECONDS.sub(f"{min(times)} to {max(times)} ms", message)
@@ -178,12 +180,14 @@ def _group_findings(findings: list[Finding]) -> Iterator[Finding]:
         yield replace(group[0], area=areas, message=message)
 
 
-def _remedies(found: list[Finding]) -> Iterator[str]:
-    """What to do, once each, behind what it is for."""
-    told = dict.fromkeys(
-        (one.area, one.remedy) for one in found if one.remedy and one.state != "ok"
+def _remedies(findings: list[Finding]) -> Iterator[str]:
+    """Yield each remedy once, after its area."""
+    remedies = dict.fromkeys(
+        (finding.area, finding.remedy)
+        for finding in findings
+        if finding.remedy and finding.state != "ok"
     )
-    for area, remedy in told:
+    for area, remedy in remedies:
         yield f"{click.style(area, fg='cyan')}: {remedy}"
 
 
@@ -235,7 +239,7 @@ _LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 @output_option()
 @pass_session
 @click.pass_context
-def cvat(ctx: click.Context, session: Session, /, output: str, **given: Any) -> None:
+def cvat(ctx: click.Context, session: Session, /, output: str, **flags: Any) -> None:
     """Do what CVAT does with a dashboard, and say what would be missing, unreachable or misread.
 
     Lists the functions, gets each, and calls each through the dashboard and directly, with a
@@ -246,17 +250,17 @@ def cvat(ctx: click.Context, session: Session, /, output: str, **given: Any) -> 
     from fnbuild.cvat import request
     from fnbuild.cvat.client import CvatClient
 
-    url, image = str(given["url"]).rstrip("/"), given["image"]
+    url, image = str(flags["url"]).rstrip("/"), flags["image"]
     host = urlsplit(url).hostname or ""
-    place = given["direct_host"] or ("localhost" if host in _LOOPBACK_HOSTS else host)
-    calls = CvatClient(url, place, session.namespace, given["project"], given["timeout"])
+    place = flags["direct_host"] or ("localhost" if host in _LOOPBACK_HOSTS else host)
+    calls = CvatClient(url, place, session.namespace, flags["project"], flags["timeout"])
     picture = request.read_image(image) if image else cvat_doctor.sample_image()
-    asked = cvat_doctor.CvatDoctorOptions(calls, picture, given["function"])
-    found = []
+    options = cvat_doctor.CvatDoctorOptions(calls, picture, flags["function"])
+    findings = []
     with ProgressDisplay(whole=session.verbose) as progress:
-        for finding in cvat_doctor.examine_cvat(asked):
+        for finding in cvat_doctor.examine_cvat(options):
             progress(f"  {finding.area}: {finding.message}")
-            found.append(finding)
-    print_findings(found, output, grouped=True)
-    if any(finding.state == "failure" for finding in found):
+            findings.append(finding)
+    print_findings(findings, output, grouped=True)
+    if any(finding.state == "failure" for finding in findings):
         ctx.exit(1)

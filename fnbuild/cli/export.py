@@ -1,4 +1,4 @@
-"""`fnbuild export`: functions and projects as nuctl exports them (pkg/nuctl/command/export.go)."""
+"""`fnbuild export`: functions and projects in nuctl's format (pkg/nuctl/command/export.go)."""
 
 from __future__ import annotations
 
@@ -168,9 +168,9 @@ class _FunctionExports:
         self._codes: dict[str, ExportedCode] = {}
         self.documents: dict[str, Raw] = {}
         """The printed document of each function, by name."""
-        for each in deployments:
-            whole = platform.with_secrets(each) if options.secrets else each.function
-            deployment = replace(each, function=whole)
+        for deployed in deployments:
+            function = platform.with_secrets(deployed) if options.secrets else deployed.function
+            deployment = replace(deployed, function=function)
             code = export_code(platform, deployment)
             image = str(deployment.details.get("pinned", ""))
             self._codes[deployment.name] = code

@@ -1,6 +1,4 @@
-"""`fnbuild get`: functions and projects, as nuctl lists them (pkg/nuctl/command/get.go), and who
-changed them.
-"""
+"""`fnbuild get`: functions, projects (pkg/nuctl/command/get.go) and the audit log."""
 
 from __future__ import annotations
 
@@ -114,15 +112,15 @@ def projects(session: Session, name: str | None, output: str) -> None:
     from fnbuild.cli.listing import print_projects
     from fnbuild.errors import NotFoundError
 
-    found = session.connect().projects(session.namespace)
+    projects = session.connect().projects(session.namespace)
     if name:
-        found = [one for one in found if one.name == name]
-        if not found:
+        projects = [project for project in projects if project.name == name]
+        if not projects:
             raise NotFoundError(f"No projects found: {name} (namespace {session.namespace})")
-    if not found:
+    if not projects:
         click.echo("No projects found" if output in ("table", "wide") else "[]")
         return
-    print_projects(found, output)
+    print_projects(projects, output)
 
 
 @click.command(cls=Command)

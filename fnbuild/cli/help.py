@@ -1,4 +1,4 @@
-"""The program about itself: version, help, shell completion."""
+"""`fnbuild version`, `fnbuild help` and `fnbuild completion`."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def version() -> None:
 
 
 @click.command(cls=Command)
-@click.argument("words", nargs=-1, metavar="[COMMAND]...")
+@click.argument("names", nargs=-1, metavar="[COMMAND]...")
 @click.pass_context
-def help_(ctx: click.Context, words: tuple[str, ...]) -> None:
+def help_(ctx: click.Context, names: tuple[str, ...]) -> None:
     """Show help for a command: `fnbuild help get functions`."""
-    place = ctx.find_root()
-    for word in words:
-        group = place.command
-        found = group.get_command(place, word) if isinstance(group, LazyGroup) else None
-        if found is None:
-            raise click.UsageError(f'no command "{" ".join(words)}"', ctx=place)
-        place = click.Context(found, info_name=found.name, parent=place)
-    click.echo(place.command.get_help(place))
+    context = ctx.find_root()
+    for name in names:
+        group = context.command
+        command = group.get_command(context, name) if isinstance(group, LazyGroup) else None
+        if command is None:
+            raise click.UsageError(f'no command "{" ".join(names)}"', ctx=context)
+        context = click.Context(command, info_name=command.name, parent=context)
+    click.echo(context.command.get_help(context))
 
 
 @click.command(cls=Command)
@@ -51,6 +51,6 @@ def completion(shell: str) -> None:
 
     from fnbuild.cli.app import cli
 
-    kind = get_completion_class(shell)
-    assert kind is not None
-    click.echo(kind(cli, {}, "fnbuild", "_FNBUILD_COMPLETE").source())
+    completion_class = get_completion_class(shell)
+    assert completion_class is not None
+    click.echo(completion_class(cli, {}, "fnbuild", "_FNBUILD_COMPLETE").source())

@@ -24,7 +24,7 @@ from fnbuild.function.types import Function
 
 @dataclass(frozen=True, slots=True)
 class ImageRequest:
-    """A request made of a picture, and the labels that the reply may have."""
+    """A request with an image, and the labels that the reply may have."""
 
     request: CvatRequest
     labels: list[Label]
@@ -41,14 +41,16 @@ def _checked_threshold(value: float | None) -> float | None:
 
 
 def build_image_request(function: Function, flags: dict[str, Any]) -> ImageRequest:
-    """The request CVAT would send to this function for these flags of invoke."""
+    """Build the request that CVAT would send for these flags of `fnbuild invoke`."""
     if flags["draw"] is not None:
         drawing.output_format(flags["draw"])
     kind = labels.function_kind(function)
     if kind is None:
         declared = function.metadata.annotations.get("type")
-        said = f'the annotation type is "{declared}"' if declared else "there is no annotation type"
-        warn(f"{said}, so CVAT would not list this function; asked as a detector")
+        cause = (
+            f'the annotation type is "{declared}"' if declared else "there is no annotation type"
+        )
+        warn(f"{cause}, so CVAT would not list this function; asked as a detector")
         kind = "detector"
     second = flags["image1"]
     request = build_request(
@@ -69,7 +71,7 @@ def build_image_request(function: Function, flags: dict[str, Any]) -> ImageReque
 
 
 def _warn_outside(request: CvatRequest) -> None:
-    """Nobody can click beside a picture in CVAT, so such points are likely mistyped."""
+    """Warn about points outside the image, which CVAT cannot send."""
     width, height = request.picture.size
     for flag, points in (("--points", request.pos_points), ("--neg-points", request.neg_points)):
         for x, y in points:
@@ -77,34 +79,42 @@ def _warn_outside(request: CvatRequest) -> None:
                 warn(f"{flag} {x:g},{y:g} is outside the picture, which is {width}x{height} pixels")
 
 
-def read_reply(asked: ImageRequest, body: bytes) -> ParsedReply:
-    """What the reply holds, and what CVAT would object to."""
-    request = asked.request
-    return replies.read_reply(request.kind, body, asked.labels, request.picture.size, request)
+def read_reply(image_request: ImageRequest, body: bytes) -> ParsedReply:
+    """Read the shapes of a reply and the problems that CVAT would have with it."""
+    request = image_request.request
+    return replies.read_reply(
+        request.kind, body, image_request.labels, request.picture.size, request
+    )
 
 
-def draw_reply(asked: ImageRequest, seen: ParsedReply, out: Path) -> None:
-    """Write the picture with what was seen in it, and with what was asked about."""
-    request = asked.request
-    lacking = drawing.draw_to_file(request.picture.data, seen.shapes, asked.labels, out, request)
-    if lacking:
+def draw_reply(image_request: ImageRequest, reading: ParsedReply, out: Path) -> None:
+    """Write the image with the shapes of the reply and the prompts of the request."""
+    request = image_request.request
+    missing = drawing.draw_to_file(
+        request.picture.data, reading.shapes, image_request.labels, out, request
+    )
+    if missing:
         warn(
-            f"no font on this machine has the letters {lacking}, so the picture shows boxes;"
+            f"no font on this machine has the letters {missing}, so the picture shows boxes;"
             " a package such as fonts-noto-cjk or unifont brings them"
         )
 
 
-def shapes_table(seen: ParsedReply) -> str:
-    """The shapes in the reply; for re-identification the pairs."""
-    if seen.matches:
-        pairs = [[first, "-" if match < 0 else match] for first, match in enumerate(seen.matches)]
+def shapes_table(reading: ParsedReply) -> str:
+    """Format the shapes of a reply as a table; for re-identification, the pairs."""
+    if reading.matches:
+        pairs = [
+            [first, "-" if match < 0 else match] for first, match in enumerate(reading.matches)
+        ]
         return output.format_table(["box", "match"], pairs)
-    return output.format_table(["label", "type", "confidence", "points"], table_rows(seen.shapes))
+    return output.format_table(
+        ["label", "type", "confidence", "points"], table_rows(reading.shapes)
+    )
 
 
-def shape_count_text(seen: ParsedReply) -> str:
+def shape_count_text(reading: ParsedReply) -> str:
     """`3 shapes`, `1 shape`."""
-    number = len(seen.shapes)
+    number = len(reading.shapes)
     return f"{number} shape" + ("" if number == 1 else "s")
 
 
@@ -136,7 +146,7 @@ _UNSET_FLAGS: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class ReplyPreview:
-    """A picture to send, and the file for the drawing, if one is wanted."""
+    """An image that `fnbuild run` sends after each change, and the file for the drawing."""
 
     image: Path
     out: Path | None
@@ -149,34 +159,34 @@ class ReplyPreview:
         return {path for path in changed if path.resolve() != own}
 
     def draw(self, function: Function, url: str) -> None:
-        """Send the picture, and print the duration and the content of the reply.
+        """Send the image, and print the duration and the content of the reply.
 
         Raises `FnbuildError` if the function fails.
         """
-        asked = build_image_request(
+        image_request = build_image_request(
             function, {**_UNSET_FLAGS, "image": self.image, "draw": self.out}
         )
-        headers = {"Content-Type": asked.request.content_type}
+        headers = {"Content-Type": image_request.request.content_type}
         answer = invocation.send_request(
-            url, InvocationRequest("POST", "", asked.request.body, headers, _TIMEOUT)
+            url, InvocationRequest("POST", "", image_request.request.body, headers, _TIMEOUT)
         )
         if not answer.ok:
             text = answer.body.decode("utf-8", "replace").strip()
             raise PlatformError(
                 f"the function answered {answer.status} {answer.reason}: {text or '(no body)'}"
             )
-        seen = read_reply(asked, answer.body)
-        for problem in seen.problems:
+        reading = read_reply(image_request, answer.body)
+        for problem in reading.problems:
             note(escape_control_characters(str(problem)))
         where = ""
         if self.out is not None:
-            draw_reply(asked, seen, self.out)
+            draw_reply(image_request, reading, self.out)
             where = f", drawn to {self.out}"
-        note(f"{shape_count_text(seen)} in {answer.seconds * 1000:.0f} ms{where}")
+        note(f"{shape_count_text(reading)} in {answer.seconds * 1000:.0f} ms{where}")
 
 
 def reply_preview(image: Path | None, out: Path | None) -> ReplyPreview | None:
-    """Return what the flags ask for; None without a picture."""
+    """Return the preview that the flags ask for, None without an image."""
     if image is None:
         if out is not None:
             raise UsageError("--draw needs a picture", hint="`--image FILE` gives it")

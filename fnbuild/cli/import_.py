@@ -1,4 +1,4 @@
-"""`fnbuild import`: what export printed, here or by nuctl (pkg/nuctl/command/import.go)."""
+"""`fnbuild import`: read exports of fnbuild and nuctl (pkg/nuctl/command/import.go)."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def _spec_text(spec: dict[str, Any], key: str) -> str:
 
 
 def _set_project_label(function: Any, project: str) -> None:
-    """A function inside a project belongs to it, whatever its own label says."""
+    """Set the project label of a function in a project's export, whatever its own label says."""
     from fnbuild.deploy.projects import PROJECT_LABEL
 
     if isinstance(function, dict) and isinstance(function.get("metadata"), dict):
@@ -138,7 +138,7 @@ def _set_project_label(function: Any, project: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Importer:
-    """Records functions of one import with their code."""
+    """Records the functions of an import with their code."""
 
     platform: Platform
     namespace: str
@@ -147,13 +147,13 @@ class _Importer:
     autofix: bool
 
     def every(self, functions: Mapping[str, Any]) -> dict[str, str]:
-        """Record each function; the failures by name, empty text for success."""
+        """Record each function. Return error messages by name, "" for success."""
         from fnbuild.cli.batch import run_batch
 
-        outcomes = run_batch(list(functions.items()), self._one)
+        outcomes = run_batch(list(functions.items()), self._import_function)
         return {name: outcome.failure for name, outcome in zip(functions, outcomes, strict=True)}
 
-    def _one(self, item: tuple[str, Any]) -> None:
+    def _import_function(self, item: tuple[str, Any]) -> None:
         from fnbuild.deploy.pipeline import import_function
 
         name, raw = item[0], _mapping(item[1], f"{self.origin}: {item[0]}")
@@ -168,7 +168,7 @@ class _Importer:
 
 @contextmanager
 def _open_import(file: Path | None) -> Iterator[tuple[str, Any, Mapping[str, Path]]]:
-    """The name of what is imported, the values in it, and the folders of code by function name."""
+    """Return the name and the values of the document, and code folders by function name."""
     if file is None or str(file) == "-":
         yield *_read_document(None), {}
         return
@@ -182,7 +182,7 @@ def _open_import(file: Path | None) -> Iterator[tuple[str, Any, Mapping[str, Pat
 
 
 def _read_document(file: Path | None) -> tuple[str, Any]:
-    """The text's name and the values in it."""
+    """Return the name of the source and the values of the document."""
     from fnbuild.errors import InputError, NotFoundError, UsageError
 
     if file is None:
@@ -208,7 +208,7 @@ def _read_document(file: Path | None) -> tuple[str, Any]:
 
 
 def _parse_document(text: bytes, origin: str) -> Any:
-    """The values in a document; YAML, and so JSON too."""
+    """Parse a YAML or JSON document."""
     import yaml
 
     from fnbuild.errors import InputError
@@ -228,20 +228,20 @@ def _parse_document(text: bytes, origin: str) -> Any:
 
 
 def _has_too_many_values(value: Any) -> bool:
-    """Whether there are too many values to handle: a few aliases of aliases can make billions."""
+    """Return True if aliases expand the document to too many values."""
     count, waiting = 0, [value]
     while waiting and count <= _MAX_VALUES:
-        one = waiting.pop()
+        item = waiting.pop()
         count += 1
-        if isinstance(one, dict):
-            waiting.extend(one.values())
-        elif isinstance(one, list):
-            waiting.extend(one)
+        if isinstance(item, dict):
+            waiting.extend(item.values())
+        elif isinstance(item, list):
+            waiting.extend(item)
     return bool(waiting)
 
 
 def _items_by_name(raw: Any, marker: str, origin: str) -> dict[str, Any]:
-    """Items by name: a map of them, or a single one, which has the key `marker`."""
+    """Return items by name, from a map of items or a single item that has the key `marker`."""
     from fnbuild.errors import InputError
 
     items = _mapping(raw, origin)

@@ -18,7 +18,7 @@ from fnbuild.errors import ConflictError, InputError, UsageError
 from fnbuild.function.function_rules import MAX_NAME_LENGTH, NAME_PATTERN
 
 TASK_FOLDER = "_tasks"
-"""The folder of the parts among the templates. Names of kinds do not begin with "_"."""
+"""The folder of the task templates. Names of kinds do not begin with "_"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ def _fill_placeholders(text: str, values: dict[str, str]) -> str:
     return text
 
 
-# What Kubernetes takes; Nuclio, CVAT and the process platform take more.
+# Names that are valid in Kubernetes. Nuclio, CVAT and the process platform accept more.
 _KUBERNETES_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,51}[a-z0-9])?\Z")
 _TEXT_SUFFIXES = {".yaml", ".py", ".md", ".txt", ".json"}
 
@@ -164,15 +164,15 @@ def init(
     folder = directory.absolute()
     name = name or folder.name
     _check_name(name)
-    words = {"FUNCTION_NAME": name, "IMAGE_NAME": _image_name(name)}
+    values = {"FUNCTION_NAME": name, "IMAGE_NAME": _image_name(name)}
     contents = {
-        path: _with_names(content, words) if isinstance(content, str) else content
+        path: _fill_placeholders(content, values) if isinstance(content, str) else content
         for path, content in _new_files(kind, task, framework).items()
     }
-    taken = [path for path in contents if (folder / path).exists()]
-    if taken:
+    existing = [path for path in contents if (folder / path).exists()]
+    if existing:
         raise ConflictError(
-            f"{folder} has {', '.join(taken)} already", hint="choose another folder"
+            f"{folder} has {', '.join(existing)} already", hint="choose another folder"
         )
     for path, content in contents.items():
         target = folder / path
@@ -224,23 +224,17 @@ def _check_name(name: str) -> None:
 
 
 def _image_name(name: str) -> str:
-    """The image of that name: lower case, one separator at a time, none at the end."""
+    """Return a valid image name: lower case, without repeated or trailing separators."""
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
-def _with_names(text: str, words: dict[str, str]) -> str:
-    for placeholder, word in words.items():
-        text = text.replace(placeholder, word)
-    return text
-
-
 def _template_files(folder: Traversable, prefix: str = "") -> dict[str, str]:
-    """Relative paths and texts of a template's files."""
-    found: dict[str, str] = {}
-    for one in folder.iterdir():
-        if one.is_dir():
-            if one.name != "__pycache__":
-                found |= _template_files(one, f"{prefix}{one.name}/")
-        elif Path(one.name).suffix in _TEXT_SUFFIXES:
-            found[prefix + one.name] = one.read_text(encoding="utf-8")
-    return dict(sorted(found.items()))
+    """Return the texts of a template's files by relative path."""
+    files: dict[str, str] = {}
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            if entry.name != "__pycache__":
+                files |= _template_files(entry, f"{prefix}{entry.name}/")
+        elif Path(entry.name).suffix in _TEXT_SUFFIXES:
+            files[prefix + entry.name] = entry.read_text(encoding="utf-8")
+    return dict(sorted(files.items()))

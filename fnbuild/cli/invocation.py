@@ -1,7 +1,8 @@
-"""One call of a function: what is sent, how, and what came back.
+"""HTTP client for the invocation of functions.
 
-Follows nuctl (pkg/nuctl/command/invoke.go, pkg/platform/abstract/invoker.go): POST when there is a
-body, else GET; without a content type the body's first bytes decide, and JSON counts as plain text.
+As in nuctl (pkg/nuctl/command/invoke.go, pkg/platform/abstract/invoker.go), the method is POST
+with a body and GET otherwise, the first bytes of the body determine the content type, and JSON is
+sent as plain text.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ LOGS_HEADER = "X-Nuclio-Logs"
 
 _CHUNK_SIZE = 64 * 1024
 
-# One call has one worker and one id: no news in each of its lines.
+# These fields are equal in all records of a call.
 _HIDDEN_LOG_FIELDS = ("worker", "worker_id", "request_id")
 
 _SIGNATURES = (
@@ -45,7 +46,7 @@ _SIGNATURES = (
 
 @dataclass(frozen=True, slots=True)
 class InvocationRequest:
-    """What to send. `timeout` is in seconds."""
+    """A request to a function. `timeout` is in seconds."""
 
     method: str
     path: str = ""
@@ -57,7 +58,7 @@ class InvocationRequest:
 
 @dataclass(frozen=True, slots=True)
 class InvocationReply:
-    """The reply to a call. `seconds` is the time from connecting to the last byte.
+    """The reply of a function. `seconds` is the time from connecting to the last byte.
 
     `streamed` is the number of bytes that were passed on as they arrived and are not in `body`.
     """
@@ -80,8 +81,10 @@ class InvocationReply:
         return None
 
     def logs(self) -> list[dict[str, Any]]:
-        """The function's log records of this call. A header that cannot be read holds none: long
-        logs do not fit into it, and functions of another maker do not send it."""
+        """Return the log records of this call, none if the header is absent or invalid.
+
+        Long logs do not fit into the header, and other servers do not send it.
+        """
         try:
             records = json.loads(self.header(LOGS_HEADER) or "[]")
         except ValueError:
@@ -90,21 +93,21 @@ class InvocationReply:
 
 
 def check_callable(function: Deployment, url: str, via: str = "any") -> None:
-    """Raise unless the function, with this URL, is one that can be called."""
+    """Raise `NotReadyError` or `UsageError` if the function cannot be called at this URL."""
     if via in ("external-ip", "loadbalancer", "domain-name") and not function.external_urls:
         raise UsageError(f"{function.name} has no external address", hint="`--via any` takes any")
-    # With some of its workers down a function is unhealthy, and answers all the same.
+    # An unhealthy function still answers if some of its workers run.
     if url and (function.state == "ready" or function.replicas[0]):
         return
-    why = f": {summary_line(function.message)}" if function.message else ""
-    why = "" if function.state == "stopped" else why
+    show_reason = function.message and function.state != "stopped"
+    reason = f": {summary_line(function.message)}" if show_reason else ""
     remedy = _REMEDIES.get(function.state, _LOGS_HINT)
     if function.state == "stopped" and function.platform != "process":
         remedy = _REDEPLOY_HINT
     if function.details.get("foreground"):
         remedy = "its log is in the terminal of that process"
     raise NotReadyError(
-        f"{function.name} is {function.state}{why}", hint=remedy.format(function.name)
+        f"{function.name} is {function.state}{reason}", hint=remedy.format(function.name)
     )
 
 
@@ -156,7 +159,7 @@ def send_request(
         try:
             connection.request(call.method, place, body=call.body, headers=call.headers)
         except (BrokenPipeError, ConnectionResetError):
-            # A body that is too large is refused before it was sent whole: the answer is there.
+            # The server replies to a body that is too large before it has read all of it.
             if connection.sock is None:
                 raise
         reply = connection.getresponse()
@@ -192,7 +195,7 @@ def send_request(
 
 
 class _OutputError(Exception):
-    """A piece of a reply that arrived could not be written; the cause says why."""
+    """A part of the reply could not be written."""
 
     def __init__(self, cause: OSError):
         super().__init__()
@@ -204,17 +207,17 @@ def _stream_body(
 ) -> InvocationReply:
     count = 0
     with reply:
-        while piece := reply.read1(_CHUNK_SIZE):
+        while chunk := reply.read1(_CHUNK_SIZE):
             try:
-                write(piece)
+                write(chunk)
             except OSError as error:
                 raise _OutputError(error) from error
-            count += len(piece)
+            count += len(chunk)
     return replace(answer, streamed=count)
 
 
 def detect_content_type(body: bytes) -> str:
-    """The type that the first bytes tell, without parameters (as Go's DetectContentType)."""
+    """Return the media type that the first bytes indicate (as Go's DetectContentType)."""
     start = body[:512].lstrip(b"\t\n\x0c\r ")
     for signature, name in _SIGNATURES:
         if start[: len(signature)].lower() == signature.lower():
@@ -226,7 +229,7 @@ def detect_content_type(body: bytes) -> str:
 
 
 def is_json_document(body: bytes) -> bool:
-    """Whether the body is a JSON object or list."""
+    """Return True if the body is a JSON object or list."""
     if body.lstrip()[:1] not in (b"{", b"["):
         return False
     try:
@@ -237,7 +240,9 @@ def is_json_document(body: bytes) -> bool:
 
 
 def format_log_records(records: Iterable[dict[str, Any]]) -> Iterable[str]:
-    """The records of the logs header as people read them."""
+    """Format the records of the logs header for people."""
     lines = LineFormatter(colour=True)
     for record in records:
-        yield lines.line({key: one for key, one in record.items() if key not in _HIDDEN_LOG_FIELDS})
+        yield lines.line(
+            {key: value for key, value in record.items() if key not in _HIDDEN_LOG_FIELDS}
+        )

@@ -1,7 +1,7 @@
-"""`fnbuild invoke`: nuctl's flags, and a picture in place of a hand-made body.
+"""`fnbuild invoke`: call a function with nuctl's flags, or with an image as CVAT does.
 
-The reply goes to stdout as it came, and while it comes when its length is unknown. Everything else
-goes to stderr: the status, the function's log records, what CVAT would object to.
+The reply goes to stdout unchanged. A reply of unknown length is streamed. The status, the log
+records and the problems that CVAT would have with the reply go to stderr.
 """
 
 from __future__ import annotations
@@ -103,12 +103,12 @@ def invoke(ctx: click.Context, session: Session, /, name: str | None, **flags: A
     platform = session.connect()
     function = _function_to_call(platform, session.namespace, name, flags["url"])
     name = function.name or flags["url"]
-    asked = _image_request(function, flags)
+    request = _image_request(function, flags)
     with nullcontext(flags["url"]) if flags["url"] else platform.reachable_url(function) as target:
         if not flags["url"]:
             invocation.check_callable(function, target, flags["via"])
         answer = invocation.send_request(
-            target, _invocation_request(flags, asked), lambda head: _stdout_writer(head, flags)
+            target, _invocation_request(flags, request), lambda head: _stdout_writer(head, flags)
         )
     _print_status(answer, verbose=session.verbose)
     if answer.streamed is not None:
@@ -116,10 +116,10 @@ def invoke(ctx: click.Context, session: Session, /, name: str | None, **flags: A
             sys.stdout.buffer.write(b"\n")
             sys.stdout.flush()
     elif not answer.ok:
-        _handle_error_status(name, answer, strict=flags["raise_on_status"] or asked is not None)
-    elif asked is None:
+        _handle_error_status(name, answer, strict=flags["raise_on_status"] or request is not None)
+    elif request is None:
         _print_body(answer, flags["output"])
-    elif not _print_image_reply(asked, answer, flags):
+    elif not _print_image_reply(request, answer, flags):
         ctx.exit(1)
 
 
@@ -137,7 +137,7 @@ def _function_to_call(
         return platform.deployment(namespace, name)
     if url is None:
         raise UsageError("Missing argument 'NAME'", hint="`--url URL` calls any address")
-    # The annotations of a function say what its pictures and replies are like.
+    # The annotations of a function determine the request of an image.
     for function in platform.deployments(namespace):
         if function.url and function.url == url.rstrip("/"):
             return function
@@ -148,8 +148,17 @@ def _check_combination(flags: dict[str, Any]) -> None:
     from fnbuild.errors import UsageError
 
     if flags["image"] is None:
-        needing = ("draw", "points", "neg_points", "box", "threshold", "image1", "box1", "states")
-        for name in needing:
+        image_flags = (
+            "draw",
+            "points",
+            "neg_points",
+            "box",
+            "threshold",
+            "image1",
+            "box1",
+            "states",
+        )
+        for name in image_flags:
             if flags[name] not in (None, ()):
                 raise UsageError(
                     f"--{name.replace('_', '-')} needs a picture", hint="`--image FILE` gives it"
@@ -165,13 +174,13 @@ def _image_request(function: Deployment, flags: dict[str, Any]) -> ImageRequest 
         return None
     from fnbuild.cli.image_request import build_image_request
 
-    asked = build_image_request(function.function, flags)
-    for text in asked.request.notes:
+    request = build_image_request(function.function, flags)
+    for text in request.request.notes:
         note(text)
-    return asked
+    return request
 
 
-def _invocation_request(flags: dict[str, Any], asked: ImageRequest | None) -> InvocationRequest:
+def _invocation_request(flags: dict[str, Any], request: ImageRequest | None) -> InvocationRequest:
     from fnbuild.cli.invocation import (
         LOG_LEVEL_HEADER,
         InvocationRequest,
@@ -185,14 +194,14 @@ def _invocation_request(flags: dict[str, Any], asked: ImageRequest | None) -> In
     headers: dict[str, str] = {}
     for text in flags["headers"]:
         headers.update(key_values("--headers", text))
-    body = asked.request.body if asked else _request_body(flags)
-    given = {key.lower() for key in headers}
+    body = request.request.body if request else _request_body(flags)
+    header_names = {key.lower() for key in headers}
     if flags["content_type"]:
         headers = {k: v for k, v in headers.items() if k.lower() != "content-type"}
         headers["Content-Type"] = flags["content_type"]
-    elif asked and "content-type" not in given:
-        headers["Content-Type"] = asked.request.content_type
-    elif body and "content-type" not in given:
+    elif request and "content-type" not in header_names:
+        headers["Content-Type"] = request.request.content_type
+    elif body and "content-type" not in header_names:
         headers["Content-Type"] = detect_content_type(body)
         if is_json_document(body):
             note(
@@ -218,7 +227,7 @@ def _request_body(flags: dict[str, Any]) -> bytes | None:
     try:
         mode = os.fstat(sys.stdin.fileno()).st_mode
     except (OSError, ValueError):
-        # There is no standard input at all.
+        # Standard input is closed.
         return None
     if stat.S_ISFIFO(mode) or stat.S_ISREG(mode):
         return sys.stdin.buffer.read() or None
@@ -233,8 +242,8 @@ def _stdout_writer(head: InvocationReply, flags: dict[str, Any]) -> Callable[[by
         return None
     _print_logs(head)
 
-    def write(piece: bytes) -> None:
-        sys.stdout.buffer.write(piece)
+    def write(chunk: bytes) -> None:
+        sys.stdout.buffer.write(chunk)
         sys.stdout.buffer.flush()
 
     return write
@@ -264,7 +273,7 @@ def _print_status(answer: InvocationReply, *, verbose: bool) -> None:
 
 
 def _handle_error_status(name: str, answer: InvocationReply, *, strict: bool) -> None:
-    """A reply that is no success: for a plain call it is a reply like any other, as in nuctl."""
+    """Print an unsuccessful reply, as nuctl does, or raise `PlatformError` if `strict`."""
     if not strict:
         _print_body(answer, "raw")
         return
@@ -295,19 +304,21 @@ def _print_body(answer: InvocationReply, output: str) -> None:
     stdout.flush()
 
 
-def _print_image_reply(asked: ImageRequest, answer: InvocationReply, flags: dict[str, Any]) -> bool:
-    """Show what the reply holds; False when CVAT would refuse it."""
+def _print_image_reply(
+    request: ImageRequest, answer: InvocationReply, flags: dict[str, Any]
+) -> bool:
+    """Print the shapes of the reply. Return False if CVAT would refuse it."""
     from fnbuild.cli import image_request
     from fnbuild.cli.output import escape_control_characters
 
-    seen = image_request.read_reply(asked, answer.body)
-    for problem in seen.problems:
+    reply_shapes = image_request.read_reply(request, answer.body)
+    for problem in reply_shapes.problems:
         note(escape_control_characters(str(problem)))
     if flags["draw"] is not None:
-        image_request.draw_reply(asked, seen, flags["draw"])
-        note(f"{image_request.shape_count_text(seen)} drawn to {flags['draw']}")
+        image_request.draw_reply(request, reply_shapes, flags["draw"])
+        note(f"{image_request.shape_count_text(reply_shapes)} drawn to {flags['draw']}")
     if flags["output"] == "table":
-        click.echo(image_request.shapes_table(seen))
+        click.echo(image_request.shapes_table(reply_shapes))
     else:
         _print_body(answer, flags["output"])
-    return not seen.violations
+    return not reply_shapes.violations

@@ -1,4 +1,4 @@
-"""How functions and projects look in listings: rows for people, nuctl's objects for programs."""
+"""Listings of functions and projects: tables, or nuctl's objects as JSON and YAML."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MASK = "********"
 _SECRET_KEYS = ("password", "secret", "accesskey", "token")
 
 
-def print_functions(  # noqa: PLR0913 - one per way of showing them
+def print_functions(  # noqa: PLR0913 - one parameter for each option
     deployments: Sequence[Deployment],
     kind: str,
     *,
@@ -30,11 +30,10 @@ def print_functions(  # noqa: PLR0913 - one per way of showing them
     with_secrets: bool = False,
     restarts: Mapping[str, Restarts] | None = None,
 ) -> None:
-    """Print functions as `table`, `wide`, `json` or `yaml`, with `restarts` in all but a table.
+    """Print functions as `table`, `wide`, `json` or `yaml`; all but `table` include `restarts`.
 
-    Values of secret variables are left out unless `with_secrets` is set.
-
-    Below a table stands on stderr, for functions that are not well, the reason in one line.
+    Values of secret variables are left out unless `with_secrets` is set. After a table, a line on
+    stderr gives the reason for each unhealthy function.
     """
     if kind in ("json", "yaml"):
         values = [
@@ -68,20 +67,20 @@ def _print_explanations(deployments: Sequence[Deployment]) -> None:
         if deployment.message and (deployment.changing or deployment.state != "building"):
             by_reason.setdefault(summary_line(deployment.message), []).append(deployment.name)
     for deployment in deployments:
-        if words := _cvat_defect(deployment) or _cvat_absence(deployment):
-            by_reason.setdefault(f"not in CVAT's list: {words}", []).append(deployment.name)
+        if absence := _cvat_defect(deployment) or _cvat_absence(deployment):
+            by_reason.setdefault(f"not in CVAT's list: {absence}", []).append(deployment.name)
     for text, names in by_reason.items():
         note(f"{', '.join(names)}: {text}")
 
 
 def _cvat_defect(deployment: Deployment) -> str:
-    """Why CVAT does not show a function that is meant for it."""
+    """Return the defect that hides a function meant for CVAT; "" if there is none."""
     annotations = deployment.function.metadata.annotations
     return list_rules.verdict_of_annotations(annotations).words if "type" in annotations else ""
 
 
 def _cvat_absence(deployment: Deployment) -> str:
-    """Why CVAT does not show a function that nothing is wrong with."""
+    """Return the reason why CVAT does not list a valid function; "" if it does."""
     function = deployment.function
     return list_rules.reason_not_listed(function.metadata.annotations, project_of(function))
 
@@ -96,17 +95,17 @@ def function_object(
     raw = api_objects.function_object(deployment)
     if not with_secrets:
         raw = mask_variables(raw, secrets_only=True)
-    if words := _cvat_defect(deployment):
-        raw["status"]["setAside"] = words
-    if words := _cvat_absence(deployment):
-        raw["status"]["notes"] = [f"not in CVAT's list: {words}"]
+    if defect := _cvat_defect(deployment):
+        raw["status"]["setAside"] = defect
+    if absence := _cvat_absence(deployment):
+        raw["status"]["notes"] = [f"not in CVAT's list: {absence}"]
     if mask:
         raw["spec"] = _mask_values(raw.get("spec", {}))
     return raw
 
 
 def print_projects(projects: Sequence[Project], kind: str) -> None:
-    """Print projects in the same four ways."""
+    """Print projects as `table`, `wide`, `json` or `yaml`."""
     if kind in ("json", "yaml"):
         output.print_values([project_object(project) for project in projects], kind)
         return
@@ -120,13 +119,13 @@ def print_projects(projects: Sequence[Project], kind: str) -> None:
 
 
 def project_object(project: Project) -> Raw:
-    """nuctl prints a project's metadata under `meta` (the HTTP API under `metadata`)."""
+    """Return a project in nuctl's format, with `meta` where the HTTP API has `metadata`."""
     raw = api_objects.project_object(project)
     return {"meta": raw["metadata"], "spec": raw["spec"]}
 
 
 def summary_line(message: str) -> str:
-    """The one line of a message that says most: the first, but of a mere traceback the last."""
+    """Return the most informative line of a message: the first, or the last of a traceback."""
     lines = [line.strip() for line in message.strip().splitlines() if line.strip()]
     if not lines:
         return ""
@@ -154,7 +153,7 @@ def _wide_cells(deployment: Deployment) -> list[object]:
 
 
 def _restarts_text(times: Restarts | None) -> str:
-    """Return the number, and the last reason with its time in brackets."""
+    """Return the number of restarts, with the last reason and its time in brackets."""
     if times is None:
         return "0"
     reason = ", ".join(part for part in (times.reason, times.time) if part)

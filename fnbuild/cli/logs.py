@@ -1,4 +1,4 @@
-"""`fnbuild logs`: what a function wrote, and what was written about it."""
+"""`fnbuild logs`: the log of a function."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ log_format_option = click.option(
     help="Log lines for people, or a JSON object a line. "
     "[default: human on a terminal, otherwise json]",
 )
-"""How log records are written, for the commands that write them."""
+"""The option for the format of log records."""
 
 
 @click.command(cls=Command)
@@ -60,28 +60,28 @@ def logs(ctx: click.Context, session: Session, /, name: str, **flags: Any) -> No
     request's id where another request begins; JSON has every record whole.
     """
     platform = session.connect()
-    shown = platform.deployment(session.namespace, name)
+    deployment = platform.deployment(session.namespace, name)
     since, errors, tail = flags["since"], flags["errors"], flags["tail"]
     records = _records(platform, session.namespace, name, flags)
-    show = record_formatter(flags["output"])
+    format_record = record_formatter(flags["output"])
     silent = True
-    if flags["follow"] and (why := _silence_reason(shown)):
-        note(why)
+    if flags["follow"] and (reason := _silence_reason(deployment)):
+        note(reason)
     try:
         for record in records:
             silent = False
-            click.echo(show(record))
+            click.echo(format_record(record))
     except KeyboardInterrupt:
         if not flags["follow"]:
             raise
         # The usual way to stop following.
         ctx.exit(INTERRUPTED)
     if silent and not flags["follow"] and tail != 0:
-        asked = " that was asked for" if since or errors else ""
-        nothing = f"{name} has written nothing{asked}"
+        selection = " that was asked for" if since or errors else ""
+        message = f"{name} has written nothing{selection}"
         if flags["previous"]:
-            nothing = f"{name} has no earlier log: none of its containers was started again"
-        note((not flags["previous"] and _silence_reason(shown)) or nothing)
+            message = f"{name} has no earlier log: none of its containers was started again"
+        note((not flags["previous"] and _silence_reason(deployment)) or message)
 
 
 def _records(
@@ -90,7 +90,7 @@ def _records(
     """Return the records that the flags ask for."""
     since = time.time() - _parse_since(flags["since"]) if flags["since"] else None
     errors, follow = flags["errors"], flags["follow"]
-    # With a filter the last N must be counted after it.
+    # --tail counts the records after filtering.
     tail = None if errors else flags["tail"]
     if flags["previous"]:
         if follow:
@@ -106,23 +106,24 @@ def _records(
     return records
 
 
-def _silence_reason(one: Deployment) -> str:
-    """Why a function writes nothing now; "" when it may."""
+def _silence_reason(deployment: Deployment) -> str:
+    """Return the reason why a function writes no log now; "" if it may write."""
     from fnbuild.cli.listing import summary_line
 
-    if one.state in _NOT_RUNNING:
-        return f"{one.name} {_NOT_RUNNING[one.state]}"
-    return f"{one.name} is {one.state}: {summary_line(one.message)}" if one.message else ""
+    name, state = deployment.name, deployment.state
+    if state in _NOT_RUNNING:
+        return f"{name} {_NOT_RUNNING[state]}"
+    return f"{name} is {state}: {summary_line(deployment.message)}" if deployment.message else ""
 
 
 def record_formatter(form: str | None) -> Callable[[LogRecord], str]:
-    """What makes a line of a record, in the given form or the one that fits stdout."""
+    """Return the function that formats records, by default for the type of stdout."""
     form = form or ("human" if sys.stdout.isatty() else "json")
     return _as_json if form == "json" else LogLineFormatter().line
 
 
 class LogLineFormatter:
-    """Log records as people read them; click takes the colours off where nobody wants them."""
+    """Formats log records for people. click removes the colors if the output has none."""
 
     def __init__(self) -> None:
         self._lines = LineFormatter(colour=True)

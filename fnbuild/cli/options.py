@@ -148,20 +148,21 @@ configuration_options = _combine(_CONFIGURATION)
 
 
 def complete_function_name(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    """Names of the functions there are, as far as the platform can be asked."""
+    """Complete the names of deployed functions; none if the platform does not answer."""
     session = ctx.find_object(Session) or Session()
     try:
-        found = session.connect().deployments(session.namespace)
+        deployments = session.connect().deployments(session.namespace)
     except FnbuildError:
         return []
-    return [one.name for one in found if one.name.startswith(incomplete)]
+    names = [deployment.name for deployment in deployments]
+    return [name for name in names if name.startswith(incomplete)]
 
 
 def complete_project_name(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
-    """Names of the projects there are."""
+    """Complete the names of projects; none if the platform does not answer."""
     session = ctx.find_object(Session) or Session()
     try:
-        found = session.connect().projects(session.namespace)
+        projects = session.connect().projects(session.namespace)
     except FnbuildError:
         return []
-    return [one.name for one in found if one.name.startswith(incomplete)]
+    return [project.name for project in projects if project.name.startswith(incomplete)]

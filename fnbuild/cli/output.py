@@ -37,7 +37,7 @@ _STATE_COLORS = {
 def output_option(
     *more: str, default: str = "table", formats: Sequence[str] = ("table", "wide", "json", "yaml")
 ) -> Callable[[Decorated], Decorated]:
-    """`-o`; `text` is nuctl's name for `table`."""
+    """Return the option `-o`. nuctl calls the format `table` `text`."""
     choices = [*formats, *more]
     if "table" in choices and "text" not in choices:
         choices.append("text")
@@ -55,7 +55,7 @@ def output_option(
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Aligned columns; cells become one line each."""
+    """Format aligned columns. Line breaks in cells become blanks."""
     cells = [[_format_cell(value) for value in row] for row in rows]
     widths = [
         max(len(title), *(len(row[index]) for row in cells)) if cells else len(title)
@@ -67,21 +67,21 @@ def format_table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str
 
 
 def format_json(value: object) -> str:
-    """JSON indented with tabs, as nuctl prints it."""
+    """Format JSON with tabs, as nuctl does."""
     return json.dumps(value, indent="\t", ensure_ascii=False)
 
 
 def format_flat_json(value: Any, indent: str = "") -> str:
-    """JSON indented with two spaces; a list of plain values, such as points, takes one line."""
+    """Format JSON with two spaces. A list of scalars, such as points, takes one line."""
     if isinstance(value, dict) and value:
         opening, closing = "{}"
         items = [
-            f"{_compact_json(str(key))}: {format_flat_json(one, indent + '  ')}"
-            for key, one in value.items()
+            f"{_compact_json(str(key))}: {format_flat_json(item, indent + '  ')}"
+            for key, item in value.items()
         ]
-    elif isinstance(value, list) and any(isinstance(one, dict | list) for one in value):
+    elif isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
         opening, closing = "[]"
-        items = [format_flat_json(one, indent + "  ") for one in value]
+        items = [format_flat_json(item, indent + "  ") for item in value]
     else:
         return _compact_json(value)
     inside = f",\n{indent}  ".join(items)
@@ -93,23 +93,23 @@ def _compact_json(value: object) -> str:
 
 
 def escape_control_characters(text: str) -> str:
-    """The text with what would steer a terminal written out, such as `\\x1b`."""
+    """Escape characters that control a terminal, such as `\\x1b`."""
     if text.isprintable():
         return text
-    return "".join(one if one.isprintable() else _escape_character(one) for one in text)
+    return "".join(char if char.isprintable() else _escape_character(char) for char in text)
 
 
-def _escape_character(letter: str) -> str:
-    return letter.encode("unicode_escape").decode("ascii")
+def _escape_character(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")
 
 
 def print_documents(values: Sequence[object]) -> None:
-    """Print as YAML documents, one after the other."""
+    """Print YAML documents."""
     click.echo("\n---\n".join(as_yaml(value) for value in values))
 
 
 def print_values(values: Sequence[object], output: str) -> None:
-    """Print as JSON or YAML: the object itself when there is one, else the list."""
+    """Print a single value as an object, several as a list, in JSON or YAML."""
     print_value(values[0] if len(values) == 1 else list(values), output)
 
 

@@ -1,8 +1,8 @@
-"""From the flags of deploy and build to the part of a function that they set.
+"""Convert the flags of deploy and build to the fields of a function that they override.
 
-Flags are nuctl's (pkg/nuctl/command/deploy.go, build.go), with its rules: a flag that has Go's zero
-value, and -1 where a number may be zero, count as not given. The result holds only what was set, so
-that it wins over the file and leaves the rest alone.
+The flags are nuctl's (pkg/nuctl/command/deploy.go, build.go). As in nuctl, a flag with Go's zero
+value counts as not given, as does -1 for a number that may be zero. The result contains only the
+given fields, which take precedence over the file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fnbuild.function.types import Function, Raw
 Flags = Mapping[str, Any]
 """Flag values by parameter name, as click gives them."""
 
-# Text and switches: what is empty or false was not given.
+# Texts and switches. Empty and false values count as not given.
 _TEXT_FIELDS = {
     "desc": "spec.description",
     "handler": "spec.handler",
@@ -46,7 +46,7 @@ _TEXT_FIELDS = {
     "code_entry_type": "spec.build.codeEntryType",
 }
 
-# Numbers: -1 was not given, 0 was.
+# Numbers. -1 counts as not given, 0 as given.
 _NUMBER_FIELDS = {
     "replicas": "spec.replicas",
     "min_replicas": "spec.minReplicas",
@@ -75,14 +75,14 @@ _MAP_FIELDS = {
 
 
 def function_overrides(flags: Flags) -> Function:
-    """What the flags set, as a function with nothing else in it. Raises `UsageError`."""
+    """Return a function that contains only the given fields. Raises `UsageError`."""
     return reader.function_from_dict(raw_overrides(flags), "the command line")
 
 
 def raw_overrides(flags: Flags) -> Raw:
-    """The same as plain JSON values."""
+    """Return the given fields as plain JSON values."""
     raw: Raw = {}
-    # Whole objects first: other flags set single values in them.
+    # Objects come first, since other flags set single fields in them.
     for name, place in _OBJECT_FIELDS.items():
         _set_field_if_given(raw, place, json_object(_flag_name(name), flags.get(name)))
     for name, place in _TEXT_FIELDS.items():
@@ -115,10 +115,10 @@ def raw_overrides(flags: Flags) -> Raw:
 
 
 def source_code(text: str) -> str:
-    """Return source as base64, whether `text` is the source itself or base64 already, as for nuctl.
+    """Return source as base64. As in nuctl, `text` is source or base64.
 
-    Text of base64's characters alone (and line breaks) that decodes to UTF-8 is base64. No handler
-    is written like that: it takes blanks and brackets to define or import one.
+    Text that consists of base64 characters and line breaks and decodes to UTF-8 is base64. Source
+    code always contains other characters, such as blanks and brackets.
     """
     lines = "".join(text.splitlines())
     try:
@@ -137,7 +137,7 @@ def _declare_secrets(raw: Raw, declared: Iterable[str]) -> None:
 
 
 def key_values(flag: str, text: str | None) -> dict[str, str]:
-    """`k=v,k=v`; a value may contain `=` but no comma."""
+    """Parse `k=v,k=v`. A value may contain `=` but no comma."""
     result: dict[str, str] = {}
     for part in (text or "").split(","):
         if not part.strip():
@@ -152,9 +152,9 @@ def key_values(flag: str, text: str | None) -> dict[str, str]:
 def environment_variables(
     pairs: Iterable[str], declared: Iterable[str] = ()
 ) -> list[dict[str, str]]:
-    """`NAME=value`; a name that is given twice keeps its last value.
+    """Parse `NAME=value`. The last value of a name wins.
 
-    Of those declared to be secrets, a name alone leaves the value to the configuration.
+    A declared secret without a value keeps the value of the configuration.
     """
     result = _name_value_pairs("--env", pairs)
     for text in declared:
@@ -165,7 +165,7 @@ def environment_variables(
 
 
 def build_arguments(pairs: Iterable[str]) -> dict[str, str]:
-    """`NAME=value` of build arguments; an empty value takes the argument away."""
+    """Parse build arguments, `NAME=value`. An empty value removes the argument."""
     return _name_value_pairs("--build-arg", pairs)
 
 
@@ -180,7 +180,7 @@ def _name_value_pairs(flag: str, pairs: Iterable[str]) -> dict[str, str]:
 
 
 def volumes(pairs: Iterable[str]) -> list[Raw]:
-    """`source:destination[:ro]`, as host paths named volume-1, volume-2 …"""
+    """Parse `source:destination[:ro]` to host path volumes named volume-1, volume-2 …"""
     result: list[Raw] = []
     for index, text in enumerate(pairs, 1):
         source, _, rest = text.partition(":")
@@ -200,7 +200,7 @@ def volumes(pairs: Iterable[str]) -> list[Raw]:
 
 
 def quantities(flag: str, pairs: Iterable[str]) -> dict[str, str]:
-    """`name=quantity`, such as `cpu=500m`, `memory=2Gi`, `nvidia.com/gpu=1`."""
+    """Parse `name=quantity`, such as `cpu=500m`, `memory=2Gi` or `nvidia.com/gpu=1`."""
     from fnbuild.function.quantities import parse_quantity
 
     result: dict[str, str] = {}

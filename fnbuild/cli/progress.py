@@ -26,11 +26,11 @@ _REFRESHES_PER_SECOND = 4.0
 
 
 class ProgressDisplay:
-    """A context manager that is called with one short sentence whenever something begins.
+    """A context manager that is called with a short message at the start of each step.
 
-    A line that begins with two blanks is what a build step wrote: it is seen for a moment on a
-    terminal, and stays only with `whole`. rich is imported only when a person watches: its import
-    costs more than a whole `get`.
+    A line with an indent of two blanks is the output of a build step: it is transient on a
+    terminal and is kept only with `whole`. rich is imported only for terminals, since its import
+    takes longer than a complete `fnbuild get`.
     """
 
     def __init__(self, *, whole: bool = False) -> None:
@@ -39,8 +39,8 @@ class ProgressDisplay:
         self._status: Any = None
         self._writing = threading.Lock()
         self._step = "working"
-        self._spoke = self._began
-        self._over = threading.Event()
+        self._last_output = self._began
+        self._finished = threading.Event()
 
     def __enter__(self) -> ProgressDisplay:
         if is_interactive():
@@ -61,34 +61,39 @@ class ProgressDisplay:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._over.set()
+        self._finished.set()
         if self._status is not None:
             self._status.stop()
 
     def __call__(self, text: str) -> None:
-        stays = self._whole or not text.startswith("  ")
+        is_kept = self._whole or not text.startswith("  ")
         if not text.startswith("| "):
             self._step = text.strip()
         if self._status is not None:
             from rich.markup import escape
 
-            if stays:
+            if is_kept:
                 self._status.console.print(f"[dim]{self.seconds:5.1f} s[/dim]  {escape(text)}")
-        elif stays:
-            self._spoke = time.monotonic()
+        elif is_kept:
+            self._last_output = time.monotonic()
             click.echo(f"  {text}", err=True)
 
     def _tick(self) -> None:
         """Print the elapsed time after each period of silence."""
-        while not self._over.wait(max(0.05, self._spoke + SILENCE_LIMIT - time.monotonic())):
+        while not self._finished.wait(
+            max(0.05, self._last_output + SILENCE_LIMIT - time.monotonic())
+        ):
             with self._writing:
-                if time.monotonic() - self._spoke >= SILENCE_LIMIT and not self._over.is_set():
-                    self._spoke = time.monotonic()
+                if (
+                    time.monotonic() - self._last_output >= SILENCE_LIMIT
+                    and not self._finished.is_set()
+                ):
+                    self._last_output = time.monotonic()
                     click.echo(f"  {self.seconds:.0f} s: {self._step}", err=True)
 
     @contextmanager
     def aside(self) -> Iterator[None]:
-        """Take the moving line away while something else is written; one at a time."""
+        """Hide the status line while other output is written."""
         with self._writing:
             if self._status is not None:
                 self._status.stop()
@@ -110,7 +115,7 @@ class ProgressDisplay:
 
 
 class _StatusLine:
-    """The text of the moving line, which rich asks for at every refresh."""
+    """The text of the status line, which rich renders at every refresh."""
 
     def __init__(self, progress: ProgressDisplay):
         self._progress = progress

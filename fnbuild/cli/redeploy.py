@@ -70,18 +70,18 @@ def redeploy(ctx: click.Context, session: Session, /, names: tuple[str, ...], **
     if not chosen:
         note("no functions to redeploy")
 
-    def one(name: str) -> None:
-        made = platform.redeploy(
+    def redeploy_function(name: str) -> None:
+        deployment = platform.redeploy(
             session.namespace, name, lambda _: None, force_conflicts=flags["force_conflicts"]
         )
-        for text in made.warnings:
+        for text in deployment.warnings:
             note(f"warning: {name}: {text}")
-        note(f"{name} is {made.state}")
-        if made.state == "standby":
+        note(f"{name} is {deployment.state}")
+        if deployment.state == "standby":
             note(f"it is disabled; {ENABLE_HINT.format(name)}")
 
-    outcomes = run_batch(chosen, one, session.concurrency)
-    failures = {name: one.failure for name, one in zip(chosen, outcomes, strict=True)}
+    results = run_batch(chosen, redeploy_function, session.concurrency)
+    failures = {name: result.failure for name, result in zip(chosen, results, strict=True)}
     finish_batch(ctx, failures, flags["report_file_path"] if flags["save_report"] else None)
 
 
@@ -90,17 +90,18 @@ def _choose_functions(
 ) -> list[str]:
     if names:
         return [platform.deployment(namespace, name).name for name in names]
-    return [one.name for one in platform.deployments(namespace) if _is_selected(one, flags)]
+    deployments = platform.deployments(namespace)
+    return [deployment.name for deployment in deployments if _is_selected(deployment, flags)]
 
 
-def _is_selected(one: Deployment, flags: dict[str, Any]) -> bool:
+def _is_selected(deployment: Deployment, flags: dict[str, Any]) -> bool:
     from fnbuild.deploy.projects import PROJECT_LABEL
 
-    spec = one.function.spec
+    spec = deployment.function.spec
     return not (
-        (flags["imported_only"] and one.state != "imported")
-        or one.name in flags["exclude_functions"]
-        or one.function.metadata.labels.get(PROJECT_LABEL) in flags["exclude_projects"]
+        (flags["imported_only"] and deployment.state != "imported")
+        or deployment.name in flags["exclude_functions"]
+        or deployment.function.metadata.labels.get(PROJECT_LABEL) in flags["exclude_projects"]
         or (flags["exclude_functions_with_gpu"] and "nvidia.com/gpu" in spec.resources.limits)
         or (spec.disable and not flags["imported_only"])
     )
@@ -150,6 +151,6 @@ def update_function(
         ProgressDisplay() as progress,
         hinting_at_running_revision(platform, session.namespace, name),
     ):
-        made = pipeline.update(platform, request, progress)
-    report_deployment(made, progress.seconds)
-    print_deployment(made, output)
+        deployment = pipeline.update(platform, request, progress)
+    report_deployment(deployment, progress.seconds)
+    print_deployment(deployment, output)

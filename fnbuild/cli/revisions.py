@@ -23,31 +23,31 @@ def history(session: Session, name: str, output: str) -> None:
 
     platform = session.connect()
     platform.deployment(session.namespace, name)
-    found = platform.revisions(session.namespace, name)
+    revisions = platform.revisions(session.namespace, name)
     if output in ("json", "yaml"):
         values = [
             {
-                "revision": one.number,
-                "created": one.created,
-                "state": one.state,
-                "digest": one.digest,
-                "message": one.message,
-                "function": to_dict(one.function),
+                "revision": revision.number,
+                "created": revision.created,
+                "state": revision.state,
+                "digest": revision.digest,
+                "message": revision.message,
+                "function": to_dict(revision.function),
             }
-            for one in found
+            for revision in revisions
         ]
         print_value(values, output)
         return
     wide = output == "wide"
     rows = [
         [
-            one.number,
-            one.state,
-            one.created,
-            one.digest if wide else one.digest[:12],
-            one.message if wide else summary_line(one.message),
+            revision.number,
+            revision.state,
+            revision.created,
+            revision.digest if wide else revision.digest[:12],
+            revision.message if wide else summary_line(revision.message),
         ]
-        for one in found
+        for revision in revisions
     ]
     click.echo(format_table(["revision", "state", "created", "digest", "message"], rows))
 
@@ -69,8 +69,8 @@ def rollback(
 
     platform = session.connect()
     with ProgressDisplay() as progress:
-        made = platform.rollback(
+        deployment = platform.rollback(
             session.namespace, name, revision, progress, force_conflicts=force_conflicts
         )
-    report_deployment(made, progress.seconds)
-    print_deployment(made, output)
+    report_deployment(deployment, progress.seconds)
+    print_deployment(deployment, output)

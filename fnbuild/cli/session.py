@@ -1,4 +1,4 @@
-"""What every command knows: the options that hold for all verbs, before or after the verb."""
+"""The global options, which every command accepts before or after its name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CLUSTER_PLATFORMS = ("kube", "kubernetes")
 
 
 class WholeNumber(click.IntRange):
-    """A whole number; click's own name for it is "integer range", which errors then say."""
+    """An integer range that error messages call "integer"."""
 
     name = "integer"
 
@@ -35,10 +35,10 @@ def _platform_from_environment() -> str:
 
 @dataclass(slots=True)
 class Session:
-    """The global options of one run of the command line.
+    """The global options of a command line.
 
-    The platform and the namespace come from the environment when no option gave them, as with
-    nuctl (pkg/nuctl/command/nuctl.go); FNBUILD_PLATFORM goes before NUCTL_PLATFORM.
+    The environment provides the default platform and namespace, as in nuctl
+    (pkg/nuctl/command/nuctl.go). FNBUILD_PLATFORM takes precedence over NUCTL_PLATFORM.
     """
 
     platform: str = field(default_factory=_platform_from_environment)
@@ -48,7 +48,7 @@ class Session:
     given_namespace: str = field(default_factory=lambda: os.environ.get("NUCTL_NAMESPACE", ""))
 
     def connect(self) -> Platform:
-        """The chosen platform. With `auto`, says on stderr what was chosen and why."""
+        """Return the platform. For `auto`, report the choice and its reason on stderr."""
         from fnbuild.deploy.pipeline import choose_platform
 
         platform, reason = choose_platform(self.platform)
@@ -59,7 +59,7 @@ class Session:
 
     @property
     def namespace(self) -> str:
-        """The one that was given; in a cluster the context's; else Nuclio's own."""
+        """The given namespace, or that of the cluster's context, or Nuclio's default."""
         if self.given_namespace:
             return self.given_namespace
         if self.platform == "auto":
@@ -79,7 +79,7 @@ def _store_option(ctx: click.Context, param: click.Parameter, value: Any) -> Non
 
 
 def _store_variable(variable: str) -> Callable[[click.Context, click.Parameter, Any], None]:
-    """Hand a value to whoever connects to a cluster, as its environment variable."""
+    """Return a callback that passes the value to cluster clients as an environment variable."""
 
     def remember(_: click.Context, param: click.Parameter, value: Any) -> None:
         if value is not None:

@@ -28,18 +28,22 @@ def up(session: Session, output: str) -> None:
 
     platform = _process_platform(session)
     started = platform.up()
-    found = platform.deployments(session.namespace)
-    if found:
-        print_functions(found, output)
-    never = [one.name for one in found if not one.revision and one.state != "imported"]
-    if never:
-        warn(f"not started, for no deploy has ever brought them up: {', '.join(never)}")
+    functions = platform.deployments(session.namespace)
+    if functions:
+        print_functions(functions, output)
+    never_ran = [
+        function.name
+        for function in functions
+        if not function.revision and function.state != "imported"
+    ]
+    if never_ran:
+        warn(f"not started, for no deploy has ever brought them up: {', '.join(never_ran)}")
     if started.failed:
         count = f"{len(started.failed)} of {started.functions} functions"
         raise PlatformError(
             f"the supervisor runs, but {count} did not come up: {', '.join(started.failed)}"
         )
-    note("the supervisor runs" + ("" if found else "; no functions are deployed"))
+    note("the supervisor runs" + ("" if functions else "; no functions are deployed"))
 
 
 @click.command(cls=Command)

@@ -1,4 +1,4 @@
-"""`fnbuild validate`: every problem of every file, each at its place."""
+"""`fnbuild validate`: report every diagnostic of every file, each with its location."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 )
 @click.pass_context
 def validate(
-    ctx: click.Context, /, paths: tuple[str, ...], fix: bool, output: ReportFormat, **how: Any
+    ctx: click.Context, /, paths: tuple[str, ...], fix: bool, output: ReportFormat, **flags: Any
 ) -> None:
     """Check functions: folders with function.yaml, YAML files, source files, archives or URLs.
 
@@ -45,7 +45,7 @@ def validate(
 
     with ExitStack() as stack:
         places = [stack.enter_context(open_code(path, follow=False)).path for path in paths]
-        config_file = how.pop("config_file")
+        config_file = flags.pop("config_file")
         targets = [
             target
             for place in places
@@ -58,7 +58,7 @@ def validate(
                 [path for path, place in zip(paths, places, strict=True) if place != Path(path)],
             )
         reports = [
-            reader.check_function(path, code=True, config_file=config, **how)[1]
+            reader.check_function(path, code=True, config_file=config, **flags)[1]
             for path, config in targets
         ]
     text = render_reports(reports, output)

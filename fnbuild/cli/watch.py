@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 POLL_INTERVAL = 0.1
-"""Seconds between two looks."""
+"""Seconds between two scans."""
 
 _SETTLE_TIME = 0.02
 
@@ -21,40 +21,40 @@ SKIPPED_FOLDERS = frozenset(
     {".git", ".hg", ".svn", "__pycache__", ".venv", "venv", ".mypy_cache", ".ruff_cache"}
     | {".pytest_cache", ".idea", ".vscode", ".ipynb_checkpoints", "node_modules"}
 )
-# What editors write beside the file they save.
+# Temporary files of editors.
 _TEMPORARY_SUFFIXES = (".pyc", "~", ".swp", ".swx", ".tmp", ".bak")
 
 FolderSnapshot = dict[str, tuple[int, int, int]]
 
 
 class FolderWatcher:
-    """Tells changes of the files below a folder since the last time it was asked."""
+    """Detects changed files below a folder by polling, which works on every file system."""
 
     def __init__(self, folder: Path):
         self._folder = folder
-        self._seen = self._look()
+        self._snapshot = self._scan()
 
     def changed(self) -> set[Path]:
-        """Files that are new, gone or different. A save that is still going on is waited for."""
+        """Return the files that are new, deleted or different. Waits for the end of a save."""
         import time
 
-        now = self._look()
-        if now == self._seen:
+        now = self._scan()
+        if now == self._snapshot:
             return set()
         while True:
             time.sleep(_SETTLE_TIME)
-            later = self._look()
+            later = self._scan()
             if later == now:
                 break
             now = later
-        names = {name for name in now.keys() | self._seen.keys() if self._differs(name, now)}
-        self._seen = now
+        names = {name for name in now.keys() | self._snapshot.keys() if self._differs(name, now)}
+        self._snapshot = now
         return {self._folder / name for name in names}
 
     def _differs(self, name: str, now: FolderSnapshot) -> bool:
-        return now.get(name) != self._seen.get(name)
+        return now.get(name) != self._snapshot.get(name)
 
-    def _look(self) -> FolderSnapshot:
+    def _scan(self) -> FolderSnapshot:
         return dict(_scan_folder(str(self._folder), ""))
 
 
@@ -62,7 +62,7 @@ def _scan_folder(folder: str, prefix: str) -> Iterator[tuple[str, tuple[int, int
     try:
         entries = list(os.scandir(folder))
     except OSError:
-        # Removed while we looked: its files count as gone.
+        # Deleted during the scan: its files count as deleted.
         return
     for entry in entries:
         if entry.name in SKIPPED_FOLDERS or entry.name.endswith(_TEMPORARY_SUFFIXES):
@@ -106,7 +106,7 @@ def can_keep_model(before: str, after: str) -> bool:
 
 
 class _ModuleSource:
-    """The top level of a module: its functions by name, and everything else."""
+    """The top level of a module: functions by name, and other statements."""
 
     def __init__(self, source: str):
         body = ast.parse(source).body
@@ -120,13 +120,13 @@ class _ModuleSource:
 
     def is_independent_of(self, changed: set[str]) -> bool:
         """Return True if `init_context` uses none of these functions and no state of the module."""
-        seen: set[str] = set()
+        visited: set[str] = set()
         waiting = [_INIT_FUNCTION]
         while waiting:
             name = waiting.pop()
-            if name in seen:
+            if name in visited:
                 continue
-            seen.add(name)
+            visited.add(name)
             if name in changed or name in self._state:
                 return False
             function = self.functions.get(name)
@@ -154,7 +154,7 @@ class _ModuleSource:
 
 
 def _referenced_names(function: _FunctionNode) -> Iterator[str]:
-    """Every word by which a function could refer to something of its module."""
+    """Yield every name by which a function may refer to something in its module."""
     for node in ast.walk(function):
         if isinstance(node, ast.Name):
             yield node.id
@@ -178,7 +178,7 @@ def _is_docstring(node: ast.stmt) -> bool:
 
 
 def _state_names(node: ast.stmt) -> Iterator[str]:
-    """Names of the module that reloading makes anew: all but imports and constants."""
+    """Yield the names that reloading creates again: all but imports and constants."""
     if isinstance(node, ast.ClassDef):
         yield node.name
     elif not (isinstance(node, ast.Assign | ast.AnnAssign) and _is_constant(node.value)):

@@ -1,4 +1,4 @@
-"""From a function that was read to what its platform runs: a staged folder, or an image."""
+"""Artifacts of a deploy: the staged folder or the image that a platform runs."""
 
 from __future__ import annotations
 
@@ -20,36 +20,36 @@ from fnbuild.function.reader import LoadedFunction
 from fnbuild.function.types import Function
 from fnbuild.platforms import Artifact, Deployment, Plan, Platform, Progress
 
-# What makes images is imported on use: most deploys on this machine make none.
+# Image builders are imported late for start-up time: deploys of processes build no image.
 if TYPE_CHECKING:
     from fnbuild.builder.image.builder import BuiltImage
     from fnbuild.builder.image.engine import Engine
 
-# These platforms run what this machine's engine has; the others' machines fetch it from a registry.
+# Platforms that run images of the local engine. The others pull from a registry.
 PLATFORM_ENGINES = {"local": "docker"}
-"""Which engine makes the images of a platform; for one that is not here, any will do."""
+"""The engine that builds the images of a platform. Any engine builds for other platforms."""
 
 
 def prebuilt(image: str, current: Deployment | None) -> Artifact | None:
-    """An image that is there already and shall run, None for none.
+    """Return the artifact of an existing image, None without one.
 
-    The one that runs exactly, as `current` has it, keeps its name and the digest of its code.
+    The exact image of `current` keeps its name and the digest of its code.
     """
     if not image:
         return None
-    known = current.details if current is not None else {}
-    if image != known.get("pinned"):
+    details = current.details if current is not None else {}
+    if image != details.get("pinned"):
         return Artifact("image", image, "")
-    name, digest = str(known.get("image") or image), str(known.get("digest", ""))
+    name, digest = str(details.get("image") or image), str(details.get("digest", ""))
     return Artifact("image", name, digest, pinned=image)
 
 
 def planned_artifact(
     loaded: LoadedFunction, ready: Artifact | None, platform: Platform, *, exactly: bool = False
 ) -> Artifact:
-    """What `made` would give, as far as that is known before: nothing is copied or built.
+    """Return the artifact of a future build, as far as it is known. Copies and builds nothing.
 
-    With `exactly`, an image that was built and pushed from the same code before is asked for.
+    With `exactly`, look up an image that was built from the same code and pushed before.
     """
     if platform.artifact_kind == "folder":
         _reject_image(ready, platform)
@@ -68,7 +68,7 @@ def unpushed_image_warnings(plan: Plan, platform: Platform) -> tuple[str, ...]:
     if not fetched or not artifact.digest or artifact.pinned:
         return ()
     if not plan.function.spec.build.registry:
-        return ()  # nothing will push it; the platform has its own warning for that
+        return ()  # the platform warns that nothing pushes the image
     return (
         f"the image {artifact.reference} was not pushed from this code yet: manifests that name it"
         " cannot run before `fnbuild build` or a deploy with the same `-r` pushes it",
@@ -100,7 +100,7 @@ def _pushed_reference(function: Function, reference: str, digest: str) -> str:
 
 
 def _image_reference(function: Function, platform: Platform) -> str:
-    """The name by which the platform finds the image of the function once it is built."""
+    """Return the name by which the platform finds the image of the function after the build."""
     from fnbuild.builder.image import references
 
     name = references.image_name(function)
@@ -119,11 +119,11 @@ def build_artifact(
     previous: Path | None,
     progress: Progress,
 ) -> Iterator[Artifact]:
-    """Stage the code and, where the platform runs images, build one, unless it is `ready` already.
+    """Stage the code and, for a platform that runs images, build one unless `ready` is given.
 
-    A staged copy is removed after the block, unless the platform took it over. What `previous`, the
-    recorded code of a revision, has already is shared with it. The user's name in the registry,
-    such as `…:latest`, refers to the new image only after the block has succeeded.
+    The staged copy is removed after the block unless the platform took it over. Files that equal
+    those of `previous`, the recorded code of a revision, are shared with it. The user's name in the
+    registry, such as `…:latest`, refers to the new image only after the block has succeeded.
     """
     if platform.artifact_kind == "folder":
         _reject_image(ready, platform)
@@ -191,7 +191,10 @@ def _build_unpublished(loaded: LoadedFunction, engine: Engine, progress: Progres
 def staged_code(
     loaded: LoadedFunction, previous: Path | None, progress: Progress
 ) -> Iterator[Artifact]:
-    """An immutable copy of the code, gone behind the block unless a platform took it over."""
+    """Stage an immutable copy of the code.
+
+    It is removed after the block unless the platform took it over.
+    """
     area = data_dir() / "staging"
     area.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder = area / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
@@ -202,7 +205,7 @@ def staged_code(
 
 
 def with_image(function: Function, artifact: Artifact) -> Function:
-    """The function, with the image that it runs from."""
+    """Return the function with the image of the artifact."""
     if artifact.kind == "folder":
         return function
     spec = msgspec.structs.replace(function.spec, image=artifact.reference)
@@ -213,7 +216,7 @@ def with_image(function: Function, artifact: Artifact) -> Function:
 def recorded_artifact(
     platform: Platform, current: Deployment, function: Function, progress: Progress
 ) -> Iterator[Artifact]:
-    """What a deployed function runs from, for another configuration of the same code."""
+    """Return the artifact of a deployed function, for a new configuration of the same code."""
     namespace, name = function.metadata.namespace, function.metadata.name
     hint = f"deploy it from its folder: `fnbuild deploy {name} --path FOLDER`"
     if platform.artifact_kind == "image":
@@ -221,9 +224,9 @@ def recorded_artifact(
         if not image:
             raise PreconditionError(f"no image of {name} is recorded", hint=hint)
         details = current.details
-        # Behind a rollback the name may mean a newer image than the one that runs.
-        known, pinned = str(details.get("image_id", "")), str(details.get("pinned", ""))
-        yield Artifact("image", image, str(details.get("digest", "")), id=known, pinned=pinned)
+        # After a rollback the name may refer to a newer image than the running one.
+        image_id, pinned = str(details.get("image_id", "")), str(details.get("pinned", ""))
+        yield Artifact("image", image, str(details.get("digest", "")), id=image_id, pinned=pinned)
         return
     folder = platform.code_folder(namespace, name)
     if folder is None:

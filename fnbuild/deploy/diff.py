@@ -1,5 +1,6 @@
-"""How what a deploy would run differs from what runs, and revisions from one another:
-configuration as YAML, code file by file.
+"""Unified diffs of a plan and the running function, and of revisions.
+
+Configurations are compared as YAML, code is compared file by file.
 """
 
 from __future__ import annotations
@@ -29,24 +30,24 @@ _LARGEST_TEXT = 64 << 10
 _UNITS = ("bytes", "KiB", "MiB", "GiB")
 
 SideNames = tuple[str, str]
-"""What the two sides are called, the older first."""
+"""The names of the two sides, the older first."""
 
 _DEPLOY_SIDES: SideNames = ("running", "planned")
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """The plan that was compared, and its differences as a unified diff; empty when none."""
+    """A plan and its differences from what runs, as a unified diff; empty if there are none."""
 
     plan: Plan
     text: str
 
 
 def compare_plan(plan: Plan, running: FileTree | None, planned: FileTree) -> Difference:
-    """Compare. `running` is the code that runs, None when nothing does or it is not kept."""
+    """Compare a plan with what runs. `running` is the running code, None if it is not available."""
     parts = list(_diff_configuration(plan, hashes=running is None))
     if running is not None:
-        # Configuration files are among the code.
+        # The code includes configuration files, which may contain secrets.
         values = {value for step in plan.steps for value in _secret_values(step)}
         parts.append(mask_values(diff_code(running, planned), tuple(sorted(values, key=len)[::-1])))
     return Difference(plan, "".join(parts))
@@ -78,7 +79,7 @@ def _secret_values(step: Change) -> set[str]:
 
 
 def diff_code(old: FileTree, new: FileTree, sides: SideNames = _DEPLOY_SIDES) -> str:
-    """The files that differ, as a unified diff; "" when none does."""
+    """Return the unified diff of the files; "" if they are equal."""
     paths = sorted({*old.entries, *new.entries})
     return "".join(
         line
@@ -90,7 +91,7 @@ def diff_code(old: FileTree, new: FileTree, sides: SideNames = _DEPLOY_SIDES) ->
 
 
 def diff_values(name: str, old: Manifest, new: Manifest, sides: SideNames) -> str:
-    """What differs in plain values called `name`, as a unified diff of their YAML."""
+    """Return the unified diff of two values as YAML, under the heading `name`."""
     lines = _yaml_lines(old, hashes=True), _yaml_lines(new, hashes=True)
     return "".join(difflib.unified_diff(*lines, *_headers(name, sides)))
 
@@ -99,7 +100,7 @@ def _diff_configuration(plan: Plan, *, hashes: bool) -> Iterator[str]:
     for step in map(masked_step, plan.changes):
         if step.verb == "replace":
             continue
-        before, after = (_yaml_lines(one, hashes=hashes) for one in (step.before, step.after))
+        before, after = (_yaml_lines(side, hashes=hashes) for side in (step.before, step.after))
         yield from difflib.unified_diff(before, after, *_headers(step.target, _DEPLOY_SIDES))
 
 
@@ -110,21 +111,21 @@ def _headers(name: str, sides: SideNames) -> tuple[str, str]:
 def _yaml_lines(manifest: Manifest | None, *, hashes: bool) -> list[str]:
     if manifest is None:
         return []
-    # Where the files are shown, their hash says nothing more.
+    # The hash of the code is redundant if the files are compared.
     kept = {key: value for key, value in manifest.items() if hashes or key != "code"}
-    # In one order: what runs comes from elsewhere than what is planned.
+    # Sorted, since the two sides come from different sources with different orders.
     text: str = yaml.safe_dump(kept, sort_keys=True, allow_unicode=True)
     return text.splitlines(keepends=True)
 
 
 def _is_same(old: FileEntry | None, new: FileEntry | None) -> bool:
     if old is None or new is None:
-        # A folder comes and goes with what is in it.
-        return all(one is None or one.kind == "folder" for one in (old, new))
+        # A folder appears and disappears with its content.
+        return all(entry is None or entry.kind == "folder" for entry in (old, new))
     if (old.kind, old.executable, old.target) != (new.kind, new.executable, new.target):
         return False
     if isinstance(old.source, Path) and isinstance(new.source, Path):
-        # Large files that stay the same from one revision to the next are one on the disk.
+        # Revisions share unchanged large files.
         return (
             old.kind != "file"
             or old.source.samefile(new.source)
@@ -150,7 +151,7 @@ def _diff_file(
 
 
 def _text_lines(entry: FileEntry | None) -> list[str] | None:
-    """The lines of a text file that is short enough to be read; none where there is no file."""
+    """Return the lines of a text file, None if it is too large or not a text; [] without a file."""
     if entry is None:
         return []
     if entry.kind != "file" or _entry_size(entry) > _LARGEST_TEXT:

@@ -33,7 +33,7 @@ from fnbuild.function.types import Function, Raw
 from fnbuild.platforms import Deployment, Platform
 
 ConfigurationExporter = Callable[[Function], Raw]
-"""Turns a configuration into what the export shows of it, without what has to stay here."""
+"""Turns a configuration into its exported form, without secrets and local fields."""
 
 _DOCUMENT = "export.yaml"
 _CODE = "code"

@@ -1,7 +1,7 @@
 """The pipeline of a deploy: load, check, build, plan, apply.
 
-Each stage takes a value and gives a value, and only the last one changes anything: dry run, diff
-and export are the same stages, stopped earlier. The command line and the dashboard both call this.
+Each stage takes a value and returns a value, and only the last stage changes anything. A dry run
+and a diff run the same stages and stop earlier. The command line and the dashboard both use them.
 """
 
 from __future__ import annotations
@@ -42,10 +42,11 @@ DEFAULT_NAMESPACE = "nuclio"
 
 @dataclass(frozen=True, slots=True)
 class DeployRequest:
-    """What somebody asked for. `overrides` holds only what flags have set; `base` lies below all.
+    """The input of a deploy.
 
-    `enabled` runs a function whose configuration disables it: no override can say so, since what is
-    false does not override. `image` is one that is there already, to be run instead of a build.
+    `overrides` contains only the fields to override. `base` has the lowest precedence. `enabled`
+    runs a function that its configuration disables; `overrides` cannot express that, since false
+    values do not override. `image` is an existing image to run instead of building one.
     """
 
     path: Path | None = None
@@ -65,9 +66,9 @@ class DeployRequest:
 
 @dataclass(frozen=True, slots=True)
 class PreparedFunction:
-    """A function read, merged with the flags and checked; `report` holds the warnings.
+    """A function after reading, merging and checking. `report` contains the warnings.
 
-    With `image` it runs from that one, and nothing is built.
+    If `image` is set, the function runs from that image and nothing is built.
     """
 
     loaded: reader.LoadedFunction
@@ -77,30 +78,33 @@ class PreparedFunction:
 
 
 def choose_platform(name: str) -> tuple[Platform, str]:
-    """The platform, and why it was chosen, in words.
+    """Return the platform and the reason for the choice.
 
-    `auto` takes the cluster where one is configured and answers, else Docker where an engine
-    answers, else processes.
+    `auto` selects the cluster if one is configured and answers, otherwise Docker if an engine
+    answers, otherwise processes.
     """
     if name != "auto":
         return lookup(name), f"asked for by name: {name}"
-    # Imported on use: most commands name their platform.
+    # Imported late for start-up time: most commands name their platform.
     from fnbuild.platforms.kubeclient import connection
 
-    silent: list[str] = []
+    cluster_notices: list[str] = []
     if connection.is_configured():
         cluster = lookup("kube")
-        if not (silent := cluster.problems()):
+        if not (cluster_notices := cluster.problems()):
             return cluster, "auto: a cluster is configured and answers"
     containers = lookup("local")
-    if not (mute := containers.problems()):
-        return containers, f"auto: {'; '.join([*silent, 'a container engine answers'])}"
-    whys = (text.partition(";")[0] for text in (*silent, *mute))
-    return lookup("process"), f"auto: {'; '.join(whys)}"
+    if not (engine_notices := containers.problems()):
+        return containers, f"auto: {'; '.join([*cluster_notices, 'a container engine answers'])}"
+    reasons = (text.partition(";")[0] for text in (*cluster_notices, *engine_notices))
+    return lookup("process"), f"auto: {'; '.join(reasons)}"
 
 
 def prepare(request: DeployRequest) -> PreparedFunction:
-    """Read and check. Raises `ConfigError` with every finding, `UsageError` without a path."""
+    """Read and check the function.
+
+    Raises `ConfigError` with every diagnostic, and `UsageError` without a path.
+    """
     overrides = _overrides_with_identity(request)
     if request.path is None:
         raise UsageError(
@@ -124,7 +128,7 @@ def prepare(request: DeployRequest) -> PreparedFunction:
 
 
 def _configured_image(function: Function) -> str:
-    """The image that the configuration says is the code (Nuclio's codeEntryType `image`)."""
+    """Return the image to run if the configuration asks for no build, else ""."""
     build = function.spec.build
     if build.code_entry_type != "image" and build.mode != "neverBuild":
         return ""
@@ -137,9 +141,12 @@ def _configured_image(function: Function) -> str:
     return function.spec.image
 
 
-def plan(request: DeployRequest) -> Plan:
-    """Return the changes that a deploy would make, without building or changing anything."""
-    prepared = prepare(request)
+def plan(request: DeployRequest, prepared: PreparedFunction | None = None) -> Plan:
+    """Return the changes that a deploy would make, without building or changing anything.
+
+    `prepared` is the result of `prepare` for the request, if the caller has it.
+    """
+    prepared = prepared or prepare(request)
     platform, _ = choose_platform(request.platform)
     planned = _plan(platform, prepared, _current_deployment(platform, prepared.function), request)
     return replace(
@@ -157,36 +164,40 @@ def _plan(
     ready = artifacts.prebuilt(prepared.image, current)
     artifact = artifacts.planned_artifact(prepared.loaded, ready, platform, exactly=True)
     function = artifacts.with_image(function, artifact)
-    made = platform.plan(function, artifact, request.options)
-    return replace(made, steps=(*projects.project_steps(platform, function), *made.steps))
+    plan = platform.plan(function, artifact, request.options)
+    return replace(plan, steps=(*projects.project_steps(platform, function), *plan.steps))
 
 
 def diff(request: DeployRequest) -> Difference:
-    """The plan of a deploy, and how it differs from what runs."""
+    """Return the plan of a deploy and its differences from the running function."""
     prepared = prepare(request)
     platform, _ = choose_platform(request.platform)
     current = _current_deployment(platform, prepared.function)
     options = replace(request.options, show_conflicts=True)
-    made = _plan(platform, prepared, current, replace(request, options=options))
+    plan = _plan(platform, prepared, current, replace(request, options=options))
     folder = _recorded_code(platform, current)
     running = None if folder is None else scan_folder(folder)
-    return compare_plan(made, running, staging.code_files(prepared.loaded))
+    return compare_plan(plan, running, staging.code_files(prepared.loaded))
 
 
-def deploy(request: DeployRequest, progress: Progress) -> Deployment:
+def deploy(
+    request: DeployRequest, progress: Progress, prepared: PreparedFunction | None = None
+) -> Deployment:
     """Build and start the function, and wait until it is ready.
 
-    Raises `ConfigError`, `BuildError`, `ConflictError` or `NotReadyError`; whatever ran before
-    keeps running in each of these cases. While another deploy of the function is under way, it is
-    refused before anything is built.
+    `prepared` is the result of `prepare` for the request, if the caller has it.
+
+    Raises `ConfigError`, `BuildError`, `ConflictError` or `NotReadyError`; the previous revision
+    keeps running in each of these cases. If another deploy of the function is in progress, the
+    deploy fails before anything is built.
     """
-    prepared = prepare(request)
+    prepared = prepared or prepare(request)
     platform, _ = choose_platform(request.platform)
     current = _current_deployment(platform, prepared.function)
     function = projects.with_project_label(prepared.function, current)
     ready = artifacts.prebuilt(prepared.image, current)
     if platform.artifact_kind == "image":
-        # What cannot be deployed is told before a long build.
+        # A plan that the platform refuses fails before a long build.
         image = artifacts.planned_artifact(prepared.loaded, ready, platform)
         preview = platform.plan(artifacts.with_image(function, image), image, request.options)
         if preview.refusal is not None:
@@ -207,23 +218,25 @@ def deploy(request: DeployRequest, progress: Progress) -> Deployment:
 def _apply(
     reservation: Reservation, plan: Plan, progress: Progress, folder: Path | None = None
 ) -> Deployment:
-    """Apply the plan. Its warnings are reported first, before an error that they may explain."""
+    """Apply the plan.
+
+    Its warnings are reported first, since they may explain an error.
+    """
     for text in plan.warnings:
         progress(f"warning: {text}")
     try:
-        done = reservation.apply(plan, progress)
+        deployment = reservation.apply(plan, progress)
     except (BuildError, NotReadyError) as error:
         dependency_hints.add_hint(error, plan, folder)
         raise
-    return replace(
-        done, warnings=tuple(warning for warning in done.warnings if warning not in plan.warnings)
-    )
+    new_warnings = (text for text in deployment.warnings if text not in plan.warnings)
+    return replace(deployment, warnings=tuple(new_warnings))
 
 
 def update(platform: Platform, request: DeployRequest, progress: Progress) -> Deployment:
     """Change the stored configuration of a function and run it from its recorded code.
 
-    Secrets that the request declares and the function does not set are warnings.
+    Adds a warning for each secret that the request declares and the function does not set.
     """
     assert request.name is not None
     current = platform.deployment(request.namespace, request.name)
@@ -246,14 +259,14 @@ def reconfigure(
     options: PlanOptions,
     progress: Progress,
 ) -> Deployment:
-    """Run a function from its recorded code by another configuration, which is complete."""
+    """Run a function from its recorded code with a new, complete configuration."""
     with (
         platform.reserve(function, progress) as reservation,
         artifacts.recorded_artifact(platform, current, function, progress) as artifact,
     ):
         projects.ensure_project(platform, function, current, progress)
-        made = platform.plan(function, artifact, options)
-        return _apply(reservation, made, progress)
+        plan = platform.plan(function, artifact, options)
+        return _apply(reservation, plan, progress)
 
 
 def export_configuration(
@@ -264,11 +277,13 @@ def export_configuration(
     scrub: bool = True,
     cleanup_spec: bool = False,
 ) -> Raw:
-    """The configuration as nuctl exports it: ready to be imported elsewhere. `state` is the
-    function's own, which Nuclio notes down. `image` is the exact reference of what runs where there
-    is one: where it is from a registry, it stands for the name that may mean another image by then.
+    """Return the configuration as nuctl exports it, ready for an import elsewhere.
 
-    Scrubbing blanks the namespace and the secrets, as Nuclio does (pkg/functionconfig/types.go).
+    `state` is the function's state, which Nuclio records in the export. `image` is the exact
+    reference of the running image, if known: a reference with a registry digest replaces the image
+    name, since the name may refer to another image later.
+
+    `scrub` removes the namespace and the secrets, as Nuclio does (pkg/functionconfig/types.go).
     """
     raw = to_dict(function)
     raw.pop("status", None)
@@ -293,7 +308,7 @@ def export_configuration(
     return raw
 
 
-def import_function(  # noqa: PLR0913 - one parameter for each thing an import says
+def import_function(  # noqa: PLR0913 - one parameter for each option of an import
     platform: Platform,
     raw: Raw,
     namespace: str,
@@ -302,9 +317,9 @@ def import_function(  # noqa: PLR0913 - one parameter for each thing an import s
     *,
     autofix: bool = True,
 ) -> Deployment:
-    """Record an exported function in state `imported`; it starts at its first deploy.
+    """Record an exported function in state `imported`. It starts with its first deploy.
 
-    `code` is the folder of the export, which is copied to the data directory. Faults that Nuclio
+    `code` is the folder of the export; it is copied to the data directory. Defects that Nuclio
     repairs are repaired with a warning; without `autofix` they are errors. Raises `ConfigError`.
     """
     function, repair = import_rules.check_import(
@@ -325,9 +340,9 @@ def import_function(  # noqa: PLR0913 - one parameter for each thing an import s
 
 
 def _overrides_with_identity(request: DeployRequest) -> Function:
-    """The overrides, with the name, namespace and project of the request in them.
+    """Return the overrides with the name, namespace and project of the request.
 
-    The namespace of the file never counts: nuctl overwrites it with its own flag.
+    The namespace of the file is ignored, as in nuctl.
     """
     metadata = request.overrides.metadata
     labels = dict(metadata.labels)
@@ -356,7 +371,7 @@ def _renamed_metadata(function: Function, namespace: str, name: str) -> Metadata
 
 
 def _current_deployment(platform: Platform, function: Function) -> Deployment | None:
-    """The function as the platform has it already."""
+    """Return the deployed function, None if there is none."""
     try:
         return platform.deployment(function.metadata.namespace, function.metadata.name)
     except NotFoundError:
@@ -364,7 +379,7 @@ def _current_deployment(platform: Platform, function: Function) -> Deployment | 
 
 
 def _recorded_code(platform: Platform, current: Deployment | None) -> Path | None:
-    """The recorded code of the revision that is the active one."""
+    """Return the recorded code of the active revision."""
     if current is None or not current.revision:
         return None
     try:
@@ -372,4 +387,4 @@ def _recorded_code(platform: Platform, current: Deployment | None) -> Path | Non
             current.function.metadata.namespace, current.name, current.revision
         )
     except NotFoundError:
-        return None  # it was deleted after it was looked up
+        return None  # deleted since the lookup

@@ -16,7 +16,7 @@ from fnbuild.datadir import functions_being_changed
 from fnbuild.errors import BuildError, FnbuildError, UnavailableError
 from fnbuild.platforms import ImageUse, Leftover, Platform, audit, lookup
 
-# Engines and registries are imported on use: on the process platform there are none.
+# Engines and registries are imported late for start-up time: processes need none.
 if TYPE_CHECKING:
     from fnbuild.builder.image.engine import Engine, ImageMetadata
     from fnbuild.builder.image.registry import RegistryClient, Repository
@@ -144,8 +144,8 @@ def _add_images(
         if not image.names:
             removable = [*image.digests] or [image.id]
         for name in removable:
-            goes = not stays and name == removable[-1]
-            size = image.size if goes else 0
+            frees_image = not stays and name == removable[-1]
+            size = image.size if frees_image else 0
             report.leftovers.append(Leftover("image", name, _NO_REVISION, function, size))
 
 
