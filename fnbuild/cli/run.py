@@ -1,4 +1,4 @@
-"""`fnbuild run`: a function in the foreground, from its folder, with `--watch` for writing it."""
+"""`fnbuild run`: run a function in the foreground, from its folder, and reload changes."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fnbuild.cli.base_command import Command
-from fnbuild.cli.console import note, warn
+from fnbuild.cli.console import color_override, note, warn
 from fnbuild.cli.logs import log_format_option, record_formatter
 from fnbuild.cli.options import variant_option
 from fnbuild.cli.session import Session, WholeNumber, pass_session
 
 if TYPE_CHECKING:
-    from fnbuild.cli.foreground import ForegroundConfig, ForegroundProcessor
     from fnbuild.cli.image_request import ReplyPreview
     from fnbuild.deploy.pipeline import DeployRequest
     from fnbuild.function.reader import LoadedFunction
+    from fnbuild.platforms import LogRecord
+    from fnbuild.platforms.process.foreground import ForegroundConfig, ForegroundProcessor
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _ENVIRONMENT_FILES = ("requirements.txt",)
@@ -54,30 +55,32 @@ def run(session: Session, /, folder: Path | None, **flags: Any) -> None:
     reply drawn.
     """
     from fnbuild.builder import environment
-    from fnbuild.cli import foreground
     from fnbuild.cli.image_request import reply_preview
     from fnbuild.cli.overrides import function_overrides
     from fnbuild.deploy.pipeline import DeployRequest
+    from fnbuild.platforms.process.foreground import ForegroundProcessor
 
-    redraw = reply_preview(flags["image"], flags["draw"])
+    preview = reply_preview(flags["image"], flags["draw"])
     request = DeployRequest(
         path=folder or flags["path"] or Path(),
         config_file=flags["config_file"],
         namespace=session.namespace,
-        # Here --image is a picture, and not the name of the function's image.
+        # --image is a picture here, not the name of the function's image.
         overrides=function_overrides({**flags, "image": None}),
         variant=flags["variant"],
     )
-    # Nothing records which environment it runs in.
+    # No record protects the environment from a concurrent prune.
     with environment.keep_environments():
-        loaded, setting = _read_function(request)
-        write = record_formatter(flags["output"])
-        with foreground.ForegroundProcessor(
-            setting, flags["host"], flags["port"], write
-        ) as processor:
-            running = _ForegroundRun(processor, request, loaded, redraw)
+        loaded, config = _read_function(request)
+        format_record = record_formatter(flags["output"])
+
+        def print_record(record: LogRecord) -> None:
+            click.echo(format_record(record), color=color_override())
+
+        with ForegroundProcessor(config, flags["host"], flags["port"], print_record) as processor:
+            foreground_run = _ForegroundRun(processor, request, loaded, preview)
             try:
-                running.serve(watch=flags["watch"] or redraw is not None)
+                foreground_run.serve(watch=flags["watch"] or preview is not None)
             except KeyboardInterrupt:
                 note("stopping")
 
@@ -90,12 +93,12 @@ class _ForegroundRun:
         processor: ForegroundProcessor,
         request: DeployRequest,
         loaded: LoadedFunction,
-        redraw: ReplyPreview | None,
+        preview: ReplyPreview | None,
     ):
         self._processor = processor
         self._request = request
         self._loaded = loaded
-        self._redraw = redraw
+        self._preview = preview
         self._source = _read_source(entry_module(loaded))
 
     def serve(self, *, watch: bool) -> None:
@@ -108,8 +111,8 @@ class _ForegroundRun:
         watcher = FolderWatcher(self._loaded.folder) if watch else None
         processor.start()
         try:
-            self._say_ready()
-            self._draw()
+            self._report_ready()
+            self._draw_preview()
         except FnbuildError as error:
             if watcher is None:
                 raise
@@ -118,13 +121,13 @@ class _ForegroundRun:
         while processor.ended is None or watcher:
             time.sleep(POLL_INTERVAL)
             changed = watcher.changed() if watcher else set()
-            if self._redraw is not None:
-                changed = self._redraw.without_drawing(changed)
+            if self._preview is not None:
+                changed = self._preview.without_drawing(changed)
             if not changed:
                 continue
             try:
                 self._load(changed)
-                self._draw()
+                self._draw_preview()
             except FnbuildError as error:
                 print_error(error)
         raise PlatformError(f"the processor ended with exit status {processor.ended}")
@@ -136,17 +139,17 @@ class _ForegroundRun:
         configuring = {loaded.config_path, *(loaded.folder / name for name in _ENVIRONMENT_FILES)}
         source = _read_source(entry_module(loaded))
         if processor.ended is not None or changed & {*configuring, loaded.source_file}:
-            fresh, setting = _read_function(self._request)
-            same = (setting, fresh.text) == (processor.setting, loaded.text)
-            if processor.ended is not None or not same:
+            fresh, config = _read_function(self._request)
+            is_same = (config, fresh.text) == (processor.config, loaded.text)
+            if processor.ended is not None or not is_same:
                 note(f"changed: {names}")
                 source = _read_source(entry_module(fresh))
-                processor.replace(setting)
+                processor.replace(config)
                 self._loaded = fresh
-                self._say_ready()
+                self._report_ready()
                 self._source = source
                 return
-            # Saved without a change.
+            # The files were saved without a change.
             changed -= configuring
         if changed:
             note(f"changed: {names}")
@@ -162,17 +165,17 @@ class _ForegroundRun:
         if keeps:
             note(f"reloaded in {seconds * 1000:.0f} ms, and the model was kept")
         else:
-            why = ": init_context or what it uses has changed" if only_module else ""
-            note(f"restarted the workers in {seconds * 1000:.0f} ms{why}")
+            reason = ": init_context or what it uses has changed" if only_module else ""
+            note(f"restarted the workers in {seconds * 1000:.0f} ms{reason}")
 
-    def _say_ready(self) -> None:
+    def _report_ready(self) -> None:
         seconds = self._processor.wait_ready()
         name, url = self._loaded.function.metadata.name, self._processor.url
         note(f"{name} is ready at {url} after {seconds:.1f} s (Ctrl-C stops it)")
 
-    def _draw(self) -> None:
-        if self._redraw is not None:
-            self._redraw.draw(self._loaded.function, self._processor.url)
+    def _draw_preview(self) -> None:
+        if self._preview is not None:
+            self._preview.draw(self._loaded.function, self._processor.url)
 
 
 def _read_source(path: Path) -> str:
@@ -184,7 +187,7 @@ def _read_source(path: Path) -> str:
 
 
 def entry_module(loaded: LoadedFunction) -> Path:
-    """The file with the handler: `main:handler` is main.py, `pkg.sub:handler` is pkg/sub.py."""
+    """Return the file of the handler: main.py for `main:handler`, pkg/sub.py for `pkg.sub:handler`."""
     if loaded.source_file is not None:
         return loaded.source_file
     module = loaded.function.spec.handler.partition(":")[0].removesuffix(".py")
@@ -194,15 +197,15 @@ def entry_module(loaded: LoadedFunction) -> Path:
 
 
 def _read_function(request: DeployRequest) -> tuple[LoadedFunction, ForegroundConfig]:
-    from fnbuild.cli import foreground
     from fnbuild.cli.progress import ProgressDisplay
     from fnbuild.deploy import pipeline
+    from fnbuild.platforms.process.foreground import prepare_processor
 
     prepared = pipeline.prepare(request)
     if prepared.report.warnings:
         note(prepared.report.render())
     with ProgressDisplay() as progress:
-        setting = foreground.prepare_processor(prepared.loaded, progress)
-    for text in setting.warnings:
+        config = prepare_processor(prepared.loaded, progress)
+    for text in config.warnings:
         warn(text)
-    return prepared.loaded, setting
+    return prepared.loaded, config

@@ -1,7 +1,7 @@
-"""One processor in the foreground: started from the folder as it lies, reloaded, restarted.
+"""`fnbuild run`: a processor in the foreground that runs a function from its folder.
 
-The listening socket belongs to this process and is handed down, so that the port stays the same and
-no connection is refused while the processor is replaced.
+The listening socket belongs to this process and is inherited by the processor, so that the port
+stays the same and no connection is refused while the processor is replaced.
 """
 
 from __future__ import annotations
@@ -21,12 +21,9 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-import click
-
 from fnbuild import trees
 from fnbuild.builder import environment, interpreter, requirements, sdk, torch_index
 from fnbuild.builder.processor_settings import readiness_seconds
-from fnbuild.cli.console import color_override
 from fnbuild.errors import NotReadyError, PlatformError
 from fnbuild.function.reader import LoadedFunction
 from fnbuild.function.types import Function, Raw
@@ -54,7 +51,7 @@ _FOLDER_PREFIX = "fnbuild-run-"
 
 @dataclass(frozen=True, slots=True)
 class ForegroundConfig:
-    """What a processor needs besides the code: made once, and again when it changes."""
+    """The configuration of a foreground processor."""
 
     function: Function
     config: Raw
@@ -62,36 +59,40 @@ class ForegroundConfig:
 
 
 def prepare_processor(loaded: LoadedFunction, progress: Progress) -> ForegroundConfig:
-    """Choose the interpreter and make the environment that the function asks for."""
+    """Choose the interpreter and create the Python environment that the function needs."""
     function = loaded.function
     chosen = interpreter.choose_interpreter(function)
-    wanted = torch_index.prefer_cpu_builds(
+    needed = torch_index.prefer_cpu_builds(
         requirements.collect_requirements(function, loaded.folder), function
     )
-    python = environment.ensure_environment(chosen, wanted, progress)
-    place = RevisionPaths(
+    python = environment.ensure_environment(chosen, needed, progress)
+    paths = RevisionPaths(
         0, str(loaded.folder.resolve()), str(python or chosen.path), str(sdk.ensure_sdk(chosen))
     )
-    warnings = platform_warnings(function, wanted)
+    warnings = platform_warnings(function, needed)
     if chosen.warning:
         warnings = (chosen.warning, *warnings)
-    # Below a layer for what is written, files that an editor has replaced would stay as they were.
-    config = {**processor_config(function, place), "immutable": False}
+    # An overlay for writes would hide later changes of the files.
+    config = {**processor_config(function, paths), "immutable": False}
     return ForegroundConfig(function, config, warnings)
 
 
 class ForegroundProcessor:
-    """The processor and its socket. A context manager: leaving it ends the processor.
+    """A processor and its socket. As a context manager, it stops the processor at the end.
 
-    `write` makes a line for stdout of each record of its log.
+    `on_record` is called with each record of the log, in a thread.
     """
 
     def __init__(
-        self, setting: ForegroundConfig, host: str, port: int, write: Callable[[LogRecord], str]
+        self,
+        config: ForegroundConfig,
+        host: str,
+        port: int,
+        on_record: Callable[[LogRecord], object],
     ):
-        self.setting = setting
-        self._write = write
-        self._socket = _bind_socket(host, port or requested_port(setting.function))
+        self.config = config
+        self._on_record = on_record
+        self._socket = _bind_socket(host, port or requested_port(config.function))
         trees.remove_abandoned(_FOLDER_PREFIX)
         self._folder = tempfile.TemporaryDirectory(prefix=f"{_FOLDER_PREFIX}{os.getpid()}-")
         self._process: subprocess.Popen[bytes] | None = None
@@ -124,9 +125,9 @@ class ForegroundProcessor:
         self._generation += 1
         path = Path(self._folder.name) / f"processor-{self._generation}.json"
         descriptor = self._socket.fileno()
-        listeners = {"http": {"fd": descriptor}, "admin": None, "control": self._control}
-        log = {**self.setting.config["log"], "format": "json"}
-        config = {**self.setting.config, "listeners": listeners, "log": log}
+        listeners = {"http": {"fd": descriptor}, "admin": None, "control": self._control_socket}
+        log = {**self.config.config["log"], "format": "json"}
+        config = {**self.config.config, "listeners": listeners, "log": log}
         config["neighbours"] = str(run_dir())
         path.write_text(json.dumps(config))
         path.chmod(0o600)
@@ -137,47 +138,47 @@ class ForegroundProcessor:
             stderr=subprocess.STDOUT,
             env=clean_environment(os.environ),
             pass_fds=[descriptor],
-            # Ctrl-C goes to every process of the terminal; the processor must get one signal only,
-            # for a second one would cut off what is in flight.
+            # Ctrl-C reaches every process of the terminal, and a second signal would abort
+            # requests in flight. So the processor gets only the signal of `stop`.
             start_new_session=True,
             preexec_fn=_end_with_parent,  # noqa: PLW1509 - there is one thread, and one system call
         )
-        self._reader = Thread(target=self._show, args=(self._process,), daemon=True)
+        self._reader = Thread(target=self._read_log, args=(self._process,), daemon=True)
         self._reader.start()
         self._register()
 
     def _register(self) -> None:
         """Make the function visible to other commands and dashboards."""
         host, port = self._socket.getsockname()[:2]
-        record = make_record(self.setting.function, host, port, self._control)
+        record = make_record(self.config.function, host, port, self._control_socket)
         if self._registration is None:
             self._registration = Registration(record)
         else:
             self._registration.update(record)
 
-    def _show(self, process: subprocess.Popen[bytes]) -> None:
-        """Pass on what the processor says, a line a record, until it ends."""
+    def _read_log(self, process: subprocess.Popen[bytes]) -> None:
+        """Parse each line of the processor's output and pass it on, until the processor ends."""
         assert process.stdout is not None
-        with process.stdout as said:
-            for line in said:
-                click.echo(self._write(parse_log_line(line, time.time())), color=color_override())
+        with process.stdout as output:
+            for line in output:
+                self._on_record(parse_log_line(line, time.time()))
 
     def wait_ready(self) -> float:
-        """Wait until all workers are ready; the seconds it took.
+        """Wait until all workers are ready, and return the duration in seconds.
 
-        Raises `NotReadyError` with the handler's own words.
+        Raises `NotReadyError` with the handler's error.
         """
         began = time.monotonic()
-        deadline = began + readiness_seconds(self.setting.function) + _GRACE_PERIOD
+        deadline = began + readiness_seconds(self.config.function) + _GRACE_PERIOD
         while time.monotonic() < deadline:
             if self.ended is not None:
-                self._read_out()
+                self._join_reader()
                 raise NotReadyError(f"the processor ended with exit status {self.ended}")
             status = self._status()
             if status.get("state") == "ready":
                 return time.monotonic() - began
             if status.get("state") == "unhealthy":
-                name = self.setting.function.metadata.name
+                name = self.config.function.metadata.name
                 raise NotReadyError(
                     f"{name} did not become ready", detail=str(status.get("message") or "") or None
                 )
@@ -185,15 +186,17 @@ class ForegroundProcessor:
         raise NotReadyError("the function was not ready in time")
 
     def reload(self, *, restart: bool) -> float:
-        """Swap the code, or restart the workers one by one; the seconds it took.
+        """Reload the code, or restart the workers one by one; return the duration in seconds.
 
-        Raises `NotReadyError` with the traceback of the first worker that would not.
+        Raises `NotReadyError` with the traceback of the first worker that fails.
         """
         began = time.monotonic()
-        seconds = readiness_seconds(self.setting.function) + _GRACE_PERIOD
+        seconds = readiness_seconds(self.config.function) + _GRACE_PERIOD
         body = json.dumps({"restart": restart}).encode()
         try:
-            _, _, reply = client.request("POST", self._control, "/reload", body, timeout=seconds)
+            _, _, reply = client.request(
+                "POST", self._control_socket, "/reload", body, timeout=seconds
+            )
         except OSError as error:
             raise PlatformError(f"the processor does not answer: {error}") from error
         answers: dict[str, str] = json.loads(reply)["workers"]
@@ -202,14 +205,14 @@ class ForegroundProcessor:
                 raise NotReadyError("the change does not load", detail=answer)
         return time.monotonic() - began
 
-    def replace(self, setting: ForegroundConfig) -> None:
-        """Start anew with another configuration, on the same socket."""
+    def replace(self, config: ForegroundConfig) -> None:
+        """Restart the processor with a new configuration, on the same socket."""
         self.stop()
-        self.setting = setting
+        self.config = config
         self.start()
 
     def stop(self) -> None:
-        """End the processor: what is in flight finishes, then it is gone."""
+        """Stop the processor after its requests in flight."""
         process = self._process
         if process is None or process.poll() is not None:
             return
@@ -219,34 +222,36 @@ class ForegroundProcessor:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        self._read_out()
+        self._join_reader()
 
-    def _read_out(self) -> None:
-        # A process that the handler started may hold the pipe open for ever.
+    def _join_reader(self) -> None:
+        # A child process of the handler may keep the pipe open.
         if self._reader is not None:
             self._reader.join(_OUTPUT_TIMEOUT)
 
     @property
     def _longest_event(self) -> float:
-        triggers = self.setting.config["triggers"].values()
-        return max((float(one["termination_timeout"]) for one in triggers), default=0.0)
+        triggers = self.config.config["triggers"].values()
+        return max((float(trigger["termination_timeout"]) for trigger in triggers), default=0.0)
 
     @property
-    def _control(self) -> str:
+    def _control_socket(self) -> str:
         return str(Path(self._folder.name) / f"control-{self._generation}.sock")
 
     def _status(self) -> dict[str, Any]:
         try:
-            _, _, body = client.request("GET", self._control, "/status", timeout=_GRACE_PERIOD)
+            _, _, body = client.request(
+                "GET", self._control_socket, "/status", timeout=_GRACE_PERIOD
+            )
             status: dict[str, Any] = json.loads(body)
         except (OSError, ValueError):
-            # It has only just been started.
+            # The processor is still starting.
             return {}
         return status
 
 
 def _end_with_parent() -> None:
-    """In the new process: be told to drain when `fnbuild run` dies, however it dies."""
+    """Have the kernel send SIGTERM to the processor when `fnbuild run` dies."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
