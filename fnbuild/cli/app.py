@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import click
 
-from fnbuild.cli import INTERRUPTED, console
+from fnbuild.cli import INTERRUPTED
 from fnbuild.cli.base_command import CommandEntry, InterruptError, LazyGroup
 from fnbuild.cli.console import color_override, note
 from fnbuild.cli.session import Session
@@ -90,7 +90,6 @@ def run(arguments: Sequence[str]) -> int:
     0: done, 1: failed, 2: wrong usage, 130: interrupted from the keyboard.
     """
     session = Session()
-    console.clear_global_options()
     try:
         status = cli.main(
             list(arguments),
@@ -112,5 +111,7 @@ def run(arguments: Sequence[str]) -> int:
     except Exception as error:  # noqa: BLE001 - the outermost handler, which reports every error
         from fnbuild.cli.console import report_error
 
-        return report_error(error, verbose=session.verbose)
+        # The context provides the options that suggested commands need.
+        with click.Context(cli, obj=session).scope():
+            return report_error(error, verbose=session.verbose)
     return status if isinstance(status, int) else 0

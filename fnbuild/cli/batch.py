@@ -13,6 +13,7 @@ from threading import Lock
 from typing import Generic, TypeVar
 
 import click
+from click.globals import pop_context, push_context
 
 from fnbuild.cli.console import note, print_error
 from fnbuild.errors import FnbuildError, InputError
@@ -46,6 +47,16 @@ def run_batch(
     Errors are reported as they occur, inside `aside`, which pauses the progress display.
     """
     reporting = Lock()
+    context = click.get_current_context(silent=True)
+
+    def run_in_context(item: Item) -> BatchResult[Result]:
+        if context is None:
+            return run(item)
+        push_context(context)
+        try:
+            return run(item)
+        finally:
+            pop_context()
 
     def run(item: Item) -> BatchResult[Result]:
         began = time.monotonic()
@@ -62,7 +73,7 @@ def run_batch(
         return [run(item) for item in items]
     with ThreadPoolExecutor(at_once) as pool:
         try:
-            return list(pool.map(run, items))
+            return list(pool.map(run_in_context, items))
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

@@ -7,9 +7,11 @@ import re
 import shlex
 import sys
 import traceback
+from collections.abc import Mapping
 
 import click
 
+from fnbuild.cli.session import Session
 from fnbuild.errors import ConfigError, FnbuildError
 
 _COMMAND_IN_MESSAGE = re.compile(r"`fnbuild ([^`]+)`")
@@ -27,39 +29,34 @@ _COMMANDS_WITHOUT_OPTIONS = (
 )
 _LONG_OPTIONS = {"-n": "--namespace", "-k": "--kubeconfig"}
 
-_global_options: dict[str, str] = {}
 
+def complete_commands(text: str, options: Mapping[str, str]) -> str:
+    """Add the options to each fnbuild command that the text suggests.
 
-def clear_global_options() -> None:
-    """Forget the recorded options, for a new command line."""
-    _global_options.clear()
+    After `fnbuild -n other …`, a suggested command has to be about the same namespace.
+    """
 
+    def complete(match: re.Match[str]) -> str:
+        arguments = match[1].split()
+        if arguments[0].startswith("-") or arguments[0] in _COMMANDS_WITHOUT_OPTIONS:
+            return match[0]
+        missing = [
+            f"{option} {shlex.quote(value)}"
+            for option, value in options.items()
+            if not {option, _LONG_OPTIONS.get(option, option)} & set(arguments)
+        ]
+        return f"`{' '.join(['fnbuild', match[1], *missing])}`"
 
-def record_global_option(option: str, value: str) -> None:
-    """Record an option of this command line, for the commands that messages suggest."""
-    _global_options[option] = value
-
-
-def complete_commands(text: str) -> str:
-    """Add the global options of this command line to each command that the text suggests."""
-    return _COMMAND_IN_MESSAGE.sub(_complete_command, text) if _global_options else text
-
-
-def _complete_command(match: re.Match[str]) -> str:
-    arguments = match[1].split()
-    if arguments[0].startswith("-") or arguments[0] in _COMMANDS_WITHOUT_OPTIONS:
-        return match[0]
-    options = [
-        f"{option} {shlex.quote(value)}"
-        for option, value in _global_options.items()
-        if not {option, _LONG_OPTIONS.get(option, option)} & set(arguments)
-    ]
-    return f"`{' '.join(['fnbuild', match[1], *options])}`"
+    return _COMMAND_IN_MESSAGE.sub(complete, text) if options else text
 
 
 def note(text: str) -> None:
-    """Print a line on stderr."""
-    click.echo(complete_commands(text), err=True, color=color_override())
+    """Print a line on stderr. Suggested commands get the options of the current command line."""
+    context = click.get_current_context(silent=True)
+    session = context.find_object(Session) if context is not None else None
+    if session is not None:
+        text = complete_commands(text, session.location_options)
+    click.echo(text, err=True, color=color_override())
 
 
 def warn(text: str) -> None:

@@ -187,7 +187,7 @@ def _read_source(path: Path) -> str:
 
 
 def entry_module(loaded: LoadedFunction) -> Path:
-    """Return the file of the handler: main.py for `main:handler`, pkg/sub.py for `pkg.sub:handler`."""
+    """Return the file of the handler, such as pkg/sub.py for `pkg.sub:handler`."""
     if loaded.source_file is not None:
         return loaded.source_file
     module = loaded.function.spec.handler.partition(":")[0].removesuffix(".py")

@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fnbuild.cli import console
-from fnbuild.cli.console import note
-
 if TYPE_CHECKING:
     from fnbuild.platforms import Platform
 
@@ -46,6 +43,8 @@ class Session:
     concurrency: int = 1
     mask_sensitive_fields: bool = False
     given_namespace: str = field(default_factory=lambda: os.environ.get("NUCTL_NAMESPACE", ""))
+    location_options: dict[str, str] = field(default_factory=dict)
+    """The options of this command line that select a platform, namespace or cluster."""
 
     def connect(self) -> Platform:
         """Return the platform. For `auto`, report the choice and its reason on stderr."""
@@ -53,7 +52,7 @@ class Session:
 
         platform, reason = choose_platform(self.platform)
         if self.platform == "auto":
-            note(f"platform {platform.name} ({reason})")
+            click.echo(f"platform {platform.name} ({reason})", err=True)
             self.platform = platform.name
         return platform
 
@@ -73,20 +72,21 @@ class Session:
 
 def _store_option(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     if value is not None and param.name:
-        setattr(ctx.ensure_object(Session), param.name, value)
+        session = ctx.ensure_object(Session)
+        setattr(session, param.name, value)
         if param.name in _LOCATING_OPTIONS:
-            console.record_global_option(param.opts[0], value)
+            session.location_options[param.opts[0]] = value
 
 
 def _store_variable(variable: str) -> Callable[[click.Context, click.Parameter, Any], None]:
     """Return a callback that passes the value to cluster clients as an environment variable."""
 
-    def remember(_: click.Context, param: click.Parameter, value: Any) -> None:
+    def store(ctx: click.Context, param: click.Parameter, value: Any) -> None:
         if value is not None:
             os.environ[variable] = value
-            console.record_global_option(param.opts[0], value)
+            ctx.ensure_object(Session).location_options[param.opts[0]] = value
 
-    return remember
+    return store
 
 
 def _global_option(*names: str, **attributes: Any) -> click.Option:

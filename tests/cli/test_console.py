@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
+import click
 import pytest
 
-from fnbuild.cli import console
-from fnbuild.cli.app import run
-
-
-@pytest.fixture(autouse=True)
-def fresh() -> Iterator[None]:
-    console.clear_global_options()
-    yield
-    console.clear_global_options()
+from fnbuild.cli.app import cli, run
+from fnbuild.cli.batch import run_batch
+from fnbuild.cli.console import complete_commands
+from fnbuild.cli.session import Session
+from fnbuild.errors import NotFoundError
 
 
 def test_without_options_nothing_changes() -> None:
-    assert console.complete_commands("`fnbuild redeploy f` does") == "`fnbuild redeploy f` does"
+    assert complete_commands("`fnbuild redeploy f` does", {}) == "`fnbuild redeploy f` does"
 
 
 def test_options_are_added_once_and_quoted() -> None:
-    console.record_global_option("--platform", "kube")
-    console.record_global_option("-n", "a b")
+    options = {"--platform": "kube", "-n": "a b"}
     told = "`fnbuild redeploy f`, `fnbuild logs g -n other`, `kubectl get pods`, `fnbuild up`"
-    assert console.complete_commands(told) == (
+    assert complete_commands(told, options) == (
         "`fnbuild redeploy f --platform kube -n 'a b'`, `fnbuild logs g -n other --platform kube`,"
         " `kubectl get pods`, `fnbuild up`"
     )
@@ -38,3 +32,14 @@ def test_a_failure_proposes_what_can_be_typed(
     told = capsys.readouterr().err
     assert "`fnbuild get functions" in told
     assert "-n elsewhere" in told
+
+
+def test_failures_in_threads_suggest_the_same_options(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(name: str) -> None:
+        raise NotFoundError(f"no function {name}", hint=f"`fnbuild logs {name}` says more")
+
+    with click.Context(cli, obj=Session(location_options={"-n": "other"})).scope():
+        run_batch(["f", "g"], fail, 2)
+    messages = capsys.readouterr().err
+    assert "`fnbuild logs f -n other`" in messages
+    assert "`fnbuild logs g -n other`" in messages

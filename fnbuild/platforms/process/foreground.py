@@ -54,7 +54,7 @@ class ForegroundConfig:
     """The configuration of a foreground processor."""
 
     function: Function
-    config: Raw
+    settings: Raw
     warnings: tuple[str, ...]
 
 
@@ -126,8 +126,8 @@ class ForegroundProcessor:
         path = Path(self._folder.name) / f"processor-{self._generation}.json"
         descriptor = self._socket.fileno()
         listeners = {"http": {"fd": descriptor}, "admin": None, "control": self._control_socket}
-        log = {**self.config.config["log"], "format": "json"}
-        config = {**self.config.config, "listeners": listeners, "log": log}
+        log = {**self.config.settings["log"], "format": "json"}
+        config = {**self.config.settings, "listeners": listeners, "log": log}
         config["neighbours"] = str(run_dir())
         path.write_text(json.dumps(config))
         path.chmod(0o600)
@@ -231,7 +231,7 @@ class ForegroundProcessor:
 
     @property
     def _longest_event(self) -> float:
-        triggers = self.config.config["triggers"].values()
+        triggers = self.config.settings["triggers"].values()
         return max((float(trigger["termination_timeout"]) for trigger in triggers), default=0.0)
 
     @property
