@@ -82,7 +82,7 @@ def _install(names: str | None) -> int:
 
 
 def _command(arguments: list[str]) -> str:
-    """What was asked for, without the file it goes to."""
+    """Return the command without its output file."""
     kept = list(arguments)
     for name in ("-o", "--output"):
         if name in kept:
@@ -115,7 +115,7 @@ def _run(options: argparse.Namespace, command: str) -> int:
     for name in names:
         _measure(name, servers, options, results)
         results["seconds"] = time.monotonic() - began
-        # Written behind every workload: an interrupted run keeps what it has.
+        # Written after every workload, so that an interrupted run keeps its results.
         options.output.write_text(json.dumps(results, indent=1))
     print_progress(f"{options.output} is written")
     return 0

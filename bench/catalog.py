@@ -1,4 +1,4 @@
-"""Who is measured: what peers.toml says, as typed values."""
+"""The measured servers and their environments, from peers.toml."""
 
 from __future__ import annotations
 
@@ -71,20 +71,20 @@ def load_catalog() -> Catalog:
     values = tomllib.loads((FOLDER / "peers.toml").read_text())
     libraries = values["libraries"]["requirements"]
     environments = {
-        name: Environment(name, (*libraries, *found["requirements"]))
-        for name, found in values["environments"].items()
+        name: Environment(name, (*libraries, *entry["requirements"]))
+        for name, entry in values["environments"].items()
     }
     servers = {
         name: Server(
             name,
-            found["title"],
-            found["environment"],
-            tuple(found["command"]),
-            found.get("kind", "http"),
-            found.get("path", "/"),
-            tuple(found.get("needs", ())),
+            entry["title"],
+            entry["environment"],
+            tuple(entry["command"]),
+            entry.get("kind", "http"),
+            entry.get("path", "/"),
+            tuple(entry.get("needs", ())),
         )
-        for name, found in values["servers"].items()
+        for name, entry in values["servers"].items()
     }
     return Catalog(values["workers"], environments, servers)
 

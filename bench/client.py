@@ -34,8 +34,8 @@ def post(url: str, body: bytes) -> tuple[int, Any]:
 
 
 def find_wrong_replies(url: str, payloads: tuple[Payload, ...]) -> list[str]:
-    """Send every payload from several clients at a time; what came back wrong, in words."""
-    found: list[str] = []
+    """Send every payload from several concurrent clients; return a message for each wrong reply."""
+    errors: list[str] = []
 
     def run(first: int) -> None:
         for number in range(first, first + _REQUESTS_EACH):
@@ -43,14 +43,14 @@ def find_wrong_replies(url: str, payloads: tuple[Payload, ...]) -> list[str]:
             try:
                 status, reply = post(url, payload.body)
             except OSError as problem:
-                found.append(str(problem))
+                errors.append(str(problem))
                 continue
             if status != 200 or reply != payload.expected:
-                found.append(f"status {status}: {str(reply)[:120]}")
+                errors.append(f"status {status}: {str(reply)[:120]}")
 
     threads = [threading.Thread(target=run, args=(number,)) for number in range(_THREADS)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return found
+    return errors

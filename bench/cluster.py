@@ -51,27 +51,27 @@ class ClusterSetup:
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[ClusterSetup]:
-        """Make namespaces, image and manifests; the namespaces go behind the block."""
+        """Create namespaces, image and manifests; the namespaces are deleted after the block."""
         try:
-            for one in (self.own, self.hand):
-                kubectl("create", "namespace", one)
+            for namespace in (self.own, self.hand):
+                kubectl("create", "namespace", namespace)
             source = ("--path", str(self._folder), "--registry", _REGISTRY)
             self.fnbuild("deploy", *source)
             text = self.fnbuild("deploy", *source, "--dry-run", "-o", "yaml")
             self.manifests = list(yaml.safe_load_all(text))
-            for one in self.manifests:
-                one["metadata"].pop("namespace", None)
-            deployment = next(one for one in self.manifests if one["kind"] == "Deployment")
+            for manifest in self.manifests:
+                manifest["metadata"].pop("namespace", None)
+            deployment = next(item for item in self.manifests if item["kind"] == "Deployment")
             self._image = deployment["spec"]["template"]["spec"]["containers"][0]["image"]
             self._by_hand.write_text(yaml.safe_dump_all(self.manifests))
             self.remove()
             yield self
         finally:
-            for one in (self.own, self.hand):
-                kubectl("delete", "namespace", one, "--wait=false", "--ignore-not-found")
+            for namespace in (self.own, self.hand):
+                kubectl("delete", "namespace", namespace, "--wait=false", "--ignore-not-found")
 
     def fnbuild(self, *words: str) -> str:
-        """What it writes."""
+        """Run a fnbuild command; return its output."""
         command = [sys.executable, "-m", "fnbuild", *words, "--platform", "kube", "-n", self.own]
         return run_command(command, env=self._env)
 
@@ -106,8 +106,8 @@ class ClusterSetup:
 
     def clear(self) -> None:
         """Nothing runs any more, in either namespace."""
-        for one in (self.own, self.hand):
-            ours = ("-l", "nuclio.io/function-name", "-n", one, "--wait=false")
+        for namespace in (self.own, self.hand):
+            ours = ("-l", "nuclio.io/function-name", "-n", namespace, "--wait=false")
             kubectl("delete", "deployment,service,configmap", *ours)
         wait_until(
             "the end", lambda: not pods(self.own) and not pods(self.hand), SLOW_POLL_INTERVAL
@@ -119,25 +119,25 @@ class ClusterSetup:
         for manifest in self.manifests:
             text = json.dumps(manifest)
             for number in range(first, end):
-                one = json.loads(text.replace(NAME, f"many-{number}"))
-                if one["kind"] == "Deployment":
-                    one["spec"]["replicas"] = 0
+                item = json.loads(text.replace(NAME, f"many-{number}"))
+                if item["kind"] == "Deployment":
+                    item["spec"]["replicas"] = 0
                 else:
-                    one["spec"]["type"] = "ClusterIP"
-                items.append(one)
+                    item["spec"]["type"] = "ClusterIP"
+                items.append(item)
         whole = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
-        run_command(["kubectl", "create", "-n", self.own, "-f", "-"], given=whole)
+        run_command(["kubectl", "create", "-n", self.own, "-f", "-"], stdin=whole)
 
 
 def kubectl(*words: str) -> str:
-    """Run the cluster's own client; RuntimeError with its words when it fails."""
+    """Run kubectl; raise RuntimeError with its errors if it fails."""
     return run_command(["kubectl", *words])
 
 
-def run_command(command: list[str], env: dict[str, str] | None = None, given: str = "") -> str:
-    """What a program writes; RuntimeError with its words when it fails."""
+def run_command(command: list[str], env: dict[str, str] | None = None, stdin: str = "") -> str:
+    """Return the output of a program; raise RuntimeError with its errors if it fails."""
     done = subprocess.run(
-        command, env=env, input=given, capture_output=True, text=True, check=False
+        command, env=env, input=stdin, capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr}")
@@ -150,7 +150,7 @@ def pods(namespace: str) -> list[str]:
 
 
 def is_answering(url: str) -> bool:
-    """Whether the function replies, and soon.
+    """Return True if the function replies in time.
 
     A connection that comes while kube-proxy changes its rules may end at kube-proxy's own socket,
     which holds the port and never answers.

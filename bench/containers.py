@@ -2,7 +2,7 @@
 
     python -m bench.containers
 
-Deploys, builds behind an edit and redeploys of one function that decodes JPEGs, by `fnbuild` and by
+Deploys, builds after an edit and redeploys of one function that decodes JPEGs, by `fnbuild` and by
 hand in turns; how long the port does not answer while a redeploy goes on; and the requests per
 second of the same function on the process platform and in a container. The table goes into
 docs/performance.md with `--write`.
@@ -76,7 +76,7 @@ RUN {_INSTALL}
 COPY . /app
 CMD ["python", "/app/serve.py"]
 """
-# What somebody without any tool would put around the handler.
+# A server around the handler, as written by hand.
 _BY_HAND_SERVER = """
 import http.server, json, types
 import main
@@ -245,8 +245,8 @@ def measure(ways: ContainerSetup, rounds: int, seconds: int, say: Callable[[str]
         figures.time("deploy", ways.deploy)
         figures.time("deploy by hand", ways.deploy_by_hand)
         ways.edit()
-        figures.time("build behind an edit", ways.build)
-        figures.time("build behind an edit by hand", ways.build_by_hand)
+        figures.time("build after an edit", ways.build)
+        figures.time("build after an edit by hand", ways.build_by_hand)
         ways.edit()
         port = ways.deploy()
         for what, again, place in (
@@ -283,13 +283,15 @@ def render(figures: Timings, rounds: int) -> str:
     rows = []
     for what, title in (
         ("deploy", "first deploy, until the first answer"),
-        ("build behind an edit", "build behind an edit of main.py"),
-        ("redeploy", "redeploy behind an edit, until the first answer"),
+        ("build after an edit", "build after an edit of main.py"),
+        ("redeploy", "redeploy after an edit, until the first answer"),
         ("gap", "longest time without an answer meanwhile"),
     ):
         own, hand = figures.median(what), figures.median(f"{what} by hand")
         rows.append([title, f"{own:.2f} s", f"{hand:.2f} s", f"{own - hand:+.2f} s"])
-    process, container = (statistics.median(figures.rates[one]) for one in ("process", "container"))
+    process, container = (
+        statistics.median(figures.rates[name]) for name in ("process", "container")
+    )
     now = f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC"
     cores = len(os.sched_getaffinity(0))
     return (
@@ -302,8 +304,8 @@ def render(figures: Timings, rounds: int) -> str:
 
 
 def _engine() -> str:
-    words = ["docker", "version", "--format", "{{.Server.Version}}"]
-    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    command = ["docker", "version", "--format", "{{.Server.Version}}"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 @contextlib.contextmanager

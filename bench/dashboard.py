@@ -67,15 +67,15 @@ class Durations:
     values: list[float] = field(default_factory=list)
 
     @contextlib.contextmanager
-    def get(self) -> Iterator[None]:
+    def measure(self) -> Iterator[None]:
         began = time.perf_counter()
         yield
         self.values.append((time.perf_counter() - began) * 1000)
 
     def share(self, part: float) -> float:
         """The value below which that part of them lies."""
-        found = sorted(self.values)
-        return found[min(len(found) - 1, int(len(found) * part))]
+        ordered = sorted(self.values)
+        return ordered[min(len(ordered) - 1, int(len(ordered) * part))]
 
     @property
     def mean(self) -> float:
@@ -84,7 +84,7 @@ class Durations:
 
 @dataclass
 class DashboardResults:
-    """What was measured; `log` is (written, shown) lines, `page` (ms, bytes)."""
+    """All measurements; `log` is (written, shown) lines, `page` (ms, bytes)."""
 
     functions: int
     listed: Durations
@@ -100,7 +100,7 @@ def measure_list(dashboard: RunningDashboard, seconds: float) -> Durations:
     times = Durations()
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
-        with times.get():
+        with times.measure():
             dashboard.ask("GET", "/api/functions")
         time.sleep(0.02)
     return times
@@ -116,10 +116,10 @@ def measure_relay(dashboard: RunningDashboard, rounds: int) -> tuple[Durations, 
         if number == 10:  # both ways are warm
             direct.values.clear()
             relayed.values.clear()
-        with direct.get():
+        with direct.measure():
             function.request("POST", "/", body, {"Content-Type": "image/jpeg"})
             function.getresponse().read()
-        with relayed.get():
+        with relayed.measure():
             dashboard.invoke(ECHO, body)
     return direct, relayed
 
@@ -129,8 +129,8 @@ def measure_memory(dashboard: RunningDashboard) -> float:
     body = bytes(_LARGE)
 
     def send(_: int) -> None:
-        one = RunningDashboard(dashboard.port, dashboard.pid)
-        if one.invoke(ECHO, body) != str(_LARGE).encode():
+        client = RunningDashboard(dashboard.port, dashboard.pid)
+        if client.invoke(ECHO, body) != str(_LARGE).encode():
             raise RuntimeError("a large body did not arrive whole")
 
     with ThreadPoolExecutor(2) as pool:
@@ -139,7 +139,7 @@ def measure_memory(dashboard: RunningDashboard) -> float:
 
 
 def measure_log(dashboard: RunningDashboard, seconds: float) -> tuple[int, int]:
-    """How many lines were written, and how many of them came to somebody who follows the log."""
+    """Return the number of lines written, and of those that a following client received."""
     lines: list[str] = []
     connection = http.client.HTTPConnection("127.0.0.1", dashboard.port, timeout=60)
     connection.request("GET", f"/api/functions/{CHATTY}/logs?follow=true&tail=0")
@@ -155,8 +155,8 @@ def measure_log(dashboard: RunningDashboard, seconds: float) -> tuple[int, int]:
     _write_lines(dashboard, total)
     with contextlib.suppress(RuntimeError):
         wait_until("the last line", lambda: f"line {total - 1}" in lines)
-    said = [one for one in lines if one.startswith("line ")]
-    return total, len(said) if len(set(said)) == len(said) else -1
+    numbered = [line for line in lines if line.startswith("line ")]
+    return total, len(numbered) if len(set(numbered)) == len(numbered) else -1
 
 
 def _write_lines(dashboard: RunningDashboard, total: int) -> None:
@@ -288,8 +288,8 @@ def main(arguments: list[str]) -> int:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-dashboard-"))
         crowd = FunctionFleet(Path(folder), options.functions, say)
         figures = measure(stack.enter_context(crowd.opened()), options.rounds, options.seconds, say)
-    told = [one for one in arguments if one != "--write"]
-    text = render(figures, " ".join(["python -m bench.dashboard", *told]))
+    shown = [argument for argument in arguments if argument != "--write"]
+    text = render(figures, " ".join(["python -m bench.dashboard", *shown]))
     print(text)
     if options.write:
         insert(text, _DOCUMENT, BEGIN, END)

@@ -36,7 +36,7 @@ def install(environment: Environment, say: Callable[[str], None]) -> str | None:
 
 
 def environment_problem(environment: Environment) -> str | None:
-    """Why the environment cannot be used, or None."""
+    """Return the reason why the environment cannot be used, or None."""
     if environment.borrowed is not None:
         return None
     try:
@@ -45,12 +45,12 @@ def environment_problem(environment: Environment) -> str | None:
         return "its environment is not installed (python -m bench install)"
     if record["digest"] != _digest(environment):
         return "its environment is out of date (python -m bench install)"
-    found: str | None = record["problem"]
-    return found
+    problem: str | None = record["problem"]
+    return problem
 
 
 def server_problem(server: Server, catalog: Catalog) -> str | None:
-    """Why the server cannot be started, or None."""
+    """Return the reason why the server cannot be started, or None."""
     for program in server.needs:
         if shutil.which(program) is None:
             return f"{program} is not installed"

@@ -59,7 +59,7 @@ _SLACK = 2.0
 
 @dataclass
 class FaultPlan:
-    """What is done to the function, for so many `requests` or `seconds` at least."""
+    """The faults to inject, during at least `requests` requests or `seconds` seconds."""
 
     requests: int = 0
     seconds: float = 0.0
@@ -72,29 +72,31 @@ class FaultPlan:
 
 @dataclass
 class FaultResult:
-    """What came of it. `failures` are the reasons given, `wrong` what must not happen."""
+    """The result. `failures` are bodies of failed replies, `violations` unexpected events."""
 
     requests: int = 0
     kills: int = 0
     redeploys: int = 0
     seconds: float = 0.0
     failures: list[str] = field(default_factory=list)
-    report_wrong_type: list[str] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
     memory: list[float] = field(default_factory=list)
 
     def judge(self, steady: bool) -> list[str]:
-        """Everything that does not hold, in words; nothing when all is well."""
-        found = list(dict.fromkeys(self.report_wrong_type))
-        found += [f"without a killed worker: {f}" for f in self.failures if "SIGKILL" not in f]
+        """Return a message for each violated expectation."""
+        violations = list(dict.fromkeys(self.violations))
+        violations += [f"without a killed worker: {f}" for f in self.failures if "SIGKILL" not in f]
         if len(self.failures) > self.kills:
-            found.append(f"{len(self.failures)} requests failed for {self.kills} killed workers")
+            violations.append(
+                f"{len(self.failures)} requests failed for {self.kills} killed workers"
+            )
         if steady and len(self.memory) >= 6:
             third = len(self.memory) // 3
             first = statistics.median(self.memory[:third])
             last = statistics.median(self.memory[-third:])
             if last > first * (1 + _GROWTH) + _SLACK:
-                found.append(f"memory went from {first:.1f} to {last:.1f} MiB")
-        return found
+                violations.append(f"memory went from {first:.1f} to {last:.1f} MiB")
+        return violations
 
 
 class FunctionUnderTest:
@@ -167,7 +169,7 @@ class MixedLoad:
 
     @property
     def progress(self) -> float:
-        """How much of the plan is done, from 0 to 1."""
+        """The completed share of the plan, from 0 to 1."""
         plan = self._plan
         if plan.requests:
             return self._outcome.requests / plan.requests
@@ -210,7 +212,7 @@ class MixedLoad:
 
     def _wrong(self, what: str) -> None:
         with self._lock:
-            self._outcome.report_wrong_type.append(what)
+            self._outcome.violations.append(what)
 
 
 def run(plan: FaultPlan, say: Callable[[str], None] = lambda _text: None) -> FaultResult:
@@ -263,7 +265,7 @@ def _kill(
 
 
 def _kill_one(function: FunctionUnderTest, rng: random.Random) -> bool:
-    """Whether there was a worker to kill: a redeploy may have ended those that were told of."""
+    """Kill a worker; return False if none runs, since a redeploy may have ended them."""
     pids = function.pids()
     if not pids:
         return False
@@ -285,7 +287,7 @@ def _redeploy(
         try:
             function.deploy()
         except RuntimeError as problem:
-            outcome.report_wrong_type.append(str(problem))
+            outcome.violations.append(str(problem))
         else:
             outcome.redeploys += 1
         say(f"redeploy {number + 1} of {plan.redeploys} at {outcome.requests} requests")

@@ -85,13 +85,13 @@ class FunctionFleet:
         (folder / "main.py").write_text(_HANDLER)
         where = ("--platform", platform, "-n", self.namespace)
         self.fnbuild("deploy", "--path", str(folder), *where, *more)
-        found = json.loads(self.fnbuild("get", "function", name, *where, "-o", "json"))
-        return str(found["status"].get("containerImage", ""))
+        function = json.loads(self.fnbuild("get", "function", name, *where, "-o", "json"))
+        return str(function["status"].get("containerImage", ""))
 
     def _remove(self, platform: str) -> None:
         where = ("--platform", platform, "-n", self.namespace)
-        found = json.loads(self.fnbuild("get", "functions", *where, "-o", "json"))
-        names = [one["metadata"]["name"] for one in found]
+        functions = json.loads(self.fnbuild("get", "functions", *where, "-o", "json"))
+        names = [function["metadata"]["name"] for function in functions]
         for some in range(0, len(names), 10):
             self.fnbuild("delete", "function", *names[some : some + 10], *where)
 
@@ -106,16 +106,16 @@ class FunctionFleet:
     def dashboard(self) -> Iterator[RunningDashboard]:
         """A dashboard of both platforms, once it shows every function."""
         command = [sys.executable, "-m", "fnbuild", "dashboard", "-n", self.namespace]
-        shown = [word for one in _PLATFORMS for word in ("--show", one)]
+        shown = [argument for name in _PLATFORMS for argument in ("--show", name)]
         where = ["--listen", "127.0.0.1:0", "--health", "127.0.0.1:0"]
-        said = self._folder / "dashboard.txt"
-        with said.open("w") as output:
+        log = self._folder / "dashboard.txt"
+        with log.open("w") as output:
             process = subprocess.Popen(
                 [*command, *shown, *where], env=self._env, stdout=output, stderr=output
             )
         try:
-            found = wait_until("a dashboard", lambda: _ADDRESS.search(said.read_text()))
-            dashboard = RunningDashboard(int(found[1]), process.pid)
+            match = wait_until("a dashboard", lambda: _ADDRESS.search(log.read_text()))
+            dashboard = RunningDashboard(int(match[1]), process.pid)
             wanted = 2 * self._of_each + 1
             wait_until("all functions", lambda: len(dashboard.functions()) >= wanted)
             yield dashboard
@@ -152,8 +152,8 @@ class RunningDashboard:
         return text
 
     def functions(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.ask("GET", "/api/functions"))
-        return found
+        functions: dict[str, Any] = json.loads(self.ask("GET", "/api/functions"))
+        return functions
 
     def invoke(self, name: str, body: bytes, path: str = "/", kind: str = "image/jpeg") -> bytes:
         headers = {
@@ -164,7 +164,7 @@ class RunningDashboard:
         return self.ask("POST", "/api/function_invocations", body, headers)
 
     def chat(self, first: int, count: int) -> None:
-        """Have so many lines written into the log of `CHATTY`."""
+        """Let the function `CHATTY` write lines into its log."""
         body = json.dumps({"first": first, "count": count}).encode()
         self.invoke(CHATTY, body, "/say", "application/json")
 
@@ -175,11 +175,11 @@ class RunningDashboard:
         return int(re.findall(r"VmHWM:\s+(\d+)", status)[0]) / 1024
 
 
-def wait_until(what: str, so: Callable[[], Any]) -> Any:
-    """What `so` gives, once that is something."""
+def wait_until(what: str, probe: Callable[[], Any]) -> Any:
+    """Return the first true result of `probe`."""
     deadline = time.monotonic() + _TIMEOUT
-    while not (found := so()):
+    while not (result := probe()):
         if time.monotonic() > deadline:
             raise RuntimeError(f"after {_TIMEOUT:.0f} s there is not yet {what}")
         time.sleep(0.05)
-    return found
+    return result

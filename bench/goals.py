@@ -1,4 +1,4 @@
-"""What our processor is held to, worked out from the figures."""
+"""Performance goals of the processor, evaluated from results."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def _against_limit(figures: Results) -> list[Goal]:
 
 
 def _against_peers(figures: Results) -> list[Goal]:
-    found = []
+    goals = []
     for name, goal in _TIMES_THE_BEST.items():
         text = f"{name}: times the best peer at concurrency 8"
-        found.append(Goal(text, _lowest_ratio(figures, name, [8]), goal))
+        goals.append(Goal(text, _lowest_ratio(figures, name, [8]), goal))
     for name in TITLES:
         text = f"{name}: times the best peer, at the worst concurrency"
-        found.append(Goal(text, _lowest_ratio(figures, name, figures.levels), 1.0))
-    return found
+        goals.append(Goal(text, _lowest_ratio(figures, name, figures.levels), 1.0))
+    return goals
 
 
 def _unmodified(figures: Results) -> list[Goal]:
@@ -68,31 +68,31 @@ def _unmodified(figures: Results) -> list[Goal]:
 
 
 def _latency(figures: Results) -> list[Goal]:
-    found = []
+    goals = []
     for name in figures.workloads:
         figure = figures.figure(name, 32, OURS)
         value = figure.p99 / figure.p50 if figure and figure.p50 else None
-        found.append(Goal(f"{name}: p99 through p50 at concurrency 32", value, 2.0, True))
-    return found
+        goals.append(Goal(f"{name}: p99 through p50 at concurrency 32", value, 2.0, True))
+    return goals
 
 
 def _lifecycle(figures: Results) -> list[Goal]:
-    found = []
+    goals = []
     for name in figures.starts():
         own = figures.alone(name, OURS, "cold_start")
         bare = figures.alone(name, LIMIT, "cold_start")
         more = own - bare if own is not None and bare is not None else None
         text = f"{name}: seconds that a cold start takes beyond the handler's own"
-        found.append(Goal(text, more, _START_ALLOWANCE, True))
+        goals.append(Goal(text, more, _START_ALLOWANCE, True))
     again = figures.alone("torch", OURS, "restart")
     bare = figures.alone("torch", LIMIT, "cold_start")
     part = _divide(again, bare)
-    found.append(Goal("torch: a worker's restart through a cold start", part, 0.5, True))
+    goals.append(Goal("torch: a worker's restart through a cold start", part, 0.5, True))
     memory = _divide(
         figures.alone("torch", OURS, "pss_loaded"), figures.alone("torch", "flask", "pss_loaded")
     )
-    found.append(Goal("torch: memory loaded through flask's", memory, 1.0, True))
-    return found
+    goals.append(Goal("torch: memory loaded through flask's", memory, 1.0, True))
+    return goals
 
 
 def _ratio(figures: Results, workload: str, other: str) -> float | None:
@@ -101,13 +101,13 @@ def _ratio(figures: Results, workload: str, other: str) -> float | None:
 
 def _lowest_ratio(figures: Results, workload: str, levels: list[int]) -> float | None:
     """Our rate through the best peer's: the least over the concurrencies."""
-    found = [
+    ratios = [
         ratio
         for level in levels
         for peer in figures.peers
         if (ratio := figures.ratio(workload, level, OURS, peer)) is not None
     ]
-    return min(found) if found else None
+    return min(ratios) if ratios else None
 
 
 def _divide(value: float | None, other: float | None) -> float | None:

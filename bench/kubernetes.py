@@ -48,13 +48,13 @@ _NODE_PORTS = range(30000, 32768)
 _SIZES = (50, 500)
 _LISTINGS = 5
 _CONCURRENT_DEPLOYS = 20
-# So many answers are waited for before something happens, and behind it.
+# The number of answers to wait for before and after a disruption.
 _ANSWERS = 100
 
 
 @dataclass
 class Loss:
-    """What came of the load while something happened: sums, and the longest gap in seconds."""
+    """The load during disruptions: sums, and the longest gap in seconds."""
 
     requests: int = 0
     lost: int = 0
@@ -63,12 +63,12 @@ class Loss:
 
     @contextlib.contextmanager
     def watched(self, url: str) -> Iterator[SteadyClients]:
-        """Load from before the block until behind it, which counts here."""
+        """Send load from before the block until after it, and add it to the sums."""
         with SteadyClients(url) as clients:
             wait_until("the load", lambda: clients.answered.total() > _ANSWERS)
             yield clients
             enough = clients.answered.total() + _ANSWERS
-            wait_until("load behind it", lambda: clients.answered.total() > enough)
+            wait_until("load after it", lambda: clients.answered.total() > enough)
         self.requests += clients.total
         self.lost += clients.lost.total()
         self.gap = max(self.gap, clients.gap)
@@ -87,7 +87,7 @@ def measure_deploys(site: ClusterSetup, rounds: int, say: Callable[[str], None])
 
 
 def measure_listings(site: ClusterSetup, say: Callable[[str], None]) -> Timings:
-    """Listings of so many functions, beside kubectl's of their Deployments."""
+    """Time listings of functions and kubectl's listings of their Deployments."""
     figures = Timings()
     there = 0
     for size in _SIZES:
@@ -102,7 +102,7 @@ def measure_listings(site: ClusterSetup, say: Callable[[str], None]) -> Timings:
 
 
 def measure_concurrent_deploys(site: ClusterSetup, say: Callable[[str], None]) -> float:
-    """How many seconds a crowd of deploys at the same time takes until the last one answers."""
+    """Return the duration of concurrent deploys until the last function answers."""
     began = time.monotonic()
     with ThreadPoolExecutor(_CONCURRENT_DEPLOYS) as pool:
         list(
@@ -115,21 +115,21 @@ def measure_concurrent_deploys(site: ClusterSetup, say: Callable[[str], None]) -
 
 
 def measure_losses(site: ClusterSetup, rounds: int, say: Callable[[str], None]) -> dict[str, Loss]:
-    """What is lost by what happens, with one replica and with two."""
-    found: dict[str, Loss] = {}
+    """Measure the loss by each disruption, with one replica and with two."""
+    losses: dict[str, Loss] = {}
     for replicas in (1, 2):
         turns = _Disruptions(site, replicas)
         for what, happen in turns.happenings.items():
             name = f"{what}, {replicas} replica{'s'[: replicas - 1]}"
-            loss = found[name] = Loss()
+            loss = losses[name] = Loss()
             for _ in range(rounds):
                 turns.take(happen, loss)
             say(f"{name}: {loss.lost} of {loss.requests} lost")
-    return found
+    return losses
 
 
 class _Disruptions:
-    """What happens to a function with so many replicas."""
+    """The disruptions of a function with a number of replicas."""
 
     def __init__(self, site: ClusterSetup, replicas: int) -> None:
         self._site = site
@@ -164,7 +164,7 @@ class _Disruptions:
         """Callers use the new port as soon as something answers there."""
         path = "jsonpath={.items[*].spec.ports[*].nodePort}"
         taken = set(kubectl("get", "services", "--all-namespaces", "-o", path).split())
-        port = next(one for one in reversed(_NODE_PORTS) if str(one) not in taken)
+        port = next(port for port in reversed(_NODE_PORTS) if str(port) not in taken)
         trigger = {"http": {"kind": "http", "attributes": {"port": port}}}
         words = (*self._many, "--triggers", json.dumps(trigger))
         thread = threading.Thread(target=self._site.deploy, args=words)
@@ -213,7 +213,7 @@ def render(
 
 
 def _times(*seconds: float) -> list[str]:
-    return [f"{one:.2f} s" for one in seconds]
+    return [f"{value:.2f} s" for value in seconds]
 
 
 def _version() -> str:

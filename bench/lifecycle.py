@@ -1,7 +1,7 @@
-"""What a server costs besides its requests, each server alone on the machine.
+"""Costs of a server besides its requests, measured with each server alone.
 
-Cold start, memory idle and loaded, CPU time while idle, and the time to a new worker behind one
-that was killed.
+Cold start, memory idle and loaded, CPU time while idle, and the time to a new worker after one
+was killed.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ def _observe(started: RunningServer, record: dict[str, Any]) -> None:
     if started.server.kind == "loop":
         started.loop(_WARM_UP_SECONDS)
     else:
-        found = find_wrong_replies(started.url, started.workload.payloads)
-        if found:
-            raise StartError(f"{len(found)} wrong replies, such as: {found[0]}")
+        wrong = find_wrong_replies(started.url, started.workload.payloads)
+        if wrong:
+            raise StartError(f"{len(wrong)} wrong replies, such as: {wrong[0]}")
         body = started.workload.body_file
         load.run(started.url, body, _WARM_UP_CONCURRENCY, _WARM_UP_SECONDS)
         processes.wait_until_idle(started.pids)

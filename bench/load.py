@@ -17,7 +17,7 @@ _TIMEOUT = "60s"
 
 @dataclass(frozen=True)
 class Sample:
-    """How a slice went. Latencies in ms; `errors` by kind, those that happened only."""
+    """The figures of a slice: latencies in ms, and the number of errors by kind."""
 
     requests: int
     seconds: float

@@ -1,4 +1,4 @@
-"""The processes of one server, found by a mark in their environment: memory, CPU time, their end.
+"""The processes of one server, pids by a mark in their environment: memory, CPU time, their end.
 
 The mark finds those too that left the group or lost their parent, and never anybody else's.
 """
@@ -18,17 +18,17 @@ _TICK = os.sysconf("SC_CLK_TCK")
 def marked_processes(mark: str, name: str = MARK) -> list[int]:
     """The processes that carry the mark under that name."""
     wanted = f"{name}={mark}".encode()
-    found = []
+    pids = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 environment = (entry / "environ").read_bytes()
             except OSError:
-                # It ended, or belongs to somebody else.
+                # The process ended, or belongs to another user.
                 continue
             if wanted in environment.split(b"\0"):
-                found.append(int(entry.name))
-    return found
+                pids.append(int(entry.name))
+    return pids
 
 
 def pss_mib(pids: list[int]) -> float:
@@ -57,7 +57,7 @@ def cpu_seconds(pids: list[int]) -> float:
 
 
 def wait_until_idle(pids: list[int], patience: float = 5.0) -> None:
-    """Wait until they are hardly busy any more, as they are with requests that nobody awaits."""
+    """Wait until the processes are nearly idle, as after requests that their clients abandoned."""
     end = time.monotonic() + patience
     pause = 0.1
     before = cpu_seconds(pids)

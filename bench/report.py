@@ -40,10 +40,10 @@ def render(results: dict[str, Any]) -> str:
 
 def _head(results: dict[str, Any]) -> str:
     facts = results["facts"]
-    found: dict[str, str] = {}
+    releases: dict[str, str] = {}
     for versions in facts["versions"].values():
-        found = {**versions, **found}
-    programs = ", ".join(f"{name} {found[name]}" for name in _NAMED if name in found)
+        releases = {**versions, **releases}
+    programs = ", ".join(f"{name} {releases[name]}" for name in _NAMED if name in releases)
     return (
         f"Measured on {results['date']} at commit {facts['commit']} in "
         f"{results['seconds'] / 60:.0f} minutes by\n\n"
@@ -68,13 +68,13 @@ def _warning(facts: dict[str, Any]) -> str:
 
 
 def _load(results: dict[str, Any]) -> str:
-    loads = [one["load"] for one in results["slices"]] or [0.0]
+    loads = [record["load"] for record in results["slices"]] or [0.0]
     return f"{min(loads):.1f} to {max(loads):.1f}"
 
 
 def _lengths(results: dict[str, Any]) -> str:
-    rounds = len({one["round"] for one in results["slices"]})
-    lengths = sorted({one["seconds"] for one in results["slices"]})
+    rounds = len({record["round"] for record in results["slices"]})
+    lengths = sorted({record["seconds"] for record in results["slices"]})
     return f"{rounds} rounds, slices of {' and '.join(map(str, lengths))} s"
 
 
@@ -109,10 +109,10 @@ def _workload(figures: Results, name: str) -> str:
     ]
     rows = []
     for server, title in figures.servers.items():
-        found = [figures.figure(name, level, server) for level in figures.levels]
-        if any(found):
-            rates = [_share(figure, server) for figure in found]
-            times = [_times(figure) for figure in found]
+        measurements = [figures.figure(name, level, server) for level in figures.levels]
+        if any(measurements):
+            rates = [_share(figure, server) for figure in measurements]
+            times = [_times(figure) for figure in measurements]
             rows.append(
                 [title, *rates, *times, _cpu(figures.figure(name, _main_level(figures), server))]
             )
@@ -144,9 +144,9 @@ def _missing(results: dict[str, Any]) -> str:
         for server, reason in servers.items()
     ]
     problems = {
-        f"- {one['server']} ({one['workload']}, alone): {one['problem']}"
-        for one in results["lifecycle"]
-        if "problem" in one
+        f"- {record['server']} ({record['workload']}, alone): {record['problem']}"
+        for record in results["lifecycle"]
+        if "problem" in record
     }
     lines += sorted(problems)
     return "\n".join(["### Not measured", "", *lines, ""]) if lines else ""

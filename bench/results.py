@@ -33,9 +33,9 @@ class Results:
     def __init__(self, results: dict[str, Any]) -> None:
         self._slices: dict[SliceKey, dict[int, dict[str, Any]]] = {}
         self._lifecycle: list[dict[str, Any]] = results["lifecycle"]
-        for one in results["slices"]:
-            key = (one["workload"], one["concurrency"], one["server"])
-            self._slices.setdefault(key, {})[one["round"]] = one
+        for record in results["slices"]:
+            key = (record["workload"], record["concurrency"], record["server"])
+            self._slices.setdefault(key, {})[record["round"]] = record
         self.servers = dict[str, str](results["servers"])
         self.workloads = list(dict.fromkeys(key[0] for key in self._slices))
         self.levels = sorted({key[1] for key in self._slices})
@@ -48,16 +48,16 @@ class Results:
     def figure(self, workload: str, concurrency: int, server: str) -> Measurement | None:
         """The figure; None when it was not measured."""
         slices = self._slices.get((workload, concurrency, server), {})
-        good = [one for one in slices.values() if "void" not in one]
-        void = tuple(one["void"] for one in slices.values() if "void" in one)
+        good = [record for record in slices.values() if "void" not in record]
+        void = tuple(record["void"] for record in slices.values() if "void" in record)
         if not good:
             return Measurement(0.0, None, 0.0, 0.0, None, void) if void else None
-        spent = [one["cpu_ms"] for one in good if one.get("cpu_ms") is not None]
+        spent = [record["cpu_ms"] for record in good if record.get("cpu_ms") is not None]
         return Measurement(
-            median(one["rate"] for one in good),
+            median(record["rate"] for record in good),
             self.ratio(workload, concurrency, server, LIMIT),
-            median(one["p50"] for one in good),
-            median(one["p99"] for one in good),
+            median(record["p50"] for record in good),
+            median(record["p99"] for record in good),
             median(spent) if spent else None,
             void,
         )
@@ -66,34 +66,35 @@ class Results:
         """Median over the rounds of the server's rate through the other's in the same round."""
         mine = self._slices.get((workload, concurrency, server), {})
         theirs = self._slices.get((workload, concurrency, other), {})
-        found = [
-            one["rate"] / theirs[number]["rate"]
-            for number, one in mine.items()
-            if "void" not in one and _is_valid(theirs.get(number))
+        values = [
+            record["rate"] / theirs[number]["rate"]
+            for number, record in mine.items()
+            if "void" not in record and _is_valid(theirs.get(number))
         ]
-        return median(found) if found else None
+        return median(values) if values else None
 
     def alone(self, workload: str, server: str, what: str) -> float | None:
         """Median of one of the life cycle's figures; None when it was never measured."""
-        found = [
-            one[what]
-            for one in self._lifecycle
-            if (one["workload"], one["server"]) == (workload, server) and one.get(what) is not None
+        values = [
+            record[what]
+            for record in self._lifecycle
+            if (record["workload"], record["server"]) == (workload, server)
+            and record.get(what) is not None
         ]
-        return median(found) if found else None
+        return median(values) if values else None
 
     def gone(self, workload: str, server: str) -> bool:
-        """Whether a killed worker was never replaced, in any of the starts."""
+        """Return True if a killed worker was never replaced in one of the starts."""
         return any(
-            "restart" in one and one["restart"] is None
-            for one in self._lifecycle
-            if (one["workload"], one["server"]) == (workload, server)
+            "restart" in record and record["restart"] is None
+            for record in self._lifecycle
+            if (record["workload"], record["server"]) == (workload, server)
         )
 
     def starts(self) -> list[str]:
         """The workloads whose life cycle was measured."""
-        return list(dict.fromkeys(one["workload"] for one in self._lifecycle))
+        return list(dict.fromkeys(record["workload"] for record in self._lifecycle))
 
 
-def _is_valid(one: dict[str, Any] | None) -> bool:
-    return one is not None and "void" not in one and one["rate"] > 0
+def _is_valid(record: dict[str, Any] | None) -> bool:
+    return record is not None and "void" not in record and record["rate"] > 0

@@ -25,7 +25,7 @@ _LONGER = 3
 
 @dataclass(frozen=True)
 class RoundPlan:
-    """How long and how often; `seconds` is the length of one slice of most workloads."""
+    """Durations and repetitions; `seconds` is the length of a slice of most workloads."""
 
     concurrency: tuple[int, ...]
     seconds: int
@@ -66,9 +66,9 @@ def measure_rounds(
 def _check(started: RunningServer) -> None:
     if started.server.kind == "loop":
         return
-    found = find_wrong_replies(started.url, started.workload.payloads)
-    if found:
-        raise StartError(f"{len(found)} wrong replies, such as: {found[0]}")
+    wrong = find_wrong_replies(started.url, started.workload.payloads)
+    if wrong:
+        raise StartError(f"{len(wrong)} wrong replies, such as: {wrong[0]}")
 
 
 def _slice(started: RunningServer, concurrency: int, seconds: int) -> dict[str, Any]:
@@ -112,5 +112,5 @@ def _void_reason(started: RunningServer, sample: load.Sample) -> str | None:
     try:
         status, reply = post(started.url, payload.body)
     except OSError as problem:
-        return f"no reply behind the load: {problem}"
-    return None if status == 200 and reply == payload.expected else "a wrong reply behind the load"
+        return f"no reply after the load: {problem}"
+    return None if status == 200 and reply == payload.expected else "a wrong reply after the load"

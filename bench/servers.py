@@ -1,4 +1,4 @@
-"""Servers started, found ready, and ended with every process they made."""
+"""Servers started, workers ready, and ended with every process they made."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ class RunningServer:
 
     def signed(self) -> dict[int, float]:
         """The handler's processes and when each was ready (time.monotonic)."""
-        found = {}
+        workers = {}
         for path in (self.folder / "ready").iterdir():
             if path.name.isdigit():
-                found[int(path.name)] = float(path.read_text())
-        return found
+                workers[int(path.name)] = float(path.read_text())
+        return workers
 
     def loop(self, seconds: float) -> list[dict[str, float]]:
         """Let a `loop` run; what each of its processes did."""
@@ -64,13 +64,13 @@ class RunningServer:
         line = self.process.stdout.readline()
         if not line:
             raise StartError(f"{self.server.name} ended: {_log_tail(self.folder)}")
-        found: list[dict[str, float]] = json.loads(line)
-        return found
+        parts: list[dict[str, float]] = json.loads(line)
+        return parts
 
 
 @contextlib.contextmanager
 def running_server(server: Server, workload: Workload) -> Iterator[RunningServer]:
-    """The server with the workload's handler, ready; it is gone behind the block."""
+    """The server with the workload's handler, ready until the block ends."""
     folder = Path(tempfile.mkdtemp(prefix=f"bench-{server.name}-"))
     (folder / "ready").mkdir()
     mark = uuid.uuid4().hex

@@ -51,7 +51,7 @@ class SteadyClients:
 
     @property
     def total(self) -> int:
-        """How many requests have ended, in whatever way."""
+        """The number of completed requests, successful or not."""
         with self._lock:
             return self.answered.total() + self.lost.total()
 

@@ -1,4 +1,4 @@
-"""What is sent: the bodies of each workload, and the replies that the handler itself gives to them.
+"""The workloads: request bodies, and the replies that the handler itself gives to them.
 
 The replies come from the handler called directly, in an environment of its own, once per payload.
 """

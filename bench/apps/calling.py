@@ -1,4 +1,4 @@
-"""How a server that knows nothing of functions calls one: `Call` is the event, `call` the handler.
+"""Calls of a function by servers without functions: `Call` is the event, `call` the handler.
 
 calling.prepare()                    once in each worker process
 calling.call(body, content_type)     for each request; the handler's value

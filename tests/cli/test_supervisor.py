@@ -132,9 +132,9 @@ def test_a_stopped_supervisor_is_named_at_once(fnbuild: Callable[..., Any], auth
 
 SLEEPER = """
 import sys, time
-from fnbuild.runtime.http import unix
+from fnbuild.runtime.sockets import listen_unix
 
-listening = unix.listen(sys.argv[1])
+listening = listen_unix(sys.argv[1])
 print("listens", flush=True)
 time.sleep(60)
 """
