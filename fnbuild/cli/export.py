@@ -142,10 +142,10 @@ class _ExportOptions:
     cleanup_spec: bool
 
     def export(self, function: Function, state: str = "", image: str = "") -> Raw:
-        from fnbuild.deploy import pipeline
+        from fnbuild.deploy.exports import export_configuration
         from fnbuild.function.secrets import mask_variables
 
-        raw = pipeline.export_configuration(
+        raw = export_configuration(
             function, state=state, image=image, scrub=self.scrub, cleanup_spec=self.cleanup_spec
         )
         return raw if self.secrets else mask_variables(raw, secrets_only=True)

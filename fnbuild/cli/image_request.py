@@ -113,7 +113,7 @@ def shapes_table(reading: ParsedReply) -> str:
 
 
 def shape_count_text(reading: ParsedReply) -> str:
-    """`3 shapes`, `1 shape`."""
+    """Return the number of shapes as text, such as `3 shapes`."""
     number = len(reading.shapes)
     return f"{number} shape" + ("" if number == 1 else "s")
 

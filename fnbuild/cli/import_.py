@@ -154,7 +154,7 @@ class _Importer:
         return {name: outcome.failure for name, outcome in zip(functions, outcomes, strict=True)}
 
     def _import_function(self, item: tuple[str, Any]) -> None:
-        from fnbuild.deploy.pipeline import import_function
+        from fnbuild.deploy.exports import import_function
 
         name, raw = item[0], _mapping(item[1], f"{self.origin}: {item[0]}")
         folder = self.folders.get(name)

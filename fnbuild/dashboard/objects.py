@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fnbuild.dashboard.inventory import FunctionEntry
-from fnbuild.deploy.pipeline import export_configuration
+from fnbuild.deploy.exports import export_configuration
 from fnbuild.deploy.projects import PROJECT_LABEL, project_of
 from fnbuild.errors import UsageError
 from fnbuild.function.reader import function_from_dict

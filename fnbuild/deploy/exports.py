@@ -1,7 +1,7 @@
-"""Export of a deployed function's code: inside its configuration, or in an archive with it.
+"""Export and import of functions: configuration and code.
 
-A function that is one source file carries it as `spec.build.functionSourceCode`, as Nuclio's
-builder stores it (pkg/processor/build/builder.go). A folder goes into an archive:
+A function with a single source file includes it as `spec.build.functionSourceCode`, as Nuclio's
+builder does (pkg/processor/build/builder.go). The code of other functions needs an archive:
 
     export.yaml        the document that an export without an archive prints
     code/NAME/…        the code of each function, with its configuration as exported
@@ -17,7 +17,7 @@ import re
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -27,10 +27,13 @@ from fnbuild import trees
 from fnbuild.builder.sources import archives
 from fnbuild.builder.sources.code_entry import is_code_fetched
 from fnbuild.builder.staging import FileEntry, FileTree, scan_folder
+from fnbuild.deploy import projects
 from fnbuild.errors import ConfigError, InputError
-from fnbuild.function import reader
-from fnbuild.function.types import Function, Raw
-from fnbuild.platforms import Deployment, Platform
+from fnbuild.function import import_rules, reader
+from fnbuild.function.secrets import without_secrets
+from fnbuild.function.types import Function, Raw, to_dict
+from fnbuild.platforms import Deployment, Platform, imported_code
+from fnbuild.platforms.revision_records import PREVIOUS_STATE_ANNOTATION
 
 ConfigurationExporter = Callable[[Function], Raw]
 """Turns a configuration into its exported form, without secrets and local fields."""
@@ -40,6 +43,45 @@ _CODE = "code"
 _CONFIG_NAMES = ("function.yaml", "function.yml")
 _CONFIG = re.compile(r"function[\w.-]*\.ya?ml")
 _LARGEST_DOCUMENT = 64 << 20
+
+
+def export_configuration(
+    function: Function,
+    *,
+    state: str = "",
+    image: str = "",
+    scrub: bool = True,
+    cleanup_spec: bool = False,
+) -> Raw:
+    """Return the configuration as nuctl exports it, ready for an import elsewhere.
+
+    `state` is the function's state, which Nuclio records in the export. `image` is the exact
+    reference of the running image, if known: a reference with a registry digest replaces the image
+    name, since the name may refer to another image later.
+
+    `scrub` removes the namespace and the secrets, as Nuclio does (pkg/functionconfig/types.go).
+    """
+    raw = to_dict(function)
+    raw.pop("status", None)
+    metadata = raw.setdefault("metadata", {})
+    metadata.pop("resourceVersion", None)
+    annotations = metadata.setdefault("annotations", {})
+    annotations.update({"skip-build": "true", "skip-deploy": "true"})
+    if state:
+        annotations[PREVIOUS_STATE_ANNOTATION] = state
+    spec = raw.setdefault("spec", {})
+    if "@sha256:" in image:
+        spec["image"] = image
+    if scrub:
+        metadata.pop("namespace", None)
+        raw = without_secrets(raw)
+        spec = raw["spec"]
+    if cleanup_spec:
+        spec.pop("runRegistry", None)
+        spec.get("build", {}).pop("registry", None)
+        if spec.get("build", {}).get("functionSourceCode"):
+            spec.pop("image", None)
+    return raw
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,3 +257,34 @@ def _code_folders(root: Path) -> dict[str, Path]:
 def is_archive(path: Path) -> bool:
     """Return True if a file to import is an archive rather than a document."""
     return path.is_file() and archives.archive_kind(path) is not None
+
+
+def import_function(  # noqa: PLR0913 - one parameter for each option of an import
+    platform: Platform,
+    raw: Raw,
+    namespace: str,
+    origin: str,
+    code: Path | None = None,
+    *,
+    autofix: bool = True,
+) -> Deployment:
+    """Record an exported function in state `imported`. It starts with its first deploy.
+
+    `code` is the folder of the export; it is copied to the data directory. Defects that Nuclio
+    repairs are repaired with a warning; without `autofix` they are errors. Raises `ConfigError`.
+    """
+    function, repair = import_rules.check_import(
+        reader.function_from_dict(raw, origin), origin, autofix=autofix
+    )
+    metadata = msgspec.structs.replace(function.metadata, namespace=namespace)
+    function = projects.with_project_label(
+        msgspec.structs.replace(function, metadata=metadata), None
+    )
+    projects.ensure_project(platform, function, None, lambda _: None)
+    imported = platform.store_imported(function)
+    key = (namespace, imported.name)
+    if code is None:
+        imported_code.remove(platform.name, key)
+    else:
+        imported_code.save(platform.name, key, code)
+    return replace(imported, warnings=(*imported.warnings, repair)) if repair else imported

@@ -17,13 +17,13 @@ from fnbuild.deploy import artifacts, dependency_hints, projects
 from fnbuild.deploy.diff import Difference, compare_plan
 from fnbuild.deploy.projects import PROJECT_LABEL
 from fnbuild.errors import BuildError, NotFoundError, NotReadyError, Report, UsageError
-from fnbuild.function import import_rules, reader
+from fnbuild.function import reader
 from fnbuild.function.function_rules import unset_secrets
 from fnbuild.function.merge import merge_functions
 from fnbuild.function.rules import with_defaults
 from fnbuild.function.secret_detection import declared_secrets
-from fnbuild.function.secrets import reject_masked_values, without_secrets
-from fnbuild.function.types import Function, Metadata, Raw, to_dict
+from fnbuild.function.secrets import reject_masked_values
+from fnbuild.function.types import Function, Metadata, to_dict
 from fnbuild.platforms import (
     NO_OPTIONS,
     Deployment,
@@ -35,7 +35,7 @@ from fnbuild.platforms import (
     imported_code,
     lookup,
 )
-from fnbuild.platforms.revision_records import PREVIOUS_STATE_ANNOTATION, without_skip_annotations
+from fnbuild.platforms.revision_records import without_skip_annotations
 
 DEFAULT_NAMESPACE = "nuclio"
 
@@ -267,76 +267,6 @@ def reconfigure(
         projects.ensure_project(platform, function, current, progress)
         plan = platform.plan(function, artifact, options)
         return _apply(reservation, plan, progress)
-
-
-def export_configuration(
-    function: Function,
-    *,
-    state: str = "",
-    image: str = "",
-    scrub: bool = True,
-    cleanup_spec: bool = False,
-) -> Raw:
-    """Return the configuration as nuctl exports it, ready for an import elsewhere.
-
-    `state` is the function's state, which Nuclio records in the export. `image` is the exact
-    reference of the running image, if known: a reference with a registry digest replaces the image
-    name, since the name may refer to another image later.
-
-    `scrub` removes the namespace and the secrets, as Nuclio does (pkg/functionconfig/types.go).
-    """
-    raw = to_dict(function)
-    raw.pop("status", None)
-    metadata = raw.setdefault("metadata", {})
-    metadata.pop("resourceVersion", None)
-    annotations = metadata.setdefault("annotations", {})
-    annotations.update({"skip-build": "true", "skip-deploy": "true"})
-    if state:
-        annotations[PREVIOUS_STATE_ANNOTATION] = state
-    spec = raw.setdefault("spec", {})
-    if "@sha256:" in image:
-        spec["image"] = image
-    if scrub:
-        metadata.pop("namespace", None)
-        raw = without_secrets(raw)
-        spec = raw["spec"]
-    if cleanup_spec:
-        spec.pop("runRegistry", None)
-        spec.get("build", {}).pop("registry", None)
-        if spec.get("build", {}).get("functionSourceCode"):
-            spec.pop("image", None)
-    return raw
-
-
-def import_function(  # noqa: PLR0913 - one parameter for each option of an import
-    platform: Platform,
-    raw: Raw,
-    namespace: str,
-    origin: str,
-    code: Path | None = None,
-    *,
-    autofix: bool = True,
-) -> Deployment:
-    """Record an exported function in state `imported`. It starts with its first deploy.
-
-    `code` is the folder of the export; it is copied to the data directory. Defects that Nuclio
-    repairs are repaired with a warning; without `autofix` they are errors. Raises `ConfigError`.
-    """
-    function, repair = import_rules.check_import(
-        reader.function_from_dict(raw, origin), origin, autofix=autofix
-    )
-    metadata = _renamed_metadata(function, namespace, function.metadata.name)
-    function = projects.with_project_label(
-        msgspec.structs.replace(function, metadata=metadata), None
-    )
-    projects.ensure_project(platform, function, None, lambda _: None)
-    imported = platform.store_imported(function)
-    key = (namespace, imported.name)
-    if code is None:
-        imported_code.remove(platform.name, key)
-    else:
-        imported_code.save(platform.name, key, code)
-    return replace(imported, warnings=(*imported.warnings, repair)) if repair else imported
 
 
 def _overrides_with_identity(request: DeployRequest) -> Function:

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from fnbuild.deploy.pipeline import export_configuration
+from fnbuild.deploy.exports import export_configuration
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.secrets import (
     REDACTED,

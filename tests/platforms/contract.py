@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild.deploy import pipeline
+from fnbuild.deploy import exports, pipeline
 from fnbuild.errors import (
     BuildError,
     BusyError,
@@ -378,12 +378,12 @@ def test_an_imported_function_waits_for_its_first_deploy(
     platform: Platform, author: Author
 ) -> None:
     author.deploy("hello")
-    exported = pipeline.export_configuration(
+    exported = exports.export_configuration(
         platform.deployment(author.namespace, "greeter").function
     )
     assert exported["metadata"]["annotations"]["skip-deploy"] == "true"
     platform.delete(author.namespace, "greeter")
-    imported = pipeline.import_function(platform, exported, author.namespace, "greeter.yaml")
+    imported = exports.import_function(platform, exported, author.namespace, "greeter.yaml")
     assert imported.state == "imported"
     assert platform.deployment(author.namespace, "greeter").state == "imported"
     assert author.deploy("hello").state == "ready"

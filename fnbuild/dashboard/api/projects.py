@@ -40,7 +40,7 @@ from fnbuild.dashboard.requests import (
 )
 from fnbuild.dashboard.services import Services, services_of
 from fnbuild.dashboard.threads import run_in_thread
-from fnbuild.deploy import pipeline
+from fnbuild.deploy import exports
 from fnbuild.deploy.projects import DEFAULT_PROJECT, PROJECT_LABEL
 from fnbuild.errors import (
     ConflictError,
@@ -154,7 +154,7 @@ async def _import_function(services: Services, project: Project, raw: Any) -> No
     )
     platform = services.inventory.platform()
     await anyio.to_thread.run_sync(
-        pipeline.import_function, platform, to_dict(function), project.namespace, name
+        exports.import_function, platform, to_dict(function), project.namespace, name
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fnbuild.cli.app import run
-from fnbuild.deploy import pipeline
+from fnbuild.deploy import exports, pipeline
 from fnbuild.errors import FnbuildError, NotFoundError, PreconditionError
 from fnbuild.platforms import Deployment
 from fnbuild.platforms.docker import DockerPlatform
@@ -114,9 +114,9 @@ def test_an_import_runs_from_the_image_that_it_names(
     author: Author, platform: DockerPlatform
 ) -> None:
     made = author.deploy(author.write())
-    raw = pipeline.export_configuration(made.function, state=made.state)
+    raw = exports.export_configuration(made.function, state=made.state)
     platform.delete(author.namespace, "greeter")
-    pipeline.import_function(platform, raw, author.namespace, "test")
+    exports.import_function(platform, raw, author.namespace, "test")
     again = platform.redeploy(author.namespace, "greeter", author.progress.append)
     assert (again.state, again.revision) == ("ready", 1)
     assert "skip-deploy" not in again.function.metadata.annotations
@@ -139,7 +139,7 @@ def test_an_imported_function_with_its_source_in_it(
             },
         },
     }
-    pipeline.import_function(platform, raw, author.namespace, "test")
+    exports.import_function(platform, raw, author.namespace, "test")
     with pytest.raises(PreconditionError, match="no code of greeter") as failure:
         platform.redeploy(author.namespace, "greeter", author.progress.append)
     assert "`fnbuild deploy greeter`" in (failure.value.hint or "")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fnbuild.deploy import pipeline
+from fnbuild.deploy import exports
 from fnbuild.errors import ConflictError, NotFoundError, PreconditionError, UsageError
 from fnbuild.function.types import Raw
 from fnbuild.platforms import Artifact, Project
@@ -257,9 +257,9 @@ def test_an_import_does_not_stand_in_for_what_runs(author: Author, image: str) -
 def test_an_import_runs_from_the_image_that_it_names(author: Author) -> None:
     exact = f"127.0.0.1:5000/fnbuild-test-none@sha256:{'1a' * 32}"
     function = function_of(author.namespace, "greeter", "127.0.0.1:5000/none:1", replicas=0)
-    raw = pipeline.export_configuration(function, state="ready", image=exact)
+    raw = exports.export_configuration(function, state="ready", image=exact)
     assert raw["spec"]["image"] == exact
-    pipeline.import_function(author.platform, raw, author.namespace, "greeter.yaml")
+    exports.import_function(author.platform, raw, author.namespace, "greeter.yaml")
     made = author.platform.redeploy(author.namespace, "greeter", author.progress.append)
     assert (made.state, made.revision) == ("scaledToZero", 1)
     assert "skip-deploy" not in made.function.metadata.annotations
@@ -267,7 +267,7 @@ def test_an_import_runs_from_the_image_that_it_names(author: Author) -> None:
     assert (container["image"], container["imagePullPolicy"]) == (exact, "IfNotPresent")
     local = "fnbuild-test-none:1a1a"
     assert (
-        pipeline.export_configuration(function, image=local)["spec"]["image"]
+        exports.export_configuration(function, image=local)["spec"]["image"]
         == "127.0.0.1:5000/none:1"
     )
 

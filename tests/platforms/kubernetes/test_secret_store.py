@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from fnbuild.cli.listing import function_object
-from fnbuild.deploy.pipeline import export_configuration
+from fnbuild.deploy.exports import export_configuration
 from fnbuild.errors import ConflictError, NotReadyError
 from fnbuild.function.secrets import mask_variables
 from fnbuild.function.types import EnvVar, Function

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fnbuild.datadir import function_lock
-from fnbuild.deploy import pipeline
+from fnbuild.deploy import exports, pipeline
 from fnbuild.errors import ConflictError, NotFoundError, NotReadyError, PreconditionError
 from fnbuild.function.types import Function, Spec
 from fnbuild.platforms import Artifact, Project
@@ -108,16 +108,16 @@ def test_what_nuctl_deployed_is_listed_exported_and_taken_over(world: World) -> 
     ]  # fmt: skip
     assert world.platform.deployments(world.namespace, "another") == []
 
-    exported = pipeline.export_configuration(eyes.function)
+    exported = exports.export_configuration(eyes.function)
     assert exported["spec"]["image"] == world.images["one"]
     assert exported["spec"]["build"]["functionSourceCode"] == code
     assert "imageHash" not in exported["spec"]
     world.platform.delete(world.namespace, "eyes")
-    imported = pipeline.import_function(world.platform, exported, world.namespace, "eyes.yaml")
+    imported = exports.import_function(world.platform, exported, world.namespace, "eyes.yaml")
     assert imported.state == "imported"
     assert imported.function.spec.build.function_source_code == code
     with pytest.raises(ConflictError, match="already"):
-        pipeline.import_function(world.platform, exported, world.namespace, "eyes.yaml")
+        exports.import_function(world.platform, exported, world.namespace, "eyes.yaml")
 
     # Without a build its image runs, and the code that came with it stays.
     made = pipeline.update(
