@@ -103,7 +103,7 @@ async def _report_healthy(_: Request) -> Response:
 
 
 def _route(path: str, endpoints: list[Endpoint]) -> Route:
-    by_method = {method: endpoint for endpoint in endpoints for method in endpoint.methods}
+    by_method = {endpoint.method: endpoint for endpoint in endpoints}
     return Route(path, _dispatcher(by_method), methods=list(by_method))
 
 

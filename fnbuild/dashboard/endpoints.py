@@ -1,4 +1,4 @@
-"""The endpoint of an API: its path, the access it needs, and its handler.
+"""The endpoint of an API: its path and method, the access it needs, and its handler.
 
 Every module with handlers lists its own as `ENDPOINTS`. `app` creates routes from them and checks
 their access, and `api.openapi` describes them.
@@ -32,7 +32,7 @@ class Endpoint:
     """
 
     path: str
-    methods: tuple[str, ...]
+    method: str
     access: Access
     handler: Handler
     summary: str

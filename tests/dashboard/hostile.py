@@ -99,7 +99,7 @@ class Hostile:
         """One request; `session` is the cookie of somebody who may change everything."""
         dice = self._dice
         endpoint = dice.choice(ENDPOINTS)
-        method = dice.choice(endpoint.methods) if dice.random() < 0.6 else dice.choice(METHODS)
+        method = endpoint.method if dice.random() < 0.6 else dice.choice(METHODS)
         safe = not session or method not in CHANGING
         headers = [*self._described(endpoint, "header", safe=safe)]
         headers += dice.sample(HEADERS, dice.choice((0, 0, 0, 1, 1, 2)))

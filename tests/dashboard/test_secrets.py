@@ -49,7 +49,7 @@ def every_answer(dashboard: Dashboard, name: str, *, token: bool = True) -> list
     """
     found = []
     for endpoint in ENDPOINTS:
-        if "GET" not in endpoint.methods or endpoint.path in ENDLESS:
+        if endpoint.method != "GET" or endpoint.path in ENDLESS:
             continue
         path = endpoint.path.replace("{number}", "1").replace("{replica}", name)
         path = path.replace("{name}", name).replace("{rest:path}", "")

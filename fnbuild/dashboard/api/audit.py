@@ -32,7 +32,7 @@ _ROW = {name: {"type": "string"} for name in ("time", "actor", "action", "target
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         "/api/audit",
-        ("GET",),
+        "GET",
         "write",
         list_audit_log,
         "List the audit log, newest first",

@@ -57,7 +57,7 @@ _POSITIVE_INTEGER = {"type": "integer", "minimum": 1}
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         "/api/validations",
-        ("POST",),
+        "POST",
         "read",
         check_configuration,
         "Check the text of a function.yaml by the rules of `fnbuild validate`",
@@ -78,7 +78,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         "/api/checks",
-        ("POST",),
+        "POST",
         "read",
         check_reply,
         "Check a function's reply for what CVAT would refuse, drop or misread",

@@ -164,7 +164,7 @@ _JSON = {"application/json": {"type": "object"}}
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         _COLLECTION,
-        ("GET",),
+        "GET",
         "read",
         list_events,
         "List function events by name.",
@@ -173,7 +173,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         _ITEM,
-        ("GET",),
+        "GET",
         "read",
         get_event,
         "Get a function event.",
@@ -182,7 +182,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         _COLLECTION,
-        ("POST",),
+        "POST",
         "write",
         create_event,
         "Create a function event.",
@@ -193,7 +193,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         _ITEM,
-        ("PUT",),
+        "PUT",
         "write",
         update_event,
         "Change a function event.",
@@ -203,7 +203,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         _COLLECTION,
-        ("PUT",),
+        "PUT",
         "write",
         update_event,
         "Change a function event.",
@@ -213,7 +213,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         _COLLECTION,
-        ("DELETE",),
+        "DELETE",
         "write",
         delete_event,
         "Delete a function event.",
@@ -222,12 +222,6 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         status=204,
     ),
     Endpoint(
-        _ITEM,
-        ("DELETE",),
-        "write",
-        delete_event,
-        "Delete a function event.",
-        _PARAMETERS,
-        status=204,
+        _ITEM, "DELETE", "write", delete_event, "Delete a function event.", _PARAMETERS, status=204
     ),
 )

@@ -177,7 +177,7 @@ async def get_function(request: Request) -> Response:
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         "/api/functions",
-        ("GET",),
+        "GET",
         "read",
         list_functions,
         "List functions, as an object by name.",
@@ -186,7 +186,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         "/api/functions/{name}",
-        ("GET",),
+        "GET",
         "read",
         get_function,
         "Get a function: metadata, spec and status.",

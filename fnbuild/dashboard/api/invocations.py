@@ -115,7 +115,7 @@ _PARAMETERS = {
 ENDPOINTS: tuple[Endpoint, ...] = tuple(
     Endpoint(
         path,
-        _METHODS,
+        method,
         "read",
         invoke,
         "Invoke a function and return its reply unchanged",
@@ -125,4 +125,5 @@ ENDPOINTS: tuple[Endpoint, ...] = tuple(
         limit=None,
     )
     for path in ("/api/function_invocations", "/api/function_invocations/{rest:path}")
+    for method in _METHODS
 )

@@ -168,7 +168,7 @@ def _upload_object(path: str, item: FunctionFolder) -> Raw:
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         "/api/library",
-        ("GET",),
+        "GET",
         "read",
         list_library,
         "List the functions that this dashboard can deploy as `library:NAME`.",
@@ -176,7 +176,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         "/api/function_templates",
-        ("GET",),
+        "GET",
         "read",
         list_templates,
         "List the library as templates by name.",
@@ -185,7 +185,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         "/api/function_templates/render",
-        ("POST",),
+        "POST",
         "read",
         render_template,
         "Render a template with values to a function.",
@@ -199,7 +199,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         "/api/uploads",
-        ("POST",),
+        "POST",
         "write",
         upload,
         "Upload code as an archive or a single file; it is kept for an hour.",

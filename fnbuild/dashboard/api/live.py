@@ -111,7 +111,7 @@ def _object_without_code(entry: FunctionEntry, *, values: bool) -> Raw:
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         "/api/live",
-        ("GET",),
+        "GET",
         "read",
         follow_functions,
         "Follow the list of functions: an event `functions` at once and after every change.",

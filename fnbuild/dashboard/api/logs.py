@@ -336,7 +336,7 @@ def _parse_timestamp(text: str) -> float:
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         "/api/functions/{name}/replicas",
-        ("GET",),
+        "GET",
         "read",
         list_replicas,
         "List the names of a function's replicas.",
@@ -345,7 +345,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         "/api/functions/{name}/logs/{replica}",
-        ("GET",),
+        "GET",
         "read",
         get_replica_log,
         "Get the log of one replica as lines.",
@@ -359,7 +359,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         "/api/functions/{name}/logs",
-        ("GET",),
+        "GET",
         "read",
         get_log,
         "Get the log of a function; with `follow` as events `record`.",

@@ -161,16 +161,14 @@ async def get_shard_lags(request: Request) -> Response:
 def _reading_endpoint(
     path: str, handler: Handler, summary: str, *, method: str = "GET"
 ) -> Endpoint:
-    return Endpoint(path, (method,), "read", handler, summary, response_content=_OBJECT)
+    return Endpoint(path, method, "read", handler, summary, response_content=_OBJECT)
 
 
 def _changing_endpoint(
     path: str, method: str, handler: Handler, summary: str, *, status: int = 412
 ) -> Endpoint:
     takes = {} if path.endswith("}") and method == "DELETE" else _OBJECT
-    return Endpoint(
-        path, (method,), "write", handler, summary, request_content=takes, status=status
-    )
+    return Endpoint(path, method, "write", handler, summary, request_content=takes, status=status)
 
 
 _OBJECT = {"application/json": {"type": "object"}}

@@ -81,8 +81,7 @@ def make_document(endpoints: Sequence[Endpoint]) -> Raw:
     for endpoint in endpoints:
         path = _PLACEHOLDER.sub(r"{\1}", endpoint.path)
         item = paths.setdefault(path, {})
-        for method in endpoint.methods:
-            item[method.lower()] = _operation(endpoint, path, method)
+        item[endpoint.method.lower()] = _operation(endpoint, path)
     return {
         "openapi": "3.1.0",
         "info": {"title": "fnbuild dashboard", "version": __version__, "description": _ABOUT},
@@ -94,21 +93,21 @@ def make_document(endpoints: Sequence[Endpoint]) -> Raw:
     }
 
 
-def _operation(endpoint: Endpoint, path: str, method: str) -> Raw:
+def _operation(endpoint: Endpoint, path: str) -> Raw:
     slug = re.sub(r"\W+", "_", path.removeprefix("/api/")).strip("_")
     summary = endpoint.summary.rstrip(".")
     response: Raw = {"description": summary}
     if endpoint.response_content:
         response["content"] = _content(endpoint.response_content)
     operation: Raw = {
-        "operationId": f"{method.lower()}_{slug}",
+        "operationId": f"{endpoint.method.lower()}_{slug}",
         "summary": summary,
         "tags": [path.split("/")[2]],
         "parameters": [*_path_parameters(endpoint.path), *_parameters(endpoint.parameters)],
         "responses": {str(endpoint.status): response, "default": _FAILED},
         "security": _SECURITY[endpoint.access],
     }
-    if endpoint.request_content and method not in ("GET", "HEAD"):
+    if endpoint.request_content and endpoint.method not in ("GET", "HEAD"):
         operation["requestBody"] = {"content": _content(endpoint.request_content)}
     return operation
 
@@ -149,7 +148,7 @@ async def get_docs_page(request: Request) -> Response:
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         "/api/openapi.json",
-        ("GET",),
+        "GET",
         "open",
         get_document,
         "Get this description as OpenAPI 3.1",
@@ -157,7 +156,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         "/api/docs",
-        ("GET",),
+        "GET",
         "open",
         get_docs_page,
         "Get this description as a page",

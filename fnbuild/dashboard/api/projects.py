@@ -403,7 +403,7 @@ _JSON = {"application/json": {"type": "object"}}
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         _COLLECTION,
-        ("GET",),
+        "GET",
         "read",
         list_projects,
         "List projects by name.",
@@ -412,7 +412,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         _ITEM,
-        ("GET",),
+        "GET",
         "read",
         get_project,
         "Get a project.",
@@ -421,7 +421,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         _COLLECTION,
-        ("POST",),
+        "POST",
         "write",
         create_project,
         "Create a project.",
@@ -431,8 +431,11 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         status=201,
     ),
     Endpoint(
-        _ITEM,
-        ("PUT",),
+        _ITEM, "PUT", "write", update_project, "Change a project.", _PARAMETERS, _JSON, status=204
+    ),
+    Endpoint(
+        _COLLECTION,
+        "PUT",
         "write",
         update_project,
         "Change a project.",
@@ -442,17 +445,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         _COLLECTION,
-        ("PUT",),
-        "write",
-        update_project,
-        "Change a project.",
-        _PARAMETERS,
-        _JSON,
-        status=204,
-    ),
-    Endpoint(
-        _COLLECTION,
-        ("DELETE",),
+        "DELETE",
         "write",
         delete_project,
         "Delete a project.",
@@ -462,7 +455,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         _ITEM,
-        ("DELETE",),
+        "DELETE",
         "write",
         delete_project,
         "Delete a project.",

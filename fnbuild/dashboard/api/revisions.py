@@ -196,7 +196,7 @@ _FUNCTION = "/api/functions/{name}"
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         f"{_FUNCTION}/configuration",
-        ("GET",),
+        "GET",
         "read",
         get_configuration,
         "Get the configuration of a function as YAML",
@@ -205,7 +205,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         f"{_FUNCTION}/revisions",
-        ("GET",),
+        "GET",
         "read",
         list_revisions,
         "List the recorded revisions of a function, newest first",
@@ -214,7 +214,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         f"{_FUNCTION}/revisions/{{number}}/difference",
-        ("GET",),
+        "GET",
         "read",
         compare_revisions,
         "Compare the configuration and code of two revisions",
@@ -226,7 +226,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         f"{_FUNCTION}/rollback",
-        ("POST",),
+        "POST",
         "write",
         roll_back,
         "Run a recorded revision again, by default the last successful one",

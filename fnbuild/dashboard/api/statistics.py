@@ -105,7 +105,7 @@ def _error_object(record: LogRecord, function: Function) -> Raw:
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         "/api/functions/{name}/statistics",
-        ("GET",),
+        "GET",
         "read",
         get_statistics,
         "Get the statistics of a function in the last 15 minutes, and its last errors.",

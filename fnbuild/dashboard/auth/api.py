@@ -102,7 +102,7 @@ _TOKEN_SCHEMA = {
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         "/api/session",
-        ("GET",),
+        "GET",
         "open",
         get_session,
         "Get the role of the request and the platforms of the dashboard",
@@ -110,7 +110,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         "/api/session",
-        ("POST",),
+        "POST",
         "open",
         sign_in,
         "Sign in: exchange a token for a session cookie",
@@ -119,7 +119,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         "/api/session",
-        ("DELETE",),
+        "DELETE",
         "open",
         sign_out,
         "Sign out: delete the session cookie",

@@ -282,7 +282,7 @@ _OPERATION = "/api/functions/{name}/operation"
 ENDPOINTS: tuple[Endpoint, ...] = (
     Endpoint(
         _COLLECTION,
-        ("POST",),
+        "POST",
         "write",
         create_function,
         "Deploy a new function.",
@@ -292,7 +292,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         _COLLECTION,
-        ("PUT",),
+        "PUT",
         "write",
         replace_function,
         "Deploy a new or existing function.",
@@ -302,7 +302,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         _ITEM,
-        ("PUT",),
+        "PUT",
         "write",
         replace_function,
         "Deploy a new or existing function.",
@@ -312,7 +312,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         _ITEM,
-        ("PATCH",),
+        "PATCH",
         "write",
         patch_function,
         "Start a function again, or scale it to zero.",
@@ -327,7 +327,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         _COLLECTION,
-        ("DELETE",),
+        "DELETE",
         "write",
         delete_function,
         "Delete the function in the body's metadata.",
@@ -337,7 +337,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         _ITEM,
-        ("DELETE",),
+        "DELETE",
         "write",
         delete_function,
         "Delete a function.",
@@ -346,7 +346,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         _OPERATION,
-        ("GET",),
+        "GET",
         "read",
         get_operation,
         "Get the newest operation of a function with its output.",
@@ -355,7 +355,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     ),
     Endpoint(
         f"{_OPERATION}/stream",
-        ("GET",),
+        "GET",
         "read",
         follow_operation,
         "Follow the output of the newest operation as server-sent events until its end.",

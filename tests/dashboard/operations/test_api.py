@@ -121,7 +121,7 @@ def test_put_takes_the_name_in_the_body_before_the_one_in_the_path(
     [
         ({"metadata": {"name": "x1"}}, 400, "no spec"),
         ({"spec": {}}, 400, "no metadata"),
-        ({"metadata": {"name": "x1"}, "spec": {}}, 400, "what the code"),
+        ({"metadata": {"name": "x1"}, "spec": {}}, 400, "the code of"),
         (answering("x/1", "one"), 400, "cannot be a function's name"),
         (answering("", "one"), 400, "no metadata.name"),
         (answering("dashboard", "one"), 412, "part of Nuclio"),
@@ -157,7 +157,7 @@ def test_without_code_all_that_is_wrong_is_told(dashboard: Dashboard, kind: str)
     headers = {"content-type": f"application/{kind}"}
     answer = dashboard.request("POST", "/api/functions", body=text, headers=headers)
     assert answer.status == 400
-    assert "what the code" in answer.json["error"]
+    assert "the code of" in answer.json["error"]
     found = {one["rule"]: one for one in answer.json["diagnostics"]}
     assert set(found) == {"no-code", "runtime", "unknown-key"}
     assert "pythn:3.11" in found["runtime"]["message"]
