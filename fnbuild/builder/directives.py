@@ -15,13 +15,13 @@ from dataclasses import dataclass
 
 from fnbuild.builder.shell import ShellCommand, join_lines, parse_commands
 from fnbuild.function import types
+from fnbuild.names import CODE_FOLDER
 
 _POST_COPY = "@nuclio.postCopy"
 _RUN_FLAG = re.compile(r"--(mount|network|security)=\S+\s+")
 _SHELLS = ("sh", "bash", "dash", "zsh")
 _HEREDOC = re.compile(r"<<-?\s*(['\"]?)(\w+)\1\s*\n(.*?)(?:\n\s*\2\s*)?$", re.DOTALL)
 _WITHOUT_EFFECT = ("ARG", "LABEL", "MAINTAINER", "SHELL", "STOPSIGNAL", "EXPOSE", "CMD", "")
-CODE_FOLDER = "/opt/nuclio"
 
 
 @dataclass(frozen=True, slots=True)

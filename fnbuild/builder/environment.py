@@ -30,11 +30,11 @@ from typing import Any
 from fnbuild import trees
 from fnbuild.builder import pip
 from fnbuild.builder.interpreter import Interpreter
-from fnbuild.builder.pip import Progress
 from fnbuild.builder.requirements import PipStep, Requirements, is_local_path, split_extras
 from fnbuild.builder.staging import scan_folder, tree_hash
 from fnbuild.datadir import LockHolder, data_dir, hold_lock, make_private_dir
 from fnbuild.errors import BuildError
+from fnbuild.progress import Progress
 
 # With these options pip reinstalls existing packages, so that a base environment saves nothing.
 _REINSTALLING_OPTIONS = frozenset(
@@ -146,7 +146,7 @@ print(json.dumps({"bundled": bundled, "packages": site.getsitepackages() if inne
 """
 
 
-def create_venv(folder: Path, interpreter: Interpreter, progress: pip.Progress) -> None:
+def create_venv(folder: Path, interpreter: Interpreter, progress: Progress) -> None:
     """Make an environment at `folder`; `BuildError` with the interpreter's own words."""
     command = [interpreter.path, "-I", "-m", "venv"]
     with_own_pip = pip.own_pip_supports(interpreter.version[:2])
@@ -208,7 +208,7 @@ def _add_setuptools(bundled: Path, packages: Path) -> None:
             archive.extractall(packages)
 
 
-def _upgrade_pip(folder: Path, progress: pip.Progress) -> None:
+def _upgrade_pip(folder: Path, progress: Progress) -> None:
     python = str(folder / "bin" / "python")
     words = [python, "-I", "-m", "pip", "install", "--quiet", "--upgrade", _PIP_FOR_OLD_PYTHON]
     try:

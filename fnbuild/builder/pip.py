@@ -8,13 +8,12 @@ import re
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 from fnbuild.builder.interpreter import Interpreter
 from fnbuild.errors import BuildError
-
-Progress = Callable[[str], None]
+from fnbuild.progress import Progress
 
 _PROGRESS_LINE = re.compile(
     r"\s*(Collecting|Downloading|Building wheel for|Cloning|Installing collected packages:"

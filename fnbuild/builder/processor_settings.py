@@ -26,7 +26,7 @@ def processor_settings(function: Function, revision: int = 0) -> Raw:
         "function": {
             "name": metadata.name,
             "namespace": metadata.namespace,
-            "project": metadata.labels.get("nuclio.io/project-name", "default"),
+            "project": function.project,
             "description": spec.description,
             "version": str(spec.version if spec.version and spec.version > 0 else "latest"),
             "revision": revision,

@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from fnbuild.builder.directives import CODE_FOLDER, BuildLine, build_lines
+from fnbuild.builder.directives import BuildLine, build_lines
 from fnbuild.errors import BuildError
 from fnbuild.function.types import Function
+from fnbuild.names import CODE_FOLDER
 
 _PIP = re.compile(r"pip(\d+(\.\d+)*)?$")
 _PYTHON = re.compile(r"python(\d+(\.\d+)*)?$")

@@ -129,7 +129,7 @@ def _spec_text(spec: dict[str, Any], key: str) -> str:
 
 def _set_project_label(function: Any, project: str) -> None:
     """Set the project label of a function in a project's export, whatever its own label says."""
-    from fnbuild.deploy.projects import PROJECT_LABEL
+    from fnbuild.names import PROJECT_LABEL
 
     if isinstance(function, dict) and isinstance(function.get("metadata"), dict):
         metadata = function["metadata"]

@@ -11,10 +11,10 @@ import click
 from fnbuild.cli import output
 from fnbuild.cli.console import note
 from fnbuild.cvat import list_rules
-from fnbuild.deploy.projects import DEFAULT_PROJECT, PROJECT_LABEL, project_of
 from fnbuild.function.secret_detection import is_secret_name
 from fnbuild.function.secrets import mask_variables
 from fnbuild.function.types import Raw
+from fnbuild.names import DEFAULT_PROJECT, PROJECT_LABEL
 from fnbuild.platforms import Deployment, Project, Restarts, api_objects
 
 _MASK = "********"
@@ -82,7 +82,7 @@ def _cvat_defect(deployment: Deployment) -> str:
 def _cvat_absence(deployment: Deployment) -> str:
     """Return the reason why CVAT does not list a valid function; "" if it does."""
     function = deployment.function
-    return list_rules.reason_not_listed(function.metadata.annotations, project_of(function))
+    return list_rules.reason_not_listed(function.metadata.annotations, function.project)
 
 
 def function_object(

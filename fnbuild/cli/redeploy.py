@@ -95,7 +95,7 @@ def _choose_functions(
 
 
 def _is_selected(deployment: Deployment, flags: dict[str, Any]) -> bool:
-    from fnbuild.deploy.projects import PROJECT_LABEL
+    from fnbuild.names import PROJECT_LABEL
 
     spec = deployment.function.spec
     return not (

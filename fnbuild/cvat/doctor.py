@@ -16,11 +16,11 @@ from fnbuild.cvat import list_rules, replies, request
 from fnbuild.cvat.client import CvatClient, HttpReply
 from fnbuild.cvat.reply_report import ReplyDiagnostic
 from fnbuild.cvat.request import CvatRequest, EncodedImage
-from fnbuild.deploy.projects import DEFAULT_PROJECT, PROJECT_LABEL
 from fnbuild.errors import FnbuildError, UnavailableError
 from fnbuild.function import labels
 from fnbuild.function.suggestions import closest
 from fnbuild.function.types import Function, Metadata, Raw
+from fnbuild.names import DEFAULT_PROJECT, PROJECT_LABEL
 from fnbuild.platforms import Finding
 
 _FindingState = Literal["failure", "warning"]

@@ -25,7 +25,6 @@ from fnbuild.dashboard.polling import (
 )
 from fnbuild.dashboard.settings import Settings
 from fnbuild.dashboard.threads import run_in_thread
-from fnbuild.deploy.projects import project_of
 from fnbuild.errors import FnbuildError, NotFoundError
 from fnbuild.platforms import Deployment, FunctionState, Platform
 
@@ -97,7 +96,7 @@ def function_entry(deployment: Deployment, operation: Operation | None = None) -
     exclusion = (
         list_rules.verdict_of_annotations(annotations).words if "type" in annotations else ""
     )
-    absence = list_rules.reason_not_listed(annotations, project_of(deployment.function))
+    absence = list_rules.reason_not_listed(annotations, deployment.function.project)
     return FunctionEntry(deployment, state, message, exclusion, operation, cvat_absence=absence)
 
 
@@ -423,4 +422,4 @@ def _matches(deployment: Deployment, platform: Platform, name: str) -> bool:
 
 
 def is_in_project(entry: FunctionEntry, project: str | None) -> bool:
-    return project in (None, "", project_of(entry.deployment.function))
+    return project in (None, "", entry.deployment.function.project)

@@ -9,7 +9,6 @@ from typing import Any
 
 from fnbuild.dashboard.inventory import FunctionEntry
 from fnbuild.deploy.exports import export_configuration
-from fnbuild.deploy.projects import PROJECT_LABEL, project_of
 from fnbuild.errors import UsageError
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.secrets import (
@@ -20,6 +19,7 @@ from fnbuild.function.secrets import (
     secret_values,
 )
 from fnbuild.function.types import Function, Raw, to_dict
+from fnbuild.names import PROJECT_LABEL
 from fnbuild.platforms import FunctionState, api_objects
 from fnbuild.platforms.settings import gpu_limit
 
@@ -48,7 +48,7 @@ def function_object(entry: FunctionEntry, *, values: bool, logs: Sequence[Raw] =
         # Clients send it back with a change, so that the change overwrites no other one.
         metadata["resourceVersion"] = str(deployment.revision)
     labels = metadata.setdefault("labels", {})
-    labels.setdefault(PROJECT_LABEL, project_of(deployment.function))
+    labels.setdefault(PROJECT_LABEL, deployment.function.project)
     metadata.setdefault("annotations", {})
     spec.setdefault("description", "")
     spec.setdefault("eventTimeout", "")

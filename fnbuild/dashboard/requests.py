@@ -13,13 +13,13 @@ from starlette.requests import Request
 from fnbuild.dashboard.auth.middleware import require_access
 from fnbuild.dashboard.http import read_body, read_json
 from fnbuild.dashboard.services import services_of
-from fnbuild.deploy.projects import PROJECT_LABEL
 from fnbuild.errors import UsageError
 from fnbuild.function import import_rules
 from fnbuild.function.files import CONFIG_NAMES
 from fnbuild.function.quantities import parse_duration
 from fnbuild.function.reader import config_error, function_from_dict, parse_function
 from fnbuild.function.types import Function, Raw, to_dict
+from fnbuild.names import PROJECT_LABEL
 
 NAMESPACE_HEADER = "x-nuclio-function-namespace"
 NAME_HEADER = "x-nuclio-function-name"

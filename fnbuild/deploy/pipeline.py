@@ -15,7 +15,6 @@ from fnbuild.builder import staging
 from fnbuild.builder.staging import scan_folder
 from fnbuild.deploy import artifacts, dependency_hints, projects
 from fnbuild.deploy.diff import Difference, compare_plan
-from fnbuild.deploy.projects import PROJECT_LABEL
 from fnbuild.errors import BuildError, NotFoundError, NotReadyError, Report, UsageError
 from fnbuild.function import reader
 from fnbuild.function.function_rules import unset_secrets
@@ -24,6 +23,7 @@ from fnbuild.function.rules import with_defaults
 from fnbuild.function.secret_detection import declared_secrets
 from fnbuild.function.secrets import reject_masked_values
 from fnbuild.function.types import Function, Metadata, to_dict
+from fnbuild.names import PROJECT_LABEL
 from fnbuild.platforms import (
     NO_OPTIONS,
     Deployment,

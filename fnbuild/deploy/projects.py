@@ -5,20 +5,13 @@ from __future__ import annotations
 import msgspec
 
 from fnbuild.function.types import Function
+from fnbuild.names import DEFAULT_PROJECT, PROJECT_LABEL
 from fnbuild.platforms import Change, Deployment, Platform, Progress, Project
-
-PROJECT_LABEL = "nuclio.io/project-name"
-DEFAULT_PROJECT = "default"
-
-
-def project_of(function: Function) -> str:
-    """Return the name of the function's project."""
-    return function.metadata.labels.get(PROJECT_LABEL, DEFAULT_PROJECT)
 
 
 def with_project_label(function: Function, current: Deployment | None) -> Function:
     """Return the function with a project label. `current` is the deployed function, if any."""
-    project = project_of(current.function) if current else DEFAULT_PROJECT
+    project = current.function.project if current else DEFAULT_PROJECT
     labels = {PROJECT_LABEL: project, **function.metadata.labels}
     metadata = msgspec.structs.replace(function.metadata, labels=labels)
     return msgspec.structs.replace(function, metadata=metadata)
@@ -26,7 +19,7 @@ def with_project_label(function: Function, current: Deployment | None) -> Functi
 
 def project_steps(platform: Platform, function: Function) -> tuple[Change, ...]:
     """Return the steps of `ensure_project`."""
-    name = project_of(function)
+    name = function.project
     existing = platform.projects(function.metadata.namespace)
     return (
         ()
@@ -42,9 +35,9 @@ def ensure_project(
 
     Reports the creation, and a move of the function from another project.
     """
-    name = project_of(function)
-    if current is not None and project_of(current.function) != name:
-        previous = project_of(current.function)
+    name = function.project
+    if current is not None and current.function.project != name:
+        previous = current.function.project
         progress(f"moving {current.name} from project {previous} to project {name}")
     if platform.create_project(Project(name, function.metadata.namespace)):
         progress(f"created project {name}")

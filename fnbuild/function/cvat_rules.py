@@ -15,8 +15,8 @@ from fnbuild.function.rule_context import RuleContext
 from fnbuild.function.source_text import SourceText, quoted
 from fnbuild.function.suggestions import closest, did_you_mean
 from fnbuild.function.yaml_nodes import EmbeddedText, YamlNode
+from fnbuild.names import PROJECT_LABEL
 
-PROJECT_LABEL = "nuclio.io/project-name"
 CVAT_TIMEOUT = 120.0
 """The timeout of CVAT's calls, in seconds."""
 

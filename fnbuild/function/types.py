@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from fnbuild.names import DEFAULT_PROJECT, PROJECT_LABEL
+
 Raw = dict[str, Any]
 """The JSON object of a Kubernetes type that fnbuild passes on unchanged."""
 
@@ -189,6 +191,10 @@ class Function(Struct, frozen=True):
     metadata: Metadata = msgspec.field(default_factory=Metadata)
     spec: Spec = msgspec.field(default_factory=Spec)
     status: Raw | None = None
+
+    @property
+    def project(self) -> str:
+        return self.metadata.labels.get(PROJECT_LABEL, DEFAULT_PROJECT)
 
     def http_trigger(self) -> tuple[str, Trigger] | None:
         """Return the name and the trigger of kind http, or None."""

@@ -1,4 +1,4 @@
-"""Where functions run: the platforms' common protocol and values, and the lookup by name.
+"""Platforms run functions: their common protocol and values, and the lookup by name.
 
 A platform turns a `Function` and an `Artifact` into a `Plan` without changing anything, and applies
 the plan. Platforms do not know one another.
@@ -24,12 +24,12 @@ from fnbuild.platforms.base import Manifest as Manifest
 from fnbuild.platforms.base import Plan as Plan
 from fnbuild.platforms.base import PlanOptions as PlanOptions
 from fnbuild.platforms.base import Platform as Platform
-from fnbuild.platforms.base import Progress as Progress
 from fnbuild.platforms.base import Project as Project
 from fnbuild.platforms.base import Reservation as Reservation
 from fnbuild.platforms.base import Restarts as Restarts
 from fnbuild.platforms.base import Revision as Revision
 from fnbuild.platforms.base import Statistics as Statistics
+from fnbuild.progress import Progress as Progress
 
 # Modules are imported on use: a platform may need packages that are slow to import.
 _MODULES = {
@@ -50,5 +50,5 @@ def lookup(name: str) -> Platform:
     if name in _MODULES:
         platform: Platform = import_module(_MODULES[name]).connect()
         return with_audit_log(platform)
-    known = ", ".join([*_MODULES, "auto"])
-    raise UsageError(f'unknown platform "{name}"', hint=f"one of: {known}")
+    names = ", ".join([*_MODULES, "auto"])
+    raise UsageError(f'unknown platform "{name}"', hint=f"one of: {names}")

@@ -21,10 +21,10 @@ from fnbuild.platforms.base import (
     FunctionKey,
     Plan,
     Platform,
-    Progress,
     Project,
     Reservation,
 )
+from fnbuild.progress import Progress
 
 acting_as: ContextVar[str] = ContextVar("acting_as", default="")
 """The actor of changes; empty for the user of this process."""
@@ -151,8 +151,8 @@ class _AuditedPlatform:
 
     def _record(self, action: str, target: str, outcome: str) -> None:
         record_change(action, target, outcome)
-        if (seen := _recorded_targets.get()) is not None and not action.endswith("project"):
-            seen.add(target)
+        if (recorded := _recorded_targets.get()) is not None and not action.endswith("project"):
+            recorded.add(target)
 
 
 class _AuditEntry:
@@ -171,17 +171,17 @@ def audited_change(
     The change gets exactly one line: a failure before the platform's own record is recorded here,
     and so is a delete that the platform did not record.
     """
-    target, seen = f"{platform} {key}", set[str]()
-    outer = _recorded_targets.set(seen)
+    target, recorded = f"{platform} {key}", set[str]()
+    outer = _recorded_targets.set(recorded)
     try:
         yield
     except BaseException as error:
-        if target not in seen:
+        if target not in recorded:
             record_change(action, target, mask_values(_failure_text(error), secret_values))
         raise
     finally:
         _recorded_targets.reset(outer)
-    if action == "delete" and target not in seen:
+    if action == "delete" and target not in recorded:
         record_change(action, target)
 
 

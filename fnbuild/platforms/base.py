@@ -18,6 +18,7 @@ from fnbuild.builder.staging import Artifact
 from fnbuild.errors import FnbuildError, NotFoundError, UsageError
 from fnbuild.function.suggestions import closest
 from fnbuild.function.types import Function
+from fnbuild.progress import Progress
 
 _DNS_1123 = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 
@@ -234,10 +235,6 @@ class Finding:
     remedy: str = ""
 
 
-Progress = Callable[[str], None]
-"""A callback for progress messages: one short sentence for each step that starts or ends."""
-
-
 @dataclass(frozen=True, slots=True)
 class Reservation:
     """The exclusive right to deploy one function, see `Platform.reserve`.
@@ -319,11 +316,11 @@ def with_new_revision(steps: Iterable[Change]) -> tuple[Change, ...]:
 
 
 def function_not_found(
-    namespace: str, name: str, known: Iterable[tuple[str, str]]
+    namespace: str, name: str, functions: Iterable[tuple[str, str]]
 ) -> NotFoundError:
-    """Return the error for a missing function; `known` are (namespace, name) of all functions."""
+    """Return the error for a missing function; `functions` are all others (namespace, name)."""
     message = f"there is no function {name} in namespace {namespace}"
-    keys = list(known)
+    keys = list(functions)
     elsewhere = [space for space, other in keys if other == name]
     close = closest(name, (other for space, other in keys if space == namespace))
     hint = "`fnbuild get functions` lists them"

@@ -11,7 +11,8 @@ from types import TracebackType
 from typing import Any
 
 from fnbuild.errors import FnbuildError
-from fnbuild.platforms.base import LogRecord, Progress
+from fnbuild.platforms.base import LogRecord
+from fnbuild.progress import Progress
 from fnbuild.runtime.logs import READY_MESSAGE
 
 
@@ -84,7 +85,7 @@ class StartupFollower:
         self._read = read
         self._output = StartupOutput(progress)
         self._over = threading.Event()
-        self._heard = 0.0
+        self._last_output = 0.0
         self._complete = threading.Event()
         self._thread = threading.Thread(target=self._run, name="startup output", daemon=True)
 
@@ -101,7 +102,7 @@ class StartupFollower:
         # The last lines may arrive after readiness is known.
         end = time.monotonic() + _LAST_OUTPUT_SECONDS
         while time.monotonic() < end and not self._complete.wait(_PAUSE):
-            if self._heard and time.monotonic() - self._heard > _SILENCE_SECONDS:
+            if self._last_output and time.monotonic() - self._last_output > _SILENCE_SECONDS:
                 break
         self._over.set()
 
@@ -109,7 +110,7 @@ class StartupFollower:
         with suppress(FnbuildError):
             # Read to the end, which `_over` causes: an abandoned log keeps its connection.
             for record in self._read(self._over):
-                self._heard = time.monotonic()
+                self._last_output = time.monotonic()
                 if is_ready_record(record):
                     self._complete.set()
                 if not (self._over.is_set() or self._complete.is_set()):

@@ -6,8 +6,7 @@ import json
 from collections.abc import Iterable
 
 from fnbuild.errors import PreconditionError
-
-DEFAULT_PROJECT = "default"
+from fnbuild.names import DEFAULT_PROJECT
 
 
 def members_to_delete(name: str, functions: Iterable[str], *, cascade: bool) -> list[str]:

@@ -18,7 +18,6 @@ from fnbuild.function.quantities import parse_quantity
 from fnbuild.function.types import Function, Raw
 from fnbuild.runtime.config import SUPPORTED_KINDS
 
-CODE_MOUNT_PATH = "/opt/nuclio"
 GPU_RESOURCE = "nvidia.com/gpu"
 
 RestartPolicyName = Literal["always", "unless-stopped", "on-failure", "no"]

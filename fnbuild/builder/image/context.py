@@ -32,7 +32,7 @@ from pathlib import Path, PurePosixPath
 import fnbuild
 from fnbuild import trees
 from fnbuild.builder import sdk
-from fnbuild.builder.directives import CODE_FOLDER, Directive, build_directives
+from fnbuild.builder.directives import Directive, build_directives
 from fnbuild.builder.image import dockerfile, dockerignore
 from fnbuild.builder.image.probe import ImageFolders, ImagePython, ImagePythons
 from fnbuild.builder.requirements import FlatRequirements
@@ -41,6 +41,7 @@ from fnbuild.errors import BuildError
 from fnbuild.function.secrets import redact_file
 from fnbuild.function.source_text import MAX_BYTES
 from fnbuild.function.types import Function, Raw
+from fnbuild.names import CODE_FOLDER
 
 RUNTIME_FOLDER = "/opt/fnbuild"
 """Where the tree lies in an image."""

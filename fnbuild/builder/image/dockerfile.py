@@ -17,12 +17,13 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from fnbuild.builder.directives import CODE_FOLDER, Directive
+from fnbuild.builder.directives import Directive
 from fnbuild.builder.image.probe import ImagePython
 from fnbuild.builder.image.recipe import Recipe
 from fnbuild.builder.shell import join_lines
 from fnbuild.errors import BuildError
 from fnbuild.function.source_text import quoted
+from fnbuild.names import CODE_FOLDER
 
 _RUN_FLAGS = re.compile(r"(?:--[a-z]+=\S+\s+)*")
 _BARE_HEREDOC = re.compile(r"<<(-?)(['\"]?)([A-Za-z_]\w*)\2[ \t]*\n")

@@ -20,9 +20,9 @@ import os
 import re
 
 from fnbuild.errors import InputError
-from fnbuild.function.cvat_rules import PROJECT_LABEL
 from fnbuild.function.source_text import quoted
 from fnbuild.function.types import Function
+from fnbuild.names import PROJECT_LABEL
 
 DEFAULT_REGISTRY = "docker.io"
 

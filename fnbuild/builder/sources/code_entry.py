@@ -18,11 +18,12 @@ from pathlib import Path
 
 from fnbuild import trees
 from fnbuild.builder.sources import archives, download, git, s3
-from fnbuild.builder.sources.limits import Progress, SourceLimits
+from fnbuild.builder.sources.limits import SourceLimits
 from fnbuild.errors import InputError, Report
 from fnbuild.function import reader
 from fnbuild.function.files import CONFIG_NAMES, displayed_as, locate_files
 from fnbuild.function.types import Build
+from fnbuild.progress import Progress
 
 _PLAIN_SUFFIXES = (".py", ".yaml", ".yml", ".json")
 FETCHED_ENTRY_TYPES = ("archive", "github", "git", "s3")

@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from fnbuild.builder.sources.limits import Progress, SourceLimits, format_mebibytes
+from fnbuild.builder.sources.limits import SourceLimits, format_mebibytes
 from fnbuild.errors import InputError
+from fnbuild.progress import Progress
 
 _CHUNK = 1 << 20
 _PROGRESS_SECONDS = 2.0

@@ -25,8 +25,9 @@ from typing import Any
 from fnbuild import trees
 from fnbuild.builder import pip
 from fnbuild.builder.sources.download import ADDRESS_HINT, redact_address
-from fnbuild.builder.sources.limits import Progress, SourceLimits
+from fnbuild.builder.sources.limits import SourceLimits
 from fnbuild.errors import BuildError, InputError, UnavailableError
+from fnbuild.progress import Progress
 
 _CERT, _KEY, _BUNDLE = "clientCert", "clientKey", "caBundle"
 _PEM_HINT = "give it as PEM, which begins with -----BEGIN, or as base64 of that"

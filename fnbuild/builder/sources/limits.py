@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from fnbuild import trees
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)

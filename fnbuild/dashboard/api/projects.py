@@ -41,7 +41,6 @@ from fnbuild.dashboard.requests import (
 from fnbuild.dashboard.services import Services, services_of
 from fnbuild.dashboard.threads import run_in_thread
 from fnbuild.deploy import exports
-from fnbuild.deploy.projects import DEFAULT_PROJECT, PROJECT_LABEL
 from fnbuild.errors import (
     ConflictError,
     FnbuildError,
@@ -52,6 +51,7 @@ from fnbuild.errors import (
 from fnbuild.function.function_rules import NAME_PATTERN
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.types import Raw, to_dict
+from fnbuild.names import DEFAULT_PROJECT, PROJECT_LABEL
 from fnbuild.platforms import Platform, Project, api_objects
 from fnbuild.store.dashboard import FunctionEventTable
 

@@ -13,7 +13,6 @@ from fnbuild.dashboard.services import Services
 from fnbuild.dashboard.sources import LIBRARY_PREFIX, CodeSource, SourceKind, source_kind
 from fnbuild.deploy import artifacts, pipeline, projects
 from fnbuild.deploy.pipeline import DeployRequest, PreparedFunction
-from fnbuild.deploy.projects import DEFAULT_PROJECT, project_of
 from fnbuild.errors import (
     ConfigError,
     ConflictError,
@@ -30,6 +29,7 @@ from fnbuild.function.function_rules import RESERVED_NAMES
 from fnbuild.function.merge import merge_functions
 from fnbuild.function.reader import check_text, config_error
 from fnbuild.function.types import Function, Spec
+from fnbuild.names import DEFAULT_PROJECT
 from fnbuild.platforms import NO_OPTIONS, Deployment, Platform, Progress
 
 SKIP_DEPLOY_ANNOTATION = "skip-deploy"
@@ -145,7 +145,7 @@ def already_exists_error(name: str) -> ConflictError:
 
 def refuse_missing_project(services: Services, platform: Platform, function: Function) -> None:
     """Raise `PreconditionError` if no platform has the project: a dashboard does not create it."""
-    wanted, namespace = project_of(function), function.metadata.namespace
+    wanted, namespace = function.project, function.metadata.namespace
     if wanted == DEFAULT_PROJECT:
         return
     others = [

@@ -22,9 +22,9 @@ from fnbuild.builder.image.context import FILE_TIMESTAMP
 from fnbuild.datadir import data_dir, make_private_dir
 from fnbuild.errors import PlatformError
 from fnbuild.function.types import Raw
+from fnbuild.names import CODE_FOLDER
 from fnbuild.platforms.docker.engine import Engine
 from fnbuild.platforms.docker.labels import READER_LABEL, RevisionRecord
-from fnbuild.platforms.settings import CODE_MOUNT_PATH
 
 _CHUNK_BYTES = 1 << 20
 # An extraction never takes this long.
@@ -75,7 +75,7 @@ def _extract_files(engine: Engine, revision: RevisionRecord, folder: Path) -> bo
         name, {"Image": revision.image_id, "Cmd": ["processor"], "Labels": labels}
     )
     try:
-        chunks = engine.download_archive(container, CODE_MOUNT_PATH)
+        chunks = engine.download_archive(container, CODE_FOLDER)
         if chunks is None:
             return False
         folder.mkdir(mode=0o700)

@@ -21,6 +21,7 @@ from fnbuild.errors import (
     UsageError,
 )
 from fnbuild.function.types import Function, Metadata
+from fnbuild.names import DEFAULT_PROJECT, PROJECT_LABEL
 from fnbuild.platforms import (
     NO_OPTIONS,
     Artifact,
@@ -64,7 +65,6 @@ from fnbuild.platforms.projects import members_to_delete
 from fnbuild.platforms.revision_records import imported_artifact
 
 _MAX_THREADS = 8
-_PROJECT_LABEL = "nuclio.io/project-name"
 
 
 class DockerPlatform:
@@ -217,7 +217,7 @@ class DockerPlatform:
         return [
             deployment
             for deployment in deployments
-            if project in (None, _project_of(deployment.function))
+            if project in (None, deployment.function.project)
         ]
 
     def _to_deployment(self, objects: FunctionObjects) -> Deployment:
@@ -228,7 +228,7 @@ class DockerPlatform:
             raise
         except FnbuildError as error:
             identity = Metadata(name=objects.key.name, namespace=objects.key.namespace)
-            identity.labels[_PROJECT_LABEL] = _project_of_objects(objects)
+            identity.labels[PROJECT_LABEL] = _project_of_objects(objects)
             return Deployment(Function(metadata=identity), self.name, "error", error.message)
 
     def deployment(self, namespace: str, name: str) -> Deployment:
@@ -394,14 +394,10 @@ class DockerPlatform:
 def _project_of_objects(objects: FunctionObjects) -> str:
     """Return the project of a function, even if its configuration cannot be read."""
     try:
-        return _project_of(function_state.configuration_of(objects))
+        return function_state.configuration_of(objects).project
     except ConfigError:
         labels = objects.containers[0].labels if objects.containers else {}
-        return labels.get(_PROJECT_LABEL, "default")
-
-
-def _project_of(function: Function) -> str:
-    return function.metadata.labels.get(_PROJECT_LABEL, "default")
+        return labels.get(PROJECT_LABEL, DEFAULT_PROJECT)
 
 
 def _check_not_foreign(objects: FunctionObjects) -> None:

@@ -11,6 +11,7 @@ import json
 from fnbuild.builder.image.references import build_tag, with_registry
 from fnbuild.errors import ConflictError, FnbuildError
 from fnbuild.function.types import Function
+from fnbuild.names import DEFAULT_PROJECT
 from fnbuild.platforms import ImageUse, Project, Revision, revision_records
 from fnbuild.platforms.docker import image_code, inventory
 from fnbuild.platforms.docker.engine import Engine
@@ -25,7 +26,7 @@ from fnbuild.platforms.docker.labels import (
     key_of,
     record_labels,
 )
-from fnbuild.platforms.projects import DEFAULT_PROJECT, decode_string_map
+from fnbuild.platforms.projects import decode_string_map
 
 MAX_REVISIONS = 10
 _DESCRIPTION_LABEL = "fnbuild.io/description"

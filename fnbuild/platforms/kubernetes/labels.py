@@ -17,6 +17,7 @@ from typing import Any
 from fnbuild.errors import InputError
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.types import Function, Raw
+from fnbuild.names import PROJECT_LABEL
 from fnbuild.platforms import base, revision_records
 from fnbuild.platforms.settings import GPU_RESOURCE
 
@@ -132,7 +133,7 @@ CLASS = "nuclio.io/class"
 APP = "nuclio.io/app"
 FUNCTION = "nuclio.io/function-name"
 VERSION = "nuclio.io/function-version"
-PROJECT = "nuclio.io/project-name"
+PROJECT = PROJECT_LABEL
 _APP = "app.kubernetes.io"
 MANAGED_BY = f"{_APP}/managed-by"
 MANAGER = "fnbuild"

@@ -18,6 +18,7 @@ from fnbuild.datadir import function_lock, other_holder, remove_lock
 from fnbuild.errors import BusyError, ConflictError, FnbuildError, NotFoundError
 from fnbuild.function.secrets import mask_variables
 from fnbuild.function.types import Function, Raw
+from fnbuild.names import DEFAULT_PROJECT
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
 from fnbuild.platforms.kubeclient.errors import StaleError
@@ -31,7 +32,6 @@ from fnbuild.platforms.kubernetes.labels import (
     recorded_config,
 )
 from fnbuild.platforms.leases import current_holder, decode_holder, format_age, local_owner
-from fnbuild.platforms.projects import DEFAULT_PROJECT
 
 HISTORY_LIMIT = 10
 """How many revisions stay on record, beside the one that runs."""

@@ -13,6 +13,7 @@ from dataclasses import replace
 from fnbuild.errors import ConflictError
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.types import Function, Metadata, Raw
+from fnbuild.names import DEFAULT_PROJECT
 from fnbuild.platforms import Project, Revision, revision_records
 from fnbuild.platforms.kubeclient import kinds
 from fnbuild.platforms.kubeclient.cluster import Cluster
@@ -20,7 +21,7 @@ from fnbuild.platforms.kubernetes import labels as own
 from fnbuild.platforms.kubernetes.diagnosis.rollout_status import get_condition, is_rolled_out
 from fnbuild.platforms.kubernetes.inventory import FunctionObjects
 from fnbuild.platforms.kubernetes.labels import RevisionRecord
-from fnbuild.platforms.projects import DEFAULT_PROJECT, decode_string_map
+from fnbuild.platforms.projects import decode_string_map
 
 INTERRUPTED = "its deploy was interrupted"
 """The failure of a revision whose deploy ended before it was ready and could not say why."""

@@ -18,10 +18,10 @@ from fnbuild.errors import PreconditionError
 from fnbuild.function.function_rules import RESERVED_NAMES
 from fnbuild.function.quantities import parse_quantity
 from fnbuild.function.types import Function, Raw, to_dict
+from fnbuild.names import PROJECT_LABEL
 from fnbuild.platforms import Artifact
 from fnbuild.platforms.base import FunctionKey
 
-PROJECT_LABEL = "nuclio.io/project-name"
 EXPORT_ANNOTATIONS = ("skip-build", "skip-deploy", "nuclio.io/previous-state")
 
 PROCESSOR_VARIABLE = "FNBUILD_PROCESSOR"

@@ -21,6 +21,7 @@ from fnbuild.errors import (
     UsageError,
 )
 from fnbuild.function.types import Function, Metadata, Raw
+from fnbuild.names import DEFAULT_PROJECT, PROJECT_LABEL
 from fnbuild.platforms import (
     NO_OPTIONS,
     Artifact,
@@ -43,7 +44,6 @@ from fnbuild.platforms.base import FunctionKey, function_not_found
 from fnbuild.platforms.nuclio import doctor, function_state, planning, rollout
 from fnbuild.platforms.nuclio.client import DashboardClient
 from fnbuild.platforms.nuclio.function_config import (
-    PROJECT_LABEL,
     decode_revision,
     deploy_config,
     import_config,
@@ -52,7 +52,7 @@ from fnbuild.platforms.nuclio.function_config import (
     project_of,
 )
 from fnbuild.platforms.nuclio.rollout import Rollout
-from fnbuild.platforms.projects import DEFAULT_PROJECT, members_to_delete
+from fnbuild.platforms.projects import members_to_delete
 
 
 class NuclioPlatform:

@@ -83,7 +83,7 @@ def _switch_to(  # noqa: PLR0913 - the arguments of the request
     row = store.function(*key)
     if row is not None and row.revision == 0:
         # No revision has run yet: the newest attempt is shown as the function.
-        project = function_state.project_name(function_from_dict(revision.config, key.name))
+        project = function_from_dict(revision.config, key.name).project
         store.update_function(
             *key, config=revision.config, project=project, desired="running", state="building"
         )
@@ -107,7 +107,7 @@ def _switch_to(  # noqa: PLR0913 - the arguments of the request
 
 def _activate_standby(key: FunctionKey, revision: RevisionRow, store: Store) -> None:
     stop_processors(key)
-    project = function_state.project_name(function_from_dict(revision.config, key.name))
+    project = function_from_dict(revision.config, key.name).project
     store.activate(
         *key,
         revision.number,

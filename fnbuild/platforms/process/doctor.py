@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator
 
 import fnbuild
 from fnbuild.errors import UnavailableError
+from fnbuild.names import CODE_FOLDER
 from fnbuild.platforms import Finding, checks
 from fnbuild.platforms.addresses import LOOPBACK
 from fnbuild.platforms.checks import Check, run_checks
@@ -18,7 +19,6 @@ from fnbuild.platforms.process.layout import supervisor_log
 from fnbuild.store import Store
 
 _AREA = "process"
-_MOUNT_PATH = "/opt/nuclio"
 # Runs in its own process, since a process cannot leave a mount namespace.
 _MOUNT_PROBE = (
     "import sys\n"
@@ -100,7 +100,7 @@ def _check_mount() -> Iterator[Finding]:
     with tempfile.TemporaryDirectory(prefix="fnbuild-") as folder:
         try:
             done = subprocess.run(
-                [sys.executable, "-c", _MOUNT_PROBE, folder, _MOUNT_PATH],
+                [sys.executable, "-c", _MOUNT_PROBE, folder, CODE_FOLDER],
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
@@ -112,12 +112,12 @@ def _check_mount() -> Iterator[Finding]:
         else:
             reason = done.stdout or (done.stderr.strip().splitlines() or [""])[-1]
     if not reason:
-        yield Finding(_AREA, "ok", f"workers see their folder as {_MOUNT_PATH}")
+        yield Finding(_AREA, "ok", f"workers see their folder as {CODE_FOLDER}")
         return
     yield Finding(
         _AREA,
         "warning",
-        f"the kernel does not allow workers a mount namespace ({reason}): {_MOUNT_PATH} exists for"
+        f"the kernel does not allow workers a mount namespace ({reason}): {CODE_FOLDER} exists for"
         " Python code only, not for C libraries",
         "allow user namespaces (`sysctl kernel.unprivileged_userns_clone=1`, on Ubuntu"
         " `sysctl kernel.apparmor_restrict_unprivileged_userns=0`), or use paths relative"

@@ -130,8 +130,7 @@ def deployments(namespace: str, platform: str, project: str | None) -> Iterator[
     for record in records(namespace):
         with suppress(ConfigError):
             entry = deployment(record, platform)
-            labels = entry.function.metadata.labels
-            if project in (None, labels.get("nuclio.io/project-name", "default")):
+            if project in (None, entry.function.project):
                 yield entry
 
 

@@ -12,7 +12,6 @@ from typing import Any, cast
 from fnbuild.datadir import other_holder
 from fnbuild.errors import UnavailableError
 from fnbuild.function.reader import function_from_dict
-from fnbuild.function.types import Function
 from fnbuild.platforms import Deployment, FunctionKey, FunctionState
 from fnbuild.platforms.addresses import listen_hosts
 from fnbuild.platforms.process import daemon, supervisor_client
@@ -27,7 +26,6 @@ from fnbuild.platforms.settings import listen_setting, restart_policy
 from fnbuild.store import FunctionRow, RevisionRow
 
 PLATFORM_NAME = "process"
-PROJECT_LABEL = "nuclio.io/project-name"
 _UP_HINT = "`fnbuild up` starts it"
 
 
@@ -160,10 +158,6 @@ def _details(
         ]
         details["mount"] = status.mount
     return details
-
-
-def project_name(function: Function) -> str:
-    return function.metadata.labels.get(PROJECT_LABEL, "default")
 
 
 def with_warnings(deployment: Deployment, warnings: tuple[str, ...]) -> Deployment:

@@ -20,6 +20,7 @@ from fnbuild.errors import (
     UsageError,
 )
 from fnbuild.function.types import Function, Metadata, to_dict
+from fnbuild.names import PROJECT_LABEL
 from fnbuild.platforms import (
     NO_OPTIONS,
     Artifact,
@@ -150,7 +151,7 @@ class ProcessPlatform:
             store.put_function(
                 FunctionRow(
                     *key,
-                    project=function_state.project_name(function),
+                    project=function.project,
                     desired="imported",
                     state="imported",
                     config=to_dict(function),
@@ -192,7 +193,7 @@ class ProcessPlatform:
         try:
             return function_state.to_deployment(row, records.active_revision(store, row))
         except ConfigError as error:
-            labels = {function_state.PROJECT_LABEL: row.project}
+            labels = {PROJECT_LABEL: row.project}
             name = Metadata(name=row.name, namespace=row.namespace, labels=labels)
             return Deployment(Function(metadata=name), self.name, "error", error.message)
 

@@ -8,7 +8,8 @@ from fnbuild.builder import processor_settings
 from fnbuild.builder.interpreter import unused_base_image
 from fnbuild.builder.requirements import Requirements
 from fnbuild.function.types import Function, Raw
-from fnbuild.platforms.settings import CODE_MOUNT_PATH, GPU_RESOURCE, warnings_without_cluster
+from fnbuild.names import CODE_FOLDER
+from fnbuild.platforms.settings import GPU_RESOURCE, warnings_without_cluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +24,11 @@ class RevisionPaths:
 
 def processor_config(function: Function, paths: RevisionPaths) -> Raw:
     """Return the processor's configuration without listeners, which the supervisor adds."""
-    made = processor_settings.processor_settings(function, paths.number)
-    made["log"]["format"] = "json"
-    return made | {
+    config = processor_settings.processor_settings(function, paths.number)
+    config["log"]["format"] = "json"
+    return config | {
         "code": paths.code,
-        "mount": CODE_MOUNT_PATH,
+        "mount": CODE_FOLDER,
         "immutable": True,
         "interpreter": paths.interpreter,
         "env": _environment(function),

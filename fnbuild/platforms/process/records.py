@@ -15,6 +15,7 @@ from fnbuild.datadir import function_lock
 from fnbuild.errors import FnbuildError, NotFoundError
 from fnbuild.function.reader import function_from_dict
 from fnbuild.function.types import Function
+from fnbuild.names import DEFAULT_PROJECT
 from fnbuild.platforms import Deployment, FunctionKey, Project, Revision, projects, revision_records
 from fnbuild.platforms.base import function_not_found
 from fnbuild.platforms.process import foreground_records, function_state
@@ -138,7 +139,7 @@ class FunctionRecord:
             http_port=listeners.port,
             admin_port=listeners.admin_port,
             config=self._revision(number).config,
-            project=function.metadata.labels.get("nuclio.io/project-name", "default"),
+            project=function.project,
         )
         self._reported = ("ready", "")
 
@@ -196,13 +197,13 @@ class FunctionRecord:
 def list_projects(store: Store, namespace: str) -> list[Project]:
     """Return the projects of the namespace by name, with `default` even if it is not recorded."""
     by_name = {row.name: Project(**asdict(row)) for row in store.projects(namespace)}
-    by_name.setdefault(projects.DEFAULT_PROJECT, Project(projects.DEFAULT_PROJECT, namespace))
+    by_name.setdefault(DEFAULT_PROJECT, Project(DEFAULT_PROJECT, namespace))
     return [by_name[name] for name in sorted(by_name)]
 
 
 def create_project(store: Store, project: Project) -> bool:
     """Create the project; return False if it exists, as `default` always does."""
-    if project.name == projects.DEFAULT_PROJECT:
+    if project.name == DEFAULT_PROJECT:
         return False
     return store.add_project(_project_row(project))
 
@@ -210,7 +211,7 @@ def create_project(store: Store, project: Project) -> bool:
 def update_project(store: Store, project: Project) -> bool:
     """Update the project; return False if it does not exist. `default` always exists."""
     row = _project_row(project)
-    if project.name == projects.DEFAULT_PROJECT:
+    if project.name == DEFAULT_PROJECT:
         store.add_project(row)
     return store.update_project(row)
 

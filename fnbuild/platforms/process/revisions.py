@@ -20,7 +20,6 @@ from fnbuild.function.reader import function_from_dict
 from fnbuild.function.types import Function, to_dict
 from fnbuild.platforms import Artifact, FunctionKey, Leftover, Progress
 from fnbuild.platforms.process import function_log
-from fnbuild.platforms.process.function_state import project_name
 from fnbuild.platforms.process.isolation import is_interpreter_accessible
 from fnbuild.platforms.process.layout import CONFIG_NAME, log_path, revisions_dir
 from fnbuild.platforms.process.processor_config import RevisionPaths, processor_config
@@ -76,7 +75,7 @@ def _record_failure(
     function_log.append(log_path(key), "error", message)
     row = store.function(*key)
     if row is not None and row.revision == 0:
-        project = project_name(function_from_dict(draft.config, key.name))
+        project = function_from_dict(draft.config, key.name).project
         store.update_function(
             *key,
             desired="running",
