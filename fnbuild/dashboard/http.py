@@ -23,8 +23,8 @@ from fnbuild.function.types import Raw
 _log = logging.getLogger("fnbuild.dashboard")
 
 _ERRORS_BY_STATUS = {
-    404: ("not-found", "there is nothing at this address", "/api/docs has every address"),
-    405: ("method", "this address does not take that method", "/api/docs has every address"),
+    404: ("not-found", "there is no endpoint at this path", "/api/docs lists the endpoints"),
+    405: ("method", "the endpoint does not support this method", "/api/docs lists the endpoints"),
 }
 
 
@@ -97,7 +97,7 @@ def body_too_large(limit: int) -> RefusedError:
     return RefusedError(
         413,
         f"the body has more than {limit >> 20} MiB",
-        hint="code goes to /api/uploads, which takes more, or comes from a URL",
+        hint="send code to /api/uploads, which accepts more, or provide a URL",
     )
 
 
@@ -143,7 +143,7 @@ def error_response(error: Exception) -> Response:
         return json_response(error_object(error), error.http_status)
     if isinstance(error, HTTPException):
         code, message, hint = _ERRORS_BY_STATUS.get(
-            error.status_code, ("error", error.detail, "/api/docs has every address")
+            error.status_code, ("error", error.detail, "/api/docs lists the endpoints")
         )
         refused = RefusedError(error.status_code, message, hint=hint, headers=error.headers)
         return json_response(
@@ -154,7 +154,7 @@ def error_response(error: Exception) -> Response:
     _log.error("internal error", exc_info=error)
     internal = FnbuildError(
         f"internal error: {type(error).__name__}",
-        hint="the dashboard's own output has the details",
+        hint="the dashboard's own output on stderr has the details",
     )
     return json_response(error_object(internal), 500)
 

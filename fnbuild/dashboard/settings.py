@@ -177,6 +177,6 @@ def parse_address(text: str, default_port: int) -> ListenAddress:
     valid = port.isascii() and port.isdecimal() and int(port) < 65536
     if host.isdecimal() or (port and not valid):
         raise UsageError(
-            f'"{text}" is no address to listen on', hint="HOST:PORT, as in 127.0.0.1:8070"
+            f'"{text}" is not an address to listen on', hint="HOST:PORT, as in 127.0.0.1:8070"
         )
     return ListenAddress(host or "0.0.0.0", int(port) if port else default_port)  # noqa: S104  as asked

@@ -132,7 +132,7 @@ _LEVELS = {"debug": 0, "info": 1, "warn": 2, "warning": 2, "error": 3}
 _DEFAULT_TAIL = 1000
 _KEEPALIVE_SECONDS = 15.0
 _STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-_SINCE = "The start: `10m` ago, seconds since the epoch, or a time such as 2026-01-31T12:00:00Z."
+_TIME_FORMATS = "`10m` (ago), seconds since the epoch, or 2026-01-31T12:00:00Z"
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,7 +321,7 @@ def _parse_time(text: str) -> float | None:
         with suppress(ValueError):
             if math.isfinite(seconds := parse(text)):
                 return seconds
-    raise UsageError(f"since: {text!r} is not a time", hint=_SINCE)
+    raise UsageError(f"since: {text!r} is not a time", hint=f"as in {_TIME_FORMATS}")
 
 
 def _parse_age(text: str) -> float:
@@ -352,7 +352,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         parameters={
             **NAMESPACE_PARAMETER,
             "?follow": "`false` ends after the existing lines.",
-            "?since": _SINCE,
+            "?since": f"The time of the first record: {_TIME_FORMATS}.",
             "?tailLines": "The number of last lines.",
         },
         response_content={"text/plain": {"type": "string"}},
@@ -366,7 +366,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         parameters={
             **NAMESPACE_PARAMETER,
             "?follow": "`true` sends existing and new records as server-sent events.",
-            "?since": _SINCE,
+            "?since": f"The time of the first record: {_TIME_FORMATS}.",
             "?tail": f"The number of last records to read; {_DEFAULT_TAIL} without `since`.",
             "?level": "The lowest level of the records to return.",
         },
